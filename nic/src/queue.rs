@@ -1,0 +1,95 @@
+//! What the stack sees of one NIC queue, whatever is behind it: AF_XDP, the in-memory wire, a capture, another core.
+
+use std::os::fd::RawFd;
+
+use crate::{Frame, RxBurst, TxBurst};
+
+/// Number of a queue of a link, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u16);
+
+/// One queue of a link: frames in, frames out.
+///
+/// Owned by one core at a time (it is `Send`, never shared); no call locks, allocates or blocks. A frame goes back to
+/// the queue it came from.
+pub trait Queue: Send {
+    /// Appends frames that have arrived to `out`, at most as many as it has room for, and returns how many.
+    fn rx_burst(&mut self, out: &mut RxBurst) -> usize;
+
+    /// Takes a free frame for sending, of length 0; `None` when all are in flight (call [`flush`](Self::flush), retry).
+    fn tx_alloc(&mut self) -> Option<Frame>;
+
+    /// Hands frames to the link from the front of `frames` and returns how many; those unsent stay, in order.
+    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize;
+
+    /// Takes back a frame that will not be sent.
+    fn free(&mut self, frame: Frame);
+
+    /// Ends a turn: wakes the kernel once if it asked for it, reaps completions, refills the fill ring.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refused a wake-up for a reason other than being busy.
+    fn flush(&mut self) -> Result<(), QueueError>;
+
+    /// The longest frame that can be sent, in bytes, Ethernet header included.
+    fn max_frame_bytes(&self) -> usize;
+
+    /// Readable when frames have arrived; `None` where there is nothing to sleep on (wire, capture).
+    fn raw_fd(&self) -> Option<RawFd>;
+
+    /// Where every frame of the queue's pool is just now.
+    fn census(&self) -> FrameCensus;
+
+    /// What the queue has done since it was opened.
+    fn stats(&self) -> QueueStats;
+}
+
+/// Why a queue cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The kernel refused a wake-up.
+    #[error("queue {queue}: the kernel refused a wake-up: {source}; is the link still there?", queue = queue.0)]
+    Wakeup {
+        /// The queue.
+        queue: QueueId,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Where the frames of a pool are; the fields besides `total` always add up to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FrameCensus {
+    /// All frames of the pool.
+    pub total: usize,
+    /// In the pool, free.
+    pub free: usize,
+    /// Given to the link to be filled (the fill ring and what the link holds of it).
+    pub fill: usize,
+    /// Given to the link to be sent and not yet completed.
+    pub tx: usize,
+    /// Held by the caller, between `rx_burst` or `tx_alloc` and `tx_burst` or `free`.
+    pub held: usize,
+}
+
+/// What a queue has done since it was opened. Written by its core alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames handed to the link.
+    pub tx_frames: u64,
+    /// Bytes handed to the link.
+    pub tx_bytes: u64,
+    /// Wake-ups: system calls made by `flush`.
+    pub wakeups: u64,
+    /// Calls of `tx_alloc` that found no frame.
+    pub tx_exhausted: u64,
+    /// Frames that the link dropped before this queue saw them, as far as it tells.
+    pub rx_dropped: u64,
+}
