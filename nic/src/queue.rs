@@ -92,4 +92,6 @@ pub struct QueueStats {
     pub tx_exhausted: u64,
     /// Frames that the link dropped before this queue saw them, as far as it tells.
     pub rx_dropped: u64,
+    /// Frames of another queue that were handed to this one: refused, and lost to their own pool.
+    pub foreign_frames: u64,
 }

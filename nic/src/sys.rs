@@ -2,4 +2,4 @@
 #![allow(unsafe_code)]
 
 /// Memory cut into chunks, each the only right to its bytes.
-pub(crate) mod memory;
+pub mod memory;
