@@ -161,6 +161,9 @@ pub(crate) const FLAG_FIN_WAIT_2: u16 = 1 << 12;
 /// The application has thrown the flow away; the next flush resets it.
 pub(crate) const FLAG_ABORTED: u16 = 1 << 13;
 
+/// `state_since` is when the application closed the flow.
+pub(crate) const FLAG_RELEASE_SEEN: u16 = 1 << 14;
+
 /// What every socket is set to, whenever it is recycled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Knobs {
@@ -242,7 +245,7 @@ impl FlowBlock {
         // `None` first: with an interval set, smoltcp would start its timer now.
         socket.set_keep_alive(None);
         socket.set_keep_alive(knobs.keep_alive.map(FlowClock::span));
-        self.flags = 0;
+        self.flags &= FLAG_READY | FLAG_TOUCHED;
         self.want_room = 0;
         self.close_reason = None;
         self.token = 0;
@@ -254,7 +257,7 @@ impl FlowBlock {
         self.socket_mut().abort();
         self.generation = self.generation.wrapping_add(1);
         self.key = FlowKey::NONE;
-        self.flags &= FLAG_TOUCHED;
+        self.flags &= FLAG_READY | FLAG_TOUCHED;
         self.close_reason = None;
     }
 }

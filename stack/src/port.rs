@@ -87,6 +87,17 @@ impl<Q: Queue> Port<Q> {
         self.reserve.pop().or_else(|| self.queue.tx_alloc())
     }
 
+    /// Whether a frame to answer with is at hand; takes one from the queue if need be.
+    #[inline]
+    pub(crate) fn can_answer(&mut self) -> bool {
+        if self.reserve.is_empty()
+            && let Some(frame) = self.queue.tx_alloc()
+        {
+            self.reserve.push(frame);
+        }
+        !self.reserve.is_empty()
+    }
+
     /// Puts back a frame that was not written after all.
     #[inline]
     pub(crate) fn return_frame(&mut self, frame: Frame) {
