@@ -6,95 +6,11 @@ mod lab;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
+use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, OWN, PEER, Server, THEM, US, config};
-use nic::{PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
-use sidestep_stack::{CloseReason, DropReason, StackConfig, Time};
-
-/// A server, and a queue to throw frames at it.
-struct Bench {
-    wire: Wire,
-    server: Server,
-    queue: WireQueue,
-}
-
-impl Bench {
-    fn new(app: App) -> Self {
-        Self::with(config(), app)
-    }
-
-    fn with(config: StackConfig, app: App) -> Self {
-        let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
-        let server = Server::new(config, vec![ours.take_queue(QueueId(0)).expect("opened once")], app);
-        Self { wire, server, queue: theirs.take_queue(QueueId(0)).expect("opened once") }
-    }
-
-    fn now(&self) -> Time {
-        Time::from_duration(self.wire.clock().now())
-    }
-
-    /// Sends a frame, runs a turn, returns what the stack sends.
-    fn frame(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut frame = self.queue.tx_alloc().expect("a frame is free");
-        frame.resize(bytes.len()).expect("it fits");
-        frame.bytes_mut().copy_from_slice(bytes);
-        let mut burst = TxBurst::with_capacity(1);
-        burst.push(frame).expect("room for one");
-        assert_eq!(self.queue.tx_burst(&mut burst), 1);
-        self.queue.flush().expect("a wire is never gone");
-        self.turn()
-    }
-
-    fn turn(&mut self) -> Vec<Vec<u8>> {
-        let now = self.now();
-        self.server.turn(now);
-        self.queue.flush().expect("a wire is never gone");
-        let mut burst = RxBurst::default();
-        self.queue.rx_burst(&mut burst);
-        let mut frames = Vec::new();
-        while let Some(frame) = burst.pop() {
-            frames.push(frame.bytes().to_vec());
-            self.queue.free(frame);
-        }
-        self.queue.flush().expect("a wire is never gone");
-        frames
-    }
-
-    fn tcp(&mut self, segment: &Tcp) -> Vec<Tcp> {
-        self.frame(&segment.frame()).iter().map(|frame| Tcp::read(frame)).collect()
-    }
-
-    /// Sends a segment that is answered by exactly one.
-    #[track_caller]
-    fn one(&mut self, segment: &Tcp) -> Tcp {
-        let answers = self.tcp(segment);
-        assert_eq!(answers.len(), 1, "{answers:?}");
-        answers.into_iter().next().expect("there is one")
-    }
-
-    /// Opens a connection from `port` whose client begins at `seq`. Returns the server's next sequence number.
-    fn open(&mut self, port: u16, seq: u32) -> u32 {
-        let answer = self.one(&Tcp::new(port, SYN, seq, 0));
-        assert_eq!((answer.flags, answer.ack), (SYN | ACK, seq.wrapping_add(1)));
-        let next = answer.seq.wrapping_add(1);
-        assert_eq!(self.tcp(&Tcp::new(port, ACK, seq.wrapping_add(1), next)), []);
-        next
-    }
-
-    /// Lets time pass, in steps, and returns what the stack sends meanwhile.
-    fn wait(&mut self, span: Duration) -> Vec<Tcp> {
-        let mut sent = Vec::new();
-        for _ in 0..100 {
-            self.wire.clock().advance(span / 100);
-            sent.extend(self.turn().iter().map(|frame| Tcp::read(frame)));
-        }
-        sent
-    }
-
-    fn drops(&self, reason: DropReason) -> u64 {
-        self.server.stack.stats().drops.of(reason)
-    }
-}
+use nic::{PortConfig, QueueId, Wire};
+use sidestep_stack::{CloseReason, DropReason};
 
 #[test]
 fn a_syn_ack_offers_what_the_link_and_the_ring_can_take() {
@@ -352,14 +268,7 @@ fn an_application_that_waits_is_not_told_too_early() {
     bench.server.app = App::Deaf;
     for (acked, writable) in [(1_024, false), (4_096, true)] {
         let now = bench.now();
-        let frame = Tcp::new(5_000, ACK, 101, next.wrapping_add(acked)).frame();
-        let mut tx = bench.queue.tx_alloc().expect("a frame is free");
-        tx.resize(frame.len()).expect("it fits");
-        tx.bytes_mut().copy_from_slice(&frame);
-        let mut burst = TxBurst::with_capacity(1);
-        burst.push(tx).expect("room for one");
-        bench.queue.tx_burst(&mut burst);
-        bench.queue.flush().expect("a wire is never gone");
+        bench.send(&Tcp::new(5_000, ACK, 101, next.wrapping_add(acked)).frame());
         let port = &mut bench.server.ports[0];
         port.receive();
         bench.server.stack.ingest(now, port, 0);
@@ -379,7 +288,7 @@ fn without_frames_flows_wait_and_nothing_is_lost() {
     )
     .expect("a wire");
     let server = Server::new(config(), vec![ours.take_queue(QueueId(0)).expect("opened once")], App::Blast(40_000));
-    let mut bench = Bench { wire, server, queue: theirs.take_queue(QueueId(0)).expect("opened once") };
+    let mut bench = Bench::on(wire, server, theirs.take_queue(QueueId(0)).expect("opened once"));
     let mut got = 0;
     let syn = bench.one(&Tcp::new(5_000, SYN, 1, 0));
     let mut next = syn.seq.wrapping_add(1);
@@ -397,4 +306,5 @@ fn without_frames_flows_wait_and_nothing_is_lost() {
         answers = bench.tcp(&Tcp::new(5_000, ACK, 2, next));
     }
     assert_eq!(got, 40_000);
+    assert!(bench.server.stack.stats().parked > 0, "frames did run out");
 }
