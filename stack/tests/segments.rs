@@ -10,6 +10,8 @@ use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, OWN, PEER, Server, THEM, US, config};
 use nic::{PortConfig, QueueId, Wire};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_stack::{CloseReason, DropReason};
 
 #[test]
@@ -277,6 +279,67 @@ fn an_application_that_waits_is_not_told_too_early() {
         bench.server.stack.flush(now, &mut bench.server.ports);
         bench.turn();
     }
+}
+
+/// Segments that make no sense over a few connections that do: nothing panics, nothing leaks, and who behaves is served.
+#[test]
+fn nonsense_harms_nobody() {
+    let seed = 9_293;
+    println!("seed {seed}");
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut few = config();
+    few.max_flows = 12;
+    few.handshake_timeout = Duration::from_millis(500);
+    let mut bench = Bench::with(few, App::Echo);
+    let mut next = bench.open(900, 1);
+    let mut seq = 2u32;
+    let mut heard = vec![(1u32, 1u32); 8];
+    for round in 0..20_000u32 {
+        let port = (rng.next_u32() % 8) as u16;
+        let (their, our) = heard[usize::from(port)];
+        let near = |base: u32, rng: &mut Xoshiro256PlusPlus| match rng.next_u32() % 4 {
+            0 => rng.next_u32(),
+            1 => base.wrapping_add(rng.next_u32() % 3_000).wrapping_sub(1_500),
+            _ => base,
+        };
+        let mut segment = Tcp::new(5_000 + port, 0, near(our, &mut rng), near(their, &mut rng));
+        segment.flags = [SYN, ACK, ACK | PSH, ACK | FIN, RST, RST | ACK, SYN | ACK, ACK, ACK, ACK | PSH]
+            [(rng.next_u32() % 10) as usize];
+        segment.window = [0, 1, 500, 65_535][(rng.next_u32() % 4) as usize];
+        segment.data = vec![7; [0, 1, 300, 1_400][(rng.next_u32() % 4) as usize]];
+        bench.send(&segment.frame());
+        bench.turn_with(|frame| {
+            let answer = Tcp::read(frame);
+            if let Some(place) = answer.peer_port.checked_sub(5_000) {
+                let end =
+                    answer.seq.wrapping_add(answer.data.len() as u32 + u32::from(answer.flags & (SYN | FIN) != 0));
+                heard[usize::from(place)] = (end, answer.ack);
+            }
+        });
+        if round % 20 == 0 {
+            bench.wire.clock().advance(Duration::from_millis(u64::from(rng.next_u32() % 300)));
+            // Whatever the others are told meanwhile is theirs.
+            bench.turn_with(|_| ());
+            bench.send(&Tcp::new(900, ACK | PSH, seq, next).with(b"sane").frame());
+            let mut echoed = 0;
+            bench.turn_with(|frame| echoed += u32::from(Tcp::read(frame).data == b"sane"));
+            assert_eq!(echoed, 1, "round {round}");
+            (seq, next) = (seq + 4, next.wrapping_add(4));
+        }
+    }
+    let stats = *bench.server.stack.stats();
+    println!("{stats:?}");
+    assert_eq!(stats.contained, 0);
+    assert!(stats.opened > 20 && stats.resets > 5, "some of it did make sense");
+    bench.tcp(&Tcp::new(900, RST, seq, 0));
+    bench.wait(Duration::from_secs(400));
+    let left = bench.server.flows.keys().copied().collect::<Vec<_>>();
+    for id in left {
+        bench.server.stack.flow(id).expect("it is open").abort();
+        bench.server.flows.remove(&id);
+    }
+    bench.wait(Duration::from_secs(400));
+    bench.server.assert_nothing_left();
 }
 
 #[test]
