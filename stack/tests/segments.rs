@@ -12,7 +12,7 @@ use lab::{App, OWN, PEER, Server, THEM, US, config};
 use nic::{PortConfig, QueueId, Wire};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{CloseReason, DropReason};
+use sidestep_stack::{CloseReason, DropReason, Interest};
 
 #[test]
 fn a_syn_ack_offers_what_the_link_and_the_ring_can_take() {
@@ -109,6 +109,64 @@ fn flows_are_bounded() {
     assert_eq!(bench.drops(DropReason::NoFreeFlow), 1);
     bench.tcp(&Tcp::new(5_000, RST, 2, 0));
     bench.open(6_000, 1);
+}
+
+#[test]
+fn an_ack_without_an_answer_waits_five_milliseconds() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    assert_eq!(bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"half a request")), []);
+    bench.wire.clock().advance(Duration::from_micros(4_900));
+    assert_eq!(bench.turn(), Vec::<Vec<u8>>::new());
+    bench.wire.clock().advance(Duration::from_micros(1_200));
+    let acks: Vec<_> = bench.turn().iter().map(|frame| Tcp::read(frame)).collect();
+    assert_eq!(acks.iter().map(|ack| (ack.flags, ack.ack, ack.window)).collect::<Vec<_>>(), [(ACK, 115, 4_082)]);
+}
+
+#[test]
+fn an_answer_that_is_lost_is_sent_again_after_two_hundred_milliseconds() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let first = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"get k\r\n"));
+    assert_eq!(bench.wait(Duration::from_millis(195)), []);
+    assert_eq!(bench.wait(Duration::from_millis(10)), [first]);
+}
+
+#[test]
+fn answers_follow_the_peer_to_another_station() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let mut frame = Tcp::new(5_000, ACK | PSH, 101, next).with(b"moved").frame();
+    frame[11] = 77;
+    let answers = bench.frame(&frame);
+    assert_eq!(answers[0][..6], [2, 0, 0, 0, 0, 77]);
+    // A frame that does not fit the flow moves nothing.
+    let mut frame = Tcp::new(5_000, ACK | PSH, 101 + 1_000_000, next).with(b"stranger").frame();
+    frame[11] = 88;
+    bench.frame(&frame);
+    let answers = bench.frame(&Tcp::new(5_000, ACK | PSH, 106, next + 5).with(b"back").frame());
+    assert_eq!(answers[0][..6], PEER.0);
+}
+
+#[test]
+fn level_interest_reports_as_long_as_bytes_wait() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    let &id = bench.server.flows.keys().next().expect("it is open");
+    bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"two"));
+    let now = bench.now();
+    let stack = &mut bench.server.stack;
+    assert!(!stack.has_work(), "an edge is reported once");
+    stack.flow(id).expect("it is open").set_interest(Interest::Level { read: true, write: false });
+    for _ in 0..3 {
+        stack.flush(now, &mut bench.server.ports);
+        let (ready, news) = stack.next_ready().expect("bytes wait");
+        assert_eq!((ready, news.readable, news.writable), (id, true, false));
+        assert_eq!(stack.flow(id).expect("it is open").recv_queue(), 3);
+    }
+    stack.flow(id).expect("it is open").recv(|bytes| (bytes.len(), ()));
+    stack.flush(now, &mut bench.server.ports);
+    assert_eq!(stack.next_ready(), None);
 }
 
 #[test]
