@@ -71,9 +71,9 @@ fn missing_permission_names_the_capabilities() {
 #[test]
 fn too_little_lockable_memory_is_refused_with_both_numbers() {
     let facts = Facts { lockable_bytes: Some(65_536), ..facts() };
-    // Two queues of 4096 frames for receiving and 2048 for sending, 2048 bytes each.
+    // Two queues of 4096 frames for receiving and 2176 for sending, 2048 bytes each.
     let line = line(&config(), &facts);
-    assert!(line.contains("25165824 bytes") && line.contains("65536 bytes"), "{line}");
+    assert!(line.contains("25690112 bytes") && line.contains("65536 bytes"), "{line}");
 }
 
 #[test]
@@ -133,6 +133,6 @@ fn the_kernels_refusals_are_explained() {
     let bind = |code| explain_bind(&config(), &facts.link, QueueId(1), io::Error::from_raw_os_error(code)).to_string();
     assert!(bind(libc::EBUSY).starts_with("queue 1 of ss0 is already bound by another socket"));
     assert!(bind(libc::EPERM).contains("CAP_NET_RAW"));
-    assert!(bind(libc::ENOBUFS).contains("12582912 bytes of locked memory"));
+    assert!(bind(libc::ENOBUFS).contains("12845056 bytes of locked memory"));
     assert!(bind(libc::ENODEV).starts_with("cannot bind an AF_XDP socket to queue 1 of ss0"));
 }

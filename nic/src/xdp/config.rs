@@ -7,7 +7,7 @@ use super::program::{AddressMode, Transport};
 use crate::link::Link;
 use crate::sys::rings::SocketShape;
 use crate::sys::umem::UmemShape;
-use crate::{HEADROOM_BYTES, QueueId};
+use crate::{BURST, HEADROOM_BYTES, QueueId};
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET_BYTES: u32 = 14;
@@ -45,7 +45,8 @@ pub struct XdpConfig {
     pub copy: CopyMode,
     /// Descriptors of a queue's receive ring: a power of two, 64 to 32,768.
     pub rx_ring: u32,
-    /// Descriptors of a queue's transmit ring, and the number of frames reserved for sending; likewise.
+    /// Descriptors of a queue's transmit ring; likewise. So many frames and two bursts more are reserved for sending, so
+    /// that a burst of answers can be written while the ring is full.
     pub tx_ring: u32,
 }
 
@@ -86,7 +87,7 @@ impl XdpConfig {
         let fill_ring = self.rx_ring.saturating_add(hardware).next_power_of_two();
         let umem = UmemShape {
             chunk_bytes: if link.mtu > SMALL_MTU { LARGEST_CHUNK_BYTES } else { LARGEST_CHUNK_BYTES / 2 },
-            chunks: fill_ring.saturating_add(self.tx_ring),
+            chunks: fill_ring.saturating_add(self.tx_ring).saturating_add(2 * BURST as u32),
             fill_ring,
             completion_ring: self.tx_ring,
         };

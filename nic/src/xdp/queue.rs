@@ -21,8 +21,6 @@ pub struct XdpQueueStats {
     pub kernel: XskStatistics,
     /// Frames that `tx_burst` did not send, since they were shorter than an Ethernet header; freed.
     pub refused: u64,
-    /// Frames of another queue that were given to this one; lost to theirs.
-    pub foreign: u64,
     /// Addresses that the kernel handed back without having them. Not zero means a fault of the kernel or of ours.
     pub stray_addresses: u64,
 }
@@ -37,14 +35,13 @@ pub struct XdpQueue {
     max_frame_bytes: usize,
     stats: QueueStats,
     refused: u64,
-    foreign: u64,
 }
 
 impl XdpQueue {
     /// Wraps a bound socket. `link_frame_bytes` is the longest frame that the link sends.
     pub(super) fn new(id: QueueId, rings: Rings, stock: FrameStock, link_frame_bytes: usize) -> Self {
         let max_frame_bytes = link_frame_bytes.min(stock.max_frame_bytes());
-        Self { rings, stock, id, max_frame_bytes, stats: QueueStats::default(), refused: 0, foreign: 0 }
+        Self { rings, stock, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
     }
 
     /// Which queue of the link this is.
@@ -63,7 +60,6 @@ impl XdpQueue {
             // Fails only for a closed socket, and this one is open.
             kernel: self.rings.statistics().unwrap_or_default(),
             refused: self.refused,
-            foreign: self.foreign,
             stray_addresses: self.rings.stray_addresses(),
         }
     }
@@ -133,7 +129,7 @@ impl Queue for XdpQueue {
     fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
         let mut sent = 0;
         loop {
-            let (refused, foreign) = (&mut self.refused, &mut self.foreign);
+            let (refused, foreign) = (&mut self.refused, &mut self.stats.foreign_frames);
             let before = frames.len();
             let moved = self.rings.send(&mut self.stock, frames, |stock, frame| match stock.free(frame) {
                 Ok(()) => *refused += 1,
@@ -151,7 +147,7 @@ impl Queue for XdpQueue {
 
     fn free(&mut self, frame: Frame) {
         if let Err(_lost_to_its_own_queue) = self.stock.free(frame) {
-            self.foreign += 1;
+            self.stats.foreign_frames += 1;
         }
     }
 
