@@ -6,10 +6,10 @@ mod burst;
 mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
 mod frame;
-/// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
-mod pcap;
 /// `Link`: what there is to know of a network interface before using it.
 pub mod link;
+/// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
+mod pcap;
 /// `QueuePlan`: which core polls which queues.
 mod plan;
 /// `FramePool`: the free frames of one queue.
@@ -22,6 +22,8 @@ mod queue;
 mod relay;
 /// `Rss`: Toeplitz hash, key, indirection table.
 mod rss;
+/// `SoftwareRss`: a queue whose frames are shared out among cores by flow.
+mod software_rss;
 /// `StraySender`, `StrayReceiver`: frames offered to another core.
 mod stray;
 mod sys;
@@ -41,6 +43,7 @@ pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 pub use queue::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
 pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
 pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};
+pub use software_rss::{SoftwareRss, Worker};
 pub use stray::{StrayHeader, StrayReceiver, StraySender, stray_pair};
 pub use sys::memory::leaked_regions;
 pub use wait::{Doorbell, Sleeper, Woken};
