@@ -12,6 +12,8 @@
 //!
 //! Read first: `queue.rs`, then `frame.rs`. What every back-end must do is in `tests/conformance/suite.rs`.
 
+#![deny(unsafe_code)]
+
 /// `RxBurst`, `TxBurst`: the frames of a turn.
 mod burst;
 /// `Faults`: what goes wrong on the wire, by a seed.
