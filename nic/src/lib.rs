@@ -3,6 +3,9 @@
 //! | to | use |
 //! |---|---|
 //! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
+//! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
+//! | share queues among cores | [`QueuePlan`] |
+//! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |
 //! | test on a virtual clock, with faults by a seed | [`Wire`], [`WirePort`], [`WireQueue`], [`Faults`] |
 //! | predict the queue of a flow | [`Rss`] |
@@ -20,10 +23,10 @@ mod burst;
 mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
 mod frame;
-/// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
-mod pcap;
 /// `Link`: what there is to know of a network interface before using it.
 pub mod link;
+/// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
+mod pcap;
 /// `QueuePlan`: which core polls which queues.
 mod plan;
 /// `FramePool`: the free frames of one queue.
