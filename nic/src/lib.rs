@@ -1,4 +1,21 @@
-//! Frames in and out of one NIC queue. All unsafe code of the project is in [`sys`] here and in `sidestep-cpu`.
+//! Frames in and out of one NIC queue. All unsafe code of the project is in `sys` here and in `sidestep-cpu`.
+//!
+//! | to | use |
+//! |---|---|
+//! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
+//! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
+//! | share queues among cores | [`QueuePlan`] |
+//! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
+//! | hold free frames | [`FramePool`] |
+//! | test on a virtual clock, with faults by a seed | [`Wire`], [`WirePort`], [`WireQueue`], [`Faults`] |
+//! | predict the queue of a flow | [`Rss`] |
+//! | give a queue to a core that polls none | [`relay_pair`]: [`RelayQueue`], [`RelayPort`] |
+//! | offer a frame to another core | [`stray_pair`]: [`StraySender`], [`StrayReceiver`] |
+//! | replay and record | [`Capture`], [`PcapReplay`], [`PcapTap`], [`PcapRecorder`] |
+//!
+//! Read first: `queue.rs`, then `frame.rs`. What every back-end must do is in `tests/conformance/suite.rs`.
+
+#![deny(unsafe_code)]
 
 /// `RxBurst`, `TxBurst`: the frames of a turn.
 mod burst;
