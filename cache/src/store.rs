@@ -5,3 +5,9 @@ pub(crate) mod config;
 pub(crate) mod item;
 pub(crate) mod outcome;
 pub(crate) mod stats;
+
+pub use census::Census;
+pub use config::{ConfigError, MemoryLimitError, ShardConfig};
+pub use item::{Item, ItemRef, Pin, Reservation};
+pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
+pub use stats::ShardStats;
