@@ -24,3 +24,9 @@ pub(crate) mod segment;
 pub(crate) mod slab_view;
 /// Counters.
 pub(crate) mod stats;
+
+pub use census::Census;
+pub use config::{ConfigError, MemoryLimitError, ShardConfig};
+pub use item::{Item, ItemRef, Pin, Reservation};
+pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
+pub use stats::ShardStats;
