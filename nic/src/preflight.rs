@@ -152,7 +152,7 @@ pub enum OpenError {
         link: String,
         /// What the kernel said.
         #[source]
-        source: ProgramFault,
+        source: Box<ProgramFault>,
     },
     /// Generic mode was asked for where it delivers frames to the wrong queue.
     #[error(
@@ -177,7 +177,7 @@ pub enum OpenError {
     },
     /// The program could not be loaded or attached, for a reason not foreseen.
     #[error(transparent)]
-    Program(#[from] ProgramFault),
+    Program(Box<ProgramFault>),
 }
 
 /// What is true of the machine just now, as far as it decides whether a device can be opened.
@@ -314,13 +314,13 @@ pub(crate) fn explain_program(link: &Link, source: ProgramFault) -> OpenError {
     let name = link.name.clone();
     match source.raw_os_error() {
         // EEXIST: attached in the other mode.
-        Some(libc::EBUSY | libc::EEXIST) => OpenError::ProgramAttached { link: name, source },
+        Some(libc::EBUSY | libc::EEXIST) => OpenError::ProgramAttached { link: name, source: Box::new(source) },
         Some(libc::EPERM | libc::EACCES) if !matches!(source, ProgramFault::Load(_)) => {
             OpenError::Permission { missing: "CAP_NET_ADMIN".to_owned() }
         }
         Some(libc::EPERM) => OpenError::Permission { missing: "CAP_BPF".to_owned() },
         Some(libc::ERANGE) => OpenError::MtuRefused { link: name, mtu: link.mtu },
-        _ => OpenError::Program(source),
+        _ => OpenError::Program(Box::new(source)),
     }
 }
 

@@ -70,6 +70,11 @@ impl XdpDevice {
         if !attempts.why.is_empty() {
             reasons.push(attempts.why.to_owned());
         }
+        let bound = config.queues(&link).len();
+        if bound < usize::from(link.rx_queues) {
+            reasons
+                .push(format!("{bound} of {} queues are bound, frames on the others go to the kernel", link.rx_queues));
+        }
         let mut last_error = None;
         for attempt in attempts.order {
             match Self::open_as(config, &link, attempt) {
@@ -89,7 +94,7 @@ impl XdpDevice {
                 Err(Failed::Fatal(error)) => return Err(error),
             }
         }
-        let nothing_tried = || ProgramFault::Missing("mode to try").into();
+        let nothing_tried = || OpenError::Program(Box::new(ProgramFault::Missing("mode to try")));
         Err(last_error.unwrap_or_else(nothing_tried))
     }
 

@@ -158,6 +158,39 @@ fn a_core_asleep_on_a_queue_is_woken_by_a_frame() {
     assert!(queues.iter_mut().any(|queue| receive(queue, mac, arp).is_some()));
 }
 
+#[test]
+fn a_frame_too_short_to_be_one_is_refused_and_freed() {
+    let Some(lab) = Lab::up(1) else { return };
+    let mut device = open(&lab, Side::Server, OURS);
+    let mut queue = take_all(&mut device).pop().expect("one queue");
+    let before = queue.census();
+    let mut burst = Burst::default();
+    for len in [0, 13] {
+        let mut frame = queue.tx_alloc().expect("a free frame");
+        frame.resize(len).expect("room");
+        burst.push(frame).expect("room");
+    }
+    assert_eq!((queue.tx_burst(&mut burst), burst.len()), (0, 0));
+    queue.flush().expect("the link is there");
+    assert_eq!((queue.xdp_stats().refused, queue.census()), (2, before));
+    assert_eq!(queue.xdp_stats().kernel.tx_invalid_descriptors, 0);
+}
+
+#[test]
+fn a_link_that_goes_away_is_reported_by_the_next_flush_that_sends() {
+    let Some(lab) = Lab::up(2) else { return };
+    let mut device = open(&lab, Side::Server, OURS);
+    let mut queues = take_all(&mut device);
+    lab.ip(Side::Client, &["link", "delete", "c0"]);
+    let mut frame = queues[0].tx_alloc().expect("a free frame");
+    frame.resize(60).expect("room");
+    let mut burst = Burst::default();
+    burst.push(frame).expect("room");
+    assert_eq!(queues[0].tx_burst(&mut burst), 1);
+    let error = queues[0].flush().expect_err("there is no link");
+    assert!(error.to_string().contains("is the link still there?"), "{error}");
+}
+
 /// The role that the test below plays in a process of its own.
 const HOLD: &str = "SIDESTEP_NIC_TEST_HOLD";
 
