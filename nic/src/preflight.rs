@@ -1,6 +1,7 @@
 //! Wrong uses, each turned into one clear line with the next step, before anything is touched where that is possible.
 //!
-//! [`check`] is a pure function of the configuration and of [`Facts`], so that every line has a test without root.
+//! [`check`](crate::preflight::check) is a pure function of the configuration and of
+//! [`Facts`](crate::preflight::Facts), so that every line has a test without root.
 //! What only the kernel can tell (a queue taken by another process, another XDP program) is explained when it has said
 //! so. Control side only. Read first: `capabilities(7)`.
 
@@ -45,6 +46,12 @@ pub enum OpenError {
         needed: u64,
         /// Bytes allowed.
         limit: u64,
+    },
+    /// The machine has too little memory.
+    #[error("no memory for {needed} bytes of frames a queue; free some or use smaller rings")]
+    NoMemory {
+        /// Bytes needed for one queue.
+        needed: u64,
     },
     /// The link is down.
     #[error("interface {link} is down; bring it up: ip link set {link} up")]
@@ -305,6 +312,7 @@ pub(crate) fn explain_bind(config: &XdpConfig, link: &Link, queue: QueueId, sour
             needed: config.umem_bytes(link),
             limit: rustix::process::getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
         },
+        Some(libc::ENOMEM) => OpenError::NoMemory { needed: config.umem_bytes(link) },
         _ => OpenError::Bind { link: name, queue, source },
     }
 }
