@@ -1,371 +1,248 @@
 //! One core's items: the only mutator.
 //!
-//! First form: a map of boxed values behind the final interface, so that sessions can be built on it while the
-//! segments grow.
+//! ```text
+//!  session ──get/store/delete/...──► Shard ──► Index    hash → place          (store/index.rs)
+//!                                      │  ├──► Segments  who holds what        (store/segment.rs)
+//!                                      │  └──► Memory    the bytes             (store/memory.rs, store/header.rs)
+//!                                      ├── shard/room.rs    room for an item: reclaim, evict, runs
+//!                                      ├── shard/link.rs    items join and leave; every counter moves here
+//!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
+//! ```
+//!
+//! A shard belongs to one thread and knows no clock: every operation is told [`Now`], which must not go back. After
+//! [`Shard::new`] nothing allocates. No operation touches more than 64 items and 64 lines of the index beyond its own,
+//! however large the store is; the work that would is spread over operations and [`Shard::maintain`].
+//!
+//! Invariants. S1: every linked item has exactly one current slot, and a current slot names a linked item of its
+//! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
+//! fetched mark in a header. S3: a free segment has no current slot.
 
-use std::collections::HashMap;
+mod link;
+mod room;
+mod upkeep;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::clock::{Expiry, Now};
 use crate::key::KeyHash;
 use crate::store::census::Census;
-use crate::store::config::{ConfigError, MemoryLimitError, ShardConfig};
-use crate::store::item::{Item, ItemRef, Pin, Reservation};
-use crate::store::outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
+use crate::store::config::{ConfigError, ShardConfig};
+use crate::store::expiry::CLASSES_MAX;
+use crate::store::header;
+use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
+use crate::store::item::{Item, ItemRef, Pin};
+use crate::store::memory::Memory;
+use crate::store::segment::{List, NONE, Segments, State};
+use crate::store::slab_view::SlabView;
 use crate::store::stats::ShardStats;
 
-#[derive(Debug, Default)]
-struct Boxed {
-    key: Box<[u8]>,
-    value: Vec<u8>,
-    flags: u32,
-    cas: u64,
-    expiry: u32,
-    fetched: bool,
-    access: u32,
-    holders: u32,
-    linked: bool,
-}
+/// Fewest segments of a shard: some for the index, some for each class, some to evict.
+const SEGMENTS_MIN: usize = 16;
+/// Smallest segment chosen by the shard itself, in bytes.
+const SEGMENT_BYTES_MIN: usize = 64 << 10;
+/// Largest segment, in bytes: what the offset of a slot can address.
+const SEGMENT_BYTES_MAX: usize = 1 << crate::store::index::OFFSET_BITS;
+/// Most pins, and most reservations, at one time.
+const HOLDERS_MAX: usize = 1 << 16;
+/// The smallest `-I` that memcached takes, in bytes.
+const ITEM_SIZE_MAX_LEAST: u32 = 1024;
 
 /// One core's items.
 #[derive(Debug)]
 pub struct Shard {
-    config: ShardConfig,
-    items: Vec<Boxed>,
-    free: Vec<u32>,
-    map: HashMap<Box<[u8]>, u32>,
-    next_cas: u64,
-    flush_cas: u64,
-    flush_at: Option<u32>,
+    memory: Memory,
+    segments: Segments,
+    index: Index,
+    slabs: SlabView,
+    stats: Arc<ShardStats>,
+    item_size_max: u32,
+    evict: bool,
+    /// Items of each slab class in each segment, segment by segment.
+    class_items: Vec<u32>,
+    /// The segment being filled for each class of like time-to-live; `NONE` when there is none.
+    open: [u32; CLASSES_MAX],
+    /// Sealed segments of each class, oldest first.
+    sealed: [List; CLASSES_MAX],
+    /// Classes in use: fewer in a small shard.
+    ttl_classes: usize,
+    /// Segments within the memory limit.
+    allowed: usize,
+    /// Segments still to be switched off after the limit was lowered.
+    excess: usize,
+    /// Segments with pins or reservations, runs counted by their segments.
+    held: usize,
     pins: usize,
     reservations: usize,
-    stats: Arc<ShardStats>,
+    next_cas: u64,
+    /// Items with a smaller cas unique are flushed.
+    flush_cas: u64,
+    /// A second from which everything stored up to its end is flushed.
+    flush_at: Option<u32>,
+    /// Moves whenever slots may have moved or items may have gone.
+    epoch: u64,
+    run_hand: u32,
+    dead_hand: u32,
+    index_hand: u32,
 }
 
 impl Shard {
-    /// An empty shard.
+    /// An empty shard with its memory mapped; the index's first part is touched, the rest when [`Shard::maintain`] or
+    /// the first use comes to it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one variant for each figure that cannot be met.
     pub fn new(config: &ShardConfig) -> Result<Shard, ConfigError> {
-        if config.memory_bytes / 2 < config.item_size_max as usize {
-            return Err(ConfigError::ItemSizeMaxTooLarge {
-                given: config.item_size_max,
-                memory: config.memory_bytes,
-                most: config.memory_bytes / 2,
-            });
+        Shard::with_generations(config, (1 << GENERATION_BITS) - 1)
+    }
+
+    /// [`Shard::new`] with generations 1..=`last_generation`, so that tests can make them come round.
+    fn with_generations(config: &ShardConfig, last_generation: u16) -> Result<Shard, ConfigError> {
+        let memory_bytes = config.memory_bytes;
+        let segment_bytes = match config.segment_bytes {
+            0 => 1 << (memory_bytes / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2(),
+            bytes => (1usize << bytes.max(1).ilog2()).clamp(4096, SEGMENT_BYTES_MAX),
+        };
+        let least = SEGMENTS_MIN * segment_bytes;
+        let most = segment_bytes << SEGMENT_BITS;
+        if memory_bytes < least {
+            return Err(ConfigError::MemoryTooSmall { given: memory_bytes, least });
         }
-        Ok(Shard {
-            config: config.clone(),
-            items: Vec::new(),
-            free: Vec::new(),
-            map: HashMap::new(),
+        if memory_bytes > most {
+            return Err(ConfigError::MemoryTooLarge { given: memory_bytes, most });
+        }
+        if config.item_size_max < ITEM_SIZE_MAX_LEAST {
+            return Err(ConfigError::ItemSizeMaxTooSmall { given: config.item_size_max });
+        }
+        if config.item_size_max as usize > memory_bytes / 2 {
+            let (given, most) = (config.item_size_max, memory_bytes / 2);
+            return Err(ConfigError::ItemSizeMaxTooLarge { given, memory: memory_bytes, most });
+        }
+        if !(config.slab_factor > 1.0 && config.slab_factor.is_finite()) {
+            return Err(ConfigError::SlabFactor { given: config.slab_factor });
+        }
+        let allowed = memory_bytes / segment_bytes;
+        let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
+        let memory = Memory::new(total, segment_bytes.ilog2())
+            .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
+        let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.use_cas);
+        let mut segments = Segments::new(total, last_generation);
+        (0..allowed as u32).for_each(|segment| segments.switch_on(segment));
+
+        let home = 1u32 << (allowed / 256).max(1).ilog2();
+        let first = allowed as u32 - home - 1;
+        (first..allowed as u32).for_each(|segment| segments.take(segment, State::Index));
+        let pages: Vec<u32> = (first + 1..allowed as u32).collect();
+        let index = Index::new(&pages, first, segment_bytes, total);
+
+        let stats = Arc::new(ShardStats {
+            class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_chunk_bytes: slabs.chunk_bytes().to_vec(),
+            ..ShardStats::default()
+        });
+        let mut shard = Shard {
+            class_items: vec![0; total * slabs.chunk_bytes().len()],
+            memory,
+            segments,
+            index,
+            slabs,
+            stats,
+            item_size_max: config.item_size_max,
+            evict: config.evict,
+            open: [NONE; CLASSES_MAX],
+            sealed: [List::EMPTY; CLASSES_MAX],
+            ttl_classes: (allowed / 8).clamp(1, CLASSES_MAX),
+            allowed,
+            excess: 0,
+            held: 0,
+            pins: 0,
+            reservations: 0,
             next_cas: 1,
             flush_cas: 0,
             flush_at: None,
-            pins: 0,
-            reservations: 0,
-            stats: Arc::default(),
-        })
+            epoch: 0,
+            run_hand: 0,
+            dead_hand: 0,
+            index_hand: first,
+        };
+        for page in pages {
+            let address = shard.memory.address(page, 0);
+            shard.memory.bytes_mut(address, segment_bytes).fill(0);
+        }
+        shard.report_memory();
+        Ok(shard)
     }
 
-    /// Asks for the index lines of `hash`, to be looked up soon.
-    pub fn prefetch(&self, _hash: KeyHash) {}
+    /// Asks for the line of the index in which a lookup of `hash` begins. First of two steps over a burst of requests;
+    /// [`Shard::prefetch_item`] is the second.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        self.index.prefetch(&self.memory, hash);
+    }
 
-    /// Finds the live item of `key` and marks it fetched. Counts a get.
+    /// Asks for the item that a lookup of `hash` will read first, if its line of the index names one.
+    #[inline]
+    pub fn prefetch_item(&self, hash: KeyHash) {
+        self.index.prefetch_item(&self.memory, &self.segments, hash);
+    }
+
+    /// Finds the live item of `key` and marks it as asked for now. Counts one get.
+    #[inline]
     pub fn get(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
         self.stats.cmd_get.add(1);
-        let Some(found) = self.peek(hash, key, now) else {
+        let Some(found) = self.lookup(hash, key, now) else {
             self.stats.get_misses.add(1);
             return None;
         };
         self.stats.get_hits.add(1);
-        let item = &mut self.items[found.segment as usize];
-        item.fetched = true;
-        item.access = now.secs;
-        Some(found)
+        self.mark_fetched(found.at, now);
+        Some(found.at)
     }
 
-    /// Finds the live item of `key` without marking or counting a get.
-    pub fn peek(&mut self, _hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
-        self.advance(now);
-        let index = *self.map.get(key)?;
-        let item = &self.items[index as usize];
-        if item.cas < self.flush_cas {
-            self.stats.get_flushed.add(1);
-        } else if Expiry::from_secs(item.expiry).has_passed(now) {
-            self.stats.get_expired.add(1);
-        } else {
-            return Some(ItemRef { segment: index, offset: 0, generation: 0 });
-        }
-        self.unlink(index);
-        None
+    /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
+    pub fn peek(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
+        self.lookup(hash, key, now).map(|found| found.at)
     }
 
-    /// The item found at `at`.
+    /// The item at `at`; an empty one when it has gone since.
+    #[inline]
     pub fn item(&self, at: ItemRef) -> Item<'_> {
-        let item = &self.items[at.segment as usize];
-        Item {
-            key: &item.key,
-            value: &item.value,
-            flags: item.flags,
-            cas: item.cas,
-            expiry: Expiry::from_secs(item.expiry),
-            last_access_secs: item.access,
-            fetched: item.fetched,
-        }
+        let found = if self.segments.is_current(at) {
+            header::read_item(self.memory.bytes_from(self.memory.address(at.segment, at.offset)))
+        } else {
+            None
+        };
+        found.unwrap_or(Item::EMPTY)
     }
 
-    /// Holds the item's bytes as they are until [`Shard::unpin`]. `None` when no more may be held: copy instead.
+    /// Holds the item's bytes as they are until [`Shard::unpin`].
+    ///
+    /// `None` when the item has gone, or when so many pins are out (65,536), or so much memory is held by them (half of
+    /// the segments), that eviction might not find room: then copy the bytes instead.
     pub fn pin(&mut self, at: ItemRef) -> Option<Pin> {
-        if self.pins >= 4096 {
+        let current = self.segments.is_current(at);
+        if !current || self.pins == HOLDERS_MAX || !self.hold(at.segment, self.allowed / 2) {
             self.stats.pins_refused.add(1);
             return None;
         }
         self.pins += 1;
-        self.items[at.segment as usize].holders += 1;
         Some(Pin { at })
     }
 
-    /// The item a pin holds, as it was when it was pinned.
+    /// The item a pin holds. Key, value, flags and cas are as they were when it was pinned.
+    #[inline]
     pub fn pinned(&self, pin: &Pin) -> Item<'_> {
         self.item(pin.at)
     }
 
-    /// Gives a pin back.
+    /// Gives a pin back. Its segment is free again when nothing else holds it and no item is left in it.
     pub fn unpin(&mut self, pin: Pin) {
         self.pins -= 1;
-        self.release(pin.at.segment);
-    }
-
-    /// Takes room for an item whose value will be filled piece by piece.
-    ///
-    /// # Errors
-    /// [`StoreError::TooLarge`] when the item is above `item_size_max`; [`StoreError::OutOfMemory`] when there is no
-    /// room or too much is in flight.
-    pub fn reserve(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value_len: u32,
-        flags: u32,
-        expiry: Expiry,
-        _now: Now,
-    ) -> Result<Reservation, StoreError> {
-        if self.item_bytes(key.len(), value_len as usize, flags) > self.config.item_size_max as usize {
-            self.stats.store_too_large.add(1);
-            return Err(StoreError::TooLarge);
-        }
-        let boxed = Boxed {
-            key: key.into(),
-            value: vec![0; value_len as usize],
-            flags,
-            expiry: expiry.secs(),
-            holders: 1,
-            ..Boxed::default()
-        };
-        let segment = self.place(boxed);
-        self.reservations += 1;
-        Ok(Reservation {
-            at: ItemRef { segment, offset: 0, generation: 0 },
-            value_offset: 0,
-            value_len,
-            filled: 0,
-            hash,
-        })
-    }
-
-    /// Appends `bytes` to the reserved value; what goes beyond its length is ignored. Returns the bytes taken.
-    pub fn fill(&mut self, reservation: &mut Reservation, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(reservation.missing_bytes() as usize);
-        let from = reservation.filled as usize;
-        self.items[reservation.at.segment as usize].value[from..from + taken].copy_from_slice(&bytes[..taken]);
-        reservation.filled += taken as u32;
-        taken
-    }
-
-    /// Stores the reserved item under `mode`. Bytes never filled are unspecified.
-    pub fn commit(&mut self, reservation: Reservation, mode: StoreMode, now: Now) -> Stored {
-        self.reservations -= 1;
-        let new = reservation.at.segment;
-        self.stats.cmd_set.add(1);
-        let key = self.items[new as usize].key.clone();
-        let old = self.peek(reservation.hash, &key, now).map(|at| at.segment);
-        let stored = match (mode, old) {
-            (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => Ok(()),
-            (StoreMode::Add, Some(_)) => Err(StoreOutcome::NotStored),
-            (StoreMode::Replace | StoreMode::Append | StoreMode::Prepend, None) => Err(StoreOutcome::NotStored),
-            (StoreMode::Cas(_), None) => {
-                self.stats.cas_misses.add(1);
-                Err(StoreOutcome::NotFound)
-            }
-            (StoreMode::Cas(cas), Some(old)) if cas == self.items[old as usize].cas => {
-                self.stats.cas_hits.add(1);
-                Ok(())
-            }
-            (StoreMode::Cas(_), Some(_)) => {
-                self.stats.cas_badval.add(1);
-                Err(StoreOutcome::Exists)
-            }
-            (StoreMode::Append | StoreMode::Prepend, Some(old)) => {
-                let (old, added) = (&self.items[old as usize], &self.items[new as usize].value);
-                let value = match mode {
-                    StoreMode::Append => [&old.value[..], &added[..]].concat(),
-                    _ => [&added[..], &old.value[..]].concat(),
-                };
-                let (flags, expiry) = (old.flags, old.expiry);
-                if self.item_bytes(key.len(), value.len(), flags) > self.config.item_size_max as usize {
-                    Err(StoreOutcome::NotStored)
-                } else {
-                    let item = &mut self.items[new as usize];
-                    (item.value, item.flags, item.expiry) = (value, flags, expiry);
-                    Ok(())
-                }
-            }
-        };
-        let answer = match stored {
-            Ok(()) => {
-                if let Some(old) = old {
-                    self.unlink(old);
-                }
-                Stored { outcome: StoreOutcome::Stored, cas: self.link(new, now) }
-            }
-            Err(outcome) => Stored::failed(outcome),
-        };
-        self.release(new);
-        answer
-    }
-
-    /// Gives a reservation's room back; the key is as before.
-    pub fn abandon(&mut self, reservation: Reservation) {
-        self.reservations -= 1;
-        self.release(reservation.at.segment);
-    }
-
-    /// Stores a value that is in one piece.
-    #[expect(clippy::too_many_arguments, reason = "a storage command has that many parts")]
-    pub fn store(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value: &[u8],
-        flags: u32,
-        expiry: Expiry,
-        mode: StoreMode,
-        now: Now,
-    ) -> Stored {
-        let Ok(len) = u32::try_from(value.len()) else { return Stored::failed(StoreOutcome::TooLarge) };
-        match self.reserve(hash, key, len, flags, expiry, now) {
-            Ok(mut reservation) => {
-                self.fill(&mut reservation, value);
-                self.commit(reservation, mode, now)
-            }
-            Err(error) => Stored::failed(error.into()),
-        }
-    }
-
-    /// Removes the item of `key`; `false` when there is none.
-    pub fn delete(&mut self, hash: KeyHash, key: &[u8], now: Now) -> bool {
-        let Some(at) = self.peek(hash, key, now) else {
-            self.stats.delete_misses.add(1);
-            return false;
-        };
-        self.stats.delete_hits.add(1);
-        self.unlink(at.segment);
-        true
-    }
-
-    /// Removes the item of `key` without counting a delete: memcached drops the old value when a set of a new one
-    /// was refused (too large, or out of memory).
-    pub fn forget_key(&mut self, hash: KeyHash, key: &[u8], now: Now) -> bool {
-        let Some(at) = self.peek(hash, key, now) else { return false };
-        self.unlink(at.segment);
-        true
-    }
-
-    /// Adds `delta` to the number stored; wraps at 2^64.
-    pub fn incr(&mut self, hash: KeyHash, key: &[u8], delta: u64, now: Now) -> Arith {
-        self.arith(hash, key, now, |value| value.wrapping_add(delta))
-    }
-
-    /// Takes `delta` from the number stored; stops at 0.
-    pub fn decr(&mut self, hash: KeyHash, key: &[u8], delta: u64, now: Now) -> Arith {
-        self.arith(hash, key, now, |value| value.saturating_sub(delta))
-    }
-
-    fn arith(&mut self, hash: KeyHash, key: &[u8], now: Now, change: impl Fn(u64) -> u64) -> Arith {
-        let Some(at) = self.peek(hash, key, now) else { return Arith::NotFound };
-        let text = self.item(at).value;
-        let trimmed = text.trim_ascii_end();
-        let Some(value) = std::str::from_utf8(trimmed).ok().and_then(|text| text.parse::<u64>().ok()) else {
-            return Arith::NonNumeric;
-        };
-        let value = change(value);
-        let mut digits = value.to_string().into_bytes();
-        digits.resize(digits.len().max(text.len()), b' ');
-        let item = self.item(at);
-        let (flags, expiry) = (item.flags, item.expiry);
-        let stored = self.store(hash, key, &digits, flags, expiry, StoreMode::Set, now);
-        if stored.outcome == StoreOutcome::Stored {
-            Arith::Value { value, cas: stored.cas }
-        } else {
-            Arith::OutOfMemory
-        }
-    }
-
-    /// Gives the item of `key` a new expiry.
-    pub fn touch(&mut self, hash: KeyHash, key: &[u8], expiry: Expiry, now: Now) -> Touched {
-        self.stats.cmd_touch.add(1);
-        let Some(at) = self.peek(hash, key, now) else {
-            self.stats.touch_misses.add(1);
-            return Touched::NotFound;
-        };
-        self.stats.touch_hits.add(1);
-        let item = &mut self.items[at.segment as usize];
-        item.expiry = expiry.secs();
-        item.access = now.secs;
-        item.fetched = true;
-        Touched::Done(at)
-    }
-
-    /// Gives the item of `key` a new expiry and finds it. Counts a touch and a get, as memcached does.
-    pub fn gat(&mut self, hash: KeyHash, key: &[u8], expiry: Expiry, now: Now) -> Touched {
-        self.stats.cmd_get.add(1);
-        let touched = self.touch(hash, key, expiry, now);
-        match touched {
-            Touched::Done(_) => self.stats.get_hits.add(1),
-            _ => self.stats.get_misses.add(1),
-        }
-        touched
-    }
-
-    /// Makes every item stored until now a miss, or with an `exptime` above 0 every item stored before that time, from
-    /// that time on (`protocol.txt`, "flush_all"; the rule for the second itself is memcached 1.6.18's).
-    pub fn flush_all(&mut self, exptime: i64, now: Now) {
-        self.advance(now);
-        self.stats.cmd_flush.add(1);
-        let at = if exptime > 0 { Expiry::from_exptime(exptime, now).secs().saturating_sub(1) } else { 0 };
-        self.flush_at = (at > now.secs).then_some(at);
-        if at <= now.secs {
-            self.flush_cas = self.next_cas;
-            self.flush_at = (at == now.secs).then_some(at);
-        }
-    }
-
-    /// Sets the bytes that segments, index and what is in flight may take together.
-    ///
-    /// # Errors
-    /// [`MemoryLimitError`] when the new limit is below what is needed or above what was reserved at start.
-    pub fn set_memory_limit(&mut self, bytes: usize) -> Result<(), MemoryLimitError> {
-        let least = 2 * self.config.item_size_max as usize;
-        if bytes < least {
-            return Err(MemoryLimitError::TooSmall { given: bytes, least });
-        }
-        self.config.memory_bytes = bytes;
-        Ok(())
-    }
-
-    /// Does up to `budget` units of the work that keeps operations short. Returns whether there is more to do.
-    pub fn maintain(&mut self, now: Now, _budget: u32) -> bool {
-        self.advance(now);
-        false
+        self.unhold(pin.at.segment);
     }
 
     /// The shard's counters; clone the `Arc` to read them from another thread.
@@ -375,9 +252,61 @@ impl Shard {
 
     /// Counts everything held or given out. For tests: walks the segment table.
     pub fn census(&self) -> Census {
-        Census { items: self.map.len(), pins: self.pins, reservations: self.reservations, ..Census::default() }
+        let mut census = Census {
+            items: self.stats.curr_items.value() as usize,
+            pins: self.pins,
+            reservations: self.reservations,
+            ..Census::default()
+        };
+        for index in 0..self.segments.total() as u32 {
+            let segment = self.segments.at(index);
+            let held = self.segments.at(self.segments.head_of(index)).holders != 0;
+            census.segments_held += usize::from(held);
+            census.segments += usize::from(segment.state != State::Off);
+            match segment.state {
+                State::Off => {}
+                State::Free => census.segments_free += 1,
+                State::Resting => census.segments_resting += 1,
+                State::Open => census.segments_open += 1,
+                State::Sealed | State::Tail { .. } => census.segments_sealed += 1,
+                State::Index => census.segments_index += 1,
+            }
+        }
+        census
     }
 
+    /// Finds the live item of `key`; takes an expired or flushed one out.
+    #[inline]
+    fn lookup(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Found> {
+        self.advance(now);
+        let found = self.index.find(&self.memory, &self.segments, hash, key)?;
+        let item = self.item(found.at);
+        if item.cas < self.flush_cas {
+            self.stats.get_flushed.add(1);
+        } else if item.expiry.has_passed(now) {
+            self.stats.get_expired.add(1);
+        } else {
+            return Some(found);
+        }
+        self.unlink(found);
+        None
+    }
+
+    #[inline]
+    fn mark_fetched(&mut self, at: ItemRef, now: Now) {
+        let address = self.memory.address(at.segment, at.offset);
+        if header::mark_fetched(&mut self.memory, address, now.secs) {
+            self.segments.at_mut(at.segment).live_unfetched -= 1;
+        }
+    }
+
+    /// The expiry field is kept in every item where nothing may be evicted, so that touch needs no room.
+    fn wants_expiry_field(&self) -> bool {
+        !self.evict
+    }
+
+    /// Takes note of `now`: a delayed flush comes into force.
+    #[inline]
     fn advance(&mut self, now: Now) {
         if let Some(at) = self.flush_at
             && now.secs >= at
@@ -389,68 +318,32 @@ impl Shard {
         }
     }
 
-    /// The size of an item as memcached counts it.
-    fn item_bytes(&self, key_len: usize, value_len: usize, flags: u32) -> usize {
-        48 + key_len + 1 + value_len + 2 + if flags != 0 { 4 } else { 0 } + if self.config.use_cas { 8 } else { 0 }
-    }
-
-    fn place(&mut self, boxed: Boxed) -> u32 {
-        match self.free.pop() {
-            Some(index) => {
-                self.items[index as usize] = boxed;
-                index
+    /// Counts one more holder of `segment`'s bytes, unless more than `most` segments would then be held.
+    fn hold(&mut self, segment: u32, most: usize) -> bool {
+        let run = self.segments.at(segment).run as usize;
+        let segment = self.segments.at_mut(segment);
+        if segment.holders == 0 {
+            if self.held + run > most {
+                return false;
             }
-            None => {
-                self.items.push(boxed);
-                self.items.len() as u32 - 1
-            }
+            self.held += run;
         }
+        segment.holders += 1;
+        true
     }
 
-    fn link(&mut self, index: u32, now: Now) -> u64 {
-        let cas = self.next_cas;
-        self.next_cas += 1;
-        let item = &mut self.items[index as usize];
-        (item.cas, item.access, item.linked) = (cas, now.secs, true);
-        item.holders += 1;
-        self.map.insert(item.key.clone(), index);
-        self.stats.curr_items.add(1);
-        self.stats.total_items.add(1);
-        cas
-    }
-
-    fn unlink(&mut self, index: u32) {
-        let item = &mut self.items[index as usize];
-        item.linked = false;
-        self.map.remove(&item.key);
-        self.stats.curr_items.sub(1);
-        self.release(index);
-    }
-
-    fn release(&mut self, index: u32) {
-        let item = &mut self.items[index as usize];
-        item.holders -= 1;
-        if item.holders == 0 {
-            *item = Boxed::default();
-            self.free.push(index);
+    /// Counts one holder less.
+    fn unhold(&mut self, index: u32) {
+        let segment = self.segments.at_mut(index);
+        segment.holders -= 1;
+        if segment.holders == 0 {
+            self.held -= segment.run as usize;
+            self.release_if_empty(index);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::KeyHasher;
-
-    #[test]
-    fn a_value_stored_is_found_until_its_second() {
-        let mut shard = Shard::new(&ShardConfig::default()).unwrap();
-        let hash = KeyHasher::new([3; 16]).hash(b"k");
-        let now = Now { secs: 10, unix_epoch: 0 };
-        let expiry = Expiry::from_exptime(5, now);
-        assert_eq!(shard.store(hash, b"k", b"v", 7, expiry, StoreMode::Set, now).outcome, StoreOutcome::Stored);
-        let found = shard.get(hash, b"k", now).unwrap();
-        assert_eq!((shard.item(found).value, shard.item(found).flags), (&b"v"[..], 7));
-        assert_eq!(shard.get(hash, b"k", Now { secs: 15, ..now }), None);
-    }
+/// A reading of [`Expiry`] for the table: nothing is later than never.
+pub(crate) fn note_latest(latest: &mut Expiry, expiry: Expiry) {
+    *latest = crate::store::expiry::later(*latest, expiry);
 }

@@ -15,6 +15,8 @@ pub struct Census {
     pub segments_index: usize,
     /// Segments that may not be reused before the index has been swept.
     pub segments_resting: usize,
+    /// Segments whose bytes a pin or a reservation holds, runs counted by their segments.
+    pub segments_held: usize,
     /// Items now linked.
     pub items: usize,
     /// Pins given out and not given back.

@@ -7,6 +7,8 @@ pub struct ShardConfig {
     pub memory_bytes: usize,
     /// Bytes up to which [`crate::Shard::set_memory_limit`] may go later. Only address space until then.
     pub memory_ceiling_bytes: usize,
+    /// Bytes of a segment, a power of two from 4 KiB to 1 MiB; 0 takes 1/256 of the memory, from 64 KiB to 1 MiB.
+    pub segment_bytes: usize,
     /// The largest item, in bytes as memcached counts them (`-I`).
     pub item_size_max: u32,
     /// Whether the oldest items make room for new ones (`false`: `-M`).
@@ -24,6 +26,7 @@ impl Default for ShardConfig {
         ShardConfig {
             memory_bytes: 64 << 20,
             memory_ceiling_bytes: 0,
+            segment_bytes: 0,
             item_size_max: 1 << 20,
             evict: true,
             use_cas: true,

@@ -1,6 +1,7 @@
 //! What a caller sees of an item, and the rights it may hold to one.
 
 use crate::clock::Expiry;
+use crate::key::KeyHash;
 
 /// A view of one item. Borrowed from the shard.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +22,14 @@ pub struct Item<'a> {
     pub fetched: bool,
 }
 
-/// The place of an item, as a lookup found it. Valid until the next operation on the shard that stores, deletes or
-/// maintains; used later it shows an empty item or another version, never memory of anyone else.
+impl Item<'_> {
+    /// What is shown for an item that has gone.
+    pub(crate) const EMPTY: Item<'static> =
+        Item { key: &[], value: &[], flags: 0, cas: 0, expiry: Expiry::PAST, last_access_secs: 0, fetched: false };
+}
+
+/// The place of an item, as a lookup found it. Good until the next operation on the shard that stores, deletes or
+/// maintains; later it may show the item as it was, another version of it, or an empty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemRef {
     pub(crate) segment: u32,
@@ -47,10 +54,11 @@ pub struct Pin {
 #[derive(Debug)]
 pub struct Reservation {
     pub(crate) at: ItemRef,
-    pub(crate) value_offset: u32,
+    /// Where the value begins, from the item's first byte.
+    pub(crate) value_at: u32,
     pub(crate) value_len: u32,
     pub(crate) filled: u32,
-    pub(crate) hash: crate::key::KeyHash,
+    pub(crate) hash: KeyHash,
 }
 
 impl Reservation {
