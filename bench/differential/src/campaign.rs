@@ -1,5 +1,6 @@
 //! Runs many cases and says what differed: listed classes are counted, anything else is shrunk and shown.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
 
@@ -23,7 +24,7 @@ pub struct Campaign {
     pub first: u64,
     /// Stop when this many operations have been compared.
     pub operations: u64,
-    /// Stop when this many unlisted differences have been found.
+    /// Stop when this many kinds of unlisted differences have been found.
     pub most_unlisted: usize,
     /// What is examined is a memcached too, unreliable where memcached is.
     pub tested_is_memcached: bool,
@@ -42,7 +43,9 @@ pub struct Findings {
     pub unreliable: u64,
     /// Cases with so many listed differences that the rest was given up.
     pub given_up: u64,
-    /// Differences that no class covers: seed, minimal transcript, both replies.
+    /// How often each kind of unlisted difference was seen: command and both lines, digits left out.
+    pub kinds: HashMap<String, u64>,
+    /// One of each kind of difference that no class covers: seed, minimal transcript, both replies.
     pub unlisted: Vec<String>,
 }
 
@@ -104,6 +107,12 @@ impl Campaign {
                 continue;
             }
             let cut = prefix.len() - 1..prefix.len();
+            let kind = kind(&last_request(&prefix), &parting);
+            if let Some(times) = findings.kinds.get_mut(&kind) {
+                *times += 1;
+                case = case.without(cut);
+                continue;
+            }
             let (minimal, parting) = pair.shrink(prefix, parting)?;
             if covered(&minimal, &parting, differences) {
                 findings.listed += 1;
@@ -111,7 +120,8 @@ impl Campaign {
                 continue;
             }
             findings.unlisted.push(self.transcript(&minimal, &parting));
-            return Ok(());
+            findings.kinds.insert(kind, 1);
+            case = case.without(cut);
         }
         findings.given_up += 1;
         Ok(())
@@ -150,6 +160,16 @@ fn last_request(case: &Case) -> Vec<u8> {
     request
 }
 
+/// What makes two differences look alike.
+fn kind(request: &[u8], parting: &Parting) -> String {
+    let words = |bytes: &[u8], most: usize| {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        let plain = text.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit())).take(most);
+        plain.collect::<Vec<_>>().join(" ")
+    };
+    format!("{}: {} / {}", words(request, 1), words(&parting.oracle, 8), words(&parting.tested, 8))
+}
+
 fn covered(case: &Case, parting: &Parting, differences: &mut Differences) -> bool {
     differences.classify(&last_request(case), &parting.oracle, &parting.tested).is_some()
 }
@@ -161,6 +181,11 @@ impl Findings {
         for unlisted in &self.unlisted {
             let _ = writeln!(out, "UNLISTED DIFFERENCE: {unlisted}");
         }
+        let mut kinds: Vec<_> = self.kinds.iter().collect();
+        kinds.sort();
+        for (kind, times) in kinds {
+            let _ = writeln!(out, "unlisted, {times} times: {kind}");
+        }
         for class in differences.classes() {
             let _ = match class.seen {
                 0 => writeln!(out, "listed class {}: never seen in this run", class.name),
@@ -169,7 +194,7 @@ impl Findings {
         }
         let _ = writeln!(
             out,
-            "{} operations in {} cases: {} unlisted differences, {} listed ones in {} classes, {} unreliable replies of \
+            "{} operations in {} cases: {} kinds of unlisted differences, {} listed ones in {} classes, {} unreliable replies of \
              memcached, {} cases given up",
             self.operations,
             self.cases,
