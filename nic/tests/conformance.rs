@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sidestep_nic::{
     Burst, Faults, PcapRecorder, PcapTap, PoolConfig, PortConfig, Queue, QueueId, RelayConfig, RelayPort, Wire,
-    WireError, WireQueue, relay_pair,
+    WireError, WirePort, WireQueue, relay_pair,
 };
 use suite::{Backend, Ends};
 
@@ -17,16 +17,18 @@ fn cable(config: &PortConfig) -> Result<(Wire, WireQueue, WireQueue), WireError>
     Ok((wire, a.take_queue(QueueId(0))?, b.take_queue(QueueId(0))?))
 }
 
-/// The in-memory wire, tapped or not.
+/// The in-memory wire, tapped or not; the same one every time, so that opening again is opening the same queue.
 struct OverWire {
     config: PortConfig,
     tapped: bool,
-    wire: Option<Wire>,
+    wire: Wire,
+    ports: [WirePort; 2],
 }
 
 impl OverWire {
     fn new(config: PortConfig) -> Self {
-        Self { config, tapped: false, wire: None }
+        let (wire, a, b) = Wire::pair(config.clone(), config.clone(), 1).expect("a good configuration");
+        Self { config, tapped: false, wire, ports: [a, b] }
     }
 }
 
@@ -37,8 +39,7 @@ fn tap(queue: WireQueue) -> Box<dyn Queue> {
 
 impl Backend for OverWire {
     fn open(&mut self) -> Ends {
-        let (wire, a, b) = cable(&self.config).expect("a good configuration");
-        self.wire = Some(wire);
+        let [a, b] = self.ports.each_ref().map(|port| port.take_queue(QueueId(0)).expect("the queue is closed"));
         match self.tapped {
             true => Ends { a: tap(a), b: tap(b) },
             false => Ends { a: Box::new(a), b: Box::new(b) },
@@ -46,8 +47,7 @@ impl Backend for OverWire {
     }
 
     fn settle(&mut self, _ends: &mut Ends) {
-        let wire = self.wire.as_ref().expect("opened");
-        wire.clock().advance(Duration::from_micros(100));
+        self.wire.clock().advance(Duration::from_micros(100));
     }
 
     fn safe_in_transit(&self) -> usize {

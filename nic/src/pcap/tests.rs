@@ -86,6 +86,26 @@ fn what_is_sent_into_a_replay_is_recorded_at_the_flush() {
 }
 
 #[test]
+fn a_replay_refuses_foreign_frames_and_counts_every_frame_of_its_own() {
+    let config = ReplayConfig { pool: PoolConfig { frames: 8, ..PoolConfig::default() }, tx_ring: 4 };
+    let mut replay = PcapReplay::new(capture(0..6), recorder(), config).unwrap();
+    let mut other = PcapReplay::new(Capture::default(), recorder(), config).unwrap();
+    replay.free(other.tx_alloc().unwrap());
+    let mut burst = Burst::default();
+    assert_eq!(replay.rx_burst(&mut burst), 6);
+    burst.push(other.tx_alloc().unwrap()).unwrap();
+    burst.push(replay.tx_alloc().unwrap()).unwrap();
+    assert_eq!((replay.census().held, replay.census().free), (7, 1));
+    assert_eq!(replay.tx_burst(&mut burst), 4);
+    replay.flush().unwrap();
+    assert_eq!(replay.tx_burst(&mut burst), 3, "two that were received and one that was allocated");
+    assert_eq!(replay.stats().foreign_frames, 2);
+    replay.flush().unwrap();
+    assert_eq!((replay.census().held, replay.census().free), (0, 8));
+    assert!(std::iter::from_fn(|| replay.tx_alloc()).count() == 8 && replay.stats().tx_exhausted == 1);
+}
+
+#[test]
 fn a_tap_records_both_directions_and_only_what_was_taken() {
     let config = PortConfig { rx_ring: 8, tx_ring: 2, frames: 16, ..PortConfig::default() };
     let (_wire, a, b) = Wire::pair(config.clone(), config, 1).unwrap();
@@ -111,7 +131,7 @@ fn a_tap_records_both_directions_and_only_what_was_taken() {
     assert_eq!(receive(&mut tap), [numbered(0), numbered(1)]);
     let (queue, recorder) = tap.into_parts();
     assert_eq!(queue.stats().foreign_frames, 1);
-    let file = recorder.finish().unwrap();
+    let file = recorder.expect("the tap was not closed").finish().unwrap();
     let recorded = Capture::read(&file[..]).unwrap();
     let expected = [(MS, numbered(0)), (MS, numbered(1)), (2 * MS, numbered(0)), (2 * MS, numbered(1))];
     assert!(recorded.iter().eq(expected.iter().map(|(at, frame)| (*at, &frame[..]))), "{recorded:?}");
