@@ -68,7 +68,7 @@ fn a_stale_slot_is_never_taken_for_a_live_one_when_generations_come_round() {
             let mut value = vec![0; 3000];
             value[..4].copy_from_slice(&round.to_le_bytes());
             if bench.set(&key, &value, NOW) == StoreOutcome::OutOfMemory {
-                assert!(last_generation < 20, "every segment rests");
+                assert!(last_generation < 100, "every segment rests");
                 bench.shard.maintain(NOW, 200);
                 assert_eq!(bench.set(&key, &value, NOW), StoreOutcome::Stored);
             }
@@ -174,6 +174,31 @@ fn whole_segments_expire_without_an_access() {
     assert_eq!(bench.shard.census().segments_sealed, 0);
     assert_eq!(bench.shard.stats.expired_unfetched.value(), 100 - bench.shard.stats.curr_items.value());
     assert_eq!(bench.shard.stats.evictions.value(), 0);
+}
+
+#[test]
+fn flush_all_keeps_memcacheds_seconds() {
+    let mut bench = Bench::small(true);
+    let at = |secs| Now { secs, ..NOW };
+    bench.set(b"old", b"1", at(10));
+    bench.shard.flush_all(0, at(10));
+    assert_eq!(bench.set(b"new", b"2", at(10)), StoreOutcome::Stored);
+    assert_eq!(bench.value(b"old", at(10)), None);
+    assert!(bench.value(b"new", at(10)).is_some(), "stored after the order, in the same second");
+
+    bench.shard.flush_all(5, at(10));
+    assert!(bench.value(b"new", at(13)).is_some());
+    bench.set(b"late", b"3", at(14));
+    assert_eq!(bench.value(b"late", at(14)), None, "the last second before the order's is flushed to its end");
+    assert_eq!(bench.value(b"new", at(14)), None);
+    bench.set(b"after", b"4", at(15));
+    assert!(bench.value(b"after", at(15)).is_some());
+
+    bench.shard.flush_all(10, at(15));
+    bench.shard.flush_all(NOW.unix_epoch as i64, at(16));
+    assert!(bench.value(b"after", at(40)).is_some(), "a time before the process cancels what is not yet in force");
+    bench.shard.flush_all(-1, at(40));
+    assert_eq!(bench.value(b"after", at(40)), None);
 }
 
 #[test]
