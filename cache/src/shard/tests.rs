@@ -294,6 +294,17 @@ fn no_operation_touches_many_items_or_lines() {
 }
 
 #[test]
+fn a_large_shard_serves_before_its_memory_is_touched() {
+    let config = ShardConfig { memory_bytes: 4 << 30, memory_ceiling_bytes: 16 << 30, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2047);
+    assert_eq!(bench.set(b"k", b"v", NOW), StoreOutcome::Stored);
+    let at = bench.shard.get(bench.hasher.hash(b"k"), b"k", NOW).unwrap();
+    assert_eq!(bench.shard.item(at).idle_secs(Now { secs: 17, ..NOW }), 7);
+    let census = bench.shard.census();
+    assert_eq!((census.segments, census.segments_index, census.segments_open), (4096, 17, 1));
+}
+
+#[test]
 fn a_shard_may_move_to_its_thread() {
     fn assert_send<T: Send>() {}
     assert_send::<Shard>();
