@@ -15,7 +15,7 @@ use sidestep_cache::CacheConfig;
 
 /// A cache with `cores` cores, each resource scarce or plentiful as the seed says.
 fn config(cores: usize, rng: &mut Xoshiro256PlusPlus) -> CacheConfig {
-    let mut pick = |few: usize, many: usize| if rng.next_u64() % 3 == 0 { many } else { few };
+    let mut pick = |few: usize, many: usize| if rng.next_u64().is_multiple_of(3) { many } else { few };
     let mut config = CacheConfig {
         cores,
         connections_per_core: 16,
