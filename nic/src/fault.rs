@@ -311,7 +311,7 @@ impl Injector {
 
     /// An even draw from 0 to `limit - 1`; `limit` is at least 1.
     fn below(&mut self, limit: u64) -> u64 {
-        (u128::from(self.random.next_u64()) * u128::from(limit) >> 64) as u64
+        ((u128::from(self.random.next_u64()) * u128::from(limit)) >> 64) as u64
     }
 }
 

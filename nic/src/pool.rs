@@ -246,6 +246,11 @@ mod tests {
                 indices.dedup();
                 prop_assert_eq!(indices.len(), held.len(), "a chunk was handed out twice");
             }
+            // All home, so that the pool's memory goes with it.
+            for frame in held {
+                prop_assert!(pool.free(frame).is_ok());
+            }
+            prop_assert_eq!(pool.free_frames(), pool.total_frames());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Wrong uses, each turned into one clear line with the next step, before anything is touched where that is possible.
 //!
-//! [`check`] is a pure function of the configuration and of [`Facts`], so that every line has a test without root.
+//! [`check`](crate::preflight::check) is a pure function of the configuration and of
+//! [`Facts`](crate::preflight::Facts), so that every line has a test without root.
 //! What only the kernel can tell (a queue taken by another process, another XDP program) is explained when it has said
 //! so. Control side only. Read first: `capabilities(7)`.
 
@@ -45,6 +46,12 @@ pub enum OpenError {
         needed: u64,
         /// Bytes allowed.
         limit: u64,
+    },
+    /// The machine has too little memory.
+    #[error("no memory for {needed} bytes of frames a queue; free some or use smaller rings")]
+    NoMemory {
+        /// Bytes needed for one queue.
+        needed: u64,
     },
     /// The link is down.
     #[error("interface {link} is down; bring it up: ip link set {link} up")]
@@ -152,7 +159,7 @@ pub enum OpenError {
         link: String,
         /// What the kernel said.
         #[source]
-        source: ProgramFault,
+        source: Box<ProgramFault>,
     },
     /// Generic mode was asked for where it delivers frames to the wrong queue.
     #[error(
@@ -177,7 +184,7 @@ pub enum OpenError {
     },
     /// The program could not be loaded or attached, for a reason not foreseen.
     #[error(transparent)]
-    Program(#[from] ProgramFault),
+    Program(Box<ProgramFault>),
 }
 
 /// What is true of the machine just now, as far as it decides whether a device can be opened.
@@ -305,6 +312,7 @@ pub(crate) fn explain_bind(config: &XdpConfig, link: &Link, queue: QueueId, sour
             needed: config.umem_bytes(link),
             limit: rustix::process::getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
         },
+        Some(libc::ENOMEM) => OpenError::NoMemory { needed: config.umem_bytes(link) },
         _ => OpenError::Bind { link: name, queue, source },
     }
 }
@@ -314,13 +322,13 @@ pub(crate) fn explain_program(link: &Link, source: ProgramFault) -> OpenError {
     let name = link.name.clone();
     match source.raw_os_error() {
         // EEXIST: attached in the other mode.
-        Some(libc::EBUSY | libc::EEXIST) => OpenError::ProgramAttached { link: name, source },
+        Some(libc::EBUSY | libc::EEXIST) => OpenError::ProgramAttached { link: name, source: Box::new(source) },
         Some(libc::EPERM | libc::EACCES) if !matches!(source, ProgramFault::Load(_)) => {
             OpenError::Permission { missing: "CAP_NET_ADMIN".to_owned() }
         }
         Some(libc::EPERM) => OpenError::Permission { missing: "CAP_BPF".to_owned() },
         Some(libc::ERANGE) => OpenError::MtuRefused { link: name, mtu: link.mtu },
-        _ => OpenError::Program(source),
+        _ => OpenError::Program(Box::new(source)),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariant: sockets are bound, their fill rings filled and the sockets entered into the program's map before the
 //! program is attached, so that no frame is redirected to where nobody waits for it; and the program is detached before
-//! any socket closes. The device stays on the control side, each [`XdpQueue`] moves to the core that polls it.
+//! any socket closes. The device stays on the control side, each [`XdpQueue`](crate::xdp::XdpQueue) moves to the core
+//! that polls it.
 //!
 //! ```text
 //!   XdpDevice ── Steering (program, maps, BPF link)          control side
@@ -70,6 +71,11 @@ impl XdpDevice {
         if !attempts.why.is_empty() {
             reasons.push(attempts.why.to_owned());
         }
+        let bound = config.queues(&link).len();
+        if bound < usize::from(link.rx_queues) {
+            reasons
+                .push(format!("{bound} of {} queues are bound, frames on the others go to the kernel", link.rx_queues));
+        }
         let mut last_error = None;
         for attempt in attempts.order {
             match Self::open_as(config, &link, attempt) {
@@ -89,7 +95,7 @@ impl XdpDevice {
                 Err(Failed::Fatal(error)) => return Err(error),
             }
         }
-        let nothing_tried = || ProgramFault::Missing("mode to try").into();
+        let nothing_tried = || OpenError::Program(Box::new(ProgramFault::Missing("mode to try")));
         Err(last_error.unwrap_or_else(nothing_tried))
     }
 
@@ -133,6 +139,9 @@ impl XdpDevice {
     }
 
     /// Hands out a queue, to be moved to its core; `None` when it was handed out already or is not bound.
+    ///
+    /// At the end drop the device before the queues: frames then go to the kernel instead of being dropped by a socket
+    /// that nobody polls. The other way round is safe too, since the kernel takes a closed socket out of the map.
     pub fn take_queue(&mut self, queue: QueueId) -> Option<XdpQueue> {
         self.queues.iter_mut().find(|(id, _)| *id == queue)?.1.take()
     }

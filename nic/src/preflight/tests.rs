@@ -134,5 +134,6 @@ fn the_kernels_refusals_are_explained() {
     assert!(bind(libc::EBUSY).starts_with("queue 1 of ss0 is already bound by another socket"));
     assert!(bind(libc::EPERM).contains("CAP_NET_RAW"));
     assert!(bind(libc::ENOBUFS).contains("12845056 bytes of locked memory"));
+    assert!(bind(libc::ENOMEM).starts_with("no memory for 12845056 bytes"));
     assert!(bind(libc::ENODEV).starts_with("cannot bind an AF_XDP socket to queue 1 of ss0"));
 }

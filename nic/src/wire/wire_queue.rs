@@ -89,13 +89,6 @@ impl WireQueue {
             ring.posted += posted;
         }
     }
-
-    /// Takes a frame of this queue's own back into the pool.
-    fn recycle(&mut self, frame: Frame) {
-        if self.pool.free(frame).is_err() {
-            self.stats.foreign_frames += 1;
-        }
-    }
 }
 
 impl Queue for WireQueue {
@@ -145,21 +138,27 @@ impl Queue for WireQueue {
     }
 
     fn free(&mut self, frame: Frame) {
-        self.recycle(frame);
+        if self.pool.free(frame).is_err() {
+            self.stats.foreign_frames += 1;
+        }
     }
 
     fn flush(&mut self) -> Result<(), QueueError> {
         let now = self.shared.clock.now();
-        while let Some(frame) = self.tx.pop_front() {
+        let Self { shared, tx, pool, .. } = self;
+        let mut inner = shared.lock();
+        while let Some(frame) = tx.pop_front() {
             if (FRAME_BYTES_MIN..=self.max_frame_bytes).contains(&frame.len()) {
-                self.shared.lock().send(self.port, now, frame.bytes());
+                inner.send(self.port, now, frame.bytes());
             } else {
                 self.unsendable += 1;
             }
-            self.recycle(frame);
+            // Its own frame, as `tx_burst` made sure of, so the pool takes it.
+            let _ = pool.free(frame);
         }
         // What has arrived finds the fill ring as it was before this call.
-        self.shared.lock().deliver(self.port, now);
+        inner.deliver(self.port, now);
+        drop(inner);
         self.refill();
         Ok(())
     }

@@ -63,7 +63,8 @@ pub trait Backend {
         14
     }
 
-    /// Frames that may be under way to one end without any being dropped, at least 8.
+    /// Frames that an end at rest can send in one burst, and that may be under way to one end without any being
+    /// dropped; at least 8.
     fn safe_in_transit(&self) -> usize {
         64
     }
@@ -227,6 +228,10 @@ pub fn a_full_receive_ring_drops_and_counts(backend: &mut impl Backend) {
     let frames: Vec<_> = (0..count).map(|number| pattern(backend, End::A, number, len)).collect();
     for some in frames.chunks(32) {
         send_patiently(backend, &mut ends, End::A, some);
+    }
+    // All of it gets there before any is received.
+    for _ in 0..32 {
+        backend.settle(&mut ends);
     }
     let mut arrived = Vec::new();
     for _ in 0..ROUNDS {
