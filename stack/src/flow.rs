@@ -215,7 +215,7 @@ impl Flow<'_> {
         matches!(self.block.socket().state(), State::Established | State::CloseWait)
     }
 
-    /// Sets the number that is reported with every [`Readiness`] of the flow.
+    /// Sets the number that is reported with every [`Readiness`](crate::Readiness) of the flow.
     pub fn set_token(&mut self, token: u64) {
         self.block.token = token;
     }
@@ -224,7 +224,9 @@ impl Flow<'_> {
     pub fn set_interest(&mut self, interest: Interest) {
         let flags = match interest {
             Interest::Edge => 0,
-            Interest::Level { read, write } => u16::from(read) * FLAG_LEVEL_READ | u16::from(write) * FLAG_LEVEL_WRITE,
+            Interest::Level { read, write } => {
+                (if read { FLAG_LEVEL_READ } else { 0 }) | (if write { FLAG_LEVEL_WRITE } else { 0 })
+            }
         };
         self.block.flags = self.block.flags & !(FLAG_LEVEL_READ | FLAG_LEVEL_WRITE) | flags;
     }

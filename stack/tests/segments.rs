@@ -351,7 +351,7 @@ fn nonsense_harms_nobody() {
     let mut bench = Bench::with(few, App::Echo);
     let mut next = bench.open(900, 1);
     let mut seq = 2u32;
-    let mut heard = vec![(1u32, 1u32); 8];
+    let mut heard = [(1u32, 1u32); 8];
     for round in 0..20_000u32 {
         let port = (rng.next_u32() % 8) as u16;
         let (their, our) = heard[usize::from(port)];

@@ -246,7 +246,7 @@ impl Lab {
             }
             let now = self.now();
             let next = [
-                self.wire.next_due().map(|due| Time::from_duration(due)),
+                self.wire.next_due().map(Time::from_duration),
                 self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
                 self.peer.next_deadline(now),
             ]
@@ -267,7 +267,7 @@ impl Lab {
         while self.now() < end {
             let now = self.now();
             let next = [
-                self.wire.next_due().map(|due| Time::from_duration(due)),
+                self.wire.next_due().map(Time::from_duration),
                 self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
                 self.peer.next_deadline(now),
             ]
