@@ -48,6 +48,19 @@ impl Burst {
         Ok(())
     }
 
+    /// Puts a frame back where it was taken from, as the oldest.
+    ///
+    /// # Errors
+    /// Gives the frame back when the burst is full.
+    #[inline]
+    pub fn push_front(&mut self, frame: Frame) -> Result<(), Frame> {
+        if self.frames.len() == self.capacity {
+            return Err(frame);
+        }
+        self.frames.push_front(frame);
+        Ok(())
+    }
+
     /// Takes the oldest frame.
     #[inline]
     pub fn pop(&mut self) -> Option<Frame> {

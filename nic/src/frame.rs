@@ -41,13 +41,19 @@ impl Frame {
     pub(crate) fn new(chunk: Chunk, start: usize, len: usize) -> Self {
         let start = start.min(chunk.len());
         let len = len.min(chunk.len() - start);
-        // A chunk is at most 65,535 bytes (checked where memory is made), so both fit.
+        // A chunk is at most 32,768 bytes (checked where memory is made), so both fit.
         Self { chunk, start: start as u16, len: len as u16 }
     }
 
     /// Gives the chunk back, ending the frame.
     pub(crate) fn into_chunk(self) -> Chunk {
         self.chunk
+    }
+
+    /// The chunk, for its pool to tell whether it is its own.
+    #[inline]
+    pub(crate) fn chunk(&self) -> &Chunk {
+        &self.chunk
     }
 
     /// Which chunk of its pool this is, 0 to chunks - 1.

@@ -1,13 +1,67 @@
-//! Frames in and out of one NIC queue. All unsafe code of the project is in [`sys`] here and in `sidestep-cpu`.
+//! Frames in and out of one NIC queue. All unsafe code of the project is in `sys` here and in `sidestep-cpu`.
+//!
+//! | to | use |
+//! |---|---|
+//! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
+//! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
+//! | share queues among cores | [`QueuePlan`] |
+//! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
+//! | hold free frames | [`FramePool`] |
+//! | test on a virtual clock, with faults by a seed | [`Wire`], [`WirePort`], [`WireQueue`], [`Faults`] |
+//! | predict the queue of a flow | [`Rss`] |
+//! | give a queue to a core that polls none | [`relay_pair`]: [`RelayQueue`], [`RelayPort`] |
+//! | offer a frame to another core | [`stray_pair`]: [`StraySender`], [`StrayReceiver`] |
+//! | replay and record | [`Capture`], [`PcapReplay`], [`PcapTap`], [`PcapRecorder`] |
+//!
+//! Read first: `queue.rs`, then `frame.rs`. What every back-end must do is in `tests/conformance/suite.rs`.
+
+#![deny(unsafe_code)]
 
 /// `RxBurst`, `TxBurst`: the frames of a turn.
 mod burst;
+/// `Faults`: what goes wrong on the wire, by a seed.
+mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
 mod frame;
+/// `Link`: what there is to know of a network interface before using it.
+pub mod link;
+/// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
+mod pcap;
+/// `QueuePlan`: which core polls which queues.
+mod plan;
+/// `FramePool`: the free frames of one queue.
+mod pool;
+/// `OpenError`, `check`: wrong uses, each turned into one clear line.
+pub mod preflight;
 /// `Queue`: what the stack sees of a NIC queue.
 mod queue;
+/// `RelayQueue`, `RelayPort`: a queue for a core that polls no NIC queue.
+mod relay;
+/// `Rss`: Toeplitz hash, key, indirection table.
+mod rss;
+/// `SoftwareRss`: a queue whose frames are shared out among cores by flow.
+mod software_rss;
+/// `StraySender`, `StrayReceiver`: frames offered to another core.
+mod stray;
 mod sys;
+/// `Doorbell`, `Sleeper`: how an idle core sleeps on all its queues, and how another wakes it.
+mod wait;
+/// `Wire`: NICs and the cable between them in memory, on a virtual clock.
+mod wire;
+/// `XdpDevice`, `XdpQueue`: the AF_XDP back-end.
+pub mod xdp;
 
 pub use burst::{BURST, Burst, RxBurst, TxBurst};
+pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
+pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig};
+pub use plan::{PlanKind, QueuePlan};
+pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 pub use queue::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
+pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
+pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};
+pub use software_rss::{SoftwareRss, Worker};
+pub use stray::{StrayHeader, StrayReceiver, StraySender, stray_pair};
+pub use sys::memory::leaked_regions;
+pub use wait::{Doorbell, Sleeper, Woken};
+pub use wire::{PortConfig, Wire, WireClock, WireCounts, WireError, WireEvent, WireHappening, WirePort, WireQueue};

@@ -2,4 +2,16 @@
 #![allow(unsafe_code)]
 
 /// Memory cut into chunks, each the only right to its bytes.
-pub(crate) mod memory;
+pub mod memory;
+/// Interfaces, by ioctl and `getifaddrs`.
+pub(crate) mod netdev;
+/// Waiting for any of several descriptors.
+pub(crate) mod poll;
+/// The four rings of an AF_XDP socket.
+pub(crate) mod rings;
+/// Socket options that xsk-rs does not offer.
+pub(crate) mod sockopt;
+/// Where each chunk of an AF_XDP queue is.
+pub(crate) mod stock;
+/// A UMEM and the descriptors of its chunks.
+pub(crate) mod umem;

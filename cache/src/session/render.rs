@@ -26,11 +26,13 @@ impl Session {
     pub fn give(&mut self, core: &mut Core, out: &mut [u8]) -> Given {
         let mut written = 0;
         let mut more = false;
+        let mut dropped = false;
         while self.head != NO_ENTRY {
             match render(core, self.head, self.sent, &mut out[written..]) {
                 Rendered::Whole(bytes) => {
                     written += bytes;
                     self.drop_first(core);
+                    dropped = true;
                 }
                 Rendered::Part(bytes) => {
                     written += bytes;
@@ -49,6 +51,10 @@ impl Session {
             core.note_blocked(self.conn, written > 0);
         } else {
             core.note_unblocked(self.conn);
+        }
+        // A miss inside a multi-get makes room without writing a byte: nothing else would say so.
+        if dropped && written == 0 {
+            core.make_ready(self.conn);
         }
         core.counters().bytes_written.add(written as u64);
         Given { written, more }

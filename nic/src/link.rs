@@ -1,0 +1,170 @@
+//! `Link`: what there is to know of a network interface before using it.
+//!
+//! Control side only; sees the network namespace of the calling thread. Read first: `netdevice(7)`.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+
+use crate::sys::netdev::{NetDevice, interface_addresses};
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// An Ethernet interface as it was when asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Name, such as `eth0`.
+    pub name: String,
+    /// Index, which the kernel uses in place of the name.
+    pub index: u32,
+    /// Ethernet address.
+    pub mac: MacAddress,
+    /// Longest packet in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Whether it is up (administratively; the cable may be out).
+    pub up: bool,
+    /// Receive queues in use, at least 1.
+    pub rx_queues: u16,
+    /// Transmit queues in use, at least 1.
+    pub tx_queues: u16,
+    /// Descriptors of the hardware's receive ring; `None` where the driver does not say.
+    pub rx_ring: Option<u32>,
+    /// The driver's name, such as `veth` or `igb`; empty where there is none.
+    pub driver: String,
+}
+
+/// Why nothing could be learnt of a link.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// There is no such interface.
+    #[error("there is no interface {name}; there are: {}", list(.known))]
+    NotFound {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// It is no Ethernet.
+    #[error("interface {name} is no Ethernet; AF_XDP and this stack need one")]
+    NotEthernet {
+        /// The name asked for.
+        name: String,
+    },
+    /// The kernel did not say.
+    #[error("cannot learn about interface {name}: {source}")]
+    Kernel {
+        /// The name asked for.
+        name: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Link {
+    /// Asks the kernel about the interface `name`.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is none of that name, it is no Ethernet, or the kernel refused.
+    pub fn by_name(name: &str) -> Result<Self, LinkError> {
+        let refused = |source: io::Error| match source.raw_os_error() {
+            Some(libc::ENODEV) => LinkError::NotFound { name: name.to_owned(), known: names().unwrap_or_default() },
+            _ => LinkError::Kernel { name: name.to_owned(), source },
+        };
+        let device = NetDevice::new(name).map_err(refused)?;
+        let index = device.index().map_err(refused)?;
+        let mac = device.mac().map_err(refused)?.ok_or_else(|| LinkError::NotEthernet { name: name.to_owned() })?;
+        // Drivers with one queue need not implement the question.
+        let (rx_queues, tx_queues) = device.queues().unwrap_or((1, 1));
+        Ok(Self {
+            name: name.to_owned(),
+            index,
+            mac: MacAddress(mac),
+            mtu: device.mtu().map_err(refused)?,
+            up: device.is_up().map_err(refused)?,
+            rx_queues: at_least_one(rx_queues),
+            tx_queues: at_least_one(tx_queues),
+            rx_ring: device.rx_ring().ok().filter(|ring| *ring > 0),
+            driver: device.driver().unwrap_or_default(),
+        })
+    }
+}
+
+/// Names of all interfaces, in the kernel's order.
+///
+/// # Errors
+/// The kernel refused.
+pub fn names() -> io::Result<Vec<String>> {
+    let entries = interface_addresses()?;
+    Ok(entries.into_iter().filter(|entry| entry.address.is_none()).map(|entry| entry.name).collect())
+}
+
+/// An IPv4 address that the kernel has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelAddress {
+    /// The interface that carries it.
+    pub link: String,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+/// IPv4 addresses that the kernel has, on any interface.
+///
+/// # Errors
+/// The kernel refused.
+pub fn kernel_addresses() -> io::Result<Vec<KernelAddress>> {
+    let entries = interface_addresses()?;
+    let address = |entry: crate::sys::netdev::InterfaceAddress| {
+        entry.address.map(|address| KernelAddress { link: entry.name, address })
+    };
+    Ok(entries.into_iter().filter_map(address).collect())
+}
+
+fn at_least_one(queues: u32) -> u16 {
+    u16::try_from(queues).unwrap_or(u16::MAX).max(1)
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_does_not_exist_names_those_that_do() {
+        let error = Link::by_name("no-such-link").unwrap_err();
+        let LinkError::NotFound { name, known } = &error else { panic!("{error}") };
+        assert_eq!(name, "no-such-link");
+        assert!(known.contains(&"lo".to_owned()), "{known:?}");
+        assert!(error.to_string().starts_with("there is no interface no-such-link; there are: "));
+    }
+
+    #[test]
+    fn a_name_that_no_interface_can_have_is_not_found() {
+        for name in ["", "a-name-longer-than-fifteen", "nul\0"] {
+            assert!(matches!(Link::by_name(name), Err(LinkError::NotFound { .. })), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_loopback_link_is_no_ethernet() {
+        assert!(matches!(Link::by_name("lo"), Err(LinkError::NotEthernet { .. })));
+    }
+
+    #[test]
+    fn a_mac_address_is_written_as_pairs_of_digits() {
+        assert_eq!(MacAddress([2, 0, 0xab, 0, 0, 0xf]).to_string(), "02:00:ab:00:00:0f");
+    }
+}

@@ -1,0 +1,336 @@
+//! Wrong uses, each turned into one clear line with the next step, before anything is touched where that is possible.
+//!
+//! [`check`](crate::preflight::check) is a pure function of the configuration and of
+//! [`Facts`](crate::preflight::Facts), so that every line has a test without root.
+//! What only the kernel can tell (a queue taken by another process, another XDP program) is explained when it has said
+//! so. Control side only. Read first: `capabilities(7)`.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use rustix::process::Resource;
+use rustix::thread::CapabilitySet;
+
+use crate::QueueId;
+use crate::link::{KernelAddress, Link, LinkError, kernel_addresses};
+use crate::xdp::{AddressMode, MTU_MAX, ProgramFault, XdpConfig};
+use crate::xdp::{RING_MAX, RING_MIN};
+
+/// What the maps of the XDP program have room for (`bpf/steer.bpf.c`).
+const ADDRESSES_MAX: usize = 64;
+const PORTS_MAX: usize = 256;
+
+/// Why an AF_XDP device could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The link does not exist, is no Ethernet, or the kernel does not tell of it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Permission is missing.
+    #[error(
+        "no permission for AF_XDP: {missing} missing; run as root or give the program cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock with setcap"
+    )]
+    Permission {
+        /// The capabilities, by name.
+        missing: String,
+    },
+    /// The kernel refuses to lock that much memory.
+    #[error(
+        "the frames of {queues} queues need {needed} bytes of locked memory, RLIMIT_MEMLOCK allows {limit} bytes; raise it (ulimit -l), grant CAP_IPC_LOCK, or use smaller rings"
+    )]
+    LockedMemory {
+        /// Queues to be bound.
+        queues: usize,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The machine has too little memory.
+    #[error("no memory for {needed} bytes of frames a queue; free some or use smaller rings")]
+    NoMemory {
+        /// Bytes needed for one queue.
+        needed: u64,
+    },
+    /// The link is down.
+    #[error("interface {link} is down; bring it up: ip link set {link} up")]
+    LinkDown {
+        /// The link.
+        link: String,
+    },
+    /// The MTU does not fit one chunk.
+    #[error(
+        "interface {link} has an MTU of {mtu} bytes, at most {limit} fit one frame; lower it: ip link set {link} mtu 1500"
+    )]
+    MtuTooBig {
+        /// The link.
+        link: String,
+        /// Its MTU in bytes.
+        mtu: u32,
+        /// The largest possible, in bytes.
+        limit: u32,
+    },
+    /// The driver refused the program for the MTU.
+    #[error(
+        "the driver of {link} cannot run an XDP program with this MTU ({mtu} bytes here; on a veth the peer's counts, up to 3506 bytes); lower it: ip link set {link} mtu 1500"
+    )]
+    MtuRefused {
+        /// The link.
+        link: String,
+        /// Its MTU in bytes.
+        mtu: u32,
+    },
+    /// An address meant for the stack alone is configured in the kernel.
+    #[error(
+        "the kernel already has {address}, on {on}; take it away (ip address del {address} dev {on}) or choose another address"
+    )]
+    AddressInUse {
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface that carries it.
+        on: String,
+    },
+    /// An address meant to be shared with the kernel is not configured there.
+    #[error(
+        "{address} is to be shared with the kernel, which does not have it; add it (ip address add) or make it the stack's own"
+    )]
+    AddressNotShared {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// No frame could ever be steered to the stack, or an address is none that a host can have.
+    #[error("{address} is no address that a host can have; give a unicast IPv4 address")]
+    AddressInvalid {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Too many, or no, addresses, ports or queues.
+    #[error("{count} {what} given, it must be 1 to {limit}")]
+    Count {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many were given.
+        count: usize,
+        /// The most possible.
+        limit: usize,
+    },
+    /// The link has no such queue.
+    #[error("interface {link} has no queue {queue}: its queues are 0 to {last}", queue = .queue.0)]
+    QueueOutOfRange {
+        /// The link.
+        link: String,
+        /// The queue asked for.
+        queue: QueueId,
+        /// Its last queue.
+        last: u16,
+    },
+    /// A queue is listed twice.
+    #[error("queue {} is listed twice", .queue.0)]
+    QueueTwice {
+        /// The queue.
+        queue: QueueId,
+    },
+    /// A ring has a size that the kernel does not take.
+    #[error("a {which} ring of {size} descriptors: it must be a power of two from {RING_MIN} to {RING_MAX}")]
+    RingSize {
+        /// Which ring.
+        which: &'static str,
+        /// The size asked for.
+        size: u32,
+    },
+    /// Another socket holds the queue.
+    #[error("queue {} of {link} is already bound by another socket; stop that process or choose another queue", .queue.0)]
+    QueueBusy {
+        /// The link.
+        link: String,
+        /// The queue.
+        queue: QueueId,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another XDP program is on the link.
+    #[error(
+        "another XDP program is attached to {link}; stop its owner (bpftool net list) or detach it: ip link set {link} xdp off"
+    )]
+    ProgramAttached {
+        /// The link.
+        link: String,
+        /// What the kernel said.
+        #[source]
+        source: Box<ProgramFault>,
+    },
+    /// Generic mode was asked for where it delivers frames to the wrong queue.
+    #[error(
+        "{link} is a veth with {queues} queues, where generic mode delivers frames to the wrong queue; use native mode or one queue"
+    )]
+    GenericShiftsQueues {
+        /// The link.
+        link: String,
+        /// Its queues.
+        queues: u16,
+    },
+    /// A socket could not be bound, for a reason not foreseen.
+    #[error("cannot bind an AF_XDP socket to queue {} of {link}: {source}", .queue.0)]
+    Bind {
+        /// The link.
+        link: String,
+        /// The queue.
+        queue: QueueId,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The program could not be loaded or attached, for a reason not foreseen.
+    #[error(transparent)]
+    Program(Box<ProgramFault>),
+}
+
+/// What is true of the machine just now, as far as it decides whether a device can be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The link.
+    pub link: Link,
+    /// IPv4 addresses that the kernel has.
+    pub kernel_addresses: Vec<KernelAddress>,
+    /// Names of the capabilities that are missing.
+    pub missing_capabilities: Vec<&'static str>,
+    /// Bytes of memory that may be locked; `None` for any number.
+    pub lockable_bytes: Option<u64>,
+}
+
+impl Facts {
+    /// Asks the kernel, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// [`OpenError::Link`]: the kernel tells nothing of the link.
+    pub fn gather(link: &str) -> Result<Self, OpenError> {
+        let kernel_addresses =
+            kernel_addresses().map_err(|source| LinkError::Kernel { name: link.to_owned(), source })?;
+        let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+        let lockable_bytes = match effective.contains(CapabilitySet::IPC_LOCK) {
+            true => None,
+            false => rustix::process::getrlimit(Resource::Memlock).current,
+        };
+        let missing_capabilities = missing(effective);
+        Ok(Self { link: Link::by_name(link)?, kernel_addresses, missing_capabilities, lockable_bytes })
+    }
+}
+
+/// Names of the capabilities that AF_XDP needs and `effective` lacks. `CAP_SYS_ADMIN` includes `CAP_BPF`.
+fn missing(effective: CapabilitySet) -> Vec<&'static str> {
+    let needed = [
+        ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
+        ("CAP_NET_RAW", CapabilitySet::NET_RAW),
+        ("CAP_BPF", CapabilitySet::BPF | CapabilitySet::SYS_ADMIN),
+    ];
+    needed.into_iter().filter(|(_, any)| !effective.intersects(*any)).map(|(name, _)| name).collect()
+}
+
+/// Finds what is wrong with opening `config` on a machine of which `facts` are true.
+///
+/// # Errors
+/// The first thing that is wrong, in the order in which a newcomer would want to know.
+pub fn check(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
+    let link = &facts.link;
+    for (which, size) in [("receive", config.rx_ring), ("transmit", config.tx_ring)] {
+        if !size.is_power_of_two() || !(RING_MIN..=RING_MAX).contains(&size) {
+            return Err(OpenError::RingSize { which, size });
+        }
+    }
+    check_addresses(config, facts)?;
+    let queues = check_queues(config, link)?;
+    if !link.up {
+        return Err(OpenError::LinkDown { link: link.name.clone() });
+    }
+    if link.mtu > MTU_MAX {
+        return Err(OpenError::MtuTooBig { link: link.name.clone(), mtu: link.mtu, limit: MTU_MAX });
+    }
+    if !facts.missing_capabilities.is_empty() {
+        return Err(OpenError::Permission { missing: facts.missing_capabilities.join(", ") });
+    }
+    let needed = config.umem_bytes(link).saturating_mul(queues as u64);
+    match facts.lockable_bytes {
+        Some(limit) if limit < needed => Err(OpenError::LockedMemory { queues, needed, limit }),
+        _ => Ok(()),
+    }
+}
+
+fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
+    let count = config.addresses.len();
+    if !(1..=ADDRESSES_MAX).contains(&count) {
+        return Err(OpenError::Count { what: "addresses", count, limit: ADDRESSES_MAX });
+    }
+    let shared = config.addresses.iter().any(|(_, mode)| *mode == AddressMode::Shared);
+    let count = config.ports.len();
+    if count > PORTS_MAX || (shared && count == 0) {
+        return Err(OpenError::Count { what: "ports of shared addresses", count, limit: PORTS_MAX });
+    }
+    for &(address, mode) in &config.addresses {
+        if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+            return Err(OpenError::AddressInvalid { address });
+        }
+        let carrier = facts.kernel_addresses.iter().find(|known| known.address == address);
+        match (mode, carrier) {
+            (AddressMode::Own, Some(carrier)) => {
+                return Err(OpenError::AddressInUse { address, on: carrier.link.clone() });
+            }
+            (AddressMode::Shared, None) => return Err(OpenError::AddressNotShared { address }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns how many queues there are to bind.
+fn check_queues(config: &XdpConfig, link: &Link) -> Result<usize, OpenError> {
+    let there_are = link.rx_queues.min(link.tx_queues);
+    let Some(queues) = &config.queues else { return Ok(usize::from(there_are)) };
+    if queues.is_empty() {
+        return Err(OpenError::Count { what: "queues", count: 0, limit: usize::from(there_are) });
+    }
+    for (position, &queue) in queues.iter().enumerate() {
+        if queue.0 >= there_are {
+            return Err(OpenError::QueueOutOfRange { link: link.name.clone(), queue, last: there_are - 1 });
+        }
+        if queues.iter().take(position).any(|earlier| *earlier == queue) {
+            return Err(OpenError::QueueTwice { queue });
+        }
+    }
+    Ok(queues.len())
+}
+
+/// Explains the kernel's refusal to bind a socket.
+pub(crate) fn explain_bind(config: &XdpConfig, link: &Link, queue: QueueId, source: io::Error) -> OpenError {
+    let name = link.name.clone();
+    match source.raw_os_error() {
+        Some(libc::EBUSY) => OpenError::QueueBusy { link: name, queue, source },
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission { missing: "CAP_NET_RAW".to_owned() },
+        Some(libc::ENOBUFS) => OpenError::LockedMemory {
+            queues: 1,
+            needed: config.umem_bytes(link),
+            limit: rustix::process::getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
+        },
+        Some(libc::ENOMEM) => OpenError::NoMemory { needed: config.umem_bytes(link) },
+        _ => OpenError::Bind { link: name, queue, source },
+    }
+}
+
+/// Explains the kernel's refusal to load or attach the program.
+pub(crate) fn explain_program(link: &Link, source: ProgramFault) -> OpenError {
+    let name = link.name.clone();
+    match source.raw_os_error() {
+        // EEXIST: attached in the other mode.
+        Some(libc::EBUSY | libc::EEXIST) => OpenError::ProgramAttached { link: name, source: Box::new(source) },
+        Some(libc::EPERM | libc::EACCES) if !matches!(source, ProgramFault::Load(_)) => {
+            OpenError::Permission { missing: "CAP_NET_ADMIN".to_owned() }
+        }
+        Some(libc::EPERM) => OpenError::Permission { missing: "CAP_BPF".to_owned() },
+        Some(libc::ERANGE) => OpenError::MtuRefused { link: name, mtu: link.mtu },
+        _ => OpenError::Program(Box::new(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use super::*;
+use crate::link::MacAddress;
+use crate::xdp::Transport;
+
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
+
+fn facts() -> Facts {
+    Facts {
+        link: Link {
+            name: "ss0".to_owned(),
+            index: 7,
+            mac: MacAddress([2, 0, 0, 0, 0, 7]),
+            mtu: 1500,
+            up: true,
+            rx_queues: 2,
+            tx_queues: 2,
+            rx_ring: None,
+            driver: "veth".to_owned(),
+        },
+        kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: KERNELS }],
+        missing_capabilities: Vec::new(),
+        lockable_bytes: None,
+    }
+}
+
+fn config() -> XdpConfig {
+    XdpConfig::new("ss0", OURS)
+}
+
+/// The line for `config` and `facts`, which must be wrong.
+fn line(config: &XdpConfig, facts: &Facts) -> String {
+    let line = check(config, facts).unwrap_err().to_string();
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+#[test]
+fn a_right_use_passes() {
+    check(&config(), &facts()).unwrap();
+    let shared = XdpConfig {
+        addresses: vec![(KERNELS, AddressMode::Shared)],
+        ports: vec![(Transport::Tcp, 11211)],
+        queues: Some(vec![QueueId(1)]),
+        ..config()
+    };
+    check(&shared, &facts()).unwrap();
+}
+
+#[test]
+fn an_address_that_the_kernel_has_is_refused_with_its_interface() {
+    let config = XdpConfig::new("ss0", KERNELS);
+    assert!(line(&config, &facts()).starts_with("the kernel already has 10.77.0.3, on ss0; take it away"));
+}
+
+#[test]
+fn a_shared_address_that_the_kernel_lacks_is_refused() {
+    let config =
+        XdpConfig { addresses: vec![(OURS, AddressMode::Shared)], ports: vec![(Transport::Tcp, 11211)], ..config() };
+    assert!(line(&config, &facts()).starts_with("10.77.0.2 is to be shared with the kernel"));
+}
+
+#[test]
+fn missing_permission_names_the_capabilities() {
+    let facts = Facts { missing_capabilities: missing(CapabilitySet::NET_ADMIN), ..facts() };
+    assert!(line(&config(), &facts).contains("CAP_NET_RAW, CAP_BPF missing"));
+    assert!(missing(CapabilitySet::all()).is_empty());
+    assert_eq!(missing(CapabilitySet::SYS_ADMIN), ["CAP_NET_ADMIN", "CAP_NET_RAW"]);
+}
+
+#[test]
+fn too_little_lockable_memory_is_refused_with_both_numbers() {
+    let facts = Facts { lockable_bytes: Some(65_536), ..facts() };
+    // Two queues of 4096 frames for receiving and 2176 for sending, 2048 bytes each.
+    let line = line(&config(), &facts);
+    assert!(line.contains("25690112 bytes") && line.contains("65536 bytes"), "{line}");
+}
+
+#[test]
+fn an_mtu_beyond_a_chunk_is_refused_with_the_limit() {
+    let mut facts = facts();
+    facts.link.mtu = 9000;
+    assert!(line(&config(), &facts).contains("an MTU of 9000 bytes, at most 3822 fit"));
+    facts.link.mtu = MTU_MAX;
+    check(&config(), &facts).unwrap();
+}
+
+#[test]
+fn a_link_that_is_down_is_refused() {
+    let mut facts = facts();
+    facts.link.up = false;
+    assert!(line(&config(), &facts).starts_with("interface ss0 is down"));
+}
+
+#[test]
+fn queues_out_of_range_or_twice_or_none_are_refused() {
+    let with = |queues: &[u16]| {
+        let queues = queues.iter().map(|queue| QueueId(*queue)).collect();
+        line(&XdpConfig { queues: Some(queues), ..config() }, &facts())
+    };
+    assert_eq!(with(&[0, 2]), "interface ss0 has no queue 2: its queues are 0 to 1");
+    assert_eq!(with(&[1, 1]), "queue 1 is listed twice");
+    assert_eq!(with(&[]), "0 queues given, it must be 1 to 2");
+}
+
+#[test]
+fn rings_that_are_no_power_of_two_or_out_of_range_are_refused() {
+    for size in [0, 32, 100, 65_536] {
+        let receive = line(&XdpConfig { rx_ring: size, ..config() }, &facts());
+        assert!(receive.starts_with(&format!("a receive ring of {size} descriptors")), "{receive}");
+        assert!(line(&XdpConfig { tx_ring: size, ..config() }, &facts()).starts_with("a transmit ring"));
+    }
+}
+
+#[test]
+fn an_address_that_no_host_can_have_is_refused() {
+    for address in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1)] {
+        assert!(line(&XdpConfig::new("ss0", address), &facts()).contains("is no address that a host can have"));
+    }
+}
+
+#[test]
+fn no_address_and_no_port_for_a_shared_one_are_refused() {
+    let none = XdpConfig { addresses: Vec::new(), ..config() };
+    assert_eq!(line(&none, &facts()), "0 addresses given, it must be 1 to 64");
+    let portless = XdpConfig { addresses: vec![(KERNELS, AddressMode::Shared)], ..config() };
+    assert_eq!(line(&portless, &facts()), "0 ports of shared addresses given, it must be 1 to 256");
+}
+
+#[test]
+fn the_kernels_refusals_are_explained() {
+    let facts = facts();
+    let bind = |code| explain_bind(&config(), &facts.link, QueueId(1), io::Error::from_raw_os_error(code)).to_string();
+    assert!(bind(libc::EBUSY).starts_with("queue 1 of ss0 is already bound by another socket"));
+    assert!(bind(libc::EPERM).contains("CAP_NET_RAW"));
+    assert!(bind(libc::ENOBUFS).contains("12845056 bytes of locked memory"));
+    assert!(bind(libc::ENOMEM).starts_with("no memory for 12845056 bytes"));
+    assert!(bind(libc::ENODEV).starts_with("cannot bind an AF_XDP socket to queue 1 of ss0"));
+}

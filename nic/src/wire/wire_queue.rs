@@ -1,0 +1,210 @@
+//! `WireQueue`: one queue of a port on the in-memory wire, with the four rings of AF_XDP.
+//!
+//! Frames handed over by `tx_burst` go on the cable at the next `flush`, which also refills the fill ring; a frame
+//! that arrives while no frame is posted is dropped and counted. Invariant: the fill ring has a frame for each one
+//! posted and for each one received and not yet taken.
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use super::port_config::{PortConfig, WireError};
+use super::{Inner, Ring, Shared};
+use crate::{Frame, FrameCensus, FramePool, HEADROOM_BYTES, PoolConfig, Queue, QueueError, QueueId, QueueStats};
+use crate::{RxBurst, TxBurst};
+
+/// Shortest frame that can be sent: an Ethernet header.
+const FRAME_BYTES_MIN: usize = 14;
+
+/// One queue of a [`WirePort`](crate::WirePort). Closes when dropped.
+#[derive(Debug)]
+pub struct WireQueue {
+    shared: Arc<Shared>,
+    port: usize,
+    id: QueueId,
+    pool: FramePool,
+    fill: VecDeque<Frame>,
+    fill_ring: usize,
+    tx: VecDeque<Frame>,
+    tx_ring: usize,
+    max_frame_bytes: usize,
+    unsendable: u64,
+    stats: QueueStats,
+}
+
+impl WireQueue {
+    /// Opens the queue and fills its fill ring.
+    pub(super) fn open(shared: Arc<Shared>, port: usize, id: QueueId, config: &PortConfig) -> Result<Self, WireError> {
+        let shape =
+            PoolConfig { frames: config.frames, chunk_bytes: config.chunk_bytes, headroom_bytes: HEADROOM_BYTES };
+        {
+            let mut inner = shared.lock();
+            let queues = usize::from(config.queues);
+            let ring = inner.ring(port, id).ok_or(WireError::NoSuchQueue { queue: id, queues })?;
+            if ring.open {
+                return Err(WireError::QueueTaken { queue: id });
+            }
+            ring.open = true;
+            ring.dropped = 0;
+            ring.frame_bytes = config.chunk_bytes - HEADROOM_BYTES;
+        }
+        let pool = FramePool::new(shape).map_err(|source| {
+            if let Some(ring) = shared.lock().ring(port, id) {
+                ring.open = false;
+            }
+            WireError::Pool { queue: id, source }
+        })?;
+        let mut queue = Self {
+            shared,
+            port,
+            id,
+            pool,
+            fill: VecDeque::with_capacity(config.rx_ring),
+            fill_ring: config.rx_ring,
+            tx: VecDeque::with_capacity(config.tx_ring),
+            tx_ring: config.tx_ring,
+            max_frame_bytes: config.max_frame_bytes,
+            unsendable: 0,
+            stats: QueueStats::default(),
+        };
+        queue.refill();
+        Ok(queue)
+    }
+
+    /// Frames that were sent and dropped here: shorter than an Ethernet header, or longer than
+    /// [`max_frame_bytes`](Queue::max_frame_bytes).
+    pub fn unsendable_frames(&self) -> u64 {
+        self.unsendable
+    }
+
+    /// Posts free frames until the fill ring is full.
+    fn refill(&mut self) {
+        let mut posted = 0;
+        while self.fill.len() < self.fill_ring {
+            let Some(frame) = self.pool.alloc() else { break };
+            self.fill.push_back(frame);
+            posted += 1;
+        }
+        if let Some(ring) = self.shared.lock().ring(self.port, self.id) {
+            ring.posted += posted;
+        }
+    }
+}
+
+impl Queue for WireQueue {
+    fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
+        let now = self.shared.clock.now();
+        let mut inner = self.shared.lock();
+        inner.deliver(self.port, now);
+        let mut taken = 0;
+        while out.room() > 0 {
+            let Some(bytes) = inner.ring(self.port, self.id).and_then(|ring| ring.received.pop_front()) else { break };
+            let Some(mut frame) = self.fill.pop_front() else { break };
+            if frame.resize(bytes.len()).is_ok() {
+                frame.bytes_mut().copy_from_slice(&bytes);
+            }
+            self.stats.rx_frames += 1;
+            self.stats.rx_bytes += bytes.len() as u64;
+            inner.spares.keep(bytes);
+            taken += 1;
+            if out.push(frame).is_err() {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn tx_alloc(&mut self) -> Option<Frame> {
+        let frame = self.pool.alloc();
+        self.stats.tx_exhausted += u64::from(frame.is_none());
+        frame
+    }
+
+    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
+        let mut taken = 0;
+        while self.tx.len() < self.tx_ring {
+            let Some(frame) = frames.pop() else { break };
+            if !self.pool.owns(&frame) {
+                self.pool.count_foreign();
+                self.stats.foreign_frames += 1;
+                continue;
+            }
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += frame.len() as u64;
+            self.tx.push_back(frame);
+            taken += 1;
+        }
+        taken
+    }
+
+    fn free(&mut self, frame: Frame) {
+        if self.pool.free(frame).is_err() {
+            self.stats.foreign_frames += 1;
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), QueueError> {
+        let now = self.shared.clock.now();
+        let Self { shared, tx, pool, .. } = self;
+        let mut inner = shared.lock();
+        while let Some(frame) = tx.pop_front() {
+            if (FRAME_BYTES_MIN..=self.max_frame_bytes).contains(&frame.len()) {
+                inner.send(self.port, now, frame.bytes());
+            } else {
+                self.unsendable += 1;
+            }
+            // Its own frame, as `tx_burst` made sure of, so the pool takes it.
+            let _ = pool.free(frame);
+        }
+        // What has arrived finds the fill ring as it was before this call.
+        inner.deliver(self.port, now);
+        drop(inner);
+        self.refill();
+        Ok(())
+    }
+
+    fn max_frame_bytes(&self) -> usize {
+        self.max_frame_bytes
+    }
+
+    fn raw_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn census(&self) -> FrameCensus {
+        let (total, free) = (self.pool.total_frames(), self.pool.free_frames());
+        let (fill, tx) = (self.fill.len(), self.tx.len());
+        FrameCensus { total, free, fill, tx, held: total - free - fill - tx }
+    }
+
+    fn stats(&self) -> QueueStats {
+        let rx_dropped = self.shared.lock().ring(self.port, self.id).map_or(0, |ring| ring.dropped);
+        QueueStats { rx_dropped, ..self.stats }
+    }
+}
+
+impl Drop for WireQueue {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        if let Some(ring) = inner.ring(self.port, self.id) {
+            ring.open = false;
+            ring.posted = 0;
+            let received = std::mem::take(&mut ring.received);
+            for bytes in received {
+                inner.spares.keep(bytes);
+            }
+        }
+        drop(inner);
+        for frame in self.fill.drain(..).chain(self.tx.drain(..)) {
+            // Its own frames: the pool takes them, so that their memory goes.
+            let _ = self.pool.free(frame);
+        }
+    }
+}
+
+impl Inner {
+    /// The far side of a queue.
+    fn ring(&mut self, port: usize, id: QueueId) -> Option<&mut Ring> {
+        self.ports.get_mut(port)?.queues.get_mut(usize::from(id.0))
+    }
+}

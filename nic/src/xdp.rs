@@ -1,0 +1,179 @@
+//! `XdpDevice`: the AF_XDP back-end; opens a link's queues and steers the stack's frames to them.
+//!
+//! Invariant: sockets are bound, their fill rings filled and the sockets entered into the program's map before the
+//! program is attached, so that no frame is redirected to where nobody waits for it; and the program is detached before
+//! any socket closes. The device stays on the control side, each [`XdpQueue`](crate::xdp::XdpQueue) moves to the core
+//! that polls it.
+//!
+//! ```text
+//!   XdpDevice ── Steering (program, maps, BPF link)          control side
+//!       └── take_queue ──► XdpQueue (socket, rings, UMEM)    one core each
+//! ```
+//!
+//! Read first: kernel `af_xdp.rst`; then `bpf/steer.bpf.c`.
+
+/// `XdpConfig`: what to open and how large.
+mod config;
+/// `AttachMode`, `CopyMode`, `Obtained`: which mode to try, and what was obtained.
+mod mode;
+/// `Steering`: the XDP program, its maps and its link.
+mod program;
+/// `XdpQueue`: one bound socket behind the trait `Queue`.
+mod queue;
+mod socket;
+
+use std::io;
+
+pub use crate::sys::rings::XskStatistics;
+pub use config::{MTU_MAX, XdpConfig};
+pub(crate) use config::{RING_MAX, RING_MIN};
+pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
+pub use program::{AddressMode, ProgramFault, SteerCounters, Steering, Transport};
+pub use queue::{XdpQueue, XdpQueueStats};
+
+use crate::QueueId;
+use crate::link::Link;
+use crate::preflight::{Facts, OpenError, check, explain_bind, explain_program};
+use mode::{Attempt, attempts};
+use socket::{bind, while_busy};
+
+/// An open link. Dropping it detaches the program, after which every frame goes to the kernel.
+#[derive(Debug)]
+pub struct XdpDevice {
+    // Before the queues: detached first.
+    steering: Steering,
+    queues: Vec<(QueueId, Option<XdpQueue>)>,
+    link: Link,
+    obtained: Obtained,
+}
+
+/// How an attempt at one mode ended, when it failed.
+enum Failed {
+    /// The mode is not to be had here; another may be.
+    Unsupported { what: String, error: OpenError },
+    /// No other mode would do better.
+    Fatal(OpenError),
+}
+
+impl XdpDevice {
+    /// Opens what `config` says, in the network namespace of the calling thread. Takes up to a second when a queue was
+    /// in use until just now, else some milliseconds a queue.
+    ///
+    /// # Errors
+    /// [`OpenError`], each of which is one line for the operator. Nothing is left attached or bound.
+    pub fn open(config: &XdpConfig) -> Result<Self, OpenError> {
+        let facts = Facts::gather(&config.link)?;
+        check(config, &facts)?;
+        let link = facts.link;
+        let shifts = |_| OpenError::GenericShiftsQueues { link: link.name.clone(), queues: link.rx_queues };
+        let attempts = attempts(config.attach, config.copy, &link.driver, link.rx_queues).map_err(shifts)?;
+        let mut reasons: Vec<String> = Vec::new();
+        if !attempts.why.is_empty() {
+            reasons.push(attempts.why.to_owned());
+        }
+        let bound = config.queues(&link).len();
+        if bound < usize::from(link.rx_queues) {
+            reasons
+                .push(format!("{bound} of {} queues are bound, frames on the others go to the kernel", link.rx_queues));
+        }
+        let mut last_error = None;
+        for attempt in attempts.order {
+            match Self::open_as(config, &link, attempt) {
+                Ok((steering, queues)) => {
+                    if attempt.copy == Copy::ZeroCopy {
+                        reasons.push("the driver grants zero copy".to_owned());
+                    }
+                    let obtained = Obtained { attach: attempt.attach, copy: attempt.copy, why: reasons.join("; ") };
+                    tracing::info!(link = link.name, queues = queues.len(), mode = %obtained, "AF_XDP is open");
+                    let queues = queues.into_iter().map(|queue| (queue.id(), Some(queue))).collect();
+                    return Ok(Self { steering, queues, link, obtained });
+                }
+                Err(Failed::Unsupported { what, error }) => {
+                    reasons.push(what);
+                    last_error = Some(error);
+                }
+                Err(Failed::Fatal(error)) => return Err(error),
+            }
+        }
+        let nothing_tried = || OpenError::Program(Box::new(ProgramFault::Missing("mode to try")));
+        Err(last_error.unwrap_or_else(nothing_tried))
+    }
+
+    fn open_as(config: &XdpConfig, link: &Link, attempt: Attempt) -> Result<(Steering, Vec<XdpQueue>), Failed> {
+        let fatal = |fault| Failed::Fatal(explain_program(link, fault));
+        let ids = config.queues(link);
+        let mut queues = Vec::with_capacity(ids.len());
+        for id in ids {
+            let bound = bind(config, link, id, attempt.copy == Copy::ZeroCopy);
+            queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
+        }
+        let mut steering = Steering::load(link.rx_queues).map_err(fatal)?;
+        for (address, mode) in &config.addresses {
+            steering.set_address(*address, *mode).map_err(fatal)?;
+        }
+        for (transport, port) in &config.ports {
+            steering.open_port(*transport, *port).map_err(fatal)?;
+        }
+        for queue in &queues {
+            steering.set_socket(queue.id().0, queue.socket_fd()).map_err(fatal)?;
+        }
+        let is_busy = |fault: &ProgramFault| fault.raw_os_error() == Some(libc::EBUSY);
+        while_busy(|| steering.attach(link.index, attempt.attach), is_busy)
+            .map_err(|fault| failed_attach(link, attempt, fault))?;
+        Ok((steering, queues))
+    }
+
+    /// The mode obtained, and why. Print it.
+    pub fn obtained(&self) -> &Obtained {
+        &self.obtained
+    }
+
+    /// The link as it was when opened.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The queues that were bound, taken or not.
+    pub fn queue_ids(&self) -> Vec<QueueId> {
+        self.queues.iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Hands out a queue, to be moved to its core; `None` when it was handed out already or is not bound.
+    ///
+    /// At the end drop the device before the queues: frames then go to the kernel instead of being dropped by a socket
+    /// that nobody polls. The other way round is safe too, since the kernel takes a closed socket out of the map.
+    pub fn take_queue(&mut self, queue: QueueId) -> Option<XdpQueue> {
+        self.queues.iter_mut().find(|(id, _)| *id == queue)?.1.take()
+    }
+
+    /// The program's maps: addresses, ports and counters, which may be used while it runs.
+    pub fn steering(&mut self) -> &mut Steering {
+        &mut self.steering
+    }
+}
+
+impl Drop for XdpDevice {
+    fn drop(&mut self) {
+        self.steering.detach();
+    }
+}
+
+fn failed_bind(config: &XdpConfig, link: &Link, queue: QueueId, attempt: Attempt, source: io::Error) -> Failed {
+    let refused = matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP));
+    let what = format!("no zero copy: {source}");
+    let error = explain_bind(config, link, queue, source);
+    match attempt.copy {
+        Copy::ZeroCopy if refused => Failed::Unsupported { what, error },
+        _ => Failed::Fatal(error),
+    }
+}
+
+fn failed_attach(link: &Link, attempt: Attempt, fault: ProgramFault) -> Failed {
+    let refused = matches!(fault.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE));
+    let what = match fault.raw_os_error() {
+        Some(code) => format!("no {} mode: {}", attempt.attach, io::Error::from_raw_os_error(code)),
+        None => format!("no {} mode: {fault}", attempt.attach),
+    };
+    let error = explain_program(link, fault);
+    if refused { Failed::Unsupported { what, error } } else { Failed::Fatal(error) }
+}

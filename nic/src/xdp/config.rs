@@ -1,0 +1,104 @@
+//! `XdpConfig`: what to open and how large, with defaults that fit a server.
+
+use std::net::Ipv4Addr;
+
+use super::mode::{AttachMode, CopyMode};
+use super::program::{AddressMode, Transport};
+use crate::link::Link;
+use crate::sys::rings::SocketShape;
+use crate::sys::umem::UmemShape;
+use crate::{BURST, HEADROOM_BYTES, QueueId};
+
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET_BYTES: u32 = 14;
+
+/// Bytes of an Ethernet header with one 802.1Q tag.
+const TAGGED_BYTES: u32 = 18;
+
+/// Largest MTU for which chunks of 2048 bytes are used.
+const SMALL_MTU: u32 = 1700;
+
+/// Largest umem chunk: the kernel's page size, since a frame must lie in one page.
+const LARGEST_CHUNK_BYTES: u32 = 4096;
+
+/// Largest MTU that fits one chunk: 4096 bytes without the kernel's 256 bytes of headroom and a tagged Ethernet header.
+pub const MTU_MAX: u32 = LARGEST_CHUNK_BYTES - HEADROOM_BYTES as u32 - TAGGED_BYTES;
+
+/// Fewest and most descriptors of a ring.
+pub(crate) const RING_MIN: u32 = 64;
+pub(crate) const RING_MAX: u32 = 32_768;
+
+/// What to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XdpConfig {
+    /// The interface's name.
+    pub link: String,
+    /// The queues to bind; `None` for all of the link's. Frames that arrive on another queue go to the kernel.
+    pub queues: Option<Vec<QueueId>>,
+    /// The stack's addresses, at most 64.
+    pub addresses: Vec<(Ipv4Addr, AddressMode)>,
+    /// Ports that the stack serves at its shared addresses, at most 256. Own addresses have them all.
+    pub ports: Vec<(Transport, u16)>,
+    /// Where the program may be attached.
+    pub attach: AttachMode,
+    /// Whether zero copy is tried.
+    pub copy: CopyMode,
+    /// Descriptors of a queue's receive ring: a power of two, 64 to 32,768.
+    pub rx_ring: u32,
+    /// Descriptors of a queue's transmit ring; likewise. So many frames and two bursts more are reserved for sending, so
+    /// that a burst of answers can be written while the ring is full.
+    pub tx_ring: u32,
+}
+
+impl XdpConfig {
+    /// All queues of `link` for an address of the stack's own, in the best mode there is, rings of 2048.
+    pub fn new(link: impl Into<String>, address: Ipv4Addr) -> Self {
+        Self {
+            link: link.into(),
+            queues: None,
+            addresses: vec![(address, AddressMode::Own)],
+            ports: Vec::new(),
+            attach: AttachMode::Auto,
+            copy: CopyMode::Auto,
+            rx_ring: 2048,
+            tx_ring: 2048,
+        }
+    }
+
+    /// Bytes of memory that the frames of one queue take on `link`.
+    pub fn umem_bytes(&self, link: &Link) -> u64 {
+        let shape = self.shape(link, QueueId(0), false).umem;
+        u64::from(shape.chunk_bytes) * u64::from(shape.chunks)
+    }
+
+    /// The queues to bind on `link`.
+    pub(super) fn queues(&self, link: &Link) -> Vec<QueueId> {
+        match &self.queues {
+            Some(queues) => queues.clone(),
+            None => (0..link.rx_queues.min(link.tx_queues)).map(QueueId).collect(),
+        }
+    }
+
+    /// Sizes for one queue. The fill ring, and the number of frames for receiving, is at least that of the hardware's
+    /// ring and the receive ring together, so that both can be full and the NIC still has where to write to; a link
+    /// that does not tell its hardware ring is taken to have one as large as the receive ring.
+    pub(super) fn shape(&self, link: &Link, queue: QueueId, zero_copy: bool) -> SocketShape {
+        let hardware = link.rx_ring.unwrap_or(self.rx_ring).min(RING_MAX);
+        let fill_ring = self.rx_ring.saturating_add(hardware).next_power_of_two();
+        let umem = UmemShape {
+            chunk_bytes: if link.mtu > SMALL_MTU { LARGEST_CHUNK_BYTES } else { LARGEST_CHUNK_BYTES / 2 },
+            chunks: fill_ring.saturating_add(self.tx_ring).saturating_add(2 * BURST as u32),
+            fill_ring,
+            completion_ring: self.tx_ring,
+        };
+        SocketShape {
+            link: link.name.clone(),
+            queue: queue.0,
+            zero_copy,
+            rx_ring: self.rx_ring,
+            tx_ring: self.tx_ring,
+            umem,
+            rx_chunks: fill_ring,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `XdpQueue`: one bound AF_XDP socket with its frames, behind the trait [`Queue`].
+//!
+//! Invariant: the census is exact after every call. The fill ring is refilled before frames are received, so that a
+//! burst cannot drain it while the burst is worked on. Read first: `sys/rings.rs`.
+
+use std::os::fd::RawFd;
+
+use crate::sys::rings::{Rings, XskStatistics};
+use crate::sys::stock::FrameStock;
+use crate::{Frame, FrameCensus, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
+
+/// Frames that one wake-up sends at least, if there are as many, in copy mode (`TX_BATCH_SIZE` in kernel
+/// `net/xdp/xsk.c`).
+const TX_BATCH: u32 = 32;
+
+/// What happened on an AF_XDP queue besides its [`QueueStats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct XdpQueueStats {
+    /// The kernel's counters of the socket.
+    pub kernel: XskStatistics,
+    /// Frames that `tx_burst` did not send, since they were shorter than an Ethernet header; freed.
+    pub refused: u64,
+    /// Addresses that the kernel handed back without having them. Not zero means a fault of the kernel or of ours.
+    pub stray_addresses: u64,
+}
+
+/// One AF_XDP queue. Owned by one core; it is `Send`.
+#[derive(Debug)]
+pub struct XdpQueue {
+    // Before the stock: the socket closes before its memory goes.
+    rings: Rings,
+    stock: FrameStock,
+    id: QueueId,
+    max_frame_bytes: usize,
+    stats: QueueStats,
+    refused: u64,
+}
+
+impl XdpQueue {
+    /// Wraps a bound socket. `link_frame_bytes` is the longest frame that the link sends.
+    pub(super) fn new(id: QueueId, rings: Rings, stock: FrameStock, link_frame_bytes: usize) -> Self {
+        let max_frame_bytes = link_frame_bytes.min(stock.max_frame_bytes());
+        Self { rings, stock, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
+    }
+
+    /// Which queue of the link this is.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// The socket's descriptor.
+    pub(super) fn socket_fd(&self) -> RawFd {
+        self.rings.fd()
+    }
+
+    /// Counters of this back-end. Costs a system call.
+    pub fn xdp_stats(&self) -> XdpQueueStats {
+        XdpQueueStats {
+            // Fails only for a closed socket, and this one is open.
+            kernel: self.rings.statistics().unwrap_or_default(),
+            refused: self.refused,
+            stray_addresses: self.rings.stray_addresses(),
+        }
+    }
+
+    /// Puts every free frame for receiving into the fill ring, as far as there is room.
+    pub(super) fn refill(&mut self) {
+        // Each round moves at least one frame, so there are no more rounds than frames.
+        while self.rings.fill(&mut self.stock) > 0 {}
+    }
+
+    /// Wakes the kernel after the first fill, which some drivers need to start receiving.
+    pub(super) fn start(&mut self) -> std::io::Result<()> {
+        self.refill();
+        self.rings.wake_fill()
+    }
+
+    fn reap(&mut self) {
+        // Each round completes at least one frame, so there are no more rounds than frames.
+        while self.rings.complete(&mut self.stock) > 0 {}
+    }
+
+    /// Wakes the kernel until it has taken all that is in the transmit ring, or stops taking any: in copy mode one
+    /// system call sends a bounded number of frames.
+    fn push_out(&mut self) -> std::io::Result<()> {
+        let mut backlog = self.rings.tx_backlog();
+        for _ in 0..=backlog.div_ceil(TX_BATCH) {
+            if backlog == 0 || !self.rings.tx_needs_wakeup() {
+                break;
+            }
+            self.rings.wake_tx()?;
+            self.stats.wakeups += 1;
+            // Room in the completion ring is what the kernel may be waiting for.
+            self.reap();
+            let left = self.rings.tx_backlog();
+            if left >= backlog {
+                break;
+            }
+            backlog = left;
+        }
+        Ok(())
+    }
+
+    fn wake_error(&self, source: std::io::Error) -> QueueError {
+        QueueError::Wakeup { queue: self.id, source }
+    }
+}
+
+impl Queue for XdpQueue {
+    fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
+        self.refill();
+        let moved = self.rings.receive(&mut self.stock, out);
+        self.stats.rx_frames += moved.frames as u64;
+        self.stats.rx_bytes += moved.bytes;
+        moved.frames
+    }
+
+    fn tx_alloc(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.stock.alloc() {
+            return Some(frame);
+        }
+        self.reap();
+        let frame = self.stock.alloc();
+        self.stats.tx_exhausted += u64::from(frame.is_none());
+        frame
+    }
+
+    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
+        let mut sent = 0;
+        loop {
+            let (refused, foreign) = (&mut self.refused, &mut self.stats.foreign_frames);
+            let before = frames.len();
+            let moved = self.rings.send(&mut self.stock, frames, |stock, frame| match stock.free(frame) {
+                Ok(()) => *refused += 1,
+                Err(_lost_to_its_own_queue) => *foreign += 1,
+            });
+            sent += moved.frames;
+            self.stats.tx_frames += moved.frames as u64;
+            self.stats.tx_bytes += moved.bytes;
+            // Each further round has taken at least one frame off the burst.
+            if frames.is_empty() || frames.len() == before {
+                return sent;
+            }
+        }
+    }
+
+    fn free(&mut self, frame: Frame) {
+        if let Err(_lost_to_its_own_queue) = self.stock.free(frame) {
+            self.stats.foreign_frames += 1;
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), QueueError> {
+        self.reap();
+        self.push_out().map_err(|source| self.wake_error(source))?;
+        self.refill();
+        if self.rings.fill_needs_wakeup() {
+            self.rings.wake_fill().map_err(|source| self.wake_error(source))?;
+            self.stats.wakeups += 1;
+        }
+        Ok(())
+    }
+
+    fn max_frame_bytes(&self) -> usize {
+        self.max_frame_bytes
+    }
+
+    fn raw_fd(&self) -> Option<RawFd> {
+        Some(self.rings.fd())
+    }
+
+    fn census(&self) -> FrameCensus {
+        self.stock.census()
+    }
+
+    fn stats(&self) -> QueueStats {
+        let kernel = self.rings.statistics().unwrap_or_default();
+        let rx_dropped = kernel.rx_dropped + kernel.rx_ring_full + kernel.rx_fill_ring_empty;
+        QueueStats { rx_dropped, ..self.stats }
+    }
+}
+
+impl Drop for XdpQueue {
+    fn drop(&mut self) {
+        if self.stock.census().held > 0 {
+            self.rings.abandon();
+        }
+    }
+}
