@@ -411,11 +411,7 @@ fn verbosity<'a>(words: &[&'a [u8]]) -> Command<'a> {
 
 /// The first letters whose commands memcached looks up before it looks for an HTTP request.
 fn unknown<'a>(name: &[u8], words: &[&[u8]]) -> Command<'a> {
-    let looked_up = match name {
-        [b'm', _] => true,
-        [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..] => true,
-        _ => false,
-    };
+    let looked_up = matches!(name, [b'm', _] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]);
     let last = words.last().copied().unwrap_or(name);
     if !looked_up && last.starts_with(b"HTTP/") { Command::Http } else { Command::fail(Line::Error) }
 }

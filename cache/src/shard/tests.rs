@@ -264,7 +264,14 @@ fn no_operation_touches_many_items_or_lines() {
         note(&bench.shard, before);
     }
     assert!(bench.shard.stats.curr_items.value() > 40_000);
+    println!("most items and lines by one operation: {worst:?}");
     assert!(worst.0 <= 64 && worst.1 <= 64, "most items and lines by one operation: {worst:?}");
+}
+
+#[test]
+fn a_shard_may_move_to_its_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Shard>();
 }
 
 #[test]
