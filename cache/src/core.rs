@@ -11,7 +11,7 @@
 //!
 //! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block, upload credit) is taken
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
-//! Read first: [`crate::route`], then [`crate::Session`].
+//! Read first: `crate::route`, then [`crate::Session`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
