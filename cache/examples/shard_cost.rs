@@ -34,13 +34,15 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     };
 
     let mut keys = 0u64;
-    let filled = Instant::now();
+    let mut blocks = Vec::new();
     while shard.stats().evictions.value() == 0 {
-        let key = key_of(keys, key_len);
-        set(&mut shard, &key, hasher.hash(&key));
-        keys += 1;
+        let new: Vec<_> = (keys..keys + BLOCK as u64).map(|n| key_of(n, key_len)).collect();
+        let started = Instant::now();
+        new.iter().for_each(|key| set(&mut shard, key, hasher.hash(key)));
+        blocks.push(started.elapsed().as_secs_f64() * 1e9 / BLOCK as f64);
+        keys += BLOCK as u64;
     }
-    let fill_ns = filled.elapsed().as_secs_f64() * 1e9 / keys as f64;
+    let fill_ns = median(&mut blocks);
     // A steady state: three times the memory has passed through.
     let end = keys * 4;
     while keys < end {

@@ -11,7 +11,7 @@
 //!
 //! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block, upload credit) is taken
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
-//! Read first: [`crate::route`], then [`crate::Session`].
+//! Read first: `crate::route`, then [`crate::Session`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -139,6 +139,8 @@ struct Conn {
     in_flight: u32,
     /// Landing slots it holds.
     slots: u32,
+    /// Items of this shard that it holds.
+    held: u32,
     /// A session uses the number.
     open: bool,
     /// It is in the ready ring.
@@ -197,6 +199,8 @@ pub struct Core {
     /// Pins and copies given back since one was refused.
     pins_returned: usize,
     copied_bytes: usize,
+    /// When a get of another core was last answered with a miss because nothing could be held.
+    dropped_at: Option<u32>,
     overdue: Option<(ConnId, Overdue)>,
     served: PeerSet,
 }
@@ -252,6 +256,7 @@ impl Core {
             pins_out: 0,
             pins_returned: 0,
             copied_bytes: 0,
+            dropped_at: None,
             overdue: None,
             served: PeerSet::default(),
             config: config.clone(),
@@ -279,7 +284,7 @@ impl Core {
         &mut self.shard
     }
 
-    /// Begins a turn: lands the answers of other cores, executes their requests, and names connections that are
+    /// Begins a turn, at least once a second: lands the answers of other cores, executes their requests, and names connections that are
     /// overdue. Takes what was there when it began; needs nothing from anybody.
     pub fn collect(&mut self, now: Now) {
         self.now = now;

@@ -5,7 +5,7 @@
 mod loopback;
 
 use loopback::{Client, Loopback, Pace};
-use sidestep_cache::{CacheConfig, Overdue};
+use sidestep_cache::{CacheConfig, KeyHasher, Overdue};
 
 fn ask(loopback: &mut Loopback, client: Client, line: &str) -> String {
     loopback.send(client, format!("{line}\r\n").as_bytes());
@@ -219,4 +219,40 @@ fn stats_count_every_core_and_begin_anew_at_a_reset() {
     assert!(slabs.contains("STAT active_slabs 1\r\n"), "{slabs}");
     assert!(ask(&mut loopback, client, "stats items").contains(":number 30\r\n"));
     assert!(ask(&mut loopback, client, "stats settings").contains("STAT num_threads 3\r\n"));
+}
+
+#[test]
+fn pins_held_for_deaf_clients_of_another_core_are_given_back_when_others_wait() {
+    let mut config = CacheConfig { cores: 2, copied_bytes_max: 0, ..CacheConfig::default() };
+    config.shard.memory_bytes = 2 * (8 << 20);
+    config.shard.item_size_max = 128 << 10;
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let client = loopback.connect(0);
+    // Keys of core 0 alone: the loopback's secret is known.
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(2) == 0;
+    let keys: Vec<String> = (0..).map(|number| format!("key{number}")).filter(mine).take(50).collect();
+    for key in &keys {
+        loopback.send(client, format!("set {key} 0 0 100000 noreply\r\n{}\r\n", "v".repeat(100_000)).as_bytes());
+    }
+    loopback.run();
+    // Deaf clients of core 1 hold items of core 0 through streams, as many as its shard allows.
+    for keys in keys.chunks(4) {
+        let deaf = loopback.connect(1);
+        loopback.set_reads(deaf, false);
+        loopback.send(deaf, format!("get {}\r\n", keys.join(" ")).as_bytes());
+    }
+    loopback.run();
+    loopback.send(client, format!("get {}\r\n", keys.join(" ")).as_bytes());
+    loopback.run();
+    assert_eq!(loopback.cores[0].counters().pins_starved.value(), 1, "{:?}", loopback.census());
+    for _ in 0..60 {
+        loopback.tick(1);
+    }
+    assert!(loopback.take_received(client).ends_with(b"v\r\nEND\r\n"), "{:?}", loopback.census());
+    assert!(loopback.cores[0].counters().gets_dropped.value() > 0, "some deaf client found nothing to hold");
+    assert!(loopback.cores[1].counters().slow_readers_closed.value() > 0);
+    assert_eq!(loopback.cores[0].counters().pins_starved.value(), 0);
+    loopback.close_all();
+    loopback.assert_nothing_held();
 }

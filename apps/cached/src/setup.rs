@@ -160,7 +160,9 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     // Either is a reason to stop. The channel cannot be closed: `events` is still here.
     let _ = inbox.recv();
     stop.store(true, Ordering::Relaxed);
-    doorbells.iter().for_each(|doorbell| drop(doorbell.ring()));
+    for doorbell in &doorbells {
+        doorbell.ring();
+    }
     let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
     handle.close();
     let _ = listener.join();

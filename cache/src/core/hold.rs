@@ -45,6 +45,19 @@ impl Core {
         Some(Held::Copy(Box::new(copied)))
     }
 
+    /// [`Core::hold`] for a reply to `conn`.
+    pub(crate) fn hold_for(&mut self, conn: ConnId, at: ItemRef) -> Option<Held> {
+        let held = self.hold(at)?;
+        self.conns[conn.index()].held += 1;
+        Some(held)
+    }
+
+    /// Gives an item of a reply to `conn` back.
+    pub(crate) fn let_go_of(&mut self, conn: ConnId, held: Held) {
+        self.conns[conn.index()].held -= 1;
+        self.let_go(held);
+    }
+
     /// Gives an item back.
     pub(crate) fn let_go(&mut self, held: Held) {
         self.pins_returned += 1;

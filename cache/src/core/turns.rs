@@ -7,6 +7,9 @@
 
 use super::{Conn, ConnId, Core, Need, Overdue};
 
+/// Connections with blocked output that are looked at in one turn, when something is scarce.
+const BLOCKED_LOOKED_AT: usize = 64;
+
 impl Core {
     /// Units of a list's resource that can be had now.
     pub(super) fn available(&self, list: usize) -> usize {
@@ -100,23 +103,41 @@ impl Core {
 
     /// Finds the connection that holds what others wait for and has not moved for longest.
     pub(super) fn name_overdue(&mut self) {
-        if self.overdue.is_some() {
-            return;
-        }
         let cores = self.links.len();
         let starved = |need: Need| {
             let list = need.list(cores);
             !self.waits.is_empty(list) && self.available(list) == 0
         };
-        let late = |since: u32| self.now.secs.saturating_sub(since) >= self.config.grace_secs;
-        if [Need::Entry, Need::Slot, Need::Pin].into_iter().any(starved)
-            && let Some(conn) = self.blocked.first(0)
-            && late(self.conns[conn.index()].blocked_since)
-        {
-            self.blocked.remove(conn);
-            self.counters().slow_readers_closed.add(1);
-            self.overdue = Some((conn, Overdue::SlowReader));
-        } else if (0..cores).any(|owner| starved(Need::Upload(owner)))
+        // The pins of this shard may be held by streams to connections of another core: that core must know.
+        let dropped = self.dropped_at.is_some_and(|at| self.now.secs.saturating_sub(at) <= self.config.grace_secs);
+        let pins_starved = u64::from(dropped || starved(Need::Pin));
+        if self.counters().pins_starved.value() != pins_starved {
+            self.counters().pins_starved.set(pins_starved);
+        }
+        if self.overdue.is_some() {
+            return;
+        }
+        let now = self.now.secs;
+        let grace = self.config.grace_secs;
+        let (no_entry, no_slot) = (starved(Need::Entry), starved(Need::Slot));
+        let no_pin = (0..cores).any(|core| self.ledger.core(core).pins_starved.value() > 0);
+        let uploads_starved = (0..cores).any(|owner| starved(Need::Upload(owner)));
+        let late = |since: u32| now.saturating_sub(since) >= grace;
+        if no_entry || no_slot || no_pin {
+            for _ in 0..self.blocked.len(0).min(BLOCKED_LOOKED_AT) {
+                let Some(conn) = self.blocked.first(0) else { break };
+                let state = &self.conns[conn.index()];
+                let in_the_way = no_entry || (state.slots > 0 && (no_slot || no_pin)) || (state.held > 0 && no_pin);
+                if in_the_way && late(state.blocked_since) {
+                    self.blocked.remove(conn);
+                    self.counters().slow_readers_closed.add(1);
+                    self.overdue = Some((conn, Overdue::SlowReader));
+                    return;
+                }
+                self.blocked.push_back(0, conn);
+            }
+        }
+        if uploads_starved
             && let Some(conn) = self.uploading.first(0)
             && late(self.conns[conn.index()].upload_since)
         {

@@ -1,9 +1,9 @@
 //! Command lines of the classic text protocol, read as memcached 1.6.18 reads them.
 //!
-//! [`parse_line`] takes one whole line without its line end and answers a [`Command`] that borrows from it. It never
-//! fails: a wrong line is a command too, [`Command::Fail`], with the line that memcached would answer. Words are
-//! parted by single or many spaces and nothing else; at most [`WORDS_MAX`] are looked at, except in a fetch, whose
-//! keys are read one by one with [`next_key`]. The order of the checks is memcached's, since it decides which error a
+//! `parse_line` takes one whole line without its line end and answers a `Command` that borrows from it. It never
+//! fails: a wrong line is a command too, `Command::Fail`, with the line that memcached would answer. Words are
+//! parted by single or many spaces and nothing else; at most `WORDS_MAX` are looked at, except in a fetch, whose
+//! keys are read one by one with `next_key`. The order of the checks is memcached's, since it decides which error a
 //! client sees and whether `noreply` hides it.
 //! Read first: memcached `protocol.txt`; `process_command_ascii` in memcached's `proto_text.c`.
 

@@ -263,14 +263,15 @@ impl Index {
         for lines in 1.. {
             self.work.probes += 1;
             let words = memory.line(line);
-            for (slot, &word) in words.iter().enumerate() {
-                let old = Slot(word);
-                if old != Slot::EMPTY {
-                    if old.as_link().is_some() || segments.is_current(old.at()) {
-                        continue;
-                    }
-                    self.stale -= 1;
-                }
+            if let Some(slot) = words.iter().position(|&word| word == Slot::EMPTY.0) {
+                memory.set_word(line, slot, new.0);
+                return true;
+            }
+            let reusable = |&word: &u64| Slot(word).as_link().is_none() && !segments.is_current(Slot(word).at());
+            if self.stale != 0
+                && let Some(slot) = words.iter().position(reusable)
+            {
+                self.stale -= 1;
                 memory.set_word(line, slot, new.0);
                 return true;
             }
@@ -354,9 +355,12 @@ impl Index {
         let line = self.line_address(&self.pages, memory, self.sweep_at);
         let words = memory.line(line);
         if Slot(words[SLOTS - 1]).as_link().is_some() {
+            let before = self.stale;
             let slots = self.collect(memory, segments, line);
-            self.release_chain(memory, line);
-            self.write_chain(memory, line, &slots);
+            if self.stale != before || slots.len() <= SLOTS {
+                self.release_chain(memory, line);
+                self.write_chain(memory, line, &slots);
+            }
         } else {
             self.work.probes += 1;
             for (slot, &word) in words.iter().enumerate() {
@@ -371,6 +375,7 @@ impl Index {
             self.sweep_at = 0;
             self.sweeps_ended += 1;
         }
+        memory.prefetch(self.line_address(&self.pages, memory, self.sweep_at));
     }
 
     /// Notes that no slot is stale, which is as good as two sweeps that found none. Returns whether it is so.

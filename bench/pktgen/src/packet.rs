@@ -1,0 +1,222 @@
+//! Frames: what one is ([`classify`]), and the UDP frames that ping and tx send ([`UdpTemplate`]).
+//!
+//! A frame as sent, 60 bytes and up: Ethernet 14, IPv4 20 without options, UDP 8, [`Stamp`] 18, then a pattern. Bytes
+//! that never change are copied from the template; the UDP checksum of those is summed once, and a frame adds its own.
+//! Read first: RFC 791 §3.1, RFC 768.
+
+use std::net::Ipv4Addr;
+
+use crate::checksum;
+use crate::station::{Mac, Station};
+use crate::tally::DropReason;
+
+/// Shortest frame on Ethernet, without its check sequence of 4 bytes (IEEE 802.3 §3.2.7).
+pub const FRAME_BYTES_MIN: usize = 60;
+/// Where the IPv4 header starts.
+pub const IPV4_AT: usize = 14;
+/// Where the UDP header of a frame of ours starts.
+const UDP_AT: usize = IPV4_AT + 20;
+/// Where the stamp starts.
+const STAMP_AT: usize = UDP_AT + 8;
+/// Where the pattern starts.
+const PATTERN_AT: usize = STAMP_AT + STAMP_BYTES;
+/// Slot 2, sequence number 8, time of sending 8.
+const STAMP_BYTES: usize = 18;
+
+const ETHER_TYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHER_TYPE_ARP: [u8; 2] = [0x08, 0x06];
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// What a received frame is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// ARP.
+    Arp,
+    /// TCP or UDP over IPv4 for our address.
+    Ours {
+        /// Where the TCP or UDP header starts; at least 8 bytes follow.
+        transport_at: usize,
+        /// Whether it is UDP.
+        udp: bool,
+    },
+    /// Not to be used.
+    Drop(DropReason),
+}
+
+/// Says what a frame is, from its headers. No checksum is looked at.
+pub fn classify(frame: &[u8], ours: Ipv4Addr) -> Class {
+    use DropReason::{Fragment, Group, NotIpv4, OtherAddress, OtherProtocol, Truncated};
+    let Some((ethernet, packet)) = frame.split_at_checked(IPV4_AT) else { return Class::Drop(Truncated) };
+    if ethernet[12..14] == ETHER_TYPE_ARP {
+        return Class::Arp;
+    }
+    if ethernet[12..14] != ETHER_TYPE_IPV4 {
+        return Class::Drop(NotIpv4);
+    }
+    let Some(header) = packet.get(..20) else { return Class::Drop(Truncated) };
+    if header[0] >> 4 != 4 {
+        return Class::Drop(NotIpv4);
+    }
+    if header[16..20] != ours.octets() {
+        return Class::Drop(OtherAddress);
+    }
+    // The lowest bit of the first byte says "group"; see `Mac::is_unicast`.
+    if (ethernet[0] | ethernet[6]) & 1 != 0 {
+        return Class::Drop(Group);
+    }
+    // More fragments, or an offset.
+    if header[6] & 0x3f != 0 || header[7] != 0 {
+        return Class::Drop(Fragment);
+    }
+    let udp = header[9] == UDP;
+    if !udp && header[9] != TCP {
+        return Class::Drop(OtherProtocol);
+    }
+    let header_bytes = usize::from(header[0] & 0x0f) * 4;
+    let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header_bytes < 20 || total_bytes < header_bytes + 8 || packet.len() < total_bytes {
+        return Class::Drop(Truncated);
+    }
+    Class::Ours { transport_at: IPV4_AT + header_bytes, udp }
+}
+
+/// The destination port of a frame that [`classify`] called ours.
+pub fn destination_port(frame: &[u8], transport_at: usize) -> u16 {
+    frame.get(transport_at + 2..transport_at + 4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]))
+}
+
+/// Turns a frame that [`classify`] called ours round: Ethernet addresses, IPv4 addresses and ports change places.
+///
+/// No checksum changes: the same words are summed in another order (RFC 1071 §2).
+pub fn reflect(frame: &mut [u8], transport_at: usize) {
+    swap_halves(frame, 0, 6);
+    swap_halves(frame, IPV4_AT + 12, 4);
+    swap_halves(frame, transport_at, 2);
+}
+
+fn swap_halves(frame: &mut [u8], at: usize, bytes: usize) {
+    if let Some((first, second)) = frame.get_mut(at..at + 2 * bytes).map(|both| both.split_at_mut(bytes)) {
+        first.swap_with_slice(second);
+    }
+}
+
+/// What a frame of ours carries to be known again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Where the sender keeps its record of the frame.
+    pub slot: u16,
+    /// Number of the frame, from 0.
+    pub sequence: u64,
+    /// When it was to be sent, in nanoseconds of the sender's clock.
+    pub sent_nanos: u64,
+}
+
+/// Source and destination port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Source.
+    pub source: u16,
+    /// Destination.
+    pub destination: u16,
+}
+
+/// A UDP frame but for ports, stamp and UDP checksum.
+#[derive(Debug, Clone)]
+pub struct UdpTemplate {
+    bytes: Vec<u8>,
+    /// Sum of the pseudo-header, the UDP length and the pattern.
+    sum: u32,
+    peer: Ipv4Addr,
+}
+
+impl UdpTemplate {
+    /// Frames of `frame_bytes` (60 to 65,535) from us to the peer.
+    pub fn new(from: Station, to_mac: Mac, to: Ipv4Addr, frame_bytes: usize) -> Self {
+        let mut bytes: Vec<u8> = vec![0; frame_bytes.clamp(FRAME_BYTES_MIN, usize::from(u16::MAX))];
+        let ip_bytes = (bytes.len() - IPV4_AT) as u16;
+        let udp_bytes = (bytes.len() - UDP_AT) as u16;
+        bytes[..6].copy_from_slice(&to_mac.0);
+        bytes[6..12].copy_from_slice(&from.mac.0);
+        bytes[12..14].copy_from_slice(&ETHER_TYPE_IPV4);
+        let header = &mut bytes[IPV4_AT..UDP_AT];
+        header[0] = 0x45;
+        header[2..4].copy_from_slice(&ip_bytes.to_be_bytes());
+        header[6] = 0x40; // Do not fragment, so that the identification may stay 0 (RFC 6864 §4.1).
+        header[8] = 64;
+        header[9] = UDP;
+        header[12..16].copy_from_slice(&from.address.octets());
+        header[16..20].copy_from_slice(&to.octets());
+        let header_sum = checksum::finish(checksum::add(0, header));
+        header[10..12].copy_from_slice(&header_sum.to_be_bytes());
+        bytes[UDP_AT + 4..UDP_AT + 6].copy_from_slice(&udp_bytes.to_be_bytes());
+        for (at, byte) in bytes[PATTERN_AT..].iter_mut().enumerate() {
+            // Any odd factor: neighbours differ, and so do the bytes 256 apart.
+            *byte = (at as u32).wrapping_mul(0x9e37_79b1).to_be_bytes()[0];
+        }
+        let sum = checksum::udp_pseudo_header(&bytes[IPV4_AT + 12..UDP_AT], udp_bytes);
+        let sum = checksum::add(sum, &udp_bytes.to_be_bytes());
+        let sum = checksum::add(sum, &bytes[PATTERN_AT..]);
+        Self { bytes, sum, peer: to }
+    }
+
+    /// Bytes of every frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes a frame; `frame` must be [`frame_bytes`](Self::frame_bytes) long, else nothing is written.
+    pub fn write(&self, frame: &mut [u8], ports: Ports, stamp: Stamp) {
+        if frame.len() != self.bytes.len() {
+            return;
+        }
+        frame.copy_from_slice(&self.bytes);
+        frame[UDP_AT..UDP_AT + 2].copy_from_slice(&ports.source.to_be_bytes());
+        frame[UDP_AT + 2..UDP_AT + 4].copy_from_slice(&ports.destination.to_be_bytes());
+        frame[STAMP_AT..STAMP_AT + 2].copy_from_slice(&stamp.slot.to_be_bytes());
+        frame[STAMP_AT + 2..STAMP_AT + 10].copy_from_slice(&stamp.sequence.to_be_bytes());
+        frame[STAMP_AT + 10..PATTERN_AT].copy_from_slice(&stamp.sent_nanos.to_be_bytes());
+        let sum = checksum::add(self.sum, &frame[UDP_AT..UDP_AT + 4]);
+        let sum = match checksum::finish(checksum::add(sum, &frame[STAMP_AT..PATTERN_AT])) {
+            0 => 0xffff, // A zero would say "no checksum" (RFC 768).
+            sum => sum,
+        };
+        frame[UDP_AT + 6..UDP_AT + 8].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// Reads the stamp from an answer: a frame of ours, turned round.
+    ///
+    /// # Errors
+    /// Why it is none: a wrong checksum, another length or sender, or a byte of the pattern that is not as sent. The
+    /// caller still has to know the stamp.
+    pub fn stamp_of_answer(&self, frame: &[u8]) -> Result<Stamp, DropReason> {
+        // Beyond the packet there may be padding.
+        let Some(answer) = frame.get(..self.bytes.len()) else { return Err(DropReason::BadPayload) };
+        if answer[IPV4_AT] != 0x45 || answer[IPV4_AT + 2..IPV4_AT + 4] != self.bytes[IPV4_AT + 2..IPV4_AT + 4] {
+            return Err(DropReason::BadPayload);
+        }
+        let udp = &answer[UDP_AT..];
+        let udp_sum = checksum::udp_pseudo_header(&answer[IPV4_AT + 12..UDP_AT], udp.len() as u16);
+        if checksum::finish(checksum::add(0, &answer[IPV4_AT..UDP_AT])) != 0
+            // A zero says "no checksum" (RFC 768); the bytes are compared all the same.
+            || (udp[6..8] != [0, 0] && checksum::finish(checksum::add(udp_sum, udp)) != 0)
+        {
+            return Err(DropReason::BadChecksum);
+        }
+        if answer[IPV4_AT + 12..IPV4_AT + 16] != self.peer.octets()
+            || udp[4..6] != self.bytes[UDP_AT + 4..UDP_AT + 6]
+            || answer[PATTERN_AT..] != self.bytes[PATTERN_AT..]
+        {
+            return Err(DropReason::BadPayload);
+        }
+        let eight = |at: usize| answer[at..at + 8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        Ok(Stamp {
+            slot: u16::from_be_bytes([answer[STAMP_AT], answer[STAMP_AT + 1]]),
+            sequence: eight(STAMP_AT + 2),
+            sent_nanos: eight(STAMP_AT + 10),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use super::*;
+
+const OURS: Station = Station { mac: Mac([2, 0, 0, 0, 0, 1]), address: Ipv4Addr::new(10, 0, 0, 1) };
+const PEER: Station = Station { mac: Mac([2, 0, 0, 0, 0, 2]), address: Ipv4Addr::new(10, 0, 0, 2) };
+const PORTS: Ports = Ports { source: 7000, destination: 7 };
+const STAMP: Stamp = Stamp { slot: 513, sequence: 0x0102_0304_0506_0708, sent_nanos: u64::MAX - 1 };
+
+fn frame(bytes: usize) -> (UdpTemplate, Vec<u8>) {
+    let template = UdpTemplate::new(OURS, PEER.mac, PEER.address, bytes);
+    let mut frame = vec![0xee; bytes];
+    template.write(&mut frame, PORTS, STAMP);
+    (template, frame)
+}
+
+#[test]
+fn a_frame_of_any_length_has_right_checksums() {
+    for bytes in [60, 61, 64, 99, 1514] {
+        let (_, frame) = frame(bytes);
+        assert_eq!(checksum::finish(checksum::add(0, &frame[14..34])), 0, "{bytes}");
+        let pseudo = checksum::udp_pseudo_header(&frame[26..34], (bytes - 34) as u16);
+        assert_eq!(checksum::finish(checksum::add(pseudo, &frame[34..])), 0, "{bytes}");
+        assert_eq!(classify(&frame, PEER.address), Class::Ours { transport_at: 34, udp: true });
+        assert_eq!(destination_port(&frame, 34), 7);
+    }
+}
+
+#[test]
+fn a_udp_checksum_of_zero_is_sent_as_all_ones() {
+    // One of the 65,536 slots makes the sum come out as zero.
+    let template = UdpTemplate::new(OURS, PEER.mac, PEER.address, 60);
+    let mut frame = vec![0; 60];
+    let mut all_ones = 0;
+    for slot in 0..=u16::MAX {
+        template.write(&mut frame, PORTS, Stamp { slot, ..STAMP });
+        assert_ne!(frame[40..42], [0, 0], "slot {slot}");
+        all_ones += u32::from(frame[40..42] == [0xff, 0xff]);
+    }
+    assert!(all_ones > 0);
+}
+
+#[test]
+fn a_reflected_frame_is_the_answer_and_carries_the_stamp_back() {
+    for bytes in [60, 61, 1514] {
+        let (template, mut frame) = frame(bytes);
+        reflect(&mut frame, 34);
+        assert_eq!((&frame[..6], &frame[6..12]), (&OURS.mac.0[..], &PEER.mac.0[..]));
+        assert_eq!(classify(&frame, OURS.address), Class::Ours { transport_at: 34, udp: true });
+        assert_eq!(destination_port(&frame, 34), 7000);
+        assert_eq!(template.stamp_of_answer(&frame), Ok(STAMP));
+    }
+}
+
+#[test]
+fn an_answer_with_any_bit_of_the_packet_flipped_is_no_answer() {
+    let (template, mut frame) = frame(80);
+    reflect(&mut frame, 34);
+    for bit in 14 * 8..80 * 8 {
+        frame[bit / 8] ^= 0x80 >> (bit % 8);
+        assert!(template.stamp_of_answer(&frame).is_err(), "bit {bit}");
+        frame[bit / 8] ^= 0x80 >> (bit % 8);
+    }
+    assert_eq!(template.stamp_of_answer(&frame), Ok(STAMP));
+}
+
+#[test]
+fn without_a_udp_checksum_the_pattern_is_compared_still() {
+    let (template, mut frame) = frame(80);
+    reflect(&mut frame, 34);
+    frame[40..42].fill(0);
+    assert_eq!(template.stamp_of_answer(&frame), Ok(STAMP));
+    frame[79] ^= 1;
+    assert_eq!(template.stamp_of_answer(&frame), Err(DropReason::BadPayload));
+}
+
+#[test]
+fn a_frame_that_is_not_for_us_is_named_by_its_reason() {
+    let (_, good) = frame(60);
+    let changed = |at: usize, value: u8| {
+        let mut frame = good.clone();
+        frame[at] = value;
+        classify(&frame, PEER.address)
+    };
+    let cases = [
+        (12, 0x86, DropReason::NotIpv4),
+        (14, 0x65, DropReason::NotIpv4),
+        (14, 0x44, DropReason::Truncated),
+        (0, 0x01, DropReason::Group),
+        (6, 0x03, DropReason::Group),
+        (33, 9, DropReason::OtherAddress),
+        (20, 0x20, DropReason::Fragment),
+        (21, 0x01, DropReason::Fragment),
+        (23, 1, DropReason::OtherProtocol),
+        (17, 200, DropReason::Truncated),
+        (17, 27, DropReason::Truncated),
+    ];
+    for (at, value, reason) in cases {
+        assert_eq!(changed(at, value), Class::Drop(reason), "byte {at} is {value}");
+    }
+    assert_eq!(changed(13, 0x06), Class::Arp);
+    assert_eq!(changed(23, 6), Class::Ours { transport_at: 34, udp: false });
+    // Header options before the ports.
+    assert_eq!(changed(14, 0x47), Class::Ours { transport_at: 42, udp: true });
+    for cut in 0..60 {
+        assert!(matches!(classify(&good[..cut], PEER.address), Class::Drop(DropReason::Truncated)), "{cut} bytes");
+    }
+}
