@@ -106,7 +106,7 @@ fn swap_halves(frame: &mut [u8], at: usize, bytes: usize) {
 pub struct Stamp {
     /// Where the sender keeps its record of the frame.
     pub slot: u16,
-    /// Number of the frame, from 0.
+    /// Number of the frame; see [`Shot::sequence`](crate::source::Shot::sequence).
     pub sequence: u64,
     /// When it was to be sent, in nanoseconds of the sender's clock.
     pub sent_nanos: u64,
