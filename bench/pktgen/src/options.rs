@@ -1,4 +1,4 @@
-//! The command line ([`Args`], as typed) and the plan it becomes once every value has been checked ([`Plan`]).
+//! The command line (`Args`, as typed) and the plan it becomes once every value has been checked (`Plan`).
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -32,7 +32,7 @@ pub const FLOWS_MAX: usize = 65_536;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-pktgen", version, verbatim_doc_comment)]
 pub struct Args {
-    /// The port: xsk:INTERFACE[@FIRST_QUEUE] (AF_XDP), or wire: (in memory, the other end played as well)
+    /// The port: xsk:INTERFACE or xsk:INTERFACE@FIRST_QUEUE (AF_XDP), or wire: (in memory, the other end played as well)
     #[arg(short = 'i', value_name = "PORT")]
     pub port: String,
     /// What to do: pong, ping, rx or tx

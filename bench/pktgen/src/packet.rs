@@ -1,6 +1,6 @@
-//! Frames: what one is ([`classify`]), and the UDP frames that ping and tx send ([`UdpTemplate`]).
+//! Frames: what one is (`classify`), and the UDP frames that ping and tx send (`UdpTemplate`).
 //!
-//! A frame as sent, 60 bytes and up: Ethernet 14, IPv4 20 without options, UDP 8, [`Stamp`] 18, then a pattern. Bytes
+//! A frame as sent, 60 bytes and up: Ethernet 14, IPv4 20 without options, UDP 8, `Stamp` 18, then a pattern. Bytes
 //! that never change are copied from the template; the UDP checksum of those is summed once, and a frame adds its own.
 //! Read first: RFC 791 §3.1, RFC 768.
 
