@@ -1,1 +1,38 @@
-//! x
+//! memcached's semantics as functions on bytes: what a request means, where items live, and how cores share them.
+//!
+//! No network, no clock, no I/O. Start with [`Session`] (one connection), then [`Core`] (one core's cache), then
+//! [`Shard`] (one core's items).
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// Time as an argument: seconds now, and the second at which an item is gone.
+pub mod clock;
+/// One core's cache: its shard, its queues to the others, what its connections are owed.
+pub mod core;
+/// The keyed hash of a key: its shard, and its place in the index.
+pub mod key;
+/// The wire formats.
+pub mod proto;
+mod route;
+/// One connection's conversation.
+pub mod session;
+/// Sizes and limits.
+mod settings;
+/// One core's items: the only mutator.
+pub mod shard;
+/// Counters, under memcached's names.
+pub mod stats;
+mod store;
+
+pub use crate::core::{ConnId, Core, CoreCensus, Overdue, PeerSet};
+pub use clock::{Expiry, Now};
+pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
+pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
+pub use settings::{CORES_MAX, CacheConfig, MeshError, ServerFacts};
+pub use shard::Shard;
+pub use stats::{CoreCounters, Ledger};
+pub use store::{
+    Arith, Census, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats, StoreError,
+    StoreMode, StoreOutcome, Stored, Touched,
+};

@@ -39,6 +39,8 @@ mod queue;
 mod relay;
 /// `Rss`: Toeplitz hash, key, indirection table.
 mod rss;
+/// `SoftwareRss`: a queue whose frames are shared out among cores by flow.
+mod software_rss;
 /// `StraySender`, `StrayReceiver`: frames offered to another core.
 mod stray;
 mod sys;
@@ -58,6 +60,7 @@ pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 pub use queue::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
 pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
 pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};
+pub use software_rss::{SoftwareRss, Worker};
 pub use stray::{StrayHeader, StrayReceiver, StraySender, stray_pair};
 pub use sys::memory::leaked_regions;
 pub use wait::{Doorbell, Sleeper, Woken};

@@ -1,8 +1,9 @@
 //! What the stack sees of one NIC queue, whatever is behind it: AF_XDP, the in-memory wire, a capture, another core.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
-use crate::{Frame, RxBurst, TxBurst};
+use crate::{Frame, PcapError, RxBurst, TxBurst};
 
 /// Number of a queue of a link, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +35,26 @@ pub trait Queue: Send {
     /// The longest frame that can be sent, in bytes, Ethernet header included.
     fn max_frame_bytes(&self) -> usize;
 
-    /// Readable when frames have arrived; `None` where there is nothing to sleep on (wire, capture).
+    /// Readable when frames have arrived; `None` where there is nothing to sleep on (wire, capture, relay).
     fn raw_fd(&self) -> Option<RawFd>;
+
+    /// Whether there is work of which [`raw_fd`](Self::raw_fd) does not tell: frames from or for another core. A core
+    /// asks before it sleeps; whoever makes such work rings the core's doorbell.
+    fn has_pending(&self) -> bool {
+        false
+    }
+
+    /// Tells the time of the turn, since some start that the caller chose, to a queue that has use for it: one that
+    /// records frames, or replays them.
+    fn set_time(&mut self, _now: Duration) {}
+
+    /// Ends the queue's use: what is buffered is written. Frames still pass afterwards, unrecorded.
+    ///
+    /// # Errors
+    /// [`QueueError::Capture`]: the capture of this queue is not whole.
+    fn close(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
 
     /// Where every frame of the queue's pool is just now.
     fn census(&self) -> FrameCensus;
@@ -44,10 +63,64 @@ pub trait Queue: Send {
     fn stats(&self) -> QueueStats;
 }
 
+/// A queue of a kind that is chosen at start: the calls are per burst, so that the indirection costs nothing that counts.
+impl Queue for Box<dyn Queue> {
+    fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
+        (**self).rx_burst(out)
+    }
+
+    fn tx_alloc(&mut self) -> Option<Frame> {
+        (**self).tx_alloc()
+    }
+
+    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
+        (**self).tx_burst(frames)
+    }
+
+    fn free(&mut self, frame: Frame) {
+        (**self).free(frame);
+    }
+
+    fn flush(&mut self) -> Result<(), QueueError> {
+        (**self).flush()
+    }
+
+    fn max_frame_bytes(&self) -> usize {
+        (**self).max_frame_bytes()
+    }
+
+    fn raw_fd(&self) -> Option<RawFd> {
+        (**self).raw_fd()
+    }
+
+    fn has_pending(&self) -> bool {
+        (**self).has_pending()
+    }
+
+    fn set_time(&mut self, now: Duration) {
+        (**self).set_time(now);
+    }
+
+    fn close(&mut self) -> Result<(), QueueError> {
+        (**self).close()
+    }
+
+    fn census(&self) -> FrameCensus {
+        (**self).census()
+    }
+
+    fn stats(&self) -> QueueStats {
+        (**self).stats()
+    }
+}
+
 /// Why a queue cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
+    /// The capture of a queue is not whole.
+    #[error("the capture is not whole: {0}")]
+    Capture(#[from] PcapError),
     /// The kernel refused a wake-up.
     #[error("queue {queue}: the kernel refused a wake-up: {source}; is the link still there?", queue = queue.0)]
     Wakeup {

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use cpu::{CachePadded, Counter};
 use crossbeam_queue::ArrayQueue;
 
-use crate::{Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueStats, RxBurst, TxBurst};
+use crate::{
+    Doorbell, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueStats, RxBurst, TxBurst,
+};
 
 /// Shape of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +106,8 @@ pub fn relay_pair(config: RelayConfig) -> Result<(RelayQueue, RelayPort), RelayE
         in_tx: 0,
         unsendable: 0,
         stats: QueueStats::default(),
+        doorbell: None,
+        unannounced: false,
     };
     queue.refill();
     Ok((queue, RelayPort { rings, pending: None, stats: RelayPortStats::default() }))
@@ -122,9 +126,17 @@ pub struct RelayQueue {
     in_tx: usize,
     unsendable: u64,
     stats: QueueStats,
+    /// The polling core's, rung once after frames were sent.
+    doorbell: Option<Arc<Doorbell>>,
+    unannounced: bool,
 }
 
 impl RelayQueue {
+    /// Rings `doorbell`, the polling core's, at each flush that follows a send.
+    pub fn set_doorbell(&mut self, doorbell: Arc<Doorbell>) {
+        self.doorbell = Some(doorbell);
+    }
+
     /// Frames that were sent and dropped here: longer than [`max_frame_bytes`](Queue::max_frame_bytes), or empty.
     pub fn unsendable_frames(&self) -> u64 {
         self.unsendable
@@ -197,7 +209,10 @@ impl Queue for RelayQueue {
                 continue;
             }
             match self.rings.tx.push(frame) {
-                Ok(()) => self.in_tx += 1,
+                Ok(()) => {
+                    self.in_tx += 1;
+                    self.unannounced = true;
+                }
                 // Cannot be: the ring holds all frames. The frame goes home all the same.
                 Err(frame) => self.recycle(frame),
             }
@@ -210,6 +225,11 @@ impl Queue for RelayQueue {
     }
 
     fn flush(&mut self) -> Result<(), QueueError> {
+        if std::mem::take(&mut self.unannounced)
+            && let Some(doorbell) = &self.doorbell
+        {
+            doorbell.ring();
+        }
         self.reap();
         self.refill();
         Ok(())
@@ -221,6 +241,10 @@ impl Queue for RelayQueue {
 
     fn raw_fd(&self) -> Option<RawFd> {
         None
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.rings.rx.is_empty()
     }
 
     fn census(&self) -> FrameCensus {

@@ -114,12 +114,12 @@ pub struct StrayReceiver {
 }
 
 impl StrayReceiver {
-    /// Gives at most `max` frames to `look`, oldest first, and the frames back to their core. Returns how many.
-    pub fn receive(&mut self, max: usize, mut look: impl FnMut(StrayHeader, &[u8])) -> usize {
+    /// Gives at most `max` frames to `look`, which may change them, oldest first, and the frames back to their core. Returns how many.
+    pub fn receive(&mut self, max: usize, mut look: impl FnMut(StrayHeader, &mut [u8])) -> usize {
         let mut seen = 0;
         while seen < max {
-            let Some((header, frame)) = self.rings.offered.pop() else { break };
-            look(header, frame.bytes());
+            let Some((header, mut frame)) = self.rings.offered.pop() else { break };
+            look(header, frame.bytes_mut());
             // The ring holds all frames of the pool, so there is room.
             let _ = self.rings.returned.push(frame);
             seen += 1;

@@ -1,1 +1,68 @@
-//! x
+//! Flows out of frames: one core's TCP/IP on smoltcp, with no thread, no clock and no I/O of its own.
+//!
+//! [`NetStack`] is the turn: `receive` (on each [`Port`]) → [`ingest`](NetStack::ingest) →
+//! [`next_ready`](NetStack::next_ready) and [`flow`](NetStack::flow) (the application) →
+//! [`expire`](NetStack::expire) → [`flush`](NetStack::flush) → `transmit`. Time is an argument ([`Time`]).
+#![forbid(unsafe_code)]
+
+/// Flow blocks: a flow's memory, made once and recycled.
+mod block;
+/// The Internet checksum.
+mod checksum;
+/// What a frame is, in one pass.
+mod classify;
+/// `Time`, and the five times faster clock that smoltcp sees.
+mod clock;
+/// `StackConfig`, `Secrets`.
+mod config;
+/// A panic over one flow ends that flow alone.
+mod contain;
+/// Why a frame was dropped.
+mod drop_reason;
+/// ICMP echo.
+mod echo;
+/// `Flow`: what the application sees.
+mod flow;
+/// RFC 6528 initial sequence numbers, delivered through smoltcp.
+mod isn;
+/// Ethernet and 802.1Q headers.
+mod link;
+/// Ports listened on and the SYN queue.
+mod listen;
+/// ARP and the neighbour table.
+mod neighbor;
+/// `NetStack`: the turn.
+mod net_stack;
+/// smoltcp's device of one frame.
+mod one_frame;
+/// `Port`: a queue and the frames of the turn.
+mod port;
+/// A token bucket.
+mod rate;
+/// The ready list: `Readiness`, `Interest`.
+mod ready;
+/// TCP segments written by hand.
+mod segment;
+/// What is decided before smoltcp sees a segment.
+mod shim;
+/// Counters, work, census.
+mod stats;
+/// Segments to be offered to other cores.
+mod stray;
+/// From 4-tuple to flow.
+mod table;
+/// TIME-WAIT records.
+mod time_wait;
+/// Timer wheel.
+mod timer;
+
+pub use block::Rings;
+pub use clock::Time;
+pub use config::{ConfigError, Secrets, StackConfig};
+pub use drop_reason::DropReason;
+pub use flow::{CloseReason, Flow, FlowId, FlowKey};
+pub use link::Mac;
+pub use net_stack::NetStack;
+pub use port::Port;
+pub use ready::{Interest, Readiness};
+pub use stats::{Census, DropCounts, StackStats, Work};

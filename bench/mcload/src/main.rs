@@ -1,1 +1,30 @@
-fn main() {}
+//! `sidestep-mcload`: parse, run, report; exit 1 when any reply was wrong or the run could not be finished.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mcload::args::Args;
+use mcload::{report, run};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let plan = match args.plan() {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("sidestep-mcload: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run::run(&plan) {
+        Ok(outcome) => {
+            print!("{}", if args.json { report::json(&plan, &outcome) } else { report::text(&plan, &outcome) });
+            if outcome.all_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("sidestep-mcload: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

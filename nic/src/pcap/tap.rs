@@ -15,7 +15,8 @@ use crate::{Frame, FrameCensus, Queue, QueueError, QueueStats, RxBurst, TxBurst}
 #[derive(Debug)]
 pub struct PcapTap<Q: Queue, W: Write + Send> {
     queue: Q,
-    recorder: PcapRecorder<W>,
+    /// `None` once the tap was closed.
+    recorder: Option<PcapRecorder<W>>,
     /// The one frame on its way to the queue, and a copy of its bytes.
     one: TxBurst,
     copy: Vec<u8>,
@@ -25,21 +26,16 @@ impl<Q: Queue, W: Write + Send> PcapTap<Q, W> {
     /// Records what goes through `queue`.
     pub fn new(queue: Q, recorder: PcapRecorder<W>) -> Self {
         let copy = Vec::with_capacity(queue.max_frame_bytes());
-        Self { queue, recorder, one: TxBurst::with_capacity(1), copy }
+        Self { queue, recorder: Some(recorder), one: TxBurst::with_capacity(1), copy }
     }
 
-    /// The time of the frames recorded from now on.
-    pub fn set_time(&mut self, now: Duration) {
-        self.recorder.set_time(now);
+    /// The recorder, for its counts; `None` once the tap was closed.
+    pub fn recorder(&self) -> Option<&PcapRecorder<W>> {
+        self.recorder.as_ref()
     }
 
-    /// The recorder, for its counts.
-    pub fn recorder(&self) -> &PcapRecorder<W> {
-        &self.recorder
-    }
-
-    /// Ends the tap: gives the queue, and the recorder to be finished.
-    pub fn into_parts(self) -> (Q, PcapRecorder<W>) {
+    /// Ends the tap: gives the queue, and the recorder to be finished, unless it was closed.
+    pub fn into_parts(self) -> (Q, Option<PcapRecorder<W>>) {
         (self.queue, self.recorder)
     }
 }
@@ -48,8 +44,8 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         let before = out.len();
         let taken = self.queue.rx_burst(out);
-        for frame in out.iter().skip(before) {
-            self.recorder.record(frame.bytes());
+        if let Some(recorder) = &mut self.recorder {
+            out.iter().skip(before).for_each(|frame| recorder.record(frame.bytes()));
         }
         taken
     }
@@ -69,7 +65,9 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
                 continue;
             }
             if self.queue.tx_burst(&mut self.one) == 1 {
-                self.recorder.record(&self.copy);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.record(&self.copy);
+                }
                 taken += 1;
             }
             // Neither taken nor refused: the queue is full.
@@ -98,6 +96,24 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
 
     fn raw_fd(&self) -> Option<RawFd> {
         self.queue.raw_fd()
+    }
+
+    fn has_pending(&self) -> bool {
+        self.queue.has_pending()
+    }
+
+    fn set_time(&mut self, now: Duration) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.set_time(now);
+        }
+        self.queue.set_time(now);
+    }
+
+    fn close(&mut self) -> Result<(), QueueError> {
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish()?;
+        }
+        self.queue.close()
     }
 
     fn census(&self) -> FrameCensus {

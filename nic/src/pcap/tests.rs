@@ -131,7 +131,7 @@ fn a_tap_records_both_directions_and_only_what_was_taken() {
     assert_eq!(receive(&mut tap), [numbered(0), numbered(1)]);
     let (queue, recorder) = tap.into_parts();
     assert_eq!(queue.stats().foreign_frames, 1);
-    let file = recorder.finish().unwrap();
+    let file = recorder.expect("the tap was not closed").finish().unwrap();
     let recorded = Capture::read(&file[..]).unwrap();
     let expected = [(MS, numbered(0)), (MS, numbered(1)), (2 * MS, numbered(0)), (2 * MS, numbered(1))];
     assert!(recorded.iter().eq(expected.iter().map(|(at, frame)| (*at, &frame[..]))), "{recorded:?}");

@@ -1,0 +1,50 @@
+//! `Admission`: the limit of `-c` over all cores.
+//!
+//! The one word that cores share. It is touched when a connection opens and when it ends, never for a request.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A number of connections that may be open at a time, over all cores. Any thread.
+#[derive(Debug)]
+pub struct Admission {
+    limit: usize,
+    open: AtomicUsize,
+}
+
+impl Admission {
+    /// Admits `limit` connections at a time.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, open: AtomicUsize::new(0) }
+    }
+
+    /// Admits one connection, unless the limit is reached.
+    pub fn enter(&self) -> bool {
+        let more = |open: usize| (open < self.limit).then_some(open + 1);
+        // Only the number counts, no other memory depends on it.
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Connections that are admitted just now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// One admitted connection has ended.
+    pub fn leave(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_the_limit_are_admitted() {
+        let admission = Admission::new(2);
+        assert!(admission.enter() && admission.enter());
+        assert!(!admission.enter());
+        admission.leave();
+        assert!(admission.enter());
+    }
+}

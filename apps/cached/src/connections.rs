@@ -1,0 +1,205 @@
+//! The connections of one core: which session belongs to which flow, and what passes between the two.
+//!
+//! Invariant: a flow that the stack has reported and that has not ended has its id and session at its index, and a
+//! session is ended, never just dropped, so that it gives back what it holds of the cache. A session's requests and answers go straight between the flow's rings
+//! and the shard; only a token that straddles the end of the receive ring is copied, to one scratch for the core.
+
+use std::sync::Arc;
+
+use cache::{ConnId, Core, Now, Session, Stop, WHOLE_MAX_BYTES};
+use stack::{Flow, FlowId, NetStack, Readiness};
+
+use crate::admission::Admission;
+
+/// Rounds of taking and giving that one flow gets in one turn, so that a long pipeline does not starve the others.
+const ROUNDS: usize = 4;
+
+/// What memcached says to a connection above `-c` before it closes it (memcached.c, `maxconns_fast`).
+const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
+
+/// The connections of one core.
+#[derive(Debug)]
+pub struct Connections {
+    /// By index: the flow that is open, if any, and its session.
+    open_flows: Vec<Option<(FlowId, Session)>>,
+    admission: Arc<Admission>,
+    scratch: Box<[u8; WHOLE_MAX_BYTES]>,
+}
+
+/// What is to become of a flow after a visit.
+enum Verdict {
+    /// All that could be done was done; the stack or the cache will say when there is more.
+    Wait,
+    /// There is more to do, but others come first.
+    Again,
+    /// The session has said its last word.
+    Close,
+}
+
+impl Connections {
+    /// Room for `max_flows` connections, whose total over all cores `admission` limits.
+    pub fn new(max_flows: usize, admission: Arc<Admission>) -> Self {
+        Self { open_flows: (0..max_flows).map(|_| None).collect(), admission, scratch: Box::new([0; WHOLE_MAX_BYTES]) }
+    }
+
+    /// The flow of a connection, if it is still open.
+    pub fn flow_of(&self, conn: ConnId) -> Option<FlowId> {
+        self.open_flows.get(conn.0 as usize)?.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Serves a flow that is on the ready list. Returns whether it is to be put there again.
+    pub fn serve(&mut self, id: FlowId, ready: Readiness, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
+        if ready.opened && !self.admit(id, stack, cache) {
+            return false;
+        }
+        if ready.closed.is_some() {
+            self.end(id, cache);
+            return false;
+        }
+        let Some(Some((open, session))) = self.open_flows.get_mut(id.index()) else { return false };
+        if *open != id {
+            return false;
+        }
+        let Some(mut flow) = stack.flow(id) else { return false };
+        match visit(session, &mut flow, cache, now, &mut self.scratch[..]) {
+            Verdict::Wait => false,
+            Verdict::Again => true,
+            Verdict::Close => {
+                flow.close();
+                self.end(id, cache);
+                false
+            }
+        }
+    }
+
+    /// Throws a connection away because the cache says that it holds up others.
+    pub fn abort(&mut self, conn: ConnId, stack: &mut NetStack, cache: &mut Core) {
+        let Some(id) = self.flow_of(conn) else { return };
+        if let Some(flow) = stack.flow(id) {
+            flow.abort();
+        }
+        self.end(id, cache);
+    }
+
+    /// Serves every connection once more and closes those that are owed nothing; for a core that stops. With `all`,
+    /// throws away the rest too. Looks at every connection: not for the packet path.
+    pub fn drain(&mut self, all: bool, stack: &mut NetStack, cache: &mut Core, now: Now) {
+        for index in 0..self.open_flows.len() {
+            let Some((id, session)) = &mut self.open_flows[index] else { continue };
+            let id = *id;
+            if let Some(mut flow) = stack.flow(id) {
+                match visit(session, &mut flow, cache, now, &mut self.scratch[..]) {
+                    Verdict::Close => flow.close(),
+                    Verdict::Wait if session.pending() == 0 => flow.close(),
+                    _ if all => flow.abort(),
+                    _ => continue,
+                }
+            }
+            self.end(id, cache);
+        }
+    }
+
+    fn admit(&mut self, id: FlowId, stack: &mut NetStack, cache: &mut Core) -> bool {
+        let counters = cache.counters();
+        counters.total_connections.add(1);
+        if !self.admission.enter() {
+            counters.rejected_connections.add(1);
+            if let Some(mut flow) = stack.flow(id) {
+                flow.send_slice(TOO_MANY);
+                flow.close();
+            }
+            return false;
+        }
+        counters.curr_connections.add(1);
+        // An index is below the number of flows, which fits 32 bits.
+        self.open_flows[id.index()] = Some((id, Session::new(ConnId(id.index() as u32))));
+        true
+    }
+
+    fn end(&mut self, id: FlowId, cache: &mut Core) {
+        let Some(slot) = self.open_flows.get_mut(id.index()) else { return };
+        if let Some((_, session)) = slot.take_if(|(open, _)| *open == id) {
+            self.admission.leave();
+            cache.counters().curr_connections.sub(1);
+            session.end(cache);
+        }
+    }
+}
+
+/// Lets the session take and give until neither moves, or others are to have their turn.
+fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> Verdict {
+    for _ in 0..ROUNDS {
+        let (taken, stop) = take(session, flow, cache, now, scratch);
+        let given = give(session, flow, cache);
+        if session.finished() {
+            return Verdict::Close;
+        }
+        if taken == 0 && given == 0 && stop != Stop::Yield {
+            // A peer that has closed its direction will not finish what it has begun.
+            let over = flow.peer_closed() && stop == Stop::NeedInput && session.pending() == 0;
+            return if over { Verdict::Close } else { Verdict::Wait };
+        }
+    }
+    Verdict::Again
+}
+
+/// Lets the session take from the receive ring what it can. Returns how many bytes that was, and why it stopped.
+fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> (usize, Stop) {
+    let mut total = 0;
+    loop {
+        let waiting = flow.recv_queue();
+        let (seen, consumed, stop) = flow.recv(|input| {
+            let taken = session.take(cache, input, now);
+            (taken.consumed, (input.len(), taken.consumed, taken.stop))
+        });
+        total += consumed;
+        if stop != Stop::NeedInput {
+            return (total, stop);
+        }
+        if consumed == 0 {
+            if seen == waiting {
+                return (total, stop);
+            }
+            // A token straddles the end of the ring: look at both parts in one piece.
+            let length = flow.peek(scratch);
+            let taken = session.take(cache, &scratch[..length], now);
+            if taken.consumed == 0 {
+                return (total, taken.stop);
+            }
+            total += taken.consumed;
+            discard(flow, taken.consumed);
+            if taken.stop != Stop::NeedInput {
+                return (total, taken.stop);
+            }
+        }
+    }
+}
+
+/// Throws away bytes at the front of the receive ring that were taken from the scratch.
+fn discard(flow: &mut Flow<'_>, mut bytes: usize) {
+    while bytes > 0 {
+        let gone = flow.recv(|input| {
+            let part = input.len().min(bytes);
+            (part, part)
+        });
+        if gone == 0 {
+            return;
+        }
+        bytes -= gone;
+    }
+}
+
+/// Lets the session write what it owes into the transmit ring. Returns how many bytes that was.
+fn give(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core) -> usize {
+    let mut total = 0;
+    loop {
+        let (written, more) = flow.send(|out| {
+            let given = session.give(cache, out);
+            (given.written, (given.written, given.more))
+        });
+        total += written;
+        if !more || written == 0 {
+            return total;
+        }
+    }
+}

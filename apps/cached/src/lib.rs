@@ -1,0 +1,32 @@
+//! The cache server as a library, so that the same worker serves a NIC, the in-memory wire of the tests, and a capture.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// The limit on connections over all cores.
+mod admission;
+/// The one place that reads the time.
+mod clock;
+/// Which session belongs to which flow, and what passes between the two.
+mod connections;
+/// The processor time of the process, for `stats`.
+mod cpu_time;
+/// The command line, checked.
+mod options;
+/// What was served, in words.
+mod report;
+/// From options to running cores, and down again.
+mod setup;
+/// Frames that no flow of a core knows, offered once round the other cores.
+mod strays;
+/// One core's turn, in ten steps.
+mod worker;
+
+pub use admission::Admission;
+pub use clock::Clock;
+pub use connections::Connections;
+pub use options::{Flags, Mode, OptionError, Options};
+pub use report::{CoreReport, total};
+pub use setup::{SetupError, run};
+pub use strays::StrayRing;
+pub use worker::{Worker, WorkerError};

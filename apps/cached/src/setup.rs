@@ -1,0 +1,366 @@
+//! From options to running cores, and down again: what is opened, and in which order.
+//!
+//! ```text
+//!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  one pinned thread a core
+//!  signal ─► every core drains and says what it did ─► program detached, sockets closed
+//! ```
+//!
+//! All that needs a privilege happens here, before the first thread starts. Belongs to the main thread.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use cache::{CacheConfig, Core, MeshError, ServerFacts, ShardConfig};
+use nic::link::Link;
+use nic::preflight::OpenError;
+use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
+use nic::{
+    Doorbell, PcapError, PcapRecorder, PcapTap, PoolConfig, PoolError, Queue, QueueId, QueuePlan, RelayConfig,
+    RelayError, Rss, SoftwareRss, relay_pair,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use stack::{Mac, NetStack, Port, Secrets, StackConfig};
+
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::cpu_time;
+use crate::options::{Mode, Options};
+use crate::report::{CoreReport, total};
+use crate::strays::StrayRing;
+use crate::worker::{Worker, WorkerError};
+
+/// The queue of a core: of a kind that is chosen at start.
+type AnyQueue = Box<dyn Queue>;
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The link could not be opened.
+    #[error(transparent)]
+    Open(#[from] Box<OpenError>),
+    /// The cache cannot be built as asked.
+    #[error(transparent)]
+    Cache(#[from] MeshError),
+    /// A stack cannot be built as asked.
+    #[error(transparent)]
+    Stack(#[from] stack::ConfigError),
+    /// No memory for frames between cores.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// No memory for frames handed to cores without a queue.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// A capture cannot be written.
+    #[error("cannot record to {path}: {source}; give --capture a folder that exists and can be written")]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A capture's header cannot be written.
+    #[error(transparent)]
+    CaptureHeader(#[from] PcapError),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// A thread, a descriptor or a signal handler could not be had.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A core could not go on; all have stopped.
+    #[error("core {core} could not go on: {source}")]
+    Core {
+        /// Its number.
+        core: usize,
+        /// Why.
+        #[source]
+        source: WorkerError,
+    },
+    /// A core panicked; all have stopped. The panic itself was printed by its thread.
+    #[error("core {core} panicked; this is a fault of sidestep: report it with the lines above")]
+    Panicked {
+        /// Its number.
+        core: usize,
+    },
+}
+
+/// How often `rusage_user` and `rusage_system` of `stats` are brought up to date.
+const CPU_TIME_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the main thread waits for.
+enum Event {
+    Signal,
+    CoreEnded,
+}
+
+/// Sends an event when its thread ends, however it does.
+struct Farewell(Sender<Event>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Nobody listens any more when the server is ending.
+        let _ = self.0.send(Event::CoreEnded);
+    }
+}
+
+/// Serves until SIGINT or SIGTERM. Prints the mode obtained and a line with `ready` once requests are answered, and
+/// what was served at the end.
+///
+/// # Errors
+/// [`SetupError`]: one line for the operator; nothing stays open or attached.
+pub fn run(options: &Options) -> Result<(), SetupError> {
+    let caches = Core::mesh(&cache_config(options), random()?)?;
+    let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else { return Ok(()) };
+    let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
+    let doorbells = doorbells.map_err(|source| SetupError::System { what: "make a doorbell", source })?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(|source| SetupError::System { what: "wait for signals", source })?;
+
+    let mut device = XdpDevice::open(&xdp_config(options)).map_err(Box::new)?;
+    let plan = QueuePlan::new(&device.queue_ids(), options.cores);
+    println!("link {}: {}", options.interface, device.obtained());
+    println!("plan: {plan}");
+
+    let link = device.link().clone();
+    let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
+    let queues = open_queues(options, &plan, &doorbells, &link, take)?;
+    let workers = make_workers(options, caches, queues, &doorbells, &link)?;
+
+    let clock = Clock::start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (events, inbox) = mpsc::channel();
+    let mut threads = Vec::new();
+    let cpus = cpus(options);
+    for worker in workers {
+        threads.push(start(worker, options, &cpus, clock, &stop, &events)?);
+    }
+    let on_signal = events.clone();
+    let handle = signals.handle();
+    let listener = std::thread::spawn(move || {
+        for (count, _signal) in signals.forever().enumerate() {
+            if count > 0 {
+                // Asked twice: at once. The kernel detaches the program with its link.
+                std::process::exit(1);
+            }
+            let _ = on_signal.send(Event::Signal);
+        }
+    });
+    println!("ready: {}:{} with {} cores", options.address, options.port, options.cores);
+
+    // Either event is a reason to stop. The channel cannot be closed: `events` is still here.
+    while inbox.recv_timeout(CPU_TIME_INTERVAL).is_err() {
+        cpu_time::publish(ledger.core(0));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for doorbell in &doorbells {
+        doorbell.ring();
+    }
+    let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+    handle.close();
+    let _ = listener.join();
+    report(ended)
+}
+
+fn report(ended: Vec<std::thread::Result<Result<CoreReport, WorkerError>>>) -> Result<(), SetupError> {
+    let mut reports = Vec::new();
+    let mut first_error = None;
+    for (core, end) in ended.into_iter().enumerate() {
+        match end {
+            Ok(Ok(report)) => reports.push(report),
+            Ok(Err(source)) => first_error = first_error.or(Some(SetupError::Core { core, source })),
+            Err(_panic) => first_error = Some(SetupError::Panicked { core }),
+        }
+    }
+    for report in &reports {
+        println!("{report}");
+    }
+    println!("{}", total(&reports));
+    first_error.map_or(Ok(()), Err)
+}
+
+fn cache_config(options: &Options) -> CacheConfig {
+    let shard = ShardConfig {
+        memory_bytes: options.memory_bytes,
+        // `cache_memlimit` may go to four times of `-m`; address space only, until it does.
+        memory_ceiling_bytes: options.memory_bytes.saturating_mul(4),
+        // At most 1 GiB, which fits: `Options` has checked it.
+        item_size_max: options.item_size_bytes as u32,
+        evict: options.evict,
+        use_cas: options.use_cas,
+        ..ShardConfig::default()
+    };
+    let server = ServerFacts {
+        tcp_port: options.port,
+        max_connections: options.connections,
+        interface: Some(options.interface.clone()),
+        backlog: options.backlog,
+        ..ServerFacts::default()
+    };
+    CacheConfig {
+        shard,
+        cores: options.cores,
+        connections_per_core: flows_per_core(options),
+        server,
+        ..CacheConfig::default()
+    }
+}
+
+/// Flows a core may have: all connections may come to one core, and those above the limit are told so.
+fn flows_per_core(options: &Options) -> usize {
+    options.connections + options.backlog.min(options.connections.max(64))
+}
+
+fn xdp_config(options: &Options) -> XdpConfig {
+    let mut config = XdpConfig::new(options.interface.clone(), options.address);
+    config.attach = match options.mode {
+        Mode::Auto => AttachMode::Auto,
+        Mode::Native => AttachMode::Native,
+        Mode::Generic => AttachMode::Generic,
+    };
+    if let Some(queues) = options.queues {
+        // At most 1024, which fits: `Options` has checked it.
+        config.queues = Some((0..queues as u16).map(QueueId).collect());
+    }
+    config
+}
+
+/// The queues of each core, by core: its own, and the ways to those of others where there are fewer queues than cores.
+fn open_queues(
+    options: &Options,
+    plan: &QueuePlan,
+    doorbells: &[Arc<Doorbell>],
+    link: &Link,
+    mut take: impl FnMut(QueueId) -> Option<AnyQueue>,
+) -> Result<Vec<Vec<AnyQueue>>, SetupError> {
+    let cores = plan.cores();
+    let mut queues: Vec<Vec<AnyQueue>> = (0..cores).map(|_| Vec::new()).collect();
+    for core in 0..cores {
+        for &id in plan.polled_by(core) {
+            let Some(queue) = take(id) else { continue };
+            let queue = recorded(options, id, queue)?;
+            if plan.flows_follow_queues() {
+                queues[core].push(queue);
+                continue;
+            }
+            let mut workers = Vec::new();
+            for other in (0..cores).filter(|other| *other != core) {
+                let max_frame_bytes = queue.max_frame_bytes();
+                let pool = PoolConfig { chunk_bytes: chunk_bytes(link), ..RelayConfig::default().pool };
+                let (mut worker, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
+                worker.set_doorbell(doorbells[core].clone());
+                queues[other].push(Box::new(worker));
+                // At most 64 cores: `Options` has checked it.
+                let core = QueueId(other as u16);
+                workers.push(nic::Worker { core, port, doorbell: doorbells[other].clone() });
+            }
+            let shared = SoftwareRss::new(queue, Rss::new(cores as u16), workers);
+            queues[core].insert(0, Box::new(shared));
+        }
+    }
+    Ok(queues)
+}
+
+/// Bytes of a chunk that holds the link's longest frame.
+fn chunk_bytes(link: &Link) -> usize {
+    (link.mtu as usize + 512).next_power_of_two().max(2048)
+}
+
+fn recorded(options: &Options, id: QueueId, queue: AnyQueue) -> Result<AnyQueue, SetupError> {
+    let Some(folder) = &options.capture else { return Ok(queue) };
+    let path = folder.join(format!("queue-{}.pcap", id.0));
+    let file = File::create(&path).map_err(|source| SetupError::Capture { path, source })?;
+    Ok(Box::new(PcapTap::new(queue, PcapRecorder::new(BufWriter::new(file))?)))
+}
+
+fn make_workers(
+    options: &Options,
+    caches: Vec<Core>,
+    queues: Vec<Vec<AnyQueue>>,
+    doorbells: &[Arc<Doorbell>],
+    link: &Link,
+) -> Result<Vec<Worker<AnyQueue>>, SetupError> {
+    let admission = Arc::new(Admission::new(options.connections));
+    let rings = StrayRing::of(doorbells, chunk_bytes(link))?;
+    let isn_secret: [u8; 32] = random()?;
+    let mut workers = Vec::new();
+    for (((core, cache), queues), strays) in caches.into_iter().enumerate().zip(queues).zip(rings) {
+        let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
+        config.ip_mtu = link.mtu as usize;
+        config.ports = vec![options.port];
+        config.max_flows = flows_per_core(options);
+        config.syn_queue = options.backlog;
+        // At most 63: `Options` has checked it.
+        config.peers = (doorbells.len() - 1) as u8;
+        tracing::info!(core, queues = queues.len(), max_flows = config.max_flows, "core");
+        workers.push(Worker {
+            ports: queues.into_iter().map(Port::new).collect(),
+            // One secret for all cores: a frame that comes to another core than before meets the same numbers.
+            stack: NetStack::new(config, Secrets::from_bytes(isn_secret))?,
+            cache,
+            connections: Connections::new(flows_per_core(options), admission.clone()),
+            strays,
+            doorbells: doorbells.to_vec(),
+            admission: admission.clone(),
+        });
+    }
+    Ok(workers)
+}
+
+/// The CPU of each core, as far as there are enough; a core beyond them is not pinned.
+fn cpus(options: &Options) -> Vec<core_affinity::CoreId> {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    if !options.cpus.is_empty() {
+        return options.cpus.iter().map(|&id| core_affinity::CoreId { id }).collect();
+    }
+    if allowed.len() < options.cores {
+        println!("note: {} threads for {} CPUs; the rest are not pinned", options.cores, allowed.len());
+    }
+    allowed
+}
+
+fn start(
+    worker: Worker<AnyQueue>,
+    options: &Options,
+    cpus: &[core_affinity::CoreId],
+    clock: Clock,
+    stop: &Arc<AtomicBool>,
+    events: &Sender<Event>,
+) -> Result<JoinHandle<Result<CoreReport, WorkerError>>, SetupError> {
+    let core = worker.cache.id();
+    let cpu = cpus.get(core).copied();
+    let (stop, spin) = (stop.clone(), options.spin);
+    let farewell = Farewell(events.clone());
+    let body = move || {
+        let _farewell = farewell;
+        if let Some(cpu) = cpu
+            && !core_affinity::set_for_current(cpu)
+        {
+            tracing::warn!(core, cpu = cpu.id, "cannot be pinned to this CPU; goes on unpinned");
+        }
+        worker.run(&clock, &stop, spin)
+    };
+    let builder = std::thread::Builder::new().name(format!("core-{core}"));
+    builder.spawn(body).map_err(|source| SetupError::System { what: "start a thread", source })
+}
+
+fn random<const N: usize>() -> Result<[u8; N], SetupError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(SetupError::Random)?;
+    Ok(bytes)
+}

@@ -1,0 +1,219 @@
+//! One core: its queues, its stack, its shard, and the turn that runs a request to completion on them.
+//!
+//! Invariant: everything a worker holds is its own core's; what crosses cores goes through a bounded queue. A turn
+//! never waits, and each of its steps has a bound. Between turns [`Worker::run`] spins for a while, then sleeps on all
+//! queues and the doorbell at once. Read first: ARCHITECTURE.md, "One request through the files".
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cache::{Core, Now};
+use nic::{Doorbell, Queue, QueueError, Sleeper};
+use stack::{NetStack, Port, Time};
+
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::report::CoreReport;
+use crate::strays::StrayRing;
+
+/// Flows served in one turn; the rest stay on the ready list for the next.
+const READY_BUDGET: usize = 256;
+
+/// Connections resumed in one turn because an answer of another core has come.
+const RESUME_BUDGET: usize = 256;
+
+/// Steps of upkeep of the store in one turn.
+const UPKEEP_BUDGET: u32 = 16;
+
+/// How long a stopping core waits for its connections to be answered before it throws them away.
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long it then waits for the last FINs to be acknowledged.
+const CLOSE_LIMIT: Duration = Duration::from_millis(250);
+
+/// A core sleeps at most so long, so that items expire and memory is touched ahead of use while nothing happens.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// Why a core cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// A queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The kernel refused to let the core sleep.
+    #[error("cannot wait for frames: {0}")]
+    Sleep(#[source] std::io::Error),
+}
+
+/// One core. Moves to its thread and stays there.
+#[derive(Debug)]
+pub struct Worker<Q: Queue> {
+    /// The queues that this core polls.
+    pub ports: Vec<Port<Q>>,
+    /// Its TCP/IP.
+    pub stack: NetStack,
+    /// Its cache.
+    pub cache: Core,
+    /// Which session belongs to which flow.
+    pub connections: Connections,
+    /// Frames that no flow here knows.
+    pub strays: StrayRing,
+    /// The doorbells of all cores, by number.
+    pub doorbells: Vec<Arc<Doorbell>>,
+    /// The limit on connections that all cores share.
+    pub admission: Arc<Admission>,
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// One turn. Returns whether there was anything to do.
+    ///
+    /// # Errors
+    /// A queue failed; the core cannot go on.
+    pub fn turn(&mut self, time: Time, now: Now) -> Result<bool, QueueError> {
+        let mut work = 0;
+        work += self.collect(now); //              1 answers and requests of other shards
+        work += self.receive(time); //             2 rx_burst on every port
+        self.ingest(time); //                      3 classify, look up, smoltcp ingress
+        work += self.exchange_strays(time); //     4 frames that no flow here knows
+        self.expire(time); //                      5 timers that are due
+        work += self.serve(now); //                6 ready flows: parse, execute, answer
+        self.post(); //                            7 one batch a shard, and its doorbell
+        self.flush(time); //                       8 egress: the ACK rides on the answer
+        work += self.transmit()?; //               9 tx_burst, one wake-up
+        self.upkeep(now); //                      10 the store's upkeep, in small steps
+        Ok(work > 0)
+    }
+
+    fn collect(&mut self, now: Now) -> usize {
+        self.cache.collect(now);
+        let mut resumed = 0;
+        while resumed < RESUME_BUDGET {
+            let Some(conn) = self.cache.next_resumable() else { break };
+            if let Some(id) = self.connections.flow_of(conn) {
+                self.stack.wake(id);
+            }
+            resumed += 1;
+        }
+        if let Some((conn, _why)) = self.cache.next_overdue() {
+            self.connections.abort(conn, &mut self.stack, &mut self.cache);
+        }
+        resumed
+    }
+
+    fn receive(&mut self, time: Time) -> usize {
+        let mut received = 0;
+        for port in &mut self.ports {
+            port.queue_mut().set_time(Duration::from_micros(time.as_micros()));
+            received += port.receive();
+        }
+        received
+    }
+
+    fn ingest(&mut self, time: Time) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            self.stack.ingest(time, port, index);
+        }
+    }
+
+    fn exchange_strays(&mut self, time: Time) -> usize {
+        self.strays.exchange(time, &mut self.stack, &mut self.ports)
+    }
+
+    fn expire(&mut self, time: Time) {
+        self.stack.expire(time);
+    }
+
+    fn serve(&mut self, now: Now) -> usize {
+        let mut served = 0;
+        while served < READY_BUDGET {
+            let Some((id, ready)) = self.stack.next_ready() else { break };
+            if self.connections.serve(id, ready, &mut self.stack, &mut self.cache, now) {
+                self.stack.wake(id);
+            }
+            served += 1;
+        }
+        served
+    }
+
+    fn post(&mut self) {
+        for peer in self.cache.post() {
+            self.doorbells[peer].ring();
+        }
+    }
+
+    fn flush(&mut self, time: Time) {
+        self.stack.flush(time, &mut self.ports);
+    }
+
+    fn transmit(&mut self) -> Result<usize, QueueError> {
+        let mut sent = 0;
+        for port in &mut self.ports {
+            sent += port.transmit()?;
+        }
+        Ok(sent)
+    }
+
+    fn upkeep(&mut self, now: Now) {
+        self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
+    }
+
+    /// Takes turns until `stop` is set, then answers what has arrived, closes every connection and says what was done.
+    ///
+    /// # Errors
+    /// A queue failed, or the kernel does not let the core sleep.
+    pub fn run(mut self, clock: &Clock, stop: &AtomicBool, spin: Duration) -> Result<CoreReport, WorkerError> {
+        let core = self.cache.id();
+        let fds = self.ports.iter().filter_map(|port| port.queue().raw_fd());
+        let mut sleeper = Sleeper::new(self.doorbells[core].clone(), fds);
+        let mut sleeps = 0;
+        let mut busy_at = Time::ZERO;
+        while !stop.load(Ordering::Relaxed) {
+            let (time, now) = clock.read();
+            if self.turn(time, now)? {
+                busy_at = time;
+                continue;
+            }
+            if time.since(busy_at) < spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            sleeps += 1;
+            let timeout = self.stack.next_deadline(time).map_or(LONGEST_SLEEP, |at| at.min(LONGEST_SLEEP));
+            sleeper
+                .sleep(Some(timeout), || self.has_work() || stop.load(Ordering::Relaxed))
+                .map_err(WorkerError::Sleep)?;
+        }
+        self.drain(clock)?;
+        for port in &mut self.ports {
+            port.queue_mut().close()?;
+        }
+        Ok(CoreReport::of(&self, sleeps))
+    }
+
+    /// Whether there is work of which no descriptor tells.
+    fn has_work(&self) -> bool {
+        let pending = |port: &Port<Q>| port.queue().has_pending() || port.unsent() > 0;
+        self.cache.has_work() || self.stack.has_work() || self.strays.has_frames() || self.ports.iter().any(pending)
+    }
+
+    /// Answers every request that has arrived, then closes every connection; bounded in time.
+    fn drain(&mut self, clock: &Clock) -> Result<(), QueueError> {
+        let (begin, _) = clock.read();
+        loop {
+            let (time, now) = clock.read();
+            let waited = time.since(begin);
+            let moved = self.turn(time, now)?;
+            self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
+            // While any core has connections, each goes on, since they may ask for its shard's items.
+            let unanswered = self.admission.open() > 0 && waited < ANSWER_LIMIT + CLOSE_LIMIT;
+            let closing = self.stack.flows() > 0 && waited < ANSWER_LIMIT + CLOSE_LIMIT;
+            if !unanswered && !closing && !moved {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+    }
+}

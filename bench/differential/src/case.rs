@@ -1,0 +1,216 @@
+//! A case: a few keys, a few connections one after the other, and the operations on each.
+//!
+//! An operation is not yet bytes: keys are numbers and a cas unique is "the one last seen for key k", which differs
+//! from target to target. [`Case::render`] makes bytes of it.
+
+use std::ops::Range;
+
+use crate::draw::Draw;
+
+/// Number of a key within its case.
+pub type KeyId = usize;
+
+/// A part of an operation's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// As they are.
+    Bytes(Vec<u8>),
+    /// The name of a key.
+    Key(KeyId),
+    /// The cas unique that this target last sent for a key; a number no target gives out when it sent none.
+    Cas(KeyId),
+}
+
+/// A command without reply and without effect on items, see [`Operation::fenced`].
+pub const FENCE: &[u8] = b"verbosity 0 noreply\r\n";
+
+/// One request as it goes out, body included; bad input is an operation too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// [`FENCE`] goes out first. memcached's own answer to this operation would otherwise depend on whether the reply
+    /// before it has left already; see [`memcached`](crate::memcached).
+    pub fenced: bool,
+    /// Its parts.
+    pub pieces: Vec<Piece>,
+}
+
+/// How the bytes of a leg are cut on their way to the target under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// All at once.
+    Whole,
+    /// Pieces of 1 to `most` bytes, drawn from `seed`.
+    Pieces {
+        /// Longest piece, in bytes.
+        most: usize,
+        /// Seed of the lengths.
+        seed: u64,
+    },
+}
+
+impl Split {
+    /// Cuts `bytes`.
+    pub fn cut(self, bytes: &[u8]) -> Vec<&[u8]> {
+        match self {
+            Split::Whole => vec![bytes],
+            Split::Pieces { most, seed } => {
+                let (mut draw, mut rest, mut pieces) = (Draw::new(seed, 0), bytes, Vec::new());
+                while !rest.is_empty() {
+                    let (piece, left) = rest.split_at((draw.below(most) + 1).min(rest.len()));
+                    pieces.push(piece);
+                    rest = left;
+                }
+                pieces
+            }
+        }
+    }
+}
+
+/// One connection's operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leg {
+    /// In order.
+    pub operations: Vec<Operation>,
+    /// How they arrive.
+    pub split: Split,
+}
+
+/// Connections one after the other on a cache that is flushed first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// Which case of the campaign: `(seed, index)` makes it again.
+    pub index: u64,
+    /// Length of each key's name, in bytes.
+    pub key_lengths: Vec<usize>,
+    /// Names that no other case and no other attempt uses. Needed where a flush can bring back what an older flush hid.
+    pub unique: bool,
+    /// How often this case has been played.
+    pub attempt: u64,
+    /// The connections.
+    pub legs: Vec<Leg>,
+}
+
+impl Case {
+    /// The name of key `id`.
+    pub fn key(&self, id: KeyId) -> Vec<u8> {
+        const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let length = self.key_lengths[id].max(1);
+        let mut name = Vec::with_capacity(length);
+        if self.unique {
+            let mut serial = self.index.wrapping_mul(10_000).wrapping_add(self.attempt);
+            while name.len() + 1 < length && name.len() < 8 {
+                name.push(ALPHABET[(serial % 36) as usize]);
+                serial /= 36;
+            }
+        }
+        while name.len() + 1 < length {
+            name.push(ALPHABET[(id * 7 + name.len()) % 36]);
+        }
+        name.push(b'A' + (id % 26) as u8);
+        name
+    }
+
+    /// Appends the bytes of `operation`, `cas` giving the unique last seen for a key.
+    pub fn render(&self, operation: &Operation, cas: impl Fn(&[u8]) -> Option<u64>, out: &mut Vec<u8>) {
+        /// No server gives out so high a unique within a test.
+        const NEVER_GIVEN: u64 = 7_777_777_777_777_777_777;
+        if operation.fenced {
+            out.extend_from_slice(FENCE);
+        }
+        for piece in &operation.pieces {
+            match piece {
+                Piece::Bytes(bytes) => out.extend_from_slice(bytes),
+                Piece::Key(id) => out.extend_from_slice(&self.key(*id)),
+                Piece::Cas(id) => {
+                    let unique = cas(&self.key(*id)).unwrap_or(NEVER_GIVEN);
+                    out.extend_from_slice(unique.to_string().as_bytes());
+                }
+            }
+        }
+    }
+
+    /// How many operations there are in all legs.
+    pub fn len(&self) -> usize {
+        self.legs.iter().map(|leg| leg.operations.len()).sum()
+    }
+
+    /// There are no operations.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same case without the operations whose numbers (counted over all legs) lie in `range`.
+    pub fn without(&self, range: Range<usize>) -> Case {
+        let (mut case, mut number) = (self.clone(), 0);
+        for leg in &mut case.legs {
+            leg.operations.retain(|_| {
+                number += 1;
+                !range.contains(&(number - 1))
+            });
+        }
+        case.legs.retain(|leg| !leg.operations.is_empty());
+        case
+    }
+
+    /// The last operation.
+    pub fn last(&self) -> Option<&Operation> {
+        self.legs.last().and_then(|leg| leg.operations.last())
+    }
+}
+
+/// Bytes as a person reads them: escaped, long runs shortened, one line a line.
+pub fn shown(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        out.push_str("    ");
+        if line.len() > 300 {
+            out.push_str(&format!("{}...({} bytes)", line[..120].escape_ascii(), line.len()));
+            out.push_str(&line[line.len() - 8..].escape_ascii().to_string());
+        } else {
+            out.push_str(&line.escape_ascii().to_string());
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(unique: bool) -> Case {
+        let operation = |byte: u8| Operation { fenced: false, pieces: vec![Piece::Bytes(vec![byte])] };
+        let leg = |range: Range<u8>| Leg { operations: range.map(operation).collect(), split: Split::Whole };
+        Case { index: 3, key_lengths: vec![1, 9, 250], unique, attempt: 0, legs: vec![leg(0..3), leg(3..5)] }
+    }
+
+    #[test]
+    fn keys_have_their_lengths_and_unique_ones_change_with_the_attempt() {
+        let mut case = case(true);
+        let before: Vec<_> = (0..3).map(|id| case.key(id)).collect();
+        assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [1, 9, 250]);
+        case.attempt = 1;
+        assert_ne!(before[1], case.key(1));
+        case.unique = false;
+        let shared = case.key(1);
+        case.attempt = 2;
+        assert_eq!(shared, case.key(1));
+    }
+
+    #[test]
+    fn operations_are_removed_by_number_over_all_legs() {
+        let case = case(false).without(1..4);
+        assert_eq!((case.len(), case.legs.len()), (2, 2));
+        assert_eq!(case.legs[1].operations[0].pieces, [Piece::Bytes(vec![4])]);
+        assert_eq!(case.without(1..2).legs.len(), 1);
+    }
+
+    #[test]
+    fn cut_pieces_add_up_to_the_whole() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for most in [1, 2, 300] {
+            assert_eq!(Split::Pieces { most, seed: 1 }.cut(&bytes).concat(), bytes);
+        }
+        assert_eq!(Split::Pieces { most: 1, seed: 1 }.cut(&bytes).len(), 256);
+    }
+}

@@ -1,0 +1,80 @@
+//! One case played against one target: flush, then leg after leg, each on a connection of its own.
+
+use std::io;
+
+use crate::case::{Case, Split};
+use crate::normalize::Uniques;
+use crate::target::Target;
+
+/// How the bytes of a leg reach the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// All at once; for the oracle, whose answers must not depend on timing.
+    Whole,
+    /// As the case says.
+    AsSplit,
+}
+
+/// The normalised replies of each leg.
+///
+/// # Errors
+/// The target failed or hung, or could not be flushed.
+pub fn play(case: &Case, target: &mut dyn Target, delivery: Delivery) -> io::Result<Vec<Vec<u8>>> {
+    let flushed = target.exchange(&[b"flush_all\r\n"])?;
+    if flushed != b"OK\r\n" {
+        let said = format!("{} answers flush_all with \"{}\"", target.name(), flushed.escape_ascii());
+        return Err(io::Error::other(said));
+    }
+    let mut uniques = Uniques::default();
+    let mut replies = Vec::with_capacity(case.legs.len());
+    for leg in &case.legs {
+        let mut bytes = Vec::new();
+        for operation in &leg.operations {
+            case.render(operation, |key| uniques.last(key), &mut bytes);
+        }
+        let split = if delivery == Delivery::Whole { Split::Whole } else { leg.split };
+        replies.push(uniques.normalize(&target.exchange(&split.cut(&bytes))?));
+    }
+    Ok(replies)
+}
+
+/// Where two targets' replies part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parting {
+    /// Which leg.
+    pub leg: usize,
+    /// The line of the oracle's reply that differs; empty when it sent no more.
+    pub oracle: Vec<u8>,
+    /// The line of the other's.
+    pub tested: Vec<u8>,
+}
+
+/// The first line that differs, or `None` when all replies are the same.
+pub fn compare(oracle: &[Vec<u8>], tested: &[Vec<u8>]) -> Option<Parting> {
+    let leg = (0..oracle.len().max(tested.len())).find(|&leg| oracle.get(leg) != tested.get(leg))?;
+    let empty = Vec::new();
+    let (oracle, tested) = (oracle.get(leg).unwrap_or(&empty), tested.get(leg).unwrap_or(&empty));
+    let same = oracle.iter().zip(tested).take_while(|(a, b)| a == b).count();
+    Some(Parting { leg, oracle: line_at(oracle, same), tested: line_at(tested, same) })
+}
+
+fn line_at(bytes: &[u8], at: usize) -> Vec<u8> {
+    let start = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |place| place + 1);
+    let end = bytes[at..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |place| at + place + 1);
+    bytes[start..end].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parting_is_the_whole_line_that_differs() {
+        let legs = |text: &[&str]| text.iter().map(|leg| leg.as_bytes().to_vec()).collect::<Vec<_>>();
+        assert_eq!(compare(&legs(&["a\r\n", "b\r\n"]), &legs(&["a\r\n", "b\r\n"])), None);
+        let parting = compare(&legs(&["a\r\n", "ok\r\nfour 1\r\nx"]), &legs(&["a\r\n", "ok\r\nfour 2\r\nx"])).unwrap();
+        assert_eq!(parting, Parting { leg: 1, oracle: b"four 1\r\n".to_vec(), tested: b"four 2\r\n".to_vec() });
+        let parting = compare(&legs(&["a\r\n"]), &legs(&["a\r\nb\r\n"])).unwrap();
+        assert_eq!(parting, Parting { leg: 0, oracle: Vec::new(), tested: b"b\r\n".to_vec() });
+    }
+}

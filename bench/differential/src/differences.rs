@@ -1,0 +1,283 @@
+//! The listed classes of difference: a Markdown file that people read and this module checks.
+//!
+//! ````text
+//! ## name-of-the-class
+//! - request: `regular expression for the request that shows it`
+//! - memcached: `regular expression for memcached's line`
+//! - sidestep: `regular expression for our line`
+//! - why: the reason, in one line
+//!
+//! ```transcript
+//! > bytes sent, escaped as in Rust\r\n
+//! memcached: its whole reply\r\n
+//! sidestep: our whole reply\r\n
+//! ```
+//! ````
+//!
+//! Expressions match bytes, `^` and `$` at the ends of the whole text. The transcript is played: a class whose
+//! transcript no longer holds fails, and so does a difference that no class covers.
+
+use std::io;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::target::Target;
+
+/// Most classes that may be listed.
+pub const MOST_CLASSES: usize = 25;
+
+/// One class of difference.
+#[derive(Debug)]
+pub struct Class {
+    /// Its heading.
+    pub name: String,
+    request: Regex,
+    memcached: Regex,
+    sidestep: Regex,
+    /// The reason.
+    pub why: String,
+    sent: Vec<u8>,
+    memcached_says: Vec<u8>,
+    sidestep_says: Vec<u8>,
+    /// How often it was seen.
+    pub seen: u64,
+}
+
+/// What is wrong with the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DifferencesError {
+    /// A line means nothing here.
+    #[error("line {line}: {what}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is expected.
+        what: String,
+    },
+    /// Too many classes.
+    #[error("{count} classes are listed; at most {MOST_CLASSES} may be")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// A class lacks a part.
+    #[error("class '{name}' has no {part}")]
+    Incomplete {
+        /// Its heading.
+        name: String,
+        /// What it lacks.
+        part: &'static str,
+    },
+}
+
+/// All listed classes.
+#[derive(Debug, Default)]
+pub struct Differences {
+    classes: Vec<Class>,
+}
+
+#[derive(Default)]
+struct Draft {
+    name: String,
+    request: Option<Regex>,
+    memcached: Option<Regex>,
+    sidestep: Option<Regex>,
+    why: String,
+    sent: Vec<u8>,
+    memcached_says: Option<Vec<u8>>,
+    sidestep_says: Option<Vec<u8>>,
+}
+
+impl Draft {
+    fn finish(self) -> Result<Class, DifferencesError> {
+        let name = self.name;
+        let lacks = |part| DifferencesError::Incomplete { name: name.clone(), part };
+        if self.why.is_empty() {
+            return Err(lacks("reason ('- why: ...')"));
+        }
+        if self.sent.is_empty() {
+            return Err(lacks("transcript with a '> ' line"));
+        }
+        Ok(Class {
+            request: self.request.ok_or_else(|| lacks("'- request:' expression"))?,
+            memcached: self.memcached.ok_or_else(|| lacks("'- memcached:' expression"))?,
+            sidestep: self.sidestep.ok_or_else(|| lacks("'- sidestep:' expression"))?,
+            why: self.why,
+            sent: self.sent,
+            memcached_says: self.memcached_says.ok_or_else(|| lacks("'memcached:' line in its transcript"))?,
+            sidestep_says: self.sidestep_says.ok_or_else(|| lacks("'sidestep:' line in its transcript"))?,
+            seen: 0,
+            name,
+        })
+    }
+}
+
+impl Differences {
+    /// Reads the file's text; headings of level 2 start a class, text before the first is for people.
+    ///
+    /// # Errors
+    /// [`DifferencesError`] with the line.
+    pub fn parse(text: &str) -> Result<Self, DifferencesError> {
+        let (mut classes, mut draft, mut inside) = (Vec::new(), None::<Draft>, false);
+        for (number, line) in text.lines().enumerate() {
+            let wrong = |what: String| DifferencesError::Line { line: number + 1, what };
+            if let (Some(name), false) = (line.strip_prefix("## "), inside) {
+                if let Some(draft) = draft.take() {
+                    classes.push(draft.finish()?);
+                }
+                draft = Some(Draft { name: name.trim().to_owned(), ..Draft::default() });
+                continue;
+            }
+            let Some(draft) = &mut draft else { continue };
+            if inside {
+                let unescaped = |text: &str| unescape(text).ok_or_else(|| wrong(format!("cannot unescape \"{text}\"")));
+                if line == "```" {
+                    inside = false;
+                } else if let Some(text) = line.strip_prefix("> ") {
+                    draft.sent.extend(unescaped(text)?);
+                } else if let Some(text) = line.strip_prefix("memcached:") {
+                    draft.memcached_says.get_or_insert_default().extend(unescaped(text.trim())?);
+                } else if let Some(text) = line.strip_prefix("sidestep:") {
+                    draft.sidestep_says.get_or_insert_default().extend(unescaped(text.trim())?);
+                } else {
+                    return Err(wrong("a transcript has lines '> ', 'memcached: ' and 'sidestep: '".to_owned()));
+                }
+            } else if line == "```transcript" {
+                inside = true;
+            } else if let Some((field, value)) = line.strip_prefix("- ").and_then(|line| line.split_once(": ")) {
+                let place = match field {
+                    "why" => {
+                        draft.why = value.trim().to_owned();
+                        continue;
+                    }
+                    "request" => &mut draft.request,
+                    "memcached" => &mut draft.memcached,
+                    "sidestep" => &mut draft.sidestep,
+                    other => return Err(wrong(format!("'{other}' is none of request, memcached, sidestep, why"))),
+                };
+                let expression = value.trim().trim_matches('`');
+                let built = RegexBuilder::new(expression).unicode(false).dot_matches_new_line(true).build();
+                *place = Some(built.map_err(|error| wrong(error.to_string()))?);
+            }
+        }
+        if let Some(draft) = draft {
+            classes.push(draft.finish()?);
+        }
+        if classes.len() > MOST_CLASSES {
+            return Err(DifferencesError::TooMany { count: classes.len() });
+        }
+        Ok(Self { classes })
+    }
+
+    /// The listed class that covers a difference, which is counted.
+    pub fn classify(&mut self, request: &[u8], memcached: &[u8], sidestep: &[u8]) -> Option<&str> {
+        let class = self.classes.iter_mut().find(|class| {
+            class.request.is_match(request) && class.memcached.is_match(memcached) && class.sidestep.is_match(sidestep)
+        })?;
+        class.seen += 1;
+        Some(&class.name)
+    }
+
+    /// All classes, in the file's order.
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// Plays every transcript on both targets; returns a line for each that no longer holds.
+    ///
+    /// # Errors
+    /// A target failed or hung.
+    pub fn verify(&self, memcached: &mut dyn Target, sidestep: &mut dyn Target) -> io::Result<Vec<String>> {
+        let mut stale = Vec::new();
+        for class in &self.classes {
+            let sides: [(&mut dyn Target, &[u8]); 2] =
+                [(&mut *memcached, &class.memcached_says), (&mut *sidestep, &class.sidestep_says)];
+            for (target, expected) in sides {
+                target.exchange(&[b"flush_all\r\n"])?;
+                let said = target.exchange(&[&class.sent])?;
+                if said != expected {
+                    stale.push(format!(
+                        "{}: {} says \"{}\", the transcript \"{}\"",
+                        class.name,
+                        target.name(),
+                        said.escape_ascii(),
+                        expected.escape_ascii()
+                    ));
+                }
+            }
+        }
+        Ok(stale)
+    }
+}
+
+/// Undoes `escape_ascii`: `\r \n \t \0 \\ \' \" \xNN`, and `\*N{text}` for N times `text`.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let (mut out, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find('\\') {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        let mut after = rest[at + 1..].chars();
+        let byte = match after.next()? {
+            'r' => b'\r',
+            'n' => b'\n',
+            't' => b'\t',
+            '0' => 0,
+            other @ ('\\' | '\'' | '"') => other as u8,
+            'x' => {
+                let digits = after.as_str().get(..2)?;
+                after = after.as_str()[2..].chars();
+                u8::from_str_radix(digits, 16).ok()?
+            }
+            '*' => {
+                let (count, text) = after.as_str().split_once('{')?;
+                let (text, left) = text.split_once('}')?;
+                let count: usize = count.parse().ok().filter(|count| count * text.len() <= 1 << 22)?;
+                out.extend(unescape(text)?.repeat(count));
+                rest = left;
+                continue;
+            }
+            _ => return None,
+        };
+        out.push(byte);
+        rest = after.as_str();
+    }
+    out.extend_from_slice(rest.as_bytes());
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# For people\n\n## shouting\n- request: `^FOO`\n- memcached: `^ERROR`\n- sidestep: `^$`\n\
+                        - why: nobody shouts\n\n```transcript\n> FOO\\r\\n\nmemcached: ERROR\\r\\n\nsidestep:\n```\n";
+
+    #[test]
+    fn a_listed_class_covers_what_matches_all_three_expressions_and_is_counted() {
+        let mut differences = Differences::parse(FILE).unwrap();
+        assert_eq!(differences.classify(b"FOO\r\n", b"ERROR\r\n", b""), Some("shouting"));
+        assert_eq!(differences.classify(b"foo\r\n", b"ERROR\r\n", b""), None);
+        assert_eq!(differences.classify(b"FOO\r\n", b"ERROR\r\n", b"OK\r\n"), None);
+        assert_eq!(differences.classes()[0].seen, 1);
+    }
+
+    #[test]
+    fn a_class_without_reason_or_transcript_is_refused_by_name() {
+        let message = |text: String| Differences::parse(&text).unwrap_err().to_string();
+        assert_eq!(
+            message(FILE.replace("- why: nobody shouts\n", "")),
+            "class 'shouting' has no reason ('- why: ...')"
+        );
+        assert_eq!(message(FILE.replace("> FOO\\r\\n\n", "")), "class 'shouting' has no transcript with a '> ' line");
+        assert!(message(FILE.replace("^FOO", "(")).starts_with("line 4: "));
+        assert!(message(FILE.repeat(26)).starts_with("26 classes are listed"));
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        let bytes: Vec<u8> = (0..=255).filter(|&byte| byte != b'*').collect();
+        assert_eq!(unescape(&bytes.escape_ascii().to_string()).unwrap(), bytes);
+        assert_eq!(unescape("a\\*3{xy}b").unwrap(), b"axyxyxyb");
+        assert_eq!(unescape("\\q"), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! `sidestep-differential`: a campaign against a memcached of our own, or any two addresses; exit 1 on a difference.
+
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use differential::campaign::Campaign;
+use differential::differences::Differences;
+use differential::memcached::Memcached;
+use differential::target::{Address, SocketTarget};
+
+/// Sends the same seeded operations to memcached 1.6.18 and to another server, and compares every reply.
+#[derive(Debug, Parser)]
+#[command(name = "sidestep-differential", version)]
+struct Args {
+    /// The server under test, ADDRESS:PORT; without it a second memcached, which must not differ.
+    #[arg(long)]
+    tested: Option<SocketAddr>,
+    /// The memcached program to start as oracle.
+    #[arg(long, default_value = "memcached")]
+    memcached: String,
+    /// The file of listed differences.
+    #[arg(long)]
+    differences: Option<PathBuf>,
+    /// Seed of all cases.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// First case; with --operations 1 this plays one case again.
+    #[arg(long, default_value_t = 0)]
+    case: u64,
+    /// Operations to compare.
+    #[arg(long, default_value_t = 1_000_000)]
+    operations: u64,
+    /// Stop after this many unlisted differences.
+    #[arg(long, default_value_t = 5)]
+    most_unlisted: usize,
+}
+
+fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut differences = match &args.differences {
+        None => Differences::default(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            Differences::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+    };
+    let oracle = Memcached::start(&args.memcached)?;
+    let second;
+    let mut tested = match args.tested {
+        Some(address) => SocketTarget::new("tested", Address::Tcp(address)),
+        None => {
+            second = Memcached::start(&args.memcached)?;
+            second.target()
+        }
+    };
+    println!("seed {}, from case {}", args.seed, args.case);
+    let started = Instant::now();
+    let stale = differences.verify(&mut oracle.target(), &mut tested)?;
+    stale.iter().for_each(|line| println!("STALE TRANSCRIPT: {line}"));
+    let campaign = Campaign {
+        seed: args.seed,
+        first: args.case,
+        operations: args.operations,
+        most_unlisted: args.most_unlisted.max(1),
+        tested_is_memcached: args.tested.is_none(),
+    };
+    let findings = campaign.run(&mut oracle.target(), &mut tested, &mut differences)?;
+    print!("{}", findings.report(&differences));
+    println!("in {:.1} s", started.elapsed().as_secs_f64());
+    Ok(findings.unlisted.is_empty() && stale.is_empty())
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sidestep-differential: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

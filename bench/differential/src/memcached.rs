@@ -1,0 +1,181 @@
+//! A memcached process of our own: the oracle. Listens on a unix socket in a directory of its own; ended by its id.
+//!
+//! memcached's own answers to pipelined commands depend on timing: `incr` keeps the length of the value only when no
+//! unsent reply still holds the item, a `get` with a key that is too long drops the unsent replies of earlier
+//! commands, and so does a command that ends the connection. With `-R 1` at most two commands are answered before the
+//! replies leave, and generated operations of these kinds are preceded by one that has no reply
+//! ([`FENCE`](crate::case::FENCE)); so each is judged alone. The background threads are off because they hold items for a moment, which `incr` sees too.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::target::{Address, SocketTarget};
+
+/// The version that replies are compared with.
+pub const GOLDEN: &str = "1.6.18";
+
+/// Whether memcached refusing to count (`refused`) where another counts to `counted` says nothing about the other.
+///
+/// memcached's `incr` and `decr` look for a minus in a value of 2^63 and more with `strchr`, which runs past the end of
+/// the item to the next zero byte; a minus among the bytes that older items left there makes it refuse a good number.
+pub fn unreliable(request: &[u8], refused: &[u8], counted: &[u8]) -> bool {
+    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse::<u64>().ok();
+    let mut words = request.split(|&byte| byte == b' ');
+    let (name, delta, counted) = (words.next(), words.nth(1).and_then(number), number(counted));
+    let (Some(name), Some(delta), Some(counted)) = (name, delta, counted) else { return false };
+    let least_before = match name {
+        b"incr" => counted.wrapping_sub(delta),
+        b"decr" if counted == 0 => delta,
+        b"decr" => counted.wrapping_add(delta),
+        _ => return false,
+    };
+    refused == b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n" && least_before >= 1 << 63
+}
+
+/// Why the oracle could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program is not there.
+    #[error("cannot run '{program}': {source}; apt-get install memcached")]
+    Run {
+        /// As given.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It is another version than the golden one.
+    #[error("'{program}' says \"{version}\"; replies are compared with memcached {GOLDEN} (Debian 12's package)")]
+    Version {
+        /// As given.
+        program: String,
+        /// What it said.
+        version: String,
+    },
+    /// Its directory could not be made.
+    #[error("cannot make {directory}: {source}", directory = .directory.display())]
+    Directory {
+        /// Where.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended, or did not listen in time.
+    #[error("memcached did not listen on {socket} within 10 s ({state})", socket = .socket.display())]
+    NotListening {
+        /// The socket.
+        socket: PathBuf,
+        /// Whether it still ran.
+        state: String,
+    },
+}
+
+/// A running memcached; ended when dropped.
+#[derive(Debug)]
+pub struct Memcached {
+    child: Child,
+    directory: PathBuf,
+    socket: PathBuf,
+}
+
+impl Memcached {
+    /// Starts `program` (usually `memcached`) with 1 GiB, one thread and a 1 MiB item limit, and waits until it listens.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(program: &str) -> Result<Self, StartError> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let failed = |source| StartError::Run { program: program.to_owned(), source };
+        let version = Command::new(program).arg("-V").output().map_err(failed)?;
+        let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+        if version != format!("memcached {GOLDEN}") {
+            return Err(StartError::Version { program: program.to_owned(), version });
+        }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("sidestep-oracle-{}-{serial}", std::process::id()));
+        std::fs::create_dir(&directory)
+            .map_err(|source| StartError::Directory { directory: directory.clone(), source })?;
+        let socket = directory.join("memcached.sock");
+        let mut command = Command::new(program);
+        command.arg("-s").arg(&socket).args([
+            "-a",
+            "0700",
+            "-m",
+            "1024",
+            "-t",
+            "1",
+            "-I",
+            "1m",
+            "-c",
+            "256",
+            "-R",
+            "1",
+            "-o",
+            "no_lru_maintainer,no_lru_crawler",
+        ]);
+        if rustix::process::geteuid().is_root() {
+            command.args(["-u", "root"]);
+        }
+        let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = started.map_err(|source| {
+            let _ = std::fs::remove_dir_all(&directory);
+            failed(source)
+        })?;
+        let mut memcached = Self { child, directory, socket };
+        memcached.wait_until_it_listens()?;
+        Ok(memcached)
+    }
+
+    /// memcached has no ready signal for a unix socket but the socket itself.
+    fn wait_until_it_listens(&mut self) -> Result<(), StartError> {
+        let mut state = "it runs".to_owned();
+        for _ in 0..2_000 {
+            if UnixStream::connect(&self.socket).is_ok() {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                state = format!("it ended: {status}");
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(StartError::NotListening { socket: self.socket.clone(), state })
+    }
+
+    /// A target that talks to this process.
+    pub fn target(&self) -> SocketTarget {
+        SocketTarget::new("memcached", Address::Unix(self.socket.clone()))
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        // The process may have ended by itself; there is nobody left to tell.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_to_count_from_two_to_the_sixty_three_on_is_unreliable() {
+        let refused = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+        assert!(unreliable(b"incr k 1\r\n", refused, b"9223372036854775809\r\n"));
+        assert!(unreliable(b"incr k 7\r\n", refused, b"6\r\n"));
+        assert!(!unreliable(b"incr k 1\r\n", refused, b"9223372036854775808\r\n"));
+        assert!(!unreliable(b"incr k 1\r\n", b"NOT_FOUND\r\n", b"9223372036854775809\r\n"));
+        assert!(!unreliable(b"decr k 1\r\n", refused, b"7\r\n"));
+        assert!(unreliable(b"decr k 1\r\n", refused, b"9223372036854775807\r\n"));
+        assert!(!unreliable(b"get k 1\r\n", refused, b"9223372036854775807\r\n"));
+    }
+}

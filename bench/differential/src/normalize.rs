@@ -1,0 +1,109 @@
+//! Cas uniques made comparable: each becomes "the n-th version of this key that was shown".
+//!
+//! Two servers number their items differently; what a client may rely on is that the unique of a key stays while the
+//! item stays and changes when the item is stored anew. Values are stepped over by their length, so that bytes inside
+//! a value are never taken for protocol.
+
+use std::collections::HashMap;
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    unique: u64,
+    version: u64,
+}
+
+/// The uniques that one target has shown during one case.
+#[derive(Debug, Default)]
+pub struct Uniques {
+    seen: HashMap<Vec<u8>, Seen>,
+}
+
+impl Uniques {
+    /// The unique last shown for `key`.
+    pub fn last(&self, key: &[u8]) -> Option<u64> {
+        self.seen.get(key).map(|seen| seen.unique)
+    }
+
+    fn version(&mut self, key: &[u8], unique: u64) -> u64 {
+        let seen = self.seen.entry(key.to_vec()).or_insert(Seen { unique, version: 0 });
+        if seen.unique != unique {
+            *seen = Seen { unique, version: seen.version + 1 };
+        }
+        seen.version
+    }
+
+    /// `replies` with every cas unique replaced by `#n`, n counting the versions of that key shown so far.
+    pub fn normalize(&mut self, replies: &[u8]) -> Vec<u8> {
+        let (mut out, mut rest) = (Vec::with_capacity(replies.len()), replies);
+        while !rest.is_empty() {
+            let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+            let (line, after) = rest.split_at(end);
+            rest = after;
+            let Some((key, length, unique)) = value_line(line) else {
+                out.extend_from_slice(line);
+                continue;
+            };
+            match unique {
+                None => out.extend_from_slice(line),
+                Some((text, unique)) => {
+                    let version = self.version(key, unique);
+                    out.extend_from_slice(&line[..line.len() - text.len() - 2]);
+                    out.extend_from_slice(format!("#{version}\r\n").as_bytes());
+                }
+            }
+            let (body, after) = rest.split_at(length.saturating_add(2).min(rest.len()));
+            out.extend_from_slice(body);
+            rest = after;
+        }
+        out
+    }
+}
+
+/// Key, length of the value, and the unique as text and as a number.
+type ValueLine<'a> = (&'a [u8], usize, Option<(&'a [u8], u64)>);
+
+/// Takes `VALUE key flags length [unique]\r\n` apart; `None` for any other line.
+fn value_line(line: &[u8]) -> Option<ValueLine<'_>> {
+    let mut words = line.strip_suffix(b"\r\n")?.strip_prefix(b"VALUE ")?.split(|&byte| byte == b' ');
+    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<u64>().ok();
+    let (key, _flags, length) = (words.next()?, words.next()?, number(words.next()?)?);
+    let unique = match words.next() {
+        None => None,
+        Some(text) => Some((text, number(text)?)),
+    };
+    if words.next().is_some() { None } else { Some((key, usize::try_from(length).ok()?, unique)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unique_becomes_the_version_of_its_key() {
+        let mut uniques = Uniques::default();
+        let replies =
+            b"VALUE a 0 1 90\r\nx\r\nEND\r\nVALUE b 0 1 90\r\nx\r\nVALUE a 0 1 90\r\nx\r\nVALUE a 0 1 95\r\nx\r\n";
+        let expected =
+            b"VALUE a 0 1 #0\r\nx\r\nEND\r\nVALUE b 0 1 #0\r\nx\r\nVALUE a 0 1 #0\r\nx\r\nVALUE a 0 1 #1\r\nx\r\n";
+        assert_eq!(uniques.normalize(replies).escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!((uniques.last(b"a"), uniques.last(b"c")), (Some(95), None));
+    }
+
+    #[test]
+    fn protocol_inside_a_value_is_left_alone() {
+        let replies = b"VALUE a 0 20 7\r\nVALUE b 0 1 9\r\nx\r\nEN\r\nEND\r\n";
+        let expected = b"VALUE a 0 20 #0\r\nVALUE b 0 1 9\r\nx\r\nEN\r\nEND\r\n";
+        assert_eq!(
+            Uniques::default().normalize(replies).escape_ascii().to_string(),
+            expected.escape_ascii().to_string()
+        );
+    }
+
+    #[test]
+    fn torn_and_odd_replies_pass_through() {
+        for replies in [&b"VALUE a 0 5 7\r\nxy"[..], b"VALUE a", b"VALUE a b c d e\r\n", b"\r\n\n", b""] {
+            let out = Uniques::default().normalize(replies);
+            assert_eq!(out.len(), replies.len().max(out.len()));
+        }
+    }
+}

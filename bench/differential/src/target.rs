@@ -1,0 +1,139 @@
+//! What a case is played against: bytes in on a fresh connection, bytes out until the server ends it.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+/// A server of the classic text protocol.
+pub trait Target {
+    /// Name for reports.
+    fn name(&self) -> &str;
+
+    /// Opens a connection, sends `pieces` in order, ends the sending side, and returns every byte of the replies.
+    ///
+    /// A server that closes early is no error: what it sent until then is the answer.
+    ///
+    /// # Errors
+    /// The target cannot be reached, or does not end the connection in time.
+    fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>>;
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Longest time without a byte moving before a target counts as hung.
+const STALL: Duration = Duration::from_secs(20);
+
+/// A server reached over a kernel socket.
+#[derive(Debug)]
+pub struct SocketTarget {
+    name: String,
+    address: Address,
+    buffer: Vec<u8>,
+}
+
+impl SocketTarget {
+    /// The server at `address`, called `name` in reports.
+    pub fn new(name: &str, address: Address) -> Self {
+        Self { name: name.to_owned(), address, buffer: vec![0; 256 * 1024] }
+    }
+}
+
+impl Target for SocketTarget {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+        match &self.address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, STALL)?;
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                converse(&stream, &stream, pieces, || stream.shutdown(Shutdown::Write), &mut self.buffer)
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_nonblocking(true)?;
+                converse(&stream, &stream, pieces, || stream.shutdown(Shutdown::Write), &mut self.buffer)
+            }
+        }
+    }
+}
+
+/// The server went away: no error here, its replies up to that point count.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected)
+}
+
+/// Sends and receives at once, so that neither side's full buffer stops the other.
+fn converse<S: std::os::fd::AsFd>(
+    mut reader: impl Read,
+    socket: &S,
+    pieces: &[&[u8]],
+    end_sending: impl Fn() -> io::Result<()>,
+    buffer: &mut [u8],
+) -> io::Result<Vec<u8>>
+where
+    for<'a> &'a S: Write,
+{
+    let mut writer = socket;
+    let (mut replies, mut piece, mut offset, mut sending) = (Vec::new(), 0, 0, true);
+    let stall = Timespec::try_from(STALL).map_err(io::Error::other)?;
+    loop {
+        while sending {
+            let Some(rest) = pieces.get(piece).map(|bytes| &bytes[offset..]) else {
+                sending = false;
+                end_sending().or_else(|error| if is_end(&error) { Ok(()) } else { Err(error) })?;
+                break;
+            };
+            if rest.is_empty() {
+                (piece, offset) = (piece + 1, 0);
+                continue;
+            }
+            match writer.write(rest) {
+                Ok(length) => offset += length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_end(&error) => sending = false,
+                Err(error) => return Err(error),
+            }
+        }
+        match reader.read(buffer) {
+            Ok(0) => return Ok(replies),
+            Ok(length) => replies.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let flags = if sending { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                let mut fds = [PollFd::new(socket, flags)];
+                if poll(&mut fds, Some(&stall))? == 0 {
+                    let said = format!("nothing moved for {} s after {} reply bytes", STALL.as_secs(), replies.len());
+                    return Err(io::Error::new(ErrorKind::TimedOut, said));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_end(&error) => return Ok(replies),
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One core's cache: its shard, its ends of the queues to the other cores, and what its connections are owed.
+//!
+//! A [`Core`] is owned by one thread; nothing in it is shared but counters and queues. The turn of a worker:
+//!
+//! ```text
+//!  core.collect(now)                 land answers, serve other cores' requests
+//!  while core.next_resumable() ─┐    connections that can go on
+//!  connections with bytes ──────┴─►  session.take(..) then session.give(..), until neither moves
+//!  core.post()                       one push per peer; ring the doorbells it names
+//! ```
+//!
+//! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block, upload credit) is taken
+//! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
+//! Read first: `crate::route`, then [`crate::Session`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::clock::Now;
+use crate::key::{KeyHash, KeyHasher};
+use crate::route::landing::Landing;
+use crate::route::link::Link;
+use crate::route::message::{Request, Token};
+use crate::route::wait::Lists;
+use crate::settings::{CacheConfig, MeshError};
+use crate::shard::Shard;
+use crate::stats::{CoreCounters, Ledger};
+use crate::store::{Reservation, StoreMode};
+
+/// Requests to other cores.
+mod ask;
+/// A count of everything held, for tests of leaks.
+mod census;
+/// The replies that connections are owed.
+pub(crate) mod entries;
+/// Landing slots, pins, copies, upload credits.
+mod hold;
+/// Answers of other cores, put where they belong.
+mod land;
+/// Other cores' requests, executed on this shard.
+mod serve;
+/// Places that other cores name by number.
+mod table;
+/// Queues for what is scarce.
+mod turns;
+
+pub use census::CoreCensus;
+use entries::{Entries, Held};
+use table::Table;
+
+/// A connection of one core, numbered by the application from 0 to below
+/// [`CacheConfig::connections_per_core`]. May be used again as soon as [`crate::Session::end`] was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u32);
+
+impl ConnId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A set of cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PeerSet(u64);
+
+impl PeerSet {
+    /// Whether no core is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `core` is in it.
+    pub fn contains(self, core: usize) -> bool {
+        core < 64 && self.0 >> core & 1 == 1
+    }
+
+    fn insert(&mut self, core: usize) {
+        self.0 |= 1 << core;
+    }
+}
+
+impl Iterator for PeerSet {
+    type Item = usize;
+    fn next(&mut self) -> Option<usize> {
+        (self.0 != 0).then(|| {
+            let core = self.0.trailing_zeros() as usize;
+            self.0 &= self.0 - 1;
+            core
+        })
+    }
+}
+
+/// Why a connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// It does not read what it asked for, and others wait for the places its replies hold.
+    SlowReader,
+    /// It does not finish sending a value, and others wait for the room.
+    StalledUpload,
+}
+
+/// What a command may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// An entry of the pool.
+    Entry,
+    /// A landing slot.
+    Slot,
+    /// A pin or a copy.
+    Pin,
+    /// A block of messages to this core.
+    Block(usize),
+    /// An upload credit of this core.
+    Upload(usize),
+}
+
+impl Need {
+    const FIXED: usize = 3;
+
+    fn lists(cores: usize) -> usize {
+        Need::FIXED + 2 * cores
+    }
+
+    fn list(self, cores: usize) -> usize {
+        match self {
+            Need::Entry => 0,
+            Need::Slot => 1,
+            Need::Pin => 2,
+            Need::Block(owner) => Need::FIXED + owner,
+            Need::Upload(owner) => Need::FIXED + cores + owner,
+        }
+    }
+}
+
+/// What the core knows of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Conn {
+    /// Answers from other cores still to come to it.
+    in_flight: u32,
+    /// Landing slots it holds.
+    slots: u32,
+    /// Items of this shard that it holds.
+    held: u32,
+    /// A session uses the number.
+    open: bool,
+    /// It is in the ready ring.
+    ready: bool,
+    /// The list from whose head it was taken, while it has not tried again.
+    grant: Option<u16>,
+    /// Since when its output is blocked, or its value unfinished.
+    blocked_since: u32,
+    upload_since: u32,
+}
+
+/// A message that is owed to another core and found no block yet.
+#[derive(Debug, Clone, Copy)]
+struct Debt {
+    peer: usize,
+    token: Token,
+    request: Request,
+}
+
+/// A value that another core is reading piece by piece.
+#[derive(Debug)]
+struct Outgoing {
+    held: Held,
+}
+
+/// A value that another core is sending piece by piece.
+#[derive(Debug)]
+struct Incoming {
+    reservation: Reservation,
+    mode: StoreMode,
+}
+
+/// One core's cache. See the module's documentation for its turn.
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) id: usize,
+    pub(crate) config: Arc<CacheConfig>,
+    pub(crate) shard: Shard,
+    pub(crate) ledger: Arc<Ledger>,
+    hasher: KeyHasher,
+    now: Now,
+    links: Box<[Option<Link>]>,
+    pub(crate) entries: Entries,
+    pub(crate) landing: Landing,
+    conns: Box<[Conn]>,
+    ready: VecDeque<ConnId>,
+    waits: Lists,
+    grants: Box<[u32]>,
+    blocked: Lists,
+    uploading: Lists,
+    upload_credits: Box<[u32]>,
+    debts: VecDeque<Debt>,
+    outgoing: Table<Outgoing>,
+    incoming: Table<Incoming>,
+    pins_out: usize,
+    /// Pins and copies given back since one was refused.
+    pins_returned: usize,
+    copied_bytes: usize,
+    /// When a get of another core was last answered with a miss because nothing could be held.
+    dropped_at: Option<u32>,
+    overdue: Option<(ConnId, Overdue)>,
+    served: PeerSet,
+}
+
+impl Core {
+    /// Builds the cores of one cache, their shards, and the queues between them. `secret` keys the hash of keys; it
+    /// must be random and stay unknown to clients.
+    ///
+    /// # Errors
+    /// [`MeshError`] names the size that is wrong and its range.
+    pub fn mesh(config: &CacheConfig, secret: [u8; 16]) -> Result<Vec<Core>, MeshError> {
+        config.check()?;
+        let cores = config.cores;
+        let mut shard_config = config.shard.clone();
+        shard_config.memory_bytes /= cores;
+        shard_config.memory_ceiling_bytes /= cores;
+        let shards = (0..cores).map(|_| Shard::new(&shard_config)).collect::<Result<Vec<_>, _>>()?;
+        let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
+        let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
+        let mut rows = &mut links[..];
+        let mut a = 0;
+        while let Some((row, others)) = rows.split_first_mut() {
+            for (offset, other) in others.iter_mut().enumerate() {
+                let (of_a, of_b) = Link::pair(config.blocks_per_pair);
+                row[a + 1 + offset] = Some(of_a);
+                other[a] = Some(of_b);
+            }
+            rows = others;
+            a += 1;
+        }
+        let config = Arc::new(config.clone());
+        let hasher = KeyHasher::new(secret);
+        let lists = Need::lists(cores);
+        let of = |(id, (shard, links)): (usize, (Shard, Vec<Option<Link>>))| Core {
+            id,
+            shard,
+            ledger: ledger.clone(),
+            hasher: hasher.clone(),
+            now: Now { secs: 2, unix_epoch: 0 },
+            links: links.into_boxed_slice(),
+            entries: Entries::new(config.pending_per_core),
+            landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
+            conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
+            ready: VecDeque::with_capacity(config.connections_per_core),
+            waits: Lists::new(lists, config.connections_per_core),
+            grants: vec![0; lists].into_boxed_slice(),
+            blocked: Lists::new(1, config.connections_per_core),
+            uploading: Lists::new(1, config.connections_per_core),
+            upload_credits: vec![config.uploads_per_owner as u32; cores].into_boxed_slice(),
+            debts: VecDeque::with_capacity(config.pending_per_core),
+            outgoing: Table::new((cores - 1) * config.landing_slots),
+            incoming: Table::new((cores - 1) * config.uploads_per_owner),
+            pins_out: 0,
+            pins_returned: 0,
+            copied_bytes: 0,
+            dropped_at: None,
+            overdue: None,
+            served: PeerSet::default(),
+            config: config.clone(),
+        };
+        Ok(shards.into_iter().zip(links).enumerate().map(of).collect())
+    }
+
+    /// Which of the cache's cores this is.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// This core's counters; the application feeds those about connections and bytes.
+    pub fn counters(&self) -> &CoreCounters {
+        self.ledger.core(self.id)
+    }
+
+    /// The counters of all cores; clone the `Arc` to read them from any thread.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// The shard; for what the application does to it directly, such as maintenance.
+    pub fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// Begins a turn, at least once a second: lands the answers of other cores, executes their requests, and names connections that are
+    /// overdue. Takes what was there when it began; needs nothing from anybody.
+    pub fn collect(&mut self, now: Now) {
+        self.now = now;
+        for peer in 0..self.links.len() {
+            // At most one round of the loop's blocks: a peer that answers as fast as we ask cannot keep us here.
+            for _ in 0..self.config.blocks_per_pair {
+                let Some(batch) = self.links[peer].as_mut().and_then(Link::next_replies) else { break };
+                for index in 0..batch.replies.len() {
+                    self.land(peer, &batch.replies, index);
+                }
+                if let Some(link) = &mut self.links[peer] {
+                    link.recycle(batch);
+                }
+            }
+        }
+        self.pay_debts();
+        for peer in 0..self.links.len() {
+            for _ in 0..self.config.blocks_per_pair {
+                let Some(mut batch) = self.links[peer].as_mut().and_then(Link::next_requests) else { break };
+                self.serve(&mut batch);
+                if let Some(link) = &mut self.links[peer] {
+                    link.push_replies(batch);
+                }
+            }
+        }
+        self.name_overdue();
+    }
+
+    /// Ends a turn: sends what was collected for other cores. Returns the cores that have been given something, whose
+    /// doorbells are to be rung if they sleep.
+    pub fn post(&mut self) -> PeerSet {
+        self.pay_debts();
+        let mut posted = std::mem::take(&mut self.served);
+        for (peer, link) in self.links.iter_mut().enumerate() {
+            if let Some(link) = link
+                && link.post()
+            {
+                posted.insert(peer);
+            }
+        }
+        posted
+    }
+
+    /// Whether another core has sent something that [`Core::collect`] would take, or a connection can go on. A worker
+    /// asks before it sleeps, after it has said that it will.
+    pub fn has_work(&self) -> bool {
+        self.overdue.is_some()
+            || !self.ready.is_empty()
+            || self.links.iter().flatten().any(Link::has_mail)
+            || (0..self.grants.len()).any(|list| self.can_grant(list))
+    }
+
+    /// The next connection that can go on: an answer has come for it, or what it waited for can be had. Each is to be
+    /// given a [`crate::Session::take`] and a [`crate::Session::give`] in this turn.
+    pub fn next_resumable(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.ready.pop_front() {
+            let state = &mut self.conns[conn.index()];
+            state.ready = false;
+            if state.open {
+                return Some(conn);
+            }
+        }
+        for list in 0..self.grants.len() {
+            if self.can_grant(list)
+                && let Some(conn) = self.waits.pop_front(list)
+            {
+                self.grants[list] += 1;
+                self.conns[conn.index()].grant = Some(list as u16);
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// A connection that is to be closed, and why: it holds what others wait for and does not move. At most one a
+    /// turn. The application calls [`crate::Session::end`] and resets the connection.
+    pub fn next_overdue(&mut self) -> Option<(ConnId, Overdue)> {
+        self.overdue.take()
+    }
+
+    /// The turn's time, as [`Core::collect`] or the last take had it.
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// A session of `conn` begins a try at `now`.
+    pub(crate) fn begin_try(&mut self, conn: ConnId, now: Now) {
+        self.now = now;
+        self.conns[conn.index()].open = true;
+    }
+
+    /// The hash of `key` and the core that owns it.
+    pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
+        let hash = self.hasher.hash(key);
+        (hash, hash.shard_of(self.links.len()))
+    }
+}

@@ -1,0 +1,146 @@
+//! The replies that connections are owed, in one pool per core.
+//!
+//! An entry is taken when a command is executed or sent on, and given back when its last byte is in the transmit ring.
+//! A session keeps its entries as a list, in the order of its commands; the answer of another core lands in the entry
+//! by its index, which is the message's token. An entry whose connection died stays until the answers it expects have
+//! come (an orphan), so a token never means two things.
+
+use super::ConnId;
+use crate::proto::reply::Line;
+use crate::route::message::Token;
+use crate::store::Pin;
+
+/// The end of a list.
+pub(crate) const NO_ENTRY: u32 = u32::MAX;
+
+/// Bytes of a value that stay as they are until given back.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// The item's own bytes.
+    Pin(Pin),
+    /// A copy, made because no more pins could be had.
+    Copy(Box<Copied>),
+}
+
+/// A counted copy of an item.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) value: Box<[u8]>,
+    pub(crate) flags: u32,
+    pub(crate) cas: u64,
+}
+
+/// What a connection is owed.
+#[derive(Debug)]
+pub(crate) enum Owed {
+    /// Nothing, but it keeps its place until its turn comes: a miss inside a multi-get, a quiet command.
+    Nothing,
+    /// A fixed line.
+    Line(Line),
+    /// A number and a line end.
+    Number(u64),
+    /// A text made for this connection: stats.
+    Text(Box<[u8]>),
+    /// An item of this core's shard; `end`: followed by END.
+    Value { held: Held, cas: bool, end: bool },
+    /// The answer to a command on another core; `quiet`: the client does not want to see it.
+    Answer { quiet: bool },
+    /// A get on another core.
+    Fetch { slot: u32, cas: bool, end: bool },
+    /// An item of another core, as far as it has landed.
+    Landed { slot: u32, cas: bool, end: bool },
+    /// A value on its way to another core.
+    Upload(Upload),
+    /// An order to all other cores; `line` is the answer unless one of them refuses.
+    Barrier { line: Line, quiet: bool },
+    /// The connection is gone. `slot`: a landing slot to be given back; `upload`: a reservation to be aborted as soon
+    /// as its number is known.
+    Orphan { slot: Option<u32>, upload: bool },
+}
+
+/// How far a value on its way to another core has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// Room has been asked for.
+    Asked,
+    /// There is room under this number.
+    Open(u32),
+    /// There is no room; the value is swallowed, then this is the answer.
+    Refused(Line),
+}
+
+/// One reply owed.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) owed: Owed,
+    /// The next entry of the same connection, or of the free list.
+    pub(crate) next: u32,
+    pub(crate) conn: ConnId,
+    /// Answers from other cores that are still to come.
+    pub(crate) expected: u16,
+    /// The owner whose upload credit this entry holds.
+    pub(crate) credit: Option<u16>,
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    entries: Box<[Entry]>,
+    free: u32,
+    in_use: usize,
+}
+
+impl Entries {
+    /// `count` entries.
+    pub(crate) fn new(count: usize) -> Entries {
+        let entry = |index: usize| Entry {
+            owed: Owed::Nothing,
+            next: if index + 1 < count { index as u32 + 1 } else { NO_ENTRY },
+            conn: ConnId(0),
+            expected: 0,
+            credit: None,
+        };
+        Entries { entries: (0..count).map(entry).collect(), free: if count > 0 { 0 } else { NO_ENTRY }, in_use: 0 }
+    }
+
+    /// Entries to be had.
+    pub(crate) fn available(&self) -> usize {
+        self.entries.len() - self.in_use
+    }
+
+    /// Entries taken.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Takes an entry for `conn`.
+    pub(crate) fn take(&mut self, conn: ConnId, owed: Owed) -> Option<Token> {
+        let index = self.free;
+        let entry = self.entries.get_mut(index as usize)?;
+        self.free = entry.next;
+        *entry = Entry { owed, next: NO_ENTRY, conn, expected: 0, credit: None };
+        self.in_use += 1;
+        Some(index)
+    }
+
+    /// Gives an entry back. What it held must have been given back before.
+    pub(crate) fn put_back(&mut self, index: Token) {
+        let entry = &mut self.entries[index as usize];
+        debug_assert!(entry.expected == 0 && entry.credit.is_none(), "an entry is given back too early");
+        entry.owed = Owed::Nothing;
+        entry.next = self.free;
+        self.free = index;
+        self.in_use -= 1;
+    }
+
+    /// An entry that is taken.
+    pub(crate) fn entry(&self, index: Token) -> &Entry {
+        &self.entries[index as usize]
+    }
+
+    /// An entry that is taken.
+    pub(crate) fn entry_mut(&mut self, index: Token) -> &mut Entry {
+        &mut self.entries[index as usize]
+    }
+}

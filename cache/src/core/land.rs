@@ -1,0 +1,150 @@
+//! Answers of other cores, put where they belong. Needs no resource, so it never waits (invariant R1).
+
+use super::Core;
+use super::entries::{Owed, Upload};
+use crate::proto::reply::Line;
+use crate::route::batch::Half;
+use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Request, Token};
+
+impl Core {
+    /// Lands answer `index` of a batch that `peer` sent back.
+    pub(super) fn land(&mut self, peer: usize, replies: &Half<Reply>, index: usize) {
+        let Some(Reply { token, answer }) = replies.message(index) else { return };
+        if token == NOBODY {
+            return;
+        }
+        let entry = self.entries.entry_mut(token);
+        entry.expected -= 1;
+        let conn = entry.conn;
+        if let Owed::Orphan { slot, upload } = entry.owed {
+            self.land_orphan(peer, token, slot, upload, replies, answer);
+            return;
+        }
+        self.conns[conn.index()].in_flight -= 1;
+        let last = entry.expected == 0;
+        match (&mut entry.owed, answer) {
+            (Owed::Answer { quiet: true }, Answer::Line(_) | Answer::Number(_)) => entry.owed = Owed::Nothing,
+            (Owed::Answer { .. }, Answer::Line(line)) => entry.owed = Owed::Line(line),
+            (Owed::Answer { .. }, Answer::Number(value)) => entry.owed = Owed::Number(value),
+            (&mut Owed::Fetch { slot, end, .. }, Answer::Miss) => {
+                entry.owed = if end { Owed::Line(Line::End) } else { Owed::Nothing };
+                self.return_slot(conn, slot);
+            }
+            (&mut Owed::Fetch { slot, cas: with_cas, end }, Answer::Value { flags, cas, len, bytes, stream }) => {
+                entry.owed = Owed::Landed { slot, cas: with_cas, end };
+                self.landing.fill(slot, 0, replies.bytes(bytes));
+                let landed = self.landing.slot_mut(slot);
+                (landed.flags, landed.cas, landed.len, landed.stream) = (flags, cas, len, stream);
+            }
+            (&mut Owed::Landed { slot, .. }, Answer::Bytes { bytes }) => self.land_pulled(slot, replies.bytes(bytes)),
+            (Owed::Upload(upload), Answer::Begun { upload: number }) => *upload = Upload::Open(number),
+            (Owed::Upload(upload), Answer::Refused(line)) => *upload = Upload::Refused(line),
+            (Owed::Barrier { line, .. }, Answer::Refused(refused)) => *line = refused,
+            _ => {}
+        }
+        let entry = self.entries.entry_mut(token);
+        if last && let Owed::Barrier { line, quiet } = entry.owed {
+            entry.owed = if quiet { Owed::Nothing } else { Owed::Line(line) };
+        }
+        // The owner is done with a value once all is answered and no more of it can come.
+        if last
+            && !matches!(entry.owed, Owed::Upload(Upload::Asked | Upload::Open(_)))
+            && let Some(owner) = entry.credit.take()
+        {
+            self.return_upload_credit(usize::from(owner));
+        }
+        self.make_ready(conn);
+    }
+
+    /// Puts pulled bytes behind those that the flow has sent.
+    fn land_pulled(&mut self, slot: u32, bytes: &[u8]) {
+        let landed = self.landing.slot_mut(slot);
+        let from = landed.from + u32::from(landed.filled);
+        landed.pulling = false;
+        if from + bytes.len() as u32 >= landed.len {
+            landed.stream = NO_STREAM;
+        }
+        self.landing.fill(slot, from, bytes);
+    }
+
+    /// An answer for a connection that is gone: gives up what the owner holds for it, then the entry.
+    fn land_orphan(
+        &mut self,
+        peer: usize,
+        token: Token,
+        slot: Option<u32>,
+        upload: bool,
+        replies: &Half<Reply>,
+        answer: Answer,
+    ) {
+        match answer {
+            Answer::Value { stream, .. } if stream != NO_STREAM => self.owe(peer, token, Request::Cancel { stream }),
+            Answer::Bytes { bytes } => {
+                if let Some(slot) = slot {
+                    self.land_pulled(slot, replies.bytes(bytes));
+                    let stream = self.landing.slot(slot).stream;
+                    if stream != NO_STREAM {
+                        self.owe(peer, token, Request::Cancel { stream });
+                    }
+                }
+            }
+            Answer::Begun { upload: number } if upload => self.owe(peer, token, Request::Abort { upload: number }),
+            _ => {}
+        }
+        self.release_orphan(token);
+    }
+
+    /// Gives an orphan back once nothing more comes for it.
+    pub(crate) fn release_orphan(&mut self, token: Token) {
+        let entry = self.entries.entry_mut(token);
+        if entry.expected > 0 {
+            return;
+        }
+        let owner = entry.credit.take();
+        if let Owed::Orphan { slot: Some(slot), .. } = entry.owed {
+            self.landing.put_back(slot);
+        }
+        if let Some(owner) = owner {
+            self.return_upload_credit(usize::from(owner));
+        }
+        self.entries.put_back(token);
+    }
+
+    /// Gives the entry of a connection that is gone back, now or when its last answer has come.
+    pub(crate) fn orphan(&mut self, token: Token) {
+        let entry = self.entries.entry_mut(token);
+        self.conns[entry.conn.index()].in_flight -= u32::from(entry.expected);
+        match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
+            Owed::Value { held, .. } => self.let_go(held),
+            Owed::Fetch { slot, .. } => entry.owed = Owed::Orphan { slot: Some(slot), upload: false },
+            Owed::Landed { slot, .. } => {
+                entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
+                let landed = *self.landing.slot(slot);
+                if landed.stream != NO_STREAM && !landed.pulling {
+                    self.owe(usize::from(landed.owner), token, Request::Cancel { stream: landed.stream });
+                }
+            }
+            Owed::Upload(Upload::Asked) => entry.owed = Owed::Orphan { slot: None, upload: true },
+            Owed::Upload(Upload::Open(upload)) => {
+                if let Some(owner) = entry.credit {
+                    self.owe(usize::from(owner), token, Request::Abort { upload });
+                }
+            }
+            _ => {}
+        }
+        self.release_orphan(token);
+    }
+
+    /// Asks the owner for the next bytes of a landed value.
+    pub(crate) fn pull_more(&mut self, token: Token, slot: u32) {
+        let room = self.landing.room(slot);
+        let landed = self.landing.slot_mut(slot);
+        if landed.pulling || landed.stream == NO_STREAM {
+            return;
+        }
+        landed.pulling = true;
+        let offset = landed.from + u32::from(landed.filled);
+        let (owner, stream) = (usize::from(landed.owner), landed.stream);
+        self.owe(owner, token, Request::Pull { stream, offset, room });
+    }
+}

@@ -1,0 +1,13 @@
+//! The wire formats a client may speak, as functions on borrowed bytes.
+//!
+//! A format turns bytes into a command that borrows from them, and a reply into bytes; it knows no store, no clock and
+//! no connection. The classic text protocol is `text`; what is answered is in `reply`. Another format (meta,
+//! binary, the UDP frame) is another file here and another arm of the session's first decision.
+//! Read first: memcached `protocol.txt`.
+
+/// Numbers as memcached's `safe_strtol` family reads them.
+pub mod number;
+/// Reply lines and `VALUE` headers.
+pub mod reply;
+/// The classic text protocol's command lines.
+pub mod text;

@@ -1,0 +1,420 @@
+//! Command lines of the classic text protocol, read as memcached 1.6.18 reads them.
+//!
+//! `parse_line` takes one whole line without its line end and answers a `Command` that borrows from it. It never
+//! fails: a wrong line is a command too, `Command::Fail`, with the line that memcached would answer. Words are
+//! parted by single or many spaces and nothing else; at most `WORDS_MAX` are looked at, except in a fetch, whose
+//! keys are read one by one with `next_key`. The order of the checks is memcached's, since it decides which error a
+//! client sees and whether `noreply` hides it.
+//! Read first: memcached `protocol.txt`; `process_command_ascii` in memcached's `proto_text.c`.
+
+use arrayvec::ArrayVec;
+
+use super::number;
+use super::reply::Line;
+use crate::key::KEY_MAX_BYTES;
+use crate::store::StoreMode;
+
+/// A line that has no line end within this many bytes is a long fetch or nonsense (`try_read_command_ascii`).
+pub const LINE_MAX_BYTES: usize = 2048;
+
+/// Words of a line that are looked at (`MAX_TOKENS` less its terminator).
+pub const WORDS_MAX: usize = 23;
+
+/// Spaces that may stand before a long fetch (`try_read_command_ascii`).
+pub const LONG_FETCH_LEADING_SPACES_MAX: usize = 100;
+
+/// What follows the name of a storage command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store<'a> {
+    /// Which of the storage commands.
+    pub mode: StoreMode,
+    /// At most 250 bytes, no space.
+    pub key: &'a [u8],
+    /// The client's flags.
+    pub flags: u32,
+    /// 0 never, negative at once, up to 30 days relative, else unix time.
+    pub exptime: i32,
+    /// Length of the value that follows, without its line end.
+    pub bytes: u32,
+    /// No answer is wanted.
+    pub noreply: bool,
+}
+
+/// What a line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// get, gets, gat, gats.
+    Fetch {
+        /// Answer the cas unique too.
+        cas: bool,
+        /// gat and gats: the new exptime.
+        exptime: Option<i32>,
+        /// What follows: keys parted by spaces, none overlong. Empty for `gat <exptime>` alone, which answers END.
+        keys: &'a [u8],
+    },
+    /// set, add, replace, append, prepend, cas; the value follows.
+    Store(Store<'a>),
+    /// delete.
+    Delete {
+        /// The item's key.
+        key: &'a [u8],
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// incr and decr.
+    Arith {
+        /// The item's key.
+        key: &'a [u8],
+        /// By how much.
+        delta: u64,
+        /// incr rather than decr.
+        increment: bool,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// touch.
+    Touch {
+        /// The item's key.
+        key: &'a [u8],
+        /// The new exptime.
+        exptime: i32,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// flush_all.
+    FlushAll {
+        /// As an exptime; 0 and below is at once. `Err` when it is no number, which is answered after the other checks.
+        delay: Result<i32, Line>,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// cache_memlimit with a number it may have.
+    MemoryLimit {
+        /// The new limit, 8 to 10^9.
+        megabytes: u32,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// verbosity.
+    Verbosity {
+        /// As given; the server keeps at most 2.
+        level: u32,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// stats and what follows it.
+    Stats {
+        /// The words after `stats`; may be empty.
+        arguments: &'a [u8],
+    },
+    /// version.
+    Version,
+    /// quit: answer what is owed, then close.
+    Quit,
+    /// A line that is answered with an error.
+    Fail {
+        /// The answer.
+        line: Line,
+        /// A `noreply` that memcached would have obeyed.
+        noreply: bool,
+    },
+    /// The last word of an unknown command begins with `HTTP/`: close without a word.
+    Http,
+}
+
+impl Command<'_> {
+    fn fail(line: Line) -> Self {
+        Command::Fail { line, noreply: false }
+    }
+}
+
+/// The words of a line.
+type Words<'a> = ArrayVec<&'a [u8], WORDS_MAX>;
+
+/// Reads one line, given without its line end (`\n` or `\r\n`). Contains no `\n`; a NUL makes it an error.
+pub fn parse_line(line: &[u8]) -> Command<'_> {
+    let text = after_spaces(line);
+    let name_end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
+    let (name, rest) = text.split_at(name_end);
+    match name {
+        b"get" | b"bget" => fetch(rest, false),
+        b"gets" => fetch(rest, true),
+        b"gat" => fetch_and_touch(rest, false),
+        b"gats" => fetch_and_touch(rest, true),
+        // There are no commands shorter than two bytes.
+        [] | [_] => Command::fail(Line::Error),
+        _ => by_words(name, rest),
+    }
+}
+
+/// The next key of a fetch and what follows it; `None` when only spaces are left.
+pub fn next_key(keys: &[u8]) -> Option<(&[u8], &[u8])> {
+    let text = after_spaces(keys);
+    let end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+/// A fetch whose line is too long to be seen whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongFetch {
+    /// The keys begin after `consumed` bytes.
+    Begun {
+        /// Bytes of the name, of gat's exptime and of the spaces before the first key.
+        consumed: usize,
+        /// Answer the cas unique too.
+        cas: bool,
+        /// gat and gats: the new exptime.
+        exptime: Option<i32>,
+    },
+    /// The exptime is no number: answer the line, skip the rest.
+    Refused(Line),
+    /// Not a fetch: memcached closes the connection.
+    No,
+}
+
+/// Reads the beginning of a line that has no line end within [`LINE_MAX_BYTES`] (`try_read_command_ascii`).
+///
+/// Deviates: gat and gats may be long as well; 1.6.18 takes them only if they arrive in one read.
+pub fn begin_long_fetch(line: &[u8]) -> LongFetch {
+    let text = after_spaces(line);
+    if line.len() - text.len() > LONG_FETCH_LEADING_SPACES_MAX {
+        return LongFetch::No;
+    }
+    let Some((name, rest)) = next_key(text) else { return LongFetch::No };
+    let (cas, touches) = match name {
+        b"get" | b"bget" => (false, false),
+        b"gets" => (true, false),
+        b"gat" => (false, true),
+        b"gats" => (true, true),
+        _ => return LongFetch::No,
+    };
+    let (exptime, rest) = if touches {
+        let Some((word, rest)) = next_key(rest) else { return LongFetch::No };
+        match number::signed_32(word) {
+            // A word that fills the rest of what is seen may go on beyond it.
+            Some(_) | None if rest.is_empty() => return LongFetch::No,
+            Some(exptime) => (Some(exptime), rest),
+            None => return LongFetch::Refused(Line::BadExptime),
+        }
+    } else {
+        (None, rest)
+    };
+    LongFetch::Begun { consumed: line.len() - rest.len(), cas, exptime }
+}
+
+/// What follows the spaces at the start.
+fn after_spaces(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&byte| byte != b' ').unwrap_or(text.len());
+    text.get(start..).unwrap_or_default()
+}
+
+/// Whether a key of a fetch is longer than a key may be. A line that is no longer than one key needs no look.
+fn has_overlong_key(keys: &[u8]) -> bool {
+    keys.len() > KEY_MAX_BYTES && keys.split(|&byte| byte == b' ').any(|key| key.len() > KEY_MAX_BYTES)
+}
+
+/// get and gets: at least one key.
+fn fetch(keys: &[u8], cas: bool) -> Command<'_> {
+    if after_spaces(keys).is_empty() {
+        Command::fail(Line::Error)
+    } else if has_overlong_key(keys) {
+        Command::fail(Line::BadFormat)
+    } else {
+        Command::Fetch { cas, exptime: None, keys }
+    }
+}
+
+/// gat and gats: an exptime, and keys, of which there may be none.
+fn fetch_and_touch(rest: &[u8], cas: bool) -> Command<'_> {
+    let Some((exptime, keys)) = next_key(rest) else { return Command::fail(Line::Error) };
+    match number::signed_32(exptime) {
+        None => Command::fail(Line::BadExptime),
+        Some(_) if has_overlong_key(keys) => Command::fail(Line::BadFormat),
+        Some(exptime) => Command::Fetch { cas, exptime: Some(exptime), keys },
+    }
+}
+
+/// Every command but the fetches.
+fn by_words<'a>(name: &'a [u8], rest: &'a [u8]) -> Command<'a> {
+    let mut words = Words::new();
+    let mut text = rest;
+    // The name is the first of the words that are looked at.
+    while words.len() < WORDS_MAX - 1 {
+        let Some((word, tail)) = next_key(text) else { break };
+        words.push(word);
+        text = tail;
+    }
+    let words = words.as_slice();
+    match name {
+        b"set" => store(StoreMode::Set, words),
+        b"add" => store(StoreMode::Add, words),
+        b"replace" => store(StoreMode::Replace, words),
+        b"append" => store(StoreMode::Append, words),
+        b"prepend" => store(StoreMode::Prepend, words),
+        b"cas" => cas(words),
+        b"delete" => delete(words),
+        b"incr" => arith(true, words),
+        b"decr" => arith(false, words),
+        b"touch" => touch(words),
+        b"flush_all" => flush_all(words),
+        b"cache_memlimit" => memory_limit(words),
+        b"verbosity" => verbosity(words),
+        b"stats" => Command::Stats { arguments: rest },
+        b"version" => Command::Version,
+        b"quit" => Command::Quit,
+        b"shutdown" => Command::fail(Line::ShutdownDisabled),
+        _ => unknown(name, words),
+    }
+}
+
+/// `<key> <flags> <exptime> <bytes> [noreply]`.
+fn store<'a>(mode: StoreMode, words: &[&'a [u8]]) -> Command<'a> {
+    match *words {
+        [key, flags, exptime, bytes] => store_of(mode, key, [flags, exptime, bytes], None, false),
+        [key, flags, exptime, bytes, last] => store_of(mode, key, [flags, exptime, bytes], None, last == b"noreply"),
+        _ => Command::fail(Line::Error),
+    }
+}
+
+/// `<key> <flags> <exptime> <bytes> <cas unique> [noreply]`.
+fn cas<'a>(words: &[&'a [u8]]) -> Command<'a> {
+    let mode = StoreMode::Cas(0);
+    match *words {
+        // memcached looks for noreply in the last word, whichever that is.
+        [key, flags, exptime, bytes, unique] => {
+            store_of(mode, key, [flags, exptime, bytes], Some(unique), unique == b"noreply")
+        }
+        [key, flags, exptime, bytes, unique, last] => {
+            store_of(mode, key, [flags, exptime, bytes], Some(unique), last == b"noreply")
+        }
+        _ => Command::fail(Line::Error),
+    }
+}
+
+/// The numbers of a storage command, in memcached's order of checks.
+fn store_of<'a>(
+    mode: StoreMode,
+    key: &'a [u8],
+    [flags, exptime, bytes]: [&[u8]; 3],
+    unique: Option<&[u8]>,
+    noreply: bool,
+) -> Command<'a> {
+    let read = || {
+        let flags = number::unsigned_32(flags)?;
+        let exptime = number::signed_32(exptime)?;
+        let bytes = number::length(bytes)?;
+        let mode = match unique {
+            Some(unique) => StoreMode::Cas(number::unsigned(unique)?),
+            None => mode,
+        };
+        Some(Store { mode, key, flags, exptime, bytes, noreply })
+    };
+    match read() {
+        Some(store) if key.len() <= KEY_MAX_BYTES => Command::Store(store),
+        _ => Command::Fail { line: Line::BadFormat, noreply },
+    }
+}
+
+/// `<key> [0] [noreply]`.
+fn delete<'a>(words: &[&'a [u8]]) -> Command<'a> {
+    let (key, noreply) = match *words {
+        [key] => (key, false),
+        [key, b"0"] => (key, false),
+        [key, b"noreply"] | [key, b"0", b"noreply"] => (key, true),
+        // `delete k x noreply`: the line is wrong and its noreply hides the error.
+        [_, _] | [_, _, _] => {
+            return Command::Fail { line: Line::BadDelete, noreply: words.last() == Some(&&b"noreply"[..]) };
+        }
+        _ => return Command::fail(Line::Error),
+    };
+    if key.len() > KEY_MAX_BYTES {
+        return Command::Fail { line: Line::BadFormat, noreply };
+    }
+    Command::Delete { key, noreply }
+}
+
+/// A key, one more word, and perhaps noreply, as incr, decr and touch take them.
+fn key_and_word<'a>(words: &[&'a [u8]]) -> Result<(&'a [u8], &'a [u8], bool), Command<'a>> {
+    let (key, word, noreply) = match *words {
+        [key, word] => (key, word, word == b"noreply"),
+        [key, word, last] => (key, word, last == b"noreply"),
+        _ => return Err(Command::fail(Line::Error)),
+    };
+    if key.len() > KEY_MAX_BYTES {
+        return Err(Command::Fail { line: Line::BadFormat, noreply });
+    }
+    Ok((key, word, noreply))
+}
+
+/// `<key> <amount> [noreply]`.
+fn arith<'a>(increment: bool, words: &[&'a [u8]]) -> Command<'a> {
+    match key_and_word(words) {
+        Err(failure) => failure,
+        Ok((key, amount, noreply)) => match number::unsigned(amount) {
+            Some(delta) => Command::Arith { key, delta, increment, noreply },
+            None => Command::Fail { line: Line::BadDelta, noreply },
+        },
+    }
+}
+
+/// `<key> <exptime> [noreply]`.
+fn touch<'a>(words: &[&'a [u8]]) -> Command<'a> {
+    match key_and_word(words) {
+        Err(failure) => failure,
+        Ok((key, exptime, noreply)) => match number::signed_32(exptime) {
+            Some(exptime) => Command::Touch { key, exptime, noreply },
+            None => Command::Fail { line: Line::BadExptime, noreply },
+        },
+    }
+}
+
+/// `[delay] [noreply]`.
+fn flush_all<'a>(words: &[&'a [u8]]) -> Command<'a> {
+    if words.len() > 2 {
+        return Command::fail(Line::Error);
+    }
+    let noreply = words.last() == Some(&&b"noreply"[..]);
+    let delay = match words.first() {
+        Some(delay) if words.len() > usize::from(noreply) => number::signed_32(delay).ok_or(Line::BadExptime),
+        _ => Ok(0),
+    };
+    Command::FlushAll { delay, noreply }
+}
+
+/// `<megabytes> [noreply]`.
+fn memory_limit<'a>(words: &[&'a [u8]]) -> Command<'a> {
+    let (megabytes, noreply) = match *words {
+        [megabytes] => (megabytes, megabytes == b"noreply"),
+        [megabytes, last] => (megabytes, last == b"noreply"),
+        _ => return Command::fail(Line::Error),
+    };
+    match number::unsigned_32(megabytes) {
+        None => Command::Fail { line: Line::Error, noreply },
+        Some(0..8) => Command::Fail { line: Line::MemlimitTooSmall, noreply },
+        Some(1_000_000_001..) => Command::Fail { line: Line::MemlimitNotBytes, noreply },
+        Some(megabytes) => Command::MemoryLimit { megabytes, noreply },
+    }
+}
+
+/// `<level> [noreply]`.
+fn verbosity<'a>(words: &[&'a [u8]]) -> Command<'a> {
+    let (level, noreply) = match *words {
+        [level] => (level, level == b"noreply"),
+        [level, last] => (level, last == b"noreply"),
+        _ => return Command::fail(Line::Error),
+    };
+    match number::unsigned_32(level) {
+        Some(level) => Command::Verbosity { level, noreply },
+        None => Command::Fail { line: Line::BadFormat, noreply },
+    }
+}
+
+/// The first letters whose commands memcached looks up before it looks for an HTTP request.
+fn unknown<'a>(name: &[u8], words: &[&[u8]]) -> Command<'a> {
+    let looked_up = matches!(name, [b'm', _] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]);
+    let last = words.last().copied().unwrap_or(name);
+    if !looked_up && last.starts_with(b"HTTP/") { Command::Http } else { Command::fail(Line::Error) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+use super::*;
+
+fn fails(line: &str) -> (Line, bool) {
+    match parse_line(line.as_bytes()) {
+        Command::Fail { line, noreply } => (line, noreply),
+        other => panic!("{line:?} is {other:?}"),
+    }
+}
+
+#[test]
+fn a_storage_command_is_read_with_its_numbers() {
+    let expected = Store { mode: StoreMode::Set, key: b"k", flags: 1, exptime: -1, bytes: 3, noreply: false };
+    assert_eq!(parse_line(b"set k 1 -1 3"), Command::Store(expected));
+    assert_eq!(parse_line(b"  set  k 1 -1  3 "), Command::Store(expected));
+    assert_eq!(parse_line(b"set k 1 -1 3 noreply"), Command::Store(Store { noreply: true, ..expected }));
+    assert_eq!(parse_line(b"set k 1 -1 3 anything"), Command::Store(expected));
+    assert_eq!(parse_line(b"cas k 1 -1 3 9"), Command::Store(Store { mode: StoreMode::Cas(9), ..expected }));
+}
+
+#[test]
+fn too_few_or_too_many_words_are_error() {
+    for line in [
+        "",
+        " ",
+        "x",
+        "get",
+        "get  ",
+        "gat",
+        "set a 0 0",
+        "set a 0 0 1 noreply x",
+        "cas a 0 0 1",
+        "touch a",
+        "delete",
+        "delete a 0 noreply x",
+        "incr a",
+        "verbosity",
+        "verbosity 1 2 3",
+        "cache_memlimit",
+        "flush_all 1 noreply x",
+        "mg a",
+        "me a",
+        "mn",
+        "unknown",
+        "getx a",
+        "lru",
+        "watch",
+    ] {
+        assert_eq!(fails(line), (Line::Error, false), "{line:?}");
+    }
+}
+
+#[test]
+fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
+    for (line, expected) in [
+        ("set a b 0 1", (Line::BadFormat, false)),
+        ("set a 0 b 1 noreply", (Line::BadFormat, true)),
+        ("set a 0 0 -1", (Line::BadFormat, false)),
+        ("set a 0 0 4294967296", (Line::BadFormat, false)),
+        ("cas a 0 0 1 noreply", (Line::BadFormat, true)),
+        ("incr a x", (Line::BadDelta, false)),
+        ("incr a -1", (Line::BadDelta, false)),
+        ("decr a noreply", (Line::BadDelta, true)),
+        ("touch a x", (Line::BadExptime, false)),
+        ("gat a", (Line::BadExptime, false)),
+        ("delete a 10", (Line::BadDelete, false)),
+        ("delete a 10 noreply", (Line::BadDelete, true)),
+        ("verbosity x", (Line::BadFormat, false)),
+        ("verbosity noreply", (Line::BadFormat, true)),
+        ("cache_memlimit 7", (Line::MemlimitTooSmall, false)),
+        ("cache_memlimit 2000000000", (Line::MemlimitNotBytes, false)),
+        ("cache_memlimit x", (Line::Error, false)),
+        ("shutdown", (Line::ShutdownDisabled, false)),
+    ] {
+        assert_eq!(fails(line), expected, "{line:?}");
+    }
+}
+
+#[test]
+fn keys_end_at_250_bytes() {
+    let (key, overlong) = ("k".repeat(250), "k".repeat(251));
+    assert!(matches!(parse_line(format!("get {key}").as_bytes()), Command::Fetch { .. }));
+    assert!(matches!(parse_line(format!("set {key} 0 0 1").as_bytes()), Command::Store(_)));
+    for line in ["get a {}", "gat 0 {}", "set {} 0 0 1", "delete {}", "incr {} 1", "touch {} 1"] {
+        assert_eq!(fails(&line.replace("{}", &overlong)), (Line::BadFormat, false), "{line}");
+    }
+}
+
+#[test]
+fn fetches_keep_their_keys_for_one_by_one_reading() {
+    let Command::Fetch { cas: true, exptime: None, keys } = parse_line(b"gets a  bb ") else { panic!() };
+    let (first, rest) = next_key(keys).unwrap();
+    let (second, rest) = next_key(rest).unwrap();
+    assert_eq!((first, second, next_key(rest)), (&b"a"[..], &b"bb"[..], None));
+    assert!(matches!(parse_line(b"gat 10"), Command::Fetch { exptime: Some(10), keys: b"", .. }));
+}
+
+#[test]
+fn flush_all_takes_a_delay_a_noreply_or_both() {
+    assert_eq!(parse_line(b"flush_all"), Command::FlushAll { delay: Ok(0), noreply: false });
+    assert_eq!(parse_line(b"flush_all noreply"), Command::FlushAll { delay: Ok(0), noreply: true });
+    assert_eq!(parse_line(b"flush_all 5 noreply"), Command::FlushAll { delay: Ok(5), noreply: true });
+    assert_eq!(parse_line(b"flush_all -1"), Command::FlushAll { delay: Ok(-1), noreply: false });
+    assert_eq!(parse_line(b"flush_all x"), Command::FlushAll { delay: Err(Line::BadExptime), noreply: false });
+    assert_eq!(parse_line(b"flush_all 1 2"), Command::FlushAll { delay: Ok(1), noreply: false });
+}
+
+#[test]
+fn an_http_request_closes_unless_its_method_is_one_of_ours() {
+    assert_eq!(parse_line(b"POST / HTTP/1.1"), Command::Http);
+    assert_eq!(parse_line(b"HTTP/1.1"), Command::Http);
+    assert_eq!(fails("POST /"), (Line::Error, false));
+    assert_eq!(fails("delegate / HTTP/1.1"), (Line::Error, false));
+    assert!(matches!(parse_line(b"get / HTTP/1.1"), Command::Fetch { .. }));
+}
+
+#[test]
+fn only_fetches_may_be_long() {
+    assert_eq!(begin_long_fetch(b" get a b"), LongFetch::Begun { consumed: 4, cas: false, exptime: None });
+    assert_eq!(begin_long_fetch(b"gats 5 a b"), LongFetch::Begun { consumed: 6, cas: true, exptime: Some(5) });
+    assert_eq!(begin_long_fetch(b"gat x a"), LongFetch::Refused(Line::BadExptime));
+    assert_eq!(begin_long_fetch(b"set a b"), LongFetch::No);
+    assert_eq!(begin_long_fetch(b"getaaaaaa"), LongFetch::No);
+    assert_eq!(begin_long_fetch(&[b' '; 200]), LongFetch::No);
+    let mut spaced = vec![b' '; 101];
+    spaced.extend_from_slice(b"get a");
+    assert_eq!(begin_long_fetch(&spaced), LongFetch::No);
+}

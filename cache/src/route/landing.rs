@@ -1,0 +1,138 @@
+//! Where values of other cores' items wait until their flow has room for them.
+//!
+//! A fixed number of slots of fixed size. A slot is taken before its request is sent and holds the key from then on;
+//! the first bytes of the value land behind it. A longer value comes through the slot as through a window: when the
+//! flow has sent what is there, the next bytes are pulled from the owner, whose pin holds the item meanwhile.
+
+use super::message::NO_STREAM;
+use crate::key::KEY_MAX_BYTES;
+
+/// The smallest slot: a key and a fair piece of a value.
+pub(crate) const SLOT_BYTES_MIN: usize = KEY_MAX_BYTES + 256;
+
+/// The largest slot: what one answer can fill, and what a [`super::message::Span`] can name.
+pub(crate) const SLOT_BYTES_MAX: usize = 32 << 10;
+
+/// What is known of the value in a slot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    /// The core that owns the item.
+    pub(crate) owner: u16,
+    /// The owner's stream with the rest of the value, or [`NO_STREAM`].
+    pub(crate) stream: u32,
+    /// A pull is on its way.
+    pub(crate) pulling: bool,
+    pub(crate) flags: u32,
+    pub(crate) cas: u64,
+    /// Bytes of the whole value.
+    pub(crate) len: u32,
+    /// The window: bytes `from..from + filled` of the value are here.
+    pub(crate) from: u32,
+    pub(crate) filled: u16,
+    key_len: u8,
+}
+
+/// All slots of one core.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    slots: Box<[Slot]>,
+    bytes: Box<[u8]>,
+    slot_bytes: usize,
+    free: Vec<u32>,
+}
+
+impl Landing {
+    /// `slots` slots of `slot_bytes` bytes.
+    pub(crate) fn new(slots: usize, slot_bytes: usize) -> Landing {
+        let empty = Slot {
+            owner: 0,
+            stream: NO_STREAM,
+            pulling: false,
+            flags: 0,
+            cas: 0,
+            len: 0,
+            from: 0,
+            filled: 0,
+            key_len: 0,
+        };
+        Landing {
+            slots: vec![empty; slots].into_boxed_slice(),
+            bytes: vec![0; slots * slot_bytes].into_boxed_slice(),
+            slot_bytes,
+            free: (0..slots as u32).rev().collect(),
+        }
+    }
+
+    /// Slots to be had.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Slots taken.
+    pub(crate) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Takes a slot for `key`, owned by core `owner`. Returns the slot and the bytes of a value that it has room for.
+    pub(crate) fn take(&mut self, key: &[u8], owner: usize) -> Option<(u32, u16)> {
+        let index = self.free.pop()?;
+        self.slots[index as usize] = Slot {
+            owner: owner as u16,
+            stream: NO_STREAM,
+            pulling: false,
+            flags: 0,
+            cas: 0,
+            len: 0,
+            from: 0,
+            filled: 0,
+            key_len: key.len() as u8,
+        };
+        let start = index as usize * self.slot_bytes;
+        self.bytes[start..start + key.len()].copy_from_slice(key);
+        Some((index, (self.slot_bytes - key.len()) as u16))
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn put_back(&mut self, index: u32) {
+        debug_assert!(!self.free.contains(&index), "a landing slot is given back twice");
+        self.free.push(index);
+    }
+
+    /// What is known of the value.
+    pub(crate) fn slot(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+
+    /// What is known of the value.
+    pub(crate) fn slot_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+
+    /// Bytes of a value that the slot has room for.
+    pub(crate) fn room(&self, index: u32) -> u16 {
+        (self.slot_bytes - usize::from(self.slot(index).key_len)) as u16
+    }
+
+    /// The key the slot was taken for.
+    pub(crate) fn key(&self, index: u32) -> &[u8] {
+        let start = index as usize * self.slot_bytes;
+        &self.bytes[start..start + usize::from(self.slot(index).key_len)]
+    }
+
+    /// The bytes now in the window.
+    pub(crate) fn window(&self, index: u32) -> &[u8] {
+        let slot = self.slot(index);
+        let start = index as usize * self.slot_bytes + usize::from(slot.key_len);
+        &self.bytes[start..start + usize::from(slot.filled)]
+    }
+
+    /// Puts `bytes`, which begin at byte `from` of the value, into the window.
+    pub(crate) fn fill(&mut self, index: u32, from: u32, bytes: &[u8]) {
+        let room = usize::from(self.room(index));
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        let slot = &mut self.slots[index as usize];
+        (slot.from, slot.filled) = (from, bytes.len() as u16);
+        let start = index as usize * self.slot_bytes + usize::from(slot.key_len);
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+}

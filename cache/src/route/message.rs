@@ -1,0 +1,90 @@
+//! What one core asks of another, and what it answers.
+//!
+//! Keys and values lie in the batch's bytes; a message names them by [`Span`]. Every request has exactly one answer.
+
+use crate::clock::Expiry;
+use crate::key::KeyHash;
+use crate::proto::reply::Line;
+use crate::store::StoreMode;
+
+/// Which of the requester's entries an answer is for; [`NOBODY`] when nothing waits for it (`noreply`).
+pub(crate) type Token = u32;
+
+/// The token of a request whose answer only frees its block.
+pub(crate) const NOBODY: Token = u32::MAX;
+
+/// In place of an owner's stream number: all bytes came with the answer.
+pub(crate) const NO_STREAM: u32 = u32::MAX;
+
+/// A part of a batch's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u16,
+    pub(crate) len: u16,
+}
+
+/// An order to the owner of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Request {
+    /// get, or gat with a new expiry. At most `room` bytes of the value come with the answer.
+    Fetch { key: Span, hash: KeyHash, expiry: Option<Expiry>, room: u16 },
+    /// A storage command whose value is in one piece.
+    Store { key: Span, value: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry },
+    /// A storage command whose value follows in [`Request::Data`].
+    Begin { key: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry, value_len: u32 },
+    /// The next bytes of a value.
+    Data { upload: u32, bytes: Span },
+    /// The value is whole: store it.
+    Commit { upload: u32 },
+    /// Forget the value.
+    Abort { upload: u32 },
+    /// delete.
+    Delete { key: Span, hash: KeyHash },
+    /// incr and decr.
+    Arith { key: Span, hash: KeyHash, delta: u64, increment: bool },
+    /// touch.
+    Touch { key: Span, hash: KeyHash, expiry: Expiry },
+    /// More bytes of a value that did not fit its landing slot.
+    Pull { stream: u32, offset: u32, room: u16 },
+    /// Nobody wants the rest of the value.
+    Cancel { stream: u32 },
+    /// flush_all.
+    Flush { exptime: i32 },
+    /// cache_memlimit: this shard's part.
+    MemoryLimit { bytes: u64 },
+}
+
+/// What the owner answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer {
+    /// A fixed line.
+    Line(Line),
+    /// incr's and decr's number.
+    Number(u64),
+    /// No item.
+    Miss,
+    /// An item: its first bytes, and the stream that holds the rest, if any.
+    Value { flags: u32, cas: u64, len: u32, bytes: Span, stream: u32 },
+    /// More bytes of a stream. With the last of them the stream is gone.
+    Bytes { bytes: Span },
+    /// Room is reserved.
+    Begun { upload: u32 },
+    /// No room; the value is to be swallowed, then this line answered.
+    Refused(Line),
+    /// Done; nothing to say.
+    Done,
+}
+
+/// A request and who asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envelope {
+    pub(crate) token: Token,
+    pub(crate) request: Request,
+}
+
+/// An answer and whom it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reply {
+    pub(crate) token: Token,
+    pub(crate) answer: Answer,
+}

@@ -1,0 +1,265 @@
+//! One connection's conversation: bytes in, replies out, in order. No clock and no socket inside.
+//!
+//! [`Session::take`] parses and executes what it can of the bytes at hand and says how many it is done with; it keeps
+//! none of them. [`Session::give`] writes the replies owed, as far as the room goes. Both may be called with any piece:
+//!
+//! ```text
+//!  loop {
+//!      let taken = session.take(core, receive_ring.contiguous(), now);   receive_ring.advance(taken.consumed);
+//!      let given = session.give(core, transmit_ring.room());             transmit_ring.advance(given.written);
+//!      if taken.consumed == 0 && given.written == 0 { break }            // or taken.stop says more
+//!  }
+//! ```
+//!
+//! Run this when bytes arrived, when the transmit ring has room again, and when [`Core::next_resumable`] names the
+//! connection; nothing else can make it move. Where a line or a small value straddles the end of a ring, call `take`
+//! again with the bytes copied to one piece of at least [`WHOLE_MAX_BYTES`] (or all there are).
+//!
+//! Invariant S1: commands are executed in the order of the input. On one shard that is the order of the calls or of the
+//! messages; a reply keeps its place in the list of entries from the moment its command is executed or sent.
+//! Invariant S2: what is answered depends on the bytes alone, not on how they were cut.
+//! Read first: memcached `protocol.txt`, then [`crate::core`].
+
+use crate::clock::{Expiry, Now};
+use crate::core::entries::{NO_ENTRY, Owed};
+use crate::core::{ConnId, Core, Need};
+use crate::proto::reply::Line;
+use crate::proto::text::LINE_MAX_BYTES;
+use crate::route::message::Token;
+use crate::store::{Reservation, StoreMode};
+
+/// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
+mod admin;
+/// Keys of a fetch, one by one.
+mod fetch;
+/// One command line.
+mod line;
+/// Replies into the transmit ring.
+mod render;
+/// Values: in one piece, or piece by piece.
+mod value;
+
+/// Bytes that [`Session::take`] must be able to see in one piece: the longest line with its end, or a small storage
+/// command with its value. A receive ring is to hold at least as many.
+pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
+
+/// Commands (or keys) executed by one [`Session::take`]; then others have their turn (memcached's `-R` is 20).
+pub const REQUESTS_PER_TAKE: u32 = 64;
+
+/// Why [`Session::take`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The rest is the beginning of something: more bytes are needed.
+    NeedInput,
+    /// Replies must leave first: call again after [`Session::give`] has written some.
+    NeedRoom,
+    /// An answer or a place is waited for: [`Core::next_resumable`] will name the connection.
+    Waiting,
+    /// It has had its share of this turn: call again in the next, or after other connections.
+    Yield,
+    /// No more will be taken. Close when [`Session::finished`]: after quit, an HTTP request, or a line without end.
+    Close,
+}
+
+/// What [`Session::take`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    /// Why it stopped.
+    pub stop: Stop,
+}
+
+/// What [`Session::give`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// Bytes written.
+    pub written: usize,
+    /// More is ready and did not fit.
+    pub more: bool,
+}
+
+/// What the next bytes of the input are.
+#[derive(Debug)]
+enum State {
+    /// A line.
+    Line,
+    /// Keys of a fetch. `any`: one was seen.
+    Keys { cas: bool, expiry: Option<Expiry>, any: bool },
+    /// The rest of a line that was answered.
+    SkipLine,
+    /// A value for this core's shard, and its line end; `reply`: the entry of its answer, unless `noreply`.
+    Value { reservation: Reservation, mode: StoreMode, reply: Option<Token> },
+    /// A value for another core, and its line end.
+    Upload { token: Token, owner: usize, remaining: u32, noreply: bool },
+    /// A value that was refused, and its line end; then the answer, in an entry that is there already.
+    Swallow { remaining: u64, reply: Option<Token>, line: Line },
+    /// A line, but not before all cores have answered.
+    Barrier,
+    /// Nothing.
+    Closed,
+}
+
+/// One step of [`Session::take`].
+enum Step {
+    /// So many bytes are done with; go on.
+    Moved(usize),
+    /// So are these, and a command was executed.
+    Executed(usize),
+    /// After so many bytes, stop.
+    Stop(usize, Stop),
+}
+
+/// One connection's state. Small; what it is owed lies in its core's pool. End it with [`Session::end`]: dropping it
+/// alone leaks what it holds.
+#[derive(Debug)]
+pub struct Session {
+    conn: ConnId,
+    state: State,
+    head: Token,
+    tail: Token,
+    pending: u32,
+    /// Bytes of the first reply that have been given.
+    sent: u32,
+}
+
+impl Session {
+    /// A new conversation for connection `conn`, which no other session of the core uses.
+    pub fn new(conn: ConnId) -> Session {
+        Session { conn, state: State::Line, head: NO_ENTRY, tail: NO_ENTRY, pending: 0, sent: 0 }
+    }
+
+    /// The connection it is for.
+    pub fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    /// Parses and executes what it can of `input`; see the module's documentation.
+    pub fn take(&mut self, core: &mut Core, input: &[u8], now: Now) -> Taken {
+        core.begin_try(self.conn, now);
+        let mut consumed = 0;
+        let mut left = REQUESTS_PER_TAKE;
+        let stop = loop {
+            match self.step(core, input.get(consumed..).unwrap_or_default()) {
+                Step::Moved(bytes) => consumed += bytes,
+                Step::Executed(bytes) => {
+                    consumed += bytes;
+                    left -= 1;
+                    if left == 0 {
+                        core.counters().conn_yields.add(1);
+                        break Stop::Yield;
+                    }
+                }
+                Step::Stop(bytes, stop) => {
+                    consumed += bytes;
+                    break stop;
+                }
+            }
+        };
+        core.end_try(self.conn, stop == Stop::Waiting);
+        core.counters().bytes_read.add(consumed as u64);
+        Taken { consumed, stop }
+    }
+
+    /// Ends the conversation: gives back everything it holds here and on other cores. The number of the connection may
+    /// be used again at once.
+    pub fn end(mut self, core: &mut Core) {
+        if let State::Value { reservation, .. } = std::mem::replace(&mut self.state, State::Closed) {
+            core.shard.abandon(reservation);
+            core.return_upload_credit(core.id());
+        }
+        let mut token = self.head;
+        while token != NO_ENTRY {
+            let next = core.entries.entry(token).next;
+            core.orphan(token);
+            token = next;
+        }
+        core.forget(self.conn);
+    }
+
+    /// Whether it is closed and has given everything: the connection is to be closed now.
+    pub fn finished(&self) -> bool {
+        matches!(self.state, State::Closed) && self.pending == 0
+    }
+
+    /// Whether it is between commands and owes nothing.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Line) && self.pending == 0
+    }
+
+    /// Replies owed.
+    pub fn pending(&self) -> usize {
+        self.pending as usize
+    }
+
+    fn step(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        match self.state {
+            State::Line => self.line(core, input),
+            State::Keys { .. } => self.next_key(core, input),
+            State::SkipLine => self.skip_line(input),
+            State::Value { .. } => self.fill_value(core, input),
+            State::Upload { token, owner, remaining, noreply } => {
+                self.send_value(core, input, token, owner, remaining, noreply)
+            }
+            State::Swallow { remaining, reply, line } => self.swallow(core, input, remaining, reply, line),
+            State::Barrier if core.in_flight(self.conn) > 0 => Step::Stop(0, Stop::Waiting),
+            State::Barrier => {
+                self.state = State::Line;
+                Step::Moved(0)
+            }
+            State::Closed => Step::Stop(input.len(), Stop::Close),
+        }
+    }
+
+    /// Takes no more; what is owed is still given.
+    fn close(&mut self) {
+        self.state = State::Closed;
+    }
+
+    /// Whether another reply may be owed; the reason to stop if not.
+    fn reply_room(&mut self, core: &mut Core) -> Result<(), Stop> {
+        if self.pending as usize >= core.config.pending_per_connection {
+            return Err(Stop::NeedRoom);
+        }
+        self.admit(core, Need::Entry)
+    }
+
+    /// Whether `need` can be had; if not, the connection is in its queue.
+    fn admit(&mut self, core: &mut Core, need: Need) -> Result<(), Stop> {
+        if core.admits(self.conn, need) { Ok(()) } else { Err(self.wait(core, need)) }
+    }
+
+    fn wait(&mut self, core: &mut Core, need: Need) -> Stop {
+        core.wait_for(self.conn, need);
+        Stop::Waiting
+    }
+
+    /// Room for a message to `owner` with `bytes` bytes; if there is none, the connection is in the queue.
+    fn message_room(&mut self, core: &mut Core, owner: usize, bytes: usize) -> Result<(), Stop> {
+        if core.make_room(self.conn, owner, bytes) { Ok(()) } else { Err(self.wait(core, Need::Block(owner))) }
+    }
+
+    /// Owes a reply, after [`Session::reply_room`].
+    fn owe(&mut self, core: &mut Core, owed: Owed) -> Token {
+        let Some(token) = core.entries.take(self.conn, owed) else {
+            debug_assert!(false, "reply_room was not asked");
+            return crate::route::message::NOBODY;
+        };
+        match self.tail {
+            NO_ENTRY => self.head = token,
+            tail => core.entries.entry_mut(tail).next = token,
+        }
+        self.tail = token;
+        self.pending += 1;
+        token
+    }
+
+    /// Owes a line unless the client wants none. Stops when there is no room for it.
+    fn answer(&mut self, core: &mut Core, line: Line, noreply: bool) -> Result<(), Stop> {
+        if !noreply {
+            self.reply_room(core)?;
+            self.owe(core, Owed::Line(line));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Orders to every core, and stats.
+//!
+//! flush_all and cache_memlimit are barriers within a connection: they begin when everything before them has been
+//! answered, and nothing after them begins before every shard has obeyed.
+
+use super::{Session, State, Stop};
+use crate::core::Core;
+use crate::core::entries::Owed;
+use crate::proto::reply::Line;
+use crate::proto::text::next_key;
+use crate::route::message::Request;
+use crate::stats;
+
+impl Session {
+    /// flush_all.
+    pub(super) fn flush_all(&mut self, core: &mut Core, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
+        let exptime = match delay {
+            _ if !core.config.flush_enabled => Err(Line::FlushDisabled),
+            delay => delay,
+        };
+        match exptime {
+            Ok(exptime) => {
+                self.begin_barrier(core)?;
+                let now = core.now();
+                core.shard.flush_all(i64::from(exptime), now);
+                self.order_all(core, Line::Ok, noreply, Request::Flush { exptime });
+            }
+            Err(line) => self.answer(core, line, noreply)?,
+        }
+        core.counters().cmd_flush.add(1);
+        Ok(())
+    }
+
+    /// cache_memlimit.
+    pub(super) fn memory_limit(&mut self, core: &mut Core, megabytes: u32, noreply: bool) -> Result<(), Stop> {
+        self.begin_barrier(core)?;
+        let bytes = (u64::from(megabytes) << 20) / core.ledger.cores() as u64;
+        let line = match core.shard.set_memory_limit(bytes as usize) {
+            Ok(()) => Line::Ok,
+            Err(_) => Line::MemlimitRefused,
+        };
+        self.order_all(core, line, noreply, Request::MemoryLimit { bytes });
+        Ok(())
+    }
+
+    /// verbosity: one number that every core reads.
+    pub(super) fn verbosity(&mut self, core: &mut Core, level: u32, noreply: bool) -> Result<(), Stop> {
+        self.answer(core, Line::Ok, noreply)?;
+        core.ledger.set_verbosity(level);
+        Ok(())
+    }
+
+    /// Stops until everything before the barrier has been answered by the other cores and there is room for its reply.
+    fn begin_barrier(&mut self, core: &mut Core) -> Result<(), Stop> {
+        self.reply_room(core)?;
+        if core.in_flight(self.conn) > 0 { Err(Stop::Waiting) } else { Ok(()) }
+    }
+
+    /// Sends an order to every other core; this core has obeyed.
+    fn order_all(&mut self, core: &mut Core, line: Line, noreply: bool, request: Request) {
+        let cores = core.ledger.cores();
+        if cores == 1 {
+            self.owe(core, if noreply { Owed::Nothing } else { Owed::Line(line) });
+            return;
+        }
+        let token = self.owe(core, Owed::Barrier { line, quiet: noreply });
+        let this = core.id;
+        for peer in (0..cores).filter(|&peer| peer != this) {
+            core.owe(peer, token, request);
+        }
+        self.state = State::Barrier;
+    }
+
+    /// stats. A connection has one such text at a time, and what it counts includes all that was answered before.
+    pub(super) fn stats(&mut self, core: &mut Core, arguments: &[u8]) -> Result<(), Stop> {
+        if self.pending > 0 {
+            return Err(Stop::NeedRoom);
+        }
+        self.reply_room(core)?;
+        let ledger = &core.ledger;
+        let (group, rest) = next_key(arguments).unwrap_or((b"", b""));
+        let owed = match group {
+            b"" => Owed::Text(stats::general(ledger, core.now())),
+            b"settings" => Owed::Text(stats::settings(ledger)),
+            b"items" => Owed::Text(stats::items(ledger)),
+            b"slabs" => Owed::Text(stats::slabs(ledger)),
+            b"sidestep" => Owed::Text(stats::sidestep(ledger)),
+            b"sizes" => Owed::Text(stats::sizes()),
+            b"conns" => Owed::Line(Line::End),
+            b"cachedump" => Owed::Line(Line::DumpDisabled),
+            b"reset" => {
+                ledger.reset();
+                Owed::Line(Line::Reset)
+            }
+            b"detail" => match next_key(rest).map(|(word, _)| word) {
+                Some(b"on") => {
+                    ledger.set_detail(true);
+                    Owed::Line(Line::Ok)
+                }
+                Some(b"off") => {
+                    ledger.set_detail(false);
+                    Owed::Line(Line::Ok)
+                }
+                Some(b"dump") => Owed::Text(ledger.dump_prefixes()),
+                _ => Owed::Line(Line::DetailUsage),
+            },
+            _ => Owed::Line(Line::Error),
+        };
+        self.owe(core, owed);
+        Ok(())
+    }
+}

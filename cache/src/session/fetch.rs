@@ -1,0 +1,98 @@
+//! Keys of a fetch, one by one, so that a line of any length needs room for one key.
+
+use super::{Session, State, Step, Stop};
+use crate::clock::Expiry;
+use crate::core::entries::Owed;
+use crate::core::{Core, Need};
+use crate::key::KEY_MAX_BYTES;
+use crate::proto::reply::Line;
+use crate::route::message::Request;
+
+impl Session {
+    /// Executes the next key, or ends the fetch.
+    pub(super) fn next_key(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        let State::Keys { cas, expiry, any } = self.state else { return Step::Moved(0) };
+        let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
+        let rest = &input[spaces..];
+        // A key, the \r of a line end, and what follows.
+        let seen = rest.get(..KEY_MAX_BYTES + 2).unwrap_or(rest);
+        let Some(end) = seen.iter().position(|&byte| byte == b' ' || byte == b'\n') else {
+            return match seen.len() > KEY_MAX_BYTES + 1 {
+                true => self.refuse_keys(core, spaces),
+                false => Step::Stop(spaces, Stop::NeedInput),
+            };
+        };
+        let last = seen[end] == b'\n';
+        let word = &seen[..end];
+        let key = if last { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
+        if key.is_empty() {
+            let line = if any || expiry.is_some() { Line::End } else { Line::Error };
+            return match self.answer(core, line, false) {
+                Ok(()) => {
+                    self.state = State::Line;
+                    Step::Executed(spaces + end + 1)
+                }
+                Err(stop) => Step::Stop(spaces, stop),
+            };
+        }
+        // A line seen whole was checked before its first key was executed; only a long one gets here.
+        if key.len() > KEY_MAX_BYTES || key.contains(&0) {
+            return self.refuse_keys(core, spaces);
+        }
+        match self.fetch(core, key, cas, expiry, last) {
+            Ok(()) => {
+                self.state = if last { State::Line } else { State::Keys { cas, expiry, any: true } };
+                Step::Executed(spaces + end + usize::from(last))
+            }
+            Err(stop) => Step::Stop(spaces, stop),
+        }
+    }
+
+    /// A key that may not be, in a line too long to be checked beforehand.
+    ///
+    /// Deviates: the items before it have been answered; 1.6.18 drops them.
+    fn refuse_keys(&mut self, core: &mut Core, spaces: usize) -> Step {
+        match self.answer(core, Line::BadFormat, false) {
+            Ok(()) => {
+                self.state = State::SkipLine;
+                Step::Executed(spaces)
+            }
+            Err(stop) => Step::Stop(spaces, stop),
+        }
+    }
+
+    /// Looks one key up, here or on its owner; `end`: END follows.
+    fn fetch(&mut self, core: &mut Core, key: &[u8], cas: bool, expiry: Option<Expiry>, end: bool) -> Result<(), Stop> {
+        self.reply_room(core)?;
+        let (hash, owner) = core.locate(key);
+        if owner == core.id {
+            self.admit(core, Need::Pin)?;
+            match core.find(hash, key, expiry) {
+                Some(at) => match core.hold_for(self.conn, at) {
+                    Some(held) => {
+                        self.owe(core, Owed::Value { held, cas, end });
+                    }
+                    None => return Err(self.wait(core, Need::Pin)),
+                },
+                None if end => {
+                    self.owe(core, Owed::Line(Line::End));
+                }
+                None => {}
+            }
+        } else {
+            if core.slots_of(self.conn) as usize >= core.config.slots_per_connection {
+                return Err(Stop::NeedRoom);
+            }
+            self.admit(core, Need::Slot)?;
+            self.message_room(core, owner, key.len())?;
+            let Some((slot, room)) = core.take_slot(self.conn, key, owner) else {
+                return Err(self.wait(core, Need::Slot));
+            };
+            let token = self.owe(core, Owed::Fetch { slot, cas, end });
+            core.ask(owner, token, [key, &[]], |[key, _]| Request::Fetch { key, hash, expiry, room });
+            core.counters().cross_core_requests.add(1);
+        }
+        core.counters().requests.add(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! One command line: found, read, and executed unless a value or keys follow.
+
+use memchr::{memchr, memchr2};
+
+use super::{Session, State, Step, Stop};
+use crate::clock::Expiry;
+use crate::core::Core;
+use crate::core::entries::Owed;
+use crate::key::KeyHash;
+use crate::proto::reply::Line;
+use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, begin_long_fetch, parse_line};
+use crate::route::message::{NOBODY, Request, Span};
+
+impl Session {
+    /// Executes the line at the start of `input`, if it is whole.
+    pub(super) fn line(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
+        let (newline, has_nul) = match memchr2(b'\n', 0, window) {
+            Some(at) if window[at] == 0 => (memchr(b'\n', window), true),
+            found => (found, false),
+        };
+        let Some(newline) = newline else {
+            return match input.len() > LINE_MAX_BYTES {
+                true => self.long_line(core, window),
+                false => Step::Stop(0, Stop::NeedInput),
+            };
+        };
+        let text = &input[..newline];
+        // As in memcached, a \r that is the whole line is a word.
+        let text = if newline > 1 { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
+        let line_bytes = newline + 1;
+        // Deviates: 1.6.18 ends the line at a NUL and so takes `get a\0b` for `get a`.
+        let command = if has_nul { Command::Fail { line: Line::BadFormat, noreply: false } } else { parse_line(text) };
+        let done = match command {
+            Command::Fetch { cas, exptime, keys } => {
+                let expiry = exptime.map(|exptime| Expiry::from_exptime(i64::from(exptime), core.now()));
+                self.state = State::Keys { cas, expiry, any: true };
+                return Step::Moved(text.len() - keys.len());
+            }
+            Command::Store(store) => return self.store(core, input, line_bytes, &store),
+            Command::Delete { key, noreply } => self.on_owner(
+                core,
+                key,
+                noreply,
+                |core, hash| Owed::Line(core.delete(hash, key)),
+                |key, hash| Request::Delete { key, hash },
+            ),
+            Command::Arith { key, delta, increment, noreply } => self.on_owner(
+                core,
+                key,
+                noreply,
+                |core, hash| match core.arith(hash, key, delta, increment) {
+                    Ok(value) => Owed::Number(value),
+                    Err(line) => Owed::Line(line),
+                },
+                |key, hash| Request::Arith { key, hash, delta, increment },
+            ),
+            Command::Touch { key, exptime, noreply } => {
+                let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
+                self.on_owner(
+                    core,
+                    key,
+                    noreply,
+                    |core, hash| Owed::Line(core.touch(hash, key, expiry)),
+                    |key, hash| Request::Touch { key, hash, expiry },
+                )
+            }
+            Command::FlushAll { delay, noreply } => self.flush_all(core, delay, noreply),
+            Command::MemoryLimit { megabytes, noreply } => self.memory_limit(core, megabytes, noreply),
+            Command::Verbosity { level, noreply } => self.verbosity(core, level, noreply),
+            Command::Stats { arguments } => self.stats(core, arguments),
+            Command::Version => self.answer(core, Line::Version, false),
+            Command::Fail { line, noreply } => self.answer(core, line, noreply),
+            Command::Quit | Command::Http => {
+                self.close();
+                return Step::Moved(line_bytes);
+            }
+        };
+        match done {
+            Ok(()) => {
+                core.counters().requests.add(1);
+                Step::Executed(line_bytes)
+            }
+            Err(stop) => Step::Stop(0, stop),
+        }
+    }
+
+    /// A line whose end is not in sight: a fetch, whose keys are read one by one, or nonsense.
+    fn long_line(&mut self, core: &mut Core, window: &[u8]) -> Step {
+        match begin_long_fetch(window) {
+            LongFetch::Begun { consumed, cas, exptime } => {
+                let expiry = exptime.map(|exptime| Expiry::from_exptime(i64::from(exptime), core.now()));
+                self.state = State::Keys { cas, expiry, any: false };
+                Step::Moved(consumed)
+            }
+            LongFetch::Refused(line) => match self.answer(core, line, false) {
+                Ok(()) => {
+                    self.state = State::SkipLine;
+                    Step::Executed(0)
+                }
+                Err(stop) => Step::Stop(0, stop),
+            },
+            LongFetch::No => {
+                self.close();
+                Step::Moved(0)
+            }
+        }
+    }
+
+    /// Passes over the rest of a line that was answered.
+    pub(super) fn skip_line(&mut self, input: &[u8]) -> Step {
+        match memchr(b'\n', input) {
+            Some(newline) => {
+                self.state = State::Line;
+                Step::Moved(newline + 1)
+            }
+            None => Step::Stop(input.len(), Stop::NeedInput),
+        }
+    }
+
+    /// Executes a command on one key here, or asks the key's owner to.
+    fn on_owner(
+        &mut self,
+        core: &mut Core,
+        key: &[u8],
+        noreply: bool,
+        here: impl FnOnce(&mut Core, KeyHash) -> Owed,
+        there: impl FnOnce(Span, KeyHash) -> Request,
+    ) -> Result<(), Stop> {
+        if !noreply {
+            self.reply_room(core)?;
+        }
+        let (hash, owner) = core.locate(key);
+        if owner == core.id {
+            let owed = here(core, hash);
+            if !noreply {
+                self.owe(core, owed);
+            }
+            return Ok(());
+        }
+        self.message_room(core, owner, key.len())?;
+        let token = if noreply { NOBODY } else { self.owe(core, Owed::Answer { quiet: false }) };
+        core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
+        core.counters().cross_core_requests.add(1);
+        Ok(())
+    }
+}

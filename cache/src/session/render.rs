@@ -1,0 +1,168 @@
+//! Replies into the transmit ring, cut wherever the room ends.
+
+use super::{Given, Session};
+use crate::core::Core;
+use crate::core::entries::{Held, NO_ENTRY, Owed};
+use crate::proto::reply::{Header, number_line, value_header};
+use crate::route::message::Token;
+
+/// How far a reply has got.
+enum Rendered {
+    /// To its end.
+    Whole(usize),
+    /// As far as the room goes.
+    Part(usize),
+    /// As far as it is known; the rest comes from another core.
+    Starved(usize),
+}
+
+/// What follows a value.
+fn tail(end: bool) -> &'static [u8] {
+    if end { b"\r\nEND\r\n" } else { b"\r\n" }
+}
+
+impl Session {
+    /// Writes the replies owed, in order, as far as `out` goes. Any size will do.
+    pub fn give(&mut self, core: &mut Core, out: &mut [u8]) -> Given {
+        let mut written = 0;
+        let mut more = false;
+        let mut dropped = false;
+        while self.head != NO_ENTRY {
+            match render(core, self.head, self.sent, &mut out[written..]) {
+                Rendered::Whole(bytes) => {
+                    written += bytes;
+                    self.drop_first(core);
+                    dropped = true;
+                }
+                Rendered::Part(bytes) => {
+                    written += bytes;
+                    self.sent += bytes as u32;
+                    more = true;
+                    break;
+                }
+                Rendered::Starved(bytes) => {
+                    written += bytes;
+                    self.sent += bytes as u32;
+                    break;
+                }
+            }
+        }
+        if more {
+            core.note_blocked(self.conn, written > 0);
+        } else {
+            core.note_unblocked(self.conn);
+        }
+        // A miss inside a multi-get makes room without writing a byte: nothing else would say so.
+        if dropped && written == 0 {
+            core.make_ready(self.conn);
+        }
+        core.counters().bytes_written.add(written as u64);
+        Given { written, more }
+    }
+
+    /// Gives back the first entry and what it holds.
+    fn drop_first(&mut self, core: &mut Core) {
+        let token = self.head;
+        let entry = core.entries.entry_mut(token);
+        self.head = entry.next;
+        if self.head == NO_ENTRY {
+            self.tail = NO_ENTRY;
+        }
+        self.pending -= 1;
+        self.sent = 0;
+        let expected = entry.expected;
+        match std::mem::replace(&mut entry.owed, Owed::Nothing) {
+            Owed::Value { held, .. } => core.let_go_of(self.conn, held),
+            Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
+            _ => {}
+        }
+        // Answers that no reply depends on may still come: a piece's receipt after a bad data chunk.
+        if expected > 0 {
+            core.orphan(token);
+        } else {
+            core.entries.put_back(token);
+        }
+    }
+}
+
+/// Writes what follows the first `sent` bytes of a reply.
+fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
+    let sent = sent as usize;
+    let parts = |parts: [&[u8]; 3], out: &mut [u8]| {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let written = copy_parts(parts, sent, out);
+        if sent + written == total { Rendered::Whole(written) } else { Rendered::Part(written) }
+    };
+    match &core.entries.entry(token).owed {
+        Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
+        Owed::Line(line) => parts([line.bytes(), b"", b""], out),
+        Owed::Number(value) => parts([&number_line(*value), b"", b""], out),
+        Owed::Text(text) => parts([text, b"", b""], out),
+        Owed::Value { held: Held::Pin(pin), cas, end } => {
+            let item = core.shard.pinned(pin);
+            let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
+            parts([&header, item.value, tail(*end)], out)
+        }
+        Owed::Value { held: Held::Copy(item), cas, end } => {
+            let header = value_header(&item.key, item.flags, item.value.len(), cas.then_some(item.cas));
+            parts([&header, &item.value, tail(*end)], out)
+        }
+        &Owed::Landed { slot, cas, end } => render_landed(core, token, slot, [cas, end], sent, out),
+        Owed::Answer { .. } | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => Rendered::Starved(0),
+    }
+}
+
+/// Writes of a value from another core what has landed, and asks for more when that is all.
+fn render_landed(
+    core: &mut Core,
+    token: Token,
+    slot: u32,
+    [cas, end]: [bool; 2],
+    sent: usize,
+    out: &mut [u8],
+) -> Rendered {
+    let landed = core.landing.slot(slot);
+    let (from, len) = (landed.from as usize, landed.len as usize);
+    let header: Header = value_header(core.landing.key(slot), landed.flags, len, cas.then_some(landed.cas));
+    let window = core.landing.window(slot);
+    let (head, tail) = (header.len(), tail(end));
+    let known = from + window.len();
+    let mut written = 0;
+    if sent < head {
+        written = copy_parts([&header, b"", b""], sent, out);
+    }
+    let at = sent + written;
+    if at >= head && at - head < known {
+        written += copy_parts([window, b"", b""], (at - head).saturating_sub(from), &mut out[written..]);
+    }
+    let at = sent + written;
+    if at < head + known {
+        return Rendered::Part(written);
+    }
+    if known < len {
+        core.pull_more(token, slot);
+        return Rendered::Starved(written);
+    }
+    written += copy_parts([tail, b"", b""], at - head - len, &mut out[written..]);
+    if sent + written == head + len + tail.len() { Rendered::Whole(written) } else { Rendered::Part(written) }
+}
+
+/// Copies what follows the first `skip` bytes of `parts` into `out`; returns the bytes copied.
+fn copy_parts(parts: [&[u8]; 3], mut skip: usize, out: &mut [u8]) -> usize {
+    let mut written = 0;
+    for part in parts {
+        if skip >= part.len() {
+            skip -= part.len();
+            continue;
+        }
+        let rest = &part[skip..];
+        skip = 0;
+        let bytes = rest.len().min(out.len() - written);
+        out[written..written + bytes].copy_from_slice(&rest[..bytes]);
+        written += bytes;
+        if bytes < rest.len() {
+            break;
+        }
+    }
+    written
+}

@@ -1,0 +1,349 @@
+//! One core's items: the only mutator.
+//!
+//! ```text
+//!  session ──get/store/delete/...──► Shard ──► Index    hash → place          (store/index.rs)
+//!                                      │  ├──► Segments  who holds what        (store/segment.rs)
+//!                                      │  └──► Memory    the bytes             (store/memory.rs, store/header.rs)
+//!                                      ├── shard/room.rs    room for an item: reclaim, evict, runs
+//!                                      ├── shard/link.rs    items join and leave; every counter moves here
+//!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
+//! ```
+//!
+//! A shard belongs to one thread and knows no clock: every operation is told [`Now`], which must not go back. After
+//! [`Shard::new`] nothing allocates. No operation touches more than 64 items and 64 lines of the index beyond its own,
+//! however large the store is; the work that would is spread over operations and [`Shard::maintain`].
+//!
+//! Invariants. S1: every linked item has exactly one current slot, and a current slot names a linked item of its
+//! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
+//! fetched mark in a header. S3: a free segment has no current slot.
+
+mod link;
+mod room;
+mod upkeep;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::clock::{Expiry, Now};
+use crate::key::KeyHash;
+use crate::store::census::Census;
+use crate::store::config::{ConfigError, ShardConfig};
+use crate::store::expiry::CLASSES_MAX;
+use crate::store::header;
+use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
+use crate::store::item::{Item, ItemRef, Pin};
+use crate::store::memory::Memory;
+use crate::store::segment::{List, NONE, Segments, State};
+use crate::store::slab_view::SlabView;
+use crate::store::stats::ShardStats;
+
+/// Fewest segments of a shard: some for the index, some for each class, some to evict.
+const SEGMENTS_MIN: usize = 16;
+/// Smallest segment chosen by the shard itself, in bytes.
+const SEGMENT_BYTES_MIN: usize = 64 << 10;
+/// Largest segment, in bytes: what the offset of a slot can address.
+const SEGMENT_BYTES_MAX: usize = 1 << crate::store::index::OFFSET_BITS;
+/// Most pins, and most reservations, at one time.
+const HOLDERS_MAX: usize = 1 << 16;
+/// The smallest `-I` that memcached takes, in bytes.
+const ITEM_SIZE_MAX_LEAST: u32 = 1024;
+
+/// One core's items.
+#[derive(Debug)]
+pub struct Shard {
+    memory: Memory,
+    segments: Segments,
+    index: Index,
+    slabs: SlabView,
+    stats: Arc<ShardStats>,
+    item_size_max: u32,
+    evict: bool,
+    /// Items of each slab class in each segment, segment by segment.
+    class_items: Vec<u32>,
+    /// The segment being filled for each class of like time-to-live; `NONE` when there is none.
+    open: [u32; CLASSES_MAX],
+    /// Sealed segments of each class, oldest first.
+    sealed: [List; CLASSES_MAX],
+    /// Classes in use: fewer in a small shard.
+    ttl_classes: usize,
+    /// Segments within the memory limit.
+    allowed: usize,
+    /// Segments still to be switched off after the limit was lowered.
+    excess: usize,
+    /// Segments with pins or reservations, runs counted by their segments.
+    held: usize,
+    pins: usize,
+    reservations: usize,
+    next_cas: u64,
+    /// Items with a smaller cas unique are flushed.
+    flush_cas: u64,
+    /// A second from which everything stored up to its end is flushed.
+    flush_at: Option<u32>,
+    /// Moves whenever slots may have moved or items may have gone.
+    epoch: u64,
+    run_hand: u32,
+    dead_hand: u32,
+    index_hand: u32,
+}
+
+impl Shard {
+    /// An empty shard with its memory mapped; the index's first part is touched, the rest when [`Shard::maintain`] or
+    /// the first use comes to it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one variant for each figure that cannot be met.
+    pub fn new(config: &ShardConfig) -> Result<Shard, ConfigError> {
+        Shard::with_generations(config, (1 << GENERATION_BITS) - 1)
+    }
+
+    /// [`Shard::new`] with generations 1..=`last_generation`, so that tests can make them come round.
+    fn with_generations(config: &ShardConfig, last_generation: u16) -> Result<Shard, ConfigError> {
+        let memory_bytes = config.memory_bytes;
+        let segment_bytes = match config.segment_bytes {
+            0 => 1 << (memory_bytes / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2(),
+            bytes => (1usize << bytes.max(1).ilog2()).clamp(4096, SEGMENT_BYTES_MAX),
+        };
+        let least = SEGMENTS_MIN * segment_bytes;
+        let most = segment_bytes << SEGMENT_BITS;
+        if memory_bytes < least {
+            return Err(ConfigError::MemoryTooSmall { given: memory_bytes, least });
+        }
+        if memory_bytes > most {
+            return Err(ConfigError::MemoryTooLarge { given: memory_bytes, most });
+        }
+        if config.item_size_max < ITEM_SIZE_MAX_LEAST {
+            return Err(ConfigError::ItemSizeMaxTooSmall { given: config.item_size_max });
+        }
+        if config.item_size_max as usize > memory_bytes / 2 {
+            let (given, most) = (config.item_size_max, memory_bytes / 2);
+            return Err(ConfigError::ItemSizeMaxTooLarge { given, memory: memory_bytes, most });
+        }
+        if !(config.slab_factor > 1.0 && config.slab_factor.is_finite()) {
+            return Err(ConfigError::SlabFactor { given: config.slab_factor });
+        }
+        let allowed = memory_bytes / segment_bytes;
+        let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
+        let memory = Memory::new(total, segment_bytes.ilog2())
+            .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
+        let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.use_cas);
+        let mut segments = Segments::new(total, last_generation);
+        (0..allowed as u32).for_each(|segment| segments.switch_on(segment));
+
+        let home = 1u32 << (allowed / 256).max(1).ilog2();
+        let first = allowed as u32 - home - 1;
+        (first..allowed as u32).for_each(|segment| segments.take(segment, State::Index));
+        let pages: Vec<u32> = (first + 1..allowed as u32).collect();
+        let index = Index::new(&pages, first, segment_bytes, total);
+
+        let stats = Arc::new(ShardStats {
+            class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_chunk_bytes: slabs.chunk_bytes().to_vec(),
+            ..ShardStats::default()
+        });
+        let mut shard = Shard {
+            class_items: vec![0; total * slabs.chunk_bytes().len()],
+            memory,
+            segments,
+            index,
+            slabs,
+            stats,
+            item_size_max: config.item_size_max,
+            evict: config.evict,
+            open: [NONE; CLASSES_MAX],
+            sealed: [List::EMPTY; CLASSES_MAX],
+            ttl_classes: (allowed / 8).clamp(1, CLASSES_MAX),
+            allowed,
+            excess: 0,
+            held: 0,
+            pins: 0,
+            reservations: 0,
+            next_cas: 1,
+            flush_cas: 0,
+            flush_at: None,
+            epoch: 0,
+            run_hand: 0,
+            dead_hand: 0,
+            index_hand: first,
+        };
+        for page in pages {
+            let address = shard.memory.address(page, 0);
+            shard.memory.bytes_mut(address, segment_bytes).fill(0);
+        }
+        shard.report_memory();
+        Ok(shard)
+    }
+
+    /// Asks for the line of the index in which a lookup of `hash` begins. First of two steps over a burst of requests;
+    /// [`Shard::prefetch_item`] is the second.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        self.index.prefetch(&self.memory, hash);
+    }
+
+    /// Asks for the item that a lookup of `hash` will read first, if its line of the index names one.
+    #[inline]
+    pub fn prefetch_item(&self, hash: KeyHash) {
+        self.index.prefetch_item(&self.memory, &self.segments, hash);
+    }
+
+    /// Finds the live item of `key` and marks it as asked for now. Counts one get.
+    #[inline]
+    pub fn get(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
+        self.stats.cmd_get.add(1);
+        let Some(found) = self.lookup(hash, key, now) else {
+            self.stats.get_misses.add(1);
+            return None;
+        };
+        self.stats.get_hits.add(1);
+        self.mark_fetched(found.at, now);
+        Some(found.at)
+    }
+
+    /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
+    pub fn peek(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
+        self.lookup(hash, key, now).map(|found| found.at)
+    }
+
+    /// The item at `at`; an empty one when it has gone since.
+    #[inline]
+    pub fn item(&self, at: ItemRef) -> Item<'_> {
+        let found = if self.segments.is_current(at) {
+            header::read_item(self.memory.bytes_from(self.memory.address(at.segment, at.offset)))
+        } else {
+            None
+        };
+        found.unwrap_or(Item::EMPTY)
+    }
+
+    /// Holds the item's bytes as they are until [`Shard::unpin`].
+    ///
+    /// `None` when the item has gone, or when so many pins are out (65,536), or so much memory is held by them (half of
+    /// the segments), that eviction might not find room: then copy the bytes instead.
+    pub fn pin(&mut self, at: ItemRef) -> Option<Pin> {
+        let current = self.segments.is_current(at);
+        if !current || self.pins == HOLDERS_MAX || !self.hold(at.segment, self.allowed / 2) {
+            self.stats.pins_refused.add(1);
+            return None;
+        }
+        self.pins += 1;
+        Some(Pin { at })
+    }
+
+    /// The item a pin holds. Key, value, flags and cas are as they were when it was pinned.
+    #[inline]
+    pub fn pinned(&self, pin: &Pin) -> Item<'_> {
+        self.item(pin.at)
+    }
+
+    /// Gives a pin back. Its segment is free again when nothing else holds it and no item is left in it.
+    pub fn unpin(&mut self, pin: Pin) {
+        self.pins -= 1;
+        self.unhold(pin.at.segment);
+    }
+
+    /// The shard's counters; clone the `Arc` to read them from another thread.
+    pub fn stats(&self) -> &Arc<ShardStats> {
+        &self.stats
+    }
+
+    /// Counts everything held or given out. For tests: walks the segment table.
+    pub fn census(&self) -> Census {
+        let mut census = Census {
+            items: self.stats.curr_items.value() as usize,
+            pins: self.pins,
+            reservations: self.reservations,
+            ..Census::default()
+        };
+        for index in 0..self.segments.total() as u32 {
+            let segment = self.segments.at(index);
+            let held = self.segments.at(self.segments.head_of(index)).holders != 0;
+            census.segments_held += usize::from(held);
+            census.segments += usize::from(segment.state != State::Off);
+            match segment.state {
+                State::Off => {}
+                State::Free => census.segments_free += 1,
+                State::Resting => census.segments_resting += 1,
+                State::Open => census.segments_open += 1,
+                State::Sealed | State::Tail { .. } => census.segments_sealed += 1,
+                State::Index => census.segments_index += 1,
+            }
+        }
+        census
+    }
+
+    /// Finds the live item of `key`; takes an expired or flushed one out.
+    #[inline]
+    fn lookup(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Found> {
+        self.advance(now);
+        let found = self.index.find(&self.memory, &self.segments, hash, key)?;
+        let item = self.item(found.at);
+        if item.cas < self.flush_cas {
+            self.stats.get_flushed.add(1);
+        } else if item.expiry.has_passed(now) {
+            self.stats.get_expired.add(1);
+        } else {
+            return Some(found);
+        }
+        self.unlink(found);
+        None
+    }
+
+    #[inline]
+    fn mark_fetched(&mut self, at: ItemRef, now: Now) {
+        let address = self.memory.address(at.segment, at.offset);
+        if header::mark_fetched(&mut self.memory, address, now.secs) {
+            self.segments.at_mut(at.segment).live_unfetched -= 1;
+        }
+    }
+
+    /// The expiry field is kept in every item where nothing may be evicted, so that touch needs no room.
+    fn wants_expiry_field(&self) -> bool {
+        !self.evict
+    }
+
+    /// Takes note of `now`: a delayed flush comes into force.
+    #[inline]
+    fn advance(&mut self, now: Now) {
+        if let Some(at) = self.flush_at
+            && now.secs >= at
+        {
+            self.flush_cas = self.next_cas;
+            if now.secs > at {
+                self.flush_at = None;
+            }
+        }
+    }
+
+    /// Counts one more holder of `segment`'s bytes, unless more than `most` segments would then be held.
+    fn hold(&mut self, segment: u32, most: usize) -> bool {
+        let run = self.segments.at(segment).run as usize;
+        let segment = self.segments.at_mut(segment);
+        if segment.holders == 0 {
+            if self.held + run > most {
+                return false;
+            }
+            self.held += run;
+        }
+        segment.holders += 1;
+        true
+    }
+
+    /// Counts one holder less.
+    fn unhold(&mut self, index: u32) {
+        let segment = self.segments.at_mut(index);
+        segment.holders -= 1;
+        if segment.holders == 0 {
+            self.held -= segment.run as usize;
+            self.release_if_empty(index);
+        }
+    }
+}
+
+/// A reading of [`Expiry`] for the table: nothing is later than never.
+pub(crate) fn note_latest(latest: &mut Expiry, expiry: Expiry) {
+    *latest = crate::store::expiry::later(*latest, expiry);
+}

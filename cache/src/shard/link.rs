@@ -1,0 +1,137 @@
+//! Items join and leave the index; every counter of what is stored moves here.
+
+use crate::clock::Now;
+use crate::key::KeyHash;
+use crate::store::header;
+use crate::store::index::Found;
+use crate::store::item::{Item, ItemRef};
+use crate::store::segment::State;
+
+use super::{Shard, note_latest};
+
+/// Splits of the index after one new item, at most: the index catches up two for one.
+const SPLITS_PER_LINK: usize = 2;
+
+impl Shard {
+    /// The next cas unique.
+    pub(super) fn new_cas(&mut self) -> u64 {
+        let cas = self.next_cas;
+        self.next_cas = (cas + 1).min(header::CAS_MAX);
+        cas
+    }
+
+    /// Links the item written at `at`, which takes the place of the one found, if any. Its cas unique becomes `cas`.
+    ///
+    /// The caller holds the segment of `at`. `false` when the index has no place for it and nothing may be evicted.
+    pub(super) fn link(&mut self, hash: KeyHash, at: ItemRef, found: Option<Found>, cas: u64, now: Now) -> bool {
+        let address = self.memory.address(at.segment, at.offset);
+        header::set_cas(&mut self.memory, address, cas, now.secs);
+        match found {
+            Some(found) => {
+                self.index.replace(&mut self.memory, hash, found, at);
+                self.count_out(found.at);
+            }
+            None => {
+                if !self.index.insert(&mut self.memory, &self.segments, hash, at) {
+                    if !self.evict {
+                        return false;
+                    }
+                    let Some(victim) = self.index.victim(&self.memory, &self.segments, hash) else { return false };
+                    self.stats.evictions.add(1);
+                    self.index.replace(&mut self.memory, hash, victim, at);
+                    self.count_out(victim.at);
+                }
+            }
+        }
+        self.count_in(at);
+        true
+    }
+
+    /// Takes the item found out of the index.
+    pub(super) fn unlink(&mut self, found: Found) {
+        self.index.remove(&mut self.memory, found);
+        self.count_out(found.at);
+    }
+
+    /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale. A
+    /// sweep then takes a third of the stores that renew everything, so that few slots are stale.
+    pub(super) fn prepare_link(&mut self, now: Now) {
+        if self.index.stale() != 0 && self.next_cas.is_multiple_of(2) {
+            self.sweep(1);
+        }
+        if self.index.needs_overflow_page()
+            && let Some(page) = self.take_index_segment(now)
+        {
+            self.index.add_overflow_page(page);
+        }
+        for _ in 0..SPLITS_PER_LINK {
+            if !self.index.wants_split(self.stats.curr_items.value()) {
+                return;
+            }
+            if self.index.needs_page() {
+                let Some(page) = self.take_index_segment(now) else { return };
+                self.index.add_page(page);
+            }
+            self.epoch += 1;
+            self.index.split(&mut self.memory, &self.segments);
+        }
+    }
+
+    /// Sweeps `buckets` buckets of the index.
+    pub(super) fn sweep(&mut self, buckets: usize) {
+        self.epoch += 1;
+        for _ in 0..buckets {
+            self.index.sweep(&mut self.memory, &self.segments);
+        }
+    }
+
+    /// Counts the item at `at` as stored.
+    fn count_in(&mut self, at: ItemRef) {
+        let item = self.item(at);
+        let (bytes, class) = self.size_of(&item);
+        let (expiry, cas, fetched) = (item.expiry, item.cas, item.fetched);
+        let segment = self.segments.at_mut(at.segment);
+        segment.live += 1;
+        segment.live_unfetched += u32::from(!fetched);
+        segment.live_bytes += bytes as u64;
+        note_latest(&mut segment.latest_expiry, expiry);
+        segment.largest_cas = segment.largest_cas.max(cas);
+        let classes = self.slabs.chunk_bytes().len();
+        self.class_items[at.segment as usize * classes + class] += 1;
+        self.stats.class_items[class].add(1);
+        self.stats.curr_items.add(1);
+        self.stats.bytes.add(bytes as u64);
+    }
+
+    /// Counts the item at `at`, whose slot is gone, as stored no more. Frees its segment if it was the last there.
+    fn count_out(&mut self, at: ItemRef) {
+        self.index.work.items += 1;
+        let item = self.item(at);
+        let (bytes, class) = self.size_of(&item);
+        let fetched = item.fetched;
+        let segment = self.segments.at_mut(at.segment);
+        segment.live -= 1;
+        segment.live_unfetched -= u32::from(!fetched);
+        segment.live_bytes -= bytes as u64;
+        let classes = self.slabs.chunk_bytes().len();
+        self.class_items[at.segment as usize * classes + class] -= 1;
+        self.stats.class_items[class].sub(1);
+        self.stats.curr_items.sub(1);
+        self.stats.bytes.sub(bytes as u64);
+        self.release_if_empty(at.segment);
+    }
+
+    /// Gives up a sealed segment that holds no item and that nobody holds.
+    pub(super) fn release_if_empty(&mut self, index: u32) {
+        let segment = self.segments.at(index);
+        if segment.state == State::Sealed && segment.live == 0 && segment.holders == 0 {
+            self.release(index);
+        }
+    }
+
+    /// memcached's size and slab class of an item.
+    fn size_of(&self, item: &Item<'_>) -> (usize, usize) {
+        let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
+        (bytes, self.slabs.class_of(bytes))
+    }
+}

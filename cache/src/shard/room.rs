@@ -1,0 +1,296 @@
+//! Room for an item: the open segment of its class, a free segment, a reclaimed one, or the oldest, evicted.
+//!
+//! Giving up a segment costs the same however many items it holds: its slots turn stale with its generation, and the
+//! segment's own counts are taken from the shard's. The oldest segment is evicted; one that is held goes to the end of
+//! its queue and is met again. Held segments are bounded, so that there is always one that is not.
+
+use crate::clock::{Expiry, Now};
+use crate::store::expiry::class_of;
+use crate::store::item::ItemRef;
+use crate::store::segment::{NONE, State};
+
+use super::Shard;
+
+/// Segments looked at in one operation for one whose items are all dead.
+const DEAD_SCAN: usize = 64;
+/// Held segments passed over in one operation before it gives up.
+const ROTATIONS_MAX: usize = 64;
+/// Segments looked at in one operation for a run, beside the run's own length.
+const RUN_SCAN: usize = 4096;
+/// Segments looked at for the index to grow into.
+const INDEX_SCAN: usize = 64;
+/// Buckets swept by an operation that waits for a resting segment.
+const SWEEP_FOR_ROOM: usize = 4;
+/// Segments given up for one that may be used at once: others may have to rest.
+const RELEASES_MAX: usize = 8;
+
+impl Shard {
+    /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment or a new run.
+    pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, now: Now) -> Option<ItemRef> {
+        let class = class_of(expiry, now, self.ttl_classes);
+        let segment_bytes = self.memory.segment_bytes();
+        if bytes > segment_bytes {
+            let head = self.take_run(bytes.div_ceil(segment_bytes) as u32, now)?;
+            let segment = self.segments.at_mut(head);
+            (segment.class, segment.used) = (class as u8, bytes as u32);
+            self.segments.push_back(&mut self.sealed[class], head);
+            return Some(ItemRef { segment: head, offset: 0, generation: self.segments.generation(head) });
+        }
+        let mut open = self.open[class];
+        if open != NONE && self.segments.at(open).used as usize + bytes > segment_bytes {
+            self.seal(class);
+            open = NONE;
+        }
+        if open == NONE {
+            open = self.take_segment(now)?;
+            self.segments.take(open, State::Open);
+            self.segments.at_mut(open).class = class as u8;
+            self.open[class] = open;
+            self.report_memory();
+        }
+        let segment = self.segments.at_mut(open);
+        let offset = segment.used;
+        segment.used += bytes as u32;
+        Some(ItemRef { segment: open, offset, generation: self.segments.generation(open) })
+    }
+
+    /// Gives the last `bytes` bytes written at `at` back, if nothing was appended since.
+    pub(super) fn give_back(&mut self, at: ItemRef, bytes: usize) {
+        let segment = self.segments.at_mut(at.segment);
+        if segment.state == State::Open && at.offset as usize + bytes == segment.used as usize {
+            segment.used = at.offset;
+        }
+    }
+
+    /// Moves a class's open segment to its queue.
+    fn seal(&mut self, class: usize) {
+        let index = std::mem::replace(&mut self.open[class], NONE);
+        self.segments.at_mut(index).state = State::Sealed;
+        self.segments.push_back(&mut self.sealed[class], index);
+        self.release_if_empty(index);
+    }
+
+    /// A free segment, after reclaiming or evicting as much as it takes.
+    fn take_segment(&mut self, now: Now) -> Option<u32> {
+        self.wake_rested();
+        if self.excess > 0 {
+            self.reclaim(now);
+            self.settle_excess();
+        }
+        for _ in 0..RELEASES_MAX {
+            if let Some(free) = self.segments.free_head() {
+                return Some(free);
+            }
+            if !self.reclaim(now) {
+                return None;
+            }
+            self.wake_rested();
+        }
+        None
+    }
+
+    /// Frees resting segments whose time has come, and brings it nearer.
+    pub(super) fn wake_rested(&mut self) {
+        if self.segments.resting_count() != 0 {
+            if !self.index.end_sweeps_if_clean() {
+                self.sweep(SWEEP_FOR_ROOM);
+            }
+            self.segments.wake_rested(self.index.sweeps_ended(), RELEASES_MAX);
+        }
+    }
+
+    /// Gives up one segment: one whose items are all dead, else the oldest. `false` when there is none to give up.
+    pub(super) fn reclaim(&mut self, now: Now) -> bool {
+        for class in 0..self.ttl_classes {
+            if let Some(head) = self.sealed[class].head()
+                && self.is_dead(head, now)
+            {
+                self.release_dead(head, now);
+                return true;
+            }
+        }
+        if !self.evict {
+            return self.release_dead_somewhere(now, DEAD_SCAN);
+        }
+        for _ in 0..ROTATIONS_MAX {
+            let oldest = (0..self.ttl_classes)
+                .filter_map(|class| self.sealed[class].head())
+                .min_by_key(|&head| self.segments.at(head).sequence);
+            let Some(oldest) = oldest else { break };
+            if self.segments.at(oldest).holders == 0 {
+                self.evict_segment(oldest);
+                return true;
+            }
+            let class = usize::from(self.segments.at(oldest).class);
+            let sequence = self.segments.sequence();
+            self.segments.unlink(&mut self.sealed[class], oldest);
+            self.segments.push_back(&mut self.sealed[class], oldest);
+            self.segments.at_mut(oldest).sequence = sequence;
+        }
+        let spare = self.open[..self.ttl_classes].iter().copied().filter(|&open| open != NONE);
+        let oldest = spare
+            .filter(|&open| self.segments.at(open).holders == 0)
+            .min_by_key(|&open| self.segments.at(open).sequence);
+        oldest.inspect(|&open| self.evict_segment(open)).is_some()
+    }
+
+    /// Looks at the next `most` segments and gives up the first whose items are all dead. Returns whether one was.
+    pub(super) fn release_dead_somewhere(&mut self, now: Now, most: usize) -> bool {
+        for _ in 0..most.min(self.segments.total()) {
+            let index = self.dead_hand;
+            self.dead_hand = (index + 1) % self.segments.total() as u32;
+            if self.segments.at(index).state == State::Sealed && self.is_dead(index, now) {
+                self.release_dead(index, now);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the segment or run at `head` could be given up without loss.
+    fn is_dead(&self, head: u32, now: Now) -> bool {
+        let segment = self.segments.at(head);
+        segment.holders == 0 && segment.is_dead(now, self.flush_cas)
+    }
+
+    fn release_dead(&mut self, head: u32, now: Now) {
+        let segment = self.segments.at(head);
+        if segment.latest_expiry.has_passed(now) {
+            self.stats.expired_unfetched.add(u64::from(segment.live_unfetched));
+            self.stats.reclaimed.add(u64::from(segment.live));
+        }
+        self.release(head);
+    }
+
+    fn evict_segment(&mut self, head: u32) {
+        let segment = self.segments.at(head);
+        self.stats.evictions.add(u64::from(segment.live));
+        self.stats.evicted_unfetched.add(u64::from(segment.live_unfetched));
+        if segment.class != 0 {
+            self.stats.evicted_nonzero.add(u64::from(segment.live));
+        }
+        self.release(head);
+    }
+
+    /// Gives up the open or sealed segment, or run, at `head` with all its items.
+    pub(super) fn release(&mut self, head: u32) {
+        self.epoch += 1;
+        let segment = *self.segments.at(head);
+        let class = usize::from(segment.class);
+        if segment.state == State::Open {
+            self.open[class] = NONE;
+        } else {
+            self.segments.unlink(&mut self.sealed[class], head);
+        }
+        if segment.live != 0 {
+            self.index.note_stale(segment.live);
+            self.stats.curr_items.sub(u64::from(segment.live));
+            self.stats.bytes.sub(segment.live_bytes);
+            let classes = self.slabs.chunk_bytes().len();
+            let counts = &mut self.class_items[head as usize * classes..][..classes];
+            for (count, total) in counts.iter_mut().zip(&self.stats.class_items) {
+                total.sub(u64::from(std::mem::take(count)));
+            }
+        }
+        self.segments.give_up(head, self.index.sweeps_ended());
+    }
+
+    /// A run of `run` segments that follow one another: free ones, else those it takes to evict.
+    fn take_run(&mut self, run: u32, now: Now) -> Option<u32> {
+        self.wake_rested();
+        self.settle_excess();
+        for _ in 0..RELEASES_MAX {
+            let free = self.find_run(run, |shard, index| shard.segments.at(index).state == State::Free);
+            if let Some(head) = free {
+                self.segments.take_run(head, run);
+                self.run_hand = head + run;
+                self.report_memory();
+                return Some(head);
+            }
+            let window = self.find_run(run, |shard, index| shard.may_give_up(index, now))?;
+            for index in window..window + run {
+                let head = self.segments.head_of(index);
+                if !matches!(self.segments.at(head).state, State::Open | State::Sealed) {
+                } else if self.is_dead(head, now) {
+                    self.release_dead(head, now);
+                } else {
+                    self.evict_segment(head);
+                }
+            }
+            self.wake_rested();
+        }
+        None
+    }
+
+    /// Whether `index` is free or could be made so now.
+    fn may_give_up(&self, index: u32, now: Now) -> bool {
+        let head = self.segments.head_of(index);
+        let segment = self.segments.at(head);
+        match segment.state {
+            State::Free => true,
+            State::Open | State::Sealed => segment.holders == 0 && (self.evict || self.is_dead(head, now)),
+            State::Off | State::Resting | State::Tail { .. } | State::Index => false,
+        }
+    }
+
+    /// The first `run` segments in a row, from the hand on, that are all `usable`.
+    fn find_run(&self, run: u32, usable: impl Fn(&Shard, u32) -> bool) -> Option<u32> {
+        let total = self.segments.total() as u32;
+        let mut index = if self.run_hand < total { self.run_hand } else { 0 };
+        let mut row = 0;
+        for _ in 0..(total as usize + run as usize).min(RUN_SCAN + run as usize) {
+            row = if usable(self, index) { row + 1 } else { 0 };
+            index += 1;
+            if row == run {
+                return Some(index - run);
+            }
+            if index == total {
+                (index, row) = (0, 0);
+            }
+        }
+        None
+    }
+
+    /// The highest segment that can be had, for the index, which is to grow at the upper end.
+    pub(super) fn take_index_segment(&mut self, now: Now) -> Option<u32> {
+        if (self.index.page_count() + 1) * 2 > self.allowed {
+            return None;
+        }
+        for _ in 0..INDEX_SCAN {
+            let index = self.index_hand;
+            self.index_hand = index.checked_sub(1).unwrap_or(self.segments.total() as u32 - 1);
+            if !self.may_give_up(index, now) {
+                continue;
+            }
+            let head = self.segments.head_of(index);
+            if self.segments.at(head).state != State::Free {
+                if self.is_dead(head, now) { self.release_dead(head, now) } else { self.evict_segment(head) }
+            }
+            if self.segments.at(index).state == State::Free {
+                self.segments.take(index, State::Index);
+                self.report_memory();
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Switches free segments off while there are more than the limit allows.
+    pub(super) fn settle_excess(&mut self) {
+        while self.excess > 0
+            && let Some(free) = self.segments.free_head()
+        {
+            self.segments.switch_off(free);
+            self.excess -= 1;
+        }
+    }
+
+    /// Brings the gauges of memory up to date.
+    pub(super) fn report_memory(&self) {
+        let segment_bytes = self.memory.segment_bytes();
+        let idle = self.segments.free_count() + self.segments.resting_count();
+        self.stats.limit_maxbytes.set((self.allowed * segment_bytes) as u64);
+        self.stats.segment_bytes.set(((self.allowed + self.excess).saturating_sub(idle) * segment_bytes) as u64);
+        self.stats.hash_bytes.set((self.index.page_count() * segment_bytes) as u64);
+    }
+}

@@ -1,0 +1,326 @@
+//! Cases that need to see inside the shard. The random ones are in `tests/model.rs`.
+
+use super::*;
+use crate::key::KeyHasher;
+use crate::store::outcome::{Arith, StoreMode, StoreOutcome, Touched};
+
+const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
+
+struct Bench {
+    shard: Shard,
+    hasher: KeyHasher,
+}
+
+impl Bench {
+    fn new(config: &ShardConfig, last_generation: u16) -> Bench {
+        let shard = Shard::with_generations(config, last_generation).unwrap();
+        Bench { shard, hasher: KeyHasher::new([9; 16]) }
+    }
+
+    fn small(evict: bool) -> Bench {
+        let config = ShardConfig {
+            memory_bytes: 64 << 12,
+            segment_bytes: 4096,
+            item_size_max: 100_000,
+            evict,
+            ..ShardConfig::default()
+        };
+        Bench::new(&config, 2047)
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], now: Now) -> StoreOutcome {
+        self.shard.store(self.hasher.hash(key), key, value, 0, Expiry::NEVER, StoreMode::Set, now).outcome
+    }
+
+    fn value(&mut self, key: &[u8], now: Now) -> Option<Vec<u8>> {
+        let at = self.shard.get(self.hasher.hash(key), key, now)?;
+        assert_eq!(self.shard.item(at).key, key);
+        Some(self.shard.item(at).value.to_vec())
+    }
+
+    /// Gives everything up and checks that nothing is left anywhere.
+    fn assert_whole(mut self) {
+        self.shard.flush_all(0, NOW);
+        for _ in 0..1000 {
+            self.shard.maintain(NOW, 100);
+        }
+        let census = self.shard.census();
+        assert_eq!((census.pins, census.reservations, census.segments_held), (0, 0, 0));
+        let open = census.segments_open;
+        let sum = census.segments_free + open + census.segments_index + census.segments_sealed;
+        assert_eq!((census.segments_resting, sum), (0, census.segments));
+        assert_eq!(census.segments_sealed, 0);
+        let all = (0..self.shard.segments.total() as u32).map(|index| self.shard.segments.at(index));
+        let in_open: u32 = all.filter(|segment| segment.state == State::Open).map(|segment| segment.live).sum();
+        assert_eq!(census.items, in_open as usize, "only open segments may keep flushed items");
+    }
+}
+
+#[test]
+fn a_stale_slot_is_never_taken_for_a_live_one_when_generations_come_round() {
+    for last_generation in [2u16, 3, 7, 20, 100] {
+        let config =
+            ShardConfig { memory_bytes: 16 << 12, segment_bytes: 4096, item_size_max: 8192, ..ShardConfig::default() };
+        let mut bench = Bench::new(&config, last_generation);
+        // Every set of a 3 KB value takes a segment of its own and evicts the oldest: a generation passes in 14 sets.
+        for round in 0..20_000u32 {
+            let key = (round % 97).to_le_bytes();
+            let mut value = vec![0; 3000];
+            value[..4].copy_from_slice(&round.to_le_bytes());
+            if bench.set(&key, &value, NOW) == StoreOutcome::OutOfMemory {
+                assert!(last_generation < 100, "every segment rests");
+                bench.shard.maintain(NOW, 200);
+                assert_eq!(bench.set(&key, &value, NOW), StoreOutcome::Stored);
+            }
+            for back in [0, 1, 5, 13, 40, 96] {
+                let Some(old) = round.checked_sub(back) else { continue };
+                if let Some(found) = bench.value(&(old % 97).to_le_bytes(), NOW) {
+                    assert_eq!(found[..4], old.to_le_bytes(), "generations 1..={last_generation}, round {round}");
+                }
+            }
+            let slots_of_items = bench.shard.stats.curr_items.value();
+            assert!(slots_of_items <= 14, "each item has a segment");
+        }
+        bench.assert_whole();
+    }
+}
+
+#[test]
+fn pinned_bytes_stay_whatever_happens_to_the_key() {
+    let mut bench = Bench::small(true);
+    let value: Vec<u8> = (0..50_000u32).map(|n| n as u8).collect();
+    assert_eq!(bench.set(b"big", &value, NOW), StoreOutcome::Stored);
+    assert_eq!(bench.set(b"n", b"41", NOW), StoreOutcome::Stored);
+    let (hash, n_hash) = (bench.hasher.hash(b"big"), bench.hasher.hash(b"n"));
+    let at = bench.shard.get(hash, b"big", NOW).unwrap();
+    let pin = bench.shard.pin(at).unwrap();
+    let at = bench.shard.get(n_hash, b"n", NOW).unwrap();
+    let n_pin = bench.shard.pin(at).unwrap();
+
+    assert_eq!(bench.set(b"big", b"small", NOW), StoreOutcome::Stored);
+    assert!(matches!(bench.shard.incr(n_hash, b"n", 1, NOW), Arith::Value { value: 42, .. }));
+    assert_eq!(bench.shard.pinned(&n_pin).value, b"41");
+    assert!(bench.shard.delete(n_hash, b"n", NOW));
+    bench.shard.flush_all(0, NOW);
+    for n in 0..10_000u32 {
+        bench.set(&n.to_le_bytes(), &[7; 100], NOW);
+    }
+    assert!(bench.shard.stats.evictions.value() > 5000);
+    assert_eq!(bench.shard.pinned(&pin).value, value);
+    assert_eq!((bench.shard.pinned(&n_pin).key, bench.shard.pinned(&n_pin).value), (&b"n"[..], &b"41"[..]));
+    bench.shard.unpin(pin);
+    bench.shard.unpin(n_pin);
+    bench.assert_whole();
+}
+
+#[test]
+fn pins_and_reservations_leave_room_for_others() {
+    let mut bench = Bench::small(true);
+    let mut pins = Vec::new();
+    for n in 0..1000u32 {
+        assert_eq!(bench.set(&n.to_le_bytes(), &[1; 3000], NOW), StoreOutcome::Stored, "{n}");
+        let at = bench.shard.get(bench.hasher.hash(&n.to_le_bytes()), &n.to_le_bytes(), NOW).unwrap();
+        pins.extend(bench.shard.pin(at));
+    }
+    assert_eq!(pins.len(), 32, "half of 64 segments");
+    let mut reservations = Vec::new();
+    for n in 0..1000u32 {
+        let key = n.to_le_bytes();
+        let hash = bench.hasher.hash(&key);
+        reservations.extend(bench.shard.reserve(hash, &key, 3000, 0, Expiry::NEVER, NOW));
+    }
+    assert_eq!(reservations.len(), 16, "three quarters in all");
+    assert_eq!(bench.set(b"still", b"room", NOW), StoreOutcome::Stored);
+    assert_eq!(bench.value(b"still", NOW).as_deref(), Some(&b"room"[..]));
+    pins.into_iter().for_each(|pin| bench.shard.unpin(pin));
+    reservations.into_iter().for_each(|reservation| bench.shard.abandon(reservation));
+    bench.assert_whole();
+}
+
+#[test]
+fn without_eviction_a_full_shard_says_so_and_keeps_what_it_has() {
+    let mut bench = Bench::small(false);
+    let mut stored = 0u32;
+    while bench.set(&stored.to_le_bytes(), &[3; 500], NOW) == StoreOutcome::Stored {
+        stored += 1;
+    }
+    assert!(stored > 400, "{stored} of 518 bytes in 252 KiB");
+    assert_eq!(bench.shard.stats.evictions.value(), 0);
+    for n in 0..stored {
+        assert_eq!(bench.value(&n.to_le_bytes(), NOW), Some(vec![3; 500]), "{n}");
+    }
+    for _ in 0..1000 {
+        assert_eq!(bench.set(&1u32.to_le_bytes(), &[4; 500], NOW), StoreOutcome::Stored, "in place");
+    }
+    let hash = bench.hasher.hash(&2u32.to_le_bytes());
+    assert!(matches!(bench.shard.touch(hash, &2u32.to_le_bytes(), Expiry::from_secs(11), NOW), Touched::Done(_)));
+    assert_eq!(bench.value(&2u32.to_le_bytes(), Now { secs: 11, ..NOW }), None);
+    bench.assert_whole();
+}
+
+#[test]
+fn whole_segments_expire_without_an_access() {
+    let mut bench = Bench::small(true);
+    for n in 0..100u32 {
+        let key = n.to_le_bytes();
+        let expiry = Expiry::from_secs(NOW.secs + 5 + n % 3);
+        bench.shard.store(bench.hasher.hash(&key), &key, &[0; 1000], 0, expiry, StoreMode::Set, NOW);
+    }
+    let used = bench.shard.census().segments_sealed;
+    assert!(used > 20);
+    bench.shard.maintain(Now { secs: NOW.secs + 6, ..NOW }, 100);
+    assert_eq!(bench.shard.census().segments_sealed, used, "each has an item left");
+    bench.shard.maintain(Now { secs: NOW.secs + 7, ..NOW }, 100);
+    assert_eq!(bench.shard.census().segments_sealed, 0);
+    assert_eq!(bench.shard.stats.expired_unfetched.value(), 100 - bench.shard.stats.curr_items.value());
+    assert_eq!(bench.shard.stats.evictions.value(), 0);
+}
+
+#[test]
+fn flush_all_keeps_memcacheds_seconds() {
+    let mut bench = Bench::small(true);
+    let at = |secs| Now { secs, ..NOW };
+    bench.set(b"old", b"1", at(10));
+    bench.shard.flush_all(0, at(10));
+    assert_eq!(bench.set(b"new", b"2", at(10)), StoreOutcome::Stored);
+    assert_eq!(bench.value(b"old", at(10)), None);
+    assert!(bench.value(b"new", at(10)).is_some(), "stored after the order, in the same second");
+
+    bench.shard.flush_all(5, at(10));
+    assert!(bench.value(b"new", at(13)).is_some());
+    bench.set(b"late", b"3", at(14));
+    assert_eq!(bench.value(b"late", at(14)), None, "the last second before the order's is flushed to its end");
+    assert_eq!(bench.value(b"new", at(14)), None);
+    bench.set(b"after", b"4", at(15));
+    assert!(bench.value(b"after", at(15)).is_some());
+
+    bench.shard.flush_all(10, at(15));
+    bench.shard.flush_all(NOW.unix_epoch as i64, at(16));
+    assert!(bench.value(b"after", at(40)).is_some(), "a time before the process cancels what is not yet in force");
+    bench.shard.flush_all(-1, at(40));
+    assert_eq!(bench.value(b"after", at(40)), None);
+}
+
+#[test]
+fn a_lowered_limit_is_reached_and_a_raised_one_used() {
+    let config = ShardConfig {
+        memory_bytes: 256 << 12,
+        memory_ceiling_bytes: 512 << 12,
+        segment_bytes: 4096,
+        item_size_max: 20_000,
+        ..ShardConfig::default()
+    };
+    let mut bench = Bench::new(&config, 2047);
+    let fill = |bench: &mut Bench| {
+        (0..20_000u32).for_each(|n| assert_eq!(bench.set(&n.to_le_bytes(), &[1; 100], NOW), StoreOutcome::Stored))
+    };
+    fill(&mut bench);
+    let full = bench.shard.stats.curr_items.value();
+    bench.shard.set_memory_limit(512 << 12).unwrap();
+    fill(&mut bench);
+    let double = bench.shard.stats.curr_items.value();
+    assert!(double * 10 > full * 19, "{full} then {double}");
+    bench.shard.set_memory_limit(128 << 12).unwrap();
+    while bench.shard.maintain(NOW, 64) {}
+    assert_eq!(bench.shard.census().segments, 128);
+    fill(&mut bench);
+    assert_eq!(bench.shard.census().segments, 128);
+    let half = bench.shard.stats.curr_items.value();
+    assert!(half * 2 < full + full / 10, "{full} then {half}");
+    assert!(bench.shard.set_memory_limit(4096).is_err() && bench.shard.set_memory_limit(1 << 40).is_err());
+    bench.shard.set_memory_limit(256 << 12).unwrap();
+    fill(&mut bench);
+    assert_eq!(bench.shard.census().segments, 256);
+    bench.assert_whole();
+}
+
+#[test]
+fn keys_that_collide_under_another_hash_do_not_share_a_bucket() {
+    // A thousand keys with the same FNV-1a hash modulo 2^16, found by trying.
+    let fnv =
+        |key: &[u8]| key.iter().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let keys: Vec<[u8; 4]> =
+        (0..u32::MAX).map(u32::to_le_bytes).filter(|key| fnv(key) & 0xffff == 7).take(1000).collect();
+    let mut bench = Bench::new(&ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() }, 2047);
+    for key in &keys {
+        bench.set(key, b"v", NOW);
+    }
+    for key in &keys {
+        let before = bench.shard.index.work;
+        assert!(bench.value(key, NOW).is_some());
+        let work = bench.shard.index.work;
+        assert!(work.probes - before.probes <= 2 && work.items - before.items <= 2);
+    }
+}
+
+#[test]
+fn no_operation_touches_many_items_or_lines() {
+    let config = ShardConfig { memory_bytes: 256 << 20, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2047);
+    let mut worst = (0, 0);
+    let mut note = |shard: &Shard, before: crate::store::index::Work| {
+        worst.0 = worst.0.max(shard.index.work.items - before.items);
+        worst.1 = worst.1.max(shard.index.work.probes - before.probes);
+    };
+    let big = vec![5; 900_000];
+    for n in 0..4_000_000u32 {
+        let (key, mut now) = (n.to_le_bytes(), NOW);
+        now.secs += n / 100_000;
+        let hash = bench.hasher.hash(&key);
+        let expiry = Expiry::from_secs(if n % 4 == 0 { now.secs + 1 + n % 97 } else { 0 });
+        let before = bench.shard.index.work;
+        bench.shard.store(hash, &key, &[0; 20], 0, expiry, StoreMode::Set, now);
+        note(&bench.shard, before);
+        let before = bench.shard.index.work;
+        bench.shard.get(hash, &key, now);
+        note(&bench.shard, before);
+        let before = bench.shard.index.work;
+        match n % 50_000 {
+            0 => bench.shard.flush_all(0, now),
+            1 => {
+                bench.shard.maintain(now, 16);
+            }
+            2 => {
+                bench.set(b"big", &big, now);
+            }
+            3 => bench.shard.set_memory_limit((200 + n as usize / 50_000 % 2 * 56) << 20).unwrap(),
+            _ => {}
+        }
+        note(&bench.shard, before);
+    }
+    assert!(bench.shard.stats.curr_items.value() > 40_000);
+    println!("most items and lines by one operation: {worst:?}");
+    assert!(worst.0 <= 64 && worst.1 <= 64, "most items and lines by one operation: {worst:?}");
+}
+
+#[test]
+fn a_large_shard_serves_before_its_memory_is_touched() {
+    let config = ShardConfig { memory_bytes: 4 << 30, memory_ceiling_bytes: 16 << 30, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2047);
+    assert_eq!(bench.set(b"k", b"v", NOW), StoreOutcome::Stored);
+    let at = bench.shard.get(bench.hasher.hash(b"k"), b"k", NOW).unwrap();
+    assert_eq!(bench.shard.item(at).idle_secs(Now { secs: 17, ..NOW }), 7);
+    let census = bench.shard.census();
+    assert_eq!((census.segments, census.segments_index, census.segments_open), (4096, 17, 1));
+}
+
+#[test]
+fn a_shard_may_move_to_its_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Shard>();
+}
+
+#[test]
+fn errors_name_the_figures_and_the_next_step() {
+    let error = |config: ShardConfig| Shard::new(&config).unwrap_err().to_string();
+    let least = ShardConfig { memory_bytes: 1000, ..ShardConfig::default() };
+    assert_eq!(error(least), "1000 bytes of memory a shard is below the least, 1048576 bytes; raise -m or lower -t");
+    let small = ShardConfig { memory_bytes: 1 << 20, ..ShardConfig::default() };
+    assert!(
+        error(small).starts_with("an item of 1048576 bytes is more than half of a shard's 1048576 bytes; lower -I")
+    );
+    let tiny = ShardConfig { item_size_max: 10, ..ShardConfig::default() };
+    assert!(error(tiny).contains("below the least limit, 1024 bytes"));
+    let factor = ShardConfig { slab_factor: 1.0, ..ShardConfig::default() };
+    assert!(error(factor).contains("set -f"));
+}

@@ -1,0 +1,51 @@
+//! `stats settings`: memcached 1.6.18's names, as far as something here stands behind them.
+//!
+//! What memcached lists and this server has not (its LRU, crawler, extstore, TLS) is left out rather than invented.
+
+use super::{Ledger, StatText};
+
+/// `stats settings`.
+pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
+    let config = &ledger.config;
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    let mut text = StatText::default();
+    text.stat("maxbytes", ledger.limit_bytes());
+    text.stat("maxconns", config.server.max_connections);
+    text.stat("tcpport", config.server.tcp_port);
+    text.stat("udpport", config.server.udp_port);
+    text.stat("inter", config.server.interface.as_deref().unwrap_or("NULL"));
+    text.stat("verbosity", ledger.verbosity());
+    text.stat("oldest", 0);
+    text.stat("evictions", if config.shard.evict { "on" } else { "off" });
+    text.stat("domain_socket", "NULL");
+    text.stat("umask", 700);
+    text.stat("shutdown_command", "no");
+    text.stat("growth_factor", format_args!("{:.2}", config.shard.slab_factor));
+    text.stat("chunk_size", config.shard.slab_chunk_min);
+    text.stat("num_threads", config.cores);
+    text.stat("num_threads_per_udp", config.cores);
+    text.stat("stat_key_prefix", ":");
+    text.stat("detail_enabled", yes(ledger.detail()));
+    text.stat("reqs_per_event", crate::session::REQUESTS_PER_TAKE);
+    text.stat("cas_enabled", yes(config.shard.use_cas));
+    text.stat("tcp_backlog", config.server.backlog);
+    text.stat("binding_protocol", "ascii");
+    text.stat("auth_enabled_sasl", "no");
+    text.stat("auth_enabled_ascii", "no");
+    text.stat("item_size_max", config.shard.item_size_max);
+    text.stat("maxconns_fast", "yes");
+    text.stat("hashpower_init", 0);
+    text.stat("slab_reassign", "no");
+    text.stat("slab_automove", 0);
+    text.stat("lru_crawler", "no");
+    text.stat("flush_enabled", yes(config.flush_enabled));
+    text.stat("dump_enabled", "no");
+    text.stat("hash_algorithm", "siphash13");
+    text.stat("lru_maintainer_thread", "no");
+    text.stat("lru_segmented", "no");
+    text.stat("temp_lru", "no");
+    text.stat("idle_timeout", 0);
+    text.stat("track_sizes", "no");
+    text.stat("inline_ascii_response", "no");
+    text.end()
+}

@@ -1,0 +1,32 @@
+//! What a shard is made of. [`crate::Shard`] is the only user.
+
+/// A count of what is held, for tests of leaks.
+pub(crate) mod census;
+/// What a shard is built with.
+pub(crate) mod config;
+/// Classes of like time-to-live.
+pub(crate) mod expiry;
+/// An item's bytes in its segment.
+pub(crate) mod header;
+/// From a key's hash to its item's place.
+pub(crate) mod index;
+/// Views of items and rights to them.
+pub(crate) mod item;
+/// The memory map.
+pub(crate) mod memory;
+/// Decimal numbers for incr and decr.
+pub(crate) mod number;
+/// What operations answer.
+pub(crate) mod outcome;
+/// Who holds which segment.
+pub(crate) mod segment;
+/// memcached's sizes and slab classes.
+pub(crate) mod slab_view;
+/// Counters.
+pub(crate) mod stats;
+
+pub use census::Census;
+pub use config::{ConfigError, MemoryLimitError, ShardConfig};
+pub use item::{Item, ItemRef, Pin, Reservation};
+pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
+pub use stats::ShardStats;

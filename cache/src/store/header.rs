@@ -1,0 +1,246 @@
+//! An item's bytes in its segment.
+//!
+//! ```text
+//!  0        1      2            9              12
+//! | key len | bits | cas (7 B)  | access (3 B) | value len (2 or 4 B) | expiry 4? | flags 4? | key | value |
+//! ```
+//!
+//! Little-endian, unaligned, no padding: 14 bytes beside key and value for an item without expiry and flags whose value
+//! is shorter than 64 KiB. A bit says which of the optional fields are there. The cas has 56 bits: at ten million
+//! stores a second it repeats after 228 years. The last access is [`crate::Now::secs`] modulo 2^24.
+
+use crate::clock::Expiry;
+use crate::store::item::Item;
+use crate::store::memory::Memory;
+
+const WIDE: u8 = 1;
+const EXPIRY: u8 = 2;
+const FLAGS: u8 = 4;
+const FETCHED: u8 = 8;
+
+/// Bytes before the value's length.
+const FIXED_BYTES: usize = 12;
+
+/// Largest cas unique that a header holds.
+pub(crate) const CAS_MAX: u64 = (1 << 56) - 1;
+
+/// Seconds of last access that a header tells apart.
+const ACCESS_MASK: u32 = (1 << 24) - 1;
+
+/// Which fields an item has and how long they are; enough to find each one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    bits: u8,
+    pub(crate) key_len: u8,
+    pub(crate) value_len: u32,
+}
+
+impl Layout {
+    /// The layout of an item to be written. `expiry_field` asks for the field even when the item never expires.
+    pub(crate) fn new(key_len: u8, value_len: u32, flags: u32, expiry: Expiry, expiry_field: bool) -> Layout {
+        let mut bits = 0;
+        if value_len > u32::from(u16::MAX) {
+            bits |= WIDE;
+        }
+        if expiry_field || !expiry.is_never() {
+            bits |= EXPIRY;
+        }
+        if flags != 0 {
+            bits |= FLAGS;
+        }
+        Layout { bits, key_len, value_len }
+    }
+
+    /// The layout of the item at the start of `bytes`; `None` when it would reach beyond them.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8]) -> Option<Layout> {
+        let &[key_len, bits] = bytes.first_chunk::<2>()?;
+        let lengths = bytes.get(FIXED_BYTES..)?;
+        let value_len = if bits & WIDE != 0 {
+            u32::from_le_bytes(*lengths.first_chunk::<4>()?)
+        } else {
+            u32::from(u16::from_le_bytes(*lengths.first_chunk::<2>()?))
+        };
+        let layout = Layout { bits: bits & (WIDE | EXPIRY | FLAGS), key_len, value_len };
+        (layout.total() <= bytes.len()).then_some(layout)
+    }
+
+    #[inline]
+    fn expiry_at(&self) -> usize {
+        FIXED_BYTES + if self.bits & WIDE != 0 { 4 } else { 2 }
+    }
+
+    #[inline]
+    fn flags_at(&self) -> usize {
+        self.expiry_at() + if self.bits & EXPIRY != 0 { 4 } else { 0 }
+    }
+
+    #[inline]
+    fn key_at(&self) -> usize {
+        self.flags_at() + if self.bits & FLAGS != 0 { 4 } else { 0 }
+    }
+
+    /// Where the value begins, from the item's first byte.
+    #[inline]
+    pub(crate) fn value_at(&self) -> usize {
+        self.key_at() + usize::from(self.key_len)
+    }
+
+    /// Bytes of the whole item.
+    #[inline]
+    pub(crate) fn total(&self) -> usize {
+        self.value_at() + self.value_len as usize
+    }
+
+    /// Whether the item has a place for an expiry.
+    #[inline]
+    pub(crate) fn has_expiry_field(&self) -> bool {
+        self.bits & EXPIRY != 0
+    }
+
+    /// Whether the item has client flags other than 0.
+    #[inline]
+    pub(crate) fn has_flags(&self) -> bool {
+        self.bits & FLAGS != 0
+    }
+}
+
+/// Everything of an item to be written but its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) key: &'a [u8],
+    pub(crate) flags: u32,
+    pub(crate) expiry: Expiry,
+}
+
+impl Header<'_> {
+    /// Writes the header and the key at `address`, with no cas yet, not fetched.
+    pub(crate) fn write(&self, memory: &mut Memory, address: usize) {
+        let layout = self.layout;
+        let bytes = memory.bytes_mut(address, layout.value_at());
+        bytes[..FIXED_BYTES].fill(0);
+        bytes[0] = layout.key_len;
+        bytes[1] = layout.bits;
+        let expiry_at = layout.expiry_at();
+        let len = layout.value_len.to_le_bytes();
+        bytes[FIXED_BYTES..expiry_at].copy_from_slice(&len[..expiry_at - FIXED_BYTES]);
+        if layout.has_expiry_field() {
+            bytes[expiry_at..expiry_at + 4].copy_from_slice(&self.expiry.secs().to_le_bytes());
+        }
+        if layout.has_flags() {
+            bytes[layout.flags_at()..layout.key_at()].copy_from_slice(&self.flags.to_le_bytes());
+        }
+        bytes[layout.key_at()..].copy_from_slice(self.key);
+    }
+}
+
+/// The key of the item at `address`.
+#[inline]
+pub(crate) fn key_is(memory: &Memory, address: usize, key: &[u8]) -> bool {
+    let bytes = memory.bytes_from(address);
+    Layout::read(bytes).is_some_and(|layout| bytes.get(layout.key_at()..layout.value_at()) == Some(key))
+}
+
+/// The whole item at the start of `bytes`.
+#[inline]
+pub(crate) fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
+    let layout = Layout::read(bytes)?;
+    let fixed = bytes.first_chunk::<FIXED_BYTES>()?;
+    let mut cas = [0; 8];
+    cas[..7].copy_from_slice(&fixed[2..9]);
+    let mut access = [0; 4];
+    access[..3].copy_from_slice(&fixed[9..12]);
+    let field =
+        |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
+    Some(Item {
+        key: &bytes[layout.key_at()..layout.value_at()],
+        value: &bytes[layout.value_at()..layout.total()],
+        flags: if layout.has_flags() { field(layout.flags_at()) } else { 0 },
+        cas: u64::from_le_bytes(cas),
+        expiry: Expiry::from_secs(if layout.has_expiry_field() { field(layout.expiry_at()) } else { 0 }),
+        last_access_secs: u32::from_le_bytes(access),
+        fetched: fixed[1] & FETCHED != 0,
+    })
+}
+
+/// Gives the item at `address` a cas unique, and its last access at `secs`.
+#[inline]
+pub(crate) fn set_cas(memory: &mut Memory, address: usize, cas: u64, secs: u32) {
+    let bytes = memory.bytes_mut(address + 2, 10);
+    bytes[..7].copy_from_slice(&cas.to_le_bytes()[..7]);
+    bytes[7..].copy_from_slice(&secs.to_le_bytes()[..3]);
+}
+
+/// Marks the item at `address` as asked for at `secs`. Returns whether it had not been asked for before.
+#[inline]
+pub(crate) fn mark_fetched(memory: &mut Memory, address: usize, secs: u32) -> bool {
+    let bytes = memory.bytes_mut(address, FIXED_BYTES);
+    let first = bytes[1] & FETCHED == 0;
+    bytes[1] |= FETCHED;
+    bytes[9..12].copy_from_slice(&(secs & ACCESS_MASK).to_le_bytes()[..3]);
+    first
+}
+
+/// Puts the last access of the item at `address` at `secs`.
+#[inline]
+pub(crate) fn set_access(memory: &mut Memory, address: usize, secs: u32) {
+    memory.bytes_mut(address + 9, 3).copy_from_slice(&secs.to_le_bytes()[..3]);
+}
+
+/// Sets or clears the mark that the item at `address` was asked for.
+#[inline]
+pub(crate) fn set_fetched(memory: &mut Memory, address: usize, fetched: bool) {
+    let bits = &mut memory.bytes_mut(address, FIXED_BYTES)[1];
+    *bits = if fetched { *bits | FETCHED } else { *bits & !FETCHED };
+}
+
+/// Replaces the expiry of the item at `address`, which must have the field.
+#[inline]
+pub(crate) fn set_expiry(memory: &mut Memory, address: usize, layout: Layout, expiry: Expiry) {
+    debug_assert!(layout.has_expiry_field());
+    memory.bytes_mut(address + layout.expiry_at(), 4).copy_from_slice(&expiry.secs().to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_reads_back_as_written() {
+        let mut memory = Memory::new(16, 16).unwrap();
+        for (value_len, flags, expiry, field, bytes) in [
+            (0u32, 0u32, 0u32, false, 14usize),
+            (5, 7, 0, false, 18),
+            (5, 0, 9, false, 18),
+            (5, 0, 0, true, 18),
+            (65_535, u32::MAX, u32::MAX, false, 22),
+            (65_536, 0, 0, false, 16),
+            (700_000, 1, 1, true, 24),
+        ] {
+            let expiry = Expiry::from_secs(expiry);
+            let layout = Layout::new(3, value_len, flags, expiry, field);
+            assert_eq!(layout.total(), bytes + 3 + value_len as usize);
+            memory.bytes_mut(0, 64).fill(0xff);
+            Header { layout, key: b"key", flags, expiry }.write(&mut memory, 7);
+            set_cas(&mut memory, 7, CAS_MAX - 1, 0x0100_0005);
+            let item = read_item(memory.bytes_from(7)).unwrap();
+            assert_eq!((item.key, item.value.len()), (&b"key"[..], value_len as usize));
+            assert_eq!((item.flags, item.expiry, item.cas, item.fetched), (flags, expiry, CAS_MAX - 1, false));
+            assert_eq!(item.last_access_secs, 5, "modulo 2^24");
+            assert!(key_is(&memory, 7, b"key") && !key_is(&memory, 7, b"kez"));
+            assert!(mark_fetched(&mut memory, 7, 6) && !mark_fetched(&mut memory, 7, 6));
+        }
+    }
+
+    #[test]
+    fn an_item_that_reaches_beyond_its_bytes_is_none() {
+        assert_eq!(Layout::read(&[]), None);
+        assert_eq!(Layout::read(&[250, 0, 0, 0]), None);
+        let mut bytes = [0; 30];
+        (bytes[0], bytes[12]) = (10, 7);
+        assert!(read_item(&bytes).is_none(), "14 + 10 + 7 > 30");
+        bytes[12] = 6;
+        assert!(read_item(&bytes).is_some());
+    }
+}

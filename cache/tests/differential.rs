@@ -1,0 +1,102 @@
+//! Two and three cores in process against a real memcached 1.6.18: a million seeded operations, every reply compared.
+//!
+//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_OPERATIONS` and
+//! `SIDESTEP_MOST_UNLISTED` change the run; a difference prints its
+//! seed, its case and its minimal transcript. The listed classes of difference are in `differences.md`.
+
+#[path = "support/loopback.rs"]
+mod loopback;
+
+use std::io;
+
+use differential::campaign::{Campaign, Findings};
+use differential::differences::Differences;
+use differential::memcached::Memcached;
+use differential::target::Target;
+use loopback::{Loopback, Pace};
+use sidestep_cache::CacheConfig;
+
+const LISTED: &str = include_str!("differences.md");
+
+/// Connections after which the cache is built anew at the next flush: the loopback remembers every client.
+const CONNECTIONS: usize = 48;
+
+/// Our cores in this thread; every connection goes to the next core.
+struct InProcess {
+    config: CacheConfig,
+    pace: Pace,
+    seed: u64,
+    cache: Loopback,
+    connections: usize,
+}
+
+impl InProcess {
+    fn new(cores: usize, pace: Pace, seed: u64) -> Self {
+        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let cache = Loopback::new(&config, pace, seed);
+        Self { config, pace, seed, cache, connections: 0 }
+    }
+}
+
+impl Target for InProcess {
+    fn name(&self) -> &str {
+        "sidestep"
+    }
+
+    fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+        if self.connections >= CONNECTIONS && pieces == [&b"flush_all\r\n"[..]] {
+            self.cache.close_all();
+            self.cache.assert_nothing_held();
+            self.seed += 1;
+            self.cache = Loopback::new(&self.config, self.pace, self.seed);
+            self.connections = 0;
+        }
+        let client = self.cache.connect(self.connections % self.config.cores);
+        self.connections += 1;
+        for piece in pieces {
+            self.cache.send(client, piece);
+            self.cache.run();
+        }
+        self.cache.run();
+        let replies = self.cache.take_received(client);
+        self.cache.close(client);
+        Ok(replies)
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is '{text}'; it must be a number")),
+        Err(_) => default,
+    }
+}
+
+fn compare(cores: usize, pace: Pace, first: u64) {
+    let (seed, operations) = (number("SIDESTEP_SEED", 1), number("SIDESTEP_OPERATIONS", 1_000_000) / 2);
+    let mut differences = Differences::parse(LISTED).expect("differences.md is well formed");
+    let memcached = Memcached::start("memcached").unwrap_or_else(|error| panic!("{error}"));
+    let mut tested = InProcess::new(cores, pace, seed);
+    let stale = differences.verify(&mut memcached.target(), &mut tested).expect("both answer");
+    assert!(stale.is_empty(), "transcripts of differences.md that no longer hold:\n{}", stale.join("\n"));
+    let campaign = Campaign {
+        seed,
+        first,
+        operations,
+        most_unlisted: number("SIDESTEP_MOST_UNLISTED", 8) as usize,
+        tested_is_memcached: false,
+    };
+    let findings: Findings =
+        campaign.run(&mut memcached.target(), &mut tested, &mut differences).unwrap_or_else(|error| panic!("{error}"));
+    println!("{cores} cores, seed {seed}:\n{}", findings.report(&differences));
+    assert!(findings.unlisted.is_empty(), "{} kinds of unlisted differences, see above", findings.unlisted.len());
+}
+
+#[test]
+fn two_cores_answer_as_memcached_does() {
+    compare(2, Pace::Even, 0);
+}
+
+#[test]
+fn three_cores_in_seeded_turns_answer_as_memcached_does() {
+    compare(3, Pace::Seeded, 1 << 32);
+}

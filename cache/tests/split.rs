@@ -1,0 +1,102 @@
+//! Any split of the input and of the output gives the same bytes.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod loopback;
+
+use loopback::{Loopback, Pace};
+use sidestep_cache::CacheConfig;
+
+/// A conversation with every command, good and bad, values of every size, and long lines.
+fn conversation() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut say = |line: &str| bytes.extend_from_slice(line.as_bytes());
+    for n in 0..12 {
+        say(&format!("set key{n} {n} 0 {}\r\n{}\r\n", n * 17, "v".repeat(n * 17)));
+    }
+    let keys: String = (0..20).map(|n| format!(" key{n}")).collect();
+    say(&format!("get{keys}\r\ngets{keys}  \r\n gat 0 {keys}\r\ngats 5{keys}\n"));
+    say(&format!("set big 7 0 9000\r\n{}\r\nget big key1 big\r\n", "0123456789".repeat(900)));
+    say(&format!("set mid 7 0 3000\r\n{}\r\nget mid\r\n", "abc".repeat(1000)));
+    say(&format!("set mid 7 0 3000\r\n{}xx\r\nget mid\r\n", "abd".repeat(1000)));
+    say(&format!("append mid 0 0 3000\r\n{}\r\nget mid\r\n", "def".repeat(1000)));
+    say("add key1 0 0 1\r\nx\r\nadd new 0 0 1\r\nx\r\nreplace new 0 0 2\r\nxy\r\nreplace none 0 0 1\r\nx\r\n");
+    say("append new 0 0 1\r\nz\r\nprepend new 0 0 1\r\na\r\nget new\r\nappend none 0 0 1\r\nx\r\n");
+    say("set n 0 0 2\r\n10\r\nincr n 5\r\ndecr n 6\r\nget n\r\nincr key1 1\r\nincr none 1\r\ndecr n x\r\n");
+    say("incr n 1 noreply\r\ndecr n 1 noreply\r\nset q 0 0 1 noreply\r\nq\r\nget q n\r\ndelete q noreply\r\nget q\r\n");
+    say("cas key2 0 0 1 999999\r\nx\r\ncas none 0 0 1 1\r\nx\r\ntouch key3 0\r\ntouch none 0\r\ntouch key3 x\r\n");
+    say("delete key4\r\ndelete key4\r\ndelete key5 0\r\ndelete key5 7\r\n");
+    say(
+        "set a 0 0 3\r\nabcd\r\nset a 0 0 -1\r\nset a 0 0\r\nset a 0 0 4294967296\r\nfoo\r\n\r\n\nget\r\nx\r\nmg a\r\n",
+    );
+    say(&format!("get {}\r\nget a {} b\r\n", "k".repeat(251), "k".repeat(300)));
+    say(&format!("set {} 0 0 1\r\nx\r\n", "k".repeat(251)));
+    say(&format!("set large 0 0 20000\r\n{}\r\nget large\r\n", "z".repeat(20_000)));
+    let many: String = (0..700).map(|n| format!(" key{}", n % 14)).collect();
+    say(&format!("get{many}\r\ngats 0{many}\r\nget{many} {} key1\r\n", "k".repeat(260)));
+    say("version\r\nverbosity 1\r\nverbosity\r\nshutdown\r\nstats detail\r\nstats nonsense\r\n");
+    say("flush_all 0\r\nget key1 key2\r\nset after 0 0 1\r\na\r\nflush_all noreply\r\nget after\r\nflush_all x\r\n");
+    bytes.extend_from_slice(b"get a\0b\r\nset a\0b 0 0 1\r\n");
+    bytes.extend_from_slice(b"set last 0 0 4\r\nl\0st\r\nget last\r\nquit\r\nget last\r\n");
+    bytes
+}
+
+fn replies(cores: usize, pace: Pace, seed: u64) -> Vec<u8> {
+    let mut config = CacheConfig { cores, ..CacheConfig::default() };
+    config.shard.item_size_max = 16_384;
+    let mut loopback = Loopback::new(&config, pace, seed);
+    let client = loopback.connect(0);
+    loopback.send(client, &conversation());
+    loopback.run();
+    assert!(loopback.is_closed(client), "quit was not reached: {} bytes unread", loopback.unread(client));
+    let received = loopback.take_received(client);
+    loopback.close_all();
+    loopback.assert_nothing_held();
+    received
+}
+
+/// The same bytes, without cas uniques: they count per shard.
+fn without_uniques(replies: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in replies.split_inclusive(|&byte| byte == b'\n') {
+        let words: Vec<_> = line.split(|&byte| byte == b' ').collect();
+        let kept = if words[0] == b"VALUE" { words.len().min(4) } else { words.len() };
+        out.extend_from_slice(&words[..kept].join(&b' '));
+    }
+    String::from_utf8_lossy(&out).replace("\r\n", "\n").into_bytes()
+}
+
+#[track_caller]
+fn assert_same(what: &str, found: &[u8], expected: &[u8]) {
+    if found != expected {
+        let at = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
+        let near = |bytes: &[u8]| {
+            String::from_utf8_lossy(&bytes[at.saturating_sub(200)..bytes.len().min(at + 100)]).into_owned()
+        };
+        panic!("{what}: differs at byte {at}\nfound:    {:?}\nexpected: {:?}", near(found), near(expected));
+    }
+}
+
+#[test]
+fn one_core_answers_the_same_whole_byte_by_byte_and_in_random_pieces() {
+    let whole = replies(1, Pace::Even, 0);
+    assert!(whole.windows(8).filter(|window| window == b"\r\nVALUE ").count() > 500);
+    assert_same("byte by byte", &replies(1, Pace::ByteByByte, 0), &whole);
+    for seed in 0..20 {
+        assert_same(&format!("seed {seed}"), &replies(1, Pace::Seeded, seed), &whole);
+    }
+}
+
+#[test]
+fn several_cores_answer_as_one_does() {
+    let one = without_uniques(&replies(1, Pace::Even, 0));
+    for cores in [2, 3, 4] {
+        let whole = replies(cores, Pace::Even, 0);
+        assert_same(&format!("{cores} cores"), &without_uniques(&whole), &one);
+        assert_same(&format!("{cores} cores byte by byte"), &replies(cores, Pace::ByteByByte, 0), &whole);
+        for seed in 0..20 {
+            let split = replies(cores, Pace::Seeded, seed);
+            assert_same(&format!("{cores} cores, seed {seed}"), &split, &whole);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! All cores of a cache in one thread, with clients that send and receive bytes: no network, no threads, no clock.
+//!
+//! It keeps to the contract between worker and session: a connection is run when bytes arrived, when its transmit ring
+//! has room again, or when its core names it, and at no other time; so a lost wake-up shows as a reply that never
+//! comes. With [`Pace::Seeded`] a seed decides which core has its turn, how many bytes arrive and leave, and how large
+//! the rings are.
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_cache::{CacheConfig, ConnId, Core, CoreCensus, Now, Overdue, Session, Stop, WHOLE_MAX_BYTES};
+
+/// How bytes move and turns alternate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// All that was sent is there at once, rings are large, cores take turns in order.
+    Even,
+    /// Decided by the seed.
+    Seeded,
+    /// Every byte arrives alone, and leaves alone.
+    ByteByByte,
+}
+
+/// A client, as [`Loopback::connect`] numbered it. Never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client(pub usize);
+
+struct Conn {
+    core: usize,
+    id: ConnId,
+    session: Option<Session>,
+    /// Sent; those before `taken` are done with.
+    input: Vec<u8>,
+    taken: usize,
+    /// Of those, bytes that have arrived in the receive ring.
+    arrived: usize,
+    receive_ring: usize,
+    transmit: Vec<u8>,
+    transmit_ring: usize,
+    received: Vec<u8>,
+    reads: bool,
+    ready: bool,
+    closed: bool,
+    overdue: Option<Overdue>,
+}
+
+/// All cores of a cache and their clients.
+pub struct Loopback {
+    pub cores: Vec<Core>,
+    conns: Vec<Conn>,
+    free_ids: Vec<Vec<u32>>,
+    pace: Pace,
+    rng: Xoshiro256PlusPlus,
+    pub now: Now,
+    next_core: usize,
+    asleep: Vec<bool>,
+}
+
+impl Loopback {
+    /// Builds the cache. `seed` matters for [`Pace::Seeded`] alone.
+    pub fn new(config: &CacheConfig, pace: Pace, seed: u64) -> Loopback {
+        let cores = Core::mesh(config, [0x5a; 16]).expect("a cache that can be built");
+        let free_ids = cores.iter().map(|_| (0..config.connections_per_core as u32).rev().collect()).collect();
+        let now = Now { secs: 100, unix_epoch: 1_700_000_000 };
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Loopback { cores, conns: Vec::new(), free_ids, pace, rng, now, next_core: 0, asleep: vec![false; config.cores] }
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.rng.next_u64() % bound.max(1) as u64) as usize
+    }
+
+    /// Connects a client to `core`.
+    pub fn connect(&mut self, core: usize) -> Client {
+        let id = ConnId(self.free_ids[core].pop().expect("fewer connections than connections_per_core"));
+        let (receive_ring, transmit_ring) = match self.pace {
+            Pace::Even => (65_535, 65_535),
+            Pace::ByteByByte => (WHOLE_MAX_BYTES, 1),
+            Pace::Seeded => (WHOLE_MAX_BYTES + self.below(6000), 1 + self.below(6000)),
+        };
+        self.conns.push(Conn {
+            core,
+            id,
+            session: Some(Session::new(id)),
+            input: Vec::new(),
+            taken: 0,
+            arrived: 0,
+            receive_ring,
+            transmit: Vec::new(),
+            transmit_ring,
+            received: Vec::new(),
+            reads: true,
+            ready: false,
+            closed: false,
+            overdue: None,
+        });
+        Client(self.conns.len() - 1)
+    }
+
+    /// Sends bytes; they arrive as the pace decides.
+    pub fn send(&mut self, client: Client, bytes: &[u8]) {
+        self.conns[client.0].input.extend_from_slice(bytes);
+    }
+
+    /// Whether the client reads what comes. It does from the start.
+    pub fn set_reads(&mut self, client: Client, reads: bool) {
+        self.conns[client.0].reads = reads;
+    }
+
+    /// What has been received so far.
+    pub fn received(&self, client: Client) -> &[u8] {
+        &self.conns[client.0].received
+    }
+
+    /// Takes what has been received.
+    pub fn take_received(&mut self, client: Client) -> Vec<u8> {
+        std::mem::take(&mut self.conns[client.0].received)
+    }
+
+    /// Bytes sent that the server has not taken.
+    pub fn unread(&self, client: Client) -> usize {
+        self.conns[client.0].input.len() - self.conns[client.0].taken
+    }
+
+    /// Whether the server has closed the connection.
+    pub fn is_closed(&self, client: Client) -> bool {
+        self.conns[client.0].closed
+    }
+
+    /// Why the server was told to close it, if it was.
+    pub fn overdue(&self, client: Client) -> Option<Overdue> {
+        self.conns[client.0].overdue
+    }
+
+    /// The connection dies.
+    pub fn close(&mut self, client: Client) {
+        let conn = &mut self.conns[client.0];
+        if let Some(session) = conn.session.take() {
+            session.end(&mut self.cores[conn.core]);
+            self.free_ids[conn.core].push(conn.id.0);
+        }
+        conn.closed = true;
+    }
+
+    /// Closes every connection and lets all answers come home.
+    pub fn close_all(&mut self) {
+        for client in 0..self.conns.len() {
+            self.close(Client(client));
+        }
+        self.run();
+    }
+
+    /// Runs turns until every core sleeps: a core is woken by bytes, by room, or by the doorbell of another.
+    pub fn run(&mut self) {
+        self.asleep.fill(false);
+        while (0..self.cores.len()).any(|core| self.is_due(core)) {
+            let core = match self.pace {
+                Pace::Seeded => self.below(self.cores.len()),
+                _ => self.next_core,
+            };
+            self.next_core = (core + 1) % self.cores.len();
+            if self.is_due(core) {
+                self.turn(core);
+            }
+        }
+    }
+
+    /// Whether a worker would have a turn now.
+    fn is_due(&self, core: usize) -> bool {
+        let moving = |conn: &Conn| {
+            conn.session.is_some()
+                && (conn.ready
+                    || (conn.input.len() - conn.taken).min(conn.receive_ring) > conn.arrived
+                    || (conn.reads && !conn.transmit.is_empty()))
+        };
+        !self.asleep[core] || self.conns.iter().any(|conn| conn.core == core && moving(conn))
+    }
+
+    /// One turn of one core, as a worker has it. Returns whether anything moved.
+    pub fn turn(&mut self, core: usize) -> bool {
+        let mut moved = self.cores[core].has_work();
+        self.cores[core].collect(self.now);
+        while let Some((id, why)) = self.cores[core].next_overdue() {
+            let client = self.client_of(core, id).expect("an overdue connection is a live one");
+            self.conns[client].overdue = Some(why);
+            self.close(Client(client));
+        }
+        for client in 0..self.conns.len() {
+            if self.conns[client].core == core && self.conns[client].session.is_some() {
+                moved |= self.bytes_arrive(client);
+                moved |= self.bytes_leave(client);
+                if self.conns[client].ready {
+                    moved |= self.run_session(client);
+                }
+            }
+        }
+        while let Some(id) = self.cores[core].next_resumable() {
+            let client = self.client_of(core, id).expect("a resumable connection is a live one");
+            self.run_session(client);
+            moved = true;
+        }
+        for peer in self.cores[core].post() {
+            self.asleep[peer] = false;
+            moved = true;
+        }
+        // A worker looks once more before it sleeps.
+        self.asleep[core] = !moved && !self.cores[core].has_work();
+        moved
+    }
+
+    /// Time passes; every core notices.
+    pub fn tick(&mut self, secs: u32) {
+        self.now.secs += secs;
+        self.run();
+    }
+
+    fn client_of(&self, core: usize, id: ConnId) -> Option<usize> {
+        self.conns.iter().position(|conn| conn.core == core && conn.id == id && conn.session.is_some())
+    }
+
+    /// Some of what was sent reaches the receive ring.
+    fn bytes_arrive(&mut self, client: usize) -> bool {
+        let conn = &self.conns[client];
+        let most = (conn.input.len() - conn.taken).min(conn.receive_ring) - conn.arrived;
+        if most == 0 {
+            return false;
+        }
+        let bytes = match self.pace {
+            Pace::Even => most,
+            Pace::ByteByByte => 1,
+            Pace::Seeded => match self.below(4) {
+                0 => most,
+                _ => self.below(most.min(200) + 1),
+            },
+        };
+        let conn = &mut self.conns[client];
+        conn.arrived += bytes;
+        conn.ready |= bytes > 0;
+        true
+    }
+
+    /// Some of what was given reaches the client.
+    fn bytes_leave(&mut self, client: usize) -> bool {
+        let most = self.conns[client].transmit.len();
+        if most == 0 || !self.conns[client].reads {
+            return false;
+        }
+        let bytes = match self.pace {
+            Pace::Even | Pace::ByteByByte => most,
+            Pace::Seeded => self.below(most + 1),
+        };
+        let conn = &mut self.conns[client];
+        conn.received.extend(conn.transmit.drain(..bytes));
+        conn.ready |= bytes > 0;
+        true
+    }
+
+    /// Takes and gives until neither moves.
+    fn run_session(&mut self, client: usize) -> bool {
+        let conn = &mut self.conns[client];
+        let core = &mut self.cores[conn.core];
+        let Some(session) = conn.session.as_mut() else { return false };
+        let mut moved = std::mem::take(&mut conn.ready);
+        loop {
+            let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], self.now);
+            assert!(taken.consumed <= conn.arrived);
+            conn.taken += taken.consumed;
+            conn.arrived -= taken.consumed;
+            let start = conn.transmit.len();
+            conn.transmit.resize(conn.transmit_ring, 0);
+            let given = session.give(core, &mut conn.transmit[start..]);
+            conn.transmit.truncate(start + given.written);
+            moved |= taken.consumed + given.written > 0;
+            if taken.stop == Stop::Yield {
+                conn.ready = true;
+                break;
+            }
+            if taken.consumed + given.written == 0 {
+                break;
+            }
+        }
+        if session.finished() {
+            conn.received.append(&mut conn.transmit);
+            self.close(Client(client));
+        }
+        moved
+    }
+
+    /// What every core holds.
+    pub fn census(&self) -> Vec<CoreCensus> {
+        self.cores.iter().map(Core::census).collect()
+    }
+
+    /// Panics unless nothing is held but items. Call after [`Loopback::close_all`].
+    pub fn assert_nothing_held(&self) {
+        for (core, census) in self.census().into_iter().enumerate() {
+            assert_eq!((census.shard.pins, census.shard.reservations), (0, 0), "core {core}: {census:?}");
+            let expected = CoreCensus { shard: census.shard, ..CoreCensus::default() };
+            assert_eq!(census, expected, "core {core} holds something");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The Internet checksum (RFC 1071) and its change by a word (RFC 1624).
+//!
+//! Sums are kept in the machine's own byte order: the checksum does not care, as long as the result is stored the same
+//! way (RFC 1071 §2(B)).
+
+/// Adds `bytes` to a running sum. Only the last piece of a message may have an odd length.
+#[inline]
+pub(crate) fn add(mut sum: u64, bytes: &[u8]) -> u64 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        sum += (word & 0xffff_ffff) + (word >> 32);
+    }
+    let (pairs, last) = tail.as_chunks::<2>();
+    for pair in pairs {
+        sum += u64::from(u16::from_ne_bytes(*pair));
+    }
+    if let [byte] = last {
+        sum += u64::from(u16::from_ne_bytes([*byte, 0]));
+    }
+    sum
+}
+
+/// The sum in sixteen bits, carries added back.
+#[inline]
+pub(crate) fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Whether the message whose sum this is, checksum field included, is whole.
+#[inline]
+pub(crate) fn is_right(sum: u64) -> bool {
+    fold(sum) == 0xffff
+}
+
+/// The bytes of the checksum field of a message whose sum, with a field of zero, is `sum`.
+#[inline]
+pub(crate) fn field(sum: u64) -> [u8; 2] {
+    (!fold(sum)).to_ne_bytes()
+}
+
+/// The sum of the pseudo-header of RFC 9293 §3.1 for `len` bytes of protocol `protocol`.
+#[inline]
+pub(crate) fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> u64 {
+    let sum = add(0, &source);
+    let sum = add(sum, &destination);
+    let sum = add(sum, &[0, protocol]);
+    add(sum, &len.to_be_bytes())
+}
+
+/// The checksum field after the bytes `old` of the message, at an even place, have become `new` (RFC 1624 §3, eqn. 3).
+#[inline]
+pub(crate) fn changed(checksum: [u8; 2], old: &[u8], new: &[u8]) -> [u8; 2] {
+    let kept = u64::from(!u16::from_ne_bytes(checksum));
+    let without = u64::from(!fold(add(0, old)));
+    field(add(kept + without, new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071 §3's own example.
+    #[test]
+    fn the_example_of_the_rfc() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(fold(add(0, &bytes)).to_ne_bytes(), [0xdd, 0xf2]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_sum_in_pieces_is_the_sum(bytes in prop::collection::vec(any::<u8>(), 0..2000), at in 0usize..1000) {
+            let at = (at * 2).min(bytes.len() & !1);
+            let plain = bytes.chunks(2).fold(0u64, |s, p| s + u64::from(u16::from_ne_bytes([p[0], *p.get(1).unwrap_or(&0)])));
+            prop_assert_eq!(fold(add(0, &bytes)), fold(plain));
+            prop_assert_eq!(fold(add(add(0, &bytes[..at]), &bytes[at..])), fold(plain));
+        }
+
+        #[test]
+        fn a_change_keeps_the_message_right(mut bytes in prop::collection::vec(any::<u8>(), 20..60), new in any::<[u8; 4]>()) {
+            bytes[16..18].fill(0);
+            let sum = field(add(0, &bytes));
+            bytes[16..18].copy_from_slice(&sum);
+            prop_assert!(is_right(add(0, &bytes)));
+            let fixed = changed(sum, &bytes[8..12], &new);
+            bytes[8..12].copy_from_slice(&new);
+            bytes[16..18].copy_from_slice(&fixed);
+            prop_assert!(is_right(add(0, &bytes)));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a stack is told at its start, and the checks of it.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::block::Rings;
+use crate::link::Mac;
+
+/// Most flows that one core can be asked to hold: a flow's index must fit the table's slot with room to spare.
+const MAX_FLOWS: usize = 1 << 26;
+
+/// Smallest packet size that every IPv4 host must be able to take (RFC 791 §3.1).
+const MIN_IP_MTU: usize = 576;
+
+/// Largest packet of any link in use (jumbo frames); what smoltcp was tested with.
+const MAX_IP_MTU: usize = 9_216;
+
+/// Settings of one core's stack. Make one by [`StackConfig::new`], then change fields.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StackConfig {
+    /// The stack's own IPv4 address.
+    pub address: Ipv4Addr,
+    /// Leading one bits of the subnet mask, 0 to 32.
+    pub prefix_len: u8,
+    /// The link's own Ethernet address; frames to others are dropped.
+    pub mac: Mac,
+    /// Longest IPv4 packet of the link, in bytes: 576 to 9,216. The MSS that is offered is 40 less.
+    pub ip_mtu: usize,
+    /// TCP ports on which connections are accepted.
+    pub ports: Vec<u16>,
+    /// Most flows at a time, half-open ones included. 16 bytes each are reserved at the start.
+    pub max_flows: usize,
+    /// Flow blocks made at the start; more are made ahead of use, outside the packet path, up to `max_flows`.
+    pub flows_at_start: usize,
+    /// Sizes of a flow's rings.
+    pub rings: Rings,
+    /// Most half-open connections at a time; a SYN beyond is dropped and counted.
+    pub syn_queue: usize,
+    /// Most TIME-WAIT records; beyond, the oldest gives way and is counted.
+    pub time_wait_records: usize,
+    /// Entries of the neighbour table.
+    pub neighbors: usize,
+    /// Other cores that hold flows of the same address. A segment of an unknown flow is offered to them as a stray;
+    /// with none it is answered with RST at once.
+    pub peers: u8,
+    /// How long a half-open connection may take to become established.
+    pub handshake_timeout: Duration,
+    /// How long an ACK waits for data to ride on. Half the 500 ms that RFC 9293 §3.8.6.3 allows is never needed here.
+    pub ack_delay: Duration,
+    /// How long unacknowledged data is sent again without hearing anything from the peer before the flow is aborted.
+    pub give_up_timeout: Duration,
+    /// How long a closed flow waits for the peer's FIN (FIN-WAIT-2).
+    pub fin_wait_2_timeout: Duration,
+    /// How long a flow that the application has closed may linger in all until its data is acknowledged.
+    pub linger_timeout: Duration,
+    /// How long a TIME-WAIT record lives.
+    pub time_wait: Duration,
+    /// How long an established flow may hear nothing before it is aborted; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Keep-alive interval; after three without an answer the flow is aborted. `None`: no keep-alive.
+    pub keep_alive: Option<Duration>,
+}
+
+impl StackConfig {
+    /// Settings for `address`/`prefix_len` on the link `mac`, with the defaults of everything else and no ports.
+    pub fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
+        Self {
+            address,
+            prefix_len,
+            mac,
+            ip_mtu: 1_500,
+            ports: Vec::new(),
+            max_flows: 4_096,
+            flows_at_start: 256,
+            rings: Rings::DEFAULT,
+            syn_queue: 1_024,
+            time_wait_records: 16_384,
+            neighbors: 1_024,
+            peers: 0,
+            handshake_timeout: Duration::from_secs(10),
+            ack_delay: Duration::from_millis(5),
+            give_up_timeout: Duration::from_secs(60),
+            fin_wait_2_timeout: Duration::from_secs(20),
+            linger_timeout: Duration::from_secs(60),
+            time_wait: Duration::from_secs(30),
+            idle_timeout: None,
+            keep_alive: None,
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field found wrong, with its limit.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let a = self.address;
+        if a.is_unspecified() || a.is_broadcast() || a.is_multicast() || a.is_loopback() {
+            return Err(ConfigError::Address { address: a });
+        }
+        if self.prefix_len > 32 {
+            return Err(ConfigError::PrefixLen { prefix_len: self.prefix_len });
+        }
+        if !self.mac.is_unicast() {
+            return Err(ConfigError::Mac { mac: self.mac });
+        }
+        if !(MIN_IP_MTU..=MAX_IP_MTU).contains(&self.ip_mtu) {
+            return Err(ConfigError::IpMtu { ip_mtu: self.ip_mtu });
+        }
+        if self.ports.contains(&0) {
+            return Err(ConfigError::Port);
+        }
+        if !(1..=MAX_FLOWS).contains(&self.max_flows) {
+            return Err(ConfigError::MaxFlows { max_flows: self.max_flows });
+        }
+        if self.syn_queue == 0 || self.time_wait_records == 0 || self.neighbors == 0 {
+            return Err(ConfigError::Zero);
+        }
+        if self.ack_delay >= Duration::from_millis(500) {
+            return Err(ConfigError::AckDelay { ack_delay: self.ack_delay });
+        }
+        Ok(())
+    }
+}
+
+/// Why a stack cannot be made as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not an address that a host can have.
+    #[error("{address} is not the address of one host; give a unicast address such as 10.77.0.2")]
+    Address {
+        /// What was asked for.
+        address: Ipv4Addr,
+    },
+    /// A subnet mask has at most 32 bits.
+    #[error("a prefix length of {prefix_len} bits is above the 32 bits of an IPv4 address")]
+    PrefixLen {
+        /// What was asked for.
+        prefix_len: u8,
+    },
+    /// Not the address of one station.
+    #[error("{mac} is not the Ethernet address of one station; read it from the interface")]
+    Mac {
+        /// What was asked for.
+        mac: Mac,
+    },
+    /// Packet size out of range.
+    #[error("a packet size (MTU) of {ip_mtu} bytes is outside 576 to 9216; change the interface's MTU")]
+    IpMtu {
+        /// What was asked for.
+        ip_mtu: usize,
+    },
+    /// Port 0.
+    #[error("port 0 cannot be listened on; give 1 to 65535")]
+    Port,
+    /// Number of flows out of range.
+    #[error("{max_flows} connections per core are outside 1 to 67108864")]
+    MaxFlows {
+        /// What was asked for.
+        max_flows: usize,
+    },
+    /// A table of no entries.
+    #[error("the SYN queue, the TIME-WAIT table and the neighbour table need at least one entry each")]
+    Zero,
+    /// A delay that would break the protocol.
+    #[error("an ACK delay of {ack_delay:?} is not below the 500 ms of RFC 9293")]
+    AckDelay {
+        /// What was asked for.
+        ack_delay: Duration,
+    },
+    /// Ring sizes that no block was built for.
+    #[error("no flow block has a receive ring of {rx} and a transmit ring of {tx} bytes; choose one of {choices}")]
+    Rings {
+        /// Receive ring asked for, in bytes.
+        rx: usize,
+        /// Transmit ring asked for, in bytes.
+        tx: usize,
+        /// What there is.
+        choices: String,
+    },
+}
+
+/// Random numbers that nobody else may know: they keep initial sequence numbers and the table's order unpredictable.
+///
+/// Draw them from the operating system at start; a test passes its seed.
+#[derive(Clone, Copy)]
+pub struct Secrets {
+    pub(crate) isn: [u64; 2],
+    pub(crate) table: [u64; 2],
+}
+
+impl Secrets {
+    /// Takes 32 random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let word = |i: usize| {
+            let mut w = [0; 8];
+            w.copy_from_slice(&bytes[i * 8..i * 8 + 8]);
+            u64::from_le_bytes(w)
+        };
+        Self { isn: [word(0), word(1)], table: [word(2), word(3)] }
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    /// Shows nothing of them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> StackConfig {
+        StackConfig::new(Ipv4Addr::new(10, 77, 0, 2), 24, Mac([2, 0, 0, 0, 0, 1]))
+    }
+
+    #[test]
+    fn the_defaults_are_accepted() {
+        assert_eq!(good().check(), Ok(()));
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        type Spoil = fn(&mut StackConfig);
+        let cases: [(Spoil, &str); 7] = [
+            (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
+            (|c| c.prefix_len = 33, "33 bits"),
+            (|c| c.mac = Mac([1, 0, 0, 0, 0, 0]), "01:00:00:00:00:00"),
+            (|c| c.ip_mtu = 9_217, "9217 bytes"),
+            (|c| c.ports = vec![0], "port 0"),
+            (|c| c.max_flows = 0, "0 connections"),
+            (|c| c.ack_delay = Duration::from_millis(500), "500ms"),
+        ];
+        for (spoil, text) in cases {
+            let mut config = good();
+            spoil(&mut config);
+            let error = config.check().expect_err(text).to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let text = format!("{:?}", Secrets::from_bytes([7; 32]));
+        assert_eq!(text, "Secrets(..)");
+    }
+}

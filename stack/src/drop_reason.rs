@@ -1,0 +1,132 @@
+//! Why a frame was dropped: one sentence each, and the index of its counter.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Why a frame was dropped. Indexes [`DropCounts`](crate::DropCounts).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: [Self; [$(Self::$name),+].len()] = [$(Self::$name),+];
+
+            /// The sentence that says when the reason's counter moves.
+            pub fn sentence(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame is shorter than its link header.
+    LinkTooShort,
+    /// The frame is for another station.
+    OtherStation,
+    /// The frame's source address is a group or all zero.
+    LinkSource,
+    /// The frame carries neither IPv4 nor ARP.
+    EtherType,
+    /// The frame carries IPv6, which this version does not speak.
+    Ipv6,
+    /// The frame has more than one 802.1Q tag.
+    DoubleTag,
+    /// An ARP packet is too short or not about IPv4 over Ethernet.
+    ArpMalformed,
+    /// An ARP packet is not about our address.
+    ArpNotOurs,
+    /// An ARP packet claims to come from our own address or from a group.
+    ArpSource,
+    /// An IPv4 packet is shorter than its header or its total length.
+    IpTooShort,
+    /// An IPv4 packet is of another version than 4.
+    IpVersion,
+    /// An IPv4 header has options.
+    IpOptions,
+    /// An IPv4 header's checksum is wrong.
+    IpChecksum,
+    /// An IPv4 packet is a fragment.
+    IpFragment,
+    /// An IPv4 packet is for another host, or for a group.
+    IpNotOurs,
+    /// An IPv4 packet is for everyone on the subnet.
+    IpBroadcast,
+    /// An IPv4 packet comes from an address that no single host can have.
+    IpMartian,
+    /// An IPv4 packet claims to come from our own address (LAND).
+    Land,
+    /// An IPv4 packet carries neither TCP, UDP nor ICMP.
+    IpProtocol,
+    /// A TCP segment is shorter than its header says.
+    TcpTooShort,
+    /// A TCP segment's checksum is wrong.
+    TcpChecksum,
+    /// A TCP segment has flags that contradict each other, or port 0.
+    TcpFlags,
+    /// A TCP segment without ACK that is neither SYN nor RST.
+    TcpNoAck,
+    /// A SYN offers a segment size too small to be honest.
+    TcpTinyMss,
+    /// A UDP datagram's length does not fit the packet.
+    UdpLength,
+    /// A UDP datagram's checksum is wrong.
+    UdpChecksum,
+    /// A UDP datagram for a port on which nobody listens.
+    UdpNoListener,
+    /// An ICMP message's checksum is wrong or it is too short.
+    IcmpMalformed,
+    /// An ICMP message that is not an echo request.
+    IcmpOther,
+    /// An ICMP echo request beyond the rate at which they are answered.
+    IcmpRate,
+    /// A SYN that found the SYN queue full.
+    SynQueueFull,
+    /// A SYN that found no free flow.
+    NoFreeFlow,
+    /// A SYN for the handshake that is already under way.
+    SynRepeated,
+    /// A SYN on a live connection; it is challenged at a limited rate.
+    SynOnLiveFlow,
+    /// An RST whose sequence number is not exactly the next one expected; inside the window it is challenged.
+    RstNotExact,
+    /// A segment for a connection in TIME-WAIT; answered as RFC 9293 and RFC 1337 say.
+    TimeWait,
+    /// A segment of no connection; answered with RST at a limited rate.
+    NoFlow,
+    /// An RST of no connection.
+    RstNoFlow,
+    /// A segment of no connection here that was offered to the other cores.
+    Stray,
+    /// A segment of no connection that could not be offered to the other cores: too many were.
+    StrayRate,
+    /// A segment over which the protocol code panicked.
+    Contained,
+    /// An answer could not be written because no frame was left.
+    NoFrame,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_sentence() {
+        let mut sentences: Vec<_> = DropReason::ALL.iter().map(|reason| reason.sentence()).collect();
+        assert!(sentences.iter().all(|s| s.ends_with('.') && s.len() > 10));
+        sentences.sort_unstable();
+        sentences.dedup();
+        assert_eq!(sentences.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn a_reason_is_the_index_of_its_counter() {
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A flow as the application sees it: bytes in, bytes out, and how it ended.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use smoltcp::socket::tcp::State;
+
+use crate::block::{FLAG_ABORTED, FLAG_FIN_RECEIVED, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_RELEASED, FlowBlock};
+use crate::ready::Interest;
+
+/// Which connection: the addresses and ports of both ends, as seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// The peer's address.
+    pub remote: Ipv4Addr,
+    /// Our address.
+    pub local: Ipv4Addr,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Our port.
+    pub local_port: u16,
+}
+
+impl FlowKey {
+    /// The key of no flow.
+    pub(crate) const NONE: Self =
+        Self { remote: Ipv4Addr::UNSPECIFIED, local: Ipv4Addr::UNSPECIFIED, remote_port: 0, local_port: 0 };
+}
+
+/// Names a flow of one stack for as long as it lives; never names a later flow that reuses its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl FlowId {
+    /// A number below [`StackConfig::max_flows`](crate::StackConfig::max_flows), to index the application's own table
+    /// with. A later flow may have the same index; keep the whole id beside and compare.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// The whole id in 64 bits, to be sent to another core and back.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The id that [`to_bits`](Self::to_bits) was made of.
+    #[inline]
+    pub fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
+/// Why a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Both ends closed in order.
+    Finished,
+    /// The peer reset it (RFC 9293 §3.10.7.4, after the check of RFC 5961 §3.2).
+    Reset,
+    /// The peer no longer answers, or idled longer than the configured time.
+    TimedOut,
+    /// The protocol code panicked over it; the flow was dropped, the others go on.
+    Contained,
+}
+
+/// A flow, borrowed from its stack for one visit. What is written leaves with [`NetStack::flush`](crate::NetStack::flush).
+#[derive(Debug)]
+pub struct Flow<'a> {
+    pub(crate) block: &'a mut FlowBlock,
+}
+
+impl Flow<'_> {
+    /// Shows the bytes that lie contiguous at the front of the receive ring (none, an empty slice, when nothing waits)
+    /// and takes away as many as the first number that `take` returns. More may wait beyond the ring's end:
+    /// call again while [`recv_queue`](Self::recv_queue) is not 0.
+    ///
+    /// The slice is the ring itself; it may be changed, but what is not taken away then stays changed.
+    #[inline]
+    pub fn recv<R>(&mut self, take: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+        let socket = self.block.socket_mut();
+        if !socket.can_recv() {
+            return take(&mut []).1;
+        }
+        let taken = socket.recv(|bytes| {
+            let (consumed, result) = take(bytes);
+            let consumed = consumed.min(bytes.len());
+            (consumed, (consumed, result))
+        });
+        match taken {
+            Ok((consumed, result)) => {
+                self.block.rcv_base = self.block.rcv_base.wrapping_add(consumed as u32);
+                result
+            }
+            Err(_) => unreachable!("a socket with bytes waiting can be received from"),
+        }
+    }
+
+    /// Copies bytes from the front of the receive ring, across its end if need be, and takes none away.
+    /// Returns how many were copied.
+    #[inline]
+    pub fn peek(&mut self, into: &mut [u8]) -> usize {
+        self.block.socket_mut().peek_slice(into).unwrap_or(0)
+    }
+
+    /// Bytes that wait in the receive ring.
+    #[inline]
+    pub fn recv_queue(&self) -> usize {
+        self.block.socket().recv_queue()
+    }
+
+    /// Shows the room that lies contiguous in the transmit ring (none, an empty slice, when it is full or the flow can
+    /// no longer send) and sends as many bytes as the first number that `write` returns. There may be more room beyond
+    /// the ring's end: call again while [`send_room`](Self::send_room) is not 0.
+    #[inline]
+    pub fn send<R>(&mut self, write: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
+        let socket = self.block.socket_mut();
+        if !socket.can_send() {
+            self.note_room();
+            return write(&mut []).1;
+        }
+        let written = socket.send(|bytes| {
+            let (written, result) = write(bytes);
+            (written.min(bytes.len()), result)
+        });
+        self.note_room();
+        match written {
+            Ok(result) => result,
+            Err(_) => unreachable!("a socket with room can be sent to"),
+        }
+    }
+
+    /// Copies as much of `bytes` to the transmit ring as has room, across its end if need be. Returns how much.
+    #[inline]
+    pub fn send_slice(&mut self, bytes: &[u8]) -> usize {
+        let sent = self.block.socket_mut().send_slice(bytes).unwrap_or(0);
+        self.note_room();
+        sent
+    }
+
+    /// Free bytes of the transmit ring; 0 when the flow can no longer send.
+    ///
+    /// When it is seen below half of the ring, the flow is reported writable once half is free again.
+    #[inline]
+    pub fn send_room(&mut self) -> usize {
+        self.note_room();
+        let socket = self.block.socket();
+        if socket.may_send() { socket.send_capacity() - socket.send_queue() } else { 0 }
+    }
+
+    /// Size of the transmit ring.
+    #[inline]
+    pub fn send_capacity(&self) -> usize {
+        self.block.socket().send_capacity()
+    }
+
+    /// Size of the receive ring.
+    #[inline]
+    pub fn recv_capacity(&self) -> usize {
+        self.block.socket().recv_capacity()
+    }
+
+    /// Bytes written and not yet acknowledged by the peer.
+    #[inline]
+    pub fn send_queue(&self) -> usize {
+        self.block.socket().send_queue()
+    }
+
+    /// Asks to be reported writable once `bytes` (at most the ring's size) are free in the transmit ring.
+    #[inline]
+    pub fn want_send_room(&mut self, bytes: usize) {
+        self.block.want_room = bytes.min(self.block.socket().send_capacity()) as u32;
+    }
+
+    /// Whether the peer has closed its direction. Bytes may still wait: it is the end once `recv_queue` is 0 too.
+    #[inline]
+    pub fn peer_closed(&self) -> bool {
+        self.block.flags & FLAG_FIN_RECEIVED != 0
+    }
+
+    /// Closes our direction after what was written; the peer may go on sending and the flow is still reported.
+    /// Nothing can be written afterwards.
+    pub fn shutdown(&mut self) {
+        self.block.socket_mut().close();
+    }
+
+    /// Closes the flow: what was written is sent, then FIN; what still arrives is thrown away. The id is dead at once
+    /// and nothing more is reported of the flow.
+    pub fn close(self) {
+        self.block.socket_mut().close();
+        self.block.flags |= FLAG_RELEASED;
+    }
+
+    /// Throws the flow away: the next flush sends RST to the peer. The id is dead at once and nothing more is reported of the flow.
+    pub fn abort(self) {
+        self.block.flags |= FLAG_RELEASED | FLAG_ABORTED;
+    }
+
+    /// The peer's address and port.
+    pub fn peer(&self) -> SocketAddr {
+        SocketAddr::V4(SocketAddrV4::new(self.block.key.remote, self.block.key.remote_port))
+    }
+
+    /// Our address and port.
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::V4(SocketAddrV4::new(self.block.key.local, self.block.key.local_port))
+    }
+
+    /// Whether anything can still be written.
+    pub fn may_send(&self) -> bool {
+        matches!(self.block.socket().state(), State::Established | State::CloseWait)
+    }
+
+    /// Sets the number that is reported with every [`Readiness`](crate::Readiness) of the flow.
+    pub fn set_token(&mut self, token: u64) {
+        self.block.token = token;
+    }
+
+    /// Sets when the flow is reported.
+    pub fn set_interest(&mut self, interest: Interest) {
+        let flags = match interest {
+            Interest::Edge => 0,
+            Interest::Level { read, write } => {
+                (if read { FLAG_LEVEL_READ } else { 0 }) | (if write { FLAG_LEVEL_WRITE } else { 0 })
+            }
+        };
+        self.block.flags = self.block.flags & !(FLAG_LEVEL_READ | FLAG_LEVEL_WRITE) | flags;
+    }
+
+    /// Notes that the application saw less than half of the transmit ring free, so that it is told when half is.
+    #[inline]
+    fn note_room(&mut self) {
+        let socket = self.block.socket();
+        let half = socket.send_capacity() / 2;
+        if self.block.want_room == 0 && socket.send_capacity() - socket.send_queue() < half {
+            self.block.want_room = half as u32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_bits() {
+        let id = FlowId { index: 0xdead_beef, generation: 0x1234_5679 };
+        assert_eq!(FlowId::from_bits(id.to_bits()), id);
+    }
+}

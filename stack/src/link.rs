@@ -1,0 +1,140 @@
+//! Ethernet and 802.1Q headers: read from a frame, kept ready-made for the answers.
+//!
+//! A flow keeps the header its answers need ([`LinkHeader`]), learned from its peer's own frames, so that no
+//! neighbour look-up is made per packet and a tagged peer is answered with its tag (IEEE 802.3, IEEE 802.1Q §9.3).
+
+use std::fmt;
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The address of every station.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// Whether it is the address of one station: not a group, not all zero.
+    pub fn is_unicast(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// EtherType of IPv4.
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// EtherType of an 802.1Q tag.
+pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100;
+/// Length of a header without a tag, in bytes.
+pub(crate) const ETHERNET_BYTES: usize = 14;
+/// Length of a header with one tag, in bytes.
+pub(crate) const TAGGED_BYTES: usize = 18;
+
+/// A ready-made link header for frames to one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkHeader {
+    bytes: [u8; TAGGED_BYTES],
+    len: u8,
+}
+
+impl LinkHeader {
+    /// A header for frames from `own` to `peer`, with the tag control information `tag` if there is one.
+    #[cfg(test)]
+    pub(crate) fn new(peer: Mac, own: Mac, tag: Option<u16>, ethertype: u16) -> Self {
+        let mut bytes = [0; TAGGED_BYTES];
+        bytes[..6].copy_from_slice(&peer.0);
+        bytes[6..12].copy_from_slice(&own.0);
+        let len = match tag {
+            None => {
+                bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+                ETHERNET_BYTES
+            }
+            Some(tag) => {
+                bytes[12..14].copy_from_slice(&ETHERTYPE_VLAN.to_be_bytes());
+                bytes[14..16].copy_from_slice(&tag.to_be_bytes());
+                bytes[16..18].copy_from_slice(&ethertype.to_be_bytes());
+                TAGGED_BYTES
+            }
+        };
+        Self { bytes, len: len as u8 }
+    }
+
+    /// The header of an answer to `frame`, whose link header is `len` bytes long and checked.
+    #[inline]
+    pub(crate) fn answering(frame: &[u8], len: usize) -> Self {
+        let len = len.min(TAGGED_BYTES).min(frame.len());
+        let mut bytes = [0; TAGGED_BYTES];
+        bytes[..len].copy_from_slice(&frame[..len]);
+        let (peer, own) = bytes.split_at_mut(6);
+        peer.swap_with_slice(&mut own[..6]);
+        Self { bytes, len: len as u8 }
+    }
+
+    /// A header of no bytes, for a block that no flow uses.
+    pub(crate) const EMPTY: Self = Self { bytes: [0; TAGGED_BYTES], len: 0 };
+
+    /// The bytes to put in front of the packet.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+}
+
+/// Turns the link header at the front of `frame` round, in place: the answer goes to whom it came from.
+pub(crate) fn turn_round(frame: &mut [u8]) {
+    if let Some(addresses) = frame.get_mut(..12) {
+        let (to, from) = addresses.split_at_mut(6);
+        to.swap_with_slice(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Mac = Mac([2, 0, 0, 0, 0, 9]);
+    const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn an_answer_goes_back_with_the_tag_it_came_with() {
+        for tag in [None, Some(0x6042)] {
+            let sent = LinkHeader::new(OWN, PEER, tag, ETHERTYPE_IPV4);
+            let answer = LinkHeader::answering(sent.bytes(), sent.len());
+            assert_eq!(answer, LinkHeader::new(PEER, OWN, tag, ETHERTYPE_IPV4));
+        }
+    }
+
+    #[test]
+    fn turning_round_twice_changes_nothing() {
+        let mut frame = LinkHeader::new(OWN, PEER, None, ETHERTYPE_ARP).bytes().to_vec();
+        let before = frame.clone();
+        turn_round(&mut frame);
+        assert_eq!(&frame[..6], &PEER.0);
+        turn_round(&mut frame);
+        assert_eq!(frame, before);
+        turn_round(&mut [0; 5]);
+    }
+
+    #[test]
+    fn only_one_station_is_unicast() {
+        assert!(OWN.is_unicast());
+        assert!(!Mac::BROADCAST.is_unicast());
+        assert!(!Mac([0; 6]).is_unicast());
+        assert_eq!(PEER.to_string(), "02:00:00:00:00:09");
+    }
+}

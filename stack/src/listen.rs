@@ -1,0 +1,72 @@
+//! `Listener`: the ports on which this core accepts, and its bounded SYN queue.
+//!
+//! A flow block serves each SYN at once, so the queue is a count of half-open flows; a SYN beyond it is dropped, and
+//! the client sends it again (RFC 4987 §3). The accept queue is the ready list.
+
+/// Ports listened on, and the handshakes under way.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    ports: Box<[u64]>,
+    half_open: usize,
+    syn_queue: usize,
+}
+
+impl Listener {
+    /// A listener on `ports` with room for `syn_queue` handshakes at a time.
+    pub(crate) fn new(ports: &[u16], syn_queue: usize) -> Self {
+        let mut bits = vec![0u64; 1 << 10].into_boxed_slice();
+        for &port in ports {
+            bits[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+        Self { ports: bits, half_open: 0, syn_queue }
+    }
+
+    /// Whether connections to `port` are accepted.
+    #[inline]
+    pub(crate) fn accepts(&self, port: u16) -> bool {
+        self.ports[usize::from(port >> 6)] >> (port & 63) & 1 == 1
+    }
+
+    /// Whether no further handshake can begin.
+    pub(crate) fn is_full(&self) -> bool {
+        self.half_open >= self.syn_queue
+    }
+
+    /// A handshake has begun.
+    pub(crate) fn begin(&mut self) {
+        self.half_open += 1;
+    }
+
+    /// A handshake has ended, well or not.
+    pub(crate) fn end(&mut self) {
+        self.half_open -= 1;
+    }
+
+    /// Handshakes under way.
+    pub(crate) fn half_open(&self) -> usize {
+        self.half_open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_ports_given_are_accepted() {
+        let listener = Listener::new(&[1, 64, 11_211, 65_535], 1);
+        let accepted: Vec<u16> = (0..=u16::MAX).filter(|&port| listener.accepts(port)).collect();
+        assert_eq!(accepted, [1, 64, 11_211, 65_535]);
+    }
+
+    #[test]
+    fn the_syn_queue_has_room_again_when_a_handshake_ends() {
+        let mut listener = Listener::new(&[], 2);
+        listener.begin();
+        assert!(!listener.is_full());
+        listener.begin();
+        assert!(listener.is_full());
+        listener.end();
+        assert_eq!((listener.is_full(), listener.half_open()), (false, 1));
+    }
+}

@@ -1,0 +1,385 @@
+//! `NetStack`: one core's TCP/IP, a turn at a time.
+//!
+//! ```text
+//! Port::receive ─► ingest ─► next_ready, flow (the application) ─► expire ─► flush ─► Port::transmit
+//! ```
+//!
+//! One smoltcp interface serves every flow: each call is given the one-socket set of the flow at hand and a device of
+//! one frame, so that a turn's work depends on the frames, the flows that the application visits and the timers that
+//! are due, never on how many flows there are. ACKs wait for [`flush`](NetStack::flush), so that they ride on answers.
+//!
+//! Invariant: a flow is in the table from its SYN until it ends; its block is free only when it is in neither the
+//! table nor the wheel, and its generation is even. Nothing here reads a clock, blocks, or allocates on the packet
+//! path; [`expire`](NetStack::expire) may make blocks ahead of use.
+
+mod egress;
+mod ingress;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nic::{BURST, Queue};
+use smoltcp::iface::{Config, Interface};
+use smoltcp::wire::HardwareAddress;
+
+use crate::block::{
+    FLAG_ABORTED, FLAG_EVENT_OPENED, FLAG_EVENT_WOKEN, FLAG_OPEN, FLAG_RELEASED, FLAG_TOUCHED, FlowBlock, Knobs,
+    MakeBlocks,
+};
+use crate::classify::{Class, Local};
+use crate::clock::{FlowClock, Time};
+use crate::config::{ConfigError, Secrets, StackConfig};
+use crate::flow::{CloseReason, Flow, FlowId};
+use crate::isn::IsnGenerator;
+use crate::link::{Mac, TAGGED_BYTES};
+use crate::listen::Listener;
+use crate::neighbor::NeighborTable;
+use crate::one_frame::OneFrame;
+use crate::port::Port;
+use crate::rate::RateLimit;
+use crate::ready::{Readiness, ReadyList};
+use crate::stats::{Census, StackStats, Work};
+use crate::stray::Strays;
+use crate::table::{FlowTable, TableHash};
+use crate::time_wait::TimeWaitTable;
+use crate::timer::TimerWheel;
+
+/// ICMP echo requests answered a second; as many as anyone needs to see that we are there.
+const ECHOES_PER_SECOND: u32 = 1_000;
+/// RSTs to segments of no flow a second.
+const RSTS_PER_SECOND: u32 = 1_000;
+/// Challenge ACKs a second, all flows together (RFC 5961 §7).
+const CHALLENGES_PER_SECOND: u32 = 1_000;
+/// Strays offered to other cores a second.
+const STRAYS_PER_SECOND: u32 = 100_000;
+/// Free blocks below which more are made: no two bursts of SYNs run out of them.
+const FREE_BLOCKS: usize = 2 * BURST;
+/// Timers fired in one turn; what is left fires in the next.
+const TIMERS_PER_TURN: usize = 1_024;
+
+/// One core's TCP/IP. Belongs to one thread at a time.
+pub struct NetStack {
+    config: StackConfig,
+    local: Local,
+    interface: Interface,
+    listener: Listener,
+    isns: IsnGenerator,
+    make_blocks: MakeBlocks,
+    blocks: Vec<&'static mut FlowBlock>,
+    free: Vec<u32>,
+    hash: TableHash,
+    table: FlowTable,
+    time_wait: TimeWaitTable,
+    wheel: TimerWheel,
+    ready: ReadyList,
+    touched: VecDeque<u32>,
+    classes: Vec<(Class, u32)>,
+    neighbors: NeighborTable,
+    strays: Strays,
+    echo_rate: RateLimit,
+    rst_rate: RateLimit,
+    challenge_rate: RateLimit,
+    stray_rate: RateLimit,
+    stats: StackStats,
+    work: Work,
+}
+
+impl std::fmt::Debug for NetStack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetStack")
+            .field("address", &self.local.address)
+            .field("flows", &self.flows())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NetStack {
+    /// Makes a stack. All memory that the packet path needs is reserved here, and the first
+    /// [`flows_at_start`](StackConfig::flows_at_start) blocks are made.
+    ///
+    /// # Errors
+    /// A setting is out of range.
+    pub fn new(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut interface_config = Config::new(HardwareAddress::Ip);
+        // Draws nothing that leaves the machine: every SYN has an interface of its own (`isn`).
+        interface_config.random_seed = secrets.isn[0] ^ secrets.isn[1];
+        let mut device = OneFrame::scratch(&[], config.ip_mtu);
+        let mut interface = Interface::new(interface_config, &mut device, FlowClock::instant(Time::ZERO));
+        interface.set_any_ip(true);
+        let flows = config.max_flows;
+        let mut stack = Self {
+            local: Local::new(config.address, config.prefix_len, config.mac),
+            interface,
+            listener: Listener::new(&config.ports, config.syn_queue),
+            isns: IsnGenerator::new(secrets.isn),
+            make_blocks: config.rings.maker()?,
+            blocks: Vec::with_capacity(flows),
+            free: Vec::with_capacity(flows),
+            hash: TableHash::new(secrets.table),
+            table: FlowTable::new(flows),
+            time_wait: TimeWaitTable::new(config.time_wait_records, config.time_wait),
+            wheel: TimerWheel::new(flows, Time::ZERO),
+            ready: ReadyList::new(flows),
+            touched: VecDeque::with_capacity(flows),
+            classes: Vec::with_capacity(BURST),
+            neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
+            strays: Strays::new(config.peers, config.ip_mtu + TAGGED_BYTES),
+            echo_rate: RateLimit::new(ECHOES_PER_SECOND),
+            rst_rate: RateLimit::new(RSTS_PER_SECOND),
+            challenge_rate: RateLimit::new(CHALLENGES_PER_SECOND),
+            stray_rate: RateLimit::new(STRAYS_PER_SECOND),
+            stats: StackStats::default(),
+            work: Work::default(),
+            config,
+        };
+        stack.make_blocks(stack.config.flows_at_start);
+        Ok(stack)
+    }
+
+    /// Makes up to `count` blocks, within the limit of flows.
+    fn make_blocks(&mut self, count: usize) {
+        let first = self.blocks.len();
+        (self.make_blocks)(count.min(self.config.max_flows - first), &mut self.blocks);
+        // The lowest number on top.
+        self.free.extend((first as u32..self.blocks.len() as u32).rev());
+    }
+
+    /// Takes the next flow off the ready list. The application bounds how many it takes in a turn; the others wait.
+    ///
+    /// Every flow is first reported with `opened` and last with `closed`, unless the application closes or aborts it
+    /// before: then nothing more is reported of it.
+    pub fn next_ready(&mut self) -> Option<(FlowId, Readiness)> {
+        while let Some(index) = self.ready.pop() {
+            let block = &mut self.blocks[index as usize];
+            let readiness = ReadyList::take_news(block);
+            if !block.in_use() || block.flags & (FLAG_OPEN | FLAG_RELEASED) != FLAG_OPEN {
+                continue;
+            }
+            let id = FlowId { index, generation: block.generation };
+            if readiness.closed.is_some() {
+                self.free(index);
+            }
+            return Some((id, readiness));
+        }
+        None
+    }
+
+    /// The flow `id`, or `None` when it has ended or was closed. The next [`flush`](Self::flush) looks at the flow.
+    #[inline]
+    pub fn flow(&mut self, id: FlowId) -> Option<Flow<'_>> {
+        if !self.is_open(id) {
+            return None;
+        }
+        self.touch(id.index);
+        Some(Flow { block: self.blocks[id.index()] })
+    }
+
+    /// Puts the flow on the ready list again, as when an answer for it has come from another core. Does nothing when
+    /// the flow has ended.
+    #[inline]
+    pub fn wake(&mut self, id: FlowId) {
+        if self.is_open(id) {
+            self.report(id.index, FLAG_EVENT_WOKEN);
+        }
+    }
+
+    /// Whether the application may still visit the flow.
+    #[inline]
+    fn is_open(&self, id: FlowId) -> bool {
+        self.blocks.get(id.index()).is_some_and(|block| {
+            block.generation == id.generation
+                && block.in_use()
+                && block.flags & (FLAG_OPEN | FLAG_RELEASED | FLAG_ABORTED) == FLAG_OPEN
+                && block.close_reason.is_none()
+        })
+    }
+
+    /// Fires timers that are due, forgets what is over, and makes blocks ahead of use. Once a turn, before
+    /// [`flush`](Self::flush), which carries out what the timers ask for.
+    pub fn expire(&mut self, now: Time) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(index) = self.wheel.pop_due(now) else { break };
+            self.work.timers += 1;
+            self.touch(index);
+        }
+        self.time_wait.expire(now, BURST);
+        if self.free.len() < FREE_BLOCKS && self.blocks.len() < self.config.max_flows {
+            self.make_blocks(FREE_BLOCKS);
+        }
+    }
+
+    /// How long after `now` the next timer is due; zero when there is something to do already; `None` when nothing
+    /// will happen unless a frame arrives.
+    pub fn next_deadline(&self, now: Time) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        self.wheel.next_deadline().map(|at| at.since(now))
+    }
+
+    /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0
+    }
+
+    /// Gives the oldest stray, as the bytes of its frame and its hops, to `offer`, which passes a copy on to the next
+    /// core's [`ingest_stray`](Self::ingest_stray). Returns false when there is none.
+    pub fn next_stray(&mut self, offer: impl FnOnce(&[u8], u8)) -> bool {
+        self.strays.next(offer)
+    }
+
+    /// The Ethernet address at which `address` was last heard asking or answering by ARP.
+    pub fn neighbor(&self, address: std::net::Ipv4Addr) -> Option<Mac> {
+        self.neighbors.find(address)
+    }
+
+    /// Flows at present, half-open and closing ones included.
+    pub fn flows(&self) -> usize {
+        self.blocks.len() - self.free.len()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &StackConfig {
+        &self.config
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &StackStats {
+        &self.stats
+    }
+
+    /// What the stack has worked on.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// What the stack holds, counted by walking every flow.
+    pub fn census(&self) -> Census {
+        let mut census = Census {
+            blocks: self.blocks.len(),
+            free: self.free.len(),
+            half_open: self.listener.half_open(),
+            table: self.table.len(),
+            time_wait: self.time_wait.len(),
+            timers: self.wheel.armed(),
+            ready: self.ready.len(),
+            touched: self.touched.len(),
+            strays: self.strays.len(),
+            ..Census::default()
+        };
+        for block in self.blocks.iter().filter(|block| block.in_use()) {
+            if block.close_reason.is_some() {
+                census.dead += 1;
+            } else if block.flags & FLAG_RELEASED != 0 {
+                census.closing += 1;
+            } else if block.flags & FLAG_OPEN != 0 {
+                census.open += 1;
+            }
+        }
+        census
+    }
+
+    /// Whether `port`'s frames are long enough for the link's packets.
+    pub fn fits<Q: Queue>(&self, port: &Port<Q>) -> bool {
+        port.queue().max_frame_bytes() >= self.config.ip_mtu + TAGGED_BYTES
+    }
+
+    fn knobs(&self) -> Knobs {
+        Knobs { ack_delay: self.config.ack_delay, keep_alive: self.config.keep_alive }
+    }
+
+    /// Has the next flush look at the flow.
+    #[inline]
+    fn touch(&mut self, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        if block.flags & FLAG_TOUCHED == 0 {
+            block.flags |= FLAG_TOUCHED;
+            self.touched.push_back(index);
+        }
+    }
+
+    /// Puts the flow on the ready list, once, for `events`.
+    #[inline]
+    fn report(&mut self, index: u32, events: u16) {
+        self.ready.push(self.blocks[index as usize], index, events);
+    }
+
+    /// Ends a flow. The application hears of it unless it never knew of the flow or no longer wants to.
+    fn end(&mut self, index: u32, reason: CloseReason) {
+        let block = &mut self.blocks[index as usize];
+        self.table.remove(block.hash, index);
+        self.work.timers += u64::from(self.wheel.cancel(index));
+        let flags = block.flags;
+        if flags & FLAG_OPEN == 0 {
+            self.listener.end();
+            self.stats.handshakes_failed += 1;
+            return self.free(index);
+        }
+        match reason {
+            CloseReason::Finished => self.stats.finished += 1,
+            CloseReason::Reset => self.stats.resets += 1,
+            CloseReason::TimedOut => self.stats.timed_out += 1,
+            CloseReason::Contained => self.stats.contained += 1,
+        }
+        if flags & (FLAG_RELEASED | FLAG_EVENT_OPENED) != 0 {
+            return self.free(index);
+        }
+        block.close_reason = Some(reason);
+        self.report(index, 0);
+    }
+
+    /// Gives the block of a flow that is in neither table nor wheel to the next flow.
+    fn free(&mut self, index: u32) {
+        self.blocks[index as usize].retire();
+        self.free.push(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn config() -> StackConfig {
+        StackConfig::new(Ipv4Addr::new(10, 0, 0, 2), 24, Mac([2, 0, 0, 0, 0, 1]))
+    }
+
+    #[test]
+    fn a_stack_can_be_made_on_one_thread_and_used_on_another() {
+        let stack = NetStack::new(config(), Secrets::from_bytes([1; 32])).expect("the defaults are good");
+        let flows = std::thread::spawn(move || stack.flows()).join().expect("it does not panic");
+        assert_eq!(flows, 0);
+    }
+
+    #[test]
+    fn blocks_are_made_ahead_of_use_up_to_the_limit() {
+        let mut config = config();
+        config.max_flows = 300;
+        config.flows_at_start = 10;
+        let mut stack = NetStack::new(config, Secrets::from_bytes([1; 32])).expect("good");
+        assert_eq!(stack.census().blocks, 10);
+        for _ in 0..5 {
+            stack.expire(Time::ZERO);
+        }
+        assert_eq!((stack.census().blocks, stack.flows()), (10 + FREE_BLOCKS, 0));
+        stack.free.clear();
+        for _ in 0..5 {
+            stack.expire(Time::ZERO);
+            stack.free.clear();
+        }
+        assert_eq!(stack.census().blocks, 300);
+    }
+
+    #[test]
+    fn an_id_that_never_was_is_no_flow() {
+        let mut stack = NetStack::new(config(), Secrets::from_bytes([1; 32])).expect("good");
+        for bits in [0, 1, 1 << 32, u64::MAX] {
+            assert!(stack.flow(FlowId::from_bits(bits)).is_none());
+            stack.wake(FlowId::from_bits(bits));
+        }
+        assert!(!stack.has_work() && stack.next_ready().is_none());
+    }
+}

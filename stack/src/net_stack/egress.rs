@@ -1,0 +1,276 @@
+//! Frames out: what touched flows have to say, once a turn, and when to look at them again.
+
+use nic::Queue;
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+
+use super::NetStack;
+use crate::block::{
+    FLAG_ABORTED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_FIN_WAIT_2, FLAG_LEVEL_READ,
+    FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED, FLAG_TOUCHED, FLAG_WAITING, FlowBlock,
+};
+use crate::classify::{ACK, RST};
+use crate::clock::{FlowClock, Time};
+use crate::config::StackConfig;
+use crate::contain::contain;
+use crate::flow::{CloseReason, FlowKey};
+use crate::link::LinkHeader;
+use crate::one_frame::OneFrame;
+use crate::port::Port;
+use crate::segment::{Control, Sent};
+
+/// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
+const SEGMENTS_PER_TURN: usize = 64;
+
+/// When to look again at a flow of which smoltcp says "now" and then says nothing; does not happen, bounds the harm.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Keep-alive intervals without an answer after which a flow is dead.
+const KEEP_ALIVES: u32 = 3;
+
+/// What came of visiting a flow.
+enum Visit {
+    Done,
+    /// It has more to say than its share of the turn.
+    Again,
+    /// It has more to say than there are frames.
+    NoFrame,
+}
+
+impl NetStack {
+    /// Writes what the touched flows have to say into frames and arms their timers. Once a turn, last.
+    ///
+    /// A flow for which no frame is left stays touched, so that the next flush tries again.
+    pub fn flush<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
+        for _ in 0..self.touched.len() {
+            let Some(index) = self.touched.pop_front() else { break };
+            let block = &mut self.blocks[index as usize];
+            block.flags &= !FLAG_TOUCHED;
+            if !block.in_use() || block.close_reason.is_some() {
+                continue;
+            }
+            self.work.flows += 1;
+            match self.visit(now, ports, index) {
+                Visit::Done => continue,
+                Visit::Again => {}
+                Visit::NoFrame => self.stats.parked += 1,
+            }
+            self.touch(index);
+        }
+    }
+
+    fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
+        let block = &mut self.blocks[index as usize];
+        let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
+        if block.flags & FLAG_ABORTED != 0 {
+            return self.reset(port, index, None);
+        }
+        if block.flags & FLAG_RELEASED != 0 {
+            discard(block);
+        }
+        note_state(block, now);
+        if let Some(deadline) = own_deadline(block, &self.config)
+            && deadline <= now
+        {
+            return self.give_up(port, index);
+        }
+        let flow_now = FlowClock::instant(now);
+        let mut poll_at = None;
+        for segment in 0.. {
+            if segment == SEGMENTS_PER_TURN {
+                return Visit::Again;
+            }
+            if !port.has_room() {
+                return Visit::NoFrame;
+            }
+            let Some(frame) = port.take_frame() else { return Visit::NoFrame };
+            let block = &mut self.blocks[index as usize];
+            let mut device = OneFrame::new(None, frame, block.link, self.config.ip_mtu);
+            let (interface, set) = (&mut self.interface, &mut block.set);
+            let outcome = contain(|| {
+                let result = interface.poll_egress(flow_now, &mut device, set);
+                (result, interface.poll_at(flow_now, set))
+            });
+            self.work.sets += 1;
+            self.take_reply(port, index, device);
+            let Some((result, at)) = outcome else {
+                self.end(index, CloseReason::Contained);
+                return Visit::Done;
+            };
+            poll_at = at;
+            let due = at.is_some_and(|at| at <= flow_now);
+            if !due || result == PollResult::None {
+                poll_at = if due { Some(FlowClock::instant(now.after(RETRY))) } else { at };
+                break;
+            }
+        }
+        self.settle(now, index, poll_at.map(FlowClock::real));
+        Visit::Done
+    }
+
+    /// After a flow has said what it had to say: is it over, when is it looked at again, is it still of interest.
+    fn settle(&mut self, now: Time, index: u32, poll_at: Option<Time>) {
+        let block = &mut self.blocks[index as usize];
+        let state = block.socket().state();
+        if state == State::TimeWait && block.flags & FLAG_RELEASED != 0 {
+            let sequence = (block.snd_nxt, block.rcv_nxt());
+            let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
+            self.stats.time_waits += 1;
+            self.stats.time_waits_evicted += u64::from(evicted);
+            return self.end(index, CloseReason::Finished);
+        }
+        if state == State::Closed {
+            return self.end(index, CloseReason::Finished);
+        }
+        note_state(block, now);
+        let own = own_deadline(block, &self.config);
+        let next = match (poll_at, own) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let flags = block.flags;
+        let socket = block.socket();
+        let readable = socket.can_recv() || flags & FLAG_FIN_RECEIVED != 0;
+        let writable = socket.can_send();
+        if let Some(next) = next {
+            self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
+        }
+        let mut events = 0;
+        if flags & FLAG_LEVEL_READ != 0 && readable {
+            events |= FLAG_EVENT_READABLE;
+        }
+        if flags & FLAG_LEVEL_WRITE != 0 && writable {
+            events |= FLAG_EVENT_WRITABLE;
+        }
+        if events != 0 && flags & (FLAG_OPEN | FLAG_RELEASED) == FLAG_OPEN {
+            self.report(index, events);
+        }
+    }
+
+    /// Gives a flow up whose peer no longer answers.
+    fn give_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) -> Visit {
+        if self.blocks[index as usize].flags & FLAG_OPEN == 0 {
+            // A handshake that never ended: nobody to tell.
+            self.end(index, CloseReason::TimedOut);
+            return Visit::Done;
+        }
+        self.reset(port, index, Some(CloseReason::TimedOut))
+    }
+
+    /// Sends RST to the peer and ends the flow; `None`: because the application asked for it.
+    fn reset<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, reason: Option<CloseReason>) -> Visit {
+        if !port.has_room() || !port.can_answer() {
+            return Visit::NoFrame;
+        }
+        let block = &mut self.blocks[index as usize];
+        let (link, key, seq, ack) = (block.link, block.key, block.snd_nxt, block.rcv_nxt());
+        self.stats.rsts_sent += 1;
+        self.send_control(port, &link, &key, Control { flags: RST | ACK, seq, ack, window: 0 });
+        match reason {
+            Some(reason) => self.end(index, reason),
+            None => {
+                self.stats.aborted += 1;
+                self.table.remove(self.blocks[index as usize].hash, index);
+                self.work.timers += u64::from(self.wheel.cancel(index));
+                self.free(index);
+            }
+        }
+        Visit::Done
+    }
+
+    /// Lines up what smoltcp has written, if anything, and notes it in the flow.
+    #[inline]
+    pub(super) fn take_reply<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, device: OneFrame<'_>) {
+        let (frame, written) = device.into_frame();
+        let Some(frame) = frame else { return };
+        if !written {
+            return port.return_frame(frame);
+        }
+        let block = &mut self.blocks[index as usize];
+        if let Some(sent) = frame.bytes().get(block.link.len()..).and_then(Sent::of) {
+            if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
+                block.snd_nxt = sent.end;
+            }
+            if sent.flags & (ACK | RST) == ACK {
+                block.last_ack = sent.ack;
+                block.last_window = sent.window;
+            }
+        }
+        port.send(frame);
+    }
+
+    /// Sends a segment written by hand, if a frame is left.
+    pub(super) fn send_control<Q: Queue>(
+        &mut self,
+        port: &mut Port<Q>,
+        link: &LinkHeader,
+        key: &FlowKey,
+        control: Control,
+    ) {
+        let Some(mut frame) = port.take_frame() else { return };
+        match control.write(&mut frame, link, key) {
+            Ok(()) => {
+                port.send(frame);
+            }
+            Err(_) => port.return_frame(frame),
+        }
+    }
+}
+
+/// Throws away what has arrived for a flow that the application has closed.
+fn discard(block: &mut FlowBlock) {
+    while block.socket().can_recv() {
+        let taken = block.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).unwrap_or(0);
+        if taken == 0 {
+            return;
+        }
+        block.rcv_base = block.rcv_base.wrapping_add(taken as u32);
+    }
+}
+
+/// Notes when the flow began to wait for the peer, to be closed, to be in FIN-WAIT-2.
+#[inline]
+fn note_state(block: &mut FlowBlock, now: Time) {
+    let socket = block.socket();
+    let state = socket.state();
+    let waits = socket.send_queue() > 0
+        || matches!(state, State::FinWait1 | State::Closing | State::LastAck | State::SynReceived);
+    if !waits {
+        block.flags &= !FLAG_WAITING;
+    } else if block.flags & FLAG_WAITING == 0 {
+        block.flags |= FLAG_WAITING;
+        block.waiting_since = now;
+    }
+    if block.flags & FLAG_RELEASED != 0 {
+        let step = if state == State::FinWait2 { FLAG_FIN_WAIT_2 } else { FLAG_RELEASE_SEEN };
+        if block.flags & (step | FLAG_FIN_WAIT_2) == 0 {
+            block.flags |= step;
+            block.state_since = now;
+        }
+    }
+}
+
+/// When the flow is to be given up, if nothing is heard of its peer until then.
+#[inline]
+fn own_deadline(block: &FlowBlock, config: &StackConfig) -> Option<Time> {
+    if block.flags & FLAG_OPEN == 0 {
+        return Some(block.state_since.after(config.handshake_timeout));
+    }
+    let mut deadline: Option<Time> = None;
+    let mut consider = |at: Time| deadline = Some(deadline.map_or(at, |earlier: Time| earlier.min(at)));
+    if block.flags & FLAG_WAITING != 0 {
+        consider(block.heard_at.max(block.waiting_since).after(config.give_up_timeout));
+    }
+    if block.flags & FLAG_FIN_WAIT_2 != 0 {
+        consider(block.state_since.after(config.fin_wait_2_timeout));
+    } else if block.flags & FLAG_RELEASE_SEEN != 0 {
+        consider(block.state_since.after(config.linger_timeout));
+    }
+    if let Some(idle) = config.idle_timeout {
+        consider(block.heard_at.after(idle));
+    }
+    if let Some(interval) = config.keep_alive {
+        consider(block.heard_at.after(interval.saturating_mul(KEEP_ALIVES)));
+    }
+    deadline
+}

@@ -1,0 +1,369 @@
+//! Frames in: classify a burst, prefetch what it needs, then one frame at a time.
+
+use cpu::prefetch_read;
+use nic::{Frame, Queue};
+use smoltcp::iface::{Config, Interface};
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::HardwareAddress;
+
+use super::NetStack;
+use crate::block::{FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_OPEN};
+use crate::classify::{ACK, Class, FIN, RST, SYN, Segment, TCP_BYTES, offered_mss};
+use crate::clock::{FlowClock, Time};
+use crate::contain::contain;
+use crate::drop_reason::DropReason;
+use crate::flow::CloseReason;
+use crate::isn::seed_for;
+use crate::link::LinkHeader;
+use crate::one_frame::OneFrame;
+use crate::port::Port;
+use crate::segment::Control;
+use crate::shim::{self, Verdict};
+
+/// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
+/// link in use that a smaller one only serves to make us send many tiny segments.
+const SMALLEST_MSS: u16 = 216;
+
+/// Most time between challenge ACKs of one flow, in microseconds (RFC 5961 §7 leaves it to us).
+const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100);
+
+impl NetStack {
+    /// Ingests the frames that `port` (number `port_index` of those given to [`flush`](Self::flush)) has received.
+    /// Returns how many; the rest stay in the port when no frame is left to answer with.
+    pub fn ingest<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, port_index: usize) -> usize {
+        let mut classes = std::mem::take(&mut self.classes);
+        classes.clear();
+        for frame in port.rx.iter() {
+            let class = self.local.classify(frame.bytes());
+            let hash = match &class {
+                Class::Tcp(segment) => {
+                    let hash = self.hash.of(&segment.key);
+                    self.table.prefetch(hash);
+                    hash
+                }
+                _ => 0,
+            };
+            classes.push((class, hash));
+        }
+        for (class, hash) in &classes {
+            if let Class::Tcp(_) = class
+                && let Some(index) = self.table.candidate(*hash)
+            {
+                prefetch_read(&*self.blocks[index as usize]);
+            }
+        }
+        let mut ingested = 0;
+        for &(class, hash) in &classes {
+            // Each frame can ask for one answer: without a frame for it, wait until some have left.
+            if !port.has_room() || !port.can_answer() {
+                break;
+            }
+            let Some(frame) = port.rx.pop() else { break };
+            self.ingest_frame(now, port, port_index, frame, class, hash);
+            ingested += 1;
+        }
+        self.classes = classes;
+        ingested
+    }
+
+    /// Ingests a frame that another core's stack gave out as a stray, with the `hops` it came with. The bytes are
+    /// changed. A segment that is unknown here too becomes a stray again, or is answered with RST when every core
+    /// has seen it. Answers leave by the flow's own port, or by the first.
+    pub fn ingest_stray<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], frame: &mut [u8], hops: u8) {
+        self.stats.frames += 1;
+        let segment = match self.local.classify(frame) {
+            Class::Tcp(segment) => segment,
+            Class::Drop(reason) => return self.stats.drops.add(reason),
+            Class::Arp { .. } | Class::Echo { .. } => return self.stats.drops.add(DropReason::NoFlow),
+        };
+        let hash = self.hash.of(&segment.key);
+        let flow = self.find(hash, &segment);
+        let home = flow.map_or(0, |index| usize::from(self.blocks[index as usize].port));
+        let Some(port) = ports.get_mut(home) else { return self.stats.drops.add(DropReason::NoFrame) };
+        if !port.has_room() || !port.can_answer() {
+            return self.stats.drops.add(DropReason::NoFrame);
+        }
+        match flow {
+            Some(index) => self.ingest_segment(now, port, index, frame, &segment),
+            None => self.ingest_unknown(now, port, home, frame, &segment, hash, hops),
+        }
+    }
+
+    fn ingest_frame<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        mut frame: Frame,
+        class: Class,
+        hash: u32,
+    ) {
+        self.stats.frames += 1;
+        match class {
+            Class::Tcp(segment) => match self.find(hash, &segment) {
+                Some(index) => {
+                    self.blocks[index as usize].port = port_index as u16;
+                    self.ingest_segment(now, port, index, frame.bytes_mut(), &segment);
+                }
+                None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
+            },
+            Class::Arp { at } => {
+                if self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at) {
+                    self.stats.arp_replies += 1;
+                    port.send(frame);
+                    return;
+                }
+            }
+            Class::Echo { at, len } => {
+                if self.echo_rate.allows(now) {
+                    self.stats.echo_replies += 1;
+                    crate::echo::answer(frame.bytes_mut(), at, len);
+                    port.send(frame);
+                    return;
+                }
+                self.stats.drops.add(DropReason::IcmpRate);
+            }
+            Class::Drop(reason) => self.stats.drops.add(reason),
+        }
+        port.free(frame);
+    }
+
+    /// The flow that the segment belongs to.
+    #[inline]
+    fn find(&self, hash: u32, segment: &Segment) -> Option<u32> {
+        self.table.find(hash, |index| self.blocks[index as usize].key == segment.key)
+    }
+
+    /// A segment of a flow: the shim, smoltcp, and what came of it.
+    fn ingest_segment<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) {
+        self.work.flows += 1;
+        let block = &mut self.blocks[index as usize];
+        let before = block.socket().state();
+        let half_open = before == State::SynReceived;
+        match shim::judge(block, segment, half_open) {
+            Verdict::Pass => {}
+            Verdict::Reset => return self.end(index, CloseReason::Reset),
+            Verdict::Drop(reason) => return self.stats.drops.add(reason),
+            Verdict::Challenge(reason) => {
+                self.stats.drops.add(reason);
+                return self.challenge(now, port, index);
+            }
+        }
+        if shim::is_acceptable(block, segment) {
+            block.heard_at = now;
+            // The peer may have moved to another station or VLAN; a frame that fits its flow shows where it is now.
+            block.link = LinkHeader::answering(frame, usize::from(segment.at));
+            if !half_open && shim::raise_ack(block, segment, frame) {
+                self.stats.acks_raised += 1;
+            }
+        }
+        let queued = block.socket().recv_queue();
+        let Some(reply) = port.take_frame() else { return self.stats.drops.add(DropReason::NoFrame) };
+        let packet_at = usize::from(segment.at);
+        let packet = frame.get(packet_at..packet_at + usize::from(segment.packet_len));
+        let mut device = OneFrame::new(packet, reply, block.link, self.config.ip_mtu);
+        let interface = &mut self.interface;
+        let set = &mut block.set;
+        let flow_now = FlowClock::instant(now);
+        let outcome = contain(|| interface.poll_ingress_single(flow_now, &mut device, set));
+        self.work.sets += 1;
+        self.stats.segments += 1;
+        self.take_reply(port, index, device);
+        if outcome.is_none() {
+            self.stats.drops.add(DropReason::Contained);
+            return self.end(index, CloseReason::Contained);
+        }
+        self.after_segment(now, index, before, queued);
+    }
+
+    /// What a segment has changed.
+    fn after_segment(&mut self, now: Time, index: u32, before: State, queued: usize) {
+        let block = &mut self.blocks[index as usize];
+        let socket = block.socket();
+        let after = socket.state();
+        let free = socket.send_capacity() - socket.send_queue();
+        let mut events = 0;
+        if socket.recv_queue() > queued {
+            events |= FLAG_EVENT_READABLE;
+        }
+        if before != after {
+            let fin = matches!(after, State::CloseWait | State::Closing | State::TimeWait | State::LastAck);
+            if fin && block.flags & FLAG_FIN_RECEIVED == 0 {
+                block.flags |= FLAG_FIN_RECEIVED;
+                events |= FLAG_EVENT_READABLE;
+            }
+            match after {
+                // A peer whose last ACK has come; RSTs never get here.
+                State::Closed => return self.end(index, CloseReason::Finished),
+                State::Listen => return self.end(index, CloseReason::Reset),
+                _ if before == State::SynReceived => {
+                    block.flags |= FLAG_OPEN;
+                    block.highest_ack = block.snd_nxt;
+                    block.state_since = now;
+                    events |= FLAG_EVENT_OPENED;
+                    self.listener.end();
+                    self.stats.opened += 1;
+                }
+                _ => {}
+            }
+        }
+        if block.want_room != 0 && free >= block.want_room as usize {
+            block.want_room = 0;
+            events |= FLAG_EVENT_WRITABLE;
+        }
+        self.touch(index);
+        if events != 0 {
+            self.report(index, events);
+        }
+    }
+
+    /// A segment of no flow here.
+    #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
+    fn ingest_unknown<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        frame: &mut [u8],
+        segment: &Segment,
+        hash: u32,
+        hops: u8,
+    ) {
+        if let Some(number) = self.time_wait.find(hash, &segment.key) {
+            return self.ingest_time_wait(now, port, port_index, frame, segment, hash, number);
+        }
+        let syn = segment.flags & (SYN | ACK) == SYN;
+        if syn && self.listener.accepts(segment.key.local_port) {
+            return self.accept(now, port_index, frame, segment, hash, None);
+        }
+        if !syn && hops < self.config.peers {
+            let kept = self.stray_rate.allows(now) && self.strays.keep(frame, hops + 1);
+            self.stats.strays += u64::from(kept);
+            return self.stats.drops.add(if kept { DropReason::Stray } else { DropReason::StrayRate });
+        }
+        if segment.has(RST) {
+            return self.stats.drops.add(DropReason::RstNoFlow);
+        }
+        self.stats.drops.add(DropReason::NoFlow);
+        if self.rst_rate.allows(now) {
+            let link = LinkHeader::answering(frame, usize::from(segment.at));
+            self.stats.rsts_sent += 1;
+            self.send_control(port, &link, &segment.key, Control::rst_for(segment));
+        }
+    }
+
+    /// A segment of a connection in TIME-WAIT (RFC 9293 §3.10.7.4; RFC 1337 for RST).
+    #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
+    fn ingest_time_wait<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        frame: &mut [u8],
+        segment: &Segment,
+        hash: u32,
+        number: u32,
+    ) {
+        let record = *self.time_wait.record(number);
+        let ahead = segment.seq.wrapping_sub(record.rcv_nxt) as i32;
+        if segment.flags & (SYN | ACK) == SYN && ahead >= 0 && self.listener.accepts(segment.key.local_port) {
+            self.time_wait.remove(number);
+            return self.accept(now, port_index, frame, segment, hash, Some(record.snd_nxt));
+        }
+        self.stats.drops.add(DropReason::TimeWait);
+        let says_something = segment.has(SYN | FIN) || segment.payload_len > 0 || ahead != 0;
+        if segment.has(RST) || !says_something {
+            return;
+        }
+        if segment.has(FIN) {
+            self.time_wait.restart(now, number);
+        }
+        if self.challenge_rate.allows(now) {
+            let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
+            self.send_control(port, &record.link, &record.key, control);
+        }
+    }
+
+    /// A SYN for a port that is listened on: a half-open flow, if there is room. `after` is where an earlier
+    /// connection of the same 4-tuple left off.
+    fn accept(&mut self, now: Time, port_index: usize, frame: &[u8], segment: &Segment, hash: u32, after: Option<u32>) {
+        let options = segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len);
+        let mss = frame.get(options).and_then(offered_mss);
+        if mss.is_some_and(|mss| mss < SMALLEST_MSS) {
+            return self.stats.drops.add(DropReason::TcpTinyMss);
+        }
+        if self.listener.is_full() {
+            return self.stats.drops.add(DropReason::SynQueueFull);
+        }
+        let Some(index) = self.free.pop() else { return self.stats.drops.add(DropReason::NoFreeFlow) };
+        let knobs = self.knobs();
+        let block = &mut self.blocks[index as usize];
+        block.recycle(segment.key.local_port, knobs);
+        block.generation = block.generation.wrapping_add(1);
+        let mut isn = self.isns.isn(now, &segment.key);
+        if let Some(after) = after
+            && (isn.wrapping_sub(after) as i32) <= 0
+        {
+            // RFC 9293 §3.4.1: above everything that the earlier connection has sent.
+            isn = after.wrapping_add(250_000);
+        }
+        block.key = segment.key;
+        block.hash = hash;
+        block.port = port_index as u16;
+        block.link = LinkHeader::answering(frame, usize::from(segment.at));
+        block.rcv_base = segment.seq.wrapping_add(1);
+        block.last_ack = block.rcv_base;
+        block.last_window = 0;
+        block.snd_nxt = isn;
+        block.highest_ack = isn;
+        block.peer_window = segment.window;
+        block.heard_at = now;
+        block.waiting_since = now;
+        block.state_since = now;
+        let at = usize::from(segment.at);
+        let packet = frame.get(at..at + usize::from(segment.packet_len)).unwrap_or(&[]);
+        let mut device = OneFrame::scratch(packet, self.config.ip_mtu);
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed_for(isn);
+        let flow_now = FlowClock::instant(now);
+        let set = &mut block.set;
+        contain(|| {
+            let mut interface = Interface::new(config, &mut device, flow_now);
+            interface.set_any_ip(true);
+            interface.poll_ingress_single(flow_now, &mut device, set)
+        });
+        self.work.flows += 1;
+        self.work.sets += 1;
+        if block.socket().state() != State::SynReceived {
+            // Options that do not parse.
+            self.stats.drops.add(DropReason::TcpFlags);
+            return self.free(index);
+        }
+        self.table.insert(hash, index);
+        self.listener.begin();
+        self.stats.syns += 1;
+        self.touch(index);
+    }
+
+    /// Sends a challenge ACK, at a limited rate (RFC 5961 §7): where we are, so that a peer that is elsewhere answers
+    /// with an RST that is exact.
+    fn challenge<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        if now < block.challenge_at || !self.challenge_rate.allows(now) {
+            return;
+        }
+        block.challenge_at = now.after(CHALLENGE_GAP);
+        let ack = block.rcv_nxt();
+        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
+        let (link, key, seq) = (block.link, block.key, block.snd_nxt);
+        self.stats.challenge_acks += 1;
+        self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
+    }
+}

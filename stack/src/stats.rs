@@ -1,0 +1,122 @@
+//! What a stack counts, each with the sentence that says when it moves.
+
+use crate::drop_reason::DropReason;
+
+/// Counters of one core's stack. All only ever grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StackStats {
+    /// Frames ingested.
+    pub frames: u64,
+    /// Frames dropped, by [`DropReason`]; each frame is counted at most once.
+    pub drops: DropCounts,
+    /// TCP segments handed to a flow.
+    pub segments: u64,
+    /// SYNs that made a half-open flow.
+    pub syns: u64,
+    /// Flows opened: handshakes completed.
+    pub opened: u64,
+    /// Opened flows that ended in order.
+    pub finished: u64,
+    /// Opened flows reset by the peer.
+    pub resets: u64,
+    /// Opened flows given up because the peer no longer answered, lingered or idled too long.
+    pub timed_out: u64,
+    /// Opened flows that the application threw away.
+    pub aborted: u64,
+    /// Half-open flows that ended before they were opened: time-out, RST, or a SYN that did not parse.
+    pub handshakes_failed: u64,
+    /// Flows dropped because the protocol code panicked over them.
+    pub contained: u64,
+    /// RSTs sent.
+    pub rsts_sent: u64,
+    /// Challenge ACKs sent (RFC 5961).
+    pub challenge_acks: u64,
+    /// ACK numbers raised to the highest seen, so that the data behind them is not lost.
+    pub acks_raised: u64,
+    /// TIME-WAIT records made.
+    pub time_waits: u64,
+    /// TIME-WAIT records that gave way early because the table was full.
+    pub time_waits_evicted: u64,
+    /// ARP requests answered.
+    pub arp_replies: u64,
+    /// ICMP echo requests answered.
+    pub echo_replies: u64,
+    /// Strays handed out to be offered to another core.
+    pub strays: u64,
+    /// Flows parked because no frame was left to send with.
+    pub parked: u64,
+}
+
+/// One counter for each [`DropReason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropCounts([u64; DropReason::ALL.len()]);
+
+impl Default for DropCounts {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
+
+impl DropCounts {
+    /// Frames dropped for `reason`.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Frames dropped for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Every reason that occurred, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|&(_, count)| count > 0)
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+}
+
+/// What a stack has worked on since it was made: the difference over a turn is the turn's work, and must not depend
+/// on how many flows idle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Flow blocks visited.
+    pub flows: u64,
+    /// Calls of smoltcp with a flow's set.
+    pub sets: u64,
+    /// Timers armed, moved, fired or cancelled.
+    pub timers: u64,
+}
+
+/// What a stack holds just now, for leak checks. Counted by walking every flow: not for the packet path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Flow blocks made.
+    pub blocks: usize,
+    /// Flow blocks that no flow uses.
+    pub free: usize,
+    /// Flows whose handshake is under way.
+    pub half_open: usize,
+    /// Flows that the application holds: it has been or will be told of them, and has not closed them.
+    pub open: usize,
+    /// Flows that the application has closed and that still wait for the peer.
+    pub closing: usize,
+    /// Dead flows of which the application has yet to be told.
+    pub dead: usize,
+    /// Entries of the flow table.
+    pub table: usize,
+    /// TIME-WAIT records.
+    pub time_wait: usize,
+    /// Timers armed.
+    pub timers: usize,
+    /// Flows on the ready list.
+    pub ready: usize,
+    /// Flows to be polled by the next flush.
+    pub touched: usize,
+    /// Strays that wait to be taken.
+    pub strays: usize,
+}

@@ -1,0 +1,198 @@
+//! TIME-WAIT records: what is left of a flow that we closed first, so that its block can serve another.
+//!
+//! smoltcp would hold the socket for its whole TIME-WAIT and ignore a new SYN meanwhile. A record of 56 bytes answers
+//! for it: a FIN is acknowledged again, a SYN with a higher sequence number begins a new connection
+//! (RFC 9293 §3.10.7.4, MAY-2; RFC 6191), an RST is ignored (RFC 1337). The table is bounded: beyond, the oldest record
+//! gives way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::flow::FlowKey;
+use crate::link::LinkHeader;
+use crate::table::FlowTable;
+
+/// A connection in TIME-WAIT.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record {
+    pub(crate) key: FlowKey,
+    hash: u32,
+    pub(crate) snd_nxt: u32,
+    pub(crate) rcv_nxt: u32,
+    until: Time,
+    pub(crate) link: LinkHeader,
+    live: bool,
+}
+
+const _: () = assert!(size_of::<Record>() <= 64, "a TIME-WAIT record fits a cache line");
+
+/// Records by 4-tuple, oldest first.
+#[derive(Debug)]
+pub(crate) struct TimeWaitTable {
+    records: Vec<Record>,
+    free: Vec<u32>,
+    table: FlowTable,
+    order: VecDeque<u32>,
+    lifetime: Duration,
+}
+
+impl TimeWaitTable {
+    /// A table of at most `capacity` records that live for `lifetime`.
+    pub(crate) fn new(capacity: usize, lifetime: Duration) -> Self {
+        Self {
+            records: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
+            table: FlowTable::new(capacity),
+            order: VecDeque::with_capacity(capacity),
+            lifetime,
+        }
+    }
+
+    /// Records that are live.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The record of `key`.
+    #[inline]
+    pub(crate) fn find(&self, hash: u32, key: &FlowKey) -> Option<u32> {
+        if self.table.len() == 0 {
+            return None;
+        }
+        self.table.find(hash, |number| self.records[number as usize].key == *key)
+    }
+
+    /// The record with this number.
+    pub(crate) fn record(&self, number: u32) -> &Record {
+        &self.records[number as usize]
+    }
+
+    /// Makes a record. Returns whether another had to give way.
+    pub(crate) fn insert(
+        &mut self,
+        now: Time,
+        key: FlowKey,
+        hash: u32,
+        sequence: (u32, u32),
+        link: LinkHeader,
+    ) -> bool {
+        let full = self.records.len() == self.records.capacity() && self.free.is_empty();
+        let evicted = full && self.pop_oldest();
+        let (snd_nxt, rcv_nxt) = sequence;
+        let until = now.after(self.lifetime);
+        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, live: true };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.records[number as usize] = record;
+                number
+            }
+            None => {
+                self.records.push(record);
+                self.records.len() as u32 - 1
+            }
+        };
+        self.table.insert(hash, number);
+        self.order.push_back(number);
+        evicted
+    }
+
+    /// Starts the record's time again: its peer has sent its FIN again (RFC 9293 §3.10.7.4).
+    pub(crate) fn restart(&mut self, now: Time, number: u32) {
+        self.records[number as usize].until = now.after(self.lifetime);
+    }
+
+    /// Ends the record: a new connection takes its place.
+    pub(crate) fn remove(&mut self, number: u32) {
+        let record = &mut self.records[number as usize];
+        record.live = false;
+        self.table.remove(record.hash, number);
+    }
+
+    /// Forgets records whose time is over, at most `budget` of them.
+    pub(crate) fn expire(&mut self, now: Time, budget: usize) {
+        for _ in 0..budget {
+            let Some(&oldest) = self.order.front() else { return };
+            let record = self.records[oldest as usize];
+            if !record.live || record.until <= now {
+                self.pop_oldest();
+                continue;
+            }
+            // Restarted since it was made: others may be due before it.
+            match self.order.get(1) {
+                Some(&second) if self.records[second as usize].until < record.until => self.order.rotate_left(1),
+                _ => return,
+            }
+        }
+    }
+
+    /// Forgets the oldest record. Returns whether it was live.
+    fn pop_oldest(&mut self) -> bool {
+        let Some(number) = self.order.pop_front() else { return false };
+        let live = self.records[number as usize].live;
+        if live {
+            self.remove(number);
+        }
+        self.free.push(number);
+        live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn key(port: u16) -> FlowKey {
+        FlowKey {
+            remote: Ipv4Addr::new(10, 0, 0, 1),
+            local: Ipv4Addr::new(10, 0, 0, 2),
+            remote_port: port,
+            local_port: 80,
+        }
+    }
+
+    fn add(table: &mut TimeWaitTable, now: u64, port: u16) -> bool {
+        let hash = u32::from(port) * 3;
+        table.insert(Time::from_millis(now), key(port), hash, (1, 2), LinkHeader::EMPTY)
+    }
+
+    fn there(table: &TimeWaitTable, port: u16) -> bool {
+        table.find(u32::from(port) * 3, &key(port)).is_some()
+    }
+
+    #[test]
+    fn records_expire_in_order_and_a_restarted_one_later() {
+        let mut table = TimeWaitTable::new(4, Duration::from_secs(10));
+        add(&mut table, 0, 1);
+        add(&mut table, 1_000, 2);
+        let first = table.find(3, &key(1)).expect("just made");
+        table.restart(Time::from_millis(9_000), first);
+        for now in [10_500, 11_500, 11_600] {
+            table.expire(Time::from_millis(now), 10);
+        }
+        assert!(there(&table, 1) && !there(&table, 2));
+        table.expire(Time::from_millis(19_001), 10);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_full_table_lets_the_oldest_go() {
+        let mut table = TimeWaitTable::new(3, Duration::from_secs(10));
+        let evicted = (1..=1_000).filter(|&port| add(&mut table, u64::from(port), port)).count();
+        assert_eq!((evicted, table.len()), (997, 3));
+        assert!(there(&table, 1_000) && there(&table, 998) && !there(&table, 997));
+    }
+
+    #[test]
+    fn a_removed_record_makes_room_when_its_turn_comes() {
+        let mut table = TimeWaitTable::new(2, Duration::from_secs(10));
+        add(&mut table, 0, 1);
+        add(&mut table, 0, 2);
+        let first = table.find(3, &key(1)).expect("just made");
+        table.remove(first);
+        assert!(!add(&mut table, 1, 3), "nothing live gave way");
+        assert!(there(&table, 2) && there(&table, 3));
+    }
+}

@@ -1,0 +1,109 @@
+//! A server, and a queue to throw frames at it: no other stack, no time but what the test lets pass.
+
+use std::time::Duration;
+
+use nic::{PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
+use sidestep_stack::{DropReason, StackConfig, Time};
+
+use super::raw::{ACK, SYN, Tcp};
+use super::{App, Server, config};
+
+/// A server, and a queue to throw frames at it.
+pub struct Bench {
+    pub wire: Wire,
+    pub server: Server,
+    pub queue: WireQueue,
+    tx: TxBurst,
+    rx: RxBurst,
+}
+
+impl Bench {
+    pub fn new(app: App) -> Self {
+        Self::with(config(), app)
+    }
+
+    pub fn with(config: StackConfig, app: App) -> Self {
+        let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
+        let server = Server::new(config, vec![ours.take_queue(QueueId(0)).expect("opened once")], app);
+        Self::on(wire, server, theirs.take_queue(QueueId(0)).expect("opened once"))
+    }
+
+    pub fn on(wire: Wire, server: Server, queue: WireQueue) -> Self {
+        Self { wire, server, queue, tx: TxBurst::default(), rx: RxBurst::default() }
+    }
+
+    pub fn now(&self) -> Time {
+        Time::from_duration(self.wire.clock().now())
+    }
+
+    /// Sends a frame. Allocates nothing.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let mut frame = self.queue.tx_alloc().expect("a frame is free");
+        frame.resize(bytes.len()).expect("it fits");
+        frame.bytes_mut().copy_from_slice(bytes);
+        self.tx.push(frame).expect("room for one");
+        assert_eq!(self.queue.tx_burst(&mut self.tx), 1);
+        self.queue.flush().expect("a wire is never gone");
+    }
+
+    /// Runs a turn and shows `look` what the stack sends. Allocates nothing.
+    pub fn turn_with(&mut self, mut look: impl FnMut(&[u8])) {
+        let now = self.now();
+        self.server.turn(now);
+        self.queue.flush().expect("a wire is never gone");
+        while self.queue.rx_burst(&mut self.rx) > 0 {
+            while let Some(frame) = self.rx.pop() {
+                look(frame.bytes());
+                self.queue.free(frame);
+            }
+            self.queue.flush().expect("a wire is never gone");
+        }
+    }
+
+    /// Sends a frame, runs a turn, returns what the stack sends.
+    pub fn frame(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.send(bytes);
+        self.turn()
+    }
+
+    pub fn turn(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        self.turn_with(|frame| frames.push(frame.to_vec()));
+        frames
+    }
+
+    pub fn tcp(&mut self, segment: &Tcp) -> Vec<Tcp> {
+        self.frame(&segment.frame()).iter().map(|frame| Tcp::read(frame)).collect()
+    }
+
+    /// Sends a segment that is answered by exactly one.
+    #[track_caller]
+    pub fn one(&mut self, segment: &Tcp) -> Tcp {
+        let answers = self.tcp(segment);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers.into_iter().next().expect("there is one")
+    }
+
+    /// Opens a connection from `port` whose client begins at `seq`. Returns the server's next sequence number.
+    pub fn open(&mut self, port: u16, seq: u32) -> u32 {
+        let answer = self.one(&Tcp::new(port, SYN, seq, 0));
+        assert_eq!((answer.flags, answer.ack), (SYN | ACK, seq.wrapping_add(1)));
+        let next = answer.seq.wrapping_add(1);
+        assert_eq!(self.tcp(&Tcp::new(port, ACK, seq.wrapping_add(1), next)), []);
+        next
+    }
+
+    /// Lets time pass, in steps, and returns what the stack sends meanwhile.
+    pub fn wait(&mut self, span: Duration) -> Vec<Tcp> {
+        let mut sent = Vec::new();
+        for _ in 0..100 {
+            self.wire.clock().advance(span / 100);
+            sent.extend(self.turn().iter().map(|frame| Tcp::read(frame)));
+        }
+        sent
+    }
+
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.server.stack.stats().drops.of(reason)
+    }
+}

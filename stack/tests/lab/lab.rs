@@ -1,0 +1,292 @@
+//! The laboratory of the tests: the stack with a small application on one end of an in-memory wire, smoltcp's ordinary
+//! interface, or frames made by hand, on the other. Time is virtual and jumps to the next event.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+#[path = "bench.rs"]
+pub mod bench;
+#[path = "peer.rs"]
+mod peer;
+#[path = "raw.rs"]
+pub mod raw;
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use nic::{Faults, PortConfig, Queue, QueueId, Wire, WireQueue};
+use sidestep_stack::{CloseReason, FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+
+pub use peer::Peer;
+
+pub const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+pub const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub const THEM: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub const PORT: u16 = 11_211;
+
+/// What the application does with a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum App {
+    /// Sends back what it gets; closes when the peer has.
+    Echo,
+    /// Takes nothing.
+    Deaf,
+    /// Sends this many bytes of a pattern when the flow opens, then closes.
+    Blast(usize),
+    /// Sends a greeting, then shuts its direction down and reads on until the peer closes.
+    HalfClose,
+    /// Aborts as soon as a byte arrives.
+    Abort,
+}
+
+/// The stack, its port, and what its application has seen.
+pub struct Server {
+    pub stack: NetStack,
+    pub ports: Vec<Port<WireQueue>>,
+    pub app: App,
+    pub opened: u64,
+    pub bytes: u64,
+    pub closed: Vec<(FlowId, CloseReason)>,
+    pub flows: HashMap<FlowId, usize>,
+    pub received: Vec<u8>,
+}
+
+pub fn secrets(seed: u8) -> Secrets {
+    Secrets::from_bytes(std::array::from_fn(|i| seed.wrapping_mul(31).wrapping_add(i as u8).wrapping_mul(197)))
+}
+
+pub fn config() -> StackConfig {
+    let mut config = StackConfig::new(US, 24, OWN);
+    config.ports = vec![PORT];
+    config
+}
+
+/// The byte at `offset` of the pattern that [`App::Blast`] sends.
+pub fn pattern(offset: usize) -> u8 {
+    (offset % 251) as u8
+}
+
+impl Server {
+    pub fn new(config: StackConfig, queues: Vec<WireQueue>, app: App) -> Self {
+        let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
+        let ports: Vec<_> = queues.into_iter().map(Port::new).collect();
+        assert!(ports.iter().all(|port| stack.fits(port)));
+        Self { stack, ports, app, opened: 0, bytes: 0, closed: Vec::new(), flows: HashMap::new(), received: Vec::new() }
+    }
+
+    /// One turn, with its frames sent.
+    pub fn turn(&mut self, now: Time) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            port.receive();
+            self.stack.ingest(now, port, index);
+        }
+        self.serve();
+        self.stack.expire(now);
+        self.stack.flush(now, &mut self.ports);
+        for port in &mut self.ports {
+            port.transmit().expect("a wire is never gone");
+        }
+    }
+
+    fn serve(&mut self) {
+        while let Some((id, ready)) = self.stack.next_ready() {
+            if ready.opened {
+                self.opened += 1;
+                assert!(self.flows.insert(id, 0).is_none(), "a flow opens once");
+            }
+            if let Some(reason) = ready.closed {
+                assert!(self.flows.remove(&id).is_some(), "only what was opened is closed");
+                assert!(self.stack.flow(id).is_none(), "a closed flow's id is dead");
+                self.closed.push((id, reason));
+                continue;
+            }
+            self.visit(id);
+        }
+    }
+
+    fn visit(&mut self, id: FlowId) {
+        let Some(mut flow) = self.stack.flow(id) else { panic!("{id:?} was reported and is dead") };
+        let Some(done) = self.flows.get_mut(&id) else { panic!("{id:?} was never opened") };
+        match self.app {
+            App::Echo => {
+                let mut scratch = [0; 4_096];
+                loop {
+                    let room = flow.send_room().min(scratch.len());
+                    let got = flow.peek(&mut scratch[..room]);
+                    if got == 0 {
+                        break;
+                    }
+                    assert_eq!(flow.send_slice(&scratch[..got]), got);
+                    let mut left = got;
+                    while left > 0 {
+                        left -= flow.recv(|bytes| (bytes.len().min(left), bytes.len().min(left)));
+                    }
+                    self.bytes += got as u64;
+                }
+                if flow.peer_closed() && flow.recv_queue() == 0 {
+                    flow.close();
+                    self.flows.remove(&id);
+                }
+            }
+            App::Deaf => {}
+            App::Blast(total) => {
+                while *done < total && flow.send_room() > 0 {
+                    let from = *done;
+                    *done += flow.send(|room| {
+                        let count = room.len().min(total - from);
+                        for (i, byte) in room[..count].iter_mut().enumerate() {
+                            *byte = pattern(from + i);
+                        }
+                        (count, count)
+                    });
+                }
+                if *done == total {
+                    flow.close();
+                    self.flows.remove(&id);
+                }
+            }
+            App::HalfClose => {
+                if *done == 0 {
+                    *done = flow.send_slice(b"greeting");
+                    flow.shutdown();
+                }
+                while flow.recv_queue() > 0 {
+                    let received = &mut self.received;
+                    flow.recv(|bytes| {
+                        received.extend_from_slice(bytes);
+                        (bytes.len(), ())
+                    });
+                }
+                if flow.peer_closed() {
+                    flow.close();
+                    self.flows.remove(&id);
+                }
+            }
+            App::Abort => {
+                if flow.recv_queue() > 0 {
+                    flow.abort();
+                    self.flows.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Checks that nothing is left: no flow, no timer, no frame.
+    pub fn assert_nothing_left(self) {
+        let census = self.stack.census();
+        assert_eq!(census.free, census.blocks, "{census:?}");
+        assert_eq!(
+            (census.half_open, census.open, census.closing, census.dead, census.table, census.timers),
+            (0, 0, 0, 0, 0, 0),
+            "{census:?}"
+        );
+        assert_eq!((census.ready, census.touched, census.strays), (0, 0, 0), "{census:?}");
+        assert!(self.flows.is_empty());
+        for port in self.ports {
+            let mut queue = port.into_queue();
+            queue.flush().expect("a wire is never gone");
+            let frames = queue.census();
+            assert_eq!(frames.held, 0, "{frames:?}");
+            assert_eq!(frames.free + frames.fill + frames.tx, frames.total, "{frames:?}");
+        }
+    }
+}
+
+/// A server and a peer on a wire.
+pub struct Lab {
+    pub wire: Wire,
+    pub server: Server,
+    pub peer: Peer,
+}
+
+impl Lab {
+    pub fn new(app: App) -> Self {
+        Self::with(config(), app, Faults::default(), 1)
+    }
+
+    pub fn with(config: StackConfig, app: App, faults: Faults, seed: u64) -> Self {
+        Self::with_queues(config, app, faults, seed, 1)
+    }
+
+    /// One core that polls several queues.
+    pub fn with_queues(config: StackConfig, app: App, faults: Faults, seed: u64, queues: u16) -> Self {
+        println!("seed {seed}");
+        let port = |queues| PortConfig { inbound: faults.clone(), ..PortConfig::with_queues(queues) };
+        let (wire, ours, theirs) = Wire::pair(port(queues), port(1), seed).expect("a good configuration");
+        let queues = (0..queues).map(|queue| ours.take_queue(QueueId(queue)).expect("opened once")).collect();
+        let peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
+        Self { wire, server: Server::new(config, queues, app), peer }
+    }
+
+    pub fn now(&self) -> Time {
+        Time::from_duration(self.wire.clock().now())
+    }
+
+    /// Both ends' turns at the present moment, until neither has anything to do.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let now = self.now();
+            self.server.turn(now);
+            let active = self.peer.poll(now);
+            let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
+            if !active && !due && !self.server.stack.has_work() {
+                return;
+            }
+        }
+        panic!("no rest at {:?}: {:?}", self.now(), self.server.stack);
+    }
+
+    /// Settles, then lets time pass to the next event, until `done`; panics when that takes longer than `limit`.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now().after(limit);
+        loop {
+            self.settle();
+            if done(self) {
+                return;
+            }
+            let now = self.now();
+            let next = [
+                self.wire.next_due().map(Time::from_duration),
+                self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
+                self.peer.next_deadline(now),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(end);
+            assert!(next <= end, "not done after {limit:?}: {:?} {:?}", self.server.stack, self.server.stack.census());
+            let step = next.since(now).max(Duration::from_micros(1));
+            self.wire.clock().advance(step);
+        }
+    }
+
+    /// Runs for `span` of virtual time.
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now().after(span);
+        self.settle();
+        while self.now() < end {
+            let now = self.now();
+            let next = [
+                self.wire.next_due().map(Time::from_duration),
+                self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
+                self.peer.next_deadline(now),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(end)
+            .min(end);
+            self.wire.clock().advance(next.since(now).max(Duration::from_micros(1)));
+            self.settle();
+        }
+    }
+
+    /// Runs until the server holds no flow, then checks that it holds nothing else either.
+    pub fn finish(mut self) {
+        self.run_until(Duration::from_secs(400), |lab| lab.server.stack.flows() == 0);
+        // TIME-WAIT records are forgotten as time passes.
+        self.run_for(Duration::from_secs(61));
+        assert_eq!(self.server.stack.census().time_wait, 0);
+        self.server.assert_nothing_left();
+    }
+}

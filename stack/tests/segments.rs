@@ -1,0 +1,431 @@
+//! Single frames, made by hand: what the stack says to each.
+
+#[path = "lab/lab.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use lab::bench::Bench;
+use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
+use lab::{App, OWN, PEER, Server, THEM, US, config};
+use nic::{PortConfig, QueueId, Wire};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_stack::{CloseReason, DropReason, Interest};
+
+#[test]
+fn a_syn_ack_offers_what_the_link_and_the_ring_can_take() {
+    let mut bench = Bench::new(App::Echo);
+    let answer = bench.one(&Tcp::new(5_000, SYN, 1, 0));
+    assert_eq!((answer.mss, answer.window), (Some(1_460), 4_096));
+}
+
+#[test]
+fn initial_sequence_numbers_do_not_follow_one_another() {
+    let mut bench = Bench::new(App::Echo);
+    let isns: Vec<u32> = (0..50).map(|i| bench.one(&Tcp::new(5_000 + i, SYN, 1, 0)).seq).collect();
+    let near = isns.windows(2).filter(|pair| pair[1].wrapping_sub(pair[0]) < 1 << 24).count();
+    assert!(near < 5, "{isns:x?}");
+}
+
+#[test]
+fn only_an_exact_rst_closes_and_another_is_challenged() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 101 + 5_000, 0)), [], "outside the window");
+    let challenge = bench.one(&Tcp::new(5_000, RST, 102, 0));
+    assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, next, 101));
+    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 102, 0)), [], "challenges are limited");
+    assert_eq!(bench.drops(DropReason::RstNotExact), 3);
+    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 101, 0)), []);
+    assert_eq!(bench.server.closed.iter().map(|c| c.1).collect::<Vec<_>>(), [CloseReason::Reset]);
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn a_rebooted_client_is_challenged_resets_and_connects() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    let challenge = bench.one(&Tcp::new(5_000, SYN, 9_999_999, 0));
+    assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, next, 101));
+    // The client knows of no connection: it resets exactly what was acknowledged.
+    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, challenge.ack, 0)), []);
+    bench.open(5_000, 9_999_999);
+    assert_eq!(bench.server.opened, 2);
+}
+
+#[test]
+fn a_repeated_syn_waits_for_the_timer_and_gets_the_same_answer() {
+    let mut bench = Bench::new(App::Echo);
+    let first = bench.one(&Tcp::new(5_000, SYN, 1, 0));
+    assert_eq!(bench.tcp(&Tcp::new(5_000, SYN, 1, 0)), []);
+    let again = bench.wait(Duration::from_millis(250));
+    assert_eq!(again, [first]);
+}
+
+#[test]
+fn half_open_flows_end_and_leave_nothing() {
+    let mut bench = Bench::new(App::Echo);
+    for port in 5_000..5_020 {
+        bench.one(&Tcp::new(port, SYN, 1, 0));
+    }
+    assert_eq!(bench.server.stack.census().half_open, 20);
+    bench.wait(Duration::from_secs(11));
+    assert_eq!(bench.server.stack.stats().handshakes_failed, 20);
+    assert_eq!(bench.server.opened, 0);
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn a_syn_flood_fills_its_queue_and_nothing_else() {
+    let mut small = config();
+    small.syn_queue = 10;
+    small.max_flows = 12;
+    small.flows_at_start = 12;
+    let mut bench = Bench::with(small, App::Echo);
+    let next = bench.open(4_000, 1);
+    for port in 5_000..6_000 {
+        bench.frame(&Tcp::new(port, SYN, 1, 0).frame());
+    }
+    assert_eq!(bench.drops(DropReason::SynQueueFull), 990);
+    // Who is connected is served meanwhile.
+    let echo = bench.one(&Tcp::new(4_000, ACK | PSH, 2, next).with(b"still here"));
+    assert_eq!(echo.data, b"still here");
+    bench.wait(Duration::from_secs(11));
+    assert_eq!(bench.server.stack.flows(), 1);
+    bench.open(6_001, 1);
+}
+
+#[test]
+fn flows_are_bounded() {
+    let mut small = config();
+    small.max_flows = 3;
+    let mut bench = Bench::with(small, App::Deaf);
+    for port in 0..3 {
+        bench.open(5_000 + port, 1);
+    }
+    assert_eq!(bench.tcp(&Tcp::new(6_000, SYN, 1, 0)), []);
+    assert_eq!(bench.drops(DropReason::NoFreeFlow), 1);
+    bench.tcp(&Tcp::new(5_000, RST, 2, 0));
+    bench.open(6_000, 1);
+}
+
+#[test]
+fn an_ack_without_an_answer_waits_five_milliseconds() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    assert_eq!(bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"half a request")), []);
+    bench.wire.clock().advance(Duration::from_micros(4_900));
+    assert_eq!(bench.turn(), Vec::<Vec<u8>>::new());
+    bench.wire.clock().advance(Duration::from_micros(1_200));
+    let acks: Vec<_> = bench.turn().iter().map(|frame| Tcp::read(frame)).collect();
+    assert_eq!(acks.iter().map(|ack| (ack.flags, ack.ack, ack.window)).collect::<Vec<_>>(), [(ACK, 115, 4_082)]);
+}
+
+#[test]
+fn an_answer_that_is_lost_is_sent_again_after_two_hundred_milliseconds() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let first = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"get k\r\n"));
+    assert_eq!(bench.wait(Duration::from_millis(195)), []);
+    assert_eq!(bench.wait(Duration::from_millis(10)), [first]);
+}
+
+#[test]
+fn answers_follow_the_peer_to_another_station() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let mut frame = Tcp::new(5_000, ACK | PSH, 101, next).with(b"moved").frame();
+    frame[11] = 77;
+    let answers = bench.frame(&frame);
+    assert_eq!(answers[0][..6], [2, 0, 0, 0, 0, 77]);
+    // A frame that does not fit the flow moves nothing.
+    let mut frame = Tcp::new(5_000, ACK | PSH, 101 + 1_000_000, next).with(b"stranger").frame();
+    frame[11] = 88;
+    bench.frame(&frame);
+    let answers = bench.frame(&Tcp::new(5_000, ACK | PSH, 106, next + 5).with(b"back").frame());
+    assert_eq!(answers[0][..6], PEER.0);
+}
+
+#[test]
+fn level_interest_reports_as_long_as_bytes_wait() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    let &id = bench.server.flows.keys().next().expect("it is open");
+    bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"two"));
+    let now = bench.now();
+    let stack = &mut bench.server.stack;
+    assert!(!stack.has_work(), "an edge is reported once");
+    stack.flow(id).expect("it is open").set_interest(Interest::Level { read: true, write: false });
+    for _ in 0..3 {
+        stack.flush(now, &mut bench.server.ports);
+        let (ready, news) = stack.next_ready().expect("bytes wait");
+        assert_eq!((ready, news.readable, news.writable), (id, true, false));
+        assert_eq!(stack.flow(id).expect("it is open").recv_queue(), 3);
+    }
+    stack.flow(id).expect("it is open").recv(|bytes| (bytes.len(), ()));
+    stack.flush(now, &mut bench.server.ports);
+    assert_eq!(stack.next_ready(), None);
+}
+
+#[test]
+fn data_behind_an_older_ack_is_taken() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let echo = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"first"));
+    assert_eq!(echo.data, b"first");
+    // An ACK overtakes the data that was sent before it.
+    assert_eq!(bench.tcp(&Tcp::new(5_000, ACK, 112, next + 5)), []);
+    let echo = bench.one(&Tcp::new(5_000, ACK | PSH, 106, next).with(b"second"));
+    assert_eq!((&echo.data[..], echo.ack), (&b"second"[..], 112));
+    assert_eq!(bench.server.stack.stats().acks_raised, 1);
+}
+
+#[test]
+fn a_closed_flow_leaves_a_record_that_answers_for_it() {
+    let mut bench = Bench::new(App::Blast(3));
+    let answer = bench.one(&Tcp::new(5_000, SYN, 100, 0));
+    let next = answer.seq.wrapping_add(1);
+    let data = bench.one(&Tcp::new(5_000, ACK, 101, next));
+    assert_eq!((data.flags & FIN, &data.data[..]), (FIN, &[0, 1, 2][..]));
+    let last = bench.one(&Tcp::new(5_000, ACK | FIN, 101, next + 4));
+    assert_eq!((last.flags, last.seq, last.ack), (ACK, next + 4, 102));
+    assert_eq!((bench.server.stack.flows(), bench.server.stack.census().time_wait), (0, 1));
+    // The FIN again: our last ACK was lost.
+    let again = bench.one(&Tcp::new(5_000, ACK | FIN, 101, next + 4));
+    assert_eq!((again.flags, again.seq, again.ack), (ACK, next + 4, 102));
+    // RFC 1337: an RST does not end it. An older SYN does not either. A newer one begins anew, above the old numbers.
+    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 102, 0)), []);
+    assert_eq!(bench.one(&Tcp::new(5_000, SYN, 50, 0)).flags, ACK);
+    assert_eq!(bench.server.stack.census().time_wait, 1);
+    let answer = bench.one(&Tcp::new(5_000, SYN, 5_000, 0));
+    assert_eq!((answer.flags, answer.ack), (SYN | ACK, 5_001));
+    assert!(answer.seq.wrapping_sub(next + 4) < 1 << 31, "{:x} after {:x}", answer.seq, next);
+    assert_eq!(bench.server.stack.census().time_wait, 0);
+}
+
+#[test]
+fn segments_of_no_flow_are_answered_rst_at_a_limited_rate() {
+    let mut bench = Bench::new(App::Echo);
+    let rst = bench.one(&Tcp::new(5_000, ACK, 7, 1_000));
+    assert_eq!((rst.flags, rst.seq), (RST, 1_000));
+    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 7, 0)), []);
+    let answered: usize = (0..2_000).map(|_| bench.tcp(&Tcp::new(5_000, ACK, 7, 1_000)).len()).sum();
+    assert_eq!(answered, 99);
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn a_dishonest_segment_size_is_refused() {
+    let mut bench = Bench::new(App::Echo);
+    let mut syn = Tcp::new(5_000, SYN, 1, 0);
+    syn.mss = Some(48);
+    assert_eq!(bench.tcp(&syn), []);
+    assert_eq!(bench.drops(DropReason::TcpTinyMss), 1);
+    syn.mss = Some(216);
+    assert_eq!(bench.one(&syn).flags, SYN | ACK);
+}
+
+#[test]
+fn options_that_do_not_parse_make_no_flow() {
+    let mut bench = Bench::new(App::Echo);
+    let mut syn = Tcp::new(5_000, SYN, 1, 0);
+    syn.mss = Some(1_000);
+    let mut frame = syn.frame();
+    // The option's length becomes 5, which the checksum is then corrected for.
+    frame[55] = 5;
+    let sum = u16::from_be_bytes([frame[50], frame[51]]) - 1;
+    frame[50..52].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(bench.frame(&frame), Vec::<Vec<u8>>::new());
+    assert_eq!(bench.drops(DropReason::TcpFlags), 1);
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn arp_and_echo_requests_are_answered() {
+    let mut bench = Bench::new(App::Echo);
+    let mut arp = vec![0xff; 6];
+    arp.extend(PEER.0);
+    arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    arp.extend(PEER.0);
+    arp.extend(THEM.octets());
+    arp.extend([0; 6]);
+    arp.extend(US.octets());
+    let answers = bench.frame(&arp);
+    assert_eq!(answers.len(), 1);
+    assert_eq!((&answers[0][..6], &answers[0][6..12], &answers[0][20..22]), (&PEER.0[..], &OWN.0[..], &[0, 2][..]));
+    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    let mut ping = Vec::new();
+    let builder = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(THEM.octets(), US.octets(), 9);
+    builder.icmpv4_echo_request(1, 2).write(&mut ping, b"ping").expect("written to memory");
+    let answered: usize = (0..300).map(|_| bench.frame(&ping).len()).sum();
+    assert_eq!(answered, 100, "a tenth of a second's worth at once");
+    assert_eq!(bench.drops(DropReason::IcmpRate), 200);
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn a_stray_finds_its_core_and_the_last_core_answers_what_nobody_knows() {
+    let mut both = config();
+    both.peers = 1;
+    let (mut home, mut other) = (Bench::with(both.clone(), App::Echo), Bench::with(both, App::Echo));
+    let next = home.open(5_000, 100);
+    // The client's RST comes by the other core's queue.
+    let pass = |from: &mut Bench, to: &mut Bench| {
+        let mut offered = Vec::new();
+        let took = from.server.stack.next_stray(|frame, hops| offered.push((frame.to_vec(), hops)));
+        for (mut frame, hops) in offered {
+            let now = to.now();
+            to.server.stack.ingest_stray(now, &mut to.server.ports, &mut frame, hops);
+        }
+        took
+    };
+    assert_eq!(other.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"lost")), []);
+    assert!(pass(&mut other, &mut home));
+    let echo = home.turn();
+    assert_eq!(Tcp::read(&echo[0]).data, b"lost");
+    assert_eq!(other.tcp(&Tcp::new(5_000, RST, 105, 0)), []);
+    assert!(pass(&mut other, &mut home));
+    home.turn();
+    assert_eq!(home.server.closed.len(), 1);
+    // Known to nobody: the last core answers, once.
+    assert_eq!(other.tcp(&Tcp::new(7_000, ACK, 1, 77)), []);
+    assert!(pass(&mut other, &mut home));
+    let answers = home.turn();
+    assert_eq!((answers.len(), Tcp::read(&answers[0]).flags), (1, RST));
+    assert!(!pass(&mut home, &mut other) && !pass(&mut other, &mut home));
+    home.server.assert_nothing_left();
+    other.server.assert_nothing_left();
+}
+
+#[test]
+fn strays_are_bounded() {
+    let mut two = config();
+    two.peers = 1;
+    let mut bench = Bench::with(two, App::Echo);
+    for _ in 0..500 {
+        assert_eq!(bench.tcp(&Tcp::new(7_000, ACK, 1, 77)), []);
+    }
+    assert_eq!(bench.drops(DropReason::Stray) + bench.drops(DropReason::StrayRate), 500);
+    assert_eq!(bench.server.stack.census().strays, 64);
+}
+
+#[test]
+fn an_application_that_waits_is_not_told_too_early() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    let &id = bench.server.flows.keys().next().expect("it is open");
+    let now = bench.now();
+    let stack = &mut bench.server.stack;
+    let mut flow = stack.flow(id).expect("it is open");
+    assert_eq!(flow.send_slice(&[1; 8_192]), 8_192);
+    assert_eq!(flow.send_room(), 0);
+    flow.set_token(77);
+    stack.flush(now, &mut bench.server.ports);
+    bench.turn();
+    // A quarter is acknowledged: not yet half of the ring, as it wants. Then half is.
+    bench.server.app = App::Deaf;
+    for (acked, writable) in [(1_024, false), (4_096, true)] {
+        let now = bench.now();
+        bench.send(&Tcp::new(5_000, ACK, 101, next.wrapping_add(acked)).frame());
+        let port = &mut bench.server.ports[0];
+        port.receive();
+        bench.server.stack.ingest(now, port, 0);
+        let ready = bench.server.stack.next_ready();
+        assert_eq!(ready.map(|(_, ready)| (ready.writable, ready.token)), writable.then_some((true, 77)), "{acked}");
+        bench.server.stack.flush(now, &mut bench.server.ports);
+        bench.turn();
+    }
+}
+
+/// Segments that make no sense over a few connections that do: nothing panics, nothing leaks, and who behaves is served.
+#[test]
+fn nonsense_harms_nobody() {
+    let seed = 9_293;
+    println!("seed {seed}");
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut few = config();
+    few.max_flows = 12;
+    few.handshake_timeout = Duration::from_millis(500);
+    let mut bench = Bench::with(few, App::Echo);
+    let mut next = bench.open(900, 1);
+    let mut seq = 2u32;
+    let mut heard = [(1u32, 1u32); 8];
+    for round in 0..20_000u32 {
+        let port = (rng.next_u32() % 8) as u16;
+        let (their, our) = heard[usize::from(port)];
+        let near = |base: u32, rng: &mut Xoshiro256PlusPlus| match rng.next_u32() % 4 {
+            0 => rng.next_u32(),
+            1 => base.wrapping_add(rng.next_u32() % 3_000).wrapping_sub(1_500),
+            _ => base,
+        };
+        let mut segment = Tcp::new(5_000 + port, 0, near(our, &mut rng), near(their, &mut rng));
+        segment.flags = [SYN, ACK, ACK | PSH, ACK | FIN, RST, RST | ACK, SYN | ACK, ACK, ACK, ACK | PSH]
+            [(rng.next_u32() % 10) as usize];
+        segment.window = [0, 1, 500, 65_535][(rng.next_u32() % 4) as usize];
+        segment.data = vec![7; [0, 1, 300, 1_400][(rng.next_u32() % 4) as usize]];
+        bench.send(&segment.frame());
+        bench.turn_with(|frame| {
+            let answer = Tcp::read(frame);
+            if let Some(place) = answer.peer_port.checked_sub(5_000) {
+                let end =
+                    answer.seq.wrapping_add(answer.data.len() as u32 + u32::from(answer.flags & (SYN | FIN) != 0));
+                heard[usize::from(place)] = (end, answer.ack);
+            }
+        });
+        if round % 20 == 0 {
+            bench.wire.clock().advance(Duration::from_millis(u64::from(rng.next_u32() % 300)));
+            // Whatever the others are told meanwhile is theirs.
+            bench.turn_with(|_| ());
+            bench.send(&Tcp::new(900, ACK | PSH, seq, next).with(b"sane").frame());
+            let mut echoed = 0;
+            bench.turn_with(|frame| echoed += u32::from(Tcp::read(frame).data == b"sane"));
+            assert_eq!(echoed, 1, "round {round}");
+            (seq, next) = (seq + 4, next.wrapping_add(4));
+        }
+    }
+    let stats = *bench.server.stack.stats();
+    println!("{stats:?}");
+    assert_eq!(stats.contained, 0);
+    assert!(stats.opened > 20 && stats.resets > 5, "some of it did make sense");
+    bench.tcp(&Tcp::new(900, RST, seq, 0));
+    bench.wait(Duration::from_secs(400));
+    let left = bench.server.flows.keys().copied().collect::<Vec<_>>();
+    for id in left {
+        bench.server.stack.flow(id).expect("it is open").abort();
+        bench.server.flows.remove(&id);
+    }
+    bench.wait(Duration::from_secs(400));
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn without_frames_flows_wait_and_nothing_is_lost() {
+    let (wire, ours, theirs) = Wire::pair(
+        PortConfig { frames: 20, rx_ring: 8, tx_ring: 4, ..PortConfig::default() },
+        PortConfig::default(),
+        1,
+    )
+    .expect("a wire");
+    let server = Server::new(config(), vec![ours.take_queue(QueueId(0)).expect("opened once")], App::Blast(40_000));
+    let mut bench = Bench::on(wire, server, theirs.take_queue(QueueId(0)).expect("opened once"));
+    let mut got = 0;
+    let syn = bench.one(&Tcp::new(5_000, SYN, 1, 0));
+    let mut next = syn.seq.wrapping_add(1);
+    let mut answers = bench.tcp(&Tcp::new(5_000, ACK, 2, next));
+    for _ in 0..10_000 {
+        if got == 40_000 {
+            break;
+        }
+        for answer in answers.drain(..) {
+            if answer.seq == next {
+                got += answer.data.len();
+                next = next.wrapping_add(answer.data.len() as u32);
+            }
+        }
+        answers = bench.tcp(&Tcp::new(5_000, ACK, 2, next));
+    }
+    assert_eq!(got, 40_000);
+    assert!(bench.server.stack.stats().parked > 0, "frames did run out");
+}
