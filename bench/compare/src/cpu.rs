@@ -177,14 +177,9 @@ impl ProcessTimes {
             }
             let before = earlier.processes.get(pid).filter(|before| before.name == process.name);
             let ticks = process.ticks.saturating_sub(before.map_or(0, |before| before.ticks));
-            // A process that waited for a child is handed all of the child's time at once: only what the child used
-            // since `earlier` belongs here.
-            let ended: u64 = earlier
-                .processes
-                .iter()
-                .filter(|(child, known)| known.parent == *pid && !self.processes.contains_key(child))
-                .map(|(_, known)| known.ticks)
-                .sum();
+            // A process that waited for a child is handed all of that child's time at once, and through it that of
+            // the grandchildren: only what they used since `earlier` belongs here.
+            let ended = self.ended_below(*pid, earlier);
             let seconds = ticks.saturating_sub(ended) as f64 / TICKS_PER_SECOND;
             foreign.seconds += seconds;
             if seconds > most {
@@ -193,6 +188,23 @@ impl ProcessTimes {
             }
         }
         foreign
+    }
+
+    /// What had been used by `earlier` by those descendants of `pid` that have ended since.
+    fn ended_below(&self, pid: u32, earlier: &ProcessTimes) -> u64 {
+        let mut ticks = 0;
+        let mut parents = vec![pid];
+        // Each process has one parent, so each is met once, unless /proc changed while it was read: hence the bound.
+        for _ in 0..earlier.processes.len() {
+            let Some(parent) = parents.pop() else { break };
+            for (child, known) in &earlier.processes {
+                if known.parent == parent && !self.processes.contains_key(child) {
+                    ticks += known.ticks;
+                    parents.push(*child);
+                }
+            }
+        }
+        ticks
     }
 
     fn is_ours(&self, pid: u32, own: u32, groups: &[u32]) -> bool {
@@ -283,6 +295,17 @@ mod tests {
         let early = times(&[(30, process("make", 1, 30, 10)), (31, process("cc", 30, 30, 500))]);
         let late = times(&[(30, process("make", 1, 30, 525))]);
         assert!((late.foreign_since(&early, 10, &[]).seconds - 0.15).abs() < 1e-9);
+    }
+
+    #[test]
+    fn so_do_grandchildren_that_ended() {
+        let early = times(&[
+            (30, process("bash", 1, 30, 10)),
+            (31, process("cargo", 30, 30, 100)),
+            (32, process("rustc", 31, 30, 5000)),
+        ]);
+        let late = times(&[(30, process("bash", 1, 30, 5120))]);
+        assert!((late.foreign_since(&early, 10, &[]).seconds - 0.10).abs() < 1e-9);
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn compare(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
     );
     let (runs, problem) = {
         let _after = After { plan };
-        match prepare(plan, &stop).and_then(|()| Ok(run_all(plan, &stop, &folder))) {
+        match prepare(plan, &stop).map(|()| run_all(plan, &stop, &folder)) {
             Ok(Ok(runs)) => (runs, None),
             Ok(Err((runs, error))) => (runs, Some(error)),
             Err(error) => (Vec::new(), Some(error)),

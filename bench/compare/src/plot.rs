@@ -8,7 +8,7 @@ use crate::summary::{Point, SideSummary, Summary};
 
 mod chart;
 
-use chart::{Axis, Chart, Mark};
+use chart::{Axis, Chart, Mark, grouped};
 
 /// Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 const OURS: RGBColor = RGBColor(0, 114, 178);
@@ -78,7 +78,7 @@ fn legend(plan: &Plan) -> Vec<(String, RGBColor)> {
 
 fn title(plan: &Plan, point: &Point) -> String {
     match (&plan.sweep, point.value) {
-        (Some(sweep), Some(value)) => format!("{}: {} {value}", plan.title, sweep.label),
+        (Some(sweep), Some(value)) => format!("{}: {} {}", plan.title, sweep.label, grouped(value as f64, 0)),
         _ => plan.title.clone(),
     }
 }
@@ -204,7 +204,8 @@ fn sweep_axis(sweep: &Sweep) -> (Axis, Vec<f64>) {
     if first > 0.0 && last <= 30.0 * first && values.len() > 1 {
         (Axis::linear(&sweep.label, values.iter().copied()), values)
     } else {
-        let axis = Axis::places(&format!("{} (evenly spaced)", sweep.label), sweep.values.iter().map(u64::to_string));
+        let axis =
+            Axis::places(&format!("{} (evenly spaced)", sweep.label), values.iter().map(|value| grouped(*value, 0)));
         let places = (0..values.len()).map(|i| i as f64).collect();
         (axis, places)
     }
@@ -251,7 +252,7 @@ mod tests {
         let drawings = drawings("pairs = 2", sweep, &[]);
         let series = &drawings[0];
         assert_eq!(series.file, "series.svg");
-        assert!(series.svg.contains("dead connections (evenly spaced)") && series.svg.contains(">\n100000\n<"));
+        assert!(series.svg.contains("dead connections (evenly spaced)") && series.svg.contains(">\n100,000\n<"));
         assert_eq!(series.svg.matches("<circle").count(), 9);
         assert_eq!(drawings.len(), 2 + 2 * 3);
     }

@@ -80,7 +80,7 @@ fn point_table(out: &mut String, plan: &Plan, point: &Point) {
 
 fn meaning(plan: &Plan) -> String {
     let under = match plan.against {
-        Against::Peer => format!("{} at the same moment", plan.peer.name),
+        Against::Peer => format!("{} in the same round", plan.peer.name),
         Against::First => format!("{} at the first value, in the same round", plan.ours.name),
     };
     format!(

@@ -55,12 +55,12 @@ pub(super) struct Chart {
 }
 
 impl Axis {
-    /// An axis round `values` with five to ten round ticks and some room on either side.
+    /// An axis round `values` with four to ten round ticks and some room on either side.
     pub(super) fn linear(label: &str, values: impl Iterator<Item = f64>) -> Axis {
         let (low, high) = ends(values);
         let margin = if high > low { 0.12 * (high - low) } else { 0.05 * high.abs().max(1e-9) };
         let (from, to) = (low - margin, high + margin);
-        let step = round_step((to - from) / 6.0);
+        let step = round_step((to - from) / 8.0);
         let digits = usize::try_from(-(step.log10().floor() as i64)).unwrap_or(0);
         let first = (from / step).ceil() as i64;
         let ticks = (first..first + 20).map(|i| i as f64 * step).take_while(|tick| *tick <= to);
@@ -202,7 +202,7 @@ fn round_step(rough: f64) -> f64 {
 }
 
 /// A number with commas between thousands.
-fn grouped(value: f64, digits: usize) -> String {
+pub(super) fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(w, r)| (w, format!(".{r}")));
     let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |whole| ("-", whole));
