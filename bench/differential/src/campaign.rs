@@ -9,6 +9,7 @@ use crate::conversation::Parting;
 use crate::differences::Differences;
 use crate::generate;
 use crate::memcached::unreliable;
+use crate::normalize::Uniques;
 use crate::shrink::Pair;
 use crate::target::Target;
 
@@ -151,7 +152,7 @@ impl Campaign {
         let mut out = format!("seed {} case {}, shrunk to {} operations:\n", self.seed, case.index, case.len());
         for (number, leg) in case.legs.iter().enumerate() {
             let mut bytes = Vec::new();
-            leg.operations.iter().for_each(|operation| case.render(operation, |_| None, &mut bytes));
+            leg.operations.iter().for_each(|operation| case.render(operation, &Uniques::default(), &mut bytes));
             // Writing to a string cannot fail.
             let _ = write!(out, "  connection {number} ({:?}) sends\n{}", leg.split, shown(&bytes));
         }
@@ -168,7 +169,7 @@ impl Campaign {
 
 fn request(case: &Case, operation: &Operation) -> Vec<u8> {
     let mut request = Vec::new();
-    case.render(&Operation { fenced: false, ..operation.clone() }, |_| None, &mut request);
+    case.render(&Operation { fenced: false, ..operation.clone() }, &Uniques::default(), &mut request);
     request
 }
 
