@@ -78,7 +78,13 @@ fn compare(cores: usize, pace: Pace, first: u64) {
     let mut tested = InProcess::new(cores, pace, seed);
     let stale = differences.verify(&mut memcached.target(), &mut tested).expect("both answer");
     assert!(stale.is_empty(), "transcripts of differences.md that no longer hold:\n{}", stale.join("\n"));
-    let campaign = Campaign { seed, first, operations, most_unlisted: number("SIDESTEP_MOST_UNLISTED", 8) as usize, tested_is_memcached: false };
+    let campaign = Campaign {
+        seed,
+        first,
+        operations,
+        most_unlisted: number("SIDESTEP_MOST_UNLISTED", 8) as usize,
+        tested_is_memcached: false,
+    };
     let findings: Findings =
         campaign.run(&mut memcached.target(), &mut tested, &mut differences).unwrap_or_else(|error| panic!("{error}"));
     println!("{cores} cores, seed {seed}:\n{}", findings.report(&differences));
