@@ -24,7 +24,7 @@ use crate::route::message::{Request, Token};
 use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
-use crate::stats::{CoreCounters, Ledger};
+use crate::stats::{self, CoreCounters, Ledger};
 use crate::store::{Reservation, StoreMode};
 
 /// Requests to other cores.
@@ -357,6 +357,15 @@ impl Core {
             }
         }
         None
+    }
+
+    /// The text of `stats cachedump`: items of this core's shard alone, since a dump is a sample anyway.
+    pub(crate) fn dump(&mut self, class: usize, most: usize) -> Box<[u8]> {
+        let (now, hasher) = (self.now, &self.hasher);
+        let mut text = Vec::new();
+        self.shard.dump(class, most, now, |key| hasher.hash(key), |item| stats::dump_line(&mut text, item, now));
+        text.extend_from_slice(b"END\r\n");
+        text.into_boxed_slice()
     }
 
     /// A connection that is to be closed, and why: it holds what others wait for and does not move. At most one a

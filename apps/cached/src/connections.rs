@@ -131,14 +131,16 @@ impl Connections {
 fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> Verdict {
     for _ in 0..ROUNDS {
         let (taken, stop) = take(session, flow, cache, now, scratch);
+        if stop == Stop::NeedInput && flow.peer_closed() {
+            // All that has come was seen: a peer that has closed its direction will not finish what it has begun.
+            session.end_input(cache);
+        }
         let given = give(session, flow, cache);
         if session.finished() {
             return Verdict::Close;
         }
         if taken == 0 && given == 0 && stop != Stop::Yield {
-            // A peer that has closed its direction will not finish what it has begun.
-            let over = flow.peer_closed() && stop == Stop::NeedInput && session.pending() == 0;
-            return if over { Verdict::Close } else { Verdict::Wait };
+            return Verdict::Wait;
         }
     }
     Verdict::Again

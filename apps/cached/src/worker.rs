@@ -221,8 +221,8 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
-    /// One turn of a core that has been stopping since `begin`. Returns whether it has stopped: nothing is left that
-    /// could be answered or closed, or it has taken too long.
+    /// One turn of a core that has been stopping since `begin`. Returns whether it has stopped: no core has anything
+    /// left that could be answered or closed, or it has taken too long, whatever still arrives.
     ///
     /// # Errors
     /// A queue failed; the core cannot go on.
@@ -234,9 +234,10 @@ impl<Q: Queue> Worker<Q> {
             return Ok(false);
         }
         self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
-        // While any core has connections, each goes on, since they may ask for its shard's items.
-        let unanswered = self.admission.open() > 0 && waited < ANSWER_LIMIT + CLOSE_LIMIT;
-        let closing = self.stack.flows() > 0 && waited < ANSWER_LIMIT + CLOSE_LIMIT;
-        Ok(!unanswered && !closing && !moved)
+        if self.admission.open() == 0 && self.stack.flows() == 0 {
+            self.admission.note_stopped(self.cache.id());
+        }
+        // The cores leave together: they may ask for items of this core's shard, and send and receive by its queues.
+        Ok(self.admission.all_stopped(self.doorbells.len()) || waited >= ANSWER_LIMIT + CLOSE_LIMIT)
     }
 }
