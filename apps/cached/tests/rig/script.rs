@@ -1,6 +1,8 @@
 //! What one client asks and what it must be told: a seeded stream of requests over its own keys and the shared ones.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -122,11 +124,12 @@ impl Script {
         let (key, length) = (self.below(OWN_KEYS), self.length());
         let value = value(self.rng.next_u64(), length);
         store(ask, "add", &self.own(key), 7, &value, false);
-        if self.model.contains_key(&key) {
-            answer.extend(b"NOT_STORED\r\n");
-        } else {
-            self.model.insert(key, (7, value));
-            answer.extend(b"STORED\r\n");
+        match self.model.entry(key) {
+            Entry::Occupied(_) => answer.extend(b"NOT_STORED\r\n"),
+            Entry::Vacant(place) => {
+                place.insert((7, value));
+                answer.extend(b"STORED\r\n");
+            }
         }
     }
 
