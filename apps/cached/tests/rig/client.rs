@@ -24,6 +24,8 @@ pub struct Client {
     pub received: Vec<u8>,
     /// Whether bytes that arrive are taken from the socket.
     pub reads: bool,
+    /// Whether the client closes once the server has.
+    pub follows: bool,
     closing: bool,
 }
 
@@ -47,7 +49,18 @@ impl Client {
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         let (to_send, received) = (VecDeque::new(), Vec::new());
-        Self { port, device, interface, sockets, handle, to_send, received, reads: true, closing: false }
+        Self {
+            port,
+            device,
+            interface,
+            sockets,
+            handle,
+            to_send,
+            received,
+            reads: true,
+            follows: false,
+            closing: false,
+        }
     }
 
     /// Bytes to be sent after all that were asked for before.
@@ -124,7 +137,8 @@ impl Client {
             let sent = socket.send_slice(self.to_send.as_slices().0).expect("there is room");
             self.to_send.drain(..sent);
         }
-        if self.closing && self.to_send.is_empty() {
+        let closed = socket.state() == State::CloseWait && !socket.can_recv();
+        if self.closing && self.to_send.is_empty() || self.follows && closed {
             socket.close();
         }
     }
