@@ -136,7 +136,7 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
         }
         if taken == 0 && given == 0 && stop != Stop::Yield {
             // A peer that has closed its direction will not finish what it has begun.
-            let over = flow.peer_closed() && stop == Stop::NeedInput && session.pending() == 0;
+            let over = flow.peer_closed() && stop == Stop::NeedInput && session.owes_only_unfinished();
             return if over { Verdict::Close } else { Verdict::Wait };
         }
     }

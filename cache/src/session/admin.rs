@@ -87,7 +87,7 @@ impl Session {
             b"sidestep" => Owed::Text(stats::sidestep(ledger)),
             b"sizes" => Owed::Text(stats::sizes()),
             b"conns" => Owed::Line(Line::End),
-            b"cachedump" => Owed::Line(Line::DumpDisabled),
+            b"cachedump" => Owed::Line(dump(rest)),
             b"reset" => {
                 ledger.reset();
                 Owed::Line(Line::Reset)
@@ -108,5 +108,19 @@ impl Session {
         };
         self.owe(core, owed);
         Ok(())
+    }
+}
+
+/// `stats cachedump <class> <limit>`. Deviates: no item is ever listed, since the store has no slab classes to walk.
+fn dump(arguments: &[u8]) -> Line {
+    /// Slab classes that memcached knows (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).
+    const CLASSES: u32 = 64;
+    let Some((class, rest)) = next_key(arguments) else { return Line::BadStats };
+    let Some((limit, _)) = next_key(rest) else { return Line::BadStats };
+    let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<u32>().ok();
+    match (number(class), number(limit)) {
+        (Some(class), Some(_)) if class < CLASSES => Line::End,
+        (Some(_), Some(_)) => Line::BadClass,
+        _ => Line::BadFormat,
     }
 }
