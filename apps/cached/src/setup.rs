@@ -20,10 +20,7 @@ use cache::{CacheConfig, Core, MeshError, ServerFacts, ShardConfig};
 use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
-use nic::{
-    Doorbell, PcapError, PcapRecorder, PcapTap, PoolConfig, PoolError, Queue, QueueId, QueuePlan, RelayConfig,
-    RelayError, Rss, SoftwareRss, relay_pair,
-};
+use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use stack::{Mac, NetStack, Port, Secrets, StackConfig};
@@ -34,11 +31,9 @@ use crate::connections::Connections;
 use crate::cpu_time;
 use crate::options::{Mode, Options};
 use crate::report::{CoreReport, total};
+use crate::sharing::{AnyQueue, share_queues};
 use crate::strays::StrayRing;
 use crate::worker::{Worker, WorkerError};
-
-/// The queue of a core: of a kind that is chosen at start.
-type AnyQueue = Box<dyn Queue>;
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -240,7 +235,7 @@ fn xdp_config(options: &Options) -> XdpConfig {
     config
 }
 
-/// The queues of each core, by core: its own, and the ways to those of others where there are fewer queues than cores.
+/// The queues of each core, by core, recorded if that is asked for.
 fn open_queues(
     options: &Options,
     plan: &QueuePlan,
@@ -248,32 +243,8 @@ fn open_queues(
     link: &Link,
     mut take: impl FnMut(QueueId) -> Option<AnyQueue>,
 ) -> Result<Vec<Vec<AnyQueue>>, SetupError> {
-    let cores = plan.cores();
-    let mut queues: Vec<Vec<AnyQueue>> = (0..cores).map(|_| Vec::new()).collect();
-    for core in 0..cores {
-        for &id in plan.polled_by(core) {
-            let Some(queue) = take(id) else { continue };
-            let queue = recorded(options, id, queue)?;
-            if plan.flows_follow_queues() {
-                queues[core].push(queue);
-                continue;
-            }
-            let mut workers = Vec::new();
-            for other in (0..cores).filter(|other| *other != core) {
-                let max_frame_bytes = queue.max_frame_bytes();
-                let pool = PoolConfig { chunk_bytes: chunk_bytes(link), ..RelayConfig::default().pool };
-                let (mut worker, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
-                worker.set_doorbell(doorbells[core].clone());
-                queues[other].push(Box::new(worker));
-                // At most 64 cores: `Options` has checked it.
-                let core = QueueId(other as u16);
-                workers.push(nic::Worker { core, port, doorbell: doorbells[other].clone() });
-            }
-            let shared = SoftwareRss::new(queue, Rss::new(cores as u16), workers);
-            queues[core].insert(0, Box::new(shared));
-        }
-    }
-    Ok(queues)
+    let take = |id| take(id).map(|queue| recorded(options, id, queue)).transpose();
+    share_queues(plan, doorbells, chunk_bytes(link), take)
 }
 
 /// Bytes of a chunk that holds the link's longest frame.
