@@ -190,6 +190,7 @@ pub struct Core {
     waits: Lists,
     grants: Box<[u32]>,
     blocked: Lists,
+    /// By owner: who sends a value to it piece by piece, the longest first.
     uploading: Lists,
     upload_credits: Box<[u32]>,
     debts: VecDeque<Debt>,
@@ -248,7 +249,7 @@ impl Core {
             waits: Lists::new(lists, config.connections_per_core),
             grants: vec![0; lists].into_boxed_slice(),
             blocked: Lists::new(1, config.connections_per_core),
-            uploading: Lists::new(1, config.connections_per_core),
+            uploading: Lists::new(cores, config.connections_per_core),
             upload_credits: vec![config.uploads_per_owner as u32; cores].into_boxed_slice(),
             debts: VecDeque::with_capacity(config.pending_per_core),
             outgoing: Table::new((cores - 1) * config.landing_slots),

@@ -286,3 +286,31 @@ fn what_a_client_began_and_never_finishes_ends_with_its_direction() {
         }
     }
 }
+
+#[test]
+fn an_upload_is_left_alone_when_the_place_waited_for_is_at_another_shard() {
+    let config = CacheConfig { cores: 2, uploads_per_owner: 2, ..CacheConfig::default() };
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let key_of = |owner: usize, nth: usize| {
+        let mut keys = (0..).map(|number| format!("key{number}"));
+        keys.by_ref().filter(|key| hasher.hash(key.as_bytes()).shard_of(2) == owner).nth(nth).expect("endless")
+    };
+    let begin = |loopback: &mut Loopback, owner, nth| {
+        let client = loopback.connect(0);
+        loopback.send(client, format!("set {} 0 0 100000\r\nthe beginning", key_of(owner, nth)).as_bytes());
+        loopback.run();
+        client
+    };
+    for bystander in [0, 1] {
+        let patient = begin(&mut loopback, bystander, 0);
+        let stalled: Vec<Client> = (0..3).map(|nth| begin(&mut loopback, 1 - bystander, nth)).collect();
+        for _ in 0..10 {
+            loopback.tick(1);
+        }
+        assert!(stalled.iter().any(|&client| loopback.overdue(client) == Some(Overdue::StalledUpload)));
+        assert_eq!(loopback.overdue(patient), None, "nobody waits for its place");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}

@@ -1,6 +1,6 @@
 //! One process group that never outlives its owner: started, watched, and ended as a whole.
 //!
-//! Invariant: while a [`Child`] lives its group leader has not been reaped, so the group's number cannot name somebody
+//! Invariant: while a `Child` lives its group leader has not been reaped, so the group's number cannot name somebody
 //! else's processes; dropping it signals the group, waits for the leader, and only then reaps it. `setpriv
 //! --pdeathsig` covers the case that this program itself is killed. Read setpgid(2) and waitid(2) first.
 

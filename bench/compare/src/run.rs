@@ -1,7 +1,7 @@
 //! One run: server up and ready, warm-up, generator, server down; with what the machine did meanwhile.
 //!
 //! The server is started anew for every run, so that no run inherits another's state and no XDP program of one side
-//! stays on the other's path. Everything that was started is gone when [`measure`] returns, whatever it returns.
+//! stays on the other's path. Everything that was started is gone when `measure` returns, whatever it returns.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
