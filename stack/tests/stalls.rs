@@ -68,3 +68,22 @@ fn data_in_flight_when_a_window_closes_and_opens_is_sent_again() {
     }
     assert_eq!(data(&again, next.wrapping_add(600)), [b'b'; 600]);
 }
+
+#[test]
+fn an_ack_sent_while_data_is_sent_again_carries_the_sequence_number_after_all_of_it() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    // The answer takes several segments; the ACKs of all are lost, so the first ones are sent again.
+    let request = Tcp::new(5_000, ACK | PSH, 101, next).with(&[b'x'; 1_400]);
+    let mut answer = bench.tcp(&request);
+    answer.extend(bench.tcp(&Tcp::new(5_000, ACK | PSH, 1_501, next).with(&[b'y'; 1_400])));
+    let total = data(&answer, next).len();
+    let again = bench.wait(Duration::from_millis(300));
+    let sent_again = data(&again, next).len();
+    assert!((1..total).contains(&sent_again), "{sent_again} of {total} bytes");
+    // The request again, since the answer's acknowledgement of it was lost too. A peer that has all of the answer
+    // takes only an ACK that comes after it (RFC 9293 §3.10.7.4, first check).
+    let ack = bench.one(&request);
+    assert_eq!((ack.flags, ack.ack, ack.data.len()), (ACK, 2_901, 0));
+    assert_eq!(ack.seq, next.wrapping_add(total as u32));
+}

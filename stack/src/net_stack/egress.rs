@@ -17,7 +17,7 @@ use crate::flow::{CloseReason, FlowKey};
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
-use crate::segment::{Control, Sent};
+use crate::segment::{Control, Sent, write_seq};
 use crate::shim;
 
 /// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
@@ -208,7 +208,7 @@ impl NetStack {
     #[inline]
     pub(super) fn take_reply<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, device: OneFrame<'_>) {
         let (frame, written) = device.into_frame();
-        let Some(frame) = frame else { return };
+        let Some(mut frame) = frame else { return };
         if !written {
             return port.return_frame(frame);
         }
@@ -216,6 +216,13 @@ impl NetStack {
         if let Some(sent) = frame.bytes().get(block.link.len()..).and_then(Sent::of) {
             if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
                 block.snd_nxt = sent.end;
+            } else if sent.empty
+                && sent.flags & (ACK | RST) == ACK
+                && sent.end != block.snd_nxt
+                && let Some(packet) = frame.bytes_mut().get_mut(block.link.len()..)
+            {
+                // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
+                write_seq(packet, block.snd_nxt);
             }
             if sent.flags & (ACK | RST) == ACK {
                 block.last_ack = sent.ack;
