@@ -158,7 +158,8 @@ impl Client {
     /// Whether smoltcp has data to send and no timer for it: it loses its timer when a window closes and opens and
     /// segments are lost meanwhile. No real client does, so the rig helps it on, as our stack does for its own part.
     fn is_stalled(&mut self, now: Time) -> bool {
-        self.socket().send_queue() > 0 && self.interface.poll_at(instant(now), &self.sockets).is_none()
+        let waits = self.socket().is_active() && self.socket().send_queue() > 0;
+        waits && self.interface.poll_at(instant(now), &self.sockets).is_none()
     }
 
     /// An empty segment before the window: the server answers with its window.
