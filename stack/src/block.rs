@@ -133,7 +133,7 @@ pub(crate) struct FlowBlock {
     pub(crate) waiting_since: Time,
     /// When the present closing state, or the handshake, began.
     pub(crate) state_since: Time,
-    /// No challenge ACK before.
+    /// No challenge ACK, and no question to a silent peer, before.
     pub(crate) challenge_at: Time,
     /// The socket.
     pub(crate) set: SocketSet<'static>,

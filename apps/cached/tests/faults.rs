@@ -123,6 +123,7 @@ fn run(seed: u64, clients: u16, requests: u64, cores: usize) -> Outcome {
 fn advance(rig: &mut Rig, talk: &mut Talk, requests: u64) {
     let Some(client) = rig.clients.get_mut(&talk.port) else { panic!("it was opened") };
     if client.received.len() < talk.answer.len() {
+        assert!(!client.is_over(), "port {} has lost its connection: {}", talk.port, client.status());
         return;
     }
     let received = std::mem::take(&mut client.received);
