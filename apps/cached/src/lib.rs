@@ -5,6 +5,8 @@
 
 /// The limit on connections over all cores.
 mod admission;
+/// Memory: said at the start, refused when it cannot be had.
+mod budget;
 /// The one place that reads the time.
 mod clock;
 /// Which session belongs to which flow, and what passes between the two.

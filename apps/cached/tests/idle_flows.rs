@@ -30,7 +30,7 @@ fn questions(idle: u32) -> Vec<(Work, Vec<Tcp>)> {
     };
     let mut rig = Rig::new(shape);
     for flow in 0..idle {
-        let source = (10 << 24 | 77 << 16 | 1_000 + flow / 1_000u32).to_be_bytes();
+        let source = ((10u32 << 24 | 77 << 16) + 1_000 + flow / 1_000).to_be_bytes();
         rig.open(source, (10_000 + flow % 1_000) as u16, flow);
     }
     rig.run_for(Duration::from_secs(60));

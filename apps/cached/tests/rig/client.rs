@@ -1,12 +1,14 @@
 //! One client connection: smoltcp's ordinary interface with one socket, a script of bytes to send, the bytes that came.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Packet, TcpPacket};
 use stack::Time;
 
 use super::{PORT, THEM, US};
@@ -24,7 +26,26 @@ pub struct Client {
     pub received: Vec<u8>,
     /// Whether bytes that arrive are taken from the socket.
     pub reads: bool,
+    /// Whether the client closes once the server has.
+    pub follows: bool,
     closing: bool,
+    /// The highest acknowledgement number that has come.
+    acknowledged: u32,
+    /// Acknowledgement number of the last packet sent.
+    acknowledging: u32,
+    /// No probe before.
+    probe_at: Time,
+}
+
+/// Between two probes.
+const PROBE_GAP: Duration = Duration::from_millis(500);
+
+/// Acknowledgement number of a packet that is not damaged.
+fn acknowledgement(packet: &[u8]) -> Option<u32> {
+    let ip = Ipv4Packet::new_checked(packet).ok().filter(Ipv4Packet::verify_checksum)?;
+    let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
+    let tcp = TcpPacket::new_checked(ip.payload()).ok().filter(|tcp| tcp.verify_checksum(&source, &destination))?;
+    tcp.ack().then(|| tcp.ack_number().0 as u32)
 }
 
 fn instant(now: Time) -> Instant {
@@ -47,7 +68,21 @@ impl Client {
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         let (to_send, received) = (VecDeque::new(), Vec::new());
-        Self { port, device, interface, sockets, handle, to_send, received, reads: true, closing: false }
+        Self {
+            port,
+            device,
+            interface,
+            sockets,
+            handle,
+            to_send,
+            received,
+            reads: true,
+            follows: false,
+            closing: false,
+            acknowledged: 0,
+            acknowledging: 0,
+            probe_at: Time::ZERO,
+        }
     }
 
     /// Bytes to be sent after all that were asked for before.
@@ -95,6 +130,11 @@ impl Client {
 
     /// An IPv4 packet for this connection.
     pub fn arrive(&mut self, packet: &[u8]) {
+        if let Some(ack) = acknowledgement(packet)
+            && (self.acknowledged == 0 || ack.wrapping_sub(self.acknowledged) as i32 > 0)
+        {
+            self.acknowledged = ack;
+        }
         self.device.arrived.push_back(packet.to_vec());
     }
 
@@ -106,8 +146,31 @@ impl Client {
         }
         self.interface.poll(instant(now), &mut self.device, &mut self.sockets);
         for packet in self.device.leaving.drain(..) {
+            self.acknowledging = acknowledgement(&packet).unwrap_or(self.acknowledging);
             send(&packet);
         }
+        if self.is_stalled(now) && now >= self.probe_at {
+            self.probe_at = now.after(PROBE_GAP);
+            send(&self.probe());
+        }
+    }
+
+    /// Whether smoltcp has data to send and no timer for it: it loses its timer when a window closes and opens and
+    /// segments are lost meanwhile. No real client does, so the rig helps it on, as our stack does for its own part.
+    fn is_stalled(&mut self, now: Time) -> bool {
+        let waits = self.socket().is_active() && self.socket().send_queue() > 0;
+        waits && self.interface.poll_at(instant(now), &self.sockets).is_none()
+    }
+
+    /// An empty segment before the window: the server answers with its window.
+    fn probe(&self) -> Vec<u8> {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4(THEM.octets(), US.octets(), 64)
+            .tcp(self.port, PORT, self.acknowledged.wrapping_sub(1), 16_384)
+            .ack(self.acknowledging)
+            .write(&mut packet, &[])
+            .expect("written to memory");
+        packet
     }
 
     fn exchange(&mut self) {
@@ -124,13 +187,17 @@ impl Client {
             let sent = socket.send_slice(self.to_send.as_slices().0).expect("there is room");
             self.to_send.drain(..sent);
         }
-        if self.closing && self.to_send.is_empty() {
+        let closed = socket.state() == State::CloseWait && !socket.can_recv();
+        if self.closing && self.to_send.is_empty() || self.follows && closed {
             socket.close();
         }
     }
 
     /// When to poll again if nothing arrives.
     pub fn next_deadline(&mut self, now: Time) -> Option<Time> {
+        if self.is_stalled(now) {
+            return Some(self.probe_at);
+        }
         let at = self.interface.poll_at(instant(now), &self.sockets)?;
         Some(Time::from_micros(at.total_micros().max(0) as u64))
     }
