@@ -217,16 +217,6 @@ impl Session {
         matches!(self.state, State::Line) && self.pending == 0
     }
 
-    /// Whether it owes nothing but the answer to a request whose value has not come whole. A peer that has closed its
-    /// direction will never finish that one: once this holds, nothing more is to come.
-    pub fn owes_only_unfinished(&self) -> bool {
-        let unfinished = match self.state {
-            State::Value { reply: Some(_), .. } | State::Swallow { reply: Some(_), .. } | State::Upload { .. } => 1,
-            _ => 0,
-        };
-        self.pending <= unfinished
-    }
-
     /// Replies owed.
     pub fn pending(&self) -> usize {
         self.pending as usize

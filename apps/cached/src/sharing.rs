@@ -2,7 +2,7 @@
 //! each queue of the others.
 //!
 //! Invariant: all frames of a flow reach one core. With at least as many queues as cores it is the core that polls the
-//! flow's queue; with fewer, the core that [`SoftwareRss`] says, whichever queue the frames come over.
+//! flow's queue; with fewer, the core that `SoftwareRss` says, whichever queue the frames come over.
 
 use std::sync::Arc;
 
