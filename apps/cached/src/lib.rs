@@ -27,4 +27,4 @@ pub use options::{Flags, Mode, OptionError, Options};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use strays::StrayRing;
-pub use worker::{Worker, WorkerError};
+pub use worker::{Step, Worker, WorkerError};

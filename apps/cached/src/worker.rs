@@ -48,6 +48,38 @@ pub enum WorkerError {
     Sleep(#[source] std::io::Error),
 }
 
+/// A step of the turn; what each does is said in [`Worker::turn_in_steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the turn says it, a line a step")]
+pub enum Step {
+    Collect,
+    Receive,
+    Ingest,
+    Strays,
+    Expire,
+    Serve,
+    Post,
+    Flush,
+    Transmit,
+    Upkeep,
+}
+
+impl Step {
+    /// All of them, in the order of the turn.
+    pub const ALL: [Self; 10] = [
+        Self::Collect,
+        Self::Receive,
+        Self::Ingest,
+        Self::Strays,
+        Self::Expire,
+        Self::Serve,
+        Self::Post,
+        Self::Flush,
+        Self::Transmit,
+        Self::Upkeep,
+    ];
+}
+
 /// One core. Moves to its thread and stays there.
 #[derive(Debug)]
 pub struct Worker<Q: Queue> {
@@ -73,17 +105,36 @@ impl<Q: Queue> Worker<Q> {
     /// # Errors
     /// A queue failed; the core cannot go on.
     pub fn turn(&mut self, time: Time, now: Now) -> Result<bool, QueueError> {
+        self.turn_in_steps(time, now, |_| ())
+    }
+
+    /// One turn, telling `done` of each step that has ended, so that a benchmark can say what each costs.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    #[inline]
+    pub fn turn_in_steps(&mut self, time: Time, now: Now, mut done: impl FnMut(Step)) -> Result<bool, QueueError> {
         let mut work = 0;
         work += self.collect(now); //              1 answers and requests of other shards
+        done(Step::Collect);
         work += self.receive(time); //             2 rx_burst on every port
+        done(Step::Receive);
         self.ingest(time); //                      3 classify, look up, smoltcp ingress
+        done(Step::Ingest);
         work += self.exchange_strays(time); //     4 frames that no flow here knows
+        done(Step::Strays);
         self.expire(time); //                      5 timers that are due
+        done(Step::Expire);
         work += self.serve(now); //                6 ready flows: parse, execute, answer
+        done(Step::Serve);
         self.post(); //                            7 one batch a shard, and its doorbell
+        done(Step::Post);
         self.flush(time); //                       8 egress: the ACK rides on the answer
+        done(Step::Flush);
         work += self.transmit()?; //               9 tx_burst, one wake-up
+        done(Step::Transmit);
         self.upkeep(now); //                      10 the store's upkeep, in small steps
+        done(Step::Upkeep);
         Ok(work > 0)
     }
 
