@@ -11,7 +11,7 @@
 //!
 //! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block, upload credit) is taken
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
-//! Read first: [`crate::route`], then [`crate::Session`].
+//! Read first: `crate::route`, then [`crate::Session`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,26 +20,32 @@ use crate::clock::Now;
 use crate::key::{KeyHash, KeyHasher};
 use crate::route::landing::Landing;
 use crate::route::link::Link;
-use crate::route::message::{Envelope, NOBODY, Request, Token};
+use crate::route::message::{Request, Token};
 use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
 use crate::stats::{CoreCounters, Ledger};
-use crate::store::{Pin, Reservation, StoreMode};
+use crate::store::{Reservation, StoreMode};
 
+/// Requests to other cores.
+mod ask;
 /// A count of everything held, for tests of leaks.
 mod census;
 /// The replies that connections are owed.
 pub(crate) mod entries;
+/// Landing slots, pins, copies, upload credits.
+mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
 /// Other cores' requests, executed on this shard.
 mod serve;
 /// Places that other cores name by number.
 mod table;
+/// Queues for what is scarce.
+mod turns;
 
 pub use census::CoreCensus;
-use entries::{Entries, Held, Owed};
+use entries::{Entries, Held};
 use table::Table;
 
 /// A connection of one core, numbered by the application from 0 to below
@@ -133,6 +139,8 @@ struct Conn {
     in_flight: u32,
     /// Landing slots it holds.
     slots: u32,
+    /// Items of this shard that it holds.
+    held: u32,
     /// A session uses the number.
     open: bool,
     /// It is in the ready ring.
@@ -191,6 +199,8 @@ pub struct Core {
     /// Pins and copies given back since one was refused.
     pins_returned: usize,
     copied_bytes: usize,
+    /// When a get of another core was last answered with a miss because nothing could be held.
+    dropped_at: Option<u32>,
     overdue: Option<(ConnId, Overdue)>,
     served: PeerSet,
 }
@@ -210,12 +220,16 @@ impl Core {
         let shards = (0..cores).map(|_| Shard::new(&shard_config)).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
-        for a in 0..cores {
-            for b in a + 1..cores {
+        let mut rows = &mut links[..];
+        let mut a = 0;
+        while let Some((row, others)) = rows.split_first_mut() {
+            for (offset, other) in others.iter_mut().enumerate() {
                 let (of_a, of_b) = Link::pair(config.blocks_per_pair);
-                links[a][b] = Some(of_a);
-                links[b][a] = Some(of_b);
+                row[a + 1 + offset] = Some(of_a);
+                other[a] = Some(of_b);
             }
+            rows = others;
+            a += 1;
         }
         let config = Arc::new(config.clone());
         let hasher = KeyHasher::new(secret);
@@ -242,6 +256,7 @@ impl Core {
             pins_out: 0,
             pins_returned: 0,
             copied_bytes: 0,
+            dropped_at: None,
             overdue: None,
             served: PeerSet::default(),
             config: config.clone(),
@@ -269,7 +284,7 @@ impl Core {
         &mut self.shard
     }
 
-    /// Begins a turn: lands the answers of other cores, executes their requests, and names connections that are
+    /// Begins a turn, at least once a second: lands the answers of other cores, executes their requests, and names connections that are
     /// overdue. Takes what was there when it began; needs nothing from anybody.
     pub fn collect(&mut self, now: Now) {
         self.now = now;
@@ -350,8 +365,6 @@ impl Core {
         self.overdue.take()
     }
 
-    // ---- for sessions: waiting ----
-
     /// The turn's time, as [`Core::collect`] or the last take had it.
     pub(crate) fn now(&self) -> Now {
         self.now
@@ -367,256 +380,5 @@ impl Core {
     pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
         let hash = self.hasher.hash(key);
         (hash, hash.shard_of(self.links.len()))
-    }
-
-    /// Units of a list's resource that can be had now.
-    fn available(&self, list: usize) -> usize {
-        let cores = self.links.len();
-        match list {
-            0 => self.entries.available(),
-            1 => self.landing.available(),
-            2 => self.pins_returned,
-            _ if list < Need::FIXED + cores => {
-                self.links[list - Need::FIXED].as_ref().map_or(0, |link| link.places_free())
-            }
-            _ => self.upload_credits[list - Need::FIXED - cores] as usize,
-        }
-    }
-
-    fn can_grant(&self, list: usize) -> bool {
-        !self.waits.is_empty(list) && self.available(list) > self.grants[list] as usize
-    }
-
-    /// Whether `conn` may take one of `need` now: it is its turn, and there is one (or, for pins and blocks, it may
-    /// try).
-    pub(crate) fn admits(&self, conn: ConnId, need: Need) -> bool {
-        let list = need.list(self.links.len());
-        let granted = self.conns[conn.index()].grant == Some(list as u16);
-        let in_turn = granted || self.waits.first(list).is_none_or(|first| first == conn);
-        let promised = if granted { 0 } else { self.grants[list] as usize };
-        match need {
-            Need::Pin | Need::Block(_) => in_turn,
-            _ => in_turn && self.available(list) > promised,
-        }
-    }
-
-    /// Puts `conn` in the queue for `need`: at its head if it had come to the head already.
-    pub(crate) fn wait_for(&mut self, conn: ConnId, need: Need) {
-        let list = need.list(self.links.len());
-        self.counters().waits.add(1);
-        if self.conns[conn.index()].grant == Some(list as u16) {
-            self.waits.push_front(list, conn);
-        } else if self.waits.list_of(conn) != Some(list) {
-            self.waits.push_back(list, conn);
-        }
-    }
-
-    /// Ends a connection's try: it waits only if it says so.
-    pub(crate) fn end_try(&mut self, conn: ConnId, waiting: bool) {
-        if let Some(list) = self.conns[conn.index()].grant.take() {
-            self.grants[usize::from(list)] -= 1;
-        }
-        if !waiting {
-            self.waits.remove(conn);
-        }
-    }
-
-    /// Names `conn` in this or the next turn.
-    pub(crate) fn make_ready(&mut self, conn: ConnId) {
-        if !std::mem::replace(&mut self.conns[conn.index()].ready, true) {
-            self.ready.push_back(conn);
-        }
-    }
-
-    /// Answers still to come to `conn`.
-    pub(crate) fn in_flight(&self, conn: ConnId) -> u32 {
-        self.conns[conn.index()].in_flight
-    }
-
-    // ---- for sessions: asking other cores ----
-
-    /// Makes room for a request to `owner`; `false` when it must be waited for.
-    pub(crate) fn make_room(&mut self, conn: ConnId, owner: usize, bytes: usize) -> bool {
-        self.admits(conn, Need::Block(owner)) && self.links[owner].as_mut().is_some_and(|link| link.make_room(bytes))
-    }
-
-    /// Adds a request for `owner` after [`Core::make_room`]. `parts` are the key and the value it names.
-    pub(crate) fn ask(
-        &mut self,
-        owner: usize,
-        token: Token,
-        parts: [&[u8]; 2],
-        build: impl FnOnce([crate::route::message::Span; 2]) -> Request,
-    ) {
-        let Some(requests) = self.links[owner].as_mut().and_then(Link::requests) else { return };
-        let spans = parts.map(|part| requests.put(part));
-        requests.push(Envelope { token, request: build(spans) });
-        self.expect(token);
-        self.counters().messages_sent.add(1);
-    }
-
-    /// One more answer will come for `token`.
-    fn expect(&mut self, token: Token) {
-        if token != NOBODY {
-            let entry = self.entries.entry_mut(token);
-            entry.expected += 1;
-            if !matches!(entry.owed, Owed::Orphan { .. }) {
-                self.conns[entry.conn.index()].in_flight += 1;
-            }
-        }
-    }
-
-    /// Sends a request without key or value, now or as soon as there is a block. At most one of an entry is waiting.
-    pub(crate) fn owe(&mut self, peer: usize, token: Token, request: Request) {
-        self.expect(token);
-        let first = self.debts.is_empty();
-        self.debts.push_back(Debt { peer, token, request });
-        if first {
-            self.pay_debts();
-        }
-    }
-
-    /// Sends what is owed to other cores, as far as there are blocks. What is owed goes before new requests.
-    fn pay_debts(&mut self) {
-        for _ in 0..self.debts.len() {
-            let Some(debt) = self.debts.pop_front() else { break };
-            let Some(link) = &mut self.links[debt.peer] else { continue };
-            if link.make_room(0)
-                && let Some(requests) = link.requests()
-            {
-                requests.push(Envelope { token: debt.token, request: debt.request });
-                self.counters().messages_sent.add(1);
-            } else {
-                self.debts.push_back(debt);
-            }
-        }
-    }
-
-    // ---- for sessions: what they hold ----
-
-    /// Takes a landing slot for `conn`.
-    pub(crate) fn take_slot(&mut self, conn: ConnId, key: &[u8], owner: usize) -> Option<(u32, u16)> {
-        let taken = self.landing.take(key, owner)?;
-        self.conns[conn.index()].slots += 1;
-        Some(taken)
-    }
-
-    /// Gives a landing slot of `conn` back.
-    pub(crate) fn return_slot(&mut self, conn: ConnId, slot: u32) {
-        self.conns[conn.index()].slots -= 1;
-        self.landing.put_back(slot);
-    }
-
-    /// Landing slots that `conn` holds.
-    pub(crate) fn slots_of(&self, conn: ConnId) -> u32 {
-        self.conns[conn.index()].slots
-    }
-
-    /// Holds the item at `at`: by a pin, else by a copy, as long as few bytes are copied; `None` when it must be
-    /// waited for.
-    pub(crate) fn hold(&mut self, at: crate::store::ItemRef) -> Option<Held> {
-        if let Some(pin) = self.shard.pin(at) {
-            self.pins_out += 1;
-            return Some(Held::Pin(pin));
-        }
-        let item = self.shard.item(at);
-        let bytes = item.key.len() + item.value.len();
-        // With nothing held there is nobody to wait for: a single copy may exceed the bound.
-        let idle = self.pins_out == 0 && self.copied_bytes == 0;
-        if !idle && self.copied_bytes + bytes > self.config.copied_bytes_max {
-            self.pins_returned = 0;
-            return None;
-        }
-        let copied =
-            entries::Copied { key: item.key.into(), value: item.value.into(), flags: item.flags, cas: item.cas };
-        self.copied_bytes += bytes;
-        self.counters().copies.add(1);
-        Some(Held::Copy(Box::new(copied)))
-    }
-
-    /// Gives an item back.
-    pub(crate) fn let_go(&mut self, held: Held) {
-        self.pins_returned += 1;
-        match held {
-            Held::Pin(pin) => self.unpin(pin),
-            Held::Copy(copied) => self.copied_bytes -= copied.key.len() + copied.value.len(),
-        }
-    }
-
-    fn unpin(&mut self, pin: Pin) {
-        self.pins_out -= 1;
-        self.shard.unpin(pin);
-    }
-
-    /// Takes one of `owner`'s upload credits for `conn`, after [`Core::admits`].
-    pub(crate) fn take_upload_credit(&mut self, conn: ConnId, owner: usize) {
-        self.upload_credits[owner] -= 1;
-        self.conns[conn.index()].upload_since = self.now.secs;
-        self.uploading.push_back(0, conn);
-        self.counters().uploads.add(1);
-    }
-
-    /// The connection has sent its value to the end, or is gone.
-    pub(crate) fn end_upload(&mut self, conn: ConnId) {
-        self.uploading.remove(conn);
-    }
-
-    /// The owner has no more to do with the value.
-    pub(crate) fn return_upload_credit(&mut self, owner: usize) {
-        self.upload_credits[owner] += 1;
-    }
-
-    /// The connection's output did not fit; `moved` when some of it did.
-    pub(crate) fn note_blocked(&mut self, conn: ConnId, moved: bool) {
-        if moved || self.blocked.list_of(conn).is_none() {
-            self.conns[conn.index()].blocked_since = self.now.secs;
-            self.blocked.push_back(0, conn);
-        }
-    }
-
-    /// The connection's output fits.
-    pub(crate) fn note_unblocked(&mut self, conn: ConnId) {
-        self.blocked.remove(conn);
-    }
-
-    /// Forgets what is known of a connection that is gone.
-    pub(crate) fn forget(&mut self, conn: ConnId) {
-        self.end_try(conn, false);
-        self.blocked.remove(conn);
-        self.uploading.remove(conn);
-        if self.overdue.is_some_and(|(other, _)| other == conn) {
-            self.overdue = None;
-        }
-        // It may still be in the ready ring; next_resumable passes over it.
-        let ready = self.conns[conn.index()].ready;
-        self.conns[conn.index()] = Conn { ready, ..Conn::default() };
-    }
-
-    /// Finds the connection that holds what others wait for and has not moved for longest.
-    fn name_overdue(&mut self) {
-        if self.overdue.is_some() {
-            return;
-        }
-        let cores = self.links.len();
-        let starved = |need: Need| {
-            let list = need.list(cores);
-            !self.waits.is_empty(list) && self.available(list) == 0
-        };
-        let late = |since: u32| self.now.secs.saturating_sub(since) >= self.config.grace_secs;
-        if [Need::Entry, Need::Slot, Need::Pin].into_iter().any(starved)
-            && let Some(conn) = self.blocked.first(0)
-            && late(self.conns[conn.index()].blocked_since)
-        {
-            self.blocked.remove(conn);
-            self.counters().slow_readers_closed.add(1);
-            self.overdue = Some((conn, Overdue::SlowReader));
-        } else if (0..cores).any(|owner| starved(Need::Upload(owner)))
-            && let Some(conn) = self.uploading.first(0)
-            && late(self.conns[conn.index()].upload_since)
-        {
-            self.uploading.remove(conn);
-            self.counters().stalled_uploads_closed.add(1);
-            self.overdue = Some((conn, Overdue::StalledUpload));
-        }
     }
 }

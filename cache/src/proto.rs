@@ -1,7 +1,7 @@
 //! The wire formats a client may speak, as functions on borrowed bytes.
 //!
 //! A format turns bytes into a command that borrows from them, and a reply into bytes; it knows no store, no clock and
-//! no connection. The classic text protocol is [`text`]; what is answered is in [`reply`]. Another format (meta,
+//! no connection. The classic text protocol is `text`; what is answered is in `reply`. Another format (meta,
 //! binary, the UDP frame) is another file here and another arm of the session's first decision.
 //! Read first: memcached `protocol.txt`.
 

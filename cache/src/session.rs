@@ -88,32 +88,16 @@ enum State {
     Keys { cas: bool, expiry: Option<Expiry>, any: bool },
     /// The rest of a line that was answered.
     SkipLine,
-    /// A value for this core's shard, and its line end.
-    Value { reservation: Reservation, mode: StoreMode, noreply: bool },
+    /// A value for this core's shard, and its line end; `reply`: the entry of its answer, unless `noreply`.
+    Value { reservation: Reservation, mode: StoreMode, reply: Option<Token> },
     /// A value for another core, and its line end.
     Upload { token: Token, owner: usize, remaining: u32, noreply: bool },
-    /// A value that nobody wants, and its line end; then the answer.
-    Swallow { remaining: u64, answer: Swallowed },
+    /// A value that was refused, and its line end; then the answer, in an entry that is there already.
+    Swallow { remaining: u64, reply: Option<Token>, line: Line },
     /// A line, but not before all cores have answered.
     Barrier,
     /// Nothing.
     Closed,
-}
-
-/// The answer after a value that was not wanted.
-#[derive(Debug, Clone, Copy)]
-enum Swallowed {
-    Quiet,
-    Line(Line),
-    /// In an entry that is there already.
-    Entry(Token, Owing),
-}
-
-/// What becomes of the entry.
-#[derive(Debug, Clone, Copy)]
-enum Owing {
-    Nothing,
-    Line(Line),
 }
 
 /// One step of [`Session::take`].
@@ -217,7 +201,7 @@ impl Session {
             State::Upload { token, owner, remaining, noreply } => {
                 self.send_value(core, input, token, owner, remaining, noreply)
             }
-            State::Swallow { remaining, answer } => self.swallow(core, input, remaining, answer),
+            State::Swallow { remaining, reply, line } => self.swallow(core, input, remaining, reply, line),
             State::Barrier if core.in_flight(self.conn) > 0 => Step::Stop(0, Stop::Waiting),
             State::Barrier => {
                 self.state = State::Line;

@@ -59,6 +59,8 @@ pub struct CoreCounters {
     pub slow_readers_closed: Counter,
     /// Connections named because they did not finish a value and others waited.
     pub stalled_uploads_closed: Counter,
+    /// 1 while pins of this shard are waited for, or were missed lately (gauge): every core closes slow readers then.
+    pub pins_starved: Counter,
     /// Connections now open (gauge). The application's.
     pub curr_connections: Counter,
     /// Connections ever opened. The application's.

@@ -15,7 +15,7 @@ use sidestep_cache::CacheConfig;
 
 /// A cache with `cores` cores, each resource scarce or plentiful as the seed says.
 fn config(cores: usize, rng: &mut Xoshiro256PlusPlus) -> CacheConfig {
-    let mut pick = |few: usize, many: usize| if rng.next_u64() % 3 == 0 { many } else { few };
+    let mut pick = |few: usize, many: usize| if rng.next_u64().is_multiple_of(3) { many } else { few };
     let mut config = CacheConfig {
         cores,
         connections_per_core: 16,
@@ -51,8 +51,9 @@ fn assert_replies(what: &str, found: &[u8], expected: &[u8]) {
     }
 }
 
-/// Some clients on every core run their scripts; `deaths`: some connections die on the way.
-fn run(seed: u64, cores: usize, commands: usize, value_max: usize, deaths: bool) {
+/// Some clients on every core run their scripts; `deaths`: some connections die on the way. Returns the counts of
+/// waits, streams, uploads and requests that crossed cores.
+fn run(seed: u64, cores: usize, commands: usize, value_max: usize, deaths: bool) -> [u64; 4] {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let config = config(cores, &mut rng);
     let mut loopback = Loopback::new(&config, Pace::Seeded, seed ^ 0xabcd);
@@ -91,25 +92,38 @@ fn run(seed: u64, cores: usize, commands: usize, value_max: usize, deaths: bool)
     assert!(deaths || killed == 0, "seed {seed}");
     loopback.close_all();
     loopback.assert_nothing_held();
+    let ledger = loopback.cores[0].ledger();
+    let sums = [
+        ledger.sum(|core| &core.waits),
+        ledger.sum(|core| &core.streams),
+        ledger.sum(|core| &core.uploads),
+        ledger.sum(|core| &core.cross_core_requests),
+    ];
+    assert_eq!(ledger.sum(|core| &core.messages_sent), ledger.sum(|core| &core.messages_served), "seed {seed}");
+    sums
+}
+
+/// Runs seeds, and makes sure that they went where it is narrow.
+fn run_all(seeds: std::ops::Range<u64>, commands: usize, value_max: usize, deaths: bool) {
+    let mut sums = [0; 4];
+    for seed in seeds {
+        let counts = run(seed, 2 + (seed % 3) as usize, commands, value_max, deaths);
+        sums = std::array::from_fn(|which| sums[which] + counts[which]);
+    }
+    assert!(sums.iter().all(|&sum| sum > 500), "waits, streams, uploads, crossings: {sums:?}");
 }
 
 #[test]
 fn every_reply_is_right_whatever_the_schedule_and_however_little_there_is() {
-    for seed in 0..500 {
-        run(seed, 2 + (seed % 3) as usize, 60, 300, false);
-    }
+    run_all(0..500, 60, 1500, false);
 }
 
 #[test]
 fn values_of_every_size_cross_cores() {
-    for seed in 1000..1150 {
-        run(seed, 2 + (seed % 3) as usize, 40, 50_000, false);
-    }
+    run_all(1000..1150, 40, 50_000, false);
 }
 
 #[test]
 fn a_connection_may_die_at_any_point() {
-    for seed in 2000..2500 {
-        run(seed, 2 + (seed % 3) as usize, 40, 20_000, true);
-    }
+    run_all(2000..2500, 40, 20_000, true);
 }

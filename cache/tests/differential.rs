@@ -1,6 +1,7 @@
 //! Two and three cores in process against a real memcached 1.6.18: a million seeded operations, every reply compared.
 //!
-//! Needs Debian's `memcached` package. `SIDESTEP_SEED` and `SIDESTEP_OPERATIONS` change the run; a difference prints its
+//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_OPERATIONS` and
+//! `SIDESTEP_MOST_UNLISTED` change the run; a difference prints its
 //! seed, its case and its minimal transcript. The listed classes of difference are in `differences.md`.
 
 #[path = "support/loopback.rs"]
@@ -77,7 +78,13 @@ fn compare(cores: usize, pace: Pace, first: u64) {
     let mut tested = InProcess::new(cores, pace, seed);
     let stale = differences.verify(&mut memcached.target(), &mut tested).expect("both answer");
     assert!(stale.is_empty(), "transcripts of differences.md that no longer hold:\n{}", stale.join("\n"));
-    let campaign = Campaign { seed, first, operations, most_unlisted: 12, tested_is_memcached: false };
+    let campaign = Campaign {
+        seed,
+        first,
+        operations,
+        most_unlisted: number("SIDESTEP_MOST_UNLISTED", 8) as usize,
+        tested_is_memcached: false,
+    };
     let findings: Findings =
         campaign.run(&mut memcached.target(), &mut tested, &mut differences).unwrap_or_else(|error| panic!("{error}"));
     println!("{cores} cores, seed {seed}:\n{}", findings.report(&differences));

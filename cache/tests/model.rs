@@ -83,7 +83,7 @@ impl Model {
     fn key(&mut self) -> Vec<u8> {
         let n = self.below(self.shape.keys);
         let mut key = n.to_string().into_bytes();
-        if n % 50 == 0 {
+        if n.is_multiple_of(50) {
             key.resize(250, b'k');
         }
         key
@@ -411,7 +411,7 @@ impl Model {
         self.shard.flush_all(0, self.now);
         for n in 0..self.shape.keys {
             let mut key = n.to_string().into_bytes();
-            if n % 50 == 0 {
+            if n.is_multiple_of(50) {
                 key.resize(250, b'k');
             }
             assert_eq!(self.shard.peek(self.hasher.hash(&key), &key, self.now), None);

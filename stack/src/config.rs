@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn each_wrong_field_is_named() {
-        let cases: [(fn(&mut StackConfig), &str); 7] = [
+        type Spoil = fn(&mut StackConfig);
+        let cases: [(Spoil, &str); 7] = [
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
             (|c| c.mac = Mac([1, 0, 0, 0, 0, 0]), "01:00:00:00:00:00"),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use smoltcp::socket::tcp::State;
 
 use crate::block::{FLAG_ABORTED, FLAG_FIN_RECEIVED, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_RELEASED, FlowBlock};
+use crate::ready::Interest;
 
 /// Which connection: the addresses and ports of both ends, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,38 +66,6 @@ pub enum CloseReason {
     TimedOut,
     /// The protocol code panicked over it; the flow was dropped, the others go on.
     Contained,
-}
-
-/// What has happened to a flow since it was last on the ready list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Readiness {
-    /// The flow is new: the handshake has just been completed. Always the first thing reported of a flow.
-    pub opened: bool,
-    /// Bytes have arrived, or the peer has closed its direction.
-    pub readable: bool,
-    /// The room that was wanted in the transmit ring is there.
-    pub writable: bool,
-    /// Someone called [`NetStack::wake`](crate::NetStack::wake).
-    pub woken: bool,
-    /// The flow is gone, and why. The last thing ever reported of it; its id is dead already.
-    pub closed: Option<CloseReason>,
-    /// The number set by [`Flow::set_token`]; 0 before.
-    pub token: u64,
-}
-
-/// When a flow is put on the ready list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Interest {
-    /// When something new happens (the default): after each report, take what there is or remember to come back.
-    #[default]
-    Edge,
-    /// Each turn in which there is anything to read, or room to write if that is asked for too.
-    Level {
-        /// Report while bytes wait.
-        read: bool,
-        /// Report while there is room in the transmit ring.
-        write: bool,
-    },
 }
 
 /// A flow, borrowed from its stack for one visit. What is written leaves with [`NetStack::flush`](crate::NetStack::flush).
@@ -246,7 +215,7 @@ impl Flow<'_> {
         matches!(self.block.socket().state(), State::Established | State::CloseWait)
     }
 
-    /// Sets the number that is reported with every [`Readiness`] of the flow.
+    /// Sets the number that is reported with every [`Readiness`](crate::Readiness) of the flow.
     pub fn set_token(&mut self, token: u64) {
         self.block.token = token;
     }
@@ -255,7 +224,9 @@ impl Flow<'_> {
     pub fn set_interest(&mut self, interest: Interest) {
         let flags = match interest {
             Interest::Edge => 0,
-            Interest::Level { read, write } => u16::from(read) * FLAG_LEVEL_READ | u16::from(write) * FLAG_LEVEL_WRITE,
+            Interest::Level { read, write } => {
+                (if read { FLAG_LEVEL_READ } else { 0 }) | (if write { FLAG_LEVEL_WRITE } else { 0 })
+            }
         };
         self.block.flags = self.block.flags & !(FLAG_LEVEL_READ | FLAG_LEVEL_WRITE) | flags;
     }

@@ -39,6 +39,8 @@ mod one_frame;
 mod port;
 /// A token bucket.
 mod rate;
+/// The ready list: `Readiness`, `Interest`.
+mod ready;
 /// TCP segments written by hand.
 mod segment;
 /// What is decided before smoltcp sees a segment.
@@ -58,8 +60,9 @@ pub use block::Rings;
 pub use clock::Time;
 pub use config::{ConfigError, Secrets, StackConfig};
 pub use drop_reason::DropReason;
-pub use flow::{CloseReason, Flow, FlowId, FlowKey, Interest, Readiness};
+pub use flow::{CloseReason, Flow, FlowId, FlowKey};
 pub use link::Mac;
 pub use net_stack::NetStack;
 pub use port::Port;
+pub use ready::{Interest, Readiness};
 pub use stats::{Census, DropCounts, StackStats, Work};

@@ -23,13 +23,13 @@ use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
 use crate::block::{
-    FLAG_ABORTED, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WOKEN, FLAG_EVENT_WRITABLE, FLAG_OPEN, FLAG_READY,
-    FLAG_RELEASED, FLAG_TOUCHED, FlowBlock, Knobs, MakeBlocks,
+    FLAG_ABORTED, FLAG_EVENT_OPENED, FLAG_EVENT_WOKEN, FLAG_OPEN, FLAG_RELEASED, FLAG_TOUCHED, FlowBlock, Knobs,
+    MakeBlocks,
 };
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::config::{ConfigError, Secrets, StackConfig};
-use crate::flow::{CloseReason, Flow, FlowId, Readiness};
+use crate::flow::{CloseReason, Flow, FlowId};
 use crate::isn::IsnGenerator;
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
@@ -37,6 +37,7 @@ use crate::neighbor::NeighborTable;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::rate::RateLimit;
+use crate::ready::{Readiness, ReadyList};
 use crate::stats::{Census, StackStats, Work};
 use crate::stray::Strays;
 use crate::table::{FlowTable, TableHash};
@@ -70,7 +71,7 @@ pub struct NetStack {
     table: FlowTable,
     time_wait: TimeWaitTable,
     wheel: TimerWheel,
-    ready: VecDeque<u32>,
+    ready: ReadyList,
     touched: VecDeque<u32>,
     classes: Vec<(Class, u32)>,
     neighbors: NeighborTable,
@@ -120,7 +121,7 @@ impl NetStack {
             table: FlowTable::new(flows),
             time_wait: TimeWaitTable::new(config.time_wait_records, config.time_wait),
             wheel: TimerWheel::new(flows, Time::ZERO),
-            ready: VecDeque::with_capacity(flows),
+            ready: ReadyList::new(flows),
             touched: VecDeque::with_capacity(flows),
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
@@ -150,23 +151,13 @@ impl NetStack {
     /// Every flow is first reported with `opened` and last with `closed`, unless the application closes or aborts it
     /// before: then nothing more is reported of it.
     pub fn next_ready(&mut self) -> Option<(FlowId, Readiness)> {
-        while let Some(index) = self.ready.pop_front() {
+        while let Some(index) = self.ready.pop() {
             let block = &mut self.blocks[index as usize];
-            let flags = block.flags;
-            block.flags &=
-                !(FLAG_READY | FLAG_EVENT_OPENED | FLAG_EVENT_READABLE | FLAG_EVENT_WRITABLE | FLAG_EVENT_WOKEN);
-            if !block.in_use() || flags & FLAG_OPEN == 0 || flags & FLAG_RELEASED != 0 {
+            let readiness = ReadyList::take_news(block);
+            if !block.in_use() || block.flags & (FLAG_OPEN | FLAG_RELEASED) != FLAG_OPEN {
                 continue;
             }
             let id = FlowId { index, generation: block.generation };
-            let readiness = Readiness {
-                opened: flags & FLAG_EVENT_OPENED != 0,
-                readable: flags & FLAG_EVENT_READABLE != 0,
-                writable: flags & FLAG_EVENT_WRITABLE != 0,
-                woken: flags & FLAG_EVENT_WOKEN != 0,
-                closed: block.close_reason,
-                token: block.token,
-            };
             if readiness.closed.is_some() {
                 self.free(index);
             }
@@ -312,12 +303,7 @@ impl NetStack {
     /// Puts the flow on the ready list, once, for `events`.
     #[inline]
     fn report(&mut self, index: u32, events: u16) {
-        let block = &mut self.blocks[index as usize];
-        let listed = block.flags & FLAG_READY != 0;
-        block.flags |= events | FLAG_READY;
-        if !listed {
-            self.ready.push_back(index);
-        }
+        self.ready.push(self.blocks[index as usize], index, events);
     }
 
     /// Ends a flow. The application hears of it unless it never knew of the flow or no longer wants to.
@@ -348,5 +334,52 @@ impl NetStack {
     fn free(&mut self, index: u32) {
         self.blocks[index as usize].retire();
         self.free.push(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn config() -> StackConfig {
+        StackConfig::new(Ipv4Addr::new(10, 0, 0, 2), 24, Mac([2, 0, 0, 0, 0, 1]))
+    }
+
+    #[test]
+    fn a_stack_can_be_made_on_one_thread_and_used_on_another() {
+        let stack = NetStack::new(config(), Secrets::from_bytes([1; 32])).expect("the defaults are good");
+        let flows = std::thread::spawn(move || stack.flows()).join().expect("it does not panic");
+        assert_eq!(flows, 0);
+    }
+
+    #[test]
+    fn blocks_are_made_ahead_of_use_up_to_the_limit() {
+        let mut config = config();
+        config.max_flows = 300;
+        config.flows_at_start = 10;
+        let mut stack = NetStack::new(config, Secrets::from_bytes([1; 32])).expect("good");
+        assert_eq!(stack.census().blocks, 10);
+        for _ in 0..5 {
+            stack.expire(Time::ZERO);
+        }
+        assert_eq!((stack.census().blocks, stack.flows()), (10 + FREE_BLOCKS, 0));
+        stack.free.clear();
+        for _ in 0..5 {
+            stack.expire(Time::ZERO);
+            stack.free.clear();
+        }
+        assert_eq!(stack.census().blocks, 300);
+    }
+
+    #[test]
+    fn an_id_that_never_was_is_no_flow() {
+        let mut stack = NetStack::new(config(), Secrets::from_bytes([1; 32])).expect("good");
+        for bits in [0, 1, 1 << 32, u64::MAX] {
+            assert!(stack.flow(FlowId::from_bits(bits)).is_none());
+            stack.wake(FlowId::from_bits(bits));
+        }
+        assert!(!stack.has_work() && stack.next_ready().is_none());
     }
 }

@@ -230,6 +230,21 @@ fn a_tagged_peer_is_answered_with_its_tag() {
 }
 
 #[test]
+fn one_core_serves_several_queues() {
+    let mut lab = Lab::with_queues(config(), App::Echo, nic::Faults::default(), 3, 4);
+    let handles: Vec<_> = (0..40).map(|_| lab.peer.connect(4_096)).collect();
+    for &handle in &handles {
+        assert_eq!(exchange(&mut lab, handle, b"request", 7), b"request");
+    }
+    let used = lab.server.ports.iter().filter(|port| port.queue().stats().tx_frames > 0).count();
+    assert_eq!(used, 4, "answers leave by the queue on which the request came");
+    for handle in handles {
+        close(&mut lab, handle);
+    }
+    lab.finish();
+}
+
+#[test]
 fn a_peer_that_vanishes_is_given_up() {
     let mut lab = Lab::new(App::Blast(50_000));
     lab.peer.connect(4_096);

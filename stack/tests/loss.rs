@@ -38,7 +38,7 @@ impl Client {
     fn next_request(&mut self) {
         // A multiplicative generator, so that a request's bytes are its client's and its number's alone.
         self.state = self.state.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x2545);
-        let len = 1 + (self.state >> 40) as usize % if self.left % 16 == 0 { 5_000 } else { 120 };
+        let len = 1 + (self.state >> 40) as usize % if self.left.is_multiple_of(16) { 5_000 } else { 120 };
         self.to_send = (0..len).map(|i| (self.state >> 32) as u8 ^ i as u8).collect();
         self.waiting.extend(&self.to_send);
         self.left -= 1;

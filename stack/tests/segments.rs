@@ -10,7 +10,9 @@ use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, OWN, PEER, Server, THEM, US, config};
 use nic::{PortConfig, QueueId, Wire};
-use sidestep_stack::{CloseReason, DropReason};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_stack::{CloseReason, DropReason, Interest};
 
 #[test]
 fn a_syn_ack_offers_what_the_link_and_the_ring_can_take() {
@@ -107,6 +109,64 @@ fn flows_are_bounded() {
     assert_eq!(bench.drops(DropReason::NoFreeFlow), 1);
     bench.tcp(&Tcp::new(5_000, RST, 2, 0));
     bench.open(6_000, 1);
+}
+
+#[test]
+fn an_ack_without_an_answer_waits_five_milliseconds() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    assert_eq!(bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"half a request")), []);
+    bench.wire.clock().advance(Duration::from_micros(4_900));
+    assert_eq!(bench.turn(), Vec::<Vec<u8>>::new());
+    bench.wire.clock().advance(Duration::from_micros(1_200));
+    let acks: Vec<_> = bench.turn().iter().map(|frame| Tcp::read(frame)).collect();
+    assert_eq!(acks.iter().map(|ack| (ack.flags, ack.ack, ack.window)).collect::<Vec<_>>(), [(ACK, 115, 4_082)]);
+}
+
+#[test]
+fn an_answer_that_is_lost_is_sent_again_after_two_hundred_milliseconds() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let first = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"get k\r\n"));
+    assert_eq!(bench.wait(Duration::from_millis(195)), []);
+    assert_eq!(bench.wait(Duration::from_millis(10)), [first]);
+}
+
+#[test]
+fn answers_follow_the_peer_to_another_station() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let mut frame = Tcp::new(5_000, ACK | PSH, 101, next).with(b"moved").frame();
+    frame[11] = 77;
+    let answers = bench.frame(&frame);
+    assert_eq!(answers[0][..6], [2, 0, 0, 0, 0, 77]);
+    // A frame that does not fit the flow moves nothing.
+    let mut frame = Tcp::new(5_000, ACK | PSH, 101 + 1_000_000, next).with(b"stranger").frame();
+    frame[11] = 88;
+    bench.frame(&frame);
+    let answers = bench.frame(&Tcp::new(5_000, ACK | PSH, 106, next + 5).with(b"back").frame());
+    assert_eq!(answers[0][..6], PEER.0);
+}
+
+#[test]
+fn level_interest_reports_as_long_as_bytes_wait() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    let &id = bench.server.flows.keys().next().expect("it is open");
+    bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"two"));
+    let now = bench.now();
+    let stack = &mut bench.server.stack;
+    assert!(!stack.has_work(), "an edge is reported once");
+    stack.flow(id).expect("it is open").set_interest(Interest::Level { read: true, write: false });
+    for _ in 0..3 {
+        stack.flush(now, &mut bench.server.ports);
+        let (ready, news) = stack.next_ready().expect("bytes wait");
+        assert_eq!((ready, news.readable, news.writable), (id, true, false));
+        assert_eq!(stack.flow(id).expect("it is open").recv_queue(), 3);
+    }
+    stack.flow(id).expect("it is open").recv(|bytes| (bytes.len(), ()));
+    stack.flush(now, &mut bench.server.ports);
+    assert_eq!(stack.next_ready(), None);
 }
 
 #[test]
@@ -277,6 +337,67 @@ fn an_application_that_waits_is_not_told_too_early() {
         bench.server.stack.flush(now, &mut bench.server.ports);
         bench.turn();
     }
+}
+
+/// Segments that make no sense over a few connections that do: nothing panics, nothing leaks, and who behaves is served.
+#[test]
+fn nonsense_harms_nobody() {
+    let seed = 9_293;
+    println!("seed {seed}");
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut few = config();
+    few.max_flows = 12;
+    few.handshake_timeout = Duration::from_millis(500);
+    let mut bench = Bench::with(few, App::Echo);
+    let mut next = bench.open(900, 1);
+    let mut seq = 2u32;
+    let mut heard = [(1u32, 1u32); 8];
+    for round in 0..20_000u32 {
+        let port = (rng.next_u32() % 8) as u16;
+        let (their, our) = heard[usize::from(port)];
+        let near = |base: u32, rng: &mut Xoshiro256PlusPlus| match rng.next_u32() % 4 {
+            0 => rng.next_u32(),
+            1 => base.wrapping_add(rng.next_u32() % 3_000).wrapping_sub(1_500),
+            _ => base,
+        };
+        let mut segment = Tcp::new(5_000 + port, 0, near(our, &mut rng), near(their, &mut rng));
+        segment.flags = [SYN, ACK, ACK | PSH, ACK | FIN, RST, RST | ACK, SYN | ACK, ACK, ACK, ACK | PSH]
+            [(rng.next_u32() % 10) as usize];
+        segment.window = [0, 1, 500, 65_535][(rng.next_u32() % 4) as usize];
+        segment.data = vec![7; [0, 1, 300, 1_400][(rng.next_u32() % 4) as usize]];
+        bench.send(&segment.frame());
+        bench.turn_with(|frame| {
+            let answer = Tcp::read(frame);
+            if let Some(place) = answer.peer_port.checked_sub(5_000) {
+                let end =
+                    answer.seq.wrapping_add(answer.data.len() as u32 + u32::from(answer.flags & (SYN | FIN) != 0));
+                heard[usize::from(place)] = (end, answer.ack);
+            }
+        });
+        if round % 20 == 0 {
+            bench.wire.clock().advance(Duration::from_millis(u64::from(rng.next_u32() % 300)));
+            // Whatever the others are told meanwhile is theirs.
+            bench.turn_with(|_| ());
+            bench.send(&Tcp::new(900, ACK | PSH, seq, next).with(b"sane").frame());
+            let mut echoed = 0;
+            bench.turn_with(|frame| echoed += u32::from(Tcp::read(frame).data == b"sane"));
+            assert_eq!(echoed, 1, "round {round}");
+            (seq, next) = (seq + 4, next.wrapping_add(4));
+        }
+    }
+    let stats = *bench.server.stack.stats();
+    println!("{stats:?}");
+    assert_eq!(stats.contained, 0);
+    assert!(stats.opened > 20 && stats.resets > 5, "some of it did make sense");
+    bench.tcp(&Tcp::new(900, RST, seq, 0));
+    bench.wait(Duration::from_secs(400));
+    let left = bench.server.flows.keys().copied().collect::<Vec<_>>();
+    for id in left {
+        bench.server.stack.flow(id).expect("it is open").abort();
+        bench.server.flows.remove(&id);
+    }
+    bench.wait(Duration::from_secs(400));
+    bench.server.assert_nothing_left();
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod admission;
 mod clock;
 /// Which session belongs to which flow, and what passes between the two.
 mod connections;
+/// The processor time of the process, for `stats`.
+mod cpu_time;
 /// The command line, checked.
 mod options;
 /// What was served, in words.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cache::{CacheConfig, Core, MeshError, ServerFacts, ShardConfig};
 use nic::link::Link;
@@ -30,6 +31,7 @@ use stack::{Mac, NetStack, Port, Secrets, StackConfig};
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::cpu_time;
 use crate::options::{Mode, Options};
 use crate::report::{CoreReport, total};
 use crate::strays::StrayRing;
@@ -98,6 +100,9 @@ pub enum SetupError {
     },
 }
 
+/// How often `rusage_user` and `rusage_system` of `stats` are brought up to date.
+const CPU_TIME_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What the main thread waits for.
 enum Event {
     Signal,
@@ -121,6 +126,7 @@ impl Drop for Farewell {
 /// [`SetupError`]: one line for the operator; nothing stays open or attached.
 pub fn run(options: &Options) -> Result<(), SetupError> {
     let caches = Core::mesh(&cache_config(options), random()?)?;
+    let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else { return Ok(()) };
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(|source| SetupError::System { what: "make a doorbell", source })?;
     let mut signals =
@@ -157,8 +163,10 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     });
     println!("ready: {}:{} with {} cores", options.address, options.port, options.cores);
 
-    // Either is a reason to stop. The channel cannot be closed: `events` is still here.
-    let _ = inbox.recv();
+    // Either event is a reason to stop. The channel cannot be closed: `events` is still here.
+    while inbox.recv_timeout(CPU_TIME_INTERVAL).is_err() {
+        cpu_time::publish(ledger.core(0));
+    }
     stop.store(true, Ordering::Relaxed);
     for doorbell in &doorbells {
         doorbell.ring();

@@ -9,6 +9,7 @@ use crate::conversation::Parting;
 use crate::differences::Differences;
 use crate::generate;
 use crate::memcached::unreliable;
+use crate::normalize::Uniques;
 use crate::shrink::Pair;
 use crate::target::Target;
 
@@ -84,6 +85,11 @@ impl Campaign {
     ) -> io::Result<()> {
         for _ in 0..CUTS {
             let Some(seen) = pair.differ(&mut case)? else { return Ok(()) };
+            if let Some(reliable) = self.without_unreliable(&case, &seen) {
+                findings.unreliable += 1;
+                case = reliable;
+                continue;
+            }
             let Some((prefix, parting)) = pair.shortest_prefix(&case)? else {
                 findings.unlisted.push(format!(
                     "seed {} case {}: differed once, not when played again; one of the targets is not deterministic. \
@@ -96,9 +102,9 @@ impl Campaign {
                 ));
                 return Ok(());
             };
-            if self.is_unreliable(&prefix, &parting) {
+            if let Some(reliable) = self.without_unreliable(&case, &parting) {
                 findings.unreliable += 1;
-                case = case.without(prefix.len() - 1..prefix.len());
+                case = reliable;
                 continue;
             }
             if covered(&prefix, &parting, differences) {
@@ -127,17 +133,26 @@ impl Campaign {
         Ok(())
     }
 
-    fn is_unreliable(&self, case: &Case, parting: &Parting) -> bool {
-        let request = last_request(case);
-        unreliable(&request, &parting.oracle, &parting.tested)
-            || self.tested_is_memcached && unreliable(&request, &parting.tested, &parting.oracle)
+    /// `case` without the operations whose answer by memcached says nothing, if the two replies part at one of them.
+    ///
+    /// What lies behind an item changes from play to play, so that the shortest beginning need not end with the culprit.
+    fn without_unreliable(&self, case: &Case, parting: &Parting) -> Option<Case> {
+        let says_nothing = |request: &[u8]| {
+            unreliable(request, &parting.oracle, &parting.tested)
+                || self.tested_is_memcached && unreliable(request, &parting.tested, &parting.oracle)
+        };
+        let mut reliable = case.clone();
+        for leg in &mut reliable.legs {
+            leg.operations.retain(|operation| !says_nothing(&request(case, operation)));
+        }
+        (reliable.len() < case.len()).then_some(reliable)
     }
 
     fn transcript(&self, case: &Case, parting: &Parting) -> String {
         let mut out = format!("seed {} case {}, shrunk to {} operations:\n", self.seed, case.index, case.len());
         for (number, leg) in case.legs.iter().enumerate() {
             let mut bytes = Vec::new();
-            leg.operations.iter().for_each(|operation| case.render(operation, |_| None, &mut bytes));
+            leg.operations.iter().for_each(|operation| case.render(operation, &Uniques::default(), &mut bytes));
             // Writing to a string cannot fail.
             let _ = write!(out, "  connection {number} ({:?}) sends\n{}", leg.split, shown(&bytes));
         }
@@ -152,12 +167,14 @@ impl Campaign {
     }
 }
 
-fn last_request(case: &Case) -> Vec<u8> {
+fn request(case: &Case, operation: &Operation) -> Vec<u8> {
     let mut request = Vec::new();
-    if let Some(last) = case.last() {
-        case.render(&Operation { fenced: false, ..last.clone() }, |_| None, &mut request);
-    }
+    case.render(&Operation { fenced: false, ..operation.clone() }, &Uniques::default(), &mut request);
     request
+}
+
+fn last_request(case: &Case) -> Vec<u8> {
+    case.last().map(|operation| request(case, operation)).unwrap_or_default()
 }
 
 /// What makes two differences look alike.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::draw::Draw;
+use crate::normalize::Uniques;
 
 /// Number of a key within its case.
 pub type KeyId = usize;
@@ -19,6 +20,8 @@ pub enum Piece {
     Key(KeyId),
     /// The cas unique that this target last sent for a key; a number no target gives out when it sent none.
     Cas(KeyId),
+    /// The one before that: of an older version of the item, which must not match.
+    StaleCas(KeyId),
 }
 
 /// A command without reply and without effect on items, see [`Operation::fenced`].
@@ -110,8 +113,8 @@ impl Case {
         name
     }
 
-    /// Appends the bytes of `operation`, `cas` giving the unique last seen for a key.
-    pub fn render(&self, operation: &Operation, cas: impl Fn(&[u8]) -> Option<u64>, out: &mut Vec<u8>) {
+    /// Appends the bytes of `operation`, with the cas uniques that the target has shown.
+    pub fn render(&self, operation: &Operation, uniques: &Uniques, out: &mut Vec<u8>) {
         /// No server gives out so high a unique within a test.
         const NEVER_GIVEN: u64 = 7_777_777_777_777_777_777;
         if operation.fenced {
@@ -122,7 +125,11 @@ impl Case {
                 Piece::Bytes(bytes) => out.extend_from_slice(bytes),
                 Piece::Key(id) => out.extend_from_slice(&self.key(*id)),
                 Piece::Cas(id) => {
-                    let unique = cas(&self.key(*id)).unwrap_or(NEVER_GIVEN);
+                    let unique = uniques.last(&self.key(*id)).unwrap_or(NEVER_GIVEN);
+                    out.extend_from_slice(unique.to_string().as_bytes());
+                }
+                Piece::StaleCas(id) => {
+                    let unique = uniques.stale(&self.key(*id)).unwrap_or(NEVER_GIVEN);
                     out.extend_from_slice(unique.to_string().as_bytes());
                 }
             }

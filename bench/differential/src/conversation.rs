@@ -30,7 +30,7 @@ pub fn play(case: &Case, target: &mut dyn Target, delivery: Delivery) -> io::Res
     for leg in &case.legs {
         let mut bytes = Vec::new();
         for operation in &leg.operations {
-            case.render(operation, |key| uniques.last(key), &mut bytes);
+            case.render(operation, &uniques, &mut bytes);
         }
         let split = if delivery == Delivery::Whole { Split::Whole } else { leg.split };
         replies.push(uniques.normalize(&target.exchange(&split.cut(&bytes))?));

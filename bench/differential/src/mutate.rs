@@ -124,7 +124,7 @@ fn most_bytes(line: &Line) -> usize {
         .map(|word| match word {
             Piece::Bytes(bytes) => bytes.len(),
             Piece::Key(_) => 250,
-            Piece::Cas(_) => 20,
+            Piece::Cas(_) | Piece::StaleCas(_) => 20,
         })
         .sum();
     words + line.words.len() * line.gap.len() + line.ending.len()

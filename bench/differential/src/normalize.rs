@@ -9,6 +9,7 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     unique: u64,
+    stale: Option<u64>,
     version: u64,
 }
 
@@ -24,10 +25,15 @@ impl Uniques {
         self.seen.get(key).map(|seen| seen.unique)
     }
 
+    /// The unique shown for `key` before the last one.
+    pub fn stale(&self, key: &[u8]) -> Option<u64> {
+        self.seen.get(key).and_then(|seen| seen.stale)
+    }
+
     fn version(&mut self, key: &[u8], unique: u64) -> u64 {
-        let seen = self.seen.entry(key.to_vec()).or_insert(Seen { unique, version: 0 });
+        let seen = self.seen.entry(key.to_vec()).or_insert(Seen { unique, stale: None, version: 0 });
         if seen.unique != unique {
-            *seen = Seen { unique, version: seen.version + 1 };
+            *seen = Seen { unique, stale: Some(seen.unique), version: seen.version + 1 };
         }
         seen.version
     }
@@ -86,7 +92,8 @@ mod tests {
         let expected =
             b"VALUE a 0 1 #0\r\nx\r\nEND\r\nVALUE b 0 1 #0\r\nx\r\nVALUE a 0 1 #0\r\nx\r\nVALUE a 0 1 #1\r\nx\r\n";
         assert_eq!(uniques.normalize(replies).escape_ascii().to_string(), expected.escape_ascii().to_string());
-        assert_eq!((uniques.last(b"a"), uniques.last(b"c")), (Some(95), None));
+        assert_eq!((uniques.last(b"a"), uniques.stale(b"a")), (Some(95), Some(90)));
+        assert_eq!((uniques.last(b"c"), uniques.stale(b"b")), (None, None));
     }
 
     #[test]

@@ -15,23 +15,25 @@ pub mod checksum;
 /// `Engine`: the mode that runs on a queue.
 pub mod engine;
 /// `Args` as typed, `Plan` once checked.
-// pub mod options;
+pub mod options;
 /// `Pace`: when each frame is to be sent.
 pub mod pace;
 /// Frames: what one is, and the UDP frames that ping and tx send.
 pub mod packet;
+/// `Part`: what one end of the link does.
+pub mod part;
 /// `Ping`: sends, waits for the answers, checks and times them.
 pub mod ping;
 /// `Pong`: the null responder.
 pub mod pong;
 /// `OpenPort`: what `-i` names, opened.
-// pub mod port;
+pub mod port;
 /// `Report`: the figures, as text or JSON.
-// pub mod report;
+pub mod report;
 /// `Resolve`: whose Ethernet address the frames go to.
 pub mod resolve;
 /// The runner: a pinned thread a queue, until count, time or ^C.
-// pub mod run;
+pub mod run;
 /// `Sink`: counts what arrives.
 pub mod sink;
 /// `Source`: sends as fast as it can, or at a rate.

@@ -1,1 +1,71 @@
-fn main() {}
+//! The program: reads the command line, opens the port, runs and reports.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::Parser;
+use sidestep_pktgen::options::{Args, Plan, PortName};
+use sidestep_pktgen::port::{open_wire, open_xsk};
+use sidestep_pktgen::report::Report;
+use sidestep_pktgen::run::{Limits, Outcome, came_to_nothing, choose_cpus, run_pinned, work};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let plan = match Args::parse().plan() {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("sidestep-pktgen: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&plan) {
+        Ok((report, failed)) => {
+            match plan.json {
+                true => println!("{}", report.json()),
+                false => print!("{}", report.text()),
+            }
+            if failed {
+                eprintln!("sidestep-pktgen: nothing came back from {}; is a pong there?", plan.destination.address);
+            }
+            ExitCode::from(u8::from(failed))
+        }
+        Err(error) => {
+            eprintln!("sidestep-pktgen: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs, and says whether it came to nothing.
+fn run(plan: &Plan) -> Result<(Report, bool), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends the program at once, should the first not.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let limits = Limits::of(plan, stop);
+    let (device, outcomes) = match &plan.port {
+        PortName::Wire => {
+            let (_wire, seats) = open_wire(plan, 1)?;
+            ("both ends in memory, on one thread".to_owned(), work(seats, plan, &limits, Instant::now())?)
+        }
+        PortName::Xsk { link, first_queue } => run_xsk(plan, link, *first_queue, &limits)?,
+    };
+    let failed = came_to_nothing(plan, &outcomes);
+    Ok((Report::new(plan, device, &outcomes), failed))
+}
+
+fn run_xsk(plan: &Plan, link: &str, first_queue: u16, limits: &Limits) -> Result<(String, Vec<Outcome>), Failure> {
+    let cpus = choose_cpus(plan)?;
+    let open = open_xsk(plan, link, first_queue)?;
+    let device = open.device.obtained().to_string();
+    // Scripts wait for this line.
+    eprintln!("sidestep-pktgen: {} ready on {} for {}: {device}", plan.mode, plan.port, plan.source.address);
+    Ok((device, run_pinned(open.seats, &cpus, plan, limits)?))
+}

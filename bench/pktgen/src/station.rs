@@ -48,7 +48,8 @@ impl FromStr for Mac {
         let mut mac = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut mac {
-            let digits = |part: &&str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let digits =
+                |part: &&str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
             let part = parts.next().filter(digits).ok_or_else(wrong)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
         }
@@ -109,7 +110,8 @@ mod tests {
     fn a_mac_is_read_as_it_is_written() {
         let mac: Mac = "02:0:ab:00:00:0f".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:ab:00:00:0f");
-        for wrong in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "02:00:00:00:00:xx", "02:00:00:00:00:+1", "2:::::"] {
+        for wrong in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "02:00:00:00:00:xx", "02:00:00:00:00:+1", "2:::::"]
+        {
             assert!(matches!(wrong.parse::<Mac>(), Err(AddressError::Mac(_))), "{wrong}");
         }
         assert!(matches!("ff:ff:ff:ff:ff:ff".parse::<Mac>(), Err(AddressError::Group(_))));

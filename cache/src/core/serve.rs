@@ -208,6 +208,7 @@ impl Core {
         let Some(held) = self.hold(at) else {
             // Nothing can be held and the copies are at their bound. A cache may lose any item at any time.
             self.counters().gets_dropped.add(1);
+            self.dropped_at = Some(self.now.secs);
             return Answer::Miss;
         };
         let value = held.value(&self.shard);

@@ -2,7 +2,7 @@
 //!
 //! They rest on C's strtol: blanks before the number are skipped, a sign is taken, and whatever follows a blank after
 //! the number is ignored. Narrowing to 32 bits keeps the low bits, as in memcached; lengths are the exception, since a
-//! length that wraps wedges the connection (`set a 0 0 4294967296` hangs 1.6.18): see [`length`].
+//! length that wraps wedges the connection (`set a 0 0 4294967296` hangs 1.6.18): see `length`.
 
 /// What `strtoull(text, &end, 10)` leaves: whether there was a minus sign, the magnitude, and the rest.
 struct Scanned<'a> {

@@ -1,9 +1,9 @@
 //! Command lines of the classic text protocol, read as memcached 1.6.18 reads them.
 //!
-//! [`parse_line`] takes one whole line without its line end and answers a [`Command`] that borrows from it. It never
-//! fails: a wrong line is a command too, [`Command::Fail`], with the line that memcached would answer. Words are
-//! parted by single or many spaces and nothing else; at most [`WORDS_MAX`] are looked at, except in a fetch, whose
-//! keys are read one by one with [`next_key`]. The order of the checks is memcached's, since it decides which error a
+//! `parse_line` takes one whole line without its line end and answers a `Command` that borrows from it. It never
+//! fails: a wrong line is a command too, `Command::Fail`, with the line that memcached would answer. Words are
+//! parted by single or many spaces and nothing else; at most `WORDS_MAX` are looked at, except in a fetch, whose
+//! keys are read one by one with `next_key`. The order of the checks is memcached's, since it decides which error a
 //! client sees and whether `noreply` hides it.
 //! Read first: memcached `protocol.txt`; `process_command_ascii` in memcached's `proto_text.c`.
 
@@ -411,11 +411,7 @@ fn verbosity<'a>(words: &[&'a [u8]]) -> Command<'a> {
 
 /// The first letters whose commands memcached looks up before it looks for an HTTP request.
 fn unknown<'a>(name: &[u8], words: &[&[u8]]) -> Command<'a> {
-    let looked_up = match name {
-        [b'm', _] => true,
-        [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..] => true,
-        _ => false,
-    };
+    let looked_up = matches!(name, [b'm', _] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]);
     let last = words.last().copied().unwrap_or(name);
     if !looked_up && last.starts_with(b"HTTP/") { Command::Http } else { Command::fail(Line::Error) }
 }

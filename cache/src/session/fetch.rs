@@ -68,7 +68,7 @@ impl Session {
         if owner == core.id {
             self.admit(core, Need::Pin)?;
             match core.find(hash, key, expiry) {
-                Some(at) => match core.hold(at) {
+                Some(at) => match core.hold_for(self.conn, at) {
                     Some(held) => {
                         self.owe(core, Owed::Value { held, cas, end });
                     }

@@ -72,7 +72,7 @@ impl Session {
         self.sent = 0;
         let expected = entry.expected;
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
-            Owed::Value { held, .. } => core.let_go(held),
+            Owed::Value { held, .. } => core.let_go_of(self.conn, held),
             Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
             _ => {}
         }

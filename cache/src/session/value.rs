@@ -1,13 +1,13 @@
 //! Values that follow a storage command: in one piece where all is there, else piece by piece into room reserved
 //! where the key lives.
 
-use super::{Owing, Session, State, Step, Stop, Swallowed, WHOLE_MAX_BYTES};
+use super::{Session, State, Step, Stop, WHOLE_MAX_BYTES};
 use crate::clock::Expiry;
 use crate::core::entries::{Owed, Upload};
 use crate::core::{Core, Need};
 use crate::proto::reply::Line;
 use crate::proto::text::Store;
-use crate::route::message::{NOBODY, Request};
+use crate::route::message::{NOBODY, Request, Token};
 use crate::stats::Counted;
 
 /// What follows a value.
@@ -85,18 +85,22 @@ impl Session {
         let (hash, owner) = core.locate(key);
         let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
         if owner == core.id {
+            if !noreply {
+                self.reply_room(core)?;
+            }
             self.admit(core, Need::Upload(owner))?;
             core.ledger.count_prefix(core.id, key, Counted::Set);
             let now = core.now();
-            self.state = match core.shard.reserve(hash, key, bytes, flags, expiry, now) {
+            let reserved = core.shard.reserve(hash, key, bytes, flags, expiry, now);
+            let reply = (!noreply).then(|| self.owe(core, Owed::Answer { quiet: false }));
+            self.state = match reserved {
                 Ok(reservation) => {
                     core.take_upload_credit(self.conn, owner);
-                    State::Value { reservation, mode, noreply }
+                    State::Value { reservation, mode, reply }
                 }
                 Err(error) => {
                     let line = core.refuse(hash, key, mode, error);
-                    let answer = if noreply { Swallowed::Quiet } else { Swallowed::Line(line) };
-                    State::Swallow { remaining: u64::from(bytes) + LINE_END.len() as u64, answer }
+                    State::Swallow { remaining: u64::from(bytes) + LINE_END.len() as u64, reply, line }
                 }
             };
             return Ok(());
@@ -122,8 +126,7 @@ impl Session {
 
     /// The next bytes of a value for this core's shard, or its line end.
     pub(super) fn fill_value(&mut self, core: &mut Core, input: &[u8]) -> Step {
-        let State::Value { reservation, noreply, .. } = &mut self.state else { return Step::Moved(0) };
-        let noreply = *noreply;
+        let State::Value { reservation, .. } = &mut self.state else { return Step::Moved(0) };
         if reservation.missing_bytes() > 0 {
             return match core.shard.fill(reservation, input) {
                 0 => Step::Stop(0, Stop::NeedInput),
@@ -131,10 +134,7 @@ impl Session {
             };
         }
         let Some(line_end) = input.get(..LINE_END.len()) else { return Step::Stop(0, Stop::NeedInput) };
-        if !noreply && let Err(stop) = self.reply_room(core) {
-            return Step::Stop(0, stop);
-        }
-        if let State::Value { reservation, mode, .. } = std::mem::replace(&mut self.state, State::Line) {
+        if let State::Value { reservation, mode, reply } = std::mem::replace(&mut self.state, State::Line) {
             let line = if line_end == LINE_END {
                 let now = core.now();
                 core.shard.commit(reservation, mode, now).outcome.line()
@@ -144,8 +144,8 @@ impl Session {
             };
             core.end_upload(self.conn);
             core.return_upload_credit(core.id);
-            if !noreply {
-                self.owe(core, Owed::Line(line));
+            if let Some(reply) = reply {
+                core.entries.entry_mut(reply).owed = Owed::Line(line);
             }
         }
         Step::Moved(LINE_END.len())
@@ -156,7 +156,7 @@ impl Session {
         &mut self,
         core: &mut Core,
         input: &[u8],
-        token: u32,
+        token: Token,
         owner: usize,
         remaining: u32,
         noreply: bool,
@@ -166,9 +166,13 @@ impl Session {
             Owed::Upload(Upload::Open(upload)) => upload,
             Owed::Upload(Upload::Refused(line)) => {
                 core.end_upload(self.conn);
-                let owing = if noreply { Owing::Nothing } else { Owing::Line(line) };
                 let remaining = u64::from(remaining) + LINE_END.len() as u64;
-                self.state = State::Swallow { remaining, answer: Swallowed::Entry(token, owing) };
+                self.state = if noreply {
+                    core.entries.entry_mut(token).owed = Owed::Nothing;
+                    State::Swallow { remaining, reply: None, line }
+                } else {
+                    State::Swallow { remaining, reply: Some(token), line }
+                };
                 return Step::Moved(0);
             }
             _ => return Step::Stop(0, Stop::Waiting),
@@ -205,26 +209,22 @@ impl Session {
     }
 
     /// Passes over a value that was refused, then answers.
-    pub(super) fn swallow(&mut self, core: &mut Core, input: &[u8], remaining: u64, answer: Swallowed) -> Step {
+    pub(super) fn swallow(
+        &mut self,
+        core: &mut Core,
+        input: &[u8],
+        remaining: u64,
+        reply: Option<Token>,
+        line: Line,
+    ) -> Step {
         let bytes = input.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let remaining = remaining - bytes as u64;
-        self.state = State::Swallow { remaining, answer };
         if remaining > 0 {
+            self.state = State::Swallow { remaining, reply, line };
             return Step::Stop(bytes, Stop::NeedInput);
         }
-        match answer {
-            Swallowed::Quiet => {}
-            Swallowed::Line(line) => {
-                if let Err(stop) = self.answer(core, line, false) {
-                    return Step::Stop(bytes, stop);
-                }
-            }
-            Swallowed::Entry(token, owing) => {
-                core.entries.entry_mut(token).owed = match owing {
-                    Owing::Nothing => Owed::Nothing,
-                    Owing::Line(line) => Owed::Line(line),
-                };
-            }
+        if let Some(reply) = reply {
+            core.entries.entry_mut(reply).owed = Owed::Line(line);
         }
         self.state = State::Line;
         Step::Moved(bytes)

@@ -53,9 +53,10 @@ impl Shard {
         self.count_out(found.at);
     }
 
-    /// Before an item is added: lets the index grow and sweeps a bucket if any slot is stale.
+    /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale. A
+    /// sweep then takes a third of the stores that renew everything, so that few slots are stale.
     pub(super) fn prepare_link(&mut self, now: Now) {
-        if self.index.stale() != 0 {
+        if self.index.stale() != 0 && self.next_cas.is_multiple_of(2) {
             self.sweep(1);
         }
         if self.index.needs_overflow_page()

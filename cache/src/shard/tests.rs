@@ -68,7 +68,7 @@ fn a_stale_slot_is_never_taken_for_a_live_one_when_generations_come_round() {
             let mut value = vec![0; 3000];
             value[..4].copy_from_slice(&round.to_le_bytes());
             if bench.set(&key, &value, NOW) == StoreOutcome::OutOfMemory {
-                assert!(last_generation < 20, "every segment rests");
+                assert!(last_generation < 100, "every segment rests");
                 bench.shard.maintain(NOW, 200);
                 assert_eq!(bench.set(&key, &value, NOW), StoreOutcome::Stored);
             }
@@ -177,6 +177,31 @@ fn whole_segments_expire_without_an_access() {
 }
 
 #[test]
+fn flush_all_keeps_memcacheds_seconds() {
+    let mut bench = Bench::small(true);
+    let at = |secs| Now { secs, ..NOW };
+    bench.set(b"old", b"1", at(10));
+    bench.shard.flush_all(0, at(10));
+    assert_eq!(bench.set(b"new", b"2", at(10)), StoreOutcome::Stored);
+    assert_eq!(bench.value(b"old", at(10)), None);
+    assert!(bench.value(b"new", at(10)).is_some(), "stored after the order, in the same second");
+
+    bench.shard.flush_all(5, at(10));
+    assert!(bench.value(b"new", at(13)).is_some());
+    bench.set(b"late", b"3", at(14));
+    assert_eq!(bench.value(b"late", at(14)), None, "the last second before the order's is flushed to its end");
+    assert_eq!(bench.value(b"new", at(14)), None);
+    bench.set(b"after", b"4", at(15));
+    assert!(bench.value(b"after", at(15)).is_some());
+
+    bench.shard.flush_all(10, at(15));
+    bench.shard.flush_all(NOW.unix_epoch as i64, at(16));
+    assert!(bench.value(b"after", at(40)).is_some(), "a time before the process cancels what is not yet in force");
+    bench.shard.flush_all(-1, at(40));
+    assert_eq!(bench.value(b"after", at(40)), None);
+}
+
+#[test]
 fn a_lowered_limit_is_reached_and_a_raised_one_used() {
     let config = ShardConfig {
         memory_bytes: 256 << 12,
@@ -264,7 +289,25 @@ fn no_operation_touches_many_items_or_lines() {
         note(&bench.shard, before);
     }
     assert!(bench.shard.stats.curr_items.value() > 40_000);
+    println!("most items and lines by one operation: {worst:?}");
     assert!(worst.0 <= 64 && worst.1 <= 64, "most items and lines by one operation: {worst:?}");
+}
+
+#[test]
+fn a_large_shard_serves_before_its_memory_is_touched() {
+    let config = ShardConfig { memory_bytes: 4 << 30, memory_ceiling_bytes: 16 << 30, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2047);
+    assert_eq!(bench.set(b"k", b"v", NOW), StoreOutcome::Stored);
+    let at = bench.shard.get(bench.hasher.hash(b"k"), b"k", NOW).unwrap();
+    assert_eq!(bench.shard.item(at).idle_secs(Now { secs: 17, ..NOW }), 7);
+    let census = bench.shard.census();
+    assert_eq!((census.segments, census.segments_index, census.segments_open), (4096, 17, 1));
+}
+
+#[test]
+fn a_shard_may_move_to_its_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Shard>();
 }
 
 #[test]

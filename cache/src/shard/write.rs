@@ -46,6 +46,7 @@ impl Shard {
         self.stats.cmd_set.add(1);
         self.prepare_link(now);
         let found = self.lookup(hash, key, now);
+        let epoch = self.epoch;
         let new = Header { layout, key, flags, expiry };
         match self.decide(mode, found, now) {
             Err(outcome) => Stored::failed(outcome),
@@ -55,7 +56,7 @@ impl Shard {
                     return Stored::failed(StoreOutcome::NotStored);
                 };
                 self.memory.bytes_mut(gap, value.len()).copy_from_slice(value);
-                self.link_held(hash, key, at, found, now)
+                self.link_held(hash, key, at, (found, epoch), now)
             }
             Ok(Decision::Replace) => {
                 if let Some(found) = found
@@ -68,7 +69,7 @@ impl Shard {
                 };
                 let address = self.memory.address(at.segment, at.offset) + layout.value_at();
                 self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
-                self.link_held(hash, key, at, found, now)
+                self.link_held(hash, key, at, (found, epoch), now)
             }
         }
     }
@@ -134,14 +135,15 @@ impl Shard {
         };
         self.prepare_link(now);
         let found = self.lookup(hash, key, now);
+        let epoch = self.epoch;
         let stored = match self.decide(mode, found, now) {
             Err(outcome) => Stored::failed(outcome),
-            Ok(Decision::Replace) => return self.link_held(hash, key, at, found, now),
+            Ok(Decision::Replace) => return self.link_held(hash, key, at, (found, epoch), now),
             Ok(Decision::Join(old)) => match self.join(old, value_len as usize, mode == StoreMode::Append, now) {
                 Some((joined, gap)) => {
                     let added = self.memory.address(at.segment, at.offset) + value_at as usize;
                     self.memory.copy(added, gap, value_len as usize);
-                    self.link_held(hash, key, joined, found, now)
+                    self.link_held(hash, key, joined, (found, epoch), now)
                 }
                 None => Stored::failed(StoreOutcome::NotStored),
             },
@@ -349,13 +351,19 @@ impl Shard {
         Some((at, gap))
     }
 
-    /// Links the item written and held at `at` in place of the one found, and lets its segment go.
-    fn link_held(&mut self, hash: KeyHash, key: &[u8], at: ItemRef, found: Option<Found>, now: Now) -> Stored {
-        // Getting room may have evicted what was found, or moved its slot.
-        let found = match found {
-            Some(_) => self.index.find(&self.memory, &self.segments, hash, key),
-            None => None,
-        };
+    /// Links the item written and held at `at` in place of the one found at that epoch, and lets its segment go.
+    fn link_held(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        at: ItemRef,
+        (mut found, epoch): (Option<Found>, u64),
+        now: Now,
+    ) -> Stored {
+        if found.is_some() && self.epoch != epoch {
+            // Getting room has evicted what was found, or moved its slot.
+            found = self.index.find(&self.memory, &self.segments, hash, key);
+        }
         let cas = self.new_cas();
         if !self.link(hash, at, found, cas, now) {
             let bytes = Layout::read(self.memory.bytes_from(self.memory.address(at.segment, at.offset)));
@@ -385,6 +393,7 @@ impl Shard {
     fn change_number(&mut self, hash: KeyHash, key: &[u8], now: Now, change: impl FnOnce(u64) -> u64) -> Arith {
         self.prepare_link(now);
         let Some(found) = self.lookup(hash, key, now) else { return Arith::NotFound };
+        let epoch = self.epoch;
         let item = self.item(found.at);
         let (flags, expiry, old_len) = (item.flags, item.expiry, item.value.len());
         if self.slabs.item_bytes(key.len(), old_len, flags != 0) > NUMBER_ITEM_MAX_BYTES {
@@ -412,7 +421,7 @@ impl Shard {
         let Some(at) = self.write_new(&new, Some(found), now) else { return Arith::OutOfMemory };
         let address = self.memory.address(at.segment, at.offset) + layout.value_at();
         write_padded(self.memory.bytes_mut(address, layout.value_len as usize), digits);
-        let stored = self.link_held(hash, key, at, Some(found), now);
+        let stored = self.link_held(hash, key, at, (Some(found), epoch), now);
         if stored.outcome == StoreOutcome::Stored {
             Arith::Value { value, cas: stored.cas }
         } else {

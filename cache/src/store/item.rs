@@ -1,6 +1,6 @@
 //! What a caller sees of an item, and the rights it may hold to one.
 
-use crate::clock::Expiry;
+use crate::clock::{Expiry, Now};
 use crate::key::KeyHash;
 
 /// A view of one item. Borrowed from the shard.
@@ -23,6 +23,11 @@ pub struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// Seconds since the last access, at `now`; right up to 194 days (2^24 seconds).
+    pub fn idle_secs(&self, now: Now) -> u32 {
+        now.secs.wrapping_sub(self.last_access_secs) & ((1 << 24) - 1)
+    }
+
     /// What is shown for an item that has gone.
     pub(crate) const EMPTY: Item<'static> =
         Item { key: &[], value: &[], flags: 0, cas: 0, expiry: Expiry::PAST, last_access_secs: 0, fetched: false };

@@ -52,6 +52,7 @@ pub struct Loopback {
     rng: Xoshiro256PlusPlus,
     pub now: Now,
     next_core: usize,
+    asleep: Vec<bool>,
 }
 
 impl Loopback {
@@ -61,7 +62,7 @@ impl Loopback {
         let free_ids = cores.iter().map(|_| (0..config.connections_per_core as u32).rev().collect()).collect();
         let now = Now { secs: 100, unix_epoch: 1_700_000_000 };
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Loopback { cores, conns: Vec::new(), free_ids, pace, rng, now, next_core: 0 }
+        Loopback { cores, conns: Vec::new(), free_ids, pace, rng, now, next_core: 0, asleep: vec![false; config.cores] }
     }
 
     /// A number below `bound`.
@@ -149,30 +150,30 @@ impl Loopback {
         self.run();
     }
 
-    /// Runs turns until nothing moves any more.
+    /// Runs turns until every core sleeps: a core is woken by bytes, by room, or by the doorbell of another.
     pub fn run(&mut self) {
-        let cores = self.cores.len();
-        let mut still = 0;
-        while still < 2 {
-            let mut moved = false;
-            for _ in 0..cores {
-                let core = match self.pace {
-                    Pace::Seeded => self.below(cores),
-                    _ => self.next_core,
-                };
-                self.next_core = (core + 1) % cores;
-                moved |= self.turn(core);
-            }
-            // A seed may pick the same core again and again: only a round of all of them is a rest.
-            still = if moved { 0 } else { still + 1 };
-            if !moved {
-                for core in 0..cores {
-                    if self.turn(core) {
-                        still = 0;
-                    }
-                }
+        self.asleep.fill(false);
+        while (0..self.cores.len()).any(|core| self.is_due(core)) {
+            let core = match self.pace {
+                Pace::Seeded => self.below(self.cores.len()),
+                _ => self.next_core,
+            };
+            self.next_core = (core + 1) % self.cores.len();
+            if self.is_due(core) {
+                self.turn(core);
             }
         }
+    }
+
+    /// Whether a worker would have a turn now.
+    fn is_due(&self, core: usize) -> bool {
+        let moving = |conn: &Conn| {
+            conn.session.is_some()
+                && (conn.ready
+                    || (conn.input.len() - conn.taken).min(conn.receive_ring) > conn.arrived
+                    || (conn.reads && !conn.transmit.is_empty()))
+        };
+        !self.asleep[core] || self.conns.iter().any(|conn| conn.core == core && moving(conn))
     }
 
     /// One turn of one core, as a worker has it. Returns whether anything moved.
@@ -198,8 +199,19 @@ impl Loopback {
             self.run_session(client);
             moved = true;
         }
-        moved |= !self.cores[core].post().is_empty();
+        for peer in self.cores[core].post() {
+            self.asleep[peer] = false;
+            moved = true;
+        }
+        // A worker looks once more before it sleeps.
+        self.asleep[core] = !moved && !self.cores[core].has_work();
         moved
+    }
+
+    /// Time passes; every core notices.
+    pub fn tick(&mut self, secs: u32) {
+        self.now.secs += secs;
+        self.run();
     }
 
     fn client_of(&self, core: usize, id: ConnId) -> Option<usize> {

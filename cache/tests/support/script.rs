@@ -42,7 +42,7 @@ impl Script {
     fn key(&mut self) -> String {
         let number = self.below(self.keys);
         // Keys of all lengths, up to the longest.
-        format!("{}{number}{}", self.prefix, "_".repeat(if number % 7 == 0 { 200 } else { number % 20 }))
+        format!("{}{number}{}", self.prefix, "_".repeat(if number.is_multiple_of(7) { 200 } else { number % 20 }))
     }
 
     fn value(&mut self) -> Vec<u8> {

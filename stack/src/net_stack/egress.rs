@@ -31,8 +31,10 @@ const KEEP_ALIVES: u32 = 3;
 /// What came of visiting a flow.
 enum Visit {
     Done,
-    /// It has more to say than there are frames, or than its share of the turn.
+    /// It has more to say than its share of the turn.
     Again,
+    /// It has more to say than there are frames.
+    NoFrame,
 }
 
 impl NetStack {
@@ -48,10 +50,12 @@ impl NetStack {
                 continue;
             }
             self.work.flows += 1;
-            if let Visit::Again = self.visit(now, ports, index) {
-                self.stats.parked += 1;
-                self.touch(index);
+            match self.visit(now, ports, index) {
+                Visit::Done => continue,
+                Visit::Again => {}
+                Visit::NoFrame => self.stats.parked += 1,
             }
+            self.touch(index);
         }
     }
 
@@ -73,10 +77,13 @@ impl NetStack {
         let flow_now = FlowClock::instant(now);
         let mut poll_at = None;
         for segment in 0.. {
-            if segment == SEGMENTS_PER_TURN || !port.has_room() {
+            if segment == SEGMENTS_PER_TURN {
                 return Visit::Again;
             }
-            let Some(frame) = port.take_frame() else { return Visit::Again };
+            if !port.has_room() {
+                return Visit::NoFrame;
+            }
+            let Some(frame) = port.take_frame() else { return Visit::NoFrame };
             let block = &mut self.blocks[index as usize];
             let mut device = OneFrame::new(None, frame, block.link, self.config.ip_mtu);
             let (interface, set) = (&mut self.interface, &mut block.set);
@@ -153,7 +160,7 @@ impl NetStack {
     /// Sends RST to the peer and ends the flow; `None`: because the application asked for it.
     fn reset<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, reason: Option<CloseReason>) -> Visit {
         if !port.has_room() || !port.can_answer() {
-            return Visit::Again;
+            return Visit::NoFrame;
         }
         let block = &mut self.blocks[index as usize];
         let (link, key, seq, ack) = (block.link, block.key, block.snd_nxt, block.rcv_nxt());

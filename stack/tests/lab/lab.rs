@@ -205,12 +205,17 @@ impl Lab {
     }
 
     pub fn with(config: StackConfig, app: App, faults: Faults, seed: u64) -> Self {
+        Self::with_queues(config, app, faults, seed, 1)
+    }
+
+    /// One core that polls several queues.
+    pub fn with_queues(config: StackConfig, app: App, faults: Faults, seed: u64, queues: u16) -> Self {
         println!("seed {seed}");
-        let port = || PortConfig { inbound: faults.clone(), ..PortConfig::default() };
-        let (wire, ours, theirs) = Wire::pair(port(), port(), seed).expect("a good configuration");
-        let queue = ours.take_queue(QueueId(0)).expect("opened once");
+        let port = |queues| PortConfig { inbound: faults.clone(), ..PortConfig::with_queues(queues) };
+        let (wire, ours, theirs) = Wire::pair(port(queues), port(1), seed).expect("a good configuration");
+        let queues = (0..queues).map(|queue| ours.take_queue(QueueId(queue)).expect("opened once")).collect();
         let peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
-        Self { wire, server: Server::new(config, vec![queue], app), peer }
+        Self { wire, server: Server::new(config, queues, app), peer }
     }
 
     pub fn now(&self) -> Time {
@@ -241,7 +246,7 @@ impl Lab {
             }
             let now = self.now();
             let next = [
-                self.wire.next_due().map(|due| Time::from_duration(due)),
+                self.wire.next_due().map(Time::from_duration),
                 self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
                 self.peer.next_deadline(now),
             ]
@@ -262,7 +267,7 @@ impl Lab {
         while self.now() < end {
             let now = self.now();
             let next = [
-                self.wire.next_due().map(|due| Time::from_duration(due)),
+                self.wire.next_due().map(Time::from_duration),
                 self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
                 self.peer.next_deadline(now),
             ]

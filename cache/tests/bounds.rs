@@ -1,0 +1,258 @@
+//! Large, long and unfriendly: everything is answered or bounded, and the other clients are served meanwhile.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod loopback;
+
+use loopback::{Client, Loopback, Pace};
+use sidestep_cache::{CacheConfig, KeyHasher, Overdue};
+
+fn ask(loopback: &mut Loopback, client: Client, line: &str) -> String {
+    loopback.send(client, format!("{line}\r\n").as_bytes());
+    loopback.run();
+    String::from_utf8_lossy(&loopback.take_received(client)).into_owned()
+}
+
+/// `count` items `key0`, `key1`, ... of `bytes` bytes each.
+fn store_items(loopback: &mut Loopback, client: Client, count: usize, bytes: usize) {
+    for number in 0..count {
+        let value = "v".repeat(bytes);
+        loopback.send(client, format!("set key{number} {number} 0 {bytes} noreply\r\n{value}\r\n").as_bytes());
+    }
+    loopback.run();
+    assert_eq!(loopback.unread(client), 0);
+}
+
+#[test]
+fn a_get_of_ten_thousand_keys_gathers_in_order() {
+    for (cores, pace) in [(1, Pace::Even), (2, Pace::Even), (4, Pace::Seeded)] {
+        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, pace, 7);
+        let client = loopback.connect(0);
+        store_items(&mut loopback, client, 10_000, 3);
+        let keys: String = (0..10_000).map(|number| format!(" key{number}")).collect();
+        let mut expected: String = (0..10_000).map(|n| format!("VALUE key{n} {n} 3\r\nvvv\r\n")).collect();
+        expected.push_str("END\r\n");
+        assert!(ask(&mut loopback, client, &format!("get{keys}")) == expected, "{cores} cores");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
+#[test]
+fn a_megabyte_goes_each_way_through_small_rings() {
+    for cores in [1, 2, 4] {
+        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, Pace::Seeded, cores as u64);
+        let client = loopback.connect(0);
+        let value: String = (0..1_000_000).map(|at| char::from(b'a' + (at % 1009 * (at % 7) % 23) as u8)).collect();
+        // Several keys, so that every core owns one.
+        for key in 0..4 {
+            loopback.send(client, format!("set big{key} 0 0 1000000\r\n{value}\r\nget big{key}\r\n").as_bytes());
+        }
+        loopback.run();
+        let expected: String =
+            (0..4).map(|key| format!("STORED\r\nVALUE big{key} 0 1000000\r\n{value}\r\nEND\r\n")).collect();
+        assert!(loopback.take_received(client) == expected.into_bytes(), "{cores} cores");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
+#[test]
+fn a_flood_of_noreply_is_executed_whole_and_owes_nothing() {
+    let config = CacheConfig { cores: 4, blocks_per_pair: 2, ..CacheConfig::default() };
+    let mut loopback = Loopback::new(&config, Pace::Seeded, 3);
+    let client = loopback.connect(1);
+    let mut flood = String::from("set n 0 0 1\r\n0\r\n");
+    for number in 0..20_000 {
+        flood += &format!("incr n 1 noreply\r\nset k{} 0 0 1 noreply\r\nx\r\ndelete none noreply\r\n", number % 100);
+    }
+    loopback.send(client, flood.as_bytes());
+    loopback.run();
+    assert_eq!(loopback.take_received(client), b"STORED\r\n");
+    assert_eq!(ask(&mut loopback, client, "incr n 0"), "20000\r\n");
+    assert_eq!(ask(&mut loopback, client, "get k0 k99"), "VALUE k0 0 1\r\nx\r\nVALUE k99 0 1\r\nx\r\nEND\r\n");
+    loopback.close_all();
+    loopback.assert_nothing_held();
+}
+
+#[test]
+fn a_reader_that_never_reads_holds_a_bounded_amount_and_others_are_served() {
+    for cores in [1, 2] {
+        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, Pace::Even, 0);
+        let (writer, deaf) = (loopback.connect(0), loopback.connect(0));
+        store_items(&mut loopback, writer, 40, 50_000);
+        loopback.set_reads(deaf, false);
+        for number in 0..2000 {
+            loopback.send(deaf, format!("get key{}\r\n", number % 40).as_bytes());
+        }
+        loopback.run();
+        let before = loopback.unread(deaf);
+        assert!(before > 20_000, "reading went on: {before} bytes unread");
+        for census in loopback.census() {
+            assert!(census.entries <= 32 && census.pins <= 32 + 16 && census.landing_slots <= 16, "{census:?}");
+        }
+        for _ in 0..60 {
+            loopback.tick(1);
+            assert!(ask(&mut loopback, writer, "get key1").ends_with("v\r\nEND\r\n"));
+        }
+        assert_eq!((loopback.unread(deaf), loopback.is_closed(deaf)), (before, false), "nobody waits for it");
+        loopback.set_reads(deaf, true);
+        loopback.run();
+        let received = loopback.take_received(deaf);
+        assert_eq!(received.windows(5).filter(|window| window == b"END\r\n").count(), 2000);
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
+#[test]
+fn a_slow_reader_is_named_when_others_wait_for_what_it_holds() {
+    let config = CacheConfig { cores: 2, landing_slots: 4, slots_per_connection: 4, ..CacheConfig::default() };
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let (writer, other) = (loopback.connect(1), loopback.connect(0));
+    store_items(&mut loopback, writer, 40, 100_000);
+    let deaf: Vec<Client> = (0..3).map(|_| loopback.connect(0)).collect();
+    for &client in &deaf {
+        loopback.set_reads(client, false);
+        let keys: String = (0..40).map(|number| format!(" key{number}")).collect();
+        loopback.send(client, format!("get{keys}\r\n").as_bytes());
+        loopback.run();
+    }
+    assert_eq!(loopback.census()[0].landing_slots, 4);
+    loopback.send(other, b"get key0 key1 key2 key3 key4 key5 key6 key7\r\n");
+    loopback.run();
+    assert!(loopback.census()[0].waiting > 0);
+    for _ in 0..10 {
+        loopback.tick(1);
+    }
+    assert!(loopback.take_received(other).ends_with(b"v\r\nEND\r\n"), "the other client is served");
+    assert!(deaf.iter().any(|&client| loopback.overdue(client) == Some(Overdue::SlowReader)));
+    assert_eq!(loopback.overdue(other), None);
+    assert!(loopback.cores[0].counters().slow_readers_closed.value() >= 1);
+    loopback.close_all();
+    loopback.assert_nothing_held();
+}
+
+#[test]
+fn an_upload_that_never_ends_is_named_when_others_wait_for_its_place() {
+    for cores in [1, 2] {
+        let config = CacheConfig { cores, uploads_per_owner: 2, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, Pace::Even, 0);
+        let stalled: Vec<Client> = (0..8).map(|_| loopback.connect(0)).collect();
+        for (number, &client) in stalled.iter().enumerate() {
+            loopback.send(client, format!("set stalled{number} 0 0 100000\r\nonly the beginning").as_bytes());
+        }
+        loopback.run();
+        let honest = loopback.connect(0);
+        for number in 0..8 {
+            loopback.send(honest, format!("set honest{number} 0 0 100000\r\n{}\r\n", "h".repeat(100_000)).as_bytes());
+        }
+        loopback.run();
+        for _ in 0..40 {
+            loopback.tick(1);
+        }
+        assert_eq!(loopback.take_received(honest), "STORED\r\n".repeat(8).as_bytes(), "{cores} cores");
+        assert!(stalled.iter().any(|&client| loopback.overdue(client) == Some(Overdue::StalledUpload)));
+        assert!(loopback.cores[0].counters().stalled_uploads_closed.value() >= 1);
+        assert_eq!(loopback.overdue(honest), None);
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
+#[test]
+fn flush_all_is_a_barrier_on_every_core() {
+    for seed in 0..30 {
+        let cores = 2 + (seed % 3) as usize;
+        let config = CacheConfig { cores, blocks_per_pair: 1, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, Pace::Seeded, seed);
+        let client = loopback.connect(0);
+        let busy = loopback.connect(1);
+        loopback.send(busy, "set other 0 0 1\r\nx\r\n".repeat(200).as_bytes());
+        let keys: String = (0..50).map(|number| format!(" key{number}")).collect();
+        let mut expected = String::new();
+        let mut said = String::new();
+        for round in 0..3 {
+            for number in 0..50 {
+                said += &format!("set key{number} 0 0 1\r\n{round}\r\n");
+                expected += "STORED\r\n";
+            }
+            said += if round == 1 { "flush_all noreply\r\n" } else { "flush_all\r\n" };
+            expected += if round == 1 { "" } else { "OK\r\n" };
+            said += &format!("get{keys}\r\nset key{round} 0 0 2\r\nok\r\nget{keys}\r\n");
+            expected += &format!("END\r\nSTORED\r\nVALUE key{round} 0 2\r\nok\r\nEND\r\n");
+        }
+        loopback.send(client, said.as_bytes());
+        loopback.run();
+        assert_eq!(String::from_utf8_lossy(loopback.received(client)), expected, "seed {seed}");
+        let stats = ask(&mut loopback, busy, "stats");
+        assert!(stats.contains("STAT cmd_flush 3\r\n"), "seed {seed}: {stats}");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
+#[test]
+fn stats_count_every_core_and_begin_anew_at_a_reset() {
+    let config = CacheConfig { cores: 3, ..CacheConfig::default() };
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let client = loopback.connect(0);
+    store_items(&mut loopback, client, 30, 10);
+    let keys: String = (0..40).map(|number| format!(" key{number}")).collect();
+    ask(&mut loopback, client, &format!("get{keys}"));
+    let stats = ask(&mut loopback, client, "stats");
+    for line in ["cmd_get 40", "get_hits 30", "get_misses 10", "cmd_set 30", "curr_items 30", "total_items 30"] {
+        assert!(stats.contains(&format!("STAT {line}\r\n")), "{line} is not in {stats}");
+    }
+    assert!(stats.contains("STAT version 1.6.18-sidestep\r\n") && stats.ends_with("END\r\n"));
+    assert_eq!(ask(&mut loopback, client, "stats reset"), "RESET\r\n");
+    let stats = ask(&mut loopback, client, "stats");
+    for line in ["cmd_get 0", "get_hits 0", "curr_items 30", "total_items 0"] {
+        assert!(stats.contains(&format!("STAT {line}\r\n")), "{line} is not in {stats}");
+    }
+    let own = ask(&mut loopback, client, "stats sidestep");
+    assert!(own.contains("STAT requests ") && own.contains("STAT core:2:curr_items "), "{own}");
+    let slabs = ask(&mut loopback, client, "stats slabs");
+    assert!(slabs.contains("STAT active_slabs 1\r\n"), "{slabs}");
+    assert!(ask(&mut loopback, client, "stats items").contains(":number 30\r\n"));
+    assert!(ask(&mut loopback, client, "stats settings").contains("STAT num_threads 3\r\n"));
+}
+
+#[test]
+fn pins_held_for_deaf_clients_of_another_core_are_given_back_when_others_wait() {
+    let mut config = CacheConfig { cores: 2, copied_bytes_max: 0, ..CacheConfig::default() };
+    config.shard.memory_bytes = 2 * (8 << 20);
+    config.shard.item_size_max = 128 << 10;
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let client = loopback.connect(0);
+    // Keys of core 0 alone: the loopback's secret is known.
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(2) == 0;
+    let keys: Vec<String> = (0..).map(|number| format!("key{number}")).filter(mine).take(50).collect();
+    for key in &keys {
+        loopback.send(client, format!("set {key} 0 0 100000 noreply\r\n{}\r\n", "v".repeat(100_000)).as_bytes());
+    }
+    loopback.run();
+    // Deaf clients of core 1 hold items of core 0 through streams, as many as its shard allows.
+    for keys in keys.chunks(4) {
+        let deaf = loopback.connect(1);
+        loopback.set_reads(deaf, false);
+        loopback.send(deaf, format!("get {}\r\n", keys.join(" ")).as_bytes());
+    }
+    loopback.run();
+    loopback.send(client, format!("get {}\r\n", keys.join(" ")).as_bytes());
+    loopback.run();
+    assert_eq!(loopback.cores[0].counters().pins_starved.value(), 1, "{:?}", loopback.census());
+    for _ in 0..60 {
+        loopback.tick(1);
+    }
+    assert!(loopback.take_received(client).ends_with(b"v\r\nEND\r\n"), "{:?}", loopback.census());
+    assert!(loopback.cores[0].counters().gets_dropped.value() > 0, "some deaf client found nothing to hold");
+    assert!(loopback.cores[1].counters().slow_readers_closed.value() > 0);
+    assert_eq!(loopback.cores[0].counters().pins_starved.value(), 0);
+    loopback.close_all();
+    loopback.assert_nothing_held();
+}

@@ -1,0 +1,184 @@
+"""What every end-to-end test starts from: a server in the server namespace, and sockets from the client namespace.
+
+pytest itself runs in the client namespace (scripts/e2e/run puts it there). Nothing here waits for time to pass: a
+server is ready when it says so, or, for memcached, when it accepts.
+"""
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+ADDRESS = "10.77.0.2"
+KERNEL_ADDRESS = "10.77.0.3"
+PORT = 11211
+KIND = os.environ["SIDESTEP_E2E_KIND"]
+BINARY = os.environ["SIDESTEP_E2E_BINARY"]
+TOOLS = os.environ["SIDESTEP_E2E_TOOLS"]
+SERVER_NAMESPACE = "sidestep-server" + os.environ["SIDESTEP_LAB_SUFFIX"]
+# How long anything may take before it counts as hung; no test asserts a speed.
+HANG_SECONDS = 30
+
+
+def in_server_namespace(*command, **options):
+    """Runs a command in the server namespace and returns the completed process."""
+    command = ["ip", "netns", "exec", SERVER_NAMESPACE, *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, **options)
+
+
+class Server:
+    """One run of the server under test."""
+
+    def __init__(self, threads=2, memory=64, connections=4096, port=PORT, extra=(), prefix=()):
+        self.port = port
+        if KIND == "memcached":
+            in_server_namespace("ip", "address", "replace", ADDRESS + "/24", "dev", "ss0")
+            own = ["-u", "root", "-l", ADDRESS]
+        else:
+            own = ["--interface", "ss0", "--address", ADDRESS + "/24"]
+        arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
+        self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines = []
+        self.errors = ""
+
+    def wait_until_ready(self):
+        """Returns once it serves; fails with what it said when it ended instead."""
+        deadline = time.monotonic() + HANG_SECONDS
+        while KIND == "memcached" and time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                connect(self.port).close()
+                return self
+            except OSError:
+                select.select([], [], [], 0.01)
+        while KIND == "sidestep" and select.select([self.process.stdout], [], [], HANG_SECONDS)[0]:
+            line = self.process.stdout.readline()
+            if not line:
+                break
+            self.lines.append(line.rstrip("\n"))
+            if line.startswith("ready:"):
+                return self
+        self.kill()
+        pytest.fail(f"{' '.join(self.command)} did not become ready: {self.lines} {self.errors}")
+
+    def stop(self, number=signal.SIGTERM):
+        """Asks it to end; returns its exit code once it has, and keeps what it said in `lines` and `errors`."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+            self._collect()
+        return self.process.returncode
+
+    def kill(self):
+        """Ends it without a chance to clean up."""
+        if self.process.returncode is None:
+            self.process.kill()
+            self._collect()
+
+    def _collect(self):
+        try:
+            out, self.errors = self.process.communicate(timeout=HANG_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, self.errors = self.process.communicate()
+            pytest.fail(f"the server did not end within {HANG_SECONDS} s of being asked")
+        self.lines += out.splitlines()
+
+    def resident_bytes(self):
+        """Memory of the process that is in RAM (proc(5), VmRSS)."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) * 1024
+
+    def core_reports(self):
+        """Of each core, the numbers of its closing line: {'packets in': ..., 'requests': ..., ...}."""
+        cores = [line for line in self.lines if re.match(r"core \d+:", line)]
+        return [{name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)} for line in cores]
+
+
+def connect(port=PORT, address=ADDRESS):
+    """A TCP connection of the kernel's, whose reads fail instead of hanging."""
+    connection = socket.create_connection((address, port), timeout=HANG_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def receive(connection, length):
+    """Exactly `length` bytes."""
+    parts, left = [], length
+    while left:
+        part = connection.recv(min(left, 1 << 20))
+        assert part, f"the server closed with {left} of {length} bytes missing"
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def expect(connection, reply):
+    """The next bytes are `reply`."""
+    found = receive(connection, len(reply))
+    if found != reply:
+        at = next(i for i in range(len(reply)) if found[i] != reply[i])
+        pytest.fail(f"byte {at} of the replies: expected {reply[at:at + 80]!r}, found {found[at:at + 80]!r}")
+
+
+def exchange(connection, request, reply):
+    """Sends and receives at once, so that neither side's full buffers stop the other; replies must be `reply`."""
+    connection.setblocking(False)
+    sent, got = 0, bytearray()
+    while sent < len(request) or len(got) < len(reply):
+        wants = [connection] if sent < len(request) else []
+        readable, writable, _ = select.select([connection], wants, [], HANG_SECONDS)
+        assert readable or writable, f"nothing moved: {sent} of {len(request)} sent, {len(got)} of {len(reply)} received"
+        if writable:
+            sent += connection.send(request[sent : sent + 262144])
+        if readable:
+            part = connection.recv(1 << 20)
+            assert part, f"the server closed after {len(got)} of {len(reply)} reply bytes"
+            got += part
+    connection.settimeout(HANG_SECONDS)
+    if bytes(got) != reply:
+        at = next((i for i in range(min(len(got), len(reply))) if got[i] != reply[i]), len(reply))
+        pytest.fail(f"byte {at} of the replies: expected {reply[at:at + 80]!r}, found {bytes(got[at:at + 80])!r}")
+
+
+def store(key, value, flags=0):
+    """The bytes of a set."""
+    return b"set %s %d 0 %d\r\n%s\r\n" % (key, flags, len(value), value)
+
+
+def found(key, value, flags=0):
+    """The bytes of a value in a reply."""
+    return b"VALUE %s %d %d\r\n%s\r\n" % (key, flags, len(value), value)
+
+
+@pytest.fixture
+def start():
+    """Starts servers; whatever still runs at the end of the test is ended."""
+    servers = []
+
+    def begin(**options):
+        servers.append(Server(**options))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def server(start):
+    """A server with two threads, ready; ended by SIGTERM, which it must survive with exit code 0."""
+    running = start().wait_until_ready()
+    yield running
+    assert running.stop() == 0, f"exit code {running.process.returncode}: {running.errors}"
+
+
+def only_sidestep(function):
+    """Marks what memcached on kernel sockets cannot show."""
+    return pytest.mark.skipif(KIND != "sidestep", reason="says nothing about memcached on kernel sockets")(function)

@@ -1,0 +1,47 @@
+"""Connections of the kernel's spread over both cores, and what one stores every other reads."""
+
+from conftest import KIND, connect, expect, found, store
+
+COUNT = 64
+
+
+def test_a_key_set_over_one_connection_is_read_over_every_other(server):
+    connections = [connect() for _ in range(COUNT)]
+    for number, writer in enumerate(connections):
+        key, value = b"key-%d" % number, b"value of %d" % number
+        writer.sendall(store(key, value))
+        expect(writer, b"STORED\r\n")
+        for reader in connections:
+            reader.sendall(b"get %s\r\n" % key)
+        for reader in connections:
+            expect(reader, found(key, value) + b"END\r\n")
+    for connection in connections:
+        connection.close()
+    assert server.stop() == 0
+    if KIND == "sidestep":
+        cores = server.core_reports()
+        assert len(cores) == 2, server.lines
+        assert sum(core["connections"] for core in cores) == COUNT, server.lines
+        # 64 flows on two queues: below 12 on one of them has a probability under one in ten million.
+        assert all(core["connections"] >= 12 for core in cores), server.lines
+        # Half the keys live on the other core.
+        assert all(core["crossed"] > 0 for core in cores), server.lines
+
+
+def test_a_connection_that_ends_half_way_through_a_request_disturbs_nobody(server):
+    bystander = connect()
+    for request in [b"set half 0 0 100\r\nabc", b"get hal", b"set big 0 0 1000000\r\n" + b"x" * 500_000]:
+        leaver = connect()
+        leaver.sendall(request)
+        leaver.close()
+        bystander.sendall(b"get half big\r\nversion\r\n")
+        expect(bystander, b"END\r\nVERSION ")
+        line = bystander.recv(100)
+        assert line.endswith(b"\r\n")
+
+
+def test_replies_to_all_that_was_sent_come_before_the_end(server):
+    connection = connect()
+    connection.sendall(store(b"k", b"v") + b"get k\r\n" * 1000 + b"quit\r\n")
+    expect(connection, b"STORED\r\n" + (found(b"k", b"v") + b"END\r\n") * 1000)
+    assert connection.recv(1) == b""

@@ -1,0 +1,42 @@
+"""Our own generators over the lab: every reply of a load checked, and a differential run against memcached."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import ADDRESS, KIND, PORT, TOOLS
+
+OPERATIONS = os.environ.get("SIDESTEP_E2E_OPERATIONS", "100000")
+LISTED = os.path.join(os.path.dirname(__file__), "..", "..", "cache", "tests", "differences.md")
+
+
+def tool(name):
+    path = os.path.join(TOOLS, name)
+    if not os.path.exists(path):
+        pytest.fail(f"there is no {path}; cargo build the workspace, or set SIDESTEP_E2E_TOOLS")
+    return path
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+@pytest.mark.parametrize("value_bytes", [10, 20_000])
+def test_a_load_meets_no_wrong_reply(server, depth, value_bytes):
+    keys = 2000 if value_bytes > 1000 else 10_000
+    requests = 10_000 if value_bytes > 1000 else 60_000
+    command = [tool("sidestep-mcload"), "--server", f"{ADDRESS}:{PORT}", "--connections", "64", "--depth", str(depth)]
+    command += ["--requests", str(requests), "--keys", str(keys), "--value-bytes", str(value_bytes), "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads(run.stdout)
+    assert (result["measured"]["requests"], result["wrong"]) == (requests, 0)
+
+
+def test_replies_are_memcacheds_but_for_the_listed_differences(start):
+    # A memcached under test is run as the oracle is, see bench/differential/src/memcached.rs.
+    extra = ["-R", "1", "-o", "no_lru_maintainer,no_lru_crawler"] if KIND == "memcached" else []
+    start(memory=1024, extra=extra).wait_until_ready()
+    command = [tool("sidestep-differential"), "--tested", f"{ADDRESS}:{PORT}", "--operations", OPERATIONS]
+    if KIND == "sidestep":
+        command += ["--differences", LISTED]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr
