@@ -134,7 +134,9 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
         if session.finished() {
             return Verdict::Close;
         }
-        if taken == 0 && given == 0 && stop != Stop::Yield {
+        // All input is taken, or too little for a token is left; what was given made no difference to that.
+        let settled = stop == Stop::NeedInput || taken == 0 && given == 0 && stop != Stop::Yield;
+        if settled {
             // A peer that has closed its direction will not finish what it has begun.
             let over = flow.peer_closed() && stop == Stop::NeedInput && session.pending() == 0;
             return if over { Verdict::Close } else { Verdict::Wait };
@@ -153,7 +155,7 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
             (taken.consumed, (input.len(), taken.consumed, taken.stop))
         });
         total += consumed;
-        if stop != Stop::NeedInput {
+        if stop != Stop::NeedInput || consumed == waiting {
             return (total, stop);
         }
         if consumed == 0 {
