@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cache::{Core, Now};
+use arrayvec::ArrayVec;
+use cache::{Core, KeyHash, Now};
 use nic::{Doorbell, Queue, QueueError, Sleeper};
-use stack::{NetStack, Port, Time};
+use stack::{FlowId, NetStack, Port, Readiness, Time};
 
 use crate::admission::Admission;
 use crate::clock::Clock;
@@ -20,6 +21,13 @@ use crate::strays::StrayRing;
 
 /// Flows served in one turn; the rest stay on the ready list for the next.
 const READY_BUDGET: usize = 256;
+
+/// Flows whose blocks and connections a core's own caches hold, at about 1.5 KB of each in use. Asking memory for what is
+/// there already would cost a tenth of a request.
+const FLOWS_IN_CACHE: usize = 1_024;
+
+/// Flows of which what they need is asked of memory together, so that one wait serves all.
+const SERVED_TOGETHER: usize = 16;
 
 /// Connections resumed in one turn because an answer of another core has come.
 const RESUME_BUDGET: usize = 256;
@@ -178,15 +186,45 @@ impl<Q: Queue> Worker<Q> {
     }
 
     fn serve(&mut self, now: Now) -> usize {
+        let far = self.stack.flows() > FLOWS_IN_CACHE;
         let mut served = 0;
+        let mut group: ArrayVec<(FlowId, Readiness, Option<KeyHash>), SERVED_TOGETHER> = ArrayVec::new();
         while served < READY_BUDGET {
-            let Some((id, ready)) = self.stack.next_ready() else { break };
-            if self.connections.serve(id, ready, &mut self.stack, &mut self.cache, now) {
-                self.stack.wake(id);
+            while !group.is_full()
+                && let Some((id, ready)) = self.stack.next_ready()
+            {
+                if far {
+                    self.connections.prefetch(id, &self.cache);
+                }
+                group.push((id, ready, None));
             }
-            served += 1;
+            if group.is_empty() {
+                break;
+            }
+            served += group.len();
+            // One alone would wait for memory here as long as it would later.
+            if far && group.len() > 1 {
+                self.foresee(&mut group);
+            }
+            for (id, ready, _) in group.drain(..) {
+                if self.connections.serve(id, ready, &mut self.stack, &mut self.cache, now) {
+                    self.stack.wake(id);
+                }
+            }
         }
         served
+    }
+
+    /// Asks memory for what serving the flows will read, all of them at once.
+    fn foresee(&mut self, group: &mut [(FlowId, Readiness, Option<KeyHash>)]) {
+        for (id, _, key) in group.iter_mut() {
+            *key = self.connections.foresee(*id, &mut self.stack, &self.cache);
+        }
+        for (_, _, key) in group {
+            if let Some(key) = key {
+                self.cache.shard().prefetch_item(*key);
+            }
+        }
     }
 
     fn post(&mut self) {
