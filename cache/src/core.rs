@@ -24,7 +24,7 @@ use crate::route::message::{Request, Token};
 use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
-use crate::stats::{CoreCounters, Ledger};
+use crate::stats::{self, CoreCounters, Ledger};
 use crate::store::{Reservation, StoreMode};
 
 /// Requests to other cores.
@@ -190,6 +190,7 @@ pub struct Core {
     waits: Lists,
     grants: Box<[u32]>,
     blocked: Lists,
+    /// By owner: who sends a value to it piece by piece, the longest first.
     uploading: Lists,
     upload_credits: Box<[u32]>,
     debts: VecDeque<Debt>,
@@ -248,7 +249,7 @@ impl Core {
             waits: Lists::new(lists, config.connections_per_core),
             grants: vec![0; lists].into_boxed_slice(),
             blocked: Lists::new(1, config.connections_per_core),
-            uploading: Lists::new(1, config.connections_per_core),
+            uploading: Lists::new(cores, config.connections_per_core),
             upload_credits: vec![config.uploads_per_owner as u32; cores].into_boxed_slice(),
             debts: VecDeque::with_capacity(config.pending_per_core),
             outgoing: Table::new((cores - 1) * config.landing_slots),
@@ -370,6 +371,15 @@ impl Core {
             }
         }
         None
+    }
+
+    /// The text of `stats cachedump`: items of this core's shard alone, since a dump is a sample anyway.
+    pub(crate) fn dump(&mut self, class: usize, most: usize) -> Box<[u8]> {
+        let (now, hasher) = (self.now, &self.hasher);
+        let mut text = Vec::new();
+        self.shard.dump(class, most, now, |key| hasher.hash(key), |item| stats::dump_line(&mut text, item, now));
+        text.extend_from_slice(b"END\r\n");
+        text.into_boxed_slice()
     }
 
     /// A connection that is to be closed, and why: it holds what others wait for and does not move. At most one a

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Run this when bytes arrived, when the transmit ring has room again, and when [`Core::next_resumable`] names the
-//! connection; nothing else can make it move. Where a line or a small value straddles the end of a ring, call `take`
+//! connection; nothing else can make it move. When the client has closed its direction and `take` still needs input, say
+//! so with [`Session::end_input`]. Where a line or a small value straddles the end of a ring, call `take`
 //! again with the bytes copied to one piece of at least [`WHOLE_MAX_BYTES`] (or all there are).
 //!
 //! Invariant S1: commands are executed in the order of the input. On one shard that is the order of the calls or of the
@@ -23,12 +24,12 @@
 use memchr::{memchr, memchr3};
 
 use crate::clock::{Expiry, Now};
-use crate::core::entries::{NO_ENTRY, Owed};
+use crate::core::entries::{NO_ENTRY, Owed, Upload};
 use crate::core::{ConnId, Core, Need};
 use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
-use crate::route::message::Token;
+use crate::route::message::{Request, Token};
 use crate::store::{Reservation, StoreMode};
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
@@ -200,6 +201,35 @@ impl Session {
             token = next;
         }
         core.forget(self.conn);
+    }
+
+    /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client, which
+    /// has closed its direction, will ever send: what was begun is given up and never answered, what is owed for whole
+    /// commands is still given, and then the session is [finished](Session::finished).
+    pub fn end_input(&mut self, core: &mut Core) {
+        let unanswered = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Value { reservation, reply, .. } => {
+                core.shard.abandon(reservation);
+                core.end_upload(self.conn);
+                core.return_upload_credit(core.id());
+                reply
+            }
+            State::Upload { token, owner, remaining, noreply } => {
+                let Owed::Upload(Upload::Open(upload)) = core.entries.entry(token).owed else {
+                    // Not known yet where the bytes go: take waits for that and asks for none.
+                    self.state = State::Upload { token, owner, remaining, noreply };
+                    return;
+                };
+                core.owe(owner, token, Request::Abort { upload });
+                core.end_upload(self.conn);
+                Some(token)
+            }
+            State::Swallow { reply, .. } => reply,
+            _ => None,
+        };
+        if let Some(token) = unanswered {
+            core.entries.entry_mut(token).owed = Owed::Nothing;
+        }
     }
 
     /// Whether it is closed and has given everything: the connection is to be closed now.

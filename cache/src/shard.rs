@@ -18,6 +18,7 @@
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
 //! fetched mark in a header. S3: a free segment has no current slot.
 
+mod dump;
 mod link;
 mod room;
 mod upkeep;

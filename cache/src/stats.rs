@@ -26,7 +26,7 @@ mod text;
 
 pub(crate) use general::{general, sidestep};
 pub(crate) use settings::settings;
-pub(crate) use slabs::{items, sizes, slabs};
+pub(crate) use slabs::{dump_line, items, sizes, slabs};
 use text::StatText;
 
 pub(crate) use prefix::Counted;

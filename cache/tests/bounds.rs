@@ -256,3 +256,61 @@ fn pins_held_for_deaf_clients_of_another_core_are_given_back_when_others_wait() 
     loopback.close_all();
     loopback.assert_nothing_held();
 }
+
+/// A client that dies in the middle of a command ends with its connection: FIN is all the server ever hears of it.
+#[test]
+fn what_a_client_began_and_never_finishes_ends_with_its_direction() {
+    let value = "v".repeat(3_000);
+    for (cores, pace) in [(1, Pace::Even), (2, Pace::Even), (4, Pace::Seeded), (2, Pace::ByteByByte)] {
+        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, pace, 11);
+        // Several keys, so that every core owns one.
+        for key in 0..8 {
+            for begun in [
+                format!("set big{key} 0 0 100000\r\n{value}"),
+                format!("set big{key} 0 0 100000 noreply\r\n{value}"),
+                format!("set big{key} 0 0 3000\r\n{value}\r"),
+                format!("set big{key} 0 0 4000000\r\n{value}"),
+                format!("set small{key} 0 0 10\r\n12345"),
+                format!("get small{key} sm"),
+                String::new(),
+            ] {
+                let client = loopback.connect(key % cores);
+                loopback.send(client, format!("get none{key}\r\nincr none{key} 1\r\n{begun}").as_bytes());
+                loopback.shut_down(client);
+                loopback.run();
+                assert!(loopback.is_closed(client), "{cores} cores, after {:?}", begun.get(..30));
+                assert_eq!(loopback.take_received(client), b"END\r\nNOT_FOUND\r\n");
+                loopback.assert_nothing_held();
+            }
+        }
+    }
+}
+
+#[test]
+fn an_upload_is_left_alone_when_the_place_waited_for_is_at_another_shard() {
+    let config = CacheConfig { cores: 2, uploads_per_owner: 2, ..CacheConfig::default() };
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let key_of = |owner: usize, nth: usize| {
+        let mut keys = (0..).map(|number| format!("key{number}"));
+        keys.by_ref().filter(|key| hasher.hash(key.as_bytes()).shard_of(2) == owner).nth(nth).expect("endless")
+    };
+    let begin = |loopback: &mut Loopback, owner, nth| {
+        let client = loopback.connect(0);
+        loopback.send(client, format!("set {} 0 0 100000\r\nthe beginning", key_of(owner, nth)).as_bytes());
+        loopback.run();
+        client
+    };
+    for bystander in [0, 1] {
+        let patient = begin(&mut loopback, bystander, 0);
+        let stalled: Vec<Client> = (0..3).map(|nth| begin(&mut loopback, 1 - bystander, nth)).collect();
+        for _ in 0..10 {
+            loopback.tick(1);
+        }
+        assert!(stalled.iter().any(|&client| loopback.overdue(client) == Some(Overdue::StalledUpload)));
+        assert_eq!(loopback.overdue(patient), None, "nobody waits for its place");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}

@@ -5,6 +5,7 @@
 //! seed, its case and its minimal transcript. The listed classes of difference are in `differences.md`.
 
 #[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
 mod loopback;
 
 use std::io;

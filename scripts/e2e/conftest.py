@@ -44,7 +44,7 @@ class Server:
         arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
         self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self.lines = []
         self.errors = ""
@@ -58,13 +58,17 @@ class Server:
                 return self
             except OSError:
                 select.select([], [], [], 0.01)
+        said = b""
         while KIND == "sidestep" and select.select([self.process.stdout], [], [], HANG_SECONDS)[0]:
-            line = self.process.stdout.readline()
-            if not line:
-                break
-            self.lines.append(line.rstrip("\n"))
-            if line.startswith("ready:"):
+            # Past Python's buffer, in which select would not see what is there already.
+            part = os.read(self.process.stdout.fileno(), 65536)
+            said += part
+            if b"\nready: " in b"\n" + said and said.endswith(b"\n"):
+                self.lines = said.decode().splitlines()
                 return self
+            if not part:
+                break
+        self.lines = said.decode().splitlines()
         self.kill()
         pytest.fail(f"{' '.join(self.command)} did not become ready: {self.lines} {self.errors}")
 
@@ -88,7 +92,8 @@ class Server:
             self.process.kill()
             out, self.errors = self.process.communicate()
             pytest.fail(f"the server did not end within {HANG_SECONDS} s of being asked")
-        self.lines += out.splitlines()
+        self.lines += out.decode().splitlines()
+        self.errors = self.errors.decode()
 
     def resident_bytes(self):
         """Memory of the process that is in RAM (proc(5), VmRSS)."""

@@ -47,6 +47,11 @@ impl Rings {
         Self { rx: 65_535, tx: 65_535 },
     ];
 
+    /// Bytes of a flow's block with these rings: 832 for everything else, a whole number of cache lines.
+    pub const fn flow_bytes(self) -> usize {
+        (832 + self.rx + self.tx).next_multiple_of(64)
+    }
+
     /// The function that makes blocks of these sizes.
     pub(crate) fn maker(self) -> Result<MakeBlocks, ConfigError> {
         Ok(match (self.rx, self.tx) {
@@ -133,7 +138,7 @@ pub(crate) struct FlowBlock {
     pub(crate) waiting_since: Time,
     /// When the present closing state, or the handshake, began.
     pub(crate) state_since: Time,
-    /// No challenge ACK before.
+    /// No challenge ACK, and no question to a silent peer, before.
     pub(crate) challenge_at: Time,
     /// The socket.
     pub(crate) set: SocketSet<'static>,
@@ -298,5 +303,7 @@ mod tests {
     #[test]
     fn the_memory_of_a_flow_is_what_the_documentation_says() {
         assert_eq!(size_of::<Block<4_096, 8_192>>(), 13_120);
+        assert_eq!(Rings::DEFAULT.flow_bytes(), 13_120);
+        assert_eq!(Rings { rx: 65_535, tx: 65_535 }.flow_bytes(), size_of::<Block<65_535, 65_535>>());
     }
 }

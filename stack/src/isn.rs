@@ -7,12 +7,30 @@
 //! output becomes the IPv4 identification and is drawn again if that is 0, the second is the ISN), so the version is
 //! pinned and the tests here fail if it ever changes.
 
+use std::collections::HashMap;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
 use crate::clock::Time;
 use crate::flow::FlowKey;
+
+/// The ISNs that a recorded server chose, so that a replay's acknowledgements are of the same numbers. Never for traffic
+/// of others: these numbers are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordedIsns(HashMap<(FlowKey, u32), u32>);
+
+impl RecordedIsns {
+    /// The connection of `key` whose SYN has the sequence number `syn` gets the ISN `isn`.
+    pub fn insert(&mut self, key: FlowKey, syn: u32, isn: u32) {
+        self.0.insert((key, syn), isn);
+    }
+
+    /// The ISN for a SYN; `None` when it was not recorded.
+    pub(crate) fn find(&self, key: &FlowKey, syn: u32) -> Option<u32> {
+        self.0.get(&(*key, syn)).copied()
+    }
+}
 
 /// Makes the ISNs of RFC 6528 §3: `M + F(4-tuple, secret)`, where M ticks every 4 microseconds.
 #[derive(Debug, Clone, Copy)]

@@ -61,6 +61,7 @@ pub use clock::Time;
 pub use config::{ConfigError, Secrets, StackConfig};
 pub use drop_reason::DropReason;
 pub use flow::{CloseReason, Flow, FlowId, FlowKey};
+pub use isn::RecordedIsns;
 pub use link::Mac;
 pub use net_stack::NetStack;
 pub use port::Port;

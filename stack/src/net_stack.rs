@@ -30,7 +30,7 @@ use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::config::{ConfigError, Secrets, StackConfig};
 use crate::flow::{CloseReason, Flow, FlowId};
-use crate::isn::IsnGenerator;
+use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
 use crate::neighbor::NeighborTable;
@@ -64,6 +64,8 @@ pub struct NetStack {
     interface: Interface,
     listener: Listener,
     isns: IsnGenerator,
+    /// For a replay.
+    recorded_isns: Option<Box<RecordedIsns>>,
     make_blocks: MakeBlocks,
     blocks: Vec<&'static mut FlowBlock>,
     free: Vec<u32>,
@@ -114,6 +116,7 @@ impl NetStack {
             interface,
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
+            recorded_isns: None,
             make_blocks: config.rings.maker()?,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),
@@ -279,6 +282,11 @@ impl NetStack {
             }
         }
         census
+    }
+
+    /// From now on, connections that were recorded get the ISNs that were recorded; for replays alone.
+    pub fn use_recorded_isns(&mut self, isns: RecordedIsns) {
+        self.recorded_isns = Some(Box::new(isns));
     }
 
     /// Whether `port`'s frames are long enough for the link's packets.

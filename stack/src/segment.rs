@@ -73,6 +73,8 @@ pub(crate) struct Sent {
     pub(crate) flags: u8,
     /// The sequence number after the segment's last.
     pub(crate) end: u32,
+    /// It takes no sequence number: only its ACK counts.
+    pub(crate) empty: bool,
     pub(crate) ack: u32,
     pub(crate) window: u16,
 }
@@ -90,10 +92,20 @@ impl Sent {
         Some(Self {
             flags,
             end: seq.wrapping_add(payload + control),
+            empty: payload + control == 0,
             ack: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
             window: u16::from_be_bytes([tcp[14], tcp[15]]),
         })
     }
+}
+
+/// Writes another sequence number into the IPv4 packet of one of our own segments.
+pub(crate) fn write_seq(packet: &mut [u8], seq: u32) {
+    let Some(tcp) = packet.get_mut(IPV4_BYTES..).and_then(|rest| rest.first_chunk_mut::<TCP_BYTES>()) else { return };
+    let new = seq.to_be_bytes();
+    let sum = checksum::changed([tcp[16], tcp[17]], &tcp[4..8], &new);
+    tcp[4..8].copy_from_slice(&new);
+    tcp[16..18].copy_from_slice(&sum);
 }
 
 #[cfg(test)]

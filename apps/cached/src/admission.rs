@@ -1,20 +1,23 @@
 //! `Admission`: the limit of `-c` over all cores.
 //!
-//! The one word that cores share. It is touched when a connection opens and when it ends, never for a request.
+//! What cores share beside their queues. It is touched when a connection opens and when it ends, and while the server
+//! stops; never for a request.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A number of connections that may be open at a time, over all cores. Any thread.
 #[derive(Debug)]
 pub struct Admission {
     limit: usize,
     open: AtomicUsize,
+    /// By core, of which there are at most 64: it has stopped.
+    stopped: AtomicU64,
 }
 
 impl Admission {
     /// Admits `limit` connections at a time.
     pub fn new(limit: usize) -> Self {
-        Self { limit, open: AtomicUsize::new(0) }
+        Self { limit, open: AtomicUsize::new(0), stopped: AtomicU64::new(0) }
     }
 
     /// Admits one connection, unless the limit is reached.
@@ -27,6 +30,16 @@ impl Admission {
     /// Connections that are admitted just now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// `core` of a stopping server has closed everything and needs the others no more.
+    pub fn note_stopped(&self, core: usize) {
+        self.stopped.fetch_or(1 << core, Ordering::Relaxed);
+    }
+
+    /// Whether that is true of all of `cores`.
+    pub fn all_stopped(&self, cores: usize) -> bool {
+        self.stopped.load(Ordering::Relaxed).count_ones() as usize >= cores
     }
 
     /// One admitted connection has ended.

@@ -1,8 +1,9 @@
 //! The connections of one core: which session belongs to which flow, and what passes between the two.
 //!
 //! Invariant: a flow that the stack has reported and that has not ended has its id and session at its index, and a
-//! session is ended, never just dropped, so that it gives back what it holds of the cache. A session's requests and answers go straight between the flow's rings
-//! and the shard; only a token that straddles the end of the receive ring is copied, to one scratch for the core.
+//! session is ended, never just dropped, so that it gives back what it holds of the cache. A session's requests and
+//! answers go straight between the flow's rings and the shard; only what may hold a token that straddles the end of the
+//! receive ring is copied, to one scratch for the core.
 
 use std::sync::Arc;
 
@@ -156,16 +157,17 @@ impl Connections {
 fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> Verdict {
     for _ in 0..ROUNDS {
         let (taken, stop) = take(session, flow, cache, now, scratch);
+        if stop == Stop::NeedInput && flow.peer_closed() {
+            // All that has come was seen: a peer that has closed its direction will not finish what it has begun.
+            session.end_input(cache);
+        }
         let given = give(session, flow, cache);
         if session.finished() {
             return Verdict::Close;
         }
         // All input is taken, or too little for a token is left; what was given made no difference to that.
-        let settled = stop == Stop::NeedInput || taken == 0 && given == 0 && stop != Stop::Yield;
-        if settled {
-            // A peer that has closed its direction will not finish what it has begun.
-            let over = flow.peer_closed() && stop == Stop::NeedInput && session.pending() == 0;
-            return if over { Verdict::Close } else { Verdict::Wait };
+        if stop == Stop::NeedInput || taken == 0 && given == 0 && stop != Stop::Yield {
+            return Verdict::Wait;
         }
     }
     Verdict::Again
@@ -173,10 +175,16 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
 
 /// Lets the session take from the receive ring what it can. Returns how many bytes that was, and why it stopped.
 fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> (usize, Stop) {
+    let scratch_bytes = scratch.len();
     let mut total = 0;
     loop {
         let waiting = flow.recv_queue();
         let (seen, consumed, stop) = flow.recv(|input| {
+            if input.len() < waiting.min(scratch_bytes) {
+                // A token may straddle the end of the ring. It is not tried on this part first: a connection that has
+                // come to the head of a queue in the cache has one try.
+                return (0, (input.len(), 0, Stop::NeedInput));
+            }
             let taken = session.take(cache, input, now);
             (taken.consumed, (input.len(), taken.consumed, taken.stop))
         });
@@ -188,7 +196,7 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
             if seen == waiting {
                 return (total, stop);
             }
-            // A token straddles the end of the ring: look at both parts in one piece.
+            // Look at both parts in one piece.
             let length = flow.peek(scratch);
             let taken = session.take(cache, &scratch[..length], now);
             if taken.consumed == 0 {

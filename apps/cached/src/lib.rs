@@ -5,6 +5,8 @@
 
 /// The limit on connections over all cores.
 mod admission;
+/// Memory: said at the start, refused when it cannot be had.
+mod budget;
 /// The one place that reads the time.
 mod clock;
 /// Which session belongs to which flow, and what passes between the two.
@@ -17,6 +19,8 @@ mod options;
 mod report;
 /// From options to running cores, and down again.
 mod setup;
+/// Queues shared out among cores.
+mod sharing;
 /// Frames that no flow of a core knows, offered once round the other cores.
 mod strays;
 /// One core's turn, in ten steps.
@@ -28,5 +32,6 @@ pub use connections::Connections;
 pub use options::{Flags, Mode, OptionError, Options};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
+pub use sharing::{AnyQueue, share_queues};
 pub use strays::StrayRing;
 pub use worker::{Step, Worker, WorkerError};

@@ -17,28 +17,24 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cache::{CacheConfig, Core, MeshError, ServerFacts, ShardConfig};
-use nic::link::Link;
+use nic::link::{Link, LinkError};
 use nic::preflight::OpenError;
 use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
-use nic::{
-    Doorbell, PcapError, PcapRecorder, PcapTap, PoolConfig, PoolError, Queue, QueueId, QueuePlan, RelayConfig,
-    RelayError, Rss, SoftwareRss, relay_pair,
-};
+use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use stack::{Mac, NetStack, Port, Secrets, StackConfig};
 
 use crate::admission::Admission;
+use crate::budget::{self, Budget, BudgetError};
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::cpu_time;
 use crate::options::{Mode, Options};
 use crate::report::{CoreReport, total};
+use crate::sharing::{AnyQueue, share_queues};
 use crate::strays::StrayRing;
 use crate::worker::{Worker, WorkerError};
-
-/// The queue of a core: of a kind that is chosen at start.
-type AnyQueue = Box<dyn Queue>;
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +67,15 @@ pub enum SetupError {
     /// A capture's header cannot be written.
     #[error(transparent)]
     CaptureHeader(#[from] PcapError),
+    /// More memory is asked for than there is.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The interface was removed.
+    #[error("interface {link} was removed; start again once it is back")]
+    LinkGone {
+        /// Its name.
+        link: String,
+    },
     /// The system gave no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Random(getrandom::Error),
@@ -100,8 +105,13 @@ pub enum SetupError {
     },
 }
 
-/// How often `rusage_user` and `rusage_system` of `stats` are brought up to date.
-const CPU_TIME_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the main thread looks whether the link is still there, and brings `rusage_user` and `rusage_system` of
+/// `stats` up to date.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After so long a silence a connection is probed, and given up after the third probe: a client that vanished without a
+/// FIN must not hold its place of `-c` for ever.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// What the main thread waits for.
 enum Event {
@@ -125,6 +135,7 @@ impl Drop for Farewell {
 /// # Errors
 /// [`SetupError`]: one line for the operator; nothing stays open or attached.
 pub fn run(options: &Options) -> Result<(), SetupError> {
+    let budget = budget(options)?;
     let caches = Core::mesh(&cache_config(options), random()?)?;
     let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else { return Ok(()) };
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
@@ -136,6 +147,7 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
     println!("link {}: {}", options.interface, device.obtained());
     println!("plan: {plan}");
+    println!("memory: {budget}");
 
     let link = device.link().clone();
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
@@ -164,8 +176,10 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     println!("ready: {}:{} with {} cores", options.address, options.port, options.cores);
 
     // Either event is a reason to stop. The channel cannot be closed: `events` is still here.
-    while inbox.recv_timeout(CPU_TIME_INTERVAL).is_err() {
+    let mut gone = None;
+    while gone.is_none() && inbox.recv_timeout(WATCH_INTERVAL).is_err() {
         cpu_time::publish(ledger.core(0));
+        gone = link_gone(&link);
     }
     stop.store(true, Ordering::Relaxed);
     for doorbell in &doorbells {
@@ -174,7 +188,28 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
     handle.close();
     let _ = listener.join();
-    report(ended)
+    report(ended)?;
+    gone.map_or(Ok(()), Err)
+}
+
+/// What is asked of the machine's memory, unless the interface is not there, which opening it will say better.
+fn budget(options: &Options) -> Result<Budget, SetupError> {
+    let config = xdp_config(options);
+    let link = Link::by_name(&options.interface).map_err(|error| Box::new(OpenError::from(error)))?;
+    let queues = options.queues.unwrap_or(usize::from(link.rx_queues.min(link.tx_queues)));
+    let budget = Budget::of(options, flows_per_core(options), &config, &link, queues);
+    budget.check(budget::machine_bytes())?;
+    Ok(budget)
+}
+
+/// An AF_XDP socket says nothing when its interface is removed, so the main thread looks.
+fn link_gone(link: &Link) -> Option<SetupError> {
+    match Link::by_name(&link.name) {
+        Ok(now) if now.index == link.index => None,
+        Ok(_) | Err(LinkError::NotFound { .. }) => Some(SetupError::LinkGone { link: link.name.clone() }),
+        // The kernel did not say; it may the next time.
+        Err(_) => None,
+    }
 }
 
 fn report(ended: Vec<std::thread::Result<Result<CoreReport, WorkerError>>>) -> Result<(), SetupError> {
@@ -240,7 +275,7 @@ fn xdp_config(options: &Options) -> XdpConfig {
     config
 }
 
-/// The queues of each core, by core: its own, and the ways to those of others where there are fewer queues than cores.
+/// The queues of each core, by core, recorded if that is asked for.
 fn open_queues(
     options: &Options,
     plan: &QueuePlan,
@@ -248,32 +283,8 @@ fn open_queues(
     link: &Link,
     mut take: impl FnMut(QueueId) -> Option<AnyQueue>,
 ) -> Result<Vec<Vec<AnyQueue>>, SetupError> {
-    let cores = plan.cores();
-    let mut queues: Vec<Vec<AnyQueue>> = (0..cores).map(|_| Vec::new()).collect();
-    for core in 0..cores {
-        for &id in plan.polled_by(core) {
-            let Some(queue) = take(id) else { continue };
-            let queue = recorded(options, id, queue)?;
-            if plan.flows_follow_queues() {
-                queues[core].push(queue);
-                continue;
-            }
-            let mut workers = Vec::new();
-            for other in (0..cores).filter(|other| *other != core) {
-                let max_frame_bytes = queue.max_frame_bytes();
-                let pool = PoolConfig { chunk_bytes: chunk_bytes(link), ..RelayConfig::default().pool };
-                let (mut worker, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
-                worker.set_doorbell(doorbells[core].clone());
-                queues[other].push(Box::new(worker));
-                // At most 64 cores: `Options` has checked it.
-                let core = QueueId(other as u16);
-                workers.push(nic::Worker { core, port, doorbell: doorbells[other].clone() });
-            }
-            let shared = SoftwareRss::new(queue, Rss::new(cores as u16), workers);
-            queues[core].insert(0, Box::new(shared));
-        }
-    }
-    Ok(queues)
+    let take = |id| take(id).map(|queue| recorded(options, id, queue)).transpose();
+    share_queues(plan, doorbells, chunk_bytes(link), take)
 }
 
 /// Bytes of a chunk that holds the link's longest frame.
@@ -305,6 +316,7 @@ fn make_workers(
         config.ports = vec![options.port];
         config.max_flows = flows_per_core(options);
         config.syn_queue = options.backlog;
+        config.keep_alive = Some(KEEP_ALIVE);
         // At most 63: `Options` has checked it.
         config.peers = (doorbells.len() - 1) as u8;
         tracing::info!(core, queues = queues.len(), max_flows = config.max_flows, "core");

@@ -1,7 +1,7 @@
 //! `StrayRing`: frames that no flow of a core knows, offered once round the other cores.
 //!
 //! Each core passes its strays to the next; a frame that has been all the way round is answered by the last core's
-//! stack. Invariant: at most [`STRAY_BUDGET`] frames are taken and passed on in a turn, and a full relay drops, counted.
+//! stack. Invariant: at most `STRAY_BUDGET` frames are taken and passed on in a turn, and a full relay drops, counted.
 
 use std::sync::Arc;
 

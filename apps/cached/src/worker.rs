@@ -35,6 +35,13 @@ const RESUME_BUDGET: usize = 256;
 /// Steps of upkeep of the store in one turn.
 const UPKEEP_BUDGET: u32 = 16;
 
+/// How long a stopping core at least takes in frames before it closes connections, since other cores may hand them over.
+const ARRIVED_LEAST: Duration = Duration::from_millis(5);
+
+/// How long it at most does: far longer than it takes to serve
+/// what fills every ring, and a bound where more keeps coming.
+const ARRIVED_LIMIT: Duration = Duration::from_millis(50);
+
 /// How long a stopping core waits for its connections to be answered before it throws them away.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
@@ -125,7 +132,7 @@ impl<Q: Queue> Worker<Q> {
         let mut work = 0;
         work += self.collect(now); //              1 answers and requests of other shards
         done(Step::Collect);
-        work += self.receive(time); //             2 rx_burst on every port
+        work += self.receive(time, now); //        2 rx_burst on every port
         done(Step::Receive);
         self.ingest(time); //                      3 classify, look up, smoltcp ingress
         done(Step::Ingest);
@@ -162,10 +169,13 @@ impl<Q: Queue> Worker<Q> {
         resumed
     }
 
-    fn receive(&mut self, time: Time) -> usize {
+    fn receive(&mut self, time: Time, now: Now) -> usize {
+        // For captures: the time of day, with the second's beginning where the cache has it.
+        let micros = (time.as_micros() % 1_000_000) as u32;
+        let day = Duration::new(now.unix_epoch + u64::from(now.secs), micros * 1_000);
         let mut received = 0;
         for port in &mut self.ports {
-            port.queue_mut().set_time(Duration::from_micros(time.as_micros()));
+            port.queue_mut().set_time(day);
             received += port.receive();
         }
         received
@@ -293,16 +303,30 @@ impl<Q: Queue> Worker<Q> {
         let (begin, _) = clock.read();
         loop {
             let (time, now) = clock.read();
-            let waited = time.since(begin);
-            let moved = self.turn(time, now)?;
-            self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
-            // While any core has connections, each goes on, since they may ask for its shard's items.
-            let unanswered = self.admission.open() > 0 && waited < ANSWER_LIMIT + CLOSE_LIMIT;
-            let closing = self.stack.flows() > 0 && waited < ANSWER_LIMIT + CLOSE_LIMIT;
-            if !unanswered && !closing && !moved {
+            if self.drain_turn(begin, time, now)? {
                 return Ok(());
             }
             std::thread::yield_now();
         }
+    }
+
+    /// One turn of a core that has been stopping since `begin`. Returns whether it has stopped: no core has anything
+    /// left that could be answered or closed, or it has taken too long, whatever still arrives.
+    ///
+    /// # Errors
+    /// A queue failed; the core cannot go on.
+    pub fn drain_turn(&mut self, begin: Time, time: Time, now: Now) -> Result<bool, QueueError> {
+        let waited = time.since(begin);
+        let moved = self.turn(time, now)?;
+        if waited < ARRIVED_LEAST || moved && waited < ARRIVED_LIMIT {
+            // More may have arrived than one turn takes in, or wait with a core that hands it over.
+            return Ok(false);
+        }
+        self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
+        if self.admission.open() == 0 && self.stack.flows() == 0 {
+            self.admission.note_stopped(self.cache.id());
+        }
+        // The cores leave together: they may ask for items of this core's shard, and send and receive by its queues.
+        Ok(self.admission.all_stopped(self.doorbells.len()) || waited >= ANSWER_LIMIT + CLOSE_LIMIT)
     }
 }

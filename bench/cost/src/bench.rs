@@ -258,7 +258,7 @@ impl Bench {
 
     /// A number below `bound`, near enough evenly (Lemire's multiplication).
     fn draw(&mut self, bound: u32) -> u32 {
-        ((self.draws.next_u64() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.draws.next_u64() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
     /// A client that waits for nothing. There always are many: at most half of the clients ask in one turn.

@@ -111,12 +111,10 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out)?;
         for (measured, cycles) in &with_steps {
-            let rows: [(&str, fn(&Spread) -> f64); 2] =
-                [(measured.workload.name(), |spread| spread.least), ("  median", |spread| spread.median)];
-            for (name, value) in rows {
+            for (name, is_median) in [(measured.workload.name(), false), ("  median", true)] {
                 write!(out, "{name:<18}")?;
                 for (_, spread) in &cycles.steps {
-                    write!(out, " {:>8.1}", value(spread))?;
+                    write!(out, " {:>8.1}", if is_median { spread.median } else { spread.least })?;
                 }
                 writeln!(out)?;
             }

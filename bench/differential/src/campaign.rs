@@ -1,4 +1,4 @@
-//! Runs many cases and says what differed: listed classes are counted, anything else is shrunk and shown.
+//! Runs many cases and says what differed: listed classes are counted and cut out, anything else is shrunk and shown.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -90,6 +90,10 @@ impl Campaign {
                 case = reliable;
                 continue;
             }
+            if let Some(rest) = without_listed(&case, &seen, differences, findings) {
+                case = rest;
+                continue;
+            }
             let Some((prefix, parting)) = pair.shortest_prefix(&case)? else {
                 findings.unlisted.push(format!(
                     "seed {} case {}: differed once, not when played again; one of the targets is not deterministic. \
@@ -175,6 +179,28 @@ fn request(case: &Case, operation: &Operation) -> Vec<u8> {
 
 fn last_request(case: &Case) -> Vec<u8> {
     case.last().map(|operation| request(case, operation)).unwrap_or_default()
+}
+
+/// `case` without the operations of the leg that differs which a listed class covers, if there are any. One of them is
+/// most likely the culprit; if not, the difference is still there when the rest is played.
+fn without_listed(
+    case: &Case,
+    parting: &Parting,
+    differences: &mut Differences,
+    findings: &mut Findings,
+) -> Option<Case> {
+    let leg = case.legs.get(parting.leg)?;
+    let requests: Vec<_> = leg.operations.iter().map(|operation| request(case, operation)).collect();
+    let covered = differences.classify_any(&requests, &parting.oracle, &parting.tested)?;
+    findings.listed += covered.len() as u64;
+    let mut rest = case.clone();
+    let mut number = 0;
+    rest.legs[parting.leg].operations.retain(|_| {
+        number += 1;
+        !covered.contains(&(number - 1))
+    });
+    rest.legs.retain(|leg| !leg.operations.is_empty());
+    Some(rest)
 }
 
 /// What makes two differences look alike.

@@ -1,7 +1,7 @@
 //! A case: a few keys, a few connections one after the other, and the operations on each.
 //!
 //! An operation is not yet bytes: keys are numbers and a cas unique is "the one last seen for key k", which differs
-//! from target to target. [`Case::render`] makes bytes of it.
+//! from target to target. `Case::render` makes bytes of it.
 
 use std::ops::Range;
 

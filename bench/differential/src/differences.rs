@@ -179,6 +179,19 @@ impl Differences {
         Some(&class.name)
     }
 
+    /// The listed class that covers the two lines and shows at one of `requests` at least; each of those is counted.
+    /// Returns which requests they are.
+    pub fn classify_any(&mut self, requests: &[Vec<u8>], memcached: &[u8], sidestep: &[u8]) -> Option<Vec<usize>> {
+        self.classes.iter_mut().find_map(|class| {
+            if !class.memcached.is_match(memcached) || !class.sidestep.is_match(sidestep) {
+                return None;
+            }
+            let showing: Vec<usize> = (0..requests.len()).filter(|&at| class.request.is_match(&requests[at])).collect();
+            class.seen += showing.len() as u64;
+            (!showing.is_empty()).then_some(showing)
+        })
+    }
+
     /// All classes, in the file's order.
     pub fn classes(&self) -> &[Class] {
         &self.classes

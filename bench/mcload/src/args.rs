@@ -1,4 +1,4 @@
-//! The command line ([`Args`], as typed) and the plan it becomes once every value has been checked ([`Plan`]).
+//! The command line (`Args`, as typed) and the plan it becomes once every value has been checked (`Plan`).
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;

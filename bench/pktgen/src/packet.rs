@@ -1,6 +1,6 @@
-//! Frames: what one is ([`classify`]), and the UDP frames that ping and tx send ([`UdpTemplate`]).
+//! Frames: what one is (`classify`), and the UDP frames that ping and tx send (`UdpTemplate`).
 //!
-//! A frame as sent, 60 bytes and up: Ethernet 14, IPv4 20 without options, UDP 8, [`Stamp`] 18, then a pattern. Bytes
+//! A frame as sent, 60 bytes and up: Ethernet 14, IPv4 20 without options, UDP 8, `Stamp` 18, then a pattern. Bytes
 //! that never change are copied from the template; the UDP checksum of those is summed once, and a frame adds its own.
 //! Read first: RFC 791 §3.1, RFC 768.
 
@@ -106,7 +106,7 @@ fn swap_halves(frame: &mut [u8], at: usize, bytes: usize) {
 pub struct Stamp {
     /// Where the sender keeps its record of the frame.
     pub slot: u16,
-    /// Number of the frame, from 0.
+    /// Number of the frame; see [`Shot::sequence`](crate::source::Shot::sequence).
     pub sequence: u64,
     /// When it was to be sent, in nanoseconds of the sender's clock.
     pub sent_nanos: u64,

@@ -116,6 +116,7 @@ impl Part {
             batch: self.plan.batch,
             pace: self.plan.rate.map(|rate| Pace::new(rate, queue, self.plan.threads)),
             count,
+            queue,
         })
     }
 }

@@ -209,8 +209,9 @@ impl Ping {
                 self.free.push(slot);
                 break;
             }
-            let stamp = Stamp { slot, sequence: self.sequence, sent_nanos: due.as_nanos() as u64 };
-            template.write(frame.bytes_mut(), self.shot.ports_of(self.sequence), stamp);
+            let sequence = self.shot.sequence(self.sequence);
+            let stamp = Stamp { slot, sequence, sent_nanos: due.as_nanos() as u64 };
+            template.write(frame.bytes_mut(), self.shot.ports_of(sequence), stamp);
             self.slots[usize::from(slot)] = Slot { stamp, sent: now, outstanding: true };
             self.bursts.send(queue, frame);
             self.sequence += 1;

@@ -32,12 +32,23 @@ pub struct Shot {
     pub pace: Option<Pace>,
     /// How many frames to send.
     pub count: u64,
+    /// Which queue sends, for its frames to be told from those of the others.
+    pub queue: u16,
 }
 
+/// Bits of a frame's number on its queue; the queue's number is above them.
+const NUMBER_BITS: u32 = 48;
+
 impl Shot {
-    /// The ports of the frame of this number.
+    /// The sequence number of the queue's frame of this number: unique among all queues.
+    pub fn sequence(&self, number: u64) -> u64 {
+        u64::from(self.queue) << NUMBER_BITS | number
+    }
+
+    /// The ports of the frame with this sequence number.
     pub fn ports_of(&self, sequence: u64) -> Ports {
-        let at = sequence % self.ports.len().max(1) as u64;
+        let number = sequence & ((1 << NUMBER_BITS) - 1);
+        let at = number % self.ports.len().max(1) as u64;
         self.ports.get(at as usize).copied().unwrap_or(Ports { source: 7, destination: 7 })
     }
 }
@@ -102,8 +113,9 @@ impl Source {
                 queue.free(frame);
                 break;
             }
-            let stamp = Stamp { slot: 0, sequence: self.sequence, sent_nanos: due.as_nanos() as u64 };
-            template.write(frame.bytes_mut(), self.shot.ports_of(self.sequence), stamp);
+            let sequence = self.shot.sequence(self.sequence);
+            let stamp = Stamp { slot: 0, sequence, sent_nanos: due.as_nanos() as u64 };
+            template.write(frame.bytes_mut(), self.shot.ports_of(sequence), stamp);
             self.bursts.send(queue, frame);
             self.sequence += 1;
         }

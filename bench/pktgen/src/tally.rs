@@ -27,7 +27,7 @@ pub enum DropReason {
     BadChecksum,
     /// UDP at our port that is no answer to a ping of ours: wrong length, or bytes that are not those sent.
     BadPayload,
-    /// An answer to a frame that was answered already, or given up as lost.
+    /// An answer to a frame that was answered already, given up as lost, or sent by another queue.
     Unexpected,
 }
 

@@ -113,6 +113,29 @@ fn pings_of_several_queues_each_come_home() {
 }
 
 #[test]
+fn an_answer_on_another_queue_is_not_taken_for_one_of_its_own() {
+    use nic::PortConfig;
+    use sidestep_pktgen::part::Part;
+    let plan = plan("-f ping -p 2 -n 4000 --timeout 1 -s 192.0.2.1:7000-7031 -D 02:00:00:00:00:02");
+    let config = PortConfig::with_queues(2);
+    let (wire, first, second) = Wire::pair(config.clone(), config, 4).unwrap();
+    let part = Part::of(&plan, Mac([2, 0, 0, 0, 0, 1]));
+    let opposite = part.opposite(Mac([2, 0, 0, 0, 0, 2]));
+    let mut seats = Vec::new();
+    for (part, port, asked) in [(part, first, true), (opposite, second, false)] {
+        // Nobody says where a flow comes home, so that about half of them come to the other queue.
+        for (number, engine) in part.engines(|_| None).unwrap().into_iter().enumerate() {
+            seats.push(Seat { engine, queue: port.take_queue(QueueId(number as u16)).unwrap(), asked });
+        }
+    }
+    let ended = Bench { wire, seats }.run();
+    let trips = ended.trips();
+    assert_eq!((trips.sent, trips.answered + trips.lost), (4_000, 4_000));
+    assert!(trips.lost > 1_000 && trips.answered > 1_000, "{} lost", trips.lost);
+    assert_eq!(ended.asked.drops.of(DropReason::Unexpected), trips.lost);
+}
+
+#[test]
 fn lost_frames_are_counted_exactly() {
     let faults = Faults { loss: 0.03, delay: Duration::from_micros(50), ..Faults::default() };
     for seed in 1..=4 {

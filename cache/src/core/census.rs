@@ -49,7 +49,7 @@ impl Core {
             waiting: (0..self.grants.len()).map(|list| self.waits.len(list)).sum(),
             granted: self.grants.iter().map(|&grants| grants as usize).sum(),
             blocked: self.blocked.len(0),
-            uploading: self.uploading.len(0),
+            uploading: (0..self.links.len()).map(|owner| self.uploading.len(owner)).sum(),
             upload_credits_out: self.config.uploads_per_owner * self.upload_credits.len() - credits as usize,
             streams: self.outgoing.len(),
             incoming: self.incoming.len(),

@@ -76,7 +76,7 @@ impl Core {
     pub(crate) fn take_upload_credit(&mut self, conn: ConnId, owner: usize) {
         self.upload_credits[owner] -= 1;
         self.conns[conn.index()].upload_since = self.now.secs;
-        self.uploading.push_back(0, conn);
+        self.uploading.push_back(owner, conn);
         self.counters().uploads.add(1);
     }
 

@@ -121,8 +121,10 @@ impl Core {
         let grace = self.config.grace_secs;
         let (no_entry, no_slot) = (starved(Need::Entry), starved(Need::Slot));
         let no_pin = (0..cores).any(|core| self.ledger.core(core).pins_starved.value() > 0);
-        let uploads_starved = (0..cores).any(|owner| starved(Need::Upload(owner)));
         let late = |since: u32| now.saturating_sub(since) >= grace;
+        let is_late = |conn: ConnId| late(self.conns[conn.index()].upload_since);
+        let stalled_owner =
+            (0..cores).find(|&owner| starved(Need::Upload(owner)) && self.uploading.first(owner).is_some_and(is_late));
         if no_entry || no_slot || no_pin {
             for _ in 0..self.blocked.len(0).min(BLOCKED_LOOKED_AT) {
                 let Some(conn) = self.blocked.first(0) else { break };
@@ -137,11 +139,9 @@ impl Core {
                 self.blocked.push_back(0, conn);
             }
         }
-        if uploads_starved
-            && let Some(conn) = self.uploading.first(0)
-            && late(self.conns[conn.index()].upload_since)
+        if let Some(owner) = stalled_owner
+            && let Some(conn) = self.uploading.pop_front(owner)
         {
-            self.uploading.remove(conn);
             self.counters().stalled_uploads_closed.add(1);
             self.overdue = Some((conn, Overdue::StalledUpload));
         }

@@ -56,8 +56,8 @@ pub enum Line {
     BadExptime,
     /// `stats detail` with something else.
     DetailUsage,
-    /// `stats cachedump`, which memcached refuses under `-X`.
-    DumpDisabled,
+    /// `stats cachedump` of a class that memcached never has.
+    BadSlabId,
     /// `-F`.
     FlushDisabled,
     /// `cache_memlimit` below 8.
@@ -98,7 +98,7 @@ impl Line {
             Line::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Line::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Line::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
-            Line::DumpDisabled => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            Line::BadSlabId => b"CLIENT_ERROR Illegal slab id\r\n",
             Line::FlushDisabled => b"CLIENT_ERROR flush_all not allowed\r\n",
             Line::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
             Line::MemlimitNotBytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",

@@ -270,7 +270,8 @@ fn by_words<'a>(name: &'a [u8], rest: &'a [u8]) -> Command<'a> {
 /// `<key> <flags> <exptime> <bytes> [noreply]`.
 fn store<'a>(mode: StoreMode, words: &[&'a [u8]]) -> Command<'a> {
     match *words {
-        [key, flags, exptime, bytes] => store_of(mode, key, [flags, exptime, bytes], None, false),
+        // memcached looks for noreply in the last word, whichever that is.
+        [key, flags, exptime, bytes] => store_of(mode, key, [flags, exptime, bytes], None, bytes == b"noreply"),
         [key, flags, exptime, bytes, last] => store_of(mode, key, [flags, exptime, bytes], None, last == b"noreply"),
         _ => Command::fail(Line::Error),
     }
@@ -280,7 +281,6 @@ fn store<'a>(mode: StoreMode, words: &[&'a [u8]]) -> Command<'a> {
 fn cas<'a>(words: &[&'a [u8]]) -> Command<'a> {
     let mode = StoreMode::Cas(0);
     match *words {
-        // memcached looks for noreply in the last word, whichever that is.
         [key, flags, exptime, bytes, unique] => {
             store_of(mode, key, [flags, exptime, bytes], Some(unique), unique == b"noreply")
         }

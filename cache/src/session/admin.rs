@@ -6,10 +6,14 @@
 use super::{Session, State, Stop};
 use crate::core::Core;
 use crate::core::entries::Owed;
+use crate::proto::number::unsigned_32;
 use crate::proto::reply::Line;
 use crate::proto::text::next_key;
 use crate::route::message::Request;
 use crate::stats;
+
+/// Slab classes that memcached may have (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).
+const SLAB_CLASSES_MAX: u32 = 64;
 
 impl Session {
     /// flush_all.
@@ -87,7 +91,10 @@ impl Session {
             b"sidestep" => Owed::Text(stats::sidestep(ledger)),
             b"sizes" => Owed::Text(stats::sizes()),
             b"conns" => Owed::Line(Line::End),
-            b"cachedump" => Owed::Line(Line::DumpDisabled),
+            b"cachedump" => match dump_arguments(rest) {
+                Ok((class, most)) => Owed::Text(core.dump(class, most)),
+                Err(line) => Owed::Line(line),
+            },
             b"reset" => {
                 ledger.reset();
                 Owed::Line(Line::Reset)
@@ -109,4 +116,15 @@ impl Session {
         self.owe(core, owed);
         Ok(())
     }
+}
+
+/// The class and the number of items of `stats cachedump <class> <number>`; number 0 is all.
+fn dump_arguments(rest: &[u8]) -> Result<(usize, usize), Line> {
+    let (class, rest) = next_key(rest).ok_or(Line::BadStats)?;
+    let (most, _) = next_key(rest).ok_or(Line::BadStats)?;
+    let (Some(class), Some(most)) = (unsigned_32(class), unsigned_32(most)) else { return Err(Line::BadFormat) };
+    if class >= SLAB_CLASSES_MAX {
+        return Err(Line::BadSlabId);
+    }
+    Ok((class as usize, if most == 0 { usize::MAX } else { most as usize }))
 }

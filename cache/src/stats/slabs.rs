@@ -4,6 +4,8 @@
 //! here is 0.
 
 use super::{Ledger, StatText};
+use crate::clock::Now;
+use crate::store::Item;
 
 /// Bytes of a slab page (memcached's default).
 const PAGE_BYTES: u64 = 1 << 20;
@@ -92,6 +94,14 @@ pub(crate) fn slabs(ledger: &Ledger) -> Box<[u8]> {
     text.stat("active_slabs", active);
     text.stat("total_malloced", ledger.sum_shards(|shard| &shard.segment_bytes));
     text.end()
+}
+
+/// A line of `stats cachedump`: key, bytes of the value, unix time of expiry or 0 (items.c, `item_cachedump`).
+pub(crate) fn dump_line(text: &mut Vec<u8>, item: &Item<'_>, now: Now) {
+    let expiry = if item.expiry.is_never() { 0 } else { now.unix_epoch + u64::from(item.expiry.secs()) };
+    text.extend_from_slice(b"ITEM ");
+    text.extend_from_slice(item.key);
+    text.extend_from_slice(format!(" [{} b; {expiry} s]\r\n", item.value.len()).as_bytes());
 }
 
 /// `stats sizes`: the histogram is off, as it is in memcached until it is asked for.

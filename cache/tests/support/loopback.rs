@@ -38,6 +38,8 @@ struct Conn {
     transmit_ring: usize,
     received: Vec<u8>,
     reads: bool,
+    /// The client has closed its direction.
+    shut: bool,
     ready: bool,
     closed: bool,
     overdue: Option<Overdue>,
@@ -90,6 +92,7 @@ impl Loopback {
             transmit_ring,
             received: Vec::new(),
             reads: true,
+            shut: false,
             ready: false,
             closed: false,
             overdue: None,
@@ -100,6 +103,11 @@ impl Loopback {
     /// Sends bytes; they arrive as the pace decides.
     pub fn send(&mut self, client: Client, bytes: &[u8]) {
         self.conns[client.0].input.extend_from_slice(bytes);
+    }
+
+    /// The client closes its direction after what it has sent, and goes on reading.
+    pub fn shut_down(&mut self, client: Client) {
+        (self.conns[client.0].shut, self.conns[client.0].ready) = (true, true);
     }
 
     /// Whether the client reads what comes. It does from the start.
@@ -266,6 +274,9 @@ impl Loopback {
             assert!(taken.consumed <= conn.arrived);
             conn.taken += taken.consumed;
             conn.arrived -= taken.consumed;
+            if conn.shut && taken.stop == Stop::NeedInput && conn.taken + conn.arrived == conn.input.len() {
+                session.end_input(core);
+            }
             let start = conn.transmit.len();
             conn.transmit.resize(conn.transmit_ring, 0);
             let given = session.give(core, &mut conn.transmit[start..]);

@@ -17,13 +17,17 @@ use crate::flow::{CloseReason, FlowKey};
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
-use crate::segment::{Control, Sent};
+use crate::segment::{Control, Sent, write_seq};
+use crate::shim;
 
 /// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
 const SEGMENTS_PER_TURN: usize = 64;
 
 /// When to look again at a flow of which smoltcp says "now" and then says nothing; does not happen, bounds the harm.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Between two questions to a peer that might have room for what waits; it is given up when it answers none.
+const PROBE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Keep-alive intervals without an answer after which a flow is dead.
 const KEEP_ALIVES: u32 = 3;
@@ -104,8 +108,30 @@ impl NetStack {
                 break;
             }
         }
-        self.settle(now, index, poll_at.map(FlowClock::real));
+        let mut poll_at = poll_at.map(FlowClock::real);
+        if poll_at.is_none() && self.blocks[index as usize].socket().send_queue() > 0 {
+            poll_at = Some(self.probe(now, port, index));
+        }
+        self.settle(now, index, poll_at);
         Visit::Done
+    }
+
+    /// Asks the peer where it is, and when to do so again: smoltcp has data to send and waits for an ACK that may never
+    /// come. It has lost its timer, as happens when a window that closed meets a loss: a retransmission that finds no
+    /// window stops the timer, and a window that opens stops that of the zero-window probe, whatever is in flight. The
+    /// probe is one octet before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
+    fn probe<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
+        let block = &mut self.blocks[index as usize];
+        if now < block.challenge_at {
+            return block.challenge_at;
+        }
+        block.challenge_at = now.after(PROBE_GAP);
+        let ack = block.rcv_nxt();
+        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
+        let (link, key, seq) = (block.link, block.key, block.highest_ack.wrapping_sub(1));
+        self.stats.probes += 1;
+        self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
+        now.after(PROBE_GAP)
     }
 
     /// After a flow has said what it had to say: is it over, when is it looked at again, is it still of interest.
@@ -182,7 +208,7 @@ impl NetStack {
     #[inline]
     pub(super) fn take_reply<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, device: OneFrame<'_>) {
         let (frame, written) = device.into_frame();
-        let Some(frame) = frame else { return };
+        let Some(mut frame) = frame else { return };
         if !written {
             return port.return_frame(frame);
         }
@@ -190,6 +216,13 @@ impl NetStack {
         if let Some(sent) = frame.bytes().get(block.link.len()..).and_then(Sent::of) {
             if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
                 block.snd_nxt = sent.end;
+            } else if sent.empty
+                && sent.flags & (ACK | RST) == ACK
+                && sent.end != block.snd_nxt
+                && let Some(packet) = frame.bytes_mut().get_mut(block.link.len()..)
+            {
+                // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
+                write_seq(packet, block.snd_nxt);
             }
             if sent.flags & (ACK | RST) == ACK {
                 block.last_ack = sent.ack;

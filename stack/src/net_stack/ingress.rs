@@ -327,13 +327,8 @@ impl NetStack {
         let block = &mut self.blocks[index as usize];
         block.recycle(segment.key.local_port, knobs);
         block.generation = block.generation.wrapping_add(1);
-        let mut isn = self.isns.isn(now, &segment.key);
-        if let Some(after) = after
-            && (isn.wrapping_sub(after) as i32) <= 0
-        {
-            // RFC 9293 §3.4.1: above everything that the earlier connection has sent.
-            isn = after.wrapping_add(250_000);
-        }
+        let isn = self.isn_for(now, segment, after);
+        let block = &mut self.blocks[index as usize];
         block.key = segment.key;
         block.hash = hash;
         block.port = port_index as u16;
@@ -370,6 +365,21 @@ impl NetStack {
         self.listener.begin();
         self.stats.syns += 1;
         self.touch(index);
+    }
+
+    /// The ISN of the connection that a SYN opens. `after` is where an earlier connection of the same 4-tuple left off.
+    fn isn_for(&self, now: Time, segment: &Segment, after: Option<u32>) -> u32 {
+        if let Some(recorded) = &self.recorded_isns
+            && let Some(isn) = recorded.find(&segment.key, segment.seq)
+        {
+            return isn;
+        }
+        let isn = self.isns.isn(now, &segment.key);
+        match after {
+            // RFC 9293 §3.4.1: above everything that the earlier connection has sent.
+            Some(after) if (isn.wrapping_sub(after) as i32) <= 0 => after.wrapping_add(250_000),
+            _ => isn,
+        }
     }
 
     /// Sends a challenge ACK, at a limited rate (RFC 5961 §7): where we are, so that a peer that is elsewhere answers

@@ -54,6 +54,7 @@ fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
     for (line, expected) in [
         ("set a b 0 1", (Line::BadFormat, false)),
         ("set a 0 b 1 noreply", (Line::BadFormat, true)),
+        ("set a 0 0 noreply", (Line::BadFormat, true)),
         ("set a 0 0 -1", (Line::BadFormat, false)),
         ("set a 0 0 4294967296", (Line::BadFormat, false)),
         ("cas a 0 0 1 noreply", (Line::BadFormat, true)),

@@ -1,0 +1,119 @@
+//! What the server will take of the machine's memory: said at the start, and refused when it cannot be had.
+//!
+//! Everything is sized at the start. Only the blocks of connections are made as connections come, up to `-c` on each
+//! core, and then recycled.
+
+use std::fmt;
+
+use nic::link::Link;
+use nic::xdp::XdpConfig;
+use stack::Rings;
+
+use crate::options::Options;
+
+/// Bytes of one connection that a core reserves at the start: session, places in the tables, lists and the wheel.
+/// Rounded up from 88 and 120.
+const RECORD_BYTES: u64 = 256;
+
+/// Bytes of memory, by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// `-m`: items, index, values on their way in.
+    pub items: u64,
+    /// Frames of all queues.
+    pub frames: u64,
+    /// Records of connections, reserved at the start.
+    pub records: u64,
+    /// Blocks of connections, if every core has as many as it may.
+    pub connections_most: u64,
+}
+
+/// The machine has less memory than is reserved at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{budget} make {} MiB at the start, the machine has {} MiB; lower -c, -m or -t",
+    mib(.budget.at_start()),
+    mib(*.machine_bytes)
+)]
+pub struct BudgetError {
+    /// What would be reserved.
+    pub budget: Budget,
+    /// What there is.
+    pub machine_bytes: u64,
+}
+
+impl Budget {
+    /// What `options` ask for, on cores of at most `flows` flows each and `queues` queues of `link`.
+    pub fn of(options: &Options, flows: usize, xdp: &XdpConfig, link: &Link, queues: usize) -> Self {
+        let (cores, flows) = (options.cores as u64, flows as u64);
+        Self {
+            items: options.memory_bytes as u64,
+            frames: xdp.umem_bytes(link) * queues as u64,
+            records: cores * flows * RECORD_BYTES,
+            connections_most: cores * flows * Rings::DEFAULT.flow_bytes() as u64,
+        }
+    }
+
+    /// Bytes reserved at the start.
+    pub fn at_start(&self) -> u64 {
+        self.items + self.frames + self.records
+    }
+
+    /// Checks that the machine has what is reserved at the start.
+    ///
+    /// # Errors
+    /// It has less.
+    pub fn check(self, machine_bytes: u64) -> Result<(), BudgetError> {
+        if self.at_start() > machine_bytes { Err(BudgetError { budget: self, machine_bytes }) } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Budget {
+    /// In one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "items {} MiB, frames {} MiB, records of connections {} MiB, their rings up to {} MiB as they come",
+            mib(self.items),
+            mib(self.frames),
+            mib(self.records),
+            mib(self.connections_most),
+        )
+    }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+/// Memory of the machine (`proc_meminfo(5)`, MemTotal); without a limit where the kernel does not say.
+pub fn machine_bytes() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    total_kib(&meminfo).map_or(u64::MAX, |kib| kib.saturating_mul(1024))
+}
+
+fn total_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Budget = Budget { items: 64 << 20, frames: 24 << 20, records: 1, connections_most: 3 << 20 };
+
+    #[test]
+    fn what_the_machine_does_not_have_is_refused_with_the_figures() {
+        assert_eq!(BUDGET.check(90 << 20), Ok(()));
+        let error = BUDGET.check(88 << 20).expect_err("one byte too many").to_string();
+        assert!(error.contains("make 89 MiB at the start, the machine has 88 MiB; lower -c"), "{error}");
+    }
+
+    #[test]
+    fn the_machines_memory_is_read() {
+        assert_eq!(total_kib("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(24_576));
+        assert_eq!(total_kib("nonsense"), None);
+        assert!(machine_bytes() > 1 << 20);
+    }
+}

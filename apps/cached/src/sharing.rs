@@ -1,0 +1,52 @@
+//! Queues shared out among cores: each core gets those it polls, and where there are fewer queues than cores, a way to
+//! each queue of the others.
+//!
+//! Invariant: all frames of a flow reach one core. With at least as many queues as cores it is the core that polls the
+//! flow's queue; with fewer, the core that `SoftwareRss` says, whichever queue the frames come over.
+
+use std::sync::Arc;
+
+use nic::{
+    Doorbell, PoolConfig, Queue, QueueId, QueuePlan, RelayConfig, RelayError, Rss, SoftwareRss, Worker, relay_pair,
+};
+
+/// The queue of a core: of a kind that is chosen at start.
+pub type AnyQueue = Box<dyn Queue>;
+
+/// The queues of each core, by core, as `plan` has it: its own first, then the ways to those of others. `take` opens a
+/// queue (`None` leaves it out), `doorbells` are those of all cores, and `chunk_bytes` holds the longest frame.
+///
+/// # Errors
+/// What `take` said, or no memory for the frames handed over.
+pub fn share_queues<E: From<RelayError>>(
+    plan: &QueuePlan,
+    doorbells: &[Arc<Doorbell>],
+    chunk_bytes: usize,
+    mut take: impl FnMut(QueueId) -> Result<Option<AnyQueue>, E>,
+) -> Result<Vec<Vec<AnyQueue>>, E> {
+    let cores = plan.cores();
+    let mut queues: Vec<Vec<AnyQueue>> = (0..cores).map(|_| Vec::new()).collect();
+    for core in 0..cores {
+        for &id in plan.polled_by(core) {
+            let Some(queue) = take(id)? else { continue };
+            if plan.flows_follow_queues() {
+                queues[core].push(queue);
+                continue;
+            }
+            let mut workers = Vec::new();
+            for other in (0..cores).filter(|other| *other != core) {
+                let max_frame_bytes = queue.max_frame_bytes();
+                let pool = PoolConfig { chunk_bytes, ..RelayConfig::default().pool };
+                let (mut worker, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
+                worker.set_doorbell(doorbells[core].clone());
+                queues[other].push(Box::new(worker));
+                // At most 64 cores, the most that a cache may have.
+                let core = QueueId(other as u16);
+                workers.push(Worker { core, port, doorbell: doorbells[other].clone() });
+            }
+            let shared = SoftwareRss::new(queue, Rss::new(cores as u16), workers);
+            queues[core].insert(0, Box::new(shared));
+        }
+    }
+    Ok(queues)
+}

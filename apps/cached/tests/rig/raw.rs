@@ -1,0 +1,101 @@
+//! Frames made by hand, and frames read back.
+
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
+
+use super::{OWN, PEER, PORT, THEM, US};
+
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const PSH: u8 = 8;
+pub const ACK: u8 = 16;
+
+/// A TCP segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcp {
+    pub peer_port: u16,
+    pub our_port: u16,
+    pub flags: u8,
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub mss: Option<u16>,
+    pub data: Vec<u8>,
+}
+
+impl Tcp {
+    /// A segment from the client's port.
+    pub fn new(peer_port: u16, flags: u8, seq: u32, ack: u32) -> Self {
+        Self { peer_port, our_port: PORT, flags, seq, ack, window: 60_000, mss: None, data: Vec::new() }
+    }
+
+    pub fn with(mut self, data: &[u8]) -> Self {
+        self.data = data.to_vec();
+        self
+    }
+
+    /// The frame that carries it from the client at `source`.
+    pub fn frame_from(&self, source: [u8; 4]) -> Vec<u8> {
+        let mut tcp = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(source, US.octets(), 64).tcp(
+            self.peer_port,
+            self.our_port,
+            self.seq,
+            self.window,
+        );
+        if self.flags & ACK != 0 {
+            tcp = tcp.ack(self.ack);
+        }
+        if self.flags & FIN != 0 {
+            tcp = tcp.fin();
+        }
+        if self.flags & SYN != 0 {
+            tcp = tcp.syn();
+        }
+        if self.flags & RST != 0 {
+            tcp = tcp.rst();
+        }
+        if self.flags & PSH != 0 {
+            tcp = tcp.psh();
+        }
+        if let Some(mss) = self.mss {
+            tcp = tcp.options(&[TcpOptionElement::MaximumSegmentSize(mss)]).expect("it fits");
+        }
+        let mut frame = Vec::new();
+        tcp.write(&mut frame, &self.data).expect("written to memory");
+        frame
+    }
+
+    pub fn frame(&self) -> Vec<u8> {
+        self.frame_from(THEM.octets())
+    }
+
+    /// Reads a frame that the stack sent; checks its sums.
+    pub fn read(frame: &[u8]) -> Self {
+        let sliced = SlicedPacket::from_ethernet(frame).expect("a packet");
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
+            panic!("not TCP over IPv4: {frame:02x?}");
+        };
+        let header = ip.header().to_header();
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        let sum = tcp.calc_checksum_ipv4(header.source, header.destination).expect("not too long");
+        assert_eq!(tcp.checksum(), sum);
+        let mut flags = 0;
+        for (set, flag) in [(tcp.fin(), FIN), (tcp.syn(), SYN), (tcp.rst(), RST), (tcp.psh(), PSH), (tcp.ack(), ACK)] {
+            flags |= u8::from(set) * flag;
+        }
+        let mss = tcp.options_iterator().find_map(|option| match option {
+            Ok(TcpOptionElement::MaximumSegmentSize(mss)) => Some(mss),
+            _ => None,
+        });
+        Self {
+            peer_port: tcp.destination_port(),
+            our_port: tcp.source_port(),
+            flags,
+            seq: tcp.sequence_number(),
+            ack: tcp.acknowledgment_number(),
+            window: tcp.window_size(),
+            mss,
+            data: tcp.payload().to_vec(),
+        }
+    }
+}

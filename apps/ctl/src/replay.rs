@@ -1,0 +1,167 @@
+//! `sidestep replay`: a recorded session played to stack and cache again, without a NIC.
+//!
+//! ```text
+//! captures ─► Recording: connections, client frames in order of time, what the server said
+//!                 │ client frames                                     │
+//!                 ▼                                                   ▼
+//!             Player: one worker on a wire, time from the capture ─► Comparison: byte stream by byte stream
+//! ```
+//!
+//! What is compared is the bytes each connection was sent, not how they were cut into segments. The worker has one core,
+//! an empty cache, and the sequence numbers that were recorded. Read first: `recording.rs`, then `player.rs`.
+
+/// What was sent and what was recorded, side by side.
+mod comparison;
+/// One worker, fed by hand.
+mod player;
+/// What a capture holds.
+mod recording;
+/// One TCP segment of a capture.
+mod segment;
+/// A byte stream put together from segments.
+mod stream;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use cache::MeshError;
+use clap::Args;
+use nic::{PcapError, PcapRecorder, PoolError, QueueError, WireError};
+
+pub use comparison::{Comparison, Verdict};
+pub use player::Player;
+pub use recording::{Dialogue, Recording};
+pub use stream::Stream;
+
+/// What was typed.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayFlags {
+    /// Captures of one session, such as one of each queue: classic pcap, Ethernet, whole frames
+    #[arg(value_name = "FILE.pcap", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The recorded server's IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Ipv4Addr,
+    /// The recorded server's TCP port
+    #[arg(short = 'p', long, value_name = "PORT", default_value = "11211", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Memory of the cache, in megabytes
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value = "64", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub memory: u64,
+    /// Write the frames that our stack sends to this file
+    #[arg(long, value_name = "OUT.pcap")]
+    pub write: Option<PathBuf>,
+    /// Show every frame of the session, in and out
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+}
+
+/// Why nothing could be replayed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// A file cannot be opened.
+    #[error(transparent)]
+    Open(PcapError),
+    /// A file is no capture that can be used.
+    #[error("{path}: {source}")]
+    Capture {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: PcapError,
+    },
+    /// The address cannot be replayed to.
+    #[error(
+        "{address} is not an address on a link; captures of loopback cannot be replayed, record on a veth pair or a NIC"
+    )]
+    Address {
+        /// What was typed.
+        address: Ipv4Addr,
+    },
+    /// No frame is for the server.
+    #[error("no TCP frame to {server} among {frames} frames; {hint}")]
+    NoTraffic {
+        /// Where it should go.
+        server: SocketAddrV4,
+        /// Frames there are.
+        frames: usize,
+        /// What to do.
+        hint: String,
+    },
+    /// No connection begins in the capture.
+    #[error(
+        "none of {connections} connections to {server} has its SYN and SYN-ACK in the capture; start recording before the client connects, and record both directions"
+    )]
+    NoBeginning {
+        /// Where they go.
+        server: SocketAddrV4,
+        /// How many there are.
+        connections: usize,
+    },
+    /// The cache cannot be built as asked.
+    #[error(transparent)]
+    Cache(#[from] MeshError),
+    /// The stack cannot be built as asked.
+    #[error(transparent)]
+    Stack(#[from] stack::ConfigError),
+    /// No wire could be made.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// No memory for frames.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The worker could not go on.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was to be done.
+        what: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Replays the files and prints the table of connections to `out`. Returns whether all were the same.
+///
+/// # Errors
+/// [`ReplayError`]: nothing was compared; one line for the user.
+pub fn run(flags: &ReplayFlags, out: &mut dyn Write) -> Result<bool, ReplayError> {
+    let server = SocketAddrV4::new(flags.address, flags.port);
+    let recording = Recording::read(&flags.files, server)?;
+    let system = |what: String| move |source| ReplayError::System { what, source };
+    let written = match &flags.write {
+        None => None,
+        Some(path) => {
+            let file = File::create(path).map_err(system(format!("write {}", path.display())))?;
+            let to_path = |source| ReplayError::Capture { path: path.display().to_string(), source };
+            Some((path, PcapRecorder::new(BufWriter::new(file)).map_err(to_path)?))
+        }
+    };
+    let (path, recorder) = written.map_or((None, None), |(path, recorder)| (Some(path), Some(recorder)));
+    let mut player = Player::new(&recording, server, flags.memory << 20, recorder)?;
+    let mut talk = |line: &str| writeln!(out, "{line}");
+    let mut failure = None;
+    player.play(&recording, |line| {
+        if flags.verbose && failure.is_none() {
+            failure = talk(line).err();
+        }
+    })?;
+    let (streams, recorder) = player.finish();
+    if let (Some(path), Some(recorder)) = (path, recorder) {
+        recorder.finish().map_err(|source| ReplayError::Capture { path: path.display().to_string(), source })?;
+    }
+    let comparison = Comparison::new(&recording, &streams);
+    match failure.map_or_else(|| write!(out, "{comparison}"), Err) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(source) => return Err(system("print the table".to_owned())(source)),
+    }
+    Ok(comparison.all_same())
+}

@@ -1,0 +1,266 @@
+//! `Segment`: one TCP segment of a capture, where it is in its frame, and the making of frames like it.
+//!
+//! Captures hold what their tap saw: on a host that leaves checksums and segmentation to the link, segments longer than
+//! a packet with checksums not yet written. Those are made into what the link sent.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
+
+/// Flags of a TCP header (RFC 9293 §3.1).
+pub const FIN: u8 = 1;
+/// Opens a connection.
+pub const SYN: u8 = 2;
+/// Ends it at once.
+pub const RST: u8 = 4;
+const PSH: u8 = 8;
+/// The acknowledgement number counts.
+pub const ACK: u8 = 16;
+
+/// Longest IPv4 packet that is played as it is.
+const PACKET_BYTES_MAX: usize = 1_500;
+
+/// Longest payload of the packets that a longer one is cut into.
+const PIECE_BYTES: usize = 1_400;
+
+/// What a segment's checksum says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sum {
+    /// The segment is whole.
+    Right,
+    /// It was left to the link to write.
+    LeftToTheLink,
+    /// The segment was damaged before it was recorded.
+    Wrong,
+}
+
+/// One TCP segment over IPv4, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Who sent it.
+    pub source: SocketAddrV4,
+    /// To whom.
+    pub destination: SocketAddrV4,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Flags.
+    pub flags: u8,
+    /// Window field.
+    pub window: u16,
+    /// Whether it is whole.
+    pub sum: Sum,
+    /// Where the IPv4 header begins.
+    ip_at: usize,
+    /// Where the TCP header begins.
+    tcp_at: usize,
+    /// Where the payload is.
+    pub payload: Range<usize>,
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(be16(bytes, at)?) << 16 | u32::from(be16(bytes, at + 2)?))
+}
+
+fn address(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
+    be32(bytes, at).map(Ipv4Addr::from)
+}
+
+/// The one's complement sum of RFC 1071, begun at `sum`.
+fn add_words(sum: u32, bytes: &[u8]) -> u32 {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u32::from(low)));
+    let sum = words.fold(u64::from(sum), |sum, word| sum + u64::from(word));
+    fold(sum)
+}
+
+fn fold(mut sum: u64) -> u32 {
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    sum as u32
+}
+
+fn pseudo_header(frame: &[u8], ip_at: usize, tcp_bytes: usize) -> u32 {
+    add_words(fold(6 + tcp_bytes as u64), &frame[ip_at + 12..ip_at + 20])
+}
+
+impl Segment {
+    /// Reads a frame; `None` for what is not a whole IPv4 packet with TCP in it, fragments included.
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        let mut ip_at = 14;
+        while matches!(be16(frame, ip_at - 2)?, 0x8100 | 0x88a8) {
+            ip_at += 4;
+        }
+        let header = frame.get(ip_at..ip_at + 20)?;
+        let header_bytes = usize::from(header[0] & 15) * 4;
+        let fragment = be16(header, 6)? & 0x3fff != 0;
+        if be16(frame, ip_at - 2)? != 0x0800 || header[0] >> 4 != 4 || header[9] != 6 || header_bytes < 20 || fragment {
+            return None;
+        }
+        // A packet longer than its length field can say was not cut by the sender's link.
+        let packet_bytes = match usize::from(be16(header, 2)?) {
+            0 => frame.len() - ip_at,
+            bytes => bytes,
+        };
+        let tcp_at = ip_at + header_bytes;
+        let tcp = frame.get(tcp_at..ip_at + packet_bytes)?;
+        let tcp_header_bytes = usize::from(*tcp.get(12)? >> 4) * 4;
+        if tcp_header_bytes < 20 || tcp_header_bytes > tcp.len() {
+            return None;
+        }
+        let pseudo = pseudo_header(frame, ip_at, tcp.len());
+        let field = u32::from(be16(tcp, 16)?);
+        let ip_sum_right = be16(header, 10)? == 0 || add_words(0, frame.get(ip_at..tcp_at)?) == 0xffff;
+        let sum = if !ip_sum_right {
+            Sum::Wrong
+        } else if add_words(pseudo, tcp) == 0xffff {
+            Sum::Right
+        } else if field == pseudo || field == pseudo_header(frame, ip_at, 0) {
+            Sum::LeftToTheLink
+        } else {
+            Sum::Wrong
+        };
+        Some(Self {
+            source: SocketAddrV4::new(address(header, 12)?, be16(tcp, 0)?),
+            destination: SocketAddrV4::new(address(header, 16)?, be16(tcp, 2)?),
+            seq: be32(tcp, 4)?,
+            ack: be32(tcp, 8)?,
+            flags: tcp[13],
+            window: be16(tcp, 14)?,
+            sum,
+            ip_at,
+            tcp_at,
+            payload: tcp_at + tcp_header_bytes..ip_at + packet_bytes,
+        })
+    }
+
+    /// Whether all of `flags` are set.
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Sequence number after its last byte, SYN and FIN counted.
+    pub fn end(&self) -> u32 {
+        let controls = u32::from(self.has(SYN)) + u32::from(self.has(FIN));
+        self.seq.wrapping_add(self.payload.len() as u32).wrapping_add(controls)
+    }
+
+    /// The frames that the link would have sent of this segment's `frame`: itself, unless it was longer than a packet or
+    /// its checksum was left to the link.
+    pub fn as_sent(&self, frame: &[u8]) -> Vec<Vec<u8>> {
+        if self.sum != Sum::LeftToTheLink && frame.len() - self.ip_at <= PACKET_BYTES_MAX {
+            return vec![frame.to_vec()];
+        }
+        if self.sum == Sum::Wrong {
+            return vec![];
+        }
+        let payload = &frame[self.payload.clone()];
+        let pieces = if payload.is_empty() { vec![payload] } else { payload.chunks(PIECE_BYTES).collect() };
+        let last = pieces.len() - 1;
+        let piece = |(number, piece): (usize, &[u8])| {
+            let mut made = frame[..self.payload.start].to_vec();
+            made.extend_from_slice(piece);
+            if number != last {
+                made[self.tcp_at + 13] &= !(FIN | PSH);
+            }
+            let seq = self.seq.wrapping_add((number * PIECE_BYTES) as u32);
+            made[self.tcp_at + 4..self.tcp_at + 8].copy_from_slice(&seq.to_be_bytes());
+            self.write_sums(&mut made);
+            made
+        };
+        pieces.into_iter().enumerate().map(piece).collect()
+    }
+
+    /// An acknowledgement of `ack` by the segment's sender, who has sent up to the segment's beginning.
+    pub fn acknowledging(&self, frame: &[u8], ack: u32) -> Vec<u8> {
+        let mut made = frame[..self.tcp_at + 20].to_vec();
+        made[self.tcp_at + 8..self.tcp_at + 12].copy_from_slice(&ack.to_be_bytes());
+        made[self.tcp_at + 12] = 5 << 4;
+        made[self.tcp_at + 13] = ACK;
+        self.write_sums(&mut made);
+        made
+    }
+
+    /// Writes the length of the packet and both checksums.
+    fn write_sums(&self, frame: &mut [u8]) {
+        let (ip, tcp) = (self.ip_at, self.tcp_at);
+        let packet_bytes = (frame.len() - ip) as u16;
+        frame[ip + 2..ip + 4].copy_from_slice(&packet_bytes.to_be_bytes());
+        frame[ip + 10..ip + 12].fill(0);
+        let sum = !add_words(0, &frame[ip..tcp]) as u16;
+        frame[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
+        frame[tcp + 16..tcp + 18].fill(0);
+        let pseudo = pseudo_header(frame, ip, frame.len() - tcp);
+        let sum = !add_words(pseudo, &frame[tcp..]) as u16;
+        frame[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64)
+            .tcp(5_000, 11_211, 1_000, 9_000)
+            .ack(77)
+            .psh();
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).expect("written to memory");
+        frame
+    }
+
+    #[test]
+    fn a_whole_segment_is_read_and_played_as_it_is() {
+        let frame = frame(b"get a\r\n");
+        let segment = Segment::of(&frame).expect("TCP");
+        assert_eq!((segment.seq, segment.ack, segment.window, segment.sum), (1_000, 77, 9_000, Sum::Right));
+        assert_eq!((&frame[segment.payload.clone()], segment.end()), (&b"get a\r\n"[..], 1_007));
+        assert_eq!(segment.as_sent(&frame), std::slice::from_ref(&frame));
+        for cut in 0..frame.len() {
+            assert_eq!(Segment::of(&frame[..cut]), None, "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn a_damaged_segment_stays_damaged() {
+        let mut frame = frame(b"get a\r\n");
+        // The last byte of the payload; the time to live, which only the sum of the IPv4 header covers.
+        for place in [frame.len() - 1, 22] {
+            frame[place] ^= 1;
+            let segment = Segment::of(&frame).expect("TCP");
+            assert_eq!((segment.sum, segment.as_sent(&frame)), (Sum::Wrong, vec![frame.clone()]));
+            frame[place] ^= 1;
+        }
+    }
+
+    #[test]
+    fn a_long_segment_without_checksum_is_cut_into_packets_with_one() {
+        let payload: Vec<u8> = (0..10_000u32).map(|byte| byte as u8).collect();
+        let mut frame = frame(&payload);
+        let tcp_bytes = frame.len() - 34;
+        let partial = pseudo_header(&frame, 14, tcp_bytes) as u16;
+        frame[50..52].copy_from_slice(&partial.to_be_bytes());
+        let segment = Segment::of(&frame).expect("TCP");
+        assert_eq!(segment.sum, Sum::LeftToTheLink);
+        let mut stream = super::super::Stream::new(1_000);
+        let frames = segment.as_sent(&frame);
+        for (number, frame) in frames.iter().enumerate() {
+            let piece = Segment::of(frame).expect("TCP");
+            assert!(piece.sum == Sum::Right && frame.len() <= 1_514);
+            assert_eq!(piece.has(PSH), number + 1 == frames.len());
+            stream.add(piece.seq, &frame[piece.payload.clone()]);
+        }
+        assert_eq!(stream.bytes(), payload);
+        let ack = segment.acknowledging(&frame, 99);
+        let ack = Segment::of(&ack).expect("TCP");
+        assert_eq!((ack.flags, ack.seq, ack.ack, ack.payload.len(), ack.sum), (ACK, 1_000, 99, 0, Sum::Right));
+    }
+}

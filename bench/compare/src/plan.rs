@@ -1,0 +1,386 @@
+//! What is compared, as written in TOML: the sides, the generator, how many pairs, and what makes a run void.
+//!
+//! Commands are lists of words; no shell is between. `{name}` in a word is replaced by a variable of the plan
+//! (`[set]`), of the side (`[ours.set]`) or by the value of the sweep; `{{` and `}}` stand for the braces themselves.
+//! Every command of every side at every value is substituted when the plan is read, so a typing error is found before
+//! the first server starts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::Pointers;
+use crate::void::Limits;
+
+mod substitute;
+
+use substitute::substitute;
+
+/// Most pairs, and most extra pairs, of one plan.
+pub const MAX_PAIRS: u32 = 1_000;
+/// Most points of a sweep.
+pub const MAX_POINTS: usize = 64;
+/// Longest bound of a run, in seconds.
+pub const MAX_BOUND_SECONDS: u64 = 3_600;
+
+/// A comparison; see the module.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// One line for people: the heading of README and plots.
+    pub title: String,
+    /// Name of the run folder: lower-case letters, digits and '-'.
+    pub name: String,
+    /// Valid pairs to reach: 20 for a published figure, 5 while working.
+    #[serde(default = "twenty")]
+    pub pairs: u32,
+    /// Pairs that may be run beyond `pairs` to make up for void ones.
+    #[serde(default = "ten")]
+    pub extra_pairs: u32,
+    /// Seed of the order of the runs and of the bootstrap.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Longest time of a run's every step (start until ready, warm-up, measurement), in seconds; then it is ended and
+    /// the pair is void.
+    pub bound_seconds: u64,
+    /// The figure whose ratio is taken.
+    #[serde(default)]
+    pub metric: Metric,
+    /// What ours is divided by.
+    #[serde(default)]
+    pub against: Against,
+    /// Commands run once before everything, such as making namespaces. Each must end with exit code 0.
+    #[serde(default)]
+    pub before: Vec<Vec<String>>,
+    /// Commands run once at the end, also after an error or Ctrl-C.
+    #[serde(default)]
+    pub after: Vec<Vec<String>>,
+    /// Variables for all commands.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// When a run is void.
+    #[serde(default)]
+    pub void: Limits,
+    /// The parameter that is varied, if any.
+    pub sweep: Option<Sweep>,
+    /// The generator that drives every side which names none of its own.
+    pub generator: Generator,
+    /// The numerator.
+    pub ours: Side,
+    /// The denominator.
+    pub peer: Side,
+    /// The machine's ceiling: a responder that does no work.
+    pub null: Option<Side>,
+}
+
+/// A server.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Side {
+    /// What tables and plots call it.
+    pub name: String,
+    /// Starts the server in the foreground.
+    pub command: Vec<String>,
+    /// Processors for the server, in `taskset` syntax such as `0` or `0-1`.
+    pub cpus: Option<String>,
+    /// When it counts as started.
+    pub ready: Ready,
+    /// Prints the server's version on its first line.
+    #[serde(default)]
+    pub version: Vec<String>,
+    /// Variables of this side; they hide the plan's.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// A generator for this side alone, such as a frame generator for the null responder.
+    pub generator: Option<Generator>,
+}
+
+/// When a server counts as started: exactly one of `stdout` and `tcp`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// A line of its standard output contains this.
+    pub stdout: Option<String>,
+    /// A TCP connection to this address is accepted.
+    pub tcp: Option<String>,
+    /// Network namespace (`ip netns`) to connect from; with `tcp` only.
+    pub namespace: Option<String>,
+}
+
+/// A load generator; the last line it prints is one JSON object.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// The measured run.
+    pub command: Vec<String>,
+    /// Run before it against the same server, such as loading the keys; its output is not looked at.
+    #[serde(default)]
+    pub warm_up: Vec<String>,
+    /// Processors for the generator, in `taskset` syntax.
+    pub cpus: Option<String>,
+    /// Where the figures are in the object.
+    #[serde(default)]
+    pub report: Pointers,
+}
+
+/// One parameter, varied.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Its name in commands, without the braces.
+    pub variable: String,
+    /// What the plots call it, with its unit.
+    pub label: String,
+    /// Its values, rising.
+    pub values: Vec<u64>,
+}
+
+/// The figure whose ratio is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Requests answered a second; a larger ratio is better.
+    #[default]
+    RequestsPerSecond,
+    /// Median latency; a smaller ratio is better, as for all latencies.
+    P50Us,
+    /// 90th percentile of the latency.
+    P90Us,
+    /// 99th percentile of the latency.
+    P99Us,
+    /// 99.9th percentile of the latency.
+    P999Us,
+}
+
+impl Metric {
+    /// Name and unit.
+    pub fn label(self) -> &'static str {
+        match self {
+            Metric::RequestsPerSecond => "requests/s",
+            Metric::P50Us => "p50 latency (us)",
+            Metric::P90Us => "p90 latency (us)",
+            Metric::P99Us => "p99 latency (us)",
+            Metric::P999Us => "p99.9 latency (us)",
+        }
+    }
+}
+
+/// What ours is divided by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// The peer at the same value.
+    #[default]
+    Peer,
+    /// Ours at the sweep's first value, in the same round: what the parameter costs.
+    First,
+}
+
+/// Which of the sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The numerator.
+    Ours,
+    /// The denominator.
+    Peer,
+    /// The machine's ceiling.
+    Null,
+}
+
+/// The commands of one run, every placeholder filled.
+#[derive(Debug, Clone)]
+pub struct Commands {
+    /// Starts the server.
+    pub server: Vec<String>,
+    /// The warm-up, empty for none.
+    pub warm_up: Vec<String>,
+    /// The measured run.
+    pub generator: Vec<String>,
+    /// When the server counts as started.
+    pub ready: Ready,
+}
+
+/// What is wrong with a plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// It is not TOML, lacks a member or has one too many.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A number is outside its limits.
+    #[error("{name} is {value}; it must be from {least} to {most}")]
+    Range {
+        /// The member.
+        name: &'static str,
+        /// As written.
+        value: u64,
+        /// Smallest value allowed.
+        least: u64,
+        /// Largest value allowed.
+        most: u64,
+    },
+    /// Anything else: a sentence that says what and what to do.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+fn twenty() -> u32 {
+    20
+}
+fn ten() -> u32 {
+    10
+}
+fn one() -> u64 {
+    1
+}
+
+impl Plan {
+    /// Reads and checks a plan.
+    ///
+    /// # Errors
+    /// [`PlanError`], whose text names the member and its limits.
+    pub fn parse(text: &str) -> Result<Plan, PlanError> {
+        let plan: Plan = toml::from_str(text)?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Checks a plan whose members have been changed, such as by options of the command line.
+    ///
+    /// # Errors
+    /// As [`Plan::parse`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        let wrong = |text: String| Err(PlanError::Wrong(text));
+        within("pairs", u64::from(self.pairs), 1, u64::from(MAX_PAIRS))?;
+        within("extra_pairs", u64::from(self.extra_pairs), 0, u64::from(MAX_PAIRS))?;
+        within("bound_seconds", self.bound_seconds, 1, MAX_BOUND_SECONDS)?;
+        let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > 60 || !self.name.chars().all(fine) {
+            return wrong(format!("name is '{}'; use 1 to 60 lower-case letters, digits and '-'", self.name));
+        }
+        self.void.check()?;
+        match &self.sweep {
+            None if self.against == Against::First => {
+                return wrong("against is 'first', but there is no [sweep]; add one or use 'peer'".into());
+            }
+            None => {}
+            Some(sweep) => {
+                within("the number of sweep.values", sweep.values.len() as u64, 1, MAX_POINTS as u64)?;
+                if sweep.values.windows(2).any(|pair| pair[0] >= pair[1]) {
+                    return wrong(format!("sweep.values is {:?}; the values must rise", sweep.values));
+                }
+                if self.against == Against::First && sweep.values.len() < 2 {
+                    return wrong("against is 'first', but sweep.values has one value; give two or more".into());
+                }
+                let hidden =
+                    self.roles().any(|role| self.side(role).is_some_and(|s| s.set.contains_key(&sweep.variable)));
+                if hidden || self.set.contains_key(&sweep.variable) {
+                    return wrong(format!("'{}' is both sweep.variable and set; name one otherwise", sweep.variable));
+                }
+            }
+        }
+        for argv in self.before.iter().chain(&self.after) {
+            self.fill(argv, None, None)?;
+        }
+        for role in self.roles() {
+            for value in self.values() {
+                self.commands(role, value)?;
+            }
+            if let Some(side) = self.side(role) {
+                self.fill(&side.version, Some(side), None)?;
+                check_ready(role, &side.ready)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sides that this plan has, ours first.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + use<> {
+        let null = self.null.is_some();
+        [Role::Ours, Role::Peer, Role::Null].into_iter().filter(move |role| *role != Role::Null || null)
+    }
+
+    /// The side of a role; `None` only for a null responder that the plan lacks.
+    pub fn side(&self, role: Role) -> Option<&Side> {
+        match role {
+            Role::Ours => Some(&self.ours),
+            Role::Peer => Some(&self.peer),
+            Role::Null => self.null.as_ref(),
+        }
+    }
+
+    /// The generator that drives `side`.
+    pub fn generator_of<'a>(&'a self, side: &'a Side) -> &'a Generator {
+        side.generator.as_ref().unwrap_or(&self.generator)
+    }
+
+    /// The sweep's values, or one `None` when nothing is varied.
+    pub fn values(&self) -> Vec<Option<u64>> {
+        match &self.sweep {
+            None => vec![None],
+            Some(sweep) => sweep.values.iter().copied().map(Some).collect(),
+        }
+    }
+
+    /// The commands of `role` at `value`.
+    ///
+    /// # Errors
+    /// An unknown placeholder, an empty command, or a side that the plan lacks.
+    pub fn commands(&self, role: Role, value: Option<u64>) -> Result<Commands, PlanError> {
+        let side = self.side(role).ok_or_else(|| PlanError::Wrong(format!("the plan has no side {role:?}")))?;
+        let generator = self.generator_of(side);
+        let fill = |argv: &[String]| self.fill(argv, Some(side), value);
+        let text = |text: &Option<String>| {
+            text.as_ref()
+                .map(|text| self.fill(std::slice::from_ref(text), Some(side), value).map(|v| v.concat()))
+                .transpose()
+        };
+        let commands = Commands {
+            server: fill(&side.command)?,
+            warm_up: fill(&generator.warm_up)?,
+            generator: fill(&generator.command)?,
+            ready: Ready {
+                stdout: text(&side.ready.stdout)?,
+                tcp: text(&side.ready.tcp)?,
+                namespace: text(&side.ready.namespace)?,
+            },
+        };
+        if commands.server.is_empty() || commands.generator.is_empty() {
+            return Err(PlanError::Wrong(format!(
+                "a command of side '{}' is empty; give at least a program",
+                side.name
+            )));
+        }
+        Ok(commands)
+    }
+
+    /// The words of a command with every placeholder filled.
+    ///
+    /// # Errors
+    /// An unknown placeholder or a lone brace.
+    pub fn fill(&self, argv: &[String], side: Option<&Side>, value: Option<u64>) -> Result<Vec<String>, PlanError> {
+        let lookup = |name: &str| {
+            let swept = self.sweep.as_ref().filter(|sweep| sweep.variable == name).and(value).map(|v| v.to_string());
+            swept.or_else(|| side.and_then(|side| side.set.get(name).cloned())).or_else(|| self.set.get(name).cloned())
+        };
+        argv.iter().map(|word| substitute(word, lookup)).collect()
+    }
+}
+
+fn check_ready(role: Role, ready: &Ready) -> Result<(), PlanError> {
+    let problem = match (&ready.stdout, &ready.tcp, &ready.namespace) {
+        (Some(_), Some(_), _) | (None, None, _) => "needs exactly one of 'stdout' and 'tcp'",
+        (Some(_), None, Some(_)) => "has a 'namespace', which goes with 'tcp' only",
+        (Some(text), None, None) if text.is_empty() => "has an empty 'stdout'; give a text that the line contains",
+        _ => return Ok(()),
+    };
+    Err(PlanError::Wrong(format!("the ready table of {role:?} {problem}")))
+}
+
+fn within(name: &'static str, value: u64, least: u64, most: u64) -> Result<(), PlanError> {
+    if (least..=most).contains(&value) { Ok(()) } else { Err(PlanError::Range { name, value, least, most }) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+use super::*;
+
+fn plan(line: &str) -> Result<Plan, ArgsError> {
+    Args::try_parse_from(format!("sidestep-pktgen {line}").split_whitespace()).unwrap().plan()
+}
+
+fn refusal(line: &str) -> String {
+    plan(line).unwrap_err().to_string()
+}
+
+#[test]
+fn a_plain_pong_and_a_plain_ping_are_understood() {
+    let pong = plan("-f pong -i xsk:eth0@2 -s 10.0.0.2").unwrap();
+    assert_eq!(pong.port, PortName::Xsk { link: "eth0".to_owned(), first_queue: 2 });
+    assert_eq!((pong.source.ports, pong.time, pong.count), (None, Duration::from_secs(10), NO_COUNT));
+    let ping = plan("-f ping -i xsk:eth0 -s 10.0.0.1 -d 10.0.0.2:7-9 -p 2 -l 1514 -T 0.5").unwrap();
+    assert_eq!((ping.source.ports, ping.destination.ports), (Some((7000, 7128)), Some((7, 9))));
+    assert_eq!((ping.frame_bytes, ping.window, ping.time), (1514, 64, Duration::from_millis(500)));
+    assert_eq!(plan("-f ping -i wire: -R 1000").unwrap().window, 4096);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_limits() {
+    assert_eq!(refusal("-f fwd -i wire:"), "-f is 'fwd'; the modes are pong, ping, rx and tx");
+    for port in ["eth0", "xsk:", "xsk:eth0@x", "tap:t0", "wire:0"] {
+        assert!(refusal(&format!("-f rx -i {port}")).starts_with(&format!("-i is '{port}'; it must be xsk:")));
+    }
+    assert_eq!(refusal("-f rx -i wire: -b 65"), "-b is 65; it must be from 1 to 64");
+    assert_eq!(refusal("-f rx -i wire: -T 0"), "-T is 0; it must be from 0.01 to 86400");
+    assert_eq!(refusal("-f rx -i wire: -T NaN"), "-T is NaN; it must be from 0.01 to 86400");
+    assert_eq!(refusal("-f tx -i wire: -l 59"), "-l is 59; it must be from 60 to 9014");
+    assert_eq!(refusal("-f rx -i wire: -n 0"), "-n is 0; it must be from 1 to 281474976710656");
+    assert!(refusal("-f rx -i xsk:a").contains("needs -s"));
+    assert!(refusal("-f tx -i xsk:a -s 10.0.0.1").contains("needs -d"));
+    assert!(refusal("-f rx -i xsk:a -s 10.0.0.1 --mode zc").contains("auto, native or generic"));
+    assert!(refusal("-f tx -i wire: -s 10.0.0.1:1-60000 -d 10.0.0.2:1-2").starts_with("120000 flows"));
+}
+
+#[test]
+fn an_option_without_a_meaning_is_refused_and_not_ignored() {
+    let pong = "-f pong -i xsk:a -s 10.0.0.1";
+    for option in ["-d 10.0.0.2", "-D 02:00:00:00:00:01", "-l 60", "-R 5", "--window 3", "--timeout 3"] {
+        assert!(refusal(&format!("{pong} {option}")).ends_with("has no meaning with -f pong; leave it out"));
+    }
+    assert!(refusal("-f tx -i xsk:a -s 10.0.0.1 -d 10.0.0.2 --poll 1").starts_with("--poll has no meaning"));
+    assert!(refusal("-f ping -i xsk:a -s 10.0.0.1 -d 10.0.0.2 --poll 1 -R 5").starts_with("--poll has no meaning"));
+    assert!(refusal("-f ping -i wire: -a 1").ends_with("over wire:; leave it out"));
+}

@@ -1,0 +1,89 @@
+//! Data never waits for ever: where smoltcp has lost its timer, the peer is asked where it is.
+
+#[path = "lab/lab.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use lab::App;
+use lab::bench::Bench;
+use lab::raw::{ACK, PSH, Tcp};
+
+/// What was sent with the sequence number of the answer or after it, put together.
+fn data(sent: &[Tcp], first: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for segment in sent {
+        if segment.seq == first.wrapping_add(bytes.len() as u32) {
+            bytes.extend(&segment.data);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn data_lost_before_a_closed_window_is_sent_again_though_the_window_update_was_lost() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let text = [b'x'; 500];
+    let answer = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(&text));
+    assert_eq!(answer.data, text);
+    // The answer is lost; an ACK that was sent before overtakes, with a window of 0.
+    let mut closed = Tcp::new(5_000, ACK, 601, next);
+    closed.window = 0;
+    assert_eq!(bench.tcp(&closed), []);
+    // The window update is lost. The peer is asked, and answers.
+    let sent = bench.wait(Duration::from_secs(3));
+    assert!(!sent.is_empty() && sent.len() < 20, "{} frames", sent.len());
+    for probe in &sent {
+        assert_eq!((probe.flags & ACK, probe.data.len(), probe.ack), (ACK, 0, 601), "{probe:?}");
+        assert_eq!(probe.seq, next.wrapping_sub(1), "before the window, so that the peer answers");
+    }
+    bench.tcp(&Tcp::new(5_000, ACK, 601, next));
+    let sent = bench.wait(Duration::from_secs(3));
+    assert_eq!(data(&sent, next), text);
+    bench.tcp(&Tcp::new(5_000, ACK, 601, next.wrapping_add(500)));
+    assert_eq!(bench.wait(Duration::from_secs(30)), [], "nothing is left to be said");
+}
+
+#[test]
+fn data_in_flight_when_a_window_closes_and_opens_is_sent_again() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    let mut sent = Vec::new();
+    for part in 0..2u32 {
+        sent.extend(bench.tcp(&Tcp::new(5_000, ACK | PSH, 101 + part * 600, next).with(&[b'a' + part as u8; 600])));
+    }
+    assert_eq!(data(&sent, next).len(), 1_200);
+    // The first half came; the window is closed and then open; the second half was lost.
+    let mut closed = Tcp::new(5_000, ACK, 1_301, next.wrapping_add(600));
+    closed.window = 0;
+    bench.tcp(&closed);
+    let mut again = bench.tcp(&Tcp::new(5_000, ACK, 1_301, next.wrapping_add(600)));
+    for _ in 0..20 {
+        again.extend(bench.wait(Duration::from_millis(500)));
+        if let Some(probe) = again.last().filter(|last| last.data.is_empty()) {
+            assert_eq!(probe.seq, next.wrapping_add(599));
+            again.extend(bench.tcp(&Tcp::new(5_000, ACK, 1_301, next.wrapping_add(600))));
+        }
+    }
+    assert_eq!(data(&again, next.wrapping_add(600)), [b'b'; 600]);
+}
+
+#[test]
+fn an_ack_sent_while_data_is_sent_again_carries_the_sequence_number_after_all_of_it() {
+    let mut bench = Bench::new(App::Echo);
+    let next = bench.open(5_000, 100);
+    // The answer takes several segments; the ACKs of all are lost, so the first ones are sent again.
+    let request = Tcp::new(5_000, ACK | PSH, 101, next).with(&[b'x'; 1_400]);
+    let mut answer = bench.tcp(&request);
+    answer.extend(bench.tcp(&Tcp::new(5_000, ACK | PSH, 1_501, next).with(&[b'y'; 1_400])));
+    let total = data(&answer, next).len();
+    let again = bench.wait(Duration::from_millis(300));
+    let sent_again = data(&again, next).len();
+    assert!((1..total).contains(&sent_again), "{sent_again} of {total} bytes");
+    // The request again, since the answer's acknowledgement of it was lost too. A peer that has all of the answer
+    // takes only an ACK that comes after it (RFC 9293 §3.10.7.4, first check).
+    let ack = bench.one(&request);
+    assert_eq!((ack.flags, ack.ack, ack.data.len()), (ACK, 2_901, 0));
+    assert_eq!(ack.seq, next.wrapping_add(total as u32));
+}
