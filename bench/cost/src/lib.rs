@@ -12,27 +12,27 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-/// `Args`: the command line.
+// `Args`: the command line.
 pub mod args;
-/// `Bench`: a worker and its clients, turn by turn.
+// `Bench`: a worker and its clients, turn by turn.
 pub mod bench;
-/// `Profile`: the counts in a file that callgrind wrote.
+// `Profile`: the counts in a file that callgrind wrote.
 pub mod callgrind;
-/// `Client`: one TCP connection from the far side.
+// `Client`: one TCP connection from the far side.
 pub mod client;
-/// `compare`: the gate on instruction counts.
+// `compare`: the gate on instruction counts.
 pub mod compare;
-/// `Cycles`: the turn by the time-stamp counter.
+// `Cycles`: the turn by the time-stamp counter.
 pub mod cycles;
-/// `Instructions`: the turn by callgrind.
+// `Instructions`: the turn by callgrind.
 pub mod instructions;
-/// `Items`: the keys, values, requests and replies.
+// `Items`: the keys, values, requests and replies.
 pub mod items;
-/// `LoopQueue`: a NIC queue that costs as little as one can.
+// `LoopQueue`: a NIC queue that costs as little as one can.
 pub mod loop_queue;
-/// What was measured, as a table, JSON or lines for `compare`.
+// What was measured, as a table, JSON or lines for `compare`.
 pub mod report;
-/// `Segment`: the client's TCP segments, written and read.
+// `Segment`: the client's TCP segments, written and read.
 pub mod segment;
-/// `Workload`: what is asked, by how many.
+// `Workload`: what is asked, by how many.
 pub mod workload;
