@@ -1,6 +1,6 @@
 //! `Instructions`: the worker's turn by callgrind, which counts the same however busy the machine is.
 //!
-//! The program starts itself once more under valgrind, as `counted`. Counting is on only inside [`measured_turn`], so
+//! The program starts itself once more under valgrind, as `counted`. Counting is on only inside `measured_turn`, so
 //! that neither start, set-up nor the clients are in it, and the count of a turn is exact. Read first: Valgrind
 //! manual, "Callgrind", `--toggle-collect`.
 
