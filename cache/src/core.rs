@@ -280,6 +280,19 @@ impl Core {
         &self.ledger
     }
 
+    /// Asks for what is known of connection `conn`, which a session of its will read soon.
+    #[inline]
+    pub fn prefetch_connection(&self, conn: ConnId) {
+        cpu::prefetch_index(&self.conns, conn.index());
+        self.waits.prefetch(conn);
+        self.blocked.prefetch(conn);
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     /// The shard; for what the application does to it directly, such as maintenance.
     pub fn shard_mut(&mut self) -> &mut Shard {
         &mut self.shard

@@ -21,9 +21,12 @@
 //! Invariant S2: what is answered depends on the bytes alone, not on how they were cut.
 //! Read first: memcached `protocol.txt`, then [`crate::core`].
 
+use memchr::{memchr, memchr3};
+
 use crate::clock::{Expiry, Now};
 use crate::core::entries::{NO_ENTRY, Owed, Upload};
 use crate::core::{ConnId, Core, Need};
+use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::route::message::{Request, Token};
@@ -43,6 +46,9 @@ mod value;
 /// Bytes that [`Session::take`] must be able to see in one piece: the longest line with its end, or a small storage
 /// command with its value. A receive ring is to hold at least as many.
 pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
+
+/// Bytes within which [`Session::foresee`] looks for the end of a command's name: `prepend` and a blank.
+const NAME_MAX_BYTES: usize = 8;
 
 /// Commands (or keys) executed by one [`Session::take`]; then others have their turn (memcached's `-R` is 20).
 pub const REQUESTS_PER_TAKE: u32 = 64;
@@ -160,6 +166,25 @@ impl Session {
         core.end_try(self.conn, stop == Stop::Waiting);
         core.counters().bytes_read.add(consumed as u64);
         Taken { consumed, stop }
+    }
+
+    /// The hash of the key that the next [`take`](Self::take) of `input` will look up first on this core, as far as a
+    /// glance can tell; a wrong guess costs a prefetch. Asks for its line of the index; give the hash to
+    /// [`Shard::prefetch_item`](crate::Shard::prefetch_item) when that has had time to come.
+    pub fn foresee(&self, core: &Core, input: &[u8]) -> Option<KeyHash> {
+        if !matches!(self.state, State::Line) {
+            return None;
+        }
+        // The key is the second word of every command but gat and gats, and is short.
+        let word = input.get(memchr(b' ', input.get(..NAME_MAX_BYTES).unwrap_or(input))? + 1..)?;
+        let word = word.get(..KEY_MAX_BYTES + 1).unwrap_or(word);
+        let key = word.get(..memchr3(b' ', b'\r', b'\n', word)?)?;
+        let (hash, owner) = core.locate(key);
+        if owner != core.id() {
+            return None;
+        }
+        core.shard.prefetch(hash);
+        Some(hash)
     }
 
     /// Ends the conversation: gives back everything it holds here and on other cores. The number of the connection may

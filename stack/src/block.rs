@@ -83,6 +83,11 @@ struct Block<const RX: usize, const TX: usize> {
     tx: [u8; TX],
 }
 
+/// Bytes from the start of a [`FlowBlock`] to the end of its socket, behind which its rings begin.
+const HEAD_BYTES: usize = size_of::<Option<FlowBlock>>() + size_of::<SocketStorage<'static>>();
+
+const _: () = assert!(std::mem::offset_of!(Block<512, 512>, rx) == HEAD_BYTES);
+
 fn make<const RX: usize, const TX: usize>(count: usize, into: &mut Vec<&'static mut FlowBlock>) {
     const { assert!(size_of::<Block<RX, TX>>() / 64 % 2 == 1, "a block must be an odd number of cache lines") };
     let blocks: Box<[Block<RX, TX>]> =
@@ -201,6 +206,12 @@ impl FlowBlock {
             set,
             handle,
         }
+    }
+
+    /// Asks for the cache lines of the block and of its socket, which lies right behind it.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        cpu::prefetch_beyond(self, 0, HEAD_BYTES);
     }
 
     /// The socket.

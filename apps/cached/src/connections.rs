@@ -7,13 +7,16 @@
 
 use std::sync::Arc;
 
-use cache::{ConnId, Core, Now, Session, Stop, WHOLE_MAX_BYTES};
+use cache::{ConnId, Core, KeyHash, Now, Session, Stop, WHOLE_MAX_BYTES};
 use stack::{Flow, FlowId, NetStack, Readiness};
 
 use crate::admission::Admission;
 
 /// Rounds of taking and giving that one flow gets in one turn, so that a long pipeline does not starve the others.
 const ROUNDS: usize = 4;
+
+/// Bytes of an answer that are asked for before it is written: a few lines, which the processor then goes on with.
+const ANSWER_BYTES: usize = 192;
 
 /// What memcached says to a connection above `-c` before it closes it (memcached.c, `maxconns_fast`).
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
@@ -46,6 +49,29 @@ impl Connections {
     /// The flow of a connection, if it is still open.
     pub fn flow_of(&self, conn: ConnId) -> Option<FlowId> {
         self.open_flows.get(conn.0 as usize)?.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Asks for what [`foresee`](Self::foresee) and [`serve`](Self::serve) will read of the flow's connection.
+    #[inline]
+    pub fn prefetch(&self, id: FlowId, cache: &Core) {
+        if let Some(place) = self.open_flows.get(id.index()) {
+            cpu::prefetch_beyond(place, 0, size_of_val(place));
+        }
+        // An index is below the number of flows, which fits 32 bits.
+        cache.prefetch_connection(ConnId(id.index() as u32));
+    }
+
+    /// Asks for where the flow's answer will be written and for the index's line of the key that it asks for first.
+    /// Returns that key's hash.
+    #[inline]
+    pub fn foresee(&self, id: FlowId, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
+        let (_, session) = self.open_flows.get(id.index())?.as_ref()?;
+        let mut flow = stack.flow(id)?;
+        flow.send(|out| {
+            cpu::prefetch_beyond(out, 0, ANSWER_BYTES.min(out.len()));
+            (0, ())
+        });
+        flow.recv(|input| (0, session.foresee(cache, input)))
     }
 
     /// Serves a flow that is on the ready list. Returns whether it is to be put there again.
@@ -139,7 +165,8 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
         if session.finished() {
             return Verdict::Close;
         }
-        if taken == 0 && given == 0 && stop != Stop::Yield {
+        // All input is taken, or too little for a token is left; what was given made no difference to that.
+        if stop == Stop::NeedInput || taken == 0 && given == 0 && stop != Stop::Yield {
             return Verdict::Wait;
         }
     }
@@ -162,7 +189,7 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
             (taken.consumed, (input.len(), taken.consumed, taken.stop))
         });
         total += consumed;
-        if stop != Stop::NeedInput {
+        if stop != Stop::NeedInput || consumed == waiting {
             return (total, stop);
         }
         if consumed == 0 {

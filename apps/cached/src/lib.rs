@@ -34,4 +34,4 @@ pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};
 pub use strays::StrayRing;
-pub use worker::{Worker, WorkerError};
+pub use worker::{Step, Worker, WorkerError};

@@ -13,25 +13,25 @@
 
 #![forbid(unsafe_code)]
 
-/// Runs many cases, and says what differed.
+// Runs many cases, and says what differed.
 pub mod campaign;
-/// A case: operations on connections, and how they become bytes.
+// A case: operations on connections, and how they become bytes.
 pub mod case;
-/// One case played against one target.
+// One case played against one target.
 pub mod conversation;
-/// The listed classes of difference.
+// The listed classes of difference.
 pub mod differences;
-/// Seeded choices.
+// Seeded choices.
 pub mod draw;
-/// Makes cases.
+// Makes cases.
 pub mod generate;
-/// A memcached process of our own, started and ended by its id.
+// A memcached process of our own, started and ended by its id.
 pub mod memcached;
-/// Bends good operations into bad input.
+// Bends good operations into bad input.
 pub mod mutate;
-/// Cas uniques made comparable.
+// Cas uniques made comparable.
 pub mod normalize;
-/// Cuts a case that differs down to what is needed.
+// Cuts a case that differs down to what is needed.
 pub mod shrink;
-/// What a case is played against: a byte stream in, a byte stream out.
+// What a case is played against: a byte stream in, a byte stream out.
 pub mod target;

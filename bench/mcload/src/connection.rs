@@ -136,9 +136,8 @@ impl Connection {
             }
             let wanted = &self.expected[self.matched..];
             let length = wanted.len().min(bytes.len());
-            if let Some(wrong) =
-                (0..length).find(|&at| wanted[at] != bytes[at]).filter(|_| wanted[..length] != bytes[..length])
-            {
+            if wanted[..length] != bytes[..length] {
+                let wrong = (0..length).find(|&at| wanted[at] != bytes[at]).unwrap_or(0);
                 return Err(Mismatch {
                     request: Some(request),
                     offset: self.matched + wrong,

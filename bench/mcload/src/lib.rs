@@ -10,19 +10,19 @@
 
 #![forbid(unsafe_code)]
 
-/// The command line, and the validated plan it becomes.
+// The command line, and the validated plan it becomes.
 pub mod args;
-/// One connection's requests and replies, without I/O.
+// One connection's requests and replies, without I/O.
 pub mod connection;
-/// Connections over kernel sockets, driven by epoll.
+// Connections over kernel sockets, driven by epoll.
 pub mod drive;
-/// Which keys there are, and the bytes each must hold.
+// Which keys there are, and the bytes each must hold.
 pub mod keyspace;
-/// What a run found, as text and as JSON.
+// What a run found, as text and as JSON.
 pub mod report;
-/// The phases of a run: load, read back, measure.
+// The phases of a run: load, read back, measure.
 pub mod run;
-/// Counts, latencies and the first wrong reply.
+// Counts, latencies and the first wrong reply.
 pub mod tally;
-/// Which request comes next.
+// Which request comes next.
 pub mod workload;

@@ -37,6 +37,12 @@ impl Lists {
         }
     }
 
+    /// Asks for the links of `conn`.
+    #[inline]
+    pub(crate) fn prefetch(&self, conn: ConnId) {
+        cpu::prefetch_index(&self.links, conn.index());
+    }
+
     /// Connections in `list`.
     pub(crate) fn len(&self, list: usize) -> usize {
         self.ends[list].len as usize

@@ -1,5 +1,7 @@
 //! Keys of a fetch, one by one, so that a line of any length needs room for one key.
 
+use memchr::memchr3;
+
 use super::{Session, State, Step, Stop};
 use crate::clock::Expiry;
 use crate::core::entries::Owed;
@@ -16,12 +18,16 @@ impl Session {
         let rest = &input[spaces..];
         // A key, the \r of a line end, and what follows.
         let seen = rest.get(..KEY_MAX_BYTES + 2).unwrap_or(rest);
-        let Some(end) = seen.iter().position(|&byte| byte == b' ' || byte == b'\n') else {
+        let Some(end) = memchr3(b' ', b'\n', 0, seen) else {
             return match seen.len() > KEY_MAX_BYTES + 1 {
                 true => self.refuse_keys(core, spaces),
                 false => Step::Stop(spaces, Stop::NeedInput),
             };
         };
+        // A line seen whole was checked before its first key was executed; only a long one is refused here or below.
+        if seen[end] == 0 {
+            return self.refuse_keys(core, spaces);
+        }
         let last = seen[end] == b'\n';
         let word = &seen[..end];
         let key = if last { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
@@ -35,8 +41,7 @@ impl Session {
                 Err(stop) => Step::Stop(spaces, stop),
             };
         }
-        // A line seen whole was checked before its first key was executed; only a long one gets here.
-        if key.len() > KEY_MAX_BYTES || key.contains(&0) {
+        if key.len() > KEY_MAX_BYTES {
             return self.refuse_keys(core, spaces);
         }
         match self.fetch(core, key, cas, expiry, last) {

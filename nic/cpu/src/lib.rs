@@ -78,6 +78,23 @@ pub fn prefetch_read<T: ?Sized>(place: &T) {
     let _ = place;
 }
 
+/// Asks for every cache line of the `bytes` bytes that begin `from` bytes behind the start of `place`, whatever lies
+/// there. Any thread; never faults, changes no value.
+#[inline(always)]
+pub fn prefetch_beyond<T: ?Sized>(place: &T, from: usize, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let start = std::ptr::from_ref(place).cast::<i8>().wrapping_add(from);
+        for line in (0..bytes).step_by(CACHE_LINE_BYTES) {
+            // SAFETY: C1 — a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line)) }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (place, from, bytes);
+}
+
 /// Asks for the cache line at `slice[index]`; does nothing when `index` is past the end. Any thread.
 #[inline(always)]
 pub fn prefetch_index<T>(slice: &[T], index: usize) {
@@ -122,5 +139,6 @@ mod tests {
     fn a_prefetch_past_the_end_is_ignored() {
         prefetch_index(&[1u8, 2, 3], usize::MAX);
         prefetch_read("text");
+        prefetch_beyond("text", usize::MAX - 100, 1_000);
     }
 }

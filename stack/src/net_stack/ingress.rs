@@ -27,6 +27,10 @@ const SMALLEST_MSS: u16 = 216;
 /// Most time between challenge ACKs of one flow, in microseconds (RFC 5961 §7 leaves it to us).
 const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// Frames before its own for which a flow's block and socket are asked for: a dozen cache lines, which take about as long
+/// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
+const BLOCKS_AHEAD: usize = 4;
+
 impl NetStack {
     /// Ingests the frames that `port` (number `port_index` of those given to [`flush`](Self::flush)) has received.
     /// Returns how many; the rest stay in the port when no frame is left to answer with.
@@ -52,18 +56,34 @@ impl NetStack {
                 prefetch_read(&*self.blocks[index as usize]);
             }
         }
+        for ahead in classes.iter().take(BLOCKS_AHEAD) {
+            self.prefetch_block(ahead);
+        }
         let mut ingested = 0;
-        for &(class, hash) in &classes {
+        for (at, &(class, hash)) in classes.iter().enumerate() {
             // Each frame can ask for one answer: without a frame for it, wait until some have left.
             if !port.has_room() || !port.can_answer() {
                 break;
             }
             let Some(frame) = port.rx.pop() else { break };
+            if let Some(ahead) = classes.get(at + BLOCKS_AHEAD) {
+                self.prefetch_block(ahead);
+            }
             self.ingest_frame(now, port, port_index, frame, class, hash);
             ingested += 1;
         }
         self.classes = classes;
         ingested
+    }
+
+    /// Asks for what ingesting a segment of this class and hash will read of its flow.
+    #[inline]
+    fn prefetch_block(&self, (class, hash): &(Class, u32)) {
+        if let Class::Tcp(_) = class
+            && let Some(index) = self.table.candidate(*hash)
+        {
+            self.blocks[index as usize].prefetch();
+        }
     }
 
     /// Ingests a frame that another core's stack gave out as a stray, with the `hops` it came with. The bytes are

@@ -1,0 +1,397 @@
+//! `Bench`: one worker and its clients, turn by turn, without a kernel, a clock or another thread.
+//!
+//! Invariant: whatever runs inside the closure given to [`Bench::turn`] is the worker's turn and nothing else; frames
+//! are put into the queue before it and taken out after it. The same workload does the same in every run: secrets,
+//! draws and time are fixed.
+
+use std::sync::Arc;
+
+use cache::{CacheConfig, Core, MeshError, Now, ShardConfig};
+use nic::{Doorbell, PoolError, QueueError};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_cached::{Admission, Connections, StrayRing, Worker};
+use stack::{ConfigError, Mac, NetStack, Port, Secrets, StackConfig, Time};
+
+use crate::client::{Client, State, Wrong};
+use crate::items::{Ask, ITEMS, Items};
+use crate::loop_queue::LoopQueue;
+use crate::segment::{SERVER, SERVER_MAC, SERVER_PORT, Segment};
+use crate::workload::{Shape, Workload};
+
+/// Memory of the shard: five times what the items take, and soon filled by SETs.
+const MEMORY_BYTES: usize = 8 << 20;
+/// SETs that fill it once, at about 150 bytes each.
+const FILLING_SETS: u32 = MEMORY_BYTES as u32 / 150;
+/// Most requests in one segment while the store is filled.
+const FILLING_DEPTH: u32 = 8;
+/// Bytes that a SET takes, at most.
+const SET_BYTES: usize = 160;
+/// Turns before anything is measured, once the store is filled.
+const WARM_UP_TURNS: usize = 64;
+/// Connections opened in one turn of the set-up: a SYN and an ACK each are within a burst.
+const OPENED_PER_TURN: usize = 32;
+/// Connection numbers before they come round, when each connection serves one request.
+const NUMBERS: u32 = 1 << 20;
+/// The seed of every draw.
+const SEED: u64 = 0x5eed;
+
+/// The worker that is measured.
+pub type BenchWorker = Worker<LoopQueue>;
+
+/// Why a bench cannot be built or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// The number of flows is out of range.
+    #[error("--flows is {given}; choose {least} to {most}")]
+    Flows {
+        /// What was asked for.
+        given: usize,
+        /// The least.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// The frames could not be had.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The cache could not be built.
+    #[error(transparent)]
+    Cache(#[from] MeshError),
+    /// The stack could not be built.
+    #[error(transparent)]
+    Stack(#[from] ConfigError),
+    /// The doorbell could not be made.
+    #[error("cannot make a doorbell: {0}")]
+    Doorbell(#[source] std::io::Error),
+    /// The worker's queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The server did something wrong.
+    #[error("wrong answer: {0}")]
+    Wrong(#[from] Wrong),
+    /// The server sent something that is no segment, or to nobody.
+    #[error("the server sent a frame of {bytes} bytes that is no TCP segment to a client")]
+    Frame {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The client found no free frame.
+    #[error("no frame is free for a request; the worker holds {held} of {total}")]
+    NoFrame {
+        /// Frames that the worker holds.
+        held: usize,
+        /// All frames.
+        total: usize,
+    },
+}
+
+/// A worker and its clients.
+#[derive(Debug)]
+pub struct Bench {
+    worker: BenchWorker,
+    clients: Vec<Client>,
+    shape: Shape,
+    items: Items,
+    draws: Xoshiro256PlusPlus,
+    micros: u64,
+    turns: u64,
+    answered: u64,
+    frames: u64,
+    frame: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Bench {
+    /// Builds a worker for `workload`, opens its connections, stores all items and takes turns until everything has
+    /// been used once.
+    ///
+    /// # Errors
+    /// [`BenchError`]: `flows` out of range, no memory, or the server does something wrong.
+    pub fn new(workload: Workload, flows: usize) -> Result<Self, BenchError> {
+        let shape = workload.shape(flows);
+        let (least, most) = (2 * shape.per_turn, 1 << 24);
+        if workload == Workload::GetRandom && !(least..=most).contains(&flows) {
+            return Err(BenchError::Flows { given: flows, least, most });
+        }
+        let mut bench = Self {
+            worker: worker(&shape)?,
+            // At most 2^24.
+            clients: (0..shape.connections as u32).map(Client::new).collect(),
+            shape,
+            items: Items::new(),
+            draws: Xoshiro256PlusPlus::seed_from_u64(SEED),
+            micros: 0,
+            turns: 0,
+            answered: 0,
+            frames: 0,
+            frame: Vec::with_capacity(2_048),
+            data: Vec::with_capacity(2_048),
+        };
+        bench.fill()?;
+        for _ in 0..WARM_UP_TURNS {
+            bench.turn(plain_turn)?;
+        }
+        Ok(bench)
+    }
+
+    /// One turn: the clients send, `run` has the worker take its turn, the answers are checked.
+    /// Returns how many requests were answered.
+    ///
+    /// # Errors
+    /// [`BenchError`]: the queue failed, or the server did something wrong.
+    pub fn turn(
+        &mut self,
+        run: impl FnOnce(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
+    ) -> Result<u64, BenchError> {
+        let before = self.answered;
+        if self.shape.reconnects {
+            self.offer_connections()?;
+        } else if self.shape.per_turn == self.clients.len() {
+            for slot in 0..self.clients.len() {
+                self.offer(slot, self.shape.ask, self.shape.depth)?;
+            }
+        } else {
+            for _ in 0..self.shape.per_turn {
+                let slot = self.draw_idle();
+                self.offer(slot, self.shape.ask, self.shape.depth)?;
+            }
+        }
+        self.exchange(self.shape.ask, run)?;
+        Ok(self.answered - before)
+    }
+
+    /// Frames that have passed, both ways together.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// The worker, to be asked for its counters.
+    pub fn worker(&self) -> &BenchWorker {
+        &self.worker
+    }
+
+    /// Opens the connections and stores the items, as often as it takes to fill the store when SETs are measured.
+    fn fill(&mut self) -> Result<(), BenchError> {
+        let fillers = self.clients.len().min(OPENED_PER_TURN);
+        for first in (0..self.clients.len()).step_by(OPENED_PER_TURN) {
+            let end = self.clients.len().min(first + OPENED_PER_TURN);
+            for phase in [State::Closed, State::Connected] {
+                for slot in first..end {
+                    debug_assert_eq!(self.clients[slot].state(), phase);
+                    self.advance(slot)?;
+                }
+                self.exchange(Ask::Set, plain_turn)?;
+            }
+        }
+        let sets = if self.shape.ask == Ask::Set { FILLING_SETS } else { ITEMS };
+        // A segment must fit the receive ring.
+        let depth = FILLING_DEPTH.min((self.shape.rings.rx / SET_BYTES) as u32);
+        let mut item = 0;
+        while item < sets {
+            for slot in 0..fillers {
+                self.send_requests(slot, Ask::Set, item, depth)?;
+                item += depth;
+            }
+            self.exchange(Ask::Set, plain_turn)?;
+        }
+        Ok(())
+    }
+
+    /// A connection takes four turns; a quarter of them begins in each, so that all turns are alike.
+    fn offer_connections(&mut self) -> Result<(), BenchError> {
+        let group = self.clients.len() / 4;
+        for slot in 0..self.clients.len() {
+            // Those that the set-up left open are closed first; each group begins a turn after the one before.
+            if self.turns >= (slot / group) as u64 {
+                self.advance(slot)?;
+            }
+        }
+        self.turns += 1;
+        Ok(())
+    }
+
+    /// Sends what comes next in the life of a connection that serves one request.
+    fn advance(&mut self, slot: usize) -> Result<(), BenchError> {
+        match self.clients[slot].state() {
+            State::Closed => {
+                self.clients[slot].connect(&mut self.frame);
+                self.send()
+            }
+            State::Connected => {
+                self.clients[slot].establish(&mut self.frame);
+                self.send()?;
+                if self.shape.reconnects && self.turns > 0 {
+                    return self.offer(slot, self.shape.ask, self.shape.depth);
+                }
+                Ok(())
+            }
+            State::Idle => {
+                self.clients[slot].close(&mut self.frame);
+                self.send()
+            }
+            State::Finished => {
+                self.clients[slot].finish(&mut self.frame);
+                self.send()?;
+                let next = (self.clients[slot].number() + self.clients.len() as u32) % NUMBERS;
+                self.clients[slot] = Client::new(next);
+                Ok(())
+            }
+            State::SynSent | State::Waiting | State::Closing => Ok(()),
+        }
+    }
+
+    /// Sends requests for items drawn at random, unless the client still waits.
+    fn offer(&mut self, slot: usize, ask: Ask, depth: u32) -> Result<(), BenchError> {
+        let item = self.draw(ITEMS);
+        self.send_requests(slot, ask, item, depth)
+    }
+
+    fn send_requests(&mut self, slot: usize, ask: Ask, item: u32, depth: u32) -> Result<(), BenchError> {
+        if self.clients[slot].state() != State::Idle {
+            return Ok(());
+        }
+        self.clients[slot].ask(&self.items, ask, item, depth, &mut self.data, &mut self.frame);
+        self.send()
+    }
+
+    /// A number below `bound`, near enough evenly (Lemire's multiplication).
+    fn draw(&mut self, bound: u32) -> u32 {
+        (((self.draws.next_u64() >> 32) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// A client that waits for nothing. There always are many: at most half of the clients ask in one turn.
+    fn draw_idle(&mut self) -> usize {
+        loop {
+            let slot = self.draw(self.clients.len() as u32) as usize;
+            if self.clients[slot].state() == State::Idle {
+                return slot;
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), BenchError> {
+        let queue = self.worker.ports[0].queue_mut();
+        self.frames += 1;
+        if queue.arrive(&self.frame) {
+            return Ok(());
+        }
+        let census = nic::Queue::census(queue);
+        Err(BenchError::NoFrame { held: census.held, total: census.total })
+    }
+
+    /// The worker's turn, and its answers to the clients.
+    fn exchange(
+        &mut self,
+        ask: Ask,
+        run: impl FnOnce(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
+    ) -> Result<(), BenchError> {
+        self.micros += self.shape.turn_micros;
+        let time = Time::from_micros(self.micros);
+        let now = Now { secs: 2 + (self.micros / 1_000_000) as u32, unix_epoch: 1_700_000_000 };
+        run(&mut self.worker, time, now)?;
+        let (clients, items) = (&mut self.clients, &self.items);
+        let mut outcome = Ok(());
+        self.worker.ports[0].queue_mut().take_sent(|frame| {
+            self.frames += 1;
+            if outcome.is_ok() {
+                outcome = match Segment::read(frame) {
+                    Some(segment) => absorb(clients, items, ask, &segment, &mut self.answered),
+                    None => Err(BenchError::Frame { bytes: frame.len() }),
+                };
+            }
+        });
+        outcome
+    }
+}
+
+fn absorb(
+    clients: &mut [Client],
+    items: &Items,
+    ask: Ask,
+    segment: &Segment<'_>,
+    answered: &mut u64,
+) -> Result<(), BenchError> {
+    let number = Client::number_of(segment);
+    let slot = number as usize % clients.len();
+    let client = &mut clients[slot];
+    if client.number() != number {
+        return Err(BenchError::Frame { bytes: segment.data.len() });
+    }
+    let answers = client.answers();
+    client.absorb(segment, items, ask)?;
+    *answered += u64::from(client.answers() - answers);
+    Ok(())
+}
+
+/// A turn that is not measured.
+fn plain_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool, QueueError> {
+    worker.turn(time, now)
+}
+
+fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
+    // Beside the connections held open, those that are being closed.
+    let flows = shape.connections + 256;
+    let cache = CacheConfig {
+        shard: ShardConfig { memory_bytes: MEMORY_BYTES, ..ShardConfig::default() },
+        connections_per_core: flows,
+        ..CacheConfig::default()
+    };
+    let mut config = StackConfig::new(SERVER, 8, Mac(SERVER_MAC));
+    config.ports = vec![SERVER_PORT];
+    config.max_flows = flows;
+    config.flows_at_start = flows;
+    config.rings = shape.rings;
+    let doorbells = vec![Arc::new(Doorbell::new().map_err(BenchError::Doorbell)?)];
+    let admission = Arc::new(Admission::new(flows));
+    let mut strays = StrayRing::of(&doorbells, 2_048)?;
+    let mut cores = Core::mesh(&cache, [0x5a; 16])?;
+    Ok(Worker {
+        ports: vec![Port::new(LoopQueue::new()?)],
+        stack: NetStack::new(config, Secrets::from_bytes(std::array::from_fn(|at| at as u8 + 1)))?,
+        cache: cores.remove(0),
+        connections: Connections::new(flows, admission.clone()),
+        strays: strays.remove(0),
+        doorbells,
+        admission,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_workload_is_answered_in_full_and_repeats() {
+        for workload in Workload::ALL {
+            let run = || {
+                let mut bench = Bench::new(workload, 1_000).unwrap();
+                (0..100).map(|_| bench.turn(plain_turn).unwrap()).collect::<Vec<_>>()
+            };
+            let answered = run();
+            let shape = workload.shape(1_000);
+            let each = if shape.reconnects { 8 } else { shape.per_turn as u64 * u64::from(shape.depth) };
+            assert!(answered.iter().all(|&n| n == each), "{}: {answered:?}", workload.name());
+            assert_eq!(answered, run());
+        }
+    }
+
+    #[test]
+    fn no_connection_and_no_frame_is_left_behind() {
+        let mut bench = Bench::new(Workload::Connect, 0).unwrap();
+        for _ in 0..1_000 {
+            bench.turn(plain_turn).unwrap();
+        }
+        // A quarter each: half-open, open, waiting for the last ACK, gone.
+        assert_eq!((bench.worker.stack.flows(), bench.worker.admission.open()), (24, 8));
+        let census = nic::Queue::census(bench.worker.ports[0].queue());
+        assert_eq!(census.held, 64, "the reserve of the port");
+    }
+
+    #[test]
+    fn too_few_flows_are_refused() {
+        let error = Bench::new(Workload::GetRandom, 10).unwrap_err().to_string();
+        assert!(error.contains("64 to 16777216"), "{error}");
+    }
+}

@@ -1,0 +1,38 @@
+//! `sidestep-cost`: what a request costs this project's own code, in memory, without a kernel.
+//!
+//! ```text
+//!  Client (a TCP peer by hand) ─► LoopQueue ─► Worker::turn ─► LoopQueue ─► Client (checks every byte)
+//!                                              └ measured ┘
+//! ```
+//!
+//! Only the worker's turn is measured, by the time-stamp counter or by callgrind; what the client does lies between
+//! turns. Everything is drawn from fixed seeds and time is virtual, so that instruction counts repeat. Read first:
+//! `bench.rs`, then `cycles.rs` and `instructions.rs`.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// `Args`: the command line.
+pub mod args;
+/// `Bench`: a worker and its clients, turn by turn.
+pub mod bench;
+/// `Profile`: the counts in a file that callgrind wrote.
+pub mod callgrind;
+/// `Client`: one TCP connection from the far side.
+pub mod client;
+/// `compare`: the gate on instruction counts.
+pub mod compare;
+/// `Cycles`: the turn by the time-stamp counter.
+pub mod cycles;
+/// `Instructions`: the turn by callgrind.
+pub mod instructions;
+/// `Items`: the keys, values, requests and replies.
+pub mod items;
+/// `LoopQueue`: a NIC queue that costs as little as one can.
+pub mod loop_queue;
+/// What was measured, as a table, JSON or lines for `compare`.
+pub mod report;
+/// `Segment`: the client's TCP segments, written and read.
+pub mod segment;
+/// `Workload`: what is asked, by how many.
+pub mod workload;

@@ -1,0 +1,86 @@
+//! `sidestep-cost`: see the library.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use sidestep_cost::args::{Args, Command, Format, Measure};
+use sidestep_cost::bench::BenchError;
+use sidestep_cost::compare::{CompareError, compare};
+use sidestep_cost::cycles;
+use sidestep_cost::instructions::{CountError, count, counted};
+use sidestep_cost::report::{Measured, Report};
+use sidestep_cost::workload::Workload;
+
+/// Why the program failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    #[error(transparent)]
+    Count(#[from] CountError),
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    #[error("{path}: {source}")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Run(measure) => run(&measure, true, true),
+        Command::Cycles(measure) => run(&measure, true, false),
+        Command::Instructions(measure) => run(&measure, false, true),
+        Command::Counted { workload, flows, requests } => {
+            counted(workload, flows, requests).map(|()| ExitCode::SUCCESS).map_err(Failure::from)
+        }
+        Command::Compare { base, head, message } => judge(&base, &head, message.as_deref()),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("sidestep-cost: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(measure: &Measure, with_cycles: bool, with_instructions: bool) -> Result<ExitCode, Failure> {
+    let workloads = if measure.workloads.is_empty() { &Workload::ALL[..] } else { &measure.workloads };
+    let mut measured = Vec::new();
+    for &workload in workloads {
+        eprintln!("{} ...", workload.name());
+        let cycles = match with_cycles {
+            true => Some(cycles::measure(workload, measure.flows, measure.batches as usize)?),
+            false => None,
+        };
+        let instructions = match with_instructions {
+            true => Some(count(workload, measure.counted_flows, measure.requests, measure.keep.as_deref())?),
+            false => None,
+        };
+        let flows = if with_cycles { measure.flows } else { measure.counted_flows };
+        measured.push(Measured { workload, connections: workload.shape(flows).connections, cycles, instructions });
+    }
+    let report = Report { rate_hz: cycles::rate_hz(), top: measure.top, measured };
+    if let Some(path) = &measure.json {
+        std::fs::write(path, report.json()).map_err(|source| Failure::File { path: path.clone(), source })?;
+    }
+    match measure.format {
+        Format::Table => print!("{}", report.table()),
+        Format::Json => print!("{}", report.json()),
+        Format::Lines => print!("{}", report.lines()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn judge(base: &Path, head: &Path, message: Option<&Path>) -> Result<ExitCode, Failure> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|source| Failure::File { path: path.to_path_buf(), source })
+    };
+    let message = message.map(read).transpose()?.unwrap_or_default();
+    let verdict = compare(&read(base)?, &read(head)?, &message)?;
+    print!("{}", verdict.text);
+    Ok(if verdict.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

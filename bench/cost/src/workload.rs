@@ -1,0 +1,115 @@
+//! `Workload`: what is asked, by how many connections, how deep.
+
+use stack::Rings;
+
+use crate::items::Ask;
+
+/// Connections of every workload but [`Workload::GetRandom`].
+const CONNECTIONS: usize = 32;
+
+/// One of the things whose cost is known. 30 bytes of key and 100 of value in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Workload {
+    /// GET over 32 connections, each waiting for its answer.
+    TcpGet,
+    /// SET over 32 connections, each waiting for its answer; the store is full, so that reclaiming is part of it.
+    TcpSet,
+    /// A connection, one GET, and its end, 32 at a time: the cost is that of the whole connection.
+    Connect,
+    /// GET over 32 connections, sixteen requests in one segment.
+    Get16,
+    /// GET over as many connections as `--flows` says, 32 drawn at random each turn.
+    GetRandom,
+}
+
+/// What a workload is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Connections held open.
+    pub connections: usize,
+    /// Connections that ask something in one turn.
+    pub per_turn: usize,
+    /// Requests in one segment.
+    pub depth: u32,
+    /// What is asked.
+    pub ask: Ask,
+    /// Whether each connection serves one request.
+    pub reconnects: bool,
+    /// Sizes of a flow's rings.
+    pub rings: Rings,
+    /// Virtual microseconds that pass with each turn.
+    pub turn_micros: u64,
+}
+
+impl Workload {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 5] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::GetRandom];
+
+    /// Those that the gate compares.
+    pub const GATED: [Self; 4] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16];
+
+    /// The name in tables, in JSON, and in the line of a commit message that owns up to a cost.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TcpGet => "TCP GET",
+            Self::TcpSet => "TCP SET",
+            Self::Connect => "connect-GET-close",
+            Self::Get16 => "GET 16 deep",
+            Self::GetRandom => "GET random flows",
+        }
+    }
+
+    /// The name on the command line.
+    pub const fn argument(self) -> &'static str {
+        match self {
+            Self::TcpGet => "tcp-get",
+            Self::TcpSet => "tcp-set",
+            Self::Connect => "connect",
+            Self::Get16 => "get16",
+            Self::GetRandom => "get-random",
+        }
+    }
+
+    /// The workload of that [`name`](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|workload| workload.name() == name)
+    }
+
+    /// What it is made of; `flows` are those of [`Workload::GetRandom`].
+    pub fn shape(self, flows: usize) -> Shape {
+        let shape = Shape {
+            connections: CONNECTIONS,
+            per_turn: CONNECTIONS,
+            depth: 1,
+            ask: Ask::Get,
+            reconnects: false,
+            rings: Rings::DEFAULT,
+            // As if a core did a million requests a second.
+            turn_micros: 32,
+        };
+        match self {
+            Self::TcpGet => shape,
+            Self::TcpSet => Shape { ask: Ask::Set, ..shape },
+            Self::Connect => Shape { reconnects: true, ..shape },
+            Self::Get16 => Shape { depth: 16, ..shape },
+            // The smallest rings, so that a million flows fit 2 GB. A client acknowledges an answer with its next
+            // request, so that time has to go slowly for no retransmission to fall due meanwhile.
+            Self::GetRandom => Shape { connections: flows, rings: Rings { rx: 512, tx: 512 }, turn_micros: 1, ..shape },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_workload_is_found_by_its_names() {
+        for workload in Workload::ALL {
+            assert_eq!(Workload::named(workload.name()), Some(workload));
+            assert_eq!(Workload::from_str(workload.argument(), false), Ok(workload));
+        }
+    }
+}
