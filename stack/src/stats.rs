@@ -32,7 +32,7 @@ pub struct StackStats {
     pub rsts_sent: u64,
     /// Challenge ACKs sent (RFC 5961).
     pub challenge_acks: u64,
-    /// Peers asked where they are, because data waits and smoltcp has no timer for it.
+    /// Peers asked where they are, because data waits and nothing else would make smoltcp send it.
     pub probes: u64,
     /// ACK numbers raised to the highest seen, so that the data behind them is not lost.
     pub acks_raised: u64,

@@ -9,6 +9,13 @@ use lab::App;
 use lab::bench::Bench;
 use lab::raw::{ACK, PSH, Tcp};
 
+/// A server that has run for a while.
+fn bench() -> Bench {
+    let bench = Bench::new(App::Echo);
+    bench.wire.clock().set(Duration::from_secs(100));
+    bench
+}
+
 /// What was sent with the sequence number of the answer or after it, put together.
 fn data(sent: &[Tcp], first: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -22,7 +29,7 @@ fn data(sent: &[Tcp], first: u32) -> Vec<u8> {
 
 #[test]
 fn data_lost_before_a_closed_window_is_sent_again_though_the_window_update_was_lost() {
-    let mut bench = Bench::new(App::Echo);
+    let mut bench = bench();
     let next = bench.open(5_000, 100);
     let text = [b'x'; 500];
     let answer = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(&text));
@@ -47,7 +54,7 @@ fn data_lost_before_a_closed_window_is_sent_again_though_the_window_update_was_l
 
 #[test]
 fn data_in_flight_when_a_window_closes_and_opens_is_sent_again() {
-    let mut bench = Bench::new(App::Echo);
+    let mut bench = bench();
     let next = bench.open(5_000, 100);
     let mut sent = Vec::new();
     for part in 0..2u32 {
@@ -71,7 +78,7 @@ fn data_in_flight_when_a_window_closes_and_opens_is_sent_again() {
 
 #[test]
 fn an_ack_sent_while_data_is_sent_again_carries_the_sequence_number_after_all_of_it() {
-    let mut bench = Bench::new(App::Echo);
+    let mut bench = bench();
     let next = bench.open(5_000, 100);
     // The answer takes several segments; the ACKs of all are lost, so the first ones are sent again.
     let request = Tcp::new(5_000, ACK | PSH, 101, next).with(&[b'x'; 1_400]);
@@ -86,4 +93,27 @@ fn an_ack_sent_while_data_is_sent_again_carries_the_sequence_number_after_all_of
     let ack = bench.one(&request);
     assert_eq!((ack.flags, ack.ack, ack.data.len()), (ACK, 2_901, 0));
     assert_eq!(ack.seq, next.wrapping_add(total as u32));
+}
+
+#[test]
+fn data_in_flight_before_a_window_that_stays_closed_is_sent_again_when_it_opens() {
+    let mut bench = bench();
+    let next = bench.open(5_000, 100);
+    assert_eq!(bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(&[b'x'; 500])).data.len(), 500);
+    // Part of the answer is acknowledged by an ACK that closes the window; the rest, and the ACK that opens it, are lost.
+    let part = next.wrapping_add(100);
+    let mut closed = Tcp::new(5_000, ACK, 601, part);
+    closed.window = 0;
+    let mut sent = bench.tcp(&closed);
+    // The peer has nothing to say but in answer to what comes before its window (RFC 9293 §3.10.7.4, first check).
+    for _ in 0..40 {
+        let asked = sent.iter().filter(|segment| segment.seq == part.wrapping_sub(1)).count();
+        let rest = data(&sent, part);
+        if rest.len() == 400 {
+            return;
+        }
+        sent = (0..asked).flat_map(|_| bench.tcp(&Tcp::new(5_000, ACK, 601, part))).collect();
+        sent.extend(bench.wait(Duration::from_millis(500)));
+    }
+    panic!("the rest of the answer was never sent again");
 }

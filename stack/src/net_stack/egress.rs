@@ -109,23 +109,27 @@ impl NetStack {
             }
         }
         let mut poll_at = poll_at.map(FlowClock::real);
-        if poll_at.is_none() && self.blocks[index as usize].socket().send_queue() > 0 {
-            poll_at = Some(self.probe(now, port, index));
+        if is_mute(&self.blocks[index as usize], poll_at) {
+            let probe_at = self.probe(now, port, index);
+            poll_at = Some(poll_at.map_or(probe_at, |at| at.min(probe_at)));
         }
         self.settle(now, index, poll_at);
         Visit::Done
     }
 
-    /// Asks the peer where it is, and when to do so again: smoltcp has data to send and waits for an ACK that may never
-    /// come. It has lost its timer, as happens when a window that closed meets a loss: a retransmission that finds no
-    /// window stops the timer, and a window that opens stops that of the zero-window probe, whatever is in flight. The
-    /// probe is one octet before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
+    /// Asks the peer where it is when its time has come. Returns when that is next. The probe is one octet
+    /// before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
     fn probe<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
         let block = &mut self.blocks[index as usize];
         if now < block.challenge_at {
             return block.challenge_at;
         }
+        let late = now.since(block.challenge_at);
         block.challenge_at = now.after(PROBE_GAP);
+        if late > PROBE_GAP {
+            // Not asked for a while: the next segment of the peer may tell.
+            return block.challenge_at;
+        }
         let ack = block.rcv_nxt();
         let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
         let (link, key, seq) = (block.link, block.key, block.highest_ack.wrapping_sub(1));
@@ -248,6 +252,18 @@ impl NetStack {
             Err(_) => port.return_frame(frame),
         }
     }
+}
+
+/// Whether smoltcp has data to send and nothing will make it say so, `poll_at` being when it wants to be polled.
+///
+/// That happens where a window that closed meets a loss: a retransmission that finds no window stops the timer, a window
+/// that opens stops that of the zero-window probe, whatever is in flight, and where all is in flight that probe is an
+/// empty segment, which nobody answers.
+#[inline]
+fn is_mute(block: &FlowBlock, poll_at: Option<Time>) -> bool {
+    let waiting = block.socket().send_queue();
+    let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack) as usize;
+    waiting > 0 && (poll_at.is_none() || block.peer_window == 0 && in_flight >= waiting)
 }
 
 /// Throws away what has arrived for a flow that the application has closed.

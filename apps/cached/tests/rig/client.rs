@@ -33,9 +33,14 @@ pub struct Client {
     acknowledged: u32,
     /// Acknowledgement number of the last packet sent.
     acknowledging: u32,
+    /// What it was when something last moved.
+    seen: u32,
     /// No probe before.
     probe_at: Time,
 }
+
+/// How long a client waits for an acknowledgement before its first probe.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Between two probes.
 const PROBE_GAP: Duration = Duration::from_millis(500);
@@ -81,6 +86,7 @@ impl Client {
             closing: false,
             acknowledged: 0,
             acknowledging: 0,
+            seen: 0,
             probe_at: Time::ZERO,
         }
     }
@@ -149,17 +155,20 @@ impl Client {
             self.acknowledging = acknowledgement(&packet).unwrap_or(self.acknowledging);
             send(&packet);
         }
-        if self.is_stalled(now) && now >= self.probe_at {
+        if self.socket().send_queue() == 0 || self.acknowledged != self.seen {
+            self.seen = self.acknowledged;
+            self.probe_at = now.after(PATIENCE);
+        }
+        if self.is_waiting() && now >= self.probe_at {
             self.probe_at = now.after(PROBE_GAP);
             send(&self.probe());
         }
     }
 
-    /// Whether smoltcp has data to send and no timer for it: it loses its timer when a window closes and opens and
-    /// segments are lost meanwhile. No real client does, so the rig helps it on, as our stack does for its own part.
-    fn is_stalled(&mut self, now: Time) -> bool {
-        let waits = self.socket().is_active() && self.socket().send_queue() > 0;
-        waits && self.interface.poll_at(instant(now), &self.sockets).is_none()
+    /// Whether something is not acknowledged. smoltcp loses its timer when a window closes and opens and segments are
+    /// lost meanwhile. No real client does, so the rig helps it on, as our stack does for its own part.
+    fn is_waiting(&mut self) -> bool {
+        self.socket().is_active() && self.socket().send_queue() > 0
     }
 
     /// An empty segment before the window: the server answers with its window.
@@ -195,11 +204,9 @@ impl Client {
 
     /// When to poll again if nothing arrives.
     pub fn next_deadline(&mut self, now: Time) -> Option<Time> {
-        if self.is_stalled(now) {
-            return Some(self.probe_at);
-        }
-        let at = self.interface.poll_at(instant(now), &self.sockets)?;
-        Some(Time::from_micros(at.total_micros().max(0) as u64))
+        let at = self.interface.poll_at(instant(now), &self.sockets);
+        let at = at.map(|at| Time::from_micros(at.total_micros().max(0) as u64));
+        at.into_iter().chain(self.is_waiting().then_some(self.probe_at)).min()
     }
 }
 
