@@ -13,8 +13,9 @@
 //!
 //! Run this when bytes arrived, when the transmit ring has room again, and when [`Core::next_resumable`] names the
 //! connection; nothing else can make it move. When the client has closed its direction and `take` still needs input, say
-//! so with [`Session::end_input`]. Where a line or a small value straddles the end of a ring, call `take`
-//! again with the bytes copied to one piece of at least [`WHOLE_MAX_BYTES`] (or all there are).
+//! so with [`Session::end_input`]. Where a line or a small value may straddle the end of a ring, give
+//! `take` the bytes copied to one piece of at least [`WHOLE_MAX_BYTES`] (or all there are), and not a part of them first:
+//! a connection that was named because its turn has come has one try.
 //!
 //! Invariant S1: commands are executed in the order of the input. On one shard that is the order of the calls or of the
 //! messages; a reply keeps its place in the list of entries from the moment its command is executed or sent.

@@ -109,7 +109,7 @@ impl NetStack {
             }
         }
         let mut poll_at = poll_at.map(FlowClock::real);
-        if is_mute(&self.blocks[index as usize], poll_at) {
+        if is_mute(self.blocks[index as usize], poll_at) {
             let probe_at = self.probe(now, port, index);
             poll_at = Some(poll_at.map_or(probe_at, |at| at.min(probe_at)));
         }
