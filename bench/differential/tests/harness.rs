@@ -81,7 +81,9 @@ fn a_listed_difference_is_counted_and_what_it_does_not_cover_is_still_found() {
                   ```transcript\n> version\\r\\n\nmemcached: VERSION 1.6.18\\r\\n\nsidestep: GO AWAY 1.6.18\\r\\n\n```\n";
     let (findings, differences) = run(wrong(b"VERSION", b"GO AWAY"), listed, false);
     assert!(findings.unlisted.is_empty(), "{}", findings.report(&differences));
-    assert!(differences.classes()[0].seen > 20);
+    let (seen, operations) = (differences.classes()[0].seen, findings.operations);
+    // How often a version is drawn is the generator's matter; that it is counted is this test's.
+    assert!(seen > 0, "{seen} of {operations} operations");
     let (oracle, other) = (memcached(), memcached());
     let stale = differences.verify(&mut oracle.target(), &mut *wrong(b"VERSION", b"GO AWAY")(&other)).unwrap();
     assert_eq!(stale, Vec::<String>::new());
