@@ -32,7 +32,8 @@ pub struct CacheConfig {
     pub uploads_per_owner: usize,
     /// Bytes of values a core may copy when no pin can be had.
     pub copied_bytes_max: usize,
-    /// Seconds for which a connection may block others by not reading, or by not finishing a value.
+    /// Seconds without a byte moved for which a connection may block others by not reading, or by not finishing a value:
+    /// longer than TCP's retransmissions take on a bad network.
     pub grace_secs: u32,
     /// Whether flush_all is obeyed (`false`: `-F`).
     pub flush_enabled: bool,
@@ -78,7 +79,7 @@ impl Default for CacheConfig {
             blocks_per_pair: 16,
             uploads_per_owner: 16,
             copied_bytes_max: 16 << 20,
-            grace_secs: 2,
+            grace_secs: 20,
             flush_enabled: true,
             server: ServerFacts::default(),
         }

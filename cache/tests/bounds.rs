@@ -110,7 +110,8 @@ fn a_reader_that_never_reads_holds_a_bounded_amount_and_others_are_served() {
 
 #[test]
 fn a_slow_reader_is_named_when_others_wait_for_what_it_holds() {
-    let config = CacheConfig { cores: 2, landing_slots: 4, slots_per_connection: 4, ..CacheConfig::default() };
+    let config =
+        CacheConfig { grace_secs: 2, cores: 2, landing_slots: 4, slots_per_connection: 4, ..CacheConfig::default() };
     let mut loopback = Loopback::new(&config, Pace::Even, 0);
     let (writer, other) = (loopback.connect(1), loopback.connect(0));
     store_items(&mut loopback, writer, 40, 100_000);
@@ -139,7 +140,7 @@ fn a_slow_reader_is_named_when_others_wait_for_what_it_holds() {
 #[test]
 fn an_upload_that_never_ends_is_named_when_others_wait_for_its_place() {
     for cores in [1, 2] {
-        let config = CacheConfig { cores, uploads_per_owner: 2, ..CacheConfig::default() };
+        let config = CacheConfig { grace_secs: 2, cores, uploads_per_owner: 2, ..CacheConfig::default() };
         let mut loopback = Loopback::new(&config, Pace::Even, 0);
         let stalled: Vec<Client> = (0..8).map(|_| loopback.connect(0)).collect();
         for (number, &client) in stalled.iter().enumerate() {
@@ -289,7 +290,7 @@ fn what_a_client_began_and_never_finishes_ends_with_its_direction() {
 
 #[test]
 fn an_upload_is_left_alone_when_the_place_waited_for_is_at_another_shard() {
-    let config = CacheConfig { cores: 2, uploads_per_owner: 2, ..CacheConfig::default() };
+    let config = CacheConfig { grace_secs: 2, cores: 2, uploads_per_owner: 2, ..CacheConfig::default() };
     let mut loopback = Loopback::new(&config, Pace::Even, 0);
     let hasher = KeyHasher::new([0x5a; 16]);
     let key_of = |owner: usize, nth: usize| {

@@ -54,8 +54,6 @@ fn run(seed: u64, clients: u16, requests: u64, cores: usize) -> Outcome {
         max_flows: usize::from(clients) + 64,
         memory_bytes: 256 << 20,
         faults: faults(),
-        // A client that sends again after seconds is slow, not dead: none is closed for holding up others.
-        grace_secs: 600,
         seed,
         ..Shape::default()
     };

@@ -37,7 +37,7 @@ impl Write for Sink {
 
 /// Captures of both queues of a server, of a session of `clients` connections that ask `requests` times each.
 fn session(clients: u16, requests: u64, faults: Faults, seed: u64) -> Vec<Vec<u8>> {
-    let shape = Shape { faults: faults.clone(), grace_secs: 600, seed, ..Shape::default() };
+    let shape = Shape { faults: faults.clone(), seed, ..Shape::default() };
     let side = |queues| PortConfig { inbound: faults.clone(), ..PortConfig::with_queues(queues) };
     let (wire, ours, theirs) = Wire::pair(side(2), side(1), seed).expect("a good configuration");
     let sinks = [Sink::default(), Sink::default()];

@@ -80,6 +80,12 @@ impl Core {
         self.counters().uploads.add(1);
     }
 
+    /// The connection has sent a piece of its value to `owner`: the one that has sent nothing for longest is first.
+    pub(crate) fn note_upload_moved(&mut self, conn: ConnId, owner: usize) {
+        self.conns[conn.index()].upload_since = self.now.secs;
+        self.uploading.push_back(owner, conn);
+    }
+
     /// The connection has sent its value to the end, or is gone.
     pub(crate) fn end_upload(&mut self, conn: ConnId) {
         self.uploading.remove(conn);

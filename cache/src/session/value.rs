@@ -189,6 +189,7 @@ impl Session {
                 return Step::Stop(0, stop);
             }
             core.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
+            core.note_upload_moved(self.conn, owner);
             self.state = State::Upload { token, owner, remaining: remaining - bytes as u32, noreply };
             return Step::Moved(bytes);
         }

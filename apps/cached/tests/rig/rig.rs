@@ -4,7 +4,7 @@
 
 #[path = "client.rs"]
 mod client;
-#[path = "raw.rs"]
+#[path = "../../../../stack/tests/lab/raw.rs"]
 pub mod raw;
 
 use std::cmp::Reverse;
@@ -65,7 +65,7 @@ impl Default for Shape {
             memory_bytes: 64 << 20,
             connection_limit: 1 << 20,
             landing_slots: 512,
-            grace_secs: 2,
+            grace_secs: CacheConfig::default().grace_secs,
             faults: Faults::default(),
             seed: 1,
             rings: stack::Rings::DEFAULT,
