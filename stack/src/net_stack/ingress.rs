@@ -31,6 +31,10 @@ const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100)
 /// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
 const BLOCKS_AHEAD: usize = 4;
 
+/// Silence after which a flow may follow its peer to another MAC: longer than a live peer's first retransmissions are
+/// apart, so that a flow whose way has changed hears such a gap before its peer gives up.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl NetStack {
     /// Ingests the frames that `port` (number `port_index` of those given to [`flush`](Self::flush)) has received.
     /// Returns how many; the rest stay in the port when no frame is left to answer with.
@@ -177,9 +181,12 @@ impl NetStack {
             }
         }
         if shim::is_acceptable(block, segment) {
+            // A live flow keeps its peer's MAC and VLAN, whoever sends a frame that fits. One that has gone quiet may
+            // have a new way to its peer (another gateway): what is heard first shows it.
+            if now.since(block.heard_at) >= QUIET {
+                block.link = LinkHeader::answering(frame, usize::from(segment.at));
+            }
             block.heard_at = now;
-            // The peer may have moved to another station or VLAN; a frame that fits its flow shows where it is now.
-            block.link = LinkHeader::answering(frame, usize::from(segment.at));
             if !half_open && shim::raise_ack(block, segment, frame) {
                 self.stats.acks_raised += 1;
             }
