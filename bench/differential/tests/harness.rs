@@ -13,7 +13,7 @@ fn run(tested: impl Fn(&Memcached) -> Box<dyn Target>, listed: &str, is_memcache
     let (oracle, other) = (memcached(), memcached());
     let mut differences = Differences::parse(listed).unwrap();
     let campaign =
-        Campaign { seed: SEED, first: 0, operations: 10_000, most_unlisted: 1, tested_is_memcached: is_memcached };
+        Campaign { seed: SEED, first: 0, operations: 60_000, most_unlisted: 1, tested_is_memcached: is_memcached };
     let findings = campaign.run(&mut oracle.target(), &mut *tested(&other), &mut differences).unwrap();
     (findings, differences)
 }
@@ -82,8 +82,7 @@ fn a_listed_difference_is_counted_and_what_it_does_not_cover_is_still_found() {
     let (findings, differences) = run(wrong(b"VERSION", b"GO AWAY"), listed, false);
     assert!(findings.unlisted.is_empty(), "{}", findings.report(&differences));
     let (seen, operations) = (differences.classes()[0].seen, findings.operations);
-    // How often a version is drawn is the generator's matter; that it is counted is this test's.
-    assert!(seen > 0, "{seen} of {operations} operations");
+    assert!(seen > 20, "{seen} of {operations} operations");
     let (oracle, other) = (memcached(), memcached());
     let stale = differences.verify(&mut oracle.target(), &mut *wrong(b"VERSION", b"GO AWAY")(&other)).unwrap();
     assert_eq!(stale, Vec::<String>::new());
