@@ -127,16 +127,19 @@ impl Session {
         here: impl FnOnce(&mut Core, KeyHash) -> Owed,
         there: impl FnOnce(Span, KeyHash) -> Request,
     ) -> Result<(), Stop> {
-        if !noreply {
-            self.reply_room(core)?;
-        }
         let (hash, owner) = core.locate(key);
         if owner == core.id {
+            if !noreply {
+                self.line_room(core)?;
+            }
             let owed = here(core, hash);
             if !noreply {
-                self.owe(core, owed);
+                self.say(core, owed);
             }
             return Ok(());
+        }
+        if !noreply {
+            self.reply_room(core)?;
         }
         self.message_room(core, owner, key.len())?;
         let token = if noreply { NOBODY } else { self.owe(core, Owed::Answer { quiet: false }) };
