@@ -131,10 +131,10 @@ impl Rings {
         Ok((rings, stock))
     }
 
-    /// Puts up to [`BURST`] free chunks into the fill ring, in one operation; returns how many.
+    /// Puts up to `most` free chunks, and up to [`BURST`], into the fill ring, in one operation; returns how many.
     #[inline]
-    pub(crate) fn fill(&mut self, stock: &mut FrameStock) -> usize {
-        let wanted = stock.fillable().min(BURST);
+    pub(crate) fn fill(&mut self, stock: &mut FrameStock, most: usize) -> usize {
+        let wanted = stock.fillable().min(most).min(BURST);
         if wanted == 0 {
             return 0;
         }
@@ -177,6 +177,12 @@ impl Rings {
             }
         }
         moved
+    }
+
+    /// Frames that wait in the receive ring.
+    #[inline]
+    pub(crate) fn rx_backlog(&mut self) -> usize {
+        self.sockets.rx.nb_avail_exact() as usize
     }
 
     /// Moves frames from the front of `frames` into the transmit ring, at most [`BURST`] in one operation. Foreign
