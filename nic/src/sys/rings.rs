@@ -169,6 +169,7 @@ impl Rings {
                 // `take_filled` accepted the index, so it is below the number of chunks.
                 self.elsewhere[index] = desc;
             }
+            prefetch_head(&frame);
             moved.frames += 1;
             moved.bytes += frame.len() as u64;
             if let Err(frame) = out.push(frame) {
@@ -316,6 +317,18 @@ impl Rings {
     #[inline]
     fn split(&self, address: usize) -> (usize, usize) {
         (address >> self.chunk_shift, address & ((1 << self.chunk_shift) - 1))
+    }
+}
+
+/// Asks memory for a frame's headers and first bytes, which another processor wrote a moment ago: those of a whole burst
+/// are then on their way together.
+#[inline]
+fn prefetch_head(frame: &Frame) {
+    let bytes = frame.bytes();
+    for at in [0, 64] {
+        if let Some(byte) = bytes.get(at) {
+            cpu::prefetch_read(byte);
+        }
     }
 }
 
