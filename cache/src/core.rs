@@ -33,10 +33,14 @@ mod ask;
 mod census;
 /// The replies that connections are owed.
 pub(crate) mod entries;
+/// What framed replies need of their requests.
+pub(crate) mod frames;
 /// Landing slots, pins, copies, upload credits.
 mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
+/// Meta commands and binary's, executed on this shard.
+mod meta;
 /// Other cores' requests, executed on this shard.
 mod serve;
 /// Places that other cores name by number.
@@ -46,6 +50,7 @@ mod turns;
 
 pub use census::CoreCensus;
 use entries::{Entries, Held};
+use frames::Frames;
 use table::Table;
 
 /// A connection of one core, numbered by the application from 0 to below
@@ -171,6 +176,7 @@ struct Outgoing {
 struct Incoming {
     reservation: Reservation,
     mode: StoreMode,
+    framed: bool,
 }
 
 /// One core's cache. See the module's documentation for its turn.
@@ -184,6 +190,7 @@ pub struct Core {
     now: Now,
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
+    pub(crate) frames: Frames,
     pub(crate) landing: Landing,
     conns: Box<[Conn]>,
     ready: VecDeque<ConnId>,
@@ -243,6 +250,7 @@ impl Core {
             now: Now { secs: 2, unix_epoch: 0 },
             links: links.into_boxed_slice(),
             entries: Entries::new(config.pending_per_core),
+            frames: Frames::new(config.pending_per_core),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
             conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.connections_per_core),
