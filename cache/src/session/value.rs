@@ -53,7 +53,7 @@ impl Session {
     /// Stores a value that is all there; `false` when it is too large for a message.
     fn store_whole(&mut self, core: &mut Core, value: &[u8], store: &Store<'_>) -> Result<bool, Stop> {
         let &Store { mode, key, flags, exptime, noreply, .. } = store;
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
         if owner == core.id {
             if !noreply {
@@ -82,7 +82,7 @@ impl Session {
     /// Reserves room where the key lives; the value follows.
     fn begin_value(&mut self, core: &mut Core, store: &Store<'_>) -> Result<(), Stop> {
         let &Store { mode, key, flags, exptime, bytes, noreply } = store;
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
         if owner == core.id {
             if !noreply {
