@@ -422,6 +422,12 @@ impl Core {
     /// The hash of `key` and the core that owns it.
     pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
         let hash = self.hasher.hash(key);
-        (hash, hash.shard_of(self.links.len()))
+        (hash, self.owner_of(hash))
+    }
+
+    /// The core that owns keys of this hash.
+    #[inline]
+    pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
+        hash.shard_of(self.links.len())
     }
 }

@@ -23,7 +23,7 @@ use crate::strays::StrayRing;
 const READY_BUDGET: usize = 256;
 
 /// Flows whose blocks and connections a core's own caches hold, at about 1.5 KB of each in use. Asking memory for what is
-/// there already would cost a tenth of a request.
+/// there already would cost a tenth of a request. What they ask for is asked of memory however few they are.
 const FLOWS_IN_CACHE: usize = 1_024;
 
 /// Flows of which what they need is asked of memory together, so that one wait serves all.
@@ -213,8 +213,8 @@ impl<Q: Queue> Worker<Q> {
             }
             served += group.len();
             // One alone would wait for memory here as long as it would later.
-            if far && group.len() > 1 {
-                self.foresee(&mut group);
+            if group.len() > 1 {
+                self.foresee(&mut group, far);
             }
             for (id, ready, _) in group.drain(..) {
                 if self.connections.serve(id, ready, &mut self.stack, &mut self.cache, now) {
@@ -226,9 +226,9 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Asks memory for what serving the flows will read, all of them at once.
-    fn foresee(&mut self, group: &mut [(FlowId, Readiness, Option<KeyHash>)]) {
+    fn foresee(&mut self, group: &mut [(FlowId, Readiness, Option<KeyHash>)], far: bool) {
         for (id, _, key) in group.iter_mut() {
-            *key = self.connections.foresee(*id, &mut self.stack, &self.cache);
+            *key = self.connections.foresee(*id, far, &mut self.stack, &self.cache);
         }
         for (_, _, key) in group {
             if let Some(key) = key {
