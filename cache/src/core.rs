@@ -35,10 +35,14 @@ mod ask;
 mod census;
 /// The replies that connections are owed.
 pub(crate) mod entries;
+/// What framed replies need of their requests.
+pub(crate) mod frames;
 /// Landing slots, pins, copies, upload credits.
 mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
+/// Meta commands and binary's, executed on this shard.
+mod meta;
 /// Other cores' requests, executed on this shard.
 mod serve;
 /// Places that other cores name by number.
@@ -49,6 +53,7 @@ mod turns;
 use answers::Answers;
 pub use census::CoreCensus;
 use entries::{Entries, Held};
+use frames::Frames;
 use table::Table;
 
 /// A connection of one core, numbered by the application from 0 to below
@@ -174,6 +179,7 @@ struct Outgoing {
 struct Incoming {
     reservation: Reservation,
     mode: StoreMode,
+    framed: bool,
 }
 
 /// One core's cache. See the module's documentation for its turn.
@@ -188,6 +194,7 @@ pub struct Core {
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
     pub(crate) answers: Answers,
+    pub(crate) frames: Frames,
     pub(crate) landing: Landing,
     conns: Box<[Conn]>,
     ready: VecDeque<ConnId>,
@@ -248,6 +255,7 @@ impl Core {
             links: links.into_boxed_slice(),
             entries: Entries::new(config.pending_per_core),
             answers: Answers::new(),
+            frames: Frames::new(config.pending_per_core),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
             conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.connections_per_core),

@@ -31,17 +31,22 @@ use crate::clock::{Expiry, Now};
 use crate::core::entries::{NO_ENTRY, Owed, Upload};
 use crate::core::{ConnId, Core, Need};
 use crate::key::{KEY_MAX_BYTES, KeyHash};
+use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
-use crate::route::message::{Request, Token};
+use crate::route::message::{NOBODY, Request, Token};
 use crate::store::{Reservation, StoreMode};
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
 mod admin;
 /// Keys of a fetch, one by one.
 mod fetch;
+/// Replies that repeat a part of their request.
+mod framed;
 /// One command line.
 mod line;
+/// Meta commands.
+mod meta;
 /// Replies into the transmit ring.
 mod render;
 /// Values: in one piece, or piece by piece.
@@ -308,7 +313,7 @@ impl Session {
     fn owe(&mut self, core: &mut Core, owed: Owed) -> Token {
         let Some(token) = core.entries.take(self.conn, owed) else {
             debug_assert!(false, "reply_room was not asked");
-            return crate::route::message::NOBODY;
+            return NOBODY;
         };
         match self.tail {
             NO_ENTRY => self.head = token,
@@ -317,6 +322,23 @@ impl Session {
         self.tail = token;
         self.pending += 1;
         token
+    }
+
+    /// [`Session::owe`] for a reply that may be framed.
+    fn owe_as(&mut self, core: &mut Core, owed: Owed, frame: Option<&Template<'_>>) -> Token {
+        let token = self.owe(core, owed);
+        if let Some(template) = frame
+            && token != NOBODY
+        {
+            core.entries.entry_mut(token).framed = true;
+            core.frames.set(token, template);
+        }
+        token
+    }
+
+    /// What follows a value.
+    fn value_end(&self) -> &'static [u8] {
+        b"\r\n"
     }
 
     /// Whether a reply that is known at once may leave at once: nothing is owed before it.

@@ -7,6 +7,7 @@
 //!                                      ├── shard/room.rs    room for an item: reclaim, evict, runs
 //!                                      ├── shard/link.rs    items join and leave; every counter moves here
 //!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      ├── shard/meta.rs    what meta commands and binary ask beyond that
 //!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
 //! ```
 //!
@@ -16,10 +17,12 @@
 //!
 //! Invariants. S1: every linked item has exactly one current slot, and a current slot names a linked item of its
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
-//! fetched mark in a header. S3: a free segment has no current slot.
+//! marks in a header. S3: a free segment has no current slot.
 
 mod dump;
 mod link;
+/// Meta commands.
+pub mod meta;
 mod room;
 mod upkeep;
 mod write;

@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use mcload::args::Args;
+use mcload::progress::Progress;
 use mcload::{report, run};
 
 fn main() -> ExitCode {
@@ -17,7 +19,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run::run(&plan) {
+    let shown = !args.quiet && (args.progress || std::io::stderr().is_terminal());
+    match run::run_over_sockets(&plan, &Progress::new(plan.workers, shown)) {
         Ok(outcome) => {
             print!("{}", if args.json { report::json(&plan, &outcome) } else { report::text(&plan, &outcome) });
             if outcome.all_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

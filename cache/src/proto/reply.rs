@@ -72,6 +72,36 @@ pub enum Line {
     NoMemoryStoring,
     /// No room for a longer number or a copy.
     NoMemory,
+    /// ma: no room for a number that is not there yet.
+    NoMemoryCreating,
+    /// mn.
+    MetaNoop,
+    /// A meta flag twice, or a letter outside ASCII.
+    DuplicateFlag,
+    /// A meta flag that 1.6.18 does not know.
+    InvalidFlag,
+    /// md and ma: either of these, or a flag whose number is wrong.
+    InvalidOrDuplicateFlag,
+    /// A meta flag's number.
+    BadToken,
+    /// b with a key that is no base64.
+    BadKeyEncoding,
+    /// M with no letter or several.
+    ModeLength,
+    /// M of an ms.
+    BadSetMode,
+    /// M of an ma.
+    BadArithMode,
+    /// J.
+    BadInitial,
+    /// D.
+    BadDeltaValue,
+    /// O.
+    OpaqueTooLong,
+    /// mg: more than 20 words.
+    OptionsAreTooLong,
+    /// ms, md, ma: more than 20 words.
+    OptionsTooLong,
 }
 
 impl Line {
@@ -106,6 +136,21 @@ impl Line {
             Line::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Line::NoMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
             Line::NoMemory => b"SERVER_ERROR out of memory\r\n",
+            Line::NoMemoryCreating => b"SERVER_ERROR Out of memory allocating new item\r\n",
+            Line::MetaNoop => b"MN\r\n",
+            Line::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            Line::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
+            Line::InvalidOrDuplicateFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
+            Line::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            Line::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
+            Line::ModeLength => b"CLIENT_ERROR incorrect length for M token\r\n",
+            Line::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
+            Line::BadArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
+            Line::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+            Line::BadDeltaValue => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            Line::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+            Line::OptionsAreTooLong => b"CLIENT_ERROR options flags are too long\r\n",
+            Line::OptionsTooLong => b"CLIENT_ERROR options flags too long\r\n",
         }
     }
 }
@@ -143,6 +188,19 @@ pub fn number_line(value: u64) -> Header {
     let len = put(&mut header, len, b"\r\n");
     header.truncate(len);
     header
+}
+
+/// Appends; leaves the header as it is when there is no room, which a key of at most 250 bytes cannot bring about.
+pub(super) fn append<const N: usize>(header: &mut ArrayVec<u8, N>, bytes: &[u8]) {
+    let fits = header.try_extend_from_slice(bytes);
+    debug_assert!(fits.is_ok(), "a reply header is longer than {N} bytes");
+}
+
+/// Appends `value` in decimal.
+pub(super) fn append_number<const N: usize>(header: &mut ArrayVec<u8, N>, value: u64) {
+    let mut digits = [0; 20];
+    let end = write_number(&mut digits, 0, value);
+    append(header, &digits[..end]);
 }
 
 /// Writes a value with its header and what follows it to the front of `out`; returns its length. `None`, and anything

@@ -9,8 +9,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::number;
 use super::reply::Line;
+use super::{meta, number};
 use crate::key::KEY_MAX_BYTES;
 use crate::store::StoreMode;
 
@@ -107,6 +107,13 @@ pub enum Command<'a> {
         /// The words after `stats`; may be empty.
         arguments: &'a [u8],
     },
+    /// A meta command; [`meta`](super::meta) reads what follows.
+    Meta {
+        /// Which.
+        name: meta::Name,
+        /// Key and flags.
+        words: &'a [u8],
+    },
     /// version.
     Version,
     /// quit: answer what is owed, then close.
@@ -141,6 +148,10 @@ pub fn parse_line(line: &[u8]) -> Command<'_> {
         b"gets" => fetch(rest, true),
         b"gat" => fetch_and_touch(rest, false),
         b"gats" => fetch_and_touch(rest, true),
+        [b'm', _] => match meta::Name::of(name) {
+            Some(name) => Command::Meta { name, words: rest },
+            None => Command::fail(Line::Error),
+        },
         // There are no commands shorter than two bytes.
         [] | [_] => Command::fail(Line::Error),
         _ => by_words(name, rest),

@@ -2,11 +2,13 @@
 
 use memchr::{memchr, memchr2};
 
+use super::value::Storing;
 use super::{Session, State, Step, Stop};
 use crate::clock::Expiry;
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::key::KeyHash;
+use crate::proto::meta::Name;
 use crate::proto::reply::Line;
 use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, begin_long_fetch, parse_line, plain_get};
 use crate::route::message::{NOBODY, Request, Span};
@@ -43,7 +45,12 @@ impl Session {
                 self.state = State::Keys { cas, expiry, any: true };
                 return Step::Moved(text.len() - keys.len());
             }
-            Command::Store(store) => return self.store(core, input, line_bytes, &store),
+            Command::Store(store) => {
+                let storing = Storing::of_text(&store, core.now());
+                return self.store(core, input, line_bytes, &storing);
+            }
+            Command::Meta { name: Name::Set, words } => return self.meta_set(core, input, line_bytes, words),
+            Command::Meta { name, words } => self.meta(core, name, words),
             Command::Delete { key, noreply } => self.on_owner(
                 core,
                 key,

@@ -17,6 +17,10 @@ const WIDE: u8 = 1;
 const EXPIRY: u8 = 2;
 const FLAGS: u8 = 4;
 const FETCHED: u8 = 8;
+const BASE64: u8 = 16;
+const STALE: u8 = 32;
+const TOKEN_SENT: u8 = 64;
+const MARKS: u8 = FETCHED | BASE64 | STALE | TOKEN_SENT;
 
 /// Bytes before the value's length.
 const FIXED_BYTES: usize = 12;
@@ -186,6 +190,40 @@ pub(crate) fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     })
 }
 
+/// What is noted of an item beside its fields, for meta commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks {
+    /// It was asked for since it was stored.
+    pub(crate) fetched: bool,
+    /// Its key was sent as base64.
+    pub(crate) base64: bool,
+    /// It is stale: shown, but to be renewed.
+    pub(crate) stale: bool,
+    /// One client has been told to renew it.
+    pub(crate) token_sent: bool,
+}
+
+/// The marks of the item at `address`.
+pub(crate) fn marks(memory: &Memory, address: usize) -> Marks {
+    let bits = memory.bytes_from(address).get(1).copied().unwrap_or(0);
+    Marks {
+        fetched: bits & FETCHED != 0,
+        base64: bits & BASE64 != 0,
+        stale: bits & STALE != 0,
+        token_sent: bits & TOKEN_SENT != 0,
+    }
+}
+
+/// Replaces the marks of the item at `address`.
+pub(crate) fn set_marks(memory: &mut Memory, address: usize, marks: Marks) {
+    let bits = &mut memory.bytes_mut(address, FIXED_BYTES)[1];
+    *bits = *bits & !MARKS
+        | if marks.fetched { FETCHED } else { 0 }
+        | if marks.base64 { BASE64 } else { 0 }
+        | if marks.stale { STALE } else { 0 }
+        | if marks.token_sent { TOKEN_SENT } else { 0 };
+}
+
 /// Gives the item at `address` a cas unique, and its last access at `secs`.
 #[inline]
 pub(crate) fn set_cas(memory: &mut Memory, address: usize, cas: u64, secs: u32) {
@@ -208,13 +246,6 @@ pub(crate) fn mark_fetched(memory: &mut Memory, address: usize, secs: u32) -> bo
 #[inline]
 pub(crate) fn set_access(memory: &mut Memory, address: usize, secs: u32) {
     memory.bytes_mut(address + 9, 3).copy_from_slice(&secs.to_le_bytes()[..3]);
-}
-
-/// Sets or clears the mark that the item at `address` was asked for.
-#[inline]
-pub(crate) fn set_fetched(memory: &mut Memory, address: usize, fetched: bool) {
-    let bits = &mut memory.bytes_mut(address, FIXED_BYTES)[1];
-    *bits = if fetched { *bits | FETCHED } else { *bits & !FETCHED };
 }
 
 /// Replaces the expiry of the item at `address`, which must have the field.

@@ -6,8 +6,9 @@ use smoltcp::socket::tcp::State;
 
 use super::NetStack;
 use crate::block::{
-    FLAG_ABORTED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_FIN_WAIT_2, FLAG_LEVEL_READ,
-    FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED, FLAG_TOUCHED, FLAG_WAITING, FlowBlock,
+    FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_FIN_WAIT_2,
+    FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED, FLAG_TOUCHED, FLAG_WAITING,
+    FlowBlock,
 };
 use crate::classify::{ACK, RST};
 use crate::clock::{FlowClock, Time};
@@ -49,6 +50,9 @@ impl NetStack {
     ///
     /// A flow for which no frame is left stays touched, so that the next flush tries again.
     pub fn flush<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
+        if self.resolver.asking() > 0 {
+            self.ask_neighbors(now, ports);
+        }
         for _ in 0..self.touched.len() {
             let Some(index) = self.touched.pop_front() else { break };
             let block = &mut self.blocks[index as usize];
@@ -67,6 +71,9 @@ impl NetStack {
     }
 
     fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
+        if self.blocks[index as usize].flags & FLAG_CONNECTING != 0 && self.visit_connecting(now, index) {
+            return Visit::Done;
+        }
         let block = &mut self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
         if block.flags & FLAG_ABORTED != 0 {
@@ -335,6 +342,9 @@ fn note_state(block: &mut FlowBlock, now: Time) {
 fn own_deadline(block: &FlowBlock, config: &StackConfig) -> Option<Time> {
     if block.flags & FLAG_OPEN == 0 {
         return Some(block.state_since.after(config.handshake_timeout));
+    }
+    if block.flags & FLAG_CONNECTING != 0 {
+        return Some(block.state_since.after(config.connect_timeout));
     }
     let mut deadline: Option<Time> = None;
     let mut consider = |at: Time| deadline = Some(deadline.map_or(at, |earlier: Time| earlier.min(at)));
