@@ -11,13 +11,12 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use cache::{Core, KeyHash, Now};
 use nic::{Doorbell, Queue, QueueError, Sleeper};
-use stack::{FlowId, NetStack, Port, Readiness, Time};
+use stack::{FlowId, NetStack, Port, Readiness, StrayRing, Time};
 
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::report::CoreReport;
-use crate::strays::StrayRing;
 
 /// Flows served in one turn; the rest stay on the ready list for the next.
 const READY_BUDGET: usize = 256;
