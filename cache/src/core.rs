@@ -5,7 +5,7 @@
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests
 //!  while core.next_resumable() ─┐    connections that can go on
-//!  connections with bytes ──────┴─►  session.take(..) then session.give(..), until neither moves
+//!  connections with bytes ──────┴─►  session.take(..), core.answers(), session.give(..), until none moves
 //!  core.post()                       one push per peer; ring the doorbells it names
 //! ```
 //!
@@ -27,6 +27,8 @@ use crate::shard::Shard;
 use crate::stats::{self, CoreCounters, Ledger};
 use crate::store::{Reservation, StoreMode};
 
+/// Replies that leave at once.
+pub(crate) mod answers;
 /// Requests to other cores.
 mod ask;
 /// A count of everything held, for tests of leaks.
@@ -44,6 +46,7 @@ mod table;
 /// Queues for what is scarce.
 mod turns;
 
+use answers::Answers;
 pub use census::CoreCensus;
 use entries::{Entries, Held};
 use table::Table;
@@ -184,6 +187,7 @@ pub struct Core {
     now: Now,
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
+    pub(crate) answers: Answers,
     pub(crate) landing: Landing,
     conns: Box<[Conn]>,
     ready: VecDeque<ConnId>,
@@ -243,6 +247,7 @@ impl Core {
             now: Now { secs: 2, unix_epoch: 0 },
             links: links.into_boxed_slice(),
             entries: Entries::new(config.pending_per_core),
+            answers: Answers::new(),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
             conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.connections_per_core),
@@ -386,6 +391,13 @@ impl Core {
     /// turn. The application calls [`crate::Session::end`] and resets the connection.
     pub fn next_overdue(&mut self) -> Option<(ConnId, Overdue)> {
         self.overdue.take()
+    }
+
+    /// Takes what the last [`crate::Session::take`] has answered at once: to be sent before anything else of its
+    /// connection. Empty the second time.
+    #[inline]
+    pub fn answers(&mut self) -> &[u8] {
+        self.answers.take()
     }
 
     /// The turn's time, as [`Core::collect`] or the last take had it.

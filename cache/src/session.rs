@@ -1,11 +1,14 @@
 //! One connection's conversation: bytes in, replies out, in order. No clock and no socket inside.
 //!
 //! [`Session::take`] parses and executes what it can of the bytes at hand and says how many it is done with; it keeps
-//! none of them. [`Session::give`] writes the replies owed, as far as the room goes. Both may be called with any piece:
+//! none of them. What it can answer at once, within the room that it is told of, is in [`Core::answers`] then.
+//! [`Session::give`] writes the other replies owed, as far as the room goes. Both may be called with any piece:
 //!
 //! ```text
 //!  loop {
-//!      let taken = session.take(core, receive_ring.contiguous(), now);   receive_ring.advance(taken.consumed);
+//!      let room = transmit_ring.room();
+//!      let taken = session.take(core, receive_ring.contiguous(), room, now);
+//!      receive_ring.advance(taken.consumed);                             transmit_ring.append(core.answers());
 //!      let given = session.give(core, transmit_ring.room());             transmit_ring.advance(given.written);
 //!      if taken.consumed == 0 && given.written == 0 { break }            // or taken.stop says more
 //!  }
@@ -143,8 +146,12 @@ impl Session {
     }
 
     /// Parses and executes what it can of `input`; see the module's documentation.
-    pub fn take(&mut self, core: &mut Core, input: &[u8], now: Now) -> Taken {
+    ///
+    /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
+    /// can. With a room of 0 every reply waits for [`give`](Self::give).
+    pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
         core.begin_try(self.conn, now);
+        core.answers.begin(room);
         let mut consumed = 0;
         let mut left = REQUESTS_PER_TAKE;
         let stop = loop {
@@ -165,7 +172,9 @@ impl Session {
             }
         };
         core.end_try(self.conn, stop == Stop::Waiting);
-        core.counters().bytes_read.add(consumed as u64);
+        let counters = core.counters();
+        counters.bytes_read.add(consumed as u64);
+        counters.bytes_written.add(core.answers.len() as u64);
         Taken { consumed, stop }
     }
 
@@ -310,11 +319,29 @@ impl Session {
         token
     }
 
-    /// Owes a line unless the client wants none. Stops when there is no room for it.
+    /// Whether a reply that is known at once may leave at once: nothing is owed before it.
+    fn answers_at_once(&self) -> bool {
+        self.head == NO_ENTRY
+    }
+
+    /// [`reply_room`](Self::reply_room) for a line or a number that will be known at once.
+    fn line_room(&mut self, core: &mut Core) -> Result<(), Stop> {
+        if self.answers_at_once() && core.answers.takes_any_line() { Ok(()) } else { self.reply_room(core) }
+    }
+
+    /// Answers with a line or a number, after [`Session::line_room`].
+    fn say(&mut self, core: &mut Core, owed: Owed) {
+        let left = if self.answers_at_once() { core.answers.put(owed) } else { Err(owed) };
+        if let Err(owed) = left {
+            self.owe(core, owed);
+        }
+    }
+
+    /// Answers with a line unless the client wants none. Stops when there is no room for it.
     fn answer(&mut self, core: &mut Core, line: Line, noreply: bool) -> Result<(), Stop> {
         if !noreply {
-            self.reply_room(core)?;
-            self.owe(core, Owed::Line(line));
+            self.line_room(core)?;
+            self.say(core, Owed::Line(line));
         }
         Ok(())
     }

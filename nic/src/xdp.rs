@@ -14,6 +14,8 @@
 
 /// `XdpConfig`: what to open and how large.
 mod config;
+/// `FillLevel`: how many frames lie ready for the kernel to fill.
+mod fill_level;
 /// `AttachMode`, `CopyMode`, `Obtained`: which mode to try, and what was obtained.
 mod mode;
 /// `XskName`: the queues of an interface, on a command line.

@@ -9,11 +9,12 @@
 //! ([`FlowBlock::recycle`]; `tests/recycle.rs` shows that a recycled flow equals a fresh one). Blocks are an odd number
 //! of cache lines long, so that the same field of many blocks spreads over all sets of the cache.
 //!
-//! Memory of one flow: 832 bytes and its two rings, so 13,120 bytes with the default rings; its slots in the flow
-//! table, the timer wheel and the lists add 60.
+//! Memory of one flow: 832 bytes and its two rings, in whole cache lines, so 13,120 bytes with the default rings; its
+//! slots in the flow table, the timer wheel and the lists add 60.
 
 use std::time::Duration;
 
+use cpu::CACHE_LINE_BYTES;
 use smoltcp::iface::{Context, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::wire::IpAddress;
@@ -48,9 +49,9 @@ impl Rings {
         Self { rx: 65_535, tx: 65_535 },
     ];
 
-    /// Bytes of a flow's block with these rings: 832 for everything else, a whole number of cache lines.
+    /// Bytes of a flow's block with these rings: 792 for everything else, a whole number of cache lines.
     pub const fn flow_bytes(self) -> usize {
-        (832 + self.rx + self.tx).next_multiple_of(64)
+        (792 + self.rx + self.tx).next_multiple_of(64)
     }
 
     /// The function that makes blocks of these sizes.
@@ -82,6 +83,8 @@ struct Block<const RX: usize, const TX: usize> {
     sockets: [SocketStorage<'static>; 1],
     rx: [u8; RX],
     tx: [u8; TX],
+    /// Makes the number of cache lines odd.
+    _stagger: [u8; CACHE_LINE_BYTES],
 }
 
 /// Bytes from the start of a [`FlowBlock`] to the end of its socket, behind which its rings begin.
@@ -91,10 +94,17 @@ const _: () = assert!(std::mem::offset_of!(Block<512, 512>, rx) == HEAD_BYTES);
 
 fn make<const RX: usize, const TX: usize>(count: usize, into: &mut Vec<&'static mut FlowBlock>) {
     const { assert!(size_of::<Block<RX, TX>>() / 64 % 2 == 1, "a block must be an odd number of cache lines") };
-    let blocks: Box<[Block<RX, TX>]> =
-        (0..count).map(|_| Block { head: None, sockets: [SocketStorage::EMPTY], rx: [0; RX], tx: [0; TX] }).collect();
+    let blocks: Box<[Block<RX, TX>]> = (0..count)
+        .map(|_| Block {
+            head: None,
+            sockets: [SocketStorage::EMPTY],
+            rx: [0; RX],
+            tx: [0; TX],
+            _stagger: [0; CACHE_LINE_BYTES],
+        })
+        .collect();
     for block in Box::leak(blocks) {
-        let Block { head, sockets, rx, tx } = block;
+        let Block { head, sockets, rx, tx, .. } = block;
         let mut set = SocketSet::new(&mut sockets[..]);
         let handle = set.add(Socket::new(SocketBuffer::new(&mut rx[..]), SocketBuffer::new(&mut tx[..])));
         into.push(head.insert(FlowBlock::new(set, handle)));

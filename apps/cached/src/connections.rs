@@ -179,15 +179,17 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
     let mut total = 0;
     loop {
         let waiting = flow.recv_queue();
+        let room = flow.send_room();
         let (seen, consumed, stop) = flow.recv(|input| {
             if input.len() < waiting.min(scratch_bytes) {
                 // A token may straddle the end of the ring. It is not tried on this part first: a connection that has
                 // come to the head of a queue in the cache has one try.
                 return (0, (input.len(), 0, Stop::NeedInput));
             }
-            let taken = session.take(cache, input, now);
+            let taken = session.take(cache, input, room, now);
             (taken.consumed, (input.len(), taken.consumed, taken.stop))
         });
+        send(flow, cache.answers());
         total += consumed;
         if stop != Stop::NeedInput || consumed == waiting {
             return (total, stop);
@@ -198,7 +200,8 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
             }
             // Look at both parts in one piece.
             let length = flow.peek(scratch);
-            let taken = session.take(cache, &scratch[..length], now);
+            let taken = session.take(cache, &scratch[..length], room, now);
+            send(flow, cache.answers());
             if taken.consumed == 0 {
                 return (total, taken.stop);
             }
@@ -208,6 +211,14 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
                 return (total, taken.stop);
             }
         }
+    }
+}
+
+/// Sends what a session has answered at once, for which there was room.
+fn send(flow: &mut Flow<'_>, answers: &[u8]) {
+    if !answers.is_empty() {
+        let sent = flow.send_slice(answers);
+        debug_assert_eq!(sent, answers.len(), "the room was asked before");
     }
 }
 
@@ -227,6 +238,9 @@ fn discard(flow: &mut Flow<'_>, mut bytes: usize) {
 
 /// Lets the session write what it owes into the transmit ring. Returns how many bytes that was.
 fn give(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core) -> usize {
+    if session.pending() == 0 {
+        return 0;
+    }
     let mut total = 0;
     loop {
         let (written, more) = flow.send(|out| {

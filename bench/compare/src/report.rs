@@ -32,6 +32,9 @@ pub struct Pointers {
     pub lateness_p99: String,
     /// The unit of all latencies and of the lateness.
     pub latency_unit: LatencyUnit,
+    /// How many requests one of the generator's own stands for: a frame that goes there and back in the place of
+    /// sixteen requests and their replies counts as 16.
+    pub requests_each: f64,
 }
 
 impl Default for Pointers {
@@ -48,6 +51,7 @@ impl Default for Pointers {
             max: "/max_us".into(),
             lateness_p99: "/lateness_p99_us".into(),
             latency_unit: LatencyUnit::Us,
+            requests_each: 1.0,
         }
     }
 }
@@ -156,8 +160,8 @@ impl Report {
         let unit = at.latency_unit.in_us();
         let latency = |name, pointer: &str| Ok(optional(name, pointer)?.map(|value| value * unit));
         Ok(Report {
-            requests_per_second: required("requests_per_second", &at.requests_per_second)?,
-            requests: optional("requests", &at.requests)?,
+            requests_per_second: at.requests_each * required("requests_per_second", &at.requests_per_second)?,
+            requests: optional("requests", &at.requests)?.map(|requests| at.requests_each * requests),
             seconds: optional("seconds", &at.seconds)?,
             errors: required("errors", &at.errors)?.ceil() as u64,
             latency_us: [
@@ -205,6 +209,14 @@ mod tests {
         let report = Report::read(&object, &pointers).unwrap();
         assert_eq!((report.requests_per_second, report.errors), (10.0, 2));
         assert_eq!(report.latency_us[0], Some(2.5));
+    }
+
+    #[test]
+    fn one_of_the_generators_may_stand_for_several_requests() {
+        let pointers = Pointers { requests_each: 16.0, ..Pointers::default() };
+        let object = last_object("{\"requests_per_second\": 10, \"requests\": 30, \"errors\": 1}").unwrap();
+        let report = Report::read(&object, &pointers).unwrap();
+        assert_eq!((report.requests_per_second, report.requests, report.errors), (160.0, Some(480.0), 1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Given, Session};
 use crate::core::Core;
 use crate::core::entries::{Held, NO_ENTRY, Owed};
-use crate::proto::reply::{Header, number_line, value_header};
+use crate::proto::reply::{Header, number_line, value_header, value_tail};
 use crate::route::message::Token;
 
 /// How far a reply has got.
@@ -14,11 +14,6 @@ enum Rendered {
     Part(usize),
     /// As far as it is known; the rest comes from another core.
     Starved(usize),
-}
-
-/// What follows a value.
-fn tail(end: bool) -> &'static [u8] {
-    if end { b"\r\nEND\r\n" } else { b"\r\n" }
 }
 
 impl Session {
@@ -101,11 +96,11 @@ fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered 
         Owed::Value { held: Held::Pin(pin), cas, end } => {
             let item = core.shard.pinned(pin);
             let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, item.value, tail(*end)], out)
+            parts([&header, item.value, value_tail(*end)], out)
         }
         Owed::Value { held: Held::Copy(item), cas, end } => {
             let header = value_header(&item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, &item.value, tail(*end)], out)
+            parts([&header, &item.value, value_tail(*end)], out)
         }
         &Owed::Landed { slot, cas, end } => render_landed(core, token, slot, [cas, end], sent, out),
         Owed::Answer { .. } | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => Rendered::Starved(0),
@@ -125,7 +120,7 @@ fn render_landed(
     let (from, len) = (landed.from as usize, landed.len as usize);
     let header: Header = value_header(core.landing.key(slot), landed.flags, len, cas.then_some(landed.cas));
     let window = core.landing.window(slot);
-    let (head, tail) = (header.len(), tail(end));
+    let (head, tail) = (header.len(), value_tail(end));
     let known = from + window.len();
     let mut written = 0;
     if sent < head {

@@ -57,11 +57,11 @@ impl Session {
         let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
         if owner == core.id {
             if !noreply {
-                self.reply_room(core)?;
+                self.line_room(core)?;
             }
             let line = core.store(hash, key, value, flags, expiry, mode);
             if !noreply {
-                self.owe(core, Owed::Line(line));
+                self.say(core, Owed::Line(line));
             }
             return Ok(true);
         }

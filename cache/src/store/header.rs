@@ -135,11 +135,36 @@ impl Header<'_> {
     }
 }
 
-/// The key of the item at `address`.
+/// The layout of the item at `address`, if `key` is its key.
 #[inline]
-pub(crate) fn key_is(memory: &Memory, address: usize, key: &[u8]) -> bool {
+pub(crate) fn layout_if_key(memory: &Memory, address: usize, key: &[u8]) -> Option<Layout> {
     let bytes = memory.bytes_from(address);
-    Layout::read(bytes).is_some_and(|layout| bytes.get(layout.key_at()..layout.value_at()) == Some(key))
+    let layout = Layout::read(bytes)?;
+    (bytes.get(layout.key_at()..layout.value_at()) == Some(key)).then_some(layout)
+}
+
+/// What a header says beside the lengths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    pub(crate) flags: u32,
+    pub(crate) cas: u64,
+    pub(crate) expiry: Expiry,
+}
+
+impl Facts {
+    /// Those of the item at the start of `bytes`, whose layout is `layout`.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8], layout: Layout) -> Facts {
+        let field =
+            |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
+        // The cas is in bytes 2 to 8; byte 1 is shifted out.
+        let word = bytes.get(1..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b));
+        Facts {
+            flags: if layout.has_flags() { field(layout.flags_at()) } else { 0 },
+            cas: word >> 8,
+            expiry: Expiry::from_secs(if layout.has_expiry_field() { field(layout.expiry_at()) } else { 0 }),
+        }
+    }
 }
 
 /// The whole item at the start of `bytes`.
@@ -147,18 +172,15 @@ pub(crate) fn key_is(memory: &Memory, address: usize, key: &[u8]) -> bool {
 pub(crate) fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     let layout = Layout::read(bytes)?;
     let fixed = bytes.first_chunk::<FIXED_BYTES>()?;
-    let mut cas = [0; 8];
-    cas[..7].copy_from_slice(&fixed[2..9]);
+    let Facts { flags, cas, expiry } = Facts::read(bytes, layout);
     let mut access = [0; 4];
     access[..3].copy_from_slice(&fixed[9..12]);
-    let field =
-        |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
     Some(Item {
         key: &bytes[layout.key_at()..layout.value_at()],
         value: &bytes[layout.value_at()..layout.total()],
-        flags: if layout.has_flags() { field(layout.flags_at()) } else { 0 },
-        cas: u64::from_le_bytes(cas),
-        expiry: Expiry::from_secs(if layout.has_expiry_field() { field(layout.expiry_at()) } else { 0 }),
+        flags,
+        cas,
+        expiry,
         last_access_secs: u32::from_le_bytes(access),
         fetched: fixed[1] & FETCHED != 0,
     })
@@ -228,7 +250,8 @@ mod tests {
             assert_eq!((item.key, item.value.len()), (&b"key"[..], value_len as usize));
             assert_eq!((item.flags, item.expiry, item.cas, item.fetched), (flags, expiry, CAS_MAX - 1, false));
             assert_eq!(item.last_access_secs, 5, "modulo 2^24");
-            assert!(key_is(&memory, 7, b"key") && !key_is(&memory, 7, b"kez"));
+            assert_eq!(layout_if_key(&memory, 7, b"key"), Some(layout));
+            assert_eq!(layout_if_key(&memory, 7, b"kez"), None);
             assert!(mark_fetched(&mut memory, 7, 6) && !mark_fetched(&mut memory, 7, 6));
         }
     }

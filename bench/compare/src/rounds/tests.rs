@@ -27,6 +27,7 @@ pub(crate) fn run(slot: Slot, rate: f64, void: &[&str]) -> Run {
     Run {
         slot,
         void: void.iter().map(ToString::to_string).collect(),
+        failed: false,
         report: Some(report),
         window_seconds: 1.0,
         cpu: CpuTime::default(),
