@@ -79,12 +79,6 @@ pub enum XskError {
         /// Addresses given.
         given: u32,
     },
-    /// The frames of the link are longer than a chunk.
-    #[error("frames of {link} do not fit the queue's frames; lower its MTU")]
-    Mtu {
-        /// The link.
-        link: String,
-    },
     /// There is no way to the server.
     #[error("{server} is not in {address}/{prefix}; give --gateway, or another prefix with --address")]
     NoRoute {
@@ -276,9 +270,6 @@ fn resolve(
     let mut config = base.clone();
     (config.max_flows, config.flows_at_start) = (1, 1);
     let mut stack = NetStack::new(config, random()?)?;
-    if !ports.iter().all(|port| stack.fits(port)) {
-        return Err(XskError::Mtu { link: link.to_owned() });
-    }
     let no_route = XskError::NoRoute { server, address: base.address, prefix: base.prefix_len };
     let hop = stack.next_hop(server).ok_or(no_route)?;
     let start = Instant::now();
