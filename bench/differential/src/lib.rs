@@ -23,6 +23,8 @@ pub mod case;
 pub mod conversation;
 // The listed classes of difference.
 pub mod differences;
+// Packets of the binary protocol.
+pub mod packet;
 // Seeded choices.
 pub mod draw;
 // Makes cases.
