@@ -229,7 +229,8 @@ impl Core {
         let mut shard_config = config.shard.clone();
         shard_config.memory_bytes /= cores;
         shard_config.memory_ceiling_bytes /= cores;
-        let shards = (0..cores).map(|_| Shard::new(&shard_config)).collect::<Result<Vec<_>, _>>()?;
+        let hasher = KeyHasher::new(secret);
+        let shards = (0..cores).map(|_| Shard::new(&shard_config, hasher.clone())).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
@@ -244,7 +245,6 @@ impl Core {
             a += 1;
         }
         let config = Arc::new(config.clone());
-        let hasher = KeyHasher::new(secret);
         let lists = Need::lists(cores);
         let of = |(id, (shard, links)): (usize, (Shard, Vec<Option<Link>>))| Core {
             id,
@@ -422,6 +422,12 @@ impl Core {
     /// The hash of `key` and the core that owns it.
     pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
         let hash = self.hasher.hash(key);
-        (hash, hash.shard_of(self.links.len()))
+        (hash, self.owner_of(hash))
+    }
+
+    /// The core that owns keys of this hash.
+    #[inline]
+    pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
+        hash.shard_of(self.links.len())
     }
 }

@@ -55,6 +55,8 @@ mod shim;
 mod stats;
 /// Segments to be offered to other cores.
 mod stray;
+/// Strays on their way round the cores.
+mod stray_ring;
 /// From 4-tuple to flow.
 mod table;
 /// TIME-WAIT records.
@@ -74,3 +76,4 @@ pub use net_stack::NetStack;
 pub use port::Port;
 pub use ready::{Interest, Readiness};
 pub use stats::{Census, DropCounts, StackStats, Work};
+pub use stray_ring::StrayRing;

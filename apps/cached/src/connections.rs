@@ -61,16 +61,21 @@ impl Connections {
         cache.prefetch_connection(ConnId(id.index() as u32));
     }
 
-    /// Asks for where the flow's answer will be written and for the index's line of the key that it asks for first.
-    /// Returns that key's hash.
+    /// Asks for the index's line of the key that the flow asks for first, and if it is `far` from the caches, for where
+    /// its answer will be written. Returns that key's hash.
     #[inline]
-    pub fn foresee(&self, id: FlowId, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
-        let (_, session) = self.open_flows.get(id.index())?.as_ref()?;
+    pub fn foresee(&mut self, id: FlowId, far: bool, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
+        let (open, session) = self.open_flows.get_mut(id.index())?.as_mut()?;
+        if *open != id {
+            return None;
+        }
         let mut flow = stack.flow(id)?;
-        flow.send(|out| {
-            cpu::prefetch_beyond(out, 0, ANSWER_BYTES.min(out.len()));
-            (0, ())
-        });
+        if far {
+            flow.send(|out| {
+                cpu::prefetch_beyond(out, 0, ANSWER_BYTES.min(out.len()));
+                (0, ())
+            });
+        }
         flow.recv(|input| (0, session.foresee(cache, input)))
     }
 

@@ -13,6 +13,7 @@ use crate::popularity::{Popularity, Zipf};
 use crate::sizes::{LEAST_ETC_KEY_BYTES, Size};
 use crate::transport::Close;
 use crate::workload::{Mix, MixError};
+use crate::xsk_args::XskArgs;
 
 /// Most connections of one run that carry requests: bounds memory.
 pub const MAX_CONNECTIONS: u32 = 65_536;
@@ -108,6 +109,9 @@ pub struct Args {
     /// No line each second.
     #[arg(long)]
     pub quiet: bool,
+    /// Our own stack instead of kernel sockets.
+    #[command(flatten)]
+    pub xsk: XskArgs,
 }
 
 /// A workload with a name.

@@ -34,6 +34,8 @@ use phase::Phase;
 const NEWS_PER_TURN: usize = 64;
 /// In an open loop arrivals are looked after between so many news, or a burst of news would make them late.
 const NEWS_BETWEEN_ARRIVALS: usize = 4;
+/// Connections looked at for time-outs in one turn.
+const SCANNED_AT_A_TIME: usize = 512;
 /// Bytes of requests gathered before they are handed to the transport.
 const OUT_BYTES: usize = 16 * 1024;
 
@@ -122,6 +124,8 @@ pub struct Engine {
     tally: Tally,
     answered_at: Nanos,
     next_scan: Nanos,
+    /// The slot to be scanned next.
+    scanned: Slot,
     out: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -141,6 +145,7 @@ impl Engine {
             tally: Tally::new(),
             answered_at: 0,
             next_scan: 0,
+            scanned: 0,
             out: Vec::with_capacity(2 * OUT_BYTES),
             scratch: Vec::with_capacity(1024),
         }
@@ -323,14 +328,19 @@ impl Engine {
         EngineError::Connect { server: self.settings.server, slot, reason }
     }
 
-    /// Looks for connections that have taken too long.
+    /// Looks for connections that have taken too long, a bounded number of them a call: each comes up sixteen times
+    /// within the time limit.
     fn scan<T: Transport>(&mut self, now: Nanos, transport: &mut T) -> Result<(), EngineError> {
         let timeout = self.settings.timeout;
-        self.next_scan = now + (timeout / 16).clamp(1_000_000, 100_000_000);
+        let slots = self.phase.in_use();
+        let calls = slots.len().div_ceil(SCANNED_AT_A_TIME).max(1) as u64;
+        self.next_scan = now + (timeout / 16).clamp(1_000_000, 100_000_000) / calls;
         if self.busy == 0 {
             return Ok(());
         }
-        for slot in self.phase.in_use() {
+        for _ in 0..slots.len().min(SCANNED_AT_A_TIME) {
+            let slot = if slots.contains(&self.scanned) { self.scanned } else { slots.start };
+            self.scanned = slot + 1;
             let line = &self.lines[slot as usize];
             if now.saturating_sub(line.moved) <= timeout {
                 continue;

@@ -7,7 +7,7 @@
 //! args ─► plan ─► run ─► engine ─► connection ─► reply ─► codec ─► keyspace ─► sizes
 //!                  │       ├─► workload ─► popularity
 //!                  │       └─► arrivals, backlog
-//!                  └─► transport (kernel sockets)                report ◄── tally
+//!                  └─► transport (kernel sockets, own stack)          report ◄── tally
 //! ```
 
 #![forbid(unsafe_code)]
@@ -46,3 +46,5 @@ pub mod tally;
 pub mod transport;
 // Which request comes next.
 pub mod workload;
+// The options of our own stack.
+pub mod xsk_args;

@@ -92,6 +92,15 @@ pub struct Share {
 }
 
 impl Share {
+    /// What worker `worker` has of `plan`.
+    pub fn of(plan: &Plan, worker: u32) -> Self {
+        Self {
+            worker,
+            active: plan.share(plan.connections.into(), worker) as Slot,
+            dead: plan.share(plan.dead.into(), worker) as Slot,
+        }
+    }
+
     /// Connections in all: what the transport must have room for.
     pub fn slots(&self) -> usize {
         self.active as usize + self.dead as usize
@@ -134,11 +143,7 @@ pub fn run<T: Transport>(
             .map(|worker| {
                 let printer = printer.clone();
                 scope.spawn(move || {
-                    let share = Share {
-                        worker,
-                        active: plan.share(plan.connections.into(), worker) as Slot,
-                        dead: plan.share(plan.dead.into(), worker) as Slot,
-                    };
+                    let share = Share::of(plan, worker);
                     let result = make(share)
                         .map_err(Into::into)
                         .and_then(|transport| Worker::new(plan, share, transport, meeting, progress).work());

@@ -13,6 +13,10 @@
 
 // Kernel sockets and epoll.
 pub mod kernel;
+// Our own stack over any queue.
+pub mod own_stack;
+// Our own stack over AF_XDP: what is opened, and for whom.
+pub mod xsk;
 
 use std::io;
 use std::net::SocketAddr;

@@ -23,6 +23,9 @@ pub const WORDS_MAX: usize = 23;
 /// Spaces that may stand before a long fetch (`try_read_command_ascii`).
 pub const LONG_FETCH_LEADING_SPACES_MAX: usize = 100;
 
+/// How [`plain_get`]'s lines begin; the key follows.
+pub const PLAIN_GET: &[u8; 4] = b"get ";
+
 /// What follows the name of a storage command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Store<'a> {
@@ -163,7 +166,7 @@ pub fn parse_line(line: &[u8]) -> Command<'_> {
 /// is not, or not whole, is for [`parse_line`], which says the same of these lines.
 #[inline]
 pub fn plain_get(input: &[u8]) -> Option<(&[u8], usize)> {
-    let text = input.strip_prefix(b"get ")?;
+    let text = input.strip_prefix(PLAIN_GET)?;
     let len = printable_len(text.get(..KEY_MAX_BYTES + 1).unwrap_or(text));
     let key = text.get(..len).filter(|key| (1..=KEY_MAX_BYTES).contains(&key.len()))?;
     let end = match text.get(len..)? {

@@ -76,7 +76,7 @@ impl Session {
         expiry: Option<Expiry>,
         end: bool,
     ) -> Result<(), Stop> {
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id && expiry.is_none() && self.answers_at_once() && core.answers.takes_any_line() {
             match core.answer_get(hash, key, cas, end) {
                 fetched @ (Fetched::Answered | Fetched::Missed) => {

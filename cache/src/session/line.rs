@@ -16,7 +16,8 @@ use crate::route::message::{NOBODY, Request, Span};
 impl Session {
     /// Executes the line at the start of `input`, if it is whole.
     pub(super) fn line(&mut self, core: &mut Core, input: &[u8]) -> Step {
-        if let Some((key, line_bytes)) = plain_get(input) {
+        let foreseen = self.foreseen.and_then(|foreseen| foreseen.get_of(input));
+        if let Some((key, line_bytes)) = foreseen.or_else(|| plain_get(input)) {
             return match self.fetch(core, key, false, None, true) {
                 Ok(()) => Step::Executed(line_bytes),
                 Err(stop) => Step::Stop(0, stop),
@@ -140,7 +141,7 @@ impl Session {
         here: impl FnOnce(&mut Core, KeyHash) -> Owed,
         there: impl FnOnce(Span, KeyHash) -> Request,
     ) -> Result<(), Stop> {
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id {
             if !noreply {
                 self.line_room(core)?;

@@ -254,6 +254,21 @@ impl Index {
         }
     }
 
+    /// Finds the slot that names the item at `at`, whose key has this hash; `None` when the item is no longer linked.
+    pub(crate) fn find_at(&mut self, memory: &Memory, hash: KeyHash, at: ItemRef) -> Option<Found> {
+        let wanted = Slot::new(hash.tag_bits(), at).0;
+        let mut line = self.home_line(memory, hash);
+        loop {
+            self.work.probes += 1;
+            let words = memory.line(line);
+            if let Some(slot) = words.iter().position(|&word| word == wanted) {
+                return Some(Found { line, slot, at });
+            }
+            let next = Slot(words[SLOTS - 1]).as_link()?;
+            line = self.line_address(&self.overflow.pages, memory, next);
+        }
+    }
+
     /// Makes the slot found name the item at `at`, of the same key.
     #[inline]
     pub(crate) fn replace(&mut self, memory: &mut Memory, hash: KeyHash, found: Found, at: ItemRef) {

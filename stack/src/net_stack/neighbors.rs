@@ -21,8 +21,15 @@ impl NetStack {
         self.neighbor_heard(address);
     }
 
+    /// Asks by the port numbered `port` for the Ethernet address of `address`, a host of the subnet, unless it is known
+    /// or asked for already; [`neighbor`](Self::neighbor) has it once it has come. Returns false when too many others are
+    /// asked for. Nobody is asked more than three times a second apart; ask again to go on.
+    pub fn ask_neighbor(&mut self, now: Time, address: Ipv4Addr, port: u16) -> bool {
+        self.neighbors.find(address).is_some() || self.resolver.ask(now, address, self.local.address, port)
+    }
+
     /// The host to which packets for `remote` are handed; `None` when there is no way.
-    pub(super) fn next_hop(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
+    pub fn next_hop(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
         if self.local.is_on_link(remote.to_bits()) { Some(remote) } else { self.config.gateway }
     }
 
