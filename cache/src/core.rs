@@ -5,7 +5,7 @@
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests
 //!  while core.next_resumable() ─┐    connections that can go on
-//!  connections with bytes ──────┴─►  session.take(..) then session.give(..), until neither moves
+//!  connections with bytes ──────┴─►  session.take(..), core.answers(), session.give(..), until none moves
 //!  core.post()                       one push per peer; ring the doorbells it names
 //! ```
 //!
@@ -27,16 +27,22 @@ use crate::shard::Shard;
 use crate::stats::{self, CoreCounters, Ledger};
 use crate::store::{Reservation, StoreMode};
 
+/// Replies that leave at once.
+pub(crate) mod answers;
 /// Requests to other cores.
 mod ask;
 /// A count of everything held, for tests of leaks.
 mod census;
 /// The replies that connections are owed.
 pub(crate) mod entries;
+/// What framed replies need of their requests.
+pub(crate) mod frames;
 /// Landing slots, pins, copies, upload credits.
 mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
+/// Meta commands and binary's, executed on this shard.
+mod meta;
 /// Other cores' requests, executed on this shard.
 mod serve;
 /// Places that other cores name by number.
@@ -44,8 +50,10 @@ mod table;
 /// Queues for what is scarce.
 mod turns;
 
+use answers::Answers;
 pub use census::CoreCensus;
 use entries::{Entries, Held};
+use frames::Frames;
 use table::Table;
 
 /// A connection of one core, numbered by the application from 0 to below
@@ -171,6 +179,7 @@ struct Outgoing {
 struct Incoming {
     reservation: Reservation,
     mode: StoreMode,
+    framed: bool,
 }
 
 /// One core's cache. See the module's documentation for its turn.
@@ -184,6 +193,8 @@ pub struct Core {
     now: Now,
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
+    pub(crate) answers: Answers,
+    pub(crate) frames: Frames,
     pub(crate) landing: Landing,
     conns: Box<[Conn]>,
     ready: VecDeque<ConnId>,
@@ -243,6 +254,8 @@ impl Core {
             now: Now { secs: 2, unix_epoch: 0 },
             links: links.into_boxed_slice(),
             entries: Entries::new(config.pending_per_core),
+            answers: Answers::new(),
+            frames: Frames::new(config.pending_per_core),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
             conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.connections_per_core),
@@ -388,6 +401,13 @@ impl Core {
         self.overdue.take()
     }
 
+    /// Takes what the last [`crate::Session::take`] has answered at once: to be sent before anything else of its
+    /// connection. Empty the second time.
+    #[inline]
+    pub fn answers(&mut self) -> &[u8] {
+        self.answers.take()
+    }
+
     /// The turn's time, as [`Core::collect`] or the last take had it.
     pub(crate) fn now(&self) -> Now {
         self.now
@@ -402,6 +422,12 @@ impl Core {
     /// The hash of `key` and the core that owns it.
     pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
         let hash = self.hasher.hash(key);
-        (hash, hash.shard_of(self.links.len()))
+        (hash, self.owner_of(hash))
+    }
+
+    /// The core that owns keys of this hash.
+    #[inline]
+    pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
+        hash.shard_of(self.links.len())
     }
 }

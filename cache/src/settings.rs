@@ -35,10 +35,24 @@ pub struct CacheConfig {
     /// Seconds without a byte moved for which a connection may block others by not reading, or by not finishing a value:
     /// longer than TCP's retransmissions take on a bad network.
     pub grace_secs: u32,
+    /// What connections speak (`-B`).
+    pub protocol: Protocol,
     /// Whether flush_all is obeyed (`false`: `-F`).
     pub flush_enabled: bool,
     /// What `stats` and `stats settings` say about the server around the cache.
     pub server: ServerFacts,
+}
+
+/// What connections speak: memcached's `-B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// What their first byte says.
+    #[default]
+    Auto,
+    /// Classic and meta commands, whatever the first byte is.
+    Ascii,
+    /// Packets; anything else closes the connection.
+    Binary,
 }
 
 /// Facts about the server that only `stats` shows.
@@ -80,6 +94,7 @@ impl Default for CacheConfig {
             uploads_per_owner: 16,
             copied_bytes_max: 16 << 20,
             grace_secs: 20,
+            protocol: Protocol::Auto,
             flush_enabled: true,
             server: ServerFacts::default(),
         }

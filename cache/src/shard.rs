@@ -8,6 +8,7 @@
 //!                                      ├── shard/merge.rs   which items stay when room is short
 //!                                      ├── shard/link.rs    items join and leave; every counter moves here
 //!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      ├── shard/meta.rs    what meta commands and binary ask beyond that
 //!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
 //! ```
 //!
@@ -17,11 +18,13 @@
 //!
 //! Invariants. S1: every linked item has exactly one current slot, and a current slot names a linked item of its
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
-//! fetched mark in a header. S3: a free segment has no current slot.
+//! marks in a header. S3: a free segment has no current slot.
 
 mod dump;
 mod link;
 mod merge;
+/// Meta commands.
+pub mod meta;
 mod room;
 mod upkeep;
 mod write;
@@ -37,9 +40,9 @@ use crate::store::census::Census;
 use crate::store::config::{ConfigError, ShardConfig};
 use crate::store::expiry::CLASSES_MAX;
 use crate::store::ghost::Ghost;
-use crate::store::header;
+use crate::store::header::{self, Facts, Layout};
 use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
-use crate::store::item::{Item, ItemRef, Pin};
+use crate::store::item::{Hit, Item, ItemRef, Pin};
 use crate::store::memory::Memory;
 use crate::store::segment::{List, NONE, Segments, State};
 use crate::store::slab_view::SlabView;
@@ -225,6 +228,32 @@ impl Shard {
         Some(found.at)
     }
 
+    /// [`Shard::get`] for a caller who needs no more than flags, cas unique and value, at once. `None`, with nothing
+    /// counted or marked, when there is an item and `fits` refuses its value's length.
+    #[inline]
+    pub(crate) fn get_if(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        now: Now,
+        fits: impl FnOnce(usize) -> bool,
+    ) -> Option<Option<Hit<'_>>> {
+        let Some((found, layout, facts)) = self.lookup_item(hash, key, now) else {
+            self.stats.cmd_get.add(1);
+            self.stats.get_misses.add(1);
+            return Some(None);
+        };
+        let value_len = layout.value_len as usize;
+        if !fits(value_len) {
+            return None;
+        }
+        self.stats.cmd_get.add(1);
+        self.stats.get_hits.add(1);
+        self.mark_fetched(found.at, now);
+        let value_at = self.memory.address(found.at.segment, found.at.offset) + layout.value_at();
+        Some(Some(Hit { flags: facts.flags, cas: facts.cas, value: self.memory.bytes(value_at, value_len) }))
+    }
+
     /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
     pub fn peek(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
         self.lookup(hash, key, now).map(|found| found.at)
@@ -300,15 +329,22 @@ impl Shard {
     /// Finds the live item of `key`; takes an expired or flushed one out.
     #[inline]
     fn lookup(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Found> {
+        self.lookup_item(hash, key, now).map(|(found, ..)| found)
+    }
+
+    /// [`Shard::lookup`], with what it has read of the item.
+    #[inline]
+    fn lookup_item(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<(Found, Layout, Facts)> {
         self.advance(now);
-        let found = self.index.find(&self.memory, &self.segments, hash, key)?;
-        let item = self.item(found.at);
-        if item.cas < self.flush_cas {
+        let (found, layout) = self.index.find_item(&self.memory, &self.segments, hash, key)?;
+        let address = self.memory.address(found.at.segment, found.at.offset);
+        let facts = Facts::read(self.memory.bytes_from(address), layout);
+        if facts.cas < self.flush_cas {
             self.stats.get_flushed.add(1);
-        } else if item.expiry.has_passed(now) {
+        } else if facts.expiry.has_passed(now) {
             self.stats.get_expired.add(1);
         } else {
-            return Some(found);
+            return Some((found, layout, facts));
         }
         self.unlink(found);
         None

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::base64;
 use crate::draw::Draw;
 use crate::normalize::Uniques;
 
@@ -18,8 +19,14 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// The name of a key.
     Key(KeyId),
+    /// The name of a key, in base64.
+    EncodedKey(KeyId),
     /// The cas unique that this target last sent for a key; a number no target gives out when it sent none.
     Cas(KeyId),
+    /// The same behind the letter of a meta flag.
+    FlaggedCas(KeyId),
+    /// [`Piece::StaleCas`] behind the letter of a meta flag.
+    FlaggedStaleCas(KeyId),
     /// The one before that: of an older version of the item, which must not match.
     StaleCas(KeyId),
 }
@@ -78,6 +85,16 @@ pub struct Leg {
     pub split: Split,
 }
 
+/// What the connections of a case speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// The classic text protocol.
+    #[default]
+    Text,
+    /// Meta commands, with classic ones in between.
+    Meta,
+}
+
 /// Connections one after the other on a cache that is flushed first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -124,11 +141,18 @@ impl Case {
             match piece {
                 Piece::Bytes(bytes) => out.extend_from_slice(bytes),
                 Piece::Key(id) => out.extend_from_slice(&self.key(*id)),
-                Piece::Cas(id) => {
+                Piece::EncodedKey(id) => out.extend_from_slice(&base64::encode(&self.key(*id))),
+                Piece::Cas(id) | Piece::FlaggedCas(id) => {
+                    if matches!(piece, Piece::FlaggedCas(_)) {
+                        out.push(b'C');
+                    }
                     let unique = uniques.last(&self.key(*id)).unwrap_or(NEVER_GIVEN);
                     out.extend_from_slice(unique.to_string().as_bytes());
                 }
-                Piece::StaleCas(id) => {
+                Piece::StaleCas(id) | Piece::FlaggedStaleCas(id) => {
+                    if matches!(piece, Piece::FlaggedStaleCas(_)) {
+                        out.push(b'C');
+                    }
                     let unique = uniques.stale(&self.key(*id)).unwrap_or(NEVER_GIVEN);
                     out.extend_from_slice(unique.to_string().as_bytes());
                 }

@@ -3,6 +3,7 @@
 //! What memcached lists and this server has not (its LRU, crawler, extstore, TLS) is left out rather than invented.
 
 use super::{Ledger, StatText};
+use crate::settings::Protocol;
 
 /// `stats settings`.
 pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
@@ -29,7 +30,12 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     text.stat("reqs_per_event", crate::session::REQUESTS_PER_TAKE);
     text.stat("cas_enabled", yes(config.shard.use_cas));
     text.stat("tcp_backlog", config.server.backlog);
-    text.stat("binding_protocol", "ascii");
+    let protocol = match ledger.config.protocol {
+        Protocol::Auto => "auto-negotiate",
+        Protocol::Ascii => "ascii",
+        Protocol::Binary => "binary",
+    };
+    text.stat("binding_protocol", protocol);
     text.stat("auth_enabled_sasl", "no");
     text.stat("auth_enabled_ascii", "no");
     text.stat("item_size_max", config.shard.item_size_max);
