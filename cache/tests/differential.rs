@@ -122,3 +122,13 @@ fn one_core_answers_meta_commands_as_memcached_does() {
 fn three_cores_in_seeded_turns_answer_meta_commands_as_memcached_does() {
     compare(Protocol::Meta, 3, Pace::Seeded, 1 << 32, 150_000);
 }
+
+#[test]
+fn one_core_answers_packets_as_memcached_does() {
+    compare(Protocol::Binary, 1, Pace::Even, 0, 150_000);
+}
+
+#[test]
+fn three_cores_in_seeded_turns_answer_packets_as_memcached_does() {
+    compare(Protocol::Binary, 3, Pace::Seeded, 1 << 32, 150_000);
+}

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cache::Protocol;
 use clap::Parser;
 
 /// What was typed.
@@ -44,6 +45,9 @@ pub struct Flags {
     /// Disable cas uniques: gets answers 0
     #[arg(short = 'C', long = "disable-cas")]
     no_cas: bool,
+    /// What connections speak: ascii, binary, or auto, where their first byte says
+    #[arg(short = 'B', long = "protocol", value_name = "NAME", default_value = "auto")]
+    protocol: String,
     /// How the XDP program is attached: auto, native or generic
     #[arg(long, value_name = "MODE", default_value = "auto")]
     mode: String,
@@ -89,6 +93,8 @@ pub struct Options {
     pub item_size_bytes: usize,
     /// Whether items have cas uniques.
     pub use_cas: bool,
+    /// What connections speak.
+    pub protocol: Protocol,
     /// How the XDP program is attached.
     pub mode: Mode,
     /// Most queues to open.
@@ -160,6 +166,12 @@ pub enum OptionError {
         /// What was typed.
         value: String,
     },
+    /// No protocol is called that.
+    #[error("-B {value}: not one of auto, ascii, binary")]
+    Protocol {
+        /// What was typed.
+        value: String,
+    },
     /// Fewer CPUs than threads were named.
     #[error("--cpus names {named} CPUs for -t {threads} threads; name one for each thread")]
     Cpus {
@@ -201,6 +213,12 @@ impl Flags {
             backlog: number("-b", &self.backlog, "a number of half-open connections", 1, 1 << 20, "")?,
             item_size_bytes: item_size(&self.item_size)?,
             use_cas: !self.no_cas,
+            protocol: match self.protocol.as_str() {
+                "auto" => Protocol::Auto,
+                "ascii" => Protocol::Ascii,
+                "binary" => Protocol::Binary,
+                _ => return Err(OptionError::Protocol { value: self.protocol }),
+            },
             mode: match self.mode.as_str() {
                 "auto" => Mode::Auto,
                 "native" => Mode::Native,
@@ -313,6 +331,14 @@ mod tests {
         for wrong in ["", "k", "1023", "2g", "1x", "99999999999999999999m"] {
             assert!(item_size(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_protocol_is_one_of_memcacheds() {
+        assert_eq!(options(&["-B", "binary"]).map(|options| options.protocol), Ok(Protocol::Binary));
+        assert_eq!(options(&[]).map(|options| options.protocol), Ok(Protocol::Auto));
+        let error = options(&["-B", "text"]).expect_err("no such protocol").to_string();
+        assert_eq!(error, "-B text: not one of auto, ascii, binary");
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn cache_config(options: &Options) -> CacheConfig {
         shard,
         cores: options.cores,
         connections_per_core: flows_per_core(options),
+        protocol: options.protocol,
         server,
         ..CacheConfig::default()
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
 
+use crate::binary;
 use crate::case::{Case, Operation, Protocol, shown};
 use crate::conversation::Parting;
 use crate::differences::Differences;
@@ -71,6 +72,7 @@ impl Campaign {
             let case = match self.protocol {
                 Protocol::Text => generate::case(self.seed, index),
                 Protocol::Meta => meta::case(self.seed, index),
+                Protocol::Binary => binary::case(self.seed, index),
             };
             findings.cases += 1;
             findings.operations += case.len() as u64;

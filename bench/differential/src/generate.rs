@@ -91,12 +91,12 @@ pub fn word(text: impl AsRef<[u8]>) -> Piece {
 pub(crate) struct Maker {
     pub(crate) draw: Draw,
     /// Far flushes may appear, and all keys are long enough to be unique.
-    unique: bool,
+    pub(crate) unique: bool,
     /// Numbers of 2^63 and more appear. memcached may refuse to count them, see
     /// [`unreliable`](crate::memcached::unreliable); so that this can be seen, none is counted without a reply.
     huge: bool,
     /// `version` appears: one case in ten, since every one of them differs from ours and costs a play.
-    version: bool,
+    pub(crate) version: bool,
     /// This leg holds bad input.
     pub(crate) rough: bool,
     /// Makes a line; drawn once for each operation.
@@ -114,6 +114,13 @@ pub fn case(seed: u64, index: u64) -> Case {
 /// Case number `index` of campaign `seed`, its lines made by `make`. `meta`: it asks whether items were fetched before,
 /// and numbers of 2^63 and more do not appear.
 pub(crate) fn case_of(seed: u64, index: u64, make: Make, meta: bool) -> Case {
+    let mut maker = maker(seed, index, make, meta);
+    let legs = (0..LEGS).map(|_| maker.leg()).collect();
+    maker.case(index, legs)
+}
+
+/// What makes case number `index` of campaign `seed`; see [`case_of`].
+pub(crate) fn maker(seed: u64, index: u64, make: Make, meta: bool) -> Maker {
     let mut draw = Draw::new(seed, index);
     let unique = draw.chance(1, 10);
     let key_lengths: Vec<usize> = (0..KEYS)
@@ -124,10 +131,7 @@ pub(crate) fn case_of(seed: u64, index: u64, make: Make, meta: bool) -> Case {
         .collect();
     let huge = draw.chance(1, 2) && !meta;
     let version = draw.chance(1, 10);
-    let mut maker =
-        Maker { draw, unique, huge, version, rough: false, make, marks_show: meta, key_lengths: key_lengths.clone() };
-    let legs = (0..LEGS).map(|_| maker.leg()).collect();
-    Case { index, key_lengths, unique, attempt: 0, legs }
+    Maker { draw, unique, huge, version, rough: false, make, marks_show: meta, key_lengths }
 }
 
 pub(crate) type Make = fn(&mut Maker) -> Line;
@@ -154,7 +158,12 @@ const COMMANDS: [(usize, Make); 17] = [
 ];
 
 impl Maker {
-    fn leg(&mut self) -> Leg {
+    /// The case of these connections.
+    pub(crate) fn case(self, index: u64, legs: Vec<Leg>) -> Case {
+        Case { index, key_lengths: self.key_lengths, unique: self.unique, attempt: 0, legs }
+    }
+
+    pub(crate) fn leg(&mut self) -> Leg {
         self.rough = self.draw.chance(1, 3);
         let count = 1 + self.draw.below(2 * OPERATIONS - 1);
         let mut operations = Vec::with_capacity(count + 1);
@@ -175,13 +184,18 @@ impl Maker {
         if self.draw.chance(1, 10) {
             operations.push(self.last_words());
         }
-        let split = match self.draw.below(20) {
+        let split = self.split();
+        Leg { operations, split }
+    }
+
+    /// How the bytes of a connection arrive.
+    pub(crate) fn split(&mut self) -> Split {
+        match self.draw.below(20) {
             0 if self.rough => Split::Pieces { most: 1, seed: self.draw.below(1 << 30) as u64 },
             0..=4 => Split::Pieces { most: 64, seed: self.draw.below(1 << 30) as u64 },
             5..=10 => Split::Pieces { most: 3_000, seed: self.draw.below(1 << 30) as u64 },
             _ => Split::Whole,
-        };
-        Leg { operations, split }
+        }
     }
 
     /// Any command of the classic protocol.

@@ -15,6 +15,8 @@
 
 // Base64, as clients write and read it.
 pub mod base64;
+// Makes cases of the binary protocol.
+pub mod binary;
 // Runs many cases, and says what differed.
 pub mod campaign;
 // A case: operations on connections, and how they become bytes.

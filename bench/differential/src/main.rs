@@ -27,7 +27,7 @@ struct Args {
     /// The file of listed differences.
     #[arg(long)]
     differences: Option<PathBuf>,
-    /// What to speak: text, meta.
+    /// What to speak: text, meta, binary.
     #[arg(long, default_value = "text", value_parser = protocol)]
     protocol: Protocol,
     /// Seed of all cases.
@@ -48,7 +48,8 @@ fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "text" => Ok(Protocol::Text),
         "meta" => Ok(Protocol::Meta),
-        other => Err(format!("'{other}' is none of text, meta")),
+        "binary" => Ok(Protocol::Binary),
+        other => Err(format!("'{other}' is none of text, meta, binary")),
     }
 }
 

@@ -126,6 +126,7 @@ fn most_bytes(line: &Line) -> usize {
         .iter()
         .map(|word| match word {
             Piece::Bytes(bytes) => bytes.len(),
+            Piece::Packet(_) => LONGEST_LINE,
             Piece::Key(_) | Piece::EncodedKey(_) => 250,
             Piece::Cas(_) | Piece::StaleCas(_) | Piece::FlaggedCas(_) | Piece::FlaggedStaleCas(_) => 21,
         })

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 
 use crate::base64;
+use crate::case::Case;
+use crate::packet;
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
@@ -110,6 +112,21 @@ impl Uniques {
             *word = [name, shown.as_bytes()].concat();
         }
         Some(([words.join(&b' '), b"\r\n".to_vec()].concat(), length))
+    }
+}
+
+impl Uniques {
+    /// Responses of the binary protocol as lines, every unique replaced as in [`Uniques::normalize`]. The first byte of
+    /// a packet's opaque is the number of its key.
+    pub fn normalize_packets(&mut self, replies: &[u8], case: &Case) -> Vec<u8> {
+        packet::lines(replies, |response| {
+            let id = (response.opaque >> 24) as usize;
+            match response.cas {
+                0 => "0".to_owned(),
+                unique if id < case.key_lengths.len() => format!("#{}", self.version(&case.key(id), unique)),
+                _ => "#?".to_owned(),
+            }
+        })
     }
 }
 

@@ -100,13 +100,14 @@ impl Packet {
 fn unescape(text: &str) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = if first == b'%' { after.get(..2) } else { None };
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if first == b'%' => {
+            Some(byte) => {
                 out.push(byte);
                 rest = &after[2..];
             }
-            _ => {
+            None => {
                 out.push(first);
                 rest = after;
             }
