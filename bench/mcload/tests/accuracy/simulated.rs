@@ -135,7 +135,9 @@ impl Transport for Simulated {
     }
 
     fn recv(&mut self, slot: Slot, take: &mut impl FnMut(&[u8], Nanos)) {
-        while let Some(bytes) = self.lines[slot as usize].inbox.pop_front() {
+        // As a socket does: what has come since is one piece.
+        let bytes: Vec<u8> = self.lines[slot as usize].inbox.drain(..).flatten().collect();
+        if !bytes.is_empty() {
             take(&bytes, self.now);
         }
     }
