@@ -5,7 +5,7 @@
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests
 //!  while core.next_resumable() ─┐    connections that can go on
-//!  connections with bytes ──────┴─►  session.take(..) then session.give(..), until neither moves
+//!  connections with bytes ──────┴─►  session.take(..), core.answers(), session.give(..), until none moves
 //!  core.post()                       one push per peer; ring the doorbells it names
 //! ```
 //!
@@ -27,6 +27,8 @@ use crate::shard::Shard;
 use crate::stats::{self, CoreCounters, Ledger};
 use crate::store::{Reservation, StoreMode};
 
+/// Replies that leave at once.
+pub(crate) mod answers;
 /// Requests to other cores.
 mod ask;
 /// A count of everything held, for tests of leaks.
@@ -48,6 +50,7 @@ mod table;
 /// Queues for what is scarce.
 mod turns;
 
+use answers::Answers;
 pub use census::CoreCensus;
 use entries::{Entries, Held};
 use frames::Frames;
@@ -190,6 +193,7 @@ pub struct Core {
     now: Now,
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
+    pub(crate) answers: Answers,
     pub(crate) frames: Frames,
     pub(crate) landing: Landing,
     conns: Box<[Conn]>,
@@ -225,7 +229,8 @@ impl Core {
         let mut shard_config = config.shard.clone();
         shard_config.memory_bytes /= cores;
         shard_config.memory_ceiling_bytes /= cores;
-        let shards = (0..cores).map(|_| Shard::new(&shard_config)).collect::<Result<Vec<_>, _>>()?;
+        let hasher = KeyHasher::new(secret);
+        let shards = (0..cores).map(|_| Shard::new(&shard_config, hasher.clone())).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
@@ -240,7 +245,6 @@ impl Core {
             a += 1;
         }
         let config = Arc::new(config.clone());
-        let hasher = KeyHasher::new(secret);
         let lists = Need::lists(cores);
         let of = |(id, (shard, links)): (usize, (Shard, Vec<Option<Link>>))| Core {
             id,
@@ -250,6 +254,7 @@ impl Core {
             now: Now { secs: 2, unix_epoch: 0 },
             links: links.into_boxed_slice(),
             entries: Entries::new(config.pending_per_core),
+            answers: Answers::new(),
             frames: Frames::new(config.pending_per_core),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
             conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
@@ -396,6 +401,13 @@ impl Core {
         self.overdue.take()
     }
 
+    /// Takes what the last [`crate::Session::take`] has answered at once: to be sent before anything else of its
+    /// connection. Empty the second time.
+    #[inline]
+    pub fn answers(&mut self) -> &[u8] {
+        self.answers.take()
+    }
+
     /// The turn's time, as [`Core::collect`] or the last take had it.
     pub(crate) fn now(&self) -> Now {
         self.now
@@ -410,6 +422,12 @@ impl Core {
     /// The hash of `key` and the core that owns it.
     pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
         let hash = self.hasher.hash(key);
-        (hash, hash.shard_of(self.links.len()))
+        (hash, self.owner_of(hash))
+    }
+
+    /// The core that owns keys of this hash.
+    #[inline]
+    pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
+        hash.shard_of(self.links.len())
     }
 }

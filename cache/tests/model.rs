@@ -66,7 +66,7 @@ impl Model {
     fn new(seed: u64, shape: Shape) -> Model {
         println!("seed {seed}, {shape:?}");
         Model {
-            shard: Shard::new(&shape.config).unwrap(),
+            shard: Shard::new(&shape.config, KeyHasher::new([seed as u8; 16])).unwrap(),
             hasher: KeyHasher::new([seed as u8; 16]),
             rng: Xoshiro256StarStar::seed_from_u64(seed),
             now: Now { secs: 2, unix_epoch: 1_700_000_000 },

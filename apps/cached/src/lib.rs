@@ -21,8 +21,6 @@ mod report;
 mod setup;
 /// Queues shared out among cores.
 mod sharing;
-/// Frames that no flow of a core knows, offered once round the other cores.
-mod strays;
 /// One core's turn, in ten steps.
 mod worker;
 
@@ -33,5 +31,5 @@ pub use options::{Flags, Mode, OptionError, Options};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};
-pub use strays::StrayRing;
+pub use stack::StrayRing;
 pub use worker::{Step, Worker, WorkerError};

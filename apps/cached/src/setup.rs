@@ -23,7 +23,7 @@ use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
 use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use stack::{Mac, NetStack, Port, Secrets, StackConfig};
+use stack::{Mac, NetStack, Port, Secrets, StackConfig, StrayRing};
 
 use crate::admission::Admission;
 use crate::budget::{self, Budget, BudgetError};
@@ -33,7 +33,6 @@ use crate::cpu_time;
 use crate::options::{Mode, Options};
 use crate::report::{CoreReport, total};
 use crate::sharing::{AnyQueue, share_queues};
-use crate::strays::StrayRing;
 use crate::worker::{Worker, WorkerError};
 
 /// Why the server did not start, or ended.

@@ -3,7 +3,7 @@
 use super::{Given, Session, framed};
 use crate::core::Core;
 use crate::core::entries::{Held, NO_ENTRY, Owed};
-use crate::proto::reply::{number_line, value_header};
+use crate::proto::reply::{number_line, value_header, value_tail};
 use crate::route::message::Token;
 
 /// How far a reply has got.
@@ -14,11 +14,6 @@ pub(super) enum Rendered {
     Part(usize),
     /// As far as it is known; the rest comes from another core.
     Starved(usize),
-}
-
-/// What follows a value.
-fn tail(end: bool) -> &'static [u8] {
-    if end { b"\r\nEND\r\n" } else { b"\r\n" }
 }
 
 impl Session {
@@ -104,17 +99,17 @@ fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered 
         Owed::Value { held: Held::Pin(pin), cas, end } => {
             let item = core.shard.pinned(pin);
             let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, item.value, tail(*end)], out)
+            parts([&header, item.value, value_tail(*end)], out)
         }
         Owed::Value { held: Held::Copy(item), cas, end } => {
             let header = value_header(&item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, &item.value, tail(*end)], out)
+            parts([&header, &item.value, value_tail(*end)], out)
         }
         &Owed::Landed { slot, cas, end } => {
             let landed = core.landing.slot(slot);
             let (len, unique) = (landed.len as usize, cas.then_some(landed.cas));
             let header = value_header(core.landing.key(slot), landed.flags, len, unique);
-            render_landed(core, token, slot, [&header, tail(end)], sent, out)
+            render_landed(core, token, slot, [&header, value_tail(end)], sent, out)
         }
         Owed::Framed | Owed::FramedValue { .. } => {
             debug_assert!(false, "a framed reply in an entry that is not");

@@ -79,15 +79,20 @@ impl Session {
     /// Stores a value that is all there; `false` when it is too large for a message.
     fn store_whole(&mut self, core: &mut Core, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
         let &Storing { mode, key, flags, expiry, noreply, manner, frame, .. } = store;
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id {
             if !noreply {
-                self.reply_room(core)?;
+                if frame.is_none() { self.line_room(core)? } else { self.reply_room(core)? }
             }
             let stored = core.store(hash, key, value, flags, expiry, mode, manner);
             if !noreply {
-                let token = self.owe_as(core, Owed::Nothing, frame);
-                core.settle_stored(token, stored);
+                match frame {
+                    None => self.say(core, Owed::Line(stored.outcome.line())),
+                    Some(_) => {
+                        let token = self.owe_as(core, Owed::Nothing, frame);
+                        core.settle_stored(token, stored);
+                    }
+                }
             }
             return Ok(true);
         }
@@ -116,7 +121,7 @@ impl Session {
     /// Reserves room where the key lives; the value follows.
     fn begin_value(&mut self, core: &mut Core, store: &Storing<'_>) -> Result<(), Stop> {
         let &Storing { mode, key, flags, expiry, bytes, noreply, manner, frame } = store;
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id {
             if !noreply {
                 self.reply_room(core)?;

@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::key::KeyHash;
 use crate::store::header::Layout;
 use crate::store::item::{Item, ItemRef};
-use crate::store::segment::NONE;
+use crate::store::segment::{NONE, Queue};
 
 use super::Shard;
 
@@ -27,7 +27,11 @@ impl Shard {
     ) {
         let (mut looked_at, mut shown) = (0, 0);
         for ttl_class in 0..self.ttl_classes {
-            for head in [Some(self.open[ttl_class]), self.sealed[ttl_class].head()].into_iter().flatten() {
+            let queues = [Queue::Small, Queue::Main].map(|queue| {
+                let queue = queue as usize;
+                [Some(self.open[queue][ttl_class]), self.sealed[queue][ttl_class].head()]
+            });
+            for head in queues.into_iter().flatten().flatten() {
                 if head == NONE {
                     continue;
                 }

@@ -213,7 +213,7 @@ impl Shard {
     /// Makes an item without flags where there is none.
     fn create(&mut self, hash: KeyHash, key: &[u8], value: &[u8], expiry: Expiry, now: Now) -> Option<(ItemRef, u64)> {
         let layout = self.check(key, value.len(), 0, expiry).ok()?;
-        let at = self.write_new(&Header { layout, key, flags: 0, expiry }, None, now)?;
+        let at = self.write_new(hash, &Header { layout, key, flags: 0, expiry }, None, now)?;
         let address = self.memory.address(at.segment, at.offset) + layout.value_at();
         self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
         let stored = self.link_held(hash, key, at, (None, self.epoch), now);

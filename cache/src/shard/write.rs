@@ -53,14 +53,14 @@ impl Shard {
         match self.decide(mode, found, now) {
             Err(outcome) => Stored::failed(outcome),
             Ok(Decision::Join(old)) => {
-                let Some((at, gap)) = self.join(old, value.len(), mode.appends(), now) else {
+                let Some((at, gap)) = self.join(hash, old, value.len(), mode.appends(), now) else {
                     return Stored::failed(StoreOutcome::NotStored);
                 };
                 self.memory.bytes_mut(gap, value.len()).copy_from_slice(value);
                 self.link_held(hash, key, at, (found, epoch), now)
             }
             Ok(Decision::ReplaceStale(old)) => {
-                let Some((at, gap)) = self.write_stale(old, &new, false, now) else {
+                let Some((at, gap)) = self.write_stale(hash, old, &new, false, now) else {
                     return Stored::failed(StoreOutcome::OutOfMemory);
                 };
                 self.memory.bytes_mut(gap, value.len()).copy_from_slice(value);
@@ -72,7 +72,7 @@ impl Shard {
                 {
                     return self.overwrite(found, &new, value, now);
                 }
-                let Some(at) = self.write_new(&new, found, now) else {
+                let Some(at) = self.write_new(hash, &new, found, now) else {
                     return Stored::failed(StoreOutcome::OutOfMemory);
                 };
                 let address = self.memory.address(at.segment, at.offset) + layout.value_at();
@@ -103,7 +103,7 @@ impl Shard {
             return Err(StoreError::OutOfMemory);
         }
         let new = Header { layout, key, flags, expiry };
-        let at = self.write_new(&new, None, now).ok_or(StoreError::OutOfMemory)?;
+        let at = self.write_new(hash, &new, None, now).ok_or(StoreError::OutOfMemory)?;
         if self.held > self.allowed / 4 * 3 {
             self.drop_unlinked(at, layout.total());
             self.stats.store_no_memory.add(1);
@@ -152,7 +152,7 @@ impl Shard {
                 let (flags, base64) = (self.item(at).flags, header::marks(&self.memory, written).base64);
                 let layout = Layout::new(key.len() as u8, value_len, flags, Expiry::NEVER, false);
                 let new = Header { layout, key, flags, expiry: Expiry::NEVER };
-                match self.write_stale(old, &new, base64, now) {
+                match self.write_stale(hash, old, &new, base64, now) {
                     Some((stale, gap)) => {
                         self.memory.copy(written + value_at as usize, gap, value_len as usize);
                         self.drop_unlinked(at, total);
@@ -161,7 +161,7 @@ impl Shard {
                     None => Stored::failed(StoreOutcome::OutOfMemory),
                 }
             }
-            Ok(Decision::Join(old)) => match self.join(old, value_len as usize, mode.appends(), now) {
+            Ok(Decision::Join(old)) => match self.join(hash, old, value_len as usize, mode.appends(), now) {
                 Some((joined, gap)) => {
                     let added = self.memory.address(at.segment, at.offset) + value_at as usize;
                     self.memory.copy(added, gap, value_len as usize);
@@ -270,7 +270,7 @@ impl Shard {
         let marks = header::marks(&self.memory, address);
         let old = Layout::read(self.memory.bytes_from(address))?;
         let layout = Layout::new(old.key_len, old.value_len, flags, expiry, self.wants_expiry_field());
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now)?;
+        let at = self.write_new(hash, &Header { layout, key, flags, expiry }, Some(found), now)?;
         let to = self.memory.address(at.segment, at.offset);
         self.memory.copy(address + old.value_at(), to + layout.value_at(), old.value_len as usize);
         header::set_marks(&mut self.memory, to, marks);
@@ -347,6 +347,7 @@ impl Shard {
         let class = crate::store::expiry::class_of(new.expiry, now, self.ttl_classes);
         segment.holders == 0
             && young
+            && !self.is_being_merged(found.at)
             && (class == usize::from(segment.class) || !self.evict)
             && Layout::read(self.memory.bytes_from(address)) == Some(new.layout)
     }
@@ -355,7 +356,9 @@ impl Shard {
     fn overwrite(&mut self, found: Found, new: &Header<'_>, value: &[u8], now: Now) -> Stored {
         let address = self.memory.address(found.at.segment, found.at.offset);
         let was_fetched = self.item(found.at).fetched;
+        let heat = header::heat(&self.memory, address);
         new.write(&mut self.memory, address);
+        header::set_heat(&mut self.memory, address, heat);
         self.memory.bytes_mut(address + new.layout.value_at(), value.len()).copy_from_slice(value);
         let cas = self.new_cas();
         header::set_cas(&mut self.memory, address, cas, now.secs);
@@ -368,15 +371,27 @@ impl Shard {
     }
 
     /// Gets room for a new item, writes its header and key there, and holds its segment. The bytes of `keep`, if given,
-    /// are not evicted for it.
-    pub(super) fn write_new(&mut self, new: &Header<'_>, keep: Option<Found>, now: Now) -> Option<ItemRef> {
+    /// are not evicted for it, and the new item goes to the queue of that one.
+    pub(super) fn write_new(
+        &mut self,
+        hash: KeyHash,
+        new: &Header<'_>,
+        keep: Option<Found>,
+        now: Now,
+    ) -> Option<ItemRef> {
         // A hold beyond the bound on pins and reservations: it ends with this operation.
         let kept = keep.filter(|keep| self.hold(keep.at.segment, usize::MAX));
-        let at = self.room(new.layout.total(), new.expiry, now);
+        let (queue, heat) = match keep {
+            Some(keep) => (self.segments.at(keep.at.segment).queue, 0),
+            None => self.admit(hash),
+        };
+        self.merge_ahead(now);
+        let at = self.room(new.layout.total(), new.expiry, queue, now);
         if let Some(at) = at {
             self.hold(at.segment, usize::MAX);
             let address = self.memory.address(at.segment, at.offset);
             new.write(&mut self.memory, address);
+            header::set_heat(&mut self.memory, address, heat);
         } else {
             self.stats.store_no_memory.add(1);
         }
@@ -388,7 +403,7 @@ impl Shard {
 
     /// Writes an item with the flags and expiry of the one found and room for `more` bytes beside its value, which is
     /// copied. Returns the item, held, and the address of the bytes to be filled.
-    fn join(&mut self, found: Found, more: usize, append: bool, now: Now) -> Option<(ItemRef, usize)> {
+    fn join(&mut self, hash: KeyHash, found: Found, more: usize, append: bool, now: Now) -> Option<(ItemRef, usize)> {
         let item = self.item(found.at);
         let (flags, expiry) = (item.flags, item.expiry);
         let (key_len, old_len) = (item.key.len(), item.value.len());
@@ -398,7 +413,7 @@ impl Shard {
         let old_at = self.memory.address(found.at.segment, found.at.offset);
         let old_value = old_at + Layout::read(self.memory.bytes_from(old_at))?.value_at();
         let layout = self.check(key, old_len + more, flags, expiry).ok()?;
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now)?;
+        let at = self.write_new(hash, &Header { layout, key, flags, expiry }, Some(found), now)?;
         let value = self.memory.address(at.segment, at.offset) + layout.value_at();
         let (old_to, gap) = if append { (value, value + old_len) } else { (value + more, value) };
         self.memory.copy(old_value, old_to, old_len);
@@ -407,12 +422,19 @@ impl Shard {
 
     /// Writes `new` with the expiry of the newer item found, marked as stale. Returns the item, held, and the address of
     /// its value, to be filled.
-    fn write_stale(&mut self, found: Found, new: &Header<'_>, base64: bool, now: Now) -> Option<(ItemRef, usize)> {
+    fn write_stale(
+        &mut self,
+        hash: KeyHash,
+        found: Found,
+        new: &Header<'_>,
+        base64: bool,
+        now: Now,
+    ) -> Option<(ItemRef, usize)> {
         let expiry = self.item(found.at).expiry;
         let token_sent = header::marks(&self.memory, self.memory.address(found.at.segment, found.at.offset)).token_sent;
         let old = new.layout;
         let layout = Layout::new(old.key_len, old.value_len, new.flags, expiry, self.wants_expiry_field());
-        let at = self.write_new(&Header { layout, expiry, ..*new }, Some(found), now)?;
+        let at = self.write_new(hash, &Header { layout, expiry, ..*new }, Some(found), now)?;
         let address = self.memory.address(at.segment, at.offset);
         header::set_marks(&mut self.memory, address, Marks { fetched: false, base64, stale: true, token_sent });
         Some((at, address + layout.value_at()))
@@ -496,7 +518,7 @@ impl Shard {
         }
         let Ok(layout) = self.check(key, digits_len.max(old_len), flags, expiry) else { return Arith::OutOfMemory };
         let new = Header { layout, key, flags, expiry };
-        let Some(at) = self.write_new(&new, Some(found), now) else { return Arith::OutOfMemory };
+        let Some(at) = self.write_new(hash, &new, Some(found), now) else { return Arith::OutOfMemory };
         let address = self.memory.address(at.segment, at.offset) + layout.value_at();
         write_padded(self.memory.bytes_mut(address, layout.value_len as usize), digits);
         if digits_len <= old_len {
