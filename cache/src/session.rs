@@ -37,8 +37,12 @@ use crate::store::{Reservation, StoreMode};
 mod admin;
 /// Keys of a fetch, one by one.
 mod fetch;
+/// Who a client is.
+mod greet;
 /// One command line.
 mod line;
+/// Commands of those who run the server.
+mod operate;
 /// Replies into the transmit ring.
 mod render;
 /// Values: in one piece, or piece by piece.
@@ -51,8 +55,12 @@ pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
 /// Bytes within which [`Session::foresee`] looks for the end of a command's name: `prepend` and a blank.
 const NAME_MAX_BYTES: usize = 8;
 
-/// Commands (or keys) executed by one [`Session::take`]; then others have their turn (memcached's `-R` is 20).
+/// Commands (or keys) executed by one [`Session::take`] unless the configuration says otherwise; then others have their
+/// turn (memcached's `-R` is 20).
 pub const REQUESTS_PER_TAKE: u32 = 64;
+
+/// What follows a value.
+const LINE_END: &[u8] = b"\r\n";
 
 /// Why [`Session::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +112,10 @@ enum State {
     Swallow { remaining: u64, reply: Option<Token>, line: Line },
     /// A line, but not before all cores have answered.
     Barrier,
+    /// A line, but not before what is owed has been given: a dump.
+    Telling,
+    /// Whatever comes is passed over: a watcher.
+    Deaf,
     /// Nothing.
     Closed,
 }
@@ -129,12 +141,25 @@ pub struct Session {
     pending: u32,
     /// Bytes of the first reply that have been given.
     sent: u32,
+    /// It need not say who it is, or has.
+    trusted: bool,
+    /// It was closed because what it said was no protocol.
+    broken: bool,
 }
 
 impl Session {
     /// A new conversation for connection `conn`, which no other session of the core uses.
     pub fn new(conn: ConnId) -> Session {
-        Session { conn, state: State::Line, head: NO_ENTRY, tail: NO_ENTRY, pending: 0, sent: 0 }
+        Session {
+            conn,
+            state: State::Line,
+            head: NO_ENTRY,
+            tail: NO_ENTRY,
+            pending: 0,
+            sent: 0,
+            trusted: false,
+            broken: false,
+        }
     }
 
     /// The connection it is for.
@@ -146,7 +171,7 @@ impl Session {
     pub fn take(&mut self, core: &mut Core, input: &[u8], now: Now) -> Taken {
         core.begin_try(self.conn, now);
         let mut consumed = 0;
-        let mut left = REQUESTS_PER_TAKE;
+        let mut left = core.config.requests_per_take;
         let stop = loop {
             match self.step(core, input.get(consumed..).unwrap_or_default()) {
                 Step::Moved(bytes) => consumed += bytes,
@@ -226,6 +251,15 @@ impl Session {
                 Some(token)
             }
             State::Swallow { reply, .. } => reply,
+            State::Deaf => {
+                // Nobody is there to be told: the watch alone is owed, and it has no end of its own.
+                if let Owed::Watch(watch) =
+                    std::mem::replace(&mut core.entries.entry_mut(self.head).owed, Owed::Nothing)
+                {
+                    core.end_watch(self.conn, watch.place);
+                }
+                None
+            }
             _ => None,
         };
         if let Some(token) = unanswered {
@@ -236,6 +270,11 @@ impl Session {
     /// Whether it is closed and has given everything: the connection is to be closed now.
     pub fn finished(&self) -> bool {
         matches!(self.state, State::Closed) && self.pending == 0
+    }
+
+    /// Whether it was closed because what came was nonsense: an HTTP request, or a line without end.
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether it is between commands and owes nothing.
@@ -250,6 +289,7 @@ impl Session {
 
     fn step(&mut self, core: &mut Core, input: &[u8]) -> Step {
         match self.state {
+            State::Line if !self.trusted => self.greet(core, input),
             State::Line => self.line(core, input),
             State::Keys { .. } => self.next_key(core, input),
             State::SkipLine => self.skip_line(input),
@@ -263,6 +303,12 @@ impl Session {
                 self.state = State::Line;
                 Step::Moved(0)
             }
+            State::Telling if self.pending > 0 => Step::Stop(0, Stop::NeedRoom),
+            State::Telling => {
+                self.state = State::Line;
+                Step::Moved(0)
+            }
+            State::Deaf => Step::Stop(input.len(), Stop::NeedInput),
             State::Closed => Step::Stop(input.len(), Stop::Close),
         }
     }
@@ -270,6 +316,12 @@ impl Session {
     /// Takes no more; what is owed is still given.
     fn close(&mut self) {
         self.state = State::Closed;
+    }
+
+    /// The same, because what came was nonsense.
+    fn close_broken(&mut self) {
+        self.broken = true;
+        self.close();
     }
 
     /// Whether another reply may be owed; the reason to stop if not.

@@ -7,6 +7,7 @@
 //!                                      ├── shard/room.rs    room for an item: reclaim, evict, runs
 //!                                      ├── shard/link.rs    items join and leave; every counter moves here
 //!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      ├── shard/walk.rs    every item in steps: dumps
 //!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
 //! ```
 //!
@@ -18,14 +19,19 @@
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
 //! fetched mark in a header. S3: a free segment has no current slot.
 
-mod dump;
+mod evicted;
 mod link;
 mod room;
 mod upkeep;
+mod walk;
 mod write;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use evicted::Evicted;
+use evicted::EvictedNotes;
+pub(crate) use walk::{Dump, Told};
 
 use std::sync::Arc;
 
@@ -89,6 +95,7 @@ pub struct Shard {
     run_hand: u32,
     dead_hand: u32,
     index_hand: u32,
+    evicted: EvictedNotes,
 }
 
 impl Shard {
@@ -130,7 +137,7 @@ impl Shard {
         let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
         let memory = Memory::new(total, segment_bytes.ilog2())
             .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
-        let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.use_cas);
+        let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.slab_chunk_max, config.use_cas);
         let mut segments = Segments::new(total, last_generation);
         (0..allowed as u32).for_each(|segment| segments.switch_on(segment));
 
@@ -169,6 +176,7 @@ impl Shard {
             run_hand: 0,
             dead_hand: 0,
             index_hand: first,
+            evicted: EvictedNotes::default(),
         };
         for page in pages {
             let address = shard.memory.address(page, 0);

@@ -1,13 +1,16 @@
 //! Other cores' requests, executed on this shard and answered in the block they came in.
 
 use super::{Core, Incoming, Outgoing};
+use crate::core::walk::STEP_BYTES;
 use crate::key::KeyHash;
 use crate::proto::reply::Line;
 use crate::route::batch::{Batch, Half};
 use crate::route::message::{Answer, Envelope, NO_STREAM, Reply, Request};
 use crate::stats::Counted;
+use crate::store::Reservation;
 use crate::store::{Arith, ItemRef, StoreError, StoreMode, StoreOutcome, Touched};
-use crate::{Expiry, core::entries::Held};
+use crate::{Expiry, KEY_MAX_BYTES, core::entries::Held};
+use arrayvec::ArrayVec;
 
 impl StoreOutcome {
     /// The line that says so.
@@ -53,7 +56,8 @@ impl Core {
             }
         }
         for index in 0..requests.len() {
-            let Some(Envelope { token, request }) = requests.message(index) else { break };
+            let Some(Envelope { token, speaker, request }) = requests.message(index) else { break };
+            self.speaker = speaker;
             let answer = self.execute(requests, replies, request);
             replies.push(Reply { token, answer });
         }
@@ -91,9 +95,7 @@ impl Core {
                 Answer::Done
             }
             Request::Commit { upload } => match self.incoming.remove(upload) {
-                Some(Incoming { reservation, mode }) => {
-                    Answer::Line(self.shard.commit(reservation, mode, now).outcome.line())
-                }
+                Some(Incoming { reservation, mode }) => Answer::Line(self.commit(reservation, mode)),
                 None => Answer::Line(Line::NoMemoryStoring),
             },
             Request::Abort { upload } => {
@@ -125,12 +127,22 @@ impl Core {
                 Ok(()) => Answer::Done,
                 Err(_) => Answer::Refused(Line::MemlimitRefused),
             },
+            Request::Walk { over, place } => {
+                let mut told = std::mem::take(&mut self.walk_text);
+                told.clear();
+                let room = STEP_BYTES.min(replies.room());
+                let next = self.walk_step(over, place, room, &mut told);
+                let text = replies.put(&told);
+                self.walk_text = told;
+                Answer::Walked { text, place: next }
+            }
         }
     }
 
     /// get, or gat when there is a new expiry.
     pub(crate) fn find(&mut self, hash: KeyHash, key: &[u8], expiry: Option<Expiry>) -> Option<ItemRef> {
         let now = self.now;
+        let before = self.watches_fetches().then(|| self.lost_lookups());
         let found = match expiry.map(|expiry| self.shard.gat(hash, key, expiry, now)) {
             None => self.shard.get(hash, key, now),
             Some(Touched::Done(at)) => Some(at),
@@ -139,6 +151,9 @@ impl Core {
             Some(Touched::OutOfMemory) => self.shard.peek(hash, key, now),
         };
         self.ledger.count_prefix(self.id, key, Counted::Get { hit: found.is_some() });
+        if let Some(before) = before {
+            self.tell_get(key, found.map(|at| self.sizes_of(&self.shard.item(at))), before);
+        }
         found
     }
 
@@ -153,10 +168,27 @@ impl Core {
         mode: StoreMode,
     ) -> Line {
         self.ledger.count_prefix(self.id, key, Counted::Set);
+        self.tell_lookup(hash, key);
         let outcome = self.shard.store(hash, key, value, flags, expiry, mode, self.now).outcome;
         if mode == StoreMode::Set && outcome != StoreOutcome::Stored {
             self.shard.forget_key(hash, key, self.now);
         }
+        self.tell_store(key, mode, outcome, expiry, flags, value.len());
+        outcome.line()
+    }
+
+    /// A storage command whose value came piece by piece and is whole.
+    pub(crate) fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Line {
+        if !self.watches_stores() {
+            return self.shard.commit(reservation, mode, self.now).outcome.line();
+        }
+        let item = self.shard.item(reservation.at);
+        let (flags, expiry, bytes) = (item.flags, item.expiry, item.value.len());
+        let key: ArrayVec<u8, KEY_MAX_BYTES> = item.key.iter().copied().take(KEY_MAX_BYTES).collect();
+        let (hash, _) = self.locate(&key);
+        self.tell_lookup(hash, &key);
+        let outcome = self.shard.commit(reservation, mode, self.now).outcome;
+        self.tell_store(&key, mode, outcome, expiry, flags, bytes);
         outcome.line()
     }
 
@@ -171,12 +203,21 @@ impl Core {
     /// delete.
     pub(crate) fn delete(&mut self, hash: KeyHash, key: &[u8]) -> Line {
         self.ledger.count_prefix(self.id, key, Counted::Delete);
-        if self.shard.delete(hash, key, self.now) { Line::Deleted } else { Line::NotFound }
+        self.tell_lookup(hash, key);
+        let sizes = self.about_to_delete(hash, key);
+        if !self.shard.delete(hash, key, self.now) {
+            return Line::NotFound;
+        }
+        if let Some(sizes) = sizes {
+            self.tell_delete(key, sizes);
+        }
+        Line::Deleted
     }
 
     /// incr and decr.
     pub(crate) fn arith(&mut self, hash: KeyHash, key: &[u8], delta: u64, increment: bool) -> Result<u64, Line> {
         let now = self.now;
+        self.tell_lookup(hash, key);
         let done = match increment {
             true => self.shard.incr(hash, key, delta, now),
             false => self.shard.decr(hash, key, delta, now),
@@ -191,6 +232,7 @@ impl Core {
 
     /// touch.
     pub(crate) fn touch(&mut self, hash: KeyHash, key: &[u8], expiry: Expiry) -> Line {
+        self.tell_lookup(hash, key);
         match self.shard.touch(hash, key, expiry, self.now) {
             Touched::Done(_) => Line::Touched,
             Touched::NotFound => Line::NotFound,

@@ -1,7 +1,7 @@
 //! Values that follow a storage command: in one piece where all is there, else piece by piece into room reserved
 //! where the key lives.
 
-use super::{Session, State, Step, Stop, WHOLE_MAX_BYTES};
+use super::{LINE_END, Session, State, Step, Stop, WHOLE_MAX_BYTES};
 use crate::clock::Expiry;
 use crate::core::entries::{Owed, Upload};
 use crate::core::{Core, Need};
@@ -9,9 +9,6 @@ use crate::proto::reply::Line;
 use crate::proto::text::Store;
 use crate::route::message::{NOBODY, Request, Token};
 use crate::stats::Counted;
-
-/// What follows a value.
-const LINE_END: &[u8] = b"\r\n";
 
 /// Bytes of key and value that go to another core in one message.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;
@@ -136,8 +133,7 @@ impl Session {
         let Some(line_end) = input.get(..LINE_END.len()) else { return Step::Stop(0, Stop::NeedInput) };
         if let State::Value { reservation, mode, reply } = std::mem::replace(&mut self.state, State::Line) {
             let line = if line_end == LINE_END {
-                let now = core.now();
-                core.shard.commit(reservation, mode, now).outcome.line()
+                core.commit(reservation, mode)
             } else {
                 core.shard.abandon(reservation);
                 Line::BadChunk

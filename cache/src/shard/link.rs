@@ -38,6 +38,7 @@ impl Shard {
                     }
                     let Some(victim) = self.index.victim(&self.memory, &self.segments, hash) else { return false };
                     self.stats.evictions.add(1);
+                    self.note_evicted(victim.at);
                     self.index.replace(&mut self.memory, hash, victim, at);
                     self.count_out(victim.at);
                 }

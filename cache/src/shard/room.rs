@@ -163,6 +163,7 @@ impl Shard {
     }
 
     fn evict_segment(&mut self, head: u32) {
+        self.note_evicted_segment(head);
         let segment = self.segments.at(head);
         self.stats.evictions.add(u64::from(segment.live));
         self.stats.evicted_unfetched.add(u64::from(segment.live_unfetched));

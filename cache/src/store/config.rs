@@ -19,6 +19,8 @@ pub struct ShardConfig {
     pub slab_factor: f64,
     /// Smallest space for key, value and flags in memcached's slab classes, in bytes (`-n`).
     pub slab_chunk_min: u32,
+    /// Largest chunk of memcached's slab classes, in bytes (`-o slab_chunk_max`).
+    pub slab_chunk_max: u32,
 }
 
 impl Default for ShardConfig {
@@ -32,6 +34,7 @@ impl Default for ShardConfig {
             use_cas: true,
             slab_factor: 1.25,
             slab_chunk_min: 48,
+            slab_chunk_max: 512 << 10,
         }
     }
 }
