@@ -245,6 +245,8 @@ pub struct Core {
     watching: ArrayVec<ConnId, WATCHERS_MAX>,
     /// This turn's step of a walk has been taken.
     walked: bool,
+    /// Whose walks go on in the next turn.
+    walkers: VecDeque<ConnId>,
     /// What a step tells, before it leaves.
     walk_text: Vec<u8>,
 }
@@ -306,6 +308,7 @@ impl Core {
             speaker: 0,
             watching: ArrayVec::new(),
             walked: false,
+            walkers: VecDeque::new(),
             walk_text: Vec::with_capacity(walk::STEP_BYTES),
             config: config.clone(),
         };
@@ -350,6 +353,9 @@ impl Core {
     pub fn collect(&mut self, now: Now) {
         self.now = now;
         self.walked = false;
+        if let Some(conn) = self.walkers.pop_front() {
+            self.make_ready(conn);
+        }
         for peer in 0..self.links.len() {
             // At most one round of the loop's blocks: a peer that answers as fast as we ask cannot keep us here.
             for _ in 0..self.config.blocks_per_pair {
@@ -403,6 +409,7 @@ impl Core {
             || !self.ready.is_empty()
             || self.links.iter().flatten().any(Link::has_mail)
             || (0..self.grants.len()).any(|list| self.can_grant(list))
+            || !self.walkers.is_empty()
             || self.watching.iter().any(|&conn| self.has_lines(conn))
     }
 

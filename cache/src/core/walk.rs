@@ -213,7 +213,7 @@ impl Walk {
             core.walk_text = told;
             if !stepped {
                 // The turn's step is taken.
-                core.make_ready(conn);
+                core.walkers.push_back(conn);
                 return WalkGiven::Starved(written);
             }
         }

@@ -82,6 +82,8 @@ pub enum Line {
     LruFactors,
     /// `lru_crawler` while it is disabled.
     CrawlerDisabled,
+    /// `lru_crawler enable` while it is enabled.
+    CrawlerRunning,
     /// `lru_crawler sleep` of more than a second.
     CrawlerSleep,
     /// Another dump is under way.
@@ -143,6 +145,7 @@ impl Line {
             Line::LruPercents => b"ERROR hot and warm pcts must not exceed 80\r\n",
             Line::LruFactors => b"ERROR hot/warm age factors must be greater than 0\r\n",
             Line::CrawlerDisabled => b"CLIENT_ERROR lru crawler disabled\r\n",
+            Line::CrawlerRunning => b"ERROR failed to start lru crawler thread\r\n",
             Line::CrawlerSleep => b"CLIENT_ERROR sleep must be one second or less\r\n",
             Line::CrawlerBusy => b"BUSY currently processing crawler request\r\n",
             Line::BadClass => b"BADCLASS invalid class id\r\n",

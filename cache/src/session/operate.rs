@@ -107,6 +107,7 @@ impl Session {
                 Some(_) => Line::CrawlerSleep,
                 None => Line::BadFormat,
             },
+            [b"enable"] if enabled => Line::CrawlerRunning,
             [word @ (b"enable" | b"disable")] => {
                 self.reply_room(core)?;
                 core.ledger.set_lru_crawler(word == b"enable");
