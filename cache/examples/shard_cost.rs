@@ -23,11 +23,11 @@ fn main() {
 
 fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     let config = ShardConfig { memory_bytes, ..ShardConfig::default() };
+    let hasher = KeyHasher::new([5; 16]);
     let started = Instant::now();
-    let mut shard = Shard::new(&config).expect("the figures given are in range");
+    let mut shard = Shard::new(&config, hasher.clone()).expect("the figures given are in range");
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
     while shard.maintain(NOW, 1000) {}
-    let hasher = KeyHasher::new([5; 16]);
     let value = vec![b'v'; value_len];
     let set = |shard: &mut Shard, key: &[u8], hash: KeyHash| {
         shard.store(hash, key, &value, 0, Expiry::NEVER, StoreMode::Set, NOW);

@@ -5,7 +5,7 @@
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests
 //!  while core.next_resumable() ─┐    connections that can go on
-//!  connections with bytes ──────┴─►  session.take(..) then session.give(..), until neither moves
+//!  connections with bytes ──────┴─►  session.take(..), core.answers(), session.give(..), until none moves
 //!  core.post()                       one push per peer; ring the doorbells it names
 //! ```
 //!
@@ -31,16 +31,22 @@ use crate::stats::{CoreCounters, Ledger};
 use crate::store::{Reservation, StoreMode};
 use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
+/// Replies that leave at once.
+pub(crate) mod answers;
 /// Requests to other cores.
 mod ask;
 /// A count of everything held, for tests of leaks.
 mod census;
 /// The replies that connections are owed.
 pub(crate) mod entries;
+/// What framed replies need of their requests.
+pub(crate) mod frames;
 /// Landing slots, pins, copies, upload credits.
 mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
+/// Meta commands and binary's, executed on this shard.
+mod meta;
 /// Other cores' requests, executed on this shard.
 mod serve;
 /// Places that other cores name by number.
@@ -52,8 +58,10 @@ pub(crate) mod walk;
 /// What watchers are told.
 pub(crate) mod watch;
 
+use answers::Answers;
 pub use census::CoreCensus;
 use entries::{Entries, Held};
+use frames::Frames;
 use table::Table;
 
 /// A connection of one core, numbered by the application from 0 to below
@@ -206,6 +214,7 @@ struct Outgoing {
 struct Incoming {
     reservation: Reservation,
     mode: StoreMode,
+    framed: bool,
 }
 
 /// One core's cache. See the module's documentation for its turn.
@@ -219,6 +228,8 @@ pub struct Core {
     now: Now,
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
+    pub(crate) answers: Answers,
+    pub(crate) frames: Frames,
     pub(crate) landing: Landing,
     conns: Box<[Conn]>,
     ready: VecDeque<ConnId>,
@@ -263,7 +274,8 @@ impl Core {
         let mut shard_config = config.shard.clone();
         shard_config.memory_bytes /= cores;
         shard_config.memory_ceiling_bytes /= cores;
-        let shards = (0..cores).map(|_| Shard::new(&shard_config)).collect::<Result<Vec<_>, _>>()?;
+        let hasher = KeyHasher::new(secret);
+        let shards = (0..cores).map(|_| Shard::new(&shard_config, hasher.clone())).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
@@ -278,7 +290,6 @@ impl Core {
             a += 1;
         }
         let config = Arc::new(config.clone());
-        let hasher = KeyHasher::new(secret);
         let lists = Need::lists(cores);
         let of = |(id, (shard, links)): (usize, (Shard, Vec<Option<Link>>))| Core {
             id,
@@ -288,6 +299,8 @@ impl Core {
             now: Now { secs: 2, unix_epoch: 0 },
             links: links.into_boxed_slice(),
             entries: Entries::new(config.pending_per_core),
+            answers: Answers::new(),
+            frames: Frames::new(config.pending_per_core),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
             conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.connections_per_core),
@@ -441,6 +454,13 @@ impl Core {
         self.overdue.take()
     }
 
+    /// Takes what the last [`crate::Session::take`] has answered at once: to be sent before anything else of its
+    /// connection. Empty the second time.
+    #[inline]
+    pub fn answers(&mut self) -> &[u8] {
+        self.answers.take()
+    }
+
     /// The turn's time, as [`Core::collect`] or the last take had it.
     pub(crate) fn now(&self) -> Now {
         self.now
@@ -457,6 +477,12 @@ impl Core {
     /// The hash of `key` and the core that owns it.
     pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
         let hash = self.hasher.hash(key);
-        (hash, hash.shard_of(self.links.len()))
+        (hash, self.owner_of(hash))
+    }
+
+    /// The core that owns keys of this hash.
+    #[inline]
+    pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
+        hash.shard_of(self.links.len())
     }
 }

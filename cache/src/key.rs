@@ -10,8 +10,6 @@
 //!
 //! Read first: Aumasson and Bernstein, "SipHash: a fast short-input PRF".
 
-use std::hash::Hasher;
-
 use siphasher::sip::SipHasher13;
 
 /// The longest key a client may send, in bytes (`protocol.txt`, "Keys").
@@ -50,22 +48,20 @@ impl KeyHash {
 /// The process's keyed hash function. Every core holds a copy with the same secret.
 #[derive(Clone)]
 pub struct KeyHasher {
-    secret: (u64, u64),
+    sip: SipHasher13,
 }
 
 impl KeyHasher {
     /// A hash under `secret`, which must be random and known to nobody else.
     pub fn new(secret: [u8; 16]) -> KeyHasher {
         let secret = u128::from_le_bytes(secret);
-        KeyHasher { secret: (secret as u64, (secret >> 64) as u64) }
+        KeyHasher { sip: SipHasher13::new_with_keys(secret as u64, (secret >> 64) as u64) }
     }
 
     /// The hash of `key`.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        let mut sip = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
-        sip.write(key);
-        KeyHash(sip.finish())
+        KeyHash(self.sip.hash(key))
     }
 }
 
@@ -78,6 +74,8 @@ impl std::fmt::Debug for KeyHasher {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::Hasher;
+
     use super::*;
 
     #[test]
@@ -91,6 +89,16 @@ mod tests {
             let even = 10_000 / shards as u32;
             assert!(counts.iter().all(|&count| count > even * 6 / 10 && count < even * 14 / 10 + 1), "{counts:?}");
         }
+    }
+
+    /// Key 00 01 .. 0f and message 00 01 .. 0e, as in the appendix of the paper, for SipHash-1-3.
+    #[test]
+    fn the_hash_is_siphash_1_3_under_the_secret() {
+        let secret: [u8; 16] = std::array::from_fn(|at| at as u8);
+        let message: [u8; 15] = std::array::from_fn(|at| at as u8);
+        let mut streamed = SipHasher13::new_with_key(&secret);
+        streamed.write(&message);
+        assert_eq!(KeyHasher::new(secret).hash(&message).bits(), streamed.finish());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! One connection's conversation: bytes in, replies out, in order. No clock and no socket inside.
 //!
 //! [`Session::take`] parses and executes what it can of the bytes at hand and says how many it is done with; it keeps
-//! none of them. [`Session::give`] writes the replies owed, as far as the room goes. Both may be called with any piece:
+//! none of them. What it can answer at once, within the room that it is told of, is in [`Core::answers`] then.
+//! [`Session::give`] writes the other replies owed, as far as the room goes. Both may be called with any piece:
 //!
 //! ```text
 //!  loop {
-//!      let taken = session.take(core, receive_ring.contiguous(), now);   receive_ring.advance(taken.consumed);
+//!      let room = transmit_ring.room();
+//!      let taken = session.take(core, receive_ring.contiguous(), room, now);
+//!      receive_ring.advance(taken.consumed);                             transmit_ring.append(core.answers());
 //!      let given = session.give(core, transmit_ring.room());             transmit_ring.advance(given.written);
 //!      if taken.consumed == 0 && given.written == 0 { break }            // or taken.stop says more
 //!  }
@@ -22,25 +25,30 @@
 //! Invariant S2: what is answered depends on the bytes alone, not on how they were cut.
 //! Read first: memcached `protocol.txt`, then [`crate::core`].
 
-use memchr::{memchr, memchr3};
-
 use crate::clock::{Expiry, Now};
 use crate::core::entries::{NO_ENTRY, Owed, Upload};
 use crate::core::{ConnId, Core, Need};
-use crate::key::{KEY_MAX_BYTES, KeyHash};
+use crate::key::KeyHash;
+use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
-use crate::route::message::{Request, Token};
+use crate::route::message::{NOBODY, Request, Token};
 use crate::store::{Reservation, StoreMode};
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
 mod admin;
 /// Keys of a fetch, one by one.
 mod fetch;
+/// What is read ahead of its turn.
+mod foresight;
+/// Replies that repeat a part of their request.
+mod framed;
 /// Who a client is.
 mod greet;
 /// One command line.
 mod line;
+/// Meta commands.
+mod meta;
 /// Commands of those who run the server.
 mod operate;
 /// Replies into the transmit ring.
@@ -52,15 +60,14 @@ mod value;
 /// command with its value. A receive ring is to hold at least as many.
 pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
 
-/// Bytes within which [`Session::foresee`] looks for the end of a command's name: `prepend` and a blank.
-const NAME_MAX_BYTES: usize = 8;
-
 /// Commands (or keys) executed by one [`Session::take`] unless the configuration says otherwise; then others have their
 /// turn (memcached's `-R` is 20).
 pub const REQUESTS_PER_TAKE: u32 = 64;
 
 /// What follows a value.
 const LINE_END: &[u8] = b"\r\n";
+
+use foresight::Foreseen;
 
 /// Why [`Session::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +152,8 @@ pub struct Session {
     trusted: bool,
     /// It was closed because what it said was no protocol.
     broken: bool,
+    /// Between [`Session::foresee`] and the end of the next [`Session::take`].
+    foreseen: Option<Foreseen>,
 }
 
 impl Session {
@@ -159,6 +168,7 @@ impl Session {
             sent: 0,
             trusted: false,
             broken: false,
+            foreseen: None,
         }
     }
 
@@ -168,8 +178,12 @@ impl Session {
     }
 
     /// Parses and executes what it can of `input`; see the module's documentation.
-    pub fn take(&mut self, core: &mut Core, input: &[u8], now: Now) -> Taken {
+    ///
+    /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
+    /// can. With a room of 0 every reply waits for [`give`](Self::give).
+    pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
         core.begin_try(self.conn, now);
+        core.answers.begin(room);
         let mut consumed = 0;
         let mut left = core.config.requests_per_take;
         let stop = loop {
@@ -189,24 +203,27 @@ impl Session {
                 }
             }
         };
+        self.foreseen = None;
         core.end_try(self.conn, stop == Stop::Waiting);
-        core.counters().bytes_read.add(consumed as u64);
+        let counters = core.counters();
+        counters.bytes_read.add(consumed as u64);
+        counters.bytes_written.add(core.answers.len() as u64);
         Taken { consumed, stop }
     }
 
     /// The hash of the key that the next [`take`](Self::take) of `input` will look up first on this core, as far as a
     /// glance can tell; a wrong guess costs a prefetch. Asks for its line of the index; give the hash to
     /// [`Shard::prefetch_item`](crate::Shard::prefetch_item) when that has had time to come.
-    pub fn foresee(&self, core: &Core, input: &[u8]) -> Option<KeyHash> {
+    ///
+    /// The bytes of `input` must stay as they are until the next `take`, which may be given them at another place.
+    pub fn foresee(&mut self, core: &Core, input: &[u8]) -> Option<KeyHash> {
         if !matches!(self.state, State::Line) {
             return None;
         }
-        // The key is the second word of every command but gat and gats, and is short.
-        let word = input.get(memchr(b' ', input.get(..NAME_MAX_BYTES).unwrap_or(input))? + 1..)?;
-        let word = word.get(..KEY_MAX_BYTES + 1).unwrap_or(word);
-        let key = word.get(..memchr3(b' ', b'\r', b'\n', word)?)?;
-        let (hash, owner) = core.locate(key);
-        if owner != core.id() {
+        let foreseen = Foreseen::read(core, input)?;
+        self.foreseen = Some(foreseen);
+        let hash = foreseen.hash;
+        if core.owner_of(hash) != core.id() {
             return None;
         }
         core.shard.prefetch(hash);
@@ -287,6 +304,18 @@ impl Session {
         self.pending as usize
     }
 
+    /// The hash of `key` and the core that owns it, from what was foreseen or anew.
+    #[inline]
+    fn locate(&self, core: &Core, key: &[u8]) -> (KeyHash, usize) {
+        match self.foreseen.and_then(|foreseen| foreseen.hash_of(key)) {
+            Some(hash) => {
+                debug_assert_eq!(hash, core.locate(key).0, "the input has changed since it was foreseen");
+                (hash, core.owner_of(hash))
+            }
+            None => core.locate(key),
+        }
+    }
+
     fn step(&mut self, core: &mut Core, input: &[u8]) -> Step {
         match self.state {
             State::Line if !self.trusted => self.greet(core, input),
@@ -351,7 +380,7 @@ impl Session {
     fn owe(&mut self, core: &mut Core, owed: Owed) -> Token {
         let Some(token) = core.entries.take(self.conn, owed) else {
             debug_assert!(false, "reply_room was not asked");
-            return crate::route::message::NOBODY;
+            return NOBODY;
         };
         match self.tail {
             NO_ENTRY => self.head = token,
@@ -362,11 +391,46 @@ impl Session {
         token
     }
 
-    /// Owes a line unless the client wants none. Stops when there is no room for it.
+    /// [`Session::owe`] for a reply that may be framed.
+    fn owe_as(&mut self, core: &mut Core, owed: Owed, frame: Option<&Template<'_>>) -> Token {
+        let token = self.owe(core, owed);
+        if let Some(template) = frame
+            && token != NOBODY
+        {
+            core.entries.entry_mut(token).framed = true;
+            core.frames.set(token, template);
+        }
+        token
+    }
+
+    /// What follows a value.
+    fn value_end(&self) -> &'static [u8] {
+        b"\r\n"
+    }
+
+    /// Whether a reply that is known at once may leave at once: nothing is owed before it.
+    fn answers_at_once(&self) -> bool {
+        self.head == NO_ENTRY
+    }
+
+    /// [`reply_room`](Self::reply_room) for a line or a number that will be known at once.
+    fn line_room(&mut self, core: &mut Core) -> Result<(), Stop> {
+        if self.answers_at_once() && core.answers.takes_any_line() { Ok(()) } else { self.reply_room(core) }
+    }
+
+    /// Answers with a line or a number, after [`Session::line_room`].
+    fn say(&mut self, core: &mut Core, owed: Owed) {
+        let left = if self.answers_at_once() { core.answers.put(owed) } else { Err(owed) };
+        if let Err(owed) = left {
+            self.owe(core, owed);
+        }
+    }
+
+    /// Answers with a line unless the client wants none. Stops when there is no room for it.
     fn answer(&mut self, core: &mut Core, line: Line, noreply: bool) -> Result<(), Stop> {
         if !noreply {
-            self.reply_room(core)?;
-            self.owe(core, Owed::Line(line));
+            self.line_room(core)?;
+            self.say(core, Owed::Line(line));
         }
         Ok(())
     }

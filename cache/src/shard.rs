@@ -4,10 +4,12 @@
 //!  session ──get/store/delete/...──► Shard ──► Index    hash → place          (store/index.rs)
 //!                                      │  ├──► Segments  who holds what        (store/segment.rs)
 //!                                      │  └──► Memory    the bytes             (store/memory.rs, store/header.rs)
-//!                                      ├── shard/room.rs    room for an item: reclaim, evict, runs
+//!                                      ├── shard/room.rs    room for an item: reclaim, runs
+//!                                      ├── shard/merge.rs   which items stay when room is short
 //!                                      ├── shard/link.rs    items join and leave; every counter moves here
 //!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
 //!                                      ├── shard/walk.rs    every item in steps: dumps
+//!                                      ├── shard/meta.rs    what meta commands and binary ask beyond that
 //!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
 //! ```
 //!
@@ -17,10 +19,13 @@
 //!
 //! Invariants. S1: every linked item has exactly one current slot, and a current slot names a linked item of its
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
-//! fetched mark in a header. S3: a free segment has no current slot.
+//! marks in a header. S3: a free segment has no current slot.
 
 mod evicted;
 mod link;
+mod merge;
+/// Meta commands.
+pub mod meta;
 mod room;
 mod upkeep;
 mod walk;
@@ -36,17 +41,21 @@ pub(crate) use walk::{Dump, Told};
 use std::sync::Arc;
 
 use crate::clock::{Expiry, Now};
-use crate::key::KeyHash;
+use crate::key::{KeyHash, KeyHasher};
 use crate::store::census::Census;
 use crate::store::config::{ConfigError, ShardConfig};
 use crate::store::expiry::CLASSES_MAX;
-use crate::store::header;
+use crate::store::ghost::Ghost;
+use crate::store::header::{self, Facts, Layout};
 use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
-use crate::store::item::{Item, ItemRef, Pin};
+use crate::store::item::{Hit, Item, ItemRef, Pin};
 use crate::store::memory::Memory;
 use crate::store::segment::{List, NONE, Segments, State};
 use crate::store::slab_view::SlabView;
 use crate::store::stats::ShardStats;
+use crate::store::worth::Cutoff;
+
+use merge::Merging;
 
 /// Fewest segments of a shard: some for the index, some for each class, some to evict.
 const SEGMENTS_MIN: usize = 16;
@@ -56,6 +65,8 @@ const SEGMENT_BYTES_MIN: usize = 64 << 10;
 const SEGMENT_BYTES_MAX: usize = 1 << crate::store::index::OFFSET_BITS;
 /// Most pins, and most reservations, at one time.
 const HOLDERS_MAX: usize = 1 << 16;
+/// One segment in so many remembers what was evicted.
+const GHOST_SHARE: usize = 128;
 /// The smallest `-I` that memcached takes, in bytes.
 const ITEM_SIZE_MAX_LEAST: u32 = 1024;
 
@@ -71,10 +82,16 @@ pub struct Shard {
     evict: bool,
     /// Items of each slab class in each segment, segment by segment.
     class_items: Vec<u32>,
-    /// The segment being filled for each class of like time-to-live; `NONE` when there is none.
-    open: [u32; CLASSES_MAX],
-    /// Sealed segments of each class, oldest first.
-    sealed: [List; CLASSES_MAX],
+    /// Of each queue, the segment being filled for each class of like time-to-live; `NONE` when there is none.
+    open: [[u32; CLASSES_MAX]; 2],
+    /// Of each queue, the sealed segments of each class, oldest first.
+    sealed: [[List; CLASSES_MAX]; 2],
+    /// Segments of each queue, open ones and runs included.
+    queued: [usize; 2],
+    merging: Merging,
+    cutoff: Cutoff,
+    ghost: Ghost,
+    hasher: KeyHasher,
     /// Classes in use: fewer in a small shard.
     ttl_classes: usize,
     /// Segments within the memory limit.
@@ -100,16 +117,16 @@ pub struct Shard {
 
 impl Shard {
     /// An empty shard with its memory mapped; the index's first part is touched, the rest when [`Shard::maintain`] or
-    /// the first use comes to it.
+    /// the first use comes to it. `hasher` is what keys are looked up by.
     ///
     /// # Errors
     /// [`ConfigError`], one variant for each figure that cannot be met.
-    pub fn new(config: &ShardConfig) -> Result<Shard, ConfigError> {
-        Shard::with_generations(config, (1 << GENERATION_BITS) - 1)
+    pub fn new(config: &ShardConfig, hasher: KeyHasher) -> Result<Shard, ConfigError> {
+        Shard::with_generations(config, hasher, (1 << GENERATION_BITS) - 1)
     }
 
     /// [`Shard::new`] with generations 1..=`last_generation`, so that tests can make them come round.
-    fn with_generations(config: &ShardConfig, last_generation: u16) -> Result<Shard, ConfigError> {
+    fn with_generations(config: &ShardConfig, hasher: KeyHasher, last_generation: u16) -> Result<Shard, ConfigError> {
         let memory_bytes = config.memory_bytes;
         let segment_bytes = match config.segment_bytes {
             0 => 1 << (memory_bytes / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2(),
@@ -142,10 +159,12 @@ impl Shard {
         (0..allowed as u32).for_each(|segment| segments.switch_on(segment));
 
         let home = 1u32 << (allowed / 256).max(1).ilog2();
-        let first = allowed as u32 - home - 1;
+        let ghosts = if config.evict { (allowed / GHOST_SHARE) as u32 } else { 0 };
+        let first = allowed as u32 - home - 1 - ghosts;
         (first..allowed as u32).for_each(|segment| segments.take(segment, State::Index));
-        let pages: Vec<u32> = (first + 1..allowed as u32).collect();
-        let index = Index::new(&pages, first, segment_bytes, total);
+        let pages: Vec<u32> = (first + ghosts + 1..allowed as u32).collect();
+        let index = Index::new(&pages, first + ghosts, segment_bytes, total);
+        let ghost = Ghost::new(memory.address(first, 0), ghosts as usize * segment_bytes);
 
         let stats = Arc::new(ShardStats {
             class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
@@ -161,9 +180,14 @@ impl Shard {
             stats,
             item_size_max: config.item_size_max,
             evict: config.evict,
-            open: [NONE; CLASSES_MAX],
-            sealed: [List::EMPTY; CLASSES_MAX],
-            ttl_classes: (allowed / 8).clamp(1, CLASSES_MAX),
+            open: [[NONE; CLASSES_MAX]; 2],
+            sealed: [[List::EMPTY; CLASSES_MAX]; 2],
+            queued: [0; 2],
+            merging: Merging::default(),
+            cutoff: Cutoff::new(),
+            ghost,
+            hasher,
+            ttl_classes: (allowed / 16).clamp(1, CLASSES_MAX),
             allowed,
             excess: 0,
             held: 0,
@@ -210,6 +234,32 @@ impl Shard {
         self.stats.get_hits.add(1);
         self.mark_fetched(found.at, now);
         Some(found.at)
+    }
+
+    /// [`Shard::get`] for a caller who needs no more than flags, cas unique and value, at once. `None`, with nothing
+    /// counted or marked, when there is an item and `fits` refuses its value's length.
+    #[inline]
+    pub(crate) fn get_if(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        now: Now,
+        fits: impl FnOnce(usize) -> bool,
+    ) -> Option<Option<Hit<'_>>> {
+        let Some((found, layout, facts)) = self.lookup_item(hash, key, now) else {
+            self.stats.cmd_get.add(1);
+            self.stats.get_misses.add(1);
+            return Some(None);
+        };
+        let value_len = layout.value_len as usize;
+        if !fits(value_len) {
+            return None;
+        }
+        self.stats.cmd_get.add(1);
+        self.stats.get_hits.add(1);
+        self.mark_fetched(found.at, now);
+        let value_at = self.memory.address(found.at.segment, found.at.offset) + layout.value_at();
+        Some(Some(Hit { flags: facts.flags, cas: facts.cas, value: self.memory.bytes(value_at, value_len) }))
     }
 
     /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
@@ -287,15 +337,22 @@ impl Shard {
     /// Finds the live item of `key`; takes an expired or flushed one out.
     #[inline]
     fn lookup(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Found> {
+        self.lookup_item(hash, key, now).map(|(found, ..)| found)
+    }
+
+    /// [`Shard::lookup`], with what it has read of the item.
+    #[inline]
+    fn lookup_item(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<(Found, Layout, Facts)> {
         self.advance(now);
-        let found = self.index.find(&self.memory, &self.segments, hash, key)?;
-        let item = self.item(found.at);
-        if item.cas < self.flush_cas {
+        let (found, layout) = self.index.find_item(&self.memory, &self.segments, hash, key)?;
+        let address = self.memory.address(found.at.segment, found.at.offset);
+        let facts = Facts::read(self.memory.bytes_from(address), layout);
+        if facts.cas < self.flush_cas {
             self.stats.get_flushed.add(1);
-        } else if item.expiry.has_passed(now) {
+        } else if facts.expiry.has_passed(now) {
             self.stats.get_expired.add(1);
         } else {
-            return Some(found);
+            return Some((found, layout, facts));
         }
         self.unlink(found);
         None

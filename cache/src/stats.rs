@@ -43,6 +43,8 @@ pub struct CoreCounters {
     pub cross_core_requests: Counter,
     /// flush_all commands.
     pub cmd_flush: Counter,
+    /// `me` commands: the only meta command that memcached 1.6.18 counts.
+    pub cmd_meta: Counter,
     /// Messages sent to other cores.
     pub messages_sent: Counter,
     /// Messages of other cores served.

@@ -6,6 +6,8 @@ pub(crate) mod census;
 pub(crate) mod config;
 /// Classes of like time-to-live.
 pub(crate) mod expiry;
+/// What is remembered of evicted items.
+pub(crate) mod ghost;
 /// An item's bytes in its segment.
 pub(crate) mod header;
 /// From a key's hash to its item's place.
@@ -24,6 +26,8 @@ pub(crate) mod segment;
 pub(crate) mod slab_view;
 /// Counters.
 pub(crate) mod stats;
+/// Which items are worth their bytes.
+pub(crate) mod worth;
 
 pub use census::Census;
 pub use config::{ConfigError, MemoryLimitError, ShardConfig};

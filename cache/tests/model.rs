@@ -7,18 +7,22 @@ use std::collections::HashMap;
 
 use rand_xoshiro::Xoshiro256StarStar;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_cache::shard::meta::{Ask, Removal};
 use sidestep_cache::{
     Arith, Expiry, KeyHasher, Now, Pin, Reservation, Shard, ShardConfig, StoreError, StoreMode, StoreOutcome, Stored,
     Touched,
 };
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 struct Entry {
     value: Vec<u8>,
     flags: u32,
     cas: u64,
     expiry: u32,
     stored_secs: u32,
+    stale: bool,
+    /// Somebody has been told to renew it.
+    token_sent: bool,
 }
 
 /// A body that is being received.
@@ -62,7 +66,7 @@ impl Model {
     fn new(seed: u64, shape: Shape) -> Model {
         println!("seed {seed}, {shape:?}");
         Model {
-            shard: Shard::new(&shape.config).unwrap(),
+            shard: Shard::new(&shape.config, KeyHasher::new([seed as u8; 16])).unwrap(),
             hasher: KeyHasher::new([seed as u8; 16]),
             rng: Xoshiro256StarStar::seed_from_u64(seed),
             now: Now { secs: 2, unix_epoch: 1_700_000_000 },
@@ -161,6 +165,12 @@ impl Model {
             3 => StoreMode::Prepend,
             4 => StoreMode::Cas(known.map_or(7, |entry| entry.cas)),
             5 => StoreMode::Cas(self.below(self.largest_cas + 2)),
+            6 => match self.below(4) {
+                0 => StoreMode::AppendIf(known.map_or(7, |entry| entry.cas)),
+                1 => StoreMode::PrependIf(1 + self.below(self.largest_cas + 2)),
+                2 => StoreMode::CasOrStale(known.map_or(7, |entry| entry.cas)),
+                _ => StoreMode::CasOrStale(self.below(self.largest_cas + 2)),
+            },
             _ => StoreMode::Set,
         }
     }
@@ -172,21 +182,26 @@ impl Model {
         let expected = match (mode, &known) {
             (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => Done,
             (StoreMode::Add, Some(_)) | (StoreMode::Replace, None) => NotStored,
-            (StoreMode::Append | StoreMode::Prepend, None) => NotStored,
-            (StoreMode::Append | StoreMode::Prepend, Some(old)) => {
+            (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(old)) if old.cas != cas => Exists,
+            (mode, None) if mode.joins() => NotStored,
+            (mode, Some(old)) if mode.joins() => {
                 new.value = match mode {
-                    StoreMode::Append => [&old.value[..], &new.value[..]].concat(),
+                    StoreMode::Append | StoreMode::AppendIf(_) => [&old.value[..], &new.value[..]].concat(),
                     _ => [&new.value[..], &old.value[..]].concat(),
                 };
                 (new.flags, new.expiry) = (old.flags, old.expiry);
                 if item_bytes(&key, &new) > item_max { NotStored } else { Done }
             }
-            (StoreMode::Cas(_), None) => NotFound,
-            (StoreMode::Cas(cas), Some(old)) if old.cas == cas => Done,
-            (StoreMode::Cas(_), Some(_)) => Exists,
+            (StoreMode::Cas(_) | StoreMode::CasOrStale(_), None) => NotFound,
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(old)) if old.cas == cas => Done,
+            (StoreMode::CasOrStale(cas), Some(old)) if cas != 0 && cas < old.cas => {
+                (new.expiry, new.stale, new.token_sent) = (old.expiry, true, old.token_sent);
+                Done
+            }
+            (_, Some(_)) => Exists,
+            (_, None) => NotStored,
         };
-        let joined = matches!(mode, StoreMode::Append | StoreMode::Prepend);
-        let no_room = if joined { NotStored } else { OutOfMemory };
+        let no_room = if mode.joins() { NotStored } else { OutOfMemory };
         if stored.outcome == no_room && expected == Done && self.shape.tight {
             self.refused += 1;
             return;
@@ -205,7 +220,9 @@ impl Model {
         let hash = self.hasher.hash(&key);
         let now = self.now;
         match self.below(1000) {
-            0..350 => {
+            0..40 => self.meta_get(key),
+            40..60 => self.meta_delete(key),
+            60..350 => {
                 let known = self.known(&key);
                 let found = self.shard.get(hash, &key, now);
                 assert_eq!(found.is_some(), known.is_some());
@@ -217,7 +234,7 @@ impl Model {
                 let (value, flags, expiry) = (self.new_value(), self.flags(), self.exptime());
                 let expiry = Expiry::from_exptime(expiry, now);
                 let mode = self.mode(known.as_ref());
-                let new = Entry { value, flags, cas: 0, expiry: expiry.secs(), stored_secs: now.secs };
+                let new = Entry { value, flags, expiry: expiry.secs(), stored_secs: now.secs, ..Entry::default() };
                 let stored = self.shard.store(hash, &key, &new.value, flags, expiry, mode, now);
                 if item_bytes(&key, &new) > self.shape.config.item_size_max as usize {
                     assert_eq!(stored.outcome, StoreOutcome::TooLarge);
@@ -293,7 +310,7 @@ impl Model {
                 self.uploads.push(Upload { reservation, key, value, filled: 0, flags, expiry: expiry.secs() });
             }
             Err(StoreError::TooLarge) => {
-                let new = Entry { value, flags, cas: 0, expiry: 0, stored_secs: 0 };
+                let new = Entry { value, flags, ..Entry::default() };
                 assert!(item_bytes(&key, &new) > self.shape.config.item_size_max as usize);
             }
             Err(_) => {
@@ -327,7 +344,7 @@ impl Model {
                 let known = self.known(&key);
                 let mode = self.mode(known.as_ref());
                 let stored = self.shard.commit(reservation, mode, self.now);
-                let new = Entry { value, flags, cas: 0, expiry, stored_secs: self.now.secs };
+                let new = Entry { value, flags, expiry, stored_secs: self.now.secs, ..Entry::default() };
                 self.apply_store(key.clone(), new, mode, known, stored);
                 self.check_item(&key);
             }
@@ -353,6 +370,9 @@ impl Model {
                 let entry = self.map.get_mut(&key).unwrap();
                 let len = entry.value.len();
                 entry.value = value.to_string().into_bytes();
+                if entry.value.len() > len {
+                    (entry.stale, entry.token_sent) = (false, false);
+                }
                 entry.value.resize(entry.value.len().max(len), b' ');
                 (entry.cas, entry.stored_secs) = (cas, self.now.secs);
             }
@@ -368,6 +388,99 @@ impl Model {
                 self.map.insert(key.clone(), Entry { value, cas, stored_secs, ..entry });
             }
             (answer, _) => assert_eq!((answer, known), (Arith::NotFound, None)),
+        }
+        self.check_item(&key);
+    }
+
+    /// mg with T, N and R in any order, and t somewhere among them.
+    fn meta_get(&mut self, key: Vec<u8>) {
+        let known = self.known(&key);
+        let mut acts = [0; 4];
+        for act in &mut acts {
+            let letter = [0, b'T', b'N', b'R', b't'][self.below(5) as usize];
+            *act = letter;
+        }
+        let mut seen_letters = Vec::new();
+        acts.iter_mut().for_each(|act| if seen_letters.contains(act) { *act = 0 } else { seen_letters.push(*act) });
+        let mut expiry = || Expiry::from_exptime(self.exptime(), self.now);
+        let ask =
+            Ask { acts, ttl: expiry(), vivify: expiry(), recache: expiry(), update: true, counts_touch_misses: false };
+        let (created, mut entry) = match &known {
+            Some(entry) => (false, entry.clone()),
+            None => (true, Entry { stored_secs: self.now.secs, ..Entry::default() }),
+        };
+        let seen = self.shard.meta_get(self.hasher.hash(&key), &key, &ask, self.now);
+        if created && !acts.contains(&b'N') {
+            assert_eq!(seen, None);
+            return;
+        }
+        let Some(seen) = seen else {
+            assert!(created && self.shape.tight, "{key:?} is there and was not found");
+            self.refused += 1;
+            return;
+        };
+        let (mut won, mut ttl) = (entry.stale && !entry.token_sent, None);
+        for act in acts {
+            match act {
+                b'T' => entry.expiry = ask.ttl.secs(),
+                b'N' if created => (entry.expiry, won) = (ask.vivify.secs(), true),
+                b'R' if !created && entry.expiry != 0 && entry.expiry < ask.recache.secs() => won |= !entry.token_sent,
+                b't' if entry.expiry != 0 => ttl = Some(entry.expiry.wrapping_sub(self.now.secs)),
+                _ => {}
+            }
+        }
+        assert_eq!((seen.won, seen.stale, seen.token_sent), (won, entry.stale, entry.token_sent), "{acts:?}");
+        assert_eq!(seen.expires.then_some(seen.ttl), ttl, "{acts:?}");
+        assert_eq!((seen.len as usize, seen.flags), (entry.value.len(), entry.flags));
+        entry.token_sent |= won;
+        if created {
+            entry.cas = self.new_cas(seen.cas);
+        }
+        assert_eq!(seen.cas, entry.cas);
+        if self.shape.tight
+            && let Some(at) = self.shard.peek(self.hasher.hash(&key), &key, self.now)
+        {
+            // Without room for the field the old expiry stays.
+            entry.expiry = self.shard.item(at).expiry.secs();
+        }
+        self.map.insert(key.clone(), entry);
+        self.check_item(&key);
+    }
+
+    /// md with C and I.
+    fn meta_delete(&mut self, key: Vec<u8>) {
+        let known = self.known(&key);
+        let cas = match self.below(3) {
+            0 => known.as_ref().map(|entry| entry.cas),
+            1 => Some(self.below(self.largest_cas + 2)),
+            _ => None,
+        };
+        let stale = self.below(3) > 0;
+        let ttl = (self.below(2) == 0).then(|| Expiry::from_exptime(self.exptime(), self.now));
+        let removal = Removal { cas, stale, ttl, counts_mismatch: true };
+        let hash = self.hasher.hash(&key);
+        let outcome = self.shard.meta_delete(hash, &key, &removal, self.now);
+        let Some(mut entry) = known else {
+            assert_eq!(outcome, StoreOutcome::NotFound);
+            return;
+        };
+        if cas.is_some_and(|cas| cas != entry.cas) {
+            assert_eq!(outcome, StoreOutcome::Exists);
+            return;
+        }
+        assert_eq!(outcome, StoreOutcome::Stored);
+        self.map.remove(&key);
+        if stale {
+            entry.expiry = ttl.map_or(entry.expiry, Expiry::secs);
+            (entry.stale, entry.token_sent, entry.stored_secs) = (true, false, self.now.secs);
+            // Under a new unique, which peek shows; gone if there was no room for a copy, or at once if it has expired.
+            if let Some(at) = self.shard.peek(hash, &key, self.now) {
+                entry.cas = self.new_cas(self.shard.item(at).cas);
+                self.map.insert(key.clone(), entry);
+            } else {
+                let expired = entry.expiry != 0 && entry.expiry <= self.now.secs;
+                assert!(expired || self.shape.tight, "{key:?} is gone");
+            }
         }
         self.check_item(&key);
     }

@@ -9,8 +9,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
-    let mut shard = Shard::new(&ShardConfig { memory_bytes: 8 << 20, ..ShardConfig::default() }).unwrap();
     let hasher = KeyHasher::new([1; 16]);
+    let config = ShardConfig { memory_bytes: 8 << 20, ..ShardConfig::default() };
+    let mut shard = Shard::new(&config, hasher.clone()).unwrap();
     let big = vec![1; 900_000];
     let region = Region::new(ALLOCATOR);
     for n in 0..400_000u32 {

@@ -14,8 +14,12 @@
 
 /// `XdpConfig`: what to open and how large.
 mod config;
+/// `FillLevel`: how many frames lie ready for the kernel to fill.
+mod fill_level;
 /// `AttachMode`, `CopyMode`, `Obtained`: which mode to try, and what was obtained.
 mod mode;
+/// `XskName`: the queues of an interface, on a command line.
+mod name;
 /// `Steering`: the XDP program, its maps and its link.
 mod program;
 /// `XdpQueue`: one bound socket behind the trait `Queue`.
@@ -28,6 +32,7 @@ pub use crate::sys::rings::XskStatistics;
 pub use config::{MTU_MAX, XdpConfig};
 pub(crate) use config::{RING_MAX, RING_MIN};
 pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
+pub use name::{AttachModeError, XskName, XskNameError};
 pub use program::{AddressMode, ProgramFault, SteerCounters, Steering, Transport};
 pub use queue::{XdpQueue, XdpQueueStats};
 

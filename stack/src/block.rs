@@ -5,17 +5,19 @@
 //! ```
 //!
 //! A block is leaked: smoltcp never gives a socket's slices back, so a socket lives as long as the process and is
-//! recycled by `abort` and `listen`, with every setting that smoltcp's `reset` leaves behind set anew
+//! recycled by `abort` and `listen` or `connect`, with every setting that smoltcp's `reset` leaves behind set anew
 //! ([`FlowBlock::recycle`]; `tests/recycle.rs` shows that a recycled flow equals a fresh one). Blocks are an odd number
 //! of cache lines long, so that the same field of many blocks spreads over all sets of the cache.
 //!
-//! Memory of one flow: 832 bytes and its two rings, so 13,120 bytes with the default rings; its slots in the flow
-//! table, the timer wheel and the lists add 56.
+//! Memory of one flow: 832 bytes and its two rings, in whole cache lines, so 13,120 bytes with the default rings; its
+//! slots in the flow table, the timer wheel and the lists add 60.
 
 use std::time::Duration;
 
-use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
+use cpu::CACHE_LINE_BYTES;
+use smoltcp::iface::{Context, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
+use smoltcp::wire::IpAddress;
 
 use crate::clock::{FlowClock, Time};
 use crate::config::ConfigError;
@@ -47,9 +49,9 @@ impl Rings {
         Self { rx: 65_535, tx: 65_535 },
     ];
 
-    /// Bytes of a flow's block with these rings: 832 for everything else, a whole number of cache lines.
+    /// Bytes of a flow's block with these rings: 792 for everything else, a whole number of cache lines.
     pub const fn flow_bytes(self) -> usize {
-        (832 + self.rx + self.tx).next_multiple_of(64)
+        (792 + self.rx + self.tx).next_multiple_of(64)
     }
 
     /// The function that makes blocks of these sizes.
@@ -81,6 +83,8 @@ struct Block<const RX: usize, const TX: usize> {
     sockets: [SocketStorage<'static>; 1],
     rx: [u8; RX],
     tx: [u8; TX],
+    /// Makes the number of cache lines odd.
+    _stagger: [u8; CACHE_LINE_BYTES],
 }
 
 /// Bytes from the start of a [`FlowBlock`] to the end of its socket, behind which its rings begin.
@@ -90,10 +94,17 @@ const _: () = assert!(std::mem::offset_of!(Block<512, 512>, rx) == HEAD_BYTES);
 
 fn make<const RX: usize, const TX: usize>(count: usize, into: &mut Vec<&'static mut FlowBlock>) {
     const { assert!(size_of::<Block<RX, TX>>() / 64 % 2 == 1, "a block must be an odd number of cache lines") };
-    let blocks: Box<[Block<RX, TX>]> =
-        (0..count).map(|_| Block { head: None, sockets: [SocketStorage::EMPTY], rx: [0; RX], tx: [0; TX] }).collect();
+    let blocks: Box<[Block<RX, TX>]> = (0..count)
+        .map(|_| Block {
+            head: None,
+            sockets: [SocketStorage::EMPTY],
+            rx: [0; RX],
+            tx: [0; TX],
+            _stagger: [0; CACHE_LINE_BYTES],
+        })
+        .collect();
     for block in Box::leak(blocks) {
-        let Block { head, sockets, rx, tx } = block;
+        let Block { head, sockets, rx, tx, .. } = block;
         let mut set = SocketSet::new(&mut sockets[..]);
         let handle = set.add(Socket::new(SocketBuffer::new(&mut rx[..]), SocketBuffer::new(&mut tx[..])));
         into.push(head.insert(FlowBlock::new(set, handle)));
@@ -110,9 +121,7 @@ pub(crate) struct FlowBlock {
     /// Counts the flows that this block has served; even while it is free.
     pub(crate) generation: u32,
     /// `FLAG_*`.
-    pub(crate) flags: u16,
-    /// Port on which the peer's last frame arrived.
-    pub(crate) port: u16,
+    pub(crate) flags: u32,
     /// SND.NXT: the end of the highest segment that has left.
     pub(crate) snd_nxt: u32,
     /// SND.UNA as the peer has shown it: the highest acceptable ACK number seen.
@@ -126,9 +135,11 @@ pub(crate) struct FlowBlock {
     pub(crate) peer_window: u16,
     /// Room in the transmit ring that the application waits for; 0: none.
     pub(crate) want_room: u32,
+    /// Port on which the peer's last frame arrived.
+    pub(crate) port: u16,
     /// Set once the flow is dead and the application has yet to hear of it.
     pub(crate) close_reason: Option<CloseReason>,
-    /// The header of every frame to the peer.
+    /// The header of every frame to the peer; empty while an active flow's is not known.
     pub(crate) link: LinkHeader,
     /// The application's own number for the flow.
     pub(crate) token: u64,
@@ -146,33 +157,42 @@ pub(crate) struct FlowBlock {
 }
 
 /// The flow is on the ready list.
-pub(crate) const FLAG_READY: u16 = 1;
+pub(crate) const FLAG_READY: u32 = 1;
 /// The flow is on the list of flows to be polled by the next flush.
-pub(crate) const FLAG_TOUCHED: u16 = 1 << 1;
+pub(crate) const FLAG_TOUCHED: u32 = 1 << 1;
 /// The application has been told of the flow, or will be by the ready list.
-pub(crate) const FLAG_OPEN: u16 = 1 << 2;
+pub(crate) const FLAG_OPEN: u32 = 1 << 2;
 /// Events that the ready list is to report.
-pub(crate) const FLAG_EVENT_OPENED: u16 = 1 << 3;
-pub(crate) const FLAG_EVENT_READABLE: u16 = 1 << 4;
-pub(crate) const FLAG_EVENT_WRITABLE: u16 = 1 << 5;
-pub(crate) const FLAG_EVENT_WOKEN: u16 = 1 << 6;
+pub(crate) const FLAG_EVENT_OPENED: u32 = 1 << 3;
+pub(crate) const FLAG_EVENT_READABLE: u32 = 1 << 4;
+pub(crate) const FLAG_EVENT_WRITABLE: u32 = 1 << 5;
+pub(crate) const FLAG_EVENT_WOKEN: u32 = 1 << 6;
 /// The application has closed the flow and hears no more of it.
-pub(crate) const FLAG_RELEASED: u16 = 1 << 7;
+pub(crate) const FLAG_RELEASED: u32 = 1 << 7;
 /// The peer's FIN has been accepted: one more in the receive sequence than bytes.
-pub(crate) const FLAG_FIN_RECEIVED: u16 = 1 << 8;
+pub(crate) const FLAG_FIN_RECEIVED: u32 = 1 << 8;
 /// Something unacknowledged is waiting.
-pub(crate) const FLAG_WAITING: u16 = 1 << 9;
+pub(crate) const FLAG_WAITING: u32 = 1 << 9;
 /// Level-triggered interest.
-pub(crate) const FLAG_LEVEL_READ: u16 = 1 << 10;
-pub(crate) const FLAG_LEVEL_WRITE: u16 = 1 << 11;
+pub(crate) const FLAG_LEVEL_READ: u32 = 1 << 10;
+pub(crate) const FLAG_LEVEL_WRITE: u32 = 1 << 11;
 /// `state_since` is when FIN-WAIT-2 began.
-pub(crate) const FLAG_FIN_WAIT_2: u16 = 1 << 12;
+pub(crate) const FLAG_FIN_WAIT_2: u32 = 1 << 12;
 
 /// The application has thrown the flow away; the next flush resets it.
-pub(crate) const FLAG_ABORTED: u16 = 1 << 13;
+pub(crate) const FLAG_ABORTED: u32 = 1 << 13;
 
 /// `state_since` is when the application closed the flow.
-pub(crate) const FLAG_RELEASE_SEEN: u16 = 1 << 14;
+pub(crate) const FLAG_RELEASE_SEEN: u32 = 1 << 14;
+/// We have opened the flow: the application knows of it from the first, and hears of its end whatever it was told before.
+pub(crate) const FLAG_ACTIVE: u32 = 1 << 15;
+/// An active flow whose handshake is under way: nothing is known of the peer.
+pub(crate) const FLAG_CONNECTING: u32 = 1 << 16;
+/// The flow is on the list of those that wait for a neighbour's Ethernet address.
+pub(crate) const FLAG_RESOLVING: u32 = 1 << 17;
+
+/// A list's mark stays with the block until the list lets go of it, whatever flow uses the block by then.
+const FLAGS_OF_LISTS: u32 = FLAG_READY | FLAG_TOUCHED | FLAG_RESOLVING;
 
 /// What every socket is set to, whenever it is recycled.
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +208,6 @@ impl FlowBlock {
             hash: 0,
             generation: 0,
             flags: 0,
-            port: 0,
             snd_nxt: 0,
             highest_ack: 0,
             rcv_base: 0,
@@ -196,6 +215,7 @@ impl FlowBlock {
             last_window: 0,
             peer_window: 0,
             want_room: 0,
+            port: 0,
             close_reason: None,
             link: LinkHeader::EMPTY,
             token: 0,
@@ -239,19 +259,37 @@ impl FlowBlock {
         self.rcv_base.wrapping_add(queued).wrapping_add(u32::from(self.flags & FLAG_FIN_RECEIVED != 0))
     }
 
-    /// Makes the socket listen as if it had just been made, and every field of the block as of a new flow.
-    ///
-    /// smoltcp's `reset`, which `listen` calls, leaves congestion window, time-stamp generator, time-outs, keep-alive,
-    /// hop limit, ACK delay and Nagle as they were: each is set here. It also leaves three fields that cannot be set:
-    /// the duplicate-ACK counter and last ACK number (cleared by the first ACK of the next handshake, which can never
-    /// count as a duplicate), and the pending fast retransmit (always cleared within the call that sets it, since
-    /// egress is only asked for with a frame in hand).
+    /// Makes the socket listen on `port` as if it had just been made, and every field of the block as of a new flow.
     pub(crate) fn recycle(&mut self, port: u16, knobs: Knobs) {
         let socket = self.socket_mut();
         socket.abort();
         // A socket that was aborted is closed, and the port is not 0: neither of listen's errors can happen.
         let listening = socket.listen(port);
         debug_assert!(listening.is_ok());
+        self.renew(knobs);
+    }
+
+    /// Makes the socket one that is about to send its SYN to the peer of `key`, with the next ISN that `context` draws,
+    /// as if it had just been made, and every field of the block as of a new flow.
+    pub(crate) fn recycle_to_connect(&mut self, context: &mut Context, key: &FlowKey, knobs: Knobs) {
+        let socket = self.socket_mut();
+        socket.abort();
+        let local = (IpAddress::Ipv4(key.local), key.local_port);
+        // A socket that was aborted is closed, and neither address nor port is 0: none of connect's errors can happen.
+        let connecting = socket.connect(context, (IpAddress::Ipv4(key.remote), key.remote_port), local);
+        debug_assert!(connecting.is_ok());
+        self.renew(knobs);
+    }
+
+    /// Sets what smoltcp's `reset` leaves of an earlier flow, and the block's own fields.
+    ///
+    /// That `reset`, which `listen` and `connect` call, leaves congestion window, time-stamp generator, time-outs, keep-alive,
+    /// hop limit, ACK delay and Nagle as they were: each is set here. It also leaves three fields that cannot be set:
+    /// the duplicate-ACK counter and last ACK number (cleared by the first ACK of the next handshake, be it that of our
+    /// SYN-ACK or a SYN-ACK itself, which can never count as a duplicate), and the pending fast retransmit (always cleared within the call that sets it, since
+    /// egress is only asked for with a frame in hand).
+    fn renew(&mut self, knobs: Knobs) {
+        let socket = self.socket_mut();
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(Some(FlowClock::span(knobs.ack_delay)));
@@ -261,7 +299,7 @@ impl FlowBlock {
         // `None` first: with an interval set, smoltcp would start its timer now.
         socket.set_keep_alive(None);
         socket.set_keep_alive(knobs.keep_alive.map(FlowClock::span));
-        self.flags &= FLAG_READY | FLAG_TOUCHED;
+        self.flags &= FLAGS_OF_LISTS;
         self.want_room = 0;
         self.close_reason = None;
         self.token = 0;
@@ -273,7 +311,7 @@ impl FlowBlock {
         self.socket_mut().abort();
         self.generation = self.generation.wrapping_add(1);
         self.key = FlowKey::NONE;
-        self.flags &= FLAG_READY | FLAG_TOUCHED;
+        self.flags &= FLAGS_OF_LISTS;
         self.close_reason = None;
     }
 }

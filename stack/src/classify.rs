@@ -29,7 +29,9 @@ const PROTOCOL_UDP: u8 = 17;
 /// Who we are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local {
+    /// The first address, and how many there are from it on.
     pub(crate) address: Ipv4Addr,
+    pub(crate) addresses: u32,
     pub(crate) mac: Mac,
     mask: u32,
 }
@@ -43,8 +45,21 @@ pub(crate) enum Class {
     Arp { at: usize },
     /// An ICMP echo request for us: its IPv4 packet begins `at` and is `len` bytes long.
     Echo { at: usize, len: usize },
+    /// An ICMP message that a segment of ours did not arrive. Anyone may have written it.
+    Unreachable(Unreachable),
     /// Nothing for us.
     Drop(DropReason),
+}
+
+/// What an ICMP "destination unreachable" says of the segment that it quotes (RFC 792).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreachable {
+    /// The flow of the segment, as seen from here.
+    pub(crate) key: FlowKey,
+    /// The segment's sequence number.
+    pub(crate) seq: u32,
+    /// 0 net, 1 host, 2 protocol, 3 port, …
+    pub(crate) code: u8,
 }
 
 /// A TCP segment's headers, and where it lies in its frame.
@@ -86,9 +101,32 @@ impl Segment {
 }
 
 impl Local {
+    /// The host with `address` alone.
     pub(crate) fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
-        Self { address, mac, mask }
+        Self { address, addresses: 1, mac, mask }
+    }
+
+    /// The same host with `addresses` addresses in a row.
+    pub(crate) fn with_addresses(self, addresses: u32) -> Self {
+        Self { addresses, ..self }
+    }
+
+    /// Whether `address` is one of ours.
+    #[inline]
+    pub(crate) fn has(&self, address: u32) -> bool {
+        address.wrapping_sub(self.address.to_bits()) < self.addresses
+    }
+
+    /// Whether a connection to `address` makes sense: one other host has it.
+    pub(crate) fn may_reach(&self, address: Ipv4Addr) -> bool {
+        let address = address.to_bits();
+        !self.has(address) && !self.is_martian(address)
+    }
+
+    /// Whether `address` is on our own link.
+    pub(crate) fn is_on_link(&self, address: u32) -> bool {
+        (address ^ self.address.to_bits()) & self.mask == 0
     }
 
     /// Whether `address` is that of everyone, here or everywhere. A /31 or /32 has no such address (RFC 3021).
@@ -146,12 +184,12 @@ impl Local {
         if packet[..6] != [0, 1, 8, 0, 6, 4] || !matches!(packet[6..8], [0, 1 | 2]) {
             return Err(DropReason::ArpMalformed);
         }
-        if packet[24..28] != self.address.octets() {
+        if !self.has(u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]])) {
             return Err(DropReason::ArpNotOurs);
         }
         let sender = u32::from_be_bytes([packet[14], packet[15], packet[16], packet[17]]);
         let probe = sender == 0;
-        if packet[8] & 1 != 0 || sender == self.address.to_bits() || !probe && self.is_martian(sender) {
+        if packet[8] & 1 != 0 || self.has(sender) || !probe && self.is_martian(sender) {
             return Err(DropReason::ArpSource);
         }
         Ok(Class::Arp { at })
@@ -179,11 +217,11 @@ impl Local {
         }
         let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
         let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
-        if destination != self.address.to_bits() {
+        if !self.has(destination) {
             let all = self.is_broadcast(destination);
             return Err(if all { DropReason::IpBroadcast } else { DropReason::IpNotOurs });
         }
-        if source == destination {
+        if self.has(source) {
             return Err(DropReason::Land);
         }
         if self.is_martian(source) {
@@ -191,11 +229,14 @@ impl Local {
         }
         let payload = &frame[at + IPV4_BYTES..at + packet_len];
         match header[9] {
-            PROTOCOL_TCP => self.tcp(source, payload, at, packet_len),
-            PROTOCOL_UDP => self.udp(source, payload),
+            PROTOCOL_TCP => self.tcp(source, destination, payload, at, packet_len),
+            PROTOCOL_UDP => self.udp(source, destination, payload),
             PROTOCOL_ICMP => {
                 if payload.len() < 8 || !checksum::is_right(checksum::add(0, payload)) {
                     return Err(DropReason::IcmpMalformed);
+                }
+                if payload[0] == 3 {
+                    return self.unreachable(payload);
                 }
                 // Type 8, code 0: echo request (RFC 792).
                 if payload[..2] != [8, 0] {
@@ -208,7 +249,14 @@ impl Local {
     }
 
     #[inline]
-    fn tcp(&self, source: u32, segment: &[u8], at: usize, packet_len: usize) -> Result<Class, DropReason> {
+    fn tcp(
+        &self,
+        source: u32,
+        destination: u32,
+        segment: &[u8],
+        at: usize,
+        packet_len: usize,
+    ) -> Result<Class, DropReason> {
         let header = segment.first_chunk::<TCP_BYTES>().ok_or(DropReason::TcpTooShort)?;
         let header_len = usize::from(header[12] >> 4) * 4;
         if header_len < TCP_BYTES || header_len > segment.len() {
@@ -216,7 +264,7 @@ impl Local {
         }
         let pseudo = checksum::pseudo_header(
             source.to_be_bytes(),
-            self.address.octets(),
+            destination.to_be_bytes(),
             PROTOCOL_TCP,
             (packet_len - IPV4_BYTES) as u16,
         );
@@ -235,7 +283,12 @@ impl Local {
             return Err(DropReason::TcpNoAck);
         }
         Ok(Class::Tcp(Segment {
-            key: FlowKey { remote: Ipv4Addr::from_bits(source), local: self.address, remote_port, local_port },
+            key: FlowKey {
+                remote: Ipv4Addr::from_bits(source),
+                local: Ipv4Addr::from_bits(destination),
+                remote_port,
+                local_port,
+            },
             seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
             ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
             window: u16::from_be_bytes([header[14], header[15]]),
@@ -247,7 +300,25 @@ impl Local {
         }))
     }
 
-    fn udp(&self, source: u32, datagram: &[u8]) -> Result<Class, DropReason> {
+    /// An ICMP "destination unreachable" with the headers that it quotes: the IPv4 header of our own segment and eight
+    /// bytes of the TCP header (RFC 792), whose checksum is not checked, since routers need not quote it all.
+    fn unreachable(&self, message: &[u8]) -> Result<Class, DropReason> {
+        let quoted = message[8..].first_chunk::<28>().ok_or(DropReason::IcmpMalformed)?;
+        let source = Ipv4Addr::new(quoted[12], quoted[13], quoted[14], quoted[15]);
+        if quoted[0] != 0x45 || quoted[9] != PROTOCOL_TCP || !self.has(source.to_bits()) {
+            return Err(DropReason::IcmpOther);
+        }
+        let key = FlowKey {
+            remote: Ipv4Addr::new(quoted[16], quoted[17], quoted[18], quoted[19]),
+            local: source,
+            remote_port: u16::from_be_bytes([quoted[22], quoted[23]]),
+            local_port: u16::from_be_bytes([quoted[20], quoted[21]]),
+        };
+        let seq = u32::from_be_bytes([quoted[24], quoted[25], quoted[26], quoted[27]]);
+        Ok(Class::Unreachable(Unreachable { key, seq, code: message[1] }))
+    }
+
+    fn udp(&self, source: u32, destination: u32, datagram: &[u8]) -> Result<Class, DropReason> {
         let header = datagram.first_chunk::<8>().ok_or(DropReason::UdpLength)?;
         let len = u16::from_be_bytes([header[4], header[5]]);
         let Some(datagram) = datagram.get(..usize::from(len)).filter(|d| d.len() >= 8) else {
@@ -255,7 +326,7 @@ impl Local {
         };
         // A checksum of zero means that there is none (RFC 768).
         if header[6..8] != [0, 0] {
-            let pseudo = checksum::pseudo_header(source.to_be_bytes(), self.address.octets(), PROTOCOL_UDP, len);
+            let pseudo = checksum::pseudo_header(source.to_be_bytes(), destination.to_be_bytes(), PROTOCOL_UDP, len);
             if !checksum::is_right(checksum::add(pseudo, datagram)) {
                 return Err(DropReason::UdpChecksum);
             }

@@ -46,10 +46,12 @@ impl Time {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment `span` later.
+    /// The moment `span` later; what is below a microsecond is cut off.
     #[inline]
     pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+        // `Duration::as_micros` computes in 128 bits; this is asked for several times a segment.
+        let micros = span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()));
+        Self(self.0.saturating_add(micros))
     }
 }
 

@@ -15,12 +15,25 @@ const MIN_IP_MTU: usize = 576;
 /// Largest packet of any link in use (jumbo frames); what smoltcp was tested with.
 const MAX_IP_MTU: usize = 9_216;
 
+/// Most addresses of one stack: with every port, as many connections to one server as it can have flows.
+const MAX_ADDRESSES: u32 = 1 << 16;
+
+/// Whether one host can have `address`.
+fn is_host(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified() || address.is_broadcast() || address.is_multicast() || address.is_loopback())
+}
+
 /// Settings of one core's stack. Make one by [`StackConfig::new`], then change fields.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StackConfig {
-    /// The stack's own IPv4 address.
+    /// The stack's own IPv4 address; the first, if it has several.
     pub address: Ipv4Addr,
+    /// How many addresses in a row, from `address` on, are the stack's own: at least 1. Connections are accepted at
+    /// each; several give connections to one server more source ports than one address has.
+    pub addresses: u32,
+    /// The router for addresses beyond the subnet. `None`: they cannot be connected to.
+    pub gateway: Option<Ipv4Addr>,
     /// Leading one bits of the subnet mask, 0 to 32.
     pub prefix_len: u8,
     /// The link's own Ethernet address; frames to others are dropped.
@@ -29,7 +42,7 @@ pub struct StackConfig {
     pub ip_mtu: usize,
     /// TCP ports on which connections are accepted.
     pub ports: Vec<u16>,
-    /// Most flows at a time, half-open ones included. 16 bytes each are reserved at the start.
+    /// Most flows at a time, half-open ones included. 20 bytes each are reserved at the start.
     pub max_flows: usize,
     /// Flow blocks made at the start; more are made ahead of use, outside the packet path, up to `max_flows`.
     pub flows_at_start: usize,
@@ -46,6 +59,14 @@ pub struct StackConfig {
     pub peers: u8,
     /// How long a half-open connection may take to become established.
     pub handshake_timeout: Duration,
+    /// How long a connection that is asked for may take to be established before it is reported as timed out.
+    pub connect_timeout: Duration,
+    /// Source ports of connections that are asked for, first and last (RFC 6335 §6: 49,152 to 65,535).
+    pub ephemeral_ports: (u16, u16),
+    /// How old a TIME-WAIT record must be for its addresses and ports to serve a new connection of ours, whose ISN is
+    /// then above all that the earlier one has sent (RFC 1122 §4.2.2.13, RFC 6191). Long enough for a segment of the
+    /// earlier one to be no longer under way.
+    pub time_wait_reuse: Duration,
     /// How long an ACK waits for data to ride on. Half the 500 ms that RFC 9293 §3.8.6.3 allows is never needed here.
     pub ack_delay: Duration,
     /// How long unacknowledged data is sent again without hearing anything from the peer before the flow is aborted.
@@ -67,6 +88,8 @@ impl StackConfig {
     pub fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
         Self {
             address,
+            addresses: 1,
+            gateway: None,
             prefix_len,
             mac,
             ip_mtu: 1_500,
@@ -79,6 +102,9 @@ impl StackConfig {
             neighbors: 1_024,
             peers: 0,
             handshake_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            ephemeral_ports: (49_152, 65_535),
+            time_wait_reuse: Duration::from_secs(1),
             ack_delay: Duration::from_millis(5),
             give_up_timeout: Duration::from_secs(60),
             fin_wait_2_timeout: Duration::from_secs(20),
@@ -95,8 +121,17 @@ impl StackConfig {
     /// The first field found wrong, with its limit.
     pub fn check(&self) -> Result<(), ConfigError> {
         let a = self.address;
-        if a.is_unspecified() || a.is_broadcast() || a.is_multicast() || a.is_loopback() {
+        if !is_host(a) {
             return Err(ConfigError::Address { address: a });
+        }
+        let last = a.to_bits().checked_add(self.addresses.wrapping_sub(1)).map(Ipv4Addr::from_bits);
+        if !(1..=MAX_ADDRESSES).contains(&self.addresses) || !last.is_some_and(is_host) {
+            return Err(ConfigError::Addresses { address: a, addresses: self.addresses });
+        }
+        if let Some(gateway) = self.gateway
+            && !is_host(gateway)
+        {
+            return Err(ConfigError::Address { address: gateway });
         }
         if self.prefix_len > 32 {
             return Err(ConfigError::PrefixLen { prefix_len: self.prefix_len });
@@ -115,6 +150,10 @@ impl StackConfig {
         }
         if self.syn_queue == 0 || self.time_wait_records == 0 || self.neighbors == 0 {
             return Err(ConfigError::Zero);
+        }
+        let (first, last) = self.ephemeral_ports;
+        if first == 0 || first > last {
+            return Err(ConfigError::EphemeralPorts { first, last });
         }
         if self.ack_delay >= Duration::from_millis(500) {
             return Err(ConfigError::AckDelay { ack_delay: self.ack_delay });
@@ -159,6 +198,22 @@ pub enum ConfigError {
     MaxFlows {
         /// What was asked for.
         max_flows: usize,
+    },
+    /// No addresses, too many, or some that no host can have.
+    #[error("{addresses} addresses from {address} on are not 1 to 65536 addresses of a host; give fewer")]
+    Addresses {
+        /// The first asked for.
+        address: Ipv4Addr,
+        /// How many were asked for.
+        addresses: u32,
+    },
+    /// No source ports.
+    #[error("source ports from {first} to {last}: give a first port from 1 on and a last one not below it")]
+    EphemeralPorts {
+        /// The first asked for.
+        first: u16,
+        /// The last asked for.
+        last: u16,
     },
     /// A table of no entries.
     #[error("the SYN queue, the TIME-WAIT table and the neighbour table need at least one entry each")]
@@ -225,9 +280,12 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut StackConfig);
-        let cases: [(Spoil, &str); 7] = [
+        let cases: [(Spoil, &str); 10] = [
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
+            (|c| c.addresses = 0, "0 addresses"),
+            (|c| c.gateway = Some(Ipv4Addr::UNSPECIFIED), "0.0.0.0"),
+            (|c| c.ephemeral_ports = (2, 1), "from 2 to 1"),
             (|c| c.mac = Mac([1, 0, 0, 0, 0, 0]), "01:00:00:00:00:00"),
             (|c| c.ip_mtu = 9_217, "9217 bytes"),
             (|c| c.ports = vec![0], "port 0"),

@@ -80,8 +80,10 @@ drop_reasons! {
     UdpNoListener,
     /// An ICMP message's checksum is wrong or it is too short.
     IcmpMalformed,
-    /// An ICMP message that is not an echo request.
+    /// An ICMP message that is neither an echo request nor tells that a connection under way cannot be made.
     IcmpOther,
+    /// An ICMP message that ended a connection under way.
+    IcmpUnreachable,
     /// An ICMP echo request beyond the rate at which they are answered.
     IcmpRate,
     /// A SYN that found the SYN queue full.
@@ -94,6 +96,12 @@ drop_reasons! {
     SynOnLiveFlow,
     /// An RST whose sequence number is not exactly the next one expected; inside the window it is challenged.
     RstNotExact,
+    /// A SYN that crossed our own; its sender answers ours.
+    SynCrossed,
+    /// A segment that acknowledges something else than our SYN; answered with RST at a limited rate.
+    AckOfNoSyn,
+    /// A segment that a connection under way cannot use.
+    NotSynAck,
     /// A segment for a connection in TIME-WAIT; answered as RFC 9293 and RFC 1337 say.
     TimeWait,
     /// A segment of no connection; answered with RST at a limited rate.

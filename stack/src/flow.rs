@@ -21,6 +21,16 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// The peer's address and port, as where frames of the flow come from.
+    pub fn peer(&self) -> SocketAddr {
+        SocketAddr::V4(SocketAddrV4::new(self.remote, self.remote_port))
+    }
+
+    /// Our address and port, as where frames of the flow go to.
+    pub fn own(&self) -> SocketAddr {
+        SocketAddr::V4(SocketAddrV4::new(self.local, self.local_port))
+    }
+
     /// The key of no flow.
     pub(crate) const NONE: Self =
         Self { remote: Ipv4Addr::UNSPECIFIED, local: Ipv4Addr::UNSPECIFIED, remote_port: 0, local_port: 0 };
@@ -62,8 +72,13 @@ pub enum CloseReason {
     Finished,
     /// The peer reset it (RFC 9293 §3.10.7.4, after the check of RFC 5961 §3.2).
     Reset,
-    /// The peer no longer answers, or idled longer than the configured time.
+    /// The peer no longer answers, never did, or idled longer than the configured time.
     TimedOut,
+    /// Nobody takes connections there: our SYN was answered with RST (RFC 9293 §3.10.7.3), or by ICMP that there is no
+    /// such port.
+    Refused,
+    /// There is no way to the peer: nobody answers ARP for it or for the gateway, or a router said so by ICMP.
+    Unreachable,
     /// The protocol code panicked over it; the flow was dropped, the others go on.
     Contained,
 }
@@ -183,7 +198,7 @@ impl Flow<'_> {
     }
 
     /// Closes our direction after what was written; the peer may go on sending and the flow is still reported.
-    /// Nothing can be written afterwards.
+    /// Nothing can be written afterwards. A flow whose handshake is under way ends, as [`CloseReason::Finished`].
     pub fn shutdown(&mut self) {
         self.block.socket_mut().close();
     }
@@ -202,12 +217,12 @@ impl Flow<'_> {
 
     /// The peer's address and port.
     pub fn peer(&self) -> SocketAddr {
-        SocketAddr::V4(SocketAddrV4::new(self.block.key.remote, self.block.key.remote_port))
+        self.block.key.peer()
     }
 
     /// Our address and port.
     pub fn local(&self) -> SocketAddr {
-        SocketAddr::V4(SocketAddrV4::new(self.block.key.local, self.block.key.local_port))
+        self.block.key.own()
     }
 
     /// Whether anything can still be written.

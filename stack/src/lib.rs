@@ -15,12 +15,16 @@ mod classify;
 mod clock;
 /// `StackConfig`, `Secrets`.
 mod config;
+/// What a connection that is asked for is: `Connect`, `ConnectError`.
+mod connect;
 /// A panic over one flow ends that flow alone.
 mod contain;
 /// Why a frame was dropped.
 mod drop_reason;
 /// ICMP echo.
 mod echo;
+/// Source ports of active opens (RFC 6056).
+mod ephemeral;
 /// `Flow`: what the application sees.
 mod flow;
 /// RFC 6528 initial sequence numbers, delivered through smoltcp.
@@ -41,6 +45,8 @@ mod port;
 mod rate;
 /// The ready list: `Readiness`, `Interest`.
 mod ready;
+/// Neighbours asked for by ARP, and the flows that wait.
+mod resolve;
 /// TCP segments written by hand.
 mod segment;
 /// What is decided before smoltcp sees a segment.
@@ -49,6 +55,8 @@ mod shim;
 mod stats;
 /// Segments to be offered to other cores.
 mod stray;
+/// Strays on their way round the cores.
+mod stray_ring;
 /// From 4-tuple to flow.
 mod table;
 /// TIME-WAIT records.
@@ -59,6 +67,7 @@ mod timer;
 pub use block::Rings;
 pub use clock::Time;
 pub use config::{ConfigError, Secrets, StackConfig};
+pub use connect::{Connect, ConnectError};
 pub use drop_reason::DropReason;
 pub use flow::{CloseReason, Flow, FlowId, FlowKey};
 pub use isn::RecordedIsns;
@@ -67,3 +76,4 @@ pub use net_stack::NetStack;
 pub use port::Port;
 pub use ready::{Interest, Readiness};
 pub use stats::{Census, DropCounts, StackStats, Work};
+pub use stray_ring::StrayRing;

@@ -48,7 +48,6 @@ pub(crate) struct LinkHeader {
 
 impl LinkHeader {
     /// A header for frames from `own` to `peer`, with the tag control information `tag` if there is one.
-    #[cfg(test)]
     pub(crate) fn new(peer: Mac, own: Mac, tag: Option<u16>, ethertype: u16) -> Self {
         let mut bytes = [0; TAGGED_BYTES];
         bytes[..6].copy_from_slice(&peer.0);

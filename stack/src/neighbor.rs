@@ -1,4 +1,4 @@
-//! ARP: answers for our own address, and a bounded table of who is at which Ethernet address (RFC 826).
+//! ARP: answers for our own addresses, and a bounded table of who is at which Ethernet address (RFC 826).
 //!
 //! Answers to packets go to where the packet came from and need no table; the table is for what the stack sends of its
 //! own accord. It is four-way set-associative under a keyed hash, so it can neither grow nor be made slow; a full set
@@ -6,9 +6,11 @@
 
 use std::net::Ipv4Addr;
 
+use nic::{Frame, FrameTooShort};
+
 use crate::classify::Local;
 use crate::clock::Time;
-use crate::link::{Mac, turn_round};
+use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, LinkHeader, Mac, turn_round};
 
 const WAYS: usize = 4;
 
@@ -56,6 +58,16 @@ impl NeighborTable {
         set.iter().flatten().find(|n| n.address == address).map(|n| n.mac)
     }
 
+    /// Forgets where `address` is: what was sent there was not answered.
+    pub(crate) fn forget(&mut self, address: Ipv4Addr) {
+        let set = self.set_of(address);
+        for way in &mut self.sets[set] {
+            if way.is_some_and(|n| n.address == address) {
+                *way = None;
+            }
+        }
+    }
+
     /// Takes in the ARP packet `at` in `frame`, which `classify` has checked, and turns a request into its answer, in
     /// place. Returns whether there is an answer to send.
     pub(crate) fn take_in(&mut self, now: Time, local: &Local, frame: &mut [u8], at: usize) -> bool {
@@ -72,9 +84,11 @@ impl NeighborTable {
             return false;
         }
         packet[7] = 2;
+        // `classify` has let the packet pass because the address asked for is one of ours.
+        let asked = [packet[24], packet[25], packet[26], packet[27]];
         packet.copy_within(8..18, 18);
         packet[8..14].copy_from_slice(&local.mac.0);
-        packet[14..18].copy_from_slice(&local.address.octets());
+        packet[14..18].copy_from_slice(&asked);
         turn_round(frame);
         if let Some(source) = frame.get_mut(6..12) {
             // A request to everyone is not answered from everyone.
@@ -82,6 +96,28 @@ impl NeighborTable {
         }
         true
     }
+}
+
+/// Writes into `frame` the request of `source`, which is ours, for the Ethernet address of `target`.
+///
+/// # Errors
+/// The frame has no room for 42 bytes.
+pub(crate) fn write_request(
+    frame: &mut Frame,
+    own: Mac,
+    source: Ipv4Addr,
+    target: Ipv4Addr,
+) -> Result<(), FrameTooShort> {
+    frame.resize(ETHERNET_BYTES + 28)?;
+    let bytes = frame.bytes_mut();
+    bytes.fill(0);
+    let (header, packet) = bytes.split_at_mut(ETHERNET_BYTES);
+    header.copy_from_slice(LinkHeader::new(Mac::BROADCAST, own, None, ETHERTYPE_ARP).bytes());
+    packet[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
+    packet[8..14].copy_from_slice(&own.0);
+    packet[14..18].copy_from_slice(&source.octets());
+    packet[24..28].copy_from_slice(&target.octets());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@
 //! are due, never on how many flows there are. ACKs wait for [`flush`](NetStack::flush), so that they ride on answers.
 //!
 //! Invariant: a flow is in the table from its SYN until it ends; its block is free only when it is in neither the
-//! table nor the wheel, and its generation is even. Nothing here reads a clock, blocks, or allocates on the packet
+//! table nor the wheel, and its generation is even; an active flow is in the table from `connect` on. Nothing here reads a clock, blocks, or allocates on the packet
 //! path; [`expire`](NetStack::expire) may make blocks ahead of use.
 
+mod connect;
 mod egress;
 mod ingress;
+mod neighbors;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,12 +25,13 @@ use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
 use crate::block::{
-    FLAG_ABORTED, FLAG_EVENT_OPENED, FLAG_EVENT_WOKEN, FLAG_OPEN, FLAG_RELEASED, FLAG_TOUCHED, FlowBlock, Knobs,
-    MakeBlocks,
+    FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_WOKEN, FLAG_OPEN, FLAG_RELEASED,
+    FLAG_TOUCHED, FlowBlock, Knobs, MakeBlocks,
 };
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::config::{ConfigError, Secrets, StackConfig};
+use crate::ephemeral::EphemeralPorts;
 use crate::flow::{CloseReason, Flow, FlowId};
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
@@ -38,6 +41,7 @@ use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::rate::RateLimit;
 use crate::ready::{Readiness, ReadyList};
+use crate::resolve::Resolver;
 use crate::stats::{Census, StackStats, Work};
 use crate::stray::Strays;
 use crate::table::{FlowTable, TableHash};
@@ -77,6 +81,8 @@ pub struct NetStack {
     touched: VecDeque<u32>,
     classes: Vec<(Class, u32)>,
     neighbors: NeighborTable,
+    resolver: Resolver,
+    ephemeral: EphemeralPorts,
     strays: Strays,
     echo_rate: RateLimit,
     rst_rate: RateLimit,
@@ -112,7 +118,7 @@ impl NetStack {
         interface.set_any_ip(true);
         let flows = config.max_flows;
         let mut stack = Self {
-            local: Local::new(config.address, config.prefix_len, config.mac),
+            local: Local::new(config.address, config.prefix_len, config.mac).with_addresses(config.addresses),
             interface,
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
@@ -128,6 +134,8 @@ impl NetStack {
             touched: VecDeque::with_capacity(flows),
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
+            resolver: Resolver::new(flows),
+            ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
             strays: Strays::new(config.peers, config.ip_mtu + TAGGED_BYTES),
             echo_rate: RateLimit::new(ECHOES_PER_SECOND),
             rst_rate: RateLimit::new(RSTS_PER_SECOND),
@@ -152,7 +160,8 @@ impl NetStack {
     /// Takes the next flow off the ready list. The application bounds how many it takes in a turn; the others wait.
     ///
     /// Every flow is first reported with `opened` and last with `closed`, unless the application closes or aborts it
-    /// before: then nothing more is reported of it.
+    /// before: then nothing more is reported of it. One that was asked for by [`connect`](Self::connect) may be
+    /// reported as `closed` alone.
     pub fn next_ready(&mut self) -> Option<(FlowId, Readiness)> {
         while let Some(index) = self.ready.pop() {
             let block = &mut self.blocks[index as usize];
@@ -214,6 +223,7 @@ impl NetStack {
             self.touch(index);
         }
         self.time_wait.expire(now, BURST);
+        self.expire_neighbors(now);
         if self.free.len() < FREE_BLOCKS && self.blocks.len() < self.config.max_flows {
             self.make_blocks(FREE_BLOCKS);
         }
@@ -225,7 +235,9 @@ impl NetStack {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        self.wheel.next_deadline().map(|at| at.since(now))
+        let timer = self.wheel.next_deadline();
+        let neighbor = self.resolver.next_deadline();
+        timer.into_iter().chain(neighbor).min().map(|at| at.since(now))
     }
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
@@ -276,6 +288,8 @@ impl NetStack {
             ready: self.ready.len(),
             touched: self.touched.len(),
             strays: self.strays.len(),
+            resolving: self.resolver.asking(),
+            waiting: self.resolver.waiting(),
             ..Census::default()
         };
         for block in self.blocks.iter().filter(|block| block.in_use()) {
@@ -283,6 +297,8 @@ impl NetStack {
                 census.dead += 1;
             } else if block.flags & FLAG_RELEASED != 0 {
                 census.closing += 1;
+            } else if block.flags & FLAG_CONNECTING != 0 {
+                census.connecting += 1;
             } else if block.flags & FLAG_OPEN != 0 {
                 census.open += 1;
             }
@@ -316,7 +332,7 @@ impl NetStack {
 
     /// Puts the flow on the ready list, once, for `events`.
     #[inline]
-    fn report(&mut self, index: u32, events: u16) {
+    fn report(&mut self, index: u32, events: u32) {
         self.ready.push(self.blocks[index as usize], index, events);
     }
 
@@ -331,15 +347,24 @@ impl NetStack {
             self.stats.handshakes_failed += 1;
             return self.free(index);
         }
-        match reason {
-            CloseReason::Finished => self.stats.finished += 1,
-            CloseReason::Reset => self.stats.resets += 1,
-            CloseReason::TimedOut => self.stats.timed_out += 1,
-            CloseReason::Contained => self.stats.contained += 1,
-        }
-        if flags & (FLAG_RELEASED | FLAG_EVENT_OPENED) != 0 {
+        let connecting = flags & FLAG_CONNECTING != 0;
+        let count = match reason {
+            CloseReason::Contained => &mut self.stats.contained,
+            CloseReason::Refused => &mut self.stats.connects_refused,
+            CloseReason::Unreachable => &mut self.stats.connects_unreachable,
+            CloseReason::TimedOut if connecting => &mut self.stats.connects_timed_out,
+            CloseReason::Finished if connecting => &mut self.stats.connects_cancelled,
+            CloseReason::Finished => &mut self.stats.finished,
+            CloseReason::Reset => &mut self.stats.resets,
+            CloseReason::TimedOut => &mut self.stats.timed_out,
+        };
+        *count += 1;
+        // Of a flow that the peer has opened, the application need not hear if it has not yet.
+        let untold = flags & (FLAG_EVENT_OPENED | FLAG_ACTIVE) == FLAG_EVENT_OPENED;
+        if untold || flags & FLAG_RELEASED != 0 {
             return self.free(index);
         }
+        let block = &mut self.blocks[index as usize];
         block.close_reason = Some(reason);
         self.report(index, 0);
     }

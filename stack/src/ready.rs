@@ -10,12 +10,13 @@ use crate::block::{
 };
 use crate::flow::CloseReason;
 
-const EVENTS: u16 = FLAG_EVENT_OPENED | FLAG_EVENT_READABLE | FLAG_EVENT_WRITABLE | FLAG_EVENT_WOKEN;
+const EVENTS: u32 = FLAG_EVENT_OPENED | FLAG_EVENT_READABLE | FLAG_EVENT_WRITABLE | FLAG_EVENT_WOKEN;
 
 /// What has happened to a flow since it was last on the ready list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
-    /// The flow is new: the handshake has just been completed. Always the first thing reported of a flow.
+    /// The flow is new: the handshake has just been completed. The first thing reported of a flow, but for one that
+    /// was asked for by [`NetStack::connect`](crate::NetStack::connect) and never opened.
     pub opened: bool,
     /// Bytes have arrived, or the peer has closed its direction.
     pub readable: bool,
@@ -58,7 +59,7 @@ impl ReadyList {
 
     /// Adds `events` (`FLAG_EVENT_*`) to the news of the flow `index`, and the flow to the list unless it is on it.
     #[inline]
-    pub(crate) fn push(&mut self, block: &mut FlowBlock, index: u32, events: u16) {
+    pub(crate) fn push(&mut self, block: &mut FlowBlock, index: u32, events: u32) {
         let listed = block.flags & FLAG_READY != 0;
         block.flags |= events | FLAG_READY;
         if !listed {

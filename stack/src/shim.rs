@@ -48,6 +48,10 @@ pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Ve
         // The SYN again: the SYN-ACK is on its way, or its retransmission timer runs.
         return Verdict::Drop(DropReason::SynRepeated);
     }
+    if segment.has(ACK) && segment.seq.wrapping_add(1) == rcv_nxt {
+        // The SYN-ACK again: our ACK of it was lost. The challenge is that ACK.
+        return Verdict::Challenge(DropReason::SynRepeated);
+    }
     Verdict::Challenge(DropReason::SynOnLiveFlow)
 }
 

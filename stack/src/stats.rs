@@ -14,8 +14,20 @@ pub struct StackStats {
     pub segments: u64,
     /// SYNs that made a half-open flow.
     pub syns: u64,
-    /// Flows opened: handshakes completed.
+    /// Flows opened: handshakes completed, whoever began them.
     pub opened: u64,
+    /// Connections asked for: [`NetStack::connect`](crate::NetStack::connect) made a flow.
+    pub connects: u64,
+    /// Connections asked for and opened.
+    pub connected: u64,
+    /// Connections asked for and refused by the peer.
+    pub connects_refused: u64,
+    /// Connections asked for that nobody answered in time.
+    pub connects_timed_out: u64,
+    /// Connections asked for to which there was no way.
+    pub connects_unreachable: u64,
+    /// Connections asked for and given up by the application before they were opened.
+    pub connects_cancelled: u64,
     /// Opened flows that ended in order.
     pub finished: u64,
     /// Opened flows reset by the peer.
@@ -40,6 +52,10 @@ pub struct StackStats {
     pub time_waits: u64,
     /// TIME-WAIT records that gave way early because the table was full.
     pub time_waits_evicted: u64,
+    /// TIME-WAIT records whose addresses and ports a new connection of ours has taken over.
+    pub time_waits_reused: u64,
+    /// ARP requests sent.
+    pub arp_requests: u64,
     /// ARP requests answered.
     pub arp_replies: u64,
     /// ICMP echo requests answered.
@@ -103,7 +119,10 @@ pub struct Census {
     pub free: usize,
     /// Flows whose handshake is under way.
     pub half_open: usize,
+    /// Connections asked for whose handshake is under way; the SYN queue does not count them.
+    pub connecting: usize,
     /// Flows that the application holds: it has been or will be told of them, and has not closed them.
+    /// Those connecting are not among them.
     pub open: usize,
     /// Flows that the application has closed and that still wait for the peer.
     pub closing: usize,
@@ -121,4 +140,8 @@ pub struct Census {
     pub touched: usize,
     /// Strays that wait to be taken.
     pub strays: usize,
+    /// Neighbours that are asked for their Ethernet address.
+    pub resolving: usize,
+    /// Entries of the list of flows that wait for one.
+    pub waiting: usize,
 }

@@ -1,17 +1,19 @@
 //! TIME-WAIT records: what is left of a flow that we closed first, so that its block can serve another.
 //!
-//! smoltcp would hold the socket for its whole TIME-WAIT and ignore a new SYN meanwhile. A record of 56 bytes answers
+//! smoltcp would hold the socket for its whole TIME-WAIT and ignore a new SYN meanwhile. A record of 64 bytes answers
 //! for it: a FIN is acknowledged again, a SYN with a higher sequence number begins a new connection
 //! (RFC 9293 §3.10.7.4, MAY-2; RFC 6191), an RST is ignored (RFC 1337). The table is bounded: beyond, the oldest record
 //! gives way.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Time;
 use crate::flow::FlowKey;
 use crate::link::LinkHeader;
 use crate::table::FlowTable;
+
+/// No record.
+const NONE: u32 = u32::MAX;
 
 /// A connection in TIME-WAIT.
 #[derive(Debug, Clone, Copy)]
@@ -22,18 +24,21 @@ pub(crate) struct Record {
     pub(crate) rcv_nxt: u32,
     until: Time,
     pub(crate) link: LinkHeader,
-    live: bool,
+    /// Neighbours in the order of `until`.
+    older: u32,
+    younger: u32,
 }
 
 const _: () = assert!(size_of::<Record>() <= 64, "a TIME-WAIT record fits a cache line");
 
-/// Records by 4-tuple, oldest first.
+/// Records by 4-tuple, and in a list by age, so that any can go in constant time.
 #[derive(Debug)]
 pub(crate) struct TimeWaitTable {
     records: Vec<Record>,
     free: Vec<u32>,
     table: FlowTable,
-    order: VecDeque<u32>,
+    oldest: u32,
+    youngest: u32,
     lifetime: Duration,
 }
 
@@ -44,7 +49,8 @@ impl TimeWaitTable {
             records: Vec::with_capacity(capacity),
             free: Vec::with_capacity(capacity),
             table: FlowTable::new(capacity),
-            order: VecDeque::with_capacity(capacity),
+            oldest: NONE,
+            youngest: NONE,
             lifetime,
         }
     }
@@ -78,10 +84,12 @@ impl TimeWaitTable {
         link: LinkHeader,
     ) -> bool {
         let full = self.records.len() == self.records.capacity() && self.free.is_empty();
-        let evicted = full && self.pop_oldest();
+        if full {
+            self.remove(self.oldest);
+        }
         let (snd_nxt, rcv_nxt) = sequence;
         let until = now.after(self.lifetime);
-        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, live: true };
+        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, older: NONE, younger: NONE };
         let number = match self.free.pop() {
             Some(number) => {
                 self.records[number as usize] = record;
@@ -93,48 +101,63 @@ impl TimeWaitTable {
             }
         };
         self.table.insert(hash, number);
-        self.order.push_back(number);
-        evicted
+        self.append(number);
+        full
+    }
+
+    /// Whether the peer has said nothing since the record was made, or last restarted, for at least `age`.
+    pub(crate) fn is_older(&self, now: Time, number: u32, age: Duration) -> bool {
+        self.records[number as usize].until.since(now).saturating_add(age) <= self.lifetime
     }
 
     /// Starts the record's time again: its peer has sent its FIN again (RFC 9293 §3.10.7.4).
     pub(crate) fn restart(&mut self, now: Time, number: u32) {
+        self.unlink(number);
         self.records[number as usize].until = now.after(self.lifetime);
+        self.append(number);
     }
 
-    /// Ends the record: a new connection takes its place.
+    /// Ends the record: a new connection takes its place. Its contents can be read until the next one is made.
     pub(crate) fn remove(&mut self, number: u32) {
-        let record = &mut self.records[number as usize];
-        record.live = false;
-        self.table.remove(record.hash, number);
+        self.unlink(number);
+        self.table.remove(self.records[number as usize].hash, number);
+        self.free.push(number);
     }
 
     /// Forgets records whose time is over, at most `budget` of them.
     pub(crate) fn expire(&mut self, now: Time, budget: usize) {
         for _ in 0..budget {
-            let Some(&oldest) = self.order.front() else { return };
-            let record = self.records[oldest as usize];
-            if !record.live || record.until <= now {
-                self.pop_oldest();
-                continue;
+            let oldest = self.oldest;
+            if oldest == NONE || self.records[oldest as usize].until > now {
+                return;
             }
-            // Restarted since it was made: others may be due before it.
-            match self.order.get(1) {
-                Some(&second) if self.records[second as usize].until < record.until => self.order.rotate_left(1),
-                _ => return,
-            }
+            self.remove(oldest);
         }
     }
 
-    /// Forgets the oldest record. Returns whether it was live.
-    fn pop_oldest(&mut self) -> bool {
-        let Some(number) = self.order.pop_front() else { return false };
-        let live = self.records[number as usize].live;
-        if live {
-            self.remove(number);
+    /// Puts a record in no list behind the youngest.
+    fn append(&mut self, number: u32) {
+        let youngest = std::mem::replace(&mut self.youngest, number);
+        let record = &mut self.records[number as usize];
+        record.older = youngest;
+        record.younger = NONE;
+        match youngest {
+            NONE => self.oldest = number,
+            youngest => self.records[youngest as usize].younger = number,
         }
-        self.free.push(number);
-        live
+    }
+
+    /// Takes a record out of the list.
+    fn unlink(&mut self, number: u32) {
+        let Record { older, younger, .. } = self.records[number as usize];
+        match older {
+            NONE => self.oldest = younger,
+            older => self.records[older as usize].younger = younger,
+        }
+        match younger {
+            NONE => self.youngest = older,
+            younger => self.records[younger as usize].older = older,
+        }
     }
 }
 
@@ -186,13 +209,31 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_record_makes_room_when_its_turn_comes() {
-        let mut table = TimeWaitTable::new(2, Duration::from_secs(10));
-        add(&mut table, 0, 1);
-        add(&mut table, 0, 2);
-        let first = table.find(3, &key(1)).expect("just made");
-        table.remove(first);
-        assert!(!add(&mut table, 1, 3), "nothing live gave way");
-        assert!(there(&table, 2) && there(&table, 3));
+    fn a_removed_record_makes_room_at_once_wherever_it_was() {
+        for removed in 1..=3 {
+            let mut table = TimeWaitTable::new(3, Duration::from_secs(10));
+            for port in 1..=3 {
+                add(&mut table, 0, port);
+            }
+            let number = table.find(u32::from(removed) * 3, &key(removed)).expect("just made");
+            table.remove(number);
+            assert!(!add(&mut table, 1, 4), "nothing live gave way");
+            assert!((1..=4).all(|port| there(&table, port) == (port != removed)));
+            table.expire(Time::from_millis(10_000), 10);
+            assert!(there(&table, 4) && table.len() == 1);
+        }
+    }
+
+    #[test]
+    fn a_record_ages_from_when_its_peer_was_last_heard() {
+        let mut table = TimeWaitTable::new(1, Duration::from_secs(10));
+        add(&mut table, 5_000, 1);
+        let number = table.find(3, &key(1)).expect("just made");
+        let second = Duration::from_secs(1);
+        assert!(!table.is_older(Time::from_millis(5_999), number, second));
+        assert!(table.is_older(Time::from_millis(6_000), number, second));
+        table.restart(Time::from_millis(6_000), number);
+        assert!(!table.is_older(Time::from_millis(6_999), number, second));
+        assert!(!table.is_older(Time::from_millis(60_000), number, Duration::from_secs(11)), "longer than it lives");
     }
 }

@@ -1,15 +1,18 @@
-//! A recycled flow equals a fresh one: the same frames in, the same bytes out, whatever the flow before went through.
+//! A recycled flow equals a fresh one: the same frames in, the same bytes out, whatever the flow before went through and
+//! whoever opened either.
 
 #[path = "lab/lab.rs"]
 mod lab;
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
-use lab::{App, config};
+use lab::{App, PEER, PORT, THEM, config};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_stack::Connect;
 
 /// When the flow under test begins, in both runs.
 const START: Duration = Duration::from_secs(1_000);
@@ -17,6 +20,7 @@ const START: Duration = Duration::from_secs(1_000);
 /// What the peer knows of a connection, and a source of segments that are mostly plausible.
 struct Talker {
     port: u16,
+    our_port: u16,
     /// Ours next, theirs next, as the peer sees them.
     seq: u32,
     ack: u32,
@@ -42,6 +46,7 @@ impl Talker {
         let gap = if self.below(6) == 0 { self.below(2_000) } else { 0 };
         let len = [0, 0, 1, 40, 700, 1_400][self.below(6) as usize];
         let mut segment = Tcp::new(self.port, ACK | PSH, self.seq.wrapping_add(gap), self.ack.wrapping_sub(old));
+        segment.our_port = self.our_port;
         segment.data = (0..len).map(|i| i as u8).collect();
         segment.window = [0, 10, 800, 5_000, 60_000][self.below(5) as usize];
         if gap == 0 {
@@ -76,12 +81,37 @@ fn bench(keep_alive: bool) -> Bench {
     Bench::with(config, App::Echo)
 }
 
+/// Connects to the talker's `port` and returns what is sent.
+fn connect_from(bench: &mut Bench, port: u16) -> Vec<Vec<u8>> {
+    let mut connect = Connect::to(SocketAddrV4::new(THEM, port));
+    connect.source_port = Some(PORT + 1);
+    connect.mac = Some(PEER);
+    let now = bench.now();
+    let id = bench.server.stack.connect(now, &connect, |_| true).expect("the one flow is free");
+    bench.server.flows.insert(id, 0);
+    bench.server.connecting.insert(id);
+    bench.turn()
+}
+
+/// Begins a flow, from here or from there. Returns what the talker says first.
+fn begin(bench: &mut Bench, talker: &mut Talker, active: bool) -> Tcp {
+    let mut first = talker.syn();
+    if active {
+        talker.our_port = PORT + 1;
+        let syn = connect_from(bench, talker.port);
+        talker.hear(&syn);
+        first = Tcp { flags: SYN | ACK, our_port: talker.our_port, ack: talker.ack, ..first };
+    }
+    first
+}
+
 /// Puts the one flow through a life of its own and ends it.
 fn live(bench: &mut Bench, seed: u64) {
     let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let mut talker = Talker { port: 4_000, seq: seed as u32, ack: 0, rng };
-    let syn = talker.syn().frame();
-    let answer = bench.frame(&syn);
+    let mut talker = Talker { port: 4_000 + seed as u16, our_port: PORT, seq: seed as u32, ack: 0, rng };
+    let active = talker.below(2) == 0;
+    let first = begin(bench, &mut talker, active).frame();
+    let answer = bench.frame(&first);
     talker.hear(&answer);
     for _ in 0..40 {
         let segment = talker.next(true);
@@ -108,10 +138,12 @@ fn live(bench: &mut Bench, seed: u64) {
         // An RST in the window is challenged, and the challenge says which one is exact. With the window closed
         // nothing but the exact one is in it, so each of the last ACK numbers heard is tried as well.
         bench.wire.clock().advance(Duration::from_millis(200));
-        let probe = Tcp::new(4_000, ACK, talker.seq.wrapping_add(30_000), talker.ack).with(b"?");
+        let (port, our_port) = (talker.port, talker.our_port);
+        let mut probe = Tcp::new(port, ACK, talker.seq.wrapping_add(30_000), talker.ack).with(b"?");
+        probe.our_port = our_port;
         let heard: Vec<u32> = bench.tcp(&probe).iter().map(|answer| answer.ack).collect();
         for seq in heard {
-            bench.tcp(&Tcp::new(4_000, RST, seq, 0));
+            bench.tcp(&Tcp { our_port, ..Tcp::new(port, RST, seq, 0) });
         }
     }
     panic!("seed {seed}: the first flow does not end: {:?}", bench.server.stack.census());
@@ -126,13 +158,16 @@ fn whatever_came_before_a_recycled_flow_sends_what_a_fresh_one_sends() {
         for life in 0..1 + seed % 3 {
             live(&mut recycled, seed * 7 + life);
         }
+        let active = seed % 2 == 0;
         fresh.wire.clock().set(START);
         recycled.wire.clock().set(START);
         // Both turn once, so that both have let the same time pass.
         assert_eq!(fresh.turn(), recycled.turn());
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0xabcd);
-        let mut talker = Talker { port: 5_000, seq: 77, ack: 0, rng };
-        let mut segment = talker.syn();
+        let mut talker = Talker { port: 5_000, our_port: PORT, seq: 77, ack: 0, rng };
+        let mut twin = Talker { rng: talker.rng.clone(), ..talker };
+        let mut segment = begin(&mut fresh, &mut talker, active);
+        assert_eq!(begin(&mut recycled, &mut twin, active), segment, "the same SYN from both");
         for step in 0..60 {
             let frame = segment.frame();
             let expected = fresh.frame(&frame);

@@ -87,16 +87,21 @@ impl Connections {
         cache.prefetch_connection(ConnId(id.index() as u32));
     }
 
-    /// Asks for where the flow's answer will be written and for the index's line of the key that it asks for first.
-    /// Returns that key's hash.
+    /// Asks for the index's line of the key that the flow asks for first, and if it is `far` from the caches, for where
+    /// its answer will be written. Returns that key's hash.
     #[inline]
-    pub fn foresee(&self, id: FlowId, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
-        let (_, session) = self.open_flows.get(id.index())?.as_ref()?;
+    pub fn foresee(&mut self, id: FlowId, far: bool, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
+        let (open, session) = self.open_flows.get_mut(id.index())?.as_mut()?;
+        if *open != id {
+            return None;
+        }
         let mut flow = stack.flow(id)?;
-        flow.send(|out| {
-            cpu::prefetch_beyond(out, 0, ANSWER_BYTES.min(out.len()));
-            (0, ())
-        });
+        if far {
+            flow.send(|out| {
+                cpu::prefetch_beyond(out, 0, ANSWER_BYTES.min(out.len()));
+                (0, ())
+            });
+        }
         flow.recv(|input| (0, session.foresee(cache, input)))
     }
 
@@ -217,15 +222,17 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
     let mut total = 0;
     loop {
         let waiting = flow.recv_queue();
+        let room = flow.send_room();
         let (seen, consumed, stop) = flow.recv(|input| {
             if input.len() < waiting.min(scratch_bytes) {
                 // A token may straddle the end of the ring. It is not tried on this part first: a connection that has
                 // come to the head of a queue in the cache has one try.
                 return (0, (input.len(), 0, Stop::NeedInput));
             }
-            let taken = session.take(cache, input, now);
+            let taken = session.take(cache, input, room, now);
             (taken.consumed, (input.len(), taken.consumed, taken.stop))
         });
+        send(flow, cache.answers());
         total += consumed;
         if stop != Stop::NeedInput || consumed == waiting {
             return (total, stop);
@@ -236,7 +243,8 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
             }
             // Look at both parts in one piece.
             let length = flow.peek(scratch);
-            let taken = session.take(cache, &scratch[..length], now);
+            let taken = session.take(cache, &scratch[..length], room, now);
+            send(flow, cache.answers());
             if taken.consumed == 0 {
                 return (total, taken.stop);
             }
@@ -246,6 +254,14 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
                 return (total, taken.stop);
             }
         }
+    }
+}
+
+/// Sends what a session has answered at once, for which there was room.
+fn send(flow: &mut Flow<'_>, answers: &[u8]) {
+    if !answers.is_empty() {
+        let sent = flow.send_slice(answers);
+        debug_assert_eq!(sent, answers.len(), "the room was asked before");
     }
 }
 
@@ -265,6 +281,9 @@ fn discard(flow: &mut Flow<'_>, mut bytes: usize) {
 
 /// Lets the session write what it owes into the transmit ring. Returns how many bytes that was.
 fn give(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core) -> usize {
+    if session.pending() == 0 {
+        return 0;
+    }
     let mut total = 0;
     loop {
         let (written, more) = flow.send(|out| {

@@ -27,8 +27,6 @@ mod report;
 mod setup;
 /// Queues shared out among cores.
 mod sharing;
-/// Frames that no flow of a core knows, offered once round the other cores.
-mod strays;
 /// `-u`: root's rights given up.
 mod user;
 /// One core's turn, in ten steps.
@@ -43,5 +41,5 @@ pub use options::{Extended, Flags, Mode, OptionError, Options, TcpPort};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};
-pub use strays::StrayRing;
+pub use stack::StrayRing;
 pub use worker::{Step, Worker, WorkerError};

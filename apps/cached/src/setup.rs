@@ -23,7 +23,7 @@ use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
 use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use stack::{Mac, NetStack, Port, Secrets, StackConfig};
+use stack::{Mac, NetStack, Port, Secrets, StackConfig, StrayRing};
 
 use crate::admission::Admission;
 use crate::announce::{PidFile, write_ports};
@@ -35,7 +35,6 @@ use crate::daemon;
 use crate::options::{Mode, OptionError, Options, TcpPort, read_users};
 use crate::report::{CoreReport, total};
 use crate::sharing::{AnyQueue, share_queues};
-use crate::strays::StrayRing;
 use crate::user::become_user;
 use crate::worker::{Worker, WorkerError};
 

@@ -11,19 +11,18 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use cache::{Core, KeyHash, Now};
 use nic::{Doorbell, Queue, QueueError, Sleeper};
-use stack::{FlowId, NetStack, Port, Readiness, Time};
+use stack::{FlowId, NetStack, Port, Readiness, StrayRing, Time};
 
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::report::CoreReport;
-use crate::strays::StrayRing;
 
 /// Flows served in one turn; the rest stay on the ready list for the next.
 const READY_BUDGET: usize = 256;
 
 /// Flows whose blocks and connections a core's own caches hold, at about 1.5 KB of each in use. Asking memory for what is
-/// there already would cost a tenth of a request.
+/// there already would cost a tenth of a request. What they ask for is asked of memory however few they are.
 const FLOWS_IN_CACHE: usize = 1_024;
 
 /// Flows of which what they need is asked of memory together, so that one wait serves all.
@@ -217,8 +216,8 @@ impl<Q: Queue> Worker<Q> {
             }
             served += group.len();
             // One alone would wait for memory here as long as it would later.
-            if far && group.len() > 1 {
-                self.foresee(&mut group);
+            if group.len() > 1 {
+                self.foresee(&mut group, far);
             }
             for (id, ready, _) in group.drain(..) {
                 if self.connections.serve(id, ready, &mut self.stack, &mut self.cache, now) {
@@ -230,9 +229,9 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Asks memory for what serving the flows will read, all of them at once.
-    fn foresee(&mut self, group: &mut [(FlowId, Readiness, Option<KeyHash>)]) {
+    fn foresee(&mut self, group: &mut [(FlowId, Readiness, Option<KeyHash>)], far: bool) {
         for (id, _, key) in group.iter_mut() {
-            *key = self.connections.foresee(*id, &mut self.stack, &self.cache);
+            *key = self.connections.foresee(*id, far, &mut self.stack, &self.cache);
         }
         for (_, _, key) in group {
             if let Some(key) = key {

@@ -10,6 +10,8 @@ use crate::plan::{Plan, PlanError};
 ///
 /// The last line of standard output is `ratio R.RR [lo hi] null N.NN`. Exit code 0: every pair asked for is valid; 1:
 /// too few are, or the comparison could not be finished; 2: a wrong plan or command line.
+///
+/// `sidestep-compare table RUN-FOLDER...` prints the results of earlier comparisons as one table.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-compare", version)]
 pub struct Args {

@@ -114,11 +114,12 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `argv` as leader of its own group, pinned to `cpus` (`taskset` syntax) when given.
+    /// Starts `argv` as leader of its own group, pinned to `cpus` (`taskset` syntax) when given, with `env` beside our
+    /// own environment.
     ///
     /// # Errors
     /// When there is no such program or the system refuses another process.
-    pub fn start(argv: &[String], cpus: Option<&str>) -> Result<Child, StartError> {
+    pub fn start(argv: &[String], cpus: Option<&str>, env: &[(String, String)]) -> Result<Child, StartError> {
         let error = |source| StartError { command: argv.join(" "), source };
         let program = argv.first().ok_or_else(|| error(io::Error::other("the command is empty")))?;
         // `setpriv` and `taskset` would report a missing program only by an exit code; ask beforehand.
@@ -128,7 +129,7 @@ impl Child {
         if let Some(cpus) = cpus {
             command.args(["taskset", "--cpu-list", cpus]);
         }
-        command.args(argv).process_group(0);
+        command.args(argv).process_group(0).envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(error)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -227,10 +228,15 @@ impl Child {
         String::from_utf8_lossy(&captured.stdout).into_owned()
     }
 
+    /// The last of standard error; broken characters are replaced.
+    pub fn errors_so_far(&self) -> String {
+        let captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&captured.stderr).into_owned()
+    }
+
     /// The last of standard error, on one line.
     pub fn last_errors(&self) -> String {
-        let captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&captured.stderr).split_whitespace().collect::<Vec<_>>().join(" ")
+        self.errors_so_far().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// How the program ended, without reaping it; `None` while it runs.
@@ -308,7 +314,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn shell(script: &str) -> Child {
-        Child::start(&["sh".into(), "-c".into(), script.into()], None).unwrap()
+        Child::start(&["sh".into(), "-c".into(), script.into()], None, &[]).unwrap()
     }
 
     fn wait(child: &Child) -> Waited {
@@ -368,16 +374,27 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_an_error_that_names_it() {
-        let error = Child::start(&["no-such-program-here".into()], None).unwrap_err().to_string();
+        let error = Child::start(&["no-such-program-here".into()], None, &[]).unwrap_err().to_string();
         assert!(error.contains("no-such-program-here") && error.contains("PATH"), "{error}");
-        let error = Child::start(&["./no/such/file".into()], None).unwrap_err().to_string();
+        let error = Child::start(&["./no/such/file".into()], None, &[]).unwrap_err().to_string();
         assert!(error.contains("./no/such/file"), "{error}");
     }
 
     #[test]
+    fn a_program_has_the_environment_it_was_given() {
+        let env = [("SIDESTEP_TEST".to_owned(), "a b".to_owned())];
+        let child = Child::start(&["sh".into(), "-c".into(), "echo $SIDESTEP_TEST$PATH".into()], None, &env).unwrap();
+        wait(&child);
+        assert!(child.output(LONG).unwrap().starts_with("a b/"));
+    }
+
+    #[test]
     fn a_program_is_pinned() {
-        let child =
-            Child::start(&["sh".into(), "-c".into(), "grep Cpus_allowed_list /proc/self/status".into()], Some("0"));
+        let child = Child::start(
+            &["sh".into(), "-c".into(), "grep Cpus_allowed_list /proc/self/status".into()],
+            Some("0"),
+            &[],
+        );
         let child = child.unwrap();
         wait(&child);
         assert_eq!(child.output(LONG).unwrap().split_whitespace().last(), Some("0"));

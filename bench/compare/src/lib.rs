@@ -35,5 +35,7 @@ pub mod run;
 pub mod stats;
 /// Ratios of the valid pairs, a point at a time.
 pub mod summary;
+/// The results of run folders as one Markdown table.
+pub mod table;
 /// The rules that make a run void.
 pub mod void;

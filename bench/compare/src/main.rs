@@ -10,15 +10,29 @@ use compare::args::Args;
 use compare::child::Stop;
 use compare::machine::{Machine, quoted};
 use compare::output::{OutputError, RunFolder};
-use compare::plan::{Plan, PlanError};
+use compare::plan::base::with_base;
+use compare::plan::{Metric, Plan, PlanError};
 use compare::run::{Run, RunError, measure, run_to_end};
 use compare::summary::{Summary, figure};
+use compare::table::{self, TableArgs};
 use compare::{readme, rounds};
 
 fn main() -> ExitCode {
+    let words = || std::env::args_os().skip(1);
+    if words().next().is_some_and(|word| word == "table") {
+        return match table::run(&TableArgs::parse_from(words())) {
+            Ok(table) => {
+                print!("{}", table.unwrap_or_default());
+                ExitCode::SUCCESS
+            }
+            Err(error) => failure(&error.to_string()),
+        };
+    }
     let args = Args::parse();
+    let beside = |name: &str| std::fs::read_to_string(args.plan.with_file_name(name));
     let plan = std::fs::read_to_string(&args.plan)
         .map_err(|error| format!("{error}; the plans are in bench/compare/plans"))
+        .and_then(|text| with_base(&text, beside).map_err(|error| error.to_string()))
         .and_then(|text| args.apply(&text).map_err(|error| error.to_string()));
     let plan = match plan {
         Ok(plan) => plan,
@@ -104,7 +118,7 @@ fn compare(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
 
 fn prepare(plan: &Plan, stop: &Stop) -> Result<(), RunError> {
     for argv in &plan.before {
-        run_to_end(&plan.fill(argv, None, None)?, Duration::from_secs(plan.bound_seconds), stop)?;
+        run_to_end(&plan.fill(argv, None, None)?, &plan.environment()?, Duration::from_secs(plan.bound_seconds), stop)?;
     }
     Ok(())
 }
@@ -120,8 +134,9 @@ impl Drop for After<'_> {
         let stop = Stop::default();
         let bound = Duration::from_secs(self.plan.bound_seconds);
         for argv in &self.plan.after {
-            let done = self.plan.fill(argv, None, None).map_err(RunError::from);
-            if let Err(error) = done.and_then(|argv| run_to_end(&argv, bound, &stop)) {
+            let filled = self.plan.fill(argv, None, None).and_then(|argv| Ok((argv, self.plan.environment()?)));
+            let done = filled.map_err(RunError::from).and_then(|(argv, env)| run_to_end(&argv, &env, bound, &stop));
+            if let Err(error) = done {
                 eprintln!("sidestep-compare: clearing up: {error}");
             }
         }
@@ -141,8 +156,11 @@ fn run_all(plan: &Plan, stop: &Stop, folder: &RunFolder) -> Result<Vec<Run>, (Ve
 fn progress(plan: &Plan, run: &Run) {
     let name = plan.side(run.slot.role).map_or("", |side| side.name.as_str());
     let value = run.slot.value.map_or_else(String::new, |value| format!(" at {value}"));
-    let what = plan.metric.label();
-    let figure = run.report.as_ref().and_then(|report| figure(plan.metric, report));
+    let rate = run.slot.rate.map_or_else(String::new, |rate| format!(" ({rate} requests/s offered)"));
+    let value = if run.slot.capacity { ", its capacity".to_owned() } else { value + &rate };
+    let metric = if run.slot.capacity { Metric::RequestsPerSecond } else { plan.metric };
+    let what = metric.label();
+    let figure = run.report.as_ref().and_then(|report| figure(metric, report));
     let figure = figure.map_or_else(|| format!("no {what}"), |figure| format!("{figure:.0} {what}"));
     let cpu = run.cpu_us_per_request.map_or_else(String::new, |cpu| format!(", cpu {cpu:.2} us/request"));
     print!("round {:2}  {name}{value}: {figure}{cpu}, steal {:.1} %", run.slot.round, run.steal_percent);

@@ -100,6 +100,7 @@ impl RunFolder {
     /// When it cannot be written.
     pub fn store_run(&self, run: &Run) -> Result<(), OutputError> {
         let role = match run.slot.role {
+            _ if run.slot.capacity => "capacity",
             Role::Ours => "ours",
             Role::Peer => "peer",
             Role::Null => "null",

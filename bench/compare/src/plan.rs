@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::report::Pointers;
 use crate::void::Limits;
 
+/// What several plans have in common.
+pub mod base;
 mod substitute;
 
 use substitute::substitute;
@@ -58,11 +60,16 @@ pub struct Plan {
     /// Variables for all commands.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+    /// Environment of all commands, beside that of this program; placeholders are filled as in commands.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
     /// When a run is void.
     #[serde(default)]
     pub void: Limits,
     /// The parameter that is varied, if any.
     pub sweep: Option<Sweep>,
+    /// For loads in percent of what the peer can do: how that is measured.
+    pub capacity: Option<Capacity>,
     /// The generator that drives every side which names none of its own.
     pub generator: Generator,
     /// The numerator.
@@ -95,12 +102,14 @@ pub struct Side {
     pub generator: Option<Generator>,
 }
 
-/// When a server counts as started: exactly one of `stdout` and `tcp`.
+/// When a server counts as started: exactly one of `stdout`, `stderr` and `tcp`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
     /// A line of its standard output contains this.
     pub stdout: Option<String>,
+    /// A line of its standard error contains this.
+    pub stderr: Option<String>,
     /// A TCP connection to this address is accepted.
     pub tcp: Option<String>,
     /// Network namespace (`ip netns`) to connect from; with `tcp` only.
@@ -113,6 +122,9 @@ pub struct Ready {
 pub struct Generator {
     /// The measured run.
     pub command: Vec<String>,
+    /// Words behind the command's own, for a plan whose base has the command.
+    #[serde(default)]
+    pub extra: Vec<String>,
     /// Run before it against the same server, such as loading the keys; its output is not looked at.
     #[serde(default)]
     pub warm_up: Vec<String>,
@@ -121,6 +133,19 @@ pub struct Generator {
     /// Where the figures are in the object.
     #[serde(default)]
     pub report: Pointers,
+}
+
+/// What the peer can do, measured anew at the start of every round, so that the sweep's values can be percents of it: a
+/// rate that was fair an hour ago may be beyond what the machine gives now.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// The variable that holds the rate, in requests a second: the sweep's value in percent of the peer's capacity.
+    pub variable: String,
+    /// Least share of that rate, in percent, that the peer and the null responder must reach for the pair to be valid.
+    pub least_percent: f64,
+    /// Drives the peer in a closed loop.
+    pub generator: Generator,
 }
 
 /// One parameter, varied.
@@ -283,6 +308,19 @@ impl Plan {
         for argv in self.before.iter().chain(&self.after) {
             self.fill(argv, None, None)?;
         }
+        self.environment()?;
+        if let Some(capacity) = &self.capacity {
+            if self.sweep.is_none() || self.against == Against::First {
+                return wrong("[capacity] needs a [sweep] of percents and against = 'peer'".into());
+            }
+            if !(0.0..=100.0).contains(&capacity.least_percent) {
+                return wrong(format!(
+                    "capacity.least_percent is {}; it must be from 0 to 100",
+                    capacity.least_percent
+                ));
+            }
+            self.commands_of_capacity()?;
+        }
         for role in self.roles() {
             for value in self.values() {
                 self.commands(role, value)?;
@@ -323,25 +361,50 @@ impl Plan {
         }
     }
 
-    /// The commands of `role` at `value`.
+    /// The commands of `role` at `value`, for printing: without a rate, where one is needed, its variable's name stands.
     ///
     /// # Errors
     /// An unknown placeholder, an empty command, or a side that the plan lacks.
     pub fn commands(&self, role: Role, value: Option<u64>) -> Result<Commands, PlanError> {
+        self.commands_at(role, value, None)
+    }
+
+    /// The commands of `role` at `value`, offered `rate` requests a second where the plan has a capacity.
+    ///
+    /// # Errors
+    /// As [`commands`](Self::commands).
+    pub fn commands_at(&self, role: Role, value: Option<u64>, rate: Option<u64>) -> Result<Commands, PlanError> {
         let side = self.side(role).ok_or_else(|| PlanError::Wrong(format!("the plan has no side {role:?}")))?;
-        let generator = self.generator_of(side);
-        let fill = |argv: &[String]| self.fill(argv, Some(side), value);
+        self.commands_with(self.generator_of(side), side, value, rate)
+    }
+
+    /// The commands that measure the peer's capacity.
+    ///
+    /// # Errors
+    /// As [`commands`](Self::commands), or the plan has no capacity.
+    pub fn commands_of_capacity(&self) -> Result<Commands, PlanError> {
+        let lacking = || PlanError::Wrong("the plan has no [capacity]".into());
+        self.commands_with(&self.capacity.as_ref().ok_or_else(lacking)?.generator, &self.peer, None, None)
+    }
+
+    fn commands_with(
+        &self,
+        generator: &Generator,
+        side: &Side,
+        value: Option<u64>,
+        rate: Option<u64>,
+    ) -> Result<Commands, PlanError> {
+        let fill = |argv: &[String]| self.fill_at(argv, Some(side), value, rate);
         let text = |text: &Option<String>| {
-            text.as_ref()
-                .map(|text| self.fill(std::slice::from_ref(text), Some(side), value).map(|v| v.concat()))
-                .transpose()
+            text.as_ref().map(|text| fill(std::slice::from_ref(text)).map(|v| v.concat())).transpose()
         };
         let commands = Commands {
             server: fill(&side.command)?,
             warm_up: fill(&generator.warm_up)?,
-            generator: fill(&generator.command)?,
+            generator: fill(&[generator.command.as_slice(), generator.extra.as_slice()].concat())?,
             ready: Ready {
                 stdout: text(&side.ready.stdout)?,
+                stderr: text(&side.ready.stderr)?,
                 tcp: text(&side.ready.tcp)?,
                 namespace: text(&side.ready.namespace)?,
             },
@@ -360,7 +423,31 @@ impl Plan {
     /// # Errors
     /// An unknown placeholder or a lone brace.
     pub fn fill(&self, argv: &[String], side: Option<&Side>, value: Option<u64>) -> Result<Vec<String>, PlanError> {
+        self.fill_at(argv, side, value, None)
+    }
+
+    /// Name and value of each variable of the environment.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub fn environment(&self) -> Result<Vec<(String, String)>, PlanError> {
+        let filled = |(name, value): (&String, &String)| {
+            Ok((name.clone(), self.fill(std::slice::from_ref(value), None, None)?.concat()))
+        };
+        self.env.iter().map(filled).collect()
+    }
+
+    fn fill_at(
+        &self,
+        argv: &[String],
+        side: Option<&Side>,
+        value: Option<u64>,
+        rate: Option<u64>,
+    ) -> Result<Vec<String>, PlanError> {
         let lookup = |name: &str| {
+            if self.capacity.as_ref().is_some_and(|capacity| capacity.variable == name) {
+                return Some(rate.map_or_else(|| name.to_uppercase(), |rate| rate.to_string()));
+            }
             let swept = self.sweep.as_ref().filter(|sweep| sweep.variable == name).and(value).map(|v| v.to_string());
             swept.or_else(|| side.and_then(|side| side.set.get(name).cloned())).or_else(|| self.set.get(name).cloned())
         };
@@ -369,10 +456,13 @@ impl Plan {
 }
 
 fn check_ready(role: Role, ready: &Ready) -> Result<(), PlanError> {
-    let problem = match (&ready.stdout, &ready.tcp, &ready.namespace) {
-        (Some(_), Some(_), _) | (None, None, _) => "needs exactly one of 'stdout' and 'tcp'",
-        (Some(_), None, Some(_)) => "has a 'namespace', which goes with 'tcp' only",
-        (Some(text), None, None) if text.is_empty() => "has an empty 'stdout'; give a text that the line contains",
+    let printed = [&ready.stdout, &ready.stderr];
+    let given = printed.iter().filter(|text| text.is_some()).count() + usize::from(ready.tcp.is_some());
+    let empty = printed.iter().any(|text| text.as_ref().is_some_and(String::is_empty));
+    let problem = match (given, &ready.tcp, &ready.namespace) {
+        (0 | 2.., _, _) => "needs exactly one of 'stdout', 'stderr' and 'tcp'",
+        (_, None, Some(_)) => "has a 'namespace', which goes with 'tcp' only",
+        _ if empty => "has an empty text; give one that the line contains",
         _ => return Ok(()),
     };
     Err(PlanError::Wrong(format!("the ready table of {role:?} {problem}")))

@@ -6,7 +6,7 @@ use crate::machine::{Machine, quoted};
 use crate::plan::{Against, Plan, Role};
 use crate::report::PERCENTILES;
 use crate::run::Run;
-use crate::summary::{Pair, Point, Summary};
+use crate::summary::{Pair, Point, SideSummary, Summary};
 
 /// The whole text. `plots` are file names and captions.
 pub fn text(plan: &Plan, machine: &Machine, runs: &[Run], summary: &Summary, plots: &[(String, String)]) -> String {
@@ -76,6 +76,14 @@ fn point_table(out: &mut String, plan: &Plan, point: &Point) {
         ),
         None => writeln!(out, "\nNo valid pair of {}.\n", point.pairs.len()),
     };
+    let own = |side: &SideSummary| {
+        let own = side.own?;
+        Some(format!("{} {:.3} [{:.3} {:.3}]", side.name, own.median, own.low, own.high))
+    };
+    let own: Vec<String> = point.sides.iter().filter_map(own).collect();
+    if !own.is_empty() {
+        let _ = writeln!(out, "Each side against itself at the first value: {}.\n", own.join(", "));
+    }
 }
 
 fn meaning(plan: &Plan) -> String {
@@ -149,11 +157,27 @@ fn configuration(plan: &Plan, machine: &Machine, runs: &[Run]) -> String {
         "* seed {}: order of the runs and bootstrap; {} pairs asked for, at most {} more\n",
         plan.seed, plan.pairs, plan.extra_pairs
     );
+    if let Some(capacity) = &plan.capacity {
+        let measured: Vec<f64> = runs
+            .iter()
+            .filter(|run| run.slot.capacity)
+            .filter_map(|run| run.report.as_ref().map(|report| report.requests_per_second))
+            .collect();
+        let rates: Vec<String> = measured.iter().map(|rate| format!("{rate:.0}")).collect();
+        let _ = writeln!(
+            out,
+            "* capacity of {}, closed loop, measured at the start of every round: {} requests/s; the loads are percents \
+             of the round's. A pair is void when the peer or the null responder answers less than {} % of the load\n",
+            plan.peer.name,
+            rates.join(", "),
+            capacity.least_percent
+        );
+    }
     for role in plan.roles() {
         let Some(side) = plan.side(role) else { continue };
         let generator = plan.generator_of(side);
         let _ = writeln!(out, "**{}** ({})\n\n```", side.name, role_name(role));
-        if let Some(run) = runs.iter().rev().find(|run| run.slot.role == role) {
+        if let Some(run) = runs.iter().rev().find(|run| run.slot.role == role && !run.slot.capacity) {
             command(&mut out, "server", &run.server_command, side.cpus.as_deref());
             command(&mut out, "warm-up", &run.warm_up_command, generator.cpus.as_deref());
             command(&mut out, "generator", &run.generator_command, generator.cpus.as_deref());

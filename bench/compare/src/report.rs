@@ -18,6 +18,10 @@ pub struct Pointers {
     pub seconds: String,
     /// Wrong, lost or refused replies.
     pub errors: String,
+    /// Further counts that are added to them where they are reported.
+    pub more_errors: Vec<String>,
+    /// Why the generator itself holds its figures void: a text, or null.
+    pub void_reason: String,
     /// Median latency.
     pub p50: String,
     /// 90th percentile of the latency.
@@ -32,6 +36,9 @@ pub struct Pointers {
     pub lateness_p99: String,
     /// The unit of all latencies and of the lateness.
     pub latency_unit: LatencyUnit,
+    /// How many requests one of the generator's own stands for: a frame that goes there and back in the place of
+    /// sixteen requests and their replies counts as 16.
+    pub requests_each: f64,
 }
 
 impl Default for Pointers {
@@ -41,6 +48,8 @@ impl Default for Pointers {
             requests: "/requests".into(),
             seconds: "/seconds".into(),
             errors: "/errors".into(),
+            more_errors: Vec::new(),
+            void_reason: "/void_reason".into(),
             p50: "/p50_us".into(),
             p90: "/p90_us".into(),
             p99: "/p99_us".into(),
@@ -48,6 +57,7 @@ impl Default for Pointers {
             max: "/max_us".into(),
             lateness_p99: "/lateness_p99_us".into(),
             latency_unit: LatencyUnit::Us,
+            requests_each: 1.0,
         }
     }
 }
@@ -92,6 +102,8 @@ pub struct Report {
     pub latency_us: [Option<f64>; 5],
     /// The generator's own lateness, when it plans its sends.
     pub lateness_p99_us: Option<f64>,
+    /// Why the generator itself holds its figures void.
+    pub void_reason: Option<String>,
 }
 
 /// What is wrong with a generator's output.
@@ -153,13 +165,17 @@ impl Report {
         let required = |name: &'static str, pointer: &str| {
             optional(name, pointer)?.ok_or_else(|| ReportError::Missing { name, pointer: pointer.into() })
         };
+        let mut errors = required("errors", &at.errors)?;
+        for pointer in &at.more_errors {
+            errors += optional("more_errors", pointer)?.unwrap_or(0.0);
+        }
         let unit = at.latency_unit.in_us();
         let latency = |name, pointer: &str| Ok(optional(name, pointer)?.map(|value| value * unit));
         Ok(Report {
-            requests_per_second: required("requests_per_second", &at.requests_per_second)?,
-            requests: optional("requests", &at.requests)?,
+            requests_per_second: at.requests_each * required("requests_per_second", &at.requests_per_second)?,
+            requests: optional("requests", &at.requests)?.map(|requests| at.requests_each * requests),
             seconds: optional("seconds", &at.seconds)?,
-            errors: required("errors", &at.errors)?.ceil() as u64,
+            errors: errors.ceil() as u64,
             latency_us: [
                 latency("p50", &at.p50)?,
                 latency("p90", &at.p90)?,
@@ -168,6 +184,7 @@ impl Report {
                 latency("max", &at.max)?,
             ],
             lateness_p99_us: latency("lateness_p99", &at.lateness_p99)?,
+            void_reason: object.pointer(&at.void_reason).and_then(Value::as_str).map(str::to_owned),
         })
     }
 
@@ -205,6 +222,24 @@ mod tests {
         let report = Report::read(&object, &pointers).unwrap();
         assert_eq!((report.requests_per_second, report.errors), (10.0, 2));
         assert_eq!(report.latency_us[0], Some(2.5));
+    }
+
+    #[test]
+    fn all_kinds_of_errors_add_up_and_the_generators_own_verdict_is_taken() {
+        let pointers =
+            Pointers { more_errors: vec!["/refused".into(), "/not_there".into()], ..Pointers::default() };
+        let text = "{\"requests_per_second\": 1, \"errors\": 1, \"refused\": 2, \"void_reason\": \"late\"}";
+        let report = Report::read(&last_object(text).unwrap(), &pointers).unwrap();
+        assert_eq!((report.errors, report.void_reason.as_deref()), (3, Some("late")));
+        assert_eq!(read("{\"requests_per_second\": 1, \"errors\": 0, \"void_reason\": null}").unwrap().void_reason, None);
+    }
+
+    #[test]
+    fn one_of_the_generators_may_stand_for_several_requests() {
+        let pointers = Pointers { requests_each: 16.0, ..Pointers::default() };
+        let object = last_object("{\"requests_per_second\": 10, \"requests\": 30, \"errors\": 1}").unwrap();
+        let report = Report::read(&object, &pointers).unwrap();
+        assert_eq!((report.requests_per_second, report.requests, report.errors), (160.0, Some(480.0), 1));
     }
 
     #[test]

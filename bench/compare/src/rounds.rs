@@ -23,11 +23,22 @@ pub struct Slot {
     pub role: Role,
     /// The sweep's value; `None` when nothing is varied.
     pub value: Option<u64>,
+    /// Requests a second to be offered; `None` when the plan leaves that to the generator.
+    pub rate: Option<u64>,
+    /// True for the run that measures what the peer can do, which is of no pair.
+    pub capacity: bool,
+}
+
+impl Slot {
+    /// The slot that measures the peer's capacity in `round`.
+    fn of_capacity(round: u32) -> Slot {
+        Slot { round, order: 0, role: Role::Peer, value: None, rate: None, capacity: true }
+    }
 }
 
 /// The runs of one round at one value.
 pub fn at(runs: &[Run], round: u32, value: Option<u64>) -> impl Iterator<Item = &Run> {
-    runs.iter().filter(move |run| run.slot.round == round && run.slot.value == value)
+    runs.iter().filter(move |run| !run.slot.capacity && run.slot.round == round && run.slot.value == value)
 }
 
 /// The rounds that `runs` hold, in order.
@@ -49,6 +60,9 @@ pub fn pair_void(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> O
     if seen < plan.roles().count() {
         return None;
     }
+    for run in runs.iter().filter(|run| run.slot.capacity && run.slot.round == round) {
+        reasons.extend(run.void.iter().map(|reason| format!("capacity of {}: {reason}", plan.peer.name)));
+    }
     let first = plan.values().first().copied().flatten();
     if plan.against == Against::First && value != first {
         let base = at(runs, round, first).find(|run| run.slot.role == Role::Ours)?;
@@ -62,6 +76,23 @@ pub fn valid_pairs(plan: &Plan, runs: &[Run], value: Option<u64>) -> u32 {
     let valid =
         rounds_of(runs).filter(|round| pair_void(plan, runs, *round, value).is_some_and(|void| void.is_empty()));
     valid.count() as u32
+}
+
+/// Why `runs` need not go on: the side of the last one has now failed twice in a row. A disturbed run is another matter;
+/// it may be better the next time.
+fn hopeless(plan: &Plan, runs: &[Run]) -> Option<RunError> {
+    let last = runs.last()?;
+    let same = |run: &&Run| run.slot.role == last.slot.role && run.slot.capacity == last.slot.capacity;
+    let failed = runs.iter().rev().filter(same).take(2).filter(|run| run.failed).count();
+    let side = plan.side(last.slot.role).map_or("", |side| side.name.as_str());
+    (failed == 2).then(|| RunError::KeepsFailing { side: side.to_owned(), reason: last.void.join("; ") })
+}
+
+/// What each percent of the peer's capacity comes to in `round`; `None` when it could not be measured.
+fn rate_of(runs: &[Run], round: u32, percent: u64) -> Option<u64> {
+    let run = runs.iter().find(|run| run.slot.capacity && run.slot.round == round)?;
+    let capacity = run.report.as_ref()?.requests_per_second;
+    Some(((capacity * percent as f64 / 100.0) as u64).max(1))
 }
 
 /// Runs rounds until every value has `plan.pairs` valid pairs or `plan.extra_pairs` more rounds have not sufficed.
@@ -85,16 +116,30 @@ pub fn run_rounds(
         }
         values.retain(|value| lacking(value) || (plan.against == Against::First && *value == first));
         values.shuffle(&mut random);
+        let mut slots: Vec<Slot> = plan.capacity.iter().map(|_| Slot::of_capacity(round)).collect();
         let mut order = 0;
         for value in values {
             let mut roles: Vec<Role> = plan.roles().collect();
             roles.shuffle(&mut random);
             for role in roles {
                 order += 1;
-                match measure(Slot { round, order, role, value }) {
-                    Ok(run) => runs.push(run),
-                    Err(error) => return Err((runs, error)),
+                slots.push(Slot { round, order, role, value, rate: None, capacity: false });
+            }
+        }
+        for mut slot in slots {
+            if plan.capacity.is_some() && !slot.capacity {
+                slot.rate = slot.value.and_then(|percent| rate_of(&runs, round, percent));
+                if slot.rate.is_none() {
+                    // The peer's capacity is unknown, and why has been told: another round.
+                    break;
                 }
+            }
+            match measure(slot) {
+                Ok(run) => runs.push(run),
+                Err(error) => return Err((runs, error)),
+            }
+            if let Some(error) = hopeless(plan, &runs) {
+                return Err((runs, error));
             }
         }
     }

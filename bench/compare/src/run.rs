@@ -32,6 +32,8 @@ pub struct Run {
     pub slot: Slot,
     /// Why the run is void; empty when it is valid.
     pub void: Vec<String>,
+    /// True when it is void since a program failed, not since something disturbed it.
+    pub failed: bool,
     /// The figures.
     pub report: Option<Report>,
     /// Length of the measured part, in seconds: the time that `cpu` covers.
@@ -82,6 +84,14 @@ pub enum RunError {
     /// A result could not be stored.
     #[error("cannot store a result: {0}")]
     Store(String),
+    /// A side cannot be measured.
+    #[error("{side} failed twice in a row, the last time so: {reason}")]
+    KeepsFailing {
+        /// The side's name.
+        side: String,
+        /// Why the last run is void.
+        reason: String,
+    },
     /// Asked to stop.
     #[error("interrupted; every process was ended, and the runs measured so far are in the output folder")]
     Interrupted,
@@ -91,8 +101,8 @@ pub enum RunError {
 ///
 /// # Errors
 /// When it cannot be started, fails, or runs longer than `bound`.
-pub fn run_to_end(argv: &[String], bound: Duration, stop: &Stop) -> Result<(), RunError> {
-    let child = Child::start(argv, None)?;
+pub fn run_to_end(argv: &[String], env: &[(String, String)], bound: Duration, stop: &Stop) -> Result<(), RunError> {
+    let child = Child::start(argv, None, env)?;
     let ended = match child.wait_until(Instant::now() + bound, stop) {
         Waited::Ended(Ended::Code(0)) => return Ok(()),
         Waited::Ended(ended) => ended.to_string(),
@@ -107,10 +117,14 @@ pub fn run_to_end(argv: &[String], bound: Duration, stop: &Stop) -> Result<(), R
 /// # Errors
 /// [`RunError`] when going on is useless; a run that merely failed comes back void.
 pub fn measure(plan: &Plan, slot: Slot, stop: &Stop) -> Result<Run, RunError> {
-    let commands = plan.commands(slot.role, slot.value)?;
+    let commands = match slot.capacity {
+        true => plan.commands_of_capacity()?,
+        false => plan.commands_at(slot.role, slot.value, slot.rate)?,
+    };
     let mut run = Run {
         slot,
         void: Vec::new(),
+        failed: false,
         report: None,
         window_seconds: 0.0,
         cpu: CpuTime::default(),
@@ -125,6 +139,7 @@ pub fn measure(plan: &Plan, slot: Slot, stop: &Stop) -> Result<Run, RunError> {
     };
     if let Err(reason) = steps(plan, &commands.ready, &mut run, stop)? {
         run.void.push(reason);
+        run.failed = true;
     }
     if stop.is_set() { Err(RunError::Interrupted) } else { Ok(run) }
 }
@@ -132,19 +147,23 @@ pub fn measure(plan: &Plan, slot: Slot, stop: &Stop) -> Result<Run, RunError> {
 /// The steps of a run. The inner error is the reason for which the run is void.
 fn steps(plan: &Plan, ready: &Ready, run: &mut Run, stop: &Stop) -> Result<Result<(), String>, RunError> {
     let Some(side) = plan.side(run.slot.role) else { return Ok(Err("the plan lacks this side".into())) };
-    let generator = plan.generator_of(side);
+    let generator = match &plan.capacity {
+        Some(capacity) if run.slot.capacity => &capacity.generator,
+        _ => plan.generator_of(side),
+    };
+    let env = plan.environment()?;
     let bound = Duration::from_secs(plan.bound_seconds);
     if let Some(address) = &ready.tcp
         && connect(address, ready.namespace.as_deref()).is_ok()
     {
         return Ok(Err(format!("{address} answers before the server was started; end what listens there")));
     }
-    let server = Child::start(&run.server_command, side.cpus.as_deref())?;
+    let server = Child::start(&run.server_command, side.cpus.as_deref(), &env)?;
     if let Err(reason) = wait_ready(&server, ready, bound, stop) {
         return Ok(Err(reason));
     }
     if !run.warm_up_command.is_empty() {
-        let warm_up = Child::start(&run.warm_up_command, generator.cpus.as_deref())?;
+        let warm_up = Child::start(&run.warm_up_command, generator.cpus.as_deref(), &env)?;
         let waited = warm_up.wait_until(Instant::now() + bound, stop);
         if waited != Waited::Ended(Ended::Code(0)) {
             return Ok(Err(failed("warm-up", &warm_up, waited, bound)));
@@ -152,7 +171,7 @@ fn steps(plan: &Plan, ready: &Ready, run: &mut Run, stop: &Stop) -> Result<Resul
     }
 
     let processes = ProcessTimes::now();
-    let load = Child::start(&run.generator_command, generator.cpus.as_deref())?;
+    let load = Child::start(&run.generator_command, generator.cpus.as_deref(), &env)?;
     let (begun, deadline) = (Instant::now(), Instant::now() + bound);
     let mut samples = vec![(Instant::now(), CpuTime::now().map_err(RunError::Proc)?)];
     let waited = loop {
@@ -196,7 +215,17 @@ fn judge(plan: &Plan, run: &mut Run, report: Report, samples: &[(Instant, CpuTim
     run.cpu_us_per_request = (requests > 0.0).then(|| run.cpu.busy() * 1e6 / requests);
     // Foreign programs are counted over the generator's whole run, loading included: they are as harmful there.
     run.void.extend(plan.void.reasons(&report, &run.cpu, &run.foreign, wall));
-    if figure(plan.metric, &report).is_none() && run.slot.role != Role::Null {
+    if let (Some(capacity), Some(rate)) = (&plan.capacity, run.slot.rate)
+        && run.slot.role != Role::Ours
+        && report.requests_per_second * 100.0 < rate as f64 * capacity.least_percent
+    {
+        run.void.push(format!(
+            "answered {:.0} of {rate} requests a second that were offered, limit {} %: the machine has become slower \
+             since the capacity was measured",
+            report.requests_per_second, capacity.least_percent
+        ));
+    }
+    if figure(plan.metric, &report).is_none() && run.slot.role != Role::Null && !run.slot.capacity {
         run.void.push(format!("the generator reports no {}", plan.metric.label()));
     }
     run.report = Some(report);
@@ -239,18 +268,22 @@ fn wait_ready(server: &Child, ready: &Ready, bound: Duration, stop: &Stop) -> Re
     let nap = Duration::from_millis(20);
     let mut last_problem = String::new();
     loop {
-        match (&ready.stdout, &ready.tcp) {
-            (Some(text), _) => {
-                if server.output_so_far().lines().any(|line| line.contains(text.as_str())) {
-                    return Ok(());
-                }
-                last_problem = format!("no line of its standard output contains '{text}'");
+        let printed = match (&ready.stdout, &ready.stderr) {
+            (Some(text), _) => Some((text, "output", server.output_so_far())),
+            (_, Some(text)) => Some((text, "error", server.errors_so_far())),
+            (None, None) => None,
+        };
+        if let Some((text, stream, printed)) = printed {
+            if printed.lines().any(|line| line.contains(text.as_str())) {
+                return Ok(());
             }
-            (None, Some(address)) => match connect(address, ready.namespace.as_deref()) {
+            last_problem = format!("no line of its standard {stream} contains '{text}'");
+        }
+        if let Some(address) = &ready.tcp {
+            match connect(address, ready.namespace.as_deref()) {
                 Ok(()) => return Ok(()),
                 Err(error) => last_problem = format!("{address} does not answer: {error}"),
-            },
-            (None, None) => {}
+            }
         }
         if let Waited::Ended(ended) = server.wait_until((Instant::now() + nap).min(deadline), stop) {
             return Err(format!("the server {ended} before it was ready: {}", server.last_errors()));

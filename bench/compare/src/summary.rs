@@ -38,6 +38,8 @@ pub struct SideSummary {
     pub cpu_us_per_request: Option<f64>,
     /// Medians of the latencies in microseconds, in the order of [`crate::report::PERCENTILES`].
     pub latency_us: [Option<f64>; 5],
+    /// The side against itself at the sweep's first value, in the same rounds, where ours is compared so.
+    pub own: Option<Interval>,
 }
 
 /// All pairs at one value.
@@ -162,15 +164,26 @@ fn pair(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> Option<Pai
 }
 
 fn side(plan: &Plan, runs: &[Run], role: Role, value: Option<u64>, rounds: &[u32]) -> Option<SideSummary> {
-    let runs: Vec<&Run> = runs
+    let runs_at: Vec<&Run> = runs
         .iter()
         .filter(|run| run.slot.role == role && run.slot.value == value && rounds.contains(&run.slot.round))
+        .filter(|run| !run.slot.capacity)
         .collect();
-    let reports: Vec<&Report> = runs.iter().filter_map(|run| run.report.as_ref()).collect();
+    let base = plan.values().first().copied().flatten();
+    let own = |run: &&Run| {
+        let first = at(runs, run.slot.round, base).find(|first| first.slot.role == role)?;
+        let of = |run: &Run| figure(plan.metric, run.report.as_ref()?);
+        of(first).filter(|first| *first > 0.0).zip(of(run)).map(|(first, here)| here / first)
+    };
+    let own: Vec<f64> = match plan.against {
+        Against::First => runs_at.iter().filter_map(own).collect(),
+        Against::Peer => Vec::new(),
+    };
+    let reports: Vec<&Report> = runs_at.iter().filter_map(|run| run.report.as_ref()).collect();
     let all = |pick: &dyn Fn(&Report) -> Option<f64>| -> Vec<f64> {
         reports.iter().filter_map(|report| pick(report)).collect()
     };
-    let cpu: Vec<f64> = runs.iter().filter_map(|run| run.cpu_us_per_request).collect();
+    let cpu: Vec<f64> = runs_at.iter().filter_map(|run| run.cpu_us_per_request).collect();
     // The null responder may report no latency; it then has no figure to show in a comparison of latencies.
     Some(SideSummary {
         role,
@@ -179,6 +192,7 @@ fn side(plan: &Plan, runs: &[Run], role: Role, value: Option<u64>, rounds: &[u32
         requests_per_second: median(&all(&|report| Some(report.requests_per_second)))?,
         cpu_us_per_request: median(&cpu),
         latency_us: std::array::from_fn(|i| median(&all(&|report| report.latency_us[i]))),
+        own: bootstrap_median(&own, RESAMPLES, plan.seed),
     })
 }
 
@@ -241,6 +255,8 @@ mod tests {
         let summary = Summary::of(&plan, &runs);
         assert!((summary.points[1].ratio.unwrap().median - 0.9).abs() < 1e-12);
         assert_eq!(summary.points[0].ratio.unwrap().median, 1.0);
+        let own: Vec<f64> = summary.points[1].sides.iter().map(|side| side.own.unwrap().median).collect();
+        assert!(own.iter().all(|own| (own - 0.9).abs() < 1e-12), "each side against itself: {own:?}");
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Limits {
         if report.errors > self.errors {
             reasons.push(format!("{} wrong or lost replies, limit {}", report.errors, self.errors));
         }
+        reasons.extend(report.void_reason.iter().map(|reason| format!("the generator says: {reason}")));
         if report.requests_per_second <= 0.0 {
             reasons.push("no request was answered".into());
         }
@@ -94,6 +95,7 @@ mod tests {
             errors: 0,
             latency_us: [None, None, Some(200.0), None, None],
             lateness_p99_us: Some(20.0),
+            void_reason: None,
         }
     }
 
@@ -121,6 +123,8 @@ mod tests {
         assert_eq!(reasons(&wrong, &quiet(), 0.0), ["1 wrong or lost replies, limit 0"]);
         let silent = Report { requests_per_second: 0.0, ..report() };
         assert_eq!(reasons(&silent, &quiet(), 0.0), ["no request was answered"]);
+        let own = Report { void_reason: Some("late".into()), ..report() };
+        assert_eq!(reasons(&own, &quiet(), 0.0), ["the generator says: late"]);
         let late = Report { lateness_p99_us: Some(20.1), ..report() };
         assert!(reasons(&late, &quiet(), 0.0)[0].contains("limit 20.0 us"));
     }

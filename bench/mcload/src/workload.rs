@@ -2,16 +2,19 @@
 
 use std::str::FromStr;
 
-use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::{SplitMix64, Xoshiro256PlusPlus};
 
 use crate::keyspace::KeyNumber;
+use crate::popularity::{Popularity, below};
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// `get KEY`; a miss is counted, not wrong.
     Get,
+    /// `get KEY KEY ...`, of as many keys as the run says.
+    MultiGet,
     /// `set KEY FLAGS 0 BYTES`, always with the key's one value.
     Set,
 }
@@ -21,8 +24,33 @@ pub enum Operation {
 pub struct Request {
     /// What to do.
     pub operation: Operation,
-    /// To which key.
+    /// To which key; of a multi-get, the number that its keys are drawn from, see [`MultiGet`].
     pub key: KeyNumber,
+}
+
+/// The keys of one multi-get, drawn anew from its number whenever they are needed, so that none need be kept.
+#[derive(Debug, Clone)]
+pub struct MultiGet {
+    popularity: Popularity,
+    rng: SplitMix64,
+    left: u32,
+}
+
+impl MultiGet {
+    /// The `count` keys of multi-get `number`.
+    pub fn new(popularity: Popularity, number: u64, count: u32) -> Self {
+        Self { popularity, rng: SplitMix64::seed_from_u64(number), left: count }
+    }
+}
+
+impl Iterator for MultiGet {
+    type Item = KeyNumber;
+
+    #[inline]
+    fn next(&mut self) -> Option<KeyNumber> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.popularity.draw(&mut self.rng))
+    }
 }
 
 /// Shares of the operations in the measured phase; the shares need not add up to 100.
@@ -64,7 +92,7 @@ impl FromStr for Mix {
     }
 }
 
-/// The requests of one connection in one phase, in order.
+/// The requests of one worker in one phase, in order.
 #[derive(Debug, Clone)]
 pub enum Workload {
     /// Walk over `next, next + step, ...` below `end`, doing the same to each.
@@ -84,18 +112,20 @@ pub enum Workload {
         rng: Xoshiro256PlusPlus,
         /// Shares of the operations.
         mix: Mix,
-        /// How many keys there are.
-        keys: u64,
+        /// How often each key is drawn.
+        popularity: Popularity,
+        /// Whether a get asks for several keys.
+        multi: bool,
         /// How many requests are still to come.
         left: u64,
     },
 }
 
 impl Workload {
-    /// A seeded mix of `left` requests for connection number `connection`; each connection draws a stream of its own.
-    pub fn draw(seed: u64, connection: u32, mix: Mix, keys: u64, left: u64) -> Self {
-        let stream = seed ^ (u64::from(connection) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Workload::Draw { rng: Xoshiro256PlusPlus::seed_from_u64(stream), mix, keys, left }
+    /// A seeded mix of `left` requests for worker number `worker`; each draws a stream of its own.
+    pub fn draw(seed: u64, worker: u32, mix: Mix, popularity: Popularity, multi: bool, left: u64) -> Self {
+        let stream = seed ^ (u64::from(worker) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Workload::Draw { rng: Xoshiro256PlusPlus::seed_from_u64(stream), mix, popularity, multi, left }
     }
 
     /// No request comes after this call.
@@ -110,6 +140,7 @@ impl Workload {
 impl Iterator for Workload {
     type Item = Request;
 
+    #[inline]
     fn next(&mut self) -> Option<Request> {
         match self {
             Workload::Walk { operation, next, step, end } => {
@@ -120,19 +151,19 @@ impl Iterator for Workload {
                 *next = next.saturating_add(*step);
                 Some(Request { operation: *operation, key })
             }
-            Workload::Draw { rng, mix, keys, left } => {
+            Workload::Draw { rng, mix, popularity, multi, left } => {
                 *left = left.checked_sub(1)?;
                 let total = u64::from(mix.get) + u64::from(mix.set);
-                let operation = if below(rng, total) < u64::from(mix.get) { Operation::Get } else { Operation::Set };
-                Some(Request { operation, key: below(rng, *keys) })
+                if below(rng, total) >= u64::from(mix.get) {
+                    Some(Request { operation: Operation::Set, key: popularity.draw(rng) })
+                } else if *multi {
+                    Some(Request { operation: Operation::MultiGet, key: rng.next_u64() })
+                } else {
+                    Some(Request { operation: Operation::Get, key: popularity.draw(rng) })
+                }
             }
         }
     }
-}
-
-/// A number below `bound`, by Lemire's multiplication; the bias is below `bound / 2^64`.
-fn below(rng: &mut impl RngCore, bound: u64) -> u64 {
-    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
 #[cfg(test)]
@@ -140,10 +171,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn walks_of_all_connections_together_visit_every_key_once() {
+    fn walks_of_all_workers_together_visit_every_key_once() {
         let mut seen = vec![0; 100];
-        for connection in 0..7 {
-            for request in (Workload::Walk { operation: Operation::Set, next: connection, step: 7, end: 100 }) {
+        for worker in 0..7 {
+            for request in (Workload::Walk { operation: Operation::Set, next: worker, step: 7, end: 100 }) {
                 seen[request.key as usize] += 1;
             }
         }
@@ -153,13 +184,22 @@ mod tests {
     #[test]
     fn a_drawn_mix_keeps_its_shares_its_length_and_its_seed() {
         let mix = "get=3,set=1".parse().unwrap();
-        let requests: Vec<_> = Workload::draw(5, 0, mix, 10, 10_000).collect();
+        let draw = |worker| Workload::draw(5, worker, mix, Popularity::Uniform(10), false, 10_000);
+        let requests: Vec<_> = draw(0).collect();
         let gets = requests.iter().filter(|request| request.operation == Operation::Get).count();
         assert_eq!(requests.len(), 10_000);
         assert!((7_200..7_800).contains(&gets), "{gets} gets of 10000");
         assert!(requests.iter().all(|request| request.key < 10));
-        assert_eq!(requests, Workload::draw(5, 0, mix, 10, 10_000).collect::<Vec<_>>());
-        assert_ne!(requests, Workload::draw(5, 1, mix, 10, 10_000).collect::<Vec<_>>());
+        assert_eq!(requests, draw(0).collect::<Vec<_>>());
+        assert_ne!(requests, draw(1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_keys_of_a_multi_get_can_be_had_again_from_its_number() {
+        let keys = |number| MultiGet::new(Popularity::Uniform(1_000), number, 10).collect::<Vec<_>>();
+        assert_eq!(keys(1).len(), 10);
+        assert_eq!(keys(1), keys(1));
+        assert_ne!(keys(1), keys(2));
     }
 
     #[test]
@@ -172,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_stopped_workload_has_no_more_requests() {
-        let mut workload = Workload::draw(5, 0, Mix { get: 1, set: 0 }, 10, 10);
+        let mut workload = Workload::draw(5, 0, Mix { get: 1, set: 0 }, Popularity::Uniform(10), false, 10);
         workload.stop();
         assert_eq!(workload.next(), None);
     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use clap::Parser;
 use mcload::args::Args;
-use mcload::run::{Outcome, run};
+use mcload::progress::Progress;
+use mcload::run::{Outcome, run_over_sockets};
 
 type Items = Arc<Mutex<HashMap<String, (String, Vec<u8>)>>>;
 
@@ -76,7 +77,8 @@ fn load(fault: Fault) -> Result<Outcome, String> {
     let server = serve(fault).to_string();
     let arguments = "--connections 6 --workers 2 --depth 4 --requests 3001 --keys 100 --value-bytes 700";
     let arguments = ["sidestep-mcload", "--server", &server].into_iter().chain(arguments.split(' '));
-    run(&Args::try_parse_from(arguments).unwrap().plan().unwrap()).map_err(|error| error.to_string())
+    let plan = Args::try_parse_from(arguments).unwrap().plan().unwrap();
+    run_over_sockets(&plan, &Progress::new(plan.workers, false)).map_err(|error| error.to_string())
 }
 
 #[test]

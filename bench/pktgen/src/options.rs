@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use nic::xdp::AttachMode;
+use nic::xdp::{AttachMode, XskName};
 
 use crate::packet::FRAME_BYTES_MIN;
 use crate::station::{AddressError, Endpoint, Mac};
@@ -264,12 +264,8 @@ impl FromStr for PortName {
         if text == "wire:" {
             return Ok(Self::Wire);
         }
-        let name = text.strip_prefix("xsk:").ok_or_else(wrong)?;
-        let (link, queue) = name.split_once('@').unwrap_or((name, "0"));
-        if link.is_empty() {
-            return Err(wrong());
-        }
-        Ok(Self::Xsk { link: link.to_owned(), first_queue: queue.parse().map_err(|_| wrong())? })
+        let name: XskName = text.parse().map_err(|_| wrong())?;
+        Ok(Self::Xsk { link: name.link, first_queue: name.first_queue })
     }
 }
 
@@ -287,12 +283,7 @@ impl Args {
             other => return Err(ArgsError::Mode(other.to_owned())),
         };
         let port: PortName = self.port.parse()?;
-        let attach = match self.attach.as_str() {
-            "auto" => AttachMode::Auto,
-            "native" => AttachMode::Native,
-            "generic" => AttachMode::Generic,
-            other => return Err(ArgsError::Attach(other.to_owned())),
-        };
+        let attach: AttachMode = self.attach.parse().map_err(|_| ArgsError::Attach(self.attach.clone()))?;
         self.refuse_useless(mode, &port, attach)?;
         let threads = within("-p", self.threads, 1, 64)? as u16;
         if !(0.01..=86_400.0).contains(&self.seconds) {

@@ -52,6 +52,10 @@ pub(crate) enum Owed {
     Fetch { slot: u32, cas: bool, end: bool },
     /// An item of another core, as far as it has landed.
     Landed { slot: u32, cas: bool, end: bool },
+    /// A framed reply that is ready; its bytes are in [`Frames`](super::frames::Frames).
+    Framed,
+    /// The same, followed by the value of an item of this core's shard.
+    FramedValue { held: Held },
     /// A value on its way to another core.
     Upload(Upload),
     /// An order to all other cores; `line` is the answer unless one of them refuses.
@@ -87,6 +91,8 @@ pub(crate) struct Entry {
     pub(crate) expected: u16,
     /// The owner whose upload credit this entry holds.
     pub(crate) credit: Option<u16>,
+    /// The reply is framed: [`Frames`](super::frames::Frames) has what its request gave it.
+    pub(crate) framed: bool,
 }
 
 /// The pool.
@@ -106,6 +112,7 @@ impl Entries {
             conn: ConnId(0),
             expected: 0,
             credit: None,
+            framed: false,
         };
         Entries { entries: (0..count).map(entry).collect(), free: if count > 0 { 0 } else { NO_ENTRY }, in_use: 0 }
     }
@@ -125,7 +132,7 @@ impl Entries {
         let index = self.free;
         let entry = self.entries.get_mut(index as usize)?;
         self.free = entry.next;
-        *entry = Entry { owed, next: NO_ENTRY, conn, expected: 0, credit: None };
+        *entry = Entry { owed, next: NO_ENTRY, conn, expected: 0, credit: None, framed: false };
         self.in_use += 1;
         Some(index)
     }

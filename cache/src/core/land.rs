@@ -23,6 +23,13 @@ impl Core {
         self.conns[conn.index()].in_flight -= 1;
         let last = entry.expected == 0;
         match (&mut entry.owed, answer) {
+            (Owed::Answer { .. } | Owed::Fetch { .. }, Answer::Seen { outcome, seen }) => {
+                self.land_seen(token, outcome, seen);
+            }
+            (&mut Owed::Fetch { slot, .. }, Answer::SeenValue { seen, bytes, stream }) => {
+                self.land_value(token, slot, seen, replies.bytes(bytes), stream);
+            }
+            (Owed::Answer { .. }, Answer::Line(line)) if entry.framed => self.settle(token, line),
             (Owed::Answer { quiet: true }, Answer::Line(_) | Answer::Number(_)) => entry.owed = Owed::Nothing,
             (Owed::Answer { .. }, Answer::Line(line)) => entry.owed = Owed::Line(line),
             (Owed::Answer { .. }, Answer::Number(value)) => entry.owed = Owed::Number(value),
@@ -45,8 +52,12 @@ impl Core {
         }
         let entry = self.entries.entry_mut(token);
         if last && let Owed::Barrier { line, quiet } = entry.owed {
-            entry.owed = if quiet { Owed::Nothing } else { Owed::Line(line) };
+            entry.owed = Owed::Nothing;
+            if !quiet {
+                self.settle(token, line);
+            }
         }
+        let entry = self.entries.entry_mut(token);
         // The owner is done with a value once all is answered and no more of it can come.
         if last
             && !matches!(entry.owed, Owed::Upload(Upload::Asked | Upload::Open(_)))
@@ -79,7 +90,9 @@ impl Core {
         answer: Answer,
     ) {
         match answer {
-            Answer::Value { stream, .. } if stream != NO_STREAM => self.owe(peer, token, Request::Cancel { stream }),
+            Answer::Value { stream, .. } | Answer::SeenValue { stream, .. } if stream != NO_STREAM => {
+                self.owe(peer, token, Request::Cancel { stream })
+            }
             Answer::Bytes { bytes } => {
                 if let Some(slot) = slot {
                     self.land_pulled(slot, replies.bytes(bytes));
@@ -116,7 +129,7 @@ impl Core {
         let entry = self.entries.entry_mut(token);
         self.conns[entry.conn.index()].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
-            Owed::Value { held, .. } => self.let_go(held),
+            Owed::Value { held, .. } | Owed::FramedValue { held } => self.let_go(held),
             Owed::Walk(walk) => self.end_walk(&walk),
             Owed::Watch(watch) => {
                 let conn = self.entries.entry(token).conn;

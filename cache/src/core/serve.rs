@@ -5,12 +5,11 @@ use crate::core::walk::STEP_BYTES;
 use crate::key::KeyHash;
 use crate::proto::reply::Line;
 use crate::route::batch::{Batch, Half};
-use crate::route::message::{Answer, Envelope, NO_STREAM, Reply, Request};
+use crate::route::message::{Answer, Envelope, Manner, NO_STREAM, Reply, Request};
+use crate::shard::meta::Seen;
 use crate::stats::Counted;
-use crate::store::Reservation;
-use crate::store::{Arith, ItemRef, StoreError, StoreMode, StoreOutcome, Touched};
-use crate::{Expiry, KEY_MAX_BYTES, core::entries::Held};
-use arrayvec::ArrayVec;
+use crate::store::{Arith, ItemRef, Reservation, StoreError, StoreMode, StoreOutcome, Stored, Touched};
+use crate::{Expiry, core::entries::Held};
 
 impl StoreOutcome {
     /// The line that says so.
@@ -22,6 +21,17 @@ impl StoreOutcome {
             StoreOutcome::NotFound => Line::NotFound,
             StoreOutcome::TooLarge => Line::TooLarge,
             StoreOutcome::OutOfMemory => Line::NoMemoryStoring,
+        }
+    }
+}
+
+impl Stored {
+    /// What is answered to another core.
+    fn answer(self, framed: bool) -> Answer {
+        let outcome = self.outcome.line();
+        match framed {
+            true => Answer::Seen { outcome, seen: Seen { cas: self.cas, ..Seen::NOTHING } },
+            false => Answer::Line(outcome),
         }
     }
 }
@@ -71,21 +81,23 @@ impl Core {
                 Some(at) => self.answer_fetch(at, room, replies),
                 None => Answer::Miss,
             },
-            Request::Store { key, value, hash, mode, flags, expiry } => {
-                Answer::Line(self.store(hash, requests.bytes(key), requests.bytes(value), flags, expiry, mode))
+            Request::Store { key, value, hash, mode, flags, expiry, manner } => {
+                let stored = self.store(hash, requests.bytes(key), requests.bytes(value), flags, expiry, mode, manner);
+                stored.answer(manner.framed)
             }
-            Request::Begin { key, hash, mode, flags, expiry, value_len } => {
-                self.ledger.count_prefix(self.id, requests.bytes(key), Counted::Set);
-                match self.shard.reserve(hash, requests.bytes(key), value_len, flags, expiry, now) {
-                    Ok(reservation) => match self.incoming.insert(Incoming { reservation, mode }) {
-                        Ok(upload) => Answer::Begun { upload },
-                        Err(Incoming { reservation, .. }) => {
-                            debug_assert!(false, "more uploads than credits");
-                            self.shard.abandon(reservation);
-                            Answer::Refused(Line::NoMemoryStoring)
+            Request::Begin { key, hash, mode, flags, expiry, value_len, manner } => {
+                match self.reserve(hash, requests.bytes(key), value_len, flags, expiry, manner) {
+                    Ok(reservation) => {
+                        match self.incoming.insert(Incoming { reservation, mode, framed: manner.framed }) {
+                            Ok(upload) => Answer::Begun { upload },
+                            Err(Incoming { reservation, .. }) => {
+                                debug_assert!(false, "more uploads than credits");
+                                self.shard.abandon(reservation);
+                                Answer::Refused(Line::NoMemoryStoring)
+                            }
                         }
-                    },
-                    Err(error) => Answer::Refused(self.refuse(hash, requests.bytes(key), mode, error)),
+                    }
+                    Err(line) => Answer::Refused(line),
                 }
             }
             Request::Data { upload, bytes } => {
@@ -95,7 +107,7 @@ impl Core {
                 Answer::Done
             }
             Request::Commit { upload } => match self.incoming.remove(upload) {
-                Some(Incoming { reservation, mode }) => Answer::Line(self.commit(reservation, mode)),
+                Some(Incoming { reservation, mode, framed }) => self.commit(reservation, mode).answer(framed),
                 None => Answer::Line(Line::NoMemoryStoring),
             },
             Request::Abort { upload } => {
@@ -112,6 +124,25 @@ impl Core {
                 }
             }
             Request::Touch { key, hash, expiry } => Answer::Line(self.touch(hash, requests.bytes(key), expiry)),
+            Request::MetaGet { key, hash, ask, room: None } => {
+                let (outcome, seen) = self.meta_get(hash, requests.bytes(key), &ask);
+                Answer::Seen { outcome, seen }
+            }
+            Request::MetaGet { key, hash, ask, room: Some(room) } => {
+                self.answer_meta_get(hash, requests.bytes(key), &ask, room, replies)
+            }
+            Request::MetaDelete { key, hash, removal } => {
+                let (outcome, seen) = self.meta_delete(hash, requests.bytes(key), &removal);
+                Answer::Seen { outcome, seen }
+            }
+            Request::MetaArith { key, hash, count } => {
+                let (outcome, seen) = self.meta_arith(hash, requests.bytes(key), &count);
+                Answer::Seen { outcome, seen }
+            }
+            Request::MetaDebug { key, hash } => {
+                let (outcome, seen) = self.meta_debug(hash, requests.bytes(key));
+                Answer::Seen { outcome, seen }
+            }
             Request::Pull { stream, offset, room } => self.pull(stream, offset, room, replies),
             Request::Cancel { stream } => {
                 if let Some(outgoing) = self.outgoing.remove(stream) {
@@ -158,6 +189,7 @@ impl Core {
     }
 
     /// A storage command whose value is in one piece.
+    #[expect(clippy::too_many_arguments, reason = "a storage command has that many parts")]
     pub(crate) fn store(
         &mut self,
         hash: KeyHash,
@@ -166,38 +198,60 @@ impl Core {
         flags: u32,
         expiry: Expiry,
         mode: StoreMode,
-    ) -> Line {
-        self.ledger.count_prefix(self.id, key, Counted::Set);
-        self.tell_lookup(hash, key);
-        let outcome = self.shard.store(hash, key, value, flags, expiry, mode, self.now).outcome;
-        if mode == StoreMode::Set && outcome != StoreOutcome::Stored {
-            self.shard.forget_key(hash, key, self.now);
+        manner: Manner,
+    ) -> Stored {
+        if manner.counts_prefix {
+            self.ledger.count_prefix(self.id, key, Counted::Set);
         }
-        self.tell_store(key, mode, outcome, expiry, flags, value.len());
-        outcome.line()
+        self.tell_lookup(hash, key);
+        let stored = self.shard.store(hash, key, value, flags, expiry, mode, self.now);
+        match stored.outcome {
+            StoreOutcome::TooLarge | StoreOutcome::OutOfMemory if manner.forgets => {
+                self.shard.forget_key(hash, key, self.now);
+            }
+            StoreOutcome::Stored if manner.base64 && !mode.joins() => self.shard.note_base64(hash, key),
+            _ => {}
+        }
+        self.tell_store(key, mode, stored.outcome, expiry, flags, value.len());
+        stored
     }
 
     /// A storage command whose value came piece by piece and is whole.
-    pub(crate) fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Line {
+    pub(crate) fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Stored {
         if !self.watches_stores() {
-            return self.shard.commit(reservation, mode, self.now).outcome.line();
+            return self.shard.commit(reservation, mode, self.now);
         }
-        let item = self.shard.item(reservation.at);
-        let (flags, expiry, bytes) = (item.flags, item.expiry, item.value.len());
-        let key: ArrayVec<u8, KEY_MAX_BYTES> = item.key.iter().copied().take(KEY_MAX_BYTES).collect();
-        let (hash, _) = self.locate(&key);
-        self.tell_lookup(hash, &key);
-        let outcome = self.shard.commit(reservation, mode, self.now).outcome;
-        self.tell_store(&key, mode, outcome, expiry, flags, bytes);
-        outcome.line()
+        self.commit_watched(reservation, mode)
     }
 
-    /// No room for a value: memcached drops what a set would have replaced (`process_update_command`).
-    pub(crate) fn refuse(&mut self, hash: KeyHash, key: &[u8], mode: StoreMode, error: StoreError) -> Line {
-        if mode == StoreMode::Set {
-            self.shard.forget_key(hash, key, self.now);
+    /// Room for a value that follows; the line that says why there is none.
+    pub(crate) fn reserve(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value_len: u32,
+        flags: u32,
+        expiry: Expiry,
+        manner: Manner,
+    ) -> Result<Reservation, Line> {
+        if manner.counts_prefix {
+            self.ledger.count_prefix(self.id, key, Counted::Set);
         }
-        error.line()
+        match self.shard.reserve(hash, key, value_len, flags, expiry, self.now) {
+            Ok(reservation) => {
+                if manner.base64 {
+                    self.shard.note_base64_reserved(&reservation);
+                }
+                Ok(reservation)
+            }
+            Err(error) => {
+                // memcached drops what a set would have replaced (`process_update_command`).
+                if manner.forgets {
+                    self.shard.forget_key(hash, key, self.now);
+                }
+                Err(error.line())
+            }
+        }
     }
 
     /// delete.
@@ -224,7 +278,7 @@ impl Core {
         };
         match done {
             Arith::Value { value, .. } => Ok(value),
-            Arith::NotFound => Err(Line::NotFound),
+            Arith::NotFound | Arith::Exists => Err(Line::NotFound),
             Arith::NonNumeric => Err(Line::NonNumeric),
             Arith::OutOfMemory => Err(Line::NoMemory),
         }
@@ -241,7 +295,7 @@ impl Core {
     }
 
     /// The item's first bytes; the rest, if any, is held until it is pulled.
-    fn answer_fetch(&mut self, at: ItemRef, room: u16, replies: &mut Half<Reply>) -> Answer {
+    pub(super) fn answer_fetch(&mut self, at: ItemRef, room: u16, replies: &mut Half<Reply>) -> Answer {
         let item = self.shard.item(at);
         let (flags, cas, len) = (item.flags, item.cas, item.value.len());
         if len <= usize::from(room) && replies.has_room(len) {
@@ -291,7 +345,11 @@ fn hash_of(request: &Request) -> Option<KeyHash> {
         | Request::Begin { hash, .. }
         | Request::Delete { hash, .. }
         | Request::Arith { hash, .. }
-        | Request::Touch { hash, .. } => Some(hash),
+        | Request::Touch { hash, .. }
+        | Request::MetaGet { hash, .. }
+        | Request::MetaDelete { hash, .. }
+        | Request::MetaArith { hash, .. }
+        | Request::MetaDebug { hash, .. } => Some(hash),
         _ => None,
     }
 }

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddrV4;
 
+use arrayvec::ArrayVec;
+
 use super::entries::Owed;
 use super::{ConnId, Core};
 use crate::clock::Expiry;
-use crate::key::KeyHash;
+use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::proto::reply::Line;
 use crate::route::message::Token;
 use crate::shard::Evicted;
-use crate::store::{Item, StoreMode, StoreOutcome};
+use crate::store::{Item, Reservation, StoreMode, StoreOutcome, Stored};
 use crate::watch::{CONNEVENTS, CloseReason, DELETIONS, EVICTIONS, FETCHERS, LINE_MAX_BYTES, MUTATIONS, What};
 
 /// Lines that a watcher's text holds at most.
@@ -138,14 +140,26 @@ impl Core {
             StoreMode::Set => "set",
             StoreMode::Add => "add",
             StoreMode::Replace => "replace",
-            StoreMode::Append => "append",
-            StoreMode::Prepend => "prepend",
-            StoreMode::Cas(_) => "cas",
+            StoreMode::Append | StoreMode::AppendIf(_) => "append",
+            StoreMode::Prepend | StoreMode::PrependIf(_) => "prepend",
+            StoreMode::Cas(_) | StoreMode::CasOrStale(_) => "cas",
         };
         let class = self.shard.class_of(key.len(), bytes, flags);
         let ttl = expiry.remaining_secs(self.now).unwrap_or(0);
         let (cfd, bytes) = (self.speaker, bytes as u32);
         self.tell(MUTATIONS, key, What::Store { status, command, ttl, class, cfd, bytes });
+    }
+
+    /// Commits a reservation and tells of it.
+    pub(crate) fn commit_watched(&mut self, reservation: Reservation, mode: StoreMode) -> Stored {
+        let item = self.shard.item(reservation.at);
+        let (flags, expiry, bytes) = (item.flags, item.expiry, item.value.len());
+        let key: ArrayVec<u8, KEY_MAX_BYTES> = item.key.iter().copied().take(KEY_MAX_BYTES).collect();
+        let (hash, _) = self.locate(&key);
+        self.tell_lookup(hash, &key);
+        let stored = self.shard.commit(reservation, mode, self.now);
+        self.tell_store(&key, mode, stored.outcome, expiry, flags, bytes);
+        stored
     }
 
     /// Class and bytes of the item that a delete will find, if anybody watches deletions.

@@ -72,6 +72,36 @@ pub enum Line {
     NoMemoryStoring,
     /// No room for a longer number or a copy.
     NoMemory,
+    /// ma: no room for a number that is not there yet.
+    NoMemoryCreating,
+    /// mn.
+    MetaNoop,
+    /// A meta flag twice, or a letter outside ASCII.
+    DuplicateFlag,
+    /// A meta flag that 1.6.18 does not know.
+    InvalidFlag,
+    /// md and ma: either of these, or a flag whose number is wrong.
+    InvalidOrDuplicateFlag,
+    /// A meta flag's number.
+    BadToken,
+    /// b with a key that is no base64.
+    BadKeyEncoding,
+    /// M with no letter or several.
+    ModeLength,
+    /// M of an ms.
+    BadSetMode,
+    /// M of an ma.
+    BadArithMode,
+    /// J.
+    BadInitial,
+    /// D.
+    BadDeltaValue,
+    /// O.
+    OpaqueTooLong,
+    /// mg: more than 20 words.
+    OptionsAreTooLong,
+    /// ms, md, ma: more than 20 words.
+    OptionsTooLong,
     /// `shutdown` with a word that it does not know.
     ShutdownMode,
     /// `slabs reassign`: there are no slabs.
@@ -140,6 +170,21 @@ impl Line {
             Line::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Line::NoMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
             Line::NoMemory => b"SERVER_ERROR out of memory\r\n",
+            Line::NoMemoryCreating => b"SERVER_ERROR Out of memory allocating new item\r\n",
+            Line::MetaNoop => b"MN\r\n",
+            Line::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            Line::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
+            Line::InvalidOrDuplicateFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
+            Line::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            Line::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
+            Line::ModeLength => b"CLIENT_ERROR incorrect length for M token\r\n",
+            Line::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
+            Line::BadArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
+            Line::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+            Line::BadDeltaValue => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            Line::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+            Line::OptionsAreTooLong => b"CLIENT_ERROR options flags are too long\r\n",
+            Line::OptionsTooLong => b"CLIENT_ERROR options flags too long\r\n",
             Line::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Line::SlabsDisabled => b"CLIENT_ERROR slab reassignment disabled\r\n",
             Line::LruPercents => b"ERROR hot and warm pcts must not exceed 80\r\n",
@@ -161,57 +206,115 @@ impl Line {
     }
 }
 
+/// Bytes of the longest fixed line or number line, with its end.
+pub const LINE_MAX_BYTES: usize = 80;
+
 /// Bytes of the longest [`value_header`]: `VALUE `, the key, three blanks, flags, length, cas, `\r\n`.
 pub const HEADER_MAX_BYTES: usize = 6 + KEY_MAX_BYTES + 3 + 10 + 10 + 20 + 2;
+
+/// Bytes of the longest [`value_tail`].
+pub const TAIL_MAX_BYTES: usize = 7;
 
 /// A short reply on its way into the caller's buffer.
 pub type Header = ArrayVec<u8, HEADER_MAX_BYTES>;
 
 /// `VALUE <key> <flags> <bytes> [<cas>]\r\n` (`protocol.txt`, "Retrieval command").
 pub fn value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64>) -> Header {
-    let mut header = Header::new();
-    append(&mut header, b"VALUE ");
-    append(&mut header, key);
-    append(&mut header, b" ");
-    append_number(&mut header, u64::from(flags));
-    append(&mut header, b" ");
-    append_number(&mut header, bytes as u64);
-    if let Some(cas) = cas {
-        append(&mut header, b" ");
-        append_number(&mut header, cas);
-    }
-    append(&mut header, b"\r\n");
+    let mut header = Header::from([0; HEADER_MAX_BYTES]);
+    let len = write_header(&mut header, key, flags, bytes, cas);
+    header.truncate(len);
     header
+}
+
+/// What follows a value; `end`: the last of a fetch.
+#[inline]
+pub fn value_tail(end: bool) -> &'static [u8] {
+    if end { b"\r\nEND\r\n" } else { b"\r\n" }
 }
 
 /// A number on a line of its own: incr's and decr's answer.
 pub fn number_line(value: u64) -> Header {
-    let mut header = Header::new();
-    append_number(&mut header, value);
-    append(&mut header, b"\r\n");
+    let mut header = Header::from([0; HEADER_MAX_BYTES]);
+    let len = write_number(&mut header, 0, value);
+    let len = put(&mut header, len, b"\r\n");
+    header.truncate(len);
     header
 }
 
 /// Appends; leaves the header as it is when there is no room, which a key of at most 250 bytes cannot bring about.
-fn append(header: &mut Header, bytes: &[u8]) {
+pub(super) fn append<const N: usize>(header: &mut ArrayVec<u8, N>, bytes: &[u8]) {
     let fits = header.try_extend_from_slice(bytes);
-    debug_assert!(fits.is_ok(), "a reply header is longer than {HEADER_MAX_BYTES} bytes");
+    debug_assert!(fits.is_ok(), "a reply header is longer than {N} bytes");
 }
 
 /// Appends `value` in decimal.
-fn append_number(header: &mut Header, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    let mut rest = value;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+pub(super) fn append_number<const N: usize>(header: &mut ArrayVec<u8, N>, value: u64) {
+    let mut digits = [0; 20];
+    let end = write_number(&mut digits, 0, value);
+    append(header, &digits[..end]);
+}
+
+/// Writes a value with its header and what follows it to the front of `out`; returns its length. `None`, and anything
+/// in `out`, when the longest header would not fit beside the value.
+#[inline]
+pub fn write_value(out: &mut [u8], key: &[u8], flags: u32, cas: Option<u64>, value: &[u8], end: bool) -> Option<usize> {
+    if out.len() < HEADER_MAX_BYTES + value.len() + TAIL_MAX_BYTES || key.len() > KEY_MAX_BYTES {
+        return None;
     }
-    append(header, &digits[start..]);
+    let at = write_header(out, key, flags, value.len(), cas);
+    let at = put(out, at, value);
+    Some(if end { put(out, at, value_tail(true)) } else { put(out, at, value_tail(false)) })
+}
+
+/// Writes a fixed line to the front of `out`; returns its length. `None` when it does not fit.
+#[inline]
+pub fn write_line(out: &mut [u8], line: Line) -> Option<usize> {
+    let line = line.bytes();
+    out.get_mut(..line.len())?.copy_from_slice(line);
+    Some(line.len())
+}
+
+/// Writes a number and a line end to the front of `out`; returns their length. `None` when the longest would not fit.
+pub fn write_number_line(out: &mut [u8], value: u64) -> Option<usize> {
+    let out = out.get_mut(..LINE_MAX_BYTES)?;
+    let at = write_number(out, 0, value);
+    Some(put(out, at, b"\r\n"))
+}
+
+/// Writes a header to the front of `out`, which has room for the longest; returns its length.
+#[inline]
+fn write_header(out: &mut [u8], key: &[u8], flags: u32, bytes: usize, cas: Option<u64>) -> usize {
+    let at = put(out, 0, b"VALUE ");
+    let at = put(out, at, key);
+    let at = put(out, at, b" ");
+    let at = write_number(out, at, u64::from(flags));
+    let at = put(out, at, b" ");
+    let mut at = write_number(out, at, bytes as u64);
+    if let Some(cas) = cas {
+        at = put(out, at, b" ");
+        at = write_number(out, at, cas);
+    }
+    put(out, at, b"\r\n")
+}
+
+/// Copies `bytes` to `out[at..]`, where there is room; returns where they end.
+#[inline(always)]
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+    let end = at + bytes.len();
+    out[at..end].copy_from_slice(bytes);
+    end
+}
+
+/// Writes `value` in decimal to `out[at..]`, where there is room; returns where it ends.
+#[inline]
+fn write_number(out: &mut [u8], at: usize, value: u64) -> usize {
+    let end = at + value.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut rest = value;
+    for digit in out[at..end].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    end
 }
 
 #[cfg(test)]
@@ -237,5 +340,38 @@ mod tests {
     #[test]
     fn the_version_line_carries_the_version() {
         assert_eq!(Line::Version.bytes(), format!("VERSION {VERSION}\r\n").as_bytes());
+    }
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        let mut out = [0; 20];
+        for shift in 0..64 {
+            for value in [1 << shift, (1u64 << shift) - 1, 10u64.pow(shift % 20), 10u64.pow(shift % 20) - 1] {
+                let end = write_number(&mut out, 0, value);
+                assert_eq!(out[..end], *value.to_string().as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_written_whole_is_its_header_its_bytes_and_its_tail() {
+        let mut out = [0xff; 400];
+        for (cas, end) in [(None, false), (None, true), (Some(7), false), (Some(u64::MAX), true)] {
+            let len = write_value(&mut out, b"key", 12, cas, b"value", end).expect("there is room");
+            assert_eq!(out[..len], *[&value_header(b"key", 12, 5, cas)[..], b"value", value_tail(end)].concat());
+        }
+        let least = HEADER_MAX_BYTES + 5 + TAIL_MAX_BYTES;
+        assert_eq!(write_value(&mut out[..least - 1], b"key", 0, None, b"value", true), None);
+        assert!(
+            write_value(&mut out[..least], &[b'k'; KEY_MAX_BYTES], u32::MAX, Some(u64::MAX), b"value", true).is_some()
+        );
+    }
+
+    #[test]
+    fn a_line_fits_or_is_not_written() {
+        let mut out = [0; LINE_MAX_BYTES];
+        assert_eq!((write_line(&mut out, Line::End), write_line(&mut out[..4], Line::End)), (Some(5), None));
+        assert_eq!((write_number_line(&mut out, 10), &out[..4]), (Some(4), &b"10\r\n"[..]));
+        assert!(Line::BadDelete.bytes().len() <= LINE_MAX_BYTES && write_number_line(&mut out[1..], 1).is_none());
     }
 }

@@ -9,8 +9,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::number;
 use super::reply::Line;
+use super::{meta, number};
 use crate::key::KEY_MAX_BYTES;
 use crate::store::StoreMode;
 
@@ -22,6 +22,9 @@ pub const WORDS_MAX: usize = 23;
 
 /// Spaces that may stand before a long fetch (`try_read_command_ascii`).
 pub const LONG_FETCH_LEADING_SPACES_MAX: usize = 100;
+
+/// How [`plain_get`]'s lines begin; the key follows.
+pub const PLAIN_GET: &[u8; 4] = b"get ";
 
 /// What follows the name of a storage command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +117,13 @@ pub enum Command<'a> {
         /// The words after its name; may be empty.
         arguments: &'a [u8],
     },
+    /// A meta command; [`meta`](super::meta) reads what follows.
+    Meta {
+        /// Which.
+        name: meta::Name,
+        /// Key and flags.
+        words: &'a [u8],
+    },
     /// version.
     Version,
     /// quit: answer what is owed, then close.
@@ -165,10 +175,47 @@ pub fn parse_line(line: &[u8]) -> Command<'_> {
         b"gets" => fetch(rest, true),
         b"gat" => fetch_and_touch(rest, false),
         b"gats" => fetch_and_touch(rest, true),
+        [b'm', _] => match meta::Name::of(name) {
+            Some(name) => Command::Meta { name, words: rest },
+            None => Command::fail(Line::Error),
+        },
         // There are no commands shorter than two bytes.
         [] | [_] => Command::fail(Line::Error),
         _ => by_words(name, rest),
     }
+}
+
+/// The key of the line at the start of `input` and the line's length with its end, if it is a get of one key written as
+/// clients write it: one space, at most 250 bytes that are neither space nor control character, `\r\n` or `\n`. Whatever
+/// is not, or not whole, is for [`parse_line`], which says the same of these lines.
+#[inline]
+pub fn plain_get(input: &[u8]) -> Option<(&[u8], usize)> {
+    let text = input.strip_prefix(PLAIN_GET)?;
+    let len = printable_len(text.get(..KEY_MAX_BYTES + 1).unwrap_or(text));
+    let key = text.get(..len).filter(|key| (1..=KEY_MAX_BYTES).contains(&key.len()))?;
+    let end = match text.get(len..)? {
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
+        _ => return None,
+    };
+    Some((key, input.len() - text.len() + len + end))
+}
+
+/// Bytes before the first space or control character, eight at a time.
+#[inline]
+fn printable_len(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of each byte below 0x21, right up to the first of them (Mycroft's test).
+        let below = word.wrapping_sub(ONES * 0x21) & !word & (ONES * 0x80);
+        if below != 0 {
+            return index * 8 + below.trailing_zeros() as usize / 8;
+        }
+    }
+    let seen = text.len() - rest.len();
+    seen + rest.iter().position(|&byte| byte <= b' ').unwrap_or(rest.len())
 }
 
 /// The next key of a fetch and what follows it; `None` when only spaces are left.

@@ -6,6 +6,7 @@ use crate::clock::Expiry;
 use crate::core::walk::{Over, Place};
 use crate::key::KeyHash;
 use crate::proto::reply::Line;
+use crate::shard::meta::{Ask, Count, Removal, Seen};
 use crate::store::StoreMode;
 
 /// Which of the requester's entries an answer is for; [`NOBODY`] when nothing waits for it (`noreply`).
@@ -24,15 +25,28 @@ pub(crate) struct Span {
     pub(crate) len: u16,
 }
 
+/// How a storage command is told of and what else it does, which differs from protocol to protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// The answer is framed: it says the new unique too.
+    pub(crate) framed: bool,
+    /// The key was sent as base64.
+    pub(crate) base64: bool,
+    /// When there is no room for the value, the item there goes.
+    pub(crate) forgets: bool,
+    /// It is counted for `stats detail`.
+    pub(crate) counts_prefix: bool,
+}
+
 /// An order to the owner of a key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Request {
     /// get, or gat with a new expiry. At most `room` bytes of the value come with the answer.
     Fetch { key: Span, hash: KeyHash, expiry: Option<Expiry>, room: u16 },
     /// A storage command whose value is in one piece.
-    Store { key: Span, value: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry },
+    Store { key: Span, value: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry, manner: Manner },
     /// A storage command whose value follows in [`Request::Data`].
-    Begin { key: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry, value_len: u32 },
+    Begin { key: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry, value_len: u32, manner: Manner },
     /// The next bytes of a value.
     Data { upload: u32, bytes: Span },
     /// The value is whole: store it.
@@ -45,6 +59,14 @@ pub(crate) enum Request {
     Arith { key: Span, hash: KeyHash, delta: u64, increment: bool },
     /// touch.
     Touch { key: Span, hash: KeyHash, expiry: Expiry },
+    /// mg, and binary's gets. With `room`, that much of the value comes with the answer.
+    MetaGet { key: Span, hash: KeyHash, ask: Ask, room: Option<u16> },
+    /// md, and binary's delete.
+    MetaDelete { key: Span, hash: KeyHash, removal: Removal },
+    /// ma, and binary's incr and decr.
+    MetaArith { key: Span, hash: KeyHash, count: Count },
+    /// me.
+    MetaDebug { key: Span, hash: KeyHash },
     /// More bytes of a value that did not fit its landing slot.
     Pull { stream: u32, offset: u32, room: u16 },
     /// Nobody wants the rest of the value.
@@ -68,6 +90,10 @@ pub(crate) enum Answer {
     Miss,
     /// An item: its first bytes, and the stream that holds the rest, if any.
     Value { flags: u32, cas: u64, len: u32, bytes: Span, stream: u32 },
+    /// How a framed command ended, and what it saw.
+    Seen { outcome: Line, seen: Seen },
+    /// A framed get that found an item: the value as in [`Answer::Value`].
+    SeenValue { seen: Seen, bytes: Span, stream: u32 },
     /// More bytes of a stream. With the last of them the stream is gone.
     Bytes { bytes: Span },
     /// Room is reserved.

@@ -4,6 +4,7 @@ use memchr::memchr3;
 
 use super::{Session, State, Step, Stop};
 use crate::clock::Expiry;
+use crate::core::answers::Fetched;
 use crate::core::entries::Owed;
 use crate::core::{Core, Need};
 use crate::key::KEY_MAX_BYTES;
@@ -67,9 +68,28 @@ impl Session {
     }
 
     /// Looks one key up, here or on its owner; `end`: END follows.
-    fn fetch(&mut self, core: &mut Core, key: &[u8], cas: bool, expiry: Option<Expiry>, end: bool) -> Result<(), Stop> {
+    pub(super) fn fetch(
+        &mut self,
+        core: &mut Core,
+        key: &[u8],
+        cas: bool,
+        expiry: Option<Expiry>,
+        end: bool,
+    ) -> Result<(), Stop> {
+        let (hash, owner) = self.locate(core, key);
+        if owner == core.id && expiry.is_none() && self.answers_at_once() && core.answers.takes_any_line() {
+            match core.answer_get(hash, key, cas, end) {
+                fetched @ (Fetched::Answered | Fetched::Missed) => {
+                    if end && fetched == Fetched::Missed {
+                        self.say(core, Owed::Line(Line::End));
+                    }
+                    core.counters().requests.add(1);
+                    return Ok(());
+                }
+                Fetched::TooLarge => {}
+            }
+        }
         self.reply_room(core)?;
-        let (hash, owner) = core.locate(key);
         if owner == core.id {
             self.admit(core, Need::Pin)?;
             match core.find(hash, key, expiry) {

@@ -2,18 +2,27 @@
 
 use memchr::{memchr, memchr2};
 
+use super::value::Storing;
 use super::{Session, State, Step, Stop};
 use crate::clock::Expiry;
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::key::KeyHash;
+use crate::proto::meta::Name;
 use crate::proto::reply::Line;
-use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line};
+use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line, plain_get};
 use crate::route::message::{NOBODY, Request, Span};
 
 impl Session {
     /// Executes the line at the start of `input`, if it is whole.
     pub(super) fn line(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        let foreseen = self.foreseen.and_then(|foreseen| foreseen.get_of(input));
+        if let Some((key, line_bytes)) = foreseen.or_else(|| plain_get(input)) {
+            return match self.fetch(core, key, false, None, true) {
+                Ok(()) => Step::Executed(line_bytes),
+                Err(stop) => Step::Stop(0, stop),
+            };
+        }
         let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
         let (newline, has_nul) = match memchr2(b'\n', 0, window) {
             Some(at) if window[at] == 0 => (memchr(b'\n', window), true),
@@ -37,7 +46,12 @@ impl Session {
                 self.state = State::Keys { cas, expiry, any: true };
                 return Step::Moved(text.len() - keys.len());
             }
-            Command::Store(store) => return self.store(core, input, line_bytes, &store),
+            Command::Store(store) => {
+                let storing = Storing::of_text(&store, core.now());
+                return self.store(core, input, line_bytes, &storing);
+            }
+            Command::Meta { name: Name::Set, words } => return self.meta_set(core, input, line_bytes, words),
+            Command::Meta { name, words } => self.meta(core, name, words),
             Command::Delete { key, noreply } => self.on_owner(
                 core,
                 key,
@@ -132,16 +146,19 @@ impl Session {
         here: impl FnOnce(&mut Core, KeyHash) -> Owed,
         there: impl FnOnce(Span, KeyHash) -> Request,
     ) -> Result<(), Stop> {
-        if !noreply {
-            self.reply_room(core)?;
-        }
-        let (hash, owner) = core.locate(key);
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id {
+            if !noreply {
+                self.line_room(core)?;
+            }
             let owed = here(core, hash);
             if !noreply {
-                self.owe(core, owed);
+                self.say(core, owed);
             }
             return Ok(());
+        }
+        if !noreply {
+            self.reply_room(core)?;
         }
         self.message_room(core, owner, key.len())?;
         let token = if noreply { NOBODY } else { self.owe(core, Owed::Answer { quiet: false }) };

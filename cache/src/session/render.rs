@@ -1,25 +1,20 @@
 //! Replies into the transmit ring, cut wherever the room ends.
 
-use super::{Given, Session};
+use super::{Given, Session, framed};
 use crate::core::Core;
 use crate::core::entries::{Held, NO_ENTRY, Owed};
 use crate::core::walk::WalkGiven;
-use crate::proto::reply::{Header, number_line, value_header};
+use crate::proto::reply::{number_line, value_header, value_tail};
 use crate::route::message::Token;
 
 /// How far a reply has got.
-enum Rendered {
+pub(super) enum Rendered {
     /// To its end.
     Whole(usize),
     /// As far as the room goes.
     Part(usize),
     /// As far as it is known; the rest comes from another core.
     Starved(usize),
-}
-
-/// What follows a value.
-fn tail(end: bool) -> &'static [u8] {
-    if end { b"\r\nEND\r\n" } else { b"\r\n" }
 }
 
 impl Session {
@@ -74,7 +69,7 @@ impl Session {
         self.sent = 0;
         let expected = entry.expected;
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
-            Owed::Value { held, .. } => core.let_go_of(self.conn, held),
+            Owed::Value { held, .. } | Owed::FramedValue { held } => core.let_go_of(self.conn, held),
             Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
             _ => {}
         }
@@ -90,6 +85,9 @@ impl Session {
 /// Writes what follows the first `sent` bytes of a reply.
 fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
     let sent = sent as usize;
+    if core.entries.entry(token).framed {
+        return framed::render(core, token, sent, out);
+    }
     let parts = |parts: [&[u8]; 3], out: &mut [u8]| {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let written = copy_parts(parts, sent, out);
@@ -114,35 +112,43 @@ fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered 
         Owed::Value { held: Held::Pin(pin), cas, end } => {
             let item = core.shard.pinned(pin);
             let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, item.value, tail(*end)], out)
+            parts([&header, item.value, value_tail(*end)], out)
         }
         Owed::Value { held: Held::Copy(item), cas, end } => {
             let header = value_header(&item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, &item.value, tail(*end)], out)
+            parts([&header, &item.value, value_tail(*end)], out)
         }
-        &Owed::Landed { slot, cas, end } => render_landed(core, token, slot, [cas, end], sent, out),
+        &Owed::Landed { slot, cas, end } => {
+            let landed = core.landing.slot(slot);
+            let (len, unique) = (landed.len as usize, cas.then_some(landed.cas));
+            let header = value_header(core.landing.key(slot), landed.flags, len, unique);
+            render_landed(core, token, slot, [&header, value_tail(end)], sent, out)
+        }
+        Owed::Framed | Owed::FramedValue { .. } => {
+            debug_assert!(false, "a framed reply in an entry that is not");
+            Rendered::Whole(0)
+        }
         Owed::Answer { .. } | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => Rendered::Starved(0),
     }
 }
 
 /// Writes of a value from another core what has landed, and asks for more when that is all.
-fn render_landed(
+pub(super) fn render_landed(
     core: &mut Core,
     token: Token,
     slot: u32,
-    [cas, end]: [bool; 2],
+    [header, tail]: [&[u8]; 2],
     sent: usize,
     out: &mut [u8],
 ) -> Rendered {
     let landed = core.landing.slot(slot);
     let (from, len) = (landed.from as usize, landed.len as usize);
-    let header: Header = value_header(core.landing.key(slot), landed.flags, len, cas.then_some(landed.cas));
     let window = core.landing.window(slot);
-    let (head, tail) = (header.len(), tail(end));
+    let head = header.len();
     let known = from + window.len();
     let mut written = 0;
     if sent < head {
-        written = copy_parts([&header, b"", b""], sent, out);
+        written = copy_parts([header, b"", b""], sent, out);
     }
     let at = sent + written;
     if at >= head && at - head < known {
@@ -161,7 +167,7 @@ fn render_landed(
 }
 
 /// Copies what follows the first `skip` bytes of `parts` into `out`; returns the bytes copied.
-fn copy_parts(parts: [&[u8]; 3], mut skip: usize, out: &mut [u8]) -> usize {
+pub(super) fn copy_parts(parts: [&[u8]; 3], mut skip: usize, out: &mut [u8]) -> usize {
     let mut written = 0;
     for part in parts {
         if skip >= part.len() {

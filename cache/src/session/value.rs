@@ -1,14 +1,15 @@
 //! Values that follow a storage command: in one piece where all is there, else piece by piece into room reserved
 //! where the key lives.
 
-use super::{LINE_END, Session, State, Step, Stop, WHOLE_MAX_BYTES};
-use crate::clock::Expiry;
+use super::{Session, State, Step, Stop, WHOLE_MAX_BYTES};
+use crate::clock::{Expiry, Now};
 use crate::core::entries::{Owed, Upload};
 use crate::core::{Core, Need};
+use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::Store;
-use crate::route::message::{NOBODY, Request, Token};
-use crate::stats::Counted;
+use crate::route::message::{Manner, NOBODY, Request, Token};
+use crate::store::StoreMode;
 
 /// Bytes of key and value that go to another core in one message.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;
@@ -19,16 +20,44 @@ const PIECE_MAX_BYTES: usize = 4 << 10;
 /// Pieces that may be on their way to another core at a time.
 const PIECES_MAX: u16 = 4;
 
+/// A storage command of any protocol, but for its value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Storing<'a> {
+    pub(super) mode: StoreMode,
+    /// At most 250 bytes.
+    pub(super) key: &'a [u8],
+    pub(super) flags: u32,
+    pub(super) expiry: Expiry,
+    /// Of the value.
+    pub(super) bytes: u32,
+    /// No answer is wanted, whatever comes of it. Never with a frame.
+    pub(super) noreply: bool,
+    pub(super) manner: Manner,
+    /// What it gives its reply, when that is framed.
+    pub(super) frame: Option<&'a Template<'a>>,
+}
+
+impl<'a> Storing<'a> {
+    /// A storage command of the text protocol.
+    pub(super) fn of_text(store: &Store<'a>, now: Now) -> Storing<'a> {
+        let &Store { mode, key, flags, exptime, bytes, noreply } = store;
+        let expiry = Expiry::from_exptime(i64::from(exptime), now);
+        let manner = Manner { framed: false, base64: false, forgets: mode == StoreMode::Set, counts_prefix: true };
+        Storing { mode, key, flags, expiry, bytes, noreply, manner, frame: None }
+    }
+}
+
 impl Session {
-    /// A storage command whose line is the first `line_bytes` bytes of `input`.
-    pub(super) fn store(&mut self, core: &mut Core, input: &[u8], line_bytes: usize, store: &Store<'_>) -> Step {
+    /// A storage command whose line or packet head is the first `line_bytes` bytes of `input`.
+    pub(super) fn store(&mut self, core: &mut Core, input: &[u8], line_bytes: usize, store: &Storing<'_>) -> Step {
         let value_end = line_bytes + store.bytes as usize;
-        let total = value_end + LINE_END.len();
+        let line_end = self.value_end();
+        let total = value_end + line_end.len();
         if input.len() < total && total <= WHOLE_MAX_BYTES {
             return Step::Stop(0, Stop::NeedInput);
         }
         let done = match input.get(line_bytes..value_end) {
-            Some(value) if input.get(value_end..total) == Some(LINE_END) => self.store_whole(core, value, store),
+            Some(value) if input.get(value_end..total) == Some(line_end) => self.store_whole(core, value, store),
             _ => Ok(false),
         };
         match done {
@@ -48,17 +77,22 @@ impl Session {
     }
 
     /// Stores a value that is all there; `false` when it is too large for a message.
-    fn store_whole(&mut self, core: &mut Core, value: &[u8], store: &Store<'_>) -> Result<bool, Stop> {
-        let &Store { mode, key, flags, exptime, noreply, .. } = store;
-        let (hash, owner) = core.locate(key);
-        let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
+    fn store_whole(&mut self, core: &mut Core, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
+        let &Storing { mode, key, flags, expiry, noreply, manner, frame, .. } = store;
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id {
             if !noreply {
-                self.reply_room(core)?;
+                if frame.is_none() { self.line_room(core)? } else { self.reply_room(core)? }
             }
-            let line = core.store(hash, key, value, flags, expiry, mode);
+            let stored = core.store(hash, key, value, flags, expiry, mode, manner);
             if !noreply {
-                self.owe(core, Owed::Line(line));
+                match frame {
+                    None => self.say(core, Owed::Line(stored.outcome.line())),
+                    Some(_) => {
+                        let token = self.owe_as(core, Owed::Nothing, frame);
+                        core.settle_stored(token, stored);
+                    }
+                }
             }
             return Ok(true);
         }
@@ -70,34 +104,39 @@ impl Session {
             self.reply_room(core)?;
         }
         self.message_room(core, owner, bytes)?;
-        let token = if noreply { NOBODY } else { self.owe(core, Owed::Answer { quiet: false }) };
-        core.ask(owner, token, [key, value], |[key, value]| Request::Store { key, value, hash, mode, flags, expiry });
+        let token = if noreply { NOBODY } else { self.owe_as(core, Owed::Answer { quiet: false }, frame) };
+        core.ask(owner, token, [key, value], |[key, value]| Request::Store {
+            key,
+            value,
+            hash,
+            mode,
+            flags,
+            expiry,
+            manner,
+        });
         core.counters().cross_core_requests.add(1);
         Ok(true)
     }
 
     /// Reserves room where the key lives; the value follows.
-    fn begin_value(&mut self, core: &mut Core, store: &Store<'_>) -> Result<(), Stop> {
-        let &Store { mode, key, flags, exptime, bytes, noreply } = store;
-        let (hash, owner) = core.locate(key);
-        let expiry = Expiry::from_exptime(i64::from(exptime), core.now());
+    fn begin_value(&mut self, core: &mut Core, store: &Storing<'_>) -> Result<(), Stop> {
+        let &Storing { mode, key, flags, expiry, bytes, noreply, manner, frame } = store;
+        let (hash, owner) = self.locate(core, key);
         if owner == core.id {
             if !noreply {
                 self.reply_room(core)?;
             }
             self.admit(core, Need::Upload(owner))?;
-            core.ledger.count_prefix(core.id, key, Counted::Set);
-            let now = core.now();
-            let reserved = core.shard.reserve(hash, key, bytes, flags, expiry, now);
-            let reply = (!noreply).then(|| self.owe(core, Owed::Answer { quiet: false }));
+            let reserved = core.reserve(hash, key, bytes, flags, expiry, manner);
+            let reply = (!noreply).then(|| self.owe_as(core, Owed::Answer { quiet: false }, frame));
             self.state = match reserved {
                 Ok(reservation) => {
                     core.take_upload_credit(self.conn, owner);
                     State::Value { reservation, mode, reply }
                 }
-                Err(error) => {
-                    let line = core.refuse(hash, key, mode, error);
-                    State::Swallow { remaining: u64::from(bytes) + LINE_END.len() as u64, reply, line }
+                Err(line) => {
+                    let remaining = u64::from(bytes) + self.value_end().len() as u64;
+                    State::Swallow { remaining, reply, line }
                 }
             };
             return Ok(());
@@ -106,7 +145,7 @@ impl Session {
         self.admit(core, Need::Upload(owner))?;
         self.message_room(core, owner, key.len())?;
         core.take_upload_credit(self.conn, owner);
-        let token = self.owe(core, Owed::Upload(Upload::Asked));
+        let token = self.owe_as(core, Owed::Upload(Upload::Asked), frame);
         core.entries.entry_mut(token).credit = Some(owner as u16);
         core.ask(owner, token, [key, &[]], |[key, _]| Request::Begin {
             key,
@@ -115,6 +154,7 @@ impl Session {
             flags,
             expiry,
             value_len: bytes,
+            manner,
         });
         core.counters().cross_core_requests.add(1);
         self.state = State::Upload { token, owner, remaining: bytes, noreply };
@@ -123,6 +163,7 @@ impl Session {
 
     /// The next bytes of a value for this core's shard, or its line end.
     pub(super) fn fill_value(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        let expected = self.value_end();
         let State::Value { reservation, .. } = &mut self.state else { return Step::Moved(0) };
         if reservation.missing_bytes() > 0 {
             return match core.shard.fill(reservation, input) {
@@ -130,21 +171,23 @@ impl Session {
                 filled => Step::Moved(filled),
             };
         }
-        let Some(line_end) = input.get(..LINE_END.len()) else { return Step::Stop(0, Stop::NeedInput) };
+        let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         if let State::Value { reservation, mode, reply } = std::mem::replace(&mut self.state, State::Line) {
-            let line = if line_end == LINE_END {
-                core.commit(reservation, mode)
+            let stored = if line_end == expected {
+                Some(core.commit(reservation, mode))
             } else {
                 core.shard.abandon(reservation);
-                Line::BadChunk
+                None
             };
             core.end_upload(self.conn);
             core.return_upload_credit(core.id);
-            if let Some(reply) = reply {
-                core.entries.entry_mut(reply).owed = Owed::Line(line);
+            match (reply, stored) {
+                (Some(reply), Some(stored)) => core.settle_stored(reply, stored),
+                (Some(reply), None) => core.settle(reply, Line::BadChunk),
+                (None, _) => {}
             }
         }
-        Step::Moved(LINE_END.len())
+        Step::Moved(expected.len())
     }
 
     /// The next bytes of a value for another core, or its line end.
@@ -162,7 +205,7 @@ impl Session {
             Owed::Upload(Upload::Open(upload)) => upload,
             Owed::Upload(Upload::Refused(line)) => {
                 core.end_upload(self.conn);
-                let remaining = u64::from(remaining) + LINE_END.len() as u64;
+                let remaining = u64::from(remaining) + self.value_end().len() as u64;
                 self.state = if noreply {
                     core.entries.entry_mut(token).owed = Owed::Nothing;
                     State::Swallow { remaining, reply: None, line }
@@ -189,20 +232,24 @@ impl Session {
             self.state = State::Upload { token, owner, remaining: remaining - bytes as u32, noreply };
             return Step::Moved(bytes);
         }
-        let Some(line_end) = input.get(..LINE_END.len()) else { return Step::Stop(0, Stop::NeedInput) };
-        if line_end == LINE_END {
+        let expected = self.value_end();
+        let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
+        if line_end == expected {
             if let Err(stop) = self.message_room(core, owner, 0) {
                 return Step::Stop(0, stop);
             }
             core.entries.entry_mut(token).owed = Owed::Answer { quiet: noreply };
             core.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
         } else {
-            core.entries.entry_mut(token).owed = if noreply { Owed::Nothing } else { Owed::Line(Line::BadChunk) };
+            core.entries.entry_mut(token).owed = Owed::Nothing;
+            if !noreply {
+                core.settle(token, Line::BadChunk);
+            }
             core.owe(owner, token, Request::Abort { upload });
         }
         core.end_upload(self.conn);
         self.state = State::Line;
-        Step::Moved(LINE_END.len())
+        Step::Moved(expected.len())
     }
 
     /// Passes over a value that was refused, then answers.
@@ -221,7 +268,7 @@ impl Session {
             return Step::Stop(bytes, Stop::NeedInput);
         }
         if let Some(reply) = reply {
-            core.entries.entry_mut(reply).owed = Owed::Line(line);
+            core.settle(reply, line);
         }
         self.state = State::Line;
         Step::Moved(bytes)

@@ -2,7 +2,7 @@
 
 use crate::clock::Now;
 use crate::key::KeyHash;
-use crate::store::header;
+use crate::store::header::{self, Layout};
 use crate::store::index::Found;
 use crate::store::item::{Item, ItemRef};
 use crate::store::segment::State;
@@ -28,6 +28,9 @@ impl Shard {
         header::set_cas(&mut self.memory, address, cas, now.secs);
         match found {
             Some(found) => {
+                let old = self.memory.address(found.at.segment, found.at.offset);
+                let heat = header::heat(&self.memory, old).max(header::heat(&self.memory, address));
+                header::set_heat(&mut self.memory, address, heat);
                 self.index.replace(&mut self.memory, hash, found, at);
                 self.count_out(found.at);
             }
@@ -86,8 +89,24 @@ impl Shard {
         }
     }
 
+    /// Counts the item at `from`, whose slot now names its copy at `to`, as being there. Frees the segment of `from` if
+    /// it was the last there.
+    pub(super) fn count_moved(&mut self, from: ItemRef, to: ItemRef) {
+        self.count_in_segment(to);
+        self.count_out_of_segment(from);
+        self.release_if_empty(from.segment);
+    }
+
     /// Counts the item at `at` as stored.
     fn count_in(&mut self, at: ItemRef) {
+        let (bytes, class) = self.count_in_segment(at);
+        self.stats.class_items[class].add(1);
+        self.stats.curr_items.add(1);
+        self.stats.bytes.add(bytes as u64);
+    }
+
+    /// Counts the item at `at` in its segment. Returns its size and slab class.
+    fn count_in_segment(&mut self, at: ItemRef) -> (usize, usize) {
         let item = self.item(at);
         let (bytes, class) = self.size_of(&item);
         let (expiry, cas, fetched) = (item.expiry, item.cas, item.fetched);
@@ -99,23 +118,29 @@ impl Shard {
         segment.largest_cas = segment.largest_cas.max(cas);
         let classes = self.slabs.chunk_bytes().len();
         self.class_items[at.segment as usize * classes + class] += 1;
-        self.stats.class_items[class].add(1);
-        self.stats.curr_items.add(1);
-        self.stats.bytes.add(bytes as u64);
+        (bytes, class)
+    }
+
+    /// Counts the item at `at` out of its segment. Returns its size and slab class.
+    fn count_out_of_segment(&mut self, at: ItemRef) -> (usize, usize) {
+        let item = self.item(at);
+        let (bytes, class) = self.size_of(&item);
+        let fetched = item.fetched;
+        let taken = Layout::read(self.memory.bytes_from(self.memory.address(at.segment, at.offset)));
+        let segment = self.segments.at_mut(at.segment);
+        segment.live -= 1;
+        segment.live_unfetched -= u32::from(!fetched);
+        segment.live_bytes -= bytes as u64;
+        segment.dead_bytes += taken.map_or(0, |layout| layout.total() as u32);
+        let classes = self.slabs.chunk_bytes().len();
+        self.class_items[at.segment as usize * classes + class] -= 1;
+        (bytes, class)
     }
 
     /// Counts the item at `at`, whose slot is gone, as stored no more. Frees its segment if it was the last there.
     fn count_out(&mut self, at: ItemRef) {
         self.index.work.items += 1;
-        let item = self.item(at);
-        let (bytes, class) = self.size_of(&item);
-        let fetched = item.fetched;
-        let segment = self.segments.at_mut(at.segment);
-        segment.live -= 1;
-        segment.live_unfetched -= u32::from(!fetched);
-        segment.live_bytes -= bytes as u64;
-        let classes = self.slabs.chunk_bytes().len();
-        self.class_items[at.segment as usize * classes + class] -= 1;
+        let (bytes, class) = self.count_out_of_segment(at);
         self.stats.class_items[class].sub(1);
         self.stats.curr_items.sub(1);
         self.stats.bytes.sub(bytes as u64);

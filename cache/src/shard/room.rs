@@ -1,20 +1,22 @@
-//! Room for an item: the open segment of its class, a free segment, a reclaimed one, or the oldest, evicted.
+//! Room for an item: the open segment of its queue and class, a free segment, or one given up for it.
 //!
-//! Giving up a segment costs the same however many items it holds: its slots turn stale with its generation, and the
-//! segment's own counts are taken from the shard's. The oldest segment is evicted; one that is held goes to the end of
-//! its queue and is met again. Held segments are bounded, so that there is always one that is not.
+//! Free segments are made ahead of use by merging (`shard/merge.rs`), which looks at each item before it goes. Where that
+//! does not keep up, because a long item takes many short ones' place at once, segments are given up unseen: that costs
+//! the same however many items they hold, since their slots turn stale with the generation and the segment's own counts
+//! are taken from the shard's. One that is held goes to the end of its queue and is met again. Held segments are bounded,
+//! so that there is always one that is not.
 
 use crate::clock::{Expiry, Now};
 use crate::store::expiry::class_of;
 use crate::store::item::ItemRef;
-use crate::store::segment::{NONE, State};
+use crate::store::segment::{NONE, Queue, State};
 
 use super::Shard;
 
 /// Segments looked at in one operation for one whose items are all dead.
 const DEAD_SCAN: usize = 64;
 /// Held segments passed over in one operation before it gives up.
-const ROTATIONS_MAX: usize = 64;
+pub(super) const ROTATIONS_MAX: usize = 64;
 /// Segments looked at in one operation for a run, beside the run's own length.
 const RUN_SCAN: usize = 4096;
 /// Segments looked at for the index to grow into.
@@ -25,33 +27,62 @@ const SWEEP_FOR_ROOM: usize = 4;
 const RELEASES_MAX: usize = 8;
 
 impl Shard {
-    /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment or a new run.
-    pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, now: Now) -> Option<ItemRef> {
+    /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment of `queue` or a new
+    /// run.
+    pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, queue: Queue, now: Now) -> Option<ItemRef> {
         let class = class_of(expiry, now, self.ttl_classes);
         let segment_bytes = self.memory.segment_bytes();
         if bytes > segment_bytes {
             let head = self.take_run(bytes.div_ceil(segment_bytes) as u32, now)?;
             let segment = self.segments.at_mut(head);
-            (segment.class, segment.used) = (class as u8, bytes as u32);
-            self.segments.push_back(&mut self.sealed[class], head);
+            (segment.class, segment.queue, segment.used) = (class as u8, queue, bytes as u32);
+            self.queued[queue as usize] += segment.run as usize;
+            self.segments.push_back(&mut self.sealed[queue as usize][class], head);
             return Some(ItemRef { segment: head, offset: 0, generation: self.segments.generation(head) });
         }
-        let mut open = self.open[class];
-        if open != NONE && self.segments.at(open).used as usize + bytes > segment_bytes {
-            self.seal(class);
-            open = NONE;
-        }
-        if open == NONE {
-            open = self.take_segment(now)?;
-            self.segments.take(open, State::Open);
-            self.segments.at_mut(open).class = class as u8;
-            self.open[class] = open;
+        if !self.open_holds(bytes, queue, class) {
+            let free = self.take_segment(now)?;
+            self.open_segment(free, queue, class);
             self.report_memory();
         }
+        Some(self.append(bytes, queue, class))
+    }
+
+    /// Room like [`Shard::room`], for an item that is kept: in the main queue, and nothing is given up for it.
+    pub(super) fn room_to_keep(&mut self, bytes: usize, expiry: Expiry, now: Now) -> Option<ItemRef> {
+        let class = class_of(expiry, now, self.ttl_classes);
+        if !self.open_holds(bytes, Queue::Main, class) {
+            let free = self.segments.free_head()?;
+            self.open_segment(free, Queue::Main, class);
+        }
+        Some(self.append(bytes, Queue::Main, class))
+    }
+
+    /// Whether there is an open segment with `bytes` bytes to spare; seals one that has fewer.
+    fn open_holds(&mut self, bytes: usize, queue: Queue, class: usize) -> bool {
+        let open = self.open[queue as usize][class];
+        if open != NONE && self.segments.at(open).used as usize + bytes > self.memory.segment_bytes() {
+            self.seal(queue, class);
+            return false;
+        }
+        open != NONE
+    }
+
+    fn open_segment(&mut self, free: u32, queue: Queue, class: usize) {
+        self.segments.take(free, State::Open);
+        let segment = self.segments.at_mut(free);
+        (segment.class, segment.queue) = (class as u8, queue);
+        self.open[queue as usize][class] = free;
+        self.queued[queue as usize] += 1;
+    }
+
+    /// The next `bytes` bytes of an open segment that has them.
+    fn append(&mut self, bytes: usize, queue: Queue, class: usize) -> ItemRef {
+        let open = self.open[queue as usize][class];
         let segment = self.segments.at_mut(open);
         let offset = segment.used;
         segment.used += bytes as u32;
-        Some(ItemRef { segment: open, offset, generation: self.segments.generation(open) })
+        ItemRef { segment: open, offset, generation: self.segments.generation(open) }
     }
 
     /// Gives the last `bytes` bytes written at `at` back, if nothing was appended since.
@@ -62,12 +93,24 @@ impl Shard {
         }
     }
 
-    /// Moves a class's open segment to its queue.
-    fn seal(&mut self, class: usize) {
-        let index = std::mem::replace(&mut self.open[class], NONE);
+    /// Moves an open segment to the end of its queue.
+    fn seal(&mut self, queue: Queue, class: usize) {
+        let index = std::mem::replace(&mut self.open[queue as usize][class], NONE);
         self.segments.at_mut(index).state = State::Sealed;
-        self.segments.push_back(&mut self.sealed[class], index);
+        self.segments.push_back(&mut self.sealed[queue as usize][class], index);
         self.release_if_empty(index);
+    }
+
+    /// Moves a sealed segment or run to the end of `queue`.
+    pub(super) fn requeue(&mut self, head: u32, queue: Queue) {
+        let segment = self.segments.at_mut(head);
+        let (class, old) = (usize::from(segment.class), std::mem::replace(&mut segment.queue, queue));
+        let run = segment.run as usize;
+        self.segments.unlink(&mut self.sealed[old as usize][class], head);
+        self.segments.push_back(&mut self.sealed[queue as usize][class], head);
+        self.queued[old as usize] -= run;
+        self.queued[queue as usize] += run;
+        self.segments.rejuvenate(head);
     }
 
     /// A free segment, after reclaiming or evicting as much as it takes.
@@ -78,7 +121,10 @@ impl Shard {
             self.settle_excess();
         }
         for _ in 0..RELEASES_MAX {
-            if let Some(free) = self.segments.free_head() {
+            // Where nothing may be evicted the last free segment is left for merging, which gives back more.
+            if let Some(free) = self.segments.free_head()
+                && (self.evict || self.segments.free_count() > 1)
+            {
                 return Some(free);
             }
             if !self.reclaim(now) {
@@ -99,39 +145,51 @@ impl Shard {
         }
     }
 
-    /// Gives up one segment: one whose items are all dead, else the oldest. `false` when there is none to give up.
+    /// Gives up one segment: one whose items are all dead, else what is left of the one being merged, else the oldest,
+    /// unseen. `false` when there is none to give up.
     pub(super) fn reclaim(&mut self, now: Now) -> bool {
-        for class in 0..self.ttl_classes {
-            if let Some(head) = self.sealed[class].head()
-                && self.is_dead(head, now)
-            {
-                self.release_dead(head, now);
-                return true;
-            }
+        if self.release_dead_head(now) {
+            return true;
         }
         if !self.evict {
             return self.release_dead_somewhere(now, DEAD_SCAN);
         }
-        for _ in 0..ROTATIONS_MAX {
-            let oldest = (0..self.ttl_classes)
-                .filter_map(|class| self.sealed[class].head())
-                .min_by_key(|&head| self.segments.at(head).sequence);
-            let Some(oldest) = oldest else { break };
-            if self.segments.at(oldest).holders == 0 {
-                self.evict_segment(oldest);
-                return true;
-            }
-            let class = usize::from(self.segments.at(oldest).class);
-            let sequence = self.segments.sequence();
-            self.segments.unlink(&mut self.sealed[class], oldest);
-            self.segments.push_back(&mut self.sealed[class], oldest);
-            self.segments.at_mut(oldest).sequence = sequence;
+        if self.give_up_victim(now) {
+            return true;
         }
-        let spare = self.open[..self.ttl_classes].iter().copied().filter(|&open| open != NONE);
+        if let Some(oldest) = self.oldest(self.queue_to_shorten()) {
+            self.evict_segment(oldest);
+            return true;
+        }
+        let spare = self.open.as_flattened().iter().copied().filter(|&open| open != NONE);
         let oldest = spare
             .filter(|&open| self.segments.at(open).holders == 0)
             .min_by_key(|&open| self.segments.at(open).sequence);
         oldest.inspect(|&open| self.evict_segment(open)).is_some()
+    }
+
+    /// Gives up one segment whose items are all dead, if it is the oldest of its class.
+    pub(super) fn release_dead_head(&mut self, now: Now) -> bool {
+        let heads = self.sealed.as_flattened().iter().filter_map(|list| list.head());
+        let dead = heads.into_iter().find(|&head| self.is_dead(head, now));
+        dead.inspect(|&head| self.release_dead(head, now)).is_some()
+    }
+
+    /// The oldest sealed segment that nobody holds of `queue`, or of the other one when it has none. Those held go to
+    /// the end on the way.
+    pub(super) fn oldest(&mut self, queue: Queue) -> Option<u32> {
+        let other = if queue == Queue::Small { Queue::Main } else { Queue::Small };
+        for queue in [queue, other] {
+            for _ in 0..ROTATIONS_MAX {
+                let heads = self.sealed[queue as usize].iter().filter_map(|list| list.head());
+                let Some(oldest) = heads.min_by_key(|&head| self.segments.at(head).sequence) else { break };
+                if self.segments.at(oldest).holders == 0 {
+                    return Some(oldest);
+                }
+                self.requeue(oldest, queue);
+            }
+        }
+        None
     }
 
     /// Looks at the next `most` segments and gives up the first whose items are all dead. Returns whether one was.
@@ -148,12 +206,12 @@ impl Shard {
     }
 
     /// Whether the segment or run at `head` could be given up without loss.
-    fn is_dead(&self, head: u32, now: Now) -> bool {
+    pub(super) fn is_dead(&self, head: u32, now: Now) -> bool {
         let segment = self.segments.at(head);
         segment.holders == 0 && segment.is_dead(now, self.flush_cas)
     }
 
-    fn release_dead(&mut self, head: u32, now: Now) {
+    pub(super) fn release_dead(&mut self, head: u32, now: Now) {
         let segment = self.segments.at(head);
         if segment.latest_expiry.has_passed(now) {
             self.stats.expired_unfetched.add(u64::from(segment.live_unfetched));
@@ -162,7 +220,7 @@ impl Shard {
         self.release(head);
     }
 
-    fn evict_segment(&mut self, head: u32) {
+    pub(super) fn evict_segment(&mut self, head: u32) {
         self.note_evicted_segment(head);
         let segment = self.segments.at(head);
         self.stats.evictions.add(u64::from(segment.live));
@@ -177,11 +235,12 @@ impl Shard {
     pub(super) fn release(&mut self, head: u32) {
         self.epoch += 1;
         let segment = *self.segments.at(head);
-        let class = usize::from(segment.class);
+        let (queue, class) = (segment.queue as usize, usize::from(segment.class));
+        self.queued[queue] -= segment.run as usize;
         if segment.state == State::Open {
-            self.open[class] = NONE;
+            self.open[queue][class] = NONE;
         } else {
-            self.segments.unlink(&mut self.sealed[class], head);
+            self.segments.unlink(&mut self.sealed[queue][class], head);
         }
         if segment.live != 0 {
             self.index.note_stale(segment.live);

@@ -8,6 +8,8 @@ use super::{SEGMENTS_MIN, Shard};
 
 /// Segments switched on, or given up, by one call that changes the limit or maintains.
 const LIMIT_STEP: usize = 64;
+/// Items looked at by one step of merging.
+const ITEMS_PER_STEP: usize = 8;
 
 impl Shard {
     /// Makes every item stored until now a miss; with an `exptime` above 0, from that second on every item stored until
@@ -76,7 +78,7 @@ impl Shard {
     }
 
     /// Does up to `budget` steps of the work that keeps operations short, each about as long as one operation: gives up
-    /// segments whose items are all expired or flushed, evicts towards a lowered limit, sweeps the index, touches
+    /// segments whose items are all expired or flushed, evicts towards a lowered limit, merges, sweeps the index, touches
     /// memory ahead of use (64 KiB a step). Returns whether there is more to do soon.
     pub fn maintain(&mut self, now: Now, budget: u32) -> bool {
         self.advance(now);
@@ -93,6 +95,9 @@ impl Shard {
         self.settle_excess();
         while left > 0 && self.excess > 0 && self.reclaim(now) {
             self.settle_excess();
+            left -= 1;
+        }
+        while left > 0 && self.merge(ITEMS_PER_STEP, now) {
             left -= 1;
         }
         let bytes = self.allowed * self.memory.segment_bytes();

@@ -6,7 +6,7 @@
 
 use crate::clock::{Expiry, Now};
 use crate::key::{KEY_MAX_BYTES, KeyHash};
-use crate::store::header::{self, Header, Layout};
+use crate::store::header::{self, Header, Layout, Marks};
 use crate::store::index::Found;
 use crate::store::item::{ItemRef, Reservation};
 use crate::store::number;
@@ -24,6 +24,8 @@ enum Decision {
     Replace,
     /// The new value is joined to that of the item found.
     Join(Found),
+    /// The new item takes the place of the newer one found, with its expiry, as a stale one.
+    ReplaceStale(Found),
 }
 
 impl Shard {
@@ -51,9 +53,15 @@ impl Shard {
         match self.decide(mode, found, now) {
             Err(outcome) => Stored::failed(outcome),
             Ok(Decision::Join(old)) => {
-                let append = mode == StoreMode::Append;
-                let Some((at, gap)) = self.join(old, value.len(), append, now) else {
+                let Some((at, gap)) = self.join(hash, old, value.len(), mode.appends(), now) else {
                     return Stored::failed(StoreOutcome::NotStored);
+                };
+                self.memory.bytes_mut(gap, value.len()).copy_from_slice(value);
+                self.link_held(hash, key, at, (found, epoch), now)
+            }
+            Ok(Decision::ReplaceStale(old)) => {
+                let Some((at, gap)) = self.write_stale(hash, old, &new, false, now) else {
+                    return Stored::failed(StoreOutcome::OutOfMemory);
                 };
                 self.memory.bytes_mut(gap, value.len()).copy_from_slice(value);
                 self.link_held(hash, key, at, (found, epoch), now)
@@ -64,7 +72,7 @@ impl Shard {
                 {
                     return self.overwrite(found, &new, value, now);
                 }
-                let Some(at) = self.write_new(&new, found, now) else {
+                let Some(at) = self.write_new(hash, &new, found, now) else {
                     return Stored::failed(StoreOutcome::OutOfMemory);
                 };
                 let address = self.memory.address(at.segment, at.offset) + layout.value_at();
@@ -95,7 +103,7 @@ impl Shard {
             return Err(StoreError::OutOfMemory);
         }
         let new = Header { layout, key, flags, expiry };
-        let at = self.write_new(&new, None, now).ok_or(StoreError::OutOfMemory)?;
+        let at = self.write_new(hash, &new, None, now).ok_or(StoreError::OutOfMemory)?;
         if self.held > self.allowed / 4 * 3 {
             self.drop_unlinked(at, layout.total());
             self.stats.store_no_memory.add(1);
@@ -139,7 +147,21 @@ impl Shard {
         let stored = match self.decide(mode, found, now) {
             Err(outcome) => Stored::failed(outcome),
             Ok(Decision::Replace) => return self.link_held(hash, key, at, (found, epoch), now),
-            Ok(Decision::Join(old)) => match self.join(old, value_len as usize, mode == StoreMode::Append, now) {
+            Ok(Decision::ReplaceStale(old)) => {
+                let written = self.memory.address(at.segment, at.offset);
+                let (flags, base64) = (self.item(at).flags, header::marks(&self.memory, written).base64);
+                let layout = Layout::new(key.len() as u8, value_len, flags, Expiry::NEVER, false);
+                let new = Header { layout, key, flags, expiry: Expiry::NEVER };
+                match self.write_stale(hash, old, &new, base64, now) {
+                    Some((stale, gap)) => {
+                        self.memory.copy(written + value_at as usize, gap, value_len as usize);
+                        self.drop_unlinked(at, total);
+                        return self.link_held(hash, key, stale, (found, epoch), now);
+                    }
+                    None => Stored::failed(StoreOutcome::OutOfMemory),
+                }
+            }
+            Ok(Decision::Join(old)) => match self.join(hash, old, value_len as usize, mode.appends(), now) {
                 Some((joined, gap)) => {
                     let added = self.memory.address(at.segment, at.offset) + value_at as usize;
                     self.memory.copy(added, gap, value_len as usize);
@@ -178,10 +200,10 @@ impl Shard {
 
     /// Adds `delta` to the number stored; wraps at 2^64.
     pub fn incr(&mut self, hash: KeyHash, key: &[u8], delta: u64, now: Now) -> Arith {
-        let answer = self.change_number(hash, key, now, |value| value.wrapping_add(delta));
+        let answer = self.change_number(hash, key, 0, now, |value| value.wrapping_add(delta));
         match answer {
             Arith::NotFound => self.stats.incr_misses.add(1),
-            Arith::NonNumeric => {}
+            Arith::NonNumeric | Arith::Exists => {}
             Arith::Value { .. } | Arith::OutOfMemory => self.stats.incr_hits.add(1),
         }
         answer
@@ -189,10 +211,10 @@ impl Shard {
 
     /// Takes `delta` from the number stored; stops at 0. The value keeps its length, padded with spaces.
     pub fn decr(&mut self, hash: KeyHash, key: &[u8], delta: u64, now: Now) -> Arith {
-        let answer = self.change_number(hash, key, now, |value| value.saturating_sub(delta));
+        let answer = self.change_number(hash, key, 0, now, |value| value.saturating_sub(delta));
         match answer {
             Arith::NotFound => self.stats.decr_misses.add(1),
-            Arith::NonNumeric => {}
+            Arith::NonNumeric | Arith::Exists => {}
             Arith::Value { .. } | Arith::OutOfMemory => self.stats.decr_hits.add(1),
         }
         answer
@@ -208,8 +230,11 @@ impl Shard {
         };
         self.stats.touch_hits.add(1);
         self.mark_fetched(found.at, now);
-        let item = self.item(found.at);
-        let (flags, cas) = (item.flags, item.cas);
+        self.move_expiry(hash, key, found, expiry, now)
+    }
+
+    /// Gives the item found a new expiry, in place or in a copy; its cas unique and its marks stay.
+    pub(super) fn move_expiry(&mut self, hash: KeyHash, key: &[u8], found: Found, expiry: Expiry, now: Now) -> Touched {
         let address = self.memory.address(found.at.segment, found.at.offset);
         let Some(old) = Layout::read(self.memory.bytes_from(address)) else { return Touched::NotFound };
         if !old.has_expiry_field() && expiry.is_never() {
@@ -220,25 +245,43 @@ impl Shard {
         if old.has_expiry_field() && stays {
             return self.touch_in_place(found.at, old, expiry);
         }
+        match self.copy_item(hash, key, found, expiry, now) {
+            Some(at) => Touched::Done(at),
+            None if self.segments.is_current(found.at) && old.has_expiry_field() => {
+                self.touch_in_place(found.at, old, expiry)
+            }
+            None => Touched::OutOfMemory,
+        }
+    }
+
+    /// Puts a copy of the item found, with this expiry, in its place; cas unique, last access and marks stay. `None`,
+    /// and all as it was, when there is no room.
+    pub(super) fn copy_item(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        found: Found,
+        expiry: Expiry,
+        now: Now,
+    ) -> Option<ItemRef> {
+        let item = self.item(found.at);
+        let (flags, cas, access) = (item.flags, item.cas, item.last_access_secs);
+        let address = self.memory.address(found.at.segment, found.at.offset);
+        let marks = header::marks(&self.memory, address);
+        let old = Layout::read(self.memory.bytes_from(address))?;
         let layout = Layout::new(old.key_len, old.value_len, flags, expiry, self.wants_expiry_field());
-        let new = Header { layout, key, flags, expiry };
-        let Some(at) = self.write_new(&new, Some(found), now) else {
-            let current = self.segments.is_current(found.at);
-            return match current && old.has_expiry_field() {
-                true => self.touch_in_place(found.at, old, expiry),
-                false => Touched::OutOfMemory,
-            };
-        };
+        let at = self.write_new(hash, &Header { layout, key, flags, expiry }, Some(found), now)?;
         let to = self.memory.address(at.segment, at.offset);
         self.memory.copy(address + old.value_at(), to + layout.value_at(), old.value_len as usize);
-        header::set_fetched(&mut self.memory, to, true);
+        header::set_marks(&mut self.memory, to, marks);
         let found = self.index.find(&self.memory, &self.segments, hash, key);
         if !self.link(hash, at, found, cas, now) {
             self.drop_unlinked(at, layout.total());
-            return Touched::OutOfMemory;
+            return None;
         }
+        header::set_access(&mut self.memory, to, access);
         self.unhold(at.segment);
-        Touched::Done(at)
+        Some(at)
     }
 
     /// Gives the item of `key` a new expiry and finds it. Counts a touch and no get, as memcached's gat does.
@@ -247,7 +290,7 @@ impl Shard {
     }
 
     /// Whether such an item may be stored at all, and how it would be laid out.
-    fn check(&self, key: &[u8], value_len: usize, flags: u32, expiry: Expiry) -> Result<Layout, StoreError> {
+    pub(super) fn check(&self, key: &[u8], value_len: usize, flags: u32, expiry: Expiry) -> Result<Layout, StoreError> {
         let bytes = self.slabs.item_bytes(key.len(), value_len, flags != 0);
         if bytes > self.item_size_max as usize || key.is_empty() || key.len() > KEY_MAX_BYTES {
             self.stats.store_too_large.add(1);
@@ -265,17 +308,28 @@ impl Shard {
                 header::set_access(&mut self.memory, address, now.secs);
                 Err(StoreOutcome::NotStored)
             }
-            (StoreMode::Replace | StoreMode::Append | StoreMode::Prepend, None) => Err(StoreOutcome::NotStored),
             (StoreMode::Append | StoreMode::Prepend, Some(found)) => Ok(Decision::Join(found)),
-            (StoreMode::Cas(_), None) => {
+            (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(found)) => {
+                if self.item(found.at).cas == cas {
+                    Ok(Decision::Join(found))
+                } else {
+                    Err(StoreOutcome::Exists)
+                }
+            }
+            (StoreMode::Cas(_) | StoreMode::CasOrStale(_), None) => {
                 self.stats.cas_misses.add(1);
                 Err(StoreOutcome::NotFound)
             }
-            (StoreMode::Cas(cas), Some(found)) if self.item(found.at).cas == cas => {
+            (_, None) => Err(StoreOutcome::NotStored),
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(found)) if self.item(found.at).cas == cas => {
                 self.stats.cas_hits.add(1);
                 Ok(Decision::Replace)
             }
-            (StoreMode::Cas(_), Some(_)) => {
+            (StoreMode::CasOrStale(cas), Some(found)) if cas != 0 && cas < self.item(found.at).cas => {
+                self.stats.cas_hits.add(1);
+                Ok(Decision::ReplaceStale(found))
+            }
+            (StoreMode::Cas(_) | StoreMode::CasOrStale(_), Some(_)) => {
                 self.stats.cas_badval.add(1);
                 Err(StoreOutcome::Exists)
             }
@@ -293,6 +347,7 @@ impl Shard {
         let class = crate::store::expiry::class_of(new.expiry, now, self.ttl_classes);
         segment.holders == 0
             && young
+            && !self.is_being_merged(found.at)
             && (class == usize::from(segment.class) || !self.evict)
             && Layout::read(self.memory.bytes_from(address)) == Some(new.layout)
     }
@@ -301,7 +356,9 @@ impl Shard {
     fn overwrite(&mut self, found: Found, new: &Header<'_>, value: &[u8], now: Now) -> Stored {
         let address = self.memory.address(found.at.segment, found.at.offset);
         let was_fetched = self.item(found.at).fetched;
+        let heat = header::heat(&self.memory, address);
         new.write(&mut self.memory, address);
+        header::set_heat(&mut self.memory, address, heat);
         self.memory.bytes_mut(address + new.layout.value_at(), value.len()).copy_from_slice(value);
         let cas = self.new_cas();
         header::set_cas(&mut self.memory, address, cas, now.secs);
@@ -314,15 +371,27 @@ impl Shard {
     }
 
     /// Gets room for a new item, writes its header and key there, and holds its segment. The bytes of `keep`, if given,
-    /// are not evicted for it.
-    fn write_new(&mut self, new: &Header<'_>, keep: Option<Found>, now: Now) -> Option<ItemRef> {
+    /// are not evicted for it, and the new item goes to the queue of that one.
+    pub(super) fn write_new(
+        &mut self,
+        hash: KeyHash,
+        new: &Header<'_>,
+        keep: Option<Found>,
+        now: Now,
+    ) -> Option<ItemRef> {
         // A hold beyond the bound on pins and reservations: it ends with this operation.
         let kept = keep.filter(|keep| self.hold(keep.at.segment, usize::MAX));
-        let at = self.room(new.layout.total(), new.expiry, now);
+        let (queue, heat) = match keep {
+            Some(keep) => (self.segments.at(keep.at.segment).queue, 0),
+            None => self.admit(hash),
+        };
+        self.merge_ahead(now);
+        let at = self.room(new.layout.total(), new.expiry, queue, now);
         if let Some(at) = at {
             self.hold(at.segment, usize::MAX);
             let address = self.memory.address(at.segment, at.offset);
             new.write(&mut self.memory, address);
+            header::set_heat(&mut self.memory, address, heat);
         } else {
             self.stats.store_no_memory.add(1);
         }
@@ -334,7 +403,7 @@ impl Shard {
 
     /// Writes an item with the flags and expiry of the one found and room for `more` bytes beside its value, which is
     /// copied. Returns the item, held, and the address of the bytes to be filled.
-    fn join(&mut self, found: Found, more: usize, append: bool, now: Now) -> Option<(ItemRef, usize)> {
+    fn join(&mut self, hash: KeyHash, found: Found, more: usize, append: bool, now: Now) -> Option<(ItemRef, usize)> {
         let item = self.item(found.at);
         let (flags, expiry) = (item.flags, item.expiry);
         let (key_len, old_len) = (item.key.len(), item.value.len());
@@ -344,15 +413,35 @@ impl Shard {
         let old_at = self.memory.address(found.at.segment, found.at.offset);
         let old_value = old_at + Layout::read(self.memory.bytes_from(old_at))?.value_at();
         let layout = self.check(key, old_len + more, flags, expiry).ok()?;
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now)?;
+        let at = self.write_new(hash, &Header { layout, key, flags, expiry }, Some(found), now)?;
         let value = self.memory.address(at.segment, at.offset) + layout.value_at();
         let (old_to, gap) = if append { (value, value + old_len) } else { (value + more, value) };
         self.memory.copy(old_value, old_to, old_len);
         Some((at, gap))
     }
 
+    /// Writes `new` with the expiry of the newer item found, marked as stale. Returns the item, held, and the address of
+    /// its value, to be filled.
+    fn write_stale(
+        &mut self,
+        hash: KeyHash,
+        found: Found,
+        new: &Header<'_>,
+        base64: bool,
+        now: Now,
+    ) -> Option<(ItemRef, usize)> {
+        let expiry = self.item(found.at).expiry;
+        let token_sent = header::marks(&self.memory, self.memory.address(found.at.segment, found.at.offset)).token_sent;
+        let old = new.layout;
+        let layout = Layout::new(old.key_len, old.value_len, new.flags, expiry, self.wants_expiry_field());
+        let at = self.write_new(hash, &Header { layout, expiry, ..*new }, Some(found), now)?;
+        let address = self.memory.address(at.segment, at.offset);
+        header::set_marks(&mut self.memory, address, Marks { fetched: false, base64, stale: true, token_sent });
+        Some((at, address + layout.value_at()))
+    }
+
     /// Links the item written and held at `at` in place of the one found at that epoch, and lets its segment go.
-    fn link_held(
+    pub(super) fn link_held(
         &mut self,
         hash: KeyHash,
         key: &[u8],
@@ -389,8 +478,16 @@ impl Shard {
         Touched::Done(at)
     }
 
-    /// Replaces the number stored (memcached's `do_add_delta`): in place when it fits and nobody holds the bytes.
-    fn change_number(&mut self, hash: KeyHash, key: &[u8], now: Now, change: impl FnOnce(u64) -> u64) -> Arith {
+    /// Replaces the number stored (memcached's `do_add_delta`), if the item has the unique `cas` or that is 0: in place
+    /// when it fits and nobody holds the bytes. A longer number makes a new item, without the marks of the old one.
+    pub(super) fn change_number(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        cas: u64,
+        now: Now,
+        change: impl FnOnce(u64) -> u64,
+    ) -> Arith {
         self.prepare_link(now);
         let Some(found) = self.lookup(hash, key, now) else { return Arith::NotFound };
         let epoch = self.epoch;
@@ -398,6 +495,9 @@ impl Shard {
         let (flags, expiry, old_len) = (item.flags, item.expiry, item.value.len());
         if self.slabs.item_bytes(key.len(), old_len, flags != 0) > NUMBER_ITEM_MAX_BYTES {
             return Arith::NonNumeric;
+        }
+        if old_len > 0 && cas != 0 && item.cas != cas {
+            return Arith::Exists;
         }
         let Some(value) = number::parse(item.value) else { return Arith::NonNumeric };
         let value = change(value);
@@ -418,9 +518,17 @@ impl Shard {
         }
         let Ok(layout) = self.check(key, digits_len.max(old_len), flags, expiry) else { return Arith::OutOfMemory };
         let new = Header { layout, key, flags, expiry };
-        let Some(at) = self.write_new(&new, Some(found), now) else { return Arith::OutOfMemory };
+        let Some(at) = self.write_new(hash, &new, Some(found), now) else { return Arith::OutOfMemory };
         let address = self.memory.address(at.segment, at.offset) + layout.value_at();
         write_padded(self.memory.bytes_mut(address, layout.value_len as usize), digits);
+        if digits_len <= old_len {
+            // As if it had been done in place: only because its bytes are held was it not.
+            let old = self.memory.address(found.at.segment, found.at.offset);
+            let marks =
+                if self.segments.is_current(found.at) { header::marks(&self.memory, old) } else { Marks::default() };
+            let new = self.memory.address(at.segment, at.offset);
+            header::set_marks(&mut self.memory, new, marks);
+        }
         let stored = self.link_held(hash, key, at, (Some(found), epoch), now);
         if stored.outcome == StoreOutcome::Stored {
             Arith::Value { value, cas: stored.cas }

@@ -55,7 +55,7 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("cmd_set", Count(|ledger| ledger.sum_shards(|shard| &shard.cmd_set))),
     ("cmd_flush", Count(|ledger| ledger.sum(|core| &core.cmd_flush))),
     ("cmd_touch", Count(|ledger| ledger.sum_shards(|shard| &shard.cmd_touch))),
-    ("cmd_meta", Zero),
+    ("cmd_meta", Count(|ledger| ledger.sum(|core| &core.cmd_meta))),
     ("get_hits", Count(|ledger| ledger.sum_shards(|shard| &shard.get_hits))),
     ("get_misses", Count(|ledger| ledger.sum_shards(|shard| &shard.get_misses))),
     ("get_expired", Count(|ledger| ledger.sum_shards(|shard| &shard.get_expired))),

@@ -1,13 +1,14 @@
 //! An item's bytes in its segment.
 //!
 //! ```text
-//!  0        1      2            9              12
-//! | key len | bits | cas (7 B)  | access (3 B) | value len (2 or 4 B) | expiry 4? | flags 4? | key | value |
+//!  0        1      2                        9              12
+//! | key len | bits | cas 52 b | heat 4 b  | access (3 B) | value len (2 or 4 B) | expiry 4? | flags 4? | key | value |
 //! ```
 //!
 //! Little-endian, unaligned, no padding: 14 bytes beside key and value for an item without expiry and flags whose value
-//! is shorter than 64 KiB. A bit says which of the optional fields are there. The cas has 56 bits: at ten million
-//! stores a second it repeats after 228 years. The last access is [`crate::Now::secs`] modulo 2^24.
+//! is shorter than 64 KiB. A bit says which of the optional fields are there. The cas has 52 bits: at ten million
+//! stores a second to one shard it repeats after 14 years. The heat counts how often the item is asked for, decaying:
+//! `shard/merge.rs` says how. The last access is [`crate::Now::secs`] modulo 2^24.
 
 use crate::clock::Expiry;
 use crate::store::item::Item;
@@ -17,12 +18,22 @@ const WIDE: u8 = 1;
 const EXPIRY: u8 = 2;
 const FLAGS: u8 = 4;
 const FETCHED: u8 = 8;
+const BASE64: u8 = 16;
+const STALE: u8 = 32;
+const TOKEN_SENT: u8 = 64;
+const MARKS: u8 = FETCHED | BASE64 | STALE | TOKEN_SENT;
 
 /// Bytes before the value's length.
 const FIXED_BYTES: usize = 12;
 
 /// Largest cas unique that a header holds.
-pub(crate) const CAS_MAX: u64 = (1 << 56) - 1;
+pub(crate) const CAS_MAX: u64 = (1 << 52) - 1;
+
+/// Largest heat that a header holds.
+pub(crate) const HEAT_MAX: u8 = 15;
+
+/// The byte whose upper half is the heat and whose lower half ends the cas.
+const HEAT_AT: usize = 8;
 
 /// Seconds of last access that a header tells apart.
 const ACCESS_MASK: u32 = (1 << 24) - 1;
@@ -115,7 +126,7 @@ pub(crate) struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// Writes the header and the key at `address`, with no cas yet, not fetched.
+    /// Writes the header and the key at `address`, with no cas yet, not fetched, cold.
     pub(crate) fn write(&self, memory: &mut Memory, address: usize) {
         let layout = self.layout;
         let bytes = memory.bytes_mut(address, layout.value_at());
@@ -135,11 +146,36 @@ impl Header<'_> {
     }
 }
 
-/// The key of the item at `address`.
+/// The layout of the item at `address`, if `key` is its key.
 #[inline]
-pub(crate) fn key_is(memory: &Memory, address: usize, key: &[u8]) -> bool {
+pub(crate) fn layout_if_key(memory: &Memory, address: usize, key: &[u8]) -> Option<Layout> {
     let bytes = memory.bytes_from(address);
-    Layout::read(bytes).is_some_and(|layout| bytes.get(layout.key_at()..layout.value_at()) == Some(key))
+    let layout = Layout::read(bytes)?;
+    (bytes.get(layout.key_at()..layout.value_at()) == Some(key)).then_some(layout)
+}
+
+/// What a header says beside the lengths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    pub(crate) flags: u32,
+    pub(crate) cas: u64,
+    pub(crate) expiry: Expiry,
+}
+
+impl Facts {
+    /// Those of the item at the start of `bytes`, whose layout is `layout`.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8], layout: Layout) -> Facts {
+        let field =
+            |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
+        // The cas is in bytes 2 to 8 but for the upper half of the last; byte 1 is shifted out.
+        let word = bytes.get(1..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b));
+        Facts {
+            flags: if layout.has_flags() { field(layout.flags_at()) } else { 0 },
+            cas: word >> 8 & CAS_MAX,
+            expiry: Expiry::from_secs(if layout.has_expiry_field() { field(layout.expiry_at()) } else { 0 }),
+        }
+    }
 }
 
 /// The whole item at the start of `bytes`.
@@ -147,37 +183,87 @@ pub(crate) fn key_is(memory: &Memory, address: usize, key: &[u8]) -> bool {
 pub(crate) fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     let layout = Layout::read(bytes)?;
     let fixed = bytes.first_chunk::<FIXED_BYTES>()?;
-    let mut cas = [0; 8];
-    cas[..7].copy_from_slice(&fixed[2..9]);
+    let Facts { flags, cas, expiry } = Facts::read(bytes, layout);
     let mut access = [0; 4];
     access[..3].copy_from_slice(&fixed[9..12]);
-    let field =
-        |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
     Some(Item {
         key: &bytes[layout.key_at()..layout.value_at()],
         value: &bytes[layout.value_at()..layout.total()],
-        flags: if layout.has_flags() { field(layout.flags_at()) } else { 0 },
-        cas: u64::from_le_bytes(cas),
-        expiry: Expiry::from_secs(if layout.has_expiry_field() { field(layout.expiry_at()) } else { 0 }),
+        flags,
+        cas,
+        expiry,
         last_access_secs: u32::from_le_bytes(access),
         fetched: fixed[1] & FETCHED != 0,
     })
 }
 
-/// Gives the item at `address` a cas unique, and its last access at `secs`.
-#[inline]
-pub(crate) fn set_cas(memory: &mut Memory, address: usize, cas: u64, secs: u32) {
-    let bytes = memory.bytes_mut(address + 2, 10);
-    bytes[..7].copy_from_slice(&cas.to_le_bytes()[..7]);
-    bytes[7..].copy_from_slice(&secs.to_le_bytes()[..3]);
+/// What is noted of an item beside its fields, for meta commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks {
+    /// It was asked for since it was stored.
+    pub(crate) fetched: bool,
+    /// Its key was sent as base64.
+    pub(crate) base64: bool,
+    /// It is stale: shown, but to be renewed.
+    pub(crate) stale: bool,
+    /// One client has been told to renew it.
+    pub(crate) token_sent: bool,
 }
 
-/// Marks the item at `address` as asked for at `secs`. Returns whether it had not been asked for before.
+/// The marks of the item at `address`.
+pub(crate) fn marks(memory: &Memory, address: usize) -> Marks {
+    let bits = memory.bytes_from(address).get(1).copied().unwrap_or(0);
+    Marks {
+        fetched: bits & FETCHED != 0,
+        base64: bits & BASE64 != 0,
+        stale: bits & STALE != 0,
+        token_sent: bits & TOKEN_SENT != 0,
+    }
+}
+
+/// Replaces the marks of the item at `address`.
+pub(crate) fn set_marks(memory: &mut Memory, address: usize, marks: Marks) {
+    let bits = &mut memory.bytes_mut(address, FIXED_BYTES)[1];
+    *bits = *bits & !MARKS
+        | if marks.fetched { FETCHED } else { 0 }
+        | if marks.base64 { BASE64 } else { 0 }
+        | if marks.stale { STALE } else { 0 }
+        | if marks.token_sent { TOKEN_SENT } else { 0 };
+}
+
+/// Gives the item at `address` a cas unique, and its last access at `secs`. Its heat stays.
+#[inline]
+pub(crate) fn set_cas(memory: &mut Memory, address: usize, cas: u64, secs: u32) {
+    let bytes = memory.bytes_mut(address, FIXED_BYTES);
+    let heat = bytes[HEAT_AT] & 0xf0;
+    bytes[2..9].copy_from_slice(&cas.to_le_bytes()[..7]);
+    bytes[HEAT_AT] |= heat;
+    bytes[9..].copy_from_slice(&secs.to_le_bytes()[..3]);
+}
+
+/// The heat of the item at `address`.
+#[inline]
+pub(crate) fn heat(memory: &Memory, address: usize) -> u8 {
+    memory.bytes(address, FIXED_BYTES)[HEAT_AT] >> 4
+}
+
+/// Sets the heat of the item at `address`; at most [`HEAT_MAX`].
+#[inline]
+pub(crate) fn set_heat(memory: &mut Memory, address: usize, heat: u8) {
+    let byte = &mut memory.bytes_mut(address, FIXED_BYTES)[HEAT_AT];
+    *byte = *byte & 0x0f | heat.min(HEAT_MAX) << 4;
+}
+
+/// Marks the item at `address` as asked for at `secs`, one degree hotter. Returns whether it had not been asked for
+/// before.
 #[inline]
 pub(crate) fn mark_fetched(memory: &mut Memory, address: usize, secs: u32) -> bool {
     let bytes = memory.bytes_mut(address, FIXED_BYTES);
     let first = bytes[1] & FETCHED == 0;
     bytes[1] |= FETCHED;
+    if bytes[HEAT_AT] < HEAT_MAX << 4 {
+        bytes[HEAT_AT] += 1 << 4;
+    }
     bytes[9..12].copy_from_slice(&(secs & ACCESS_MASK).to_le_bytes()[..3]);
     first
 }
@@ -186,13 +272,6 @@ pub(crate) fn mark_fetched(memory: &mut Memory, address: usize, secs: u32) -> bo
 #[inline]
 pub(crate) fn set_access(memory: &mut Memory, address: usize, secs: u32) {
     memory.bytes_mut(address + 9, 3).copy_from_slice(&secs.to_le_bytes()[..3]);
-}
-
-/// Sets or clears the mark that the item at `address` was asked for.
-#[inline]
-pub(crate) fn set_fetched(memory: &mut Memory, address: usize, fetched: bool) {
-    let bits = &mut memory.bytes_mut(address, FIXED_BYTES)[1];
-    *bits = if fetched { *bits | FETCHED } else { *bits & !FETCHED };
 }
 
 /// Replaces the expiry of the item at `address`, which must have the field.
@@ -228,8 +307,15 @@ mod tests {
             assert_eq!((item.key, item.value.len()), (&b"key"[..], value_len as usize));
             assert_eq!((item.flags, item.expiry, item.cas, item.fetched), (flags, expiry, CAS_MAX - 1, false));
             assert_eq!(item.last_access_secs, 5, "modulo 2^24");
-            assert!(key_is(&memory, 7, b"key") && !key_is(&memory, 7, b"kez"));
+            assert_eq!(layout_if_key(&memory, 7, b"key"), Some(layout));
+            assert_eq!(layout_if_key(&memory, 7, b"kez"), None);
             assert!(mark_fetched(&mut memory, 7, 6) && !mark_fetched(&mut memory, 7, 6));
+            assert_eq!(heat(&memory, 7), 2);
+            (0..40).for_each(|_| assert!(!mark_fetched(&mut memory, 7, 6)));
+            set_cas(&mut memory, 7, 77, 8);
+            assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().cas), (HEAT_MAX, 77));
+            set_heat(&mut memory, 7, 3);
+            assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().cas), (3, 77));
         }
     }
 

@@ -24,7 +24,7 @@ mod walk;
 use arrayvec::ArrayVec;
 
 use crate::key::KeyHash;
-use crate::store::header;
+use crate::store::header::{self, Layout};
 use crate::store::item::ItemRef;
 use crate::store::memory::{LINE_BYTES, Memory};
 use crate::store::segment::Segments;
@@ -225,6 +225,18 @@ impl Index {
     /// Finds the slot of `key`.
     #[inline]
     pub(crate) fn find(&mut self, memory: &Memory, segments: &Segments, hash: KeyHash, key: &[u8]) -> Option<Found> {
+        self.find_item(memory, segments, hash, key).map(|(found, _)| found)
+    }
+
+    /// Finds the slot of `key`, and the layout of its item.
+    #[inline]
+    pub(crate) fn find_item(
+        &mut self,
+        memory: &Memory,
+        segments: &Segments,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Option<(Found, Layout)> {
         let tag = hash.tag_bits();
         let mut line = self.home_line(memory, hash);
         loop {
@@ -237,10 +249,25 @@ impl Index {
                 let at = Slot(word).at();
                 if segments.is_current(at) {
                     self.work.items += 1;
-                    if header::key_is(memory, memory.address(at.segment, at.offset), key) {
-                        return Some(Found { line, slot, at });
+                    if let Some(layout) = header::layout_if_key(memory, memory.address(at.segment, at.offset), key) {
+                        return Some((Found { line, slot, at }, layout));
                     }
                 }
+            }
+            let next = Slot(words[SLOTS - 1]).as_link()?;
+            line = self.line_address(&self.overflow.pages, memory, next);
+        }
+    }
+
+    /// Finds the slot that names the item at `at`, whose key has this hash; `None` when the item is no longer linked.
+    pub(crate) fn find_at(&mut self, memory: &Memory, hash: KeyHash, at: ItemRef) -> Option<Found> {
+        let wanted = Slot::new(hash.tag_bits(), at).0;
+        let mut line = self.home_line(memory, hash);
+        loop {
+            self.work.probes += 1;
+            let words = memory.line(line);
+            if let Some(slot) = words.iter().position(|&word| word == wanted) {
+                return Some(Found { line, slot, at });
             }
             let next = Slot(words[SLOTS - 1]).as_link()?;
             line = self.line_address(&self.overflow.pages, memory, next);

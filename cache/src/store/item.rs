@@ -33,6 +33,14 @@ impl Item<'_> {
         Item { key: &[], value: &[], flags: 0, cas: 0, expiry: Expiry::PAST, last_access_secs: 0, fetched: false };
 }
 
+/// What a hit shows of an item. Borrowed from the shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hit<'a> {
+    pub(crate) flags: u32,
+    pub(crate) cas: u64,
+    pub(crate) value: &'a [u8],
+}
+
 /// The place of an item, as a lookup found it. Good until the next operation on the shard that stores, deletes or
 /// maintains; later it may show the item as it was, another version of it, or an empty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,25 @@ pub enum StoreMode {
     Prepend,
     /// Only if the item there has this cas unique. 0 matches no item.
     Cas(u64),
+    /// As [`StoreMode::Cas`]; where the item there is newer (its unique is larger), the new one takes its place marked as
+    /// stale, with the expiry of the one there (meta: `ms` with C and I). 0 matches no item.
+    CasOrStale(u64),
+    /// [`StoreMode::Append`], only if the item there has this cas unique.
+    AppendIf(u64),
+    /// [`StoreMode::Prepend`], only if the item there has this cas unique.
+    PrependIf(u64),
+}
+
+impl StoreMode {
+    /// Whether the value joins that of the item there.
+    pub fn joins(self) -> bool {
+        matches!(self, StoreMode::Append | StoreMode::Prepend | StoreMode::AppendIf(_) | StoreMode::PrependIf(_))
+    }
+
+    /// Whether it goes after that of the item there.
+    pub(crate) fn appends(self) -> bool {
+        matches!(self, StoreMode::Append | StoreMode::AppendIf(_))
+    }
 }
 
 /// How a store ended.
@@ -85,6 +104,8 @@ pub enum Arith {
     },
     /// The key has no item.
     NotFound,
+    /// The item's cas unique is another one than was asked for.
+    Exists,
     /// The item's value is not a decimal number below 2^64.
     NonNumeric,
     /// No room for the longer number.

@@ -50,18 +50,31 @@ pub(crate) enum State {
     Index,
 }
 
+/// In which of the two queues a segment waits to be looked at (S3-FIFO's names).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// New items, on trial.
+    Small,
+    /// Items that stood the trial.
+    Main,
+}
+
 /// One segment. Of a run, the head speaks for all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
     pub(crate) state: State,
     /// The class of like time-to-live.
     pub(crate) class: u8,
+    /// Whether its items were asked for when they were looked at last, or came back after an eviction.
+    pub(crate) queue: Queue,
     /// Segments of the run; 1 for a segment alone.
     pub(crate) run: u32,
     /// Pins and reservations on its bytes.
     pub(crate) holders: u32,
     /// Bytes appended so far.
     pub(crate) used: u32,
+    /// Of those, bytes of items no longer linked.
+    pub(crate) dead_bytes: u32,
     /// Linked items.
     pub(crate) live: u32,
     /// Linked items never asked for.
@@ -72,7 +85,7 @@ pub(crate) struct Segment {
     pub(crate) latest_expiry: Expiry,
     /// The largest cas unique of any item ever linked here.
     pub(crate) largest_cas: u64,
-    /// When it was opened, in segments opened before it.
+    /// When it was opened or last moved to the end of a queue, in such events before it.
     pub(crate) sequence: u64,
     prev: u32,
     next: u32,
@@ -87,9 +100,11 @@ impl Segment {
     const OFF: Segment = Segment {
         state: State::Off,
         class: 0,
+        queue: Queue::Small,
         run: 1,
         holders: 0,
         used: 0,
+        dead_bytes: 0,
         live: 0,
         live_unfetched: 0,
         live_bytes: 0,
@@ -243,6 +258,12 @@ impl Segments {
     /// How many segments have been opened, as a measure of age: compare with [`Segment::sequence`].
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Makes `index` as young as one opened now.
+    pub(crate) fn rejuvenate(&mut self, index: u32) {
+        self.at_mut(index).sequence = self.sequence;
+        self.sequence += 1;
     }
 
     /// Gives up the segment or run at `head` and all its slots. `sweeps` is the number of ended sweeps of the index.

@@ -272,8 +272,21 @@ impl Loopback {
         let Some(session) = conn.session.as_mut() else { return false };
         let mut moved = std::mem::take(&mut conn.ready);
         loop {
-            let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], self.now);
-            assert!(taken.consumed <= conn.arrived);
+            let free = conn.transmit_ring - conn.transmit.len();
+            let room = match self.pace {
+                Pace::Even => free,
+                Pace::ByteByByte => 0,
+                Pace::Seeded => match self.rng.next_u64() % 4 {
+                    0 => 0,
+                    1 => self.rng.next_u64() as usize % (free + 1),
+                    _ => free,
+                },
+            };
+            let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], room, self.now);
+            let answers = core.answers();
+            assert!(taken.consumed <= conn.arrived && answers.len() <= room);
+            moved |= !answers.is_empty();
+            conn.transmit.extend_from_slice(answers);
             conn.taken += taken.consumed;
             conn.arrived -= taken.consumed;
             if conn.shut && taken.stop == Stop::NeedInput && conn.taken + conn.arrived == conn.input.len() {

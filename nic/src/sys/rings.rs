@@ -131,10 +131,10 @@ impl Rings {
         Ok((rings, stock))
     }
 
-    /// Puts up to [`BURST`] free chunks into the fill ring, in one operation; returns how many.
+    /// Puts up to `most` free chunks, and up to [`BURST`], into the fill ring, in one operation; returns how many.
     #[inline]
-    pub(crate) fn fill(&mut self, stock: &mut FrameStock) -> usize {
-        let wanted = stock.fillable().min(BURST);
+    pub(crate) fn fill(&mut self, stock: &mut FrameStock, most: usize) -> usize {
+        let wanted = stock.fillable().min(most).min(BURST);
         if wanted == 0 {
             return 0;
         }
@@ -169,6 +169,7 @@ impl Rings {
                 // `take_filled` accepted the index, so it is below the number of chunks.
                 self.elsewhere[index] = desc;
             }
+            prefetch_head(&frame);
             moved.frames += 1;
             moved.bytes += frame.len() as u64;
             if let Err(frame) = out.push(frame) {
@@ -177,6 +178,12 @@ impl Rings {
             }
         }
         moved
+    }
+
+    /// Frames that wait in the receive ring.
+    #[inline]
+    pub(crate) fn rx_backlog(&mut self) -> usize {
+        self.sockets.rx.nb_avail_exact() as usize
     }
 
     /// Moves frames from the front of `frames` into the transmit ring, at most [`BURST`] in one operation. Foreign
@@ -310,6 +317,18 @@ impl Rings {
     #[inline]
     fn split(&self, address: usize) -> (usize, usize) {
         (address >> self.chunk_shift, address & ((1 << self.chunk_shift) - 1))
+    }
+}
+
+/// Asks memory for a frame's headers and first bytes, which another processor wrote a moment ago: those of a whole burst
+/// are then on their way together.
+#[inline]
+fn prefetch_head(frame: &Frame) {
+    let bytes = frame.bytes();
+    for at in [0, 64] {
+        if let Some(byte) = bytes.get(at) {
+            cpu::prefetch_read(byte);
+        }
     }
 }
 

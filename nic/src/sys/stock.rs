@@ -87,6 +87,12 @@ impl FrameStock {
         self.rx_free.len()
     }
 
+    /// Chunks that are lent to be filled.
+    #[inline]
+    pub(crate) fn lent_to_fill(&self) -> usize {
+        self.fill
+    }
+
     /// Parks a free chunk as lent to be filled and returns its index.
     #[inline]
     pub(super) fn lend_to_fill(&mut self) -> Option<usize> {

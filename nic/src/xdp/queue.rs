@@ -5,9 +5,10 @@
 
 use std::os::fd::RawFd;
 
+use super::fill_level::FillLevel;
 use crate::sys::rings::{Rings, XskStatistics};
 use crate::sys::stock::FrameStock;
-use crate::{Frame, FrameCensus, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
+use crate::{BURST, Frame, FrameCensus, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
 
 /// Frames that one wake-up sends at least, if there are as many, in copy mode (`TX_BATCH_SIZE` in kernel
 /// `net/xdp/xsk.c`).
@@ -31,6 +32,7 @@ pub struct XdpQueue {
     // Before the stock: the socket closes before its memory goes.
     rings: Rings,
     stock: FrameStock,
+    fill_level: FillLevel,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -39,9 +41,15 @@ pub struct XdpQueue {
 
 impl XdpQueue {
     /// Wraps a bound socket. `link_frame_bytes` is the longest frame that the link sends.
-    pub(super) fn new(id: QueueId, rings: Rings, stock: FrameStock, link_frame_bytes: usize) -> Self {
+    pub(super) fn new(
+        id: QueueId,
+        rings: Rings,
+        stock: FrameStock,
+        fill_level: FillLevel,
+        link_frame_bytes: usize,
+    ) -> Self {
         let max_frame_bytes = link_frame_bytes.min(stock.max_frame_bytes());
-        Self { rings, stock, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
+        Self { rings, stock, fill_level, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
     }
 
     /// Which queue of the link this is.
@@ -64,10 +72,15 @@ impl XdpQueue {
         }
     }
 
-    /// Puts every free frame for receiving into the fill ring, as far as there is room.
+    /// Puts free frames for receiving into the fill ring, up to the level and as far as there is room.
     pub(super) fn refill(&mut self) {
         // Each round moves at least one frame, so there are no more rounds than frames.
-        while self.rings.fill(&mut self.stock) > 0 {}
+        loop {
+            let room = self.fill_level.room(self.stock.lent_to_fill());
+            if self.rings.fill(&mut self.stock, room) == 0 {
+                break;
+            }
+        }
     }
 
     /// Wakes the kernel after the first fill, which some drivers need to start receiving.
@@ -113,6 +126,9 @@ impl Queue for XdpQueue {
         let moved = self.rings.receive(&mut self.stock, out);
         self.stats.rx_frames += moved.frames as u64;
         self.stats.rx_bytes += moved.bytes;
+        if moved.frames == BURST {
+            self.fill_level.note_backlog(self.rings.rx_backlog());
+        }
         moved.frames
     }
 

@@ -6,8 +6,9 @@ use smoltcp::socket::tcp::State;
 
 use super::NetStack;
 use crate::block::{
-    FLAG_ABORTED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_FIN_WAIT_2, FLAG_LEVEL_READ,
-    FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED, FLAG_TOUCHED, FLAG_WAITING, FlowBlock,
+    FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_FIN_WAIT_2,
+    FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED, FLAG_TOUCHED, FLAG_WAITING,
+    FlowBlock,
 };
 use crate::classify::{ACK, RST};
 use crate::clock::{FlowClock, Time};
@@ -25,6 +26,9 @@ const SEGMENTS_PER_TURN: usize = 64;
 
 /// When to look again at a flow of which smoltcp says "now" and then says nothing; does not happen, bounds the harm.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// No timer of smoltcp's that begins with a segment runs out sooner (`RTTE_MIN_RTO`, on a clock of five times the speed).
+const LEAST_RETRANSMISSION: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Between two questions to a peer that might have room for what waits; it is given up when it answers none.
 const PROBE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
@@ -46,6 +50,9 @@ impl NetStack {
     ///
     /// A flow for which no frame is left stays touched, so that the next flush tries again.
     pub fn flush<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
+        if self.resolver.asking() > 0 {
+            self.ask_neighbors(now, ports);
+        }
         for _ in 0..self.touched.len() {
             let Some(index) = self.touched.pop_front() else { break };
             let block = &mut self.blocks[index as usize];
@@ -64,6 +71,9 @@ impl NetStack {
     }
 
     fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
+        if self.blocks[index as usize].flags & FLAG_CONNECTING != 0 && self.visit_connecting(now, index) {
+            return Visit::Done;
+        }
         let block = &mut self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
         if block.flags & FLAG_ABORTED != 0 {
@@ -91,24 +101,29 @@ impl NetStack {
             let block = &mut self.blocks[index as usize];
             let mut device = OneFrame::new(None, frame, block.link, self.config.ip_mtu);
             let (interface, set) = (&mut self.interface, &mut block.set);
-            let outcome = contain(|| {
-                let result = interface.poll_egress(flow_now, &mut device, set);
-                (result, interface.poll_at(flow_now, set))
-            });
+            let outcome = contain(|| interface.poll_egress(flow_now, &mut device, set));
             self.work.sets += 1;
-            self.take_reply(port, index, device);
-            let Some((result, at)) = outcome else {
+            let sent = self.take_reply(port, index, device);
+            let Some(result) = outcome else {
                 self.end(index, CloseReason::Contained);
                 return Visit::Done;
             };
-            poll_at = at;
+            let block = &mut self.blocks[index as usize];
+            if sent.is_some_and(|sent| was_last(block, &sent)) {
+                poll_at = Some(now.after(LEAST_RETRANSMISSION));
+                break;
+            }
+            let (interface, set) = (&mut self.interface, &mut block.set);
+            let Some(at) = contain(|| interface.poll_at(flow_now, set)) else {
+                self.end(index, CloseReason::Contained);
+                return Visit::Done;
+            };
             let due = at.is_some_and(|at| at <= flow_now);
             if !due || result == PollResult::None {
-                poll_at = if due { Some(FlowClock::instant(now.after(RETRY))) } else { at };
+                poll_at = if due { Some(now.after(RETRY)) } else { at.map(FlowClock::real) };
                 break;
             }
         }
-        let mut poll_at = poll_at.map(FlowClock::real);
         if is_mute(self.blocks[index as usize], poll_at) {
             let probe_at = self.probe(now, port, index);
             poll_at = Some(poll_at.map_or(probe_at, |at| at.min(probe_at)));
@@ -208,16 +223,23 @@ impl NetStack {
         Visit::Done
     }
 
-    /// Lines up what smoltcp has written, if anything, and notes it in the flow.
+    /// Lines up what smoltcp has written, if anything, and notes it in the flow. Returns what it was.
     #[inline]
-    pub(super) fn take_reply<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, device: OneFrame<'_>) {
+    pub(super) fn take_reply<Q: Queue>(
+        &mut self,
+        port: &mut Port<Q>,
+        index: u32,
+        device: OneFrame<'_>,
+    ) -> Option<Sent> {
         let (frame, written) = device.into_frame();
-        let Some(mut frame) = frame else { return };
+        let mut frame = frame?;
         if !written {
-            return port.return_frame(frame);
+            port.return_frame(frame);
+            return None;
         }
         let block = &mut self.blocks[index as usize];
-        if let Some(sent) = frame.bytes().get(block.link.len()..).and_then(Sent::of) {
+        let sent = frame.bytes().get(block.link.len()..).and_then(Sent::of);
+        if let Some(sent) = sent {
             if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
                 block.snd_nxt = sent.end;
             } else if sent.empty
@@ -234,6 +256,7 @@ impl NetStack {
             }
         }
         port.send(frame);
+        sent
     }
 
     /// Sends a segment written by hand, if a frame is left.
@@ -252,6 +275,21 @@ impl NetStack {
             Err(_) => port.return_frame(frame),
         }
     }
+}
+
+/// Whether the segment `sent` was the last that the flow has to say until it hears of its peer: its data ends where the
+/// data in the transmit ring ends. What had to be acknowledged has been, with it, and the timer that runs is the
+/// retransmission's, so that smoltcp need not be asked when to look again: asking costs as much as building a header.
+/// A segment without a window to send it to, or of a connection that ends, is left to smoltcp's own answer.
+#[inline]
+fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
+    let socket = block.socket();
+    let waiting = socket.send_queue() as u32;
+    waiting > 0
+        && block.peer_window != 0
+        && !sent.empty
+        && sent.end == block.highest_ack.wrapping_add(waiting)
+        && socket.state() == State::Established
 }
 
 /// Whether smoltcp has data to send and nothing will make it say so, `poll_at` being when it wants to be polled.
@@ -304,6 +342,9 @@ fn note_state(block: &mut FlowBlock, now: Time) {
 fn own_deadline(block: &FlowBlock, config: &StackConfig) -> Option<Time> {
     if block.flags & FLAG_OPEN == 0 {
         return Some(block.state_since.after(config.handshake_timeout));
+    }
+    if block.flags & FLAG_CONNECTING != 0 {
+        return Some(block.state_since.after(config.connect_timeout));
     }
     let mut deadline: Option<Time> = None;
     let mut consider = |at: Time| deadline = Some(deadline.map_or(at, |earlier: Time| earlier.min(at)));

@@ -7,7 +7,9 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
-use crate::block::{FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_OPEN};
+use crate::block::{
+    FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_OPEN,
+};
 use crate::classify::{ACK, Class, FIN, RST, SYN, Segment, TCP_BYTES, offered_mss};
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
@@ -22,7 +24,7 @@ use crate::shim::{self, Verdict};
 
 /// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
 /// link in use that a smaller one only serves to make us send many tiny segments.
-const SMALLEST_MSS: u16 = 216;
+pub(super) const SMALLEST_MSS: u16 = 216;
 
 /// Most time between challenge ACKs of one flow, in microseconds (RFC 5961 §7 leaves it to us).
 const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100);
@@ -34,6 +36,15 @@ const BLOCKS_AHEAD: usize = 4;
 /// Silence after which a flow may follow its peer to another MAC: longer than a live peer's first retransmissions are
 /// apart, so that a flow whose way has changed hears such a gap before its peer gives up.
 const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// `isn`, or one above everything that an earlier connection of the same 4-tuple has sent, `after` being where it left
+/// off (RFC 9293 §3.4.1).
+pub(super) fn above(after: Option<u32>, isn: u32) -> u32 {
+    match after {
+        Some(after) if (isn.wrapping_sub(after) as i32) <= 0 => after.wrapping_add(250_000),
+        _ => isn,
+    }
+}
 
 impl NetStack {
     /// Ingests the frames that `port` (number `port_index` of those given to [`flush`](Self::flush)) has received.
@@ -98,7 +109,9 @@ impl NetStack {
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
             Class::Drop(reason) => return self.stats.drops.add(reason),
-            Class::Arp { .. } | Class::Echo { .. } => return self.stats.drops.add(DropReason::NoFlow),
+            Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
+                return self.stats.drops.add(DropReason::NoFlow);
+            }
         };
         let hash = self.hash.of(&segment.key);
         let flow = self.find(hash, &segment);
@@ -132,7 +145,12 @@ impl NetStack {
                 None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
             },
             Class::Arp { at } => {
-                if self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at) {
+                let sender = frame.bytes().get(at + 14..).and_then(|rest| rest.first_chunk::<4>()).copied();
+                let asked = self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at);
+                if let Some(sender) = sender {
+                    self.neighbor_heard(sender.into());
+                }
+                if asked {
                     self.stats.arp_replies += 1;
                     port.send(frame);
                     return;
@@ -147,6 +165,7 @@ impl NetStack {
                 }
                 self.stats.drops.add(DropReason::IcmpRate);
             }
+            Class::Unreachable(message) => self.ingest_unreachable(&message),
             Class::Drop(reason) => self.stats.drops.add(reason),
         }
         port.free(frame);
@@ -169,6 +188,9 @@ impl NetStack {
     ) {
         self.work.flows += 1;
         let block = &mut self.blocks[index as usize];
+        if block.flags & FLAG_CONNECTING != 0 {
+            return self.ingest_connecting(now, port, index, frame, segment);
+        }
         let before = block.socket().state();
         let half_open = before == State::SynReceived;
         match shim::judge(block, segment, half_open) {
@@ -381,12 +403,7 @@ impl NetStack {
         {
             return isn;
         }
-        let isn = self.isns.isn(now, &segment.key);
-        match after {
-            // RFC 9293 §3.4.1: above everything that the earlier connection has sent.
-            Some(after) if (isn.wrapping_sub(after) as i32) <= 0 => after.wrapping_add(250_000),
-            _ => isn,
-        }
+        above(after, self.isns.isn(now, &segment.key))
     }
 
     /// Sends a challenge ACK, at a limited rate (RFC 5961 §7): where we are, so that a peer that is elsewhere answers

@@ -9,12 +9,12 @@ mod peer;
 #[path = "raw.rs"]
 pub mod raw;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nic::{Faults, PortConfig, Queue, QueueId, Wire, WireQueue};
-use sidestep_stack::{CloseReason, FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+use sidestep_stack::{CloseReason, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time};
 
 pub use peer::Peer;
 
@@ -37,6 +37,8 @@ pub enum App {
     HalfClose,
     /// Aborts as soon as a byte arrives.
     Abort,
+    /// Keeps what is reported, for the test to act on.
+    Record,
 }
 
 /// The stack, its port, and what its application has seen.
@@ -49,6 +51,9 @@ pub struct Server {
     pub closed: Vec<(FlowId, CloseReason)>,
     pub flows: HashMap<FlowId, usize>,
     pub received: Vec<u8>,
+    pub events: Vec<(FlowId, Readiness)>,
+    /// Flows that the test has asked for, until they are opened; they are in `flows` too.
+    pub connecting: HashSet<FlowId>,
 }
 
 pub fn secrets(seed: u8) -> Secrets {
@@ -71,7 +76,18 @@ impl Server {
         let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
         let ports: Vec<_> = queues.into_iter().map(Port::new).collect();
         assert!(ports.iter().all(|port| stack.fits(port)));
-        Self { stack, ports, app, opened: 0, bytes: 0, closed: Vec::new(), flows: HashMap::new(), received: Vec::new() }
+        Self {
+            stack,
+            ports,
+            app,
+            opened: 0,
+            bytes: 0,
+            closed: Vec::new(),
+            flows: HashMap::new(),
+            received: Vec::new(),
+            events: Vec::new(),
+            connecting: HashSet::new(),
+        }
     }
 
     /// One turn, with its frames sent.
@@ -90,12 +106,18 @@ impl Server {
 
     fn serve(&mut self) {
         while let Some((id, ready)) = self.stack.next_ready() {
+            if self.app == App::Record {
+                self.events.push((id, ready));
+                continue;
+            }
             if ready.opened {
                 self.opened += 1;
-                assert!(self.flows.insert(id, 0).is_none(), "a flow opens once");
+                let known = self.flows.insert(id, 0);
+                assert!(known.is_none() || self.connecting.remove(&id), "a flow opens once");
             }
             if let Some(reason) = ready.closed {
                 assert!(self.flows.remove(&id).is_some(), "only what was opened is closed");
+                self.connecting.remove(&id);
                 assert!(self.stack.flow(id).is_none(), "a closed flow's id is dead");
                 self.closed.push((id, reason));
                 continue;
@@ -128,7 +150,7 @@ impl Server {
                     self.flows.remove(&id);
                 }
             }
-            App::Deaf => {}
+            App::Deaf | App::Record => {}
             App::Blast(total) => {
                 while *done < total && flow.send_room() > 0 {
                     let from = *done;
@@ -180,6 +202,7 @@ impl Server {
             (0, 0, 0, 0, 0, 0),
             "{census:?}"
         );
+        assert_eq!((census.connecting, census.resolving, census.waiting), (0, 0, 0), "{census:?}");
         assert_eq!((census.ready, census.touched, census.strays), (0, 0, 0), "{census:?}");
         assert!(self.flows.is_empty());
         for port in self.ports {

@@ -23,10 +23,12 @@ pub(crate) fn run(slot: Slot, rate: f64, void: &[&str]) -> Run {
         errors: 0,
         latency_us: [Some(10.0), Some(20.0), Some(40.0), Some(80.0), Some(100.0)],
         lateness_p99_us: None,
+        void_reason: None,
     };
     Run {
         slot,
         void: void.iter().map(ToString::to_string).collect(),
+        failed: false,
         report: Some(report),
         window_seconds: 1.0,
         cpu: CpuTime::default(),

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::workload::Mix;
+use crate::keyspace::Keyspace;
+use crate::popularity::Popularity;
+use crate::sizes::Size;
+use crate::workload::{Mix, Operation, Workload};
 
-const NOW: Duration = Duration::from_micros(1);
-const LATER: Duration = Duration::from_micros(43);
+const NOW: Nanos = 1_000;
+const LATER: Nanos = 43_000;
 
 /// A server of `get` and `set` for requests that arrive whole lines at a time.
 #[derive(Default)]
@@ -33,9 +36,10 @@ impl FakeServer {
                 self.items.insert(words[1].to_vec(), (words[2].to_vec(), body));
                 replies.extend_from_slice(b"STORED\r\n");
             } else {
-                if let Some((flags, body)) = self.items.get(words[1]) {
+                for key in &words[1..] {
+                    let Some((flags, body)) = self.items.get(*key) else { continue };
                     replies.extend_from_slice(b"VALUE ");
-                    replies.extend_from_slice(&[words[1], flags].join(&b' '));
+                    replies.extend_from_slice(&[*key, flags].join(&b' '));
                     replies.extend_from_slice(format!(" {}\r\n", body.len()).as_bytes());
                     replies.extend_from_slice(body);
                     replies.extend_from_slice(b"\r\n");
@@ -48,65 +52,150 @@ impl FakeServer {
     }
 }
 
-fn mixed(depth: u32, requests: u64) -> Connection {
-    let workload = Workload::draw(3, 0, Mix { get: 1, set: 1 }, 20, requests);
-    Connection::new(Keyspace::new(20, 10, 33, 9), workload, depth)
+fn codec(value_bytes: usize, multiget: u32) -> Codec {
+    let keyspace = Keyspace::new(20, Size::Fixed(10), Size::Fixed(value_bytes), 9);
+    Codec::new(keyspace, Popularity::Uniform(20), multiget)
 }
 
-/// Runs to the end, replies arriving in pieces of `split` bytes.
-fn run(mut connection: Connection, split: usize, lie: impl Fn(Vec<u8>) -> Vec<u8>) -> Result<Tally, Mismatch> {
+fn mixed(requests: u64, multi: bool) -> Workload {
+    Workload::draw(3, 0, Mix { get: 1, set: 1 }, Popularity::Uniform(20), multi, requests)
+}
+
+/// Runs `workload` to the end, requests going out in pieces of at most `room` bytes and replies coming in pieces of
+/// `split` bytes.
+fn run(
+    codec: &Codec,
+    mut workload: Workload,
+    depth: usize,
+    (room, split): (usize, usize),
+    lie: impl Fn(Vec<u8>) -> Vec<u8>,
+) -> Result<Tally, Box<Mismatch>> {
     let (mut server, mut tally) = (FakeServer::default(), Tally::new());
+    let (mut connection, mut scratch) = (Connection::new(), Vec::new());
     loop {
-        connection.fill(NOW);
-        let sent = connection.unsent().to_vec();
-        connection.advance(sent.len());
+        let mut wire = Vec::new();
+        while connection.in_flight() < depth {
+            let mut out = Vec::new();
+            if connection.is_flushed() {
+                let Some(request) = workload.next() else { break };
+                connection.push(request, NOW, codec, &mut out);
+            }
+            connection.send(&out, codec, |bytes| {
+                // As a ring with `room` bytes that is emptied between two calls.
+                let taken = bytes.len().min(room);
+                wire.extend_from_slice(&bytes[..taken]);
+                taken
+            });
+        }
+        while !connection.is_flushed() {
+            connection.send(&[], codec, |bytes| {
+                let taken = bytes.len().min(room);
+                wire.extend_from_slice(&bytes[..taken]);
+                taken
+            });
+        }
         if connection.in_flight() == 0 {
             return Ok(tally);
         }
-        for piece in lie(server.serve(&sent)).chunks(split) {
-            connection.receive(piece, LATER, &mut tally)?;
+        for piece in lie(server.serve(&wire)).chunks(split) {
+            connection.receive(piece, LATER, codec, &mut tally, &mut scratch)?;
         }
     }
 }
+
+const AT_ONCE: (usize, usize) = (usize::MAX, usize::MAX);
 
 #[test]
 fn an_honest_server_passes_at_any_depth_and_any_split() {
-    for depth in [1, 3, 16] {
-        for split in [1, 7, 4096] {
-            let tally = run(mixed(depth, 500), split, |replies| replies).unwrap();
-            assert_eq!(tally.requests(), 500, "depth {depth} split {split}");
-            assert!(tally.hits > 0 && tally.misses > 0 && tally.sets > 0);
-            assert_eq!(tally.latency_ns.len(), 500);
-            assert!(tally.latency_ns.equivalent(tally.latency_ns.max(), 42_000), "{}", tally.latency_ns.max());
+    for (value_bytes, requests) in [(33, 500), (5_000, 100)] {
+        for depth in [1, 3, 16] {
+            for pieces in [(1, 1), (7, 7), (4096, 3), AT_ONCE] {
+                let tally = run(&codec(value_bytes, 1), mixed(requests, false), depth, pieces, |replies| replies);
+                let tally = tally.unwrap();
+                assert_eq!(tally.requests(), requests, "depth {depth}, pieces {pieces:?}");
+                assert!(tally.hits > 0 && tally.misses > 0 && tally.sets > 0);
+                assert_eq!((tally.hits + tally.misses, tally.latency_ns.len()), (tally.gets, requests));
+                assert!(tally.latency_ns.equivalent(tally.latency_ns.max(), 42_000), "{}", tally.latency_ns.max());
+            }
         }
     }
 }
 
 #[test]
-fn one_flipped_bit_of_a_value_is_found_with_its_place() {
-    let flipped = |mut replies: Vec<u8>| {
-        if replies.starts_with(b"VALUE") {
-            let last = replies.len() - 8;
-            replies[last] ^= 1;
+fn a_multi_get_counts_each_key_as_found_or_missing_at_any_split() {
+    for split in [1, 2, 13, 100, usize::MAX] {
+        let tally = run(&codec(33, 7), mixed(300, true), 3, (usize::MAX, split), |replies| replies).unwrap();
+        assert_eq!((tally.requests(), tally.hits + tally.misses), (300, 7 * tally.gets));
+        assert!(tally.hits > 0 && tally.misses > 0 && tally.sets > 0);
+    }
+}
+
+#[test]
+fn a_value_of_a_multi_get_out_of_order_or_sent_twice_is_found() {
+    let codec = codec(4, 2);
+    let request = Request { operation: Operation::MultiGet, key: 5 };
+    let keys: Vec<_> = codec.owed(request).collect();
+    assert_ne!(keys[0], keys[1], "the number draws two different keys");
+    let reply = |keys: &[u64]| {
+        let mut reply = Vec::new();
+        for &key in keys {
+            codec.put_value_line(key, &mut reply);
+            reply.extend(codec.keyspace().value(key).copy(0, usize::MAX));
+            reply.extend(b"\r\n");
         }
-        replies
+        reply.extend(b"END\r\n");
+        reply
     };
-    let mismatch = run(mixed(1, 500), 4096, flipped).unwrap_err();
-    assert_eq!(mismatch.request.unwrap().operation, Operation::Get);
-    assert!(mismatch.offset > 30, "{mismatch}");
+    let check = |reply: &[u8]| {
+        let (mut connection, mut tally) = (Connection::new(), Tally::new());
+        connection.push(request, NOW, &codec, &mut Vec::new());
+        connection.receive(reply, NOW, &codec, &mut tally, &mut Vec::new()).map(|_| (tally.hits, tally.misses))
+    };
+    assert_eq!(check(&reply(&keys)), Ok((2, 0)));
+    assert_eq!(check(&reply(&keys[1..])), Ok((1, 1)));
+    assert_eq!(check(&reply(&[])), Ok((0, 2)));
+    assert!(check(&reply(&[keys[1], keys[0]])).is_err());
+    assert!(check(&reply(&[keys[0], keys[0]])).is_err());
+}
+
+#[test]
+fn one_flipped_bit_anywhere_in_a_reply_is_found_with_its_place() {
+    let codec = codec(33, 1);
+    let request = Request { operation: Operation::Get, key: 4 };
+    let mut reply = Vec::new();
+    codec.put_value_line(4, &mut reply);
+    reply.extend(codec.keyspace().value(4).copy(0, usize::MAX));
+    reply.extend(b"\r\nEND\r\n");
+    for split in [1, 10, usize::MAX] {
+        for at in 0..reply.len() {
+            let mut reply = reply.clone();
+            reply[at] ^= 1;
+            let (mut connection, mut tally) = (Connection::new(), Tally::new());
+            connection.push(request, NOW, &codec, &mut Vec::new());
+            let found = reply
+                .chunks(split)
+                .find_map(|piece| connection.receive(piece, NOW, &codec, &mut tally, &mut Vec::new()).err());
+            let found = found.unwrap_or_else(|| panic!("byte {at} in pieces of {split}"));
+            // "END" in place of "VALUE" is another right reply up to its first wrong byte; no flip makes an E of a V.
+            assert_eq!((found.offset, found.found[0]), (at as u64, reply[at]), "{found}");
+        }
+    }
 }
 
 #[test]
 fn an_error_line_where_a_value_or_a_stored_should_be_is_found() {
     for line in ["ERROR\r\n", "SERVER_ERROR out of memory storing object\r\n", "EXISTS\r\n", "\r\n"] {
-        let mismatch = run(mixed(1, 10), 4096, |_| line.as_bytes().to_vec()).unwrap_err();
-        assert!(mismatch.found.len() <= line.len(), "{mismatch}");
+        for pieces in [AT_ONCE, (1, 1)] {
+            let lie = |_| line.as_bytes().to_vec();
+            let mismatch = run(&codec(33, 1), mixed(10, false), 1, pieces, lie).unwrap_err();
+            assert!(mismatch.found.len() <= line.len(), "{mismatch}");
+        }
     }
 }
 
 #[test]
 fn a_reply_nobody_asked_for_is_found() {
-    let mismatch = run(mixed(1, 10), 4096, |mut replies| {
+    let mismatch = run(&codec(33, 1), mixed(10, false), 1, AT_ONCE, |mut replies| {
         replies.extend_from_slice(b"END\r\n");
         replies
     })
@@ -116,31 +205,26 @@ fn a_reply_nobody_asked_for_is_found() {
 }
 
 #[test]
-fn another_keys_value_is_found() {
-    let keyspace = Keyspace::new(20, 10, 33, 9);
-    let walk = Workload::Walk { operation: Operation::Get, next: 4, step: 1, end: 5 };
-    let (mut connection, mut tally) = (Connection::new(keyspace, walk, 1), Tally::new());
-    connection.fill(NOW);
-    let mismatch = connection.receive(b"VALUE kkkkkkkkk5 ", NOW, &mut tally).unwrap_err();
-    assert_eq!((mismatch.offset, mismatch.found), (15, b"5 ".to_vec()));
+fn another_keys_value_is_found_before_its_line_ends() {
+    let (mut connection, mut tally) = (Connection::new(), Tally::new());
+    let codec = codec(33, 1);
+    connection.push(Request { operation: Operation::Get, key: 4 }, NOW, &codec, &mut Vec::new());
+    let mismatch = connection.receive(b"VALUE kkkkkkkkk5 ", NOW, &codec, &mut tally, &mut Vec::new()).unwrap_err();
+    assert_eq!((mismatch.offset, &mismatch.found[..]), (15, &b"5 "[..]));
 }
 
 #[test]
-fn never_more_than_depth_are_in_flight_and_unsent_bytes_wait() {
-    let mut connection = mixed(4, 100);
-    connection.fill(NOW);
-    assert_eq!(connection.in_flight(), 4);
-    let bytes = connection.unsent().len();
-    connection.advance(3);
-    connection.fill(NOW);
-    assert_eq!((connection.in_flight(), connection.unsent().len()), (4, bytes - 3));
-    connection.stop();
-    let mut tally = Tally::new();
-    let mut server = FakeServer::default();
-    // The three bytes already taken are lost to this server, so replay the stream from the start.
-    let whole = connection.outgoing.clone();
-    connection.advance(bytes);
-    connection.receive(&server.serve(&whole), LATER, &mut tally).unwrap();
-    connection.fill(NOW);
-    assert_eq!((connection.in_flight(), tally.requests()), (0, 4));
+fn a_recycled_connection_remembers_nothing() {
+    let codec = codec(5_000, 1);
+    let (mut connection, mut tally) = (Connection::new(), Tally::new());
+    connection.push(Request { operation: Operation::Get, key: 4 }, NOW, &codec, &mut Vec::new());
+    connection.receive(b"VALUE kkkk", NOW, &codec, &mut tally, &mut Vec::new()).unwrap();
+    let mut out = Vec::new();
+    assert!(connection.push(Request { operation: Operation::Set, key: 4 }, NOW, &codec, &mut out));
+    connection.send(&out, &codec, |_| 3);
+    assert!(!connection.is_flushed());
+    assert_eq!(connection.reset(), 2);
+    assert!(connection.is_flushed());
+    connection.push(Request { operation: Operation::Get, key: 5 }, NOW, &codec, &mut Vec::new());
+    assert_eq!(connection.receive(b"END\r\n", LATER, &codec, &mut tally, &mut Vec::new()), Ok(1));
 }

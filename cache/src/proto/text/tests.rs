@@ -1,3 +1,6 @@
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+
 use super::*;
 
 fn fails(line: &str) -> (Line, bool) {
@@ -37,9 +40,7 @@ fn too_few_or_too_many_words_are_error() {
         "verbosity 1 2 3",
         "cache_memlimit",
         "flush_all 1 noreply x",
-        "mg a",
-        "me a",
-        "mn",
+        "mx a",
         "unknown",
         "getx a",
         "lru",
@@ -125,4 +126,51 @@ fn only_fetches_may_be_long() {
     let mut spaced = vec![b' '; 101];
     spaced.extend_from_slice(b"get a");
     assert_eq!(begin_long_fetch(&spaced), LongFetch::No);
+}
+
+#[test]
+fn a_plain_get_is_what_the_general_way_reads() {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+    let mut plain = 0;
+    for _ in 0..200_000 {
+        let mut line = b"get ".to_vec();
+        let len = [3, 12, 40, 252][rng.next_u32() as usize % 4];
+        for _ in 0..rng.next_u32() % len {
+            let odd = rng.next_u32() % 64 == 0;
+            line.push(if odd {
+                b" \t\r\n\0\x7f\x80\xff"[rng.next_u32() as usize % 8]
+            } else {
+                b'!' + (rng.next_u32() % 94) as u8
+            });
+        }
+        line.extend_from_slice([&b"\r\n"[..], b"\n", b" \r\n", b"", b"\r"][rng.next_u32() as usize % 5]);
+        line.extend_from_slice(b"get next\r\n");
+        let cut = if rng.next_u32() % 4 == 0 { rng.next_u32() as usize % (line.len() + 1) } else { line.len() };
+        let Some((key, len)) = plain_get(&line[..cut]) else { continue };
+        plain += 1;
+        let text = line[..len].strip_suffix(b"\n").expect("a whole line");
+        assert!(!text.contains(&b'\n') && !text.contains(&0), "{:?}", line.escape_ascii().to_string());
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        match parse_line(text) {
+            Command::Fetch { cas: false, exptime: None, keys } => assert_eq!(next_key(keys), Some((key, &b""[..]))),
+            other => panic!("{:?}: {other:?}", line.escape_ascii().to_string()),
+        }
+    }
+    assert!(plain > 10_000, "{plain}");
+}
+
+#[test]
+fn a_plain_get_has_a_key_of_one_to_250_bytes() {
+    for (len, plain) in
+        [(0, false), (1, true), (7, true), (8, true), (249, true), (250, true), (251, false), (600, false)]
+    {
+        for end in ["\r\n", "\n"] {
+            let line = format!("get {}{end}", "k".repeat(len));
+            assert_eq!(
+                plain_get(line.as_bytes()).map(|(key, bytes)| (key.len(), bytes)),
+                plain.then_some((len, line.len()))
+            );
+            assert_eq!(plain_get(&line.as_bytes()[..line.len() - 1]), None);
+        }
+    }
 }

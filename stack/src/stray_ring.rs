@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use crate::clock::Time;
+use crate::net_stack::NetStack;
+use crate::port::Port;
 use nic::{Doorbell, PoolConfig, PoolError, Queue, QueueId, StrayHeader, StrayReceiver, StraySender, stray_pair};
-use stack::{NetStack, Port, Time};
 
 /// Strays taken from the core before, and passed to the core behind, in one turn.
 const STRAY_BUDGET: usize = 32;

@@ -1,0 +1,78 @@
+//! `base = "FILE"`: what several plans have in common, written once.
+//!
+//! The base is a part of a plan in a file beside it. Tables are joined member by member and the plan's own member wins;
+//! lists are replaced whole. What was run is stored joined, in the run folder's `plan.toml`.
+
+use std::io;
+
+use toml::{Table, Value};
+
+use super::PlanError;
+
+/// The plan in `text` joined with its base, which `read` gives by name; `text` itself when it has none.
+///
+/// # Errors
+/// Neither is TOML, the base cannot be read, or has a base in turn.
+pub fn with_base(text: &str, read: impl Fn(&str) -> io::Result<String>) -> Result<String, PlanError> {
+    // What is no TOML is told later, with its line.
+    let Ok(mut plan) = text.parse::<Table>() else { return Ok(text.to_owned()) };
+    let Some(name) = plan.remove("base") else { return Ok(text.to_owned()) };
+    let wrong = |problem: String| PlanError::Wrong(format!("base is {name}: {problem}"));
+    let name = name.as_str().ok_or_else(|| wrong("it must be the name of a file beside the plan".into()))?;
+    let below = read(name).map_err(|error| wrong(error.to_string()))?;
+    let mut below: Table = below.parse().map_err(|error| wrong(format!("{error}")))?;
+    if below.contains_key("base") {
+        return Err(wrong("it has a base itself; one level is all there is".into()));
+    }
+    join(&mut below, plan);
+    toml::to_string(&below).map_err(|error| wrong(error.to_string()))
+}
+
+fn join(below: &mut Table, above: Table) {
+    for (name, value) in above {
+        match (below.get_mut(&name), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => join(inner, value),
+            (_, value) => {
+                below.insert(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(text: &str, below: &str) -> Result<String, String> {
+        let read = |name: &str| match name {
+            "b.toml" => Ok(below.to_owned()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        with_base(text, read).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_plans_own_members_win_and_tables_are_joined() {
+        let text = joined(
+            "base = 'b.toml'\nname = 'mine'\n[set]\nport = '2'\n[generator]\nextra = ['x']",
+            "name = 'base'\nbound_seconds = 5\n[set]\nport = '1'\nseconds = '4'\n[generator]\nextra = ['y', 'z']",
+        );
+        let table: Table = text.unwrap().parse().unwrap();
+        let expected = "name = 'mine'\nbound_seconds = 5\n[set]\nport = '2'\nseconds = '4'\n[generator]\nextra = ['x']";
+        assert_eq!(table, expected.parse().unwrap());
+    }
+
+    #[test]
+    fn without_a_base_the_text_stays_as_it_is() {
+        assert_eq!(joined("name = 'x' # why\n", "").unwrap(), "name = 'x' # why\n");
+        assert_eq!(joined("name = ", "").unwrap(), "name = ");
+    }
+
+    #[test]
+    fn a_base_that_is_missing_wrong_or_has_one_itself_is_named() {
+        assert!(joined("base = 'c.toml'", "").unwrap_err().contains("c.toml"));
+        assert!(joined("base = 7", "").unwrap_err().contains("base is 7"));
+        assert!(joined("base = 'b.toml'", "name = ").unwrap_err().contains("b.toml"));
+        assert!(joined("base = 'b.toml'", "base = 'b.toml'").unwrap_err().contains("one level"));
+    }
+}

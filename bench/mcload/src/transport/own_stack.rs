@@ -1,0 +1,279 @@
+//! Connections over this project's own TCP/IP, one queue a thread: nothing of the kernel but the driver is in the way.
+//!
+//! It spins: a turn takes what has arrived, and the thread never sleeps. Slots are the stack's tokens. Bounded in
+//! space: blocks and rings are made at start. Bytes that a reset overtakes within one turn are not shown. Dropping it
+//! closes what is open and waits, for at most [`LINGER`], until the peer has answered. Read first: `stack::NetStack`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use nic::{Queue, QueueError};
+use stack::{CloseReason, Connect, ConnectError, Flow, FlowId, Mac, NetStack, Port, Readiness, StrayRing, Time};
+
+use super::{Close, End, Nanos, News, Slot, Transport, TransportError};
+
+/// How long closing connections are waited for at the end, as long as they go on closing.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Silence of a peer after which no more closing connections are waited for.
+const LINGER_SILENCE: Duration = Duration::from_millis(500);
+
+/// Connections begun again in one turn because there was no room for them before.
+const RETRIES_PER_TURN: usize = 64;
+
+/// Reads the time since the start of the run.
+pub type Clock = Box<dyn FnMut() -> Duration + Send>;
+
+/// Who connects to whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// The server.
+    pub server: SocketAddrV4,
+    /// The Ethernet address of the server, or of the gateway; `None`: as the stack finds it.
+    pub mac: Option<Mac>,
+    /// This worker's number and how many there are: each has source ports of its own.
+    pub worker: (u16, u16),
+}
+
+/// A worker's connections, over a queue of its own.
+pub struct OwnStack<Q: Queue> {
+    route: Route,
+    clock: Clock,
+    stack: NetStack,
+    ports: [Port<Q>; 1],
+    strays: Option<StrayRing>,
+    /// The flow of each slot that is not closed.
+    flows: Vec<Option<FlowId>>,
+    /// What is known and not yet told.
+    told_next: VecDeque<(Slot, News)>,
+    /// Slots that found no room to be opened.
+    waiting: VecDeque<Slot>,
+}
+
+impl<Q: Queue> fmt::Debug for OwnStack<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnStack").field("route", &self.route).field("stack", &self.stack).finish_non_exhaustive()
+    }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> TransportError {
+    TransportError::Other(Box::new(error))
+}
+
+/// What the end of a flow means to the engine.
+fn end_of(reason: CloseReason) -> End {
+    match reason {
+        CloseReason::Refused => End::Refused,
+        CloseReason::TimedOut | CloseReason::Unreachable => End::TimedOut,
+        CloseReason::Finished => End::Finished,
+        _ => End::Reset,
+    }
+}
+
+impl<Q: Queue> OwnStack<Q> {
+    /// A transport for slots below `slots` over `stack` and `queue`. `strays` goes round all workers.
+    pub fn new(route: Route, slots: usize, stack: NetStack, queue: Q, strays: Option<StrayRing>, clock: Clock) -> Self {
+        Self {
+            route,
+            clock,
+            stack,
+            ports: [Port::new(queue)],
+            strays,
+            flows: vec![None; slots],
+            // Each slot has at most what one report of its flow says, and its end.
+            told_next: VecDeque::with_capacity(slots + 4),
+            waiting: VecDeque::with_capacity(slots),
+        }
+    }
+
+    /// The stack, for its counters.
+    pub fn stack(&self) -> &NetStack {
+        &self.stack
+    }
+
+    fn time(&mut self) -> Time {
+        Time::from_duration((self.clock)())
+    }
+
+    fn flow(&mut self, slot: Slot) -> Option<Flow<'_>> {
+        let id = (*self.flows.get(slot as usize)?)?;
+        self.stack.flow(id)
+    }
+
+    /// Takes in what has arrived and fires timers. Returns whether there may be news or something to send.
+    fn take_in(&mut self, now: Time) -> bool {
+        let [port] = &mut self.ports;
+        let mut work = port.receive();
+        self.stack.ingest(now, port, 0);
+        if let Some(strays) = &mut self.strays {
+            work += strays.exchange(now, &mut self.stack, &mut self.ports);
+        }
+        self.stack.expire(now);
+        work > 0 || self.stack.has_work()
+    }
+
+    fn send_out(&mut self, now: Time) -> Result<(), QueueError> {
+        self.stack.flush(now, &mut self.ports);
+        self.ports[0].transmit().map(drop)
+    }
+
+    /// Begins to open a slot, or has it wait where the stack has no room just now.
+    fn begin(&mut self, slot: Slot) -> Result<(), TransportError> {
+        let now = self.time();
+        let mut connect = Connect::to(self.route.server);
+        connect.mac = self.route.mac;
+        connect.token = u64::from(slot);
+        let (worker, workers) = self.route.worker;
+        match self.stack.connect(now, &connect, |key| key.local_port % workers == worker) {
+            Ok(id) => self.flows[slot as usize] = Some(id),
+            // Flows that are closing have the blocks: some are free in a moment.
+            Err(ConnectError::NoFreeFlow { .. } | ConnectError::NoBlockYet) => self.waiting.push_back(slot),
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
+    }
+
+    fn retry_waiting(&mut self) -> Result<(), TransportError> {
+        for _ in 0..self.waiting.len().min(RETRIES_PER_TURN) {
+            let Some(slot) = self.waiting.pop_front() else { break };
+            let before = self.waiting.len();
+            self.begin(slot)?;
+            if self.waiting.len() > before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines up what a report of the stack says. What is not of the slot's present flow says nothing.
+    fn line_up(&mut self, id: FlowId, ready: Readiness) {
+        let slot = ready.token as Slot;
+        let Some(place) = self.flows.get_mut(slot as usize).filter(|place| **place == Some(id)) else { return };
+        if ready.closed.is_some() {
+            *place = None;
+        }
+        let said = [
+            ready.opened.then_some(News::Opened),
+            (ready.readable && ready.closed.is_none()).then_some(News::Readable),
+            (ready.writable && ready.closed.is_none()).then_some(News::Writable),
+            ready.closed.map(|reason| News::Ended(end_of(reason))),
+        ];
+        self.told_next.extend(said.into_iter().flatten().map(|news| (slot, news)));
+    }
+
+    /// Closes what is open and waits a while until the peer has answered.
+    fn linger(&mut self) {
+        for slot in 0..self.flows.len() {
+            self.close(slot as Slot, Close::InOrder);
+        }
+        let begun = self.time();
+        let (mut heard, mut left) = (begun, self.stack.flows());
+        loop {
+            let now = self.time();
+            self.take_in(now);
+            while self.stack.next_ready().is_some() {}
+            if self.send_out(now).is_err() || self.stack.flows() == 0 {
+                return;
+            }
+            if self.stack.flows() < left {
+                (heard, left) = (now, self.stack.flows());
+            }
+            if now.since(heard) > LINGER_SILENCE || now.since(begun) > LINGER {
+                return;
+            }
+        }
+    }
+}
+
+impl<Q: Queue> Drop for OwnStack<Q> {
+    fn drop(&mut self) {
+        self.linger();
+    }
+}
+
+impl<Q: Queue> Transport for OwnStack<Q> {
+    #[inline]
+    fn now(&mut self) -> Nanos {
+        u64::try_from((self.clock)().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn wait(&mut self, until: Nanos) -> Result<(), TransportError> {
+        loop {
+            let now = self.time();
+            let work = self.take_in(now);
+            if !self.waiting.is_empty() {
+                self.retry_waiting()?;
+            }
+            if work || !self.told_next.is_empty() || self.now() >= until {
+                return Ok(());
+            }
+            // What was written before may still be in the queue, and what was received must be given back to it.
+            self.ports[0].transmit().map_err(failed)?;
+            std::hint::spin_loop();
+        }
+    }
+
+    #[inline]
+    fn news(&mut self) -> Option<(Slot, News)> {
+        loop {
+            if let Some(news) = self.told_next.pop_front() {
+                return Some(news);
+            }
+            let (id, ready) = self.stack.next_ready()?;
+            self.line_up(id, ready);
+        }
+    }
+
+    fn open(&mut self, slot: Slot) -> Result<(), TransportError> {
+        self.begin(slot)
+    }
+
+    #[inline]
+    fn recv(&mut self, slot: Slot, take: &mut impl FnMut(&[u8], Nanos)) {
+        let now = self.now();
+        let Some(mut flow) = self.flow(slot) else { return };
+        // The ring holds at most two pieces, and nothing is added to it meanwhile.
+        while flow.recv_queue() > 0 {
+            flow.recv(|bytes| {
+                take(bytes, now);
+                (bytes.len(), ())
+            });
+        }
+        if flow.peer_closed() {
+            flow.close();
+            self.flows[slot as usize] = None;
+            self.told_next.push_back((slot, News::Ended(End::Finished)));
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, slot: Slot, bytes: &[u8]) -> usize {
+        // A short count is followed by `writable`: the stack notes that little room was seen.
+        self.flow(slot).map_or(0, |mut flow| flow.send_slice(bytes))
+    }
+
+    fn close(&mut self, slot: Slot, how: Close) {
+        if !self.told_next.is_empty() {
+            self.told_next.retain(|&(of, _)| of != slot);
+        }
+        if !self.waiting.is_empty() {
+            self.waiting.retain(|&of| of != slot);
+        }
+        if let Some(flow) = self.flow(slot) {
+            match how {
+                Close::InOrder => flow.close(),
+                Close::Reset => flow.abort(),
+            }
+        }
+        if let Some(place) = self.flows.get_mut(slot as usize) {
+            *place = None;
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), TransportError> {
+        let now = self.time();
+        self.send_out(now).map_err(failed)
+    }
+}

@@ -1,0 +1,310 @@
+//! What a run over AF_XDP opens: a link's queues, one a worker, each with a stack of its own.
+//!
+//! All stacks have all addresses; worker w of n has the source ports that leave w when divided by n, so that no two
+//! ever have the same connection. A frame that comes by another worker's queue is a stray and goes round
+//! ([`StrayRing`]): right, but slower; a peer that answers by the queue it was asked on sends none. ARP answers may come
+//! by any queue too, so the server's Ethernet address is asked for here, before the workers start. The XDP program
+//! passes the kernel all that is not for our addresses.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use nic::preflight::OpenError;
+use nic::xdp::{AddressMode, XdpConfig, XdpDevice, XdpQueue};
+use nic::{Doorbell, PoolError, Queue, QueueError, QueueId};
+use stack::{ConfigError, Mac, NetStack, Port, Rings, Secrets, StackConfig, StrayRing, Time};
+
+use super::TransportError;
+use super::own_stack::{OwnStack, Route};
+use crate::engine::EngineError;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::run::{Outcome, Share, run};
+use crate::xsk_args::XskPlan;
+
+/// Source ports of an address: all but those below 1,024, which some servers treat as privileged.
+const SOURCE_PORTS: (u16, u16) = (1_024, u16::MAX);
+
+/// Source ports of one address, by number.
+const PORTS_EACH: u64 = (SOURCE_PORTS.1 - SOURCE_PORTS.0) as u64 + 1;
+
+/// How long the server's Ethernet address is waited for.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(4);
+
+/// Flows beyond the connections: those that have been closed and whose peer has yet to answer.
+const CLOSING_FLOWS: usize = 4_096;
+
+/// Longest frame behind an MTU's packet.
+const LINK_BYTES: usize = 512;
+
+/// Why a run over AF_XDP cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum XskError {
+    /// AF_XDP could not be had.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The stack cannot be made as asked.
+    #[error(transparent)]
+    Stack(#[from] ConfigError),
+    /// No memory for strays.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The stack speaks IPv4 alone.
+    #[error("the server is {server}; our own stack speaks IPv4 alone: give an IPv4 address")]
+    Ipv6 {
+        /// As given.
+        server: SocketAddr,
+    },
+    /// More workers than queue numbers.
+    #[error("{workers} workers from queue {first} on are more than there can be queues; use fewer")]
+    Queues {
+        /// Workers.
+        workers: u32,
+        /// The first queue.
+        first: u16,
+    },
+    /// More connections than source ports.
+    #[error("{connections} connections need {needed} source addresses of {PORTS_EACH} ports; --address gives {given}")]
+    Addresses {
+        /// Connections of the run.
+        connections: u64,
+        /// Addresses that they need.
+        needed: u64,
+        /// Addresses given.
+        given: u32,
+    },
+    /// There is no way to the server.
+    #[error("{server} is not in {address}/{prefix}; give --gateway, or another prefix with --address")]
+    NoRoute {
+        /// The server.
+        server: Ipv4Addr,
+        /// Our first address.
+        address: Ipv4Addr,
+        /// The subnet's prefix length.
+        prefix: u8,
+    },
+    /// Nobody answered ARP.
+    #[error("nobody answers ARP for {hop} on {link}; is the address right, and the server's link up?")]
+    NoAnswer {
+        /// Who was asked for.
+        hop: Ipv4Addr,
+        /// The link.
+        link: String,
+    },
+    /// A doorbell or random bytes could not be had.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A worker could not be pinned.
+    #[error("cannot pin worker {worker} to CPU {cpu}; give --cpu a CPU that this process may use")]
+    Pin {
+        /// Its number.
+        worker: u32,
+        /// The CPU.
+        cpu: usize,
+    },
+    /// A worker's queue was asked for twice; a fault of this program.
+    #[error("worker {worker} has no queue; this is a fault of sidestep-mcload")]
+    NoSeat {
+        /// Its number.
+        worker: u32,
+    },
+}
+
+impl From<XskError> for TransportError {
+    fn from(error: XskError) -> Self {
+        Self::Other(Box::new(error))
+    }
+}
+
+/// What one worker takes with it.
+#[derive(Debug)]
+struct Seat {
+    queue: XdpQueue,
+    stack: NetStack,
+    strays: StrayRing,
+}
+
+/// A seat for each worker, on a link that is open.
+#[derive(Debug)]
+pub struct Seats {
+    seats: Mutex<Vec<Option<Seat>>>,
+    server: SocketAddrV4,
+    mac: Mac,
+    cpus: Vec<usize>,
+    origin: Instant,
+}
+
+/// Runs `plan` over our own stack.
+///
+/// # Errors
+/// As [`run`], and what [`XskError`] says.
+pub fn run_over_xsk(plan: &Plan, xsk: &XskPlan, progress: &Progress) -> Result<Outcome, EngineError> {
+    let (device, seats) = open(plan, xsk).map_err(TransportError::from)?;
+    let outcome = run(plan, progress, |share| Ok(seats.take(share)?));
+    drop(device);
+    outcome
+}
+
+/// Opens a queue for each worker of `plan` and finds out where the server is. The device keeps the XDP program attached:
+/// it must live until the workers are done.
+///
+/// # Errors
+/// [`XskError`], one line for the operator; nothing stays open or attached.
+pub fn open(plan: &Plan, xsk: &XskPlan) -> Result<(XdpDevice, Seats), XskError> {
+    let SocketAddr::V4(server) = plan.server else { return Err(XskError::Ipv6 { server: plan.server }) };
+    let connections = u64::from(plan.connections) + u64::from(plan.dead);
+    let needed = connections.div_ceil(PORTS_EACH);
+    if needed > u64::from(xsk.addresses) {
+        return Err(XskError::Addresses { connections, needed, given: xsk.addresses });
+    }
+    let (first, workers) = (xsk.name.first_queue, plan.workers);
+    let queues: Vec<QueueId> =
+        (u32::from(first)..).take(workers as usize).map_while(|id| u16::try_from(id).ok().map(QueueId)).collect();
+    if queues.len() < workers as usize {
+        return Err(XskError::Queues { workers, first });
+    }
+    let mut config = XdpConfig::new(xsk.name.link.clone(), xsk.address);
+    config.addresses = addresses(xsk).map(|address| (address, AddressMode::Own)).collect();
+    config.queues = Some(queues.clone());
+    config.attach = xsk.attach;
+    let mut device = XdpDevice::open(&config)?;
+    let ports = queues.iter().filter_map(|queue| device.take_queue(*queue)).map(Port::new).collect();
+    let link_mac = Mac(device.link().mac.0);
+    let base = stack_config(xsk, link_mac, device.link().mtu as usize);
+    let (mac, queues) = resolve(&base, *server.ip(), &device.link().name, ports)?;
+
+    let bell = || Doorbell::new().map(Arc::new).map_err(|source| XskError::System { what: "make a doorbell", source });
+    let bells = queues.iter().map(|_| bell()).collect::<Result<Vec<_>, _>>()?;
+    let chunk = (device.link().mtu as usize + LINK_BYTES).next_power_of_two().max(2_048);
+    let rings = StrayRing::of(&bells, chunk)?;
+    let mut seats = Vec::new();
+    for (worker, (queue, strays)) in queues.into_iter().zip(rings).enumerate() {
+        let share = Share::of(plan, worker as u32);
+        let stack = NetStack::new(worker_config(&base, plan, share), random()?)?;
+        seats.push(Some(Seat { queue, stack, strays }));
+    }
+    let cpus = xsk.cpus.clone();
+    Ok((device, Seats { seats: Mutex::new(seats), server, mac, cpus, origin: Instant::now() }))
+}
+
+impl Seats {
+    /// Hands a worker its transport and pins its thread, which is the one that calls.
+    ///
+    /// # Errors
+    /// The CPU is not to be had.
+    pub fn take(&self, share: Share) -> Result<OwnStack<XdpQueue>, XskError> {
+        let worker = share.worker;
+        if let Some(&cpu) = self.cpus.get(worker as usize)
+            && !core_affinity::set_for_current(CoreId { id: cpu })
+        {
+            return Err(XskError::Pin { worker, cpu });
+        }
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = seats.len() as u16;
+        let seat = seats.get_mut(worker as usize).and_then(Option::take).ok_or(XskError::NoSeat { worker })?;
+        let route = Route { server: self.server, mac: Some(self.mac), worker: (worker as u16, workers) };
+        let strays = (workers > 1).then_some(seat.strays);
+        let origin = self.origin;
+        Ok(OwnStack::new(route, share.slots(), seat.stack, seat.queue, strays, Box::new(move || origin.elapsed())))
+    }
+}
+
+/// Our addresses.
+fn addresses(xsk: &XskPlan) -> impl Iterator<Item = Ipv4Addr> {
+    let first = xsk.address.to_bits();
+    (first..=first.saturating_add(xsk.addresses - 1)).map(Ipv4Addr::from_bits)
+}
+
+/// What all stacks of the run have in common.
+fn stack_config(xsk: &XskPlan, mac: Mac, mtu: usize) -> StackConfig {
+    let mut config = StackConfig::new(xsk.address, xsk.prefix, mac);
+    config.addresses = xsk.addresses;
+    config.gateway = xsk.gateway;
+    config.ip_mtu = mtu;
+    config.ephemeral_ports = SOURCE_PORTS;
+    config
+}
+
+/// A worker's own stack: blocks for all its connections are made at start.
+fn worker_config(base: &StackConfig, plan: &Plan, share: Share) -> StackConfig {
+    let mut config = base.clone();
+    let slots = share.slots();
+    config.max_flows = slots + CLOSING_FLOWS.max(share.active as usize);
+    config.flows_at_start = config.max_flows;
+    config.rings = rings_for(slots);
+    config.peers = (plan.workers - 1).min(u32::from(u8::MAX)) as u8;
+    // One for each address and port, so that none is forgotten before it may be used again.
+    config.time_wait_records = (PORTS_EACH * u64::from(config.addresses)).div_ceil(u64::from(plan.workers)) as usize;
+    config
+}
+
+/// The largest rings that so many connections can have within about 4 GiB.
+fn rings_for(slots: usize) -> Rings {
+    match slots {
+        ..=1_024 => Rings { rx: 65_535, tx: 65_535 },
+        ..=16_384 => Rings { rx: 16_384, tx: 32_768 },
+        ..=262_144 => Rings::DEFAULT,
+        _ => Rings { rx: 512, tx: 512 },
+    }
+}
+
+/// Asks by ARP, over all queues at once, where frames for the server go. Gives the queues back.
+fn resolve(
+    base: &StackConfig,
+    server: Ipv4Addr,
+    link: &str,
+    mut ports: Vec<Port<XdpQueue>>,
+) -> Result<(Mac, Vec<XdpQueue>), XskError> {
+    let mut config = base.clone();
+    (config.max_flows, config.flows_at_start) = (1, 1);
+    let mut stack = NetStack::new(config, random()?)?;
+    let no_route = XskError::NoRoute { server, address: base.address, prefix: base.prefix_len };
+    let hop = stack.next_hop(server).ok_or(no_route)?;
+    let start = Instant::now();
+    let mac = loop {
+        let elapsed = start.elapsed();
+        if elapsed > RESOLVE_LIMIT {
+            return Err(XskError::NoAnswer { hop, link: link.to_owned() });
+        }
+        let now = Time::from_duration(elapsed);
+        for (index, port) in ports.iter_mut().enumerate() {
+            port.receive();
+            stack.ingest(now, port, index);
+        }
+        stack.ask_neighbor(now, hop, 0);
+        stack.expire(now);
+        stack.flush(now, &mut ports);
+        for port in &mut ports {
+            port.transmit()?;
+        }
+        if let Some(mac) = stack.neighbor(hop) {
+            break mac;
+        }
+    };
+    let mut queues: Vec<XdpQueue> = ports.into_iter().map(Port::into_queue).collect();
+    for queue in &mut queues {
+        queue.flush()?;
+    }
+    Ok((mac, queues))
+}
+
+fn random() -> Result<Secrets, XskError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| XskError::System {
+        what: "draw random bytes",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(Secrets::from_bytes(bytes))
+}

@@ -1,0 +1,381 @@
+//! Meta commands: `mg ms md ma mn me`, a key, and flags of one letter (`protocol.txt`, "Meta Commands").
+//!
+//! Reads the words after the name as 1.6.18's `_meta_flag_preparse` does: every command takes every flag that is known,
+//! and uses those that mean something to it. Some flags act in the order in which they stand (T, N, R before or after
+//! t), so that order is kept. Read first: `proto_text.c` of memcached 1.6.18; later versions know more flags.
+
+use arrayvec::ArrayVec;
+
+use super::base64::{self, Key};
+use super::number;
+use super::reply::Line;
+use super::text::{WORDS_MAX, next_key};
+use crate::key::KEY_MAX_BYTES;
+use crate::store::StoreMode;
+
+/// Words that a meta command may have, its name counted (`MFLAG_MAX_OPT_LENGTH` less the terminator).
+const META_WORDS_MAX: usize = 19;
+
+/// Bytes of the longest opaque, its letter counted (`MFLAG_MAX_OPAQUE_LENGTH`).
+pub const OPAQUE_MAX_BYTES: usize = 32;
+
+/// Flags that a command may have.
+pub const FLAGS_MAX: usize = META_WORDS_MAX - 2;
+
+/// Which meta command: the second letter of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// mg: get, touch, or create.
+    Get,
+    /// ms: store.
+    Set,
+    /// md: delete, or mark as stale.
+    Delete,
+    /// ma: count.
+    Arith,
+    /// mn: answer MN.
+    Noop,
+    /// me: what is known of an item.
+    Debug,
+}
+
+impl Name {
+    /// The command of that name.
+    pub fn of(name: &[u8]) -> Option<Name> {
+        match name {
+            b"mg" => Some(Name::Get),
+            b"ms" => Some(Name::Set),
+            b"md" => Some(Name::Delete),
+            b"ma" => Some(Name::Arith),
+            b"mn" => Some(Name::Noop),
+            b"me" => Some(Name::Debug),
+            _ => None,
+        }
+    }
+}
+
+/// A key as the client wrote it, or decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a key is decoded without allocating")]
+pub enum MetaKey<'a> {
+    /// As it stands in the line.
+    Plain(&'a [u8]),
+    /// Sent as base64.
+    Decoded(Key),
+}
+
+impl MetaKey<'_> {
+    /// The key's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            MetaKey::Plain(key) => key,
+            MetaKey::Decoded(key) => key,
+        }
+    }
+
+    /// Whether it was sent as base64.
+    pub fn is_base64(&self) -> bool {
+        matches!(self, MetaKey::Decoded(_))
+    }
+}
+
+/// What the flags of a command say. A flag that was not given is 0, false or `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta<'a> {
+    /// The key.
+    pub key: MetaKey<'a>,
+    /// Letters of the flags, in order.
+    pub letters: ArrayVec<u8, FLAGS_MAX>,
+    /// O with its letter, empty without.
+    pub opaque: &'a [u8],
+    /// q: nominal answers are not wanted.
+    pub quiet: bool,
+    /// v: the value is wanted.
+    pub value: bool,
+    /// u: the item is not to be marked as asked for.
+    pub no_update: bool,
+    /// I: stale instead of gone, or instead of refused.
+    pub stale: bool,
+    /// C.
+    pub cas: Option<u64>,
+    /// T, as an exptime.
+    pub ttl: Option<i32>,
+    /// N, as an exptime.
+    pub vivify: Option<i32>,
+    /// R, as an exptime.
+    pub recache: Option<i32>,
+    /// F.
+    pub client_flags: u32,
+    /// M.
+    pub mode: Option<u8>,
+    /// J.
+    pub initial: u64,
+    /// D; 1 without.
+    pub delta: u64,
+}
+
+/// Why a meta command is answered with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The answer.
+    pub line: Line,
+    /// Bytes of the value that follows, line end not counted, which is to be passed over first.
+    pub value_bytes: Option<u32>,
+}
+
+impl Refused {
+    fn at_once(line: Line) -> Refused {
+        Refused { line, value_bytes: None }
+    }
+}
+
+/// A key and its flags, read from the words after the name of mg, md or ma.
+///
+/// # Errors
+/// The answer, in memcached's order of checks.
+pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Refused> {
+    let words = words_of(text);
+    let key = key_of(&words)?;
+    if words.len() >= META_WORDS_MAX {
+        let line = if name == Name::Get { Line::OptionsAreTooLong } else { Line::OptionsTooLong };
+        return Err(Refused::at_once(line));
+    }
+    let meta = flags(key, words.get(1..).unwrap_or_default()).map_err(|line| match name {
+        Name::Get => Refused::at_once(line),
+        _ => Refused::at_once(Line::InvalidOrDuplicateFlag),
+    })?;
+    if name == Name::Arith && counts_up(&meta).is_none() {
+        return Err(Refused::at_once(Line::BadArithMode));
+    }
+    // Deviates: 1.6.18 notices an overlong opaque of mg and ma when it has already touched or counted.
+    if meta.opaque.len() > OPAQUE_MAX_BYTES {
+        return Err(Refused::at_once(Line::OpaqueTooLong));
+    }
+    Ok(meta)
+}
+
+/// What an ms asks for, and the length of its value.
+///
+/// # Errors
+/// The answer, and how much of a value is to be passed over.
+pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode, u32), Refused> {
+    let words = words_of(text);
+    let key = key_of(&words)?;
+    let Some(length) = words.get(1) else { return Err(Refused::at_once(Line::BadFormat)) };
+    if words.len() >= META_WORDS_MAX {
+        return Err(Refused::at_once(Line::OptionsTooLong));
+    }
+    let Some(bytes) = number::length(length) else { return Err(Refused::at_once(Line::BadFormat)) };
+    let refused = |line| Refused { line, value_bytes: Some(bytes) };
+    let meta = flags(key, words.get(2..).unwrap_or_default()).map_err(refused)?;
+    let Some(mode) = store_mode(&meta) else { return Err(refused(Line::BadSetMode)) };
+    if meta.opaque.len() > OPAQUE_MAX_BYTES {
+        return Err(refused(Line::OpaqueTooLong));
+    }
+    Ok((meta, mode, bytes))
+}
+
+/// The key of an me.
+///
+/// # Errors
+/// The answer.
+pub fn parse_debug(text: &[u8]) -> Result<MetaKey<'_>, Line> {
+    let words = words_of(text);
+    let key = key_of(&words).map_err(|_| Line::BadFormat)?;
+    match words.get(1) {
+        Some(&b"b") => base64::decode(key).map(MetaKey::Decoded).ok_or(Line::BadFormat),
+        _ => Ok(MetaKey::Plain(key)),
+    }
+}
+
+/// Whether ma counts up; `None` for an M that it does not know.
+pub fn counts_up(meta: &Meta<'_>) -> Option<bool> {
+    match meta.mode {
+        None | Some(b'I' | b'+') => Some(true),
+        Some(b'D' | b'-') => Some(false),
+        Some(_) => None,
+    }
+}
+
+/// What M, C and I of an ms make of it together; `None` for an M that it does not know.
+fn store_mode(meta: &Meta<'_>) -> Option<StoreMode> {
+    let cas = meta.cas.unwrap_or(0);
+    Some(match (meta.mode, meta.cas) {
+        (Some(b'E'), _) => StoreMode::Add,
+        // As in memcached, a C of 0 asks for nothing here.
+        (Some(b'A'), _) if cas != 0 => StoreMode::AppendIf(cas),
+        (Some(b'P'), _) if cas != 0 => StoreMode::PrependIf(cas),
+        (Some(b'A'), _) => StoreMode::Append,
+        (Some(b'P'), _) => StoreMode::Prepend,
+        (None | Some(b'S' | b'R'), Some(_)) if meta.stale => StoreMode::CasOrStale(cas),
+        (None | Some(b'S' | b'R'), Some(_)) => StoreMode::Cas(cas),
+        (None | Some(b'S'), None) => StoreMode::Set,
+        (Some(b'R'), None) => StoreMode::Replace,
+        (Some(_), _) => return None,
+    })
+}
+
+type Words<'a> = ArrayVec<&'a [u8], WORDS_MAX>;
+
+/// The words after the name.
+fn words_of(text: &[u8]) -> Words<'_> {
+    let mut words = Words::new();
+    let mut text = text;
+    while words.len() < WORDS_MAX - 1 {
+        let Some((word, tail)) = next_key(text) else { break };
+        words.push(word);
+        text = tail;
+    }
+    words
+}
+
+/// The first word, a key that is not too long.
+fn key_of<'a>(words: &Words<'a>) -> Result<&'a [u8], Refused> {
+    match words.first() {
+        None => Err(Refused::at_once(Line::Error)),
+        Some(key) if key.len() > KEY_MAX_BYTES => Err(Refused::at_once(Line::BadFormat)),
+        Some(key) => Ok(key),
+    }
+}
+
+/// Reads all flags (`_meta_flag_preparse`): the last thing wrong is told, an unknown or repeated letter at once.
+fn flags<'a>(key: &'a [u8], words: &[&'a [u8]]) -> Result<Meta<'a>, Line> {
+    let mut meta = Meta {
+        key: MetaKey::Plain(key),
+        letters: ArrayVec::new(),
+        opaque: &[],
+        quiet: false,
+        value: false,
+        no_update: false,
+        stale: false,
+        cas: None,
+        ttl: None,
+        vivify: None,
+        recache: None,
+        client_flags: 0,
+        mode: None,
+        initial: 0,
+        delta: 1,
+    };
+    let mut wrong = None;
+    for word in words {
+        let Some((&letter, rest)) = word.split_first() else { continue };
+        if letter >= 127 || meta.letters.contains(&letter) {
+            return Err(Line::DuplicateFlag);
+        }
+        let exptime = |wrong: &mut Option<Line>| {
+            let read = number::signed_32(rest);
+            if read.is_none() {
+                *wrong = Some(Line::BadToken);
+            }
+            read
+        };
+        match letter {
+            b'b' => match base64::decode(key) {
+                Some(decoded) => meta.key = MetaKey::Decoded(decoded),
+                None => wrong = Some(Line::BadKeyEncoding),
+            },
+            b'N' => meta.vivify = exptime(&mut wrong),
+            b'T' => meta.ttl = exptime(&mut wrong),
+            b'R' => meta.recache = exptime(&mut wrong),
+            b'O' => meta.opaque = word,
+            b'l' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'h' => {}
+            b'v' => meta.value = true,
+            b'u' => meta.no_update = true,
+            b'q' => meta.quiet = true,
+            b'F' => match number::unsigned_32(rest) {
+                Some(flags) => meta.client_flags = flags,
+                // memcached has no words of its own for this one.
+                None => wrong = wrong.or(Some(Line::BadFormat)),
+            },
+            b'C' => match number::unsigned(rest) {
+                Some(cas) => meta.cas = Some(cas),
+                None => wrong = Some(Line::BadToken),
+            },
+            b'M' => match rest {
+                &[mode] => meta.mode = Some(mode),
+                _ => wrong = Some(Line::ModeLength),
+            },
+            b'J' => match number::unsigned(rest) {
+                Some(initial) => meta.initial = initial,
+                None => wrong = Some(Line::BadInitial),
+            },
+            b'D' => match number::unsigned(rest) {
+                Some(delta) => meta.delta = delta,
+                None => wrong = Some(Line::BadDeltaValue),
+            },
+            b'I' => meta.stale = true,
+            _ => return Err(Line::InvalidFlag),
+        }
+        // At most FLAGS_MAX words come here.
+        let _ = meta.letters.try_push(letter);
+    }
+    match wrong {
+        None => Ok(meta),
+        Some(line) => Err(line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: Name, text: &str) -> Line {
+        parse(name, text.as_bytes()).unwrap_err().line
+    }
+
+    #[test]
+    fn flags_are_read_and_keep_their_order() {
+        let meta = parse(Name::Get, b" key t T-5 v O123 N30 k R1 q u").unwrap();
+        assert_eq!((meta.key.bytes(), &meta.letters[..]), (&b"key"[..], &b"tTvONkRqu"[..]));
+        assert_eq!((meta.ttl, meta.vivify, meta.recache), (Some(-5), Some(30), Some(1)));
+        assert_eq!((meta.opaque, meta.quiet, meta.value, meta.no_update), (&b"O123"[..], true, true, true));
+        assert_eq!((meta.delta, meta.initial, meta.cas, meta.mode), (1, 0, None, None));
+        let meta = parse(Name::Arith, b" Zm9v b D5 J7 C9 M-").unwrap();
+        assert_eq!((meta.key.bytes(), meta.key.is_base64()), (&b"foo"[..], true));
+        assert_eq!((meta.delta, meta.initial, meta.cas, counts_up(&meta)), (5, 7, Some(9), Some(false)));
+    }
+
+    #[test]
+    fn the_last_thing_wrong_is_told_but_an_unknown_or_second_letter_at_once() {
+        assert_eq!(line(Name::Get, ""), Line::Error);
+        assert_eq!(line(Name::Get, " k Fx"), Line::BadFormat);
+        assert_eq!(line(Name::Get, " k Fx Tx"), Line::BadToken);
+        assert_eq!(line(Name::Get, " k Tx Fx"), Line::BadToken);
+        assert_eq!(line(Name::Get, " k Tx Jx"), Line::BadInitial);
+        assert_eq!(line(Name::Get, " k Tx v v"), Line::DuplicateFlag);
+        assert_eq!(line(Name::Get, " k Tx E1 v v"), Line::InvalidFlag);
+        assert_eq!(line(Name::Get, " k \u{7f}"), Line::DuplicateFlag);
+        assert_eq!(line(Name::Delete, " k Tx"), Line::InvalidOrDuplicateFlag);
+        assert_eq!(line(Name::Arith, " k MX O12345678901234567890123456789012"), Line::BadArithMode);
+        assert_eq!(line(Name::Get, " k O12345678901234567890123456789012"), Line::OpaqueTooLong);
+        assert_eq!(line(Name::Get, &" w".repeat(19)), Line::OptionsAreTooLong);
+        assert_eq!(line(Name::Delete, &" w".repeat(19)), Line::OptionsTooLong);
+        assert_eq!(line(Name::Delete, &format!(" {}", "w".repeat(251))), Line::BadFormat);
+    }
+
+    #[test]
+    fn modes_and_uniques_of_ms_make_one_store_mode() {
+        let mode = |text: &str| parse_set(text.as_bytes()).map(|(_, mode, _)| mode);
+        for (text, expected) in [
+            (" k 1", StoreMode::Set),
+            (" k 1 MS", StoreMode::Set),
+            (" k 1 ME C5", StoreMode::Add),
+            (" k 1 MR", StoreMode::Replace),
+            (" k 1 MR C5", StoreMode::Cas(5)),
+            (" k 1 C0", StoreMode::Cas(0)),
+            (" k 1 C5 I", StoreMode::CasOrStale(5)),
+            (" k 1 I", StoreMode::Set),
+            (" k 1 MA C0", StoreMode::Append),
+            (" k 1 MA C5 I", StoreMode::AppendIf(5)),
+            (" k 1 MP C5", StoreMode::PrependIf(5)),
+        ] {
+            assert_eq!(mode(text), Ok(expected), "{text}");
+        }
+        let refused = |line, value_bytes| Err(Refused { line, value_bytes });
+        assert_eq!(mode(" k"), refused(Line::BadFormat, None));
+        assert_eq!(mode(" k -1"), refused(Line::BadFormat, None));
+        assert_eq!(mode(" k 2 Mx"), refused(Line::BadSetMode, Some(2)));
+        assert_eq!(mode(" k 2 S2"), refused(Line::InvalidFlag, Some(2)));
+    }
+}

@@ -1,0 +1,247 @@
+//! Meta commands: read, then executed on the shard that owns the key.
+//!
+//! Read first: [`crate::proto::meta`] for what the flags say, [`crate::shard::meta`] for what they do.
+
+use super::value::Storing;
+use super::{Session, State, Step, Stop};
+use crate::clock::Expiry;
+use crate::core::entries::Owed;
+use crate::core::{Core, Need};
+use crate::key::KeyHash;
+use crate::proto::framed::{Kind, Template};
+use crate::proto::meta::{self, Meta, Name, Refused};
+use crate::proto::reply::Line;
+use crate::route::message::{Manner, Request, Span};
+use crate::shard::meta::{ActsInOrder, Ask, Count, Removal, Seen};
+
+/// Bytes of the line end that follows a value.
+const LINE_END_BYTES: u64 = 2;
+
+/// The flags of `meta` that act in the order in which they stand.
+fn acts_of(meta: &Meta<'_>) -> ActsInOrder {
+    let mut acts = [0; 4];
+    let acting = meta.letters.iter().filter(|letter| matches!(letter, b'T' | b'N' | b'R' | b't'));
+    acts.iter_mut().zip(acting).for_each(|(act, &letter)| *act = letter);
+    acts
+}
+
+/// What `meta` gives its reply.
+fn template<'a>(meta: &'a Meta<'_>, kind: Kind) -> Template<'a> {
+    let shows_key = meta.letters.contains(&b'k');
+    Template {
+        kind,
+        quiet: meta.quiet,
+        value: meta.value && matches!(kind, Kind::Get | Kind::Arith),
+        base64: meta.key.is_base64(),
+        letters: &meta.letters,
+        opaque: meta.opaque,
+        key: if shows_key { meta.key.bytes() } else { &[] },
+    }
+}
+
+impl Session {
+    /// Any meta command without a value.
+    pub(super) fn meta(&mut self, core: &mut Core, name: Name, words: &[u8]) -> Result<(), Stop> {
+        if name == Name::Noop {
+            return self.answer(core, Line::MetaNoop, false);
+        }
+        if name == Name::Debug {
+            return self.meta_debug(core, words);
+        }
+        let meta = match meta::parse(name, words) {
+            Ok(meta) => meta,
+            Err(refused) => return self.answer(core, refused.line, false),
+        };
+        let now = core.now();
+        let expiry = |exptime: Option<i32>| Expiry::from_exptime(i64::from(exptime.unwrap_or(0)), now);
+        let key = meta.key.bytes();
+        match name {
+            Name::Get => {
+                let ask = Ask {
+                    acts: acts_of(&meta),
+                    ttl: expiry(meta.ttl),
+                    vivify: expiry(meta.vivify),
+                    recache: expiry(meta.recache),
+                    update: !meta.no_update,
+                    counts_touch_misses: false,
+                };
+                self.framed_get(core, key, &ask, &template(&meta, Kind::Get))
+            }
+            Name::Delete => {
+                let removal = Removal {
+                    cas: meta.cas,
+                    stale: meta.stale,
+                    ttl: meta.ttl.map(|ttl| expiry(Some(ttl))),
+                    counts_mismatch: true,
+                };
+                self.framed_on_owner(
+                    core,
+                    key,
+                    &template(&meta, Kind::Delete),
+                    |core, hash| core.meta_delete(hash, key, &removal),
+                    |key, hash| Request::MetaDelete { key, hash, removal },
+                )
+            }
+            _ => {
+                let count = Count {
+                    delta: meta.delta,
+                    increment: meta::counts_up(&meta).unwrap_or(true),
+                    cas: meta.cas.unwrap_or(0),
+                    acts: acts_of(&meta),
+                    ttl: expiry(meta.ttl),
+                    vivify: expiry(meta.vivify),
+                    initial: meta.initial,
+                };
+                self.framed_on_owner(
+                    core,
+                    key,
+                    &template(&meta, Kind::Arith),
+                    |core, hash| core.meta_arith(hash, key, &count),
+                    |key, hash| Request::MetaArith { key, hash, count },
+                )
+            }
+        }
+    }
+
+    /// me.
+    fn meta_debug(&mut self, core: &mut Core, words: &[u8]) -> Result<(), Stop> {
+        let key = match meta::parse_debug(words) {
+            Ok(key) => key,
+            Err(line) => return self.answer(core, line, false),
+        };
+        let template = Template {
+            kind: Kind::Debug,
+            quiet: false,
+            value: false,
+            base64: key.is_base64(),
+            letters: &[],
+            opaque: &[],
+            key: key.bytes(),
+        };
+        self.framed_on_owner(
+            core,
+            key.bytes(),
+            &template,
+            |core, hash| core.meta_debug(hash, key.bytes()),
+            |key, hash| Request::MetaDebug { key, hash },
+        )?;
+        core.counters().cmd_meta.add(1);
+        Ok(())
+    }
+
+    /// ms, whose line is the first `line_bytes` bytes of `input`.
+    pub(super) fn meta_set(&mut self, core: &mut Core, input: &[u8], line_bytes: usize, words: &[u8]) -> Step {
+        let (meta, mode, bytes) = match meta::parse_set(words) {
+            Ok(set) => set,
+            Err(refused) => return self.refuse_set(core, line_bytes, refused),
+        };
+        let manner = Manner { framed: true, base64: meta.key.is_base64(), forgets: true, counts_prefix: false };
+        let storing = Storing {
+            mode,
+            key: meta.key.bytes(),
+            flags: meta.client_flags,
+            expiry: Expiry::from_exptime(i64::from(meta.ttl.unwrap_or(0)), core.now()),
+            bytes,
+            noreply: false,
+            manner,
+            frame: Some(&template(&meta, Kind::Set)),
+        };
+        self.store(core, input, line_bytes, &storing)
+    }
+
+    /// An ms that is wrong: its value, as far as its length is known, is passed over before the answer.
+    fn refuse_set(&mut self, core: &mut Core, line_bytes: usize, refused: Refused) -> Step {
+        if let Err(stop) = self.reply_room(core) {
+            return Step::Stop(0, stop);
+        }
+        match refused.value_bytes {
+            None => {
+                self.owe(core, Owed::Line(refused.line));
+            }
+            Some(bytes) => {
+                let reply = Some(self.owe(core, Owed::Answer { quiet: false }));
+                let remaining = u64::from(bytes) + LINE_END_BYTES;
+                self.state = State::Swallow { remaining, reply, line: refused.line };
+            }
+        }
+        core.counters().requests.add(1);
+        Step::Executed(line_bytes)
+    }
+
+    /// A framed get, here or on its owner.
+    pub(super) fn framed_get(
+        &mut self,
+        core: &mut Core,
+        key: &[u8],
+        ask: &Ask,
+        template: &Template<'_>,
+    ) -> Result<(), Stop> {
+        if !template.value {
+            return self.framed_on_owner(
+                core,
+                key,
+                template,
+                |core, hash| core.meta_get(hash, key, ask),
+                |key, hash| Request::MetaGet { key, hash, ask: *ask, room: None },
+            );
+        }
+        self.reply_room(core)?;
+        let (hash, owner) = core.locate(key);
+        if owner == core.id {
+            self.admit(core, Need::Pin)?;
+            let now = core.now();
+            // Held before anything is done: what a second try would do is not what the first did.
+            let held = match core.shard.peek(hash, key, now) {
+                Some(at) if core.shard.item(at).value.is_empty() => None,
+                Some(at) => match core.hold_for(self.conn, at) {
+                    Some(held) => Some(held),
+                    None => return Err(self.wait(core, Need::Pin)),
+                },
+                None => None,
+            };
+            let (outcome, seen) = core.meta_get(hash, key, ask);
+            let token = self.owe_as(core, Owed::Nothing, Some(template));
+            core.settle_seen(token, outcome, seen);
+            if let Some(held) = held {
+                core.entries.entry_mut(token).owed = Owed::FramedValue { held };
+            }
+            return Ok(());
+        }
+        if core.slots_of(self.conn) as usize >= core.config.slots_per_connection {
+            return Err(Stop::NeedRoom);
+        }
+        self.admit(core, Need::Slot)?;
+        self.message_room(core, owner, key.len())?;
+        let Some((slot, room)) = core.take_slot(self.conn, key, owner) else {
+            return Err(self.wait(core, Need::Slot));
+        };
+        let token = self.owe_as(core, Owed::Fetch { slot, cas: false, end: false }, Some(template));
+        core.ask(owner, token, [key, &[]], |[key, _]| Request::MetaGet { key, hash, ask: *ask, room: Some(room) });
+        core.counters().cross_core_requests.add(1);
+        Ok(())
+    }
+
+    /// Executes a framed command without a value here, or asks the key's owner to.
+    pub(super) fn framed_on_owner(
+        &mut self,
+        core: &mut Core,
+        key: &[u8],
+        template: &Template<'_>,
+        here: impl FnOnce(&mut Core, KeyHash) -> (Line, Seen),
+        there: impl FnOnce(Span, KeyHash) -> Request,
+    ) -> Result<(), Stop> {
+        self.reply_room(core)?;
+        let (hash, owner) = core.locate(key);
+        if owner == core.id {
+            let (outcome, seen) = here(core, hash);
+            let token = self.owe_as(core, Owed::Nothing, Some(template));
+            core.settle_seen(token, outcome, seen);
+            return Ok(());
+        }
+        self.message_room(core, owner, key.len())?;
+        let token = self.owe_as(core, Owed::Answer { quiet: false }, Some(template));
+        core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
+        core.counters().cross_core_requests.add(1);
+        Ok(())
+    }
+}

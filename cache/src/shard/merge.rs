@@ -1,0 +1,286 @@
+//! Which items stay when room is short: S3-FIFO over segments, with merging where S3-FIFO reinserts.
+//!
+//! ```text
+//!                    asked for while in small: copied
+//!   new item ─► small ────────────────────────────────► main ──┐  worth its bytes: copied to main's end, half as hot
+//!   (a tenth)     │                                      ▲ │   │
+//!                 │ not asked for                        │ └───┘
+//!                 ▼                                      │ │ not
+//!               ghost ◄─────────────────────────────────────┘
+//!                 └──── comes back soon: new item ───────┘
+//! ```
+//!
+//! A segment is looked at item by item, oldest first, a few items an operation, and given up whole at its end; items not
+//! copied are served until then. Items come to small on trial, so that a scan of items asked for once passes through a
+//! tenth of the memory and leaves main as it is. Of main the better part by hits for each byte is kept
+//! (`store/worth.rs`), which always frees the rest. A segment of which much is dead, since its items were replaced or
+//! deleted, is merged before any other and loses nothing. A run is moved from list to list and never copied.
+//!
+//! Invariants. M1: merging stops at a segment as soon as somebody holds it, so pinned bytes stay. M2: merging goes on
+//! only while fewer segments are free than the reserve; it takes a free segment to copy into but never evicts for it.
+//! M3: an operation looks at [`ITEMS_MAX`] items at most, and begins none beyond [`PROBES_MAX`] lines of the index.
+//!
+//! Read first: Yang, Zhang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023); Yang, Yue and Vinayak,
+//! "Segcache" (NSDI 2021), §3.4. ARCHITECTURE.md has the measurements that chose this.
+
+use crate::clock::Now;
+use crate::key::KeyHash;
+use crate::store::header::{self, HEAT_MAX, Layout};
+use crate::store::item::ItemRef;
+use crate::store::segment::{Queue, State};
+use crate::store::worth;
+
+use super::Shard;
+
+/// Items looked at by one operation for each segment that the reserve lacks.
+const ITEMS_PER_MISSING: usize = 8;
+/// Most items looked at by one operation.
+const ITEMS_MAX: usize = 24;
+/// Lines of the index read by one operation's merging, after which it begins no further item.
+const PROBES_MAX: u64 = 24;
+/// Bytes copied by one operation's merging, after which it begins no further item.
+const COPIED_MAX: usize = 32 << 10;
+/// Segments looked at for one with much dead space.
+const SPARSE_SCAN: usize = 64;
+/// A segment is merged for its dead space alone when that is more than one part in so many of a segment.
+const SPARSE_PART: u32 = 4;
+/// The same where nothing may be evicted.
+const SPARSE_PART_KEEPING: u32 = 16;
+/// Operations let pass after a search that found nothing to merge, where nothing may be evicted.
+const PAUSE: u32 = 64;
+/// Small is shortened while it has more than one segment in so many.
+const SMALL_PART: usize = 10;
+/// Of 256 bytes looked at in main, so many are kept.
+const MAIN_SHARE: u32 = 192;
+
+/// The segment being merged and how far it is.
+#[derive(Debug, Default)]
+pub(super) struct Merging {
+    victim: Option<Victim>,
+    /// Where the search for dead space goes on.
+    hand: u32,
+    /// Operations to let pass before the next search.
+    pause: u32,
+}
+
+/// A sealed segment, looked at up to the offset of `at`.
+#[derive(Debug, Clone, Copy)]
+struct Victim {
+    at: ItemRef,
+    /// Whether every live item is kept.
+    sparse: bool,
+}
+
+impl Shard {
+    /// The queue a new item whose key has no item goes to, and its heat: both better when it was evicted lately.
+    pub(super) fn admit(&mut self, hash: KeyHash) -> (Queue, u8) {
+        match self.ghost.recall(&mut self.memory, hash) {
+            Some(heat) => (Queue::Main, (heat + 1).min(HEAT_MAX)),
+            None => (Queue::Small, 0),
+        }
+    }
+
+    /// Whether the segment of `at` is being merged: what is written there now may be gone soon.
+    pub(super) fn is_being_merged(&self, at: ItemRef) -> bool {
+        self.merging.victim.is_some_and(|victim| victim.at.segment == at.segment)
+    }
+
+    /// Free segments kept ahead of use.
+    fn reserve_segments(&self) -> usize {
+        (self.allowed / 128).clamp(1, 8)
+    }
+
+    /// Looks at a few items if fewer segments are free than should be.
+    #[inline]
+    pub(super) fn merge_ahead(&mut self, now: Now) {
+        let ready = self.segments.free_count() + self.segments.resting_count();
+        let missing = self.reserve_segments().saturating_sub(ready);
+        if missing != 0 {
+            self.merge((missing * ITEMS_PER_MISSING).min(ITEMS_MAX), now);
+        }
+    }
+
+    /// Looks at up to `items` items while fewer segments are free than should be. Returns whether it did anything.
+    pub(super) fn merge(&mut self, items: usize, now: Now) -> bool {
+        if self.merging.pause != 0 {
+            self.merging.pause -= 1;
+            return false;
+        }
+        let last_probe = self.index.work.probes + PROBES_MAX;
+        let (mut looked_at, mut copied) = (0, 0);
+        while looked_at < items && copied < COPIED_MAX && self.index.work.probes < last_probe {
+            if self.segments.free_count() + self.segments.resting_count() >= self.reserve_segments() {
+                break;
+            }
+            match self.victim() {
+                Some(victim) => copied += self.look_at_next(victim, now),
+                None if self.choose_victim(now) => {}
+                None => {
+                    self.merging.pause = if self.evict { 0 } else { PAUSE };
+                    break;
+                }
+            }
+            looked_at += 1;
+        }
+        looked_at != 0
+    }
+
+    /// The victim, if it may still be looked at.
+    fn victim(&mut self) -> Option<Victim> {
+        let victim = self.merging.victim?;
+        let good = self.segments.is_current(victim.at) && self.segments.at(victim.at.segment).holders == 0;
+        if !good {
+            self.merging.victim = None;
+        }
+        self.merging.victim
+    }
+
+    /// The queue that has more than its part.
+    pub(super) fn queue_to_shorten(&self) -> Queue {
+        let [small, main] = self.queued;
+        if small * SMALL_PART > small + main { Queue::Small } else { Queue::Main }
+    }
+
+    /// Chooses the next segment to look at, or gives one up at once. `false` when there is none.
+    fn choose_victim(&mut self, now: Now) -> bool {
+        if self.release_dead_head(now) {
+            return true;
+        }
+        // Without a free segment there is nowhere to copy all of it to.
+        if self.segments.free_count() != 0
+            && let Some(segment) = self.sparsest()
+        {
+            self.begin(segment, true);
+            return true;
+        }
+        if !self.evict {
+            return false;
+        }
+        let Some(oldest) = self.oldest(self.queue_to_shorten()) else { return false };
+        if self.segments.at(oldest).run > 1 {
+            self.look_at_run(oldest);
+        } else {
+            self.begin(oldest, false);
+        }
+        true
+    }
+
+    fn begin(&mut self, segment: u32, sparse: bool) {
+        let generation = self.segments.generation(segment);
+        self.merging.victim = Some(Victim { at: ItemRef { segment, offset: 0, generation }, sparse });
+    }
+
+    /// The segment with the most dead space among the next few, if that is much.
+    fn sparsest(&mut self) -> Option<u32> {
+        let total = self.segments.total() as u32;
+        let part = if self.evict { SPARSE_PART } else { SPARSE_PART_KEEPING };
+        let much = self.memory.segment_bytes() as u32 / part;
+        let mut best = None;
+        for _ in 0..SPARSE_SCAN.min(total as usize) {
+            self.merging.hand = (self.merging.hand + 1) % total;
+            let segment = self.segments.at(self.merging.hand);
+            if segment.state == State::Sealed && segment.holders == 0 && segment.run == 1 && segment.dead_bytes > much {
+                best = best.max(Some((segment.dead_bytes, self.merging.hand)));
+            }
+        }
+        best.map(|(_, segment)| segment)
+    }
+
+    /// Looks at the victim's next item, or gives the victim up at its end. Returns the bytes copied.
+    fn look_at_next(&mut self, victim: Victim, now: Now) -> usize {
+        let at = victim.at;
+        let address = self.memory.address(at.segment, at.offset);
+        let left = (self.segments.at(at.segment).used - at.offset) as usize;
+        let Some(layout) = Layout::read(self.memory.bytes(address, left)) else {
+            self.give_up_victim(now);
+            return 0;
+        };
+        let bytes = layout.total();
+        let next = ItemRef { offset: at.offset + bytes as u32, ..at };
+        self.merging.victim = Some(Victim { at: next, ..victim });
+        self.index.work.items += 1;
+
+        let item = self.item(at);
+        let hash = self.hasher.hash(item.key);
+        let heat = header::heat(&self.memory, address);
+        let flushed = item.cas < self.flush_cas;
+        if flushed || item.expiry.has_passed(now) {
+            let (expiry, fetched) = (item.expiry, item.fetched);
+            if let Some(found) = self.index.find_at(&self.memory, hash, at) {
+                self.stats.reclaimed.add(u64::from(!flushed));
+                self.stats.expired_unfetched.add(u64::from(expiry.has_passed(now) && !fetched));
+                self.unlink(found);
+            }
+            return 0;
+        }
+        let main = self.segments.at(at.segment).queue == Queue::Main;
+        let keep = victim.sparse
+            || match main {
+                true => self.cutoff.keeps(worth::score(heat, bytes as u32), bytes as u32, MAIN_SHARE),
+                false => heat != 0,
+            };
+        // The copy of an item of a sparse segment is as hot as before: its time has not come.
+        let heat_kept = if main && !victim.sparse { heat / 2 } else { heat };
+        if !keep || !self.copy_kept(at, hash, bytes, heat_kept, now) {
+            if victim.sparse {
+                self.merging.victim = None;
+            } else {
+                self.ghost.remember(&mut self.memory, hash, heat);
+            }
+            return 0;
+        }
+        bytes
+    }
+
+    /// Copies a live item to the end of main. `false` when there is no room to; `true`, too, when it was not live.
+    fn copy_kept(&mut self, from: ItemRef, hash: KeyHash, bytes: usize, heat: u8, now: Now) -> bool {
+        let Some(found) = self.index.find_at(&self.memory, hash, from) else { return true };
+        let expiry = self.item(from).expiry;
+        let Some(to) = self.room_to_keep(bytes, expiry, now) else { return false };
+        let address = self.memory.address(to.segment, to.offset);
+        self.memory.copy(self.memory.address(from.segment, from.offset), address, bytes);
+        header::set_heat(&mut self.memory, address, heat);
+        self.epoch += 1;
+        self.index.replace(&mut self.memory, hash, found, to);
+        self.count_moved(from, to);
+        true
+    }
+
+    /// Decides over the one item of a run: to main's end, or out.
+    fn look_at_run(&mut self, head: u32) {
+        let segment = self.segments.at(head);
+        let (bytes, main) = (segment.used, segment.queue == Queue::Main);
+        let at = ItemRef { segment: head, offset: 0, generation: self.segments.generation(head) };
+        let address = self.memory.address(head, 0);
+        let heat = header::heat(&self.memory, address);
+        self.index.work.items += 1;
+        let keep = match main {
+            true => self.cutoff.keeps(worth::score(heat, bytes), bytes, MAIN_SHARE),
+            false => heat != 0,
+        };
+        if keep {
+            header::set_heat(&mut self.memory, address, if main { heat / 2 } else { heat });
+            self.requeue(head, Queue::Main);
+        } else {
+            let hash = self.hasher.hash(self.item(at).key);
+            self.ghost.remember(&mut self.memory, hash, heat);
+            self.evict_segment(head);
+        }
+    }
+
+    /// Gives the victim up with all that is left in it. `false` when there is none to give up.
+    pub(super) fn give_up_victim(&mut self, now: Now) -> bool {
+        let Some(victim) = self.victim() else { return false };
+        self.merging.victim = None;
+        let head = victim.at.segment;
+        if self.is_dead(head, now) {
+            self.release_dead(head, now);
+        } else if victim.sparse {
+            // Its end was not reached: its items are as good as others'.
+            return false;
+        } else {
+            self.evict_segment(head);
+        }
+        true
+    }
+}

@@ -1,0 +1,417 @@
+//! What meta commands do to an item, and the binary protocol's commands, which are the same with fewer flags.
+//!
+//! Read first: `process_mget_command` and its neighbours in memcached 1.6.18's `proto_text.c`, whose order of steps is
+//! kept: it decides what t shows, and who wins the right to renew an item.
+
+use crate::clock::{Expiry, Now};
+use crate::key::KeyHash;
+use crate::store::header::{self, Header, Marks};
+use crate::store::index::Found;
+use crate::store::item::{ItemRef, Reservation};
+use crate::store::number;
+use crate::store::outcome::{Arith, StoreOutcome};
+
+use super::Shard;
+use crate::store::outcome::Touched;
+
+/// Flags that act in the order in which they stand: T, N, R and t; 0 fills the rest.
+pub type ActsInOrder = [u8; 4];
+
+/// What an mg or a binary get asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// T, N, R and t in the order in which they stand.
+    pub acts: ActsInOrder,
+    /// T, if it stands in `acts`.
+    pub ttl: Expiry,
+    /// N, if it stands in `acts`: make an empty item when there is none, with this expiry.
+    pub vivify: Expiry,
+    /// R, if it stands in `acts`: who meets an item with less time left than this is to renew it.
+    pub recache: Expiry,
+    /// Not u: mark the item as asked for.
+    pub update: bool,
+    /// A miss with a T counts as a touch, as binary's does and mg's does not.
+    pub counts_touch_misses: bool,
+}
+
+/// What a meta command shows of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The cas unique.
+    pub cas: u64,
+    /// The client's flags.
+    pub flags: u32,
+    /// Bytes of the value.
+    pub len: u32,
+    /// Seconds left where t stands; `u32::MAX` and no `expires`: never. Below 0 it wraps, as in memcached.
+    pub ttl: u32,
+    /// Whether it expires, where t stands.
+    pub expires: bool,
+    /// Seconds since it was last asked for, before this time.
+    pub idle: u32,
+    /// It was asked for before.
+    pub hit: bool,
+    /// Its key was sent as base64.
+    pub base64: bool,
+    /// It is stale.
+    pub stale: bool,
+    /// Another client has been told to renew it.
+    pub token_sent: bool,
+    /// This client is to renew it.
+    pub won: bool,
+}
+
+/// What an md or a binary delete asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removal {
+    /// Only this version of the item.
+    pub cas: Option<u64>,
+    /// I: mark it as stale instead.
+    pub stale: bool,
+    /// With I, the new expiry.
+    pub ttl: Option<Expiry>,
+    /// Another version counts as a miss, as md's does and binary's does not.
+    pub counts_mismatch: bool,
+}
+
+/// What an ma or a binary incr asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// By how much.
+    pub delta: u64,
+    /// Up rather than down.
+    pub increment: bool,
+    /// Only this version of the item; 0 is any.
+    pub cas: u64,
+    /// T, N and t in the order in which they stand.
+    pub acts: ActsInOrder,
+    /// T, if it stands in `acts`.
+    pub ttl: Expiry,
+    /// N, if it stands in `acts`: where there is no item, make one with this expiry.
+    pub vivify: Expiry,
+    /// The number of an item made.
+    pub initial: u64,
+}
+
+/// How a [`Count`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Value, NotFound, Exists, NonNumeric or OutOfMemory.
+    pub arith: Arith,
+    /// The item was made for it; with OutOfMemory, could not be made.
+    pub created: bool,
+    /// What t shows; `None`: it never expires.
+    pub ttl: Option<u32>,
+}
+
+/// What `me` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Debug {
+    /// Seconds since the expiry, so mostly negative; -1: never.
+    pub expired_for: i32,
+    /// Seconds since the last access.
+    pub idle: u32,
+    /// The cas unique.
+    pub cas: u64,
+    /// Whether it was asked for.
+    pub fetched: bool,
+    /// memcached's slab class.
+    pub class: u32,
+    /// memcached's size.
+    pub bytes: u32,
+    /// Its key was sent as base64.
+    pub base64: bool,
+}
+
+/// What t shows of an expiry: seconds left, wrapping below 0.
+fn shown_ttl(expiry: Expiry, now: Now) -> Option<u32> {
+    (!expiry.is_never()).then(|| expiry.secs().wrapping_sub(now.secs))
+}
+
+impl Shard {
+    /// mg, and binary's gets and touches. `None`: a miss.
+    pub fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask, now: Now) -> Option<Seen> {
+        let (touches, vivifies) = (ask.acts.contains(&b'T'), ask.acts.contains(&b'N'));
+        if touches || vivifies {
+            self.prepare_link(now);
+        }
+        let found = self.lookup(hash, key, now);
+        let seen = match found {
+            Some(found) => Some(self.meet(hash, key, found, ask, now)),
+            None if vivifies => self.vivify(hash, key, ask, now),
+            None => None,
+        };
+        let touches = touches && (seen.is_some() || ask.counts_touch_misses);
+        let stats = &self.stats;
+        let (tried, counted) = match (touches, seen.is_some()) {
+            (true, true) => (&stats.cmd_touch, &stats.touch_hits),
+            (true, false) => (&stats.cmd_touch, &stats.touch_misses),
+            (false, true) => (&stats.cmd_get, &stats.get_hits),
+            (false, false) => (&stats.cmd_get, &stats.get_misses),
+        };
+        tried.add(1);
+        counted.add(1);
+        seen
+    }
+
+    /// An item that is there.
+    fn meet(&mut self, hash: KeyHash, key: &[u8], found: Found, ask: &Ask, now: Now) -> Seen {
+        let address = self.memory.address(found.at.segment, found.at.offset);
+        let marks = header::marks(&self.memory, address);
+        let item = self.item(found.at);
+        let mut expiry = item.expiry;
+        let mut seen = Seen {
+            cas: item.cas,
+            flags: item.flags,
+            len: item.value.len() as u32,
+            idle: item.idle_secs(now),
+            hit: marks.fetched,
+            base64: marks.base64,
+            stale: marks.stale,
+            token_sent: marks.token_sent,
+            ..Seen::NOTHING
+        };
+        for act in ask.acts {
+            match act {
+                b'T' => expiry = ask.ttl,
+                b'R' => {
+                    let soon = expiry.secs() < ask.recache.secs();
+                    seen.won |= soon && !expiry.is_never() && !marks.token_sent;
+                }
+                b't' => (seen.ttl, seen.expires) = ttl_fields(shown_ttl(expiry, now)),
+                _ => {}
+            }
+        }
+        seen.won |= marks.stale && !marks.token_sent;
+        if seen.won {
+            header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..marks });
+        }
+        if ask.update {
+            self.mark_fetched(found.at, now);
+        }
+        if ask.acts.contains(&b'T') {
+            // Without room for it the item stays as it was: it may go sooner than asked, as any item may.
+            let _ = self.move_expiry(hash, key, found, expiry, now);
+        }
+        seen
+    }
+
+    /// N: an empty item, which this client is to fill. `None` when there is no room.
+    fn vivify(&mut self, hash: KeyHash, key: &[u8], ask: &Ask, now: Now) -> Option<Seen> {
+        let mut seen = Seen { won: true, ..Seen::NOTHING };
+        let expiry = seen.act_on_new(&ask.acts, ask.ttl, ask.vivify, now);
+        let (at, cas) = self.create(hash, key, b"", expiry, now)?;
+        seen.cas = cas;
+        let address = self.memory.address(at.segment, at.offset);
+        header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..Marks::default() });
+        if ask.update {
+            self.mark_fetched(at, now);
+        }
+        Some(seen)
+    }
+
+    /// Makes an item without flags where there is none.
+    fn create(&mut self, hash: KeyHash, key: &[u8], value: &[u8], expiry: Expiry, now: Now) -> Option<(ItemRef, u64)> {
+        let layout = self.check(key, value.len(), 0, expiry).ok()?;
+        let at = self.write_new(hash, &Header { layout, key, flags: 0, expiry }, None, now)?;
+        let address = self.memory.address(at.segment, at.offset) + layout.value_at();
+        self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
+        let stored = self.link_held(hash, key, at, (None, self.epoch), now);
+        (stored.outcome == StoreOutcome::Stored).then_some((at, stored.cas))
+    }
+
+    /// md, and binary's delete: Stored when it is done, NotFound, or Exists when it is another version.
+    pub fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal, now: Now) -> StoreOutcome {
+        if removal.stale {
+            self.prepare_link(now);
+        }
+        let Some(found) = self.lookup(hash, key, now) else {
+            self.stats.delete_misses.add(1);
+            return StoreOutcome::NotFound;
+        };
+        let item = self.item(found.at);
+        if removal.cas.is_some_and(|cas| cas != item.cas) {
+            if removal.counts_mismatch {
+                self.stats.delete_misses.add(1);
+            }
+            return StoreOutcome::Exists;
+        }
+        if !removal.stale {
+            self.stats.delete_hits.add(1);
+            self.unlink(found);
+            return StoreOutcome::Stored;
+        }
+        let expiry = removal.ttl.unwrap_or(item.expiry);
+        self.make_stale(hash, key, found, expiry, now)
+    }
+
+    /// Marks the item found as stale, under a new unique, so that the next client wins the right to renew it.
+    fn make_stale(&mut self, hash: KeyHash, key: &[u8], found: Found, expiry: Expiry, now: Now) -> StoreOutcome {
+        // The unique of an item that a reply holds does not change: a copy takes its place.
+        let copies = self.segments.at(found.at.segment).holders != 0;
+        let changes = expiry != self.item(found.at).expiry;
+        let moved = match (copies, changes) {
+            (true, _) => self.copy_item(hash, key, found, expiry, now),
+            (false, true) => match self.move_expiry(hash, key, found, expiry, now) {
+                Touched::Done(at) => Some(at),
+                _ => None,
+            },
+            (false, false) => Some(found.at),
+        };
+        let at = match moved {
+            Some(at) => at,
+            // No room for a copy: an item that cannot be shown as stale is gone.
+            None => {
+                self.forget_key(hash, key, now);
+                return StoreOutcome::Stored;
+            }
+        };
+        let address = self.memory.address(at.segment, at.offset);
+        let access = self.item(at).last_access_secs;
+        let cas = self.new_cas();
+        header::set_cas(&mut self.memory, address, cas, access);
+        let segment = self.segments.at_mut(at.segment);
+        segment.largest_cas = segment.largest_cas.max(cas);
+        let marks = header::marks(&self.memory, address);
+        header::set_marks(&mut self.memory, address, Marks { stale: true, token_sent: false, ..marks });
+        StoreOutcome::Stored
+    }
+
+    /// ma, and binary's incr and decr.
+    pub fn meta_arith(&mut self, hash: KeyHash, key: &[u8], count: &Count, now: Now) -> Counted {
+        let &Count { delta, increment, cas, ref acts, ttl, vivify, initial } = count;
+        let before =
+            self.lookup(hash, key, now).map(|found| (self.item(found.at).expiry, self.item(found.at).value.len()));
+        let change = |value: u64| if increment { value.wrapping_add(delta) } else { value.saturating_sub(delta) };
+        let arith = self.change_number(hash, key, cas, now, change);
+        match (arith, before) {
+            (Arith::Value { value, .. }, Some((mut expiry, old_len))) => {
+                if increment { &self.stats.incr_hits } else { &self.stats.decr_hits }.add(1);
+                let mut shown = None;
+                for &act in acts {
+                    match act {
+                        b'T' => expiry = ttl,
+                        b't' => shown = shown_ttl(expiry, now),
+                        _ => {}
+                    }
+                }
+                // A number that has grown lies in a new item, and memcached gives the new expiry to the old one.
+                let grown = number::format(value, &mut [0; number::DIGITS_MAX]) > old_len;
+                if acts.contains(&b'T')
+                    && !grown
+                    && let Some(found) = self.lookup(hash, key, now)
+                {
+                    let _ = self.move_expiry(hash, key, found, expiry, now);
+                }
+                Counted { arith, created: false, ttl: shown }
+            }
+            (Arith::NotFound, _) => {
+                if !acts.contains(&b'N') {
+                    if increment { &self.stats.incr_misses } else { &self.stats.decr_misses }.add(1);
+                    return Counted { arith, created: false, ttl: None };
+                }
+                let mut digits = [0; number::DIGITS_MAX];
+                let len = number::format(initial, &mut digits);
+                let mut seen = Seen::NOTHING;
+                let expiry = seen.act_on_new(acts, ttl, vivify, now);
+                let arith = match self.create(hash, key, &digits[..len], expiry, now) {
+                    Some((_, cas)) => Arith::Value { value: initial, cas },
+                    None => Arith::OutOfMemory,
+                };
+                Counted { arith, created: true, ttl: seen.expires.then_some(seen.ttl) }
+            }
+            _ => Counted { arith, created: false, ttl: None },
+        }
+    }
+
+    /// me: marks and counts nothing but an expired or flushed item met.
+    pub fn meta_debug(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Debug> {
+        let found = self.lookup(hash, key, now)?;
+        let item = self.item(found.at);
+        let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
+        Some(Debug {
+            expired_for: match item.expiry.is_never() {
+                true => -1,
+                false => now.secs.wrapping_sub(item.expiry.secs()) as i32,
+            },
+            idle: item.idle_secs(now),
+            cas: item.cas,
+            fetched: item.fetched,
+            class: self.slabs.class_of(bytes) as u32 + 1,
+            bytes: bytes as u32,
+            base64: header::marks(&self.memory, self.memory.address(found.at.segment, found.at.offset)).base64,
+        })
+    }
+
+    /// Notes of the item of `key` that its key was sent as base64.
+    pub fn note_base64(&mut self, hash: KeyHash, key: &[u8]) {
+        if let Some(found) = self.index.find(&self.memory, &self.segments, hash, key) {
+            self.note_base64_at(found.at);
+        }
+    }
+
+    /// Notes the same of an item that is still to be filled.
+    pub fn note_base64_reserved(&mut self, reservation: &Reservation) {
+        self.note_base64_at(reservation.at);
+    }
+
+    fn note_base64_at(&mut self, at: ItemRef) {
+        let address = self.memory.address(at.segment, at.offset);
+        let marks = header::marks(&self.memory, address);
+        header::set_marks(&mut self.memory, address, Marks { base64: true, ..marks });
+    }
+}
+
+fn ttl_fields(shown: Option<u32>) -> (u32, bool) {
+    (shown.unwrap_or(u32::MAX), shown.is_some())
+}
+
+impl Seen {
+    /// What is shown of no item.
+    pub const NOTHING: Seen = Seen {
+        cas: 0,
+        flags: 0,
+        len: 0,
+        ttl: u32::MAX,
+        expires: false,
+        idle: 0,
+        hit: false,
+        base64: false,
+        stale: false,
+        token_sent: false,
+        won: false,
+    };
+
+    /// What is shown of a number counted: it lies in the fields of flags and length. `won`: the item was made for it.
+    pub(crate) fn of_count(counted: &Counted) -> Seen {
+        let Arith::Value { value, cas } = counted.arith else { return Seen::NOTHING };
+        let (ttl, expires) = ttl_fields(counted.ttl);
+        let (flags, len) = ((value >> 32) as u32, value as u32);
+        Seen { cas, flags, len, ttl, expires, won: counted.created, ..Seen::NOTHING }
+    }
+
+    /// The number counted.
+    pub(crate) fn number(&self) -> u64 {
+        u64::from(self.flags) << 32 | u64::from(self.len)
+    }
+
+    /// What `me` shows: class and size lie in the fields of flags and length, the expiry in that of t.
+    pub(crate) fn of_debug(debug: &Debug) -> Seen {
+        let &Debug { expired_for, idle, cas, fetched, class, bytes, base64 } = debug;
+        Seen { cas, flags: class, len: bytes, ttl: expired_for as u32, idle, hit: fetched, base64, ..Seen::NOTHING }
+    }
+
+    /// Follows T, N and t on an item that was just made; returns its expiry after all of them.
+    fn act_on_new(&mut self, acts: &ActsInOrder, ttl: Expiry, vivify: Expiry, now: Now) -> Expiry {
+        let mut expiry = Expiry::NEVER;
+        for act in acts {
+            match act {
+                b'T' => expiry = ttl,
+                b'N' => expiry = vivify,
+                b't' => (self.ttl, self.expires) = ttl_fields(shown_ttl(expiry, now)),
+                _ => {}
+            }
+        }
+        expiry
+    }
+}

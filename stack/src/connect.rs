@@ -1,0 +1,86 @@
+//! What an application asks for when it opens a connection, and why that may fail at once.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::link::Mac;
+
+/// A connection to be opened by [`NetStack::connect`](crate::NetStack::connect). Make one by [`Connect::to`], then
+/// change fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connect {
+    /// The peer.
+    pub remote: SocketAddrV4,
+    /// Our address; `None`: any of the stack's own, in turn.
+    pub source: Option<Ipv4Addr>,
+    /// Our port; `None`: the next free one of [`ephemeral_ports`](crate::StackConfig::ephemeral_ports).
+    pub source_port: Option<u16>,
+    /// The peer's Ethernet address, or the gateway's; `None`: as the stack knows it, else by ARP.
+    pub mac: Option<Mac>,
+    /// Which of the ports given to [`flush`](crate::NetStack::flush) the SYN leaves by.
+    pub port: u16,
+    /// The number reported with every [`Readiness`](crate::Readiness) of the flow.
+    pub token: u64,
+}
+
+impl Connect {
+    /// A connection to `remote` by the first port, everything else being the stack's choice.
+    pub fn to(remote: SocketAddrV4) -> Self {
+        Self { remote, source: None, source_port: None, mac: None, port: 0, token: 0 }
+    }
+}
+
+/// Why a connection cannot even be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody can be reached there.
+    #[error("{remote} is not the address and port of another host; give a unicast address and a port from 1 to 65535")]
+    Remote {
+        /// What was asked for.
+        remote: SocketAddrV4,
+    },
+    /// Not one of the stack's addresses.
+    #[error("{address} is not an address of this stack; choose one of its own, or none")]
+    Source {
+        /// What was asked for.
+        address: Ipv4Addr,
+    },
+    /// The port asked for is listened on, in use, or was used too recently for this peer.
+    #[error("source port {port} is in use towards {remote}, or was until just now; choose another, or none")]
+    PortInUse {
+        /// What was asked for.
+        port: u16,
+        /// The peer.
+        remote: SocketAddrV4,
+    },
+    /// Every source port tried is in use, was until just now, or leads to another core.
+    #[error(
+        "none of {tried} source ports tried towards {remote} is free; give the stack more addresses or a wider range \
+         of source ports, or close fewer connections a second"
+    )]
+    NoFreePort {
+        /// Addresses and ports that were tried.
+        tried: u32,
+        /// The peer.
+        remote: SocketAddrV4,
+    },
+    /// The peer is beyond the subnet, and there is no gateway.
+    #[error("{remote} is not on the subnet and there is no gateway; set one")]
+    NoRoute {
+        /// The peer.
+        remote: SocketAddrV4,
+    },
+    /// The stack holds as many flows as it may.
+    #[error("all {max_flows} flows are in use; raise max_flows, or close connections")]
+    NoFreeFlow {
+        /// The limit.
+        max_flows: usize,
+    },
+    /// The stack may hold more flows, but has not made their blocks yet.
+    #[error("no flow block has been made ahead; try again in the next turn, or raise flows_at_start")]
+    NoBlockYet,
+    /// The Ethernet addresses of too many hosts are being asked for.
+    #[error("too many hosts are asked for their Ethernet address at once; try again when some have answered")]
+    TooManyNeighbors,
+}

@@ -1,0 +1,314 @@
+//! Active opens: from `connect` to the peer's SYN-ACK, or to the reason why there is none.
+//!
+//! An active flow is the application's from the first, so its end is always reported. While `FLAG_CONNECTING` is set,
+//! its segments are judged here (RFC 9293 §3.10.7.3) and not by the shim, which is for flows that know their peer.
+//!
+//! A simultaneous open is left to the peer: a SYN that crosses ours is dropped, and its sender, which gets ours, answers
+//! with the SYN-ACK that completes the handshake (RFC 9293 §3.5, figure 8, as it looks from one side). Two ends that
+//! both leave it to the other time out. Read first: `connect.rs`, `ephemeral.rs`, `resolve.rs`.
+
+use nic::Queue;
+use smoltcp::iface::{Config, Interface};
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::HardwareAddress;
+
+use super::NetStack;
+use crate::block::{
+    FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_OPEN, FLAG_RELEASED, FlowBlock,
+};
+use crate::classify::{ACK, RST, SYN, Segment, TCP_BYTES, Unreachable, offered_mss};
+use crate::clock::{FlowClock, Time};
+use crate::connect::{Connect, ConnectError};
+use crate::contain::contain;
+use crate::drop_reason::DropReason;
+use crate::flow::{CloseReason, FlowId, FlowKey};
+use crate::isn::seed_for;
+use crate::link::LinkHeader;
+use crate::net_stack::ingress::{SMALLEST_MSS, above};
+use crate::one_frame::OneFrame;
+use crate::port::Port;
+use crate::segment::Control;
+
+/// Most source ports that one call tries: all of one address.
+const MOST_TRIES: u64 = 1 << 16;
+
+/// What to do with a segment for a flow whose SYN is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// The SYN-ACK.
+    SynAck,
+    /// The peer takes no connection.
+    Refused,
+    /// It is of another connection: its sender is told to forget that.
+    Reset,
+    /// It says nothing of use.
+    Drop(DropReason),
+}
+
+/// RFC 9293 §3.10.7.3. Before the SYN has left, nothing can acknowledge it.
+fn judge(block: &FlowBlock, segment: &Segment) -> Answer {
+    if segment.has(ACK) && (segment.ack != block.snd_nxt || block.snd_nxt == block.highest_ack) {
+        return if segment.has(RST) { Answer::Drop(DropReason::RstNotExact) } else { Answer::Reset };
+    }
+    if segment.has(RST) {
+        return if segment.has(ACK) { Answer::Refused } else { Answer::Drop(DropReason::RstNotExact) };
+    }
+    match segment.flags & (SYN | ACK) {
+        flags if flags == SYN | ACK => Answer::SynAck,
+        SYN => Answer::Drop(DropReason::SynCrossed),
+        _ => Answer::Drop(DropReason::NotSynAck),
+    }
+}
+
+impl NetStack {
+    /// Opens a connection: the next [`flush`](Self::flush) sends the SYN, or asks for the Ethernet address that it
+    /// needs. Later the ready list reports `opened`, or `closed` with [`Refused`](CloseReason::Refused),
+    /// [`TimedOut`](CloseReason::TimedOut) or [`Unreachable`](CloseReason::Unreachable). Until then nothing can be
+    /// written, and the flow may be closed or aborted, after which nothing is reported of it.
+    ///
+    /// `comes_home` says whether the peer's frames of a flow reach this core; only such a source port is taken. Where
+    /// a NIC steers by hash, ask [`nic::Rss::queue_for_flow`] with [`FlowKey::peer`] and [`FlowKey::own`]; where that
+    /// is not known, or there is one core, say yes to all.
+    ///
+    /// A source port is used again as late as can be, and never while its connection is in the table; one in TIME-WAIT
+    /// only when it has been there for [`time_wait_reuse`](crate::StackConfig::time_wait_reuse), with an ISN above all
+    /// that was sent (RFC 1122 §4.2.2.13, RFC 6191). The SYN queue has nothing to do with active opens.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing has happened then.
+    pub fn connect(
+        &mut self,
+        now: Time,
+        connect: &Connect,
+        comes_home: impl FnMut(&FlowKey) -> bool,
+    ) -> Result<FlowId, ConnectError> {
+        let remote = connect.remote;
+        if remote.port() == 0 || !self.local.may_reach(*remote.ip()) {
+            return Err(ConnectError::Remote { remote });
+        }
+        if let Some(address) = connect.source
+            && !self.local.has(address.to_bits())
+        {
+            return Err(ConnectError::Source { address });
+        }
+        let hop = self.next_hop(*remote.ip()).ok_or(ConnectError::NoRoute { remote })?;
+        let mac = connect.mac.or_else(|| self.neighbors.find(hop));
+        if self.free.is_empty() {
+            let max_flows = self.config.max_flows;
+            let all = self.blocks.len() == max_flows;
+            return Err(if all { ConnectError::NoFreeFlow { max_flows } } else { ConnectError::NoBlockYet });
+        }
+        let (key, hash, after) = self.choose_source(now, connect, comes_home)?;
+        if mac.is_none() && !self.resolver.ask(now, hop, key.local, connect.port) {
+            return Err(ConnectError::TooManyNeighbors);
+        }
+        let after = after.map(|record| {
+            let sent = self.time_wait.record(record).snd_nxt;
+            self.time_wait.remove(record);
+            self.stats.time_waits_reused += 1;
+            sent
+        });
+        let isn = above(after, self.isns.isn(now, &key));
+        let Some(index) = self.free.pop() else { return Err(ConnectError::NoBlockYet) };
+        self.begin(now, index, key, hash, isn, connect);
+        match mac {
+            Some(mac) => self.blocks[index as usize].link = self.link_to(mac),
+            None => self.wait_for_neighbor(index),
+        }
+        Ok(FlowId { index, generation: self.blocks[index as usize].generation })
+    }
+
+    /// A source address and port that are free, the hash of the flow, and the TIME-WAIT record that it takes over.
+    fn choose_source(
+        &mut self,
+        now: Time,
+        connect: &Connect,
+        mut comes_home: impl FnMut(&FlowKey) -> bool,
+    ) -> Result<(FlowKey, u32, Option<u32>), ConnectError> {
+        let remote = connect.remote;
+        let key_from =
+            |local, local_port| FlowKey { remote: *remote.ip(), local, remote_port: remote.port(), local_port };
+        if let Some(port) = connect.source_port {
+            let key = key_from(connect.source.unwrap_or(self.local.address), port);
+            let free = if port == 0 { None } else { self.source_if_free(now, key) };
+            return free.ok_or(ConnectError::PortInUse { port, remote });
+        }
+        let search = self.ephemeral.search(&self.local, connect.source, remote);
+        let tries = search.space.min(MOST_TRIES);
+        for _ in 0..tries {
+            let (local, port) = self.ephemeral.next(&search);
+            let key = key_from(local, port);
+            if comes_home(&key)
+                && let Some(source) = self.source_if_free(now, key)
+            {
+                return Ok(source);
+            }
+        }
+        Err(ConnectError::NoFreePort { tried: tries as u32, remote })
+    }
+
+    /// The flow's hash and the TIME-WAIT record that it would take over, if no other flow has the key.
+    fn source_if_free(&self, now: Time, key: FlowKey) -> Option<(FlowKey, u32, Option<u32>)> {
+        if self.listener.accepts(key.local_port) {
+            return None;
+        }
+        let hash = self.hash.of(&key);
+        if self.table.find(hash, |index| self.blocks[index as usize].key == key).is_some() {
+            return None;
+        }
+        let record = self.time_wait.find(hash, &key);
+        if let Some(record) = record
+            && !self.time_wait.is_older(now, record, self.config.time_wait_reuse)
+        {
+            return None;
+        }
+        Some((key, hash, record))
+    }
+
+    /// Makes the flow.
+    fn begin(&mut self, now: Time, index: u32, key: FlowKey, hash: u32, isn: u32, connect: &Connect) {
+        let knobs = self.knobs();
+        let block = &mut self.blocks[index as usize];
+        let mut device = OneFrame::scratch(&[], self.config.ip_mtu);
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed_for(isn);
+        let mut interface = Interface::new(config, &mut device, FlowClock::instant(now));
+        block.recycle_to_connect(interface.context(), &key, knobs);
+        block.generation = block.generation.wrapping_add(1);
+        block.flags |= FLAG_OPEN | FLAG_ACTIVE | FLAG_CONNECTING;
+        block.key = key;
+        block.hash = hash;
+        block.port = connect.port;
+        block.token = connect.token;
+        block.link = LinkHeader::EMPTY;
+        block.snd_nxt = isn;
+        block.highest_ack = isn;
+        block.rcv_base = 0;
+        block.last_ack = 0;
+        block.last_window = 0;
+        block.peer_window = 0;
+        block.heard_at = now;
+        block.waiting_since = now;
+        block.state_since = now;
+        self.table.insert(hash, index);
+        self.stats.connects += 1;
+        self.touch(index);
+    }
+
+    /// Looks at a flow whose handshake is under way. Returns whether there is nothing more to do for it this turn.
+    pub(super) fn visit_connecting(&mut self, now: Time, index: u32) -> bool {
+        let block = &mut self.blocks[index as usize];
+        let remote = block.key.remote;
+        let deadline = block.state_since.after(self.config.connect_timeout);
+        let cancelled = block.flags & (FLAG_RELEASED | FLAG_ABORTED) != 0 || block.socket().state() == State::Closed;
+        let Some(hop) = self.next_hop(remote) else { return true };
+        if cancelled {
+            self.end(index, CloseReason::Finished);
+            return true;
+        }
+        if deadline <= now {
+            // Whoever is there now, or at another address, is asked for again by the next who connects.
+            self.neighbors.forget(hop);
+            self.end(index, CloseReason::TimedOut);
+            return true;
+        }
+        if self.blocks[index as usize].link != LinkHeader::EMPTY {
+            return false;
+        }
+        if let Some(mac) = self.neighbors.find(hop) {
+            self.blocks[index as usize].link = self.link_to(mac);
+            return false;
+        }
+        if self.resolver.is_asking(hop) {
+            self.wait_for_neighbor(index);
+            self.work.timers += u64::from(self.wheel.arm_no_later(index, deadline));
+        } else {
+            self.end(index, CloseReason::Unreachable);
+        }
+        true
+    }
+
+    /// A segment of a flow whose handshake is under way.
+    pub(super) fn ingest_connecting<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) {
+        match judge(self.blocks[index as usize], segment) {
+            Answer::SynAck => self.establish(now, port, index, frame, segment),
+            Answer::Refused => self.end(index, CloseReason::Refused),
+            Answer::Drop(reason) => self.stats.drops.add(reason),
+            Answer::Reset => {
+                self.stats.drops.add(DropReason::AckOfNoSyn);
+                if self.rst_rate.allows(now) {
+                    let link = LinkHeader::answering(frame, usize::from(segment.at));
+                    self.stats.rsts_sent += 1;
+                    self.send_control(port, &link, &segment.key, Control::rst_for(segment));
+                }
+            }
+        }
+    }
+
+    /// The SYN-ACK.
+    fn establish<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, frame: &mut [u8], segment: &Segment) {
+        let options = segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len);
+        if frame.get(options).and_then(offered_mss).is_some_and(|mss| mss < SMALLEST_MSS) {
+            return self.stats.drops.add(DropReason::TcpTinyMss);
+        }
+        let Some(reply) = port.take_frame() else { return self.stats.drops.add(DropReason::NoFrame) };
+        let packet_at = usize::from(segment.at);
+        let packet = frame.get(packet_at..packet_at + usize::from(segment.packet_len));
+        let block = &mut self.blocks[index as usize];
+        let mut device = OneFrame::new(packet, reply, block.link, self.config.ip_mtu);
+        let (interface, set) = (&mut self.interface, &mut block.set);
+        let flow_now = FlowClock::instant(now);
+        let outcome = contain(|| interface.poll_ingress_single(flow_now, &mut device, set));
+        self.work.sets += 1;
+        self.stats.segments += 1;
+        self.take_reply(port, index, device);
+        let block = &mut self.blocks[index as usize];
+        if outcome.is_none() {
+            self.stats.drops.add(DropReason::Contained);
+            return self.end(index, CloseReason::Contained);
+        }
+        if block.socket().state() != State::Established {
+            // Options that do not parse, or the application has closed the flow meanwhile.
+            return self.stats.drops.add(DropReason::NotSynAck);
+        }
+        block.flags &= !FLAG_CONNECTING;
+        block.rcv_base = segment.seq.wrapping_add(1);
+        block.last_ack = block.rcv_base;
+        // What the SYN has promised.
+        block.last_window = block.socket().recv_capacity().min(usize::from(u16::MAX)) as u16;
+        block.highest_ack = segment.ack;
+        block.peer_window = segment.window;
+        block.heard_at = now;
+        block.state_since = now;
+        self.stats.opened += 1;
+        self.stats.connected += 1;
+        self.touch(index);
+        self.report(index, FLAG_EVENT_OPENED);
+    }
+
+    /// A router, or the peer, says that a segment of ours cannot arrive. It ends a connection under way whose SYN it
+    /// was (RFC 1122 §4.2.3.9, RFC 5461 §3.2), never an open one, and nothing that the message does not know the ISN of.
+    pub(super) fn ingest_unreachable(&mut self, message: &Unreachable) {
+        let hash = self.hash.of(&message.key);
+        let found = self.table.find(hash, |index| self.blocks[index as usize].key == message.key);
+        let syn = found.filter(|&index| {
+            let block = &self.blocks[index as usize];
+            let under_way = block.flags & (FLAG_CONNECTING | FLAG_RELEASED) == FLAG_CONNECTING;
+            under_way && block.snd_nxt != block.highest_ack && message.seq == block.highest_ack
+        });
+        // 4, a packet too long, cannot be said of a SYN.
+        let (Some(index), 0..=3 | 5..=15) = (syn, message.code) else {
+            return self.stats.drops.add(DropReason::IcmpOther);
+        };
+        self.stats.drops.add(DropReason::IcmpUnreachable);
+        let no_such_port = matches!(message.code, 2 | 3);
+        self.end(index, if no_such_port { CloseReason::Refused } else { CloseReason::Unreachable });
+    }
+}
