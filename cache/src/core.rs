@@ -28,7 +28,7 @@ use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
 use crate::stats::{CoreCounters, Ledger};
-use crate::store::{Reservation, StoreMode};
+use crate::store::{Reservation, ShardConfig, StoreMode};
 use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
 /// Replies that leave at once.
@@ -275,7 +275,12 @@ impl Core {
         shard_config.memory_bytes /= cores;
         shard_config.memory_ceiling_bytes /= cores;
         let hasher = KeyHasher::new(secret);
-        let shards = (0..cores).map(|_| Shard::new(&shard_config, hasher.clone())).collect::<Result<Vec<_>, _>>()?;
+        shard_config.cas_step = cores as u64;
+        let shard_of = |core: usize| {
+            let config = ShardConfig { cas_first: 1 + core as u64, ..shard_config.clone() };
+            Shard::new(&config, hasher.clone())
+        };
+        let shards = (0..cores).map(shard_of).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
@@ -322,7 +327,7 @@ impl Core {
             watching: ArrayVec::new(),
             walked: false,
             walkers: VecDeque::new(),
-            walk_text: Vec::with_capacity(walk::STEP_BYTES),
+            walk_text: Vec::with_capacity(crate::shard::STEP_BYTES),
             config: config.clone(),
         };
         Ok(shards.into_iter().zip(links).enumerate().map(of).collect())

@@ -36,7 +36,7 @@ mod tests;
 
 pub(crate) use evicted::Evicted;
 use evicted::EvictedNotes;
-pub(crate) use walk::{Dump, Told};
+pub(crate) use walk::{Dump, STEP_BYTES, Told};
 
 use std::sync::Arc;
 
@@ -103,6 +103,8 @@ pub struct Shard {
     pins: usize,
     reservations: usize,
     next_cas: u64,
+    /// Shards of a cache take turns with the uniques.
+    cas_step: u64,
     /// Items with a smaller cas unique are flushed.
     flush_cas: u64,
     /// A second from which everything stored up to its end is flushed.
@@ -168,6 +170,8 @@ impl Shard {
 
         let stats = Arc::new(ShardStats {
             class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_evictions: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_evicted_nonzero: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_chunk_bytes: slabs.chunk_bytes().to_vec(),
             ..ShardStats::default()
         });
@@ -193,7 +197,8 @@ impl Shard {
             held: 0,
             pins: 0,
             reservations: 0,
-            next_cas: 1,
+            next_cas: config.cas_first.max(1),
+            cas_step: config.cas_step.max(1),
             flush_cas: 0,
             flush_at: None,
             epoch: 0,

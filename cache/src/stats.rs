@@ -133,6 +133,10 @@ pub struct Ledger {
     clock_paused: AtomicU32,
     /// What the lines of [`general::GENERAL`] were when `stats reset` was last obeyed.
     baseline: [AtomicU64; general::GENERAL.len()],
+    /// By slab class, what [`slabs::evicted`] was then.
+    class_baseline: Box<[[AtomicU64; 2]]>,
+    /// What `-m` or the last `cache_memlimit` asked for, in bytes.
+    limit: AtomicU64,
     /// How often `stats reset` was obeyed: prefixes counted before count no more.
     resets: AtomicU32,
     config: CacheConfig,
@@ -140,6 +144,7 @@ pub struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(config: &CacheConfig, shards: Vec<Arc<ShardStats>>) -> Ledger {
+        let classes = shards.first().map_or(0, |shard| shard.class_items.len());
         Ledger {
             cores: (0..shards.len()).map(|_| CachePadded(CoreCounters::default())).collect(),
             prefixes: (0..shards.len()).map(|_| PrefixTable::new(config.prefix_delimiter)).collect(),
@@ -154,6 +159,8 @@ impl Ledger {
             stopping: AtomicU8::new(0),
             clock_ahead: AtomicU32::new(0),
             clock_paused: AtomicU32::new(0),
+            class_baseline: (0..classes).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
+            limit: AtomicU64::new(config.shard.memory_bytes as u64),
             baseline: std::array::from_fn(|_| AtomicU64::new(0)),
             resets: AtomicU32::new(0),
             config: config.clone(),
@@ -280,6 +287,11 @@ impl Ledger {
                 base.store(of(self), Ordering::Relaxed);
             }
         }
+        for (index, base) in self.class_baseline.iter().enumerate() {
+            for (base, now) in base.iter().zip(slabs::evicted(self, index + 1)) {
+                base.store(now, Ordering::Relaxed);
+            }
+        }
         self.resets.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -288,12 +300,21 @@ impl Ledger {
         self.baseline[line].load(Ordering::Relaxed)
     }
 
-    /// Bytes that the shards may use together.
+    /// What was evicted from slab class `class`, from 1, since the last reset: items, and those with an expiry.
+    fn evicted_since_reset(&self, class: usize) -> [u64; 2] {
+        let base =
+            |kind: usize| self.class_baseline.get(class - 1).map_or(0, |base| base[kind].load(Ordering::Relaxed));
+        let [all, nonzero] = slabs::evicted(self, class);
+        [all.wrapping_sub(base(0)), nonzero.wrapping_sub(base(1))]
+    }
+
+    pub(crate) fn set_limit_bytes(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the shards may use together, as asked for: they use whole segments of it.
     fn limit_bytes(&self) -> u64 {
-        match self.sum_shards(|shard| &shard.limit_maxbytes) {
-            0 => self.config.shard.memory_bytes as u64,
-            limit => limit,
-        }
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Counts for the prefix of `key` on `core`, if `stats detail` is on. The core's thread only.

@@ -110,6 +110,9 @@ pub enum SetupError {
     },
 }
 
+/// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
+const CEILING_LEAST_BYTES: usize = 256 << 20;
+
 /// How often the main thread looks whether the link is still there, and brings `rusage_user` and `rusage_system` of
 /// `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -284,8 +287,8 @@ fn report(ended: Vec<std::thread::Result<Result<CoreReport, WorkerError>>>) -> R
 fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
     let shard = ShardConfig {
         memory_bytes: options.memory_bytes,
-        // `cache_memlimit` may go to four times of `-m`; address space only, until it does.
-        memory_ceiling_bytes: options.memory_bytes.saturating_mul(4),
+        // As far as `cache_memlimit` may go; address space only, until it does.
+        memory_ceiling_bytes: options.memory_bytes.saturating_mul(4).max(CEILING_LEAST_BYTES),
         // At most 1 GiB, which fits: `Options` has checked it.
         item_size_max: options.item_size_bytes as u32,
         evict: options.evict,

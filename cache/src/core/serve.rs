@@ -1,11 +1,11 @@
 //! Other cores' requests, executed on this shard and answered in the block they came in.
 
 use super::{Core, Incoming, Outgoing};
-use crate::core::walk::STEP_BYTES;
 use crate::key::KeyHash;
 use crate::proto::reply::Line;
 use crate::route::batch::{Batch, Half};
 use crate::route::message::{Answer, Envelope, Manner, NO_STREAM, Reply, Request};
+use crate::shard::STEP_BYTES;
 use crate::shard::meta::Seen;
 use crate::stats::Counted;
 use crate::store::{Arith, ItemRef, Reservation, StoreError, StoreMode, StoreOutcome, Stored, Touched};

@@ -15,11 +15,8 @@ use super::Core;
 use super::entries::Owed;
 use crate::core::ConnId;
 use crate::route::message::{Request, Token};
-use crate::shard::{Dump, Told};
+use crate::shard::{Dump, STEP_BYTES, Told};
 use crate::store::index::Cursor;
-
-/// Bytes of text that one step may make.
-pub(crate) const STEP_BYTES: usize = 4 << 10;
 
 /// Connections told in one step.
 const CONNECTIONS_PER_STEP: usize = 128;
@@ -57,7 +54,9 @@ pub(crate) struct Walk {
     text: Vec<u8>,
     given: usize,
     /// The core has been asked.
-    pub(crate) asked: bool,
+    asked: bool,
+    /// It waits for its core's next turn.
+    waits: bool,
     /// Lines still to be given, for `stats cachedump`.
     lines_left: usize,
     /// Of `stats conns`: those told, in order of their numbers once all are there; and how many have been given.
@@ -119,6 +118,7 @@ impl Walk {
             text: Vec::with_capacity(STEP_BYTES),
             given: 0,
             asked: false,
+            waits: false,
             lines_left: lines,
             connections: Vec::new(),
             shown: 0,
@@ -208,12 +208,16 @@ impl Walk {
             let mut told = std::mem::take(&mut core.walk_text);
             told.clear();
             let place = core.walk_step(self.over, self.place, STEP_BYTES, &mut told);
+            // Nothing but a turn whose step is taken leaves the place as it is: here there is room for any bucket.
             let stepped = place != self.place;
             self.land(&told, place);
             core.walk_text = told;
+            self.waits &= !stepped;
             if !stepped {
                 // The turn's step is taken.
-                core.walkers.push_back(conn);
+                if !std::mem::replace(&mut self.waits, true) {
+                    core.walkers.push_back(conn);
+                }
                 return WalkGiven::Starved(written);
             }
         }

@@ -181,8 +181,7 @@ impl Core {
         let wanted = self.ledger.watchers.want(EVICTIONS);
         self.shard.note_evictions(wanted);
         while let Some(Evicted { key, fetched, expiry, last_access_secs, class, bytes }) = self.shard.next_evicted() {
-            let (hash, _) = self.locate(&key);
-            if expiry.has_passed(self.now) || self.shard.peek(hash, &key, self.now).is_some() {
+            if expiry.has_passed(self.now) {
                 continue;
             }
             let idle_secs = self.now.secs.wrapping_sub(last_access_secs) & 0xff_ffff;

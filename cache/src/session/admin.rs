@@ -40,7 +40,10 @@ impl Session {
         self.begin_barrier(core)?;
         let bytes = (u64::from(megabytes) << 20) / core.ledger.cores() as u64;
         let line = match core.shard.set_memory_limit(bytes as usize) {
-            Ok(()) => Line::Ok,
+            Ok(()) => {
+                core.ledger.set_limit_bytes(u64::from(megabytes) << 20);
+                Line::Ok
+            }
             Err(_) => Line::MemlimitRefused,
         };
         self.order_all(core, line, noreply, Request::MemoryLimit { bytes });

@@ -71,6 +71,7 @@ impl Session {
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
             Owed::Value { held, .. } | Owed::FramedValue { held } => core.let_go_of(self.conn, held),
             Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
+            Owed::Walk(walk) => core.end_walk(&walk),
             _ => {}
         }
         // Answers that no reply depends on may still come: a piece's receipt after a bad data chunk.

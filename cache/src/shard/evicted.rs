@@ -1,8 +1,7 @@
 //! Items that made room for others, noted while somebody watches evictions.
 //!
 //! Making room gives up whole segments without looking at their items; of those it notes the first 64 only, so that
-//! watching does not make an operation's work grow. What had been overwritten or deleted before looks the same: the
-//! core passes over keys that are still there, and a deleted one may be named.
+//! watching does not make an operation's work grow.
 
 use arrayvec::ArrayVec;
 
@@ -76,9 +75,6 @@ impl Shard {
             return;
         }
         let item = self.item(at);
-        if item.key.is_empty() {
-            return;
-        }
         let evicted = Evicted {
             key: item.key.iter().copied().take(KEY_MAX_BYTES).collect(),
             fetched: item.fetched,
@@ -87,6 +83,11 @@ impl Shard {
             class: self.class_of(item.key.len(), item.value.len(), item.flags),
             bytes: item.value.len() as u32,
         };
-        self.evicted.items.push(evicted);
+        let hash = self.hasher.hash(&evicted.key);
+        let linked = self.index.find(&self.memory, &self.segments, hash, &evicted.key);
+        // What was replaced or deleted before has left its bytes here too.
+        if linked.is_some_and(|linked| linked.at == at) {
+            self.evicted.items.push(evicted);
+        }
     }
 }

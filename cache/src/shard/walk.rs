@@ -9,10 +9,16 @@ use super::Shard;
 use crate::clock::Now;
 use crate::store::Item;
 use crate::store::index::Cursor;
-use crate::watch::{LINE_MAX_BYTES, append_escaped};
+use crate::watch::append_escaped;
 
 /// Items that one step looks at.
-pub(crate) const ITEMS_PER_STEP: u32 = 64;
+const ITEMS_PER_STEP: usize = 64;
+
+/// Lines of the index that one step reads.
+const LINES_PER_STEP: u32 = 64;
+
+/// Bytes of text that one step makes at most.
+pub(crate) const STEP_BYTES: usize = 16 << 10;
 
 /// How items are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +41,10 @@ pub(crate) struct Told {
 
 impl Shard {
     /// Appends the lines of the next items from `cursor` on (`None`: from the first) to `text`, as long as `room` bytes
-    /// are not exceeded. Returns where to go on; `None` at the end.
+    /// are not exceeded. Returns where to go on, which is `cursor` itself when the room was too little; `None` at the end.
+    ///
+    /// Stops between two buckets, where nothing can be told twice or passed over; only a bucket that would not fit
+    /// [`STEP_BYTES`] (a score of items of the longest keys) is told in parts.
     pub(crate) fn walk(
         &self,
         told: Told,
@@ -44,17 +53,33 @@ impl Shard {
         room: usize,
         text: &mut Vec<u8>,
     ) -> Option<Cursor> {
-        let cursor = cursor.unwrap_or_else(|| self.index.begin_walk());
-        let room = text.len() + room;
-        let mut left = ITEMS_PER_STEP;
-        self.index.walk(&self.memory, &self.segments, cursor, |at| {
-            left -= 1;
-            let item = self.item(at);
-            if !item.key.is_empty() && item.cas >= self.flush_cas && !item.expiry.has_passed(now) {
-                self.tell(told, &item, now, text);
+        let mut cursor = cursor.unwrap_or_else(|| self.index.begin_walk());
+        let end = text.len() + room;
+        let (mut items_left, mut lines_left) = (ITEMS_PER_STEP, LINES_PER_STEP);
+        loop {
+            let start = text.len();
+            let (items, lines) = self.index.bucket(&self.memory, &self.segments, cursor);
+            if items.len() > items_left || lines > lines_left {
+                return Some(cursor);
             }
-            left > 0 && text.len() + LINE_MAX_BYTES <= room
-        })
+            (items_left, lines_left) = (items_left - items.len(), lines_left - lines);
+            for (place, &at) in items.iter().enumerate().skip(cursor.skip.into()) {
+                let before = text.len();
+                let item = self.item(at);
+                if !item.key.is_empty() && item.cas >= self.flush_cas && !item.expiry.has_passed(now) {
+                    self.tell(told, &item, now, text);
+                }
+                if text.len() > end {
+                    let whole = start == end - room && room >= STEP_BYTES;
+                    text.truncate(if whole { before } else { start });
+                    return Some(if whole { cursor.behind_items(place) } else { cursor });
+                }
+            }
+            cursor = self.index.behind(cursor)?;
+            if lines_left == 0 {
+                return Some(cursor);
+            }
+        }
     }
 
     fn tell(&self, told: Told, item: &Item<'_>, now: Now, text: &mut Vec<u8>) {

@@ -13,6 +13,10 @@ pub struct ShardConfig {
     pub item_size_max: u32,
     /// Whether the oldest items make room for new ones (`false`: `-M`).
     pub evict: bool,
+    /// The first cas unique, and by how much each is above the one before: so that no two items of a cache have the same.
+    pub cas_first: u64,
+    /// See `cas_first`.
+    pub cas_step: u64,
     /// Whether items have a cas unique to show (`false`: `-C`). Only changes the sizes that are reported.
     pub use_cas: bool,
     /// Growth factor of memcached's slab classes, as which sizes are reported (`-f`).
@@ -31,6 +35,8 @@ impl Default for ShardConfig {
             segment_bytes: 0,
             item_size_max: 1 << 20,
             evict: true,
+            cas_first: 1,
+            cas_step: 1,
             use_cas: true,
             slab_factor: 1.25,
             slab_chunk_min: 48,

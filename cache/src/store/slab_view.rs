@@ -37,6 +37,11 @@ impl SlabView {
         view
     }
 
+    /// Whether items have cas uniques.
+    pub(crate) fn uses_cas(&self) -> bool {
+        self.use_cas
+    }
+
     /// Chunk sizes in bytes, smallest first.
     pub(crate) fn chunk_bytes(&self) -> &[u32] {
         &self.chunk_bytes
