@@ -31,7 +31,7 @@ pub use crate::core::{ConnId, Core, CoreCensus, Overdue, PeerSet};
 pub use clock::{Expiry, Now};
 pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
 pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
-pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, ServerFacts, User};
+pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};
 pub use shard::Shard;
 pub use stats::{CoreCounters, Ledger, Stopping};
 pub use store::{

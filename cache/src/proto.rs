@@ -7,6 +7,8 @@
 
 /// Base64, for keys of meta commands.
 pub mod base64;
+/// The binary protocol.
+pub mod binary;
 /// Replies that repeat a part of their request.
 pub(crate) mod framed;
 /// Meta commands and their flags.

@@ -29,14 +29,18 @@ use crate::clock::{Expiry, Now};
 use crate::core::entries::{NO_ENTRY, Owed, Upload};
 use crate::core::{ConnId, Core, Need};
 use crate::key::KeyHash;
+use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::route::message::{NOBODY, Request, Token};
+use crate::settings::Protocol;
 use crate::store::{Reservation, StoreMode};
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
 mod admin;
+/// Packets of the binary protocol.
+mod binary;
 /// Keys of a fetch, one by one.
 mod fetch;
 /// What is read ahead of its turn.
@@ -127,6 +131,15 @@ enum State {
     Closed,
 }
 
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// Lines: classic and meta commands.
+    Text,
+    /// Packets.
+    Binary,
+}
+
 /// One step of [`Session::take`].
 enum Step {
     /// So many bytes are done with; go on.
@@ -143,6 +156,8 @@ enum Step {
 pub struct Session {
     conn: ConnId,
     state: State,
+    /// Not known before the first byte.
+    speaks: Option<Speaks>,
     head: Token,
     tail: Token,
     pending: u32,
@@ -162,6 +177,7 @@ impl Session {
         Session {
             conn,
             state: State::Line,
+            speaks: None,
             head: NO_ENTRY,
             tail: NO_ENTRY,
             pending: 0,
@@ -319,7 +335,11 @@ impl Session {
     fn step(&mut self, core: &mut Core, input: &[u8]) -> Step {
         match self.state {
             State::Line if !self.trusted => self.greet(core, input),
-            State::Line => self.line(core, input),
+            State::Line => match self.speaks {
+                Some(Speaks::Text) => self.line(core, input),
+                Some(Speaks::Binary) => self.packet(core, input),
+                None => self.negotiate(core, input),
+            },
             State::Keys { .. } => self.next_key(core, input),
             State::SkipLine => self.skip_line(input),
             State::Value { .. } => self.fill_value(core, input),
@@ -340,6 +360,18 @@ impl Session {
             State::Deaf => Step::Stop(input.len(), Stop::NeedInput),
             State::Closed => Step::Stop(input.len(), Stop::Close),
         }
+    }
+
+    /// The first byte of a connection decides what it speaks, unless the server speaks one protocol alone.
+    fn negotiate(&mut self, core: &Core, input: &[u8]) -> Step {
+        let Some(&first) = input.first() else { return Step::Stop(0, Stop::NeedInput) };
+        let binary = match core.config.protocol {
+            Protocol::Auto => first == MAGIC_REQUEST,
+            Protocol::Ascii => false,
+            Protocol::Binary => true,
+        };
+        self.speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
+        Step::Moved(0)
     }
 
     /// Takes no more; what is owed is still given.
@@ -405,7 +437,7 @@ impl Session {
 
     /// What follows a value.
     fn value_end(&self) -> &'static [u8] {
-        b"\r\n"
+        if self.speaks == Some(Speaks::Binary) { b"" } else { b"\r\n" }
     }
 
     /// Whether a reply that is known at once may leave at once: nothing is owed before it.

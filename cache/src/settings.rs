@@ -47,6 +47,8 @@ pub struct CacheConfig {
     pub users: Vec<User>,
     /// Lines that a watcher may be behind each core before it loses some (`-o worker_logbuf_size`).
     pub watch_lines: usize,
+    /// What connections speak (`-B`).
+    pub protocol: Protocol,
     /// What `stats` and `stats settings` say about the server around the cache.
     pub server: ServerFacts,
 }
@@ -83,6 +85,18 @@ pub struct User {
     pub password: Box<[u8]>,
 }
 
+/// What connections speak: memcached's `-B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// What their first byte says.
+    #[default]
+    Auto,
+    /// Classic and meta commands, whatever the first byte is.
+    Ascii,
+    /// Packets; anything else closes the connection.
+    Binary,
+}
+
 /// Facts about the server that only `stats` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
@@ -102,8 +116,6 @@ pub struct ServerFacts {
     pub listeners: Vec<String>,
     /// The server's end of every connection, as `stats conns` shows it.
     pub local: String,
-    /// `-B`: `ascii`, `binary` or `auto`.
-    pub protocol: &'static str,
     /// The file of `-Y`.
     pub auth_file: Option<String>,
     /// Whether connections above `-c` are told so and closed, rather than left to wait.
@@ -132,7 +144,6 @@ impl Default for ServerFacts {
             backlog: 1024,
             listeners: Vec::new(),
             local: "tcp:0.0.0.0:11211".to_owned(),
-            protocol: "auto",
             auth_file: None,
             maxconns_fast: true,
             idle_timeout_secs: 0,
@@ -165,6 +176,7 @@ impl Default for CacheConfig {
             detail: false,
             users: Vec::new(),
             watch_lines: 256,
+            protocol: Protocol::Auto,
             server: ServerFacts::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! Two and three cores in process against a real memcached 1.6.18: a million seeded operations, every reply compared.
 //!
-//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_OPERATIONS` and
+//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_CASE` (the first), `SIDESTEP_OPERATIONS` (of each test) and
 //! `SIDESTEP_MOST_UNLISTED` change the run; a difference prints its
 //! seed, its case and its minimal transcript. The listed classes of difference are in `differences.md`.
 
@@ -9,8 +9,10 @@
 mod loopback;
 
 use std::io;
+use std::time::SystemTime;
 
 use differential::campaign::{Campaign, Findings};
+use differential::case::Protocol;
 use differential::differences::Differences;
 use differential::memcached::Memcached;
 use differential::target::Target;
@@ -34,9 +36,17 @@ struct InProcess {
 impl InProcess {
     fn new(cores: usize, pace: Pace, seed: u64) -> Self {
         let config = CacheConfig { cores, ..CacheConfig::default() };
-        let cache = Loopback::new(&config, pace, seed);
+        let cache = begin(&config, pace, seed);
         Self { config, pace, seed, cache, connections: 0 }
     }
+}
+
+/// A cache whose clock stands at the time of day, which memcached's shows too: meta commands tell how long an item has.
+fn begin(config: &CacheConfig, pace: Pace, seed: u64) -> Loopback {
+    let mut cache = Loopback::new(config, pace, seed);
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs();
+    cache.now.unix_epoch = unix - u64::from(cache.now.secs);
+    cache
 }
 
 impl Target for InProcess {
@@ -49,7 +59,7 @@ impl Target for InProcess {
             self.cache.close_all();
             self.cache.assert_nothing_held();
             self.seed += 1;
-            self.cache = Loopback::new(&self.config, self.pace, self.seed);
+            self.cache = begin(&self.config, self.pace, self.seed);
             self.connections = 0;
         }
         let client = self.cache.connect(self.connections % self.config.cores);
@@ -72,32 +82,53 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-fn compare(cores: usize, pace: Pace, first: u64) {
-    let (seed, operations) = (number("SIDESTEP_SEED", 1), number("SIDESTEP_OPERATIONS", 1_000_000) / 2);
+fn compare(protocol: Protocol, cores: usize, pace: Pace, first: u64, operations: u64) {
+    let (seed, operations) = (number("SIDESTEP_SEED", 1), number("SIDESTEP_OPERATIONS", operations));
     let mut differences = Differences::parse(LISTED).expect("differences.md is well formed");
     let memcached = Memcached::start("memcached").unwrap_or_else(|error| panic!("{error}"));
     let mut tested = InProcess::new(cores, pace, seed);
     let stale = differences.verify(&mut memcached.target(), &mut tested).expect("both answer");
     assert!(stale.is_empty(), "transcripts of differences.md that no longer hold:\n{}", stale.join("\n"));
     let campaign = Campaign {
+        protocol,
         seed,
-        first,
+        first: number("SIDESTEP_CASE", first),
         operations,
         most_unlisted: number("SIDESTEP_MOST_UNLISTED", 8) as usize,
         tested_is_memcached: false,
     };
     let findings: Findings =
         campaign.run(&mut memcached.target(), &mut tested, &mut differences).unwrap_or_else(|error| panic!("{error}"));
-    println!("{cores} cores, seed {seed}:\n{}", findings.report(&differences));
+    println!("{protocol:?}, {cores} cores, seed {seed}:\n{}", findings.report(&differences));
     assert!(findings.unlisted.is_empty(), "{} kinds of unlisted differences, see above", findings.unlisted.len());
 }
 
 #[test]
 fn two_cores_answer_as_memcached_does() {
-    compare(2, Pace::Even, 0);
+    compare(Protocol::Text, 2, Pace::Even, 0, 500_000);
 }
 
 #[test]
 fn three_cores_in_seeded_turns_answer_as_memcached_does() {
-    compare(3, Pace::Seeded, 1 << 32);
+    compare(Protocol::Text, 3, Pace::Seeded, 1 << 32, 500_000);
+}
+
+#[test]
+fn one_core_answers_meta_commands_as_memcached_does() {
+    compare(Protocol::Meta, 1, Pace::Even, 0, 150_000);
+}
+
+#[test]
+fn three_cores_in_seeded_turns_answer_meta_commands_as_memcached_does() {
+    compare(Protocol::Meta, 3, Pace::Seeded, 1 << 32, 150_000);
+}
+
+#[test]
+fn one_core_answers_packets_as_memcached_does() {
+    compare(Protocol::Binary, 1, Pace::Even, 0, 150_000);
+}
+
+#[test]
+fn three_cores_in_seeded_turns_answer_packets_as_memcached_does() {
+    compare(Protocol::Binary, 3, Pace::Seeded, 1 << 32, 150_000);
 }

@@ -403,8 +403,7 @@ impl Model {
         let mut seen_letters = Vec::new();
         acts.iter_mut().for_each(|act| if seen_letters.contains(act) { *act = 0 } else { seen_letters.push(*act) });
         let mut expiry = || Expiry::from_exptime(self.exptime(), self.now);
-        let ask =
-            Ask { acts, ttl: expiry(), vivify: expiry(), recache: expiry(), update: true, counts_touch_misses: false };
+        let ask = Ask { acts, ttl: expiry(), vivify: expiry(), recache: expiry(), update: true, classic_counts: false };
         let (created, mut entry) = match &known {
             Some(entry) => (false, entry.clone()),
             None => (true, Entry { stored_secs: self.now.secs, ..Entry::default() }),
@@ -457,7 +456,7 @@ impl Model {
         };
         let stale = self.below(3) > 0;
         let ttl = (self.below(2) == 0).then(|| Expiry::from_exptime(self.exptime(), self.now));
-        let removal = Removal { cas, stale, ttl, counts_mismatch: true };
+        let removal = Removal { cas, stale, ttl, classic_counts: false };
         let hash = self.hasher.hash(&key);
         let outcome = self.shard.meta_delete(hash, &key, &removal, self.now);
         let Some(mut entry) = known else {

@@ -9,6 +9,7 @@ mod memcached;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use differential::packet::{self, Packet};
 use loopback::{Client, Loopback, Pace};
 use memcached::Memcached;
 use sidestep_cache::CacheConfig;
@@ -17,6 +18,9 @@ use sidestep_cache::CacheConfig;
 trait Server {
     /// Sends bytes and receives all that is answered to them. `closes`: the server will close.
     fn exchange(&mut self, bytes: &[u8], closes: bool) -> Vec<u8>;
+
+    /// Connects anew, after the server has closed.
+    fn reconnect(&mut self);
 }
 
 struct Ours {
@@ -31,17 +35,34 @@ impl Server for Ours {
         assert_eq!(self.loopback.is_closed(self.client), closes, "closed");
         self.loopback.take_received(self.client)
     }
+
+    fn reconnect(&mut self) {
+        let core = self.loopback.below(self.loopback.cores.len());
+        self.client = self.loopback.connect(core);
+    }
 }
 
 impl Server for Memcached {
     fn exchange(&mut self, bytes: &[u8], closes: bool) -> Vec<u8> {
         if closes { self.exchange_until_closed(bytes) } else { Memcached::exchange(self, bytes) }
     }
+
+    fn reconnect(&mut self) {
+        Memcached::reconnect(self);
+    }
+}
+
+/// A part of what is sent.
+enum Sent {
+    Text(String),
+    Packet(String),
 }
 
 #[derive(Default)]
 struct Exchange {
-    sent: String,
+    sent: Vec<Sent>,
+    /// Packets are answered.
+    packets: bool,
     expected: String,
     closes: bool,
     line: usize,
@@ -61,10 +82,15 @@ fn exchanges(text: &str) -> Vec<Exchange> {
         answered = !line.starts_with('>');
         let exchange = exchanges.last_mut().expect("a transcript begins with >");
         match line.split_at_checked(2) {
-            Some((">>", raw)) => exchange.sent += raw,
-            Some(("> ", words)) => exchange.sent += &format!("{words}\\r\\n"),
+            Some((">>", raw)) => exchange.sent.push(Sent::Text(raw.to_owned())),
+            Some(("> ", words)) => exchange.sent.push(Sent::Text(format!("{words}\\r\\n"))),
             Some(("< ", words)) => exchange.expected += &format!("{words}\\r\\n"),
             _ if line == "<closed" => exchange.closes = true,
+            Some((">b", words)) => {
+                exchange.packets = true;
+                exchange.sent.push(Sent::Packet(words.to_owned()));
+            }
+            Some(("<b", words)) => exchange.expected += &format!("{}\\r\\n", words.trim_start()),
             _ => panic!("line {}: {line:?}", number + 1),
         }
     }
@@ -104,6 +130,17 @@ fn expand(text: &str, taken: &HashMap<String, Vec<u8>>) -> Vec<u8> {
     out
 }
 
+/// The bytes of a part.
+fn bytes_of(part: &Sent, taken: &HashMap<String, Vec<u8>>) -> Vec<u8> {
+    match part {
+        Sent::Text(text) => expand(text, taken),
+        Sent::Packet(words) => {
+            let words = String::from_utf8(expand(words, taken)).expect("a packet is written in ASCII");
+            Packet::read(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).encode()
+        }
+    }
+}
+
 /// Compares, taking what stands where a mark is.
 fn matches(expected: &[u8], found: &[u8], taken: &mut HashMap<String, Vec<u8>>) -> bool {
     let mut parts = expected.split(|&byte| byte == 1);
@@ -131,8 +168,11 @@ fn play(name: &str, text: &str, who: &str, server: &mut dyn Server) -> Vec<Strin
     let mut taken = HashMap::new();
     let mut differences = Vec::new();
     for exchange in exchanges(text) {
-        let sent = expand(&exchange.sent, &taken);
-        let found = server.exchange(&sent, exchange.closes);
+        let sent: Vec<u8> = exchange.sent.iter().flat_map(|part| bytes_of(part, &taken)).collect();
+        let mut found = server.exchange(&sent, exchange.closes);
+        if exchange.packets {
+            found = packet::lines(&found, |response| response.cas.to_string());
+        }
         let expected = expand(&exchange.expected, &taken);
         if !matches(&expected, &found, &mut taken) {
             differences.push(format!(
@@ -143,6 +183,9 @@ fn play(name: &str, text: &str, who: &str, server: &mut dyn Server) -> Vec<Strin
                 short(&found)
             ));
             break;
+        }
+        if exchange.closes {
+            server.reconnect();
         }
     }
     differences

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache::User;
+use cache::{Protocol, User};
 
 /// Why a command line is refused.
 mod error;
@@ -68,8 +68,8 @@ pub struct Options {
     pub slab_factor: f64,
     /// Least space for key, value and flags in those classes, in bytes.
     pub slab_min: u32,
-    /// The protocol: `auto`, `ascii` or `binary`.
-    pub protocol: &'static str,
+    /// What connections speak.
+    pub protocol: Protocol,
     /// Whether items have cas uniques.
     pub use_cas: bool,
     /// Whether flush_all is obeyed.
@@ -143,6 +143,15 @@ impl Flags {
             let option = format!("-U {}", self.udp_port);
             return Err(OptionError::Refused { option, why: "UDP is not served; leave it out, or give 0" });
         }
+        let protocol = match word("-B", self.protocol, &["auto", "ascii", "binary"], "auto, ascii, binary")? {
+            "binary" if self.auth_file.is_some() => {
+                let why = "names and passwords are only of the text protocol; give -B ascii, or leave -Y out";
+                return Err(OptionError::Refused { option: "-B binary -Y".to_owned(), why });
+            }
+            "binary" => Protocol::Binary,
+            "auto" if self.auth_file.is_none() => Protocol::Auto,
+            _ => Protocol::Ascii,
+        };
         let port = port(&self.port, self.listen.as_deref(), address)?;
         Ok(Options {
             interface: self.interface,
@@ -160,7 +169,7 @@ impl Flags {
             item_size_bytes,
             slab_factor: slab_factor(&self.slab_factor)?,
             slab_min: number("-n", &self.slab_min, "a number of bytes", 1, 256 << 10, "")? as u32,
-            protocol: word("-B", self.protocol, &["auto", "ascii", "binary"], "auto, ascii, binary")?,
+            protocol,
             use_cas: !self.no_cas,
             flush: !self.no_flush,
             dump: !self.no_dump,
@@ -285,6 +294,14 @@ mod tests {
             Ok(4),
             "what is typed is not changed"
         );
+    }
+
+    #[test]
+    fn a_protocol_is_one_of_memcacheds() {
+        assert_eq!(options(&["-B", "binary"]).map(|options| options.protocol), Ok(Protocol::Binary));
+        assert_eq!(options(&[]).map(|options| options.protocol), Ok(Protocol::Auto));
+        let error = options(&["-B", "text"]).expect_err("no such protocol").to_string();
+        assert_eq!(error, "-B text: not one of auto, ascii, binary");
     }
 
     #[test]

@@ -305,7 +305,6 @@ fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
         backlog: options.backlog,
         listeners: port.map(|port| format!("tcp:{}:{port}", shown_address(options))).into_iter().collect(),
         local: format!("tcp:{}:{}", options.address, port.unwrap_or(0)),
-        protocol: options.protocol,
         auth_file: options.auth.as_ref().map(|(path, _)| path.clone()),
         maxconns_fast: options.extended.maxconns_fast,
         idle_timeout_secs: options.extended.idle_timeout_secs,
@@ -319,6 +318,7 @@ fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
         shard,
         cores: options.cores,
         connections_per_core: flows_per_core(options),
+        protocol: options.protocol,
         server,
         requests_per_take: options.requests_per_take,
         commands: Commands {

@@ -35,14 +35,6 @@ pub struct Machine {
 impl Machine {
     /// Looks around; what cannot be found out is said to be unknown.
     pub fn look(plan: &Plan) -> Machine {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.split(':').next().is_some_and(|front| front.trim() == name));
-            line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
-        };
-        let memory = field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal");
-        let kib = memory.and_then(|text| text.split(' ').next().and_then(|number| number.parse::<u64>().ok()));
-        let changes = first_lines("git", &["status", "--porcelain", "--", ".", ":!bench/runs"]);
         let versions = plan.roles().filter_map(|role| {
             let side = plan.side(role)?;
             let argv = plan.fill(&side.version, Some(side), None).ok()?;
@@ -51,6 +43,19 @@ impl Machine {
             let version = first_lines(program, &rest).and_then(|text| text.lines().next().map(str::to_owned));
             Some((role, version.unwrap_or_else(|| "unknown".into())))
         });
+        Machine { versions: versions.collect(), ..Machine::bare() }
+    }
+
+    /// Looks around as [`Machine::look`] does, for a comparison that has no plan.
+    pub fn bare() -> Machine {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.split(':').next().is_some_and(|front| front.trim() == name));
+            line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+        };
+        let memory = field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal");
+        let kib = memory.and_then(|text| text.split(' ').next().and_then(|number| number.parse::<u64>().ok()));
+        let changes = first_lines("git", &["status", "--porcelain", "--", ".", ":!bench/runs"]);
         Machine {
             date: first_lines("date", &["-u", "+%F"]).unwrap_or_else(|| "unknown-date".into()),
             command_line: command_line(),
@@ -62,7 +67,7 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             virtual_machine: field(&cpuinfo, "flags").is_some_and(|flags| flags.split(' ').any(|f| f == "hypervisor")),
             memory_mib: kib.unwrap_or(0) / 1024,
-            versions: versions.collect(),
+            versions: Vec::new(),
         }
     }
 }

@@ -57,6 +57,24 @@ pub enum OutputError {
     },
 }
 
+/// Makes `<under>/<date>-<name>`, or the first free of `-2`, `-3`, ...: earlier results are never overwritten.
+///
+/// # Errors
+/// When it cannot be written, or too many of that name and day are there.
+pub fn dated_folder(under: &Path, date: &str, name: &str) -> Result<PathBuf, OutputError> {
+    let base = under.join(format!("{date}-{name}"));
+    fs::create_dir_all(under).map_err(|source| OutputError::Write { path: under.into(), source })?;
+    for number in 1..=MAX_FOLDERS {
+        let path = if number == 1 { base.clone() } else { under.join(format!("{date}-{name}-{number}")) };
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(OutputError::Write { path, source }),
+        }
+    }
+    Err(OutputError::Full { path: base })
+}
+
 /// A run folder of this comparison alone.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -69,24 +87,12 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn create(under: &Path, date: &str, plan: &Plan) -> Result<RunFolder, OutputError> {
-        let base = under.join(format!("{date}-{}", plan.name));
-        fs::create_dir_all(under).map_err(|source| OutputError::Write { path: under.into(), source })?;
-        for number in 1..=MAX_FOLDERS {
-            let path = if number == 1 { base.clone() } else { under.join(format!("{date}-{}-{number}", plan.name)) };
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    let folder = RunFolder { path };
-                    let raw = folder.path.join("raw");
-                    fs::create_dir(&raw).map_err(|source| OutputError::Write { path: raw, source })?;
-                    let text = toml_text(plan)?;
-                    folder.write("plan.toml", &text)?;
-                    return Ok(folder);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(OutputError::Write { path, source }),
-            }
-        }
-        Err(OutputError::Full { path: base })
+        let folder = RunFolder { path: dated_folder(under, date, &plan.name)? };
+        let raw = folder.path.join("raw");
+        fs::create_dir(&raw).map_err(|source| OutputError::Write { path: raw, source })?;
+        let text = toml_text(plan)?;
+        folder.write("plan.toml", &text)?;
+        Ok(folder)
     }
 
     /// Where it is.

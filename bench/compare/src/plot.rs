@@ -6,14 +6,17 @@ use crate::plan::{Metric, Plan, Role, Sweep};
 use crate::report::PERCENTILES;
 use crate::summary::{Point, SideSummary, Summary};
 
-mod chart;
+/// One chart.
+pub mod chart;
 
 use chart::{Axis, Chart, Mark, grouped};
 
-/// Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
-const OURS: RGBColor = RGBColor(0, 114, 178);
-const PEER: RGBColor = RGBColor(213, 94, 0);
-const NULL: RGBColor = RGBColor(110, 110, 110);
+/// Our colour. All stay apart for colour-blind readers (Okabe and Ito 2008).
+pub const OURS: RGBColor = RGBColor(0, 114, 178);
+/// The peer's.
+pub const PEER: RGBColor = RGBColor(213, 94, 0);
+/// The null responder's, and other references'.
+pub const NULL: RGBColor = RGBColor(110, 110, 110);
 const VOID: RGBColor = RGBColor(170, 30, 60);
 
 /// A plot cannot be drawn.

@@ -226,12 +226,14 @@ mod tests {
 
     #[test]
     fn all_kinds_of_errors_add_up_and_the_generators_own_verdict_is_taken() {
-        let pointers =
-            Pointers { more_errors: vec!["/refused".into(), "/not_there".into()], ..Pointers::default() };
+        let pointers = Pointers { more_errors: vec!["/refused".into(), "/not_there".into()], ..Pointers::default() };
         let text = "{\"requests_per_second\": 1, \"errors\": 1, \"refused\": 2, \"void_reason\": \"late\"}";
         let report = Report::read(&last_object(text).unwrap(), &pointers).unwrap();
         assert_eq!((report.errors, report.void_reason.as_deref()), (3, Some("late")));
-        assert_eq!(read("{\"requests_per_second\": 1, \"errors\": 0, \"void_reason\": null}").unwrap().void_reason, None);
+        assert_eq!(
+            read("{\"requests_per_second\": 1, \"errors\": 0, \"void_reason\": null}").unwrap().void_reason,
+            None
+        );
     }
 
     #[test]

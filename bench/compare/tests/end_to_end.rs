@@ -259,3 +259,90 @@ fn a_failing_preparation_stops_before_the_first_server() {
     assert!(stderr(&output).contains("exit code 4: no lab"), "{}", stderr(&output));
     assert!(!scratch.0.join("pids").exists());
 }
+
+#[test]
+fn loads_are_percents_of_the_peers_capacity_of_the_round() {
+    let scratch = Scratch::new("capacity");
+    // The peer can do 1,000 a second; what is offered is answered, the faster the less it is.
+    let generator =
+        "echo \"{{\\\"requests_per_second\\\": {load}, \\\"errors\\\": 0, \\\"p99_us\\\": $(({load} / 10))}}\"";
+    let tables = format!(
+        "[sweep]\nvariable = 'percent'\nlabel = 'percent'\nvalues = [50, 90]\n\
+         [capacity]\nvariable = 'load'\nleast_percent = 99.0\n[capacity.generator]\ncommand = ['sh', '-c', '{GENERATOR}']"
+    );
+    let text = plan(&scratch, "metric = 'p99_us'", generator, &tables);
+    let output = scratch.run(&text, &["--pairs", "2"]);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(last_line(&output), "ratio 1.00 [1.00 1.00] null 1.00");
+    let raw = fs::read_to_string(scratch.folder().join("raw/round-002-90-ours.json")).unwrap();
+    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!((&raw["rate"], &raw["report"]["latency_us"][2]), (&900.into(), &90.0.into()));
+    assert!(scratch.folder().join("raw/round-002-capacity.json").is_file());
+    let readme = fs::read_to_string(scratch.folder().join("README.md")).unwrap();
+    assert!(readme.contains("1000, 1000 requests/s"), "{readme}");
+}
+
+#[test]
+fn a_peer_that_no_longer_bears_its_load_voids_the_pair() {
+    let scratch = Scratch::new("slower");
+    let generator =
+        "echo \"{{\\\"requests_per_second\\\": $(({load} - {rate} / 100)), \\\"errors\\\": 0, \\\"p99_us\\\": 9}}\"";
+    let tables = format!(
+        "[sweep]\nvariable = 'percent'\nlabel = 'percent'\nvalues = [90]\n\
+         [capacity]\nvariable = 'load'\nleast_percent = 99.0\n[capacity.generator]\ncommand = ['sh', '-c', '{GENERATOR}']"
+    );
+    let output =
+        scratch.run(&plan(&scratch, "metric = 'p99_us'\nextra_pairs = 0", generator, &tables), &["--pairs", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("answered 890 of 900 requests"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_side_that_keeps_failing_ends_the_comparison_with_its_last_words() {
+    let scratch = Scratch::new("keeps-failing");
+    let after = scratch.0.join("after");
+    let top = format!("after = [['touch', '{}']]", after.display());
+    let text = plan(&scratch, &top, GENERATOR, "").replacen("echo up now; wait", "echo no port >&2; exit 3", 1);
+    let output = scratch.run(&text, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("fake ours failed twice in a row"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no port"), "{}", stderr(&output));
+    assert!(after.exists(), "the last commands were not run");
+    nothing_survives(&scratch);
+}
+
+#[test]
+fn a_base_is_joined_and_its_environment_reaches_every_command() {
+    let scratch = Scratch::new("base");
+    let text = plan(&scratch, "env = { FAKE_RATE = '{fake}' }", &GENERATOR.replace("{rate}", "$FAKE_RATE"), "");
+    fs::write(scratch.0.join("below.toml"), text).unwrap();
+    let output = scratch.run("base = 'below.toml'\npairs = 1\nname = 'above'\n[set]\nfake = '42'", &[]);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(last_line(&output), "ratio 1.00 [1.00 1.00] null 1.00");
+    assert!(scratch.folder().to_string_lossy().ends_with("-above"));
+    let whole = fs::read_to_string(scratch.folder().join("plan.toml")).unwrap();
+    assert!(whole.contains("FAKE_RATE") && !whole.contains("below.toml"), "{whole}");
+}
+
+#[test]
+fn results_become_a_table_in_a_document() {
+    let scratch = Scratch::new("table");
+    let output = scratch.run(&plan(&scratch, "", GENERATOR, ""), &["--pairs", "2"]);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let table = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep-compare"));
+        command.arg("table").args(more).arg(scratch.folder()).output().unwrap()
+    };
+    let row = stdout(&table(&[])).lines().last().unwrap().to_owned();
+    for text in ["Two fake servers", "| 3 k | 1 k | **3.00** [3.00 3.00] | 0.75 | 2 |", "../bench/runs/"] {
+        assert!(row.contains(text), "{text} is not in {row}");
+    }
+    let document = scratch.0.join("doc.md");
+    fs::write(&document, "no place\n").unwrap();
+    let into = ["--into", document.to_str().unwrap()];
+    assert!(stderr(&table(&into)).contains("results: begin"));
+    fs::write(&document, format!("{}\nold\n{}\n", compare::table::BEGIN, compare::table::END)).unwrap();
+    assert!(table(&into).status.success());
+    let text = fs::read_to_string(&document).unwrap();
+    assert!(text.contains(&row) && !text.contains("old"), "{text}");
+}

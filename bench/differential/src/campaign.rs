@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
 
-use crate::case::{Case, Operation, shown};
+use crate::binary;
+use crate::case::{Case, Operation, Protocol, shown};
 use crate::conversation::Parting;
 use crate::differences::Differences;
 use crate::generate;
 use crate::memcached::unreliable;
+use crate::meta;
 use crate::normalize::Uniques;
 use crate::shrink::Pair;
 use crate::target::Target;
@@ -19,6 +21,8 @@ const CUTS: u32 = 60;
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Campaign {
+    /// What the cases speak.
+    pub protocol: Protocol,
     /// Seed of all cases.
     pub seed: u64,
     /// First case.
@@ -65,7 +69,11 @@ impl Campaign {
         let mut findings = Findings::default();
         let mut index = self.first;
         while findings.operations < self.operations && findings.unlisted.len() < self.most_unlisted {
-            let case = generate::case(self.seed, index);
+            let case = match self.protocol {
+                Protocol::Text => generate::case(self.seed, index),
+                Protocol::Meta => meta::case(self.seed, index),
+                Protocol::Binary => binary::case(self.seed, index),
+            };
             findings.cases += 1;
             findings.operations += case.len() as u64;
             self.examine(&mut pair, case, differences, &mut findings)

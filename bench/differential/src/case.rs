@@ -5,8 +5,10 @@
 
 use std::ops::Range;
 
+use crate::base64;
 use crate::draw::Draw;
 use crate::normalize::Uniques;
+use crate::packet::Packet;
 
 /// Number of a key within its case.
 pub type KeyId = usize;
@@ -18,11 +20,44 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// The name of a key.
     Key(KeyId),
+    /// A packet of the binary protocol.
+    Packet(PacketPiece),
+    /// The name of a key, in base64.
+    EncodedKey(KeyId),
     /// The cas unique that this target last sent for a key; a number no target gives out when it sent none.
     Cas(KeyId),
+    /// The same behind the letter of a meta flag.
+    FlaggedCas(KeyId),
+    /// [`Piece::StaleCas`] behind the letter of a meta flag.
+    FlaggedStaleCas(KeyId),
     /// The one before that: of an older version of the item, which must not match.
     StaleCas(KeyId),
 }
+
+/// A packet whose key and unique depend on case and target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PacketPiece {
+    /// The rest of it, and key or unique where the others do not say more.
+    pub packet: Packet,
+    /// Its key.
+    pub key: Option<KeyId>,
+    /// Its unique.
+    pub cas: CasOf,
+}
+
+/// Which unique a packet has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CasOf {
+    /// The packet's own.
+    Packet,
+    /// As [`Piece::Cas`].
+    Last(KeyId),
+    /// As [`Piece::StaleCas`].
+    Stale(KeyId),
+}
+
+/// A Noop, which lets all replies so far leave; see [`Operation::fenced`].
+pub const PACKET_FENCE: &[u8] = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0\xfe\0\0\0\0\0\0\0\0\0\0\0";
 
 /// A command without reply and without effect on items, see [`Operation::fenced`].
 pub const FENCE: &[u8] = b"verbosity 0 noreply\r\n";
@@ -78,6 +113,18 @@ pub struct Leg {
     pub split: Split,
 }
 
+/// What the connections of a case speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// The classic text protocol.
+    #[default]
+    Text,
+    /// Meta commands, with classic ones in between.
+    Meta,
+    /// The binary protocol.
+    Binary,
+}
+
 /// Connections one after the other on a cache that is flushed first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -118,17 +165,37 @@ impl Case {
         /// No server gives out so high a unique within a test.
         const NEVER_GIVEN: u64 = 7_777_777_777_777_777_777;
         if operation.fenced {
-            out.extend_from_slice(FENCE);
+            let packets = matches!(operation.pieces.first(), Some(Piece::Packet(_)));
+            out.extend_from_slice(if packets { PACKET_FENCE } else { FENCE });
         }
         for piece in &operation.pieces {
             match piece {
                 Piece::Bytes(bytes) => out.extend_from_slice(bytes),
+                Piece::Packet(PacketPiece { packet, key, cas }) => {
+                    let mut packet = packet.clone();
+                    if let Some(id) = key {
+                        packet.key = self.key(*id);
+                    }
+                    packet.cas = match cas {
+                        CasOf::Packet => packet.cas,
+                        CasOf::Last(id) => uniques.last(&self.key(*id)).unwrap_or(NEVER_GIVEN),
+                        CasOf::Stale(id) => uniques.stale(&self.key(*id)).unwrap_or(NEVER_GIVEN),
+                    };
+                    out.extend_from_slice(&packet.encode());
+                }
                 Piece::Key(id) => out.extend_from_slice(&self.key(*id)),
-                Piece::Cas(id) => {
+                Piece::EncodedKey(id) => out.extend_from_slice(&base64::encode(&self.key(*id))),
+                Piece::Cas(id) | Piece::FlaggedCas(id) => {
+                    if matches!(piece, Piece::FlaggedCas(_)) {
+                        out.push(b'C');
+                    }
                     let unique = uniques.last(&self.key(*id)).unwrap_or(NEVER_GIVEN);
                     out.extend_from_slice(unique.to_string().as_bytes());
                 }
-                Piece::StaleCas(id) => {
+                Piece::StaleCas(id) | Piece::FlaggedStaleCas(id) => {
+                    if matches!(piece, Piece::FlaggedStaleCas(_)) {
+                        out.push(b'C');
+                    }
                     let unique = uniques.stale(&self.key(*id)).unwrap_or(NEVER_GIVEN);
                     out.extend_from_slice(unique.to_string().as_bytes());
                 }

@@ -33,7 +33,11 @@ pub fn play(case: &Case, target: &mut dyn Target, delivery: Delivery) -> io::Res
             case.render(operation, &uniques, &mut bytes);
         }
         let split = if delivery == Delivery::Whole { Split::Whole } else { leg.split };
-        replies.push(uniques.normalize(&target.exchange(&split.cut(&bytes))?));
+        let said = target.exchange(&split.cut(&bytes))?;
+        replies.push(match bytes.first() {
+            Some(0x80) => uniques.normalize_packets(&said, case),
+            _ => uniques.normalize(&said),
+        });
     }
     Ok(replies)
 }

@@ -55,7 +55,7 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(words: Vec<Piece>) -> Self {
+    pub(crate) fn new(words: Vec<Piece>) -> Self {
         Self { words, gap: b" ".to_vec(), ending: b"\r\n".to_vec(), body: None }
     }
 
@@ -77,7 +77,8 @@ impl Line {
         if let Some((value, ending)) = self.body {
             pieces.extend([Piece::Bytes(value), Piece::Bytes(ending)]);
         }
-        let fenced = matches!(pieces.first(), Some(Piece::Bytes(name)) if name == b"incr" || name == b"decr");
+        let fenced =
+            matches!(pieces.first(), Some(Piece::Bytes(name)) if name == b"incr" || name == b"decr" || name == b"ma");
         Operation { fenced, pieces }
     }
 }
@@ -87,37 +88,53 @@ pub fn word(text: impl AsRef<[u8]>) -> Piece {
     Piece::Bytes(text.as_ref().to_vec())
 }
 
-struct Maker {
-    draw: Draw,
+pub(crate) struct Maker {
+    pub(crate) draw: Draw,
     /// Far flushes may appear, and all keys are long enough to be unique.
-    unique: bool,
+    pub(crate) unique: bool,
     /// Numbers of 2^63 and more appear. memcached may refuse to count them, see
     /// [`unreliable`](crate::memcached::unreliable); so that this can be seen, none is counted without a reply.
     huge: bool,
     /// `version` appears: one case in ten, since every one of them differs from ours and costs a play.
-    version: bool,
+    pub(crate) version: bool,
     /// This leg holds bad input.
-    rough: bool,
+    pub(crate) rough: bool,
+    /// Makes a line; drawn once for each operation.
+    pub(crate) make: Make,
+    /// The case asks whether items were fetched before, as meta commands do.
+    marks_show: bool,
+    key_lengths: Vec<usize>,
 }
 
 /// Case number `index` of campaign `seed`.
 pub fn case(seed: u64, index: u64) -> Case {
+    case_of(seed, index, Maker::classic, false)
+}
+
+/// Case number `index` of campaign `seed`, its lines made by `make`. `meta`: it asks whether items were fetched before,
+/// and numbers of 2^63 and more do not appear.
+pub(crate) fn case_of(seed: u64, index: u64, make: Make, meta: bool) -> Case {
+    let mut maker = maker(seed, index, make, meta);
+    let legs = (0..LEGS).map(|_| maker.leg()).collect();
+    maker.case(index, legs)
+}
+
+/// What makes case number `index` of campaign `seed`; see [`case_of`].
+pub(crate) fn maker(seed: u64, index: u64, make: Make, meta: bool) -> Maker {
     let mut draw = Draw::new(seed, index);
     let unique = draw.chance(1, 10);
-    let key_lengths = (0..KEYS)
+    let key_lengths: Vec<usize> = (0..KEYS)
         .map(|_| {
             let length = KEY_LENGTHS[draw.below(KEY_LENGTHS.len())];
             if unique { length.max(13) } else { length }
         })
         .collect();
-    let huge = draw.chance(1, 2);
+    let huge = draw.chance(1, 2) && !meta;
     let version = draw.chance(1, 10);
-    let mut maker = Maker { draw, unique, huge, version, rough: false };
-    let legs = (0..LEGS).map(|_| maker.leg()).collect();
-    Case { index, key_lengths, unique, attempt: 0, legs }
+    Maker { draw, unique, huge, version, rough: false, make, marks_show: meta, key_lengths }
 }
 
-type Make = fn(&mut Maker) -> Line;
+pub(crate) type Make = fn(&mut Maker) -> Line;
 
 /// Every command with its weight.
 const COMMANDS: [(usize, Make); 17] = [
@@ -141,17 +158,22 @@ const COMMANDS: [(usize, Make); 17] = [
 ];
 
 impl Maker {
-    fn leg(&mut self) -> Leg {
+    /// The case of these connections.
+    pub(crate) fn case(self, index: u64, legs: Vec<Leg>) -> Case {
+        Case { index, key_lengths: self.key_lengths, unique: self.unique, attempt: 0, legs }
+    }
+
+    pub(crate) fn leg(&mut self) -> Leg {
         self.rough = self.draw.chance(1, 3);
         let count = 1 + self.draw.below(2 * OPERATIONS - 1);
         let mut operations = Vec::with_capacity(count + 1);
         for number in 0..count {
-            let chosen = self.draw.weighted(COMMANDS.iter().map(|(weight, _)| *weight));
-            let line = COMMANDS[chosen].1(self);
+            let line = (self.make)(self);
             // The first byte of a connection decides its protocol, so the first line is a good one.
-            let may_bend = number > 0 && !(self.unique && line.is(b"flush_all"));
+            // And where a far flush may bring back what an older one hid, only keys of this case may appear.
+            let may_bend = number > 0 && !self.unique;
             if self.rough && may_bend && self.draw.chance(1, 7) {
-                operations.push(mutate::bend(line, &mut self.draw));
+                operations.push(mutate::bend(line, &mut self.draw, self.marks_show));
             } else {
                 operations.push(line.operation());
             }
@@ -162,21 +184,37 @@ impl Maker {
         if self.draw.chance(1, 10) {
             operations.push(self.last_words());
         }
-        let split = match self.draw.below(20) {
+        let split = self.split();
+        Leg { operations, split }
+    }
+
+    /// How the bytes of a connection arrive.
+    pub(crate) fn split(&mut self) -> Split {
+        match self.draw.below(20) {
             0 if self.rough => Split::Pieces { most: 1, seed: self.draw.below(1 << 30) as u64 },
             0..=4 => Split::Pieces { most: 64, seed: self.draw.below(1 << 30) as u64 },
             5..=10 => Split::Pieces { most: 3_000, seed: self.draw.below(1 << 30) as u64 },
             _ => Split::Whole,
-        };
-        Leg { operations, split }
+        }
     }
 
-    fn key(&mut self) -> KeyId {
+    /// Any command of the classic protocol.
+    pub(crate) fn classic(&mut self) -> Line {
+        let chosen = self.draw.weighted(COMMANDS.iter().map(|(weight, _)| *weight));
+        COMMANDS[chosen].1(self)
+    }
+
+    pub(crate) fn key(&mut self) -> KeyId {
         self.draw.below(KEYS)
     }
 
+    /// Bytes of a key's name.
+    pub(crate) fn key_length(&self, id: KeyId) -> usize {
+        self.key_lengths[id]
+    }
+
     /// Mostly a key that holds a number.
-    fn number_key(&mut self) -> KeyId {
+    pub(crate) fn number_key(&mut self) -> KeyId {
         if self.draw.chance(9, 10) { KEYS / 2 + self.draw.below(KEYS / 2) } else { self.key() }
     }
 
@@ -198,7 +236,7 @@ impl Maker {
     /// A value that does not begin with white space and has no minus in it. Of white space alone memcached's `incr` reads on beyond
     /// the item's end, since `strtoull` skips the line end too; in a value of 2^63 and more it looks for a minus
     /// (`strchr`) up to the next zero byte, in what older items left there, and refuses when it finds one.
-    fn value(&mut self, key: KeyId) -> Vec<u8> {
+    pub(crate) fn value(&mut self, key: KeyId) -> Vec<u8> {
         if key >= KEYS / 2 && self.draw.chance(3, 4) {
             return self.number().as_bytes().to_vec();
         }

@@ -13,6 +13,10 @@
 
 #![forbid(unsafe_code)]
 
+// Base64, as clients write and read it.
+pub mod base64;
+// Makes cases of the binary protocol.
+pub mod binary;
 // Runs many cases, and says what differed.
 pub mod campaign;
 // A case: operations on connections, and how they become bytes.
@@ -21,12 +25,16 @@ pub mod case;
 pub mod conversation;
 // The listed classes of difference.
 pub mod differences;
+// Packets of the binary protocol.
+pub mod packet;
 // Seeded choices.
 pub mod draw;
 // Makes cases.
 pub mod generate;
 // A memcached process of our own, started and ended by its id.
 pub mod memcached;
+// Makes cases of meta commands.
+pub mod meta;
 // Bends good operations into bad input.
 pub mod mutate;
 // Cas uniques made comparable.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use differential::campaign::Campaign;
+use differential::case::Protocol;
 use differential::differences::Differences;
 use differential::memcached::Memcached;
 use differential::target::{Address, SocketTarget};
@@ -26,6 +27,9 @@ struct Args {
     /// The file of listed differences.
     #[arg(long)]
     differences: Option<PathBuf>,
+    /// What to speak: text, meta, binary.
+    #[arg(long, default_value = "text", value_parser = protocol)]
+    protocol: Protocol,
     /// Seed of all cases.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -38,6 +42,15 @@ struct Args {
     /// Stop after this many unlisted differences.
     #[arg(long, default_value_t = 5)]
     most_unlisted: usize,
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "text" => Ok(Protocol::Text),
+        "meta" => Ok(Protocol::Meta),
+        "binary" => Ok(Protocol::Binary),
+        other => Err(format!("'{other}' is none of text, meta, binary")),
+    }
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
@@ -63,6 +76,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
     let stale = differences.verify(&mut oracle.target(), &mut tested)?;
     stale.iter().for_each(|line| println!("STALE TRANSCRIPT: {line}"));
     let campaign = Campaign {
+        protocol: args.protocol,
         seed: args.seed,
         first: args.case,
         operations: args.operations,

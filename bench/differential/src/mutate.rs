@@ -126,23 +126,25 @@ fn most_bytes(line: &Line) -> usize {
         .iter()
         .map(|word| match word {
             Piece::Bytes(bytes) => bytes.len(),
-            Piece::Key(_) => 250,
-            Piece::Cas(_) | Piece::StaleCas(_) => 20,
+            Piece::Packet(_) => LONGEST_LINE,
+            Piece::Key(_) | Piece::EncodedKey(_) => 250,
+            Piece::Cas(_) | Piece::StaleCas(_) | Piece::FlaggedCas(_) | Piece::FlaggedStaleCas(_) => 21,
         })
         .sum();
     words + line.words.len() * line.gap.len() + line.ending.len()
 }
 
-/// Bends `line` once, sometimes twice.
-pub fn bend(line: Line, draw: &mut Draw) -> Operation {
+/// Bends `line` once, sometimes twice. `marks_show`: the case asks whether an item was fetched before.
+pub fn bend(line: Line, draw: &mut Draw, marks_show: bool) -> Operation {
     let mut bent = line.clone();
     for _ in 0..1 + usize::from(draw.chance(1, 5)) {
         if !bent.words.is_empty() {
             BENDS[draw.below(BENDS.len())](&mut bent, draw);
         }
     }
-    // A gat with a key that is too long: memcached has touched the keys before it (see `cache/tests/differences.md`).
-    let touches = line.is(b"gat") || line.is(b"gats");
+    // A key that is too long: memcached has touched or fetched the keys before it (see `cache/tests/differences.md`).
+    let fetches = line.is(b"get") || line.is(b"gets");
+    let touches = line.is(b"gat") || line.is(b"gats") || marks_show && fetches;
     let long = |word: &Piece| matches!(word, Piece::Bytes(bytes) if bytes.len() > 200);
     let unfit = most_bytes(&bent) > LONGEST_LINE || touches && bent.words.iter().any(long);
     let made = if unfit { line } else { bent };

@@ -6,6 +6,10 @@
 
 use std::collections::HashMap;
 
+use crate::base64;
+use crate::case::Case;
+use crate::packet;
+
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     unique: u64,
@@ -45,6 +49,13 @@ impl Uniques {
             let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
             let (line, after) = rest.split_at(end);
             rest = after;
+            if let Some((shown, length)) = self.meta_line(line) {
+                out.extend_from_slice(&shown);
+                let (body, after) = rest.split_at(length.min(rest.len()));
+                out.extend_from_slice(body);
+                rest = after;
+                continue;
+            }
             let Some((key, length, unique)) = value_line(line) else {
                 out.extend_from_slice(line);
                 continue;
@@ -62,6 +73,69 @@ impl Uniques {
             rest = after;
         }
         out
+    }
+}
+
+impl Uniques {
+    /// A line of a meta command, made comparable, and the bytes of the value that follows; `None` for any other line.
+    fn meta_line(&mut self, line: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let text = line.strip_suffix(b"\r\n")?;
+        let mut words: Vec<Vec<u8>> = text.split(|&byte| byte == b' ').map(<[u8]>::to_vec).collect();
+        let code = words[0].clone();
+        if ![&b"VA"[..], b"HD", b"ME", b"EX", b"NS", b"NF", b"EN"].contains(&&code[..]) {
+            return None;
+        }
+        let length = match (&code[..], words.get(1)) {
+            (b"VA", Some(length)) => std::str::from_utf8(length).ok()?.parse::<usize>().ok()? + 2,
+            _ => 0,
+        };
+        let encoded = words.iter().any(|word| word == b"b");
+        let plain = |key: &[u8]| if encoded { base64::decode(key) } else { None }.unwrap_or_else(|| key.to_vec());
+        let key = match &code[..] {
+            b"ME" => words.get(1).cloned(),
+            _ => words.iter().skip(1).find_map(|word| word.strip_prefix(b"k")).map(plain),
+        };
+        for word in words.iter_mut().skip(1) {
+            let (name, digits) = match word.iter().position(|byte| *byte == b'=') {
+                Some(at) => word.split_at(at + 1),
+                None => word.split_at(1.min(word.len())),
+            };
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<i64>().ok());
+            let shown = match (name, number, &key) {
+                // The unique of an item that me shows under an encoded key is looked up under that name alone.
+                (b"c" | b"cas=", Some(unique @ 1..), Some(key)) => format!("#{}", self.version(key, unique as u64)),
+                (b"c" | b"cas=", Some(1..), None) => "#?".to_owned(),
+                (b"t" | b"exp=", Some(left), _) => about(left),
+                (b"l" | b"la=", Some(_), _) => "#".to_owned(),
+                _ => continue,
+            };
+            *word = [name, shown.as_bytes()].concat();
+        }
+        Some(([words.join(&b' '), b"\r\n".to_vec()].concat(), length))
+    }
+}
+
+impl Uniques {
+    /// Responses of the binary protocol as lines, every unique replaced as in [`Uniques::normalize`]. The first byte of
+    /// a packet's opaque is the number of its key.
+    pub fn normalize_packets(&mut self, replies: &[u8], case: &Case) -> Vec<u8> {
+        packet::lines(replies, |response| {
+            let id = (response.opaque >> 24) as usize;
+            match response.cas {
+                0 => "0".to_owned(),
+                unique if id < case.key_lengths.len() => format!("#{}", self.version(&case.key(id), unique)),
+                _ => "#?".to_owned(),
+            }
+        })
+    }
+}
+
+/// Seconds left, rounded so far that a few of them do not show.
+fn about(left: i64) -> String {
+    match left {
+        -1 => "-1".to_owned(),
+        -50_000_000..50_000_000 => format!("~{}", (left + left.signum() * 500) / 1000),
+        _ => "#far".to_owned(),
     }
 }
 
@@ -94,6 +168,17 @@ mod tests {
         assert_eq!(uniques.normalize(replies).escape_ascii().to_string(), expected.escape_ascii().to_string());
         assert_eq!((uniques.last(b"a"), uniques.stale(b"a")), (Some(95), Some(90)));
         assert_eq!((uniques.last(b"c"), uniques.stale(b"b")), (None, None));
+    }
+
+    #[test]
+    fn meta_lines_keep_what_does_not_depend_on_server_or_clock() {
+        let mut uniques = Uniques::default();
+        let replies = b"VA 3 c90 ka t99999 l2 h1\r\nc9 \r\nHD ka c91 W\r\nHD kYQ== b c91 t-1\r\nEX c0 ka\r\n\
+                        ME a exp=-99998 la=0 cas=91 fetch=no cls=1 size=61\r\nEN O1\r\nHD t4294967290\r\n";
+        let expected = b"VA 3 c#0 ka t~100 l# h1\r\nc9 \r\nHD ka c#1 W\r\nHD kYQ== b c#1 t-1\r\nEX c0 ka\r\n\
+                         ME a exp=~-100 la=# cas=#1 fetch=no cls=1 size=61\r\nEN O1\r\nHD t#far\r\n";
+        assert_eq!(uniques.normalize(replies).escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!((uniques.last(b"a"), uniques.stale(b"a")), (Some(91), Some(90)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 
 use differential::campaign::{Campaign, Findings};
+use differential::case::Protocol;
 use differential::differences::Differences;
 use differential::memcached::Memcached;
 use differential::target::Target;
@@ -12,8 +13,14 @@ const SEED: u64 = 11;
 fn run(tested: impl Fn(&Memcached) -> Box<dyn Target>, listed: &str, is_memcached: bool) -> (Findings, Differences) {
     let (oracle, other) = (memcached(), memcached());
     let mut differences = Differences::parse(listed).unwrap();
-    let campaign =
-        Campaign { seed: SEED, first: 0, operations: 60_000, most_unlisted: 1, tested_is_memcached: is_memcached };
+    let campaign = Campaign {
+        protocol: Protocol::Text,
+        seed: SEED,
+        first: 0,
+        operations: 60_000,
+        most_unlisted: 1,
+        tested_is_memcached: is_memcached,
+    };
     let findings = campaign.run(&mut oracle.target(), &mut *tested(&other), &mut differences).unwrap();
     (findings, differences)
 }

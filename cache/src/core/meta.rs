@@ -7,13 +7,18 @@ use crate::proto::reply::Line;
 use crate::route::batch::Half;
 use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Token};
 use crate::shard::meta::{Ask, Count, Removal, Seen};
+use crate::stats::Counted as Prefixed;
 use crate::store::{Arith, StoreOutcome, Stored};
 
 impl Core {
     /// mg; `None` is a miss.
     pub(crate) fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask) -> (Line, Seen) {
         self.tell_lookup(hash, key);
-        match self.shard.meta_get(hash, key, ask, self.now) {
+        let seen = self.shard.meta_get(hash, key, ask, self.now);
+        if ask.classic_counts {
+            self.ledger.count_prefix(self.id, key, Prefixed::Get { hit: seen.is_some() });
+        }
+        match seen {
             Some(seen) => (Line::Stored, seen),
             None => (Line::NotFound, Seen::NOTHING),
         }
@@ -21,6 +26,9 @@ impl Core {
 
     /// md. Success is told as Stored.
     pub(crate) fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal) -> (Line, Seen) {
+        if removal.classic_counts {
+            self.ledger.count_prefix(self.id, key, Prefixed::Delete);
+        }
         self.tell_lookup(hash, key);
         let sizes = self.about_to_delete(hash, key);
         let outcome = match self.shard.meta_delete(hash, key, removal, self.now) {

@@ -151,7 +151,7 @@ impl Core {
                 Answer::Done
             }
             Request::Flush { exptime } => {
-                self.shard.flush_all(i64::from(exptime), now);
+                self.shard.flush_all(exptime, now);
                 Answer::Done
             }
             Request::MemoryLimit { bytes } => match self.shard.set_memory_limit(bytes as usize) {

@@ -6,6 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::base64::ENCODED_KEY_MAX_BYTES;
+use super::binary;
 use super::meta::{FLAGS_MAX, OPAQUE_MAX_BYTES};
 use super::reply::Line;
 use crate::shard::meta::Seen;
@@ -30,6 +31,8 @@ pub(crate) enum Kind {
     Arith,
     /// me.
     Debug,
+    /// A packet of the binary protocol, with its opcode.
+    Packet(u8),
 }
 
 /// What is known of a reply, but for its bytes.
@@ -72,6 +75,7 @@ impl Head {
             // A number that was made for it is shown all the same (1.6.18).
             Kind::Arith => self.outcome == Line::Stored && !self.seen.won,
             Kind::Debug => false,
+            Kind::Packet(opcode) => binary::hides(opcode, self.outcome),
         };
         self.quiet && nominal
     }

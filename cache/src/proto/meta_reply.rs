@@ -10,6 +10,7 @@ use super::reply::{Line, append, append_number};
 pub(crate) fn head(view: &View<'_>) -> HeadBytes {
     let mut out = HeadBytes::new();
     let head = view.head;
+    debug_assert!(!matches!(head.kind, Kind::Packet(_)), "a packet is no line");
     let code: &[u8] = match (head.kind, head.outcome) {
         (Kind::Debug, Line::Stored) => {
             debug_line(view, &mut out);

@@ -72,7 +72,7 @@ pub(crate) enum Request {
     /// Nobody wants the rest of the value.
     Cancel { stream: u32 },
     /// flush_all.
-    Flush { exptime: i32 },
+    Flush { exptime: i64 },
     /// cache_memlimit: this shard's part.
     MemoryLimit { bytes: u64 },
     /// The next part of a dump, or of the list of connections.

@@ -8,6 +8,7 @@ use super::{Session, State, Stop};
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::core::walk::Over;
+use crate::proto::framed::Template;
 use crate::proto::number::unsigned_32;
 use crate::proto::reply::Line;
 use crate::proto::text::next_key;
@@ -26,8 +27,9 @@ impl Session {
             Ok(exptime) => {
                 self.begin_barrier(core)?;
                 let now = core.now();
-                core.shard.flush_all(i64::from(exptime), now);
-                self.order_all(core, Line::Ok, noreply, Request::Flush { exptime });
+                let exptime = i64::from(exptime);
+                core.shard.flush_all(exptime, now);
+                self.order_all(core, Line::Ok, noreply, None, Request::Flush { exptime });
             }
             Err(line) => self.answer(core, line, noreply)?,
         }
@@ -46,7 +48,7 @@ impl Session {
             }
             Err(_) => Line::MemlimitRefused,
         };
-        self.order_all(core, line, noreply, Request::MemoryLimit { bytes });
+        self.order_all(core, line, noreply, None, Request::MemoryLimit { bytes });
         Ok(())
     }
 
@@ -58,19 +60,29 @@ impl Session {
     }
 
     /// Stops until everything before the barrier has been answered by the other cores and there is room for its reply.
-    fn begin_barrier(&mut self, core: &mut Core) -> Result<(), Stop> {
+    pub(super) fn begin_barrier(&mut self, core: &mut Core) -> Result<(), Stop> {
         self.reply_room(core)?;
         if core.in_flight(self.conn) > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
     /// Sends an order to every other core; this core has obeyed.
-    fn order_all(&mut self, core: &mut Core, line: Line, noreply: bool, request: Request) {
+    pub(super) fn order_all(
+        &mut self,
+        core: &mut Core,
+        line: Line,
+        noreply: bool,
+        frame: Option<&Template<'_>>,
+        request: Request,
+    ) {
         let cores = core.ledger.cores();
         if cores == 1 {
-            self.owe(core, if noreply { Owed::Nothing } else { Owed::Line(line) });
+            let token = self.owe_as(core, Owed::Nothing, frame);
+            if !noreply {
+                core.settle(token, line);
+            }
             return;
         }
-        let token = self.owe(core, Owed::Barrier { line, quiet: noreply });
+        let token = self.owe_as(core, Owed::Barrier { line, quiet: noreply }, frame);
         let this = core.id;
         for peer in (0..cores).filter(|&peer| peer != this) {
             core.owe(peer, token, request);

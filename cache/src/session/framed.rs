@@ -3,7 +3,8 @@
 use super::render::{Rendered, copy_parts, render_landed};
 use crate::core::Core;
 use crate::core::entries::Owed;
-use crate::proto::meta_reply;
+use crate::proto::framed::{HeadBytes, Kind, View};
+use crate::proto::{binary, meta_reply};
 use crate::route::message::Token;
 
 /// Writes what follows the first `sent` bytes of the framed reply of entry `token`.
@@ -12,17 +13,25 @@ pub(super) fn render(core: &mut Core, token: Token, sent: usize, out: &mut [u8])
         Owed::Framed => None,
         Owed::FramedValue { held } => Some(held),
         &Owed::Landed { slot, .. } => {
-            let head = meta_reply::head(&core.frames.view(token));
-            return render_landed(core, token, slot, [&head, b"\r\n"], sent, out);
+            let (head, tail) = head_and_tail(&core.frames.view(token));
+            return render_landed(core, token, slot, [&head, tail], sent, out);
         }
         Owed::Line(line) => return whole_or_part([line.bytes(), b"", b""], sent, out),
         Owed::Nothing | Owed::Orphan { .. } => return Rendered::Whole(0),
         _ => return Rendered::Starved(0),
     };
-    let head = meta_reply::head(&core.frames.view(token));
+    let (head, tail) = head_and_tail(&core.frames.view(token));
     match held {
         None => whole_or_part([&head, b"", b""], sent, out),
-        Some(held) => whole_or_part([&head, held.value(&core.shard), b"\r\n"], sent, out),
+        Some(held) => whole_or_part([&head, held.value(&core.shard), tail], sent, out),
+    }
+}
+
+/// What stands before a value and what follows it; alone, the head is a reply without one.
+fn head_and_tail(view: &View<'_>) -> (HeadBytes, &'static [u8]) {
+    match view.head.kind {
+        Kind::Packet(opcode) => (binary::head(view, opcode), b""),
+        _ => (meta_reply::head(view), b"\r\n"),
     }
 }
 

@@ -63,7 +63,7 @@ impl Session {
                     vivify: expiry(meta.vivify),
                     recache: expiry(meta.recache),
                     update: !meta.no_update,
-                    counts_touch_misses: false,
+                    classic_counts: false,
                 };
                 self.framed_get(core, key, &ask, &template(&meta, Kind::Get))
             }
@@ -72,7 +72,7 @@ impl Session {
                     cas: meta.cas,
                     stale: meta.stale,
                     ttl: meta.ttl.map(|ttl| expiry(Some(ttl))),
-                    counts_mismatch: true,
+                    classic_counts: false,
                 };
                 self.framed_on_owner(
                     core,

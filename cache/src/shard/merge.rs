@@ -1,20 +1,25 @@
 //! Which items stay when room is short: S3-FIFO over segments, with merging where S3-FIFO reinserts.
 //!
 //! ```text
-//!                    asked for while in small: copied
+//!                    asked for in small, or short: copied
 //!   new item ─► small ────────────────────────────────► main ──┐  worth its bytes: copied to main's end, half as hot
 //!   (a tenth)     │                                      ▲ │   │
-//!                 │ not asked for                        │ └───┘
+//!                 │ neither                              │ └───┘
 //!                 ▼                                      │ │ not
-//!               ghost ◄─────────────────────────────────────┘
+//!               ghost ◄────────────────────────────────────┘
 //!                 └──── comes back soon: new item ───────┘
 //! ```
 //!
 //! A segment is looked at item by item, oldest first, a few items an operation, and given up whole at its end; items not
 //! copied are served until then. Items come to small on trial, so that a scan of items asked for once passes through a
-//! tenth of the memory and leaves main as it is. Of main the better part by hits for each byte is kept
-//! (`store/worth.rs`), which always frees the rest. A segment of which much is dead, since its items were replaced or
-//! deleted, is merged before any other and loses nothing. A run is moved from list to list and never copied.
+//! tenth of the memory. Of main the better part by hits for each byte is kept (`store/worth.rs`), which always frees the
+//! rest; an item without heat never is. An item that nobody asked for in small has a second trial in main if it is so
+//! short that it beats what main gives up. [`Trials`] counts how those fare, and ends second trials while next to none
+//! is asked for, which is a scan. A segment of which much is dead, since its items were replaced or deleted, is merged
+//! before any other and loses nothing. A run is moved from list to list and never copied.
+//!
+//! Heat: a hit adds 4, up to 15; main's merging halves it, 3 to 2 and 2 to 0, so that 1, 5, 9 and 13 are the heats of
+//! items on second trial alone.
 //!
 //! Invariants. M1: merging stops at a segment as soon as somebody holds it, so pinned bytes stay. M2: merging goes on
 //! only while fewer segments are free than the reserve; it takes a free segment to copy into but never evicts for it.
@@ -25,7 +30,7 @@
 
 use crate::clock::Now;
 use crate::key::KeyHash;
-use crate::store::header::{self, HEAT_MAX, Layout};
+use crate::store::header::{self, HEAT_MAX, HEAT_PER_HIT, Layout};
 use crate::store::item::ItemRef;
 use crate::store::segment::{Queue, State};
 use crate::store::worth;
@@ -52,6 +57,16 @@ const PAUSE: u32 = 64;
 const SMALL_PART: usize = 10;
 /// Of 256 bytes looked at in main, so many are kept.
 const MAIN_SHARE: u32 = 192;
+/// The heat of an item on second trial.
+const TRIAL_HEAT: u8 = 1;
+/// How much hotter than when it was evicted an item comes back.
+const RETURN_HEAT: u8 = 2;
+/// Second trials go on while one item in so many is asked for.
+const TRIALS_FOR_A_HIT: u32 = 32;
+/// Items that second trials are judged by.
+const TRIALS_JUDGED: u32 = 2048;
+/// While second trials are off, one item in so many has one all the same, to see whether times have changed.
+const PROBE_EVERY: u32 = 16;
 
 /// The segment being merged and how far it is.
 #[derive(Debug, Default)]
@@ -61,6 +76,47 @@ pub(super) struct Merging {
     hand: u32,
     /// Operations to let pass before the next search.
     pause: u32,
+    trials: Trials,
+}
+
+/// How items fared that had a second trial.
+#[derive(Debug, Default)]
+struct Trials {
+    hit: u32,
+    missed: u32,
+    refused: u32,
+}
+
+impl Trials {
+    /// Whether the next item may have one.
+    fn are_worthwhile(&mut self) -> bool {
+        if self.hit * TRIALS_FOR_A_HIT >= self.missed {
+            return true;
+        }
+        self.refused = (self.refused + 1) % PROBE_EVERY;
+        self.refused == 0
+    }
+
+    /// Looks at an item of main with this heat.
+    fn note(&mut self, heat: u8) {
+        match heat {
+            TRIAL_HEAT => self.missed += 1,
+            heat if heat % HEAT_PER_HIT == TRIAL_HEAT => self.hit += 1,
+            _ => return,
+        }
+        if self.hit + self.missed > TRIALS_JUDGED {
+            (self.hit, self.missed) = (self.hit / 2, self.missed / 2);
+        }
+    }
+}
+
+/// The heat after a round of main.
+fn cooled(heat: u8) -> u8 {
+    match heat {
+        0..=2 => 0,
+        3 => 2,
+        heat => heat / 2,
+    }
 }
 
 /// A sealed segment, looked at up to the offset of `at`.
@@ -75,7 +131,7 @@ impl Shard {
     /// The queue a new item whose key has no item goes to, and its heat: both better when it was evicted lately.
     pub(super) fn admit(&mut self, hash: KeyHash) -> (Queue, u8) {
         match self.ghost.recall(&mut self.memory, hash) {
-            Some(heat) => (Queue::Main, (heat + 1).min(HEAT_MAX)),
+            Some(heat) => (Queue::Main, (heat + RETURN_HEAT).min(HEAT_MAX)),
             None => (Queue::Small, 0),
         }
     }
@@ -213,15 +269,14 @@ impl Shard {
             }
             return 0;
         }
-        let main = self.segments.at(at.segment).queue == Queue::Main;
-        let keep = victim.sparse
-            || match main {
-                true => self.cutoff.keeps(worth::score(heat, bytes as u32), bytes as u32, MAIN_SHARE),
-                false => heat != 0,
-            };
-        // The copy of an item of a sparse segment is as hot as before: its time has not come.
-        let heat_kept = if main && !victim.sparse { heat / 2 } else { heat };
-        if !keep || !self.copy_kept(at, hash, bytes, heat_kept, now) {
+        let queue = self.segments.at(at.segment).queue;
+        // The copy of an item of a sparse segment is as hot as before, and where it was: its time has not come.
+        let (keep, to, heat_then) = match (victim.sparse, queue) {
+            (true, _) => (true, queue, heat),
+            (false, Queue::Small) => self.judge_new(heat, bytes as u32),
+            (false, Queue::Main) => self.judge_main(heat, bytes as u32),
+        };
+        if !keep || !self.copy_kept(at, hash, bytes, (to, heat_then), now) {
             if victim.sparse {
                 self.merging.victim = None;
             } else {
@@ -232,11 +287,27 @@ impl Shard {
         bytes
     }
 
-    /// Copies a live item to the end of main. `false` when there is no room to; `true`, too, when it was not live.
-    fn copy_kept(&mut self, from: ItemRef, hash: KeyHash, bytes: usize, heat: u8, now: Now) -> bool {
+    /// Whether an item of small is kept, where, and how hot.
+    fn judge_new(&mut self, heat: u8, bytes: u32) -> (bool, Queue, u8) {
+        if heat != 0 {
+            return (true, Queue::Main, heat);
+        }
+        let short = self.cutoff.passes(worth::score(heat, bytes));
+        (short && self.merging.trials.are_worthwhile(), Queue::Main, TRIAL_HEAT)
+    }
+
+    /// Whether an item of main is kept, and how hot.
+    fn judge_main(&mut self, heat: u8, bytes: u32) -> (bool, Queue, u8) {
+        self.merging.trials.note(heat);
+        let worth_it = self.cutoff.keeps(worth::score(heat, bytes), bytes, MAIN_SHARE);
+        (worth_it && heat != 0, Queue::Main, cooled(heat))
+    }
+
+    /// Copies a live item to the end of a queue. `false` when there is no room to; `true`, too, when it was not live.
+    fn copy_kept(&mut self, from: ItemRef, hash: KeyHash, bytes: usize, (queue, heat): (Queue, u8), now: Now) -> bool {
         let Some(found) = self.index.find_at(&self.memory, hash, from) else { return true };
         let expiry = self.item(from).expiry;
-        let Some(to) = self.room_to_keep(bytes, expiry, now) else { return false };
+        let Some(to) = self.room_to_keep(bytes, expiry, queue, now) else { return false };
         let address = self.memory.address(to.segment, to.offset);
         self.memory.copy(self.memory.address(from.segment, from.offset), address, bytes);
         header::set_heat(&mut self.memory, address, heat);
@@ -254,13 +325,10 @@ impl Shard {
         let address = self.memory.address(head, 0);
         let heat = header::heat(&self.memory, address);
         self.index.work.items += 1;
-        let keep = match main {
-            true => self.cutoff.keeps(worth::score(heat, bytes), bytes, MAIN_SHARE),
-            false => heat != 0,
-        };
+        let (keep, to, heat_then) = if main { self.judge_main(heat, bytes) } else { self.judge_new(heat, bytes) };
         if keep {
-            header::set_heat(&mut self.memory, address, if main { heat / 2 } else { heat });
-            self.requeue(head, Queue::Main);
+            header::set_heat(&mut self.memory, address, heat_then);
+            self.requeue(head, to);
         } else {
             let hash = self.hasher.hash(self.item(at).key);
             self.ghost.remember(&mut self.memory, hash, heat);

@@ -30,8 +30,8 @@ pub struct Ask {
     pub recache: Expiry,
     /// Not u: mark the item as asked for.
     pub update: bool,
-    /// A miss with a T counts as a touch, as binary's does and mg's does not.
-    pub counts_touch_misses: bool,
+    /// Counted as the classic commands are: a miss with T as a touch, and for `stats detail`. mg is not.
+    pub classic_counts: bool,
 }
 
 /// What a meta command shows of an item.
@@ -70,8 +70,8 @@ pub struct Removal {
     pub stale: bool,
     /// With I, the new expiry.
     pub ttl: Option<Expiry>,
-    /// Another version counts as a miss, as md's does and binary's does not.
-    pub counts_mismatch: bool,
+    /// Counted as the classic commands are: another version is no miss; and for `stats detail`. md is not.
+    pub classic_counts: bool,
 }
 
 /// What an ma or a binary incr asks for.
@@ -141,7 +141,7 @@ impl Shard {
             None if vivifies => self.vivify(hash, key, ask, now),
             None => None,
         };
-        let touches = touches && (seen.is_some() || ask.counts_touch_misses);
+        let touches = touches && (seen.is_some() || ask.classic_counts);
         let stats = &self.stats;
         let (tried, counted) = match (touches, seen.is_some()) {
             (true, true) => (&stats.cmd_touch, &stats.touch_hits),
@@ -231,7 +231,7 @@ impl Shard {
         };
         let item = self.item(found.at);
         if removal.cas.is_some_and(|cas| cas != item.cas) {
-            if removal.counts_mismatch {
+            if !removal.classic_counts {
                 self.stats.delete_misses.add(1);
             }
             return StoreOutcome::Exists;

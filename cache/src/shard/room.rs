@@ -48,14 +48,14 @@ impl Shard {
         Some(self.append(bytes, queue, class))
     }
 
-    /// Room like [`Shard::room`], for an item that is kept: in the main queue, and nothing is given up for it.
-    pub(super) fn room_to_keep(&mut self, bytes: usize, expiry: Expiry, now: Now) -> Option<ItemRef> {
+    /// Room like [`Shard::room`], for an item that is kept: nothing is given up for it.
+    pub(super) fn room_to_keep(&mut self, bytes: usize, expiry: Expiry, queue: Queue, now: Now) -> Option<ItemRef> {
         let class = class_of(expiry, now, self.ttl_classes);
-        if !self.open_holds(bytes, Queue::Main, class) {
+        if !self.open_holds(bytes, queue, class) {
             let free = self.segments.free_head()?;
-            self.open_segment(free, Queue::Main, class);
+            self.open_segment(free, queue, class);
         }
-        Some(self.append(bytes, Queue::Main, class))
+        Some(self.append(bytes, queue, class))
     }
 
     /// Whether there is an open segment with `bytes` bytes to spare; seals one that has fewer.

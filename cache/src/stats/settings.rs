@@ -3,6 +3,7 @@
 //! What memcached lists and this server has not (its LRU, crawler, extstore, TLS) is left out rather than invented.
 
 use super::{Ledger, StatText};
+use crate::settings::Protocol;
 
 /// `stats settings`.
 pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
@@ -29,8 +30,11 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     text.stat("reqs_per_event", config.requests_per_take);
     text.stat("cas_enabled", yes(config.shard.use_cas));
     text.stat("tcp_backlog", config.server.backlog);
-    // memcached's own words (`prot_text`).
-    let protocol = if config.server.protocol == "auto" { "auto-negotiate" } else { config.server.protocol };
+    let protocol = match ledger.config.protocol {
+        Protocol::Auto => "auto-negotiate",
+        Protocol::Ascii => "ascii",
+        Protocol::Binary => "binary",
+    };
     text.stat("binding_protocol", protocol);
     text.stat("auth_enabled_sasl", "no");
     text.stat("auth_enabled_ascii", config.server.auth_file.as_deref().unwrap_or("no"));

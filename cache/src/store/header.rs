@@ -32,6 +32,9 @@ pub(crate) const CAS_MAX: u64 = (1 << 52) - 1;
 /// Largest heat that a header holds.
 pub(crate) const HEAT_MAX: u8 = 15;
 
+/// How much hotter an item gets each time it is asked for.
+pub(crate) const HEAT_PER_HIT: u8 = 4;
+
 /// The byte whose upper half is the heat and whose lower half ends the cas.
 const HEAT_AT: usize = 8;
 
@@ -254,16 +257,15 @@ pub(crate) fn set_heat(memory: &mut Memory, address: usize, heat: u8) {
     *byte = *byte & 0x0f | heat.min(HEAT_MAX) << 4;
 }
 
-/// Marks the item at `address` as asked for at `secs`, one degree hotter. Returns whether it had not been asked for
+/// Marks the item at `address` as asked for at `secs`, and hotter. Returns whether it had not been asked for
 /// before.
 #[inline]
 pub(crate) fn mark_fetched(memory: &mut Memory, address: usize, secs: u32) -> bool {
     let bytes = memory.bytes_mut(address, FIXED_BYTES);
     let first = bytes[1] & FETCHED == 0;
     bytes[1] |= FETCHED;
-    if bytes[HEAT_AT] < HEAT_MAX << 4 {
-        bytes[HEAT_AT] += 1 << 4;
-    }
+    let heat = (bytes[HEAT_AT] >> 4) + HEAT_PER_HIT;
+    bytes[HEAT_AT] = bytes[HEAT_AT] & 0x0f | heat.min(HEAT_MAX) << 4;
     bytes[9..12].copy_from_slice(&(secs & ACCESS_MASK).to_le_bytes()[..3]);
     first
 }
@@ -310,7 +312,7 @@ mod tests {
             assert_eq!(layout_if_key(&memory, 7, b"key"), Some(layout));
             assert_eq!(layout_if_key(&memory, 7, b"kez"), None);
             assert!(mark_fetched(&mut memory, 7, 6) && !mark_fetched(&mut memory, 7, 6));
-            assert_eq!(heat(&memory, 7), 2);
+            assert_eq!(heat(&memory, 7), 2 * HEAT_PER_HIT);
             (0..40).for_each(|_| assert!(!mark_fetched(&mut memory, 7, 6)));
             set_cas(&mut memory, 7, 77, 8);
             assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().cas), (HEAT_MAX, 77));

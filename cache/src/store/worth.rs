@@ -1,7 +1,7 @@
 //! Which items are worth their bytes: hits for each byte, and the line above which they are kept.
 //!
-//! An item's score is the logarithm of its heat over its bytes, in quarters of a doubling, so that an item half as long
-//! is as good as one asked for twice as often. [`Cutoff`] counts the bytes of each score among the items lately looked
+//! An item's score is the logarithm of its heat plus one over its bytes, in quarters of a doubling, so that an item half
+//! as long is as good as one asked for twice as often. [`Cutoff`] counts the bytes of each score among the items lately looked
 //! at and draws the line so that a set share of the bytes lies above it. Items on the line are kept in turn, so that the
 //! share is met where many items score alike.
 //!
@@ -16,14 +16,11 @@ const STEPS: u32 = 4;
 /// Bytes looked at between two lines drawn, at the least.
 const PERIOD_BYTES: u64 = 32 << 10;
 
-/// The score of an item of `bytes` bytes with `heat`; 0 without heat.
+/// The score of an item of `bytes` bytes with `heat`; above 0.
 #[inline]
 pub(crate) fn score(heat: u8, bytes: u32) -> u8 {
-    if heat == 0 {
-        return 0;
-    }
     // Items are below 2^30 bytes (`-I` 1024m), so this never falls to 0.
-    let score = 31 * STEPS + log2(u32::from(heat)) - log2(bytes.max(1));
+    let score = 31 * STEPS + log2(u32::from(heat) + 1) - log2(bytes.max(1));
     score.min(SCORES as u32 - 1) as u8
 }
 
@@ -50,9 +47,14 @@ pub(crate) struct Cutoff {
 }
 
 impl Cutoff {
-    /// No item looked at yet: every item with any heat is kept.
+    /// No item looked at yet: every item is kept.
     pub(crate) fn new() -> Cutoff {
         Cutoff { bytes: [0; SCORES], since: 0, line: 0, on_line: 0, carry: 0 }
+    }
+
+    /// Whether a line has been drawn and a score is above it.
+    pub(crate) fn passes(&self, score: u8) -> bool {
+        self.line != 0 && score > self.line
     }
 
     /// Looks at an item. Returns whether it is to be kept, when `share` of 256 bytes should be.
@@ -62,7 +64,7 @@ impl Cutoff {
         if self.since >= PERIOD_BYTES {
             self.draw(share);
         }
-        if score != self.line || score == 0 {
+        if score != self.line {
             return score > self.line;
         }
         self.carry += self.on_line;
@@ -97,11 +99,11 @@ mod tests {
     #[test]
     fn twice_as_hot_is_as_good_as_half_as_long() {
         for bytes in [16, 100, 1000, 1 << 20] {
-            assert_eq!(score(2, bytes * 2), score(1, bytes));
+            assert_eq!(score(3, bytes * 2), score(1, bytes));
+            assert_eq!(score(15, bytes), score(7, bytes) + 4);
             assert_eq!(score(15, bytes), score(15, bytes * 4) + 8);
-            assert!(score(1, bytes) > 0 && score(0, bytes) == 0);
         }
-        assert!(score(1, (1 << 30) - 1) > 0);
+        assert!(score(0, (1 << 30) - 1) > 0);
         assert!(usize::from(score(15, 15)) < SCORES);
     }
 
@@ -123,9 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_is_never_kept() {
+    fn nothing_passes_a_line_that_is_not_drawn() {
         let mut cutoff = Cutoff::new();
-        assert!((0..10_000).all(|_| !cutoff.keeps(0, 100, 200)));
-        assert!(cutoff.keeps(40, 100, 200), "the one item with any heat");
+        assert!(!cutoff.passes(SCORES as u8 - 1));
+        for n in 0..10_000u64 {
+            cutoff.keeps(20 + (n % 10) as u8, 100, 128);
+        }
+        assert!(cutoff.passes(26) && !cutoff.passes(23));
     }
 }

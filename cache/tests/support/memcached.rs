@@ -12,6 +12,9 @@ const PROGRAM: &str = "/usr/bin/memcached";
 /// What is sent after every exchange, so that its answer marks the end.
 const MARK: &[u8] = b"version\r\n";
 
+/// What is sent after an exchange of packets: a Noop whose opaque no transcript uses.
+const PACKET_MARK: &[u8] = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0\xfe\xed\xfa\xce\0\0\0\0\0\0\0\0";
+
 /// A running memcached and a connection to it. Killed when dropped.
 pub struct Memcached {
     child: Child,
@@ -53,11 +56,13 @@ impl Memcached {
 
     /// Sends bytes and receives all that is answered to them.
     pub fn exchange(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.send(&[bytes, MARK].concat());
+        let packets = bytes.first() == Some(&0x80);
+        self.send(&[bytes, if packets { PACKET_MARK } else { MARK }].concat());
         let mut received = Vec::new();
         let mut buffer = [0; 65536];
         loop {
-            if let Some(start) = mark_start(&received) {
+            let found = if packets { packet_mark_start(&received) } else { mark_start(&received) };
+            if let Some(start) = found {
                 received.truncate(start);
                 return received;
             }
@@ -69,6 +74,12 @@ impl Memcached {
                 }
             }
         }
+    }
+
+    /// Connects anew.
+    pub fn reconnect(&mut self) {
+        self.stream = UnixStream::connect(&self.socket).expect("memcached still listens");
+        self.stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out can be set");
     }
 
     /// Sends bytes and receives until the server closes.
@@ -99,6 +110,13 @@ fn mark_start(received: &[u8]) -> Option<usize> {
     let line = received.strip_suffix(b"\r\n")?;
     let start = line.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     line[start..].starts_with(b"VERSION ").then_some(start)
+}
+
+/// Where the answer to the packet mark begins, if it is there and whole.
+fn packet_mark_start(received: &[u8]) -> Option<usize> {
+    let start = received.len().checked_sub(PACKET_MARK.len())?;
+    (received[start..start + 2] == *b"\x81\x0a" && received[start + 12..start + 16] == PACKET_MARK[12..16])
+        .then_some(start)
 }
 
 impl Drop for Memcached {

@@ -19,44 +19,96 @@ const INK: RGBColor = RGBColor(40, 40, 40);
 
 /// An axis: its name with unit, its ends, and the places that are named.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
+pub struct Axis {
+    /// Its name, with unit.
     pub label: String,
+    /// Its lower end.
     pub from: f64,
+    /// Its upper end.
     pub to: f64,
+    /// The places that are named.
     pub ticks: Vec<(f64, String)>,
 }
 
 /// Something drawn into the chart, in the order of the list.
 #[derive(Debug, Clone)]
-pub(super) enum Mark {
+pub enum Mark {
     /// Points joined by a line, each with a dot.
-    Line { points: Vec<(f64, f64)>, color: RGBColor },
+    Line {
+        /// Where.
+        points: Vec<(f64, f64)>,
+        /// In which colour.
+        color: RGBColor,
+    },
     /// From the least to the largest of what a dot stands for.
-    Whisker { x: f64, low: f64, high: f64, color: RGBColor },
+    Whisker {
+        /// Where across.
+        x: f64,
+        /// The least.
+        low: f64,
+        /// The largest.
+        high: f64,
+        /// In which colour.
+        color: RGBColor,
+    },
     /// All of the width between two heights.
-    Band { low: f64, high: f64, color: RGBColor },
+    Band {
+        /// The lower height.
+        low: f64,
+        /// The upper height.
+        high: f64,
+        /// In which colour.
+        color: RGBColor,
+    },
     /// All of the width at one height.
-    Level { y: f64, color: RGBColor, width: u32 },
+    Level {
+        /// The height.
+        y: f64,
+        /// In which colour.
+        color: RGBColor,
+        /// How thick, in pixels.
+        width: u32,
+    },
     /// One measurement.
-    Dot { x: f64, y: f64, color: RGBColor },
+    Dot {
+        /// Where across.
+        x: f64,
+        /// Where upwards.
+        y: f64,
+        /// In which colour.
+        color: RGBColor,
+    },
     /// One measurement that does not count.
-    Cross { x: f64, y: f64, color: RGBColor },
+    Cross {
+        /// Where across.
+        x: f64,
+        /// Where upwards.
+        y: f64,
+        /// In which colour.
+        color: RGBColor,
+    },
 }
 
 /// A chart without its drawing.
 #[derive(Debug, Clone)]
-pub(super) struct Chart {
+pub struct Chart {
+    /// What it shows.
     pub title: String,
+    /// How to read it.
     pub subtitle: String,
+    /// Names of what is drawn in which colour.
     pub legend: Vec<(String, RGBColor)>,
+    /// The axis across.
     pub x: Axis,
+    /// The axis upwards.
     pub y: Axis,
+    /// What is drawn, in this order.
     pub marks: Vec<Mark>,
 }
 
 impl Axis {
     /// An axis round `values` with four to ten round ticks and some room on either side.
-    pub(super) fn linear(label: &str, values: impl Iterator<Item = f64>) -> Axis {
+    pub fn linear(label: &str, values: impl Iterator<Item = f64>) -> Axis {
         let (low, high) = ends(values);
         let margin = if high > low { 0.12 * (high - low) } else { 0.05 * high.abs().max(1e-9) };
         let (from, to) = (low - margin, high + margin);
@@ -68,7 +120,7 @@ impl Axis {
     }
 
     /// An axis of decimal logarithms round `values`, with ticks at 1, 2 and 5 times the powers of ten.
-    pub(super) fn logarithmic(label: &str, values: impl Iterator<Item = f64>) -> Axis {
+    pub fn logarithmic(label: &str, values: impl Iterator<Item = f64>) -> Axis {
         let (low, high) = ends(values.filter(|value| *value > 0.0).map(f64::log10));
         let (from, to) = (low - 0.1, high + 0.1);
         let decades = (from.floor() as i32)..=(to.ceil() as i32);
@@ -84,7 +136,7 @@ impl Axis {
     }
 
     /// Named places, evenly spaced from 0.
-    pub(super) fn places(label: &str, names: impl Iterator<Item = String>) -> Axis {
+    pub fn places(label: &str, names: impl Iterator<Item = String>) -> Axis {
         let ticks: Vec<(f64, String)> = names.enumerate().map(|(i, name)| (i as f64, name)).collect();
         Axis { label: label.into(), from: -0.5, to: ticks.len().max(1) as f64 - 0.5, ticks }
     }
@@ -117,7 +169,10 @@ impl ValueFormatter<f64> for Axis {
 
 impl Chart {
     /// The SVG.
-    pub(super) fn draw(&self) -> Result<String, PlotError> {
+    ///
+    /// # Errors
+    /// When it cannot be drawn.
+    pub fn draw(&self) -> Result<String, PlotError> {
         let mut svg = String::new();
         self.draw_into(&mut svg).map_err(|error| PlotError { title: self.title.clone(), text: error.to_string() })?;
         Ok(svg)
@@ -202,7 +257,7 @@ fn round_step(rough: f64) -> f64 {
 }
 
 /// A number with commas between thousands.
-pub(super) fn grouped(value: f64, digits: usize) -> String {
+pub fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(w, r)| (w, format!(".{r}")));
     let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |whole| ("-", whole));

@@ -1,6 +1,11 @@
 //! What the generator reports against what a simulated server, which knows it exactly, has done: delays, lost replies,
 //! a stall, refused connections, the generator's own lateness. Virtual clock; no test here depends on the machine.
 
+/// The same over this project's own TCP/IP.
+mod over_stack;
+/// A server whose faults are known exactly.
+mod server;
+/// A transport without a network.
 mod simulated;
 
 use std::sync::Arc;
@@ -15,7 +20,8 @@ use mcload::progress::Progress;
 use mcload::report;
 use mcload::run::{Outcome, SAMPLE_KEYS, run};
 
-use simulated::{Delay, Faults, HANDSHAKE, MICRO, MILLI, Simulated, Truth};
+use server::{Delay, Faults, MICRO, MILLI, Server, Truth};
+use simulated::{HANDSHAKE, Simulated};
 
 /// What the issue allows between the truth and the report.
 const TOLERANCE: f64 = 0.02;
@@ -30,7 +36,10 @@ fn simulate(plan: &Plan, faults: Faults) -> (Outcome, Arc<Truth>) {
     let truth = Arc::new(Truth::default());
     let keys = plan.codec.keyspace().keys();
     assert!(keys <= SAMPLE_KEYS, "each key is set once and read back once");
-    let make = |share: mcload::run::Share| Ok(Simulated::new(share.slots(), faults, 2 * keys, SEED, truth.clone()));
+    let make = |share: mcload::run::Share| {
+        let server = Server::new(faults, 2 * keys, SEED, truth.clone());
+        Ok(Simulated::new(share.slots(), server))
+    };
     let outcome = run(plan, &Progress::new(1, false), make).unwrap();
     assert!(outcome.all_right());
     assert_eq!(outcome.sample.hits, keys);
@@ -193,7 +202,7 @@ fn a_server_that_falls_silent_ends_the_run_with_a_reason() {
     plan.timeout = Duration::from_millis(100);
     let faults = Faults { drop: 1.0, ..Faults::none(Delay::Constant(MICRO)) };
     let make = |share: mcload::run::Share| {
-        Ok(Simulated::new(share.slots(), faults, 2 * 200, SEED, Arc::new(Truth::default())))
+        Ok(Simulated::new(share.slots(), Server::new(faults, 2 * 200, SEED, Arc::new(Truth::default()))))
     };
     let error = run(&plan, &Progress::new(1, false), make).unwrap_err().to_string();
     assert!(error.contains("no reply came for 0.4 s while 4 requests were in flight"), "{error}");

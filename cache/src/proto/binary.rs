@@ -1,0 +1,356 @@
+//! The binary protocol: a header of 24 bytes, extras, a key, a value; all numbers in network byte order.
+//!
+//! ```text
+//!  0       1        2..4      4          5          6..8      8..12       12..16   16..24
+//! | magic | opcode | key len | extras len | data type | status | body len | opaque | cas |   body: extras, key, value
+//! ```
+//!
+//! The field of the status is the vbucket in a request, which memcached passes over. Read first: `protocol_binary.h`
+//! and `proto_bin.c` of memcached 1.6.18; the texts of errors are its own.
+
+use super::framed::{HeadBytes, View};
+use super::reply::{Line, VERSION, append};
+use crate::store::StoreMode;
+
+/// Bytes of a header.
+pub const HEADER_BYTES: usize = 24;
+
+/// The first byte of a request.
+pub const MAGIC_REQUEST: u8 = 0x80;
+
+/// The first byte of a response.
+pub const MAGIC_RESPONSE: u8 = 0x81;
+
+/// An expiration of incr and decr that makes no item where there is none.
+pub const NO_VIVIFY: u32 = u32::MAX;
+
+const GETQ: u8 = 0x09;
+
+/// What an opcode asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Get, GetK.
+    Get {
+        /// The key is answered too.
+        with_key: bool,
+    },
+    /// GAT, GATK.
+    GetAndTouch {
+        /// The key is answered too.
+        with_key: bool,
+    },
+    /// Touch.
+    Touch,
+    /// Set, Add, Replace: [`StoreMode`] without a unique.
+    Store(StoreMode),
+    /// Append, Prepend.
+    Join {
+        /// Append.
+        append: bool,
+    },
+    /// Delete.
+    Delete,
+    /// Increment, Decrement.
+    Arith {
+        /// Increment.
+        increment: bool,
+    },
+    /// Flush, now or later.
+    Flush,
+    /// Stat.
+    Stat,
+    /// Version.
+    Version,
+    /// Noop.
+    Noop,
+    /// Quit.
+    Quit,
+    /// SASL list mechanisms.
+    SaslList,
+    /// SASL auth and step.
+    Sasl,
+    /// Anything else.
+    Unknown,
+}
+
+impl Command {
+    /// The command of `opcode`, and whether its nominal answer is not wanted.
+    pub fn of(opcode: u8) -> (Command, bool) {
+        let quiet = matches!(opcode, GETQ | 0x0d | 0x11..=0x1a | 0x1e | 0x24);
+        let command = match opcode {
+            0x00 | GETQ => Command::Get { with_key: false },
+            0x0c | 0x0d => Command::Get { with_key: true },
+            0x01 | 0x11 => Command::Store(StoreMode::Set),
+            0x02 | 0x12 => Command::Store(StoreMode::Add),
+            0x03 | 0x13 => Command::Store(StoreMode::Replace),
+            0x04 | 0x14 => Command::Delete,
+            0x05 | 0x15 => Command::Arith { increment: true },
+            0x06 | 0x16 => Command::Arith { increment: false },
+            0x07 | 0x17 => Command::Quit,
+            0x08 | 0x18 => Command::Flush,
+            0x0a => Command::Noop,
+            0x0b => Command::Version,
+            0x0e | 0x19 => Command::Join { append: true },
+            0x0f | 0x1a => Command::Join { append: false },
+            0x10 => Command::Stat,
+            0x1c => Command::Touch,
+            0x1d | 0x1e => Command::GetAndTouch { with_key: false },
+            0x20 => Command::SaslList,
+            0x21 | 0x22 => Command::Sasl,
+            0x23 | 0x24 => Command::GetAndTouch { with_key: true },
+            _ => Command::Unknown,
+        };
+        (command, quiet)
+    }
+
+    /// Whether the answer has the key, found or not.
+    pub fn answers_key(self) -> bool {
+        matches!(self, Command::Get { with_key: true } | Command::GetAndTouch { with_key: true })
+    }
+
+    /// Whether the answer has the value.
+    pub fn answers_value(self) -> bool {
+        matches!(self, Command::Get { .. } | Command::GetAndTouch { .. })
+    }
+}
+
+/// The header of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHeader {
+    /// What is asked for.
+    pub opcode: u8,
+    /// Bytes of the key.
+    pub key_len: u16,
+    /// Bytes of the extras.
+    pub extras_len: u8,
+    /// Bytes of extras, key and value together.
+    pub body_len: u32,
+    /// Comes back as it is.
+    pub opaque: [u8; 4],
+    /// Only this version of the item; 0 is any.
+    pub cas: u64,
+}
+
+impl RequestHeader {
+    /// Reads a header; `None` when it does not begin with [`MAGIC_REQUEST`].
+    pub fn read(bytes: &[u8; HEADER_BYTES]) -> Option<RequestHeader> {
+        let &[magic, opcode, k0, k1, extras_len, _, _, _, b0, b1, b2, b3, o0, o1, o2, o3, ref cas @ ..] = bytes;
+        (magic == MAGIC_REQUEST).then(|| RequestHeader {
+            opcode,
+            key_len: u16::from_be_bytes([k0, k1]),
+            extras_len,
+            body_len: u32::from_be_bytes([b0, b1, b2, b3]),
+            opaque: [o0, o1, o2, o3],
+            cas: u64::from_be_bytes(*cas),
+        })
+    }
+
+    /// Bytes of header, extras and key: what must be seen whole.
+    pub fn head_bytes(&self) -> usize {
+        HEADER_BYTES + usize::from(self.extras_len) + usize::from(self.key_len)
+    }
+
+    /// Bytes of the value.
+    pub fn value_len(&self) -> u32 {
+        self.body_len.saturating_sub(u32::from(self.extras_len) + u32::from(self.key_len))
+    }
+
+    /// What is wrong with the lengths; both are answered and then the connection is closed (`dispatch_bin_command`).
+    ///
+    /// # Errors
+    /// [`Line::Error`]: the parts are longer than the body. [`Line::BadFormat`]: the command has other parts.
+    ///
+    /// Deviates: 1.6.18 lets Touch, GAT and Stat have a value, which it then takes for the next header.
+    pub fn check(&self, key_max_bytes: usize) -> Result<(), Line> {
+        let (key, extras) = (usize::from(self.key_len), self.extras_len);
+        if u32::from(self.key_len) + u32::from(extras) > self.body_len {
+            return Err(Line::Error);
+        }
+        if key > key_max_bytes {
+            return Err(Line::BadFormat);
+        }
+        let value = self.value_len();
+        let fits = match Command::of(self.opcode).0 {
+            Command::Get { .. } | Command::Delete => extras == 0 && key > 0 && value == 0,
+            Command::GetAndTouch { .. } | Command::Touch => extras == 4 && key > 0 && value == 0,
+            Command::Store(_) => extras == 8 && key > 0,
+            Command::Join { .. } => extras == 0 && key > 0,
+            Command::Arith { .. } => extras == 20 && key > 0 && value == 0,
+            Command::Flush => (extras == 0 || extras == 4) && key == 0 && value == 0,
+            Command::Stat => extras == 0 && value == 0,
+            Command::Version | Command::Noop | Command::Quit | Command::SaslList => self.body_len == 0,
+            Command::Sasl => extras == 0 && key > 0,
+            Command::Unknown => true,
+        };
+        if fits { Ok(()) } else { Err(Line::BadFormat) }
+    }
+}
+
+/// Status and text of an error; for success 0 and nothing.
+fn status_of(command: Command, outcome: Line) -> (u16, &'static [u8]) {
+    const NOT_FOUND: (u16, &[u8]) = (0x01, b"Not found");
+    const EXISTS: (u16, &[u8]) = (0x02, b"Data exists for key.");
+    match (outcome, command) {
+        (Line::Stored | Line::Ok, _) => (0, b""),
+        (Line::NotFound, _) => NOT_FOUND,
+        (Line::Exists, _) => EXISTS,
+        (Line::NotStored, Command::Store(StoreMode::Add)) => EXISTS,
+        (Line::NotStored, Command::Store(StoreMode::Replace)) => NOT_FOUND,
+        (Line::NotStored, _) => (0x05, b"Not stored."),
+        (Line::TooLarge, _) => (0x03, b"Too large."),
+        (Line::NonNumeric, _) => (0x06, b"Non-numeric server-side value for incr or decr"),
+        (Line::FlushDisabled, _) => (0x20, b"Auth failure."),
+        (Line::Error, _) => (0x81, b"Unknown command"),
+        (Line::NoMemoryStoring, _) => (0x82, b"Out of memory allocating item"),
+        (Line::NoMemory, _) => (0x82, b"Out of memory incrementing value"),
+        (Line::NoMemoryCreating, _) => (0x82, b"Out of memory allocating new item"),
+        (_, _) => (0x04, b"Invalid arguments"),
+    }
+}
+
+/// A response header.
+struct ResponseHeader {
+    opcode: u8,
+    key_len: usize,
+    extras_len: u8,
+    status: u16,
+    body_len: usize,
+    opaque: [u8; 4],
+    cas: u64,
+}
+
+impl ResponseHeader {
+    fn bytes(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        (bytes[0], bytes[1], bytes[4]) = (MAGIC_RESPONSE, self.opcode, self.extras_len);
+        bytes[2..4].copy_from_slice(&(self.key_len as u16).to_be_bytes());
+        bytes[6..8].copy_from_slice(&self.status.to_be_bytes());
+        bytes[8..12].copy_from_slice(&(self.body_len as u32).to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.opaque);
+        bytes[16..24].copy_from_slice(&self.cas.to_be_bytes());
+        bytes
+    }
+}
+
+/// The response but for a value that follows.
+pub(crate) fn head(view: &View<'_>, opcode: u8) -> HeadBytes {
+    let (command, _) = Command::of(opcode);
+    let seen = &view.head.seen;
+    let (status, text) = status_of(command, view.head.outcome);
+    let (flags, number) = (seen.flags.to_be_bytes(), seen.number().to_be_bytes());
+    // Extras, the text or number, and the bytes of a value.
+    let (extras, text, value_len): (&[u8], &[u8], usize) = match command {
+        _ if status == 0x01 && command.answers_key() => (b"", b"", 0),
+        _ if status != 0 => (b"", text, 0),
+        Command::Get { .. } | Command::GetAndTouch { .. } => (&flags, b"", seen.len as usize),
+        Command::Touch => (&flags, b"", 0),
+        Command::Arith { .. } => (b"", &number, 0),
+        Command::Version => (b"", VERSION.as_bytes(), 0),
+        _ => (b"", b"", 0),
+    };
+    let key: &[u8] = if command.answers_key() && status <= 1 { view.key } else { b"" };
+    let header = ResponseHeader {
+        opcode,
+        key_len: key.len(),
+        extras_len: extras.len() as u8,
+        status,
+        body_len: extras.len() + key.len() + text.len() + value_len,
+        opaque: view.opaque.first_chunk().copied().unwrap_or_default(),
+        cas: if status == 0 { seen.cas } else { 0 },
+    };
+    let mut out = HeadBytes::new();
+    append(&mut out, &header.bytes());
+    append(&mut out, extras);
+    append(&mut out, key);
+    append(&mut out, text);
+    out
+}
+
+/// Whether a quiet `opcode` hides this outcome.
+pub(crate) fn hides(opcode: u8, outcome: Line) -> bool {
+    match Command::of(opcode) {
+        (_, false) => false,
+        (command, true) if command.answers_value() => outcome == Line::NotFound,
+        (_, true) => matches!(outcome, Line::Stored | Line::Ok),
+    }
+}
+
+/// Appends one packet of a Stat's answer; without a name it is the last.
+pub(crate) fn stat_packet(out: &mut Vec<u8>, opaque: [u8; 4], name: &[u8], value: &[u8]) {
+    let header = ResponseHeader {
+        opcode: 0x10,
+        key_len: name.len(),
+        extras_len: 0,
+        status: 0,
+        body_len: name.len() + value.len(),
+        opaque,
+        cas: 0,
+    };
+    out.extend_from_slice(&header.bytes());
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+}
+
+/// The packets of a list of `STAT <name> <value>` lines, the last one included. Allocates: administrative commands only.
+pub(crate) fn stat_packets(text: &[u8], opaque: [u8; 4]) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(text.len() * 2);
+    for line in text.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Some(stat) = line.strip_prefix(b"STAT ") {
+            let end = stat.iter().position(|&byte| byte == b' ').unwrap_or(stat.len());
+            stat_packet(&mut out, opaque, &stat[..end], stat.get(end + 1..).unwrap_or_default());
+        }
+    }
+    stat_packet(&mut out, opaque, b"", b"");
+    out.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(opcode: u8, key_len: u16, extras_len: u8, body_len: u32) -> RequestHeader {
+        let mut bytes = [0; HEADER_BYTES];
+        (bytes[0], bytes[1], bytes[4]) = (MAGIC_REQUEST, opcode, extras_len);
+        bytes[2..4].copy_from_slice(&key_len.to_be_bytes());
+        bytes[8..12].copy_from_slice(&body_len.to_be_bytes());
+        RequestHeader::read(&bytes).unwrap()
+    }
+
+    #[test]
+    fn every_opcode_has_its_parts_and_other_lengths_are_refused() {
+        for opcode in 0..=255u8 {
+            let (key, extras) = match Command::of(opcode).0 {
+                Command::Store(_) => (3, 8),
+                Command::Arith { .. } => (3, 20),
+                Command::Touch | Command::GetAndTouch { .. } => (3, 4),
+                Command::Get { .. } | Command::Join { .. } | Command::Delete | Command::Sasl => (3, 0),
+                _ => (0, 0),
+            };
+            let body = u32::from(key) + u32::from(extras);
+            assert_eq!(header(opcode, key, extras, body).check(250), Ok(()), "{opcode:#x}");
+            assert_eq!(header(opcode, 3, 1, 3).check(250), Err(Line::Error), "{opcode:#x}");
+            assert_eq!(header(opcode, 251, extras, 300).check(250), Err(Line::BadFormat), "{opcode:#x}");
+            if Command::of(opcode).0 != Command::Unknown {
+                assert_eq!(header(opcode, key, extras + 1, body + 1).check(250), Err(Line::BadFormat), "{opcode:#x}");
+            }
+        }
+        assert!(RequestHeader::read(&[0x81; HEADER_BYTES]).is_none());
+    }
+
+    #[test]
+    fn quiet_gets_hide_misses_and_other_quiet_commands_success() {
+        assert!(hides(GETQ, Line::NotFound) && !hides(GETQ, Line::Stored) && !hides(0x00, Line::NotFound));
+        assert!(hides(0x11, Line::Stored) && !hides(0x11, Line::NotStored) && !hides(0x01, Line::Stored));
+        let quiet: Vec<u8> = (0..=255).filter(|&opcode| Command::of(opcode).1).collect();
+        assert_eq!(quiet, [9, 0x0d, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1e, 0x24]);
+    }
+
+    #[test]
+    fn stats_become_packets() {
+        let packets = stat_packets(b"STAT pid 7\r\nSTAT empty \r\nEND\r\n", *b"abcd");
+        assert_eq!(packets.len(), 3 * HEADER_BYTES + 4 + 5);
+        assert_eq!(&packets[..HEADER_BYTES + 4], b"\x81\x10\0\x03\0\0\0\0\0\0\0\x04abcd\0\0\0\0\0\0\0\0pid7");
+        assert!(packets.ends_with(b"\x81\x10\0\0\0\0\0\0\0\0\0\0abcd\0\0\0\0\0\0\0\0"));
+    }
+}

@@ -1,0 +1,267 @@
+//! Packets of the binary protocol: read, then executed like the meta commands that mean the same.
+//!
+//! Read first: [`crate::proto::binary`] for the bytes, [`crate::shard::meta`] for what is done to an item.
+
+use super::value::Storing;
+use super::{Session, State, Step, Stop};
+use crate::clock::Expiry;
+use crate::core::Core;
+use crate::core::entries::Owed;
+use crate::key::KEY_MAX_BYTES;
+use crate::proto::binary::{Command, HEADER_BYTES, NO_VIVIFY, RequestHeader, stat_packet, stat_packets};
+use crate::proto::framed::{Kind, Template};
+use crate::proto::reply::Line;
+use crate::route::message::{Manner, Request};
+use crate::shard::meta::{Ask, Count, Removal};
+use crate::stats;
+use crate::store::StoreMode;
+
+/// The extras of a packet, read from its end: what is not there is 0.
+struct Extras<'a>(&'a [u8]);
+
+impl Extras<'_> {
+    fn u32_at(&self, at: usize) -> u32 {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+}
+
+impl Session {
+    /// Executes the packet at the start of `input`, if its header, extras and key are there.
+    pub(super) fn packet(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        let Some(bytes) = input.first_chunk::<HEADER_BYTES>() else { return Step::Stop(0, Stop::NeedInput) };
+        let Some(header) = RequestHeader::read(bytes) else {
+            self.close();
+            return Step::Moved(0);
+        };
+        let (command, quiet) = Command::of(header.opcode);
+        let template = Template {
+            kind: Kind::Packet(header.opcode),
+            quiet,
+            value: command.answers_value(),
+            base64: false,
+            letters: &[],
+            opaque: &header.opaque,
+            key: &[],
+        };
+        if let Err(line) = header.check(KEY_MAX_BYTES) {
+            return match self.tell(core, &template, line) {
+                Ok(()) => {
+                    self.close();
+                    Step::Executed(HEADER_BYTES)
+                }
+                Err(stop) => Step::Stop(0, stop),
+            };
+        }
+        if matches!(command, Command::Unknown | Command::SaslList | Command::Sasl) {
+            return self.pass_over(core, &header, &template);
+        }
+        let head_bytes = header.head_bytes();
+        let Some(body) = input.get(HEADER_BYTES..head_bytes) else { return Step::Stop(0, Stop::NeedInput) };
+        let (extras, key) = body.split_at(usize::from(header.extras_len));
+        let extras = Extras(extras);
+        let template = Template { key: if command.answers_key() { key } else { &[] }, ..template };
+        let done = match command {
+            Command::Store(_) | Command::Join { .. } => {
+                let storing = storing(&header, command, &extras, key, &template, core);
+                return self.store(core, input, head_bytes, &storing);
+            }
+            Command::Quit => {
+                return match self.tell(core, &template, Line::Stored) {
+                    Ok(()) => {
+                        self.close();
+                        Step::Executed(head_bytes)
+                    }
+                    Err(stop) => Step::Stop(0, stop),
+                };
+            }
+            Command::Noop | Command::Version => self.tell(core, &template, Line::Stored),
+            Command::Flush => self.flush_packet(core, i64::from(extras.u32_at(0)), &template),
+            Command::Stat => self.stat(core, key, &header, &template),
+            _ => self.keyed_packet(core, &header, command, &extras, key, &template),
+        };
+        match done {
+            Ok(()) => {
+                core.counters().requests.add(1);
+                Step::Executed(head_bytes)
+            }
+            Err(stop) => Step::Stop(0, stop),
+        }
+    }
+
+    /// Owes a packet whose outcome is known.
+    fn tell(&mut self, core: &mut Core, template: &Template<'_>, outcome: Line) -> Result<(), Stop> {
+        self.reply_room(core)?;
+        let token = self.owe_as(core, Owed::Nothing, Some(template));
+        core.settle(token, outcome);
+        Ok(())
+    }
+
+    /// A command that is not known: its body is passed over, then that is said.
+    ///
+    /// Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
+    fn pass_over(&mut self, core: &mut Core, header: &RequestHeader, template: &Template<'_>) -> Step {
+        if let Err(stop) = self.reply_room(core) {
+            return Step::Stop(0, stop);
+        }
+        let reply = Some(self.owe_as(core, Owed::Answer { quiet: false }, Some(template)));
+        self.state = State::Swallow { remaining: u64::from(header.body_len), reply, line: Line::Error };
+        core.counters().requests.add(1);
+        Step::Executed(HEADER_BYTES)
+    }
+
+    /// A command on a key, without a value.
+    fn keyed_packet(
+        &mut self,
+        core: &mut Core,
+        header: &RequestHeader,
+        command: Command,
+        extras: &Extras<'_>,
+        key: &[u8],
+        template: &Template<'_>,
+    ) -> Result<(), Stop> {
+        let now = core.now();
+        let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
+        match command {
+            Command::Delete => {
+                let cas = (header.cas != 0).then_some(header.cas);
+                let removal = Removal { cas, stale: false, ttl: None, classic_counts: true };
+                self.framed_on_owner(
+                    core,
+                    key,
+                    template,
+                    |core, hash| core.meta_delete(hash, key, &removal),
+                    |key, hash| Request::MetaDelete { key, hash, removal },
+                )
+            }
+            Command::Arith { increment } => {
+                let exptime = extras.u32_at(16);
+                let count = Count {
+                    delta: extras.u64_at(0),
+                    increment,
+                    cas: header.cas,
+                    acts: [if exptime == NO_VIVIFY { 0 } else { b'N' }, 0, 0, 0],
+                    ttl: Expiry::NEVER,
+                    vivify: expiry(exptime),
+                    initial: extras.u64_at(8),
+                };
+                self.framed_on_owner(
+                    core,
+                    key,
+                    template,
+                    |core, hash| core.meta_arith(hash, key, &count),
+                    |key, hash| Request::MetaArith { key, hash, count },
+                )
+            }
+            _ => {
+                let touches = matches!(command, Command::Touch | Command::GetAndTouch { .. });
+                let ask = Ask {
+                    acts: [if touches { b'T' } else { 0 }, 0, 0, 0],
+                    ttl: expiry(extras.u32_at(0)),
+                    vivify: Expiry::NEVER,
+                    recache: Expiry::NEVER,
+                    update: true,
+                    classic_counts: true,
+                };
+                self.framed_get(core, key, &ask, template)
+            }
+        }
+    }
+
+    /// Flush.
+    fn flush_packet(&mut self, core: &mut Core, exptime: i64, template: &Template<'_>) -> Result<(), Stop> {
+        if !core.config.commands.flush {
+            return self.tell(core, template, Line::FlushDisabled);
+        }
+        self.begin_barrier(core)?;
+        let now = core.now();
+        core.shard.flush_all(exptime, now);
+        self.order_all(core, Line::Ok, false, Some(template), Request::Flush { exptime });
+        core.counters().cmd_flush.add(1);
+        Ok(())
+    }
+
+    /// Stat: a packet for each line of the text protocol's answer, then an empty one.
+    fn stat(
+        &mut self,
+        core: &mut Core,
+        group: &[u8],
+        header: &RequestHeader,
+        template: &Template<'_>,
+    ) -> Result<(), Stop> {
+        if self.pending > 0 {
+            return Err(Stop::NeedRoom);
+        }
+        self.reply_room(core)?;
+        let ledger = &core.ledger;
+        let packets = |text: &[u8]| stat_packets(text, header.opaque);
+        // memcached compares these by their beginning.
+        let text = match group {
+            b"" => packets(&stats::general(ledger, core.now())),
+            [b'r', b'e', b's', b'e', b't', ..] => {
+                ledger.reset();
+                packets(b"")
+            }
+            _ if group.starts_with(b"settings") => packets(&stats::settings(ledger)),
+            _ if group.starts_with(b"detail on") => {
+                ledger.set_detail(true);
+                packets(b"")
+            }
+            _ if group.starts_with(b"detail off") => {
+                ledger.set_detail(false);
+                packets(b"")
+            }
+            _ if group.starts_with(b"detail dump") => {
+                let mut out = Vec::new();
+                stat_packet(&mut out, header.opaque, b"detailed", &ledger.dump_prefixes());
+                stat_packet(&mut out, header.opaque, b"", b"");
+                out.into_boxed_slice()
+            }
+            b"items" => packets(&stats::items(ledger)),
+            b"slabs" => packets(&stats::slabs(ledger)),
+            b"sizes" => packets(&stats::sizes()),
+            b"sidestep" => packets(&stats::sidestep(ledger)),
+            _ => return self.tell(core, template, Line::NotFound),
+        };
+        self.owe(core, Owed::Text(text));
+        Ok(())
+    }
+}
+
+/// What a packet with a value asks for.
+fn storing<'a>(
+    header: &RequestHeader,
+    command: Command,
+    extras: &Extras<'_>,
+    key: &'a [u8],
+    template: &'a Template<'a>,
+    core: &Core,
+) -> Storing<'a> {
+    let cas = header.cas;
+    let mode = match command {
+        Command::Join { append: true } if cas != 0 => StoreMode::AppendIf(cas),
+        Command::Join { append: true } => StoreMode::Append,
+        Command::Join { append: false } if cas != 0 => StoreMode::PrependIf(cas),
+        Command::Join { append: false } => StoreMode::Prepend,
+        Command::Store(_) if cas != 0 => StoreMode::Cas(cas),
+        Command::Store(mode) => mode,
+        _ => StoreMode::Set,
+    };
+    // An append has no extras; it takes flags and expiry of the item there.
+    let expiry = Expiry::from_exptime(i64::from(extras.u32_at(4)), core.now());
+    let forgets = command == Command::Store(StoreMode::Set);
+    let manner = Manner { framed: true, base64: false, forgets, counts_prefix: true };
+    Storing {
+        mode,
+        key,
+        flags: extras.u32_at(0),
+        expiry,
+        bytes: header.value_len(),
+        noreply: false,
+        manner,
+        frame: Some(template),
+    }
+}
