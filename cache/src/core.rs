@@ -14,7 +14,10 @@
 //! Read first: `crate::route`, then [`crate::Session`].
 
 use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+
+use arrayvec::ArrayVec;
 
 use crate::clock::Now;
 use crate::key::{KeyHash, KeyHasher};
@@ -24,8 +27,9 @@ use crate::route::message::{Request, Token};
 use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
-use crate::stats::{self, CoreCounters, Ledger};
-use crate::store::{Reservation, StoreMode};
+use crate::stats::{CoreCounters, Ledger};
+use crate::store::{Reservation, ShardConfig, StoreMode};
+use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
 /// Replies that leave at once.
 pub(crate) mod answers;
@@ -49,6 +53,10 @@ mod serve;
 mod table;
 /// Queues for what is scarce.
 mod turns;
+/// Dumps, and the list of connections.
+pub(crate) mod walk;
+/// What watchers are told.
+pub(crate) mod watch;
 
 use answers::Answers;
 pub use census::CoreCensus;
@@ -141,7 +149,7 @@ impl Need {
 }
 
 /// What the core knows of a connection.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Conn {
     /// Answers from other cores still to come to it.
     in_flight: u32,
@@ -153,6 +161,13 @@ struct Conn {
     open: bool,
     /// It is in the ready ring.
     ready: bool,
+    /// Its number, by which `stats conns` and watchers name it; 0 when the application has given none.
+    number: u32,
+    peer: SocketAddrV4,
+    /// The second of its last command.
+    last_secs: u32,
+    /// Its place among the watchers.
+    watches: Option<u8>,
     /// The list from whose head it was taken, while it has not tried again.
     grant: Option<u16>,
     /// Since when its output is blocked, or its value unfinished.
@@ -160,11 +175,31 @@ struct Conn {
     upload_since: u32,
 }
 
+impl Default for Conn {
+    fn default() -> Conn {
+        Conn {
+            in_flight: 0,
+            slots: 0,
+            held: 0,
+            open: false,
+            ready: false,
+            number: 0,
+            peer: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            last_secs: 0,
+            watches: None,
+            grant: None,
+            blocked_since: 0,
+            upload_since: 0,
+        }
+    }
+}
+
 /// A message that is owed to another core and found no block yet.
 #[derive(Debug, Clone, Copy)]
 struct Debt {
     peer: usize,
     token: Token,
+    speaker: u32,
     request: Request,
 }
 
@@ -215,6 +250,16 @@ pub struct Core {
     dropped_at: Option<u32>,
     overdue: Option<(ConnId, Overdue)>,
     served: PeerSet,
+    /// The number of the connection whose command is executed.
+    speaker: u32,
+    /// The watchers of this core.
+    watching: ArrayVec<ConnId, WATCHERS_MAX>,
+    /// This turn's step of a walk has been taken.
+    walked: bool,
+    /// Whose walks go on in the next turn.
+    walkers: VecDeque<ConnId>,
+    /// What a step tells, before it leaves.
+    walk_text: Vec<u8>,
 }
 
 impl Core {
@@ -230,7 +275,12 @@ impl Core {
         shard_config.memory_bytes /= cores;
         shard_config.memory_ceiling_bytes /= cores;
         let hasher = KeyHasher::new(secret);
-        let shards = (0..cores).map(|_| Shard::new(&shard_config, hasher.clone())).collect::<Result<Vec<_>, _>>()?;
+        shard_config.cas_step = cores as u64;
+        let shard_of = |core: usize| {
+            let config = ShardConfig { cas_first: 1 + core as u64, ..shard_config.clone() };
+            Shard::new(&config, hasher.clone())
+        };
+        let shards = (0..cores).map(shard_of).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
@@ -273,6 +323,11 @@ impl Core {
             dropped_at: None,
             overdue: None,
             served: PeerSet::default(),
+            speaker: 0,
+            watching: ArrayVec::new(),
+            walked: false,
+            walkers: VecDeque::new(),
+            walk_text: Vec::with_capacity(crate::shard::STEP_BYTES),
             config: config.clone(),
         };
         Ok(shards.into_iter().zip(links).enumerate().map(of).collect())
@@ -315,6 +370,10 @@ impl Core {
     /// overdue. Takes what was there when it began; needs nothing from anybody.
     pub fn collect(&mut self, now: Now) {
         self.now = now;
+        self.walked = false;
+        if let Some(conn) = self.walkers.pop_front() {
+            self.make_ready(conn);
+        }
         for peer in 0..self.links.len() {
             // At most one round of the loop's blocks: a peer that answers as fast as we ask cannot keep us here.
             for _ in 0..self.config.blocks_per_pair {
@@ -337,12 +396,18 @@ impl Core {
                 }
             }
         }
+        if !self.watching.is_empty() {
+            self.wake_watchers();
+        }
         self.name_overdue();
     }
 
     /// Ends a turn: sends what was collected for other cores. Returns the cores that have been given something, whose
     /// doorbells are to be rung if they sleep.
     pub fn post(&mut self) -> PeerSet {
+        if self.shard.has_evicted() || self.ledger.watchers.want(EVICTIONS) {
+            self.tell_evictions();
+        }
         self.pay_debts();
         let mut posted = std::mem::take(&mut self.served);
         for (peer, link) in self.links.iter_mut().enumerate() {
@@ -362,6 +427,8 @@ impl Core {
             || !self.ready.is_empty()
             || self.links.iter().flatten().any(Link::has_mail)
             || (0..self.grants.len()).any(|list| self.can_grant(list))
+            || !self.walkers.is_empty()
+            || self.watching.iter().any(|&conn| self.has_lines(conn))
     }
 
     /// The next connection that can go on: an answer has come for it, or what it waited for can be had. Each is to be
@@ -386,15 +453,6 @@ impl Core {
         None
     }
 
-    /// The text of `stats cachedump`: items of this core's shard alone, since a dump is a sample anyway.
-    pub(crate) fn dump(&mut self, class: usize, most: usize) -> Box<[u8]> {
-        let (now, hasher) = (self.now, &self.hasher);
-        let mut text = Vec::new();
-        self.shard.dump(class, most, now, |key| hasher.hash(key), |item| stats::dump_line(&mut text, item, now));
-        text.extend_from_slice(b"END\r\n");
-        text.into_boxed_slice()
-    }
-
     /// A connection that is to be closed, and why: it holds what others wait for and does not move. At most one a
     /// turn. The application calls [`crate::Session::end`] and resets the connection.
     pub fn next_overdue(&mut self) -> Option<(ConnId, Overdue)> {
@@ -416,7 +474,9 @@ impl Core {
     /// A session of `conn` begins a try at `now`.
     pub(crate) fn begin_try(&mut self, conn: ConnId, now: Now) {
         self.now = now;
-        self.conns[conn.index()].open = true;
+        let state = &mut self.conns[conn.index()];
+        (state.open, state.last_secs) = (true, now.secs);
+        self.speaker = state.number;
     }
 
     /// The hash of `key` and the core that owns it.

@@ -24,15 +24,18 @@ pub mod shard;
 /// Counters, under memcached's names.
 pub mod stats;
 mod store;
+/// `watch`: what happens, told line by line.
+mod watch;
 
 pub use crate::core::{ConnId, Core, CoreCensus, Overdue, PeerSet};
 pub use clock::{Expiry, Now};
 pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
 pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
-pub use settings::{CORES_MAX, CacheConfig, MeshError, Protocol, ServerFacts};
+pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};
 pub use shard::Shard;
-pub use stats::{CoreCounters, Ledger};
+pub use stats::{CoreCounters, Ledger, Stopping};
 pub use store::{
     Arith, Census, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats, StoreError,
     StoreMode, StoreOutcome, Stored, Touched,
 };
+pub use watch::{CloseReason, WATCH_LINE_BYTES, WATCHERS_MAX, Watchers};

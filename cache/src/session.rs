@@ -47,10 +47,14 @@ mod fetch;
 mod foresight;
 /// Replies that repeat a part of their request.
 mod framed;
+/// Who a client is.
+mod greet;
 /// One command line.
 mod line;
 /// Meta commands.
 mod meta;
+/// Commands of those who run the server.
+mod operate;
 /// Replies into the transmit ring.
 mod render;
 /// Values: in one piece, or piece by piece.
@@ -60,8 +64,12 @@ mod value;
 /// command with its value. A receive ring is to hold at least as many.
 pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
 
-/// Commands (or keys) executed by one [`Session::take`]; then others have their turn (memcached's `-R` is 20).
+/// Commands (or keys) executed by one [`Session::take`] unless the configuration says otherwise; then others have their
+/// turn (memcached's `-R` is 20).
 pub const REQUESTS_PER_TAKE: u32 = 64;
+
+/// What follows a value.
+const LINE_END: &[u8] = b"\r\n";
 
 use foresight::Foreseen;
 
@@ -115,6 +123,10 @@ enum State {
     Swallow { remaining: u64, reply: Option<Token>, line: Line },
     /// A line, but not before all cores have answered.
     Barrier,
+    /// A line, but not before what is owed has been given: a dump.
+    Telling,
+    /// Whatever comes is passed over: a watcher.
+    Deaf,
     /// Nothing.
     Closed,
 }
@@ -151,6 +163,10 @@ pub struct Session {
     pending: u32,
     /// Bytes of the first reply that have been given.
     sent: u32,
+    /// It need not say who it is, or has.
+    trusted: bool,
+    /// It was closed because what it said was no protocol.
+    broken: bool,
     /// Between [`Session::foresee`] and the end of the next [`Session::take`].
     foreseen: Option<Foreseen>,
 }
@@ -166,6 +182,8 @@ impl Session {
             tail: NO_ENTRY,
             pending: 0,
             sent: 0,
+            trusted: false,
+            broken: false,
             foreseen: None,
         }
     }
@@ -183,7 +201,7 @@ impl Session {
         core.begin_try(self.conn, now);
         core.answers.begin(room);
         let mut consumed = 0;
-        let mut left = REQUESTS_PER_TAKE;
+        let mut left = core.config.requests_per_take;
         let stop = loop {
             match self.step(core, input.get(consumed..).unwrap_or_default()) {
                 Step::Moved(bytes) => consumed += bytes,
@@ -266,6 +284,15 @@ impl Session {
                 Some(token)
             }
             State::Swallow { reply, .. } => reply,
+            State::Deaf => {
+                // Nobody is there to be told: the watch alone is owed, and it has no end of its own.
+                if let Owed::Watch(watch) =
+                    std::mem::replace(&mut core.entries.entry_mut(self.head).owed, Owed::Nothing)
+                {
+                    core.end_watch(self.conn, watch.place);
+                }
+                None
+            }
             _ => None,
         };
         if let Some(token) = unanswered {
@@ -276,6 +303,11 @@ impl Session {
     /// Whether it is closed and has given everything: the connection is to be closed now.
     pub fn finished(&self) -> bool {
         matches!(self.state, State::Closed) && self.pending == 0
+    }
+
+    /// Whether it was closed because what came was nonsense: an HTTP request, or a line without end.
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether it is between commands and owes nothing.
@@ -302,6 +334,7 @@ impl Session {
 
     fn step(&mut self, core: &mut Core, input: &[u8]) -> Step {
         match self.state {
+            State::Line if !self.trusted => self.greet(core, input),
             State::Line => match self.speaks {
                 Some(Speaks::Text) => self.line(core, input),
                 Some(Speaks::Binary) => self.packet(core, input),
@@ -319,6 +352,12 @@ impl Session {
                 self.state = State::Line;
                 Step::Moved(0)
             }
+            State::Telling if self.pending > 0 => Step::Stop(0, Stop::NeedRoom),
+            State::Telling => {
+                self.state = State::Line;
+                Step::Moved(0)
+            }
+            State::Deaf => Step::Stop(input.len(), Stop::NeedInput),
             State::Closed => Step::Stop(input.len(), Stop::Close),
         }
     }
@@ -338,6 +377,12 @@ impl Session {
     /// Takes no more; what is owed is still given.
     fn close(&mut self) {
         self.state = State::Closed;
+    }
+
+    /// The same, because what came was nonsense.
+    fn close_broken(&mut self) {
+        self.broken = true;
+        self.close();
     }
 
     /// Whether another reply may be owed; the reason to stop if not.

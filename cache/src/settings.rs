@@ -35,12 +35,54 @@ pub struct CacheConfig {
     /// Seconds without a byte moved for which a connection may block others by not reading, or by not finishing a value:
     /// longer than TCP's retransmissions take on a bad network.
     pub grace_secs: u32,
+    /// Commands (or keys) that a connection executes before others have their turn (`-R`).
+    pub requests_per_take: u32,
+    /// Which commands are obeyed beyond those on keys.
+    pub commands: Commands,
+    /// What ends a key's prefix in `stats detail` (`-D`).
+    pub prefix_delimiter: u8,
+    /// Whether prefixes are counted from the start (`-D` was given).
+    pub detail: bool,
+    /// Who may speak (`-Y`). Empty: everybody.
+    pub users: Vec<User>,
+    /// Lines that a watcher may be behind each core before it loses some (`-o worker_logbuf_size`).
+    pub watch_lines: usize,
     /// What connections speak (`-B`).
     pub protocol: Protocol,
-    /// Whether flush_all is obeyed (`false`: `-F`).
-    pub flush_enabled: bool,
     /// What `stats` and `stats settings` say about the server around the cache.
     pub server: ServerFacts,
+}
+
+/// Which commands are obeyed; those that are not answer as memcached does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commands {
+    /// flush_all (`false`: `-F`).
+    pub flush: bool,
+    /// `stats cachedump`, `lru_crawler metadump` and `mgdump` (`false`: `-X`).
+    pub dump: bool,
+    /// watch (`false`: `-W`).
+    pub watch: bool,
+    /// shutdown (`true`: `-A`).
+    pub shutdown: bool,
+    /// debugtime, which moves the cache's clock. For tests alone.
+    pub debug: bool,
+    /// lru_crawler, until `lru_crawler enable` or `disable` changes it (`false`: `-o no_lru_crawler`).
+    pub lru_crawler: bool,
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        Commands { flush: true, dump: true, watch: true, shutdown: false, debug: false, lru_crawler: true }
+    }
+}
+
+/// One who may speak after saying name and password (memcached's `authfile.c`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name; holds no blank.
+    pub name: Box<[u8]>,
+    /// The password; holds no blank.
+    pub password: Box<[u8]>,
 }
 
 /// What connections speak: memcached's `-B`.
@@ -70,12 +112,46 @@ pub struct ServerFacts {
     pub interface: Option<String>,
     /// `-b`.
     pub backlog: usize,
+    /// Where connections are accepted, as `stats conns` shows it. Empty: nowhere.
+    pub listeners: Vec<String>,
+    /// The server's end of every connection, as `stats conns` shows it.
+    pub local: String,
+    /// The file of `-Y`.
+    pub auth_file: Option<String>,
+    /// Whether connections above `-c` are told so and closed, rather than left to wait.
+    pub maxconns_fast: bool,
+    /// `-o idle_timeout`, in seconds; 0 is never.
+    pub idle_timeout_secs: u32,
+    /// Whether `-o no_lru_maintainer` was left out, which only `stats` shows: there is no LRU to maintain.
+    pub lru_maintainer: bool,
+    /// `-o hashpower`, which only this line shows: the index starts small and grows as it fills.
+    pub hashpower: u32,
+    /// Bytes that a watcher may be behind (`-o worker_logbuf_size`).
+    pub worker_logbuf_bytes: usize,
+    /// What the verbosity is at the start: how often `-v` was given.
+    pub verbosity: u32,
 }
 
 impl Default for ServerFacts {
     fn default() -> ServerFacts {
         let pid = std::process::id();
-        ServerFacts { pid, tcp_port: 11211, udp_port: 0, max_connections: 1024, interface: None, backlog: 1024 }
+        ServerFacts {
+            pid,
+            tcp_port: 11211,
+            udp_port: 0,
+            max_connections: 1024,
+            interface: None,
+            backlog: 1024,
+            listeners: Vec::new(),
+            local: "tcp:0.0.0.0:11211".to_owned(),
+            auth_file: None,
+            maxconns_fast: true,
+            idle_timeout_secs: 0,
+            lru_maintainer: true,
+            hashpower: 0,
+            worker_logbuf_bytes: 64 << 10,
+            verbosity: 0,
+        }
     }
 }
 
@@ -94,8 +170,13 @@ impl Default for CacheConfig {
             uploads_per_owner: 16,
             copied_bytes_max: 16 << 20,
             grace_secs: 20,
+            requests_per_take: crate::session::REQUESTS_PER_TAKE,
+            commands: Commands::default(),
+            prefix_delimiter: b':',
+            detail: false,
+            users: Vec::new(),
+            watch_lines: 256,
             protocol: Protocol::Auto,
-            flush_enabled: true,
             server: ServerFacts::default(),
         }
     }
@@ -139,6 +220,8 @@ impl CacheConfig {
             ("slots_per_connection", self.slots_per_connection, 1, 1024),
             ("blocks_per_pair", self.blocks_per_pair, 1, 4096),
             ("uploads_per_owner", self.uploads_per_owner, 1, 4096),
+            ("requests_per_take", self.requests_per_take as usize, 1, index),
+            ("watch_lines", self.watch_lines, 1, 1 << 20),
         ] {
             if !(least..=most).contains(&given) {
                 return Err(MeshError::OutOfRange { name, given, least, most });

@@ -8,6 +8,7 @@
 //!                                      ├── shard/merge.rs   which items stay when room is short
 //!                                      ├── shard/link.rs    items join and leave; every counter moves here
 //!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      ├── shard/walk.rs    every item in steps: dumps
 //!                                      ├── shard/meta.rs    what meta commands and binary ask beyond that
 //!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
 //! ```
@@ -20,17 +21,22 @@
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
 //! marks in a header. S3: a free segment has no current slot.
 
-mod dump;
+mod evicted;
 mod link;
 mod merge;
 /// Meta commands.
 pub mod meta;
 mod room;
 mod upkeep;
+mod walk;
 mod write;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use evicted::Evicted;
+use evicted::EvictedNotes;
+pub(crate) use walk::{Dump, STEP_BYTES, Told};
 
 use std::sync::Arc;
 
@@ -97,6 +103,8 @@ pub struct Shard {
     pins: usize,
     reservations: usize,
     next_cas: u64,
+    /// Shards of a cache take turns with the uniques.
+    cas_step: u64,
     /// Items with a smaller cas unique are flushed.
     flush_cas: u64,
     /// A second from which everything stored up to its end is flushed.
@@ -106,6 +114,7 @@ pub struct Shard {
     run_hand: u32,
     dead_hand: u32,
     index_hand: u32,
+    evicted: EvictedNotes,
 }
 
 impl Shard {
@@ -147,7 +156,7 @@ impl Shard {
         let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
         let memory = Memory::new(total, segment_bytes.ilog2())
             .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
-        let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.use_cas);
+        let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.slab_chunk_max, config.use_cas);
         let mut segments = Segments::new(total, last_generation);
         (0..allowed as u32).for_each(|segment| segments.switch_on(segment));
 
@@ -161,6 +170,8 @@ impl Shard {
 
         let stats = Arc::new(ShardStats {
             class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_evictions: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_evicted_nonzero: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_chunk_bytes: slabs.chunk_bytes().to_vec(),
             ..ShardStats::default()
         });
@@ -186,13 +197,15 @@ impl Shard {
             held: 0,
             pins: 0,
             reservations: 0,
-            next_cas: 1,
+            next_cas: config.cas_first.max(1),
+            cas_step: config.cas_step.max(1),
             flush_cas: 0,
             flush_at: None,
             epoch: 0,
             run_hand: 0,
             dead_hand: 0,
             index_hand: first,
+            evicted: EvictedNotes::default(),
         };
         for page in pages {
             let address = shard.memory.address(page, 0);

@@ -5,13 +5,15 @@
 //! another core's counters, so it keeps the sums of that moment, which later sums are reduced by.
 //! Read first: memcached `protocol.txt`, "Statistics".
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use cpu::{CachePadded, Counter};
 
-use crate::settings::CacheConfig;
+use crate::clock::Now;
+use crate::settings::{CacheConfig, User};
 use crate::store::ShardStats;
+use crate::watch::Watchers;
 
 /// `stats`: the general list.
 mod general;
@@ -75,11 +77,36 @@ pub struct CoreCounters {
     pub bytes_written: Counter,
     /// Times that a connection had to let others go first.
     pub conn_yields: Counter,
+    /// Credentials offered (`-Y`).
+    pub auth_cmds: Counter,
+    /// Of those, refused ones.
+    pub auth_errors: Counter,
+    /// Connections closed because they had not said anything for long (`-o idle_timeout`). The application's.
+    pub idle_kicks: Counter,
+    /// Times that no more connections were accepted (`-o no_maxconns_fast`). The application's; the first core's.
+    pub listen_disabled: Counter,
+    /// Microseconds for which none were. The application's; the first core's.
+    pub listen_disabled_us: Counter,
+    /// 1 while none are (gauge). The application's; the first core's.
+    pub not_accepting: Counter,
     /// Processor time in user mode, in microseconds (gauge). The application's; the first core's for the process.
     pub rusage_user_us: Counter,
     /// Processor time in the kernel, in microseconds (gauge). The application's; the first core's for the process.
     pub rusage_system_us: Counter,
 }
+
+/// How `shutdown` asked the server to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stopping {
+    /// `shutdown graceful`.
+    Graceful = 1,
+    /// `shutdown`.
+    Now = 2,
+}
+
+/// The number of the first connection: those below are listeners.
+const FIRST_CONNECTION: u32 = 16;
 
 /// The counters of all cores, and what the administrator changed while the cache runs.
 #[derive(Debug)]
@@ -89,8 +116,27 @@ pub struct Ledger {
     prefixes: Box<[PrefixTable]>,
     detail: AtomicBool,
     verbosity: AtomicU32,
+    /// Whether the commands of lru_crawler are obeyed.
+    lru_crawler: AtomicBool,
+    /// One dump is under way.
+    pub(crate) dumping: AtomicBool,
+    /// Who watches.
+    pub watchers: Watchers,
+    /// Connections ever opened, as far as they have numbers.
+    connections: AtomicU32,
+    /// Who may speak, if not everybody.
+    users: RwLock<Vec<User>>,
+    /// What `shutdown` asked for.
+    stopping: AtomicU8,
+    /// What debugtime has added to the clock, in seconds, and the second at which it stands still if it does.
+    clock_ahead: AtomicU32,
+    clock_paused: AtomicU32,
     /// What the lines of [`general::GENERAL`] were when `stats reset` was last obeyed.
     baseline: [AtomicU64; general::GENERAL.len()],
+    /// By slab class, what [`slabs::evicted`] was then.
+    class_baseline: Box<[[AtomicU64; 2]]>,
+    /// What `-m` or the last `cache_memlimit` asked for, in bytes.
+    limit: AtomicU64,
     /// How often `stats reset` was obeyed: prefixes counted before count no more.
     resets: AtomicU32,
     config: CacheConfig,
@@ -98,12 +144,23 @@ pub struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(config: &CacheConfig, shards: Vec<Arc<ShardStats>>) -> Ledger {
+        let classes = shards.first().map_or(0, |shard| shard.class_items.len());
         Ledger {
             cores: (0..shards.len()).map(|_| CachePadded(CoreCounters::default())).collect(),
-            prefixes: (0..shards.len()).map(|_| PrefixTable::new()).collect(),
+            prefixes: (0..shards.len()).map(|_| PrefixTable::new(config.prefix_delimiter)).collect(),
             shards: shards.into_boxed_slice(),
-            detail: AtomicBool::new(false),
-            verbosity: AtomicU32::new(0),
+            detail: AtomicBool::new(config.detail),
+            verbosity: AtomicU32::new(config.server.verbosity.min(2)),
+            lru_crawler: AtomicBool::new(config.commands.lru_crawler),
+            dumping: AtomicBool::new(false),
+            watchers: Watchers::new(config.cores, config.watch_lines),
+            connections: AtomicU32::new(0),
+            users: RwLock::new(config.users.clone()),
+            stopping: AtomicU8::new(0),
+            clock_ahead: AtomicU32::new(0),
+            clock_paused: AtomicU32::new(0),
+            class_baseline: (0..classes).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
+            limit: AtomicU64::new(config.shard.memory_bytes as u64),
             baseline: std::array::from_fn(|_| AtomicU64::new(0)),
             resets: AtomicU32::new(0),
             config: config.clone(),
@@ -153,11 +210,86 @@ impl Ledger {
         self.verbosity.store(level.min(2), Ordering::Relaxed);
     }
 
+    /// Whether the commands of lru_crawler are obeyed.
+    pub fn lru_crawler(&self) -> bool {
+        self.lru_crawler.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lru_crawler(&self, on: bool) {
+        self.lru_crawler.store(on, Ordering::Relaxed);
+    }
+
+    /// The number of a new connection, above those of the listeners.
+    pub(crate) fn next_connection(&self) -> u32 {
+        let opened = self.connections.fetch_add(1, Ordering::Relaxed);
+        let numbers = u32::MAX - FIRST_CONNECTION;
+        FIRST_CONNECTION + opened % numbers
+    }
+
+    /// Whether a user has that name and password. Takes a lock that only [`Ledger::set_users`] takes for long.
+    pub(crate) fn knows(&self, name: &[u8], password: &[u8]) -> bool {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let same = |a: &[u8], b: &[u8]| {
+            // In time that does not depend on where they differ.
+            a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+        };
+        users.iter().fold(false, |known, user| known | (same(&user.name, name) & same(&user.password, password)))
+    }
+
+    /// Replaces those who may speak (SIGHUP in memcached). Any thread but a core's. With none, everybody who connects
+    /// from then on is refused: a server that asked for names does not stop to.
+    pub fn set_users(&self, users: Vec<User>) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+    }
+
+    pub(crate) fn stop(&self, how: Stopping) {
+        self.stopping.fetch_max(how as u8, Ordering::Relaxed);
+    }
+
+    /// Whether and how `shutdown` has asked the server to end.
+    pub fn stopping(&self) -> Option<Stopping> {
+        match self.stopping.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Stopping::Graceful),
+            _ => Some(Stopping::Now),
+        }
+    }
+
+    /// The time as debugtime has set it. A core asks once a turn.
+    pub fn shown(&self, now: Now) -> Now {
+        let secs = match self.clock_paused.load(Ordering::Relaxed) {
+            0 => now.secs.saturating_add(self.clock_ahead.load(Ordering::Relaxed)),
+            paused => paused,
+        };
+        Now { secs, ..now }
+    }
+
+    pub(crate) fn pause_clock(&self, secs: u32) {
+        self.clock_paused.store(secs, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resume_clock(&self) {
+        self.clock_paused.store(0, Ordering::Relaxed);
+    }
+
+    /// Moves the clock on.
+    pub(crate) fn move_clock(&self, secs: u32) {
+        self.clock_ahead.fetch_add(secs, Ordering::Relaxed);
+        let paused = |paused: u32| (paused != 0).then(|| paused.saturating_add(secs));
+        // It stands still or it does not: either is fine.
+        let _ = self.clock_paused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, paused);
+    }
+
     /// `stats reset`.
     pub(crate) fn reset(&self) {
         for (base, (_, source)) in self.baseline.iter().zip(general::GENERAL) {
             if let general::Source::Count(of) = source {
                 base.store(of(self), Ordering::Relaxed);
+            }
+        }
+        for (index, base) in self.class_baseline.iter().enumerate() {
+            for (base, now) in base.iter().zip(slabs::evicted(self, index + 1)) {
+                base.store(now, Ordering::Relaxed);
             }
         }
         self.resets.fetch_add(1, Ordering::Relaxed);
@@ -168,12 +300,21 @@ impl Ledger {
         self.baseline[line].load(Ordering::Relaxed)
     }
 
-    /// Bytes that the shards may use together.
+    /// What was evicted from slab class `class`, from 1, since the last reset: items, and those with an expiry.
+    fn evicted_since_reset(&self, class: usize) -> [u64; 2] {
+        let base =
+            |kind: usize| self.class_baseline.get(class - 1).map_or(0, |base| base[kind].load(Ordering::Relaxed));
+        let [all, nonzero] = slabs::evicted(self, class);
+        [all.wrapping_sub(base(0)), nonzero.wrapping_sub(base(1))]
+    }
+
+    pub(crate) fn set_limit_bytes(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the shards may use together, as asked for: they use whole segments of it.
     fn limit_bytes(&self) -> u64 {
-        match self.sum_shards(|shard| &shard.limit_maxbytes) {
-            0 => self.config.shard.memory_bytes as u64,
-            limit => limit,
-        }
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Counts for the prefix of `key` on `core`, if `stats detail` is on. The core's thread only.

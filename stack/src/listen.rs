@@ -9,6 +9,7 @@ pub(crate) struct Listener {
     ports: Box<[u64]>,
     half_open: usize,
     syn_queue: usize,
+    paused: bool,
 }
 
 impl Listener {
@@ -18,7 +19,7 @@ impl Listener {
         for &port in ports {
             bits[usize::from(port >> 6)] |= 1 << (port & 63);
         }
-        Self { ports: bits, half_open: 0, syn_queue }
+        Self { ports: bits, half_open: 0, syn_queue, paused: false }
     }
 
     /// Whether connections to `port` are accepted.
@@ -29,7 +30,12 @@ impl Listener {
 
     /// Whether no further handshake can begin.
     pub(crate) fn is_full(&self) -> bool {
-        self.half_open >= self.syn_queue
+        self.paused || self.half_open >= self.syn_queue
+    }
+
+    /// Whether no handshake begins for now.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// A handshake has begun.
@@ -68,5 +74,7 @@ mod tests {
         assert!(listener.is_full());
         listener.end();
         assert_eq!((listener.is_full(), listener.half_open()), (false, 1));
+        listener.set_paused(true);
+        assert!(listener.is_full(), "a SYN is dropped, and comes again");
     }
 }

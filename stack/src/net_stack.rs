@@ -197,6 +197,12 @@ impl NetStack {
         }
     }
 
+    /// Whether new connections are accepted, which they are from the start. While they are not, SYNs are dropped and
+    /// counted as by a full SYN queue: who wants to connect tries again, as with a kernel's full backlog.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.listener.set_paused(!accepting);
+    }
+
     /// Whether the application may still visit the flow.
     #[inline]
     fn is_open(&self, id: FlowId) -> bool {

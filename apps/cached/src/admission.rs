@@ -27,6 +27,11 @@ impl Admission {
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    /// Whether no more are admitted.
+    pub fn is_full(&self) -> bool {
+        self.open() >= self.limit
+    }
+
     /// Connections that are admitted just now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

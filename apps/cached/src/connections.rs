@@ -7,10 +7,13 @@
 
 use std::sync::Arc;
 
-use cache::{ConnId, Core, KeyHash, Now, Session, Stop, WHOLE_MAX_BYTES};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, WHOLE_MAX_BYTES};
 use stack::{Flow, FlowId, NetStack, Readiness};
 
 use crate::admission::Admission;
+use crate::idle::Idle;
 
 /// Rounds of taking and giving that one flow gets in one turn, so that a long pipeline does not starve the others.
 const ROUNDS: usize = 4;
@@ -28,6 +31,7 @@ pub struct Connections {
     open_flows: Vec<Option<(FlowId, Session)>>,
     admission: Arc<Admission>,
     scratch: Box<[u8; WHOLE_MAX_BYTES]>,
+    idle: Option<Idle>,
 }
 
 /// What is to become of a flow after a visit.
@@ -43,7 +47,29 @@ enum Verdict {
 impl Connections {
     /// Room for `max_flows` connections, whose total over all cores `admission` limits.
     pub fn new(max_flows: usize, admission: Arc<Admission>) -> Self {
-        Self { open_flows: (0..max_flows).map(|_| None).collect(), admission, scratch: Box::new([0; WHOLE_MAX_BYTES]) }
+        let open_flows = (0..max_flows).map(|_| None).collect();
+        Self { open_flows, admission, scratch: Box::new([0; WHOLE_MAX_BYTES]), idle: None }
+    }
+
+    /// Closes connections that have not said anything for `timeout_secs` seconds, from now on.
+    pub fn close_idle_after(&mut self, timeout_secs: u32) {
+        self.idle = Some(Idle::new(timeout_secs, self.open_flows.len()));
+    }
+
+    /// Closes those that have not said anything for too long, if that was asked for; a bounded number a turn.
+    pub fn close_idle(&mut self, stack: &mut NetStack, cache: &mut Core, now: Now) {
+        let Some(idle) = &mut self.idle else { return };
+        let open_flows = &self.open_flows;
+        let idle_secs = |id: FlowId| {
+            let (_, session) = open_flows.get(id.index())?.as_ref().filter(|(open, _)| *open == id)?;
+            Some(if session.is_idle() { cache.idle_secs(session.conn()) } else { 0 })
+        };
+        let Some(id) = idle.next_overdue(now.secs, idle_secs) else { return };
+        cache.counters().idle_kicks.add(1);
+        if let Some(flow) = stack.flow(id) {
+            flow.close();
+        }
+        self.end(id, cache, CloseReason::IdleTimeout);
     }
 
     /// The flow of a connection, if it is still open.
@@ -81,11 +107,12 @@ impl Connections {
 
     /// Serves a flow that is on the ready list. Returns whether it is to be put there again.
     pub fn serve(&mut self, id: FlowId, ready: Readiness, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
-        if ready.opened && !self.admit(id, stack, cache) {
+        if ready.opened && !self.admit(id, stack, cache, now) {
             return false;
         }
-        if ready.closed.is_some() {
-            self.end(id, cache);
+        if let Some(reason) = ready.closed {
+            let normal = reason == stack::CloseReason::Finished;
+            self.end(id, cache, if normal { CloseReason::Normal } else { CloseReason::Error });
             return false;
         }
         let Some(Some((open, session))) = self.open_flows.get_mut(id.index()) else { return false };
@@ -97,8 +124,9 @@ impl Connections {
             Verdict::Wait => false,
             Verdict::Again => true,
             Verdict::Close => {
+                let reason = if session.is_broken() { CloseReason::Error } else { CloseReason::Normal };
                 flow.close();
-                self.end(id, cache);
+                self.end(id, cache, reason);
                 false
             }
         }
@@ -110,7 +138,7 @@ impl Connections {
         if let Some(flow) = stack.flow(id) {
             flow.abort();
         }
-        self.end(id, cache);
+        self.end(id, cache, CloseReason::Error);
     }
 
     /// Serves every connection once more and closes those that are owed nothing; for a core that stops. With `all`,
@@ -127,11 +155,11 @@ impl Connections {
                     _ => continue,
                 }
             }
-            self.end(id, cache);
+            self.end(id, cache, CloseReason::Shutdown);
         }
     }
 
-    fn admit(&mut self, id: FlowId, stack: &mut NetStack, cache: &mut Core) -> bool {
+    fn admit(&mut self, id: FlowId, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
         let counters = cache.counters();
         counters.total_connections.add(1);
         if !self.admission.enter() {
@@ -144,15 +172,25 @@ impl Connections {
         }
         counters.curr_connections.add(1);
         // An index is below the number of flows, which fits 32 bits.
-        self.open_flows[id.index()] = Some((id, Session::new(ConnId(id.index() as u32))));
+        let conn = ConnId(id.index() as u32);
+        let peer = match stack.flow(id).map(|flow| flow.peer()) {
+            Some(SocketAddr::V4(peer)) => peer,
+            _ => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+        };
+        cache.open(conn, peer);
+        if let Some(idle) = &mut self.idle {
+            idle.add(id, now.secs);
+        }
+        self.open_flows[id.index()] = Some((id, Session::new(conn)));
         true
     }
 
-    fn end(&mut self, id: FlowId, cache: &mut Core) {
+    fn end(&mut self, id: FlowId, cache: &mut Core, reason: CloseReason) {
         let Some(slot) = self.open_flows.get_mut(id.index()) else { return };
         if let Some((_, session)) = slot.take_if(|(open, _)| *open == id) {
             self.admission.leave();
             cache.counters().curr_connections.sub(1);
+            cache.note_close(session.conn(), reason);
             session.end(cache);
         }
     }

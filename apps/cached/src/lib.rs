@@ -5,6 +5,8 @@
 
 /// The limit on connections over all cores.
 mod admission;
+/// Files that say what the server is.
+mod announce;
 /// Memory: said at the start, refused when it cannot be had.
 mod budget;
 /// The one place that reads the time.
@@ -13,6 +15,10 @@ mod clock;
 mod connections;
 /// The processor time of the process, for `stats`.
 mod cpu_time;
+/// `-d`: the server in the background.
+mod daemon;
+/// Who has not said anything for long.
+mod idle;
 /// The command line, checked.
 mod options;
 /// What was served, in words.
@@ -21,13 +27,17 @@ mod report;
 mod setup;
 /// Queues shared out among cores.
 mod sharing;
+/// `-u`: root's rights given up.
+mod user;
 /// One core's turn, in ten steps.
 mod worker;
 
 pub use admission::Admission;
 pub use clock::Clock;
 pub use connections::Connections;
-pub use options::{Flags, Mode, OptionError, Options};
+pub use daemon::{is_child as is_in_background, start as start_in_background};
+pub use idle::Idle;
+pub use options::{Extended, Flags, Mode, OptionError, Options, TcpPort};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};

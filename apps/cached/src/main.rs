@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidestep_cached::{Flags, run};
+use sidestep_cached::{Flags, is_in_background, run, start_in_background};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -29,6 +29,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.daemon && !is_in_background() {
+        return start_in_background().unwrap_or_else(|error| {
+            eprintln!("sidestep-cached: -d: cannot start in the background: {error}");
+            ExitCode::FAILURE
+        });
+    }
     let level = ["warn", "info", "debug"][usize::from(options.verbose.min(2))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

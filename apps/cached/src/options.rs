@@ -5,67 +5,36 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use cache::Protocol;
-use clap::Parser;
+use cache::{Protocol, User};
 
+/// Why a command line is refused.
+mod error;
+/// `-o`.
+mod extended;
 /// What was typed.
-#[derive(Debug, Parser)]
-#[command(name = "sidestep-cached", version, about = "A memcached-compatible cache server on AF_XDP sockets")]
-pub struct Flags {
-    /// Network interface to serve on, such as eth1
-    #[arg(long, value_name = "NAME")]
-    interface: String,
-    /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
-    address: String,
-    /// TCP port to listen on, 1 to 65535
-    #[arg(short = 'p', long = "port", value_name = "PORT", default_value = "11211")]
-    port: String,
-    /// Threads, one core and one shard of the cache each, 1 to 64
-    #[arg(short = 't', long = "threads", value_name = "NUMBER", default_value = "4")]
-    threads: String,
-    /// Memory for items, index and what is in flight, in megabytes
-    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value = "64")]
-    memory: String,
-    /// Answer an error when memory is full instead of evicting the oldest items
-    #[arg(short = 'M', long = "disable-evictions")]
-    no_evict: bool,
-    /// Most connections at a time, over all cores
-    #[arg(short = 'c', long = "conn-limit", value_name = "NUMBER", default_value = "1024")]
-    connections: String,
-    /// Most half-open connections of a core
-    #[arg(short = 'b', long = "listen-backlog", value_name = "NUMBER", default_value = "1024")]
-    backlog: String,
-    /// Largest item, such as 512k or 1m
-    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", default_value = "1m")]
-    item_size: String,
-    /// Disable cas uniques: gets answers 0
-    #[arg(short = 'C', long = "disable-cas")]
-    no_cas: bool,
-    /// What connections speak: ascii, binary, or auto, where their first byte says
-    #[arg(short = 'B', long = "protocol", value_name = "NAME", default_value = "auto")]
-    protocol: String,
-    /// How the XDP program is attached: auto, native or generic
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    mode: String,
-    /// Most queues to open; default: all that the interface has
-    #[arg(long, value_name = "NUMBER")]
-    queues: Option<String>,
-    /// CPUs to pin the threads to, such as 0,2,4; default: the CPUs this process may use, in order
-    #[arg(long, value_name = "LIST")]
-    cpus: Option<String>,
-    /// Microseconds that an idle thread looks for work before it sleeps
-    #[arg(long, value_name = "MICROSECONDS", default_value = "50")]
-    spin: String,
-    /// Record every frame in and out to DIR/queue-N.pcap
-    #[arg(long, value_name = "DIR")]
-    capture: Option<PathBuf>,
-    /// Say more (twice: more still); RUST_LOG overrides
-    #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
-    verbose: u8,
+mod flags;
+/// The values of options.
+mod read;
+/// The file of `-Y`.
+mod users;
+
+pub use error::OptionError;
+pub use extended::Extended;
+pub use flags::Flags;
+use read::{THREADS, auth, cpus, delimiter, host_address, item_size, number, port, slab_factor, threads_for, word};
+pub(crate) use users::read_users;
+
+/// A TCP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpPort {
+    /// None is listened on.
+    Off,
+    /// Whichever the server draws.
+    Any,
+    /// This one.
+    Number(u16),
 }
 
 /// What holds: every value within its limits.
@@ -78,7 +47,9 @@ pub struct Options {
     /// Bits of the network part of `address`.
     pub prefix: u8,
     /// TCP port.
-    pub port: u16,
+    pub port: TcpPort,
+    /// `-l`, as typed.
+    pub listen: Option<String>,
     /// Cores, each with its thread and shard.
     pub cores: usize,
     /// Memory for items, index and what is in flight, of all cores together.
@@ -89,12 +60,38 @@ pub struct Options {
     pub connections: usize,
     /// Most half-open connections of a core.
     pub backlog: usize,
+    /// Most requests of a connection before others have their turn.
+    pub requests_per_take: u32,
     /// Largest item, key and header included.
     pub item_size_bytes: usize,
-    /// Whether items have cas uniques.
-    pub use_cas: bool,
+    /// Growth factor of the slab classes by which items are reported.
+    pub slab_factor: f64,
+    /// Least space for key, value and flags in those classes, in bytes.
+    pub slab_min: u32,
     /// What connections speak.
     pub protocol: Protocol,
+    /// Whether items have cas uniques.
+    pub use_cas: bool,
+    /// Whether flush_all is obeyed.
+    pub flush: bool,
+    /// Whether items may be dumped.
+    pub dump: bool,
+    /// Whether watch is obeyed.
+    pub watch: bool,
+    /// Whether shutdown is obeyed.
+    pub shutdown: bool,
+    /// What ends a key's prefix, if prefixes are counted from the start.
+    pub prefix_delimiter: Option<u8>,
+    /// The file of `-Y`, and who is in it.
+    pub auth: Option<(String, Vec<User>)>,
+    /// Whether to run in the background.
+    pub daemon: bool,
+    /// Where the process's number goes.
+    pub pid_file: Option<PathBuf>,
+    /// Who to go on as.
+    pub user: Option<String>,
+    /// `-o`.
+    pub extended: Extended,
     /// How the XDP program is attached.
     pub mode: Mode,
     /// Most queues to open.
@@ -105,8 +102,12 @@ pub struct Options {
     pub spin: Duration,
     /// Folder for a capture of every frame.
     pub capture: Option<PathBuf>,
+    /// Whether debugtime is obeyed.
+    pub debug_commands: bool,
     /// How often -v was given.
     pub verbose: u8,
+    /// What was taken and changes nothing, or was changed: said at the start.
+    pub notes: Vec<String>,
 }
 
 /// How the XDP program is attached.
@@ -120,110 +121,70 @@ pub enum Mode {
     Generic,
 }
 
-/// Why the command line was refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OptionError {
-    /// A number was out of its limits, or none.
-    #[error("{option} {value}: not {unit} from {least} to {most}{hint}")]
-    Number {
-        /// The option's letter or name.
-        option: &'static str,
-        /// What was typed.
-        value: String,
-        /// What it counts.
-        unit: &'static str,
-        /// Smallest that is taken.
-        least: u64,
-        /// Largest that is taken.
-        most: u64,
-        /// What to do next, if there is more to say.
-        hint: &'static str,
-    },
-    /// An address was not ADDRESS/PREFIX.
-    #[error("--address {value}: not an IPv4 address with a prefix of 1 to 30 bits; write it like 10.77.0.2/24")]
-    Address {
-        /// What was typed.
-        value: String,
-    },
-    /// The address cannot be a host's.
-    #[error("--address {value}: {why}; choose an unused address of the network that the interface is on")]
-    NotAHost {
-        /// What was typed.
-        value: String,
-        /// What it is instead.
-        why: &'static str,
-    },
-    /// A size was not a number with k, m or g.
-    #[error("-I {value}: not a size from 1k to 1024m; write it like 512k or 1m")]
-    Size {
-        /// What was typed.
-        value: String,
-    },
-    /// A word was none of those known.
-    #[error("--mode {value}: not one of auto, native, generic")]
-    Mode {
-        /// What was typed.
-        value: String,
-    },
-    /// No protocol is called that.
-    #[error("-B {value}: not one of auto, ascii, binary")]
-    Protocol {
-        /// What was typed.
-        value: String,
-    },
-    /// Fewer CPUs than threads were named.
-    #[error("--cpus names {named} CPUs for -t {threads} threads; name one for each thread")]
-    Cpus {
-        /// CPUs named.
-        named: usize,
-        /// Threads asked for.
-        threads: usize,
-    },
-}
-
 impl Flags {
     /// Makes options of what was typed.
     ///
     /// # Errors
     /// The first value that is outside its limits, as one line that names value, unit, limit and what to do.
     pub fn check(self) -> Result<Options, OptionError> {
+        self.foreign.check()?;
         let (address, prefix) = host_address(&self.address)?;
-        let cores = number("-t", &self.threads, "a number of threads", 1, 64, "")?;
-        let cpus = match &self.cpus {
-            None => Vec::new(),
-            Some(list) => list
-                .split(',')
-                .map(|cpu| number("--cpus", cpu, "a CPU number", 0, 4095, "; separate them by commas"))
-                .collect::<Result<Vec<_>, _>>()?,
+        let mut extended = Extended::read(&self.extended, self.debug_commands)?;
+        let mut notes = std::mem::take(&mut extended.notes);
+        let memory_bytes = number("-m", &self.memory, "a number of megabytes", 1, 1 << 20, "")? << 20;
+        let item_size_bytes = item_size(self.item_size.as_deref().unwrap_or("1m"))?;
+        let cores = match &self.threads {
+            Some(threads) => number("-t", threads, "a number of threads", 1, 64, "")?,
+            None if self.item_size.is_some() => THREADS,
+            None => threads_for(memory_bytes, item_size_bytes, &mut notes),
         };
-        if !cpus.is_empty() && cpus.len() < cores {
-            return Err(OptionError::Cpus { named: cpus.len(), threads: cores });
+        let cpus = cpus(self.cpus.as_deref(), cores)?;
+        if self.udp_port != "0" {
+            let option = format!("-U {}", self.udp_port);
+            return Err(OptionError::Refused { option, why: "UDP is not served; leave it out, or give 0" });
         }
+        let protocol = match word("-B", self.protocol, &["auto", "ascii", "binary"], "auto, ascii, binary")? {
+            "binary" if self.auth_file.is_some() => {
+                let why = "names and passwords are only of the text protocol; give -B ascii, or leave -Y out";
+                return Err(OptionError::Refused { option: "-B binary -Y".to_owned(), why });
+            }
+            "binary" => Protocol::Binary,
+            "auto" if self.auth_file.is_none() => Protocol::Auto,
+            _ => Protocol::Ascii,
+        };
+        let port = port(&self.port, self.listen.as_deref(), address)?;
         Ok(Options {
             interface: self.interface,
             address,
             prefix,
-            // Every port fits in 16 bits: `number` has checked it.
-            port: number("-p", &self.port, "a TCP port", 1, 65_535, "")? as u16,
+            port,
+            listen: self.listen,
             cores,
-            memory_bytes: number("-m", &self.memory, "a number of megabytes", 1, 1 << 20, "")? << 20,
+            memory_bytes,
             evict: !self.no_evict,
             connections: number("-c", &self.connections, "a number of connections", 1, 16_000_000, "")?,
             backlog: number("-b", &self.backlog, "a number of half-open connections", 1, 1 << 20, "")?,
-            item_size_bytes: item_size(&self.item_size)?,
+            // Both fit 32 bits: `number` has checked it.
+            requests_per_take: number("-R", &self.requests, "a number of requests", 1, 1 << 30, "")? as u32,
+            item_size_bytes,
+            slab_factor: slab_factor(&self.slab_factor)?,
+            slab_min: number("-n", &self.slab_min, "a number of bytes", 1, 256 << 10, "")? as u32,
+            protocol,
             use_cas: !self.no_cas,
-            protocol: match self.protocol.as_str() {
-                "auto" => Protocol::Auto,
-                "ascii" => Protocol::Ascii,
-                "binary" => Protocol::Binary,
-                _ => return Err(OptionError::Protocol { value: self.protocol }),
-            },
-            mode: match self.mode.as_str() {
-                "auto" => Mode::Auto,
+            flush: !self.no_flush,
+            dump: !self.no_dump,
+            watch: !self.no_watch,
+            shutdown: self.shutdown,
+            prefix_delimiter: self.prefix_delimiter.map(delimiter).transpose()?,
+            auth: self.auth_file.as_deref().map(auth).transpose()?,
+            daemon: self.daemon,
+            pid_file: self.pid_file,
+            user: self.user,
+            extended,
+            mode: match word("--mode", self.mode, &["auto", "native", "generic"], "auto, native, generic")? {
                 "native" => Mode::Native,
                 "generic" => Mode::Generic,
-                _ => return Err(OptionError::Mode { value: self.mode }),
+                _ => Mode::Auto,
             },
             queues: self.queues.map(|text| number("--queues", &text, "a number of queues", 1, 1024, "")).transpose()?,
             cpus,
@@ -231,66 +192,17 @@ impl Flags {
                 number("--spin", &self.spin, "a number of microseconds", 0, 1_000_000, "")? as u64
             ),
             capture: self.capture,
+            debug_commands: self.debug_commands,
             verbose: self.verbose,
+            notes,
         })
     }
 }
 
-fn number(
-    option: &'static str,
-    text: &str,
-    unit: &'static str,
-    least: u64,
-    most: u64,
-    hint: &'static str,
-) -> Result<usize, OptionError> {
-    match u64::from_str(text) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value as usize),
-        _ => Err(OptionError::Number { option, value: text.to_owned(), unit, least, most, hint }),
-    }
-}
-
-fn host_address(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
-    let wrong = || OptionError::Address { value: text.to_owned() };
-    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-    let address = Ipv4Addr::from_str(address).map_err(|_| wrong())?;
-    let prefix = u8::from_str(prefix).map_err(|_| wrong())?;
-    if !(1..=30).contains(&prefix) {
-        return Err(wrong());
-    }
-    let host_bits = u32::from(address) & (u32::MAX >> prefix);
-    let why = if address.is_loopback() {
-        Some("it is a loopback address")
-    } else if address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
-        Some("it is no unicast address")
-    } else if host_bits == 0 {
-        Some("it is the network's own address")
-    } else if host_bits == u32::MAX >> prefix {
-        Some("it is the network's broadcast address")
-    } else {
-        None
-    };
-    match why {
-        Some(why) => Err(OptionError::NotAHost { value: text.to_owned(), why }),
-        None => Ok((address, prefix)),
-    }
-}
-
-/// memcached's -I: bytes, or with k or m; 1 KiB to 1 GiB (memcached.c, option `I`).
-fn item_size(text: &str) -> Result<usize, OptionError> {
-    let wrong = || OptionError::Size { value: text.to_owned() };
-    let (digits, unit) = match text.to_ascii_lowercase().chars().last() {
-        Some('k') => (&text[..text.len() - 1], 1usize << 10),
-        Some('m') => (&text[..text.len() - 1], 1 << 20),
-        Some('g') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let bytes = usize::from_str(digits).ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
-    if (1 << 10..=1 << 30).contains(&bytes) { Ok(bytes) } else { Err(wrong()) }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn options(more: &[&str]) -> Result<Options, OptionError> {
@@ -301,7 +213,7 @@ mod tests {
     #[test]
     fn the_defaults_are_memcacheds() {
         let options = options(&[]).expect("defaults are within their limits");
-        assert_eq!((options.port, options.cores, options.connections), (11211, 4, 1024));
+        assert_eq!((options.port, options.cores, options.connections), (TcpPort::Number(11211), 4, 1024));
         assert_eq!((options.memory_bytes, options.item_size_bytes), (64 << 20, 1 << 20));
         assert!(options.evict && options.use_cas);
     }
@@ -309,8 +221,9 @@ mod tests {
     #[test]
     fn a_port_out_of_range_names_value_and_limit() {
         let error = options(&["-p", "70000"]).expect_err("no such port").to_string();
-        assert_eq!(error, "-p 70000: not a TCP port from 1 to 65535");
-        assert!(options(&["-p", "0"]).is_err());
+        assert_eq!(error, "-p 70000: not a TCP port from 1 to 65535, or 0 for none, or -1 for any");
+        assert_eq!(options(&["-p", "0"]).map(|options| options.port), Ok(TcpPort::Off));
+        assert_eq!(options(&["-p", "-1"]).map(|options| options.port), Ok(TcpPort::Any));
     }
 
     #[test]
@@ -331,6 +244,56 @@ mod tests {
         for wrong in ["", "k", "1023", "2g", "1x", "99999999999999999999m"] {
             assert!(item_size(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_refused_with_a_reason() {
+        for letters in [
+            &["-s", "x"][..],
+            &["-S"],
+            &["-Z"],
+            &["-e", "x"],
+            &["-k"],
+            &["-L"],
+            &["-r"],
+            &["-i"],
+            &["-N", "1"],
+            &["-a", "7"],
+        ] {
+            assert!(matches!(options(letters), Err(OptionError::Refused { .. })), "{letters:?}");
+        }
+        for numbers in [["-c", "0"], ["-c", "-1"], ["-t", "0"], ["-b", "0"], ["-R", "0"], ["-n", "0"], ["-R", "x"]] {
+            assert!(matches!(options(&numbers), Err(OptionError::Number { .. })), "{numbers:?}");
+        }
+        for wrong in
+            [["-B", "http"], ["-f", "1"], ["-f", "x"], ["-D", ""], ["-D", "::"], ["-Y", "/does/not/exist"], ["-U", "1"]]
+        {
+            assert!(options(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_stacks_own_address_is_listened_on() {
+        let port = |listen: &str| options(&["-p", "9", "-l", listen]).map(|options| options.port);
+        for own in ["0.0.0.0", "10.77.0.2", "tcp:10.77.0.2"] {
+            assert_eq!(port(own), Ok(TcpPort::Number(9)), "{own}");
+        }
+        assert_eq!(port("10.77.0.2:10"), Ok(TcpPort::Number(10)));
+        for wrong in ["fooble", "127.0.0.1", "10.77.0.2:0", "10.77.0.2:x", "tag:x:10.77.0.2", "::1"] {
+            assert!(matches!(port(wrong), Err(OptionError::Listen { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_store_too_small_for_the_default_threads_gets_fewer_and_says_so() {
+        let small = options(&["-m", "3"]).expect("small, but it holds items");
+        assert_eq!((small.cores, small.notes.len()), (1, 1));
+        assert_eq!(options(&["-m", "8"]).map(|options| (options.cores, options.notes)), Ok((4, Vec::new())));
+        assert_eq!(
+            options(&["-m", "3", "-t", "4"]).map(|options| options.cores),
+            Ok(4),
+            "what is typed is not changed"
+        );
     }
 
     #[test]

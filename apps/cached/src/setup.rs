@@ -16,23 +16,26 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cache::{CacheConfig, Core, MeshError, ServerFacts, ShardConfig};
+use cache::{CacheConfig, Commands, Core, MeshError, ServerFacts, ShardConfig};
 use nic::link::{Link, LinkError};
 use nic::preflight::OpenError;
 use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
 use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use stack::{Mac, NetStack, Port, Secrets, StackConfig, StrayRing};
 
 use crate::admission::Admission;
+use crate::announce::{PidFile, write_ports};
 use crate::budget::{self, Budget, BudgetError};
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::cpu_time;
-use crate::options::{Mode, Options};
+use crate::daemon;
+use crate::options::{Mode, OptionError, Options, TcpPort, read_users};
 use crate::report::{CoreReport, total};
 use crate::sharing::{AnyQueue, share_queues};
+use crate::user::become_user;
 use crate::worker::{Worker, WorkerError};
 
 /// Why the server did not start, or ended.
@@ -66,6 +69,9 @@ pub enum SetupError {
     /// A capture's header cannot be written.
     #[error(transparent)]
     CaptureHeader(#[from] PcapError),
+    /// An option that only now shows that it cannot be kept.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// More memory is asked for than there is.
     #[error(transparent)]
     Budget(#[from] BudgetError),
@@ -104,6 +110,9 @@ pub enum SetupError {
     },
 }
 
+/// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
+const CEILING_LEAST_BYTES: usize = 256 << 20;
+
 /// How often the main thread looks whether the link is still there, and brings `rusage_user` and `rusage_system` of
 /// `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -115,6 +124,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// What the main thread waits for.
 enum Event {
     Signal,
+    Reload,
     CoreEnded,
 }
 
@@ -134,13 +144,20 @@ impl Drop for Farewell {
 /// # Errors
 /// [`SetupError`]: one line for the operator; nothing stays open or attached.
 pub fn run(options: &Options) -> Result<(), SetupError> {
+    if options.daemon {
+        daemon::leave_terminal().map_err(|source| SetupError::System { what: "leave the terminal", source })?;
+    }
+    for note in &options.notes {
+        println!("note: {note}");
+    }
     let budget = budget(options)?;
-    let caches = Core::mesh(&cache_config(options), random()?)?;
+    let port = port(options)?;
+    let caches = Core::mesh(&cache_config(options, port), random()?)?;
     let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else { return Ok(()) };
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(|source| SetupError::System { what: "make a doorbell", source })?;
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|source| SetupError::System { what: "wait for signals", source })?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])
+        .map_err(|source| SetupError::System { what: "wait for signals", source })?;
 
     let mut device = XdpDevice::open(&xdp_config(options)).map_err(Box::new)?;
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
@@ -151,7 +168,12 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     let link = device.link().clone();
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;
-    let workers = make_workers(options, caches, queues, &doorbells, &link)?;
+    let workers = make_workers(options, port, caches, queues, &doorbells, &link)?;
+    let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
+    let _pid_file = pid_file.map_err(|source| SetupError::System { what: "write the file of -P", source })?;
+    if let Some(user) = &options.user {
+        become_user(user)?;
+    }
 
     let clock = Clock::start();
     let stop = Arc::new(AtomicBool::new(false));
@@ -164,19 +186,35 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     let on_signal = events.clone();
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
-        for (count, _signal) in signals.forever().enumerate() {
-            if count > 0 {
+        let mut asked = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                let _ = on_signal.send(Event::Reload);
+                continue;
+            }
+            if std::mem::replace(&mut asked, true) {
                 // Asked twice: at once. The kernel detaches the program with its link.
                 std::process::exit(1);
             }
             let _ = on_signal.send(Event::Signal);
         }
     });
-    println!("ready: {}:{} with {} cores", options.address, options.port, options.cores);
+    write_ports(port).map_err(|source| SetupError::System { what: "write the file of ports", source })?;
+    let port = port.map_or("no port".to_owned(), |port| port.to_string());
+    println!("{}{}:{port} with {} cores", daemon::READY, options.address, options.cores);
+    if options.daemon {
+        daemon::let_go(options.verbose > 0)
+            .map_err(|source| SetupError::System { what: "let go of the terminal", source })?;
+    }
 
     // Either event is a reason to stop. The channel cannot be closed: `events` is still here.
     let mut gone = None;
-    while gone.is_none() && inbox.recv_timeout(WATCH_INTERVAL).is_err() {
+    while gone.is_none() && ledger.stopping().is_none() {
+        match inbox.recv_timeout(WATCH_INTERVAL) {
+            Ok(Event::Reload) => reload_users(options, &ledger),
+            Ok(Event::Signal | Event::CoreEnded) => break,
+            Err(_) => {}
+        }
         cpu_time::publish(ledger.core(0));
         gone = link_gone(&link);
     }
@@ -189,6 +227,24 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     let _ = listener.join();
     report(ended)?;
     gone.map_or(Ok(()), Err)
+}
+
+/// The port to listen on; one that is drawn lies where systems draw theirs.
+fn port(options: &Options) -> Result<Option<u16>, SetupError> {
+    Ok(match options.port {
+        TcpPort::Off => None,
+        TcpPort::Number(port) => Some(port),
+        TcpPort::Any => Some(32_768 + u16::from_le_bytes(random()?) % 28_232),
+    })
+}
+
+/// Reads the file of `-Y` again; what is wrong with it leaves those who may speak as they are.
+fn reload_users(options: &Options, ledger: &cache::Ledger) {
+    let Some((path, _)) = &options.auth else { return };
+    match read_users(path.as_ref()) {
+        Ok(users) => ledger.set_users(users),
+        Err(error) => tracing::error!(%error, "the users stay as they were"),
+    }
 }
 
 /// What is asked of the machine's memory, unless the interface is not there, which opening it will say better.
@@ -228,22 +284,34 @@ fn report(ended: Vec<std::thread::Result<Result<CoreReport, WorkerError>>>) -> R
     first_error.map_or(Ok(()), Err)
 }
 
-fn cache_config(options: &Options) -> CacheConfig {
+fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
     let shard = ShardConfig {
         memory_bytes: options.memory_bytes,
-        // `cache_memlimit` may go to four times of `-m`; address space only, until it does.
-        memory_ceiling_bytes: options.memory_bytes.saturating_mul(4),
+        // As far as `cache_memlimit` may go; address space only, until it does.
+        memory_ceiling_bytes: options.memory_bytes.saturating_mul(4).max(CEILING_LEAST_BYTES),
         // At most 1 GiB, which fits: `Options` has checked it.
         item_size_max: options.item_size_bytes as u32,
         evict: options.evict,
         use_cas: options.use_cas,
+        slab_factor: options.slab_factor,
+        slab_chunk_min: options.slab_min,
+        slab_chunk_max: options.extended.slab_chunk_max,
         ..ShardConfig::default()
     };
     let server = ServerFacts {
-        tcp_port: options.port,
+        tcp_port: port.unwrap_or(0),
         max_connections: options.connections,
-        interface: Some(options.interface.clone()),
+        interface: Some(options.listen.clone().unwrap_or_else(|| options.interface.clone())),
         backlog: options.backlog,
+        listeners: port.map(|port| format!("tcp:{}:{port}", shown_address(options))).into_iter().collect(),
+        local: format!("tcp:{}:{}", options.address, port.unwrap_or(0)),
+        auth_file: options.auth.as_ref().map(|(path, _)| path.clone()),
+        maxconns_fast: options.extended.maxconns_fast,
+        idle_timeout_secs: options.extended.idle_timeout_secs,
+        lru_maintainer: options.extended.lru_maintainer,
+        hashpower: options.extended.hashpower,
+        worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
+        verbosity: options.verbose.into(),
         ..ServerFacts::default()
     };
     CacheConfig {
@@ -252,8 +320,28 @@ fn cache_config(options: &Options) -> CacheConfig {
         connections_per_core: flows_per_core(options),
         protocol: options.protocol,
         server,
+        requests_per_take: options.requests_per_take,
+        commands: Commands {
+            flush: options.flush,
+            dump: options.dump,
+            watch: options.watch,
+            shutdown: options.shutdown,
+            debug: options.debug_commands,
+            lru_crawler: options.extended.lru_crawler,
+        },
+        prefix_delimiter: options.prefix_delimiter.unwrap_or(b':'),
+        detail: options.prefix_delimiter.is_some(),
+        users: options.auth.as_ref().map(|(_, users)| users.clone()).unwrap_or_default(),
+        watch_lines: (options.extended.worker_logbuf_bytes / cache::WATCH_LINE_BYTES).max(1),
         ..CacheConfig::default()
     }
+}
+
+/// The address as listeners show it: that of `-l`, or the stack's own.
+fn shown_address(options: &Options) -> String {
+    let host = options.listen.as_deref().map(|listen| listen.strip_prefix("tcp:").unwrap_or(listen));
+    let host = host.map(|host| host.split_once(':').map_or(host, |(host, _)| host));
+    host.map_or(options.address.to_string(), str::to_owned)
 }
 
 /// Flows a core may have: all connections may come to one core, and those above the limit are told so.
@@ -301,6 +389,7 @@ fn recorded(options: &Options, id: QueueId, queue: AnyQueue) -> Result<AnyQueue,
 
 fn make_workers(
     options: &Options,
+    port: Option<u16>,
     caches: Vec<Core>,
     queues: Vec<Vec<AnyQueue>>,
     doorbells: &[Arc<Doorbell>],
@@ -313,22 +402,28 @@ fn make_workers(
     for (((core, cache), queues), strays) in caches.into_iter().enumerate().zip(queues).zip(rings) {
         let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
         config.ip_mtu = link.mtu as usize;
-        config.ports = vec![options.port];
+        config.ports = port.into_iter().collect();
         config.max_flows = flows_per_core(options);
         config.syn_queue = options.backlog;
         config.keep_alive = Some(KEEP_ALIVE);
         // At most 63: `Options` has checked it.
         config.peers = (doorbells.len() - 1) as u8;
+        let mut connections = Connections::new(flows_per_core(options), admission.clone());
+        if options.extended.idle_timeout_secs > 0 {
+            connections.close_idle_after(options.extended.idle_timeout_secs);
+        }
         tracing::info!(core, queues = queues.len(), max_flows = config.max_flows, "core");
         workers.push(Worker {
             ports: queues.into_iter().map(Port::new).collect(),
             // One secret for all cores: a frame that comes to another core than before meets the same numbers.
             stack: NetStack::new(config, Secrets::from_bytes(isn_secret))?,
             cache,
-            connections: Connections::new(flows_per_core(options), admission.clone()),
+            connections,
             strays,
             doorbells: doorbells.to_vec(),
             admission: admission.clone(),
+            maxconns_fast: options.extended.maxconns_fast,
+            paused_at: None,
         });
     }
     Ok(workers)

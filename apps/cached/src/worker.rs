@@ -111,6 +111,10 @@ pub struct Worker<Q: Queue> {
     pub doorbells: Vec<Arc<Doorbell>>,
     /// The limit on connections that all cores share.
     pub admission: Arc<Admission>,
+    /// Whether connections above the limit are told so, rather than left to wait (`-o maxconns_fast`).
+    pub maxconns_fast: bool,
+    /// Since when no more are accepted, if they are not.
+    pub paused_at: Option<Time>,
 }
 
 impl<Q: Queue> Worker<Q> {
@@ -147,7 +151,7 @@ impl<Q: Queue> Worker<Q> {
         done(Step::Flush);
         work += self.transmit()?; //               9 tx_burst, one wake-up
         done(Step::Transmit);
-        self.upkeep(now); //                      10 the store's upkeep, in small steps
+        self.upkeep(time, now); //                10 the store's upkeep, in small steps
         done(Step::Upkeep);
         Ok(work > 0)
     }
@@ -254,8 +258,36 @@ impl<Q: Queue> Worker<Q> {
         Ok(sent)
     }
 
-    fn upkeep(&mut self, now: Now) {
+    fn upkeep(&mut self, time: Time, now: Now) {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
+        self.connections.close_idle(&mut self.stack, &mut self.cache, now);
+        if !self.maxconns_fast {
+            self.accept_or_wait(time);
+        }
+    }
+
+    /// Accepts no connections while there are as many as there may be; the first core counts for all.
+    fn accept_or_wait(&mut self, time: Time) {
+        let full = self.admission.is_full();
+        if full == self.paused_at.is_some() {
+            return;
+        }
+        self.stack.set_accepting(!full);
+        let since = std::mem::replace(&mut self.paused_at, full.then_some(time));
+        if self.cache.id() == 0 {
+            let counters = self.cache.counters();
+            counters.not_accepting.set(u64::from(full));
+            match since {
+                Some(since) => counters.listen_disabled_us.add(time.since(since).as_micros() as u64),
+                None => counters.listen_disabled.add(1),
+            }
+        }
+    }
+
+    /// The moment, as debugtime may have set it for the cache.
+    fn read(&self, clock: &Clock) -> (Time, Now) {
+        let (time, now) = clock.read();
+        (time, self.cache.ledger().shown(now))
     }
 
     /// Takes turns until `stop` is set, then answers what has arrived, closes every connection and says what was done.
@@ -269,7 +301,7 @@ impl<Q: Queue> Worker<Q> {
         let mut sleeps = 0;
         let mut busy_at = Time::ZERO;
         while !stop.load(Ordering::Relaxed) {
-            let (time, now) = clock.read();
+            let (time, now) = self.read(clock);
             if self.turn(time, now)? {
                 busy_at = time;
                 continue;
@@ -301,7 +333,7 @@ impl<Q: Queue> Worker<Q> {
     fn drain(&mut self, clock: &Clock) -> Result<(), QueueError> {
         let (begin, _) = clock.read();
         loop {
-            let (time, now) = clock.read();
+            let (time, now) = self.read(clock);
             if self.drain_turn(begin, time, now)? {
                 return Ok(());
             }

@@ -89,6 +89,8 @@ fn cores(count: usize) -> Vec<(Worker<Noisy>, WireQueue)> {
             strays,
             doorbells: doorbells.clone(),
             admission: admission.clone(),
+            maxconns_fast: true,
+            paused_at: None,
         };
         (worker, queue(theirs))
     };

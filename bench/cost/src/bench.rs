@@ -355,6 +355,8 @@ fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
         strays: strays.remove(0),
         doorbells,
         admission,
+        maxconns_fast: true,
+        paused_at: None,
     })
 }
 

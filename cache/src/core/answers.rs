@@ -96,6 +96,10 @@ impl Core {
     /// get of a key of this core, answered at once with the item, and END if `end`.
     #[inline]
     pub(crate) fn answer_get(&mut self, hash: KeyHash, key: &[u8], cas: bool, end: bool) -> Fetched {
+        if self.watches_fetches() {
+            // What is watched is fetched as what does not fit at once.
+            return Fetched::TooLarge;
+        }
         let room = self.answers.room - self.answers.len;
         let fits = |value_len: usize| reply::HEADER_MAX_BYTES + value_len + reply::TAIL_MAX_BYTES <= room;
         let fetched = match self.shard.get_if(hash, key, self.now, fits) {

@@ -21,7 +21,7 @@ impl Core {
     ) {
         let Some(requests) = self.links[owner].as_mut().and_then(Link::requests) else { return };
         let spans = parts.map(|part| requests.put(part));
-        requests.push(Envelope { token, request: build(spans) });
+        requests.push(Envelope { token, speaker: self.speaker, request: build(spans) });
         self.expect(token);
         self.counters().messages_sent.add(1);
     }
@@ -41,7 +41,7 @@ impl Core {
     pub(crate) fn owe(&mut self, peer: usize, token: Token, request: Request) {
         self.expect(token);
         let first = self.debts.is_empty();
-        self.debts.push_back(Debt { peer, token, request });
+        self.debts.push_back(Debt { peer, token, speaker: self.speaker, request });
         if first {
             self.pay_debts();
         }
@@ -55,7 +55,7 @@ impl Core {
             if link.make_room(0)
                 && let Some(requests) = link.requests()
             {
-                requests.push(Envelope { token: debt.token, request: debt.request });
+                requests.push(Envelope { token: debt.token, speaker: debt.speaker, request: debt.request });
                 self.counters().messages_sent.add(1);
             } else {
                 self.debts.push_back(debt);

@@ -6,6 +6,8 @@
 //! come (an orphan), so a token never means two things.
 
 use super::ConnId;
+use super::walk::Walk;
+use super::watch::WatchText;
 use crate::proto::reply::Line;
 use crate::route::message::Token;
 use crate::store::Pin;
@@ -58,6 +60,10 @@ pub(crate) enum Owed {
     Upload(Upload),
     /// An order to all other cores; `line` is the answer unless one of them refuses.
     Barrier { line: Line, quiet: bool },
+    /// A dump, or the list of connections, told part by part.
+    Walk(Box<Walk>),
+    /// What a watcher is told, without end.
+    Watch(Box<WatchText>),
     /// The connection is gone. `slot`: a landing slot to be given back; `upload`: a reservation to be aborted as soon
     /// as its number is known.
     Orphan { slot: Option<u32>, upload: bool },

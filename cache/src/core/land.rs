@@ -47,6 +47,7 @@ impl Core {
             (Owed::Upload(upload), Answer::Begun { upload: number }) => *upload = Upload::Open(number),
             (Owed::Upload(upload), Answer::Refused(line)) => *upload = Upload::Refused(line),
             (Owed::Barrier { line, .. }, Answer::Refused(refused)) => *line = refused,
+            (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(replies.bytes(text), place),
             _ => {}
         }
         let entry = self.entries.entry_mut(token);
@@ -129,6 +130,11 @@ impl Core {
         self.conns[entry.conn.index()].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
             Owed::Value { held, .. } | Owed::FramedValue { held } => self.let_go(held),
+            Owed::Walk(walk) => self.end_walk(&walk),
+            Owed::Watch(watch) => {
+                let conn = self.entries.entry(token).conn;
+                self.end_watch(conn, watch.place);
+            }
             Owed::Fetch { slot, .. } => entry.owed = Owed::Orphan { slot: Some(slot), upload: false },
             Owed::Landed { slot, .. } => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };

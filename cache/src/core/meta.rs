@@ -13,6 +13,7 @@ use crate::store::{Arith, StoreOutcome, Stored};
 impl Core {
     /// mg; `None` is a miss.
     pub(crate) fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask) -> (Line, Seen) {
+        self.tell_lookup(hash, key);
         let seen = self.shard.meta_get(hash, key, ask, self.now);
         if ask.classic_counts {
             self.ledger.count_prefix(self.id, key, Prefixed::Get { hit: seen.is_some() });
@@ -28,16 +29,22 @@ impl Core {
         if removal.classic_counts {
             self.ledger.count_prefix(self.id, key, Prefixed::Delete);
         }
+        self.tell_lookup(hash, key);
+        let sizes = self.about_to_delete(hash, key);
         let outcome = match self.shard.meta_delete(hash, key, removal, self.now) {
             StoreOutcome::Stored => Line::Stored,
             StoreOutcome::Exists => Line::Exists,
             _ => Line::NotFound,
         };
+        if let (Line::Stored, Some(sizes)) = (outcome, sizes) {
+            self.tell_delete(key, sizes);
+        }
         (outcome, Seen::NOTHING)
     }
 
     /// ma.
     pub(crate) fn meta_arith(&mut self, hash: KeyHash, key: &[u8], count: &Count) -> (Line, Seen) {
+        self.tell_lookup(hash, key);
         let counted = self.shard.meta_arith(hash, key, count, self.now);
         let outcome = match counted.arith {
             Arith::Value { .. } => Line::Stored,

@@ -5,6 +5,7 @@ use crate::key::KeyHash;
 use crate::proto::reply::Line;
 use crate::route::batch::{Batch, Half};
 use crate::route::message::{Answer, Envelope, Manner, NO_STREAM, Reply, Request};
+use crate::shard::STEP_BYTES;
 use crate::shard::meta::Seen;
 use crate::stats::Counted;
 use crate::store::{Arith, ItemRef, Reservation, StoreError, StoreMode, StoreOutcome, Stored, Touched};
@@ -65,7 +66,8 @@ impl Core {
             }
         }
         for index in 0..requests.len() {
-            let Some(Envelope { token, request }) = requests.message(index) else { break };
+            let Some(Envelope { token, speaker, request }) = requests.message(index) else { break };
+            self.speaker = speaker;
             let answer = self.execute(requests, replies, request);
             replies.push(Reply { token, answer });
         }
@@ -105,9 +107,7 @@ impl Core {
                 Answer::Done
             }
             Request::Commit { upload } => match self.incoming.remove(upload) {
-                Some(Incoming { reservation, mode, framed }) => {
-                    self.shard.commit(reservation, mode, now).answer(framed)
-                }
+                Some(Incoming { reservation, mode, framed }) => self.commit(reservation, mode).answer(framed),
                 None => Answer::Line(Line::NoMemoryStoring),
             },
             Request::Abort { upload } => {
@@ -158,12 +158,22 @@ impl Core {
                 Ok(()) => Answer::Done,
                 Err(_) => Answer::Refused(Line::MemlimitRefused),
             },
+            Request::Walk { over, place } => {
+                let mut told = std::mem::take(&mut self.walk_text);
+                told.clear();
+                let room = STEP_BYTES.min(replies.room());
+                let next = self.walk_step(over, place, room, &mut told);
+                let text = replies.put(&told);
+                self.walk_text = told;
+                Answer::Walked { text, place: next }
+            }
         }
     }
 
     /// get, or gat when there is a new expiry.
     pub(crate) fn find(&mut self, hash: KeyHash, key: &[u8], expiry: Option<Expiry>) -> Option<ItemRef> {
         let now = self.now;
+        let before = self.watches_fetches().then(|| self.lost_lookups());
         let found = match expiry.map(|expiry| self.shard.gat(hash, key, expiry, now)) {
             None => self.shard.get(hash, key, now),
             Some(Touched::Done(at)) => Some(at),
@@ -172,6 +182,9 @@ impl Core {
             Some(Touched::OutOfMemory) => self.shard.peek(hash, key, now),
         };
         self.ledger.count_prefix(self.id, key, Counted::Get { hit: found.is_some() });
+        if let Some(before) = before {
+            self.tell_get(key, found.map(|at| self.sizes_of(&self.shard.item(at))), before);
+        }
         found
     }
 
@@ -190,6 +203,7 @@ impl Core {
         if manner.counts_prefix {
             self.ledger.count_prefix(self.id, key, Counted::Set);
         }
+        self.tell_lookup(hash, key);
         let stored = self.shard.store(hash, key, value, flags, expiry, mode, self.now);
         match stored.outcome {
             StoreOutcome::TooLarge | StoreOutcome::OutOfMemory if manner.forgets => {
@@ -198,7 +212,16 @@ impl Core {
             StoreOutcome::Stored if manner.base64 && !mode.joins() => self.shard.note_base64(hash, key),
             _ => {}
         }
+        self.tell_store(key, mode, stored.outcome, expiry, flags, value.len());
         stored
+    }
+
+    /// A storage command whose value came piece by piece and is whole.
+    pub(crate) fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Stored {
+        if !self.watches_stores() {
+            return self.shard.commit(reservation, mode, self.now);
+        }
+        self.commit_watched(reservation, mode)
     }
 
     /// Room for a value that follows; the line that says why there is none.
@@ -234,12 +257,21 @@ impl Core {
     /// delete.
     pub(crate) fn delete(&mut self, hash: KeyHash, key: &[u8]) -> Line {
         self.ledger.count_prefix(self.id, key, Counted::Delete);
-        if self.shard.delete(hash, key, self.now) { Line::Deleted } else { Line::NotFound }
+        self.tell_lookup(hash, key);
+        let sizes = self.about_to_delete(hash, key);
+        if !self.shard.delete(hash, key, self.now) {
+            return Line::NotFound;
+        }
+        if let Some(sizes) = sizes {
+            self.tell_delete(key, sizes);
+        }
+        Line::Deleted
     }
 
     /// incr and decr.
     pub(crate) fn arith(&mut self, hash: KeyHash, key: &[u8], delta: u64, increment: bool) -> Result<u64, Line> {
         let now = self.now;
+        self.tell_lookup(hash, key);
         let done = match increment {
             true => self.shard.incr(hash, key, delta, now),
             false => self.shard.decr(hash, key, delta, now),
@@ -254,6 +286,7 @@ impl Core {
 
     /// touch.
     pub(crate) fn touch(&mut self, hash: KeyHash, key: &[u8], expiry: Expiry) -> Line {
+        self.tell_lookup(hash, key);
         match self.shard.touch(hash, key, expiry, self.now) {
             Touched::Done(_) => Line::Touched,
             Touched::NotFound => Line::NotFound,

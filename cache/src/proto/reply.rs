@@ -102,6 +102,40 @@ pub enum Line {
     OptionsAreTooLong,
     /// ms, md, ma: more than 20 words.
     OptionsTooLong,
+    /// `shutdown` with a word that it does not know.
+    ShutdownMode,
+    /// `slabs reassign`: there are no slabs.
+    SlabsDisabled,
+    /// `lru tune`: too much for hot and warm.
+    LruPercents,
+    /// `lru tune`: no factor.
+    LruFactors,
+    /// `lru_crawler` while it is disabled.
+    CrawlerDisabled,
+    /// `lru_crawler enable` while it is enabled.
+    CrawlerRunning,
+    /// `lru_crawler sleep` of more than a second.
+    CrawlerSleep,
+    /// Another dump is under way.
+    CrawlerBusy,
+    /// No slab class.
+    BadClass,
+    /// `-X`, to metadump and mgdump.
+    DumpDisabled,
+    /// `-X`, to cachedump.
+    CachedumpDisabled,
+    /// `-W`.
+    WatchDisabled,
+    /// As many watch as may.
+    WatchersFull,
+    /// `-Y`, before the client has said who it is.
+    Unauthenticated,
+    /// `-Y`: not a name and a password.
+    AuthFormat,
+    /// `-Y`: not ended by `\r\n`.
+    AuthTermination,
+    /// `-Y`: no such name with that password.
+    AuthFailure,
 }
 
 impl Line {
@@ -151,6 +185,23 @@ impl Line {
             Line::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
             Line::OptionsAreTooLong => b"CLIENT_ERROR options flags are too long\r\n",
             Line::OptionsTooLong => b"CLIENT_ERROR options flags too long\r\n",
+            Line::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Line::SlabsDisabled => b"CLIENT_ERROR slab reassignment disabled\r\n",
+            Line::LruPercents => b"ERROR hot and warm pcts must not exceed 80\r\n",
+            Line::LruFactors => b"ERROR hot/warm age factors must be greater than 0\r\n",
+            Line::CrawlerDisabled => b"CLIENT_ERROR lru crawler disabled\r\n",
+            Line::CrawlerRunning => b"ERROR failed to start lru crawler thread\r\n",
+            Line::CrawlerSleep => b"CLIENT_ERROR sleep must be one second or less\r\n",
+            Line::CrawlerBusy => b"BUSY currently processing crawler request\r\n",
+            Line::BadClass => b"BADCLASS invalid class id\r\n",
+            Line::DumpDisabled => b"ERROR metadump not allowed\r\n",
+            Line::CachedumpDisabled => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            Line::WatchDisabled => b"CLIENT_ERROR watch commands not allowed\r\n",
+            Line::WatchersFull => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
+            Line::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
+            Line::AuthFormat => b"CLIENT_ERROR bad authentication token format\r\n",
+            Line::AuthTermination => b"CLIENT_ERROR bad command line termination\r\n",
+            Line::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
         }
     }
 }

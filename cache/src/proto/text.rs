@@ -110,6 +110,13 @@ pub enum Command<'a> {
         /// The words after `stats`; may be empty.
         arguments: &'a [u8],
     },
+    /// A command of those who run the server.
+    Operate {
+        /// Which.
+        operation: Operation,
+        /// The words after its name; may be empty.
+        arguments: &'a [u8],
+    },
     /// A meta command; [`meta`](super::meta) reads what follows.
     Meta {
         /// Which.
@@ -130,6 +137,23 @@ pub enum Command<'a> {
     },
     /// The last word of an unknown command begins with `HTTP/`: close without a word.
     Http,
+}
+
+/// Commands of those who run the server, whose words are read where they are obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// watch.
+    Watch,
+    /// lru_crawler.
+    Crawler,
+    /// lru.
+    Lru,
+    /// slabs.
+    Slabs,
+    /// shutdown.
+    Shutdown,
+    /// debugtime, in a server that obeys it.
+    Debugtime,
 }
 
 impl Command<'_> {
@@ -309,7 +333,12 @@ fn by_words<'a>(name: &'a [u8], rest: &'a [u8]) -> Command<'a> {
         b"stats" => Command::Stats { arguments: rest },
         b"version" => Command::Version,
         b"quit" => Command::Quit,
-        b"shutdown" => Command::fail(Line::ShutdownDisabled),
+        b"watch" => Command::Operate { operation: Operation::Watch, arguments: rest },
+        b"lru_crawler" => Command::Operate { operation: Operation::Crawler, arguments: rest },
+        b"lru" => Command::Operate { operation: Operation::Lru, arguments: rest },
+        b"slabs" => Command::Operate { operation: Operation::Slabs, arguments: rest },
+        b"shutdown" => Command::Operate { operation: Operation::Shutdown, arguments: rest },
+        b"debugtime" => Command::Operate { operation: Operation::Debugtime, arguments: rest },
         _ => unknown(name, words),
     }
 }

@@ -54,6 +54,11 @@ impl<T: Copy> Half<T> {
         !self.messages.is_full() && self.bytes.len() + bytes <= self.bytes_max
     }
 
+    /// Bytes that can still be added.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes_max - self.bytes.len()
+    }
+
     /// Adds as many of `bytes` as fit.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();

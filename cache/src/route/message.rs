@@ -3,6 +3,7 @@
 //! Keys and values lie in the batch's bytes; a message names them by [`Span`]. Every request has exactly one answer.
 
 use crate::clock::Expiry;
+use crate::core::walk::{Over, Place};
 use crate::key::KeyHash;
 use crate::proto::reply::Line;
 use crate::shard::meta::{Ask, Count, Removal, Seen};
@@ -74,6 +75,8 @@ pub(crate) enum Request {
     Flush { exptime: i64 },
     /// cache_memlimit: this shard's part.
     MemoryLimit { bytes: u64 },
+    /// The next part of a dump, or of the list of connections.
+    Walk { over: Over, place: Place },
 }
 
 /// What the owner answers.
@@ -97,6 +100,8 @@ pub(crate) enum Answer {
     Begun { upload: u32 },
     /// No room; the value is to be swallowed, then this line answered.
     Refused(Line),
+    /// A part of a dump, and where it goes on.
+    Walked { text: Span, place: Place },
     /// Done; nothing to say.
     Done,
 }
@@ -105,6 +110,8 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Envelope {
     pub(crate) token: Token,
+    /// The number of the connection that asks, for watchers.
+    pub(crate) speaker: u32,
     pub(crate) request: Request,
 }
 

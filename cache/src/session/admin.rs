@@ -3,24 +3,24 @@
 //! flush_all and cache_memlimit are barriers within a connection: they begin when everything before them has been
 //! answered, and nothing after them begins before every shard has obeyed.
 
+use super::operate::SLAB_CLASSES_MAX;
 use super::{Session, State, Stop};
 use crate::core::Core;
 use crate::core::entries::Owed;
+use crate::core::walk::Over;
 use crate::proto::framed::Template;
 use crate::proto::number::unsigned_32;
 use crate::proto::reply::Line;
 use crate::proto::text::next_key;
 use crate::route::message::Request;
+use crate::shard::{Dump, Told};
 use crate::stats;
-
-/// Slab classes that memcached may have (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).
-const SLAB_CLASSES_MAX: u32 = 64;
 
 impl Session {
     /// flush_all.
     pub(super) fn flush_all(&mut self, core: &mut Core, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
         let exptime = match delay {
-            _ if !core.config.flush_enabled => Err(Line::FlushDisabled),
+            _ if !core.config.commands.flush => Err(Line::FlushDisabled),
             delay => delay,
         };
         match exptime {
@@ -42,7 +42,10 @@ impl Session {
         self.begin_barrier(core)?;
         let bytes = (u64::from(megabytes) << 20) / core.ledger.cores() as u64;
         let line = match core.shard.set_memory_limit(bytes as usize) {
-            Ok(()) => Line::Ok,
+            Ok(()) => {
+                core.ledger.set_limit_bytes(u64::from(megabytes) << 20);
+                Line::Ok
+            }
             Err(_) => Line::MemlimitRefused,
         };
         self.order_all(core, line, noreply, None, Request::MemoryLimit { bytes });
@@ -102,9 +105,16 @@ impl Session {
             b"slabs" => Owed::Text(stats::slabs(ledger)),
             b"sidestep" => Owed::Text(stats::sidestep(ledger)),
             b"sizes" => Owed::Text(stats::sizes()),
-            b"conns" => Owed::Line(Line::End),
+            b"conns" => {
+                self.begin_walk(core, Over::Connections, usize::MAX);
+                return Ok(());
+            }
+            b"cachedump" if !core.config.commands.dump => Owed::Line(Line::CachedumpDisabled),
             b"cachedump" => match dump_arguments(rest) {
-                Ok((class, most)) => Owed::Text(core.dump(class, most)),
+                Ok((class, most)) => {
+                    self.begin_walk(core, Over::Items(Told { dump: Dump::Cache, classes: 1 << class }), most);
+                    return Ok(());
+                }
                 Err(line) => Owed::Line(line),
             },
             b"reset" => {

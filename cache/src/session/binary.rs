@@ -173,7 +173,7 @@ impl Session {
 
     /// Flush.
     fn flush_packet(&mut self, core: &mut Core, exptime: i64, template: &Template<'_>) -> Result<(), Stop> {
-        if !core.config.flush_enabled {
+        if !core.config.commands.flush {
             return self.tell(core, template, Line::FlushDisabled);
         }
         self.begin_barrier(core)?;

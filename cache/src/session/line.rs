@@ -10,7 +10,7 @@ use crate::core::entries::Owed;
 use crate::key::KeyHash;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
-use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, begin_long_fetch, parse_line, plain_get};
+use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line, plain_get};
 use crate::route::message::{NOBODY, Request, Span};
 
 impl Session {
@@ -83,9 +83,14 @@ impl Session {
             Command::MemoryLimit { megabytes, noreply } => self.memory_limit(core, megabytes, noreply),
             Command::Verbosity { level, noreply } => self.verbosity(core, level, noreply),
             Command::Stats { arguments } => self.stats(core, arguments),
+            Command::Operate { operation: Operation::Debugtime, .. } if !core.config.commands.debug => {
+                self.answer(core, Line::Error, false)
+            }
+            Command::Operate { operation, arguments } => self.operate(core, operation, arguments),
             Command::Version => self.answer(core, Line::Version, false),
             Command::Fail { line, noreply } => self.answer(core, line, noreply),
-            Command::Quit | Command::Http => {
+            command @ (Command::Quit | Command::Http) => {
+                self.broken = command == Command::Http;
                 self.close();
                 return Step::Moved(line_bytes);
             }
@@ -115,7 +120,7 @@ impl Session {
                 Err(stop) => Step::Stop(0, stop),
             },
             LongFetch::No => {
-                self.close();
+                self.close_broken();
                 Step::Moved(0)
             }
         }

@@ -3,6 +3,7 @@
 use super::{Given, Session, framed};
 use crate::core::Core;
 use crate::core::entries::{Held, NO_ENTRY, Owed};
+use crate::core::walk::WalkGiven;
 use crate::proto::reply::{number_line, value_header, value_tail};
 use crate::route::message::Token;
 
@@ -31,13 +32,14 @@ impl Session {
                 }
                 Rendered::Part(bytes) => {
                     written += bytes;
-                    self.sent += bytes as u32;
+                    // Wraps only where it is not read: a dump and a watch know themselves what they have given.
+                    self.sent = self.sent.wrapping_add(bytes as u32);
                     more = true;
                     break;
                 }
                 Rendered::Starved(bytes) => {
                     written += bytes;
-                    self.sent += bytes as u32;
+                    self.sent = self.sent.wrapping_add(bytes as u32);
                     break;
                 }
             }
@@ -69,6 +71,7 @@ impl Session {
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
             Owed::Value { held, .. } | Owed::FramedValue { held } => core.let_go_of(self.conn, held),
             Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
+            Owed::Walk(walk) => core.end_walk(&walk),
             _ => {}
         }
         // Answers that no reply depends on may still come: a piece's receipt after a bad data chunk.
@@ -92,6 +95,17 @@ fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered 
         if sent + written == total { Rendered::Whole(written) } else { Rendered::Part(written) }
     };
     match &core.entries.entry(token).owed {
+        Owed::Walk(_) => {
+            return match core.give_walk(token, out) {
+                WalkGiven::Whole(bytes) => Rendered::Whole(bytes),
+                WalkGiven::Part(bytes) => Rendered::Part(bytes),
+                WalkGiven::Starved(bytes) => Rendered::Starved(bytes),
+            };
+        }
+        Owed::Watch(_) => {
+            let (bytes, more) = core.give_watch(token, out);
+            return if more { Rendered::Part(bytes) } else { Rendered::Starved(bytes) };
+        }
         Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
         Owed::Line(line) => parts([line.bytes(), b"", b""], out),
         Owed::Number(value) => parts([&number_line(*value), b"", b""], out),

@@ -174,8 +174,7 @@ impl Session {
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         if let State::Value { reservation, mode, reply } = std::mem::replace(&mut self.state, State::Line) {
             let stored = if line_end == expected {
-                let now = core.now();
-                Some(core.shard.commit(reservation, mode, now))
+                Some(core.commit(reservation, mode))
             } else {
                 core.shard.abandon(reservation);
                 None

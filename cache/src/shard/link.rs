@@ -16,7 +16,7 @@ impl Shard {
     /// The next cas unique.
     pub(super) fn new_cas(&mut self) -> u64 {
         let cas = self.next_cas;
-        self.next_cas = (cas + 1).min(header::CAS_MAX);
+        self.next_cas = (cas + self.cas_step).min(header::CAS_MAX);
         cas
     }
 
@@ -41,6 +41,7 @@ impl Shard {
                     }
                     let Some(victim) = self.index.victim(&self.memory, &self.segments, hash) else { return false };
                     self.stats.evictions.add(1);
+                    self.note_evicted(victim.at);
                     self.index.replace(&mut self.memory, hash, victim, at);
                     self.count_out(victim.at);
                 }
@@ -59,7 +60,7 @@ impl Shard {
     /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale. A
     /// sweep then takes a third of the stores that renew everything, so that few slots are stale.
     pub(super) fn prepare_link(&mut self, now: Now) {
-        if self.index.stale() != 0 && self.next_cas.is_multiple_of(2) {
+        if self.index.stale() != 0 && (self.next_cas / self.cas_step).is_multiple_of(2) {
             self.sweep(1);
         }
         if self.index.needs_overflow_page()

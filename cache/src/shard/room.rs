@@ -220,7 +220,22 @@ impl Shard {
         self.release(head);
     }
 
+    /// Counts the items of the segment at `head`, which makes room, for their slab classes.
+    fn count_evicted_classes(&self, head: u32) {
+        let classes = self.slabs.chunk_bytes().len();
+        let expires = self.segments.at(head).class != 0;
+        let items = self.class_items.iter().skip(head as usize * classes).take(classes);
+        for (class, &items) in items.enumerate().filter(|(_, items)| **items != 0) {
+            self.stats.class_evictions[class].add(u64::from(items));
+            if expires {
+                self.stats.class_evicted_nonzero[class].add(u64::from(items));
+            }
+        }
+    }
+
     pub(super) fn evict_segment(&mut self, head: u32) {
+        self.note_evicted_segment(head);
+        self.count_evicted_classes(head);
         let segment = self.segments.at(head);
         self.stats.evictions.add(u64::from(segment.live));
         self.stats.evicted_unfetched.add(u64::from(segment.live_unfetched));

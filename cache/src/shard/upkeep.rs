@@ -23,7 +23,13 @@ impl Shard {
         self.stats.cmd_flush.add(1);
         self.flush_at = None;
         if exptime <= 0 {
-            self.flush_cas = self.next_cas;
+            if self.slabs.uses_cas() {
+                self.flush_cas = self.next_cas;
+            } else {
+                // Without uniques memcached goes by the second: what is stored until its end is flushed as well.
+                self.flush_at = Some(now.secs);
+                self.advance(now);
+            }
             return;
         }
         // The flush takes items stored up to the end of the second before.

@@ -1,9 +1,11 @@
 //! `stats`: memcached 1.6.18's general list, in its order; and `stats sidestep`, what only this server has.
 //!
-//! A name without a meaning here is 0. `libevent` is left out: there is none.
+//! A name without a meaning here is 0.
 
 use super::{Ledger, StatText};
 use crate::clock::Now;
+use std::sync::atomic::Ordering;
+
 use crate::proto::reply::VERSION;
 
 /// Where a line's value comes from.
@@ -17,11 +19,13 @@ pub(super) enum Source {
     Micros(fn(&Ledger) -> u64),
     /// The version.
     Version,
+    /// There is none.
+    Absent,
     /// Nothing here moves it.
     Zero,
 }
 
-use Source::{Count, Gauge, Micros, Version, Zero};
+use Source::{Absent, Count, Gauge, Micros, Version, Zero};
 
 /// Every line of `stats`.
 pub(super) const GENERAL: &[(&str, Source)] = &[
@@ -30,6 +34,7 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("uptime", Gauge(|_, now| u64::from(now.secs.saturating_sub(2)))),
     ("time", Gauge(|_, now| now.unix_epoch + u64::from(now.secs))),
     ("version", Version),
+    ("libevent", Absent),
     ("pointer_size", Gauge(|_, _| u64::from(usize::BITS))),
     ("rusage_user", Micros(|ledger| ledger.sum(|core| &core.rusage_user_us))),
     ("rusage_system", Micros(|ledger| ledger.sum(|core| &core.rusage_system_us))),
@@ -68,14 +73,15 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("touch_misses", Count(|ledger| ledger.sum_shards(|shard| &shard.touch_misses))),
     ("store_too_large", Count(|ledger| ledger.sum_shards(|shard| &shard.store_too_large))),
     ("store_no_memory", Count(|ledger| ledger.sum_shards(|shard| &shard.store_no_memory))),
-    ("auth_cmds", Zero),
-    ("auth_errors", Zero),
+    ("auth_cmds", Count(|ledger| ledger.sum(|core| &core.auth_cmds))),
+    ("auth_errors", Count(|ledger| ledger.sum(|core| &core.auth_errors))),
+    ("idle_kicks", Count(|ledger| ledger.sum(|core| &core.idle_kicks))),
     ("bytes_read", Count(|ledger| ledger.sum(|core| &core.bytes_read))),
     ("bytes_written", Count(|ledger| ledger.sum(|core| &core.bytes_written))),
     ("limit_maxbytes", Gauge(|ledger, _| ledger.limit_bytes())),
-    ("accepting_conns", Gauge(|_, _| 1)),
-    ("listen_disabled_num", Zero),
-    ("time_in_listen_disabled_us", Zero),
+    ("accepting_conns", Gauge(|ledger, _| u64::from(ledger.sum(|core| &core.not_accepting) == 0))),
+    ("listen_disabled_num", Count(|ledger| ledger.sum(|core| &core.listen_disabled))),
+    ("time_in_listen_disabled_us", Count(|ledger| ledger.sum(|core| &core.listen_disabled_us))),
     ("threads", Gauge(|ledger, _| ledger.config.cores as u64)),
     ("conn_yields", Count(|ledger| ledger.sum(|core| &core.conn_yields))),
     ("hash_power_level", Zero),
@@ -89,15 +95,15 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("slab_reassign_busy_deletes", Zero),
     ("slab_reassign_running", Zero),
     ("slabs_moved", Zero),
-    ("lru_crawler_running", Zero),
+    ("lru_crawler_running", Gauge(|ledger, _| u64::from(ledger.dumping.load(Ordering::Relaxed)))),
     ("lru_crawler_starts", Zero),
     ("lru_maintainer_juggles", Zero),
     ("malloc_fails", Zero),
     ("log_worker_dropped", Zero),
-    ("log_worker_written", Zero),
-    ("log_watcher_skipped", Zero),
-    ("log_watcher_sent", Zero),
-    ("log_watchers", Zero),
+    ("log_worker_written", Count(|ledger| ledger.watchers.written.load(Ordering::Relaxed))),
+    ("log_watcher_skipped", Count(|ledger| ledger.watchers.skipped.load(Ordering::Relaxed))),
+    ("log_watcher_sent", Count(|ledger| ledger.watchers.sent.load(Ordering::Relaxed))),
+    ("log_watchers", Gauge(|ledger, _| ledger.watchers.count())),
     ("unexpected_napi_ids", Zero),
     ("round_robin_fallback", Zero),
     ("bytes", Gauge(|ledger, _| ledger.sum_shards(|shard| &shard.bytes))),
@@ -119,10 +125,22 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("lru_bumps_dropped", Zero),
 ];
 
+/// Whether memcached shows a line under these settings.
+fn is_shown(ledger: &Ledger, name: &str) -> bool {
+    let server = &ledger.config.server;
+    match name {
+        "idle_kicks" => server.idle_timeout_secs > 0,
+        "rejected_connections" => server.maxconns_fast,
+        "lru_crawler_running" | "lru_crawler_starts" => ledger.lru_crawler(),
+        "lru_maintainer_juggles" => server.lru_maintainer,
+        _ => true,
+    }
+}
+
 /// `stats`.
 pub(crate) fn general(ledger: &Ledger, now: Now) -> Box<[u8]> {
     let mut text = StatText::default();
-    for (index, &(name, source)) in GENERAL.iter().enumerate() {
+    for (index, &(name, source)) in GENERAL.iter().enumerate().filter(|(_, (name, _))| is_shown(ledger, name)) {
         match source {
             Count(of) => text.stat(name, of(ledger).wrapping_sub(ledger.baseline(index))),
             Gauge(of) => text.stat(name, of(ledger, now)),
@@ -131,6 +149,7 @@ pub(crate) fn general(ledger: &Ledger, now: Now) -> Box<[u8]> {
                 text.stat(name, format_args!("{}.{:06}", us / 1_000_000, us % 1_000_000));
             }
             Version => text.stat(name, VERSION),
+            Absent => text.stat(name, "none"),
             Zero => text.stat(name, 0),
         }
     }

@@ -16,9 +16,6 @@ const PREFIXES_MAX: usize = 512;
 /// Places looked at for a prefix.
 const PROBES_MAX: usize = 8;
 
-/// The byte that ends a prefix (memcached's `-D`, default `:`).
-const DELIMITER: u8 = b':';
-
 #[derive(Debug, Default)]
 struct Prefix {
     name: OnceLock<Box<[u8]>>,
@@ -40,13 +37,19 @@ pub(crate) enum Counted {
 #[derive(Debug)]
 pub(crate) struct PrefixTable {
     places: Box<[Prefix]>,
+    /// The byte that ends a prefix (memcached's `-D`, default `:`).
+    delimiter: u8,
     /// The `stats reset` since which its counts are.
     since: AtomicU32,
 }
 
 impl PrefixTable {
-    pub(crate) fn new() -> PrefixTable {
-        PrefixTable { places: (0..PREFIXES_MAX).map(|_| Prefix::default()).collect(), since: AtomicU32::new(0) }
+    pub(crate) fn new(delimiter: u8) -> PrefixTable {
+        PrefixTable {
+            delimiter,
+            places: (0..PREFIXES_MAX).map(|_| Prefix::default()).collect(),
+            since: AtomicU32::new(0),
+        }
     }
 
     /// Counts for the prefix of `key`, if it has one. The owning core only; allocates for a prefix it first sees.
@@ -55,7 +58,7 @@ impl PrefixTable {
             self.clear();
             self.since.store(resets, Ordering::Relaxed);
         }
-        let Some(end) = key.iter().position(|&byte| byte == DELIMITER) else { return };
+        let Some(end) = key.iter().position(|&byte| byte == self.delimiter) else { return };
         let name = &key[..end];
         let start = name.iter().fold(0usize, |sum, &byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
         for probe in 0..PROBES_MAX {

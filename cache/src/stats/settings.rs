@@ -20,14 +20,14 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     text.stat("evictions", if config.shard.evict { "on" } else { "off" });
     text.stat("domain_socket", "NULL");
     text.stat("umask", 700);
-    text.stat("shutdown_command", "no");
+    text.stat("shutdown_command", yes(config.commands.shutdown));
     text.stat("growth_factor", format_args!("{:.2}", config.shard.slab_factor));
     text.stat("chunk_size", config.shard.slab_chunk_min);
     text.stat("num_threads", config.cores);
     text.stat("num_threads_per_udp", config.cores);
-    text.stat("stat_key_prefix", ":");
+    text.stat("stat_key_prefix", char::from(config.prefix_delimiter));
     text.stat("detail_enabled", yes(ledger.detail()));
-    text.stat("reqs_per_event", crate::session::REQUESTS_PER_TAKE);
+    text.stat("reqs_per_event", config.requests_per_take);
     text.stat("cas_enabled", yes(config.shard.use_cas));
     text.stat("tcp_backlog", config.server.backlog);
     let protocol = match ledger.config.protocol {
@@ -37,20 +37,22 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     };
     text.stat("binding_protocol", protocol);
     text.stat("auth_enabled_sasl", "no");
-    text.stat("auth_enabled_ascii", "no");
+    text.stat("auth_enabled_ascii", config.server.auth_file.as_deref().unwrap_or("no"));
     text.stat("item_size_max", config.shard.item_size_max);
-    text.stat("maxconns_fast", "yes");
-    text.stat("hashpower_init", 0);
+    text.stat("maxconns_fast", yes(config.server.maxconns_fast));
+    text.stat("hashpower_init", config.server.hashpower);
     text.stat("slab_reassign", "no");
     text.stat("slab_automove", 0);
-    text.stat("lru_crawler", "no");
-    text.stat("flush_enabled", yes(config.flush_enabled));
-    text.stat("dump_enabled", "no");
+    text.stat("slab_chunk_max", config.shard.slab_chunk_max);
+    text.stat("lru_crawler", yes(ledger.lru_crawler()));
+    text.stat("flush_enabled", yes(config.commands.flush));
+    text.stat("dump_enabled", yes(config.commands.dump));
     text.stat("hash_algorithm", "siphash13");
     text.stat("lru_maintainer_thread", "no");
     text.stat("lru_segmented", "no");
     text.stat("temp_lru", "no");
-    text.stat("idle_timeout", 0);
+    text.stat("idle_timeout", config.server.idle_timeout_secs);
+    text.stat("worker_logbuf_size", config.server.worker_logbuf_bytes);
     text.stat("track_sizes", "no");
     text.stat("inline_ascii_response", "no");
     text.end()

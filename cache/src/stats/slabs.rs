@@ -4,18 +4,31 @@
 //! here is 0.
 
 use super::{Ledger, StatText};
+use cpu::Counter;
+
 use crate::clock::Now;
-use crate::store::Item;
+use crate::store::{Item, ShardStats};
 
 /// Bytes of a slab page (memcached's default).
 const PAGE_BYTES: u64 = 1 << 20;
+
+/// A count of slab class `class`, from 1, over all shards.
+fn of_class(ledger: &Ledger, class: usize, of: fn(&ShardStats) -> &Vec<Counter>) -> u64 {
+    let counts = ledger.shards.iter().filter_map(|shard| of(shard).get(class - 1));
+    counts.map(Counter::value).fold(0, u64::wrapping_add)
+}
+
+/// What was evicted from slab class `class`, from 1: items, and those of them with an expiry.
+pub(super) fn evicted(ledger: &Ledger, class: usize) -> [u64; 2] {
+    let all = of_class(ledger, class, |shard| &shard.class_evictions);
+    [all, of_class(ledger, class, |shard| &shard.class_evicted_nonzero)]
+}
 
 /// The slab classes that hold items: number, chunk size in bytes, items.
 fn classes(ledger: &Ledger) -> impl Iterator<Item = (usize, u64, u64)> {
     let chunks: &[u32] = ledger.shards.first().map(|shard| &shard.class_chunk_bytes[..]).unwrap_or_default();
     chunks.iter().enumerate().filter_map(|(index, &chunk_bytes)| {
-        let items = ledger.shards.iter().filter_map(|shard| shard.class_items.get(index)).map(|count| count.value());
-        let items = items.fold(0, u64::wrapping_add);
+        let items = of_class(ledger, index + 1, |shard| &shard.class_items);
         (items > 0).then_some((index + 1, u64::from(chunk_bytes), items))
     })
 }
@@ -30,13 +43,13 @@ pub(crate) fn items(ledger: &Ledger) -> Box<[u8]> {
             stat(name, 0);
         }
         stat("number_cold", items);
+        let [evicted, evicted_nonzero] = ledger.evicted_since_reset(class);
+        for name in ["age_hot", "age_warm", "age", "mem_requested"] {
+            stat(name, 0);
+        }
+        stat("evicted", evicted);
+        stat("evicted_nonzero", evicted_nonzero);
         for name in [
-            "age_hot",
-            "age_warm",
-            "age",
-            "mem_requested",
-            "evicted",
-            "evicted_nonzero",
             "evicted_time",
             "outofmemory",
             "tailrepairs",

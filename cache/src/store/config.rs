@@ -13,12 +13,18 @@ pub struct ShardConfig {
     pub item_size_max: u32,
     /// Whether the oldest items make room for new ones (`false`: `-M`).
     pub evict: bool,
+    /// The first cas unique, and by how much each is above the one before: so that no two items of a cache have the same.
+    pub cas_first: u64,
+    /// See `cas_first`.
+    pub cas_step: u64,
     /// Whether items have a cas unique to show (`false`: `-C`). Only changes the sizes that are reported.
     pub use_cas: bool,
     /// Growth factor of memcached's slab classes, as which sizes are reported (`-f`).
     pub slab_factor: f64,
     /// Smallest space for key, value and flags in memcached's slab classes, in bytes (`-n`).
     pub slab_chunk_min: u32,
+    /// Largest chunk of memcached's slab classes, in bytes (`-o slab_chunk_max`).
+    pub slab_chunk_max: u32,
 }
 
 impl Default for ShardConfig {
@@ -29,9 +35,12 @@ impl Default for ShardConfig {
             segment_bytes: 0,
             item_size_max: 1 << 20,
             evict: true,
+            cas_first: 1,
+            cas_step: 1,
             use_cas: true,
             slab_factor: 1.25,
             slab_chunk_min: 48,
+            slab_chunk_max: 512 << 10,
         }
     }
 }

@@ -18,6 +18,9 @@
 //!
 //! Read first: Litwin, "Linear hashing" (VLDB 1980).
 
+/// A walk over every item.
+mod walk;
+
 use arrayvec::ArrayVec;
 
 use crate::key::KeyHash;
@@ -84,6 +87,8 @@ impl Slot {
         (self.0 != 0 && self.0 < 1 << (SEGMENT_BITS + OFFSET_BITS)).then(|| (self.0 - 1) as u32)
     }
 }
+
+pub(crate) use walk::Cursor;
 
 /// A slot's place, as [`Index::find`] met it. Good until the index changes.
 #[derive(Debug, Clone, Copy)]

@@ -7,8 +7,6 @@
 const ITEM_STRUCT_BYTES: usize = 48;
 /// Bytes of the cas unique behind it.
 const CAS_BYTES: usize = 8;
-/// Half of memcached's slab page of 1 MiB: the largest chunk.
-const CHUNK_MAX_BYTES: u32 = 512 << 10;
 /// Most classes that memcached has.
 const CLASSES_MAX: usize = 63;
 /// Sizes below this have their class in a table, by steps of 8 bytes.
@@ -23,19 +21,25 @@ pub(crate) struct SlabView {
 }
 
 impl SlabView {
-    /// The classes for a growth `factor` above 1 and a least space of `chunk_min` bytes beside the item structure.
-    pub(crate) fn new(factor: f64, chunk_min: u32, use_cas: bool) -> SlabView {
+    /// The classes for a growth `factor` above 1, a least space of `chunk_min` bytes beside the item structure, and
+    /// chunks of at most `chunk_max` bytes.
+    pub(crate) fn new(factor: f64, chunk_min: u32, chunk_max: u32, use_cas: bool) -> SlabView {
         let mut chunk_bytes = Vec::new();
-        let mut size = ITEM_STRUCT_BYTES as u32 + chunk_min.min(CHUNK_MAX_BYTES / 2);
-        while chunk_bytes.len() < CLASSES_MAX - 1 && f64::from(size) < f64::from(CHUNK_MAX_BYTES) / factor {
+        let mut size = ITEM_STRUCT_BYTES as u32 + chunk_min.min(chunk_max / 2);
+        while chunk_bytes.len() < CLASSES_MAX - 1 && f64::from(size) < f64::from(chunk_max) / factor {
             size = size.next_multiple_of(8);
             chunk_bytes.push(size);
             size = (f64::from(size) * factor) as u32;
         }
-        chunk_bytes.push(CHUNK_MAX_BYTES);
+        chunk_bytes.push(chunk_max);
         let mut view = SlabView { chunk_bytes, small: Vec::new(), use_cas };
         view.small = (0..TABLE_BYTES / 8).map(|step| view.search(step * 8) as u8).collect();
         view
+    }
+
+    /// Whether items have cas uniques.
+    pub(crate) fn uses_cas(&self) -> bool {
+        self.use_cas
     }
 
     /// Chunk sizes in bytes, smallest first.
@@ -75,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_default_classes_are_memcacheds() {
-        let view = SlabView::new(1.25, 48, true);
+        let view = SlabView::new(1.25, 48, 512 << 10, true);
         // As `memcached -vv` of 1.6.18 prints them.
         assert_eq!(view.chunk_bytes()[..6], [96, 120, 152, 192, 240, 304]);
         assert_eq!(view.chunk_bytes()[36..], [315_872, 394_840, 524_288]);
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn an_item_sits_in_the_smallest_chunk_that_holds_it() {
-        let view = SlabView::new(1.25, 48, true);
+        let view = SlabView::new(1.25, 48, 512 << 10, true);
         for bytes in (1..10_000).chain([524_287, 524_288, 524_289, 1 << 20]) {
             let class = view.class_of(bytes);
             assert!(view.chunk_bytes()[class] as usize >= bytes || class == 38, "{bytes}");
@@ -97,7 +101,7 @@ mod tests {
     #[test]
     fn any_factor_ends() {
         for factor in [1.000_001, 1.01, 1.25, 2.0, 1e9] {
-            assert!(SlabView::new(factor, 48, false).chunk_bytes().len() <= CLASSES_MAX);
+            assert!(SlabView::new(factor, 48, 512 << 10, false).chunk_bytes().len() <= CLASSES_MAX);
         }
     }
 }

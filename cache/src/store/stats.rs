@@ -10,6 +10,10 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// Items now stored in each of memcached's slab classes, smallest first (gauge).
             pub class_items: Vec<Counter>,
+            /// Items of each slab class removed to make room although they were live.
+            pub class_evictions: Vec<Counter>,
+            /// Of those, items with an expiry.
+            pub class_evicted_nonzero: Vec<Counter>,
             /// The chunk size of each slab class, in bytes, smallest first.
             pub class_chunk_bytes: Vec<u32>,
         }

@@ -80,6 +80,8 @@ impl Loopback {
             Pace::ByteByByte => (WHOLE_MAX_BYTES, 1),
             Pace::Seeded => (WHOLE_MAX_BYTES + self.below(6000), 1 + self.below(6000)),
         };
+        let peer = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 1000 + self.conns.len() as u16);
+        self.cores[core].open(id, peer);
         self.conns.push(Conn {
             core,
             id,

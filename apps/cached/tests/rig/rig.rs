@@ -124,6 +124,8 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
         strays,
         doorbells: doorbells.clone(),
         admission: admission.clone(),
+        maxconns_fast: true,
+        paused_at: None,
     };
     parts.map(worker).collect()
 }

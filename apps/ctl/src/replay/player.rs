@@ -118,6 +118,8 @@ impl Player {
             strays,
             doorbells,
             admission,
+            maxconns_fast: true,
+            paused_at: None,
         };
         let begin = recording.frames.first().map_or(Duration::ZERO, |frame| frame.at);
         Ok(Self {

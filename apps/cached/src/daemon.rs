@@ -1,0 +1,66 @@
+//! `-d`: the server in the background.
+//!
+//! The command starts itself again as a child without a terminal, passes on what the child says until it is ready or
+//! gives up, and returns as the child fared: so whoever starts a daemon learns at once whether it serves. Read first:
+//! `daemon(7)`; memcached's `daemon.c` forks once everything is read and cannot tell.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Set in the child's environment.
+const MARK: &str = "SIDESTEP_CACHED_IN_BACKGROUND";
+
+/// How the line begins with which the server says that it answers.
+pub const READY: &str = "ready: ";
+
+/// Whether this process is the child.
+pub fn is_child() -> bool {
+    env::var_os(MARK).is_some()
+}
+
+/// Starts the child with this process's arguments and waits until it is ready, or has ended.
+///
+/// # Errors
+/// The child cannot be started, or its words not be read.
+pub fn start() -> io::Result<ExitCode> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args_os().skip(1)).env(MARK, "1").stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            println!("{line}");
+            if line.starts_with(READY) {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+    // It has said why on standard error, which is this process's own.
+    let code = child.wait()?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(code.max(1)))
+}
+
+/// The child leaves the session of its parent, before anything is opened.
+///
+/// # Errors
+/// The kernel refused.
+pub fn leave_terminal() -> io::Result<()> {
+    rustix::process::setsid()?;
+    Ok(())
+}
+
+/// The child, which is ready, lets go of what it shares with its parent: standard output and error (which stays with
+/// `-v`), and the working directory.
+///
+/// # Errors
+/// The kernel refused.
+pub fn let_go(verbose: bool) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    if !verbose {
+        rustix::stdio::dup2_stderr(&null)?;
+    }
+    env::set_current_dir("/")
+}

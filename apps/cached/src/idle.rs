@@ -1,0 +1,82 @@
+//! `-o idle_timeout`: connections that have not said anything for long are closed.
+//!
+//! Each connection has one place in a queue, with the second at which it is looked at next: no packet moves it, and a
+//! turn looks at a bounded number. So one is closed at most half the timeout later than asked.
+
+use std::collections::VecDeque;
+
+use stack::FlowId;
+
+/// Connections looked at in one turn.
+const LOOKS_PER_TURN: usize = 64;
+
+/// The connections of one core, by when each is looked at next.
+#[derive(Debug)]
+pub struct Idle {
+    timeout_secs: u32,
+    queue: VecDeque<(u32, FlowId)>,
+}
+
+impl Idle {
+    /// Connections idle for `timeout_secs` seconds are closed; there are at most `max_flows`.
+    pub fn new(timeout_secs: u32, max_flows: usize) -> Idle {
+        // A connection that ends keeps its place until it is looked at, so one more may come for each.
+        Idle { timeout_secs, queue: VecDeque::with_capacity(2 * max_flows) }
+    }
+
+    /// A connection was opened. When ended ones fill the queue, the first is forgotten for it.
+    pub fn add(&mut self, id: FlowId, now_secs: u32) {
+        if self.queue.len() == self.queue.capacity() {
+            self.queue.pop_front();
+        }
+        self.queue.push_back((now_secs.saturating_add(self.step_secs()), id));
+    }
+
+    /// Looks at those whose time has come: `idle_secs` says for how long one has been idle, `None` when it has ended.
+    /// Returns the next that is to be closed.
+    pub fn next_overdue(&mut self, now_secs: u32, idle_secs: impl Fn(FlowId) -> Option<u32>) -> Option<FlowId> {
+        for _ in 0..LOOKS_PER_TURN {
+            let &(due, id) = self.queue.front()?;
+            if due > now_secs {
+                return None;
+            }
+            self.queue.pop_front();
+            match idle_secs(id) {
+                None => {}
+                Some(idle) if idle > self.timeout_secs => return Some(id),
+                Some(_) => self.add(id, now_secs),
+            }
+        }
+        None
+    }
+
+    fn step_secs(&self) -> u32 {
+        (self.timeout_secs / 2).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_connection_is_named_once_and_a_busy_one_never() {
+        let mut idle = Idle::new(3, 4);
+        let (silent, busy, ended) = (FlowId::from_bits(1), FlowId::from_bits(2), FlowId::from_bits(3));
+        for id in [silent, busy, ended] {
+            idle.add(id, 100);
+        }
+        let mut named = Vec::new();
+        for now in 100..120 {
+            let idle_secs = |id| match id {
+                id if id == ended => None,
+                id if id == busy => Some(now % 2),
+                _ => Some(now - 100),
+            };
+            while let Some(id) = idle.next_overdue(now, idle_secs) {
+                named.push((now, id));
+            }
+        }
+        assert_eq!(named, [(104, silent)]);
+    }
+}

@@ -1,0 +1,211 @@
+//! `-o`: memcached's extended options, a comma-separated list of words.
+//!
+//! Three kinds: what is kept; what tunes machinery of memcached's that has no counterpart here, so that it is taken and
+//! a note says so at the start; and what promises something that is not there, which is refused with the reason.
+//! Read first: `memcached -h`, and the `switch` over `getsubopt` in memcached.c.
+
+use std::str::FromStr;
+
+use super::OptionError;
+
+/// What `-o` sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extended {
+    /// Whether connections above `-c` are told so and closed, rather than left to wait.
+    pub maxconns_fast: bool,
+    /// Seconds without a command after which a connection is closed; 0 is never.
+    pub idle_timeout_secs: u32,
+    /// Shown by `stats settings`.
+    pub hashpower: u32,
+    /// Whether `stats` shows the line of the LRU maintainer.
+    pub lru_maintainer: bool,
+    /// Whether the commands of `lru_crawler` are obeyed from the start.
+    pub lru_crawler: bool,
+    /// Largest chunk of the slab classes by which items are reported, in bytes.
+    pub slab_chunk_max: u32,
+    /// Bytes that a watcher may be behind each core.
+    pub worker_logbuf_bytes: usize,
+    /// What was taken and changes nothing, with the reason: said at the start.
+    pub notes: Vec<String>,
+}
+
+impl Default for Extended {
+    fn default() -> Extended {
+        Extended {
+            maxconns_fast: true,
+            idle_timeout_secs: 0,
+            hashpower: 0,
+            lru_maintainer: true,
+            lru_crawler: true,
+            slab_chunk_max: 512 << 10,
+            worker_logbuf_bytes: 64 << 10,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Words that tune what is not here, and why having none does no harm.
+const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
+    (
+        &[
+            "slab_reassign",
+            "no_slab_reassign",
+            "slab_automove",
+            "no_slab_automove",
+            "slab_automove_ratio",
+            "slab_automove_window",
+            "slab_automove_freeratio",
+            "no_chunked_items",
+        ],
+        "there are no slab pages to move: memory goes to whichever size of item needs it",
+    ),
+    (
+        &[
+            "lru_maintainer",
+            "hot_lru_pct",
+            "warm_lru_pct",
+            "hot_max_factor",
+            "warm_max_factor",
+            "temporary_ttl",
+            "tail_repair_time",
+            "lru_crawler_sleep",
+            "lru_crawler_tocrawl",
+        ],
+        "there is no LRU to maintain: expired items go segment by segment",
+    ),
+    (&["no_hashexpand"], "the index grows a few buckets an operation, never all at once"),
+    (&["read_buf_mem_limit", "resp_obj_mem_limit"], "a connection's buffers are of fixed size and -c bounds them"),
+    (&["modern", "no_inline_ascii_resp", "inline_ascii_resp"], "memcached takes this too and does nothing"),
+    (&["no_drop_privileges"], "system calls are not filtered anyway"),
+    (&["watcher_logbuf_size"], "what a watcher has not read waits in the buffers of the cores, see worker_logbuf_size"),
+];
+
+/// Beginnings of words that promise what is not here, and what there is instead.
+const REFUSED: &[(&str, &str)] = &[
+    ("ext_", "there is no storage on disk; leave it out"),
+    ("ssl_", "there is no TLS; put a TLS proxy in front, or leave it out"),
+    ("proxy_", "this is no proxy; leave it out"),
+    ("hash_algorithm", "keys are always hashed by keyed SipHash-1-3, so that clients cannot make them collide"),
+    ("slab_sizes", "slab classes are only a view of the sizes stored; shape them by -f, -n and slab_chunk_max"),
+    ("track_sizes", "sizes are not tracked item by item; `stats slabs` counts items by slab class"),
+    ("drop_privileges", "system calls are not filtered; -u USER gives up root's rights"),
+    ("sock_cookie_id", "connections have no kernel socket that could be marked"),
+];
+
+impl Extended {
+    /// Reads lists as `-o` was given, in order; a later word stands over an earlier one. With `debug`, words are taken
+    /// that only memcached's debug build has.
+    ///
+    /// # Errors
+    /// The first word that is refused or unknown, or whose value is.
+    pub fn read(lists: &[String], debug: bool) -> Result<Extended, OptionError> {
+        let mut extended = Extended::default();
+        for word in lists.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty()) {
+            extended.take(word, debug)?;
+        }
+        Ok(extended)
+    }
+
+    fn take(&mut self, word: &str, debug: bool) -> Result<(), OptionError> {
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        match name {
+            "maxconns_fast" => self.maxconns_fast = true,
+            "no_maxconns_fast" => self.maxconns_fast = false,
+            "idle_timeout" => {
+                self.idle_timeout_secs = number("-o idle_timeout", value, "a number of seconds", 0, 1 << 31)? as u32;
+            }
+            "hashpower" => {
+                self.hashpower = number("-o hashpower", value, "a power of two", 12, 32)? as u32;
+                self.note(word, "the index starts small and grows as it fills");
+            }
+            "lru_crawler" => self.lru_crawler = true,
+            "no_lru_crawler" => self.lru_crawler = false,
+            "no_lru_maintainer" => self.lru_maintainer = false,
+            "slab_chunk_max" => {
+                self.slab_chunk_max = number("-o slab_chunk_max", value, "a number of bytes", 256, 512 << 10)? as u32;
+            }
+            "worker_logbuf_size" => {
+                let kib = number("-o worker_logbuf_size", value, "a number of kilobytes", 1, 1 << 16)?;
+                self.worker_logbuf_bytes = (kib as usize) << 10;
+            }
+            // The defaults of memcached 1.4, as far as something here follows them.
+            "no_modern" => {
+                (self.maxconns_fast, self.lru_crawler, self.lru_maintainer) = (false, false, false);
+                self.note(word, "sets no_maxconns_fast and no_lru_crawler; of the rest there is none here");
+            }
+            "relaxed_privileges" if debug => {}
+            _ => return self.take_other(name, word),
+        }
+        Ok(())
+    }
+
+    fn take_other(&mut self, name: &str, word: &str) -> Result<(), OptionError> {
+        if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(names, _)| names.contains(&name)) {
+            self.note(word, why);
+            return Ok(());
+        }
+        match REFUSED.iter().find(|(beginning, _)| name.starts_with(beginning)) {
+            Some((_, why)) => Err(OptionError::Refused { option: format!("-o {word}"), why }),
+            None => Err(OptionError::Unknown { value: word.to_owned() }),
+        }
+    }
+
+    fn note(&mut self, word: &str, why: &str) {
+        self.notes.push(format!("-o {word}: {why}"));
+    }
+}
+
+fn number(
+    option: &'static str,
+    text: Option<&str>,
+    unit: &'static str,
+    least: u64,
+    most: u64,
+) -> Result<u64, OptionError> {
+    let text = text.unwrap_or_default();
+    match u64::from_str(text) {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(OptionError::Number { option, value: text.to_owned(), unit, least, most, hint: "" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(list: &str) -> Result<Extended, OptionError> {
+        Extended::read(&[list.to_owned()], false)
+    }
+
+    #[test]
+    fn what_is_kept_is_set_and_needs_no_note() {
+        let extended =
+            read("idle_timeout=3,no_maxconns_fast,slab_chunk_max=16384,no_lru_crawler").expect("all are kept");
+        assert_eq!((extended.idle_timeout_secs, extended.maxconns_fast), (3, false));
+        assert_eq!((extended.slab_chunk_max, extended.lru_crawler), (16_384, false));
+        assert_eq!(extended.notes, [""; 0]);
+    }
+
+    #[test]
+    fn what_changes_nothing_is_taken_with_a_note() {
+        let extended = read("modern,slab_automove_window=3,hot_lru_pct=20").expect("all are taken");
+        assert_eq!(extended.notes.len(), 3);
+        assert_eq!(Extended { notes: Vec::new(), ..extended }, Extended::default());
+    }
+
+    #[test]
+    fn what_is_not_here_is_refused_with_a_reason() {
+        for word in ["ext_path=/tmp/x:64m", "ssl_key=x", "proxy_config=x", "hash_algorithm=xxh3", "drop_privileges"] {
+            assert!(matches!(read(word), Err(OptionError::Refused { .. })), "{word}");
+        }
+        assert!(matches!(read("no_such_thing"), Err(OptionError::Unknown { .. })));
+        assert!(matches!(read("relaxed_privileges"), Err(OptionError::Unknown { .. })), "not without debug commands");
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_refused() {
+        for word in ["idle_timeout", "idle_timeout=", "idle_timeout=x", "idle_timeout=-1", "slab_chunk_max=1"] {
+            assert!(matches!(read(word), Err(OptionError::Number { .. })), "{word}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What was typed: memcached's letters, and the names that are ours. Words only; [`Flags::check`] reads them.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::OptionError;
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(name = "sidestep-cached", version, about = "A memcached-compatible cache server on AF_XDP sockets")]
+pub struct Flags {
+    /// Network interface to serve on, such as eth1
+    #[arg(long, value_name = "NAME")]
+    pub(super) interface: String,
+    /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's
+    #[arg(long, value_name = "ADDRESS/PREFIX")]
+    pub(super) address: String,
+    /// TCP port to listen on, 1 to 65535; 0: none, -1: any free one
+    #[arg(short = 'p', long = "port", value_name = "PORT", default_value = "11211", allow_negative_numbers = true)]
+    pub(super) port: String,
+    /// UDP is not served: only 0 (off, the default) is taken
+    #[arg(short = 'U', long = "udp-port", value_name = "PORT", default_value = "0", allow_negative_numbers = true)]
+    pub(super) udp_port: String,
+    /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p
+    #[arg(short = 'l', long = "listen", value_name = "ADDRESS")]
+    pub(super) listen: Option<String>,
+    /// Threads, one core and one shard of the cache each, 1 to 64 [default: 4, fewer if -m is too small for them]
+    #[arg(short = 't', long = "threads", value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(super) threads: Option<String>,
+    /// Memory for items, index and what is in flight, in megabytes
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value = "64", allow_negative_numbers = true)]
+    pub(super) memory: String,
+    /// Answer an error when memory is full instead of evicting the oldest items
+    #[arg(short = 'M', long = "disable-evictions")]
+    pub(super) no_evict: bool,
+    /// Most connections at a time, over all cores
+    #[arg(
+        short = 'c',
+        long = "conn-limit",
+        value_name = "NUMBER",
+        default_value = "1024",
+        allow_negative_numbers = true
+    )]
+    pub(super) connections: String,
+    /// Most half-open connections of a core
+    #[arg(
+        short = 'b',
+        long = "listen-backlog",
+        value_name = "NUMBER",
+        default_value = "1024",
+        allow_negative_numbers = true
+    )]
+    pub(super) backlog: String,
+    /// Most requests of a connection before others have their turn
+    #[arg(
+        short = 'R',
+        long = "max-reqs-per-event",
+        value_name = "NUMBER",
+        default_value = "64",
+        allow_negative_numbers = true
+    )]
+    pub(super) requests: String,
+    /// Largest item, such as 512k or 1m
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE")]
+    pub(super) item_size: Option<String>,
+    /// Growth factor of the slab classes by which items are reported
+    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", default_value = "1.25")]
+    pub(super) slab_factor: String,
+    /// Least space for key, value and flags in those classes, in bytes
+    #[arg(
+        short = 'n',
+        long = "slab-min-size",
+        value_name = "BYTES",
+        default_value = "48",
+        allow_negative_numbers = true
+    )]
+    pub(super) slab_min: String,
+    /// Protocol: auto (by a connection's first byte), ascii or binary
+    #[arg(short = 'B', long = "protocol", value_name = "NAME", default_value = "auto")]
+    pub(super) protocol: String,
+    /// Disable cas uniques: gets answers 0
+    #[arg(short = 'C', long = "disable-cas")]
+    pub(super) no_cas: bool,
+    /// Disable flush_all
+    #[arg(short = 'F', long = "disable-flush-all")]
+    pub(super) no_flush: bool,
+    /// Disable stats cachedump, lru_crawler metadump and mgdump
+    #[arg(short = 'X', long = "disable-dumping")]
+    pub(super) no_dump: bool,
+    /// Disable watch
+    #[arg(short = 'W', long = "disable-watch")]
+    pub(super) no_watch: bool,
+    /// Enable the command shutdown
+    #[arg(short = 'A', long = "enable-shutdown")]
+    pub(super) shutdown: bool,
+    /// Count by key prefix, which CHAR ends; also turned on by `stats detail on` [default: off, and a colon]
+    #[arg(short = 'D', value_name = "CHAR")]
+    pub(super) prefix_delimiter: Option<String>,
+    /// Only who says name and password may speak; a file of lines name:password
+    #[arg(short = 'Y', long = "auth-file", value_name = "FILE")]
+    pub(super) auth_file: Option<PathBuf>,
+    /// Run in the background; the command returns once requests are answered
+    #[arg(short = 'd', long = "daemon")]
+    pub(super) daemon: bool,
+    /// Write the process's number to FILE
+    #[arg(short = 'P', long = "pidfile", value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+    /// Go on as USER once everything is open
+    #[arg(short = 'u', long = "user", value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// Extended options, separated by commas: maxconns_fast, no_maxconns_fast, idle_timeout=SECONDS, lru_crawler,
+    /// no_lru_crawler, slab_chunk_max=BYTES, worker_logbuf_size=KILOBYTES, hashpower=N, modern, no_modern; what only
+    /// tunes memcached's own machinery is taken with a note
+    #[arg(short = 'o', long = "extended", value_name = "LIST")]
+    pub(super) extended: Vec<String>,
+    /// How the XDP program is attached: auto, native or generic
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub(super) mode: String,
+    /// Most queues to open; default: all that the interface has
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) queues: Option<String>,
+    /// CPUs to pin the threads to, such as 0,2,4; default: the CPUs this process may use, in order
+    #[arg(long, value_name = "LIST")]
+    pub(super) cpus: Option<String>,
+    /// Microseconds that an idle thread looks for work before it sleeps
+    #[arg(long, value_name = "MICROSECONDS", default_value = "50")]
+    pub(super) spin: String,
+    /// Record every frame in and out to DIR/queue-N.pcap
+    #[arg(long, value_name = "DIR")]
+    pub(super) capture: Option<PathBuf>,
+    /// Obey debugtime, which moves the cache's clock: for tests
+    #[arg(long)]
+    pub(super) debug_commands: bool,
+    /// Say more (twice: more still); RUST_LOG overrides
+    #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(flatten)]
+    pub(super) foreign: Foreign,
+}
+
+/// memcached's letters that are not kept here: read so that each is refused with its reason.
+#[derive(Debug, clap::Args)]
+pub(super) struct Foreign {
+    #[arg(short = 's', hide = true)]
+    pub(super) socket: Option<String>,
+    #[arg(short = 'a', hide = true)]
+    pub(super) socket_mask: Option<String>,
+    #[arg(short = 'e', hide = true)]
+    pub(super) memory_file: Option<String>,
+    #[arg(short = 'N', hide = true)]
+    pub(super) napi_ids: Option<String>,
+    #[arg(short = 'S', hide = true)]
+    pub(super) sasl: bool,
+    #[arg(short = 'Z', hide = true)]
+    pub(super) tls: bool,
+    #[arg(short = 'k', hide = true)]
+    pub(super) lock_memory: bool,
+    #[arg(short = 'L', hide = true)]
+    pub(super) large_pages: bool,
+    #[arg(short = 'r', hide = true)]
+    pub(super) core_dumps: bool,
+    #[arg(short = 'i', hide = true)]
+    pub(super) license: bool,
+}
+
+impl Foreign {
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        let refused = [
+            ("-s", self.socket.is_some(), "there is no UNIX socket, clients come over the interface; leave it out"),
+            ("-a", self.socket_mask.is_some(), "there is no UNIX socket; leave it out"),
+            ("-e", self.memory_file.is_some(), "items do not outlive the process; leave it out"),
+            ("-N", self.napi_ids.is_some(), "each core polls queues of its own already; see --queues and -t"),
+            ("-S", self.sasl, "there is no SASL; -Y FILE asks for name and password in the text protocol"),
+            ("-Z", self.tls, "there is no TLS; put a TLS proxy in front, or leave it out"),
+            ("-k", self.lock_memory, "memory is not locked; run without swap, or leave it out"),
+            ("-L", self.large_pages, "large pages are the kernel's choice (transparent_hugepage); leave it out"),
+            ("-r", self.core_dumps, "set the limit of core dumps where the server is started (ulimit -c)"),
+            ("-i", self.license, "the licences are in Cargo.toml: MIT or Apache-2.0"),
+        ];
+        match refused.iter().find(|(_, given, _)| *given) {
+            Some(&(option, _, why)) => Err(OptionError::Refused { option: option.to_owned(), why }),
+            None => Ok(()),
+        }
+    }
+}

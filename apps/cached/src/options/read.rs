@@ -1,0 +1,142 @@
+//! The values of options, each read with its limits.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::str::FromStr;
+
+use cache::User;
+
+use super::{OptionError, TcpPort, users};
+
+/// Threads unless `-t` says otherwise, as in memcached.
+pub(super) const THREADS: usize = 4;
+
+/// Least memory of a shard, in bytes, beside room for two of the largest items.
+const SHARD_LEAST_BYTES: usize = 1 << 20;
+
+/// Threads for a store of `memory_bytes`: the default, or as many as have room for a shard of their own.
+pub(super) fn threads_for(memory_bytes: usize, item_size_bytes: usize, notes: &mut Vec<String>) -> usize {
+    let least = SHARD_LEAST_BYTES.max(2 * item_size_bytes);
+    let threads = (memory_bytes / least).clamp(1, THREADS);
+    if threads < THREADS {
+        let (megabytes, least) = (memory_bytes >> 20, least >> 20);
+        notes.push(format!(
+            "-m {megabytes}: {threads} of {THREADS} threads, a shard needs {least} MB at -I 1m; -t decides otherwise"
+        ));
+    }
+    threads
+}
+
+pub(super) fn cpus(list: Option<&str>, threads: usize) -> Result<Vec<usize>, OptionError> {
+    let cpu = |cpu| number("--cpus", cpu, "a CPU number", 0, 4095, "; separate them by commas");
+    let cpus = list.map_or(Ok(Vec::new()), |list| list.split(',').map(cpu).collect::<Result<Vec<_>, _>>())?;
+    if !cpus.is_empty() && cpus.len() < threads {
+        return Err(OptionError::Cpus { named: cpus.len(), threads });
+    }
+    Ok(cpus)
+}
+
+/// The port of `-p`, unless `-l` names another.
+pub(super) fn port(text: &str, listen: Option<&str>, own: Ipv4Addr) -> Result<TcpPort, OptionError> {
+    let at_p = match text {
+        "0" => TcpPort::Off,
+        "-1" => TcpPort::Any,
+        // Every port fits 16 bits: `number` has checked it.
+        _ => TcpPort::Number(number("-p", text, "a TCP port", 1, 65_535, ", or 0 for none, or -1 for any")? as u16),
+    };
+    let Some(listen) = listen else { return Ok(at_p) };
+    let wrong = |why| OptionError::Listen { value: listen.to_owned(), why, own: own.to_string() };
+    let place = listen.strip_prefix("tcp:").unwrap_or(listen);
+    let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
+    match Ipv4Addr::from_str(host) {
+        Ok(address) if address == own || address.is_unspecified() => {}
+        Ok(_) => return Err(wrong("this is another address")),
+        Err(_) => return Err(wrong("this is no IPv4 address")),
+    }
+    match port.map(u16::from_str) {
+        None => Ok(at_p),
+        Some(Ok(port)) if port > 0 => Ok(TcpPort::Number(port)),
+        Some(_) => Err(wrong("what follows the colon is no TCP port")),
+    }
+}
+
+pub(super) fn word(
+    option: &'static str,
+    text: String,
+    known: &[&'static str],
+    words: &'static str,
+) -> Result<&'static str, OptionError> {
+    let found = known.iter().copied().find(|known| *known == text);
+    found.ok_or(OptionError::Word { option, value: text, words })
+}
+
+pub(super) fn slab_factor(text: &str) -> Result<f64, OptionError> {
+    match f64::from_str(text) {
+        Ok(factor) if factor > 1.0 && factor <= 1000.0 => Ok(factor),
+        _ => Err(OptionError::Refused { option: format!("-f {text}"), why: "not a factor above 1 and up to 1000" }),
+    }
+}
+
+pub(super) fn delimiter(text: String) -> Result<u8, OptionError> {
+    match *text.as_bytes() {
+        [byte] if byte > b' ' && byte < 0x7f => Ok(byte),
+        _ => Err(OptionError::Refused { option: format!("-D {text}"), why: "not one printable character, such as :" }),
+    }
+}
+
+pub(super) fn auth(path: &Path) -> Result<(String, Vec<User>), OptionError> {
+    Ok((path.display().to_string(), users::read_users(path)?))
+}
+
+pub(super) fn number(
+    option: &'static str,
+    text: &str,
+    unit: &'static str,
+    least: u64,
+    most: u64,
+    hint: &'static str,
+) -> Result<usize, OptionError> {
+    match u64::from_str(text) {
+        Ok(value) if (least..=most).contains(&value) => Ok(value as usize),
+        _ => Err(OptionError::Number { option, value: text.to_owned(), unit, least, most, hint }),
+    }
+}
+
+pub(super) fn host_address(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
+    let wrong = || OptionError::Address { value: text.to_owned() };
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let address = Ipv4Addr::from_str(address).map_err(|_| wrong())?;
+    let prefix = u8::from_str(prefix).map_err(|_| wrong())?;
+    if !(1..=30).contains(&prefix) {
+        return Err(wrong());
+    }
+    let host_bits = u32::from(address) & (u32::MAX >> prefix);
+    let why = if address.is_loopback() {
+        Some("it is a loopback address")
+    } else if address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
+        Some("it is no unicast address")
+    } else if host_bits == 0 {
+        Some("it is the network's own address")
+    } else if host_bits == u32::MAX >> prefix {
+        Some("it is the network's broadcast address")
+    } else {
+        None
+    };
+    match why {
+        Some(why) => Err(OptionError::NotAHost { value: text.to_owned(), why }),
+        None => Ok((address, prefix)),
+    }
+}
+
+/// memcached's -I: bytes, or with k or m; 1 KiB to 1 GiB (memcached.c, option `I`).
+pub(super) fn item_size(text: &str) -> Result<usize, OptionError> {
+    let wrong = || OptionError::Size { value: text.to_owned() };
+    let (digits, unit) = match text.to_ascii_lowercase().chars().last() {
+        Some('k') => (&text[..text.len() - 1], 1usize << 10),
+        Some('m') => (&text[..text.len() - 1], 1 << 20),
+        Some('g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let bytes = usize::from_str(digits).ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
+    if (1 << 10..=1 << 30).contains(&bytes) { Ok(bytes) } else { Err(wrong()) }
+}

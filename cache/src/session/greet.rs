@@ -1,0 +1,94 @@
+//! `-Y`: nothing is obeyed before the client has said who it is, by a `set` whose value is `name password`.
+//!
+//! Read first: `try_read_command_asciiauth` in memcached's `proto_text.c`.
+
+use memchr::memchr;
+
+use super::{LINE_END, Session, State, Step, Stop, WHOLE_MAX_BYTES};
+use crate::core::Core;
+use crate::core::entries::Owed;
+use crate::proto::number::unsigned_32;
+use crate::proto::reply::Line;
+use crate::proto::text::{LINE_MAX_BYTES, next_key};
+
+impl Session {
+    /// Reads what an unknown client says.
+    pub(super) fn greet(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        if core.config.users.is_empty() {
+            self.trusted = true;
+            return Step::Moved(0);
+        }
+        let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
+        let Some(newline) = memchr(b'\n', window) else {
+            if window.len() > LINE_MAX_BYTES {
+                self.close_broken();
+                return Step::Moved(0);
+            }
+            return Step::Stop(0, Stop::NeedInput);
+        };
+        let line_bytes = newline + 1;
+        let Some(value_bytes) = announced(&input[..newline]) else {
+            return self.refuse(core, Line::Unauthenticated, line_bytes);
+        };
+        let total = line_bytes as u64 + u64::from(value_bytes) + LINE_END.len() as u64;
+        if total > WHOLE_MAX_BYTES as u64 {
+            return self.swallow_greeting(core, line_bytes, total - line_bytes as u64);
+        }
+        let Some(value) = input.get(line_bytes..total as usize) else { return Step::Stop(0, Stop::NeedInput) };
+        if let Err(stop) = self.reply_room(core) {
+            return Step::Stop(0, stop);
+        }
+        let line = match value.strip_suffix(LINE_END) {
+            None => Line::AuthTermination,
+            Some(said) => self.judge(core, said),
+        };
+        match line {
+            Line::Stored => core.counters().auth_cmds.add(1),
+            Line::AuthFailure => {
+                core.counters().auth_cmds.add(1);
+                core.counters().auth_errors.add(1);
+            }
+            _ => {}
+        }
+        self.owe(core, Owed::Line(line));
+        Step::Executed(total as usize)
+    }
+
+    /// `name password`: whether a user of that name has that password. Every pair is compared to its end.
+    fn judge(&mut self, core: &Core, said: &[u8]) -> Line {
+        let mut words = std::iter::successors(next_key(said), |(_, rest)| next_key(rest)).map(|(word, _)| word);
+        let (Some(name), Some(password)) = (words.next(), words.next()) else { return Line::AuthFormat };
+        if !core.ledger.knows(name, password) {
+            return Line::AuthFailure;
+        }
+        self.trusted = true;
+        Line::Stored
+    }
+
+    fn refuse(&mut self, core: &mut Core, line: Line, bytes: usize) -> Step {
+        match self.answer(core, line, false) {
+            Ok(()) => Step::Executed(bytes),
+            Err(stop) => Step::Stop(0, stop),
+        }
+    }
+
+    /// A value longer than any name and password: passed over, then refused.
+    fn swallow_greeting(&mut self, core: &mut Core, line_bytes: usize, remaining: u64) -> Step {
+        if let Err(stop) = self.reply_room(core) {
+            return Step::Stop(0, stop);
+        }
+        core.counters().auth_cmds.add(1);
+        core.counters().auth_errors.add(1);
+        let reply = self.owe(core, Owed::Answer { quiet: false });
+        self.state = State::Swallow { remaining, reply: Some(reply), line: Line::AuthFailure };
+        Step::Executed(line_bytes)
+    }
+}
+
+/// The length of the value that `set <key> <flags> <exptime> <bytes>` announces; only that number matters.
+fn announced(line: &[u8]) -> Option<u32> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = std::iter::successors(next_key(line), |(_, rest)| next_key(rest)).map(|(word, _)| word);
+    (words.next()? == b"set").then_some(())?;
+    unsigned_32(words.nth(3)?)
+}

@@ -1,0 +1,227 @@
+//! Commands of those who run the server: watch, dumps, shutdown, and the knobs of memcached's own machinery.
+//!
+//! What tunes machinery that is not here is checked and answered as memcached does when that machinery is off.
+//! Read first: memcached `protocol.txt`, "Slabs Reassign" to "Watchers"; the `process_*_command` of `proto_text.c`.
+
+use arrayvec::ArrayVec;
+
+use super::{Session, State, Stop};
+use crate::core::Core;
+use crate::core::entries::Owed;
+use crate::core::walk::{Over, Walk};
+use crate::proto::number::{unsigned, unsigned_32};
+use crate::proto::reply::Line;
+use crate::proto::text::{Operation, WORDS_MAX, next_key};
+use crate::shard::{Dump, Told};
+use crate::stats::Stopping;
+use crate::watch::{FETCHERS, wanted_by};
+
+/// Slab classes that memcached may have (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).
+pub(super) const SLAB_CLASSES_MAX: u32 = 64;
+
+/// The longest `lru_crawler sleep`, in microseconds.
+const CRAWLER_SLEEP_MAX_US: u32 = 1_000_000;
+
+/// The most that `lru tune` gives to the hot and the warm LRU together, in percent.
+const HOT_AND_WARM_MAX_PCT: u32 = 80;
+
+impl Session {
+    /// Obeys one of these commands; `arguments` is what follows its name.
+    pub(super) fn operate(&mut self, core: &mut Core, operation: Operation, arguments: &[u8]) -> Result<(), Stop> {
+        let mut words: ArrayVec<&[u8], WORDS_MAX> = ArrayVec::new();
+        let mut rest = arguments;
+        while let Some((word, tail)) = next_key(rest) {
+            if words.try_push(word).is_err() {
+                break;
+            }
+            rest = tail;
+        }
+        let noreply = words.last() == Some(&&b"noreply"[..]);
+        match operation {
+            Operation::Watch => self.watch(core, &words, noreply),
+            Operation::Crawler => self.crawler(core, &words),
+            Operation::Shutdown => self.shut_server_down(core, &words),
+            Operation::Lru => self.answer(core, lru(&words), noreply),
+            Operation::Slabs => {
+                let noreply = noreply && words.first() == Some(&&b"automove"[..]);
+                self.answer(core, slabs(&words), noreply)
+            }
+            Operation::Debugtime => {
+                self.reply_room(core)?;
+                let line = debugtime(core, &words);
+                self.answer(core, line, false)
+            }
+        }
+    }
+
+    /// `watch [kind]*`: from here on the connection is told what happens, and heard no more.
+    fn watch(&mut self, core: &mut Core, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
+        if !core.config.commands.watch {
+            return self.answer(core, Line::WatchDisabled, noreply);
+        }
+        // What is owed comes first: 1.6.18 refuses a watch that shares a packet with what comes before.
+        if self.pending > 0 {
+            return Err(Stop::NeedRoom);
+        }
+        self.reply_room(core)?;
+        let kinds = words.iter().map(|word| wanted_by(word)).try_fold(0, |sum, kind| Some(sum | kind?));
+        let kinds = if words.is_empty() { Some(FETCHERS) } else { kinds };
+        let Some(kinds) = kinds else { return self.answer(core, Line::Error, noreply) };
+        match core.begin_watch(self.conn, kinds) {
+            Some(watch) => {
+                self.owe(core, Owed::Watch(Box::new(watch)));
+                self.state = State::Deaf;
+                Ok(())
+            }
+            None => self.answer(core, Line::WatchersFull, noreply),
+        }
+    }
+
+    /// `lru_crawler …`.
+    fn crawler(&mut self, core: &mut Core, words: &[&[u8]]) -> Result<(), Stop> {
+        let enabled = core.ledger.lru_crawler();
+        let line = match *words {
+            [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
+            // What has expired is given up segment by segment, whether anybody asks or not.
+            [b"crawl", classes] => {
+                if classes_of(classes).is_some() {
+                    Line::Ok
+                } else {
+                    Line::BadClass
+                }
+            }
+            [b"metadump" | b"mgdump", _] if !core.config.commands.dump => Line::DumpDisabled,
+            [name @ (b"metadump" | b"mgdump"), classes] => {
+                let dump = if name == b"mgdump" { Dump::Mg } else { Dump::Meta };
+                return self.dump(core, dump, classes);
+            }
+            [b"tocrawl", number] => {
+                if unsigned_32(number).is_some() {
+                    Line::Ok
+                } else {
+                    Line::BadFormat
+                }
+            }
+            [b"sleep", number] => match unsigned_32(number) {
+                Some(0..=CRAWLER_SLEEP_MAX_US) => Line::Ok,
+                Some(_) => Line::CrawlerSleep,
+                None => Line::BadFormat,
+            },
+            [b"enable"] if enabled => Line::CrawlerRunning,
+            [word @ (b"enable" | b"disable")] => {
+                self.reply_room(core)?;
+                core.ledger.set_lru_crawler(word == b"enable");
+                Line::Ok
+            }
+            _ => Line::Error,
+        };
+        self.answer(core, line, false)
+    }
+
+    fn dump(&mut self, core: &mut Core, dump: Dump, classes: &[u8]) -> Result<(), Stop> {
+        if self.pending > 0 {
+            return Err(Stop::NeedRoom);
+        }
+        self.reply_room(core)?;
+        let classes = if classes == b"hash" { Some(u64::MAX) } else { classes_of(classes) };
+        let Some(classes) = classes else { return self.answer(core, Line::BadClass, false) };
+        if !core.begin_dump() {
+            return self.answer(core, Line::CrawlerBusy, false);
+        }
+        self.begin_walk(core, Over::Items(Told { dump, classes }), usize::MAX);
+        Ok(())
+    }
+
+    /// Owes a text that is told part by part, after [`Session::reply_room`]; nothing is heard until it has been given.
+    pub(super) fn begin_walk(&mut self, core: &mut Core, over: Over, lines: usize) {
+        self.owe(core, Owed::Walk(Box::new(Walk::new(over, lines))));
+        self.state = State::Telling;
+    }
+
+    /// `shutdown [graceful]`: the server ends; here as well as there after what is owed has been given.
+    fn shut_server_down(&mut self, core: &mut Core, words: &[&[u8]]) -> Result<(), Stop> {
+        let how = match *words {
+            _ if !core.config.commands.shutdown => return self.answer(core, Line::ShutdownDisabled, false),
+            [] => Stopping::Now,
+            [b"graceful"] => Stopping::Graceful,
+            _ => return self.answer(core, Line::ShutdownMode, false),
+        };
+        core.ledger.stop(how);
+        self.close();
+        Ok(())
+    }
+}
+
+/// A bit for each class of `all` or `1,2,3`.
+fn classes_of(text: &[u8]) -> Option<u64> {
+    if text == b"all" {
+        return Some(u64::MAX);
+    }
+    let bit = |word| match unsigned_32(word) {
+        Some(class @ 1..SLAB_CLASSES_MAX) => Some(1u64 << class),
+        _ => None,
+    };
+    // strtok passes over empty words.
+    text.split(|&byte| byte == b',').filter(|word| !word.is_empty()).try_fold(0, |sum, word| Some(sum | bit(word)?))
+}
+
+fn decimal(word: &[u8]) -> Option<f64> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// `lru tune|mode|temp_ttl …`, as memcached answers without its LRU maintainer.
+fn lru(words: &[&[u8]]) -> Line {
+    let [b"tune", hot, warm, hot_factor, warm_factor, ..] = *words else { return Line::Error };
+    let numbers = || Some((unsigned_32(hot)?, unsigned_32(warm)?, decimal(hot_factor)?, decimal(warm_factor)?));
+    match numbers() {
+        None => Line::Error,
+        Some((hot, warm, _, _)) if hot.saturating_add(warm) > HOT_AND_WARM_MAX_PCT => Line::LruPercents,
+        Some((_, _, hot, warm)) if hot <= 0.0 || warm <= 0.0 => Line::LruFactors,
+        Some(_) => Line::Ok,
+    }
+}
+
+/// `slabs reassign|automove …`, as memcached answers without slab_reassign.
+fn slabs(words: &[&[u8]]) -> Line {
+    match *words {
+        [b"reassign", _, _] => Line::SlabsDisabled,
+        [b"automove", b"ratio", ratio, ..] if decimal(ratio).is_some() => Line::Ok,
+        [b"automove", b"ratio", ..] => Line::Error,
+        [b"automove", level, ..] => match unsigned_32(level) {
+            Some(0..=2) => Line::Ok,
+            Some(_) => Line::Error,
+            None => Line::BadFormat,
+        },
+        _ => Line::Error,
+    }
+}
+
+/// `debugtime p|r|<seconds>`: stops the cache's clock, lets it go on, moves it.
+///
+/// Deviates: the clock does not go back, since what is stored is ordered by it.
+fn debugtime(core: &Core, words: &[&[u8]]) -> Line {
+    match words.first() {
+        Some(&b"p") => core.ledger.pause_clock(core.now().secs),
+        Some(&b"r") => core.ledger.resume_clock(),
+        Some(seconds) => match unsigned(seconds).and_then(|seconds| u32::try_from(seconds).ok()) {
+            Some(seconds) => core.ledger.move_clock(seconds),
+            None => return Line::Error,
+        },
+        None => return Line::Error,
+    }
+    Line::Ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_read_as_memcached_reads_them() {
+        assert_eq!(classes_of(b"all"), Some(u64::MAX));
+        assert_eq!(classes_of(b"1,3,,5"), Some(0b10_1010));
+        for wrong in [&b"0"[..], b"64", b"x", b"1,x", b"1 2"] {
+            assert_eq!(classes_of(wrong), None, "{wrong:?}");
+        }
+    }
+}

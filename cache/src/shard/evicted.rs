@@ -1,0 +1,93 @@
+//! Items that made room for others, noted while somebody watches evictions.
+//!
+//! Making room gives up whole segments without looking at their items; of those it notes the first 64 only, so that
+//! watching does not make an operation's work grow.
+
+use arrayvec::ArrayVec;
+
+use super::Shard;
+use crate::clock::Expiry;
+use crate::key::KEY_MAX_BYTES;
+use crate::store::header::Layout;
+use crate::store::item::ItemRef;
+
+/// Items noted and not yet taken away, at most.
+const NOTED_MAX: usize = 64;
+
+/// An item that made room.
+#[derive(Debug, Clone)]
+pub(crate) struct Evicted {
+    pub(crate) key: ArrayVec<u8, KEY_MAX_BYTES>,
+    pub(crate) fetched: bool,
+    pub(crate) expiry: Expiry,
+    /// As in [`crate::Item::last_access_secs`].
+    pub(crate) last_access_secs: u32,
+    pub(crate) class: u8,
+    pub(crate) bytes: u32,
+}
+
+/// What was noted.
+#[derive(Debug, Default)]
+pub(super) struct EvictedNotes {
+    wanted: bool,
+    items: Vec<Evicted>,
+}
+
+impl Shard {
+    /// Whether items that make room are to be noted.
+    pub(crate) fn note_evictions(&mut self, wanted: bool) {
+        if wanted && !self.evicted.wanted {
+            self.evicted.items.reserve(NOTED_MAX);
+        }
+        self.evicted.wanted = wanted;
+    }
+
+    /// Whether items were noted, or are to be.
+    #[inline]
+    pub(crate) fn has_evicted(&self) -> bool {
+        self.evicted.wanted
+    }
+
+    /// The next item noted, in no particular order.
+    pub(crate) fn next_evicted(&mut self) -> Option<Evicted> {
+        self.evicted.items.pop()
+    }
+
+    /// Notes the items of the segment or run at `head`, which is about to be given up, if anybody wants to know.
+    pub(super) fn note_evicted_segment(&mut self, head: u32) {
+        if !self.evicted.wanted {
+            return;
+        }
+        let mut offset = 0;
+        while self.evicted.items.len() < NOTED_MAX {
+            let bytes = self.memory.bytes_from(self.memory.address(head, 0));
+            let used = self.segments.at(head).used;
+            let Some(layout) = bytes.get(offset as usize..used as usize).and_then(Layout::read) else { break };
+            let at = ItemRef { segment: head, offset, generation: self.segments.generation(head) };
+            offset += layout.total() as u32;
+            self.note_evicted(at);
+        }
+    }
+
+    /// Notes the item at `at`, which is about to be given up, if anybody wants to know.
+    pub(super) fn note_evicted(&mut self, at: ItemRef) {
+        if !self.evicted.wanted || self.evicted.items.len() >= NOTED_MAX {
+            return;
+        }
+        let item = self.item(at);
+        let evicted = Evicted {
+            key: item.key.iter().copied().take(KEY_MAX_BYTES).collect(),
+            fetched: item.fetched,
+            expiry: item.expiry,
+            last_access_secs: item.last_access_secs,
+            class: self.class_of(item.key.len(), item.value.len(), item.flags),
+            bytes: item.value.len() as u32,
+        };
+        let hash = self.hasher.hash(&evicted.key);
+        let linked = self.index.find(&self.memory, &self.segments, hash, &evicted.key);
+        // What was replaced or deleted before has left its bytes here too.
+        if linked.is_some_and(|linked| linked.at == at) {
+            self.evicted.items.push(evicted);
+        }
+    }
+}

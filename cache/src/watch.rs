@@ -1,0 +1,387 @@
+//! `watch`: what happens to items and connections, told line by line to whoever asked.
+//!
+//! ```text
+//!  core that acts ──push, or lose and count──► queue of that core and watcher ──pop, as lines──► core of the watcher
+//! ```
+//!
+//! A watcher has a bounded queue from each core, made when its place is first used and used again by later watchers.
+//! Invariant W1: a core that acts never waits for a watcher and allocates nothing for it: what finds the queue full is
+//! lost and counted, and the watcher is told how much (`skipped=`). Without watchers the cost is one relaxed load.
+//! Read first: memcached `protocol.txt`, "Watchers"; the lines are those of memcached's `logger.c`.
+
+use std::fmt::Write as _;
+use std::net::SocketAddrV4;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use crossbeam_queue::ArrayQueue;
+
+use crate::key::KEY_MAX_BYTES;
+
+/// Bytes that one line of a watcher's queue takes.
+pub const WATCH_LINE_BYTES: usize = size_of::<Event>();
+
+/// Watchers at a time (memcached's `WATCHER_LIMIT`).
+pub const WATCHERS_MAX: usize = 20;
+
+/// Gets.
+pub(crate) const FETCHERS: u32 = 1;
+/// Stores.
+pub(crate) const MUTATIONS: u32 = 1 << 1;
+/// Items that made room.
+pub(crate) const EVICTIONS: u32 = 1 << 2;
+/// Connections opened and closed.
+pub(crate) const CONNEVENTS: u32 = 1 << 3;
+/// Deletes that found an item.
+pub(crate) const DELETIONS: u32 = 1 << 4;
+/// What may be watched but never happens here: raw commands (memcached has dropped them), its own threads, its proxy.
+pub(crate) const SILENT: u32 = 1 << 31;
+
+/// The words of `watch`, and what each asks for. `deletions` is of 1.6.19; 1.6.18 answers ERROR.
+const WORDS: &[(&[u8], u32)] = &[
+    (b"fetchers", FETCHERS),
+    (b"mutations", MUTATIONS),
+    (b"evictions", EVICTIONS),
+    (b"connevents", CONNEVENTS),
+    (b"deletions", DELETIONS),
+    (b"rawcmds", SILENT),
+    (b"sysevents", SILENT),
+    (b"proxyreqs", SILENT),
+    (b"proxyevents", SILENT),
+    (b"proxyuser", SILENT),
+];
+
+/// What a word of `watch` asks for.
+pub(crate) fn wanted_by(word: &[u8]) -> Option<u32> {
+    WORDS.iter().find(|(known, _)| *known == word).map(|&(_, wanted)| wanted)
+}
+
+/// Why a connection was closed, as the lines of connevents say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It broke the protocol, or the network failed.
+    Error,
+    /// The client left or said quit.
+    Normal,
+    /// `-o idle_timeout`.
+    IdleTimeout,
+    /// The server ends.
+    Shutdown,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    /// An item was looked up.
+    Get { status: &'static str, class: u8, cfd: u32, bytes: u32 },
+    /// An item was stored, or not.
+    Store { status: &'static str, command: &'static str, ttl: u32, class: u8, cfd: u32, bytes: u32 },
+    /// An item was deleted.
+    Delete { class: u8, cfd: u32, bytes: u32 },
+    /// An item made room for another; `ttl` in seconds, -1 never.
+    Evict { fetched: bool, ttl: i64, idle_secs: u32, class: u8, bytes: u32 },
+    /// A connection was opened.
+    Open { peer: SocketAddrV4, cfd: u32 },
+    /// A connection was closed.
+    Close { peer: SocketAddrV4, cfd: u32, reason: CloseReason },
+}
+
+/// What happened, when, and to which key.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) unix_secs: u64,
+    pub(crate) gid: u64,
+    pub(crate) what: What,
+    pub(crate) key: ArrayVec<u8, KEY_MAX_BYTES>,
+}
+
+/// A watcher's place.
+#[derive(Debug, Default)]
+struct Place {
+    taken: AtomicBool,
+    wanted: AtomicU32,
+    /// The watcher's core.
+    core: AtomicU32,
+    /// Events lost since it was last told.
+    lost: AtomicU64,
+    /// By the core that acts.
+    queues: OnceLock<Box<[ArrayQueue<Event>]>>,
+}
+
+/// All watchers of a cache.
+#[derive(Debug)]
+pub struct Watchers {
+    /// What any of them wants.
+    wanted: AtomicU32,
+    places: [Place; WATCHERS_MAX],
+    cores: usize,
+    lines: usize,
+    gid: AtomicU64,
+    /// Lines that found a queue full.
+    pub skipped: AtomicU64,
+    /// Lines put in queues.
+    pub written: AtomicU64,
+    /// Bytes given to watchers.
+    pub sent: AtomicU64,
+}
+
+impl Watchers {
+    /// No watchers, of a cache of `cores` cores; each may be `lines` lines behind each core.
+    pub(crate) fn new(cores: usize, lines: usize) -> Watchers {
+        Watchers {
+            wanted: AtomicU32::new(0),
+            places: std::array::from_fn(|_| Place::default()),
+            cores,
+            lines,
+            gid: AtomicU64::new(1),
+            skipped: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether anybody wants any of `kinds`.
+    #[inline]
+    pub(crate) fn want(&self, kinds: u32) -> bool {
+        self.wanted.load(Ordering::Relaxed) & kinds != 0
+    }
+
+    /// Watchers now.
+    pub(crate) fn count(&self) -> u64 {
+        self.places.iter().filter(|place| place.taken.load(Ordering::Relaxed)).count() as u64
+    }
+
+    /// Takes a place for a watcher on `core`. Allocates its queues when the place has never been used.
+    pub(crate) fn enter(&self, core: usize, wanted: u32) -> Option<usize> {
+        let claim =
+            |place: &Place| place.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let at = self.places.iter().position(claim)?;
+        let place = &self.places[at];
+        let queues = place.queues.get_or_init(|| (0..self.cores).map(|_| ArrayQueue::new(self.lines)).collect());
+        for queue in queues {
+            // At most what was there: a core that saw the old watcher may still be pushing.
+            for _ in 0..queue.len() {
+                queue.pop();
+            }
+        }
+        place.lost.store(0, Ordering::Relaxed);
+        place.core.store(core as u32, Ordering::Relaxed);
+        place.wanted.store(wanted, Ordering::Relaxed);
+        self.sum_up();
+        Some(at)
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self, at: usize) {
+        if let Some(place) = self.places.get(at) {
+            place.wanted.store(0, Ordering::Relaxed);
+            self.sum_up();
+            place.taken.store(false, Ordering::Release);
+        }
+    }
+
+    fn sum_up(&self) {
+        let sum = |places: &[Place]| places.iter().fold(0, |sum, place| sum | place.wanted.load(Ordering::Relaxed));
+        self.wanted.store(sum(&self.places), Ordering::Relaxed);
+        // Another may have entered or left between the reading and the writing.
+        self.wanted.store(sum(&self.places), Ordering::Relaxed);
+    }
+
+    /// Tells those who want any of `kinds` what happened on `core` at `unix_secs`; calls `woken` with the cores of
+    /// those who were told.
+    pub(crate) fn tell(
+        &self,
+        core: usize,
+        kinds: u32,
+        unix_secs: u64,
+        key: &[u8],
+        what: What,
+        mut woken: impl FnMut(usize),
+    ) {
+        let key: ArrayVec<u8, KEY_MAX_BYTES> = key.iter().copied().take(KEY_MAX_BYTES).collect();
+        let event = Event { unix_secs, gid: self.gid.fetch_add(1, Ordering::Relaxed), what, key };
+        for place in self.places.iter().filter(|place| place.wanted.load(Ordering::Relaxed) & kinds != 0) {
+            let Some(queue) = place.queues.get().and_then(|queues| queues.get(core)) else { continue };
+            if queue.push(event.clone()).is_ok() {
+                self.written.fetch_add(1, Ordering::Relaxed);
+                woken(place.core.load(Ordering::Relaxed) as usize);
+            } else {
+                place.lost.fetch_add(1, Ordering::Relaxed);
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether anything waits for the watcher at `at`.
+    pub(crate) fn has_news(&self, at: usize) -> bool {
+        let queues = self.places.get(at).and_then(|place| place.queues.get());
+        queues.is_some_and(|queues| queues.iter().any(|queue| !queue.is_empty()))
+    }
+
+    /// Appends up to `most` lines for the watcher at `at` to `text`. Its core only.
+    pub(crate) fn lines(&self, at: usize, most: usize, text: &mut Vec<u8>) {
+        let Some(place) = self.places.get(at) else { return };
+        let Some(queues) = place.queues.get() else { return };
+        let lost = place.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            text.extend_from_slice(format!("skipped={lost}\n").as_bytes());
+        }
+        // One of each core in turn, so that a busy one does not hide the others.
+        let mut left = most;
+        while left > 0 {
+            let before = left;
+            for event in queues.iter().filter_map(ArrayQueue::pop) {
+                event.write(text);
+                left = left.saturating_sub(1);
+            }
+            if left == before {
+                return;
+            }
+        }
+    }
+}
+
+/// Longest line of an event, in bytes: a key of which every byte is escaped, and the rest.
+pub(crate) const LINE_MAX_BYTES: usize = 3 * KEY_MAX_BYTES + 250;
+
+impl Event {
+    /// Appends the line, as memcached's `logger.c` writes it.
+    fn write(&self, text: &mut Vec<u8>) {
+        let mut line = Line(text);
+        // The cache's clock shows seconds.
+        let _ = write!(line, "ts={}.0 gid={} ", self.unix_secs, self.gid);
+        let _ = match self.what {
+            What::Get { status, class, cfd, bytes } => {
+                line.key("item_get", &self.key);
+                writeln!(line, "status={status} clsid={class} cfd={cfd} size={bytes}")
+            }
+            What::Store { status, command, ttl, class, cfd, bytes } => {
+                line.key("item_store", &self.key);
+                writeln!(line, "status={status} cmd={command} ttl={ttl} clsid={class} cfd={cfd} size={bytes}")
+            }
+            What::Delete { class, cfd, bytes } => {
+                line.key("deleted", &self.key);
+                writeln!(line, "cmd=delete clsid={class} cfd={cfd} size={bytes}")
+            }
+            What::Evict { fetched, ttl, idle_secs, class, bytes } => {
+                line.key("eviction", &self.key);
+                let fetched = if fetched { "yes" } else { "no" };
+                writeln!(line, "fetch={fetched} ttl={ttl} la={idle_secs} clsid={class} size={bytes}")
+            }
+            What::Open { peer, cfd } => {
+                writeln!(line, "type=conn_new rip={} rport={} transport=tcp cfd={cfd}", peer.ip(), peer.port())
+            }
+            What::Close { peer, cfd, reason } => {
+                let reason = match reason {
+                    CloseReason::Error => "error",
+                    CloseReason::Normal => "normal",
+                    CloseReason::IdleTimeout => "idle_timeout",
+                    CloseReason::Shutdown => "shutdown",
+                };
+                let (rip, rport) = (peer.ip(), peer.port());
+                writeln!(line, "type=conn_close rip={rip} rport={rport} transport=tcp reason={reason} cfd={cfd}")
+            }
+        };
+    }
+}
+
+/// Text being written.
+struct Line<'a>(&'a mut Vec<u8>);
+
+impl Line<'_> {
+    fn key(&mut self, kind: &str, key: &[u8]) {
+        let _ = write!(self, "type={kind} key=");
+        append_escaped(self.0, key);
+        self.0.push(b' ');
+    }
+}
+
+impl std::fmt::Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Appends `key` with every byte but letters, digits and `-._~` written as `%xx` (memcached's `uriencode`).
+pub(crate) fn append_escaped(text: &mut Vec<u8>, key: &[u8]) {
+    for &byte in key {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(byte);
+        } else {
+            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+            text.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: What = What::Get { status: "found", class: 1, cfd: 7, bytes: 3 };
+
+    fn lines_of(watchers: &Watchers, at: usize) -> String {
+        let mut text = Vec::new();
+        watchers.lines(at, 100, &mut text);
+        String::from_utf8(text).expect("lines are text")
+    }
+
+    #[test]
+    fn a_watcher_is_told_what_it_wants_in_order() {
+        let watchers = Watchers::new(2, 8);
+        let at = watchers.enter(1, FETCHERS).expect("the first");
+        assert!(watchers.want(FETCHERS) && !watchers.want(MUTATIONS));
+        let mut woken = Vec::new();
+        watchers.tell(0, FETCHERS, 1_700_000_000, b"a b", GET, |core| woken.push(core));
+        watchers.tell(0, EVICTIONS, 1_700_000_000, b"no", GET, |core| woken.push(core));
+        assert_eq!(woken, [1]);
+        assert!(watchers.has_news(at));
+        let line = "ts=1700000000.0 gid=1 type=item_get key=a%20b status=found clsid=1 cfd=7 size=3\n";
+        assert_eq!(lines_of(&watchers, at), line);
+        watchers.leave(at);
+        assert_eq!((watchers.count(), watchers.want(u32::MAX)), (0, false));
+    }
+
+    #[test]
+    fn a_slow_watcher_loses_lines_and_is_told_how_many() {
+        let watchers = Watchers::new(1, 4);
+        let at = watchers.enter(0, FETCHERS).expect("the first");
+        for _ in 0..10 {
+            watchers.tell(0, FETCHERS, 1, b"k", GET, |_| ());
+        }
+        let text = lines_of(&watchers, at);
+        assert!(text.starts_with("skipped=6\n"), "{text}");
+        assert_eq!(text.lines().count(), 5);
+        assert_eq!(watchers.skipped.load(Ordering::Relaxed), 6);
+        assert_eq!(lines_of(&watchers, at), "", "it is told once");
+    }
+
+    #[test]
+    fn there_are_no_more_than_twenty_and_a_place_is_used_again_empty() {
+        let watchers = Watchers::new(1, 4);
+        let all: Vec<_> = (0..WATCHERS_MAX).map(|_| watchers.enter(0, FETCHERS).expect("room")).collect();
+        assert_eq!(watchers.enter(0, FETCHERS), None);
+        watchers.tell(0, FETCHERS, 1, b"k", GET, |_| ());
+        watchers.leave(all[3]);
+        assert_eq!(watchers.enter(0, FETCHERS), Some(3));
+        assert!(!watchers.has_news(3), "what the one before did not read is gone");
+    }
+
+    #[test]
+    fn the_longest_line_is_within_its_bound() {
+        let mut text = Vec::new();
+        let key = [0xffu8; KEY_MAX_BYTES].into_iter().collect();
+        let what = What::Store {
+            status: "not_stored",
+            command: "prepend",
+            ttl: u32::MAX,
+            class: u8::MAX,
+            cfd: u32::MAX,
+            bytes: u32::MAX,
+        };
+        Event { unix_secs: u64::MAX, gid: u64::MAX, what, key }.write(&mut text);
+        assert!(text.len() <= LINE_MAX_BYTES, "{}", text.len());
+    }
+}

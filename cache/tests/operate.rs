@@ -1,0 +1,299 @@
+//! What those who run a server see: dumps, watchers, the list of connections, names and passwords, on one to three cores.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod loopback;
+
+use std::collections::BTreeSet;
+
+use loopback::{Client, Loopback, Pace};
+use sidestep_cache::{CacheConfig, CloseReason, Commands, ConnId, Stopping, User, WATCHERS_MAX};
+
+fn config(cores: usize) -> CacheConfig {
+    let mut config = CacheConfig { cores, connections_per_core: 32, ..CacheConfig::default() };
+    config.shard.memory_bytes = cores * (8 << 20);
+    config
+}
+
+fn say(server: &mut Loopback, client: Client, bytes: &str) -> String {
+    server.send(client, bytes.as_bytes());
+    server.run();
+    String::from_utf8(server.take_received(client)).expect("these replies are text")
+}
+
+/// Every number of cores, and of those every core that a client may be on.
+fn everywhere(config: impl Fn(usize) -> CacheConfig, mut test: impl FnMut(Loopback, usize)) {
+    for cores in 1..=3 {
+        for core in 0..cores {
+            test(Loopback::new(&config(cores), Pace::Even, 0), core);
+        }
+    }
+}
+
+#[test]
+fn a_dump_shows_every_item_once_and_no_expired_one() {
+    everywhere(config, |mut server, core| {
+        let client = server.connect(core);
+        let keys: BTreeSet<String> = (0..3_000).map(|n| format!("key-{n}")).collect();
+        for key in &keys {
+            server.send(client, format!("set {key} 7 0 3 noreply\r\nabc\r\n").as_bytes());
+        }
+        assert_eq!(say(&mut server, client, "set gone 0 1 1\r\nx\r\n"), "STORED\r\n");
+        server.tick(2);
+        let dump = say(&mut server, client, "lru_crawler metadump all\r\n");
+        let lines: Vec<&str> = dump.strip_suffix("END\r\n").expect("an end").lines().collect();
+        let shown: BTreeSet<String> =
+            lines.iter().filter_map(|line| Some(line.strip_prefix("key=")?.split(' ').next()?.to_owned())).collect();
+        assert_eq!(lines.len(), keys.len());
+        assert_eq!(shown, keys);
+        let dump = say(&mut server, client, "lru_crawler mgdump hash\r\n");
+        let shown: BTreeSet<String> = dump
+            .strip_suffix("EN\r\n")
+            .expect("an end")
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("mg ")?.to_owned()))
+            .collect();
+        assert_eq!(shown, keys);
+        // Keys of five to eight bytes with flags: classes 1 and 2 of memcached's hold nothing else.
+        let all = say(&mut server, client, "stats cachedump 1 0\r\n");
+        assert_eq!(all.lines().filter(|line| line.starts_with("ITEM key-")).count(), 3_000);
+        let some = say(&mut server, client, "stats cachedump 1 10\r\n");
+        assert_eq!((some.lines().count(), some.ends_with("END\r\n")), (11, true));
+        server.close_all();
+        server.assert_nothing_held();
+    });
+}
+
+#[test]
+fn a_dump_survives_growth_and_a_slow_reader_and_only_one_runs_at_a_time() {
+    for cores in 1..=3 {
+        let mut server = Loopback::new(&config(cores), Pace::Seeded, 0xd0_0d + cores as u64);
+        let (reader, writer) = (server.connect(0), server.connect(cores - 1));
+        let keys: BTreeSet<String> = (0..2_000).map(|n| format!("stays-{n}")).collect();
+        for key in &keys {
+            server.send(writer, format!("set {key} 0 0 1 noreply\r\nx\r\n").as_bytes());
+        }
+        server.run();
+        server.set_reads(reader, false);
+        server.send(reader, b"lru_crawler metadump all\r\n");
+        server.run();
+        assert_eq!(
+            say(&mut server, writer, "lru_crawler metadump all\r\n"),
+            "BUSY currently processing crawler request\r\n"
+        );
+        for n in 0..20_000 {
+            server.send(writer, format!("set more-{n} 0 0 1 noreply\r\nx\r\n").as_bytes());
+        }
+        server.run();
+        server.set_reads(reader, true);
+        server.run();
+        let dump = String::from_utf8(server.take_received(reader)).expect("text");
+        let mut seen = BTreeSet::new();
+        for key in dump.lines().filter_map(|line| line.strip_prefix("key=")?.split(' ').next()) {
+            if key.starts_with("stays-") {
+                assert!(seen.insert(key.to_owned()), "{key} twice");
+            }
+        }
+        assert_eq!(seen, keys);
+        // One that dies in the middle gives the right to dump back.
+        server.set_reads(reader, false);
+        server.send(reader, b"lru_crawler metadump all\r\n");
+        server.run();
+        server.close(reader);
+        server.run();
+        assert!(say(&mut server, writer, "lru_crawler mgdump all\r\n").ends_with("EN\r\n"));
+        server.close_all();
+        server.assert_nothing_held();
+    }
+}
+
+#[test]
+fn a_watcher_sees_what_others_do_on_every_core() {
+    everywhere(config, |mut server, core| {
+        let watcher = server.connect(core);
+        assert_eq!(say(&mut server, watcher, "watch fetchers mutations deletions\r\n"), "OK\r\n");
+        let client = server.connect(0);
+        server.send(client, b"set foo 0 90 5\r\nhello\r\nget foo\r\nget nope\r\ndelete foo\r\n");
+        server.run();
+        let text = String::from_utf8(server.take_received(watcher)).expect("text");
+        let cfd = text.lines().next().and_then(|line| line.split("cfd=").nth(1)?.split(' ').next()).expect("a number");
+        let kinds: BTreeSet<String> =
+            text.lines().map(|line| line.split_once(" type=").expect("a type").1.to_owned()).collect();
+        let expected = [
+            format!("item_get key=foo status=not_found clsid=0 cfd={cfd} size=0"),
+            format!("item_store key=foo status=stored cmd=set ttl=90 clsid=1 cfd={cfd} size=5"),
+            format!("item_get key=foo status=found clsid=1 cfd={cfd} size=5"),
+            format!("item_get key=nope status=not_found clsid=0 cfd={cfd} size=0"),
+            format!("deleted key=foo cmd=delete clsid=1 cfd={cfd} size=5"),
+        ];
+        assert_eq!(kinds, expected.into_iter().collect());
+        assert!(text.lines().all(|line| line.starts_with("ts=1700000100.0 gid=")), "{text}");
+        // It is heard no more, and leaves by closing.
+        assert_eq!(say(&mut server, watcher, "version\r\n"), "");
+        assert!(say(&mut server, client, "stats\r\n").contains("STAT log_watchers 1\r\n"));
+        server.shut_down(watcher);
+        server.run();
+        assert!(server.is_closed(watcher));
+        assert!(say(&mut server, client, "stats\r\n").contains("STAT log_watchers 0\r\n"));
+        server.close_all();
+        server.assert_nothing_held();
+    });
+}
+
+#[test]
+fn a_watcher_that_does_not_read_loses_lines_and_holds_nobody_up() {
+    everywhere(config, |mut server, core| {
+        let watcher = server.connect(core);
+        assert_eq!(say(&mut server, watcher, "watch fetchers\r\n"), "OK\r\n");
+        server.set_reads(watcher, false);
+        let client = server.connect(0);
+        for _ in 0..10_000 {
+            server.send(client, b"get nope\r\n");
+        }
+        server.run();
+        assert_eq!(server.take_received(client), b"END\r\n".repeat(10_000));
+        server.set_reads(watcher, true);
+        server.run();
+        let text = String::from_utf8(server.take_received(watcher)).expect("text");
+        let skipped: u64 = text.lines().filter_map(|line| line.strip_prefix("skipped=")?.parse::<u64>().ok()).sum();
+        let told = text.lines().filter(|line| line.contains("type=item_get")).count() as u64;
+        assert!(skipped > 0, "{} lines", text.lines().count());
+        assert_eq!(told + skipped, 10_000);
+    });
+}
+
+#[test]
+fn evictions_and_connections_are_watched() {
+    everywhere(config, |mut server, core| {
+        let client = server.connect(0);
+        let watcher = server.connect(core);
+        assert_eq!(say(&mut server, watcher, "watch evictions connevents\r\n"), "OK\r\n");
+        let value = "x".repeat(8_000);
+        for n in 0..5_000 {
+            server.send(client, format!("set key-{n} 0 0 8000 noreply\r\n{value}\r\n").as_bytes());
+            if n % 100 == 0 {
+                server.run();
+            }
+        }
+        server.run();
+        let other = server.connect(0);
+        server.run();
+        server.cores[0].note_close(ConnId(1), CloseReason::IdleTimeout);
+        server.close(other);
+        server.run();
+        let text = String::from_utf8(server.take_received(watcher)).expect("text");
+        assert!(text.contains(" type=eviction key=key-"), "{text}");
+        assert!(text.contains(" fetch=no ttl=-1 la=0 clsid="), "{text}");
+        assert!(text.contains(" type=conn_new rip=10.0.0.1 rport=1002 transport=tcp cfd="), "{text}");
+        assert!(text.contains(" transport=tcp reason=idle_timeout cfd="), "{text}");
+    });
+}
+
+#[test]
+fn no_more_than_twenty_watch() {
+    let mut server = Loopback::new(&config(2), Pace::Even, 0);
+    for index in 0..WATCHERS_MAX {
+        let watcher = server.connect(index % 2);
+        assert_eq!(say(&mut server, watcher, "watch\r\n"), "OK\r\n");
+    }
+    let late = server.connect(0);
+    assert_eq!(say(&mut server, late, "watch\r\n"), "WATCHER_TOO_MANY log watcher limit reached\r\n");
+}
+
+#[test]
+fn connections_are_listed_in_order_of_their_numbers_whatever_their_cores() {
+    everywhere(config, |mut server, core| {
+        let cores = server.cores.len();
+        let clients: Vec<_> = (0..12).map(|n| server.connect((cores - 1) - n % cores)).collect();
+        let asker = server.connect(core);
+        let text = say(&mut server, asker, "stats conns\r\n");
+        let numbers: Vec<u32> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("STAT ")?.split_once(":addr tcp:10.0.0.1:")?.0.parse().ok())
+            .collect();
+        assert_eq!(numbers.len(), clients.len() + 1, "{text}");
+        assert!(numbers.is_sorted(), "{text}");
+        assert!(text.ends_with("END\r\n"), "{text}");
+    });
+}
+
+#[test]
+fn nothing_is_obeyed_before_name_and_password() {
+    let with_users = |cores| CacheConfig {
+        users: vec![User { name: (*b"foo").into(), password: (*b"bar").into() }],
+        ..config(cores)
+    };
+    everywhere(with_users, |mut server, core| {
+        let client = server.connect(core);
+        assert_eq!(say(&mut server, client, "get a\r\n"), "CLIENT_ERROR unauthenticated\r\n");
+        assert_eq!(
+            say(&mut server, client, "set a 0 0 2\r\nhi\r\n"),
+            "CLIENT_ERROR bad authentication token format\r\n"
+        );
+        assert_eq!(say(&mut server, client, "set a 0 0 7\r\nfoo bab\r\n"), "CLIENT_ERROR authentication failure\r\n");
+        assert_eq!(
+            say(&mut server, client, "set a 0 0 7\r\nfoo bar!!"),
+            "CLIENT_ERROR bad command line termination\r\n"
+        );
+        let long = format!("set a 0 0 5000\r\n{}\r\n", "x".repeat(5_000));
+        assert_eq!(say(&mut server, client, &long), "CLIENT_ERROR authentication failure\r\n");
+        assert_eq!(say(&mut server, client, "set a 0 0 7\r\nfoo bar\r\n"), "STORED\r\n");
+        assert_eq!(say(&mut server, client, "get a\r\n"), "END\r\n", "what was said is not stored");
+        let stats = say(&mut server, client, "stats\r\n");
+        assert!(stats.contains("STAT auth_cmds 3\r\n") && stats.contains("STAT auth_errors 2\r\n"), "{stats}");
+        let other = server.connect(core);
+        assert_eq!(say(&mut server, other, "version\r\n"), "CLIENT_ERROR unauthenticated\r\n");
+        // Whoever is in may stay; whoever comes after a change must know the new words.
+        server.cores[0].ledger().set_users(Vec::new());
+        assert_eq!(say(&mut server, client, "get a\r\n"), "END\r\n");
+        assert_eq!(say(&mut server, other, "set a 0 0 7\r\nfoo bar\r\n"), "CLIENT_ERROR authentication failure\r\n");
+    });
+}
+
+#[test]
+fn commands_that_are_off_say_so() {
+    let off = |cores| CacheConfig {
+        commands: Commands { flush: false, dump: false, watch: false, lru_crawler: false, ..Commands::default() },
+        ..config(cores)
+    };
+    everywhere(off, |mut server, core| {
+        let client = server.connect(core);
+        for (request, reply) in [
+            ("flush_all\r\n", "CLIENT_ERROR flush_all not allowed\r\n"),
+            ("watch\r\n", "CLIENT_ERROR watch commands not allowed\r\n"),
+            ("stats cachedump 1 1\r\n", "CLIENT_ERROR stats cachedump not allowed\r\n"),
+            ("lru_crawler metadump all\r\n", "CLIENT_ERROR lru crawler disabled\r\n"),
+            ("lru_crawler enable\r\n", "OK\r\n"),
+            ("lru_crawler metadump all\r\n", "ERROR metadump not allowed\r\n"),
+            ("shutdown\r\n", "ERROR: shutdown not enabled\r\n"),
+            ("debugtime 1\r\n", "ERROR\r\n"),
+        ] {
+            assert_eq!(say(&mut server, client, request), reply, "{request}");
+        }
+    });
+}
+
+#[test]
+fn shutdown_and_debugtime_are_obeyed_where_they_are_on() {
+    let on = |cores| CacheConfig {
+        commands: Commands { shutdown: true, debug: true, ..Commands::default() },
+        ..config(cores)
+    };
+    everywhere(on, |mut server, core| {
+        let client = server.connect(core);
+        assert_eq!(say(&mut server, client, "shutdown foo\r\n"), "CLIENT_ERROR invalid shutdown mode\r\n");
+        let shown = |server: &Loopback| server.cores[0].ledger().shown(server.now).secs;
+        let start = shown(&server);
+        assert_eq!(say(&mut server, client, "debugtime 10\r\n"), "OK\r\n");
+        assert_eq!(shown(&server), start + 10);
+        assert_eq!(say(&mut server, client, "debugtime p\r\ndebugtime 5\r\ndebugtime -1\r\n"), "OK\r\nOK\r\nERROR\r\n");
+        server.now.secs += 3;
+        assert_eq!(shown(&server), start + 5, "it was stopped where the session stood, and moved by hand");
+        assert_eq!(say(&mut server, client, "debugtime r\r\n"), "OK\r\n");
+        assert_eq!(shown(&server), start + 18);
+        assert_eq!(server.cores[0].ledger().stopping(), None);
+        assert_eq!(say(&mut server, client, "shutdown graceful\r\n"), "");
+        assert!(server.is_closed(client));
+        assert_eq!(server.cores[0].ledger().stopping(), Some(Stopping::Graceful));
+    });
+}
