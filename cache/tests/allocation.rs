@@ -108,12 +108,15 @@ fn meta_commands_and_packets(count: usize, cores: &mut [Core], out: &mut [u8]) {
         [("meta commands", &lines, 200 * 250 + 50_000), ("packets", &packets, 200 * 250 + 50_000)]
     {
         let mut session = Session::new(ConnId(1));
-        exchange(cores, &mut session, input, out);
-        let region = Region::new(ALLOCATOR);
-        let bytes = exchange(cores, &mut session, input, out);
-        let change = region.change();
-        assert!(bytes >= replies, "{what}: {bytes} bytes of replies");
-        assert_eq!((change.allocations, change.reallocations), (0, 0), "{what}, {count} cores: {change:?}");
+        exchange(cores, &mut session, input, 0, out);
+        for room in [0, 8192] {
+            let region = Region::new(ALLOCATOR);
+            let bytes = exchange(cores, &mut session, input, room, out);
+            let change = region.change();
+            assert!(bytes >= replies, "{what}: {bytes} bytes of replies");
+            let allocated = (change.allocations, change.reallocations);
+            assert_eq!(allocated, (0, 0), "{what}, {count} cores, room {room}: {change:?}");
+        }
         session.end(&mut cores[0]);
     }
 }
