@@ -171,6 +171,7 @@ impl Shard {
         let stats = Arc::new(ShardStats {
             class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_evictions: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_reclaimed: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_evicted_nonzero: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_chunk_bytes: slabs.chunk_bytes().to_vec(),
             ..ShardStats::default()
@@ -337,6 +338,19 @@ impl Shard {
             }
         }
         census
+    }
+
+    /// The same for a command that stores: what takes the place of an expired or flushed item has reclaimed it.
+    fn lookup_to_store(&mut self, hash: KeyHash, key: &[u8], value_len: usize, now: Now) -> Option<Found> {
+        let lost = |stats: &ShardStats| stats.get_expired.value() + stats.get_flushed.value();
+        let before = lost(&self.stats);
+        let found = self.lookup(hash, key, now);
+        if lost(&self.stats) > before {
+            self.stats.reclaimed.add(1);
+            let class = usize::from(self.class_of(key.len(), value_len, 0)) - 1;
+            self.stats.class_reclaimed[class].add(1);
+        }
+        found
     }
 
     /// Finds the live item of `key`; takes an expired or flushed one out.
