@@ -82,6 +82,8 @@ pub struct Shard {
     evict: bool,
     /// Items of each slab class in each segment, segment by segment.
     class_items: Vec<u32>,
+    /// Their bytes, as memcached counts them.
+    class_bytes: Vec<u32>,
     /// Of each queue, the segment being filled for each class of like time-to-live; `NONE` when there is none.
     open: [[u32; CLASSES_MAX]; 2],
     /// Of each queue, the sealed segments of each class, oldest first.
@@ -170,6 +172,7 @@ impl Shard {
 
         let stats = Arc::new(ShardStats {
             class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_bytes: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_evictions: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_reclaimed: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_evicted_nonzero: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
@@ -178,6 +181,7 @@ impl Shard {
         });
         let mut shard = Shard {
             class_items: vec![0; total * slabs.chunk_bytes().len()],
+            class_bytes: vec![0; total * slabs.chunk_bytes().len()],
             memory,
             segments,
             index,

@@ -45,9 +45,10 @@ pub(crate) fn items(ledger: &Ledger) -> Box<[u8]> {
         }
         stat("number_cold", items);
         let [evicted, evicted_nonzero, reclaimed] = ledger.gone_since_reset(class);
-        for name in ["age_hot", "age_warm", "age", "mem_requested"] {
+        for name in ["age_hot", "age_warm", "age"] {
             stat(name, 0);
         }
+        stat("mem_requested", of_class(ledger, class, |shard| &shard.class_bytes));
         stat("evicted", evicted);
         stat("evicted_nonzero", evicted_nonzero);
         for name in ["evicted_time", "outofmemory", "tailrepairs"] {

@@ -10,6 +10,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// Items now stored in each of memcached's slab classes, smallest first (gauge).
             pub class_items: Vec<Counter>,
+            /// Their bytes, as memcached counts them (gauge).
+            pub class_bytes: Vec<Counter>,
             /// Items of each slab class removed to make room although they were live.
             pub class_evictions: Vec<Counter>,
             /// Stores of each slab class that took the place of an expired or flushed item of their key.
