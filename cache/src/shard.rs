@@ -82,6 +82,8 @@ pub struct Shard {
     evict: bool,
     /// Items of each slab class in each segment, segment by segment.
     class_items: Vec<u32>,
+    /// Their bytes, as memcached counts them.
+    class_bytes: Vec<u32>,
     /// Of each queue, the segment being filled for each class of like time-to-live; `NONE` when there is none.
     open: [[u32; CLASSES_MAX]; 2],
     /// Of each queue, the sealed segments of each class, oldest first.
@@ -170,13 +172,16 @@ impl Shard {
 
         let stats = Arc::new(ShardStats {
             class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_bytes: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_evictions: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
+            class_reclaimed: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_evicted_nonzero: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
             class_chunk_bytes: slabs.chunk_bytes().to_vec(),
             ..ShardStats::default()
         });
         let mut shard = Shard {
             class_items: vec![0; total * slabs.chunk_bytes().len()],
+            class_bytes: vec![0; total * slabs.chunk_bytes().len()],
             memory,
             segments,
             index,
@@ -337,6 +342,19 @@ impl Shard {
             }
         }
         census
+    }
+
+    /// The same for a command that stores: what takes the place of an expired or flushed item has reclaimed it.
+    fn lookup_to_store(&mut self, hash: KeyHash, key: &[u8], value_len: usize, now: Now) -> Option<Found> {
+        let lost = |stats: &ShardStats| stats.get_expired.value() + stats.get_flushed.value();
+        let before = lost(&self.stats);
+        let found = self.lookup(hash, key, now);
+        if lost(&self.stats) > before {
+            self.stats.reclaimed.add(1);
+            let class = usize::from(self.class_of(key.len(), value_len, 0)) - 1;
+            self.stats.class_reclaimed[class].add(1);
+        }
+        found
     }
 
     /// Finds the live item of `key`; takes an expired or flushed one out.

@@ -133,8 +133,8 @@ pub struct Ledger {
     clock_paused: AtomicU32,
     /// What the lines of [`general::GENERAL`] were when `stats reset` was last obeyed.
     baseline: [AtomicU64; general::GENERAL.len()],
-    /// By slab class, what [`slabs::evicted`] was then.
-    class_baseline: Box<[[AtomicU64; 2]]>,
+    /// By slab class, what [`slabs::gone`] was then.
+    class_baseline: Box<[[AtomicU64; 3]]>,
     /// What `-m` or the last `cache_memlimit` asked for, in bytes.
     limit: AtomicU64,
     /// How often `stats reset` was obeyed: prefixes counted before count no more.
@@ -159,7 +159,7 @@ impl Ledger {
             stopping: AtomicU8::new(0),
             clock_ahead: AtomicU32::new(0),
             clock_paused: AtomicU32::new(0),
-            class_baseline: (0..classes).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
+            class_baseline: (0..classes).map(|_| Default::default()).collect(),
             limit: AtomicU64::new(config.shard.memory_bytes as u64),
             baseline: std::array::from_fn(|_| AtomicU64::new(0)),
             resets: AtomicU32::new(0),
@@ -288,7 +288,7 @@ impl Ledger {
             }
         }
         for (index, base) in self.class_baseline.iter().enumerate() {
-            for (base, now) in base.iter().zip(slabs::evicted(self, index + 1)) {
+            for (base, now) in base.iter().zip(slabs::gone(self, index + 1)) {
                 base.store(now, Ordering::Relaxed);
             }
         }
@@ -300,12 +300,15 @@ impl Ledger {
         self.baseline[line].load(Ordering::Relaxed)
     }
 
-    /// What was evicted from slab class `class`, from 1, since the last reset: items, and those with an expiry.
-    fn evicted_since_reset(&self, class: usize) -> [u64; 2] {
-        let base =
-            |kind: usize| self.class_baseline.get(class - 1).map_or(0, |base| base[kind].load(Ordering::Relaxed));
-        let [all, nonzero] = slabs::evicted(self, class);
-        [all.wrapping_sub(base(0)), nonzero.wrapping_sub(base(1))]
+    /// What left slab class `class`, from 1, since the last reset, as [`slabs::gone`] has it.
+    fn gone_since_reset(&self, class: usize) -> [u64; 3] {
+        let mut gone = slabs::gone(self, class);
+        if let Some(base) = self.class_baseline.get(class - 1) {
+            for (count, base) in gone.iter_mut().zip(base) {
+                *count = count.wrapping_sub(base.load(Ordering::Relaxed));
+            }
+        }
+        gone
     }
 
     pub(crate) fn set_limit_bytes(&self, bytes: u64) {

@@ -101,6 +101,7 @@ impl Shard {
     fn count_in(&mut self, at: ItemRef) {
         let (bytes, class) = self.count_in_segment(at);
         self.stats.class_items[class].add(1);
+        self.stats.class_bytes[class].add(bytes as u64);
         self.stats.curr_items.add(1);
         self.stats.bytes.add(bytes as u64);
     }
@@ -118,6 +119,7 @@ impl Shard {
         segment.largest_cas = segment.largest_cas.max(cas);
         let classes = self.slabs.chunk_bytes().len();
         self.class_items[at.segment as usize * classes + class] += 1;
+        self.class_bytes[at.segment as usize * classes + class] += bytes as u32;
         (bytes, class)
     }
 
@@ -134,6 +136,7 @@ impl Shard {
         segment.dead_bytes += taken.map_or(0, |layout| layout.total() as u32);
         let classes = self.slabs.chunk_bytes().len();
         self.class_items[at.segment as usize * classes + class] -= 1;
+        self.class_bytes[at.segment as usize * classes + class] -= bytes as u32;
         (bytes, class)
     }
 
@@ -142,6 +145,7 @@ impl Shard {
         self.index.work.items += 1;
         let (bytes, class) = self.count_out_of_segment(at);
         self.stats.class_items[class].sub(1);
+        self.stats.class_bytes[class].sub(bytes as u64);
         self.stats.curr_items.sub(1);
         self.stats.bytes.sub(bytes as u64);
         self.release_if_empty(at.segment);

@@ -265,6 +265,10 @@ impl Shard {
             for (count, total) in counts.iter_mut().zip(&self.stats.class_items) {
                 total.sub(u64::from(std::mem::take(count)));
             }
+            let counts = &mut self.class_bytes[head as usize * classes..][..classes];
+            for (count, total) in counts.iter_mut().zip(&self.stats.class_bytes) {
+                total.sub(u64::from(std::mem::take(count)));
+            }
         }
         self.segments.give_up(head, self.index.sweeps_ended());
     }

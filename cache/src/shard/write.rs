@@ -47,7 +47,7 @@ impl Shard {
         };
         self.stats.cmd_set.add(1);
         self.prepare_link(now);
-        let found = self.lookup(hash, key, now);
+        let found = self.lookup_to_store(hash, key, value.len(), now);
         let epoch = self.epoch;
         let new = Header { layout, key, flags, expiry };
         match self.decide(mode, found, now) {
@@ -142,7 +142,7 @@ impl Shard {
             &*copy
         };
         self.prepare_link(now);
-        let found = self.lookup(hash, key, now);
+        let found = self.lookup_to_store(hash, key, value_len as usize, now);
         let epoch = self.epoch;
         let stored = match self.decide(mode, found, now) {
             Err(outcome) => Stored::failed(outcome),

@@ -132,7 +132,13 @@ fn is_shown(ledger: &Ledger, name: &str) -> bool {
         "idle_kicks" => server.idle_timeout_secs > 0,
         "rejected_connections" => server.maxconns_fast,
         "lru_crawler_running" | "lru_crawler_starts" => ledger.lru_crawler(),
-        "lru_maintainer_juggles" => server.lru_maintainer,
+        "lru_maintainer_juggles"
+        | "evicted_active"
+        | "moves_to_cold"
+        | "moves_to_warm"
+        | "moves_within_lru"
+        | "direct_reclaims"
+        | "lru_bumps_dropped" => server.lru_maintainer,
         _ => true,
     }
 }

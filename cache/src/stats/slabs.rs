@@ -18,10 +18,11 @@ fn of_class(ledger: &Ledger, class: usize, of: fn(&ShardStats) -> &Vec<Counter>)
     counts.map(Counter::value).fold(0, u64::wrapping_add)
 }
 
-/// What was evicted from slab class `class`, from 1: items, and those of them with an expiry.
-pub(super) fn evicted(ledger: &Ledger, class: usize) -> [u64; 2] {
+/// What left slab class `class`, from 1: items evicted, those of them with an expiry, and items reclaimed.
+pub(super) fn gone(ledger: &Ledger, class: usize) -> [u64; 3] {
     let all = of_class(ledger, class, |shard| &shard.class_evictions);
-    [all, of_class(ledger, class, |shard| &shard.class_evicted_nonzero)]
+    let nonzero = of_class(ledger, class, |shard| &shard.class_evicted_nonzero);
+    [all, nonzero, of_class(ledger, class, |shard| &shard.class_reclaimed)]
 }
 
 /// The slab classes that hold items: number, chunk size in bytes, items.
@@ -43,17 +44,18 @@ pub(crate) fn items(ledger: &Ledger) -> Box<[u8]> {
             stat(name, 0);
         }
         stat("number_cold", items);
-        let [evicted, evicted_nonzero] = ledger.evicted_since_reset(class);
-        for name in ["age_hot", "age_warm", "age", "mem_requested"] {
+        let [evicted, evicted_nonzero, reclaimed] = ledger.gone_since_reset(class);
+        for name in ["age_hot", "age_warm", "age"] {
             stat(name, 0);
         }
+        stat("mem_requested", of_class(ledger, class, |shard| &shard.class_bytes));
         stat("evicted", evicted);
         stat("evicted_nonzero", evicted_nonzero);
+        for name in ["evicted_time", "outofmemory", "tailrepairs"] {
+            stat(name, 0);
+        }
+        stat("reclaimed", reclaimed);
         for name in [
-            "evicted_time",
-            "outofmemory",
-            "tailrepairs",
-            "reclaimed",
             "expired_unfetched",
             "evicted_unfetched",
             "evicted_active",
@@ -105,7 +107,8 @@ pub(crate) fn slabs(ledger: &Ledger) -> Box<[u8]> {
         }
     }
     text.stat("active_slabs", active);
-    text.stat("total_malloced", ledger.sum_shards(|shard| &shard.segment_bytes));
+    // memcached counts whole pages.
+    text.stat("total_malloced", ledger.sum_shards(|shard| &shard.segment_bytes).next_multiple_of(PAGE_BYTES));
     text.end()
 }
 

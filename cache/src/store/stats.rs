@@ -10,9 +10,13 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// Items now stored in each of memcached's slab classes, smallest first (gauge).
             pub class_items: Vec<Counter>,
+            /// Their bytes, as memcached counts them (gauge).
+            pub class_bytes: Vec<Counter>,
             /// Items of each slab class removed to make room although they were live.
             pub class_evictions: Vec<Counter>,
-            /// Of those, items with an expiry.
+            /// Stores of each slab class that took the place of an expired or flushed item of their key.
+            pub class_reclaimed: Vec<Counter>,
+            /// Of those evicted, items with an expiry.
             pub class_evicted_nonzero: Vec<Counter>,
             /// The chunk size of each slab class, in bytes, smallest first.
             pub class_chunk_bytes: Vec<u32>,
@@ -86,7 +90,7 @@ counters! {
     evicted_nonzero,
     /// Items removed because they had expired and never asked for.
     expired_unfetched,
-    /// Stores that took memory which expired items had held.
+    /// Stores that took memory which expired items had held, or the place of an expired or flushed item of their key.
     reclaimed,
     /// Stores refused because the item was too large.
     store_too_large,

@@ -8,7 +8,8 @@ use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
 use crate::block::{
-    FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_OPEN,
+    FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
+    FLAG_OPEN, FLAG_RELEASED,
 };
 use crate::classify::{ACK, Class, FIN, RST, SYN, Segment, TCP_BYTES, offered_mss};
 use crate::clock::{FlowClock, Time};
@@ -240,6 +241,11 @@ impl NetStack {
         let free = socket.send_capacity() - socket.send_queue();
         let mut events = 0;
         if socket.recv_queue() > queued {
+            // RFC 1122 §4.2.2.13: the peer has seen our FIN and still sends; nobody will read it, and it shall know.
+            if before == State::FinWait2 && block.flags & FLAG_RELEASED != 0 {
+                block.flags |= FLAG_ABORTED;
+                return self.touch(index);
+            }
             events |= FLAG_EVENT_READABLE;
         }
         if before != after {
