@@ -57,7 +57,7 @@ pub fn pair_void(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> O
         let name = plan.side(run.slot.role).map_or("", |side| side.name.as_str());
         reasons.extend(run.void.iter().map(|reason| format!("{name}: {reason}")));
     }
-    if seen < plan.roles().count() {
+    if seen < plan.roles_at(value).count() {
         return None;
     }
     for run in runs.iter().filter(|run| run.slot.capacity && run.slot.round == round) {
@@ -119,7 +119,7 @@ pub fn run_rounds(
         let mut slots: Vec<Slot> = plan.capacity.iter().map(|_| Slot::of_capacity(round)).collect();
         let mut order = 0;
         for value in values {
-            let mut roles: Vec<Role> = plan.roles().collect();
+            let mut roles: Vec<Role> = plan.roles_at(value).collect();
             roles.shuffle(&mut random);
             for role in roles {
                 order += 1;
