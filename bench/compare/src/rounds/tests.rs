@@ -146,3 +146,11 @@ fn a_side_is_left_out_above_what_it_bears_and_the_pair_is_whole_without_it() {
     plan.against = Against::Peer;
     assert!(plan.check().unwrap_err().to_string().contains("'most'"));
 }
+
+#[test]
+fn the_values_of_a_side_stand_together_when_they_are_compared_with_the_first() {
+    let plan = plan("pairs = 3\nagainst = 'first'", SWEEP);
+    for side in slots(&plan, |_| false).chunks(3) {
+        assert!(side.iter().all(|slot| slot.role == side[0].role), "{side:?}");
+    }
+}
