@@ -108,9 +108,9 @@ fn meta_commands_and_packets(count: usize, cores: &mut [Core], out: &mut [u8]) {
         [("meta commands", &lines, 200 * 250 + 50_000), ("packets", &packets, 200 * 250 + 50_000)]
     {
         let mut session = Session::new(ConnId(1));
-        exchange(cores, &mut session, input, out);
+        exchange(cores, &mut session, input, 0, out);
         let region = Region::new(ALLOCATOR);
-        let bytes = exchange(cores, &mut session, input, out);
+        let bytes = exchange(cores, &mut session, input, 8192, out);
         let change = region.change();
         assert!(bytes >= replies, "{what}: {bytes} bytes of replies");
         assert_eq!((change.allocations, change.reallocations), (0, 0), "{what}, {count} cores: {change:?}");

@@ -304,14 +304,7 @@ impl Shard {
     }
 
     /// Copies a live item to the end of a queue. `false` when there is no room to; `true`, too, when it was not live.
-    fn copy_kept(
-        &mut self,
-        from: ItemRef,
-        hash: KeyHash,
-        bytes: usize,
-        (queue, heat): (Queue, u8),
-        now: Now,
-    ) -> bool {
+    fn copy_kept(&mut self, from: ItemRef, hash: KeyHash, bytes: usize, (queue, heat): (Queue, u8), now: Now) -> bool {
         let Some(found) = self.index.find_at(&self.memory, hash, from) else { return true };
         let expiry = self.item(from).expiry;
         let Some(to) = self.room_to_keep(bytes, expiry, queue, now) else { return false };
