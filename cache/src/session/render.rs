@@ -95,16 +95,14 @@ fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered 
         if sent + written == total { Rendered::Whole(written) } else { Rendered::Part(written) }
     };
     match &core.entries.entry(token).owed {
-        Owed::Walk(_) => {
-            return match core.give_walk(token, out) {
-                WalkGiven::Whole(bytes) => Rendered::Whole(bytes),
-                WalkGiven::Part(bytes) => Rendered::Part(bytes),
-                WalkGiven::Starved(bytes) => Rendered::Starved(bytes),
-            };
-        }
+        Owed::Walk(_) => match core.give_walk(token, out) {
+            WalkGiven::Whole(bytes) => Rendered::Whole(bytes),
+            WalkGiven::Part(bytes) => Rendered::Part(bytes),
+            WalkGiven::Starved(bytes) => Rendered::Starved(bytes),
+        },
         Owed::Watch(_) => {
             let (bytes, more) = core.give_watch(token, out);
-            return if more { Rendered::Part(bytes) } else { Rendered::Starved(bytes) };
+            if more { Rendered::Part(bytes) } else { Rendered::Starved(bytes) }
         }
         Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
         Owed::Line(line) => parts([line.bytes(), b"", b""], out),
