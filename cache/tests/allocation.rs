@@ -4,6 +4,7 @@
 
 use std::alloc::System;
 
+use differential::packet::Packet;
 use sidestep_cache::{CacheConfig, ConnId, Core, Now, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -68,6 +69,53 @@ fn hits_and_small_stores_allocate_nothing_after_start() {
                 let allocated = (change.allocations, change.reallocations);
                 assert_eq!(allocated, (0, 0), "{what}, {count} cores, room {room}: {change:?}");
             }
+        }
+        session.end(&mut cores[0]);
+        meta_commands_and_packets(count, &mut cores, &mut out);
+    }
+}
+
+/// Every kind of meta command, and packets that mean the same.
+fn meta_commands_and_packets(count: usize, cores: &mut [Core], out: &mut [u8]) {
+    let (mut lines, mut packets) = (Vec::new(), Vec::new());
+    for number in 0..200 {
+        lines.extend_from_slice(format!("ms key{number} 100 c k O{number} T90\r\n{}\r\n", "x".repeat(100)).as_bytes());
+        lines.extend_from_slice(
+            format!("mg key{number} v f s t c k h l O7\r\nmg none k q\r\nmg viv{number} N30 v\r\n").as_bytes(),
+        );
+        lines.extend_from_slice(
+            format!("md key{number} I T50 k\r\nma n{number} N0 J5 v\r\nme key{number}\r\nmn\r\n").as_bytes(),
+        );
+        lines.extend_from_slice(format!("ms a2V5{:04} 3 b k\r\nabc\r\n", number).as_bytes());
+        for words in [
+            format!("01 key=key{number} extras=0000000700000064 value={}", "x".repeat(100)),
+            format!("0c key=key{number}"),
+            format!("09 key=none{number}"),
+            format!("05 key=count{number} extras=0000000000000001000000000000000500000000"),
+            format!("23 key=key{number} extras=00000064"),
+            format!("0e key=key{number} value=y"),
+            format!("14 key=key{}", number / 2),
+            "0a".to_owned(),
+        ] {
+            packets.extend(Packet::read(&words).expect("a packet").encode());
+        }
+    }
+    lines.extend_from_slice(format!("ms large 50000\r\n{}\r\nmg large v k\r\n", "y".repeat(50_000)).as_bytes());
+    let large = format!("01 key=large extras=0000000000000000 value={}", "z".repeat(50_000));
+    packets.extend(Packet::read(&large).expect("a packet").encode());
+    packets.extend(Packet::read("0c key=large").expect("a packet").encode());
+    for (what, input, replies) in
+        [("meta commands", &lines, 200 * 250 + 50_000), ("packets", &packets, 200 * 250 + 50_000)]
+    {
+        let mut session = Session::new(ConnId(1));
+        exchange(cores, &mut session, input, 0, out);
+        for room in [0, 8192] {
+            let region = Region::new(ALLOCATOR);
+            let bytes = exchange(cores, &mut session, input, room, out);
+            let change = region.change();
+            assert!(bytes >= replies, "{what}: {bytes} bytes of replies");
+            let allocated = (change.allocations, change.reallocations);
+            assert_eq!(allocated, (0, 0), "{what}, {count} cores, room {room}: {change:?}");
         }
         session.end(&mut cores[0]);
     }

@@ -115,20 +115,20 @@ fn three_cores_in_seeded_turns_answer_as_memcached_does() {
 
 #[test]
 fn one_core_answers_meta_commands_as_memcached_does() {
-    compare(Protocol::Meta, 1, Pace::Even, 0, 150_000);
+    compare(Protocol::Meta, 1, Pace::Even, 0, 100_000);
 }
 
 #[test]
 fn three_cores_in_seeded_turns_answer_meta_commands_as_memcached_does() {
-    compare(Protocol::Meta, 3, Pace::Seeded, 1 << 32, 150_000);
+    compare(Protocol::Meta, 3, Pace::Seeded, 1 << 32, 100_000);
 }
 
 #[test]
 fn one_core_answers_packets_as_memcached_does() {
-    compare(Protocol::Binary, 1, Pace::Even, 0, 150_000);
+    compare(Protocol::Binary, 1, Pace::Even, 0, 100_000);
 }
 
 #[test]
 fn three_cores_in_seeded_turns_answer_packets_as_memcached_does() {
-    compare(Protocol::Binary, 3, Pace::Seeded, 1 << 32, 150_000);
+    compare(Protocol::Binary, 3, Pace::Seeded, 1 << 32, 100_000);
 }

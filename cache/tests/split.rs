@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod loopback;
 
+use differential::packet::{self, Packet};
 use loopback::{Loopback, Pace};
 use sidestep_cache::CacheConfig;
 
@@ -59,12 +60,41 @@ fn conversation() -> Vec<u8> {
     bytes
 }
 
+/// The same of packets: every opcode, values of every size, and what is refused.
+fn packets() -> Vec<u8> {
+    let mut lines = String::new();
+    for n in 0..12 {
+        lines += &format!("01 key=key{n} extras=0000000{n:x}00000064 value={} opaque={n:x}\n", "v".repeat(n * 17));
+        lines += &format!("00 key=key{n}\n0c key=key{n}\n09 key=none{n}\n0d key=key{n} opaque=d\n0c key=none{n}\n");
+    }
+    lines += &format!("01 key=mid extras=0000000000000000 value={}\n00 key=mid\n", "abc".repeat(1000));
+    lines += &format!("11 key=big extras=0000000700000000 value={}\n0c key=big\n", "0123456789".repeat(900));
+    lines += &format!("0e key=big value={}\n19 key=mid value={}\n00 key=mid\n", "z".repeat(3000), "y".repeat(9000));
+    lines += &format!("01 key=large extras=0000000000000000 value={}\n00 key=large\n", "x".repeat(20_000));
+    lines += &format!("0f key=key1 value={}\n12 key=key1 extras=0000000000000000 value=x\n", "w".repeat(20_000));
+    lines += "02 key=new extras=0000000000000000 value=1\n03 key=new extras=0000000000000000 value=2 cas=9999\n";
+    lines += "13 key=none extras=0000000000000000 value=x\n0e key=none value=x\n1a key=new value=-\n00 key=new\n";
+    lines += "05 key=n extras=0000000000000001000000000000000500000000\n15 key=n extras=000000000000000700000000000000050000ffff\n";
+    lines += "06 key=n extras=000000000000000200000000000000050000ffff\n16 key=none extras=0000000000000002000000000000000fffffffff\n";
+    lines += "05 key=key5 extras=0000000000000001000000000000000000000000\n1c key=key2 extras=00000000\n1d key=key3 extras=00000020\n";
+    lines += "1e key=none extras=00000020\n23 key=key4 extras=00000020\n24 key=none extras=00000020\n23 key=none extras=00000020\n";
+    lines += "04 key=key6\n14 key=key7\n04 key=key6\n14 key=key7 opaque=7\n04 key=key8 cas=99999\n0a opaque=a\n0b\n";
+    lines += "1b extras=00000001\n20\n21 key=PLAIN value=%00u%00p\n55 key=k value=vv\n10 key=nothing\n10 key=detail%20off\n0a\n";
+    lines += "08\n00 key=key1\n01 key=after extras=0000000000000000 value=a\n18 extras=00000000\n0c key=after\n";
+    lines += "01 key=last extras=0000000000000000 value=l%00st\n0c key=last\n07 opaque=ff\n0a\n";
+    lines.lines().flat_map(|line| Packet::read(line).expect("a packet").encode()).collect()
+}
+
 fn replies(cores: usize, pace: Pace, seed: u64) -> Vec<u8> {
+    replies_to(&conversation(), cores, pace, seed)
+}
+
+fn replies_to(bytes: &[u8], cores: usize, pace: Pace, seed: u64) -> Vec<u8> {
     let mut config = CacheConfig { cores, ..CacheConfig::default() };
     config.shard.item_size_max = 16_384;
     let mut loopback = Loopback::new(&config, pace, seed);
     let client = loopback.connect(0);
-    loopback.send(client, &conversation());
+    loopback.send(client, bytes);
     loopback.run();
     assert!(loopback.is_closed(client), "quit was not reached: {} bytes unread", loopback.unread(client));
     let received = loopback.take_received(client);
@@ -85,6 +115,11 @@ fn without_uniques(replies: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&words.join(&b' '));
     }
     String::from_utf8_lossy(&out).replace("\r\n", "\n").into_bytes()
+}
+
+/// The same packets, without cas uniques.
+fn packets_without_uniques(replies: &[u8]) -> Vec<u8> {
+    packet::lines(replies, |response| if response.cas == 0 { "0" } else { "#" }.to_owned())
 }
 
 #[track_caller]
@@ -117,6 +152,28 @@ fn several_cores_answer_as_one_does() {
         assert_same(&format!("{cores} cores byte by byte"), &replies(cores, Pace::ByteByByte, 0), &whole);
         for seed in 0..20 {
             let split = replies(cores, Pace::Seeded, seed);
+            assert_same(&format!("{cores} cores, seed {seed}"), &split, &whole);
+        }
+    }
+}
+
+#[test]
+fn packets_are_answered_the_same_on_any_number_of_cores_however_they_are_cut() {
+    let conversation = packets();
+    let one = replies_to(&conversation, 1, Pace::Even, 0);
+    let lines = packets_without_uniques(&one);
+    let quit = b"\r\n07 00 opaque=000000ff cas=0 extras= key= value=\r\n";
+    assert!(lines.ends_with(quit) && lines.iter().filter(|&&byte| byte == b'\n').count() > 80);
+    for cores in [1, 2, 3] {
+        let whole = replies_to(&conversation, cores, Pace::Even, 0);
+        assert_same(&format!("{cores} cores"), &packets_without_uniques(&whole), &lines);
+        assert_same(
+            &format!("{cores} cores byte by byte"),
+            &replies_to(&conversation, cores, Pace::ByteByByte, 0),
+            &whole,
+        );
+        for seed in 0..20 {
+            let split = replies_to(&conversation, cores, Pace::Seeded, seed);
             assert_same(&format!("{cores} cores, seed {seed}"), &split, &whole);
         }
     }

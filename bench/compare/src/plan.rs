@@ -98,6 +98,9 @@ pub struct Side {
     /// Variables of this side; they hide the plan's.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+    /// Largest value of the sweep at which this side is run, where it or the machine bears no more; with against =
+    /// 'first', and not for ours.
+    pub most: Option<u64>,
     /// A generator for this side alone, such as a frame generator for the null responder.
     pub generator: Option<Generator>,
 }
@@ -309,6 +312,10 @@ impl Plan {
             self.fill(argv, None, None)?;
         }
         self.environment()?;
+        let peer_is_needed = self.against == Against::Peer && self.peer.most.is_some();
+        if self.ours.most.is_some() || peer_is_needed {
+            return wrong("'most' is for the peer and the null responder, with against = 'first'".into());
+        }
         if let Some(capacity) = &self.capacity {
             if self.sweep.is_none() || self.against == Against::First {
                 return wrong("[capacity] needs a [sweep] of percents and against = 'peer'".into());
@@ -337,6 +344,15 @@ impl Plan {
     pub fn roles(&self) -> impl Iterator<Item = Role> + use<> {
         let null = self.null.is_some();
         [Role::Ours, Role::Peer, Role::Null].into_iter().filter(move |role| *role != Role::Null || null)
+    }
+
+    /// The sides that are run at `value`.
+    pub fn roles_at(&self, value: Option<u64>) -> impl Iterator<Item = Role> + use<'_> {
+        let bears = move |role: &Role| match (self.side(*role).and_then(|side| side.most), value) {
+            (Some(most), Some(value)) => value <= most,
+            _ => true,
+        };
+        self.roles().filter(bears)
     }
 
     /// The side of a role; `None` only for a null responder that the plan lacks.

@@ -1,8 +1,8 @@
 //! The schedule: rounds in random order until enough pairs are valid, or the plan's bound is reached.
 //!
-//! A round measures every side at every value that still lacks pairs. The order of the values, and of the sides at
-//! each value, is drawn anew for every round; the sides of one value stand next to each other, so that slow changes of
-//! the machine touch them alike.
+//! A round measures every side at every value that still lacks pairs, in an order that is drawn anew for every round. What
+//! is divided by each other stands together, the sides of a value or the values of a side, so that slow changes of the
+//! machine touch both alike.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -57,7 +57,7 @@ pub fn pair_void(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> O
         let name = plan.side(run.slot.role).map_or("", |side| side.name.as_str());
         reasons.extend(run.void.iter().map(|reason| format!("{name}: {reason}")));
     }
-    if seen < plan.roles().count() {
+    if seen < plan.roles_at(value).count() {
         return None;
     }
     for run in runs.iter().filter(|run| run.slot.capacity && run.slot.round == round) {
@@ -116,15 +116,28 @@ pub fn run_rounds(
         }
         values.retain(|value| lacking(value) || (plan.against == Against::First && *value == first));
         values.shuffle(&mut random);
-        let mut slots: Vec<Slot> = plan.capacity.iter().map(|_| Slot::of_capacity(round)).collect();
-        let mut order = 0;
-        for value in values {
-            let mut roles: Vec<Role> = plan.roles().collect();
-            roles.shuffle(&mut random);
-            for role in roles {
-                order += 1;
-                slots.push(Slot { round, order, role, value, rate: None, capacity: false });
+        let mut roles: Vec<Role> = plan.roles().collect();
+        roles.shuffle(&mut random);
+        // What is compared stands together: the sides of a value, or the values of a side.
+        let mut points: Vec<(Role, Option<u64>)> = Vec::new();
+        match plan.against {
+            Against::Peer => {
+                for value in values {
+                    roles.shuffle(&mut random);
+                    points.extend(roles.iter().map(|role| (*role, value)));
+                }
             }
+            Against::First => {
+                for role in roles {
+                    values.shuffle(&mut random);
+                    points.extend(values.iter().map(|value| (role, *value)));
+                }
+            }
+        }
+        points.retain(|(role, value)| plan.roles_at(*value).any(|bears| bears == *role));
+        let mut slots: Vec<Slot> = plan.capacity.iter().map(|_| Slot::of_capacity(round)).collect();
+        for (order, (role, value)) in (1..).zip(points) {
+            slots.push(Slot { round, order, role, value, rate: None, capacity: false });
         }
         for mut slot in slots {
             if plan.capacity.is_some() && !slot.capacity {

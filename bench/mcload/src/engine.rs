@@ -192,6 +192,7 @@ impl Engine {
     fn readable<T: Transport>(&mut self, slot: Slot, transport: &mut T) -> Result<(), EngineError> {
         let Self { lines, codec, tally, scratch, .. } = self;
         let line = &mut lines[slot as usize];
+        let in_flight = line.connection.in_flight() as u64;
         let (mut finished, mut wrong, mut at) = (0, None, 0);
         transport.recv(slot, &mut |bytes, now| {
             at = now;
@@ -203,7 +204,7 @@ impl Engine {
             }
         });
         if let Some(mismatch) = wrong {
-            return self.wrong(slot, finished, mismatch, transport);
+            return self.wrong(slot, in_flight, mismatch, transport);
         }
         if finished == 0 {
             return Ok(());
@@ -226,11 +227,12 @@ impl Engine {
         }
     }
 
-    /// A wrong reply, after `finished` right ones: the connection is out of step and closed for good.
+    /// A wrong reply: the connection is out of step and closed for good. Of the `in_flight` requests before it some may
+    /// have been answered rightly by the same bytes.
     fn wrong<T: Transport>(
         &mut self,
         slot: Slot,
-        finished: u64,
+        in_flight: u64,
         mismatch: Box<Mismatch>,
         transport: &mut T,
     ) -> Result<(), EngineError> {
@@ -242,13 +244,13 @@ impl Engine {
         self.tally.abandoned += lost.saturating_sub(1);
         match &mut self.phase {
             Phase::Steady(steady) if slot < steady.slots => {
-                self.busy -= finished + lost;
+                self.busy -= in_flight;
                 self.retire(slot);
                 Ok(())
             }
             Phase::Churn(_) => self.free(slot, transport),
             Phase::Probing(_) => {
-                self.busy -= finished + lost;
+                self.busy -= in_flight;
                 self.probe_more(transport);
                 Ok(())
             }

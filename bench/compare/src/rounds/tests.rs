@@ -134,3 +134,23 @@ fn an_error_returns_the_runs_before_it() {
     assert_eq!(runs.len(), 3);
     assert!(matches!(error, RunError::Interrupted));
 }
+
+#[test]
+fn a_side_is_left_out_above_what_it_bears_and_the_pair_is_whole_without_it() {
+    let mut plan = plan("pairs = 2\nagainst = 'first'", SWEEP);
+    plan.peer.most = Some(5);
+    let runs = run_rounds(&plan, |slot| Ok(run(slot, 1.0, &[]))).unwrap();
+    let count = |value| runs.iter().filter(|run| run.slot.role == Role::Peer && run.slot.value == Some(value)).count();
+    assert_eq!((count(0), count(5), count(10)), (2, 2, 0));
+    assert_eq!(valid_pairs(&plan, &runs, Some(10)), 2);
+    plan.against = Against::Peer;
+    assert!(plan.check().unwrap_err().to_string().contains("'most'"));
+}
+
+#[test]
+fn the_values_of_a_side_stand_together_when_they_are_compared_with_the_first() {
+    let plan = plan("pairs = 3\nagainst = 'first'", SWEEP);
+    for side in slots(&plan, |_| false).chunks(3) {
+        assert!(side.iter().all(|slot| slot.role == side[0].role), "{side:?}");
+    }
+}

@@ -254,8 +254,8 @@ fn worker_config(base: &StackConfig, plan: &Plan, share: Share) -> StackConfig {
 fn rings_for(slots: usize) -> Rings {
     match slots {
         ..=1_024 => Rings { rx: 65_535, tx: 65_535 },
-        ..=16_384 => Rings { rx: 16_384, tx: 32_768 },
-        ..=262_144 => Rings::DEFAULT,
+        1_025..=16_384 => Rings { rx: 16_384, tx: 32_768 },
+        16_385..=262_144 => Rings::DEFAULT,
         _ => Rings { rx: 512, tx: 512 },
     }
 }

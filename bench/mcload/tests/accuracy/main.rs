@@ -196,6 +196,24 @@ fn dead_connections_are_seen_to_be_alive_or_not() {
     assert!(report::text(&plan, &outcome).contains("dead connections: 1000 opened, 999 alive at the end"));
 }
 
+/// The right replies that came in the same piece as the wrong one were forgotten, and the run waited for them for ever.
+#[test]
+fn a_wrong_reply_behind_right_ones_in_one_piece_leaves_nothing_to_wait_for() {
+    for line in ["--requests 10000", "--rate 100000 --requests 10000"] {
+        let plan = plan(&format!("--connections 4 --depth 8 {line}"));
+        for garble in 5_000..5_008 {
+            let faults = Faults { garble: Some(garble), ..Faults::none(Delay::Constant(MICRO)) };
+            let make = |share: mcload::run::Share| {
+                let server = Server::new(faults, 2 * 200, SEED, Arc::new(Truth::default()));
+                Ok(Simulated::new(share.slots(), server))
+            };
+            let outcome = run(&plan, &Progress::new(1, false), make).unwrap();
+            let measured = &outcome.measured;
+            assert_eq!((measured.wrong, measured.ended()), (1, 10_000), "{line}, reply {garble}");
+        }
+    }
+}
+
 #[test]
 fn a_server_that_falls_silent_ends_the_run_with_a_reason() {
     let mut plan = plan("--connections 4 --requests 10000");

@@ -43,13 +43,16 @@ impl Conversation {
     }
 }
 
+/// When a reply is due, which one it is, for whom, and its bytes.
+type Due = (Nanos, u64, FlowId, Vec<u8>);
+
 /// The server on its stack.
 struct Far {
     server: Server,
     stack: NetStack,
     ports: [Port<WireQueue>; 1],
     conversations: HashMap<FlowId, Conversation>,
-    replies: BinaryHeap<Reverse<(Nanos, u64, FlowId, Vec<u8>)>>,
+    replies: BinaryHeap<Reverse<Due>>,
     scheduled: u64,
 }
 

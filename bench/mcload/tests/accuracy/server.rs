@@ -41,13 +41,15 @@ pub struct Faults {
     pub ignore_every: u64,
     /// The n-th measured request makes the server reset this connection, which carries none.
     pub kill: Option<(u64, Slot)>,
+    /// The n-th measured request gets a reply with one bit flipped.
+    pub garble: Option<u64>,
     /// The generator's thread is kept from running: each wait ends so much later than asked.
     pub oversleep: Nanos,
 }
 
 impl Faults {
     pub const fn none(delay: Delay) -> Self {
-        Self { delay, drop: 0.0, stall: None, refuse_every: 0, ignore_every: 0, kill: None, oversleep: 0 }
+        Self { delay, drop: 0.0, stall: None, refuse_every: 0, ignore_every: 0, kill: None, garble: None, oversleep: 0 }
     }
 }
 
@@ -95,13 +97,17 @@ impl Server {
     /// Takes the first request off `bytes` and serves it; `None` while it is not whole. A connection's replies keep
     /// their order: `last_reply` is when the one before leaves, and is moved on.
     pub fn serve(&mut self, now: Nanos, bytes: &mut Vec<u8>, last_reply: &mut Nanos) -> Option<Served> {
-        let (used, reply) = self.execute(bytes)?;
+        let (used, mut reply) = self.execute(bytes)?;
         bytes.drain(..used);
         let number = self.truth.requests.fetch_add(1, Ordering::Relaxed).checked_sub(self.spared);
         if let (Some(number), Some((at, length))) = (number, self.faults.stall)
             && number == at
         {
             self.stalled_until = now + length;
+        }
+        if number.is_some() && number == self.faults.garble {
+            let middle = reply.len() / 2;
+            reply[middle] ^= 1;
         }
         let kill = self.faults.kill.filter(|&(at, _)| number == Some(at)).map(|(_, victim)| victim);
         if number.is_some() && self.faults.drop > 0.0 && self.unit() < self.faults.drop {

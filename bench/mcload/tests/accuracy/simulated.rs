@@ -32,11 +32,14 @@ struct Line {
     last_reply: Nanos,
 }
 
+/// When an event is due, which one it is, for which opening of which slot, and what happens.
+type Due = (Nanos, u64, Slot, u32, Event);
+
 pub struct Simulated {
     now: Nanos,
     server: Server,
     lines: Vec<Line>,
-    events: BinaryHeap<Reverse<(Nanos, u64, Slot, u32, Event)>>,
+    events: BinaryHeap<Reverse<Due>>,
     scheduled: u64,
     news: VecDeque<(Slot, News)>,
     opens: u64,
@@ -121,7 +124,7 @@ impl Transport for Simulated {
     fn open(&mut self, slot: Slot) -> Result<(), TransportError> {
         self.lines[slot as usize] = Line { generation: self.lines[slot as usize].generation + 1, ..Line::default() };
         self.opens += 1;
-        let nth = |every: u64| every > 0 && self.opens % every == 0;
+        let nth = |every: u64| every > 0 && self.opens.is_multiple_of(every);
         let measuring = self.server.is_measuring();
         if measuring && nth(self.server.faults.refuse_every) {
             self.server.truth.refused.fetch_add(1, Ordering::Relaxed);
@@ -135,7 +138,9 @@ impl Transport for Simulated {
     }
 
     fn recv(&mut self, slot: Slot, take: &mut impl FnMut(&[u8], Nanos)) {
-        while let Some(bytes) = self.lines[slot as usize].inbox.pop_front() {
+        // As a socket does: what has come since is one piece.
+        let bytes: Vec<u8> = self.lines[slot as usize].inbox.drain(..).flatten().collect();
+        if !bytes.is_empty() {
             take(&bytes, self.now);
         }
     }

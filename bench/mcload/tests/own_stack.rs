@@ -1,0 +1,220 @@
+//! Our own stack keeps the contract of a transport: what is reported, in which order, and of what nothing is. On a wire
+//! in memory, with a virtual clock, against an echo server on the same stack.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mcload::transport::own_stack::{OwnStack, Route};
+use mcload::transport::{Close, End, News, Slot, Transport};
+use nic::{PortConfig, QueueId, Wire, WireQueue};
+use stack::{FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+fn stack(address: Ipv4Addr, mac: Mac, adjust: impl FnOnce(&mut StackConfig)) -> NetStack {
+    let mut config = StackConfig::new(address, 24, mac);
+    adjust(&mut config);
+    NetStack::new(config, Secrets::from_bytes([5; 32])).expect("a good configuration")
+}
+
+struct Lab {
+    wire: Wire,
+    micros: Arc<AtomicU64>,
+    client: OwnStack<WireQueue>,
+    server: NetStack,
+    ports: [Port<WireQueue>; 1],
+    /// The server takes nothing while this is set.
+    deaf: bool,
+    last: Option<FlowId>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self::to(SocketAddrV4::new(SERVER, 7))
+    }
+
+    fn to(server: SocketAddrV4) -> Self {
+        let (wire, ours, theirs) =
+            Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a good configuration");
+        let micros = Arc::new(AtomicU64::new(0));
+        let clock = micros.clone();
+        let route = Route { server, mac: None, worker: (0, 1) };
+        let queue = ours.take_queue(QueueId(0)).expect("opened once");
+        let client = OwnStack::new(
+            route,
+            8,
+            stack(CLIENT, CLIENT_MAC, |config| config.max_flows = 16),
+            queue,
+            None,
+            // Looking at the clock takes a moment, as it does: nothing that waits for time may wait for ever.
+            Box::new(move || Duration::from_micros(clock.fetch_add(1, Ordering::Relaxed))),
+        );
+        let server = stack(SERVER, SERVER_MAC, |config| config.ports = vec![7]);
+        let ports = [Port::new(theirs.take_queue(QueueId(0)).expect("opened once"))];
+        Self { wire, micros, client, server, ports, deaf: false, last: None }
+    }
+
+    fn serve(&mut self) {
+        let now = Time::from_micros(self.micros.load(Ordering::Relaxed));
+        self.ports[0].receive();
+        self.server.ingest(now, &mut self.ports[0], 0);
+        while let Some((id, ready)) = self.server.next_ready() {
+            if ready.closed.is_some() {
+                continue;
+            }
+            self.last = Some(id);
+            let Some(mut flow) = self.server.flow(id) else { continue };
+            while !self.deaf && flow.recv_queue() > 0 && flow.send_room() > 0 {
+                let mut scratch = [0; 1_024];
+                let room = flow.send_room().min(scratch.len());
+                let got = flow.peek(&mut scratch[..room]);
+                flow.send_slice(&scratch[..got]);
+                let mut left = got;
+                while left > 0 {
+                    left -= flow.recv(|bytes| (bytes.len().min(left), bytes.len().min(left)));
+                }
+            }
+            if flow.peer_closed() && flow.recv_queue() == 0 {
+                flow.close();
+            }
+        }
+        self.server.expire(now);
+        self.server.flush(now, &mut self.ports);
+        self.ports[0].transmit().expect("a wire is never gone");
+    }
+
+    /// Turns for `millis` of virtual time, and what is reported in it. Bytes are taken and added up.
+    fn run(&mut self, millis: u64) -> (Vec<(Slot, News)>, Vec<u8>) {
+        let (mut told, mut bytes) = (Vec::new(), Vec::new());
+        for _ in 0..millis {
+            let until = self.client.now();
+            self.client.wait(until).expect("a wire is never gone");
+            while let Some((slot, news)) = self.client.news() {
+                if news == News::Readable {
+                    self.client.recv(slot, &mut |piece, _| bytes.extend_from_slice(piece));
+                }
+                told.push((slot, news));
+            }
+            self.client.flush().expect("a wire is never gone");
+            self.serve();
+            self.micros.fetch_add(1_000, Ordering::Relaxed);
+            self.wire.clock().advance(Duration::from_millis(1));
+        }
+        (told, bytes)
+    }
+
+    fn open(&mut self, slot: Slot) {
+        self.client.open(slot).expect("there is room");
+        assert_eq!(self.run(10).0, [(slot, News::Opened)]);
+    }
+}
+
+#[test]
+fn bytes_go_there_and_back_and_room_is_reported_once_there_is_some() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.client.send(3, b"early"), 0);
+    lab.open(3);
+    assert_eq!(lab.client.send(3, b"hello"), 5);
+    let (told, bytes) = lab.run(10);
+    assert_eq!((told, bytes.as_slice()), (vec![(3, News::Readable)], &b"hello"[..]));
+    lab.deaf = true;
+    let long = vec![7; 100_000];
+    let mut sent = lab.client.send(3, &long);
+    assert!((1..long.len()).contains(&sent));
+    // The deaf server's receive ring takes half of it; what is sent then finds no room again.
+    assert_eq!(lab.run(20).0, [(3, News::Writable)]);
+    sent += lab.client.send(3, &long[sent..]);
+    assert!(sent < long.len());
+    assert_eq!(lab.run(20).0, []);
+    lab.deaf = false;
+    let last = lab.last.expect("the server has a flow");
+    lab.server.wake(last);
+    let mut back = 0;
+    for _ in 0..1_000 {
+        let (told, bytes) = lab.run(1);
+        back += bytes.len();
+        if told.contains(&(3, News::Writable)) {
+            sent += lab.client.send(3, &long[sent..]);
+        }
+        lab.server.wake(last);
+    }
+    assert_eq!((sent, back), (long.len(), long.len()));
+}
+
+#[test]
+fn each_way_to_end_is_told_as_what_it_is() {
+    let mut lab = Lab::new();
+    lab.open(0);
+    let last = lab.last.expect("the server has a flow");
+    let mut flow = lab.server.flow(last).expect("it is open");
+    flow.send_slice(b"bye");
+    flow.close();
+    let (told, bytes) = lab.run(10);
+    assert_eq!(told, [(0, News::Readable), (0, News::Ended(End::Finished))]);
+    assert_eq!(bytes, b"bye");
+    lab.open(0);
+    let last = lab.last.expect("the server has a flow");
+    lab.server.flow(last).expect("it is open").abort();
+    assert_eq!(lab.run(10).0, [(0, News::Ended(End::Reset))]);
+    assert_eq!(lab.client.send(0, b"late"), 0);
+}
+
+#[test]
+fn nobody_listening_and_nobody_there_are_told_apart() {
+    for (address, port, end, millis) in
+        [(SERVER, 8, End::Refused, 20), (Ipv4Addr::new(10, 0, 0, 9), 7, End::TimedOut, 4_000)]
+    {
+        let mut lab = Lab::to(SocketAddrV4::new(address, port));
+        lab.client.open(5).expect("it can be tried");
+        assert_eq!(lab.run(millis).0, [(5, News::Ended(end))]);
+    }
+}
+
+#[test]
+fn of_a_slot_that_was_closed_nothing_is_told_and_it_may_be_opened_again_at_once() {
+    let mut lab = Lab::new();
+    for round in 0..40 {
+        let how = if round % 2 == 0 { Close::InOrder } else { Close::Reset };
+        lab.open(1);
+        assert_eq!(lab.client.send(1, b"x"), 1);
+        if round % 3 == 0 {
+            lab.run(1);
+        }
+        lab.client.close(1, how);
+        lab.client.close(1, how);
+        // Closed while it is still opening, too.
+        lab.client.open(1).expect("there is room");
+        lab.client.close(1, how);
+        lab.client.open(2).expect("there is room");
+        assert_eq!(lab.run(10), (vec![(2, News::Opened)], vec![]), "round {round}");
+        lab.client.close(2, how);
+        assert_eq!(lab.run(10).0, []);
+    }
+    // The last FINs are answered.
+    lab.run(2_000);
+    assert_eq!(lab.client.stack().flows(), 0);
+    assert_eq!(lab.server.flows(), 0);
+}
+
+#[test]
+fn slots_wait_for_a_block_that_closing_flows_still_have() {
+    let mut lab = Lab::new();
+    // Sixteen flows in all, of which the closing ones hold eight until their peer has answered.
+    for slot in 0..8 {
+        lab.client.open(slot).expect("there is room");
+    }
+    assert_eq!(lab.run(10).0.len(), 8);
+    for round in 0..3 {
+        for slot in 0..8 {
+            lab.client.close(slot, Close::InOrder);
+            lab.client.open(slot).expect("it waits if there is no room");
+        }
+        let opened = lab.run(30).0;
+        assert_eq!(opened.iter().filter(|&&(_, news)| news == News::Opened).count(), 8, "round {round}: {opened:?}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Bent conversations of every protocol: no panic, no hang, nothing held afterwards, bounded replies, and the same
+//! replies however the bytes are cut.
+//!
+//! The conversations are those of the differential harness, bent with an eye to their framing: bytes flipped, numbers
+//! replaced by others that matter, pieces left out, doubled, and taken from another conversation. A failure names its
+//! seed; `SIDESTEP_SEED` begins elsewhere, `SIDESTEP_ROUNDS` goes on for longer.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod loopback;
+
+use differential::case::Case;
+use differential::draw::Draw;
+use differential::normalize::Uniques;
+use differential::{binary, generate, meta};
+use loopback::{Loopback, Pace};
+use sidestep_cache::CacheConfig;
+
+/// The largest item of these caches, in bytes: no reply to one request is longer than this and a head.
+const ITEM_MAX: usize = 16 << 10;
+
+/// Bytes that mean something in one of the protocols.
+const MATTER: [u8; 24] = [
+    0x00, 0x01, 0x80, 0x81, 0xff, 0x7f, 0x04, 0x08, 0x14, b'\r', b'\n', b' ', b'-', b'0', b'9', b'm', b'g', b's', b'b',
+    b'k', b'N', b'O', b'T', b'q',
+];
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
+}
+
+/// The bytes of one connection of `case`, as a client that has seen no unique sends them; no more than a few thousand.
+fn bytes_of(case: &Case, leg: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for operation in &case.legs[leg % case.legs.len()].operations {
+        if out.len() > 4000 {
+            break;
+        }
+        case.render(operation, &Uniques::default(), &mut out);
+    }
+    out.truncate(12_000);
+    out
+}
+
+fn bend(bytes: &mut Vec<u8>, other: &[u8], draw: &mut Draw) {
+    for _ in 0..1 + draw.below(6) {
+        let at = draw.below(bytes.len() + 1);
+        let end = (at + 1 + draw.below(30)).min(bytes.len());
+        match draw.below(9) {
+            0 if at < end => bytes[at] ^= 1 << draw.below(8),
+            1 if at < end => bytes[at] = MATTER[draw.below(MATTER.len())],
+            2 => bytes.insert(at, MATTER[draw.below(MATTER.len())]),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            5 => {
+                let from = draw.below(other.len() + 1);
+                let to = (from + draw.below(60)).min(other.len());
+                bytes.splice(at..at, other[from..to].iter().copied());
+            }
+            6 if at + 24 < bytes.len() => {
+                // One of the lengths of a header that may begin here.
+                let field = [2, 3, 4, 8, 9, 10, 11][draw.below(7)];
+                bytes[at + field] = [0, 1, 2, 8, 20, 250, 251, 255][draw.below(8)];
+            }
+            7 => {
+                let number =
+                    [&b"-1"[..], b"0", b"4294967296", b"2147483645", b"18446744073709551616", b"251"][draw.below(6)];
+                bytes.splice(at..at, number.iter().copied());
+            }
+            8 => bytes.truncate(bytes.len() - draw.below(bytes.len() / 4 + 1)),
+            _ => {}
+        }
+    }
+}
+
+/// What a cache of `cores` cores answers, and whether it closed.
+fn replies(bytes: &[u8], cores: usize, pace: Pace, seed: u64) -> (Vec<u8>, bool) {
+    let mut config = CacheConfig { cores, ..CacheConfig::default() };
+    config.shard.item_size_max = ITEM_MAX as u32;
+    config.shard.memory_bytes = cores << 21;
+    config.pending_per_core = 256;
+    config.landing_slots = 32;
+    config.connections_per_core = 4;
+    let mut cache = Loopback::new(&config, pace, seed);
+    let client = cache.connect(0);
+    cache.send(client, bytes);
+    cache.shut_down(client);
+    cache.run();
+    assert!(cache.is_closed(client), "{} of {} bytes are unread after the end", cache.unread(client), bytes.len());
+    let received = cache.take_received(client);
+    cache.close_all();
+    cache.assert_nothing_held();
+    (received, true)
+}
+
+fn bent_conversations(name: &str, make: fn(u64, u64) -> Case) {
+    let first = number("SIDESTEP_SEED", 1);
+    for seed in first..first + number("SIDESTEP_ROUNDS", 120) {
+        let mut draw = Draw::new(seed, 0);
+        let mut bytes = bytes_of(&make(seed, 0), draw.below(4));
+        let other = bytes_of(&make(seed, 1), draw.below(4));
+        bend(&mut bytes, &other, &mut draw);
+        let cores = [1, 3][draw.below(2)];
+        println!("{name}, seed {seed}, {cores} cores: {} bytes", bytes.len());
+        let (whole, _) = replies(&bytes, cores, Pace::Even, 0);
+        // The shortest request of a value has five bytes.
+        let most = (bytes.len() / 5 + 1) * (ITEM_MAX + 1000);
+        assert!(whole.len() <= most, "{} bytes of replies to {}", whole.len(), bytes.len());
+        // What stats count depends on the cut.
+        if whole.windows(11).any(|window| window == b"rusage_user") {
+            continue;
+        }
+        let paces = [(Pace::Seeded, seed), (Pace::Seeded, seed + 1), (Pace::ByteByByte, 0)];
+        for (pace, pace_seed) in paces {
+            let (cut, _) = replies(&bytes, cores, pace, pace_seed);
+            let same = whole.iter().zip(&cut).take_while(|(a, b)| a == b).count();
+            assert!(
+                whole == cut,
+                "{name}, seed {seed}, {cores} cores, {pace:?}: {} bytes whole, {} cut; they part at {same}\n whole: {}\n cut: {}",
+                whole.len(),
+                cut.len(),
+                whole[same.saturating_sub(60)..whole.len().min(same + 60)].escape_ascii(),
+                cut[same.saturating_sub(60)..cut.len().min(same + 60)].escape_ascii(),
+            );
+        }
+    }
+}
+
+#[test]
+fn bent_lines_are_answered_the_same_however_they_are_cut() {
+    bent_conversations("text", generate::case);
+}
+
+#[test]
+fn bent_meta_commands_are_answered_the_same_however_they_are_cut() {
+    bent_conversations("meta", meta::case);
+}
+
+#[test]
+fn bent_packets_are_answered_the_same_however_they_are_cut() {
+    bent_conversations("binary", binary::case);
+}
