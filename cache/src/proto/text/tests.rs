@@ -43,8 +43,6 @@ fn too_few_or_too_many_words_are_error() {
         "mx a",
         "unknown",
         "getx a",
-        "lru",
-        "watch",
     ] {
         assert_eq!(fails(line), (Line::Error, false), "{line:?}");
     }
@@ -71,7 +69,6 @@ fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
         ("cache_memlimit 7", (Line::MemlimitTooSmall, false)),
         ("cache_memlimit 2000000000", (Line::MemlimitNotBytes, false)),
         ("cache_memlimit x", (Line::Error, false)),
-        ("shutdown", (Line::ShutdownDisabled, false)),
     ] {
         assert_eq!(fails(line), expected, "{line:?}");
     }
