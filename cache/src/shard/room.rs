@@ -319,10 +319,9 @@ impl Shard {
         for _ in 0..INDEX_SCAN {
             let index = self.index_hand;
             let segment = *self.segments.at(self.segments.head_of(index));
-            if segment.state == State::Sealed && segment.holders == 0 && segment.run == 1 && segment.live != 0 {
-                if !self.is_dead(index, now) && self.move_out_of(index, now) {
-                    return None;
-                }
+            let movable = segment.state == State::Sealed && segment.holders == 0 && segment.run == 1;
+            if movable && !self.is_dead(index, now) && self.move_out_of(index, now) {
+                return None;
             }
             self.index_hand = index.checked_sub(1).unwrap_or(self.segments.total() as u32 - 1);
             if !self.may_give_up(index, now) {

@@ -68,7 +68,7 @@ impl Ghost {
     }
 
     fn bucket(&self, hash: KeyHash) -> usize {
-        let nth = u64::from(hash.home_bits()) * u64::from(self.used) >> 32;
+        let nth = (u64::from(hash.home_bits()) * u64::from(self.used)) >> 32;
         self.address + nth as usize * LINE_BYTES
     }
 }
