@@ -14,14 +14,11 @@ def main() -> None:
     requests, counted, size = (int(text) for text in sys.argv[2:5])
     ratios = {}
     for policy in policies:
-        reader = libcachesim.TraceReader(trace, libcachesim.TraceType.ORACLE_GENERAL_TRACE)
         cache = getattr(libcachesim, policy)(size)
-        whole, _ = cache.process_trace(reader, 0, requests)
         reader = libcachesim.TraceReader(trace, libcachesim.TraceType.ORACLE_GENERAL_TRACE)
-        cache = getattr(libcachesim, policy)(size)
-        before, _ = cache.process_trace(reader, 0, counted)
-        # Misses of the whole less those of the beginning.
-        ratios[policy] = (whole * requests - before * counted) / (requests - counted)
+        cache.process_trace(reader, 0, counted)
+        # The cache keeps what it holds; the reader goes on at the request named.
+        ratios[policy], _ = cache.process_trace(reader, counted, requests - counted)
         print(policy, ratios[policy], file=sys.stderr)
     json.dump(ratios, sys.stdout)
 

@@ -108,6 +108,60 @@ fn a_reader_that_never_reads_holds_a_bounded_amount_and_others_are_served() {
     }
 }
 
+/// Old or new, never torn: its bytes are pinned or copied when the reply begins, whatever becomes of the key.
+#[test]
+fn a_megabyte_read_slowly_while_its_key_is_overwritten_evicted_and_merged_arrives_whole() {
+    for cores in [1, 2] {
+        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let mut loopback = Loopback::new(&config, Pace::Even, 3);
+        let (writer, slow) = (loopback.connect(0), loopback.connect(0));
+        let value = |seed: usize| -> String {
+            (0..1_000_000).map(|at| char::from(b'a' + ((at + seed) % 1009 * (at % 7) % 23) as u8)).collect()
+        };
+        let set = |loopback: &mut Loopback, key: usize, value: &str| {
+            loopback.send(writer, format!("set big{key} 0 0 1000000 noreply\r\n{value}\r\n").as_bytes());
+            loopback.run();
+        };
+        // Several keys, so that every core owns one.
+        let (old, new) = (value(0), value(500));
+        (0..4).for_each(|key| set(&mut loopback, key, &old));
+        loopback.set_reads(slow, false);
+        loopback.send(slow, b"get big0 big1 big2 big3\r\n");
+        loopback.run();
+        (0..4).for_each(|key| set(&mut loopback, key, &new));
+        // Three times the memory, in items that are asked for and so are merged, and in some that are not.
+        for number in 0..200_000 {
+            let name = if number % 3 == 0 { format!("often{}", number % 3000) } else { format!("once{number}") };
+            let body = "v".repeat(900 + number % 90);
+            loopback.send(writer, format!("set {name} 0 0 {} noreply\r\n{body}\r\n", body.len()).as_bytes());
+            if number % 2000 == 0 {
+                loopback.send(writer, format!("get {name}\r\n").as_bytes());
+                loopback.run();
+                loopback.take_received(writer);
+            }
+        }
+        loopback.run();
+        assert!(!ask(&mut loopback, writer, "stats").contains("STAT evictions 0\r\n"));
+        loopback.set_reads(slow, true);
+        loopback.run();
+        let received = String::from_utf8(loopback.take_received(slow)).unwrap();
+        let mut rest = &received[..];
+        let mut whole = 0;
+        while let Some(after) = rest.strip_prefix("VALUE big") {
+            let (line, body) = after.split_once("\r\n").unwrap();
+            assert!(line.ends_with(" 0 1000000"), "{line}");
+            let (body, after) = body.split_at(1_000_000);
+            assert!(body == old || body == new, "big{line} is torn, {cores} cores");
+            rest = after.strip_prefix("\r\n").unwrap();
+            whole += 1;
+        }
+        assert_eq!(rest, "END\r\n");
+        assert!(whole >= 1, "the one that was being read at least");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
 #[test]
 fn a_slow_reader_is_named_when_others_wait_for_what_it_holds() {
     let config =

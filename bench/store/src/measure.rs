@@ -1,7 +1,8 @@
 //! Both sides at equal resident memory, and the references on the same stream.
 //!
 //! memcached goes first with its `-m`. Ours then runs in a process of its own with as much memory as makes it resident
-//! in no more than that: tried, and lowered by what was too much, until it is so.
+//! in no more than that: tried, and raised or lowered by what is left or too much, until it is so to within half a
+//! percent.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::trace;
 /// Whatever went wrong, in words.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// Times that our memory is lowered before giving up.
+/// Times that our memory is tried before giving up.
 const TRIES: u32 = 4;
 /// The memory of a shard is a multiple of this, in bytes: the smallest segment.
 const STEP_BYTES: u64 = 64 << 10;
@@ -150,18 +151,25 @@ pub fn held(args: &RunArgs, memory_mib: u64, key_bytes: u32, value_bytes: u32) -
 fn within(most: u64, shards: u64, words: impl Fn(u64) -> Vec<String>) -> Result<(u64, Outcome), Failure> {
     let step = shards * STEP_BYTES;
     let mut memory = most.saturating_sub(resident_bytes(None)?) / step * step;
+    let mut best = None;
     for _ in 0..TRIES {
         let output = Command::new(std::env::current_exe()?).args(words(memory)).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err(format!("our side ended: {}", output.status).into());
         }
         let outcome: Outcome = serde_json::from_slice(&output.stdout)?;
-        if outcome.resident_bytes <= most {
-            return Ok((memory, outcome));
+        if outcome.resident_bytes > most {
+            memory -= (outcome.resident_bytes - most).next_multiple_of(step);
+            continue;
         }
-        memory -= (outcome.resident_bytes - most).next_multiple_of(step);
+        let left = most - outcome.resident_bytes;
+        best = Some((memory, outcome));
+        if left < most / 200 + step {
+            break;
+        }
+        memory += left / step * step;
     }
-    Err(format!("our side stays above {most} resident bytes").into())
+    best.ok_or_else(|| format!("our side stays above {most} resident bytes").into())
 }
 
 /// A file removed when dropped.

@@ -46,7 +46,7 @@ const PROBES_MAX: u64 = 24;
 /// Bytes copied by one operation's merging, after which it begins no further item.
 const COPIED_MAX: usize = 32 << 10;
 /// Segments looked at for one with much dead space.
-const SPARSE_SCAN: usize = 64;
+const SPARSE_SCAN: usize = 256;
 /// A segment is merged for its dead space alone when that is more than one part in so many of a segment.
 const SPARSE_PART: u32 = 4;
 /// The same where nothing may be evicted.
@@ -212,11 +212,27 @@ impl Shard {
         if !self.evict {
             return false;
         }
+        self.ghost.fit(self.stats.curr_items.value());
         let Some(oldest) = self.oldest(self.queue_to_shorten()) else { return false };
         if self.segments.at(oldest).run > 1 {
             self.look_at_run(oldest);
         } else {
             self.begin(oldest, false);
+        }
+        true
+    }
+
+    /// Copies a few items of the sealed `segment` elsewhere, so that it comes free. `false` when it is free now, or
+    /// cannot be freed so.
+    pub(super) fn move_out_of(&mut self, segment: u32, now: Now) -> bool {
+        if !self.merging.victim.is_some_and(|victim| victim.at.segment == segment && victim.sparse) {
+            self.begin(segment, true);
+        }
+        for _ in 0..ITEMS_PER_MISSING {
+            match self.victim() {
+                Some(victim) if victim.at.segment == segment => self.look_at_next(victim, now),
+                _ => return false,
+            };
         }
         true
     }
@@ -352,3 +368,6 @@ impl Shard {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

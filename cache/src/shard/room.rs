@@ -329,20 +329,29 @@ impl Shard {
         None
     }
 
-    /// The highest segment that can be had, for the index, which is to grow at the upper end.
+    /// The highest segment that can be had, for the index, which is to grow at the upper end so that runs find room
+    /// below. `None` while its items are being moved out of the way.
     pub(super) fn take_index_segment(&mut self, now: Now) -> Option<u32> {
         if (self.index.page_count() + 1) * 2 > self.allowed {
             return None;
         }
         for _ in 0..INDEX_SCAN {
             let index = self.index_hand;
+            let segment = *self.segments.at(self.segments.head_of(index));
+            let movable = segment.state == State::Sealed && segment.holders == 0 && segment.run == 1;
+            if movable && !self.is_dead(index, now) && self.move_out_of(index, now) {
+                return None;
+            }
             self.index_hand = index.checked_sub(1).unwrap_or(self.segments.total() as u32 - 1);
             if !self.may_give_up(index, now) {
                 continue;
             }
             let head = self.segments.head_of(index);
-            if self.segments.at(head).state != State::Free {
-                if self.is_dead(head, now) { self.release_dead(head, now) } else { self.evict_segment(head) }
+            match self.segments.at(head).state {
+                State::Open => continue,
+                State::Free => {}
+                _ if self.is_dead(head, now) => self.release_dead(head, now),
+                _ => self.evict_segment(head),
             }
             if self.segments.at(index).state == State::Free {
                 self.segments.take(index, State::Index);

@@ -5,6 +5,9 @@
 //! heat; 0 is none. A new mark takes the place of the bucket's oldest. About one key in 130 is taken for another's
 //! mark, which costs that item's better place for somebody else and nothing more.
 //!
+//! It remembers one to two times as many items as are held, as far as it has room: what was evicted longer ago says
+//! little. So with long items it uses a half, a quarter, ... of its buckets.
+//!
 //! Invariant: its size is fixed at start. Read first: Yang, Zhang et al., "FIFO queues are all you need for cache
 //! eviction" (SOSP 2023), whose ghost queue this is, with a count.
 
@@ -18,13 +21,28 @@ const WORDS: usize = LINE_BYTES / 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ghost {
     address: usize,
+    /// All buckets.
     buckets: u32,
+    /// Those in use.
+    used: u32,
 }
 
 impl Ghost {
     /// A ghost in the `bytes` bytes from `address` on, all zero. With less than a line it remembers nothing.
     pub(crate) fn new(address: usize, bytes: usize) -> Ghost {
-        Ghost { address, buckets: (bytes / LINE_BYTES) as u32 }
+        let buckets = (bytes / LINE_BYTES) as u32;
+        Ghost { address, buckets, used: buckets }
+    }
+
+    /// Fits what is in use to the number of items held. What was remembered is as good as forgotten when that changes,
+    /// which takes twice or half as many items.
+    pub(crate) fn fit(&mut self, items: u64) {
+        let marks = u64::from(self.used) * (WORDS as u64 - 1);
+        if marks > items * 5 / 2 && self.used > 1 {
+            self.used /= 2;
+        } else if marks < items && self.used < self.buckets {
+            self.used = (self.used * 2).min(self.buckets);
+        }
     }
 
     /// Remembers the key of `hash` with `heat`.
@@ -50,7 +68,7 @@ impl Ghost {
     }
 
     fn bucket(&self, hash: KeyHash) -> usize {
-        let nth = (u64::from(hash.home_bits()) * u64::from(self.buckets)) >> 32;
+        let nth = (u64::from(hash.home_bits()) * u64::from(self.used)) >> 32;
         self.address + nth as usize * LINE_BYTES
     }
 }
@@ -85,6 +103,19 @@ mod tests {
         }
         assert_eq!((0..99_000).filter(|&n| ghost.recall(&mut memory, hash(n)).is_some()).count() / 1000, 0);
         assert!(memory.bytes(0, 1024).iter().chain(memory.bytes(2048, 2048)).all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn it_remembers_about_as_many_as_are_held() {
+        let mut ghost = Ghost::new(0, 64 << 10);
+        let marks = |ghost: &Ghost| u64::from(ghost.used) * 31;
+        for items in [30_000, 10_000, 3_000, 100, 500, 9_000, 31_000] {
+            (0..20).for_each(|_| ghost.fit(items));
+            assert!(marks(&ghost) >= items.min(31 << 9) && marks(&ghost) <= (items * 5 / 2).max(31), "{items}");
+        }
+        let before = ghost.used;
+        ghost.fit(20_000);
+        assert_eq!(ghost.used, before, "no change for a third less");
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! What merging keeps, what it lets go, and how little it does at a time.
+
+use rand_xoshiro::Xoshiro256StarStar;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+
+use super::*;
+use crate::clock::Expiry;
+use crate::key::KeyHasher;
+use crate::store::config::ShardConfig;
+use crate::store::outcome::{StoreMode, StoreOutcome};
+
+const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
+
+struct Bench {
+    shard: Shard,
+    hasher: KeyHasher,
+    rng: Xoshiro256StarStar,
+}
+
+impl Bench {
+    fn new(config: &ShardConfig, seed: u64) -> Bench {
+        println!("seed {seed}");
+        let hasher = KeyHasher::new([9; 16]);
+        let shard = Shard::new(config, hasher.clone()).unwrap();
+        Bench { shard, hasher, rng: Xoshiro256StarStar::seed_from_u64(seed) }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    fn set(&mut self, key: u64, len: usize, expiry: Expiry, now: Now) -> StoreOutcome {
+        let (key, value) = (key.to_le_bytes(), vec![key as u8; len]);
+        self.shard.store(self.hasher.hash(&key), &key, &value, 0, expiry, StoreMode::Set, now).outcome
+    }
+
+    /// Gets a key, and sets it when it is missing. Returns whether it was there.
+    fn ask(&mut self, key: u64, len: usize) -> bool {
+        let bytes = key.to_le_bytes();
+        let hit = self.shard.get(self.hasher.hash(&bytes), &bytes, NOW);
+        if let Some(at) = hit {
+            assert_eq!((self.shard.item(at).key, self.shard.item(at).value.len()), (&bytes[..], len));
+        } else {
+            assert_eq!(self.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        }
+        hit.is_some()
+    }
+}
+
+/// The share of gets of a hot set of half the memory that hit while ten times the memory is
+/// asked for once.
+fn hits_during_scan(hot_len: usize, scan_len: usize, seed: u64) -> f64 {
+    let config = ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, seed);
+    let hot = (8 << 20) / (hot_len as u64 + 30);
+    for _ in 0..6 * hot {
+        let key = bench.below(hot);
+        bench.ask(key, hot_len);
+    }
+    let scanned = (160 << 20) / (scan_len as u64 + 30);
+    let (mut gets, mut hits) = (0u64, 0u64);
+    for n in 0..scanned {
+        bench.ask(1 << 40 | n, scan_len);
+        // The hot set is asked for as often whatever the sizes: 20 times each over the scan.
+        while gets < (n + 1) * 20 * hot / scanned {
+            let key = bench.below(hot);
+            gets += 1;
+            hits += u64::from(bench.ask(key, hot_len));
+        }
+    }
+    println!("{hot} hot items of {hot_len} B, {scanned} of {scan_len} B: {hits} of {gets} gets hit");
+    hits as f64 / gets as f64
+}
+
+#[test]
+fn a_scan_does_not_flush_the_hot_set() {
+    for (hot_len, scan_len) in [(100, 100), (1000, 20), (20, 1000), (1000, 8000), (4000, 4000)] {
+        let hits = hits_during_scan(hot_len, scan_len, 11);
+        assert!(hits > 0.95, "hot {hot_len} B, scan of {scan_len} B: {hits}");
+    }
+}
+
+#[test]
+fn an_item_that_comes_back_soon_after_its_eviction_is_not_on_trial_again() {
+    let mut bench = Bench::new(&ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() }, 1);
+    let queue_of = |bench: &mut Bench, key: u64| {
+        let bytes = key.to_le_bytes();
+        let at = bench.shard.peek(bench.hasher.hash(&bytes), &bytes, NOW).unwrap();
+        bench.shard.segments.at(at.segment).queue
+    };
+    bench.ask(0, 200);
+    assert_eq!(queue_of(&mut bench, 0), Queue::Small);
+    let mut n = 0;
+    while bench.shard.peek(bench.hasher.hash(&0u64.to_le_bytes()), &0u64.to_le_bytes(), NOW).is_some() {
+        n += 1;
+        bench.ask(n, 200);
+    }
+    assert!(n > 50_000, "evicted after {n} others");
+    bench.ask(0, 200);
+    assert_eq!(queue_of(&mut bench, 0), Queue::Main);
+    bench.ask(n + 1, 200);
+    assert_eq!(queue_of(&mut bench, n + 1), Queue::Small);
+}
+
+#[test]
+fn dead_space_is_merged_away_without_losing_an_item() {
+    for evict in [true, false] {
+        let config = ShardConfig { memory_bytes: 16 << 20, evict, ..ShardConfig::default() };
+        let mut bench = Bench::new(&config, 2);
+        // Six tenths of the memory, written ten times over in lengths that never fit where the old value was.
+        let keys = 90_000;
+        for n in 0..keys * 10 {
+            let (key, len) = (bench.below(keys), 70 + (n / keys % 7) as usize);
+            assert_eq!(bench.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored, "store {n}, evict {evict}");
+        }
+        assert_eq!(bench.shard.stats.evictions.value(), 0);
+        let items = bench.shard.stats.curr_items.value();
+        let found = (0..keys).filter(|key| {
+            let bytes = key.to_le_bytes();
+            bench.shard.peek(bench.hasher.hash(&bytes), &bytes, NOW).is_some()
+        });
+        assert_eq!(found.count() as u64, items);
+        assert!(items > keys * 99 / 100);
+    }
+}
+
+#[test]
+fn expired_items_give_way_before_live_ones() {
+    let mut bench = Bench::new(&ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() }, 3);
+    // A third lives for ever, and two thirds for a few seconds of a minute in which far more than the memory passes.
+    let mut forever = 0;
+    for n in 0..400_000u64 {
+        let now = Now { secs: NOW.secs + (n / 4000) as u32, ..NOW };
+        let expiry = if n % 10 == 0 { Expiry::NEVER } else { Expiry::from_secs(now.secs + 1 + (n % 8) as u32) };
+        forever += u64::from(n % 10 == 0);
+        assert_eq!(bench.set(n, 150, expiry, now), StoreOutcome::Stored);
+        bench.shard.maintain(now, 1);
+    }
+    let stats = &bench.shard.stats;
+    assert_eq!(stats.evictions.value(), 0, "{forever} live for ever");
+    assert!(stats.reclaimed.value() > 300_000);
+}
+
+#[test]
+fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
+    let config = ShardConfig { memory_bytes: 128 << 20, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 4);
+    let (mut worst, mut bytes, mut n) = ((0, 0), 0u64, 0u64);
+    while bytes < 1_000_000_000 {
+        n += 1;
+        let now = Now { secs: NOW.secs + (n / 50_000) as u32, ..NOW };
+        let len = match bench.below(2000) {
+            0 => 20_000 + bench.below(300_000) as usize,
+            1..200 => 1000 + bench.below(3000) as usize,
+            _ => bench.below(300) as usize,
+        };
+        let expiry =
+            if n.is_multiple_of(4) { Expiry::from_secs(now.secs + 1 + (n % 40) as u32) } else { Expiry::NEVER };
+        bytes += len as u64 + 8;
+        let note = |shard: &Shard, before: crate::store::index::Work, worst: &mut (u64, u64)| {
+            worst.0 = worst.0.max(shard.index.work.items - before.items);
+            worst.1 = worst.1.max(shard.index.work.probes - before.probes);
+        };
+        let before = bench.shard.index.work;
+        bench.set(n % 3_000_000, len, expiry, now);
+        note(&bench.shard, before, &mut worst);
+        let before = bench.shard.index.work;
+        let key = (n - bench.below(n.min(200_000))).to_le_bytes();
+        bench.shard.get(bench.hasher.hash(&key), &key, now);
+        note(&bench.shard, before, &mut worst);
+        if n.is_multiple_of(64) {
+            let before = bench.shard.index.work;
+            bench.shard.maintain(now, 1);
+            note(&bench.shard, before, &mut worst);
+        }
+    }
+    let stats = &bench.shard.stats;
+    println!("{n} stores of {bytes} B, {} evicted; most items and lines: {worst:?}", stats.evictions.value());
+    assert!(stats.evictions.value() > 500_000 && stats.reclaimed.value() > 100_000);
+    assert!(worst.0 <= 64 && worst.1 <= 64, "most items and lines by one operation: {worst:?}");
+}
