@@ -179,7 +179,9 @@ impl Peer {
             batch.clear();
             batch.extend(stream.by_ref().take(BATCH));
             self.get(&batch, &mut hits)?;
-            (missed.clear(), again.clear(), seen.clear());
+            missed.clear();
+            again.clear();
+            seen.clear();
             for (asked, hit) in batch.iter().zip(&hits) {
                 let first = *hit || seen.insert(asked.number);
                 if !hit {

@@ -235,7 +235,7 @@ mod tests {
     fn a_seed_makes_one_stream() {
         for profile in PROFILES {
             let (one, same): (Vec<_>, Vec<_>) = (stream(profile.name).collect(), stream(profile.name).collect());
-            assert_eq!((one.len() as u64, &one == &same), (stream(profile.name).len(), true));
+            assert_eq!((one.len() as u64, one == same), (stream(profile.name).len(), true));
             let other: Vec<_> = Stream::new(profile, 4 << 20, 200_000, 6).collect();
             assert_ne!(one, other);
         }
