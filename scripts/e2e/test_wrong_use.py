@@ -26,7 +26,7 @@ CASES = {
     "no such interface": ({"--interface": "nosuch0"}, r"nosuch0"),
     "address already the kernel's": ({"--address": "10.77.0.3/24"}, r"10\.77\.0\.3"),
     "port out of range": ({"-p": "70000"}, r"70000.*65535"),
-    "port zero": ({"-p": "0"}, r"-p 0.*65535"),
+    "port below -1": ({"-p": "-2"}, r"-p -2.*65535"),
     "memory too small": ({"-m": "1"}, r"-m|memory|MB|MiB"),
     "no memory": ({"-m": "0"}, r"-m 0"),
     "no threads": ({"-t": "0"}, r"-t 0"),
