@@ -1,7 +1,7 @@
 //! `sidestep-compare table`: the results of run folders as one Markdown table, so that nobody copies a figure by hand.
 //!
 //! Everything in it is read from the folders' `summary.json` and `plan.toml`. A document keeps the table between two
-//! comment lines, [`BEGIN`] and [`END`]; what stands between them is replaced.
+//! comment lines, `BEGIN` and `END`; what stands between them is replaced.
 
 use std::fs;
 use std::io;

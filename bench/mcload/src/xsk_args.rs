@@ -13,7 +13,7 @@ pub struct XskArgs {
     /// Our own stack over AF_XDP instead of kernel sockets: xsk:LINK, or xsk:LINK@QUEUE for the first worker's queue
     #[arg(short = 'i', long, value_name = "PORT", requires = "address", help_heading = "Own stack")]
     pub interface: Option<String>,
-    /// Our addresses, which the kernel must not have: FIRST[-LAST][/PREFIX], the prefix being 24 unless given
+    /// Our addresses, which the kernel must not have: `FIRST[-LAST][/PREFIX]`, the prefix being 24 unless given
     #[arg(long, value_name = "RANGE", requires = "interface", help_heading = "Own stack")]
     pub address: Option<String>,
     /// The router, for a server beyond the subnet

@@ -117,7 +117,7 @@ pub enum Command<'a> {
         /// The words after its name; may be empty.
         arguments: &'a [u8],
     },
-    /// A meta command; [`meta`](super::meta) reads what follows.
+    /// A meta command; [`meta`] reads what follows.
     Meta {
         /// Which.
         name: meta::Name,
