@@ -19,7 +19,6 @@ use crate::block::{
 use crate::classify::{ACK, RST, SYN, Segment, TCP_BYTES, Unreachable, offered_mss};
 use crate::clock::{FlowClock, Time};
 use crate::connect::{Connect, ConnectError};
-use crate::contain::contain;
 use crate::drop_reason::DropReason;
 use crate::flow::{CloseReason, FlowId, FlowKey};
 use crate::isn::seed_for;
@@ -258,22 +257,10 @@ impl NetStack {
         if frame.get(options).and_then(offered_mss).is_some_and(|mss| mss < SMALLEST_MSS) {
             return self.stats.drops.add(DropReason::TcpTinyMss);
         }
-        let Some(reply) = port.take_frame() else { return self.stats.drops.add(DropReason::NoFrame) };
-        let packet_at = usize::from(segment.at);
-        let packet = frame.get(packet_at..packet_at + usize::from(segment.packet_len));
-        let block = &mut self.blocks[index as usize];
-        let mut device = OneFrame::new(packet, reply, block.link, self.config.ip_mtu);
-        let (interface, set) = (&mut self.interface, &mut block.set);
-        let flow_now = FlowClock::instant(now);
-        let outcome = contain(|| interface.poll_ingress_single(flow_now, &mut device, set));
-        self.work.sets += 1;
-        self.stats.segments += 1;
-        self.take_reply(port, index, device);
-        let block = &mut self.blocks[index as usize];
-        if outcome.is_none() {
-            self.stats.drops.add(DropReason::Contained);
-            return self.end(index, CloseReason::Contained);
+        if !self.hand_over(now, port, index, frame, segment) {
+            return;
         }
+        let block = &mut self.blocks[index as usize];
         if block.socket().state() != State::Established {
             // Options that do not parse, or the application has closed the flow meanwhile.
             return self.stats.drops.add(DropReason::NotSynAck);

@@ -215,12 +215,31 @@ impl NetStack {
             }
         }
         let queued = block.socket().recv_queue();
-        let Some(reply) = port.take_frame() else { return self.stats.drops.add(DropReason::NoFrame) };
+        if self.hand_over(now, port, index, frame, segment) {
+            self.after_segment(now, index, before, queued);
+        }
+    }
+
+    /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
+    /// was no frame for an answer, or the flow has ended because smoltcp panicked over it.
+    #[inline]
+    pub(super) fn hand_over<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        index: u32,
+        frame: &[u8],
+        segment: &Segment,
+    ) -> bool {
+        let Some(reply) = port.take_frame() else {
+            self.stats.drops.add(DropReason::NoFrame);
+            return false;
+        };
         let packet_at = usize::from(segment.at);
         let packet = frame.get(packet_at..packet_at + usize::from(segment.packet_len));
+        let block = &mut self.blocks[index as usize];
         let mut device = OneFrame::new(packet, reply, block.link, self.config.ip_mtu);
-        let interface = &mut self.interface;
-        let set = &mut block.set;
+        let (interface, set) = (&mut self.interface, &mut block.set);
         let flow_now = FlowClock::instant(now);
         let outcome = contain(|| interface.poll_ingress_single(flow_now, &mut device, set));
         self.work.sets += 1;
@@ -228,9 +247,9 @@ impl NetStack {
         self.take_reply(port, index, device);
         if outcome.is_none() {
             self.stats.drops.add(DropReason::Contained);
-            return self.end(index, CloseReason::Contained);
+            self.end(index, CloseReason::Contained);
         }
-        self.after_segment(now, index, before, queued);
+        outcome.is_some()
     }
 
     /// What a segment has changed.
