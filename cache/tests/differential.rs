@@ -67,6 +67,7 @@ impl Target for InProcess {
             let (id, core) = (self.asked, usize::from(self.asked) % self.config.cores);
             self.cache.datagram(core, id, request);
             self.cache.run();
+            assert_eq!(self.cache.udp[core].pending(), 0, "to {}", request.escape_ascii());
             let mut assembly = Assembly::default();
             for (peer, datagram) in self.cache.mailbox.sent.drain(..) {
                 assert_eq!((peer, &datagram[..2]), (id.into(), &id.to_be_bytes()[..]));

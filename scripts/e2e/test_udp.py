@@ -109,6 +109,17 @@ def test_a_value_longer_than_a_datagram_comes_in_as_many_as_it_needs(served, len
         client.ask(b"get %s\r\n" % key, found(key, value) + b"END\r\n")
 
 
+@pytest.mark.parametrize("length", [1_500, 4_096, 60_000])
+def test_a_value_longer_than_a_packet_is_sent_in_one_datagram(served, length):
+    client, other = Client(), connect()
+    for key in keys(12):
+        value = (key * (length // len(key) + 1))[:length]
+        # The kernel cuts it into fragments.
+        client.ask(store(key, value), b"STORED\r\n")
+        client.ask(b"get %s\r\n" % key, found(key, value) + b"END\r\n")
+        exchange(other, b"get %s\r\n" % key, found(key, value) + b"END\r\n")
+
+
 @only_sidestep
 def test_what_is_not_whole_or_no_request_is_dropped_and_wedges_nothing(served):
     client = Client()

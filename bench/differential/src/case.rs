@@ -237,14 +237,14 @@ impl Case {
     }
 
     /// The requests of a leg that goes out as datagrams. Which operations share one depends on the case alone; one that
-    /// may be too long for a datagram is left out, and so are values that are not whole, unless they are asked for.
+    /// may be too long for a datagram is left out, and so are values that are not whole, unless they are asked for; a
+    /// request may be empty then.
     pub fn datagrams(&self, leg: &Leg, uniques: &Uniques, with_incomplete: bool) -> Vec<Vec<u8>> {
         let (mut datagrams, mut most): (Vec<Vec<u8>>, usize) = (Vec::new(), usize::MAX);
         let mut ends = true;
         for operation in &leg.operations {
             let bytes = self.most_bytes(operation);
-            if bytes > DATAGRAM_MAX_BYTES || operation.incomplete && !with_incomplete {
-                ends |= operation.incomplete;
+            if bytes > DATAGRAM_MAX_BYTES {
                 continue;
             }
             if ends || operation.begins || most.saturating_add(bytes) > DATAGRAM_MAX_BYTES {
@@ -253,7 +253,9 @@ impl Case {
             }
             most += bytes;
             ends = operation.incomplete;
-            if let Some(datagram) = datagrams.last_mut() {
+            if let Some(datagram) = datagrams.last_mut()
+                && (with_incomplete || !operation.incomplete)
+            {
                 self.render(operation, uniques, datagram);
             }
         }

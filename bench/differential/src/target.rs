@@ -116,7 +116,8 @@ impl Target for SocketTarget {
             Some(peer) => peer,
             none => none.insert(DatagramPeer::connect(address)?),
         };
-        requests.iter().map(|request| peer.ask(request)).collect()
+        let mut ask = |request: &Vec<u8>| if request.is_empty() { Ok(Vec::new()) } else { peer.ask(request) };
+        requests.iter().map(&mut ask).collect()
     }
 
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
