@@ -112,6 +112,9 @@ impl NetStack {
                 (Class::Udp(datagram), Some(handler)) => {
                     self.ingest_datagram(port, port_index, frame, datagram, *handler);
                 }
+                (Class::Fragment(fragment), Some(handler)) => {
+                    self.ingest_fragment(now, port, port_index, frame, fragment, *handler);
+                }
                 _ => self.ingest_frame(now, port, port_index, frame, class, hash),
             }
             ingested += 1;
@@ -138,7 +141,7 @@ impl NetStack {
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
             Class::Drop(reason) => return self.stats.drops.add(reason),
-            Class::Udp(_) | Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
+            Class::Udp(_) | Class::Fragment(_) | Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
                 return self.stats.drops.add(DropReason::NoFlow);
             }
         };
@@ -174,6 +177,7 @@ impl NetStack {
                 None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
             },
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
+            Class::Fragment(_) => self.stats.drops.add(DropReason::IpFragment),
             Class::Arp { at } => {
                 let sender = frame.bytes().get(at + 14..).and_then(|rest| rest.first_chunk::<4>()).copied();
                 let asked = self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at);
