@@ -141,9 +141,9 @@ impl Shard {
         self.merging.victim.is_some_and(|victim| victim.at.segment == at.segment)
     }
 
-    /// Free segments kept ahead of use.
+    /// Free segments kept ahead of use: one to fill and one to copy into at the least, where there is eviction.
     fn reserve_segments(&self) -> usize {
-        (self.allowed / 128).clamp(1, 8)
+        (self.allowed / 128).clamp(if self.evict { 2 } else { 1 }, 8)
     }
 
     /// Looks at a few items if fewer segments are free than should be.
@@ -330,6 +330,7 @@ impl Shard {
         self.epoch += 1;
         self.index.replace(&mut self.memory, hash, found, to);
         self.count_moved(from, to);
+        self.stats.merged.add(1);
         true
     }
 

@@ -178,6 +178,7 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("slow_readers_closed", ledger.sum(|core| &core.slow_readers_closed));
     text.stat("stalled_uploads_closed", ledger.sum(|core| &core.stalled_uploads_closed));
     text.stat("pins_refused", ledger.sum_shards(|shard| &shard.pins_refused));
+    text.stat("merged", ledger.sum_shards(|shard| &shard.merged));
     text.stat("segment_bytes", ledger.sum_shards(|shard| &shard.segment_bytes));
     for core in 0..ledger.cores() {
         let counters = ledger.core(core);
