@@ -311,6 +311,7 @@ fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
         lru_maintainer: options.extended.lru_maintainer,
         hashpower: options.extended.hashpower,
         worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
+        read_buf_mem_limit_bytes: options.extended.read_buf_mem_limit_bytes,
         verbosity: options.verbose.into(),
         ..ServerFacts::default()
     };
@@ -321,6 +322,7 @@ fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
         protocol: options.protocol,
         server,
         requests_per_take: options.requests_per_take,
+        reply_limit: options.extended.reply_limit(options.cores),
         commands: Commands {
             flush: options.flush,
             dump: options.dump,

@@ -43,7 +43,7 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("total_connections", Count(|ledger| ledger.sum(|core| &core.total_connections))),
     ("rejected_connections", Count(|ledger| ledger.sum(|core| &core.rejected_connections))),
     ("connection_structures", Gauge(|ledger, _| (ledger.config.connections_per_core * ledger.config.cores) as u64)),
-    ("response_obj_oom", Zero),
+    ("response_obj_oom", Count(|ledger| ledger.sum(|core| &core.replies_refused))),
     ("response_obj_count", Zero),
     ("response_obj_bytes", Zero),
     ("read_buf_count", Zero),
