@@ -53,6 +53,8 @@ mod greet;
 mod limit;
 /// One command line.
 mod line;
+/// Replies one by one, for datagrams.
+mod message;
 /// Meta commands.
 mod meta;
 /// Commands of those who run the server.
@@ -74,6 +76,7 @@ pub const REQUESTS_PER_TAKE: u32 = 64;
 const LINE_END: &[u8] = b"\r\n";
 
 use foresight::Foreseen;
+pub(crate) use message::FirstReply;
 
 /// Why [`Session::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +172,10 @@ pub struct Session {
     trusted: bool,
     /// It was closed because what it said was no protocol.
     broken: bool,
+    /// All of its input is one datagram: what is not whole in it never will be.
+    datagram: bool,
+    /// It was closed by a quit that is not answered.
+    quit: bool,
     /// Between [`Session::foresee`] and the end of the next [`Session::take`].
     foreseen: Option<Foreseen>,
 }
@@ -186,6 +193,8 @@ impl Session {
             sent: 0,
             trusted: false,
             broken: false,
+            datagram: false,
+            quit: false,
             foreseen: None,
         }
     }
@@ -200,14 +209,25 @@ impl Session {
     /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
     /// can. With a room of 0 every reply waits for [`give`](Self::give).
     pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
+        let taken = self.take_most(core, input, room, now, core.config.requests_per_take);
+        if taken.stop == Stop::Yield {
+            core.counters().conn_yields.add(1);
+        }
+        taken
+    }
+
+    /// [`take`](Self::take) of at most so many commands or keys.
+    fn take_most(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now, most: u32) -> Taken {
         core.begin_try(self.conn, now);
         core.answers.begin(room);
         let mut consumed = 0;
-        let mut left = core.config.requests_per_take;
-        let (limit, before) = (core.config.reply_limit, core.entries.in_use());
+        let mut left = most;
+        // Who is heard one by one asks for no more than one at once.
+        let limit = core.config.reply_limit.filter(|_| most > 1);
+        let before = core.entries.in_use();
         let stop = loop {
             if let Some(limit) = limit {
-                let executed = core.config.requests_per_take - left;
+                let executed = most - left;
                 let rest = input.get(consumed..).unwrap_or_default();
                 if let Some(stop) = self.stop_at_limit(core, rest, limit, before, executed) {
                     break stop;
@@ -219,7 +239,6 @@ impl Session {
                     consumed += bytes;
                     left -= 1;
                     if left == 0 {
-                        core.counters().conn_yields.add(1);
                         break Stop::Yield;
                     }
                 }
