@@ -307,12 +307,12 @@ impl Core {
             answers: Answers::new(),
             frames: Frames::new(config.pending_per_core),
             landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
-            conns: vec![Conn::default(); config.connections_per_core].into_boxed_slice(),
-            ready: VecDeque::with_capacity(config.connections_per_core),
-            waits: Lists::new(lists, config.connections_per_core),
+            conns: vec![Conn::default(); config.conns()].into_boxed_slice(),
+            ready: VecDeque::with_capacity(config.conns()),
+            waits: Lists::new(lists, config.conns()),
             grants: vec![0; lists].into_boxed_slice(),
-            blocked: Lists::new(1, config.connections_per_core),
-            uploading: Lists::new(cores, config.connections_per_core),
+            blocked: Lists::new(1, config.conns()),
+            uploading: Lists::new(cores, config.conns()),
             upload_credits: vec![config.uploads_per_owner as u32; cores].into_boxed_slice(),
             debts: VecDeque::with_capacity(config.pending_per_core),
             outgoing: Table::new((cores - 1) * config.landing_slots),
@@ -477,6 +477,11 @@ impl Core {
         let state = &mut self.conns[conn.index()];
         (state.open, state.last_secs) = (true, now.secs);
         self.speaker = state.number;
+    }
+
+    /// How keys are hashed; another's hash of anything must not be told to clients.
+    pub(crate) fn hasher(&self) -> &KeyHasher {
+        &self.hasher
     }
 
     /// The hash of `key` and the core that owns it.

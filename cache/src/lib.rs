@@ -10,6 +10,8 @@
 pub mod clock;
 /// One core's cache: its shard, its queues to the others, what its connections are owed.
 pub mod core;
+/// Requests over UDP: each datagram a conversation of its own.
+mod datagrams;
 /// The keyed hash of a key: its shard, and its place in the index.
 pub mod key;
 /// The wire formats.
@@ -29,6 +31,7 @@ mod watch;
 
 pub use crate::core::{ConnId, Core, CoreCensus, Overdue, PeerSet};
 pub use clock::{Expiry, Now};
+pub use datagrams::{DatagramOutlet, Datagrams, Network};
 pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
 pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
 pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};

@@ -21,3 +21,5 @@ pub mod number;
 pub mod reply;
 /// The classic text protocol's command lines.
 pub mod text;
+/// The header of UDP datagrams.
+pub mod udp_frame;

@@ -49,8 +49,12 @@ mod foresight;
 mod framed;
 /// Who a client is.
 mod greet;
+/// What a connection may ask for at once.
+mod limit;
 /// One command line.
 mod line;
+/// Replies one by one, for datagrams.
+mod message;
 /// Meta commands.
 mod meta;
 /// Commands of those who run the server.
@@ -72,6 +76,7 @@ pub const REQUESTS_PER_TAKE: u32 = 64;
 const LINE_END: &[u8] = b"\r\n";
 
 use foresight::Foreseen;
+pub(crate) use message::FirstReply;
 
 /// Why [`Session::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +172,10 @@ pub struct Session {
     trusted: bool,
     /// It was closed because what it said was no protocol.
     broken: bool,
+    /// All of its input is one datagram: what is not whole in it never will be.
+    datagram: bool,
+    /// It was closed by a quit that is not answered.
+    quit: bool,
     /// Between [`Session::foresee`] and the end of the next [`Session::take`].
     foreseen: Option<Foreseen>,
 }
@@ -184,6 +193,8 @@ impl Session {
             sent: 0,
             trusted: false,
             broken: false,
+            datagram: false,
+            quit: false,
             foreseen: None,
         }
     }
@@ -198,18 +209,36 @@ impl Session {
     /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
     /// can. With a room of 0 every reply waits for [`give`](Self::give).
     pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
+        let taken = self.take_most(core, input, room, now, core.config.requests_per_take);
+        if taken.stop == Stop::Yield {
+            core.counters().conn_yields.add(1);
+        }
+        taken
+    }
+
+    /// [`take`](Self::take) of at most so many commands or keys.
+    fn take_most(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now, most: u32) -> Taken {
         core.begin_try(self.conn, now);
         core.answers.begin(room);
         let mut consumed = 0;
-        let mut left = core.config.requests_per_take;
+        let mut left = most;
+        // Who is heard one by one asks for no more than one at once.
+        let limit = core.config.reply_limit.filter(|_| most > 1);
+        let before = core.entries.in_use();
         let stop = loop {
+            if let Some(limit) = limit {
+                let executed = most - left;
+                let rest = input.get(consumed..).unwrap_or_default();
+                if let Some(stop) = self.stop_at_limit(core, rest, limit, before, executed) {
+                    break stop;
+                }
+            }
             match self.step(core, input.get(consumed..).unwrap_or_default()) {
                 Step::Moved(bytes) => consumed += bytes,
                 Step::Executed(bytes) => {
                     consumed += bytes;
                     left -= 1;
                     if left == 0 {
-                        core.counters().conn_yields.add(1);
                         break Stop::Yield;
                     }
                 }
@@ -253,13 +282,19 @@ impl Session {
             core.shard.abandon(reservation);
             core.return_upload_credit(core.id());
         }
-        let mut token = self.head;
+        self.drop_owed(core);
+        core.forget(self.conn);
+    }
+
+    /// Gives back what is owed to the connection, which will not be given.
+    fn drop_owed(&mut self, core: &mut Core) {
+        let mut token = std::mem::replace(&mut self.head, NO_ENTRY);
         while token != NO_ENTRY {
             let next = core.entries.entry(token).next;
             core.orphan(token);
             token = next;
         }
-        core.forget(self.conn);
+        (self.tail, self.pending, self.sent) = (NO_ENTRY, 0, 0);
     }
 
     /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client, which

@@ -6,6 +6,9 @@ use crate::store::{ConfigError, ShardConfig};
 /// Cores that one cache may have: a [`crate::PeerSet`] names them in one word.
 pub const CORES_MAX: usize = 64;
 
+/// Requests over UDP that a core may have begun and not answered.
+const DATAGRAM_PLACES_MAX: usize = 1 << 16;
+
 /// How a cache of one or more cores is built. [`Default`] suits a small server; sizes are for all cores together
 /// unless they say otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,10 +19,16 @@ pub struct CacheConfig {
     pub cores: usize,
     /// Connections a core may have; every [`crate::ConnId`] is below it.
     pub connections_per_core: usize,
+    /// Requests over UDP that a core may have begun and not answered; each is a connection of the core's, numbered from
+    /// `connections_per_core` on. 0: there is no UDP.
+    pub datagram_places: usize,
     /// Replies that a connection may be owed before it is read no further.
     pub pending_per_connection: usize,
     /// Replies that a core's connections may be owed together.
     pub pending_per_core: usize,
+    /// Replies that a core's connections may have asked for and not yet been given before one that asks for more is
+    /// refused (`-o read_buf_mem_limit`). `None`: never; it waits for those above.
+    pub reply_limit: Option<u32>,
     /// Places of a core for values that come from other cores.
     pub landing_slots: usize,
     /// Bytes of such a place: key and the first bytes of the value; longer values come through it piece by piece.
@@ -114,6 +123,8 @@ pub struct ServerFacts {
     pub backlog: usize,
     /// Where connections are accepted, as `stats conns` shows it. Empty: nowhere.
     pub listeners: Vec<String>,
+    /// Where datagrams are taken, as `stats conns` shows it; empty: nowhere.
+    pub udp_listeners: Vec<String>,
     /// The server's end of every connection, as `stats conns` shows it.
     pub local: String,
     /// The file of `-Y`.
@@ -128,6 +139,8 @@ pub struct ServerFacts {
     pub hashpower: u32,
     /// Bytes that a watcher may be behind (`-o worker_logbuf_size`).
     pub worker_logbuf_bytes: usize,
+    /// `-o read_buf_mem_limit`, in bytes; 0 is none. [`CacheConfig::reply_limit`] is what it comes to.
+    pub read_buf_mem_limit_bytes: usize,
     /// What the verbosity is at the start: how often `-v` was given.
     pub verbosity: u32,
 }
@@ -143,6 +156,7 @@ impl Default for ServerFacts {
             interface: None,
             backlog: 1024,
             listeners: Vec::new(),
+            udp_listeners: Vec::new(),
             local: "tcp:0.0.0.0:11211".to_owned(),
             auth_file: None,
             maxconns_fast: true,
@@ -150,6 +164,7 @@ impl Default for ServerFacts {
             lru_maintainer: true,
             hashpower: 0,
             worker_logbuf_bytes: 64 << 10,
+            read_buf_mem_limit_bytes: 0,
             verbosity: 0,
         }
     }
@@ -161,8 +176,10 @@ impl Default for CacheConfig {
             shard: ShardConfig::default(),
             cores: 1,
             connections_per_core: 1024,
+            datagram_places: 0,
             pending_per_connection: 32,
             pending_per_core: 16 << 10,
+            reply_limit: None,
             landing_slots: 512,
             landing_slot_bytes: 4096,
             slots_per_connection: 16,
@@ -204,6 +221,11 @@ pub enum MeshError {
 }
 
 impl CacheConfig {
+    /// Connections that a core knows of: those of the application, and requests over UDP.
+    pub(crate) fn conns(&self) -> usize {
+        self.connections_per_core + self.datagram_places
+    }
+
     /// Checks every size.
     ///
     /// # Errors
@@ -212,7 +234,8 @@ impl CacheConfig {
         let index = u32::MAX as usize - 1;
         for (name, given, least, most) in [
             ("cores", self.cores, 1, CORES_MAX),
-            ("connections_per_core", self.connections_per_core, 1, index),
+            ("connections_per_core", self.connections_per_core, 1, index - DATAGRAM_PLACES_MAX),
+            ("datagram_places", self.datagram_places, 0, DATAGRAM_PLACES_MAX),
             ("pending_per_connection", self.pending_per_connection, 2, 1024),
             ("pending_per_core", self.pending_per_core, 2, index),
             ("landing_slots", self.landing_slots, 1, 1 << 20),

@@ -81,6 +81,8 @@ pub struct CoreCounters {
     pub auth_cmds: Counter,
     /// Of those, refused ones.
     pub auth_errors: Counter,
+    /// Fetches and connections refused because they asked for more replies than `-o read_buf_mem_limit` has room for.
+    pub replies_refused: Counter,
     /// Connections closed because they had not said anything for long (`-o idle_timeout`). The application's.
     pub idle_kicks: Counter,
     /// Times that no more connections were accepted (`-o no_maxconns_fast`). The application's; the first core's.
@@ -89,6 +91,22 @@ pub struct CoreCounters {
     pub listen_disabled_us: Counter,
     /// 1 while none are (gauge). The application's; the first core's.
     pub not_accepting: Counter,
+    /// Datagrams that came in.
+    pub udp_datagrams_in: Counter,
+    /// Datagrams that went out.
+    pub udp_datagrams_out: Counter,
+    /// Datagrams dropped because they hold no request of one datagram: at most 8 bytes, or a total that is not 1.
+    pub udp_bad_frames: Counter,
+    /// Requests whose last command was not whole, and was dropped.
+    pub udp_incomplete: Counter,
+    /// Replies dropped because their client may not be sent so much: it is not trusted, and has sent too little.
+    pub udp_budget_drops: Counter,
+    /// Requests dropped because as many as may be were unanswered.
+    pub udp_table_full: Counter,
+    /// Requests given up because they could not be answered in time.
+    pub udp_overdue: Counter,
+    /// Replies dropped because they need more than 65,535 datagrams, or are a list longer than is gathered.
+    pub udp_too_long: Counter,
     /// Processor time in user mode, in microseconds (gauge). The application's; the first core's for the process.
     pub rusage_user_us: Counter,
     /// Processor time in the kernel, in microseconds (gauge). The application's; the first core's for the process.

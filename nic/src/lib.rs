@@ -4,6 +4,7 @@
 //! |---|---|
 //! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
 //! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
+//! | have the NIC spread datagrams by their ports | [`udp_spread`] |
 //! | share queues among cores | [`QueuePlan`] |
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |
@@ -44,6 +45,8 @@ mod software_rss;
 /// `StraySender`, `StrayReceiver`: frames offered to another core.
 mod stray;
 mod sys;
+/// `UdpSpread`: whether the datagrams of one host spread over the queues.
+pub mod udp_spread;
 /// `Doorbell`, `Sleeper`: how an idle core sleeps on all its queues, and how another wakes it.
 mod wait;
 /// `Wire`: NICs and the cable between them in memory, on a virtual clock.

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use lab::{CLIENT, KERNEL, Lab, OURS, Side, eventually};
 use packet::{Place, UDP_BYTES, answer_arp, is_arp_request_for, read_udp, write_udp};
+use sidestep_nic::link::Link;
 use sidestep_nic::preflight::OpenError;
+use sidestep_nic::udp_spread::spread_udp;
 use sidestep_nic::xdp::{Attach, AttachMode, Copy, XdpConfig, XdpDevice, XdpQueue};
 use sidestep_nic::{Burst, Doorbell, Queue, QueueId, Sleeper, Woken};
 
@@ -127,6 +129,18 @@ fn kernel_flows_reach_both_queues_and_each_stays_on_one() {
     }
     assert!((0..2).all(|at| queue_of.values().any(|queue| *queue == at)), "{queue_of:?}");
     assert!(server.steering().counters().expect("counters").arp > 0);
+}
+
+#[test]
+fn a_veth_has_no_hash_to_set_and_one_queue_needs_none() {
+    for (queues, wanted) in [(2, "the driver (veth) has no hash to set"), (1, "one queue takes all datagrams")] {
+        let Some(lab) = Lab::up(queues) else { return };
+        let said = lab.inside(Side::Server, || {
+            let link = Link::by_name(Side::Server.link()).expect("it is there");
+            spread_udp(&link).to_string()
+        });
+        assert!(said.starts_with(wanted), "{said}");
+    }
 }
 
 #[test]

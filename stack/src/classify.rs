@@ -21,10 +21,13 @@ pub(crate) const ACK: u8 = 0x10;
 pub(crate) const IPV4_BYTES: usize = 20;
 /// Length of a TCP header without options, in bytes.
 pub(crate) const TCP_BYTES: usize = 20;
+/// Length of a UDP header, in bytes.
+pub(crate) const UDP_BYTES: usize = 8;
 /// IPv4's number for TCP.
 pub(crate) const PROTOCOL_TCP: u8 = 6;
+/// IPv4's number for UDP.
+pub(crate) const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_UDP: u8 = 17;
 
 /// Who we are.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,8 @@ pub(crate) struct Local {
 pub(crate) enum Class {
     /// A TCP segment for us.
     Tcp(Segment),
+    /// A UDP datagram for us, on whatever port.
+    Udp(Datagram),
     /// An ARP packet about our address; it begins so many bytes into the frame.
     Arp { at: usize },
     /// An ICMP echo request for us: its IPv4 packet begins `at` and is `len` bytes long.
@@ -78,6 +83,25 @@ pub(crate) struct Segment {
     pub(crate) header_len: u8,
     /// Length of the data.
     pub(crate) payload_len: u16,
+}
+
+/// A UDP datagram's addresses, and where its payload lies in its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Datagram {
+    pub(crate) key: FlowKey,
+    /// Length of the link header: where the IPv4 packet begins.
+    pub(crate) at: u8,
+    /// Length of the payload.
+    pub(crate) payload_len: u16,
+}
+
+impl Datagram {
+    /// The payload, `frame` being the datagram's own.
+    #[inline]
+    pub(crate) fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let at = usize::from(self.at) + IPV4_BYTES + UDP_BYTES;
+        frame.get(at..at + usize::from(self.payload_len)).unwrap_or_default()
+    }
 }
 
 impl Segment {
@@ -230,7 +254,7 @@ impl Local {
         let payload = &frame[at + IPV4_BYTES..at + packet_len];
         match header[9] {
             PROTOCOL_TCP => self.tcp(source, destination, payload, at, packet_len),
-            PROTOCOL_UDP => self.udp(source, destination, payload),
+            PROTOCOL_UDP => self.udp(source, destination, payload, at),
             PROTOCOL_ICMP => {
                 if payload.len() < 8 || !checksum::is_right(checksum::add(0, payload)) {
                     return Err(DropReason::IcmpMalformed);
@@ -318,20 +342,31 @@ impl Local {
         Ok(Class::Unreachable(Unreachable { key, seq, code: message[1] }))
     }
 
-    fn udp(&self, source: u32, destination: u32, datagram: &[u8]) -> Result<Class, DropReason> {
-        let header = datagram.first_chunk::<8>().ok_or(DropReason::UdpLength)?;
+    /// RFC 768. A datagram may be shorter than its packet: what follows it is nobody's.
+    #[inline]
+    fn udp(&self, source: u32, destination: u32, datagram: &[u8], at: usize) -> Result<Class, DropReason> {
+        let header = datagram.first_chunk::<UDP_BYTES>().ok_or(DropReason::UdpLength)?;
         let len = u16::from_be_bytes([header[4], header[5]]);
-        let Some(datagram) = datagram.get(..usize::from(len)).filter(|d| d.len() >= 8) else {
+        let Some(datagram) = datagram.get(..usize::from(len)).filter(|d| d.len() >= UDP_BYTES) else {
             return Err(DropReason::UdpLength);
         };
-        // A checksum of zero means that there is none (RFC 768).
+        // A checksum of zero means that there is none.
         if header[6..8] != [0, 0] {
             let pseudo = checksum::pseudo_header(source.to_be_bytes(), destination.to_be_bytes(), PROTOCOL_UDP, len);
             if !checksum::is_right(checksum::add(pseudo, datagram)) {
                 return Err(DropReason::UdpChecksum);
             }
         }
-        Err(DropReason::UdpNoListener)
+        Ok(Class::Udp(Datagram {
+            key: FlowKey {
+                remote: Ipv4Addr::from_bits(source),
+                local: Ipv4Addr::from_bits(destination),
+                remote_port: u16::from_be_bytes([header[0], header[1]]),
+                local_port: u16::from_be_bytes([header[2], header[3]]),
+            },
+            at: at as u8,
+            payload_len: (datagram.len() - UDP_BYTES) as u16,
+        }))
     }
 }
 

@@ -42,6 +42,9 @@ pub struct StackConfig {
     pub ip_mtu: usize,
     /// TCP ports on which connections are accepted.
     pub ports: Vec<u16>,
+    /// UDP ports whose datagrams are handed to the application
+    /// ([`NetStack::ingest_datagrams`](crate::NetStack::ingest_datagrams)).
+    pub udp_ports: Vec<u16>,
     /// Most flows at a time, half-open ones included. 20 bytes each are reserved at the start.
     pub max_flows: usize,
     /// Flow blocks made at the start; more are made ahead of use, outside the packet path, up to `max_flows`.
@@ -94,6 +97,7 @@ impl StackConfig {
             mac,
             ip_mtu: 1_500,
             ports: Vec::new(),
+            udp_ports: Vec::new(),
             max_flows: 4_096,
             flows_at_start: 256,
             rings: Rings::DEFAULT,
@@ -142,7 +146,7 @@ impl StackConfig {
         if !(MIN_IP_MTU..=MAX_IP_MTU).contains(&self.ip_mtu) {
             return Err(ConfigError::IpMtu { ip_mtu: self.ip_mtu });
         }
-        if self.ports.contains(&0) {
+        if self.ports.contains(&0) || self.udp_ports.contains(&0) {
             return Err(ConfigError::Port);
         }
         if !(1..=MAX_FLOWS).contains(&self.max_flows) {
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut StackConfig);
-        let cases: [(Spoil, &str); 10] = [
+        let cases: [(Spoil, &str); 11] = [
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
             (|c| c.addresses = 0, "0 addresses"),
@@ -289,6 +293,7 @@ mod tests {
             (|c| c.mac = Mac([1, 0, 0, 0, 0, 0]), "01:00:00:00:00:00"),
             (|c| c.ip_mtu = 9_217, "9217 bytes"),
             (|c| c.ports = vec![0], "port 0"),
+            (|c| c.udp_ports = vec![11_211, 0], "port 0"),
             (|c| c.max_flows = 0, "0 connections"),
             (|c| c.ack_delay = Duration::from_millis(500), "500ms"),
         ];

@@ -78,6 +78,10 @@ drop_reasons! {
     UdpChecksum,
     /// A UDP datagram for a port on which nobody listens.
     UdpNoListener,
+    /// A UDP datagram without a source port: its sender wants no answer.
+    UdpNoSource,
+    /// A UDP datagram from a port below 1024 or a server's own port: two servers could answer each other for ever.
+    UdpLoopPort,
     /// An ICMP message's checksum is wrong or it is too short.
     IcmpMalformed,
     /// An ICMP message that is neither an echo request nor tells that a connection under way cannot be made.

@@ -19,6 +19,8 @@ mod config;
 mod connect;
 /// A panic over one flow ends that flow alone.
 mod contain;
+/// UDP: `DatagramHandler`, `DatagramPeer`, `DatagramReplies`.
+mod datagram;
 /// Why a frame was dropped.
 mod drop_reason;
 /// ICMP echo.
@@ -68,6 +70,7 @@ pub use block::Rings;
 pub use clock::Time;
 pub use config::{ConfigError, Secrets, StackConfig};
 pub use connect::{Connect, ConnectError};
+pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
 pub use flow::{CloseReason, Flow, FlowId, FlowKey};
 pub use isn::RecordedIsns;

@@ -13,6 +13,7 @@
 //! path; [`expire`](NetStack::expire) may make blocks ahead of use.
 
 mod connect;
+mod datagrams;
 mod egress;
 mod ingress;
 mod neighbors;

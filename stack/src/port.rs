@@ -81,10 +81,22 @@ impl<Q: Queue> Port<Q> {
         self.queue
     }
 
-    /// Takes a frame to write an answer into: from the reserve, else from the queue; `None` when all are in flight.
+    /// What answers leave by.
+    #[inline]
+    pub(crate) fn outlet(&mut self) -> Outlet<'_, Q> {
+        Outlet { queue: &mut self.queue, tx: &mut self.tx, reserve: &mut self.reserve }
+    }
+
+    /// The same, whatever kind of queue it is.
+    #[inline]
+    pub(crate) fn any_outlet(&mut self) -> Outlet<'_, dyn Queue + '_> {
+        Outlet { queue: &mut self.queue, tx: &mut self.tx, reserve: &mut self.reserve }
+    }
+
+    /// As [`Outlet::take_frame`].
     #[inline]
     pub(crate) fn take_frame(&mut self) -> Option<Frame> {
-        self.reserve.pop().or_else(|| self.queue.tx_alloc())
+        self.outlet().take_frame()
     }
 
     /// Whether a frame to answer with is at hand; takes one from the queue if need be.
@@ -98,16 +110,50 @@ impl<Q: Queue> Port<Q> {
         !self.reserve.is_empty()
     }
 
-    /// Puts back a frame that was not written after all.
+    /// As [`Outlet::return_frame`].
     #[inline]
     pub(crate) fn return_frame(&mut self, frame: Frame) {
-        if self.reserve.len() < RESERVE { self.reserve.push(frame) } else { self.queue.free(frame) }
+        self.outlet().return_frame(frame);
     }
 
     /// Gives an ingested frame back to its queue.
     #[inline]
     pub(crate) fn free(&mut self, frame: Frame) {
         self.queue.free(frame);
+    }
+
+    /// As [`Outlet::send`].
+    #[inline]
+    pub(crate) fn send(&mut self, frame: Frame) -> bool {
+        self.outlet().send(frame)
+    }
+
+    /// As [`Outlet::has_room`].
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.outlet().has_room()
+    }
+}
+
+/// The half of a port that sends. The queue itself is asked only where reserve or room have run out, so that a caller
+/// that does not know its kind loses nothing by it.
+pub(crate) struct Outlet<'a, Q: Queue + ?Sized> {
+    queue: &'a mut Q,
+    tx: &'a mut TxBurst,
+    reserve: &'a mut Vec<Frame>,
+}
+
+impl<Q: Queue + ?Sized> Outlet<'_, Q> {
+    /// Takes a frame to write an answer into: from the reserve, else from the queue; `None` when all are in flight.
+    #[inline]
+    pub(crate) fn take_frame(&mut self) -> Option<Frame> {
+        self.reserve.pop().or_else(|| self.queue.tx_alloc())
+    }
+
+    /// Puts back a frame that was not written after all.
+    #[inline]
+    pub(crate) fn return_frame(&mut self, frame: Frame) {
+        if self.reserve.len() < RESERVE { self.reserve.push(frame) } else { self.queue.free(frame) }
     }
 
     /// Lines a written frame up for sending, making room by handing earlier ones to the queue if need be.
@@ -117,7 +163,7 @@ impl<Q: Queue> Port<Q> {
         match self.tx.push(frame) {
             Ok(()) => true,
             Err(frame) => {
-                self.queue.tx_burst(&mut self.tx);
+                self.queue.tx_burst(self.tx);
                 match self.tx.push(frame) {
                     Ok(()) => true,
                     Err(frame) => {
@@ -133,7 +179,7 @@ impl<Q: Queue> Port<Q> {
     #[inline]
     pub(crate) fn has_room(&mut self) -> bool {
         if self.tx.room() == 0 {
-            self.queue.tx_burst(&mut self.tx);
+            self.queue.tx_burst(self.tx);
         }
         self.tx.room() > 0
     }

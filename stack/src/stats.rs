@@ -60,6 +60,12 @@ pub struct StackStats {
     pub arp_replies: u64,
     /// ICMP echo requests answered.
     pub echo_replies: u64,
+    /// UDP datagrams handed to the application.
+    pub datagrams: u64,
+    /// UDP datagrams sent.
+    pub datagrams_sent: u64,
+    /// UDP datagrams that the application could not send because no frame was left; it may have tried again.
+    pub datagrams_refused: u64,
     /// Strays handed out to be offered to another core.
     pub strays: u64,
     /// Flows parked because no frame was left to send with.

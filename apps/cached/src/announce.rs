@@ -37,9 +37,10 @@ impl Drop for PidFile {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_ports(tcp: Option<u16>) -> io::Result<()> {
+pub fn write_ports(tcp: Option<u16>, udp: Option<u16>) -> io::Result<()> {
     let Some(path) = std::env::var_os(PORT_FILE) else { return Ok(()) };
-    let text = tcp.map_or(String::new(), |port| format!("TCP INET: {port}\n"));
+    let line = |name, port: Option<u16>| port.map_or(String::new(), |port| format!("{name} INET: {port}\n"));
+    let text = line("TCP", tcp) + &line("UDP", udp);
     write_whole(Path::new(&path), &text)
 }
 

@@ -27,6 +27,8 @@ mod report;
 mod setup;
 /// Queues shared out among cores.
 mod sharing;
+/// Requests over UDP, between stack and cache.
+mod udp_service;
 /// `-u`: root's rights given up.
 mod user;
 /// One core's turn, in ten steps.
@@ -37,9 +39,10 @@ pub use clock::Clock;
 pub use connections::Connections;
 pub use daemon::{is_child as is_in_background, start as start_in_background};
 pub use idle::Idle;
-pub use options::{Extended, Flags, Mode, OptionError, Options, TcpPort};
+pub use options::{Extended, Flags, ListenPort, Mode, OptionError, Options};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};
 pub use stack::StrayRing;
+pub use udp_service::{UdpHandler, UdpService};
 pub use worker::{Step, Worker, WorkerError};

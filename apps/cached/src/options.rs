@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache::{Protocol, User};
+use cache::{Network, Protocol, User};
 
 /// Why a command line is refused.
 mod error;
@@ -23,12 +23,15 @@ mod users;
 pub use error::OptionError;
 pub use extended::Extended;
 pub use flags::Flags;
-use read::{THREADS, auth, cpus, delimiter, host_address, item_size, number, port, slab_factor, threads_for, word};
+use read::{
+    TCP_PORT, THREADS, auth, cpus, delimiter, host_address, item_size, listen_port, network, number, port, slab_factor,
+    threads_for, word,
+};
 pub(crate) use users::read_users;
 
-/// A TCP port.
+/// A port, of TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TcpPort {
+pub enum ListenPort {
     /// None is listened on.
     Off,
     /// Whichever the server draws.
@@ -47,7 +50,11 @@ pub struct Options {
     /// Bits of the network part of `address`.
     pub prefix: u8,
     /// TCP port.
-    pub port: TcpPort,
+    pub port: ListenPort,
+    /// UDP port.
+    pub udp_port: ListenPort,
+    /// Sources whose requests over UDP are answered in full.
+    pub udp_trust: Vec<Network>,
     /// `-l`, as typed.
     pub listen: Option<String>,
     /// Cores, each with its thread and shard.
@@ -139,10 +146,6 @@ impl Flags {
             None => threads_for(memory_bytes, item_size_bytes, &mut notes),
         };
         let cpus = cpus(self.cpus.as_deref(), cores)?;
-        if self.udp_port != "0" {
-            let option = format!("-U {}", self.udp_port);
-            return Err(OptionError::Refused { option, why: "UDP is not served; leave it out, or give 0" });
-        }
         let protocol = match word("-B", self.protocol, &["auto", "ascii", "binary"], "auto, ascii, binary")? {
             "binary" if self.auth_file.is_some() => {
                 let why = "names and passwords are only of the text protocol; give -B ascii, or leave -Y out";
@@ -152,12 +155,28 @@ impl Flags {
             "auto" if self.auth_file.is_none() => Protocol::Auto,
             _ => Protocol::Ascii,
         };
-        let port = port(&self.port, self.listen.as_deref(), address)?;
+        let listen = listen_port(self.listen.as_deref(), address)?;
+        let udp_port = port("-U", &self.udp_port, "a UDP port", listen)?;
+        let udp = udp_port != ListenPort::Off;
+        // As memcached: -U alone is both (main, "udp_specified").
+        let tcp_port = self.port.as_deref().unwrap_or(if udp { &self.udp_port } else { TCP_PORT });
+        let port = port("-p", tcp_port, "a TCP port", listen)?;
+        if udp && self.auth_file.is_some() {
+            let why = "a datagram has no connection on which names and passwords could be asked for; give -U 0";
+            return Err(OptionError::Refused { option: format!("-U {} -Y", self.udp_port), why });
+        }
+        if !udp && let Some(network) = self.udp_trust.first() {
+            let why = "there is no UDP to trust anybody with; give -U PORT too";
+            return Err(OptionError::Refused { option: format!("--udp-trust {network}"), why });
+        }
+        let udp_trust = self.udp_trust.iter().map(|text| network(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Options {
             interface: self.interface,
             address,
             prefix,
             port,
+            udp_port,
+            udp_trust,
             listen: self.listen,
             cores,
             memory_bytes,
@@ -213,7 +232,7 @@ mod tests {
     #[test]
     fn the_defaults_are_memcacheds() {
         let options = options(&[]).expect("defaults are within their limits");
-        assert_eq!((options.port, options.cores, options.connections), (TcpPort::Number(11211), 4, 1024));
+        assert_eq!((options.port, options.cores, options.connections), (ListenPort::Number(11211), 4, 1024));
         assert_eq!((options.memory_bytes, options.item_size_bytes), (64 << 20, 1 << 20));
         assert!(options.evict && options.use_cas);
     }
@@ -222,8 +241,8 @@ mod tests {
     fn a_port_out_of_range_names_value_and_limit() {
         let error = options(&["-p", "70000"]).expect_err("no such port").to_string();
         assert_eq!(error, "-p 70000: not a TCP port from 1 to 65535, or 0 for none, or -1 for any");
-        assert_eq!(options(&["-p", "0"]).map(|options| options.port), Ok(TcpPort::Off));
-        assert_eq!(options(&["-p", "-1"]).map(|options| options.port), Ok(TcpPort::Any));
+        assert_eq!(options(&["-p", "0"]).map(|options| options.port), Ok(ListenPort::Off));
+        assert_eq!(options(&["-p", "-1"]).map(|options| options.port), Ok(ListenPort::Any));
     }
 
     #[test]
@@ -266,7 +285,7 @@ mod tests {
             assert!(matches!(options(&numbers), Err(OptionError::Number { .. })), "{numbers:?}");
         }
         for wrong in
-            [["-B", "http"], ["-f", "1"], ["-f", "x"], ["-D", ""], ["-D", "::"], ["-Y", "/does/not/exist"], ["-U", "1"]]
+            [["-B", "http"], ["-f", "1"], ["-f", "x"], ["-D", ""], ["-D", "::"], ["-Y", "/does/not/exist"], ["-U", "x"]]
         {
             assert!(options(&wrong).is_err(), "{wrong:?}");
         }
@@ -276,12 +295,47 @@ mod tests {
     fn only_the_stacks_own_address_is_listened_on() {
         let port = |listen: &str| options(&["-p", "9", "-l", listen]).map(|options| options.port);
         for own in ["0.0.0.0", "10.77.0.2", "tcp:10.77.0.2"] {
-            assert_eq!(port(own), Ok(TcpPort::Number(9)), "{own}");
+            assert_eq!(port(own), Ok(ListenPort::Number(9)), "{own}");
         }
-        assert_eq!(port("10.77.0.2:10"), Ok(TcpPort::Number(10)));
+        assert_eq!(port("10.77.0.2:10"), Ok(ListenPort::Number(10)));
         for wrong in ["fooble", "127.0.0.1", "10.77.0.2:0", "10.77.0.2:x", "tag:x:10.77.0.2", "::1"] {
             assert!(matches!(port(wrong), Err(OptionError::Listen { .. })), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ports_follow_memcacheds_rules() {
+        use ListenPort::{Any, Number, Off};
+        let ports = |more: &[&str]| options(more).map(|options| (options.port, options.udp_port));
+        for (typed, expected) in [
+            (&[][..], (Number(11211), Off)),
+            (&["-p", "11212"], (Number(11212), Off)),
+            (&["-U", "11222"], (Number(11222), Number(11222))),
+            (&["-U", "-1"], (Any, Any)),
+            (&["-p", "0"], (Off, Off)),
+            (&["-p", "0", "-U", "9"], (Off, Number(9))),
+            (&["-p", "11232", "-U", "11233"], (Number(11232), Number(11233))),
+            (&["-p", "-1", "-U", "11252"], (Any, Number(11252))),
+            (&["-p", "11262", "-U", "-1"], (Number(11262), Any)),
+            (&["-p", "1", "-U", "2", "-l", "10.77.0.2:3"], (Number(3), Number(3))),
+            (&["-p", "1", "-U", "0", "-l", "0.0.0.0:3"], (Number(3), Off)),
+        ] {
+            assert_eq!(ports(typed), Ok(expected), "{typed:?}");
+        }
+        let error = options(&["-U", "70000"]).expect_err("no such port").to_string();
+        assert_eq!(error, "-U 70000: not a UDP port from 1 to 65535, or 0 for none, or -1 for any");
+    }
+
+    #[test]
+    fn who_is_trusted_over_udp_is_a_network() {
+        let trust = |text: &str| options(&["-U", "9", "--udp-trust", text]).map(|options| options.udp_trust);
+        assert_eq!(trust("10.77.0.0/16"), Ok(vec![Network::new([10, 77, 0, 0].into(), 16).expect("a network")]));
+        assert_eq!(trust("10.77.0.9"), trust("10.77.0.9/32"));
+        for wrong in ["10.77.0.1/16", "10.77.0.0/33", "x/8", "10.77.0.0/", "", "::1"] {
+            assert!(matches!(trust(wrong), Err(OptionError::Network { .. })), "{wrong}");
+        }
+        let error = options(&["--udp-trust", "10.0.0.0/8"]).expect_err("no UDP").to_string();
+        assert!(error.contains("give -U PORT too"), "{error}");
     }
 
     #[test]

@@ -35,12 +35,21 @@ impl CoreReport {
         let queues = worker.ports.iter().map(|port| port.queue().stats());
         let sum = |of: fn(&QueueStats) -> u64| queues.clone().map(|stats| of(&stats)).sum();
         let counters = worker.cache.counters();
-        let drops = worker.stack.stats().drops.iter();
+        let datagrams = [
+            ("UdpBadFrame", &counters.udp_bad_frames),
+            ("UdpIncomplete", &counters.udp_incomplete),
+            ("UdpBudget", &counters.udp_budget_drops),
+            ("UdpTableFull", &counters.udp_table_full),
+            ("UdpOverdue", &counters.udp_overdue),
+            ("UdpTooLong", &counters.udp_too_long),
+        ];
+        let datagrams = datagrams.into_iter().map(|(reason, count)| (reason.to_owned(), count.value()));
+        let drops = worker.stack.stats().drops.iter().map(|(reason, count)| (format!("{reason:?}"), count));
         Self {
             core: worker.cache.id(),
             frames: (sum(|stats| stats.rx_frames), sum(|stats| stats.tx_frames)),
             link_dropped: sum(|stats| stats.rx_dropped),
-            drops: drops.map(|(reason, count)| (format!("{reason:?}"), count)).collect(),
+            drops: drops.chain(datagrams.filter(|&(_, count)| count > 0)).collect(),
             connections: (counters.total_connections.value(), counters.rejected_connections.value()),
             requests: counters.requests.value(),
             crossed: counters.cross_core_requests.value(),

@@ -7,6 +7,7 @@
 //!
 //! All that needs a privilege happens here, before the first thread starts. Belongs to the main thread.
 
+use std::fmt;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
@@ -32,9 +33,10 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::cpu_time;
 use crate::daemon;
-use crate::options::{Mode, OptionError, Options, TcpPort, read_users};
+use crate::options::{ListenPort, Mode, OptionError, Options, read_users};
 use crate::report::{CoreReport, total};
 use crate::sharing::{AnyQueue, share_queues};
+use crate::udp_service::UdpService;
 use crate::user::become_user;
 use crate::worker::{Worker, WorkerError};
 
@@ -121,6 +123,10 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// FIN must not hold its place of `-c` for ever.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
+/// Requests over UDP that a core may have begun and not answered, of about 3 KB each: several bursts that all wait for
+/// another core.
+const DATAGRAM_PLACES: usize = 512;
+
 /// What the main thread waits for.
 enum Event {
     Signal,
@@ -151,8 +157,8 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
         println!("note: {note}");
     }
     let budget = budget(options)?;
-    let port = port(options)?;
-    let caches = Core::mesh(&cache_config(options, port), random()?)?;
+    let ports = Ports { tcp: port(options.port)?, udp: port(options.udp_port)? };
+    let caches = Core::mesh(&cache_config(options, ports), random()?)?;
     let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else { return Ok(()) };
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(|source| SetupError::System { what: "make a doorbell", source })?;
@@ -168,7 +174,7 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     let link = device.link().clone();
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;
-    let workers = make_workers(options, port, caches, queues, &doorbells, &link)?;
+    let workers = make_workers(options, ports, caches, queues, &doorbells, &link)?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
     let _pid_file = pid_file.map_err(|source| SetupError::System { what: "write the file of -P", source })?;
     if let Some(user) = &options.user {
@@ -199,9 +205,9 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
             let _ = on_signal.send(Event::Signal);
         }
     });
-    write_ports(port).map_err(|source| SetupError::System { what: "write the file of ports", source })?;
-    let port = port.map_or("no port".to_owned(), |port| port.to_string());
-    println!("{}{}:{port} with {} cores", daemon::READY, options.address, options.cores);
+    write_ports(ports.tcp, ports.udp)
+        .map_err(|source| SetupError::System { what: "write the file of ports", source })?;
+    println!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores);
     if options.daemon {
         daemon::let_go(options.verbose > 0)
             .map_err(|source| SetupError::System { what: "let go of the terminal", source })?;
@@ -229,12 +235,29 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     gone.map_or(Ok(()), Err)
 }
 
+/// The ports that are listened on.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    tcp: Option<u16>,
+    udp: Option<u16>,
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tcp {
+            Some(port) => write!(f, "{port}")?,
+            None => write!(f, "no port")?,
+        }
+        self.udp.map_or(Ok(()), |port| write!(f, " and UDP port {port}"))
+    }
+}
+
 /// The port to listen on; one that is drawn lies where systems draw theirs.
-fn port(options: &Options) -> Result<Option<u16>, SetupError> {
-    Ok(match options.port {
-        TcpPort::Off => None,
-        TcpPort::Number(port) => Some(port),
-        TcpPort::Any => Some(32_768 + u16::from_le_bytes(random()?) % 28_232),
+fn port(port: ListenPort) -> Result<Option<u16>, SetupError> {
+    Ok(match port {
+        ListenPort::Off => None,
+        ListenPort::Number(port) => Some(port),
+        ListenPort::Any => Some(32_768 + u16::from_le_bytes(random()?) % 28_232),
     })
 }
 
@@ -284,7 +307,7 @@ fn report(ended: Vec<std::thread::Result<Result<CoreReport, WorkerError>>>) -> R
     first_error.map_or(Ok(()), Err)
 }
 
-fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
+fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
     let shard = ShardConfig {
         memory_bytes: options.memory_bytes,
         // As far as `cache_memlimit` may go; address space only, until it does.
@@ -299,18 +322,21 @@ fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
         ..ShardConfig::default()
     };
     let server = ServerFacts {
-        tcp_port: port.unwrap_or(0),
+        tcp_port: ports.tcp.unwrap_or(0),
+        udp_port: ports.udp.unwrap_or(0),
         max_connections: options.connections,
         interface: Some(options.listen.clone().unwrap_or_else(|| options.interface.clone())),
         backlog: options.backlog,
-        listeners: port.map(|port| format!("tcp:{}:{port}", shown_address(options))).into_iter().collect(),
-        local: format!("tcp:{}:{}", options.address, port.unwrap_or(0)),
+        listeners: ports.tcp.map(|port| format!("tcp:{}:{port}", shown_address(options))).into_iter().collect(),
+        udp_listeners: ports.udp.map(|port| format!("udp:{}:{port}", shown_address(options))).into_iter().collect(),
+        local: format!("tcp:{}:{}", options.address, ports.tcp.unwrap_or(0)),
         auth_file: options.auth.as_ref().map(|(path, _)| path.clone()),
         maxconns_fast: options.extended.maxconns_fast,
         idle_timeout_secs: options.extended.idle_timeout_secs,
         lru_maintainer: options.extended.lru_maintainer,
         hashpower: options.extended.hashpower,
         worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
+        read_buf_mem_limit_bytes: options.extended.read_buf_mem_limit_bytes,
         verbosity: options.verbose.into(),
         ..ServerFacts::default()
     };
@@ -318,9 +344,11 @@ fn cache_config(options: &Options, port: Option<u16>) -> CacheConfig {
         shard,
         cores: options.cores,
         connections_per_core: flows_per_core(options),
+        datagram_places: if ports.udp.is_some() { DATAGRAM_PLACES } else { 0 },
         protocol: options.protocol,
         server,
         requests_per_take: options.requests_per_take,
+        reply_limit: options.extended.reply_limit(options.cores),
         commands: Commands {
             flush: options.flush,
             dump: options.dump,
@@ -389,7 +417,7 @@ fn recorded(options: &Options, id: QueueId, queue: AnyQueue) -> Result<AnyQueue,
 
 fn make_workers(
     options: &Options,
-    port: Option<u16>,
+    ports: Ports,
     caches: Vec<Core>,
     queues: Vec<Vec<AnyQueue>>,
     doorbells: &[Arc<Doorbell>],
@@ -402,7 +430,8 @@ fn make_workers(
     for (((core, cache), queues), strays) in caches.into_iter().enumerate().zip(queues).zip(rings) {
         let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
         config.ip_mtu = link.mtu as usize;
-        config.ports = port.into_iter().collect();
+        config.ports = ports.tcp.into_iter().collect();
+        config.udp_ports = ports.udp.into_iter().collect();
         config.max_flows = flows_per_core(options);
         config.syn_queue = options.backlog;
         config.keep_alive = Some(KEEP_ALIVE);
@@ -413,10 +442,12 @@ fn make_workers(
             connections.close_idle_after(options.extended.idle_timeout_secs);
         }
         tracing::info!(core, queues = queues.len(), max_flows = config.max_flows, "core");
+        // One secret for all cores: a frame that comes to another core than before meets the same numbers.
+        let stack = NetStack::new(config, Secrets::from_bytes(isn_secret))?;
         workers.push(Worker {
             ports: queues.into_iter().map(Port::new).collect(),
-            // One secret for all cores: a frame that comes to another core than before meets the same numbers.
-            stack: NetStack::new(config, Secrets::from_bytes(isn_secret))?,
+            udp: ports.udp.map(|_| UdpService::new(&cache, &stack, &options.udp_trust)),
+            stack,
             cache,
             connections,
             strays,

@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::report::CoreReport;
+use crate::udp_service::UdpService;
 
 /// Flows served in one turn; the rest stay on the ready list for the next.
 const READY_BUDGET: usize = 256;
@@ -105,6 +106,8 @@ pub struct Worker<Q: Queue> {
     pub cache: Core,
     /// Which session belongs to which flow.
     pub connections: Connections,
+    /// Its requests over UDP, if that is served.
+    pub udp: Option<UdpService>,
     /// Frames that no flow here knows.
     pub strays: StrayRing,
     /// The doorbells of all cores, by number.
@@ -137,7 +140,7 @@ impl<Q: Queue> Worker<Q> {
         done(Step::Collect);
         work += self.receive(time, now); //        2 rx_burst on every port
         done(Step::Receive);
-        self.ingest(time); //                      3 classify, look up, smoltcp ingress
+        self.ingest(time, now); //                 3 classify, look up, smoltcp ingress
         done(Step::Ingest);
         work += self.exchange_strays(time); //     4 frames that no flow here knows
         done(Step::Strays);
@@ -161,13 +164,18 @@ impl<Q: Queue> Worker<Q> {
         let mut resumed = 0;
         while resumed < RESUME_BUDGET {
             let Some(conn) = self.cache.next_resumable() else { break };
-            if let Some(id) = self.connections.flow_of(conn) {
+            if self.udp.as_mut().is_some_and(|udp| udp.wake(conn)) {
+                // Served in its turn, as a flow is.
+            } else if let Some(id) = self.connections.flow_of(conn) {
                 self.stack.wake(id);
             }
             resumed += 1;
         }
         if let Some((conn, _why)) = self.cache.next_overdue() {
-            self.connections.abort(conn, &mut self.stack, &mut self.cache);
+            let cache = &mut self.cache;
+            if !self.udp.as_mut().is_some_and(|udp| udp.abort(conn, cache, now)) {
+                self.connections.abort(conn, &mut self.stack, cache);
+            }
         }
         resumed
     }
@@ -184,9 +192,16 @@ impl<Q: Queue> Worker<Q> {
         received
     }
 
-    fn ingest(&mut self, time: Time) {
+    fn ingest(&mut self, time: Time, now: Now) {
         for (index, port) in self.ports.iter_mut().enumerate() {
-            self.stack.ingest(time, port, index);
+            match &mut self.udp {
+                Some(udp) => {
+                    self.stack.ingest_datagrams(time, port, index, &mut udp.handler(&mut self.cache, now));
+                }
+                None => {
+                    self.stack.ingest(time, port, index);
+                }
+            }
         }
     }
 
@@ -200,9 +215,13 @@ impl<Q: Queue> Worker<Q> {
 
     fn serve(&mut self, now: Now) -> usize {
         let far = self.stack.flows() > FLOWS_IN_CACHE;
-        let mut served = 0;
+        let mut served = match &mut self.udp {
+            Some(udp) => udp.serve(&mut self.cache, &mut self.stack, &mut self.ports, now),
+            None => 0,
+        };
+        let limit = served + READY_BUDGET;
         let mut group: ArrayVec<(FlowId, Readiness, Option<KeyHash>), SERVED_TOGETHER> = ArrayVec::new();
-        while served < READY_BUDGET {
+        while served < limit {
             while !group.is_full()
                 && let Some((id, ready)) = self.stack.next_ready()
             {
@@ -326,7 +345,11 @@ impl<Q: Queue> Worker<Q> {
     /// Whether there is work of which no descriptor tells.
     fn has_work(&self) -> bool {
         let pending = |port: &Port<Q>| port.queue().has_pending() || port.unsent() > 0;
-        self.cache.has_work() || self.stack.has_work() || self.strays.has_frames() || self.ports.iter().any(pending)
+        self.cache.has_work()
+            || self.udp.as_ref().is_some_and(UdpService::has_work)
+            || self.stack.has_work()
+            || self.strays.has_frames()
+            || self.ports.iter().any(pending)
     }
 
     /// Answers every request that has arrived, then closes every connection; bounded in time.
@@ -354,7 +377,13 @@ impl<Q: Queue> Worker<Q> {
             return Ok(false);
         }
         self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
-        if self.admission.open() == 0 && self.stack.flows() == 0 {
+        if waited > ANSWER_LIMIT
+            && let Some(udp) = &mut self.udp
+        {
+            udp.end_all(&mut self.cache, now);
+        }
+        let unanswered = self.udp.as_ref().map_or(0, UdpService::pending);
+        if self.admission.open() == 0 && self.stack.flows() == 0 && unanswered == 0 {
             self.admission.note_stopped(self.cache.id());
         }
         // The cores leave together: they may ask for items of this core's shard, and send and receive by its queues.

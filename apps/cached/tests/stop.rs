@@ -87,6 +87,7 @@ fn cores(count: usize) -> Vec<(Worker<Noisy>, WireQueue)> {
             cache,
             connections: Connections::new(16, admission.clone()),
             strays,
+            udp: None,
             doorbells: doorbells.clone(),
             admission: admission.clone(),
             maxconns_fast: true,

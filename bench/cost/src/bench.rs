@@ -353,6 +353,7 @@ fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
         cache: cores.remove(0),
         connections: Connections::new(flows, admission.clone()),
         strays: strays.remove(0),
+        udp: None,
         doorbells,
         admission,
         maxconns_fast: true,

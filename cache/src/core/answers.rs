@@ -10,8 +10,10 @@
 
 use super::Core;
 use super::entries::Owed;
+use crate::clock::Now;
 use crate::key::KeyHash;
-use crate::proto::reply::{self, LINE_MAX_BYTES};
+use crate::proto::reply::{self, LINE_MAX_BYTES, Line};
+use crate::shard::Shard;
 use crate::stats::Counted;
 
 /// Most bytes of replies that leave at once; as many as a transmit ring usually holds.
@@ -59,6 +61,11 @@ impl Answers {
         self.room - self.len >= LINE_MAX_BYTES
     }
 
+    /// Forgets the replies: they will not leave.
+    pub(crate) fn forget(&mut self) {
+        self.len = 0;
+    }
+
     fn free(&mut self) -> &mut [u8] {
         &mut self.bytes[self.len..self.room]
     }
@@ -100,23 +107,55 @@ impl Core {
             // What is watched is fetched as what does not fit at once.
             return Fetched::TooLarge;
         }
-        let room = self.answers.room - self.answers.len;
-        let fits = |value_len: usize| reply::HEADER_MAX_BYTES + value_len + reply::TAIL_MAX_BYTES <= room;
-        let fetched = match self.shard.get_if(hash, key, self.now, fits) {
-            Some(Some(item)) => {
-                let out = &mut self.answers.bytes[self.answers.len..self.answers.room];
-                match reply::write_value(out, key, item.flags, cas.then_some(item.cas), item.value, end) {
-                    Some(bytes) => {
-                        self.answers.len += bytes;
-                        Fetched::Answered
-                    }
-                    None => Fetched::TooLarge,
-                }
-            }
-            Some(None) => Fetched::Missed,
-            None => return Fetched::TooLarge,
-        };
+        let out = &mut self.answers.bytes[self.answers.len..self.answers.room];
+        let (fetched, bytes) = fetch_into(&mut self.shard, hash, key, self.now, cas, end, out);
+        if fetched == Fetched::TooLarge {
+            return fetched;
+        }
+        self.answers.len += bytes;
         self.ledger.count_prefix(self.id, key, Counted::Get { hit: fetched == Fetched::Answered });
         fetched
+    }
+
+    /// get of a key of this core, written to the front of `out` with END behind it. Returns the bytes, or `None` when
+    /// there is not room for them or somebody watches fetches: then nothing was counted or written.
+    #[inline]
+    pub(crate) fn get_into(&mut self, hash: KeyHash, key: &[u8], cas: bool, now: Now, out: &mut [u8]) -> Option<usize> {
+        if self.watches_fetches() {
+            return None;
+        }
+        self.now = now;
+        let (fetched, bytes) = fetch_into(&mut self.shard, hash, key, now, cas, true, out);
+        let bytes = match fetched {
+            Fetched::Answered => bytes,
+            Fetched::Missed => reply::write_line(out, Line::End)?,
+            Fetched::TooLarge => return None,
+        };
+        self.ledger.count_prefix(self.id, key, Counted::Get { hit: fetched == Fetched::Answered });
+        Some(bytes)
+    }
+}
+
+/// Looks `key` up and writes the item to the front of `out`, with END if `end`. Returns what came of it, and how many
+/// bytes were written.
+#[inline]
+fn fetch_into(
+    shard: &mut Shard,
+    hash: KeyHash,
+    key: &[u8],
+    now: Now,
+    cas: bool,
+    end: bool,
+    out: &mut [u8],
+) -> (Fetched, usize) {
+    let room = out.len();
+    let fits = |value_len: usize| reply::HEADER_MAX_BYTES + value_len + reply::TAIL_MAX_BYTES <= room;
+    match shard.get_if(hash, key, now, fits) {
+        Some(Some(item)) => match reply::write_value(out, key, item.flags, cas.then_some(item.cas), item.value, end) {
+            Some(bytes) => (Fetched::Answered, bytes),
+            None => (Fetched::TooLarge, 0),
+        },
+        Some(None) => (Fetched::Missed, 0),
+        None => (Fetched::TooLarge, 0),
     }
 }

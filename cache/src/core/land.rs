@@ -124,6 +124,18 @@ impl Core {
         self.entries.put_back(token);
     }
 
+    /// Gives up what a connection that goes on is owed by an entry, which is no more among its own.
+    pub(crate) fn give_up(&mut self, token: Token) {
+        let entry = self.entries.entry(token);
+        let conn = &mut self.conns[entry.conn.index()];
+        match entry.owed {
+            Owed::Value { .. } | Owed::FramedValue { .. } => conn.held -= 1,
+            Owed::Fetch { .. } | Owed::Landed { .. } => conn.slots -= 1,
+            _ => {}
+        }
+        self.orphan(token);
+    }
+
     /// Gives the entry of a connection that is gone back, now or when its last answer has come.
     pub(crate) fn orphan(&mut self, token: Token) {
         let entry = self.entries.entry_mut(token);

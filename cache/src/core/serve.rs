@@ -47,6 +47,17 @@ impl StoreError {
 }
 
 impl Held {
+    /// Key, flags, unique, and the value's length.
+    pub(crate) fn facts<'a>(&'a self, shard: &'a crate::Shard) -> (&'a [u8], u32, u64, usize) {
+        match self {
+            Held::Pin(pin) => {
+                let item = shard.pinned(pin);
+                (item.key, item.flags, item.cas, item.value.len())
+            }
+            Held::Copy(copied) => (&copied.key, copied.flags, copied.cas, copied.value.len()),
+        }
+    }
+
     /// The value held.
     pub(crate) fn value<'a>(&'a self, shard: &'a crate::Shard) -> &'a [u8] {
         match self {

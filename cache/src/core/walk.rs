@@ -268,6 +268,16 @@ impl Core {
             );
             text.extend_from_slice(lines.as_bytes());
         }
+        // A socket for datagrams is always being read; it has taken one when any core has.
+        let first = self.config.server.listeners.len() + 1;
+        for (index, listener) in self.config.server.udp_listeners.iter().enumerate() {
+            let number = first + index;
+            let lines = format!(
+                "STAT {number}:UDP UDP\r\nSTAT {number}:addr {listener}\r\nSTAT {number}:state conn_read\r\n\
+                 STAT {number}:secs_since_last_cmd {uptime}\r\n"
+            );
+            text.extend_from_slice(lines.as_bytes());
+        }
     }
 
     fn show(&self, connection: Connection, text: &mut Vec<u8>) {

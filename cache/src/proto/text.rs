@@ -190,7 +190,22 @@ pub fn parse_line(line: &[u8]) -> Command<'_> {
 /// is not, or not whole, is for [`parse_line`], which says the same of these lines.
 #[inline]
 pub fn plain_get(input: &[u8]) -> Option<(&[u8], usize)> {
-    let text = input.strip_prefix(PLAIN_GET)?;
+    plain_keyed(input, input.strip_prefix(PLAIN_GET)?)
+}
+
+/// [`plain_get`] or the same of gets, and whether it is that.
+#[inline]
+pub fn plain_fetch(input: &[u8]) -> Option<(&[u8], usize, bool)> {
+    if let Some((key, bytes)) = plain_get(input) {
+        return Some((key, bytes, false));
+    }
+    let (key, bytes) = plain_keyed(input, input.strip_prefix(b"gets ")?)?;
+    Some((key, bytes, true))
+}
+
+/// The key that is all of `text`, the rest of the line at the start of `input`; and the line's length.
+#[inline]
+fn plain_keyed<'a>(input: &'a [u8], text: &'a [u8]) -> Option<(&'a [u8], usize)> {
     let len = printable_len(text.get(..KEY_MAX_BYTES + 1).unwrap_or(text));
     let key = text.get(..len).filter(|key| (1..=KEY_MAX_BYTES).contains(&key.len()))?;
     let end = match text.get(len..)? {

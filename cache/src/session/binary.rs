@@ -69,7 +69,9 @@ impl Session {
                 let storing = storing(&header, command, &extras, key, &template, core);
                 return self.store(core, input, head_bytes, &storing);
             }
+            // A quit that asks for no answer is obeyed without one.
             Command::Quit => {
+                self.quit = quiet;
                 return match self.tell(core, &template, Line::Stored) {
                     Ok(()) => {
                         self.close();

@@ -28,7 +28,7 @@ pub(super) fn render(core: &mut Core, token: Token, sent: usize, out: &mut [u8])
 }
 
 /// What stands before a value and what follows it; alone, the head is a reply without one.
-fn head_and_tail(view: &View<'_>) -> (HeadBytes, &'static [u8]) {
+pub(super) fn head_and_tail(view: &View<'_>) -> (HeadBytes, &'static [u8]) {
     match view.head.kind {
         Kind::Packet(opcode) => (binary::head(view, opcode), b""),
         _ => (meta_reply::head(view), b"\r\n"),

@@ -91,6 +91,7 @@ impl Session {
             Command::Fail { line, noreply } => self.answer(core, line, noreply),
             command @ (Command::Quit | Command::Http) => {
                 self.broken = command == Command::Http;
+                self.quit = command == Command::Quit;
                 self.close();
                 return Step::Moved(line_bytes);
             }

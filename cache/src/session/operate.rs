@@ -56,7 +56,8 @@ impl Session {
 
     /// `watch [kind]*`: from here on the connection is told what happens, and heard no more.
     fn watch(&mut self, core: &mut Core, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
-        if !core.config.commands.watch {
+        // There is nobody who could be told for long at the other end of a datagram.
+        if !core.config.commands.watch || self.datagram {
             return self.answer(core, Line::WatchDisabled, noreply);
         }
         // What is owed comes first: 1.6.18 refuses a watch that shares a packet with what comes before.
@@ -90,7 +91,7 @@ impl Session {
                     Line::BadClass
                 }
             }
-            [b"metadump" | b"mgdump", _] if !core.config.commands.dump => Line::DumpDisabled,
+            [b"metadump" | b"mgdump", _] if !core.config.commands.dump || self.datagram => Line::DumpDisabled,
             [name @ (b"metadump" | b"mgdump"), classes] => {
                 let dump = if name == b"mgdump" { Dump::Mg } else { Dump::Meta };
                 return self.dump(core, dump, classes);

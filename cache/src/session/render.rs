@@ -57,16 +57,21 @@ impl Session {
         Given { written, more }
     }
 
-    /// Gives back the first entry and what it holds.
-    fn drop_first(&mut self, core: &mut Core) {
-        let token = self.head;
-        let entry = core.entries.entry_mut(token);
-        self.head = entry.next;
+    /// Takes the first entry out of the list.
+    pub(super) fn unlink_first(&mut self, core: &Core) {
+        self.head = core.entries.entry(self.head).next;
         if self.head == NO_ENTRY {
             self.tail = NO_ENTRY;
         }
         self.pending -= 1;
         self.sent = 0;
+    }
+
+    /// Gives back the first entry and what it holds.
+    pub(super) fn drop_first(&mut self, core: &mut Core) {
+        let token = self.head;
+        self.unlink_first(core);
+        let entry = core.entries.entry_mut(token);
         let expected = entry.expected;
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
             Owed::Value { held, .. } | Owed::FramedValue { held } => core.let_go_of(self.conn, held),
@@ -84,7 +89,7 @@ impl Session {
 }
 
 /// Writes what follows the first `sent` bytes of a reply.
-fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
+pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
     let sent = sent as usize;
     if core.entries.entry(token).framed {
         return framed::render(core, token, sent, out);

@@ -53,7 +53,7 @@ impl Session {
         let value_end = line_bytes + store.bytes as usize;
         let line_end = self.value_end();
         let total = value_end + line_end.len();
-        if input.len() < total && total <= WHOLE_MAX_BYTES {
+        if input.len() < total && (total <= WHOLE_MAX_BYTES || self.datagram) {
             return Step::Stop(0, Stop::NeedInput);
         }
         let done = match input.get(line_bytes..value_end) {

@@ -1,10 +1,10 @@
 //! Room for an item: the open segment of its queue and class, a free segment, or one given up for it.
 //!
-//! Free segments are made ahead of use by merging (`shard/merge.rs`), which looks at each item before it goes. Where that
-//! does not keep up, because a long item takes many short ones' place at once, segments are given up unseen: that costs
-//! the same however many items they hold, since their slots turn stale with the generation and the segment's own counts
-//! are taken from the shard's. One that is held goes to the end of its queue and is met again. Held segments are bounded,
-//! so that there is always one that is not.
+//! Free segments are made in step with their use by merging (`shard/merge.rs`), which looks at each item before it goes.
+//! Where that does not keep up, because a long item takes many short ones' place at once, segments are given up unseen:
+//! that costs the same however many items they hold, since their slots turn stale with the generation and the segment's
+//! own counts are taken from the shard's. One that is held goes to the end of its queue and is met again. Held segments
+//! are bounded, so that there is always one that is not.
 
 use crate::clock::{Expiry, Now};
 use crate::store::expiry::class_of;
@@ -234,6 +234,21 @@ impl Shard {
             if expires {
                 self.stats.class_evicted_nonzero[class].add(u64::from(items));
             }
+        }
+    }
+
+    /// Counts, and notes for whoever watches, the linked item at `at`, which is about to make room.
+    pub(super) fn count_evicted(&mut self, at: ItemRef) {
+        self.note_evicted(at);
+        let item = self.item(at);
+        let (fetched, expires) = (item.fetched, !item.expiry.is_never());
+        let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
+        self.stats.evictions.add(1);
+        self.stats.evicted_unfetched.add(u64::from(!fetched));
+        self.stats.class_evictions[class].add(1);
+        if expires {
+            self.stats.evicted_nonzero.add(1);
+            self.stats.class_evicted_nonzero[class].add(1);
         }
     }
 

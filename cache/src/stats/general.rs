@@ -43,7 +43,7 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("total_connections", Count(|ledger| ledger.sum(|core| &core.total_connections))),
     ("rejected_connections", Count(|ledger| ledger.sum(|core| &core.rejected_connections))),
     ("connection_structures", Gauge(|ledger, _| (ledger.config.connections_per_core * ledger.config.cores) as u64)),
-    ("response_obj_oom", Zero),
+    ("response_obj_oom", Count(|ledger| ledger.sum(|core| &core.replies_refused))),
     ("response_obj_count", Zero),
     ("response_obj_bytes", Zero),
     ("read_buf_count", Zero),
@@ -177,6 +177,14 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("gets_dropped", ledger.sum(|core| &core.gets_dropped));
     text.stat("slow_readers_closed", ledger.sum(|core| &core.slow_readers_closed));
     text.stat("stalled_uploads_closed", ledger.sum(|core| &core.stalled_uploads_closed));
+    text.stat("udp_datagrams_in", ledger.sum(|core| &core.udp_datagrams_in));
+    text.stat("udp_datagrams_out", ledger.sum(|core| &core.udp_datagrams_out));
+    text.stat("udp_bad_frames", ledger.sum(|core| &core.udp_bad_frames));
+    text.stat("udp_incomplete", ledger.sum(|core| &core.udp_incomplete));
+    text.stat("udp_budget_drops", ledger.sum(|core| &core.udp_budget_drops));
+    text.stat("udp_table_full", ledger.sum(|core| &core.udp_table_full));
+    text.stat("udp_overdue", ledger.sum(|core| &core.udp_overdue));
+    text.stat("udp_too_long", ledger.sum(|core| &core.udp_too_long));
     text.stat("pins_refused", ledger.sum_shards(|shard| &shard.pins_refused));
     text.stat("merged", ledger.sum_shards(|shard| &shard.merged));
     text.stat("segment_bytes", ledger.sum_shards(|shard| &shard.segment_bytes));

@@ -7,7 +7,10 @@
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cache::{CacheConfig, ConnId, Core, CoreCensus, Now, Overdue, Session, Stop, WHOLE_MAX_BYTES};
+use sidestep_cache::{
+    CacheConfig, ConnId, Core, CoreCensus, DatagramOutlet, Datagrams, Network, Now, Overdue, Session, Stop,
+    WHOLE_MAX_BYTES,
+};
 
 /// How bytes move and turns alternate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +48,43 @@ struct Conn {
     overdue: Option<Overdue>,
 }
 
+/// Where the replies to datagrams go: each with the number of who sent the request.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    pub sent: Vec<(u32, Vec<u8>)>,
+    /// Datagrams that may still leave, if that is bounded.
+    pub frames: Option<usize>,
+    buffer: Vec<u8>,
+}
+
+impl DatagramOutlet<u32> for Mailbox {
+    fn send(&mut self, to: &u32, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        if self.frames == Some(0) {
+            return false;
+        }
+        self.buffer.clear();
+        self.buffer.resize(len, 0xee);
+        let written = write(&mut self.buffer);
+        if written > 0 {
+            self.sent.push((*to, self.buffer[..written].to_vec()));
+            self.frames = self.frames.map(|frames| frames - 1);
+        }
+        true
+    }
+}
+
+/// The address of all who send datagrams, unless a test says otherwise.
+pub const SENDER: [u8; 4] = [10, 0, 0, 1];
+
+/// Bytes that a datagram may have: those of Ethernet.
+pub const PAYLOAD_MAX: usize = 1472;
+
 /// All cores of a cache and their clients.
 pub struct Loopback {
     pub cores: Vec<Core>,
+    /// By core.
+    pub udp: Vec<Datagrams<u32>>,
+    pub mailbox: Mailbox,
     conns: Vec<Conn>,
     free_ids: Vec<Vec<u32>>,
     pace: Pace,
@@ -64,7 +101,26 @@ impl Loopback {
         let free_ids = cores.iter().map(|_| (0..config.connections_per_core as u32).rev().collect()).collect();
         let now = Now { secs: 100, unix_epoch: 1_700_000_000 };
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Loopback { cores, conns: Vec::new(), free_ids, pace, rng, now, next_core: 0, asleep: vec![false; config.cores] }
+        let everybody = Network::new([0, 0, 0, 0].into(), 0).expect("a network");
+        let udp = cores.iter().map(|core| Datagrams::new(core, PAYLOAD_MAX, &[everybody])).collect();
+        let mailbox = Mailbox::default();
+        Loopback {
+            cores,
+            udp,
+            mailbox,
+            conns: Vec::new(),
+            free_ids,
+            pace,
+            rng,
+            now,
+            next_core: 0,
+            asleep: vec![false; config.cores],
+        }
+    }
+
+    /// How bytes move.
+    pub fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// A number below `bound`.
@@ -74,12 +130,17 @@ impl Loopback {
 
     /// Connects a client to `core`.
     pub fn connect(&mut self, core: usize) -> Client {
-        let id = ConnId(self.free_ids[core].pop().expect("fewer connections than connections_per_core"));
         let (receive_ring, transmit_ring) = match self.pace {
             Pace::Even => (65_535, 65_535),
             Pace::ByteByByte => (WHOLE_MAX_BYTES, 1),
             Pace::Seeded => (WHOLE_MAX_BYTES + self.below(6000), 1 + self.below(6000)),
         };
+        self.connect_with(core, receive_ring, transmit_ring)
+    }
+
+    /// Connects a client to `core`, the connection's rings holding so many bytes.
+    pub fn connect_with(&mut self, core: usize, receive_ring: usize, transmit_ring: usize) -> Client {
+        let id = ConnId(self.free_ids[core].pop().expect("fewer connections than connections_per_core"));
         let peer = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 1000 + self.conns.len() as u16);
         self.cores[core].open(id, peer);
         self.conns.push(Conn {
@@ -100,6 +161,26 @@ impl Loopback {
             overdue: None,
         });
         Client(self.conns.len() - 1)
+    }
+
+    /// Trusts nobody who sends datagrams but these.
+    pub fn trust(&mut self, trusted: &[Network]) {
+        self.udp = self.cores.iter().map(|core| Datagrams::new(core, PAYLOAD_MAX, trusted)).collect();
+    }
+
+    /// A datagram arrives at `core`, from `source`, who is called `peer`.
+    pub fn datagram_from(&mut self, core: usize, source: [u8; 4], peer: u32, datagram: &[u8]) {
+        let overlooked = self.pace == Pace::Seeded && self.below(2) == 0;
+        let foreseen = if overlooked { None } else { self.udp[core].foresee(&self.cores[core], datagram) };
+        let (udp, cache) = (&mut self.udp[core], &mut self.cores[core]);
+        udp.receive(cache, peer, source.into(), datagram, foreseen, self.now, &mut self.mailbox);
+        self.asleep[core] = false;
+    }
+
+    /// A request arrives at `core` in a datagram that is called `id`.
+    pub fn datagram(&mut self, core: usize, id: u16, request: &[u8]) {
+        let [high, low] = id.to_be_bytes();
+        self.datagram_from(core, SENDER, id.into(), &[&[high, low, 0, 0, 0, 1, 0, 0], request].concat());
     }
 
     /// Sends bytes; they arrive as the pace decides.
@@ -162,7 +243,13 @@ impl Loopback {
 
     /// Runs turns until every core sleeps: a core is woken by bytes, by room, or by the doorbell of another.
     pub fn run(&mut self) {
+        self.run_within(u64::MAX);
+    }
+
+    /// [`run`](Self::run); panics when that takes more than `most` turns.
+    pub fn run_within(&mut self, most: u64) {
         self.asleep.fill(false);
+        let mut left = most;
         while (0..self.cores.len()).any(|core| self.is_due(core)) {
             let core = match self.pace {
                 Pace::Seeded => self.below(self.cores.len()),
@@ -170,6 +257,8 @@ impl Loopback {
             };
             self.next_core = (core + 1) % self.cores.len();
             if self.is_due(core) {
+                assert!(left > 0, "cores still have something to do after {most} turns: {:?}", self.census());
+                left -= 1;
                 self.turn(core);
             }
         }
@@ -191,6 +280,9 @@ impl Loopback {
         let mut moved = self.cores[core].has_work();
         self.cores[core].collect(self.now);
         while let Some((id, why)) = self.cores[core].next_overdue() {
+            if self.udp[core].abort(&mut self.cores[core], id, self.now) {
+                continue;
+            }
             let client = self.client_of(core, id).expect("an overdue connection is a live one");
             self.conns[client].overdue = Some(why);
             self.close(Client(client));
@@ -205,16 +297,22 @@ impl Loopback {
             }
         }
         while let Some(id) = self.cores[core].next_resumable() {
+            moved = true;
+            if self.udp[core].wake(id) {
+                continue;
+            }
             let client = self.client_of(core, id).expect("a resumable connection is a live one");
             self.run_session(client);
-            moved = true;
         }
+        moved |= self.udp[core].serve(&mut self.cores[core], 256, self.now, &mut self.mailbox) > 0;
         for peer in self.cores[core].post() {
             self.asleep[peer] = false;
             moved = true;
         }
         // A worker looks once more before it sleeps.
-        self.asleep[core] = !moved && !self.cores[core].has_work();
+        // Without a frame there is nothing to do for those who wait for one.
+        let sends = self.udp[core].has_work() && self.mailbox.frames != Some(0);
+        self.asleep[core] = !self.cores[core].has_work() && !sends && (!moved || self.mailbox.frames == Some(0));
         moved
     }
 
@@ -282,6 +380,10 @@ impl Loopback {
                     _ => free,
                 },
             };
+            // A worker looks ahead when it serves several connections in a turn.
+            if self.pace == Pace::Seeded && self.rng.next_u64() % 2 == 0 {
+                session.foresee(core, &conn.input[conn.taken..conn.taken + conn.arrived]);
+            }
             let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], room, self.now);
             let answers = core.answers();
             assert!(taken.consumed <= conn.arrived && answers.len() <= room);
@@ -319,6 +421,9 @@ impl Loopback {
 
     /// Panics unless nothing is held but items. Call after [`Loopback::close_all`].
     pub fn assert_nothing_held(&self) {
+        for (core, udp) in self.udp.iter().enumerate() {
+            assert_eq!(udp.pending(), 0, "core {core} owes replies to datagrams");
+        }
         for (core, census) in self.census().into_iter().enumerate() {
             assert_eq!((census.shard.pins, census.shard.reservations), (0, 0), "core {core}: {census:?}");
             let expected = CoreCensus { shard: census.shard, ..CoreCensus::default() };

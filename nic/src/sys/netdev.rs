@@ -17,6 +17,12 @@ const GRINGPARAM: u32 = 0x10;
 /// `ETHTOOL_GCHANNELS`.
 const GCHANNELS: u32 = 0x3c;
 
+/// `ETHTOOL_GRXFH` and `ETHTOOL_SRXFH`: by which fields of a frame the NIC hashes a kind of flow.
+const GRXFH: u32 = 0x29;
+const SRXFH: u32 = 0x2a;
+/// `UDP_V4_FLOW`.
+const UDP_V4_FLOW: u32 = 0x02;
+
 /// Words of the buffer that an ethtool command fills: 256 bytes. The longest answer asked for, `struct ethtool_drvinfo`,
 /// has 196 bytes.
 const ETHTOOL_WORDS: usize = 64;
@@ -104,9 +110,33 @@ impl NetDevice {
         Ok(name.map(char::from).collect())
     }
 
+    /// By which fields the NIC hashes UDP over IPv4, as `RXH_` bits of `ethtool.h`; `EOPNOTSUPP` where the driver has no
+    /// hash.
+    pub(crate) fn udp4_hash_fields(&self) -> io::Result<u64> {
+        // struct ethtool_rxnfc: cmd, flow type, then the fields in eight bytes.
+        let words = self.ethtool_with(&[GRXFH, UDP_V4_FLOW])?;
+        let [a, b, c, d] = words[2].to_ne_bytes();
+        let [e, f, g, h] = words[3].to_ne_bytes();
+        Ok(u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// Tells the NIC by which fields to hash UDP over IPv4. Needs CAP_NET_ADMIN.
+    pub(crate) fn set_udp4_hash_fields(&self, fields: u64) -> io::Result<()> {
+        let [a, b, c, d, e, f, g, h] = fields.to_ne_bytes();
+        let (low, high) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
+        self.ethtool_with(&[SRXFH, UDP_V4_FLOW, low, high]).map(drop)
+    }
+
     fn ethtool(&self, command: u32) -> io::Result<[u32; ETHTOOL_WORDS]> {
+        self.ethtool_with(&[command])
+    }
+
+    /// A command with its first words; the answer is in the same buffer.
+    fn ethtool_with(&self, words: &[u32]) -> io::Result<[u32; ETHTOOL_WORDS]> {
         let mut buffer = [0u32; ETHTOOL_WORDS];
-        buffer[0] = command;
+        for (place, word) in buffer.iter_mut().zip(words) {
+            *place = *word;
+        }
         let mut request = self.request();
         request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
         self.call(libc::SIOCETHTOOL, &mut request)?;

@@ -159,17 +159,73 @@ fn each_wrong_tcp_header_has_its_reason() {
     dropped(&with_tcp(good(), |tcp| tcp[0..2].fill(0)), DropReason::TcpFlags);
 }
 
-#[test]
-fn udp_is_checked_and_nobody_listens() {
+fn udp_frame(tagged: bool, data: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(PEER, OWN).ipv4(THEM, US, 64).udp(5, 11_211).write(&mut frame, b"abc").expect("written");
-    dropped(&frame, DropReason::UdpNoListener);
+    let ethernet = PacketBuilder::ethernet2(PEER, OWN);
+    if tagged {
+        let tag = VlanId::try_new(42).expect("in range");
+        ethernet.single_vlan(tag).ipv4(THEM, US, 64).udp(5_000, 11_211).write(&mut frame, data).expect("written");
+    } else {
+        ethernet.ipv4(THEM, US, 64).udp(5_000, 11_211).write(&mut frame, data).expect("written");
+    }
+    frame
+}
+
+#[test]
+fn a_datagram_is_seen_as_etherparse_sees_it() {
+    for tagged in [false, true] {
+        for data in [&b""[..], b"x", b"get k\r\n", &[0xff; 1_472]] {
+            let mut frame = udp_frame(tagged, data);
+            frame.resize(frame.len().max(64), 0xee);
+            let Class::Udp(datagram) = local().classify(&frame) else { panic!("{frame:02x?}") };
+            let sliced = SlicedPacket::from_ethernet(&frame).expect("a packet");
+            let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (&sliced.net, &sliced.transport) else {
+                panic!("not UDP over IPv4");
+            };
+            assert_eq!(datagram.key.remote, ip.header().source_addr());
+            assert_eq!(datagram.key.local, ip.header().destination_addr());
+            assert_eq!(
+                (datagram.key.remote_port, datagram.key.local_port),
+                (udp.source_port(), udp.destination_port())
+            );
+            assert_eq!(datagram.payload(&frame), udp.payload());
+            assert_eq!(usize::from(datagram.at), if tagged { 18 } else { 14 });
+        }
+    }
+}
+
+#[test]
+fn a_datagram_without_a_checksum_is_taken_and_one_with_a_wrong_one_is_not() {
+    let mut frame = udp_frame(false, b"abc");
     frame[44] ^= 1;
     dropped(&frame, DropReason::UdpChecksum);
     frame[40..42].fill(0);
-    dropped(&frame, DropReason::UdpNoListener);
-    frame[39] = 200;
-    dropped(&frame, DropReason::UdpLength);
+    let Class::Udp(datagram) = local().classify(&frame) else { panic!("{frame:02x?}") };
+    assert_eq!(datagram.payload(&frame), &frame[42..45]);
+}
+
+#[test]
+fn a_datagram_may_end_before_its_packet_and_never_behind_it() {
+    let mut frame = udp_frame(false, b"abc");
+    // Without a checksum, since the length is part of it.
+    frame[40..42].fill(0);
+    for len in 0..=255 {
+        frame[39] = len;
+        match local().classify(&frame) {
+            Class::Udp(datagram) => {
+                assert!((8..=11).contains(&len));
+                assert_eq!(datagram.payload(&frame), &b"abc"[..usize::from(len) - 8]);
+            }
+            class => {
+                assert!(!(8..=11).contains(&len));
+                assert_eq!(class, Class::Drop(DropReason::UdpLength));
+            }
+        }
+    }
+    for len in 0..8 {
+        let cut = with_ip(frame[..34 + len].to_vec(), |ip| ip[3] = 20 + len as u8);
+        dropped(&cut, DropReason::UdpLength);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
+use super::datagrams::Nobody;
 use crate::block::{
     FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
     FLAG_OPEN, FLAG_RELEASED,
@@ -14,6 +15,7 @@ use crate::block::{
 use crate::classify::{ACK, Class, FIN, RST, SYN, Segment, TCP_BYTES, offered_mss};
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
+use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
 use crate::flow::CloseReason;
 use crate::isn::seed_for;
@@ -49,17 +51,38 @@ pub(super) fn above(after: Option<u32>, isn: u32) -> u32 {
 
 impl NetStack {
     /// Ingests the frames that `port` (number `port_index` of those given to [`flush`](Self::flush)) has received.
-    /// Returns how many; the rest stay in the port when no frame is left to answer with.
+    /// Returns how many; the rest stay in the port when no frame is left to answer with. Datagrams are dropped and
+    /// counted: [`ingest_datagrams`](Self::ingest_datagrams) hands them over.
     pub fn ingest<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, port_index: usize) -> usize {
+        self.ingest_with(now, port, port_index, None::<&mut Nobody>)
+    }
+
+    /// Ingests what `port` has received, datagrams going to `handler` if there is one.
+    #[inline]
+    pub(super) fn ingest_with<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        mut handler: Option<&mut impl DatagramHandler>,
+    ) -> usize {
         let mut classes = std::mem::take(&mut self.classes);
         classes.clear();
         for frame in port.rx.iter() {
-            let class = self.local.classify(frame.bytes());
+            let mut class = self.local.classify(frame.bytes());
             let hash = match &class {
                 Class::Tcp(segment) => {
                     let hash = self.hash.of(&segment.key);
                     self.table.prefetch(hash);
                     hash
+                }
+                Class::Udp(datagram) => {
+                    match (self.admit(datagram), &mut handler) {
+                        (Ok(()), Some(handler)) => handler.foresee(datagram.payload(frame.bytes())),
+                        (Ok(()), None) => class = Class::Drop(DropReason::UdpNoListener),
+                        (Err(reason), _) => class = Class::Drop(reason),
+                    }
+                    0
                 }
                 _ => 0,
             };
@@ -85,7 +108,12 @@ impl NetStack {
             if let Some(ahead) = classes.get(at + BLOCKS_AHEAD) {
                 self.prefetch_block(ahead);
             }
-            self.ingest_frame(now, port, port_index, frame, class, hash);
+            match (&class, &mut handler) {
+                (Class::Udp(datagram), Some(handler)) => {
+                    self.ingest_datagram(port, port_index, frame, datagram, *handler);
+                }
+                _ => self.ingest_frame(now, port, port_index, frame, class, hash),
+            }
             ingested += 1;
         }
         self.classes = classes;
@@ -110,7 +138,7 @@ impl NetStack {
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
             Class::Drop(reason) => return self.stats.drops.add(reason),
-            Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
+            Class::Udp(_) | Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
                 return self.stats.drops.add(DropReason::NoFlow);
             }
         };
@@ -145,6 +173,7 @@ impl NetStack {
                 }
                 None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
             },
+            Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
             Class::Arp { at } => {
                 let sender = frame.bytes().get(at + 14..).and_then(|rest| rest.first_chunk::<4>()).copied();
                 let asked = self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at);

@@ -8,6 +8,8 @@ pub mod bench;
 mod peer;
 #[path = "raw.rs"]
 pub mod raw;
+#[path = "udp.rs"]
+pub mod udp;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;

@@ -26,6 +26,12 @@ pub enum OptionError {
         /// What was typed.
         value: String,
     },
+    /// `--udp-trust` was not ADDRESS/PREFIX.
+    #[error("--udp-trust {value}: not an IPv4 network, with no bits behind its prefix; write it like 10.77.0.0/16")]
+    Network {
+        /// What was typed.
+        value: String,
+    },
     /// The address cannot be a host's.
     #[error("--address {value}: {why}; choose an unused address of the network that the interface is on")]
     NotAHost {

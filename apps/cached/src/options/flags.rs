@@ -16,13 +16,17 @@ pub struct Flags {
     /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's
     #[arg(long, value_name = "ADDRESS/PREFIX")]
     pub(super) address: String,
-    /// TCP port to listen on, 1 to 65535; 0: none, -1: any free one
-    #[arg(short = 'p', long = "port", value_name = "PORT", default_value = "11211", allow_negative_numbers = true)]
-    pub(super) port: String,
-    /// UDP is not served: only 0 (off, the default) is taken
+    /// TCP port to listen on, 1 to 65535; 0: none, -1: any free one [default: 11211]
+    #[arg(short = 'p', long = "port", value_name = "PORT", allow_negative_numbers = true)]
+    pub(super) port: Option<String>,
+    /// UDP port to listen on, 1 to 65535, also the TCP port unless -p is given; 0: none, -1: any free one
     #[arg(short = 'U', long = "udp-port", value_name = "PORT", default_value = "0", allow_negative_numbers = true)]
     pub(super) udp_port: String,
-    /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p
+    /// Sources whose requests over UDP are answered in full, such as 10.77.0.0/16; may be given more than once. Others,
+    /// loopback too, are sent no more than three times what they send
+    #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX")]
+    pub(super) udp_trust: Vec<String>,
+    /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p and -U
     #[arg(short = 'l', long = "listen", value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
     /// Threads, one core and one shard of the cache each, 1 to 64 [default: 4, fewer if -m is too small for them]

@@ -4,9 +4,12 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::str::FromStr;
 
-use cache::User;
+use cache::{Network, User};
 
-use super::{OptionError, TcpPort, users};
+use super::{ListenPort, OptionError, users};
+
+/// The TCP port unless `-p` or `-U` says otherwise, as in memcached.
+pub(super) const TCP_PORT: &str = "11211";
 
 /// Threads unless `-t` says otherwise, as in memcached.
 pub(super) const THREADS: usize = 4;
@@ -36,15 +39,25 @@ pub(super) fn cpus(list: Option<&str>, threads: usize) -> Result<Vec<usize>, Opt
     Ok(cpus)
 }
 
-/// The port of `-p`, unless `-l` names another.
-pub(super) fn port(text: &str, listen: Option<&str>, own: Ipv4Addr) -> Result<TcpPort, OptionError> {
-    let at_p = match text {
-        "0" => TcpPort::Off,
-        "-1" => TcpPort::Any,
+/// The port of `-p` or `-U`, or `listen`, that of `-l`, which is for both if they are not off.
+pub(super) fn port(
+    option: &'static str,
+    text: &str,
+    unit: &'static str,
+    listen: Option<u16>,
+) -> Result<ListenPort, OptionError> {
+    let port = match text {
+        "0" => return Ok(ListenPort::Off),
+        "-1" => ListenPort::Any,
         // Every port fits 16 bits: `number` has checked it.
-        _ => TcpPort::Number(number("-p", text, "a TCP port", 1, 65_535, ", or 0 for none, or -1 for any")? as u16),
+        _ => ListenPort::Number(number(option, text, unit, 1, 65_535, ", or 0 for none, or -1 for any")? as u16),
     };
-    let Some(listen) = listen else { return Ok(at_p) };
+    Ok(listen.map_or(port, ListenPort::Number))
+}
+
+/// The port that `-l` names, if it does.
+pub(super) fn listen_port(listen: Option<&str>, own: Ipv4Addr) -> Result<Option<u16>, OptionError> {
+    let Some(listen) = listen else { return Ok(None) };
     let wrong = |why| OptionError::Listen { value: listen.to_owned(), why, own: own.to_string() };
     let place = listen.strip_prefix("tcp:").unwrap_or(listen);
     let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
@@ -54,10 +67,18 @@ pub(super) fn port(text: &str, listen: Option<&str>, own: Ipv4Addr) -> Result<Tc
         Err(_) => return Err(wrong("this is no IPv4 address")),
     }
     match port.map(u16::from_str) {
-        None => Ok(at_p),
-        Some(Ok(port)) if port > 0 => Ok(TcpPort::Number(port)),
-        Some(_) => Err(wrong("what follows the colon is no TCP port")),
+        None => Ok(None),
+        Some(Ok(port)) if port > 0 => Ok(Some(port)),
+        Some(_) => Err(wrong("what follows the colon is no port")),
     }
+}
+
+/// A network of `--udp-trust`; an address alone is one.
+pub(super) fn network(text: &str) -> Result<Network, OptionError> {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+    let network = Ipv4Addr::from_str(address).ok().zip(u8::from_str(prefix).ok());
+    let network = network.and_then(|(address, prefix)| Network::new(address, prefix));
+    network.ok_or(OptionError::Network { value: text.to_owned() })
 }
 
 pub(super) fn word(

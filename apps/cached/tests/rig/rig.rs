@@ -121,6 +121,7 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
         stack: stack(),
         cache,
         connections: Connections::new(shape.max_flows, admission.clone()),
+        udp: None,
         strays,
         doorbells: doorbells.clone(),
         admission: admission.clone(),

@@ -116,6 +116,7 @@ impl Player {
             cache,
             connections: Connections::new(flows, admission.clone()),
             strays,
+            udp: None,
             doorbells,
             admission,
             maxconns_fast: true,

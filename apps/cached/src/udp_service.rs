@@ -1,0 +1,121 @@
+//! `UdpService`: what passes between the stack's datagrams and the cache's requests over UDP, on one core.
+
+use arrayvec::ArrayVec;
+use cache::{ConnId, Core, DatagramOutlet, Datagrams, KeyHash, Network, Now};
+use nic::{BURST, Queue};
+use stack::{DatagramHandler, DatagramPeer, DatagramReplies, NetStack, Port};
+
+/// Requests over UDP gone on with in one turn.
+const RESUME_BUDGET: usize = 256;
+
+/// The requests over UDP of one core.
+#[derive(Debug)]
+pub struct UdpService {
+    requests: Datagrams<DatagramPeer>,
+}
+
+/// Takes the datagrams of one burst.
+#[derive(Debug)]
+pub struct UdpHandler<'a> {
+    service: &'a mut UdpService,
+    cache: &'a mut Core,
+    now: Now,
+    /// Of the datagrams of the burst, in order: the hash of what each asks for, if that is this core's.
+    foreseen: ArrayVec<Option<KeyHash>, BURST>,
+    taken: usize,
+}
+
+/// Replies to the datagram at hand.
+struct AtOnce<'a, 'b>(&'a mut DatagramReplies<'b>);
+
+impl DatagramOutlet<DatagramPeer> for AtOnce<'_, '_> {
+    #[inline]
+    fn send(&mut self, _to: &DatagramPeer, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.0.send(len, write).is_ok()
+    }
+}
+
+/// Replies to datagrams of earlier.
+struct Later<'a, Q: Queue> {
+    stack: &'a mut NetStack,
+    ports: &'a mut [Port<Q>],
+}
+
+impl<Q: Queue> DatagramOutlet<DatagramPeer> for Later<'_, Q> {
+    fn send(&mut self, to: &DatagramPeer, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.stack.send_datagram(self.ports, to, len, write).is_ok()
+    }
+}
+
+impl UdpService {
+    /// Room for as many requests as `cache` was configured for, over `stack`. Sources inside `trusted` are answered in
+    /// full, others with no more than three times what they send.
+    pub fn new(cache: &Core, stack: &NetStack, trusted: &[Network]) -> UdpService {
+        UdpService { requests: Datagrams::new(cache, stack.max_datagram_payload(), trusted) }
+    }
+
+    /// What takes the datagrams of a burst at `now`.
+    #[inline]
+    pub fn handler<'a>(&'a mut self, cache: &'a mut Core, now: Now) -> UdpHandler<'a> {
+        UdpHandler { service: self, cache, now, foreseen: ArrayVec::new(), taken: 0 }
+    }
+
+    /// Goes on with requests that have waited for something. Returns how many.
+    pub fn serve<Q: Queue>(
+        &mut self,
+        cache: &mut Core,
+        stack: &mut NetStack,
+        ports: &mut [Port<Q>],
+        now: Now,
+    ) -> usize {
+        self.requests.serve(cache, RESUME_BUDGET, now, &mut Later { stack, ports })
+    }
+
+    /// Notes that `conn` can go on; `false` when it is no request over UDP.
+    pub fn wake(&mut self, conn: ConnId) -> bool {
+        self.requests.wake(conn)
+    }
+
+    /// Gives the request of `conn` up; `false` when it is none over UDP.
+    pub fn abort(&mut self, conn: ConnId, cache: &mut Core, now: Now) -> bool {
+        self.requests.abort(cache, conn, now)
+    }
+
+    /// Whether a request can go on.
+    pub fn has_work(&self) -> bool {
+        self.requests.has_work()
+    }
+
+    /// Requests that are not answered.
+    pub fn pending(&self) -> usize {
+        self.requests.pending()
+    }
+
+    /// Gives every request up.
+    pub fn end_all(&mut self, cache: &mut Core, now: Now) {
+        self.requests.end_all(cache, now);
+    }
+}
+
+impl DatagramHandler for UdpHandler<'_> {
+    #[inline]
+    fn foresee(&mut self, payload: &[u8]) {
+        let hash = self.service.requests.foresee(self.cache, payload);
+        // A burst is never longer; what is not foreseen is hashed when it comes.
+        let _ = self.foreseen.try_push(hash);
+    }
+
+    #[inline]
+    fn datagram(&mut self, peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>) {
+        if self.taken == 0 {
+            // One alone would wait for memory here as long as it would later.
+            for hash in self.foreseen.iter().skip(1).flatten() {
+                self.cache.shard().prefetch_item(*hash);
+            }
+        }
+        let foreseen = self.foreseen.get(self.taken).copied().flatten();
+        self.taken += 1;
+        let source = *peer.peer().ip();
+        self.service.requests.receive(self.cache, *peer, source, payload, foreseen, self.now, &mut AtOnce(replies));
+    }
+}

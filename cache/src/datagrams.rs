@@ -1,0 +1,270 @@
+//! `Datagrams`: requests over UDP. Each datagram is a conversation of its own, which gets all its input at once.
+//!
+//! ```text
+//!  receive ─► a plain get of this core's shard ──────────────► written into the datagram that leaves
+//!         └─► a place: Session::take_one, reply by reply ────► sent at once, as far as it is known
+//!                 └─ waits for another core, a frame, others ─► its rest is copied; serve goes on with it
+//! ```
+//!
+//! Every command, and every item of a fetch, is answered by a message of its own, as memcached 1.6.18 does: one or more
+//! datagrams that repeat the request's id. What is not whole in a datagram is dropped and has no effect.
+//!
+//! Invariant: a core has a fixed number of places, each with room for one request; a request that finds none is dropped
+//! and counted, and one that has stood in its place for [`DEADLINE_SECS`] is given up. Nothing of a datagram is referred
+//! to once [`Datagrams::receive`] has returned. Nothing is sent that [`Network`]s and budgets do not allow.
+//! Read first: [`crate::proto::udp_frame`], then [`crate::Session`].
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use crate::clock::Now;
+use crate::core::{ConnId, Core};
+use crate::key::KeyHash;
+use crate::proto::text::plain_fetch;
+use crate::proto::udp_frame::{self, HEADER_BYTES, REPLY_MAX_BYTES};
+use crate::route::wait::Lists;
+
+/// What may be sent to whom.
+mod budget;
+/// One request that is not answered yet.
+mod place;
+
+pub use budget::Network;
+use budget::{Purse, Sources};
+use place::{Place, Shared, Verdict};
+
+/// Seconds after which a request is given up that could not be answered: no client waits longer for a datagram.
+const DEADLINE_SECS: u32 = 3;
+
+/// Bytes of a list (`stats conns`, `stats cachedump`) that are gathered to be sent.
+const TOLD_MAX_BYTES: usize = 1 << 20;
+
+/// Places that are left to requests which need none for longer than their first visit.
+const VISITORS: usize = 1;
+
+/// Where datagrams leave.
+pub trait DatagramOutlet<P> {
+    /// Sends one datagram to `to`. `write` is given exactly `len` bytes, which hold anything, and returns how many of
+    /// them it has used; with 0 nothing is sent. Returns `false`, and does not call `write`, when none can be sent now.
+    fn send(&mut self, to: &P, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
+}
+
+/// The requests over UDP of one core. `P` says who sent a datagram and where replies go.
+#[derive(Debug)]
+pub struct Datagrams<P> {
+    first: u32,
+    places: Box<[Place<P>]>,
+    free: Vec<u32>,
+    /// Places taken, the longest first.
+    ages: Lists,
+    /// Places that go on.
+    ready: VecDeque<u32>,
+    shared: Shared,
+}
+
+impl<P: Copy> Datagrams<P> {
+    /// As many places as `core` was configured for. `payload_max`: bytes of the longest datagram in and out; `trusted`:
+    /// sources that are answered in full.
+    pub fn new(core: &Core, payload_max: usize, trusted: &[Network]) -> Datagrams<P> {
+        let (first, count) = (core.config.connections_per_core as u32, core.config.datagram_places);
+        let body_max = payload_max.clamp(HEADER_BYTES + 1, REPLY_MAX_BYTES) - HEADER_BYTES;
+        let place = |index: u32| Place::new(ConnId(first + index), payload_max, body_max);
+        Datagrams {
+            first,
+            places: (0..count as u32).map(place).collect(),
+            free: (0..count as u32).rev().collect(),
+            ages: Lists::new(1, count),
+            ready: VecDeque::with_capacity(count),
+            shared: Shared { sources: Sources::new(trusted, core.hasher().clone()), body_max, telling: None },
+        }
+    }
+
+    /// The hash of the key that a datagram asks for, if it is a plain get or gets of this core's shard; asks for its line
+    /// of the index. Give it to [`Shard::prefetch_item`](crate::Shard::prefetch_item) when that has had time to come, and
+    /// to [`receive`](Self::receive) with the same datagram.
+    #[inline]
+    pub fn foresee(&self, core: &Core, datagram: &[u8]) -> Option<KeyHash> {
+        let (key, _, _) = plain_fetch(datagram.get(HEADER_BYTES..)?)?;
+        let (hash, owner) = core.locate(key);
+        if owner != core.id() {
+            return None;
+        }
+        core.shard().prefetch(hash);
+        Some(hash)
+    }
+
+    /// Takes a datagram in that `peer` has sent from `source`, and answers what can be answered now. `foreseen` is what
+    /// [`foresee`](Self::foresee) said of it.
+    #[expect(clippy::too_many_arguments, reason = "a datagram, whose it is, and where it goes")]
+    pub fn receive(
+        &mut self,
+        core: &mut Core,
+        peer: P,
+        source: Ipv4Addr,
+        datagram: &[u8],
+        foreseen: Option<KeyHash>,
+        now: Now,
+        out: &mut impl DatagramOutlet<P>,
+    ) {
+        let counters = core.counters();
+        counters.udp_datagrams_in.add(1);
+        counters.bytes_read.add(HEADER_BYTES.min(datagram.len()) as u64);
+        let Ok((id, request)) = udp_frame::read(datagram) else {
+            return counters.udp_bad_frames.add(1);
+        };
+        let mut purse = self.shared.sources.purse(source, datagram.len());
+        if let Some((key, bytes, cas)) = plain_fetch(request)
+            && bytes == request.len()
+        {
+            debug_assert!(foreseen.is_none_or(|hash| hash == core.locate(key).0), "another datagram was foreseen");
+            let hash = foreseen.unwrap_or_else(|| core.locate(key).0);
+            if core.owner_of(hash) == core.id() {
+                let fetch = PlainFetch { id, hash, key, cas };
+                if self.answer(core, &peer, source, &fetch, &mut purse, now, out) {
+                    core.counters().bytes_read.add(request.len() as u64);
+                    return self.shared.sources.save(source, purse, now.secs);
+                }
+            }
+        }
+        let Some(index) = self.free.pop() else {
+            return core.counters().udp_table_full.add(1);
+        };
+        let place = &mut self.places[index as usize];
+        place.begin(peer, source, id, purse, request, now);
+        let verdict = place.visit(core, &mut self.shared, request, now, out);
+        if verdict == Verdict::Over {
+            place.end(core, &mut self.shared, now);
+            return self.free.push(index);
+        }
+        if self.free.len() < VISITORS || !place.keep(request) {
+            core.counters().udp_table_full.add(1);
+            place.end(core, &mut self.shared, now);
+            return self.free.push(index);
+        }
+        self.ages.push_back(0, ConnId(index));
+        if verdict == Verdict::Again {
+            self.make_ready(index);
+        }
+    }
+
+    /// Writes the answer to a plain get straight into the datagram that leaves. `false` when that cannot be done.
+    #[expect(clippy::too_many_arguments, reason = "what is asked, by whom, and where it goes")]
+    #[inline]
+    fn answer(
+        &mut self,
+        core: &mut Core,
+        peer: &P,
+        source: Ipv4Addr,
+        fetch: &PlainFetch<'_>,
+        purse: &mut Option<Purse>,
+        now: Now,
+        out: &mut impl DatagramOutlet<P>,
+    ) -> bool {
+        let sources = &mut self.shared.sources;
+        let mut answered = false;
+        let sent = out.send(peer, HEADER_BYTES + self.shared.body_max, |buffer| {
+            let (head, body) = buffer.split_at_mut(HEADER_BYTES);
+            let Some(bytes) = core.get_into(fetch.hash, fetch.key, fetch.cas, now, body) else { return 0 };
+            answered = true;
+            core.counters().requests.add(1);
+            let bytes = HEADER_BYTES + bytes;
+            if !sources.pay(source, purse, bytes, 1, now.secs) {
+                core.counters().udp_budget_drops.add(1);
+                return 0;
+            }
+            head.copy_from_slice(&udp_frame::header(fetch.id, 0, 1));
+            core.counters().udp_datagrams_out.add(1);
+            core.counters().bytes_written.add(bytes as u64);
+            bytes
+        });
+        sent && answered
+    }
+
+    /// Notes that `conn`, which [`Core::next_resumable`] has named, can go on; `false` when it is no request over UDP.
+    pub fn wake(&mut self, conn: ConnId) -> bool {
+        let Some(index) = self.index_of(conn) else { return false };
+        if self.places[index as usize].is_taken() {
+            self.make_ready(index);
+        }
+        true
+    }
+
+    /// Gives up the request of `conn`, which [`Core::next_overdue`] has named; `false` when it is no request over UDP.
+    pub fn abort(&mut self, core: &mut Core, conn: ConnId, now: Now) -> bool {
+        let Some(index) = self.index_of(conn) else { return false };
+        core.counters().udp_overdue.add(1);
+        self.end(core, index, now);
+        true
+    }
+
+    /// Goes on with at most `most` requests that can, and gives up those that have taken too long. Returns how many it
+    /// has gone on with.
+    pub fn serve(&mut self, core: &mut Core, most: usize, now: Now, out: &mut impl DatagramOutlet<P>) -> usize {
+        let visits = self.ready.len().min(most);
+        for _ in 0..visits {
+            let Some(index) = self.ready.pop_front() else { break };
+            let place = &mut self.places[index as usize];
+            place.ready = false;
+            if !place.is_taken() {
+                continue;
+            }
+            match place.resume(core, &mut self.shared, now, out) {
+                Verdict::Over => self.end(core, index, now),
+                Verdict::Again => self.make_ready(index),
+                Verdict::Wait => {}
+            }
+        }
+        while let Some(ConnId(index)) = self.ages.first(0) {
+            if now.secs.saturating_sub(self.places[index as usize].since_secs) < DEADLINE_SECS {
+                break;
+            }
+            core.counters().udp_overdue.add(1);
+            self.end(core, index, now);
+        }
+        visits
+    }
+
+    /// Whether a request can go on.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Requests that are not answered.
+    pub fn pending(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Gives up every request.
+    pub fn end_all(&mut self, core: &mut Core, now: Now) {
+        while let Some(ConnId(index)) = self.ages.first(0) {
+            self.end(core, index, now);
+        }
+    }
+
+    fn index_of(&self, conn: ConnId) -> Option<u32> {
+        conn.0.checked_sub(self.first).filter(|&index| (index as usize) < self.places.len())
+    }
+
+    fn make_ready(&mut self, index: u32) {
+        if !std::mem::replace(&mut self.places[index as usize].ready, true) {
+            self.ready.push_back(index);
+        }
+    }
+
+    fn end(&mut self, core: &mut Core, index: u32, now: Now) {
+        let place = &mut self.places[index as usize];
+        if place.is_taken() {
+            place.end(core, &mut self.shared, now);
+            self.ages.remove(ConnId(index));
+            self.free.push(index);
+        }
+    }
+}
+
+/// A get or gets of one key, and nothing else.
+struct PlainFetch<'a> {
+    id: udp_frame::RequestId,
+    hash: KeyHash,
+    key: &'a [u8],
+    cas: bool,
+}

@@ -1,0 +1,410 @@
+//! `Place`: one request over UDP that is not answered yet.
+
+use std::net::Ipv4Addr;
+
+use super::budget::{Purse, Sources};
+use super::{DatagramOutlet, TOLD_MAX_BYTES};
+use crate::clock::Now;
+use crate::core::{ConnId, Core};
+use crate::proto::udp_frame::{self, HEADER_BYTES, RequestId};
+use crate::session::{FirstReply, Session, Stop};
+
+/// Datagrams that one request is sent in one turn; then others have theirs.
+const DATAGRAMS_PER_VISIT: u32 = 32;
+
+/// Bytes by which a list is gathered.
+const TOLD_STEP_BYTES: usize = 8 << 10;
+
+/// What is to become of a request after a visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is answered.
+    Over,
+    /// The core will name it.
+    Wait,
+    /// It goes on in the next turn.
+    Again,
+}
+
+/// Where the bytes of a reply come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// The session. `whole`: all of them can be had at once.
+    Session { whole: bool },
+    /// What is staged is all.
+    Stage,
+    /// The list that was gathered, from this byte on.
+    Told { at: usize },
+}
+
+/// A reply on its way.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    from: From,
+    /// Bytes that have not been sent.
+    left: usize,
+    next: u16,
+    total: u16,
+}
+
+/// How far sending has got.
+enum Sent {
+    /// Whatever is known has left.
+    All,
+    /// There is more, but not in this turn.
+    Later,
+}
+
+/// What the requests of a core share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) sources: Sources,
+    /// Bytes of a reply in one datagram.
+    pub(super) body_max: usize,
+    /// Whose list is being gathered; one at a time.
+    pub(super) telling: Option<ConnId>,
+}
+
+/// Room for one request.
+#[derive(Debug)]
+pub(super) struct Place<P> {
+    conn: ConnId,
+    session: Option<Session>,
+    peer: Option<P>,
+    source: Ipv4Addr,
+    id: RequestId,
+    purse: Option<Purse>,
+    pub(super) since_secs: u32,
+    /// It is in the list of those that go on in this turn.
+    pub(super) ready: bool,
+    /// What of the request is not taken, once the datagram has gone.
+    rest: Vec<u8>,
+    taken: usize,
+    /// Nothing more is taken.
+    ended: bool,
+    message: Option<Message>,
+    /// Bytes of the next datagram that came before the rest of it.
+    stage: Box<[u8]>,
+    staged: usize,
+    told: Vec<u8>,
+}
+
+impl<P: Copy> Place<P> {
+    /// Room for requests of `request_max` bytes, whose replies go out in pieces of `body_max`.
+    pub(super) fn new(conn: ConnId, request_max: usize, body_max: usize) -> Place<P> {
+        Place {
+            conn,
+            session: None,
+            peer: None,
+            source: Ipv4Addr::UNSPECIFIED,
+            id: RequestId(0),
+            purse: None,
+            since_secs: 0,
+            ready: false,
+            rest: Vec::with_capacity(request_max),
+            taken: 0,
+            ended: false,
+            message: None,
+            stage: vec![0; body_max].into_boxed_slice(),
+            staged: 0,
+            told: Vec::new(),
+        }
+    }
+
+    /// Takes in a request.
+    pub(super) fn begin(
+        &mut self,
+        peer: P,
+        source: Ipv4Addr,
+        id: RequestId,
+        purse: Option<Purse>,
+        request: &[u8],
+        now: Now,
+    ) {
+        self.session = Some(Session::of_datagram(self.conn, request));
+        (self.peer, self.source, self.id, self.purse) = (Some(peer), source, id, purse);
+        (self.since_secs, self.taken, self.ended, self.message, self.staged) = (now.secs, 0, false, None, 0);
+    }
+
+    /// Whether there is a request.
+    pub(super) fn is_taken(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Copies what of `request` is not taken, since its datagram goes. `false` when it does not fit.
+    pub(super) fn keep(&mut self, request: &[u8]) -> bool {
+        let rest = if self.ended { &[] } else { request.get(self.taken..).unwrap_or_default() };
+        if rest.len() > self.rest.capacity() {
+            return false;
+        }
+        self.rest.clear();
+        self.rest.extend_from_slice(rest);
+        self.taken = 0;
+        true
+    }
+
+    /// Gives the request up, or away when it is answered.
+    pub(super) fn end(&mut self, core: &mut Core, shared: &mut Shared, now: Now) {
+        if let Some(session) = self.session.take() {
+            session.end(core);
+            shared.sources.save(self.source, self.purse.take(), now.secs);
+        }
+        self.stop_telling(shared);
+        (self.peer, self.message, self.staged) = (None, None, 0);
+        self.rest.clear();
+    }
+
+    fn stop_telling(&mut self, shared: &mut Shared) {
+        if shared.telling == Some(self.conn) {
+            shared.telling = None;
+            self.told = Vec::new();
+        }
+    }
+
+    /// [`visit`](Self::visit) with what was kept of the request.
+    pub(super) fn resume<O: DatagramOutlet<P>>(
+        &mut self,
+        core: &mut Core,
+        shared: &mut Shared,
+        now: Now,
+        out: &mut O,
+    ) -> Verdict {
+        let rest = std::mem::take(&mut self.rest);
+        let verdict = self.visit(core, shared, &rest, now, out);
+        self.rest = rest;
+        verdict
+    }
+
+    /// Sends what can be sent and takes what can be taken of `request`, in turn, until neither moves.
+    pub(super) fn visit<O: DatagramOutlet<P>>(
+        &mut self,
+        core: &mut Core,
+        shared: &mut Shared,
+        request: &[u8],
+        now: Now,
+        out: &mut O,
+    ) -> Verdict {
+        let mut datagrams = DATAGRAMS_PER_VISIT;
+        let mut commands = core.config.requests_per_take;
+        loop {
+            if let Sent::Later = self.send(core, shared, now, out, &mut datagrams) {
+                return Verdict::Again;
+            }
+            let Some(session) = &mut self.session else { return Verdict::Over };
+            if self.ended {
+                return if session.pending() == 0 && self.message.is_none() { Verdict::Over } else { Verdict::Wait };
+            }
+            if commands == 0 {
+                core.counters().conn_yields.add(1);
+                return Verdict::Again;
+            }
+            commands -= 1;
+            let room = if session.pending() == 0 && self.message.is_none() { shared.body_max } else { 0 };
+            let taken = session.take_one(core, request.get(self.taken..).unwrap_or_default(), room, now);
+            self.taken += taken.consumed;
+            let answers = core.answers();
+            let answered = !answers.is_empty();
+            if answered {
+                // As large as a datagram's body at the most: that is the room it was given.
+                self.staged = answers.len();
+                self.stage[..answers.len()].copy_from_slice(answers);
+                self.begin_message(core, shared, now, From::Stage);
+            }
+            match taken.stop {
+                Stop::Yield if self.taken < request.len() => {}
+                Stop::Yield | Stop::NeedInput => self.end_input(core, request),
+                Stop::Close => self.close(),
+                Stop::NeedRoom | Stop::Waiting if answered => {}
+                Stop::NeedRoom | Stop::Waiting => return Verdict::Wait,
+            }
+        }
+    }
+
+    /// All of the request is taken, or what is left of it is not whole.
+    fn end_input(&mut self, core: &mut Core, request: &[u8]) {
+        self.ended = true;
+        let Some(session) = &mut self.session else { return };
+        if self.taken < request.len() || !session.is_between_commands() {
+            core.counters().udp_incomplete.add(1);
+        }
+        session.end_input(core);
+    }
+
+    /// The session takes no more. memcached answers a quit with a header alone.
+    fn close(&mut self) {
+        self.ended = true;
+        let alone = |session: &Session| session.has_quit() && session.pending() == 0;
+        if self.message.is_none() && self.session.as_ref().is_some_and(alone) {
+            self.message = Some(Message { from: From::Stage, left: 0, next: 0, total: 0 });
+        }
+    }
+
+    /// Begins the reply whose bytes are staged, or the session's first, unless it may not be sent.
+    fn begin_message(&mut self, core: &mut Core, shared: &mut Shared, now: Now, from: From) {
+        let len = match (from, self.session.as_ref().map(|session| session.first_reply(core))) {
+            (From::Stage, _) => self.staged,
+            (From::Told { .. }, _) => self.told.len(),
+            (From::Session { .. }, Some(FirstReply::Known { len, .. })) => len,
+            (From::Session { .. }, _) => return,
+        };
+        match udp_frame::datagrams_of(len, shared.body_max) {
+            None => core.counters().udp_too_long.add(1),
+            Some(total) => {
+                let bytes = len + usize::from(total) * HEADER_BYTES;
+                if shared.sources.pay(self.source, &mut self.purse, bytes, total, now.secs) {
+                    self.message = Some(Message { from, left: len, next: 0, total });
+                    return;
+                }
+                core.counters().udp_budget_drops.add(1);
+            }
+        }
+        match from {
+            From::Stage => self.staged = 0,
+            From::Told { .. } => self.stop_telling(shared),
+            From::Session { .. } => {
+                if let Some(session) = &mut self.session {
+                    session.skip_first(core);
+                }
+            }
+        }
+    }
+
+    /// Sends what is known of the replies owed, in order.
+    fn send<O: DatagramOutlet<P>>(
+        &mut self,
+        core: &mut Core,
+        shared: &mut Shared,
+        now: Now,
+        out: &mut O,
+        datagrams: &mut u32,
+    ) -> Sent {
+        loop {
+            if let Some(message) = self.message {
+                match self.send_message(core, shared, message, out, datagrams) {
+                    Some(sent) => return sent,
+                    None => {
+                        self.message = None;
+                        if let From::Told { .. } = message.from {
+                            self.stop_telling(shared);
+                        }
+                        continue;
+                    }
+                }
+            }
+            let Some(session) = &mut self.session else { return Sent::All };
+            match session.first_reply(core) {
+                FirstReply::Nothing | FirstReply::Unknown => return Sent::All,
+                FirstReply::Known { len: 0, .. } => session.skip_first(core),
+                FirstReply::Known { whole, .. } => self.begin_message(core, shared, now, From::Session { whole }),
+                FirstReply::Told => {
+                    if !self.gather(core, shared) {
+                        return Sent::All;
+                    }
+                    if shared.telling == Some(self.conn) {
+                        self.begin_message(core, shared, now, From::Told { at: 0 });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what can be sent of `message`; `None` when that was all of it.
+    fn send_message<O: DatagramOutlet<P>>(
+        &mut self,
+        core: &mut Core,
+        shared: &Shared,
+        mut message: Message,
+        out: &mut O,
+        datagrams: &mut u32,
+    ) -> Option<Sent> {
+        let peer = self.peer?;
+        loop {
+            let want = message.left.min(shared.body_max);
+            if *datagrams == 0 {
+                self.message = Some(message);
+                return Some(Sent::Later);
+            }
+            let header = udp_frame::header(self.id, message.next, message.total);
+            let session = &mut self.session;
+            let sent = match &mut message.from {
+                From::Session { whole: true } => out.send(&peer, HEADER_BYTES + want, |buffer| {
+                    let (head, body) = buffer.split_at_mut(HEADER_BYTES);
+                    head.copy_from_slice(&header);
+                    let given = session.as_mut().map_or(0, |session| session.give_first(core, body));
+                    debug_assert_eq!(given, want, "a reply that is whole has all its bytes");
+                    HEADER_BYTES + given
+                }),
+                From::Session { whole: false } => {
+                    while self.staged < want {
+                        let free = &mut self.stage[self.staged..want];
+                        let given = session.as_mut().map_or(0, |session| session.give_first(core, free));
+                        self.staged += given;
+                        if given == 0 {
+                            self.message = Some(message);
+                            return Some(Sent::All);
+                        }
+                    }
+                    send_bytes(out, &peer, header, &self.stage[..want])
+                }
+                From::Stage => send_bytes(out, &peer, header, &self.stage[..want]),
+                From::Told { at } => {
+                    let sent = send_bytes(out, &peer, header, self.told.get(*at..*at + want).unwrap_or_default());
+                    *at += if sent { want } else { 0 };
+                    sent
+                }
+            };
+            if !sent {
+                self.message = Some(message);
+                return Some(Sent::Later);
+            }
+            core.counters().udp_datagrams_out.add(1);
+            core.counters().bytes_written.add((HEADER_BYTES + want) as u64);
+            *datagrams -= 1;
+            self.staged = 0;
+            message.left -= want;
+            message.next = message.next.wrapping_add(1);
+            if message.left == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Gathers more of the list that is told; `true` when it is whole, or was given up.
+    fn gather(&mut self, core: &mut Core, shared: &mut Shared) -> bool {
+        let Some(session) = &mut self.session else { return true };
+        if *shared.telling.get_or_insert(self.conn) != self.conn {
+            session.skip_first(core);
+            core.counters().udp_table_full.add(1);
+            return true;
+        }
+        let owed = session.pending();
+        loop {
+            let len = self.told.len();
+            if len >= TOLD_MAX_BYTES {
+                session.skip_first(core);
+                core.counters().udp_too_long.add(1);
+                self.stop_telling(shared);
+                return true;
+            }
+            self.told.resize(len + TOLD_STEP_BYTES, 0);
+            let given = session.give_first(core, &mut self.told[len..]);
+            self.told.truncate(len + given);
+            if session.pending() < owed {
+                return true;
+            }
+            if given == 0 {
+                return false;
+            }
+        }
+    }
+}
+
+/// Sends a header and what follows it.
+fn send_bytes<P, O: DatagramOutlet<P>>(out: &mut O, peer: &P, header: [u8; HEADER_BYTES], body: &[u8]) -> bool {
+    out.send(peer, HEADER_BYTES + body.len(), |buffer| {
+        let (head, rest) = buffer.split_at_mut(HEADER_BYTES);
+        head.copy_from_slice(&header);
+        rest.copy_from_slice(body);
+        HEADER_BYTES + body.len()
+    })
+}

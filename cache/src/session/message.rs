@@ -1,0 +1,125 @@
+//! Replies one by one: over UDP each is a message of its own, whose length must be known before its first byte leaves.
+//!
+//! A session of a datagram is given all of its input at once and takes it command by command; what is not whole in it
+//! never will be, and has no effect. What it answers leaves by [`Session::give_first`] instead of
+//! [`Session::give`](super::Session::give).
+
+use super::framed::head_and_tail;
+use super::render::{Rendered, render};
+use super::{Session, Speaks, State, Taken};
+use crate::clock::Now;
+use crate::core::entries::{NO_ENTRY, Owed};
+use crate::core::{ConnId, Core};
+use crate::proto::binary::MAGIC_REQUEST;
+use crate::proto::reply::{number_line, value_header, value_tail};
+use crate::route::message::NO_STREAM;
+
+/// What is known of the first reply that a session owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstReply {
+    /// Nothing is owed.
+    Nothing,
+    /// Not its length.
+    Unknown,
+    /// Its length. `whole`: all of its bytes can be had at once.
+    Known { len: usize, whole: bool },
+    /// It is a list that is told part by part, whose length shows at its end.
+    Told,
+}
+
+impl Session {
+    /// A conversation of one datagram, for connection `conn`. What it speaks shows in its first byte, whatever `-B`
+    /// says, as in memcached (`try_read_command_udp`).
+    pub(crate) fn of_datagram(conn: ConnId, request: &[u8]) -> Session {
+        let binary = request.first() == Some(&MAGIC_REQUEST);
+        let speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
+        Session { datagram: true, speaks, ..Session::new(conn) }
+    }
+
+    /// [`take`](Session::take) of one command or key at most.
+    pub(crate) fn take_one(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
+        self.take_most(core, input, room, now, 1)
+    }
+
+    /// Whether it is between commands.
+    pub(crate) fn is_between_commands(&self) -> bool {
+        matches!(self.state, State::Line | State::Barrier | State::Telling)
+    }
+
+    /// Whether it was closed by a quit that is not answered.
+    pub(crate) fn has_quit(&self) -> bool {
+        self.quit
+    }
+
+    /// What is known of the first reply owed.
+    pub(crate) fn first_reply(&self, core: &Core) -> FirstReply {
+        if self.head == NO_ENTRY {
+            return FirstReply::Nothing;
+        }
+        let entry = core.entries.entry(self.head);
+        let known = |len: usize| FirstReply::Known { len, whole: true };
+        // Of a framed reply: what stands before its value, and what follows that.
+        let frame = || {
+            let (head, tail) = head_and_tail(&core.frames.view(self.head));
+            (head.len(), tail.len())
+        };
+        match &entry.owed {
+            Owed::Walk(_) => FirstReply::Told,
+            Owed::Nothing | Owed::Orphan { .. } => known(0),
+            Owed::Line(line) => known(line.bytes().len()),
+            Owed::Number(value) => known(number_line(*value).len()),
+            Owed::Text(text) => known(text.len()),
+            Owed::Framed => known(frame().0),
+            Owed::FramedValue { held } => {
+                let (head, tail) = frame();
+                known(head + held.value(&core.shard).len() + tail)
+            }
+            Owed::Value { held, cas, end } => {
+                let (key, flags, unique, len) = held.facts(&core.shard);
+                let header = value_header(key, flags, len, cas.then_some(unique));
+                known(header.len() + len + value_tail(*end).len())
+            }
+            &Owed::Landed { slot, cas, end } => {
+                let landed = core.landing.slot(slot);
+                let len = landed.len as usize;
+                let (head, tail) = if entry.framed {
+                    frame()
+                } else {
+                    let unique = cas.then_some(landed.cas);
+                    let header = value_header(core.landing.key(slot), landed.flags, len, unique);
+                    (header.len(), value_tail(end).len())
+                };
+                let whole = landed.from == 0 && usize::from(landed.filled) == len && landed.stream == NO_STREAM;
+                FirstReply::Known { len: head + len + tail, whole }
+            }
+            _ => FirstReply::Unknown,
+        }
+    }
+
+    /// Writes what comes next of the first reply owed into `out`, and nothing of the one after it. Returns the bytes;
+    /// 0 when they are not here yet.
+    pub(crate) fn give_first(&mut self, core: &mut Core, out: &mut [u8]) -> usize {
+        if self.head == NO_ENTRY {
+            return 0;
+        }
+        match render(core, self.head, self.sent, out) {
+            Rendered::Whole(bytes) => {
+                self.drop_first(core);
+                bytes
+            }
+            Rendered::Part(bytes) | Rendered::Starved(bytes) => {
+                self.sent = self.sent.wrapping_add(bytes as u32);
+                bytes
+            }
+        }
+    }
+
+    /// Gives up the first reply owed.
+    pub(crate) fn skip_first(&mut self, core: &mut Core) {
+        let token = self.head;
+        if token != NO_ENTRY {
+            self.unlink_first(core);
+            core.give_up(token);
+        }
+    }
+}

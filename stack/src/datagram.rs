@@ -1,0 +1,234 @@
+//! UDP as the application sees it: datagrams lent from their RX frames, replies written straight into TX frames.
+//!
+//! ```text
+//! NetStack::ingest_datagrams ─► DatagramHandler::datagram(peer, payload, replies) ─► DatagramReplies::send
+//!                                       └─ keeps the peer ─► NetStack::send_datagram, in a later turn
+//! ```
+//!
+//! Invariant: nothing is kept of a datagram once the handler has returned, unless the handler keeps it: its RX frame
+//! goes back to the queue in the same turn, whatever became of the answer. A reply goes to the address, the port and
+//! the station that the datagram came from, with the VLAN tag it came with. Read first: RFC 768, RFC 8085.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use nic::{Frame, Queue};
+
+use crate::checksum;
+use crate::classify::{Datagram, IPV4_BYTES, PROTOCOL_UDP, UDP_BYTES};
+use crate::drop_reason::DropReason;
+use crate::link::LinkHeader;
+use crate::port::Outlet;
+use crate::stats::StackStats;
+
+/// The first port that an unprivileged program can have (RFC 6335 §6): below it are services that answer whatever
+/// comes (echo, chargen, DNS), and an answer to them may start a circle.
+const FIRST_USER_PORT: u16 = 1_024;
+
+/// memcached's port: another cache would take an answer for a request.
+const MEMCACHED_PORT: u16 = 11_211;
+
+/// Length of the IPv4 and UDP headers, in bytes.
+pub(crate) const HEADER_BYTES: usize = IPV4_BYTES + UDP_BYTES;
+
+/// Who sent a datagram, and the way back to them: addresses, ports, link header, and the port of the turn by which it
+/// came. Small; may be kept for answers in later turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatagramPeer {
+    remote: Ipv4Addr,
+    local: Ipv4Addr,
+    remote_port: u16,
+    local_port: u16,
+    port: u16,
+    link: LinkHeader,
+}
+
+impl DatagramPeer {
+    /// The sender of `datagram`, which came in `frame` by the port numbered `port`.
+    #[inline]
+    pub(crate) fn of(datagram: &Datagram, frame: &[u8], port: usize) -> Self {
+        let key = &datagram.key;
+        Self {
+            remote: key.remote,
+            local: key.local,
+            remote_port: key.remote_port,
+            local_port: key.local_port,
+            port: port as u16,
+            link: LinkHeader::answering(frame, usize::from(datagram.at)),
+        }
+    }
+
+    /// The sender.
+    #[inline]
+    pub fn peer(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.remote, self.remote_port)
+    }
+
+    /// The address and port of ours to which the datagram was sent, and from which its answers come.
+    #[inline]
+    pub fn local(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.local, self.local_port)
+    }
+
+    /// The number of the port by which it came and its answers leave.
+    #[inline]
+    pub(crate) fn port(&self) -> usize {
+        usize::from(self.port)
+    }
+
+    /// Writes the link, IPv4 and UDP headers of a reply in front of its payload, which is the rest of `frame`.
+    #[inline]
+    fn write_headers(&self, frame: &mut [u8]) {
+        let link = self.link.bytes();
+        let (header, packet) = frame.split_at_mut(link.len());
+        header.copy_from_slice(link);
+        // A packet is at most the MTU long, which `StackConfig::check` keeps below 65,536.
+        let packet_len = packet.len() as u16;
+        let (ip, datagram) = packet.split_at_mut(IPV4_BYTES);
+        // As the segments of TCP: don't fragment (RFC 1191 §3), and so the identification says nothing and may be
+        // anything (RFC 6864 §4.1).
+        ip[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, PROTOCOL_UDP, 0, 0]);
+        ip[2..4].copy_from_slice(&packet_len.to_be_bytes());
+        ip[12..16].copy_from_slice(&self.local.octets());
+        ip[16..20].copy_from_slice(&self.remote.octets());
+        let sum = checksum::field(checksum::add(0, ip));
+        ip[10..12].copy_from_slice(&sum);
+        let len = packet_len - IPV4_BYTES as u16;
+        datagram[..2].copy_from_slice(&self.local_port.to_be_bytes());
+        datagram[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
+        datagram[4..6].copy_from_slice(&len.to_be_bytes());
+        datagram[6..8].fill(0);
+        let pseudo = checksum::pseudo_header(self.local.octets(), self.remote.octets(), PROTOCOL_UDP, len);
+        let sum = match checksum::field(checksum::add(pseudo, datagram)) {
+            // RFC 768: zero would mean that there is none.
+            [0, 0] => [0xff, 0xff],
+            sum => sum,
+        };
+        datagram[6..8].copy_from_slice(&sum);
+    }
+}
+
+/// What takes datagrams: given to [`NetStack::ingest_datagrams`](crate::NetStack::ingest_datagrams).
+pub trait DatagramHandler {
+    /// Told of every datagram of the burst before the first of them is handed over, in order, so that memory can be
+    /// asked for what all of them will read. Told again of those that stay in the port for the next turn.
+    #[inline]
+    fn foresee(&mut self, _payload: &[u8]) {}
+
+    /// A datagram, once. `payload` lies in its RX frame, which the link has back when this returns: what is to be
+    /// answered later must be copied, and `peer` kept for [`NetStack::send_datagram`](crate::NetStack::send_datagram).
+    fn datagram(&mut self, peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>);
+}
+
+/// No room for a datagram now: every TX frame is in flight, or it is longer than
+/// [`max_payload`](DatagramReplies::max_payload), which no later turn changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no frame is left to send a datagram in; try again in the next turn")]
+pub struct NoFrame;
+
+/// Where the answers to one datagram go.
+pub struct DatagramReplies<'a> {
+    pub(crate) outlet: Outlet<'a, dyn Queue + 'a>,
+    pub(crate) peer: &'a DatagramPeer,
+    pub(crate) ip_mtu: usize,
+    pub(crate) stats: &'a mut StackStats,
+}
+
+impl std::fmt::Debug for DatagramReplies<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatagramReplies").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl DatagramReplies<'_> {
+    /// Sends one datagram to the sender. `write` is given room of exactly `len` bytes in a TX frame, which hold
+    /// whatever was there before, and returns how many it has used; with 0 nothing is sent.
+    ///
+    /// # Errors
+    /// [`NoFrame`], before `write` is called: no TX frame is left, or `len` is above
+    /// [`max_payload`](Self::max_payload). The caller tries again in a later turn, or counts the loss.
+    #[inline]
+    pub fn send(&mut self, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), NoFrame> {
+        let sent = send(&mut self.outlet, self.peer, self.ip_mtu, len, write);
+        count(self.stats, sent)
+    }
+
+    /// The longest payload of one datagram, in bytes: what the link's MTU leaves.
+    #[inline]
+    pub fn max_payload(&self) -> usize {
+        self.ip_mtu - HEADER_BYTES
+    }
+}
+
+/// Whether a datagram is for the application, which listens on `ports`.
+///
+/// # Errors
+/// Why not.
+#[inline]
+pub(crate) fn admit(datagram: &Datagram, ports: &[u16]) -> Result<(), DropReason> {
+    let source = datagram.key.remote_port;
+    if !ports.contains(&datagram.key.local_port) {
+        Err(DropReason::UdpNoListener)
+    } else if source == 0 {
+        Err(DropReason::UdpNoSource)
+    } else if source < FIRST_USER_PORT || source == MEMCACHED_PORT || ports.contains(&source) {
+        Err(DropReason::UdpLoopPort)
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes a datagram to `peer` into a TX frame and lines it up. Returns whether there was one: `write` may have had
+/// nothing to say.
+///
+/// # Errors
+/// As [`DatagramReplies::send`].
+#[inline]
+pub(crate) fn send<Q: Queue + ?Sized>(
+    outlet: &mut Outlet<'_, Q>,
+    peer: &DatagramPeer,
+    ip_mtu: usize,
+    len: usize,
+    write: impl FnOnce(&mut [u8]) -> usize,
+) -> Result<bool, NoFrame> {
+    if len > ip_mtu - HEADER_BYTES || !outlet.has_room() {
+        return Err(NoFrame);
+    }
+    let mut frame = outlet.take_frame().ok_or(NoFrame)?;
+    let payload_at = peer.link.len() + HEADER_BYTES;
+    if frame.resize(payload_at + len).is_err() {
+        // A frame shorter than the link's MTU, which `NetStack::fits` would have told.
+        outlet.return_frame(frame);
+        return Err(NoFrame);
+    }
+    let used = write(&mut frame.bytes_mut()[payload_at..]).min(len);
+    if used == 0 {
+        outlet.return_frame(frame);
+        return Ok(false);
+    }
+    finish(&mut frame, peer, payload_at + used);
+    outlet.send(frame).then_some(true).ok_or(NoFrame)
+}
+
+/// Cuts the frame to what was written and puts the headers in front.
+#[inline]
+fn finish(frame: &mut Frame, peer: &DatagramPeer, len: usize) {
+    // Never longer than it was, so that it cannot fail.
+    let cut = frame.resize(len);
+    debug_assert_eq!(cut, Ok(()));
+    peer.write_headers(frame.bytes_mut());
+}
+
+/// Counts what came of a [`send`].
+#[inline]
+pub(crate) fn count(stats: &mut StackStats, sent: Result<bool, NoFrame>) -> Result<(), NoFrame> {
+    match sent {
+        Ok(sent) => {
+            stats.datagrams_sent += u64::from(sent);
+            Ok(())
+        }
+        Err(NoFrame) => {
+            stats.datagrams_refused += 1;
+            Err(NoFrame)
+        }
+    }
+}
