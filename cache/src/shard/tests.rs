@@ -42,7 +42,8 @@ impl Bench {
     /// Gives everything up and checks that nothing is left anywhere.
     fn assert_whole(mut self) {
         self.shard.flush_all(0, NOW);
-        while self.shard.maintain(NOW, 100) {}
+        // Until nothing is left to do, and resting segments are awake.
+        while self.shard.maintain(NOW, 100) || self.shard.census().segments_resting != 0 {}
         let census = self.shard.census();
         assert_eq!((census.pins, census.reservations, census.segments_held), (0, 0, 0));
         let open = census.segments_open;
@@ -286,7 +287,7 @@ fn long_items_find_room_after_the_limit_was_lowered_and_memory_stays_within_it()
             bench.set(&n.to_le_bytes(), &[1; 200], NOW);
         }
         if !evict {
-            (0..400_000u32).filter(|n| n % 50 != 0).for_each(|n| {
+            (0..280_000u32).for_each(|n| {
                 bench.shard.delete(bench.hasher.hash(&n.to_le_bytes()), &n.to_le_bytes(), NOW);
             });
         }
