@@ -297,3 +297,44 @@ fn shutdown_and_debugtime_are_obeyed_where_they_are_on() {
         assert_eq!(server.cores[0].ledger().stopping(), Some(Stopping::Graceful));
     });
 }
+
+#[test]
+fn with_a_limit_on_replies_whoever_asks_for_more_at_once_is_refused_and_counted() {
+    let limited = |cores| CacheConfig { reply_limit: Some(26), requests_per_take: 500, ..config(cores) };
+    everywhere(limited, |mut server, core| {
+        let counted = |server: &mut Loopback, client: Client| {
+            let stats = say(server, client, "stats\r\n");
+            let line = stats.lines().find_map(|line| line.strip_prefix("STAT response_obj_oom ")).expect("a line");
+            line.parse::<u32>().expect("a number")
+        };
+        let client = server.connect(core);
+        assert_eq!(
+            say(&mut server, client, "get a b c d e\r\n"),
+            "END\r\n",
+            "few keys are no matter, wherever they are"
+        );
+        let refused = say(&mut server, client, &format!("get{}\r\n", " foo".repeat(400)));
+        assert_eq!(refused, "SERVER_ERROR out of memory writing get response\r\n");
+        assert_eq!(counted(&mut server, client), 1);
+        let greedy = server.connect(core);
+        assert_eq!(say(&mut server, greedy, &"mg foo v\r\n".repeat(500)), "");
+        assert!(server.is_closed(greedy));
+        assert_eq!(counted(&mut server, client), 2);
+        // The same one after the other.
+        for _ in 0..500 {
+            assert_eq!(say(&mut server, client, "mg foo v\r\n"), "EN\r\n");
+        }
+        assert_eq!(counted(&mut server, client), 2);
+        server.close_all();
+        server.assert_nothing_held();
+    });
+    everywhere(config, |mut server, core| {
+        let client = server.connect(core);
+        assert_eq!(
+            say(&mut server, client, &format!("get{}\r\n", " foo".repeat(4000))),
+            "END\r\n",
+            "no limit: it waits"
+        );
+        assert_eq!(say(&mut server, client, &"mg foo v\r\n".repeat(5000)), "EN\r\n".repeat(5000));
+    });
+}

@@ -72,9 +72,15 @@ impl Shard {
                 {
                     return self.overwrite(found, &new, value, now);
                 }
-                let Some(at) = self.write_new(hash, &new, found, now) else {
-                    return Stored::failed(StoreOutcome::OutOfMemory);
-                };
+                let mut at = self.write_new(hash, &new, found, now);
+                if at.is_none() && self.evict && found.is_some() {
+                    // The old value is in the way of the new one.
+                    self.stats.store_no_memory.sub(1);
+                    self.forget_key(hash, key, now);
+                    self.epoch += 1;
+                    at = self.write_new(hash, &new, None, now);
+                }
+                let Some(at) = at else { return Stored::failed(StoreOutcome::OutOfMemory) };
                 let address = self.memory.address(at.segment, at.offset) + layout.value_at();
                 self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
                 self.link_held(hash, key, at, (found, epoch), now)
@@ -385,8 +391,11 @@ impl Shard {
             Some(keep) => (self.segments.at(keep.at.segment).queue, 0),
             None => self.admit(hash),
         };
-        self.merge_ahead(now);
-        let at = self.room(new.layout.total(), new.expiry, queue, now);
+        let bytes = new.layout.total();
+        if !self.evict {
+            self.merge_ahead(0, now);
+        }
+        let at = self.room(bytes, new.expiry, queue, now);
         if let Some(at) = at {
             self.hold(at.segment, usize::MAX);
             let address = self.memory.address(at.segment, at.offset);
@@ -394,6 +403,10 @@ impl Shard {
             header::set_heat(&mut self.memory, address, heat);
         } else {
             self.stats.store_no_memory.add(1);
+        }
+        if self.evict {
+            // Only now, so that whoever has filled the shard makes room in the same operation.
+            self.merge_ahead(bytes, now);
         }
         if let Some(kept) = kept {
             self.unhold(kept.at.segment);
