@@ -281,7 +281,11 @@ impl Shard {
         self.stats.get_hits.add(1);
         self.mark_fetched(found.at, now);
         let value_at = self.memory.address(found.at.segment, found.at.offset) + layout.value_at();
-        Some(Some(Hit { flags: facts.flags, cas: facts.cas, value: self.memory.bytes(value_at, value_len) }))
+        Some(Some(Hit {
+            flags: facts.flags,
+            cas: self.shown(facts.cas),
+            value: self.memory.bytes(value_at, value_len),
+        }))
     }
 
     /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
@@ -289,9 +293,21 @@ impl Shard {
         self.lookup(hash, key, now).map(|found| found.at)
     }
 
-    /// The item at `at`; an empty one when it has gone since.
+    /// The item at `at`; an empty one when it has gone since. Its cas unique is 0 when items have none to show.
     #[inline]
     pub fn item(&self, at: ItemRef) -> Item<'_> {
+        let item = self.stored_item(at);
+        Item { cas: self.shown(item.cas), ..item }
+    }
+
+    /// A cas unique as clients may know it: with `-C` it is 0, and only says what was stored before a flush.
+    #[inline]
+    fn shown(&self, cas: u64) -> u64 {
+        if self.slabs.uses_cas() { cas } else { 0 }
+    }
+
+    /// [`Shard::item`] with its cas unique in any case.
+    fn stored_item(&self, at: ItemRef) -> Item<'_> {
         let found = if self.segments.is_current(at) {
             header::read_item(self.memory.bytes_from(self.memory.address(at.segment, at.offset)))
         } else {

@@ -107,7 +107,7 @@ impl Shard {
 
     /// Counts the item at `at` in its segment. Returns its size and slab class.
     fn count_in_segment(&mut self, at: ItemRef) -> (usize, usize) {
-        let item = self.item(at);
+        let item = self.stored_item(at);
         let (bytes, class) = self.size_of(&item);
         let (expiry, cas, fetched) = (item.expiry, item.cas, item.fetched);
         let segment = self.segments.at_mut(at.segment);

@@ -300,7 +300,7 @@ impl Shard {
         self.merging.victim = Some(Victim { at: next, ..victim });
         self.index.work.items += 1;
 
-        let item = self.item(at);
+        let item = self.stored_item(at);
         let hash = self.hasher.hash(item.key);
         let heat = header::heat(&self.memory, address);
         let (flushed, expired, fetched) = (item.cas < self.flush_cas, item.expiry.has_passed(now), item.fetched);

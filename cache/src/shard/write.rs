@@ -270,7 +270,7 @@ impl Shard {
         expiry: Expiry,
         now: Now,
     ) -> Option<ItemRef> {
-        let item = self.item(found.at);
+        let item = self.stored_item(found.at);
         let (flags, cas, access) = (item.flags, item.cas, item.last_access_secs);
         let address = self.memory.address(found.at.segment, found.at.offset);
         let marks = header::marks(&self.memory, address);
@@ -316,7 +316,8 @@ impl Shard {
             }
             (StoreMode::Append | StoreMode::Prepend, Some(found)) => Ok(Decision::Join(found)),
             (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(found)) => {
-                if self.item(found.at).cas == cas {
+                // Without uniques memcached forgets which one was asked for.
+                if self.item(found.at).cas == cas || !self.slabs.uses_cas() {
                     Ok(Decision::Join(found))
                 } else {
                     Err(StoreOutcome::Exists)
@@ -327,7 +328,9 @@ impl Shard {
                 Err(StoreOutcome::NotFound)
             }
             (_, None) => Err(StoreOutcome::NotStored),
-            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(found)) if self.item(found.at).cas == cas => {
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(found))
+                if cas != 0 && self.item(found.at).cas == cas =>
+            {
                 self.stats.cas_hits.add(1);
                 Ok(Decision::Replace)
             }
@@ -373,7 +376,7 @@ impl Shard {
         segment.largest_cas = cas;
         note_latest(&mut segment.latest_expiry, new.expiry);
         self.stats.total_items.add(1);
-        Stored { outcome: StoreOutcome::Stored, cas }
+        Stored { outcome: StoreOutcome::Stored, cas: self.shown(cas) }
     }
 
     /// Gets room for a new item, writes its header and key there, and holds its segment. The bytes of `keep`, if given,
@@ -475,7 +478,7 @@ impl Shard {
         }
         self.stats.total_items.add(1);
         self.unhold(at.segment);
-        Stored { outcome: StoreOutcome::Stored, cas }
+        Stored { outcome: StoreOutcome::Stored, cas: self.shown(cas) }
     }
 
     /// Gives up the `bytes` bytes of an item that was written and held but not linked.
@@ -527,7 +530,7 @@ impl Shard {
             header::set_cas(&mut self.memory, address, cas, now.secs);
             self.segments.at_mut(found.at.segment).largest_cas = cas;
             write_padded(self.memory.bytes_mut(address + layout.value_at(), old_len), digits);
-            return Arith::Value { value, cas };
+            return Arith::Value { value, cas: self.shown(cas) };
         }
         let Ok(layout) = self.check(key, digits_len.max(old_len), flags, expiry) else { return Arith::OutOfMemory };
         let new = Header { layout, key, flags, expiry };
