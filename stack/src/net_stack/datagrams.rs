@@ -22,19 +22,6 @@ impl DatagramHandler for Nobody {
 }
 
 impl NetStack {
-    /// Ingests the frames that `port` has received, as [`ingest`](Self::ingest) does, and hands the datagrams for
-    /// [`udp_ports`](crate::StackConfig::udp_ports) to `handler`, each in its place among the other frames. Each is
-    /// begun with at least one TX frame at hand.
-    pub fn ingest_datagrams<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        handler: &mut impl DatagramHandler,
-    ) -> usize {
-        self.ingest_with(now, port, port_index, Some(handler))
-    }
-
     /// Sends one datagram to the sender of an earlier one, `ports` being those of [`flush`](Self::flush). `write` is
     /// given room of exactly `len` bytes in a TX frame and returns how many it has used; with 0 nothing is sent.
     ///
@@ -66,8 +53,9 @@ impl NetStack {
         datagram::admit(datagram, &self.config.udp_ports)
     }
 
-    /// Hands over a datagram that was admitted, and gives its frame back.
-    #[inline]
+    /// Hands over a datagram that was admitted, and gives its frame back. Not inlined: the loop over frames is that of
+    /// segments too.
+    #[inline(never)]
     pub(super) fn ingest_datagram<Q: Queue>(
         &mut self,
         port: &mut Port<Q>,

@@ -54,12 +54,15 @@ impl NetStack {
     /// Returns how many; the rest stay in the port when no frame is left to answer with. Datagrams are dropped and
     /// counted: [`ingest_datagrams`](Self::ingest_datagrams) hands them over.
     pub fn ingest<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, port_index: usize) -> usize {
-        self.ingest_with(now, port, port_index, None::<&mut Nobody>)
+        self.ingest_datagrams(now, port, port_index, None::<&mut Nobody>)
     }
 
-    /// Ingests what `port` has received, datagrams going to `handler` if there is one.
+    /// Ingests the frames that `port` has received, as [`ingest`](Self::ingest) does, and hands the datagrams for
+    /// [`udp_ports`](crate::StackConfig::udp_ports) to `handler`, each in its place among the other frames. Each is
+    /// begun with at least one TX frame at hand. Without a handler, which is known only as the program runs, they are
+    /// dropped and counted.
     #[inline]
-    pub(super) fn ingest_with<Q: Queue>(
+    pub fn ingest_datagrams<Q: Queue>(
         &mut self,
         now: Time,
         port: &mut Port<Q>,
