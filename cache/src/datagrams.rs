@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  receive ─► a plain get of this core's shard ──────────────► written into the datagram that leaves
-//!         └─► a place: Session::take_one, reply by reply ────► sent at once, as far as it is known
+//!         └─► a place: Session::take, reply by reply ────────► sent at once, as far as it is known
 //!                 └─ waits for another core, a frame, others ─► its rest is copied; serve goes on with it
 //! ```
 //!

@@ -207,21 +207,14 @@ impl Session {
     /// Parses and executes what it can of `input`; see the module's documentation.
     ///
     /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
-    /// can. With a room of 0 every reply waits for [`give`](Self::give).
+    /// can. With a room of 0 every reply waits for [`give`](Self::give). A session of a datagram takes one command or key
+    /// at most.
     pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
-        let taken = self.take_most(core, input, room, now, core.config.requests_per_take);
-        if taken.stop == Stop::Yield {
-            core.counters().conn_yields.add(1);
-        }
-        taken
-    }
-
-    /// [`take`](Self::take) of at most so many commands or keys. Inlined, so that `take` stays the one call it was.
-    #[inline(always)]
-    fn take_most(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now, most: u32) -> Taken {
         core.begin_try(self.conn, now);
         core.answers.begin(room);
         let mut consumed = 0;
+        // Of a datagram one at a time, which is no yielding.
+        let most = if self.datagram { 1 } else { core.config.requests_per_take };
         let mut left = most;
         // Who is heard one by one asks for no more than one at once.
         let limit = core.config.reply_limit.filter(|_| most > 1);
@@ -240,6 +233,7 @@ impl Session {
                     consumed += bytes;
                     left -= 1;
                     if left == 0 {
+                        core.counters().conn_yields.add(u64::from(!self.datagram));
                         break Stop::Yield;
                     }
                 }

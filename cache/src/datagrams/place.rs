@@ -211,7 +211,7 @@ impl<P: Copy> Place<P> {
             }
             commands -= 1;
             let room = if session.pending() == 0 && self.message.is_none() { shared.body_max } else { 0 };
-            let taken = session.take_one(core, request.get(self.taken..).unwrap_or_default(), room, now);
+            let taken = session.take(core, request.get(self.taken..).unwrap_or_default(), room, now);
             self.taken += taken.consumed;
             let between = session.is_between_commands();
             let answers = core.answers();

@@ -79,6 +79,7 @@ impl NetStack {
 
     /// Ingests a fragment, and hands the datagram over that is whole with it. [`DatagramHandler::foresee`] is not told
     /// of such a datagram.
+    #[inline(never)]
     pub(super) fn ingest_fragment<Q: Queue>(
         &mut self,
         now: Time,
