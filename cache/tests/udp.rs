@@ -44,7 +44,7 @@ fn messages(cache: &mut Loopback) -> Vec<Vec<u8>> {
             0 => messages.push(body.to_vec()),
             _ => messages.last_mut().expect("it was begun").extend_from_slice(body),
         }
-        assert_eq!(body.len() == 1392 || sequence + 1 >= total, true, "only the last is not full");
+        assert!(body.len() == 1392 || sequence + 1 >= total, "only the last is not full");
         expected = if sequence + 1 >= total { 0 } else { sequence + 1 };
     }
     assert_eq!(expected, 0, "a message is not whole");
