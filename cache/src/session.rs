@@ -49,6 +49,8 @@ mod foresight;
 mod framed;
 /// Who a client is.
 mod greet;
+/// What a connection may ask for at once.
+mod limit;
 /// One command line.
 mod line;
 /// Replies one by one, for datagrams.
@@ -212,8 +214,19 @@ impl Session {
         core.answers.begin(room);
         let mut consumed = 0;
         // Of a datagram one at a time, which is no yielding.
-        let mut left = if self.datagram { 1 } else { core.config.requests_per_take };
+        let most = if self.datagram { 1 } else { core.config.requests_per_take };
+        let mut left = most;
+        // Who is heard one by one asks for no more than one at once.
+        let limit = core.config.reply_limit.filter(|_| most > 1);
+        let before = core.entries.in_use();
         let stop = loop {
+            if let Some(limit) = limit {
+                let executed = most - left;
+                let rest = input.get(consumed..).unwrap_or_default();
+                if let Some(stop) = self.stop_at_limit(core, rest, limit, before, executed) {
+                    break stop;
+                }
+            }
             match self.step(core, input.get(consumed..).unwrap_or_default()) {
                 Step::Moved(bytes) => consumed += bytes,
                 Step::Executed(bytes) => {
@@ -264,13 +277,19 @@ impl Session {
             core.shard.abandon(reservation);
             core.return_upload_credit(core.id());
         }
-        let mut token = self.head;
+        self.drop_owed(core);
+        core.forget(self.conn);
+    }
+
+    /// Gives back what is owed to the connection, which will not be given.
+    fn drop_owed(&mut self, core: &mut Core) {
+        let mut token = std::mem::replace(&mut self.head, NO_ENTRY);
         while token != NO_ENTRY {
             let next = core.entries.entry(token).next;
             core.orphan(token);
             token = next;
         }
-        core.forget(self.conn);
+        (self.tail, self.pending, self.sent) = (NO_ENTRY, 0, 0);
     }
 
     /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client, which

@@ -120,7 +120,10 @@ impl Reassembly {
     pub(crate) fn take(&mut self, now: Time, fragment: &Fragment, payload: &[u8]) -> Result<Option<&[u8]>, DropReason> {
         // RFC 791 §3.2: all but the last are multiples of eight bytes.
         let start = usize::from(fragment.offset);
-        if payload.is_empty() || fragment.more && payload.len() % 8 != 0 || start + payload.len() > PAYLOAD_MAX_BYTES {
+        if payload.is_empty()
+            || fragment.more && !payload.len().is_multiple_of(8)
+            || start + payload.len() > PAYLOAD_MAX_BYTES
+        {
             return Err(DropReason::FragmentMalformed);
         }
         for partial in &mut self.partials {

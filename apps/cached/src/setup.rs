@@ -340,6 +340,7 @@ fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         lru_maintainer: options.extended.lru_maintainer,
         hashpower: options.extended.hashpower,
         worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
+        read_buf_mem_limit_bytes: options.extended.read_buf_mem_limit_bytes,
         verbosity: options.verbose.into(),
         ..ServerFacts::default()
     };
@@ -351,6 +352,7 @@ fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         protocol: options.protocol,
         server,
         requests_per_take: options.requests_per_take,
+        reply_limit: options.extended.reply_limit(options.cores),
         commands: Commands {
             flush: options.flush,
             dump: options.dump,

@@ -1,7 +1,7 @@
 //! Items that made room for others, noted while somebody watches evictions.
 //!
-//! Making room gives up whole segments without looking at their items; of those it notes the first 64 only, so that
-//! watching does not make an operation's work grow.
+//! Where merging does not keep up whole segments are given up without looking at their items; of those it notes the first
+//! 64 only, so that watching does not make an operation's work grow.
 
 use arrayvec::ArrayVec;
 
@@ -65,11 +65,16 @@ impl Shard {
             let Some(layout) = bytes.get(offset as usize..used as usize).and_then(Layout::read) else { break };
             let at = ItemRef { segment: head, offset, generation: self.segments.generation(head) };
             offset += layout.total() as u32;
-            self.note_evicted(at);
+            let item = self.item(at);
+            let hash = self.hasher.hash(item.key);
+            // What was replaced or deleted before has left its bytes here too.
+            if self.index.find_at(&self.memory, hash, at).is_some() {
+                self.note_evicted(at);
+            }
         }
     }
 
-    /// Notes the item at `at`, which is about to be given up, if anybody wants to know.
+    /// Notes the linked item at `at`, which is about to be given up, if anybody wants to know.
     pub(super) fn note_evicted(&mut self, at: ItemRef) {
         if !self.evicted.wanted || self.evicted.items.len() >= NOTED_MAX {
             return;
@@ -83,11 +88,6 @@ impl Shard {
             class: self.class_of(item.key.len(), item.value.len(), item.flags),
             bytes: item.value.len() as u32,
         };
-        let hash = self.hasher.hash(&evicted.key);
-        let linked = self.index.find(&self.memory, &self.segments, hash, &evicted.key);
-        // What was replaced or deleted before has left its bytes here too.
-        if linked.is_some_and(|linked| linked.at == at) {
-            self.evicted.items.push(evicted);
-        }
+        self.evicted.items.push(evicted);
     }
 }

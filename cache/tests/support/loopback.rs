@@ -118,6 +118,11 @@ impl Loopback {
         }
     }
 
+    /// How bytes move.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.rng.next_u64() % bound.max(1) as u64) as usize
@@ -125,12 +130,17 @@ impl Loopback {
 
     /// Connects a client to `core`.
     pub fn connect(&mut self, core: usize) -> Client {
-        let id = ConnId(self.free_ids[core].pop().expect("fewer connections than connections_per_core"));
         let (receive_ring, transmit_ring) = match self.pace {
             Pace::Even => (65_535, 65_535),
             Pace::ByteByByte => (WHOLE_MAX_BYTES, 1),
             Pace::Seeded => (WHOLE_MAX_BYTES + self.below(6000), 1 + self.below(6000)),
         };
+        self.connect_with(core, receive_ring, transmit_ring)
+    }
+
+    /// Connects a client to `core`, the connection's rings holding so many bytes.
+    pub fn connect_with(&mut self, core: usize, receive_ring: usize, transmit_ring: usize) -> Client {
+        let id = ConnId(self.free_ids[core].pop().expect("fewer connections than connections_per_core"));
         let peer = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 1000 + self.conns.len() as u16);
         self.cores[core].open(id, peer);
         self.conns.push(Conn {
@@ -233,7 +243,13 @@ impl Loopback {
 
     /// Runs turns until every core sleeps: a core is woken by bytes, by room, or by the doorbell of another.
     pub fn run(&mut self) {
+        self.run_within(u64::MAX);
+    }
+
+    /// [`run`](Self::run); panics when that takes more than `most` turns.
+    pub fn run_within(&mut self, most: u64) {
         self.asleep.fill(false);
+        let mut left = most;
         while (0..self.cores.len()).any(|core| self.is_due(core)) {
             let core = match self.pace {
                 Pace::Seeded => self.below(self.cores.len()),
@@ -241,6 +257,8 @@ impl Loopback {
             };
             self.next_core = (core + 1) % self.cores.len();
             if self.is_due(core) {
+                assert!(left > 0, "cores still have something to do after {most} turns: {:?}", self.census());
+                left -= 1;
                 self.turn(core);
             }
         }
@@ -362,6 +380,10 @@ impl Loopback {
                     _ => free,
                 },
             };
+            // A worker looks ahead when it serves several connections in a turn.
+            if self.pace == Pace::Seeded && self.rng.next_u64().is_multiple_of(2) {
+                session.foresee(core, &conn.input[conn.taken..conn.taken + conn.arrived]);
+            }
             let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], room, self.now);
             let answers = core.answers();
             assert!(taken.consumed <= conn.arrived && answers.len() <= room);

@@ -94,7 +94,7 @@ impl NetStack {
         let part = frame.bytes().get(at..at + usize::from(fragment.len)).unwrap_or_default();
         match self.reassembly.take(now, fragment, part) {
             Err(reason) => self.stats.drops.add(reason),
-            Ok(None) => {}
+            Ok(None) => self.stats.fragments += 1,
             Ok(Some(packet)) => {
                 let FragmentKey { source, destination, .. } = fragment.key;
                 let admitted =

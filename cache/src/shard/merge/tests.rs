@@ -179,3 +179,65 @@ fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
     assert!(stats.evictions.value() > 500_000 && stats.reclaimed.value() > 100_000);
     assert!(worst.0 <= 64 && worst.1 <= 64, "most items and lines by one operation: {worst:?}");
 }
+
+/// Fills a shard of `memory_bytes` twice over with items of `len` bytes, then sets 300 more. Returns the evictions that
+/// each of those came with, maintenance included.
+fn evictions_by_set(memory_bytes: usize, len: usize, seed: u64) -> Vec<u64> {
+    let item_size_max = (memory_bytes / 4) as u32;
+    let mut bench = Bench::new(&ShardConfig { memory_bytes, item_size_max, ..ShardConfig::default() }, seed);
+    let set = |bench: &mut Bench, key: u64| {
+        let before = bench.shard.stats.evictions.value();
+        assert_eq!(bench.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        bench.shard.maintain(NOW, 16);
+        bench.shard.stats.evictions.value() - before
+    };
+    let first = bench.below(1 << 40);
+    let fill = 2 * (memory_bytes / len) as u64;
+    for n in 0..fill {
+        set(&mut bench, first + n);
+    }
+    let evictions = (0..300).map(|n| set(&mut bench, first + fill + n)).collect();
+    // Idle, it gives up nothing more.
+    let before = bench.shard.stats.evictions.value();
+    for _ in 0..2000 {
+        bench.shard.maintain(NOW, 16);
+    }
+    assert_eq!(bench.shard.stats.evictions.value(), before, "items of {len} B");
+    evictions
+}
+
+#[test]
+fn a_full_shard_evicts_at_once_about_what_each_set_takes_and_nothing_while_nothing_comes() {
+    for (memory_bytes, len) in
+        [(3 << 20, 66_560), (15 << 20, 11_000), (15 << 20, 66_560), (16 << 20, 1000), (64 << 20, 300_000)]
+    {
+        let evictions = evictions_by_set(memory_bytes, len, 5);
+        let sum: u64 = evictions.iter().sum();
+        println!(
+            "{len} B in {memory_bytes} B: {sum} evictions by 300 sets, at most {:?} at once",
+            evictions.iter().max()
+        );
+        assert!((295..=305).contains(&sum), "{sum} evictions by 300 sets of {len} B");
+        let without = evictions.iter().filter(|&&evicted| evicted == 0).count();
+        assert!(without <= 15, "{without} of 300 sets of {len} B evicted nothing");
+    }
+}
+
+#[test]
+fn room_that_a_higher_limit_gives_is_used_before_anything_is_evicted() {
+    let config = ShardConfig { memory_bytes: 3 << 20, memory_ceiling_bytes: 64 << 20, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 6);
+    for key in 0..40 {
+        assert_eq!(bench.set(key, 66_560, Expiry::NEVER, NOW), StoreOutcome::Stored);
+    }
+    let evicted = bench.shard.stats.evictions.value();
+    assert!(evicted > 0);
+    bench.shard.set_memory_limit(8 << 20).unwrap();
+    let used = bench.shard.stats.segment_bytes.value();
+    for key in 40..70 {
+        assert_eq!(bench.set(key, 66_560, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        bench.shard.maintain(NOW, 16);
+    }
+    assert_eq!(bench.shard.stats.evictions.value(), evicted);
+    assert!(bench.shard.stats.segment_bytes.value() > used + 30 * 66_560);
+}
