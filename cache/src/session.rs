@@ -216,7 +216,8 @@ impl Session {
         taken
     }
 
-    /// [`take`](Self::take) of at most so many commands or keys.
+    /// [`take`](Self::take) of at most so many commands or keys. Inlined, so that `take` stays the one call it was.
+    #[inline(always)]
     fn take_most(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now, most: u32) -> Taken {
         core.begin_try(self.conn, now);
         core.answers.begin(room);

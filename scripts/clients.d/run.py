@@ -4,6 +4,7 @@ A client's program tells of each operation in one line of JSON on its standard o
     {"operation": "cas", "verdict": "ok" | "n/a" | "FAILED", "note": "..."}
 and may ask for what no client can do for itself, answered by one line of JSON on its standard input:
     {"ask": "restart"}                               close all connections: the server is ended and started again
+    {"ask": "crash"}                                 the same without a word: the server is killed and started again
     {"ask": "ttl", "key": KEY}                       {"ttl": seconds}
     {"ask": "read", "key": KEY}                      {"value": hex}, the bytes that the server holds
     {"ask": "write", "key": KEY, "value": hex}       {}
@@ -71,6 +72,9 @@ def answer(server, line):
         case "restart":
             server.restart()
             return {}
+        case "crash":
+            server.crash()
+            return {}
         case "ttl":
             return {"ttl": server.time_to_live(key)}
         case "read":
@@ -82,8 +86,8 @@ def answer(server, line):
     raise RuntimeError(f"unknown question {line}")
 
 
-def run(server, command):
-    """Runs one client's program; returns {operation: (verdict, note)}."""
+def run(server, name, command):
+    """Runs one client's program; returns {operation: (verdict, note)}, and says on standard error how long each took."""
     environment = os.environ | {"NODE_PATH": os.path.abspath(NODE_MODULES), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
         [*map(str, command), ADDRESS, str(PORT)],
@@ -92,8 +96,9 @@ def run(server, command):
         stderr=subprocess.PIPE,
         env=environment,
     )
-    told, trouble = {}, ""
-    deadline = time.monotonic() + CLIENT_SECONDS
+    told, trouble, times = {}, "", []
+    last = time.monotonic()
+    deadline = last + CLIENT_SECONDS
     parts = {process.stdout: b"", process.stderr: b""}
     try:
         with selectors.DefaultSelector() as selector:
@@ -116,17 +121,23 @@ def run(server, command):
                         process.stdin.flush()
                     else:
                         told[line["operation"]] = (line["verdict"], line["note"])
+                        now = time.monotonic()
+                        times.append(f"{line['operation']} {now - last:.2f} s")
+                        last = now
     except (OSError, RuntimeError, ValueError) as error:
         trouble = str(error)
     finally:
         if trouble:
             process.kill()
         process.wait(CLIENT_SECONDS)
+        print(f"clients: {name}: {', '.join(times)}", file=sys.stderr)
     errors = parts[process.stderr].decode(errors="replace").strip()
     if not trouble and process.returncode != 0:
         trouble = f"its program ended with {process.returncode}: {errors[-800:]}"
     for operation in OPERATIONS:
         told.setdefault(operation, ("FAILED", trouble or f"its program does not tell of it: {errors[-800:]}"))
+    if trouble and all(verdict != "FAILED" for verdict, _ in told.values()):
+        told[OPERATIONS[-1]] = ("FAILED", trouble)
     return told
 
 
@@ -171,8 +182,7 @@ def main():
         for name, package, home, protocol, command in CLIENTS:
             if options.clients and name not in options.clients:
                 continue
-            print(f"clients: {name}", file=sys.stderr)
-            rows.append((f"{package} ({home})", pinned[home, package], protocol, run(server, command)))
+            rows.append((f"{package} ({home})", pinned[home, package], protocol, run(server, name, command)))
             if server.process.poll() is not None:
                 rows[-1][3]["reconnect"] = ("FAILED", f"the server is gone: {server.process.returncode}")
                 server.start()

@@ -58,7 +58,7 @@ fn serve(queue: XdpQueue, mac: [u8; 6], bell: Arc<Doorbell>, stop: &AtomicBool) 
             });
             sent.expect("a queue has more frames than datagrams in a burst");
         }
-        stack.ingest_datagrams(now, &mut ports[0], 0, &mut echo);
+        stack.ingest_datagrams(now, &mut ports[0], 0, Some(&mut echo));
         stack.expire(now);
         stack.flush(now, &mut ports);
         ports[0].transmit().expect("the link is there");

@@ -20,6 +20,7 @@ use std::time::Duration;
 use cache::{CacheConfig, Commands, Core, MeshError, ServerFacts, ShardConfig};
 use nic::link::{Link, LinkError};
 use nic::preflight::OpenError;
+use nic::udp_spread::spread_udp;
 use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
 use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -172,6 +173,9 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     println!("memory: {budget}");
 
     let link = device.link().clone();
+    if ports.udp.is_some() {
+        println!("udp: {}", spread_udp(&link));
+    }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;
     let workers = make_workers(options, ports, caches, queues, &doorbells, &link)?;

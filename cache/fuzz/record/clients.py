@@ -1,5 +1,6 @@
 """Sessions of stock clients: each is given a port of loopback and says what such a client says."""
 
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -177,6 +178,45 @@ def _libmemcached(port, more):
         _tool("memcflush", server, *more)
 
 
+def libmemcached_udp(port):
+    server = f"--servers=127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "small"
+        file.write_bytes(b"a value")
+        for more in ([], ["--binary"]):
+            _tool("memccp", server, "--udp", *more, str(file))
+            _tool("memcrm", server, "--udp", *more, "small")
+            _tool("memcflush", server, "--udp", *more)
+
+
+def datagrams_by_hand(port):
+    """Stock clients ask over UDP seldom; these are the requests that memcached's own documents tell of."""
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(0.2)
+    client.connect(("127.0.0.1", port))
+    requests = (
+        b"set a 0 0 5\r\nhello\r\n", b"get a\r\n", b"gets a b\r\n", b"set b 7 60 1400\r\n" + b"v" * 1400 + b"\r\n",
+        b"get b a none\r\n", b"incr a 1\r\n", b"set n 0 0 2\r\n10\r\n", b"incr n 5\r\ndecr n 1\r\nget n\r\n",
+        b"append b 0 0 1000\r\n" + b"w" * 1000 + b"\r\n", b"append b 0 0 1300 noreply\r\n" + b"x" * 1300 + b"\r\n", b"get b\r\n",
+        b"mg a v t f k O9\r\n", b"ms m 2 c\r\nhi\r\nmg m v q\r\nmn\r\n", b"ma n\r\n", b"me n\r\n", b"md m q\r\n", b"touch a 30\r\n",
+        b"gat 90 a n\r\n", b"delete a\r\n", b"version\r\n", b"verbosity 1\r\n", b"stats\r\n", b"stats settings\r\n", b"bogus\r\n",
+        b"set long 0 0 3000\r\nnot all of it\r\n", b"get n", b"flush_all\r\n", b"quit\r\n",
+        bytes.fromhex("8001000108000000000000" + "0c" + "00000000" + "0000000000000000" + "0000000000000000") + b"bbin",
+        bytes.fromhex("8000000100000000000000" + "01" + "00000007" + "0000000000000000") + b"b",
+        bytes.fromhex("800a00000000000000000000" + "00000008" + "0000000000000000"),
+        bytes.fromhex("801000000000000000000000" + "00000009" + "0000000000000000"),
+    )
+    for number, request in enumerate(requests):
+        for total in (1,) if number % 7 else (1, 2):
+            client.send(number.to_bytes(2, "big") + bytes((0, 0, 0, total, 0, 0)) + request)
+            try:
+                while True:
+                    client.recv(1 << 16)
+            except TimeoutError:
+                pass
+    client.close()
+
+
 SESSIONS = (
     pymemcache,
     python_binary_memcached,
@@ -185,4 +225,6 @@ SESSIONS = (
     memccapable_binary,
     libmemcached,
     libmemcached_binary,
+    libmemcached_udp,
+    datagrams_by_hand,
 )

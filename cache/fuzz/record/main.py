@@ -9,6 +9,7 @@ calls this with the clients of requirements.txt; everything stays on loopback.
 import hashlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ TESTS = """
 64bit ascii-auth binary binary-get bogus-commands cas chunked-items dash-M expirations flags flush-all getandtouch getset
 incrdecr issue_104 issue_108 issue_14 issue_152 issue_163 issue_192 issue_22 issue_29 issue_3 issue_41 issue_42 issue_50
 issue_68 issue_70 item_size_max lru-crawler malicious-commands metaget multiversioning noreply quit stats stats-detail
-strtol-testing touch watcher watcher_connid
+strtol-testing touch udp watcher watcher_connid
 """.split()
 
 # Longest that one of them may take.
@@ -33,27 +34,26 @@ TEST_SECONDS = 60
 
 
 def start_memcached(arguments=()):
-    """memcached on a free port of loopback: the process and the port."""
+    """memcached on free ports of loopback: the process, the port of TCP, and that of UDP."""
     with tempfile.TemporaryDirectory() as folder:
         ports = Path(folder) / "ports"
-        command = ["memcached", *(["-u", "nobody"] if os.geteuid() == 0 else []), *arguments, "-l", "127.0.0.1", "-p", "-1"]
+        command = ["memcached", *(["-u", "nobody"] if os.geteuid() == 0 else []), *arguments, "-l", "127.0.0.1", "-p", "-1", "-U", "-1"]
         os.chmod(folder, 0o777)
         server = subprocess.Popen(command, env={**os.environ, "MEMCACHED_PORT_FILENAME": str(ports)})
         for _ in range(500):
             # Renamed into place when it is whole.
             if ports.exists():
-                for line in ports.read_text().splitlines():
-                    if line.startswith("TCP INET: "):
-                        return server, int(line.rpartition(" ")[2])
+                found = dict(line.split(" INET: ") for line in ports.read_text().splitlines())
+                return server, int(found["TCP"]), int(found["UDP"])
             if server.poll() is not None:
                 break
             time.sleep(0.02)
     sys.exit("record: memcached did not start; run it by hand to see why")
 
 
-def write(seeds, name, said):
+def write(seeds, name, said, datagrams):
     counts = []
-    for target, inputs in proxy.inputs(said).items():
+    for target, inputs in {**proxy.inputs(said), "udp": proxy.datagram_inputs(datagrams)}.items():
         folder = seeds / target
         folder.mkdir(parents=True, exist_ok=True)
         for piece in inputs:
@@ -66,13 +66,13 @@ def write(seeds, name, said):
 
 
 def record_client(seeds, session):
-    server, port = start_memcached()
+    server, port, udp_port = start_memcached()
     try:
-        recorder = proxy.Proxy(port)
+        recorder = proxy.Proxy(port, udp_upstream=udp_port)
         try:
             session(recorder.port)
         finally:
-            write(seeds, session.__name__, recorder.close())
+            write(seeds, session.__name__, recorder.close(), recorder.datagrams)
     finally:
         server.kill()
         server.wait()
@@ -81,19 +81,35 @@ def record_client(seeds, session):
 def record_test(seeds, tests, name):
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "RECORD_FOLDER": folder}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        test = subprocess.Popen(["perl", f"t/{name}.t"], cwd=tests, env=environment, start_new_session=True, **quiet)
         try:
-            subprocess.run(
-                ["perl", f"t/{name}.t"], cwd=tests, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=TEST_SECONDS, check=False,
-            )
+            test.wait(TEST_SECONDS)
         except subprocess.TimeoutExpired:
-            print(f"record: {name}.t was ended after {TEST_SECONDS} s")
-        said, base = [], 0
+            print(f"record: {name}.t is ended after {TEST_SECONDS} s")
+        end_group(test.pid)
+        test.wait()
+        said, datagrams, base = [], [], 0
         for file in sorted(Path(folder).iterdir()):
-            part = pickle.loads(file.read_bytes())
+            part, more = pickle.loads(file.read_bytes())
+            datagrams += more
             said += [(base + connection, data) for connection, data in part]
             base += 1 + max((connection for connection, _ in part), default=0)
-        write(seeds, f"{name}.t", said)
+        write(seeds, f"{name}.t", said, datagrams)
+
+
+def end_group(group):
+    """Ends a test and its servers, which write what they have heard when they are told to end."""
+    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        for _ in range(seconds * 20):
+            try:
+                os.killpg(group, number)
+                os.waitpid(-group, os.WNOHANG)
+            except ProcessLookupError:
+                return
+            except ChildProcessError:
+                pass
+            time.sleep(0.05)
 
 
 def main():

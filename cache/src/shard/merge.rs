@@ -365,6 +365,7 @@ impl Shard {
         self.epoch += 1;
         self.index.replace(&mut self.memory, hash, found, to);
         self.count_moved(from, to);
+        self.stats.merged.add(1);
         true
     }
 

@@ -72,9 +72,15 @@ impl Shard {
                 {
                     return self.overwrite(found, &new, value, now);
                 }
-                let Some(at) = self.write_new(hash, &new, found, now) else {
-                    return Stored::failed(StoreOutcome::OutOfMemory);
-                };
+                let mut at = self.write_new(hash, &new, found, now);
+                if at.is_none() && self.evict && found.is_some() {
+                    // The old value is in the way of the new one.
+                    self.stats.store_no_memory.sub(1);
+                    self.forget_key(hash, key, now);
+                    self.epoch += 1;
+                    at = self.write_new(hash, &new, None, now);
+                }
+                let Some(at) = at else { return Stored::failed(StoreOutcome::OutOfMemory) };
                 let address = self.memory.address(at.segment, at.offset) + layout.value_at();
                 self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
                 self.link_held(hash, key, at, (found, epoch), now)

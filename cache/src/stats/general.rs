@@ -186,6 +186,7 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("udp_overdue", ledger.sum(|core| &core.udp_overdue));
     text.stat("udp_too_long", ledger.sum(|core| &core.udp_too_long));
     text.stat("pins_refused", ledger.sum_shards(|shard| &shard.pins_refused));
+    text.stat("merged", ledger.sum_shards(|shard| &shard.merged));
     text.stat("segment_bytes", ledger.sum_shards(|shard| &shard.segment_bytes));
     for core in 0..ledger.cores() {
         let counters = ledger.core(core);

@@ -219,8 +219,9 @@ impl Index {
         memory.prefetch(self.home_line(memory, hash));
     }
 
-    /// Asks for the first item that a lookup of `hash` will read. Its bucket should be in the cache by now.
-    #[inline]
+    /// Asks for the first item that a lookup of `hash` will read. Its bucket should be in the cache by now. Called in
+    /// loops over a burst; what does not change in them is read once where it is inlined.
+    #[inline(always)]
     pub(crate) fn prefetch_item(&self, memory: &Memory, segments: &Segments, hash: KeyHash) {
         let tag = hash.tag_bits();
         let words = memory.line(self.home_line(memory, hash));

@@ -8,6 +8,10 @@
 //! Used by the fuzz targets (`cache/fuzz/targets`) and by the test that replays their corpora (`cache/tests/corpus.rs`),
 //! so that a finding is a file. Nothing here is random: the same input does the same. Read first: `fuzz/script.rs`.
 
+/// Datagrams.
+#[path = "fuzz/datagrams.rs"]
+#[allow(dead_code, reason = "each fuzz target uses a part")]
+pub mod datagrams;
 /// Replies that are lines.
 #[path = "fuzz/lines.rs"]
 mod lines;
@@ -49,6 +53,8 @@ struct Transcript {
     received: Vec<u8>,
     /// The connection died, or was closed for what it held up: its last reply may lack its end.
     torn: bool,
+    /// Whole replies may be missing.
+    lossy: bool,
 }
 
 /// Plays `input` and panics when a promise is broken: a reply that is none, replies out of order, replies that depend

@@ -152,12 +152,18 @@ class Session:
         same("get of another", await self.client.get("noreply-1"), b"value 1")
 
     async def reconnect(self):
+        notes = [await self.after(end) for end in ("restart", "crash")]
+        return "; ".join(filter(None, notes))
+
+    async def after(self, end):
+        """Ends the server and starts it again; the client must go on."""
         await self.client.set("reconnect", b"before", 0)
-        await ask("restart")
+        await ask(end)
         note = await self.until_it_works(self.client.set, "reconnect", b"after", 0)
         same("get", await self.client.get("reconnect"), b"after")
         same("get of what the old server held", await self.client.get("many-1"), None)
-        return note
+        await self.client.set("many-1", b"held", 0)
+        return f"{end}: {note}" if note else ""
 
     async def until_it_works(self, act, *arguments):
         """Calls `act` until it neither raises nor returns False; returns a note on the errors before."""

@@ -31,6 +31,9 @@ impl Error for NotOffered {}
 
 /// What the session asks of a client. Absence is `None` or `false`, not an error.
 pub trait Client {
+    /// Why a client does not go on after its connection was closed, if so.
+    const NO_RECONNECT: Option<&'static str> = None;
+
     /// What incr of a missing key gives: some clients always send an initial value.
     fn incr_of_nothing(&self) -> Option<u64> {
         None
@@ -48,9 +51,9 @@ pub trait Client {
     fn set_noreply(&mut self, key: &str, value: &[u8]) -> Outcome<()>;
     fn delete_noreply(&mut self, key: &str) -> Outcome<()>;
 
-    /// Called after the server closed the connection: a client that does not reconnect is made anew, and says so.
-    fn renew(&mut self) -> Outcome<Option<NotOffered>> {
-        Ok(None)
+    /// Called after the server's end: a client that has no reconnect is made anew.
+    fn renew(&mut self) -> Outcome<()> {
+        Ok(())
     }
 }
 
@@ -226,9 +229,18 @@ fn noreply<C: Client>(client: &mut C) -> Outcome<String> {
 }
 
 fn reconnect<C: Client>(client: &mut C) -> Outcome<String> {
+    let notes = [after(client, "restart")?, after(client, "crash")?];
+    if let Some(reason) = C::NO_RECONNECT {
+        return Err(NotOffered(reason).into());
+    }
+    Ok(notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; "))
+}
+
+/// Ends the server and starts it again; the client must go on.
+fn after<C: Client>(client: &mut C, end: &str) -> Outcome<String> {
     client.set("reconnect", b"before", 0)?;
-    ask(json!({"ask": "restart"}))?;
-    let made_anew = client.renew()?;
+    ask(json!({"ask": end}))?;
+    client.renew()?;
     let mut errors: Vec<String> = Vec::new();
     while let Err(error) = client.set("reconnect", b"after", 0) {
         errors.push(error.to_string());
@@ -238,11 +250,9 @@ fn reconnect<C: Client>(client: &mut C) -> Outcome<String> {
     }
     same_bytes("get", client.get("reconnect")?, b"after")?;
     same("get of what the old server held", client.get("many-1")?, None)?;
-    match (made_anew, errors.first()) {
-        (Some(reason), _) => Err(reason.into()),
-        (None, Some(first)) => Ok(format!("after {} error(s), the first: {first:.100}", errors.len())),
-        (None, None) => Ok(String::new()),
-    }
+    client.set("many-1", b"held", 0)?;
+    let note = |first| format!("{end}: after {} error(s), the first: {first:.100}", errors.len());
+    Ok(errors.first().map(note).unwrap_or_default())
 }
 
 /// Does every operation and tells of each.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_memcached::{AsciiProtocol, Client as Connection, Error, MetaProtocol, Status};
 use tokio::runtime::Runtime;
 
-use crate::session::{Client, NotOffered, Outcome};
+use crate::session::{Client, Outcome};
 
 /// Time after which an answer counts as missing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +42,9 @@ impl AsyncMemcached {
 }
 
 impl Client for AsyncMemcached {
+    const NO_RECONNECT: Option<&'static str> =
+        Some("a Client is one connection and has no reconnect; a new one was served");
+
     fn set(&mut self, key: &str, value: &[u8], ttl: u32) -> Outcome<()> {
         Ok(wait(&self.runtime, self.connection.set(key, value, Some(ttl.into()), None))??)
     }
@@ -100,11 +103,11 @@ impl Client for AsyncMemcached {
         Ok(wait(&self.runtime, self.connection.delete_no_reply(key))??)
     }
 
-    fn renew(&mut self) -> Outcome<Option<NotOffered>> {
+    fn renew(&mut self) -> Outcome<()> {
         if let Ok(found) = wait(&self.runtime, self.connection.get("reconnect"))? {
             return Err(format!("the closed connection answered {found:?}").into());
         }
         self.connection = wait(&self.runtime, Connection::new(&self.server))??;
-        Ok(Some(NotOffered("a Client is one connection and has no reconnect; a new one was served")))
+        Ok(())
     }
 }
