@@ -42,7 +42,7 @@ pub struct Misses {
     pub ours_memory_bytes: u64,
     /// memcached.
     pub peer: Outcome,
-    /// libcachesim's policies, by name, with all of the resident memory for items.
+    /// libcachesim's policies, by name, with all of the resident memory for items; none but for the first seed.
     pub references: BTreeMap<String, f64>,
 }
 
@@ -88,7 +88,7 @@ fn item(number: u64, key_bytes: u32, value_bytes: u32) -> Asked {
     Asked { number, key_bytes, value_bytes, ttl_secs: 0 }
 }
 
-/// Miss ratios of `name` on both sides and by the references, with the stream that `seed` makes.
+/// Miss ratios of `name` on both sides, with the stream that `seed` makes; and by the references, if it is the first.
 ///
 /// # Errors
 /// When a side or a reference cannot be run.
@@ -111,8 +111,8 @@ pub fn misses(args: &RunArgs, name: &str, seed: u64) -> Result<Misses, Failure> 
     };
     let (ours_memory_bytes, ours) = within(peer.resident_bytes, args.threads as u64, words)?;
     let references = match &args.python {
-        Some(python) => references(args, python, make()?, peer.resident_bytes)?,
-        None => BTreeMap::new(),
+        Some(python) if args.seeds.first() == Some(&seed) => references(args, python, make()?, peer.resident_bytes)?,
+        _ => BTreeMap::new(),
     };
     let stream = make()?;
     let profile = Profile::named(name).ok_or("the profile has gone")?;

@@ -152,14 +152,14 @@ fn miss_table(args: &RunArgs, misses: &[Misses]) -> String {
             ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max)
         );
         policies.iter().for_each(|&policy| {
-            let reference = middle(rows, |row| row.references.get(policy).copied().unwrap_or(f64::NAN));
+            let reference = rows.iter().find_map(|row| row.references.get(policy)).copied().unwrap_or(f64::NAN);
             let _ = write!(out, " {reference:.4} |");
         });
         out.push('\n');
     }
     let _ = writeln!(
         out,
-        "\nmemcached `-m {} -t {}`, {} shards of ours. Medians over {} seeds.",
+        "\nmemcached `-m {} -t {}`, {} shards of ours. Medians over {} seeds; libcachesim's policies with the first.",
         args.memory_mib,
         args.threads,
         args.threads,
@@ -229,7 +229,7 @@ fn readme(args: &RunArgs, machine: &Machine, tables: &str) -> String {
          the drawn ones. The keys would fill memcached's `-m` {} times. There is a stream for each of the seeds {:?}, none \
          of which the policy was chosen with; `raw.json` has each by itself. Profiles are in `bench/store/src/stream.rs`: \
          `-drift` passes each key's popularity to another key once in half of the stream.\n\
-         * libcachesim's policies have the same resident memory for items alone, at key, value and 25 bytes each: what \
+         * libcachesim's policies ran with the first seed alone. They have the same resident memory for items alone, at key, value and 25 bytes each: what \
          the policy does by itself. Belady knows the future.\n\
          * Nothing here is timed, so a busy machine changes nothing but memcached's background threads.\n\n\
          ## How it was run\n\n```\n{}\n```\n\n\

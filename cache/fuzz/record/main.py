@@ -3,7 +3,7 @@
     main.py SEEDS [TESTS]
 
 SEEDS gets a folder for each target; TESTS is memcached's source tree, whose t/*.t are recorded too. scripts/fuzz-seed
-calls this with the clients of requirements.txt; everything stays on loopback.
+calls this with the clients of requirements.txt; everything stays on loopback. Needs root to see frames.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import capture
 import clients
 import proxy
 
@@ -51,15 +52,16 @@ def start_memcached(arguments=()):
     sys.exit("record: memcached did not start; run it by hand to see why")
 
 
+def write_inputs(folder, inputs):
+    folder.mkdir(parents=True, exist_ok=True)
+    for data in inputs:
+        (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+
+
 def write(seeds, name, said, datagrams):
     counts = []
     for target, inputs in {**proxy.inputs(said), "udp": proxy.datagram_inputs(datagrams)}.items():
-        folder = seeds / target
-        folder.mkdir(parents=True, exist_ok=True)
-        for piece in inputs:
-            for set_up in proxy.SET_UPS:
-                data = set_up + piece
-                (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+        write_inputs(seeds / target, [set_up + piece for piece in inputs for set_up in proxy.SET_UPS])
         if inputs:
             counts.append(f"{len(inputs)} {target}")
     print(f"record: {name}: {', '.join(counts) or 'nothing'}", flush=True)
@@ -69,10 +71,12 @@ def record_client(seeds, session):
     server, port, udp_port = start_memcached()
     try:
         recorder = proxy.Proxy(port, udp_upstream=udp_port)
+        frames = capture.Capture(recorder.port)
         try:
             session(recorder.port)
         finally:
             write(seeds, session.__name__, recorder.close(), recorder.datagrams)
+            write_inputs(seeds / "frames", frames.close())
     finally:
         server.kill()
         server.wait()
