@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  receive ─► a plain get of this core's shard ──────────────► written into the datagram that leaves
-//!         └─► a place: Session::take_one, reply by reply ────► sent at once, as far as it is known
+//!         └─► a place: Session::take, reply by reply ────────► sent at once, as far as it is known
 //!                 └─ waits for another core, a frame, others ─► its rest is copied; serve goes on with it
 //! ```
 //!
@@ -38,6 +38,9 @@ const DEADLINE_SECS: u32 = 3;
 
 /// Bytes of a list (`stats conns`, `stats cachedump`) that are gathered to be sent.
 const TOLD_MAX_BYTES: usize = 1 << 20;
+
+/// Requests longer than a packet of the link, put together of fragments, that may wait for another core.
+const LARGE: usize = 8;
 
 /// Places that are left to requests which need none for longer than their first visit.
 const VISITORS: usize = 1;
@@ -75,7 +78,12 @@ impl<P: Copy> Datagrams<P> {
             free: (0..count as u32).rev().collect(),
             ages: Lists::new(1, count),
             ready: VecDeque::with_capacity(count),
-            shared: Shared { sources: Sources::new(trusted, core.hasher().clone()), body_max, telling: None },
+            shared: Shared {
+                sources: Sources::new(trusted, core.hasher().clone()),
+                body_max,
+                telling: None,
+                large: (0..LARGE.min(count)).map(|_| Vec::with_capacity(usize::from(u16::MAX))).collect(),
+            },
         }
     }
 
@@ -136,7 +144,7 @@ impl<P: Copy> Datagrams<P> {
             place.end(core, &mut self.shared, now);
             return self.free.push(index);
         }
-        if self.free.len() < VISITORS || !place.keep(request) {
+        if self.free.len() < VISITORS || !place.keep(&mut self.shared, request) {
             core.counters().udp_table_full.add(1);
             place.end(core, &mut self.shared, now);
             return self.free.push(index);

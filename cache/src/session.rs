@@ -49,6 +49,8 @@ mod foresight;
 mod framed;
 /// Who a client is.
 mod greet;
+/// What a connection may ask for at once.
+mod limit;
 /// One command line.
 mod line;
 /// Replies one by one, for datagrams.
@@ -205,28 +207,33 @@ impl Session {
     /// Parses and executes what it can of `input`; see the module's documentation.
     ///
     /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
-    /// can. With a room of 0 every reply waits for [`give`](Self::give).
+    /// can. With a room of 0 every reply waits for [`give`](Self::give). A session of a datagram takes one command or key
+    /// at most.
     pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
-        let taken = self.take_most(core, input, room, now, core.config.requests_per_take);
-        if taken.stop == Stop::Yield {
-            core.counters().conn_yields.add(1);
-        }
-        taken
-    }
-
-    /// [`take`](Self::take) of at most so many commands or keys.
-    fn take_most(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now, most: u32) -> Taken {
         core.begin_try(self.conn, now);
         core.answers.begin(room);
         let mut consumed = 0;
+        // Of a datagram one at a time, which is no yielding.
+        let most = if self.datagram { 1 } else { core.config.requests_per_take };
         let mut left = most;
+        // Who is heard one by one asks for no more than one at once.
+        let limit = core.config.reply_limit.filter(|_| most > 1);
+        let before = core.entries.in_use();
         let stop = loop {
+            if let Some(limit) = limit {
+                let executed = most - left;
+                let rest = input.get(consumed..).unwrap_or_default();
+                if let Some(stop) = self.stop_at_limit(core, rest, limit, before, executed) {
+                    break stop;
+                }
+            }
             match self.step(core, input.get(consumed..).unwrap_or_default()) {
                 Step::Moved(bytes) => consumed += bytes,
                 Step::Executed(bytes) => {
                     consumed += bytes;
                     left -= 1;
                     if left == 0 {
+                        core.counters().conn_yields.add(u64::from(!self.datagram));
                         break Stop::Yield;
                     }
                 }
@@ -270,13 +277,19 @@ impl Session {
             core.shard.abandon(reservation);
             core.return_upload_credit(core.id());
         }
-        let mut token = self.head;
+        self.drop_owed(core);
+        core.forget(self.conn);
+    }
+
+    /// Gives back what is owed to the connection, which will not be given.
+    fn drop_owed(&mut self, core: &mut Core) {
+        let mut token = std::mem::replace(&mut self.head, NO_ENTRY);
         while token != NO_ENTRY {
             let next = core.entries.entry(token).next;
             core.orphan(token);
             token = next;
         }
-        core.forget(self.conn);
+        (self.tail, self.pending, self.sent) = (NO_ENTRY, 0, 0);
     }
 
     /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client, which

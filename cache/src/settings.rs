@@ -26,6 +26,9 @@ pub struct CacheConfig {
     pub pending_per_connection: usize,
     /// Replies that a core's connections may be owed together.
     pub pending_per_core: usize,
+    /// Replies that a core's connections may have asked for and not yet been given before one that asks for more is
+    /// refused (`-o read_buf_mem_limit`). `None`: never; it waits for those above.
+    pub reply_limit: Option<u32>,
     /// Places of a core for values that come from other cores.
     pub landing_slots: usize,
     /// Bytes of such a place: key and the first bytes of the value; longer values come through it piece by piece.
@@ -136,6 +139,8 @@ pub struct ServerFacts {
     pub hashpower: u32,
     /// Bytes that a watcher may be behind (`-o worker_logbuf_size`).
     pub worker_logbuf_bytes: usize,
+    /// `-o read_buf_mem_limit`, in bytes; 0 is none. [`CacheConfig::reply_limit`] is what it comes to.
+    pub read_buf_mem_limit_bytes: usize,
     /// What the verbosity is at the start: how often `-v` was given.
     pub verbosity: u32,
 }
@@ -159,6 +164,7 @@ impl Default for ServerFacts {
             lru_maintainer: true,
             hashpower: 0,
             worker_logbuf_bytes: 64 << 10,
+            read_buf_mem_limit_bytes: 0,
             verbosity: 0,
         }
     }
@@ -173,6 +179,7 @@ impl Default for CacheConfig {
             datagram_places: 0,
             pending_per_connection: 32,
             pending_per_core: 16 << 10,
+            reply_limit: None,
             landing_slots: 512,
             landing_slot_bytes: 4096,
             slots_per_connection: 16,

@@ -93,11 +93,15 @@ pub struct Shard {
     merging: Merging,
     cutoff: Cutoff,
     ghost: Ghost,
+    /// Segments that the ghost lies in.
+    ghost_segments: usize,
     hasher: KeyHasher,
     /// Classes in use: fewer in a small shard.
     ttl_classes: usize,
     /// Segments within the memory limit.
     allowed: usize,
+    /// Segments from here on were never within it: their memory was never touched.
+    ever_on: u32,
     /// Segments still to be switched off after the limit was lowered.
     excess: usize,
     /// Segments with pins or reservations, runs counted by their segments.
@@ -115,6 +119,10 @@ pub struct Shard {
     epoch: u64,
     run_hand: u32,
     dead_hand: u32,
+    /// Segments not looked at since one may last have become dead unnoticed: by a second gone by, or by a flush.
+    unseen: usize,
+    /// The second that `unseen` is of.
+    unseen_since: u32,
     index_hand: u32,
     evicted: EvictedNotes,
 }
@@ -195,9 +203,11 @@ impl Shard {
             merging: Merging::default(),
             cutoff: Cutoff::new(),
             ghost,
+            ghost_segments: ghosts as usize,
             hasher,
             ttl_classes: (allowed / 16).clamp(1, CLASSES_MAX),
             allowed,
+            ever_on: allowed as u32,
             excess: 0,
             held: 0,
             pins: 0,
@@ -209,6 +219,8 @@ impl Shard {
             epoch: 0,
             run_hand: 0,
             dead_hand: 0,
+            unseen: 0,
+            unseen_since: 0,
             index_hand: first,
             evicted: EvictedNotes::default(),
         };
@@ -269,7 +281,11 @@ impl Shard {
         self.stats.get_hits.add(1);
         self.mark_fetched(found.at, now);
         let value_at = self.memory.address(found.at.segment, found.at.offset) + layout.value_at();
-        Some(Some(Hit { flags: facts.flags, cas: facts.cas, value: self.memory.bytes(value_at, value_len) }))
+        Some(Some(Hit {
+            flags: facts.flags,
+            cas: self.shown(facts.cas),
+            value: self.memory.bytes(value_at, value_len),
+        }))
     }
 
     /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
@@ -277,9 +293,21 @@ impl Shard {
         self.lookup(hash, key, now).map(|found| found.at)
     }
 
-    /// The item at `at`; an empty one when it has gone since.
+    /// The item at `at`; an empty one when it has gone since. Its cas unique is 0 when items have none to show.
     #[inline]
     pub fn item(&self, at: ItemRef) -> Item<'_> {
+        let item = self.stored_item(at);
+        Item { cas: self.shown(item.cas), ..item }
+    }
+
+    /// A cas unique as clients may know it: with `-C` it is 0, and only says what was stored before a flush.
+    #[inline]
+    fn shown(&self, cas: u64) -> u64 {
+        if self.slabs.uses_cas() { cas } else { 0 }
+    }
+
+    /// [`Shard::item`] with its cas unique in any case.
+    fn stored_item(&self, at: ItemRef) -> Item<'_> {
         let found = if self.segments.is_current(at) {
             header::read_item(self.memory.bytes_from(self.memory.address(at.segment, at.offset)))
         } else {
@@ -400,10 +428,18 @@ impl Shard {
         if let Some(at) = self.flush_at
             && now.secs >= at
         {
-            self.flush_cas = self.next_cas;
+            self.flush_up_to_now();
             if now.secs > at {
                 self.flush_at = None;
             }
+        }
+    }
+
+    /// Makes every item stored until now a miss.
+    fn flush_up_to_now(&mut self) {
+        if self.flush_cas != self.next_cas {
+            self.flush_cas = self.next_cas;
+            self.unseen = self.segments.total();
         }
     }
 

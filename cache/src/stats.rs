@@ -81,6 +81,8 @@ pub struct CoreCounters {
     pub auth_cmds: Counter,
     /// Of those, refused ones.
     pub auth_errors: Counter,
+    /// Fetches and connections refused because they asked for more replies than `-o read_buf_mem_limit` has room for.
+    pub replies_refused: Counter,
     /// Connections closed because they had not said anything for long (`-o idle_timeout`). The application's.
     pub idle_kicks: Counter,
     /// Times that no more connections were accepted (`-o no_maxconns_fast`). The application's; the first core's.

@@ -5,7 +5,7 @@
 use std::alloc::System;
 
 use differential::packet::Packet;
-use sidestep_cache::{CacheConfig, ConnId, Core, Now, Session};
+use sidestep_cache::{CacheConfig, ConnId, Core, DatagramOutlet, Datagrams, Network, Now, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -39,7 +39,7 @@ fn main() {
 fn hits_and_small_stores_allocate_nothing_after_start() {
     let mut out = vec![0; 1 << 20];
     for count in [1, 2] {
-        let config = CacheConfig { cores: count, ..CacheConfig::default() };
+        let config = CacheConfig { cores: count, datagram_places: 64, ..CacheConfig::default() };
         let mut cores = Core::mesh(&config, [9; 16]).expect("a cache");
         let mut session = Session::new(ConnId(0));
         let (mut store, mut gets, mut streamed) = (Vec::new(), Vec::new(), Vec::new());
@@ -72,6 +72,7 @@ fn hits_and_small_stores_allocate_nothing_after_start() {
         }
         session.end(&mut cores[0]);
         meta_commands_and_packets(count, &mut cores, &mut out);
+        datagrams(count, &mut cores);
     }
 }
 
@@ -118,5 +119,69 @@ fn meta_commands_and_packets(count: usize, cores: &mut [Core], out: &mut [u8]) {
             assert_eq!(allocated, (0, 0), "{what}, {count} cores, room {room}: {change:?}");
         }
         session.end(&mut cores[0]);
+    }
+}
+
+/// Counts what is sent, and keeps the last of it.
+struct Outlet {
+    frame: [u8; 1472],
+    len: usize,
+    bytes: usize,
+}
+
+impl DatagramOutlet<()> for Outlet {
+    fn send(&mut self, _to: &(), len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.len = write(&mut self.frame[..len]);
+        self.bytes += self.len;
+        true
+    }
+}
+
+/// Sends a datagram over core 0 and runs all cores until it is answered.
+fn ask(cores: &mut [Core], udp: &mut Datagrams<()>, datagram: &[u8], out: &mut Outlet) {
+    let foreseen = udp.foresee(&cores[0], datagram);
+    udp.receive(&mut cores[0], (), [192, 0, 2, 1].into(), datagram, foreseen, NOW, out);
+    while udp.pending() > 0 {
+        for core in cores.iter_mut() {
+            let _ = core.post();
+            core.collect(NOW);
+        }
+        while let Some(conn) = cores[0].next_resumable() {
+            assert!(udp.wake(conn));
+        }
+        udp.serve(&mut cores[0], 64, NOW, out);
+    }
+}
+
+/// Hits, misses, stores and values of several datagrams, of this shard and of others, to whoever is trusted and is not.
+fn datagrams(count: usize, cores: &mut [Core]) {
+    let requests: Vec<Vec<u8>> = (0..300)
+        .map(|number| {
+            let line = match number % 6 {
+                0 => format!("get key{number}\r\n"),
+                1 => format!("gets key{number}\r\n"),
+                2 => format!("set key{} 0 0 100\r\n{}\r\n", number - 1, "x".repeat(100)),
+                3 => format!("get key{number} none key{}\r\n", number / 2),
+                4 => "get big1\r\nget big2\r\n".to_owned(),
+                _ => format!("mg key{number} v k\r\nincr n{number} 1\r\n"),
+            };
+            [&b"\0\x07\0\0\0\x01\0\0"[..], line.as_bytes()].concat()
+        })
+        .collect();
+    let everybody = Network::new([0, 0, 0, 0].into(), 0).expect("a network");
+    for (trusted, least) in [(&[everybody][..], 50 * 2 * 50_000), (&[], 50 * 100)] {
+        let mut udp = Datagrams::new(&cores[0], 1472, trusted);
+        let mut out = Outlet { frame: [0; 1472], len: 0, bytes: 0 };
+        for round in 0..2 {
+            let region = Region::new(ALLOCATOR);
+            out.bytes = 0;
+            for request in &requests {
+                ask(cores, &mut udp, request, &mut out);
+            }
+            let change = region.change();
+            assert!(out.bytes >= least, "{} bytes of replies", out.bytes);
+            let allocated = (change.allocations, change.reallocations);
+            assert_eq!(allocated, (0, 0), "datagrams, {count} cores, round {round}: {change:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use differential::campaign::{Campaign, Findings};
 use differential::case::Protocol;
+use differential::datagram_peer::Assembly;
 use differential::differences::Differences;
 use differential::memcached::Memcached;
 use differential::target::Target;
@@ -31,13 +32,15 @@ struct InProcess {
     seed: u64,
     cache: Loopback,
     connections: usize,
+    /// The id of the last datagram.
+    asked: u16,
 }
 
 impl InProcess {
     fn new(cores: usize, pace: Pace, seed: u64) -> Self {
-        let config = CacheConfig { cores, ..CacheConfig::default() };
+        let config = CacheConfig { cores, datagram_places: 64, ..CacheConfig::default() };
         let cache = begin(&config, pace, seed);
-        Self { config, pace, seed, cache, connections: 0 }
+        Self { config, pace, seed, cache, connections: 0, asked: 0 }
     }
 }
 
@@ -52,6 +55,27 @@ fn begin(config: &CacheConfig, pace: Pace, seed: u64) -> Loopback {
 impl Target for InProcess {
     fn name(&self) -> &str {
         "sidestep"
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        true
+    }
+
+    fn datagrams(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
+        let mut ask = |request: &Vec<u8>| {
+            self.asked = self.asked.wrapping_add(1);
+            let (id, core) = (self.asked, usize::from(self.asked) % self.config.cores);
+            self.cache.datagram(core, id, request);
+            self.cache.run();
+            assert_eq!(self.cache.udp[core].pending(), 0, "to {}", request.escape_ascii());
+            let mut assembly = Assembly::default();
+            for (peer, datagram) in self.cache.mailbox.sent.drain(..) {
+                assert_eq!((peer, &datagram[..2]), (id.into(), &id.to_be_bytes()[..]));
+                assembly.take(&datagram).map_err(io::Error::other)?;
+            }
+            assembly.whole().map_err(io::Error::other)
+        };
+        requests.iter().map(&mut ask).collect()
     }
 
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
@@ -85,7 +109,11 @@ fn number(name: &str, default: u64) -> u64 {
 fn compare(protocol: Protocol, cores: usize, pace: Pace, first: u64, operations: u64) {
     let (seed, operations) = (number("SIDESTEP_SEED", 1), number("SIDESTEP_OPERATIONS", operations));
     let mut differences = Differences::parse(LISTED).expect("differences.md is well formed");
-    let memcached = Memcached::start("memcached").unwrap_or_else(|error| panic!("{error}"));
+    let memcached = match protocol {
+        Protocol::Udp => Memcached::start_with_udp("memcached"),
+        _ => Memcached::start("memcached"),
+    };
+    let memcached = memcached.unwrap_or_else(|error| panic!("{error}"));
     let mut tested = InProcess::new(cores, pace, seed);
     let stale = differences.verify(&mut memcached.target(), &mut tested).expect("both answer");
     assert!(stale.is_empty(), "transcripts of differences.md that no longer hold:\n{}", stale.join("\n"));
@@ -131,4 +159,14 @@ fn one_core_answers_packets_as_memcached_does() {
 #[test]
 fn three_cores_in_seeded_turns_answer_packets_as_memcached_does() {
     compare(Protocol::Binary, 3, Pace::Seeded, 1 << 32, 100_000);
+}
+
+#[test]
+fn one_core_answers_datagrams_as_memcached_does() {
+    compare(Protocol::Udp, 1, Pace::Even, 0, 50_000);
+}
+
+#[test]
+fn three_cores_in_seeded_turns_answer_datagrams_as_memcached_does() {
+    compare(Protocol::Udp, 3, Pace::Seeded, 1 << 32, 50_000);
 }

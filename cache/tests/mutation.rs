@@ -12,7 +12,7 @@ mod loopback;
 use differential::case::Case;
 use differential::draw::Draw;
 use differential::normalize::Uniques;
-use differential::{binary, generate, meta};
+use differential::{binary, generate, meta, udp};
 use loopback::{Loopback, Pace};
 use sidestep_cache::CacheConfig;
 
@@ -142,4 +142,92 @@ fn bent_meta_commands_are_answered_the_same_however_they_are_cut() {
 #[test]
 fn bent_packets_are_answered_the_same_however_they_are_cut() {
     bent_conversations("binary", binary::case);
+}
+
+/// The bent datagrams of one connection of `case`, frame headers included.
+fn bent_datagrams(case: &Case, other: &[u8], draw: &mut Draw) -> Vec<Vec<u8>> {
+    let leg = case.legs.iter().find(|leg| leg.udp).unwrap_or(&case.legs[0]);
+    let requests = case.datagrams(leg, &Uniques::default(), true);
+    let mut framed = |request: Vec<u8>| {
+        let mut datagram = [&[0, 0, 0, 0, 0, 1, 0, 0][..], &request].concat();
+        if draw.below(3) > 0 {
+            bend(&mut datagram, other, draw);
+        }
+        datagram.truncate(loopback::PAYLOAD_MAX);
+        datagram
+    };
+    requests.into_iter().take(60).map(&mut framed).collect()
+}
+
+/// What a cache of `cores` cores answers to each datagram.
+fn answers(datagrams: &[Vec<u8>], cores: usize, pace: Pace, seed: u64) -> Vec<Vec<Vec<u8>>> {
+    let mut config = CacheConfig { cores, datagram_places: 8, ..CacheConfig::default() };
+    config.shard.item_size_max = ITEM_MAX as u32;
+    config.shard.memory_bytes = cores << 21;
+    config.pending_per_core = 256;
+    config.landing_slots = 32;
+    config.connections_per_core = 4;
+    let mut cache = Loopback::new(&config, pace, seed);
+    let mut all = Vec::new();
+    for (number, datagram) in datagrams.iter().enumerate() {
+        cache.datagram_from(number % cores, loopback::SENDER, number as u32, datagram);
+        cache.run();
+        // One that is left waits for what never comes: each is judged alone.
+        assert_eq!(cache.udp[number % cores].pending(), 0, "to {}", datagram.escape_ascii());
+        let sent = std::mem::take(&mut cache.mailbox.sent);
+        assert!(sent.iter().all(|(peer, reply)| *peer == number as u32 && (8..=1400).contains(&reply.len())));
+        all.push(sent.into_iter().map(|(_, reply)| reply).collect());
+    }
+    // Whatever came before, the next request is answered.
+    cache.datagram(0, 7, b"mn\r\n");
+    cache.run();
+    assert_eq!(cache.mailbox.sent, [(7, b"\0\x07\0\0\0\x01\0\0MN\r\n".to_vec())]);
+    cache.close_all();
+    cache.assert_nothing_held();
+    all
+}
+
+#[test]
+fn bent_datagrams_are_judged_alone_and_answered_the_same_on_any_number_of_cores() {
+    let first = number("SIDESTEP_SEED", 1);
+    for seed in first..first + number("SIDESTEP_ROUNDS", 120) {
+        let mut draw = Draw::new(seed, 0);
+        let case = udp::case(seed, 0);
+        let other = bytes_of(&generate::case(seed, 1), 0);
+        let datagrams = bent_datagrams(&case, &other, &mut draw);
+        println!("udp, seed {seed}: {} datagrams", datagrams.len());
+        let whole = answers(&datagrams, 1, Pace::Even, 0);
+        for (datagram, replies) in datagrams.iter().zip(&whole) {
+            let most = (datagram.len() / 5 + 1) * (ITEM_MAX + 1000) + 8 * 1500;
+            let bytes: usize = replies.iter().map(Vec::len).sum();
+            assert!(bytes <= most, "{bytes} bytes of replies to {}", datagram.len());
+        }
+        if whole.iter().flatten().any(|reply| reply.windows(11).any(|window| window == b"rusage_user")) {
+            continue;
+        }
+        for (cores, pace) in [(2, Pace::Even), (3, Pace::Seeded)] {
+            let cut = answers(&datagrams, cores, pace, seed);
+            for (number, (one, many)) in whole.iter().zip(&cut).enumerate() {
+                assert!(
+                    one == many || shows_a_unique(one),
+                    "seed {seed}, {cores} cores, datagram {number}: {}\n one core: {one:?}\n here: {many:?}",
+                    datagrams[number].escape_ascii()
+                );
+            }
+        }
+    }
+}
+
+/// Whether a reply shows a cas unique, which depends on the shard.
+fn shows_a_unique(replies: &[Vec<u8>]) -> bool {
+    let unique = |reply: &Vec<u8>| {
+        let text = reply.get(8..).unwrap_or_default();
+        let line = text.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        let words = || line.split(|&byte| byte == b' ');
+        text.first() == Some(&0x81)
+            || text.starts_with(b"ME ")
+            || text.starts_with(b"VALUE ") && words().count() > 4
+            || words().any(|word| word.starts_with(b"c"))
+    };
+    replies.iter().any(unique)
 }

@@ -316,3 +316,88 @@ fn shutdown_and_debugtime_are_obeyed_where_they_are_on() {
         assert_eq!(server.cores[0].ledger().stopping(), Some(Stopping::Graceful));
     });
 }
+
+#[test]
+fn with_a_limit_on_replies_whoever_asks_for_more_at_once_is_refused_and_counted() {
+    let limited = |cores| CacheConfig { reply_limit: Some(26), requests_per_take: 500, ..config(cores) };
+    everywhere(limited, |mut server, core| {
+        let counted = |server: &mut Loopback, client: Client| {
+            let stats = say(server, client, "stats\r\n");
+            let line = stats.lines().find_map(|line| line.strip_prefix("STAT response_obj_oom ")).expect("a line");
+            line.parse::<u32>().expect("a number")
+        };
+        let client = server.connect(core);
+        assert_eq!(
+            say(&mut server, client, "get a b c d e\r\n"),
+            "END\r\n",
+            "few keys are no matter, wherever they are"
+        );
+        let refused = say(&mut server, client, &format!("get{}\r\n", " foo".repeat(400)));
+        assert_eq!(refused, "SERVER_ERROR out of memory writing get response\r\n");
+        assert_eq!(counted(&mut server, client), 1);
+        let greedy = server.connect(core);
+        assert_eq!(say(&mut server, greedy, &"mg foo v\r\n".repeat(500)), "");
+        assert!(server.is_closed(greedy));
+        assert_eq!(counted(&mut server, client), 2);
+        // The same one after the other.
+        for _ in 0..500 {
+            assert_eq!(say(&mut server, client, "mg foo v\r\n"), "EN\r\n");
+        }
+        assert_eq!(counted(&mut server, client), 2);
+        server.close_all();
+        server.assert_nothing_held();
+    });
+    everywhere(config, |mut server, core| {
+        let client = server.connect(core);
+        assert_eq!(
+            say(&mut server, client, &format!("get{}\r\n", " foo".repeat(4000))),
+            "END\r\n",
+            "no limit: it waits"
+        );
+        assert_eq!(say(&mut server, client, &"mg foo v\r\n".repeat(5000)), "EN\r\n".repeat(5000));
+    });
+}
+
+/// What memcached 1.6.18 -C answers to the same bytes.
+#[test]
+fn without_cas_uniques_all_are_0_and_none_matches() {
+    let without = |cores| {
+        let mut config = config(cores);
+        config.shard.use_cas = false;
+        config
+    };
+    everywhere(without, |mut server, core| {
+        let client = server.connect(core);
+        for (request, reply) in [
+            ("set a 0 0 1\r\nx\r\ngets a\r\n", "STORED\r\nVALUE a 0 1 0\r\nx\r\nEND\r\n"),
+            (
+                "cas a 0 0 1 0\r\ny\r\ncas a 0 0 1 1\r\ny\r\ncas no 0 0 1 5\r\ny\r\n",
+                "EXISTS\r\nEXISTS\r\nNOT_FOUND\r\n",
+            ),
+            ("mg a v c\r\nms a 1 c\r\nq\r\nms a 1 c C0\r\nr\r\n", "VA 1 c0\r\nx\r\nHD c0\r\nEX c0\r\n"),
+            ("md a C1\r\nset n 0 0 1\r\n1\r\nma n c t\r\nma n C9 c\r\n", "EX\r\nSTORED\r\nHD c0 t-1\r\nEX\r\n"),
+            ("gats 0 n\r\nmd n I\r\nmg n v c s\r\n", "VALUE n 0 1 0\r\n2\r\nEND\r\nHD\r\nVA 1 c0 s1 X W\r\n2\r\n"),
+            ("ms n 2 T0 c\r\nab\r\nms n 2 C3 MA c\r\ncd\r\nmg n v c\r\n", "HD c0\r\nHD c0\r\nVA 4 c0\r\nabcd\r\n"),
+            ("me n\r\n", "ME n exp=-1 la=0 cas=0 fetch=yes cls=1 size=56\r\n"),
+            (
+                "mg viv N30 c v\r\nappend n 0 0 1\r\nx\r\ngets n\r\n",
+                "VA 0 c0 W\r\n\r\nSTORED\r\nVALUE n 0 5 0\r\nabcdx\r\nEND\r\n",
+            ),
+        ] {
+            assert_eq!(say(&mut server, client, request), reply, "{request:?}");
+        }
+        let dump = say(&mut server, client, "lru_crawler metadump all\r\n");
+        assert_eq!(dump.lines().filter(|line| line.contains(" cas=0 ")).count(), 3, "{dump}");
+        // A packet's unique has nowhere to be kept: the set takes place.
+        let packets = server.connect(core);
+        let mut set = vec![0x80, 1, 0, 1, 8, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3];
+        set.extend_from_slice(b"\0\0\0\0\0\0\0\0aw");
+        server.send(packets, &set);
+        server.run();
+        let mut stored = [0; 24];
+        (stored[0], stored[1], stored[15]) = (0x81, 1, 7);
+        assert_eq!(server.take_received(packets), stored);
+        assert_eq!(say(&mut server, client, "gets a\r\n"), "VALUE a 0 1 0\r\nw\r\nEND\r\n");
+        assert_eq!(say(&mut server, client, "flush_all\r\nget a\r\n"), "OK\r\nEND\r\n");
+    });
+}

@@ -44,7 +44,7 @@ fn messages(cache: &mut Loopback) -> Vec<Vec<u8>> {
             0 => messages.push(body.to_vec()),
             _ => messages.last_mut().expect("it was begun").extend_from_slice(body),
         }
-        assert_eq!(body.len() == 1392 || sequence + 1 >= total, true, "only the last is not full");
+        assert!(body.len() == 1392 || sequence + 1 >= total, "only the last is not full");
         expected = if sequence + 1 >= total { 0 } else { sequence + 1 };
     }
     assert_eq!(expected, 0, "a message is not whole");
@@ -144,6 +144,21 @@ fn packets_are_told_by_the_first_byte_of_each_datagram() {
         assert_eq!(ask(&mut cache, &noop).len(), 1);
         cache.assert_nothing_held();
     }
+}
+
+/// memcached gives the right to renew a stale item to the first mg, not to packets before it.
+#[test]
+fn a_packet_does_not_take_the_right_to_renew() {
+    let mut cache = cache(2);
+    check(&mut cache, b"set k 0 0 1\r\nx\r\nmd k I\r\n", &[b"STORED\r\n", b"HD\r\n"]);
+    for packet in [
+        &b"\x80\x00\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0k"[..],
+        b"\x80\x1d\0\x01\x04\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0k",
+    ] {
+        let found = ask(&mut cache, packet);
+        assert!(found.len() == 1 && found[0].ends_with(b"x"), "{found:?}");
+    }
+    check(&mut cache, b"mg k v\r\nmg k v\r\n", &[b"VA 1 X W\r\nx\r\n", b"VA 1 Z X\r\nx\r\n"]);
 }
 
 #[test]

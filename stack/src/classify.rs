@@ -11,6 +11,7 @@ use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::flow::FlowKey;
 use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES};
+use crate::reassembly::{Fragment, FragmentKey};
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
@@ -46,6 +47,8 @@ pub(crate) enum Class {
     Tcp(Segment),
     /// A UDP datagram for us, on whatever port.
     Udp(Datagram),
+    /// A part of one.
+    Fragment(Fragment),
     /// An ARP packet about our address; it begins so many bytes into the frame.
     Arp { at: usize },
     /// An ICMP echo request for us: its IPv4 packet begins `at` and is `len` bytes long.
@@ -236,7 +239,8 @@ impl Local {
             return Err(DropReason::IpTooShort);
         }
         // More fragments, or an offset (RFC 791 §3.1, "Flags", "Fragment Offset").
-        if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
+        let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+        if fragment != 0 && header[9] != PROTOCOL_UDP {
             return Err(DropReason::IpFragment);
         }
         let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
@@ -250,6 +254,16 @@ impl Local {
         }
         if self.is_martian(source) {
             return Err(DropReason::IpMartian);
+        }
+        if fragment != 0 {
+            let id = u16::from_be_bytes([header[4], header[5]]);
+            return Ok(Class::Fragment(Fragment {
+                key: FragmentKey { source, destination, id },
+                offset: fragment << 3,
+                more: fragment & 0x2000 != 0,
+                at: at as u8,
+                len: (packet_len - IPV4_BYTES) as u16,
+            }));
         }
         let payload = &frame[at + IPV4_BYTES..at + packet_len];
         match header[9] {
@@ -344,7 +358,7 @@ impl Local {
 
     /// RFC 768. A datagram may be shorter than its packet: what follows it is nobody's.
     #[inline]
-    fn udp(&self, source: u32, destination: u32, datagram: &[u8], at: usize) -> Result<Class, DropReason> {
+    pub(crate) fn udp(&self, source: u32, destination: u32, datagram: &[u8], at: usize) -> Result<Class, DropReason> {
         let header = datagram.first_chunk::<UDP_BYTES>().ok_or(DropReason::UdpLength)?;
         let len = u16::from_be_bytes([header[4], header[5]]);
         let Some(datagram) = datagram.get(..usize::from(len)).filter(|d| d.len() >= UDP_BYTES) else {

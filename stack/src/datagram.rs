@@ -166,11 +166,13 @@ impl DatagramReplies<'_> {
 #[inline]
 pub(crate) fn admit(datagram: &Datagram, ports: &[u16]) -> Result<(), DropReason> {
     let source = datagram.key.remote_port;
-    if !ports.contains(&datagram.key.local_port) {
+    // One or two: a library's search for longer ones would cost more.
+    let listens = |port| ports.iter().any(|&own| own == port);
+    if !listens(datagram.key.local_port) {
         Err(DropReason::UdpNoListener)
     } else if source == 0 {
         Err(DropReason::UdpNoSource)
-    } else if source < FIRST_USER_PORT || source == MEMCACHED_PORT || ports.contains(&source) {
+    } else if source < FIRST_USER_PORT || source == MEMCACHED_PORT || listens(source) {
         Err(DropReason::UdpLoopPort)
     } else {
         Ok(())

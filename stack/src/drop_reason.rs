@@ -50,8 +50,14 @@ drop_reasons! {
     IpOptions,
     /// An IPv4 header's checksum is wrong.
     IpChecksum,
-    /// An IPv4 packet is a fragment.
+    /// An IPv4 packet is a fragment, and not of UDP that is listened to.
     IpFragment,
+    /// A fragment overlaps another of its datagram, or contradicts it: all of the datagram is dropped.
+    FragmentOverlap,
+    /// A fragment is empty, ends beyond the longest packet, has no multiple of eight bytes, or is one too many.
+    FragmentMalformed,
+    /// A datagram was not whole in time, or others needed its room.
+    FragmentsIncomplete,
     /// An IPv4 packet is for another host, or for a group.
     IpNotOurs,
     /// An IPv4 packet is for everyone on the subnet.

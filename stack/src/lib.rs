@@ -47,6 +47,8 @@ mod port;
 mod rate;
 /// The ready list: `Readiness`, `Interest`.
 mod ready;
+/// Datagrams that came in fragments.
+mod reassembly;
 /// Neighbours asked for by ARP, and the flows that wait.
 mod resolve;
 /// TCP segments written by hand.

@@ -42,6 +42,7 @@ use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::rate::RateLimit;
 use crate::ready::{Readiness, ReadyList};
+use crate::reassembly::Reassembly;
 use crate::resolve::Resolver;
 use crate::stats::{Census, StackStats, Work};
 use crate::stray::Strays;
@@ -85,6 +86,7 @@ pub struct NetStack {
     resolver: Resolver,
     ephemeral: EphemeralPorts,
     strays: Strays,
+    reassembly: Reassembly,
     echo_rate: RateLimit,
     rst_rate: RateLimit,
     challenge_rate: RateLimit,
@@ -137,6 +139,7 @@ impl NetStack {
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
             resolver: Resolver::new(flows),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
+            reassembly: Reassembly::new(!config.udp_ports.is_empty()),
             strays: Strays::new(config.peers, config.ip_mtu + TAGGED_BYTES),
             echo_rate: RateLimit::new(ECHOES_PER_SECOND),
             rst_rate: RateLimit::new(RSTS_PER_SECOND),

@@ -62,6 +62,8 @@ pub struct StackStats {
     pub echo_replies: u64,
     /// UDP datagrams handed to the application.
     pub datagrams: u64,
+    /// Fragments of UDP datagrams kept for the rest of them: each but the last, which counts as the datagram.
+    pub fragments: u64,
     /// UDP datagrams sent.
     pub datagrams_sent: u64,
     /// UDP datagrams that the application could not send because no frame was left; it may have tried again.

@@ -9,7 +9,7 @@ use lab::raw::{ACK, PSH, SYN, Tcp};
 use lab::udp::{Call, Echo, Udp, UdpBench, udp_config};
 use lab::{PORT, THEM, US};
 use nic::{BURST, PortConfig};
-use sidestep_stack::{DatagramHandler, DatagramPeer, DatagramReplies, DropReason, NoFrame};
+use sidestep_stack::{DatagramHandler, DatagramPeer, DatagramReplies, DropReason, NoFrame, StackStats};
 
 /// Takes what it gets.
 struct Silent;
@@ -136,9 +136,11 @@ fn what_is_not_for_a_port_of_ours_or_not_whole_is_dropped_and_counted() {
         (short, DropReason::UdpLength),
         (long, DropReason::UdpLength),
         (broken, DropReason::UdpChecksum),
-        // The first and a later fragment of a datagram.
-        (with_ip(good(), |ip| ip[6] = 0x20), DropReason::IpFragment),
-        (with_ip(good(), |ip| ip[7] = 0xb9), DropReason::IpFragment),
+        // The first and a later fragment of what is no datagram, and a fragment that cannot be.
+        (with_ip(good(), |ip| (ip[6], ip[9]) = (0x20, 6)), DropReason::IpFragment),
+        (with_ip(good(), |ip| (ip[7], ip[9]) = (0xb9, 1)), DropReason::IpFragment),
+        (with_ip(good(), |ip| ip[6] = 0x20), DropReason::FragmentMalformed),
+        (with_ip(good(), |ip| (ip[6], ip[7]) = (0x1f, 0xff)), DropReason::FragmentMalformed),
         (address(12, US.octets()), DropReason::Land),
         (address(12, [127, 0, 0, 1]), DropReason::IpMartian),
         (address(12, [224, 0, 0, 1]), DropReason::IpMartian),
@@ -169,6 +171,65 @@ fn without_a_handler_datagrams_find_no_listener() {
     bench.assert_nothing_left();
 }
 
+/// Frames whose end is counted: handed over, dropped, or kept, which those of a datagram that is given up were before.
+fn accounted(stats: &StackStats) -> u64 {
+    stats.datagrams + stats.fragments + stats.drops.total() - stats.drops.of(DropReason::FragmentsIncomplete)
+}
+
+/// The frames of a datagram that is cut into fragments of at most `most` bytes of packet payload.
+fn fragments(datagram: &Udp, id: u16, most: usize) -> Vec<Vec<u8>> {
+    let whole = datagram.frame();
+    let payload = &whole[34..];
+    let most = most / 8 * 8;
+    let cut = |(index, part): (usize, &[u8])| {
+        let last = (index + 1) * most >= payload.len();
+        with_ip([&whole[..34], part].concat(), |ip| {
+            ip[2..4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+            ip[4..6].copy_from_slice(&id.to_be_bytes());
+            let offset = (index * most / 8) as u16 | if last { 0 } else { 0x2000 };
+            ip[6..8].copy_from_slice(&offset.to_be_bytes());
+        })
+    };
+    payload.chunks(most).enumerate().map(cut).collect()
+}
+
+#[test]
+fn a_datagram_in_fragments_is_handed_over_whole_once() {
+    let mut bench = UdpBench::new();
+    let payload: Vec<u8> = (0..4_200).map(|at| (at * 7 % 251) as u8).collect();
+    let mut seen = Vec::new();
+    for (id, order) in [[0, 1, 2], [2, 1, 0], [1, 0, 2]].into_iter().enumerate() {
+        let frames = fragments(&Udp::new(5_000, &payload), id as u16, 1_480);
+        for index in order {
+            bench.send(&frames[index]);
+        }
+        bench.turn(&mut Call(|peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>| {
+            seen.push((peer.peer(), payload.to_vec()));
+            replies
+                .send(3, |out| {
+                    out.copy_from_slice(b"yes");
+                    3
+                })
+                .expect("a frame is left");
+        }));
+    }
+    assert_eq!(seen, vec![(SocketAddrV4::new(THEM, 5_000), payload.clone()); 3]);
+    // A wrong checksum over all of it; a port of nobody's; one half of each is missing.
+    let mut frames = fragments(&Udp::new(5_000, &payload), 9, 1_480);
+    let last = frames.len() - 1;
+    *frames[last].last_mut().expect("it has bytes") ^= 1;
+    let mut elsewhere = Udp::new(5_000, &payload);
+    elsewhere.our_port = PORT + 1;
+    for frame in frames.iter().chain(&fragments(&elsewhere, 10, 1_480)) {
+        assert!(bench.echo(frame).is_empty());
+    }
+    assert_eq!((bench.drops(DropReason::UdpChecksum), bench.drops(DropReason::UdpNoListener)), (1, 1));
+    bench.echo(&fragments(&Udp::new(5_000, &payload), 11, 1_480)[0]);
+    let stats = bench.stack.stats();
+    assert_eq!((stats.datagrams, stats.fragments, accounted(stats)), (3, 6 + 4 + 1, stats.frames));
+    bench.assert_nothing_left();
+}
+
 /// Every byte of a datagram's frame set to everything: it is dropped for a reason or handed over, once, and what comes
 /// out is a sound datagram.
 #[test]
@@ -194,7 +255,7 @@ fn no_byte_makes_it_panic_or_go_uncounted() {
                 frames += 1;
                 let stats = bench.stack.stats();
                 assert!(answers <= 1);
-                assert_eq!((stats.frames, stats.datagrams + stats.drops.total()), (frames, frames), "{bad:02x?}");
+                assert_eq!((stats.frames, accounted(stats)), (frames, frames), "{bad:02x?}");
             }
         }
         // Cut anywhere, too; the wire takes no frame below an Ethernet header.
@@ -202,7 +263,7 @@ fn no_byte_makes_it_panic_or_go_uncounted() {
             bench.echo(&good[..len]);
             frames += 1;
             let stats = bench.stack.stats();
-            assert_eq!((stats.frames, stats.datagrams + stats.drops.total()), (frames, frames), "{len}");
+            assert_eq!((stats.frames, accounted(stats)), (frames, frames), "{len}");
         }
     }
     let stats = bench.stack.stats();

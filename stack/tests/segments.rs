@@ -213,6 +213,26 @@ fn a_closed_flow_leaves_a_record_that_answers_for_it() {
 }
 
 #[test]
+fn data_after_our_acknowledged_close_is_answered_rst() {
+    let mut bench = Bench::new(App::Blast(3));
+    let answer = bench.one(&Tcp::new(5_000, SYN, 100, 0));
+    let next = answer.seq.wrapping_add(1);
+    bench.one(&Tcp::new(5_000, ACK, 101, next));
+    // Sent before the peer can have seen the FIN: taken, as it crossed it on the way.
+    let mut crossing = Tcp::new(5_000, ACK | PSH, 101, next);
+    crossing.data = vec![7; 10];
+    assert!(bench.tcp(&crossing).iter().all(|answer| answer.flags & RST == 0));
+    assert!(bench.tcp(&Tcp::new(5_000, ACK, 111, next + 4)).iter().all(|answer| answer.flags & RST == 0));
+    // RFC 1122 §4.2.2.13: now the peer knows that nobody will read it.
+    let mut late = Tcp::new(5_000, ACK | PSH, 111, next + 4);
+    late.data = vec![8];
+    let rst = bench.one(&late);
+    assert_eq!((rst.flags & RST, rst.seq), (RST, next + 4));
+    assert_eq!(bench.server.stack.census().time_wait, 0);
+    bench.server.assert_nothing_left();
+}
+
+#[test]
 fn segments_of_no_flow_are_answered_rst_at_a_limited_rate() {
     let mut bench = Bench::new(App::Echo);
     let rst = bench.one(&Tcp::new(5_000, ACK, 7, 1_000));

@@ -9,11 +9,15 @@ use nic::link::Link;
 use nic::xdp::XdpConfig;
 use stack::Rings;
 
-use crate::options::Options;
+use crate::options::{ListenPort, Options};
 
 /// Bytes of one connection that a core reserves at the start: session, places in the tables, lists and the wheel.
 /// Rounded up from 88 and 120.
 const RECORD_BYTES: u64 = 256;
+
+/// Bytes that UDP takes on one core, rounded up from 2.7 MB: 512 requests of 3 KB and records of theirs, 16 buffers of
+/// 64 KiB for long ones, whole and in fragments, and 4,096 budgets.
+const DATAGRAMS_BYTES: u64 = 3 << 20;
 
 /// Bytes of memory, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Budget {
     pub frames: u64,
     /// Records of connections, reserved at the start.
     pub records: u64,
+    /// Places for requests over UDP, fragments and budgets, if that is served.
+    pub datagrams: u64,
     /// Blocks of connections, if every core has as many as it may.
     pub connections_most: u64,
 }
@@ -50,13 +56,14 @@ impl Budget {
             items: options.memory_bytes as u64,
             frames: xdp.umem_bytes(link) * queues as u64,
             records: cores * flows * RECORD_BYTES,
+            datagrams: if options.udp_port == ListenPort::Off { 0 } else { cores * DATAGRAMS_BYTES },
             connections_most: cores * flows * Rings::DEFAULT.flow_bytes() as u64,
         }
     }
 
     /// Bytes reserved at the start.
     pub fn at_start(&self) -> u64 {
-        self.items + self.frames + self.records
+        self.items + self.frames + self.records + self.datagrams
     }
 
     /// Checks that the machine has what is reserved at the start.
@@ -78,7 +85,8 @@ impl fmt::Display for Budget {
             mib(self.frames),
             mib(self.records),
             mib(self.connections_most),
-        )
+        )?;
+        if self.datagrams > 0 { write!(f, ", requests over UDP {} MiB", mib(self.datagrams)) } else { Ok(()) }
     }
 }
 
@@ -101,7 +109,8 @@ fn total_kib(meminfo: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const BUDGET: Budget = Budget { items: 64 << 20, frames: 24 << 20, records: 1, connections_most: 3 << 20 };
+    const BUDGET: Budget =
+        Budget { items: 64 << 20, frames: 24 << 20, records: 1, datagrams: 0, connections_most: 3 << 20 };
 
     #[test]
     fn what_the_machine_does_not_have_is_refused_with_the_figures() {

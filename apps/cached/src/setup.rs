@@ -20,6 +20,7 @@ use std::time::Duration;
 use cache::{CacheConfig, Commands, Core, MeshError, ServerFacts, ShardConfig};
 use nic::link::{Link, LinkError};
 use nic::preflight::OpenError;
+use nic::udp_spread::spread_udp;
 use nic::xdp::{AttachMode, XdpConfig, XdpDevice};
 use nic::{Doorbell, PcapError, PcapRecorder, PcapTap, PoolError, QueueId, QueuePlan, RelayError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -172,6 +173,9 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     println!("memory: {budget}");
 
     let link = device.link().clone();
+    if ports.udp.is_some() {
+        println!("udp: {}", spread_udp(&link));
+    }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;
     let workers = make_workers(options, ports, caches, queues, &doorbells, &link)?;
@@ -336,6 +340,7 @@ fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         lru_maintainer: options.extended.lru_maintainer,
         hashpower: options.extended.hashpower,
         worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
+        read_buf_mem_limit_bytes: options.extended.read_buf_mem_limit_bytes,
         verbosity: options.verbose.into(),
         ..ServerFacts::default()
     };
@@ -347,6 +352,7 @@ fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         protocol: options.protocol,
         server,
         requests_per_take: options.requests_per_take,
+        reply_limit: options.extended.reply_limit(options.cores),
         commands: Commands {
             flush: options.flush,
             dump: options.dump,

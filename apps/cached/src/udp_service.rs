@@ -20,8 +20,9 @@ pub struct UdpHandler<'a> {
     service: &'a mut UdpService,
     cache: &'a mut Core,
     now: Now,
-    /// Of the datagrams of the burst, in order: the hash of what each asks for, if that is this core's.
-    foreseen: ArrayVec<Option<KeyHash>, BURST>,
+    /// Of the datagrams of the burst, in order: where each lies, and the hash of what it asks for, if that is this
+    /// core's. One that came in fragments is not among them.
+    foreseen: ArrayVec<(usize, Option<KeyHash>), BURST>,
     taken: usize,
 }
 
@@ -102,19 +103,24 @@ impl DatagramHandler for UdpHandler<'_> {
     fn foresee(&mut self, payload: &[u8]) {
         let hash = self.service.requests.foresee(self.cache, payload);
         // A burst is never longer; what is not foreseen is hashed when it comes.
-        let _ = self.foreseen.try_push(hash);
+        let _ = self.foreseen.try_push((payload.as_ptr().addr(), hash));
     }
 
     #[inline]
     fn datagram(&mut self, peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>) {
         if self.taken == 0 {
             // One alone would wait for memory here as long as it would later.
-            for hash in self.foreseen.iter().skip(1).flatten() {
-                self.cache.shard().prefetch_item(*hash);
+            for hash in self.foreseen.iter().skip(1).filter_map(|(_, hash)| *hash) {
+                self.cache.shard().prefetch_item(hash);
             }
         }
-        let foreseen = self.foreseen.get(self.taken).copied().flatten();
-        self.taken += 1;
+        let foreseen = match self.foreseen.get(self.taken) {
+            Some(&(at, hash)) if at == payload.as_ptr().addr() => {
+                self.taken += 1;
+                hash
+            }
+            _ => None,
+        };
         let source = *peer.peer().ip();
         self.service.requests.receive(self.cache, *peer, source, payload, foreseen, self.now, &mut AtOnce(replies));
     }

@@ -194,14 +194,9 @@ impl<Q: Queue> Worker<Q> {
 
     fn ingest(&mut self, time: Time, now: Now) {
         for (index, port) in self.ports.iter_mut().enumerate() {
-            match &mut self.udp {
-                Some(udp) => {
-                    self.stack.ingest_datagrams(time, port, index, &mut udp.handler(&mut self.cache, now));
-                }
-                None => {
-                    self.stack.ingest(time, port, index);
-                }
-            }
+            // One call for both, so that what segments cost does not depend on whether there may be datagrams.
+            let mut handler = self.udp.as_mut().map(|udp| udp.handler(&mut self.cache, now));
+            self.stack.ingest_datagrams(time, port, index, handler.as_mut());
         }
     }
 

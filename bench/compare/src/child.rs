@@ -26,6 +26,9 @@ pub const OUTPUT_LIMIT_BYTES: usize = 1 << 20;
 const ERROR_TAIL_BYTES: usize = 2_000;
 /// Time between SIGTERM and SIGKILL: a server has to give its network device back.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the last words of a program that has ended may take to arrive: they lie in a pipe already, unless a child of
+/// it still holds the pipe open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long SIGKILL may take; beyond it the process hangs in the kernel, and waiting on would hang us too.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -110,6 +113,8 @@ pub struct Child {
     captured: Arc<Mutex<Captured>>,
     /// One message a chunk of standard output; disconnected when it is closed.
     news: Receiver<()>,
+    /// No messages; disconnected when standard error is closed and all of it has been kept.
+    errors_end: Receiver<()>,
     name: String,
 }
 
@@ -155,14 +160,17 @@ impl Child {
                 let _ = tell.send(());
             });
         }
+        let (errors_open, errors_end) = mpsc::channel();
         if let Some(pipe) = stderr {
-            read_on(pipe, Arc::clone(&captured), |captured, bytes| {
+            read_on(pipe, Arc::clone(&captured), move |captured, bytes| {
+                // Held until the pipe has been read to its end.
+                let _held = &errors_open;
                 captured.stderr.extend_from_slice(bytes);
                 let surplus = captured.stderr.len().saturating_sub(ERROR_TAIL_BYTES);
                 captured.stderr.drain(..surplus);
             });
         }
-        Ok(Child { child, group, pidfd, captured, news, name: program.clone() })
+        Ok(Child { child, group, pidfd, captured, news, errors_end, name: program.clone() })
     }
 
     /// The number of its process group.
@@ -234,8 +242,12 @@ impl Child {
         String::from_utf8_lossy(&captured.stderr).into_owned()
     }
 
-    /// The last of standard error, on one line.
+    /// The last of standard error, on one line; all of its last words once the program has ended.
     pub fn last_errors(&self) -> String {
+        if self.ended().is_some() {
+            // Nothing is ever sent: this returns when the reader is through, which may be after the program's end.
+            let _ = self.errors_end.recv_timeout(LAST_WORDS);
+        }
         self.errors_so_far().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
@@ -326,6 +338,15 @@ mod tests {
         let child = shell("echo one; echo two; echo three >&2; exit 3");
         assert_eq!(wait(&child), Waited::Ended(Ended::Code(3)));
         assert_eq!(child.output(LONG).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn the_last_words_of_a_program_that_ended_are_never_missed() {
+        for _ in 0..50 {
+            let child = shell("echo last words >&2");
+            wait(&child);
+            assert_eq!(child.last_errors(), "last words");
+        }
     }
 
     #[test]

@@ -4,18 +4,21 @@
 //! are put into the queue before it and taken out after it. The same workload does the same in every run: secrets,
 //! draws and time are fixed.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use cache::{CacheConfig, Core, MeshError, Now, ShardConfig};
+use cache::{CacheConfig, Core, MeshError, Network, Now, ShardConfig};
 use nic::{Doorbell, PoolError, QueueError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cached::{Admission, Connections, StrayRing, Worker};
+use sidestep_cached::{Admission, Connections, StrayRing, UdpService, Worker};
 use stack::{ConfigError, Mac, NetStack, Port, Secrets, StackConfig, Time};
 
 use crate::client::{Client, State, Wrong};
+use crate::datagram::Datagram;
 use crate::items::{Ask, ITEMS, Items};
 use crate::loop_queue::LoopQueue;
+use crate::peer::{Peer, WrongDatagram};
 use crate::segment::{SERVER, SERVER_MAC, SERVER_PORT, Segment};
 use crate::workload::{Shape, Workload};
 
@@ -33,6 +36,8 @@ const WARM_UP_TURNS: usize = 64;
 const OPENED_PER_TURN: usize = 32;
 /// Connection numbers before they come round, when each connection serves one request.
 const NUMBERS: u32 = 1 << 20;
+/// Requests over UDP that may be under way, as the server has them.
+const DATAGRAM_PLACES: usize = 512;
 /// The seed of every draw.
 const SEED: u64 = 0x5eed;
 
@@ -71,8 +76,11 @@ pub enum BenchError {
     /// The server did something wrong.
     #[error("wrong answer: {0}")]
     Wrong(#[from] Wrong),
-    /// The server sent something that is no segment, or to nobody.
-    #[error("the server sent a frame of {bytes} bytes that is no TCP segment to a client")]
+    /// The server answered a datagram wrongly.
+    #[error("wrong answer: {0}")]
+    WrongDatagram(#[from] WrongDatagram),
+    /// The server sent something that is no segment and no datagram, or to nobody.
+    #[error("the server sent a frame of {bytes} bytes that is no TCP segment or UDP datagram to a client")]
     Frame {
         /// Its length.
         bytes: usize,
@@ -92,6 +100,8 @@ pub enum BenchError {
 pub struct Bench {
     worker: BenchWorker,
     clients: Vec<Client>,
+    /// Those that ask over UDP; none unless the workload is about them.
+    peers: Vec<Peer>,
     shape: Shape,
     items: Items,
     draws: Xoshiro256PlusPlus,
@@ -119,6 +129,8 @@ impl Bench {
             worker: worker(&shape)?,
             // At most 2^24.
             clients: (0..shape.connections as u32).map(Client::new).collect(),
+            // As many as there are clients, which is 32.
+            peers: if shape.udp { (0..shape.connections as u16).map(Peer::new).collect() } else { Vec::new() },
             shape,
             items: Items::new(),
             draws: Xoshiro256PlusPlus::seed_from_u64(SEED),
@@ -146,7 +158,9 @@ impl Bench {
         run: impl FnOnce(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
     ) -> Result<u64, BenchError> {
         let before = self.answered;
-        if self.shape.reconnects {
+        if self.shape.udp {
+            self.offer_datagrams()?;
+        } else if self.shape.reconnects {
             self.offer_connections()?;
         } else if self.shape.per_turn == self.clients.len() {
             for slot in 0..self.clients.len() {
@@ -195,6 +209,31 @@ impl Bench {
                 item += depth;
             }
             self.exchange(Ask::Set, plain_turn)?;
+        }
+        if self.shape.udp {
+            self.close_connections()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the connections, over which nothing more is asked: their last answers would never be acknowledged.
+    fn close_connections(&mut self) -> Result<(), BenchError> {
+        for phase in [State::Idle, State::Finished] {
+            for slot in 0..self.clients.len() {
+                debug_assert_eq!(self.clients[slot].state(), phase);
+                self.advance(slot)?;
+            }
+            self.exchange(Ask::Set, plain_turn)?;
+        }
+        Ok(())
+    }
+
+    /// Each peer asks for an item drawn at random.
+    fn offer_datagrams(&mut self) -> Result<(), BenchError> {
+        for slot in 0..self.peers.len() {
+            let item = self.draw(ITEMS);
+            self.peers[slot].ask(&self.items, self.shape.ask, item, &mut self.data, &mut self.frame);
+            self.send()?;
         }
         Ok(())
     }
@@ -291,14 +330,15 @@ impl Bench {
         let time = Time::from_micros(self.micros);
         let now = Now { secs: 2 + (self.micros / 1_000_000) as u32, unix_epoch: 1_700_000_000 };
         run(&mut self.worker, time, now)?;
-        let (clients, items) = (&mut self.clients, &self.items);
+        let (clients, peers, items) = (&mut self.clients, &mut self.peers, &self.items);
         let mut outcome = Ok(());
         self.worker.ports[0].queue_mut().take_sent(|frame| {
             self.frames += 1;
             if outcome.is_ok() {
-                outcome = match Segment::read(frame) {
-                    Some(segment) => absorb(clients, items, ask, &segment, &mut self.answered),
-                    None => Err(BenchError::Frame { bytes: frame.len() }),
+                outcome = match (Segment::read(frame), Datagram::read(frame)) {
+                    (Some(segment), _) => absorb(clients, items, ask, &segment, &mut self.answered),
+                    (None, Some(datagram)) => absorb_datagram(peers, items, ask, &datagram, &mut self.answered),
+                    (None, None) => Err(BenchError::Frame { bytes: frame.len() }),
                 };
             }
         });
@@ -325,6 +365,20 @@ fn absorb(
     Ok(())
 }
 
+fn absorb_datagram(
+    peers: &mut [Peer],
+    items: &Items,
+    ask: Ask,
+    datagram: &Datagram<'_>,
+    answered: &mut u64,
+) -> Result<(), BenchError> {
+    let peer = Peer::number_of(datagram).and_then(|number| peers.get_mut(number));
+    let peer = peer.ok_or(BenchError::Frame { bytes: datagram.payload.len() })?;
+    peer.absorb(datagram, items, ask)?;
+    *answered += 1;
+    Ok(())
+}
+
 /// A turn that is not measured.
 fn plain_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool, QueueError> {
     worker.turn(time, now)
@@ -336,24 +390,32 @@ fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
     let cache = CacheConfig {
         shard: ShardConfig { memory_bytes: MEMORY_BYTES, ..ShardConfig::default() },
         connections_per_core: flows,
+        datagram_places: if shape.udp { DATAGRAM_PLACES } else { 0 },
         ..CacheConfig::default()
     };
     let mut config = StackConfig::new(SERVER, 8, Mac(SERVER_MAC));
     config.ports = vec![SERVER_PORT];
+    if shape.udp {
+        config.udp_ports = vec![SERVER_PORT];
+    }
     config.max_flows = flows;
     config.flows_at_start = flows;
     config.rings = shape.rings;
     let doorbells = vec![Arc::new(Doorbell::new().map_err(BenchError::Doorbell)?)];
     let admission = Arc::new(Admission::new(flows));
     let mut strays = StrayRing::of(&doorbells, 2_048)?;
-    let mut cores = Core::mesh(&cache, [0x5a; 16])?;
+    let cache = Core::mesh(&cache, [0x5a; 16])?.remove(0);
+    let stack = NetStack::new(config, Secrets::from_bytes(std::array::from_fn(|at| at as u8 + 1)))?;
+    // Everybody is answered in full: what a source may be sent is not what is measured here.
+    let everybody = Network::new(Ipv4Addr::UNSPECIFIED, 0);
+    let udp = shape.udp.then(|| UdpService::new(&cache, &stack, everybody.as_slice()));
     Ok(Worker {
         ports: vec![Port::new(LoopQueue::new()?)],
-        stack: NetStack::new(config, Secrets::from_bytes(std::array::from_fn(|at| at as u8 + 1)))?,
-        cache: cores.remove(0),
+        stack,
+        cache,
         connections: Connections::new(flows, admission.clone()),
         strays: strays.remove(0),
-        udp: None,
+        udp,
         doorbells,
         admission,
         maxconns_fast: true,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Client (a TCP peer by hand) ─► LoopQueue ─► Worker::turn ─► LoopQueue ─► Client (checks every byte)
-//!                                              └ measured ┘
+//!  Peer (the same over UDP)                    └ measured ┘                 Peer
 //! ```
 //!
 //! Only the worker's turn is measured, by the time-stamp counter or by callgrind; what the client does lies between
@@ -24,12 +24,16 @@ pub mod client;
 pub mod compare;
 // `Cycles`: the turn by the time-stamp counter.
 pub mod cycles;
+// `Datagram`: the peers' UDP datagrams, written and read.
+pub mod datagram;
 // `Instructions`: the turn by callgrind.
 pub mod instructions;
 // `Items`: the keys, values, requests and replies.
 pub mod items;
 // `LoopQueue`: a NIC queue that costs as little as one can.
 pub mod loop_queue;
+// `Peer`: one client that asks over UDP.
+pub mod peer;
 // What was measured, as a table, JSON or lines for `compare`.
 pub mod report;
 // `Segment`: the client's TCP segments, written and read.

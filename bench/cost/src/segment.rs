@@ -25,8 +25,8 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// Its port.
 pub const SERVER_PORT: u16 = 11_211;
 
-const ETHERNET_BYTES: usize = 14;
-const IPV4_BYTES: usize = 20;
+pub(crate) const ETHERNET_BYTES: usize = 14;
+pub(crate) const IPV4_BYTES: usize = 20;
 const TCP_AT: usize = ETHERNET_BYTES + IPV4_BYTES;
 const HEADER_BYTES: usize = TCP_AT + 20;
 /// Offers a segment size of 1,460 bytes, as a client on a link of 1,500 does.
@@ -50,13 +50,14 @@ pub struct Segment<'a> {
 }
 
 /// Adds the 16-bit words of `bytes` (RFC 1071).
-fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let (words, last) = bytes.as_chunks::<2>();
     let whole: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
     whole + last.first().map_or(0, |byte| u64::from(*byte) << 8)
 }
 
-fn fold(mut sum: u64) -> u16 {
+/// The sum in sixteen bits, carries added back.
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -18,6 +18,8 @@ pub enum Workload {
     Connect,
     /// GET over 32 connections, sixteen requests in one segment.
     Get16,
+    /// GET over UDP from 32 peers, each waiting for its answer.
+    UdpGet,
     /// GET over as many connections as `--flows` says, 32 drawn at random each turn.
     GetRandom,
 }
@@ -25,7 +27,7 @@ pub enum Workload {
 /// What a workload is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Connections held open.
+    /// Connections held open; over UDP, peers.
     pub connections: usize,
     /// Connections that ask something in one turn.
     pub per_turn: usize,
@@ -33,6 +35,8 @@ pub struct Shape {
     pub depth: u32,
     /// What is asked.
     pub ask: Ask,
+    /// Whether requests are datagrams; the store is filled over TCP all the same.
+    pub udp: bool,
     /// Whether each connection serves one request.
     pub reconnects: bool,
     /// Sizes of a flow's rings.
@@ -43,10 +47,10 @@ pub struct Shape {
 
 impl Workload {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 5] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::GetRandom];
+    pub const ALL: [Self; 6] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::GetRandom];
 
     /// Those that the gate compares.
-    pub const GATED: [Self; 4] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16];
+    pub const GATED: [Self; 5] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet];
 
     /// The name in tables, in JSON, and in the line of a commit message that owns up to a cost.
     pub const fn name(self) -> &'static str {
@@ -55,6 +59,7 @@ impl Workload {
             Self::TcpSet => "TCP SET",
             Self::Connect => "connect-GET-close",
             Self::Get16 => "GET 16 deep",
+            Self::UdpGet => "UDP GET",
             Self::GetRandom => "GET random flows",
         }
     }
@@ -66,6 +71,7 @@ impl Workload {
             Self::TcpSet => "tcp-set",
             Self::Connect => "connect",
             Self::Get16 => "get16",
+            Self::UdpGet => "udp-get",
             Self::GetRandom => "get-random",
         }
     }
@@ -82,6 +88,7 @@ impl Workload {
             per_turn: CONNECTIONS,
             depth: 1,
             ask: Ask::Get,
+            udp: false,
             reconnects: false,
             rings: Rings::DEFAULT,
             // As if a core did a million requests a second.
@@ -92,6 +99,7 @@ impl Workload {
             Self::TcpSet => Shape { ask: Ask::Set, ..shape },
             Self::Connect => Shape { reconnects: true, ..shape },
             Self::Get16 => Shape { depth: 16, ..shape },
+            Self::UdpGet => Shape { udp: true, ..shape },
             // The smallest rings, so that a million flows fit 2 GB. A client acknowledges an answer with its next
             // request, so that time has to go slowly for no retransmission to fall due meanwhile.
             Self::GetRandom => Shape { connections: flows, rings: Rings { rx: 512, tx: 512 }, turn_micros: 1, ..shape },

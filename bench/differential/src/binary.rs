@@ -28,7 +28,7 @@ fn leg(maker: &mut Maker) -> Leg {
         operations.push(last_words(maker));
     }
     let split = maker.split();
-    Leg { operations, split }
+    Leg { operations, split, udp: false }
 }
 
 /// One packet. Its opaque names the key; the rest of it is drawn.
@@ -44,10 +44,10 @@ fn pick(maker: &mut Maker, choices: &[u32]) -> [u8; 4] {
 }
 
 fn good(piece: PacketPiece, fenced: bool) -> Operation {
-    Operation { fenced, pieces: vec![Piece::Packet(piece)] }
+    Operation { fenced, ..Operation::new(vec![Piece::Packet(piece)]) }
 }
 
-fn operation(maker: &mut Maker) -> Operation {
+pub(crate) fn operation(maker: &mut Maker) -> Operation {
     let quiet = maker.draw.chance(1, 4);
     match maker.draw.below(200) {
         0..50 => {

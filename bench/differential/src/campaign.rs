@@ -14,6 +14,7 @@ use crate::meta;
 use crate::normalize::Uniques;
 use crate::shrink::Pair;
 use crate::target::Target;
+use crate::udp;
 
 /// Listed differences that are cut out of one case before the rest of it is given up.
 const CUTS: u32 = 60;
@@ -73,6 +74,7 @@ impl Campaign {
                 Protocol::Text => generate::case(self.seed, index),
                 Protocol::Meta => meta::case(self.seed, index),
                 Protocol::Binary => binary::case(self.seed, index),
+                Protocol::Udp => udp::case(self.seed, index),
             };
             findings.cases += 1;
             findings.operations += case.len() as u64;

@@ -56,6 +56,9 @@ pub enum CasOf {
     Stale(KeyId),
 }
 
+/// Bytes of requests in one datagram: with the frame header it fits a packet of Ethernet.
+pub const DATAGRAM_MAX_BYTES: usize = 1464;
+
 /// A Noop, which lets all replies so far leave; see [`Operation::fenced`].
 pub const PACKET_FENCE: &[u8] = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0\xfe\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -70,6 +73,17 @@ pub struct Operation {
     pub fenced: bool,
     /// Its parts.
     pub pieces: Vec<Piece>,
+    /// Over UDP: a datagram begins with it.
+    pub begins: bool,
+    /// Over UDP: a value that is not whole, for which memcached waits until other datagrams have filled it.
+    pub incomplete: bool,
+}
+
+impl Operation {
+    /// These parts, as they are.
+    pub fn new(pieces: Vec<Piece>) -> Self {
+        Self { fenced: false, pieces, begins: false, incomplete: false }
+    }
 }
 
 /// How the bytes of a leg are cut on their way to the target under test.
@@ -111,6 +125,8 @@ pub struct Leg {
     pub operations: Vec<Operation>,
     /// How they arrive.
     pub split: Split,
+    /// They go out as datagrams.
+    pub udp: bool,
 }
 
 /// What the connections of a case speak.
@@ -123,6 +139,8 @@ pub enum Protocol {
     Meta,
     /// The binary protocol.
     Binary,
+    /// All of these in datagrams.
+    Udp,
 }
 
 /// Connections one after the other on a cache that is flushed first.
@@ -203,6 +221,47 @@ impl Case {
         }
     }
 
+    /// The most bytes that `operation` can have, whatever uniques the target has shown.
+    fn most_bytes(&self, operation: &Operation) -> usize {
+        let of = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Key(id) => self.key_lengths[*id],
+            Piece::EncodedKey(id) => self.key_lengths[*id].div_ceil(3) * 4,
+            Piece::Packet(PacketPiece { packet, key, .. }) => {
+                24 + packet.extras.len() + packet.value.len() + key.map_or(packet.key.len(), |id| self.key_lengths[id])
+            }
+            Piece::Cas(_) | Piece::FlaggedCas(_) | Piece::FlaggedStaleCas(_) | Piece::StaleCas(_) => 21,
+        };
+        let fence = if operation.fenced { PACKET_FENCE.len().max(FENCE.len()) } else { 0 };
+        fence + operation.pieces.iter().map(of).sum::<usize>()
+    }
+
+    /// The requests of a leg that goes out as datagrams. Which operations share one depends on the case alone; one that
+    /// may be too long for a datagram is left out, and so are values that are not whole, unless they are asked for; a
+    /// request may be empty then.
+    pub fn datagrams(&self, leg: &Leg, uniques: &Uniques, with_incomplete: bool) -> Vec<Vec<u8>> {
+        let (mut datagrams, mut most): (Vec<Vec<u8>>, usize) = (Vec::new(), usize::MAX);
+        let mut ends = true;
+        for operation in &leg.operations {
+            let bytes = self.most_bytes(operation);
+            if bytes > DATAGRAM_MAX_BYTES {
+                continue;
+            }
+            if ends || operation.begins || most.saturating_add(bytes) > DATAGRAM_MAX_BYTES {
+                datagrams.push(Vec::new());
+                most = 0;
+            }
+            most += bytes;
+            ends = operation.incomplete;
+            if let Some(datagram) = datagrams.last_mut()
+                && (with_incomplete || !operation.incomplete)
+            {
+                self.render(operation, uniques, datagram);
+            }
+        }
+        datagrams
+    }
+
     /// How many operations there are in all legs.
     pub fn len(&self) -> usize {
         self.legs.iter().map(|leg| leg.operations.len()).sum()
@@ -253,8 +312,9 @@ mod tests {
     use super::*;
 
     fn case(unique: bool) -> Case {
-        let operation = |byte: u8| Operation { fenced: false, pieces: vec![Piece::Bytes(vec![byte])] };
-        let leg = |range: Range<u8>| Leg { operations: range.map(operation).collect(), split: Split::Whole };
+        let operation = |byte: u8| Operation::new(vec![Piece::Bytes(vec![byte])]);
+        let leg =
+            |range: Range<u8>| Leg { operations: range.map(operation).collect(), split: Split::Whole, udp: false };
         Case { index: 3, key_lengths: vec![1, 9, 250], unique, attempt: 0, legs: vec![leg(0..3), leg(3..5)] }
     }
 

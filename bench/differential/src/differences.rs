@@ -14,6 +14,9 @@
 //! ```
 //! ````
 //!
+//! In a block ```` ```datagrams ```` each line `> ` is a datagram, sent over UDP; a header alone is shown as
+//! `<header alone>`.
+//!
 //! Expressions match bytes, `^` and `$` at the ends of the whole text. The transcript is played: a class whose
 //! transcript no longer holds fails, and so does a difference that no class covers.
 
@@ -37,6 +40,8 @@ pub struct Class {
     /// The reason.
     pub why: String,
     sent: Vec<u8>,
+    /// The lines of the transcript that are sent, where each is a datagram.
+    datagrams: Option<Vec<Vec<u8>>>,
     memcached_says: Vec<u8>,
     sidestep_says: Vec<u8>,
     /// How often it was seen.
@@ -85,6 +90,7 @@ struct Draft {
     sidestep: Option<Regex>,
     why: String,
     sent: Vec<u8>,
+    datagrams: Option<Vec<Vec<u8>>>,
     memcached_says: Option<Vec<u8>>,
     sidestep_says: Option<Vec<u8>>,
 }
@@ -105,6 +111,7 @@ impl Draft {
             sidestep: self.sidestep.ok_or_else(|| lacks("'- sidestep:' expression"))?,
             why: self.why,
             sent: self.sent,
+            datagrams: self.datagrams,
             memcached_says: self.memcached_says.ok_or_else(|| lacks("'memcached:' line in its transcript"))?,
             sidestep_says: self.sidestep_says.ok_or_else(|| lacks("'sidestep:' line in its transcript"))?,
             seen: 0,
@@ -135,7 +142,11 @@ impl Differences {
                 if line == "```" {
                     inside = false;
                 } else if let Some(text) = line.strip_prefix("> ") {
-                    draft.sent.extend(unescaped(text)?);
+                    let sent = unescaped(text)?;
+                    draft.sent.extend_from_slice(&sent);
+                    if let Some(datagrams) = &mut draft.datagrams {
+                        datagrams.push(sent);
+                    }
                 } else if let Some(text) = line.strip_prefix("memcached:") {
                     draft.memcached_says.get_or_insert_default().extend(unescaped(text.trim())?);
                 } else if let Some(text) = line.strip_prefix("sidestep:") {
@@ -143,8 +154,9 @@ impl Differences {
                 } else {
                     return Err(wrong("a transcript has lines '> ', 'memcached: ' and 'sidestep: '".to_owned()));
                 }
-            } else if line == "```transcript" {
+            } else if line == "```transcript" || line == "```datagrams" {
                 inside = true;
+                draft.datagrams = (line == "```datagrams").then(Vec::new);
             } else if let Some((field, value)) = line.strip_prefix("- ").and_then(|line| line.split_once(": ")) {
                 let place = match field {
                     "why" => {
@@ -203,12 +215,22 @@ impl Differences {
     /// A target failed or hung.
     pub fn verify(&self, memcached: &mut dyn Target, sidestep: &mut dyn Target) -> io::Result<Vec<String>> {
         let mut stale = Vec::new();
-        for class in &self.classes {
+        let over_udp = memcached.takes_datagrams() && sidestep.takes_datagrams();
+        for class in self.classes.iter().filter(|class| class.datagrams.is_none() || over_udp) {
             let sides: [(&mut dyn Target, &[u8]); 2] =
                 [(&mut *memcached, &class.memcached_says), (&mut *sidestep, &class.sidestep_says)];
             for (target, expected) in sides {
                 target.exchange(&[b"flush_all\r\n"])?;
-                let said = target.exchange(&[&class.sent])?;
+                let said = match &class.datagrams {
+                    None => target.exchange(&[&class.sent])?,
+                    Some(datagrams) => {
+                        let mut messages = target.datagrams(datagrams)?.concat();
+                        for header in messages.iter_mut().filter(|message| message.is_empty()) {
+                            header.extend_from_slice(b"<header alone>");
+                        }
+                        messages.concat()
+                    }
+                };
                 if said != expected {
                     stale.push(format!(
                         "{}: {} says \"{}\", the transcript \"{}\"",

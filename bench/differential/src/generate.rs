@@ -79,7 +79,7 @@ impl Line {
         }
         let fenced =
             matches!(pieces.first(), Some(Piece::Bytes(name)) if name == b"incr" || name == b"decr" || name == b"ma");
-        Operation { fenced, pieces }
+        Operation { fenced, ..Operation::new(pieces) }
     }
 }
 
@@ -102,7 +102,9 @@ pub(crate) struct Maker {
     /// Makes a line; drawn once for each operation.
     pub(crate) make: Make,
     /// The case asks whether items were fetched before, as meta commands do.
-    marks_show: bool,
+    pub(crate) marks_show: bool,
+    /// Replies must not be more than what a socket holds: no value is longer than this.
+    pub(crate) value_max: usize,
     key_lengths: Vec<usize>,
 }
 
@@ -131,7 +133,7 @@ pub(crate) fn maker(seed: u64, index: u64, make: Make, meta: bool) -> Maker {
         .collect();
     let huge = draw.chance(1, 2) && !meta;
     let version = draw.chance(1, 10);
-    Maker { draw, unique, huge, version, rough: false, make, marks_show: meta, key_lengths }
+    Maker { draw, unique, huge, version, rough: false, make, marks_show: meta, value_max: usize::MAX, key_lengths }
 }
 
 pub(crate) type Make = fn(&mut Maker) -> Line;
@@ -185,7 +187,7 @@ impl Maker {
             operations.push(self.last_words());
         }
         let split = self.split();
-        Leg { operations, split }
+        Leg { operations, split, udp: false }
     }
 
     /// How the bytes of a connection arrive.
@@ -252,6 +254,7 @@ impl Maker {
         } else {
             LARGE_VALUES[self.draw.below(LARGE_VALUES.len())]
         };
+        let length = length.min(self.value_max);
         match self.draw.below(4) {
             0 => b"VALUE k 0 1\r\nEND\r\nget a\r\n".iter().copied().cycle().take(length).collect(),
             1 if !self.rough => {
@@ -381,7 +384,7 @@ impl Maker {
             5 => b"GET / HTTP/1.1\r\n".to_vec(),
             _ => b"set some 0 0 3000000\r\nabc".to_vec(),
         };
-        Operation { fenced: true, pieces: vec![Piece::Bytes(bytes)] }
+        Operation { fenced: true, ..Operation::new(vec![Piece::Bytes(bytes)]) }
     }
 }
 

@@ -23,6 +23,8 @@ pub mod campaign;
 pub mod case;
 // One case played against one target.
 pub mod conversation;
+// A client of UDP.
+pub mod datagram_peer;
 // The listed classes of difference.
 pub mod differences;
 // Packets of the binary protocol.
@@ -41,5 +43,7 @@ pub mod mutate;
 pub mod normalize;
 // Cuts a case that differs down to what is needed.
 pub mod shrink;
+// Makes cases of requests over UDP.
+pub mod udp;
 // What a case is played against: a byte stream in, a byte stream out.
 pub mod target;

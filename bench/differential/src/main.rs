@@ -27,7 +27,7 @@ struct Args {
     /// The file of listed differences.
     #[arg(long)]
     differences: Option<PathBuf>,
-    /// What to speak: text, meta, binary.
+    /// What to speak: text, meta, binary, or udp: all of them in datagrams.
     #[arg(long, default_value = "text", value_parser = protocol)]
     protocol: Protocol,
     /// Seed of all cases.
@@ -49,7 +49,8 @@ fn protocol(text: &str) -> Result<Protocol, String> {
         "text" => Ok(Protocol::Text),
         "meta" => Ok(Protocol::Meta),
         "binary" => Ok(Protocol::Binary),
-        other => Err(format!("'{other}' is none of text, meta, binary")),
+        "udp" => Ok(Protocol::Udp),
+        other => Err(format!("'{other}' is none of text, meta, binary, udp")),
     }
 }
 
@@ -62,12 +63,16 @@ fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
             Differences::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?
         }
     };
-    let oracle = Memcached::start(&args.memcached)?;
+    let start = || match args.protocol {
+        Protocol::Udp => Memcached::start_with_udp(&args.memcached),
+        _ => Memcached::start(&args.memcached),
+    };
+    let oracle = start()?;
     let second;
     let mut tested = match args.tested {
-        Some(address) => SocketTarget::new("tested", Address::Tcp(address)),
+        Some(address) => SocketTarget::new("tested", Address::Tcp(address)).with_udp(address),
         None => {
-            second = Memcached::start(&args.memcached)?;
+            second = start()?;
             second.target()
         }
     };

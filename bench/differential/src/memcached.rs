@@ -1,4 +1,5 @@
-//! A memcached process of our own: the oracle. Listens on a unix socket in a directory of its own; ended by its id.
+//! A memcached process of our own: the oracle. Listens on a unix socket in a directory of its own, or, to be
+//! asked over UDP, on a free port of the loopback address; ended by its id.
 //!
 //! memcached's own answers to pipelined commands depend on timing: `incr` keeps the length of the value only when no
 //! unsent reply still holds the item, a `get` with a key that is too long drops the unsent replies of earlier
@@ -7,6 +8,7 @@
 //! ([`FENCE`](crate::case::FENCE)); so each is judged alone. The background threads are off because they hold items for a moment, which `incr` sees too.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -82,6 +84,8 @@ pub struct Memcached {
     child: Child,
     directory: PathBuf,
     socket: PathBuf,
+    /// Where it listens instead of the socket, by TCP and UDP.
+    network: Option<SocketAddr>,
 }
 
 impl Memcached {
@@ -90,6 +94,32 @@ impl Memcached {
     /// # Errors
     /// [`StartError`].
     pub fn start(program: &str) -> Result<Self, StartError> {
+        Self::start_on(program, None)
+    }
+
+    /// The same on a free port of the loopback address, by TCP and UDP, in place of a unix socket.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_with_udp(program: &str) -> Result<Self, StartError> {
+        let free = || {
+            let udp = UdpSocket::bind("127.0.0.1:0")?;
+            let address = udp.local_addr()?;
+            TcpListener::bind(address).map(|_| address)
+        };
+        // Between here and there another program may take the port; then it is another one.
+        let mut tries = 0;
+        loop {
+            let address = free().map_err(|source| StartError::Run { program: program.to_owned(), source })?;
+            tries += 1;
+            match Self::start_on(program, Some(address)) {
+                Err(StartError::NotListening { .. }) if tries < 5 => {}
+                started => return started,
+            }
+        }
+    }
+
+    fn start_on(program: &str, network: Option<SocketAddr>) -> Result<Self, StartError> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let failed = |source| StartError::Run { program: program.to_owned(), source };
         let version = Command::new(program).arg("-V").output().map_err(failed)?;
@@ -103,9 +133,14 @@ impl Memcached {
             .map_err(|source| StartError::Directory { directory: directory.clone(), source })?;
         let socket = directory.join("memcached.sock");
         let mut command = Command::new(program);
-        command.arg("-s").arg(&socket).args([
-            "-a",
-            "0700",
+        match network {
+            None => command.arg("-s").arg(&socket).args(["-a", "0700"]),
+            Some(address) => {
+                let (host, port) = (address.ip().to_string(), address.port().to_string());
+                command.args(["-l", &host, "-p", &port, "-U", &port])
+            }
+        };
+        command.args([
             "-m",
             "1024",
             "-t",
@@ -127,7 +162,7 @@ impl Memcached {
             let _ = std::fs::remove_dir_all(&directory);
             failed(source)
         })?;
-        let mut memcached = Self { child, directory, socket };
+        let mut memcached = Self { child, directory, socket, network };
         memcached.wait_until_it_listens()?;
         Ok(memcached)
     }
@@ -136,7 +171,11 @@ impl Memcached {
     fn wait_until_it_listens(&mut self) -> Result<(), StartError> {
         let mut state = "it runs".to_owned();
         for _ in 0..2_000 {
-            if UnixStream::connect(&self.socket).is_ok() {
+            let listens = match self.network {
+                None => UnixStream::connect(&self.socket).is_ok(),
+                Some(address) => TcpStream::connect(address).is_ok(),
+            };
+            if listens {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -150,7 +189,10 @@ impl Memcached {
 
     /// A target that talks to this process.
     pub fn target(&self) -> SocketTarget {
-        SocketTarget::new("memcached", Address::Unix(self.socket.clone()))
+        match self.network {
+            None => SocketTarget::new("memcached", Address::Unix(self.socket.clone())),
+            Some(address) => SocketTarget::new("memcached", Address::Tcp(address)).with_udp(address).that_waits(),
+        }
     }
 }
 

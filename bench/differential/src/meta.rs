@@ -20,7 +20,7 @@ pub fn case(seed: u64, index: u64) -> Case {
     case_of(seed, index, make, true)
 }
 
-fn make(maker: &mut Maker) -> Line {
+pub(crate) fn make(maker: &mut Maker) -> Line {
     match maker.draw.below(100) {
         0..30 => get(maker),
         30..52 => set(maker),

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::datagram_peer::DatagramPeer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
@@ -22,6 +23,26 @@ pub trait Target {
     /// # Errors
     /// The target cannot be reached, or does not end the connection in time.
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>>;
+
+    /// Sends each request in a datagram of its own, one after the other, and returns the messages that answer each, put
+    /// together. A message of no bytes is a header that says so.
+    ///
+    /// # Errors
+    /// The target has no UDP, or does not answer in time, or not as the frame header says.
+    fn datagrams(&mut self, _requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
+        Err(io::Error::other(format!("{} is not asked over UDP", self.name())))
+    }
+
+    /// Whether it can be asked over UDP.
+    fn takes_datagrams(&self) -> bool {
+        false
+    }
+
+    /// Whether a value that is not whole ends with its datagram. memcached waits for the rest of it, which the next
+    /// datagrams then are.
+    fn forgets_incomplete(&self) -> bool {
+        true
+    }
 }
 
 /// Where a server listens.
@@ -51,18 +72,52 @@ pub struct SocketTarget {
     name: String,
     address: Address,
     buffer: Vec<u8>,
+    datagrams: Option<SocketAddr>,
+    peer: Option<DatagramPeer>,
+    forgets_incomplete: bool,
 }
 
 impl SocketTarget {
     /// The server at `address`, called `name` in reports.
     pub fn new(name: &str, address: Address) -> Self {
-        Self { name: name.to_owned(), address, buffer: vec![0; 256 * 1024] }
+        let (name, buffer) = (name.to_owned(), vec![0; 256 * 1024]);
+        Self { name, address, buffer, datagrams: None, peer: None, forgets_incomplete: true }
+    }
+
+    /// It takes datagrams at `address` too.
+    pub fn with_udp(self, address: SocketAddr) -> Self {
+        Self { datagrams: Some(address), ..self }
+    }
+
+    /// It takes the next datagrams for the rest of a value that is not whole.
+    pub fn that_waits(self) -> Self {
+        Self { forgets_incomplete: false, ..self }
     }
 }
 
 impl Target for SocketTarget {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        self.datagrams.is_some()
+    }
+
+    fn forgets_incomplete(&self) -> bool {
+        self.forgets_incomplete
+    }
+
+    fn datagrams(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
+        let Some(address) = self.datagrams else {
+            return Err(io::Error::other(format!("{} is not asked over UDP", self.name)));
+        };
+        let peer = match &mut self.peer {
+            Some(peer) => peer,
+            none => none.insert(DatagramPeer::connect(address)?),
+        };
+        let mut ask = |request: &Vec<u8>| if request.is_empty() { Ok(Vec::new()) } else { peer.ask(request) };
+        requests.iter().map(&mut ask).collect()
     }
 
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {

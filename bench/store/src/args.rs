@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::stream::SPREAD;
+
 /// What the store holds and misses at equal resident memory, against memcached 1.6.18 and libcachesim.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
@@ -34,21 +36,29 @@ pub struct RunArgs {
     /// Requests drawn after the walk over all keys; the second half counts.
     #[arg(long, default_value_t = 8_000_000)]
     pub requests: u64,
-    /// Profiles to run, of etc, c52, c29, c45 and the same with `-drift`.
-    #[arg(long, value_delimiter = ',', default_value = "etc,c52,c29,c45,etc-drift,c52-drift,c29-drift,c45-drift")]
+    /// Profiles to run, of etc, c52, c29, c45 and the same with `-drift`; none without a value.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        num_args = 0..,
+        default_value = "etc,c52,c29,c45,etc-drift,c52-drift,c29-drift,c45-drift"
+    )]
     pub profiles: Vec<String>,
-    /// memcached's `-m` for items held, in MiB.
-    #[arg(long, value_delimiter = ',', default_value = "64,1024")]
+    /// How many times the keys of a stream would fill the memory.
+    #[arg(long, default_value_t = SPREAD)]
+    pub spread: u64,
+    /// memcached's `-m` for items held, in MiB; none without a value.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_value = "64,1024")]
     pub hold_mib: Vec<u64>,
-    /// Policies of libcachesim to run on the same streams.
-    #[arg(long, value_delimiter = ',', default_value = "LRU,S3FIFO,GDSF,Belady")]
+    /// Policies of libcachesim to run on the same streams; none without a value.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_value = "LRU,S3FIFO,GDSF,Belady")]
     pub policies: Vec<String>,
     /// The Python that has libcachesim; without it there are no references.
     #[arg(long)]
     pub python: Option<PathBuf>,
-    /// Seed of the streams.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Seeds of the streams: each profile runs once with each. 1 is the one that the policy was chosen with.
+    #[arg(long, value_delimiter = ',', default_value = "11,12,13,14,15,16,17")]
+    pub seeds: Vec<u64>,
     /// Name of the run folder, after the date.
     #[arg(long, default_value = "store")]
     pub name: String,
@@ -72,6 +82,9 @@ pub struct OursArgs {
     /// The memory that the stream is made for, in bytes.
     #[arg(long, default_value_t = 0)]
     pub stream_bytes: u64,
+    /// How many times the stream's keys would fill that memory.
+    #[arg(long, default_value_t = SPREAD)]
+    pub spread: u64,
     /// Requests drawn.
     #[arg(long, default_value_t = 0)]
     pub requests: u64,

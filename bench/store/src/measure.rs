@@ -32,6 +32,8 @@ const FILLS: u64 = 2;
 pub struct Misses {
     /// Of which profile.
     pub profile: Profile,
+    /// The stream's seed.
+    pub seed: u64,
     /// Keys asked for again and again.
     pub keys: u64,
     /// Ours.
@@ -40,7 +42,7 @@ pub struct Misses {
     pub ours_memory_bytes: u64,
     /// memcached.
     pub peer: Outcome,
-    /// libcachesim's policies, by name, with all of the resident memory for items.
+    /// libcachesim's policies, by name, with all of the resident memory for items; none but for the first seed.
     pub references: BTreeMap<String, f64>,
 }
 
@@ -67,7 +69,7 @@ pub struct Held {
 /// When the shards cannot be built or the profile is unknown.
 pub fn ours_here(args: &OursArgs, program_bytes: u64) -> Result<Outcome, Failure> {
     if let Some(name) = &args.profile {
-        let stream = stream(name, args.stream_bytes, args.requests, args.seed)?;
+        let stream = stream(name, args.stream_bytes * args.spread, args.requests, args.seed)?;
         return Ours::new(args.memory_bytes, args.shards, program_bytes)?.run(stream);
     }
     let mut ours = Ours::new(args.memory_bytes, args.shards, program_bytes)?;
@@ -86,21 +88,22 @@ fn item(number: u64, key_bytes: u32, value_bytes: u32) -> Asked {
     Asked { number, key_bytes, value_bytes, ttl_secs: 0 }
 }
 
-/// Miss ratios of `name` on both sides and by the references.
+/// Miss ratios of `name` on both sides, with the stream that `seed` makes; and by the references, if it is the first.
 ///
 /// # Errors
 /// When a side or a reference cannot be run.
-pub fn misses(args: &RunArgs, name: &str) -> Result<Misses, Failure> {
+pub fn misses(args: &RunArgs, name: &str, seed: u64) -> Result<Misses, Failure> {
     let bytes = args.memory_mib << 20;
-    let make = || stream(name, bytes, args.requests, args.seed);
+    let make = || stream(name, bytes * args.spread, args.requests, seed);
     let peer = Peer::start(args.memory_mib, args.threads)?.run(make()?)?;
     let words = |memory: u64| {
         let figures = [
             ("--memory-bytes", memory),
             ("--shards", args.threads as u64),
             ("--stream-bytes", bytes),
+            ("--spread", args.spread),
             ("--requests", args.requests),
-            ("--seed", args.seed),
+            ("--seed", seed),
         ];
         let mut words = vec!["ours".to_owned(), "--profile".to_owned(), name.to_owned()];
         words.extend(figures.into_iter().flat_map(|(option, figure)| [option.to_owned(), figure.to_string()]));
@@ -108,12 +111,12 @@ pub fn misses(args: &RunArgs, name: &str) -> Result<Misses, Failure> {
     };
     let (ours_memory_bytes, ours) = within(peer.resident_bytes, args.threads as u64, words)?;
     let references = match &args.python {
-        Some(python) => references(args, python, make()?, peer.resident_bytes)?,
-        None => BTreeMap::new(),
+        Some(python) if args.seeds.first() == Some(&seed) => references(args, python, make()?, peer.resident_bytes)?,
+        _ => BTreeMap::new(),
     };
     let stream = make()?;
     let profile = Profile::named(name).ok_or("the profile has gone")?;
-    Ok(Misses { profile, keys: stream.keys(), ours, ours_memory_bytes, peer, references })
+    Ok(Misses { profile, seed, keys: stream.keys(), ours, ours_memory_bytes, peer, references })
 }
 
 /// Items of one size that both sides hold.

@@ -8,6 +8,7 @@ use compare::machine::Machine;
 use compare::output::dated_folder;
 use compare::plot::chart::{Axis, Chart, Mark};
 use compare::plot::{NULL, OURS, PEER};
+use compare::stats::median;
 use serde::Serialize;
 
 use crate::args::RunArgs;
@@ -21,8 +22,9 @@ const HELD_SIZES: [(u32, u32); 2] = [(36, 224), (20, 40)];
 struct Raw<'a> {
     machine: &'a Machine,
     peer: &'static str,
-    seed: u64,
+    seeds: &'a [u64],
     memory_mib: u64,
+    spread: u64,
     threads: usize,
     requests: u64,
     misses: &'a [Misses],
@@ -44,8 +46,12 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, Failure> {
     }
     let mut misses = Vec::new();
     for name in &args.profiles {
-        eprintln!("miss ratio: {name}, -m {}", args.memory_mib);
-        misses.push(measure::misses(args, name)?);
+        for &seed in &args.seeds {
+            eprintln!("miss ratio: {name}, -m {}, seed {seed}", args.memory_mib);
+            let row = measure::misses(args, name, seed)?;
+            eprintln!("{}", line_of(&row));
+            misses.push(row);
+        }
     }
     let tables = format!("{}\n{}", held_table(&held), miss_table(args, &misses));
     print!("{tables}");
@@ -54,8 +60,9 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, Failure> {
     let raw = Raw {
         machine: &machine,
         peer: peer::VERSION,
-        seed: args.seed,
+        seeds: &args.seeds,
         memory_mib: args.memory_mib,
+        spread: args.spread,
         threads: args.threads,
         requests: args.requests,
         misses: &misses,
@@ -98,44 +105,74 @@ fn held_table(held: &[Held]) -> String {
     out
 }
 
+/// Our miss ratio as a part of memcached's.
+fn of_peer(row: &Misses, ratio: f64) -> f64 {
+    ratio / row.peer.miss_ratio().max(f64::MIN_POSITIVE)
+}
+
+fn line_of(row: &Misses) -> String {
+    let (ours, peer) = (row.ours.miss_ratio(), row.peer.miss_ratio());
+    format!("{} seed {}: {peer:.4} and {ours:.4}, {:.3}", row.profile.name, row.seed, of_peer(row, ours))
+}
+
+/// The rows of each profile.
+fn by_profile(misses: &[Misses]) -> Vec<&[Misses]> {
+    misses.chunk_by(|one, next| one.profile == next.profile).collect()
+}
+
+/// The median of what `figure` says of each row.
+fn middle(rows: &[Misses], figure: impl Fn(&Misses) -> f64) -> f64 {
+    median(&rows.iter().map(figure).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+}
+
 fn miss_table(args: &RunArgs, misses: &[Misses]) -> String {
     let policies: Vec<&String> = misses.first().map_or_else(Vec::new, |row| row.references.keys().collect());
     let mut out =
         "| stream | resident MiB: memcached | ours | items: memcached | ours | miss ratio: memcached | ours | \
-                   ours / memcached |"
+                   ours / memcached [least most] |"
             .to_owned();
     policies.iter().for_each(|policy| {
         let _ = write!(out, " {policy} |");
     });
     let _ = writeln!(out, "\n|---|{}", "---:|".repeat(7 + policies.len()));
-    for row in misses {
+    for rows in by_profile(misses) {
+        let ratios: Vec<f64> = rows.iter().map(|row| of_peer(row, row.ours.miss_ratio())).collect();
         let _ = write!(
             out,
-            "| {} | {} | {} | {} | {} | {:.4} | {:.4} | {:.3} |",
-            row.profile.name,
-            mib(row.peer.resident_bytes),
-            mib(row.ours.resident_bytes),
-            row.peer.items,
-            row.ours.items,
-            row.peer.miss_ratio(),
-            row.ours.miss_ratio(),
-            row.ours.miss_ratio() / row.peer.miss_ratio().max(f64::MIN_POSITIVE)
+            "| {} | {} | {} | {:.0} | {:.0} | {:.4} | {:.4} | {:.3} [{:.3} {:.3}] |",
+            rows[0].profile.name,
+            mib(middle(rows, |row| row.peer.resident_bytes as f64) as u64),
+            mib(middle(rows, |row| row.ours.resident_bytes as f64) as u64),
+            middle(rows, |row| row.peer.items as f64),
+            middle(rows, |row| row.ours.items as f64),
+            middle(rows, |row| row.peer.miss_ratio()),
+            middle(rows, |row| row.ours.miss_ratio()),
+            median(&ratios).unwrap_or(f64::NAN),
+            ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max)
         );
-        row.references.values().for_each(|reference| {
+        policies.iter().for_each(|&policy| {
+            let reference = rows.iter().find_map(|row| row.references.get(policy)).copied().unwrap_or(f64::NAN);
             let _ = write!(out, " {reference:.4} |");
         });
         out.push('\n');
     }
-    let _ = writeln!(out, "\nmemcached `-m {} -t {}`, {} shards of ours.", args.memory_mib, args.threads, args.threads);
+    let _ = writeln!(
+        out,
+        "\nmemcached `-m {} -t {}`, {} shards of ours. Medians over {} seeds; libcachesim's policies with the first.",
+        args.memory_mib,
+        args.threads,
+        args.threads,
+        args.seeds.len()
+    );
     out
 }
 
 fn miss_plot(args: &RunArgs, misses: &[Misses]) -> Chart {
-    let of_peer = |row: &Misses, ratio: f64| ratio / row.peer.miss_ratio().max(f64::MIN_POSITIVE);
     let mut marks = vec![Mark::Level { y: 1.0, color: PEER, width: 2 }];
     let mut all = vec![1.0];
-    for (x, row) in misses.iter().enumerate() {
-        let x = x as f64;
+    let profiles = by_profile(misses);
+    for (x, row) in profiles.iter().enumerate().flat_map(|(x, rows)| rows.iter().map(move |row| (x as f64, row))) {
         for &reference in row.references.values() {
             all.push(of_peer(row, reference));
             marks.push(Mark::Cross { x, y: of_peer(row, reference), color: NULL });
@@ -153,7 +190,7 @@ fn miss_plot(args: &RunArgs, misses: &[Misses]) -> Chart {
             (peer::VERSION.into(), PEER),
             (format!("libcachesim: {}", references.join(", ")), NULL),
         ],
-        x: Axis::places("stream", misses.iter().map(|row| row.profile.name.to_owned())),
+        x: Axis::places("stream", profiles.iter().map(|rows| rows[0].profile.name.to_owned())),
         y: Axis::linear("miss ratio / memcached's", all.into_iter()),
         marks,
     }
@@ -188,10 +225,11 @@ fn readme(args: &RunArgs, machine: &Machine, tables: &str) -> String {
          * Resident memory is `VmRSS` at the end of the run. memcached's is that of its whole process. Ours is that of a \
          process that drives the shards itself: program and store, without the generator's own memory; it is never above \
          memcached's. Neither holds network buffers: memcached's are the kernel's, ours the UMEM (12.3 MiB a queue).\n\
-         * A stream asks for every key once, then for {} keys drawn with seed {}; what misses is set. Misses count from \
-         the middle of the drawn ones. The keys would fill memcached's `-m` eight times. Profiles are in \
-         `bench/store/src/stream.rs`: `-drift` passes each key's popularity to another key once in half of the stream.\n\
-         * libcachesim's policies have the same resident memory for items alone, at key, value and 25 bytes each: what \
+         * A stream asks for every key once, then for {} keys drawn; what misses is set. Misses count from the middle of \
+         the drawn ones. The keys would fill memcached's `-m` {} times. There is a stream for each of the seeds {:?}, none \
+         of which the policy was chosen with; `raw.json` has each by itself. Profiles are in `bench/store/src/stream.rs`: \
+         `-drift` passes each key's popularity to another key once in half of the stream.\n\
+         * libcachesim's policies ran with the first seed alone. They have the same resident memory for items alone, at key, value and 25 bytes each: what \
          the policy does by itself. Belady knows the future.\n\
          * Nothing here is timed, so a busy machine changes nothing but memcached's background threads.\n\n\
          ## How it was run\n\n```\n{}\n```\n\n\
@@ -199,7 +237,8 @@ fn readme(args: &RunArgs, machine: &Machine, tables: &str) -> String {
          * {bed}: {} x {}, {} MiB, Linux {}\n\
          * {}, everything else as it comes\n",
         args.requests,
-        args.seed,
+        args.spread,
+        args.seeds,
         machine.command_line,
         machine.date,
         machine.commit,

@@ -16,6 +16,9 @@ const BESIDE_BYTES: u64 = 24;
 /// Items whose mean size is taken.
 const SAMPLE: u64 = 20_000;
 
+/// How many times a stream's keys would fill the memory, unless asked otherwise.
+pub const SPREAD: u64 = 8;
+
 /// A kind of stream.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Profile {
@@ -31,8 +34,6 @@ pub struct Profile {
     pub one_hit_per_mille: u64,
     /// Time to live of half of the keys and of the other half, in seconds.
     pub ttl_secs: [u32; 2],
-    /// How many keys the memory would have to grow by to hold all, as a factor.
-    pub spread: u64,
     /// Whether each key's popularity passes to another key once in half of the stream.
     pub drift: bool,
 }
@@ -51,16 +52,7 @@ pub const PROFILES: [Profile; 8] = [
 
 impl Profile {
     const fn new(name: &'static str, key_bytes: Option<usize>, value_bytes: Option<usize>, exponent: f64) -> Profile {
-        Profile {
-            name,
-            key_bytes,
-            value_bytes,
-            exponent,
-            one_hit_per_mille: 0,
-            ttl_secs: [0; 2],
-            spread: 8,
-            drift: false,
-        }
+        Profile { name, key_bytes, value_bytes, exponent, one_hit_per_mille: 0, ttl_secs: [0; 2], drift: false }
     }
 
     /// The profile of that name.
@@ -116,9 +108,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// One request for each of as many keys as would fill `memory_bytes` [`Profile::spread`] times, then `requests`
-    /// drawn ones.
-    pub fn new(profile: Profile, memory_bytes: u64, requests: u64, seed: u64) -> Stream {
+    /// One request for each of as many keys as would fill `bytes`, then `requests` drawn ones.
+    pub fn new(profile: Profile, bytes: u64, requests: u64, seed: u64) -> Stream {
         let mut stream = Stream {
             profile,
             popularity: Popularity::Uniform(1),
@@ -131,11 +122,11 @@ impl Stream {
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             seed,
         };
-        let bytes: u64 = (0..SAMPLE)
+        let sampled: u64 = (0..SAMPLE)
             .map(|number| stream.describe(number))
             .map(|asked| u64::from(asked.key_bytes + asked.value_bytes) + BESIDE_BYTES)
             .sum();
-        stream.keys = (memory_bytes * profile.spread * SAMPLE / bytes).max(1);
+        stream.keys = (bytes * SAMPLE / sampled).max(1);
         stream.step = coprime(stream.keys, stream.keys as f64 * 0.618);
         stream.popularity = Popularity::Zipf(Zipf::new(stream.keys, profile.exponent));
         stream
@@ -228,7 +219,7 @@ mod tests {
     use super::*;
 
     fn stream(name: &str) -> Stream {
-        Stream::new(Profile::named(name).unwrap(), 4 << 20, 200_000, 5)
+        Stream::new(Profile::named(name).unwrap(), 32 << 20, 200_000, 5)
     }
 
     #[test]
@@ -236,7 +227,7 @@ mod tests {
         for profile in PROFILES {
             let (one, same): (Vec<_>, Vec<_>) = (stream(profile.name).collect(), stream(profile.name).collect());
             assert_eq!((one.len() as u64, one == same), (stream(profile.name).len(), true));
-            let other: Vec<_> = Stream::new(profile, 4 << 20, 200_000, 6).collect();
+            let other: Vec<_> = Stream::new(profile, 32 << 20, 200_000, 6).collect();
             assert_ne!(one, other);
         }
     }
@@ -253,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_fill_the_memory_as_often_as_the_profile_says() {
+    fn the_keys_would_fill_the_bytes() {
         for name in ["etc", "c52", "c29", "c45"] {
             let stream = stream(name);
             let bytes: u64 = (0..stream.keys())
                 .map(|number| stream.describe(number))
                 .map(|asked| u64::from(asked.key_bytes + asked.value_bytes) + BESIDE_BYTES)
                 .sum();
-            let factor = bytes as f64 / f64::from(4 << 20);
-            assert!((7.0..9.0).contains(&factor), "{name}: {factor}");
+            let factor = bytes as f64 / f64::from(32 << 20);
+            assert!((0.9..1.1).contains(&factor), "{name}: {factor}");
         }
     }
 

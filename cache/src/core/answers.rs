@@ -61,6 +61,11 @@ impl Answers {
         self.room - self.len >= LINE_MAX_BYTES
     }
 
+    /// Forgets the replies: they will not leave.
+    pub(crate) fn forget(&mut self) {
+        self.len = 0;
+    }
+
     fn free(&mut self) -> &mut [u8] {
         &mut self.bytes[self.len..self.room]
     }

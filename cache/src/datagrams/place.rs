@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) body_max: usize,
     /// Whose list is being gathered; one at a time.
     pub(super) telling: Option<ConnId>,
+    /// Room for what is left of requests that came in fragments.
+    pub(super) large: Vec<Vec<u8>>,
 }
 
 /// Room for one request.
@@ -79,6 +81,8 @@ pub(super) struct Place<P> {
     pub(super) ready: bool,
     /// What of the request is not taken, once the datagram has gone.
     rest: Vec<u8>,
+    /// The room that `rest` had before it took a large one.
+    usual: Option<Vec<u8>>,
     taken: usize,
     /// Nothing more is taken.
     ended: bool,
@@ -102,6 +106,7 @@ impl<P: Copy> Place<P> {
             since_secs: 0,
             ready: false,
             rest: Vec::with_capacity(request_max),
+            usual: None,
             taken: 0,
             ended: false,
             message: None,
@@ -131,11 +136,14 @@ impl<P: Copy> Place<P> {
         self.session.is_some()
     }
 
-    /// Copies what of `request` is not taken, since its datagram goes. `false` when it does not fit.
-    pub(super) fn keep(&mut self, request: &[u8]) -> bool {
+    /// Copies what of `request` is not taken, since its datagram goes. `false` when there is no room for it.
+    pub(super) fn keep(&mut self, shared: &mut Shared, request: &[u8]) -> bool {
         let rest = if self.ended { &[] } else { request.get(self.taken..).unwrap_or_default() };
         if rest.len() > self.rest.capacity() {
-            return false;
+            match shared.large.pop_if(|large| large.capacity() >= rest.len()) {
+                Some(large) => self.usual = Some(std::mem::replace(&mut self.rest, large)),
+                None => return false,
+            }
         }
         self.rest.clear();
         self.rest.extend_from_slice(rest);
@@ -152,6 +160,9 @@ impl<P: Copy> Place<P> {
         self.stop_telling(shared);
         (self.peer, self.message, self.staged) = (None, None, 0);
         self.rest.clear();
+        if let Some(usual) = self.usual.take() {
+            shared.large.push(std::mem::replace(&mut self.rest, usual));
+        }
     }
 
     fn stop_telling(&mut self, shared: &mut Shared) {
@@ -200,8 +211,9 @@ impl<P: Copy> Place<P> {
             }
             commands -= 1;
             let room = if session.pending() == 0 && self.message.is_none() { shared.body_max } else { 0 };
-            let taken = session.take_one(core, request.get(self.taken..).unwrap_or_default(), room, now);
+            let taken = session.take(core, request.get(self.taken..).unwrap_or_default(), room, now);
             self.taken += taken.consumed;
+            let between = session.is_between_commands();
             let answers = core.answers();
             let answered = !answers.is_empty();
             if answered {
@@ -211,13 +223,20 @@ impl<P: Copy> Place<P> {
                 self.begin_message(core, shared, now, From::Stage);
             }
             match taken.stop {
-                Stop::Yield if self.taken < request.len() => {}
+                Stop::Yield if self.taken < request.len() || !between => {}
                 Stop::Yield | Stop::NeedInput => self.end_input(core, request),
                 Stop::Close => self.close(),
-                Stop::NeedRoom | Stop::Waiting if answered => {}
+                // What was taken may have made a reply known that others wait behind.
+                Stop::NeedRoom | Stop::Waiting if answered || self.can_send(core) => {}
                 Stop::NeedRoom | Stop::Waiting => return Verdict::Wait,
             }
         }
+    }
+
+    /// Whether the first reply owed is known and none is on its way.
+    fn can_send(&self, core: &Core) -> bool {
+        let first = self.session.as_ref().map_or(FirstReply::Nothing, |session| session.first_reply(core));
+        self.message.is_none() && matches!(first, FirstReply::Known { .. })
     }
 
     /// All of the request is taken, or what is left of it is not whole.

@@ -72,6 +72,8 @@ pub enum Line {
     NoMemoryStoring,
     /// No room for a longer number or a copy.
     NoMemory,
+    /// A fetch of more than `-o read_buf_mem_limit` has room for.
+    NoMemoryFetching,
     /// ma: no room for a number that is not there yet.
     NoMemoryCreating,
     /// mn.
@@ -170,6 +172,7 @@ impl Line {
             Line::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Line::NoMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
             Line::NoMemory => b"SERVER_ERROR out of memory\r\n",
+            Line::NoMemoryFetching => b"SERVER_ERROR out of memory writing get response\r\n",
             Line::NoMemoryCreating => b"SERVER_ERROR Out of memory allocating new item\r\n",
             Line::MetaNoop => b"MN\r\n",
             Line::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",

@@ -242,7 +242,8 @@ fn storing<'a>(
     template: &'a Template<'a>,
     core: &Core,
 ) -> Storing<'a> {
-    let cas = header.cas;
+    // Without uniques (`-C`) memcached has nowhere to keep the one that was sent, and stores as if there were none.
+    let cas = if core.config.shard.use_cas { header.cas } else { 0 };
     let mode = match command {
         Command::Join { append: true } if cas != 0 => StoreMode::AppendIf(cas),
         Command::Join { append: true } => StoreMode::Append,

@@ -29,9 +29,9 @@ impl Session {
         if seen[end] == 0 {
             return self.refuse_keys(core, spaces);
         }
-        let last = seen[end] == b'\n';
+        let ends = seen[end] == b'\n';
         let word = &seen[..end];
-        let key = if last { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
+        let key = if ends { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
         if key.is_empty() {
             let line = if any || expiry.is_some() { Line::End } else { Line::Error };
             return match self.answer(core, line, false) {
@@ -45,6 +45,10 @@ impl Session {
         if key.len() > KEY_MAX_BYTES {
             return self.refuse_keys(core, spaces);
         }
+        // Over UDP the last item and END are one message, also when blanks follow the key; a line has no end to be seen
+        // elsewhere, and no messages.
+        let blank = if ends || !self.datagram { None } else { blank_end(&rest[end..]) };
+        let (last, end) = (ends || blank.is_some(), end + blank.unwrap_or(0));
         match self.fetch(core, key, cas, expiry, last) {
             Ok(()) => {
                 self.state = if last { State::Line } else { State::Keys { cas, expiry, any: true } };
@@ -119,5 +123,15 @@ impl Session {
         }
         core.counters().requests.add(1);
         Ok(())
+    }
+}
+
+/// Where the line ends, if nothing but blanks comes before that: the place of its `\n`.
+fn blank_end(rest: &[u8]) -> Option<usize> {
+    let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
+    match rest.get(blanks..)? {
+        [b'\n', ..] => Some(blanks),
+        [b'\r', b'\n', ..] => Some(blanks + 1),
+        _ => None,
     }
 }

@@ -6,8 +6,7 @@
 
 use super::framed::head_and_tail;
 use super::render::{Rendered, render};
-use super::{Session, Speaks, State, Taken};
-use crate::clock::Now;
+use super::{Session, Speaks, State};
 use crate::core::entries::{NO_ENTRY, Owed};
 use crate::core::{ConnId, Core};
 use crate::proto::binary::MAGIC_REQUEST;
@@ -34,11 +33,6 @@ impl Session {
         let binary = request.first() == Some(&MAGIC_REQUEST);
         let speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
         Session { datagram: true, speaks, ..Session::new(conn) }
-    }
-
-    /// [`take`](Session::take) of one command or key at most.
-    pub(crate) fn take_one(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
-        self.take_most(core, input, room, now, 1)
     }
 
     /// Whether it is between commands.

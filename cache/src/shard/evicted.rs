@@ -1,7 +1,7 @@
 //! Items that made room for others, noted while somebody watches evictions.
 //!
-//! Making room gives up whole segments without looking at their items; of those it notes the first 64 only, so that
-//! watching does not make an operation's work grow.
+//! Where merging does not keep up whole segments are given up without looking at their items; of those it looks at the
+//! first few only, so that watching does not make an operation's work grow.
 
 use arrayvec::ArrayVec;
 
@@ -13,6 +13,9 @@ use crate::store::item::ItemRef;
 
 /// Items noted and not yet taken away, at most.
 const NOTED_MAX: usize = 64;
+
+/// Items looked at in segments that are given up unseen, until what was noted is taken away, at most.
+const LOOKS_MAX: usize = 12;
 
 /// An item that made room.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub(crate) struct Evicted {
 pub(super) struct EvictedNotes {
     wanted: bool,
     items: Vec<Evicted>,
+    /// Items looked at since all that was noted was taken away.
+    looks: usize,
 }
 
 impl Shard {
@@ -50,7 +55,11 @@ impl Shard {
 
     /// The next item noted, in no particular order.
     pub(crate) fn next_evicted(&mut self) -> Option<Evicted> {
-        self.evicted.items.pop()
+        let next = self.evicted.items.pop();
+        if next.is_none() {
+            self.evicted.looks = 0;
+        }
+        next
     }
 
     /// Notes the items of the segment or run at `head`, which is about to be given up, if anybody wants to know.
@@ -59,17 +68,24 @@ impl Shard {
             return;
         }
         let mut offset = 0;
-        while self.evicted.items.len() < NOTED_MAX {
+        while self.evicted.looks < LOOKS_MAX {
+            self.evicted.looks += 1;
+            self.index.work.items += 1;
             let bytes = self.memory.bytes_from(self.memory.address(head, 0));
             let used = self.segments.at(head).used;
             let Some(layout) = bytes.get(offset as usize..used as usize).and_then(Layout::read) else { break };
             let at = ItemRef { segment: head, offset, generation: self.segments.generation(head) };
             offset += layout.total() as u32;
-            self.note_evicted(at);
+            let item = self.item(at);
+            let hash = self.hasher.hash(item.key);
+            // What was replaced or deleted before has left its bytes here too.
+            if self.index.find_at(&self.memory, hash, at).is_some() {
+                self.note_evicted(at);
+            }
         }
     }
 
-    /// Notes the item at `at`, which is about to be given up, if anybody wants to know.
+    /// Notes the linked item at `at`, which is about to be given up, if anybody wants to know.
     pub(super) fn note_evicted(&mut self, at: ItemRef) {
         if !self.evicted.wanted || self.evicted.items.len() >= NOTED_MAX {
             return;
@@ -83,11 +99,6 @@ impl Shard {
             class: self.class_of(item.key.len(), item.value.len(), item.flags),
             bytes: item.value.len() as u32,
         };
-        let hash = self.hasher.hash(&evicted.key);
-        let linked = self.index.find(&self.memory, &self.segments, hash, &evicted.key);
-        // What was replaced or deleted before has left its bytes here too.
-        if linked.is_some_and(|linked| linked.at == at) {
-            self.evicted.items.push(evicted);
-        }
+        self.evicted.items.push(evicted);
     }
 }

@@ -40,8 +40,7 @@ impl Shard {
                         return false;
                     }
                     let Some(victim) = self.index.victim(&self.memory, &self.segments, hash) else { return false };
-                    self.stats.evictions.add(1);
-                    self.note_evicted(victim.at);
+                    self.count_evicted(victim.at);
                     self.index.replace(&mut self.memory, hash, victim, at);
                     self.count_out(victim.at);
                 }
@@ -57,10 +56,10 @@ impl Shard {
         self.count_out(found.at);
     }
 
-    /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale. A
-    /// sweep then takes a third of the stores that renew everything, so that few slots are stale.
+    /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale or was
+    /// emptied. A sweep then takes a third of the stores that renew everything, so that few slots are wasted.
     pub(super) fn prepare_link(&mut self, now: Now) {
-        if self.index.stale() != 0 && (self.next_cas / self.cas_step).is_multiple_of(2) {
+        if self.index.wants_sweep() && (self.next_cas / self.cas_step).is_multiple_of(2) {
             self.sweep(1);
         }
         if self.index.needs_overflow_page()
@@ -108,7 +107,7 @@ impl Shard {
 
     /// Counts the item at `at` in its segment. Returns its size and slab class.
     fn count_in_segment(&mut self, at: ItemRef) -> (usize, usize) {
-        let item = self.item(at);
+        let item = self.stored_item(at);
         let (bytes, class) = self.size_of(&item);
         let (expiry, cas, fetched) = (item.expiry, item.cas, item.fetched);
         let segment = self.segments.at_mut(at.segment);

@@ -10,8 +10,9 @@
 //!                 └──── comes back soon: new item ───────┘
 //! ```
 //!
-//! A segment is looked at item by item, oldest first, a few items an operation, and given up whole at its end; items not
-//! copied are served until then. Items come to small on trial, so that a scan of items asked for once passes through a
+//! A segment is looked at item by item, oldest first, and is free when the last one has been copied or evicted. A full
+//! shard keeps step with what it is given: an operation that takes n bytes looks on until items of n bytes have gone, as
+//! far as M3 lets it, so that a set evicts about what it takes, at once, and nothing goes while nothing comes. Items come to small on trial, so that a scan of items asked for once passes through a
 //! tenth of the memory. Of main the better part by hits for each byte is kept (`store/worth.rs`), which always frees the
 //! rest; an item without heat never is. An item that nobody asked for in small has a second trial in main if it is so
 //! short that it beats what main gives up. [`Trials`] counts how those fare, and ends second trials while next to none
@@ -22,7 +23,8 @@
 //! items on second trial alone.
 //!
 //! Invariants. M1: merging stops at a segment as soon as somebody holds it, so pinned bytes stay. M2: merging goes on
-//! only while fewer segments are free than the reserve; it takes a free segment to copy into but never evicts for it.
+//! only while fewer segments are free than the reserve, and where one is missing, which is being filled, evicts only for
+//! bytes that are owed; it takes a free segment to copy into but never evicts for it.
 //! M3: an operation looks at [`ITEMS_MAX`] items at most, and begins none beyond [`PROBES_MAX`] lines of the index.
 //!
 //! Read first: Yang, Zhang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023); Yang, Yue and Vinayak,
@@ -31,16 +33,20 @@
 use crate::clock::Now;
 use crate::key::KeyHash;
 use crate::store::header::{self, HEAT_MAX, HEAT_PER_HIT, Layout};
+use crate::store::index::Found;
 use crate::store::item::ItemRef;
 use crate::store::segment::{Queue, State};
 use crate::store::worth;
 
 use super::Shard;
 
-/// Items looked at by one operation for each segment that the reserve lacks.
+/// Items looked at by one operation for each segment that the reserve lacks, where nothing may be evicted, and of a
+/// segment that is wanted for the index.
 const ITEMS_PER_MISSING: usize = 8;
 /// Most items looked at by one operation.
 const ITEMS_MAX: usize = 24;
+/// Segments that the reserve may lack while no bytes are owed: one is being filled.
+const MISSING_IN_STEP: usize = 1;
 /// Lines of the index read by one operation's merging, after which it begins no further item.
 const PROBES_MAX: u64 = 24;
 /// Bytes copied by one operation's merging, after which it begins no further item.
@@ -76,6 +82,8 @@ pub(super) struct Merging {
     hand: u32,
     /// Operations to let pass before the next search.
     pause: u32,
+    /// Bytes taken while the reserve was short for which none have gone yet.
+    owed: usize,
     trials: Trials,
 }
 
@@ -141,22 +149,32 @@ impl Shard {
         self.merging.victim.is_some_and(|victim| victim.at.segment == at.segment)
     }
 
-    /// Free segments kept ahead of use.
+    /// Free segments kept ahead of use: one to fill and one to copy into at the least, where there is eviction.
     fn reserve_segments(&self) -> usize {
-        (self.allowed / 128).clamp(1, 8)
+        (self.allowed / 128).clamp(if self.evict { 2 } else { 1 }, 8)
     }
 
-    /// Looks at a few items if fewer segments are free than should be.
-    #[inline]
-    pub(super) fn merge_ahead(&mut self, now: Now) {
+    /// Segments that the reserve lacks.
+    fn missing_segments(&self) -> usize {
         let ready = self.segments.free_count() + self.segments.resting_count();
-        let missing = self.reserve_segments().saturating_sub(ready);
+        self.reserve_segments().saturating_sub(ready)
+    }
+
+    /// Looks at a few items if fewer segments are free than should be. `taken`: bytes that the operation has taken.
+    #[inline]
+    pub(super) fn merge_ahead(&mut self, taken: usize, now: Now) {
+        let missing = self.missing_segments();
         if missing != 0 {
-            self.merge((missing * ITEMS_PER_MISSING).min(ITEMS_MAX), now);
+            self.merging.owed += taken;
+            let items = if self.evict { ITEMS_MAX } else { (missing * ITEMS_PER_MISSING).min(ITEMS_MAX) };
+            self.merge(items, now);
+        } else {
+            self.merging.owed = 0;
         }
     }
 
-    /// Looks at up to `items` items while fewer segments are free than should be. Returns whether it did anything.
+    /// Looks at up to `items` items while room is owed, or more segments are missing than the one that is being filled,
+    /// or there is much dead space. Returns whether it did anything.
     pub(super) fn merge(&mut self, items: usize, now: Now) -> bool {
         if self.merging.pause != 0 {
             self.merging.pause -= 1;
@@ -165,12 +183,18 @@ impl Shard {
         let last_probe = self.index.work.probes + PROBES_MAX;
         let (mut looked_at, mut copied) = (0, 0);
         while looked_at < items && copied < COPIED_MAX && self.index.work.probes < last_probe {
-            if self.segments.free_count() + self.segments.resting_count() >= self.reserve_segments() {
+            let missing = self.missing_segments();
+            if missing == 0 {
+                self.merging.owed = 0;
                 break;
             }
+            let in_step = self.evict && missing <= MISSING_IN_STEP && self.merging.owed == 0;
             match self.victim() {
+                Some(victim) if in_step && !victim.sparse => break,
                 Some(victim) => copied += self.look_at_next(victim, now),
-                None if self.choose_victim(now) => {}
+                None if self.choose_without_loss(now) => {}
+                None if in_step => break,
+                None if self.evict && self.choose_oldest() => {}
                 None => {
                     self.merging.pause = if self.evict { 0 } else { PAUSE };
                     break;
@@ -179,6 +203,11 @@ impl Shard {
             looked_at += 1;
         }
         looked_at != 0
+    }
+
+    /// Notes that `bytes` bytes will not be copied.
+    fn make_up_for(&mut self, bytes: usize) {
+        self.merging.owed = self.merging.owed.saturating_sub(bytes);
     }
 
     /// The victim, if it may still be looked at.
@@ -197,21 +226,20 @@ impl Shard {
         if small * SMALL_PART > small + main { Queue::Small } else { Queue::Main }
     }
 
-    /// Chooses the next segment to look at, or gives one up at once. `false` when there is none.
-    fn choose_victim(&mut self, now: Now) -> bool {
+    /// Gives a segment up at once, or chooses one to look at, of which no live item will be lost. `false` when there is
+    /// none.
+    fn choose_without_loss(&mut self, now: Now) -> bool {
         if self.release_dead_head(now) {
             return true;
         }
         // Without a free segment there is nowhere to copy all of it to.
-        if self.segments.free_count() != 0
-            && let Some(segment) = self.sparsest()
-        {
-            self.begin(segment, true);
-            return true;
-        }
-        if !self.evict {
-            return false;
-        }
+        let sparsest = if self.segments.free_count() != 0 { self.sparsest() } else { None };
+        sparsest.inspect(|&segment| self.begin(segment, true)).is_some()
+    }
+
+    /// Chooses the oldest segment of the queue that is too long, or decides over it at once if it is a run. `false` when
+    /// there is none.
+    fn choose_oldest(&mut self) -> bool {
         self.ghost.fit(self.stats.curr_items.value());
         let Some(oldest) = self.oldest(self.queue_to_shorten()) else { return false };
         if self.segments.at(oldest).run > 1 {
@@ -272,17 +300,20 @@ impl Shard {
         self.merging.victim = Some(Victim { at: next, ..victim });
         self.index.work.items += 1;
 
-        let item = self.item(at);
+        let item = self.stored_item(at);
         let hash = self.hasher.hash(item.key);
         let heat = header::heat(&self.memory, address);
-        let flushed = item.cas < self.flush_cas;
-        if flushed || item.expiry.has_passed(now) {
-            let (expiry, fetched) = (item.expiry, item.fetched);
-            if let Some(found) = self.index.find_at(&self.memory, hash, at) {
-                self.stats.reclaimed.add(u64::from(!flushed));
-                self.stats.expired_unfetched.add(u64::from(expiry.has_passed(now) && !fetched));
-                self.unlink(found);
-            }
+        let (flushed, expired, fetched) = (item.cas < self.flush_cas, item.expiry.has_passed(now), item.fetched);
+        let Some(found) = self.index.find_at(&self.memory, hash, at) else {
+            // Replaced or deleted.
+            self.make_up_for(bytes);
+            return 0;
+        };
+        if flushed || expired {
+            self.stats.reclaimed.add(u64::from(!flushed));
+            self.stats.expired_unfetched.add(u64::from(expired && !fetched));
+            self.unlink(found);
+            self.make_up_for(bytes);
             return 0;
         }
         let queue = self.segments.at(at.segment).queue;
@@ -292,15 +323,19 @@ impl Shard {
             (false, Queue::Small) => self.judge_new(heat, bytes as u32),
             (false, Queue::Main) => self.judge_main(heat, bytes as u32),
         };
-        if !keep || !self.copy_kept(at, hash, bytes, (to, heat_then), now) {
-            if victim.sparse {
-                self.merging.victim = None;
-            } else {
-                self.ghost.remember(&mut self.memory, hash, heat);
-            }
-            return 0;
+        if keep && self.copy_kept(found, hash, bytes, (to, heat_then), now) {
+            return bytes;
         }
-        bytes
+        if victim.sparse {
+            self.merging.victim = None;
+        } else {
+            self.ghost.remember(&mut self.memory, hash, heat);
+            self.count_evicted(at);
+            self.epoch += 1;
+            self.unlink(found);
+            self.make_up_for(bytes);
+        }
+        0
     }
 
     /// Whether an item of small is kept, where, and how hot.
@@ -319,9 +354,9 @@ impl Shard {
         (worth_it && heat != 0, Queue::Main, cooled(heat))
     }
 
-    /// Copies a live item to the end of a queue. `false` when there is no room to; `true`, too, when it was not live.
-    fn copy_kept(&mut self, from: ItemRef, hash: KeyHash, bytes: usize, (queue, heat): (Queue, u8), now: Now) -> bool {
-        let Some(found) = self.index.find_at(&self.memory, hash, from) else { return true };
+    /// Copies the item found to the end of a queue. `false` when there is no room to.
+    fn copy_kept(&mut self, found: Found, hash: KeyHash, bytes: usize, (queue, heat): (Queue, u8), now: Now) -> bool {
+        let from = found.at;
         let expiry = self.item(from).expiry;
         let Some(to) = self.room_to_keep(bytes, expiry, queue, now) else { return false };
         let address = self.memory.address(to.segment, to.offset);
@@ -330,6 +365,7 @@ impl Shard {
         self.epoch += 1;
         self.index.replace(&mut self.memory, hash, found, to);
         self.count_moved(from, to);
+        self.stats.merged.add(1);
         true
     }
 
@@ -349,6 +385,7 @@ impl Shard {
             let hash = self.hasher.hash(self.item(at).key);
             self.ghost.remember(&mut self.memory, hash, heat);
             self.evict_segment(head);
+            self.make_up_for(bytes as usize);
         }
     }
 

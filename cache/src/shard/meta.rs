@@ -30,7 +30,8 @@ pub struct Ask {
     pub recache: Expiry,
     /// Not u: mark the item as asked for.
     pub update: bool,
-    /// Counted as the classic commands are: a miss with T as a touch, and for `stats detail`. mg is not.
+    /// Counted as the classic commands are: a miss with T as a touch, and for `stats detail`. mg is not. Nor does any but
+    /// mg take the right to renew an item that is stale.
     pub classic_counts: bool,
 }
 
@@ -182,7 +183,8 @@ impl Shard {
                 _ => {}
             }
         }
-        seen.won |= marks.stale && !marks.token_sent;
+        // The right to renew is mg's alone.
+        seen.won |= marks.stale && !marks.token_sent && !ask.classic_counts;
         if seen.won {
             header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..marks });
         }

@@ -1,10 +1,10 @@
 //! Room for an item: the open segment of its queue and class, a free segment, or one given up for it.
 //!
-//! Free segments are made ahead of use by merging (`shard/merge.rs`), which looks at each item before it goes. Where that
-//! does not keep up, because a long item takes many short ones' place at once, segments are given up unseen: that costs
-//! the same however many items they hold, since their slots turn stale with the generation and the segment's own counts
-//! are taken from the shard's. One that is held goes to the end of its queue and is met again. Held segments are bounded,
-//! so that there is always one that is not.
+//! Free segments are made in step with their use by merging (`shard/merge.rs`), which looks at each item before it goes.
+//! Where that does not keep up, because a long item takes many short ones' place at once, segments are given up unseen:
+//! that costs the same however many items they hold, since their slots turn stale with the generation and the segment's
+//! own counts are taken from the shard's. One that is held goes to the end of its queue and is met again. Held segments
+//! are bounded, so that there is always one that is not.
 
 use crate::clock::{Expiry, Now};
 use crate::store::expiry::class_of;
@@ -25,6 +25,9 @@ const INDEX_SCAN: usize = 64;
 const SWEEP_FOR_ROOM: usize = 4;
 /// Segments given up for one that may be used at once: others may have to rest.
 const RELEASES_MAX: usize = 8;
+
+/// One segment in so many is left beside the index and the longest item: those being filled, and gaps.
+const GAPS_PART: usize = 16;
 
 impl Shard {
     /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment of `queue` or a new
@@ -195,6 +198,7 @@ impl Shard {
     /// Looks at the next `most` segments and gives up the first whose items are all dead. Returns whether one was.
     pub(super) fn release_dead_somewhere(&mut self, now: Now, most: usize) -> bool {
         for _ in 0..most.min(self.segments.total()) {
+            self.unseen = self.unseen.saturating_sub(1);
             let index = self.dead_hand;
             self.dead_hand = (index + 1) % self.segments.total() as u32;
             if self.segments.at(index).state == State::Sealed && self.is_dead(index, now) {
@@ -230,6 +234,21 @@ impl Shard {
             if expires {
                 self.stats.class_evicted_nonzero[class].add(u64::from(items));
             }
+        }
+    }
+
+    /// Counts, and notes for whoever watches, the linked item at `at`, which is about to make room.
+    pub(super) fn count_evicted(&mut self, at: ItemRef) {
+        self.note_evicted(at);
+        let item = self.item(at);
+        let (fetched, expires) = (item.fetched, !item.expiry.is_never());
+        let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
+        self.stats.evictions.add(1);
+        self.stats.evicted_unfetched.add(u64::from(!fetched));
+        self.stats.class_evictions[class].add(1);
+        if expires {
+            self.stats.evicted_nonzero.add(1);
+            self.stats.class_evicted_nonzero[class].add(1);
         }
     }
 
@@ -282,13 +301,23 @@ impl Shard {
             if let Some(head) = free {
                 self.segments.take_run(head, run);
                 self.run_hand = head + run;
+                self.go_back_to_limit(run, now);
                 self.report_memory();
                 return Some(head);
             }
-            let window = self.find_run(run, |shard, index| shard.may_give_up(index, now))?;
+            let window = self
+                .find_run(run, |shard, index| shard.may_give_up(index, now))
+                .or_else(|| self.find_run(run, |shard, index| shard.may_use(index, now)))?;
+            let off = (window..window + run).filter(|&index| self.segments.at(index).state == State::Off);
+            if !self.evict && off.count() > self.segments.free_count() {
+                return None;
+            }
             for index in window..window + run {
                 let head = self.segments.head_of(index);
-                if !matches!(self.segments.at(head).state, State::Open | State::Sealed) {
+                if self.segments.at(head).state == State::Off {
+                    self.segments.switch_on(head);
+                    self.excess += 1;
+                } else if !matches!(self.segments.at(head).state, State::Open | State::Sealed) {
                 } else if self.is_dead(head, now) {
                     self.release_dead(head, now);
                 } else {
@@ -311,6 +340,23 @@ impl Shard {
         }
     }
 
+    /// The same, or it is one of the gaps that a lowered limit has left: another is switched off for it.
+    fn may_use(&self, index: u32, now: Now) -> bool {
+        let gap = index < self.ever_on && self.segments.at(index).state == State::Off;
+        gap || self.may_give_up(index, now)
+    }
+
+    /// Switches off what a run of `run` segments took beyond the limit.
+    fn go_back_to_limit(&mut self, run: u32, now: Now) {
+        self.settle_excess();
+        for _ in 0..run {
+            if self.excess == 0 || !self.evict || !self.reclaim(now) {
+                return;
+            }
+            self.settle_excess();
+        }
+    }
+
     /// The first `run` segments in a row, from the hand on, that are all `usable`.
     fn find_run(&self, run: u32, usable: impl Fn(&Shard, u32) -> bool) -> Option<u32> {
         let total = self.segments.total() as u32;
@@ -329,10 +375,18 @@ impl Shard {
         None
     }
 
+    /// Segments that the index may have: half of them, and fewer where that would leave no room for the longest item
+    /// beside what is being filled.
+    fn index_segments_max(&self) -> usize {
+        let longest = (self.item_size_max as usize).div_ceil(self.memory.segment_bytes());
+        let others = longest + self.ghost_segments + 2 + self.allowed / GAPS_PART;
+        (self.allowed / 2).min(self.allowed.saturating_sub(others))
+    }
+
     /// The highest segment that can be had, for the index, which is to grow at the upper end so that runs find room
     /// below. `None` while its items are being moved out of the way.
     pub(super) fn take_index_segment(&mut self, now: Now) -> Option<u32> {
-        if (self.index.page_count() + 1) * 2 > self.allowed {
+        if self.index.page_count() >= self.index_segments_max() {
             return None;
         }
         for _ in 0..INDEX_SCAN {

@@ -42,9 +42,8 @@ impl Bench {
     /// Gives everything up and checks that nothing is left anywhere.
     fn assert_whole(mut self) {
         self.shard.flush_all(0, NOW);
-        for _ in 0..1000 {
-            self.shard.maintain(NOW, 100);
-        }
+        // Until nothing is left to do, and resting segments are awake.
+        while self.shard.maintain(NOW, 100) || self.shard.census().segments_resting != 0 {}
         let census = self.shard.census();
         assert_eq!((census.pins, census.reservations, census.segments_held), (0, 0, 0));
         let open = census.segments_open;
@@ -178,6 +177,47 @@ fn whole_segments_expire_without_an_access() {
 }
 
 #[test]
+fn upkeep_looks_for_dead_segments_once_a_second_and_after_a_flush_and_finds_them_all() {
+    let config =
+        ShardConfig { memory_bytes: 1024 << 12, segment_bytes: 4096, item_size_max: 8192, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2047);
+    // Live and dying segments in turn, so that no look finds what the one before led to.
+    let fill = |bench: &mut Bench, now: Now, dies: u32| {
+        for n in 0..600u32 {
+            let key = n.to_le_bytes();
+            let expiry = if n % 2 == 0 { Expiry::NEVER } else { Expiry::from_secs(dies) };
+            bench.shard.store(bench.hasher.hash(&key), &key, &[0; 3000], 0, expiry, StoreMode::Set, now);
+        }
+    };
+    let rest = |bench: &mut Bench, now: Now| while bench.shard.maintain(now, 8) {};
+    let at = |secs| Now { secs, ..NOW };
+    fill(&mut bench, at(10), 14);
+    rest(&mut bench, at(12));
+    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 598), "two are open");
+    for _ in 0..1000 {
+        bench.shard.maintain(at(12), 8);
+        assert_eq!(bench.shard.unseen, 0, "nothing can have died within the second");
+    }
+    bench.shard.maintain(at(13), 8);
+    assert_eq!(bench.shard.unseen, 1024 - 8);
+    // In the middle of a round they die.
+    rest(&mut bench, at(14));
+    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 299));
+    bench.shard.flush_all(0, at(14));
+    assert_eq!(bench.shard.unseen, 1024);
+    rest(&mut bench, at(14));
+    assert_eq!(bench.shard.census().segments_sealed, 0);
+    // A delayed flush, within the second in which it comes into force.
+    fill(&mut bench, at(20), 90);
+    rest(&mut bench, at(20));
+    bench.shard.flush_all(2, at(20));
+    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 598));
+    rest(&mut bench, at(21));
+    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 0));
+    bench.assert_whole();
+}
+
+#[test]
 fn flush_all_keeps_memcacheds_seconds() {
     let mut bench = Bench::small(true);
     let at = |secs| Now { secs, ..NOW };
@@ -233,6 +273,38 @@ fn a_lowered_limit_is_reached_and_a_raised_one_used() {
     fill(&mut bench);
     assert_eq!(bench.shard.census().segments, 256);
     bench.assert_whole();
+}
+
+#[test]
+fn long_items_find_room_after_the_limit_was_lowered_and_memory_stays_within_it() {
+    for evict in [true, false] {
+        let config =
+            ShardConfig { memory_bytes: 64 << 20, memory_ceiling_bytes: 256 << 20, evict, ..ShardConfig::default() };
+        let mut bench = Bench::new(&config, 2047);
+        let segments = (16 << 20) / bench.shard.memory.segment_bytes();
+        // Full, so that what goes off lies anywhere.
+        for n in 0..400_000u32 {
+            bench.set(&n.to_le_bytes(), &[1; 200], NOW);
+        }
+        if !evict {
+            (0..280_000u32).for_each(|n| {
+                bench.shard.delete(bench.hasher.hash(&n.to_le_bytes()), &n.to_le_bytes(), NOW);
+            });
+        }
+        bench.shard.set_memory_limit(16 << 20).unwrap();
+        while bench.shard.maintain(NOW, 64) {}
+        let value = vec![2; 1_000_000];
+        for n in 0..40u32 {
+            let key = [b'L', n as u8 % 4];
+            assert_eq!(bench.set(&key, &value, NOW), StoreOutcome::Stored, "{n}, evict {evict}");
+            assert_eq!(bench.value(&key, NOW).as_deref(), Some(&value[..]));
+            bench.shard.maintain(NOW, 16);
+            assert!(bench.shard.census().segments <= segments, "{:?} of {segments}", bench.shard.census());
+        }
+        let mut beyond = bench.shard.ever_on..bench.shard.segments.total() as u32;
+        assert!(beyond.len() == 768 && beyond.all(|n| bench.shard.segments.at(n).state == State::Off));
+        bench.assert_whole();
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Shard {
         self.flush_at = None;
         if exptime <= 0 {
             if self.slabs.uses_cas() {
-                self.flush_cas = self.next_cas;
+                self.flush_up_to_now();
             } else {
                 // Without uniques memcached goes by the second: what is stored until its end is flushed as well.
                 self.flush_at = Some(now.secs);
@@ -38,7 +38,7 @@ impl Shard {
             self.flush_at = Some(last);
             self.advance(now);
         } else if last > 0 {
-            self.flush_cas = self.next_cas;
+            self.flush_up_to_now();
         }
     }
 
@@ -74,6 +74,7 @@ impl Shard {
                 }
                 index += 1;
             }
+            self.ever_on = self.ever_on.max(index);
         } else {
             self.excess += self.allowed - wanted;
         }
@@ -94,8 +95,13 @@ impl Shard {
             left -= 1;
         }
         self.wake_rested();
+        // A segment whose last item leaves comes free at once. Only time and flushes make one dead unnoticed, so one
+        // round over all segments is enough after each.
+        if self.unseen_since != now.secs {
+            (self.unseen_since, self.unseen) = (now.secs, self.segments.total());
+        }
         let looks = LIMIT_STEP.min(left as usize);
-        while left > 0 && self.release_dead_somewhere(now, looks) {
+        while left > 0 && self.unseen > 0 && self.release_dead_somewhere(now, looks) {
             left -= 1;
         }
         self.settle_excess();
@@ -113,6 +119,6 @@ impl Shard {
             left -= 1;
         }
         self.report_memory();
-        left == 0 && budget > 0
+        (left == 0 || self.unseen > 0) && budget > 0
     }
 }

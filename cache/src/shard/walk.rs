@@ -65,7 +65,7 @@ impl Shard {
             (items_left, lines_left) = (items_left - items.len(), lines_left - lines);
             for (place, &at) in items.iter().enumerate().skip(cursor.skip.into()) {
                 let before = text.len();
-                let item = self.item(at);
+                let item = self.stored_item(at);
                 if !item.key.is_empty() && item.cas >= self.flush_cas && !item.expiry.has_passed(now) {
                     self.tell(told, &item, now, text);
                 }
@@ -97,7 +97,8 @@ impl Shard {
                 let exp = if item.expiry.is_never() { -1 } else { unix(item.expiry.secs()) as i64 };
                 let la = unix(now.secs.saturating_sub(item.idle_secs(now)));
                 let fetched = if item.fetched { "yes" } else { "no" };
-                writeln!(text, " exp={exp} la={la} cas={} fetch={fetched} cls={class} size={size}", item.cas)
+                let cas = self.shown(item.cas);
+                writeln!(text, " exp={exp} la={la} cas={cas} fetch={fetched} cls={class} size={size}")
             }
             Dump::Mg => {
                 text.extend_from_slice(b"mg ");

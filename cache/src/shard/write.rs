@@ -72,9 +72,15 @@ impl Shard {
                 {
                     return self.overwrite(found, &new, value, now);
                 }
-                let Some(at) = self.write_new(hash, &new, found, now) else {
-                    return Stored::failed(StoreOutcome::OutOfMemory);
-                };
+                let mut at = self.write_new(hash, &new, found, now);
+                if at.is_none() && self.evict && found.is_some() {
+                    // The old value is in the way of the new one.
+                    self.stats.store_no_memory.sub(1);
+                    self.forget_key(hash, key, now);
+                    self.epoch += 1;
+                    at = self.write_new(hash, &new, None, now);
+                }
+                let Some(at) = at else { return Stored::failed(StoreOutcome::OutOfMemory) };
                 let address = self.memory.address(at.segment, at.offset) + layout.value_at();
                 self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
                 self.link_held(hash, key, at, (found, epoch), now)
@@ -264,7 +270,7 @@ impl Shard {
         expiry: Expiry,
         now: Now,
     ) -> Option<ItemRef> {
-        let item = self.item(found.at);
+        let item = self.stored_item(found.at);
         let (flags, cas, access) = (item.flags, item.cas, item.last_access_secs);
         let address = self.memory.address(found.at.segment, found.at.offset);
         let marks = header::marks(&self.memory, address);
@@ -310,7 +316,8 @@ impl Shard {
             }
             (StoreMode::Append | StoreMode::Prepend, Some(found)) => Ok(Decision::Join(found)),
             (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(found)) => {
-                if self.item(found.at).cas == cas {
+                // Without uniques memcached forgets which one was asked for.
+                if self.item(found.at).cas == cas || !self.slabs.uses_cas() {
                     Ok(Decision::Join(found))
                 } else {
                     Err(StoreOutcome::Exists)
@@ -321,7 +328,9 @@ impl Shard {
                 Err(StoreOutcome::NotFound)
             }
             (_, None) => Err(StoreOutcome::NotStored),
-            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(found)) if self.item(found.at).cas == cas => {
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(found))
+                if cas != 0 && self.item(found.at).cas == cas =>
+            {
                 self.stats.cas_hits.add(1);
                 Ok(Decision::Replace)
             }
@@ -367,7 +376,7 @@ impl Shard {
         segment.largest_cas = cas;
         note_latest(&mut segment.latest_expiry, new.expiry);
         self.stats.total_items.add(1);
-        Stored { outcome: StoreOutcome::Stored, cas }
+        Stored { outcome: StoreOutcome::Stored, cas: self.shown(cas) }
     }
 
     /// Gets room for a new item, writes its header and key there, and holds its segment. The bytes of `keep`, if given,
@@ -385,8 +394,11 @@ impl Shard {
             Some(keep) => (self.segments.at(keep.at.segment).queue, 0),
             None => self.admit(hash),
         };
-        self.merge_ahead(now);
-        let at = self.room(new.layout.total(), new.expiry, queue, now);
+        let bytes = new.layout.total();
+        if !self.evict {
+            self.merge_ahead(0, now);
+        }
+        let at = self.room(bytes, new.expiry, queue, now);
         if let Some(at) = at {
             self.hold(at.segment, usize::MAX);
             let address = self.memory.address(at.segment, at.offset);
@@ -394,6 +406,10 @@ impl Shard {
             header::set_heat(&mut self.memory, address, heat);
         } else {
             self.stats.store_no_memory.add(1);
+        }
+        if self.evict {
+            // Only now, so that whoever has filled the shard makes room in the same operation.
+            self.merge_ahead(bytes, now);
         }
         if let Some(kept) = kept {
             self.unhold(kept.at.segment);
@@ -462,7 +478,7 @@ impl Shard {
         }
         self.stats.total_items.add(1);
         self.unhold(at.segment);
-        Stored { outcome: StoreOutcome::Stored, cas }
+        Stored { outcome: StoreOutcome::Stored, cas: self.shown(cas) }
     }
 
     /// Gives up the `bytes` bytes of an item that was written and held but not linked.
@@ -514,7 +530,7 @@ impl Shard {
             header::set_cas(&mut self.memory, address, cas, now.secs);
             self.segments.at_mut(found.at.segment).largest_cas = cas;
             write_padded(self.memory.bytes_mut(address + layout.value_at(), old_len), digits);
-            return Arith::Value { value, cas };
+            return Arith::Value { value, cas: self.shown(cas) };
         }
         let Ok(layout) = self.check(key, digits_len.max(old_len), flags, expiry) else { return Arith::OutOfMemory };
         let new = Header { layout, key, flags, expiry };

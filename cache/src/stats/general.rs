@@ -43,7 +43,7 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("total_connections", Count(|ledger| ledger.sum(|core| &core.total_connections))),
     ("rejected_connections", Count(|ledger| ledger.sum(|core| &core.rejected_connections))),
     ("connection_structures", Gauge(|ledger, _| (ledger.config.connections_per_core * ledger.config.cores) as u64)),
-    ("response_obj_oom", Zero),
+    ("response_obj_oom", Count(|ledger| ledger.sum(|core| &core.replies_refused))),
     ("response_obj_count", Zero),
     ("response_obj_bytes", Zero),
     ("read_buf_count", Zero),
@@ -186,6 +186,7 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("udp_overdue", ledger.sum(|core| &core.udp_overdue));
     text.stat("udp_too_long", ledger.sum(|core| &core.udp_too_long));
     text.stat("pins_refused", ledger.sum_shards(|shard| &shard.pins_refused));
+    text.stat("merged", ledger.sum_shards(|shard| &shard.merged));
     text.stat("segment_bytes", ledger.sum_shards(|shard| &shard.segment_bytes));
     for core in 0..ledger.cores() {
         let counters = ledger.core(core);

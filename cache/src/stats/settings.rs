@@ -53,6 +53,7 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     text.stat("temp_lru", "no");
     text.stat("idle_timeout", config.server.idle_timeout_secs);
     text.stat("worker_logbuf_size", config.server.worker_logbuf_bytes);
+    text.stat("read_buf_mem_limit", config.server.read_buf_mem_limit_bytes);
     text.stat("track_sizes", "no");
     text.stat("inline_ascii_response", "no");
     text.end()

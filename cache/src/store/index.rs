@@ -133,6 +133,8 @@ pub(crate) struct Index {
     sweeps_ended: u64,
     /// Slots that no longer name an item.
     stale: u64,
+    /// Sweeps to be done before every chain is as short as it can be: two after an item was removed.
+    sweeps_owed: u8,
     pub(crate) work: Work,
 }
 
@@ -157,6 +159,7 @@ impl Index {
             sweep_at: 0,
             sweeps_ended: 0,
             stale: 0,
+            sweeps_owed: 0,
             work: Work::default(),
         }
     }
@@ -174,6 +177,11 @@ impl Index {
     /// Slots that wait to be reused or swept.
     pub(crate) fn stale(&self) -> u64 {
         self.stale
+    }
+
+    /// Whether sweeping would take out stale slots or shorten chains.
+    pub(crate) fn wants_sweep(&self) -> bool {
+        self.stale != 0 || self.sweeps_owed != 0
     }
 
     /// Notes that `slots` slots have become stale at once, with their segment's generation.
@@ -211,8 +219,9 @@ impl Index {
         memory.prefetch(self.home_line(memory, hash));
     }
 
-    /// Asks for the first item that a lookup of `hash` will read. Its bucket should be in the cache by now.
-    #[inline]
+    /// Asks for the first item that a lookup of `hash` will read. Its bucket should be in the cache by now. Called in
+    /// loops over a burst; what does not change in them is read once where it is inlined.
+    #[inline(always)]
     pub(crate) fn prefetch_item(&self, memory: &Memory, segments: &Segments, hash: KeyHash) {
         let tag = hash.tag_bits();
         let words = memory.line(self.home_line(memory, hash));
@@ -283,6 +292,7 @@ impl Index {
     /// Empties the slot found.
     #[inline]
     pub(crate) fn remove(&mut self, memory: &mut Memory, found: Found) {
+        self.sweeps_owed = 2;
         memory.set_word(found.line, found.slot, Slot::EMPTY.0);
     }
 
@@ -387,9 +397,10 @@ impl Index {
         let line = self.line_address(&self.pages, memory, self.sweep_at);
         let words = memory.line(line);
         if Slot(words[SLOTS - 1]).as_link().is_some() {
-            let before = self.stale;
+            let (stale, probes) = (self.stale, self.work.probes);
             let slots = self.collect(memory, segments, line);
-            if self.stale != before || slots.len() <= SLOTS {
+            let lines = (self.work.probes - probes) as usize;
+            if self.stale != stale || lines_of(slots.len()) < lines {
                 self.release_chain(memory, line);
                 self.write_chain(memory, line, &slots);
             }
@@ -406,6 +417,7 @@ impl Index {
         if self.sweep_at >= self.buckets() {
             self.sweep_at = 0;
             self.sweeps_ended += 1;
+            self.sweeps_owed = self.sweeps_owed.saturating_sub(1);
         }
         memory.prefetch(self.line_address(&self.pages, memory, self.sweep_at));
     }
@@ -487,6 +499,11 @@ impl Index {
         self.overflow.carved += 1;
         Some(self.overflow.carved - 1)
     }
+}
+
+/// Lines of the shortest chain that holds `slots` slots: all lines but the last give one up for the link.
+fn lines_of(slots: usize) -> usize {
+    1 + slots.saturating_sub(SLOTS).div_ceil(SLOTS - 1)
 }
 
 #[cfg(test)]

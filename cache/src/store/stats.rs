@@ -88,6 +88,8 @@ counters! {
     evicted_unfetched,
     /// Of the evicted items, those with an expiry.
     evicted_nonzero,
+    /// Items copied to be kept when their segment was given up, or merged because much of it was dead.
+    merged,
     /// Items removed because they had expired and never asked for.
     expired_unfetched,
     /// Stores that took memory which expired items had held, or the place of an expired or flushed item of their key.

@@ -5,11 +5,12 @@
 use nic::{Frame, Queue};
 
 use super::NetStack;
-use crate::classify::Datagram;
+use crate::classify::{Class, Datagram, IPV4_BYTES, UDP_BYTES};
 use crate::clock::Time;
 use crate::datagram::{self, DatagramHandler, DatagramPeer, DatagramReplies, HEADER_BYTES, NoFrame};
 use crate::drop_reason::DropReason;
 use crate::port::Port;
+use crate::reassembly::{Fragment, FragmentKey};
 
 /// Where there is no application that takes datagrams.
 pub(super) enum Nobody {}
@@ -21,19 +22,6 @@ impl DatagramHandler for Nobody {
 }
 
 impl NetStack {
-    /// Ingests the frames that `port` has received, as [`ingest`](Self::ingest) does, and hands the datagrams for
-    /// [`udp_ports`](crate::StackConfig::udp_ports) to `handler`, each in its place among the other frames. Each is
-    /// begun with at least one TX frame at hand.
-    pub fn ingest_datagrams<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        handler: &mut impl DatagramHandler,
-    ) -> usize {
-        self.ingest_with(now, port, port_index, Some(handler))
-    }
-
     /// Sends one datagram to the sender of an earlier one, `ports` being those of [`flush`](Self::flush). `write` is
     /// given room of exactly `len` bytes in a TX frame and returns how many it has used; with 0 nothing is sent.
     ///
@@ -65,8 +53,9 @@ impl NetStack {
         datagram::admit(datagram, &self.config.udp_ports)
     }
 
-    /// Hands over a datagram that was admitted, and gives its frame back.
-    #[inline]
+    /// Hands over a datagram that was admitted, and gives its frame back. Not inlined: the loop over frames is that of
+    /// segments too.
+    #[inline(never)]
     pub(super) fn ingest_datagram<Q: Queue>(
         &mut self,
         port: &mut Port<Q>,
@@ -85,6 +74,54 @@ impl NetStack {
             stats: &mut self.stats,
         };
         handler.datagram(&peer, datagram.payload(frame.bytes()), &mut replies);
+        port.free(frame);
+    }
+
+    /// Ingests a fragment, and hands the datagram over that is whole with it. [`DatagramHandler::foresee`] is not told
+    /// of such a datagram.
+    #[inline(never)]
+    pub(super) fn ingest_fragment<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        frame: Frame,
+        fragment: &Fragment,
+        handler: &mut impl DatagramHandler,
+    ) {
+        self.stats.frames += 1;
+        let at = usize::from(fragment.at) + IPV4_BYTES;
+        let part = frame.bytes().get(at..at + usize::from(fragment.len)).unwrap_or_default();
+        match self.reassembly.take(now, fragment, part) {
+            Err(reason) => self.stats.drops.add(reason),
+            Ok(None) => self.stats.fragments += 1,
+            Ok(Some(packet)) => {
+                let FragmentKey { source, destination, .. } = fragment.key;
+                let admitted =
+                    self.local.udp(source, destination, packet, usize::from(fragment.at)).and_then(|class| {
+                        let Class::Udp(datagram) = class else { return Err(DropReason::IpFragment) };
+                        datagram::admit(&datagram, &self.config.udp_ports).map(|()| datagram)
+                    });
+                match admitted {
+                    Err(reason) => self.stats.drops.add(reason),
+                    Ok(datagram) => {
+                        self.stats.datagrams += 1;
+                        let peer = DatagramPeer::of(&datagram, frame.bytes(), port_index);
+                        let payload = packet.get(UDP_BYTES..UDP_BYTES + usize::from(datagram.payload_len));
+                        let mut replies = DatagramReplies {
+                            outlet: port.any_outlet(),
+                            peer: &peer,
+                            ip_mtu: self.config.ip_mtu,
+                            stats: &mut self.stats,
+                        };
+                        handler.datagram(&peer, payload.unwrap_or_default(), &mut replies);
+                    }
+                }
+            }
+        }
+        for _ in 0..self.reassembly.take_given_up() {
+            self.stats.drops.add(DropReason::FragmentsIncomplete);
+        }
         port.free(frame);
     }
 }

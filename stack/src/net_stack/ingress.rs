@@ -54,12 +54,15 @@ impl NetStack {
     /// Returns how many; the rest stay in the port when no frame is left to answer with. Datagrams are dropped and
     /// counted: [`ingest_datagrams`](Self::ingest_datagrams) hands them over.
     pub fn ingest<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, port_index: usize) -> usize {
-        self.ingest_with(now, port, port_index, None::<&mut Nobody>)
+        self.ingest_datagrams(now, port, port_index, None::<&mut Nobody>)
     }
 
-    /// Ingests what `port` has received, datagrams going to `handler` if there is one.
+    /// Ingests the frames that `port` has received, as [`ingest`](Self::ingest) does, and hands the datagrams for
+    /// [`udp_ports`](crate::StackConfig::udp_ports) to `handler`, each in its place among the other frames. Each is
+    /// begun with at least one TX frame at hand. Without a handler, which is known only as the program runs, they are
+    /// dropped and counted.
     #[inline]
-    pub(super) fn ingest_with<Q: Queue>(
+    pub fn ingest_datagrams<Q: Queue>(
         &mut self,
         now: Time,
         port: &mut Port<Q>,
@@ -112,6 +115,9 @@ impl NetStack {
                 (Class::Udp(datagram), Some(handler)) => {
                     self.ingest_datagram(port, port_index, frame, datagram, *handler);
                 }
+                (Class::Fragment(fragment), Some(handler)) => {
+                    self.ingest_fragment(now, port, port_index, frame, fragment, *handler);
+                }
                 _ => self.ingest_frame(now, port, port_index, frame, class, hash),
             }
             ingested += 1;
@@ -138,7 +144,7 @@ impl NetStack {
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
             Class::Drop(reason) => return self.stats.drops.add(reason),
-            Class::Udp(_) | Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
+            Class::Udp(_) | Class::Fragment(_) | Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
                 return self.stats.drops.add(DropReason::NoFlow);
             }
         };
@@ -174,6 +180,7 @@ impl NetStack {
                 None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
             },
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
+            Class::Fragment(_) => self.stats.drops.add(DropReason::IpFragment),
             Class::Arp { at } => {
                 let sender = frame.bytes().get(at + 14..).and_then(|rest| rest.first_chunk::<4>()).copied();
                 let asked = self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at);

@@ -138,7 +138,7 @@ impl UdpBench {
         let now = self.now();
         for (index, port) in self.ports.iter_mut().enumerate() {
             port.receive();
-            self.stack.ingest_datagrams(now, port, index, handler);
+            self.stack.ingest_datagrams(now, port, index, Some(&mut *handler));
         }
         self.stack.expire(now);
         self.end_turn(look);

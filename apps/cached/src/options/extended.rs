@@ -25,6 +25,8 @@ pub struct Extended {
     pub slab_chunk_max: u32,
     /// Bytes that a watcher may be behind each core.
     pub worker_logbuf_bytes: usize,
+    /// Bytes that replies may take, as memcached counts them, before whoever asks for more is refused; 0 is no limit.
+    pub read_buf_mem_limit_bytes: usize,
     /// What was taken and changes nothing, with the reason: said at the start.
     pub notes: Vec<String>,
 }
@@ -39,6 +41,7 @@ impl Default for Extended {
             lru_crawler: true,
             slab_chunk_max: 512 << 10,
             worker_logbuf_bytes: 64 << 10,
+            read_buf_mem_limit_bytes: 0,
             notes: Vec::new(),
         }
     }
@@ -74,7 +77,7 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
         "there is no LRU to maintain: expired items go segment by segment",
     ),
     (&["no_hashexpand"], "the index grows a few buckets an operation, never all at once"),
-    (&["read_buf_mem_limit", "resp_obj_mem_limit"], "a connection's buffers are of fixed size and -c bounds them"),
+    (&["resp_obj_mem_limit"], "memcached takes this too and does nothing; see read_buf_mem_limit"),
     (&["modern", "no_inline_ascii_resp", "inline_ascii_resp"], "memcached takes this too and does nothing"),
     (&["no_drop_privileges"], "system calls are not filtered anyway"),
     (&["watcher_logbuf_size"], "what a watcher has not read waits in the buffers of the cores, see worker_logbuf_size"),
@@ -93,6 +96,15 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 impl Extended {
+    /// Replies that a core of `cores` may have asked for before it refuses more: as many as memcached's thread has room
+    /// for, which divides the limit into buffers of 16 KiB with 13 replies each, and always has one.
+    pub fn reply_limit(&self, cores: usize) -> Option<u32> {
+        const BUFFER_BYTES: usize = 16 << 10;
+        const REPLIES_PER_BUFFER: usize = 13;
+        let buffers = (self.read_buf_mem_limit_bytes / cores.max(1) / BUFFER_BYTES).max(1);
+        (self.read_buf_mem_limit_bytes != 0).then(|| u32::try_from(buffers * REPLIES_PER_BUFFER).unwrap_or(u32::MAX))
+    }
+
     /// Reads lists as `-o` was given, in order; a later word stands over an earlier one. With `debug`, words are taken
     /// that only memcached's debug build has.
     ///
@@ -127,6 +139,10 @@ impl Extended {
             "worker_logbuf_size" => {
                 let kib = number("-o worker_logbuf_size", value, "a number of kilobytes", 1, 1 << 16)?;
                 self.worker_logbuf_bytes = (kib as usize) << 10;
+            }
+            "read_buf_mem_limit" => {
+                let mib = number("-o read_buf_mem_limit", value, "a number of megabytes", 0, 1 << 20)?;
+                self.read_buf_mem_limit_bytes = (mib as usize) << 20;
             }
             // The defaults of memcached 1.4, as far as something here follows them.
             "no_modern" => {
@@ -184,6 +200,17 @@ mod tests {
         assert_eq!((extended.idle_timeout_secs, extended.maxconns_fast), (3, false));
         assert_eq!((extended.slab_chunk_max, extended.lru_crawler), (16_384, false));
         assert_eq!(extended.notes, [""; 0]);
+    }
+
+    #[test]
+    fn the_limit_on_replies_is_shared_by_the_cores() {
+        assert_eq!(Extended::default().reply_limit(4), None);
+        assert_eq!(read("read_buf_mem_limit=0").expect("no limit").reply_limit(4), None);
+        let least = read("read_buf_mem_limit=1").expect("a limit");
+        assert_eq!(
+            (least.reply_limit(1), least.reply_limit(32), least.reply_limit(64)),
+            (Some(832), Some(26), Some(13))
+        );
     }
 
     #[test]

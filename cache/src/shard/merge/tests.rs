@@ -103,6 +103,50 @@ fn an_item_that_comes_back_soon_after_its_eviction_is_not_on_trial_again() {
 }
 
 #[test]
+fn merging_leaves_a_segment_that_somebody_holds_and_takes_it_when_it_is_let_go() {
+    let mut bench = Bench::new(&ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() }, 7);
+    // Everything is asked for, so that merging copies it; until it is in the middle of a segment.
+    let mut n = 0;
+    let victim = loop {
+        n += 1;
+        bench.ask(n, 300);
+        bench.ask(n, 300);
+        match bench.shard.merging.victim {
+            Some(victim) if victim.at.offset > 10_000 && victim.at.offset < 30_000 => break victim,
+            _ => assert!(n < 1_000_000, "merging never began"),
+        }
+    };
+    let merged = bench.shard.stats.merged.value();
+    assert!(merged > 0);
+    // Of its items that merging has not come to, one is pinned.
+    let ahead = |bench: &mut Bench, key: u64| {
+        let bytes = key.to_le_bytes();
+        let at = bench.shard.peek(bench.hasher.hash(&bytes), &bytes, NOW)?;
+        (at.segment == victim.at.segment && at.offset >= victim.at.offset).then_some(at)
+    };
+    let left: Vec<u64> = (1..n).filter(|&key| ahead(&mut bench, key).is_some()).collect();
+    assert!(left.len() > 50, "{} items", left.len());
+    let at = ahead(&mut bench, left[20]).unwrap();
+    let pin = bench.shard.pin(at).unwrap();
+    // Ten times the memory passes by.
+    for key in n + 1..n + 500_000 {
+        bench.ask(key, 300);
+        if key % 3 == 0 {
+            bench.ask(key, 300);
+        }
+    }
+    assert!(bench.shard.stats.merged.value() > merged + 50_000);
+    let item = bench.shard.pinned(&pin);
+    assert_eq!((item.key, item.value), (&left[20].to_le_bytes()[..], &[left[20] as u8; 300][..]));
+    assert!(left.iter().all(|&key| ahead(&mut bench, key).is_some()), "all of the segment is left as it is");
+    bench.shard.unpin(pin);
+    for key in n + 500_000..n + 1_000_000 {
+        bench.ask(key, 300);
+    }
+    assert!(left.iter().all(|&key| ahead(&mut bench, key).is_none()), "once let go it is given up as any other");
+}
+
+#[test]
 fn dead_space_is_merged_away_without_losing_an_item() {
     for evict in [true, false] {
         let config = ShardConfig { memory_bytes: 16 << 20, evict, ..ShardConfig::default() };
@@ -145,7 +189,7 @@ fn expired_items_give_way_before_live_ones() {
 fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
     let config = ShardConfig { memory_bytes: 128 << 20, ..ShardConfig::default() };
     let mut bench = Bench::new(&config, 4);
-    let (mut worst, mut bytes, mut n) = ((0, 0), 0u64, 0u64);
+    let (mut worst, mut bytes, mut n, mut watched) = ((0, 0), 0u64, 0u64, 0u64);
     while bytes < 1_000_000_000 {
         n += 1;
         let now = Now { secs: NOW.secs + (n / 50_000) as u32, ..NOW };
@@ -161,6 +205,11 @@ fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
             worst.0 = worst.0.max(shard.index.work.items - before.items);
             worst.1 = worst.1.max(shard.index.work.probes - before.probes);
         };
+        // For half of it somebody watches evictions, and takes away after each operation what was noted.
+        bench.shard.note_evictions(bytes > 500_000_000);
+        while bench.shard.next_evicted().is_some() {
+            watched += 1;
+        }
         let before = bench.shard.index.work;
         bench.set(n % 3_000_000, len, expiry, now);
         note(&bench.shard, before, &mut worst);
@@ -175,7 +224,72 @@ fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
         }
     }
     let stats = &bench.shard.stats;
-    println!("{n} stores of {bytes} B, {} evicted; most items and lines: {worst:?}", stats.evictions.value());
-    assert!(stats.evictions.value() > 500_000 && stats.reclaimed.value() > 100_000);
+    println!(
+        "{n} stores of {bytes} B, {} evicted, {watched} told; most items and lines: {worst:?}",
+        stats.evictions.value()
+    );
+    assert!(stats.evictions.value() > 500_000 && stats.reclaimed.value() > 100_000 && watched > 250_000);
     assert!(worst.0 <= 64 && worst.1 <= 64, "most items and lines by one operation: {worst:?}");
+}
+
+/// Fills a shard of `memory_bytes` twice over with items of `len` bytes, then sets 300 more. Returns the evictions that
+/// each of those came with, maintenance included.
+fn evictions_by_set(memory_bytes: usize, len: usize, seed: u64) -> Vec<u64> {
+    let item_size_max = (memory_bytes / 4) as u32;
+    let mut bench = Bench::new(&ShardConfig { memory_bytes, item_size_max, ..ShardConfig::default() }, seed);
+    let set = |bench: &mut Bench, key: u64| {
+        let before = bench.shard.stats.evictions.value();
+        assert_eq!(bench.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        bench.shard.maintain(NOW, 16);
+        bench.shard.stats.evictions.value() - before
+    };
+    let first = bench.below(1 << 40);
+    let fill = 2 * (memory_bytes / len) as u64;
+    for n in 0..fill {
+        set(&mut bench, first + n);
+    }
+    let evictions = (0..300).map(|n| set(&mut bench, first + fill + n)).collect();
+    // Idle, it gives up nothing more.
+    let before = bench.shard.stats.evictions.value();
+    for _ in 0..2000 {
+        bench.shard.maintain(NOW, 16);
+    }
+    assert_eq!(bench.shard.stats.evictions.value(), before, "items of {len} B");
+    evictions
+}
+
+#[test]
+fn a_full_shard_evicts_at_once_about_what_each_set_takes_and_nothing_while_nothing_comes() {
+    for (memory_bytes, len) in
+        [(3 << 20, 66_560), (15 << 20, 11_000), (15 << 20, 66_560), (16 << 20, 1000), (64 << 20, 300_000)]
+    {
+        let evictions = evictions_by_set(memory_bytes, len, 5);
+        let sum: u64 = evictions.iter().sum();
+        println!(
+            "{len} B in {memory_bytes} B: {sum} evictions by 300 sets, at most {:?} at once",
+            evictions.iter().max()
+        );
+        assert!((295..=305).contains(&sum), "{sum} evictions by 300 sets of {len} B");
+        let without = evictions.iter().filter(|&&evicted| evicted == 0).count();
+        assert!(without <= 15, "{without} of 300 sets of {len} B evicted nothing");
+    }
+}
+
+#[test]
+fn room_that_a_higher_limit_gives_is_used_before_anything_is_evicted() {
+    let config = ShardConfig { memory_bytes: 3 << 20, memory_ceiling_bytes: 64 << 20, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 6);
+    for key in 0..40 {
+        assert_eq!(bench.set(key, 66_560, Expiry::NEVER, NOW), StoreOutcome::Stored);
+    }
+    let evicted = bench.shard.stats.evictions.value();
+    assert!(evicted > 0);
+    bench.shard.set_memory_limit(8 << 20).unwrap();
+    let used = bench.shard.stats.segment_bytes.value();
+    for key in 40..70 {
+        assert_eq!(bench.set(key, 66_560, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        bench.shard.maintain(NOW, 16);
+    }
+    assert_eq!(bench.shard.stats.evictions.value(), evicted);
+    assert!(bench.shard.stats.segment_bytes.value() > used + 30 * 66_560);
 }

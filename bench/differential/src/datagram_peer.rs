@@ -1,0 +1,153 @@
+//! `DatagramPeer`: a client of memcached's UDP protocol on a kernel socket, which puts messages together.
+//!
+//! What a server owes for a datagram shows only when it has answered a later one: each request is followed by a fence, a
+//! datagram of another id whose answer must be the last. A server that has taken the fence for the rest of a value is
+//! sent another.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+
+/// Bytes of datagrams that the socket should hold.
+const BUFFER_BYTES: usize = 16 << 20;
+
+/// How long the answer to a fence may take before it is sent again, and how often.
+const FENCE_WAIT: Duration = Duration::from_millis(250);
+const FENCES: usize = 40;
+
+/// What the fence asks, and its answer.
+const FENCE: (&[u8], &[u8]) = (b"mn\r\n", b"MN\r\n");
+
+/// A client of one server.
+#[derive(Debug)]
+pub struct DatagramPeer {
+    socket: UdpSocket,
+    next: u16,
+    buffer: Vec<u8>,
+}
+
+/// The messages of one id, as far as they have come.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    whole: Vec<Vec<u8>>,
+    /// Of the one that is begun: its datagrams by number, and how many there are to be.
+    parts: BTreeMap<u16, Vec<u8>>,
+    total: u16,
+}
+
+impl Assembly {
+    /// Takes a datagram in.
+    ///
+    /// # Errors
+    /// What its header must not be.
+    pub fn take(&mut self, datagram: &[u8]) -> Result<(), &'static str> {
+        let Some((header, body)) = datagram.split_first_chunk::<8>() else { return Err("no frame header") };
+        let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let (sequence, total) = (field(2), field(4));
+        if datagram.len() > 1400 || field(6) != 0 {
+            return Err("too long, or reserved bytes are not 0");
+        }
+        if total == 0 && body.is_empty() && self.parts.is_empty() {
+            self.whole.push(Vec::new());
+            return Ok(());
+        }
+        if sequence >= total || !self.parts.is_empty() && total != self.total {
+            return Err("a number that is not of this message");
+        }
+        self.total = total;
+        if self.parts.insert(sequence, body.to_vec()).is_some() {
+            return Err("a number twice");
+        }
+        if self.parts.len() == usize::from(total) {
+            self.whole.push(std::mem::take(&mut self.parts).into_values().flatten().collect());
+        }
+        Ok(())
+    }
+}
+
+impl Assembly {
+    /// The messages, in the order in which they were whole.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn whole(self) -> Result<Vec<Vec<u8>>, &'static str> {
+        if self.parts.is_empty() { Ok(self.whole) } else { Err("a message is not whole") }
+    }
+}
+
+impl DatagramPeer {
+    /// A client of the server at `address`.
+    ///
+    /// # Errors
+    /// The system gives no socket.
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+        socket.connect(address)?;
+        socket.set_read_timeout(Some(FENCE_WAIT))?;
+        // Beyond the system's limit with the right to it, and as far as that goes without.
+        set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES)
+            .or_else(|_| set_socket_recv_buffer_size(&socket, BUFFER_BYTES))?;
+        Ok(Self { socket, next: 0, buffer: vec![0; 65_536] })
+    }
+
+    /// The messages that answer `request`, in the order in which they were whole.
+    ///
+    /// # Errors
+    /// The server does not answer the fence, or its datagrams make no messages.
+    pub fn ask(&mut self, request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let (id, fence) = (self.next, self.next.wrapping_add(1));
+        self.next = self.next.wrapping_add(2);
+        self.send(id, request)?;
+        let mut assembly = Assembly::default();
+        for _ in 0..FENCES {
+            self.send(fence, FENCE.0)?;
+            loop {
+                let length = match self.socket.recv(&mut self.buffer) {
+                    Ok(length) => length,
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                    Err(error) => return Err(error),
+                };
+                let datagram = &self.buffer[..length];
+                if datagram.starts_with(&id.to_be_bytes()) {
+                    assembly.take(datagram).map_err(|what| {
+                        io::Error::other(format!("{what}: {} to {}", datagram.escape_ascii(), request.escape_ascii()))
+                    })?;
+                } else if datagram.starts_with(&fence.to_be_bytes()) && datagram.ends_with(FENCE.1) {
+                    return assembly
+                        .whole()
+                        .map_err(|what| io::Error::other(format!("{what}, to {}", request.escape_ascii())));
+                }
+                // Else the answer to an earlier fence that was sent twice.
+            }
+        }
+        Err(io::Error::new(ErrorKind::TimedOut, format!("no answer after {}", request.escape_ascii())))
+    }
+
+    fn send(&self, id: u16, request: &[u8]) -> io::Result<()> {
+        let [high, low] = id.to_be_bytes();
+        self.socket.send(&[&[high, low, 0, 0, 0, 1, 0, 0][..], request].concat()).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_put_together_and_wrong_numbers_refused() {
+        let datagram =
+            |sequence: u8, total: u8, body: &str| [&[0, 1, 0, sequence, 0, total, 0, 0], body.as_bytes()].concat();
+        let mut assembly = Assembly::default();
+        for (sequence, total, body) in [(1, 2, "b"), (0, 2, "a"), (0, 0, ""), (0, 1, "c")] {
+            assembly.take(&datagram(sequence, total, body)).expect("in its place");
+        }
+        assert_eq!(assembly.whole.concat(), b"abc");
+        assembly.take(&datagram(0, 3, "a")).expect("the first of three");
+        for (sequence, total) in [(0, 3), (1, 2), (3, 3), (0, 0)] {
+            assert!(assembly.take(&datagram(sequence, total, "")).is_err(), "{sequence} of {total}");
+        }
+    }
+}

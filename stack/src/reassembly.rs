@@ -1,0 +1,251 @@
+//! `Reassembly`: datagrams that came in fragments, put together; for UDP alone, and only where it is listened to.
+//!
+//! A fixed number of buffers, made at the start. A fragment that overlaps another, other than as its exact copy, gives up
+//! all of its datagram (RFC 5722 §4, which IPv4 does not forbid): only a mistake or an attack sends one. A datagram
+//! that is not whole within [`LIFE`] is given up, and so is the oldest when all buffers are taken.
+//!
+//! Invariant: what is returned has every byte written by a fragment of its own key, each once. Read first: RFC 791 §3.2,
+//! RFC 1858.
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::clock::Time;
+use crate::drop_reason::DropReason;
+
+/// Datagrams that may be half there.
+const BUFFERS: usize = 8;
+
+/// The longest payload of an IPv4 packet without options (RFC 791 §3.1).
+const PAYLOAD_MAX_BYTES: usize = 65_535 - 20;
+
+/// Fragments of one datagram: as many as the longest has at an MTU of 1500, and some.
+const FRAGMENTS_MAX: usize = 64;
+
+/// How long a datagram may take to be whole. Fragments leave their host together; RFC 1122 §3.3.2 has a minute for the
+/// ways of its time, during which few liars could hold every buffer.
+const LIFE: Duration = Duration::from_secs(1);
+
+/// What fragments of one datagram have in common (RFC 791 §3.2); all are of UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FragmentKey {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) id: u16,
+}
+
+/// A fragment of a datagram for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    pub(crate) key: FragmentKey,
+    /// Where its bytes belong.
+    pub(crate) offset: u16,
+    /// Others follow it.
+    pub(crate) more: bool,
+    /// Length of the link header: where the IPv4 packet begins.
+    pub(crate) at: u8,
+    /// Length of its bytes.
+    pub(crate) len: u16,
+}
+
+/// One datagram, as far as it has come.
+#[derive(Debug)]
+struct Partial {
+    key: Option<FragmentKey>,
+    since: Time,
+    /// Of each fragment, its first byte and the one behind its last.
+    ranges: ArrayVec<(usize, usize), FRAGMENTS_MAX>,
+    total: Option<usize>,
+    here: usize,
+    bytes: Box<[u8]>,
+}
+
+impl Partial {
+    fn begin(&mut self, key: FragmentKey, now: Time) {
+        (self.key, self.since, self.total, self.here) = (Some(key), now, None, 0);
+        self.ranges.clear();
+    }
+
+    /// Puts a fragment in its place. Returns whether the datagram is whole.
+    fn put(&mut self, start: usize, payload: &[u8], more: bool) -> Result<bool, DropReason> {
+        let end = start + payload.len();
+        if self.ranges.contains(&(start, end)) {
+            return Ok(false);
+        }
+        let ends = |total: usize| if more { end < total } else { end == total };
+        let overlaps = self.ranges.iter().any(|&(from, to)| start < to && from < end);
+        let beyond = !more && self.ranges.iter().any(|&(_, to)| to > end);
+        if overlaps || beyond || self.total.is_some_and(|total| !ends(total)) {
+            return Err(DropReason::FragmentOverlap);
+        }
+        let Some(place) = self.bytes.get_mut(start..end) else { return Err(DropReason::FragmentMalformed) };
+        if self.ranges.try_push((start, end)).is_err() {
+            return Err(DropReason::FragmentMalformed);
+        }
+        place.copy_from_slice(payload);
+        self.here += payload.len();
+        if !more {
+            self.total = Some(end);
+        }
+        Ok(self.total == Some(self.here))
+    }
+}
+
+/// The datagrams of a core that are half there.
+#[derive(Debug)]
+pub(crate) struct Reassembly {
+    partials: Box<[Partial]>,
+    given_up: u64,
+}
+
+impl Reassembly {
+    /// Buffers for eight datagrams, or none if nobody `listens`.
+    pub(crate) fn new(listens: bool) -> Self {
+        let partial = |_| Partial {
+            key: None,
+            since: Time::ZERO,
+            ranges: ArrayVec::new(),
+            total: None,
+            here: 0,
+            bytes: vec![0; PAYLOAD_MAX_BYTES].into_boxed_slice(),
+        };
+        Self { partials: (0..if listens { BUFFERS } else { 0 }).map(partial).collect(), given_up: 0 }
+    }
+
+    /// Takes a fragment whose bytes are `payload`. Returns the payload of the packet that is whole with it, if it is.
+    ///
+    /// # Errors
+    /// Why the fragment, or all of its datagram, was dropped.
+    pub(crate) fn take(&mut self, now: Time, fragment: &Fragment, payload: &[u8]) -> Result<Option<&[u8]>, DropReason> {
+        // RFC 791 §3.2: all but the last are multiples of eight bytes.
+        let start = usize::from(fragment.offset);
+        if payload.is_empty()
+            || fragment.more && !payload.len().is_multiple_of(8)
+            || start + payload.len() > PAYLOAD_MAX_BYTES
+        {
+            return Err(DropReason::FragmentMalformed);
+        }
+        for partial in &mut self.partials {
+            if partial.key.is_some() && now.since(partial.since) >= LIFE {
+                partial.key = None;
+                self.given_up += 1;
+            }
+        }
+        let found = self.partials.iter().position(|partial| partial.key == Some(fragment.key));
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let free = self.partials.iter().position(|partial| partial.key.is_none());
+                let oldest = || (0..self.partials.len()).min_by_key(|&index| self.partials[index].since);
+                let index = free.or_else(oldest).ok_or(DropReason::IpFragment)?;
+                self.given_up += u64::from(free.is_none());
+                self.partials[index].begin(fragment.key, now);
+                index
+            }
+        };
+        let partial = &mut self.partials[index];
+        match partial.put(start, payload, fragment.more) {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                partial.key = None;
+                Ok(partial.bytes.get(..partial.here))
+            }
+            Err(reason) => {
+                partial.key = None;
+                Err(reason)
+            }
+        }
+    }
+
+    /// Datagrams given up since it was last asked, because they were not whole in time or others needed the room.
+    pub(crate) fn take_given_up(&mut self) -> u64 {
+        std::mem::take(&mut self.given_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: FragmentKey = FragmentKey { source: 1, destination: 2, id: 3 };
+
+    fn at(millis: u64) -> Time {
+        Time::from_duration(Duration::from_millis(millis))
+    }
+
+    /// Bytes `from..to` of a datagram of `total` bytes.
+    fn take(all: &mut Reassembly, key: FragmentKey, from: usize, to: usize, total: usize, now: Time) -> Taken {
+        let bytes: Vec<u8> = (from..to).map(|at| (at % 251) as u8).collect();
+        let fragment = Fragment { key, offset: from as u16, more: to < total, at: 14, len: bytes.len() as u16 };
+        all.take(now, &fragment, &bytes).map(|whole| whole.map(<[u8]>::to_vec))
+    }
+
+    type Taken = Result<Option<Vec<u8>>, DropReason>;
+
+    fn whole(total: usize) -> Taken {
+        Ok(Some((0..total).map(|at| (at % 251) as u8).collect()))
+    }
+
+    #[test]
+    fn fragments_make_their_datagram_in_any_order_and_copies_of_them_do_no_harm() {
+        let pieces = [(0, 1_480), (1_480, 2_960), (2_960, 4_104)];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+            let mut all = Reassembly::new(true);
+            for (step, &piece) in order.iter().enumerate() {
+                let (from, to) = pieces[piece];
+                let taken = take(&mut all, KEY, from, to, 4_104, at(1));
+                assert_eq!(taken, if step == 2 { whole(4_104) } else { Ok(None) }, "{order:?}");
+                if step < 2 {
+                    assert_eq!(take(&mut all, KEY, from, to, 4_104, at(1)), Ok(None));
+                }
+            }
+        }
+        let mut all = Reassembly::new(true);
+        assert_eq!(take(&mut all, KEY, 0, 40_000, PAYLOAD_MAX_BYTES, at(1)), Ok(None));
+        assert_eq!(take(&mut all, KEY, 40_000, PAYLOAD_MAX_BYTES, PAYLOAD_MAX_BYTES, at(1)), whole(PAYLOAD_MAX_BYTES));
+    }
+
+    #[test]
+    fn what_overlaps_or_contradicts_gives_up_the_datagram() {
+        use DropReason::{FragmentMalformed, FragmentOverlap};
+        // Teardrop: one lies within another; one shifted by eight bytes; two ends; bytes behind the end.
+        for (first, second, total) in [
+            ((0, 80), (8, 16), 200),
+            ((0, 80), (72, 160), 200),
+            ((100, 200), (120, 240), 240),
+            ((160, 200), (0, 240), 240),
+        ] {
+            let mut all = Reassembly::new(true);
+            let first_total = if first.1 == 200 { 200 } else { total };
+            assert_eq!(take(&mut all, KEY, first.0, first.1, first_total, at(1)), Ok(None));
+            assert_eq!(take(&mut all, KEY, second.0, second.1, total, at(1)), Err(FragmentOverlap), "{second:?}");
+            // Nothing of it is left.
+            assert_eq!(take(&mut all, KEY, 0, 200, 240, at(1)), Ok(None));
+        }
+        let mut all = Reassembly::new(true);
+        // Ping of death, an empty one, and one that is no multiple of eight.
+        for (from, to) in [(65_512, 65_520), (16, 16), (0, 9)] {
+            assert_eq!(take(&mut all, KEY, from, to, 70_000, at(1)), Err(FragmentMalformed), "{from}..{to}");
+        }
+        for piece in 0..FRAGMENTS_MAX {
+            assert_eq!(take(&mut all, KEY, 16 * piece, 16 * piece + 8, 60_000, at(1)), Ok(None));
+        }
+        assert_eq!(take(&mut all, KEY, 50_000, 50_008, 60_000, at(1)), Err(FragmentMalformed));
+    }
+
+    #[test]
+    fn datagrams_that_are_not_whole_in_time_or_are_too_many_are_given_up() {
+        let mut all = Reassembly::new(true);
+        let key = |id| FragmentKey { id, ..KEY };
+        for id in 0..1_000 {
+            assert_eq!(take(&mut all, key(id), 0, 80, 160, at(u64::from(id) / 10)), Ok(None));
+        }
+        assert_eq!(all.take_given_up(), 992);
+        assert_eq!(take(&mut all, key(999), 80, 160, 160, at(100)), whole(160));
+        assert_eq!(take(&mut all, key(0), 80, 160, 160, at(100)), Ok(None));
+        assert_eq!(take(&mut all, key(998), 80, 160, 160, at(1_200)), Ok(None));
+        assert_eq!(all.take_given_up(), 8);
+        assert_eq!(take(&mut Reassembly::new(false), KEY, 0, 8, 16, at(1)), Err(DropReason::IpFragment));
+    }
+}
