@@ -161,6 +161,8 @@ struct Conn {
     open: bool,
     /// It is in the ready ring.
     ready: bool,
+    /// It is in the queue of walkers.
+    walks: bool,
     /// Its number, by which `stats conns` and watchers name it; 0 when the application has given none.
     number: u32,
     peer: SocketAddrV4,
@@ -183,6 +185,7 @@ impl Default for Conn {
             held: 0,
             open: false,
             ready: false,
+            walks: false,
             number: 0,
             peer: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
             last_secs: 0,
@@ -371,9 +374,7 @@ impl Core {
     pub fn collect(&mut self, now: Now) {
         self.now = now;
         self.walked = false;
-        if let Some(conn) = self.walkers.pop_front() {
-            self.make_ready(conn);
-        }
+        self.wake_walker();
         for peer in 0..self.links.len() {
             // At most one round of the loop's blocks: a peer that answers as fast as we ask cannot keep us here.
             for _ in 0..self.config.blocks_per_pair {

@@ -107,6 +107,25 @@ fn a_dump_survives_growth_and_a_slow_reader_and_only_one_runs_at_a_time() {
     }
 }
 
+/// A core takes one step a turn, for its own connections or for other cores; who finds it taken comes again.
+#[test]
+fn dumps_that_meet_on_a_core_all_come_to_their_end() {
+    for seed in 0..12 {
+        let mut server = Loopback::new(&config(2), Pace::Seeded, seed);
+        let clients: Vec<Client> = (0..6).map(|number| server.connect(number % 2)).collect();
+        for &client in &clients {
+            server.send(client, "stats cachedump 1 0\r\n".repeat(20).as_bytes());
+        }
+        server.run();
+        for &client in &clients {
+            let ended = server.take_received(client) == "END\r\n".repeat(20).as_bytes();
+            assert!(ended && server.unread(client) == 0, "seed {seed}: {} bytes are unread", server.unread(client));
+        }
+        server.close_all();
+        server.assert_nothing_held();
+    }
+}
+
 #[test]
 fn a_watcher_sees_what_others_do_on_every_core() {
     everywhere(config, |mut server, core| {

@@ -96,9 +96,9 @@ impl Core {
         if self.overdue.is_some_and(|(other, _)| other == conn) {
             self.overdue = None;
         }
-        // It may still be in the ready ring; next_resumable passes over it.
-        let ready = self.conns[conn.index()].ready;
-        self.conns[conn.index()] = Conn { ready, ..Conn::default() };
+        // It may still be in the ready ring, or among the walkers; next_resumable passes over it.
+        let Conn { ready, walks, .. } = self.conns[conn.index()];
+        self.conns[conn.index()] = Conn { ready, walks, ..Conn::default() };
     }
 
     /// Finds the connection that holds what others wait for and has not moved for longest.

@@ -55,8 +55,6 @@ pub(crate) struct Walk {
     given: usize,
     /// The core has been asked.
     asked: bool,
-    /// It waits for its core's next turn.
-    waits: bool,
     /// Lines still to be given, for `stats cachedump`.
     lines_left: usize,
     /// Of `stats conns`: those told, in order of their numbers once all are there; and how many have been given.
@@ -118,7 +116,6 @@ impl Walk {
             text: Vec::with_capacity(STEP_BYTES),
             given: 0,
             asked: false,
-            waits: false,
             lines_left: lines,
             connections: Vec::new(),
             shown: 0,
@@ -212,12 +209,9 @@ impl Walk {
             let stepped = place != self.place;
             self.land(&told, place);
             core.walk_text = told;
-            self.waits &= !stepped;
             if !stepped {
                 // The turn's step is taken.
-                if !std::mem::replace(&mut self.waits, true) {
-                    core.walkers.push_back(conn);
-                }
+                core.wait_for_step(conn);
                 return WalkGiven::Starved(written);
             }
         }
@@ -225,6 +219,22 @@ impl Walk {
 }
 
 impl Core {
+    /// Lets `conn` try again in one of the next turns. Whether it is in the queue is known here and not by the walk: in
+    /// its turn the step may have been taken by another core's request, and then it must queue anew.
+    fn wait_for_step(&mut self, conn: ConnId) {
+        if !std::mem::replace(&mut self.conns[conn.index()].walks, true) {
+            self.walkers.push_back(conn);
+        }
+    }
+
+    /// Whose turn it is to take a step can go on.
+    pub(super) fn wake_walker(&mut self) {
+        if let Some(conn) = self.walkers.pop_front() {
+            self.conns[conn.index()].walks = false;
+            self.make_ready(conn);
+        }
+    }
+
     /// Tells the next part of this core's items or connections, of at most `room` bytes, unless the turn's step has been
     /// taken: then the place stays.
     pub(crate) fn walk_step(&mut self, over: Over, place: Place, room: usize, text: &mut Vec<u8>) -> Place {

@@ -4,6 +4,8 @@
 
 #[path = "bench.rs"]
 pub mod bench;
+#[path = "frames.rs"]
+pub mod frames;
 #[path = "peer.rs"]
 mod peer;
 #[path = "raw.rs"]
@@ -16,7 +18,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nic::{Faults, PortConfig, Queue, QueueId, Wire, WireQueue};
-use sidestep_stack::{CloseReason, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time};
+use sidestep_stack::{
+    CloseReason, DatagramHandler, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time,
+};
 
 pub use peer::Peer;
 
@@ -98,6 +102,19 @@ impl Server {
             port.receive();
             self.stack.ingest(now, port, index);
         }
+        self.end_turn(now);
+    }
+
+    /// One turn, with its datagrams handed to `handler`.
+    pub fn turn_with_datagrams(&mut self, now: Time, handler: &mut impl DatagramHandler) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            port.receive();
+            self.stack.ingest_datagrams(now, port, index, handler);
+        }
+        self.end_turn(now);
+    }
+
+    fn end_turn(&mut self, now: Time) {
         self.serve();
         self.stack.expire(now);
         self.stack.flush(now, &mut self.ports);
@@ -197,6 +214,18 @@ impl Server {
 
     /// Checks that nothing is left: no flow, no timer, no frame.
     pub fn assert_nothing_left(self) {
+        self.assert_nothing_open();
+        for port in self.ports {
+            let mut queue = port.into_queue();
+            queue.flush().expect("a wire is never gone");
+            let frames = queue.census();
+            assert_eq!(frames.held, 0, "{frames:?}");
+            assert_eq!(frames.free + frames.fill + frames.tx, frames.total, "{frames:?}");
+        }
+    }
+
+    /// Checks that there is no flow and no timer.
+    pub fn assert_nothing_open(&self) {
         let census = self.stack.census();
         assert_eq!(census.free, census.blocks, "{census:?}");
         assert_eq!(
@@ -207,13 +236,6 @@ impl Server {
         assert_eq!((census.connecting, census.resolving, census.waiting), (0, 0, 0), "{census:?}");
         assert_eq!((census.ready, census.touched, census.strays), (0, 0, 0), "{census:?}");
         assert!(self.flows.is_empty());
-        for port in self.ports {
-            let mut queue = port.into_queue();
-            queue.flush().expect("a wire is never gone");
-            let frames = queue.census();
-            assert_eq!(frames.held, 0, "{frames:?}");
-            assert_eq!(frames.free + frames.fill + frames.tx, frames.total, "{frames:?}");
-        }
     }
 }
 
