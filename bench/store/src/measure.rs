@@ -153,10 +153,12 @@ pub fn held(args: &RunArgs, memory_mib: u64, key_bytes: u32, value_bytes: u32) -
 /// Ours with as much memory as keeps it resident in `most` bytes.
 fn within(most: u64, shards: u64, words: impl Fn(u64) -> Vec<String>) -> Result<(u64, Outcome), Failure> {
     let step = shards * STEP_BYTES;
-    let mut memory = most.saturating_sub(resident_bytes(None)?) / step * step;
+    // Beside the memory there are this program, and tables of a thousandth.
+    let mut memory = (most - most / 1024).saturating_sub(resident_bytes(None)?) / step * step;
     let mut best = None;
     for _ in 0..TRIES {
-        let output = Command::new(std::env::current_exe()?).args(words(memory)).stderr(Stdio::inherit()).output()?;
+        // This program itself, even if the file was replaced by a build since.
+        let output = Command::new("/proc/self/exe").args(words(memory)).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err(format!("our side ended: {}", output.status).into());
         }
