@@ -107,8 +107,7 @@ pub(crate) fn slabs(ledger: &Ledger) -> Box<[u8]> {
         }
     }
     text.stat("active_slabs", active);
-    // memcached counts whole pages.
-    text.stat("total_malloced", ledger.sum_shards(|shard| &shard.segment_bytes).next_multiple_of(PAGE_BYTES));
+    text.stat("total_malloced", ledger.sum_shards(|shard| &shard.segment_bytes));
     text.end()
 }
 
