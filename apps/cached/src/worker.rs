@@ -320,7 +320,7 @@ impl<Q: Queue> Worker<Q> {
                 busy_at = time;
                 continue;
             }
-            if time.since(busy_at) < spin {
+            if time.since(busy_at) < spin || self.cache.shard().may_hold_dead() {
                 std::hint::spin_loop();
                 continue;
             }

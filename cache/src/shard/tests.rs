@@ -218,6 +218,27 @@ fn upkeep_looks_for_dead_segments_once_a_second_and_after_a_flush_and_finds_them
 }
 
 #[test]
+fn what_has_expired_gives_its_room_to_what_comes() {
+    let config = ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2048);
+    let fill = |bench: &mut Bench, keys: std::ops::Range<u32>, now: Now| {
+        for n in keys {
+            let key = n.to_le_bytes();
+            let expiry = Expiry::from_secs(now.secs + 2);
+            bench.shard.store(bench.hasher.hash(&key), &key, &[1; 66_560], 0, expiry, StoreMode::Set, now);
+        }
+        while bench.shard.maintain(now, 8) {}
+        bench.shard.stats.segment_bytes.value()
+    };
+    let taken = fill(&mut bench, 0..10, NOW);
+    let later = Now { secs: NOW.secs + 4, ..NOW };
+    while bench.shard.maintain(later, 8) {}
+    assert!(!bench.shard.may_hold_dead());
+    assert_eq!(fill(&mut bench, 10..20, later), taken);
+    bench.assert_whole();
+}
+
+#[test]
 fn flush_all_keeps_memcacheds_seconds() {
     let mut bench = Bench::small(true);
     let at = |secs| Now { secs, ..NOW };

@@ -121,4 +121,11 @@ impl Shard {
         self.report_memory();
         (left == 0 || self.unseen > 0) && budget > 0
     }
+
+    /// Whether segments may be dead that [`maintain`](Self::maintain) has not looked at since the second began: a core
+    /// that has nothing else to do goes on with them before it sleeps, so that what has expired is free soon.
+    #[inline]
+    pub fn may_hold_dead(&self) -> bool {
+        self.unseen > 0
+    }
 }
