@@ -381,7 +381,7 @@ impl Loopback {
                 },
             };
             // A worker looks ahead when it serves several connections in a turn.
-            if self.pace == Pace::Seeded && self.rng.next_u64() % 2 == 0 {
+            if self.pace == Pace::Seeded && self.rng.next_u64().is_multiple_of(2) {
                 session.foresee(core, &conn.input[conn.taken..conn.taken + conn.arrived]);
             }
             let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], room, self.now);
