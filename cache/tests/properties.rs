@@ -169,7 +169,7 @@ impl<'a> World<'a> {
     fn value(&mut self, len: usize) -> Vec<u8> {
         self.stores += 1;
         let start = self.stores.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (0..len as u64).map(|at| (start + at * (start % 251 | 1)) as u8).collect()
+        (0..len as u64).map(|at| (start + at * ((start % 251) | 1)) as u8).collect()
     }
 
     fn expiry(&self, ttl: u32) -> Expiry {
