@@ -22,8 +22,10 @@ pub type Failure = Box<dyn std::error::Error>;
 
 /// Times that our memory is tried before giving up.
 const TRIES: u32 = 4;
-/// The memory of a shard is a multiple of this, in bytes: the smallest segment.
-const STEP_BYTES: u64 = 64 << 10;
+/// The store's smallest segment, in bytes.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// The store's largest segment, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 1 << 20;
 /// Times over that a fill sets as many bytes as there is memory.
 const FILLS: u64 = 2;
 
@@ -152,7 +154,9 @@ pub fn held(args: &RunArgs, memory_mib: u64, key_bytes: u32, value_bytes: u32) -
 
 /// Ours with as much memory as keeps it resident in `most` bytes.
 fn within(most: u64, shards: u64, words: impl Fn(u64) -> Vec<String>) -> Result<(u64, Outcome), Failure> {
-    let step = shards * STEP_BYTES;
+    // A shard's memory is whole segments: a 256th of it, in the store's bounds.
+    let segment = 1u64 << (most / shards / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2();
+    let step = shards * segment;
     // Beside the memory there are this program, and tables of a thousandth.
     let mut memory = (most - most / 1024).saturating_sub(resident_bytes(None)?) / step * step;
     let mut best = None;
