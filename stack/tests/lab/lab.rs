@@ -109,7 +109,7 @@ impl Server {
     pub fn turn_with_datagrams(&mut self, now: Time, handler: &mut impl DatagramHandler) {
         for (index, port) in self.ports.iter_mut().enumerate() {
             port.receive();
-            self.stack.ingest_datagrams(now, port, index, handler);
+            self.stack.ingest_datagrams(now, port, index, Some(handler));
         }
         self.end_turn(now);
     }
