@@ -310,7 +310,12 @@ impl Shard {
             return 0;
         };
         if flushed || expired {
-            self.stats.reclaimed.add(u64::from(!flushed));
+            if !flushed {
+                let item = self.stored_item(at);
+                let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
+                self.stats.reclaimed.add(1);
+                self.stats.class_reclaimed[class].add(1);
+            }
             self.stats.expired_unfetched.add(u64::from(expired && !fetched));
             self.unlink(found);
             self.make_up_for(bytes);

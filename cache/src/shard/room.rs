@@ -220,19 +220,27 @@ impl Shard {
         if segment.latest_expiry.has_passed(now) {
             self.stats.expired_unfetched.add(u64::from(segment.live_unfetched));
             self.stats.reclaimed.add(u64::from(segment.live));
+            for (class, items) in self.classes_of(head) {
+                self.stats.class_reclaimed[class].add(items);
+            }
         }
         self.release(head);
     }
 
+    /// The slab classes of the live items of the segment at `head`, and how many each has.
+    fn classes_of(&self, head: u32) -> impl Iterator<Item = (usize, u64)> {
+        let classes = self.slabs.chunk_bytes().len();
+        let items = self.class_items.iter().skip(head as usize * classes).take(classes);
+        items.map(|&items| u64::from(items)).enumerate().filter(|&(_, items)| items != 0)
+    }
+
     /// Counts the items of the segment at `head`, which makes room, for their slab classes.
     fn count_evicted_classes(&self, head: u32) {
-        let classes = self.slabs.chunk_bytes().len();
         let expires = self.segments.at(head).class != 0;
-        let items = self.class_items.iter().skip(head as usize * classes).take(classes);
-        for (class, &items) in items.enumerate().filter(|(_, items)| **items != 0) {
-            self.stats.class_evictions[class].add(u64::from(items));
+        for (class, items) in self.classes_of(head) {
+            self.stats.class_evictions[class].add(items);
             if expires {
-                self.stats.class_evicted_nonzero[class].add(u64::from(items));
+                self.stats.class_evicted_nonzero[class].add(items);
             }
         }
     }
