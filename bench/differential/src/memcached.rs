@@ -26,7 +26,7 @@ pub const GOLDEN: &str = "1.6.18";
 /// the item to the next zero byte; a minus among the bytes that older items left there makes it refuse a good number.
 pub fn unreliable(request: &[u8], refused: &[u8], counted: &[u8]) -> bool {
     let number = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse::<u64>().ok();
-    let mut words = request.split(|&byte| byte == b' ');
+    let mut words = request.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
     let (name, delta, counted) = (words.next(), words.nth(1).and_then(number), number(counted));
     let (Some(name), Some(delta), Some(counted)) = (name, delta, counted) else { return false };
     let least_before = match name {
@@ -214,6 +214,7 @@ mod tests {
         let refused = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
         assert!(unreliable(b"incr k 1\r\n", refused, b"9223372036854775809\r\n"));
         assert!(unreliable(b"incr k 7\r\n", refused, b"6\r\n"));
+        assert!(unreliable(b"decr k  5\r\n", refused, b"18446744073709551609\r\n"));
         assert!(!unreliable(b"incr k 1\r\n", refused, b"9223372036854775808\r\n"));
         assert!(!unreliable(b"incr k 1\r\n", b"NOT_FOUND\r\n", b"9223372036854775809\r\n"));
         assert!(!unreliable(b"decr k 1\r\n", refused, b"7\r\n"));
