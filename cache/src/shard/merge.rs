@@ -23,8 +23,8 @@
 //! items on second trial alone.
 //!
 //! Invariants. M1: merging stops at a segment as soon as somebody holds it, so pinned bytes stay. M2: merging goes on
-//! only while fewer segments are free than the reserve, and where one is missing, which is being filled, evicts only for
-//! bytes that are owed; it takes a free segment to copy into but never evicts for it.
+//! only in a shard that is full, and evicts only for bytes that are owed unless nearly all of the reserve is used; it
+//! takes a free segment to copy into but never evicts for it.
 //! M3: an operation looks at [`ITEMS_MAX`] items at most, and begins none beyond [`PROBES_MAX`] lines of the index.
 //!
 //! Read first: Yang, Zhang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023); Yang, Yue and Vinayak,
@@ -45,8 +45,8 @@ use super::Shard;
 const ITEMS_PER_MISSING: usize = 8;
 /// Most items looked at by one operation.
 const ITEMS_MAX: usize = 24;
-/// Segments that the reserve may lack while no bytes are owed: one is being filled.
-const MISSING_IN_STEP: usize = 1;
+/// Segments below which a shard is too small for a reserve of three.
+const SMALL_SHARD: usize = 64;
 /// Lines of the index read by one operation's merging, after which it begins no further item.
 const PROBES_MAX: u64 = 24;
 /// Bytes copied by one operation's merging, after which it begins no further item.
@@ -82,8 +82,10 @@ pub(super) struct Merging {
     hand: u32,
     /// Operations to let pass before the next search.
     pause: u32,
-    /// Bytes taken while the reserve was short for which none have gone yet.
-    owed: usize,
+    /// Whether the shard is full: segments go as others are taken.
+    full: bool,
+    /// While it is: bytes taken for which none have gone yet; below zero, bytes that have gone ahead.
+    owed: isize,
     trials: Trials,
 }
 
@@ -149,9 +151,21 @@ impl Shard {
         self.merging.victim.is_some_and(|victim| victim.at.segment == at.segment)
     }
 
-    /// Free segments kept ahead of use: one to fill and one to copy into at the least, where there is eviction.
+    /// Free segments kept ahead of use: where there is eviction, one to fill and one to copy into at the least, and one
+    /// more if that is a small part of the shard.
     fn reserve_segments(&self) -> usize {
-        (self.allowed / 128).clamp(if self.evict { 2 } else { 1 }, 8)
+        let least = match self.evict {
+            false => 1,
+            true if self.allowed < SMALL_SHARD => 2,
+            true => 3,
+        };
+        (self.allowed / 128).clamp(least, 8)
+    }
+
+    /// Whether the reserve lacks no more than may be: one is left to take. Then a set evicts what it takes
+    /// and no more.
+    fn is_in_step(&self) -> bool {
+        self.missing_segments() < self.reserve_segments().min(3)
     }
 
     /// Segments that the reserve lacks.
@@ -160,17 +174,31 @@ impl Shard {
         self.reserve_segments().saturating_sub(ready)
     }
 
+    /// Whether there is room enough for nothing to be made. A shard with eviction is full once the reserve is used, and
+    /// stays so while it has no segment beyond it: the last item of a segment often goes a little before the segment
+    /// that is being filled is full, and a set of that moment shall evict as any other does.
+    fn is_roomy(&mut self) -> bool {
+        let ready = self.segments.free_count() + self.segments.resting_count();
+        let reserve = self.reserve_segments();
+        if !self.evict {
+            return ready >= reserve;
+        }
+        self.merging.full = ready < reserve || self.merging.full && ready == reserve;
+        if !self.merging.full {
+            self.merging.owed = 0;
+        }
+        !self.merging.full
+    }
+
     /// Looks at a few items if fewer segments are free than should be. `taken`: bytes that the operation has taken.
     #[inline]
     pub(super) fn merge_ahead(&mut self, taken: usize, now: Now) {
-        let missing = self.missing_segments();
-        if missing != 0 {
-            self.merging.owed += taken;
-            let items = if self.evict { ITEMS_MAX } else { (missing * ITEMS_PER_MISSING).min(ITEMS_MAX) };
-            self.merge(items, now);
-        } else {
-            self.merging.owed = 0;
+        if self.is_roomy() {
+            return;
         }
+        self.merging.owed += taken as isize;
+        let items = if self.evict { ITEMS_MAX } else { self.missing_segments() * ITEMS_PER_MISSING };
+        self.merge(items.min(ITEMS_MAX), now);
     }
 
     /// Looks at up to `items` items while room is owed, or more segments are missing than the one that is being filled,
@@ -183,12 +211,10 @@ impl Shard {
         let last_probe = self.index.work.probes + PROBES_MAX;
         let (mut looked_at, mut copied) = (0, 0);
         while looked_at < items && copied < COPIED_MAX && self.index.work.probes < last_probe {
-            let missing = self.missing_segments();
-            if missing == 0 {
-                self.merging.owed = 0;
+            if self.is_roomy() {
                 break;
             }
-            let in_step = self.evict && missing <= MISSING_IN_STEP && self.merging.owed == 0;
+            let in_step = self.evict && self.is_in_step() && self.merging.owed <= 0;
             match self.victim() {
                 Some(victim) if in_step && !victim.sparse => break,
                 Some(victim) => copied += self.look_at_next(victim, now),
@@ -205,9 +231,11 @@ impl Shard {
         looked_at != 0
     }
 
-    /// Notes that `bytes` bytes will not be copied.
+    /// Notes that `bytes` bytes will not be copied. What goes because segments are missing is no credit: the next set
+    /// evicts all the same.
     fn make_up_for(&mut self, bytes: usize) {
-        self.merging.owed = self.merging.owed.saturating_sub(bytes);
+        let most = if self.is_in_step() { self.memory.segment_bytes() as isize } else { 0 };
+        self.merging.owed = (self.merging.owed - bytes as isize).max(-most);
     }
 
     /// The victim, if it may still be looked at.
