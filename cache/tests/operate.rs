@@ -209,6 +209,38 @@ fn evictions_and_connections_are_watched() {
 }
 
 #[test]
+fn the_first_store_after_a_watch_is_seen_to_evict_also_by_a_core_that_slept() {
+    let mut server = Loopback::new(&config(2), Pace::Even, 0);
+    let client = server.connect(1);
+    let set = |server: &mut Loopback, key: &str| {
+        server.send(client, format!("set {key} 0 0 8000 noreply\r\n{}\r\n", "x".repeat(8_000)).as_bytes());
+    };
+    for n in 0..15_000 {
+        set(&mut server, &format!("fill-{n}"));
+        server.run();
+    }
+    let evictions = |server: &Loopback| server.cores[1].shard().stats().evictions.value();
+    let of_core_1 = (0..100).map(|n| format!("probe-{n}")).find(|key| {
+        let before = evictions(&server);
+        set(&mut server, key);
+        server.run();
+        evictions(&server) > before
+    });
+    let key = of_core_1.expect("the keys of two cores are mixed");
+    assert_eq!(say(&mut server, client, &format!("delete {key}\r\n")), "DELETED\r\n");
+    let watcher = server.connect(0);
+    server.send(watcher, b"watch evictions\r\n");
+    while server.turn(0) {}
+    assert_eq!(server.take_received(watcher), b"OK\r\n");
+    let before = evictions(&server);
+    set(&mut server, &key);
+    server.run();
+    assert!(evictions(&server) > before);
+    let text = String::from_utf8(server.take_received(watcher)).expect("text");
+    assert!(text.contains(" type=eviction key="), "{text:?}");
+}
+
+#[test]
 fn no_more_than_twenty_watch() {
     let mut server = Loopback::new(&config(2), Pace::Even, 0);
     for index in 0..WATCHERS_MAX {

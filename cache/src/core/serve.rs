@@ -215,6 +215,7 @@ impl Core {
             self.ledger.count_prefix(self.id, key, Counted::Set);
         }
         self.tell_lookup(hash, key);
+        self.heed_eviction_watchers();
         let stored = self.shard.store(hash, key, value, flags, expiry, mode, self.now);
         match stored.outcome {
             StoreOutcome::TooLarge | StoreOutcome::OutOfMemory if manner.forgets => {
@@ -248,6 +249,7 @@ impl Core {
         if manner.counts_prefix {
             self.ledger.count_prefix(self.id, key, Counted::Set);
         }
+        self.heed_eviction_watchers();
         match self.shard.reserve(hash, key, value_len, flags, expiry, self.now) {
             Ok(reservation) => {
                 if manner.base64 {

@@ -176,6 +176,15 @@ impl Core {
         self.tell(DELETIONS, key, What::Delete { class, cfd: self.speaker, bytes });
     }
 
+    /// Has the shard note what it evicts from now on if anybody watches that. Before each store: a watcher that has been
+    /// answered sees the evictions of the very next one, also on a core that has slept until it came.
+    #[inline]
+    pub(crate) fn heed_eviction_watchers(&mut self) {
+        if self.ledger.watchers.want(EVICTIONS) {
+            self.shard.note_evictions(true);
+        }
+    }
+
     /// Tells of the items that made room since it was last asked, and whether the shard is to note them.
     pub(crate) fn tell_evictions(&mut self) {
         let wanted = self.ledger.watchers.want(EVICTIONS);
