@@ -12,9 +12,10 @@
 //!
 //! A segment is looked at item by item, oldest first, and is free when the last one has been copied or evicted. A full
 //! shard keeps step with what it is given: an operation that takes n bytes looks on until items of n bytes have gone, as
-//! far as M3 lets it, so that a set evicts about what it takes, at once, and nothing goes while nothing comes. Items come to small on trial, so that a scan of items asked for once passes through a
-//! tenth of the memory. Of main the better part by hits for each byte is kept (`store/worth.rs`), which always frees the
-//! rest; an item without heat never is. An item that nobody asked for in small has a second trial in main if it is so
+//! far as M3 lets it, so that a set evicts about what it takes, at once, and nothing goes while nothing comes. Items come
+//! to small on trial, so that a scan of items asked for once passes through a tenth of the memory. Of main the better
+//! part by hits for each byte is kept (`store/worth.rs`), which always frees the rest; an item without heat never is. An
+//! item that nobody asked for in small has a second trial in main if it is so
 //! short that it beats what main gives up. [`Trials`] counts how those fare, and ends second trials while next to none
 //! is asked for, which is a scan. A segment of which much is dead, since its items were replaced or deleted, is merged
 //! before any other and loses nothing. A run is moved from list to list and never copied.
@@ -162,24 +163,26 @@ impl Shard {
         (self.allowed / 128).clamp(least, 8)
     }
 
-    /// Whether the reserve lacks no more than may be: one is left to take. Then a set evicts what it takes
-    /// and no more.
+    /// Whether enough of the reserve is left for a set to evict what it takes and no more.
     fn is_in_step(&self) -> bool {
         self.missing_segments() < self.reserve_segments().min(3)
     }
 
+    /// Segments that are free, or will be once they have rested.
+    fn ready_segments(&self) -> usize {
+        self.segments.free_count() + self.segments.resting_count()
+    }
+
     /// Segments that the reserve lacks.
     fn missing_segments(&self) -> usize {
-        let ready = self.segments.free_count() + self.segments.resting_count();
-        self.reserve_segments().saturating_sub(ready)
+        self.reserve_segments().saturating_sub(self.ready_segments())
     }
 
     /// Whether there is room enough for nothing to be made. A shard with eviction is full once the reserve is used, and
     /// stays so while it has no segment beyond it: the last item of a segment often goes a little before the segment
     /// that is being filled is full, and a set of that moment shall evict as any other does.
     fn is_roomy(&mut self) -> bool {
-        let ready = self.segments.free_count() + self.segments.resting_count();
-        let reserve = self.reserve_segments();
+        let (ready, reserve) = (self.ready_segments(), self.reserve_segments());
         if !self.evict {
             return ready >= reserve;
         }
@@ -201,8 +204,8 @@ impl Shard {
         self.merge(items.min(ITEMS_MAX), now);
     }
 
-    /// Looks at up to `items` items while room is owed, or more segments are missing than the one that is being filled,
-    /// or there is much dead space. Returns whether it did anything.
+    /// Looks at up to `items` items of a shard that is full, while bytes are owed, too little of the reserve is left, or
+    /// there is much dead space. Returns whether it did anything.
     pub(super) fn merge(&mut self, items: usize, now: Now) -> bool {
         if self.merging.pause != 0 {
             self.merging.pause -= 1;
