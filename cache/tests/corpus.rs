@@ -2,6 +2,8 @@
 //!
 //! A failure names the file; `scripts/fuzz` says how to play it alone. Read first: `support/fuzz.rs`.
 
+#[path = "../fuzz/replay.rs"]
+mod corpora;
 #[path = "support/fuzz.rs"]
 mod fuzz;
 #[path = "support/loopback.rs"]
@@ -12,21 +14,8 @@ use std::path::Path;
 
 use fuzz::{Spoken, drive};
 
-/// Files without which a corpus is none: fewer would mean that it was lost or never made.
-const FILES_MIN: usize = 50;
-
-fn replay(target: &str, drive: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry of the folder").path()).collect();
-    files.sort();
-    assert!(files.len() >= FILES_MIN, "{} holds {} files, fewer than {FILES_MIN}", folder.display(), files.len());
-    for file in files {
-        let input = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        // Shown when the test fails.
-        println!("{}", file.display());
-        drive(&input);
-    }
+fn replay(target: &str, drive: impl FnMut(&[u8])) {
+    corpora::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus"), target, drive);
 }
 
 #[test]

@@ -76,15 +76,20 @@ fn bend(bytes: &mut Vec<u8>, other: &[u8], draw: &mut Draw) {
     }
 }
 
-/// What a cache of `cores` cores answers, and whether it closed.
-fn replies(bytes: &[u8], cores: usize, pace: Pace, seed: u64) -> (Vec<u8>, bool) {
+/// A cache whose bounds are soon met.
+fn config(cores: usize) -> CacheConfig {
     let mut config = CacheConfig { cores, ..CacheConfig::default() };
     config.shard.item_size_max = ITEM_MAX as u32;
     config.shard.memory_bytes = cores << 21;
     config.pending_per_core = 256;
     config.landing_slots = 32;
     config.connections_per_core = 4;
-    let mut cache = Loopback::new(&config, pace, seed);
+    config
+}
+
+/// What a cache of `cores` cores answers, and whether it closed.
+fn replies(bytes: &[u8], cores: usize, pace: Pace, seed: u64) -> (Vec<u8>, bool) {
+    let mut cache = Loopback::new(&config(cores), pace, seed);
     let client = cache.connect(0);
     cache.send(client, bytes);
     cache.shut_down(client);
@@ -161,12 +166,7 @@ fn bent_datagrams(case: &Case, other: &[u8], draw: &mut Draw) -> Vec<Vec<u8>> {
 
 /// What a cache of `cores` cores answers to each datagram.
 fn answers(datagrams: &[Vec<u8>], cores: usize, pace: Pace, seed: u64) -> Vec<Vec<Vec<u8>>> {
-    let mut config = CacheConfig { cores, datagram_places: 8, ..CacheConfig::default() };
-    config.shard.item_size_max = ITEM_MAX as u32;
-    config.shard.memory_bytes = cores << 21;
-    config.pending_per_core = 256;
-    config.landing_slots = 32;
-    config.connections_per_core = 4;
+    let config = CacheConfig { datagram_places: 8, ..config(cores) };
     let mut cache = Loopback::new(&config, pace, seed);
     let mut all = Vec::new();
     for (number, datagram) in datagrams.iter().enumerate() {

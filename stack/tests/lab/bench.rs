@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use nic::{PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
+use nic::{PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{DropReason, StackConfig, Time};
 
 use super::raw::{ACK, SYN, Tcp};
+use super::station::Station;
 use super::{App, Server, config};
 
 /// A server, and a queue to throw frames at it.
 pub struct Bench {
     pub wire: Wire,
     pub server: Server,
-    pub queue: WireQueue,
-    tx: TxBurst,
-    rx: RxBurst,
+    station: Station,
 }
 
 impl Bench {
@@ -29,7 +28,7 @@ impl Bench {
     }
 
     pub fn on(wire: Wire, server: Server, queue: WireQueue) -> Self {
-        Self { wire, server, queue, tx: TxBurst::default(), rx: RxBurst::default() }
+        Self { wire, server, station: Station::new(queue) }
     }
 
     pub fn now(&self) -> Time {
@@ -38,26 +37,14 @@ impl Bench {
 
     /// Sends a frame. Allocates nothing.
     pub fn send(&mut self, bytes: &[u8]) {
-        let mut frame = self.queue.tx_alloc().expect("a frame is free");
-        frame.resize(bytes.len()).expect("it fits");
-        frame.bytes_mut().copy_from_slice(bytes);
-        self.tx.push(frame).expect("room for one");
-        assert_eq!(self.queue.tx_burst(&mut self.tx), 1);
-        self.queue.flush().expect("a wire is never gone");
+        self.station.send(bytes);
     }
 
     /// Runs a turn and shows `look` what the stack sends. Allocates nothing.
-    pub fn turn_with(&mut self, mut look: impl FnMut(&[u8])) {
+    pub fn turn_with(&mut self, look: impl FnMut(&[u8])) {
         let now = self.now();
         self.server.turn(now);
-        self.queue.flush().expect("a wire is never gone");
-        while self.queue.rx_burst(&mut self.rx) > 0 {
-            while let Some(frame) = self.rx.pop() {
-                look(frame.bytes());
-                self.queue.free(frame);
-            }
-            self.queue.flush().expect("a wire is never gone");
-        }
+        self.station.receive(look);
     }
 
     /// Sends a frame, runs a turn, returns what the stack sends.

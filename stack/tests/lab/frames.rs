@@ -18,10 +18,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use nic::{PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
+use nic::{PortConfig, Queue, QueueId, Wire};
 use sidestep_stack::{DatagramPeer, DatagramReplies, Time};
 
 use super::raw::{ACK, SYN};
+use super::station::Station;
 use super::udp::Call;
 use super::{App, OWN, PORT, Server, THEM, US, config};
 
@@ -41,9 +42,7 @@ const TURNS_MAX: usize = 1_000;
 struct Stage {
     wire: Wire,
     server: Server,
-    queue: WireQueue,
-    tx: TxBurst,
-    rx: RxBurst,
+    station: Station,
     /// By the peer's port: our first sequence number.
     isns: HashMap<u16, u32>,
     /// Frames that the port keeps ready to send in.
@@ -76,8 +75,7 @@ impl Stage {
         let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
         let server = Server::new(config, vec![ours.take_queue(QueueId(0)).expect("opened once")], App::Echo);
         let queue = theirs.take_queue(QueueId(0)).expect("opened once");
-        let (tx, rx) = (TxBurst::default(), RxBurst::default());
-        let mut stage = Self { wire, server, queue, tx, rx, isns: HashMap::new(), reserve: 0 };
+        let mut stage = Self { wire, server, station: Station::new(queue), isns: HashMap::new(), reserve: 0 };
         stage.wait(1);
         stage.reserve = stage.held();
         stage
@@ -115,12 +113,7 @@ impl Stage {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let mut frame = self.queue.tx_alloc().expect("a frame is free");
-        frame.resize(bytes.len()).expect("it fits");
-        frame.bytes_mut().copy_from_slice(bytes);
-        self.tx.push(frame).expect("room for one");
-        self.queue.tx_burst(&mut self.tx);
-        self.queue.flush().expect("a wire is never gone");
+        self.station.send(bytes);
     }
 
     /// Turns at the present moment until nothing is left to do.
@@ -139,15 +132,11 @@ impl Stage {
     /// Looks at what the stack has sent; whether there was anything.
     fn look(&mut self) -> bool {
         let mut seen = false;
-        self.queue.flush().expect("a wire is never gone");
-        while self.queue.rx_burst(&mut self.rx) > 0 {
-            while let Some(frame) = self.rx.pop() {
-                check(frame.bytes(), &mut self.isns);
-                self.queue.free(frame);
-                seen = true;
-            }
-            self.queue.flush().expect("a wire is never gone");
-        }
+        let isns = &mut self.isns;
+        self.station.receive(|frame| {
+            check(frame, isns);
+            seen = true;
+        });
         seen
     }
 

@@ -10,6 +10,8 @@ pub mod frames;
 mod peer;
 #[path = "raw.rs"]
 pub mod raw;
+#[path = "station.rs"]
+mod station;
 #[path = "udp.rs"]
 pub mod udp;
 
@@ -17,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use nic::{Faults, PortConfig, Queue, QueueId, Wire, WireQueue};
+use nic::{Faults, PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{
     CloseReason, DatagramHandler, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time,
 };
@@ -215,13 +217,7 @@ impl Server {
     /// Checks that nothing is left: no flow, no timer, no frame.
     pub fn assert_nothing_left(self) {
         self.assert_nothing_open();
-        for port in self.ports {
-            let mut queue = port.into_queue();
-            queue.flush().expect("a wire is never gone");
-            let frames = queue.census();
-            assert_eq!(frames.held, 0, "{frames:?}");
-            assert_eq!(frames.free + frames.fill + frames.tx, frames.total, "{frames:?}");
-        }
+        station::assert_no_frame_is_held(self.ports);
     }
 
     /// Checks that there is no flow and no timer.

@@ -1,9 +1,10 @@
 //! Datagrams made by hand and read back, and a stack that hands them to a handler of the test's.
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice, VlanId};
-use nic::{PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
+use nic::{PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{DatagramHandler, DatagramPeer, DatagramReplies, DropReason, NetStack, Port, StackConfig, Time};
 
+use super::station::{Station, assert_no_frame_is_held};
 use super::{OWN, PEER, PORT, THEM, US, config, secrets};
 
 /// A datagram.
@@ -99,9 +100,7 @@ pub struct UdpBench {
     pub wire: Wire,
     pub stack: NetStack,
     pub ports: Vec<Port<WireQueue>>,
-    pub queue: WireQueue,
-    tx: TxBurst,
-    rx: RxBurst,
+    station: Station,
 }
 
 impl UdpBench {
@@ -116,7 +115,7 @@ impl UdpBench {
         let take = |id| Port::new(ours.take_queue(QueueId(id)).expect("opened once"));
         let ports = (0..queues).map(take).collect();
         let queue = theirs.take_queue(QueueId(0)).expect("opened once");
-        Self { wire, stack, ports, queue, tx: TxBurst::default(), rx: RxBurst::default() }
+        Self { wire, stack, ports, station: Station::new(queue) }
     }
 
     pub fn now(&self) -> Time {
@@ -125,12 +124,7 @@ impl UdpBench {
 
     /// Sends a frame. Allocates nothing.
     pub fn send(&mut self, bytes: &[u8]) {
-        let mut frame = self.queue.tx_alloc().expect("a frame is free");
-        frame.resize(bytes.len()).expect("it fits");
-        frame.bytes_mut().copy_from_slice(bytes);
-        self.tx.push(frame).expect("room for one");
-        assert_eq!(self.queue.tx_burst(&mut self.tx), 1);
-        self.queue.flush().expect("a wire is never gone");
+        self.station.send(bytes);
     }
 
     /// Runs a turn and shows `look` what the stack sends. Allocates nothing.
@@ -145,20 +139,13 @@ impl UdpBench {
     }
 
     /// Flushes and transmits, and shows `look` what the stack sends. Allocates nothing.
-    pub fn end_turn(&mut self, mut look: impl FnMut(&[u8])) {
+    pub fn end_turn(&mut self, look: impl FnMut(&[u8])) {
         let now = self.now();
         self.stack.flush(now, &mut self.ports);
         for port in &mut self.ports {
             port.transmit().expect("a wire is never gone");
         }
-        self.queue.flush().expect("a wire is never gone");
-        while self.queue.rx_burst(&mut self.rx) > 0 {
-            while let Some(frame) = self.rx.pop() {
-                look(frame.bytes());
-                self.queue.free(frame);
-            }
-            self.queue.flush().expect("a wire is never gone");
-        }
+        self.station.receive(look);
     }
 
     /// Runs a turn and returns what the stack sends.
@@ -180,12 +167,6 @@ impl UdpBench {
 
     /// Checks that the stack holds no frame of the queues.
     pub fn assert_nothing_left(self) {
-        for port in self.ports {
-            let mut queue = port.into_queue();
-            queue.flush().expect("a wire is never gone");
-            let frames = queue.census();
-            assert_eq!(frames.held, 0, "{frames:?}");
-            assert_eq!(frames.free + frames.fill + frames.tx, frames.total, "{frames:?}");
-        }
+        assert_no_frame_is_held(self.ports);
     }
 }
