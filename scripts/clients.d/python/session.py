@@ -31,8 +31,36 @@ class Adapter:
     delete_tells = True
     pause_seconds = 0
 
+    def __init__(self, client):
+        self.client = client
+
     async def close(self):
         """Nothing to do for most."""
+
+
+class Blocking(Adapter):
+    """A client without an event loop, whose methods have memcached's names."""
+
+    async def get(self, key):
+        return self.client.get(key)
+
+    async def gets(self, key):
+        return self.client.gets(key)
+
+    async def cas(self, key, value, unique):
+        return self.client.cas(key, value, unique)
+
+    async def incr(self, key, number):
+        return self.client.incr(key, number)
+
+    async def decr(self, key, number):
+        return self.client.decr(key, number)
+
+    async def touch(self, key, ttl):
+        return self.client.touch(key, ttl)
+
+    async def delete(self, key):
+        return self.client.delete(key)
 
 
 async def ask(what, **fields):

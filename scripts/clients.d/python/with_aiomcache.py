@@ -5,9 +5,6 @@ from session import Adapter, NotOffered, main
 
 
 class Aiomcache(Adapter):
-    def __init__(self, client):
-        self.client = client
-
     @classmethod
     async def connect(cls, address, port):
         return cls(aiomcache.Client(address, port, pool_size=1))

@@ -1,16 +1,13 @@
 """python-binary-memcached without authentication; its protocol is binary."""
 
 import bmemcached
-from session import Adapter, NotOffered, main
+from session import Blocking, NotOffered, main
 
 
-class Bmemcached(Adapter):
+class Bmemcached(Blocking):
     # Its incr sends an initial value, so that the server makes the item; its delete says True for nothing as well.
     incr_creates = True
     delete_tells = False
-
-    def __init__(self, client):
-        self.client = client
 
     @classmethod
     async def connect(cls, address, port):
@@ -19,29 +16,11 @@ class Bmemcached(Adapter):
     async def set(self, key, value, ttl):
         return self.client.set(key, value, time=ttl)
 
-    async def get(self, key):
-        return self.client.get(key)
-
     async def get_many(self, keys):
         return self.client.get_multi(keys)
 
-    async def gets(self, key):
-        return self.client.gets(key)
-
-    async def cas(self, key, value, unique):
-        return self.client.cas(key, value, unique)
-
-    async def incr(self, key, number):
-        return self.client.incr(key, number)
-
-    async def decr(self, key, number):
-        return self.client.decr(key, number)
-
     async def touch(self, key, ttl):
         raise NotOffered("python-binary-memcached has no touch")
-
-    async def delete(self, key):
-        return self.client.delete(key)
 
     async def set_noreply(self, key, value):
         # Quiet sets (SetQ) and a Noop.

@@ -5,9 +5,6 @@ from session import Adapter, main
 
 
 class Emcache(Adapter):
-    def __init__(self, client):
-        self.client = client
-
     @classmethod
     async def connect(cls, address, port):
         return cls(await emcache.create_client([emcache.MemcachedHostAddress(address, port)], timeout=10))

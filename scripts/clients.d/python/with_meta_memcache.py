@@ -22,9 +22,6 @@ def as_bytes(value):
 
 
 class MetaMemcache(Adapter):
-    def __init__(self, client):
-        self.client = client
-
     @classmethod
     async def connect(cls, address, port):
         pool = connection_pool_factory_builder(connection_timeout=10, recv_timeout=10)

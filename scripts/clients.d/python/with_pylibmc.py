@@ -3,16 +3,13 @@
 import sys
 
 import pylibmc
-from session import Adapter, main
+from session import Blocking, main
 
 
-class Pylibmc(Adapter):
+class Pylibmc(Blocking):
     # libmemcached leaves a server alone for `retry_timeout` seconds (at least 1) after a lost connection, and after an
     # error of the binary protocol; with binary, asking meanwhile begins them anew (issue 12 of its repository).
     pause_seconds = 2
-
-    def __init__(self, client):
-        self.client = client
 
     @classmethod
     async def connect(cls, address, port):
@@ -30,17 +27,8 @@ class Pylibmc(Adapter):
     async def set(self, key, value, ttl):
         return self.client.set(key, value, time=ttl)
 
-    async def get(self, key):
-        return self.client.get(key)
-
     async def get_many(self, keys):
         return self.client.get_multi(keys)
-
-    async def gets(self, key):
-        return self.client.gets(key)
-
-    async def cas(self, key, value, unique):
-        return self.client.cas(key, value, unique)
 
     async def _arithmetic(self, act, key, number):
         try:
@@ -53,12 +41,6 @@ class Pylibmc(Adapter):
 
     async def decr(self, key, number):
         return await self._arithmetic(self.client.decr, key, number)
-
-    async def touch(self, key, ttl):
-        return self.client.touch(key, ttl)
-
-    async def delete(self, key):
-        return self.client.delete(key)
 
     async def set_noreply(self, key, value):
         self.client.behaviors["_noreply"] = True
