@@ -146,7 +146,30 @@ pub fn bend(line: Line, draw: &mut Draw, marks_show: bool) -> Operation {
     let fetches = line.is(b"get") || line.is(b"gets");
     let touches = line.is(b"gat") || line.is(b"gats") || marks_show && fetches;
     let long = |word: &Piece| matches!(word, Piece::Bytes(bytes) if bytes.len() > 200);
-    let unfit = most_bytes(&bent) > LONGEST_LINE || touches && bent.words.iter().any(long);
+    // A delay, of which both keep the low 32 bits: memcached forgets the flush before it, and every later answer may
+    // differ. The generator says where flushes with a delay may be.
+    let delay = |word: &Piece| matches!(word, Piece::Bytes(bytes) if bytes == b"-2147483649");
+    let delays = line.is(b"flush_all") && bent.words.iter().any(delay);
+    let unfit = most_bytes(&bent) > LONGEST_LINE || touches && bent.words.iter().any(long) || delays;
     let made = if unfit { line } else { bent };
     Operation { fenced: true, ..made.operation() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flush_is_bent_into_one_with_a_delay_and_others_are_bent() {
+        let mut bent = 0;
+        for index in 0..5_000 {
+            let line = Line::new(vec![word("flush_all"), word("0")]);
+            let plain = Operation { fenced: true, ..line.clone().operation() };
+            let made = bend(line, &mut Draw::new(1, index), false);
+            let delays = |piece: &Piece| matches!(piece, Piece::Bytes(bytes) if bytes.windows(11).any(|at| at == b"-2147483649"));
+            assert!(!made.pieces.iter().any(delays), "{made:?}");
+            bent += usize::from(made != plain);
+        }
+        assert!(bent > 3_000, "{bent}");
+    }
 }
