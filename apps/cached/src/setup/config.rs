@@ -1,0 +1,156 @@
+//! What each part is given, of what the options say.
+
+use std::fmt;
+use std::time::Duration;
+
+use cache::{CacheConfig, Commands, ServerFacts, ShardConfig};
+use nic::QueueId;
+use nic::link::Link;
+use nic::xdp::{AttachMode, XdpConfig};
+use stack::{Mac, StackConfig};
+
+use super::{SetupError, random};
+use crate::options::{ListenPort, Mode, Options};
+
+/// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
+const CEILING_LEAST_BYTES: usize = 256 << 20;
+
+/// After so long a silence a connection is probed, and given up after the third probe: a client that vanished without a
+/// FIN must not hold its place of `-c` for ever.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Requests over UDP that a core may have begun and not answered, of about 3 KB each: several bursts that all wait for
+/// another core.
+const DATAGRAM_PLACES: usize = 512;
+
+/// The ports that are listened on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    pub(super) tcp: Option<u16>,
+    pub(super) udp: Option<u16>,
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tcp {
+            Some(port) => write!(f, "{port}")?,
+            None => write!(f, "no port")?,
+        }
+        self.udp.map_or(Ok(()), |port| write!(f, " and UDP port {port}"))
+    }
+}
+
+impl Ports {
+    /// Those that the options name; one that is drawn lies where systems draw theirs.
+    pub(super) fn of(options: &Options) -> Result<Ports, SetupError> {
+        Ok(Ports { tcp: port(options.port)?, udp: port(options.udp_port)? })
+    }
+}
+
+fn port(port: ListenPort) -> Result<Option<u16>, SetupError> {
+    Ok(match port {
+        ListenPort::Off => None,
+        ListenPort::Number(port) => Some(port),
+        ListenPort::Any => Some(32_768 + u16::from_le_bytes(random()?) % 28_232),
+    })
+}
+
+/// What the cache is given.
+pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
+    let shard = ShardConfig {
+        memory_bytes: options.memory_bytes,
+        // As far as `cache_memlimit` may go; address space only, until it does.
+        memory_ceiling_bytes: options.memory_bytes.saturating_mul(4).max(CEILING_LEAST_BYTES),
+        // At most 1 GiB, which fits: `Options` has checked it.
+        item_size_max: options.item_size_bytes as u32,
+        evict: options.evict,
+        use_cas: options.use_cas,
+        slab_factor: options.slab_factor,
+        slab_chunk_min: options.slab_min,
+        slab_chunk_max: options.extended.slab_chunk_max,
+        ..ShardConfig::default()
+    };
+    let server = ServerFacts {
+        tcp_port: ports.tcp.unwrap_or(0),
+        udp_port: ports.udp.unwrap_or(0),
+        max_connections: options.connections,
+        interface: Some(options.listen.clone().unwrap_or_else(|| options.interface.clone())),
+        backlog: options.backlog,
+        listeners: ports.tcp.map(|port| format!("tcp:{}:{port}", shown_address(options))).into_iter().collect(),
+        udp_listeners: ports.udp.map(|port| format!("udp:{}:{port}", shown_address(options))).into_iter().collect(),
+        local: format!("tcp:{}:{}", options.address, ports.tcp.unwrap_or(0)),
+        auth_file: options.auth.as_ref().map(|(path, _)| path.clone()),
+        maxconns_fast: options.extended.maxconns_fast,
+        idle_timeout_secs: options.extended.idle_timeout_secs,
+        lru_maintainer: options.extended.lru_maintainer,
+        hashpower: options.extended.hashpower,
+        worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
+        read_buf_mem_limit_bytes: options.extended.read_buf_mem_limit_bytes,
+        verbosity: options.verbose.into(),
+        ..ServerFacts::default()
+    };
+    CacheConfig {
+        shard,
+        cores: options.cores,
+        connections_per_core: flows_per_core(options),
+        datagram_places: if ports.udp.is_some() { DATAGRAM_PLACES } else { 0 },
+        protocol: options.protocol,
+        server,
+        requests_per_take: options.requests_per_take,
+        reply_limit: options.extended.reply_limit(options.cores),
+        commands: Commands {
+            flush: options.flush,
+            dump: options.dump,
+            watch: options.watch,
+            shutdown: options.shutdown,
+            debug: options.debug_commands,
+            lru_crawler: options.extended.lru_crawler,
+        },
+        prefix_delimiter: options.prefix_delimiter.unwrap_or(b':'),
+        detail: options.prefix_delimiter.is_some(),
+        users: options.auth.as_ref().map(|(_, users)| users.clone()).unwrap_or_default(),
+        watch_lines: (options.extended.worker_logbuf_bytes / cache::WATCH_LINE_BYTES).max(1),
+        ..CacheConfig::default()
+    }
+}
+
+/// The address as listeners show it: that of `-l`, or the stack's own.
+fn shown_address(options: &Options) -> String {
+    let host = options.listen.as_deref().map(|listen| listen.strip_prefix("tcp:").unwrap_or(listen));
+    let host = host.map(|host| host.split_once(':').map_or(host, |(host, _)| host));
+    host.map_or(options.address.to_string(), str::to_owned)
+}
+
+/// Flows a core may have: all connections may come to one core, and those above the limit are told so.
+pub(super) fn flows_per_core(options: &Options) -> usize {
+    options.connections + options.backlog.min(options.connections.max(64))
+}
+
+/// What the link is opened with.
+pub(super) fn xdp_config(options: &Options) -> XdpConfig {
+    let mut config = XdpConfig::new(options.interface.clone(), options.address);
+    config.attach = match options.mode {
+        Mode::Auto => AttachMode::Auto,
+        Mode::Native => AttachMode::Native,
+        Mode::Generic => AttachMode::Generic,
+    };
+    if let Some(queues) = options.queues {
+        // At most 1024, which fits: `Options` has checked it.
+        config.queues = Some((0..queues as u16).map(QueueId).collect());
+    }
+    config
+}
+
+/// What the stack of each core is given; `peers` is the number of the other cores.
+pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: usize) -> StackConfig {
+    let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
+    config.ip_mtu = link.mtu as usize;
+    config.ports = ports.tcp.into_iter().collect();
+    config.udp_ports = ports.udp.into_iter().collect();
+    config.max_flows = flows_per_core(options);
+    config.syn_queue = options.backlog;
+    config.keep_alive = Some(KEEP_ALIVE);
+    // At most 63: `Options` has checked it.
+    config.peers = peers as u8;
+    config
+}

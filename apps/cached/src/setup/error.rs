@@ -1,0 +1,90 @@
+//! Why the server does not start, or ends: one line each for the operator.
+
+use std::path::PathBuf;
+
+use cache::MeshError;
+use nic::preflight::OpenError;
+use nic::{PcapError, PoolError, RelayError};
+
+use crate::budget::BudgetError;
+use crate::options::OptionError;
+use crate::worker::WorkerError;
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The link could not be opened.
+    #[error(transparent)]
+    Open(#[from] Box<OpenError>),
+    /// The cache cannot be built as asked.
+    #[error(transparent)]
+    Cache(#[from] MeshError),
+    /// A stack cannot be built as asked.
+    #[error(transparent)]
+    Stack(#[from] stack::ConfigError),
+    /// No memory for frames between cores.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// No memory for frames handed to cores without a queue.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// A capture cannot be written.
+    #[error("cannot record to {path}: {source}; give --capture a folder that exists and can be written")]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A capture's header cannot be written.
+    #[error(transparent)]
+    CaptureHeader(#[from] PcapError),
+    /// An option that only now shows that it cannot be kept.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// More memory is asked for than there is.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The interface was removed.
+    #[error("interface {link} was removed; start again once it is back")]
+    LinkGone {
+        /// Its name.
+        link: String,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// A thread, a descriptor or a signal handler could not be had.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A core could not go on; all have stopped.
+    #[error("core {core} could not go on: {source}")]
+    Core {
+        /// Its number.
+        core: usize,
+        /// Why.
+        #[source]
+        source: WorkerError,
+    },
+    /// A core panicked; all have stopped. The panic itself was printed by its thread.
+    #[error("core {core} panicked; this is a fault of sidestep: report it with the lines above")]
+    Panicked {
+        /// Its number.
+        core: usize,
+    },
+}
+
+impl SetupError {
+    /// `what` failed, for the kernel's reason.
+    pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> SetupError {
+        move |source| SetupError::System { what, source }
+    }
+}

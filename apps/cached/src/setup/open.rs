@@ -1,0 +1,157 @@
+//! What needs a right: all of it is opened here, before the first thread starts.
+//!
+//! ```text
+//!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
+//! ```
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::sync::Arc;
+
+use cache::{Core, Ledger};
+use nic::link::Link;
+use nic::preflight::OpenError;
+use nic::udp_spread::spread_udp;
+use nic::xdp::XdpDevice;
+use nic::{Doorbell, PcapRecorder, PcapTap, QueueId, QueuePlan};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use stack::{NetStack, Port, Secrets, StrayRing};
+
+use super::config::{Ports, cache_config, flows_per_core, stack_config, xdp_config};
+use super::{SetupError, random};
+use crate::admission::Admission;
+use crate::announce::PidFile;
+use crate::budget::{self, Budget};
+use crate::connections::Connections;
+use crate::options::Options;
+use crate::sharing::{AnyQueue, share_queues};
+use crate::udp_service::UdpService;
+use crate::user::become_user;
+use crate::worker::Worker;
+
+/// Everything opened, nothing running yet. What is dropped closes; the kernel detaches the program with its link.
+pub(super) struct Opened {
+    /// The cores, each to be moved to its thread.
+    pub(super) workers: Vec<Worker<AnyQueue>>,
+    /// What is listened to.
+    pub(super) signals: Signals,
+    /// What stays with the main thread.
+    pub(super) base: Base,
+}
+
+/// What stays with the main thread while the cores run.
+pub(super) struct Base {
+    pub(super) ports: Ports,
+    pub(super) link: Link,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) doorbells: Vec<Arc<Doorbell>>,
+    /// Holds the program's link.
+    pub(super) _device: XdpDevice,
+    pub(super) _pid_file: Option<PidFile>,
+}
+
+/// Opens all that `options` ask for, then gives up root's rights if that is asked for. Prints the mode obtained.
+pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
+    let budget = budget(options)?;
+    let ports = Ports::of(options)?;
+    let caches = Core::mesh(&cache_config(options, ports), random()?)?;
+    let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else {
+        unreachable!("`Options` has checked that there is a core")
+    };
+    let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
+    let doorbells = doorbells.map_err(SetupError::system("make a doorbell"))?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
+
+    let mut device = XdpDevice::open(&xdp_config(options)).map_err(Box::new)?;
+    let plan = QueuePlan::new(&device.queue_ids(), options.cores);
+    println!("link {}: {}", options.interface, device.obtained());
+    println!("plan: {plan}");
+    println!("memory: {budget}");
+
+    let link = device.link().clone();
+    if ports.udp.is_some() {
+        println!("udp: {}", spread_udp(&link));
+    }
+    let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
+    let queues = open_queues(options, &plan, &doorbells, &link, take)?;
+    let workers = make_workers(options, ports, caches, queues, &doorbells, &link)?;
+    let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
+    let _pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
+    if let Some(user) = &options.user {
+        become_user(user)?;
+    }
+    let base = Base { ports, link, ledger, doorbells, _device: device, _pid_file };
+    Ok(Opened { workers, signals, base })
+}
+
+/// What is asked of the machine's memory, unless the interface is not there, which opening it will say better.
+fn budget(options: &Options) -> Result<Budget, SetupError> {
+    let config = xdp_config(options);
+    let link = Link::by_name(&options.interface).map_err(|error| Box::new(OpenError::from(error)))?;
+    let queues = options.queues.unwrap_or(usize::from(link.rx_queues.min(link.tx_queues)));
+    let budget = Budget::of(options, flows_per_core(options), &config, &link, queues);
+    budget.check(budget::machine_bytes())?;
+    Ok(budget)
+}
+
+/// The queues of each core, by core, recorded if that is asked for.
+fn open_queues(
+    options: &Options,
+    plan: &QueuePlan,
+    doorbells: &[Arc<Doorbell>],
+    link: &Link,
+    mut take: impl FnMut(QueueId) -> Option<AnyQueue>,
+) -> Result<Vec<Vec<AnyQueue>>, SetupError> {
+    let take = |id| take(id).map(|queue| recorded(options, id, queue)).transpose();
+    share_queues(plan, doorbells, chunk_bytes(link), take)
+}
+
+/// Bytes of a chunk that holds the link's longest frame.
+fn chunk_bytes(link: &Link) -> usize {
+    (link.mtu as usize + 512).next_power_of_two().max(2048)
+}
+
+fn recorded(options: &Options, id: QueueId, queue: AnyQueue) -> Result<AnyQueue, SetupError> {
+    let Some(folder) = &options.capture else { return Ok(queue) };
+    let path = folder.join(format!("queue-{}.pcap", id.0));
+    let file = File::create(&path).map_err(|source| SetupError::Capture { path, source })?;
+    Ok(Box::new(PcapTap::new(queue, PcapRecorder::new(BufWriter::new(file))?)))
+}
+
+fn make_workers(
+    options: &Options,
+    ports: Ports,
+    caches: Vec<Core>,
+    queues: Vec<Vec<AnyQueue>>,
+    doorbells: &[Arc<Doorbell>],
+    link: &Link,
+) -> Result<Vec<Worker<AnyQueue>>, SetupError> {
+    let admission = Arc::new(Admission::new(options.connections));
+    let rings = StrayRing::of(doorbells, chunk_bytes(link))?;
+    let isn_secret: [u8; 32] = random()?;
+    let mut workers = Vec::new();
+    for (((core, cache), queues), strays) in caches.into_iter().enumerate().zip(queues).zip(rings) {
+        let config = stack_config(options, ports, link, doorbells.len() - 1);
+        let mut connections = Connections::new(flows_per_core(options), admission.clone());
+        if options.extended.idle_timeout_secs > 0 {
+            connections.close_idle_after(options.extended.idle_timeout_secs);
+        }
+        tracing::info!(core, queues = queues.len(), max_flows = config.max_flows, "core");
+        // One secret for all cores: a frame that comes to another core than before meets the same numbers.
+        let stack = NetStack::new(config, Secrets::from_bytes(isn_secret))?;
+        workers.push(Worker {
+            ports: queues.into_iter().map(Port::new).collect(),
+            udp: ports.udp.map(|_| UdpService::new(&cache, &stack, &options.udp_trust)),
+            stack,
+            cache,
+            connections,
+            strays,
+            doorbells: doorbells.to_vec(),
+            admission: admission.clone(),
+            maxconns_fast: options.extended.maxconns_fast,
+            paused_at: None,
+        });
+    }
+    Ok(workers)
+}

@@ -1,0 +1,202 @@
+//! The cores running: started, watched, stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nic::link::{Link, LinkError};
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::{Handle, Signals};
+
+use super::SetupError;
+use super::open::{Base, Opened};
+use crate::announce::write_ports;
+use crate::clock::Clock;
+use crate::cpu_time;
+use crate::daemon;
+use crate::options::{Options, read_users};
+use crate::report::{CoreReport, total};
+use crate::sharing::AnyQueue;
+use crate::worker::{Worker, WorkerError};
+
+/// How often the main thread looks whether the link is still there, and brings `rusage_user` and `rusage_system` of
+/// `stats` up to date.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the main thread waits for.
+enum Event {
+    Signal,
+    Reload,
+    CoreEnded,
+}
+
+/// Sends an event when its thread ends, however it does.
+struct Farewell(Sender<Event>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Nobody listens any more when the server is ending.
+        let _ = self.0.send(Event::CoreEnded);
+    }
+}
+
+/// How the thread of a core ends.
+type CoreEnd = Result<CoreReport, WorkerError>;
+
+/// The server while it serves.
+pub(super) struct Running {
+    base: Base,
+    cores: Vec<JoinHandle<CoreEnd>>,
+    stop: Arc<AtomicBool>,
+    inbox: Receiver<Event>,
+    /// Kept so that the channel stays open whatever ends.
+    _events: Sender<Event>,
+    signals: Handle,
+    listener: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts one thread a core, and says that requests are answered.
+    pub(super) fn start(opened: Opened, options: &Options) -> Result<Running, SetupError> {
+        let Opened { workers, signals, base } = opened;
+        let clock = Clock::start();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (events, inbox) = mpsc::channel();
+        let mut cores = Vec::new();
+        let cpus = cpus(options);
+        for worker in workers {
+            cores.push(start(worker, options, &cpus, clock, &stop, &events)?);
+        }
+        let handle = signals.handle();
+        let on_signal = events.clone();
+        let listener = std::thread::spawn(move || listen(signals, &on_signal));
+        let ports = base.ports;
+        write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
+        println!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores);
+        if options.daemon {
+            daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
+        }
+        Ok(Running { base, cores, stop, inbox, _events: events, signals: handle, listener })
+    }
+
+    /// Waits for a reason to stop: a signal, the command shutdown, a core that ended, or a link that is gone, which is
+    /// an error once all have stopped.
+    pub(super) fn wait(&self, options: &Options) -> Option<SetupError> {
+        let Base { ledger, link, .. } = &self.base;
+        let mut gone = None;
+        while gone.is_none() && ledger.stopping().is_none() {
+            match self.inbox.recv_timeout(WATCH_INTERVAL) {
+                Ok(Event::Reload) => reload_users(options, ledger),
+                Ok(Event::Signal | Event::CoreEnded) => break,
+                Err(_) => {}
+            }
+            cpu_time::publish(ledger.core(0));
+            gone = link_gone(link);
+        }
+        gone
+    }
+
+    /// Stops every core and says what they did. All that was opened closes.
+    pub(super) fn stop(self) -> Result<(), SetupError> {
+        self.stop.store(true, Ordering::Relaxed);
+        for doorbell in &self.base.doorbells {
+            doorbell.ring();
+        }
+        let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
+        self.signals.close();
+        let _ = self.listener.join();
+        report(ended)
+    }
+}
+
+/// Passes signals on until the handle is closed.
+fn listen(mut signals: Signals, events: &Sender<Event>) {
+    let mut asked = false;
+    for signal in signals.forever() {
+        // Nobody listens any more when the server is ending.
+        if signal == SIGHUP {
+            let _ = events.send(Event::Reload);
+            continue;
+        }
+        if std::mem::replace(&mut asked, true) {
+            // Asked twice: at once. The kernel detaches the program with its link.
+            std::process::exit(1);
+        }
+        let _ = events.send(Event::Signal);
+    }
+}
+
+/// Reads the file of `-Y` again; what is wrong with it leaves those who may speak as they are.
+fn reload_users(options: &Options, ledger: &cache::Ledger) {
+    let Some((path, _)) = &options.auth else { return };
+    match read_users(path.as_ref()) {
+        Ok(users) => ledger.set_users(users),
+        Err(error) => tracing::error!(%error, "the users stay as they were"),
+    }
+}
+
+/// An AF_XDP socket says nothing when its interface is removed, so the main thread looks.
+fn link_gone(link: &Link) -> Option<SetupError> {
+    match Link::by_name(&link.name) {
+        Ok(now) if now.index == link.index => None,
+        Ok(_) | Err(LinkError::NotFound { .. }) => Some(SetupError::LinkGone { link: link.name.clone() }),
+        // The kernel did not say; it may the next time.
+        Err(_) => None,
+    }
+}
+
+fn report(ended: Vec<std::thread::Result<CoreEnd>>) -> Result<(), SetupError> {
+    let mut reports = Vec::new();
+    let mut first_error = None;
+    for (core, end) in ended.into_iter().enumerate() {
+        match end {
+            Ok(Ok(report)) => reports.push(report),
+            Ok(Err(source)) => first_error = first_error.or(Some(SetupError::Core { core, source })),
+            Err(_panic) => first_error = Some(SetupError::Panicked { core }),
+        }
+    }
+    for report in &reports {
+        println!("{report}");
+    }
+    println!("{}", total(&reports));
+    first_error.map_or(Ok(()), Err)
+}
+
+/// The CPU of each core, as far as there are enough; a core beyond them is not pinned.
+fn cpus(options: &Options) -> Vec<core_affinity::CoreId> {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    if !options.cpus.is_empty() {
+        return options.cpus.iter().map(|&id| core_affinity::CoreId { id }).collect();
+    }
+    if allowed.len() < options.cores {
+        println!("note: {} threads for {} CPUs; the rest are not pinned", options.cores, allowed.len());
+    }
+    allowed
+}
+
+fn start(
+    worker: Worker<AnyQueue>,
+    options: &Options,
+    cpus: &[core_affinity::CoreId],
+    clock: Clock,
+    stop: &Arc<AtomicBool>,
+    events: &Sender<Event>,
+) -> Result<JoinHandle<CoreEnd>, SetupError> {
+    let core = worker.cache.id();
+    let cpu = cpus.get(core).copied();
+    let (stop, spin) = (stop.clone(), options.spin);
+    let farewell = Farewell(events.clone());
+    let body = move || {
+        let _farewell = farewell;
+        if let Some(cpu) = cpu
+            && !core_affinity::set_for_current(cpu)
+        {
+            tracing::warn!(core, cpu = cpu.id, "cannot be pinned to this CPU; goes on unpinned");
+        }
+        worker.run(&clock, &stop, spin)
+    };
+    let builder = std::thread::Builder::new().name(format!("core-{core}"));
+    builder.spawn(body).map_err(SetupError::system("start a thread"))
+}
