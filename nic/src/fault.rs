@@ -1,8 +1,8 @@
 //! `Faults`: what goes wrong on one direction of the in-memory wire, by a seed.
 //!
 //! The faults of a frame are drawn in one fixed order, from a generator of the direction's own, so that the same seed
-//! and the same frames give the same faults. The order: blackhole, rate limit, loss, burst loss, corruption,
-//! duplication, reordering, delay. Read first: `wire.rs`.
+//! and the same frames give the same faults. The order: blackhole and flap, MTU hole, rate limit, loss, burst loss,
+//! corruption, cutting, duplication, reordering, delay. Read first: `wire.rs`.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
 use crate::rss::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, network_layer};
+
+/// Two addresses and a type: what is not the packet's.
+const ETHERNET_HEADER_BYTES: usize = 14;
 
 /// Longest burst of flipped bits: the Internet checksum detects every burst of up to 15 bits (RFC 1071 sums modulo
 /// 65535, and a burst of n bits changes the sum by less than 2^n, rotated).
@@ -38,6 +41,21 @@ pub struct Faults {
     pub rate: Option<RateLimit>,
     /// Times between which every frame that is sent is lost.
     pub blackholes: Vec<Range<Duration>>,
+    /// A link that goes down again and again.
+    pub flap: Option<Flap>,
+    /// The longest packet that passes, in bytes without the Ethernet header; a longer one is lost, and nobody is told.
+    pub mtu_hole: Option<usize>,
+    /// Probability that the end of a frame is missing.
+    pub cut: f64,
+}
+
+/// A link that goes down again and again: at the end of each period, every frame that is sent is lost for a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Flap {
+    /// How long a period is, at least a nanosecond.
+    pub every: Duration,
+    /// For how much of it, at its end, the link is down.
+    pub down: Duration,
 }
 
 /// Losses in bursts: the Gilbert model, a good state without loss and a bad one.
@@ -116,7 +134,7 @@ impl Faults {
     /// # Errors
     /// [`FaultError`]: which field is out of range, and what the range is.
     pub fn check(&self) -> Result<(), FaultError> {
-        let mut probabilities = vec![("loss", self.loss), ("duplicate", self.duplicate)];
+        let mut probabilities = vec![("loss", self.loss), ("duplicate", self.duplicate), ("cut", self.cut)];
         if let Some(burst) = self.burst_loss {
             probabilities.extend([
                 ("burst_loss.enter", burst.enter),
@@ -144,7 +162,18 @@ impl Faults {
         if let Some(rate) = self.rate {
             in_range("rate.bits_per_second", rate.bits_per_second, 1, u64::MAX)?;
         }
+        if let Some(flap) = self.flap {
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            in_range("flap.every in nanoseconds", nanos(flap.every), 1, u64::MAX)?;
+            in_range("flap.down in nanoseconds", nanos(flap.down), 0, nanos(flap.every))?;
+        }
         Ok(())
+    }
+
+    /// Whether a link that flaps is down just now.
+    fn is_down(&self, now: Duration) -> bool {
+        self.flap
+            .is_some_and(|flap| now.as_nanos() % flap.every.as_nanos().max(1) >= (flap.every - flap.down).as_nanos())
     }
 }
 
@@ -153,8 +182,10 @@ impl Faults {
 pub(crate) enum Fate {
     /// It goes on its way; see the other fields of [`Verdict`].
     Passed,
-    /// Sent within a blackhole.
+    /// Sent within a blackhole, or while the link was down.
     Blackholed,
+    /// Its packet was too long for the MTU hole.
+    TooLong,
     /// Found the queue of the rate limit full.
     RateDropped,
     /// Lost on its own.
@@ -172,6 +203,8 @@ pub(crate) struct Verdict {
     pub(crate) fate: Fate,
     /// First flipped bit and how many bits the burst spans, when it was corrupted.
     pub(crate) corrupted: Option<(usize, u8)>,
+    /// How many of its bytes are left, when its end is missing.
+    pub(crate) cut_to: Option<usize>,
     /// Whether it arrives twice.
     pub(crate) duplicated: bool,
     /// How many frames overtake it, and how long it waits for them.
@@ -205,9 +238,14 @@ impl Injector {
 
     /// Draws what becomes of a frame sent at `now`, and corrupts its bytes if that is drawn.
     pub(crate) fn judge(&mut self, now: Duration, frame: &mut [u8]) -> Verdict {
-        let mut verdict = Verdict { fate: Fate::Passed, corrupted: None, duplicated: false, held_back: None, due: now };
-        if self.faults.blackholes.iter().any(|window| window.contains(&now)) {
+        let mut verdict =
+            Verdict { fate: Fate::Passed, corrupted: None, cut_to: None, duplicated: false, held_back: None, due: now };
+        if self.faults.blackholes.iter().any(|window| window.contains(&now)) || self.faults.is_down(now) {
             verdict.fate = Fate::Blackholed;
+            return verdict;
+        }
+        if self.faults.mtu_hole.is_some_and(|mtu| frame.len() > ETHERNET_HEADER_BYTES + mtu) {
+            verdict.fate = Fate::TooLong;
             return verdict;
         }
         match self.serialise(now, frame.len()) {
@@ -233,6 +271,10 @@ impl Injector {
                 verdict.fate = Fate::CorruptDropped;
                 return verdict;
             }
+        }
+        if self.chance(self.faults.cut) && frame.len() > ETHERNET_HEADER_BYTES {
+            let rest = frame.len() - ETHERNET_HEADER_BYTES;
+            verdict.cut_to = Some(ETHERNET_HEADER_BYTES + self.below(rest as u64) as usize);
         }
         verdict.duplicated = self.chance(self.faults.duplicate);
         if let Some(reorder) = self.faults.reorder

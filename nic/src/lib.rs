@@ -9,6 +9,7 @@
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |
 //! | test on a virtual clock, with faults by a seed | [`Wire`], [`WirePort`], [`WireQueue`], [`Faults`] |
+//! | put the same faults between two real links | [`OneWay`], [`packet`] |
 //! | predict the queue of a flow | [`Rss`] |
 //! | give a queue to a core that polls none | [`relay_pair`]: [`RelayQueue`], [`RelayPort`] |
 //! | offer a frame to another core | [`stray_pair`]: [`StraySender`], [`StrayReceiver`] |
@@ -26,6 +27,8 @@ mod fault;
 mod frame;
 /// `Link`: what there is to know of a network interface before using it.
 pub mod link;
+/// `PacketSocket`: all frames of a link, without AF_XDP.
+pub mod packet;
 /// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
 mod pcap;
 /// `QueuePlan`: which core polls which queues.
@@ -55,7 +58,7 @@ mod wire;
 pub mod xdp;
 
 pub use burst::{BURST, Burst, RxBurst, TxBurst};
-pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, RateLimit, Reorder};
+pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, Flap, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
 pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig};
 pub use plan::{PlanKind, QueuePlan};
@@ -67,4 +70,6 @@ pub use software_rss::{SoftwareRss, Worker};
 pub use stray::{StrayHeader, StrayReceiver, StraySender, stray_pair};
 pub use sys::memory::leaked_regions;
 pub use wait::{Doorbell, Sleeper, Woken};
-pub use wire::{PortConfig, Wire, WireClock, WireCounts, WireError, WireEvent, WireHappening, WirePort, WireQueue};
+pub use wire::{
+    OneWay, PortConfig, Wire, WireClock, WireCounts, WireError, WireEvent, WireHappening, WirePort, WireQueue,
+};

@@ -5,6 +5,8 @@
 pub mod memory;
 /// Interfaces, by ioctl and `getifaddrs`.
 pub(crate) mod netdev;
+/// Packet sockets (`AF_PACKET`).
+pub(crate) mod packet;
 /// Waiting for any of several descriptors.
 pub(crate) mod poll;
 /// The four rings of an AF_XDP socket.

@@ -12,6 +12,8 @@
 
 /// `Cable`: what is under way to one port.
 mod cable;
+/// `OneWay`: one direction of a wire, without ports.
+mod one_way;
 /// `PortConfig`, `WireError`: how a port is made, and why it cannot be.
 mod port_config;
 /// `WireQueue`: one queue of a port.
@@ -23,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use cable::{WireCounts, WireEvent, WireHappening};
+pub use one_way::OneWay;
 pub use port_config::{PortConfig, WireError};
 pub use wire_queue::WireQueue;
 

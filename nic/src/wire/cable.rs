@@ -25,8 +25,10 @@ pub struct WireCounts {
     pub corrupt_dropped: u64,
     /// Lost before the rate limit.
     pub rate_dropped: u64,
-    /// Lost in a blackhole.
+    /// Lost in a blackhole, or while the link was down.
     pub blackholed: u64,
+    /// Lost since their packet was too long for the MTU hole.
+    pub too_long: u64,
     /// Lost since too many were under way.
     pub overflowed: u64,
     /// Arrived and dropped: no frame posted, too long for one, or the queue was not open.
@@ -35,6 +37,8 @@ pub struct WireCounts {
     pub in_flight: u64,
     /// Corrupted; these went on their way.
     pub corrupted: u64,
+    /// Their end is missing; these went on their way.
+    pub cut: u64,
     /// Held back for later frames to overtake them; these went on their way.
     pub reordered: u64,
 }
@@ -47,6 +51,7 @@ impl WireCounts {
             + self.corrupt_dropped
             + self.rate_dropped
             + self.blackholed
+            + self.too_long
             + self.overflowed
             + self.rx_dropped
     }
@@ -80,8 +85,10 @@ pub enum WireHappening {
     CorruptDropped,
     /// It was lost before the rate limit.
     RateDropped,
-    /// It was lost in a blackhole.
+    /// It was lost in a blackhole, or while the link was down.
     Blackholed,
+    /// It was lost since its packet was too long for the MTU hole.
+    TooLong,
     /// It was lost since too many were under way.
     Overflowed,
     /// Bits were flipped.
@@ -90,6 +97,11 @@ pub enum WireHappening {
         first_bit: usize,
         /// How many bits the burst spans.
         bits: u8,
+    },
+    /// Its end is missing.
+    Cut {
+        /// How many of its bytes are left.
+        bytes: usize,
     },
     /// It will arrive twice.
     Duplicated,
@@ -234,6 +246,11 @@ impl Cable {
             self.counts.corrupted += 1;
             log.note(now, to, WireHappening::Corrupted { first_bit, bits });
         }
+        if let Some(bytes) = verdict.cut_to {
+            frame.truncate(bytes);
+            self.counts.cut += 1;
+            log.note(now, to, WireHappening::Cut { bytes });
+        }
         let copy = verdict.duplicated.then(|| spares.copy_of(&frame));
         if copy.is_some() {
             self.counts.duplicated += 1;
@@ -262,6 +279,7 @@ impl Cable {
             Fate::CorruptDropped => (&mut self.counts.corrupt_dropped, WireHappening::CorruptDropped),
             Fate::RateDropped => (&mut self.counts.rate_dropped, WireHappening::RateDropped),
             Fate::Blackholed => (&mut self.counts.blackholed, WireHappening::Blackholed),
+            Fate::TooLong => (&mut self.counts.too_long, WireHappening::TooLong),
         };
         *count += 1;
         Some(happening)

@@ -207,6 +207,7 @@ fn stormy_run(seed: u64) -> (Vec<Vec<u8>>, Vec<WireEvent>, [WireCounts; 2]) {
         jitter: MS / 2,
         rate: Some(RateLimit { bits_per_second: 8_000_000, queue_bytes: 20_000 }),
         blackholes: vec![20 * MS..25 * MS],
+        ..Faults::default()
     };
     let (wire, a, b) = Wire::pair(small(faults.clone()), small(faults), seed).unwrap();
     wire.log_events(1 << 16);

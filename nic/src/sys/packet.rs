@@ -1,0 +1,68 @@
+//! What rustix does not offer of packet sockets: binding one to a link, and two of its options. Control side only.
+//!
+//! Read first: `packet(7)`.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// All protocols: `ETH_P_ALL` in network byte order.
+const ALL_PROTOCOLS: u16 = (libc::ETH_P_ALL as u16).to_be();
+
+/// Binds a packet socket to all frames of the link with this index.
+///
+/// # Errors
+/// The link is gone or down.
+pub(crate) fn bind(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::c_ushort,
+        sll_protocol: ALL_PROTOCOLS,
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: S1 — the address is a local of the length given, and is only read.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes the link take in frames for other stations too, for as long as the socket is open.
+///
+/// # Errors
+/// The link is gone, or the process may not.
+pub(crate) fn hear_all_stations(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: index.cast_signed(),
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+}
+
+/// Keeps the frames that this host itself sends over the link out of the socket.
+///
+/// # Errors
+/// The kernel is older than Linux 4.20.
+pub(crate) fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)
+}
+
+/// Sets the space for frames received and not yet read, in bytes, beyond `net.core.rmem_max`.
+///
+/// # Errors
+/// The process may not (`CAP_NET_ADMIN`).
+pub(crate) fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+}
+
+/// Sets an option whose value is plain memory.
+fn set<T: Copy>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: S1 — the value is borrowed, of the length given, and is only read.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
