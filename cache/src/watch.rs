@@ -7,6 +7,8 @@
 //! A watcher has a bounded queue from each core, made when its place is first used and used again by later watchers.
 //! Invariant W1: a core that acts never waits for a watcher and allocates nothing for it: what finds the queue full is
 //! lost and counted, and the watcher is told how much (`skipped=`). Without watchers the cost is one relaxed load.
+//! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves, in
+//! one atomic step each. Nobody reads the other places to find out, so watchers of several cores may come and go at once.
 //! Read first: memcached `protocol.txt`, "Watchers"; the lines are those of memcached's `logger.c`.
 
 use std::fmt::Write as _;
@@ -51,6 +53,48 @@ const WORDS: &[(&[u8], u32)] = &[
     (b"proxyevents", SILENT),
     (b"proxyuser", SILENT),
 ];
+
+/// Bits of a count of watchers: a [`Counts`] has as many for each kind.
+const COUNT_BITS: u32 = 6;
+
+/// Kinds that are told.
+const KINDS: u32 = 5;
+
+/// How many watchers want each kind, in one word: kind i has the bits from `i * COUNT_BITS` on.
+#[derive(Debug, Default)]
+struct Counts(AtomicU32);
+
+const _: () = assert!(WATCHERS_MAX < 1 << COUNT_BITS, "a count of all watchers does not reach its neighbour");
+const _: () = assert!(KINDS * COUNT_BITS <= u32::BITS, "all counts fit the word");
+
+impl Counts {
+    /// A word whose counts of `kinds` are `count`, all others 0.
+    #[inline]
+    const fn of(kinds: u32, count: u32) -> u32 {
+        let mut word = 0;
+        let mut kind = 0;
+        while kind < KINDS {
+            if kinds >> kind & 1 == 1 {
+                word |= count << (kind * COUNT_BITS);
+            }
+            kind += 1;
+        }
+        word
+    }
+
+    fn enter(&self, kinds: u32) {
+        self.0.fetch_add(Counts::of(kinds, 1), Ordering::Release);
+    }
+
+    fn leave(&self, kinds: u32) {
+        self.0.fetch_sub(Counts::of(kinds, 1), Ordering::Release);
+    }
+
+    #[inline]
+    fn want(&self, kinds: u32) -> bool {
+        self.0.load(Ordering::Relaxed) & Counts::of(kinds, (1 << COUNT_BITS) - 1) != 0
+    }
+}
 
 /// What a word of `watch` asks for.
 pub(crate) fn wanted_by(word: &[u8]) -> Option<u32> {
@@ -112,8 +156,7 @@ struct Place {
 /// All watchers of a cache.
 #[derive(Debug)]
 pub struct Watchers {
-    /// What any of them wants.
-    wanted: AtomicU32,
+    wanted: Counts,
     places: [Place; WATCHERS_MAX],
     cores: usize,
     lines: usize,
@@ -130,7 +173,7 @@ impl Watchers {
     /// No watchers, of a cache of `cores` cores; each may be `lines` lines behind each core.
     pub(crate) fn new(cores: usize, lines: usize) -> Watchers {
         Watchers {
-            wanted: AtomicU32::new(0),
+            wanted: Counts::default(),
             places: std::array::from_fn(|_| Place::default()),
             cores,
             lines,
@@ -144,7 +187,7 @@ impl Watchers {
     /// Whether anybody wants any of `kinds`.
     #[inline]
     pub(crate) fn want(&self, kinds: u32) -> bool {
-        self.wanted.load(Ordering::Relaxed) & kinds != 0
+        self.wanted.want(kinds)
     }
 
     /// Watchers now.
@@ -168,24 +211,16 @@ impl Watchers {
         place.lost.store(0, Ordering::Relaxed);
         place.core.store(core as u32, Ordering::Relaxed);
         place.wanted.store(wanted, Ordering::Relaxed);
-        self.sum_up();
+        self.wanted.enter(wanted);
         Some(at)
     }
 
     /// Gives a place back.
     pub(crate) fn leave(&self, at: usize) {
         if let Some(place) = self.places.get(at) {
-            place.wanted.store(0, Ordering::Relaxed);
-            self.sum_up();
+            self.wanted.leave(place.wanted.swap(0, Ordering::Relaxed));
             place.taken.store(false, Ordering::Release);
         }
-    }
-
-    fn sum_up(&self) {
-        let sum = |places: &[Place]| places.iter().fold(0, |sum, place| sum | place.wanted.load(Ordering::Relaxed));
-        self.wanted.store(sum(&self.places), Ordering::Relaxed);
-        // Another may have entered or left between the reading and the writing.
-        self.wanted.store(sum(&self.places), Ordering::Relaxed);
     }
 
     /// Tells those who want any of `kinds` what happened on `core` at `unix_secs`; calls `woken` with the cores of
@@ -367,6 +402,67 @@ mod tests {
         watchers.leave(all[3]);
         assert_eq!(watchers.enter(0, FETCHERS), Some(3));
         assert!(!watchers.has_news(3), "what the one before did not read is gone");
+    }
+
+    #[test]
+    fn watchers_that_enter_and_leave_at_once_on_two_cores_are_all_told() {
+        use std::sync::atomic::AtomicUsize;
+
+        const ROUNDS: usize = 20_000;
+        let watchers = Watchers::new(2, 8);
+        let (gate, untold) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let meet = |met: &mut usize| {
+            *met += 2;
+            gate.fetch_add(1, Ordering::SeqCst);
+            // Both are to leave the gate in the same moment; but on a busy machine the other may not be running.
+            let mut spins = 0u32;
+            while gate.load(Ordering::SeqCst) < *met {
+                std::hint::spin_loop();
+                spins += 1;
+                if spins.is_multiple_of(4096) {
+                    std::thread::yield_now();
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for core in 0..2usize {
+                let (watchers, meet, untold) = (&watchers, &meet, &untold);
+                scope.spawn(move || {
+                    let mut met = 0;
+                    let kinds = 1 << core;
+                    for round in 0..ROUNDS {
+                        meet(&mut met);
+                        // Not always in step.
+                        for _ in 0..(round * (core + 3)) % 29 {
+                            std::hint::spin_loop();
+                        }
+                        let at = watchers.enter(core, kinds).expect("two of twenty");
+                        meet(&mut met);
+                        untold.fetch_add(usize::from(!watchers.want(kinds)), Ordering::Relaxed);
+                        meet(&mut met);
+                        watchers.leave(at);
+                    }
+                });
+            }
+        });
+        assert_eq!(untold.into_inner(), 0, "of {ROUNDS} rounds so many left a watcher that is told nothing");
+        assert!(!watchers.want(u32::MAX), "nobody watches, and somebody is still told");
+    }
+
+    #[test]
+    fn as_many_watchers_as_may_be_of_every_kind_are_counted_kind_by_kind() {
+        let watchers = Watchers::new(1, 1);
+        let kinds = [FETCHERS, MUTATIONS, EVICTIONS, CONNEVENTS, DELETIONS];
+        for gone in kinds {
+            let all = kinds.iter().fold(SILENT, |sum, kind| sum | kind);
+            let places: Vec<_> = (0..WATCHERS_MAX - 1).map(|_| watchers.enter(0, all & !gone).expect("room")).collect();
+            let last = watchers.enter(0, all).expect("room for one more");
+            assert!(kinds.iter().all(|&kind| watchers.want(kind)));
+            watchers.leave(last);
+            assert!(kinds.iter().all(|&kind| watchers.want(kind) == (kind != gone)), "{gone}");
+            places.into_iter().for_each(|at| watchers.leave(at));
+            assert!(!watchers.want(u32::MAX));
+        }
     }
 
     #[test]
