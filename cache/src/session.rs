@@ -23,6 +23,8 @@
 //! Invariant S1: commands are executed in the order of the input. On one shard that is the order of the calls or of the
 //! messages; a reply keeps its place in the list of entries from the moment its command is executed or sent.
 //! Invariant S2: what is answered depends on the bytes alone, not on how they were cut.
+//! Invariant S3: a reply leaves after everything that was asked for before it is done, on whichever core and whether that
+//! is answered or not (`noreply`): a client that has the reply may tell others.
 //! Read first: memcached `protocol.txt`, then [`crate::core`].
 
 use crate::clock::{Expiry, Now};
@@ -451,6 +453,23 @@ impl Session {
         self.tail = token;
         self.pending += 1;
         token
+    }
+
+    /// The last entry, if more answers that nobody wants to see may be expected there.
+    fn unheard(&self, core: &Core) -> Option<Token> {
+        let tail = (self.tail != NO_ENTRY).then_some(self.tail)?;
+        let entry = core.entries.entry(tail);
+        (matches!(entry.owed, Owed::Unheard) && entry.expected < u16::MAX).then_some(tail)
+    }
+
+    /// [`reply_room`](Self::reply_room) for a command of another core's key that is not answered.
+    fn unheard_room(&mut self, core: &mut Core) -> Result<(), Stop> {
+        if self.unheard(core).is_some() { Ok(()) } else { self.reply_room(core) }
+    }
+
+    /// Expects another answer that nobody wants to see, after [`Session::unheard_room`].
+    fn owe_unheard(&mut self, core: &mut Core) -> Token {
+        self.unheard(core).unwrap_or_else(|| self.owe(core, Owed::Unheard))
     }
 
     /// [`Session::owe`] for a reply that may be framed.

@@ -11,7 +11,7 @@ use loopback::{Client, Loopback, Pace};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use script::Script;
-use sidestep_cache::CacheConfig;
+use sidestep_cache::{CacheConfig, KeyHasher};
 
 /// A cache with `cores` cores, each resource scarce or plentiful as the seed says.
 fn config(cores: usize, rng: &mut Xoshiro256PlusPlus) -> CacheConfig {
@@ -126,4 +126,128 @@ fn values_of_every_size_cross_cores() {
 #[test]
 fn a_connection_may_die_at_any_point() {
     run_all(2000..2500, 40, 20_000, true);
+}
+
+/// A key that `core` of three owns.
+fn key_of(core: usize) -> String {
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let owned = |key: &String| hasher.hash(key.as_bytes()).shard_of(3) == core;
+    (0..).map(|number| format!("k{number}")).find(owned).expect("every core owns keys")
+}
+
+/// A packet with a key.
+fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let body = (extras.len() + key.len() + value.len()) as u32;
+    let mut packet = vec![0x80, opcode, 0, key.len() as u8, extras.len() as u8, 0, 0, 0];
+    packet.extend(body.to_be_bytes());
+    packet.extend([0; 12]);
+    [&packet, extras, key, value].concat()
+}
+
+#[test]
+fn a_reply_waits_until_an_unanswered_command_before_it_is_done_on_its_core() {
+    let [here, owned, third] = [0, 1, 2].map(key_of);
+    let text = |line: &str| line.replace("KEY", &owned).into_bytes();
+    let long = format!("set KEY 0 0 20000 noreply\r\n{}\r\n", "v".repeat(20_000));
+    let unanswered = [
+        "set KEY 0 0 1 noreply\r\nx\r\n",
+        "add KEY 0 0 1 noreply\r\nx\r\n",
+        "replace KEY 0 0 1 noreply\r\nx\r\n",
+        "append KEY 0 0 1 noreply\r\nx\r\n",
+        "prepend KEY 0 0 1 noreply\r\nx\r\n",
+        "cas KEY 0 0 1 1 noreply\r\nx\r\n",
+        "delete KEY noreply\r\n",
+        "incr KEY 1 noreply\r\n",
+        "decr KEY 1 noreply\r\n",
+        "touch KEY 0 noreply\r\n",
+        "ms KEY 1 q\r\nx\r\n",
+        "md KEY q\r\n",
+        "ma KEY q\r\n",
+        "mg KEY q\r\n",
+        &long,
+        "flush_all noreply\r\n",
+    ];
+    let later = [
+        "version\r\n".to_owned(),
+        "mn\r\n".to_owned(),
+        "verbosity 1\r\n".to_owned(),
+        "unknown\r\n".to_owned(),
+        "stats\r\n".to_owned(),
+        "stats conns\r\n".to_owned(),
+        "lru_crawler enable\r\n".to_owned(),
+        "watch\r\n".to_owned(),
+        format!("get {here}\r\n"),
+        format!("gets {here} {here}\r\n"),
+        format!("gat 0 {here}\r\n"),
+        format!("get {third}\r\n"),
+        format!("mg {here} v\r\n"),
+        format!("mg {third} v\r\n"),
+        format!("set {here} 0 0 1\r\nx\r\n"),
+        format!("delete {here}\r\n"),
+        format!("incr {here} 1\r\n"),
+        format!("touch {here} 0\r\n"),
+    ];
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for first in unanswered {
+        pairs.extend(later.iter().map(|later| (text(first), later.clone().into_bytes())));
+    }
+    let quiet = [
+        packet(0x11, &[0; 8], owned.as_bytes(), b"x"),
+        packet(0x14, &[], owned.as_bytes(), b""),
+        packet(0x15, &[0; 20], owned.as_bytes(), b""),
+        packet(0x19, &[], owned.as_bytes(), b"x"),
+    ];
+    for first in quiet {
+        for later in [packet(0x0a, &[], b"", b""), packet(0x0b, &[], b"", b""), packet(0, &[], here.as_bytes(), b"")] {
+            pairs.push((first.clone(), later));
+        }
+    }
+    for (first, later) in pairs {
+        let what = format!("{} after {}", later.escape_ascii(), first.escape_ascii());
+        let mut config = CacheConfig { cores: 3, connections_per_core: 4, ..CacheConfig::default() };
+        config.shard.memory_bytes = 24 << 20;
+        let mut loopback = Loopback::new(&config, Pace::Even, 1);
+        let client = loopback.connect(0);
+        loopback.send(client, &[first, later].concat());
+        // A long value asks its core for room first, and is not sent before there is.
+        for sent in [false, true] {
+            for _ in 0..10 {
+                loopback.turn(0);
+                loopback.turn(2);
+            }
+            let early = loopback.take_received(client);
+            let served = loopback.cores[1].counters().messages_served.value();
+            assert!(early.is_empty() || served > 0, "core 1 has done nothing: {}, {what}", early.escape_ascii());
+            if !sent && loopback.unread(client) > 10_000 {
+                loopback.turn(1);
+            }
+        }
+        loopback.run();
+        assert!(!loopback.received(client).is_empty(), "no reply to {what}");
+        loopback.close_all();
+        loopback.assert_nothing_held();
+    }
+}
+
+#[test]
+fn unanswered_commands_in_a_row_take_one_place_however_many_they_are() {
+    let mut config =
+        CacheConfig { cores: 3, connections_per_core: 4, pending_per_connection: 2, ..CacheConfig::default() };
+    config.shard.memory_bytes = 24 << 20;
+    let mut loopback = Loopback::new(&config, Pace::Even, 1);
+    let client = loopback.connect(0);
+    let [one, other] = [1, 2].map(key_of);
+    let some = format!("set {one} 0 0 1 noreply\r\nx\r\ndelete {other} noreply\r\nincr {one} 1 noreply\r\n").repeat(50);
+    loopback.send(client, some.as_bytes());
+    loopback.send(client, b"version\r\n");
+    for _ in 0..10 {
+        loopback.turn(0);
+    }
+    assert_eq!(loopback.unread(client), 0, "all of it is on its way at once");
+    assert_eq!(loopback.cores[0].census().entries, 2, "the unanswered ones together, and the version");
+    assert!(loopback.received(client).is_empty());
+    loopback.run();
+    assert_eq!(loopback.received(client), b"VERSION 1.6.18-sidestep\r\n");
+    loopback.close_all();
+    loopback.assert_nothing_held();
 }

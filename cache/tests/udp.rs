@@ -7,7 +7,7 @@ mod loopback;
 use std::collections::BTreeMap;
 
 use loopback::{Loopback, Pace, SENDER};
-use sidestep_cache::{CacheConfig, CoreCounters, Network, ShardConfig};
+use sidestep_cache::{CacheConfig, CoreCounters, KeyHasher, Network, ShardConfig};
 
 fn config(cores: usize) -> CacheConfig {
     CacheConfig { cores, datagram_places: 32, ..CacheConfig::default() }
@@ -391,5 +391,22 @@ fn many_sources_cost_no_memory_and_get_no_more_than_their_own_datagrams_pay_for(
         *went.entry(*peer).or_default() += datagram.len();
     }
     assert!(!went.is_empty() && went.iter().all(|(peer, bytes)| *bytes <= 3 * came[peer]));
+    cache.assert_nothing_held();
+}
+
+#[test]
+fn a_reply_waits_until_an_unanswered_command_of_its_datagram_is_done_on_its_core() {
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let owned = |key: &String| hasher.hash(key.as_bytes()).shard_of(2) == 1;
+    let key = keys().find(owned).expect("one of another core");
+    let mut cache = cache(2);
+    cache.datagram(0, 7, format!("set {key} 0 0 1 noreply\r\nx\r\nversion\r\n").as_bytes());
+    for _ in 0..10 {
+        cache.turn(0);
+    }
+    assert_eq!(messages(&mut cache), [b""; 0], "core 1 has not had a turn");
+    cache.run();
+    assert_eq!(messages(&mut cache), [b"VERSION 1.6.18-sidestep\r\n"]);
+    check(&mut cache, format!("get {key}\r\n").as_bytes(), &[format!("VALUE {key} 0 1\r\nx\r\nEND\r\n").as_bytes()]);
     cache.assert_nothing_held();
 }

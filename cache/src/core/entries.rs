@@ -48,6 +48,9 @@ pub(crate) enum Owed {
     Value { held: Held, cas: bool, end: bool },
     /// The answer to a command on another core; `quiet`: the client does not want to see it.
     Answer { quiet: bool },
+    /// The answers of other cores to commands of which the client wants to see none (`noreply`). They keep their place so
+    /// that whatever is answered after them tells that they are done; one entry is enough for all that follow each other.
+    Unheard,
     /// A get on another core.
     Fetch { slot: u32, cas: bool, end: bool },
     /// An item of another core, as far as it has landed.

@@ -22,6 +22,13 @@ impl Core {
         }
         self.conns[conn.index()].in_flight -= 1;
         let last = entry.expected == 0;
+        if let Owed::Unheard = entry.owed {
+            if last {
+                entry.owed = Owed::Nothing;
+                self.make_ready(conn);
+            }
+            return;
+        }
         match (&mut entry.owed, answer) {
             (Owed::Answer { .. } | Owed::Fetch { .. }, Answer::Seen { outcome, seen }) => {
                 self.land_seen(token, outcome, seen);

@@ -9,10 +9,10 @@ use crate::proto::reply::Line;
 use crate::shard::meta::{Ask, Count, Removal, Seen};
 use crate::store::StoreMode;
 
-/// Which of the requester's entries an answer is for; [`NOBODY`] when nothing waits for it (`noreply`).
+/// Which of the requester's entries an answer is for.
 pub(crate) type Token = u32;
 
-/// The token of a request whose answer only frees its block.
+/// In place of an entry's number: there is none.
 pub(crate) const NOBODY: Token = u32::MAX;
 
 /// In place of an owner's stream number: all bytes came with the answer.

@@ -11,7 +11,7 @@ use crate::key::KeyHash;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
 use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line, plain_get};
-use crate::route::message::{NOBODY, Request, Span};
+use crate::route::message::{Request, Span};
 
 impl Session {
     /// Executes the line at the start of `input`, if it is whole.
@@ -158,11 +158,13 @@ impl Session {
             }
             return Ok(());
         }
-        if !noreply {
-            self.reply_room(core)?;
+        if noreply {
+            self.unheard_room(core)?
+        } else {
+            self.reply_room(core)?
         }
         self.message_room(core, owner, key.len())?;
-        let token = if noreply { NOBODY } else { self.owe(core, Owed::Answer { quiet: false }) };
+        let token = if noreply { self.owe_unheard(core) } else { self.owe(core, Owed::Answer { quiet: false }) };
         core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
         core.counters().cross_core_requests.add(1);
         Ok(())

@@ -132,7 +132,9 @@ pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -
             debug_assert!(false, "a framed reply in an entry that is not");
             Rendered::Whole(0)
         }
-        Owed::Answer { .. } | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => Rendered::Starved(0),
+        Owed::Answer { .. } | Owed::Unheard | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => {
+            Rendered::Starved(0)
+        }
     }
 }
 

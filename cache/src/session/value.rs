@@ -8,7 +8,7 @@ use crate::core::{Core, Need};
 use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::Store;
-use crate::route::message::{Manner, NOBODY, Request, Token};
+use crate::route::message::{Manner, Request, Token};
 use crate::store::StoreMode;
 
 /// Bytes of key and value that go to another core in one message.
@@ -100,11 +100,16 @@ impl Session {
         if bytes > MESSAGE_MAX_BYTES {
             return Ok(false);
         }
-        if !noreply {
-            self.reply_room(core)?;
+        if noreply {
+            self.unheard_room(core)?
+        } else {
+            self.reply_room(core)?
         }
         self.message_room(core, owner, bytes)?;
-        let token = if noreply { NOBODY } else { self.owe_as(core, Owed::Answer { quiet: false }, frame) };
+        let token = match noreply {
+            true => self.owe_unheard(core),
+            false => self.owe_as(core, Owed::Answer { quiet: false }, frame),
+        };
         core.ask(owner, token, [key, value], |[key, value]| Request::Store {
             key,
             value,
