@@ -89,4 +89,9 @@ impl Burst {
     pub fn iter(&self) -> impl Iterator<Item = &Frame> {
         self.frames.iter()
     }
+
+    /// The frames, oldest first, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Frame> {
+        self.frames.iter_mut()
+    }
 }

@@ -1,7 +1,8 @@
 //! What a frame is, in one pass over its headers, before anything is allocated for it.
 //!
 //! Invariant: whatever is not [`Class::Drop`] lies within the frame's bounds, is addressed to us by a host that can
-//! exist, and has right checksums (IPv4 header, TCP, UDP, ICMP); later code relies on it. Hand-written rather than by
+//! exist, and has right checksums (IPv4 header, TCP, UDP, ICMP); later code relies on it. A packet with IPv4 options is
+//! [`DropReason::IpOptions`] until they are taken off (`ip_options.rs`). Hand-written rather than by
 //! etherparse, which is the oracle of the tests: a dozen fixed offsets cost a third of its slices.
 //! Read first: RFC 791 §3.1, RFC 9293 §3.1, RFC 1122 §3.2.1.3.
 
@@ -10,6 +11,7 @@ use std::net::Ipv4Addr;
 use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::flow::FlowKey;
+use crate::ip_options;
 use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES};
 use crate::reassembly::{Fragment, FragmentKey};
 
@@ -178,6 +180,15 @@ impl Local {
     pub(crate) fn classify(&self, frame: &[u8]) -> Class {
         match self.link(frame) {
             Ok(class) => class,
+            Err(reason) => Class::Drop(reason),
+        }
+    }
+
+    /// Says what `frame`, whose packet has IPv4 options, is without them: they are taken off in place.
+    #[cold]
+    pub(crate) fn classify_without_options(&self, frame: &mut [u8]) -> Class {
+        match ip_options::take_off(frame) {
+            Ok(()) => self.classify(frame),
             Err(reason) => Class::Drop(reason),
         }
     }

@@ -46,8 +46,10 @@ drop_reasons! {
     IpTooShort,
     /// An IPv4 packet is of another version than 4.
     IpVersion,
-    /// An IPv4 header has options.
+    /// An IPv4 header's options do not parse.
     IpOptions,
+    /// An IPv4 packet asks for a route of its sender's choice.
+    IpSourceRoute,
     /// An IPv4 header's checksum is wrong.
     IpChecksum,
     /// An IPv4 packet is a fragment, and not of UDP that is listened to.

@@ -29,6 +29,8 @@ mod echo;
 mod ephemeral;
 /// `Flow`: what the application sees.
 mod flow;
+/// IPv4 options, taken off before anything else is read.
+mod ip_options;
 /// RFC 6528 initial sequence numbers, delivered through smoltcp.
 mod isn;
 /// Ethernet and 802.1Q headers.

@@ -71,8 +71,11 @@ impl NetStack {
     ) -> usize {
         let mut classes = std::mem::take(&mut self.classes);
         classes.clear();
-        for frame in port.rx.iter() {
+        for frame in port.rx.iter_mut() {
             let mut class = self.local.classify(frame.bytes());
+            if class == Class::Drop(DropReason::IpOptions) {
+                class = self.local.classify_without_options(frame.bytes_mut());
+            }
             let hash = match &class {
                 Class::Tcp(segment) => {
                     let hash = self.hash.of(&segment.key);
@@ -141,6 +144,7 @@ impl NetStack {
     /// has seen it. Answers leave by the flow's own port, or by the first.
     pub fn ingest_stray<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], frame: &mut [u8], hops: u8) {
         self.stats.frames += 1;
+        // Options were taken off by the core before.
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
             Class::Drop(reason) => return self.stats.drops.add(reason),

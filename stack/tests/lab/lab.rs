@@ -6,6 +6,8 @@
 pub mod bench;
 #[path = "frames.rs"]
 pub mod frames;
+#[path = "odd.rs"]
+pub mod odd;
 #[path = "peer.rs"]
 mod peer;
 #[path = "raw.rs"]

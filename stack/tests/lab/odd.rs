@@ -1,0 +1,38 @@
+//! Frames as links and middle boxes make them: padded, with IPv4 options, with a byte bent.
+
+/// The IPv4 packet of an untagged frame with `options`, filled up to whole words, behind its header.
+pub fn with_ip_options(frame: &[u8], options: &[u8]) -> Vec<u8> {
+    let mut options = options.to_vec();
+    options.resize(options.len().next_multiple_of(4), 0);
+    assert!(options.len() <= 40, "a header has room for 40 bytes of options");
+    let mut with = [&frame[..34], &options, &frame[34..]].concat();
+    with[14] = 0x45 + (options.len() / 4) as u8;
+    let len = u16::from_be_bytes([frame[16], frame[17]]) + options.len() as u16;
+    with[16..18].copy_from_slice(&len.to_be_bytes());
+    let end = 34 + options.len();
+    sum_ip(&mut with[14..end]);
+    with
+}
+
+/// The frame as Ethernet pads it, to 60 bytes, and with `more` bytes behind.
+pub fn padded(frame: &[u8], more: usize) -> Vec<u8> {
+    let mut padded = frame.to_vec();
+    padded.resize(frame.len().max(60) + more, 0xee);
+    padded
+}
+
+/// Writes the right checksum into an IPv4 header.
+pub fn sum_ip(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let sum = sum(header);
+    header[10..12].copy_from_slice(&sum);
+}
+
+/// The Internet checksum of `bytes` (RFC 1071), an even number of them.
+pub fn sum(bytes: &[u8]) -> [u8; 2] {
+    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
