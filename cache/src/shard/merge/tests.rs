@@ -186,6 +186,49 @@ fn expired_items_give_way_before_live_ones() {
 }
 
 #[test]
+fn merging_copies_no_item_that_was_flushed_however_often_it_was_asked_for() {
+    let mut bench = Bench::new(&ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() }, 8);
+    // Every item of the index that is flushed, by its place.
+    let flushed = |bench: &Bench| {
+        let shard = &bench.shard;
+        let (mut found, mut cursor) = (Vec::new(), Some(shard.index.begin_walk()));
+        while let Some(at) = cursor {
+            let (items, _) = shard.index.bucket(&shard.memory, &shard.segments, at);
+            found.extend(items.into_iter().filter(|&at| shard.stored_item(at).cas < shard.flush_cas));
+            cursor = shard.index.behind(at);
+        }
+        found
+    };
+    // What was stored before the flush is hot, so that merging would keep it.
+    let mut n = 0;
+    while bench.shard.stats.merged.value() < 10_000 {
+        n += 1;
+        (0..4).for_each(|_| {
+            bench.ask(n, 300);
+        });
+    }
+    bench.shard.flush_all(0, NOW);
+    bench.shard.maintain(NOW, 1 << 16);
+    // A segment that is dead as a whole is given up. Left are those that are being filled, and live items come to them.
+    let left = flushed(&bench);
+    assert!(left.len() > 50, "{} items", left.len());
+    let evicted = bench.shard.stats.evictions.value();
+    let is_there = |bench: &Bench| left.iter().any(|&at| bench.shard.segments.is_current(at));
+    let first = n;
+    while is_there(&bench) {
+        n += 1;
+        bench.ask(n, 300);
+        bench.ask(n, 300);
+        assert!(n < first + 1_000_000, "the segments are never merged");
+    }
+    println!("{} flushed items went while {} were stored", left.len(), n - first);
+    assert_eq!(flushed(&bench), [], "merging has copied what was flushed");
+    let live = bench.shard.stats.curr_items.value();
+    let evicted = bench.shard.stats.evictions.value() - evicted;
+    assert_eq!(n - first, live + evicted, "each item stored since is there or was evicted, and no flushed one was");
+}
+
+#[test]
 fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
     let config = ShardConfig { memory_bytes: 128 << 20, ..ShardConfig::default() };
     let mut bench = Bench::new(&config, 4);
