@@ -23,3 +23,5 @@ pub mod reply;
 pub mod text;
 /// The header of UDP datagrams.
 pub mod udp_frame;
+/// A client's bytes inside a line.
+pub(crate) mod word;

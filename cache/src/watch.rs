@@ -20,6 +20,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 
 use crate::key::KEY_MAX_BYTES;
+use crate::proto::word::append_uri;
 
 /// Bytes that one line of a watcher's queue takes.
 pub const WATCH_LINE_BYTES: usize = size_of::<Event>();
@@ -327,7 +328,7 @@ struct Line<'a>(&'a mut Vec<u8>);
 impl Line<'_> {
     fn key(&mut self, kind: &str, key: &[u8]) {
         let _ = write!(self, "type={kind} key=");
-        append_escaped(self.0, key);
+        append_uri(self.0, key);
         self.0.push(b' ');
     }
 }
@@ -336,18 +337,6 @@ impl std::fmt::Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
-    }
-}
-
-/// Appends `key` with every byte but letters, digits and `-._~` written as `%xx` (memcached's `uriencode`).
-pub(crate) fn append_escaped(text: &mut Vec<u8>, key: &[u8]) {
-    for &byte in key {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            text.push(byte);
-        } else {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            text.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
     }
 }
 

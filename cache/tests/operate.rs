@@ -433,3 +433,61 @@ fn without_cas_uniques_all_are_0_and_none_matches() {
         assert_eq!(say(&mut server, client, "flush_all\r\nget a\r\n"), "OK\r\nEND\r\n");
     });
 }
+
+/// Stores `key` by a packet.
+fn set_by_packet(server: &mut Loopback, core: usize, key: &[u8]) {
+    let client = server.connect(core);
+    let body = (8 + key.len() + 1) as u32;
+    let mut packet = vec![0x80, 1, 0, key.len() as u8, 8, 0, 0, 0];
+    packet.extend(body.to_be_bytes());
+    packet.extend([0; 12 + 8]);
+    server.send(client, &[&packet, key, b"x"].concat());
+    server.run();
+    assert_eq!(server.take_received(client)[..8], *b"\x81\x01\0\0\0\0\0\0");
+    server.close(client);
+}
+
+#[test]
+fn a_key_with_line_ends_in_it_makes_no_line_of_its_own_in_any_list() {
+    const BENT: [&[u8]; 4] = [b"a\r\nEND\r\nset b 0 0 1:y", b"two words:\n", b"\0:\x7f", b"key\r"];
+    everywhere(config, |mut server, core| {
+        let client = server.connect(core);
+        let watcher = server.connect(core);
+        assert_eq!(say(&mut server, watcher, "watch mutations\r\n"), "OK\r\n");
+        assert_eq!(say(&mut server, client, "stats detail on\r\n"), "OK\r\n");
+        for key in BENT {
+            set_by_packet(&mut server, core, key);
+        }
+        // "as\r\nbase64", and a plain key sent so.
+        assert_eq!(say(&mut server, client, "ms YXMNCmJhc2U2NA== 1 b\r\nx\r\n"), "HD\r\n");
+        assert_eq!(say(&mut server, client, "ms cGxhaW4= 1 b\r\nx\r\nset bare 0 0 1\r\nx\r\n"), "HD\r\nSTORED\r\n");
+        let stored = BENT.len() + 3;
+
+        let dump = say(&mut server, client, "lru_crawler mgdump all\r\n");
+        let lines: Vec<&str> = dump.strip_suffix("EN\r\n").expect("an end").split_inclusive("\r\n").collect();
+        assert_eq!(lines.len(), stored, "{dump:?}");
+        for line in lines {
+            let request = format!("{} v k\r\n", line.trim_end());
+            let reply = say(&mut server, client, &request);
+            let key = line.trim_end().strip_prefix("mg ").expect("a request for the item");
+            assert_eq!(reply, format!("VA 1 k{key}\r\nx\r\n"), "to {request:?}");
+            let debug = say(&mut server, client, &line.replacen("mg", "me", 1));
+            assert!(debug.starts_with("ME ") && debug.lines().count() == 1, "{debug:?}");
+        }
+        for (command, start) in [
+            ("lru_crawler metadump all\r\n", "key="),
+            ("stats cachedump 1 0\r\n", "ITEM "),
+            ("stats detail dump\r\n", "PREFIX "),
+        ] {
+            let list = say(&mut server, client, command);
+            let lines: Vec<&str> = list.strip_suffix("END\r\n").expect("an end").lines().collect();
+            assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with(start)), "{command}: {list:?}");
+            if !command.contains("detail") {
+                assert_eq!(lines.len(), stored, "{command}: {list:?}");
+            }
+        }
+        let told = String::from_utf8(server.take_received(watcher)).expect("a text");
+        assert_eq!(told.lines().count(), stored, "{told:?}");
+        assert!(told.lines().all(|line| line.contains(" type=item_store key=")), "{told:?}");
+    });
+}

@@ -5,6 +5,7 @@
 use super::base64;
 use super::framed::{HeadBytes, Kind, View};
 use super::reply::{Line, append, append_number};
+use super::word::is_word;
 
 /// The reply but for a value that follows; one that is empty is in it, with its line end.
 pub(crate) fn head(view: &View<'_>) -> HeadBytes {
@@ -71,7 +72,8 @@ fn shown_flag(view: &View<'_>, letter: u8, hit: bool, out: &mut HeadBytes) {
         (b'k', _) => {
             append(out, b" k");
             // An item that is there tells how its own key was sent.
-            if if hit && kind == Kind::Get { seen.base64 } else { view.head.base64 } {
+            let stored_so = hit && kind == Kind::Get;
+            if if stored_so { seen.base64 || asked_by_bytes(view) } else { view.head.base64 } {
                 base64::encode(view.key, out);
                 append(out, b" b");
             } else {
@@ -90,11 +92,17 @@ fn shown_flag(view: &View<'_>, letter: u8, hit: bool, out: &mut HeadBytes) {
     }
 }
 
+/// Whether the key was sent as base64 because a line cannot hold it. Deviates: 1.6.18 writes the key of an item that a
+/// packet has stored as it is, line ends and all.
+fn asked_by_bytes(view: &View<'_>) -> bool {
+    view.head.base64 && !is_word(view.key)
+}
+
 /// `ME <key> exp=... la=... cas=... fetch=... cls=... size=...`.
 fn debug_line(view: &View<'_>, out: &mut HeadBytes) {
     let seen = &view.head.seen;
     append(out, b"ME ");
-    if seen.base64 {
+    if seen.base64 || asked_by_bytes(view) {
         base64::encode(view.key, out);
     } else {
         append(out, view.key);

@@ -5,11 +5,15 @@
 
 use std::io::Write as _;
 
+use arrayvec::ArrayVec;
+
 use super::Shard;
 use crate::clock::Now;
-use crate::store::Item;
+use crate::proto::base64::{self, ENCODED_KEY_MAX_BYTES};
+use crate::proto::word::{append_uri, is_word};
+use crate::store::header;
 use crate::store::index::Cursor;
-use crate::watch::append_escaped;
+use crate::store::{Item, ItemRef};
 
 /// Items that one step looks at.
 const ITEMS_PER_STEP: usize = 64;
@@ -25,7 +29,8 @@ pub(crate) const STEP_BYTES: usize = 16 << 10;
 pub(crate) enum Dump {
     /// `key=… exp=… la=… cas=… fetch=… cls=… size=…`, a line an item (memcached's `crawler_metadump_eval`).
     Meta,
-    /// `mg <key>`, ready to be sent (memcached's `crawler_mgdump_eval`, since 1.6.19).
+    /// `mg <key>`, ready to be sent (memcached's `crawler_mgdump_eval`, since 1.6.19); `mg <base64> b` where the key was
+    /// stored so, or is no word.
     Mg,
     /// `ITEM <key> [<bytes> b; <unix time> s]` (memcached's `item_cachedump`).
     Cache,
@@ -67,7 +72,7 @@ impl Shard {
                 let before = text.len();
                 let item = self.stored_item(at);
                 if !item.key.is_empty() && item.cas >= self.flush_cas && !item.expiry.has_passed(now) {
-                    self.tell(told, &item, now, text);
+                    self.tell(told, at, &item, now, text);
                 }
                 if text.len() > end {
                     let whole = start == end - room && room >= STEP_BYTES;
@@ -82,7 +87,7 @@ impl Shard {
         }
     }
 
-    fn tell(&self, told: Told, item: &Item<'_>, now: Now, text: &mut Vec<u8>) {
+    fn tell(&self, told: Told, at: ItemRef, item: &Item<'_>, now: Now, text: &mut Vec<u8>) {
         let size = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
         let class = self.slabs.class_of(size) + 1;
         if told.classes >> class & 1 == 0 {
@@ -92,7 +97,7 @@ impl Shard {
         let _ = match told.dump {
             Dump::Meta => {
                 text.extend_from_slice(b"key=");
-                append_escaped(text, item.key);
+                append_uri(text, item.key);
                 let unix = |secs: u32| now.unix_epoch + u64::from(secs);
                 let exp = if item.expiry.is_never() { -1 } else { unix(item.expiry.secs()) as i64 };
                 let la = unix(now.secs.saturating_sub(item.idle_secs(now)));
@@ -102,8 +107,16 @@ impl Shard {
             }
             Dump::Mg => {
                 text.extend_from_slice(b"mg ");
-                text.extend_from_slice(item.key);
-                text.write_all(b"\r\n")
+                let stored = header::marks(&self.memory, self.memory.address(at.segment, at.offset));
+                if stored.base64 || !is_word(item.key) {
+                    let mut encoded = ArrayVec::<u8, ENCODED_KEY_MAX_BYTES>::new();
+                    base64::encode(item.key, &mut encoded);
+                    text.extend_from_slice(&encoded);
+                    text.write_all(b" b\r\n")
+                } else {
+                    text.extend_from_slice(item.key);
+                    text.write_all(b"\r\n")
+                }
             }
             Dump::Cache => {
                 crate::stats::dump_line(text, item, now);

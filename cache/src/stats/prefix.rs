@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu::Counter;
 
+use crate::proto::word::append_word;
+
 /// Prefixes that one core tells apart.
 const PREFIXES_MAX: usize = 512;
 
@@ -105,7 +107,7 @@ pub(crate) fn dump(tables: &[PrefixTable], resets: u32) -> Box<[u8]> {
             continue;
         }
         text.extend_from_slice(b"PREFIX ");
-        text.extend_from_slice(name);
+        append_word(&mut text, name);
         text.extend_from_slice(format!(" get {gets} hit {hits} set {sets} del {deletes}\r\n").as_bytes());
     }
     text.extend_from_slice(b"END\r\n");

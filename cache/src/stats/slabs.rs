@@ -7,6 +7,7 @@ use super::{Ledger, StatText};
 use cpu::Counter;
 
 use crate::clock::Now;
+use crate::proto::word::append_word;
 use crate::store::{Item, ShardStats};
 
 /// Bytes of a slab page (memcached's default).
@@ -111,11 +112,11 @@ pub(crate) fn slabs(ledger: &Ledger) -> Box<[u8]> {
     text.end()
 }
 
-/// A line of `stats cachedump`: key, bytes of the value, unix time of expiry or 0 (items.c, `item_cachedump`).
+/// A line of `stats cachedump`: key as one word, bytes of the value, unix time of expiry or 0 (items.c, `item_cachedump`).
 pub(crate) fn dump_line(text: &mut Vec<u8>, item: &Item<'_>, now: Now) {
     let expiry = if item.expiry.is_never() { 0 } else { now.unix_epoch + u64::from(item.expiry.secs()) };
     text.extend_from_slice(b"ITEM ");
-    text.extend_from_slice(item.key);
+    append_word(text, item.key);
     text.extend_from_slice(format!(" [{} b; {expiry} s]\r\n", item.value.len()).as_bytes());
 }
 
