@@ -14,6 +14,11 @@ impl StatText {
         let _ = write!(self.0, "STAT {name} {value}\r\n");
     }
 
+    /// Adds several lines.
+    pub(crate) fn stats(&mut self, lines: &[(&str, &str)]) {
+        lines.iter().for_each(|(name, value)| self.stat(name, value));
+    }
+
     /// Adds END and gives the bytes.
     pub(crate) fn end(mut self) -> Box<[u8]> {
         self.0.push_str("END\r\n");

@@ -1,0 +1,60 @@
+//! `stats settings` beside memcached's own, name by name and value by value.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod loopback;
+#[path = "support/memcached.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod memcached;
+
+use loopback::{Loopback, Pace};
+use memcached::Memcached;
+use sidestep_cache::CacheConfig;
+
+/// Settings whose values are not memcached's defaults, and what they are here. Those of the machine are not compared.
+const OTHERWISE: [(&str, Option<&str>); 11] = [
+    ("domain_socket", Some("NULL")),
+    ("inter", None),
+    ("tcpport", None),
+    ("hash_algorithm", Some("siphash13")),
+    ("lru_maintainer_thread", Some("no")),
+    ("lru_segmented", Some("no")),
+    ("reqs_per_event", Some("64")),
+    ("slab_automove", Some("0")),
+    ("slab_reassign", Some("no")),
+    ("tcp_backlog", None),
+    ("umask", None),
+];
+
+fn settings(list: &[u8]) -> Vec<(String, String)> {
+    let text = std::str::from_utf8(list).expect("a text");
+    let lines = text.strip_suffix("END\r\n").expect("an end").lines();
+    let setting = |line: &str| {
+        let (name, value) = line.strip_prefix("STAT ")?.split_once(' ')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    lines.map(|line| setting(line).unwrap_or_else(|| panic!("{line:?} is no setting"))).collect()
+}
+
+#[test]
+fn stats_settings_leaves_out_no_name_of_memcached() {
+    let Some(mut memcached) = Memcached::start(&[]) else {
+        println!("no memcached here to compare with");
+        return;
+    };
+    let theirs = settings(&memcached.exchange(b"stats settings\r\n"));
+    let mut cache = Loopback::new(&CacheConfig::default(), Pace::Even, 0);
+    let client = cache.connect(0);
+    cache.send(client, b"stats settings\r\n");
+    cache.run();
+    let ours = settings(cache.received(client));
+    let names = |settings: &[(String, String)]| settings.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&ours), names(&theirs), "the names, in order");
+    for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+        match OTHERWISE.iter().find(|(other, _)| other == name) {
+            None => assert_eq!(ours, theirs, "{name}"),
+            Some((_, Some(here))) => assert_eq!(ours, here, "{name}"),
+            Some((_, None)) => {}
+        }
+    }
+}
