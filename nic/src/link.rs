@@ -6,7 +6,11 @@ use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 
-use crate::sys::netdev::{NetDevice, interface_addresses};
+use crate::sys::netdev::{Channels, NetDevice, interface_addresses};
+use rtnetlink::LinkRecord;
+
+/// Interfaces by any of their names, or by index.
+mod rtnetlink;
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,12 +23,15 @@ impl fmt::Display for MacAddress {
     }
 }
 
+/// How often an interface is asked about by its index, if it is given another name at every try.
+const TRIES: usize = 4;
+
 /// An Ethernet interface as it was when asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Name, such as `eth0`.
+    /// Name, such as `eth0`, by which it could be asked about; another when it has been given another.
     pub name: String,
-    /// Index, which the kernel uses in place of the name.
+    /// Index: which interface this is, whatever it is called, for as long as it exists in its network namespace.
     pub index: u32,
     /// Ethernet address.
     pub mac: MacAddress,
@@ -54,6 +61,12 @@ pub enum LinkError {
         /// The names there are.
         known: Vec<String>,
     },
+    /// The interface of an index has gone.
+    #[error("there is no interface of index {index} any more")]
+    Gone {
+        /// The index asked for.
+        index: u32,
+    },
     /// It is no Ethernet.
     #[error("interface {name} is no Ethernet; AF_XDP and this stack need one")]
     NotEthernet {
@@ -72,7 +85,7 @@ pub enum LinkError {
 }
 
 impl Link {
-    /// Asks the kernel about the interface `name`.
+    /// Asks the kernel about the interface that has `name` as its name or as an alternative name.
     ///
     /// # Errors
     /// [`LinkError`]: there is none of that name, it is no Ethernet, or the kernel refused.
@@ -81,22 +94,53 @@ impl Link {
             Some(libc::ENODEV) => LinkError::NotFound { name: name.to_owned(), known: names().unwrap_or_default() },
             _ => LinkError::Kernel { name: name.to_owned(), source },
         };
-        let device = NetDevice::new(name).map_err(refused)?;
-        let index = device.index().map_err(refused)?;
-        let mac = device.mac().map_err(refused)?.ok_or_else(|| LinkError::NotEthernet { name: name.to_owned() })?;
+        let record = LinkRecord::by_name(name).map_err(refused)?;
+        Self::read(record.name).map_err(refused)?.ok_or_else(|| LinkError::NotEthernet { name: name.to_owned() })
+    }
+
+    /// Asks the kernel about the interface of that index, whatever it is called now.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is none of that index, or the kernel refused.
+    pub fn by_index(index: u32) -> Result<Self, LinkError> {
+        let unnamed = |source: io::Error| match source.raw_os_error() {
+            Some(libc::ENODEV) => LinkError::Gone { index },
+            _ => LinkError::Kernel { name: format!("of index {index}"), source },
+        };
+        let mut last = None;
+        for _ in 0..TRIES {
+            let name = LinkRecord::by_index(index).map_err(unnamed)?.name;
+            match Self::read(name.clone()) {
+                Ok(Some(link)) if link.index == index => return Ok(link),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(LinkError::NotEthernet { name }),
+                // Given another name since; if it has gone, the next round says so.
+                Err(source) if source.raw_os_error() == Some(libc::ENODEV) => last = Some(source),
+                Err(source) => return Err(LinkError::Kernel { name, source }),
+            }
+        }
+        let source = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::Interrupted));
+        Err(LinkError::Kernel { name: format!("of index {index}"), source })
+    }
+
+    /// Asks the kernel about an interface by its name proper; `None` when it is no Ethernet.
+    fn read(name: String) -> io::Result<Option<Self>> {
+        let device = NetDevice::new(&name)?;
+        let Some(mac) = device.mac()? else { return Ok(None) };
         // Drivers with one queue need not implement the question.
-        let (rx_queues, tx_queues) = device.queues().unwrap_or((1, 1));
-        Ok(Self {
-            name: name.to_owned(),
-            index,
+        let channels = device.channels().unwrap_or(Channels { rx: 1, tx: 1 });
+        Ok(Some(Self {
             mac: MacAddress(mac),
-            mtu: device.mtu().map_err(refused)?,
-            up: device.is_up().map_err(refused)?,
-            rx_queues: at_least_one(rx_queues),
-            tx_queues: at_least_one(tx_queues),
+            mtu: device.mtu()?,
+            up: device.is_up()?,
+            rx_queues: at_least_one(channels.rx),
+            tx_queues: at_least_one(channels.tx),
             rx_ring: device.rx_ring().ok().filter(|ring| *ring > 0),
             driver: device.driver().unwrap_or_default(),
-        })
+            // Last, so that the name still meant the same interface when the rest was asked.
+            index: device.index()?,
+            name,
+        }))
     }
 }
 
@@ -153,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_name_that_no_interface_can_have_is_not_found() {
-        for name in ["", "a-name-longer-than-fifteen", "nul\0"] {
+        for name in ["", "a-name-longer-than-fifteen", "nul\0", &"x".repeat(200)] {
             assert!(matches!(Link::by_name(name), Err(LinkError::NotFound { .. })), "{name:?}");
         }
     }
@@ -161,6 +205,12 @@ mod tests {
     #[test]
     fn the_loopback_link_is_no_ethernet() {
         assert!(matches!(Link::by_name("lo"), Err(LinkError::NotEthernet { .. })));
+        assert!(matches!(Link::by_index(1), Err(LinkError::NotEthernet { .. })));
+    }
+
+    #[test]
+    fn an_index_that_no_interface_has_is_gone() {
+        assert!(matches!(Link::by_index(0x7fff_fff0), Err(LinkError::Gone { index: 0x7fff_fff0 })));
     }
 
     #[test]

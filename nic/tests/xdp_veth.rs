@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use lab::{CLIENT, KERNEL, Lab, OURS, Side, eventually};
 use packet::{Place, UDP_BYTES, answer_arp, is_arp_request_for, read_udp, write_udp};
-use sidestep_nic::link::Link;
+use sidestep_nic::link::{Link, LinkError};
 use sidestep_nic::preflight::OpenError;
 use sidestep_nic::udp_spread::spread_udp;
 use sidestep_nic::xdp::{Attach, AttachMode, Copy, XdpConfig, XdpDevice, XdpQueue};
@@ -441,4 +441,24 @@ fn native_mode_conforms_on_either_of_two_queues() {
 fn generic_mode_conforms_on_one_queue() {
     let Some(lab) = Lab::up(1) else { return };
     suite::run_all(&mut OverVeth::new(lab, AttachMode::Generic, 0));
+}
+
+/// An interface is its index: `ip link property add` gives it names that no ioctl takes, `ip link set name` another.
+#[test]
+fn a_link_is_found_by_any_of_its_names_and_by_its_index_under_another_name() {
+    let Some(lab) = Lab::up(1) else { return };
+    let long = "enp193s0f0np0d1-storage-of-the-second-rack";
+    lab.ip(Side::Server, &["link", "property", "add", "dev", "s0", "altname", long, "altname", "short"]);
+    let by_name = |name: &str| lab.inside(Side::Server, || Link::by_name(name)).expect("it has that name");
+    let link = by_name("s0");
+    assert_eq!((by_name(long), by_name("short")), (link.clone(), link.clone()));
+    let config = XdpConfig::new(long, OURS);
+    assert_eq!(open_as(&lab, Side::Server, &config).expect("the device opens").link().name, "s0");
+    lab.ip(Side::Server, &["link", "set", "s0", "down"]);
+    lab.ip(Side::Server, &["link", "set", "s0", "name", "renamed"]);
+    let renamed = lab.inside(Side::Server, || Link::by_index(link.index)).expect("it is the same");
+    assert_eq!((renamed.name.as_str(), renamed.mac), ("renamed", link.mac));
+    lab.ip(Side::Server, &["link", "del", "renamed"]);
+    let gone = lab.inside(Side::Server, || Link::by_index(link.index)).unwrap_err();
+    assert!(matches!(gone, LinkError::Gone { index } if index == link.index), "{gone}");
 }

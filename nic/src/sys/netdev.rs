@@ -27,6 +27,15 @@ const UDP_V4_FLOW: u32 = 0x02;
 /// has 196 bytes.
 const ETHTOOL_WORDS: usize = 64;
 
+/// Queues of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Channels {
+    /// Receive queues.
+    pub(crate) rx: u32,
+    /// Transmit queues.
+    pub(crate) tx: u32,
+}
+
 /// A question to the kernel about one interface. Control side.
 pub(crate) struct NetDevice {
     socket: OwnedFd,
@@ -90,10 +99,10 @@ impl NetDevice {
     }
 
     /// Receive and transmit queues in use: those of their own plus the combined ones.
-    pub(crate) fn queues(&self) -> io::Result<(u32, u32)> {
+    pub(crate) fn channels(&self) -> io::Result<Channels> {
         // struct ethtool_channels: cmd, four maxima, then rx, tx, other and combined counts.
         let words = self.ethtool(GCHANNELS)?;
-        Ok((words[5].saturating_add(words[8]), words[6].saturating_add(words[8])))
+        Ok(Channels { rx: words[5].saturating_add(words[8]), tx: words[6].saturating_add(words[8]) })
     }
 
     /// Descriptors of the hardware's receive ring.

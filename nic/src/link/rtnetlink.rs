@@ -1,0 +1,132 @@
+//! `LinkRecord`: an interface as rtnetlink tells of it, found by any of its names or by its index.
+//!
+//! An ioctl takes names of at most 15 bytes; an alternative name may have 127, and is found here alone. Control side
+//! only; sees the network namespace of the calling thread. Read first: `rtnetlink(7)`, "RTM_GETLINK".
+
+use std::io;
+
+use netlink_packet_core::{
+    DecodeError, DefaultNla, ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NlasIterator,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkHeader, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// `IFLA_IFNAME` (`linux/if_link.h`).
+const IFNAME: u16 = 3;
+/// `IFLA_ALT_IFNAME`, asked for since Linux 5.5.
+const ALT_IFNAME: u16 = 53;
+/// `RTM_NEWLINK`, the kind of the answer (`linux/rtnetlink.h`).
+const NEWLINK: u16 = 16;
+/// Bytes of `struct ifinfomsg`, after which the attributes begin.
+const HEADER_BYTES: usize = 16;
+/// Longest name and longest alternative name, without the NUL (`IFNAMSIZ`, `ALTIFNAMSIZ`).
+const NAME_MAX: usize = 15;
+const ALTERNATIVE_NAME_MAX: usize = 127;
+
+/// What rtnetlink says of one interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LinkRecord {
+    /// Its index: the same for as long as it exists in this namespace.
+    pub(super) index: u32,
+    /// Its name just now.
+    pub(super) name: String,
+}
+
+impl LinkRecord {
+    /// The interface that has `name` as its name or as one of its alternative names.
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none, or none can have that name; or the kernel refused.
+    pub(super) fn by_name(name: &str) -> io::Result<Self> {
+        if name.is_empty() || name.len() > ALTERNATIVE_NAME_MAX || name.contains('\0') {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(match name.len() {
+            // The kernel looks among the alternative names for this one too.
+            ..=NAME_MAX => LinkAttribute::IfName(name.to_owned()),
+            _ => LinkAttribute::Other(alternative_name(name)),
+        });
+        ask(message)
+    }
+
+    /// The interface of that index.
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none; or the kernel refused.
+    pub(super) fn by_index(index: u32) -> io::Result<Self> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        ask(message)
+    }
+}
+
+fn alternative_name(name: &str) -> DefaultNla {
+    DefaultNla::new(ALT_IFNAME, [name.as_bytes(), b"\0"].concat())
+}
+
+fn ask(message: LinkMessage) -> io::Result<LinkRecord> {
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(message));
+    request.header.flags = NLM_F_REQUEST;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    // To the kernel: its port is 0.
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&bytes, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    read(&answer)
+}
+
+/// Reads the two attributes that matter; what later kernels add is none of ours.
+fn read(answer: &[u8]) -> io::Result<LinkRecord> {
+    let answer = NetlinkBuffer::new_checked(answer).map_err(invalid)?;
+    match answer.message_type() {
+        NEWLINK => {}
+        NLMSG_ERROR => {
+            let error = ErrorBuffer::new_checked(answer.payload()).map_err(invalid)?;
+            // The kernel gives the error number negated.
+            return Err(io::Error::from_raw_os_error(error.code().map_or(0, |code| -code.get())));
+        }
+        other => return Err(io::Error::other(format!("rtnetlink answered with a message of type {other}"))),
+    }
+    let index = LinkHeader::parse(answer.payload()).map_err(invalid)?.index;
+    let attributes = answer.payload().get(HEADER_BYTES..).unwrap_or_default();
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute.map_err(invalid)?;
+        if attribute.kind() == IFNAME {
+            let name = String::from_utf8_lossy(attribute.value());
+            return Ok(LinkRecord { index, name: name.trim_end_matches('\0').to_owned() });
+        }
+    }
+    Err(io::Error::other("rtnetlink told no name"))
+}
+
+fn invalid(error: DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_found_by_name_and_by_index() {
+        let found = LinkRecord::by_name("lo").expect("every namespace has one");
+        assert_eq!((found.index, found.name.as_str()), (1, "lo"));
+        assert_eq!(LinkRecord::by_index(1).expect("every namespace has one"), found);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_by_its_error_number() {
+        let long = "x".repeat(127);
+        for name in ["no-such-link", long.as_str(), "", "nul\0", &"x".repeat(128)] {
+            let error = LinkRecord::by_name(name).expect_err("there is none");
+            assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{name:?}");
+        }
+        let error = LinkRecord::by_index(0x7fff_fff0).expect_err("there is none");
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    }
+}
