@@ -43,6 +43,10 @@ pub struct Link {
     pub rx_queues: u16,
     /// Transmit queues in use, at least 1.
     pub tx_queues: u16,
+    /// Most transmit queues there can be, at least as many as are in use.
+    pub tx_queues_max: u16,
+    /// Channels that have a queue of each kind; 0 where the driver counts the kinds apart.
+    pub combined: u16,
     /// Descriptors of the hardware's receive ring; `None` where the driver does not say.
     pub rx_ring: Option<u32>,
     /// The driver's name, such as `veth` or `igb`; empty where there is none.
@@ -123,18 +127,34 @@ impl Link {
         Err(LinkError::Kernel { name: format!("of index {index}"), source })
     }
 
+    /// The command that gives the link so many receive and as many transmit queues.
+    pub fn command_for_queues(&self, queues: u16) -> String {
+        let name = &self.name;
+        match self.combined {
+            0 => format!("ethtool -L {name} rx {queues} tx {queues}"),
+            combined if self.rx_queues == combined && self.tx_queues == combined => {
+                format!("ethtool -L {name} combined {queues}")
+            }
+            _ => format!("ethtool -L {name} rx 0 tx 0 combined {queues}"),
+        }
+    }
+
     /// Asks the kernel about an interface by its name proper; `None` when it is no Ethernet.
     fn read(name: String) -> io::Result<Option<Self>> {
         let device = NetDevice::new(&name)?;
         let Some(mac) = device.mac()? else { return Ok(None) };
         // Drivers with one queue need not implement the question.
-        let channels = device.channels().unwrap_or(Channels { rx: 1, tx: 1 });
+        let channels = device.channels().unwrap_or(Channels::ONE);
+        let Channels { rx, tx, combined, tx_max, combined_max } = channels;
+        let (rx_queues, tx_queues) = (queues(rx, combined), queues(tx, combined));
         Ok(Some(Self {
             mac: MacAddress(mac),
             mtu: device.mtu()?,
             up: device.is_up()?,
-            rx_queues: at_least_one(channels.rx),
-            tx_queues: at_least_one(channels.tx),
+            rx_queues,
+            tx_queues,
+            tx_queues_max: queues(tx_max, combined_max).max(tx_queues),
+            combined: u16::try_from(combined).unwrap_or(u16::MAX),
             rx_ring: device.rx_ring().ok().filter(|ring| *ring > 0),
             driver: device.driver().unwrap_or_default(),
             // Last, so that the name still meant the same interface when the rest was asked.
@@ -174,8 +194,9 @@ pub fn kernel_addresses() -> io::Result<Vec<KernelAddress>> {
     Ok(entries.into_iter().filter_map(address).collect())
 }
 
-fn at_least_one(queues: u32) -> u16 {
-    u16::try_from(queues).unwrap_or(u16::MAX).max(1)
+/// Queues of a kind: those of its own and those of combined channels; at least one.
+fn queues(own: u32, combined: u32) -> u16 {
+    u16::try_from(own.saturating_add(combined)).unwrap_or(u16::MAX).max(1)
 }
 
 fn list(names: &[String]) -> String {

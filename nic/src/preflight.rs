@@ -125,6 +125,21 @@ pub enum OpenError {
         /// Its last queue.
         last: u16,
     },
+    /// Some receive queues have no transmit queue: a socket on one of them could receive and never answer.
+    #[error(
+        "interface {link} has {rx} receive queues and {tx} transmit queue{}, so that not every queue could answer what it receives; give it as many of both: {command}",
+        if *.tx == 1 { "" } else { "s" }
+    )]
+    FewerTransmitQueues {
+        /// The link.
+        link: String,
+        /// Its receive queues.
+        rx: u16,
+        /// Its transmit queues.
+        tx: u16,
+        /// The command that mends it.
+        command: String,
+    },
     /// A queue is listed twice.
     #[error("queue {} is listed twice", .queue.0)]
     QueueTwice {
@@ -286,7 +301,12 @@ fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
 /// Returns how many queues there are to bind.
 fn check_queues(config: &XdpConfig, link: &Link) -> Result<usize, OpenError> {
     let there_are = link.rx_queues.min(link.tx_queues);
-    let Some(queues) = &config.queues else { return Ok(usize::from(there_are)) };
+    let Some(queues) = &config.queues else {
+        return match link.rx_queues > link.tx_queues {
+            true => Err(fewer_transmit_queues(link)),
+            false => Ok(usize::from(there_are)),
+        };
+    };
     if queues.is_empty() {
         return Err(OpenError::Count { what: "queues", count: 0, limit: usize::from(there_are) });
     }
@@ -299,6 +319,14 @@ fn check_queues(config: &XdpConfig, link: &Link) -> Result<usize, OpenError> {
         }
     }
     Ok(queues.len())
+}
+
+/// The kernel binds a socket to a receive queue without a transmit queue, and sends nothing of it
+/// (`xsk_generic_xmit` in `net/xdp/xsk.c`).
+fn fewer_transmit_queues(link: &Link) -> OpenError {
+    let (rx, tx) = (link.rx_queues, link.tx_queues);
+    let command = link.command_for_queues(if link.tx_queues_max >= rx { rx } else { tx });
+    OpenError::FewerTransmitQueues { link: link.name.clone(), rx, tx, command }
 }
 
 /// Explains the kernel's refusal to bind a socket.

@@ -160,6 +160,8 @@ mod tests {
             up: true,
             rx_queues: queues,
             tx_queues: queues,
+            tx_queues_max: queues,
+            combined: queues,
             rx_ring: None,
             driver: "igb".to_owned(),
         };

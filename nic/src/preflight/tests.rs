@@ -15,6 +15,8 @@ fn facts() -> Facts {
             up: true,
             rx_queues: 2,
             tx_queues: 2,
+            tx_queues_max: 2,
+            combined: 0,
             rx_ring: None,
             driver: "veth".to_owned(),
         },
@@ -136,4 +138,28 @@ fn the_kernels_refusals_are_explained() {
     assert!(bind(libc::ENOBUFS).contains("12845056 bytes of locked memory"));
     assert!(bind(libc::ENOMEM).starts_with("no memory for 12845056 bytes"));
     assert!(bind(libc::ENODEV).starts_with("cannot bind an AF_XDP socket to queue 1 of ss0"));
+}
+
+#[test]
+fn more_receive_than_transmit_queues_are_refused_with_the_command_that_mends_it() {
+    let link = |rx_queues, tx_queues, tx_queues_max, combined| Link {
+        rx_queues,
+        tx_queues,
+        tx_queues_max,
+        combined,
+        ..facts().link
+    };
+    let said = |link| line(&config(), &Facts { link, ..facts() });
+    let raised = said(link(4, 1, 4, 0));
+    assert!(raised.contains("4 receive queues and 1 transmit queue"), "{raised}");
+    assert!(raised.ends_with("ethtool -L ss0 rx 4 tx 4"), "{raised}");
+    let lowered = said(link(4, 2, 2, 0));
+    assert!(lowered.ends_with("ethtool -L ss0 rx 2 tx 2"), "{lowered}");
+    let mixed = said(link(4, 2, 2, 2));
+    assert!(mixed.ends_with("ethtool -L ss0 rx 0 tx 0 combined 2"), "{mixed}");
+    // Fewer is fine: every receive queue has a socket.
+    check(&config(), &Facts { link: link(2, 4, 4, 0), ..facts() }).unwrap();
+    // Who asks for some queues takes what comes by them.
+    let some = XdpConfig { queues: Some(vec![QueueId(0)]), ..config() };
+    check(&some, &Facts { link: link(4, 1, 4, 0), ..facts() }).unwrap();
 }

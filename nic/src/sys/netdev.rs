@@ -27,13 +27,24 @@ const UDP_V4_FLOW: u32 = 0x02;
 /// has 196 bytes.
 const ETHTOOL_WORDS: usize = 64;
 
-/// Queues of an interface.
+/// Channels of an interface: a combined one has a queue of each kind (`struct ethtool_channels`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Channels {
-    /// Receive queues.
+    /// Channels that only receive.
     pub(crate) rx: u32,
-    /// Transmit queues.
+    /// Channels that only transmit.
     pub(crate) tx: u32,
+    /// Channels that do both.
+    pub(crate) combined: u32,
+    /// Most that only transmit.
+    pub(crate) tx_max: u32,
+    /// Most that do both.
+    pub(crate) combined_max: u32,
+}
+
+impl Channels {
+    /// What is taken for true of a driver that does not say.
+    pub(crate) const ONE: Self = Self { rx: 1, tx: 1, combined: 0, tx_max: 1, combined_max: 0 };
 }
 
 /// A question to the kernel about one interface. Control side.
@@ -98,11 +109,11 @@ impl NetDevice {
         Ok(Some(mac))
     }
 
-    /// Receive and transmit queues in use: those of their own plus the combined ones.
+    /// Channels in use, and how many there can be.
     pub(crate) fn channels(&self) -> io::Result<Channels> {
-        // struct ethtool_channels: cmd, four maxima, then rx, tx, other and combined counts.
+        // struct ethtool_channels: cmd, the maxima of rx, tx, other and combined, then their counts.
         let words = self.ethtool(GCHANNELS)?;
-        Ok(Channels { rx: words[5].saturating_add(words[8]), tx: words[6].saturating_add(words[8]) })
+        Ok(Channels { rx: words[5], tx: words[6], combined: words[8], tx_max: words[2], combined_max: words[4] })
     }
 
     /// Descriptors of the hardware's receive ring.
