@@ -19,6 +19,8 @@ mod cpu_time;
 mod daemon;
 /// Who has not said anything for long.
 mod idle;
+/// What becomes of the interface while the server runs.
+mod link_watch;
 /// The command line, checked.
 mod options;
 /// What was served, in words.
@@ -39,6 +41,7 @@ pub use clock::Clock;
 pub use connections::Connections;
 pub use daemon::{is_child as is_in_background, start as start_in_background};
 pub use idle::Idle;
+pub use link_watch::LinkGone;
 pub use options::{Extended, Flags, ListenPort, Mode, OptionError, Options};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};

@@ -7,6 +7,7 @@ use nic::preflight::OpenError;
 use nic::{PcapError, PoolError, RelayError};
 
 use crate::budget::BudgetError;
+use crate::link_watch::LinkGone;
 use crate::options::OptionError;
 use crate::worker::WorkerError;
 
@@ -47,12 +48,11 @@ pub enum SetupError {
     /// More memory is asked for than there is.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// The interface was removed.
-    #[error("interface {link} was removed; start again once it is back")]
-    LinkGone {
-        /// Its name.
-        link: String,
-    },
+    /// The interface is not there any more.
+    #[error(
+        "interface {} was removed, or moved to another network namespace; start again once it is back", .0.name
+    )]
+    LinkGone(LinkGone),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Random(getrandom::Error),

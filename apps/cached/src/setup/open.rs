@@ -43,11 +43,10 @@ pub(super) struct Opened {
 /// What stays with the main thread while the cores run.
 pub(super) struct Base {
     pub(super) ports: Ports,
-    pub(super) link: Link,
     pub(super) ledger: Arc<Ledger>,
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
-    pub(super) _device: XdpDevice,
+    pub(super) device: XdpDevice,
     pub(super) _pid_file: Option<PidFile>,
 }
 
@@ -81,7 +80,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     if let Some(user) = &options.user {
         become_user(user)?;
     }
-    let base = Base { ports, link, ledger, doorbells, _device: device, _pid_file };
+    let base = Base { ports, ledger, doorbells, device, _pid_file };
     Ok(Opened { workers, signals, base })
 }
 

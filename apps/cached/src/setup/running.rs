@@ -6,7 +6,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nic::link::{Link, LinkError};
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
@@ -16,12 +15,13 @@ use crate::announce::write_ports;
 use crate::clock::Clock;
 use crate::cpu_time;
 use crate::daemon;
+use crate::link_watch::LinkWatch;
 use crate::options::{Options, read_users};
 use crate::report::{CoreReport, total};
 use crate::sharing::AnyQueue;
 use crate::worker::{Worker, WorkerError};
 
-/// How often the main thread looks whether the link is still there, and brings `rusage_user` and `rusage_system` of
+/// How often the main thread looks what has become of the link, and brings `rusage_user` and `rusage_system` of
 /// `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -84,7 +84,8 @@ impl Running {
     /// Waits for a reason to stop: a signal, the command shutdown, a core that ended, or a link that is gone, which is
     /// an error once all have stopped.
     pub(super) fn wait(&self, options: &Options) -> Option<SetupError> {
-        let Base { ledger, link, .. } = &self.base;
+        let Base { ledger, device, .. } = &self.base;
+        let mut link = LinkWatch::new(device.link().clone(), device.queue_ids().len());
         let mut gone = None;
         while gone.is_none() && ledger.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
@@ -93,7 +94,7 @@ impl Running {
                 Err(_) => {}
             }
             cpu_time::publish(ledger.core(0));
-            gone = link_gone(link);
+            gone = link.look().err().map(SetupError::LinkGone);
         }
         gone
     }
@@ -134,16 +135,6 @@ fn reload_users(options: &Options, ledger: &cache::Ledger) {
     match read_users(path.as_ref()) {
         Ok(users) => ledger.set_users(users),
         Err(error) => tracing::error!(%error, "the users stay as they were"),
-    }
-}
-
-/// An AF_XDP socket says nothing when its interface is removed, so the main thread looks.
-fn link_gone(link: &Link) -> Option<SetupError> {
-    match Link::by_name(&link.name) {
-        Ok(now) if now.index == link.index => None,
-        Ok(_) | Err(LinkError::NotFound { .. }) => Some(SetupError::LinkGone { link: link.name.clone() }),
-        // The kernel did not say; it may the next time.
-        Err(_) => None,
     }
 }
 
