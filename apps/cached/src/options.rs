@@ -15,6 +15,8 @@ mod error;
 mod extended;
 /// What was typed.
 mod flags;
+/// Numbers as memcached reads them.
+mod number;
 /// The values of options.
 mod read;
 /// The file of `-Y`.
@@ -23,11 +25,21 @@ mod users;
 pub use error::OptionError;
 pub use extended::Extended;
 pub use flags::Flags;
+use number::Number;
 use read::{
-    TCP_PORT, THREADS, auth, cpus, delimiter, host_address, item_size, listen_port, network, number, port, slab_factor,
+    TCP_PORT, THREADS, auth, cpus, delimiter, host_address, item_size, listen_port, network, port, slab_factor,
     threads_for, word,
 };
 pub(crate) use users::read_users;
+
+const MEMORY: Number = Number::new("-m", "a number of megabytes", 1, 1 << 20);
+const CORES: Number = Number::new("-t", "a number of threads", 1, 64);
+const CONNECTIONS: Number = Number::new("-c", "a number of connections", 1, 16_000_000);
+const BACKLOG: Number = Number::new("-b", "a number of half-open connections", 0, 1 << 20);
+const REQUESTS: Number = Number::new("-R", "a number of requests", 1, 1 << 30);
+const SLAB_MIN: Number = Number::new("-n", "a number of bytes", 1, 256 << 10);
+const QUEUES: Number = Number::new("--queues", "a number of queues", 1, 1024);
+const SPIN: Number = Number::new("--spin", "a number of microseconds", 0, 1_000_000);
 
 /// A port, of TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,10 +150,13 @@ impl Flags {
         let (address, prefix) = host_address(&self.address)?;
         let mut extended = Extended::read(&self.extended, self.debug_commands)?;
         let mut notes = std::mem::take(&mut extended.notes);
-        let memory_bytes = number("-m", &self.memory, "a number of megabytes", 1, 1 << 20, "")? << 20;
+        for word in self.operands.iter().map(|word| word.trim()).filter(|word| !word.is_empty()) {
+            notes.push(format!("{word}: no option begins so; memcached takes no notice of it either"));
+        }
+        let memory_bytes = (MEMORY.read(&self.memory, &mut notes)? as usize) << 20;
         let item_size_bytes = item_size(self.item_size.as_deref().unwrap_or("1m"))?;
         let cores = match &self.threads {
-            Some(threads) => number("-t", threads, "a number of threads", 1, 64, "")?,
+            Some(threads) => CORES.read(threads, &mut notes)? as usize,
             None if self.item_size.is_some() => THREADS,
             None => threads_for(memory_bytes, item_size_bytes, &mut notes),
         };
@@ -156,11 +171,11 @@ impl Flags {
             _ => Protocol::Ascii,
         };
         let listen = listen_port(self.listen.as_deref(), address)?;
-        let udp_port = port("-U", &self.udp_port, "a UDP port", listen)?;
+        let udp_port = port("-U", &self.udp_port, "a UDP port", listen, &mut notes)?;
         let udp = udp_port != ListenPort::Off;
         // As memcached: -U alone is both (main, "udp_specified").
         let tcp_port = self.port.as_deref().unwrap_or(if udp { &self.udp_port } else { TCP_PORT });
-        let port = port("-p", tcp_port, "a TCP port", listen)?;
+        let port = port("-p", tcp_port, "a TCP port", listen, &mut notes)?;
         if udp && self.auth_file.is_some() {
             let why = "a datagram has no connection on which names and passwords could be asked for; give -U 0";
             return Err(OptionError::Refused { option: format!("-U {} -Y", self.udp_port), why });
@@ -171,23 +186,24 @@ impl Flags {
         }
         let udp_trust = self.udp_trust.iter().map(|text| network(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Options {
-            interface: self.interface,
+            interface: self.interface.trim().to_owned(),
             address,
             prefix,
             port,
             udp_port,
             udp_trust,
-            listen: self.listen,
+            listen: self.listen.map(|listen| listen.trim().to_owned()),
             cores,
             memory_bytes,
             evict: !self.no_evict,
-            connections: number("-c", &self.connections, "a number of connections", 1, 16_000_000, "")?,
-            backlog: number("-b", &self.backlog, "a number of half-open connections", 1, 1 << 20, "")?,
-            // Both fit 32 bits: `number` has checked it.
-            requests_per_take: number("-R", &self.requests, "a number of requests", 1, 1 << 30, "")? as u32,
+            connections: CONNECTIONS.read(&self.connections, &mut notes)? as usize,
+            // A kernel keeps one half-open connection for a backlog of 0 as well.
+            backlog: BACKLOG.read(&self.backlog, &mut notes)?.max(1) as usize,
+            // Both fit 32 bits: their limits say so.
+            requests_per_take: REQUESTS.read(&self.requests, &mut notes)? as u32,
             item_size_bytes,
             slab_factor: slab_factor(&self.slab_factor)?,
-            slab_min: number("-n", &self.slab_min, "a number of bytes", 1, 256 << 10, "")? as u32,
+            slab_min: SLAB_MIN.read(&self.slab_min, &mut notes)? as u32,
             protocol,
             use_cas: !self.no_cas,
             flush: !self.no_flush,
@@ -198,18 +214,16 @@ impl Flags {
             auth: self.auth_file.as_deref().map(auth).transpose()?,
             daemon: self.daemon,
             pid_file: self.pid_file,
-            user: self.user,
+            user: self.user.map(|user| user.trim().to_owned()),
             extended,
             mode: match word("--mode", self.mode, &["auto", "native", "generic"], "auto, native, generic")? {
                 "native" => Mode::Native,
                 "generic" => Mode::Generic,
                 _ => Mode::Auto,
             },
-            queues: self.queues.map(|text| number("--queues", &text, "a number of queues", 1, 1024, "")).transpose()?,
+            queues: self.queues.map(|text| QUEUES.read_whole(&text).map(|queues| queues as usize)).transpose()?,
             cpus,
-            spin: Duration::from_micros(
-                number("--spin", &self.spin, "a number of microseconds", 0, 1_000_000, "")? as u64
-            ),
+            spin: Duration::from_micros(SPIN.read_whole(&self.spin)?),
             capture: self.capture,
             debug_commands: self.debug_commands,
             verbose: self.verbose,
@@ -260,7 +274,9 @@ mod tests {
         assert_eq!(item_size("512k"), Ok(512 << 10));
         assert_eq!(item_size("2M"), Ok(2 << 20));
         assert_eq!(item_size("2048"), Ok(2048));
-        for wrong in ["", "k", "1023", "2g", "1x", "99999999999999999999m"] {
+        assert_eq!(item_size(" 5m "), Ok(5 << 20));
+        assert_eq!(item_size("2048x"), Ok(2048), "atoi does not read the x");
+        for wrong in ["", "k", "1023", "2g", "1x", "5mb", "99999999999999999999m"] {
             assert!(item_size(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -281,12 +297,18 @@ mod tests {
         ] {
             assert!(matches!(options(letters), Err(OptionError::Refused { .. })), "{letters:?}");
         }
-        for numbers in [["-c", "0"], ["-c", "-1"], ["-t", "0"], ["-b", "0"], ["-R", "0"], ["-n", "0"], ["-R", "x"]] {
+        for numbers in [["-c", "0"], ["-c", "-1"], ["-t", "0"], ["-b", "-1"], ["-R", "0"], ["-n", "0"], ["-R", "x"]] {
             assert!(matches!(options(&numbers), Err(OptionError::Number { .. })), "{numbers:?}");
         }
-        for wrong in
-            [["-B", "http"], ["-f", "1"], ["-f", "x"], ["-D", ""], ["-D", "::"], ["-Y", "/does/not/exist"], ["-U", "x"]]
-        {
+        for wrong in [
+            ["-B", "http"],
+            ["-f", "1"],
+            ["-f", "x"],
+            ["-D", ""],
+            ["-D", "\u{e9}"],
+            ["-Y", "/does/not/exist"],
+            ["-U", "x"],
+        ] {
             assert!(options(&wrong).is_err(), "{wrong:?}");
         }
     }
@@ -356,6 +378,73 @@ mod tests {
         assert_eq!(options(&[]).map(|options| options.protocol), Ok(Protocol::Auto));
         let error = options(&["-B", "text"]).expect_err("no such protocol").to_string();
         assert_eq!(error, "-B text: not one of auto, ascii, binary");
+    }
+
+    #[test]
+    fn flags_are_clustered_and_repeated_as_getopt_takes_them() {
+        let clustered = options(&["-vvAFm128", "-MCXWMv", "-m", "64", "-vm 256 "]).expect("memcached takes it");
+        assert_eq!((clustered.verbose, clustered.memory_bytes), (4, 256 << 20), "of -m the last wins");
+        assert!(clustered.shutdown && !clustered.flush && !clustered.evict && !clustered.use_cas);
+        assert!(!clustered.dump && !clustered.watch);
+        let lists = options(&["-o", "idle_timeout=1,hashpower=20", "-o", "no_lru_crawler,idle_timeout= 9s"]);
+        let extended = lists.expect("memcached takes them").extended;
+        assert_eq!((extended.idle_timeout_secs, extended.hashpower, extended.lru_crawler), (9, 20, false));
+        let trusted = options(&["-U", "9", "--udp-trust", "10.0.0.0/8", "--udp-trust", "11.0.0.0/8"]);
+        assert_eq!(trusted.map(|options| options.udp_trust.len()), Ok(2), "each network counts, not only the last");
+    }
+
+    /// Our own long names must not take from memcached's: getopt_long takes each as long as it is unambiguous.
+    #[test]
+    fn a_long_name_may_be_cut_where_memcacheds_may() {
+        const LONG: &[&str] = &[
+            "unix-mask",
+            "enable-shutdown",
+            "port",
+            "unix-socket",
+            "udp-port",
+            "memory-limit",
+            "disable-evictions",
+            "conn-limit",
+            "lock-memory",
+            "help",
+            "license",
+            "version",
+            "enable-coredumps",
+            "verbose",
+            "daemon",
+            "listen",
+            "max-reqs-per-event",
+            "user",
+            "memory-file",
+            "pidfile",
+            "slab-growth-factor",
+            "slab-min-size",
+            "threads",
+            "enable-largepages",
+            "disable-cas",
+            "listen-backlog",
+            "protocol",
+            "max-item-size",
+            "enable-sasl",
+            "disable-flush-all",
+            "disable-dumping",
+            "disable-watch",
+            "auth-file",
+            "enable-ssl",
+            "napi-ids",
+            "extended",
+        ];
+        for name in LONG {
+            for end in 1..=name.len() {
+                let cut = &name[..end];
+                if *name != cut && LONG.iter().filter(|other| other.starts_with(cut)).count() > 1 {
+                    continue;
+                }
+                let words = ["sidestep-cached".to_owned(), format!("--{cut}"), "1".to_owned()];
+                let error = Flags::try_parse_from(words).expect_err("--interface is missing").to_string();
+                assert!(!error.contains("unexpected argument") && !error.contains("similar"), "--{cut}: {error}");
+            }
+        }
     }
 
     #[test]

@@ -14,9 +14,9 @@ pub enum OptionError {
         /// What it counts.
         unit: &'static str,
         /// Smallest that is taken.
-        least: u64,
+        least: i64,
         /// Largest that is taken.
-        most: u64,
+        most: i64,
         /// What to do next, if there is more to say.
         hint: &'static str,
     },

@@ -4,9 +4,8 @@
 //! a note says so at the start; and what promises something that is not there, which is refused with the reason.
 //! Read first: `memcached -h`, and the `switch` over `getsubopt` in memcached.c.
 
-use std::str::FromStr;
-
 use super::OptionError;
+use super::number::Number;
 
 /// What `-o` sets.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +45,13 @@ impl Default for Extended {
         }
     }
 }
+
+// memcached reads the first two with `atoi`, the others whole (memcached.c, the `switch` over `getsubopt`).
+const IDLE_TIMEOUT: Number = Number::new("-o idle_timeout", "a number of seconds", 0, 1 << 31);
+const HASHPOWER: Number = Number::new("-o hashpower", "a power of two", 12, 32);
+const SLAB_CHUNK_MAX: Number = Number::new("-o slab_chunk_max", "a number of bytes", 256, 512 << 10);
+const WORKER_LOGBUF: Number = Number::new("-o worker_logbuf_size", "a number of kilobytes", 1, 1 << 16);
+const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a number of megabytes", 0, 1 << 20);
 
 /// Words that tune what is not here, and why having none does no harm.
 const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
@@ -112,36 +118,36 @@ impl Extended {
     /// The first word that is refused or unknown, or whose value is.
     pub fn read(lists: &[String], debug: bool) -> Result<Extended, OptionError> {
         let mut extended = Extended::default();
-        for word in lists.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty()) {
+        for word in lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|word| !word.is_empty()) {
             extended.take(word, debug)?;
         }
         Ok(extended)
     }
 
     fn take(&mut self, word: &str, debug: bool) -> Result<(), OptionError> {
-        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
         match name {
             "maxconns_fast" => self.maxconns_fast = true,
             "no_maxconns_fast" => self.maxconns_fast = false,
             "idle_timeout" => {
-                self.idle_timeout_secs = number("-o idle_timeout", value, "a number of seconds", 0, 1 << 31)? as u32;
+                self.idle_timeout_secs = IDLE_TIMEOUT.read(value, &mut self.notes)? as u32;
             }
             "hashpower" => {
-                self.hashpower = number("-o hashpower", value, "a power of two", 12, 32)? as u32;
+                self.hashpower = HASHPOWER.read(value, &mut self.notes)? as u32;
                 self.note(word, "the index starts small and grows as it fills");
             }
             "lru_crawler" => self.lru_crawler = true,
             "no_lru_crawler" => self.lru_crawler = false,
             "no_lru_maintainer" => self.lru_maintainer = false,
             "slab_chunk_max" => {
-                self.slab_chunk_max = number("-o slab_chunk_max", value, "a number of bytes", 256, 512 << 10)? as u32;
+                self.slab_chunk_max = SLAB_CHUNK_MAX.read_whole(value)? as u32;
             }
             "worker_logbuf_size" => {
-                let kib = number("-o worker_logbuf_size", value, "a number of kilobytes", 1, 1 << 16)?;
+                let kib = WORKER_LOGBUF.read_whole(value)?;
                 self.worker_logbuf_bytes = (kib as usize) << 10;
             }
             "read_buf_mem_limit" => {
-                let mib = number("-o read_buf_mem_limit", value, "a number of megabytes", 0, 1 << 20)?;
+                let mib = READ_BUF_MEM_LIMIT.read_whole(value)?;
                 self.read_buf_mem_limit_bytes = (mib as usize) << 20;
             }
             // The defaults of memcached 1.4, as far as something here follows them.
@@ -168,20 +174,6 @@ impl Extended {
 
     fn note(&mut self, word: &str, why: &str) {
         self.notes.push(format!("-o {word}: {why}"));
-    }
-}
-
-fn number(
-    option: &'static str,
-    text: Option<&str>,
-    unit: &'static str,
-    least: u64,
-    most: u64,
-) -> Result<u64, OptionError> {
-    let text = text.unwrap_or_default();
-    match u64::from_str(text) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ => Err(OptionError::Number { option, value: text.to_owned(), unit, least, most, hint: "" }),
     }
 }
 

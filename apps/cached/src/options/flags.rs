@@ -9,6 +9,8 @@ use super::OptionError;
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(name = "sidestep-cached", version, about = "A memcached-compatible cache server on AF_XDP sockets")]
+// As getopt_long(3): of an option given twice the last wins, and a long name may be cut as long as it is unambiguous.
+#[command(args_override_self = true, infer_long_args = true)]
 pub struct Flags {
     /// Network interface to serve on, such as eth1
     #[arg(long, value_name = "NAME")]
@@ -20,7 +22,7 @@ pub struct Flags {
     #[arg(short = 'p', long = "port", value_name = "PORT", allow_negative_numbers = true)]
     pub(super) port: Option<String>,
     /// UDP port to listen on, 1 to 65535, also the TCP port unless -p is given; 0: none, -1: any free one
-    #[arg(short = 'U', long = "udp-port", value_name = "PORT", default_value = "0", allow_negative_numbers = true)]
+    #[arg(short = 'U', long = "udp-port", aliases = ["ud", "udp", "udp-"], value_name = "PORT", default_value = "0", allow_negative_numbers = true)]
     pub(super) udp_port: String,
     /// Sources whose requests over UDP are answered in full, such as 10.77.0.0/16; may be given more than once. Others,
     /// loopback too, are sent no more than three times what they send
@@ -42,6 +44,7 @@ pub struct Flags {
     #[arg(
         short = 'c',
         long = "conn-limit",
+        alias = "c",
         value_name = "NUMBER",
         default_value = "1024",
         allow_negative_numbers = true
@@ -102,7 +105,7 @@ pub struct Flags {
     #[arg(short = 'D', value_name = "CHAR")]
     pub(super) prefix_delimiter: Option<String>,
     /// Only who says name and password may speak; a file of lines name:password
-    #[arg(short = 'Y', long = "auth-file", value_name = "FILE")]
+    #[arg(short = 'Y', long = "auth-file", alias = "a", value_name = "FILE")]
     pub(super) auth_file: Option<PathBuf>,
     /// Run in the background; the command returns once requests are answered
     #[arg(short = 'd', long = "daemon")]
@@ -141,30 +144,33 @@ pub struct Flags {
     pub(super) verbose: u8,
     #[command(flatten)]
     pub(super) foreign: Foreign,
+    /// What is no option: memcached takes no notice of it.
+    #[arg(hide = true)]
+    pub(super) operands: Vec<String>,
 }
 
 /// memcached's letters that are not kept here: read so that each is refused with its reason.
 #[derive(Debug, clap::Args)]
 pub(super) struct Foreign {
-    #[arg(short = 's', hide = true)]
+    #[arg(short = 's', long = "unix-socket", hide = true)]
     pub(super) socket: Option<String>,
-    #[arg(short = 'a', hide = true)]
+    #[arg(short = 'a', long = "unix-mask", hide = true)]
     pub(super) socket_mask: Option<String>,
-    #[arg(short = 'e', hide = true)]
+    #[arg(short = 'e', long = "memory-file", hide = true)]
     pub(super) memory_file: Option<String>,
-    #[arg(short = 'N', hide = true)]
+    #[arg(short = 'N', long = "napi-ids", hide = true)]
     pub(super) napi_ids: Option<String>,
-    #[arg(short = 'S', hide = true)]
+    #[arg(short = 'S', long = "enable-sasl", hide = true)]
     pub(super) sasl: bool,
-    #[arg(short = 'Z', hide = true)]
+    #[arg(short = 'Z', long = "enable-ssl", hide = true)]
     pub(super) tls: bool,
-    #[arg(short = 'k', hide = true)]
+    #[arg(short = 'k', long = "lock-memory", hide = true)]
     pub(super) lock_memory: bool,
-    #[arg(short = 'L', hide = true)]
+    #[arg(short = 'L', long = "enable-largepages", hide = true)]
     pub(super) large_pages: bool,
-    #[arg(short = 'r', hide = true)]
+    #[arg(short = 'r', long = "enable-coredumps", hide = true)]
     pub(super) core_dumps: bool,
-    #[arg(short = 'i', hide = true)]
+    #[arg(short = 'i', long = "license", hide = true)]
     pub(super) license: bool,
 }
 

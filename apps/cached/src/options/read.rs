@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use cache::{Network, User};
 
+use super::number::{Number, decimal, integer};
 use super::{ListenPort, OptionError, users};
 
 /// The TCP port unless `-p` or `-U` says otherwise, as in memcached.
@@ -31,7 +32,8 @@ pub(super) fn threads_for(memory_bytes: usize, item_size_bytes: usize, notes: &m
 }
 
 pub(super) fn cpus(list: Option<&str>, threads: usize) -> Result<Vec<usize>, OptionError> {
-    let cpu = |cpu| number("--cpus", cpu, "a CPU number", 0, 4095, "; separate them by commas");
+    let number = Number::new("--cpus", "a CPU number", 0, 4095).hint("; separate them by commas");
+    let cpu = |cpu| number.read_whole(cpu).map(|cpu| cpu as usize);
     let cpus = list.map_or(Ok(Vec::new()), |list| list.split(',').map(cpu).collect::<Result<Vec<_>, _>>())?;
     if !cpus.is_empty() && cpus.len() < threads {
         return Err(OptionError::Cpus { named: cpus.len(), threads });
@@ -45,12 +47,14 @@ pub(super) fn port(
     text: &str,
     unit: &'static str,
     listen: Option<u16>,
+    notes: &mut Vec<String>,
 ) -> Result<ListenPort, OptionError> {
-    let port = match text {
-        "0" => return Ok(ListenPort::Off),
-        "-1" => ListenPort::Any,
-        // Every port fits 16 bits: `number` has checked it.
-        _ => ListenPort::Number(number(option, text, unit, 1, 65_535, ", or 0 for none, or -1 for any")? as u16),
+    const HINT: &str = ", or 0 for none, or -1 for any";
+    let port = match integer(text) {
+        Some((0, "")) => return Ok(ListenPort::Off),
+        Some((-1, "")) => ListenPort::Any,
+        // Every port fits 16 bits: `read` has checked it.
+        _ => ListenPort::Number(Number::new(option, unit, 1, 65_535).hint(HINT).read(text, notes)? as u16),
     };
     Ok(listen.map_or(port, ListenPort::Number))
 }
@@ -59,6 +63,7 @@ pub(super) fn port(
 pub(super) fn listen_port(listen: Option<&str>, own: Ipv4Addr) -> Result<Option<u16>, OptionError> {
     let Some(listen) = listen else { return Ok(None) };
     let wrong = |why| OptionError::Listen { value: listen.to_owned(), why, own: own.to_string() };
+    let listen = listen.trim();
     let place = listen.strip_prefix("tcp:").unwrap_or(listen);
     let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
     match Ipv4Addr::from_str(host) {
@@ -75,7 +80,7 @@ pub(super) fn listen_port(listen: Option<&str>, own: Ipv4Addr) -> Result<Option<
 
 /// A network of `--udp-trust`; an address alone is one.
 pub(super) fn network(text: &str) -> Result<Network, OptionError> {
-    let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+    let (address, prefix) = text.trim().split_once('/').unwrap_or((text.trim(), "32"));
     let network = Ipv4Addr::from_str(address).ok().zip(u8::from_str(prefix).ok());
     let network = network.and_then(|(address, prefix)| Network::new(address, prefix));
     network.ok_or(OptionError::Network { value: text.to_owned() })
@@ -87,21 +92,22 @@ pub(super) fn word(
     known: &[&'static str],
     words: &'static str,
 ) -> Result<&'static str, OptionError> {
-    let found = known.iter().copied().find(|known| *known == text);
+    let found = known.iter().copied().find(|known| *known == text.trim());
     found.ok_or(OptionError::Word { option, value: text, words })
 }
 
 pub(super) fn slab_factor(text: &str) -> Result<f64, OptionError> {
-    match f64::from_str(text) {
-        Ok(factor) if factor > 1.0 && factor <= 1000.0 => Ok(factor),
+    match decimal(text) {
+        Some((factor, _)) if factor > 1.0 && factor <= 1000.0 => Ok(factor),
         _ => Err(OptionError::Refused { option: format!("-f {text}"), why: "not a factor above 1 and up to 1000" }),
     }
 }
 
+/// The first character counts, as in memcached.
 pub(super) fn delimiter(text: String) -> Result<u8, OptionError> {
-    match *text.as_bytes() {
-        [byte] if byte > b' ' && byte < 0x7f => Ok(byte),
-        _ => Err(OptionError::Refused { option: format!("-D {text}"), why: "not one printable character, such as :" }),
+    match text.trim().bytes().next() {
+        Some(byte) if byte.is_ascii_graphic() => Ok(byte),
+        _ => Err(OptionError::Refused { option: format!("-D {text}"), why: "not a printable character, such as :" }),
     }
 }
 
@@ -109,23 +115,9 @@ pub(super) fn auth(path: &Path) -> Result<(String, Vec<User>), OptionError> {
     Ok((path.display().to_string(), users::read_users(path)?))
 }
 
-pub(super) fn number(
-    option: &'static str,
-    text: &str,
-    unit: &'static str,
-    least: u64,
-    most: u64,
-    hint: &'static str,
-) -> Result<usize, OptionError> {
-    match u64::from_str(text) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value as usize),
-        _ => Err(OptionError::Number { option, value: text.to_owned(), unit, least, most, hint }),
-    }
-}
-
 pub(super) fn host_address(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
     let wrong = || OptionError::Address { value: text.to_owned() };
-    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let (address, prefix) = text.trim().split_once('/').ok_or_else(wrong)?;
     let address = Ipv4Addr::from_str(address).map_err(|_| wrong())?;
     let prefix = u8::from_str(prefix).map_err(|_| wrong())?;
     if !(1..=30).contains(&prefix) {
@@ -149,15 +141,16 @@ pub(super) fn host_address(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
     }
 }
 
-/// memcached's -I: bytes, or with k or m; 1 KiB to 1 GiB (memcached.c, option `I`).
+/// memcached's -I: bytes, or with k or m; 1 KiB to 1 GiB (memcached.c, option `I`). A unit is the last character.
 pub(super) fn item_size(text: &str) -> Result<usize, OptionError> {
+    let text = text.trim();
     let wrong = || OptionError::Size { value: text.to_owned() };
-    let (digits, unit) = match text.to_ascii_lowercase().chars().last() {
-        Some('k') => (&text[..text.len() - 1], 1usize << 10),
-        Some('m') => (&text[..text.len() - 1], 1 << 20),
-        Some('g') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
+    let unit = match text.bytes().last() {
+        Some(b'k' | b'K') => 1i64 << 10,
+        Some(b'm' | b'M') => 1 << 20,
+        Some(b'g' | b'G') => 1 << 30,
+        _ => 1,
     };
-    let bytes = usize::from_str(digits).ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
-    if (1 << 10..=1 << 30).contains(&bytes) { Ok(bytes) } else { Err(wrong()) }
+    let bytes = integer(text).and_then(|(number, _)| number.checked_mul(unit)).ok_or_else(wrong)?;
+    if (1 << 10..=1 << 30).contains(&bytes) { Ok(bytes as usize) } else { Err(wrong()) }
 }
