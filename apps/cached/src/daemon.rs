@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::say::say;
+
 /// Set in the child's environment.
 const MARK: &str = "SIDESTEP_CACHED_IN_BACKGROUND";
 
@@ -31,7 +33,7 @@ pub fn start() -> io::Result<ExitCode> {
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
-            println!("{line}");
+            say(format_args!("{line}"));
             if line.starts_with(READY) {
                 return Ok(ExitCode::SUCCESS);
             }

@@ -1,6 +1,7 @@
 //! The cache server as a library, so that the same worker serves a NIC, the in-memory wire of the tests, and a capture.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 #![warn(missing_docs)]
 
 /// The limit on connections over all cores.
@@ -25,6 +26,8 @@ mod link_watch;
 mod options;
 /// What was served, in words.
 mod report;
+/// Lines on standard output.
+mod say;
 /// From options to running cores, and down again.
 mod setup;
 /// Queues shared out among cores.

@@ -1,6 +1,10 @@
 //! `sidestep-cached`: a memcached-compatible cache server on AF_XDP sockets. Only wiring: read `setup.rs` for what is
 //! opened and in which order, `worker.rs` for what a core does in a turn.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
+
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,39 +14,33 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
-        Err(error) if !error.use_stderr() => {
-            // --help and --version: clap's own text, to standard output.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            eprintln!("sidestep-cached: {}; --help lists the options", line.trim_start_matches("error: "));
-            return ExitCode::from(2);
+        // Help and version go to standard output, every other message whole to standard error.
+        Err(message) => {
+            let code = if message.print().is_ok() { message.exit_code() } else { 1 };
+            return ExitCode::from(code as u8);
         }
     };
     let options = match flags.check() {
         Ok(options) => options,
-        Err(error) => {
-            eprintln!("sidestep-cached: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return failure(2, &error),
     };
     if options.daemon && !is_in_background() {
-        return start_in_background().unwrap_or_else(|error| {
-            eprintln!("sidestep-cached: -d: cannot start in the background: {error}");
-            ExitCode::FAILURE
-        });
+        let started = start_in_background();
+        return started.unwrap_or_else(|error| failure(1, &format!("-d: cannot start in the background: {error}")));
     }
     let level = ["warn", "info", "debug"][usize::from(options.verbose.min(2))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A line that cannot be written is lost. To complain of it on the same standard error would end in a panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    log.with_writer(io::stderr).init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sidestep-cached: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(1, &error),
     }
+}
+
+fn failure(code: u8, error: &dyn Display) -> ExitCode {
+    // Where standard error takes nothing, the exit code has to say it.
+    let _ = writeln!(io::stderr(), "sidestep-cached: {error}");
+    ExitCode::from(code)
 }

@@ -18,6 +18,7 @@ mod running;
 
 use crate::daemon;
 use crate::options::Options;
+use crate::say::say;
 pub use error::SetupError;
 use running::Running;
 
@@ -31,7 +32,7 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
         daemon::leave_terminal().map_err(SetupError::system("leave the terminal"))?;
     }
     for note in &options.notes {
-        println!("note: {note}");
+        say(format_args!("note: {note}"));
     }
     let running = Running::start(open::open(options)?, options)?;
     let gone = running.wait(options);

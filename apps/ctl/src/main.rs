@@ -1,5 +1,7 @@
 //! `sidestep`: tools around Sidestep's servers. Only wiring.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -22,28 +24,30 @@ enum Tool {
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) if !error.use_stderr() => {
-            // --help and --version: clap's own text, to standard output.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            eprintln!("sidestep: {}; --help lists the options", line.trim_start_matches("error: "));
-            return ExitCode::from(2);
+        // Help and version go to standard output, every other message whole to standard error.
+        Err(message) => {
+            let code = if message.print().is_ok() { message.exit_code() } else { 1 };
+            return ExitCode::from(code as u8);
         }
     };
     let Tool::Replay(flags) = arguments.tool;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let end = replay::run(&flags, &mut out);
-    // A reader that has gone away wants no more.
-    let _ = out.flush();
+    let flushed = match out.flush() {
+        // A reader that has gone away wants no more.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    };
+    if let (Ok(_), Err(error)) = (&end, flushed) {
+        let _ = writeln!(std::io::stderr(), "sidestep: cannot print the table: {error}");
+        return ExitCode::from(2);
+    }
     match end {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("sidestep: {error}");
+            // Where standard error takes nothing, the exit code has to say it.
+            let _ = writeln!(std::io::stderr(), "sidestep: {error}");
             ExitCode::from(2)
         }
     }

@@ -8,6 +8,7 @@
 //! Read [`plan`] first, then [`rounds`], then [`summary`].
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 /// The command line, as typed.
 pub mod args;

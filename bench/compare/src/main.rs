@@ -1,7 +1,10 @@
 //! `sidestep-compare`: read the plan, run the rounds, write the folder, print the line.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
+use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use compare::child::Stop;
 use compare::machine::{Machine, quoted};
 use compare::output::{OutputError, RunFolder};
 use compare::plan::base::with_base;
-use compare::plan::{Metric, Plan, PlanError};
+use compare::plan::{Metric, Plan};
 use compare::run::{Run, RunError, measure, run_to_end};
 use compare::summary::{Summary, figure};
 use compare::table::{self, TableArgs};
@@ -21,10 +24,10 @@ fn main() -> ExitCode {
     let words = || std::env::args_os().skip(1);
     if words().next().is_some_and(|word| word == "table") {
         return match table::run(&TableArgs::parse_from(words())) {
-            Ok(table) => {
-                print!("{}", table.unwrap_or_default());
-                ExitCode::SUCCESS
-            }
+            Ok(table) => match write!(io::stdout(), "{}", table.unwrap_or_default()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failure(&format!("cannot print the table: {error}")),
+            },
             Err(error) => failure(&error.to_string()),
         };
     }
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => {
-            eprintln!("sidestep-compare: {}: {error}", args.plan.display());
+            let _ = writeln!(io::stderr(), "sidestep-compare: {}: {error}", args.plan.display());
             return ExitCode::from(2);
         }
     };
@@ -54,31 +57,35 @@ fn main() -> ExitCode {
 }
 
 fn failure(error: &str) -> ExitCode {
-    eprintln!("sidestep-compare: {error}");
+    let _ = writeln!(io::stderr(), "sidestep-compare: {error}");
     ExitCode::FAILURE
 }
 
-fn print_commands(plan: &Plan) -> Result<(), PlanError> {
+fn print_commands(plan: &Plan) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout();
     let line = |argv: &[String]| argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     for role in plan.roles() {
         for value in plan.values() {
             let commands = plan.commands(role, value)?;
             let value = value.map_or_else(String::new, |value| format!(" {value}"));
-            println!("{role:?}{value} server:    {}", line(&commands.server));
-            println!("{role:?}{value} warm-up:   {}", line(&commands.warm_up));
-            println!("{role:?}{value} generator: {}", line(&commands.generator));
+            writeln!(out, "{role:?}{value} server:    {}", line(&commands.server))?;
+            writeln!(out, "{role:?}{value} warm-up:   {}", line(&commands.warm_up))?;
+            writeln!(out, "{role:?}{value} generator: {}", line(&commands.generator))?;
         }
     }
     Ok(())
 }
 
 fn compare(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
+    let text = |error: &dyn Error| error.to_string();
     let stop = Stop::on_signals().map_err(|error| text(&error))?;
     let machine = Machine::look(plan);
     let folder = RunFolder::create(&args.output, &machine.date, plan).map_err(|error| text(&error))?;
-    println!("{}", plan.title);
-    println!(
+    // What is printed is also in the folder: a run of hours must not be lost since nobody reads along.
+    let mut out = io::stdout();
+    let _ = writeln!(out, "{}", plan.title);
+    let _ = writeln!(
+        out,
         "{} pairs (at most {} more), seed {}, {}",
         plan.pairs,
         plan.extra_pairs,
@@ -98,19 +105,21 @@ fn compare(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
     if let Some(error) = problem {
         return Err(text(&error));
     }
-    println!("\n{}", readme::table(plan, &summary));
-    println!("written to {}", folder.path().display());
+    let _ = writeln!(out, "\n{}", readme::table(plan, &summary));
+    let _ = writeln!(out, "written to {}", folder.path().display());
     let enough = summary.complete();
     if !enough {
         let valid = summary.points.iter().map(|point| point.valid_pairs).min().unwrap_or(0);
-        eprintln!(
+        let _ = writeln!(
+            io::stderr(),
             "sidestep-compare: only {valid} of {} pairs are valid after {} more; see the reasons above, quieten the \
              machine, or raise extra_pairs",
-            plan.pairs, plan.extra_pairs
+            plan.pairs,
+            plan.extra_pairs
         );
     }
     match summary.line() {
-        Some(line) => println!("{line}"),
+        Some(line) => writeln!(out, "{line}").map_err(|error| format!("cannot print the ratio: {error}"))?,
         None => return Err("no valid pair: there is no ratio".into()),
     }
     Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -137,7 +146,7 @@ impl Drop for After<'_> {
             let filled = self.plan.fill(argv, None, None).and_then(|argv| Ok((argv, self.plan.environment()?)));
             let done = filled.map_err(RunError::from).and_then(|(argv, env)| run_to_end(&argv, &env, bound, &stop));
             if let Err(error) = done {
-                eprintln!("sidestep-compare: clearing up: {error}");
+                let _ = writeln!(io::stderr(), "sidestep-compare: clearing up: {error}");
             }
         }
     }
@@ -163,9 +172,10 @@ fn progress(plan: &Plan, run: &Run) {
     let figure = run.report.as_ref().and_then(|report| figure(metric, report));
     let figure = figure.map_or_else(|| format!("no {what}"), |figure| format!("{figure:.0} {what}"));
     let cpu = run.cpu_us_per_request.map_or_else(String::new, |cpu| format!(", cpu {cpu:.2} us/request"));
-    print!("round {:2}  {name}{value}: {figure}{cpu}, steal {:.1} %", run.slot.round, run.steal_percent);
-    println!(", load {:.2}{}", run.load_before, if run.void.is_empty() { "" } else { "  VOID" });
+    let mut out = io::stdout();
+    let _ = write!(out, "round {:2}  {name}{value}: {figure}{cpu}, steal {:.1} %", run.slot.round, run.steal_percent);
+    let _ = writeln!(out, ", load {:.2}{}", run.load_before, if run.void.is_empty() { "" } else { "  VOID" });
     for reason in &run.void {
-        println!("          void: {reason}");
+        let _ = writeln!(out, "          void: {reason}");
     }
 }

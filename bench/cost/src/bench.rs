@@ -67,6 +67,9 @@ pub enum BenchError {
     /// The stack could not be built.
     #[error(transparent)]
     Stack(#[from] ConfigError),
+    /// What was counted could not be told.
+    #[error("cannot print what was counted: {0}")]
+    Print(#[source] std::io::Error),
     /// The doorbell could not be made.
     #[error("cannot make a doorbell: {0}")]
     Doorbell(#[source] std::io::Error),

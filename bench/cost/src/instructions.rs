@@ -5,6 +5,7 @@
 //! manual, "Callgrind", `--toggle-collect`.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -79,17 +80,17 @@ fn measured_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool,
     worker.turn(time, now)
 }
 
-/// What the program does under valgrind: takes turns until `requests` have been answered, and prints how many were.
+/// What the program does under valgrind: takes turns until `requests` have been answered, and writes how many were to `out`.
 ///
 /// # Errors
 /// As [`Bench::new`] and [`Bench::turn`].
-pub fn counted(workload: Workload, flows: usize, requests: u64) -> Result<(), BenchError> {
+pub fn counted(workload: Workload, flows: usize, requests: u64, out: &mut impl Write) -> Result<(), BenchError> {
     let mut bench = Bench::new(workload, flows)?;
     let mut answered = 0;
     while answered < requests {
         answered += bench.turn(measured_turn)?;
     }
-    println!("{COUNTED}{answered}");
+    writeln!(out, "{COUNTED}{answered}").map_err(BenchError::Print)?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 //! `bench.rs`, then `cycles.rs` and `instructions.rs`.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 #![warn(missing_docs)]
 
 // `Args`: the command line.

@@ -1,7 +1,9 @@
 //! `sidestep-cost`: see the library.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ enum Failure {
     Count(#[from] CountError),
     #[error(transparent)]
     Compare(#[from] CompareError),
+    #[error("cannot print what was measured: {0}")]
+    Print(#[from] io::Error),
     #[error("{path}: {source}")]
     File {
         path: PathBuf,
@@ -37,12 +41,12 @@ fn main() -> ExitCode {
         Command::Cycles(measure) => run(&measure, true, false),
         Command::Instructions(measure) => run(&measure, false, true),
         Command::Counted { workload, flows, requests } => {
-            counted(workload, flows, requests).map(|()| ExitCode::SUCCESS).map_err(Failure::from)
+            counted(workload, flows, requests, &mut io::stdout()).map(|()| ExitCode::SUCCESS).map_err(Failure::from)
         }
         Command::Compare { base, head, message } => judge(&base, &head, message.as_deref()),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("sidestep-cost: {error}");
+        let _ = writeln!(io::stderr(), "sidestep-cost: {error}");
         ExitCode::FAILURE
     })
 }
@@ -51,7 +55,7 @@ fn run(measure: &Measure, with_cycles: bool, with_instructions: bool) -> Result<
     let workloads = if measure.workloads.is_empty() { &Workload::ALL[..] } else { &measure.workloads };
     let mut measured = Vec::new();
     for &workload in workloads {
-        eprintln!("{} ...", workload.name());
+        let _ = writeln!(io::stderr(), "{} ...", workload.name());
         let cycles = match with_cycles {
             true => Some(cycles::measure(workload, measure.flows, measure.batches as usize)?),
             false => None,
@@ -67,11 +71,12 @@ fn run(measure: &Measure, with_cycles: bool, with_instructions: bool) -> Result<
     if let Some(path) = &measure.json {
         std::fs::write(path, report.json()).map_err(|source| Failure::File { path: path.clone(), source })?;
     }
-    match measure.format {
-        Format::Table => print!("{}", report.table()),
-        Format::Json => print!("{}", report.json()),
-        Format::Lines => print!("{}", report.lines()),
-    }
+    let text = match measure.format {
+        Format::Table => report.table(),
+        Format::Json => report.json(),
+        Format::Lines => report.lines(),
+    };
+    io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,6 +86,6 @@ fn judge(base: &Path, head: &Path, message: Option<&Path>) -> Result<ExitCode, F
     };
     let message = message.map(read).transpose()?.unwrap_or_default();
     let verdict = compare(&read(base)?, &read(head)?, &message)?;
-    print!("{}", verdict.text);
+    io::stdout().write_all(verdict.text.as_bytes())?;
     Ok(if verdict.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

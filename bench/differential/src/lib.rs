@@ -12,6 +12,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 // Base64, as clients write and read it.
 pub mod base64;

@@ -1,7 +1,9 @@
 //! `sidestep-differential`: a campaign against a memcached of our own, or any two addresses; exit 1 on a difference.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,10 +78,13 @@ fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
             second.target()
         }
     };
-    println!("seed {}, from case {}", args.seed, args.case);
+    let mut out = io::stdout();
+    writeln!(out, "seed {}, from case {}", args.seed, args.case)?;
     let started = Instant::now();
     let stale = differences.verify(&mut oracle.target(), &mut tested)?;
-    stale.iter().for_each(|line| println!("STALE TRANSCRIPT: {line}"));
+    for line in &stale {
+        writeln!(out, "STALE TRANSCRIPT: {line}")?;
+    }
     let campaign = Campaign {
         protocol: args.protocol,
         seed: args.seed,
@@ -89,8 +94,8 @@ fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
         tested_is_memcached: args.tested.is_none(),
     };
     let findings = campaign.run(&mut oracle.target(), &mut tested, &mut differences)?;
-    print!("{}", findings.report(&differences));
-    println!("in {:.1} s", started.elapsed().as_secs_f64());
+    write!(out, "{}", findings.report(&differences))?;
+    writeln!(out, "in {:.1} s", started.elapsed().as_secs_f64())?;
     Ok(findings.unlisted.is_empty() && stale.is_empty())
 }
 
@@ -99,7 +104,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("sidestep-differential: {error}");
+            let _ = writeln!(io::stderr(), "sidestep-differential: {error}");
             ExitCode::FAILURE
         }
     }

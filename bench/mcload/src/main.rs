@@ -1,8 +1,10 @@
 //! `sidestep-mcload`: parse, run, report; exit 1 when any reply was wrong or the run could not be finished.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,18 +17,12 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let plan = match args.plan() {
         Ok(plan) => plan,
-        Err(error) => {
-            eprintln!("sidestep-mcload: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return failure(2, &error),
     };
     let shown = !args.quiet && (args.progress || std::io::stderr().is_terminal());
     let xsk = match args.xsk.plan() {
         Ok(xsk) => xsk,
-        Err(error) => {
-            eprintln!("sidestep-mcload: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return failure(2, &error),
     };
     let progress = Progress::new(plan.workers, shown);
     let outcome = match xsk {
@@ -35,12 +31,18 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(outcome) => {
-            print!("{}", if args.json { report::json(&plan, &outcome) } else { report::text(&plan, &outcome) });
+            let text = if args.json { report::json(&plan, &outcome) } else { report::text(&plan, &outcome) };
+            if let Err(error) = io::stdout().write_all(text.as_bytes()) {
+                return failure(1, &format!("cannot print the report: {error}"));
+            }
             if outcome.all_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Err(error) => {
-            eprintln!("sidestep-mcload: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(1, &error),
     }
+}
+
+fn failure(code: u8, error: &dyn Display) -> ExitCode {
+    // Where standard error takes nothing, the exit code has to say it.
+    let _ = writeln!(io::stderr(), "sidestep-mcload: {error}");
+    ExitCode::from(code)
 }

@@ -1,5 +1,6 @@
 //! A line each second on stderr that says how the run goes.
 
+use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -63,7 +64,8 @@ impl Progress {
         // A new phase begins at 0.
         let rate = answered.checked_sub(last.1).unwrap_or(answered) as f64 / seconds;
         *last = (now, answered);
-        eprintln!(
+        let _ = writeln!(
+            io::stderr(),
             "{}: {rate:.0} replies/s, {answered} replies, {} wrong, {} unanswered or refused, {} connections opened",
             if self.measuring.load(Ordering::Relaxed) { "measuring" } else { "loading" },
             sum(|told| &told.wrong),

@@ -5,6 +5,7 @@
 //! the *null responder* of the benchmarks: what a machine can do when the program does nothing. Read first: `pong.rs`.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 /// ARP (RFC 826): answers for our address, asks for another's.
 pub mod arp;

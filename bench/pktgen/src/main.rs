@@ -1,7 +1,10 @@
 //! The program: reads the command line, opens the port, runs and reports.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,27 +21,31 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let plan = match Args::parse().plan() {
         Ok(plan) => plan,
-        Err(error) => {
-            eprintln!("sidestep-pktgen: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return failure(2, &error),
     };
     match run(&plan) {
         Ok((report, failed)) => {
-            match plan.json {
-                true => println!("{}", report.json()),
-                false => print!("{}", report.text()),
+            let text = if plan.json { report.json() + "\n" } else { report.text() };
+            if let Err(error) = io::stdout().write_all(text.as_bytes()) {
+                return failure(1, &format!("cannot print the report: {error}"));
             }
             if failed {
-                eprintln!("sidestep-pktgen: nothing came back from {}; is a pong there?", plan.destination.address);
+                let _ = writeln!(
+                    io::stderr(),
+                    "sidestep-pktgen: nothing came back from {}; is a pong there?",
+                    plan.destination.address
+                );
             }
             ExitCode::from(u8::from(failed))
         }
-        Err(error) => {
-            eprintln!("sidestep-pktgen: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(1, &error),
     }
+}
+
+fn failure(code: u8, error: &dyn Display) -> ExitCode {
+    // Where standard error takes nothing, the exit code has to say it.
+    let _ = writeln!(io::stderr(), "sidestep-pktgen: {error}");
+    ExitCode::from(code)
 }
 
 /// Runs, and says whether it came to nothing.
@@ -66,6 +73,12 @@ fn run_xsk(plan: &Plan, link: &str, first_queue: u16, limits: &Limits) -> Result
     let open = open_xsk(plan, link, first_queue)?;
     let device = open.device.obtained().to_string();
     // Scripts wait for this line.
-    eprintln!("sidestep-pktgen: {} ready on {} for {}: {device}", plan.mode, plan.port, plan.source.address);
+    let _ = writeln!(
+        io::stderr(),
+        "sidestep-pktgen: {} ready on {} for {}: {device}",
+        plan.mode,
+        plan.port,
+        plan.source.address
+    );
     Ok((device, run_pinned(open.seats, &cpus, plan, limits)?))
 }

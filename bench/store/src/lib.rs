@@ -1,6 +1,7 @@
 //! What the store holds and what it misses at equal resident memory, against memcached and libcachesim.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 /// The command line.
 pub mod args;

@@ -1,7 +1,9 @@
 //! `sidestep-storebench`; see [`storebench`].
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -14,7 +16,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sidestep-storebench: {error}");
+            let _ = writeln!(io::stderr(), "sidestep-storebench: {error}");
             ExitCode::FAILURE
         }
     }
@@ -23,10 +25,13 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let program_bytes = resident_bytes(None)?;
     match Args::parse().command {
-        Command::Ours(args) => println!("{}", serde_json::to_string(&measure::ours_here(&args, program_bytes)?)?),
+        Command::Ours(args) => {
+            let line = serde_json::to_string(&measure::ours_here(&args, program_bytes)?)?;
+            writeln!(io::stdout(), "{line}")?;
+        }
         Command::Run(args) => {
             let path = report::run(&args)?;
-            println!("{}", path.display());
+            writeln!(io::stdout(), "{}", path.display())?;
         }
     }
     Ok(())

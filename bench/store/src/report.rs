@@ -1,7 +1,8 @@
 //! Runs everything that is asked for, and writes the run folder: README with the tables, raw JSON, and plots.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use compare::machine::Machine;
@@ -40,21 +41,22 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, Failure> {
     let mut held = Vec::new();
     for &memory_mib in &args.hold_mib {
         for (key_bytes, value_bytes) in HELD_SIZES {
-            eprintln!("items held: {key_bytes} B keys, {value_bytes} B values, -m {memory_mib}");
+            let _ = writeln!(io::stderr(), "items held: {key_bytes} B keys, {value_bytes} B values, -m {memory_mib}");
             held.push(measure::held(args, memory_mib, key_bytes, value_bytes)?);
         }
     }
     let mut misses = Vec::new();
     for name in &args.profiles {
         for &seed in &args.seeds {
-            eprintln!("miss ratio: {name}, -m {}, seed {seed}", args.memory_mib);
+            let _ = writeln!(io::stderr(), "miss ratio: {name}, -m {}, seed {seed}", args.memory_mib);
             let row = measure::misses(args, name, seed)?;
-            eprintln!("{}", line_of(&row));
+            let _ = writeln!(io::stderr(), "{}", line_of(&row));
             misses.push(row);
         }
     }
     let tables = format!("{}\n{}", held_table(&held), miss_table(args, &misses));
-    print!("{tables}");
+    // The tables are in the folder too, so that a run of hours is not lost since nobody reads along.
+    let _ = write!(io::stdout(), "{tables}");
 
     let path = dated_folder(&args.out, &machine.date, &args.name)?;
     let raw = Raw {

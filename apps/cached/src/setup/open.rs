@@ -25,6 +25,7 @@ use crate::announce::PidFile;
 use crate::budget::{self, Budget};
 use crate::connections::Connections;
 use crate::options::Options;
+use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
 use crate::udp_service::UdpService;
 use crate::user::become_user;
@@ -64,13 +65,13 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
 
     let mut device = XdpDevice::open(&xdp_config(options)).map_err(Box::new)?;
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
-    println!("link {}: {}", options.interface, device.obtained());
-    println!("plan: {plan}");
-    println!("memory: {budget}");
+    say(format_args!("link {}: {}", options.interface, device.obtained()));
+    say(format_args!("plan: {plan}"));
+    say(format_args!("memory: {budget}"));
 
     let link = device.link().clone();
     if ports.udp.is_some() {
-        println!("udp: {}", spread_udp(&link));
+        say(format_args!("udp: {}", spread_udp(&link)));
     }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;

@@ -18,6 +18,7 @@ use crate::daemon;
 use crate::link_watch::LinkWatch;
 use crate::options::{Options, read_users};
 use crate::report::{CoreReport, total};
+use crate::say::say;
 use crate::sharing::AnyQueue;
 use crate::worker::{Worker, WorkerError};
 
@@ -74,7 +75,7 @@ impl Running {
         let listener = std::thread::spawn(move || listen(signals, &on_signal));
         let ports = base.ports;
         write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
-        println!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores);
+        say(format_args!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores));
         if options.daemon {
             daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
         }
@@ -149,9 +150,9 @@ fn report(ended: Vec<std::thread::Result<CoreEnd>>) -> Result<(), SetupError> {
         }
     }
     for report in &reports {
-        println!("{report}");
+        say(format_args!("{report}"));
     }
-    println!("{}", total(&reports));
+    say(format_args!("{}", total(&reports)));
     first_error.map_or(Ok(()), Err)
 }
 
@@ -162,7 +163,7 @@ fn cpus(options: &Options) -> Vec<core_affinity::CoreId> {
         return options.cpus.iter().map(|&id| core_affinity::CoreId { id }).collect();
     }
     if allowed.len() < options.cores {
-        println!("note: {} threads for {} CPUs; the rest are not pinned", options.cores, allowed.len());
+        say(format_args!("note: {} threads for {} CPUs; the rest are not pinned", options.cores, allowed.len()));
     }
     allowed
 }
