@@ -302,6 +302,22 @@ fn nothing_is_obeyed_before_name_and_password() {
 }
 
 #[test]
+fn a_name_and_password_announced_longer_than_any_are_refused_before_they_come() {
+    let with_users = |cores| CacheConfig {
+        users: vec![User { name: (*b"foo").into(), password: (*b"bar").into() }],
+        ..config(cores)
+    };
+    everywhere(with_users, |mut server, core| {
+        let client = server.connect(core);
+        for bytes in [16_385, 2_000_000_000, u32::MAX] {
+            let line = format!("set a 0 0 {bytes}\r\n");
+            assert_eq!(say(&mut server, client, &line), "CLIENT_ERROR auth token too long\r\n");
+        }
+        assert_eq!(say(&mut server, client, "set a 0 0 7\r\nfoo bar\r\n"), "STORED\r\n", "the next line is read");
+    });
+}
+
+#[test]
 fn commands_that_are_off_say_so() {
     let off = |cores| CacheConfig {
         commands: Commands { flush: false, dump: false, watch: false, lru_crawler: false, ..Commands::default() },

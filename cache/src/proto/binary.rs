@@ -24,6 +24,10 @@ pub const MAGIC_RESPONSE: u8 = 0x81;
 /// An expiration of incr and decr that makes no item where there is none.
 pub const NO_VIVIFY: u32 = u32::MAX;
 
+/// The longest body that is waited for: the most that memcached's `-I` can be, which its later versions check as well
+/// (1.6.45, `dispatch_bin_command`). A longer one is not on its way, and a client that is told nothing waits for ever.
+const BODY_MAX_BYTES: u32 = 1 << 30;
+
 const GETQ: u8 = 0x09;
 
 /// What an opcode asks for.
@@ -158,9 +162,11 @@ impl RequestHeader {
     /// What is wrong with the lengths; both are answered and then the connection is closed (`dispatch_bin_command`).
     ///
     /// # Errors
-    /// [`Line::Error`]: the parts are longer than the body. [`Line::BadFormat`]: the command has other parts.
+    /// [`Line::Error`]: the parts are longer than the body. [`Line::BadFormat`]: the command has other parts, or the body is
+    /// longer than any that may come.
     ///
-    /// Deviates: 1.6.18 lets Touch, GAT and Stat have a value, which it then takes for the next header.
+    /// Deviates: 1.6.18 lets Touch, GAT and Stat have a value, which it then takes for the next header; a length beyond
+    /// 31 bits is a negative one to it, so that it passes over nothing and takes the body for headers.
     pub fn check(&self, key_max_bytes: usize) -> Result<(), Line> {
         let (key, extras) = (usize::from(self.key_len), self.extras_len);
         if u32::from(self.key_len) + u32::from(extras) > self.body_len {
@@ -182,7 +188,7 @@ impl RequestHeader {
             Command::Sasl => extras == 0 && key > 0,
             Command::Unknown => true,
         };
-        if fits { Ok(()) } else { Err(Line::BadFormat) }
+        if fits && self.body_len <= BODY_MAX_BYTES { Ok(()) } else { Err(Line::BadFormat) }
     }
 }
 
@@ -336,6 +342,23 @@ mod tests {
             }
         }
         assert!(RequestHeader::read(&[0x81; HEADER_BYTES]).is_none());
+    }
+
+    #[test]
+    fn a_body_that_nobody_sends_is_refused_by_its_header_alone() {
+        for opcode in 0..=255u8 {
+            let (key, extras) = match Command::of(opcode).0 {
+                Command::Store(_) => (3, 8),
+                Command::Join { .. } | Command::Sasl => (3, 0),
+                Command::Unknown => (0, 0),
+                // The others have no value at all.
+                _ => continue,
+            };
+            assert_eq!(header(opcode, key, extras, BODY_MAX_BYTES).check(250), Ok(()), "{opcode:#x}");
+            for body in [BODY_MAX_BYTES + 1, 1 << 31, u32::MAX] {
+                assert_eq!(header(opcode, key, extras, body).check(250), Err(Line::BadFormat), "{opcode:#x}, {body}");
+            }
+        }
     }
 
     #[test]

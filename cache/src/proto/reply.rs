@@ -136,6 +136,8 @@ pub enum Line {
     AuthFormat,
     /// `-Y`: not ended by `\r\n`.
     AuthTermination,
+    /// `-Y`: longer than any name and password.
+    AuthTooLong,
     /// `-Y`: no such name with that password.
     AuthFailure,
 }
@@ -204,6 +206,7 @@ impl Line {
             Line::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
             Line::AuthFormat => b"CLIENT_ERROR bad authentication token format\r\n",
             Line::AuthTermination => b"CLIENT_ERROR bad command line termination\r\n",
+            Line::AuthTooLong => b"CLIENT_ERROR auth token too long\r\n",
             Line::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
         }
     }

@@ -11,6 +11,9 @@ use crate::proto::number::unsigned_32;
 use crate::proto::reply::Line;
 use crate::proto::text::{LINE_MAX_BYTES, next_key};
 
+/// The longest value that is waited for (1.6.45's `MAX_AUTH_REQ_LEN`); what follows a longer one is read as the next line.
+const SAID_MAX_BYTES: u32 = 16_384;
+
 impl Session {
     /// Reads what an unknown client says.
     pub(super) fn greet(&mut self, core: &mut Core, input: &[u8]) -> Step {
@@ -30,6 +33,9 @@ impl Session {
         let Some(value_bytes) = announced(&input[..newline]) else {
             return self.refuse(core, Line::Unauthenticated, line_bytes);
         };
+        if value_bytes > SAID_MAX_BYTES {
+            return self.refuse(core, Line::AuthTooLong, line_bytes);
+        }
         let total = line_bytes as u64 + u64::from(value_bytes) + LINE_END.len() as u64;
         if total > WHOLE_MAX_BYTES as u64 {
             return self.swallow_greeting(core, line_bytes, total - line_bytes as u64);
