@@ -149,8 +149,10 @@ pub(crate) struct FlowBlock {
     pub(crate) waiting_since: Time,
     /// When the present closing state, or the handshake, began.
     pub(crate) state_since: Time,
-    /// No challenge ACK, and no question to a silent peer, before.
+    /// No challenge ACK before.
     pub(crate) challenge_at: Time,
+    /// No question to a silent peer before.
+    pub(crate) probe_at: Time,
     /// The socket.
     pub(crate) set: SocketSet<'static>,
     pub(crate) handle: SocketHandle,
@@ -223,6 +225,7 @@ impl FlowBlock {
             waiting_since: Time::ZERO,
             state_since: Time::ZERO,
             challenge_at: Time::ZERO,
+            probe_at: Time::ZERO,
             set,
             handle,
         }
@@ -304,6 +307,7 @@ impl FlowBlock {
         self.close_reason = None;
         self.token = 0;
         self.challenge_at = Time::ZERO;
+        self.probe_at = Time::ZERO;
     }
 
     /// Ends the use of the block: the socket holds nothing and answers nothing.

@@ -108,6 +108,12 @@ drop_reasons! {
     SynOnLiveFlow,
     /// An RST whose sequence number is not exactly the next one expected; inside the window it is challenged.
     RstNotExact,
+    /// A segment of nothing but what was received before, or a question whether we are there; answered with an ACK.
+    SeqRepeated,
+    /// A segment that begins beyond the window; answered with an ACK.
+    SeqBeyondWindow,
+    /// A segment that acknowledges what was never sent, or what was acknowledged long ago; challenged at a limited rate.
+    AckOutOfRange,
     /// A SYN that crossed our own; its sender answers ours.
     SynCrossed,
     /// A segment that acknowledges something else than our SYN; answered with RST at a limited rate.

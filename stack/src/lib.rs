@@ -53,6 +53,8 @@ mod ready;
 mod reassembly;
 /// Neighbours asked for by ARP, and the flows that wait.
 mod resolve;
+/// What of a segment is rewritten before smoltcp reads it.
+mod rewrite;
 /// TCP segments written by hand.
 mod segment;
 /// What is decided before smoltcp sees a segment.

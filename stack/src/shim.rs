@@ -1,54 +1,108 @@
-//! What is decided about a segment of a known flow before smoltcp sees it.
+//! What is decided about a segment before anything is noted of it: RFC 9293's checks, in its order, in one place.
 //!
-//! smoltcp accepts any RST in the window, ignores a SYN on a live connection, and drops data whose ACK number is older
-//! than one already seen. On real networks the first lets strangers close connections, the second hangs a rebooted
-//! client and the third stalls a flow for a retransmission time-out after every reordering. Read first: RFC 5961 §3, §4.
+//! ```text
+//! judge ─► Acceptable ─► note (ACK number, window; the caller: who was heard, when, where) ─► rewrite ─► smoltcp
+//!      └─► ACK, RST, end of the flow, or nothing: smoltcp does not see the segment
+//! ```
+//!
+//! smoltcp accepts any RST in the window, ignores a SYN on a live connection, takes a FIN though the data before it was
+//! cut, answers a wrong ACK of a handshake with RSTs without limit, and drops data whose ACK number is older than one
+//! already seen. So it gets only what has passed here, in a form in which it makes no mistake (`rewrite.rs`).
+//! Read first: RFC 9293 §3.10.7.4, RFC 5961.
 
 use crate::block::FlowBlock;
-use crate::checksum;
 use crate::classify::{ACK, FIN, RST, SYN, Segment};
 use crate::drop_reason::DropReason;
 
-/// How far behind the highest ACK number one may be and still be of this connection (RFC 5961 §5.2 would have the
-/// largest window seen; this bounds it for every window scale up to 4).
-const OLDEST_ACK: i32 = 1 << 20;
+/// How far behind the highest ACK number one may be and still be of this connection: the largest window that there is
+/// without window scaling (RFC 5961 §5.2).
+const OLDEST_ACK: i32 = 65_535;
 
-/// What to do with a segment.
+/// What to do with a segment. In all but the first two cases nothing is noted of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Hand it to smoltcp.
-    Pass,
+    /// Its sequence number and its ACK number are acceptable.
+    Acceptable,
+    /// The same, but smoltcp must be given only the part of it that [`fit`](crate::rewrite::fit) leaves.
+    AcceptableInPart,
     /// The peer has reset the connection.
     Reset,
-    /// Drop it and challenge its sender (RFC 5961 §3.2, §4.2).
+    /// Drop it and tell its sender at once what we have: it carries data, so a lost ACK or a full window is the likeliest
+    /// cause, and no two hosts can go on doing this to each other.
+    Acknowledge(DropReason),
+    /// Drop it and challenge its sender, at a limited rate (RFC 5961 §3.2, §4.2, §5.2, §7).
     Challenge(DropReason),
+    /// Drop it and answer with RST, at a limited rate: it is of another handshake than ours.
+    Refuse(DropReason),
     /// Drop it.
     Drop(DropReason),
 }
 
-/// Judges a segment of the flow `block`. `half_open`: the handshake is not complete.
+/// Judges a segment of the flow `block`, which is past SYN-SENT. `half_open`: it is in SYN-RECEIVED.
 #[inline]
 pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Verdict {
-    if !segment.has(RST | SYN) {
-        return Verdict::Pass;
-    }
     let rcv_nxt = block.rcv_nxt();
+    let window = window_left(block, rcv_nxt);
+    let start = segment.seq.wrapping_sub(rcv_nxt) as i32;
+    if segment.has(RST | SYN) {
+        return judge_control(segment, start, window, half_open);
+    }
+    // First check: the sequence number.
+    let mut acceptable = Verdict::Acceptable;
+    if start != 0 || u32::from(segment.payload_len) > window {
+        acceptable = judge_sequence(segment, start, window, half_open);
+        if !matches!(acceptable, Verdict::Acceptable | Verdict::AcceptableInPart) {
+            return acceptable;
+        }
+    }
+    // Fifth check: the ACK number. The second, third and fourth are for RST and SYN.
+    let ahead = segment.ack.wrapping_sub(block.highest_ack) as i32;
+    let never_sent = (block.snd_nxt.wrapping_sub(segment.ack) as i32) < 0;
+    if half_open {
+        // Our SYN, and nothing else, can be acknowledged.
+        return if ahead <= 0 || never_sent { Verdict::Refuse(DropReason::AckOfNoSyn) } else { acceptable };
+    }
+    if never_sent || ahead < -OLDEST_ACK {
+        return Verdict::Challenge(DropReason::AckOutOfRange);
+    }
+    acceptable
+}
+
+/// The first check for a segment that does not simply follow what was received. It begins `start` bytes behind the next
+/// expected, and `window` bytes may be sent from there on.
+fn judge_sequence(segment: &Segment, start: i32, window: u32, half_open: bool) -> Verdict {
+    let window = window as i32;
+    let end = start.saturating_add(i32::from(segment.payload_len));
+    let reason = if start > window {
+        DropReason::SeqBeyondWindow
+    } else if start < 0 && end.saturating_add(i32::from(segment.has(FIN))) <= 0 {
+        DropReason::SeqRepeated
+    } else {
+        // What smoltcp takes as it is: new bytes that end in the window, or none where some could be. RFC 9293 asks for
+        // "special allowance" for the ACK of what reaches beyond, the window being closed or not.
+        let fits = end <= window && if segment.payload_len > 0 { end > 0 } else { start < window };
+        return if fits { Verdict::Acceptable } else { Verdict::AcceptableInPart };
+    };
+    if segment.payload_len > 0 && !half_open { Verdict::Acknowledge(reason) } else { Verdict::Challenge(reason) }
+}
+
+/// Judges an RST or a SYN.
+fn judge_control(segment: &Segment, start: i32, window: u32, half_open: bool) -> Verdict {
     if segment.has(RST) {
         // RFC 5961 §3.2: exactly the next sequence number resets; elsewhere in the window is challenged.
-        let offset = segment.seq.wrapping_sub(rcv_nxt);
-        return if offset == 0 {
+        return if start == 0 {
             Verdict::Reset
-        } else if offset < window_left(block, rcv_nxt) {
+        } else if (start as u32) < window {
             Verdict::Challenge(DropReason::RstNotExact)
         } else {
             Verdict::Drop(DropReason::RstNotExact)
         };
     }
-    if half_open && segment.seq.wrapping_add(1) == rcv_nxt && !segment.has(ACK) {
+    if half_open && start == -1 && !segment.has(ACK) {
         // The SYN again: the SYN-ACK is on its way, or its retransmission timer runs.
         return Verdict::Drop(DropReason::SynRepeated);
     }
-    if segment.has(ACK) && segment.seq.wrapping_add(1) == rcv_nxt {
+    if segment.has(ACK) && start == -1 {
         // The SYN-ACK again: our ACK of it was lost. The challenge is that ACK.
         return Verdict::Challenge(DropReason::SynRepeated);
     }
@@ -63,44 +117,16 @@ pub(crate) fn window_left(block: &FlowBlock, rcv_nxt: u32) -> u32 {
     if left as i32 > 0 { left } else { 0 }
 }
 
-/// Whether the segment belongs where the receiver is: its end not before what has been received, its start not beyond
-/// the window (RFC 9293 §3.10.7.4, first check, with one byte of grace on either side for probes).
+/// Notes the ACK number and the window of an acceptable segment. Returns whether smoltcp would drop the segment for an
+/// ACK number that is older than one already noted, though it carries data or FIN.
 #[inline]
-pub(crate) fn is_acceptable(block: &FlowBlock, segment: &Segment) -> bool {
-    let rcv_nxt = block.rcv_nxt();
-    let start = segment.seq.wrapping_sub(rcv_nxt) as i32;
-    start <= window_left(block, rcv_nxt) as i32 && start.saturating_add(i32::from(segment.payload_len)) >= -1
-}
-
-/// Notes the ACK number of an acceptable segment of an established flow; if it is older than one already seen and the
-/// segment carries data or FIN, writes the newest into the segment, with the window that came with it, so that smoltcp
-/// takes the data. Returns whether it did.
-#[inline]
-pub(crate) fn raise_ack(block: &mut FlowBlock, segment: &Segment, frame: &mut [u8]) -> bool {
-    let ahead = segment.ack.wrapping_sub(block.highest_ack) as i32;
-    if ahead >= 0 {
-        if block.snd_nxt.wrapping_sub(segment.ack) as i32 >= 0 {
-            block.highest_ack = segment.ack;
-            block.peer_window = segment.window;
-        }
-        return false;
+pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
+    if (segment.ack.wrapping_sub(block.highest_ack) as i32) < 0 {
+        return segment.payload_len > 0 || segment.has(FIN);
     }
-    if segment.payload_len == 0 && !segment.has(FIN) || ahead < -OLDEST_ACK {
-        return false;
-    }
-    let at = segment.tcp_at();
-    let Some(tcp) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<20>()) else { return false };
-    let mut old = [0; 6];
-    old[..4].copy_from_slice(&tcp[8..12]);
-    old[4..].copy_from_slice(&tcp[14..16]);
-    let mut new = [0; 6];
-    new[..4].copy_from_slice(&block.highest_ack.to_be_bytes());
-    new[4..].copy_from_slice(&block.peer_window.to_be_bytes());
-    let sum = checksum::changed([tcp[16], tcp[17]], &old, &new);
-    tcp[8..12].copy_from_slice(&new[..4]);
-    tcp[14..16].copy_from_slice(&new[4..]);
-    tcp[16..18].copy_from_slice(&sum);
-    true
+    block.highest_ack = segment.ack;
+    block.peer_window = segment.window;
+    false
 }
 
 #[cfg(test)]
@@ -109,6 +135,7 @@ mod tests {
     use crate::block::Rings;
     use crate::classify::{Class, Local};
     use crate::link::Mac;
+    use crate::rewrite::{fit, raise_ack};
 
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -139,6 +166,9 @@ mod tests {
         }
         if flags & SYN != 0 {
             builder = builder.syn();
+        }
+        if flags & FIN != 0 {
+            builder = builder.fin();
         }
         let mut frame = Vec::new();
         builder.write(&mut frame, data).expect("written to memory");
@@ -173,45 +203,120 @@ mod tests {
     }
 
     #[test]
-    fn data_behind_an_old_ack_gets_the_newest_and_a_right_checksum() {
+    fn the_first_check_is_that_of_table_6() {
+        use Verdict::{Acceptable, AcceptableInPart, Acknowledge, Challenge};
+        let (old, beyond) = (DropReason::SeqRepeated, DropReason::SeqBeyondWindow);
+        // 500 bytes from 1,000 on may come; (seq, bytes, flags).
+        for (seq, len, flags, wanted) in [
+            (1_000, 0, ACK, Acceptable),
+            (1_000, 500, ACK | FIN, Acceptable),
+            (1_000, 501, ACK, AcceptableInPart),
+            (999, 0, ACK, Challenge(old)),
+            (999, 0, ACK | FIN, Challenge(old)),
+            (990, 10, ACK, Acknowledge(old)),
+            (990, 10, ACK | FIN, AcceptableInPart),
+            (990, 11, ACK, Acceptable),
+            (990, 600, ACK, AcceptableInPart),
+            (1_001, 0, ACK, Acceptable),
+            (1_499, 1, ACK, Acceptable),
+            (1_499, 2, ACK, AcceptableInPart),
+            (1_500, 0, ACK, AcceptableInPart),
+            (1_500, 1, ACK, AcceptableInPart),
+            (1_501, 0, ACK, Challenge(beyond)),
+            (1_501, 1, ACK, Acknowledge(beyond)),
+            (1_000 + (1 << 31), 0, ACK, Challenge(old)),
+            (999 + (1 << 31), 1_000, ACK, Acknowledge(beyond)),
+        ] {
+            let segment = segment(&frame(seq, 1_900, flags, &vec![0; len]));
+            assert_eq!(judge(block(), &segment, false), wanted, "{seq} {len} {flags}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_acceptable_in_a_closed_window_but_what_takes_no_room() {
         let block = block();
+        block.last_window = 0;
+        for (seq, len, flags, wanted) in [
+            (1_000, 0, ACK, Verdict::Acceptable),
+            (1_000, 0, ACK | FIN, Verdict::Acceptable),
+            (1_000, 1, ACK, Verdict::AcceptableInPart),
+            (999, 0, ACK, Verdict::Challenge(DropReason::SeqRepeated)),
+            (1_001, 0, ACK, Verdict::Challenge(DropReason::SeqBeyondWindow)),
+        ] {
+            let segment = segment(&frame(seq, 1_900, flags, &vec![0; len]));
+            assert_eq!(judge(block, &segment, false), wanted, "{seq} {len} {flags}");
+        }
+    }
+
+    #[test]
+    fn an_ack_number_is_of_what_was_sent_and_not_older_than_the_largest_window() {
+        for (ack, acceptable) in [
+            (1_900, true),
+            (2_000, true),
+            (2_001, false),
+            (1_900u32.wrapping_sub(65_535), true),
+            (1_900u32.wrapping_sub(65_536), false),
+            (1_900 + (1 << 31), false),
+        ] {
+            let verdict = judge(block(), &segment(&frame(1_000, ack, ACK, b"data")), false);
+            let wanted = if acceptable { Verdict::Acceptable } else { Verdict::Challenge(DropReason::AckOutOfRange) };
+            assert_eq!(verdict, wanted, "{ack}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_ends_by_the_ack_of_our_syn_alone() {
+        let block = block();
+        block.highest_ack = 1_999;
+        for (seq, ack, wanted) in [
+            (1_000, 2_000, Verdict::Acceptable),
+            (1_000, 1_999, Verdict::Refuse(DropReason::AckOfNoSyn)),
+            (1_000, 2_001, Verdict::Refuse(DropReason::AckOfNoSyn)),
+            (7_000, 2_000, Verdict::Challenge(DropReason::SeqBeyondWindow)),
+        ] {
+            assert_eq!(judge(block, &segment(&frame(seq, ack, ACK, b"x")), true), wanted, "{seq} {ack}");
+        }
+    }
+
+    #[test]
+    fn an_ack_is_noted_with_its_window_unless_an_older_one() {
+        let block = block();
+        assert!(!note(block, &segment(&frame(1_000, 1_800, ACK, b""))));
+        assert_eq!((block.highest_ack, block.peer_window), (1_900, 77));
+        assert!(note(block, &segment(&frame(1_000, 1_800, ACK, b"data"))), "smoltcp would drop it");
+        assert!(note(block, &segment(&frame(1_000, 1_800, ACK | FIN, b""))), "smoltcp would drop it");
+        assert!(!note(block, &segment(&frame(1_000, 1_950, ACK, b""))));
+        assert_eq!((block.highest_ack, block.peer_window), (1_950, 333));
+    }
+
+    #[test]
+    fn data_behind_an_old_ack_gets_the_newest_and_a_right_checksum() {
         let mut bytes = frame(1_000, 1_800, ACK, b"data");
-        let old = segment(&bytes);
-        assert!(raise_ack(block, &old, &mut bytes));
+        raise_ack(block(), &segment(&bytes.clone()), &mut bytes);
         // `segment` verifies the checksum.
         let new = segment(&bytes);
         assert_eq!((new.ack, new.window, new.seq), (1_900, 77, 1_000));
     }
 
     #[test]
-    fn an_old_ack_without_data_stays_old_and_a_new_one_is_noted() {
-        let block = block();
-        let mut bytes = frame(1_000, 1_800, ACK, b"");
-        let before = bytes.clone();
-        assert!(!raise_ack(block, &segment(&before), &mut bytes));
-        assert_eq!(bytes, before);
-        let mut bytes = frame(1_000, 1_950, ACK, b"");
-        let newer = segment(&bytes);
-        assert!(!raise_ack(block, &newer, &mut bytes));
-        assert_eq!((block.highest_ack, block.peer_window), (1_950, 333));
-        let mut bytes = frame(1_000, 2_001, ACK, b"");
-        let beyond = segment(&bytes);
-        assert!(!raise_ack(block, &beyond, &mut bytes));
-        assert_eq!(block.highest_ack, 1_950);
-    }
-
-    #[test]
-    fn acceptable_is_what_touches_the_window() {
-        let block = block();
-        for (seq, data, wanted) in [
-            (1_000, &b""[..], true),
-            (999, b"", true),
-            (998, b"", false),
-            (990, b"0123456789", true),
-            (1_500, b"x", true),
-            (1_501, b"x", false),
+    fn what_is_fitted_is_what_smoltcp_can_take() {
+        // (seq, bytes, FIN) -> (seq, bytes, FIN), 500 bytes from 1,000 on being the window.
+        for ((seq, len, fin), wanted) in [
+            ((1_400, 200, true), (1_400, 100, false)),
+            ((990, 600, true), (990, 510, false)),
+            ((990, 10, true), (1_000, 0, true)),
+            ((1_500, 0, false), (1_000, 0, false)),
+            ((1_500, 0, true), (1_000, 0, false)),
+            ((1_500, 7, true), (1_000, 0, false)),
         ] {
-            assert_eq!(is_acceptable(block, &segment(&frame(seq, 1_900, ACK, data))), wanted, "{seq}");
+            let mut bytes = frame(seq, 1_950, if fin { ACK | FIN } else { ACK }, &vec![b'x'; len]);
+            let fitted = fit(block(), &segment(&bytes.clone()), &mut bytes);
+            assert_eq!((fitted.seq, usize::from(fitted.payload_len), fitted.has(FIN)), wanted, "{seq} {len}");
+            let packet = &bytes[14..14 + usize::from(fitted.packet_len)];
+            let read = etherparse::SlicedPacket::from_ip(packet).expect("its lengths are right");
+            let Some(etherparse::TransportSlice::Tcp(tcp)) = read.transport else { panic!("no TCP") };
+            assert_eq!((tcp.sequence_number(), tcp.payload().len(), tcp.fin()), wanted, "{seq} {len}");
+            assert_eq!((tcp.acknowledgment_number(), tcp.window_size()), (1_950, 333));
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct StackStats {
     pub contained: u64,
     /// RSTs sent.
     pub rsts_sent: u64,
-    /// Challenge ACKs sent (RFC 5961).
+    /// ACKs sent for segments that were dropped: challenges (RFC 5961), and answers to what was received before.
     pub challenge_acks: u64,
     /// Peers asked where they are, because data waits and nothing else would make smoltcp send it.
     pub probes: u64,

@@ -26,7 +26,6 @@ use crate::link::LinkHeader;
 use crate::net_stack::ingress::{SMALLEST_MSS, above};
 use crate::one_frame::OneFrame;
 use crate::port::Port;
-use crate::segment::Control;
 
 /// Most source ports that one call tries: all of one address.
 const MOST_TRIES: u64 = 1 << 16;
@@ -232,27 +231,32 @@ impl NetStack {
         &mut self,
         now: Time,
         port: &mut Port<Q>,
+        port_index: usize,
         index: u32,
         frame: &mut [u8],
         segment: &Segment,
     ) {
         match judge(self.blocks[index as usize], segment) {
-            Answer::SynAck => self.establish(now, port, index, frame, segment),
+            Answer::SynAck => self.establish(now, port, port_index, index, frame, segment),
             Answer::Refused => self.end(index, CloseReason::Refused),
             Answer::Drop(reason) => self.stats.drops.add(reason),
             Answer::Reset => {
                 self.stats.drops.add(DropReason::AckOfNoSyn);
-                if self.rst_rate.allows(now) {
-                    let link = LinkHeader::answering(frame, usize::from(segment.at));
-                    self.stats.rsts_sent += 1;
-                    self.send_control(port, &link, &segment.key, Control::rst_for(segment));
-                }
+                self.refuse(now, port, frame, segment);
             }
         }
     }
 
     /// The SYN-ACK.
-    fn establish<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, frame: &mut [u8], segment: &Segment) {
+    fn establish<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) {
         let options = segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len);
         if frame.get(options).and_then(offered_mss).is_some_and(|mss| mss < SMALLEST_MSS) {
             return self.stats.drops.add(DropReason::TcpTinyMss);
@@ -267,12 +271,13 @@ impl NetStack {
         }
         block.flags &= !FLAG_CONNECTING;
         block.rcv_base = segment.seq.wrapping_add(1);
-        block.last_ack = block.rcv_base;
-        // What the SYN has promised.
+        // What the SYN has promised; smoltcp counts it from the SYN on.
+        block.last_ack = segment.seq;
         block.last_window = block.socket().recv_capacity().min(usize::from(u16::MAX)) as u16;
         block.highest_ack = segment.ack;
         block.peer_window = segment.window;
         block.heard_at = now;
+        block.port = port_index as u16;
         block.state_since = now;
         self.stats.opened += 1;
         self.stats.connected += 1;

@@ -136,14 +136,14 @@ impl NetStack {
     /// before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
     fn probe<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
         let block = &mut self.blocks[index as usize];
-        if now < block.challenge_at {
-            return block.challenge_at;
+        if now < block.probe_at {
+            return block.probe_at;
         }
-        let late = now.since(block.challenge_at);
-        block.challenge_at = now.after(PROBE_GAP);
+        let late = now.since(block.probe_at);
+        block.probe_at = now.after(PROBE_GAP);
         if late > PROBE_GAP {
             // Not asked for a while: the next segment of the peer may tell.
-            return block.challenge_at;
+            return block.probe_at;
         }
         let ack = block.rcv_nxt();
         let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
@@ -239,18 +239,21 @@ impl NetStack {
         }
         let block = &mut self.blocks[index as usize];
         let sent = frame.bytes().get(block.link.len()..).and_then(Sent::of);
-        if let Some(sent) = sent {
+        // An RST is not of this connection's numbers, but of those that it answers.
+        if let Some(sent) = sent
+            && sent.flags & RST == 0
+        {
             if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
                 block.snd_nxt = sent.end;
             } else if sent.empty
-                && sent.flags & (ACK | RST) == ACK
+                && sent.flags & ACK != 0
                 && sent.end != block.snd_nxt
                 && let Some(packet) = frame.bytes_mut().get_mut(block.link.len()..)
             {
                 // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
                 write_seq(packet, block.snd_nxt);
             }
-            if sent.flags & (ACK | RST) == ACK {
+            if sent.flags & ACK != 0 {
                 block.last_ack = sent.ack;
                 block.last_window = sent.window;
             }

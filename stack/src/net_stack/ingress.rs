@@ -22,6 +22,7 @@ use crate::isn::seed_for;
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
+use crate::rewrite;
 use crate::segment::Control;
 use crate::shim::{self, Verdict};
 
@@ -29,7 +30,7 @@ use crate::shim::{self, Verdict};
 /// link in use that a smaller one only serves to make us send many tiny segments.
 pub(super) const SMALLEST_MSS: u16 = 216;
 
-/// Most time between challenge ACKs of one flow, in microseconds (RFC 5961 §7 leaves it to us).
+/// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us).
 const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Frames before its own for which a flow's block and socket are asked for: a dozen cache lines, which take about as long
@@ -160,7 +161,7 @@ impl NetStack {
             return self.stats.drops.add(DropReason::NoFrame);
         }
         match flow {
-            Some(index) => self.ingest_segment(now, port, index, frame, &segment),
+            Some(index) => self.ingest_segment(now, port, home, index, frame, &segment),
             None => self.ingest_unknown(now, port, home, frame, &segment, hash, hops),
         }
     }
@@ -177,10 +178,7 @@ impl NetStack {
         self.stats.frames += 1;
         match class {
             Class::Tcp(segment) => match self.find(hash, &segment) {
-                Some(index) => {
-                    self.blocks[index as usize].port = port_index as u16;
-                    self.ingest_segment(now, port, index, frame.bytes_mut(), &segment);
-                }
+                Some(index) => self.ingest_segment(now, port, port_index, index, frame.bytes_mut(), &segment),
                 None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
             },
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
@@ -218,11 +216,12 @@ impl NetStack {
         self.table.find(hash, |index| self.blocks[index as usize].key == segment.key)
     }
 
-    /// A segment of a flow: the shim, smoltcp, and what came of it.
+    /// A segment of a flow: RFC 9293's checks, what it tells, smoltcp, and what came of it.
     fn ingest_segment<Q: Queue>(
         &mut self,
         now: Time,
         port: &mut Port<Q>,
+        port_index: usize,
         index: u32,
         frame: &mut [u8],
         segment: &Segment,
@@ -230,34 +229,54 @@ impl NetStack {
         self.work.flows += 1;
         let block = &mut self.blocks[index as usize];
         if block.flags & FLAG_CONNECTING != 0 {
-            return self.ingest_connecting(now, port, index, frame, segment);
+            return self.ingest_connecting(now, port, port_index, index, frame, segment);
         }
         let before = block.socket().state();
-        let half_open = before == State::SynReceived;
-        match shim::judge(block, segment, half_open) {
-            Verdict::Pass => {}
+        let fitted;
+        let mut segment = segment;
+        let mut acknowledge = false;
+        match shim::judge(block, segment, before == State::SynReceived) {
+            Verdict::Acceptable => {}
+            Verdict::AcceptableInPart => {
+                fitted = rewrite::fit(block, segment, frame);
+                acknowledge = segment.sequence_len() > 0 && fitted.sequence_len() == 0;
+                segment = &fitted;
+            }
             Verdict::Reset => return self.end(index, CloseReason::Reset),
-            Verdict::Drop(reason) => return self.stats.drops.add(reason),
+            Verdict::Acknowledge(reason) => {
+                self.stats.drops.add(reason);
+                return self.acknowledge(port, index);
+            }
             Verdict::Challenge(reason) => {
                 self.stats.drops.add(reason);
                 return self.challenge(now, port, index);
             }
-        }
-        if shim::is_acceptable(block, segment) {
-            // A live flow keeps its peer's MAC and VLAN, whoever sends a frame that fits. One that has gone quiet may
-            // have a new way to its peer (another gateway): what is heard first shows it.
-            if now.since(block.heard_at) >= QUIET {
-                block.link = LinkHeader::answering(frame, usize::from(segment.at));
+            Verdict::Refuse(reason) => {
+                self.stats.drops.add(reason);
+                return self.refuse(now, port, frame, segment);
             }
-            block.heard_at = now;
-            if !half_open && shim::raise_ack(block, segment, frame) {
-                self.stats.acks_raised += 1;
-            }
+            Verdict::Drop(reason) => return self.stats.drops.add(reason),
         }
+        // A live flow keeps its peer's MAC and VLAN, whoever sends a frame that fits. One that has gone quiet may
+        // have a new way to its peer (another gateway): what is heard first shows it.
+        if now.since(block.heard_at) >= QUIET {
+            block.link = LinkHeader::answering(frame, usize::from(segment.at));
+        }
+        block.heard_at = now;
+        block.port = port_index as u16;
+        if shim::note(block, segment) {
+            rewrite::raise_ack(block, segment, frame);
+            self.stats.acks_raised += 1;
+        }
+        rewrite::hide_options(segment, frame);
         let queued = block.socket().recv_queue();
-        if self.hand_over(now, port, index, frame, segment) {
-            self.after_segment(now, index, before, queued);
+        if !self.hand_over(now, port, index, frame, segment) {
+            return;
         }
+        if acknowledge {
+            self.acknowledge(port, index);
+        }
+        self.after_segment(now, index, before, queued);
     }
 
     /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
@@ -319,7 +338,6 @@ impl NetStack {
                 State::Listen => return self.end(index, CloseReason::Reset),
                 _ if before == State::SynReceived => {
                     block.flags |= FLAG_OPEN;
-                    block.highest_ack = block.snd_nxt;
                     block.state_since = now;
                     events |= FLAG_EVENT_OPENED;
                     self.listener.end();
@@ -366,6 +384,11 @@ impl NetStack {
             return self.stats.drops.add(DropReason::RstNoFlow);
         }
         self.stats.drops.add(DropReason::NoFlow);
+        self.refuse(now, port, frame, segment);
+    }
+
+    /// Answers a segment of another connection than any that is here with RST, at a limited rate.
+    pub(super) fn refuse<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, frame: &[u8], segment: &Segment) {
         if self.rst_rate.allows(now) {
             let link = LinkHeader::answering(frame, usize::from(segment.at));
             self.stats.rsts_sent += 1;
@@ -471,14 +494,22 @@ impl NetStack {
         above(after, self.isns.isn(now, &segment.key))
     }
 
-    /// Sends a challenge ACK, at a limited rate (RFC 5961 §7): where we are, so that a peer that is elsewhere answers
-    /// with an RST that is exact.
+    /// Sends a challenge ACK, at a limited rate (RFC 5961 §7).
     fn challenge<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) {
         let block = &mut self.blocks[index as usize];
-        if now < block.challenge_at || !self.challenge_rate.allows(now) {
+        if now < block.challenge_at {
             return;
         }
-        block.challenge_at = now.after(CHALLENGE_GAP);
+        if self.challenge_rate.allows(now) {
+            block.challenge_at = now.after(CHALLENGE_GAP);
+            self.acknowledge(port, index);
+        }
+    }
+
+    /// Sends an ACK of what has been received, which says where we are: a peer that is elsewhere answers with an RST that
+    /// is exact. It promises no more room than the peer was told of last.
+    fn acknowledge<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) {
+        let block = &self.blocks[index as usize];
         let ack = block.rcv_nxt();
         let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
         let (link, key, seq) = (block.link, block.key, block.snd_nxt);

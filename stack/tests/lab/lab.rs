@@ -13,7 +13,7 @@ mod peer;
 #[path = "raw.rs"]
 pub mod raw;
 #[path = "station.rs"]
-mod station;
+pub mod station;
 #[path = "udp.rs"]
 pub mod udp;
 
