@@ -1,11 +1,13 @@
 //! What a frame is, in one pass over its headers, before anything is allocated for it.
 //!
 //! Invariant: whatever is not [`Class::Drop`] lies within the frame's bounds, is addressed to us by a host that can
-//! exist, and has right checksums (IPv4 header, TCP, UDP, ICMP); later code relies on it. A packet with IPv4 options is
+//! exist, and has right checksums (IPv4 header, TCP, UDP, ICMP); later code relies on it. On a link on which kernels
+//! leave the checksum of TCP and UDP to offload, one that is left so is taken as right. A packet with IPv4 options is
 //! [`DropReason::IpOptions`] until they are taken off (`ip_options.rs`). Hand-written rather than by
 //! etherparse, which is the oracle of the tests: a dozen fixed offsets cost a third of its slices.
 //! Read first: RFC 791 §3.1, RFC 9293 §3.1, RFC 1122 §3.2.1.3.
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 
 use crate::checksum;
@@ -33,13 +35,17 @@ pub(crate) const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ICMP: u8 = 1;
 
 /// Who we are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Local {
     /// The first address, and how many there are from it on.
     pub(crate) address: Ipv4Addr,
     pub(crate) addresses: u32,
     pub(crate) mac: Mac,
     mask: u32,
+    /// Whether a checksum that the sender's kernel has left to offload is taken.
+    takes_partial: bool,
+    /// Segments and datagrams taken with such a checksum. Only ever touched when a checksum is not right.
+    partial: Cell<u64>,
 }
 
 /// What a frame is.
@@ -133,12 +139,32 @@ impl Local {
     /// The host with `address` alone.
     pub(crate) fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
-        Self { address, addresses: 1, mac, mask }
+        Self { address, addresses: 1, mac, mask, takes_partial: false, partial: Cell::new(0) }
     }
 
     /// The same host with `addresses` addresses in a row.
     pub(crate) fn with_addresses(self, addresses: u32) -> Self {
         Self { addresses, ..self }
+    }
+
+    /// The same host on a link on which kernels leave checksums to offload, if `takes_partial`.
+    pub(crate) fn with_partial_checksums(self, takes_partial: bool) -> Self {
+        Self { takes_partial, ..self }
+    }
+
+    /// Segments and datagrams taken whose checksum was left to offload.
+    pub(crate) fn partial_checksums(&self) -> u64 {
+        self.partial.get()
+    }
+
+    /// Whether `field`, the checksum of a segment or datagram that is not right, is what a kernel leaves there for the
+    /// device to finish: the folded sum of the pseudo-header, not complemented (kernel `checksum-offloads.rst`, "TX
+    /// Checksum Offload"). Counts it.
+    #[cold]
+    fn is_left_to_offload(&self, pseudo: u64, field: [u8; 2]) -> bool {
+        let taken = self.takes_partial && u16::from_ne_bytes(field) == checksum::fold(pseudo);
+        self.partial.set(self.partial.get() + u64::from(taken));
+        taken
     }
 
     /// Whether `address` is one of ours.
@@ -317,7 +343,9 @@ impl Local {
             PROTOCOL_TCP,
             (packet_len - IPV4_BYTES) as u16,
         );
-        if !checksum::is_right(checksum::add(pseudo, segment)) {
+        if !checksum::is_right(checksum::add(pseudo, segment))
+            && !self.is_left_to_offload(pseudo, [header[16], header[17]])
+        {
             return Err(DropReason::TcpChecksum);
         }
         let flags = header[13];
@@ -378,7 +406,9 @@ impl Local {
         // A checksum of zero means that there is none.
         if header[6..8] != [0, 0] {
             let pseudo = checksum::pseudo_header(source.to_be_bytes(), destination.to_be_bytes(), PROTOCOL_UDP, len);
-            if !checksum::is_right(checksum::add(pseudo, datagram)) {
+            if !checksum::is_right(checksum::add(pseudo, datagram))
+                && !self.is_left_to_offload(pseudo, [header[6], header[7]])
+            {
                 return Err(DropReason::UdpChecksum);
             }
         }

@@ -40,6 +40,10 @@ pub struct StackConfig {
     pub mac: Mac,
     /// Longest IPv4 packet of the link, in bytes: 576 to 9,216. The MSS that is offered is 40 less.
     pub ip_mtu: usize,
+    /// Whether a TCP or UDP checksum that the sender's kernel has left to offload is taken: one that is not right, but
+    /// exactly the sum of the pseudo-header. For links whose other end is a kernel without a wire in between; on a wire
+    /// it is a wrong checksum like any other.
+    pub partial_checksums: bool,
     /// TCP ports on which connections are accepted.
     pub ports: Vec<u16>,
     /// UDP ports whose datagrams are handed to the application
@@ -96,6 +100,7 @@ impl StackConfig {
             prefix_len,
             mac,
             ip_mtu: 1_500,
+            partial_checksums: false,
             ports: Vec::new(),
             udp_ports: Vec::new(),
             max_flows: 4_096,

@@ -120,8 +120,11 @@ impl NetStack {
         let mut interface = Interface::new(interface_config, &mut device, FlowClock::instant(Time::ZERO));
         interface.set_any_ip(true);
         let flows = config.max_flows;
+        let local = Local::new(config.address, config.prefix_len, config.mac)
+            .with_addresses(config.addresses)
+            .with_partial_checksums(config.partial_checksums);
         let mut stack = Self {
-            local: Local::new(config.address, config.prefix_len, config.mac).with_addresses(config.addresses),
+            local,
             interface,
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
@@ -273,6 +276,13 @@ impl NetStack {
     /// The counters.
     pub fn stats(&self) -> &StackStats {
         &self.stats
+    }
+
+    /// TCP segments and UDP datagrams taken with a checksum that the sender's kernel had left to offload; grows only with
+    /// [`partial_checksums`](StackConfig::partial_checksums). Counted apart, since it is noted where a frame is
+    /// classified, which sees no other counter.
+    pub fn partial_checksums(&self) -> u64 {
+        self.local.partial_checksums()
     }
 
     /// What the stack has worked on.

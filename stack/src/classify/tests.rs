@@ -159,6 +159,45 @@ fn each_wrong_tcp_header_has_its_reason() {
     dropped(&with_tcp(good(), |tcp| tcp[0..2].fill(0)), DropReason::TcpFlags);
 }
 
+/// `frame` as a kernel hands it to a device that is to finish the checksum, which lies `at` bytes into the packet's
+/// payload: the folded sum of the pseudo-header.
+fn left_to_offload(mut frame: Vec<u8>, protocol: u8, at: usize) -> Vec<u8> {
+    let len = u16::from_be_bytes([frame[16], frame[17]]) - IPV4_BYTES as u16;
+    let sum = checksum::fold(checksum::pseudo_header(THEM, US, protocol, len));
+    frame[34 + at..36 + at].copy_from_slice(&sum.to_ne_bytes());
+    frame
+}
+
+#[test]
+fn a_checksum_that_a_kernel_left_to_offload_is_taken_where_that_happens_and_nowhere_else() {
+    for data in [&b""[..], b"x", b"get k\r\n", &[0xff; 1_460]] {
+        let frames = [
+            (left_to_offload(tcp_frame(data), PROTOCOL_TCP, 16), DropReason::TcpChecksum),
+            (left_to_offload(udp_frame(false, data), PROTOCOL_UDP, 6), DropReason::UdpChecksum),
+        ];
+        for (frame, reason) in frames {
+            dropped(&frame, reason);
+            let veth = local().with_partial_checksums(true);
+            let class = veth.classify(&frame);
+            assert!(matches!(class, Class::Tcp(_) | Class::Udp(_)), "{class:?}");
+            assert_eq!(veth.partial_checksums(), 1);
+            // Anything else is as wrong here as on a wire, the complement too.
+            for wrong in [1, 0xffff, 0x8000] {
+                let mut frame = frame.clone();
+                let at = if reason == DropReason::TcpChecksum { 50 } else { 40 };
+                let field = u16::from_be_bytes([frame[at], frame[at + 1]]) ^ wrong;
+                frame[at..at + 2].copy_from_slice(&field.to_be_bytes());
+                assert_eq!(veth.classify(&frame), Class::Drop(reason), "{wrong:x}");
+            }
+            assert_eq!(veth.partial_checksums(), 1);
+        }
+        // What has its whole checksum is not counted.
+        let veth = local().with_partial_checksums(true);
+        assert!(matches!(veth.classify(&tcp_frame(data)), Class::Tcp(_)));
+        assert_eq!(veth.partial_checksums(), 0);
+    }
+}
+
 fn udp_frame(tagged: bool, data: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let ethernet = PacketBuilder::ethernet2(PEER, OWN);
