@@ -53,6 +53,23 @@ pub struct Link {
     pub driver: String,
 }
 
+/// Drivers of links that carry frames of this machine's kernels, or of its host's, with no wire in between (`ethtool -i`).
+const SOFTWARE_DRIVERS: [&str; 9] =
+    ["veth", "macvlan", "ipvlan", "bridge", "802.1Q VLAN Support", "bonding", "team", "tun", "virtio_net"];
+
+impl Link {
+    /// Whether a kernel may hand over TCP and UDP on this link with checksums that it has left to offload: on a veth and
+    /// on what stands on one (macvlan, bridge, VLAN and the like) no device ever finishes them, and generic receive
+    /// offload below leaves what it has merged so too. A NIC never delivers such a frame as a good one.
+    pub fn leaves_checksums(&self) -> bool {
+        leaves_checksums(&self.driver)
+    }
+}
+
+fn leaves_checksums(driver: &str) -> bool {
+    SOFTWARE_DRIVERS.contains(&driver)
+}
+
 /// Why nothing could be learnt of a link.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -232,6 +249,16 @@ mod tests {
     #[test]
     fn an_index_that_no_interface_has_is_gone() {
         assert!(matches!(Link::by_index(0x7fff_fff0), Err(LinkError::Gone { index: 0x7fff_fff0 })));
+    }
+
+    #[test]
+    fn only_links_without_a_wire_leave_checksums_to_offload() {
+        for driver in ["veth", "macvlan", "ipvlan", "bridge", "802.1Q VLAN Support", "bonding", "team", "tun"] {
+            assert!(leaves_checksums(driver), "{driver}");
+        }
+        for driver in ["igb", "ixgbe", "mlx5_core", "ena", ""] {
+            assert!(!leaves_checksums(driver), "{driver}");
+        }
     }
 
     #[test]

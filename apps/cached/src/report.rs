@@ -15,6 +15,8 @@ pub struct CoreReport {
     pub frames: (u64, u64),
     /// Frames that the link dropped because no frame was free.
     pub link_dropped: u64,
+    /// Segments and datagrams taken whose checksum the sender's kernel had left to offload.
+    pub partial_checksums: u64,
     /// Frames dropped, by reason.
     pub drops: Vec<(String, u64)>,
     /// Connections opened, and refused.
@@ -49,6 +51,7 @@ impl CoreReport {
             core: worker.cache.id(),
             frames: (sum(|stats| stats.rx_frames), sum(|stats| stats.tx_frames)),
             link_dropped: sum(|stats| stats.rx_dropped),
+            partial_checksums: worker.stack.partial_checksums(),
             drops: drops.chain(datagrams.filter(|&(_, count)| count > 0)).collect(),
             connections: (counters.total_connections.value(), counters.rejected_connections.value()),
             requests: counters.requests.value(),
@@ -67,6 +70,9 @@ impl fmt::Display for CoreReport {
         write!(f, "requests={requests} crossed={crossed} strays={} sleeps={}", self.strays, self.sleeps)?;
         if self.link_dropped > 0 {
             write!(f, " link_dropped={}", self.link_dropped)?;
+        }
+        if self.partial_checksums > 0 {
+            write!(f, " partial_checksums={}", self.partial_checksums)?;
         }
         for (reason, count) in &self.drops {
             write!(f, " dropped_{reason}={count}")?;

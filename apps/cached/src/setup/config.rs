@@ -145,6 +145,7 @@ pub(super) fn xdp_config(options: &Options) -> XdpConfig {
 pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: usize) -> StackConfig {
     let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
     config.ip_mtu = link.mtu as usize;
+    config.partial_checksums = link.leaves_checksums();
     config.ports = ports.tcp.into_iter().collect();
     config.udp_ports = ports.udp.into_iter().collect();
     config.max_flows = flows_per_core(options);

@@ -70,6 +70,12 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     say(format_args!("memory: {budget}"));
 
     let link = device.link().clone();
+    if link.leaves_checksums() {
+        println!(
+            "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
+            link.name, link.driver
+        );
+    }
     if ports.udp.is_some() {
         say(format_args!("udp: {}", spread_udp(&link)));
     }

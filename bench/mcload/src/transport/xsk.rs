@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
+use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::xdp::{AddressMode, XdpConfig, XdpDevice, XdpQueue};
 use nic::{Doorbell, PoolError, Queue, QueueError, QueueId};
@@ -181,8 +182,7 @@ pub fn open(plan: &Plan, xsk: &XskPlan) -> Result<(XdpDevice, Seats), XskError> 
     config.attach = xsk.attach;
     let mut device = XdpDevice::open(&config)?;
     let ports = queues.iter().filter_map(|queue| device.take_queue(*queue)).map(Port::new).collect();
-    let link_mac = Mac(device.link().mac.0);
-    let base = stack_config(xsk, link_mac, device.link().mtu as usize);
+    let base = stack_config(xsk, device.link());
     let (mac, queues) = resolve(&base, *server.ip(), &device.link().name, ports)?;
 
     let bell = || Doorbell::new().map(Arc::new).map_err(|source| XskError::System { what: "make a doorbell", source });
@@ -228,11 +228,12 @@ fn addresses(xsk: &XskPlan) -> impl Iterator<Item = Ipv4Addr> {
 }
 
 /// What all stacks of the run have in common.
-fn stack_config(xsk: &XskPlan, mac: Mac, mtu: usize) -> StackConfig {
-    let mut config = StackConfig::new(xsk.address, xsk.prefix, mac);
+fn stack_config(xsk: &XskPlan, link: &Link) -> StackConfig {
+    let mut config = StackConfig::new(xsk.address, xsk.prefix, Mac(link.mac.0));
     config.addresses = xsk.addresses;
     config.gateway = xsk.gateway;
-    config.ip_mtu = mtu;
+    config.ip_mtu = link.mtu as usize;
+    config.partial_checksums = link.leaves_checksums();
     config.ephemeral_ports = SOURCE_PORTS;
     config
 }
