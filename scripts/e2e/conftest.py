@@ -34,13 +34,15 @@ def in_server_namespace(*command, **options):
 class Server:
     """One run of the server under test."""
 
-    def __init__(self, threads=2, memory=64, connections=4096, port=PORT, extra=(), prefix=(), interface="ss0"):
+    def __init__(
+        self, threads=2, memory=64, connections=4096, port=PORT, extra=(), prefix=(), interface="ss0", address=ADDRESS
+    ):
         self.port = port
         if KIND == "memcached":
-            in_server_namespace("ip", "address", "replace", ADDRESS + "/24", "dev", "ss0")
-            own = ["-u", "root", "-l", ADDRESS]
+            in_server_namespace("ip", "address", "replace", address + "/24", "dev", interface)
+            own = ["-u", "root", "-l", address]
         else:
-            own = ["--interface", interface, "--address", ADDRESS + "/24"]
+            own = ["--interface", interface, "--address", address + "/24"]
         arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
         self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
         self.process = subprocess.Popen(
