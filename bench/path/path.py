@@ -234,7 +234,7 @@ def parse():
     parser.add_argument("--count", type=int, default=100, help="most exchanges of a cell")
     parser.add_argument("--seconds", type=float, default=3, help="most seconds of a cell")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--peer", default="memcached", metavar="PROGRAM", help="another memcached than Debian's")
+    parser.add_argument("--peer", required=True, metavar="PROGRAM", help="the memcached to compare with")
     parser.add_argument("--name", default="path")
     return parser.parse_args()
 
