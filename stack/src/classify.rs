@@ -425,19 +425,5 @@ impl Local {
     }
 }
 
-/// The segment size that a SYN offers, given its options; `None` when it offers none, or they do not parse.
-pub(crate) fn offered_mss(mut options: &[u8]) -> Option<u16> {
-    loop {
-        match options {
-            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
-            // RFC 9293 §3.2: 0 ends the list, 1 fills.
-            [] | [0, ..] | [_] => return None,
-            [1, rest @ ..] => options = rest,
-            [_, len, ..] if *len < 2 => return None,
-            [_, len, ..] => options = options.get(usize::from(*len)..)?,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

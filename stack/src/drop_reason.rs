@@ -78,6 +78,8 @@ drop_reasons! {
     TcpFlags,
     /// A TCP segment without ACK that is neither SYN nor RST.
     TcpNoAck,
+    /// A SYN has options that do not parse.
+    TcpOptions,
     /// A SYN offers a segment size too small to be honest.
     TcpTinyMss,
     /// A UDP datagram's length does not fit the packet.

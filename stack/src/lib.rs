@@ -43,6 +43,8 @@ mod neighbor;
 mod net_stack;
 /// smoltcp's device of one frame.
 mod one_frame;
+/// The options of a SYN.
+mod options;
 /// `Port`: a queue and the frames of the turn.
 mod port;
 /// A token bucket.

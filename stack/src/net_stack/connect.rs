@@ -16,14 +16,14 @@ use super::NetStack;
 use crate::block::{
     FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_OPEN, FLAG_RELEASED, FlowBlock,
 };
-use crate::classify::{ACK, RST, SYN, Segment, TCP_BYTES, Unreachable, offered_mss};
+use crate::classify::{ACK, RST, SYN, Segment, Unreachable};
 use crate::clock::{FlowClock, Time};
 use crate::connect::{Connect, ConnectError};
 use crate::drop_reason::DropReason;
 use crate::flow::{CloseReason, FlowId, FlowKey};
 use crate::isn::seed_for;
 use crate::link::LinkHeader;
-use crate::net_stack::ingress::{SMALLEST_MSS, above};
+use crate::net_stack::ingress::{above, read_syn_options};
 use crate::one_frame::OneFrame;
 use crate::port::Port;
 
@@ -257,16 +257,15 @@ impl NetStack {
         frame: &mut [u8],
         segment: &Segment,
     ) {
-        let options = segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len);
-        if frame.get(options).and_then(offered_mss).is_some_and(|mss| mss < SMALLEST_MSS) {
-            return self.stats.drops.add(DropReason::TcpTinyMss);
+        if let Err(reason) = read_syn_options(segment, frame) {
+            return self.stats.drops.add(reason);
         }
         if !self.hand_over(now, port, index, frame, segment) {
             return;
         }
         let block = &mut self.blocks[index as usize];
         if block.socket().state() != State::Established {
-            // Options that do not parse, or the application has closed the flow meanwhile.
+            // The application has closed the flow meanwhile.
             return self.stats.drops.add(DropReason::NotSynAck);
         }
         block.flags &= !FLAG_CONNECTING;

@@ -12,7 +12,7 @@ use crate::block::{
     FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
     FLAG_OPEN, FLAG_RELEASED,
 };
-use crate::classify::{ACK, Class, FIN, RST, SYN, Segment, TCP_BYTES, offered_mss};
+use crate::classify::{ACK, Class, FIN, RST, SYN, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
 use crate::datagram::DatagramHandler;
@@ -21,6 +21,7 @@ use crate::flow::CloseReason;
 use crate::isn::seed_for;
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
+use crate::options::SynOptions;
 use crate::port::Port;
 use crate::rewrite;
 use crate::segment::Control;
@@ -28,7 +29,7 @@ use crate::shim::{self, Verdict};
 
 /// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
 /// link in use that a smaller one only serves to make us send many tiny segments.
-pub(super) const SMALLEST_MSS: u16 = 216;
+const SMALLEST_MSS: u16 = 216;
 
 /// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us).
 const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100);
@@ -430,11 +431,17 @@ impl NetStack {
 
     /// A SYN for a port that is listened on: a half-open flow, if there is room. `after` is where an earlier
     /// connection of the same 4-tuple left off.
-    fn accept(&mut self, now: Time, port_index: usize, frame: &[u8], segment: &Segment, hash: u32, after: Option<u32>) {
-        let options = segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len);
-        let mss = frame.get(options).and_then(offered_mss);
-        if mss.is_some_and(|mss| mss < SMALLEST_MSS) {
-            return self.stats.drops.add(DropReason::TcpTinyMss);
+    fn accept(
+        &mut self,
+        now: Time,
+        port_index: usize,
+        frame: &mut [u8],
+        segment: &Segment,
+        hash: u32,
+        after: Option<u32>,
+    ) {
+        if let Err(reason) = read_syn_options(segment, frame) {
+            return self.stats.drops.add(reason);
         }
         if self.listener.is_full() {
             return self.stats.drops.add(DropReason::SynQueueFull);
@@ -474,8 +481,8 @@ impl NetStack {
         self.work.flows += 1;
         self.work.sets += 1;
         if block.socket().state() != State::SynReceived {
-            // Options that do not parse.
-            self.stats.drops.add(DropReason::TcpFlags);
+            // smoltcp has panicked over it.
+            self.stats.drops.add(DropReason::Contained);
             return self.free(index);
         }
         self.table.insert(hash, index);
@@ -516,4 +523,17 @@ impl NetStack {
         self.stats.challenge_acks += 1;
         self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
     }
+}
+
+/// Reads the options of a SYN or SYN-ACK, and leaves in it, for smoltcp, only what was read.
+///
+/// # Errors
+/// They do not parse, or the segment size that they offer is too small.
+pub(super) fn read_syn_options(segment: &Segment, frame: &mut [u8]) -> Result<SynOptions, DropReason> {
+    let options = SynOptions::read(segment, frame).ok_or(DropReason::TcpOptions)?;
+    if options.mss.is_some_and(|mss| mss < SMALLEST_MSS) {
+        return Err(DropReason::TcpTinyMss);
+    }
+    options.write(segment, frame);
+    Ok(options)
 }

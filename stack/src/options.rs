@@ -1,0 +1,105 @@
+//! The options of a SYN or SYN-ACK: read once, and written back so that smoltcp reads the same.
+//!
+//! Whatever was checked must be what is used: of an option that comes twice, smoltcp takes the last. So what was read
+//! here is written over all that came; what is not read here, smoltcp does not see. Read first: RFC 9293 §3.2.
+
+use crate::classify::{Segment, TCP_BYTES};
+
+/// Ends the list; fills; carries a value.
+const END: u8 = 0;
+const NOP: u8 = 1;
+const MSS: u8 = 2;
+const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+
+/// What a SYN or SYN-ACK offers. Of an option that comes more than once the last counts, as with Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SynOptions {
+    /// Largest segment that the peer takes.
+    pub(crate) mss: Option<u16>,
+    /// Bits by which the peer shifts its windows (RFC 7323 §2.2).
+    pub(crate) window_scale: Option<u8>,
+    /// RFC 2018 §2.
+    pub(crate) sack_permitted: bool,
+}
+
+impl SynOptions {
+    /// Reads the options of `segment`, which lies in `frame`. `None`: they do not parse.
+    pub(crate) fn read(segment: &Segment, frame: &[u8]) -> Option<Self> {
+        Self::parse(frame.get(place(segment))?)
+    }
+
+    fn parse(mut options: &[u8]) -> Option<Self> {
+        let mut read = Self::default();
+        loop {
+            options = match options {
+                [] | [END, ..] => return Some(read),
+                [NOP, rest @ ..] => rest,
+                [kind, len, ..] if *len >= 2 => {
+                    let (option, rest) = options.split_at_checked(usize::from(*len))?;
+                    match (*kind, &option[2..]) {
+                        (MSS, &[high, low]) => read.mss = Some(u16::from_be_bytes([high, low])),
+                        (WINDOW_SCALE, &[bits]) => read.window_scale = Some(bits),
+                        (SACK_PERMITTED, []) => read.sack_permitted = true,
+                        (MSS | WINDOW_SCALE | SACK_PERMITTED, _) => return None,
+                        _ => {}
+                    }
+                    rest
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    /// Writes them over the options of `segment`, whence they were read: they fit.
+    pub(crate) fn write(&self, segment: &Segment, frame: &mut [u8]) {
+        let Some(mut room) = frame.get_mut(place(segment)) else { return };
+        room.fill(END);
+        let mut put = |option: &[u8]| {
+            let taken = std::mem::take(&mut room);
+            let Some((place, rest)) = taken.split_at_mut_checked(option.len()) else { return };
+            place.copy_from_slice(option);
+            room = rest;
+        };
+        if let Some(mss) = self.mss {
+            let [high, low] = mss.to_be_bytes();
+            put(&[MSS, 4, high, low]);
+        }
+        if let Some(bits) = self.window_scale {
+            put(&[WINDOW_SCALE, 3, bits]);
+        }
+        if self.sack_permitted {
+            put(&[SACK_PERMITTED, 2]);
+        }
+    }
+}
+
+/// Where the options lie in the segment's frame.
+fn place(segment: &Segment) -> std::ops::Range<usize> {
+    segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_option_is_read_and_of_two_the_last() {
+        let parsed = SynOptions::parse(&[2, 4, 5, 0xb4, 1, 3, 3, 7, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(parsed, Some(SynOptions { mss: Some(1_460), window_scale: Some(7), sack_permitted: true }));
+        let twice = SynOptions::parse(&[2, 4, 5, 0xb4, 2, 4, 0, 1]).expect("they parse");
+        assert_eq!(twice.mss, Some(1));
+        // What follows the end of the list is none.
+        assert_eq!(SynOptions::parse(&[1, 0, 2, 4, 0, 1]), Some(SynOptions::default()));
+        assert_eq!(SynOptions::parse(&[]), Some(SynOptions::default()));
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_refused() {
+        for options in
+            [&[2][..], &[2, 0], &[9, 1], &[2, 4, 5], &[2, 3, 5], &[2, 5, 1, 1, 1], &[3, 2], &[4, 3, 0], &[9, 9, 0]]
+        {
+            assert_eq!(SynOptions::parse(options), None, "{options:?}");
+        }
+    }
+}
