@@ -284,7 +284,7 @@ impl Core {
             Shard::new(&config, hasher.clone())
         };
         let shards = (0..cores).map(shard_of).collect::<Result<Vec<_>, _>>()?;
-        let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect()));
+        let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect(), &hasher));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
         let mut a = 0;

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use cpu::{CachePadded, Counter};
 
 use crate::clock::Now;
+use crate::key::KeyHasher;
 use crate::settings::{CacheConfig, User};
 use crate::store::ShardStats;
 use crate::watch::Watchers;
@@ -32,7 +33,7 @@ pub(crate) use slabs::{dump_line, items, sizes, slabs};
 use text::StatText;
 
 pub(crate) use prefix::Counted;
-use prefix::PrefixTable;
+use prefix::Prefixes;
 
 /// What one core counts. Written by the owning core, readable by any. Gauges say so.
 #[derive(Debug, Default)]
@@ -91,6 +92,8 @@ pub struct CoreCounters {
     pub listen_disabled_us: Counter,
     /// 1 while none are (gauge). The application's; the first core's.
     pub not_accepting: Counter,
+    /// Requests not counted for `stats detail`, whose prefix found no room.
+    pub detail_uncounted: Counter,
     /// Datagrams that came in.
     pub udp_datagrams_in: Counter,
     /// Datagrams that went out.
@@ -131,8 +134,8 @@ const FIRST_CONNECTION: u32 = 16;
 pub struct Ledger {
     cores: Box<[CachePadded<CoreCounters>]>,
     shards: Box<[Arc<ShardStats>]>,
-    prefixes: Box<[PrefixTable]>,
-    detail: AtomicBool,
+    /// What `stats detail` counts.
+    prefixes: Prefixes,
     verbosity: AtomicU32,
     /// Whether the commands of lru_crawler are obeyed.
     lru_crawler: AtomicBool,
@@ -155,19 +158,16 @@ pub struct Ledger {
     class_baseline: Box<[[AtomicU64; 3]]>,
     /// What `-m` or the last `cache_memlimit` asked for, in bytes.
     limit: AtomicU64,
-    /// How often `stats reset` was obeyed: prefixes counted before count no more.
-    resets: AtomicU32,
     config: CacheConfig,
 }
 
 impl Ledger {
-    pub(crate) fn new(config: &CacheConfig, shards: Vec<Arc<ShardStats>>) -> Ledger {
+    pub(crate) fn new(config: &CacheConfig, shards: Vec<Arc<ShardStats>>, hasher: &KeyHasher) -> Ledger {
         let classes = shards.first().map_or(0, |shard| shard.class_items.len());
         Ledger {
             cores: (0..shards.len()).map(|_| CachePadded(CoreCounters::default())).collect(),
-            prefixes: (0..shards.len()).map(|_| PrefixTable::new(config.prefix_delimiter)).collect(),
+            prefixes: Prefixes::new(shards.len(), config.prefix_delimiter, config.detail, hasher.clone()),
             shards: shards.into_boxed_slice(),
-            detail: AtomicBool::new(config.detail),
             verbosity: AtomicU32::new(config.server.verbosity.min(2)),
             lru_crawler: AtomicBool::new(config.commands.lru_crawler),
             dumping: AtomicBool::new(false),
@@ -180,7 +180,6 @@ impl Ledger {
             class_baseline: (0..classes).map(|_| Default::default()).collect(),
             limit: AtomicU64::new(config.shard.memory_bytes as u64),
             baseline: std::array::from_fn(|_| AtomicU64::new(0)),
-            resets: AtomicU32::new(0),
             config: config.clone(),
         }
     }
@@ -212,11 +211,11 @@ impl Ledger {
 
     /// Whether prefixes are counted (`stats detail on`).
     pub fn detail(&self) -> bool {
-        self.detail.load(Ordering::Relaxed)
+        self.prefixes.is_on()
     }
 
     pub(crate) fn set_detail(&self, on: bool) {
-        self.detail.store(on, Ordering::Relaxed);
+        self.prefixes.set_on(on);
     }
 
     /// The verbosity last set, 0 to 2.
@@ -310,7 +309,7 @@ impl Ledger {
                 base.store(now, Ordering::Relaxed);
             }
         }
-        self.resets.fetch_add(1, Ordering::Relaxed);
+        self.prefixes.reset();
     }
 
     /// What a line of the general list was at the last reset.
@@ -341,13 +340,13 @@ impl Ledger {
     /// Counts for the prefix of `key` on `core`, if `stats detail` is on. The core's thread only.
     #[inline]
     pub(crate) fn count_prefix(&self, core: usize, key: &[u8], counted: Counted) {
-        if self.detail() {
-            self.prefixes[core].count(key, counted, self.resets.load(Ordering::Relaxed));
+        if self.detail() && !self.prefixes.count(core, key, counted) {
+            self.core(core).detail_uncounted.add(1);
         }
     }
 
-    /// `stats detail dump`.
-    pub(crate) fn dump_prefixes(&self) -> Box<[u8]> {
-        prefix::dump(&self.prefixes, self.resets.load(Ordering::Relaxed))
+    /// What `stats detail` has counted.
+    pub(crate) fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
     }
 }

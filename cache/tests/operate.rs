@@ -507,3 +507,44 @@ fn a_key_with_line_ends_in_it_makes_no_line_of_its_own_in_any_list() {
         assert!(told.lines().all(|line| line.contains(" type=item_store key=")), "{told:?}");
     });
 }
+
+#[test]
+fn prefixes_are_told_apart_by_the_thousand_and_those_that_find_no_room_are_said() {
+    everywhere(config, |mut server, core| {
+        let client = server.connect(core);
+        assert_eq!(say(&mut server, client, "stats detail on\r\n"), "OK\r\n");
+        let set_all = |server: &mut Loopback, name: &str, count: usize| {
+            for n in 0..count {
+                server.send(client, format!("set {name}{n}:x 0 1 1 noreply\r\nx\r\n").as_bytes());
+            }
+            server.run();
+        };
+        set_all(&mut server, "user", 3_000);
+        assert_eq!(say(&mut server, client, "get wanted:a\r\n"), "END\r\n");
+        let dump = say(&mut server, client, "stats detail dump\r\n");
+        assert_eq!(dump.lines().count(), 3_001 + 1);
+        assert!(dump.contains("PREFIX wanted get 1 hit 0 set 0 del 0\r\n") && dump.ends_with("\r\nEND\r\n"));
+        let of_sidestep = |server: &mut Loopback, name: &str| -> u64 {
+            let stats = say(server, client, "stats sidestep\r\n");
+            let line = stats.lines().find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
+            line.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+        };
+        assert_eq!(of_sidestep(&mut server, "detail_uncounted"), 0);
+        // More than all cores have room for; what came first goes on being counted.
+        let room = 12_288 * server.cores.len();
+        set_all(&mut server, "more", room);
+        assert!(of_sidestep(&mut server, "detail_uncounted") >= 3_001);
+        assert_eq!(say(&mut server, client, "get wanted:a\r\n"), "END\r\n");
+        assert!(
+            say(&mut server, client, "stats detail dump\r\n").contains("PREFIX wanted get 2 hit 0 set 0 del 0\r\n")
+        );
+        // A reset makes room again.
+        assert_eq!(say(&mut server, client, "stats reset\r\n"), "RESET\r\n");
+        set_all(&mut server, "other", 3_000);
+        let dump = say(&mut server, client, "stats detail dump\r\n");
+        assert_eq!(dump.lines().filter(|line| line.starts_with("PREFIX other")).count(), 3_000);
+        assert_eq!(dump.lines().count(), 3_000 + 1);
+        server.close_all();
+        server.assert_nothing_held();
+    });
+}

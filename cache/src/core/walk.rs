@@ -28,6 +28,8 @@ pub(crate) enum Over {
     Items(Told),
     /// Connections.
     Connections,
+    /// What `stats detail` has counted, which any core can tell of all.
+    Prefixes,
 }
 
 /// Where a core has got to.
@@ -39,6 +41,8 @@ pub(crate) enum Place {
     Item(Cursor),
     /// Connections from this index on.
     Connection(u32),
+    /// Prefixes from this place on.
+    Prefix(u32),
     /// All has been told.
     End,
 }
@@ -138,7 +142,7 @@ impl Walk {
                     self.lines_left -= 1;
                 }
             }
-            Over::Items(_) => self.text.extend_from_slice(text),
+            Over::Items(_) | Over::Prefixes => self.text.extend_from_slice(text),
             Over::Connections => {
                 let (told, _) = text.as_chunks::<CONNECTION_BYTES>();
                 self.connections.extend(told.iter().map(Connection::read));
@@ -146,7 +150,8 @@ impl Walk {
         }
         self.place = place;
         if place == Place::End || self.lines_left == 0 {
-            (self.core, self.place) = (self.core + 1, Place::Begin);
+            let next = if self.over == Over::Prefixes { usize::MAX } else { self.core + 1 };
+            (self.core, self.place) = (next, Place::Begin);
         }
     }
 
@@ -197,7 +202,7 @@ impl Walk {
             if self.refill(core) {
                 continue;
             }
-            if self.core != core.id {
+            if self.core != core.id && self.over != Over::Prefixes {
                 self.asked = true;
                 core.owe(self.core, token, Request::Walk { over: self.over, place: self.place });
                 return WalkGiven::Starved(written);
@@ -243,9 +248,13 @@ impl Core {
         }
         match (over, place) {
             (_, Place::End) => Place::End,
-            (Over::Items(told), Place::Item(_) | Place::Begin | Place::Connection(_)) => {
+            (Over::Items(told), place) => {
                 let cursor = if let Place::Item(cursor) = place { Some(cursor) } else { None };
                 self.shard.walk(told, cursor, self.now, room, text).map_or(Place::End, Place::Item)
+            }
+            (Over::Prefixes, place) => {
+                let from = if let Place::Prefix(from) = place { from } else { 0 };
+                self.ledger.prefixes().tell(from, room, text).map_or(Place::End, Place::Prefix)
             }
             (Over::Connections, place) => {
                 let from = if let Place::Connection(from) = place { from as usize } else { 0 };

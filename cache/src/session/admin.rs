@@ -130,7 +130,10 @@ impl Session {
                     ledger.set_detail(false);
                     Owed::Line(Line::Ok)
                 }
-                Some(b"dump") => Owed::Text(ledger.dump_prefixes()),
+                Some(b"dump") => {
+                    self.begin_walk(core, Over::Prefixes, usize::MAX);
+                    return Ok(());
+                }
                 _ => Owed::Line(Line::DetailUsage),
             },
             _ => Owed::Line(Line::Error),

@@ -16,6 +16,9 @@ use crate::shard::meta::{Ask, Count, Removal};
 use crate::stats;
 use crate::store::StoreMode;
 
+/// Bytes of a dump of prefixes, which is one packet here; one that is cut does not end with END.
+const PREFIX_DUMP_MAX_BYTES: usize = 128 << 10;
+
 /// The extras of a packet, read from its end: what is not there is 0.
 struct Extras<'a>(&'a [u8]);
 
@@ -218,7 +221,7 @@ impl Session {
             }
             _ if group.starts_with(b"detail dump") => {
                 let mut out = Vec::new();
-                stat_packet(&mut out, header.opaque, b"detailed", &ledger.dump_prefixes());
+                stat_packet(&mut out, header.opaque, b"detailed", &ledger.prefixes().dump(PREFIX_DUMP_MAX_BYTES));
                 stat_packet(&mut out, header.opaque, b"", b"");
                 out.into_boxed_slice()
             }

@@ -177,6 +177,8 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("gets_dropped", ledger.sum(|core| &core.gets_dropped));
     text.stat("slow_readers_closed", ledger.sum(|core| &core.slow_readers_closed));
     text.stat("stalled_uploads_closed", ledger.sum(|core| &core.stalled_uploads_closed));
+    text.stat("detail_prefixes", ledger.prefixes.most());
+    text.stat("detail_uncounted", ledger.sum(|core| &core.detail_uncounted));
     text.stat("udp_datagrams_in", ledger.sum(|core| &core.udp_datagrams_in));
     text.stat("udp_datagrams_out", ledger.sum(|core| &core.udp_datagrams_out));
     text.stat("udp_bad_frames", ledger.sum(|core| &core.udp_bad_frames));

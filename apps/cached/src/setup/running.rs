@@ -88,6 +88,7 @@ impl Running {
         let Base { ledger, device, .. } = &self.base;
         let mut link = LinkWatch::new(device.link().clone(), device.queue_ids().len());
         let mut gone = None;
+        let mut uncounted = false;
         while gone.is_none() && ledger.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
                 Ok(Event::Reload) => reload_users(options, ledger),
@@ -95,6 +96,12 @@ impl Running {
                 Err(_) => {}
             }
             cpu_time::publish(ledger.core(0));
+            if !uncounted && ledger.sum(|core| &core.detail_uncounted) > 0 {
+                uncounted = true;
+                tracing::warn!(
+                    "stats detail has no room for more prefixes and does not count them; stats reset makes room"
+                );
+            }
             gone = link.look().err().map(SetupError::LinkGone);
         }
         gone
