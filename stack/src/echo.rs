@@ -1,8 +1,15 @@
 //! ICMP echo: a request becomes its answer in place (RFC 792, "Echo or Echo Reply Message").
 
+use std::net::Ipv4Addr;
+
 use crate::checksum;
 use crate::classify::IPV4_BYTES;
 use crate::link::turn_round;
+
+/// Who sent the echo request whose IPv4 packet begins `at` in `frame`.
+pub(crate) fn sender(frame: &[u8], at: usize) -> Ipv4Addr {
+    frame.get(at + 12..).and_then(|rest| rest.first_chunk::<4>()).copied().unwrap_or_default().into()
+}
 
 /// Turns the echo request `at` in `frame`, `len` bytes from its IPv4 header on and checked by `classify`, into its
 /// answer. The data is not touched: both checksums are patched by what changes.

@@ -40,7 +40,7 @@ use crate::listen::Listener;
 use crate::neighbor::NeighborTable;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
-use crate::rate::RateLimit;
+use crate::rate::{RateLimit, SharedLimit};
 use crate::ready::{Readiness, ReadyList};
 use crate::reassembly::Reassembly;
 use crate::resolve::Resolver;
@@ -50,12 +50,6 @@ use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
 
-/// ICMP echo requests answered a second; as many as anyone needs to see that we are there.
-const ECHOES_PER_SECOND: u32 = 1_000;
-/// RSTs to segments of no flow a second.
-const RSTS_PER_SECOND: u32 = 1_000;
-/// Challenge ACKs a second, all flows together (RFC 5961 §7).
-const CHALLENGES_PER_SECOND: u32 = 1_000;
 /// Strays offered to other cores a second.
 const STRAYS_PER_SECOND: u32 = 100_000;
 /// Free blocks below which more are made: no two bursts of SYNs run out of them.
@@ -87,9 +81,12 @@ pub struct NetStack {
     ephemeral: EphemeralPorts,
     strays: Strays,
     reassembly: Reassembly,
-    echo_rate: RateLimit,
-    rst_rate: RateLimit,
-    challenge_rate: RateLimit,
+    /// ICMP echo replies.
+    echo_limit: SharedLimit,
+    /// Answers to segments of no flow and of half-open flows: to whoever need not have the address that he gives.
+    stranger_limit: SharedLimit,
+    /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
+    challenge_limit: SharedLimit,
     stray_rate: RateLimit,
     stats: StackStats,
     work: Work,
@@ -144,9 +141,9 @@ impl NetStack {
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
             reassembly: Reassembly::new(!config.udp_ports.is_empty()),
             strays: Strays::new(config.peers, config.ip_mtu + TAGGED_BYTES),
-            echo_rate: RateLimit::new(ECHOES_PER_SECOND),
-            rst_rate: RateLimit::new(RSTS_PER_SECOND),
-            challenge_rate: RateLimit::new(CHALLENGES_PER_SECOND),
+            echo_limit: SharedLimit::new(secrets.table, 0),
+            stranger_limit: SharedLimit::new(secrets.table, 1),
+            challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),
             stats: StackStats::default(),
             work: Work::default(),

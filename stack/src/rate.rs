@@ -1,4 +1,10 @@
-//! `RateLimit`: a token bucket, for answers that a stranger can ask for.
+//! Limits of answers that a stranger can ask for: `RateLimit`, a token bucket, and `SharedLimit`, which tells him nothing
+//! of others.
+
+use std::hash::Hasher;
+use std::net::Ipv4Addr;
+
+use siphasher::sip::SipHasher13;
 
 use crate::clock::Time;
 
@@ -31,9 +37,113 @@ impl RateLimit {
     }
 }
 
+/// Shares of a [`SharedLimit`].
+const SHARES: usize = 16;
+/// The least and the most that a share lets through before it is drawn anew.
+const LEAST: u8 = 32;
+const MOST: u8 = 95;
+/// How often shares are drawn anew, in microseconds.
+const ROUND_MICROS: u64 = 100_000;
+
+/// Lets through 32 to 95 answers to one address in each tenth of a second, and 16 times as many in all.
+///
+/// One bucket for all would tell whoever counts how many answers *he* gets how many others got, hence whether a
+/// connection of others exists (CVE-2016-5696, RFC 5961 §7), and would let him take theirs. So each address draws on one
+/// of 16 shares. Which one, and how much there is in it, comes of a secret, and anew in each round: whose share is
+/// whose, and what was in it at first, nobody outside can know, and whoever meets a flood in his share is rid of it in
+/// the next round.
+#[derive(Debug)]
+pub(crate) struct SharedLimit {
+    secret: [u64; 2],
+    name: u64,
+    round: u64,
+    left: [u8; SHARES],
+}
+
+impl SharedLimit {
+    /// A limit whose shares are drawn by `secret`, apart from those of limits of another `name`.
+    pub(crate) fn new(secret: [u64; 2], name: u8) -> Self {
+        let mut limit = Self { secret, name: u64::from(name), round: 0, left: [0; SHARES] };
+        limit.draw();
+        limit
+    }
+
+    /// Whether one more answer may go to `address`; counts it.
+    pub(crate) fn allows(&mut self, now: Time, address: Ipv4Addr) -> bool {
+        let round = now.as_micros() / ROUND_MICROS;
+        if round != self.round {
+            self.round = round;
+            self.draw();
+        }
+        let share = self.hash(u64::from(address.to_bits())) as usize % SHARES;
+        let allowed = self.left[share] > 0;
+        self.left[share] -= u8::from(allowed);
+        allowed
+    }
+
+    /// Fills the shares for a round.
+    fn draw(&mut self) {
+        // No address is above 32 bits.
+        let drawn = [self.hash(1 << 32), self.hash(1 << 33)].map(u64::to_ne_bytes);
+        for (left, byte) in self.left.iter_mut().zip(drawn.as_flattened()) {
+            *left = LEAST + byte % (MOST - LEAST + 1);
+        }
+    }
+
+    fn hash(&self, of: u64) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
+        hasher.write_u64(self.name);
+        hasher.write_u64(self.round);
+        hasher.write_u64(of);
+        hasher.finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn address(number: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(0x0a00_0000 + number)
+    }
+
+    /// Answers that `address` gets for 1,000 questions at `now`.
+    fn passed(limit: &mut SharedLimit, now: Time, number: u32) -> usize {
+        (0..1_000).filter(|_| limit.allows(now, address(number))).count()
+    }
+
+    #[test]
+    fn one_address_gets_its_share_and_the_next_round_another() {
+        let mut limit = SharedLimit::new([1, 2], 0);
+        let rounds: Vec<usize> = (0..200).map(|i| passed(&mut limit, Time::from_millis(i * 100), 1)).collect();
+        assert!(rounds.iter().all(|passed| (32..=95).contains(passed)), "{rounds:?}");
+        let distinct: std::collections::HashSet<_> = rounds.iter().collect();
+        assert!(distinct.len() > 40, "what a share holds can be foreseen: {distinct:?}");
+    }
+
+    #[test]
+    fn a_flood_of_one_address_starves_few_and_nobody_for_long() {
+        let mut limit = SharedLimit::new([3, 4], 0);
+        let mut starved = [0; 200];
+        for round in 0..50 {
+            let now = Time::from_millis(round * 100);
+            passed(&mut limit, now, 0);
+            for (number, starved) in starved.iter_mut().enumerate() {
+                *starved += u32::from(!limit.allows(now, address(1 + number as u32)));
+            }
+        }
+        assert!(starved.iter().all(|&rounds| rounds < 15), "rounds of 50 without an answer: {starved:?}");
+    }
+
+    #[test]
+    fn all_addresses_together_are_bounded() {
+        let mut limit = SharedLimit::new([5, 6], 0);
+        for round in 0..10 {
+            let now = Time::from_millis(round * 100);
+            let all = (0..100_000).filter(|&number| limit.allows(now, address(number))).count();
+            assert!((16 * 32..=16 * 95).contains(&all), "{all}");
+        }
+    }
 
     #[test]
     fn over_a_second_the_rate_is_kept() {

@@ -15,6 +15,9 @@ use crate::table::FlowTable;
 /// No record.
 const NONE: u32 = u32::MAX;
 
+/// Least time between two answers for one record.
+const ANSWER_GAP_MILLIS: u32 = 500;
+
 /// A connection in TIME-WAIT.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
@@ -27,6 +30,8 @@ pub(crate) struct Record {
     /// Neighbours in the order of `until`.
     older: u32,
     younger: u32,
+    /// When the next answer may be sent, in milliseconds, the upper bits cut off: a record lives no 24 days.
+    answer_at: u32,
 }
 
 const _: () = assert!(size_of::<Record>() <= 64, "a TIME-WAIT record fits a cache line");
@@ -89,7 +94,8 @@ impl TimeWaitTable {
         }
         let (snd_nxt, rcv_nxt) = sequence;
         let until = now.after(self.lifetime);
-        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, older: NONE, younger: NONE };
+        let (older, younger, answer_at) = (NONE, NONE, millis(now));
+        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, older, younger, answer_at };
         let number = match self.free.pop() {
             Some(number) => {
                 self.records[number as usize] = record;
@@ -108,6 +114,16 @@ impl TimeWaitTable {
     /// Whether the peer has said nothing since the record was made, or last restarted, for at least `age`.
     pub(crate) fn is_older(&self, now: Time, number: u32, age: Duration) -> bool {
         self.records[number as usize].until.since(now).saturating_add(age) <= self.lifetime
+    }
+
+    /// Whether the record may answer now; not again for half a second then.
+    pub(crate) fn may_answer(&mut self, now: Time, number: u32) -> bool {
+        let record = &mut self.records[number as usize];
+        let due = millis(now).wrapping_sub(record.answer_at) as i32 >= 0;
+        if due {
+            record.answer_at = millis(now).wrapping_add(ANSWER_GAP_MILLIS);
+        }
+        due
     }
 
     /// Starts the record's time again: its peer has sent its FIN again (RFC 9293 §3.10.7.4).
@@ -159,6 +175,11 @@ impl TimeWaitTable {
             younger => self.records[younger as usize].older = older,
         }
     }
+}
+
+/// Milliseconds of `now`, the upper bits cut off.
+fn millis(now: Time) -> u32 {
+    (now.as_micros() / 1_000) as u32
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@ mod lab;
 
 use std::time::Duration;
 
-use etherparse::PacketBuilder;
 use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
-use lab::{App, OWN, PEER, Server, THEM, US, config};
+use lab::{App, PEER, Server, config};
 use nic::{PortConfig, QueueId, Wire};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -133,6 +132,7 @@ fn a_closed_flow_leaves_a_record_that_answers_for_it() {
     assert_eq!((again.flags, again.seq, again.ack), (ACK, next + 4, 102));
     // RFC 1337: an RST does not end it. An older SYN does not either. A newer one begins anew, above the old numbers.
     assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 102, 0)), []);
+    bench.wait(Duration::from_millis(500));
     assert_eq!(bench.one(&Tcp::new(5_000, SYN, 50, 0)).flags, ACK);
     assert_eq!(bench.server.stack.census().time_wait, 1);
     let answer = bench.one(&Tcp::new(5_000, SYN, 5_000, 0));
@@ -158,40 +158,6 @@ fn data_after_our_acknowledged_close_is_answered_rst() {
     let rst = bench.one(&late);
     assert_eq!((rst.flags & RST, rst.seq), (RST, next + 4));
     assert_eq!(bench.server.stack.census().time_wait, 0);
-    bench.server.assert_nothing_left();
-}
-
-#[test]
-fn segments_of_no_flow_are_answered_rst_at_a_limited_rate() {
-    let mut bench = Bench::new(App::Echo);
-    let rst = bench.one(&Tcp::new(5_000, ACK, 7, 1_000));
-    assert_eq!((rst.flags, rst.seq), (RST, 1_000));
-    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 7, 0)), []);
-    let answered: usize = (0..2_000).map(|_| bench.tcp(&Tcp::new(5_000, ACK, 7, 1_000)).len()).sum();
-    assert_eq!(answered, 99);
-    bench.server.assert_nothing_left();
-}
-
-#[test]
-fn arp_and_echo_requests_are_answered() {
-    let mut bench = Bench::new(App::Echo);
-    let mut arp = vec![0xff; 6];
-    arp.extend(PEER.0);
-    arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-    arp.extend(PEER.0);
-    arp.extend(THEM.octets());
-    arp.extend([0; 6]);
-    arp.extend(US.octets());
-    let answers = bench.frame(&arp);
-    assert_eq!(answers.len(), 1);
-    assert_eq!((&answers[0][..6], &answers[0][6..12], &answers[0][20..22]), (&PEER.0[..], &OWN.0[..], &[0, 2][..]));
-    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
-    let mut ping = Vec::new();
-    let builder = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(THEM.octets(), US.octets(), 9);
-    builder.icmpv4_echo_request(1, 2).write(&mut ping, b"ping").expect("written to memory");
-    let answered: usize = (0..300).map(|_| bench.frame(&ping).len()).sum();
-    assert_eq!(answered, 100, "a tenth of a second's worth at once");
-    assert_eq!(bench.drops(DropReason::IcmpRate), 200);
     bench.server.assert_nothing_left();
 }
 

@@ -31,8 +31,8 @@ use crate::shim::{self, Verdict};
 /// link in use that a smaller one only serves to make us send many tiny segments.
 const SMALLEST_MSS: u16 = 216;
 
-/// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us).
-const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(100);
+/// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us): that of Linux.
+const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Frames before its own for which a flow's block and socket are asked for: a dozen cache lines, which take about as long
 /// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
@@ -197,7 +197,7 @@ impl NetStack {
                 }
             }
             Class::Echo { at, len } => {
-                if self.echo_rate.allows(now) {
+                if self.echo_limit.allows(now, crate::echo::sender(frame.bytes(), at)) {
                     self.stats.echo_replies += 1;
                     crate::echo::answer(frame.bytes_mut(), at, len);
                     port.send(frame);
@@ -390,7 +390,7 @@ impl NetStack {
 
     /// Answers a segment of another connection than any that is here with RST, at a limited rate.
     pub(super) fn refuse<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, frame: &[u8], segment: &Segment) {
-        if self.rst_rate.allows(now) {
+        if self.stranger_limit.allows(now, segment.key.remote) {
             let link = LinkHeader::answering(frame, usize::from(segment.at));
             self.stats.rsts_sent += 1;
             self.send_control(port, &link, &segment.key, Control::rst_for(segment));
@@ -423,7 +423,7 @@ impl NetStack {
         if segment.has(FIN) {
             self.time_wait.restart(now, number);
         }
-        if self.challenge_rate.allows(now) {
+        if self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
             let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
             self.send_control(port, &record.link, &record.key, control);
         }
@@ -507,7 +507,9 @@ impl NetStack {
         if now < block.challenge_at {
             return;
         }
-        if self.challenge_rate.allows(now) {
+        let half_open = block.flags & FLAG_OPEN == 0;
+        let limit = if half_open { &mut self.stranger_limit } else { &mut self.challenge_limit };
+        if limit.allows(now, block.key.remote) {
             block.challenge_at = now.after(CHALLENGE_GAP);
             self.acknowledge(port, index);
         }
