@@ -63,7 +63,7 @@ pub use frame::{Frame, FrameTooShort};
 pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig};
 pub use plan::{PlanKind, QueuePlan};
 pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
-pub use queue::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
+pub use queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
 pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};
 pub use software_rss::{SoftwareRss, Worker};

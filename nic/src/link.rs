@@ -70,6 +70,23 @@ fn leaves_checksums(driver: &str) -> bool {
     SOFTWARE_DRIVERS.contains(&driver)
 }
 
+/// What kernel and driver lost on an interface since it was made, whoever it was for (kernel
+/// `include/uapi/linux/if_link.h`, `struct rtnl_link_stats64`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkCounts {
+    /// Frames received damaged.
+    pub rx_errors: u64,
+    /// Frames received whole and dropped before the protocols.
+    pub rx_dropped: u64,
+    /// Frames for which the NIC had no buffer.
+    pub rx_missed: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Frames dropped on their way out.
+    pub tx_dropped: u64,
+}
+
 /// Why nothing could be learnt of a link.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -124,13 +141,9 @@ impl Link {
     /// # Errors
     /// [`LinkError`]: there is none of that index, or the kernel refused.
     pub fn by_index(index: u32) -> Result<Self, LinkError> {
-        let unnamed = |source: io::Error| match source.raw_os_error() {
-            Some(libc::ENODEV) => LinkError::Gone { index },
-            _ => LinkError::Kernel { name: format!("of index {index}"), source },
-        };
         let mut last = None;
         for _ in 0..TRIES {
-            let name = LinkRecord::by_index(index).map_err(unnamed)?.name;
+            let name = LinkRecord::by_index(index).map_err(|source| unnamed(index, source))?.name;
             match Self::read(name.clone()) {
                 Ok(Some(link)) if link.index == index => return Ok(link),
                 Ok(Some(_)) => {}
@@ -140,8 +153,17 @@ impl Link {
                 Err(source) => return Err(LinkError::Kernel { name, source }),
             }
         }
+        // It was there every time, under another name.
         let source = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::Interrupted));
         Err(LinkError::Kernel { name: format!("of index {index}"), source })
+    }
+
+    /// What the kernel and the driver have counted of the interface of that index since it was made.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is none of that index, or the kernel refused.
+    pub fn counts(index: u32) -> Result<LinkCounts, LinkError> {
+        LinkRecord::by_index(index).map(|record| record.counts).map_err(|source| unnamed(index, source))
     }
 
     /// The command that gives the link so many receive and as many transmit queues.
@@ -209,6 +231,14 @@ pub fn kernel_addresses() -> io::Result<Vec<KernelAddress>> {
         entry.address.map(|address| KernelAddress { link: entry.name, address })
     };
     Ok(entries.into_iter().filter_map(address).collect())
+}
+
+/// Why nothing is known of the interface of an index.
+fn unnamed(index: u32, source: io::Error) -> LinkError {
+    match source.raw_os_error() {
+        Some(libc::ENODEV) => LinkError::Gone { index },
+        _ => LinkError::Kernel { name: format!("of index {index}"), source },
+    }
 }
 
 /// Queues of a kind: those of its own and those of combined channels; at least one.

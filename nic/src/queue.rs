@@ -167,4 +167,26 @@ pub struct QueueStats {
     pub rx_dropped: u64,
     /// Frames of another queue that were handed to this one: refused, and lost to their own pool.
     pub foreign_frames: u64,
+    /// The same drops and those on the way out, by what caused them.
+    pub drops: QueueDrops,
+}
+
+/// Frames that a queue has lost, by what caused it; a queue leaves at 0 what cannot happen to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueDrops {
+    /// The kernel's `rx_dropped` of the socket: a frame longer than a chunk, or one it had no memory for.
+    pub rx_too_long: u64,
+    /// The receive ring of the socket was full: its core did not come round in time.
+    pub rx_ring_full: u64,
+    /// The fill ring of the socket was empty: its core had not given frames back in time.
+    pub rx_fill_ring_empty: u64,
+    /// Descriptors of the fill ring that the kernel refused. Not zero means a fault of ours.
+    pub rx_invalid_descriptors: u64,
+    /// Descriptors of the transmit ring that the kernel refused. Not zero means a fault of ours.
+    pub tx_invalid_descriptors: u64,
+    /// Handed over by another core while this one had posted no frame, or longer than one.
+    pub relay_full: u64,
+    /// Handed in to be sent, but shorter than an Ethernet header or longer than the link takes.
+    pub tx_refused: u64,
 }

@@ -22,7 +22,8 @@ use cpu::{CachePadded, Counter};
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
-    Doorbell, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueStats, RxBurst, TxBurst,
+    Doorbell, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueDrops, QueueError, QueueStats, RxBurst,
+    TxBurst,
 };
 
 /// Shape of a relay.
@@ -253,7 +254,9 @@ impl Queue for RelayQueue {
     }
 
     fn stats(&self) -> QueueStats {
-        QueueStats { rx_dropped: self.rings.dropped.value(), ..self.stats }
+        let rx_dropped = self.rings.dropped.value();
+        let drops = QueueDrops { relay_full: rx_dropped, tx_refused: self.unsendable, ..QueueDrops::default() };
+        QueueStats { rx_dropped, drops, ..self.stats }
     }
 }
 

@@ -151,6 +151,14 @@ impl XdpDevice {
         self.queues.iter_mut().find(|(id, _)| *id == queue)?.1.take()
     }
 
+    /// How many frames the program has sent each way. Costs a few system calls.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: the kernel refused.
+    pub fn steer_counters(&self) -> Result<SteerCounters, ProgramFault> {
+        self.steering.counters()
+    }
+
     /// The program's maps: addresses, ports and counters, which may be used while it runs.
     pub fn steering(&mut self) -> &mut Steering {
         &mut self.steering

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use super::port_config::{PortConfig, WireError};
 use super::{Inner, Ring, Shared};
-use crate::{Frame, FrameCensus, FramePool, HEADROOM_BYTES, PoolConfig, Queue, QueueError, QueueId, QueueStats};
+use crate::{
+    Frame, FrameCensus, FramePool, HEADROOM_BYTES, PoolConfig, Queue, QueueDrops, QueueError, QueueId, QueueStats,
+};
 use crate::{RxBurst, TxBurst};
 
 /// Shortest frame that can be sent: an Ethernet header.
@@ -179,7 +181,9 @@ impl Queue for WireQueue {
 
     fn stats(&self) -> QueueStats {
         let rx_dropped = self.shared.lock().ring(self.port, self.id).map_or(0, |ring| ring.dropped);
-        QueueStats { rx_dropped, ..self.stats }
+        // The wire drops what finds its fill ring empty, as a NIC would.
+        let drops = QueueDrops { rx_fill_ring_empty: rx_dropped, tx_refused: self.unsendable, ..QueueDrops::default() };
+        QueueStats { rx_dropped, drops, ..self.stats }
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use super::fill_level::FillLevel;
 use crate::sys::rings::{Rings, XskStatistics};
 use crate::sys::stock::FrameStock;
-use crate::{BURST, Frame, FrameCensus, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
+use crate::{BURST, Frame, FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
 
 /// Frames that one wake-up sends at least, if there are as many, in copy mode (`TX_BATCH_SIZE` in kernel
 /// `net/xdp/xsk.c`).
@@ -193,7 +193,16 @@ impl Queue for XdpQueue {
     fn stats(&self) -> QueueStats {
         let kernel = self.rings.statistics().unwrap_or_default();
         let rx_dropped = kernel.rx_dropped + kernel.rx_ring_full + kernel.rx_fill_ring_empty;
-        QueueStats { rx_dropped, ..self.stats }
+        let drops = QueueDrops {
+            rx_too_long: kernel.rx_dropped,
+            rx_ring_full: kernel.rx_ring_full,
+            rx_fill_ring_empty: kernel.rx_fill_ring_empty,
+            rx_invalid_descriptors: kernel.rx_invalid_descriptors,
+            tx_invalid_descriptors: kernel.tx_invalid_descriptors,
+            tx_refused: self.refused,
+            ..QueueDrops::default()
+        };
+        QueueStats { rx_dropped, drops, ..self.stats }
     }
 }
 
