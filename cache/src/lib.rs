@@ -36,7 +36,7 @@ pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
 pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
 pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};
 pub use shard::Shard;
-pub use stats::{CoreCounters, Ledger, Stopping};
+pub use stats::{CoreCounters, Ledger, OutsideCounts, Stopping};
 pub use store::{
     Arith, Census, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats, StoreError,
     StoreMode, StoreOutcome, Stored, Touched,

@@ -6,7 +6,7 @@
 //! Read first: memcached `protocol.txt`, "Statistics".
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use cpu::{CachePadded, Counter};
 
@@ -18,6 +18,8 @@ use crate::watch::Watchers;
 
 /// `stats`: the general list.
 mod general;
+/// What the application counts.
+mod outside;
 /// `stats detail`: counts by key prefix.
 mod prefix;
 /// `stats settings`.
@@ -28,6 +30,7 @@ mod slabs;
 mod text;
 
 pub(crate) use general::{general, sidestep};
+pub use outside::OutsideCounts;
 pub(crate) use settings::settings;
 pub(crate) use slabs::{dump_line, items, sizes, slabs};
 use text::StatText;
@@ -158,6 +161,8 @@ pub struct Ledger {
     class_baseline: Box<[[AtomicU64; 3]]>,
     /// What `-m` or the last `cache_memlimit` asked for, in bytes.
     limit: AtomicU64,
+    /// What the application counts, if it has said so.
+    outside: OnceLock<Arc<dyn OutsideCounts>>,
     config: CacheConfig,
 }
 
@@ -180,8 +185,14 @@ impl Ledger {
             class_baseline: (0..classes).map(|_| Default::default()).collect(),
             limit: AtomicU64::new(config.shard.memory_bytes as u64),
             baseline: std::array::from_fn(|_| AtomicU64::new(0)),
+            outside: OnceLock::new(),
             config: config.clone(),
         }
+    }
+
+    /// Has `stats sidestep` show what the application counts too. Once, at the start; later calls change nothing.
+    pub fn show_outside(&self, counts: Arc<dyn OutsideCounts>) {
+        let _ = self.outside.set(counts);
     }
 
     /// Cores of the cache.

@@ -162,7 +162,8 @@ pub(crate) fn general(ledger: &Ledger, now: Now) -> Box<[u8]> {
     text.end()
 }
 
-/// `stats sidestep`: how requests crossed cores, and what was refused on the way.
+/// `stats sidestep`: how requests crossed cores, what was refused on the way, and what the application counts.
+/// docs/metrics.md has a sentence for each name.
 pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     let mut text = StatText::default();
     text.stat("cores", ledger.cores());
@@ -190,6 +191,9 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("pins_refused", ledger.sum_shards(|shard| &shard.pins_refused));
     text.stat("merged", ledger.sum_shards(|shard| &shard.merged));
     text.stat("segment_bytes", ledger.sum_shards(|shard| &shard.segment_bytes));
+    if let Some(outside) = ledger.outside.get() {
+        outside.each(&mut |name, value| text.stat(name, value));
+    }
     for core in 0..ledger.cores() {
         let counters = ledger.core(core);
         text.stat(format_args!("core:{core}:requests"), counters.requests.value());
