@@ -108,6 +108,25 @@ class Server:
         return [{name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)} for line in cores]
 
 
+class Log:
+    """What a running server says on its standard error."""
+
+    def __init__(self, server):
+        self.file = server.process.stderr
+        self.text = b""
+
+    def until(self, words):
+        """The first line with these words, as soon as it is there."""
+        deadline = time.monotonic() + HANG_SECONDS
+        while time.monotonic() < deadline:
+            for line in self.text.decode().splitlines():
+                if words in line:
+                    return line
+            if select.select([self.file], [], [], 1)[0]:
+                self.text += os.read(self.file.fileno(), 65536)
+        pytest.fail(f"'{words}' was never said: {self.text.decode()}")
+
+
 def connect(port=PORT, address=ADDRESS):
     """A TCP connection of the kernel's, whose reads fail instead of hanging."""
     connection = socket.create_connection((address, port), timeout=HANG_SECONDS)
@@ -162,6 +181,17 @@ def store(key, value, flags=0):
 def found(key, value, flags=0):
     """The bytes of a value in a reply."""
     return b"VALUE %s %d %d\r\n%s\r\n" % (key, flags, len(value), value)
+
+
+def sidestep_stats(connection):
+    """What `stats sidestep` counts, by name."""
+    connection.sendall(b"stats sidestep\r\n")
+    text = b""
+    while not text.endswith(b"END\r\n"):
+        part = connection.recv(65536)
+        assert part, "the server closed"
+        text += part
+    return {name: int(value) for name, value in re.findall(r"STAT (\S+) (\d+)", text.decode())}
 
 
 @pytest.fixture

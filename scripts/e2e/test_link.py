@@ -1,13 +1,24 @@
 """What becomes of the interface, before the server starts and while it runs: its names, its queues, its state."""
 
-import os
 import re
 import select
+import socket
 import subprocess
-import time
 
 import pytest
-from conftest import HANG_SECONDS, connect, exchange, found, in_server_namespace, only_sidestep, store
+from conftest import (
+    ADDRESS,
+    HANG_SECONDS,
+    PORT,
+    Log,
+    connect,
+    exchange,
+    found,
+    in_server_namespace,
+    only_sidestep,
+    sidestep_stats,
+    store,
+)
 from test_wrong_use import refused
 
 
@@ -28,36 +39,6 @@ def client_queues(count):
     words = ["ethtool", "-L", "sc0", "rx", str(count), "tx", str(count)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode in (0, 80), done.stderr
-
-
-class Log:
-    """What a running server says on its standard error."""
-
-    def __init__(self, server):
-        self.file = server.process.stderr
-        self.text = b""
-
-    def until(self, words):
-        """The first line with these words, as soon as it is there."""
-        deadline = time.monotonic() + HANG_SECONDS
-        while time.monotonic() < deadline:
-            for line in self.text.decode().splitlines():
-                if words in line:
-                    return line
-            if select.select([self.file], [], [], 1)[0]:
-                self.text += os.read(self.file.fileno(), 65536)
-        pytest.fail(f"'{words}' was never said: {self.text.decode()}")
-
-
-def stats(connection):
-    """`stats sidestep` as a dictionary."""
-    connection.sendall(b"stats sidestep\r\n")
-    text = b""
-    while not text.endswith(b"END\r\n"):
-        part = connection.recv(65536)
-        assert part, "the server closed"
-        text += part
-    return {name: int(value) for name, value in re.findall(r"STAT (\S+) (\d+)", text.decode())}
 
 
 @pytest.fixture
@@ -137,7 +118,26 @@ def test_queues_that_come_after_the_start_are_said_with_the_command_that_mends_t
     server_queues(2, 2)
     line = log.until("interface ss0 has 2 receive queues now")
     assert "WARN" in line, line
+    assert sidestep_stats(connection)["queues_without_socket"] == 1
     command = re.search(r"`(ethtool [^`]*)`", line)[1]
     assert in_server_namespace(*command.split()).returncode == 0
     exchange(connection, b"get k\r\n", found(b"k", b"v") + b"END\r\n")
+    assert server.stop() == 0
+
+
+@only_sidestep
+def test_connections_that_come_by_a_queue_without_a_socket_are_counted_and_said(start, link):
+    server = start(threads=1, extra=["--queues", "1"]).wait_until_ready()
+    log = Log(server)
+    clients = [socket.socket() for _ in range(32)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex((ADDRESS, PORT))
+    assert "What to do: " in log.until("xdp_no_socket grows")
+    served = select.select([], clients, [], HANG_SECONDS)[1][0]
+    served.settimeout(HANG_SECONDS)
+    counts = sidestep_stats(served)
+    assert counts["xdp_no_socket"] > 0 and counts["queues_without_socket"] == 1, counts
+    for client in clients:
+        client.close()
     assert server.stop() == 0

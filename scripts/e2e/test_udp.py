@@ -4,7 +4,7 @@ import socket
 import struct
 
 import pytest
-from conftest import ADDRESS, HANG_SECONDS, KIND, PORT, connect, exchange, found, only_sidestep, store
+from conftest import ADDRESS, HANG_SECONDS, KIND, PORT, connect, exchange, found, only_sidestep, sidestep_stats, store
 
 NETWORK = "10.77.0.0/24"
 BODY = 1392
@@ -146,15 +146,6 @@ def test_what_is_not_whole_or_no_request_is_dropped_and_wedges_nothing(served):
     exchange(connect(), b"get key-1\r\n", found(b"key-1", b"old") + b"END\r\n")
 
 
-def sidestep_counts(connection):
-    """What `stats sidestep` counts, by name."""
-    connection.sendall(b"stats sidestep\r\n")
-    text = b""
-    while not text.endswith(b"END\r\n"):
-        text += connection.recv(65536)
-    return {line.split()[1]: int(line.split()[2]) for line in text.split(b"\r\n") if line.startswith(b"STAT ")}
-
-
 @only_sidestep
 def test_a_stranger_is_sent_at_most_three_times_what_he_sends(start):
     # With one thread all replies have left when all requests are counted.
@@ -168,18 +159,18 @@ def test_a_stranger_is_sent_at_most_three_times_what_he_sends(start):
             client.send(request)
             sent += 8 + len(request)
     for _ in range(10_000):
-        counts = sidestep_counts(other)
-        if counts[b"udp_datagrams_in"] == 300:
+        counts = sidestep_stats(other)
+        if counts["udp_datagrams_in"] == 300:
             break
-    assert counts[b"udp_datagrams_in"] == 300
-    got = sum(len(client.socket.recv(65536)) for _ in range(counts[b"udp_datagrams_out"]))
+    assert counts["udp_datagrams_in"] == 300
+    got = sum(len(client.socket.recv(65536)) for _ in range(counts["udp_datagrams_out"]))
     assert 0 < got <= 3 * sent
     # What the others have left pays for a few of the 200 long replies.
-    assert 150 < counts[b"udp_budget_drops"] <= 200
+    assert 150 < counts["udp_budget_drops"] <= 200
     # Over TCP he is served as ever, and the drops are told at the end.
     exchange(other, b"get long\r\n", found(b"long", b"l" * 5_000) + b"END\r\n")
     assert server.stop() == 0
-    assert any("dropped_UdpBudget=" in line for line in server.lines)
+    assert any("udp_budget_drops=" in line for line in server.lines)
 
 
 @only_sidestep
@@ -193,7 +184,7 @@ def test_ports_that_would_answer_back_are_not_answered(start):
     client.ask(b"get k\r\n", found(b"k", b"v") + b"END\r\n")
     assert server.stop() == 0
     # All that has arrived was judged before the server ended.
-    assert sum(core.get("dropped_UdpLoopPort", 0) for core in server.core_reports()) == len(loops)
+    assert sum(core.get("dropped_udp_loop_port", 0) for core in server.core_reports()) == len(loops)
     for loop in loops:
         loop.socket.setblocking(False)
         with pytest.raises(BlockingIOError):

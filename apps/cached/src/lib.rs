@@ -22,6 +22,8 @@ mod daemon;
 mod idle;
 /// What becomes of the interface while the server runs.
 mod link_watch;
+/// What is dropped on the way, by reason.
+mod losses;
 /// The command line, checked.
 mod options;
 /// What was served, in words.
@@ -45,6 +47,7 @@ pub use connections::Connections;
 pub use daemon::{is_child as is_in_background, start as start_in_background};
 pub use idle::Idle;
 pub use link_watch::LinkGone;
+pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
 pub use options::{Extended, Flags, ListenPort, Mode, OptionError, Options};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};

@@ -60,7 +60,7 @@ impl fmt::Display for Change {
             Self::Name { before, now } => write!(f, "interface {before} is called {now} now; nothing else changes"),
             Self::MoreQueues { link, queues, bound, command } => write!(
                 f,
-                "interface {link} has {queues} receive queues now, and the server has sockets on the first {bound}: clients whose frames come by the others get no answer (xdp_no_socket in `stats sidestep` counts them); mend it with `{command}`, or start the server again to use all queues"
+                "interface {link} has {queues} receive queues now, and the server has sockets on the first {bound}: clients whose frames come by the others get no answer; mend it with `{command}`, or start the server again to use all queues"
             ),
             Self::FewerQueues { link, rx, tx, bound, command } => write!(
                 f,
@@ -96,6 +96,12 @@ impl LinkWatch {
         // A link has at most 65,535 queues.
         let bound = u16::try_from(bound).unwrap_or(u16::MAX);
         Self { last: opened.clone(), opened, bound }
+    }
+
+    /// Receive queues that have no socket just now. A veth does not even show their frames to the XDP program when they
+    /// came after it (Linux 6.18), so that nothing else would count them.
+    pub fn queues_without_socket(&self) -> u64 {
+        u64::from(self.last.rx_queues.saturating_sub(self.bound))
     }
 
     /// Asks the kernel, and says in the log what has changed since it was last asked.
@@ -210,6 +216,16 @@ mod tests {
         let (hurts, line) = &lines[0];
         assert!(hurts & line.contains("4 receive queues") & line.contains("`ethtool -L ss0 rx 2 tx 2`"), "{line}");
         assert_eq!(lines[1], (false, "interface ss0 has 2 receive queues again, each with a socket".to_owned()));
+    }
+
+    #[test]
+    fn queues_without_a_socket_are_counted_while_there_are_any() {
+        let mut watch = LinkWatch::new(link(), 2);
+        let mut after = |rx_queues| {
+            watch.say(Link { rx_queues, ..link() });
+            watch.queues_without_socket()
+        };
+        assert_eq!((after(2), after(4), after(1), after(2)), (0, 2, 0, 0));
     }
 
     #[test]

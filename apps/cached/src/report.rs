@@ -15,10 +15,8 @@ pub struct CoreReport {
     pub frames: (u64, u64),
     /// Frames that the link dropped because no frame was free.
     pub link_dropped: u64,
-    /// Segments and datagrams taken whose checksum the sender's kernel had left to offload.
-    pub partial_checksums: u64,
-    /// Frames dropped, by reason.
-    pub drops: Vec<(String, u64)>,
+    /// What else was lost, by reason, under the names of `stats sidestep`.
+    pub losses: Vec<(String, u64)>,
     /// Connections opened, and refused.
     pub connections: (u64, u64),
     /// Commands executed or sent on, each key of a fetch once.
@@ -37,22 +35,13 @@ impl CoreReport {
         let queues = worker.ports.iter().map(|port| port.queue().stats());
         let sum = |of: fn(&QueueStats) -> u64| queues.clone().map(|stats| of(&stats)).sum();
         let counters = worker.cache.counters();
-        let datagrams = [
-            ("UdpBadFrame", &counters.udp_bad_frames),
-            ("UdpIncomplete", &counters.udp_incomplete),
-            ("UdpBudget", &counters.udp_budget_drops),
-            ("UdpTableFull", &counters.udp_table_full),
-            ("UdpOverdue", &counters.udp_overdue),
-            ("UdpTooLong", &counters.udp_too_long),
-        ];
-        let datagrams = datagrams.into_iter().map(|(reason, count)| (reason.to_owned(), count.value()));
-        let drops = worker.stack.stats().drops.iter().map(|(reason, count)| (format!("{reason:?}"), count));
+        worker.losses.copy(&worker.stack, &worker.ports, &worker.strays);
+        let losses = worker.losses.counted(worker.cache.ledger());
         Self {
             core: worker.cache.id(),
             frames: (sum(|stats| stats.rx_frames), sum(|stats| stats.tx_frames)),
             link_dropped: sum(|stats| stats.rx_dropped),
-            partial_checksums: worker.stack.partial_checksums(),
-            drops: drops.chain(datagrams.filter(|&(_, count)| count > 0)).collect(),
+            losses: losses.map(|(reason, count)| (reason.to_owned(), count)).collect(),
             connections: (counters.total_connections.value(), counters.rejected_connections.value()),
             requests: counters.requests.value(),
             crossed: counters.cross_core_requests.value(),
@@ -71,11 +60,8 @@ impl fmt::Display for CoreReport {
         if self.link_dropped > 0 {
             write!(f, " link_dropped={}", self.link_dropped)?;
         }
-        if self.partial_checksums > 0 {
-            write!(f, " partial_checksums={}", self.partial_checksums)?;
-        }
-        for (reason, count) in &self.drops {
-            write!(f, " dropped_{reason}={count}")?;
+        for (reason, count) in &self.losses {
+            write!(f, " {reason}={count}")?;
         }
         Ok(())
     }
@@ -107,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_core_reports_in_one_line() {
-        let report = CoreReport { drops: vec![("BadChecksum".to_owned(), 3)], ..CoreReport::default() };
+        let report = CoreReport { losses: vec![("dropped_tcp_checksum".to_owned(), 3)], ..CoreReport::default() };
         let text = report.to_string();
-        assert!(text.starts_with("core 0: packets in=0 out=0 ") && text.ends_with("dropped_BadChecksum=3"), "{text}");
+        assert!(text.starts_with("core 0: packets in=0 out=0 ") && text.ends_with("dropped_tcp_checksum=3"), "{text}");
         assert_eq!(text.lines().count(), 1);
     }
 }

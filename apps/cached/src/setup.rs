@@ -15,6 +15,8 @@ mod error;
 mod open;
 /// The cores running.
 mod running;
+/// What the main thread looks at meanwhile.
+mod watch;
 
 use crate::daemon;
 use crate::options::Options;

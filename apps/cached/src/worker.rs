@@ -16,6 +16,7 @@ use stack::{FlowId, NetStack, Port, Readiness, StrayRing, Time};
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::losses::CoreLosses;
 use crate::report::CoreReport;
 use crate::udp_service::UdpService;
 
@@ -118,6 +119,8 @@ pub struct Worker<Q: Queue> {
     pub maxconns_fast: bool,
     /// Since when no more are accepted, if they are not.
     pub paused_at: Option<Time>,
+    /// Where others see what it has lost.
+    pub losses: CoreLosses,
 }
 
 impl<Q: Queue> Worker<Q> {
@@ -275,6 +278,7 @@ impl<Q: Queue> Worker<Q> {
     fn upkeep(&mut self, time: Time, now: Now) {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
         self.connections.close_idle(&mut self.stack, &mut self.cache, now);
+        self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays);
         if !self.maxconns_fast {
             self.accept_or_wait(time);
         }

@@ -7,7 +7,7 @@ use etherparse::PacketBuilder;
 use nic::{
     Doorbell, Frame, FrameCensus, PortConfig, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst, Wire, WireQueue,
 };
-use sidestep_cached::{Admission, Connections, StrayRing, Worker};
+use sidestep_cached::{Admission, Connections, CoreLosses, Losses, StrayRing, Worker};
 use stack::{Mac, NetStack, Port, Secrets, StackConfig, Time};
 
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -92,6 +92,7 @@ fn cores(count: usize) -> Vec<(Worker<Noisy>, WireQueue)> {
             admission: admission.clone(),
             maxconns_fast: true,
             paused_at: None,
+            losses: CoreLosses::new(&Arc::new(Losses::new(count)), 0),
         };
         (worker, queue(theirs))
     };

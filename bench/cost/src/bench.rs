@@ -11,7 +11,7 @@ use cache::{CacheConfig, Core, MeshError, Network, Now, ShardConfig};
 use nic::{Doorbell, PoolError, QueueError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cached::{Admission, Connections, StrayRing, UdpService, Worker};
+use sidestep_cached::{Admission, Connections, CoreLosses, Losses, StrayRing, UdpService, Worker};
 use stack::{ConfigError, Mac, NetStack, Port, Secrets, StackConfig, Time};
 
 use crate::client::{Client, State, Wrong};
@@ -423,6 +423,7 @@ fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
         admission,
         maxconns_fast: true,
         paused_at: None,
+        losses: CoreLosses::new(&Arc::new(Losses::new(1)), 0),
     })
 }
 

@@ -24,6 +24,7 @@ use crate::admission::Admission;
 use crate::announce::PidFile;
 use crate::budget::{self, Budget};
 use crate::connections::Connections;
+use crate::losses::{CoreLosses, Losses};
 use crate::options::Options;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
@@ -45,6 +46,7 @@ pub(super) struct Opened {
 pub(super) struct Base {
     pub(super) ports: Ports,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) losses: Arc<Losses>,
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
     pub(super) device: XdpDevice,
@@ -81,13 +83,15 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;
-    let workers = make_workers(options, ports, caches, queues, &doorbells, &link)?;
+    let losses = Arc::new(Losses::new(options.cores));
+    ledger.show_outside(losses.clone());
+    let workers = make_workers(options, ports, caches, queues, &doorbells, &link, &losses)?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
     let _pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
     if let Some(user) = &options.user {
         become_user(user)?;
     }
-    let base = Base { ports, ledger, doorbells, device, _pid_file };
+    let base = Base { ports, ledger, losses, doorbells, device, _pid_file };
     Ok(Opened { workers, signals, base })
 }
 
@@ -132,6 +136,7 @@ fn make_workers(
     queues: Vec<Vec<AnyQueue>>,
     doorbells: &[Arc<Doorbell>],
     link: &Link,
+    losses: &Arc<Losses>,
 ) -> Result<Vec<Worker<AnyQueue>>, SetupError> {
     let admission = Arc::new(Admission::new(options.connections));
     let rings = StrayRing::of(doorbells, chunk_bytes(link))?;
@@ -157,6 +162,7 @@ fn make_workers(
             admission: admission.clone(),
             maxconns_fast: options.extended.maxconns_fast,
             paused_at: None,
+            losses: CoreLosses::new(losses, core),
         });
     }
     Ok(workers)

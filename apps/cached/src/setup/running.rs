@@ -11,18 +11,18 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::SetupError;
 use super::open::{Base, Opened};
+use super::watch::Watch;
 use crate::announce::write_ports;
 use crate::clock::Clock;
 use crate::cpu_time;
 use crate::daemon;
-use crate::link_watch::LinkWatch;
 use crate::options::{Options, read_users};
 use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
 use crate::worker::{Worker, WorkerError};
 
-/// How often the main thread looks what has become of the link, and brings `rusage_user` and `rusage_system` of
+/// How often the main thread looks what has become of the link and what is lost, and brings `rusage_user` and `rusage_system` of
 /// `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -85,10 +85,9 @@ impl Running {
     /// Waits for a reason to stop: a signal, the command shutdown, a core that ended, or a link that is gone, which is
     /// an error once all have stopped.
     pub(super) fn wait(&self, options: &Options) -> Option<SetupError> {
-        let Base { ledger, device, .. } = &self.base;
-        let mut link = LinkWatch::new(device.link().clone(), device.queue_ids().len());
+        let ledger = &self.base.ledger;
+        let mut watch = Watch::new(&self.base);
         let mut gone = None;
-        let mut uncounted = false;
         while gone.is_none() && ledger.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
                 Ok(Event::Reload) => reload_users(options, ledger),
@@ -96,13 +95,7 @@ impl Running {
                 Err(_) => {}
             }
             cpu_time::publish(ledger.core(0));
-            if !uncounted && ledger.sum(|core| &core.detail_uncounted) > 0 {
-                uncounted = true;
-                tracing::warn!(
-                    "stats detail has no room for more prefixes and does not count them; stats reset makes room"
-                );
-            }
-            gone = link.look().err().map(SetupError::LinkGone);
+            gone = watch.look(&self.base).err().map(SetupError::LinkGone);
         }
         gone
     }

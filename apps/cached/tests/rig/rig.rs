@@ -18,7 +18,7 @@ use cache::{CacheConfig, Core, CoreCensus, Now, ShardConfig};
 use nic::{Doorbell, Faults, PortConfig, Queue, QueueId, QueuePlan, RelayError, RxBurst, TxBurst, Wire, WireQueue};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cached::{Admission, AnyQueue, Connections, StrayRing, Worker, share_queues};
+use sidestep_cached::{Admission, AnyQueue, Connections, CoreLosses, Losses, StrayRing, Worker, share_queues};
 use stack::{Mac, NetStack, Port, Secrets, StackConfig, Time};
 
 pub use client::Client;
@@ -115,8 +115,13 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
         config.peers = (shape.cores - 1) as u8;
         NetStack::new(config, Secrets::from_bytes(*b"thirty-two bytes that are secret")).expect("a good configuration")
     };
+    let losses = Arc::new(Losses::new(shape.cores));
+    if let Some(core) = caches.first() {
+        core.ledger().show_outside(losses.clone());
+    }
     let parts = caches.into_iter().zip(queues).zip(rings);
     let worker = |((cache, queues), strays): ((Core, Vec<AnyQueue>), StrayRing)| Worker {
+        losses: CoreLosses::new(&losses, cache.id()),
         ports: queues.into_iter().map(Port::new).collect(),
         stack: stack(),
         cache,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cache::{CacheConfig, Core, Now, ServerFacts, ShardConfig};
 use nic::{Doorbell, PcapRecorder, PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
-use sidestep_cached::{Admission, Connections, StrayRing, Worker};
+use sidestep_cached::{Admission, Connections, CoreLosses, Losses, StrayRing, Worker};
 use stack::{Mac, NetStack, Port, Rings, Secrets, StackConfig, Time};
 
 use super::ReplayError;
@@ -121,6 +121,7 @@ impl Player {
             admission,
             maxconns_fast: true,
             paused_at: None,
+            losses: CoreLosses::new(&Arc::new(Losses::new(1)), 0),
         };
         let begin = recording.frames.first().map_or(Duration::ZERO, |frame| frame.at);
         Ok(Self {

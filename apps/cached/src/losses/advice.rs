@@ -1,0 +1,60 @@
+//! How the log speaks of a drop of the stack, and what an operator can do about it.
+
+use stack::DropReason;
+
+use super::log::Severity;
+use Severity::{Fault, Harmless, Loss};
+
+/// Of each reason. One that is not named here is a loss about which nothing more is known.
+pub(super) fn advice(reason: DropReason) -> Severity {
+    match reason {
+        // What every link carries, and what TCP does of its own accord.
+        DropReason::OtherStation
+        | DropReason::EtherType
+        | DropReason::Ipv6
+        | DropReason::ArpNotOurs
+        | DropReason::IpNotOurs
+        | DropReason::IpBroadcast
+        | DropReason::IpProtocol
+        | DropReason::UdpNoListener
+        | DropReason::IcmpOther
+        | DropReason::IcmpUnreachable
+        | DropReason::SynRepeated
+        | DropReason::SynOnLiveFlow
+        | DropReason::SynCrossed
+        | DropReason::RstNotExact
+        | DropReason::SeqRepeated
+        | DropReason::AckOfNoSyn
+        | DropReason::NotSynAck
+        | DropReason::TimeWait
+        | DropReason::NoFlow
+        | DropReason::RstNoFlow
+        | DropReason::Stray => Harmless,
+        DropReason::Contained => Fault,
+        DropReason::DoubleTag => Loss("take the outer tag off before the interface"),
+        DropReason::IpChecksum | DropReason::TcpChecksum | DropReason::UdpChecksum | DropReason::IcmpMalformed => Loss(
+            "frames are damaged on their way, or their sender leaves checksums to a NIC that does not fill them in (ethtool -K its interface tx off)",
+        ),
+        DropReason::IpFragment => {
+            Loss("TCP in fragments is not taken: lower the MTU of its sender, or let path MTU discovery through")
+        }
+        DropReason::FragmentOverlap | DropReason::FragmentMalformed | DropReason::FragmentsIncomplete => {
+            Loss("requests over UDP come in fragments that do not fit together: send smaller ones, or use TCP")
+        }
+        DropReason::IpMartian | DropReason::Land | DropReason::LinkSource | DropReason::ArpSource => {
+            Loss("somebody sends with an address that is not his, or has ours: look for it with tcpdump")
+        }
+        DropReason::TcpTinyMss => Loss("an attack, or a client behind a tunnel with a very small MTU"),
+        DropReason::UdpNoSource | DropReason::UdpLoopPort => {
+            Loss("requests over UDP must come from a port of 1024 and above that is not the server's own")
+        }
+        DropReason::IcmpRate => Loss("somebody pings more often than answers are given"),
+        DropReason::SynQueueFull => Loss("more clients connect at once than -b allows, or an attack: raise -b"),
+        DropReason::NoFreeFlow => Loss("there are as many connections as -c allows: raise -c"),
+        DropReason::StrayRate => {
+            Loss("frames of one connection come by different queues, or an attack: look at how the NIC spreads them")
+        }
+        DropReason::NoFrame => Loss("the link does not take answers as fast as requests come"),
+        _ => Loss("docs/metrics.md says when it moves"),
+    }
+}

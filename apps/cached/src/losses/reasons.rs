@@ -1,0 +1,339 @@
+//! `Reason`: everything by which something may be lost, with its name, its sentence and what to do about it.
+//!
+//! The order is that of a frame's way: link, XDP program, socket, relay between cores, stack, cache.
+
+use cache::CoreCounters;
+use cpu::Counter;
+use nic::xdp::SteerCounters;
+use nic::{Queue, QueueDrops};
+use stack::{DropReason, NetStack, Port, StackStats, StrayRing};
+
+use super::advice::advice;
+use super::log::Severity;
+
+/// One thing that is counted.
+#[derive(Debug, Clone)]
+pub struct Reason {
+    /// Its name in `stats sidestep`, in the closing lines and in the log.
+    pub name: String,
+    /// The sentence that says when it moves.
+    pub moves: &'static str,
+    /// How the log speaks of it when it grows.
+    pub severity: Severity,
+    /// Where its value comes from.
+    pub source: Source,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// A drop of the stack of each core.
+    Stack(DropReason),
+    /// What a core counts besides.
+    Core(fn(&CoreCounts) -> u64),
+    /// What the main thread reads of link and program.
+    Link(fn(&LinkCounts) -> u64),
+    /// What the cache counts and shows itself.
+    Cache(fn(&CoreCounters) -> &Counter),
+}
+
+/// What one core has counted, of all but its cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CoreCounts {
+    /// Its stack.
+    pub stack: StackStats,
+    /// Segments and datagrams whose checksum the sender's kernel had left to offload.
+    pub partial_checksums: u64,
+    /// Its queues, together.
+    pub drops: QueueDrops,
+    /// Times that no frame was free to send with.
+    pub tx_exhausted: u64,
+    /// Strays that the next core took none of.
+    pub strays_dropped: u64,
+}
+
+impl CoreCounts {
+    /// What these have counted. Costs a system call an AF_XDP queue.
+    pub fn of<Q: Queue>(stack: &NetStack, ports: &[Port<Q>], strays: &StrayRing) -> Self {
+        let mut counts = Self {
+            stack: *stack.stats(),
+            partial_checksums: stack.partial_checksums(),
+            strays_dropped: strays.counts().1,
+            ..Self::default()
+        };
+        let sum = &mut counts.drops;
+        for stats in ports.iter().map(|port| port.queue().stats()) {
+            let drops = stats.drops;
+            sum.rx_too_long += drops.rx_too_long;
+            sum.rx_ring_full += drops.rx_ring_full;
+            sum.rx_fill_ring_empty += drops.rx_fill_ring_empty;
+            sum.rx_invalid_descriptors += drops.rx_invalid_descriptors;
+            sum.tx_invalid_descriptors += drops.tx_invalid_descriptors;
+            sum.relay_full += drops.relay_full;
+            sum.tx_refused += drops.tx_refused;
+            counts.tx_exhausted += stats.tx_exhausted;
+        }
+        counts
+    }
+}
+
+/// What the main thread has read, each since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinkCounts {
+    /// The XDP program: frames for the stack on a queue without a socket.
+    pub no_socket: u64,
+    /// Frames that the program left to the kernel.
+    pub passed: u64,
+    /// Receive queues that have no socket just now.
+    pub queues_without_socket: u64,
+    /// The kernel's counts of the interface.
+    pub rx_errors: u64,
+    /// Likewise.
+    pub rx_dropped: u64,
+    /// Likewise.
+    pub rx_missed: u64,
+    /// Likewise.
+    pub tx_errors: u64,
+    /// Likewise.
+    pub tx_dropped: u64,
+}
+
+impl LinkCounts {
+    /// What program and interface have counted, the interface since it counted `before`; of its queues nothing.
+    pub fn of(program: SteerCounters, link: nic::link::LinkCounts, before: nic::link::LinkCounts) -> Self {
+        Self {
+            no_socket: program.no_socket,
+            passed: program.passed,
+            queues_without_socket: 0,
+            rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
+            rx_dropped: link.rx_dropped.saturating_sub(before.rx_dropped),
+            rx_missed: link.rx_missed.saturating_sub(before.rx_missed),
+            tx_errors: link.tx_errors.saturating_sub(before.tx_errors),
+            tx_dropped: link.tx_dropped.saturating_sub(before.tx_dropped),
+        }
+    }
+}
+
+/// All of them.
+pub(super) fn all() -> Box<[Reason]> {
+    let stack = DropReason::ALL.into_iter().map(|drop| Reason {
+        name: format!("dropped_{}", snake_case(&format!("{drop:?}"))),
+        moves: drop.sentence(),
+        severity: advice(drop),
+        source: Source::Stack(drop),
+    });
+    let row = |&(name, moves, severity, source): &Row| Reason { name: name.to_owned(), moves, severity, source };
+    BEFORE_STACK.iter().map(row).chain(stack).chain(AFTER_STACK.iter().map(row)).collect()
+}
+
+type Row = (&'static str, &'static str, Severity, Source);
+
+use Severity::{Fault, Harmless, Loss};
+
+const BEFORE_STACK: &[Row] = &[
+    (
+        "link_rx_errors",
+        "The interface received a damaged frame, whoever it was for.",
+        Loss("cable, transceiver or the other end is bad: look at ethtool -S of the interface"),
+        Source::Link(|counts| counts.rx_errors),
+    ),
+    (
+        "link_rx_missed",
+        "The NIC had no buffer for a frame, whoever it was for.",
+        Loss("a core does not keep up: give the server more queues and threads, or the NIC a longer ring (ethtool -G)"),
+        Source::Link(|counts| counts.rx_missed),
+    ),
+    (
+        "link_rx_dropped",
+        "Driver or kernel dropped a frame that the interface received, whoever it was for; those of a socket are among them.",
+        Harmless,
+        Source::Link(|counts| counts.rx_dropped),
+    ),
+    (
+        "link_tx_errors",
+        "The interface could not send a frame, whoever it was from.",
+        Loss("look at ethtool -S of the interface"),
+        Source::Link(|counts| counts.tx_errors),
+    ),
+    (
+        "link_tx_dropped",
+        "Driver or kernel dropped a frame on its way out, whoever it was from.",
+        Loss("the link, or the other end of a veth, does not take frames as fast as answers are made"),
+        Source::Link(|counts| counts.tx_dropped),
+    ),
+    (
+        "xdp_passed",
+        "The XDP program left a frame to the kernel, since it is not for the stack.",
+        Harmless,
+        Source::Link(|counts| counts.passed),
+    ),
+    (
+        "xdp_no_socket",
+        "A frame for the stack came by a queue that has no socket, and was left to the kernel.",
+        Loss(
+            "its sender gets no answer: the interface has more receive queues than the server (ethtool -l shows them, ethtool -L sets them; --queues)",
+        ),
+        Source::Link(|counts| counts.no_socket),
+    ),
+    (
+        "queues_without_socket",
+        "The interface got or lost receive queues: those that have no socket (gauge).",
+        Harmless,
+        Source::Link(|counts| counts.queues_without_socket),
+    ),
+    (
+        "xsk_rx_too_long",
+        "The kernel could not put a frame into the socket's memory, most often since it is longer than a chunk.",
+        Loss(
+            "something below merges frames: switch it off (ethtool -K INTERFACE gro off lro off, on the parent of a macvlan or the ports of a bridge too)",
+        ),
+        Source::Core(|counts| counts.drops.rx_too_long),
+    ),
+    (
+        "xsk_rx_ring_full",
+        "A frame found the socket's receive ring full.",
+        Loss(
+            "a core does not keep up, or is kept from running: give the server CPUs of its own, or more queues and threads",
+        ),
+        Source::Core(|counts| counts.drops.rx_ring_full),
+    ),
+    (
+        "xsk_fill_ring_empty",
+        "A frame found the socket's fill ring empty.",
+        Loss(
+            "a core does not keep up, or is kept from running: give the server CPUs of its own, or more queues and threads",
+        ),
+        Source::Core(|counts| counts.drops.rx_fill_ring_empty),
+    ),
+    (
+        "xsk_rx_invalid_descriptors",
+        "The kernel refused a descriptor of a fill ring.",
+        Fault,
+        Source::Core(|counts| counts.drops.rx_invalid_descriptors),
+    ),
+    (
+        "xsk_tx_invalid_descriptors",
+        "The kernel refused a descriptor of a transmit ring.",
+        Fault,
+        Source::Core(|counts| counts.drops.tx_invalid_descriptors),
+    ),
+    (
+        "tx_refused",
+        "A frame was made that no link sends: shorter than an Ethernet header, or longer than the link takes.",
+        Fault,
+        Source::Core(|counts| counts.drops.tx_refused),
+    ),
+    (
+        "tx_exhausted",
+        "No frame was free to send with; receiving waits until one is.",
+        Harmless,
+        Source::Core(|counts| counts.tx_exhausted),
+    ),
+    (
+        "relay_dropped",
+        "A core without a queue had no room for a frame handed over to it.",
+        Loss(
+            "there are fewer queues than threads, and a thread does not keep up: as many queues as threads are best (ethtool -L, -t)",
+        ),
+        Source::Core(|counts| counts.drops.relay_full),
+    ),
+    (
+        "strays_dropped",
+        "A frame of another core's connection found the way to the next core full.",
+        Loss("frames of one connection come by different queues: look at how the NIC spreads them (ethtool -x, -n)"),
+        Source::Core(|counts| counts.strays_dropped),
+    ),
+];
+
+const AFTER_STACK: &[Row] = &[
+    (
+        "partial_checksums",
+        "A segment or datagram was taken whose checksum the sender's kernel had left to offload.",
+        Harmless,
+        Source::Core(|counts| counts.partial_checksums),
+    ),
+    (
+        "flows_parked",
+        "A connection had to wait since no frame was left to send its data with.",
+        Harmless,
+        Source::Core(|counts| counts.stack.parked),
+    ),
+    (
+        "datagrams_refused",
+        "A datagram of an answer was not sent since no frame was left; it may have been tried again.",
+        Harmless,
+        Source::Core(|counts| counts.stack.datagrams_refused),
+    ),
+    (
+        "gets_dropped",
+        "A get of another core's key was answered as a miss because nothing could be held.",
+        Loss("clients that do not read hold everything: find them with stats conns"),
+        Source::Cache(|core| &core.gets_dropped),
+    ),
+    (
+        "slow_readers_closed",
+        "A connection was closed because it did not read and others waited.",
+        Loss("its client asks for more than it reads: find it with watch connevents"),
+        Source::Cache(|core| &core.slow_readers_closed),
+    ),
+    (
+        "stalled_uploads_closed",
+        "A connection was closed because it did not finish a value and others waited.",
+        Loss("its client stops in the middle of a set: find it with watch connevents"),
+        Source::Cache(|core| &core.stalled_uploads_closed),
+    ),
+    (
+        "detail_uncounted",
+        "A command was not counted for its prefix, since stats detail had no room for one more.",
+        Loss("stats reset makes room; or turn stats detail off"),
+        Source::Cache(|core| &core.detail_uncounted),
+    ),
+    (
+        "udp_bad_frames",
+        "A datagram held no request of one datagram: at most 8 bytes, or a total that is not 1.",
+        Loss("its sender does not speak memcached's UDP, or sends requests of several datagrams"),
+        Source::Cache(|core| &core.udp_bad_frames),
+    ),
+    (
+        "udp_incomplete",
+        "The last command of a datagram was not whole, and was dropped.",
+        Loss("its sender cuts requests: a request must fit one datagram"),
+        Source::Cache(|core| &core.udp_incomplete),
+    ),
+    (
+        "udp_budget_drops",
+        "A reply was dropped because its client may not be sent so much: it is not trusted, and has sent too little.",
+        Loss("if the client is one of yours, name its network with --udp-trust"),
+        Source::Cache(|core| &core.udp_budget_drops),
+    ),
+    (
+        "udp_table_full",
+        "A request over UDP was dropped because as many as may be were unanswered.",
+        Loss("cores wait for each other: give the server CPUs of its own"),
+        Source::Cache(|core| &core.udp_table_full),
+    ),
+    (
+        "udp_overdue",
+        "A request over UDP was given up because it could not be answered in time.",
+        Loss("cores wait for each other: give the server CPUs of its own"),
+        Source::Cache(|core| &core.udp_overdue),
+    ),
+    (
+        "udp_too_long",
+        "A reply over UDP was dropped because it needs more than 65,535 datagrams, or is a list longer than is gathered.",
+        Loss("ask for it over TCP"),
+        Source::Cache(|core| &core.udp_too_long),
+    ),
+];
+
+/// `TcpChecksum` as `tcp_checksum`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}

@@ -1,0 +1,58 @@
+//! `Watch`: what the main thread looks at, once a second, while the cores serve: the link, and everything that is lost.
+
+use std::time::Instant;
+
+use nic::link::{Link, LinkCounts as KernelCounts};
+
+use super::open::Base;
+use crate::link_watch::{LinkGone, LinkWatch};
+use crate::losses::{LinkCounts, LossLog};
+
+/// Looks, and says in the log what the operator should know.
+pub(super) struct Watch {
+    link: LinkWatch,
+    log: LossLog,
+    since: Instant,
+    /// What the kernel had counted of the interface at the start.
+    before: KernelCounts,
+    /// Whether it has been said that the program's counts cannot be read.
+    blind: bool,
+}
+
+impl Watch {
+    /// Over what was opened.
+    pub(super) fn new(base: &Base) -> Self {
+        let link = base.device.link();
+        Self {
+            link: LinkWatch::new(link.clone(), base.device.queue_ids().len()),
+            log: LossLog::default(),
+            since: Instant::now(),
+            before: Link::counts(link.index).unwrap_or_default(),
+            blind: false,
+        }
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// [`LinkGone`]: there is nothing to serve on any more.
+    pub(super) fn look(&mut self, base: &Base) -> Result<(), LinkGone> {
+        self.link.look()?;
+        self.read_counts(base);
+        self.log.say(self.since.elapsed(), base.losses.totals(&base.ledger));
+        Ok(())
+    }
+
+    fn read_counts(&mut self, base: &Base) {
+        // Whoever has gone is named by the next look.
+        let Ok(link) = Link::counts(base.device.link().index) else { return };
+        let program = base.device.steer_counters().unwrap_or_else(|error| {
+            if !std::mem::replace(&mut self.blind, true) {
+                tracing::warn!(%error, "the counts of the XDP program are not known from here on");
+            }
+            Default::default()
+        });
+        let counts = LinkCounts::of(program, link, self.before);
+        base.losses.set_link(&LinkCounts { queues_without_socket: self.link.queues_without_socket(), ..counts });
+    }
+}

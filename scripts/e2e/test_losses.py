@@ -1,0 +1,48 @@
+"""What is lost is seen while the server runs: by its reason in `stats sidestep`, and in the log once it grows."""
+
+import re
+import socket
+import struct
+
+from conftest import ADDRESS, PORT, Log, connect, exchange, in_server_namespace, only_sidestep, sidestep_stats, store
+
+CLIENT_ADDRESS = "10.77.0.1"
+
+
+def damaged_syns(count):
+    """Sends so many SYNs whose TCP checksum is wrong, past the kernel."""
+    server_mac = re.search(r"link/ether (\S+)", in_server_namespace("ip", "link", "show", "ss0").stdout)[1]
+    with open("/sys/class/net/sc0/address", encoding="ascii") as address:
+        own_mac = address.read().strip()
+    macs = bytes.fromhex((server_mac + own_mac).replace(":", ""))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("sc0", 0))
+        for number in range(count):
+            ends = socket.inet_aton(CLIENT_ADDRESS) + socket.inet_aton(ADDRESS)
+            ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, 6, 0) + ends
+            total = sum(struct.unpack("!10H", ip))
+            total = (total & 0xFFFF) + (total >> 16)
+            ip = ip[:10] + struct.pack("!H", ~total & 0xFFFF) + ip[12:]
+            tcp = struct.pack("!HHIIBBHHH", 30_000 + number, PORT, 1, 0, 0x50, 2, 1024, 0xBAD, 0)
+            raw.send(macs + b"\x08\x00" + ip + tcp)
+
+
+@only_sidestep
+def test_drops_are_counted_by_reason_while_the_server_runs_and_said_once_in_the_log(start):
+    server = start().wait_until_ready()
+    log = Log(server)
+    connection = connect()
+    exchange(connection, store(b"k", b"v"), b"STORED\r\n")
+    assert sidestep_stats(connection)["dropped_tcp_checksum"] == 0
+    damaged_syns(100)
+    line = log.until("dropped_tcp_checksum grows")
+    assert "WARN" in line and "What to do: " in line, line
+    assert sidestep_stats(connection)["dropped_tcp_checksum"] == 100
+    # More of the same within the minute is counted, and said no more.
+    damaged_syns(1000)
+    while sidestep_stats(connection)["dropped_tcp_checksum"] < 1100:
+        pass
+    assert server.stop() == 0
+    said = log.text.decode() + server.errors
+    assert said.count("dropped_tcp_checksum grows") == 1, said
+    assert sum(core.get("dropped_tcp_checksum", 0) for core in server.core_reports()) == 1100, server.lines
