@@ -13,6 +13,7 @@
 use crate::block::FlowBlock;
 use crate::classify::{ACK, FIN, RST, SYN, Segment};
 use crate::drop_reason::DropReason;
+use crate::time_wait::{Claim, Record};
 
 /// How far behind the highest ACK number one may be and still be of this connection: the largest window that there is
 /// without window scaling (RFC 5961 §5.2).
@@ -127,6 +128,48 @@ pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
     block.highest_ack = segment.ack;
     block.peer_window = segment.window;
     false
+}
+
+/// What to do with a segment of a connection in TIME-WAIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InTimeWait {
+    /// A SYN that may begin a new connection of the same 4-tuple.
+    Begin,
+    /// A SYN that may be an old one: challenge it, and believe the RST that comes of that.
+    Ask,
+    /// The peer's FIN again: acknowledge it again and wait as long again.
+    FinAgain,
+    /// The peer has said that it knows nothing of the connection: its next SYN may begin a new one.
+    Yield,
+    /// Tell where we are.
+    Acknowledge,
+    /// Nothing.
+    Ignore,
+}
+
+/// Judges a segment of a connection in TIME-WAIT (RFC 9293 §3.10.7.4; RFC 1337 for RST).
+pub(crate) fn judge_in_time_wait(record: &Record, segment: &Segment) -> InTimeWait {
+    let ahead = segment.seq.wrapping_sub(record.rcv_nxt) as i32;
+    if segment.has(RST) {
+        // Deviates: RFC 1337 would have no RST end TIME-WAIT, since old data can draw one. This one was drawn by our
+        // answer to a SYN, so its sender waits for the port. Linux believes each that is exact.
+        return if ahead == 0 && record.claim == Claim::Asked { InTimeWait::Yield } else { InTimeWait::Ignore };
+    }
+    if segment.has(SYN) {
+        // RFC 9293 MAY-2: above every sequence number of the old connection.
+        return match segment.has(ACK) {
+            true => InTimeWait::Acknowledge,
+            false if ahead >= 0 || record.claim == Claim::Granted => InTimeWait::Begin,
+            false => InTimeWait::Ask,
+        };
+    }
+    let behind = record.snd_nxt.wrapping_sub(segment.ack) as i32;
+    let ack_is_right = (0..=OLDEST_ACK).contains(&behind);
+    if segment.has(FIN) && segment.seq.wrapping_add(segment.sequence_len()) == record.rcv_nxt && ack_is_right {
+        return InTimeWait::FinAgain;
+    }
+    let bare = segment.sequence_len() == 0 && ahead == 0;
+    if bare && ack_is_right { InTimeWait::Ignore } else { InTimeWait::Acknowledge }
 }
 
 #[cfg(test)]

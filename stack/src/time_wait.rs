@@ -1,9 +1,10 @@
 //! TIME-WAIT records: what is left of a flow that we closed first, so that its block can serve another.
 //!
 //! smoltcp would hold the socket for its whole TIME-WAIT and ignore a new SYN meanwhile. A record of 64 bytes answers
-//! for it: a FIN is acknowledged again, a SYN with a higher sequence number begins a new connection
-//! (RFC 9293 §3.10.7.4, MAY-2; RFC 6191), an RST is ignored (RFC 1337). The table is bounded: beyond, the oldest record
-//! gives way.
+//! for it: the FIN is acknowledged again, a SYN with a higher sequence number begins a new connection
+//! (RFC 9293 §3.10.7.4, MAY-2; RFC 6191), an RST is ignored (RFC 1337). A SYN with a lower one may be old: it is
+//! challenged, and if its sender answers with an exact RST, as RFC 9293 §3.10.7.3 has whoever waits for a SYN-ACK do,
+//! its next SYN begins the connection. The table is bounded: beyond, the oldest record gives way.
 
 use std::time::Duration;
 
@@ -17,6 +18,18 @@ const NONE: u32 = u32::MAX;
 
 /// Least time between two answers for one record.
 const ANSWER_GAP_MILLIS: u32 = 500;
+
+/// Whether somebody else may have the 4-tuple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Claim {
+    /// Nobody has asked for it, except by a SYN above all that the old connection received.
+    None,
+    /// A SYN that might be an old one has asked for it, and was challenged.
+    Asked,
+    /// Its sender has said by RST that there is no old connection: the next SYN has it.
+    Granted,
+}
 
 /// A connection in TIME-WAIT.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +45,7 @@ pub(crate) struct Record {
     younger: u32,
     /// When the next answer may be sent, in milliseconds, the upper bits cut off: a record lives no 24 days.
     answer_at: u32,
+    pub(crate) claim: Claim,
 }
 
 const _: () = assert!(size_of::<Record>() <= 64, "a TIME-WAIT record fits a cache line");
@@ -95,7 +109,8 @@ impl TimeWaitTable {
         let (snd_nxt, rcv_nxt) = sequence;
         let until = now.after(self.lifetime);
         let (older, younger, answer_at) = (NONE, NONE, millis(now));
-        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, older, younger, answer_at };
+        let claim = Claim::None;
+        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, older, younger, answer_at, claim };
         let number = match self.free.pop() {
             Some(number) => {
                 self.records[number as usize] = record;
@@ -114,6 +129,11 @@ impl TimeWaitTable {
     /// Whether the peer has said nothing since the record was made, or last restarted, for at least `age`.
     pub(crate) fn is_older(&self, now: Time, number: u32, age: Duration) -> bool {
         self.records[number as usize].until.since(now).saturating_add(age) <= self.lifetime
+    }
+
+    /// Sets whether somebody else may have the record's 4-tuple.
+    pub(crate) fn set_claim(&mut self, number: u32, claim: Claim) {
+        self.records[number as usize].claim = claim;
     }
 
     /// Whether the record may answer now; not again for half a second then.

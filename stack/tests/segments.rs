@@ -118,50 +118,6 @@ fn data_behind_an_older_ack_is_taken() {
 }
 
 #[test]
-fn a_closed_flow_leaves_a_record_that_answers_for_it() {
-    let mut bench = Bench::new(App::Blast(3));
-    let answer = bench.one(&Tcp::new(5_000, SYN, 100, 0));
-    let next = answer.seq.wrapping_add(1);
-    let data = bench.one(&Tcp::new(5_000, ACK, 101, next));
-    assert_eq!((data.flags & FIN, &data.data[..]), (FIN, &[0, 1, 2][..]));
-    let last = bench.one(&Tcp::new(5_000, ACK | FIN, 101, next + 4));
-    assert_eq!((last.flags, last.seq, last.ack), (ACK, next + 4, 102));
-    assert_eq!((bench.server.stack.flows(), bench.server.stack.census().time_wait), (0, 1));
-    // The FIN again: our last ACK was lost.
-    let again = bench.one(&Tcp::new(5_000, ACK | FIN, 101, next + 4));
-    assert_eq!((again.flags, again.seq, again.ack), (ACK, next + 4, 102));
-    // RFC 1337: an RST does not end it. An older SYN does not either. A newer one begins anew, above the old numbers.
-    assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 102, 0)), []);
-    bench.wait(Duration::from_millis(500));
-    assert_eq!(bench.one(&Tcp::new(5_000, SYN, 50, 0)).flags, ACK);
-    assert_eq!(bench.server.stack.census().time_wait, 1);
-    let answer = bench.one(&Tcp::new(5_000, SYN, 5_000, 0));
-    assert_eq!((answer.flags, answer.ack), (SYN | ACK, 5_001));
-    assert!(answer.seq.wrapping_sub(next + 4) < 1 << 31, "{:x} after {:x}", answer.seq, next);
-    assert_eq!(bench.server.stack.census().time_wait, 0);
-}
-
-#[test]
-fn data_after_our_acknowledged_close_is_answered_rst() {
-    let mut bench = Bench::new(App::Blast(3));
-    let answer = bench.one(&Tcp::new(5_000, SYN, 100, 0));
-    let next = answer.seq.wrapping_add(1);
-    bench.one(&Tcp::new(5_000, ACK, 101, next));
-    // Sent before the peer can have seen the FIN: taken, as it crossed it on the way.
-    let mut crossing = Tcp::new(5_000, ACK | PSH, 101, next);
-    crossing.data = vec![7; 10];
-    assert!(bench.tcp(&crossing).iter().all(|answer| answer.flags & RST == 0));
-    assert!(bench.tcp(&Tcp::new(5_000, ACK, 111, next + 4)).iter().all(|answer| answer.flags & RST == 0));
-    // RFC 1122 §4.2.2.13: now the peer knows that nobody will read it.
-    let mut late = Tcp::new(5_000, ACK | PSH, 111, next + 4);
-    late.data = vec![8];
-    let rst = bench.one(&late);
-    assert_eq!((rst.flags & RST, rst.seq), (RST, next + 4));
-    assert_eq!(bench.server.stack.census().time_wait, 0);
-    bench.server.assert_nothing_left();
-}
-
-#[test]
 fn a_stray_finds_its_core_and_the_last_core_answers_what_nobody_knows() {
     let mut both = config();
     both.peers = 1;

@@ -12,7 +12,7 @@ use crate::block::{
     FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
     FLAG_OPEN, FLAG_RELEASED,
 };
-use crate::classify::{ACK, Class, FIN, RST, SYN, Segment};
+use crate::classify::{ACK, Class, RST, SYN, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
 use crate::datagram::DatagramHandler;
@@ -25,7 +25,8 @@ use crate::options::SynOptions;
 use crate::port::Port;
 use crate::rewrite;
 use crate::segment::Control;
-use crate::shim::{self, Verdict};
+use crate::shim::{self, InTimeWait, Verdict};
+use crate::time_wait::Claim;
 
 /// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
 /// link in use that a smaller one only serves to make us send many tiny segments.
@@ -374,7 +375,8 @@ impl NetStack {
         }
         let syn = segment.flags & (SYN | ACK) == SYN;
         if syn && self.listener.accepts(segment.key.local_port) {
-            return self.accept(now, port_index, frame, segment, hash, None);
+            self.accept(now, port_index, frame, segment, hash, None);
+            return;
         }
         if !syn && hops < self.config.peers {
             let kept = self.stray_rate.allows(now) && self.strays.keep(frame, hops + 1);
@@ -410,27 +412,31 @@ impl NetStack {
         number: u32,
     ) {
         let record = *self.time_wait.record(number);
-        let ahead = segment.seq.wrapping_sub(record.rcv_nxt) as i32;
-        if segment.flags & (SYN | ACK) == SYN && ahead >= 0 && self.listener.accepts(segment.key.local_port) {
-            self.time_wait.remove(number);
-            return self.accept(now, port_index, frame, segment, hash, Some(record.snd_nxt));
+        let listening = self.listener.accepts(segment.key.local_port);
+        let verdict = shim::judge_in_time_wait(&record, segment);
+        match verdict {
+            InTimeWait::Begin if listening => {
+                // Without room the record stays: the SYN comes again, and begins above the old numbers then.
+                if self.accept(now, port_index, frame, segment, hash, Some(record.snd_nxt)) {
+                    self.time_wait.remove(number);
+                }
+                return;
+            }
+            InTimeWait::Ask if listening => self.time_wait.set_claim(number, Claim::Asked),
+            InTimeWait::Yield => self.time_wait.set_claim(number, Claim::Granted),
+            InTimeWait::FinAgain => self.time_wait.restart(now, number),
+            InTimeWait::Begin | InTimeWait::Ask | InTimeWait::Acknowledge | InTimeWait::Ignore => {}
         }
         self.stats.drops.add(DropReason::TimeWait);
-        let says_something = segment.has(SYN | FIN) || segment.payload_len > 0 || ahead != 0;
-        if segment.has(RST) || !says_something {
-            return;
-        }
-        if segment.has(FIN) {
-            self.time_wait.restart(now, number);
-        }
-        if self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
+        let answers = !matches!(verdict, InTimeWait::Yield | InTimeWait::Ignore);
+        if answers && self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
             let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
             self.send_control(port, &record.link, &record.key, control);
         }
     }
 
-    /// A SYN for a port that is listened on: a half-open flow, if there is room. `after` is where an earlier
-    /// connection of the same 4-tuple left off.
+    /// A SYN for a port that is listened on: a half-open flow, if there is room; returns whether there is one now.
+    /// `after` is where an earlier connection of the same 4-tuple left off.
     fn accept(
         &mut self,
         now: Time,
@@ -439,14 +445,32 @@ impl NetStack {
         segment: &Segment,
         hash: u32,
         after: Option<u32>,
-    ) {
-        if let Err(reason) = read_syn_options(segment, frame) {
-            return self.stats.drops.add(reason);
+    ) -> bool {
+        let begun = self.begin_half_open(now, port_index, frame, segment, hash, after);
+        if let Err(reason) = begun {
+            self.stats.drops.add(reason);
         }
+        begun.is_ok()
+    }
+
+    /// The half-open flow of a SYN.
+    ///
+    /// # Errors
+    /// There is none, and the reason why the SYN is dropped.
+    fn begin_half_open(
+        &mut self,
+        now: Time,
+        port_index: usize,
+        frame: &mut [u8],
+        segment: &Segment,
+        hash: u32,
+        after: Option<u32>,
+    ) -> Result<(), DropReason> {
+        read_syn_options(segment, frame)?;
         if self.listener.is_full() {
-            return self.stats.drops.add(DropReason::SynQueueFull);
+            return Err(DropReason::SynQueueFull);
         }
-        let Some(index) = self.free.pop() else { return self.stats.drops.add(DropReason::NoFreeFlow) };
+        let index = self.free.pop().ok_or(DropReason::NoFreeFlow)?;
         let knobs = self.knobs();
         let block = &mut self.blocks[index as usize];
         block.recycle(segment.key.local_port, knobs);
@@ -482,13 +506,14 @@ impl NetStack {
         self.work.sets += 1;
         if block.socket().state() != State::SynReceived {
             // smoltcp has panicked over it.
-            self.stats.drops.add(DropReason::Contained);
-            return self.free(index);
+            self.free(index);
+            return Err(DropReason::Contained);
         }
         self.table.insert(hash, index);
         self.listener.begin();
         self.stats.syns += 1;
         self.touch(index);
+        Ok(())
     }
 
     /// The ISN of the connection that a SYN opens. `after` is where an earlier connection of the same 4-tuple left off.
