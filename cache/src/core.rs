@@ -9,7 +9,7 @@
 //!  core.post()                       one push per peer; ring the doorbells it names
 //! ```
 //!
-//! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block, upload credit) is taken
+//! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block) is taken
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
 //! Read first: `crate::route`, then [`crate::Session`].
 
@@ -28,7 +28,7 @@ use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
 use crate::stats::{CoreCounters, Ledger};
-use crate::store::{Reservation, ShardConfig, StoreMode};
+use crate::store::ShardConfig;
 use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
 /// Replies that leave at once.
@@ -41,7 +41,7 @@ mod census;
 pub(crate) mod entries;
 /// What framed replies need of their requests.
 pub(crate) mod frames;
-/// Landing slots, pins, copies, upload credits.
+/// Landing slots, pins, copies.
 mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
@@ -49,10 +49,14 @@ mod land;
 mod meta;
 /// Other cores' requests, executed on this shard.
 mod serve;
+/// The first of each connection, and a part of the rest.
+pub(crate) mod share;
 /// Places that other cores name by number.
 mod table;
 /// Queues for what is scarce.
 mod turns;
+/// Values that are being sent to this shard.
+pub(crate) mod upload;
 /// Dumps, and the list of connections.
 pub(crate) mod walk;
 /// What watchers are told.
@@ -60,9 +64,12 @@ pub(crate) mod watch;
 
 use answers::Answers;
 pub use census::CoreCensus;
-use entries::{Entries, Held};
+use entries::Entries;
 use frames::Frames;
+use hold::Held;
+use share::Share;
 use table::Table;
+use upload::Incoming;
 
 /// A connection of one core, numbered by the application from 0 to below
 /// [`CacheConfig::connections_per_core`]. May be used again as soon as [`crate::Session::end`] was called.
@@ -109,10 +116,8 @@ impl Iterator for PeerSet {
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
-    /// It does not read what it asked for, and others wait for the places its replies hold.
+    /// It read so slowly that the room of what it asked for went to others before it had all of it.
     SlowReader,
-    /// It does not finish sending a value, and others wait for the room.
-    StalledUpload,
 }
 
 /// What a command may have to wait for.
@@ -122,28 +127,22 @@ pub(crate) enum Need {
     Entry,
     /// A landing slot.
     Slot,
-    /// A pin or a copy.
-    Pin,
     /// A block of messages to this core.
     Block(usize),
-    /// An upload credit of this core.
-    Upload(usize),
 }
 
 impl Need {
-    const FIXED: usize = 3;
+    const FIXED: usize = 2;
 
     fn lists(cores: usize) -> usize {
-        Need::FIXED + 2 * cores
+        Need::FIXED + cores
     }
 
-    fn list(self, cores: usize) -> usize {
+    fn list(self) -> usize {
         match self {
             Need::Entry => 0,
             Need::Slot => 1,
-            Need::Pin => 2,
             Need::Block(owner) => Need::FIXED + owner,
-            Need::Upload(owner) => Need::FIXED + cores + owner,
         }
     }
 }
@@ -155,8 +154,6 @@ struct Conn {
     in_flight: u32,
     /// Landing slots it holds.
     slots: u32,
-    /// Items of this shard that it holds.
-    held: u32,
     /// A session uses the number.
     open: bool,
     /// It is in the ready ring.
@@ -170,11 +167,12 @@ struct Conn {
     last_secs: u32,
     /// Its place among the watchers.
     watches: Option<u8>,
+    /// What it is told as a watcher does not fit its ring.
+    full: bool,
     /// The list from whose head it was taken, while it has not tried again.
     grant: Option<u16>,
-    /// Since when its output is blocked, or its value unfinished.
-    blocked_since: u32,
-    upload_since: u32,
+    /// What it is owed will never come; it is to be closed.
+    lost: bool,
 }
 
 impl Default for Conn {
@@ -182,7 +180,6 @@ impl Default for Conn {
         Conn {
             in_flight: 0,
             slots: 0,
-            held: 0,
             open: false,
             ready: false,
             walks: false,
@@ -190,9 +187,9 @@ impl Default for Conn {
             peer: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
             last_secs: 0,
             watches: None,
+            full: false,
             grant: None,
-            blocked_since: 0,
-            upload_since: 0,
+            lost: false,
         }
     }
 }
@@ -204,20 +201,6 @@ struct Debt {
     token: Token,
     speaker: u32,
     request: Request,
-}
-
-/// A value that another core is reading piece by piece.
-#[derive(Debug)]
-struct Outgoing {
-    held: Held,
-}
-
-/// A value that another core is sending piece by piece.
-#[derive(Debug)]
-struct Incoming {
-    reservation: Reservation,
-    mode: StoreMode,
-    framed: bool,
 }
 
 /// One core's cache. See the module's documentation for its turn.
@@ -234,24 +217,22 @@ pub struct Core {
     pub(crate) answers: Answers,
     pub(crate) frames: Frames,
     pub(crate) landing: Landing,
+    /// How the connections share landing slots.
+    slots: Share,
     conns: Box<[Conn]>,
     ready: VecDeque<ConnId>,
     waits: Lists,
     grants: Box<[u32]>,
-    blocked: Lists,
-    /// By owner: who sends a value to it piece by piece, the longest first.
-    uploading: Lists,
-    upload_credits: Box<[u32]>,
     debts: VecDeque<Debt>,
-    outgoing: Table<Outgoing>,
+    /// Items that replies are made of, on this core and, as streams, on others.
+    holds: Table<Held>,
+    streams_out: usize,
+    /// Values that are being sent to this shard.
     incoming: Table<Incoming>,
     pins_out: usize,
-    /// Pins and copies given back since one was refused.
-    pins_returned: usize,
     copied_bytes: usize,
-    /// When a get of another core was last answered with a miss because nothing could be held.
-    dropped_at: Option<u32>,
-    overdue: Option<(ConnId, Overdue)>,
+    /// Who is to be closed.
+    lost: VecDeque<ConnId>,
     served: PeerSet,
     /// The number of the connection whose command is executed.
     speaker: u32,
@@ -306,25 +287,22 @@ impl Core {
             hasher: hasher.clone(),
             now: Now { secs: 2, unix_epoch: 0 },
             links: links.into_boxed_slice(),
-            entries: Entries::new(config.pending_per_core),
+            entries: Entries::new(config.conns(), config.pending_per_core),
             answers: Answers::new(),
-            frames: Frames::new(config.pending_per_core),
-            landing: Landing::new(if cores > 1 { config.landing_slots } else { 0 }, config.landing_slot_bytes),
+            frames: Frames::new(config.conns() + config.pending_per_core),
+            landing: Landing::new(if cores > 1 { config.slots() } else { 0 }, config.landing_slot_bytes),
+            slots: Share::new(config.landing_slots),
             conns: vec![Conn::default(); config.conns()].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.conns()),
             waits: Lists::new(lists, config.conns()),
             grants: vec![0; lists].into_boxed_slice(),
-            blocked: Lists::new(1, config.conns()),
-            uploading: Lists::new(cores, config.conns()),
-            upload_credits: vec![config.uploads_per_owner as u32; cores].into_boxed_slice(),
-            debts: VecDeque::with_capacity(config.pending_per_core),
-            outgoing: Table::new((cores - 1) * config.landing_slots),
-            incoming: Table::new((cores - 1) * config.uploads_per_owner),
+            debts: VecDeque::with_capacity(config.conns() + config.pending_per_core),
+            holds: Table::new(config.conns() + config.pending_per_core + (cores - 1) * config.slots()),
+            streams_out: 0,
+            incoming: Table::new(cores * (config.conns() + config.uploads_per_owner)),
             pins_out: 0,
-            pins_returned: 0,
             copied_bytes: 0,
-            dropped_at: None,
-            overdue: None,
+            lost: VecDeque::with_capacity(config.conns()),
             served: PeerSet::default(),
             speaker: 0,
             watching: ArrayVec::new(),
@@ -356,7 +334,6 @@ impl Core {
     pub fn prefetch_connection(&self, conn: ConnId) {
         cpu::prefetch_index(&self.conns, conn.index());
         self.waits.prefetch(conn);
-        self.blocked.prefetch(conn);
     }
 
     /// The shard.
@@ -369,8 +346,7 @@ impl Core {
         &mut self.shard
     }
 
-    /// Begins a turn, at least once a second: lands the answers of other cores, executes their requests, and names connections that are
-    /// overdue. Takes what was there when it began; needs nothing from anybody.
+    /// Begins a turn, at least once a second: lands the answers of other cores and executes their requests. Takes what was there when it began; needs nothing from anybody.
     pub fn collect(&mut self, now: Now) {
         self.now = now;
         self.walked = false;
@@ -400,7 +376,6 @@ impl Core {
         if !self.watching.is_empty() {
             self.wake_watchers();
         }
-        self.name_overdue();
     }
 
     /// Ends a turn: sends what was collected for other cores. Returns the cores that have been given something, whose
@@ -424,7 +399,7 @@ impl Core {
     /// Whether another core has sent something that [`Core::collect`] would take, or a connection can go on. A worker
     /// asks before it sleeps, after it has said that it will.
     pub fn has_work(&self) -> bool {
-        self.overdue.is_some()
+        !self.lost.is_empty()
             || !self.ready.is_empty()
             || self.links.iter().flatten().any(Link::has_mail)
             || (0..self.grants.len()).any(|list| self.can_grant(list))
@@ -454,10 +429,10 @@ impl Core {
         None
     }
 
-    /// A connection that is to be closed, and why: it holds what others wait for and does not move. At most one a
-    /// turn. The application calls [`crate::Session::end`] and resets the connection.
+    /// A connection that is to be closed, and why. The application calls [`crate::Session::end`] and resets the
+    /// connection.
     pub fn next_overdue(&mut self) -> Option<(ConnId, Overdue)> {
-        self.overdue.take()
+        self.lost.pop_front().map(|conn| (conn, Overdue::SlowReader))
     }
 
     /// Takes what the last [`crate::Session::take`] has answered at once: to be sent before anything else of its

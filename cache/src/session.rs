@@ -37,7 +37,6 @@ use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::route::message::{NOBODY, Request, Token};
 use crate::settings::Protocol;
-use crate::store::{Reservation, StoreMode};
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
 mod admin;
@@ -123,7 +122,7 @@ enum State {
     /// The rest of a line that was answered.
     SkipLine,
     /// A value for this core's shard, and its line end; `reply`: the entry of its answer, unless `noreply`.
-    Value { reservation: Reservation, mode: StoreMode, reply: Option<Token> },
+    Value { upload: u32, reply: Option<Token> },
     /// A value for another core, and its line end.
     Upload { token: Token, owner: usize, remaining: u32, noreply: bool },
     /// A value that was refused, and its line end; then the answer, in an entry that is there already.
@@ -275,9 +274,8 @@ impl Session {
     /// Ends the conversation: gives back everything it holds here and on other cores. The number of the connection may
     /// be used again at once.
     pub fn end(mut self, core: &mut Core) {
-        if let State::Value { reservation, .. } = std::mem::replace(&mut self.state, State::Closed) {
-            core.shard.abandon(reservation);
-            core.return_upload_credit(core.id());
+        if let State::Value { upload, .. } = self.state {
+            core.abandon_upload(upload);
         }
         self.drop_owed(core);
         core.forget(self.conn);
@@ -286,9 +284,11 @@ impl Session {
     /// Gives back what is owed to the connection, which will not be given.
     fn drop_owed(&mut self, core: &mut Core) {
         let mut token = std::mem::replace(&mut self.head, NO_ENTRY);
+        let mut left = self.pending as usize;
         while token != NO_ENTRY {
             let next = core.entries.entry(token).next;
-            core.orphan(token);
+            left -= 1;
+            core.orphan(token, left);
             token = next;
         }
         (self.tail, self.pending, self.sent) = (NO_ENTRY, 0, 0);
@@ -299,22 +299,23 @@ impl Session {
     /// commands is still given, and then the session is [finished](Session::finished).
     pub fn end_input(&mut self, core: &mut Core) {
         let unanswered = match std::mem::replace(&mut self.state, State::Closed) {
-            State::Value { reservation, reply, .. } => {
-                core.shard.abandon(reservation);
-                core.end_upload(self.conn);
-                core.return_upload_credit(core.id());
+            State::Value { upload, reply } => {
+                core.abandon_upload(upload);
                 reply
             }
-            State::Upload { token, owner, remaining, noreply } => {
-                let Owed::Upload(Upload::Open(upload)) = core.entries.entry(token).owed else {
+            State::Upload { token, owner, remaining, noreply } => match core.entries.entry(token).owed {
+                Owed::Upload(Upload::Open { upload, .. }) => {
+                    core.owe(owner, token, Request::Abort { upload });
+                    Some(token)
+                }
+                // It gave way.
+                Owed::Upload(Upload::Refused(_)) => Some(token),
+                _ => {
                     // Not known yet where the bytes go: take waits for that and asks for none.
                     self.state = State::Upload { token, owner, remaining, noreply };
                     return;
-                };
-                core.owe(owner, token, Request::Abort { upload });
-                core.end_upload(self.conn);
-                Some(token)
-            }
+                }
+            },
             State::Swallow { reply, .. } => reply,
             State::Deaf => {
                 // Nobody is there to be told: the watch alone is owed, and it has no end of its own.
@@ -419,10 +420,28 @@ impl Session {
 
     /// Whether another reply may be owed; the reason to stop if not.
     fn reply_room(&mut self, core: &mut Core) -> Result<(), Stop> {
-        if self.pending as usize >= core.config.pending_per_connection {
-            return Err(Stop::NeedRoom);
+        match self.pending as usize {
+            0 => self.admit(core, Need::Entry),
+            held if held >= core.config.pending_per_connection => Err(Stop::NeedRoom),
+            held if core.entries.share.allows(held) => Ok(()),
+            _ => {
+                core.counters().entries_short.add(1);
+                Err(Stop::NeedRoom)
+            }
         }
-        self.admit(core, Need::Entry)
+    }
+
+    /// Whether one more value may come from another core; the reason to stop if not.
+    fn slot_room(&mut self, core: &mut Core) -> Result<(), Stop> {
+        match core.slots_of(self.conn) {
+            0 => self.admit(core, Need::Slot),
+            held if held >= core.config.slots_per_connection => Err(Stop::NeedRoom),
+            _ if core.allows_slot(self.conn) => Ok(()),
+            _ => {
+                core.counters().slots_short.add(1);
+                Err(Stop::NeedRoom)
+            }
+        }
     }
 
     /// Whether `need` can be had; if not, the connection is in its queue.
@@ -442,7 +461,7 @@ impl Session {
 
     /// Owes a reply, after [`Session::reply_room`].
     fn owe(&mut self, core: &mut Core, owed: Owed) -> Token {
-        let Some(token) = core.entries.take(self.conn, owed) else {
+        let Some(token) = core.entries.take(self.conn, self.pending as usize, owed) else {
             debug_assert!(false, "reply_room was not asked");
             return NOBODY;
         };

@@ -22,27 +22,28 @@ pub struct CacheConfig {
     /// Requests over UDP that a core may have begun and not answered; each is a connection of the core's, numbered from
     /// `connections_per_core` on. 0: there is no UDP.
     pub datagram_places: usize,
-    /// Replies that a connection may be owed before it is read no further.
+    /// Replies that a connection may be owed before it is read no further, as long as there are plenty.
     pub pending_per_connection: usize,
-    /// Replies that a core's connections may be owed together.
+    /// Replies that a core's connections may be owed together, beyond one each.
     pub pending_per_core: usize,
     /// Replies that a core's connections may have asked for and not yet been given before one that asks for more is
     /// refused (`-o read_buf_mem_limit`). `None`: never; it waits for those above.
     pub reply_limit: Option<u32>,
-    /// Places of a core for values that come from other cores.
+    /// Places of a core for values that come from other cores, beyond one for each connection.
     pub landing_slots: usize,
     /// Bytes of such a place: key and the first bytes of the value; longer values come through it piece by piece.
     pub landing_slot_bytes: usize,
-    /// Landing slots that one connection may hold.
+    /// Landing slots that one connection may hold, as long as there are plenty.
     pub slots_per_connection: usize,
     /// Blocks of messages in each loop between two cores (of about 50 KiB each).
     pub blocks_per_pair: usize,
-    /// Values that the connections of one core may be sending to one shard piece by piece at the same time.
+    /// Values that may be on their way from one core to one shard piece by piece, beyond one for each connection: those
+    /// of connections that are gone already.
     pub uploads_per_owner: usize,
     /// Bytes of values a core may copy when no pin can be had.
     pub copied_bytes_max: usize,
-    /// Seconds without a byte moved for which a connection may block others by not reading, or by not finishing a value:
-    /// longer than TCP's retransmissions take on a bad network.
+    /// Seconds for which a value on its way, in or out, is not judged by how fast it gets on: as long as a few lost
+    /// segments take to come again.
     pub grace_secs: u32,
     /// Commands (or keys) that a connection executes before others have their turn (`-R`).
     pub requests_per_take: u32,
@@ -186,7 +187,7 @@ impl Default for CacheConfig {
             blocks_per_pair: 16,
             uploads_per_owner: 16,
             copied_bytes_max: 16 << 20,
-            grace_secs: 20,
+            grace_secs: 3,
             requests_per_take: crate::session::REQUESTS_PER_TAKE,
             commands: Commands::default(),
             prefix_delimiter: b':',
@@ -224,6 +225,11 @@ impl CacheConfig {
     /// Connections that a core knows of: those of the application, and requests over UDP.
     pub(crate) fn conns(&self) -> usize {
         self.connections_per_core + self.datagram_places
+    }
+
+    /// Landing slots of a core.
+    pub(crate) fn slots(&self) -> usize {
+        self.conns() + self.landing_slots
     }
 
     /// Checks every size.

@@ -48,7 +48,7 @@ use crate::store::expiry::CLASSES_MAX;
 use crate::store::ghost::Ghost;
 use crate::store::header::{self, Facts, Layout};
 use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
-use crate::store::item::{Hit, Item, ItemRef, Pin};
+use crate::store::item::{Hit, Item, ItemRef, Loose, Pin};
 use crate::store::memory::Memory;
 use crate::store::segment::{List, NONE, Segments, State};
 use crate::store::slab_view::SlabView;
@@ -340,6 +340,17 @@ impl Shard {
     pub fn unpin(&mut self, pin: Pin) {
         self.pins -= 1;
         self.unhold(pin.at.segment);
+    }
+
+    /// Where the item at `at` is and which it is, for [`Shard::loose`].
+    pub(crate) fn glance(&self, at: ItemRef) -> Loose {
+        Loose { at, cas: self.stored_item(at).cas }
+    }
+
+    /// The item whose bytes nobody holds; `None` as soon as they are gone, because others took their place.
+    pub(crate) fn loose(&self, loose: &Loose) -> Option<Item<'_>> {
+        let item = self.stored_item(loose.at);
+        (item.cas == loose.cas && !item.key.is_empty()).then(|| Item { cas: self.shown(item.cas), ..item })
     }
 
     /// The shard's counters; clone the `Arc` to read them from another thread.

@@ -57,18 +57,25 @@ pub struct CoreCounters {
     pub streams: Counter,
     /// Values that were received in more than one piece.
     pub uploads: Counter,
-    /// Times that a connection had to wait for a place, a block or a credit.
+    /// Times that a connection had to wait for others: for a block of messages, or for answers to those that are gone.
     pub waits: Counter,
+    /// Times that a connection could be owed no more replies before some of its own had left, because all share what
+    /// there is.
+    pub entries_short: Counter,
+    /// The same, of places for values of other cores.
+    pub slots_short: Counter,
     /// Values copied because no pin could be had.
     pub copies: Counter,
-    /// Gets of other cores answered as misses because nothing could be held.
-    pub gets_dropped: Counter,
-    /// Connections named because they did not read and others waited.
+    /// Times that neither a pin nor a copy could be had, so that whoever read slowest lost its pin.
+    pub pins_short: Counter,
+    /// Pins taken from those who read slowest.
+    pub pins_taken: Counter,
+    /// Of those, connections closed because the store then needed the room of what they were reading.
     pub slow_readers_closed: Counter,
-    /// Connections named because they did not finish a value and others waited.
-    pub stalled_uploads_closed: Counter,
-    /// 1 while pins of this shard are waited for, or were missed lately (gauge): every core closes slow readers then.
-    pub pins_starved: Counter,
+    /// Times that a value that was to follow found no room, so that slow ones had to give way.
+    pub uploads_short: Counter,
+    /// Values that were being sent slowly and gave way to others.
+    pub uploads_dropped: Counter,
     /// Connections now open (gauge). The application's.
     pub curr_connections: Counter,
     /// Connections ever opened. The application's.

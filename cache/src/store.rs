@@ -31,6 +31,7 @@ pub(crate) mod worth;
 
 pub use census::Census;
 pub use config::{ConfigError, MemoryLimitError, ShardConfig};
+pub(crate) use item::Loose;
 pub use item::{Item, ItemRef, Pin, Reservation};
 pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
 pub use stats::ShardStats;

@@ -5,7 +5,7 @@
 mod loopback;
 
 use loopback::{Client, Loopback, Pace};
-use sidestep_cache::{CacheConfig, KeyHasher, Overdue};
+use sidestep_cache::{CacheConfig, KeyHasher};
 
 fn ask(loopback: &mut Loopback, client: Client, line: &str) -> String {
     loopback.send(client, format!("{line}\r\n").as_bytes());
@@ -181,62 +181,6 @@ fn read_a_megabyte_slowly(segment_bytes: usize, cores: usize, owner: usize, over
 }
 
 #[test]
-fn a_slow_reader_is_named_when_others_wait_for_what_it_holds() {
-    let config =
-        CacheConfig { grace_secs: 2, cores: 2, landing_slots: 4, slots_per_connection: 4, ..CacheConfig::default() };
-    let mut loopback = Loopback::new(&config, Pace::Even, 0);
-    let (writer, other) = (loopback.connect(1), loopback.connect(0));
-    store_items(&mut loopback, writer, 40, 100_000);
-    let deaf: Vec<Client> = (0..3).map(|_| loopback.connect(0)).collect();
-    for &client in &deaf {
-        loopback.set_reads(client, false);
-        let keys: String = (0..40).map(|number| format!(" key{number}")).collect();
-        loopback.send(client, format!("get{keys}\r\n").as_bytes());
-        loopback.run();
-    }
-    assert_eq!(loopback.census()[0].landing_slots, 4);
-    loopback.send(other, b"get key0 key1 key2 key3 key4 key5 key6 key7\r\n");
-    loopback.run();
-    assert!(loopback.census()[0].waiting > 0);
-    for _ in 0..10 {
-        loopback.tick(1);
-    }
-    assert!(loopback.take_received(other).ends_with(b"v\r\nEND\r\n"), "the other client is served");
-    assert!(deaf.iter().any(|&client| loopback.overdue(client) == Some(Overdue::SlowReader)));
-    assert_eq!(loopback.overdue(other), None);
-    assert!(loopback.cores[0].counters().slow_readers_closed.value() >= 1);
-    loopback.close_all();
-    loopback.assert_nothing_held();
-}
-
-#[test]
-fn an_upload_that_never_ends_is_named_when_others_wait_for_its_place() {
-    for cores in [1, 2] {
-        let config = CacheConfig { grace_secs: 2, cores, uploads_per_owner: 2, ..CacheConfig::default() };
-        let mut loopback = Loopback::new(&config, Pace::Even, 0);
-        let stalled: Vec<Client> = (0..8).map(|_| loopback.connect(0)).collect();
-        for (number, &client) in stalled.iter().enumerate() {
-            loopback.send(client, format!("set stalled{number} 0 0 100000\r\nonly the beginning").as_bytes());
-        }
-        loopback.run();
-        let honest = loopback.connect(0);
-        for number in 0..8 {
-            loopback.send(honest, format!("set honest{number} 0 0 100000\r\n{}\r\n", "h".repeat(100_000)).as_bytes());
-        }
-        loopback.run();
-        for _ in 0..40 {
-            loopback.tick(1);
-        }
-        assert_eq!(loopback.take_received(honest), "STORED\r\n".repeat(8).as_bytes(), "{cores} cores");
-        assert!(stalled.iter().any(|&client| loopback.overdue(client) == Some(Overdue::StalledUpload)));
-        assert!(loopback.cores[0].counters().stalled_uploads_closed.value() >= 1);
-        assert_eq!(loopback.overdue(honest), None);
-        loopback.close_all();
-        loopback.assert_nothing_held();
-    }
-}
-
-#[test]
 fn flush_all_is_a_barrier_on_every_core() {
     for seed in 0..30 {
         let cores = 2 + (seed % 3) as usize;
@@ -294,42 +238,6 @@ fn stats_count_every_core_and_begin_anew_at_a_reset() {
     assert!(ask(&mut loopback, client, "stats settings").contains("STAT num_threads 3\r\n"));
 }
 
-#[test]
-fn pins_held_for_deaf_clients_of_another_core_are_given_back_when_others_wait() {
-    let mut config = CacheConfig { cores: 2, copied_bytes_max: 0, ..CacheConfig::default() };
-    config.shard.memory_bytes = 2 * (8 << 20);
-    config.shard.item_size_max = 128 << 10;
-    let mut loopback = Loopback::new(&config, Pace::Even, 0);
-    let client = loopback.connect(0);
-    // Keys of core 0 alone: the loopback's secret is known.
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(2) == 0;
-    let keys: Vec<String> = (0..).map(|number| format!("key{number}")).filter(mine).take(50).collect();
-    for key in &keys {
-        loopback.send(client, format!("set {key} 0 0 100000 noreply\r\n{}\r\n", "v".repeat(100_000)).as_bytes());
-    }
-    loopback.run();
-    // Deaf clients of core 1 hold items of core 0 through streams, as many as its shard allows.
-    for keys in keys.chunks(4) {
-        let deaf = loopback.connect(1);
-        loopback.set_reads(deaf, false);
-        loopback.send(deaf, format!("get {}\r\n", keys.join(" ")).as_bytes());
-    }
-    loopback.run();
-    loopback.send(client, format!("get {}\r\n", keys.join(" ")).as_bytes());
-    loopback.run();
-    assert_eq!(loopback.cores[0].counters().pins_starved.value(), 1, "{:?}", loopback.census());
-    for _ in 0..60 {
-        loopback.tick(1);
-    }
-    assert!(loopback.take_received(client).ends_with(b"v\r\nEND\r\n"), "{:?}", loopback.census());
-    assert!(loopback.cores[0].counters().gets_dropped.value() > 0, "some deaf client found nothing to hold");
-    assert!(loopback.cores[1].counters().slow_readers_closed.value() > 0);
-    assert_eq!(loopback.cores[0].counters().pins_starved.value(), 0);
-    loopback.close_all();
-    loopback.assert_nothing_held();
-}
-
 /// A client that dies in the middle of a command ends with its connection: FIN is all the server ever hears of it.
 #[test]
 fn what_a_client_began_and_never_finishes_ends_with_its_direction() {
@@ -357,33 +265,5 @@ fn what_a_client_began_and_never_finishes_ends_with_its_direction() {
                 loopback.assert_nothing_held();
             }
         }
-    }
-}
-
-#[test]
-fn an_upload_is_left_alone_when_the_place_waited_for_is_at_another_shard() {
-    let config = CacheConfig { grace_secs: 2, cores: 2, uploads_per_owner: 2, ..CacheConfig::default() };
-    let mut loopback = Loopback::new(&config, Pace::Even, 0);
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let key_of = |owner: usize, nth: usize| {
-        let mut keys = (0..).map(|number| format!("key{number}"));
-        keys.by_ref().filter(|key| hasher.hash(key.as_bytes()).shard_of(2) == owner).nth(nth).expect("endless")
-    };
-    let begin = |loopback: &mut Loopback, owner, nth| {
-        let client = loopback.connect(0);
-        loopback.send(client, format!("set {} 0 0 100000\r\nthe beginning", key_of(owner, nth)).as_bytes());
-        loopback.run();
-        client
-    };
-    for bystander in [0, 1] {
-        let patient = begin(&mut loopback, bystander, 0);
-        let stalled: Vec<Client> = (0..3).map(|nth| begin(&mut loopback, 1 - bystander, nth)).collect();
-        for _ in 0..10 {
-            loopback.tick(1);
-        }
-        assert!(stalled.iter().any(|&client| loopback.overdue(client) == Some(Overdue::StalledUpload)));
-        assert_eq!(loopback.overdue(patient), None, "nobody waits for its place");
-        loopback.close_all();
-        loopback.assert_nothing_held();
     }
 }

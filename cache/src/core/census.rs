@@ -18,15 +18,11 @@ pub struct CoreCensus {
     pub waiting: usize,
     /// Connections taken from the head of a queue that have not tried again.
     pub granted: usize,
-    /// Connections whose output is blocked.
-    pub blocked: usize,
-    /// Connections that are sending a value piece by piece.
-    pub uploading: usize,
-    /// Upload credits taken.
-    pub upload_credits_out: usize,
+    /// Items of this shard that replies of this core are made of.
+    pub held: usize,
     /// Values that other cores are reading.
     pub streams: usize,
-    /// Values that other cores are sending.
+    /// Values that are being sent to this shard.
     pub incoming: usize,
     /// Messages that found no block yet.
     pub debts: usize,
@@ -41,17 +37,14 @@ pub struct CoreCensus {
 impl Core {
     /// Counts everything held or given out. Walks the shard's segment table: not for the packet path.
     pub fn census(&self) -> CoreCensus {
-        let credits: u32 = self.upload_credits.iter().sum();
         CoreCensus {
             entries: self.entries.in_use(),
             landing_slots: self.landing.in_use(),
             blocks_out: self.links.iter().flatten().map(Link::blocks_out).sum(),
             waiting: (0..self.grants.len()).map(|list| self.waits.len(list)).sum(),
             granted: self.grants.iter().map(|&grants| grants as usize).sum(),
-            blocked: self.blocked.len(0),
-            uploading: (0..self.links.len()).map(|owner| self.uploading.len(owner)).sum(),
-            upload_credits_out: self.config.uploads_per_owner * self.upload_credits.len() - credits as usize,
-            streams: self.outgoing.len(),
+            held: self.holds.len() - self.streams_out,
+            streams: self.streams_out,
             incoming: self.incoming.len(),
             debts: self.debts.len(),
             pins: self.pins_out,

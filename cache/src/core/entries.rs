@@ -6,32 +6,14 @@
 //! come (an orphan), so a token never means two things.
 
 use super::ConnId;
+use super::share::Share;
 use super::walk::Walk;
 use super::watch::WatchText;
 use crate::proto::reply::Line;
 use crate::route::message::Token;
-use crate::store::Pin;
 
 /// The end of a list.
 pub(crate) const NO_ENTRY: u32 = u32::MAX;
-
-/// Bytes of a value that stay as they are until given back.
-#[derive(Debug)]
-pub(crate) enum Held {
-    /// The item's own bytes.
-    Pin(Pin),
-    /// A copy, made because no more pins could be had.
-    Copy(Box<Copied>),
-}
-
-/// A counted copy of an item.
-#[derive(Debug)]
-pub(crate) struct Copied {
-    pub(crate) key: Box<[u8]>,
-    pub(crate) value: Box<[u8]>,
-    pub(crate) flags: u32,
-    pub(crate) cas: u64,
-}
 
 /// What a connection is owed.
 #[derive(Debug)]
@@ -44,8 +26,8 @@ pub(crate) enum Owed {
     Number(u64),
     /// A text made for this connection: stats.
     Text(Box<[u8]>),
-    /// An item of this core's shard; `end`: followed by END.
-    Value { held: Held, cas: bool, end: bool },
+    /// An item of this core's shard, by the number under which it is held; `end`: followed by END.
+    Value { hold: u32, cas: bool, end: bool },
     /// The answer to a command on another core; `quiet`: the client does not want to see it.
     Answer { quiet: bool },
     /// The answers of other cores to commands of which the client wants to see none (`noreply`). They keep their place so
@@ -58,7 +40,7 @@ pub(crate) enum Owed {
     /// A framed reply that is ready; its bytes are in [`Frames`](super::frames::Frames).
     Framed,
     /// The same, followed by the value of an item of this core's shard.
-    FramedValue { held: Held },
+    FramedValue { hold: u32 },
     /// A value on its way to another core.
     Upload(Upload),
     /// An order to all other cores; `line` is the answer unless one of them refuses.
@@ -77,8 +59,8 @@ pub(crate) enum Owed {
 pub(crate) enum Upload {
     /// Room has been asked for.
     Asked,
-    /// There is room under this number.
-    Open(u32),
+    /// There is room at this core under this number.
+    Open { owner: u16, upload: u32 },
     /// There is no room; the value is swallowed, then this is the answer.
     Refused(Line),
 }
@@ -92,37 +74,32 @@ pub(crate) struct Entry {
     pub(crate) conn: ConnId,
     /// Answers from other cores that are still to come.
     pub(crate) expected: u16,
-    /// The owner whose upload credit this entry holds.
-    pub(crate) credit: Option<u16>,
     /// The reply is framed: [`Frames`](super::frames::Frames) has what its request gave it.
     pub(crate) framed: bool,
 }
 
-/// The pool.
+/// The pool. Its memory is touched as far as so many entries were ever taken at a time.
 #[derive(Debug)]
 pub(crate) struct Entries {
-    entries: Box<[Entry]>,
+    entries: Vec<Entry>,
+    capacity: usize,
     free: u32,
     in_use: usize,
+    /// How the connections share them.
+    pub(crate) share: Share,
 }
 
 impl Entries {
-    /// `count` entries.
-    pub(crate) fn new(count: usize) -> Entries {
-        let entry = |index: usize| Entry {
-            owed: Owed::Nothing,
-            next: if index + 1 < count { index as u32 + 1 } else { NO_ENTRY },
-            conn: ConnId(0),
-            expected: 0,
-            credit: None,
-            framed: false,
-        };
-        Entries { entries: (0..count).map(entry).collect(), free: if count > 0 { 0 } else { NO_ENTRY }, in_use: 0 }
+    /// One entry for each of `connections` connections, and `extra` that they share.
+    pub(crate) fn new(connections: usize, extra: usize) -> Entries {
+        let capacity = connections + extra;
+        let share = Share::new(extra);
+        Entries { entries: Vec::with_capacity(capacity), capacity, free: NO_ENTRY, in_use: 0, share }
     }
 
     /// Entries to be had.
     pub(crate) fn available(&self) -> usize {
-        self.entries.len() - self.in_use
+        self.capacity - self.in_use
     }
 
     /// Entries taken.
@@ -130,24 +107,41 @@ impl Entries {
         self.in_use
     }
 
-    /// Takes an entry for `conn`.
-    pub(crate) fn take(&mut self, conn: ConnId, owed: Owed) -> Option<Token> {
+    /// Takes an entry for `conn`, which has `held` of them.
+    pub(crate) fn take(&mut self, conn: ConnId, held: usize, owed: Owed) -> Option<Token> {
+        let taken = Entry { owed, next: NO_ENTRY, conn, expected: 0, framed: false };
         let index = self.free;
-        let entry = self.entries.get_mut(index as usize)?;
-        self.free = entry.next;
-        *entry = Entry { owed, next: NO_ENTRY, conn, expected: 0, credit: None, framed: false };
+        let touched = self.entries.len();
+        let index = match self.entries.get_mut(index as usize) {
+            Some(entry) => {
+                self.free = entry.next;
+                *entry = taken;
+                index
+            }
+            None if touched < self.capacity => {
+                self.entries.push(taken);
+                touched as u32
+            }
+            None => return None,
+        };
         self.in_use += 1;
+        self.share.take(held);
         Some(index)
     }
 
     /// Gives an entry back. What it held must have been given back before.
     pub(crate) fn put_back(&mut self, index: Token) {
         let entry = &mut self.entries[index as usize];
-        debug_assert!(entry.expected == 0 && entry.credit.is_none(), "an entry is given back too early");
+        debug_assert!(entry.expected == 0, "an entry is given back too early");
         entry.owed = Owed::Nothing;
         entry.next = self.free;
         self.free = index;
         self.in_use -= 1;
+    }
+
+    /// Entry `index`, if there is one.
+    pub(crate) fn get(&self, index: Token) -> Option<&Entry> {
+        self.entries.get(index as usize)
     }
 
     /// An entry that is taken.

@@ -1,7 +1,7 @@
 //! What the requests of framed replies gave them, beside the pool of entries: number i belongs to entry i.
 //!
-//! The bytes are zeroed memory that nobody touches before its entry is used for such a reply, so that a server of
-//! classic clients alone never makes them resident.
+//! Their memory is touched when an entry is first used for such a reply, so that a server of classic clients alone never
+//! makes it resident.
 
 use crate::key::KEY_MAX_BYTES;
 use crate::proto::framed::{Head, Template, View};
@@ -11,14 +11,14 @@ use crate::route::message::Token;
 /// The framed replies of one core.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    heads: Box<[Head]>,
+    heads: Vec<Head>,
     bytes: Vec<u8>,
 }
 
 impl Frames {
     /// Room for `count` replies.
     pub(crate) fn new(count: usize) -> Frames {
-        Frames { heads: vec![Head::EMPTY; count].into_boxed_slice(), bytes: vec![0; count * Template::BYTES_MAX] }
+        Frames { heads: Vec::with_capacity(count), bytes: vec![0; count * Template::BYTES_MAX] }
     }
 
     /// Notes what the request of entry `token` gives its reply.
@@ -36,6 +36,9 @@ impl Frames {
             at += part.len();
         }
         let [letters, opaque, key] = lengths;
+        if self.heads.len() <= token as usize {
+            self.heads.resize(token as usize + 1, Head::EMPTY);
+        }
         self.heads[token as usize] = Head { kind, quiet, value, base64, letters, opaque, key, ..Head::EMPTY };
     }
 

@@ -51,8 +51,19 @@ impl Core {
                 (landed.flags, landed.cas, landed.len, landed.stream) = (flags, cas, len, stream);
             }
             (&mut Owed::Landed { slot, .. }, Answer::Bytes { bytes }) => self.land_pulled(slot, replies.bytes(bytes)),
-            (Owed::Upload(upload), Answer::Begun { upload: number }) => *upload = Upload::Open(number),
-            (Owed::Upload(upload), Answer::Refused(line)) => *upload = Upload::Refused(line),
+            (Owed::Fetch { .. }, Answer::Gone) => self.lose(conn),
+            (&mut Owed::Landed { slot, .. }, Answer::Gone) => {
+                self.landing.slot_mut(slot).stream = NO_STREAM;
+                self.lose(conn);
+            }
+            (Owed::Upload(state), Answer::Begun { upload }) => *state = Upload::Open { owner: peer as u16, upload },
+            (&mut Owed::Upload(state), Answer::Refused(line)) => {
+                entry.owed = Owed::Upload(Upload::Refused(line));
+                // It gave way on its way; its place is given back when nothing more comes for it.
+                if let Upload::Open { owner, upload } = state {
+                    self.owe(usize::from(owner), token, Request::Abort { upload });
+                }
+            }
             (Owed::Barrier { line, .. }, Answer::Refused(refused)) => *line = refused,
             (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(replies.bytes(text), place),
             _ => {}
@@ -63,14 +74,6 @@ impl Core {
             if !quiet {
                 self.settle(token, line);
             }
-        }
-        let entry = self.entries.entry_mut(token);
-        // The owner is done with a value once all is answered and no more of it can come.
-        if last
-            && !matches!(entry.owed, Owed::Upload(Upload::Asked | Upload::Open(_)))
-            && let Some(owner) = entry.credit.take()
-        {
-            self.return_upload_credit(usize::from(owner));
         }
         self.make_ready(conn);
     }
@@ -109,6 +112,11 @@ impl Core {
                     }
                 }
             }
+            Answer::Gone => {
+                if let Some(slot) = slot {
+                    self.landing.slot_mut(slot).stream = NO_STREAM;
+                }
+            }
             Answer::Begun { upload: number } if upload => self.owe(peer, token, Request::Abort { upload: number }),
             _ => {}
         }
@@ -121,52 +129,39 @@ impl Core {
         if entry.expected > 0 {
             return;
         }
-        let owner = entry.credit.take();
         if let Owed::Orphan { slot: Some(slot), .. } = entry.owed {
-            self.landing.put_back(slot);
+            self.return_left_slot(slot);
         }
-        if let Some(owner) = owner {
-            self.return_upload_credit(usize::from(owner));
-        }
+        self.entries.share.give_back_left();
         self.entries.put_back(token);
     }
 
-    /// Gives up what a connection that goes on is owed by an entry, which is no more among its own.
-    pub(crate) fn give_up(&mut self, token: Token) {
-        let entry = self.entries.entry(token);
-        let conn = &mut self.conns[entry.conn.index()];
-        match entry.owed {
-            Owed::Value { .. } | Owed::FramedValue { .. } => conn.held -= 1,
-            Owed::Fetch { .. } | Owed::Landed { .. } => conn.slots -= 1,
-            _ => {}
-        }
-        self.orphan(token);
-    }
-
-    /// Gives the entry of a connection that is gone back, now or when its last answer has come.
-    pub(crate) fn orphan(&mut self, token: Token) {
+    /// Gives up what a connection is owed by an entry, now or when its last answer has come. The connection is gone, or
+    /// goes on with `left` others.
+    pub(crate) fn orphan(&mut self, token: Token, left: usize) {
+        self.entries.share.leave(left);
         let entry = self.entries.entry_mut(token);
-        self.conns[entry.conn.index()].in_flight -= u32::from(entry.expected);
+        let conn = entry.conn;
+        self.conns[conn.index()].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
-            Owed::Value { held, .. } | Owed::FramedValue { held } => self.let_go(held),
+            Owed::Value { hold, .. } | Owed::FramedValue { hold } => self.let_go(hold),
             Owed::Walk(walk) => self.end_walk(&walk),
-            Owed::Watch(watch) => {
-                let conn = self.entries.entry(token).conn;
-                self.end_watch(conn, watch.place);
+            Owed::Watch(watch) => self.end_watch(conn, watch.place),
+            Owed::Fetch { slot, .. } => {
+                entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
+                self.leave_slot(conn);
             }
-            Owed::Fetch { slot, .. } => entry.owed = Owed::Orphan { slot: Some(slot), upload: false },
             Owed::Landed { slot, .. } => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
+                self.leave_slot(conn);
                 let landed = *self.landing.slot(slot);
                 if landed.stream != NO_STREAM && !landed.pulling {
                     self.owe(usize::from(landed.owner), token, Request::Cancel { stream: landed.stream });
                 }
             }
             Owed::Upload(Upload::Asked) => entry.owed = Owed::Orphan { slot: None, upload: true },
-            Owed::Upload(Upload::Open(upload)) => {
-                if let Some(owner) = entry.credit {
-                    self.owe(usize::from(owner), token, Request::Abort { upload });
-                }
+            Owed::Upload(Upload::Open { owner, upload }) => {
+                self.owe(usize::from(owner), token, Request::Abort { upload });
             }
             _ => {}
         }

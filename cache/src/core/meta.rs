@@ -67,8 +67,7 @@ impl Core {
 
     /// mg with the value, for another core.
     ///
-    /// The value is copied or held before anything is done: what a second try would do to an item is not what the first
-    /// did.
+    /// The value is copied or held before anything is done, which may move the item.
     pub(super) fn answer_meta_get(
         &mut self,
         hash: KeyHash,
@@ -79,8 +78,7 @@ impl Core {
     ) -> Answer {
         let held = self.shard.peek(hash, key, self.now).map(|at| self.answer_fetch(at, room, replies));
         match held {
-            // An item is there, and can neither be copied nor held.
-            Some(Answer::Miss) => Answer::Seen { outcome: Line::NotFound, seen: Seen::NOTHING },
+            Some(Answer::Gone) => Answer::Gone,
             Some(Answer::Value { bytes, stream, .. }) => {
                 let (_, seen) = self.meta_get(hash, key, ask);
                 Answer::SeenValue { seen, bytes, stream }

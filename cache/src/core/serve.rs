@@ -1,6 +1,8 @@
 //! Other cores' requests, executed on this shard and answered in the block they came in.
 
-use super::{Core, Incoming, Outgoing};
+use super::Core;
+use super::upload::Filled;
+use crate::Expiry;
 use crate::key::KeyHash;
 use crate::proto::reply::Line;
 use crate::route::batch::{Batch, Half};
@@ -8,8 +10,7 @@ use crate::route::message::{Answer, Envelope, Manner, NO_STREAM, Reply, Request}
 use crate::shard::STEP_BYTES;
 use crate::shard::meta::Seen;
 use crate::stats::Counted;
-use crate::store::{Arith, ItemRef, Reservation, StoreError, StoreMode, StoreOutcome, Stored, Touched};
-use crate::{Expiry, core::entries::Held};
+use crate::store::{Arith, ItemRef, StoreError, StoreMode, StoreOutcome, Stored, Touched};
 
 impl StoreOutcome {
     /// The line that says so.
@@ -46,27 +47,6 @@ impl StoreError {
     }
 }
 
-impl Held {
-    /// Key, flags, unique, and the value's length.
-    pub(crate) fn facts<'a>(&'a self, shard: &'a crate::Shard) -> (&'a [u8], u32, u64, usize) {
-        match self {
-            Held::Pin(pin) => {
-                let item = shard.pinned(pin);
-                (item.key, item.flags, item.cas, item.value.len())
-            }
-            Held::Copy(copied) => (&copied.key, copied.flags, copied.cas, copied.value.len()),
-        }
-    }
-
-    /// The value held.
-    pub(crate) fn value<'a>(&'a self, shard: &'a crate::Shard) -> &'a [u8] {
-        match self {
-            Held::Pin(pin) => shard.pinned(pin).value,
-            Held::Copy(copied) => &copied.value,
-        }
-    }
-}
-
 impl Core {
     /// Executes the requests of a batch in order, each with one answer.
     pub(super) fn serve(&mut self, batch: &mut Batch) {
@@ -97,34 +77,21 @@ impl Core {
                 stored.answer(manner.framed)
             }
             Request::Begin { key, hash, mode, flags, expiry, value_len, manner } => {
-                match self.reserve(hash, requests.bytes(key), value_len, flags, expiry, manner) {
-                    Ok(reservation) => {
-                        match self.incoming.insert(Incoming { reservation, mode, framed: manner.framed }) {
-                            Ok(upload) => Answer::Begun { upload },
-                            Err(Incoming { reservation, .. }) => {
-                                debug_assert!(false, "more uploads than credits");
-                                self.shard.abandon(reservation);
-                                Answer::Refused(Line::NoMemoryStoring)
-                            }
-                        }
-                    }
+                match self.begin_upload(hash, requests.bytes(key), value_len, flags, expiry, mode, manner) {
+                    Ok(upload) => Answer::Begun { upload },
                     Err(line) => Answer::Refused(line),
                 }
             }
-            Request::Data { upload, bytes } => {
-                if let Some(incoming) = self.incoming.get_mut(upload) {
-                    self.shard.fill(&mut incoming.reservation, requests.bytes(bytes));
-                }
-                Answer::Done
-            }
-            Request::Commit { upload } => match self.incoming.remove(upload) {
-                Some(Incoming { reservation, mode, framed }) => self.commit(reservation, mode).answer(framed),
+            Request::Data { upload, bytes } => match self.fill_upload(upload, requests.bytes(bytes)) {
+                Filled::Open { .. } => Answer::Done,
+                Filled::GaveWay { .. } => Answer::Refused(Line::NoMemoryStoring),
+            },
+            Request::Commit { upload } => match self.commit_upload(upload) {
+                Some((stored, framed)) => stored.answer(framed),
                 None => Answer::Line(Line::NoMemoryStoring),
             },
             Request::Abort { upload } => {
-                if let Some(incoming) = self.incoming.remove(upload) {
-                    self.shard.abandon(incoming.reservation);
-                }
+                self.abandon_upload(upload);
                 Answer::Done
             }
             Request::Delete { key, hash } => Answer::Line(self.delete(hash, requests.bytes(key))),
@@ -156,9 +123,7 @@ impl Core {
             }
             Request::Pull { stream, offset, room } => self.pull(stream, offset, room, replies),
             Request::Cancel { stream } => {
-                if let Some(outgoing) = self.outgoing.remove(stream) {
-                    self.let_go(outgoing.held);
-                }
+                self.end_stream(stream);
                 Answer::Done
             }
             Request::Flush { exptime } => {
@@ -228,45 +193,6 @@ impl Core {
         stored
     }
 
-    /// A storage command whose value came piece by piece and is whole.
-    pub(crate) fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Stored {
-        if !self.watches_stores() {
-            return self.shard.commit(reservation, mode, self.now);
-        }
-        self.commit_watched(reservation, mode)
-    }
-
-    /// Room for a value that follows; the line that says why there is none.
-    pub(crate) fn reserve(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value_len: u32,
-        flags: u32,
-        expiry: Expiry,
-        manner: Manner,
-    ) -> Result<Reservation, Line> {
-        if manner.counts_prefix {
-            self.ledger.count_prefix(self.id, key, Counted::Set);
-        }
-        self.heed_eviction_watchers();
-        match self.shard.reserve(hash, key, value_len, flags, expiry, self.now) {
-            Ok(reservation) => {
-                if manner.base64 {
-                    self.shard.note_base64_reserved(&reservation);
-                }
-                Ok(reservation)
-            }
-            Err(error) => {
-                // memcached drops what a set would have replaced (`process_update_command`).
-                if manner.forgets {
-                    self.shard.forget_key(hash, key, self.now);
-                }
-                Err(error.line())
-            }
-        }
-    }
-
     /// delete.
     pub(crate) fn delete(&mut self, hash: KeyHash, key: &[u8]) -> Line {
         self.ledger.count_prefix(self.id, key, Counted::Delete);
@@ -314,39 +240,37 @@ impl Core {
         if len <= usize::from(room) && replies.has_room(len) {
             return Answer::Value { flags, cas, len: len as u32, bytes: replies.put(item.value), stream: NO_STREAM };
         }
-        let Some(held) = self.hold(at) else {
-            // Nothing can be held and the copies are at their bound. A cache may lose any item at any time.
-            self.counters().gets_dropped.add(1);
-            self.dropped_at = Some(self.now.secs);
-            return Answer::Miss;
+        let stream = self.hold(at);
+        let Some(item) = self.held(stream) else {
+            self.let_go(stream);
+            return Answer::Gone;
         };
-        let value = held.value(&self.shard);
-        let bytes = replies.put(value.get(..usize::from(room)).unwrap_or(value));
-        match self.outgoing.insert(Outgoing { held }) {
-            Ok(stream) => {
-                self.counters().streams.add(1);
-                Answer::Value { flags, cas, len: len as u32, bytes, stream }
-            }
-            Err(Outgoing { held }) => {
-                debug_assert!(false, "more streams than landing slots");
-                self.let_go(held);
-                Answer::Miss
-            }
-        }
+        let bytes = replies.put(item.value.get(..usize::from(room)).unwrap_or(item.value));
+        self.streams_out += 1;
+        self.counters().streams.add(1);
+        Answer::Value { flags, cas, len: len as u32, bytes, stream }
     }
 
-    /// More bytes of a stream, perhaps none when the block is full; with the last of them the stream is gone.
+    /// More bytes of a stream, perhaps none when the block is full; with the last of them the stream is gone, and when
+    /// there are no more because others needed their room.
     fn pull(&mut self, stream: u32, offset: u32, room: u16, replies: &mut Half<Reply>) -> Answer {
-        let Some(outgoing) = self.outgoing.get(stream) else { return Answer::Done };
-        let value = outgoing.held.value(&self.shard);
-        let rest = value.get(offset as usize..).unwrap_or_default();
+        let Some(item) = self.held(stream) else {
+            self.end_stream(stream);
+            return Answer::Gone;
+        };
+        let rest = item.value.get(offset as usize..).unwrap_or_default();
         let bytes = replies.put(rest.get(..usize::from(room)).unwrap_or(rest));
-        if usize::from(bytes.len) == rest.len()
-            && let Some(outgoing) = self.outgoing.remove(stream)
-        {
-            self.let_go(outgoing.held);
+        let last = usize::from(bytes.len) == rest.len();
+        self.note_read(stream, usize::from(bytes.len));
+        if last {
+            self.end_stream(stream);
         }
         Answer::Bytes { bytes }
+    }
+
+    fn end_stream(&mut self, stream: u32) {
+        self.streams_out -= 1;
+        self.let_go(stream);
     }
 }
 

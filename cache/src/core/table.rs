@@ -1,48 +1,208 @@
-//! A fixed number of places for things that other cores name by number.
+//! A fixed number of places for what is held for others, and how fast each of those is getting on.
+//!
+//! Whatever a connection can hold for as long as it likes, because its client does not read or does not finish a value,
+//! lies in such a place: the bytes of an item that is being read, the room of a value that is being sent. Where these
+//! are short, the slowest gives way ([`Table::slowest`]): it is judged by the bytes that have moved over the time that
+//! it was held, never by when one moved last. Giving way closes no connection; see `hold.rs` and `upload.rs`.
 
-/// Places `0..capacity`, each empty or taken. Never allocates after start.
+const NONE: u32 = u32::MAX;
+
+/// Places looked at for the slowest; those passed over are looked at later than others.
+const LOOKED_AT: usize = 16;
+
+#[derive(Debug)]
+struct Place<T> {
+    thing: Option<T>,
+    since_secs: u32,
+    moved_bytes: u32,
+    /// The neighbours in the list of those that can give way; `listed` is whether it is in there.
+    previous: u32,
+    next: u32,
+    listed: bool,
+}
+
+/// How fast something is getting on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// How long it has been held.
+    pub(crate) age_secs: u32,
+    /// Bytes that have moved for each second of that.
+    pub(crate) bytes_per_sec: u32,
+}
+
+/// Places `0..capacity`, each empty or taken. Never allocates after start; a place's memory is touched when all before
+/// it are taken.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    places: Box<[Option<T>]>,
+    places: Vec<Place<T>>,
     free: Vec<u32>,
+    capacity: usize,
+    first: u32,
+    last: u32,
 }
 
 impl<T> Table<T> {
     /// `capacity` empty places.
     pub(crate) fn new(capacity: usize) -> Table<T> {
-        Table { places: (0..capacity).map(|_| None).collect(), free: (0..capacity as u32).rev().collect() }
+        Table {
+            places: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
+            capacity,
+            first: NONE,
+            last: NONE,
+        }
     }
 
-    /// Puts `thing` in an empty place; gives it back when there is none.
-    pub(crate) fn insert(&mut self, thing: T) -> Result<u32, T> {
-        match self.free.pop() {
-            Some(place) => {
-                self.places[place as usize] = Some(thing);
-                Ok(place)
-            }
-            None => Err(thing),
+    /// Puts `thing` in an empty place; gives it back when there is none. `gives_way`: it can, where such things are
+    /// short.
+    pub(crate) fn insert(&mut self, thing: T, gives_way: bool, now_secs: u32) -> Result<u32, T> {
+        if self.free.is_empty() && self.places.len() == self.capacity {
+            return Err(thing);
         }
+        let taken = Place {
+            thing: Some(thing),
+            since_secs: now_secs,
+            moved_bytes: 0,
+            previous: NONE,
+            next: NONE,
+            listed: false,
+        };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[place as usize] = taken;
+                place
+            }
+            None => {
+                self.places.push(taken);
+                self.places.len() as u32 - 1
+            }
+        };
+        if gives_way {
+            self.list(place);
+        }
+        Ok(place)
     }
 
     /// What is at `place`.
     pub(crate) fn get(&self, place: u32) -> Option<&T> {
-        self.places.get(place as usize)?.as_ref()
+        self.places.get(place as usize)?.thing.as_ref()
     }
 
     /// What is at `place`.
     pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.places.get_mut(place as usize)?.as_mut()
+        self.places.get_mut(place as usize)?.thing.as_mut()
     }
 
     /// Takes what is at `place` out.
     pub(crate) fn remove(&mut self, place: u32) -> Option<T> {
-        let thing = self.places.get_mut(place as usize)?.take()?;
+        let thing = self.places.get_mut(place as usize)?.thing.take()?;
+        self.unlist(place);
         self.free.push(place);
         Some(thing)
+    }
+
+    /// Puts `thing` in place of what is at `place`, which has given way: it is asked for no more.
+    pub(crate) fn give_way(&mut self, place: u32, thing: T) -> Option<T> {
+        self.unlist(place);
+        self.places.get_mut(place as usize)?.thing.replace(thing)
+    }
+
+    /// Of what is at `place`, `bytes` more bytes have moved.
+    pub(crate) fn note_moved(&mut self, place: u32, bytes: usize) {
+        if let Some(place) = self.places.get_mut(place as usize) {
+            place.moved_bytes = place.moved_bytes.saturating_add(bytes as u32);
+        }
+    }
+
+    /// The slowest of those that can give way and its pace, of the next few. Those that are held for less than
+    /// `grace_secs` come last: of them nothing is known yet.
+    pub(crate) fn slowest(&mut self, now_secs: u32, grace_secs: u32) -> Option<(u32, Pace)> {
+        let mut slowest: Option<(u32, Pace)> = None;
+        let begun = self.first;
+        for _ in 0..LOOKED_AT {
+            let index = self.first;
+            let Some(place) = self.places.get(index as usize) else { break };
+            let age_secs = now_secs.saturating_sub(place.since_secs);
+            let pace = Pace { age_secs, bytes_per_sec: place.moved_bytes / age_secs.max(1) };
+            let rank = |pace: &Pace| (pace.age_secs < grace_secs, pace.bytes_per_sec);
+            if slowest.is_none_or(|(_, other)| rank(&pace) < rank(&other)) {
+                slowest = Some((index, pace));
+            }
+            self.unlist(index);
+            self.list(index);
+            if self.first == begun {
+                break;
+            }
+        }
+        slowest
     }
 
     /// Places taken.
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    /// Puts `place` at the end of the list of those that can give way.
+    fn list(&mut self, place: u32) {
+        let last = std::mem::replace(&mut self.last, place);
+        match self.places.get_mut(last as usize) {
+            Some(last) => last.next = place,
+            None => self.first = place,
+        }
+        let links = &mut self.places[place as usize];
+        (links.previous, links.next, links.listed) = (last, NONE, true);
+    }
+
+    fn unlist(&mut self, place: u32) {
+        let Some(links) = self.places.get_mut(place as usize).filter(|links| links.listed) else { return };
+        let (previous, next) = (links.previous, links.next);
+        links.listed = false;
+        match self.places.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => self.first = next,
+        }
+        match self.places.get_mut(next as usize) {
+            Some(next) => next.previous = previous,
+            None => self.last = previous,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slowest_of(table: &mut Table<char>, now_secs: u32) -> Option<char> {
+        let (place, _) = table.slowest(now_secs, 3)?;
+        table.get(place).copied()
+    }
+
+    #[test]
+    fn the_slowest_is_judged_by_what_moved_over_the_time_it_was_held() {
+        let mut table = Table::new(4);
+        let [drips, runs, young] =
+            [('d', 0), ('r', 0), ('y', 9)].map(|(name, since)| table.insert(name, true, since).expect("a place"));
+        table.note_moved(runs, 100_000);
+        // A byte moved just now: that is motion, and no progress.
+        table.note_moved(drips, 1);
+        assert_eq!(slowest_of(&mut table, 10), Some('d'));
+        assert_eq!(table.give_way(drips, 'D'), Some('d'));
+        assert_eq!(slowest_of(&mut table, 10), Some('r'), "of the young one nothing is known");
+        assert_eq!(slowest_of(&mut table, 12), Some('y'), "it had its time");
+        assert_eq!((table.remove(runs), table.remove(young)), (Some('r'), Some('y')));
+        assert_eq!(slowest_of(&mut table, 20), None, "who has given way is not asked again");
+        assert_eq!((table.get(drips), table.len()), (Some(&'D'), 1));
+    }
+
+    #[test]
+    fn whoever_is_slowest_is_found_however_many_there_are() {
+        let mut table = Table::new(100);
+        let places: Vec<u32> = (0..100).map(|_| table.insert('f', true, 0).expect("a place")).collect();
+        assert_eq!(table.insert('x', true, 0), Err('x'));
+        places.iter().for_each(|&place| table.note_moved(place, 1_000_000));
+        *table.get_mut(places[77]).expect("it is there") = 's';
+        table.remove(places[77]);
+        let slow = table.insert('s', true, 0).expect("a place");
+        assert!((0..7).any(|_| table.slowest(10, 3).is_some_and(|(place, _)| place == slow)));
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use arrayvec::ArrayVec;
 
 use super::entries::Owed;
-use super::{ConnId, Core};
+use super::{Conn, ConnId, Core};
 use crate::clock::Expiry;
 use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::proto::reply::Line;
@@ -226,17 +226,20 @@ impl Core {
 
     /// Whether a watcher can be given lines.
     pub(crate) fn has_lines(&self, conn: ConnId) -> bool {
-        let place = self.conns[conn.index()].watches;
-        self.blocked.list_of(conn).is_none() && place.is_some_and(|at| self.ledger.watchers.has_news(at.into()))
+        let Conn { watches, full, .. } = self.conns[conn.index()];
+        !full && watches.is_some_and(|at| self.ledger.watchers.has_news(at.into()))
     }
 
     /// Lets the watcher of `token` write its lines into `out`. Returns the bytes written, and whether what is left did
     /// not fit.
     pub(crate) fn give_watch(&mut self, token: Token, out: &mut [u8]) -> (usize, bool) {
-        let Owed::Watch(mut watch) = std::mem::replace(&mut self.entries.entry_mut(token).owed, Owed::Nothing) else {
+        let entry = self.entries.entry_mut(token);
+        let conn = entry.conn;
+        let Owed::Watch(mut watch) = std::mem::replace(&mut entry.owed, Owed::Nothing) else {
             return (0, false);
         };
         let given = self.give_lines(&mut watch, out);
+        self.conns[conn.index()].full = given.1;
         self.entries.entry_mut(token).owed = Owed::Watch(watch);
         given
     }

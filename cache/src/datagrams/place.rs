@@ -195,6 +195,10 @@ impl<P: Copy> Place<P> {
         now: Now,
         out: &mut O,
     ) -> Verdict {
+        if self.session.as_ref().is_some_and(|session| session.is_lost(core)) {
+            core.lose(self.conn);
+            return Verdict::Wait;
+        }
         let mut datagrams = DATAGRAMS_PER_VISIT;
         let mut commands = core.config.requests_per_take;
         loop {

@@ -32,40 +32,31 @@ pub(crate) struct Slot {
     key_len: u8,
 }
 
-/// All slots of one core.
+/// All slots of one core. Their memory is touched as far as so many were ever taken at a time.
 #[derive(Debug)]
 pub(crate) struct Landing {
-    slots: Box<[Slot]>,
+    slots: Vec<Slot>,
     bytes: Box<[u8]>,
     slot_bytes: usize,
+    capacity: usize,
     free: Vec<u32>,
 }
 
 impl Landing {
-    /// `slots` slots of `slot_bytes` bytes.
-    pub(crate) fn new(slots: usize, slot_bytes: usize) -> Landing {
-        let empty = Slot {
-            owner: 0,
-            stream: NO_STREAM,
-            pulling: false,
-            flags: 0,
-            cas: 0,
-            len: 0,
-            from: 0,
-            filled: 0,
-            key_len: 0,
-        };
+    /// `capacity` slots of `slot_bytes` bytes.
+    pub(crate) fn new(capacity: usize, slot_bytes: usize) -> Landing {
         Landing {
-            slots: vec![empty; slots].into_boxed_slice(),
-            bytes: vec![0; slots * slot_bytes].into_boxed_slice(),
+            slots: Vec::with_capacity(capacity),
+            bytes: vec![0; capacity * slot_bytes].into_boxed_slice(),
             slot_bytes,
-            free: (0..slots as u32).rev().collect(),
+            capacity,
+            free: Vec::with_capacity(capacity),
         }
     }
 
     /// Slots to be had.
     pub(crate) fn available(&self) -> usize {
-        self.free.len()
+        self.capacity - self.in_use()
     }
 
     /// Slots taken.
@@ -75,8 +66,7 @@ impl Landing {
 
     /// Takes a slot for `key`, owned by core `owner`. Returns the slot and the bytes of a value that it has room for.
     pub(crate) fn take(&mut self, key: &[u8], owner: usize) -> Option<(u32, u16)> {
-        let index = self.free.pop()?;
-        self.slots[index as usize] = Slot {
+        let taken = Slot {
             owner: owner as u16,
             stream: NO_STREAM,
             pulling: false,
@@ -86,6 +76,17 @@ impl Landing {
             from: 0,
             filled: 0,
             key_len: key.len() as u8,
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = taken;
+                index
+            }
+            None if self.slots.len() < self.capacity => {
+                self.slots.push(taken);
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
         };
         let start = index as usize * self.slot_bytes;
         self.bytes[start..start + key.len()].copy_from_slice(key);

@@ -96,9 +96,11 @@ pub(crate) enum Answer {
     SeenValue { seen: Seen, bytes: Span, stream: u32 },
     /// More bytes of a stream. With the last of them the stream is gone.
     Bytes { bytes: Span },
+    /// There are no more bytes: the room of the rest was needed. The stream is gone.
+    Gone,
     /// Room is reserved.
     Begun { upload: u32 },
-    /// No room; the value is to be swallowed, then this line answered.
+    /// No room, or no more: the value is to be swallowed, then this line answered.
     Refused(Line),
     /// A part of a dump, and where it goes on.
     Walked { text: Span, place: Place },

@@ -95,24 +95,18 @@ impl Session {
         }
         self.reply_room(core)?;
         if owner == core.id {
-            self.admit(core, Need::Pin)?;
             match core.find(hash, key, expiry) {
-                Some(at) => match core.hold_for(self.conn, at) {
-                    Some(held) => {
-                        self.owe(core, Owed::Value { held, cas, end });
-                    }
-                    None => return Err(self.wait(core, Need::Pin)),
-                },
+                Some(at) => {
+                    let hold = core.hold(at);
+                    self.owe(core, Owed::Value { hold, cas, end });
+                }
                 None if end => {
                     self.owe(core, Owed::Line(Line::End));
                 }
                 None => {}
             }
         } else {
-            if core.slots_of(self.conn) as usize >= core.config.slots_per_connection {
-                return Err(Stop::NeedRoom);
-            }
-            self.admit(core, Need::Slot)?;
+            self.slot_room(core)?;
             self.message_room(core, owner, key.len())?;
             let Some((slot, room)) = core.take_slot(self.conn, key, owner) else {
                 return Err(self.wait(core, Need::Slot));

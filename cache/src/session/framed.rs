@@ -1,6 +1,6 @@
 //! Framed replies into the transmit ring: a head made of what the request gave, then perhaps a value.
 
-use super::render::{Rendered, copy_parts, render_landed};
+use super::render::{Rendered, copy_parts, note_read, render_landed};
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::proto::framed::{HeadBytes, Kind, View};
@@ -9,10 +9,10 @@ use crate::route::message::Token;
 
 /// Writes what follows the first `sent` bytes of the framed reply of entry `token`.
 pub(super) fn render(core: &mut Core, token: Token, sent: usize, out: &mut [u8]) -> Rendered {
-    let held = match &core.entries.entry(token).owed {
+    let hold = match core.entries.entry(token).owed {
         Owed::Framed => None,
-        Owed::FramedValue { held } => Some(held),
-        &Owed::Landed { slot, .. } => {
+        Owed::FramedValue { hold } => Some(hold),
+        Owed::Landed { slot, .. } => {
             let (head, tail) = head_and_tail(&core.frames.view(token));
             return render_landed(core, token, slot, [&head, tail], sent, out);
         }
@@ -21,10 +21,11 @@ pub(super) fn render(core: &mut Core, token: Token, sent: usize, out: &mut [u8])
         _ => return Rendered::Starved(0),
     };
     let (head, tail) = head_and_tail(&core.frames.view(token));
-    match held {
-        None => whole_or_part([&head, b"", b""], sent, out),
-        Some(held) => whole_or_part([&head, held.value(&core.shard), tail], sent, out),
-    }
+    let Some(hold) = hold else { return whole_or_part([&head, b"", b""], sent, out) };
+    let Some(item) = core.held(hold) else { return Rendered::Lost };
+    let rendered = whole_or_part([&head, item.value, tail], sent, out);
+    note_read(core, hold, &rendered);
+    rendered
 }
 
 /// What stands before a value and what follows it; alone, the head is a reply without one.

@@ -64,15 +64,15 @@ impl Session {
             Owed::Number(value) => known(number_line(*value).len()),
             Owed::Text(text) => known(text.len()),
             Owed::Framed => known(frame().0),
-            Owed::FramedValue { held } => {
+            // What is lost has no length; its request is given up before its turn comes again.
+            &Owed::FramedValue { hold } => core.held(hold).map_or(FirstReply::Unknown, |item| {
                 let (head, tail) = frame();
-                known(head + held.value(&core.shard).len() + tail)
-            }
-            Owed::Value { held, cas, end } => {
-                let (key, flags, unique, len) = held.facts(&core.shard);
-                let header = value_header(key, flags, len, cas.then_some(unique));
-                known(header.len() + len + value_tail(*end).len())
-            }
+                known(head + item.value.len() + tail)
+            }),
+            &Owed::Value { hold, cas, end } => core.held(hold).map_or(FirstReply::Unknown, |item| {
+                let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
+                known(header.len() + item.value.len() + value_tail(end).len())
+            }),
             &Owed::Landed { slot, cas, end } => {
                 let landed = core.landing.slot(slot);
                 let len = landed.len as usize;
@@ -105,15 +105,18 @@ impl Session {
                 self.sent = self.sent.wrapping_add(bytes as u32);
                 bytes
             }
+            Rendered::Lost => {
+                core.lose(self.conn);
+                0
+            }
         }
     }
 
-    /// Gives up the first reply owed.
-    pub(crate) fn skip_first(&mut self, core: &mut Core) {
-        let token = self.head;
-        if token != NO_ENTRY {
-            self.unlink_first(core);
-            core.give_up(token);
+    /// Whether the first reply owed will never be whole: others needed the room of its rest.
+    pub(crate) fn is_lost(&self, core: &Core) -> bool {
+        match core.entries.get(self.head).map(|entry| &entry.owed) {
+            Some(&(Owed::Value { hold, .. } | Owed::FramedValue { hold })) => core.held(hold).is_none(),
+            _ => false,
         }
     }
 }

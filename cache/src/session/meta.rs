@@ -188,29 +188,19 @@ impl Session {
         self.reply_room(core)?;
         let (hash, owner) = core.locate(key);
         if owner == core.id {
-            self.admit(core, Need::Pin)?;
             let now = core.now();
-            // Held before anything is done: what a second try would do is not what the first did.
-            let held = match core.shard.peek(hash, key, now) {
-                Some(at) if core.shard.item(at).value.is_empty() => None,
-                Some(at) => match core.hold_for(self.conn, at) {
-                    Some(held) => Some(held),
-                    None => return Err(self.wait(core, Need::Pin)),
-                },
-                None => None,
-            };
+            // Held before anything is done, which may move the item.
+            let at = core.shard.peek(hash, key, now).filter(|&at| !core.shard.item(at).value.is_empty());
+            let hold = at.map(|at| core.hold(at));
             let (outcome, seen) = core.meta_get(hash, key, ask);
             let token = self.owe_as(core, Owed::Nothing, Some(template));
             core.settle_seen(token, outcome, seen);
-            if let Some(held) = held {
-                core.entries.entry_mut(token).owed = Owed::FramedValue { held };
+            if let Some(hold) = hold {
+                core.entries.entry_mut(token).owed = Owed::FramedValue { hold };
             }
             return Ok(());
         }
-        if core.slots_of(self.conn) as usize >= core.config.slots_per_connection {
-            return Err(Stop::NeedRoom);
-        }
-        self.admit(core, Need::Slot)?;
+        self.slot_room(core)?;
         self.message_room(core, owner, key.len())?;
         let Some((slot, room)) = core.take_slot(self.conn, key, owner) else {
             return Err(self.wait(core, Need::Slot));

@@ -2,7 +2,7 @@
 
 use super::{Given, Session, framed};
 use crate::core::Core;
-use crate::core::entries::{Held, NO_ENTRY, Owed};
+use crate::core::entries::{NO_ENTRY, Owed};
 use crate::core::walk::WalkGiven;
 use crate::proto::reply::{number_line, value_header, value_tail};
 use crate::route::message::Token;
@@ -15,6 +15,8 @@ pub(super) enum Rendered {
     Part(usize),
     /// As far as it is known; the rest comes from another core.
     Starved(usize),
+    /// The rest will never come: others needed its room.
+    Lost,
 }
 
 impl Session {
@@ -42,12 +44,11 @@ impl Session {
                     self.sent = self.sent.wrapping_add(bytes as u32);
                     break;
                 }
+                Rendered::Lost => {
+                    core.lose(self.conn);
+                    break;
+                }
             }
-        }
-        if more {
-            core.note_blocked(self.conn, written > 0);
-        } else {
-            core.note_unblocked(self.conn);
         }
         // A miss inside a multi-get makes room without writing a byte: nothing else would say so.
         if dropped && written == 0 {
@@ -58,7 +59,7 @@ impl Session {
     }
 
     /// Takes the first entry out of the list.
-    pub(super) fn unlink_first(&mut self, core: &Core) {
+    fn unlink_first(&mut self, core: &Core) {
         self.head = core.entries.entry(self.head).next;
         if self.head == NO_ENTRY {
             self.tail = NO_ENTRY;
@@ -67,22 +68,33 @@ impl Session {
         self.sent = 0;
     }
 
+    /// Gives up the first reply owed.
+    pub(crate) fn skip_first(&mut self, core: &mut Core) {
+        let token = self.head;
+        if token != NO_ENTRY {
+            self.unlink_first(core);
+            core.orphan(token, self.pending as usize);
+        }
+    }
+
     /// Gives back the first entry and what it holds.
     pub(super) fn drop_first(&mut self, core: &mut Core) {
         let token = self.head;
         self.unlink_first(core);
+        let left = self.pending as usize;
         let entry = core.entries.entry_mut(token);
         let expected = entry.expected;
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
-            Owed::Value { held, .. } | Owed::FramedValue { held } => core.let_go_of(self.conn, held),
+            Owed::Value { hold, .. } | Owed::FramedValue { hold } => core.let_go(hold),
             Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
             Owed::Walk(walk) => core.end_walk(&walk),
             _ => {}
         }
         // Answers that no reply depends on may still come: a piece's receipt after a bad data chunk.
         if expected > 0 {
-            core.orphan(token);
+            core.orphan(token, left);
         } else {
+            core.entries.share.give_back(left);
             core.entries.put_back(token);
         }
     }
@@ -113,14 +125,12 @@ pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -
         Owed::Line(line) => parts([line.bytes(), b"", b""], out),
         Owed::Number(value) => parts([&number_line(*value), b"", b""], out),
         Owed::Text(text) => parts([text, b"", b""], out),
-        Owed::Value { held: Held::Pin(pin), cas, end } => {
-            let item = core.shard.pinned(pin);
+        &Owed::Value { hold, cas, end } => {
+            let Some(item) = core.held(hold) else { return Rendered::Lost };
             let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, item.value, value_tail(*end)], out)
-        }
-        Owed::Value { held: Held::Copy(item), cas, end } => {
-            let header = value_header(&item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            parts([&header, &item.value, value_tail(*end)], out)
+            let rendered = parts([&header, item.value, value_tail(end)], out);
+            note_read(core, hold, &rendered);
+            rendered
         }
         &Owed::Landed { slot, cas, end } => {
             let landed = core.landing.slot(slot);
@@ -135,6 +145,13 @@ pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -
         Owed::Answer { .. } | Owed::Unheard | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => {
             Rendered::Starved(0)
         }
+    }
+}
+
+/// Notes how far an item that is held has got.
+pub(super) fn note_read(core: &mut Core, hold: u32, rendered: &Rendered) {
+    if let Rendered::Part(bytes) = *rendered {
+        core.note_read(hold, bytes);
     }
 }
 

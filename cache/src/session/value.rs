@@ -3,8 +3,9 @@
 
 use super::{Session, State, Step, Stop, WHOLE_MAX_BYTES};
 use crate::clock::{Expiry, Now};
+use crate::core::Core;
 use crate::core::entries::{Owed, Upload};
-use crate::core::{Core, Need};
+use crate::core::upload::Filled;
 use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::Store;
@@ -131,13 +132,12 @@ impl Session {
             if !noreply {
                 self.reply_room(core)?;
             }
-            self.admit(core, Need::Upload(owner))?;
-            let reserved = core.reserve(hash, key, bytes, flags, expiry, manner);
+            let begun = core.begin_upload(hash, key, bytes, flags, expiry, mode, manner);
             let reply = (!noreply).then(|| self.owe_as(core, Owed::Answer { quiet: false }, frame));
-            self.state = match reserved {
-                Ok(reservation) => {
-                    core.take_upload_credit(self.conn, owner);
-                    State::Value { reservation, mode, reply }
+            self.state = match begun {
+                Ok(upload) => {
+                    core.counters().uploads.add(1);
+                    State::Value { upload, reply }
                 }
                 Err(line) => {
                     let remaining = u64::from(bytes) + self.value_end().len() as u64;
@@ -147,11 +147,9 @@ impl Session {
             return Ok(());
         }
         self.reply_room(core)?;
-        self.admit(core, Need::Upload(owner))?;
         self.message_room(core, owner, key.len())?;
-        core.take_upload_credit(self.conn, owner);
+        core.counters().uploads.add(1);
         let token = self.owe_as(core, Owed::Upload(Upload::Asked), frame);
-        core.entries.entry_mut(token).credit = Some(owner as u16);
         core.ask(owner, token, [key, &[]], |[key, _]| Request::Begin {
             key,
             hash,
@@ -168,29 +166,31 @@ impl Session {
 
     /// The next bytes of a value for this core's shard, or its line end.
     pub(super) fn fill_value(&mut self, core: &mut Core, input: &[u8]) -> Step {
+        let State::Value { upload, reply } = self.state else { return Step::Moved(0) };
         let expected = self.value_end();
-        let State::Value { reservation, .. } = &mut self.state else { return Step::Moved(0) };
-        if reservation.missing_bytes() > 0 {
-            return match core.shard.fill(reservation, input) {
-                0 => Step::Stop(0, Stop::NeedInput),
-                filled => Step::Moved(filled),
-            };
+        match core.fill_upload(upload, input) {
+            Filled::GaveWay { missing_bytes } => {
+                core.abandon_upload(upload);
+                let remaining = u64::from(missing_bytes) + expected.len() as u64;
+                self.state = State::Swallow { remaining, reply, line: Line::NoMemoryStoring };
+                return Step::Moved(0);
+            }
+            Filled::Open { taken, .. } if taken > 0 => return Step::Moved(taken),
+            Filled::Open { whole: false, .. } => return Step::Stop(0, Stop::NeedInput),
+            Filled::Open { whole: true, .. } => {}
         }
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
-        if let State::Value { reservation, mode, reply } = std::mem::replace(&mut self.state, State::Line) {
-            let stored = if line_end == expected {
-                Some(core.commit(reservation, mode))
-            } else {
-                core.shard.abandon(reservation);
-                None
-            };
-            core.end_upload(self.conn);
-            core.return_upload_credit(core.id);
-            match (reply, stored) {
-                (Some(reply), Some(stored)) => core.settle_stored(reply, stored),
-                (Some(reply), None) => core.settle(reply, Line::BadChunk),
-                (None, _) => {}
-            }
+        self.state = State::Line;
+        let outcome = if line_end == expected {
+            core.commit_upload(upload).map(|(stored, _)| stored)
+        } else {
+            core.abandon_upload(upload);
+            None
+        };
+        match (reply, outcome) {
+            (Some(reply), Some(stored)) => core.settle_stored(reply, stored),
+            (Some(reply), None) => core.settle(reply, Line::BadChunk),
+            (None, _) => {}
         }
         Step::Moved(expected.len())
     }
@@ -207,9 +207,8 @@ impl Session {
     ) -> Step {
         let entry = core.entries.entry(token);
         let upload = match entry.owed {
-            Owed::Upload(Upload::Open(upload)) => upload,
+            Owed::Upload(Upload::Open { upload, .. }) => upload,
             Owed::Upload(Upload::Refused(line)) => {
-                core.end_upload(self.conn);
                 let remaining = u64::from(remaining) + self.value_end().len() as u64;
                 self.state = if noreply {
                     core.entries.entry_mut(token).owed = Owed::Nothing;
@@ -233,7 +232,6 @@ impl Session {
                 return Step::Stop(0, stop);
             }
             core.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
-            core.note_upload_moved(self.conn, owner);
             self.state = State::Upload { token, owner, remaining: remaining - bytes as u32, noreply };
             return Step::Moved(bytes);
         }
@@ -252,7 +250,6 @@ impl Session {
             }
             core.owe(owner, token, Request::Abort { upload });
         }
-        core.end_upload(self.conn);
         self.state = State::Line;
         Step::Moved(expected.len())
     }

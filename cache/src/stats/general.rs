@@ -174,10 +174,14 @@ pub(crate) fn sidestep(ledger: &Ledger) -> Box<[u8]> {
     text.stat("streams", ledger.sum(|core| &core.streams));
     text.stat("uploads", ledger.sum(|core| &core.uploads));
     text.stat("waits", ledger.sum(|core| &core.waits));
+    text.stat("entries_short", ledger.sum(|core| &core.entries_short));
+    text.stat("slots_short", ledger.sum(|core| &core.slots_short));
     text.stat("copies", ledger.sum(|core| &core.copies));
-    text.stat("gets_dropped", ledger.sum(|core| &core.gets_dropped));
+    text.stat("pins_short", ledger.sum(|core| &core.pins_short));
+    text.stat("pins_taken", ledger.sum(|core| &core.pins_taken));
     text.stat("slow_readers_closed", ledger.sum(|core| &core.slow_readers_closed));
-    text.stat("stalled_uploads_closed", ledger.sum(|core| &core.stalled_uploads_closed));
+    text.stat("uploads_short", ledger.sum(|core| &core.uploads_short));
+    text.stat("uploads_dropped", ledger.sum(|core| &core.uploads_dropped));
     text.stat("detail_prefixes", ledger.prefixes.most());
     text.stat("detail_uncounted", ledger.sum(|core| &core.detail_uncounted));
     text.stat("udp_datagrams_in", ledger.sum(|core| &core.udp_datagrams_in));

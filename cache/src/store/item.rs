@@ -60,6 +60,15 @@ pub struct Pin {
     pub(crate) at: ItemRef,
 }
 
+/// An item whose bytes are there until somebody needs their room, whether its key still names it or not.
+///
+/// A cas unique is given once, so that one read at the same place of the same generation is that of the same bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loose {
+    pub(crate) at: ItemRef,
+    pub(crate) cas: u64,
+}
+
 /// The right to fill a new item's value and then to commit or abandon it.
 ///
 /// Dropping it does neither and leaks its segment; [`crate::Shard::census`] shows it.
@@ -74,7 +83,24 @@ pub struct Reservation {
     pub(crate) hash: KeyHash,
 }
 
+impl Pin {
+    /// The item's place.
+    pub(crate) fn at(&self) -> ItemRef {
+        self.at
+    }
+}
+
 impl Reservation {
+    /// The item's place.
+    pub(crate) fn at(&self) -> ItemRef {
+        self.at
+    }
+
+    /// The hash of its key.
+    pub(crate) fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
     /// Bytes of the value that are still to be filled.
     pub fn missing_bytes(&self) -> u32 {
         self.value_len - self.filled

@@ -265,22 +265,16 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.datagrams_refused),
     ),
     (
-        "gets_dropped",
-        "A get of another core's key was answered as a miss because nothing could be held.",
-        Loss("clients that do not read hold everything: find them with stats conns"),
-        Source::Cache(|core| &core.gets_dropped),
-    ),
-    (
         "slow_readers_closed",
-        "A connection was closed because it did not read and others waited.",
-        Loss("its client asks for more than it reads: find it with watch connevents"),
+        "A connection was closed since the store needed the room of what it read, and it read slower than others.",
+        Loss("its client asks for more than it reads: find it with watch connevents; more memory (-m) gives it time"),
         Source::Cache(|core| &core.slow_readers_closed),
     ),
     (
-        "stalled_uploads_closed",
-        "A connection was closed because it did not finish a value and others waited.",
-        Loss("its client stops in the middle of a set: find it with watch connevents"),
-        Source::Cache(|core| &core.stalled_uploads_closed),
+        "uploads_dropped",
+        "A value that was being sent slowly gave its room to others; its client is told that there is no memory.",
+        Loss("clients stop in the middle of a set, or are slow: find them with stats conns; more memory (-m) has room"),
+        Source::Cache(|core| &core.uploads_dropped),
     ),
     (
         "detail_uncounted",

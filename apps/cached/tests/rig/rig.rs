@@ -383,9 +383,9 @@ impl Rig {
             let (stack, cache) = (worker.stack.census(), worker.cache.census());
             let unsent: Vec<_> = worker.ports.iter().map(|port| (port.unsent(), port.queue().census())).collect();
             let (stats, counters) = (worker.stack.stats(), worker.cache.counters());
-            let closed = (counters.slow_readers_closed.value(), counters.stalled_uploads_closed.value());
+            let closed = (counters.slow_readers_closed.value(), counters.uploads_dropped.value());
             text += &format!("\ncore {}: {stack:?} {cache:?} {unsent:?} {stats:?}", worker.cache.id());
-            text += &format!("\n slow readers and stalled uploads closed: {closed:?}");
+            text += &format!("\n slow readers closed and uploads dropped: {closed:?}");
         }
         for client in self.clients.values_mut().filter_map(|client| (!client.is_over()).then_some(client)).take(5) {
             let status = client.status();

@@ -1,0 +1,172 @@
+//! Values that are being sent piece by piece into this shard, by connections of this core and of others.
+//!
+//! Each has room reserved in a segment from its first byte on, which is what may run short: there is a place for every
+//! connection. A new one that finds no room takes that of the slowest, once that one has had some time and is slow by
+//! any measure. Whoever gave way keeps its connection: the rest of its value is passed over and answered as memcached
+//! answers when it has no memory for it.
+
+use super::Core;
+use crate::clock::Expiry;
+use crate::key::{KEY_MAX_BYTES, KeyHash};
+use crate::proto::reply::Line;
+use crate::route::message::Manner;
+use crate::stats::Counted;
+use crate::store::{Reservation, StoreError, StoreMode, Stored};
+
+/// Bytes per second below which a value gives way to others: what the slowest of networks carry.
+const SLOW_BYTES_PER_SEC: u32 = 16 << 10;
+
+/// Those that give way to one.
+const GIVE_WAY_MAX: usize = 32;
+
+/// A value that is being sent.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// It has its room. `forgets`: when it comes to nothing for want of room, the item there goes.
+    Open { reservation: Reservation, mode: StoreMode, framed: bool, forgets: bool },
+    /// It gave way; so many bytes of it were still to come.
+    GaveWay { missing_bytes: u32 },
+}
+
+/// How far a value has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// So many bytes were taken; `whole`: they were the last.
+    Open { taken: usize, whole: bool },
+    /// It gave way; so many bytes of it were still to come.
+    GaveWay { missing_bytes: u32 },
+}
+
+impl Core {
+    /// Makes room for a value that follows. Returns its number, or the line that says why there is no room.
+    #[expect(clippy::too_many_arguments, reason = "a storage command has that many parts")]
+    pub(crate) fn begin_upload(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value_len: u32,
+        flags: u32,
+        expiry: Expiry,
+        mode: StoreMode,
+        manner: Manner,
+    ) -> Result<u32, Line> {
+        if manner.counts_prefix {
+            self.ledger.count_prefix(self.id, key, Counted::Set);
+        }
+        self.heed_eviction_watchers();
+        let reservation = self.reserve(hash, key, value_len, flags, expiry).map_err(|error| {
+            // memcached drops what a set would have replaced (`process_update_command`).
+            if manner.forgets {
+                self.shard.forget_key(hash, key, self.now);
+            }
+            error.line()
+        })?;
+        if manner.base64 {
+            self.shard.note_base64_reserved(&reservation);
+        }
+        let incoming = Incoming::Open { reservation, mode, framed: manner.framed, forgets: manner.forgets };
+        self.incoming.insert(incoming, true, self.now.secs).map_err(|incoming| {
+            // More than there are connections: those of connections that are gone, of which nothing has been heard yet.
+            if let Incoming::Open { reservation, .. } = incoming {
+                self.shard.abandon(reservation);
+            }
+            Line::NoMemoryStoring
+        })
+    }
+
+    /// Room in the shard, for which others give way where there is none.
+    fn reserve(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value_len: u32,
+        flags: u32,
+        expiry: Expiry,
+    ) -> Result<Reservation, StoreError> {
+        let mut reserved = self.shard.reserve(hash, key, value_len, flags, expiry, self.now);
+        for attempt in 0..GIVE_WAY_MAX {
+            if !matches!(reserved, Err(StoreError::OutOfMemory)) {
+                break;
+            }
+            self.counters().uploads_short.add(u64::from(attempt == 0));
+            if !self.make_way() {
+                break;
+            }
+            // That one is no failure of the command's: it is tried again.
+            self.shard.stats().store_no_memory.sub(1);
+            reserved = self.shard.reserve(hash, key, value_len, flags, expiry, self.now);
+        }
+        reserved
+    }
+
+    /// Lets the slowest value that is being sent give way, or whoever reads slowest; `false` when nobody is slow.
+    fn make_way(&mut self) -> bool {
+        let (now, grace) = (self.now.secs, self.config.grace_secs);
+        match self.incoming.slowest(now, grace) {
+            Some((upload, pace)) if pace.age_secs >= grace && pace.bytes_per_sec < SLOW_BYTES_PER_SEC => {
+                self.drop_upload(upload);
+                true
+            }
+            _ => match self.holds.slowest(now, grace) {
+                Some((_, pace)) if pace.age_secs >= grace && pace.bytes_per_sec < SLOW_BYTES_PER_SEC => {
+                    self.loosen_slowest()
+                }
+                _ => false,
+            },
+        }
+    }
+
+    /// Takes the room of a value that is being sent.
+    fn drop_upload(&mut self, upload: u32) {
+        let Some(Incoming::Open { reservation, .. }) = self.incoming.get(upload) else { return };
+        let missing_bytes = reservation.missing_bytes();
+        let gave_way = self.incoming.give_way(upload, Incoming::GaveWay { missing_bytes });
+        let Some(Incoming::Open { reservation, forgets, .. }) = gave_way else { return };
+        self.counters().uploads_dropped.add(1);
+        if forgets {
+            let (hash, mut key) = (reservation.hash(), [0; KEY_MAX_BYTES]);
+            let written = self.shard.item(reservation.at()).key;
+            let key = &mut key[..written.len()];
+            key.copy_from_slice(written);
+            self.shard.forget_key(hash, key, self.now);
+        }
+        self.shard.abandon(reservation);
+    }
+
+    /// The next bytes of a value.
+    pub(crate) fn fill_upload(&mut self, upload: u32, bytes: &[u8]) -> Filled {
+        match self.incoming.get_mut(upload) {
+            Some(Incoming::Open { reservation, .. }) => {
+                let taken = self.shard.fill(reservation, bytes);
+                let whole = reservation.missing_bytes() == 0;
+                self.incoming.note_moved(upload, taken);
+                Filled::Open { taken, whole }
+            }
+            Some(&mut Incoming::GaveWay { missing_bytes }) => Filled::GaveWay { missing_bytes },
+            None => Filled::GaveWay { missing_bytes: 0 },
+        }
+    }
+
+    /// Stores a value that is whole, unless it gave way. Returns whether it was framed, too.
+    pub(crate) fn commit_upload(&mut self, upload: u32) -> Option<(Stored, bool)> {
+        match self.incoming.remove(upload)? {
+            Incoming::Open { reservation, mode, framed, .. } => Some((self.commit(reservation, mode), framed)),
+            Incoming::GaveWay { .. } => None,
+        }
+    }
+
+    /// Gives up a value that is being sent.
+    pub(crate) fn abandon_upload(&mut self, upload: u32) {
+        if let Some(Incoming::Open { reservation, .. }) = self.incoming.remove(upload) {
+            self.shard.abandon(reservation);
+        }
+    }
+
+    /// A value that came piece by piece and is whole.
+    fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Stored {
+        if !self.watches_stores() {
+            return self.shard.commit(reservation, mode, self.now);
+        }
+        self.commit_watched(reservation, mode)
+    }
+}

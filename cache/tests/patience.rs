@@ -1,0 +1,342 @@
+//! Patience: nobody's slowness is paid by others. Whoever does not read what it asked for, or does not finish a value,
+//! holds entries, landing slots, pins and room for as long as it likes; whoever asks meanwhile is answered.
+
+#[path = "support/loopback.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod loopback;
+
+use loopback::{Client, Loopback, Pace};
+use sidestep_cache::{CacheConfig, CoreCounters, KeyHasher, Overdue};
+
+/// A ring as the server's are at first.
+const RING: usize = 8 << 10;
+
+fn config(cores: usize) -> CacheConfig {
+    let mut config = CacheConfig { cores, connections_per_core: 512, ..CacheConfig::default() };
+    config.shard.memory_bytes = cores * (32 << 20);
+    config
+}
+
+/// `count` keys of core `owner`; the loopback's secret is known.
+fn keys_of(owner: usize, cores: usize, count: usize) -> Vec<String> {
+    let hasher = KeyHasher::new([0x5a; 16]);
+    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(cores) == owner;
+    (0..).map(|number| format!("key{number}")).filter(mine).take(count).collect()
+}
+
+fn ask(loopback: &mut Loopback, client: Client, request: &str) -> String {
+    loopback.send(client, request.as_bytes());
+    loopback.run();
+    String::from_utf8_lossy(&loopback.take_received(client)).into_owned()
+}
+
+fn value_of(key: &str, bytes: usize) -> String {
+    key.bytes().cycle().map(char::from).take(bytes).collect()
+}
+
+fn set(key: &str, bytes: usize) -> String {
+    format!("set {key} 0 0 {bytes}\r\n{}\r\n", value_of(key, bytes))
+}
+
+fn hit(key: &str, bytes: usize) -> String {
+    format!("VALUE {key} 0 {bytes}\r\n{}\r\nEND\r\n", value_of(key, bytes))
+}
+
+fn store(loopback: &mut Loopback, client: Client, keys: &[String], bytes: usize) {
+    for key in keys {
+        assert_eq!(ask(loopback, client, &set(key, bytes)), "STORED\r\n");
+    }
+}
+
+/// A client of `core` that sends `request` and reads nothing of the answer.
+fn deaf(loopback: &mut Loopback, core: usize, request: &str) -> Client {
+    let client = loopback.connect_with(core, 65_535, RING);
+    loopback.set_reads(client, false);
+    loopback.send(client, request.as_bytes());
+    loopback.run();
+    client
+}
+
+/// What is in the client's ring reaches it, and no more.
+fn drip(loopback: &mut Loopback, core: usize, clients: &[Client]) {
+    clients.iter().for_each(|&client| loopback.set_reads(client, true));
+    loopback.turn(core);
+    clients.iter().for_each(|&client| loopback.set_reads(client, false));
+}
+
+fn counted(loopback: &Loopback, of: impl Fn(&CoreCounters) -> u64) -> u64 {
+    loopback.cores.iter().map(|core| of(core.counters())).sum()
+}
+
+fn closed(loopback: &Loopback, clients: &[Client]) -> usize {
+    clients.iter().filter(|&&client| loopback.is_closed(client)).count()
+}
+
+fn end(mut loopback: Loopback) {
+    loopback.close_all();
+    loopback.assert_nothing_held();
+}
+
+/// Readers that take a ring each 15 seconds hold more than there are pins, copies and landing slots. They are never
+/// named as silent, since a byte moved just now.
+#[test]
+fn readers_that_drip_hold_nothing_that_others_need() {
+    // On their own core, and on another: few gets each on many connections, many on few.
+    for (reader_core, readers, gets) in [(1, 160, 1), (0, 160, 1), (1, 12, 30), (0, 60, 30)] {
+        let what = format!("{readers} readers on core {reader_core} with {gets} gets each");
+        let mut loopback = Loopback::new(&config(2), Pace::Even, 1);
+        let keys = keys_of(1, 2, 71);
+        let setter = loopback.connect(0);
+        store(&mut loopback, setter, &keys[..70], 300_000);
+        store(&mut loopback, setter, &keys[70..], 20_000);
+        let mut slow_keys = keys[..70].iter().cycle();
+        let slow: Vec<Client> = (0..readers)
+            .map(|_| {
+                let request: String = slow_keys.by_ref().take(gets).map(|key| format!("get {key}\r\n")).collect();
+                deaf(&mut loopback, reader_core, &request)
+            })
+            .collect();
+        let honest = [loopback.connect(0), loopback.connect(1)];
+        for _ in 0..20 {
+            loopback.tick(15);
+            drip(&mut loopback, reader_core, &slow);
+            for client in honest {
+                let answer = ask(&mut loopback, client, &format!("get {}\r\nget {}\r\n", keys[69], keys[70]));
+                assert!(answer == hit(&keys[69], 300_000) + &hit(&keys[70], 20_000), "{what}: {:.50}", answer);
+            }
+        }
+        assert_eq!(closed(&loopback, &slow), 0, "{what}: nobody needed the memory");
+        if readers * gets > 200 {
+            assert!(counted(&loopback, |core| core.pins_short.value()) > 0, "{what}: pins were short");
+        }
+        // They are answered whole as soon as they read.
+        slow.iter().for_each(|&client| loopback.set_reads(client, true));
+        loopback.run();
+        for &client in &slow {
+            let ends = loopback.received(client).windows(7).filter(|&window| window == b"\r\nEND\r\n").count();
+            assert_eq!(ends, gets, "{what}");
+        }
+        end(loopback);
+    }
+}
+
+/// The first landing slot of each connection is its own, and a connection with many gets under way has a share of the
+/// others. Before, 32 connections that did not read held all there were.
+#[test]
+fn landing_slots_are_shared_and_the_first_is_always_there() {
+    let config = CacheConfig { landing_slots: 32, ..config(2) };
+    let mut loopback = Loopback::new(&config, Pace::Even, 1);
+    let keys = keys_of(1, 2, 40);
+    let setter = loopback.connect(0);
+    store(&mut loopback, setter, &keys, 9_000);
+    let request: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
+    let slow: Vec<Client> = (0..100).map(|_| deaf(&mut loopback, 0, &request)).collect();
+    assert!(counted(&loopback, |core| core.slots_short.value()) > 0, "the pool that is short has a name");
+    let honest = loopback.connect(0);
+    let whole: String = keys.iter().map(|key| hit(key, 9_000)).collect();
+    assert!(ask(&mut loopback, honest, &request) == whole, "{:?}", loopback.census());
+    assert_eq!(closed(&loopback, &slow), 0);
+    end(loopback);
+}
+
+/// The same of entries.
+#[test]
+fn entries_are_shared_and_the_first_is_always_there() {
+    for cores in [1, 2] {
+        let config = CacheConfig { pending_per_core: 32, ..config(cores) };
+        let mut loopback = Loopback::new(&config, Pace::Even, 1);
+        let keys = keys_of(0, cores, 40);
+        let setter = loopback.connect(0);
+        store(&mut loopback, setter, &keys, 9_000);
+        let request: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
+        let slow: Vec<Client> = (0..100).map(|_| deaf(&mut loopback, 0, &request)).collect();
+        assert!(counted(&loopback, |core| core.entries_short.value()) > 0, "the pool that is short has a name");
+        let honest = loopback.connect(0);
+        let whole: String = keys.iter().map(|key| hit(key, 9_000)).collect();
+        assert!(ask(&mut loopback, honest, &request) == whole, "{cores}: {:?}", loopback.census());
+        assert_eq!(closed(&loopback, &slow), 0);
+        end(loopback);
+    }
+}
+
+/// Clients of another core that read nothing hold this core's pins by streams: who asks here is served, and so are the
+/// gets that come from there.
+#[test]
+fn pins_held_for_readers_of_another_core_stop_nobody() {
+    let mut config = CacheConfig { copied_bytes_max: 0, ..config(2) };
+    config.shard.memory_bytes = 2 * (8 << 20);
+    config.shard.item_size_max = 128 << 10;
+    let mut loopback = Loopback::new(&config, Pace::Even, 0);
+    let client = loopback.connect(0);
+    let keys = keys_of(0, 2, 50);
+    store(&mut loopback, client, &keys, 100_000);
+    let slow: Vec<Client> =
+        keys.chunks(4).map(|keys| deaf(&mut loopback, 1, &format!("get {}\r\n", keys.join(" ")))).collect();
+    let all = |keys: &[String]| -> String {
+        let items = keys.iter().map(|key| hit(key, 100_000).trim_end_matches("END\r\n").to_owned());
+        items.collect::<String>() + "END\r\n"
+    };
+    for core in [0, 1] {
+        let honest = loopback.connect(core);
+        let answer = ask(&mut loopback, honest, &format!("get {}\r\n", keys.join(" ")));
+        assert!(answer == all(&keys), "core {core}: {:?}", loopback.census());
+    }
+    assert!(loopback.cores[0].counters().pins_taken.value() > 0, "those who do not read lost theirs");
+    // Nothing has taken the place of what they read: it is there still.
+    slow.iter().for_each(|&client| loopback.set_reads(client, true));
+    loopback.run();
+    for (keys, &client) in keys.chunks(4).zip(&slow) {
+        assert!(loopback.take_received(client) == all(keys).into_bytes());
+    }
+    end(loopback);
+}
+
+/// Who reads on keeps its pin when pins are short, who does not loses it: and its connection when the store, which goes
+/// on, needs the room. Nobody is sent a torn value.
+#[test]
+fn a_reader_that_moves_keeps_its_pin_and_one_that_does_not_gives_way() {
+    for reader_core in [0, 1] {
+        let mut config = CacheConfig { copied_bytes_max: 0, ..config(2) };
+        config.shard.memory_bytes = 2 * (8 << 20);
+        config.shard.item_size_max = 1 << 20;
+        let mut loopback = Loopback::new(&config, Pace::Even, 0);
+        let client = loopback.connect(0);
+        // Of 8 MiB in segments of 64 KiB half may be pinned: four values of 900,000 bytes.
+        let keys = keys_of(0, 2, 5);
+        store(&mut loopback, client, &keys, 900_000);
+        let readers: Vec<Client> =
+            keys[..4].iter().map(|key| deaf(&mut loopback, reader_core, &format!("get {key}\r\n"))).collect();
+        assert_eq!(loopback.census()[0].pins, 4);
+        let (moving, stuck) = readers.split_at(2);
+        for _ in 0..10 {
+            loopback.tick(1);
+            for _ in 0..4 {
+                drip(&mut loopback, reader_core, moving);
+                loopback.run();
+            }
+        }
+        // Two more come, one after the other: those who are stuck make room.
+        let late = [deaf(&mut loopback, 0, &format!("get {}\r\n", keys[4]))];
+        assert!(counted(&loopback, |core| core.pins_taken.value()) > 0);
+        // The keys go, and the store goes on: its whole memory is replaced, twice.
+        for key in &keys {
+            assert_eq!(ask(&mut loopback, client, &format!("delete {key}\r\n")), "DELETED\r\n");
+        }
+        for key in keys_of(0, 2, 2_000) {
+            let name = format!("{key}:");
+            ask(&mut loopback, client, &set(&name, 16_000));
+        }
+        readers.iter().chain(&late).for_each(|&client| loopback.set_reads(client, true));
+        loopback.run();
+        for (key, &client) in keys.iter().zip(moving) {
+            assert!(loopback.take_received(client) == hit(key, 900_000).into_bytes(), "whole");
+        }
+        let (stuck_closed, moving_closed) = (closed(&loopback, stuck), closed(&loopback, moving));
+        assert_eq!((stuck_closed, moving_closed), (1, 0), "core {reader_core}: {:?}", loopback.census());
+        for (key, &client) in keys[2..].iter().zip(stuck) {
+            let received = loopback.take_received(client);
+            assert!(hit(key, 900_000).into_bytes().starts_with(&received), "never torn");
+            let why = loopback.is_closed(client).then_some(Overdue::SlowReader);
+            assert_eq!(loopback.overdue(client), why);
+        }
+        assert_eq!(stuck_closed as u64, counted(&loopback, |core| core.slow_readers_closed.value()));
+        end(loopback);
+    }
+}
+
+/// What a server says to one who sends a value for which there is no memory.
+const NO_MEMORY: &str = "SERVER_ERROR out of memory storing object\r\n";
+
+/// Writers that send a byte each 15 seconds, whose values hold all the room that values on their way may have.
+#[test]
+fn writers_that_drip_give_their_room_to_others_and_keep_their_connections() {
+    for writers in [16, 100] {
+        for key_core in [0, 1] {
+            let what = format!("{writers} writers of core 0 to core {key_core}");
+            let mut loopback = Loopback::new(&config(2), Pace::Even, 1);
+            let keys = keys_of(key_core, 2, writers + 60);
+            let slow: Vec<Client> = keys[..writers]
+                .iter()
+                .map(|key| {
+                    let client = loopback.connect_with(0, 4_096, RING);
+                    loopback.send(client, format!("set {key} 0 0 500000\r\nx").as_bytes());
+                    loopback.run();
+                    client
+                })
+                .collect();
+            loopback.tick(15);
+            let honest = loopback.connect(0);
+            for key in &keys[writers..] {
+                slow.iter().for_each(|&client| loopback.send(client, b"x"));
+                loopback.tick(15);
+                assert_eq!(ask(&mut loopback, honest, &set(key, 400_000)), "STORED\r\n", "{what}");
+            }
+            assert_eq!(closed(&loopback, &slow), 0, "{what}");
+            let dropped = counted(&loopback, |core| core.uploads_dropped.value());
+            assert_eq!(dropped > 0, writers == 100, "{what}: {dropped} gave way");
+            // Those who gave way are told so at the end of their value, and go on.
+            for (key, &client) in keys.iter().zip(&slow) {
+                let answer = ask(&mut loopback, client, &format!("{}\r\nget none\r\n", "x".repeat(500_000 - 61)));
+                let (first, rest) = answer.split_once('\n').expect("an answer");
+                assert!(
+                    matches!(first, "STORED\r" | "SERVER_ERROR out of memory storing object\r"),
+                    "{what}: {answer}"
+                );
+                assert_eq!(rest, "END\r\n", "{what}: {key}");
+            }
+            end(loopback);
+        }
+    }
+}
+
+/// A value that keeps coming keeps its room, on its own core as from another, however many wait for room: only the one
+/// that drips beside it gives way.
+#[test]
+fn a_writer_that_moves_keeps_its_room_and_one_that_drips_gives_way() {
+    for key_core in [0, 1] {
+        let mut config = config(2);
+        config.shard.memory_bytes = 2 * (8 << 20);
+        let mut loopback = Loopback::new(&config, Pace::Even, 1);
+        let keys = keys_of(key_core, 2, 12);
+        let begin = |loopback: &mut Loopback, key: &str| {
+            let client = loopback.connect_with(0, 4_096, RING);
+            loopback.send(client, format!("set {key} 0 0 1000000\r\n").as_bytes());
+            loopback.run();
+            client
+        };
+        // Three quarters of 8 MiB: six values of a megabyte.
+        let movers: Vec<Client> = keys[..3].iter().map(|key| begin(&mut loopback, key)).collect();
+        let drippers: Vec<Client> = keys[3..6].iter().map(|key| begin(&mut loopback, key)).collect();
+        for _ in 0..30 {
+            loopback.tick(1);
+            movers.iter().for_each(|&client| loopback.send(client, &[b'v'; 20_000]));
+            drippers.iter().for_each(|&client| loopback.send(client, b"v"));
+            loopback.run();
+        }
+        let late: Vec<Client> = keys[6..9].iter().map(|key| begin(&mut loopback, key)).collect();
+        loopback.tick(1);
+        for client in &late {
+            loopback.send(*client, &[b'v'; 1_000_000]);
+            loopback.send(*client, b"\r\n");
+        }
+        loopback.run();
+        let told = |loopback: &mut Loopback, clients: &[Client]| -> Vec<String> {
+            clients.iter().map(|&it| String::from_utf8_lossy(&loopback.take_received(it)).into_owned()).collect()
+        };
+        assert_eq!(told(&mut loopback, &late), ["STORED\r\n"; 3], "core {key_core}");
+        for client in &movers {
+            loopback.send(*client, &[b'v'; 400_000]);
+            loopback.send(*client, b"\r\n");
+        }
+        for client in &drippers {
+            loopback.send(*client, &[b'v'; 999_970]);
+            loopback.send(*client, b"\r\n");
+        }
+        loopback.run();
+        assert_eq!(told(&mut loopback, &movers), ["STORED\r\n"; 3], "core {key_core}: who moves keeps its room");
+        assert_eq!(told(&mut loopback, &drippers), [NO_MEMORY; 3], "core {key_core}: who drips gives way");
+        assert_eq!(counted(&loopback, |core| core.uploads_dropped.value()), 3);
+        assert!(counted(&loopback, |core| core.uploads_short.value()) > 0, "the pool that is short has a name");
+        end(loopback);
+    }
+}
