@@ -22,14 +22,14 @@ impl Core {
         }
         self.conns[conn.index()].in_flight -= 1;
         let last = entry.expected == 0;
-        if let Owed::Unheard = entry.owed {
-            if last {
-                entry.owed = Owed::Nothing;
-                self.make_ready(conn);
-            }
-            return;
-        }
         match (&mut entry.owed, answer) {
+            (Owed::Unheard, _) => {
+                if last {
+                    entry.owed = Owed::Nothing;
+                    self.make_ready(conn);
+                }
+                return;
+            }
             (Owed::Answer { .. } | Owed::Fetch { .. }, Answer::Seen { outcome, seen }) => {
                 self.land_seen(token, outcome, seen);
             }
