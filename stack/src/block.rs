@@ -153,6 +153,9 @@ pub(crate) struct FlowBlock {
     pub(crate) challenge_at: Time,
     /// No question to a silent peer before.
     pub(crate) probe_at: Time,
+    /// When, and what from, the flow began to send again what it sends again at present, if `FLAG_SENT_AGAIN`.
+    pub(crate) sent_again_at: Time,
+    pub(crate) sent_again_from: u32,
     /// The socket.
     pub(crate) set: SocketSet<'static>,
     pub(crate) handle: SocketHandle,
@@ -193,6 +196,14 @@ pub(crate) const FLAG_CONNECTING: u32 = 1 << 16;
 /// The flow is on the list of those that wait for a neighbour's Ethernet address.
 pub(crate) const FLAG_RESOLVING: u32 = 1 << 17;
 
+/// The flow has sent something again, which is no sign yet, and nothing new since.
+pub(crate) const FLAG_SENT_AGAIN: u32 = 1 << 18;
+/// It has just done so: its way is to be doubted.
+pub(crate) const FLAG_DOUBTED: u32 = 1 << 19;
+
+/// Its next hop is being asked for.
+pub(crate) const FLAG_IN_DOUBT: u32 = 1 << 20;
+
 /// A list's mark stays with the block until the list lets go of it, whatever flow uses the block by then.
 const FLAGS_OF_LISTS: u32 = FLAG_READY | FLAG_TOUCHED | FLAG_RESOLVING;
 
@@ -226,6 +237,8 @@ impl FlowBlock {
             state_since: Time::ZERO,
             challenge_at: Time::ZERO,
             probe_at: Time::ZERO,
+            sent_again_at: Time::ZERO,
+            sent_again_from: 0,
             set,
             handle,
         }

@@ -57,7 +57,7 @@ pub(crate) enum Class {
     Udp(Datagram),
     /// A part of one.
     Fragment(Fragment),
-    /// An ARP packet about our address; it begins so many bytes into the frame.
+    /// An ARP packet about our address, or one that announces its sender's; it begins so many bytes into the frame.
     Arp { at: usize },
     /// An ICMP echo request for us: its IPv4 packet begins `at` and is `len` bytes long.
     Echo { at: usize, len: usize },
@@ -248,11 +248,13 @@ impl Local {
         if packet[..6] != [0, 1, 8, 0, 6, 4] || !matches!(packet[6..8], [0, 1 | 2]) {
             return Err(DropReason::ArpMalformed);
         }
-        if !self.has(u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]])) {
-            return Err(DropReason::ArpNotOurs);
-        }
+        let target = u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]]);
         let sender = u32::from_be_bytes([packet[14], packet[15], packet[16], packet[17]]);
         let probe = sender == 0;
+        // Who asks for itself, or answers itself, announces where it is (RFC 5227 §3).
+        if !self.has(target) && (target != sender || probe) {
+            return Err(DropReason::ArpNotOurs);
+        }
         if packet[8] & 1 != 0 || self.has(sender) || !probe && self.is_martian(sender) {
             return Err(DropReason::ArpSource);
         }

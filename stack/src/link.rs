@@ -1,7 +1,8 @@
 //! Ethernet and 802.1Q headers: read from a frame, kept ready-made for the answers.
 //!
-//! A flow keeps the header its answers need ([`LinkHeader`]), learned from its peer's own frames, so that no
-//! neighbour look-up is made per packet and a tagged peer is answered with its tag (IEEE 802.3, IEEE 802.1Q §9.3).
+//! A flow keeps the header its answers need ([`LinkHeader`]), made of the frame that opened it, so that no neighbour
+//! look-up is made per packet and a tagged peer is answered with its tag (IEEE 802.3, IEEE 802.1Q §9.3). When the peer
+//! turns out to be at another station, `net_stack/neighbors.rs` changes the station alone.
 
 use std::fmt;
 
@@ -78,6 +79,30 @@ impl LinkHeader {
         Self { bytes, len: len as u8 }
     }
 
+    /// The station that frames with this header go to.
+    #[inline]
+    pub(crate) fn peer(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.bytes;
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// Has frames with this header go to another station.
+    pub(crate) fn set_peer(&mut self, peer: Mac) {
+        self.bytes[..6].copy_from_slice(&peer.0);
+    }
+
+    /// The tag control information, if the header has any.
+    pub(crate) fn tag(&self) -> Option<u16> {
+        let tagged = usize::from(self.len) == TAGGED_BYTES;
+        tagged.then(|| u16::from_be_bytes([self.bytes[14], self.bytes[15]]))
+    }
+
+    /// Whether `frame` comes from the station that frames with this header go to.
+    #[inline]
+    pub(crate) fn is_from_peer(&self, frame: &[u8]) -> bool {
+        frame.get(6..12) == Some(&self.bytes[..6])
+    }
+
     /// A header of no bytes, for a block that no flow uses.
     pub(crate) const EMPTY: Self = Self { bytes: [0; TAGGED_BYTES], len: 0 };
 
@@ -92,6 +117,18 @@ impl LinkHeader {
     pub(crate) fn len(&self) -> usize {
         usize::from(self.len)
     }
+}
+
+/// The station that `frame` comes from, and its tag control information if it has any.
+pub(crate) fn source(frame: &[u8]) -> (Mac, Option<u16>) {
+    let mac = frame.get(6..).and_then(|rest| rest.first_chunk::<6>()).copied().unwrap_or_default();
+    let tag = match frame.get(12..16) {
+        Some(&[high, low, tag_high, tag_low]) if u16::from_be_bytes([high, low]) == ETHERTYPE_VLAN => {
+            Some(u16::from_be_bytes([tag_high, tag_low]))
+        }
+        _ => None,
+    };
+    (Mac(mac), tag)
 }
 
 /// Turns the link header at the front of `frame` round, in place: the answer goes to whom it came from.
@@ -115,7 +152,18 @@ mod tests {
             let sent = LinkHeader::new(OWN, PEER, tag, ETHERTYPE_IPV4);
             let answer = LinkHeader::answering(sent.bytes(), sent.len());
             assert_eq!(answer, LinkHeader::new(PEER, OWN, tag, ETHERTYPE_IPV4));
+            assert_eq!((answer.peer(), answer.tag(), answer.is_from_peer(sent.bytes())), (PEER, tag, true));
         }
+    }
+
+    #[test]
+    fn another_station_is_all_that_changes() {
+        let mut link = LinkHeader::new(PEER, OWN, Some(7), ETHERTYPE_IPV4);
+        let other = Mac([2, 0, 0, 0, 0, 3]);
+        link.set_peer(other);
+        assert_eq!(link, LinkHeader::new(other, OWN, Some(7), ETHERTYPE_IPV4));
+        assert!(!link.is_from_peer(LinkHeader::new(OWN, PEER, Some(7), ETHERTYPE_IPV4).bytes()));
+        assert!(!link.is_from_peer(&[0; 11]));
     }
 
     #[test]

@@ -1,24 +1,44 @@
 //! ARP: answers for our own addresses, and a bounded table of who is at which Ethernet address (RFC 826).
 //!
-//! Answers to packets go to where the packet came from and need no table; the table is for what the stack sends of its
-//! own accord. It is four-way set-associative under a keyed hash, so it can neither grow nor be made slow; a full set
-//! forgets the neighbour that was heard longest ago.
+//! A flow keeps the station at which its handshake found its peer; the table is asked when the stack sends of its own
+//! accord, or when a flow's station is in doubt. Anyone on the link can say anything by ARP. So an entry that was only
+//! told of serves to open connections, and one that was *confirmed*, by an answer to a question of ours, may move flows;
+//! neither is overwritten by what somebody says unasked (`net_stack/neighbors.rs`).
+//!
+//! The table is four-way set-associative under a keyed hash, so it can neither grow nor be made slow; a full set forgets
+//! the neighbour that was heard longest ago, those not confirmed first.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nic::{Frame, FrameTooShort};
 
 use crate::classify::Local;
 use crate::clock::Time;
-use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, LinkHeader, Mac, turn_round};
+use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, LinkHeader, Mac, TAGGED_BYTES, turn_round};
 
 const WAYS: usize = 4;
 
-#[derive(Debug, Clone, Copy)]
-struct Neighbor {
+/// Length of an ARP packet for IPv4 over Ethernet, in bytes.
+const ARP_BYTES: usize = 28;
+
+/// What is known of a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Neighbor {
     address: Ipv4Addr,
-    mac: Mac,
+    pub(crate) mac: Mac,
+    /// Where it was before.
+    before: Mac,
     heard_at: Time,
+    /// When it last answered a question of ours.
+    confirmed_at: Option<Time>,
+}
+
+impl Neighbor {
+    /// Whether it has answered a question of ours within the last `span`.
+    pub(crate) fn is_confirmed(&self, now: Time, span: Duration) -> bool {
+        self.confirmed_at.is_some_and(|at| now.since(at) < span)
+    }
 }
 
 /// Neighbours, by address.
@@ -39,23 +59,52 @@ impl NeighborTable {
         (product >> 32) as usize & (self.sets.len() - 1)
     }
 
-    /// Notes that `address` is at `mac`.
-    pub(crate) fn learn(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
-        let set = self.set_of(address);
+    fn put(&mut self, neighbor: Neighbor) {
+        let set = self.set_of(neighbor.address);
         let ways = &mut self.sets[set];
         let way = ways
             .iter()
-            .position(|way| way.is_some_and(|n| n.address == address))
+            .position(|way| way.is_some_and(|n| n.address == neighbor.address))
             .or_else(|| ways.iter().position(Option::is_none))
-            .or_else(|| (0..WAYS).min_by_key(|&way| ways[way].map(|n| n.heard_at)))
+            .or_else(|| (0..WAYS).min_by_key(|&way| ways[way].map(|n| (n.confirmed_at.is_some(), n.heard_at))))
             .unwrap_or(0);
-        ways[way] = Some(Neighbor { address, mac, heard_at: now });
+        ways[way] = Some(neighbor);
+    }
+
+    /// Notes that `address` says it is at `mac`, if nothing is known of it, or just that.
+    pub(crate) fn learn(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
+        match self.get(address) {
+            None => self.put(Neighbor { address, mac, before: mac, heard_at: now, confirmed_at: None }),
+            Some(known) if known.mac == mac => self.put(Neighbor { heard_at: now, ..known }),
+            Some(_) => {}
+        }
+    }
+
+    /// Notes that `address` is at `mac`: it was asked.
+    pub(crate) fn confirm(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
+        let before = match self.get(address) {
+            Some(known) if known.mac == mac => known.before,
+            known => known.map_or(mac, |known| known.mac),
+        };
+        self.put(Neighbor { address, mac, before, heard_at: now, confirmed_at: Some(now) });
+    }
+
+    /// What is known of `address`.
+    pub(crate) fn get(&self, address: Ipv4Addr) -> Option<Neighbor> {
+        let set = &self.sets[self.set_of(address)];
+        set.iter().flatten().find(|n| n.address == address).copied()
     }
 
     /// Where `address` was last heard.
     pub(crate) fn find(&self, address: Ipv4Addr) -> Option<Mac> {
-        let set = &self.sets[self.set_of(address)];
-        set.iter().flatten().find(|n| n.address == address).map(|n| n.mac)
+        self.get(address).map(|n| n.mac)
+    }
+
+    /// An address that is at the station `mac`, or else one that was; of several the one heard last. Looks at the whole
+    /// table.
+    pub(crate) fn address_of(&self, mac: Mac) -> Option<Ipv4Addr> {
+        let those = self.sets.iter().flatten().flatten().filter(|n| n.mac == mac || n.before == mac);
+        those.max_by_key(|n| (n.mac == mac, n.confirmed_at.is_some(), n.heard_at)).map(|n| n.address)
     }
 
     /// Forgets where `address` is: what was sent there was not answered.
@@ -67,52 +116,70 @@ impl NeighborTable {
             }
         }
     }
+}
 
-    /// Takes in the ARP packet `at` in `frame`, which `classify` has checked, and turns a request into its answer, in
-    /// place. Returns whether there is an answer to send.
-    pub(crate) fn take_in(&mut self, now: Time, local: &Local, frame: &mut [u8], at: usize) -> bool {
-        let Some(packet) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<28>()) else {
-            return false;
-        };
-        let sender = Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]);
-        let mac = Mac([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]);
-        // A probe has no address yet (RFC 5227 §2.1.1): answered, not learned.
-        if !sender.is_unspecified() && mac.is_unicast() {
-            self.learn(now, sender, mac);
-        }
-        if packet[7] != 1 {
-            return false;
-        }
-        packet[7] = 2;
-        // `classify` has let the packet pass because the address asked for is one of ours.
-        let asked = [packet[24], packet[25], packet[26], packet[27]];
-        packet.copy_within(8..18, 18);
-        packet[8..14].copy_from_slice(&local.mac.0);
-        packet[14..18].copy_from_slice(&asked);
-        turn_round(frame);
-        if let Some(source) = frame.get_mut(6..12) {
-            // A request to everyone is not answered from everyone.
-            source.copy_from_slice(&local.mac.0);
-        }
-        true
+/// What an ARP packet says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arp {
+    /// Whether it asks; else it answers.
+    pub(crate) asks: bool,
+    /// Its sender; unspecified in a probe, whose sender has no address yet (RFC 5227 §2.1.1).
+    pub(crate) sender: Ipv4Addr,
+    /// Where the sender says it is.
+    pub(crate) mac: Mac,
+    /// Who is asked, or answered.
+    pub(crate) target: Ipv4Addr,
+}
+
+impl Arp {
+    /// Reads the ARP packet `at` in `frame`, which `classify` has checked.
+    pub(crate) fn read(frame: &[u8], at: usize) -> Option<Self> {
+        let packet = frame.get(at..)?.first_chunk::<ARP_BYTES>()?;
+        let address = |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
+        Some(Self {
+            asks: packet[7] == 1,
+            sender: address(14),
+            mac: Mac([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]),
+            target: address(24),
+        })
     }
 }
 
-/// Writes into `frame` the request of `source`, which is ours, for the Ethernet address of `target`.
+/// Turns the ARP request `at` in `frame`, which `classify` has checked, into the answer for the address asked for,
+/// which is ours; in place.
+pub(crate) fn answer(local: &Local, frame: &mut [u8], at: usize) {
+    let Some(packet) = frame.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<ARP_BYTES>()) else { return };
+    packet[7] = 2;
+    let asked = [packet[24], packet[25], packet[26], packet[27]];
+    packet.copy_within(8..18, 18);
+    packet[8..14].copy_from_slice(&local.mac.0);
+    packet[14..18].copy_from_slice(&asked);
+    turn_round(frame);
+    if let Some(source) = frame.get_mut(6..12) {
+        // A request to everyone is not answered from everyone.
+        source.copy_from_slice(&local.mac.0);
+    }
+}
+
+/// Writes into `frame` a request for the Ethernet address of `target`, sent `to` a station or to all, from `source`,
+/// which is ours and at `own`, with the tag control information `tag` if there is one.
 ///
 /// # Errors
-/// The frame has no room for 42 bytes.
+/// The frame has no room for 46 bytes.
 pub(crate) fn write_request(
     frame: &mut Frame,
-    own: Mac,
-    source: Ipv4Addr,
+    (own, source): (Mac, Ipv4Addr),
+    to: Mac,
+    tag: Option<u16>,
     target: Ipv4Addr,
 ) -> Result<(), FrameTooShort> {
-    frame.resize(ETHERNET_BYTES + 28)?;
+    let link = LinkHeader::new(to, own, tag, ETHERTYPE_ARP);
+    debug_assert!(matches!(link.len(), ETHERNET_BYTES | TAGGED_BYTES));
+    frame.resize(link.len() + ARP_BYTES)?;
     let bytes = frame.bytes_mut();
     bytes.fill(0);
-    let (header, packet) = bytes.split_at_mut(ETHERNET_BYTES);
-    header.copy_from_slice(LinkHeader::new(Mac::BROADCAST, own, None, ETHERTYPE_ARP).bytes());
+    let (header, packet) = bytes.split_at_mut(link.len());
+    header.copy_from_slice(link.bytes());
     packet[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
     packet[8..14].copy_from_slice(&own.0);
     packet[14..18].copy_from_slice(&source.octets());
@@ -126,6 +193,8 @@ mod tests {
 
     const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const OTHER: Mac = Mac([2, 0, 0, 0, 0, 3]);
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
     #[test]
     fn a_full_table_forgets_whom_it_heard_longest_ago_and_never_grows() {
@@ -140,6 +209,48 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_claims_does_not_push_out_who_was_confirmed() {
+        let mut table = NeighborTable::new(4, 77);
+        table.confirm(Time::ZERO, HOST, PEER);
+        for host in 0..1_000u32 {
+            table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), OTHER);
+        }
+        assert_eq!(table.find(HOST), Some(PEER));
+    }
+
+    #[test]
+    fn what_is_said_unasked_overwrites_nothing() {
+        let mut table = NeighborTable::new(4, 77);
+        table.learn(Time::ZERO, HOST, PEER);
+        table.learn(Time::from_millis(9_000), HOST, OTHER);
+        let known = table.get(HOST).expect("it was learned");
+        assert_eq!((known.mac, known.is_confirmed(Time::ZERO, Duration::MAX)), (PEER, false));
+        table.confirm(Time::from_millis(9_000), HOST, OTHER);
+        let known = table.get(HOST).expect("it was confirmed");
+        assert!(known.mac == OTHER && known.is_confirmed(Time::from_millis(9_999), Duration::from_secs(1)));
+        assert!(!known.is_confirmed(Time::from_millis(10_000), Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_station_of_several_addresses_is_the_one_heard_last() {
+        let mut table = NeighborTable::new(64, 77);
+        assert_eq!(table.address_of(PEER), None);
+        for host in 1..9 {
+            table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), PEER);
+        }
+        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(8)));
+        table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), PEER);
+        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(3)));
+        // Who has left is found by where it was, if nobody else is there.
+        for _ in 0..2 {
+            table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), OTHER);
+        }
+        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(8)));
+        (1..9).filter(|&host| host != 3).for_each(|host| table.forget(Ipv4Addr::from_bits(host)));
+        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(3)));
+    }
+
+    #[test]
     fn a_request_becomes_its_answer_in_place() {
         let local = Local::new(Ipv4Addr::new(10, 0, 0, 2), 24, OWN);
         let mut frame = Vec::new();
@@ -148,8 +259,9 @@ mod tests {
         frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
         frame.extend(PEER.0);
         frame.extend([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
-        let mut table = NeighborTable::new(4, 1);
-        assert!(table.take_in(Time::ZERO, &local, &mut frame, 14));
+        let read = Arp { asks: true, sender: HOST, mac: PEER, target: Ipv4Addr::new(10, 0, 0, 2) };
+        assert_eq!(Arp::read(&frame, 14), Some(read));
+        super::answer(&local, &mut frame, 14);
         let mut answer = Vec::new();
         answer.extend(PEER.0);
         answer.extend(OWN.0);
@@ -159,6 +271,5 @@ mod tests {
         answer.extend(PEER.0);
         answer.extend([10, 0, 0, 1]);
         assert_eq!(frame, answer);
-        assert_eq!(table.find(Ipv4Addr::new(10, 0, 0, 1)), Some(PEER));
     }
 }

@@ -88,6 +88,7 @@ pub struct NetStack {
     /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
     challenge_limit: SharedLimit,
     stray_rate: RateLimit,
+    neighbor_rate: RateLimit,
     stats: StackStats,
     work: Work,
 }
@@ -145,6 +146,7 @@ impl NetStack {
             stranger_limit: SharedLimit::new(secrets.table, 1),
             challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),
+            neighbor_rate: RateLimit::new(neighbors::NEIGHBOR_WORK_PER_SECOND),
             stats: StackStats::default(),
             work: Work::default(),
             config,
@@ -255,7 +257,7 @@ impl NetStack {
         self.strays.next(offer)
     }
 
-    /// The Ethernet address at which `address` was last heard asking or answering by ARP.
+    /// The Ethernet address at which `address` is: it has answered by ARP, or asked for us and never contradicted.
     pub fn neighbor(&self, address: std::net::Ipv4Addr) -> Option<Mac> {
         self.neighbors.find(address)
     }

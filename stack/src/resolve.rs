@@ -1,6 +1,11 @@
 //! `Resolver`: neighbours that are being asked for their Ethernet address, and the flows that wait for an answer.
 //!
-//! A request a second, three at the most (RFC 1122 §2.3.2.1 bounds the rate), then the neighbour counts as not there.
+//! All stations are asked, once a second, three times at the most (RFC 1122 §2.3.2.1 bounds the rate); then the
+//! neighbour counts as not there. A question may know who holds the address: the station that is being sent to. If
+//! another station answers, the holder is asked by itself, twice, and **has the last word**: only when it stays silent
+//! is the other one believed. So whoever claims the address of a live neighbour gets nothing, and a neighbour that has
+//! moved is found a tenth of a second after it has answered.
+//!
 //! Invariant: a flow's block is on the list at most once, marked by `FLAG_RESOLVING`, which outlives the flow; who is
 //! taken off the list looks for itself whether it still waits for anything. All memory is made at start.
 
@@ -9,13 +14,24 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::link::Mac;
 
-/// Neighbours asked for at a time: an application connects to few new hosts at once.
-const QUESTIONS: usize = 64;
-/// Requests before a neighbour counts as not there.
+/// Neighbours asked for at a time, whoever wants to know: an application connects to few new hosts at once. Who can be
+/// made to ask by more people has fewer of them, so that strangers keep neither flows nor the application from asking.
+pub(crate) const FOR_CONNECTIONS: usize = 64;
+/// Neighbours asked for at a time when a flow is in doubt.
+pub(crate) const FOR_FLOWS: usize = 48;
+/// Neighbours asked for at a time when ARP contradicts itself.
+pub(crate) const FOR_CLAIMS: usize = 16;
+/// Requests to all before a neighbour counts as not there.
 const TRIES: u8 = 3;
-/// Between two requests.
+/// Between two requests to all.
 const GAP: Duration = Duration::from_secs(1);
+/// Requests to the holder of an address before another station is believed.
+const LAST_WORDS: u8 = 2;
+/// Between two requests to the holder. Stations on one link answer within a millisecond; together less than the least
+/// retransmission time-out, so that a flow whose peer has moved loses one segment.
+const LAST_WORD_GAP: Duration = Duration::from_millis(50);
 
 /// A neighbour that is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -23,10 +39,55 @@ pub(crate) struct Question {
     pub(crate) target: Ipv4Addr,
     /// Our address that asks.
     pub(crate) source: Ipv4Addr,
-    /// The port by which the requests leave.
+    /// The port by which the requests leave, and the VLAN.
     pub(crate) port: u16,
+    pub(crate) tag: Option<u16>,
+    /// The station that frames for the neighbour go to at present.
+    holder: Option<Mac>,
+    /// Another station, which has answered.
+    claimant: Option<Mac>,
     sent: u8,
     next_at: Time,
+}
+
+impl Question {
+    /// A question to be asked at once.
+    pub(crate) fn new(now: Time, target: Ipv4Addr, source: Ipv4Addr, port: u16) -> Self {
+        Self { target, source, port, tag: None, holder: None, claimant: None, sent: 0, next_at: now }
+    }
+
+    /// The same, about a neighbour that frames go to at `holder`, in the VLAN `tag`.
+    pub(crate) fn about(self, holder: Mac, tag: Option<u16>) -> Self {
+        Self { holder: Some(holder), tag, ..self }
+    }
+
+    /// The station that the next request goes to.
+    pub(crate) fn to(&self) -> Mac {
+        self.claimant.and(self.holder).unwrap_or(Mac::BROADCAST)
+    }
+
+    fn tries(&self) -> u8 {
+        if self.claimant.is_some() { LAST_WORDS } else { TRIES }
+    }
+
+    fn is_due(&self, now: Time) -> bool {
+        self.sent < self.tries() && self.next_at <= now
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.sent >= self.tries() && self.next_at <= now
+    }
+}
+
+/// What an answer to a question has settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nobody had asked.
+    Unasked,
+    /// Where the neighbour is.
+    Settled,
+    /// Nothing yet: the station that holds the address is heard first.
+    HolderFirst,
 }
 
 /// Questions, and the flows that wait.
@@ -39,18 +100,20 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// For at most `flows` flows.
     pub(crate) fn new(flows: usize) -> Self {
-        Self { questions: Vec::with_capacity(QUESTIONS), waiting: VecDeque::with_capacity(flows) }
+        Self { questions: Vec::with_capacity(FOR_CONNECTIONS), waiting: VecDeque::with_capacity(flows) }
     }
 
-    /// Begins to ask for `target` unless it is asked for already. Returns false when too many others are.
-    pub(crate) fn ask(&mut self, now: Time, target: Ipv4Addr, source: Ipv4Addr, port: u16) -> bool {
-        if self.is_asking(target) {
+    /// Begins to ask unless the same neighbour is asked for already: then the holder is noted, if none was known.
+    /// Returns false when `most` others are asked for.
+    pub(crate) fn ask(&mut self, question: Question, most: usize) -> bool {
+        if let Some(asked) = self.questions.iter_mut().find(|asked| asked.target == question.target) {
+            asked.holder = asked.holder.or(question.holder);
             return true;
         }
-        if self.questions.len() == QUESTIONS {
+        if self.questions.len() >= most {
             return false;
         }
-        self.questions.push(Question { target, source, port, sent: 0, next_at: now });
+        self.questions.push(question);
         true
     }
 
@@ -59,29 +122,41 @@ impl Resolver {
         self.questions.iter().any(|question| question.target == target)
     }
 
-    /// Ends the question for `target`. Returns whether there was one.
-    pub(crate) fn end(&mut self, target: Ipv4Addr) -> bool {
-        let before = self.questions.len();
-        self.questions.retain(|question| question.target != target);
-        self.questions.len() < before
+    /// `target` has said that it is at `mac`.
+    pub(crate) fn answer(&mut self, now: Time, target: Ipv4Addr, mac: Mac) -> Answer {
+        let Some(at) = self.questions.iter().position(|question| question.target == target) else {
+            return Answer::Unasked;
+        };
+        let question = &mut self.questions[at];
+        if question.holder.is_none_or(|holder| holder == mac) {
+            self.questions.swap_remove(at);
+            return Answer::Settled;
+        }
+        // The first that claims it is the one that is decided upon.
+        if question.claimant.is_none() {
+            *question = Question { claimant: Some(mac), sent: 0, next_at: now, ..*question };
+        }
+        Answer::HolderFirst
     }
 
-    /// Ends a question that was asked in vain, if there is one, and says which.
-    pub(crate) fn give_up(&mut self, now: Time) -> Option<Ipv4Addr> {
-        let at = self.questions.iter().position(|question| question.sent >= TRIES && question.next_at <= now)?;
-        Some(self.questions.swap_remove(at).target)
+    /// Ends a question that nothing more is waited for, if there is one: which neighbour, and the station that is
+    /// believed to be it, `None` where nobody has answered.
+    pub(crate) fn conclude(&mut self, now: Time) -> Option<(Ipv4Addr, Option<Mac>)> {
+        let at = self.questions.iter().position(|question| question.is_over(now))?;
+        let question = self.questions.swap_remove(at);
+        Some((question.target, question.claimant))
     }
 
     /// A question that is due to be asked.
     pub(crate) fn due(&self, now: Time) -> Option<Question> {
-        self.questions.iter().find(|question| question.sent < TRIES && question.next_at <= now).copied()
+        self.questions.iter().find(|question| question.is_due(now)).copied()
     }
 
     /// A request for `target` has left.
     pub(crate) fn sent(&mut self, now: Time, target: Ipv4Addr) {
         for question in self.questions.iter_mut().filter(|question| question.target == target) {
             question.sent += 1;
-            question.next_at = now.after(GAP);
+            question.next_at = now.after(if question.claimant.is_some() { LAST_WORD_GAP } else { GAP });
         }
     }
 
@@ -117,30 +192,87 @@ mod tests {
 
     const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
     const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const HERE: Mac = Mac([2, 0, 0, 0, 0, 9]);
+    const THERE: Mac = Mac([2, 0, 0, 0, 0, 66]);
+
+    fn at(millis: u64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn question(host: u32) -> Question {
+        Question::new(Time::ZERO, Ipv4Addr::from_bits(host), US, 0)
+    }
 
     #[test]
     fn a_neighbour_is_asked_for_three_times_a_second_apart_and_then_given_up() {
         let mut resolver = Resolver::new(4);
-        assert!(resolver.ask(Time::ZERO, HOST, US, 0) && resolver.ask(Time::ZERO, HOST, US, 1));
+        let first = Question::new(Time::ZERO, HOST, US, 0);
+        assert!(resolver.ask(first, 1) && resolver.ask(Question::new(Time::ZERO, HOST, US, 1), 1));
         for second in 0..3 {
-            let now = Time::from_millis(second * 1_000);
-            assert_eq!(resolver.due(now).map(|question| (question.target, question.port)), Some((HOST, 0)));
-            assert_eq!(resolver.give_up(now), None);
+            let now = at(second * 1_000);
+            let due = resolver.due(now).map(|question| (question.target, question.port, question.to()));
+            assert_eq!(due, Some((HOST, 0, Mac::BROADCAST)));
+            assert_eq!(resolver.conclude(now), None);
             resolver.sent(now, HOST);
-            assert!(resolver.due(Time::from_millis(second * 1_000 + 999)).is_none());
+            assert!(resolver.due(at(second * 1_000 + 999)).is_none());
         }
-        assert_eq!(resolver.next_deadline(), Some(Time::from_millis(3_000)));
-        assert_eq!((resolver.due(Time::from_millis(3_000)).is_some(), resolver.asking()), (false, 1));
-        assert_eq!(resolver.give_up(Time::from_millis(3_000)), Some(HOST));
+        assert_eq!(resolver.next_deadline(), Some(at(3_000)));
+        assert_eq!((resolver.due(at(3_000)).is_some(), resolver.asking()), (false, 1));
+        assert_eq!(resolver.conclude(at(3_000)), Some((HOST, None)));
         assert_eq!((resolver.asking(), resolver.next_deadline()), (0, None));
     }
 
     #[test]
-    fn questions_are_bounded() {
+    fn who_holds_an_address_is_heard_before_who_claims_it() {
         let mut resolver = Resolver::new(4);
-        let asked = (0..1_000u32).filter(|&host| resolver.ask(Time::ZERO, Ipv4Addr::from_bits(host), US, 0)).count();
-        assert_eq!((asked, resolver.asking()), (QUESTIONS, QUESTIONS));
-        assert!(resolver.end(Ipv4Addr::from_bits(5)) && !resolver.end(Ipv4Addr::from_bits(5)));
-        assert!(resolver.ask(Time::ZERO, HOST, US, 0));
+        resolver.ask(Question::new(at(0), HOST, US, 0).about(HERE, Some(7)), 1);
+        resolver.sent(at(0), HOST);
+        assert_eq!(resolver.answer(at(10), HOST, THERE), Answer::HolderFirst);
+        for millis in [10, 60] {
+            let due = resolver.due(at(millis)).map(|question| (question.to(), question.tag));
+            assert_eq!(due, Some((HERE, Some(7))));
+            resolver.sent(at(millis), HOST);
+            assert!(resolver.due(at(millis + 49)).is_none() && resolver.conclude(at(millis + 49)).is_none());
+        }
+        // Late, but in time.
+        assert_eq!(resolver.answer(at(109), HOST, HERE), Answer::Settled);
+        assert_eq!(resolver.answer(at(109), HOST, THERE), Answer::Unasked);
+    }
+
+    #[test]
+    fn the_first_claim_is_believed_when_the_holder_is_silent() {
+        let mut resolver = Resolver::new(4);
+        resolver.ask(Question::new(at(0), HOST, US, 0).about(HERE, None), 1);
+        resolver.sent(at(0), HOST);
+        assert_eq!(resolver.answer(at(1_500), HOST, THERE), Answer::HolderFirst);
+        for millis in [1_500, 1_550] {
+            assert_eq!(resolver.answer(at(millis), HOST, Mac([2, 0, 0, 0, 0, 77])), Answer::HolderFirst);
+            resolver.sent(at(millis), HOST);
+        }
+        assert_eq!((resolver.conclude(at(1_599)), resolver.next_deadline()), (None, Some(at(1_600))));
+        assert_eq!(resolver.conclude(at(1_600)), Some((HOST, Some(THERE))));
+    }
+
+    #[test]
+    fn questions_are_bounded_and_those_of_strangers_leave_room() {
+        let mut resolver = Resolver::new(4);
+        let mut hosts = 0..;
+        for most in [FOR_CLAIMS, FOR_FLOWS, FOR_CONNECTIONS] {
+            let asked = (0..1_000).filter(|_| resolver.ask(question(hosts.next().expect("endless")), most)).count();
+            assert!(asked > 0 && resolver.asking() == most, "{asked}");
+        }
+        let fifth = Ipv4Addr::from_bits(5);
+        assert_eq!(resolver.answer(Time::ZERO, fifth, HERE), Answer::Settled);
+        assert_eq!(resolver.answer(Time::ZERO, fifth, HERE), Answer::Unasked);
+        assert!(resolver.ask(question(5), FOR_CONNECTIONS));
+    }
+
+    #[test]
+    fn a_doubt_about_a_neighbour_that_is_asked_for_has_its_holder_heard_first() {
+        let mut resolver = Resolver::new(4);
+        let question = Question::new(at(0), HOST, US, 0);
+        assert!(resolver.ask(question, 1) && resolver.ask(question.about(HERE, None), 1));
+        assert_eq!(resolver.answer(at(0), HOST, THERE), Answer::HolderFirst);
+        assert_eq!(resolver.answer(at(0), HOST, HERE), Answer::Settled);
     }
 }

@@ -58,6 +58,8 @@ pub struct StackStats {
     pub arp_requests: u64,
     /// ARP requests answered.
     pub arp_replies: u64,
+    /// Flows whose frames go to another station than before: their peer, or the router to it, has moved.
+    pub flows_moved: u64,
     /// ICMP echo requests answered.
     pub echo_replies: u64,
     /// UDP datagrams handed to the application.
@@ -68,7 +70,7 @@ pub struct StackStats {
     pub datagrams_sent: u64,
     /// UDP datagrams that the application could not send because no frame was left; it may have tried again.
     pub datagrams_refused: u64,
-    /// Strays handed out to be offered to another core.
+    /// Strays handed out to be offered to another core, ARP packets among them.
     pub strays: u64,
     /// Flows parked because no frame was left to send with.
     pub parked: u64,

@@ -194,7 +194,7 @@ fn an_arp_answer_lets_all_that_wait_go_on_at_once() {
 #[test]
 fn a_silent_host_times_out_after_syns_that_back_off_and_its_address_is_forgotten() {
     let mut bench = bench();
-    bench.frame(&arp(2, THEM, US));
+    bench.frame(&arp(1, THEM, US));
     let mut wanted = known();
     wanted.mac = None;
     let id = connect(&mut bench, &wanted).expect("nothing is in the way");

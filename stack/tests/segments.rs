@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
-use lab::{App, PEER, Server, config};
+use lab::{App, Server, config};
 use nic::{PortConfig, QueueId, Wire};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -58,29 +58,6 @@ fn an_answer_that_is_lost_is_sent_again_after_two_hundred_milliseconds() {
     let first = bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"get k\r\n"));
     assert_eq!(bench.wait(Duration::from_millis(195)), []);
     assert_eq!(bench.wait(Duration::from_millis(10)), [first]);
-}
-
-#[test]
-fn a_live_flow_keeps_its_peers_station_and_a_quiet_one_follows_it() {
-    let mut bench = Bench::new(App::Echo);
-    let next = bench.open(5_000, 100);
-    let mut frame = Tcp::new(5_000, ACK | PSH, 101, next).with(b"spoof").frame();
-    frame[11] = 77;
-    assert_eq!(bench.frame(&frame)[0][..6], PEER.0);
-    bench.tcp(&Tcp::new(5_000, ACK, 106, next + 5));
-    bench.wait(Duration::from_secs(1));
-    let mut frame = Tcp::new(5_000, ACK | PSH, 106, next + 5).with(b"moved").frame();
-    frame[11] = 77;
-    let answers = bench.frame(&frame);
-    assert_eq!(answers[0][..6], [2, 0, 0, 0, 0, 77]);
-    // A frame that does not fit the flow moves nothing.
-    bench.tcp(&Tcp::new(5_000, ACK, 111, next + 10));
-    bench.wait(Duration::from_secs(1));
-    let mut frame = Tcp::new(5_000, ACK | PSH, 111 + 1_000_000, next).with(b"stranger").frame();
-    frame[11] = 88;
-    bench.frame(&frame);
-    let answers = bench.frame(&Tcp::new(5_000, ACK | PSH, 111, next + 10).with(b"back").frame());
-    assert_eq!(answers[0][..6], PEER.0);
 }
 
 #[test]

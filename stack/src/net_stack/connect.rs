@@ -26,6 +26,7 @@ use crate::link::LinkHeader;
 use crate::net_stack::ingress::{above, read_syn_options};
 use crate::one_frame::OneFrame;
 use crate::port::Port;
+use crate::resolve::{FOR_CONNECTIONS, Question};
 
 /// Most source ports that one call tries: all of one address.
 const MOST_TRIES: u64 = 1 << 16;
@@ -97,7 +98,8 @@ impl NetStack {
             return Err(if all { ConnectError::NoFreeFlow { max_flows } } else { ConnectError::NoBlockYet });
         }
         let (key, hash, after) = self.choose_source(now, connect, comes_home)?;
-        if mac.is_none() && !self.resolver.ask(now, hop, key.local, connect.port) {
+        let question = Question::new(now, hop, key.local, connect.port);
+        if mac.is_none() && !self.resolver.ask(question, FOR_CONNECTIONS) {
             return Err(ConnectError::TooManyNeighbors);
         }
         let after = after.map(|record| {

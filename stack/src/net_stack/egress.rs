@@ -6,9 +6,9 @@ use smoltcp::socket::tcp::State;
 
 use super::NetStack;
 use crate::block::{
-    FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED, FLAG_FIN_WAIT_2,
-    FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED, FLAG_TOUCHED, FLAG_WAITING,
-    FlowBlock,
+    FLAG_ABORTED, FLAG_CONNECTING, FLAG_DOUBTED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
+    FLAG_FIN_WAIT_2, FLAG_IN_DOUBT, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED,
+    FLAG_SENT_AGAIN, FLAG_TOUCHED, FLAG_WAITING, FlowBlock,
 };
 use crate::classify::{ACK, RST};
 use crate::clock::{FlowClock, Time};
@@ -82,6 +82,10 @@ impl NetStack {
         if block.flags & FLAG_RELEASED != 0 {
             discard(block);
         }
+        if block.flags & FLAG_IN_DOUBT != 0 {
+            self.visit_doubtful(now, index);
+        }
+        let block = &mut self.blocks[index as usize];
         note_state(block, now);
         if let Some(deadline) = own_deadline(block, &self.config)
             && deadline <= now
@@ -167,6 +171,10 @@ impl NetStack {
         if state == State::Closed {
             return self.end(index, CloseReason::Finished);
         }
+        if block.flags & FLAG_DOUBTED != 0 {
+            self.sent_again(now, index);
+        }
+        let block = &mut self.blocks[index as usize];
         note_state(block, now);
         let own = own_deadline(block, &self.config);
         let next = match (poll_at, own) {
@@ -245,6 +253,9 @@ impl NetStack {
         {
             if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
                 block.snd_nxt = sent.end;
+                block.flags &= !FLAG_SENT_AGAIN;
+            } else if !sent.empty {
+                block.flags |= FLAG_DOUBTED;
             } else if sent.empty
                 && sent.flags & ACK != 0
                 && sent.end != block.snd_nxt

@@ -39,10 +39,6 @@ const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500)
 /// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
 const BLOCKS_AHEAD: usize = 4;
 
-/// Silence after which a flow may follow its peer to another MAC: longer than a live peer's first retransmissions are
-/// apart, so that a flow whose way has changed hears such a gap before its peer gives up.
-const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// `isn`, or one above everything that an earlier connection of the same 4-tuple has sent, `after` being where it left
 /// off (RFC 9293 §3.4.1).
 pub(super) fn above(after: Option<u32>, isn: u32) -> u32 {
@@ -143,7 +139,7 @@ impl NetStack {
     }
 
     /// Ingests a frame that another core's stack gave out as a stray, with the `hops` it came with. The bytes are
-    /// changed. A segment that is unknown here too becomes a stray again, or is answered with RST when every core
+    /// changed. An ARP packet is heard and goes on round the cores. A segment that is unknown here too becomes a stray again, or is answered with RST when every core
     /// has seen it. Answers leave by the flow's own port, or by the first.
     pub fn ingest_stray<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], frame: &mut [u8], hops: u8) {
         self.stats.frames += 1;
@@ -151,7 +147,11 @@ impl NetStack {
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
             Class::Drop(reason) => return self.stats.drops.add(reason),
-            Class::Udp(_) | Class::Fragment(_) | Class::Arp { .. } | Class::Echo { .. } | Class::Unreachable(_) => {
+            Class::Arp { at } => {
+                self.ingest_arp(now, 0, frame, at, hops);
+                return;
+            }
+            Class::Udp(_) | Class::Fragment(_) | Class::Echo { .. } | Class::Unreachable(_) => {
                 return self.stats.drops.add(DropReason::NoFlow);
             }
         };
@@ -186,13 +186,7 @@ impl NetStack {
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
             Class::Fragment(_) => self.stats.drops.add(DropReason::IpFragment),
             Class::Arp { at } => {
-                let sender = frame.bytes().get(at + 14..).and_then(|rest| rest.first_chunk::<4>()).copied();
-                let asked = self.neighbors.take_in(now, &self.local, frame.bytes_mut(), at);
-                if let Some(sender) = sender {
-                    self.neighbor_heard(sender.into());
-                }
-                if asked {
-                    self.stats.arp_replies += 1;
+                if self.ingest_arp(now, port_index, frame.bytes_mut(), at, 0) {
                     port.send(frame);
                     return;
                 }
@@ -247,6 +241,9 @@ impl NetStack {
             Verdict::Reset => return self.end(index, CloseReason::Reset),
             Verdict::Acknowledge(reason) => {
                 self.stats.drops.add(reason);
+                if !block.link.is_from_peer(frame) {
+                    self.repeated_elsewhere(now, index, frame, segment);
+                }
                 return self.acknowledge(port, index);
             }
             Verdict::Challenge(reason) => {
@@ -259,11 +256,6 @@ impl NetStack {
             }
             Verdict::Drop(reason) => return self.stats.drops.add(reason),
         }
-        // A live flow keeps its peer's MAC and VLAN, whoever sends a frame that fits. One that has gone quiet may
-        // have a new way to its peer (another gateway): what is heard first shows it.
-        if now.since(block.heard_at) >= QUIET {
-            block.link = LinkHeader::answering(frame, usize::from(segment.at));
-        }
         block.heard_at = now;
         block.port = port_index as u16;
         if shim::note(block, segment) {
@@ -271,7 +263,11 @@ impl NetStack {
             self.stats.acks_raised += 1;
         }
         rewrite::hide_options(segment, frame);
-        let queued = block.socket().recv_queue();
+        // Whoever sends a frame that fits: the flow keeps its station until the link says otherwise.
+        if !block.link.is_from_peer(frame) {
+            self.heard_elsewhere(now, index, frame);
+        }
+        let queued = self.blocks[index as usize].socket().recv_queue();
         if !self.hand_over(now, port, index, frame, segment) {
             return;
         }
@@ -431,7 +427,8 @@ impl NetStack {
         let answers = !matches!(verdict, InTimeWait::Yield | InTimeWait::Ignore);
         if answers && self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
             let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
-            self.send_control(port, &record.link, &record.key, control);
+            let link = self.link_now(now, &record.key, record.link);
+            self.send_control(port, &link, &record.key, control);
         }
     }
 

@@ -1,31 +1,64 @@
-//! Neighbours of flows that we open: who is asked for, and what comes of it.
+//! Neighbours: to which station a flow's frames go, when that changes, and who is asked.
 //!
-//! Answers to frames go where the frames came from; only the first frame of an active flow needs its peer's Ethernet
-//! address, or the gateway's. Read first: `resolve.rs`.
+//! A flow answers the station that its handshake came from, so that a packet costs no look-up. It is *in doubt* when an
+//! acceptable segment comes from another station, and when what it sent must be sent again and nothing is heard. What
+//! happens then does not depend on what the frame says, but on what the link answers:
+//!
+//! | the peer is | who is asked by ARP | the flow moves |
+//! |---|---|---|
+//! | on the link | the peer | to the station that has answered, once that is confirmed (`resolve.rs`) |
+//! | beyond a router whose address is known | the router | likewise |
+//! | beyond one that never said who it is | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
+//!
+//! A router is known as the gateway of the settings, or by the ARP by which it found us. ARP packets that may matter
+//! are passed round the cores as strays are, since they come over one queue only.
+//! Read first: `neighbor.rs`, `resolve.rs`.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nic::Queue;
 
 use super::NetStack;
-use crate::block::{FLAG_CONNECTING, FLAG_RESOLVING};
+use crate::block::{FLAG_CONNECTING, FLAG_DOUBTED, FLAG_IN_DOUBT, FLAG_OPEN, FLAG_RESOLVING, FLAG_SENT_AGAIN};
+use crate::classify::Segment;
 use crate::clock::Time;
-use crate::link::{ETHERTYPE_IPV4, LinkHeader, Mac};
-use crate::neighbor::write_request;
+use crate::drop_reason::DropReason;
+use crate::flow::FlowKey;
+use crate::link::{self, ETHERTYPE_IPV4, LinkHeader, Mac};
+use crate::neighbor::{self, Arp, write_request};
 use crate::port::Port;
+use crate::resolve::{Answer, FOR_CLAIMS, FOR_CONNECTIONS, FOR_FLOWS, Question};
+
+/// How long an answer to a question of ours settles where a neighbour is (RFC 1122 §2.3.2.1 has a minute; Linux 30 s).
+const REACHABLE: Duration = Duration::from_secs(30);
+
+/// Within this time of an answer nobody is asked again, whatever is claimed: Linux's `locktime`.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Silence after which a flow that sends again doubts its way: a lossy way to a live peer brings something sooner.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long what was sent must have gone unacknowledged before a way that nobody can be asked about is given up
+/// (RFC 1122 §4.2.3.5 (b): three retransmissions; the third leaves 1.4 seconds after the segment).
+const DEAD_WAY: Duration = Duration::from_secs(1);
+
+/// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
+pub(super) const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
 
 impl NetStack {
-    /// Notes that `address` is at `mac`, as if it had said so by ARP: for a core that ARP answers do not reach.
+    /// Notes that `address` is at `mac`, as if it had answered by ARP: for a core that ARP answers do not reach.
     pub fn learn_neighbor(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
-        self.neighbors.learn(now, address, mac);
-        self.neighbor_heard(address);
+        self.resolver.answer(now, address, mac);
+        self.settle_neighbor(now, address, mac);
     }
 
     /// Asks by the port numbered `port` for the Ethernet address of `address`, a host of the subnet, unless it is known
     /// or asked for already; [`neighbor`](Self::neighbor) has it once it has come. Returns false when too many others are
     /// asked for. Nobody is asked more than three times a second apart; ask again to go on.
     pub fn ask_neighbor(&mut self, now: Time, address: Ipv4Addr, port: u16) -> bool {
-        self.neighbors.find(address).is_some() || self.resolver.ask(now, address, self.local.address, port)
+        let question = Question::new(now, address, self.local.address, port);
+        self.neighbors.find(address).is_some() || self.resolver.ask(question, FOR_CONNECTIONS)
     }
 
     /// The host to which packets for `remote` are handed; `None` when there is no way.
@@ -38,19 +71,167 @@ impl NetStack {
         LinkHeader::new(mac, self.local.mac, None, ETHERTYPE_IPV4)
     }
 
+    /// An ARP packet that begins `at` in `frame` and has been looked at by `hops` other cores. Returns whether `frame`
+    /// has become its answer.
+    pub(super) fn ingest_arp(&mut self, now: Time, port_index: usize, frame: &mut [u8], at: usize, hops: u8) -> bool {
+        let Some(arp) = Arp::read(frame, at) else { return false };
+        let ours = self.local.has(arp.target.to_bits());
+        if !ours && self.neighbors.get(arp.sender).is_none() && !self.resolver.is_asking(arp.sender) {
+            // An announcement of a neighbour that is none of ours.
+            self.stats.drops.add(DropReason::ArpNotOurs);
+            return false;
+        }
+        // A probe has no address yet: answered, not heard.
+        if !arp.sender.is_unspecified() && arp.mac.is_unicast() && arp.mac != self.local.mac {
+            if hops < self.config.peers && self.neighbor_rate.allows(now) && self.strays.keep(frame, hops + 1) {
+                self.stats.strays += 1;
+            }
+            let (_, tag) = link::source(frame);
+            self.hear_neighbor(now, port_index, &arp, ours, tag);
+        }
+        if !(ours && arp.asks && hops == 0) {
+            return false;
+        }
+        neighbor::answer(&self.local, frame, at);
+        self.stats.arp_replies += 1;
+        true
+    }
+
+    /// A neighbour has said where it is.
+    fn hear_neighbor(&mut self, now: Time, port_index: usize, arp: &Arp, ours: bool, tag: Option<u16>) {
+        match self.resolver.answer(now, arp.sender, arp.mac) {
+            Answer::Settled => return self.settle_neighbor(now, arp.sender, arp.mac),
+            Answer::HolderFirst => return,
+            Answer::Unasked => {}
+        }
+        match self.neighbors.get(arp.sender) {
+            Some(known) if known.mac != arp.mac && known.is_confirmed(now, SETTLED) => {}
+            Some(known) if known.mac != arp.mac => {
+                // It may have moved, or somebody else wants its frames: it is asked.
+                let source = if ours { arp.target } else { self.local.address };
+                let question = Question::new(now, arp.sender, source, port_index as u16);
+                self.resolver.ask(question.about(known.mac, tag), FOR_CLAIMS);
+            }
+            // Only who asks for us is learned unasked, as in Linux: it means to send us something.
+            None if !(ours && arp.asks) => {}
+            _ if self.next_hop(arp.sender) == Some(arp.sender) => self.neighbors.learn(now, arp.sender, arp.mac),
+            _ => {}
+        }
+    }
+
+    /// It is settled where `address` is.
+    fn settle_neighbor(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
+        self.neighbors.confirm(now, address, mac);
+        self.wake_waiting(address);
+    }
+
+    /// An acceptable segment of the flow has come from another station than the flow's frames go to.
+    #[cold]
+    pub(super) fn heard_elsewhere(&mut self, now: Time, index: u32, frame: &[u8]) {
+        if self.doubt(now, index, true) {
+            return;
+        }
+        let block = &mut self.blocks[index as usize];
+        let beyond = !self.local.is_on_link(block.key.remote.to_bits());
+        let unheard = block.flags & FLAG_SENT_AGAIN != 0 && block.highest_ack == block.sent_again_from;
+        if beyond && unheard && now.since(block.sent_again_at) >= DEAD_WAY {
+            let (from, _) = link::source(frame);
+            self.move_flow(index, from);
+        }
+    }
+
+    /// A segment that was received before has come from another station: the peer misses our answer, which went where it
+    /// no longer is. Only if its numbers are of the last window, as of a segment that would be acceptable.
+    #[cold]
+    pub(super) fn repeated_elsewhere(&mut self, now: Time, index: u32, frame: &[u8], segment: &Segment) {
+        let block = &self.blocks[index as usize];
+        let behind = block.rcv_nxt().wrapping_sub(segment.seq);
+        let unacknowledged = block.snd_nxt.wrapping_sub(segment.ack);
+        let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+        if behind <= u32::from(u16::MAX) && unacknowledged <= in_flight {
+            self.heard_elsewhere(now, index, frame);
+        }
+    }
+
+    /// The flow has sent something again.
+    #[cold]
+    pub(super) fn sent_again(&mut self, now: Time, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        block.flags &= !FLAG_DOUBTED;
+        if block.flags & FLAG_SENT_AGAIN == 0 || block.highest_ack != block.sent_again_from {
+            block.flags |= FLAG_SENT_AGAIN;
+            (block.sent_again_from, block.sent_again_at) = (block.highest_ack, now);
+        }
+        // Of a half-open flow it is not known that there is a peer: a flood of SYNs would have us ask for everybody.
+        if block.flags & (FLAG_OPEN | FLAG_CONNECTING) == FLAG_OPEN {
+            let silent = now.since(block.heard_at) >= SILENCE;
+            self.doubt(now, index, silent);
+        }
+    }
+
+    /// Looks at a flow that is in doubt, before it sends: the link may have answered.
+    #[cold]
+    pub(super) fn visit_doubtful(&mut self, now: Time, index: u32) {
+        self.doubt(now, index, false);
+    }
+
+    /// Moves a flow in doubt to the station at which its next hop was confirmed, and returns whether it did; if none
+    /// was, `ask`s.
+    fn doubt(&mut self, now: Time, index: u32, ask: bool) -> bool {
+        let block = &mut self.blocks[index as usize];
+        block.flags &= !FLAG_IN_DOUBT;
+        let (key, port, link) = (block.key, block.port, block.link);
+        let Some(hop) = self.hop_of(now, &key, &link) else { return false };
+        let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
+        if let Some(known) = known
+            && known.mac != link.peer()
+        {
+            self.move_flow(index, known.mac);
+            return true;
+        }
+        if ask && known.is_none_or(|known| !known.is_confirmed(now, SETTLED)) {
+            let question = Question::new(now, hop, key.local, port).about(link.peer(), link.tag());
+            self.resolver.ask(question, FOR_FLOWS);
+        }
+        if self.resolver.is_asking(hop) {
+            self.blocks[index as usize].flags |= FLAG_IN_DOUBT;
+        }
+        false
+    }
+
+    /// Has the flow's frames go to another station.
+    fn move_flow(&mut self, index: u32, to: Mac) {
+        let block = &mut self.blocks[index as usize];
+        block.link.set_peer(to);
+        block.flags &= !FLAG_SENT_AGAIN;
+        self.stats.flows_moved += 1;
+    }
+
+    /// The neighbour by which frames with the header `link` reach the flow's peer, if it is known who that is.
+    fn hop_of(&mut self, now: Time, key: &FlowKey, link: &LinkHeader) -> Option<Ipv4Addr> {
+        let hop = self.next_hop(key.remote);
+        if hop.is_some() || !self.neighbor_rate.allows(now) {
+            return hop;
+        }
+        self.neighbors.address_of(link.peer())
+    }
+
+    /// The header of an answer for a record of a flow, whose frames went to `link`: the peer may have moved since.
+    pub(super) fn link_now(&self, now: Time, key: &FlowKey, mut link: LinkHeader) -> LinkHeader {
+        if let Some(known) = self.next_hop(key.remote).and_then(|hop| self.neighbors.get(hop))
+            && known.is_confirmed(now, REACHABLE)
+        {
+            link.set_peer(known.mac);
+        }
+        link
+    }
+
     /// Puts the flow on the list of those that wait for a neighbour.
     pub(super) fn wait_for_neighbor(&mut self, index: u32) {
         let block = &mut self.blocks[index as usize];
         if block.flags & FLAG_RESOLVING == 0 {
             block.flags |= FLAG_RESOLVING;
             self.resolver.wait(index);
-        }
-    }
-
-    /// `address` has told its Ethernet address.
-    pub(super) fn neighbor_heard(&mut self, address: Ipv4Addr) {
-        if self.resolver.asking() > 0 && self.neighbors.find(address).is_some() && self.resolver.end(address) {
-            self.wake_waiting(address);
         }
     }
 
@@ -72,12 +253,15 @@ impl NetStack {
         }
     }
 
-    /// Gives up neighbours that do not answer.
+    /// Ends questions that nothing more is waited for.
     pub(super) fn expire_neighbors(&mut self, now: Time) {
         while self.resolver.asking() > 0
-            && let Some(hop) = self.resolver.give_up(now)
+            && let Some((hop, believed)) = self.resolver.conclude(now)
         {
-            self.wake_waiting(hop);
+            match believed {
+                Some(mac) => self.settle_neighbor(now, hop, mac),
+                None => self.wake_waiting(hop),
+            }
         }
     }
 
@@ -90,7 +274,8 @@ impl NetStack {
                     return;
                 }
                 let Some(mut frame) = port.take_frame() else { return };
-                match write_request(&mut frame, self.local.mac, question.source, question.target) {
+                let own = (self.local.mac, question.source);
+                match write_request(&mut frame, own, question.to(), question.tag, question.target) {
                     Ok(()) => {
                         self.stats.arp_requests += 1;
                         port.send(frame);

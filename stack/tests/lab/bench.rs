@@ -59,8 +59,9 @@ impl Bench {
         frames
     }
 
+    /// Sends a segment, runs a turn, returns the segments that the stack sends.
     pub fn tcp(&mut self, segment: &Tcp) -> Vec<Tcp> {
-        self.frame(&segment.frame()).iter().map(|frame| Tcp::read(frame)).collect()
+        segments(&self.frame(&segment.frame()))
     }
 
     /// Sends a segment that is answered by exactly one.
@@ -80,12 +81,12 @@ impl Bench {
         next
     }
 
-    /// Lets time pass, in steps, and returns what the stack sends meanwhile.
+    /// Lets time pass, in steps, and returns the segments that the stack sends meanwhile.
     pub fn wait(&mut self, span: Duration) -> Vec<Tcp> {
         let mut sent = Vec::new();
         for _ in 0..100 {
             self.wire.clock().advance(span / 100);
-            sent.extend(self.turn().iter().map(|frame| Tcp::read(frame)));
+            sent.extend(segments(&self.turn()));
         }
         sent
     }
@@ -93,4 +94,9 @@ impl Bench {
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.server.stack.stats().drops.of(reason)
     }
+}
+
+/// The frames read as segments; ARP packets among them are left out.
+pub fn segments(frames: &[Vec<u8>]) -> Vec<Tcp> {
+    frames.iter().filter(|frame| frame[12..14] != [8, 6]).map(|frame| Tcp::read(frame)).collect()
 }

@@ -2,6 +2,8 @@
 //! interface, or frames made by hand, on the other. Time is virtual and jumps to the next event.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "arp.rs"]
+pub mod arp;
 #[path = "bench.rs"]
 pub mod bench;
 #[path = "frames.rs"]

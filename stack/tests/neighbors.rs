@@ -1,0 +1,324 @@
+//! To which station a flow's frames go: where its handshake came from, until the link, asked by ARP, says otherwise.
+
+#[path = "lab/lab.rs"]
+mod lab;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use lab::arp::{Asked, REPLY, REQUEST, arp, asked};
+use lab::bench::Bench;
+use lab::raw::{ACK, FIN, PSH, SYN, Tcp};
+use lab::{App, OWN, PEER, THEM, US, config};
+use sidestep_stack::{DropReason, Mac};
+
+/// Another station of the link.
+const OTHER: Mac = Mac([2, 0, 0, 0, 0, 66]);
+/// A host that is not on the link, and the router's address.
+const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
+
+const EVERYBODY: Asked = Asked { to: Mac::BROADCAST, target: THEM };
+const HOLDER: Asked = Asked { to: PEER, target: THEM };
+
+/// One connection of `peer`, and where it has got to.
+struct Conversation {
+    bench: Bench,
+    peer: Ipv4Addr,
+    seq: u32,
+    ack: u32,
+}
+
+impl Conversation {
+    fn open(peer: Ipv4Addr) -> Self {
+        Self::open_with(Bench::new(App::Echo), peer)
+    }
+
+    fn open_with(mut bench: Bench, peer: Ipv4Addr) -> Self {
+        let syn_ack = bench.frame(&Tcp::new(5_000, SYN, 100, 0).frame_from(peer.octets()));
+        let ack = Tcp::read(&syn_ack[0]).seq.wrapping_add(1);
+        bench.frame(&Tcp::new(5_000, ACK, 101, ack).frame_from(peer.octets()));
+        assert_eq!(bench.server.opened, 1);
+        Self { bench, peer, seq: 101, ack }
+    }
+
+    /// The next request, from the station `mac`.
+    fn request(&self, mac: Mac) -> Vec<u8> {
+        let mut frame =
+            Tcp::new(5_000, ACK | PSH, self.seq, self.ack).with(b"get k\r\n").frame_from(self.peer.octets());
+        frame[6..12].copy_from_slice(&mac.0);
+        frame
+    }
+
+    /// Asks from the station `mac`, and returns the stations that the answer went to and what was asked by ARP. The
+    /// answer counts as received wherever it went.
+    fn ask(&mut self, mac: Mac) -> (Vec<Mac>, Vec<Asked>) {
+        let frames = self.bench.frame(&self.request(mac));
+        self.seq = self.seq.wrapping_add(7);
+        self.ack = self.ack.wrapping_add(7);
+        (stations(&frames), asked(&frames))
+    }
+
+    fn wait(&mut self, millis: u64) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        for _ in 0..millis {
+            self.bench.wire.clock().advance(Duration::from_millis(1));
+            frames.extend(self.bench.turn());
+        }
+        frames
+    }
+
+    /// The answer to an ARP request of ours, and what the stack sends at once.
+    fn reply(&mut self, sender: Ipv4Addr, mac: Mac) -> Vec<Asked> {
+        asked(&self.bench.frame(&arp(REPLY, (sender, mac), US)))
+    }
+
+    fn moved(&self) -> u64 {
+        self.bench.server.stack.stats().flows_moved
+    }
+}
+
+/// Where frames of TCP went.
+fn stations(frames: &[Vec<u8>]) -> Vec<Mac> {
+    let segments = frames.iter().filter(|frame| frame[12..14] == [8, 0]);
+    segments.map(|frame| Mac(frame[..6].try_into().expect("six bytes"))).collect()
+}
+
+#[test]
+fn a_stranger_with_right_numbers_does_not_get_a_quiet_flows_answers() {
+    let mut flow = Conversation::open(THEM);
+    for round in 0..10 {
+        flow.wait(1_100);
+        // Everything is right but the station. The stranger answers ARP, as does the peer.
+        let (to, questions) = flow.ask(OTHER);
+        assert_eq!((to, questions), (vec![PEER], vec![EVERYBODY]), "round {round}");
+        assert_eq!(flow.reply(THEM, OTHER), [HOLDER]);
+        assert_eq!(flow.reply(THEM, PEER), []);
+        assert_eq!(flow.reply(THEM, OTHER), []);
+        assert_eq!(flow.ask(OTHER), (vec![PEER], vec![]));
+        assert_eq!(flow.ask(PEER), (vec![PEER], vec![]));
+    }
+    assert_eq!((flow.moved(), flow.bench.server.stack.neighbor(THEM)), (0, Some(PEER)));
+}
+
+#[test]
+fn a_stranger_whom_nobody_confirms_gets_nothing_and_the_link_is_asked_once_a_second() {
+    let mut flow = Conversation::open(THEM);
+    let mut questions = Vec::new();
+    for _ in 0..100 {
+        let (to, at_once) = flow.ask(OTHER);
+        assert_eq!(to, [PEER]);
+        questions.extend(at_once);
+        let meanwhile = flow.wait(100);
+        assert!(stations(&meanwhile).is_empty());
+        questions.extend(asked(&meanwhile));
+    }
+    assert!((10..=11).contains(&questions.len()), "{} in ten seconds", questions.len());
+    assert!(questions.iter().all(|&question| question == EVERYBODY));
+}
+
+#[test]
+fn a_peer_at_another_station_is_answered_there_once_it_answers_and_the_old_one_does_not() {
+    let mut flow = Conversation::open(THEM);
+    assert_eq!(flow.ask(PEER), (vec![PEER], vec![]));
+    // In the middle of the conversation.
+    assert_eq!(flow.ask(OTHER), (vec![PEER], vec![EVERYBODY]));
+    assert_eq!(flow.reply(THEM, OTHER), [HOLDER]);
+    assert_eq!(asked(&flow.wait(99)), [HOLDER]);
+    assert_eq!(flow.ask(OTHER).0, [PEER]);
+    flow.wait(1);
+    assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
+    assert_eq!((flow.moved(), flow.bench.server.stack.neighbor(THEM)), (1, Some(OTHER)));
+    // And back, no less than a second later.
+    flow.wait(1_000);
+    assert_eq!(flow.ask(PEER).1, [EVERYBODY]);
+    assert_eq!(flow.reply(THEM, PEER).len(), 1);
+    flow.wait(100);
+    assert_eq!(flow.ask(PEER).0, [PEER]);
+    flow.bench.wait(Duration::from_secs(5));
+    assert_eq!(flow.bench.server.stack.census().resolving, 0);
+}
+
+#[test]
+fn what_was_sent_to_the_old_station_is_sent_again_to_the_new_one() {
+    let mut flow = Conversation::open(THEM);
+    // The answer goes where the peer was; it will not come, and the peer says nothing until it does.
+    flow.ask(OTHER);
+    flow.reply(THEM, OTHER);
+    assert_eq!(stations(&flow.wait(700)), [OTHER, OTHER]);
+}
+
+#[test]
+fn a_flow_whose_peer_falls_silent_asks_where_it_is() {
+    let mut flow = Conversation::open(THEM);
+    flow.bench.frame(&flow.request(PEER));
+    // No ACK comes. Sent again at 0.2, 0.6 and 1.4 seconds.
+    assert_eq!(asked(&flow.wait(1_000)), []);
+    assert_eq!(asked(&flow.wait(500)), [EVERYBODY]);
+    flow.reply(THEM, OTHER);
+    assert_eq!(stations(&flow.wait(2_000)), [OTHER]);
+}
+
+#[test]
+fn an_announcement_of_a_known_neighbour_is_verified_and_believed() {
+    let mut flow = Conversation::open(THEM);
+    flow.bench.frame(&arp(REQUEST, (THEM, PEER), US));
+    for operation in [REQUEST, REPLY] {
+        let questions = asked(&flow.bench.frame(&arp(operation, (THEM, OTHER), THEM)));
+        // The second announcement is the answer to what the first has had us ask.
+        assert_eq!(questions, if operation == REQUEST { [EVERYBODY] } else { [HOLDER] });
+    }
+    assert_eq!(flow.bench.server.stack.neighbor(THEM), Some(PEER));
+    flow.wait(100);
+    assert_eq!(flow.bench.server.stack.neighbor(THEM), Some(OTHER));
+    assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
+}
+
+#[test]
+fn what_is_said_unasked_is_neither_learned_nor_does_it_overwrite() {
+    let mut bench = Bench::new(App::Echo);
+    // Announcements and answers for nobody that we know.
+    for target in [THEM, US] {
+        assert_eq!(bench.frame(&arp(REPLY, (THEM, OTHER), target)), Vec::<Vec<u8>>::new());
+    }
+    assert_eq!((bench.server.stack.neighbor(THEM), bench.drops(DropReason::ArpNotOurs)), (None, 1));
+    // Who asks for us wants to send us something.
+    bench.frame(&arp(REQUEST, (THEM, PEER), US));
+    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    // A host that cannot be on the link is answered and not learned.
+    assert_eq!(bench.frame(&arp(REQUEST, (FAR, OTHER), US)).len(), 1);
+    assert_eq!(bench.server.stack.neighbor(FAR), None);
+    for _ in 0..100 {
+        bench.frame(&arp(REQUEST, (THEM, OTHER), US));
+    }
+    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    // All were asked, and, as somebody answered, the one who was there first.
+    assert_eq!(bench.server.stack.stats().arp_requests, 2);
+    bench.wait(Duration::from_secs(5));
+    bench.server.assert_nothing_left();
+}
+
+#[test]
+fn a_flood_of_claims_moves_nobody_and_asks_little() {
+    let mut flow = Conversation::open(THEM);
+    flow.bench.frame(&arp(REQUEST, (THEM, PEER), US));
+    for number in 0..20_000u32 {
+        let [.., a, b] = number.to_be_bytes();
+        let liar = Mac([2, 0, 0, 1, a, b]);
+        let sender = Ipv4Addr::from_bits(THEM.to_bits() & !0xff | (number % 253 + 3));
+        flow.bench.send(&arp(REQUEST, (sender, liar), US));
+        flow.bench.send(&arp(REPLY, (THEM, liar), US));
+        for frame in flow.bench.turn() {
+            if asked(&[frame]).iter().any(|question| question.target == THEM) {
+                flow.bench.frame(&arp(REPLY, (THEM, PEER), US));
+            }
+        }
+        if number % 100 == 0 {
+            assert_eq!(flow.ask(PEER).0, [PEER]);
+            flow.bench.wire.clock().advance(Duration::from_millis(10));
+        }
+    }
+    let stats = *flow.bench.server.stack.stats();
+    // Two seconds: sixteen neighbours at a time, each three times before a tenth of a second decides.
+    assert!(stats.flows_moved == 0 && stats.arp_requests < 1_000, "{}", stats.arp_requests);
+    assert!(flow.bench.server.stack.census().resolving <= 16);
+    assert_eq!(flow.bench.server.stack.neighbor(THEM), Some(PEER));
+}
+
+#[test]
+fn a_flow_from_beyond_the_link_follows_its_router() {
+    let mut bench = Bench::new(App::Echo);
+    // The router finds us by ARP, as one does.
+    bench.frame(&arp(REQUEST, (ROUTER, PEER), US));
+    let mut flow = Conversation::open_with(bench, FAR);
+    let router = Asked { to: Mac::BROADCAST, target: ROUTER };
+    assert_eq!(flow.ask(OTHER), (vec![PEER], vec![router]));
+    flow.reply(ROUTER, OTHER);
+    flow.wait(100);
+    assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
+    assert_eq!(flow.moved(), 1);
+}
+
+#[test]
+fn a_flow_from_beyond_an_unknown_router_leaves_its_way_only_when_that_is_dead() {
+    let mut flow = Conversation::open(FAR);
+    flow.wait(5_000);
+    // Whoever says what, as long as answers are acknowledged the way is good.
+    for _ in 0..10 {
+        assert_eq!(flow.ask(OTHER), (vec![PEER], vec![]));
+        let mut ack = Tcp::new(5_000, ACK, flow.seq, flow.ack).frame_from(FAR.octets());
+        ack[6..12].copy_from_slice(&OTHER.0);
+        flow.bench.frame(&ack);
+        assert_eq!(stations(&flow.wait(1_100)), []);
+    }
+    // Now they are not: the peer asks again, by the other router, and again.
+    let again = flow.request(OTHER);
+    flow.bench.frame(&again);
+    for _ in 0..5 {
+        flow.wait(300);
+        assert_eq!(flow.moved(), 0);
+        flow.bench.frame(&again);
+    }
+    assert_eq!(flow.moved(), 1);
+    let sent = stations(&flow.wait(2_000));
+    assert_eq!(sent.last(), Some(&OTHER), "{sent:?}");
+}
+
+#[test]
+fn a_request_that_comes_again_from_another_station_has_the_peer_asked_for() {
+    let mut flow = Conversation::open(THEM);
+    let request = flow.request(PEER);
+    flow.ask(PEER);
+    // The peer has moved before the answer came.
+    let mut again = request.clone();
+    again[6..12].copy_from_slice(&OTHER.0);
+    let frames = flow.bench.frame(&again);
+    assert_eq!((stations(&frames), asked(&frames)), (vec![PEER], vec![EVERYBODY]));
+    flow.reply(THEM, OTHER);
+    flow.wait(100);
+    assert_eq!(stations(&flow.bench.frame(&again)), [OTHER]);
+    // Old numbers are no repetition.
+    flow.wait(1_100);
+    let old = Tcp::new(5_000, ACK | PSH, flow.seq.wrapping_sub(1 << 20), flow.ack).with(b"get k\r\n");
+    assert_eq!(asked(&flow.bench.frame(&old.frame())), []);
+}
+
+#[test]
+fn a_peer_that_moves_in_time_wait_is_answered_where_it_is() {
+    let mut bench = Bench::new(App::Blast(3));
+    let next = bench.one(&Tcp::new(5_000, SYN, 100, 0)).seq.wrapping_add(1);
+    bench.one(&Tcp::new(5_000, ACK, 101, next));
+    bench.one(&Tcp::new(5_000, ACK | FIN, 101, next.wrapping_add(4)));
+    assert_eq!(bench.server.stack.census().time_wait, 1);
+    bench.wait(Duration::from_secs(1));
+    let now = bench.now();
+    bench.server.stack.learn_neighbor(now, THEM, OTHER);
+    let again = bench.frame(&Tcp::new(5_000, ACK | FIN, 101, next.wrapping_add(4)).frame());
+    assert_eq!(stations(&again), [OTHER]);
+}
+
+#[test]
+fn a_core_that_arp_does_not_reach_hears_it_from_the_core_that_it_reaches() {
+    let mut both = config();
+    both.peers = 1;
+    let mut flow = Conversation::open_with(Bench::with(both.clone(), App::Echo), THEM);
+    let mut other = Bench::with(both, App::Echo);
+    assert_eq!(flow.ask(OTHER).1, [EVERYBODY]);
+    // The answer comes over the queue of the other core, which knows nothing of the flow.
+    assert!(other.frame(&arp(REPLY, (THEM, OTHER), US)).is_empty());
+    let mut passed = Vec::new();
+    while other.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
+    let [(frame, 1)] = &mut passed[..] else { panic!("{passed:?}") };
+    let now = flow.bench.now();
+    flow.bench.server.stack.ingest_stray(now, &mut flow.bench.server.ports, frame, 1);
+    flow.wait(101);
+    assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
+    // It has been round, and was answered by nobody but the first.
+    assert_eq!(flow.bench.server.stack.census().strays, 0);
+    let request = other.frame(&arp(REQUEST, (THEM, OTHER), US));
+    assert_eq!((request.len(), &request[0][..6], &request[0][6..12]), (1, &OTHER.0[..], &OWN.0[..]));
+    assert!(other.server.stack.next_stray(|frame, _| passed.push((frame.to_vec(), 1))));
+    let before = flow.bench.server.stack.stats().arp_replies;
+    flow.bench.server.stack.ingest_stray(now, &mut flow.bench.server.ports, &mut passed[1].0, 1);
+    assert_eq!(flow.bench.server.stack.stats().arp_replies, before);
+}
