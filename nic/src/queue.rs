@@ -175,7 +175,7 @@ pub struct QueueStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueDrops {
-    /// The kernel's `rx_dropped` of the socket: a frame longer than a chunk, or one it had no memory for.
+    /// The kernel could not put it into the socket's memory for another reason: it was longer than a chunk, most often.
     pub rx_too_long: u64,
     /// The receive ring of the socket was full: its core did not come round in time.
     pub rx_ring_full: u64,

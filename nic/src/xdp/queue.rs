@@ -33,6 +33,7 @@ pub struct XdpQueue {
     rings: Rings,
     stock: FrameStock,
     fill_level: FillLevel,
+    zero_copy: bool,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -41,15 +42,10 @@ pub struct XdpQueue {
 
 impl XdpQueue {
     /// Wraps a bound socket. `link_frame_bytes` is the longest frame that the link sends.
-    pub(super) fn new(
-        id: QueueId,
-        rings: Rings,
-        stock: FrameStock,
-        fill_level: FillLevel,
-        link_frame_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(id: QueueId, rings: Rings, stock: FrameStock, zero_copy: bool, link_frame_bytes: usize) -> Self {
         let max_frame_bytes = link_frame_bytes.min(stock.max_frame_bytes());
-        Self { rings, stock, fill_level, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
+        let fill_level = FillLevel::new(stock.fillable(), zero_copy);
+        Self { rings, stock, fill_level, zero_copy, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
     }
 
     /// Which queue of the link this is.
@@ -192,17 +188,24 @@ impl Queue for XdpQueue {
 
     fn stats(&self) -> QueueStats {
         let kernel = self.rings.statistics().unwrap_or_default();
-        let rx_dropped = kernel.rx_dropped + kernel.rx_ring_full + kernel.rx_fill_ring_empty;
-        let drops = QueueDrops {
-            rx_too_long: kernel.rx_dropped,
-            rx_ring_full: kernel.rx_ring_full,
-            rx_fill_ring_empty: kernel.rx_fill_ring_empty,
-            rx_invalid_descriptors: kernel.rx_invalid_descriptors,
-            tx_invalid_descriptors: kernel.tx_invalid_descriptors,
-            tx_refused: self.refused,
-            ..QueueDrops::default()
-        };
+        let drops = QueueDrops { tx_refused: self.refused, ..drops_of(&kernel, self.zero_copy) };
+        let rx_dropped = drops.rx_too_long + drops.rx_ring_full + drops.rx_fill_ring_empty;
         QueueStats { rx_dropped, drops, ..self.stats }
+    }
+}
+
+/// Each lost frame once. In copy mode the kernel counts a frame for which the fill ring had no chunk under both
+/// `rx_fill_ring_empty` and `rx_dropped` (`__xsk_rcv` and `xp_alloc` in kernel `net/xdp`); with zero copy the driver takes
+/// the chunks, and under the first alone.
+fn drops_of(kernel: &XskStatistics, zero_copy: bool) -> QueueDrops {
+    let twice = if zero_copy { 0 } else { kernel.rx_fill_ring_empty };
+    QueueDrops {
+        rx_too_long: kernel.rx_dropped.saturating_sub(twice),
+        rx_ring_full: kernel.rx_ring_full,
+        rx_fill_ring_empty: kernel.rx_fill_ring_empty,
+        rx_invalid_descriptors: kernel.rx_invalid_descriptors,
+        tx_invalid_descriptors: kernel.tx_invalid_descriptors,
+        ..QueueDrops::default()
     }
 }
 
@@ -211,5 +214,19 @@ impl Drop for XdpQueue {
         if self.stock.census().held > 0 {
             self.rings.abandon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_finds_the_fill_ring_empty_is_counted_once_though_the_kernel_counts_it_twice() {
+        let kernel =
+            XskStatistics { rx_dropped: 10, rx_fill_ring_empty: 7, rx_ring_full: 2, ..XskStatistics::default() };
+        let copy = drops_of(&kernel, false);
+        assert_eq!((copy.rx_too_long, copy.rx_fill_ring_empty, copy.rx_ring_full), (3, 7, 2));
+        assert_eq!(drops_of(&kernel, true).rx_too_long, 10);
     }
 }

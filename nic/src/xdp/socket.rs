@@ -4,7 +4,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::config::{ETHERNET_BYTES, XdpConfig};
-use super::fill_level::FillLevel;
 use super::queue::XdpQueue;
 use crate::QueueId;
 use crate::link::Link;
@@ -34,8 +33,7 @@ pub(super) fn bind(config: &XdpConfig, link: &Link, queue: QueueId, zero_copy: b
     let _ = sockopt::set_send_buffer(rings.fd(), send_buffer);
     let _ = sockopt::set_tx_budget(rings.fd(), shape.tx_ring.min(TX_BUDGET));
     let link_frame_bytes = link.mtu.saturating_add(ETHERNET_BYTES) as usize;
-    let fill_level = FillLevel::new(stock.fillable(), zero_copy);
-    let mut queue = XdpQueue::new(queue, rings, stock, fill_level, link_frame_bytes);
+    let mut queue = XdpQueue::new(queue, rings, stock, zero_copy, link_frame_bytes);
     queue.start()?;
     Ok(queue)
 }
