@@ -1,10 +1,22 @@
 """What is lost is seen while the server runs: by its reason in `stats sidestep`, and in the log once it grows."""
 
 import re
+import signal
 import socket
 import struct
 
-from conftest import ADDRESS, PORT, Log, connect, exchange, in_server_namespace, only_sidestep, sidestep_stats, store
+from conftest import (
+    ADDRESS,
+    PORT,
+    Log,
+    connect,
+    exchange,
+    found,
+    in_server_namespace,
+    only_sidestep,
+    sidestep_stats,
+    store,
+)
 
 CLIENT_ADDRESS = "10.77.0.1"
 
@@ -46,3 +58,23 @@ def test_drops_are_counted_by_reason_while_the_server_runs_and_said_once_in_the_
     said = log.text.decode() + server.errors
     assert said.count("dropped_tcp_checksum grows") == 1, said
     assert sum(core.get("dropped_tcp_checksum", 0) for core in server.core_reports()) == 1100, server.lines
+
+
+@only_sidestep
+def test_frames_that_come_while_no_core_runs_are_counted_by_the_ring_that_was_full(start):
+    server = start().wait_until_ready()
+    log = Log(server)
+    connection = connect()
+    exchange(connection, store(b"k", b"v"), b"STORED\r\n")
+    server.process.send_signal(signal.SIGSTOP)
+    # More than the rings of two queues hold.
+    damaged_syns(20_000)
+    server.process.send_signal(signal.SIGCONT)
+    line = log.until("a core does not keep up")
+    assert "WARN" in line and "xsk_" in line, line
+    counts = sidestep_stats(connection)
+    lost = counts["xsk_rx_ring_full"] + counts["xsk_fill_ring_empty"]
+    assert lost > 0 and lost + counts["dropped_tcp_checksum"] <= 20_000, counts
+    assert counts["xsk_rx_too_long"] == 0, counts
+    exchange(connection, b"get k\r\n", found(b"k", b"v") + b"END\r\n")
+    assert server.stop() == 0
