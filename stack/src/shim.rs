@@ -130,6 +130,34 @@ pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
     false
 }
 
+/// What to do with a segment of a flow in SYN-SENT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InSynSent {
+    /// The SYN-ACK.
+    SynAck,
+    /// The peer takes no connection.
+    Refused,
+    /// It is of another connection: answer with RST, at a limited rate, so that its sender forgets that.
+    Refuse,
+    /// It says nothing of use.
+    Drop(DropReason),
+}
+
+/// Judges a segment of a flow in SYN-SENT (RFC 9293 §3.10.7.3). Before the SYN has left, nothing can acknowledge it.
+pub(crate) fn judge_in_syn_sent(block: &FlowBlock, segment: &Segment) -> InSynSent {
+    if segment.has(ACK) && (segment.ack != block.snd_nxt || block.snd_nxt == block.highest_ack) {
+        return if segment.has(RST) { InSynSent::Drop(DropReason::RstNotExact) } else { InSynSent::Refuse };
+    }
+    if segment.has(RST) {
+        return if segment.has(ACK) { InSynSent::Refused } else { InSynSent::Drop(DropReason::RstNotExact) };
+    }
+    match segment.flags & (SYN | ACK) {
+        flags if flags == SYN | ACK => InSynSent::SynAck,
+        SYN => InSynSent::Drop(DropReason::SynCrossed),
+        _ => InSynSent::Drop(DropReason::NotSynAck),
+    }
+}
+
 /// What to do with a segment of a connection in TIME-WAIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InTimeWait {
@@ -319,6 +347,36 @@ mod tests {
         ] {
             assert_eq!(judge(block, &segment(&frame(seq, ack, ACK, b"x")), true), wanted, "{seq} {ack}");
         }
+    }
+
+    #[test]
+    fn in_syn_sent_only_what_acknowledges_our_syn_says_something() {
+        use InSynSent::{Drop, Refuse, Refused, SynAck};
+        let block = block();
+        // Our SYN is 1,999.
+        block.highest_ack = 1_999;
+        for (ack, flags, wanted) in [
+            (2_000, SYN | ACK, SynAck),
+            (1_999, SYN | ACK, Refuse),
+            (2_001, SYN | ACK, Refuse),
+            (2_001, ACK, Refuse),
+            (2_000, ACK, Drop(DropReason::NotSynAck)),
+            (2_000, ACK | FIN, Drop(DropReason::NotSynAck)),
+            (2_000, RST | ACK, Refused),
+            (2_001, RST | ACK, Drop(DropReason::RstNotExact)),
+            (0, RST, Drop(DropReason::RstNotExact)),
+            (0, SYN, Drop(DropReason::SynCrossed)),
+        ] {
+            let verdict = judge_in_syn_sent(block, &segment(&frame(77, ack, flags, b"")));
+            assert_eq!(verdict, wanted, "{ack} {flags}");
+        }
+        // Nothing acknowledges a SYN that has not left.
+        block.snd_nxt = 1_999;
+        assert_eq!(judge_in_syn_sent(block, &segment(&frame(77, 1_999, SYN | ACK, b""))), Refuse);
+        assert_eq!(
+            judge_in_syn_sent(block, &segment(&frame(77, 1_999, RST | ACK, b""))),
+            Drop(DropReason::RstNotExact)
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Active opens: from `connect` to the peer's SYN-ACK, or to the reason why there is none.
 //!
 //! An active flow is the application's from the first, so its end is always reported. While `FLAG_CONNECTING` is set,
-//! its segments are judged here (RFC 9293 §3.10.7.3) and not by the shim, which is for flows that know their peer.
+//! its segments are judged by rules of their own (RFC 9293 §3.10.7.3), since nothing is known of its peer.
 //!
 //! A simultaneous open is left to the peer: a SYN that crosses ours is dropped, and its sender, which gets ours, answers
 //! with the SYN-ACK that completes the handshake (RFC 9293 §3.5, figure 8, as it looks from one side). Two ends that
@@ -13,10 +13,8 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
-use crate::block::{
-    FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_OPEN, FLAG_RELEASED, FlowBlock,
-};
-use crate::classify::{ACK, RST, SYN, Segment, Unreachable};
+use crate::block::{FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_OPEN, FLAG_RELEASED};
+use crate::classify::{Segment, Unreachable};
 use crate::clock::{FlowClock, Time};
 use crate::connect::{Connect, ConnectError};
 use crate::drop_reason::DropReason;
@@ -27,37 +25,10 @@ use crate::net_stack::ingress::{above, read_syn_options};
 use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::resolve::{FOR_CONNECTIONS, Question};
+use crate::shim::{self, InSynSent};
 
 /// Most source ports that one call tries: all of one address.
 const MOST_TRIES: u64 = 1 << 16;
-
-/// What to do with a segment for a flow whose SYN is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    /// The SYN-ACK.
-    SynAck,
-    /// The peer takes no connection.
-    Refused,
-    /// It is of another connection: its sender is told to forget that.
-    Reset,
-    /// It says nothing of use.
-    Drop(DropReason),
-}
-
-/// RFC 9293 §3.10.7.3. Before the SYN has left, nothing can acknowledge it.
-fn judge(block: &FlowBlock, segment: &Segment) -> Answer {
-    if segment.has(ACK) && (segment.ack != block.snd_nxt || block.snd_nxt == block.highest_ack) {
-        return if segment.has(RST) { Answer::Drop(DropReason::RstNotExact) } else { Answer::Reset };
-    }
-    if segment.has(RST) {
-        return if segment.has(ACK) { Answer::Refused } else { Answer::Drop(DropReason::RstNotExact) };
-    }
-    match segment.flags & (SYN | ACK) {
-        flags if flags == SYN | ACK => Answer::SynAck,
-        SYN => Answer::Drop(DropReason::SynCrossed),
-        _ => Answer::Drop(DropReason::NotSynAck),
-    }
-}
 
 impl NetStack {
     /// Opens a connection: the next [`flush`](Self::flush) sends the SYN, or asks for the Ethernet address that it
@@ -238,11 +209,11 @@ impl NetStack {
         frame: &mut [u8],
         segment: &Segment,
     ) {
-        match judge(self.blocks[index as usize], segment) {
-            Answer::SynAck => self.establish(now, port, port_index, index, frame, segment),
-            Answer::Refused => self.end(index, CloseReason::Refused),
-            Answer::Drop(reason) => self.stats.drops.add(reason),
-            Answer::Reset => {
+        match shim::judge_in_syn_sent(self.blocks[index as usize], segment) {
+            InSynSent::SynAck => self.establish(now, port, port_index, index, frame, segment),
+            InSynSent::Refused => self.end(index, CloseReason::Refused),
+            InSynSent::Drop(reason) => self.stats.drops.add(reason),
+            InSynSent::Refuse => {
                 self.stats.drops.add(DropReason::AckOfNoSyn);
                 self.refuse(now, port, frame, segment);
             }
