@@ -1,4 +1,4 @@
-//! `stats settings` beside memcached's own, name by name and value by value.
+//! The lists of `stats` beside memcached's own, name by name, and of the settings value by value.
 
 #[path = "support/loopback.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
@@ -26,6 +26,20 @@ const OTHERWISE: [(&str, Option<&str>); 11] = [
     ("umask", None),
 ];
 
+/// What the cache answers on a connection of its own.
+fn ask(cache: &mut Loopback, request: &[u8]) -> Vec<u8> {
+    let client = cache.connect(0);
+    cache.send(client, request);
+    cache.run();
+    let reply = cache.take_received(client);
+    cache.close(client);
+    reply
+}
+
+fn names(settings: &[(String, String)]) -> Vec<String> {
+    settings.iter().map(|(name, _)| name.clone()).collect()
+}
+
 fn settings(list: &[u8]) -> Vec<(String, String)> {
     let text = std::str::from_utf8(list).expect("a text");
     let lines = text.strip_suffix("END\r\n").expect("an end").lines();
@@ -44,11 +58,7 @@ fn stats_settings_leaves_out_no_name_of_memcached() {
     };
     let theirs = settings(&memcached.exchange(b"stats settings\r\n"));
     let mut cache = Loopback::new(&CacheConfig::default(), Pace::Even, 0);
-    let client = cache.connect(0);
-    cache.send(client, b"stats settings\r\n");
-    cache.run();
-    let ours = settings(cache.received(client));
-    let names = |settings: &[(String, String)]| settings.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let ours = settings(&ask(&mut cache, b"stats settings\r\n"));
     assert_eq!(names(&ours), names(&theirs), "the names, in order");
     for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
         match OTHERWISE.iter().find(|(other, _)| other == name) {
@@ -56,5 +66,20 @@ fn stats_settings_leaves_out_no_name_of_memcached() {
             Some((_, Some(here))) => assert_eq!(ours, here, "{name}"),
             Some((_, None)) => {}
         }
+    }
+}
+
+#[test]
+fn no_list_of_stats_leaves_out_a_name_of_memcached() {
+    let Some(mut memcached) = Memcached::start(&[]) else {
+        println!("no memcached here to compare with");
+        return;
+    };
+    let mut cache = Loopback::new(&CacheConfig::default(), Pace::Even, 0);
+    let store = b"set k 0 0 1\r\nx\r\n";
+    assert_eq!((memcached.exchange(store), ask(&mut cache, store)), (b"STORED\r\n".to_vec(), b"STORED\r\n".to_vec()));
+    for list in [&b"stats\r\n"[..], b"stats items\r\n", b"stats slabs\r\n", b"stats sizes\r\n"] {
+        let (theirs, ours) = (settings(&memcached.exchange(list)), settings(&ask(&mut cache, list)));
+        assert_eq!(names(&ours), names(&theirs), "{}", list.escape_ascii());
     }
 }
