@@ -73,10 +73,10 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
 
     let link = device.link().clone();
     if link.leaves_checksums() {
-        println!(
+        say(format_args!(
             "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
             link.name, link.driver
-        );
+        ));
     }
     if ports.udp.is_some() {
         say(format_args!("udp: {}", spread_udp(&link)));
