@@ -45,7 +45,7 @@ use crate::ready::{Readiness, ReadyList};
 use crate::reassembly::Reassembly;
 use crate::resolve::Resolver;
 use crate::stats::{Census, StackStats, Work};
-use crate::stray::Strays;
+use crate::stray::{self, Strays};
 use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
@@ -141,7 +141,7 @@ impl NetStack {
             resolver: Resolver::new(flows),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
             reassembly: Reassembly::new(!config.udp_ports.is_empty()),
-            strays: Strays::new(config.peers, config.ip_mtu + TAGGED_BYTES),
+            strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),
             stranger_limit: SharedLimit::new(secrets.table, 1),
             challenge_limit: SharedLimit::new(secrets.table, 2),

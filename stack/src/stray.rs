@@ -9,6 +9,16 @@ use std::collections::VecDeque;
 /// Most strays that wait at a time.
 const STRAYS: usize = 64;
 
+/// Bytes of the longest frame on a link of this MTU: one that a queue has cut from what the kernel had merged may fill a
+/// chunk, which is more than the MTU.
+pub(crate) fn longest_frame(ip_mtu: usize) -> usize {
+    (ip_mtu + CHUNK_ROOM).next_power_of_two().max(SMALLEST_CHUNK)
+}
+
+/// Headroom of a chunk, and the smallest there is (`nic`, `XdpConfig`).
+const CHUNK_ROOM: usize = 512;
+const SMALLEST_CHUNK: usize = 2048;
+
 #[derive(Debug)]
 struct Stray {
     bytes: Box<[u8]>,

@@ -36,7 +36,8 @@ pub fn share_queues<E: From<RelayError>>(
             let mut workers = Vec::new();
             for other in (0..cores).filter(|other| *other != core) {
                 let max_frame_bytes = queue.max_frame_bytes();
-                let pool = PoolConfig { chunk_bytes, ..RelayConfig::default().pool };
+                // All of a chunk is for the frame: one that was cut from a merged frame takes more than the MTU.
+                let pool = PoolConfig { chunk_bytes, headroom_bytes: 0, ..RelayConfig::default().pool };
                 let (mut worker, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
                 worker.set_doorbell(doorbells[core].clone());
                 queues[other].push(Box::new(worker));
