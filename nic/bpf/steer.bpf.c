@@ -12,6 +12,9 @@
 // One 802.1Q tag is looked through. A SHARED frame that is a fragment or carries IP options goes to the kernel, whose
 // reassembly needs every part. A queue without a socket falls back to the kernel (third argument of
 // bpf_redirect_map). Nothing is ever dropped or changed here. Read first: kernel af_xdp.rst, "XSKMAP".
+//
+// There are two programs, which differ in name only: `steer_whole` is given frames that lie in one buffer, `steer_frags`
+// also those that the kernel has merged, of which it sees the first buffer. All headers that matter lie there.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -199,8 +202,7 @@ static __always_inline int steer_arp(struct xdp_md *ctx, const struct arp_ipv4 *
 	return mode_of(target) == OWN ? to_socket(ctx, ARP) : pass();
 }
 
-SEC("xdp")
-int steer(struct xdp_md *ctx)
+static __always_inline int steer(struct xdp_md *ctx)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = (void *)(long)ctx->data;
@@ -223,6 +225,18 @@ int steer(struct xdp_md *ctx)
 	if (ethertype == bpf_htons(ETH_P_ARP))
 		return steer_arp(ctx, payload, end);
 	return pass();
+}
+
+SEC("xdp")
+int steer_whole(struct xdp_md *ctx)
+{
+	return steer(ctx);
+}
+
+SEC("xdp.frags")
+int steer_frags(struct xdp_md *ctx)
+{
+	return steer(ctx);
 }
 
 // The kernel's spelling of this project's licence; none of the helpers used needs GPL.

@@ -99,6 +99,16 @@ impl Frame {
         self.chunk.len() - usize::from(self.start)
     }
 
+    /// Begins the frame `bytes` earlier in its chunk, whose bytes there hold whatever was there before; false, and
+    /// nothing changed, when there is no such room.
+    pub(crate) fn grow_front(&mut self, bytes: usize) -> bool {
+        let Some(start) = usize::from(self.start).checked_sub(bytes) else { return false };
+        // Both fit, since the chunk holds them: it is at most 32,768 bytes.
+        self.len += self.start - start as u16;
+        self.start = start as u16;
+        true
+    }
+
     /// Makes the frame `len` bytes long. Bytes beyond the old length hold whatever was there before.
     ///
     /// # Errors

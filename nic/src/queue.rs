@@ -177,6 +177,8 @@ pub struct QueueStats {
 pub struct QueueDrops {
     /// The kernel could not put it into the socket's memory for another reason: it was longer than a chunk, most often.
     pub rx_too_long: u64,
+    /// A frame longer than a chunk that is not TCP over IPv4, which alone can be cut.
+    pub rx_uncut: u64,
     /// The receive ring of the socket was full: its core did not come round in time.
     pub rx_ring_full: u64,
     /// The fill ring of the socket was empty: its core had not given frames back in time.

@@ -24,6 +24,8 @@ mod name;
 mod program;
 /// `XdpQueue`: one bound socket behind the trait `Queue`.
 mod queue;
+/// `Segmenter`: merged frames become segments again.
+pub(crate) mod segmenter;
 mod socket;
 
 use std::io;
@@ -51,6 +53,10 @@ pub struct XdpDevice {
     link: Link,
     obtained: Obtained,
 }
+
+/// Said of a copy mode in which frames longer than a chunk are lost.
+const NO_MERGED: &str =
+    "this kernel, before Linux 6.6, loses frames that a link below has merged: switch gro off there";
 
 /// How an attempt at one mode ended, when it failed.
 enum Failed {
@@ -84,9 +90,11 @@ impl XdpDevice {
         let mut last_error = None;
         for attempt in attempts.order {
             match Self::open_as(config, &link, attempt) {
-                Ok((steering, queues)) => {
+                Ok((steering, queues, merged)) => {
                     if attempt.copy == Copy::ZeroCopy {
                         reasons.push("the driver grants zero copy".to_owned());
+                    } else if !merged {
+                        reasons.push(NO_MERGED.to_owned());
                     }
                     let obtained = Obtained { attach: attempt.attach, copy: attempt.copy, why: reasons.join("; ") };
                     tracing::info!(link = link.name, queues = queues.len(), mode = %obtained, "AF_XDP is open");
@@ -104,15 +112,23 @@ impl XdpDevice {
         Err(last_error.unwrap_or_else(nothing_tried))
     }
 
-    fn open_as(config: &XdpConfig, link: &Link, attempt: Attempt) -> Result<(Steering, Vec<XdpQueue>), Failed> {
+    /// Returns also whether frames longer than a chunk are received.
+    fn open_as(config: &XdpConfig, link: &Link, attempt: Attempt) -> Result<(Steering, Vec<XdpQueue>, bool), Failed> {
         let fatal = |fault| Failed::Fatal(explain_program(link, fault));
         let ids = config.queues(link);
         let mut queues = Vec::with_capacity(ids.len());
+        let mut merged = attempt.may_be_merged();
         for id in ids {
-            let bound = bind(config, link, id, attempt.copy == Copy::ZeroCopy);
+            let bind = |merged| bind(config, link, id, attempt.copy == Copy::ZeroCopy, merged);
+            let mut bound = bind(merged);
+            // A kernel before 6.6 does not know the flag. Only the first queue finds that out.
+            if merged && queues.is_empty() && matches!(&bound, Err(e) if e.raw_os_error() == Some(libc::EINVAL)) {
+                merged = false;
+                bound = bind(merged);
+            }
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
-        let mut steering = Steering::load(link.rx_queues).map_err(fatal)?;
+        let mut steering = Steering::load(link.rx_queues, merged).map_err(fatal)?;
         for (address, mode) in &config.addresses {
             steering.set_address(*address, *mode).map_err(fatal)?;
         }
@@ -125,7 +141,7 @@ impl XdpDevice {
         let is_busy = |fault: &ProgramFault| fault.raw_os_error() == Some(libc::EBUSY);
         while_busy(|| steering.attach(link.index, attempt.attach), is_busy)
             .map_err(|fault| failed_attach(link, attempt, fault))?;
-        Ok((steering, queues))
+        Ok((steering, queues, merged))
     }
 
     /// The mode obtained, and why. Print it.

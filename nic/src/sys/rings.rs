@@ -13,6 +13,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::stock::FrameStock;
 use super::umem::{self, UmemShape, kernel_error};
+use crate::xdp::segmenter::Segmenter;
 use crate::{BURST, Burst, Frame, HEADROOM_BYTES};
 
 /// Shortest frame that is sent, in bytes: an Ethernet header. The kernel refuses an empty one and never completes it.
@@ -27,6 +28,8 @@ pub(crate) struct SocketShape {
     pub(crate) queue: u16,
     /// Ask for zero copy; else for copy mode.
     pub(crate) zero_copy: bool,
+    /// Ask for frames of several chunks too.
+    pub(crate) merged: bool,
     /// Descriptors of the receive ring, a power of two.
     pub(crate) rx_ring: u32,
     /// Descriptors of the transmit ring, a power of two.
@@ -81,6 +84,8 @@ pub(crate) struct Rings {
     scratch: [FrameDesc; BURST],
     chunk_shift: u32,
     tx_ring: u32,
+    /// Whether the chunk received last was not the last one of its frame.
+    within: bool,
     /// Addresses from the kernel that no parked chunk has.
     stray: u64,
     /// Set when frames are still held at the end, and the UMEM has to stay.
@@ -97,17 +102,19 @@ impl Rings {
     /// Makes a UMEM and binds a socket to it; no frame is in any ring yet.
     ///
     /// # Errors
-    /// What the kernel said: `EBUSY` the queue is taken, `EOPNOTSUPP` or `EINVAL` no zero copy here (or no such queue),
+    /// What the kernel said: `EBUSY` the queue is taken, `EOPNOTSUPP` or `EINVAL` no zero copy here, no frames of several
+    /// chunks (before Linux 6.6), or no such queue,
     /// `EPERM` no `CAP_NET_RAW`, `ENOBUFS`/`ENOMEM` too little lockable memory, `ENODEV` no such link.
     pub(crate) fn open(shape: &SocketShape) -> io::Result<(Self, FrameStock)> {
         let parts = umem::create(shape.umem)?;
         let mode = if shape.zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
+        let merged = if shape.merged { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let config = SocketConfig::builder()
             .rx_queue_size(QueueSize::new(shape.rx_ring).map_err(invalid)?)
             .tx_queue_size(QueueSize::new(shape.tx_ring).map_err(invalid)?)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
+            .bind_flags(mode | merged | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let interface: Interface =
             shape.link.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -125,6 +132,7 @@ impl Rings {
             scratch: [FrameDesc::default(); BURST],
             chunk_shift: shape.umem.chunk_bytes.trailing_zeros(),
             tx_ring: shape.tx_ring,
+            within: false,
             stray: 0,
             abandoned: false,
         };
@@ -152,22 +160,39 @@ impl Rings {
     }
 
     /// Moves received frames into `out`, at most as many as it has room for and at most [`BURST`], in one operation.
+    /// Chunks of a frame of several go through `segmenter` first.
     #[inline]
-    pub(crate) fn receive(&mut self, stock: &mut FrameStock, out: &mut Burst) -> Moved {
+    pub(crate) fn receive(&mut self, stock: &mut FrameStock, segmenter: &mut Segmenter, out: &mut Burst) -> Moved {
         let wanted = out.room().min(BURST);
         // SAFETY: F4 — consume writes descriptors to the slice and gives the ring's slots back; the chunks stay parked.
         let count = unsafe { self.sockets.rx.consume(&mut self.scratch[..wanted]) };
         let mut moved = Moved::default();
         for position in 0..count {
-            let desc = self.scratch[position];
+            let mut desc = self.scratch[position];
+            let more = desc.has_more_frames();
+            let whole = !more & !std::mem::replace(&mut self.within, more);
             let (index, start) = self.split(desc.addr());
-            let Some(frame) = stock.take_filled(index, start, desc.lengths().data()) else {
+            let Some(mut frame) = stock.take_filled(index, start, desc.lengths().data()) else {
                 self.stray += 1;
+                if !whole {
+                    segmenter.lose(more);
+                }
                 continue;
             };
             if start != HEADROOM_BYTES {
+                desc.set_options(0);
                 // `take_filled` accepted the index, so it is below the number of chunks.
                 self.elsewhere[index] = desc;
+            }
+            if !whole {
+                frame = match segmenter.chunk(frame, more) {
+                    Ok(frame) => frame,
+                    Err(frame) => {
+                        // It is of this stock.
+                        let _ = stock.free(frame);
+                        continue;
+                    }
+                };
             }
             prefetch_head(&frame);
             moved.frames += 1;

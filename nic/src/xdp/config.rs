@@ -95,6 +95,7 @@ impl XdpConfig {
             link: link.name.clone(),
             queue: queue.0,
             zero_copy,
+            merged: false,
             rx_ring: self.rx_ring,
             tx_ring: self.tx_ring,
             umem,

@@ -87,6 +87,14 @@ pub(super) struct Attempt {
     pub(super) copy: Copy,
 }
 
+impl Attempt {
+    /// Whether frames longer than a chunk are to be asked for. In zero copy the NIC writes one frame a chunk; in copy
+    /// mode the kernel may hand over what it has merged, or not cut.
+    pub(super) fn may_be_merged(self) -> bool {
+        self.copy == Copy::Copy
+    }
+}
+
 /// What can be tried on a link, best first, and the reason for the order when it is not the usual one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Attempts {

@@ -122,18 +122,21 @@ pub struct Steering {
     // Dropped first: frames stop being redirected before anything else goes.
     link: Option<FdLink>,
     program: Ebpf,
+    name: &'static str,
 }
 
 impl Steering {
-    /// Loads the program, with room for the sockets of `queues` queues, attached nowhere.
+    /// Loads the program, with room for the sockets of `queues` queues, attached nowhere. With `merged` it is also given
+    /// frames that do not lie in one buffer, which sockets must then be able to take.
     ///
     /// # Errors
-    /// [`ProgramFault::Load`]: no permission, or the kernel's verifier refused it.
-    pub fn load(queues: u16) -> Result<Self, ProgramFault> {
+    /// [`ProgramFault::Load`]: no permission, the kernel's verifier refused it, or, with `merged`, a kernel before 5.18.
+    pub fn load(queues: u16, merged: bool) -> Result<Self, ProgramFault> {
         let mut program = EbpfLoader::new().map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT)?;
-        let steer: &mut Xdp = steer(&mut program)?;
+        let name = if merged { "steer_frags" } else { "steer_whole" };
+        let steer: &mut Xdp = steer(&mut program, name)?;
         steer.load().map_err(EbpfError::from)?;
-        Ok(Self { link: None, program })
+        Ok(Self { link: None, program, name })
     }
 
     /// Makes the stack answer at `address`, or changes whose it is. May be called while the program runs.
@@ -188,7 +191,7 @@ impl Steering {
             Attach::Native => XdpMode::Driver,
             Attach::Generic => XdpMode::Skb,
         };
-        let steer = steer(&mut self.program)?;
+        let steer = steer(&mut self.program, self.name)?;
         let in_attach = |source| ProgramFault::Attach { mode, source };
         let id = steer.attach_to_if_index(index, aya_mode).map_err(in_attach)?;
         let link = steer.take_link(id).map_err(in_attach)?;
@@ -228,8 +231,8 @@ impl Steering {
     }
 }
 
-fn steer(program: &mut Ebpf) -> Result<&mut Xdp, ProgramFault> {
-    let steer = program.program_mut("steer").ok_or(ProgramFault::Missing("program steer"))?;
+fn steer<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramFault> {
+    let steer = program.program_mut(name).ok_or(ProgramFault::Missing("XDP program"))?;
     steer.try_into().map_err(|error| ProgramFault::Load(EbpfError::ProgramError(error)))
 }
 

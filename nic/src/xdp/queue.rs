@@ -6,6 +6,7 @@
 use std::os::fd::RawFd;
 
 use super::fill_level::FillLevel;
+use super::segmenter::Segmenter;
 use crate::sys::rings::{Rings, XskStatistics};
 use crate::sys::stock::FrameStock;
 use crate::{BURST, Frame, FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
@@ -34,6 +35,7 @@ pub struct XdpQueue {
     stock: FrameStock,
     fill_level: FillLevel,
     zero_copy: bool,
+    segmenter: Segmenter,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -44,8 +46,17 @@ impl XdpQueue {
     /// Wraps a bound socket. `link_frame_bytes` is the longest frame that the link sends.
     pub(super) fn new(id: QueueId, rings: Rings, stock: FrameStock, zero_copy: bool, link_frame_bytes: usize) -> Self {
         let max_frame_bytes = link_frame_bytes.min(stock.max_frame_bytes());
-        let fill_level = FillLevel::new(stock.fillable(), zero_copy);
-        Self { rings, stock, fill_level, zero_copy, id, max_frame_bytes, stats: QueueStats::default(), refused: 0 }
+        Self {
+            fill_level: FillLevel::new(stock.fillable(), zero_copy),
+            rings,
+            stock,
+            zero_copy,
+            segmenter: Segmenter::new(),
+            id,
+            max_frame_bytes,
+            stats: QueueStats::default(),
+            refused: 0,
+        }
     }
 
     /// Which queue of the link this is.
@@ -119,7 +130,7 @@ impl XdpQueue {
 impl Queue for XdpQueue {
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         self.refill();
-        let moved = self.rings.receive(&mut self.stock, out);
+        let moved = self.rings.receive(&mut self.stock, &mut self.segmenter, out);
         self.stats.rx_frames += moved.frames as u64;
         self.stats.rx_bytes += moved.bytes;
         if moved.frames == BURST {
@@ -188,8 +199,9 @@ impl Queue for XdpQueue {
 
     fn stats(&self) -> QueueStats {
         let kernel = self.rings.statistics().unwrap_or_default();
-        let drops = QueueDrops { tx_refused: self.refused, ..drops_of(&kernel, self.zero_copy) };
-        let rx_dropped = drops.rx_too_long + drops.rx_ring_full + drops.rx_fill_ring_empty;
+        let (tx_refused, rx_uncut) = (self.refused, self.segmenter.refused());
+        let drops = QueueDrops { tx_refused, rx_uncut, ..drops_of(&kernel, self.zero_copy) };
+        let rx_dropped = drops.rx_too_long + drops.rx_uncut + drops.rx_ring_full + drops.rx_fill_ring_empty;
         QueueStats { rx_dropped, drops, ..self.stats }
     }
 }

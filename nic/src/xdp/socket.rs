@@ -7,7 +7,7 @@ use super::config::{ETHERNET_BYTES, XdpConfig};
 use super::queue::XdpQueue;
 use crate::QueueId;
 use crate::link::Link;
-use crate::sys::rings::Rings;
+use crate::sys::rings::{Rings, SocketShape};
 use crate::sys::sockopt;
 
 /// How long a busy queue or link is tried for: a closed socket frees its queue only after 32 to 40 ms (Linux 6.18), and
@@ -20,12 +20,18 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Frames that one wake-up may send in copy mode, where the kernel lets that be set.
 const TX_BUDGET: u32 = 256;
 
-/// Binds a socket to one queue and fills its fill ring.
+/// Binds a socket to one queue and fills its fill ring; to be given frames longer than a chunk too if `merged`.
 ///
 /// # Errors
 /// What the kernel said at the last try.
-pub(super) fn bind(config: &XdpConfig, link: &Link, queue: QueueId, zero_copy: bool) -> io::Result<XdpQueue> {
-    let shape = config.shape(link, queue, zero_copy);
+pub(super) fn bind(
+    config: &XdpConfig,
+    link: &Link,
+    queue: QueueId,
+    zero_copy: bool,
+    merged: bool,
+) -> io::Result<XdpQueue> {
+    let shape = SocketShape { merged, ..config.shape(link, queue, zero_copy) };
     let is_busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
     let (rings, stock) = while_busy(|| Rings::open(&shape), is_busy)?;
     // Both lift limits of copy mode. A kernel that knows or allows them not works all the same, with more wake-ups.

@@ -65,6 +65,7 @@ impl CoreCounts {
         for stats in ports.iter().map(|port| port.queue().stats()) {
             let drops = stats.drops;
             sum.rx_too_long += drops.rx_too_long;
+            sum.rx_uncut += drops.rx_uncut;
             sum.rx_ring_full += drops.rx_ring_full;
             sum.rx_fill_ring_empty += drops.rx_fill_ring_empty;
             sum.rx_invalid_descriptors += drops.rx_invalid_descriptors;
@@ -183,11 +184,19 @@ const BEFORE_STACK: &[Row] = &[
     ),
     (
         "xsk_rx_too_long",
-        "The kernel could not put a frame into the socket's memory, most often since it is longer than a chunk.",
+        "The kernel could not put a frame into the socket's memory: it found too few free chunks for a frame that a link below had merged, or the kernel, before Linux 6.6, takes no frame longer than a chunk.",
         Loss(
-            "something below merges frames: switch it off (ethtool -K INTERFACE gro off lro off, on the parent of a macvlan or the ports of a bridge too)",
+            "if cores keep up, switch the merging off (ethtool -K INTERFACE gro off lro off, on the parent of a macvlan or the ports of a bridge)",
         ),
         Source::Core(|counts| counts.drops.rx_too_long),
+    ),
+    (
+        "xsk_rx_uncut",
+        "A frame longer than a chunk was dropped since it is not TCP over IPv4, which alone can be cut.",
+        Loss(
+            "something sends packets longer than the MTU of the interface: give both ends the same MTU, and switch off what merges datagrams (ethtool -K INTERFACE rx-udp-gro-forwarding off tx-udp-segmentation off)",
+        ),
+        Source::Core(|counts| counts.drops.rx_uncut),
     ),
     (
         "xsk_rx_ring_full",

@@ -20,12 +20,16 @@ const AF_XDP: u16 = 44;
 /// A program with one own and one shared address and TCP port 11211, whose queue 0 has a socket that is bound to
 /// nothing; `None`, said on stderr, without root.
 fn loaded(with_socket: bool) -> Option<(Steering, OwnedFd)> {
+    loaded_as(with_socket, false)
+}
+
+fn loaded_as(with_socket: bool, merged: bool) -> Option<(Steering, OwnedFd)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root");
         return None;
     }
     let socket = rustix::net::socket(AddressFamily::from_raw(AF_XDP), SocketType::RAW, None).unwrap();
-    let mut steering = Steering::load(1).unwrap();
+    let mut steering = Steering::load(1, merged).unwrap();
     steering.set_address(OURS, AddressMode::Own).unwrap();
     steering.set_address(SHARED, AddressMode::Shared).unwrap();
     steering.open_port(Transport::Tcp, 11211).unwrap();
@@ -36,7 +40,7 @@ fn loaded(with_socket: bool) -> Option<(Steering, OwnedFd)> {
 }
 
 fn verdict(steering: &mut Steering, frame: &[u8]) -> u32 {
-    let program = steer(&mut steering.program).unwrap();
+    let program = steer(&mut steering.program, steering.name).unwrap();
     let mut options = TestRunOptions::new();
     options.data_in = Some(frame);
     program.test_run(options).unwrap().return_value
@@ -103,6 +107,21 @@ fn everything_for_an_own_address_goes_to_the_socket() {
     }
     let redirected = frames.len() as u64;
     assert_eq!(steering.counters().unwrap(), SteerCounters { redirected, ..SteerCounters::default() });
+}
+
+/// Beyond a page the kernel hands the program the first buffer alone, as it does where a link below merges frames.
+#[test]
+fn a_frame_of_several_buffers_is_judged_by_its_first() {
+    let Some((mut steering, _socket)) = loaded_as(true, true) else { return };
+    let long = |mut frame: Vec<u8>| {
+        frame.resize(20_000, 0);
+        frame
+    };
+    for frame in [tcp(OURS, 11211), tcp(SHARED, 11211)] {
+        assert_eq!(verdict(&mut steering, &long(frame.clone())), XDP_REDIRECT);
+        assert_eq!(verdict(&mut steering, &frame), XDP_REDIRECT);
+    }
+    assert_eq!(verdict(&mut steering, &long(tcp(SHARED, 22))), XDP_PASS);
 }
 
 #[test]
