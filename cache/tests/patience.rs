@@ -6,7 +6,7 @@
 mod loopback;
 
 use loopback::{Client, Loopback, Pace};
-use sidestep_cache::{CacheConfig, CoreCounters, KeyHasher, Overdue};
+use sidestep_cache::{CacheConfig, ConnId, Core, CoreCounters, KeyHasher, Overdue, Session, Stop};
 
 /// A ring as the server's are at first.
 const RING: usize = 8 << 10;
@@ -339,4 +339,237 @@ fn a_writer_that_moves_keeps_its_room_and_one_that_drips_gives_way() {
         assert!(counted(&loopback, |core| core.uploads_short.value()) > 0, "the pool that is short has a name");
         end(loopback);
     }
+}
+
+/// What is there is found, whoever holds what: before, a get of another core's item was answered END where nothing more
+/// could be held, and counted as a hit.
+#[test]
+fn an_item_that_is_there_is_never_called_missing() {
+    let mut config = CacheConfig { copied_bytes_max: 0, ..config(2) };
+    config.shard.memory_bytes = 2 * (8 << 20);
+    let mut loopback = Loopback::new(&config, Pace::Even, 1);
+    let keys = keys_of(0, 2, 30);
+    let setter = loopback.connect(0);
+    store(&mut loopback, setter, &keys, 150_000);
+    let gets = |keys: &[String]| keys.iter().map(|key| format!("get {key}\r\n")).collect::<String>();
+    let slow: Vec<Client> = (0..60).map(|at| deaf(&mut loopback, at % 2, &gets(&keys))).collect();
+    let meta: String = keys.iter().map(|key| format!("mg {key} v\r\n")).collect();
+    for core in [0, 1] {
+        let honest = loopback.connect(core);
+        let hits: String = keys.iter().map(|key| hit(key, 150_000)).collect();
+        assert!(ask(&mut loopback, honest, &gets(&keys)) == hits, "core {core}");
+        let values: String = keys.iter().map(|key| format!("VA 150000\r\n{}\r\n", value_of(key, 150_000))).collect();
+        assert!(ask(&mut loopback, honest, &meta) == values, "core {core}");
+    }
+    assert!(counted(&loopback, |core| core.pins_taken.value()) > 0 && closed(&loopback, &slow) == 0);
+    end(loopback);
+}
+
+/// What `stats` counts of fetches.
+fn fetches(loopback: &mut Loopback) -> Vec<u64> {
+    let client = loopback.connect(0);
+    let stats = ask(loopback, client, "stats\r\n");
+    loopback.close(client);
+    let names = ["cmd_get", "get_hits", "get_misses", "cmd_touch", "touch_hits", "touch_misses"];
+    let value = |name: &str| stats.split_once(&format!("STAT {name} ")).and_then(|(_, rest)| rest.split_once("\r\n"));
+    names.iter().map(|name| value(name).and_then(|(value, _)| value.parse().ok()).expect("a count")).collect()
+}
+
+/// A fetch whose value has to be held while none can be is counted and touches its item as often as one that is read at
+/// once, by every road. Before, whoever waited for a pin was executed twice.
+#[test]
+fn a_fetch_for_which_pins_are_short_is_counted_once() {
+    let packet = |opcode: u8, extras: &[u8], key: &str| {
+        let lengths = [0, key.len() as u8, extras.len() as u8, 0, 0, 0, 0, 0, 0, (extras.len() + key.len()) as u8];
+        [&[0x80, opcode][..], &lengths, &[0; 12], extras, key.as_bytes()].concat()
+    };
+    type Road<'a> = (&'a str, &'a dyn Fn(&str) -> Vec<u8>);
+    let roads: [Road<'_>; 7] = [
+        ("get", &|key| format!("get {key}\r\n").into_bytes()),
+        ("gat", &|key| format!("gat 100 {key}\r\n").into_bytes()),
+        ("mg", &|key| format!("mg {key} v\r\n").into_bytes()),
+        ("mg and touch", &|key| format!("mg {key} v T100\r\n").into_bytes()),
+        ("packet", &|key| packet(0x00, &[], key)),
+        ("gat packet", &|key| packet(0x1d, &[0, 0, 0, 100], key)),
+        ("quiet gat packet", &|key| packet(0x1e, &[0, 0, 0, 100], key)),
+    ];
+    for cores in [1, 2] {
+        let mut config = CacheConfig { copied_bytes_max: 0, datagram_places: 128, ..config(cores) };
+        config.shard.memory_bytes = cores * (16 << 20);
+        for (road, request) in roads {
+            for udp in [false, true] {
+                let what = format!("{road}, {cores} cores, UDP: {udp}");
+                let mut loopback = Loopback::new(&config, Pace::Even, 1);
+                let keys = keys_of(0, cores, 100);
+                let setter = loopback.connect(0);
+                store(&mut loopback, setter, &keys, 100_000);
+                // Each is fetched once and read at once; then by those who do not read, together.
+                let mut counts = Vec::new();
+                for slow in [false, true] {
+                    let before = fetches(&mut loopback);
+                    if udp {
+                        loopback.mailbox.frames = slow.then_some(0);
+                        for (id, key) in keys.iter().enumerate() {
+                            loopback.datagram(cores - 1, id as u16, &request(key));
+                            loopback.run();
+                        }
+                        loopback.mailbox.frames = None;
+                        loopback.run();
+                        let last = |sent: &&(u32, Vec<u8>)| sent.1[2..4] == [0, 0];
+                        assert_eq!(loopback.mailbox.sent.iter().filter(last).count(), 100, "{what}: all are answered");
+                        loopback.mailbox.sent.clear();
+                    } else {
+                        let readers: Vec<Client> =
+                            keys.iter().map(|_| loopback.connect_with(cores - 1, 65_535, 1_000)).collect();
+                        for (key, &reader) in keys.iter().zip(&readers) {
+                            loopback.set_reads(reader, !slow);
+                            loopback.send(reader, &request(key));
+                            loopback.run();
+                        }
+                        readers.iter().for_each(|&reader| loopback.set_reads(reader, true));
+                        loopback.run();
+                        assert!(readers.iter().all(|&reader| loopback.received(reader).len() > 100_000), "{what}");
+                        readers.iter().for_each(|&reader| loopback.close(reader));
+                    }
+                    let after = fetches(&mut loopback);
+                    counts.push(after.iter().zip(before).map(|(after, before)| after - before).collect::<Vec<u64>>());
+                }
+                assert!(loopback.cores[0].counters().pins_taken.value() > 0, "{what}: pins were short");
+                assert!(counts[0].iter().sum::<u64>() >= 200 && counts[0] == counts[1], "{what}: {counts:?}");
+                end(loopback);
+            }
+        }
+    }
+}
+
+/// Who has waited for an entry and is named as the next has it, whoever comes between that and its try.
+#[test]
+fn what_is_promised_to_a_connection_that_was_woken_goes_to_no_other() {
+    let mut config = CacheConfig { connections_per_core: 4, pending_per_core: 2, ..config(2) };
+    config.shard.memory_bytes = 16 << 20;
+    let mut loopback = Loopback::new(&config, Pace::Even, 1);
+    let get = format!("get {}\r\n", keys_of(1, 2, 1)[0]).into_bytes();
+    let now = loopback.now;
+    let [zero, one] = &mut loopback.cores[..] else { panic!("two cores") };
+    let take = |core: &mut Core, session: &mut Session| {
+        let taken = session.take(core, &get, 65_536, now);
+        core.answers();
+        taken
+    };
+    // Connections that ask another core and die leave an entry each until it has answered: one has, five have not.
+    for number in 0..6 {
+        let mut session = Session::new(ConnId(0));
+        assert_eq!(take(zero, &mut session).consumed, get.len(), "entry {number} of six");
+        session.end(zero);
+        if number == 0 {
+            zero.post();
+            one.collect(now);
+            one.post();
+        }
+    }
+    let [mut patient, mut hasty] = [1, 2].map(|conn| Session::new(ConnId(conn)));
+    assert_eq!(take(zero, &mut patient).stop, Stop::Waiting);
+    zero.collect(now);
+    assert_eq!(zero.next_resumable(), Some(ConnId(1)), "there is one entry, and it has waited");
+    assert_eq!((take(zero, &mut hasty).consumed, take(zero, &mut patient).consumed), (0, get.len()));
+    for session in [patient, hasty] {
+        session.end(zero);
+    }
+    end(loopback);
+}
+
+/// Whether `received` is the beginning of answers to gets of `keys`, each whole or a miss.
+fn is_beginning_of_answers(mut received: &[u8], keys: &[(String, usize)]) -> bool {
+    for (key, bytes) in keys {
+        let whole = hit(key, *bytes).into_bytes();
+        match [&whole[..], b"END\r\n"].iter().find_map(|answer| received.strip_prefix(*answer)) {
+            Some(rest) => received = rest,
+            None => return whole.starts_with(received) || b"END\r\n".starts_with(received),
+        }
+    }
+    received.is_empty()
+}
+
+/// A client that is slow: at reading the answers to gets of these keys, or at sending a value.
+struct Slow {
+    core: usize,
+    client: Client,
+    asked: Vec<(String, usize)>,
+}
+
+/// Crowds of clients that read and write slowly, or stop, or die, come and go. Each second every honest client is
+/// answered, rightly, whatever they do; in the end nothing is held.
+#[test]
+fn every_honest_request_is_answered_whatever_the_slow_ones_do() {
+    let mut short = [0; 5];
+    for seed in 0..12 {
+        let cores = 1 + seed as usize % 3;
+        let mut config =
+            CacheConfig { pending_per_core: 64, landing_slots: 16, copied_bytes_max: 500_000, ..config(cores) };
+        config.shard.memory_bytes = cores * (8 << 20);
+        let pace = if seed % 2 == 0 { Pace::Even } else { Pace::Seeded };
+        let mut loopback = Loopback::new(&config, pace, seed);
+        let honest: Vec<Client> = (0..cores).map(|core| loopback.connect_with(core, 65_535, 65_535)).collect();
+        let sizes = [10, 3_000, 30_000, 150_000];
+        let shared: Vec<(String, usize)> =
+            (0..40).map(|number| (format!("shared{number}"), sizes[number % sizes.len()])).collect();
+        let mut crowd: Vec<Slow> = Vec::new();
+        let (mut refused, mut stored) = (0, 0);
+        for second in 0..40 {
+            let what = format!("seed {seed}, second {second}");
+            for _ in 0..loopback.below(12) {
+                let core = loopback.below(cores);
+                let client = loopback.connect_with(core, 4_096, RING);
+                loopback.set_reads(client, false);
+                let mut asked = Vec::new();
+                if loopback.below(2) == 0 {
+                    asked = (0..1 + loopback.below(40)).map(|_| shared[loopback.below(shared.len())].clone()).collect();
+                    let request: String = asked.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
+                    loopback.send(client, request.as_bytes());
+                } else {
+                    let (number, bytes) = (loopback.below(100), 3_000 + loopback.below(400_000));
+                    loopback.send(client, format!("set slow{number} 0 0 {bytes}\r\n").as_bytes());
+                }
+                crowd.push(Slow { core, client, asked });
+            }
+            loopback.tick(1);
+            for at in (0..crowd.len()).rev() {
+                let &Slow { core, client, ref asked } = &crowd[at];
+                match loopback.below(12) {
+                    0..4 if asked.is_empty() => loopback.send(client, &b"v".repeat(second)),
+                    0..4 => drip(&mut loopback, core, &[client]),
+                    4 => {
+                        let Slow { asked, .. } = crowd.swap_remove(at);
+                        let received = loopback.take_received(client);
+                        assert!(asked.is_empty() || is_beginning_of_answers(&received, &asked), "{what}: torn");
+                        loopback.close(client);
+                    }
+                    _ => {}
+                }
+            }
+            for &client in &honest {
+                let (key, bytes) = &shared[loopback.below(shared.len())];
+                let answer = ask(&mut loopback, client, &set(key, *bytes));
+                assert!(answer == "STORED\r\n" || answer == NO_MEMORY, "{what}: {answer:?} {:?}", loopback.census());
+                let expected = if answer == "STORED\r\n" { hit(key, *bytes) } else { "END\r\n".to_owned() };
+                (refused, stored) = (refused + usize::from(answer == NO_MEMORY), stored + 1);
+                assert!(ask(&mut loopback, client, &format!("get {key}\r\n")) == expected, "{what}: {key}");
+                let gets: String = shared.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
+                let answer = ask(&mut loopback, client, &gets);
+                assert!(is_beginning_of_answers(answer.as_bytes(), &shared) && answer.ends_with("END\r\n"), "{what}");
+                let ends = answer.match_indices("END\r\n").count();
+                assert_eq!(ends, shared.len(), "{what}: every get is answered");
+            }
+        }
+        assert!(10 * refused <= stored, "seed {seed}: {refused} of {stored} sets found no room");
+        assert_eq!(closed(&loopback, &honest), 0, "seed {seed}");
+        for core in &loopback.cores {
+            let CoreCounters { entries_short, slots_short, pins_taken, uploads_dropped, slow_readers_closed, .. } =
+                core.counters();
+            let counters = [entries_short, slots_short, pins_taken, uploads_dropped, slow_readers_closed];
+            short.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.value());
+        }
+        end(loopback);
+    }
+    assert!(short.iter().all(|&sum| sum > 10), "entries, slots, pins, uploads, readers closed: {short:?}");
 }
