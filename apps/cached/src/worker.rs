@@ -318,6 +318,10 @@ impl<Q: Queue> Worker<Q> {
         let mut sleeper = Sleeper::new(self.doorbells[core].clone(), fds);
         let mut sleeps = 0;
         let mut busy_at = Time::ZERO;
+        if core == 0 {
+            // The first core polls a queue in every plan, and one core is enough to tell everybody.
+            self.stack.announce(clock.read().0, 0);
+        }
         while !stop.load(Ordering::Relaxed) {
             let (time, now) = self.read(clock);
             if self.turn(time, now)? {

@@ -226,6 +226,19 @@ impl NetStack {
         link
     }
 
+    /// Tells everyone on the link of the port numbered `port` where the stack's addresses are, three times a second
+    /// apart (RFC 5227 §2.3): a neighbour that asked before the stack was there need not wait until it asks again, and
+    /// one that knows another Ethernet address of ours learns the new one.
+    pub fn announce(&mut self, now: Time, port: u16) {
+        let first = self.local.address.to_bits();
+        for address in (0..self.local.addresses).map(|nth| Ipv4Addr::from_bits(first.wrapping_add(nth))) {
+            // An announcement is a request for the sender's own address, to which nobody replies.
+            if !self.resolver.ask(Question::new(now, address, address, port), FOR_CONNECTIONS) {
+                break;
+            }
+        }
+    }
+
     /// Puts the flow on the list of those that wait for a neighbour.
     pub(super) fn wait_for_neighbor(&mut self, index: u32) {
         let block = &mut self.blocks[index as usize];
