@@ -230,8 +230,10 @@ impl NetStack {
         }
         self.time_wait.expire(now, BURST);
         self.expire_neighbors(now);
-        if self.free.len() < FREE_BLOCKS && self.blocks.len() < self.config.max_flows {
-            self.make_blocks(FREE_BLOCKS);
+        // As many as were taken, so that a turn pays for its own connections: the kernel makes pages for each block.
+        let taken = FREE_BLOCKS.saturating_sub(self.free.len()).min(BURST);
+        if taken > 0 && self.blocks.len() < self.config.max_flows {
+            self.make_blocks(taken);
         }
     }
 
@@ -416,7 +418,10 @@ mod tests {
         for _ in 0..5 {
             stack.expire(Time::ZERO);
         }
-        assert_eq!((stack.census().blocks, stack.flows()), (10 + FREE_BLOCKS, 0));
+        assert_eq!((stack.census().blocks, stack.flows()), (FREE_BLOCKS, 0));
+        stack.free.truncate(FREE_BLOCKS - 3);
+        stack.expire(Time::ZERO);
+        assert_eq!(stack.census().blocks, FREE_BLOCKS + 3, "a turn makes no more than were taken");
         stack.free.clear();
         for _ in 0..5 {
             stack.expire(Time::ZERO);
