@@ -39,6 +39,6 @@ pub use shard::Shard;
 pub use stats::{CoreCounters, Ledger, OutsideCounts, Stopping};
 pub use store::{
     Arith, Census, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats, StoreError,
-    StoreMode, StoreOutcome, Stored, Touched,
+    StoreMode, StoreOutcome, Stored, Touched, Toucher,
 };
 pub use watch::{CloseReason, WATCH_LINE_BYTES, WATCHERS_MAX, Watchers};

@@ -49,7 +49,7 @@ use crate::store::ghost::Ghost;
 use crate::store::header::{self, Facts, Layout};
 use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
 use crate::store::item::{Hit, Item, ItemRef, Loose, Pin};
-use crate::store::memory::Memory;
+use crate::store::memory::{Memory, Toucher};
 use crate::store::segment::{List, NONE, Segments, State};
 use crate::store::slab_view::SlabView;
 use crate::store::stats::ShardStats;
@@ -166,6 +166,7 @@ impl Shard {
         let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
         let memory = Memory::new(total, segment_bytes.ilog2())
             .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
+        memory.want(allowed);
         let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.slab_chunk_max, config.use_cas);
         let mut segments = Segments::new(total, last_generation);
         (0..allowed as u32).for_each(|segment| segments.switch_on(segment));
@@ -187,7 +188,7 @@ impl Shard {
             class_chunk_bytes: slabs.chunk_bytes().to_vec(),
             ..ShardStats::default()
         });
-        let mut shard = Shard {
+        let shard = Shard {
             class_items: vec![0; total * slabs.chunk_bytes().len()],
             class_bytes: vec![0; total * slabs.chunk_bytes().len()],
             memory,
@@ -224,12 +225,16 @@ impl Shard {
             index_hand: first,
             evicted: EvictedNotes::default(),
         };
-        for page in pages {
-            let address = shard.memory.address(page, 0);
-            shard.memory.bytes_mut(address, segment_bytes).fill(0);
-        }
         shard.report_memory();
         Ok(shard)
+    }
+
+    /// What makes the shard's memory ahead of use, on another thread: the index first, then segments in the order in
+    /// which they are taken. To be asked for before the shard is used.
+    pub fn toucher(&self) -> Toucher {
+        // It lies at the end of what is allowed at the start.
+        let first = self.allowed - self.index.page_count();
+        self.memory.toucher(first as u32..self.allowed as u32)
     }
 
     /// Asks for the line of the index in which a lookup of `hash` begins. First of two steps over a burst of requests;

@@ -33,5 +33,6 @@ pub use census::Census;
 pub use config::{ConfigError, MemoryLimitError, ShardConfig};
 pub(crate) use item::Loose;
 pub use item::{Item, ItemRef, Pin, Reservation};
+pub use memory::Toucher;
 pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
 pub use stats::ShardStats;

@@ -34,6 +34,8 @@ mod say;
 mod setup;
 /// Queues shared out among cores.
 mod sharing;
+/// Memory made ahead of use.
+mod touch;
 /// Requests over UDP, between stack and cache.
 mod udp_service;
 /// `-u`: root's rights given up.

@@ -49,7 +49,7 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// How long it then waits for the last FINs to be acknowledged.
 const CLOSE_LIMIT: Duration = Duration::from_millis(250);
 
-/// A core sleeps at most so long, so that items expire and memory is touched ahead of use while nothing happens.
+/// A core sleeps at most so long, so that items expire while nothing happens.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// Why a core cannot go on.

@@ -79,14 +79,15 @@ impl Shard {
             self.excess += self.allowed - wanted;
         }
         self.allowed = wanted;
+        self.memory.want(wanted);
         self.settle_excess();
         self.report_memory();
         Ok(())
     }
 
     /// Does up to `budget` steps of the work that keeps operations short, each about as long as one operation: gives up
-    /// segments whose items are all expired or flushed, evicts towards a lowered limit, merges, sweeps the index, touches
-    /// memory ahead of use (64 KiB a step). Returns whether there is more to do soon.
+    /// segments whose items are all expired or flushed, evicts towards a lowered limit, merges, sweeps the index.
+    /// Returns whether there is more to do soon.
     pub fn maintain(&mut self, now: Now, budget: u32) -> bool {
         self.advance(now);
         let mut left = budget;
@@ -110,12 +111,6 @@ impl Shard {
             left -= 1;
         }
         while left > 0 && self.merge(ITEMS_PER_STEP, now) {
-            left -= 1;
-        }
-        let bytes = self.allowed * self.memory.segment_bytes();
-        let mut more_memory = true;
-        while left > 0 && more_memory {
-            more_memory = self.memory.touch_ahead(bytes);
             left -= 1;
         }
         self.report_memory();

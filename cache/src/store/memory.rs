@@ -1,34 +1,44 @@
 //! The shard's memory: one anonymous map, cut into segments of one power-of-two size.
 //!
-//! Nothing is resident until it is touched. [`Memory::touch_ahead`] touches segments in ascending order, ahead of
-//! their first use, so that an operation does not wait for the kernel. Huge pages are asked for and may be refused.
+//! Nothing is resident before it is first used, which costs its user the time that the kernel takes to make a page. So
+//! another thread makes pages ahead of use, by a [`Toucher`]: those of the index first, then segments in the order in
+//! which they are taken. Huge pages are asked for and may be refused.
 
-use memmap2::{Advice, MmapMut, MmapOptions};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cpu::{Map, Pages};
 
 /// Bytes of one cache line, and of one bucket of the index.
 pub(crate) const LINE_BYTES: usize = 64;
 
-/// Bytes touched in one step of [`Memory::touch_ahead`].
-const TOUCH_STEP_BYTES: usize = 64 << 10;
+/// Bytes made by one step of a [`Toucher`]: a huge page.
+const TOUCH_STEP_BYTES: usize = 2 << 20;
 
-/// Bytes of the smallest page any system has.
-const PAGE_BYTES: usize = 4096;
-
-/// The map and how far it has been touched.
+/// The map and how much of it is wanted ahead of use.
 pub(crate) struct Memory {
-    map: MmapMut,
+    map: Map,
     segment_shift: u32,
-    /// Bytes from the start that are known to be resident.
-    touched: usize,
+    /// Bytes from the start that may come into use; its [`Toucher`] reads it.
+    wanted: Arc<AtomicUsize>,
 }
 
 impl Memory {
     /// Maps `segments` segments of `1 << segment_shift` bytes.
     pub(crate) fn new(segments: usize, segment_shift: u32) -> std::io::Result<Memory> {
-        let map = MmapOptions::new().len(segments << segment_shift).no_reserve_swap().map_anon()?;
-        // Only a wish: a kernel without transparent huge pages serves small ones.
-        let _ = map.advise(Advice::HugePage);
-        Ok(Memory { map, segment_shift, touched: 0 })
+        Ok(Memory { map: Map::new(segments << segment_shift)?, segment_shift, wanted: Arc::default() })
+    }
+
+    /// What makes the pages of the wanted bytes, those of the `first` segments before all others.
+    pub(crate) fn toucher(&self, first: Range<u32>) -> Toucher {
+        let first = self.address(first.start, 0)..self.address(first.end, 0);
+        Toucher { pages: self.map.pages(), wanted: self.wanted.clone(), first, ascending: 0 }
+    }
+
+    /// Wants the first `segments` segments made ahead of use.
+    pub(crate) fn want(&self, segments: usize) {
+        self.wanted.store(segments << self.segment_shift, Ordering::Relaxed);
     }
 
     /// Bytes of a segment.
@@ -96,26 +106,42 @@ impl Memory {
     pub(crate) fn prefetch(&self, address: usize) {
         cpu::prefetch_index(&self.map, address);
     }
-
-    /// Touches up to 64 KiB more of the first `bytes` bytes. Returns whether some are left.
-    ///
-    /// Only reads what it writes back, so that it may pass over bytes already in use.
-    pub(crate) fn touch_ahead(&mut self, bytes: usize) -> bool {
-        let end = bytes.min(self.map.len());
-        let step_end = (self.touched + TOUCH_STEP_BYTES).min(end);
-        while self.touched < step_end {
-            if let Some(byte) = self.map.get_mut(self.touched) {
-                *byte = std::hint::black_box(*byte);
-            }
-            self.touched += PAGE_BYTES;
-        }
-        self.touched < end
-    }
 }
 
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Memory").field("bytes", &self.map.len()).field("touched", &self.touched).finish()
+        f.debug_struct("Memory").field("bytes", &self.map.len()).field("wanted", &self.wanted).finish()
+    }
+}
+
+/// Makes the pages of one shard's memory ahead of use, on a thread that is none of the cores'.
+#[derive(Debug)]
+pub struct Toucher {
+    pages: Pages,
+    wanted: Arc<AtomicUsize>,
+    /// Bytes to be made before all others, as far as they are not.
+    first: Range<usize>,
+    /// Bytes from the start that are made.
+    ascending: usize,
+}
+
+impl Toucher {
+    /// Makes the next pages, 2 MiB at the most, and waits for the kernel to do so. Returns how many bytes; 0: all that is
+    /// wanted is there, which `cache_memlimit` may change later.
+    ///
+    /// # Errors
+    /// The kernel has no memory, or is older than Linux 5.14.
+    pub fn step(&mut self) -> std::io::Result<usize> {
+        if !self.first.is_empty() {
+            let bytes = self.first.len().min(TOUCH_STEP_BYTES);
+            self.pages.make(self.first.start, bytes)?;
+            self.first.start += bytes;
+            return Ok(bytes);
+        }
+        let bytes = self.wanted.load(Ordering::Relaxed).saturating_sub(self.ascending).min(TOUCH_STEP_BYTES);
+        self.pages.make(self.ascending, bytes)?;
+        self.ascending += bytes;
+        Ok(bytes)
     }
 }
 
@@ -133,14 +159,17 @@ mod tests {
     }
 
     #[test]
-    fn touching_ahead_ends_and_keeps_what_is_there() {
-        let mut memory = Memory::new(40, 12).unwrap();
+    fn what_is_needed_first_is_touched_first_and_a_higher_limit_brings_more() {
+        let mut memory = Memory::new(8, 20).unwrap();
         memory.bytes_mut(8192, 1)[0] = 7;
-        let mut steps = 1;
-        while memory.touch_ahead(40 << 12) {
-            steps += 1;
-        }
-        assert_eq!(steps, 3, "160 KiB in steps of 64 KiB");
+        memory.want(5);
+        let mut toucher = memory.toucher(4..5);
+        let mut steps = || std::iter::from_fn(|| Some(toucher.step().unwrap()).filter(|&bytes| bytes > 0)).collect();
+        let before: Vec<usize> = steps();
+        assert_eq!(before, [1 << 20, 2 << 20, 2 << 20, 1 << 20], "segment 4, then 0 to 4");
+        memory.want(8);
+        let after: Vec<usize> = steps();
+        assert_eq!(after, [2 << 20, 1 << 20]);
         assert!(memory.bytes(8192, 1) == [7] && memory.bytes_from(1 << 40).is_empty());
     }
 }

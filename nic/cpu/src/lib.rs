@@ -1,5 +1,5 @@
 //! What depends on the processor, as safe functions and types: prefetch, the cycle counter, cache-line padding,
-//! counters that one core writes and any may read.
+//! counters that one core writes and any may read, memory whose pages another thread makes ahead of use.
 //!
 //! A leaf crate that every other may use, so that no crate but `sidestep-nic` needs unsafe code of its own.
 //! On a processor other than x86-64 the prefetch does nothing and the counter reads the monotonic clock.
@@ -8,6 +8,11 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Memory whose pages another thread makes ahead of use.
+mod map;
+
+pub use map::{Map, Pages};
 
 /// Bytes in a cache line of every processor this project runs on.
 pub const CACHE_LINE_BYTES: usize = 64;

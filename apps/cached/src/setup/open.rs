@@ -27,6 +27,7 @@ use crate::connections::Connections;
 use crate::losses::{CoreLosses, Losses};
 use crate::options::Options;
 use crate::say::say;
+use crate::touch::MemoryThread;
 use crate::sharing::{AnyQueue, share_queues};
 use crate::udp_service::UdpService;
 use crate::user::become_user;
@@ -51,6 +52,7 @@ pub(super) struct Base {
     /// Holds the program's link.
     pub(super) device: XdpDevice,
     pub(super) _pid_file: Option<PidFile>,
+    pub(super) memory: MemoryThread,
 }
 
 /// Opens all that `options` ask for, then gives up root's rights if that is asked for. Prints the mode obtained.
@@ -61,6 +63,9 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else {
         unreachable!("`Options` has checked that there is a core")
     };
+    // First of all, so that it goes on while the link is opened.
+    let touchers = caches.iter().map(|core| core.shard().toucher()).collect();
+    let memory = MemoryThread::start(touchers).map_err(SetupError::system("start a thread"))?;
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(SetupError::system("make a doorbell"))?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
@@ -91,7 +96,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     if let Some(user) = &options.user {
         become_user(user)?;
     }
-    let base = Base { ports, ledger, losses, doorbells, device, _pid_file };
+    let base = Base { ports, ledger, losses, doorbells, device, _pid_file, memory };
     Ok(Opened { workers, signals, base })
 }
 

@@ -62,6 +62,7 @@ impl Running {
     /// Starts one thread a core, and says that requests are answered.
     pub(super) fn start(opened: Opened, options: &Options) -> Result<Running, SetupError> {
         let Opened { workers, signals, base } = opened;
+        base.memory.wait_for_first();
         let clock = Clock::start();
         let stop = Arc::new(AtomicBool::new(false));
         let (events, inbox) = mpsc::channel();

@@ -1,0 +1,145 @@
+//! The store's memory, made by the kernel ahead of use on a thread of its own, so that no core waits for a page.
+//!
+//! Before the server says `ready`, as much is there as the first requests need ([`AHEAD_OF_READY_BYTES`], whatever `-m`
+//! is); the rest follows while requests are served, at the lowest priority, so that it takes nothing from cores that have
+//! to share their CPU. Shards take turns, a huge page each.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cache::Toucher;
+
+/// Bytes of all shards together that are there before the server is ready: the first buckets of the index and the first
+/// segments. A page of a virtual machine may take 2 us a KiB, so this takes 35 ms there and 2 ms elsewhere.
+const AHEAD_OF_READY_BYTES: usize = 16 << 20;
+
+/// The lowest priority (`setpriority(2)`).
+const LOWEST_PRIORITY: i32 = 19;
+
+/// How often the thread looks whether more memory is wanted once all is there: after `cache_memlimit`.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The thread. Ends when dropped, within the time of a page.
+#[derive(Debug)]
+pub(crate) struct MemoryThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    first: Receiver<()>,
+}
+
+impl MemoryThread {
+    /// Begins to make the pages of all shards.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn start(shards: Vec<Toucher>) -> io::Result<MemoryThread> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, first) = mpsc::channel();
+        let stopped = stop.clone();
+        let shards = Shards { shards, next: 0 };
+        let body = move || {
+            if let Err(error) = shards.make_all(&stopped, told) {
+                tracing::warn!(%error, "memory is not made ahead of use; requests will wait for it");
+            }
+        };
+        let thread = thread::Builder::new().name("memory".to_owned()).spawn(body)?;
+        Ok(MemoryThread { stop, thread: Some(thread), first })
+    }
+
+    /// Waits until what the first requests need is there, or cannot be had ahead of use.
+    pub(crate) fn wait_for_first(&self) {
+        // An error says that the thread has ended: it has logged why.
+        let _ = self.first.recv();
+    }
+}
+
+impl Drop for MemoryThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is to be made.
+#[derive(Debug)]
+struct Shards {
+    shards: Vec<Toucher>,
+    next: usize,
+}
+
+impl Shards {
+    fn make_all(mut self, stop: &AtomicBool, told: Sender<()>) -> io::Result<()> {
+        self.make(AHEAD_OF_READY_BYTES, stop)?;
+        drop(told);
+        // Refused only where it is the lowest already.
+        let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
+        while !stop.load(Ordering::Relaxed) {
+            self.make(usize::MAX, stop)?;
+            thread::park_timeout(LOOK_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// Makes pages in turn until `bytes` are made, all that is wanted is there, or `stop` is set. Returns how many bytes
+    /// were made.
+    fn make(&mut self, bytes: usize, stop: &AtomicBool) -> io::Result<usize> {
+        let (mut made, mut satisfied) = (0, 0);
+        while made < bytes && satisfied < self.shards.len() && !stop.load(Ordering::Relaxed) {
+            let at = self.next % self.shards.len();
+            let step = self.shards[at].step()?;
+            self.next = at + 1;
+            made += step;
+            satisfied = if step == 0 { satisfied + 1 } else { 0 };
+        }
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache::{KeyHasher, Shard, ShardConfig};
+
+    use super::*;
+
+    /// Two shards of so much memory together.
+    fn shards(memory_bytes: usize) -> (Vec<Shard>, Shards) {
+        let config = ShardConfig { memory_bytes: memory_bytes / 2, ..ShardConfig::default() };
+        let shard = |_| Shard::new(&config, KeyHasher::new([0; 16])).expect("address space is there");
+        let cores: Vec<Shard> = (0..2).map(shard).collect();
+        let touchers = cores.iter().map(Shard::toucher).collect();
+        (cores, Shards { shards: touchers, next: 0 })
+    }
+
+    #[test]
+    fn what_is_made_before_ready_does_not_grow_with_the_store() {
+        for gigabytes in [1, 8, 256] {
+            let (_cores, mut shards) = shards(gigabytes << 30);
+            let made = shards.make(AHEAD_OF_READY_BYTES, &AtomicBool::new(false)).expect("Linux 5.14 or later");
+            assert!((AHEAD_OF_READY_BYTES..AHEAD_OF_READY_BYTES + (2 << 20)).contains(&made), "{made}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_wanted_is_made_and_then_nothing() {
+        let (_cores, mut shards) = shards(8 << 20);
+        let go_on = AtomicBool::new(false);
+        let made = shards.make(usize::MAX, &go_on).expect("Linux 5.14 or later");
+        assert!(made >= 8 << 20, "{made}");
+        assert_eq!(shards.make(usize::MAX, &go_on).expect("nothing is asked of the kernel"), 0);
+    }
+
+    #[test]
+    fn the_thread_ends_when_dropped_whatever_is_left() {
+        let (_cores, shards) = shards(256 << 30);
+        let thread = MemoryThread::start(shards.shards).expect("a thread can be had");
+        thread.wait_for_first();
+        drop(thread);
+    }
+}
