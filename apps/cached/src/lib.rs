@@ -20,6 +20,8 @@ mod cpu_time;
 mod daemon;
 /// Who has not said anything for long.
 mod idle;
+/// What a server without root's rights asks of a process that has them.
+mod keeper;
 /// What becomes of the interface while the server runs.
 mod link_watch;
 /// What is dropped on the way, by reason.
@@ -48,6 +50,7 @@ pub use clock::Clock;
 pub use connections::Connections;
 pub use daemon::{is_child as is_in_background, start as start_in_background};
 pub use idle::Idle;
+pub use keeper::{is_keeper, keep};
 pub use link_watch::LinkGone;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
 pub use options::{Extended, Flags, ListenPort, Mode, OptionError, Options};

@@ -8,10 +8,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidestep_cached::{Flags, is_in_background, run, start_in_background};
+use sidestep_cached::{Flags, is_in_background, is_keeper, keep, run, start_in_background};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    if is_keeper() {
+        return keep();
+    }
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         // Help and version go to standard output, every other message whole to standard error.

@@ -30,7 +30,7 @@ use read::{
     TCP_PORT, THREADS, auth, cpus, delimiter, host_address, item_size, listen_port, network, port, slab_factor,
     threads_for, word,
 };
-pub(crate) use users::read_users;
+pub(crate) use users::users_in;
 
 const MEMORY: Number = Number::new("-m", "a number of megabytes", 1, 1 << 20);
 const CORES: Number = Number::new("-t", "a number of threads", 1, 64);

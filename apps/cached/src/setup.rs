@@ -36,8 +36,8 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     for note in &options.notes {
         say(format_args!("note: {note}"));
     }
-    let running = Running::start(open::open(options)?, options)?;
-    let gone = running.wait(options);
+    let mut running = Running::start(open::open(options)?, options)?;
+    let gone = running.wait();
     running.stop()?;
     gone.map_or(Ok(()), Err)
 }

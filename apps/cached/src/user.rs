@@ -2,11 +2,16 @@
 //!
 //! What needs them is done by then: the AF_XDP sockets, the maps and the program's link are descriptors, which stay
 //! usable, and closing the link detaches the program whoever closes it. What is lost: a second start of the same process
-//! image, and writing where only root may.
+//! image, and writing where only root may; what is needed of that later is the keeper's (`keeper.rs`).
 
 use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 
 use crate::options::OptionError;
+
+/// Whether [`become_user`] will change anything.
+pub fn is_other(name: &str) -> bool {
+    matches!(User::from_name(name), Ok(Some(user)) if user.uid != Uid::effective())
+}
 
 /// Goes on as `name`, if this process is root and `name` is not.
 ///
@@ -39,5 +44,6 @@ mod tests {
         assert!(error.starts_with("-u no-such-user-of-sidestep: there is no such user"), "{error}");
         let own = User::from_uid(Uid::effective()).ok().flatten().expect("this process has a user");
         assert_eq!(become_user(&own.name), Ok(()));
+        assert!(!is_other(&own.name) && !is_other("no-such-user-of-sidestep"));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Read first: memcached's `authfile.c`, whose limits these are.
 
+use std::io;
 use std::path::Path;
 
 use cache::User;
@@ -19,8 +20,16 @@ const LINE_MAX_BYTES: usize = 256;
 /// # Errors
 /// It cannot be read, holds no user or too many, or a line is none.
 pub fn read_users(path: &Path) -> Result<Vec<User>, OptionError> {
+    users_in(path, std::fs::read(path))
+}
+
+/// The users in what was read of `path`.
+///
+/// # Errors
+/// As for [`read_users`].
+pub fn users_in(path: &Path, text: io::Result<Vec<u8>>) -> Result<Vec<User>, OptionError> {
     let wrong = |why: String| OptionError::File { option: "-Y", path: path.display().to_string(), why };
-    let text = std::fs::read(path).map_err(|error| wrong(format!("{error}; name a file of lines name:password")))?;
+    let text = text.map_err(|error| wrong(format!("{error}; name a file of lines name:password")))?;
     users_of(&text).map_err(wrong)
 }
 

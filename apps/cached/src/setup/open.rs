@@ -4,8 +4,8 @@
 //!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
 //! ```
 
-use std::fs::File;
 use std::io::BufWriter;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache::{Core, Ledger};
@@ -21,16 +21,17 @@ use stack::{NetStack, Port, Secrets, StrayRing};
 use super::config::{Ports, cache_config, flows_per_core, stack_config, xdp_config};
 use super::{SetupError, random};
 use crate::admission::Admission;
-use crate::announce::PidFile;
+use crate::announce::{PidFile, new_file};
 use crate::budget::{self, Budget};
 use crate::connections::Connections;
+use crate::keeper::Keeper;
 use crate::losses::{CoreLosses, Losses};
 use crate::options::Options;
 use crate::say::say;
-use crate::touch::MemoryThread;
 use crate::sharing::{AnyQueue, share_queues};
+use crate::touch::MemoryThread;
 use crate::udp_service::UdpService;
-use crate::user::become_user;
+use crate::user::{become_user, is_other};
 use crate::worker::Worker;
 
 /// Everything opened, nothing running yet. What is dropped closes; the kernel detaches the program with its link.
@@ -51,7 +52,11 @@ pub(super) struct Base {
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
     pub(super) device: XdpDevice,
-    pub(super) _pid_file: Option<PidFile>,
+    pub(super) pid_file: Option<Arc<PidFile>>,
+    /// The file of `-Y`, by its absolute path.
+    pub(super) users_file: Option<PathBuf>,
+    /// Who reads it again, and removes the PID file, where this process may not.
+    pub(super) keeper: Option<Keeper>,
     pub(super) memory: MemoryThread,
 }
 
@@ -92,11 +97,20 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     ledger.show_outside(losses.clone());
     let workers = make_workers(options, ports, caches, queues, &doorbells, &link, &losses)?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
-    let _pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
+    let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
+    // A daemon leaves its working directory.
+    let users_file = options.auth.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
+    let users_file = users_file.map_err(SetupError::system("find the file of -Y"))?;
+    let mut keeper = None;
     if let Some(user) = &options.user {
+        if is_other(user) && (pid_file.is_some() || users_file.is_some()) {
+            let started = Keeper::start(pid_file.as_ref().map(PidFile::path), users_file.as_deref());
+            keeper = Some(started.map_err(SetupError::system("start the keeper of the files of -P and -Y"))?);
+        }
         become_user(user)?;
     }
-    let base = Base { ports, ledger, losses, doorbells, device, _pid_file, memory };
+    let pid_file = pid_file.map(Arc::new);
+    let base = Base { ports, ledger, losses, doorbells, device, pid_file, users_file, keeper, memory };
     Ok(Opened { workers, signals, base })
 }
 
@@ -130,7 +144,7 @@ fn chunk_bytes(link: &Link) -> usize {
 fn recorded(options: &Options, id: QueueId, queue: AnyQueue) -> Result<AnyQueue, SetupError> {
     let Some(folder) = &options.capture else { return Ok(queue) };
     let path = folder.join(format!("queue-{}.pcap", id.0));
-    let file = File::create(&path).map_err(|source| SetupError::Capture { path, source })?;
+    let file = new_file(&path).map_err(|source| SetupError::Capture { path, source })?;
     Ok(Box::new(PcapTap::new(queue, PcapRecorder::new(BufWriter::new(file))?)))
 }
 

@@ -1,5 +1,6 @@
 //! The cores running: started, watched, stopped.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,11 +13,11 @@ use signal_hook::iterator::{Handle, Signals};
 use super::SetupError;
 use super::open::{Base, Opened};
 use super::watch::Watch;
-use crate::announce::write_ports;
+use crate::announce::{PidFile, write_ports};
 use crate::clock::Clock;
 use crate::cpu_time;
 use crate::daemon;
-use crate::options::{Options, read_users};
+use crate::options::{Options, users_in};
 use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
@@ -73,7 +74,8 @@ impl Running {
         }
         let handle = signals.handle();
         let on_signal = events.clone();
-        let listener = std::thread::spawn(move || listen(signals, &on_signal));
+        let pid_file = base.pid_file.clone();
+        let listener = std::thread::spawn(move || listen(signals, &on_signal, pid_file.as_deref()));
         let ports = base.ports;
         write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
         say(format_args!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores));
@@ -85,13 +87,13 @@ impl Running {
 
     /// Waits for a reason to stop: a signal, the command shutdown, a core that ended, or a link that is gone, which is
     /// an error once all have stopped.
-    pub(super) fn wait(&self, options: &Options) -> Option<SetupError> {
-        let ledger = &self.base.ledger;
+    pub(super) fn wait(&mut self) -> Option<SetupError> {
+        let ledger = self.base.ledger.clone();
         let mut watch = Watch::new(&self.base);
         let mut gone = None;
         while gone.is_none() && ledger.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
-                Ok(Event::Reload) => reload_users(options, ledger),
+                Ok(Event::Reload) => reload_users(&mut self.base),
                 Ok(Event::Signal | Event::CoreEnded) => break,
                 Err(_) => {}
             }
@@ -115,7 +117,7 @@ impl Running {
 }
 
 /// Passes signals on until the handle is closed.
-fn listen(mut signals: Signals, events: &Sender<Event>) {
+fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: Option<&PidFile>) {
     let mut asked = false;
     for signal in signals.forever() {
         // Nobody listens any more when the server is ending.
@@ -125,6 +127,9 @@ fn listen(mut signals: Signals, events: &Sender<Event>) {
         }
         if std::mem::replace(&mut asked, true) {
             // Asked twice: at once. The kernel detaches the program with its link.
+            if let Some(pid_file) = pid_file {
+                pid_file.remove();
+            }
             std::process::exit(1);
         }
         let _ = events.send(Event::Signal);
@@ -132,11 +137,18 @@ fn listen(mut signals: Signals, events: &Sender<Event>) {
 }
 
 /// Reads the file of `-Y` again; what is wrong with it leaves those who may speak as they are.
-fn reload_users(options: &Options, ledger: &cache::Ledger) {
-    let Some((path, _)) = &options.auth else { return };
-    match read_users(path.as_ref()) {
-        Ok(users) => ledger.set_users(users),
-        Err(error) => tracing::error!(%error, "the users stay as they were"),
+fn reload_users(base: &mut Base) {
+    let Base { ledger, users_file: Some(path), keeper, .. } = base else { return };
+    let text = match (std::fs::read(&*path), keeper) {
+        (Err(error), Some(keeper)) if error.kind() == io::ErrorKind::PermissionDenied => keeper.users(),
+        (text, _) => text,
+    };
+    match users_in(path, text) {
+        Ok(users) => {
+            tracing::info!(users = users.len(), "read again who may speak");
+            ledger.set_users(users);
+        }
+        Err(error) => tracing::error!(%error, "the users stay as they were: their old passwords go on being good"),
     }
 }
 
