@@ -37,6 +37,8 @@ pub(crate) mod answers;
 mod ask;
 /// A count of everything held, for tests of leaks.
 mod census;
+/// Who may dump.
+pub(crate) mod dump_right;
 /// The replies that connections are owed.
 pub(crate) mod entries;
 /// What framed replies need of their requests.

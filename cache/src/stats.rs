@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use cpu::{CachePadded, Counter};
 
+use crate::core::dump_right::DumpRight;
+
 use crate::clock::Now;
 use crate::key::KeyHasher;
 use crate::settings::{CacheConfig, User};
@@ -150,7 +152,7 @@ pub struct Ledger {
     /// Whether the commands of lru_crawler are obeyed.
     lru_crawler: AtomicBool,
     /// One dump is under way.
-    pub(crate) dumping: AtomicBool,
+    pub(crate) dumping: DumpRight,
     /// Who watches.
     pub watchers: Watchers,
     /// Connections ever opened, as far as they have numbers.
@@ -182,7 +184,7 @@ impl Ledger {
             shards: shards.into_boxed_slice(),
             verbosity: AtomicU32::new(config.server.verbosity.min(2)),
             lru_crawler: AtomicBool::new(config.commands.lru_crawler),
-            dumping: AtomicBool::new(false),
+            dumping: DumpRight::default(),
             watchers: Watchers::new(config.cores, config.watch_lines),
             connections: AtomicU32::new(0),
             users: RwLock::new(config.users.clone()),

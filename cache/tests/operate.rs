@@ -107,6 +107,40 @@ fn a_dump_survives_growth_and_a_slow_reader_and_only_one_runs_at_a_time() {
     }
 }
 
+/// Before, one client that did not read kept everybody from a dump for as long as it liked.
+#[test]
+fn a_dump_that_is_not_read_keeps_nobody_from_another() {
+    for cores in 1..=2 {
+        let mut server = Loopback::new(&config(cores), Pace::Even, 1);
+        let (deaf, reader) = (server.connect_with(0, 4_096, 8_192), server.connect(cores - 1));
+        for n in 0..2_000 {
+            server.send(reader, format!("set key-{n} 0 0 1 noreply\r\nx\r\n").as_bytes());
+        }
+        server.run();
+        server.set_reads(deaf, false);
+        server.send(deaf, b"lru_crawler metadump all\r\n");
+        server.run();
+        let busy = "BUSY currently processing crawler request\r\n";
+        assert_eq!(say(&mut server, reader, "lru_crawler metadump all\r\n"), busy);
+        server.tick(60);
+        let whole = |dump: &str| dump.lines().filter(|line| line.starts_with("key=")).count() == 2_000;
+        for _ in 0..2 {
+            assert!(whole(&say(&mut server, reader, "lru_crawler metadump all\r\n")), "{cores} cores");
+        }
+        // It goes on where it was, without the right, and takes it from nobody when it ends.
+        let other = server.connect_with(0, 4_096, 8_192);
+        server.set_reads(other, false);
+        server.send(other, b"lru_crawler metadump all\r\n");
+        server.run();
+        server.set_reads(deaf, true);
+        server.run();
+        assert!(whole(&String::from_utf8_lossy(&server.take_received(deaf))), "{cores} cores");
+        assert_eq!(say(&mut server, reader, "lru_crawler metadump all\r\n"), busy);
+        server.close_all();
+        server.assert_nothing_held();
+    }
+}
+
 /// A core takes one step a turn, for its own connections or for other cores; who finds it taken comes again.
 #[test]
 fn dumps_that_meet_on_a_core_all_come_to_their_end() {

@@ -6,10 +6,9 @@
 //! ```
 //!
 //! A core takes at most one step a turn, for whoever asks; a walk holds the text of one step. Only one dump is under way
-//! at a time, as in memcached.
+//! at a time, as in memcached, but for one that is not read.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::Ordering;
 
 use super::Core;
 use super::entries::Owed;
@@ -65,6 +64,8 @@ pub(crate) struct Walk {
     connections: Vec<Connection>,
     shown: usize,
     ended: bool,
+    /// The ticket of the right to dump.
+    right: Option<u32>,
 }
 
 /// A connection, as `stats conns` shows it.
@@ -124,12 +125,13 @@ impl Walk {
             connections: Vec::new(),
             shown: 0,
             ended: false,
+            right: None,
         }
     }
 
-    /// Whether it holds the right to dump, which one walk has at a time.
-    pub(crate) fn is_dump(&self) -> bool {
-        matches!(self.over, Over::Items(Told { dump: Dump::Meta | Dump::Mg, .. }))
+    /// The same, with the right to dump.
+    pub(crate) fn with_right(self, ticket: u32) -> Walk {
+        Walk { right: Some(ticket), ..self }
     }
 
     /// Takes what a core has told: `text`, and where it goes on.
@@ -198,6 +200,9 @@ impl Walk {
             }
             if self.asked {
                 return WalkGiven::Starved(written);
+            }
+            if let Some(ticket) = self.right {
+                core.ledger.dumping.renew(ticket, core.now.secs);
             }
             if self.refill(core) {
                 continue;
@@ -311,15 +316,15 @@ impl Core {
         text.extend_from_slice(lines.as_bytes());
     }
 
-    /// Takes the right to dump; `false` when another walk has it.
-    pub(crate) fn begin_dump(&self) -> bool {
-        !self.ledger.dumping.swap(true, Ordering::Relaxed)
+    /// Takes the right to dump; `None` when another walk has it, and is read.
+    pub(crate) fn begin_dump(&self) -> Option<u32> {
+        self.ledger.dumping.take(self.now.secs, self.config.grace_secs)
     }
 
     /// Gives up what a walk holds.
     pub(crate) fn end_walk(&self, walk: &Walk) {
-        if walk.is_dump() {
-            self.ledger.dumping.store(false, Ordering::Relaxed);
+        if let Some(ticket) = walk.right {
+            self.ledger.dumping.give_up(ticket);
         }
     }
 

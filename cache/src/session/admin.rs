@@ -7,7 +7,7 @@ use super::operate::SLAB_CLASSES_MAX;
 use super::{Session, State, Stop};
 use crate::core::Core;
 use crate::core::entries::Owed;
-use crate::core::walk::Over;
+use crate::core::walk::{Over, Walk};
 use crate::proto::framed::Template;
 use crate::proto::number::unsigned_32;
 use crate::proto::reply::Line;
@@ -106,13 +106,14 @@ impl Session {
             b"sidestep" => Owed::Text(stats::sidestep(ledger)),
             b"sizes" => Owed::Text(stats::sizes()),
             b"conns" => {
-                self.begin_walk(core, Over::Connections, usize::MAX);
+                self.begin_walk(core, Walk::new(Over::Connections, usize::MAX));
                 return Ok(());
             }
             b"cachedump" if !core.config.commands.dump => Owed::Line(Line::CachedumpDisabled),
             b"cachedump" => match dump_arguments(rest) {
                 Ok((class, most)) => {
-                    self.begin_walk(core, Over::Items(Told { dump: Dump::Cache, classes: 1 << class }), most);
+                    let told = Told { dump: Dump::Cache, classes: 1 << class };
+                    self.begin_walk(core, Walk::new(Over::Items(told), most));
                     return Ok(());
                 }
                 Err(line) => Owed::Line(line),
@@ -131,7 +132,7 @@ impl Session {
                     Owed::Line(Line::Ok)
                 }
                 Some(b"dump") => {
-                    self.begin_walk(core, Over::Prefixes, usize::MAX);
+                    self.begin_walk(core, Walk::new(Over::Prefixes, usize::MAX));
                     return Ok(());
                 }
                 _ => Owed::Line(Line::DetailUsage),

@@ -126,16 +126,14 @@ impl Session {
         self.reply_room(core)?;
         let classes = if classes == b"hash" { Some(u64::MAX) } else { classes_of(classes) };
         let Some(classes) = classes else { return self.answer(core, Line::BadClass, false) };
-        if !core.begin_dump() {
-            return self.answer(core, Line::CrawlerBusy, false);
-        }
-        self.begin_walk(core, Over::Items(Told { dump, classes }), usize::MAX);
+        let Some(ticket) = core.begin_dump() else { return self.answer(core, Line::CrawlerBusy, false) };
+        self.begin_walk(core, Walk::new(Over::Items(Told { dump, classes }), usize::MAX).with_right(ticket));
         Ok(())
     }
 
     /// Owes a text that is told part by part, after [`Session::reply_room`]; nothing is heard until it has been given.
-    pub(super) fn begin_walk(&mut self, core: &mut Core, over: Over, lines: usize) {
-        self.owe(core, Owed::Walk(Box::new(Walk::new(over, lines))));
+    pub(super) fn begin_walk(&mut self, core: &mut Core, walk: Walk) {
+        self.owe(core, Owed::Walk(Box::new(walk)));
         self.state = State::Telling;
     }
 

@@ -95,7 +95,7 @@ pub(super) const GENERAL: &[(&str, Source)] = &[
     ("slab_reassign_busy_deletes", Zero),
     ("slab_reassign_running", Zero),
     ("slabs_moved", Zero),
-    ("lru_crawler_running", Gauge(|ledger, _| u64::from(ledger.dumping.load(Ordering::Relaxed)))),
+    ("lru_crawler_running", Gauge(|ledger, _| u64::from(ledger.dumping.is_taken()))),
     ("lru_crawler_starts", Zero),
     ("lru_maintainer_juggles", Zero),
     ("malloc_fails", Zero),
