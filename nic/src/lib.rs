@@ -47,6 +47,8 @@ mod rss;
 mod software_rss;
 /// `StraySender`, `StrayReceiver`: frames offered to another core.
 mod stray;
+/// Atomics and queues, under names that a model checker can take over.
+mod sync;
 mod sys;
 /// `UdpSpread`: whether the datagrams of one host spread over the queues.
 pub mod udp_spread;

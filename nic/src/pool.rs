@@ -123,7 +123,7 @@ impl FramePool {
     }
 
     /// Counts a frame of another pool that the caller refused.
-    pub(crate) fn count_foreign(&mut self) {
+    pub fn count_foreign(&mut self) {
         self.foreign += 1;
     }
 

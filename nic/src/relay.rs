@@ -19,11 +19,10 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use cpu::{CachePadded, Counter};
-use crossbeam_queue::ArrayQueue;
 
+use crate::sync::ArrayQueue;
 use crate::{
-    Doorbell, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueDrops, QueueError, QueueStats, RxBurst,
-    TxBurst,
+    Doorbell, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueStats, RxBurst, TxBurst,
 };
 
 /// Shape of a relay.
@@ -254,9 +253,10 @@ impl Queue for RelayQueue {
     }
 
     fn stats(&self) -> QueueStats {
-        let rx_dropped = self.rings.dropped.value();
-        let drops = QueueDrops { relay_full: rx_dropped, tx_refused: self.unsendable, ..QueueDrops::default() };
-        QueueStats { rx_dropped, drops, ..self.stats }
+        let mut stats = self.stats;
+        stats.rx_dropped = self.rings.dropped.value();
+        (stats.drops.relay_full, stats.drops.tx_refused) = (stats.rx_dropped, self.unsendable);
+        stats
     }
 }
 
@@ -376,6 +376,3 @@ impl Drop for RelayPort {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,6 @@
-use super::*;
-use crate::{Burst, PortConfig, QueueId, Wire};
+//! The relay between a worker and a polling core; how they wake each other is in `loom.rs`.
+
+use sidestep_nic::{Burst, PoolConfig, PortConfig, Queue, QueueId, RelayConfig, Wire, relay_pair};
 
 fn small() -> RelayConfig {
     RelayConfig { pool: PoolConfig { frames: 16, ..PoolConfig::default() }, rx_ring: 8, max_frame_bytes: 1514 }
