@@ -153,6 +153,15 @@ impl Wire {
         self.shared.lock().ports.iter().filter_map(|port| port.cable.next_due()).min()
     }
 
+    /// Whether frames have arrived at a queue of a port and wait to be taken: what the descriptor of a real queue tells
+    /// a core that sleeps.
+    pub fn has_arrived(&self, port: usize, queue: QueueId) -> bool {
+        let now = self.shared.clock.now();
+        let mut inner = self.shared.lock();
+        inner.deliver(port, now);
+        inner.ring(port, queue).is_some_and(|ring| !ring.received.is_empty())
+    }
+
     /// Replaces the faults of what is sent to a port from now on; what is under way stays so. A port that is not
     /// there is ignored.
     ///

@@ -328,14 +328,14 @@ impl<Q: Queue> Worker<Q> {
                 busy_at = time;
                 continue;
             }
-            if time.since(busy_at) < spin || self.cache.shard().may_hold_dead() {
+            let limit = if time.since(busy_at) < spin { None } else { self.sleep_limit(time) };
+            let Some(limit) = limit else {
                 std::hint::spin_loop();
                 continue;
-            }
+            };
             sleeps += 1;
-            let timeout = self.stack.next_deadline(time).map_or(LONGEST_SLEEP, |at| at.min(LONGEST_SLEEP));
             sleeper
-                .sleep(Some(timeout), || self.has_work() || stop.load(Ordering::Relaxed))
+                .sleep(Some(limit), || self.has_work() || stop.load(Ordering::Relaxed))
                 .map_err(WorkerError::Sleep)?;
         }
         self.drain(clock)?;
@@ -345,8 +345,15 @@ impl<Q: Queue> Worker<Q> {
         Ok(CoreReport::of(&self, sleeps))
     }
 
-    /// Whether there is work of which no descriptor tells.
-    fn has_work(&self) -> bool {
+    /// How long a core that found nothing to do at `time` may sleep; `None` while there is upkeep to be done first.
+    pub fn sleep_limit(&self, time: Time) -> Option<Duration> {
+        let deadline = self.stack.next_deadline(time).unwrap_or(LONGEST_SLEEP);
+        (!self.cache.shard().may_hold_dead()).then_some(deadline.min(LONGEST_SLEEP))
+    }
+
+    /// Whether there is work of which no descriptor tells. Asked when other cores can see already that this one is
+    /// about to sleep, so it looks at every inbox.
+    pub fn has_work(&self) -> bool {
         let pending = |port: &Port<Q>| port.queue().has_pending() || port.unsent() > 0;
         self.cache.has_work()
             || self.udp.as_ref().is_some_and(UdpService::has_work)

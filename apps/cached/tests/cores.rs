@@ -230,7 +230,8 @@ fn what_comes_by_another_queue_than_its_flows_is_found_by_the_right_core() {
         let side = if id.0 == 0 { &ours } else { &other_ours };
         Box::new(side.take_queue(QueueId(0)).expect("opened once")) as sidestep_cached::AnyQueue
     };
-    let mut rig = Rig::on(wire, workers(&shape, &plan, take), theirs.take_queue(QueueId(0)).expect("opened once"), 1);
+    let workers = workers(&shape, &plan, take);
+    let mut rig = Rig::on(wire.clone(), workers, theirs.take_queue(QueueId(0)).expect("opened once"), 1);
     let mut other = other_theirs.take_queue(QueueId(0)).expect("opened once");
     let mut tx = TxBurst::default();
     let source = [10, 77, 0, 1];

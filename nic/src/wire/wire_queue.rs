@@ -208,7 +208,7 @@ impl Drop for WireQueue {
 
 impl Inner {
     /// The far side of a queue.
-    fn ring(&mut self, port: usize, id: QueueId) -> Option<&mut Ring> {
+    pub(super) fn ring(&mut self, port: usize, id: QueueId) -> Option<&mut Ring> {
         self.ports.get_mut(port)?.queues.get_mut(usize::from(id.0))
     }
 }

@@ -2,6 +2,8 @@
 //! other. One thread runs everything; time is virtual, cores take turns in an order drawn from the seed.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "beds.rs"]
+mod beds;
 #[path = "client.rs"]
 mod client;
 #[path = "../../../../stack/tests/lab/raw.rs"]
@@ -21,6 +23,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_cached::{Admission, AnyQueue, Connections, CoreLosses, Losses, StrayRing, Worker, share_queues};
 use stack::{Mac, NetStack, Port, Secrets, StackConfig, Time};
 
+pub use beds::Bed;
 pub use client::Client;
 
 pub const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -54,6 +57,8 @@ pub struct Shape {
     pub seed: u64,
     pub rings: stack::Rings,
     pub idle_timeout: Option<Duration>,
+    /// Cores without work sleep until they are woken, rather than take turns for nothing.
+    pub sleeps: bool,
 }
 
 impl Default for Shape {
@@ -70,6 +75,7 @@ impl Default for Shape {
             seed: 1,
             rings: stack::Rings::DEFAULT,
             idle_timeout: None,
+            sleeps: true,
         }
     }
 }
@@ -156,6 +162,12 @@ pub struct Rig {
     pub frames: u64,
     /// When the workers were told to stop.
     stopping_since: Option<Time>,
+    /// By core: where it sleeps. None where cores take turns for nothing.
+    pub beds: Vec<Bed>,
+    /// Frames that came for no client, for tests that send frames made by hand.
+    pub unclaimed: Vec<Vec<u8>>,
+    /// A core that takes no turns, as one whose thread the kernel does not run.
+    pub stalled: Option<usize>,
 }
 
 impl Rig {
@@ -166,10 +178,15 @@ impl Rig {
         let ids: Vec<_> = (0..shape.queues).map(QueueId).collect();
         let plan = QueuePlan::new(&ids, shape.cores);
         let workers = workers(&shape, &plan, |id| Box::new(ours.take_queue(id).expect("opened once")));
-        Self::on(wire, workers, theirs.take_queue(QueueId(0)).expect("opened once"), shape.seed)
+        let mut rig = Self::on(wire, workers, theirs.take_queue(QueueId(0)).expect("opened once"), shape.seed);
+        if shape.sleeps {
+            let queues = |core| plan.polled_by(core).iter().map(|&id| (rig.wire.clone(), id)).collect();
+            rig.beds = rig.workers.iter().map(|worker| Bed::new(worker, queues(worker.cache.id()))).collect();
+        }
+        rig
     }
 
-    /// A rig of parts made elsewhere.
+    /// A rig of parts made elsewhere, whose cores do not sleep unless they are given beds.
     pub fn on(wire: Wire, workers: Vec<Worker<AnyQueue>>, queue: WireQueue, seed: u64) -> Self {
         Self {
             wire,
@@ -185,6 +202,9 @@ impl Rig {
             digest: DefaultHasher::new(),
             frames: 0,
             stopping_since: None,
+            beds: Vec::new(),
+            unclaimed: Vec::new(),
+            stalled: None,
         }
     }
 
@@ -229,19 +249,38 @@ impl Rig {
             let (time, now) = clocks(self.wire.clock().now());
             let mut moved = false;
             for core in self.order() {
-                let worker = &mut self.workers[core];
-                match self.stopping_since {
-                    None => moved |= worker.turn(time, now).expect("a wire is never gone"),
-                    Some(begin) => drop(worker.drain_turn(begin, time, now).expect("a wire is never gone")),
-                }
-                moved |= worker.stack.has_work() || worker.cache.has_work() || worker.strays.has_frames();
-                moved |= worker.ports.iter().any(|port| port.queue().has_pending() || port.unsent() > 0);
+                moved |= self.visit(core, time, now);
             }
             moved |= self.poll_clients(time);
+            // A core may have been given something after its turn.
+            moved |= self.workers.iter().any(|worker| self.beds.is_empty() && worker.has_work());
             if !moved {
-                return;
+                break;
             }
         }
+        for (bed, worker) in self.beds.iter().zip(&self.workers) {
+            let may_sleep = bed.sleeps_until().is_none() || self.stalled == Some(worker.cache.id());
+            let overslept = !may_sleep && worker.has_work();
+            assert!(!overslept, "core {} sleeps over its work: {}", worker.cache.id(), self.what_is_left());
+        }
+    }
+
+    /// Lets a core take its turn, unless it sleeps. Returns whether there was anything to do, or is.
+    fn visit(&mut self, core: usize, time: Time, now: Now) -> bool {
+        if self.stalled == Some(core) {
+            return false;
+        }
+        let worker = &mut self.workers[core];
+        let turn = |worker: &mut Worker<AnyQueue>| worker.turn(time, now).expect("a wire is never gone");
+        if let Some(begin) = self.stopping_since {
+            worker.drain_turn(begin, time, now).expect("a wire is never gone");
+            return worker.has_work();
+        }
+        if let Some(bed) = self.beds.get_mut(core) {
+            // Every other time, so that every order of looking and ringing comes up.
+            return bed.visit(worker, time, self.rng.next_u32().is_multiple_of(2), turn);
+        }
+        turn(worker) || worker.has_work()
     }
 
     /// A seeded order of the cores.
@@ -298,9 +337,12 @@ impl Rig {
                 self.frames += 1;
                 if bytes.len() >= 38 && bytes[12..14] == [8, 0] {
                     let port = u16::from_be_bytes([bytes[36], bytes[37]]);
-                    if let Some(client) = self.clients.get_mut(&port) {
-                        client.arrive(&bytes[14..]);
-                        self.touched.insert(port);
+                    match self.clients.get_mut(&port) {
+                        Some(client) => {
+                            client.arrive(&bytes[14..]);
+                            self.touched.insert(port);
+                        }
+                        None => self.unclaimed.push(bytes.to_vec()),
                     }
                 }
                 self.queue.free(frame);
@@ -349,7 +391,8 @@ impl Rig {
     /// Lets time pass until the next event, at most to `end`. Returns false when `end` is reached.
     fn step(&mut self, end: Duration) -> bool {
         let now = self.now();
-        let stacks = self.workers.iter().filter_map(|worker| worker.stack.next_deadline(now)).min();
+        let stacks = self.workers.iter().filter_map(|worker| worker.stack.next_deadline(now));
+        let stacks = if self.beds.is_empty() { stacks.min() } else { self.first_to_wake().map(|at| at.since(now)) };
         let alarm = self.alarms.peek().map(|Reverse((at, _))| at.since(now));
         let here = self.wire.clock().now();
         let due = self.wire.next_due().map(|due| due.saturating_sub(here));
@@ -359,6 +402,12 @@ impl Rig {
         let next = here + next.max(GRAIN);
         self.wire.clock().set(next.min(end));
         next < end
+    }
+
+    /// When the first core wakes of itself. All sleep when the present moment has been dealt with.
+    fn first_to_wake(&self) -> Option<Time> {
+        let beds = self.beds.iter().enumerate().filter(|(core, _)| self.stalled != Some(*core));
+        beds.filter_map(|(_, bed)| bed.sleeps_until()).min()
     }
 
     /// Runs until `done`, or fails after `limit` of virtual time.
@@ -422,6 +471,7 @@ impl Rig {
     /// Tells the workers to stop, as SIGTERM does.
     pub fn stop(&mut self) {
         self.stopping_since = Some(self.now());
+        self.beds.iter_mut().for_each(Bed::get_up);
     }
 
     /// Closes every client that is not, waits until everything that time ends has ended, and checks that nothing is
