@@ -112,6 +112,8 @@ drop_reasons! {
     RstNotExact,
     /// A segment of nothing but what was received before, or a question whether we are there; answered with an ACK.
     SeqRepeated,
+    /// A segment with data, after the peer's FIN; answered with an ACK.
+    DataBehindFin,
     /// A segment that begins beyond the window; answered with an ACK.
     SeqBeyondWindow,
     /// A segment that acknowledges what was never sent, or what was acknowledged long ago; challenged at a limited rate.

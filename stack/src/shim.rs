@@ -10,7 +10,7 @@
 //! already seen. So it gets only what has passed here, in a form in which it makes no mistake (`rewrite.rs`).
 //! Read first: RFC 9293 §3.10.7.4, RFC 5961.
 
-use crate::block::FlowBlock;
+use crate::block::{FLAG_FIN_RECEIVED, FlowBlock};
 use crate::classify::{ACK, FIN, RST, SYN, Segment};
 use crate::drop_reason::DropReason;
 use crate::time_wait::{Claim, Record};
@@ -50,7 +50,12 @@ pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Ve
     }
     // First check: the sequence number.
     let mut acceptable = Verdict::Acceptable;
-    if start != 0 || u32::from(segment.payload_len) > window {
+    // Behind the peer's FIN there is nothing to be received (seventh check: "ignore the segment text").
+    let ended = block.flags & FLAG_FIN_RECEIVED != 0;
+    if start != 0 || u32::from(segment.payload_len) > if ended { 0 } else { window } {
+        if ended && segment.payload_len > 0 {
+            return Verdict::Acknowledge(DropReason::DataBehindFin);
+        }
         acceptable = judge_sequence(segment, start, window, half_open);
         if !matches!(acceptable, Verdict::Acceptable | Verdict::AcceptableInPart) {
             return acceptable;

@@ -98,5 +98,10 @@ impl Bench {
 
 /// The frames read as segments; ARP packets among them are left out.
 pub fn segments(frames: &[Vec<u8>]) -> Vec<Tcp> {
-    frames.iter().filter(|frame| frame[12..14] != [8, 6]).map(|frame| Tcp::read(frame)).collect()
+    frames.iter().filter(|frame| !is_arp(frame)).map(|frame| Tcp::read(frame)).collect()
+}
+
+/// Whether a frame is about ARP: a flow in doubt asks where its peer is.
+pub fn is_arp(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 6]
 }
