@@ -28,6 +28,7 @@ mod queue;
 pub(crate) mod segmenter;
 mod socket;
 
+use std::fmt;
 use std::io;
 
 pub use crate::sys::rings::XskStatistics;
@@ -57,6 +58,28 @@ pub struct XdpDevice {
 /// Said of a copy mode in which frames longer than a chunk are lost.
 const NO_MERGED: &str =
     "this kernel, before Linux 6.6, loses frames that a link below has merged: switch gro off there";
+
+/// Frames for the stack that came by queues without a socket, and so went to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unserved {
+    /// The link.
+    pub link: String,
+    /// How many.
+    pub frames: u64,
+    /// The queues that were bound.
+    pub bound: Vec<QueueId>,
+}
+
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link, frames, bound } = self;
+        let (first, last) = (bound.iter().min().map_or(0, |id| id.0), bound.iter().max().map_or(0, |id| id.0));
+        write!(
+            f,
+            "{frames} frames for us came by other queues of {link} than {first} to {last}, and were lost to the kernel; bind all queues that it has (ethtool -l {link})"
+        )
+    }
+}
 
 /// How an attempt at one mode ended, when it failed.
 enum Failed {
@@ -173,6 +196,12 @@ impl XdpDevice {
     /// [`ProgramFault::Map`]: the kernel refused.
     pub fn steer_counters(&self) -> Result<SteerCounters, ProgramFault> {
         self.steering.counters()
+    }
+
+    /// What to tell whoever bound some of the link's queues at the end of a run; `None` when nothing was lost by it.
+    pub fn unserved(&self) -> Option<Unserved> {
+        let frames = self.steer_counters().ok()?.no_socket;
+        (frames > 0).then(|| Unserved { link: self.link.name.clone(), frames, bound: self.queue_ids() })
     }
 
     /// The program's maps: addresses, ports and counters, which may be used while it runs.

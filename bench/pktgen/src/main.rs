@@ -80,5 +80,9 @@ fn run_xsk(plan: &Plan, link: &str, first_queue: u16, limits: &Limits) -> Result
         plan.port,
         plan.source.address
     );
-    Ok((device, run_pinned(open.seats, &cpus, plan, limits)?))
+    let outcomes = run_pinned(open.seats, &cpus, plan, limits)?;
+    if let Some(note) = open.device.unserved() {
+        let _ = writeln!(io::stderr(), "sidestep-pktgen: {note}");
+    }
+    Ok((device, outcomes))
 }

@@ -139,6 +139,20 @@ fn two_queues_in_native_mode_each_get_their_own_back_while_pong_sleeps_between()
 }
 
 #[test]
+fn frames_that_come_by_a_queue_that_was_not_bound_are_told_at_the_end() {
+    let Some(lab) = Lab::up(2) else { return };
+    let mut pong = Pong::start(&lab, "-p 1 --mode native");
+    let ping = "-f ping -i xsk:c0@1 -s 10.77.0.4 -d 10.77.0.2 -n 1 -T 600 --mode native";
+    let output = lab.pktgen("c", ping).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "nobody answers by queue 1");
+    let mut said = pong.0.stderr.take().unwrap();
+    pong.end();
+    let mut note = String::new();
+    said.read_to_string(&mut note).unwrap();
+    assert!(note.contains("came by other queues of s0 than 0 to 0") && note.contains("ethtool -l s0"), "{note}");
+}
+
+#[test]
 fn a_kernel_reaches_pong_by_arp_and_finds_its_datagram_whole() {
     let Some(lab) = Lab::up(1) else { return };
     let pong = Pong::start(&lab, "-n 3");

@@ -6,6 +6,7 @@
 //! by any queue too, so the server's Ethernet address is asked for here, before the workers start. The XDP program
 //! passes the kernel all that is not for our addresses.
 
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -154,6 +155,10 @@ pub struct Seats {
 pub fn run_over_xsk(plan: &Plan, xsk: &XskPlan, progress: &Progress) -> Result<Outcome, EngineError> {
     let (device, seats) = open(plan, xsk).map_err(TransportError::from)?;
     let outcome = run(plan, progress, |share| Ok(seats.take(share)?));
+    if let Some(note) = device.unserved() {
+        // Where standard error takes nothing, the outcome has the connections that failed.
+        let _ = writeln!(io::stderr(), "sidestep-mcload: {note}");
+    }
     drop(device);
     outcome
 }
