@@ -86,6 +86,15 @@ mod tests {
         assert!(strays.keep(&[1; 100], 0));
     }
 
+    /// The longest headers (tag, IPv4 and TCP with all options) in front of all that the kernel writes into a chunk.
+    #[test]
+    fn a_frame_that_was_cut_from_a_merged_one_is_kept() {
+        for (ip_mtu, chunk_bytes) in [(1_500, 2_048), (1_700, 2_048), (1_701, 4_096), (3_822, 4_096)] {
+            let cut = vec![0; 18 + 60 + 60 + chunk_bytes - 256];
+            assert!(Strays::new(1, longest_frame(ip_mtu)).keep(&cut, 0), "MTU {ip_mtu}");
+        }
+    }
+
     #[test]
     fn a_core_without_peers_keeps_none() {
         assert!(!Strays::new(0, 100).keep(&[1], 0));
