@@ -31,7 +31,7 @@ mod place;
 
 pub use budget::Network;
 use budget::{Purse, Sources};
-use place::{Place, Shared, Verdict};
+use place::{Place, Shared, Verdict, room};
 
 /// Seconds after which a request is given up that could not be answered: no client waits longer for a datagram.
 const DEADLINE_SECS: u32 = 3;
@@ -82,7 +82,7 @@ impl<P: Copy> Datagrams<P> {
                 sources: Sources::new(trusted, core.hasher().clone()),
                 body_max,
                 telling: None,
-                large: (0..LARGE.min(count)).map(|_| Vec::with_capacity(usize::from(u16::MAX))).collect(),
+                large: (0..LARGE.min(count)).map(|_| room(usize::from(u16::MAX))).collect(),
             },
         }
     }

@@ -67,6 +67,16 @@ pub(super) struct Shared {
     pub(super) large: Vec<Vec<u8>>,
 }
 
+/// What unused room holds. Zeros would be pages that the kernel makes at their first use, within a turn.
+const UNTOLD: u8 = 0xff;
+
+/// An empty buffer with room for `bytes` bytes whose pages are there.
+pub(super) fn room(bytes: usize) -> Vec<u8> {
+    let mut room = vec![UNTOLD; bytes];
+    room.clear();
+    room
+}
+
 /// Room for one request.
 #[derive(Debug)]
 pub(super) struct Place<P> {
@@ -105,12 +115,12 @@ impl<P: Copy> Place<P> {
             purse: None,
             since_secs: 0,
             ready: false,
-            rest: Vec::with_capacity(request_max),
+            rest: room(request_max),
             usual: None,
             taken: 0,
             ended: false,
             message: None,
-            stage: vec![0; body_max].into_boxed_slice(),
+            stage: vec![UNTOLD; body_max].into_boxed_slice(),
             staged: 0,
             told: Vec::new(),
         }

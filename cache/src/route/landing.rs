@@ -47,7 +47,8 @@ impl Landing {
     pub(crate) fn new(capacity: usize, slot_bytes: usize) -> Landing {
         Landing {
             slots: Vec::with_capacity(capacity),
-            bytes: vec![0; capacity * slot_bytes].into_boxed_slice(),
+            // Zeros would be pages that the kernel makes at their first use, within a turn.
+            bytes: vec![0xff; capacity * slot_bytes].into_boxed_slice(),
             slot_bytes,
             capacity,
             free: Vec::with_capacity(capacity),
