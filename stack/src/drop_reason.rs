@@ -153,6 +153,16 @@ mod tests {
         assert_eq!(sentences.len(), DropReason::ALL.len());
     }
 
+    /// The server's own test looks at the names too, and prints the rows that are missing.
+    #[test]
+    fn every_sentence_is_in_the_document_of_metrics() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let text = std::fs::read_to_string(path).expect("docs/metrics.md is there");
+        let lacking = |reason: &DropReason| !text.contains(&format!("` | {} |", reason.sentence()));
+        let missing: Vec<_> = DropReason::ALL.into_iter().filter(lacking).collect();
+        assert!(missing.is_empty(), "docs/metrics.md lacks a row for {missing:?}, or has another sentence");
+    }
+
     #[test]
     fn a_reason_is_the_index_of_its_counter() {
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
