@@ -26,6 +26,8 @@ pub mod shard;
 /// Counters, under memcached's names.
 pub mod stats;
 mod store;
+/// Queues between threads, under names that a model checker can take over.
+mod sync;
 /// `watch`: what happens, told line by line.
 mod watch;
 

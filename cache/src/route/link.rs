@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
-
 use super::batch::{Batch, Half, MESSAGES_MAX};
 use super::message::Envelope;
+use crate::sync::ArrayQueue;
 
 type Queue = Arc<ArrayQueue<Box<Batch>>>;
 

@@ -1,0 +1,98 @@
+//! Every order in which two cores can meet at the link between their caches, by a model checker (loom): no request and
+//! no answer is slept over.
+//!
+//! As `nic/tests/loom.rs`, which says how: the files are those of the crates, compiled once more over loom's atomics.
+//! What a message says is left out; a batch carries numbers.
+
+#![allow(dead_code, reason = "the files are whole, the models use a part of them")]
+
+#[path = "../../../cache/src/route/batch.rs"]
+mod batch;
+#[path = "../../../cache/src/route/link.rs"]
+mod link;
+#[path = "../../../nic/tests/loom/sync.rs"]
+mod sync;
+#[path = "../../../nic/tests/loom/sys.rs"]
+mod sys;
+#[path = "../../../nic/src/wait.rs"]
+mod wait;
+
+/// As `cache/src/route/message.rs`, as far as a link knows messages.
+mod message {
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Span {
+        pub(crate) start: u16,
+        pub(crate) len: u16,
+    }
+    pub(crate) type Envelope = u32;
+    pub(crate) type Reply = u32;
+}
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use batch::Batch;
+use link::Link;
+use loom::thread;
+use wait::{Doorbell, Sleeper};
+
+/// Ends a turn as a worker does: posts, and rings the peer if it was given anything.
+fn post(link: &RefCell<Link>, peer: &Doorbell) {
+    if link.borrow_mut().post() {
+        peer.ring();
+    }
+}
+
+/// Sleeps as a core does until `take` has got a batch.
+fn sleep_until(
+    bell: &Arc<Doorbell>,
+    link: &RefCell<Link>,
+    take: impl Fn(&mut Link) -> Option<Box<Batch>>,
+) -> Box<Batch> {
+    let mut sleeper = Sleeper::new(bell.clone(), []);
+    loop {
+        if let Some(batch) = take(&mut link.borrow_mut()) {
+            return batch;
+        }
+        sleeper.sleep(None, || link.borrow().has_mail()).expect("a model");
+    }
+}
+
+/// Asks the peer for `number`, and waits for the answer.
+fn ask(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell, number: u32) {
+    assert!(link.borrow_mut().make_room(0), "every block is here");
+    link.borrow_mut().requests().expect("there is room").push(number);
+    post(link, peer);
+    let batch = sleep_until(own, link, Link::next_replies);
+    assert_eq!(batch.replies.message(0), Some(number + 1));
+    link.borrow_mut().recycle(batch);
+    assert_eq!(link.borrow().blocks_out(), 0);
+}
+
+/// Waits for a request of the peer, and answers it.
+fn serve(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell) {
+    let mut batch = sleep_until(own, link, Link::next_requests);
+    let asked = batch.requests.message(0).expect("an empty batch is never sent");
+    batch.replies.push(asked + 1);
+    link.borrow_mut().push_replies(batch);
+    post(link, peer);
+}
+
+#[test]
+fn a_request_wakes_the_owner_and_its_answer_the_one_who_asked() {
+    let mut builder = loom::model::Builder::new();
+    // Tries every order of at most so many preemptions.
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let (of_a, of_b) = Link::pair(1);
+        let [a, b] = [(); 2].map(|()| Arc::new(Doorbell::new().expect("a model")));
+        let owner = thread::spawn({
+            let (a, b) = (a.clone(), b.clone());
+            move || serve(&RefCell::new(of_b), &b, &a)
+        });
+        let of_a = RefCell::new(of_a);
+        ask(&of_a, &a, &b, 7);
+        owner.join().unwrap();
+        assert!(!of_a.borrow().has_mail());
+    });
+}
