@@ -1,4 +1,4 @@
-//! `Bench`: one worker and its clients, turn by turn, without a kernel, a clock or another thread.
+//! `Bench`: one worker or two, and clients, turn by turn, without a kernel, a clock or another thread.
 //!
 //! Invariant: whatever runs inside the closure given to [`Bench::turn`] is the worker's turn and nothing else; frames
 //! are put into the queue before it and taken out after it. The same workload does the same in every run: secrets,
@@ -38,6 +38,8 @@ const OPENED_PER_TURN: usize = 32;
 const NUMBERS: u32 = 1 << 20;
 /// Requests over UDP that may be under way, as the server has them.
 const DATAGRAM_PLACES: usize = 512;
+/// Items among which those of the other core are looked for: about half of them are.
+const OTHERS_AMONG: u32 = 2_000;
 /// The seed of every draw.
 const SEED: u64 = 0x5eed;
 
@@ -64,6 +66,9 @@ pub enum BenchError {
     /// The cache could not be built.
     #[error(transparent)]
     Cache(#[from] MeshError),
+    /// There is no core.
+    #[error("a workload without a core")]
+    Cores,
     /// The stack could not be built.
     #[error(transparent)]
     Stack(#[from] ConfigError),
@@ -101,7 +106,12 @@ pub enum BenchError {
 /// A worker and its clients.
 #[derive(Debug)]
 pub struct Bench {
+    /// The core whose connections the clients are.
     worker: BenchWorker,
+    /// The core that owns what they ask for, if that is another.
+    other: Option<BenchWorker>,
+    /// Items that may be asked for: all, or those of the other core.
+    asked: Vec<u32>,
     clients: Vec<Client>,
     /// Those that ask over UDP; none unless the workload is about them.
     peers: Vec<Peer>,
@@ -128,8 +138,12 @@ impl Bench {
         if workload == Workload::GetRandom && !(least..=most).contains(&flows) {
             return Err(BenchError::Flows { given: flows, least, most });
         }
+        let mut workers = workers(&shape)?.into_iter();
+        let Some(worker) = workers.next() else { return Err(BenchError::Cores) };
         let mut bench = Self {
-            worker: worker(&shape)?,
+            worker,
+            other: workers.next(),
+            asked: (0..ITEMS).collect(),
             // At most 2^24.
             clients: (0..shape.connections as u32).map(Client::new).collect(),
             // As many as there are clients, which is 32.
@@ -145,20 +159,24 @@ impl Bench {
             data: Vec::with_capacity(2_048),
         };
         bench.fill()?;
+        if bench.other.is_some() {
+            bench.find_others()?;
+        }
         for _ in 0..WARM_UP_TURNS {
             bench.turn(plain_turn)?;
         }
         Ok(bench)
     }
 
-    /// One turn: the clients send, `run` has the worker take its turn, the answers are checked.
+    /// One turn: the clients send, `run` has the worker take its turn, the answers are checked. With another core it
+    /// takes its turn then, and the worker one more, in which its answers come.
     /// Returns how many requests were answered.
     ///
     /// # Errors
     /// [`BenchError`]: the queue failed, or the server did something wrong.
     pub fn turn(
         &mut self,
-        run: impl FnOnce(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
+        run: impl FnMut(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
     ) -> Result<u64, BenchError> {
         let before = self.answered;
         if self.shape.udp {
@@ -219,6 +237,22 @@ impl Bench {
         Ok(())
     }
 
+    /// Keeps of the items those that the other core owns, as far as it takes to have enough of them.
+    fn find_others(&mut self) -> Result<(), BenchError> {
+        let crossed = |bench: &Self| bench.worker.cache.counters().cross_core_requests.value();
+        let mut others = Vec::new();
+        for item in 0..OTHERS_AMONG {
+            let before = crossed(self);
+            self.send_requests(0, Ask::Get, item, 1)?;
+            self.exchange(Ask::Get, plain_turn)?;
+            if crossed(self) > before {
+                others.push(item);
+            }
+        }
+        self.asked = others;
+        Ok(())
+    }
+
     /// Ends the connections, over which nothing more is asked: their last answers would never be acknowledged.
     fn close_connections(&mut self) -> Result<(), BenchError> {
         for phase in [State::Idle, State::Finished] {
@@ -234,7 +268,7 @@ impl Bench {
     /// Each peer asks for an item drawn at random.
     fn offer_datagrams(&mut self) -> Result<(), BenchError> {
         for slot in 0..self.peers.len() {
-            let item = self.draw(ITEMS);
+            let item = self.draw_item();
             self.peers[slot].ask(&self.items, self.shape.ask, item, &mut self.data, &mut self.frame);
             self.send()?;
         }
@@ -286,7 +320,7 @@ impl Bench {
 
     /// Sends requests for items drawn at random, unless the client still waits.
     fn offer(&mut self, slot: usize, ask: Ask, depth: u32) -> Result<(), BenchError> {
-        let item = self.draw(ITEMS);
+        let item = self.draw_item();
         self.send_requests(slot, ask, item, depth)
     }
 
@@ -301,6 +335,12 @@ impl Bench {
     /// A number below `bound`, near enough evenly (Lemire's multiplication).
     fn draw(&mut self, bound: u32) -> u32 {
         (((self.draws.next_u64() >> 32) * u64::from(bound)) >> 32) as u32
+    }
+
+    fn draw_item(&mut self) -> u32 {
+        // At most ITEMS of them.
+        let at = self.draw(self.asked.len() as u32);
+        self.asked[at as usize]
     }
 
     /// A client that waits for nothing. There always are many: at most half of the clients ask in one turn.
@@ -323,16 +363,20 @@ impl Bench {
         Err(BenchError::NoFrame { held: census.held, total: census.total })
     }
 
-    /// The worker's turn, and its answers to the clients.
+    /// The turns of the cores, and their answers to the clients.
     fn exchange(
         &mut self,
         ask: Ask,
-        run: impl FnOnce(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
+        mut run: impl FnMut(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
     ) -> Result<(), BenchError> {
         self.micros += self.shape.turn_micros;
         let time = Time::from_micros(self.micros);
         let now = Now { secs: 2 + (self.micros / 1_000_000) as u32, unix_epoch: 1_700_000_000 };
         run(&mut self.worker, time, now)?;
+        if let Some(other) = &mut self.other {
+            run(other, time, now)?;
+            run(&mut self.worker, time, now)?;
+        }
         let (clients, peers, items) = (&mut self.clients, &mut self.peers, &self.items);
         let mut outcome = Ok(());
         self.worker.ports[0].queue_mut().take_sent(|frame| {
@@ -387,15 +431,48 @@ fn plain_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool, Qu
     worker.turn(time, now)
 }
 
-fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
+fn workers(shape: &Shape) -> Result<Vec<BenchWorker>, BenchError> {
     // Beside the connections held open, those that are being closed.
     let flows = shape.connections + 256;
     let cache = CacheConfig {
-        shard: ShardConfig { memory_bytes: MEMORY_BYTES, ..ShardConfig::default() },
+        cores: shape.cores,
+        shard: ShardConfig { memory_bytes: MEMORY_BYTES * shape.cores, ..ShardConfig::default() },
         connections_per_core: flows,
         datagram_places: if shape.udp { DATAGRAM_PLACES } else { 0 },
         ..CacheConfig::default()
     };
+    let doorbell = || Doorbell::new().map(Arc::new).map_err(BenchError::Doorbell);
+    let doorbells = (0..shape.cores).map(|_| doorbell()).collect::<Result<Vec<_>, _>>()?;
+    let admission = Arc::new(Admission::new(flows));
+    let strays = StrayRing::of(&doorbells, 2_048)?;
+    let losses = Arc::new(Losses::new(shape.cores));
+    let worker = |(cache, strays): (Core, StrayRing)| {
+        let stack = NetStack::new(stack_config(shape, flows), secrets())?;
+        // Everybody is answered in full: what a source may be sent is not what is measured here.
+        let everybody = Network::new(Ipv4Addr::UNSPECIFIED, 0);
+        let udp = shape.udp.then(|| UdpService::new(&cache, &stack, everybody.as_slice()));
+        Ok(Worker {
+            ports: vec![Port::new(LoopQueue::new()?)],
+            stack,
+            losses: CoreLosses::new(&losses, cache.id()),
+            cache,
+            connections: Connections::new(flows, admission.clone()),
+            strays,
+            udp,
+            doorbells: doorbells.clone(),
+            admission: admission.clone(),
+            maxconns_fast: true,
+            paused_at: None,
+        })
+    };
+    Core::mesh(&cache, [0x5a; 16])?.into_iter().zip(strays).map(worker).collect()
+}
+
+fn secrets() -> Secrets {
+    Secrets::from_bytes(std::array::from_fn(|at| at as u8 + 1))
+}
+
+fn stack_config(shape: &Shape, flows: usize) -> StackConfig {
     let mut config = StackConfig::new(SERVER, 8, Mac(SERVER_MAC));
     config.ports = vec![SERVER_PORT];
     if shape.udp {
@@ -404,27 +481,9 @@ fn worker(shape: &Shape) -> Result<BenchWorker, BenchError> {
     config.max_flows = flows;
     config.flows_at_start = flows;
     config.rings = shape.rings;
-    let doorbells = vec![Arc::new(Doorbell::new().map_err(BenchError::Doorbell)?)];
-    let admission = Arc::new(Admission::new(flows));
-    let mut strays = StrayRing::of(&doorbells, 2_048)?;
-    let cache = Core::mesh(&cache, [0x5a; 16])?.remove(0);
-    let stack = NetStack::new(config, Secrets::from_bytes(std::array::from_fn(|at| at as u8 + 1)))?;
-    // Everybody is answered in full: what a source may be sent is not what is measured here.
-    let everybody = Network::new(Ipv4Addr::UNSPECIFIED, 0);
-    let udp = shape.udp.then(|| UdpService::new(&cache, &stack, everybody.as_slice()));
-    Ok(Worker {
-        ports: vec![Port::new(LoopQueue::new()?)],
-        stack,
-        cache,
-        connections: Connections::new(flows, admission.clone()),
-        strays: strays.remove(0),
-        udp,
-        doorbells,
-        admission,
-        maxconns_fast: true,
-        paused_at: None,
-        losses: CoreLosses::new(&Arc::new(Losses::new(1)), 0),
-    })
+    // At most two cores.
+    config.peers = (shape.cores - 1) as u8;
+    config
 }
 
 #[cfg(test)]

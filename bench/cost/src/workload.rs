@@ -20,6 +20,9 @@ pub enum Workload {
     Get16,
     /// GET over UDP from 32 peers, each waiting for its answer.
     UdpGet,
+    /// GET over 32 connections of one core, each waiting for its answer, of keys that another core owns: the turns of
+    /// both are counted.
+    OtherGet,
     /// GET over as many connections as `--flows` says, 32 drawn at random each turn.
     GetRandom,
 }
@@ -39,6 +42,8 @@ pub struct Shape {
     pub udp: bool,
     /// Whether each connection serves one request.
     pub reconnects: bool,
+    /// Cores. The connections are all of the first one; with two, what they ask for is the second one's.
+    pub cores: usize,
     /// Sizes of a flow's rings.
     pub rings: Rings,
     /// Virtual microseconds that pass with each turn.
@@ -47,10 +52,11 @@ pub struct Shape {
 
 impl Workload {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 6] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::GetRandom];
+    pub const ALL: [Self; 7] =
+        [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::OtherGet, Self::GetRandom];
 
     /// Those that the gate compares.
-    pub const GATED: [Self; 5] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet];
+    pub const GATED: [Self; 6] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::OtherGet];
 
     /// The name in tables, in JSON, and in the line of a commit message that owns up to a cost.
     pub const fn name(self) -> &'static str {
@@ -60,6 +66,7 @@ impl Workload {
             Self::Connect => "connect-GET-close",
             Self::Get16 => "GET 16 deep",
             Self::UdpGet => "UDP GET",
+            Self::OtherGet => "GET of another core",
             Self::GetRandom => "GET random flows",
         }
     }
@@ -72,6 +79,7 @@ impl Workload {
             Self::Connect => "connect",
             Self::Get16 => "get16",
             Self::UdpGet => "udp-get",
+            Self::OtherGet => "other-get",
             Self::GetRandom => "get-random",
         }
     }
@@ -90,6 +98,7 @@ impl Workload {
             ask: Ask::Get,
             udp: false,
             reconnects: false,
+            cores: 1,
             rings: Rings::DEFAULT,
             // As if a core did a million requests a second.
             turn_micros: 32,
@@ -100,6 +109,7 @@ impl Workload {
             Self::Connect => Shape { reconnects: true, ..shape },
             Self::Get16 => Shape { depth: 16, ..shape },
             Self::UdpGet => Shape { udp: true, ..shape },
+            Self::OtherGet => Shape { cores: 2, ..shape },
             // The smallest rings, so that a million flows fit 2 GB. A client acknowledges an answer with its next
             // request, so that time has to go slowly for no retransmission to fall due meanwhile.
             Self::GetRandom => Shape { connections: flows, rings: Rings { rx: 512, tx: 512 }, turn_micros: 1, ..shape },
