@@ -1,7 +1,7 @@
 //! The options of a SYN or SYN-ACK: read once, and written back so that smoltcp reads the same.
 //!
-//! Whatever was checked must be what is used: of an option that comes twice, smoltcp takes the last. So what was read
-//! here is written over all that came; what is not read here, smoltcp does not see. Read first: RFC 9293 §3.2.
+//! Whatever was checked must be what is used: of an option that comes twice, smoltcp takes the last. So where smoltcp
+//! might read something else than was read here, the latter is written over all that came. Read first: RFC 9293 §3.2.
 
 use crate::classify::{Segment, TCP_BYTES};
 
@@ -11,6 +11,7 @@ const NOP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
 
 /// What a SYN or SYN-ACK offers. Of an option that comes more than once the last counts, as with Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +22,8 @@ pub(crate) struct SynOptions {
     pub(crate) window_scale: Option<u8>,
     /// RFC 2018 §2.
     pub(crate) sack_permitted: bool,
+    /// smoltcp might read them otherwise: an option comes twice, or one that has no place in a SYN.
+    ambiguous: bool,
 }
 
 impl SynOptions {
@@ -37,6 +40,13 @@ impl SynOptions {
                 [NOP, rest @ ..] => rest,
                 [kind, len, ..] if *len >= 2 => {
                     let (option, rest) = options.split_at_checked(usize::from(*len))?;
+                    let twice = match *kind {
+                        MSS => read.mss.is_some(),
+                        WINDOW_SCALE => read.window_scale.is_some(),
+                        SACK_PERMITTED => read.sack_permitted,
+                        kind => kind == SACK,
+                    };
+                    read.ambiguous |= twice;
                     match (*kind, &option[2..]) {
                         (MSS, &[high, low]) => read.mss = Some(u16::from_be_bytes([high, low])),
                         (WINDOW_SCALE, &[bits]) => read.window_scale = Some(bits),
@@ -51,8 +61,16 @@ impl SynOptions {
         }
     }
 
-    /// Writes them over the options of `segment`, whence they were read: they fit.
+    /// Writes them over the options of `segment`, whence they were read, where smoltcp might read those otherwise.
     pub(crate) fn write(&self, segment: &Segment, frame: &mut [u8]) {
+        if self.ambiguous {
+            self.write_over(segment, frame);
+        }
+    }
+
+    /// What was read fits where it came from.
+    #[cold]
+    fn write_over(&self, segment: &Segment, frame: &mut [u8]) {
         let Some(mut room) = frame.get_mut(place(segment)) else { return };
         room.fill(END);
         let mut put = |option: &[u8]| {
@@ -86,9 +104,14 @@ mod tests {
     #[test]
     fn each_option_is_read_and_of_two_the_last() {
         let parsed = SynOptions::parse(&[2, 4, 5, 0xb4, 1, 3, 3, 7, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(parsed, Some(SynOptions { mss: Some(1_460), window_scale: Some(7), sack_permitted: true }));
+        assert_eq!(
+            parsed,
+            Some(SynOptions { mss: Some(1_460), window_scale: Some(7), sack_permitted: true, ambiguous: false })
+        );
         let twice = SynOptions::parse(&[2, 4, 5, 0xb4, 2, 4, 0, 1]).expect("they parse");
-        assert_eq!(twice.mss, Some(1));
+        assert_eq!((twice.mss, twice.ambiguous), (Some(1), true));
+        // smoltcp would refuse the whole SYN for it.
+        assert!(SynOptions::parse(&[5, 3, 0]).expect("it parses").ambiguous);
         // What follows the end of the list is none.
         assert_eq!(SynOptions::parse(&[1, 0, 2, 4, 0, 1]), Some(SynOptions::default()));
         assert_eq!(SynOptions::parse(&[]), Some(SynOptions::default()));

@@ -212,7 +212,7 @@ impl NetStack {
         self.table.find(hash, |index| self.blocks[index as usize].key == segment.key)
     }
 
-    /// A segment of a flow: RFC 9293's checks, what it tells, smoltcp, and what came of it.
+    /// A segment of a flow: RFC 9293's checks, and what comes of them.
     fn ingest_segment<Q: Queue>(
         &mut self,
         now: Time,
@@ -227,35 +227,71 @@ impl NetStack {
         if block.flags & FLAG_CONNECTING != 0 {
             return self.ingest_connecting(now, port, port_index, index, frame, segment);
         }
-        let before = block.socket().state();
-        let fitted;
-        let mut segment = segment;
-        let mut acknowledge = false;
-        match shim::judge(block, segment, before == State::SynReceived) {
+        let half_open = block.socket().state() == State::SynReceived;
+        match shim::judge(block, segment, half_open) {
+            Verdict::Acceptable => self.take_in(now, port, port_index, index, frame, segment),
+            verdict => self.ingest_odd(now, port, port_index, index, frame, segment, verdict),
+        }
+    }
+
+    /// A segment of a flow that is not acceptable, or not all of it.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "what ingest_segment has, and what came of it")]
+    fn ingest_odd<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+        verdict: Verdict,
+    ) {
+        let block = &mut self.blocks[index as usize];
+        match verdict {
             Verdict::Acceptable => {}
             Verdict::AcceptableInPart => {
-                fitted = rewrite::fit(block, segment, frame);
-                acknowledge = segment.sequence_len() > 0 && fitted.sequence_len() == 0;
-                segment = &fitted;
+                let generation = block.generation;
+                let fitted = rewrite::fit(block, segment, frame);
+                self.take_in(now, port, port_index, index, frame, &fitted);
+                let block = &self.blocks[index as usize];
+                let alive = block.generation == generation && block.close_reason.is_none();
+                if alive && segment.sequence_len() > 0 && fitted.sequence_len() == 0 {
+                    self.acknowledge(port, index);
+                }
             }
-            Verdict::Reset => return self.end(index, CloseReason::Reset),
+            Verdict::Reset => self.end(index, CloseReason::Reset),
             Verdict::Acknowledge(reason) => {
                 self.stats.drops.add(reason);
                 if !block.link.is_from_peer(frame) {
                     self.repeated_elsewhere(now, index, frame, segment);
                 }
-                return self.acknowledge(port, index);
+                self.acknowledge(port, index);
             }
             Verdict::Challenge(reason) => {
                 self.stats.drops.add(reason);
-                return self.challenge(now, port, index);
+                self.challenge(now, port, index);
             }
             Verdict::Refuse(reason) => {
                 self.stats.drops.add(reason);
-                return self.refuse(now, port, frame, segment);
+                self.refuse(now, port, frame, segment);
             }
-            Verdict::Drop(reason) => return self.stats.drops.add(reason),
+            Verdict::Drop(reason) => self.stats.drops.add(reason),
         }
+    }
+
+    /// An acceptable segment of a flow: what it tells, smoltcp, and what came of it.
+    #[inline]
+    fn take_in<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) {
+        let block = &mut self.blocks[index as usize];
         block.heard_at = now;
         block.port = port_index as u16;
         if shim::note(block, segment) {
@@ -267,14 +303,11 @@ impl NetStack {
         if !block.link.is_from_peer(frame) {
             self.heard_elsewhere(now, index, frame);
         }
-        let queued = self.blocks[index as usize].socket().recv_queue();
-        if !self.hand_over(now, port, index, frame, segment) {
-            return;
+        let socket = self.blocks[index as usize].socket();
+        let (before, queued) = (socket.state(), socket.recv_queue());
+        if self.hand_over(now, port, index, frame, segment) {
+            self.after_segment(now, index, before, queued);
         }
-        if acknowledge {
-            self.acknowledge(port, index);
-        }
-        self.after_segment(now, index, before, queued);
     }
 
     /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
