@@ -292,7 +292,11 @@ impl Core {
             entries: Entries::new(config.conns(), config.pending_per_core),
             answers: Answers::new(),
             frames: Frames::new(config.conns() + config.pending_per_core),
-            landing: Landing::new(if cores > 1 { config.slots() } else { 0 }, config.landing_slot_bytes),
+            landing: Landing::new(
+                if cores > 1 { config.slots() } else { 0 },
+                config.landing_slots,
+                config.landing_slot_bytes,
+            ),
             slots: Share::new(config.landing_slots),
             conns: vec![Conn::default(); config.conns()].into_boxed_slice(),
             ready: VecDeque::with_capacity(config.conns()),

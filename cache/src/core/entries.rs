@@ -78,7 +78,8 @@ pub(crate) struct Entry {
     pub(crate) framed: bool,
 }
 
-/// The pool. Its memory is touched as far as so many entries were ever taken at a time.
+/// The pool. Memory for those that all share is there from the start; that of the others, one for each connection, comes
+/// when so many are taken at a time.
 #[derive(Debug)]
 pub(crate) struct Entries {
     entries: Vec<Entry>,
@@ -93,8 +94,16 @@ impl Entries {
     /// One entry for each of `connections` connections, and `extra` that they share.
     pub(crate) fn new(connections: usize, extra: usize) -> Entries {
         let capacity = connections + extra;
-        let share = Share::new(extra);
-        Entries { entries: Vec::with_capacity(capacity), capacity, free: NO_ENTRY, in_use: 0, share }
+        let mut entries = Vec::with_capacity(capacity);
+        entries.extend((0..extra).map(|index| Entry {
+            owed: Owed::Nothing,
+            next: if index + 1 < extra { index as u32 + 1 } else { NO_ENTRY },
+            conn: ConnId(0),
+            expected: 0,
+            framed: false,
+        }));
+        let free = if extra > 0 { 0 } else { NO_ENTRY };
+        Entries { entries, capacity, free, in_use: 0, share: Share::new(extra) }
     }
 
     /// Entries to be had.

@@ -32,7 +32,8 @@ pub(crate) struct Slot {
     key_len: u8,
 }
 
-/// All slots of one core. Their memory is touched as far as so many were ever taken at a time.
+/// All slots of one core. The pages of those that are usually enough are there from the start; those of the others, one
+/// for each connection, come when so many are taken at a time.
 #[derive(Debug)]
 pub(crate) struct Landing {
     slots: Vec<Slot>,
@@ -43,16 +44,12 @@ pub(crate) struct Landing {
 }
 
 impl Landing {
-    /// `capacity` slots of `slot_bytes` bytes.
-    pub(crate) fn new(capacity: usize, slot_bytes: usize) -> Landing {
-        Landing {
-            slots: Vec::with_capacity(capacity),
-            // Zeros would be pages that the kernel makes at their first use, within a turn.
-            bytes: vec![0xff; capacity * slot_bytes].into_boxed_slice(),
-            slot_bytes,
-            capacity,
-            free: Vec::with_capacity(capacity),
-        }
+    /// `capacity` slots of `slot_bytes` bytes; the pages of the first `ready` are there at once.
+    pub(crate) fn new(capacity: usize, ready: usize, slot_bytes: usize) -> Landing {
+        let mut bytes = vec![0; capacity * slot_bytes].into_boxed_slice();
+        // Zeros are pages that the kernel makes at their first use, within a turn.
+        bytes[..ready.min(capacity) * slot_bytes].fill(0xff);
+        Landing { slots: Vec::with_capacity(capacity), bytes, slot_bytes, capacity, free: Vec::with_capacity(capacity) }
     }
 
     /// Slots to be had.
