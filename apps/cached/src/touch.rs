@@ -17,6 +17,9 @@ use cache::Toucher;
 /// segments. A page of a virtual machine may take 2 us a KiB, so this takes 35 ms there and 2 ms elsewhere.
 const AHEAD_OF_READY_BYTES: usize = 16 << 20;
 
+/// How long the server waits for that at most. The link has been opened meanwhile, which takes about as long.
+const FIRST_LIMIT: Duration = Duration::from_millis(50);
+
 /// The lowest priority (`setpriority(2)`).
 const LOWEST_PRIORITY: i32 = 19;
 
@@ -50,10 +53,11 @@ impl MemoryThread {
         Ok(MemoryThread { stop, thread: Some(thread), first })
     }
 
-    /// Waits until what the first requests need is there, or cannot be had ahead of use.
+    /// Waits until what the first requests need is there, cannot be had ahead of use, or takes longer than a server may
+    /// need to start: on a machine whose CPUs are all taken.
     pub(crate) fn wait_for_first(&self) {
-        // An error says that the thread has ended: it has logged why.
-        let _ = self.first.recv();
+        // An error says that it is late, or that the thread has ended, which has logged why. Either way the server starts.
+        let _ = self.first.recv_timeout(FIRST_LIMIT);
     }
 }
 
