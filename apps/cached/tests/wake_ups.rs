@@ -190,9 +190,16 @@ fn a_core_does_not_sleep_over_a_stray() {
             assert_eq!(said.escape_ascii().to_string(), "MN\\r\\n", "seed {seed}, round {round}");
             next = next.wrapping_add(4);
         }
+        // Between the last turn of the first core and its last look.
+        push(&mut other, &mut tx, &Tcp::new(5_000, ACK | PSH, 133, next).with(b"mn\r\n").frame_from(source));
+        wires[1].clock().advance(Duration::from_micros(20));
+        let (time, now) = rig::clocks(wires[1].clock().now());
+        assert!(!rig.workers[0].has_work());
+        rig.workers[1].turn(time, now).expect("a wire is never gone");
+        assert!(rig.workers[0].has_work(), "the look before the sleep does not see the stray");
         crossed += rig.workers[1].strays.counts().0;
     }
-    assert!(crossed >= 40 * 8, "{crossed} strays");
+    assert!(crossed >= 40 * 9, "{crossed} strays");
 }
 
 /// The answer of one core leaves although another core, asked by the same connection, has not answered yet.
