@@ -157,12 +157,17 @@ impl Local {
         self.partial.get()
     }
 
-    /// Whether `field`, the checksum of a segment or datagram that is not right, is what a kernel leaves there for the
-    /// device to finish: the folded sum of the pseudo-header, not complemented (kernel `checksum-offloads.rst`, "TX
-    /// Checksum Offload"). Counts it.
+    /// Whether the checksum of `message`, a segment or datagram, is what a kernel leaves there for the device to finish:
+    /// the folded sum of the pseudo-header, not complemented (kernel `checksum-offloads.rst`, "TX Checksum Offload").
+    /// Counts it. The sum is made anew, so that the path of good ones need not keep it.
     #[cold]
-    fn is_left_to_offload(&self, pseudo: u64, field: [u8; 2]) -> bool {
-        let taken = self.takes_partial && u16::from_ne_bytes(field) == checksum::fold(pseudo);
+    fn is_left_to_offload(&self, protocol: u8, source: u32, destination: u32, message: &[u8]) -> bool {
+        let at = if protocol == PROTOCOL_TCP { 16 } else { 6 };
+        let field = message.get(at..).and_then(|rest| rest.first_chunk::<2>());
+        let (source, destination) = (source.to_be_bytes(), destination.to_be_bytes());
+        let pseudo = checksum::pseudo_header(source, destination, protocol, message.len() as u16);
+        let left = checksum::fold(pseudo).to_ne_bytes();
+        let taken = self.takes_partial && field == Some(&left);
         self.partial.set(self.partial.get() + u64::from(taken));
         taken
     }
@@ -346,7 +351,7 @@ impl Local {
             (packet_len - IPV4_BYTES) as u16,
         );
         if !checksum::is_right(checksum::add(pseudo, segment))
-            && !self.is_left_to_offload(pseudo, [header[16], header[17]])
+            && !self.is_left_to_offload(PROTOCOL_TCP, source, destination, segment)
         {
             return Err(DropReason::TcpChecksum);
         }
@@ -409,7 +414,7 @@ impl Local {
         if header[6..8] != [0, 0] {
             let pseudo = checksum::pseudo_header(source.to_be_bytes(), destination.to_be_bytes(), PROTOCOL_UDP, len);
             if !checksum::is_right(checksum::add(pseudo, datagram))
-                && !self.is_left_to_offload(pseudo, [header[6], header[7]])
+                && !self.is_left_to_offload(PROTOCOL_UDP, source, destination, datagram)
             {
                 return Err(DropReason::UdpChecksum);
             }
