@@ -341,6 +341,53 @@ fn a_writer_that_moves_keeps_its_room_and_one_that_drips_gives_way() {
     }
 }
 
+/// Where room for values on their way is short and readers hold it, those who are slow lose their pins and nobody else.
+/// Before, one was found slow and the next one in the list lost its pin.
+#[test]
+fn room_for_a_value_is_taken_from_slow_readers_and_from_no_others() {
+    for slow_first in [true, false] {
+        let mut config = CacheConfig { copied_bytes_max: 0, ..config(1) };
+        config.shard.memory_bytes = 8 << 20;
+        let mut loopback = Loopback::new(&config, Pace::Even, 1);
+        let client = loopback.connect(0);
+        // Half of 8 MiB in segments of 64 KiB may be pinned, three quarters with the values on their way: 32 values of
+        // two segments, two of sixteen.
+        let keys = keys_of(0, 1, 35);
+        let (read, sent) = keys.split_at(32);
+        store(&mut loopback, client, read, 128_000);
+        let readers: Vec<Client> = read.iter().map(|key| deaf(&mut loopback, 0, &format!("get {key}\r\n"))).collect();
+        assert_eq!(loopback.census()[0].pins, 32);
+        let is_fast = |at: usize| (at < 16) != slow_first;
+        let fast: Vec<Client> = (0..32).filter(|&at| is_fast(at)).map(|at| readers[at]).collect();
+        for _ in 0..3 {
+            loopback.tick(1);
+            (0..3).for_each(|_| drip(&mut loopback, 0, &fast));
+        }
+        for key in sent {
+            let sender = loopback.connect(0);
+            assert_eq!(ask(&mut loopback, sender, &format!("set {key} 0 0 1000000\r\nx")), "");
+        }
+        let taken = counted(&loopback, |core| core.pins_taken.value());
+        assert!((8..=16).contains(&taken) && counted(&loopback, |core| core.uploads_dropped.value()) == 0, "{taken}");
+        // The keys go, and others come in their place.
+        for key in read {
+            assert_eq!(ask(&mut loopback, client, &format!("delete {key}\r\n")), "DELETED\r\n");
+        }
+        for key in keys_of(0, 1, 500) {
+            ask(&mut loopback, client, &set(&format!("{key}:"), 16_000));
+        }
+        readers.iter().for_each(|&client| loopback.set_reads(client, true));
+        loopback.run();
+        for at in (0..32).filter(|&at| is_fast(at)) {
+            assert!(
+                loopback.take_received(readers[at]) == hit(&read[at], 128_000).into_bytes(),
+                "reader {at} reads on"
+            );
+        }
+        end(loopback);
+    }
+}
+
 /// What is there is found, whoever holds what: before, a get of another core's item was answered END where nothing more
 /// could be held, and counted as a hit.
 #[test]

@@ -142,8 +142,13 @@ impl Core {
     }
 
     /// Takes the pin of whoever reads slowest; `false` when nobody has one.
-    pub(super) fn loosen_slowest(&mut self) -> bool {
-        let Some((hold, _)) = self.holds.slowest(self.now.secs, self.config.grace_secs) else { return false };
+    fn loosen_slowest(&mut self) -> bool {
+        let slowest = self.holds.slowest(self.now.secs, self.config.grace_secs);
+        slowest.is_some_and(|(hold, _)| self.loosen(hold))
+    }
+
+    /// Takes the pin that is held under the number `hold`; `false` when there is none.
+    pub(super) fn loosen(&mut self, hold: u32) -> bool {
         let Some(Held::Pin(pin)) = self.holds.get(hold) else { return false };
         let loose = Held::Loose(self.shard.glance(pin.at()));
         if let Some(Held::Pin(pin)) = self.holds.give_way(hold, loose) {

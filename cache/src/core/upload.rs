@@ -6,6 +6,7 @@
 //! answers when it has no memory for it.
 
 use super::Core;
+use super::table::Pace;
 use crate::clock::Expiry;
 use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::proto::reply::Line;
@@ -18,6 +19,9 @@ const SLOW_BYTES_PER_SEC: u32 = 16 << 10;
 
 /// Those that give way to one.
 const GIVE_WAY_MAX: usize = 32;
+
+/// Searches for one that is slow, each of the next few that hold something, before there is none.
+const SEARCHES_MAX: usize = 4;
 
 /// A value that is being sent.
 #[derive(Debug)]
@@ -102,18 +106,14 @@ impl Core {
     /// Lets the slowest value that is being sent give way, or whoever reads slowest; `false` when nobody is slow.
     fn make_way(&mut self) -> bool {
         let (now, grace) = (self.now.secs, self.config.grace_secs);
-        match self.incoming.slowest(now, grace) {
-            Some((upload, pace)) if pace.age_secs >= grace && pace.bytes_per_sec < SLOW_BYTES_PER_SEC => {
-                self.drop_upload(upload);
-                true
-            }
-            _ => match self.holds.slowest(now, grace) {
-                Some((_, pace)) if pace.age_secs >= grace && pace.bytes_per_sec < SLOW_BYTES_PER_SEC => {
-                    self.loosen_slowest()
-                }
-                _ => false,
-            },
+        let is_slow = |&(_, pace): &(u32, Pace)| pace.age_secs >= grace && pace.bytes_per_sec < SLOW_BYTES_PER_SEC;
+        let search = |_| self.incoming.slowest(now, grace).filter(is_slow);
+        if let Some((upload, _)) = (0..SEARCHES_MAX).find_map(search) {
+            self.drop_upload(upload);
+            return true;
         }
+        let search = |_| self.holds.slowest(now, grace).filter(is_slow);
+        (0..SEARCHES_MAX).find_map(search).is_some_and(|(hold, _)| self.loosen(hold))
     }
 
     /// Takes the room of a value that is being sent.
