@@ -97,3 +97,10 @@ def connect_once_it_serves(server):
         except OSError:
             pass
     pytest.fail(f"it ended with exit code {server.returncode}")
+
+
+@only_sidestep
+def test_a_log_that_goes_to_no_terminal_has_no_colours(start):
+    server = start(extra=["-vv"]).wait_until_ready()
+    assert server.stop() == 0, server.errors
+    assert " INFO " in server.errors and "\x1b" not in server.errors, server.errors

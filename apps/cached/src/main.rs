@@ -3,8 +3,9 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
+use std::env;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -35,11 +36,17 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     // A line that cannot be written is lost. To complain of it on the same standard error would end in a panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    log.with_writer(io::stderr).init();
+    log.with_writer(io::stderr).with_ansi(takes_colours()).init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(1, &error),
     }
+}
+
+/// Whether standard error shows colours: a file, a pipe or a journal would keep their escape sequences. NO_COLOR says
+/// that even a terminal is to show none (<https://no-color.org>).
+fn takes_colours() -> bool {
+    io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|said| said.is_empty())
 }
 
 fn failure(code: u8, error: &dyn Display) -> ExitCode {
