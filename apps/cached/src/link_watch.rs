@@ -32,7 +32,7 @@ enum Change {
     Name { before: String, now: String },
     MoreQueues { link: String, queues: u16, bound: u16, command: String },
     FewerQueues { link: String, rx: u16, tx: u16, bound: u16, command: String },
-    QueuesBack { link: String, queues: u16 },
+    QueuesBack { link: String, queues: u16, bound: u16 },
     Mtu { link: String, now: u32, opened: u32 },
     MtuBack { link: String, now: u32 },
     Mac { link: String, now: MacAddress, opened: MacAddress },
@@ -66,7 +66,13 @@ impl fmt::Display for Change {
                 f,
                 "interface {link} has {rx} receive and {tx} transmit queues now, and the server has sockets on {bound}: connections of the queues that went get no answer; mend it with `{command}`, or start the server again"
             ),
-            Self::QueuesBack { link, queues } => {
+            Self::QueuesBack { link, queues, bound } if queues > bound => {
+                write!(
+                    f,
+                    "interface {link} has {queues} receive queues now, and the server has sockets on the first {bound}"
+                )
+            }
+            Self::QueuesBack { link, queues, .. } => {
                 write!(f, "interface {link} has {queues} receive queues again, each with a socket")
             }
             Self::Mtu { link, now, opened } => write!(
@@ -168,7 +174,7 @@ impl LinkWatch {
         if now.rx_queues > self.opened.rx_queues.max(bound) {
             return Change::MoreQueues { link, queues: now.rx_queues, bound, command };
         }
-        Change::QueuesBack { link, queues: now.rx_queues }
+        Change::QueuesBack { link, queues: now.rx_queues, bound }
     }
 }
 
@@ -226,6 +232,15 @@ mod tests {
             watch.queues_without_socket()
         };
         assert_eq!((after(2), after(4), after(1), after(2)), (0, 2, 0, 0));
+    }
+
+    #[test]
+    fn queues_that_were_left_without_a_socket_are_not_said_to_have_one() {
+        let mut watch = LinkWatch::new(Link { rx_queues: 4, tx_queues: 4, ..link() }, 2);
+        watch.say(Link { rx_queues: 2, ..link() });
+        let changes = watch.changes(&Link { rx_queues: 3, tx_queues: 4, ..link() });
+        let lines: Vec<_> = changes.iter().map(Change::to_string).collect();
+        assert_eq!(lines, ["interface ss0 has 3 receive queues now, and the server has sockets on the first 2"]);
     }
 
     #[test]
