@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from conftest import HANG_SECONDS, KIND, connect
@@ -36,6 +37,32 @@ def test_a_pid_file_in_roots_folder_is_gone_after_a_clean_end(start, tmp_path, u
     assert path.read_text(encoding="ascii").strip().isdigit()
     assert server.stop() == 0, server.errors
     assert not path.exists()
+
+
+def keepers():
+    """The processes that stay root's for a server that runs as nobody, with their working directories."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"SIDESTEP_CACHED_KEEPER=" in (process / "environ").read_bytes():
+                found[process.name] = os.readlink(process / "cwd")
+        except OSError:
+            # It has ended, or is no process of ours.
+            pass
+    return found
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_what_stays_roots_ends_with_the_server_however_that_ends(start, tmp_path, end):
+    before = keepers()
+    path = tmp_path / "pid"
+    server = start(extra=["-P", str(path), "-u", "nobody"]).wait_until_ready()
+    own = {number: folder for number, folder in keepers().items() if number not in before}
+    assert list(own.values()) == ["/"], own
+    server.stop(end)
+    deadline = time.monotonic() + HANG_SECONDS
+    while own.keys() & keepers().keys() or path.exists():
+        assert time.monotonic() < deadline, f"{keepers()} {path.exists()}"
 
 
 @pytest.mark.parametrize("name", ["pid.new", "pid"])

@@ -48,8 +48,9 @@ impl Keeper {
         let mut command = Command::new(env::current_exe()?);
         let path = |path: Option<&Path>| path.unwrap_or(Path::new("")).as_os_str().to_owned();
         command.arg(std::process::id().to_string()).arg(path(pid_file)).arg(path(users)).env(MARK, "1");
-        // Not of the terminal's group: the server says when it ends. Standard error may be closed by a daemon.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        // Not of the terminal's group: the server says when it ends. Standard error may be closed by a daemon, which also
+        // leaves its working directory, so that what that is on can be unmounted.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).current_dir("/");
         let mut child = command.spawn()?;
         let (requests, answers) = (child.stdin.take(), child.stdout.take());
         let answers = answers.ok_or(io::ErrorKind::BrokenPipe)?;
