@@ -12,6 +12,7 @@
 //! table nor the wheel, and its generation is even; an active flow is in the table from `connect` on. Nothing here reads a clock, blocks, or allocates on the packet
 //! path; [`expire`](NetStack::expire) may make blocks ahead of use.
 
+mod answers;
 mod connect;
 mod datagrams;
 mod egress;

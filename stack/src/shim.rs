@@ -28,9 +28,12 @@ pub(crate) enum Verdict {
     AcceptableInPart,
     /// The peer has reset the connection.
     Reset,
-    /// Drop it and tell its sender at once what we have: it carries data, so a lost ACK or a full window is the likeliest
-    /// cause, and no two hosts can go on doing this to each other.
+    /// Drop it and tell its sender at once what we have: it carries data or FIN, so a lost ACK or a full window is the
+    /// likeliest cause, and no two hosts can go on doing this to each other.
     Acknowledge(DropReason),
+    /// Drop it and tell its sender what we have, at a limited rate: it is a keep-alive, or asks whether the window has
+    /// opened (RFC 9293 §3.8.4, §3.8.6.1).
+    KeepAlive,
     /// Drop it and challenge its sender, at a limited rate (RFC 5961 §3.2, §4.2, §5.2, §7).
     Challenge(DropReason),
     /// Drop it and answer with RST, at a limited rate: it is of another handshake than ours.
@@ -107,7 +110,11 @@ fn judge_sequence(segment: &Segment, start: i32, window: u32, half_open: bool) -
         let fits = end <= window && if segment.payload_len > 0 { end > 0 } else { start < window };
         return if fits { Verdict::Acceptable } else { Verdict::AcceptableInPart };
     };
-    if segment.payload_len > 0 && !half_open { Verdict::Acknowledge(reason) } else { Verdict::Challenge(reason) }
+    match segment.sequence_len() {
+        1.. if !half_open => Verdict::Acknowledge(reason),
+        0 if start == -1 && !half_open => Verdict::KeepAlive,
+        _ => Verdict::Challenge(reason),
+    }
 }
 
 /// Judges an RST or a SYN.
@@ -298,15 +305,16 @@ mod tests {
 
     #[test]
     fn the_first_check_is_that_of_table_6() {
-        use Verdict::{Acceptable, AcceptableInPart, Acknowledge, Challenge};
+        use Verdict::{Acceptable, AcceptableInPart, Acknowledge, Challenge, KeepAlive};
         let (old, beyond) = (DropReason::SeqRepeated, DropReason::SeqBeyondWindow);
         // 500 bytes from 1,000 on may come; (seq, bytes, flags).
         for (seq, len, flags, wanted) in [
             (1_000, 0, ACK, Acceptable),
             (1_000, 500, ACK | FIN, Acceptable),
             (1_000, 501, ACK, AcceptableInPart),
-            (999, 0, ACK, Challenge(old)),
-            (999, 0, ACK | FIN, Challenge(old)),
+            (999, 0, ACK, KeepAlive),
+            (998, 0, ACK, Challenge(old)),
+            (999, 0, ACK | FIN, Acknowledge(old)),
             (990, 10, ACK, Acknowledge(old)),
             (990, 10, ACK | FIN, AcceptableInPart),
             (990, 11, ACK, Acceptable),
@@ -334,7 +342,7 @@ mod tests {
             (1_000, 0, ACK, Verdict::Acceptable),
             (1_000, 0, ACK | FIN, Verdict::Acceptable),
             (1_000, 1, ACK, Verdict::AcceptableInPart),
-            (999, 0, ACK, Verdict::Challenge(DropReason::SeqRepeated)),
+            (999, 0, ACK, Verdict::KeepAlive),
             (1_001, 0, ACK, Verdict::Challenge(DropReason::SeqBeyondWindow)),
         ] {
             let segment = segment(&frame(seq, 1_900, flags, &vec![0; len]));

@@ -190,3 +190,29 @@ fn a_rebooted_client_is_challenged_though_strangers_ask_for_all_they_can_get() {
     }
     assert_eq!(bench.tcp(&Tcp::new(5_000, SYN, 9_999_999, 0)).len(), 1, "starved of its challenge");
 }
+
+/// Of one address, as a proxy has it; all at once.
+#[test]
+fn keep_alives_of_many_connections_are_answered_each() {
+    let mut bench = Bench::new(App::Deaf);
+    let next: Vec<_> = (0..200).map(|i| bench.open(5_000 + i, 100)).collect();
+    for _ in 0..3 {
+        bench.wait(Duration::from_millis(500));
+        let answered: usize =
+            next.iter().zip(5_000..).map(|(&next, port)| bench.tcp(&Tcp::new(port, ACK, 100, next)).len()).sum();
+        assert_eq!(answered, 200);
+        // Two hosts could go on for ever with these.
+        assert_eq!(bench.tcp(&Tcp::new(5_000, ACK, 100, next[0])), []);
+    }
+}
+
+#[test]
+fn a_fin_whose_acks_are_lost_is_acknowledged_as_often_as_it_comes() {
+    let mut bench = Bench::new(App::Deaf);
+    let next = bench.open(5_000, 100);
+    for round in 0..5 {
+        let answers = bench.tcp(&Tcp::new(5_000, ACK | FIN, 101, next));
+        assert!(answers.iter().any(|answer| answer.ack == 102), "{round}: {answers:?}");
+        bench.wire.clock().advance(Duration::from_millis(100));
+    }
+}

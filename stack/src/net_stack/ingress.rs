@@ -32,9 +32,6 @@ use crate::time_wait::Claim;
 /// link in use that a smaller one only serves to make us send many tiny segments.
 const SMALLEST_MSS: u16 = 216;
 
-/// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us): that of Linux.
-const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
-
 /// Frames before its own for which a flow's block and socket are asked for: a dozen cache lines, which take about as long
 /// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
 const BLOCKS_AHEAD: usize = 4;
@@ -268,6 +265,13 @@ impl NetStack {
                 }
                 self.acknowledge(port, index);
             }
+            Verdict::KeepAlive => {
+                self.stats.drops.add(DropReason::SeqRepeated);
+                if !block.link.is_from_peer(frame) {
+                    self.repeated_elsewhere(now, index, frame, segment);
+                }
+                self.answer_keep_alive(now, port, index);
+            }
             Verdict::Challenge(reason) => {
                 self.stats.drops.add(reason);
                 self.challenge(now, port, index);
@@ -419,15 +423,6 @@ impl NetStack {
         self.refuse(now, port, frame, segment);
     }
 
-    /// Answers a segment of another connection than any that is here with RST, at a limited rate.
-    pub(super) fn refuse<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, frame: &[u8], segment: &Segment) {
-        if self.stranger_limit.allows(now, segment.key.remote) {
-            let link = LinkHeader::answering(frame, usize::from(segment.at));
-            self.stats.rsts_sent += 1;
-            self.send_control(port, &link, &segment.key, Control::rst_for(segment));
-        }
-    }
-
     /// A segment of a connection in TIME-WAIT (RFC 9293 §3.10.7.4; RFC 1337 for RST).
     #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
     fn ingest_time_wait<Q: Queue>(
@@ -554,31 +549,6 @@ impl NetStack {
             return isn;
         }
         above(after, self.isns.isn(now, &segment.key))
-    }
-
-    /// Sends a challenge ACK, at a limited rate (RFC 5961 §7).
-    fn challenge<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) {
-        let block = &mut self.blocks[index as usize];
-        if now < block.challenge_at {
-            return;
-        }
-        let half_open = block.flags & FLAG_OPEN == 0;
-        let limit = if half_open { &mut self.stranger_limit } else { &mut self.challenge_limit };
-        if limit.allows(now, block.key.remote) {
-            block.challenge_at = now.after(CHALLENGE_GAP);
-            self.acknowledge(port, index);
-        }
-    }
-
-    /// Sends an ACK of what has been received, which says where we are: a peer that is elsewhere answers with an RST that
-    /// is exact. It promises no more room than the peer was told of last.
-    fn acknowledge<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) {
-        let block = &self.blocks[index as usize];
-        let ack = block.rcv_nxt();
-        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
-        let (link, key, seq) = (block.link, block.key, block.snd_nxt);
-        self.stats.challenge_acks += 1;
-        self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
     }
 }
 

@@ -1,0 +1,64 @@
+//! Answers to segments that were not taken: RST, and ACKs that say where we are, at limited rates.
+//!
+//! Whoever can count the answers that he gets must not learn of others by them, nor take theirs (`rate.rs`).
+//! Read first: RFC 5961 §7, RFC 9293 §3.10.7.1.
+
+use nic::Queue;
+
+use super::NetStack;
+use crate::block::FLAG_OPEN;
+use crate::classify::{ACK, Segment};
+use crate::clock::Time;
+use crate::link::LinkHeader;
+use crate::port::Port;
+use crate::segment::Control;
+use crate::shim;
+
+/// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us): that of Linux.
+const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
+
+impl NetStack {
+    /// Answers a segment of another connection than any that is here with RST, at a limited rate.
+    pub(super) fn refuse<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, frame: &[u8], segment: &Segment) {
+        if self.stranger_limit.allows(now, segment.key.remote) {
+            let link = LinkHeader::answering(frame, usize::from(segment.at));
+            self.stats.rsts_sent += 1;
+            self.send_control(port, &link, &segment.key, Control::rst_for(segment));
+        }
+    }
+
+    /// Answers a keep-alive, not more often than challenges of one flow. The limits that many flows share do not count
+    /// here: whoever has thousands of connections looks after each of them, and gives up one that does not answer.
+    pub(super) fn answer_keep_alive<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        if now >= block.challenge_at {
+            block.challenge_at = now.after(CHALLENGE_GAP);
+            self.acknowledge(port, index);
+        }
+    }
+
+    /// Sends a challenge ACK, at a limited rate (RFC 5961 §7).
+    pub(super) fn challenge<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        if now < block.challenge_at {
+            return;
+        }
+        let half_open = block.flags & FLAG_OPEN == 0;
+        let limit = if half_open { &mut self.stranger_limit } else { &mut self.challenge_limit };
+        if limit.allows(now, block.key.remote) {
+            block.challenge_at = now.after(CHALLENGE_GAP);
+            self.acknowledge(port, index);
+        }
+    }
+
+    /// Sends an ACK of what has been received, which says where we are: a peer that is elsewhere answers with an RST that
+    /// is exact. It promises no more room than the peer was told of last.
+    pub(super) fn acknowledge<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) {
+        let block = &self.blocks[index as usize];
+        let ack = block.rcv_nxt();
+        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
+        let (link, key, seq) = (block.link, block.key, block.snd_nxt);
+        self.stats.challenge_acks += 1;
+        self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
+    }
+}
