@@ -51,6 +51,8 @@ use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
 
+/// ICMP echo replies a second, whoever asks.
+const ECHOES_PER_SECOND: u32 = 1_000;
 /// Strays offered to other cores a second.
 const STRAYS_PER_SECOND: u32 = 100_000;
 /// Free blocks below which more are made: no two bursts of SYNs run out of them.
@@ -82,8 +84,9 @@ pub struct NetStack {
     ephemeral: EphemeralPorts,
     strays: Strays,
     reassembly: Reassembly,
-    /// ICMP echo replies.
+    /// ICMP echo replies: to one address, and in all.
     echo_limit: SharedLimit,
+    echo_rate: RateLimit,
     /// Answers to segments of no flow and of half-open flows: to whoever need not have the address that he gives.
     stranger_limit: SharedLimit,
     /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
@@ -144,6 +147,7 @@ impl NetStack {
             reassembly: Reassembly::new(!config.udp_ports.is_empty()),
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),
+            echo_rate: RateLimit::new(ECHOES_PER_SECOND),
             stranger_limit: SharedLimit::new(secrets.table, 1),
             challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),

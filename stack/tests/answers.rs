@@ -68,6 +68,25 @@ fn arp_and_echo_requests_are_answered() {
     bench.server.assert_nothing_left();
 }
 
+/// However many addresses a flood gives, no more than a thousand a second.
+#[test]
+fn echo_requests_of_all_addresses_together_are_limited() {
+    let mut bench = Bench::new(App::Deaf);
+    let mut answered = 0;
+    for round in 0..20 {
+        for number in 0..1_000u16 {
+            let [high, low] = number.to_be_bytes();
+            let builder = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4([10, 78, round + high, low], US.octets(), 9);
+            let mut ping = Vec::new();
+            builder.icmpv4_echo_request(1, 2).write(&mut ping, b"ping").expect("written to memory");
+            answered += bench.frame(&ping).len();
+        }
+        bench.wire.clock().advance(Duration::from_millis(100));
+    }
+    // Two seconds, and a tenth's at once.
+    assert!((1_900..=2_100).contains(&answered), "{answered}");
+}
+
 #[test]
 fn rsts_to_blind_acks_in_syn_received_are_limited() {
     let mut bench = Bench::new(App::Echo);

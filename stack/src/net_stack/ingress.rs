@@ -189,7 +189,8 @@ impl NetStack {
                 }
             }
             Class::Echo { at, len } => {
-                if self.echo_limit.allows(now, crate::echo::sender(frame.bytes(), at)) {
+                let sender = crate::echo::sender(frame.bytes(), at);
+                if self.echo_limit.allows(now, sender) && self.echo_rate.allows(now) {
                     self.stats.echo_replies += 1;
                     crate::echo::answer(frame.bytes_mut(), at, len);
                     port.send(frame);
