@@ -264,6 +264,57 @@ fn a_flow_from_beyond_an_unknown_router_leaves_its_way_only_when_that_is_dead() 
     assert_eq!(sent.last(), Some(&OTHER), "{sent:?}");
 }
 
+/// Neither a keep-alive nor a window that is closed has anything to be acknowledged.
+#[test]
+fn a_way_on_which_nothing_can_be_acknowledged_is_not_dead() {
+    let mut settings = config();
+    settings.keep_alive = Some(Duration::from_secs(10));
+    let mut flow = Conversation::open_with(Bench::with(settings, App::Echo), FAR);
+    let far = |window, flow: &Conversation, data: &[u8]| {
+        Tcp { window, ..Tcp::new(5_000, ACK | PSH, flow.seq, flow.ack) }.with(data).frame_from(FAR.octets())
+    };
+    assert_eq!(stations(&flow.wait(10_500)), [PEER], "a keep-alive");
+    flow.bench.frame(&far(1_000, &flow, b""));
+    flow.wait(2_000);
+    assert_eq!(flow.ask(OTHER), (vec![PEER], vec![]));
+    assert_eq!(flow.moved(), 0);
+    // The answer to this waits for the window. The peer answers each probe of it.
+    let closing = far(0, &flow, b"get k\r\n");
+    flow.bench.frame(&closing);
+    flow.seq = flow.seq.wrapping_add(7);
+    let mut probes = 0;
+    for _ in 0..500 {
+        if !stations(&flow.wait(10)).is_empty() {
+            probes += 1;
+            let closed = far(0, &flow, b"");
+            flow.bench.frame(&closed);
+        }
+    }
+    assert!(probes > 2, "{probes}");
+    let mut stranger = far(1_000, &flow, b"");
+    stranger[6..12].copy_from_slice(&OTHER.0);
+    assert!(stations(&flow.bench.frame(&stranger)).iter().all(|&station| station == PEER));
+    assert_eq!(flow.moved(), 0);
+}
+
+#[test]
+fn a_flow_from_beyond_the_link_stays_with_a_router_that_answers() {
+    let mut settings = config();
+    settings.gateway = Some(ROUTER);
+    let mut flow = Conversation::open_with(Bench::with(settings, App::Echo), FAR);
+    let again = flow.request(OTHER);
+    let router = Asked { to: Mac::BROADCAST, target: ROUTER };
+    assert!(asked(&flow.bench.frame(&again)).contains(&router));
+    flow.reply(ROUTER, PEER);
+    for _ in 0..10 {
+        flow.wait(300);
+        if asked(&flow.bench.frame(&again)).contains(&router) {
+            flow.reply(ROUTER, PEER);
+        }
+    }
+    assert_eq!(flow.moved(), 0);
+}
+
 #[test]
 fn a_request_that_comes_again_from_another_station_has_the_peer_asked_for() {
     let mut flow = Conversation::open(THEM);
@@ -277,6 +328,12 @@ fn a_request_that_comes_again_from_another_station_has_the_peer_asked_for() {
     flow.reply(THEM, OTHER);
     flow.wait(100);
     assert_eq!(stations(&flow.bench.frame(&again)), [OTHER]);
+    // So has a keep-alive of a peer that has moved.
+    flow.wait(1_100);
+    let mut keep_alive = Tcp::new(5_000, ACK, flow.seq.wrapping_sub(1), flow.ack).frame();
+    keep_alive[6..12].copy_from_slice(&PEER.0);
+    assert_eq!(asked(&flow.bench.frame(&keep_alive)), [EVERYBODY]);
+    flow.reply(THEM, OTHER);
     // Old numbers are no repetition.
     flow.wait(1_100);
     let old = Tcp::new(5_000, ACK | PSH, flow.seq.wrapping_sub(1 << 20), flow.ack).with(b"get k\r\n");

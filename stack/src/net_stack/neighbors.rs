@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | on the link | the peer | to the station that has answered, once that is confirmed (`resolve.rs`) |
 //! | beyond a router whose address is known | the router | likewise |
-//! | beyond one that never said who it is | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
+//! | beyond one that never said who it is, or does not answer | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
 //!
 //! A router is known as the gateway of the settings, or by the ARP by which it found us. ARP packets that may matter
 //! are passed round the cores as strays are, since they come over one queue only.
@@ -45,6 +45,17 @@ const DEAD_WAY: Duration = Duration::from_secs(1);
 
 /// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
 pub(super) const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
+
+/// What has come of a flow's doubt of its station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// The next hop was confirmed elsewhere, and the flow goes there now.
+    Moved,
+    /// The next hop was confirmed where the flow's frames go.
+    Confirmed,
+    /// Nobody has answered for the next hop, or it is not known who that is.
+    Unsettled,
+}
 
 impl NetStack {
     /// Notes that `address` is at `mac`, as if it had answered by ARP: for a core that ARP answers do not reach.
@@ -128,7 +139,7 @@ impl NetStack {
     /// An acceptable segment of the flow has come from another station than the flow's frames go to.
     #[cold]
     pub(super) fn heard_elsewhere(&mut self, now: Time, index: u32, frame: &[u8]) {
-        if self.doubt(now, index, true) {
+        if self.doubt(now, index, true) != Doubt::Unsettled {
             return;
         }
         let block = &mut self.blocks[index as usize];
@@ -158,7 +169,10 @@ impl NetStack {
     pub(super) fn sent_again(&mut self, now: Time, index: u32) {
         let block = &mut self.blocks[index as usize];
         block.flags &= !FLAG_DOUBTED;
-        if block.flags & FLAG_SENT_AGAIN == 0 || block.highest_ack != block.sent_again_from {
+        if block.snd_nxt == block.highest_ack || block.peer_window == 0 {
+            // A keep-alive, or a probe of a closed window: that it is not acknowledged says nothing of the way.
+            block.flags &= !FLAG_SENT_AGAIN;
+        } else if block.flags & FLAG_SENT_AGAIN == 0 || block.highest_ack != block.sent_again_from {
             block.flags |= FLAG_SENT_AGAIN;
             (block.sent_again_from, block.sent_again_at) = (block.highest_ack, now);
         }
@@ -175,19 +189,18 @@ impl NetStack {
         self.doubt(now, index, false);
     }
 
-    /// Moves a flow in doubt to the station at which its next hop was confirmed, and returns whether it did; if none
-    /// was, `ask`s.
-    fn doubt(&mut self, now: Time, index: u32, ask: bool) -> bool {
+    /// Moves a flow in doubt to the station at which its next hop was confirmed; if none was, `ask`s.
+    fn doubt(&mut self, now: Time, index: u32, ask: bool) -> Doubt {
         let block = &mut self.blocks[index as usize];
         block.flags &= !FLAG_IN_DOUBT;
         let (key, port, link) = (block.key, block.port, block.link);
-        let Some(hop) = self.hop_of(now, &key, &link) else { return false };
+        let Some(hop) = self.hop_of(now, &key, &link) else { return Doubt::Unsettled };
         let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
         if let Some(known) = known
             && known.mac != link.peer()
         {
             self.move_flow(index, known.mac);
-            return true;
+            return Doubt::Moved;
         }
         if ask && known.is_none_or(|known| !known.is_confirmed(now, SETTLED)) {
             let question = Question::new(now, hop, key.local, port).about(link.peer(), link.tag());
@@ -196,7 +209,7 @@ impl NetStack {
         if self.resolver.is_asking(hop) {
             self.blocks[index as usize].flags |= FLAG_IN_DOUBT;
         }
-        false
+        if known.is_some() { Doubt::Confirmed } else { Doubt::Unsettled }
     }
 
     /// Has the flow's frames go to another station.
