@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 ///
 /// Whatever `act` was changing is in an unknown state afterwards: the caller recycles the flow, whose every field is
 /// then set anew. The interface that flows share keeps nothing of a flow between calls.
-#[inline]
+#[inline(always)]
 pub(crate) fn contain<R>(act: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(act)).ok()
 }

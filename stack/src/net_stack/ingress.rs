@@ -160,7 +160,7 @@ impl NetStack {
             return self.stats.drops.add(DropReason::NoFrame);
         }
         match flow {
-            Some(index) => self.ingest_segment(now, port, home, index, frame, &segment),
+            Some(index) => self.ingest_segment_apart(now, port, home, index, frame, &segment),
             None => self.ingest_unknown(now, port, home, frame, &segment, hash, hops),
         }
     }
@@ -211,6 +211,10 @@ impl NetStack {
     }
 
     /// A segment of a flow: RFC 9293's checks, and what comes of them.
+    ///
+    /// It and what it calls for nearly every segment are one function, since each of them would spend as much on its
+    /// arguments as on its work.
+    #[inline(always)]
     fn ingest_segment<Q: Queue>(
         &mut self,
         now: Time,
@@ -232,8 +236,24 @@ impl NetStack {
         }
     }
 
+    /// The same, for those that need not be fast.
+    #[cold]
+    #[inline(never)]
+    fn ingest_segment_apart<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) {
+        self.ingest_segment(now, port, port_index, index, frame, segment);
+    }
+
     /// A segment of a flow that is not acceptable, or not all of it.
     #[cold]
+    #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "what ingest_segment has, and what came of it")]
     fn ingest_odd<Q: Queue>(
         &mut self,
@@ -286,7 +306,7 @@ impl NetStack {
     }
 
     /// An acceptable segment of a flow: what it tells, smoltcp, and what came of it.
-    #[inline]
+    #[inline(always)]
     fn take_in<Q: Queue>(
         &mut self,
         now: Time,
@@ -317,7 +337,7 @@ impl NetStack {
 
     /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
     /// was no frame for an answer, or the flow has ended because smoltcp panicked over it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand_over<Q: Queue>(
         &mut self,
         now: Time,
