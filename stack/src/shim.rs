@@ -44,8 +44,9 @@ pub(crate) enum Verdict {
 
 /// Judges a segment of the flow `block`, which is past SYN-SENT. `half_open`: it is in SYN-RECEIVED.
 ///
-/// Nearly every segment is the next one expected, ends in the window, and acknowledges something in flight, or again what
-/// it did before. It passes every check, with a few comparisons; the checks one by one are for the others.
+/// Nearly every segment is the next one expected, ends in the window, and acknowledges something in flight (our SYN, if
+/// that is), or again what it did before. It passes every check, with a few comparisons; the checks one by one are for the
+/// others.
 #[inline]
 pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Verdict {
     let rcv_nxt = block.rcv_nxt();
@@ -55,7 +56,7 @@ pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Ve
         && (segment.payload_len == 0
             || u32::from(segment.payload_len) <= window_left(block, rcv_nxt) && block.flags & FLAG_FIN_RECEIVED == 0)
         && acknowledged <= block.snd_nxt.wrapping_sub(block.highest_ack)
-        && !half_open;
+        && (acknowledged != 0 || !half_open);
     if ordinary { Verdict::Acceptable } else { judge_check_by_check(block, segment, half_open) }
 }
 
@@ -364,6 +365,30 @@ mod tests {
             let wanted = if acceptable { Verdict::Acceptable } else { Verdict::Challenge(DropReason::AckOutOfRange) };
             assert_eq!(verdict, wanted, "{ack}");
         }
+    }
+
+    #[test]
+    fn the_few_comparisons_let_nothing_pass_that_the_checks_do_not() {
+        let block = block();
+        let mut acceptable = 0;
+        for case in 0..2 * 2 * 3 * 3 {
+            let (half_open, ended) = (case % 2 == 1, case / 2 % 2 == 1);
+            block.flags = if ended { FLAG_FIN_RECEIVED } else { 0 };
+            block.last_window = [0, 1, 500][case / 4 % 3];
+            block.highest_ack = 2_000 - [0, 1, 100][case / 12];
+            let rcv_nxt = block.rcv_nxt();
+            for flags in [ACK, ACK | FIN, ACK | SYN, ACK | RST] {
+                for (seq, len) in [(0, 0), (0, 1), (0, 500), (0, 501), (1, 0), (1, 1), (u32::MAX, 0), (u32::MAX, 1)] {
+                    for ack in [0, 1_899, 1_900, 1_999, 2_000, 2_001, 1 << 31] {
+                        let segment = segment(&frame(rcv_nxt.wrapping_add(seq), ack, flags, &vec![0; len]));
+                        let verdict = judge(block, &segment, half_open);
+                        assert_eq!(verdict, judge_check_by_check(block, &segment, half_open), "{case} {segment:?}");
+                        acceptable += u32::from(verdict == Verdict::Acceptable);
+                    }
+                }
+            }
+        }
+        assert!(acceptable > 0);
     }
 
     #[test]
