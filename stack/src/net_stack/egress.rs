@@ -158,19 +158,14 @@ impl NetStack {
     }
 
     /// After a flow has said what it had to say: is it over, when is it looked at again, is it still of interest.
+    #[inline]
     fn settle(&mut self, now: Time, index: u32, poll_at: Option<Time>) {
         let block = &mut self.blocks[index as usize];
         let state = block.socket().state();
-        if state == State::TimeWait && block.flags & FLAG_RELEASED != 0 {
-            let sequence = (block.snd_nxt, block.rcv_nxt());
-            let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
-            self.stats.time_waits += 1;
-            self.stats.time_waits_evicted += u64::from(evicted);
-            return self.end(index, CloseReason::Finished);
+        if matches!(state, State::TimeWait | State::Closed) && self.ends_by_itself(now, index, state) {
+            return;
         }
-        if state == State::Closed {
-            return self.end(index, CloseReason::Finished);
-        }
+        let block = &mut self.blocks[index as usize];
         if block.flags & FLAG_DOUBTED != 0 {
             self.sent_again(now, index);
         }
@@ -181,18 +176,42 @@ impl NetStack {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let flags = block.flags;
-        let socket = block.socket();
-        let readable = socket.can_recv() || flags & FLAG_FIN_RECEIVED != 0;
-        let writable = socket.can_send();
+        let levels = block.flags & (FLAG_LEVEL_READ | FLAG_LEVEL_WRITE);
         if let Some(next) = next {
             self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
         }
+        if levels != 0 {
+            self.report_levels(index);
+        }
+    }
+
+    /// Ends a flow of which smoltcp has said its last, if that is so.
+    #[inline(never)]
+    fn ends_by_itself(&mut self, now: Time, index: u32, state: State) -> bool {
+        let block = &mut self.blocks[index as usize];
+        if state == State::TimeWait {
+            if block.flags & FLAG_RELEASED == 0 {
+                return false;
+            }
+            let sequence = (block.snd_nxt, block.rcv_nxt());
+            let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
+            self.stats.time_waits += 1;
+            self.stats.time_waits_evicted += u64::from(evicted);
+        }
+        self.end(index, CloseReason::Finished);
+        true
+    }
+
+    /// Reports a flow again that has what its application is interested in for as long as it is there.
+    #[inline(never)]
+    fn report_levels(&mut self, index: u32) {
+        let block = &self.blocks[index as usize];
+        let (flags, socket) = (block.flags, block.socket());
         let mut events = 0;
-        if flags & FLAG_LEVEL_READ != 0 && readable {
+        if flags & FLAG_LEVEL_READ != 0 && (socket.can_recv() || flags & FLAG_FIN_RECEIVED != 0) {
             events |= FLAG_EVENT_READABLE;
         }
-        if flags & FLAG_LEVEL_WRITE != 0 && writable {
+        if flags & FLAG_LEVEL_WRITE != 0 && socket.can_send() {
             events |= FLAG_EVENT_WRITABLE;
         }
         if events != 0 && flags & (FLAG_OPEN | FLAG_RELEASED) == FLAG_OPEN {
