@@ -1,6 +1,6 @@
 //! Frames out: what touched flows have to say, once a turn, and when to look at them again.
 
-use nic::Queue;
+use nic::{Frame, Queue};
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
@@ -251,7 +251,7 @@ impl NetStack {
     }
 
     /// Lines up what smoltcp has written, if anything, and notes it in the flow. Returns what it was.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_reply<Q: Queue>(
         &mut self,
         port: &mut Port<Q>,
@@ -259,11 +259,15 @@ impl NetStack {
         device: OneFrame<'_>,
     ) -> Option<Sent> {
         let (frame, written) = device.into_frame();
-        let mut frame = frame?;
-        if !written {
-            port.return_frame(frame);
-            return None;
+        let frame = frame?;
+        if written {
+            return self.line_up(port, index, frame);
         }
+        port.return_frame(frame);
+        None
+    }
+
+    fn line_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, mut frame: Frame) -> Option<Sent> {
         let block = &mut self.blocks[index as usize];
         let sent = frame.bytes().get(block.link.len()..).and_then(Sent::of);
         // An RST is not of this connection's numbers, but of those that it answers.
