@@ -18,6 +18,7 @@ mod datagrams;
 mod egress;
 mod ingress;
 mod neighbors;
+mod unknown;
 
 use std::collections::VecDeque;
 use std::time::Duration;

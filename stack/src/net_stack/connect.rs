@@ -21,7 +21,7 @@ use crate::drop_reason::DropReason;
 use crate::flow::{CloseReason, FlowId, FlowKey};
 use crate::isn::seed_for;
 use crate::link::LinkHeader;
-use crate::net_stack::ingress::{above, read_syn_options};
+use crate::net_stack::unknown::{above, read_syn_options};
 use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::resolve::{FOR_CONNECTIONS, Question};

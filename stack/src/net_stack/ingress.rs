@@ -2,9 +2,7 @@
 
 use cpu::prefetch_read;
 use nic::{Frame, Queue};
-use smoltcp::iface::{Config, Interface};
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
 use super::datagrams::Nobody;
@@ -12,38 +10,20 @@ use crate::block::{
     FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
     FLAG_OPEN, FLAG_RELEASED,
 };
-use crate::classify::{ACK, Class, RST, SYN, Segment};
+use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
 use crate::flow::CloseReason;
-use crate::isn::seed_for;
-use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
-use crate::options::SynOptions;
 use crate::port::Port;
 use crate::rewrite;
-use crate::segment::Control;
-use crate::shim::{self, InTimeWait, Verdict};
-use crate::time_wait::Claim;
-
-/// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
-/// link in use that a smaller one only serves to make us send many tiny segments.
-const SMALLEST_MSS: u16 = 216;
+use crate::shim::{self, Verdict};
 
 /// Frames before its own for which a flow's block and socket are asked for: a dozen cache lines, which take about as long
 /// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
 const BLOCKS_AHEAD: usize = 4;
-
-/// `isn`, or one above everything that an earlier connection of the same 4-tuple has sent, `after` being where it left
-/// off (RFC 9293 §3.4.1).
-pub(super) fn above(after: Option<u32>, isn: u32) -> u32 {
-    match after {
-        Some(after) if (isn.wrapping_sub(after) as i32) <= 0 => after.wrapping_add(250_000),
-        _ => isn,
-    }
-}
 
 impl NetStack {
     /// Ingests the frames that `port` (number `port_index` of those given to [`flush`](Self::flush)) has received.
@@ -411,177 +391,4 @@ impl NetStack {
             self.report(index, events);
         }
     }
-
-    /// A segment of no flow here.
-    #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
-    fn ingest_unknown<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        hops: u8,
-    ) {
-        if let Some(number) = self.time_wait.find(hash, &segment.key) {
-            return self.ingest_time_wait(now, port, port_index, frame, segment, hash, number);
-        }
-        let syn = segment.flags & (SYN | ACK) == SYN;
-        if syn && self.listener.accepts(segment.key.local_port) {
-            self.accept(now, port_index, frame, segment, hash, None);
-            return;
-        }
-        if !syn && hops < self.config.peers {
-            let kept = self.stray_rate.allows(now) && self.strays.keep(frame, hops + 1);
-            self.stats.strays += u64::from(kept);
-            return self.stats.drops.add(if kept { DropReason::Stray } else { DropReason::StrayRate });
-        }
-        if segment.has(RST) {
-            return self.stats.drops.add(DropReason::RstNoFlow);
-        }
-        self.stats.drops.add(DropReason::NoFlow);
-        self.refuse(now, port, frame, segment);
-    }
-
-    /// A segment of a connection in TIME-WAIT (RFC 9293 §3.10.7.4; RFC 1337 for RST).
-    #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
-    fn ingest_time_wait<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        number: u32,
-    ) {
-        let record = *self.time_wait.record(number);
-        let listening = self.listener.accepts(segment.key.local_port);
-        let verdict = shim::judge_in_time_wait(&record, segment);
-        match verdict {
-            InTimeWait::Begin if listening => {
-                // Without room the record stays: the SYN comes again, and begins above the old numbers then.
-                if self.accept(now, port_index, frame, segment, hash, Some(record.snd_nxt)) {
-                    self.time_wait.remove(number);
-                }
-                return;
-            }
-            InTimeWait::Ask if listening => self.time_wait.set_claim(number, Claim::Asked),
-            InTimeWait::Yield => self.time_wait.set_claim(number, Claim::Granted),
-            InTimeWait::FinAgain => self.time_wait.restart(now, number),
-            InTimeWait::Begin | InTimeWait::Ask | InTimeWait::Acknowledge | InTimeWait::Ignore => {}
-        }
-        self.stats.drops.add(DropReason::TimeWait);
-        let answers = !matches!(verdict, InTimeWait::Yield | InTimeWait::Ignore);
-        if answers && self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
-            let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
-            let link = self.link_now(now, &record.key, record.link);
-            self.send_control(port, &link, &record.key, control);
-        }
-    }
-
-    /// A SYN for a port that is listened on: a half-open flow, if there is room; returns whether there is one now.
-    /// `after` is where an earlier connection of the same 4-tuple left off.
-    fn accept(
-        &mut self,
-        now: Time,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        after: Option<u32>,
-    ) -> bool {
-        let begun = self.begin_half_open(now, port_index, frame, segment, hash, after);
-        if let Err(reason) = begun {
-            self.stats.drops.add(reason);
-        }
-        begun.is_ok()
-    }
-
-    /// The half-open flow of a SYN.
-    ///
-    /// # Errors
-    /// There is none, and the reason why the SYN is dropped.
-    fn begin_half_open(
-        &mut self,
-        now: Time,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        after: Option<u32>,
-    ) -> Result<(), DropReason> {
-        read_syn_options(segment, frame)?;
-        if self.listener.is_full() {
-            return Err(DropReason::SynQueueFull);
-        }
-        let index = self.free.pop().ok_or(DropReason::NoFreeFlow)?;
-        let knobs = self.knobs();
-        let block = &mut self.blocks[index as usize];
-        block.recycle(segment.key.local_port, knobs);
-        block.generation = block.generation.wrapping_add(1);
-        let isn = self.isn_for(now, segment, after);
-        let block = &mut self.blocks[index as usize];
-        block.key = segment.key;
-        block.hash = hash;
-        block.port = port_index as u16;
-        block.link = LinkHeader::answering(frame, usize::from(segment.at));
-        block.rcv_base = segment.seq.wrapping_add(1);
-        block.last_ack = block.rcv_base;
-        block.last_window = 0;
-        block.snd_nxt = isn;
-        block.highest_ack = isn;
-        block.peer_window = segment.window;
-        block.heard_at = now;
-        block.waiting_since = now;
-        block.state_since = now;
-        let at = usize::from(segment.at);
-        let packet = frame.get(at..at + usize::from(segment.packet_len)).unwrap_or(&[]);
-        let mut device = OneFrame::scratch(packet, self.config.ip_mtu);
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed_for(isn);
-        let flow_now = FlowClock::instant(now);
-        let set = &mut block.set;
-        contain(|| {
-            let mut interface = Interface::new(config, &mut device, flow_now);
-            interface.set_any_ip(true);
-            interface.poll_ingress_single(flow_now, &mut device, set)
-        });
-        self.work.flows += 1;
-        self.work.sets += 1;
-        if block.socket().state() != State::SynReceived {
-            // smoltcp has panicked over it.
-            self.free(index);
-            return Err(DropReason::Contained);
-        }
-        self.table.insert(hash, index);
-        self.listener.begin();
-        self.stats.syns += 1;
-        self.touch(index);
-        Ok(())
-    }
-
-    /// The ISN of the connection that a SYN opens. `after` is where an earlier connection of the same 4-tuple left off.
-    fn isn_for(&self, now: Time, segment: &Segment, after: Option<u32>) -> u32 {
-        if let Some(recorded) = &self.recorded_isns
-            && let Some(isn) = recorded.find(&segment.key, segment.seq)
-        {
-            return isn;
-        }
-        above(after, self.isns.isn(now, &segment.key))
-    }
-}
-
-/// Reads the options of a SYN or SYN-ACK, and leaves in it, for smoltcp, only what was read.
-///
-/// # Errors
-/// They do not parse, or the segment size that they offer is too small.
-pub(super) fn read_syn_options(segment: &Segment, frame: &mut [u8]) -> Result<SynOptions, DropReason> {
-    let options = SynOptions::read(segment, frame).ok_or(DropReason::TcpOptions)?;
-    if options.mss.is_some_and(|mss| mss < SMALLEST_MSS) {
-        return Err(DropReason::TcpTinyMss);
-    }
-    options.write(segment, frame);
-    Ok(options)
 }
