@@ -282,42 +282,44 @@ impl Core {
         }
         let config = Arc::new(config.clone());
         let lists = Need::lists(cores);
-        let of = |(id, (shard, links)): (usize, (Shard, Vec<Option<Link>>))| Core {
-            id,
-            shard,
-            ledger: ledger.clone(),
-            hasher: hasher.clone(),
-            now: Now { secs: 2, unix_epoch: 0 },
-            links: links.into_boxed_slice(),
-            entries: Entries::new(config.conns(), config.pending_per_core),
-            answers: Answers::new(),
-            frames: Frames::new(config.conns() + config.pending_per_core),
-            landing: Landing::new(
-                if cores > 1 { config.slots() } else { 0 },
-                config.landing_slots,
-                config.landing_slot_bytes,
-            ),
-            slots: Share::new(config.landing_slots),
-            conns: vec![Conn::default(); config.conns()].into_boxed_slice(),
-            ready: VecDeque::with_capacity(config.conns()),
-            waits: Lists::new(lists, config.conns()),
-            grants: vec![0; lists].into_boxed_slice(),
-            debts: VecDeque::with_capacity(config.conns() + config.pending_per_core),
-            holds: Table::new(config.conns() + config.pending_per_core + (cores - 1) * config.slots()),
-            streams_out: 0,
-            incoming: Table::new(cores * (config.conns() + config.uploads_per_owner)),
-            pins_out: 0,
-            copied_bytes: 0,
-            lost: VecDeque::with_capacity(config.conns()),
-            served: PeerSet::default(),
-            speaker: 0,
-            watching: ArrayVec::new(),
-            walked: false,
-            walkers: VecDeque::new(),
-            walk_text: Vec::with_capacity(crate::shard::STEP_BYTES),
-            config: config.clone(),
-        };
-        Ok(shards.into_iter().zip(links).enumerate().map(of).collect())
+        let slots = if cores > 1 { config.slots() } else { 0 };
+        let mut mesh = Vec::with_capacity(cores);
+        for ((id, shard), links) in shards.into_iter().enumerate().zip(links) {
+            let landing = Landing::new(slots, config.landing_slots, config.landing_slot_bytes)
+                .map_err(|source| MeshError::Landing { bytes: slots * config.landing_slot_bytes, source })?;
+            mesh.push(Core {
+                id,
+                shard,
+                ledger: ledger.clone(),
+                hasher: hasher.clone(),
+                now: Now { secs: 2, unix_epoch: 0 },
+                links: links.into_boxed_slice(),
+                entries: Entries::new(config.conns(), config.pending_per_core),
+                answers: Answers::new(),
+                frames: Frames::new(config.conns() + config.pending_per_core),
+                landing,
+                slots: Share::new(config.landing_slots),
+                conns: vec![Conn::default(); config.conns()].into_boxed_slice(),
+                ready: VecDeque::with_capacity(config.conns()),
+                waits: Lists::new(lists, config.conns()),
+                grants: vec![0; lists].into_boxed_slice(),
+                debts: VecDeque::with_capacity(config.conns() + config.pending_per_core),
+                holds: Table::new(config.conns() + config.pending_per_core + (cores - 1) * config.slots()),
+                streams_out: 0,
+                incoming: Table::new(cores * (config.conns() + config.uploads_per_owner)),
+                pins_out: 0,
+                copied_bytes: 0,
+                lost: VecDeque::with_capacity(config.conns()),
+                served: PeerSet::default(),
+                speaker: 0,
+                watching: ArrayVec::new(),
+                walked: false,
+                walkers: VecDeque::new(),
+                walk_text: Vec::with_capacity(crate::shard::STEP_BYTES),
+                config: config.clone(),
+            });
+        }
+        Ok(mesh)
     }
 
     /// Which of the cache's cores this is.

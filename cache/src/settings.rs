@@ -219,6 +219,15 @@ pub enum MeshError {
         /// The most possible.
         most: usize,
     },
+    /// The system refused memory for values on their way between cores.
+    #[error("cannot map {bytes} bytes for values on their way between cores: {source}; lower -c or -t")]
+    Landing {
+        /// What was asked for on one core, in bytes.
+        bytes: usize,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl CacheConfig {

@@ -4,6 +4,8 @@
 //! the first bytes of the value land behind it. A longer value comes through the slot as through a window: when the
 //! flow has sent what is there, the next bytes are pulled from the owner, whose pin holds the item meanwhile.
 
+use cpu::Map;
+
 use super::message::NO_STREAM;
 use crate::key::KEY_MAX_BYTES;
 
@@ -37,7 +39,7 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 pub(crate) struct Landing {
     slots: Vec<Slot>,
-    bytes: Box<[u8]>,
+    bytes: Map,
     slot_bytes: usize,
     capacity: usize,
     free: Vec<u32>,
@@ -45,11 +47,16 @@ pub(crate) struct Landing {
 
 impl Landing {
     /// `capacity` slots of `slot_bytes` bytes; the pages of the first `ready` are there at once.
-    pub(crate) fn new(capacity: usize, ready: usize, slot_bytes: usize) -> Landing {
-        let mut bytes = vec![0; capacity * slot_bytes].into_boxed_slice();
+    ///
+    /// # Errors
+    /// The system has not so many addresses left for this process, or no memory for the first.
+    pub(crate) fn new(capacity: usize, ready: usize, slot_bytes: usize) -> std::io::Result<Landing> {
+        // A map cannot be empty.
+        let mut bytes = Map::sparse((capacity * slot_bytes).max(1))?;
         // Zeros are pages that the kernel makes at their first use, within a turn.
         bytes[..ready.min(capacity) * slot_bytes].fill(0xff);
-        Landing { slots: Vec::with_capacity(capacity), bytes, slot_bytes, capacity, free: Vec::with_capacity(capacity) }
+        let (slots, free) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        Ok(Landing { slots, bytes, slot_bytes, capacity, free })
     }
 
     /// Slots to be had.
@@ -133,5 +140,21 @@ impl Landing {
         (slot.from, slot.filled) = (from, bytes.len() as u16);
         let start = index as usize * self.slot_bytes + usize::from(slot.key_len);
         self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half a TiB of slots: what the allocator gives must be less than the machine has, and the server ended with an
+    /// abort where `-c` was large.
+    #[test]
+    fn slots_may_be_more_than_memory_as_long_as_few_are_used() {
+        let mut landing = Landing::new(1 << 24, 1, SLOT_BYTES_MAX).expect("addresses are there");
+        let (first, room) = landing.take(b"key", 1).expect("a slot");
+        landing.fill(first, 0, &vec![b'v'; usize::from(room)]);
+        assert_eq!((landing.key(first), landing.window(first).len()), (&b"key"[..], usize::from(room)));
+        assert_eq!(landing.available(), (1 << 24) - 1);
     }
 }

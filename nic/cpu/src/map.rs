@@ -31,8 +31,21 @@ impl Map {
     /// # Errors
     /// The kernel refused, or `bytes` is 0.
     pub fn new(bytes: usize) -> io::Result<Map> {
+        Map::with_pages(bytes, Advice::HugePage)
+    }
+
+    /// The same for memory of which a small part may be used at a time: with a wish for small pages.
+    ///
+    /// # Errors
+    /// As [`Map::new`].
+    pub fn sparse(bytes: usize) -> io::Result<Map> {
+        Map::with_pages(bytes, Advice::NoHugePage)
+    }
+
+    fn with_pages(bytes: usize, pages: Advice) -> io::Result<Map> {
+        // Not reserved: a kernel that keeps account of what is promised would refuse more than the machine has.
         let mapping = MmapRaw::from(MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?);
-        let _ = mapping.advise(Advice::HugePage);
+        let _ = mapping.advise(pages);
         let start = NonNull::new(mapping.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Map { start, bytes, mapping: Arc::new(mapping) })
     }
@@ -85,6 +98,15 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With memory that the allocator gives, a server of many connections ended with an abort (`malloc(3)`, overcommit).
+    #[test]
+    fn more_can_be_mapped_than_the_machine_has_as_long_as_little_of_it_is_used() {
+        let mut map = Map::sparse(1 << 42).expect("4 TiB of addresses");
+        let last = map.len() - 1;
+        map[last] = 7;
+        assert_eq!((map[0], map[last]), (0, 7));
+    }
 
     #[test]
     fn pages_are_made_by_another_thread_while_the_owner_writes() {
