@@ -1,7 +1,7 @@
 //! What the server will take of the machine's memory: said at the start, and refused when it cannot be had.
 //!
-//! Everything is sized at the start. Only the blocks of connections are made as connections come, up to `-c` on each
-//! core, and then recycled.
+//! Everything is sized at the start. Only the blocks of connections, and slots for what they do not read, are made as
+//! connections come, up to `-c` on each core, and then recycled.
 
 use std::fmt;
 
@@ -14,6 +14,10 @@ use crate::options::{ListenPort, Options};
 /// Bytes of one connection that a core reserves at the start: session, places in the tables, lists and the wheel.
 /// Rounded up from 88 and 120.
 const RECORD_BYTES: u64 = 256;
+
+/// Bytes that a connection takes while it does not read what came from another core, rounded up from 4,096 of its landing
+/// slot and some 500 of what it is owed.
+const UNREAD_BYTES: u64 = 5 << 10;
 
 /// Bytes that UDP takes on one core, rounded up from 2.7 MB: 512 requests of 3 KB and records of theirs, 16 buffers of
 /// 64 KiB for long ones, whole and in fragments, and 4,096 budgets.
@@ -30,7 +34,7 @@ pub struct Budget {
     pub records: u64,
     /// Places for requests over UDP, fragments and budgets, if that is served.
     pub datagrams: u64,
-    /// Blocks of connections, if every core has as many as it may.
+    /// Blocks of connections and what these do not read, if every core has as many as it may.
     pub connections_most: u64,
 }
 
@@ -52,12 +56,13 @@ impl Budget {
     /// What `options` ask for, on cores of at most `flows` flows each and `queues` queues of `link`.
     pub fn of(options: &Options, flows: usize, xdp: &XdpConfig, link: &Link, queues: usize) -> Self {
         let (cores, flows) = (options.cores as u64, flows as u64);
+        let unread = if cores > 1 { UNREAD_BYTES } else { 0 };
         Self {
             items: options.memory_bytes as u64,
             frames: xdp.umem_bytes(link) * queues as u64,
             records: cores * flows * RECORD_BYTES,
             datagrams: if options.udp_port == ListenPort::Off { 0 } else { cores * DATAGRAMS_BYTES },
-            connections_most: cores * flows * Rings::DEFAULT.flow_bytes() as u64,
+            connections_most: cores * flows * (Rings::DEFAULT.flow_bytes() as u64 + unread),
         }
     }
 
@@ -80,7 +85,7 @@ impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "items {} MiB, frames {} MiB, records of connections {} MiB, their rings up to {} MiB as they come",
+            "items {} MiB, frames {} MiB, records of connections {} MiB, their rings and slots up to {} MiB as they come",
             mib(self.items),
             mib(self.frames),
             mib(self.records),
