@@ -10,9 +10,10 @@
 //! ```
 //!
 //! The headers are written in front of the other payloads, into the headroom that every chunk has; no payload moves.
-//! Invariant: each frame that is handed on is a whole packet whose bytes keep their place in the sequence space, and
-//! its checksums are as right, as partial or as wrong as those of the merged frame were: they are only changed by what
-//! was changed (RFC 1624), and left to the stack to judge. Safe code; off the path of every frame that is in one chunk.
+//! Invariant: each frame that is handed on is a whole packet whose bytes keep their place in the sequence space. Its
+//! IPv4 checksum is as right as the merged frame's was. Its TCP checksum is left to offload, as the kernel leaves that of
+//! all that it has merged or not cut; if it was whole, it is that of other bytes now, and the stack drops the segment.
+//! Safe code; off the path of every frame that is in one chunk.
 //! Read first: kernel `af_xdp.rst`, "Multi-Buffer Rx"; `segmentation-offloads.rst`.
 
 use crate::Frame;

@@ -116,8 +116,8 @@ impl NetStack {
     }
 
     /// Ingests a frame that another core's stack gave out as a stray, with the `hops` it came with. The bytes are
-    /// changed. An ARP packet is heard and goes on round the cores. A segment that is unknown here too becomes a stray again, or is answered with RST when every core
-    /// has seen it. Answers leave by the flow's own port, or by the first.
+    /// changed. An ARP packet is heard and goes on round the cores. A segment that is unknown here too becomes a stray
+    /// again, or is answered with RST when every core has seen it. Answers leave by the flow's own port, or by the first.
     pub fn ingest_stray<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], frame: &mut [u8], hops: u8) {
         self.stats.frames += 1;
         // Options were taken off by the core before.
