@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lab::arp::{Asked, REPLY, REQUEST, arp, asked};
-use lab::bench::Bench;
+use lab::bench::{Bench, segments};
 use lab::raw::{ACK, FIN, PSH, SYN, Tcp};
 use lab::{App, OWN, PEER, THEM, US, config};
 use sidestep_stack::{DropReason, Mac};
@@ -295,6 +295,32 @@ fn a_way_on_which_nothing_can_be_acknowledged_is_not_dead() {
     stranger[6..12].copy_from_slice(&OTHER.0);
     assert!(stations(&flow.bench.frame(&stranger)).iter().all(|&station| station == PEER));
     assert_eq!(flow.moved(), 0);
+}
+
+#[test]
+fn keep_alives_of_many_flows_of_a_peer_do_not_ask_for_it_each_second() {
+    let mut settings = config();
+    settings.keep_alive = Some(Duration::from_secs(10));
+    let mut bench = Bench::with(settings, App::Deaf);
+    let mut next = Vec::new();
+    for port in 5_000..5_100 {
+        next.push(bench.open(port, 100));
+        bench.wire.clock().advance(Duration::from_millis(100));
+    }
+    let (mut probes, mut questions) = (0, 0);
+    for _ in 0..6_000 {
+        bench.wire.clock().advance(Duration::from_millis(10));
+        let frames = bench.turn();
+        questions += asked(&frames).len();
+        for _ in asked(&frames) {
+            bench.send(&arp(REPLY, (THEM, PEER), US));
+        }
+        for probe in segments(&frames) {
+            probes += 1;
+            bench.send(&Tcp::new(probe.peer_port, ACK, 101, next[usize::from(probe.peer_port - 5_000)]).frame());
+        }
+    }
+    assert!(probes >= 500 && (1..=3).contains(&questions), "{probes} keep-alives in a minute, {questions} questions");
 }
 
 #[test]

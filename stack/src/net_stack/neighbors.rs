@@ -139,7 +139,7 @@ impl NetStack {
     /// An acceptable segment of the flow has come from another station than the flow's frames go to.
     #[cold]
     pub(super) fn heard_elsewhere(&mut self, now: Time, index: u32, frame: &[u8]) {
-        if self.doubt(now, index, true) != Doubt::Unsettled {
+        if self.doubt(now, index, Some(SETTLED)) != Doubt::Unsettled {
             return;
         }
         let block = &mut self.blocks[index as usize];
@@ -169,8 +169,10 @@ impl NetStack {
     pub(super) fn sent_again(&mut self, now: Time, index: u32) {
         let block = &mut self.blocks[index as usize];
         block.flags &= !FLAG_DOUBTED;
-        if block.snd_nxt == block.highest_ack || block.peer_window == 0 {
-            // A keep-alive, or a probe of a closed window: that it is not acknowledged says nothing of the way.
+        // A keep-alive, or a probe of a closed window: that nothing acknowledges it, and that nothing was heard before it,
+        // says nothing of the way.
+        let routine = block.snd_nxt == block.highest_ack || block.peer_window == 0;
+        if routine {
             block.flags &= !FLAG_SENT_AGAIN;
         } else if block.flags & FLAG_SENT_AGAIN == 0 || block.highest_ack != block.sent_again_from {
             block.flags |= FLAG_SENT_AGAIN;
@@ -179,18 +181,19 @@ impl NetStack {
         // Of a half-open flow it is not known that there is a peer: a flood of SYNs would have us ask for everybody.
         if block.flags & (FLAG_OPEN | FLAG_CONNECTING) == FLAG_OPEN {
             let silent = now.since(block.heard_at) >= SILENCE;
-            self.doubt(now, index, silent);
+            self.doubt(now, index, silent.then_some(if routine { REACHABLE } else { SETTLED }));
         }
     }
 
     /// Looks at a flow that is in doubt, before it sends: the link may have answered.
     #[cold]
     pub(super) fn visit_doubtful(&mut self, now: Time, index: u32) {
-        self.doubt(now, index, false);
+        self.doubt(now, index, None);
     }
 
-    /// Moves a flow in doubt to the station at which its next hop was confirmed; if none was, `ask`s.
-    fn doubt(&mut self, now: Time, index: u32, ask: bool) -> Doubt {
+    /// Moves a flow in doubt to the station at which its next hop was confirmed. Asks, unless the hop has answered within
+    /// the span `ask`; `None`: does not ask.
+    fn doubt(&mut self, now: Time, index: u32, ask: Option<Duration>) -> Doubt {
         let block = &mut self.blocks[index as usize];
         block.flags &= !FLAG_IN_DOUBT;
         let (key, port, link) = (block.key, block.port, block.link);
@@ -202,7 +205,7 @@ impl NetStack {
             self.move_flow(index, known.mac);
             return Doubt::Moved;
         }
-        if ask && known.is_none_or(|known| !known.is_confirmed(now, SETTLED)) {
+        if ask.is_some_and(|span| known.is_none_or(|known| !known.is_confirmed(now, span))) {
             let question = Question::new(now, hop, key.local, port).about(link.peer(), link.tag());
             self.resolver.ask(question, FOR_FLOWS);
         }
