@@ -21,6 +21,9 @@ struct Place<T> {
     listed: bool,
 }
 
+/// Bytes per second below which something gets on slowly: what the slowest of networks carry.
+const SLOW_BYTES_PER_SEC: u32 = 16 << 10;
+
 /// How fast something is getting on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
@@ -28,6 +31,24 @@ pub(crate) struct Pace {
     pub(crate) age_secs: u32,
     /// Bytes that have moved for each second of that.
     pub(crate) bytes_per_sec: u32,
+}
+
+impl Pace {
+    /// Whether it has had `grace_secs` of time and is slow all the same.
+    pub(crate) fn is_slow(&self, grace_secs: u32) -> bool {
+        self.age_secs >= grace_secs && self.bytes_per_sec < SLOW_BYTES_PER_SEC
+    }
+
+    /// In which order they give way, the least first: those that are slow; those of which nothing is known yet; last
+    /// those that get on, so that clients that begin anew all the time take nothing from them. Of each kind the slowest.
+    fn rank(&self, grace_secs: u32) -> (u8, u32) {
+        let kind = match self {
+            pace if pace.is_slow(grace_secs) => 0,
+            pace if pace.age_secs < grace_secs => 1,
+            _ => 2,
+        };
+        (kind, self.bytes_per_sec)
+    }
 }
 
 /// Places `0..capacity`, each empty or taken. Never allocates after start; a place's memory is touched when all before
@@ -114,8 +135,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// The slowest of those that can give way and its pace, of the next few. Those that are held for less than
-    /// `grace_secs` come last: of them nothing is known yet.
+    /// The first to give way of the next few that can, and its pace. Of those that are held for less than `grace_secs`
+    /// nothing is known yet.
     pub(crate) fn slowest(&mut self, now_secs: u32, grace_secs: u32) -> Option<(u32, Pace)> {
         let mut slowest: Option<(u32, Pace)> = None;
         let begun = self.first;
@@ -124,8 +145,7 @@ impl<T> Table<T> {
             let Some(place) = self.places.get(index as usize) else { break };
             let age_secs = now_secs.saturating_sub(place.since_secs);
             let pace = Pace { age_secs, bytes_per_sec: place.moved_bytes / age_secs.max(1) };
-            let rank = |pace: &Pace| (pace.age_secs < grace_secs, pace.bytes_per_sec);
-            if slowest.is_none_or(|(_, other)| rank(&pace) < rank(&other)) {
+            if slowest.is_none_or(|(_, other)| pace.rank(grace_secs) < other.rank(grace_secs)) {
                 slowest = Some((index, pace));
             }
             self.unlist(index);
@@ -192,6 +212,16 @@ mod tests {
         assert_eq!((table.remove(runs), table.remove(young)), (Some('r'), Some('y')));
         assert_eq!(slowest_of(&mut table, 20), None, "who has given way is not asked again");
         assert_eq!((table.get(drips), table.len()), (Some(&'D'), 1));
+    }
+
+    #[test]
+    fn one_that_begins_anew_all_the_time_takes_nothing_from_one_that_gets_on() {
+        let mut table = Table::new(3);
+        let [runs, young] = [('r', 0), ('y', 9)].map(|(name, since)| table.insert(name, true, since).expect("a place"));
+        table.note_moved(runs, 1_000_000);
+        assert_eq!(slowest_of(&mut table, 10), Some('y'), "it has moved nothing, if for a second");
+        assert_eq!(table.remove(young), Some('y'));
+        assert_eq!(slowest_of(&mut table, 10), Some('r'), "there is no other");
     }
 
     #[test]

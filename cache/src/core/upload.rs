@@ -14,9 +14,6 @@ use crate::route::message::Manner;
 use crate::stats::Counted;
 use crate::store::{Reservation, StoreError, StoreMode, Stored};
 
-/// Bytes per second below which a value gives way to others: what the slowest of networks carry.
-const SLOW_BYTES_PER_SEC: u32 = 16 << 10;
-
 /// Those that give way to one.
 const GIVE_WAY_MAX: usize = 32;
 
@@ -106,7 +103,7 @@ impl Core {
     /// Lets the slowest value that is being sent give way, or whoever reads slowest; `false` when nobody is slow.
     fn make_way(&mut self) -> bool {
         let (now, grace) = (self.now.secs, self.config.grace_secs);
-        let is_slow = |&(_, pace): &(u32, Pace)| pace.age_secs >= grace && pace.bytes_per_sec < SLOW_BYTES_PER_SEC;
+        let is_slow = |(_, pace): &(u32, Pace)| pace.is_slow(grace);
         let search = |_| self.incoming.slowest(now, grace).filter(is_slow);
         if let Some((upload, _)) = (0..SEARCHES_MAX).find_map(search) {
             self.drop_upload(upload);
