@@ -38,7 +38,7 @@ impl DumpRight {
         let now = self.0.load(Ordering::Relaxed);
         if (now >> 32) as u32 == ticket && now as u32 != 0 {
             let then = u64::from(ticket) << 32 | u64::from(secs);
-            // Where somebody has taken it meanwhile it is his.
+            // Fails where another walk has taken the right meanwhile, which keeps it.
             let _ = self.0.compare_exchange(now, then, Ordering::Relaxed, Ordering::Relaxed);
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn advice(reason: DropReason) -> Severity {
             Loss("requests over UDP come in fragments that do not fit together: send smaller ones, or use TCP")
         }
         DropReason::IpMartian | DropReason::Land | DropReason::LinkSource | DropReason::ArpSource => {
-            Loss("somebody sends with an address that is not his, or has ours: look for it with tcpdump")
+            Loss("a host sends with an address that is not its own, or has ours: look for it with tcpdump")
         }
         DropReason::TcpTinyMss => Loss("an attack, or a client behind a tunnel with a very small MTU"),
         DropReason::UdpNoSource | DropReason::UdpLoopPort => {
