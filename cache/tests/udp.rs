@@ -204,6 +204,23 @@ fn a_quit_is_a_header_without_datagrams() {
     cache.assert_nothing_held();
 }
 
+/// Before, it was when the commands before it were of this core's keys, and was not when one was of another's.
+#[test]
+fn a_quit_behind_commands_that_are_not_answered_is_answered_whoever_has_their_keys() {
+    let mut cache = cache(2);
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        cache.datagram(0, 9, format!("set {key} 0 0 1 noreply\r\nx\r\nquit\r\n").as_bytes());
+        cache.run();
+        assert_eq!(std::mem::take(&mut cache.mailbox.sent), [(9, vec![0, 9, 0, 0, 0, 0, 0, 0])], "{key}");
+        check(
+            &mut cache,
+            format!("get {key}\r\n").as_bytes(),
+            &[format!("VALUE {key} 0 1\r\nx\r\nEND\r\n").as_bytes()],
+        );
+    }
+    cache.assert_nothing_held();
+}
+
 #[test]
 fn a_datagram_that_is_no_request_is_passed_over_and_counted() {
     let mut cache = cache(1);

@@ -239,7 +239,7 @@ impl<P: Copy> Place<P> {
             match taken.stop {
                 Stop::Yield if self.taken < request.len() || !between => {}
                 Stop::Yield | Stop::NeedInput => self.end_input(core, request),
-                Stop::Close => self.close(),
+                Stop::Close => self.close(core),
                 // What was taken may have made a reply known that others wait behind.
                 Stop::NeedRoom | Stop::Waiting if answered || self.can_send(core) => {}
                 Stop::NeedRoom | Stop::Waiting => return Verdict::Wait,
@@ -264,9 +264,9 @@ impl<P: Copy> Place<P> {
     }
 
     /// The session takes no more. memcached answers a quit with a header alone.
-    fn close(&mut self) {
+    fn close(&mut self, core: &Core) {
         self.ended = true;
-        let alone = |session: &Session| session.has_quit() && session.pending() == 0;
+        let alone = |session: &Session| session.has_quit() && session.owes_no_bytes(core);
         if self.message.is_none() && self.session.as_ref().is_some_and(alone) {
             self.message = Some(Message { from: From::Stage, left: 0, next: 0, total: 0 });
         }

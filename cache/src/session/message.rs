@@ -45,6 +45,12 @@ impl Session {
         self.quit
     }
 
+    /// Whether nothing that it owes will be sent: at most it waits for commands that are not answered (`noreply`).
+    pub(crate) fn owes_no_bytes(&self, core: &Core) -> bool {
+        let is_unheard = || matches!(core.entries.entry(self.head).owed, Owed::Unheard);
+        self.pending == 0 || (self.pending == 1 && is_unheard())
+    }
+
     /// What is known of the first reply owed.
     pub(crate) fn first_reply(&self, core: &Core) -> FirstReply {
         if self.head == NO_ENTRY {
