@@ -2,8 +2,9 @@
 //!
 //! A flow keeps the station at which its handshake found its peer; the table is asked when the stack sends of its own
 //! accord, or when a flow's station is in doubt. Anyone on the link can say anything by ARP. So an entry that was only
-//! told of serves to open connections, and one that was *confirmed*, by an answer to a question of ours, may move flows;
-//! neither is overwritten by what somebody says unasked (`net_stack/neighbors.rs`).
+//! told of serves to open connections, and one that was *confirmed*, by an answer to a question of ours, may move the
+//! flows of the station that was silent then; neither is overwritten by what somebody says unasked
+//! (`net_stack/neighbors.rs`).
 //!
 //! The table is four-way set-associative under a keyed hash, so it can neither grow nor be made slow; a full set forgets
 //! the neighbour that was heard longest ago, those not confirmed first.
@@ -27,14 +28,19 @@ const ARP_BYTES: usize = 28;
 pub(crate) struct Neighbor {
     address: Ipv4Addr,
     pub(crate) mac: Mac,
-    /// Where it was before.
-    before: Mac,
+    /// The station that it has left: that one did not answer when it was asked by itself.
+    left: Option<Mac>,
     heard_at: Time,
     /// When it last answered a question of ours.
     confirmed_at: Option<Time>,
 }
 
 impl Neighbor {
+    /// Whether it has left the station `mac` for where it is now.
+    pub(crate) fn has_left(&self, mac: Mac) -> bool {
+        self.left == Some(mac)
+    }
+
     /// Whether it has answered a question of ours within the last `span`.
     pub(crate) fn is_confirmed(&self, now: Time, span: Duration) -> bool {
         self.confirmed_at.is_some_and(|at| now.since(at) < span)
@@ -74,19 +80,16 @@ impl NeighborTable {
     /// Notes that `address` says it is at `mac`, if nothing is known of it, or just that.
     pub(crate) fn learn(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
         match self.get(address) {
-            None => self.put(Neighbor { address, mac, before: mac, heard_at: now, confirmed_at: None }),
+            None => self.put(Neighbor { address, mac, left: None, heard_at: now, confirmed_at: None }),
             Some(known) if known.mac == mac => self.put(Neighbor { heard_at: now, ..known }),
             Some(_) => {}
         }
     }
 
-    /// Notes that `address` is at `mac`: it was asked.
-    pub(crate) fn confirm(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
-        let before = match self.get(address) {
-            Some(known) if known.mac == mac => known.before,
-            known => known.map_or(mac, |known| known.mac),
-        };
-        self.put(Neighbor { address, mac, before, heard_at: now, confirmed_at: Some(now) });
+    /// Notes that `address` is at `mac`: it was asked. `left` is the station that was heard first and was silent, if any.
+    pub(crate) fn confirm(&mut self, now: Time, address: Ipv4Addr, mac: Mac, left: Option<Mac>) {
+        let left = left.or_else(|| self.get(address).filter(|known| known.mac == mac)?.left);
+        self.put(Neighbor { address, mac, left, heard_at: now, confirmed_at: Some(now) });
     }
 
     /// What is known of `address`.
@@ -100,10 +103,10 @@ impl NeighborTable {
         self.get(address).map(|n| n.mac)
     }
 
-    /// An address that is at the station `mac`, or else one that was; of several the one heard last. Looks at the whole
+    /// An address that is at the station `mac`, or else one that has left it; of several the one heard last. Looks at the whole
     /// table.
     pub(crate) fn address_of(&self, mac: Mac) -> Option<Ipv4Addr> {
-        let those = self.sets.iter().flatten().flatten().filter(|n| n.mac == mac || n.before == mac);
+        let those = self.sets.iter().flatten().flatten().filter(|n| n.mac == mac || n.has_left(mac));
         those.max_by_key(|n| (n.mac == mac, n.confirmed_at.is_some(), n.heard_at)).map(|n| n.address)
     }
 
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn a_flood_of_claims_does_not_push_out_who_was_confirmed() {
         let mut table = NeighborTable::new(4, 77);
-        table.confirm(Time::ZERO, HOST, PEER);
+        table.confirm(Time::ZERO, HOST, PEER, None);
         for host in 0..1_000u32 {
             table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), OTHER);
         }
@@ -225,7 +228,7 @@ mod tests {
         table.learn(Time::from_millis(9_000), HOST, OTHER);
         let known = table.get(HOST).expect("it was learned");
         assert_eq!((known.mac, known.is_confirmed(Time::ZERO, Duration::MAX)), (PEER, false));
-        table.confirm(Time::from_millis(9_000), HOST, OTHER);
+        table.confirm(Time::from_millis(9_000), HOST, OTHER, None);
         let known = table.get(HOST).expect("it was confirmed");
         assert!(known.mac == OTHER && known.is_confirmed(Time::from_millis(9_999), Duration::from_secs(1)));
         assert!(!known.is_confirmed(Time::from_millis(10_000), Duration::from_secs(1)));
@@ -239,11 +242,11 @@ mod tests {
             table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), PEER);
         }
         assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(8)));
-        table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), PEER);
+        table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), PEER, None);
         assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(3)));
         // Who has left is found by where it was, if nobody else is there.
-        for _ in 0..2 {
-            table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), OTHER);
+        for left in [Some(PEER), None] {
+            table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), OTHER, left);
         }
         assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(8)));
         (1..9).filter(|&host| host != 3).for_each(|host| table.forget(Ipv4Addr::from_bits(host)));

@@ -140,11 +140,11 @@ impl Resolver {
     }
 
     /// Ends a question that nothing more is waited for, if there is one: which neighbour, and the station that is
-    /// believed to be it, `None` where nobody has answered.
-    pub(crate) fn conclude(&mut self, now: Time) -> Option<(Ipv4Addr, Option<Mac>)> {
+    /// believed to be it and the one that was silent, `None` where nobody has answered.
+    pub(crate) fn conclude(&mut self, now: Time) -> Option<(Ipv4Addr, Option<(Mac, Mac)>)> {
         let at = self.questions.iter().position(|question| question.is_over(now))?;
         let question = self.questions.swap_remove(at);
-        Some((question.target, question.claimant))
+        Some((question.target, question.claimant.zip(question.holder)))
     }
 
     /// A question that is due to be asked.
@@ -250,7 +250,7 @@ mod tests {
             resolver.sent(at(millis), HOST);
         }
         assert_eq!((resolver.conclude(at(1_599)), resolver.next_deadline()), (None, Some(at(1_600))));
-        assert_eq!(resolver.conclude(at(1_600)), Some((HOST, Some(THERE))));
+        assert_eq!(resolver.conclude(at(1_600)), Some((HOST, Some((THERE, HERE)))));
     }
 
     #[test]

@@ -101,6 +101,54 @@ fn a_stranger_with_right_numbers_does_not_get_a_quiet_flows_answers() {
     assert_eq!((flow.moved(), flow.bench.server.stack.neighbor(THEM)), (0, Some(PEER)));
 }
 
+/// A stranger connects as the peer, so that he is the holder of that flow's station and has its last word.
+#[test]
+fn a_stranger_who_connects_as_the_peer_does_not_get_the_peers_other_flows() {
+    let mut flow = Conversation::open(THEM);
+    flow.wait(2_000);
+    for round in 0..3u8 {
+        let station = Mac([2, 0, 0, 0, 1, round]);
+        let port = 6_000 + u16::from(round);
+        let from = |mac: Mac, flags, seq, ack| {
+            let mut frame = Tcp::new(port, flags, seq, ack).frame();
+            frame[6..12].copy_from_slice(&mac.0);
+            frame
+        };
+        let syn_ack = flow.bench.frame(&from(station, SYN, 100, 0));
+        assert_eq!(stations(&syn_ack), [station]);
+        let ack = Tcp::read(&syn_ack[0]).seq.wrapping_add(1);
+        flow.bench.frame(&from(station, ACK, 101, ack));
+        // His flow is in doubt, and he confirms that the peer is where he is.
+        assert_eq!(asked(&flow.bench.frame(&from(OTHER, ACK, 101, ack))), [EVERYBODY]);
+        flow.reply(THEM, PEER);
+        flow.reply(THEM, station);
+        // The peer misses an answer. Whatever is asked, both reply, the stranger first.
+        let request = flow.request(PEER);
+        flow.bench.frame(&request);
+        let mut sent = Vec::new();
+        for _ in 0..4_000 {
+            let frames = flow.wait(1);
+            sent.extend(stations(&frames));
+            let mut questions = asked(&frames);
+            while let Some(question) = questions.pop() {
+                questions.extend(flow.reply(THEM, station));
+                if question.to != station {
+                    questions.extend(flow.reply(THEM, PEER));
+                }
+            }
+        }
+        assert!(!sent.is_empty() && sent.iter().all(|&to| to == PEER), "{round}: {sent:?}");
+        flow.seq = flow.seq.wrapping_add(7);
+        flow.ack = flow.ack.wrapping_add(7);
+        flow.bench.frame(&Tcp::new(5_000, ACK, flow.seq, flow.ack).frame());
+        // An answer that arrives, so that the next is sent again as soon.
+        assert_eq!(flow.ask(PEER).0, [PEER]);
+        flow.bench.frame(&Tcp::new(5_000, ACK, flow.seq, flow.ack).frame());
+        flow.wait(4_000);
+    }
+    assert_eq!(flow.ask(PEER).0, [PEER]);
+}
+
 #[test]
 fn a_stranger_whom_nobody_confirms_gets_nothing_and_the_link_is_asked_once_a_second() {
     let mut flow = Conversation::open(THEM);

@@ -6,7 +6,7 @@
 //!
 //! | the peer is | who is asked by ARP | the flow moves |
 //! |---|---|---|
-//! | on the link | the peer | to the station that has answered, once that is confirmed (`resolve.rs`) |
+//! | on the link | the peer | to the station that has answered, once the flow's own, asked by itself, has not (`resolve.rs`) |
 //! | beyond a router whose address is known | the router | likewise |
 //! | beyond one that never said who it is, or does not answer | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
 //!
@@ -49,7 +49,7 @@ pub(super) const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
 /// What has come of a flow's doubt of its station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// The next hop was confirmed elsewhere, and the flow goes there now.
+    /// The next hop has left the flow's station, and the flow goes where it is now.
     Moved,
     /// The next hop was confirmed where the flow's frames go.
     Confirmed,
@@ -61,7 +61,7 @@ impl NetStack {
     /// Notes that `address` is at `mac`, as if it had answered by ARP: for a core that ARP answers do not reach.
     pub fn learn_neighbor(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
         self.resolver.answer(now, address, mac);
-        self.settle_neighbor(now, address, mac);
+        self.settle_neighbor(now, address, mac, None);
     }
 
     /// Asks by the port numbered `port` for the Ethernet address of `address`, a host of the subnet, unless it is known
@@ -111,7 +111,7 @@ impl NetStack {
     /// A neighbour has said where it is.
     fn hear_neighbor(&mut self, now: Time, port_index: usize, arp: &Arp, ours: bool, tag: Option<u16>) {
         match self.resolver.answer(now, arp.sender, arp.mac) {
-            Answer::Settled => return self.settle_neighbor(now, arp.sender, arp.mac),
+            Answer::Settled => return self.settle_neighbor(now, arp.sender, arp.mac, None),
             Answer::HolderFirst => return,
             Answer::Unasked => {}
         }
@@ -130,9 +130,9 @@ impl NetStack {
         }
     }
 
-    /// It is settled where `address` is.
-    fn settle_neighbor(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
-        self.neighbors.confirm(now, address, mac);
+    /// It is settled where `address` is, and which station it has left, if any.
+    fn settle_neighbor(&mut self, now: Time, address: Ipv4Addr, mac: Mac, left: Option<Mac>) {
+        self.neighbors.confirm(now, address, mac, left);
         self.wake_waiting(address);
     }
 
@@ -191,20 +191,24 @@ impl NetStack {
         self.doubt(now, index, None);
     }
 
-    /// Moves a flow in doubt to the station at which its next hop was confirmed. Asks, unless the hop has answered within
-    /// the span `ask`; `None`: does not ask.
+    /// Moves a flow in doubt to the station for which its next hop has left the flow's. Asks, unless the hop has answered
+    /// within the span `ask`; `None`: does not ask.
     fn doubt(&mut self, now: Time, index: u32, ask: Option<Duration>) -> Doubt {
         let block = &mut self.blocks[index as usize];
         block.flags &= !FLAG_IN_DOUBT;
         let (key, port, link) = (block.key, block.port, block.link);
         let Some(hop) = self.hop_of(now, &key, &link) else { return Doubt::Unsettled };
         let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
+        let here = known.is_none_or(|known| known.mac == link.peer());
         if let Some(known) = known
-            && known.mac != link.peer()
+            && !here
+            && known.has_left(link.peer())
         {
             self.move_flow(index, known.mac);
             return Doubt::Moved;
         }
+        // Of another flow's station it was settled that the hop is there; this one's has yet to have its last word.
+        let ask = ask.map(|span| if here { span } else { SETTLED });
         if ask.is_some_and(|span| known.is_none_or(|known| !known.is_confirmed(now, span))) {
             let question = Question::new(now, hop, key.local, port).about(link.peer(), link.tag());
             self.resolver.ask(question, FOR_FLOWS);
@@ -212,7 +216,7 @@ impl NetStack {
         if self.resolver.is_asking(hop) {
             self.blocks[index as usize].flags |= FLAG_IN_DOUBT;
         }
-        if known.is_some() { Doubt::Confirmed } else { Doubt::Unsettled }
+        if known.is_some() && here { Doubt::Confirmed } else { Doubt::Unsettled }
     }
 
     /// Has the flow's frames go to another station.
@@ -288,7 +292,7 @@ impl NetStack {
             && let Some((hop, believed)) = self.resolver.conclude(now)
         {
             match believed {
-                Some(mac) => self.settle_neighbor(now, hop, mac),
+                Some((mac, left)) => self.settle_neighbor(now, hop, mac, Some(left)),
                 None => self.wake_waiting(hop),
             }
         }
