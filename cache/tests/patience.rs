@@ -1,81 +1,16 @@
 //! Patience: nobody's slowness is paid by others. Whoever does not read what it asked for, or does not finish a value,
 //! holds entries, landing slots, pins and room for as long as it likes; whoever asks meanwhile is answered.
 
+#[path = "support/asking.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod asking;
 #[path = "support/loopback.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod loopback;
 
+use asking::{NO_MEMORY, RING, ask, closed, config, counted, deaf, drip, end, hit, keys_of, set, store, value_of};
 use loopback::{Client, Loopback, Pace};
-use sidestep_cache::{CacheConfig, ConnId, Core, CoreCounters, KeyHasher, Overdue, Session, Stop};
-
-/// A ring as the server's are at first.
-const RING: usize = 8 << 10;
-
-fn config(cores: usize) -> CacheConfig {
-    let mut config = CacheConfig { cores, connections_per_core: 512, ..CacheConfig::default() };
-    config.shard.memory_bytes = cores * (32 << 20);
-    config
-}
-
-/// `count` keys of core `owner`; the loopback's secret is known.
-fn keys_of(owner: usize, cores: usize, count: usize) -> Vec<String> {
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(cores) == owner;
-    (0..).map(|number| format!("key{number}")).filter(mine).take(count).collect()
-}
-
-fn ask(loopback: &mut Loopback, client: Client, request: &str) -> String {
-    loopback.send(client, request.as_bytes());
-    loopback.run();
-    String::from_utf8_lossy(&loopback.take_received(client)).into_owned()
-}
-
-fn value_of(key: &str, bytes: usize) -> String {
-    key.bytes().cycle().map(char::from).take(bytes).collect()
-}
-
-fn set(key: &str, bytes: usize) -> String {
-    format!("set {key} 0 0 {bytes}\r\n{}\r\n", value_of(key, bytes))
-}
-
-fn hit(key: &str, bytes: usize) -> String {
-    format!("VALUE {key} 0 {bytes}\r\n{}\r\nEND\r\n", value_of(key, bytes))
-}
-
-fn store(loopback: &mut Loopback, client: Client, keys: &[String], bytes: usize) {
-    for key in keys {
-        assert_eq!(ask(loopback, client, &set(key, bytes)), "STORED\r\n");
-    }
-}
-
-/// A client of `core` that sends `request` and reads nothing of the answer.
-fn deaf(loopback: &mut Loopback, core: usize, request: &str) -> Client {
-    let client = loopback.connect_with(core, 65_535, RING);
-    loopback.set_reads(client, false);
-    loopback.send(client, request.as_bytes());
-    loopback.run();
-    client
-}
-
-/// What is in the client's ring reaches it, and no more.
-fn drip(loopback: &mut Loopback, core: usize, clients: &[Client]) {
-    clients.iter().for_each(|&client| loopback.set_reads(client, true));
-    loopback.turn(core);
-    clients.iter().for_each(|&client| loopback.set_reads(client, false));
-}
-
-fn counted(loopback: &Loopback, of: impl Fn(&CoreCounters) -> u64) -> u64 {
-    loopback.cores.iter().map(|core| of(core.counters())).sum()
-}
-
-fn closed(loopback: &Loopback, clients: &[Client]) -> usize {
-    clients.iter().filter(|&&client| loopback.is_closed(client)).count()
-}
-
-fn end(mut loopback: Loopback) {
-    loopback.close_all();
-    loopback.assert_nothing_held();
-}
+use sidestep_cache::{CacheConfig, ConnId, Core, Overdue, Session, Stop};
 
 /// Readers that take a ring each 15 seconds hold more than there are pins, copies and landing slots. They are never
 /// named as silent, since a byte moved just now.
@@ -243,9 +178,6 @@ fn a_reader_that_moves_keeps_its_pin_and_one_that_does_not_gives_way() {
         end(loopback);
     }
 }
-
-/// What a server says to one who sends a value for which there is no memory.
-const NO_MEMORY: &str = "SERVER_ERROR out of memory storing object\r\n";
 
 /// Writers that send a byte each 15 seconds, whose values hold all the room that values on their way may have.
 #[test]
@@ -523,100 +455,4 @@ fn what_is_promised_to_a_connection_that_was_woken_goes_to_no_other() {
         session.end(zero);
     }
     end(loopback);
-}
-
-/// Whether `received` is the beginning of answers to gets of `keys`, each whole or a miss.
-fn is_beginning_of_answers(mut received: &[u8], keys: &[(String, usize)]) -> bool {
-    for (key, bytes) in keys {
-        let whole = hit(key, *bytes).into_bytes();
-        match [&whole[..], b"END\r\n"].iter().find_map(|answer| received.strip_prefix(*answer)) {
-            Some(rest) => received = rest,
-            None => return whole.starts_with(received) || b"END\r\n".starts_with(received),
-        }
-    }
-    received.is_empty()
-}
-
-/// A client that is slow: at reading the answers to gets of these keys, or at sending a value.
-struct Slow {
-    core: usize,
-    client: Client,
-    asked: Vec<(String, usize)>,
-}
-
-/// Crowds of clients that read and write slowly, or stop, or die, come and go. Each second every honest client is
-/// answered, rightly, whatever they do; in the end nothing is held.
-#[test]
-fn every_honest_request_is_answered_whatever_the_slow_ones_do() {
-    let mut short = [0; 5];
-    for seed in 0..12 {
-        let cores = 1 + seed as usize % 3;
-        let mut config =
-            CacheConfig { pending_per_core: 64, landing_slots: 16, copied_bytes_max: 500_000, ..config(cores) };
-        config.shard.memory_bytes = cores * (8 << 20);
-        let pace = if seed % 2 == 0 { Pace::Even } else { Pace::Seeded };
-        let mut loopback = Loopback::new(&config, pace, seed);
-        let honest: Vec<Client> = (0..cores).map(|core| loopback.connect_with(core, 65_535, 65_535)).collect();
-        let sizes = [10, 3_000, 30_000, 150_000];
-        let shared: Vec<(String, usize)> =
-            (0..40).map(|number| (format!("shared{number}"), sizes[number % sizes.len()])).collect();
-        let mut crowd: Vec<Slow> = Vec::new();
-        let (mut refused, mut stored) = (0, 0);
-        for second in 0..40 {
-            let what = format!("seed {seed}, second {second}");
-            for _ in 0..loopback.below(12) {
-                let core = loopback.below(cores);
-                let client = loopback.connect_with(core, 4_096, RING);
-                loopback.set_reads(client, false);
-                let mut asked = Vec::new();
-                if loopback.below(2) == 0 {
-                    asked = (0..1 + loopback.below(40)).map(|_| shared[loopback.below(shared.len())].clone()).collect();
-                    let request: String = asked.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
-                    loopback.send(client, request.as_bytes());
-                } else {
-                    let (number, bytes) = (loopback.below(100), 3_000 + loopback.below(400_000));
-                    loopback.send(client, format!("set slow{number} 0 0 {bytes}\r\n").as_bytes());
-                }
-                crowd.push(Slow { core, client, asked });
-            }
-            loopback.tick(1);
-            for at in (0..crowd.len()).rev() {
-                let &Slow { core, client, ref asked } = &crowd[at];
-                match loopback.below(12) {
-                    0..4 if asked.is_empty() => loopback.send(client, &b"v".repeat(second)),
-                    0..4 => drip(&mut loopback, core, &[client]),
-                    4 => {
-                        let Slow { asked, .. } = crowd.swap_remove(at);
-                        let received = loopback.take_received(client);
-                        assert!(asked.is_empty() || is_beginning_of_answers(&received, &asked), "{what}: torn");
-                        loopback.close(client);
-                    }
-                    _ => {}
-                }
-            }
-            for &client in &honest {
-                let (key, bytes) = &shared[loopback.below(shared.len())];
-                let answer = ask(&mut loopback, client, &set(key, *bytes));
-                assert!(answer == "STORED\r\n" || answer == NO_MEMORY, "{what}: {answer:?} {:?}", loopback.census());
-                let expected = if answer == "STORED\r\n" { hit(key, *bytes) } else { "END\r\n".to_owned() };
-                (refused, stored) = (refused + usize::from(answer == NO_MEMORY), stored + 1);
-                assert!(ask(&mut loopback, client, &format!("get {key}\r\n")) == expected, "{what}: {key}");
-                let gets: String = shared.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
-                let answer = ask(&mut loopback, client, &gets);
-                assert!(is_beginning_of_answers(answer.as_bytes(), &shared) && answer.ends_with("END\r\n"), "{what}");
-                let ends = answer.match_indices("END\r\n").count();
-                assert_eq!(ends, shared.len(), "{what}: every get is answered");
-            }
-        }
-        assert!(10 * refused <= stored, "seed {seed}: {refused} of {stored} sets found no room");
-        assert_eq!(closed(&loopback, &honest), 0, "seed {seed}");
-        for core in &loopback.cores {
-            let CoreCounters { entries_short, slots_short, pins_taken, uploads_dropped, slow_readers_closed, .. } =
-                core.counters();
-            let counters = [entries_short, slots_short, pins_taken, uploads_dropped, slow_readers_closed];
-            short.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.value());
-        }
-        end(loopback);
-    }
-    assert!(short.iter().all(|&sum| sum > 10), "entries, slots, pins, uploads, readers closed: {short:?}");
 }
