@@ -287,6 +287,28 @@ fn a_flow_from_beyond_the_link_follows_its_router() {
     assert_eq!(flow.moved(), 1);
 }
 
+/// Else he would be asked for when the way is in doubt, and the router could not contradict him: it is not its address.
+#[test]
+fn who_claims_to_be_at_the_routers_station_does_not_get_its_flows() {
+    let mut bench = Bench::new(App::Echo);
+    let stranger = Ipv4Addr::new(10, 77, 0, 66);
+    let mut claim = arp(REQUEST, (stranger, PEER), US);
+    claim[6..12].copy_from_slice(&OTHER.0);
+    assert_eq!(bench.frame(&claim).len(), 1);
+    let mut flow = Conversation::open_with(bench, FAR);
+    let request = flow.request(PEER);
+    flow.bench.frame(&request);
+    let mut sent = Vec::new();
+    for _ in 0..4_000 {
+        let frames = flow.wait(1);
+        sent.extend(stations(&frames));
+        if !asked(&frames).is_empty() {
+            flow.reply(stranger, OTHER);
+        }
+    }
+    assert!(sent.len() >= 4 && sent.iter().all(|&to| to == PEER), "{sent:?}");
+}
+
 #[test]
 fn a_flow_from_beyond_an_unknown_router_leaves_its_way_only_when_that_is_dead() {
     let mut flow = Conversation::open(FAR);

@@ -97,8 +97,8 @@ impl NetStack {
             if hops < self.config.peers && self.neighbor_rate.allows(now) && self.strays.keep(frame, hops + 1) {
                 self.stats.strays += 1;
             }
-            let (_, tag) = link::source(frame);
-            self.hear_neighbor(now, port_index, &arp, ours, tag);
+            let (from, tag) = link::source(frame);
+            self.hear_neighbor(now, port_index, &arp, ours, from, tag);
         }
         if !(ours && arp.asks && hops == 0) {
             return false;
@@ -108,8 +108,8 @@ impl NetStack {
         true
     }
 
-    /// A neighbour has said where it is.
-    fn hear_neighbor(&mut self, now: Time, port_index: usize, arp: &Arp, ours: bool, tag: Option<u16>) {
+    /// A neighbour has said where it is, in a frame of the station `from` that has the tag `tag`.
+    fn hear_neighbor(&mut self, now: Time, port_index: usize, arp: &Arp, ours: bool, from: Mac, tag: Option<u16>) {
         match self.resolver.answer(now, arp.sender, arp.mac) {
             Answer::Settled => return self.settle_neighbor(now, arp.sender, arp.mac, None),
             Answer::HolderFirst => return,
@@ -123,8 +123,9 @@ impl NetStack {
                 let question = Question::new(now, arp.sender, source, port_index as u16);
                 self.resolver.ask(question.about(known.mac, tag), FOR_CLAIMS);
             }
-            // Only who asks for us is learned unasked, as in Linux: it means to send us something.
-            None if !(ours && arp.asks) => {}
+            // Only who asks for us is learned unasked, as in Linux: it means to send us something. And only at its own
+            // station: claimed at a router's, an address would pass for the router's.
+            None if !(ours && arp.asks && from == arp.mac) => {}
             _ if self.next_hop(arp.sender) == Some(arp.sender) => self.neighbors.learn(now, arp.sender, arp.mac),
             _ => {}
         }
