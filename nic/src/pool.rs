@@ -122,11 +122,6 @@ impl FramePool {
         self.region.owns(frame.chunk())
     }
 
-    /// Counts a frame of another pool that the caller refused.
-    pub fn count_foreign(&mut self) {
-        self.foreign += 1;
-    }
-
     /// Frames of the pool, free or not.
     pub fn total_frames(&self) -> usize {
         self.region.chunks()

@@ -137,11 +137,6 @@ impl RelayQueue {
         self.doorbell = Some(doorbell);
     }
 
-    /// Frames that were sent and dropped here: longer than [`max_frame_bytes`](Queue::max_frame_bytes), or empty.
-    pub fn unsendable_frames(&self) -> u64 {
-        self.unsendable
-    }
-
     /// Posts free frames until `rx_ring` of them are.
     fn refill(&mut self) {
         while self.posted < self.rx_ring {
@@ -196,7 +191,6 @@ impl Queue for RelayQueue {
         let mut taken = 0;
         while let Some(frame) = frames.pop() {
             if !self.pool.owns(&frame) {
-                self.pool.count_foreign();
                 self.stats.foreign_frames += 1;
                 continue;
             }

@@ -164,3 +164,13 @@ fn a_relay_out_of_range_is_refused() {
     let pool = PoolConfig { chunk_bytes: 1000, ..small().pool };
     assert!(refused(RelayConfig { pool, ..small() }).contains("power of two"));
 }
+
+#[test]
+fn a_frame_that_no_link_could_carry_is_refused_and_counted_not_lost() {
+    let (mut queue, mut port) = relay_pair(small()).unwrap();
+    send(&mut queue, &[]);
+    assert_eq!(port.collect(64, &mut |_: &[u8]| true), 0);
+    assert_eq!(queue.stats().drops.tx_refused, 1);
+    let census = queue.census();
+    assert_eq!((census.tx, census.held), (0, 0), "{census:?}");
+}

@@ -116,7 +116,6 @@ impl<W: Write + Send> Queue for PcapReplay<W> {
         while self.tx.len() < self.tx_ring {
             let Some(frame) = frames.pop() else { break };
             if !self.pool.owns(&frame) {
-                self.pool.count_foreign();
                 self.stats.foreign_frames += 1;
                 continue;
             }

@@ -73,12 +73,6 @@ impl WireQueue {
         Ok(queue)
     }
 
-    /// Frames that were sent and dropped here: shorter than an Ethernet header, or longer than
-    /// [`max_frame_bytes`](Queue::max_frame_bytes).
-    pub fn unsendable_frames(&self) -> u64 {
-        self.unsendable
-    }
-
     /// Posts free frames until the fill ring is full.
     fn refill(&mut self) {
         let mut posted = 0;
@@ -127,7 +121,6 @@ impl Queue for WireQueue {
         while self.tx.len() < self.tx_ring {
             let Some(frame) = frames.pop() else { break };
             if !self.pool.owns(&frame) {
-                self.pool.count_foreign();
                 self.stats.foreign_frames += 1;
                 continue;
             }
