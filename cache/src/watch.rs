@@ -7,20 +7,20 @@
 //! A watcher has a bounded queue from each core, made when its place is first used and used again by later watchers.
 //! Invariant W1: a core that acts never waits for a watcher and allocates nothing for it: what finds the queue full is
 //! lost and counted, and the watcher is told how much (`skipped=`). Without watchers the cost is one relaxed load.
-//! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves, in
-//! one atomic step each. Nobody reads the other places to find out, so watchers of several cores may come and go at once.
 //! Read first: memcached `protocol.txt`, "Watchers"; the lines are those of memcached's `logger.c`.
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
-use crossbeam_queue::ArrayQueue;
 
 use crate::key::KEY_MAX_BYTES;
 use crate::proto::word::append_uri;
+use places::Places;
+
+/// Who watches what, and what waits for whom.
+mod places;
 
 /// Bytes that one line of a watcher's queue takes.
 pub const WATCH_LINE_BYTES: usize = size_of::<Event>();
@@ -54,48 +54,6 @@ const WORDS: &[(&[u8], u32)] = &[
     (b"proxyevents", SILENT),
     (b"proxyuser", SILENT),
 ];
-
-/// Bits of a count of watchers: a [`Counts`] has as many for each kind.
-const COUNT_BITS: u32 = 6;
-
-/// Kinds that are told.
-const KINDS: u32 = 5;
-
-/// How many watchers want each kind, in one word: kind i has the bits from `i * COUNT_BITS` on.
-#[derive(Debug, Default)]
-struct Counts(AtomicU32);
-
-const _: () = assert!(WATCHERS_MAX < 1 << COUNT_BITS, "a count of all watchers does not reach its neighbour");
-const _: () = assert!(KINDS * COUNT_BITS <= u32::BITS, "all counts fit the word");
-
-impl Counts {
-    /// A word whose counts of `kinds` are `count`, all others 0.
-    #[inline]
-    const fn of(kinds: u32, count: u32) -> u32 {
-        let mut word = 0;
-        let mut kind = 0;
-        while kind < KINDS {
-            if kinds >> kind & 1 == 1 {
-                word |= count << (kind * COUNT_BITS);
-            }
-            kind += 1;
-        }
-        word
-    }
-
-    fn enter(&self, kinds: u32) {
-        self.0.fetch_add(Counts::of(kinds, 1), Ordering::Release);
-    }
-
-    fn leave(&self, kinds: u32) {
-        self.0.fetch_sub(Counts::of(kinds, 1), Ordering::Release);
-    }
-
-    #[inline]
-    fn want(&self, kinds: u32) -> bool {
-        self.0.load(Ordering::Relaxed) & Counts::of(kinds, (1 << COUNT_BITS) - 1) != 0
-    }
-}
 
 /// What a word of `watch` asks for.
 pub(crate) fn wanted_by(word: &[u8]) -> Option<u32> {
@@ -141,26 +99,10 @@ pub(crate) struct Event {
     pub(crate) key: ArrayVec<u8, KEY_MAX_BYTES>,
 }
 
-/// A watcher's place.
-#[derive(Debug, Default)]
-struct Place {
-    taken: AtomicBool,
-    wanted: AtomicU32,
-    /// The watcher's core.
-    core: AtomicU32,
-    /// Events lost since it was last told.
-    lost: AtomicU64,
-    /// By the core that acts.
-    queues: OnceLock<Box<[ArrayQueue<Event>]>>,
-}
-
 /// All watchers of a cache.
 #[derive(Debug)]
 pub struct Watchers {
-    wanted: Counts,
-    places: [Place; WATCHERS_MAX],
-    cores: usize,
-    lines: usize,
+    places: Places<Event, WATCHERS_MAX>,
     gid: AtomicU64,
     /// Lines that found a queue full.
     pub skipped: AtomicU64,
@@ -174,10 +116,7 @@ impl Watchers {
     /// No watchers, of a cache of `cores` cores; each may be `lines` lines behind each core.
     pub(crate) fn new(cores: usize, lines: usize) -> Watchers {
         Watchers {
-            wanted: Counts::default(),
-            places: std::array::from_fn(|_| Place::default()),
-            cores,
-            lines,
+            places: Places::new(cores, lines),
             gid: AtomicU64::new(1),
             skipped: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -188,40 +127,22 @@ impl Watchers {
     /// Whether anybody wants any of `kinds`.
     #[inline]
     pub(crate) fn want(&self, kinds: u32) -> bool {
-        self.wanted.want(kinds)
+        self.places.want(kinds)
     }
 
     /// Watchers now.
     pub(crate) fn count(&self) -> u64 {
-        self.places.iter().filter(|place| place.taken.load(Ordering::Relaxed)).count() as u64
+        self.places.taken() as u64
     }
 
     /// Takes a place for a watcher on `core`. Allocates its queues when the place has never been used.
     pub(crate) fn enter(&self, core: usize, wanted: u32) -> Option<usize> {
-        let claim =
-            |place: &Place| place.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        let at = self.places.iter().position(claim)?;
-        let place = &self.places[at];
-        let queues = place.queues.get_or_init(|| (0..self.cores).map(|_| ArrayQueue::new(self.lines)).collect());
-        for queue in queues {
-            // At most what was there: a core that saw the old watcher may still be pushing.
-            for _ in 0..queue.len() {
-                queue.pop();
-            }
-        }
-        place.lost.store(0, Ordering::Relaxed);
-        place.core.store(core as u32, Ordering::Relaxed);
-        place.wanted.store(wanted, Ordering::Relaxed);
-        self.wanted.enter(wanted);
-        Some(at)
+        self.places.enter(core, wanted)
     }
 
     /// Gives a place back.
     pub(crate) fn leave(&self, at: usize) {
-        if let Some(place) = self.places.get(at) {
-            self.wanted.leave(place.wanted.swap(0, Ordering::Relaxed));
-            place.taken.store(false, Ordering::Release);
-        }
+        self.places.leave(at);
     }
 
     /// Tells those who want any of `kinds` what happened on `core` at `unix_secs`; calls `woken` with the cores of
@@ -233,48 +154,27 @@ impl Watchers {
         unix_secs: u64,
         key: &[u8],
         what: What,
-        mut woken: impl FnMut(usize),
+        woken: impl FnMut(usize),
     ) {
         let key: ArrayVec<u8, KEY_MAX_BYTES> = key.iter().copied().take(KEY_MAX_BYTES).collect();
         let event = Event { unix_secs, gid: self.gid.fetch_add(1, Ordering::Relaxed), what, key };
-        for place in self.places.iter().filter(|place| place.wanted.load(Ordering::Relaxed) & kinds != 0) {
-            let Some(queue) = place.queues.get().and_then(|queues| queues.get(core)) else { continue };
-            if queue.push(event.clone()).is_ok() {
-                self.written.fetch_add(1, Ordering::Relaxed);
-                woken(place.core.load(Ordering::Relaxed) as usize);
-            } else {
-                place.lost.fetch_add(1, Ordering::Relaxed);
-                self.skipped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let (told, lost) = self.places.offer(core, kinds, &event, woken);
+        self.written.fetch_add(told, Ordering::Relaxed);
+        self.skipped.fetch_add(lost, Ordering::Relaxed);
     }
 
     /// Whether anything waits for the watcher at `at`.
     pub(crate) fn has_news(&self, at: usize) -> bool {
-        let queues = self.places.get(at).and_then(|place| place.queues.get());
-        queues.is_some_and(|queues| queues.iter().any(|queue| !queue.is_empty()))
+        self.places.has_any(at)
     }
 
     /// Appends up to `most` lines for the watcher at `at` to `text`. Its core only.
     pub(crate) fn lines(&self, at: usize, most: usize, text: &mut Vec<u8>) {
-        let Some(place) = self.places.get(at) else { return };
-        let Some(queues) = place.queues.get() else { return };
-        let lost = place.lost.swap(0, Ordering::Relaxed);
+        let lost = self.places.take_lost(at);
         if lost > 0 {
             text.extend_from_slice(format!("skipped={lost}\n").as_bytes());
         }
-        // One of each core in turn, so that a busy one does not hide the others.
-        let mut left = most;
-        while left > 0 {
-            let before = left;
-            for event in queues.iter().filter_map(ArrayQueue::pop) {
-                event.write(text);
-                left = left.saturating_sub(1);
-            }
-            if left == before {
-                return;
-            }
-        }
+        self.places.take(at, most, |event| event.write(text));
     }
 }
 

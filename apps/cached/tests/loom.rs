@@ -1,5 +1,5 @@
-//! Every order in which two cores can meet at the link between their caches, by a model checker (loom): no request and
-//! no answer is slept over.
+//! Every order in which two cores can meet at the link between their caches, and at the places of watchers, by a model
+//! checker (loom): no request and no answer is slept over, and no watcher is overlooked.
 //!
 //! As `nic/tests/loom.rs`, which says how: the files are those of the crates, compiled once more over loom's atomics.
 //! What a message says is left out; a batch carries numbers.
@@ -10,6 +10,8 @@
 mod batch;
 #[path = "../../../cache/src/route/link.rs"]
 mod link;
+#[path = "../../../cache/src/watch/places.rs"]
+mod places;
 #[path = "../../../nic/tests/loom/sync.rs"]
 mod sync;
 #[path = "../../../nic/tests/loom/sys.rs"]
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use batch::Batch;
 use link::Link;
 use loom::thread;
+use places::Places;
 use wait::{Doorbell, Sleeper};
 
 /// Ends a turn as a worker does: posts, and rings the peer if it was given anything.
@@ -80,10 +83,7 @@ fn serve(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell) {
 
 #[test]
 fn a_request_wakes_the_owner_and_its_answer_the_one_who_asked() {
-    let mut builder = loom::model::Builder::new();
-    // Tries every order of at most so many preemptions.
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    check(|| {
         let (of_a, of_b) = Link::pair(1);
         let [a, b] = [(); 2].map(|()| Arc::new(Doorbell::new().expect("a model")));
         let owner = thread::spawn({
@@ -94,5 +94,53 @@ fn a_request_wakes_the_owner_and_its_answer_the_one_who_asked() {
         ask(&of_a, &a, &b, 7);
         owner.join().unwrap();
         assert!(!of_a.borrow().has_mail());
+    });
+}
+
+/// Tries every order of at most three preemptions.
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+#[test]
+fn a_watcher_that_enters_while_another_enters_and_leaves_is_wanted_and_nobody_is_at_the_end() {
+    check(|| {
+        let places = Arc::new(Places::<u32, 2>::new(2, 1));
+        let other = thread::spawn({
+            let places = places.clone();
+            move || {
+                let at = places.enter(1, 2).expect("two places");
+                assert!(places.want(2));
+                places.leave(at);
+            }
+        });
+        let at = places.enter(0, 1).expect("two places");
+        assert!(places.want(1));
+        other.join().unwrap();
+        assert!(places.want(1) && !places.want(2), "only who has left is forgotten");
+        places.leave(at);
+        assert!(!places.want(u32::MAX));
+        assert_eq!(places.taken(), 0);
+    });
+}
+
+#[test]
+fn the_core_that_is_woken_for_an_event_is_that_of_the_watcher_who_gets_it() {
+    check(|| {
+        let places = Arc::new(Places::<u32, 1>::new(2, 2));
+        let watcher = thread::spawn({
+            let places = places.clone();
+            move || places.enter(1, 1).expect("the only one")
+        });
+        let mut woken = Vec::new();
+        let (told, lost) = places.offer(0, 1, &7, |core| woken.push(core));
+        assert_eq!((told as usize, lost), (woken.len(), 0));
+        assert!(woken.iter().all(|&core| core == 1), "core {woken:?} was woken for a watcher of core 1");
+        let at = watcher.join().unwrap();
+        let mut events = Vec::new();
+        places.take(at, 2, |event| events.push(event));
+        assert_eq!(events.len(), woken.len(), "who was told of an event has it");
     });
 }

@@ -1,0 +1,179 @@
+//! Who watches what, and what waits for whom: a fixed number of places that all cores share without a lock.
+//!
+//! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves, in
+//! one atomic step each. Nobody reads the other places to find out, so watchers of several cores may come and go at once.
+//! Invariant W3: whoever sees what a place wants sees whose it is: its wants are written last.
+//! `apps/cached/tests/loom.rs` tries every order of threads.
+
+use std::sync::OnceLock;
+
+use crate::sync::{ArrayQueue, AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Bits of a count of watchers: a [`Counts`] has as many for each kind.
+const COUNT_BITS: u32 = 6;
+
+/// Kinds that are told.
+const KINDS: u32 = 5;
+
+/// How many watchers want each kind, in one word: kind i has the bits from `i * COUNT_BITS` on.
+#[derive(Debug, Default)]
+struct Counts(AtomicU32);
+
+const _: () = assert!(KINDS * COUNT_BITS <= u32::BITS, "all counts fit the word");
+
+impl Counts {
+    /// A word whose counts of `kinds` are `count`, all others 0.
+    #[inline]
+    const fn of(kinds: u32, count: u32) -> u32 {
+        let mut word = 0;
+        let mut kind = 0;
+        while kind < KINDS {
+            if kinds >> kind & 1 == 1 {
+                word |= count << (kind * COUNT_BITS);
+            }
+            kind += 1;
+        }
+        word
+    }
+
+    fn enter(&self, kinds: u32) {
+        self.0.fetch_add(Counts::of(kinds, 1), Ordering::Release);
+    }
+
+    fn leave(&self, kinds: u32) {
+        self.0.fetch_sub(Counts::of(kinds, 1), Ordering::Release);
+    }
+
+    #[inline]
+    fn want(&self, kinds: u32) -> bool {
+        self.0.load(Ordering::Relaxed) & Counts::of(kinds, (1 << COUNT_BITS) - 1) != 0
+    }
+}
+
+/// A watcher's place.
+#[derive(Debug)]
+struct Place<E> {
+    taken: AtomicBool,
+    wanted: AtomicU32,
+    /// The watcher's core.
+    core: AtomicU32,
+    /// Events lost since it was last told.
+    lost: AtomicU64,
+    /// By the core that acts.
+    queues: OnceLock<Box<[ArrayQueue<E>]>>,
+}
+
+impl<E> Default for Place<E> {
+    fn default() -> Self {
+        Self {
+            taken: AtomicBool::default(),
+            wanted: AtomicU32::default(),
+            core: AtomicU32::default(),
+            lost: AtomicU64::default(),
+            queues: OnceLock::new(),
+        }
+    }
+}
+
+/// Places for `N` watchers of events `E`. Any core.
+#[derive(Debug)]
+pub(crate) struct Places<E, const N: usize> {
+    wanted: Counts,
+    places: [Place<E>; N],
+    cores: usize,
+    /// How many events a watcher may be behind each core.
+    depth: usize,
+}
+
+impl<E: Clone, const N: usize> Places<E, N> {
+    /// Free places, of a cache of `cores` cores; a watcher may be `depth` events behind each core.
+    pub(crate) fn new(cores: usize, depth: usize) -> Self {
+        const { assert!(N < 1 << COUNT_BITS, "a count of all watchers does not reach its neighbour") };
+        Self { wanted: Counts::default(), places: std::array::from_fn(|_| Place::default()), cores, depth }
+    }
+
+    /// Whether anybody wants any of `kinds`.
+    #[inline]
+    pub(crate) fn want(&self, kinds: u32) -> bool {
+        self.wanted.want(kinds)
+    }
+
+    /// Places that are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.places.iter().filter(|place| place.taken.load(Ordering::Relaxed)).count()
+    }
+
+    /// Takes a place for a watcher on `core`; `None` when all are taken. Allocates its queues when the place has never
+    /// been used.
+    pub(crate) fn enter(&self, core: usize, wanted: u32) -> Option<usize> {
+        let claim =
+            |place: &Place<E>| place.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let at = self.places.iter().position(claim)?;
+        let place = &self.places[at];
+        let queues = place.queues.get_or_init(|| (0..self.cores).map(|_| ArrayQueue::new(self.depth)).collect());
+        for queue in queues {
+            // At most what was there: a core that saw the old watcher may still be pushing.
+            for _ in 0..queue.len() {
+                queue.pop();
+            }
+        }
+        place.lost.store(0, Ordering::Relaxed);
+        place.core.store(core as u32, Ordering::Relaxed);
+        place.wanted.store(wanted, Ordering::Release);
+        self.wanted.enter(wanted);
+        Some(at)
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self, at: usize) {
+        if let Some(place) = self.places.get(at) {
+            self.wanted.leave(place.wanted.swap(0, Ordering::Relaxed));
+            place.taken.store(false, Ordering::Release);
+        }
+    }
+
+    /// Offers an event that happened on `core` to all who want any of `kinds`; calls `woken` with the core of each who
+    /// got it. Returns how many did, and how many lost it since they are too far behind.
+    pub(crate) fn offer(&self, core: usize, kinds: u32, event: &E, mut woken: impl FnMut(usize)) -> (u64, u64) {
+        let (mut told, mut lost) = (0, 0);
+        for place in self.places.iter().filter(|place| place.wanted.load(Ordering::Acquire) & kinds != 0) {
+            let Some(queue) = place.queues.get().and_then(|queues| queues.get(core)) else { continue };
+            if queue.push(event.clone()).is_ok() {
+                told += 1;
+                woken(place.core.load(Ordering::Relaxed) as usize);
+            } else {
+                lost += 1;
+                place.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        (told, lost)
+    }
+
+    /// Whether anything waits at `at`.
+    pub(crate) fn has_any(&self, at: usize) -> bool {
+        let queues = self.places.get(at).and_then(|place| place.queues.get());
+        queues.is_some_and(|queues| queues.iter().any(|queue| !queue.is_empty()))
+    }
+
+    /// Events that the watcher at `at` has lost since this was last asked.
+    pub(crate) fn take_lost(&self, at: usize) -> u64 {
+        self.places.get(at).map_or(0, |place| place.lost.swap(0, Ordering::Relaxed))
+    }
+
+    /// Takes about `most` events that wait at `at`. The core of its watcher only.
+    pub(crate) fn take(&self, at: usize, most: usize, mut told: impl FnMut(E)) {
+        let Some(queues) = self.places.get(at).and_then(|place| place.queues.get()) else { return };
+        // One of each core in turn, so that a busy one does not hide the others.
+        let mut left = most;
+        while left > 0 {
+            let before = left;
+            for event in queues.iter().filter_map(ArrayQueue::pop) {
+                told(event);
+                left = left.saturating_sub(1);
+            }
+            if left == before {
+                return;
+            }
+        }
+    }
+}
