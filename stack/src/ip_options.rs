@@ -83,4 +83,33 @@ mod tests {
             assert_eq!(check(&broken), Err(DropReason::IpOptions), "{broken:?}");
         }
     }
+
+    /// A frame whose packet has 4 bytes of options, 6 bytes behind them, and says that it is `total_len` long.
+    fn frame(total_len: u16) -> Vec<u8> {
+        let mut frame = vec![0; ETHERNET_BYTES];
+        frame.extend([0x46, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 1, 1, 1, 1]);
+        frame[16..18].copy_from_slice(&total_len.to_be_bytes());
+        let sum = checksum::field(checksum::add(0, &frame[ETHERNET_BYTES..]));
+        frame[24..26].copy_from_slice(&sum);
+        frame.extend(*b"behind");
+        frame
+    }
+
+    #[test]
+    fn a_length_that_ends_within_the_header_or_beyond_the_frame_is_refused() {
+        for (total_len, wanted) in [
+            (0, Err(DropReason::IpTooShort)),
+            (23, Err(DropReason::IpTooShort)),
+            (24, Ok((20, &b""[..]))),
+            (30, Ok((26, &b"behind"[..]))),
+            (31, Err(DropReason::IpTooShort)),
+        ] {
+            let mut frame = frame(total_len);
+            let left = take_off(&mut frame).map(|()| {
+                let len = u16::from_be_bytes([frame[16], frame[17]]);
+                (len, &frame[ETHERNET_BYTES + IPV4_BYTES..ETHERNET_BYTES + usize::from(len)])
+            });
+            assert_eq!(left, wanted, "{total_len}");
+        }
+    }
 }

@@ -233,11 +233,15 @@ pub(crate) fn judge_in_time_wait(record: &Record, segment: &Segment) -> InTimeWa
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::block::Rings;
     use crate::classify::{Class, Local};
-    use crate::link::Mac;
+    use crate::clock::Time;
+    use crate::link::{LinkHeader, Mac};
     use crate::rewrite::{fit, raise_ack};
+    use crate::time_wait::TimeWaitTable;
 
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -302,6 +306,10 @@ mod tests {
         assert_eq!(judged(999, SYN, true), Verdict::Drop(DropReason::SynRepeated));
         assert_eq!(judged(998, SYN, true), Verdict::Challenge(DropReason::SynOnLiveFlow));
         assert_eq!(judged(999, SYN, false), Verdict::Challenge(DropReason::SynOnLiveFlow));
+        for half_open in [false, true] {
+            assert_eq!(judged(999, SYN | ACK, half_open), Verdict::Challenge(DropReason::SynRepeated));
+            assert_eq!(judged(998, SYN | ACK, half_open), Verdict::Challenge(DropReason::SynOnLiveFlow));
+        }
     }
 
     #[test]
@@ -444,6 +452,10 @@ mod tests {
         assert!(note(block, &segment(&frame(1_000, 1_800, ACK | FIN, b""))), "smoltcp would drop it");
         assert!(!note(block, &segment(&frame(1_000, 1_950, ACK, b""))));
         assert_eq!((block.highest_ack, block.peer_window), (1_950, 333));
+        // The same ACK number again is no older one: the window may have opened.
+        block.peer_window = 0;
+        assert!(!note(block, &segment(&frame(1_000, 1_950, ACK, b"data"))));
+        assert_eq!((block.highest_ack, block.peer_window), (1_950, 333));
     }
 
     #[test]
@@ -474,6 +486,54 @@ mod tests {
             let Some(etherparse::TransportSlice::Tcp(tcp)) = read.transport else { panic!("no TCP") };
             assert_eq!((tcp.sequence_number(), tcp.payload().len(), tcp.fin()), wanted, "{seq} {len}");
             assert_eq!((tcp.acknowledgment_number(), tcp.window_size()), (1_950, 333));
+        }
+    }
+
+    #[test]
+    fn a_fin_behind_data_sent_again_counts_though_the_window_is_closed() {
+        let block = block();
+        block.last_window = 0;
+        let mut bytes = frame(990, 1_950, ACK | FIN, &[b'x'; 10]);
+        let segment = segment(&bytes.clone());
+        assert_eq!(judge(block, &segment, false), Verdict::AcceptableInPart);
+        let fitted = fit(block, &segment, &mut bytes);
+        assert_eq!((fitted.seq, fitted.payload_len, fitted.has(FIN)), (1_000, 0, true));
+    }
+
+    #[test]
+    fn a_record_in_time_wait_yields_restarts_and_answers_for_nothing_but_what_may_ask_it() {
+        use InTimeWait::{Acknowledge, Ask, Begin, FinAgain, Ignore, Yield};
+        // It has sent up to 2,000, and received up to 1,000, the FIN being 999.
+        let key = segment(&frame(1_000, 2_000, ACK, b"")).key;
+        let mut table = TimeWaitTable::new(1, Duration::from_secs(1));
+        table.insert(Time::ZERO, key, 7, (2_000, 1_000), LinkHeader::EMPTY);
+        let number = table.find(7, &key).expect("just made");
+        for (claim, seq, ack, flags, len, wanted) in [
+            (Claim::None, 1_000, 0, RST, 0, Ignore),
+            (Claim::Asked, 1_000, 0, RST, 0, Yield),
+            (Claim::Asked, 1_001, 0, RST, 0, Ignore),
+            (Claim::Granted, 1_000, 0, RST, 0, Ignore),
+            (Claim::None, 1_000, 0, SYN, 0, Begin),
+            (Claim::None, 999, 0, SYN, 0, Ask),
+            (Claim::Asked, 999, 0, SYN, 0, Ask),
+            (Claim::Granted, 999, 0, SYN, 0, Begin),
+            (Claim::Granted, 1_000, 2_000, SYN | ACK, 0, Acknowledge),
+            (Claim::None, 999, 2_000, ACK | FIN, 0, FinAgain),
+            (Claim::None, 989, 2_000, ACK | FIN, 10, FinAgain),
+            (Claim::None, 999, 2_000 - 65_535_i64, ACK | FIN, 0, FinAgain),
+            (Claim::None, 999, 2_000 - 65_536, ACK | FIN, 0, Acknowledge),
+            (Claim::None, 999, 2_001, ACK | FIN, 0, Acknowledge),
+            (Claim::None, 998, 2_000, ACK | FIN, 0, Acknowledge),
+            (Claim::None, 999, 2_000, ACK, 1, Acknowledge),
+            (Claim::None, 1_000, 2_000, ACK, 0, Ignore),
+            (Claim::None, 1_000, 2_001, ACK, 0, Acknowledge),
+            (Claim::None, 1_000, 2_000, ACK, 1, Acknowledge),
+            (Claim::None, 999, 2_000, ACK, 0, Acknowledge),
+        ] {
+            table.set_claim(number, claim);
+            let segment = segment(&frame(seq, ack as u32, flags, &vec![0; len]));
+            let verdict = judge_in_time_wait(table.record(number), &segment);
+            assert_eq!(verdict, wanted, "{claim:?} {seq} {ack} {flags} {len}");
         }
     }
 }
