@@ -246,6 +246,26 @@ fn what_is_said_unasked_is_neither_learned_nor_does_it_overwrite() {
     bench.server.assert_nothing_left();
 }
 
+/// Else what is sent to it would go to everyone on the link, or come back to us.
+#[test]
+fn nobody_is_believed_to_be_at_a_group_address_or_at_ours() {
+    for mac in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), OWN] {
+        let mut bench = Bench::new(App::Echo);
+        let now = bench.now();
+        assert!(bench.server.stack.ask_neighbor(now, THEM, 0));
+        assert_eq!(asked(&bench.turn()), [EVERYBODY]);
+        for operation in [REPLY, REQUEST] {
+            let mut claim = arp(operation, (THEM, mac), US);
+            bench.frame(&claim);
+            claim[6..12].copy_from_slice(&OTHER.0);
+            bench.frame(&claim);
+            assert_eq!(bench.server.stack.neighbor(THEM), None, "{mac:?}");
+        }
+        bench.frame(&arp(REPLY, (THEM, PEER), US));
+        assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    }
+}
+
 #[test]
 fn a_flood_of_claims_moves_nobody_and_asks_little() {
     let mut flow = Conversation::open(THEM);
