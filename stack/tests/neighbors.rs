@@ -354,6 +354,41 @@ fn a_flow_from_beyond_an_unknown_router_leaves_its_way_only_when_that_is_dead() 
     assert_eq!(sent.last(), Some(&OTHER), "{sent:?}");
 }
 
+/// An answer that was lost once says nothing of the way, once it is acknowledged; nor does it hide the next that is.
+#[test]
+fn a_way_that_has_lost_an_answer_is_left_only_when_it_loses_all_of_them() {
+    let mut flow = Conversation::open(FAR);
+    let request = flow.request(PEER);
+    assert_eq!(stations(&flow.bench.frame(&request)), [PEER]);
+    assert_eq!(stations(&flow.wait(300)), [PEER], "sent again");
+    (flow.seq, flow.ack) = (flow.seq.wrapping_add(7), flow.ack.wrapping_add(7));
+    flow.bench.frame(&Tcp::new(5_000, ACK, flow.seq, flow.ack).frame_from(FAR.octets()));
+    flow.wait(2_000);
+    assert_eq!((flow.ask(OTHER), flow.moved()), ((vec![PEER], vec![]), 0));
+    // Now nothing comes through.
+    let again = flow.request(OTHER);
+    for _ in 0..10 {
+        flow.bench.frame(&again);
+        flow.wait(300);
+    }
+    assert_eq!(flow.moved(), 1);
+}
+
+#[test]
+fn a_flow_leaves_the_dead_way_of_a_router_that_does_not_answer() {
+    let mut settings = config();
+    settings.gateway = Some(ROUTER);
+    let mut flow = Conversation::open_with(Bench::with(settings, App::Echo), FAR);
+    let again = flow.request(OTHER);
+    let mut questions = Vec::new();
+    for _ in 0..10 {
+        questions.extend(asked(&flow.bench.frame(&again)));
+        questions.extend(asked(&flow.wait(300)));
+    }
+    assert!(questions.iter().any(|question| question.target == ROUTER), "{questions:?}");
+    assert_eq!(flow.moved(), 1);
+}
+
 /// Neither a keep-alive nor a window that is closed has anything to be acknowledged.
 #[test]
 fn a_way_on_which_nothing_can_be_acknowledged_is_not_dead() {
