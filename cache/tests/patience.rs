@@ -126,6 +126,29 @@ fn pins_held_for_readers_of_another_core_stop_nobody() {
     end(loopback);
 }
 
+/// Where pins are short, values are copied up to a bound and not a byte beyond; and what was copied is given back.
+#[test]
+fn copies_made_for_those_who_do_not_read_stay_within_their_bound() {
+    let keys: Vec<String> = keys_of(0, 1, 100).into_iter().filter(|key| key.len() == 5).collect();
+    let bound = 2 * (100_000 + 5);
+    for (more, copies) in [(0, 2), (100_004, 2), (100_005, 3)] {
+        let mut config = CacheConfig { copied_bytes_max: bound + more, ..config(1) };
+        config.shard.memory_bytes = 2 * (8 << 20);
+        config.shard.item_size_max = 128 << 10;
+        let mut loopback = Loopback::new(&config, Pace::Even, 0);
+        let client = loopback.connect(0);
+        store(&mut loopback, client, &keys, 100_000);
+        for key in &keys {
+            deaf(&mut loopback, 0, &format!("get {key}\r\n"));
+            assert!(loopback.cores[0].census().copied_bytes <= bound + more, "{:?}", loopback.census());
+        }
+        let counters = loopback.cores[0].counters();
+        assert_eq!(counters.copies.value(), copies, "{:?}", loopback.census());
+        assert!(counters.pins_taken.value() > 0, "then those who do not read lost their pins");
+        end(loopback);
+    }
+}
+
 /// Who reads on keeps its pin when pins are short, who does not loses it: and its connection when the store, which goes
 /// on, needs the room. Nobody is sent a torn value.
 #[test]

@@ -235,4 +235,25 @@ mod tests {
         let slow = table.insert('s', true, 0).expect("a place");
         assert!((0..7).any(|_| table.slowest(10, 3).is_some_and(|(place, _)| place == slow)));
     }
+
+    #[test]
+    fn of_those_that_are_slow_the_slower_gives_way_and_of_equals_the_one_held_longest() {
+        let mut table = Table::new(4);
+        for (name, bytes) in [('a', 90), ('b', 20), ('c', 20), ('d', 40)] {
+            let place = table.insert(name, true, 0).expect("a place");
+            table.note_moved(place, bytes);
+        }
+        assert_eq!(slowest_of(&mut table, 10), Some('b'));
+    }
+
+    /// One that moves just as fast as is not slow, and one that has been there just as long as is its time.
+    #[test]
+    fn who_has_had_its_time_is_slow_below_the_bound_and_not_at_it() {
+        let pace = |age_secs, bytes_per_sec| Pace { age_secs, bytes_per_sec };
+        assert!(pace(3, SLOW_BYTES_PER_SEC - 1).is_slow(3) && !pace(3, SLOW_BYTES_PER_SEC).is_slow(3));
+        assert!(!pace(2, 0).is_slow(3), "it has not had its time");
+        // In this order they give way.
+        let order = [pace(3, 0), pace(3, 9), pace(2, 0), pace(2, 9), pace(3, SLOW_BYTES_PER_SEC), pace(3, u32::MAX)];
+        assert!(order.is_sorted_by(|one, other| one.rank(3) < other.rank(3)), "{order:?}");
+    }
 }

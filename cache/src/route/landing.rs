@@ -157,4 +157,25 @@ mod tests {
         assert_eq!((landing.key(first), landing.window(first).len()), (&b"key"[..], usize::from(room)));
         assert_eq!(landing.available(), (1 << 24) - 1);
     }
+
+    /// The map ends where the last slot ends, and a slot where the next begins.
+    #[test]
+    fn there_are_as_many_slots_as_were_asked_for_and_none_is_written_by_another() {
+        let mut landing = Landing::new(3, 1, SLOT_BYTES_MIN).expect("a small map");
+        let keys: [&[u8]; 3] = [b"a", &[b'k'; KEY_MAX_BYTES], b"longer"];
+        let taken = keys.map(|key| landing.take(key, 1).expect("a slot"));
+        assert_eq!((landing.take(b"more", 1), landing.available(), landing.in_use()), (None, 0, 3));
+        for (fill, &(slot, room)) in taken.iter().enumerate() {
+            assert_eq!((landing.room(slot), usize::from(room)), (room, SLOT_BYTES_MIN - keys[fill].len()));
+            landing.fill(slot, 7, &[fill as u8; SLOT_BYTES_MIN]);
+        }
+        for (fill, &(slot, room)) in taken.iter().enumerate() {
+            assert_eq!((landing.key(slot), landing.slot(slot).from), (keys[fill], 7));
+            assert_eq!(landing.window(slot), vec![fill as u8; room.into()]);
+        }
+        landing.put_back(taken[1].0);
+        assert_eq!((landing.available(), landing.in_use()), (1, 2));
+        assert_eq!(landing.take(b"again", 1), Some((taken[1].0, (SLOT_BYTES_MIN - 5) as u16)));
+        assert_eq!(landing.take(b"more", 1), None);
+    }
 }
