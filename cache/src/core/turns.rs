@@ -83,3 +83,25 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CacheConfig;
+
+    /// The queues of those who go on have room for each connection once: one that is gone may still be in them, and
+    /// whoever has its number next is not put there beside it, however often that happens.
+    #[test]
+    fn a_connection_that_is_gone_stands_in_no_queue_twice() {
+        let config = CacheConfig { cores: 1, connections_per_core: 4, ..CacheConfig::default() };
+        let mut core = Core::mesh(&config, [7; 16]).expect("a small cache").remove(0);
+        let conn = ConnId(0);
+        for _ in 0..100 {
+            core.make_ready(conn);
+            core.wait_for_step(conn);
+            core.forget(conn);
+        }
+        assert_eq!((core.ready.len(), core.walkers.len()), (1, 1));
+        assert_eq!(core.next_resumable(), None, "nobody has its number now");
+    }
+}

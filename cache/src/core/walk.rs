@@ -231,7 +231,7 @@ impl Walk {
 impl Core {
     /// Lets `conn` try again in one of the next turns. Whether it is in the queue is known here and not by the walk: in
     /// its turn the step may have been taken by another core's request, and then it must queue anew.
-    fn wait_for_step(&mut self, conn: ConnId) {
+    pub(super) fn wait_for_step(&mut self, conn: ConnId) {
         if !std::mem::replace(&mut self.conns[conn.index()].walks, true) {
             self.walkers.push_back(conn);
         }
