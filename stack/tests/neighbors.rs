@@ -374,6 +374,26 @@ fn a_way_that_has_lost_an_answer_is_left_only_when_it_loses_all_of_them() {
     assert_eq!(flow.moved(), 1);
 }
 
+/// Of two answers that are sent again one is acknowledged; then the way dies, with nothing new to be sent.
+#[test]
+fn a_way_that_dies_amid_what_is_sent_again_is_left() {
+    let mut flow = Conversation::open(FAR);
+    let first = flow.request(PEER);
+    flow.bench.frame(&first);
+    flow.seq = flow.seq.wrapping_add(7);
+    let second = flow.request(PEER);
+    flow.bench.frame(&second);
+    assert!(!flow.wait(300).is_empty(), "sent again");
+    flow.ack = flow.ack.wrapping_add(7);
+    let again = flow.request(OTHER);
+    flow.bench.frame(&Tcp::new(5_000, ACK, flow.seq.wrapping_add(7), flow.ack).frame_from(FAR.octets()));
+    for _ in 0..10 {
+        flow.wait(300);
+        flow.bench.frame(&again);
+    }
+    assert_eq!(flow.moved(), 1);
+}
+
 #[test]
 fn a_flow_leaves_the_dead_way_of_a_router_that_does_not_answer() {
     let mut settings = config();
