@@ -253,7 +253,8 @@ mod tests {
         assert!(pace(3, SLOW_BYTES_PER_SEC - 1).is_slow(3) && !pace(3, SLOW_BYTES_PER_SEC).is_slow(3));
         assert!(!pace(2, 0).is_slow(3), "it has not had its time");
         // In this order they give way.
-        let order = [pace(3, 0), pace(3, 9), pace(2, 0), pace(2, 9), pace(3, SLOW_BYTES_PER_SEC), pace(3, u32::MAX)];
+        let order =
+            [pace(3, 0), pace(3, 9), pace(2, 0), pace(2, u32::MAX), pace(3, SLOW_BYTES_PER_SEC), pace(3, u32::MAX)];
         assert!(order.is_sorted_by(|one, other| one.rank(3) < other.rank(3)), "{order:?}");
     }
 }
