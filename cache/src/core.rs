@@ -35,6 +35,8 @@ use crate::watch::{EVICTIONS, WATCHERS_MAX};
 pub(crate) mod answers;
 /// Requests to other cores.
 mod ask;
+/// Outcomes as lines.
+mod border;
 /// A count of everything held, for tests of leaks.
 mod census;
 /// Who may dump.

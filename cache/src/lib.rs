@@ -14,6 +14,8 @@ pub mod core;
 mod datagrams;
 /// The keyed hash of a key: its shard, and its place in the index.
 pub mod key;
+/// What came of what was asked of a shard.
+pub mod operation;
 /// The wire formats.
 pub mod proto;
 mod route;

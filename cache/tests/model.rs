@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use rand_xoshiro::Xoshiro256StarStar;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_cache::operation::Outcome;
 use sidestep_cache::shard::meta::{Ask, Removal};
 use sidestep_cache::{
     Arith, Expiry, KeyHasher, Now, Pin, Reservation, Shard, ShardConfig, StoreError, StoreMode, StoreOutcome, Stored,
@@ -408,12 +409,12 @@ impl Model {
             Some(entry) => (false, entry.clone()),
             None => (true, Entry { stored_secs: self.now.secs, ..Entry::default() }),
         };
-        let seen = self.shard.meta_get(self.hasher.hash(&key), &key, &ask, self.now);
+        let outcome = self.shard.meta_get(self.hasher.hash(&key), &key, &ask, self.now);
         if created && !acts.contains(&b'N') {
-            assert_eq!(seen, None);
+            assert_eq!(outcome, Outcome::Missed);
             return;
         }
-        let Some(seen) = seen else {
+        let Outcome::Hit(seen) = outcome else {
             assert!(created && self.shape.tight, "{key:?} is there and was not found");
             self.refused += 1;
             return;
@@ -429,7 +430,7 @@ impl Model {
             }
         }
         assert_eq!((seen.won, seen.stale, seen.token_sent), (won, entry.stale, entry.token_sent), "{acts:?}");
-        assert_eq!(seen.expires.then_some(seen.ttl), ttl, "{acts:?}");
+        assert_eq!(seen.ttl, ttl, "{acts:?}");
         assert_eq!((seen.len as usize, seen.flags), (entry.value.len(), entry.flags));
         entry.token_sent |= won;
         if created {
@@ -460,14 +461,14 @@ impl Model {
         let hash = self.hasher.hash(&key);
         let outcome = self.shard.meta_delete(hash, &key, &removal, self.now);
         let Some(mut entry) = known else {
-            assert_eq!(outcome, StoreOutcome::NotFound);
+            assert_eq!(outcome, Outcome::Missed);
             return;
         };
         if cas.is_some_and(|cas| cas != entry.cas) {
-            assert_eq!(outcome, StoreOutcome::Exists);
+            assert_eq!(outcome, Outcome::Exists);
             return;
         }
-        assert_eq!(outcome, StoreOutcome::Stored);
+        assert_eq!(outcome, Outcome::Deleted);
         self.map.remove(&key);
         if stale {
             entry.expiry = ttl.map_or(entry.expiry, Expiry::secs);

@@ -9,6 +9,7 @@ use super::ConnId;
 use super::share::Share;
 use super::walk::Walk;
 use super::watch::WatchText;
+use crate::operation::Outcome;
 use crate::proto::reply::Line;
 use crate::route::message::Token;
 
@@ -62,7 +63,7 @@ pub(crate) enum Upload {
     /// There is room at this core under this number.
     Open { owner: u16, upload: u32 },
     /// There is no room; the value is swallowed, then this is the answer.
-    Refused(Line),
+    Refused(Outcome),
 }
 
 /// One reply owed.

@@ -30,25 +30,19 @@ impl Core {
                 }
                 return;
             }
-            (Owed::Answer { .. } | Owed::Fetch { .. }, Answer::Seen { outcome, seen }) => {
-                self.land_seen(token, outcome, seen);
-            }
-            (&mut Owed::Fetch { slot, .. }, Answer::SeenValue { seen, bytes, stream }) => {
-                self.land_value(token, slot, seen, replies.bytes(bytes), stream);
-            }
-            (Owed::Answer { .. }, Answer::Line(line)) if entry.framed => self.settle(token, line),
-            (Owed::Answer { quiet: true }, Answer::Line(_) | Answer::Number(_)) => entry.owed = Owed::Nothing,
-            (Owed::Answer { .. }, Answer::Line(line)) => entry.owed = Owed::Line(line),
-            (Owed::Answer { .. }, Answer::Number(value)) => entry.owed = Owed::Number(value),
-            (&mut Owed::Fetch { slot, end, .. }, Answer::Miss) => {
-                entry.owed = if end { Owed::Line(Line::End) } else { Owed::Nothing };
+            (Owed::Answer { .. }, Answer::Outcome(outcome)) if entry.framed => self.settle(token, &outcome),
+            (Owed::Answer { quiet: true }, Answer::Outcome(_)) => entry.owed = Owed::Nothing,
+            (Owed::Answer { .. }, Answer::Outcome(outcome)) => entry.owed = outcome.owed(),
+            (&mut Owed::Fetch { slot, end, .. }, Answer::Outcome(outcome)) => {
+                if entry.framed {
+                    self.settle(token, &outcome);
+                } else {
+                    entry.owed = if end { Owed::Line(Line::End) } else { Owed::Nothing };
+                }
                 self.return_slot(conn, slot);
             }
-            (&mut Owed::Fetch { slot, cas: with_cas, end }, Answer::Value { flags, cas, len, bytes, stream }) => {
-                entry.owed = Owed::Landed { slot, cas: with_cas, end };
-                self.landing.fill(slot, 0, replies.bytes(bytes));
-                let landed = self.landing.slot_mut(slot);
-                (landed.flags, landed.cas, landed.len, landed.stream) = (flags, cas, len, stream);
+            (Owed::Fetch { .. }, Answer::Hit { view, bytes, stream }) => {
+                self.land_value(token, view, replies.bytes(bytes), stream);
             }
             (&mut Owed::Landed { slot, .. }, Answer::Bytes { bytes }) => self.land_pulled(slot, replies.bytes(bytes)),
             (Owed::Fetch { .. }, Answer::Gone) => self.lose(conn),
@@ -57,14 +51,14 @@ impl Core {
                 self.lose(conn);
             }
             (Owed::Upload(state), Answer::Begun { upload }) => *state = Upload::Open { owner: peer as u16, upload },
-            (&mut Owed::Upload(state), Answer::Refused(line)) => {
-                entry.owed = Owed::Upload(Upload::Refused(line));
+            (&mut Owed::Upload(state), Answer::Refused(outcome)) => {
+                entry.owed = Owed::Upload(Upload::Refused(outcome));
                 // It gave way on its way; its place is given back when nothing more comes for it.
                 if let Upload::Open { owner, upload } = state {
                     self.owe(usize::from(owner), token, Request::Abort { upload });
                 }
             }
-            (Owed::Barrier { line, .. }, Answer::Refused(refused)) => *line = refused,
+            (Owed::Barrier { line, .. }, Answer::Unable) => *line = Line::MemlimitRefused,
             (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(replies.bytes(text), place),
             _ => {}
         }
@@ -72,7 +66,7 @@ impl Core {
         if last && let Owed::Barrier { line, quiet } = entry.owed {
             entry.owed = Owed::Nothing;
             if !quiet {
-                self.settle(token, line);
+                self.settle_line(token, line);
             }
         }
         self.make_ready(conn);
@@ -100,9 +94,7 @@ impl Core {
         answer: Answer,
     ) {
         match answer {
-            Answer::Value { stream, .. } | Answer::SeenValue { stream, .. } if stream != NO_STREAM => {
-                self.owe(peer, token, Request::Cancel { stream })
-            }
+            Answer::Hit { stream, .. } if stream != NO_STREAM => self.owe(peer, token, Request::Cancel { stream }),
             Answer::Bytes { bytes } => {
                 if let Some(slot) = slot {
                     self.land_pulled(slot, replies.bytes(bytes));

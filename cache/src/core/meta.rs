@@ -3,66 +3,48 @@
 use super::Core;
 use super::entries::Owed;
 use crate::key::KeyHash;
+use crate::operation::{Outcome, View};
 use crate::proto::reply::Line;
 use crate::route::batch::Half;
 use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Token};
-use crate::shard::meta::{Ask, Count, Removal, Seen};
+use crate::shard::meta::{Ask, Count, Removal};
 use crate::stats::Counted as Prefixed;
-use crate::store::{Arith, StoreOutcome, Stored};
 
 impl Core {
-    /// mg; `None` is a miss.
-    pub(crate) fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask) -> (Line, Seen) {
+    /// mg.
+    pub(crate) fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask) -> Outcome {
         self.tell_lookup(hash, key);
-        let seen = self.shard.meta_get(hash, key, ask, self.now);
+        let outcome = self.shard.meta_get(hash, key, ask, self.now);
         if ask.classic_counts {
-            self.ledger.count_prefix(self.id, key, Prefixed::Get { hit: seen.is_some() });
+            let hit = matches!(outcome, Outcome::Hit(_));
+            self.ledger.count_prefix(self.id, key, Prefixed::Get { hit });
         }
-        match seen {
-            Some(seen) => (Line::Stored, seen),
-            None => (Line::NotFound, Seen::NOTHING),
-        }
+        outcome
     }
 
-    /// md. Success is told as Stored.
-    pub(crate) fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal) -> (Line, Seen) {
+    /// md.
+    pub(crate) fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal) -> Outcome {
         if removal.classic_counts {
             self.ledger.count_prefix(self.id, key, Prefixed::Delete);
         }
         self.tell_lookup(hash, key);
         let sizes = self.about_to_delete(hash, key);
-        let outcome = match self.shard.meta_delete(hash, key, removal, self.now) {
-            StoreOutcome::Stored => Line::Stored,
-            StoreOutcome::Exists => Line::Exists,
-            _ => Line::NotFound,
-        };
-        if let (Line::Stored, Some(sizes)) = (outcome, sizes) {
+        let outcome = self.shard.meta_delete(hash, key, removal, self.now);
+        if let (Outcome::Deleted, Some(sizes)) = (outcome, sizes) {
             self.tell_delete(key, sizes);
         }
-        (outcome, Seen::NOTHING)
+        outcome
     }
 
     /// ma.
-    pub(crate) fn meta_arith(&mut self, hash: KeyHash, key: &[u8], count: &Count) -> (Line, Seen) {
+    pub(crate) fn meta_arith(&mut self, hash: KeyHash, key: &[u8], count: &Count) -> Outcome {
         self.tell_lookup(hash, key);
-        let counted = self.shard.meta_arith(hash, key, count, self.now);
-        let outcome = match counted.arith {
-            Arith::Value { .. } => Line::Stored,
-            Arith::NotFound => Line::NotFound,
-            Arith::Exists => Line::Exists,
-            Arith::NonNumeric => Line::NonNumeric,
-            Arith::OutOfMemory if counted.created => Line::NoMemoryCreating,
-            Arith::OutOfMemory => Line::NoMemory,
-        };
-        (outcome, Seen::of_count(&counted))
+        self.shard.meta_arith(hash, key, count, self.now)
     }
 
     /// me.
-    pub(crate) fn meta_debug(&mut self, hash: KeyHash, key: &[u8]) -> (Line, Seen) {
-        match self.shard.meta_debug(hash, key, self.now) {
-            Some(debug) => (Line::Stored, Seen::of_debug(&debug)),
-            None => (Line::NotFound, Seen::NOTHING),
-        }
+    pub(crate) fn meta_debug(&mut self, hash: KeyHash, key: &[u8]) -> Outcome {
+        self.shard.meta_debug(hash, key, self.now)
     }
 
     /// mg with the value, for another core.
@@ -79,19 +61,16 @@ impl Core {
         let held = self.shard.peek(hash, key, self.now).map(|at| self.answer_fetch(at, room, replies));
         match held {
             Some(Answer::Gone) => Answer::Gone,
-            Some(Answer::Value { bytes, stream, .. }) => {
-                let (_, seen) = self.meta_get(hash, key, ask);
-                Answer::SeenValue { seen, bytes, stream }
-            }
-            _ => {
-                let (outcome, seen) = self.meta_get(hash, key, ask);
-                Answer::Seen { outcome, seen }
-            }
+            Some(Answer::Hit { bytes, stream, .. }) => match self.meta_get(hash, key, ask) {
+                Outcome::Hit(view) => Answer::Hit { view, bytes, stream },
+                outcome => Answer::Outcome(outcome),
+            },
+            _ => Answer::Outcome(self.meta_get(hash, key, ask)),
         }
     }
 
-    /// The outcome of entry `token`, framed or not, is `line`.
-    pub(crate) fn settle(&mut self, token: Token, line: Line) {
+    /// What is answered to the command of entry `token`, framed or not, is `line`.
+    pub(crate) fn settle_line(&mut self, token: Token, line: Line) {
         let entry = self.entries.entry_mut(token);
         if !entry.framed {
             entry.owed = Owed::Line(line);
@@ -102,45 +81,39 @@ impl Core {
         entry.owed = if head.is_hidden() { Owed::Nothing } else { Owed::Framed };
     }
 
-    /// The outcome of the framed entry `token`, and what was seen.
-    pub(crate) fn settle_seen(&mut self, token: Token, outcome: Line, seen: Seen) {
-        self.frames.head_mut(token).seen = seen;
-        self.settle(token, outcome);
-    }
-
-    /// The store of entry `token`, framed or not, has ended so.
-    pub(crate) fn settle_stored(&mut self, token: Token, stored: Stored) {
+    /// The operation of entry `token`, framed or not, has ended so.
+    pub(crate) fn settle(&mut self, token: Token, outcome: &Outcome) {
         if token == NOBODY {
             return;
         }
-        if self.entries.entry(token).framed {
-            self.frames.head_mut(token).seen = Seen { cas: stored.cas, ..Seen::NOTHING };
+        let entry = self.entries.entry_mut(token);
+        if !entry.framed {
+            entry.owed = outcome.owed();
+            return;
         }
-        self.settle(token, stored.outcome.line());
-    }
-
-    /// Lands what another core has seen for `token`.
-    pub(super) fn land_seen(&mut self, token: Token, outcome: Line, seen: Seen) {
-        let entry = self.entries.entry(token);
-        if let Owed::Fetch { slot, .. } = entry.owed {
-            let conn = entry.conn;
-            self.return_slot(conn, slot);
-        }
-        self.settle_seen(token, outcome, seen);
+        let head = self.frames.head_mut(token);
+        (head.outcome, head.seen) = outcome.head();
+        entry.owed = if head.is_hidden() { Owed::Nothing } else { Owed::Framed };
     }
 
     /// Lands the value that another core has found for `token`, or its beginning.
-    pub(super) fn land_value(&mut self, token: Token, slot: u32, seen: Seen, value: &[u8], stream: u32) {
-        let head = self.frames.head_mut(token);
-        (head.outcome, head.seen) = (Line::Stored, seen);
+    pub(super) fn land_value(&mut self, token: Token, view: View, value: &[u8], stream: u32) {
+        let entry = self.entries.entry_mut(token);
+        let Owed::Fetch { slot, cas, end } = entry.owed else { return };
+        if entry.framed {
+            let head = self.frames.head_mut(token);
+            (head.outcome, head.seen) = Outcome::Hit(view).head();
+            if view.len == 0 {
+                debug_assert_eq!(stream, NO_STREAM, "an empty value has no rest");
+                let conn = entry.conn;
+                self.settle(token, &Outcome::Hit(view));
+                self.return_slot(conn, slot);
+                return;
+            }
+        }
+        entry.owed = Owed::Landed { slot, cas, end };
         self.landing.fill(slot, 0, value);
         let landed = self.landing.slot_mut(slot);
-        (landed.flags, landed.cas, landed.len, landed.stream) = (seen.flags, seen.cas, seen.len, stream);
-        if seen.len == 0 {
-            debug_assert_eq!(stream, NO_STREAM, "an empty value has no rest");
-            self.land_seen(token, Line::Stored, seen);
-        } else {
-            self.entries.entry_mut(token).owed = Owed::Landed { slot, cas: false, end: false };
-        }
+        (landed.flags, landed.cas, landed.len, landed.stream) = (view.flags, view.cas, view.len, stream);
     }
 }

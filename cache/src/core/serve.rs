@@ -4,48 +4,12 @@ use super::Core;
 use super::upload::Filled;
 use crate::Expiry;
 use crate::key::KeyHash;
-use crate::proto::reply::Line;
+use crate::operation::{Number, Outcome, Purpose, View};
 use crate::route::batch::{Batch, Half};
 use crate::route::message::{Answer, Envelope, Manner, NO_STREAM, Reply, Request};
 use crate::shard::STEP_BYTES;
-use crate::shard::meta::Seen;
 use crate::stats::Counted;
-use crate::store::{Arith, ItemRef, StoreError, StoreMode, StoreOutcome, Stored, Touched};
-
-impl StoreOutcome {
-    /// The line that says so.
-    pub(crate) fn line(self) -> Line {
-        match self {
-            StoreOutcome::Stored => Line::Stored,
-            StoreOutcome::NotStored => Line::NotStored,
-            StoreOutcome::Exists => Line::Exists,
-            StoreOutcome::NotFound => Line::NotFound,
-            StoreOutcome::TooLarge => Line::TooLarge,
-            StoreOutcome::OutOfMemory => Line::NoMemoryStoring,
-        }
-    }
-}
-
-impl Stored {
-    /// What is answered to another core.
-    fn answer(self, framed: bool) -> Answer {
-        let outcome = self.outcome.line();
-        match framed {
-            true => Answer::Seen { outcome, seen: Seen { cas: self.cas, ..Seen::NOTHING } },
-            false => Answer::Line(outcome),
-        }
-    }
-}
-
-impl StoreError {
-    /// The line that says so.
-    pub(crate) fn line(self) -> Line {
-        match self {
-            StoreError::TooLarge => Line::TooLarge,
-            StoreError::OutOfMemory => Line::NoMemoryStoring,
-        }
-    }
-}
+use crate::store::{Arith, ItemRef, StoreMode, StoreOutcome, Touched};
 
 impl Core {
     /// Executes the requests of a batch in order, each with one answer.
@@ -70,57 +34,45 @@ impl Core {
         match request {
             Request::Fetch { key, hash, expiry, room } => match self.find(hash, requests.bytes(key), expiry) {
                 Some(at) => self.answer_fetch(at, room, replies),
-                None => Answer::Miss,
+                None => Answer::Outcome(Outcome::Missed),
             },
             Request::Store { key, value, hash, mode, flags, expiry, manner } => {
-                let stored = self.store(hash, requests.bytes(key), requests.bytes(value), flags, expiry, mode, manner);
-                stored.answer(manner.framed)
+                let (key, value) = (requests.bytes(key), requests.bytes(value));
+                Answer::Outcome(self.store(hash, key, value, flags, expiry, mode, manner))
             }
             Request::Begin { key, hash, mode, flags, expiry, value_len, manner } => {
                 match self.begin_upload(hash, requests.bytes(key), value_len, flags, expiry, mode, manner) {
                     Ok(upload) => Answer::Begun { upload },
-                    Err(line) => Answer::Refused(line),
+                    Err(outcome) => Answer::Refused(outcome),
                 }
             }
             Request::Data { upload, bytes } => match self.fill_upload(upload, requests.bytes(bytes)) {
                 Filled::Open { .. } => Answer::Done,
-                Filled::GaveWay { .. } => Answer::Refused(Line::NoMemoryStoring),
+                Filled::GaveWay { .. } => Answer::Refused(Outcome::NoMemory(Purpose::Store)),
             },
-            Request::Commit { upload } => match self.commit_upload(upload) {
-                Some((stored, framed)) => stored.answer(framed),
-                None => Answer::Line(Line::NoMemoryStoring),
-            },
+            Request::Commit { upload } => Answer::Outcome(self.commit_upload(upload)),
             Request::Abort { upload } => {
                 self.abandon_upload(upload);
                 Answer::Done
             }
-            Request::Delete { key, hash } => Answer::Line(self.delete(hash, requests.bytes(key))),
+            Request::Delete { key, hash } => Answer::Outcome(self.delete(hash, requests.bytes(key))),
             Request::Arith { key, hash, delta, increment } => {
-                match self.arith(hash, requests.bytes(key), delta, increment) {
-                    Ok(value) => Answer::Number(value),
-                    Err(line) => Answer::Line(line),
-                }
+                Answer::Outcome(self.arith(hash, requests.bytes(key), delta, increment))
             }
-            Request::Touch { key, hash, expiry } => Answer::Line(self.touch(hash, requests.bytes(key), expiry)),
+            Request::Touch { key, hash, expiry } => Answer::Outcome(self.touch(hash, requests.bytes(key), expiry)),
             Request::MetaGet { key, hash, ask, room: None } => {
-                let (outcome, seen) = self.meta_get(hash, requests.bytes(key), &ask);
-                Answer::Seen { outcome, seen }
+                Answer::Outcome(self.meta_get(hash, requests.bytes(key), &ask))
             }
             Request::MetaGet { key, hash, ask, room: Some(room) } => {
                 self.answer_meta_get(hash, requests.bytes(key), &ask, room, replies)
             }
             Request::MetaDelete { key, hash, removal } => {
-                let (outcome, seen) = self.meta_delete(hash, requests.bytes(key), &removal);
-                Answer::Seen { outcome, seen }
+                Answer::Outcome(self.meta_delete(hash, requests.bytes(key), &removal))
             }
             Request::MetaArith { key, hash, count } => {
-                let (outcome, seen) = self.meta_arith(hash, requests.bytes(key), &count);
-                Answer::Seen { outcome, seen }
+                Answer::Outcome(self.meta_arith(hash, requests.bytes(key), &count))
             }
-            Request::MetaDebug { key, hash } => {
-                let (outcome, seen) = self.meta_debug(hash, requests.bytes(key));
-                Answer::Seen { outcome, seen }
-            }
+            Request::MetaDebug { key, hash } => Answer::Outcome(self.meta_debug(hash, requests.bytes(key))),
             Request::Pull { stream, offset, room } => self.pull(stream, offset, room, replies),
             Request::Cancel { stream } => {
                 self.end_stream(stream);
@@ -132,7 +84,7 @@ impl Core {
             }
             Request::MemoryLimit { bytes } => match self.shard.set_memory_limit(bytes as usize) {
                 Ok(()) => Answer::Done,
-                Err(_) => Answer::Refused(Line::MemlimitRefused),
+                Err(_) => Answer::Unable,
             },
             Request::Walk { over, place } => {
                 let mut told = std::mem::take(&mut self.walk_text);
@@ -175,7 +127,7 @@ impl Core {
         expiry: Expiry,
         mode: StoreMode,
         manner: Manner,
-    ) -> Stored {
+    ) -> Outcome {
         if manner.counts_prefix {
             self.ledger.count_prefix(self.id, key, Counted::Set);
         }
@@ -190,25 +142,25 @@ impl Core {
             _ => {}
         }
         self.tell_store(key, mode, stored.outcome, expiry, flags, value.len());
-        stored
+        stored.outcome()
     }
 
     /// delete.
-    pub(crate) fn delete(&mut self, hash: KeyHash, key: &[u8]) -> Line {
+    pub(crate) fn delete(&mut self, hash: KeyHash, key: &[u8]) -> Outcome {
         self.ledger.count_prefix(self.id, key, Counted::Delete);
         self.tell_lookup(hash, key);
         let sizes = self.about_to_delete(hash, key);
         if !self.shard.delete(hash, key, self.now) {
-            return Line::NotFound;
+            return Outcome::Missed;
         }
         if let Some(sizes) = sizes {
             self.tell_delete(key, sizes);
         }
-        Line::Deleted
+        Outcome::Deleted
     }
 
     /// incr and decr.
-    pub(crate) fn arith(&mut self, hash: KeyHash, key: &[u8], delta: u64, increment: bool) -> Result<u64, Line> {
+    pub(crate) fn arith(&mut self, hash: KeyHash, key: &[u8], delta: u64, increment: bool) -> Outcome {
         let now = self.now;
         self.tell_lookup(hash, key);
         let done = match increment {
@@ -216,29 +168,30 @@ impl Core {
             false => self.shard.decr(hash, key, delta, now),
         };
         match done {
-            Arith::Value { value, .. } => Ok(value),
-            Arith::NotFound | Arith::Exists => Err(Line::NotFound),
-            Arith::NonNumeric => Err(Line::NonNumeric),
-            Arith::OutOfMemory => Err(Line::NoMemory),
+            Arith::Value { value, cas } => Outcome::Number(Number { value, cas, created: false, ttl: None }),
+            Arith::NotFound | Arith::Exists => Outcome::Missed,
+            Arith::NonNumeric => Outcome::NotANumber,
+            Arith::OutOfMemory => Outcome::NoMemory(Purpose::Change),
         }
     }
 
     /// touch.
-    pub(crate) fn touch(&mut self, hash: KeyHash, key: &[u8], expiry: Expiry) -> Line {
+    pub(crate) fn touch(&mut self, hash: KeyHash, key: &[u8], expiry: Expiry) -> Outcome {
         self.tell_lookup(hash, key);
         match self.shard.touch(hash, key, expiry, self.now) {
-            Touched::Done(_) => Line::Touched,
-            Touched::NotFound => Line::NotFound,
-            Touched::OutOfMemory => Line::NoMemory,
+            Touched::Done(_) => Outcome::Touched,
+            Touched::NotFound => Outcome::Missed,
+            Touched::OutOfMemory => Outcome::NoMemory(Purpose::Change),
         }
     }
 
     /// The item's first bytes; the rest, if any, is held until it is pulled.
     pub(super) fn answer_fetch(&mut self, at: ItemRef, room: u16, replies: &mut Half<Reply>) -> Answer {
         let item = self.shard.item(at);
-        let (flags, cas, len) = (item.flags, item.cas, item.value.len());
+        let len = item.value.len();
+        let view = View { flags: item.flags, cas: item.cas, len: len as u32, ..View::default() };
         if len <= usize::from(room) && replies.has_room(len) {
-            return Answer::Value { flags, cas, len: len as u32, bytes: replies.put(item.value), stream: NO_STREAM };
+            return Answer::Hit { view, bytes: replies.put(item.value), stream: NO_STREAM };
         }
         let stream = self.hold(at);
         let Some(item) = self.held(stream) else {
@@ -248,7 +201,7 @@ impl Core {
         let bytes = replies.put(item.value.get(..usize::from(room)).unwrap_or(item.value));
         self.streams_out += 1;
         self.counters().streams.add(1);
-        Answer::Value { flags, cas, len: len as u32, bytes, stream }
+        Answer::Hit { view, bytes, stream }
     }
 
     /// More bytes of a stream, perhaps none when the block is full; with the last of them the stream is gone, and when

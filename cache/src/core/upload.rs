@@ -9,10 +9,10 @@ use super::Core;
 use super::table::Pace;
 use crate::clock::Expiry;
 use crate::key::{KEY_MAX_BYTES, KeyHash};
-use crate::proto::reply::Line;
+use crate::operation::{Outcome, Purpose};
 use crate::route::message::Manner;
 use crate::stats::Counted;
-use crate::store::{Reservation, StoreError, StoreMode, Stored};
+use crate::store::{Reservation, StoreError, StoreMode, StoreOutcome};
 
 /// Those that give way to one.
 const GIVE_WAY_MAX: usize = 32;
@@ -24,7 +24,7 @@ const SEARCHES_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// It has its room. `forgets`: when it comes to nothing for want of room, the item there goes.
-    Open { reservation: Reservation, mode: StoreMode, framed: bool, forgets: bool },
+    Open { reservation: Reservation, mode: StoreMode, forgets: bool },
     /// It gave way; so many bytes of it were still to come.
     GaveWay { missing_bytes: u32 },
 }
@@ -39,7 +39,7 @@ pub(crate) enum Filled {
 }
 
 impl Core {
-    /// Makes room for a value that follows. Returns its number, or the line that says why there is no room.
+    /// Makes room for a value that follows. Returns its number, or why there is no room.
     #[expect(clippy::too_many_arguments, reason = "a storage command has that many parts")]
     pub(crate) fn begin_upload(
         &mut self,
@@ -50,7 +50,7 @@ impl Core {
         expiry: Expiry,
         mode: StoreMode,
         manner: Manner,
-    ) -> Result<u32, Line> {
+    ) -> Result<u32, Outcome> {
         if manner.counts_prefix {
             self.ledger.count_prefix(self.id, key, Counted::Set);
         }
@@ -60,18 +60,18 @@ impl Core {
             if manner.forgets {
                 self.shard.forget_key(hash, key, self.now);
             }
-            error.line()
+            StoreOutcome::from(error).outcome(0)
         })?;
         if manner.base64 {
             self.shard.note_base64_reserved(&reservation);
         }
-        let incoming = Incoming::Open { reservation, mode, framed: manner.framed, forgets: manner.forgets };
+        let incoming = Incoming::Open { reservation, mode, forgets: manner.forgets };
         self.incoming.insert(incoming, true, self.now.secs).map_err(|incoming| {
             // More than there are connections: those of connections that are gone, of which nothing has been heard yet.
             if let Incoming::Open { reservation, .. } = incoming {
                 self.shard.abandon(reservation);
             }
-            Line::NoMemoryStoring
+            Outcome::NoMemory(Purpose::Store)
         })
     }
 
@@ -144,11 +144,11 @@ impl Core {
         }
     }
 
-    /// Stores a value that is whole, unless it gave way. Returns whether it was framed, too.
-    pub(crate) fn commit_upload(&mut self, upload: u32) -> Option<(Stored, bool)> {
-        match self.incoming.remove(upload)? {
-            Incoming::Open { reservation, mode, framed, .. } => Some((self.commit(reservation, mode), framed)),
-            Incoming::GaveWay { .. } => None,
+    /// Stores a value that is whole, unless it gave way.
+    pub(crate) fn commit_upload(&mut self, upload: u32) -> Outcome {
+        match self.incoming.remove(upload) {
+            Some(Incoming::Open { reservation, mode, .. }) => self.commit(reservation, mode),
+            Some(Incoming::GaveWay { .. }) | None => Outcome::NoMemory(Purpose::Store),
         }
     }
 
@@ -160,10 +160,12 @@ impl Core {
     }
 
     /// A value that came piece by piece and is whole.
-    fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Stored {
-        if !self.watches_stores() {
-            return self.shard.commit(reservation, mode, self.now);
-        }
-        self.commit_watched(reservation, mode)
+    fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Outcome {
+        let stored = if self.watches_stores() {
+            self.commit_watched(reservation, mode)
+        } else {
+            self.shard.commit(reservation, mode, self.now)
+        };
+        stored.outcome()
     }
 }

@@ -9,7 +9,6 @@ use super::base64::ENCODED_KEY_MAX_BYTES;
 use super::binary;
 use super::meta::{FLAGS_MAX, OPAQUE_MAX_BYTES};
 use super::reply::Line;
-use crate::shard::meta::Seen;
 
 /// Bytes of the longest head: `VA`, every flag, the key encoded.
 pub(crate) const HEAD_MAX_BYTES: usize =
@@ -33,6 +32,55 @@ pub(crate) enum Kind {
     Debug,
     /// A packet of the binary protocol, with its opcode.
     Packet(u8),
+}
+
+/// What a meta command shows of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The cas unique.
+    pub(crate) cas: u64,
+    /// The client's flags.
+    pub(crate) flags: u32,
+    /// Bytes of the value.
+    pub(crate) len: u32,
+    /// Seconds left where t stands; `u32::MAX` and no `expires`: never. Below 0 it wraps, as in memcached.
+    pub(crate) ttl: u32,
+    /// Whether it expires, where t stands.
+    pub(crate) expires: bool,
+    /// Seconds since it was last asked for, before this time.
+    pub(crate) idle: u32,
+    /// It was asked for before.
+    pub(crate) hit: bool,
+    /// Its key was sent as base64.
+    pub(crate) base64: bool,
+    /// It is stale.
+    pub(crate) stale: bool,
+    /// Another client has been told to renew it.
+    pub(crate) token_sent: bool,
+    /// This client is to renew it.
+    pub(crate) won: bool,
+}
+
+impl Seen {
+    /// What is shown of no item.
+    pub(crate) const NOTHING: Seen = Seen {
+        cas: 0,
+        flags: 0,
+        len: 0,
+        ttl: u32::MAX,
+        expires: false,
+        idle: 0,
+        hit: false,
+        base64: false,
+        stale: false,
+        token_sent: false,
+        won: false,
+    };
+
+    /// The number counted: it lies in the fields of flags and length.
+    pub(crate) fn number(&self) -> u64 {
+        u64::from(self.flags) << 32 | u64::from(self.len)
+    }
 }
 
 /// What is known of a reply, but for its bytes.

@@ -5,8 +5,8 @@
 use crate::clock::Expiry;
 use crate::core::walk::{Over, Place};
 use crate::key::KeyHash;
-use crate::proto::reply::Line;
-use crate::shard::meta::{Ask, Count, Removal, Seen};
+use crate::operation::{Outcome, View};
+use crate::shard::meta::{Ask, Count, Removal};
 use crate::store::StoreMode;
 
 /// Which of the requester's entries an answer is for.
@@ -82,26 +82,20 @@ pub(crate) enum Request {
 /// What the owner answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
-    /// A fixed line.
-    Line(Line),
-    /// incr's and decr's number.
-    Number(u64),
-    /// No item.
-    Miss,
-    /// An item: its first bytes, and the stream that holds the rest, if any.
-    Value { flags: u32, cas: u64, len: u32, bytes: Span, stream: u32 },
-    /// How a framed command ended, and what it saw.
-    Seen { outcome: Line, seen: Seen },
-    /// A framed get that found an item: the value as in [`Answer::Value`].
-    SeenValue { seen: Seen, bytes: Span, stream: u32 },
+    /// How an operation ended, when no value goes with that.
+    Outcome(Outcome),
+    /// An item and its value: the first bytes, and the stream that holds the rest, if any.
+    Hit { view: View, bytes: Span, stream: u32 },
     /// More bytes of a stream. With the last of them the stream is gone.
     Bytes { bytes: Span },
     /// There are no more bytes: the room of the rest was needed. The stream is gone.
     Gone,
     /// Room is reserved.
     Begun { upload: u32 },
-    /// No room, or no more: the value is to be swallowed, then this line answered.
-    Refused(Line),
+    /// No room, or no more: the value is to be swallowed, then this answered.
+    Refused(Outcome),
+    /// The order to all cores cannot be followed.
+    Unable,
     /// A part of a dump, and where it goes on.
     Walked { text: Span, place: Place },
     /// Done; nothing to say.

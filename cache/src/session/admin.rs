@@ -78,7 +78,7 @@ impl Session {
         if cores == 1 {
             let token = self.owe_as(core, Owed::Nothing, frame);
             if !noreply {
-                core.settle(token, line);
+                core.settle_line(token, line);
             }
             return;
         }

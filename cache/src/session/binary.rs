@@ -101,7 +101,7 @@ impl Session {
     fn tell(&mut self, core: &mut Core, template: &Template<'_>, outcome: Line) -> Result<(), Stop> {
         self.reply_room(core)?;
         let token = self.owe_as(core, Owed::Nothing, Some(template));
-        core.settle(token, outcome);
+        core.settle_line(token, outcome);
         Ok(())
     }
 

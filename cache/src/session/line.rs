@@ -8,6 +8,7 @@ use crate::clock::Expiry;
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::key::KeyHash;
+use crate::operation::Outcome;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
 use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line, plain_get};
@@ -56,17 +57,14 @@ impl Session {
                 core,
                 key,
                 noreply,
-                |core, hash| Owed::Line(core.delete(hash, key)),
+                |core, hash| core.delete(hash, key),
                 |key, hash| Request::Delete { key, hash },
             ),
             Command::Arith { key, delta, increment, noreply } => self.on_owner(
                 core,
                 key,
                 noreply,
-                |core, hash| match core.arith(hash, key, delta, increment) {
-                    Ok(value) => Owed::Number(value),
-                    Err(line) => Owed::Line(line),
-                },
+                |core, hash| core.arith(hash, key, delta, increment),
                 |key, hash| Request::Arith { key, hash, delta, increment },
             ),
             Command::Touch { key, exptime, noreply } => {
@@ -75,7 +73,7 @@ impl Session {
                     core,
                     key,
                     noreply,
-                    |core, hash| Owed::Line(core.touch(hash, key, expiry)),
+                    |core, hash| core.touch(hash, key, expiry),
                     |key, hash| Request::Touch { key, hash, expiry },
                 )
             }
@@ -144,7 +142,7 @@ impl Session {
         core: &mut Core,
         key: &[u8],
         noreply: bool,
-        here: impl FnOnce(&mut Core, KeyHash) -> Owed,
+        here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
         there: impl FnOnce(Span, KeyHash) -> Request,
     ) -> Result<(), Stop> {
         let (hash, owner) = self.locate(core, key);
@@ -152,9 +150,9 @@ impl Session {
             if !noreply {
                 self.line_room(core)?;
             }
-            let owed = here(core, hash);
+            let outcome = here(core, hash);
             if !noreply {
-                self.say(core, owed);
+                self.say(core, outcome.owed());
             }
             return Ok(());
         }

@@ -8,11 +8,12 @@ use crate::clock::Expiry;
 use crate::core::entries::Owed;
 use crate::core::{Core, Need};
 use crate::key::KeyHash;
+use crate::operation::Outcome;
 use crate::proto::framed::{Kind, Template};
 use crate::proto::meta::{self, Meta, Name, Refused};
 use crate::proto::reply::Line;
 use crate::route::message::{Manner, Request, Span};
-use crate::shard::meta::{ActsInOrder, Ask, Count, Removal, Seen};
+use crate::shard::meta::{ActsInOrder, Ask, Count, Removal};
 
 /// Bytes of the line end that follows a value.
 const LINE_END_BYTES: u64 = 2;
@@ -192,9 +193,9 @@ impl Session {
             // Held before anything is done, which may move the item.
             let at = core.shard.peek(hash, key, now).filter(|&at| !core.shard.item(at).value.is_empty());
             let hold = at.map(|at| core.hold(at));
-            let (outcome, seen) = core.meta_get(hash, key, ask);
+            let outcome = core.meta_get(hash, key, ask);
             let token = self.owe_as(core, Owed::Nothing, Some(template));
-            core.settle_seen(token, outcome, seen);
+            core.settle(token, &outcome);
             if let Some(hold) = hold {
                 core.entries.entry_mut(token).owed = Owed::FramedValue { hold };
             }
@@ -217,15 +218,15 @@ impl Session {
         core: &mut Core,
         key: &[u8],
         template: &Template<'_>,
-        here: impl FnOnce(&mut Core, KeyHash) -> (Line, Seen),
+        here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
         there: impl FnOnce(Span, KeyHash) -> Request,
     ) -> Result<(), Stop> {
         self.reply_room(core)?;
         let (hash, owner) = core.locate(key);
         if owner == core.id {
-            let (outcome, seen) = here(core, hash);
+            let outcome = here(core, hash);
             let token = self.owe_as(core, Owed::Nothing, Some(template));
-            core.settle_seen(token, outcome, seen);
+            core.settle(token, &outcome);
             return Ok(());
         }
         self.message_room(core, owner, key.len())?;

@@ -85,13 +85,13 @@ impl Session {
             if !noreply {
                 if frame.is_none() { self.line_room(core)? } else { self.reply_room(core)? }
             }
-            let stored = core.store(hash, key, value, flags, expiry, mode, manner);
+            let outcome = core.store(hash, key, value, flags, expiry, mode, manner);
             if !noreply {
                 match frame {
-                    None => self.say(core, Owed::Line(stored.outcome.line())),
+                    None => self.say(core, outcome.owed()),
                     Some(_) => {
                         let token = self.owe_as(core, Owed::Nothing, frame);
-                        core.settle_stored(token, stored);
+                        core.settle(token, &outcome);
                     }
                 }
             }
@@ -139,9 +139,9 @@ impl Session {
                     core.counters().uploads.add(1);
                     State::Value { upload, reply }
                 }
-                Err(line) => {
+                Err(outcome) => {
                     let remaining = u64::from(bytes) + self.value_end().len() as u64;
-                    State::Swallow { remaining, reply, line }
+                    State::Swallow { remaining, reply, line: outcome.line() }
                 }
             };
             return Ok(());
@@ -182,14 +182,14 @@ impl Session {
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         self.state = State::Line;
         let outcome = if line_end == expected {
-            core.commit_upload(upload).map(|(stored, _)| stored)
+            Some(core.commit_upload(upload))
         } else {
             core.abandon_upload(upload);
             None
         };
         match (reply, outcome) {
-            (Some(reply), Some(stored)) => core.settle_stored(reply, stored),
-            (Some(reply), None) => core.settle(reply, Line::BadChunk),
+            (Some(reply), Some(outcome)) => core.settle(reply, &outcome),
+            (Some(reply), None) => core.settle_line(reply, Line::BadChunk),
             (None, _) => {}
         }
         Step::Moved(expected.len())
@@ -208,7 +208,8 @@ impl Session {
         let entry = core.entries.entry(token);
         let upload = match entry.owed {
             Owed::Upload(Upload::Open { upload, .. }) => upload,
-            Owed::Upload(Upload::Refused(line)) => {
+            Owed::Upload(Upload::Refused(outcome)) => {
+                let line = outcome.line();
                 let remaining = u64::from(remaining) + self.value_end().len() as u64;
                 self.state = if noreply {
                     core.entries.entry_mut(token).owed = Owed::Nothing;
@@ -246,7 +247,7 @@ impl Session {
         } else {
             core.entries.entry_mut(token).owed = Owed::Nothing;
             if !noreply {
-                core.settle(token, Line::BadChunk);
+                core.settle_line(token, Line::BadChunk);
             }
             core.owe(owner, token, Request::Abort { upload });
         }
@@ -270,7 +271,7 @@ impl Session {
             return Step::Stop(bytes, Stop::NeedInput);
         }
         if let Some(reply) = reply {
-            core.settle(reply, line);
+            core.settle_line(reply, line);
         }
         self.state = State::Line;
         Step::Moved(bytes)

@@ -5,14 +5,14 @@
 
 use crate::clock::{Expiry, Now};
 use crate::key::KeyHash;
+use crate::operation::{ItemFacts, Number, Outcome, Purpose, View};
 use crate::store::header::{self, Header, Marks};
 use crate::store::index::Found;
 use crate::store::item::{ItemRef, Reservation};
 use crate::store::number;
-use crate::store::outcome::{Arith, StoreOutcome};
+use crate::store::outcome::{Arith, StoreOutcome, Touched};
 
 use super::Shard;
-use crate::store::outcome::Touched;
 
 /// Flags that act in the order in which they stand: T, N, R and t; 0 fills the rest.
 pub type ActsInOrder = [u8; 4];
@@ -33,33 +33,6 @@ pub struct Ask {
     /// Counted as the classic commands are: a miss with T as a touch, and for `stats detail`. mg is not. Nor does any but
     /// mg take the right to renew an item that is stale.
     pub classic_counts: bool,
-}
-
-/// What a meta command shows of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// The cas unique.
-    pub cas: u64,
-    /// The client's flags.
-    pub flags: u32,
-    /// Bytes of the value.
-    pub len: u32,
-    /// Seconds left where t stands; `u32::MAX` and no `expires`: never. Below 0 it wraps, as in memcached.
-    pub ttl: u32,
-    /// Whether it expires, where t stands.
-    pub expires: bool,
-    /// Seconds since it was last asked for, before this time.
-    pub idle: u32,
-    /// It was asked for before.
-    pub hit: bool,
-    /// Its key was sent as base64.
-    pub base64: bool,
-    /// It is stale.
-    pub stale: bool,
-    /// Another client has been told to renew it.
-    pub token_sent: bool,
-    /// This client is to renew it.
-    pub won: bool,
 }
 
 /// What an md or a binary delete asks for.
@@ -94,44 +67,14 @@ pub struct Count {
     pub initial: u64,
 }
 
-/// How a [`Count`] ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
-    /// Value, NotFound, Exists, NonNumeric or OutOfMemory.
-    pub arith: Arith,
-    /// The item was made for it; with OutOfMemory, could not be made.
-    pub created: bool,
-    /// What t shows; `None`: it never expires.
-    pub ttl: Option<u32>,
-}
-
-/// What `me` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Debug {
-    /// Seconds since the expiry, so mostly negative; -1: never.
-    pub expired_for: i32,
-    /// Seconds since the last access.
-    pub idle: u32,
-    /// The cas unique.
-    pub cas: u64,
-    /// Whether it was asked for.
-    pub fetched: bool,
-    /// memcached's slab class.
-    pub class: u32,
-    /// memcached's size.
-    pub bytes: u32,
-    /// Its key was sent as base64.
-    pub base64: bool,
-}
-
 /// What t shows of an expiry: seconds left, wrapping below 0.
 fn shown_ttl(expiry: Expiry, now: Now) -> Option<u32> {
     (!expiry.is_never()).then(|| expiry.secs().wrapping_sub(now.secs))
 }
 
 impl Shard {
-    /// mg, and binary's gets and touches. `None`: a miss.
-    pub fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask, now: Now) -> Option<Seen> {
+    /// mg, and binary's gets and touches.
+    pub fn meta_get(&mut self, hash: KeyHash, key: &[u8], ask: &Ask, now: Now) -> Outcome {
         let (touches, vivifies) = (ask.acts.contains(&b'T'), ask.acts.contains(&b'N'));
         if touches || vivifies {
             self.prepare_link(now);
@@ -152,25 +95,25 @@ impl Shard {
         };
         tried.add(1);
         counted.add(1);
-        seen
+        seen.map_or(Outcome::Missed, Outcome::Hit)
     }
 
     /// An item that is there.
-    fn meet(&mut self, hash: KeyHash, key: &[u8], found: Found, ask: &Ask, now: Now) -> Seen {
+    fn meet(&mut self, hash: KeyHash, key: &[u8], found: Found, ask: &Ask, now: Now) -> View {
         let address = self.memory.address(found.at.segment, found.at.offset);
         let marks = header::marks(&self.memory, address);
         let item = self.item(found.at);
         let mut expiry = item.expiry;
-        let mut seen = Seen {
+        let mut seen = View {
             cas: item.cas,
             flags: item.flags,
             len: item.value.len() as u32,
             idle: item.idle_secs(now),
-            hit: marks.fetched,
+            fetched: marks.fetched,
             base64: marks.base64,
             stale: marks.stale,
             token_sent: marks.token_sent,
-            ..Seen::NOTHING
+            ..View::default()
         };
         for act in ask.acts {
             match act {
@@ -179,7 +122,7 @@ impl Shard {
                     let soon = expiry.secs() < ask.recache.secs();
                     seen.won |= soon && !expiry.is_never() && !marks.token_sent;
                 }
-                b't' => (seen.ttl, seen.expires) = ttl_fields(shown_ttl(expiry, now)),
+                b't' => seen.ttl = shown_ttl(expiry, now),
                 _ => {}
             }
         }
@@ -199,17 +142,15 @@ impl Shard {
     }
 
     /// N: an empty item, which this client is to fill. `None` when there is no room.
-    fn vivify(&mut self, hash: KeyHash, key: &[u8], ask: &Ask, now: Now) -> Option<Seen> {
-        let mut seen = Seen { won: true, ..Seen::NOTHING };
-        let expiry = seen.act_on_new(&ask.acts, ask.ttl, ask.vivify, now);
+    fn vivify(&mut self, hash: KeyHash, key: &[u8], ask: &Ask, now: Now) -> Option<View> {
+        let (expiry, ttl) = act_on_new(&ask.acts, ask.ttl, ask.vivify, now);
         let (at, cas) = self.create(hash, key, b"", expiry, now)?;
-        seen.cas = cas;
         let address = self.memory.address(at.segment, at.offset);
         header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..Marks::default() });
         if ask.update {
             self.mark_fetched(at, now);
         }
-        Some(seen)
+        Some(View { cas, ttl, won: true, ..View::default() })
     }
 
     /// Makes an item without flags where there is none.
@@ -222,33 +163,34 @@ impl Shard {
         (stored.outcome == StoreOutcome::Stored).then_some((at, stored.cas))
     }
 
-    /// md, and binary's delete: Stored when it is done, NotFound, or Exists when it is another version.
-    pub fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal, now: Now) -> StoreOutcome {
+    /// md, and binary's delete.
+    pub fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal, now: Now) -> Outcome {
         if removal.stale {
             self.prepare_link(now);
         }
         let Some(found) = self.lookup(hash, key, now) else {
             self.stats.delete_misses.add(1);
-            return StoreOutcome::NotFound;
+            return Outcome::Missed;
         };
         let item = self.item(found.at);
         if removal.cas.is_some_and(|cas| cas != item.cas) {
             if !removal.classic_counts {
                 self.stats.delete_misses.add(1);
             }
-            return StoreOutcome::Exists;
+            return Outcome::Exists;
         }
         if !removal.stale {
             self.stats.delete_hits.add(1);
             self.unlink(found);
-            return StoreOutcome::Stored;
+            return Outcome::Deleted;
         }
         let expiry = removal.ttl.unwrap_or(item.expiry);
-        self.make_stale(hash, key, found, expiry, now)
+        self.make_stale(hash, key, found, expiry, now);
+        Outcome::Deleted
     }
 
     /// Marks the item found as stale, under a new unique, so that the next client wins the right to renew it.
-    fn make_stale(&mut self, hash: KeyHash, key: &[u8], found: Found, expiry: Expiry, now: Now) -> StoreOutcome {
+    fn make_stale(&mut self, hash: KeyHash, key: &[u8], found: Found, expiry: Expiry, now: Now) {
         // The unique of an item that a reply holds does not change: a copy takes its place.
         let copies = self.segments.at(found.at.segment).holders != 0;
         let changes = expiry != self.item(found.at).expiry;
@@ -260,13 +202,10 @@ impl Shard {
             },
             (false, false) => Some(found.at),
         };
-        let at = match moved {
-            Some(at) => at,
+        let Some(at) = moved else {
             // No room for a copy: an item that cannot be shown as stale is gone.
-            None => {
-                self.forget_key(hash, key, now);
-                return StoreOutcome::Stored;
-            }
+            self.forget_key(hash, key, now);
+            return;
         };
         let address = self.memory.address(at.segment, at.offset);
         let access = self.item(at).last_access_secs;
@@ -276,18 +215,17 @@ impl Shard {
         segment.largest_cas = segment.largest_cas.max(cas);
         let marks = header::marks(&self.memory, address);
         header::set_marks(&mut self.memory, address, Marks { stale: true, token_sent: false, ..marks });
-        StoreOutcome::Stored
     }
 
     /// ma, and binary's incr and decr.
-    pub fn meta_arith(&mut self, hash: KeyHash, key: &[u8], count: &Count, now: Now) -> Counted {
+    pub fn meta_arith(&mut self, hash: KeyHash, key: &[u8], count: &Count, now: Now) -> Outcome {
         let &Count { delta, increment, cas, ref acts, ttl, vivify, initial } = count;
         let before =
             self.lookup(hash, key, now).map(|found| (self.item(found.at).expiry, self.item(found.at).value.len()));
         let change = |value: u64| if increment { value.wrapping_add(delta) } else { value.saturating_sub(delta) };
         let arith = self.change_number(hash, key, cas, now, change);
         match (arith, before) {
-            (Arith::Value { value, .. }, Some((mut expiry, old_len))) => {
+            (Arith::Value { value, cas }, Some((mut expiry, old_len))) => {
                 if increment { &self.stats.incr_hits } else { &self.stats.decr_hits }.add(1);
                 let mut shown = None;
                 for &act in acts {
@@ -305,33 +243,33 @@ impl Shard {
                 {
                     let _ = self.move_expiry(hash, key, found, expiry, now);
                 }
-                Counted { arith, created: false, ttl: shown }
+                Outcome::Number(Number { value, cas, created: false, ttl: shown })
             }
             (Arith::NotFound, _) => {
                 if !acts.contains(&b'N') {
                     if increment { &self.stats.incr_misses } else { &self.stats.decr_misses }.add(1);
-                    return Counted { arith, created: false, ttl: None };
+                    return Outcome::Missed;
                 }
                 let mut digits = [0; number::DIGITS_MAX];
                 let len = number::format(initial, &mut digits);
-                let mut seen = Seen::NOTHING;
-                let expiry = seen.act_on_new(acts, ttl, vivify, now);
-                let arith = match self.create(hash, key, &digits[..len], expiry, now) {
-                    Some((_, cas)) => Arith::Value { value: initial, cas },
-                    None => Arith::OutOfMemory,
-                };
-                Counted { arith, created: true, ttl: seen.expires.then_some(seen.ttl) }
+                let (expiry, ttl) = act_on_new(acts, ttl, vivify, now);
+                match self.create(hash, key, &digits[..len], expiry, now) {
+                    Some((_, cas)) => Outcome::Number(Number { value: initial, cas, created: true, ttl }),
+                    None => Outcome::NoMemory(Purpose::Create),
+                }
             }
-            _ => Counted { arith, created: false, ttl: None },
+            (Arith::Exists, _) => Outcome::Exists,
+            (Arith::NonNumeric, _) => Outcome::NotANumber,
+            _ => Outcome::NoMemory(Purpose::Change),
         }
     }
 
     /// me: marks and counts nothing but an expired or flushed item met.
-    pub fn meta_debug(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Debug> {
-        let found = self.lookup(hash, key, now)?;
+    pub fn meta_debug(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Outcome {
+        let Some(found) = self.lookup(hash, key, now) else { return Outcome::Missed };
         let item = self.item(found.at);
         let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
-        Some(Debug {
+        Outcome::Debug(ItemFacts {
             expired_for: match item.expiry.is_never() {
                 true => -1,
                 false => now.secs.wrapping_sub(item.expiry.secs()) as i32,
@@ -364,56 +302,16 @@ impl Shard {
     }
 }
 
-fn ttl_fields(shown: Option<u32>) -> (u32, bool) {
-    (shown.unwrap_or(u32::MAX), shown.is_some())
-}
-
-impl Seen {
-    /// What is shown of no item.
-    pub const NOTHING: Seen = Seen {
-        cas: 0,
-        flags: 0,
-        len: 0,
-        ttl: u32::MAX,
-        expires: false,
-        idle: 0,
-        hit: false,
-        base64: false,
-        stale: false,
-        token_sent: false,
-        won: false,
-    };
-
-    /// What is shown of a number counted: it lies in the fields of flags and length. `won`: the item was made for it.
-    pub(crate) fn of_count(counted: &Counted) -> Seen {
-        let Arith::Value { value, cas } = counted.arith else { return Seen::NOTHING };
-        let (ttl, expires) = ttl_fields(counted.ttl);
-        let (flags, len) = ((value >> 32) as u32, value as u32);
-        Seen { cas, flags, len, ttl, expires, won: counted.created, ..Seen::NOTHING }
-    }
-
-    /// The number counted.
-    pub(crate) fn number(&self) -> u64 {
-        u64::from(self.flags) << 32 | u64::from(self.len)
-    }
-
-    /// What `me` shows: class and size lie in the fields of flags and length, the expiry in that of t.
-    pub(crate) fn of_debug(debug: &Debug) -> Seen {
-        let &Debug { expired_for, idle, cas, fetched, class, bytes, base64 } = debug;
-        Seen { cas, flags: class, len: bytes, ttl: expired_for as u32, idle, hit: fetched, base64, ..Seen::NOTHING }
-    }
-
-    /// Follows T, N and t on an item that was just made; returns its expiry after all of them.
-    fn act_on_new(&mut self, acts: &ActsInOrder, ttl: Expiry, vivify: Expiry, now: Now) -> Expiry {
-        let mut expiry = Expiry::NEVER;
-        for act in acts {
-            match act {
-                b'T' => expiry = ttl,
-                b'N' => expiry = vivify,
-                b't' => (self.ttl, self.expires) = ttl_fields(shown_ttl(expiry, now)),
-                _ => {}
-            }
+/// Follows T, N and t on an item that was just made; returns its expiry after all of them, and what t shows.
+fn act_on_new(acts: &ActsInOrder, ttl: Expiry, vivify: Expiry, now: Now) -> (Expiry, Option<u32>) {
+    let (mut expiry, mut shown) = (Expiry::NEVER, None);
+    for act in acts {
+        match act {
+            b'T' => expiry = ttl,
+            b'N' => expiry = vivify,
+            b't' => shown = shown_ttl(expiry, now),
+            _ => {}
         }
-        expiry
     }
+    (expiry, shown)
 }

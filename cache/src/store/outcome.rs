@@ -1,6 +1,7 @@
 //! What the shard's operations ask for and answer, as values.
 
 use super::item::ItemRef;
+use crate::operation::{Outcome, Purpose};
 
 /// Which of memcached's storage commands a store is (`protocol.txt`, "Storage commands").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,26 @@ pub struct Stored {
     pub cas: u64,
 }
 
+impl StoreOutcome {
+    /// The same as an [`Outcome`]; `cas` is that of the item stored.
+    pub(crate) fn outcome(self, cas: u64) -> Outcome {
+        match self {
+            StoreOutcome::Stored => Outcome::Stored { cas },
+            StoreOutcome::NotStored => Outcome::NotStored,
+            StoreOutcome::Exists => Outcome::Exists,
+            StoreOutcome::NotFound => Outcome::Missed,
+            StoreOutcome::TooLarge => Outcome::TooLarge,
+            StoreOutcome::OutOfMemory => Outcome::NoMemory(Purpose::Store),
+        }
+    }
+}
+
 impl Stored {
+    /// The same as an [`Outcome`].
+    pub(crate) fn outcome(self) -> Outcome {
+        self.outcome.outcome(self.cas)
+    }
+
     pub(crate) fn failed(outcome: StoreOutcome) -> Stored {
         Stored { outcome, cas: 0 }
     }
