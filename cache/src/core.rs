@@ -5,7 +5,7 @@
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests
 //!  while core.next_resumable() ─┐    connections that can go on
-//!  connections with bytes ──────┴─►  session.take(..), core.answers(), session.give(..), until none moves
+//!  connections with bytes ──────┴─►  session.take(..), session.give(..), until none moves
 //!  core.post()                       one push per peer; ring the doorbells it names
 //! ```
 //!
@@ -31,8 +31,6 @@ use crate::stats::{CoreCounters, Ledger};
 use crate::store::ShardConfig;
 use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
-/// Replies that leave at once.
-pub(crate) mod answers;
 /// Requests to other cores.
 mod ask;
 /// Outcomes as lines.
@@ -66,7 +64,6 @@ pub(crate) mod walk;
 /// What watchers are told.
 pub(crate) mod watch;
 
-use answers::Answers;
 pub use census::CoreCensus;
 use entries::Entries;
 use frames::Frames;
@@ -215,10 +212,9 @@ pub struct Core {
     pub(crate) shard: Shard,
     pub(crate) ledger: Arc<Ledger>,
     hasher: KeyHasher,
-    now: Now,
+    pub(crate) now: Now,
     links: Box<[Option<Link>]>,
     pub(crate) entries: Entries,
-    pub(crate) answers: Answers,
     pub(crate) frames: Frames,
     pub(crate) landing: Landing,
     /// How the connections share landing slots.
@@ -297,7 +293,6 @@ impl Core {
                 now: Now { secs: 2, unix_epoch: 0 },
                 links: links.into_boxed_slice(),
                 entries: Entries::new(config.conns(), config.pending_per_core),
-                answers: Answers::new(),
                 frames: Frames::new(config.conns() + config.pending_per_core),
                 landing,
                 slots: Share::new(config.landing_slots),
@@ -443,13 +438,6 @@ impl Core {
     /// connection.
     pub fn next_overdue(&mut self) -> Option<(ConnId, Overdue)> {
         self.lost.pop_front().map(|conn| (conn, Overdue::SlowReader))
-    }
-
-    /// Takes what the last [`crate::Session::take`] has answered at once: to be sent before anything else of its
-    /// connection. Empty the second time.
-    #[inline]
-    pub fn answers(&mut self) -> &[u8] {
-        self.answers.take()
     }
 
     /// The turn's time, as [`Core::collect`] or the last take had it.

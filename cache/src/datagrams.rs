@@ -172,7 +172,7 @@ impl<P: Copy> Datagrams<P> {
         let mut answered = false;
         let sent = out.send(peer, HEADER_BYTES + self.shared.body_max, |buffer| {
             let (head, body) = buffer.split_at_mut(HEADER_BYTES);
-            let Some(bytes) = core.get_into(fetch.hash, fetch.key, fetch.cas, now, body) else { return 0 };
+            let Some(bytes) = core.get_whole(fetch.hash, fetch.key, fetch.cas, now, body) else { return 0 };
             answered = true;
             core.counters().requests.add(1);
             let bytes = HEADER_BYTES + bytes;

@@ -18,6 +18,8 @@ pub mod key;
 pub mod operation;
 /// The wire formats.
 pub mod proto;
+/// Replies on their way out.
+mod replies;
 mod route;
 /// One connection's conversation.
 pub mod session;

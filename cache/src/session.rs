@@ -1,14 +1,13 @@
 //! One connection's conversation: bytes in, replies out, in order. No clock and no socket inside.
 //!
 //! [`Session::take`] parses and executes what it can of the bytes at hand and says how many it is done with; it keeps
-//! none of them. What it can answer at once, within the room that it is told of, is in [`Core::answers`] then.
+//! none of them. Replies that are known at once it writes to the output that it is given, as far as that goes.
 //! [`Session::give`] writes the other replies owed, as far as the room goes. Both may be called with any piece:
 //!
 //! ```text
 //!  loop {
-//!      let room = transmit_ring.room();
-//!      let taken = session.take(core, receive_ring.contiguous(), room, now);
-//!      receive_ring.advance(taken.consumed);                             transmit_ring.append(core.answers());
+//!      let taken = session.take(core, receive_ring.contiguous(), transmit_ring.room(), now);
+//!      receive_ring.advance(taken.consumed);                             transmit_ring.advance(taken.written);
 //!      let given = session.give(core, transmit_ring.room());             transmit_ring.advance(given.written);
 //!      if taken.consumed == 0 && given.written == 0 { break }            // or taken.stop says more
 //!  }
@@ -35,6 +34,7 @@ use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::framed::Template;
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
+use crate::replies::Out;
 use crate::route::message::{NOBODY, Request, Token};
 use crate::settings::Protocol;
 
@@ -99,6 +99,8 @@ pub enum Stop {
 pub struct Taken {
     /// Bytes of the input that are done with.
     pub consumed: usize,
+    /// Bytes of replies written to the front of the output.
+    pub written: usize,
     /// Why it stopped.
     pub stop: Stop,
 }
@@ -181,6 +183,13 @@ pub struct Session {
     foreseen: Option<Foreseen>,
 }
 
+/// One call of [`Session::take`]: whose it is, the core that it is on, and where replies go that are known at once.
+struct Taking<'a> {
+    session: &'a mut Session,
+    core: &'a mut Core,
+    out: Out<'a>,
+}
+
 impl Session {
     /// A new conversation for connection `conn`, which no other session of the core uses.
     pub fn new(conn: ConnId) -> Session {
@@ -207,49 +216,20 @@ impl Session {
 
     /// Parses and executes what it can of `input`; see the module's documentation.
     ///
-    /// The caller must send all of [`Core::answers`] before anything that is given; `room` is how many bytes of it he
-    /// can. With a room of 0 every reply waits for [`give`](Self::give). A session of a datagram takes one command or key
-    /// at most.
-    pub fn take(&mut self, core: &mut Core, input: &[u8], room: usize, now: Now) -> Taken {
+    /// Replies that are known at once, and that nothing owed comes before, are written to the front of `out`; the caller
+    /// must send them before anything that is given. With an empty `out` every reply waits for [`give`](Self::give). A
+    /// session of a datagram takes one command or key at most.
+    pub fn take(&mut self, core: &mut Core, input: &[u8], out: &mut [u8], now: Now) -> Taken {
         core.begin_try(self.conn, now);
-        core.answers.begin(room);
-        let mut consumed = 0;
-        // Of a datagram one at a time, which is no yielding.
-        let most = if self.datagram { 1 } else { core.config.requests_per_take };
-        let mut left = most;
-        // Who is heard one by one asks for no more than one at once.
-        let limit = core.config.reply_limit.filter(|_| most > 1);
-        let before = core.entries.in_use();
-        let stop = loop {
-            if let Some(limit) = limit {
-                let executed = most - left;
-                let rest = input.get(consumed..).unwrap_or_default();
-                if let Some(stop) = self.stop_at_limit(core, rest, limit, before, executed) {
-                    break stop;
-                }
-            }
-            match self.step(core, input.get(consumed..).unwrap_or_default()) {
-                Step::Moved(bytes) => consumed += bytes,
-                Step::Executed(bytes) => {
-                    consumed += bytes;
-                    left -= 1;
-                    if left == 0 {
-                        core.counters().conn_yields.add(u64::from(!self.datagram));
-                        break Stop::Yield;
-                    }
-                }
-                Step::Stop(bytes, stop) => {
-                    consumed += bytes;
-                    break stop;
-                }
-            }
-        };
-        self.foreseen = None;
-        core.end_try(self.conn, stop == Stop::Waiting);
+        let mut taking = Taking { session: self, core, out: Out::new(out) };
+        let (consumed, stop) = taking.run(input);
+        let Taking { session, core, out } = taking;
+        session.foreseen = None;
+        core.end_try(session.conn, stop == Stop::Waiting);
         let counters = core.counters();
         counters.bytes_read.add(consumed as u64);
-        counters.bytes_written.add(core.answers.len() as u64);
-        Taken { consumed, stop }
+        counters.bytes_written.add(out.len() as u64);
+        Taken { consumed, written: out.len(), stop }
     }
 
     /// The hash of the key that the next [`take`](Self::take) of `input` will look up first on this core, as far as a
@@ -352,42 +332,75 @@ impl Session {
     pub fn pending(&self) -> usize {
         self.pending as usize
     }
+}
 
-    /// The hash of `key` and the core that owns it, from what was foreseen or anew.
-    #[inline]
-    fn locate(&self, core: &Core, key: &[u8]) -> (KeyHash, usize) {
-        match self.foreseen.and_then(|foreseen| foreseen.hash_of(key)) {
-            Some(hash) => {
-                debug_assert_eq!(hash, core.locate(key).0, "the input has changed since it was foreseen");
-                (hash, core.owner_of(hash))
+impl Taking<'_> {
+    /// Goes on with `input` until it is used up or must stop. Returns the bytes that are done with, and why it stopped.
+    fn run(&mut self, input: &[u8]) -> (usize, Stop) {
+        let mut consumed = 0;
+        // Of a datagram one at a time, which is no yielding.
+        let most = if self.session.datagram { 1 } else { self.core.config.requests_per_take };
+        let mut left = most;
+        // A connection that is served request by request has no more than one reply under way at once.
+        let limit = self.core.config.reply_limit.filter(|_| most > 1);
+        let before = self.core.entries.in_use();
+        loop {
+            if let Some(limit) = limit {
+                let rest = input.get(consumed..).unwrap_or_default();
+                if let Some(stop) = self.stop_at_limit(rest, limit, before, most - left) {
+                    return (consumed, stop);
+                }
             }
-            None => core.locate(key),
+            match self.step(input.get(consumed..).unwrap_or_default()) {
+                Step::Moved(bytes) => consumed += bytes,
+                Step::Executed(bytes) => {
+                    consumed += bytes;
+                    left -= 1;
+                    if left == 0 {
+                        self.core.counters().conn_yields.add(u64::from(!self.session.datagram));
+                        return (consumed, Stop::Yield);
+                    }
+                }
+                Step::Stop(bytes, stop) => return (consumed + bytes, stop),
+            }
         }
     }
 
-    fn step(&mut self, core: &mut Core, input: &[u8]) -> Step {
-        match self.state {
-            State::Line if !self.trusted => self.greet(core, input),
-            State::Line => match self.speaks {
-                Some(Speaks::Text) => self.line(core, input),
-                Some(Speaks::Binary) => self.packet(core, input),
-                None => self.negotiate(core, input),
-            },
-            State::Keys { .. } => self.next_key(core, input),
-            State::SkipLine => self.skip_line(input),
-            State::Value { .. } => self.fill_value(core, input),
-            State::Upload { token, owner, remaining, noreply } => {
-                self.send_value(core, input, token, owner, remaining, noreply)
+    /// The hash of `key` and the core that owns it, from what was foreseen or anew.
+    #[inline]
+    fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
+        match self.session.foreseen.and_then(|foreseen| foreseen.hash_of(key)) {
+            Some(hash) => {
+                debug_assert_eq!(hash, self.core.locate(key).0, "the input has changed since it was foreseen");
+                (hash, self.core.owner_of(hash))
             }
-            State::Swallow { remaining, reply, line } => self.swallow(core, input, remaining, reply, line),
-            State::Barrier if core.in_flight(self.conn) > 0 => Step::Stop(0, Stop::Waiting),
+            None => self.core.locate(key),
+        }
+    }
+
+    fn step(&mut self, input: &[u8]) -> Step {
+        match self.session.state {
+            State::Line if !self.session.trusted => self.greet(input),
+            State::Line => match self.session.speaks {
+                Some(Speaks::Text) => self.line(input),
+                Some(Speaks::Binary) => self.packet(input),
+                None => self.negotiate(input),
+            },
+            State::Keys { .. } => self.next_key(input),
+            State::SkipLine => self.skip_line(input),
+            State::Value { .. } => self.fill_value(input),
+            State::Upload { token, owner, remaining, noreply } => {
+                self.send_value(input, token, owner, remaining, noreply)
+            }
+            State::Swallow { remaining, reply, line } => self.swallow(input, remaining, reply, line),
+            State::Barrier if self.core.in_flight(self.session.conn) > 0 => Step::Stop(0, Stop::Waiting),
             State::Barrier => {
-                self.state = State::Line;
+                self.session.state = State::Line;
                 Step::Moved(0)
             }
-            State::Telling if self.pending > 0 => Step::Stop(0, Stop::NeedRoom),
+            State::Telling if self.session.pending > 0 => Step::Stop(0, Stop::NeedRoom),
             State::Telling => {
-                self.state = State::Line;
+                self.session.state = State::Line;
                 Step::Moved(0)
             }
             State::Deaf => Step::Stop(input.len(), Stop::NeedInput),
@@ -396,141 +409,145 @@ impl Session {
     }
 
     /// The first byte of a connection decides what it speaks, unless the server speaks one protocol alone.
-    fn negotiate(&mut self, core: &Core, input: &[u8]) -> Step {
+    fn negotiate(&mut self, input: &[u8]) -> Step {
         let Some(&first) = input.first() else { return Step::Stop(0, Stop::NeedInput) };
-        let binary = match core.config.protocol {
+        let binary = match self.core.config.protocol {
             Protocol::Auto => first == MAGIC_REQUEST,
             Protocol::Ascii => false,
             Protocol::Binary => true,
         };
-        self.speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
+        self.session.speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
         Step::Moved(0)
     }
 
     /// Takes no more; what is owed is still given.
     fn close(&mut self) {
-        self.state = State::Closed;
+        self.session.state = State::Closed;
     }
 
     /// The same, because what came was nonsense.
     fn close_broken(&mut self) {
-        self.broken = true;
+        self.session.broken = true;
         self.close();
     }
 
     /// Whether another reply may be owed; the reason to stop if not.
-    fn reply_room(&mut self, core: &mut Core) -> Result<(), Stop> {
-        match self.pending as usize {
-            0 => self.admit(core, Need::Entry),
-            held if held >= core.config.pending_per_connection => Err(Stop::NeedRoom),
-            held if core.entries.share.allows(held) => Ok(()),
+    fn reply_room(&mut self) -> Result<(), Stop> {
+        match self.session.pending as usize {
+            0 => self.admit(Need::Entry),
+            held if held >= self.core.config.pending_per_connection => Err(Stop::NeedRoom),
+            held if self.core.entries.share.allows(held) => Ok(()),
             _ => {
-                core.counters().entries_short.add(1);
+                self.core.counters().entries_short.add(1);
                 Err(Stop::NeedRoom)
             }
         }
     }
 
     /// Whether one more value may come from another core; the reason to stop if not.
-    fn slot_room(&mut self, core: &mut Core) -> Result<(), Stop> {
-        match core.slots_of(self.conn) {
-            0 => self.admit(core, Need::Slot),
-            held if held >= core.config.slots_per_connection => Err(Stop::NeedRoom),
-            _ if core.allows_slot(self.conn) => Ok(()),
+    fn slot_room(&mut self) -> Result<(), Stop> {
+        match self.core.slots_of(self.session.conn) {
+            0 => self.admit(Need::Slot),
+            held if held >= self.core.config.slots_per_connection => Err(Stop::NeedRoom),
+            _ if self.core.allows_slot(self.session.conn) => Ok(()),
             _ => {
-                core.counters().slots_short.add(1);
+                self.core.counters().slots_short.add(1);
                 Err(Stop::NeedRoom)
             }
         }
     }
 
     /// Whether `need` can be had; if not, the connection is in its queue.
-    fn admit(&mut self, core: &mut Core, need: Need) -> Result<(), Stop> {
-        if core.admits(self.conn, need) { Ok(()) } else { Err(self.wait(core, need)) }
+    fn admit(&mut self, need: Need) -> Result<(), Stop> {
+        if self.core.admits(self.session.conn, need) { Ok(()) } else { Err(self.wait(need)) }
     }
 
-    fn wait(&mut self, core: &mut Core, need: Need) -> Stop {
-        core.wait_for(self.conn, need);
+    fn wait(&mut self, need: Need) -> Stop {
+        self.core.wait_for(self.session.conn, need);
         Stop::Waiting
     }
 
     /// Room for a message to `owner` with `bytes` bytes; if there is none, the connection is in the queue.
-    fn message_room(&mut self, core: &mut Core, owner: usize, bytes: usize) -> Result<(), Stop> {
-        if core.make_room(self.conn, owner, bytes) { Ok(()) } else { Err(self.wait(core, Need::Block(owner))) }
+    fn message_room(&mut self, owner: usize, bytes: usize) -> Result<(), Stop> {
+        if self.core.make_room(self.session.conn, owner, bytes) { Ok(()) } else { Err(self.wait(Need::Block(owner))) }
     }
 
-    /// Owes a reply, after [`Session::reply_room`].
-    fn owe(&mut self, core: &mut Core, owed: Owed) -> Token {
-        let Some(token) = core.entries.take(self.conn, self.pending as usize, owed) else {
+    /// Owes a reply, after [`reply_room`](Self::reply_room).
+    fn owe(&mut self, owed: Owed) -> Token {
+        let Some(token) = self.core.entries.take(self.session.conn, self.session.pending as usize, owed) else {
             debug_assert!(false, "reply_room was not asked");
             return NOBODY;
         };
-        match self.tail {
-            NO_ENTRY => self.head = token,
-            tail => core.entries.entry_mut(tail).next = token,
+        match self.session.tail {
+            NO_ENTRY => self.session.head = token,
+            tail => self.core.entries.entry_mut(tail).next = token,
         }
-        self.tail = token;
-        self.pending += 1;
+        self.session.tail = token;
+        self.session.pending += 1;
         token
     }
 
     /// The last entry, if more answers that nobody wants to see may be expected there.
-    fn unheard(&self, core: &Core) -> Option<Token> {
-        let tail = (self.tail != NO_ENTRY).then_some(self.tail)?;
-        let entry = core.entries.entry(tail);
+    fn unheard(&self) -> Option<Token> {
+        let tail = (self.session.tail != NO_ENTRY).then_some(self.session.tail)?;
+        let entry = self.core.entries.entry(tail);
         (matches!(entry.owed, Owed::Unheard) && entry.expected < u16::MAX).then_some(tail)
     }
 
     /// [`reply_room`](Self::reply_room) for a command of another core's key that is not answered.
-    fn unheard_room(&mut self, core: &mut Core) -> Result<(), Stop> {
-        if self.unheard(core).is_some() { Ok(()) } else { self.reply_room(core) }
+    fn unheard_room(&mut self) -> Result<(), Stop> {
+        if self.unheard().is_some() { Ok(()) } else { self.reply_room() }
     }
 
-    /// Expects another answer that nobody wants to see, after [`Session::unheard_room`].
-    fn owe_unheard(&mut self, core: &mut Core) -> Token {
-        self.unheard(core).unwrap_or_else(|| self.owe(core, Owed::Unheard))
+    /// Expects another answer that nobody wants to see, after [`unheard_room`](Self::unheard_room).
+    fn owe_unheard(&mut self) -> Token {
+        self.unheard().unwrap_or_else(|| self.owe(Owed::Unheard))
     }
 
-    /// [`Session::owe`] for a reply that may be framed.
-    fn owe_as(&mut self, core: &mut Core, owed: Owed, frame: Option<&Template<'_>>) -> Token {
-        let token = self.owe(core, owed);
+    /// [`owe`](Self::owe) for a reply that may be framed.
+    fn owe_as(&mut self, owed: Owed, frame: Option<&Template<'_>>) -> Token {
+        let token = self.owe(owed);
         if let Some(template) = frame
             && token != NOBODY
         {
-            core.entries.entry_mut(token).framed = true;
-            core.frames.set(token, template);
+            self.core.entries.entry_mut(token).framed = true;
+            self.core.frames.set(token, template);
         }
         token
     }
 
     /// What follows a value.
     fn value_end(&self) -> &'static [u8] {
-        if self.speaks == Some(Speaks::Binary) { b"" } else { b"\r\n" }
+        if self.session.speaks == Some(Speaks::Binary) { b"" } else { b"\r\n" }
     }
 
     /// Whether a reply that is known at once may leave at once: nothing is owed before it.
     fn answers_at_once(&self) -> bool {
-        self.head == NO_ENTRY
+        self.session.head == NO_ENTRY
     }
 
     /// [`reply_room`](Self::reply_room) for a line or a number that will be known at once.
-    fn line_room(&mut self, core: &mut Core) -> Result<(), Stop> {
-        if self.answers_at_once() && core.answers.takes_any_line() { Ok(()) } else { self.reply_room(core) }
+    fn line_room(&mut self) -> Result<(), Stop> {
+        if self.answers_at_once() && self.out.takes_any_line() { Ok(()) } else { self.reply_room() }
     }
 
-    /// Answers with a line or a number, after [`Session::line_room`].
-    fn say(&mut self, core: &mut Core, owed: Owed) {
-        let left = if self.answers_at_once() { core.answers.put(owed) } else { Err(owed) };
-        if let Err(owed) = left {
-            self.owe(core, owed);
+    /// Answers with a line or a number, after [`line_room`](Self::line_room).
+    fn say(&mut self, owed: Owed) {
+        if self.answers_at_once() {
+            match owed {
+                Owed::Line(line) if self.out.line(line) => return,
+                Owed::Number(number) if self.out.number(number) => return,
+                _ => {}
+            }
         }
+        self.owe(owed);
     }
 
     /// Answers with a line unless the client wants none. Stops when there is no room for it.
-    fn answer(&mut self, core: &mut Core, line: Line, noreply: bool) -> Result<(), Stop> {
+    fn answer(&mut self, line: Line, noreply: bool) -> Result<(), Stop> {
         if !noreply {
-            self.line_room(core)?;
-            self.say(core, Owed::Line(line));
+            self.line_room()?;
+            self.say(Owed::Line(line));
         }
         Ok(())
     }

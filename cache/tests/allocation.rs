@@ -22,8 +22,8 @@ fn exchange(cores: &mut [Core], session: &mut Session, input: &[u8], room: usize
             cores[index].collect(NOW);
             if index == 0 {
                 while cores[0].next_resumable().is_some() {}
-                taken += session.take(&mut cores[0], &input[taken..], room, NOW).consumed;
-                given += cores[0].answers().len();
+                let at_once = session.take(&mut cores[0], &input[taken..], &mut out[given..][..room], NOW);
+                (taken, given) = (taken + at_once.consumed, given + at_once.written);
                 given += session.give(&mut cores[0], &mut out[given..]).written;
             }
             let _ = cores[index].post();

@@ -30,8 +30,9 @@ fn worker(mut core: Core, cores: usize, finished: &AtomicUsize) {
         for (client, (session, script, taken, received)) in clients.iter_mut().enumerate() {
             let end = script.sent.len().min(*taken + 8000);
             let room = if client % 2 == 0 { 4096 } else { 0 };
-            *taken += session.take(&mut core, &script.sent[*taken..end], room, NOW).consumed;
-            received.extend_from_slice(core.answers());
+            let at_once = session.take(&mut core, &script.sent[*taken..end], &mut out[..room], NOW);
+            *taken += at_once.consumed;
+            received.extend_from_slice(&out[..at_once.written]);
             let given = session.give(&mut core, &mut out).written;
             received.extend_from_slice(&out[..given]);
             if *taken == script.sent.len() && session.pending() == 0 && !done[client] {

@@ -2,14 +2,15 @@
 //!
 //! Invariant: a flow that the stack has reported and that has not ended has its id and session at its index, and a
 //! session is ended, never just dropped, so that it gives back what it holds of the cache. A session's requests and
-//! answers go straight between the flow's rings and the shard; only what may hold a token that straddles the end of the
-//! receive ring is copied, to one scratch for the core.
+//! answers go straight between the flow's rings and the shard but for two buffers of the core: one for what may hold a
+//! token that straddles the end of the receive ring, and one for replies that are known while the receive ring is read,
+//! when the transmit ring cannot be written.
 
 use std::sync::Arc;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, WHOLE_MAX_BYTES};
+use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, Taken, WHOLE_MAX_BYTES};
 use stack::{Flow, FlowId, NetStack, Readiness};
 
 use crate::admission::Admission;
@@ -21,6 +22,9 @@ const ROUNDS: usize = 4;
 /// Bytes of an answer that are asked for before it is written: a few lines, which the processor then goes on with.
 const ANSWER_BYTES: usize = 192;
 
+/// Bytes of replies that one call of [`Session::take`] may write: as many as a transmit ring usually holds.
+const AT_ONCE_BYTES: usize = 8 << 10;
+
 /// What memcached says to a connection above `-c` before it closes it (memcached.c, `maxconns_fast`).
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
 
@@ -30,8 +34,17 @@ pub struct Connections {
     /// By index: the flow that is open, if any, and its session.
     open_flows: Vec<Option<(FlowId, Session)>>,
     admission: Arc<Admission>,
-    scratch: Box<[u8; WHOLE_MAX_BYTES]>,
+    scratch: Scratch,
     idle: Option<Idle>,
+}
+
+/// Buffers that every visit uses anew.
+#[derive(Debug)]
+struct Scratch {
+    /// Input that straddles the end of a receive ring, in one piece.
+    input: Box<[u8; WHOLE_MAX_BYTES]>,
+    /// Replies on their way to a transmit ring.
+    output: Box<[u8; AT_ONCE_BYTES]>,
 }
 
 /// What is to become of a flow after a visit.
@@ -48,7 +61,8 @@ impl Connections {
     /// Room for `max_flows` connections, whose total over all cores `admission` limits.
     pub fn new(max_flows: usize, admission: Arc<Admission>) -> Self {
         let open_flows = (0..max_flows).map(|_| None).collect();
-        Self { open_flows, admission, scratch: Box::new([0; WHOLE_MAX_BYTES]), idle: None }
+        let scratch = Scratch { input: Box::new([0; WHOLE_MAX_BYTES]), output: Box::new([0; AT_ONCE_BYTES]) };
+        Self { open_flows, admission, scratch, idle: None }
     }
 
     /// Closes connections that have not said anything for `timeout_secs` seconds, from now on.
@@ -120,7 +134,7 @@ impl Connections {
             return false;
         }
         let Some(mut flow) = stack.flow(id) else { return false };
-        match visit(session, &mut flow, cache, now, &mut self.scratch[..]) {
+        match visit(session, &mut flow, cache, now, &mut self.scratch) {
             Verdict::Wait => false,
             Verdict::Again => true,
             Verdict::Close => {
@@ -148,7 +162,7 @@ impl Connections {
             let Some((id, session)) = &mut self.open_flows[index] else { continue };
             let id = *id;
             if let Some(mut flow) = stack.flow(id) {
-                match visit(session, &mut flow, cache, now, &mut self.scratch[..]) {
+                match visit(session, &mut flow, cache, now, &mut self.scratch) {
                     Verdict::Close => flow.close(),
                     Verdict::Wait if session.pending() == 0 => flow.close(),
                     _ if all => flow.abort(),
@@ -197,7 +211,7 @@ impl Connections {
 }
 
 /// Lets the session take and give until neither moves, or others are to have their turn.
-fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> Verdict {
+fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut Scratch) -> Verdict {
     for _ in 0..ROUNDS {
         let (taken, stop) = take(session, flow, cache, now, scratch);
         if stop == Stop::NeedInput && flow.peer_closed() {
@@ -217,34 +231,41 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
 }
 
 /// Lets the session take from the receive ring what it can. Returns how many bytes that was, and why it stopped.
-fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut [u8]) -> (usize, Stop) {
-    let scratch_bytes = scratch.len();
+fn take(
+    session: &mut Session,
+    flow: &mut Flow<'_>,
+    cache: &mut Core,
+    now: Now,
+    scratch: &mut Scratch,
+) -> (usize, Stop) {
+    let Scratch { input: piece, output } = scratch;
     let mut total = 0;
     loop {
         let waiting = flow.recv_queue();
-        let room = flow.send_room();
-        let (seen, consumed, stop) = flow.recv(|input| {
-            if input.len() < waiting.min(scratch_bytes) {
+        let room = flow.send_room().min(output.len());
+        let (seen, taken) = flow.recv(|input| {
+            if input.len() < waiting.min(piece.len()) {
                 // A token may straddle the end of the ring. It is not tried on this part first: a connection that has
                 // come to the head of a queue in the cache has one try.
-                return (0, (input.len(), 0, Stop::NeedInput));
+                return (0, (input.len(), Taken { consumed: 0, written: 0, stop: Stop::NeedInput }));
             }
-            let taken = session.take(cache, input, room, now);
-            (taken.consumed, (input.len(), taken.consumed, taken.stop))
+            let taken = session.take(cache, input, &mut output[..room], now);
+            (taken.consumed, (input.len(), taken))
         });
-        send(flow, cache.answers());
-        total += consumed;
-        if stop != Stop::NeedInput || consumed == waiting {
-            return (total, stop);
+        send(flow, &output[..taken.written]);
+        total += taken.consumed;
+        if taken.stop != Stop::NeedInput || taken.consumed == waiting {
+            return (total, taken.stop);
         }
-        if consumed == 0 {
+        if taken.consumed == 0 {
             if seen == waiting {
-                return (total, stop);
+                return (total, taken.stop);
             }
             // Look at both parts in one piece.
-            let length = flow.peek(scratch);
-            let taken = session.take(cache, &scratch[..length], room, now);
-            send(flow, cache.answers());
+            let length = flow.peek(&mut piece[..]);
+            let room = room - taken.written;
+            let taken = session.take(cache, &piece[..length], &mut output[..room], now);
+            send(flow, &output[..taken.written]);
             if taken.consumed == 0 {
                 return (total, taken.stop);
             }
@@ -257,11 +278,11 @@ fn take(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, 
     }
 }
 
-/// Sends what a session has answered at once, for which there was room.
-fn send(flow: &mut Flow<'_>, answers: &[u8]) {
-    if !answers.is_empty() {
-        let sent = flow.send_slice(answers);
-        debug_assert_eq!(sent, answers.len(), "the room was asked before");
+/// Sends the replies that a session has written at once, for which there was room.
+fn send(flow: &mut Flow<'_>, replies: &[u8]) {
+    if !replies.is_empty() {
+        let sent = flow.send_slice(replies);
+        debug_assert_eq!(sent, replies.len(), "the room was asked before");
     }
 }
 

@@ -225,15 +225,13 @@ impl<P: Copy> Place<P> {
             }
             commands -= 1;
             let room = if session.pending() == 0 && self.message.is_none() { shared.body_max } else { 0 };
-            let taken = session.take(core, request.get(self.taken..).unwrap_or_default(), room, now);
+            let input = request.get(self.taken..).unwrap_or_default();
+            let taken = session.take(core, input, &mut self.stage[..room], now);
             self.taken += taken.consumed;
             let between = session.is_between_commands();
-            let answers = core.answers();
-            let answered = !answers.is_empty();
+            let answered = taken.written > 0;
             if answered {
-                // As large as a datagram's body at the most: that is the room it was given.
-                self.staged = answers.len();
-                self.stage[..answers.len()].copy_from_slice(answers);
+                self.staged = taken.written;
                 self.begin_message(core, shared, now, From::Stage);
             }
             match taken.stop {

@@ -4,8 +4,7 @@
 //! answered, and nothing after them begins before every shard has obeyed.
 
 use super::operate::SLAB_CLASSES_MAX;
-use super::{Session, State, Stop};
-use crate::core::Core;
+use super::{State, Stop, Taking};
 use crate::core::entries::Owed;
 use crate::core::walk::{Over, Walk};
 use crate::proto::framed::Template;
@@ -16,104 +15,97 @@ use crate::route::message::Request;
 use crate::shard::{Dump, Told};
 use crate::stats;
 
-impl Session {
+impl Taking<'_> {
     /// flush_all.
-    pub(super) fn flush_all(&mut self, core: &mut Core, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
+    pub(super) fn flush_all(&mut self, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
         let exptime = match delay {
-            _ if !core.config.commands.flush => Err(Line::FlushDisabled),
+            _ if !self.core.config.commands.flush => Err(Line::FlushDisabled),
             delay => delay,
         };
         match exptime {
             Ok(exptime) => {
-                self.begin_barrier(core)?;
-                let now = core.now();
+                self.begin_barrier()?;
+                let now = self.core.now();
                 let exptime = i64::from(exptime);
-                core.shard.flush_all(exptime, now);
-                self.order_all(core, Line::Ok, noreply, None, Request::Flush { exptime });
+                self.core.shard.flush_all(exptime, now);
+                self.order_all(Line::Ok, noreply, None, Request::Flush { exptime });
             }
-            Err(line) => self.answer(core, line, noreply)?,
+            Err(line) => self.answer(line, noreply)?,
         }
-        core.counters().cmd_flush.add(1);
+        self.core.counters().cmd_flush.add(1);
         Ok(())
     }
 
     /// cache_memlimit.
-    pub(super) fn memory_limit(&mut self, core: &mut Core, megabytes: u32, noreply: bool) -> Result<(), Stop> {
-        self.begin_barrier(core)?;
-        let bytes = (u64::from(megabytes) << 20) / core.ledger.cores() as u64;
-        let line = match core.shard.set_memory_limit(bytes as usize) {
+    pub(super) fn memory_limit(&mut self, megabytes: u32, noreply: bool) -> Result<(), Stop> {
+        self.begin_barrier()?;
+        let bytes = (u64::from(megabytes) << 20) / self.core.ledger.cores() as u64;
+        let line = match self.core.shard.set_memory_limit(bytes as usize) {
             Ok(()) => {
-                core.ledger.set_limit_bytes(u64::from(megabytes) << 20);
+                self.core.ledger.set_limit_bytes(u64::from(megabytes) << 20);
                 Line::Ok
             }
             Err(_) => Line::MemlimitRefused,
         };
-        self.order_all(core, line, noreply, None, Request::MemoryLimit { bytes });
+        self.order_all(line, noreply, None, Request::MemoryLimit { bytes });
         Ok(())
     }
 
     /// verbosity: one number that every core reads.
-    pub(super) fn verbosity(&mut self, core: &mut Core, level: u32, noreply: bool) -> Result<(), Stop> {
-        self.answer(core, Line::Ok, noreply)?;
-        core.ledger.set_verbosity(level);
+    pub(super) fn verbosity(&mut self, level: u32, noreply: bool) -> Result<(), Stop> {
+        self.answer(Line::Ok, noreply)?;
+        self.core.ledger.set_verbosity(level);
         Ok(())
     }
 
     /// Stops until everything before the barrier has been answered by the other cores and there is room for its reply.
-    pub(super) fn begin_barrier(&mut self, core: &mut Core) -> Result<(), Stop> {
-        self.reply_room(core)?;
-        if core.in_flight(self.conn) > 0 { Err(Stop::Waiting) } else { Ok(()) }
+    pub(super) fn begin_barrier(&mut self) -> Result<(), Stop> {
+        self.reply_room()?;
+        if self.core.in_flight(self.session.conn) > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
     /// Sends an order to every other core; this core has obeyed.
-    pub(super) fn order_all(
-        &mut self,
-        core: &mut Core,
-        line: Line,
-        noreply: bool,
-        frame: Option<&Template<'_>>,
-        request: Request,
-    ) {
-        let cores = core.ledger.cores();
+    pub(super) fn order_all(&mut self, line: Line, noreply: bool, frame: Option<&Template<'_>>, request: Request) {
+        let cores = self.core.ledger.cores();
         if cores == 1 {
-            let token = self.owe_as(core, Owed::Nothing, frame);
+            let token = self.owe_as(Owed::Nothing, frame);
             if !noreply {
-                core.settle_line(token, line);
+                self.core.settle_line(token, line);
             }
             return;
         }
-        let token = self.owe_as(core, Owed::Barrier { line, quiet: noreply }, frame);
-        let this = core.id;
+        let token = self.owe_as(Owed::Barrier { line, quiet: noreply }, frame);
+        let this = self.core.id;
         for peer in (0..cores).filter(|&peer| peer != this) {
-            core.owe(peer, token, request);
+            self.core.owe(peer, token, request);
         }
-        self.state = State::Barrier;
+        self.session.state = State::Barrier;
     }
 
     /// stats. A connection has one such text at a time, and what it counts includes all that was answered before.
-    pub(super) fn stats(&mut self, core: &mut Core, arguments: &[u8]) -> Result<(), Stop> {
-        if self.pending > 0 {
+    pub(super) fn stats(&mut self, arguments: &[u8]) -> Result<(), Stop> {
+        if self.session.pending > 0 {
             return Err(Stop::NeedRoom);
         }
-        self.reply_room(core)?;
-        let ledger = &core.ledger;
+        self.reply_room()?;
+        let ledger = &self.core.ledger;
         let (group, rest) = next_key(arguments).unwrap_or((b"", b""));
         let owed = match group {
-            b"" => Owed::Text(stats::general(ledger, core.now())),
+            b"" => Owed::Text(stats::general(ledger, self.core.now())),
             b"settings" => Owed::Text(stats::settings(ledger)),
             b"items" => Owed::Text(stats::items(ledger)),
             b"slabs" => Owed::Text(stats::slabs(ledger)),
             b"sidestep" => Owed::Text(stats::sidestep(ledger)),
             b"sizes" => Owed::Text(stats::sizes()),
             b"conns" => {
-                self.begin_walk(core, Walk::new(Over::Connections, usize::MAX));
+                self.begin_walk(Walk::new(Over::Connections, usize::MAX));
                 return Ok(());
             }
-            b"cachedump" if !core.config.commands.dump => Owed::Line(Line::CachedumpDisabled),
+            b"cachedump" if !self.core.config.commands.dump => Owed::Line(Line::CachedumpDisabled),
             b"cachedump" => match dump_arguments(rest) {
                 Ok((class, most)) => {
                     let told = Told { dump: Dump::Cache, classes: 1 << class };
-                    self.begin_walk(core, Walk::new(Over::Items(told), most));
+                    self.begin_walk(Walk::new(Over::Items(told), most));
                     return Ok(());
                 }
                 Err(line) => Owed::Line(line),
@@ -132,14 +124,14 @@ impl Session {
                     Owed::Line(Line::Ok)
                 }
                 Some(b"dump") => {
-                    self.begin_walk(core, Walk::new(Over::Prefixes, usize::MAX));
+                    self.begin_walk(Walk::new(Over::Prefixes, usize::MAX));
                     return Ok(());
                 }
                 _ => Owed::Line(Line::DetailUsage),
             },
             _ => Owed::Line(Line::Error),
         };
-        self.owe(core, owed);
+        self.owe(owed);
         Ok(())
     }
 }

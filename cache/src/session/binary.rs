@@ -3,7 +3,7 @@
 //! Read first: [`crate::proto::binary`] for the bytes, [`crate::shard::meta`] for what is done to an item.
 
 use super::value::Storing;
-use super::{Session, State, Step, Stop};
+use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
 use crate::core::Core;
 use crate::core::entries::Owed;
@@ -32,9 +32,9 @@ impl Extras<'_> {
     }
 }
 
-impl Session {
+impl Taking<'_> {
     /// Executes the packet at the start of `input`, if its header, extras and key are there.
-    pub(super) fn packet(&mut self, core: &mut Core, input: &[u8]) -> Step {
+    pub(super) fn packet(&mut self, input: &[u8]) -> Step {
         let Some(bytes) = input.first_chunk::<HEADER_BYTES>() else { return Step::Stop(0, Stop::NeedInput) };
         let Some(header) = RequestHeader::read(bytes) else {
             self.close();
@@ -51,7 +51,7 @@ impl Session {
             key: &[],
         };
         if let Err(line) = header.check(KEY_MAX_BYTES) {
-            return match self.tell(core, &template, line) {
+            return match self.tell(&template, line) {
                 Ok(()) => {
                     self.close();
                     Step::Executed(HEADER_BYTES)
@@ -60,7 +60,7 @@ impl Session {
             };
         }
         if matches!(command, Command::Unknown | Command::SaslList | Command::Sasl) {
-            return self.pass_over(core, &header, &template);
+            return self.pass_over(&header, &template);
         }
         let head_bytes = header.head_bytes();
         let Some(body) = input.get(HEADER_BYTES..head_bytes) else { return Step::Stop(0, Stop::NeedInput) };
@@ -69,13 +69,13 @@ impl Session {
         let template = Template { key: if command.answers_key() { key } else { &[] }, ..template };
         let done = match command {
             Command::Store(_) | Command::Join { .. } => {
-                let storing = storing(&header, command, &extras, key, &template, core);
-                return self.store(core, input, head_bytes, &storing);
+                let storing = storing(&header, command, &extras, key, &template, self.core);
+                return self.store(input, head_bytes, &storing);
             }
             // A quit that asks for no answer is obeyed without one.
             Command::Quit => {
-                self.quit = quiet;
-                return match self.tell(core, &template, Line::Stored) {
+                self.session.quit = quiet;
+                return match self.tell(&template, Line::Stored) {
                     Ok(()) => {
                         self.close();
                         Step::Executed(head_bytes)
@@ -83,14 +83,14 @@ impl Session {
                     Err(stop) => Step::Stop(0, stop),
                 };
             }
-            Command::Noop | Command::Version => self.tell(core, &template, Line::Stored),
-            Command::Flush => self.flush_packet(core, i64::from(extras.u32_at(0)), &template),
-            Command::Stat => self.stat(core, key, &header, &template),
-            _ => self.keyed_packet(core, &header, command, &extras, key, &template),
+            Command::Noop | Command::Version => self.tell(&template, Line::Stored),
+            Command::Flush => self.flush_packet(i64::from(extras.u32_at(0)), &template),
+            Command::Stat => self.stat(key, &header, &template),
+            _ => self.keyed_packet(&header, command, &extras, key, &template),
         };
         match done {
             Ok(()) => {
-                core.counters().requests.add(1);
+                self.core.counters().requests.add(1);
                 Step::Executed(head_bytes)
             }
             Err(stop) => Step::Stop(0, stop),
@@ -98,44 +98,42 @@ impl Session {
     }
 
     /// Owes a packet whose outcome is known.
-    fn tell(&mut self, core: &mut Core, template: &Template<'_>, outcome: Line) -> Result<(), Stop> {
-        self.reply_room(core)?;
-        let token = self.owe_as(core, Owed::Nothing, Some(template));
-        core.settle_line(token, outcome);
+    fn tell(&mut self, template: &Template<'_>, outcome: Line) -> Result<(), Stop> {
+        self.reply_room()?;
+        let token = self.owe_as(Owed::Nothing, Some(template));
+        self.core.settle_line(token, outcome);
         Ok(())
     }
 
     /// A command that is not known: its body is passed over, then that is said.
     ///
     /// Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
-    fn pass_over(&mut self, core: &mut Core, header: &RequestHeader, template: &Template<'_>) -> Step {
-        if let Err(stop) = self.reply_room(core) {
+    fn pass_over(&mut self, header: &RequestHeader, template: &Template<'_>) -> Step {
+        if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
-        let reply = Some(self.owe_as(core, Owed::Answer { quiet: false }, Some(template)));
-        self.state = State::Swallow { remaining: u64::from(header.body_len), reply, line: Line::Error };
-        core.counters().requests.add(1);
+        let reply = Some(self.owe_as(Owed::Answer { quiet: false }, Some(template)));
+        self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply, line: Line::Error };
+        self.core.counters().requests.add(1);
         Step::Executed(HEADER_BYTES)
     }
 
     /// A command on a key, without a value.
     fn keyed_packet(
         &mut self,
-        core: &mut Core,
         header: &RequestHeader,
         command: Command,
         extras: &Extras<'_>,
         key: &[u8],
         template: &Template<'_>,
     ) -> Result<(), Stop> {
-        let now = core.now();
+        let now = self.core.now();
         let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
         match command {
             Command::Delete => {
                 let cas = (header.cas != 0).then_some(header.cas);
                 let removal = Removal { cas, stale: false, ttl: None, classic_counts: true };
                 self.framed_on_owner(
-                    core,
                     key,
                     template,
                     |core, hash| core.meta_delete(hash, key, &removal),
@@ -154,7 +152,6 @@ impl Session {
                     initial: extras.u64_at(8),
                 };
                 self.framed_on_owner(
-                    core,
                     key,
                     template,
                     |core, hash| core.meta_arith(hash, key, &count),
@@ -171,41 +168,35 @@ impl Session {
                     update: true,
                     classic_counts: true,
                 };
-                self.framed_get(core, key, &ask, template)
+                self.framed_get(key, &ask, template)
             }
         }
     }
 
     /// Flush.
-    fn flush_packet(&mut self, core: &mut Core, exptime: i64, template: &Template<'_>) -> Result<(), Stop> {
-        if !core.config.commands.flush {
-            return self.tell(core, template, Line::FlushDisabled);
+    fn flush_packet(&mut self, exptime: i64, template: &Template<'_>) -> Result<(), Stop> {
+        if !self.core.config.commands.flush {
+            return self.tell(template, Line::FlushDisabled);
         }
-        self.begin_barrier(core)?;
-        let now = core.now();
-        core.shard.flush_all(exptime, now);
-        self.order_all(core, Line::Ok, false, Some(template), Request::Flush { exptime });
-        core.counters().cmd_flush.add(1);
+        self.begin_barrier()?;
+        let now = self.core.now();
+        self.core.shard.flush_all(exptime, now);
+        self.order_all(Line::Ok, false, Some(template), Request::Flush { exptime });
+        self.core.counters().cmd_flush.add(1);
         Ok(())
     }
 
     /// Stat: a packet for each line of the text protocol's answer, then an empty one.
-    fn stat(
-        &mut self,
-        core: &mut Core,
-        group: &[u8],
-        header: &RequestHeader,
-        template: &Template<'_>,
-    ) -> Result<(), Stop> {
-        if self.pending > 0 {
+    fn stat(&mut self, group: &[u8], header: &RequestHeader, template: &Template<'_>) -> Result<(), Stop> {
+        if self.session.pending > 0 {
             return Err(Stop::NeedRoom);
         }
-        self.reply_room(core)?;
-        let ledger = &core.ledger;
+        self.reply_room()?;
+        let ledger = &self.core.ledger;
         let packets = |text: &[u8]| stat_packets(text, header.opaque);
         // memcached compares these by their beginning.
         let text = match group {
-            b"" => packets(&stats::general(ledger, core.now())),
+            b"" => packets(&stats::general(ledger, self.core.now())),
             [b'r', b'e', b's', b'e', b't', ..] => {
                 ledger.reset();
                 packets(b"")
@@ -229,9 +220,9 @@ impl Session {
             b"slabs" => packets(&stats::slabs(ledger)),
             b"sizes" => packets(&stats::sizes()),
             b"sidestep" => packets(&stats::sidestep(ledger)),
-            _ => return self.tell(core, template, Line::NotFound),
+            _ => return self.tell(template, Line::NotFound),
         };
-        self.owe(core, Owed::Text(text));
+        self.owe(Owed::Text(text));
         Ok(())
     }
 }

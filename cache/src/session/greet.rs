@@ -4,8 +4,7 @@
 
 use memchr::memchr;
 
-use super::{LINE_END, Session, State, Step, Stop, WHOLE_MAX_BYTES};
-use crate::core::Core;
+use super::{LINE_END, State, Step, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::core::entries::Owed;
 use crate::proto::number::unsigned_32;
 use crate::proto::reply::Line;
@@ -14,11 +13,11 @@ use crate::proto::text::{LINE_MAX_BYTES, next_key};
 /// The longest value that is waited for (1.6.45's `MAX_AUTH_REQ_LEN`); what follows a longer one is read as the next line.
 const SAID_MAX_BYTES: u32 = 16_384;
 
-impl Session {
+impl Taking<'_> {
     /// Reads what an unknown client says.
-    pub(super) fn greet(&mut self, core: &mut Core, input: &[u8]) -> Step {
-        if core.config.users.is_empty() {
-            self.trusted = true;
+    pub(super) fn greet(&mut self, input: &[u8]) -> Step {
+        if self.core.config.users.is_empty() {
+            self.session.trusted = true;
             return Step::Moved(0);
         }
         let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
@@ -31,62 +30,62 @@ impl Session {
         };
         let line_bytes = newline + 1;
         let Some(value_bytes) = announced(&input[..newline]) else {
-            return self.refuse(core, Line::Unauthenticated, line_bytes);
+            return self.refuse(Line::Unauthenticated, line_bytes);
         };
         if value_bytes > SAID_MAX_BYTES {
-            return self.refuse(core, Line::AuthTooLong, line_bytes);
+            return self.refuse(Line::AuthTooLong, line_bytes);
         }
         let total = line_bytes as u64 + u64::from(value_bytes) + LINE_END.len() as u64;
         if total > WHOLE_MAX_BYTES as u64 {
-            return self.swallow_greeting(core, line_bytes, total - line_bytes as u64);
+            return self.swallow_greeting(line_bytes, total - line_bytes as u64);
         }
         let Some(value) = input.get(line_bytes..total as usize) else { return Step::Stop(0, Stop::NeedInput) };
-        if let Err(stop) = self.reply_room(core) {
+        if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
         let line = match value.strip_suffix(LINE_END) {
             None => Line::AuthTermination,
-            Some(said) => self.judge(core, said),
+            Some(said) => self.judge(said),
         };
         match line {
-            Line::Stored => core.counters().auth_cmds.add(1),
+            Line::Stored => self.core.counters().auth_cmds.add(1),
             Line::AuthFailure => {
-                core.counters().auth_cmds.add(1);
-                core.counters().auth_errors.add(1);
+                self.core.counters().auth_cmds.add(1);
+                self.core.counters().auth_errors.add(1);
             }
             _ => {}
         }
-        self.owe(core, Owed::Line(line));
+        self.owe(Owed::Line(line));
         Step::Executed(total as usize)
     }
 
     /// `name password`: whether a user of that name has that password. Every pair is compared to its end.
-    fn judge(&mut self, core: &Core, said: &[u8]) -> Line {
+    fn judge(&mut self, said: &[u8]) -> Line {
         let mut words = std::iter::successors(next_key(said), |(_, rest)| next_key(rest)).map(|(word, _)| word);
         let (Some(name), Some(password)) = (words.next(), words.next()) else { return Line::AuthFormat };
-        if !core.ledger.knows(name, password) {
+        if !self.core.ledger.knows(name, password) {
             return Line::AuthFailure;
         }
-        self.trusted = true;
+        self.session.trusted = true;
         Line::Stored
     }
 
-    fn refuse(&mut self, core: &mut Core, line: Line, bytes: usize) -> Step {
-        match self.answer(core, line, false) {
+    fn refuse(&mut self, line: Line, bytes: usize) -> Step {
+        match self.answer(line, false) {
             Ok(()) => Step::Executed(bytes),
             Err(stop) => Step::Stop(0, stop),
         }
     }
 
     /// A value longer than any name and password: passed over, then refused.
-    fn swallow_greeting(&mut self, core: &mut Core, line_bytes: usize, remaining: u64) -> Step {
-        if let Err(stop) = self.reply_room(core) {
+    fn swallow_greeting(&mut self, line_bytes: usize, remaining: u64) -> Step {
+        if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
-        core.counters().auth_cmds.add(1);
-        core.counters().auth_errors.add(1);
-        let reply = self.owe(core, Owed::Answer { quiet: false });
-        self.state = State::Swallow { remaining, reply: Some(reply), line: Line::AuthFailure };
+        self.core.counters().auth_cmds.add(1);
+        self.core.counters().auth_errors.add(1);
+        let reply = self.owe(Owed::Answer { quiet: false });
+        self.session.state = State::Swallow { remaining, reply: Some(reply), line: Line::AuthFailure };
         Step::Executed(line_bytes)
     }
 }

@@ -8,8 +8,7 @@
 
 use memchr::memchr;
 
-use super::{Session, Speaks, State, Stop};
-use crate::core::Core;
+use super::{Speaks, State, Stop, Taking};
 use crate::proto::binary::HEADER_BYTES;
 use crate::proto::reply::Line;
 use crate::proto::text::LINE_MAX_BYTES;
@@ -17,39 +16,32 @@ use crate::proto::text::LINE_MAX_BYTES;
 /// What a landing slot is counted as, in replies: it has about four times the bytes of memcached's.
 const SLOT_REPLIES: usize = 3;
 
-impl Session {
+impl Taking<'_> {
     /// Why to stop before `rest`, if there are as many replies as may be: those `before`, which the core's connections
     /// were owed when this take began, and those of the requests that it has `executed`. Refuses what `rest` begins
     /// with, unless that is a part of something that was begun before.
     #[cold]
-    pub(super) fn stop_at_limit(
-        &mut self,
-        core: &mut Core,
-        rest: &[u8],
-        limit: u32,
-        before: usize,
-        executed: u32,
-    ) -> Option<Stop> {
-        if before + executed as usize + SLOT_REPLIES * core.landing.in_use() < limit as usize {
+    pub(super) fn stop_at_limit(&mut self, rest: &[u8], limit: u32, before: usize, executed: u32) -> Option<Stop> {
+        if before + executed as usize + SLOT_REPLIES * self.core.landing.in_use() < limit as usize {
             return None;
         }
-        if executed == 0 && self.pending > 0 {
+        if executed == 0 && self.session.pending > 0 {
             // It asked for that before, and was let; only now is there no room for more.
-            return matches!(self.state, State::Keys { .. } | State::Line).then_some(Stop::NeedRoom);
+            return matches!(self.session.state, State::Keys { .. } | State::Line).then_some(Stop::NeedRoom);
         }
-        match self.state {
+        match self.session.state {
             State::Keys { .. } => {
-                if let Err(stop) = self.answer(core, Line::NoMemoryFetching, false) {
+                if let Err(stop) = self.answer(Line::NoMemoryFetching, false) {
                     return Some(stop);
                 }
-                core.counters().replies_refused.add(1);
-                self.state = State::SkipLine;
+                self.core.counters().replies_refused.add(1);
+                self.session.state = State::SkipLine;
                 Some(Stop::Yield)
             }
             State::Line if self.is_whole(rest) => {
-                core.counters().replies_refused.add(1);
-                core.answers.forget();
-                self.drop_owed(core);
+                self.core.counters().replies_refused.add(1);
+                self.out.forget();
+                self.session.drop_owed(self.core);
                 self.close_broken();
                 Some(Stop::Close)
             }
@@ -60,7 +52,7 @@ impl Session {
 
     /// Whether a request that can be executed is at the start of `rest`.
     fn is_whole(&self, rest: &[u8]) -> bool {
-        match self.speaks {
+        match self.session.speaks {
             Some(Speaks::Binary) => rest.len() >= HEADER_BYTES,
             _ => rest.len() > LINE_MAX_BYTES || memchr(b'\n', rest).is_some(),
         }

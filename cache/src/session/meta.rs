@@ -3,7 +3,7 @@
 //! Read first: [`crate::proto::meta`] for what the flags say, [`crate::shard::meta`] for what they do.
 
 use super::value::Storing;
-use super::{Session, State, Step, Stop};
+use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
 use crate::core::entries::Owed;
 use crate::core::{Core, Need};
@@ -40,20 +40,20 @@ fn template<'a>(meta: &'a Meta<'_>, kind: Kind) -> Template<'a> {
     }
 }
 
-impl Session {
+impl Taking<'_> {
     /// Any meta command without a value.
-    pub(super) fn meta(&mut self, core: &mut Core, name: Name, words: &[u8]) -> Result<(), Stop> {
+    pub(super) fn meta(&mut self, name: Name, words: &[u8]) -> Result<(), Stop> {
         if name == Name::Noop {
-            return self.answer(core, Line::MetaNoop, false);
+            return self.answer(Line::MetaNoop, false);
         }
         if name == Name::Debug {
-            return self.meta_debug(core, words);
+            return self.meta_debug(words);
         }
         let meta = match meta::parse(name, words) {
             Ok(meta) => meta,
-            Err(refused) => return self.answer(core, refused.line, false),
+            Err(refused) => return self.answer(refused.line, false),
         };
-        let now = core.now();
+        let now = self.core.now();
         let expiry = |exptime: Option<i32>| Expiry::from_exptime(i64::from(exptime.unwrap_or(0)), now);
         let key = meta.key.bytes();
         match name {
@@ -66,7 +66,7 @@ impl Session {
                     update: !meta.no_update,
                     classic_counts: false,
                 };
-                self.framed_get(core, key, &ask, &template(&meta, Kind::Get))
+                self.framed_get(key, &ask, &template(&meta, Kind::Get))
             }
             Name::Delete => {
                 let removal = Removal {
@@ -76,7 +76,6 @@ impl Session {
                     classic_counts: false,
                 };
                 self.framed_on_owner(
-                    core,
                     key,
                     &template(&meta, Kind::Delete),
                     |core, hash| core.meta_delete(hash, key, &removal),
@@ -94,7 +93,6 @@ impl Session {
                     initial: meta.initial,
                 };
                 self.framed_on_owner(
-                    core,
                     key,
                     &template(&meta, Kind::Arith),
                     |core, hash| core.meta_arith(hash, key, &count),
@@ -105,10 +103,10 @@ impl Session {
     }
 
     /// me.
-    fn meta_debug(&mut self, core: &mut Core, words: &[u8]) -> Result<(), Stop> {
+    fn meta_debug(&mut self, words: &[u8]) -> Result<(), Stop> {
         let key = match meta::parse_debug(words) {
             Ok(key) => key,
-            Err(line) => return self.answer(core, line, false),
+            Err(line) => return self.answer(line, false),
         };
         let template = Template {
             kind: Kind::Debug,
@@ -120,119 +118,110 @@ impl Session {
             key: key.bytes(),
         };
         self.framed_on_owner(
-            core,
             key.bytes(),
             &template,
             |core, hash| core.meta_debug(hash, key.bytes()),
             |key, hash| Request::MetaDebug { key, hash },
         )?;
-        core.counters().cmd_meta.add(1);
+        self.core.counters().cmd_meta.add(1);
         Ok(())
     }
 
     /// ms, whose line is the first `line_bytes` bytes of `input`.
-    pub(super) fn meta_set(&mut self, core: &mut Core, input: &[u8], line_bytes: usize, words: &[u8]) -> Step {
+    pub(super) fn meta_set(&mut self, input: &[u8], line_bytes: usize, words: &[u8]) -> Step {
         let (meta, mode, bytes) = match meta::parse_set(words) {
             Ok(set) => set,
-            Err(refused) => return self.refuse_set(core, line_bytes, refused),
+            Err(refused) => return self.refuse_set(line_bytes, refused),
         };
         let manner = Manner { framed: true, base64: meta.key.is_base64(), forgets: true, counts_prefix: false };
         let storing = Storing {
             mode,
             key: meta.key.bytes(),
             flags: meta.client_flags,
-            expiry: Expiry::from_exptime(i64::from(meta.ttl.unwrap_or(0)), core.now()),
+            expiry: Expiry::from_exptime(i64::from(meta.ttl.unwrap_or(0)), self.core.now()),
             bytes,
             noreply: false,
             manner,
             frame: Some(&template(&meta, Kind::Set)),
         };
-        self.store(core, input, line_bytes, &storing)
+        self.store(input, line_bytes, &storing)
     }
 
     /// An ms that is wrong: its value, as far as its length is known, is passed over before the answer.
-    fn refuse_set(&mut self, core: &mut Core, line_bytes: usize, refused: Refused) -> Step {
-        if let Err(stop) = self.reply_room(core) {
+    fn refuse_set(&mut self, line_bytes: usize, refused: Refused) -> Step {
+        if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
         match refused.value_bytes {
             None => {
-                self.owe(core, Owed::Line(refused.line));
+                self.owe(Owed::Line(refused.line));
             }
             Some(bytes) => {
-                let reply = Some(self.owe(core, Owed::Answer { quiet: false }));
+                let reply = Some(self.owe(Owed::Answer { quiet: false }));
                 let remaining = u64::from(bytes) + LINE_END_BYTES;
-                self.state = State::Swallow { remaining, reply, line: refused.line };
+                self.session.state = State::Swallow { remaining, reply, line: refused.line };
             }
         }
-        core.counters().requests.add(1);
+        self.core.counters().requests.add(1);
         Step::Executed(line_bytes)
     }
 
     /// A framed get, here or on its owner.
-    pub(super) fn framed_get(
-        &mut self,
-        core: &mut Core,
-        key: &[u8],
-        ask: &Ask,
-        template: &Template<'_>,
-    ) -> Result<(), Stop> {
+    pub(super) fn framed_get(&mut self, key: &[u8], ask: &Ask, template: &Template<'_>) -> Result<(), Stop> {
         if !template.value {
             return self.framed_on_owner(
-                core,
                 key,
                 template,
                 |core, hash| core.meta_get(hash, key, ask),
                 |key, hash| Request::MetaGet { key, hash, ask: *ask, room: None },
             );
         }
-        self.reply_room(core)?;
-        let (hash, owner) = core.locate(key);
-        if owner == core.id {
-            let now = core.now();
+        self.reply_room()?;
+        let (hash, owner) = self.core.locate(key);
+        if owner == self.core.id {
+            let now = self.core.now();
             // Held before anything is done, which may move the item.
-            let at = core.shard.peek(hash, key, now).filter(|&at| !core.shard.item(at).value.is_empty());
-            let hold = at.map(|at| core.hold(at));
-            let outcome = core.meta_get(hash, key, ask);
-            let token = self.owe_as(core, Owed::Nothing, Some(template));
-            core.settle(token, &outcome);
+            let at = self.core.shard.peek(hash, key, now).filter(|&at| !self.core.shard.item(at).value.is_empty());
+            let hold = at.map(|at| self.core.hold(at));
+            let outcome = self.core.meta_get(hash, key, ask);
+            let token = self.owe_as(Owed::Nothing, Some(template));
+            self.core.settle(token, &outcome);
             if let Some(hold) = hold {
-                core.entries.entry_mut(token).owed = Owed::FramedValue { hold };
+                self.core.entries.entry_mut(token).owed = Owed::FramedValue { hold };
             }
             return Ok(());
         }
-        self.slot_room(core)?;
-        self.message_room(core, owner, key.len())?;
-        let Some((slot, room)) = core.take_slot(self.conn, key, owner) else {
-            return Err(self.wait(core, Need::Slot));
+        self.slot_room()?;
+        self.message_room(owner, key.len())?;
+        let Some((slot, room)) = self.core.take_slot(self.session.conn, key, owner) else {
+            return Err(self.wait(Need::Slot));
         };
-        let token = self.owe_as(core, Owed::Fetch { slot, cas: false, end: false }, Some(template));
-        core.ask(owner, token, [key, &[]], |[key, _]| Request::MetaGet { key, hash, ask: *ask, room: Some(room) });
-        core.counters().cross_core_requests.add(1);
+        let token = self.owe_as(Owed::Fetch { slot, cas: false, end: false }, Some(template));
+        self.core.ask(owner, token, [key, &[]], |[key, _]| Request::MetaGet { key, hash, ask: *ask, room: Some(room) });
+        self.core.counters().cross_core_requests.add(1);
         Ok(())
     }
 
     /// Executes a framed command without a value here, or asks the key's owner to.
     pub(super) fn framed_on_owner(
         &mut self,
-        core: &mut Core,
         key: &[u8],
         template: &Template<'_>,
         here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
         there: impl FnOnce(Span, KeyHash) -> Request,
     ) -> Result<(), Stop> {
-        self.reply_room(core)?;
-        let (hash, owner) = core.locate(key);
-        if owner == core.id {
-            let outcome = here(core, hash);
-            let token = self.owe_as(core, Owed::Nothing, Some(template));
-            core.settle(token, &outcome);
+        self.reply_room()?;
+        let (hash, owner) = self.core.locate(key);
+        if owner == self.core.id {
+            let outcome = here(self.core, hash);
+            let token = self.owe_as(Owed::Nothing, Some(template));
+            self.core.settle(token, &outcome);
             return Ok(());
         }
-        self.message_room(core, owner, key.len())?;
-        let token = self.owe_as(core, Owed::Answer { quiet: false }, Some(template));
-        core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
-        core.counters().cross_core_requests.add(1);
+        self.message_room(owner, key.len())?;
+        let token = self.owe_as(Owed::Answer { quiet: false }, Some(template));
+        self.core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
+        self.core.counters().cross_core_requests.add(1);
         Ok(())
     }
 }

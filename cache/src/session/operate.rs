@@ -5,7 +5,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Session, State, Stop};
+use super::{State, Stop, Taking};
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::core::walk::{Over, Walk};
@@ -25,9 +25,9 @@ const CRAWLER_SLEEP_MAX_US: u32 = 1_000_000;
 /// The most that `lru tune` gives to the hot and the warm LRU together, in percent.
 const HOT_AND_WARM_MAX_PCT: u32 = 80;
 
-impl Session {
+impl Taking<'_> {
     /// Obeys one of these commands; `arguments` is what follows its name.
-    pub(super) fn operate(&mut self, core: &mut Core, operation: Operation, arguments: &[u8]) -> Result<(), Stop> {
+    pub(super) fn operate(&mut self, operation: Operation, arguments: &[u8]) -> Result<(), Stop> {
         let mut words: ArrayVec<&[u8], WORDS_MAX> = ArrayVec::new();
         let mut rest = arguments;
         while let Some((word, tail)) = next_key(rest) {
@@ -38,49 +38,49 @@ impl Session {
         }
         let noreply = words.last() == Some(&&b"noreply"[..]);
         match operation {
-            Operation::Watch => self.watch(core, &words, noreply),
-            Operation::Crawler => self.crawler(core, &words),
-            Operation::Shutdown => self.shut_server_down(core, &words),
-            Operation::Lru => self.answer(core, lru(&words), noreply),
+            Operation::Watch => self.watch(&words, noreply),
+            Operation::Crawler => self.crawler(&words),
+            Operation::Shutdown => self.shut_server_down(&words),
+            Operation::Lru => self.answer(lru(&words), noreply),
             Operation::Slabs => {
                 let noreply = noreply && words.first() == Some(&&b"automove"[..]);
-                self.answer(core, slabs(&words), noreply)
+                self.answer(slabs(&words), noreply)
             }
             Operation::Debugtime => {
-                self.reply_room(core)?;
-                let line = debugtime(core, &words);
-                self.answer(core, line, false)
+                self.reply_room()?;
+                let line = debugtime(self.core, &words);
+                self.answer(line, false)
             }
         }
     }
 
     /// `watch [kind]*`: from here on the connection is told what happens, and heard no more.
-    fn watch(&mut self, core: &mut Core, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
+    fn watch(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
         // There is nobody who could be told for long at the other end of a datagram.
-        if !core.config.commands.watch || self.datagram {
-            return self.answer(core, Line::WatchDisabled, noreply);
+        if !self.core.config.commands.watch || self.session.datagram {
+            return self.answer(Line::WatchDisabled, noreply);
         }
         // What is owed comes first: 1.6.18 refuses a watch that shares a packet with what comes before.
-        if self.pending > 0 {
+        if self.session.pending > 0 {
             return Err(Stop::NeedRoom);
         }
-        self.reply_room(core)?;
+        self.reply_room()?;
         let kinds = words.iter().map(|word| wanted_by(word)).try_fold(0, |sum, kind| Some(sum | kind?));
         let kinds = if words.is_empty() { Some(FETCHERS) } else { kinds };
-        let Some(kinds) = kinds else { return self.answer(core, Line::Error, noreply) };
-        match core.begin_watch(self.conn, kinds) {
+        let Some(kinds) = kinds else { return self.answer(Line::Error, noreply) };
+        match self.core.begin_watch(self.session.conn, kinds) {
             Some(watch) => {
-                self.owe(core, Owed::Watch(Box::new(watch)));
-                self.state = State::Deaf;
+                self.owe(Owed::Watch(Box::new(watch)));
+                self.session.state = State::Deaf;
                 Ok(())
             }
-            None => self.answer(core, Line::WatchersFull, noreply),
+            None => self.answer(Line::WatchersFull, noreply),
         }
     }
 
     /// `lru_crawler …`.
-    fn crawler(&mut self, core: &mut Core, words: &[&[u8]]) -> Result<(), Stop> {
-        let enabled = core.ledger.lru_crawler();
+    fn crawler(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
+        let enabled = self.core.ledger.lru_crawler();
         let line = match *words {
             [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
             // What has expired is given up segment by segment, whether anybody asks or not.
@@ -91,10 +91,12 @@ impl Session {
                     Line::BadClass
                 }
             }
-            [b"metadump" | b"mgdump", _] if !core.config.commands.dump || self.datagram => Line::DumpDisabled,
+            [b"metadump" | b"mgdump", _] if !self.core.config.commands.dump || self.session.datagram => {
+                Line::DumpDisabled
+            }
             [name @ (b"metadump" | b"mgdump"), classes] => {
                 let dump = if name == b"mgdump" { Dump::Mg } else { Dump::Meta };
-                return self.dump(core, dump, classes);
+                return self.dump(dump, classes);
             }
             [b"tocrawl", number] => {
                 if unsigned_32(number).is_some() {
@@ -110,42 +112,42 @@ impl Session {
             },
             [b"enable"] if enabled => Line::CrawlerRunning,
             [word @ (b"enable" | b"disable")] => {
-                self.reply_room(core)?;
-                core.ledger.set_lru_crawler(word == b"enable");
+                self.reply_room()?;
+                self.core.ledger.set_lru_crawler(word == b"enable");
                 Line::Ok
             }
             _ => Line::Error,
         };
-        self.answer(core, line, false)
+        self.answer(line, false)
     }
 
-    fn dump(&mut self, core: &mut Core, dump: Dump, classes: &[u8]) -> Result<(), Stop> {
-        if self.pending > 0 {
+    fn dump(&mut self, dump: Dump, classes: &[u8]) -> Result<(), Stop> {
+        if self.session.pending > 0 {
             return Err(Stop::NeedRoom);
         }
-        self.reply_room(core)?;
+        self.reply_room()?;
         let classes = if classes == b"hash" { Some(u64::MAX) } else { classes_of(classes) };
-        let Some(classes) = classes else { return self.answer(core, Line::BadClass, false) };
-        let Some(ticket) = core.begin_dump() else { return self.answer(core, Line::CrawlerBusy, false) };
-        self.begin_walk(core, Walk::new(Over::Items(Told { dump, classes }), usize::MAX).with_right(ticket));
+        let Some(classes) = classes else { return self.answer(Line::BadClass, false) };
+        let Some(ticket) = self.core.begin_dump() else { return self.answer(Line::CrawlerBusy, false) };
+        self.begin_walk(Walk::new(Over::Items(Told { dump, classes }), usize::MAX).with_right(ticket));
         Ok(())
     }
 
     /// Owes a text that is told part by part, after [`Session::reply_room`]; nothing is heard until it has been given.
-    pub(super) fn begin_walk(&mut self, core: &mut Core, walk: Walk) {
-        self.owe(core, Owed::Walk(Box::new(walk)));
-        self.state = State::Telling;
+    pub(super) fn begin_walk(&mut self, walk: Walk) {
+        self.owe(Owed::Walk(Box::new(walk)));
+        self.session.state = State::Telling;
     }
 
     /// `shutdown [graceful]`: the server ends; here as well as there after what is owed has been given.
-    fn shut_server_down(&mut self, core: &mut Core, words: &[&[u8]]) -> Result<(), Stop> {
+    fn shut_server_down(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
         let how = match *words {
-            _ if !core.config.commands.shutdown => return self.answer(core, Line::ShutdownDisabled, false),
+            _ if !self.core.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, false),
             [] => Stopping::Now,
             [b"graceful"] => Stopping::Graceful,
-            _ => return self.answer(core, Line::ShutdownMode, false),
+            _ => return self.answer(Line::ShutdownMode, false),
         };
-        core.ledger.stop(how);
+        self.core.ledger.stop(how);
         self.close();
         Ok(())
     }

@@ -1,9 +1,8 @@
 //! Values that follow a storage command: in one piece where all is there, else piece by piece into room reserved
 //! where the key lives.
 
-use super::{Session, State, Step, Stop, WHOLE_MAX_BYTES};
+use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::clock::{Expiry, Now};
-use crate::core::Core;
 use crate::core::entries::{Owed, Upload};
 use crate::core::upload::Filled;
 use crate::proto::framed::Template;
@@ -48,27 +47,27 @@ impl<'a> Storing<'a> {
     }
 }
 
-impl Session {
+impl Taking<'_> {
     /// A storage command whose line or packet head is the first `line_bytes` bytes of `input`.
-    pub(super) fn store(&mut self, core: &mut Core, input: &[u8], line_bytes: usize, store: &Storing<'_>) -> Step {
+    pub(super) fn store(&mut self, input: &[u8], line_bytes: usize, store: &Storing<'_>) -> Step {
         let value_end = line_bytes + store.bytes as usize;
         let line_end = self.value_end();
         let total = value_end + line_end.len();
-        if input.len() < total && (total <= WHOLE_MAX_BYTES || self.datagram) {
+        if input.len() < total && (total <= WHOLE_MAX_BYTES || self.session.datagram) {
             return Step::Stop(0, Stop::NeedInput);
         }
         let done = match input.get(line_bytes..value_end) {
-            Some(value) if input.get(value_end..total) == Some(line_end) => self.store_whole(core, value, store),
+            Some(value) if input.get(value_end..total) == Some(line_end) => self.store_whole(value, store),
             _ => Ok(false),
         };
         match done {
             Ok(true) => {
-                core.counters().requests.add(1);
+                self.core.counters().requests.add(1);
                 Step::Executed(total)
             }
-            Ok(false) => match self.begin_value(core, store) {
+            Ok(false) => match self.begin_value(store) {
                 Ok(()) => {
-                    core.counters().requests.add(1);
+                    self.core.counters().requests.add(1);
                     Step::Executed(line_bytes)
                 }
                 Err(stop) => Step::Stop(0, stop),
@@ -78,20 +77,20 @@ impl Session {
     }
 
     /// Stores a value that is all there; `false` when it is too large for a message.
-    fn store_whole(&mut self, core: &mut Core, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
+    fn store_whole(&mut self, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
         let &Storing { mode, key, flags, expiry, noreply, manner, frame, .. } = store;
-        let (hash, owner) = self.locate(core, key);
-        if owner == core.id {
+        let (hash, owner) = self.locate(key);
+        if owner == self.core.id {
             if !noreply {
-                if frame.is_none() { self.line_room(core)? } else { self.reply_room(core)? }
+                if frame.is_none() { self.line_room()? } else { self.reply_room()? }
             }
-            let outcome = core.store(hash, key, value, flags, expiry, mode, manner);
+            let outcome = self.core.store(hash, key, value, flags, expiry, mode, manner);
             if !noreply {
                 match frame {
-                    None => self.say(core, outcome.owed()),
+                    None => self.say(outcome.owed()),
                     Some(_) => {
-                        let token = self.owe_as(core, Owed::Nothing, frame);
-                        core.settle(token, &outcome);
+                        let token = self.owe_as(Owed::Nothing, frame);
+                        self.core.settle(token, &outcome);
                     }
                 }
             }
@@ -102,16 +101,16 @@ impl Session {
             return Ok(false);
         }
         if noreply {
-            self.unheard_room(core)?
+            self.unheard_room()?
         } else {
-            self.reply_room(core)?
+            self.reply_room()?
         }
-        self.message_room(core, owner, bytes)?;
+        self.message_room(owner, bytes)?;
         let token = match noreply {
-            true => self.owe_unheard(core),
-            false => self.owe_as(core, Owed::Answer { quiet: false }, frame),
+            true => self.owe_unheard(),
+            false => self.owe_as(Owed::Answer { quiet: false }, frame),
         };
-        core.ask(owner, token, [key, value], |[key, value]| Request::Store {
+        self.core.ask(owner, token, [key, value], |[key, value]| Request::Store {
             key,
             value,
             hash,
@@ -120,23 +119,23 @@ impl Session {
             expiry,
             manner,
         });
-        core.counters().cross_core_requests.add(1);
+        self.core.counters().cross_core_requests.add(1);
         Ok(true)
     }
 
     /// Reserves room where the key lives; the value follows.
-    fn begin_value(&mut self, core: &mut Core, store: &Storing<'_>) -> Result<(), Stop> {
+    fn begin_value(&mut self, store: &Storing<'_>) -> Result<(), Stop> {
         let &Storing { mode, key, flags, expiry, bytes, noreply, manner, frame } = store;
-        let (hash, owner) = self.locate(core, key);
-        if owner == core.id {
+        let (hash, owner) = self.locate(key);
+        if owner == self.core.id {
             if !noreply {
-                self.reply_room(core)?;
+                self.reply_room()?;
             }
-            let begun = core.begin_upload(hash, key, bytes, flags, expiry, mode, manner);
-            let reply = (!noreply).then(|| self.owe_as(core, Owed::Answer { quiet: false }, frame));
-            self.state = match begun {
+            let begun = self.core.begin_upload(hash, key, bytes, flags, expiry, mode, manner);
+            let reply = (!noreply).then(|| self.owe_as(Owed::Answer { quiet: false }, frame));
+            self.session.state = match begun {
                 Ok(upload) => {
-                    core.counters().uploads.add(1);
+                    self.core.counters().uploads.add(1);
                     State::Value { upload, reply }
                 }
                 Err(outcome) => {
@@ -146,11 +145,11 @@ impl Session {
             };
             return Ok(());
         }
-        self.reply_room(core)?;
-        self.message_room(core, owner, key.len())?;
-        core.counters().uploads.add(1);
-        let token = self.owe_as(core, Owed::Upload(Upload::Asked), frame);
-        core.ask(owner, token, [key, &[]], |[key, _]| Request::Begin {
+        self.reply_room()?;
+        self.message_room(owner, key.len())?;
+        self.core.counters().uploads.add(1);
+        let token = self.owe_as(Owed::Upload(Upload::Asked), frame);
+        self.core.ask(owner, token, [key, &[]], |[key, _]| Request::Begin {
             key,
             hash,
             mode,
@@ -159,20 +158,20 @@ impl Session {
             value_len: bytes,
             manner,
         });
-        core.counters().cross_core_requests.add(1);
-        self.state = State::Upload { token, owner, remaining: bytes, noreply };
+        self.core.counters().cross_core_requests.add(1);
+        self.session.state = State::Upload { token, owner, remaining: bytes, noreply };
         Ok(())
     }
 
     /// The next bytes of a value for this core's shard, or its line end.
-    pub(super) fn fill_value(&mut self, core: &mut Core, input: &[u8]) -> Step {
-        let State::Value { upload, reply } = self.state else { return Step::Moved(0) };
+    pub(super) fn fill_value(&mut self, input: &[u8]) -> Step {
+        let State::Value { upload, reply } = self.session.state else { return Step::Moved(0) };
         let expected = self.value_end();
-        match core.fill_upload(upload, input) {
+        match self.core.fill_upload(upload, input) {
             Filled::GaveWay { missing_bytes } => {
-                core.abandon_upload(upload);
+                self.core.abandon_upload(upload);
                 let remaining = u64::from(missing_bytes) + expected.len() as u64;
-                self.state = State::Swallow { remaining, reply, line: Line::NoMemoryStoring };
+                self.session.state = State::Swallow { remaining, reply, line: Line::NoMemoryStoring };
                 return Step::Moved(0);
             }
             Filled::Open { taken, .. } if taken > 0 => return Step::Moved(taken),
@@ -180,16 +179,16 @@ impl Session {
             Filled::Open { whole: true, .. } => {}
         }
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
-        self.state = State::Line;
+        self.session.state = State::Line;
         let outcome = if line_end == expected {
-            Some(core.commit_upload(upload))
+            Some(self.core.commit_upload(upload))
         } else {
-            core.abandon_upload(upload);
+            self.core.abandon_upload(upload);
             None
         };
         match (reply, outcome) {
-            (Some(reply), Some(outcome)) => core.settle(reply, &outcome),
-            (Some(reply), None) => core.settle_line(reply, Line::BadChunk),
+            (Some(reply), Some(outcome)) => self.core.settle(reply, &outcome),
+            (Some(reply), None) => self.core.settle_line(reply, Line::BadChunk),
             (None, _) => {}
         }
         Step::Moved(expected.len())
@@ -198,21 +197,20 @@ impl Session {
     /// The next bytes of a value for another core, or its line end.
     pub(super) fn send_value(
         &mut self,
-        core: &mut Core,
         input: &[u8],
         token: Token,
         owner: usize,
         remaining: u32,
         noreply: bool,
     ) -> Step {
-        let entry = core.entries.entry(token);
+        let entry = self.core.entries.entry(token);
         let upload = match entry.owed {
             Owed::Upload(Upload::Open { upload, .. }) => upload,
             Owed::Upload(Upload::Refused(outcome)) => {
                 let line = outcome.line();
                 let remaining = u64::from(remaining) + self.value_end().len() as u64;
-                self.state = if noreply {
-                    core.entries.entry_mut(token).owed = Owed::Nothing;
+                self.session.state = if noreply {
+                    self.core.entries.entry_mut(token).owed = Owed::Nothing;
                     State::Swallow { remaining, reply: None, line }
                 } else {
                     State::Swallow { remaining, reply: Some(token), line }
@@ -229,51 +227,44 @@ impl Session {
             if bytes == 0 {
                 return Step::Stop(0, Stop::NeedInput);
             }
-            if let Err(stop) = self.message_room(core, owner, bytes) {
+            if let Err(stop) = self.message_room(owner, bytes) {
                 return Step::Stop(0, stop);
             }
-            core.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
-            self.state = State::Upload { token, owner, remaining: remaining - bytes as u32, noreply };
+            self.core.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
+            self.session.state = State::Upload { token, owner, remaining: remaining - bytes as u32, noreply };
             return Step::Moved(bytes);
         }
         let expected = self.value_end();
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         if line_end == expected {
-            if let Err(stop) = self.message_room(core, owner, 0) {
+            if let Err(stop) = self.message_room(owner, 0) {
                 return Step::Stop(0, stop);
             }
-            core.entries.entry_mut(token).owed = Owed::Answer { quiet: noreply };
-            core.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
+            self.core.entries.entry_mut(token).owed = Owed::Answer { quiet: noreply };
+            self.core.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
         } else {
-            core.entries.entry_mut(token).owed = Owed::Nothing;
+            self.core.entries.entry_mut(token).owed = Owed::Nothing;
             if !noreply {
-                core.settle_line(token, Line::BadChunk);
+                self.core.settle_line(token, Line::BadChunk);
             }
-            core.owe(owner, token, Request::Abort { upload });
+            self.core.owe(owner, token, Request::Abort { upload });
         }
-        self.state = State::Line;
+        self.session.state = State::Line;
         Step::Moved(expected.len())
     }
 
     /// Passes over a value that was refused, then answers.
-    pub(super) fn swallow(
-        &mut self,
-        core: &mut Core,
-        input: &[u8],
-        remaining: u64,
-        reply: Option<Token>,
-        line: Line,
-    ) -> Step {
+    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>, line: Line) -> Step {
         let bytes = input.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let remaining = remaining - bytes as u64;
         if remaining > 0 {
-            self.state = State::Swallow { remaining, reply, line };
+            self.session.state = State::Swallow { remaining, reply, line };
             return Step::Stop(bytes, Stop::NeedInput);
         }
         if let Some(reply) = reply {
-            core.settle_line(reply, line);
+            self.core.settle_line(reply, line);
         }
-        self.state = State::Line;
+        self.session.state = State::Line;
         Step::Moved(bytes)
     }
 }

@@ -384,11 +384,13 @@ impl Loopback {
             if self.pace == Pace::Seeded && self.rng.next_u64().is_multiple_of(2) {
                 session.foresee(core, &conn.input[conn.taken..conn.taken + conn.arrived]);
             }
-            let taken = session.take(core, &conn.input[conn.taken..conn.taken + conn.arrived], room, self.now);
-            let answers = core.answers();
-            assert!(taken.consumed <= conn.arrived && answers.len() <= room);
-            moved |= !answers.is_empty();
-            conn.transmit.extend_from_slice(answers);
+            let input = &conn.input[conn.taken..conn.taken + conn.arrived];
+            let start = conn.transmit.len();
+            conn.transmit.resize(start + room, 0);
+            let taken = session.take(core, input, &mut conn.transmit[start..], self.now);
+            assert!(taken.consumed <= conn.arrived && taken.written <= room);
+            conn.transmit.truncate(start + taken.written);
+            moved |= taken.written > 0;
             conn.taken += taken.consumed;
             conn.arrived -= taken.consumed;
             if conn.shut && taken.stop == Stop::NeedInput && conn.taken + conn.arrived == conn.input.len() {
