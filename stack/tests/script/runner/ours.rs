@@ -1,0 +1,357 @@
+//! Our stack as a host: on an in-memory wire, with a virtual clock that jumps from event to event.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use nic::{PortConfig, QueueId, Rss, Wire};
+use sidestep_stack::{CloseReason, Connect, FlowId, FlowKey, Readiness, RecordedIsns, Rings, StackConfig, Time};
+
+use super::host::{Host, Outcome, Tolerance};
+use super::packet::{Ends, pattern};
+use super::parse::Script;
+use super::syntax::{Call, Reason, State, What};
+use crate::lab::arp::{REPLY, arp, asked};
+use crate::lab::station::Station;
+use crate::lab::{App, OWN, PEER, PORT, Server, THEM, US, config};
+
+/// Turns at one moment that no real work takes.
+const TURNS_MAX: usize = 1_000;
+
+/// The least step of time.
+const STEP: Duration = Duration::from_micros(100);
+
+/// The port that connections of ours come from.
+const SOURCE_PORT: u16 = 40_000;
+
+/// A connection, as its application sees it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Connection {
+    id: Option<FlowId>,
+    active: bool,
+    opened: bool,
+    accepted: bool,
+    readable: bool,
+    writable: bool,
+    closed: Option<CloseReason>,
+    sent: usize,
+    received: usize,
+}
+
+/// Our stack, and the application of the script.
+pub struct Ours {
+    wire: Wire,
+    server: Server,
+    station: Station,
+    frames: VecDeque<(Duration, Vec<u8>)>,
+    /// By the peer's port.
+    connections: HashMap<u16, Connection>,
+    connects: bool,
+}
+
+impl Ours {
+    /// A host as the script wants it.
+    ///
+    /// # Errors
+    /// A setting that there is not.
+    pub fn new(script: &Script) -> Result<Self, String> {
+        let mut settings = config();
+        (settings.max_flows, settings.flows_at_start) = (8, 8);
+        (settings.time_wait_records, settings.neighbors) = (16, 16);
+        if !script.listens() {
+            settings.ports.clear();
+        }
+        for (name, value) in &script.settings.stack {
+            set(&mut settings, name, value).map_err(|error| format!("{}: --{name}={value}: {error}", script.path))?;
+        }
+        let (wire, ours, theirs) = Wire::pair(small_port(), small_port(), 1).expect("a wire");
+        let queue = ours.take_queue(QueueId(0)).expect("opened once");
+        let mut server = Server::new(settings, vec![queue], App::Record);
+        let station = Station::new(theirs.take_queue(QueueId(0)).expect("opened once"));
+        let connects = script.connects();
+        if let Some(isn) = script.settings.isn {
+            server.stack.use_recorded_isns(recorded(isn, script.settings.peer_isn.unwrap_or(100_000)));
+        }
+        let (frames, connections) = (VecDeque::new(), HashMap::new());
+        let mut ours = Self { wire, server, station, frames, connections, connects };
+        ours.settle();
+        Ok(ours)
+    }
+
+    /// Turns at the present moment until nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let now = Time::from_duration(self.now());
+            self.server.turn(now);
+            self.note_events();
+            let asked = self.look();
+            let due = self.wire.next_due().is_some_and(|due| due <= self.now());
+            if !asked && !due && !self.server.stack.has_work() {
+                return;
+            }
+        }
+        panic!("no rest after {TURNS_MAX} turns: {:?}", self.server.stack.census());
+    }
+
+    /// Takes what the stack has sent, and answers ARP as any peer would; whether there was anything to answer.
+    fn look(&mut self) -> bool {
+        let now = self.now();
+        let mut frames = Vec::new();
+        self.station.receive(|frame| frames.push(frame.to_vec()));
+        let mut answered = false;
+        for question in asked(&frames).iter().filter(|question| question.target == THEM) {
+            answered = true;
+            let mut answer = arp(REPLY, (question.target, PEER), US);
+            answer[..6].copy_from_slice(&OWN.0);
+            self.station.send(&answer);
+        }
+        self.frames.extend(frames.into_iter().filter(|frame| frame[12..14] == [8, 0]).map(|frame| (now, frame)));
+        answered
+    }
+
+    fn note_events(&mut self) {
+        for (id, ready) in std::mem::take(&mut self.server.events) {
+            let known =
+                self.connections.iter().find(|(_, connection)| connection.id == Some(id)).map(|(&port, _)| port);
+            let port = known.or_else(|| self.server.stack.flow(id).map(|flow| flow.peer().port()));
+            // One that was reset before its application could look.
+            let Some(port) = port else { continue };
+            let connection = self.connections.entry(port).or_default();
+            if connection.id != Some(id) {
+                *connection = Connection { id: Some(id), ..Connection::default() };
+            }
+            let Readiness { opened, readable, writable, closed, .. } = ready;
+            connection.opened |= opened;
+            connection.readable |= readable;
+            connection.writable |= writable;
+            connection.closed = connection.closed.or(closed);
+        }
+    }
+
+    fn connect(&mut self, port: u16) -> Outcome {
+        let remote = std::net::SocketAddrV4::new(THEM, port);
+        let mut connect = Connect::to(remote);
+        (connect.source_port, connect.mac) = (Some(SOURCE_PORT), Some(PEER));
+        match self.server.stack.connect(Time::from_duration(self.now()), &connect, |_| true) {
+            Ok(id) => {
+                let connection = Connection { id: Some(id), active: true, ..Connection::default() };
+                self.connections.insert(port, connection);
+                Outcome::Done
+            }
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    /// Where the only connection is.
+    fn state(&self) -> Outcome {
+        let census = self.server.stack.census();
+        let counts = [
+            (census.connecting, State::Connecting),
+            (census.half_open, State::HalfOpen),
+            (census.open, State::Open),
+            (census.closing, State::Closing),
+            (census.time_wait, State::TimeWait),
+        ];
+        match counts.iter().filter(|(count, _)| *count > 0).collect::<Vec<_>>()[..] {
+            [] => Outcome::State(State::None),
+            [&(1, state)] => Outcome::State(state),
+            ref several => Outcome::Failed(format!("several connections: {several:?}")),
+        }
+    }
+
+    fn seen(&mut self, port: u16, what: &What) -> Outcome {
+        let connects = self.connects;
+        let Some(connection) = self.connections.get_mut(&port) else { return Outcome::None };
+        let said = |yes: bool| if yes { Outcome::Done } else { Outcome::None };
+        match what {
+            What::Accept(_) => {
+                let first = connection.opened && !connection.accepted && !connects;
+                connection.accepted |= first;
+                said(first)
+            }
+            What::Opened => said(connection.opened && connection.active && connection.closed.is_none()),
+            What::Readable(_) => said(std::mem::take(&mut connection.readable)),
+            What::Writable(_) => said(std::mem::take(&mut connection.writable)),
+            _ => match connection.closed {
+                Some(CloseReason::Finished) => Outcome::Ended(Reason::Finished),
+                Some(CloseReason::Reset) => Outcome::Ended(Reason::Reset),
+                Some(CloseReason::TimedOut) => Outcome::Ended(Reason::TimedOut),
+                Some(CloseReason::Refused) => Outcome::Ended(Reason::Refused),
+                Some(CloseReason::Unreachable) => Outcome::Ended(Reason::Unreachable),
+                Some(other) => Outcome::Failed(format!("{other:?}")),
+                None => Outcome::None,
+            },
+        }
+    }
+
+    /// What the application does with the flow itself.
+    fn act(&mut self, port: u16, what: &What) -> Outcome {
+        let Some(connection) = self.connections.get_mut(&port) else {
+            return Outcome::Failed("there is no such connection".to_owned());
+        };
+        let Some(mut flow) = connection.id.and_then(|id| self.server.stack.flow(id)) else {
+            return Outcome::Failed(format!("it is closed: {:?}", connection.closed));
+        };
+        match *what {
+            What::Send(bytes, _) => {
+                let data: Vec<u8> = (connection.sent..connection.sent + bytes).map(pattern).collect();
+                let sent = flow.send_slice(&data);
+                // Full or not, it wants to know when there is room again.
+                flow.send_room();
+                connection.sent += sent;
+                Outcome::Bytes(sent)
+            }
+            What::Recv(limit, _) => {
+                let mut taken = 0;
+                let mut wrong = None;
+                while taken < limit && flow.recv_queue() > 0 {
+                    let from = connection.received;
+                    let count = flow.recv(|bytes| {
+                        let count = bytes.len().min(limit - taken);
+                        let right = |(at, &byte): (usize, &u8)| byte == pattern(from + at);
+                        if !bytes[..count].iter().enumerate().all(right) {
+                            wrong = Some(from);
+                        }
+                        (count, count)
+                    });
+                    taken += count;
+                    connection.received += count;
+                }
+                match wrong {
+                    Some(from) => Outcome::Failed(format!("bytes from {from} on are not those that were sent")),
+                    None if taken > 0 => Outcome::Bytes(taken),
+                    None if flow.peer_closed() => Outcome::End,
+                    None => Outcome::None,
+                }
+            }
+            What::Shutdown => {
+                flow.shutdown();
+                Outcome::Done
+            }
+            What::Close => {
+                flow.close();
+                Outcome::Done
+            }
+            _ => {
+                flow.abort();
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Ends the script: all connections are thrown away, the peer says nothing more, and nothing may be left.
+    pub fn end(mut self) {
+        let ids: Vec<_> = self.connections.values().filter_map(|connection| connection.id).collect();
+        for id in ids {
+            if let Some(flow) = self.server.stack.flow(id) {
+                flow.abort();
+            }
+        }
+        let end = self.now() + Duration::from_secs(200);
+        while self.now() < end {
+            self.wait(end);
+            self.frames.clear();
+        }
+        self.server.events.clear();
+        self.server.assert_nothing_open();
+        assert_eq!(self.server.stack.stats().contained, 0, "a flow was thrown away because of a panic");
+        assert_eq!(self.server.stack.census().time_wait, 0);
+    }
+}
+
+impl Host for Ours {
+    fn ends(&self) -> Ends {
+        Ends { peer_mac: PEER.0, host_mac: OWN.0, peer: THEM, host: US }
+    }
+
+    fn ports(&self, peer: u8) -> (u16, u16) {
+        (5_000 + u16::from(peer), if self.connects { SOURCE_PORT } else { PORT })
+    }
+
+    fn now(&self) -> Duration {
+        self.wire.clock().now()
+    }
+
+    fn take(&mut self, frame: &[u8]) {
+        self.station.send(frame);
+        self.settle();
+    }
+
+    fn call(&mut self, call: &Call) -> Outcome {
+        let port = self.ports(call.peer).0;
+        let outcome = match &call.what {
+            What::Listen => Outcome::Done,
+            What::Connect => self.connect(port),
+            What::State(_) => self.state(),
+            What::Accept(_) | What::Opened | What::Readable(_) | What::Writable(_) | What::Closed(_) => {
+                self.seen(port, &call.what)
+            }
+            what => self.act(port, what),
+        };
+        self.settle();
+        outcome
+    }
+
+    fn sent(&mut self) -> Option<(Duration, Vec<u8>)> {
+        self.frames.pop_front()
+    }
+
+    fn wait(&mut self, until: Duration) {
+        while self.now() < until && self.frames.is_empty() {
+            let now = self.now();
+            let timer = self.server.stack.next_deadline(Time::from_duration(now)).map(|span| now + span);
+            let next = [timer, self.wire.next_due()].into_iter().flatten().min().unwrap_or(until);
+            self.wire.clock().set(next.clamp(now + STEP.min(until - now), until));
+            self.settle();
+        }
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        // A tick of the timer wheel is a millisecond.
+        Tolerance { early: Duration::ZERO, late: Duration::from_millis(2) }
+    }
+}
+
+/// A port with as few frames as a script needs: there are hundreds of scripts, each with a wire of its own.
+fn small_port() -> PortConfig {
+    // Its tables take longer to make than a script to play.
+    static RSS: LazyLock<Rss> = LazyLock::new(|| Rss::new(1));
+    let rss = Some(RSS.clone());
+    PortConfig { rx_ring: 128, tx_ring: 128, frames: 384, in_flight_frames: 384, rss, ..PortConfig::default() }
+}
+
+/// Our first sequence number will be `isn`, for whichever port of the peer's whose SYN has the number `syn`.
+fn recorded(isn: u32, syn: u32) -> RecordedIsns {
+    let mut recorded = RecordedIsns::default();
+    for peer in 1..=9 {
+        let key = FlowKey { remote: THEM, local: US, remote_port: 5_000 + peer, local_port: PORT };
+        recorded.insert(key, syn, isn);
+    }
+    recorded
+}
+
+fn set(settings: &mut StackConfig, name: &str, value: &str) -> Result<(), String> {
+    let count = || value.parse::<usize>().map_err(|error| error.to_string());
+    let span = || value.parse::<f64>().map(Duration::from_secs_f64).map_err(|error| error.to_string());
+    match name {
+        "rings" => {
+            let (rx, tx) = value.split_once('+').ok_or("receive+transmit")?;
+            let bytes = |text: &str| text.parse::<usize>().map_err(|error| error.to_string());
+            settings.rings = Rings { rx: bytes(rx)?, tx: bytes(tx)? };
+        }
+        "mtu" => settings.ip_mtu = count()?,
+        "syn_queue" => settings.syn_queue = count()?,
+        "max_flows" => (settings.max_flows, settings.flows_at_start) = (count()?, count()?),
+        "time_wait_records" => settings.time_wait_records = count()?,
+        "time_wait" => settings.time_wait = span()?,
+        "handshake_timeout" => settings.handshake_timeout = span()?,
+        "connect_timeout" => settings.connect_timeout = span()?,
+        "give_up_timeout" => settings.give_up_timeout = span()?,
+        "fin_wait_2_timeout" => settings.fin_wait_2_timeout = span()?,
+        "linger_timeout" => settings.linger_timeout = span()?,
+        "idle_timeout" => settings.idle_timeout = Some(span()?),
+        "keep_alive" => settings.keep_alive = Some(span()?),
+        _ => return Err("there is no such setting".to_owned()),
+    }
+    Ok(())
+}
