@@ -20,61 +20,35 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::wire::IpAddress;
 
 use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
 use crate::config::ConfigError;
-use crate::flow::{CloseReason, FlowKey};
+use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
-
-/// Sizes of a flow's rings, in bytes. Between 512 and 65,535, so that the window scale is always 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rings {
-    /// Receive ring: the largest window that is offered.
-    pub rx: usize,
-    /// Transmit ring: the most that is unacknowledged at a time.
-    pub tx: usize,
-}
-
-impl Rings {
-    /// 4 KiB and 8 KiB.
-    pub const DEFAULT: Self = Self { rx: 4_096, tx: 8_192 };
-
-    /// The sizes that blocks are built for.
-    pub const CHOICES: [Self; 8] = [
-        Self { rx: 512, tx: 512 },
-        Self { rx: 2_048, tx: 2_048 },
-        Self { rx: 2_048, tx: 4_096 },
-        Self::DEFAULT,
-        Self { rx: 8_192, tx: 16_384 },
-        Self { rx: 16_384, tx: 32_768 },
-        Self { rx: 32_768, tx: 65_535 },
-        Self { rx: 65_535, tx: 65_535 },
-    ];
-
-    /// Bytes of a flow's block with these rings: 792 for everything else, a whole number of cache lines.
-    pub const fn flow_bytes(self) -> usize {
-        (792 + self.rx + self.tx).next_multiple_of(64)
-    }
-
-    /// The function that makes blocks of these sizes.
-    pub(crate) fn maker(self) -> Result<MakeBlocks, ConfigError> {
-        Ok(match (self.rx, self.tx) {
-            (512, 512) => make::<512, 512>,
-            (2_048, 2_048) => make::<2_048, 2_048>,
-            (2_048, 4_096) => make::<2_048, 4_096>,
-            (4_096, 8_192) => make::<4_096, 8_192>,
-            (8_192, 16_384) => make::<8_192, 16_384>,
-            (16_384, 32_768) => make::<16_384, 32_768>,
-            (32_768, 65_535) => make::<32_768, 65_535>,
-            (65_535, 65_535) => make::<65_535, 65_535>,
-            (rx, tx) => {
-                let choices: Vec<_> = Self::CHOICES.iter().map(|c| format!("{}+{}", c.rx, c.tx)).collect();
-                return Err(ConfigError::Rings { rx, tx, choices: choices.join(", ") });
-            }
-        })
-    }
-}
+use crate::rings::Rings;
 
 /// Makes so many blocks and appends them.
 pub(crate) type MakeBlocks = fn(usize, &mut Vec<&'static mut FlowBlock>);
+
+/// The function that makes blocks with these rings.
+///
+/// # Errors
+/// No block is built for these sizes.
+pub(crate) fn maker(rings: Rings) -> Result<MakeBlocks, ConfigError> {
+    Ok(match (rings.rx, rings.tx) {
+        (512, 512) => make::<512, 512>,
+        (2_048, 2_048) => make::<2_048, 2_048>,
+        (2_048, 4_096) => make::<2_048, 4_096>,
+        (4_096, 8_192) => make::<4_096, 8_192>,
+        (8_192, 16_384) => make::<8_192, 16_384>,
+        (16_384, 32_768) => make::<16_384, 32_768>,
+        (32_768, 65_535) => make::<32_768, 65_535>,
+        (65_535, 65_535) => make::<65_535, 65_535>,
+        (rx, tx) => {
+            let choices: Vec<_> = Rings::CHOICES.iter().map(|c| format!("{}+{}", c.rx, c.tx)).collect();
+            return Err(ConfigError::Rings { rx, tx, choices: choices.join(", ") });
+        }
+    })
+}
 
 /// A flow's memory.
 #[repr(C, align(64))]
@@ -341,7 +315,7 @@ mod tests {
     fn every_choice_makes_blocks_of_its_sizes() {
         for rings in Rings::CHOICES {
             let mut blocks = Vec::new();
-            rings.maker().expect("a choice")(2, &mut blocks);
+            maker(rings).expect("a choice")(2, &mut blocks);
             assert_eq!(blocks.len(), 2);
             assert_eq!(blocks[1].socket().recv_capacity(), rings.rx);
             assert_eq!(blocks[1].socket().send_capacity(), rings.tx);
@@ -351,7 +325,7 @@ mod tests {
 
     #[test]
     fn other_sizes_are_refused_with_the_choices() {
-        let error = Rings { rx: 100, tx: 100 }.maker().expect_err("no such block").to_string();
+        let error = maker(Rings { rx: 100, tx: 100 }).expect_err("no such block").to_string();
         assert!(error.contains("4096+8192"), "{error}");
     }
 

@@ -12,27 +12,11 @@ use std::net::Ipv4Addr;
 
 use crate::checksum;
 use crate::drop_reason::DropReason;
-use crate::flow::FlowKey;
+use crate::flow_id::FlowKey;
 use crate::ip_options;
 use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES};
 use crate::reassembly::{Fragment, FragmentKey};
-
-pub(crate) const FIN: u8 = 0x01;
-pub(crate) const SYN: u8 = 0x02;
-pub(crate) const RST: u8 = 0x04;
-pub(crate) const ACK: u8 = 0x10;
-
-/// Length of an IPv4 header without options, in bytes.
-pub(crate) const IPV4_BYTES: usize = 20;
-/// Length of a TCP header without options, in bytes.
-pub(crate) const TCP_BYTES: usize = 20;
-/// Length of a UDP header, in bytes.
-pub(crate) const UDP_BYTES: usize = 8;
-/// IPv4's number for TCP.
-pub(crate) const PROTOCOL_TCP: u8 = 6;
-/// IPv4's number for UDP.
-pub(crate) const PROTOCOL_UDP: u8 = 17;
-const PROTOCOL_ICMP: u8 = 1;
+use crate::wire::{ACK, FIN, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, RST, SYN, TCP_BYTES, UDP_BYTES};
 
 /// Who we are.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::block::Rings;
 use crate::link::Mac;
+use crate::rings::Rings;
 
 /// Most flows that one core can be asked to hold: a flow's index must fit the table's slot with room to spare.
 const MAX_FLOWS: usize = 1 << 26;

@@ -14,11 +14,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use nic::{Frame, Queue};
 
 use crate::checksum;
-use crate::classify::{Datagram, IPV4_BYTES, PROTOCOL_UDP, UDP_BYTES};
+use crate::classify::Datagram;
 use crate::drop_reason::DropReason;
 use crate::link::LinkHeader;
 use crate::port::Outlet;
 use crate::stats::StackStats;
+use crate::wire::{IPV4_BYTES, PROTOCOL_UDP, UDP_BYTES};
 
 /// The first port that an unprivileged program can have (RFC 6335 §6): below it are services that answer whatever
 /// comes (echo, chargen, DNS), and an answer to them may start a circle.

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::checksum;
-use crate::classify::IPV4_BYTES;
 use crate::link::turn_round;
+use crate::wire::IPV4_BYTES;
 
 /// Who sent the echo request whose IPv4 packet begins `at` in `frame`.
 pub(crate) fn sender(frame: &[u8], at: usize) -> Ipv4Addr {

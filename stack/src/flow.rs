@@ -1,87 +1,11 @@
 //! A flow as the application sees it: bytes in, bytes out, and how it ended.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use smoltcp::socket::tcp::State;
 
 use crate::block::{FLAG_ABORTED, FLAG_FIN_RECEIVED, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_RELEASED, FlowBlock};
 use crate::ready::Interest;
-
-/// Which connection: the addresses and ports of both ends, as seen from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowKey {
-    /// The peer's address.
-    pub remote: Ipv4Addr,
-    /// Our address.
-    pub local: Ipv4Addr,
-    /// The peer's port.
-    pub remote_port: u16,
-    /// Our port.
-    pub local_port: u16,
-}
-
-impl FlowKey {
-    /// The peer's address and port, as where frames of the flow come from.
-    pub fn peer(&self) -> SocketAddr {
-        SocketAddr::V4(SocketAddrV4::new(self.remote, self.remote_port))
-    }
-
-    /// Our address and port, as where frames of the flow go to.
-    pub fn own(&self) -> SocketAddr {
-        SocketAddr::V4(SocketAddrV4::new(self.local, self.local_port))
-    }
-
-    /// The key of no flow.
-    pub(crate) const NONE: Self =
-        Self { remote: Ipv4Addr::UNSPECIFIED, local: Ipv4Addr::UNSPECIFIED, remote_port: 0, local_port: 0 };
-}
-
-/// Names a flow of one stack for as long as it lives; never names a later flow that reuses its memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowId {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
-
-impl FlowId {
-    /// A number below [`StackConfig::max_flows`](crate::StackConfig::max_flows), to index the application's own table
-    /// with. A later flow may have the same index; keep the whole id beside and compare.
-    #[inline]
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-
-    /// The whole id in 64 bits, to be sent to another core and back.
-    #[inline]
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
-    }
-
-    /// The id that [`to_bits`](Self::to_bits) was made of.
-    #[inline]
-    pub fn from_bits(bits: u64) -> Self {
-        Self { index: bits as u32, generation: (bits >> 32) as u32 }
-    }
-}
-
-/// Why a flow ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// Both ends closed in order.
-    Finished,
-    /// The peer reset it (RFC 9293 §3.10.7.4, after the check of RFC 5961 §3.2).
-    Reset,
-    /// The peer no longer answers, never did, or idled longer than the configured time.
-    TimedOut,
-    /// Nobody takes connections there: our SYN was answered with RST (RFC 9293 §3.10.7.3), or by ICMP that there is no
-    /// such port.
-    Refused,
-    /// There is no way to the peer: nobody answers ARP for it or for the gateway, or a router said so by ICMP.
-    Unreachable,
-    /// The protocol code panicked over it; the flow was dropped, the others go on.
-    Contained,
-}
 
 /// A flow, borrowed from its stack for one visit. What is written leaves with [`NetStack::flush`](crate::NetStack::flush).
 #[derive(Debug)]
@@ -254,16 +178,5 @@ impl Flow<'_> {
         if self.block.want_room == 0 && socket.send_capacity() - socket.send_queue() < half {
             self.block.want_room = half as u32;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_survives_its_bits() {
-        let id = FlowId { index: 0xdead_beef, generation: 0x1234_5679 };
-        assert_eq!(FlowId::from_bits(id.to_bits()), id);
     }
 }

@@ -8,9 +8,9 @@
 //! knows of options. Answers carry none. Read first: RFC 791 §3.1, "Options".
 
 use crate::checksum;
-use crate::classify::IPV4_BYTES;
 use crate::drop_reason::DropReason;
 use crate::link::{ETHERNET_BYTES, ETHERTYPE_VLAN, TAGGED_BYTES};
+use crate::wire::IPV4_BYTES;
 
 /// The end of the list, and a filler: the two options of a single byte.
 const END: u8 = 0;

@@ -13,7 +13,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use crate::clock::Time;
-use crate::flow::FlowKey;
+use crate::flow_id::FlowKey;
 
 /// The ISNs that a recorded server chose, so that a replay's acknowledgements are of the same numbers. Never for traffic
 /// of others: these numbers are known.
@@ -49,6 +49,15 @@ impl IsnGenerator {
         hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
         hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
         (hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32)
+    }
+}
+
+/// `isn`, or one above everything that an earlier connection of the same 4-tuple has sent, `after` being where it left
+/// off (RFC 9293 §3.4.1).
+pub(crate) fn above(after: Option<u32>, isn: u32) -> u32 {
+    match after {
+        Some(after) if (isn.wrapping_sub(after) as i32) <= 0 => after.wrapping_add(250_000),
+        _ => isn,
     }
 }
 

@@ -13,6 +13,8 @@ mod checksum;
 mod classify;
 /// `Time`, and the five times faster clock that smoltcp sees.
 mod clock;
+/// How a flow ended: `CloseReason`.
+mod close_reason;
 /// `StackConfig`, `Secrets`.
 mod config;
 /// What a connection that is asked for is: `Connect`, `ConnectError`.
@@ -29,6 +31,8 @@ mod echo;
 mod ephemeral;
 /// `Flow`: what the application sees.
 mod flow;
+/// How a flow is named: `FlowKey`, `FlowId`.
+mod flow_id;
 /// IPv4 options, taken off before anything else is read.
 mod ip_options;
 /// RFC 6528 initial sequence numbers, delivered through smoltcp.
@@ -57,6 +61,8 @@ mod reassembly;
 mod resolve;
 /// What of a segment is rewritten before smoltcp reads it.
 mod rewrite;
+/// Sizes of a flow's rings.
+mod rings;
 /// TCP segments written by hand.
 mod segment;
 /// What is decided before smoltcp sees a segment.
@@ -73,18 +79,22 @@ mod table;
 mod time_wait;
 /// Timer wheel.
 mod timer;
+/// Lengths and numbers of headers.
+mod wire;
 
-pub use block::Rings;
 pub use clock::Time;
+pub use close_reason::CloseReason;
 pub use config::{ConfigError, Secrets, StackConfig};
 pub use connect::{Connect, ConnectError};
 pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
-pub use flow::{CloseReason, Flow, FlowId, FlowKey};
+pub use flow::Flow;
+pub use flow_id::{FlowId, FlowKey};
 pub use isn::RecordedIsns;
 pub use link::Mac;
 pub use net_stack::NetStack;
 pub use port::Port;
 pub use ready::{Interest, Readiness};
+pub use rings::Rings;
 pub use stats::{Census, DropCounts, StackStats, Work};
 pub use stray_ring::StrayRing;

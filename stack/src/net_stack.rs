@@ -29,13 +29,15 @@ use smoltcp::wire::HardwareAddress;
 
 use crate::block::{
     FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_WOKEN, FLAG_OPEN, FLAG_RELEASED,
-    FLAG_TOUCHED, FlowBlock, Knobs, MakeBlocks,
+    FLAG_TOUCHED, FlowBlock, Knobs, MakeBlocks, maker,
 };
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
 use crate::config::{ConfigError, Secrets, StackConfig};
 use crate::ephemeral::EphemeralPorts;
-use crate::flow::{CloseReason, Flow, FlowId};
+use crate::flow::Flow;
+use crate::flow_id::FlowId;
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
@@ -132,7 +134,7 @@ impl NetStack {
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
             recorded_isns: None,
-            make_blocks: config.rings.maker()?,
+            make_blocks: maker(config.rings)?,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),
             hash: TableHash::new(secrets.table),

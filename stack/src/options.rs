@@ -3,7 +3,9 @@
 //! Whatever was checked must be what is used: of an option that comes twice, smoltcp takes the last. So where smoltcp
 //! might read something else than was read here, the latter is written over all that came. Read first: RFC 9293 §3.2.
 
-use crate::classify::{Segment, TCP_BYTES};
+use crate::classify::Segment;
+use crate::drop_reason::DropReason;
+use crate::wire::TCP_BYTES;
 
 /// Ends the list; fills; carries a value.
 const END: u8 = 0;
@@ -12,6 +14,10 @@ const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
+
+/// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
+/// link in use that a smaller one only serves to make us send many tiny segments.
+const SMALLEST_MSS: u16 = 216;
 
 /// What a SYN or SYN-ACK offers. Of an option that comes more than once the last counts, as with Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,6 +96,19 @@ impl SynOptions {
             put(&[SACK_PERMITTED, 2]);
         }
     }
+}
+
+/// Reads the options of a SYN or SYN-ACK, and leaves in it, for smoltcp, only what was read.
+///
+/// # Errors
+/// They do not parse, or the segment size that they offer is too small.
+pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<(), DropReason> {
+    let options = SynOptions::read(segment, frame).ok_or(DropReason::TcpOptions)?;
+    if options.mss.is_some_and(|mss| mss < SMALLEST_MSS) {
+        return Err(DropReason::TcpTinyMss);
+    }
+    options.write(segment, frame);
+    Ok(())
 }
 
 /// Where the options lie in the segment's frame.

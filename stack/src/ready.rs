@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::block::{
     FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WOKEN, FLAG_EVENT_WRITABLE, FLAG_READY, FlowBlock,
 };
-use crate::flow::CloseReason;
+use crate::close_reason::CloseReason;
 
 const EVENTS: u32 = FLAG_EVENT_OPENED | FLAG_EVENT_READABLE | FLAG_EVENT_WRITABLE | FLAG_EVENT_WOKEN;
 
@@ -102,12 +102,13 @@ impl ReadyList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::Rings;
+    use crate::block::maker;
+    use crate::rings::Rings;
 
     #[test]
     fn a_flow_is_listed_once_and_its_news_gather() {
         let mut blocks = Vec::new();
-        Rings::DEFAULT.maker().expect("the default")(2, &mut blocks);
+        maker(Rings::DEFAULT).expect("the default")(2, &mut blocks);
         let mut list = ReadyList::new(2);
         list.push(blocks[1], 1, FLAG_EVENT_READABLE);
         list.push(blocks[0], 0, FLAG_EVENT_OPENED);

@@ -5,8 +5,9 @@
 
 use crate::block::FlowBlock;
 use crate::checksum;
-use crate::classify::{FIN, Segment, TCP_BYTES};
+use crate::classify::Segment;
 use crate::shim::window_left;
+use crate::wire::{FIN, TCP_BYTES};
 
 /// Writes the highest ACK number seen, with the window that came with it, into a segment whose own is older.
 pub(crate) fn raise_ack(block: &FlowBlock, segment: &Segment, frame: &mut [u8]) {

@@ -3,9 +3,10 @@
 use nic::{Frame, FrameTooShort};
 
 use crate::checksum;
-use crate::classify::{ACK, IPV4_BYTES, PROTOCOL_TCP, RST, SYN, Segment, TCP_BYTES};
-use crate::flow::FlowKey;
+use crate::classify::Segment;
+use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
+use crate::wire::{ACK, IPV4_BYTES, PROTOCOL_TCP, RST, SYN, TCP_BYTES};
 
 /// A segment of nothing but a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl Sent {
         let header_len = usize::from(tcp[12] >> 4) * 4;
         let payload = packet.len().saturating_sub(IPV4_BYTES + header_len) as u32;
         let flags = tcp[13];
-        let control = u32::from(flags & SYN != 0) + u32::from(flags & crate::classify::FIN != 0);
+        let control = u32::from(flags & SYN != 0) + u32::from(flags & crate::wire::FIN != 0);
         Some(Self {
             flags,
             end: seq.wrapping_add(payload + control),
@@ -113,8 +114,9 @@ pub(crate) mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::classify::{Class, FIN, Local};
+    use crate::classify::{Class, Local};
     use crate::link::{ETHERTYPE_IPV4, Mac};
+    use crate::wire::FIN;
 
     const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);

@@ -11,9 +11,10 @@
 //! Read first: RFC 9293 §3.10.7.4, RFC 5961.
 
 use crate::block::{FLAG_FIN_RECEIVED, FlowBlock};
-use crate::classify::{ACK, FIN, RST, SYN, Segment};
+use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::time_wait::{Claim, Record};
+use crate::wire::{ACK, FIN, RST, SYN};
 
 /// How far behind the highest ACK number one may be and still be of this connection: the largest window that there is
 /// without window scaling (RFC 5961 §5.2).
@@ -236,11 +237,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::block::Rings;
+    use crate::block::maker;
     use crate::classify::{Class, Local};
     use crate::clock::Time;
     use crate::link::{LinkHeader, Mac};
     use crate::rewrite::{fit, raise_ack};
+    use crate::rings::Rings;
     use crate::time_wait::TimeWaitTable;
 
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -249,7 +251,7 @@ mod tests {
     /// acknowledged.
     fn block() -> &'static mut FlowBlock {
         let mut blocks = Vec::new();
-        Rings::DEFAULT.maker().expect("the default")(1, &mut blocks);
+        maker(Rings::DEFAULT).expect("the default")(1, &mut blocks);
         let block = blocks.pop().expect("one was made");
         block.rcv_base = 1_000;
         block.last_ack = 1_000;

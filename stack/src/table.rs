@@ -7,7 +7,7 @@
 
 use cpu::prefetch_index;
 
-use crate::flow::FlowKey;
+use crate::flow_id::FlowKey;
 
 /// The secret part of the hash.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::flow::FlowKey;
+use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
 use crate::table::FlowTable;
 

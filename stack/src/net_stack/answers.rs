@@ -7,12 +7,13 @@ use nic::Queue;
 
 use super::NetStack;
 use crate::block::FLAG_OPEN;
-use crate::classify::{ACK, Segment};
+use crate::classify::Segment;
 use crate::clock::Time;
 use crate::link::LinkHeader;
 use crate::port::Port;
 use crate::segment::Control;
 use crate::shim;
+use crate::wire::ACK;
 
 /// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us): that of Linux.
 const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);

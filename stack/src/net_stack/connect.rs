@@ -16,13 +16,14 @@ use super::NetStack;
 use crate::block::{FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_OPEN, FLAG_RELEASED};
 use crate::classify::{Segment, Unreachable};
 use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
 use crate::connect::{Connect, ConnectError};
 use crate::drop_reason::DropReason;
-use crate::flow::{CloseReason, FlowId, FlowKey};
-use crate::isn::seed_for;
+use crate::flow_id::{FlowId, FlowKey};
+use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
-use crate::net_stack::unknown::{above, read_syn_options};
 use crate::one_frame::OneFrame;
+use crate::options;
 use crate::port::Port;
 use crate::resolve::{FOR_CONNECTIONS, Question};
 use crate::shim::{self, InSynSent};
@@ -230,7 +231,7 @@ impl NetStack {
         frame: &mut [u8],
         segment: &Segment,
     ) {
-        if let Err(reason) = read_syn_options(segment, frame) {
+        if let Err(reason) = options::restrict_syn(segment, frame) {
             return self.stats.drops.add(reason);
         }
         if !self.hand_over(now, port, index, frame, segment) {

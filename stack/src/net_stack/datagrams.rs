@@ -5,12 +5,13 @@
 use nic::{Frame, Queue};
 
 use super::NetStack;
-use crate::classify::{Class, Datagram, IPV4_BYTES, UDP_BYTES};
+use crate::classify::{Class, Datagram};
 use crate::clock::Time;
 use crate::datagram::{self, DatagramHandler, DatagramPeer, DatagramReplies, HEADER_BYTES, NoFrame};
 use crate::drop_reason::DropReason;
 use crate::port::Port;
 use crate::reassembly::{Fragment, FragmentKey};
+use crate::wire::{IPV4_BYTES, UDP_BYTES};
 
 /// Where there is no application that takes datagrams.
 pub(super) enum Nobody {}

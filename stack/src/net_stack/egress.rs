@@ -10,16 +10,17 @@ use crate::block::{
     FLAG_FIN_WAIT_2, FLAG_IN_DOUBT, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED,
     FLAG_SENT_AGAIN, FLAG_TOUCHED, FLAG_WAITING, FlowBlock,
 };
-use crate::classify::{ACK, RST};
 use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
 use crate::config::StackConfig;
 use crate::contain::contain;
-use crate::flow::{CloseReason, FlowKey};
+use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::segment::{Control, Sent, write_seq};
 use crate::shim;
+use crate::wire::{ACK, RST};
 
 /// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
 const SEGMENTS_PER_TURN: usize = 64;

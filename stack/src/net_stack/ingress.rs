@@ -12,10 +12,10 @@ use crate::block::{
 };
 use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
-use crate::flow::CloseReason;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
 use crate::rewrite;

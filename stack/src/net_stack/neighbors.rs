@@ -24,7 +24,7 @@ use crate::block::{FLAG_CONNECTING, FLAG_DOUBTED, FLAG_IN_DOUBT, FLAG_OPEN, FLAG
 use crate::classify::Segment;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
-use crate::flow::FlowKey;
+use crate::flow_id::FlowKey;
 use crate::link::{self, ETHERTYPE_IPV4, LinkHeader, Mac};
 use crate::neighbor::{self, Arp, write_request};
 use crate::port::Port;

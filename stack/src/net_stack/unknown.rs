@@ -6,31 +6,19 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
-use crate::classify::{ACK, RST, SYN, Segment};
+use crate::classify::Segment;
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
-use crate::isn::seed_for;
+use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
-use crate::options::SynOptions;
+use crate::options;
 use crate::port::Port;
 use crate::segment::Control;
 use crate::shim::{self, InTimeWait};
 use crate::time_wait::Claim;
-
-/// Smallest segment size that a SYN may offer: that of the 256-byte links that RFC 1191 §7.1 lists, so far below any
-/// link in use that a smaller one only serves to make us send many tiny segments.
-const SMALLEST_MSS: u16 = 216;
-
-/// `isn`, or one above everything that an earlier connection of the same 4-tuple has sent, `after` being where it left
-/// off (RFC 9293 §3.4.1).
-pub(super) fn above(after: Option<u32>, isn: u32) -> u32 {
-    match after {
-        Some(after) if (isn.wrapping_sub(after) as i32) <= 0 => after.wrapping_add(250_000),
-        _ => isn,
-    }
-}
+use crate::wire::{ACK, RST, SYN};
 
 impl NetStack {
     /// A segment of no flow here.
@@ -133,7 +121,7 @@ impl NetStack {
         hash: u32,
         after: Option<u32>,
     ) -> Result<(), DropReason> {
-        read_syn_options(segment, frame)?;
+        options::restrict_syn(segment, frame)?;
         if self.listener.is_full() {
             return Err(DropReason::SynQueueFull);
         }
@@ -192,17 +180,4 @@ impl NetStack {
         }
         above(after, self.isns.isn(now, &segment.key))
     }
-}
-
-/// Reads the options of a SYN or SYN-ACK, and leaves in it, for smoltcp, only what was read.
-///
-/// # Errors
-/// They do not parse, or the segment size that they offer is too small.
-pub(super) fn read_syn_options(segment: &Segment, frame: &mut [u8]) -> Result<SynOptions, DropReason> {
-    let options = SynOptions::read(segment, frame).ok_or(DropReason::TcpOptions)?;
-    if options.mss.is_some_and(|mss| mss < SMALLEST_MSS) {
-        return Err(DropReason::TcpTinyMss);
-    }
-    options.write(segment, frame);
-    Ok(options)
 }

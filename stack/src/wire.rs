@@ -1,0 +1,20 @@
+//! Lengths and numbers of IPv4, TCP and UDP headers.
+
+/// Flags of a TCP header.
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const ACK: u8 = 0x10;
+
+/// Length of an IPv4 header without options, in bytes.
+pub(crate) const IPV4_BYTES: usize = 20;
+/// Length of a TCP header without options, in bytes.
+pub(crate) const TCP_BYTES: usize = 20;
+/// Length of a UDP header, in bytes.
+pub(crate) const UDP_BYTES: usize = 8;
+/// IPv4's number for TCP.
+pub(crate) const PROTOCOL_TCP: u8 = 6;
+/// IPv4's number for UDP.
+pub(crate) const PROTOCOL_UDP: u8 = 17;
+/// IPv4's number for ICMP.
+pub(crate) const PROTOCOL_ICMP: u8 = 1;
