@@ -6,7 +6,7 @@
 //!
 //! A block is leaked: smoltcp never gives a socket's slices back, so a socket lives as long as the process and is
 //! recycled by `abort` and `listen` or `connect`, with every setting that smoltcp's `reset` leaves behind set anew
-//! ([`FlowBlock::recycle`]; `tests/recycle.rs` shows that a recycled flow equals a fresh one). Blocks are an odd number
+//! ([`FlowBlock::begin`]; `tests/recycle.rs` shows that a recycled flow equals a fresh one). Blocks are an odd number
 //! of cache lines long, so that the same field of many blocks spreads over all sets of the cache.
 //!
 //! Memory of one flow: 832 bytes and its two rings, in whole cache lines, so 13,120 bytes with the default rings; its
@@ -20,10 +20,11 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::wire::IpAddress;
 
 use crate::clock::{FlowClock, Time};
-use crate::close_reason::CloseReason;
 use crate::config::ConfigError;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
+use crate::phase::{Marks, Phase};
+use crate::ready::{Interest, News, Readiness};
 use crate::rings::Rings;
 
 /// Makes so many blocks and appends them.
@@ -92,10 +93,12 @@ pub(crate) struct FlowBlock {
     /// The 4-tuple, and its hash in the flow table.
     pub(crate) key: FlowKey,
     pub(crate) hash: u32,
-    /// Counts the flows that this block has served; even while it is free.
+    /// Counts the flows that this block has served.
     pub(crate) generation: u32,
-    /// `FLAG_*`.
-    pub(crate) flags: u32,
+    pub(crate) phase: Phase,
+    /// What has happened since the application was last told.
+    pub(crate) news: News,
+    pub(crate) marks: Marks,
     /// SND.NXT: the end of the highest segment that has left.
     pub(crate) snd_nxt: u32,
     /// SND.UNA as the peer has shown it: the highest acceptable ACK number seen.
@@ -111,15 +114,15 @@ pub(crate) struct FlowBlock {
     pub(crate) want_room: u32,
     /// Port on which the peer's last frame arrived.
     pub(crate) port: u16,
-    /// Set once the flow is dead and the application has yet to hear of it.
-    pub(crate) close_reason: Option<CloseReason>,
+    /// When the application wants to hear of the flow.
+    pub(crate) interest: Interest,
     /// The header of every frame to the peer; empty while an active flow's is not known.
     pub(crate) link: LinkHeader,
     /// The application's own number for the flow.
     pub(crate) token: u64,
     /// When the peer was last heard.
     pub(crate) heard_at: Time,
-    /// When something unacknowledged last began to wait, if `FLAG_WAITING`.
+    /// When something unacknowledged last began to wait, if [`Marks::WAITING`].
     pub(crate) waiting_since: Time,
     /// When the present closing state, or the handshake, began.
     pub(crate) state_since: Time,
@@ -127,7 +130,7 @@ pub(crate) struct FlowBlock {
     pub(crate) challenge_at: Time,
     /// No question to a silent peer before.
     pub(crate) probe_at: Time,
-    /// When, and what from, the flow began to send again what it sends again at present, if `FLAG_SENT_AGAIN`.
+    /// When, and what from, the flow began to send again what it sends again at present, if [`Marks::SENT_AGAIN`].
     pub(crate) sent_again_at: Time,
     pub(crate) sent_again_from: u32,
     /// The socket.
@@ -135,51 +138,25 @@ pub(crate) struct FlowBlock {
     pub(crate) handle: SocketHandle,
 }
 
-/// The flow is on the ready list.
-pub(crate) const FLAG_READY: u32 = 1;
-/// The flow is on the list of flows to be polled by the next flush.
-pub(crate) const FLAG_TOUCHED: u32 = 1 << 1;
-/// The application has been told of the flow, or will be by the ready list.
-pub(crate) const FLAG_OPEN: u32 = 1 << 2;
-/// Events that the ready list is to report.
-pub(crate) const FLAG_EVENT_OPENED: u32 = 1 << 3;
-pub(crate) const FLAG_EVENT_READABLE: u32 = 1 << 4;
-pub(crate) const FLAG_EVENT_WRITABLE: u32 = 1 << 5;
-pub(crate) const FLAG_EVENT_WOKEN: u32 = 1 << 6;
-/// The application has closed the flow and hears no more of it.
-pub(crate) const FLAG_RELEASED: u32 = 1 << 7;
-/// The peer's FIN has been accepted: one more in the receive sequence than bytes.
-pub(crate) const FLAG_FIN_RECEIVED: u32 = 1 << 8;
-/// Something unacknowledged is waiting.
-pub(crate) const FLAG_WAITING: u32 = 1 << 9;
-/// Level-triggered interest.
-pub(crate) const FLAG_LEVEL_READ: u32 = 1 << 10;
-pub(crate) const FLAG_LEVEL_WRITE: u32 = 1 << 11;
-/// `state_since` is when FIN-WAIT-2 began.
-pub(crate) const FLAG_FIN_WAIT_2: u32 = 1 << 12;
-
-/// The application has thrown the flow away; the next flush resets it.
-pub(crate) const FLAG_ABORTED: u32 = 1 << 13;
-
-/// `state_since` is when the application closed the flow.
-pub(crate) const FLAG_RELEASE_SEEN: u32 = 1 << 14;
-/// We have opened the flow: the application knows of it from the first, and hears of its end whatever it was told before.
-pub(crate) const FLAG_ACTIVE: u32 = 1 << 15;
-/// An active flow whose handshake is under way: nothing is known of the peer.
-pub(crate) const FLAG_CONNECTING: u32 = 1 << 16;
-/// The flow is on the list of those that wait for a neighbour's Ethernet address.
-pub(crate) const FLAG_RESOLVING: u32 = 1 << 17;
-
-/// The flow has sent something again, which is no sign yet, and nothing new since.
-pub(crate) const FLAG_SENT_AGAIN: u32 = 1 << 18;
-/// It has just done so: its way is to be doubted.
-pub(crate) const FLAG_DOUBTED: u32 = 1 << 19;
-
-/// Its next hop is being asked for.
-pub(crate) const FLAG_IN_DOUBT: u32 = 1 << 20;
-
-/// A list's mark stays with the block until the list lets go of it, whatever flow uses the block by then.
-const FLAGS_OF_LISTS: u32 = FLAG_READY | FLAG_TOUCHED | FLAG_RESOLVING;
+/// What a block is told of the flow that begins in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beginning {
+    /// [`Phase::HalfOpen`] or [`Phase::Connecting`].
+    pub(crate) phase: Phase,
+    pub(crate) key: FlowKey,
+    /// The key's hash in the flow table.
+    pub(crate) hash: u32,
+    /// Port that the flow's frames leave by.
+    pub(crate) port: u16,
+    pub(crate) link: LinkHeader,
+    /// The application's number for the flow.
+    pub(crate) token: u64,
+    /// Our initial sequence number.
+    pub(crate) isn: u32,
+    /// The sequence number that follows the peer's SYN, and the window that came with it; 0 while there is no SYN.
+    pub(crate) rcv_nxt: u32,
+    pub(crate) peer_window: u16,
+}
 
 /// What every socket is set to, whenever it is recycled.
 #[derive(Debug, Clone, Copy)]
@@ -194,7 +171,9 @@ impl FlowBlock {
             key: FlowKey::NONE,
             hash: 0,
             generation: 0,
-            flags: 0,
+            phase: Phase::Free,
+            news: News::empty(),
+            marks: Marks::empty(),
             snd_nxt: 0,
             highest_ack: 0,
             rcv_base: 0,
@@ -203,7 +182,7 @@ impl FlowBlock {
             peer_window: 0,
             want_room: 0,
             port: 0,
-            close_reason: None,
+            interest: Interest::Edge,
             link: LinkHeader::EMPTY,
             token: 0,
             heard_at: Time::ZERO,
@@ -236,49 +215,74 @@ impl FlowBlock {
         self.set.get_mut(self.handle)
     }
 
-    /// Whether a flow uses the block.
-    #[inline]
-    pub(crate) fn in_use(&self) -> bool {
-        self.generation & 1 == 1
-    }
-
     /// RCV.NXT: the next sequence number expected of the peer.
     #[inline]
     pub(crate) fn rcv_nxt(&self) -> u32 {
         let queued = self.socket().recv_queue() as u32;
-        self.rcv_base.wrapping_add(queued).wrapping_add(u32::from(self.flags & FLAG_FIN_RECEIVED != 0))
+        self.rcv_base.wrapping_add(queued).wrapping_add(u32::from(self.marks.contains(Marks::FIN_RECEIVED)))
     }
 
-    /// Makes the socket listen on `port` as if it had just been made, and every field of the block as of a new flow.
-    pub(crate) fn recycle(&mut self, port: u16, knobs: Knobs) {
+    /// Makes the socket listen on `port`; [`begin`](Self::begin) must follow.
+    pub(crate) fn listen(&mut self, port: u16) {
         let socket = self.socket_mut();
         socket.abort();
         // A socket that was aborted is closed, and the port is not 0: neither of listen's errors can happen.
         let listening = socket.listen(port);
         debug_assert!(listening.is_ok());
-        self.renew(knobs);
     }
 
-    /// Makes the socket one that is about to send its SYN to the peer of `key`, with the next ISN that `context` draws,
-    /// as if it had just been made, and every field of the block as of a new flow.
-    pub(crate) fn recycle_to_connect(&mut self, context: &mut Context, key: &FlowKey, knobs: Knobs) {
+    /// Makes the socket one that is about to send its SYN to the peer of `key`, with the next ISN that `context` draws;
+    /// [`begin`](Self::begin) must follow.
+    pub(crate) fn connect(&mut self, context: &mut Context, key: &FlowKey) {
         let socket = self.socket_mut();
         socket.abort();
         let local = (IpAddress::Ipv4(key.local), key.local_port);
         // A socket that was aborted is closed, and neither address nor port is 0: none of connect's errors can happen.
         let connecting = socket.connect(context, (IpAddress::Ipv4(key.remote), key.remote_port), local);
         debug_assert!(connecting.is_ok());
-        self.renew(knobs);
     }
 
-    /// Sets what smoltcp's `reset` leaves of an earlier flow, and the block's own fields.
+    /// Makes the block that of a new flow, whose socket listens or connects: sets every field of the block, and of the
+    /// socket what smoltcp's `reset` leaves of an earlier flow.
+    pub(crate) fn begin(&mut self, now: Time, beginning: Beginning, knobs: Knobs) {
+        self.set_knobs(knobs);
+        let active = beginning.phase == Phase::Connecting;
+        self.key = beginning.key;
+        self.hash = beginning.hash;
+        self.generation = self.generation.wrapping_add(1);
+        self.phase = beginning.phase;
+        self.news &= News::LISTED;
+        self.marks &= Marks::OF_LISTS;
+        self.marks.set(Marks::ACTIVE, active);
+        self.snd_nxt = beginning.isn;
+        self.highest_ack = beginning.isn;
+        self.rcv_base = beginning.rcv_nxt;
+        self.last_ack = beginning.rcv_nxt;
+        self.last_window = 0;
+        self.peer_window = beginning.peer_window;
+        self.want_room = 0;
+        self.port = beginning.port;
+        self.interest = Interest::Edge;
+        self.link = beginning.link;
+        self.token = beginning.token;
+        self.heard_at = now;
+        self.waiting_since = now;
+        self.state_since = now;
+        self.challenge_at = Time::ZERO;
+        self.probe_at = Time::ZERO;
+        // Read only with `Marks::SENT_AGAIN`, which is not set.
+        self.sent_again_at = Time::ZERO;
+        self.sent_again_from = 0;
+    }
+
+    /// Sets what smoltcp's `reset`, which `listen` and `connect` call, leaves of an earlier flow: congestion window,
+    /// time-stamp generator, time-outs, keep-alive, hop limit, ACK delay and Nagle.
     ///
-    /// That `reset`, which `listen` and `connect` call, leaves congestion window, time-stamp generator, time-outs, keep-alive,
-    /// hop limit, ACK delay and Nagle as they were: each is set here. It also leaves three fields that cannot be set:
-    /// the duplicate-ACK counter and last ACK number (cleared by the first ACK of the next handshake, be it that of our
-    /// SYN-ACK or a SYN-ACK itself, which can never count as a duplicate), and the pending fast retransmit (always cleared within the call that sets it, since
-    /// egress is only asked for with a frame in hand).
-    fn renew(&mut self, knobs: Knobs) {
+    /// It also leaves three fields that cannot be set: the duplicate-ACK counter and the last ACK number, which the first
+    /// ACK of the next handshake clears (the ACK of our SYN-ACK, or a SYN-ACK, neither of which can count as a
+    /// duplicate), and the pending fast retransmit, which is always cleared within the call that sets it, since
+    /// egress is only asked for with a frame in hand.
+    fn set_knobs(&mut self, knobs: Knobs) {
         let socket = self.socket_mut();
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
@@ -289,27 +293,37 @@ impl FlowBlock {
         // `None` first: with an interval set, smoltcp would start its timer now.
         socket.set_keep_alive(None);
         socket.set_keep_alive(knobs.keep_alive.map(FlowClock::span));
-        self.flags &= FLAGS_OF_LISTS;
-        self.want_room = 0;
-        self.close_reason = None;
-        self.token = 0;
-        self.challenge_at = Time::ZERO;
-        self.probe_at = Time::ZERO;
     }
 
     /// Ends the use of the block: the socket holds nothing and answers nothing.
     pub(crate) fn retire(&mut self) {
         self.socket_mut().abort();
-        self.generation = self.generation.wrapping_add(1);
         self.key = FlowKey::NONE;
-        self.flags &= FLAGS_OF_LISTS;
-        self.close_reason = None;
+        self.phase = Phase::Free;
+        self.news &= News::LISTED;
+        self.marks &= Marks::OF_LISTS;
+    }
+
+    /// Takes what has happened since the application was last told, for a flow that has just left the ready list.
+    #[inline]
+    pub(crate) fn take_news(&mut self) -> Readiness {
+        let news = std::mem::replace(&mut self.news, News::empty());
+        let closed = if let Phase::Ended(reason) = self.phase { Some(reason) } else { None };
+        Readiness {
+            opened: news.contains(News::OPENED),
+            readable: news.contains(News::READABLE),
+            writable: news.contains(News::WRITABLE),
+            woken: news.contains(News::WOKEN),
+            closed,
+            token: self.token,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::close_reason::CloseReason;
 
     #[test]
     fn every_choice_makes_blocks_of_its_sizes() {
@@ -334,5 +348,17 @@ mod tests {
         assert_eq!(size_of::<Block<4_096, 8_192>>(), 13_120);
         assert_eq!(Rings::DEFAULT.flow_bytes(), 13_120);
         assert_eq!(Rings { rx: 65_535, tx: 65_535 }.flow_bytes(), size_of::<Block<65_535, 65_535>>());
+    }
+
+    #[test]
+    fn news_gather_until_they_are_taken_and_the_end_stays_told() {
+        let mut blocks = Vec::new();
+        maker(Rings::DEFAULT).expect("the default")(1, &mut blocks);
+        let block = &mut blocks[0];
+        block.news = News::LISTED | News::READABLE | News::WRITABLE;
+        block.phase = Phase::Ended(CloseReason::Reset);
+        let told = block.take_news();
+        assert!(told.readable && told.writable && !told.opened && !told.woken);
+        assert_eq!((told.closed, block.news), (Some(CloseReason::Reset), News::empty()));
     }
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use smoltcp::socket::tcp::State;
 
-use crate::block::{FLAG_ABORTED, FLAG_FIN_RECEIVED, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_RELEASED, FlowBlock};
+use crate::block::FlowBlock;
+use crate::phase::Marks;
 use crate::ready::Interest;
 
 /// A flow, borrowed from its stack for one visit. What is written leaves with [`NetStack::flush`](crate::NetStack::flush).
@@ -118,7 +119,7 @@ impl Flow<'_> {
     /// Whether the peer has closed its direction. Bytes may still wait: it is the end once `recv_queue` is 0 too.
     #[inline]
     pub fn peer_closed(&self) -> bool {
-        self.block.flags & FLAG_FIN_RECEIVED != 0
+        self.block.marks.contains(Marks::FIN_RECEIVED)
     }
 
     /// Closes our direction after what was written; the peer may go on sending and the flow is still reported.
@@ -131,12 +132,12 @@ impl Flow<'_> {
     /// and nothing more is reported of the flow.
     pub fn close(self) {
         self.block.socket_mut().close();
-        self.block.flags |= FLAG_RELEASED;
+        self.block.phase = self.block.phase.closed();
     }
 
     /// Throws the flow away: the next flush sends RST to the peer. The id is dead at once and nothing more is reported of the flow.
     pub fn abort(self) {
-        self.block.flags |= FLAG_RELEASED | FLAG_ABORTED;
+        self.block.phase = self.block.phase.aborted();
     }
 
     /// The peer's address and port.
@@ -161,13 +162,7 @@ impl Flow<'_> {
 
     /// Sets when the flow is reported.
     pub fn set_interest(&mut self, interest: Interest) {
-        let flags = match interest {
-            Interest::Edge => 0,
-            Interest::Level { read, write } => {
-                (if read { FLAG_LEVEL_READ } else { 0 }) | (if write { FLAG_LEVEL_WRITE } else { 0 })
-            }
-        };
-        self.block.flags = self.block.flags & !(FLAG_LEVEL_READ | FLAG_LEVEL_WRITE) | flags;
+        self.block.interest = interest;
     }
 
     /// Notes that the application saw less than half of the transmit ring free, so that it is told when half is.

@@ -49,6 +49,8 @@ mod net_stack;
 mod one_frame;
 /// The options of a SYN.
 mod options;
+/// How far a flow has come.
+mod phase;
 /// `Port`: a queue and the frames of the turn.
 mod port;
 /// A token bucket.

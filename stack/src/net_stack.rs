@@ -9,7 +9,7 @@
 //! are due, never on how many flows there are. ACKs wait for [`flush`](NetStack::flush), so that they ride on answers.
 //!
 //! Invariant: a flow is in the table from its SYN until it ends; its block is free only when it is in neither the
-//! table nor the wheel, and its generation is even; an active flow is in the table from `connect` on. Nothing here reads a clock, blocks, or allocates on the packet
+//! table nor the wheel; an active flow is in the table from `connect` on. Nothing here reads a clock, blocks, or allocates on the packet
 //! path; [`expire`](NetStack::expire) may make blocks ahead of use.
 
 mod answers;
@@ -27,10 +27,7 @@ use nic::{BURST, Queue};
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
-use crate::block::{
-    FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_WOKEN, FLAG_OPEN, FLAG_RELEASED,
-    FLAG_TOUCHED, FlowBlock, Knobs, MakeBlocks, maker,
-};
+use crate::block::{FlowBlock, Knobs, MakeBlocks, maker};
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -43,9 +40,10 @@ use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
 use crate::neighbor::NeighborTable;
 use crate::one_frame::OneFrame;
+use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::rate::{RateLimit, SharedLimit};
-use crate::ready::{Readiness, ReadyList};
+use crate::ready::{News, Readiness, ReadyList};
 use crate::reassembly::Reassembly;
 use crate::resolve::Resolver;
 use crate::stats::{Census, StackStats, Work};
@@ -179,8 +177,8 @@ impl NetStack {
     pub fn next_ready(&mut self) -> Option<(FlowId, Readiness)> {
         while let Some(index) = self.ready.pop() {
             let block = &mut self.blocks[index as usize];
-            let readiness = ReadyList::take_news(block);
-            if !block.in_use() || block.flags & (FLAG_OPEN | FLAG_RELEASED) != FLAG_OPEN {
+            let readiness = block.take_news();
+            if !block.phase.is_open() && readiness.closed.is_none() {
                 continue;
             }
             let id = FlowId { index, generation: block.generation };
@@ -207,7 +205,7 @@ impl NetStack {
     #[inline]
     pub fn wake(&mut self, id: FlowId) {
         if self.is_open(id) {
-            self.report(id.index, FLAG_EVENT_WOKEN);
+            self.report(id.index, News::WOKEN);
         }
     }
 
@@ -220,12 +218,8 @@ impl NetStack {
     /// Whether the application may still visit the flow.
     #[inline]
     fn is_open(&self, id: FlowId) -> bool {
-        self.blocks.get(id.index()).is_some_and(|block| {
-            block.generation == id.generation
-                && block.in_use()
-                && block.flags & (FLAG_OPEN | FLAG_RELEASED | FLAG_ABORTED) == FLAG_OPEN
-                && block.close_reason.is_none()
-        })
+        let block = self.blocks.get(id.index());
+        block.is_some_and(|block| block.generation == id.generation && block.phase.is_open())
     }
 
     /// Fires timers that are due, forgets what is over, and makes blocks ahead of use. Once a turn, before
@@ -315,15 +309,16 @@ impl NetStack {
             waiting: self.resolver.waiting(),
             ..Census::default()
         };
-        for block in self.blocks.iter().filter(|block| block.in_use()) {
-            if block.close_reason.is_some() {
-                census.dead += 1;
-            } else if block.flags & FLAG_RELEASED != 0 {
-                census.closing += 1;
-            } else if block.flags & FLAG_CONNECTING != 0 {
-                census.connecting += 1;
-            } else if block.flags & FLAG_OPEN != 0 {
-                census.open += 1;
+        for block in &self.blocks {
+            match block.phase {
+                // Both are counted above.
+                Phase::Free | Phase::HalfOpen => {}
+                Phase::Connecting => census.connecting += 1,
+                Phase::Open => census.open += 1,
+                Phase::Cancelled | Phase::Released | Phase::Closing | Phase::FinWait2 | Phase::Aborted => {
+                    census.closing += 1;
+                }
+                Phase::Ended(_) => census.dead += 1,
             }
         }
         census
@@ -347,16 +342,16 @@ impl NetStack {
     #[inline]
     fn touch(&mut self, index: u32) {
         let block = &mut self.blocks[index as usize];
-        if block.flags & FLAG_TOUCHED == 0 {
-            block.flags |= FLAG_TOUCHED;
+        if !block.marks.contains(Marks::TOUCHED) {
+            block.marks |= Marks::TOUCHED;
             self.touched.push_back(index);
         }
     }
 
     /// Puts the flow on the ready list, once, for `events`.
     #[inline]
-    fn report(&mut self, index: u32, events: u32) {
-        self.ready.push(self.blocks[index as usize], index, events);
+    fn report(&mut self, index: u32, events: News) {
+        self.ready.push(&mut self.blocks[index as usize].news, index, events);
     }
 
     /// Ends a flow. The application hears of it unless it never knew of the flow or no longer wants to.
@@ -364,13 +359,13 @@ impl NetStack {
         let block = &mut self.blocks[index as usize];
         self.table.remove(block.hash, index);
         self.work.timers += u64::from(self.wheel.cancel(index));
-        let flags = block.flags;
-        if flags & FLAG_OPEN == 0 {
+        let phase = block.phase;
+        if phase == Phase::HalfOpen {
             self.listener.end();
             self.stats.handshakes_failed += 1;
             return self.free(index);
         }
-        let connecting = flags & FLAG_CONNECTING != 0;
+        let connecting = phase.is_connecting();
         let count = match reason {
             CloseReason::Contained => &mut self.stats.contained,
             CloseReason::Refused => &mut self.stats.connects_refused,
@@ -382,14 +377,14 @@ impl NetStack {
             CloseReason::TimedOut => &mut self.stats.timed_out,
         };
         *count += 1;
+        let block = &mut self.blocks[index as usize];
         // Of a flow that the peer has opened, the application need not hear if it has not yet.
-        let untold = flags & (FLAG_EVENT_OPENED | FLAG_ACTIVE) == FLAG_EVENT_OPENED;
-        if untold || flags & FLAG_RELEASED != 0 {
+        let untold = block.news.contains(News::OPENED) && !block.marks.contains(Marks::ACTIVE);
+        if untold || phase.is_released() {
             return self.free(index);
         }
-        let block = &mut self.blocks[index as usize];
-        block.close_reason = Some(reason);
-        self.report(index, 0);
+        block.phase = Phase::Ended(reason);
+        self.report(index, News::empty());
     }
 
     /// Gives the block of a flow that is in neither table nor wheel to the next flow.

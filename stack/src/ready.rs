@@ -5,12 +5,26 @@
 
 use std::collections::VecDeque;
 
-use crate::block::{
-    FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WOKEN, FLAG_EVENT_WRITABLE, FLAG_READY, FlowBlock,
-};
+use bitflags::bitflags;
+
 use crate::close_reason::CloseReason;
 
-const EVENTS: u32 = FLAG_EVENT_OPENED | FLAG_EVENT_READABLE | FLAG_EVENT_WRITABLE | FLAG_EVENT_WOKEN;
+bitflags! {
+    /// What has happened to a flow that the application has not been told of yet.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct News: u8 {
+        /// The block is on the ready list. Stays until the list lets go of it, whatever flow uses the block by then.
+        const LISTED = 1;
+        /// The handshake is complete.
+        const OPENED = 1 << 1;
+        /// Bytes have arrived, or the end of them.
+        const READABLE = 1 << 2;
+        /// The room that was wanted is there.
+        const WRITABLE = 1 << 3;
+        /// Another core, or the application itself, wants the flow to be looked at.
+        const WOKEN = 1 << 4;
+    }
+}
 
 /// What has happened to a flow since it was last on the ready list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,35 +71,20 @@ impl ReadyList {
         Self { flows: VecDeque::with_capacity(flows) }
     }
 
-    /// Adds `events` (`FLAG_EVENT_*`) to the news of the flow `index`, and the flow to the list unless it is on it.
+    /// Adds `events` to the `news` of the flow `index`, and the flow to the list unless it is on it.
     #[inline]
-    pub(crate) fn push(&mut self, block: &mut FlowBlock, index: u32, events: u32) {
-        let listed = block.flags & FLAG_READY != 0;
-        block.flags |= events | FLAG_READY;
+    pub(crate) fn push(&mut self, news: &mut News, index: u32, events: News) {
+        let listed = news.contains(News::LISTED);
+        *news |= events | News::LISTED;
         if !listed {
             self.flows.push_back(index);
         }
     }
 
-    /// The oldest flow on the list; [`take_news`](Self::take_news) must follow.
+    /// Takes the oldest flow off the list; its news, [`News::LISTED`] among them, must be taken next.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<u32> {
         self.flows.pop_front()
-    }
-
-    /// Takes the news of a flow that was popped.
-    #[inline]
-    pub(crate) fn take_news(block: &mut FlowBlock) -> Readiness {
-        let flags = block.flags;
-        block.flags &= !(FLAG_READY | EVENTS);
-        Readiness {
-            opened: flags & FLAG_EVENT_OPENED != 0,
-            readable: flags & FLAG_EVENT_READABLE != 0,
-            writable: flags & FLAG_EVENT_WRITABLE != 0,
-            woken: flags & FLAG_EVENT_WOKEN != 0,
-            closed: block.close_reason,
-            token: block.token,
-        }
     }
 
     /// Flows on the list.
@@ -102,22 +101,18 @@ impl ReadyList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::maker;
-    use crate::rings::Rings;
 
     #[test]
     fn a_flow_is_listed_once_and_its_news_gather() {
-        let mut blocks = Vec::new();
-        maker(Rings::DEFAULT).expect("the default")(2, &mut blocks);
+        let mut news = [News::empty(); 2];
         let mut list = ReadyList::new(2);
-        list.push(blocks[1], 1, FLAG_EVENT_READABLE);
-        list.push(blocks[0], 0, FLAG_EVENT_OPENED);
-        list.push(blocks[1], 1, FLAG_EVENT_WRITABLE);
+        list.push(&mut news[1], 1, News::READABLE);
+        list.push(&mut news[0], 0, News::OPENED);
+        list.push(&mut news[1], 1, News::WRITABLE);
         assert_eq!((list.len(), list.pop()), (2, Some(1)));
-        let news = ReadyList::take_news(blocks[1]);
-        assert!(news.readable && news.writable && !news.opened && !news.woken);
-        list.push(blocks[1], 1, FLAG_EVENT_WOKEN);
+        assert_eq!(std::mem::replace(&mut news[1], News::empty()), News::LISTED | News::READABLE | News::WRITABLE);
+        list.push(&mut news[1], 1, News::WOKEN);
         assert_eq!((list.pop(), list.pop(), list.pop()), (Some(0), Some(1), None));
-        assert!(ReadyList::take_news(blocks[1]).woken && list.is_empty());
+        assert!(news[1].contains(News::WOKEN) && list.is_empty());
     }
 }

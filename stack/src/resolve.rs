@@ -6,7 +6,7 @@
 //! is the other one believed. So whoever claims the address of a live neighbour gets nothing, and a neighbour that has
 //! moved is found a tenth of a second after it has answered.
 //!
-//! Invariant: a flow's block is on the list at most once, marked by `FLAG_RESOLVING`, which outlives the flow; who is
+//! Invariant: a flow's block is on the list at most once, marked by `Marks::RESOLVING`, which outlives the flow; who is
 //! taken off the list looks for itself whether it still waits for anything. All memory is made at start.
 
 use std::collections::VecDeque;

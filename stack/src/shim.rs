@@ -10,9 +10,10 @@
 //! already seen. So it gets only what has passed here, in a form in which it makes no mistake (`rewrite.rs`).
 //! Read first: RFC 9293 §3.10.7.4, RFC 5961.
 
-use crate::block::{FLAG_FIN_RECEIVED, FlowBlock};
+use crate::block::FlowBlock;
 use crate::classify::Segment;
 use crate::drop_reason::DropReason;
+use crate::phase::Marks;
 use crate::time_wait::{Claim, Record};
 use crate::wire::{ACK, FIN, RST, SYN};
 
@@ -55,7 +56,8 @@ pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Ve
     let ordinary = segment.seq == rcv_nxt
         && !segment.has(RST | SYN)
         && (segment.payload_len == 0
-            || u32::from(segment.payload_len) <= window_left(block, rcv_nxt) && block.flags & FLAG_FIN_RECEIVED == 0)
+            || u32::from(segment.payload_len) <= window_left(block, rcv_nxt)
+                && !block.marks.contains(Marks::FIN_RECEIVED))
         && acknowledged <= block.snd_nxt.wrapping_sub(block.highest_ack)
         && (acknowledged != 0 || !half_open);
     if ordinary { Verdict::Acceptable } else { judge_check_by_check(block, segment, half_open) }
@@ -74,7 +76,7 @@ fn judge_check_by_check(block: &FlowBlock, segment: &Segment, half_open: bool) -
     // First check: the sequence number.
     let mut acceptable = Verdict::Acceptable;
     // Behind the peer's FIN there is nothing to be received (seventh check: "ignore the segment text").
-    let ended = block.flags & FLAG_FIN_RECEIVED != 0;
+    let ended = block.marks.contains(Marks::FIN_RECEIVED);
     if start != 0 || u32::from(segment.payload_len) > if ended { 0 } else { window } {
         if ended && segment.payload_len > 0 {
             return Verdict::Acknowledge(DropReason::DataBehindFin);
@@ -383,7 +385,7 @@ mod tests {
         let mut acceptable = 0;
         for case in 0..2 * 2 * 3 * 3 {
             let (half_open, ended) = (case % 2 == 1, case / 2 % 2 == 1);
-            block.flags = if ended { FLAG_FIN_RECEIVED } else { 0 };
+            block.marks.set(Marks::FIN_RECEIVED, ended);
             block.last_window = [0, 1, 500][case / 4 % 3];
             block.highest_ack = 2_000 - [0, 1, 100][case / 12];
             let rcv_nxt = block.rcv_nxt();

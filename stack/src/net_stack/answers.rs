@@ -6,10 +6,10 @@
 use nic::Queue;
 
 use super::NetStack;
-use crate::block::FLAG_OPEN;
 use crate::classify::Segment;
 use crate::clock::Time;
 use crate::link::LinkHeader;
+use crate::phase::Phase;
 use crate::port::Port;
 use crate::segment::Control;
 use crate::shim;
@@ -44,7 +44,7 @@ impl NetStack {
         if now < block.challenge_at {
             return;
         }
-        let half_open = block.flags & FLAG_OPEN == 0;
+        let half_open = block.phase == Phase::HalfOpen;
         let limit = if half_open { &mut self.stranger_limit } else { &mut self.challenge_limit };
         if limit.allows(now, block.key.remote) {
             block.challenge_at = now.after(CHALLENGE_GAP);

@@ -1,6 +1,6 @@
 //! Active opens: from `connect` to the peer's SYN-ACK, or to the reason why there is none.
 //!
-//! An active flow is the application's from the first, so its end is always reported. While `FLAG_CONNECTING` is set,
+//! An active flow is the application's from the first, so its end is always reported. While it is connecting,
 //! its segments are judged by rules of their own (RFC 9293 §3.10.7.3), since nothing is known of its peer.
 //!
 //! A simultaneous open is left to the peer: a SYN that crosses ours is dropped, and its sender, which gets ours, answers
@@ -13,7 +13,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
-use crate::block::{FLAG_ABORTED, FLAG_ACTIVE, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_OPEN, FLAG_RELEASED};
+use crate::block::Beginning;
 use crate::classify::{Segment, Unreachable};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -24,7 +24,9 @@ use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::options;
+use crate::phase::Phase;
 use crate::port::Port;
+use crate::ready::News;
 use crate::resolve::{FOR_CONNECTIONS, Question};
 use crate::shim::{self, InSynSent};
 
@@ -82,10 +84,20 @@ impl NetStack {
         });
         let isn = above(after, self.isns.isn(now, &key));
         let Some(index) = self.free.pop() else { return Err(ConnectError::NoBlockYet) };
-        self.begin(now, index, key, hash, isn, connect);
-        match mac {
-            Some(mac) => self.blocks[index as usize].link = self.link_to(mac),
-            None => self.wait_for_neighbor(index),
+        let beginning = Beginning {
+            phase: Phase::Connecting,
+            key,
+            hash,
+            port: connect.port,
+            link: mac.map_or(LinkHeader::EMPTY, |mac| self.link_to(mac)),
+            token: connect.token,
+            isn,
+            rcv_nxt: 0,
+            peer_window: 0,
+        };
+        self.begin_active(now, index, beginning);
+        if mac.is_none() {
+            self.wait_for_neighbor(index);
         }
         Ok(FlowId { index, generation: self.blocks[index as usize].generation })
     }
@@ -138,31 +150,16 @@ impl NetStack {
     }
 
     /// Makes the flow.
-    fn begin(&mut self, now: Time, index: u32, key: FlowKey, hash: u32, isn: u32, connect: &Connect) {
+    fn begin_active(&mut self, now: Time, index: u32, beginning: Beginning) {
         let knobs = self.knobs();
         let block = &mut self.blocks[index as usize];
         let mut device = OneFrame::scratch(&[], self.config.ip_mtu);
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed_for(isn);
+        config.random_seed = seed_for(beginning.isn);
         let mut interface = Interface::new(config, &mut device, FlowClock::instant(now));
-        block.recycle_to_connect(interface.context(), &key, knobs);
-        block.generation = block.generation.wrapping_add(1);
-        block.flags |= FLAG_OPEN | FLAG_ACTIVE | FLAG_CONNECTING;
-        block.key = key;
-        block.hash = hash;
-        block.port = connect.port;
-        block.token = connect.token;
-        block.link = LinkHeader::EMPTY;
-        block.snd_nxt = isn;
-        block.highest_ack = isn;
-        block.rcv_base = 0;
-        block.last_ack = 0;
-        block.last_window = 0;
-        block.peer_window = 0;
-        block.heard_at = now;
-        block.waiting_since = now;
-        block.state_since = now;
-        self.table.insert(hash, index);
+        block.connect(interface.context(), &beginning.key);
+        block.begin(now, beginning, knobs);
+        self.table.insert(beginning.hash, index);
         self.stats.connects += 1;
         self.touch(index);
     }
@@ -172,7 +169,7 @@ impl NetStack {
         let block = &mut self.blocks[index as usize];
         let remote = block.key.remote;
         let deadline = block.state_since.after(self.config.connect_timeout);
-        let cancelled = block.flags & (FLAG_RELEASED | FLAG_ABORTED) != 0 || block.socket().state() == State::Closed;
+        let cancelled = block.phase == Phase::Cancelled || block.socket().state() == State::Closed;
         let Some(hop) = self.next_hop(remote) else { return true };
         if cancelled {
             self.end(index, CloseReason::Finished);
@@ -242,7 +239,8 @@ impl NetStack {
             // The application has closed the flow meanwhile.
             return self.stats.drops.add(DropReason::NotSynAck);
         }
-        block.flags &= !FLAG_CONNECTING;
+        // A flow that was closed has a closed socket, so one that was cancelled was aborted: the peer shall know.
+        block.phase = if block.phase == Phase::Cancelled { Phase::Aborted } else { Phase::Open };
         block.rcv_base = segment.seq.wrapping_add(1);
         // What the SYN has promised; smoltcp counts it from the SYN on.
         block.last_ack = segment.seq;
@@ -255,7 +253,7 @@ impl NetStack {
         self.stats.opened += 1;
         self.stats.connected += 1;
         self.touch(index);
-        self.report(index, FLAG_EVENT_OPENED);
+        self.report(index, News::OPENED);
     }
 
     /// A router, or the peer, says that a segment of ours cannot arrive. It ends a connection under way whose SYN it
@@ -265,7 +263,7 @@ impl NetStack {
         let found = self.table.find(hash, |index| self.blocks[index as usize].key == message.key);
         let syn = found.filter(|&index| {
             let block = &self.blocks[index as usize];
-            let under_way = block.flags & (FLAG_CONNECTING | FLAG_RELEASED) == FLAG_CONNECTING;
+            let under_way = block.phase == Phase::Connecting;
             under_way && block.snd_nxt != block.highest_ack && message.seq == block.highest_ack
         });
         // 4, a packet too long, cannot be said of a SYN.

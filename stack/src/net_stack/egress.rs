@@ -5,11 +5,7 @@ use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
 use super::NetStack;
-use crate::block::{
-    FLAG_ABORTED, FLAG_CONNECTING, FLAG_DOUBTED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
-    FLAG_FIN_WAIT_2, FLAG_IN_DOUBT, FLAG_LEVEL_READ, FLAG_LEVEL_WRITE, FLAG_OPEN, FLAG_RELEASE_SEEN, FLAG_RELEASED,
-    FLAG_SENT_AGAIN, FLAG_TOUCHED, FLAG_WAITING, FlowBlock,
-};
+use crate::block::FlowBlock;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::config::StackConfig;
@@ -17,7 +13,9 @@ use crate::contain::contain;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
+use crate::phase::{Marks, Phase};
 use crate::port::Port;
+use crate::ready::{Interest, News};
 use crate::segment::{Control, Sent, write_seq};
 use crate::shim;
 use crate::wire::{ACK, RST};
@@ -57,8 +55,8 @@ impl NetStack {
         for _ in 0..self.touched.len() {
             let Some(index) = self.touched.pop_front() else { break };
             let block = &mut self.blocks[index as usize];
-            block.flags &= !FLAG_TOUCHED;
-            if !block.in_use() || block.close_reason.is_some() {
+            block.marks.remove(Marks::TOUCHED);
+            if !block.phase.is_alive() {
                 continue;
             }
             self.work.flows += 1;
@@ -72,18 +70,18 @@ impl NetStack {
     }
 
     fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
-        if self.blocks[index as usize].flags & FLAG_CONNECTING != 0 && self.visit_connecting(now, index) {
+        if self.blocks[index as usize].phase.is_connecting() && self.visit_connecting(now, index) {
             return Visit::Done;
         }
         let block = &mut self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
-        if block.flags & FLAG_ABORTED != 0 {
+        if block.phase == Phase::Aborted {
             return self.reset(port, index, None);
         }
-        if block.flags & FLAG_RELEASED != 0 {
+        if block.phase.is_released() {
             discard(block);
         }
-        if block.flags & FLAG_IN_DOUBT != 0 {
+        if block.marks.contains(Marks::IN_DOUBT) {
             self.visit_doubtful(now, index);
         }
         let block = &mut self.blocks[index as usize];
@@ -167,7 +165,7 @@ impl NetStack {
             return;
         }
         let block = &mut self.blocks[index as usize];
-        if block.flags & FLAG_DOUBTED != 0 {
+        if block.marks.contains(Marks::DOUBTED) {
             self.sent_again(now, index);
         }
         let block = &mut self.blocks[index as usize];
@@ -177,11 +175,11 @@ impl NetStack {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let levels = block.flags & (FLAG_LEVEL_READ | FLAG_LEVEL_WRITE);
+        let level = block.interest != Interest::Edge;
         if let Some(next) = next {
             self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
         }
-        if levels != 0 {
+        if level {
             self.report_levels(index);
         }
     }
@@ -191,7 +189,7 @@ impl NetStack {
     fn ends_by_itself(&mut self, now: Time, index: u32, state: State) -> bool {
         let block = &mut self.blocks[index as usize];
         if state == State::TimeWait {
-            if block.flags & FLAG_RELEASED == 0 {
+            if !block.phase.is_released() {
                 return false;
             }
             let sequence = (block.snd_nxt, block.rcv_nxt());
@@ -207,22 +205,19 @@ impl NetStack {
     #[inline(never)]
     fn report_levels(&mut self, index: u32) {
         let block = &self.blocks[index as usize];
-        let (flags, socket) = (block.flags, block.socket());
-        let mut events = 0;
-        if flags & FLAG_LEVEL_READ != 0 && (socket.can_recv() || flags & FLAG_FIN_RECEIVED != 0) {
-            events |= FLAG_EVENT_READABLE;
-        }
-        if flags & FLAG_LEVEL_WRITE != 0 && socket.can_send() {
-            events |= FLAG_EVENT_WRITABLE;
-        }
-        if events != 0 && flags & (FLAG_OPEN | FLAG_RELEASED) == FLAG_OPEN {
+        let Interest::Level { read, write } = block.interest else { return };
+        let socket = block.socket();
+        let mut events = News::empty();
+        events.set(News::READABLE, read && (socket.can_recv() || block.marks.contains(Marks::FIN_RECEIVED)));
+        events.set(News::WRITABLE, write && socket.can_send());
+        if !events.is_empty() && block.phase.is_open() {
             self.report(index, events);
         }
     }
 
     /// Gives a flow up whose peer no longer answers.
     fn give_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) -> Visit {
-        if self.blocks[index as usize].flags & FLAG_OPEN == 0 {
+        if self.blocks[index as usize].phase == Phase::HalfOpen {
             // A handshake that never ended: nobody to tell.
             self.end(index, CloseReason::TimedOut);
             return Visit::Done;
@@ -277,9 +272,9 @@ impl NetStack {
         {
             if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
                 block.snd_nxt = sent.end;
-                block.flags &= !FLAG_SENT_AGAIN;
+                block.marks.remove(Marks::SENT_AGAIN);
             } else if !sent.empty {
-                block.flags |= FLAG_DOUBTED;
+                block.marks |= Marks::DOUBTED;
             } else if sent.empty
                 && sent.flags & ACK != 0
                 && sent.end != block.snd_nxt
@@ -361,38 +356,37 @@ fn note_state(block: &mut FlowBlock, now: Time) {
     let waits = socket.send_queue() > 0
         || matches!(state, State::FinWait1 | State::Closing | State::LastAck | State::SynReceived);
     if !waits {
-        block.flags &= !FLAG_WAITING;
-    } else if block.flags & FLAG_WAITING == 0 {
-        block.flags |= FLAG_WAITING;
+        block.marks.remove(Marks::WAITING);
+    } else if !block.marks.contains(Marks::WAITING) {
+        block.marks |= Marks::WAITING;
         block.waiting_since = now;
     }
-    if block.flags & FLAG_RELEASED != 0 {
-        let step = if state == State::FinWait2 { FLAG_FIN_WAIT_2 } else { FLAG_RELEASE_SEEN };
-        if block.flags & (step | FLAG_FIN_WAIT_2) == 0 {
-            block.flags |= step;
-            block.state_since = now;
-        }
-    }
+    let next = match block.phase {
+        Phase::Released | Phase::Closing if state == State::FinWait2 => Phase::FinWait2,
+        Phase::Released => Phase::Closing,
+        _ => return,
+    };
+    block.phase = next;
+    block.state_since = now;
 }
 
 /// When the flow is to be given up, if nothing is heard of its peer until then.
 #[inline]
 fn own_deadline(block: &FlowBlock, config: &StackConfig) -> Option<Time> {
-    if block.flags & FLAG_OPEN == 0 {
-        return Some(block.state_since.after(config.handshake_timeout));
-    }
-    if block.flags & FLAG_CONNECTING != 0 {
-        return Some(block.state_since.after(config.connect_timeout));
-    }
+    let closing = match block.phase {
+        Phase::HalfOpen => return Some(block.state_since.after(config.handshake_timeout)),
+        Phase::Connecting | Phase::Cancelled => return Some(block.state_since.after(config.connect_timeout)),
+        Phase::Closing => Some(config.linger_timeout),
+        Phase::FinWait2 => Some(config.fin_wait_2_timeout),
+        _ => None,
+    };
     let mut deadline: Option<Time> = None;
     let mut consider = |at: Time| deadline = Some(deadline.map_or(at, |earlier: Time| earlier.min(at)));
-    if block.flags & FLAG_WAITING != 0 {
+    if block.marks.contains(Marks::WAITING) {
         consider(block.heard_at.max(block.waiting_since).after(config.give_up_timeout));
     }
-    if block.flags & FLAG_FIN_WAIT_2 != 0 {
-        consider(block.state_since.after(config.fin_wait_2_timeout));
-    } else if block.flags & FLAG_RELEASE_SEEN != 0 {
-        consider(block.state_since.after(config.linger_timeout));
+    if let Some(timeout) = closing {
+        consider(block.state_since.after(timeout));
     }
     if let Some(idle) = config.idle_timeout {
         consider(block.heard_at.after(idle));

@@ -6,10 +6,6 @@ use smoltcp::socket::tcp::State;
 
 use super::NetStack;
 use super::datagrams::Nobody;
-use crate::block::{
-    FLAG_ABORTED, FLAG_CONNECTING, FLAG_EVENT_OPENED, FLAG_EVENT_READABLE, FLAG_EVENT_WRITABLE, FLAG_FIN_RECEIVED,
-    FLAG_OPEN, FLAG_RELEASED,
-};
 use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -17,7 +13,9 @@ use crate::contain::contain;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
 use crate::one_frame::OneFrame;
+use crate::phase::{Marks, Phase};
 use crate::port::Port;
+use crate::ready::News;
 use crate::rewrite;
 use crate::shim::{self, Verdict};
 
@@ -206,7 +204,7 @@ impl NetStack {
     ) {
         self.work.flows += 1;
         let block = &mut self.blocks[index as usize];
-        if block.flags & FLAG_CONNECTING != 0 {
+        if block.phase.is_connecting() {
             return self.ingest_connecting(now, port, port_index, index, frame, segment);
         }
         let half_open = block.socket().state() == State::SynReceived;
@@ -249,11 +247,9 @@ impl NetStack {
         match verdict {
             Verdict::Acceptable => {}
             Verdict::AcceptableInPart => {
-                let generation = block.generation;
                 let fitted = rewrite::fit(block, segment, frame);
                 self.take_in(now, port, port_index, index, frame, &fitted);
-                let block = &self.blocks[index as usize];
-                let alive = block.generation == generation && block.close_reason.is_none();
+                let alive = self.blocks[index as usize].phase.is_alive();
                 if alive && segment.sequence_len() > 0 && fitted.sequence_len() == 0 {
                     self.acknowledge(port, index);
                 }
@@ -353,29 +349,29 @@ impl NetStack {
         let socket = block.socket();
         let after = socket.state();
         let free = socket.send_capacity() - socket.send_queue();
-        let mut events = 0;
+        let mut events = News::empty();
         if socket.recv_queue() > queued {
             // RFC 1122 §4.2.2.13: the peer has seen our FIN and still sends; nobody will read it, and it shall know.
-            if before == State::FinWait2 && block.flags & FLAG_RELEASED != 0 {
-                block.flags |= FLAG_ABORTED;
+            if before == State::FinWait2 && block.phase.is_released() {
+                block.phase = Phase::Aborted;
                 return self.touch(index);
             }
-            events |= FLAG_EVENT_READABLE;
+            events |= News::READABLE;
         }
         if before != after {
             let fin = matches!(after, State::CloseWait | State::Closing | State::TimeWait | State::LastAck);
-            if fin && block.flags & FLAG_FIN_RECEIVED == 0 {
-                block.flags |= FLAG_FIN_RECEIVED;
-                events |= FLAG_EVENT_READABLE;
+            if fin && !block.marks.contains(Marks::FIN_RECEIVED) {
+                block.marks |= Marks::FIN_RECEIVED;
+                events |= News::READABLE;
             }
             match after {
                 // A peer whose last ACK has come; RSTs never get here.
                 State::Closed => return self.end(index, CloseReason::Finished),
                 State::Listen => return self.end(index, CloseReason::Reset),
                 _ if before == State::SynReceived => {
-                    block.flags |= FLAG_OPEN;
+                    block.phase = Phase::Open;
                     block.state_since = now;
-                    events |= FLAG_EVENT_OPENED;
+                    events |= News::OPENED;
                     self.listener.end();
                     self.stats.opened += 1;
                 }
@@ -384,10 +380,10 @@ impl NetStack {
         }
         if block.want_room != 0 && free >= block.want_room as usize {
             block.want_room = 0;
-            events |= FLAG_EVENT_WRITABLE;
+            events |= News::WRITABLE;
         }
         self.touch(index);
-        if events != 0 {
+        if !events.is_empty() {
             self.report(index, events);
         }
     }

@@ -20,13 +20,13 @@ use std::time::Duration;
 use nic::Queue;
 
 use super::NetStack;
-use crate::block::{FLAG_CONNECTING, FLAG_DOUBTED, FLAG_IN_DOUBT, FLAG_OPEN, FLAG_RESOLVING, FLAG_SENT_AGAIN};
 use crate::classify::Segment;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::link::{self, ETHERTYPE_IPV4, LinkHeader, Mac};
 use crate::neighbor::{self, Arp, write_request};
+use crate::phase::Marks;
 use crate::port::Port;
 use crate::resolve::{Answer, FOR_CLAIMS, FOR_CONNECTIONS, FOR_FLOWS, Question};
 
@@ -145,7 +145,7 @@ impl NetStack {
         }
         let block = &mut self.blocks[index as usize];
         let beyond = !self.local.is_on_link(block.key.remote.to_bits());
-        let unheard = block.flags & FLAG_SENT_AGAIN != 0 && block.highest_ack == block.sent_again_from;
+        let unheard = block.marks.contains(Marks::SENT_AGAIN) && block.highest_ack == block.sent_again_from;
         if beyond && unheard && now.since(block.sent_again_at) >= DEAD_WAY {
             let (from, _) = link::source(frame);
             self.move_flow(index, from);
@@ -169,18 +169,18 @@ impl NetStack {
     #[cold]
     pub(super) fn sent_again(&mut self, now: Time, index: u32) {
         let block = &mut self.blocks[index as usize];
-        block.flags &= !FLAG_DOUBTED;
+        block.marks.remove(Marks::DOUBTED);
         // A keep-alive, or a probe of a closed window: that nothing acknowledges it, and that nothing was heard before it,
         // says nothing of the way.
         let routine = block.snd_nxt == block.highest_ack || block.peer_window == 0;
         if routine {
-            block.flags &= !FLAG_SENT_AGAIN;
-        } else if block.flags & FLAG_SENT_AGAIN == 0 || block.highest_ack != block.sent_again_from {
-            block.flags |= FLAG_SENT_AGAIN;
+            block.marks.remove(Marks::SENT_AGAIN);
+        } else if !block.marks.contains(Marks::SENT_AGAIN) || block.highest_ack != block.sent_again_from {
+            block.marks |= Marks::SENT_AGAIN;
             (block.sent_again_from, block.sent_again_at) = (block.highest_ack, now);
         }
         // Of a half-open flow it is not known that there is a peer: a flood of SYNs would have us ask for everybody.
-        if block.flags & (FLAG_OPEN | FLAG_CONNECTING) == FLAG_OPEN {
+        if block.phase.has_peer() {
             let silent = now.since(block.heard_at) >= SILENCE;
             self.doubt(now, index, silent.then_some(if routine { REACHABLE } else { SETTLED }));
         }
@@ -196,7 +196,7 @@ impl NetStack {
     /// within the span `ask`; `None`: does not ask.
     fn doubt(&mut self, now: Time, index: u32, ask: Option<Duration>) -> Doubt {
         let block = &mut self.blocks[index as usize];
-        block.flags &= !FLAG_IN_DOUBT;
+        block.marks.remove(Marks::IN_DOUBT);
         let (key, port, link) = (block.key, block.port, block.link);
         let Some(hop) = self.hop_of(now, &key, &link) else { return Doubt::Unsettled };
         let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
@@ -215,7 +215,7 @@ impl NetStack {
             self.resolver.ask(question, FOR_FLOWS);
         }
         if self.resolver.is_asking(hop) {
-            self.blocks[index as usize].flags |= FLAG_IN_DOUBT;
+            self.blocks[index as usize].marks |= Marks::IN_DOUBT;
         }
         if known.is_some() && here { Doubt::Confirmed } else { Doubt::Unsettled }
     }
@@ -224,7 +224,7 @@ impl NetStack {
     fn move_flow(&mut self, index: u32, to: Mac) {
         let block = &mut self.blocks[index as usize];
         block.link.set_peer(to);
-        block.flags &= !FLAG_SENT_AGAIN;
+        block.marks.remove(Marks::SENT_AGAIN);
         self.stats.flows_moved += 1;
     }
 
@@ -263,8 +263,8 @@ impl NetStack {
     /// Puts the flow on the list of those that wait for a neighbour.
     pub(super) fn wait_for_neighbor(&mut self, index: u32) {
         let block = &mut self.blocks[index as usize];
-        if block.flags & FLAG_RESOLVING == 0 {
-            block.flags |= FLAG_RESOLVING;
+        if !block.marks.contains(Marks::RESOLVING) {
+            block.marks |= Marks::RESOLVING;
             self.resolver.wait(index);
         }
     }
@@ -274,8 +274,8 @@ impl NetStack {
         for _ in 0..self.resolver.waiting() {
             let Some(index) = self.resolver.pop() else { break };
             let block = &mut self.blocks[index as usize];
-            block.flags &= !FLAG_RESOLVING;
-            if !block.in_use() || block.flags & FLAG_CONNECTING == 0 || block.link != LinkHeader::EMPTY {
+            block.marks.remove(Marks::RESOLVING);
+            if !block.phase.is_connecting() || block.link != LinkHeader::EMPTY {
                 continue;
             }
             let remote = block.key.remote;

@@ -6,6 +6,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
+use crate::block::Beginning;
 use crate::classify::Segment;
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
@@ -14,6 +15,7 @@ use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::options;
+use crate::phase::Phase;
 use crate::port::Port;
 use crate::segment::Control;
 use crate::shim::{self, InTimeWait};
@@ -126,30 +128,26 @@ impl NetStack {
             return Err(DropReason::SynQueueFull);
         }
         let index = self.free.pop().ok_or(DropReason::NoFreeFlow)?;
+        let beginning = Beginning {
+            phase: Phase::HalfOpen,
+            key: segment.key,
+            hash,
+            port: port_index as u16,
+            link: LinkHeader::answering(frame, usize::from(segment.at)),
+            token: 0,
+            isn: self.isn_for(now, segment, after),
+            rcv_nxt: segment.seq.wrapping_add(1),
+            peer_window: segment.window,
+        };
         let knobs = self.knobs();
         let block = &mut self.blocks[index as usize];
-        block.recycle(segment.key.local_port, knobs);
-        block.generation = block.generation.wrapping_add(1);
-        let isn = self.isn_for(now, segment, after);
-        let block = &mut self.blocks[index as usize];
-        block.key = segment.key;
-        block.hash = hash;
-        block.port = port_index as u16;
-        block.link = LinkHeader::answering(frame, usize::from(segment.at));
-        block.rcv_base = segment.seq.wrapping_add(1);
-        block.last_ack = block.rcv_base;
-        block.last_window = 0;
-        block.snd_nxt = isn;
-        block.highest_ack = isn;
-        block.peer_window = segment.window;
-        block.heard_at = now;
-        block.waiting_since = now;
-        block.state_since = now;
+        block.listen(segment.key.local_port);
+        block.begin(now, beginning, knobs);
         let at = usize::from(segment.at);
         let packet = frame.get(at..at + usize::from(segment.packet_len)).unwrap_or(&[]);
         let mut device = OneFrame::scratch(packet, self.config.ip_mtu);
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed_for(isn);
+        config.random_seed = seed_for(beginning.isn);
         let flow_now = FlowClock::instant(now);
         let set = &mut block.set;
         contain(|| {

@@ -1,0 +1,131 @@
+//! `Phase`: how far a flow has come. `Marks`: what else is to be remembered of it.
+
+use bitflags::bitflags;
+
+use crate::close_reason::CloseReason;
+
+/// How far the flow of a block has come.
+///
+/// ```text
+/// Free ─┬► HalfOpen ──────────────────► Open ─► Released ─► Closing ─► FinWait2 ─► Free
+///       └► Connecting ────────────────►  │└───► Aborted ─────────────────────────► Free
+///              └► Cancelled ─► Free      └────► Ended ───────────────────────────► Free
+/// ```
+///
+/// A handshake that fails ends in `Free` where the application does not know of the flow, else in `Ended`; so does a
+/// flow that dies while it is open. What dies after the application has let go of it is `Free` at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No flow uses the block.
+    Free,
+    /// The peer has sent a SYN and not yet acknowledged ours. The application does not know of the flow.
+    HalfOpen,
+    /// The application has asked for the flow, and the peer has not yet answered our SYN.
+    Connecting,
+    /// The application has closed or aborted a flow that was `Connecting`; the next flush ends it.
+    Cancelled,
+    /// The handshake is complete and the application has the flow, or will be told of it by the ready list.
+    Open,
+    /// The application has closed the flow; no flush has seen that yet.
+    Released,
+    /// The application has closed the flow, and `state_since` says when.
+    Closing,
+    /// The same, and the peer has acknowledged our FIN at `state_since`.
+    FinWait2,
+    /// The application, or the peer by sending where nobody reads, has had the flow thrown away; the next flush resets
+    /// it.
+    Aborted,
+    /// The flow is over; the application has yet to hear of it.
+    Ended(CloseReason),
+}
+
+impl Phase {
+    /// Whether the application may visit the flow.
+    #[inline]
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Connecting)
+    }
+
+    /// Whether the application asked for the flow and its handshake is under way.
+    #[inline]
+    pub(crate) fn is_connecting(self) -> bool {
+        matches!(self, Self::Connecting | Self::Cancelled)
+    }
+
+    /// Whether the application has let go of the flow.
+    #[inline]
+    pub(crate) fn is_released(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Released | Self::Closing | Self::FinWait2 | Self::Aborted)
+    }
+
+    /// Whether there is a flow and it is not over.
+    #[inline]
+    pub(crate) fn is_alive(self) -> bool {
+        !matches!(self, Self::Free | Self::Ended(_))
+    }
+
+    /// Whether the peer has completed the handshake.
+    #[inline]
+    pub(crate) fn has_peer(self) -> bool {
+        matches!(self, Self::Open | Self::Released | Self::Closing | Self::FinWait2 | Self::Aborted)
+    }
+
+    /// What the phase becomes when the application closes the flow.
+    pub(crate) fn closed(self) -> Self {
+        if self.is_connecting() { Self::Cancelled } else { Self::Released }
+    }
+
+    /// What the phase becomes when the application throws the flow away.
+    pub(crate) fn aborted(self) -> Self {
+        if self.is_connecting() { Self::Cancelled } else { Self::Aborted }
+    }
+}
+
+bitflags! {
+    /// What is to be remembered of a flow beside its phase.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Marks: u16 {
+        /// The block is on the list of flows that the next flush looks at.
+        const TOUCHED = 1;
+        /// The block is on the list of flows that wait for a neighbour's Ethernet address.
+        const RESOLVING = 1 << 1;
+        /// We have opened the flow: the application knows of it from the first, and hears of its end even if it was
+        /// told nothing before.
+        const ACTIVE = 1 << 2;
+        /// The peer's FIN has been accepted: one more in the receive sequence than bytes.
+        const FIN_RECEIVED = 1 << 3;
+        /// Something unacknowledged has been waiting since `waiting_since`.
+        const WAITING = 1 << 4;
+        /// The flow has sent something again and nothing new since; not yet a sign that its way is dead.
+        const SENT_AGAIN = 1 << 5;
+        /// It has just sent something again: the way to the peer is in doubt.
+        const DOUBTED = 1 << 6;
+        /// The flow's next hop is being asked for by ARP.
+        const IN_DOUBT = 1 << 7;
+
+        /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by
+        /// then.
+        const OF_LISTS = Self::TOUCHED.bits() | Self::RESOLVING.bits();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_is_let_go_during_its_handshake_is_cancelled() {
+        for (phase, closed, aborted) in
+            [(Phase::Connecting, Phase::Cancelled, Phase::Cancelled), (Phase::Open, Phase::Released, Phase::Aborted)]
+        {
+            assert_eq!((phase.closed(), phase.aborted()), (closed, aborted));
+            assert!(phase.is_open() && !phase.is_released());
+            assert!(closed.is_released() && aborted.is_released() && !closed.is_open() && !aborted.is_open());
+        }
+    }
+
+    #[test]
+    fn a_phase_takes_one_byte() {
+        assert_eq!(size_of::<Phase>(), 1);
+    }
+}
