@@ -20,6 +20,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::clock::Now;
+use crate::counters::CoreCounters;
 use crate::key::{KeyHash, KeyHasher};
 use crate::route::landing::Landing;
 use crate::route::link::Link;
@@ -27,7 +28,7 @@ use crate::route::message::{Request, Token};
 use crate::route::wait::Lists;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
-use crate::stats::{CoreCounters, Ledger};
+use crate::shared::Shared;
 use crate::store::ShardConfig;
 use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
@@ -37,8 +38,6 @@ mod ask;
 mod border;
 /// A count of everything held, for tests of leaks.
 mod census;
-/// Who may dump.
-pub(crate) mod dump_right;
 /// The replies that connections are owed.
 pub(crate) mod entries;
 /// What framed replies need of their requests.
@@ -210,7 +209,7 @@ pub struct Core {
     pub(crate) id: usize,
     pub(crate) config: Arc<CacheConfig>,
     pub(crate) shard: Shard,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) shared: Arc<Shared>,
     hasher: KeyHasher,
     pub(crate) now: Now,
     links: Box<[Option<Link>]>,
@@ -265,7 +264,6 @@ impl Core {
             Shard::new(&config, hasher.clone())
         };
         let shards = (0..cores).map(shard_of).collect::<Result<Vec<_>, _>>()?;
-        let ledger = Arc::new(Ledger::new(config, shards.iter().map(|shard| shard.stats().clone()).collect(), &hasher));
         let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
         let mut rows = &mut links[..];
         let mut a = 0;
@@ -279,6 +277,8 @@ impl Core {
             a += 1;
         }
         let config = Arc::new(config.clone());
+        let stats = shards.iter().map(|shard| shard.stats().clone()).collect();
+        let shared = Arc::new(Shared::new(config.clone(), stats, &hasher));
         let lists = Need::lists(cores);
         let slots = if cores > 1 { config.slots() } else { 0 };
         let mut mesh = Vec::with_capacity(cores);
@@ -288,7 +288,7 @@ impl Core {
             mesh.push(Core {
                 id,
                 shard,
-                ledger: ledger.clone(),
+                shared: shared.clone(),
                 hasher: hasher.clone(),
                 now: Now { secs: 2, unix_epoch: 0 },
                 links: links.into_boxed_slice(),
@@ -326,12 +326,12 @@ impl Core {
 
     /// This core's counters; the application feeds those about connections and bytes.
     pub fn counters(&self) -> &CoreCounters {
-        self.ledger.core(self.id)
+        self.shared.counters.core(self.id)
     }
 
-    /// The counters of all cores; clone the `Arc` to read them from any thread.
-    pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+    /// What all cores share, such as the counters of them all; clone the `Arc` to read it from any thread.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Asks for what is known of connection `conn`, which a session of its will read soon.
@@ -386,7 +386,7 @@ impl Core {
     /// Ends a turn: sends what was collected for other cores. Returns the cores that have been given something, whose
     /// doorbells are to be rung if they sleep.
     pub fn post(&mut self) -> PeerSet {
-        if self.shard.has_evicted() || self.ledger.watchers.want(EVICTIONS) {
+        if self.shard.has_evicted() || self.shared.watchers.want(EVICTIONS) {
             self.tell_evictions();
         }
         self.pay_debts();

@@ -8,8 +8,12 @@
 
 /// Time as an argument: seconds now, and the second at which an item is gone.
 pub mod clock;
+/// What administrators set while the cache runs.
+mod control;
 /// One core's cache: its shard, its queues to the others, what its connections are owed.
 pub mod core;
+/// What is counted, and by whom.
+mod counters;
 /// Requests over UDP: each datagram a conversation of its own.
 mod datagrams;
 /// The keyed hash of a key: its shard, and its place in the index.
@@ -27,8 +31,10 @@ pub mod session;
 mod settings;
 /// One core's items: the only mutator.
 pub mod shard;
-/// Counters, under memcached's names.
-pub mod stats;
+/// What all cores share.
+mod shared;
+/// Lists of what is counted and set, under memcached's names.
+mod stats;
 mod store;
 /// Queues between threads, under names that a model checker can take over.
 mod sync;
@@ -37,14 +43,16 @@ mod watch;
 
 pub use crate::core::{ConnId, Core, CoreCensus, Overdue, PeerSet};
 pub use clock::{Expiry, Now};
+pub use control::{Control, Stopping};
+pub use counters::{CoreCounters, Counters, OutsideCounts};
 pub use datagrams::{DatagramOutlet, Datagrams, Network};
 pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
 pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
 pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};
 pub use shard::Shard;
-pub use stats::{CoreCounters, Ledger, OutsideCounts, Stopping};
+pub use shared::Shared;
 pub use store::{
-    Arith, Census, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats, StoreError,
-    StoreMode, StoreOutcome, Stored, Touched, Toucher,
+    Arith, Census, ClassStats, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats,
+    StoreError, StoreMode, StoreOutcome, Stored, Touched, Toucher,
 };
-pub use watch::{CloseReason, WATCH_LINE_BYTES, WATCHERS_MAX, Watchers};
+pub use watch::{CloseReason, WATCH_LINE_BYTES, WATCHERS_MAX};

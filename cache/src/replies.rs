@@ -6,9 +6,9 @@
 
 use crate::clock::Now;
 use crate::core::Core;
+use crate::counters::Counted;
 use crate::key::KeyHash;
 use crate::proto::reply::{self, LINE_MAX_BYTES, Line};
-use crate::stats::Counted;
 
 /// Where replies are written that leave at once: the front of the caller's buffer.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Core {
             Some(None) => Fetched::Missed,
             None => return Fetched::NotAtOnce,
         };
-        self.ledger.count_prefix(self.id, key, Counted::Get { hit: fetched != Fetched::Missed });
+        self.shared.counters.count_prefix(self.id, key, Counted::Get { hit: fetched != Fetched::Missed });
         fetched
     }
 }

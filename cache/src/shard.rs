@@ -179,15 +179,7 @@ impl Shard {
         let index = Index::new(&pages, first + ghosts, segment_bytes, total);
         let ghost = Ghost::new(memory.address(first, 0), ghosts as usize * segment_bytes);
 
-        let stats = Arc::new(ShardStats {
-            class_items: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
-            class_bytes: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
-            class_evictions: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
-            class_reclaimed: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
-            class_evicted_nonzero: slabs.chunk_bytes().iter().map(|_| cpu::Counter::default()).collect(),
-            class_chunk_bytes: slabs.chunk_bytes().to_vec(),
-            ..ShardStats::default()
-        });
+        let stats = Arc::new(ShardStats::new(slabs.chunk_bytes()));
         let shard = Shard {
             class_items: vec![0; total * slabs.chunk_bytes().len()],
             class_bytes: vec![0; total * slabs.chunk_bytes().len()],
@@ -396,7 +388,7 @@ impl Shard {
         if lost(&self.stats) > before {
             self.stats.reclaimed.add(1);
             let class = usize::from(self.class_of(key.len(), value_len, 0)) - 1;
-            self.stats.class_reclaimed[class].add(1);
+            self.stats.classes[class].reclaimed.add(1);
         }
         found
     }

@@ -35,4 +35,5 @@ pub(crate) use item::Loose;
 pub use item::{Item, ItemRef, Pin, Reservation};
 pub use memory::Toucher;
 pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
-pub use stats::ShardStats;
+pub(crate) use stats::counter_block;
+pub use stats::{ClassStats, ShardStats};

@@ -101,27 +101,15 @@ pub(crate) struct Event {
 
 /// All watchers of a cache.
 #[derive(Debug)]
-pub struct Watchers {
+pub(crate) struct Watchers {
     places: Places<Event, WATCHERS_MAX>,
     gid: AtomicU64,
-    /// Lines that found a queue full.
-    pub skipped: AtomicU64,
-    /// Lines put in queues.
-    pub written: AtomicU64,
-    /// Bytes given to watchers.
-    pub sent: AtomicU64,
 }
 
 impl Watchers {
     /// No watchers, of a cache of `cores` cores; each may be `lines` lines behind each core.
     pub(crate) fn new(cores: usize, lines: usize) -> Watchers {
-        Watchers {
-            places: Places::new(cores, lines),
-            gid: AtomicU64::new(1),
-            skipped: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-        }
+        Watchers { places: Places::new(cores, lines), gid: AtomicU64::new(1) }
     }
 
     /// Whether anybody wants any of `kinds`.
@@ -146,7 +134,7 @@ impl Watchers {
     }
 
     /// Tells those who want any of `kinds` what happened on `core` at `unix_secs`; calls `woken` with the cores of
-    /// those who were told.
+    /// those who were told. Returns how many were, and how many lost the line since their queue is full.
     pub(crate) fn tell(
         &self,
         core: usize,
@@ -155,12 +143,10 @@ impl Watchers {
         key: &[u8],
         what: What,
         woken: impl FnMut(usize),
-    ) {
+    ) -> (u64, u64) {
         let key: ArrayVec<u8, KEY_MAX_BYTES> = key.iter().copied().take(KEY_MAX_BYTES).collect();
         let event = Event { unix_secs, gid: self.gid.fetch_add(1, Ordering::Relaxed), what, key };
-        let (told, lost) = self.places.offer(core, kinds, &event, woken);
-        self.written.fetch_add(told, Ordering::Relaxed);
-        self.skipped.fetch_add(lost, Ordering::Relaxed);
+        self.places.offer(core, kinds, &event, woken)
     }
 
     /// Whether anything waits for the watcher at `at`.
@@ -272,13 +258,12 @@ mod tests {
     fn a_slow_watcher_loses_lines_and_is_told_how_many() {
         let watchers = Watchers::new(1, 4);
         let at = watchers.enter(0, FETCHERS).expect("the first");
-        for _ in 0..10 {
-            watchers.tell(0, FETCHERS, 1, b"k", GET, |_| ());
-        }
+        let told = (0..10).map(|_| watchers.tell(0, FETCHERS, 1, b"k", GET, |_| ()));
+        let (written, skipped) = told.fold((0, 0), |sum, told| (sum.0 + told.0, sum.1 + told.1));
         let text = lines_of(&watchers, at);
         assert!(text.starts_with("skipped=6\n"), "{text}");
         assert_eq!(text.lines().count(), 5);
-        assert_eq!(watchers.skipped.load(Ordering::Relaxed), 6);
+        assert_eq!((written, skipped), (4, 6));
         assert_eq!(lines_of(&watchers, at), "", "it is told once");
     }
 

@@ -92,14 +92,14 @@ fn run(seed: u64, cores: usize, commands: usize, value_max: usize, deaths: bool)
     assert!(deaths || killed == 0, "seed {seed}");
     loopback.close_all();
     loopback.assert_nothing_held();
-    let ledger = loopback.cores[0].ledger();
+    let counters = &loopback.cores[0].shared().counters;
     let sums = [
-        ledger.sum(|core| &core.waits),
-        ledger.sum(|core| &core.streams),
-        ledger.sum(|core| &core.uploads),
-        ledger.sum(|core| &core.cross_core_requests),
+        counters.sum(|core| &core.waits),
+        counters.sum(|core| &core.streams),
+        counters.sum(|core| &core.uploads),
+        counters.sum(|core| &core.cross_core_requests),
     ];
-    assert_eq!(ledger.sum(|core| &core.messages_sent), ledger.sum(|core| &core.messages_served), "seed {seed}");
+    assert_eq!(counters.sum(|core| &core.messages_sent), counters.sum(|core| &core.messages_served), "seed {seed}");
     sums
 }
 

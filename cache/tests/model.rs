@@ -536,7 +536,7 @@ impl Model {
         assert_eq!(census.segments, census.segments_free + census.segments_open + census.segments_index);
         let stats = self.shard.stats();
         assert_eq!((stats.curr_items.value(), stats.bytes.value()), (0, 0));
-        assert!(stats.class_items.iter().all(|count| count.value() == 0));
+        assert!(stats.classes.iter().all(|class| class.items.value() == 0));
     }
 }
 

@@ -329,7 +329,7 @@ fn nothing_is_obeyed_before_name_and_password() {
         let other = server.connect(core);
         assert_eq!(say(&mut server, other, "version\r\n"), "CLIENT_ERROR unauthenticated\r\n");
         // Whoever is in may stay; whoever comes after a change must know the new words.
-        server.cores[0].ledger().set_users(Vec::new());
+        server.cores[0].shared().control.set_users(Vec::new());
         assert_eq!(say(&mut server, client, "get a\r\n"), "END\r\n");
         assert_eq!(say(&mut server, other, "set a 0 0 7\r\nfoo bar\r\n"), "CLIENT_ERROR authentication failure\r\n");
     });
@@ -383,7 +383,7 @@ fn shutdown_and_debugtime_are_obeyed_where_they_are_on() {
     everywhere(on, |mut server, core| {
         let client = server.connect(core);
         assert_eq!(say(&mut server, client, "shutdown foo\r\n"), "CLIENT_ERROR invalid shutdown mode\r\n");
-        let shown = |server: &Loopback| server.cores[0].ledger().shown(server.now).secs;
+        let shown = |server: &Loopback| server.cores[0].shared().control.shown(server.now).secs;
         let start = shown(&server);
         assert_eq!(say(&mut server, client, "debugtime 10\r\n"), "OK\r\n");
         assert_eq!(shown(&server), start + 10);
@@ -392,10 +392,10 @@ fn shutdown_and_debugtime_are_obeyed_where_they_are_on() {
         assert_eq!(shown(&server), start + 5, "it was stopped where the session stood, and moved by hand");
         assert_eq!(say(&mut server, client, "debugtime r\r\n"), "OK\r\n");
         assert_eq!(shown(&server), start + 18);
-        assert_eq!(server.cores[0].ledger().stopping(), None);
+        assert_eq!(server.cores[0].shared().control.stopping(), None);
         assert_eq!(say(&mut server, client, "shutdown graceful\r\n"), "");
         assert!(server.is_closed(client));
-        assert_eq!(server.cores[0].ledger().stopping(), Some(Stopping::Graceful));
+        assert_eq!(server.cores[0].shared().control.stopping(), Some(Stopping::Graceful));
     });
 }
 

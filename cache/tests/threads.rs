@@ -59,7 +59,7 @@ fn cores_on_threads_answer_everything() {
     config.shard.item_size_max = 64 << 10;
     let finished = Arc::new(AtomicUsize::new(0));
     let cores = Core::mesh(&config, [1; 16]).expect("a cache");
-    let ledger = cores[0].ledger().clone();
+    let shared = cores[0].shared().clone();
     let threads: Vec<_> = cores
         .into_iter()
         .map(|core| {
@@ -70,5 +70,5 @@ fn cores_on_threads_answer_everything() {
     for thread in threads {
         thread.join().expect("a worker that does not panic");
     }
-    assert!(ledger.sum(|core| &core.cross_core_requests) > 2000);
+    assert!(shared.counters.sum(|core| &core.cross_core_requests) > 2000);
 }

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Ledger, OutsideCounts};
+use cache::{Counters, OutsideCounts};
 use cpu::{CachePadded, Counter};
 use nic::Queue;
 use stack::{NetStack, Port, StrayRing, Time};
@@ -52,9 +52,9 @@ impl Losses {
     }
 
     /// Every reason with what all have counted so far. Any thread.
-    pub fn totals<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = (&'a Reason, u64)> + 'a {
+    pub fn totals<'a>(&'a self, counters: &'a Counters) -> impl Iterator<Item = (&'a Reason, u64)> + 'a {
         self.reasons.iter().enumerate().map(|(index, reason)| match reason.source {
-            Source::Cache(of) => (reason, ledger.sum(of)),
+            Source::Cache(of) => (reason, counters.sum(of)),
             _ => (reason, self.sum(index)),
         })
     }
@@ -125,10 +125,10 @@ impl CoreLosses {
     }
 
     /// Every reason of which this core has counted any.
-    pub fn counted<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = (&'a str, u64)> + 'a {
+    pub fn counted<'a>(&'a self, counters: &'a Counters) -> impl Iterator<Item = (&'a str, u64)> + 'a {
         let own = self.losses.reasons.iter().zip(&self.losses.blocks[self.core].0);
         let value = move |(reason, place): (&'a Reason, &'a Counter)| match reason.source {
-            Source::Cache(of) => (reason.name.as_str(), of(ledger.core(self.core)).value()),
+            Source::Cache(of) => (reason.name.as_str(), of(counters.core(self.core)).value()),
             _ => (reason.name.as_str(), place.value()),
         };
         own.map(value).filter(|&(_, count)| count > 0)

@@ -36,7 +36,7 @@ impl CoreReport {
         let sum = |of: fn(&QueueStats) -> u64| queues.clone().map(|stats| of(&stats)).sum();
         let counters = worker.cache.counters();
         worker.losses.copy(&worker.stack, &worker.ports, &worker.strays);
-        let losses = worker.losses.counted(worker.cache.ledger());
+        let losses = worker.losses.counted(&worker.cache.shared().counters);
         Self {
             core: worker.cache.id(),
             frames: (sum(|stats| stats.rx_frames), sum(|stats| stats.tx_frames)),

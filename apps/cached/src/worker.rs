@@ -305,7 +305,7 @@ impl<Q: Queue> Worker<Q> {
     /// The moment, as debugtime may have set it for the cache.
     fn read(&self, clock: &Clock) -> (Time, Now) {
         let (time, now) = clock.read();
-        (time, self.cache.ledger().shown(now))
+        (time, self.cache.shared().control.shown(now))
     }
 
     /// Takes turns until `stop` is set, then answers what has arrived, closes every connection and says what was done.

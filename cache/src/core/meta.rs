@@ -2,13 +2,13 @@
 
 use super::Core;
 use super::entries::Owed;
+use crate::counters::Counted as Prefixed;
 use crate::key::KeyHash;
 use crate::operation::{Outcome, View};
 use crate::proto::reply::Line;
 use crate::route::batch::Half;
 use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Token};
 use crate::shard::meta::{Ask, Count, Removal};
-use crate::stats::Counted as Prefixed;
 
 impl Core {
     /// mg.
@@ -17,7 +17,7 @@ impl Core {
         let outcome = self.shard.meta_get(hash, key, ask, self.now);
         if ask.classic_counts {
             let hit = matches!(outcome, Outcome::Hit(_));
-            self.ledger.count_prefix(self.id, key, Prefixed::Get { hit });
+            self.shared.counters.count_prefix(self.id, key, Prefixed::Get { hit });
         }
         outcome
     }
@@ -25,7 +25,7 @@ impl Core {
     /// md.
     pub(crate) fn meta_delete(&mut self, hash: KeyHash, key: &[u8], removal: &Removal) -> Outcome {
         if removal.classic_counts {
-            self.ledger.count_prefix(self.id, key, Prefixed::Delete);
+            self.shared.counters.count_prefix(self.id, key, Prefixed::Delete);
         }
         self.tell_lookup(hash, key);
         let sizes = self.about_to_delete(hash, key);

@@ -3,12 +3,12 @@
 use super::Core;
 use super::upload::Filled;
 use crate::Expiry;
+use crate::counters::Counted;
 use crate::key::KeyHash;
 use crate::operation::{Number, Outcome, Purpose, View};
 use crate::route::batch::{Batch, Half};
 use crate::route::message::{Answer, Envelope, Manner, NO_STREAM, Reply, Request};
 use crate::shard::STEP_BYTES;
-use crate::stats::Counted;
 use crate::store::{Arith, ItemRef, StoreMode, StoreOutcome, Touched};
 
 impl Core {
@@ -109,7 +109,7 @@ impl Core {
             // The item stays as it was: it may go sooner than asked, as any item may.
             Some(Touched::OutOfMemory) => self.shard.peek(hash, key, now),
         };
-        self.ledger.count_prefix(self.id, key, Counted::Get { hit: found.is_some() });
+        self.shared.counters.count_prefix(self.id, key, Counted::Get { hit: found.is_some() });
         if let Some(before) = before {
             self.tell_get(key, found.map(|at| self.sizes_of(&self.shard.item(at))), before);
         }
@@ -129,7 +129,7 @@ impl Core {
         manner: Manner,
     ) -> Outcome {
         if manner.counts_prefix {
-            self.ledger.count_prefix(self.id, key, Counted::Set);
+            self.shared.counters.count_prefix(self.id, key, Counted::Set);
         }
         self.tell_lookup(hash, key);
         self.heed_eviction_watchers();
@@ -147,7 +147,7 @@ impl Core {
 
     /// delete.
     pub(crate) fn delete(&mut self, hash: KeyHash, key: &[u8]) -> Outcome {
-        self.ledger.count_prefix(self.id, key, Counted::Delete);
+        self.shared.counters.count_prefix(self.id, key, Counted::Delete);
         self.tell_lookup(hash, key);
         let sizes = self.about_to_delete(hash, key);
         if !self.shard.delete(hash, key, self.now) {

@@ -8,10 +8,10 @@
 use super::Core;
 use super::table::Pace;
 use crate::clock::Expiry;
+use crate::counters::Counted;
 use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::operation::{Outcome, Purpose};
 use crate::route::message::Manner;
-use crate::stats::Counted;
 use crate::store::{Reservation, StoreError, StoreMode, StoreOutcome};
 
 /// Those that give way to one.
@@ -52,7 +52,7 @@ impl Core {
         manner: Manner,
     ) -> Result<u32, Outcome> {
         if manner.counts_prefix {
-            self.ledger.count_prefix(self.id, key, Counted::Set);
+            self.shared.counters.count_prefix(self.id, key, Counted::Set);
         }
         self.heed_eviction_watchers();
         let reservation = self.reserve(hash, key, value_len, flags, expiry).map_err(|error| {

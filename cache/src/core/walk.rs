@@ -202,7 +202,7 @@ impl Walk {
                 return WalkGiven::Starved(written);
             }
             if let Some(ticket) = self.right {
-                core.ledger.dumping.renew(ticket, core.now.secs);
+                core.shared.control.dumping.renew(ticket, core.now.secs);
             }
             if self.refill(core) {
                 continue;
@@ -259,7 +259,7 @@ impl Core {
             }
             (Over::Prefixes, place) => {
                 let from = if let Place::Prefix(from) = place { from } else { 0 };
-                self.ledger.prefixes().tell(from, room, text).map_or(Place::End, Place::Prefix)
+                self.shared.counters.prefixes.tell(from, room, text).map_or(Place::End, Place::Prefix)
             }
             (Over::Connections, place) => {
                 let from = if let Place::Connection(from) = place { from as usize } else { 0 };
@@ -318,13 +318,13 @@ impl Core {
 
     /// Takes the right to dump; `None` when another walk has it, and is read.
     pub(crate) fn begin_dump(&self) -> Option<u32> {
-        self.ledger.dumping.take(self.now.secs, self.config.grace_secs)
+        self.shared.control.dumping.take(self.now.secs, self.config.grace_secs)
     }
 
     /// Gives up what a walk holds.
     pub(crate) fn end_walk(&self, walk: &Walk) {
         if let Some(ticket) = walk.right {
-            self.ledger.dumping.give_up(ticket);
+            self.shared.control.dumping.give_up(ticket);
         }
     }
 

@@ -38,11 +38,11 @@ impl Core {
     /// Registers a connection, so that `stats conns` and the lines of watchers name it, and tells those who watch
     /// connections. Called before its session's first `take`; without it the connection has no number.
     pub fn open(&mut self, conn: ConnId, peer: SocketAddrV4) {
-        let number = self.ledger.next_connection();
+        let number = self.shared.counters.next_connection();
         let secs = self.now.secs;
         let state = &mut self.conns[conn.index()];
         (state.number, state.peer, state.last_secs) = (number, peer, secs);
-        if self.ledger.watchers.want(CONNEVENTS) {
+        if self.shared.watchers.want(CONNEVENTS) {
             self.tell(CONNEVENTS, b"", What::Open { peer, cfd: number });
         }
     }
@@ -50,7 +50,7 @@ impl Core {
     /// Says why a connection will end; its session is ended next.
     pub fn note_close(&mut self, conn: ConnId, reason: CloseReason) {
         let state = self.conns[conn.index()];
-        if state.number != 0 && self.ledger.watchers.want(CONNEVENTS) {
+        if state.number != 0 && self.shared.watchers.want(CONNEVENTS) {
             self.tell(CONNEVENTS, b"", What::Close { peer: state.peer, cfd: state.number, reason });
         }
     }
@@ -63,23 +63,26 @@ impl Core {
     fn tell(&mut self, kinds: u32, key: &[u8], what: What) {
         let unix_secs = self.now.unix_epoch + u64::from(self.now.secs);
         let (id, served) = (self.id, &mut self.served);
-        self.ledger.watchers.tell(id, kinds, unix_secs, key, what, |core| {
+        let (written, skipped) = self.shared.watchers.tell(id, kinds, unix_secs, key, what, |core| {
             if core != id {
                 served.insert(core);
             }
         });
+        let counters = self.counters();
+        counters.watch_lines_written.add(written);
+        counters.watch_lines_skipped.add(skipped);
     }
 
     /// Whether stores or lookups are watched.
     #[inline]
     pub(crate) fn watches_stores(&self) -> bool {
-        self.ledger.watchers.want(FETCHERS | MUTATIONS)
+        self.shared.watchers.want(FETCHERS | MUTATIONS)
     }
 
     /// Whether lookups are watched.
     #[inline]
     pub(crate) fn watches_fetches(&self) -> bool {
-        self.ledger.watchers.want(FETCHERS)
+        self.shared.watchers.want(FETCHERS)
     }
 
     /// Tells of a lookup that is not a fetch: memcached looks a key up before it changes it.
@@ -125,7 +128,7 @@ impl Core {
         flags: u32,
         bytes: usize,
     ) {
-        if !self.ledger.watchers.want(MUTATIONS) {
+        if !self.shared.watchers.want(MUTATIONS) {
             return;
         }
         let status = match outcome {
@@ -164,7 +167,7 @@ impl Core {
 
     /// Class and bytes of the item that a delete will find, if anybody watches deletions.
     pub(crate) fn about_to_delete(&mut self, hash: KeyHash, key: &[u8]) -> Option<(u8, u32)> {
-        if !self.ledger.watchers.want(DELETIONS) {
+        if !self.shared.watchers.want(DELETIONS) {
             return None;
         }
         let at = self.shard.peek(hash, key, self.now)?;
@@ -180,14 +183,14 @@ impl Core {
     /// answered sees the evictions of the very next one, also on a core that has slept until it came.
     #[inline]
     pub(crate) fn heed_eviction_watchers(&mut self) {
-        if self.ledger.watchers.want(EVICTIONS) {
+        if self.shared.watchers.want(EVICTIONS) {
             self.shard.note_evictions(true);
         }
     }
 
     /// Tells of the items that made room since it was last asked, and whether the shard is to note them.
     pub(crate) fn tell_evictions(&mut self) {
-        let wanted = self.ledger.watchers.want(EVICTIONS);
+        let wanted = self.shared.watchers.want(EVICTIONS);
         self.shard.note_evictions(wanted);
         while let Some(Evicted { key, fetched, expiry, last_access_secs, class, bytes }) = self.shard.next_evicted() {
             if expiry.has_passed(self.now) {
@@ -201,7 +204,7 @@ impl Core {
 
     /// Makes `conn` a watcher of `kinds`; `None` when there are too many.
     pub(crate) fn begin_watch(&mut self, conn: ConnId, kinds: u32) -> Option<WatchText> {
-        let place = self.ledger.watchers.enter(self.id, kinds)?;
+        let place = self.shared.watchers.enter(self.id, kinds)?;
         self.conns[conn.index()].watches = Some(place as u8);
         self.watching.push(conn);
         Some(WatchText::new(place))
@@ -211,7 +214,7 @@ impl Core {
     pub(crate) fn end_watch(&mut self, conn: ConnId, place: usize) {
         self.conns[conn.index()].watches = None;
         self.watching.retain(|other| *other != conn);
-        self.ledger.watchers.leave(place);
+        self.shared.watchers.leave(place);
     }
 
     /// Names the watchers of this core for whom there are lines, unless they have not read the last ones.
@@ -227,7 +230,7 @@ impl Core {
     /// Whether a watcher can be given lines.
     pub(crate) fn has_lines(&self, conn: ConnId) -> bool {
         let Conn { watches, full, .. } = self.conns[conn.index()];
-        !full && watches.is_some_and(|at| self.ledger.watchers.has_news(at.into()))
+        !full && watches.is_some_and(|at| self.shared.watchers.has_news(at.into()))
     }
 
     /// Lets the watcher of `token` write its lines into `out`. Returns the bytes written, and whether what is left did
@@ -257,12 +260,12 @@ impl Core {
             }
             watch.text.clear();
             watch.given = 0;
-            self.ledger.watchers.lines(watch.place, LINES_PER_TEXT, &mut watch.text);
+            self.shared.watchers.lines(watch.place, LINES_PER_TEXT, &mut watch.text);
             if watch.text.is_empty() {
                 break;
             }
         }
-        self.ledger.watchers.sent.fetch_add(written as u64, std::sync::atomic::Ordering::Relaxed);
+        self.counters().watch_bytes_sent.add(written as u64);
         (written, watch.given < watch.text.len())
     }
 }

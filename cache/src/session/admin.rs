@@ -39,10 +39,10 @@ impl Taking<'_> {
     /// cache_memlimit.
     pub(super) fn memory_limit(&mut self, megabytes: u32, noreply: bool) -> Result<(), Stop> {
         self.begin_barrier()?;
-        let bytes = (u64::from(megabytes) << 20) / self.core.ledger.cores() as u64;
+        let bytes = (u64::from(megabytes) << 20) / self.core.shared.counters.cores() as u64;
         let line = match self.core.shard.set_memory_limit(bytes as usize) {
             Ok(()) => {
-                self.core.ledger.set_limit_bytes(u64::from(megabytes) << 20);
+                self.core.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
                 Line::Ok
             }
             Err(_) => Line::MemlimitRefused,
@@ -54,7 +54,7 @@ impl Taking<'_> {
     /// verbosity: one number that every core reads.
     pub(super) fn verbosity(&mut self, level: u32, noreply: bool) -> Result<(), Stop> {
         self.answer(Line::Ok, noreply)?;
-        self.core.ledger.set_verbosity(level);
+        self.core.shared.control.set_verbosity(level);
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Taking<'_> {
 
     /// Sends an order to every other core; this core has obeyed.
     pub(super) fn order_all(&mut self, line: Line, noreply: bool, frame: Option<&Template<'_>>, request: Request) {
-        let cores = self.core.ledger.cores();
+        let cores = self.core.shared.counters.cores();
         if cores == 1 {
             let token = self.owe_as(Owed::Nothing, frame);
             if !noreply {
@@ -88,15 +88,8 @@ impl Taking<'_> {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
-        let ledger = &self.core.ledger;
         let (group, rest) = next_key(arguments).unwrap_or((b"", b""));
         let owed = match group {
-            b"" => Owed::Text(stats::general(ledger, self.core.now())),
-            b"settings" => Owed::Text(stats::settings(ledger)),
-            b"items" => Owed::Text(stats::items(ledger)),
-            b"slabs" => Owed::Text(stats::slabs(ledger)),
-            b"sidestep" => Owed::Text(stats::sidestep(ledger)),
-            b"sizes" => Owed::Text(stats::sizes()),
             b"conns" => {
                 self.begin_walk(Walk::new(Over::Connections, usize::MAX));
                 return Ok(());
@@ -111,16 +104,16 @@ impl Taking<'_> {
                 Err(line) => Owed::Line(line),
             },
             b"reset" => {
-                ledger.reset();
+                self.core.shared.counters.reset();
                 Owed::Line(Line::Reset)
             }
             b"detail" => match next_key(rest).map(|(word, _)| word) {
                 Some(b"on") => {
-                    ledger.set_detail(true);
+                    self.core.shared.counters.prefixes.set_on(true);
                     Owed::Line(Line::Ok)
                 }
                 Some(b"off") => {
-                    ledger.set_detail(false);
+                    self.core.shared.counters.prefixes.set_on(false);
                     Owed::Line(Line::Ok)
                 }
                 Some(b"dump") => {
@@ -129,7 +122,7 @@ impl Taking<'_> {
                 }
                 _ => Owed::Line(Line::DetailUsage),
             },
-            _ => Owed::Line(Line::Error),
+            group => stats::list(group, &self.core.shared, self.core.now()).map_or(Owed::Line(Line::Error), Owed::Text),
         };
         self.owe(owed);
         Ok(())

@@ -192,35 +192,34 @@ impl Taking<'_> {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
-        let ledger = &self.core.ledger;
+        let counters = &self.core.shared.counters;
+        let list = |group: &[u8]| stats::list(group, &self.core.shared, self.core.now());
         let packets = |text: &[u8]| stat_packets(text, header.opaque);
         // memcached compares these by their beginning.
         let text = match group {
-            b"" => packets(&stats::general(ledger, self.core.now())),
             [b'r', b'e', b's', b'e', b't', ..] => {
-                ledger.reset();
+                counters.reset();
                 packets(b"")
             }
-            _ if group.starts_with(b"settings") => packets(&stats::settings(ledger)),
+            _ if group.starts_with(b"settings") => packets(&list(b"settings").unwrap_or_default()),
             _ if group.starts_with(b"detail on") => {
-                ledger.set_detail(true);
+                counters.prefixes.set_on(true);
                 packets(b"")
             }
             _ if group.starts_with(b"detail off") => {
-                ledger.set_detail(false);
+                counters.prefixes.set_on(false);
                 packets(b"")
             }
             _ if group.starts_with(b"detail dump") => {
                 let mut out = Vec::new();
-                stat_packet(&mut out, header.opaque, b"detailed", &ledger.prefixes().dump(PREFIX_DUMP_MAX_BYTES));
+                stat_packet(&mut out, header.opaque, b"detailed", &counters.prefixes.dump(PREFIX_DUMP_MAX_BYTES));
                 stat_packet(&mut out, header.opaque, b"", b"");
                 out.into_boxed_slice()
             }
-            b"items" => packets(&stats::items(ledger)),
-            b"slabs" => packets(&stats::slabs(ledger)),
-            b"sizes" => packets(&stats::sizes()),
-            b"sidestep" => packets(&stats::sidestep(ledger)),
-            _ => return self.tell(template, Line::NotFound),
+            group => match list(group) {
+                Some(text) => packets(&text),
+                None => return self.tell(template, Line::NotFound),
+            },
         };
         self.owe(Owed::Text(text));
         Ok(())

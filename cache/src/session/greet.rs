@@ -63,7 +63,7 @@ impl Taking<'_> {
     fn judge(&mut self, said: &[u8]) -> Line {
         let mut words = std::iter::successors(next_key(said), |(_, rest)| next_key(rest)).map(|(word, _)| word);
         let (Some(name), Some(password)) = (words.next(), words.next()) else { return Line::AuthFormat };
-        if !self.core.ledger.knows(name, password) {
+        if !self.core.shared.control.knows(name, password) {
             return Line::AuthFailure;
         }
         self.session.trusted = true;

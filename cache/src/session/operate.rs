@@ -6,6 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::{State, Stop, Taking};
+use crate::control::Stopping;
 use crate::core::Core;
 use crate::core::entries::Owed;
 use crate::core::walk::{Over, Walk};
@@ -13,7 +14,6 @@ use crate::proto::number::{unsigned, unsigned_32};
 use crate::proto::reply::Line;
 use crate::proto::text::{Operation, WORDS_MAX, next_key};
 use crate::shard::{Dump, Told};
-use crate::stats::Stopping;
 use crate::watch::{FETCHERS, wanted_by};
 
 /// Slab classes that memcached may have (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).
@@ -80,7 +80,7 @@ impl Taking<'_> {
 
     /// `lru_crawler …`.
     fn crawler(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
-        let enabled = self.core.ledger.lru_crawler();
+        let enabled = self.core.shared.control.lru_crawler();
         let line = match *words {
             [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
             // What has expired is given up segment by segment, whether anybody asks or not.
@@ -113,7 +113,7 @@ impl Taking<'_> {
             [b"enable"] if enabled => Line::CrawlerRunning,
             [word @ (b"enable" | b"disable")] => {
                 self.reply_room()?;
-                self.core.ledger.set_lru_crawler(word == b"enable");
+                self.core.shared.control.set_lru_crawler(word == b"enable");
                 Line::Ok
             }
             _ => Line::Error,
@@ -147,7 +147,7 @@ impl Taking<'_> {
             [b"graceful"] => Stopping::Graceful,
             _ => return self.answer(Line::ShutdownMode, false),
         };
-        self.core.ledger.stop(how);
+        self.core.shared.control.stop(how);
         self.close();
         Ok(())
     }
@@ -202,10 +202,10 @@ fn slabs(words: &[&[u8]]) -> Line {
 /// Deviates: the clock does not go back, since what is stored is ordered by it.
 fn debugtime(core: &Core, words: &[&[u8]]) -> Line {
     match words.first() {
-        Some(&b"p") => core.ledger.pause_clock(core.now().secs),
-        Some(&b"r") => core.ledger.resume_clock(),
+        Some(&b"p") => core.shared.control.pause_clock(core.now().secs),
+        Some(&b"r") => core.shared.control.resume_clock(),
         Some(seconds) => match unsigned(seconds).and_then(|seconds| u32::try_from(seconds).ok()) {
-            Some(seconds) => core.ledger.move_clock(seconds),
+            Some(seconds) => core.shared.control.move_clock(seconds),
             None => return Line::Error,
         },
         None => return Line::Error,

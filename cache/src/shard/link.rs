@@ -99,8 +99,9 @@ impl Shard {
     /// Counts the item at `at` as stored.
     fn count_in(&mut self, at: ItemRef) {
         let (bytes, class) = self.count_in_segment(at);
-        self.stats.class_items[class].add(1);
-        self.stats.class_bytes[class].add(bytes as u64);
+        let counted = &self.stats.classes[class];
+        counted.items.add(1);
+        counted.bytes.add(bytes as u64);
         self.stats.curr_items.add(1);
         self.stats.bytes.add(bytes as u64);
     }
@@ -143,8 +144,9 @@ impl Shard {
     fn count_out(&mut self, at: ItemRef) {
         self.index.work.items += 1;
         let (bytes, class) = self.count_out_of_segment(at);
-        self.stats.class_items[class].sub(1);
-        self.stats.class_bytes[class].sub(bytes as u64);
+        let counted = &self.stats.classes[class];
+        counted.items.sub(1);
+        counted.bytes.sub(bytes as u64);
         self.stats.curr_items.sub(1);
         self.stats.bytes.sub(bytes as u64);
         self.release_if_empty(at.segment);

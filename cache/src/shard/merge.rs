@@ -345,7 +345,7 @@ impl Shard {
                 let item = self.stored_item(at);
                 let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
                 self.stats.reclaimed.add(1);
-                self.stats.class_reclaimed[class].add(1);
+                self.stats.classes[class].reclaimed.add(1);
             }
             self.stats.expired_unfetched.add(u64::from(expired && !fetched));
             self.unlink(found);

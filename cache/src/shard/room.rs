@@ -221,7 +221,7 @@ impl Shard {
             self.stats.expired_unfetched.add(u64::from(segment.live_unfetched));
             self.stats.reclaimed.add(u64::from(segment.live));
             for (class, items) in self.classes_of(head) {
-                self.stats.class_reclaimed[class].add(items);
+                self.stats.classes[class].reclaimed.add(items);
             }
         }
         self.release(head);
@@ -238,9 +238,9 @@ impl Shard {
     fn count_evicted_classes(&self, head: u32) {
         let expires = self.segments.at(head).class != 0;
         for (class, items) in self.classes_of(head) {
-            self.stats.class_evictions[class].add(items);
+            self.stats.classes[class].evictions.add(items);
             if expires {
-                self.stats.class_evicted_nonzero[class].add(items);
+                self.stats.classes[class].evicted_nonzero.add(items);
             }
         }
     }
@@ -253,10 +253,10 @@ impl Shard {
         let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
         self.stats.evictions.add(1);
         self.stats.evicted_unfetched.add(u64::from(!fetched));
-        self.stats.class_evictions[class].add(1);
+        self.stats.classes[class].evictions.add(1);
         if expires {
             self.stats.evicted_nonzero.add(1);
-            self.stats.class_evicted_nonzero[class].add(1);
+            self.stats.classes[class].evicted_nonzero.add(1);
         }
     }
 
@@ -289,12 +289,12 @@ impl Shard {
             self.stats.bytes.sub(segment.live_bytes);
             let classes = self.slabs.chunk_bytes().len();
             let counts = &mut self.class_items[head as usize * classes..][..classes];
-            for (count, total) in counts.iter_mut().zip(&self.stats.class_items) {
-                total.sub(u64::from(std::mem::take(count)));
+            for (count, counted) in counts.iter_mut().zip(&self.stats.classes) {
+                counted.items.sub(u64::from(std::mem::take(count)));
             }
             let counts = &mut self.class_bytes[head as usize * classes..][..classes];
-            for (count, total) in counts.iter_mut().zip(&self.stats.class_bytes) {
-                total.sub(u64::from(std::mem::take(count)));
+            for (count, counted) in counts.iter_mut().zip(&self.stats.classes) {
+                counted.bytes.sub(u64::from(std::mem::take(count)));
             }
         }
         self.segments.give_up(head, self.index.sweeps_ended());

@@ -234,7 +234,7 @@ fn what_has_expired_gives_its_room_to_what_comes() {
     let later = Now { secs: NOW.secs + 4, ..NOW };
     while bench.shard.maintain(later, 8) {}
     assert!(!bench.shard.may_hold_dead());
-    let by_class: u64 = bench.shard.stats.class_reclaimed.iter().map(cpu::Counter::value).sum();
+    let by_class: u64 = bench.shard.stats.classes.iter().map(|class| class.reclaimed.value()).sum();
     assert_eq!((bench.shard.stats.reclaimed.value(), by_class), (10, 10));
     assert_eq!(fill(&mut bench, 10..20, later), taken);
     bench.assert_whole();

@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use super::Shard;
 use crate::clock::Now;
 use crate::proto::base64::{self, ENCODED_KEY_MAX_BYTES};
-use crate::proto::word::{append_uri, is_word};
+use crate::proto::word::{append_uri, append_word, is_word};
 use crate::store::header;
 use crate::store::index::Cursor;
 use crate::store::{Item, ItemRef};
@@ -93,12 +93,12 @@ impl Shard {
         if told.classes >> class & 1 == 0 {
             return;
         }
+        let unix = |secs: u32| now.unix_epoch + u64::from(secs);
         // Writing to a Vec cannot fail.
         let _ = match told.dump {
             Dump::Meta => {
                 text.extend_from_slice(b"key=");
                 append_uri(text, item.key);
-                let unix = |secs: u32| now.unix_epoch + u64::from(secs);
                 let exp = if item.expiry.is_never() { -1 } else { unix(item.expiry.secs()) as i64 };
                 let la = unix(now.secs.saturating_sub(item.idle_secs(now)));
                 let fetched = if item.fetched { "yes" } else { "no" };
@@ -119,8 +119,10 @@ impl Shard {
                 }
             }
             Dump::Cache => {
-                crate::stats::dump_line(text, item, now);
-                Ok(())
+                let expiry = if item.expiry.is_never() { 0 } else { unix(item.expiry.secs()) };
+                text.extend_from_slice(b"ITEM ");
+                append_word(text, item.key);
+                write!(text, " [{} b; {expiry} s]\r\n", item.value.len())
             }
         };
     }

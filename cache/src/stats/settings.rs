@@ -4,8 +4,9 @@
 //! TLS) is shown as off where memcached has a word for that, and else with memcached's default: tools look settings up by
 //! name and stop at one that is not there. Read first: `process_stat_settings` in memcached's `memcached.c`.
 
-use super::{Ledger, StatText};
+use super::text::StatText;
 use crate::settings::Protocol;
+use crate::shared::Shared;
 
 /// memcached's own second buffer of a watcher; here a watcher has the one of `worker_logbuf_size`.
 const WATCHER_LOGBUF_BYTES: u32 = 256 << 10;
@@ -56,16 +57,16 @@ const EXTSTORE_AND_TLS: &[(&str, &str)] = &[
 ];
 
 /// `stats settings`.
-pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
-    let config = &ledger.config;
+pub(super) fn settings(shared: &Shared) -> Box<[u8]> {
+    let (config, control) = (&shared.config, &shared.control);
     let yes = |is: bool| if is { "yes" } else { "no" };
     let mut text = StatText::default();
-    text.stat("maxbytes", ledger.limit_bytes());
+    text.stat("maxbytes", control.limit_bytes());
     text.stat("maxconns", config.server.max_connections);
     text.stat("tcpport", config.server.tcp_port);
     text.stat("udpport", config.server.udp_port);
     text.stat("inter", config.server.interface.as_deref().unwrap_or("NULL"));
-    text.stat("verbosity", ledger.verbosity());
+    text.stat("verbosity", control.verbosity());
     text.stat("oldest", 0);
     text.stat("evictions", if config.shard.evict { "on" } else { "off" });
     text.stat("domain_socket", "NULL");
@@ -76,11 +77,11 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     text.stat("num_threads", config.cores);
     text.stat("num_threads_per_udp", config.cores);
     text.stat("stat_key_prefix", char::from(config.prefix_delimiter));
-    text.stat("detail_enabled", yes(ledger.detail()));
+    text.stat("detail_enabled", yes(shared.counters.prefixes.is_on()));
     text.stat("reqs_per_event", config.requests_per_take);
     text.stat("cas_enabled", yes(config.shard.use_cas));
     text.stat("tcp_backlog", config.server.backlog);
-    let protocol = match ledger.config.protocol {
+    let protocol = match config.protocol {
         Protocol::Auto => "auto-negotiate",
         Protocol::Ascii => "ascii",
         Protocol::Binary => "binary",
@@ -95,7 +96,7 @@ pub(crate) fn settings(ledger: &Ledger) -> Box<[u8]> {
     text.stat("slab_automove", 0);
     text.stats(SLAB_MOVER);
     text.stat("slab_chunk_max", config.shard.slab_chunk_max);
-    text.stat("lru_crawler", yes(ledger.lru_crawler()));
+    text.stat("lru_crawler", yes(control.lru_crawler()));
     text.stats(CRAWLER);
     text.stat("flush_enabled", yes(config.commands.flush));
     text.stat("dump_enabled", yes(config.commands.dump));

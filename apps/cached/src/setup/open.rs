@@ -8,7 +8,7 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cache::{Core, Ledger};
+use cache::{Core, Shared};
 use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::udp_spread::spread_udp;
@@ -47,7 +47,7 @@ pub(super) struct Opened {
 /// What stays with the main thread while the cores run.
 pub(super) struct Base {
     pub(super) ports: Ports,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) shared: Arc<Shared>,
     pub(super) losses: Arc<Losses>,
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
@@ -65,7 +65,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     let budget = budget(options)?;
     let ports = Ports::of(options)?;
     let caches = Core::mesh(&cache_config(options, ports), random()?)?;
-    let Some(ledger) = caches.first().map(|core| core.ledger().clone()) else {
+    let Some(shared) = caches.first().map(|core| core.shared().clone()) else {
         unreachable!("`Options` has checked that there is a core")
     };
     // First of all, so that it goes on while the link is opened.
@@ -94,7 +94,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let queues = open_queues(options, &plan, &doorbells, &link, take)?;
     let losses = Arc::new(Losses::new(options.cores));
-    ledger.show_outside(losses.clone());
+    shared.counters.show_outside(losses.clone());
     let workers = make_workers(options, ports, caches, queues, &doorbells, &link, &losses)?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
     let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
@@ -110,7 +110,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
         become_user(user)?;
     }
     let pid_file = pid_file.map(Arc::new);
-    let base = Base { ports, ledger, losses, doorbells, device, pid_file, users_file, keeper, memory };
+    let base = Base { ports, shared, losses, doorbells, device, pid_file, users_file, keeper, memory };
     Ok(Opened { workers, signals, base })
 }
 

@@ -88,16 +88,16 @@ impl Running {
     /// Waits for a reason to stop: a signal, the command shutdown, a core that ended, or a link that is gone, which is
     /// an error once all have stopped.
     pub(super) fn wait(&mut self) -> Option<SetupError> {
-        let ledger = self.base.ledger.clone();
+        let shared = self.base.shared.clone();
         let mut watch = Watch::new(&self.base);
         let mut gone = None;
-        while gone.is_none() && ledger.stopping().is_none() {
+        while gone.is_none() && shared.control.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
                 Ok(Event::Reload) => reload_users(&mut self.base),
                 Ok(Event::Signal | Event::CoreEnded) => break,
                 Err(_) => {}
             }
-            cpu_time::publish(ledger.core(0));
+            cpu_time::publish(shared.counters.core(0));
             gone = watch.look(&self.base).err().map(SetupError::LinkGone);
         }
         gone
@@ -138,7 +138,7 @@ fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: Option<&PidFil
 
 /// Reads the file of `-Y` again; what is wrong with it leaves those who may speak as they are.
 fn reload_users(base: &mut Base) {
-    let Base { ledger, users_file: Some(path), keeper, .. } = base else { return };
+    let Base { shared, users_file: Some(path), keeper, .. } = base else { return };
     let text = match (std::fs::read(&*path), keeper) {
         (Err(error), Some(keeper)) if error.kind() == io::ErrorKind::PermissionDenied => keeper.users(),
         (text, _) => text,
@@ -146,7 +146,7 @@ fn reload_users(base: &mut Base) {
     match users_in(path, text) {
         Ok(users) => {
             tracing::info!(users = users.len(), "read again who may speak");
-            ledger.set_users(users);
+            shared.control.set_users(users);
         }
         Err(error) => tracing::error!(%error, "the users stay as they were: their old passwords go on being good"),
     }

@@ -39,7 +39,7 @@ impl Watch {
     pub(super) fn look(&mut self, base: &Base) -> Result<(), LinkGone> {
         self.link.look()?;
         self.read_counts(base);
-        self.log.say(self.since.elapsed(), base.losses.totals(&base.ledger));
+        self.log.say(self.since.elapsed(), base.losses.totals(&base.shared.counters));
         Ok(())
     }
 

@@ -123,7 +123,7 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
     };
     let losses = Arc::new(Losses::new(shape.cores));
     if let Some(core) = caches.first() {
-        core.ledger().show_outside(losses.clone());
+        core.shared().counters.show_outside(losses.clone());
     }
     let parts = caches.into_iter().zip(queues).zip(rings);
     let worker = |((cache, queues), strays): ((Core, Vec<AnyQueue>), StrayRing)| Worker {
