@@ -22,6 +22,7 @@ use arrayvec::ArrayVec;
 use crate::clock::Now;
 use crate::counters::CoreCounters;
 use crate::key::{KeyHash, KeyHasher};
+use crate::replies::Replies;
 use crate::route::landing::Landing;
 use crate::route::link::Link;
 use crate::route::message::{Request, Token};
@@ -34,14 +35,10 @@ use crate::watch::{EVICTIONS, WATCHERS_MAX};
 
 /// Requests to other cores.
 mod ask;
-/// Outcomes as lines.
-mod border;
+/// Gets that are answered at once.
+pub(crate) mod at_once;
 /// A count of everything held, for tests of leaks.
 mod census;
-/// The replies that connections are owed.
-pub(crate) mod entries;
-/// What framed replies need of their requests.
-pub(crate) mod frames;
 /// Landing slots, pins, copies.
 mod hold;
 /// Answers of other cores, put where they belong.
@@ -64,8 +61,6 @@ pub(crate) mod walk;
 pub(crate) mod watch;
 
 pub use census::CoreCensus;
-use entries::Entries;
-use frames::Frames;
 use hold::Held;
 use share::Share;
 use table::Table;
@@ -213,8 +208,7 @@ pub struct Core {
     hasher: KeyHasher,
     pub(crate) now: Now,
     links: Box<[Option<Link>]>,
-    pub(crate) entries: Entries,
-    pub(crate) frames: Frames,
+    pub(crate) replies: Replies,
     pub(crate) landing: Landing,
     /// How the connections share landing slots.
     slots: Share,
@@ -292,8 +286,7 @@ impl Core {
                 hasher: hasher.clone(),
                 now: Now { secs: 2, unix_epoch: 0 },
                 links: links.into_boxed_slice(),
-                entries: Entries::new(config.conns(), config.pending_per_core),
-                frames: Frames::new(config.conns() + config.pending_per_core),
+                replies: Replies::new(config.conns(), config.pending_per_core),
                 landing,
                 slots: Share::new(config.landing_slots),
                 conns: vec![Conn::default(); config.conns()].into_boxed_slice(),

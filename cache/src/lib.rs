@@ -18,6 +18,8 @@ mod counters;
 mod datagrams;
 /// The keyed hash of a key: its shard, and its place in the index.
 pub mod key;
+/// Decimal numbers, read and written.
+mod number;
 /// What came of what was asked of a shard.
 pub mod operation;
 /// The wire formats.

@@ -1,127 +1,194 @@
-//! Replies on their way out.
+//! The replies that connections are owed, in one pool per core.
 //!
-//! Most replies of most connections are known as soon as their command is executed, and may leave at once: nothing is
-//! owed to the connection, the key is this core's, the output has room. They are written straight to [`Out`], so that
-//! they need no entry, and a hit no pin. Everything else is owed by an entry (`core/entries.rs`).
+//! An entry is taken when a command is executed or sent on, and given back when its last byte is in the transmit ring.
+//! A session keeps its entries as a list, in the order of its commands; the answer of another core lands in the entry
+//! by its index, which is the message's token. An entry whose connection died stays until the answers it expects have
+//! come (an orphan), so a token never means two things.
+//!
+//! Most replies of most connections need no entry: what is known as soon as its command is executed, while nothing is
+//! owed before it, is written straight to the caller's output (`session.rs`, `say`).
 
-use crate::clock::Now;
-use crate::core::Core;
-use crate::counters::Counted;
-use crate::key::KeyHash;
-use crate::proto::reply::{self, LINE_MAX_BYTES, Line};
+use crate::core::ConnId;
+use crate::core::share::Share;
+use crate::core::walk::Walk;
+use crate::core::watch::WatchText;
+use crate::operation::{Outcome, View};
+use crate::proto::form::{Form, FormHead, Said};
+use crate::route::message::Token;
 
-/// Where replies are written that leave at once: the front of the caller's buffer.
+/// The end of a list.
+pub(crate) const NO_ENTRY: u32 = u32::MAX;
+
+/// What a connection is owed.
 #[derive(Debug)]
-pub(crate) struct Out<'a> {
-    bytes: &'a mut [u8],
-    len: usize,
+pub(crate) enum Owed {
+    /// Nothing, but it keeps its place until its turn comes: a miss inside a multi-get, a quiet command.
+    Nothing,
+    /// A reply that is known and has no value, or an empty one.
+    Ready(Said),
+    /// A reply with a value that lies elsewhere.
+    Body { view: View, source: Source },
+    /// A text made for this connection: stats.
+    Text(Box<[u8]>),
+    /// Answers of other cores come first.
+    Waiting(Waiting),
+    /// A dump, or the list of connections, told part by part.
+    Walk(Box<Walk>),
+    /// What a watcher is told, without end.
+    Watch(Box<WatchText>),
+    /// The connection is gone. `slot`: a landing slot to be given back; `upload`: a reservation to be aborted as soon
+    /// as its number is known.
+    Orphan { slot: Option<u32>, upload: bool },
 }
 
-impl<'a> Out<'a> {
-    /// Nothing yet, and room for as many bytes as `bytes` has.
-    #[inline]
-    pub(crate) fn new(bytes: &'a mut [u8]) -> Out<'a> {
-        Out { bytes, len: 0 }
-    }
-
-    /// Bytes written.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether any fixed line and any number fit.
-    #[inline]
-    pub(crate) fn takes_any_line(&self) -> bool {
-        self.bytes.len() - self.len >= LINE_MAX_BYTES
-    }
-
-    /// Forgets what was written: it will not leave.
-    pub(crate) fn forget(&mut self) {
-        self.len = 0;
-    }
-
-    /// Writes a line; `false` when it does not fit.
-    #[inline]
-    pub(crate) fn line(&mut self, line: Line) -> bool {
-        let written = reply::write_line(self.free(), line);
-        self.len += written.unwrap_or(0);
-        written.is_some()
-    }
-
-    /// Writes a number and a line end; `false` when the longest would not fit.
-    pub(crate) fn number(&mut self, number: u64) -> bool {
-        let written = reply::write_number_line(self.free(), number);
-        self.len += written.unwrap_or(0);
-        written.is_some()
-    }
-
-    #[inline]
-    fn free(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.len..]
-    }
-}
-
-/// What came of a get that was to be answered at once.
+/// Where the value of a reply lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fetched {
-    /// So many bytes were written.
-    Hit(usize),
-    /// There is no item; nothing was written.
-    Missed,
-    /// The item is larger than the room, or somebody watches fetches. Nothing was counted or written: fetch it anew.
-    NotAtOnce,
+pub(crate) enum Source {
+    /// An item of this core's shard, by the number under which it is held.
+    Held(u32),
+    /// A landing slot, where an item of another core has begun to land.
+    Landed(u32),
 }
 
-impl Core {
-    /// get of a key of this core, answered at once with the item, and END if `end`.
-    #[inline]
-    pub(crate) fn answer_get(&mut self, hash: KeyHash, key: &[u8], cas: bool, end: bool, out: &mut Out<'_>) -> Fetched {
-        let fetched = self.get_into(hash, key, cas, end, out.free());
-        if let Fetched::Hit(bytes) = fetched {
-            out.len += bytes;
-        }
-        fetched
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// How an operation ended.
+    Outcome,
+    /// How operations ended that are not answered (`noreply`). They keep their place so that whatever is answered after
+    /// them tells that they are done; one entry is enough for all that follow each other.
+    Unheard,
+    /// An item, whose value will land in this slot.
+    Value { slot: u32 },
+    /// Room for a value that is on its way to another core, or what becomes of it.
+    Upload(Upload),
+    /// All other cores obey an order; then `said` is the answer.
+    Order { said: Said },
+}
+
+/// How far a value on its way to another core has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// Room has been asked for.
+    Asked,
+    /// There is room at this core under this number.
+    Open { owner: u16, upload: u32 },
+    /// There is no room; the value is swallowed, then this is the answer.
+    Refused(Outcome),
+}
+
+/// One reply owed.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) owed: Owed,
+    /// How it is to look; its bytes are beside the pool.
+    form: FormHead,
+    /// The next entry of the same connection, or of the free list.
+    pub(crate) next: u32,
+    pub(crate) conn: ConnId,
+    /// Answers from other cores that are still to come.
+    pub(crate) expected: u16,
+}
+
+/// The pool. Memory for those that all share is there from the start; that of the others, one for each connection, comes
+/// when so many are taken at a time.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    entries: Vec<Entry>,
+    /// The bytes of forms: part i belongs to entry i. Their memory is touched when an entry is first used for a reply
+    /// that has some, so that a server of classic clients alone never makes it resident.
+    forms: Vec<u8>,
+    capacity: usize,
+    free: u32,
+    in_use: usize,
+    /// How the connections share them.
+    pub(crate) share: Share,
+}
+
+impl Replies {
+    /// One entry for each of `connections` connections, and `extra` that they share.
+    pub(crate) fn new(connections: usize, extra: usize) -> Replies {
+        let capacity = connections + extra;
+        let mut entries = Vec::with_capacity(capacity);
+        entries.extend((0..extra).map(|index| Entry {
+            owed: Owed::Nothing,
+            form: FormHead::SILENT,
+            next: if index + 1 < extra { index as u32 + 1 } else { NO_ENTRY },
+            conn: ConnId(0),
+            expected: 0,
+        }));
+        let forms = vec![0; capacity * FormHead::BYTES_MAX];
+        let free = if extra > 0 { 0 } else { NO_ENTRY };
+        Replies { entries, forms, capacity, free, in_use: 0, share: Share::new(extra) }
     }
 
-    /// get of one key of this core, all of its answer written to the front of `out`. Returns the bytes, or `None` when
-    /// there is not room for them or somebody watches fetches: then nothing was counted or written.
-    #[inline]
-    pub(crate) fn get_whole(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        cas: bool,
-        now: Now,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        self.now = now;
-        match self.get_into(hash, key, cas, true, out) {
-            Fetched::Hit(bytes) => Some(bytes),
-            Fetched::Missed => reply::write_line(out, Line::End),
-            Fetched::NotAtOnce => None,
-        }
+    /// Entries to be had.
+    pub(crate) fn available(&self) -> usize {
+        self.capacity - self.in_use
     }
 
-    /// Looks `key` up and writes the item to the front of `out`, with END if `end`.
-    #[inline]
-    fn get_into(&mut self, hash: KeyHash, key: &[u8], cas: bool, end: bool, out: &mut [u8]) -> Fetched {
-        if self.watches_fetches() {
-            return Fetched::NotAtOnce;
-        }
-        let room = out.len();
-        let fits = |value_len: usize| reply::HEADER_MAX_BYTES + value_len + reply::TAIL_MAX_BYTES <= room;
-        let fetched = match self.shard.get_if(hash, key, self.now, fits) {
-            Some(Some(item)) => {
-                match reply::write_value(out, key, item.flags, cas.then_some(item.cas), item.value, end) {
-                    Some(bytes) => Fetched::Hit(bytes),
-                    None => return Fetched::NotAtOnce,
-                }
-            }
-            Some(None) => Fetched::Missed,
-            None => return Fetched::NotAtOnce,
+    /// Entries taken.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Takes an entry for `conn`, which has `held` of them.
+    pub(crate) fn take(&mut self, conn: ConnId, held: usize, form: &Form<'_>, owed: Owed) -> Option<Token> {
+        let (index, is_new) = match self.entries.get(self.free as usize) {
+            Some(entry) => (std::mem::replace(&mut self.free, entry.next), false),
+            None if self.entries.len() < self.capacity => (self.entries.len() as u32, true),
+            None => return None,
         };
-        self.shared.counters.count_prefix(self.id, key, Counted::Get { hit: fetched != Fetched::Missed });
-        fetched
+        let start = index as usize * FormHead::BYTES_MAX;
+        let form = FormHead::of(form, &mut self.forms[start..start + FormHead::BYTES_MAX]);
+        let taken = Entry { owed, form, next: NO_ENTRY, conn, expected: 0 };
+        match is_new {
+            true => self.entries.push(taken),
+            false => self.entries[index as usize] = taken,
+        }
+        self.in_use += 1;
+        self.share.take(held);
+        Some(index)
+    }
+
+    /// Gives an entry back. What it held must have been given back before.
+    pub(crate) fn put_back(&mut self, index: Token) {
+        let entry = &mut self.entries[index as usize];
+        debug_assert!(entry.expected == 0, "an entry is given back too early");
+        entry.owed = Owed::Nothing;
+        entry.next = self.free;
+        self.free = index;
+        self.in_use -= 1;
+    }
+
+    /// Entry `index`, if there is one.
+    pub(crate) fn get(&self, index: Token) -> Option<&Entry> {
+        self.entries.get(index as usize)
+    }
+
+    /// An entry that is taken.
+    pub(crate) fn entry(&self, index: Token) -> &Entry {
+        &self.entries[index as usize]
+    }
+
+    /// An entry that is taken.
+    pub(crate) fn entry_mut(&mut self, index: Token) -> &mut Entry {
+        &mut self.entries[index as usize]
+    }
+
+    /// How the reply of an entry is to look.
+    pub(crate) fn form(&self, index: Token) -> Form<'_> {
+        let start = index as usize * FormHead::BYTES_MAX;
+        self.entries[index as usize].form.with(&self.forms[start..start + FormHead::BYTES_MAX])
+    }
+
+    /// An entry that was taken is answered so, or with nothing where its form hides that. Nothing happens where there
+    /// is no such entry.
+    pub(crate) fn settle(&mut self, index: Token, said: impl Into<Said>) {
+        if (index as usize) < self.entries.len() {
+            let said = said.into();
+            let hidden = self.form(index).hides(&said);
+            self.entries[index as usize].owed = if hidden { Owed::Nothing } else { Owed::Ready(said) };
+        }
     }
 }

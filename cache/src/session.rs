@@ -27,15 +27,16 @@
 //! Read first: memcached `protocol.txt`, then [`crate::core`].
 
 use crate::clock::{Expiry, Now};
-use crate::core::entries::{NO_ENTRY, Owed, Upload};
 use crate::core::{ConnId, Core, Need};
 use crate::key::KeyHash;
+use crate::operation::Outcome;
 use crate::proto::binary::MAGIC_REQUEST;
-use crate::proto::framed::Template;
+use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
+use crate::proto::sink::Writer;
 use crate::proto::text::LINE_MAX_BYTES;
-use crate::replies::Out;
-use crate::route::message::{NOBODY, Request, Token};
+use crate::replies::{NO_ENTRY, Owed, Upload, Waiting};
+use crate::route::message::{NOBODY, Request, Span, Token};
 use crate::settings::Protocol;
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
@@ -46,8 +47,6 @@ mod binary;
 mod fetch;
 /// What is read ahead of its turn.
 mod foresight;
-/// Replies that repeat a part of their request.
-mod framed;
 /// Who a client is.
 mod greet;
 /// What a connection may ask for at once.
@@ -126,9 +125,9 @@ enum State {
     /// A value for this core's shard, and its line end; `reply`: the entry of its answer, unless `noreply`.
     Value { upload: u32, reply: Option<Token> },
     /// A value for another core, and its line end.
-    Upload { token: Token, owner: usize, remaining: u32, noreply: bool },
+    Upload { token: Token, owner: usize, remaining: u32 },
     /// A value that was refused, and its line end; then the answer, in an entry that is there already.
-    Swallow { remaining: u64, reply: Option<Token>, line: Line },
+    Swallow { remaining: u64, reply: Option<Token>, said: Said },
     /// A line, but not before all cores have answered.
     Barrier,
     /// A line, but not before what is owed has been given: a dump.
@@ -187,7 +186,7 @@ pub struct Session {
 struct Taking<'a> {
     session: &'a mut Session,
     core: &'a mut Core,
-    out: Out<'a>,
+    out: Writer<'a>,
 }
 
 impl Session {
@@ -221,7 +220,7 @@ impl Session {
     /// session of a datagram takes one command or key at most.
     pub fn take(&mut self, core: &mut Core, input: &[u8], out: &mut [u8], now: Now) -> Taken {
         core.begin_try(self.conn, now);
-        let mut taking = Taking { session: self, core, out: Out::new(out) };
+        let mut taking = Taking { session: self, core, out: Writer::new(out) };
         let (consumed, stop) = taking.run(input);
         let Taking { session, core, out } = taking;
         session.foreseen = None;
@@ -266,7 +265,7 @@ impl Session {
         let mut token = std::mem::replace(&mut self.head, NO_ENTRY);
         let mut left = self.pending as usize;
         while token != NO_ENTRY {
-            let next = core.entries.entry(token).next;
+            let next = core.replies.entry(token).next;
             left -= 1;
             core.orphan(token, left);
             token = next;
@@ -283,16 +282,16 @@ impl Session {
                 core.abandon_upload(upload);
                 reply
             }
-            State::Upload { token, owner, remaining, noreply } => match core.entries.entry(token).owed {
-                Owed::Upload(Upload::Open { upload, .. }) => {
+            State::Upload { token, owner, remaining } => match core.replies.entry(token).owed {
+                Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => {
                     core.owe(owner, token, Request::Abort { upload });
                     Some(token)
                 }
                 // It gave way.
-                Owed::Upload(Upload::Refused(_)) => Some(token),
+                Owed::Waiting(Waiting::Upload(Upload::Refused(_))) => Some(token),
                 _ => {
                     // Not known yet where the bytes go: take waits for that and asks for none.
-                    self.state = State::Upload { token, owner, remaining, noreply };
+                    self.state = State::Upload { token, owner, remaining };
                     return;
                 }
             },
@@ -300,7 +299,7 @@ impl Session {
             State::Deaf => {
                 // Nobody is there to be told: the watch alone is owed, and it has no end of its own.
                 if let Owed::Watch(watch) =
-                    std::mem::replace(&mut core.entries.entry_mut(self.head).owed, Owed::Nothing)
+                    std::mem::replace(&mut core.replies.entry_mut(self.head).owed, Owed::Nothing)
                 {
                     core.end_watch(self.conn, watch.place);
                 }
@@ -309,7 +308,7 @@ impl Session {
             _ => None,
         };
         if let Some(token) = unanswered {
-            core.entries.entry_mut(token).owed = Owed::Nothing;
+            core.replies.entry_mut(token).owed = Owed::Nothing;
         }
     }
 
@@ -343,7 +342,7 @@ impl Taking<'_> {
         let mut left = most;
         // A connection that is served request by request has no more than one reply under way at once.
         let limit = self.core.config.reply_limit.filter(|_| most > 1);
-        let before = self.core.entries.in_use();
+        let before = self.core.replies.in_use();
         loop {
             if let Some(limit) = limit {
                 let rest = input.get(consumed..).unwrap_or_default();
@@ -389,10 +388,8 @@ impl Taking<'_> {
             State::Keys { .. } => self.next_key(input),
             State::SkipLine => self.skip_line(input),
             State::Value { .. } => self.fill_value(input),
-            State::Upload { token, owner, remaining, noreply } => {
-                self.send_value(input, token, owner, remaining, noreply)
-            }
-            State::Swallow { remaining, reply, line } => self.swallow(input, remaining, reply, line),
+            State::Upload { token, owner, remaining } => self.send_value(input, token, owner, remaining),
+            State::Swallow { remaining, reply, said } => self.swallow(input, remaining, reply, said),
             State::Barrier if self.core.in_flight(self.session.conn) > 0 => Step::Stop(0, Stop::Waiting),
             State::Barrier => {
                 self.session.state = State::Line;
@@ -436,7 +433,7 @@ impl Taking<'_> {
         match self.session.pending as usize {
             0 => self.admit(Need::Entry),
             held if held >= self.core.config.pending_per_connection => Err(Stop::NeedRoom),
-            held if self.core.entries.share.allows(held) => Ok(()),
+            held if self.core.replies.share.allows(held) => Ok(()),
             _ => {
                 self.core.counters().entries_short.add(1);
                 Err(Stop::NeedRoom)
@@ -473,14 +470,14 @@ impl Taking<'_> {
     }
 
     /// Owes a reply, after [`reply_room`](Self::reply_room).
-    fn owe(&mut self, owed: Owed) -> Token {
-        let Some(token) = self.core.entries.take(self.session.conn, self.session.pending as usize, owed) else {
+    fn owe(&mut self, form: &Form<'_>, owed: Owed) -> Token {
+        let Some(token) = self.core.replies.take(self.session.conn, self.session.pending as usize, form, owed) else {
             debug_assert!(false, "reply_room was not asked");
             return NOBODY;
         };
         match self.session.tail {
             NO_ENTRY => self.session.head = token,
-            tail => self.core.entries.entry_mut(tail).next = token,
+            tail => self.core.replies.entry_mut(tail).next = token,
         }
         self.session.tail = token;
         self.session.pending += 1;
@@ -490,30 +487,8 @@ impl Taking<'_> {
     /// The last entry, if more answers that nobody wants to see may be expected there.
     fn unheard(&self) -> Option<Token> {
         let tail = (self.session.tail != NO_ENTRY).then_some(self.session.tail)?;
-        let entry = self.core.entries.entry(tail);
-        (matches!(entry.owed, Owed::Unheard) && entry.expected < u16::MAX).then_some(tail)
-    }
-
-    /// [`reply_room`](Self::reply_room) for a command of another core's key that is not answered.
-    fn unheard_room(&mut self) -> Result<(), Stop> {
-        if self.unheard().is_some() { Ok(()) } else { self.reply_room() }
-    }
-
-    /// Expects another answer that nobody wants to see, after [`unheard_room`](Self::unheard_room).
-    fn owe_unheard(&mut self) -> Token {
-        self.unheard().unwrap_or_else(|| self.owe(Owed::Unheard))
-    }
-
-    /// [`owe`](Self::owe) for a reply that may be framed.
-    fn owe_as(&mut self, owed: Owed, frame: Option<&Template<'_>>) -> Token {
-        let token = self.owe(owed);
-        if let Some(template) = frame
-            && token != NOBODY
-        {
-            self.core.entries.entry_mut(token).framed = true;
-            self.core.frames.set(token, template);
-        }
-        token
+        let entry = self.core.replies.entry(tail);
+        (matches!(entry.owed, Owed::Waiting(Waiting::Unheard)) && entry.expected < u16::MAX).then_some(tail)
     }
 
     /// What follows a value.
@@ -526,29 +501,77 @@ impl Taking<'_> {
         self.session.head == NO_ENTRY
     }
 
-    /// [`reply_room`](Self::reply_room) for a line or a number that will be known at once.
-    fn line_room(&mut self) -> Result<(), Stop> {
-        if self.answers_at_once() && self.out.takes_any_line() { Ok(()) } else { self.reply_room() }
+    /// Room for a reply that will be known at once and has no value; the reason to stop if there is none.
+    #[inline]
+    fn room_to_say(&mut self, form: &Form<'_>) -> Result<(), Stop> {
+        let needs_none = form.is_silent() || self.answers_at_once() && form.fits(0, &self.out);
+        if needs_none { Ok(()) } else { self.reply_room() }
     }
 
-    /// Answers with a line or a number, after [`line_room`](Self::line_room).
-    fn say(&mut self, owed: Owed) {
-        if self.answers_at_once() {
-            match owed {
-                Owed::Line(line) if self.out.line(line) => return,
-                Owed::Number(number) if self.out.number(number) => return,
-                _ => {}
-            }
+    /// Answers, after [`room_to_say`](Self::room_to_say): at once, or when what is owed before has been given.
+    #[inline]
+    fn say(&mut self, form: &Form<'_>, said: impl Into<Said>) {
+        let said = said.into();
+        if form.hides(&said) {
+            return;
         }
-        self.owe(owed);
+        if self.answers_at_once() && form.fits(0, &self.out) {
+            form.write(&said, b"", &mut self.out);
+        } else {
+            self.owe(form, Owed::Ready(said));
+        }
     }
 
-    /// Answers with a line unless the client wants none. Stops when there is no room for it.
+    /// Answers with a line, in the text protocol. Stops when there is no room for it.
     fn answer(&mut self, line: Line, noreply: bool) -> Result<(), Stop> {
-        if !noreply {
-            self.line_room()?;
-            self.say(Owed::Line(line));
+        let form = Form::classic(noreply);
+        self.room_to_say(&form)?;
+        self.say(&form, line);
+        Ok(())
+    }
+
+    /// Executes an operation that shows no value: here, or on the core that owns the key.
+    fn operate_on_owner(
+        &mut self,
+        key: &[u8],
+        form: &Form<'_>,
+        here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
+        there: impl FnOnce(Span, KeyHash) -> Request,
+    ) -> Result<(), Stop> {
+        let (hash, owner) = self.locate(key);
+        if owner == self.core.id {
+            self.room_to_say(form)?;
+            let outcome = here(self.core, hash);
+            self.say(form, outcome);
+        } else {
+            let token = self.expect_outcome(owner, key.len(), form)?;
+            self.core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
         }
         Ok(())
+    }
+
+    /// Room for a message with `bytes` bytes of key and value to `owner`, and the entry in which its outcome will land.
+    fn expect_outcome(&mut self, owner: usize, bytes: usize, form: &Form<'_>) -> Result<Token, Stop> {
+        let shared = if form.is_silent() { self.unheard() } else { None };
+        if shared.is_none() {
+            self.reply_room()?;
+        }
+        self.message_room(owner, bytes)?;
+        self.core.counters().cross_core_requests.add(1);
+        let waiting = if form.is_silent() { Waiting::Unheard } else { Waiting::Outcome };
+        Ok(shared.unwrap_or_else(|| self.owe(form, Owed::Waiting(waiting))))
+    }
+
+    /// Room for a message with `key` to `owner`, the entry and the landing slot in which its value will land, and the
+    /// bytes that this has room for.
+    fn expect_value(&mut self, owner: usize, key: &[u8], form: &Form<'_>) -> Result<(Token, u16), Stop> {
+        self.reply_room()?;
+        self.slot_room()?;
+        self.message_room(owner, key.len())?;
+        let Some((slot, room)) = self.core.take_slot(self.session.conn, key, owner) else {
+            return Err(self.wait(Need::Slot));
+        };
+        self.core.counters().cross_core_requests.add(1);
+        Ok((self.owe(form, Owed::Waiting(Waiting::Value { slot })), room))
     }
 }

@@ -16,8 +16,6 @@ pub(crate) mod index;
 pub(crate) mod item;
 /// The memory map.
 pub(crate) mod memory;
-/// Decimal numbers for incr and decr.
-pub(crate) mod number;
 /// What operations answer.
 pub(crate) mod outcome;
 /// Who holds which segment.

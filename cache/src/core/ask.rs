@@ -1,7 +1,7 @@
 //! Requests to other cores.
 
-use super::entries::Owed;
 use super::{ConnId, Core, Debt, Need};
+use crate::replies::Owed;
 use crate::route::link::Link;
 use crate::route::message::{Envelope, NOBODY, Request, Span, Token};
 
@@ -29,7 +29,7 @@ impl Core {
     /// One more answer will come for `token`.
     pub(super) fn expect(&mut self, token: Token) {
         if token != NOBODY {
-            let entry = self.entries.entry_mut(token);
+            let entry = self.replies.entry_mut(token);
             entry.expected += 1;
             if !matches!(entry.owed, Owed::Orphan { .. }) {
                 self.conns[entry.conn.index()].in_flight += 1;

@@ -38,7 +38,7 @@ impl Core {
     /// Counts everything held or given out. Walks the shard's segment table: not for the packet path.
     pub fn census(&self) -> CoreCensus {
         CoreCensus {
-            entries: self.entries.in_use(),
+            entries: self.replies.in_use(),
             landing_slots: self.landing.in_use(),
             blocks_out: self.links.iter().flatten().map(Link::blocks_out).sum(),
             waiting: (0..self.grants.len()).map(|list| self.waits.len(list)).sum(),

@@ -32,8 +32,6 @@ pub(crate) enum Held {
 pub(crate) struct Copied {
     key: Box<[u8]>,
     value: Box<[u8]>,
-    flags: u32,
-    cas: u64,
 }
 
 /// What is read of an item that is held.
@@ -41,13 +39,11 @@ pub(crate) struct Copied {
 pub(crate) struct HeldItem<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    pub(crate) flags: u32,
-    pub(crate) cas: u64,
 }
 
 impl<'a> HeldItem<'a> {
     fn of(item: Item<'a>) -> HeldItem<'a> {
-        HeldItem { key: item.key, value: item.value, flags: item.flags, cas: item.cas }
+        HeldItem { key: item.key, value: item.value }
     }
 }
 
@@ -120,7 +116,7 @@ impl Core {
         if !idle && self.copied_bytes + bytes > self.config.copied_bytes_max {
             return None;
         }
-        let copied = Copied { key: item.key.into(), value: item.value.into(), flags: item.flags, cas: item.cas };
+        let copied = Copied { key: item.key.into(), value: item.value.into() };
         self.copied_bytes += bytes;
         self.counters().copies.add(1);
         Some(Held::Copy(Box::new(copied)))
@@ -162,10 +158,7 @@ impl Core {
     pub(crate) fn held(&self, hold: u32) -> Option<HeldItem<'_>> {
         match self.holds.get(hold)? {
             Held::Pin(pin) => Some(HeldItem::of(self.shard.pinned(pin))),
-            Held::Copy(copied) => {
-                let Copied { key, value, flags, cas } = &**copied;
-                Some(HeldItem { key, value, flags: *flags, cas: *cas })
-            }
+            Held::Copy(copied) => Some(HeldItem { key: &copied.key, value: &copied.value }),
             Held::Loose(loose) => self.shard.loose(loose).map(HeldItem::of),
         }
     }

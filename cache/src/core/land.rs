@@ -1,8 +1,8 @@
 //! Answers of other cores, put where they belong. Needs no resource, so it never waits (invariant R1).
 
 use super::Core;
-use super::entries::{Owed, Upload};
 use crate::proto::reply::Line;
+use crate::replies::{Owed, Source, Upload, Waiting};
 use crate::route::batch::Half;
 use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Request, Token};
 
@@ -13,7 +13,7 @@ impl Core {
         if token == NOBODY {
             return;
         }
-        let entry = self.entries.entry_mut(token);
+        let entry = self.replies.entry_mut(token);
         entry.expected -= 1;
         let conn = entry.conn;
         if let Owed::Orphan { slot, upload } = entry.owed {
@@ -23,51 +23,48 @@ impl Core {
         self.conns[conn.index()].in_flight -= 1;
         let last = entry.expected == 0;
         match (&mut entry.owed, answer) {
-            (Owed::Unheard, _) => {
+            (Owed::Waiting(Waiting::Unheard), _) => {
                 if last {
                     entry.owed = Owed::Nothing;
                     self.make_ready(conn);
                 }
                 return;
             }
-            (Owed::Answer { .. }, Answer::Outcome(outcome)) if entry.framed => self.settle(token, &outcome),
-            (Owed::Answer { quiet: true }, Answer::Outcome(_)) => entry.owed = Owed::Nothing,
-            (Owed::Answer { .. }, Answer::Outcome(outcome)) => entry.owed = outcome.owed(),
-            (&mut Owed::Fetch { slot, end, .. }, Answer::Outcome(outcome)) => {
-                if entry.framed {
-                    self.settle(token, &outcome);
-                } else {
-                    entry.owed = if end { Owed::Line(Line::End) } else { Owed::Nothing };
-                }
+            (Owed::Waiting(Waiting::Outcome), Answer::Outcome(outcome)) => self.replies.settle(token, outcome),
+            (&mut Owed::Waiting(Waiting::Value { slot }), Answer::Outcome(outcome)) => {
+                self.replies.settle(token, outcome);
                 self.return_slot(conn, slot);
             }
-            (Owed::Fetch { .. }, Answer::Hit { view, bytes, stream }) => {
-                self.land_value(token, view, replies.bytes(bytes), stream);
+            (&mut Owed::Waiting(Waiting::Value { slot }), Answer::Hit { view, bytes, stream }) => {
+                entry.owed = Owed::Body { view, source: Source::Landed(slot) };
+                self.landing.fill(slot, 0, replies.bytes(bytes));
+                let landed = self.landing.slot_mut(slot);
+                (landed.len, landed.stream) = (view.len, stream);
             }
-            (&mut Owed::Landed { slot, .. }, Answer::Bytes { bytes }) => self.land_pulled(slot, replies.bytes(bytes)),
-            (Owed::Fetch { .. }, Answer::Gone) => self.lose(conn),
-            (&mut Owed::Landed { slot, .. }, Answer::Gone) => {
+            (Owed::Waiting(Waiting::Value { .. }), Answer::Gone) => self.lose(conn),
+            (&mut Owed::Body { source: Source::Landed(slot), .. }, Answer::Bytes { bytes }) => {
+                self.land_pulled(slot, replies.bytes(bytes));
+            }
+            (&mut Owed::Body { source: Source::Landed(slot), .. }, Answer::Gone) => {
                 self.landing.slot_mut(slot).stream = NO_STREAM;
                 self.lose(conn);
             }
-            (Owed::Upload(state), Answer::Begun { upload }) => *state = Upload::Open { owner: peer as u16, upload },
-            (&mut Owed::Upload(state), Answer::Refused(outcome)) => {
-                entry.owed = Owed::Upload(Upload::Refused(outcome));
+            (Owed::Waiting(Waiting::Upload(state)), Answer::Begun { upload }) => {
+                *state = Upload::Open { owner: peer as u16, upload };
+            }
+            (&mut Owed::Waiting(Waiting::Upload(state)), Answer::Refused(outcome)) => {
+                entry.owed = Owed::Waiting(Waiting::Upload(Upload::Refused(outcome)));
                 // It gave way on its way; its place is given back when nothing more comes for it.
                 if let Upload::Open { owner, upload } = state {
                     self.owe(usize::from(owner), token, Request::Abort { upload });
                 }
             }
-            (Owed::Barrier { line, .. }, Answer::Unable) => *line = Line::MemlimitRefused,
+            (Owed::Waiting(Waiting::Order { said }), Answer::Unable) => *said = Line::MemlimitRefused.into(),
             (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(replies.bytes(text), place),
             _ => {}
         }
-        let entry = self.entries.entry_mut(token);
-        if last && let Owed::Barrier { line, quiet } = entry.owed {
-            entry.owed = Owed::Nothing;
-            if !quiet {
-                self.settle_line(token, line);
-            }
+        if last && let Owed::Waiting(Waiting::Order { said }) = self.replies.entry(token).owed {
+            self.replies.settle(token, said);
         }
         self.make_ready(conn);
     }
@@ -117,33 +114,33 @@ impl Core {
 
     /// Gives an orphan back once nothing more comes for it.
     pub(crate) fn release_orphan(&mut self, token: Token) {
-        let entry = self.entries.entry_mut(token);
+        let entry = self.replies.entry_mut(token);
         if entry.expected > 0 {
             return;
         }
         if let Owed::Orphan { slot: Some(slot), .. } = entry.owed {
             self.return_left_slot(slot);
         }
-        self.entries.share.give_back_left();
-        self.entries.put_back(token);
+        self.replies.share.give_back_left();
+        self.replies.put_back(token);
     }
 
     /// Gives up what a connection is owed by an entry, now or when its last answer has come. The connection is gone, or
     /// goes on with `left` others.
     pub(crate) fn orphan(&mut self, token: Token, left: usize) {
-        self.entries.share.leave(left);
-        let entry = self.entries.entry_mut(token);
+        self.replies.share.leave(left);
+        let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
         self.conns[conn.index()].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
-            Owed::Value { hold, .. } | Owed::FramedValue { hold } => self.let_go(hold),
+            Owed::Body { source: Source::Held(hold), .. } => self.let_go(hold),
             Owed::Walk(walk) => self.end_walk(&walk),
             Owed::Watch(watch) => self.end_watch(conn, watch.place),
-            Owed::Fetch { slot, .. } => {
+            Owed::Waiting(Waiting::Value { slot }) => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
                 self.leave_slot(conn);
             }
-            Owed::Landed { slot, .. } => {
+            Owed::Body { source: Source::Landed(slot), .. } => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
                 self.leave_slot(conn);
                 let landed = *self.landing.slot(slot);
@@ -151,8 +148,8 @@ impl Core {
                     self.owe(usize::from(landed.owner), token, Request::Cancel { stream: landed.stream });
                 }
             }
-            Owed::Upload(Upload::Asked) => entry.owed = Owed::Orphan { slot: None, upload: true },
-            Owed::Upload(Upload::Open { owner, upload }) => {
+            Owed::Waiting(Waiting::Upload(Upload::Asked)) => entry.owed = Owed::Orphan { slot: None, upload: true },
+            Owed::Waiting(Waiting::Upload(Upload::Open { owner, upload })) => {
                 self.owe(usize::from(owner), token, Request::Abort { upload });
             }
             _ => {}

@@ -1,13 +1,11 @@
 //! Meta commands on this core's shard, for a connection here or for another core; and what their answers become.
 
 use super::Core;
-use super::entries::Owed;
 use crate::counters::Counted as Prefixed;
 use crate::key::KeyHash;
-use crate::operation::{Outcome, View};
-use crate::proto::reply::Line;
+use crate::operation::Outcome;
 use crate::route::batch::Half;
-use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Token};
+use crate::route::message::{Answer, Reply};
 use crate::shard::meta::{Ask, Count, Removal};
 
 impl Core {
@@ -67,53 +65,5 @@ impl Core {
             },
             _ => Answer::Outcome(self.meta_get(hash, key, ask)),
         }
-    }
-
-    /// What is answered to the command of entry `token`, framed or not, is `line`.
-    pub(crate) fn settle_line(&mut self, token: Token, line: Line) {
-        let entry = self.entries.entry_mut(token);
-        if !entry.framed {
-            entry.owed = Owed::Line(line);
-            return;
-        }
-        let head = self.frames.head_mut(token);
-        head.outcome = line;
-        entry.owed = if head.is_hidden() { Owed::Nothing } else { Owed::Framed };
-    }
-
-    /// The operation of entry `token`, framed or not, has ended so.
-    pub(crate) fn settle(&mut self, token: Token, outcome: &Outcome) {
-        if token == NOBODY {
-            return;
-        }
-        let entry = self.entries.entry_mut(token);
-        if !entry.framed {
-            entry.owed = outcome.owed();
-            return;
-        }
-        let head = self.frames.head_mut(token);
-        (head.outcome, head.seen) = outcome.head();
-        entry.owed = if head.is_hidden() { Owed::Nothing } else { Owed::Framed };
-    }
-
-    /// Lands the value that another core has found for `token`, or its beginning.
-    pub(super) fn land_value(&mut self, token: Token, view: View, value: &[u8], stream: u32) {
-        let entry = self.entries.entry_mut(token);
-        let Owed::Fetch { slot, cas, end } = entry.owed else { return };
-        if entry.framed {
-            let head = self.frames.head_mut(token);
-            (head.outcome, head.seen) = Outcome::Hit(view).head();
-            if view.len == 0 {
-                debug_assert_eq!(stream, NO_STREAM, "an empty value has no rest");
-                let conn = entry.conn;
-                self.settle(token, &Outcome::Hit(view));
-                self.return_slot(conn, slot);
-                return;
-            }
-        }
-        entry.owed = Owed::Landed { slot, cas, end };
-        self.landing.fill(slot, 0, value);
-        let landed = self.landing.slot_mut(slot);
-        (landed.flags, landed.cas, landed.len, landed.stream) = (view.flags, view.cas, view.len, stream);
     }
 }

@@ -11,7 +11,7 @@ impl Core {
     /// Units of a list's resource that can be had now.
     pub(super) fn available(&self, list: usize) -> usize {
         match list {
-            0 => self.entries.available(),
+            0 => self.replies.available(),
             1 => self.landing.available(),
             _ => self.links[list - Need::FIXED].as_ref().map_or(0, |link| link.places_free()),
         }

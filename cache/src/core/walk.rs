@@ -11,8 +11,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Core;
-use super::entries::Owed;
 use crate::core::ConnId;
+use crate::replies::Owed;
 use crate::route::message::{Request, Token};
 use crate::shard::{Dump, STEP_BYTES, Told};
 use crate::store::index::Cursor;
@@ -330,13 +330,13 @@ impl Core {
 
     /// Lets the walk of `token` write into `out`; the entry holds it meanwhile as nothing.
     pub(crate) fn give_walk(&mut self, token: Token, out: &mut [u8]) -> WalkGiven {
-        let entry = self.entries.entry_mut(token);
+        let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
         let Owed::Walk(mut walk) = std::mem::replace(&mut entry.owed, Owed::Nothing) else {
             return WalkGiven::Whole(0);
         };
         let given = walk.give(self, conn, token, out);
-        self.entries.entry_mut(token).owed = Owed::Walk(walk);
+        self.replies.entry_mut(token).owed = Owed::Walk(walk);
         given
     }
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddrV4;
 
 use arrayvec::ArrayVec;
 
-use super::entries::Owed;
 use super::{Conn, ConnId, Core};
 use crate::clock::Expiry;
 use crate::key::{KEY_MAX_BYTES, KeyHash};
 use crate::proto::reply::Line;
+use crate::replies::Owed;
 use crate::route::message::Token;
 use crate::shard::Evicted;
 use crate::store::{Item, Reservation, StoreMode, StoreOutcome, Stored};
@@ -236,14 +236,14 @@ impl Core {
     /// Lets the watcher of `token` write its lines into `out`. Returns the bytes written, and whether what is left did
     /// not fit.
     pub(crate) fn give_watch(&mut self, token: Token, out: &mut [u8]) -> (usize, bool) {
-        let entry = self.entries.entry_mut(token);
+        let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
         let Owed::Watch(mut watch) = std::mem::replace(&mut entry.owed, Owed::Nothing) else {
             return (0, false);
         };
         let given = self.give_lines(&mut watch, out);
         self.conns[conn.index()].full = given.1;
-        self.entries.entry_mut(token).owed = Owed::Watch(watch);
+        self.replies.entry_mut(token).owed = Owed::Watch(watch);
         given
     }
 

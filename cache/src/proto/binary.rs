@@ -8,8 +8,11 @@
 //! The field of the status is the vbucket in a request, which memcached passes over. Read first: `protocol_binary.h`
 //! and `proto_bin.c` of memcached 1.6.18; the texts of errors are its own.
 
-use super::framed::{HeadBytes, View};
-use super::reply::{Line, VERSION, append};
+use super::form::{Form, Said};
+use super::reply::{Line, VERSION};
+use super::sink::Sink;
+use crate::key::KEY_MAX_BYTES;
+use crate::operation::{Outcome, Purpose};
 use crate::store::StoreMode;
 
 /// Bytes of a header.
@@ -192,26 +195,30 @@ impl RequestHeader {
     }
 }
 
-/// Status and text of an error; for success 0 and nothing.
-fn status_of(command: Command, outcome: Line) -> (u16, &'static [u8]) {
-    const NOT_FOUND: (u16, &[u8]) = (0x01, b"Not found");
-    const EXISTS: (u16, &[u8]) = (0x02, b"Data exists for key.");
-    match (outcome, command) {
-        (Line::Stored | Line::Ok, _) => (0, b""),
-        (Line::NotFound, _) => NOT_FOUND,
-        (Line::Exists, _) => EXISTS,
-        (Line::NotStored, Command::Store(StoreMode::Add)) => EXISTS,
-        (Line::NotStored, Command::Store(StoreMode::Replace)) => NOT_FOUND,
-        (Line::NotStored, _) => (0x05, b"Not stored."),
-        (Line::TooLarge, _) => (0x03, b"Too large."),
-        (Line::NonNumeric, _) => (0x06, b"Non-numeric server-side value for incr or decr"),
-        (Line::FlushDisabled, _) => (0x20, b"Auth failure."),
-        (Line::Error, _) => (0x81, b"Unknown command"),
-        (Line::NoMemoryStoring, _) => (0x82, b"Out of memory allocating item"),
-        (Line::NoMemory, _) => (0x82, b"Out of memory incrementing value"),
-        (Line::NoMemoryCreating, _) => (0x82, b"Out of memory allocating new item"),
-        (_, _) => (0x04, b"Invalid arguments"),
-    }
+/// Bytes of the longest response but for its value: header, flags or a number, key.
+pub(crate) const HEAD_MAX_BYTES: usize = HEADER_BYTES + 8 + KEY_MAX_BYTES;
+
+/// Status and text of an error.
+type Failure = (u16, &'static [u8]);
+
+/// What `outcome` of `command` is as an error; `None` is success.
+fn failure_of(command: Command, outcome: &Outcome) -> Option<Failure> {
+    const NOT_FOUND: Failure = (0x01, b"Not found");
+    const EXISTS: Failure = (0x02, b"Data exists for key.");
+    Some(match (outcome, command) {
+        (Outcome::Hit(_) | Outcome::Stored { .. } | Outcome::Deleted | Outcome::Touched, _) => return None,
+        (Outcome::Number(_) | Outcome::Debug(_), _) => return None,
+        (Outcome::Missed, _) => NOT_FOUND,
+        (Outcome::Exists, _) => EXISTS,
+        (Outcome::NotStored, Command::Store(StoreMode::Add)) => EXISTS,
+        (Outcome::NotStored, Command::Store(StoreMode::Replace)) => NOT_FOUND,
+        (Outcome::NotStored, _) => (0x05, b"Not stored."),
+        (Outcome::TooLarge, _) => (0x03, b"Too large."),
+        (Outcome::NotANumber, _) => (0x06, b"Non-numeric server-side value for incr or decr"),
+        (Outcome::NoMemory(Purpose::Store), _) => (0x82, b"Out of memory allocating item"),
+        (Outcome::NoMemory(Purpose::Change), _) => (0x82, b"Out of memory incrementing value"),
+        (Outcome::NoMemory(Purpose::Create), _) => (0x82, b"Out of memory allocating new item"),
+    })
 }
 
 /// A response header.
@@ -238,46 +245,87 @@ impl ResponseHeader {
     }
 }
 
-/// The response but for a value that follows.
-pub(crate) fn head(view: &View<'_>, opcode: u8) -> HeadBytes {
+/// Writes the response but for a value that follows.
+pub(crate) fn head(form: &Form<'_>, opcode: u8, outcome: &Outcome, out: &mut impl Sink) {
     let (command, _) = Command::of(opcode);
-    let seen = &view.head.seen;
-    let (status, text) = status_of(command, view.head.outcome);
-    let (flags, number) = (seen.flags.to_be_bytes(), seen.number().to_be_bytes());
-    // Extras, the text or number, and the bytes of a value.
-    let (extras, text, value_len): (&[u8], &[u8], usize) = match command {
-        _ if status == 0x01 && command.answers_key() => (b"", b"", 0),
-        _ if status != 0 => (b"", text, 0),
-        Command::Get { .. } | Command::GetAndTouch { .. } => (&flags, b"", seen.len as usize),
-        Command::Touch => (&flags, b"", 0),
-        Command::Arith { .. } => (b"", &number, 0),
-        Command::Version => (b"", VERSION.as_bytes(), 0),
-        _ => (b"", b"", 0),
-    };
-    let key: &[u8] = if command.answers_key() && status <= 1 { view.key } else { b"" };
-    let header = ResponseHeader {
-        opcode,
-        key_len: key.len(),
-        extras_len: extras.len() as u8,
-        status,
-        body_len: extras.len() + key.len() + text.len() + value_len,
-        opaque: view.opaque.first_chunk().copied().unwrap_or_default(),
-        cas: if status == 0 { seen.cas } else { 0 },
-    };
-    let mut out = HeadBytes::new();
-    append(&mut out, &header.bytes());
-    append(&mut out, extras);
-    append(&mut out, key);
-    append(&mut out, text);
-    out
+    let (flags, number);
+    let mut response = Response { form, opcode, status: 0, cas: 0, extras: b"", key: b"", text: b"", value_len: 0 };
+    if let Some((status, text)) = failure_of(command, outcome) {
+        response.status = status;
+        match status == 0x01 && command.answers_key() {
+            true => response.key = form.key,
+            false => response.text = text,
+        }
+        return response.write(out);
+    }
+    match outcome {
+        Outcome::Hit(view) => {
+            flags = view.flags.to_be_bytes();
+            response.value_len = if form.value { view.len as usize } else { 0 };
+            (response.cas, response.extras) = (view.cas, &flags);
+        }
+        Outcome::Number(counted) => {
+            number = counted.value.to_be_bytes();
+            (response.cas, response.text) = (counted.cas, &number);
+        }
+        Outcome::Stored { cas } => response.cas = *cas,
+        _ => {}
+    }
+    response.key = if command.answers_key() { form.key } else { b"" };
+    response.write(out);
 }
 
-/// Whether a quiet `opcode` hides this outcome.
-pub(crate) fn hides(opcode: u8, outcome: Line) -> bool {
-    match Command::of(opcode) {
-        (_, false) => false,
-        (command, true) if command.answers_value() => outcome == Line::NotFound,
-        (_, true) => matches!(outcome, Line::Stored | Line::Ok),
+/// Writes the response that says `line`.
+pub(crate) fn line(form: &Form<'_>, opcode: u8, line: Line, out: &mut impl Sink) {
+    let (status, text): (u16, &[u8]) = match line {
+        Line::Ok => (0, b""),
+        Line::Version => (0, VERSION.as_bytes()),
+        Line::FlushDisabled => (0x20, b"Auth failure."),
+        Line::Error => (0x81, b"Unknown command"),
+        _ => (0x04, b"Invalid arguments"),
+    };
+    Response { form, opcode, status, cas: 0, extras: b"", key: b"", text, value_len: 0 }.write(out);
+}
+
+/// The parts of a response, but for its value.
+struct Response<'a> {
+    form: &'a Form<'a>,
+    opcode: u8,
+    status: u16,
+    cas: u64,
+    extras: &'a [u8],
+    key: &'a [u8],
+    text: &'a [u8],
+    value_len: usize,
+}
+
+impl Response<'_> {
+    fn write(&self, out: &mut impl Sink) {
+        let &Response { form, opcode, status, cas, extras, key, text, value_len } = self;
+        let header = ResponseHeader {
+            opcode,
+            key_len: key.len(),
+            extras_len: extras.len() as u8,
+            status,
+            body_len: extras.len() + key.len() + text.len() + value_len,
+            opaque: form.opaque.first_chunk().copied().unwrap_or_default(),
+            cas,
+        };
+        out.put(&header.bytes());
+        out.put(extras);
+        out.put(key);
+        out.put(text);
+    }
+}
+
+/// Whether a quiet `opcode` hides this: of a get a miss, of others success.
+#[inline]
+pub(crate) fn hides(opcode: u8, said: &Said) -> bool {
+    match (Command::of(opcode), said) {
+        ((_, false), _) => false,
+        ((command, true), said) if command.answers_value() => *said == Said::Outcome(Outcome::Missed),
+        ((command, true), Said::Outcome(outcome)) => failure_of(command, outcome).is_none(),
+        ((_, true), Said::Line(line)) => *line == Line::Ok,
     }
 }
 
@@ -314,6 +362,7 @@ pub(crate) fn stat_packets(text: &[u8], opaque: [u8; 4]) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::View;
 
     fn header(opcode: u8, key_len: u16, extras_len: u8, body_len: u32) -> RequestHeader {
         let mut bytes = [0; HEADER_BYTES];
@@ -363,8 +412,11 @@ mod tests {
 
     #[test]
     fn quiet_gets_hide_misses_and_other_quiet_commands_success() {
-        assert!(hides(GETQ, Line::NotFound) && !hides(GETQ, Line::Stored) && !hides(0x00, Line::NotFound));
-        assert!(hides(0x11, Line::Stored) && !hides(0x11, Line::NotStored) && !hides(0x01, Line::Stored));
+        let hides = |opcode, said: Said| hides(opcode, &said);
+        let (hit, stored) = (Outcome::Hit(View::default()), Outcome::Stored { cas: 1 });
+        assert!(hides(GETQ, Outcome::Missed.into()) && !hides(GETQ, hit.into()) && !hides(0, Outcome::Missed.into()));
+        assert!(hides(0x11, stored.into()) && !hides(0x11, Outcome::NotStored.into()) && !hides(0x01, stored.into()));
+        assert!(hides(0x17, Line::Ok.into()) && !hides(0x07, Line::Ok.into()) && !hides(0x17, Line::BadFormat.into()));
         let quiet: Vec<u8> = (0..=255).filter(|&opcode| Command::of(opcode).1).collect();
         assert_eq!(quiet, [9, 0x0d, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1e, 0x24]);
     }

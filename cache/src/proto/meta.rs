@@ -2,15 +2,20 @@
 //!
 //! Reads the words after the name as 1.6.18's `_meta_flag_preparse` does: every command takes every flag that is known,
 //! and uses those that mean something to it. Some flags act in the order in which they stand (T, N, R before or after
-//! t), so that order is kept. Read first: `proto_text.c` of memcached 1.6.18; later versions know more flags.
+//! t), so that order is kept; and writes the answers. Read first: `proto_text.c` of memcached 1.6.18; later versions know more flags.
 
 use arrayvec::ArrayVec;
 
 use super::base64::{self, Key};
-use super::number;
+use super::form::Form;
 use super::reply::Line;
-use super::text::{WORDS_MAX, next_key};
+use super::sink::Sink;
+use super::text;
+use super::word::is_word;
+use super::words::{self, WORDS_MAX, Words};
 use crate::key::KEY_MAX_BYTES;
+use crate::number;
+use crate::operation::{ItemFacts, Number, Outcome, View};
 use crate::store::StoreMode;
 
 /// Words that a meta command may have, its name counted (`MFLAG_MAX_OPT_LENGTH` less the terminator).
@@ -215,18 +220,9 @@ fn store_mode(meta: &Meta<'_>) -> Option<StoreMode> {
     })
 }
 
-type Words<'a> = ArrayVec<&'a [u8], WORDS_MAX>;
-
 /// The words after the name.
 fn words_of(text: &[u8]) -> Words<'_> {
-    let mut words = Words::new();
-    let mut text = text;
-    while words.len() < WORDS_MAX - 1 {
-        let Some((word, tail)) = next_key(text) else { break };
-        words.push(word);
-        text = tail;
-    }
-    words
+    words::first(text, WORDS_MAX - 1)
 }
 
 /// The first word, a key that is not too long.
@@ -314,6 +310,124 @@ fn flags<'a>(key: &'a [u8], words: &[&'a [u8]]) -> Result<Meta<'a>, Line> {
         None => Ok(meta),
         Some(line) => Err(line),
     }
+}
+
+/// Whether a quiet `name` hides this outcome.
+pub(crate) fn is_nominal(name: Name, outcome: &Outcome) -> bool {
+    match name {
+        Name::Get => matches!(outcome, Outcome::Missed),
+        Name::Set => matches!(outcome, Outcome::Stored { .. }),
+        Name::Delete => matches!(outcome, Outcome::Deleted),
+        // A number that was made for it is shown all the same (1.6.18).
+        Name::Arith => matches!(outcome, Outcome::Number(number) if !number.created),
+        Name::Noop | Name::Debug => false,
+    }
+}
+
+/// Writes the reply but for a value that follows: a code of two letters, then what each flag asks for, in the order of
+/// the flags (`proto_text.c` of memcached 1.6.18).
+pub(crate) fn head(form: &Form<'_>, name: Name, outcome: &Outcome, out: &mut impl Sink) {
+    match outcome {
+        Outcome::Debug(facts) => return debug_line(form, facts, out),
+        Outcome::Hit(view) if form.value => {
+            out.put(b"VA ");
+            out.number(view.len.into());
+        }
+        Outcome::Number(number) if form.value => {
+            out.put(b"VA ");
+            out.number(number::digits(number.value) as u64);
+        }
+        Outcome::Hit(_) | Outcome::Number(_) | Outcome::Stored { .. } | Outcome::Deleted | Outcome::Touched => {
+            out.put(b"HD");
+        }
+        Outcome::Missed if matches!(name, Name::Get | Name::Debug) => out.put(b"EN"),
+        Outcome::Missed => out.put(b"NF"),
+        Outcome::NotStored => out.put(b"NS"),
+        Outcome::Exists => out.put(b"EX"),
+        failure => return out.put(text::line_of(failure).bytes()),
+    }
+    for &letter in form.letters {
+        shown_flag(form, name, outcome, letter, out);
+    }
+    if let Outcome::Hit(view) = outcome {
+        for (shown, mark) in [(view.token_sent, b" Z"), (view.stale, b" X"), (view.won, b" W")] {
+            out.put(if shown { &mark[..] } else { b"" });
+        }
+    }
+    out.put(b"\r\n");
+    if let Outcome::Number(number) = outcome
+        && form.value
+    {
+        out.number(number.value);
+        out.put(b"\r\n");
+    }
+}
+
+/// Writes what one flag asks for.
+fn shown_flag(form: &Form<'_>, name: Name, outcome: &Outcome, letter: u8, out: &mut impl Sink) {
+    let mut flag = |value: u64| {
+        out.put(&[b' ', letter]);
+        out.number(value);
+    };
+    match (letter, outcome) {
+        (b'O', _) => {
+            out.put(b" ");
+            out.put(form.opaque);
+        }
+        (b'k', _) => {
+            // An item that is there tells how its own key was sent.
+            let encoded = match outcome {
+                Outcome::Hit(view) => view.base64 || asked_by_bytes(form),
+                _ => form.base64,
+            };
+            out.put(b" k");
+            shown_key(form, encoded, out);
+            out.put(if encoded { b" b" } else { b"" });
+        }
+        (b'c', &(Outcome::Hit(View { cas, .. }) | Outcome::Number(Number { cas, .. }))) => flag(cas),
+        (b'c', &Outcome::Stored { cas }) => flag(cas),
+        (b'c', _) if name == Name::Set => flag(0),
+        (b't', &(Outcome::Hit(View { ttl, .. }) | Outcome::Number(Number { ttl, .. }))) => match ttl {
+            Some(ttl) => flag(ttl.into()),
+            None => out.put(b" t-1"),
+        },
+        (b's', Outcome::Hit(view)) => flag(view.len.into()),
+        (b'f', Outcome::Hit(view)) => flag(view.flags.into()),
+        (b'l', Outcome::Hit(view)) => flag(view.idle.into()),
+        (b'h', Outcome::Hit(view)) => flag(view.fetched.into()),
+        _ => {}
+    }
+}
+
+/// Whether the key was sent as base64 because a line cannot hold it. Deviates: 1.6.18 writes the key of an item that a
+/// packet has stored as it is, line ends and all.
+fn asked_by_bytes(form: &Form<'_>) -> bool {
+    form.base64 && !is_word(form.key)
+}
+
+fn shown_key(form: &Form<'_>, encoded: bool, out: &mut impl Sink) {
+    if encoded {
+        base64::encode(form.key, |four| out.put(four));
+    } else {
+        out.put(form.key);
+    }
+}
+
+/// `ME <key> exp=... la=... cas=... fetch=... cls=... size=...`.
+fn debug_line(form: &Form<'_>, facts: &ItemFacts, out: &mut impl Sink) {
+    out.put(b"ME ");
+    shown_key(form, facts.base64 || asked_by_bytes(form), out);
+    out.put(if facts.expired_for < 0 { b" exp=-" } else { b" exp=" });
+    out.number(facts.expired_for.unsigned_abs().into());
+    out.put(b" la=");
+    out.number(facts.idle.into());
+    out.put(b" cas=");
+    out.number(facts.cas);
+    out.put(if facts.fetched { b" fetch=yes cls=" } else { b" fetch=no cls=" });
+    out.number(facts.class.into());
+    out.put(b" size=");
+    out.number(facts.bytes.into());
+    out.put(b"\r\n");
 }
 
 #[cfg(test)]

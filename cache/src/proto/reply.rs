@@ -1,10 +1,6 @@
-//! What the server answers: the fixed lines of the text protocol, and the header before a value.
+//! `Line`: the fixed lines of the text protocol, which answer orders and wrong requests.
 //!
 //! Read first: memcached `protocol.txt`; every string below is 1.6.18's, byte for byte.
-
-use arrayvec::ArrayVec;
-
-use crate::key::KEY_MAX_BYTES;
 
 /// The version that `version` and `stats` report.
 ///
@@ -215,169 +211,12 @@ impl Line {
 /// Bytes of the longest fixed line or number line, with its end.
 pub const LINE_MAX_BYTES: usize = 80;
 
-/// Bytes of the longest [`value_header`]: `VALUE `, the key, three blanks, flags, length, cas, `\r\n`.
-pub const HEADER_MAX_BYTES: usize = 6 + KEY_MAX_BYTES + 3 + 10 + 10 + 20 + 2;
-
-/// Bytes of the longest [`value_tail`].
-pub const TAIL_MAX_BYTES: usize = 7;
-
-/// A short reply on its way into the caller's buffer.
-pub type Header = ArrayVec<u8, HEADER_MAX_BYTES>;
-
-/// `VALUE <key> <flags> <bytes> [<cas>]\r\n` (`protocol.txt`, "Retrieval command").
-pub fn value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64>) -> Header {
-    let mut header = Header::from([0; HEADER_MAX_BYTES]);
-    let len = write_header(&mut header, key, flags, bytes, cas);
-    header.truncate(len);
-    header
-}
-
-/// What follows a value; `end`: the last of a fetch.
-#[inline]
-pub fn value_tail(end: bool) -> &'static [u8] {
-    if end { b"\r\nEND\r\n" } else { b"\r\n" }
-}
-
-/// A number on a line of its own: incr's and decr's answer.
-pub fn number_line(value: u64) -> Header {
-    let mut header = Header::from([0; HEADER_MAX_BYTES]);
-    let len = write_number(&mut header, 0, value);
-    let len = put(&mut header, len, b"\r\n");
-    header.truncate(len);
-    header
-}
-
-/// Appends; leaves the header as it is when there is no room, which a key of at most 250 bytes cannot bring about.
-pub(super) fn append<const N: usize>(header: &mut ArrayVec<u8, N>, bytes: &[u8]) {
-    let fits = header.try_extend_from_slice(bytes);
-    debug_assert!(fits.is_ok(), "a reply header is longer than {N} bytes");
-}
-
-/// Appends `value` in decimal.
-pub(super) fn append_number<const N: usize>(header: &mut ArrayVec<u8, N>, value: u64) {
-    let mut digits = [0; 20];
-    let end = write_number(&mut digits, 0, value);
-    append(header, &digits[..end]);
-}
-
-/// Writes a value with its header and what follows it to the front of `out`; returns its length. `None`, and anything
-/// in `out`, when the longest header would not fit beside the value.
-#[inline]
-pub fn write_value(out: &mut [u8], key: &[u8], flags: u32, cas: Option<u64>, value: &[u8], end: bool) -> Option<usize> {
-    if out.len() < HEADER_MAX_BYTES + value.len() + TAIL_MAX_BYTES || key.len() > KEY_MAX_BYTES {
-        return None;
-    }
-    let at = write_header(out, key, flags, value.len(), cas);
-    let at = put(out, at, value);
-    Some(if end { put(out, at, value_tail(true)) } else { put(out, at, value_tail(false)) })
-}
-
-/// Writes a fixed line to the front of `out`; returns its length. `None` when it does not fit.
-#[inline]
-pub fn write_line(out: &mut [u8], line: Line) -> Option<usize> {
-    let line = line.bytes();
-    out.get_mut(..line.len())?.copy_from_slice(line);
-    Some(line.len())
-}
-
-/// Writes a number and a line end to the front of `out`; returns their length. `None` when the longest would not fit.
-pub fn write_number_line(out: &mut [u8], value: u64) -> Option<usize> {
-    let out = out.get_mut(..LINE_MAX_BYTES)?;
-    let at = write_number(out, 0, value);
-    Some(put(out, at, b"\r\n"))
-}
-
-/// Writes a header to the front of `out`, which has room for the longest; returns its length.
-#[inline]
-fn write_header(out: &mut [u8], key: &[u8], flags: u32, bytes: usize, cas: Option<u64>) -> usize {
-    let at = put(out, 0, b"VALUE ");
-    let at = put(out, at, key);
-    let at = put(out, at, b" ");
-    let at = write_number(out, at, u64::from(flags));
-    let at = put(out, at, b" ");
-    let mut at = write_number(out, at, bytes as u64);
-    if let Some(cas) = cas {
-        at = put(out, at, b" ");
-        at = write_number(out, at, cas);
-    }
-    put(out, at, b"\r\n")
-}
-
-/// Copies `bytes` to `out[at..]`, where there is room; returns where they end.
-#[inline(always)]
-fn put(out: &mut [u8], at: usize, bytes: &[u8]) -> usize {
-    let end = at + bytes.len();
-    out[at..end].copy_from_slice(bytes);
-    end
-}
-
-/// Writes `value` in decimal to `out[at..]`, where there is room; returns where it ends.
-#[inline]
-fn write_number(out: &mut [u8], at: usize, value: u64) -> usize {
-    let end = at + value.checked_ilog10().unwrap_or(0) as usize + 1;
-    let mut rest = value;
-    for digit in out[at..end].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    end
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_header_fits() {
-        let key = [b'k'; KEY_MAX_BYTES];
-        let header = value_header(&key, u32::MAX, u32::MAX as usize, Some(u64::MAX));
-        assert_eq!(header.len(), HEADER_MAX_BYTES);
-        assert!(header.ends_with(b" 4294967295 4294967295 18446744073709551615\r\n"));
-    }
-
-    #[test]
-    fn headers_and_numbers_are_memcacheds() {
-        assert_eq!(&value_header(b"a", 0, 2, None)[..], b"VALUE a 0 2\r\n");
-        assert_eq!(&value_header(b"a", 7, 0, Some(10))[..], b"VALUE a 7 0 10\r\n");
-        assert_eq!(&number_line(0)[..], b"0\r\n");
-        assert_eq!(&number_line(u64::MAX)[..], b"18446744073709551615\r\n");
-    }
-
-    #[test]
     fn the_version_line_carries_the_version() {
         assert_eq!(Line::Version.bytes(), format!("VERSION {VERSION}\r\n").as_bytes());
-    }
-
-    #[test]
-    fn numbers_are_written_as_rust_writes_them() {
-        let mut out = [0; 20];
-        for shift in 0..64 {
-            for value in [1 << shift, (1u64 << shift) - 1, 10u64.pow(shift % 20), 10u64.pow(shift % 20) - 1] {
-                let end = write_number(&mut out, 0, value);
-                assert_eq!(out[..end], *value.to_string().as_bytes());
-            }
-        }
-    }
-
-    #[test]
-    fn a_value_written_whole_is_its_header_its_bytes_and_its_tail() {
-        let mut out = [0xff; 400];
-        for (cas, end) in [(None, false), (None, true), (Some(7), false), (Some(u64::MAX), true)] {
-            let len = write_value(&mut out, b"key", 12, cas, b"value", end).expect("there is room");
-            assert_eq!(out[..len], *[&value_header(b"key", 12, 5, cas)[..], b"value", value_tail(end)].concat());
-        }
-        let least = HEADER_MAX_BYTES + 5 + TAIL_MAX_BYTES;
-        assert_eq!(write_value(&mut out[..least - 1], b"key", 0, None, b"value", true), None);
-        assert!(
-            write_value(&mut out[..least], &[b'k'; KEY_MAX_BYTES], u32::MAX, Some(u64::MAX), b"value", true).is_some()
-        );
-    }
-
-    #[test]
-    fn a_line_fits_or_is_not_written() {
-        let mut out = [0; LINE_MAX_BYTES];
-        assert_eq!((write_line(&mut out, Line::End), write_line(&mut out[..4], Line::End)), (Some(5), None));
-        assert_eq!((write_number_line(&mut out, 10), &out[..4]), (Some(4), &b"10\r\n"[..]));
-        assert!(Line::BadDelete.bytes().len() <= LINE_MAX_BYTES && write_number_line(&mut out[1..], 1).is_none());
     }
 }

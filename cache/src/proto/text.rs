@@ -3,22 +3,22 @@
 //! `parse_line` takes one whole line without its line end and answers a `Command` that borrows from it. It never
 //! fails: a wrong line is a command too, `Command::Fail`, with the line that memcached would answer. Words are
 //! parted by single or many spaces and nothing else; at most `WORDS_MAX` are looked at, except in a fetch, whose
-//! keys are read one by one with `next_key`. The order of the checks is memcached's, since it decides which error a
+//! keys are read one by one with `words::next_word`. The order of the checks is memcached's, since it decides which error a
 //! client sees and whether `noreply` hides it.
 //! Read first: memcached `protocol.txt`; `process_command_ascii` in memcached's `proto_text.c`.
 
-use arrayvec::ArrayVec;
-
+use super::form::{Form, Kind};
+use super::meta;
 use super::reply::Line;
-use super::{meta, number};
+use super::sink::Sink;
+use super::words::{self, WORDS_MAX, after_spaces, next_word};
 use crate::key::KEY_MAX_BYTES;
+use crate::number;
+use crate::operation::{Outcome, Purpose};
 use crate::store::StoreMode;
 
 /// A line that has no line end within this many bytes is a long fetch or nonsense (`try_read_command_ascii`).
 pub const LINE_MAX_BYTES: usize = 2048;
-
-/// Words of a line that are looked at (`MAX_TOKENS` less its terminator).
-pub const WORDS_MAX: usize = 23;
 
 /// Spaces that may stand before a long fetch (`try_read_command_ascii`).
 pub const LONG_FETCH_LEADING_SPACES_MAX: usize = 100;
@@ -162,9 +162,6 @@ impl Command<'_> {
     }
 }
 
-/// The words of a line.
-type Words<'a> = ArrayVec<&'a [u8], WORDS_MAX>;
-
 /// Reads one line, given without its line end (`\n` or `\r\n`). Contains no `\n`; a NUL makes it an error.
 pub fn parse_line(line: &[u8]) -> Command<'_> {
     let text = after_spaces(line);
@@ -233,13 +230,6 @@ fn printable_len(text: &[u8]) -> usize {
     seen + rest.iter().position(|&byte| byte <= b' ').unwrap_or(rest.len())
 }
 
-/// The next key of a fetch and what follows it; `None` when only spaces are left.
-pub fn next_key(keys: &[u8]) -> Option<(&[u8], &[u8])> {
-    let text = after_spaces(keys);
-    let end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
-}
-
 /// A fetch whose line is too long to be seen whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LongFetch {
@@ -266,7 +256,7 @@ pub fn begin_long_fetch(line: &[u8]) -> LongFetch {
     if line.len() - text.len() > LONG_FETCH_LEADING_SPACES_MAX {
         return LongFetch::No;
     }
-    let Some((name, rest)) = next_key(text) else { return LongFetch::No };
+    let Some((name, rest)) = next_word(text) else { return LongFetch::No };
     let (cas, touches) = match name {
         b"get" | b"bget" => (false, false),
         b"gets" => (true, false),
@@ -275,7 +265,7 @@ pub fn begin_long_fetch(line: &[u8]) -> LongFetch {
         _ => return LongFetch::No,
     };
     let (exptime, rest) = if touches {
-        let Some((word, rest)) = next_key(rest) else { return LongFetch::No };
+        let Some((word, rest)) = next_word(rest) else { return LongFetch::No };
         match number::signed_32(word) {
             // A word that fills the rest of what is seen may go on beyond it.
             Some(_) | None if rest.is_empty() => return LongFetch::No,
@@ -286,12 +276,6 @@ pub fn begin_long_fetch(line: &[u8]) -> LongFetch {
         (None, rest)
     };
     LongFetch::Begun { consumed: line.len() - rest.len(), cas, exptime }
-}
-
-/// What follows the spaces at the start.
-fn after_spaces(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&byte| byte != b' ').unwrap_or(text.len());
-    text.get(start..).unwrap_or_default()
 }
 
 /// Whether a key of a fetch is longer than a key may be. A line that is no longer than one key needs no look.
@@ -312,7 +296,7 @@ fn fetch(keys: &[u8], cas: bool) -> Command<'_> {
 
 /// gat and gats: an exptime, and keys, of which there may be none.
 fn fetch_and_touch(rest: &[u8], cas: bool) -> Command<'_> {
-    let Some((exptime, keys)) = next_key(rest) else { return Command::fail(Line::Error) };
+    let Some((exptime, keys)) = next_word(rest) else { return Command::fail(Line::Error) };
     match number::signed_32(exptime) {
         None => Command::fail(Line::BadExptime),
         Some(_) if has_overlong_key(keys) => Command::fail(Line::BadFormat),
@@ -322,14 +306,8 @@ fn fetch_and_touch(rest: &[u8], cas: bool) -> Command<'_> {
 
 /// Every command but the fetches.
 fn by_words<'a>(name: &'a [u8], rest: &'a [u8]) -> Command<'a> {
-    let mut words = Words::new();
-    let mut text = rest;
     // The name is the first of the words that are looked at.
-    while words.len() < WORDS_MAX - 1 {
-        let Some((word, tail)) = next_key(text) else { break };
-        words.push(word);
-        text = tail;
-    }
+    let words = words::first(rest, WORDS_MAX - 1);
     let words = words.as_slice();
     match name {
         b"set" => store(StoreMode::Set, words),
@@ -505,6 +483,66 @@ fn unknown<'a>(name: &[u8], words: &[&[u8]]) -> Command<'a> {
     let looked_up = matches!(name, [b'm', _] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]);
     let last = words.last().copied().unwrap_or(name);
     if !looked_up && last.starts_with(b"HTTP/") { Command::Http } else { Command::fail(Line::Error) }
+}
+
+/// Bytes of the longest header of a value: `VALUE `, the key, three blanks, flags, length, cas, `\r\n`.
+pub(crate) const HEADER_MAX_BYTES: usize = 6 + KEY_MAX_BYTES + 3 + 10 + 10 + 20 + 2;
+
+/// The line that says `outcome`; of a hit or a number there is more to say.
+pub(crate) fn line_of(outcome: &Outcome) -> Line {
+    match outcome {
+        Outcome::Stored { .. } => Line::Stored,
+        Outcome::Deleted => Line::Deleted,
+        Outcome::Touched => Line::Touched,
+        Outcome::Hit(_) | Outcome::Number(_) | Outcome::Debug(_) => Line::Ok,
+        Outcome::Missed => Line::NotFound,
+        Outcome::Exists => Line::Exists,
+        Outcome::NotStored => Line::NotStored,
+        Outcome::TooLarge => Line::TooLarge,
+        Outcome::NoMemory(Purpose::Store) => Line::NoMemoryStoring,
+        Outcome::NoMemory(Purpose::Change) => Line::NoMemory,
+        Outcome::NoMemory(Purpose::Create) => Line::NoMemoryCreating,
+        Outcome::NotANumber => Line::NonNumeric,
+    }
+}
+
+/// Writes what a classic command is answered: a line, or of a fetch what stands before the value,
+/// `VALUE <key> <flags> <bytes> [<cas>]` (`protocol.txt`, "Retrieval command").
+#[inline]
+pub(crate) fn head(form: &Form<'_>, outcome: &Outcome, out: &mut impl Sink) {
+    match (form.kind, outcome) {
+        (Kind::Fetch { cas, .. }, Outcome::Hit(view)) => {
+            value_header(form.key, view.flags, view.len, cas.then_some(view.cas), out);
+        }
+        (Kind::Fetch { .. }, Outcome::Missed) => out.put(Line::End.bytes()),
+        (_, Outcome::Number(number)) => {
+            out.number(number.value);
+            out.put(b"\r\n");
+        }
+        (_, outcome) => out.put(line_of(outcome).bytes()),
+    }
+}
+
+/// What follows a value; `last`: END as well.
+#[inline]
+pub(crate) fn value_tail(last: bool) -> &'static [u8] {
+    if last { b"\r\nEND\r\n" } else { b"\r\n" }
+}
+
+/// Writes the header of a value.
+#[inline]
+pub(crate) fn value_header(key: &[u8], flags: u32, len: u32, cas: Option<u64>, out: &mut impl Sink) {
+    out.put(b"VALUE ");
+    out.put(key);
+    out.put(b" ");
+    out.number(flags.into());
+    out.put(b" ");
+    out.number(len.into());
+    if let Some(cas) = cas {
+        out.put(b" ");
+        out.number(cas);
+    }
+    out.put(b"\r\n");
 }
 
 #[cfg(test)]

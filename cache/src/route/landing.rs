@@ -24,8 +24,6 @@ pub(crate) struct Slot {
     pub(crate) stream: u32,
     /// A pull is on its way.
     pub(crate) pulling: bool,
-    pub(crate) flags: u32,
-    pub(crate) cas: u64,
     /// Bytes of the whole value.
     pub(crate) len: u32,
     /// The window: bytes `from..from + filled` of the value are here.
@@ -75,8 +73,6 @@ impl Landing {
             owner: owner as u16,
             stream: NO_STREAM,
             pulling: false,
-            flags: 0,
-            cas: 0,
             len: 0,
             from: 0,
             filled: 0,

@@ -28,8 +28,6 @@ pub(crate) struct Span {
 /// How a storage command is told of and what else it does, which differs from protocol to protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Manner {
-    /// The answer is framed: it says the new unique too.
-    pub(crate) framed: bool,
     /// The key was sent as base64.
     pub(crate) base64: bool,
     /// When there is no room for the value, the item there goes.

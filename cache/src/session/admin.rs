@@ -5,12 +5,12 @@
 
 use super::operate::SLAB_CLASSES_MAX;
 use super::{State, Stop, Taking};
-use crate::core::entries::Owed;
 use crate::core::walk::{Over, Walk};
-use crate::proto::framed::Template;
-use crate::proto::number::unsigned_32;
+use crate::number::unsigned_32;
+use crate::proto::form::Form;
 use crate::proto::reply::Line;
-use crate::proto::text::next_key;
+use crate::proto::words::next_word;
+use crate::replies::{Owed, Waiting};
 use crate::route::message::Request;
 use crate::shard::{Dump, Told};
 use crate::stats;
@@ -28,7 +28,7 @@ impl Taking<'_> {
                 let now = self.core.now();
                 let exptime = i64::from(exptime);
                 self.core.shard.flush_all(exptime, now);
-                self.order_all(Line::Ok, noreply, None, Request::Flush { exptime });
+                self.order_all(Line::Ok, &Form::classic(noreply), Request::Flush { exptime });
             }
             Err(line) => self.answer(line, noreply)?,
         }
@@ -47,7 +47,7 @@ impl Taking<'_> {
             }
             Err(_) => Line::MemlimitRefused,
         };
-        self.order_all(line, noreply, None, Request::MemoryLimit { bytes });
+        self.order_all(line, &Form::classic(noreply), Request::MemoryLimit { bytes });
         Ok(())
     }
 
@@ -64,17 +64,13 @@ impl Taking<'_> {
         if self.core.in_flight(self.session.conn) > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
-    /// Sends an order to every other core; this core has obeyed.
-    pub(super) fn order_all(&mut self, line: Line, noreply: bool, frame: Option<&Template<'_>>, request: Request) {
+    /// Sends an order to every other core; this core has obeyed, and `line` is the answer when they have.
+    pub(super) fn order_all(&mut self, line: Line, form: &Form<'_>, request: Request) {
         let cores = self.core.shared.counters.cores();
         if cores == 1 {
-            let token = self.owe_as(Owed::Nothing, frame);
-            if !noreply {
-                self.core.settle_line(token, line);
-            }
-            return;
+            return self.say(form, line);
         }
-        let token = self.owe_as(Owed::Barrier { line, quiet: noreply }, frame);
+        let token = self.owe(form, Owed::Waiting(Waiting::Order { said: line.into() }));
         let this = self.core.id;
         for peer in (0..cores).filter(|&peer| peer != this) {
             self.core.owe(peer, token, request);
@@ -88,51 +84,52 @@ impl Taking<'_> {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
-        let (group, rest) = next_key(arguments).unwrap_or((b"", b""));
-        let owed = match group {
+        let (group, rest) = next_word(arguments).unwrap_or((b"", b""));
+        let line = match group {
             b"conns" => {
                 self.begin_walk(Walk::new(Over::Connections, usize::MAX));
                 return Ok(());
             }
-            b"cachedump" if !self.core.config.commands.dump => Owed::Line(Line::CachedumpDisabled),
+            b"cachedump" if !self.core.config.commands.dump => Line::CachedumpDisabled,
             b"cachedump" => match dump_arguments(rest) {
                 Ok((class, most)) => {
                     let told = Told { dump: Dump::Cache, classes: 1 << class };
                     self.begin_walk(Walk::new(Over::Items(told), most));
                     return Ok(());
                 }
-                Err(line) => Owed::Line(line),
+                Err(line) => line,
             },
             b"reset" => {
                 self.core.shared.counters.reset();
-                Owed::Line(Line::Reset)
+                Line::Reset
             }
-            b"detail" => match next_key(rest).map(|(word, _)| word) {
-                Some(b"on") => {
-                    self.core.shared.counters.prefixes.set_on(true);
-                    Owed::Line(Line::Ok)
-                }
-                Some(b"off") => {
-                    self.core.shared.counters.prefixes.set_on(false);
-                    Owed::Line(Line::Ok)
+            b"detail" => match next_word(rest).map(|(word, _)| word) {
+                Some(word @ (b"on" | b"off")) => {
+                    self.core.shared.counters.prefixes.set_on(word == b"on");
+                    Line::Ok
                 }
                 Some(b"dump") => {
                     self.begin_walk(Walk::new(Over::Prefixes, usize::MAX));
                     return Ok(());
                 }
-                _ => Owed::Line(Line::DetailUsage),
+                _ => Line::DetailUsage,
             },
-            group => stats::list(group, &self.core.shared, self.core.now()).map_or(Owed::Line(Line::Error), Owed::Text),
+            group => match stats::list(group, &self.core.shared, self.core.now()) {
+                Some(text) => {
+                    self.owe(&Form::classic(false), Owed::Text(text));
+                    return Ok(());
+                }
+                None => Line::Error,
+            },
         };
-        self.owe(owed);
-        Ok(())
+        self.answer(line, false)
     }
 }
 
 /// The class and the number of items of `stats cachedump <class> <number>`; number 0 is all.
 fn dump_arguments(rest: &[u8]) -> Result<(usize, usize), Line> {
-    let (class, rest) = next_key(rest).ok_or(Line::BadStats)?;
-    let (most, _) = next_key(rest).ok_or(Line::BadStats)?;
+    let (class, rest) = next_word(rest).ok_or(Line::BadStats)?;
+    let (most, _) = next_word(rest).ok_or(Line::BadStats)?;
     let (Some(class), Some(most)) = (unsigned_32(class), unsigned_32(most)) else { return Err(Line::BadFormat) };
     if class >= SLAB_CLASSES_MAX {
         return Err(Line::BadSlabId);

@@ -6,11 +6,12 @@ use super::value::Storing;
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
 use crate::core::Core;
-use crate::core::entries::Owed;
 use crate::key::KEY_MAX_BYTES;
+use crate::operation::Outcome;
 use crate::proto::binary::{Command, HEADER_BYTES, NO_VIVIFY, RequestHeader, stat_packet, stat_packets};
-use crate::proto::framed::{Kind, Template};
+use crate::proto::form::{Form, Kind, Said};
 use crate::proto::reply::Line;
+use crate::replies::{Owed, Waiting};
 use crate::route::message::{Manner, Request};
 use crate::shard::meta::{Ask, Count, Removal};
 use crate::stats;
@@ -41,17 +42,10 @@ impl Taking<'_> {
             return Step::Moved(0);
         };
         let (command, quiet) = Command::of(header.opcode);
-        let template = Template {
-            kind: Kind::Packet(header.opcode),
-            quiet,
-            value: command.answers_value(),
-            base64: false,
-            letters: &[],
-            opaque: &header.opaque,
-            key: &[],
-        };
+        let value = command.answers_value();
+        let form = Form { quiet, value, opaque: &header.opaque, ..Form::bare(Kind::Packet(header.opcode)) };
         if let Err(line) = header.check(KEY_MAX_BYTES) {
-            return match self.tell(&template, line) {
+            return match self.tell(&form, line) {
                 Ok(()) => {
                     self.close();
                     Step::Executed(HEADER_BYTES)
@@ -60,22 +54,22 @@ impl Taking<'_> {
             };
         }
         if matches!(command, Command::Unknown | Command::SaslList | Command::Sasl) {
-            return self.pass_over(&header, &template);
+            return self.pass_over(&header, &form);
         }
         let head_bytes = header.head_bytes();
         let Some(body) = input.get(HEADER_BYTES..head_bytes) else { return Step::Stop(0, Stop::NeedInput) };
         let (extras, key) = body.split_at(usize::from(header.extras_len));
         let extras = Extras(extras);
-        let template = Template { key: if command.answers_key() { key } else { &[] }, ..template };
+        let form = Form { key: if command.answers_key() { key } else { &[] }, ..form };
         let done = match command {
             Command::Store(_) | Command::Join { .. } => {
-                let storing = storing(&header, command, &extras, key, &template, self.core);
+                let storing = storing(&header, command, &extras, key, &form, self.core);
                 return self.store(input, head_bytes, &storing);
             }
             // A quit that asks for no answer is obeyed without one.
             Command::Quit => {
                 self.session.quit = quiet;
-                return match self.tell(&template, Line::Stored) {
+                return match self.tell(&form, Line::Ok) {
                     Ok(()) => {
                         self.close();
                         Step::Executed(head_bytes)
@@ -83,10 +77,11 @@ impl Taking<'_> {
                     Err(stop) => Step::Stop(0, stop),
                 };
             }
-            Command::Noop | Command::Version => self.tell(&template, Line::Stored),
-            Command::Flush => self.flush_packet(i64::from(extras.u32_at(0)), &template),
-            Command::Stat => self.stat(key, &header, &template),
-            _ => self.keyed_packet(&header, command, &extras, key, &template),
+            Command::Noop => self.tell(&form, Line::Ok),
+            Command::Version => self.tell(&form, Line::Version),
+            Command::Flush => self.flush_packet(i64::from(extras.u32_at(0)), &form),
+            Command::Stat => self.stat(key, &header, &form),
+            _ => self.keyed_packet(&header, command, &extras, key, &form),
         };
         match done {
             Ok(()) => {
@@ -97,23 +92,22 @@ impl Taking<'_> {
         }
     }
 
-    /// Owes a packet whose outcome is known.
-    fn tell(&mut self, template: &Template<'_>, outcome: Line) -> Result<(), Stop> {
-        self.reply_room()?;
-        let token = self.owe_as(Owed::Nothing, Some(template));
-        self.core.settle_line(token, outcome);
+    /// Answers with a packet that is known at once.
+    fn tell(&mut self, form: &Form<'_>, said: impl Into<Said>) -> Result<(), Stop> {
+        self.room_to_say(form)?;
+        self.say(form, said);
         Ok(())
     }
 
     /// A command that is not known: its body is passed over, then that is said.
     ///
     /// Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
-    fn pass_over(&mut self, header: &RequestHeader, template: &Template<'_>) -> Step {
+    fn pass_over(&mut self, header: &RequestHeader, form: &Form<'_>) -> Step {
         if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
-        let reply = Some(self.owe_as(Owed::Answer { quiet: false }, Some(template)));
-        self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply, line: Line::Error };
+        let reply = Some(self.owe(form, Owed::Waiting(Waiting::Outcome)));
+        self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply, said: Line::Error.into() };
         self.core.counters().requests.add(1);
         Step::Executed(HEADER_BYTES)
     }
@@ -125,7 +119,7 @@ impl Taking<'_> {
         command: Command,
         extras: &Extras<'_>,
         key: &[u8],
-        template: &Template<'_>,
+        form: &Form<'_>,
     ) -> Result<(), Stop> {
         let now = self.core.now();
         let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
@@ -133,9 +127,9 @@ impl Taking<'_> {
             Command::Delete => {
                 let cas = (header.cas != 0).then_some(header.cas);
                 let removal = Removal { cas, stale: false, ttl: None, classic_counts: true };
-                self.framed_on_owner(
+                self.operate_on_owner(
                     key,
-                    template,
+                    form,
                     |core, hash| core.meta_delete(hash, key, &removal),
                     |key, hash| Request::MetaDelete { key, hash, removal },
                 )
@@ -151,9 +145,9 @@ impl Taking<'_> {
                     vivify: expiry(exptime),
                     initial: extras.u64_at(8),
                 };
-                self.framed_on_owner(
+                self.operate_on_owner(
                     key,
-                    template,
+                    form,
                     |core, hash| core.meta_arith(hash, key, &count),
                     |key, hash| Request::MetaArith { key, hash, count },
                 )
@@ -168,26 +162,26 @@ impl Taking<'_> {
                     update: true,
                     classic_counts: true,
                 };
-                self.framed_get(key, &ask, template)
+                self.get_on_owner(key, &ask, form)
             }
         }
     }
 
     /// Flush.
-    fn flush_packet(&mut self, exptime: i64, template: &Template<'_>) -> Result<(), Stop> {
+    fn flush_packet(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
         if !self.core.config.commands.flush {
-            return self.tell(template, Line::FlushDisabled);
+            return self.tell(form, Line::FlushDisabled);
         }
         self.begin_barrier()?;
         let now = self.core.now();
         self.core.shard.flush_all(exptime, now);
-        self.order_all(Line::Ok, false, Some(template), Request::Flush { exptime });
+        self.order_all(Line::Ok, form, Request::Flush { exptime });
         self.core.counters().cmd_flush.add(1);
         Ok(())
     }
 
     /// Stat: a packet for each line of the text protocol's answer, then an empty one.
-    fn stat(&mut self, group: &[u8], header: &RequestHeader, template: &Template<'_>) -> Result<(), Stop> {
+    fn stat(&mut self, group: &[u8], header: &RequestHeader, form: &Form<'_>) -> Result<(), Stop> {
         if self.session.pending > 0 {
             return Err(Stop::NeedRoom);
         }
@@ -218,10 +212,10 @@ impl Taking<'_> {
             }
             group => match list(group) {
                 Some(text) => packets(&text),
-                None => return self.tell(template, Line::NotFound),
+                None => return self.tell(form, Outcome::Missed),
             },
         };
-        self.owe(Owed::Text(text));
+        self.owe(form, Owed::Text(text));
         Ok(())
     }
 }
@@ -232,7 +226,7 @@ fn storing<'a>(
     command: Command,
     extras: &Extras<'_>,
     key: &'a [u8],
-    template: &'a Template<'a>,
+    form: &'a Form<'a>,
     core: &Core,
 ) -> Storing<'a> {
     // Without uniques (`-C`) memcached has nowhere to keep the one that was sent, and stores as if there were none.
@@ -249,15 +243,6 @@ fn storing<'a>(
     // An append has no extras; it takes flags and expiry of the item there.
     let expiry = Expiry::from_exptime(i64::from(extras.u32_at(4)), core.now());
     let forgets = command == Command::Store(StoreMode::Set);
-    let manner = Manner { framed: true, base64: false, forgets, counts_prefix: true };
-    Storing {
-        mode,
-        key,
-        flags: extras.u32_at(0),
-        expiry,
-        bytes: header.value_len(),
-        noreply: false,
-        manner,
-        frame: Some(template),
-    }
+    let manner = Manner { base64: false, forgets, counts_prefix: true };
+    Storing { mode, key, flags: extras.u32_at(0), expiry, bytes: header.value_len(), manner, form }
 }

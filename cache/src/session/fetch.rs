@@ -4,11 +4,12 @@ use memchr::memchr3;
 
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
-use crate::core::Need;
-use crate::core::entries::Owed;
-use crate::key::KEY_MAX_BYTES;
+use crate::core::at_once::AtOnce;
+use crate::key::{KEY_MAX_BYTES, KeyHash};
+use crate::operation::{Outcome, View};
+use crate::proto::form::{Form, Kind};
 use crate::proto::reply::Line;
-use crate::replies::Fetched;
+use crate::replies::{Owed, Source};
 use crate::route::message::Request;
 
 impl Taking<'_> {
@@ -74,42 +75,39 @@ impl Taking<'_> {
     /// Looks one key up, here or on its owner; `end`: END follows.
     pub(super) fn fetch(&mut self, key: &[u8], cas: bool, expiry: Option<Expiry>, end: bool) -> Result<(), Stop> {
         let (hash, owner) = self.locate(key);
-        if owner == self.core.id && expiry.is_none() && self.answers_at_once() && self.out.takes_any_line() {
-            match self.core.answer_get(hash, key, cas, end, &mut self.out) {
-                fetched @ (Fetched::Hit(_) | Fetched::Missed) => {
-                    if end && fetched == Fetched::Missed {
-                        self.say(Owed::Line(Line::End));
-                    }
-                    self.core.counters().requests.add(1);
-                    return Ok(());
-                }
-                Fetched::NotAtOnce => {}
-            }
-        }
-        self.reply_room()?;
-        if owner == self.core.id {
+        let form = Form::fetch(key, cas, end);
+        if owner != self.core.id {
+            let (token, room) = self.expect_value(owner, key, &form)?;
+            self.core.ask(owner, token, [key, &[]], |[key, _]| Request::Fetch { key, hash, expiry, room });
+        } else if expiry.is_some() || !self.fetch_at_once(hash, key, &form) {
+            self.reply_room()?;
             match self.core.find(hash, key, expiry) {
                 Some(at) => {
-                    let hold = self.core.hold(at);
-                    self.owe(Owed::Value { hold, cas, end });
+                    let item = self.core.shard.item(at);
+                    let (flags, cas, len) = (item.flags, item.cas, item.value.len() as u32);
+                    let view = View { flags, cas, len, ..View::default() };
+                    let source = Source::Held(self.core.hold(at));
+                    self.owe(&form, Owed::Body { view, source });
                 }
-                None if end => {
-                    self.owe(Owed::Line(Line::End));
-                }
-                None => {}
+                None => self.say(&form, Outcome::Missed),
             }
-        } else {
-            self.slot_room()?;
-            self.message_room(owner, key.len())?;
-            let Some((slot, room)) = self.core.take_slot(self.session.conn, key, owner) else {
-                return Err(self.wait(Need::Slot));
-            };
-            let token = self.owe(Owed::Fetch { slot, cas, end });
-            self.core.ask(owner, token, [key, &[]], |[key, _]| Request::Fetch { key, hash, expiry, room });
-            self.core.counters().cross_core_requests.add(1);
         }
         self.core.counters().requests.add(1);
         Ok(())
+    }
+
+    /// Looks one key of this core up and writes the answer to the output; `false` when it cannot leave at once.
+    #[inline]
+    fn fetch_at_once(&mut self, hash: KeyHash, key: &[u8], form: &Form<'_>) -> bool {
+        let Kind::Fetch { cas, last } = form.kind else { return false };
+        if !self.answers_at_once() || !form.fits(0, &self.out) {
+            return false;
+        }
+        let fetched = self.core.get_at_once(hash, key, cas, last, &mut self.out);
+        if fetched == AtOnce::Missed {
+            self.say(form, Outcome::Missed);
+        }
+        fetched != AtOnce::No
     }
 }
 

@@ -5,10 +5,12 @@
 use memchr::memchr;
 
 use super::{LINE_END, State, Step, Stop, Taking, WHOLE_MAX_BYTES};
-use crate::core::entries::Owed;
-use crate::proto::number::unsigned_32;
+use crate::number::unsigned_32;
+use crate::proto::form::Form;
 use crate::proto::reply::Line;
-use crate::proto::text::{LINE_MAX_BYTES, next_key};
+use crate::proto::text::LINE_MAX_BYTES;
+use crate::proto::words;
+use crate::replies::{Owed, Waiting};
 
 /// The longest value that is waited for (1.6.45's `MAX_AUTH_REQ_LEN`); what follows a longer one is read as the next line.
 const SAID_MAX_BYTES: u32 = 16_384;
@@ -55,13 +57,13 @@ impl Taking<'_> {
             }
             _ => {}
         }
-        self.owe(Owed::Line(line));
+        self.say(&Form::classic(false), line);
         Step::Executed(total as usize)
     }
 
     /// `name password`: whether a user of that name has that password. Every pair is compared to its end.
     fn judge(&mut self, said: &[u8]) -> Line {
-        let mut words = std::iter::successors(next_key(said), |(_, rest)| next_key(rest)).map(|(word, _)| word);
+        let mut words = words::all(said);
         let (Some(name), Some(password)) = (words.next(), words.next()) else { return Line::AuthFormat };
         if !self.core.shared.control.knows(name, password) {
             return Line::AuthFailure;
@@ -84,8 +86,8 @@ impl Taking<'_> {
         }
         self.core.counters().auth_cmds.add(1);
         self.core.counters().auth_errors.add(1);
-        let reply = self.owe(Owed::Answer { quiet: false });
-        self.session.state = State::Swallow { remaining, reply: Some(reply), line: Line::AuthFailure };
+        let reply = self.owe(&Form::classic(false), Owed::Waiting(Waiting::Outcome));
+        self.session.state = State::Swallow { remaining, reply: Some(reply), said: Line::AuthFailure.into() };
         Step::Executed(line_bytes)
     }
 }
@@ -93,7 +95,7 @@ impl Taking<'_> {
 /// The length of the value that `set <key> <flags> <exptime> <bytes>` announces; only that number matters.
 fn announced(line: &[u8]) -> Option<u32> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut words = std::iter::successors(next_key(line), |(_, rest)| next_key(rest)).map(|(word, _)| word);
+    let mut words = words::all(line);
     (words.next()? == b"set").then_some(())?;
     unsigned_32(words.nth(3)?)
 }

@@ -5,14 +5,11 @@ use memchr::{memchr, memchr2};
 use super::value::Storing;
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
-use crate::core::Core;
-use crate::core::entries::Owed;
-use crate::key::KeyHash;
-use crate::operation::Outcome;
+use crate::proto::form::Form;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
 use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line, plain_get};
-use crate::route::message::{Request, Span};
+use crate::route::message::Request;
 
 impl Taking<'_> {
     /// Executes the line at the start of `input`, if it is whole.
@@ -48,28 +45,29 @@ impl Taking<'_> {
                 return Step::Moved(text.len() - keys.len());
             }
             Command::Store(store) => {
-                let storing = Storing::of_text(&store, self.core.now());
+                let form = Form::classic(store.noreply);
+                let storing = Storing::of_text(&store, &form, self.core.now());
                 return self.store(input, line_bytes, &storing);
             }
             Command::Meta { name: Name::Set, words } => return self.meta_set(input, line_bytes, words),
             Command::Meta { name, words } => self.meta(name, words),
-            Command::Delete { key, noreply } => self.on_owner(
+            Command::Delete { key, noreply } => self.operate_on_owner(
                 key,
-                noreply,
+                &Form::classic(noreply),
                 |core, hash| core.delete(hash, key),
                 |key, hash| Request::Delete { key, hash },
             ),
-            Command::Arith { key, delta, increment, noreply } => self.on_owner(
+            Command::Arith { key, delta, increment, noreply } => self.operate_on_owner(
                 key,
-                noreply,
+                &Form::classic(noreply),
                 |core, hash| core.arith(hash, key, delta, increment),
                 |key, hash| Request::Arith { key, hash, delta, increment },
             ),
             Command::Touch { key, exptime, noreply } => {
                 let expiry = Expiry::from_exptime(i64::from(exptime), self.core.now());
-                self.on_owner(
+                self.operate_on_owner(
                     key,
-                    noreply,
+                    &Form::classic(noreply),
                     |core, hash| core.touch(hash, key, expiry),
                     |key, hash| Request::Touch { key, hash, expiry },
                 )
@@ -131,36 +129,5 @@ impl Taking<'_> {
             }
             None => Step::Stop(input.len(), Stop::NeedInput),
         }
-    }
-
-    /// Executes a command on one key here, or asks the key's owner to.
-    fn on_owner(
-        &mut self,
-        key: &[u8],
-        noreply: bool,
-        here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
-        there: impl FnOnce(Span, KeyHash) -> Request,
-    ) -> Result<(), Stop> {
-        let (hash, owner) = self.locate(key);
-        if owner == self.core.id {
-            if !noreply {
-                self.line_room()?;
-            }
-            let outcome = here(self.core, hash);
-            if !noreply {
-                self.say(outcome.owed());
-            }
-            return Ok(());
-        }
-        if noreply {
-            self.unheard_room()?
-        } else {
-            self.reply_room()?
-        }
-        self.message_room(owner, key.len())?;
-        let token = if noreply { self.owe_unheard() } else { self.owe(Owed::Answer { quiet: false }) };
-        self.core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
-        self.core.counters().cross_core_requests.add(1);
-        Ok(())
     }
 }

@@ -4,13 +4,12 @@
 //! never will be, and has no effect. What it answers leaves by [`Session::give_first`] instead of
 //! [`Session::give`](super::Session::give).
 
-use super::framed::head_and_tail;
 use super::render::{Rendered, render};
 use super::{Session, Speaks, State};
-use crate::core::entries::{NO_ENTRY, Owed};
 use crate::core::{ConnId, Core};
+use crate::operation::Outcome;
 use crate::proto::binary::MAGIC_REQUEST;
-use crate::proto::reply::{number_line, value_header, value_tail};
+use crate::replies::{NO_ENTRY, Owed, Source, Waiting};
 use crate::route::message::NO_STREAM;
 
 /// What is known of the first reply that a session owes.
@@ -47,7 +46,7 @@ impl Session {
 
     /// Whether nothing that it owes will be sent: at most it waits for commands that are not answered (`noreply`).
     pub(crate) fn owes_no_bytes(&self, core: &Core) -> bool {
-        let is_unheard = || matches!(core.entries.entry(self.head).owed, Owed::Unheard);
+        let is_unheard = || matches!(core.replies.entry(self.head).owed, Owed::Waiting(Waiting::Unheard));
         self.pending == 0 || (self.pending == 1 && is_unheard())
     }
 
@@ -56,43 +55,25 @@ impl Session {
         if self.head == NO_ENTRY {
             return FirstReply::Nothing;
         }
-        let entry = core.entries.entry(self.head);
         let known = |len: usize| FirstReply::Known { len, whole: true };
-        // Of a framed reply: what stands before its value, and what follows that.
-        let frame = || {
-            let (head, tail) = head_and_tail(&core.frames.view(self.head));
-            (head.len(), tail.len())
-        };
-        match &entry.owed {
+        let form = core.replies.form(self.head);
+        match &core.replies.entry(self.head).owed {
             Owed::Walk(_) => FirstReply::Told,
             Owed::Nothing | Owed::Orphan { .. } => known(0),
-            Owed::Line(line) => known(line.bytes().len()),
-            Owed::Number(value) => known(number_line(*value).len()),
+            Owed::Ready(said) => known(form.measure(said)),
             Owed::Text(text) => known(text.len()),
-            Owed::Framed => known(frame().0),
-            // What is lost has no length; its request is given up before its turn comes again.
-            &Owed::FramedValue { hold } => core.held(hold).map_or(FirstReply::Unknown, |item| {
-                let (head, tail) = frame();
-                known(head + item.value.len() + tail)
-            }),
-            &Owed::Value { hold, cas, end } => core.held(hold).map_or(FirstReply::Unknown, |item| {
-                let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-                known(header.len() + item.value.len() + value_tail(end).len())
-            }),
-            &Owed::Landed { slot, cas, end } => {
+            &Owed::Body { view, source: Source::Held(hold) } => match core.held(hold) {
+                Some(item) => known(form.of_item(item.key).measure(&Outcome::Hit(view).into())),
+                // What is lost has no length; its request is given up before its turn comes again.
+                None => FirstReply::Unknown,
+            },
+            &Owed::Body { view, source: Source::Landed(slot) } => {
                 let landed = core.landing.slot(slot);
-                let len = landed.len as usize;
-                let (head, tail) = if entry.framed {
-                    frame()
-                } else {
-                    let unique = cas.then_some(landed.cas);
-                    let header = value_header(core.landing.key(slot), landed.flags, len, unique);
-                    (header.len(), value_tail(end).len())
-                };
-                let whole = landed.from == 0 && usize::from(landed.filled) == len && landed.stream == NO_STREAM;
-                FirstReply::Known { len: head + len + tail, whole }
+                let whole = landed.from == 0 && u32::from(landed.filled) == view.len && landed.stream == NO_STREAM;
+                let form = form.of_item(core.landing.key(slot));
+                FirstReply::Known { len: form.measure(&Outcome::Hit(view).into()), whole }
             }
-            _ => FirstReply::Unknown,
+            Owed::Waiting(_) | Owed::Watch(_) => FirstReply::Unknown,
         }
     }
 
@@ -120,8 +101,8 @@ impl Session {
 
     /// Whether the first reply owed will never be whole: others needed the room of its rest.
     pub(crate) fn is_lost(&self, core: &Core) -> bool {
-        match core.entries.get(self.head).map(|entry| &entry.owed) {
-            Some(&(Owed::Value { hold, .. } | Owed::FramedValue { hold })) => core.held(hold).is_none(),
+        match core.replies.get(self.head).map(|entry| &entry.owed) {
+            Some(&Owed::Body { source: Source::Held(hold), .. }) => core.held(hold).is_none(),
             _ => false,
         }
     }

@@ -5,13 +5,11 @@
 use super::value::Storing;
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
-use crate::core::entries::Owed;
-use crate::core::{Core, Need};
-use crate::key::KeyHash;
 use crate::operation::Outcome;
-use crate::proto::framed::{Kind, Template};
+use crate::proto::form::{Form, Kind};
 use crate::proto::meta::{self, Meta, Name, Refused};
 use crate::proto::reply::Line;
+use crate::replies::{Owed, Source, Waiting};
 use crate::route::message::{Manner, Request, Span};
 use crate::shard::meta::{ActsInOrder, Ask, Count, Removal};
 
@@ -26,17 +24,17 @@ fn acts_of(meta: &Meta<'_>) -> ActsInOrder {
     acts
 }
 
-/// What `meta` gives its reply.
-fn template<'a>(meta: &'a Meta<'_>, kind: Kind) -> Template<'a> {
+/// How the reply to `meta` is to look.
+fn form_of<'a>(name: Name, meta: &'a Meta<'_>) -> Form<'a> {
     let shows_key = meta.letters.contains(&b'k');
-    Template {
-        kind,
+    Form {
         quiet: meta.quiet,
-        value: meta.value && matches!(kind, Kind::Get | Kind::Arith),
+        value: meta.value && matches!(name, Name::Get | Name::Arith),
         base64: meta.key.is_base64(),
         letters: &meta.letters,
         opaque: meta.opaque,
         key: if shows_key { meta.key.bytes() } else { &[] },
+        ..Form::bare(Kind::Meta(name))
     }
 }
 
@@ -55,7 +53,7 @@ impl Taking<'_> {
         };
         let now = self.core.now();
         let expiry = |exptime: Option<i32>| Expiry::from_exptime(i64::from(exptime.unwrap_or(0)), now);
-        let key = meta.key.bytes();
+        let (key, form) = (meta.key.bytes(), form_of(name, &meta));
         match name {
             Name::Get => {
                 let ask = Ask {
@@ -66,7 +64,7 @@ impl Taking<'_> {
                     update: !meta.no_update,
                     classic_counts: false,
                 };
-                self.framed_get(key, &ask, &template(&meta, Kind::Get))
+                self.get_on_owner(key, &ask, &form)
             }
             Name::Delete => {
                 let removal = Removal {
@@ -75,9 +73,9 @@ impl Taking<'_> {
                     ttl: meta.ttl.map(|ttl| expiry(Some(ttl))),
                     classic_counts: false,
                 };
-                self.framed_on_owner(
+                self.operate_on_owner(
                     key,
-                    &template(&meta, Kind::Delete),
+                    &form,
                     |core, hash| core.meta_delete(hash, key, &removal),
                     |key, hash| Request::MetaDelete { key, hash, removal },
                 )
@@ -92,9 +90,9 @@ impl Taking<'_> {
                     vivify: expiry(meta.vivify),
                     initial: meta.initial,
                 };
-                self.framed_on_owner(
+                self.operate_on_owner(
                     key,
-                    &template(&meta, Kind::Arith),
+                    &form,
                     |core, hash| core.meta_arith(hash, key, &count),
                     |key, hash| Request::MetaArith { key, hash, count },
                 )
@@ -108,18 +106,10 @@ impl Taking<'_> {
             Ok(key) => key,
             Err(line) => return self.answer(line, false),
         };
-        let template = Template {
-            kind: Kind::Debug,
-            quiet: false,
-            value: false,
-            base64: key.is_base64(),
-            letters: &[],
-            opaque: &[],
-            key: key.bytes(),
-        };
-        self.framed_on_owner(
+        let form = Form { base64: key.is_base64(), key: key.bytes(), ..Form::bare(Kind::Meta(Name::Debug)) };
+        self.operate_on_owner(
             key.bytes(),
-            &template,
+            &form,
             |core, hash| core.meta_debug(hash, key.bytes()),
             |key, hash| Request::MetaDebug { key, hash },
         )?;
@@ -133,16 +123,15 @@ impl Taking<'_> {
             Ok(set) => set,
             Err(refused) => return self.refuse_set(line_bytes, refused),
         };
-        let manner = Manner { framed: true, base64: meta.key.is_base64(), forgets: true, counts_prefix: false };
+        let manner = Manner { base64: meta.key.is_base64(), forgets: true, counts_prefix: false };
         let storing = Storing {
             mode,
             key: meta.key.bytes(),
             flags: meta.client_flags,
             expiry: Expiry::from_exptime(i64::from(meta.ttl.unwrap_or(0)), self.core.now()),
             bytes,
-            noreply: false,
             manner,
-            frame: Some(&template(&meta, Kind::Set)),
+            form: &form_of(Name::Set, &meta),
         };
         self.store(input, line_bytes, &storing)
     }
@@ -154,74 +143,46 @@ impl Taking<'_> {
         }
         match refused.value_bytes {
             None => {
-                self.owe(Owed::Line(refused.line));
+                self.say(&Form::classic(false), refused.line);
             }
             Some(bytes) => {
-                let reply = Some(self.owe(Owed::Answer { quiet: false }));
+                let reply = Some(self.owe(&Form::classic(false), Owed::Waiting(Waiting::Outcome)));
                 let remaining = u64::from(bytes) + LINE_END_BYTES;
-                self.session.state = State::Swallow { remaining, reply, line: refused.line };
+                self.session.state = State::Swallow { remaining, reply, said: refused.line.into() };
             }
         }
         self.core.counters().requests.add(1);
         Step::Executed(line_bytes)
     }
 
-    /// A framed get, here or on its owner.
-    pub(super) fn framed_get(&mut self, key: &[u8], ask: &Ask, template: &Template<'_>) -> Result<(), Stop> {
-        if !template.value {
-            return self.framed_on_owner(
+    /// A get that may show the value, here or on the core that owns the key.
+    pub(super) fn get_on_owner(&mut self, key: &[u8], ask: &Ask, form: &Form<'_>) -> Result<(), Stop> {
+        if !form.value {
+            return self.operate_on_owner(
                 key,
-                template,
+                form,
                 |core, hash| core.meta_get(hash, key, ask),
                 |key, hash| Request::MetaGet { key, hash, ask: *ask, room: None },
             );
         }
+        let (hash, owner) = self.locate(key);
+        if owner != self.core.id {
+            let (token, room) = self.expect_value(owner, key, form)?;
+            let build = |[key, _]: [Span; 2]| Request::MetaGet { key, hash, ask: *ask, room: Some(room) };
+            self.core.ask(owner, token, [key, &[]], build);
+            return Ok(());
+        }
         self.reply_room()?;
-        let (hash, owner) = self.core.locate(key);
-        if owner == self.core.id {
-            let now = self.core.now();
-            // Held before anything is done, which may move the item.
-            let at = self.core.shard.peek(hash, key, now).filter(|&at| !self.core.shard.item(at).value.is_empty());
-            let hold = at.map(|at| self.core.hold(at));
-            let outcome = self.core.meta_get(hash, key, ask);
-            let token = self.owe_as(Owed::Nothing, Some(template));
-            self.core.settle(token, &outcome);
-            if let Some(hold) = hold {
-                self.core.entries.entry_mut(token).owed = Owed::FramedValue { hold };
+        let now = self.core.now();
+        // Held before anything is done, which may move the item.
+        let at = self.core.shard.peek(hash, key, now).filter(|&at| !self.core.shard.item(at).value.is_empty());
+        let hold = at.map(|at| self.core.hold(at));
+        match (hold, self.core.meta_get(hash, key, ask)) {
+            (Some(hold), Outcome::Hit(view)) => {
+                self.owe(form, Owed::Body { view, source: Source::Held(hold) });
             }
-            return Ok(());
+            (_, outcome) => self.say(form, outcome),
         }
-        self.slot_room()?;
-        self.message_room(owner, key.len())?;
-        let Some((slot, room)) = self.core.take_slot(self.session.conn, key, owner) else {
-            return Err(self.wait(Need::Slot));
-        };
-        let token = self.owe_as(Owed::Fetch { slot, cas: false, end: false }, Some(template));
-        self.core.ask(owner, token, [key, &[]], |[key, _]| Request::MetaGet { key, hash, ask: *ask, room: Some(room) });
-        self.core.counters().cross_core_requests.add(1);
-        Ok(())
-    }
-
-    /// Executes a framed command without a value here, or asks the key's owner to.
-    pub(super) fn framed_on_owner(
-        &mut self,
-        key: &[u8],
-        template: &Template<'_>,
-        here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
-        there: impl FnOnce(Span, KeyHash) -> Request,
-    ) -> Result<(), Stop> {
-        self.reply_room()?;
-        let (hash, owner) = self.core.locate(key);
-        if owner == self.core.id {
-            let outcome = here(self.core, hash);
-            let token = self.owe_as(Owed::Nothing, Some(template));
-            self.core.settle(token, &outcome);
-            return Ok(());
-        }
-        self.message_room(owner, key.len())?;
-        let token = self.owe_as(Owed::Answer { quiet: false }, Some(template));
-        self.core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
-        self.core.counters().cross_core_requests.add(1);
         Ok(())
     }
 }

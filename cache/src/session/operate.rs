@@ -3,16 +3,16 @@
 //! What tunes machinery that is not here is checked and answered as memcached does when that machinery is off.
 //! Read first: memcached `protocol.txt`, "Slabs Reassign" to "Watchers"; the `process_*_command` of `proto_text.c`.
 
-use arrayvec::ArrayVec;
-
 use super::{State, Stop, Taking};
 use crate::control::Stopping;
 use crate::core::Core;
-use crate::core::entries::Owed;
 use crate::core::walk::{Over, Walk};
-use crate::proto::number::{unsigned, unsigned_32};
+use crate::number::{unsigned, unsigned_32};
+use crate::proto::form::Form;
 use crate::proto::reply::Line;
-use crate::proto::text::{Operation, WORDS_MAX, next_key};
+use crate::proto::text::Operation;
+use crate::proto::words::{self, WORDS_MAX};
+use crate::replies::Owed;
 use crate::shard::{Dump, Told};
 use crate::watch::{FETCHERS, wanted_by};
 
@@ -28,14 +28,7 @@ const HOT_AND_WARM_MAX_PCT: u32 = 80;
 impl Taking<'_> {
     /// Obeys one of these commands; `arguments` is what follows its name.
     pub(super) fn operate(&mut self, operation: Operation, arguments: &[u8]) -> Result<(), Stop> {
-        let mut words: ArrayVec<&[u8], WORDS_MAX> = ArrayVec::new();
-        let mut rest = arguments;
-        while let Some((word, tail)) = next_key(rest) {
-            if words.try_push(word).is_err() {
-                break;
-            }
-            rest = tail;
-        }
+        let words = words::first(arguments, WORDS_MAX);
         let noreply = words.last() == Some(&&b"noreply"[..]);
         match operation {
             Operation::Watch => self.watch(&words, noreply),
@@ -70,7 +63,7 @@ impl Taking<'_> {
         let Some(kinds) = kinds else { return self.answer(Line::Error, noreply) };
         match self.core.begin_watch(self.session.conn, kinds) {
             Some(watch) => {
-                self.owe(Owed::Watch(Box::new(watch)));
+                self.owe(&Form::classic(false), Owed::Watch(Box::new(watch)));
                 self.session.state = State::Deaf;
                 Ok(())
             }
@@ -135,7 +128,7 @@ impl Taking<'_> {
 
     /// Owes a text that is told part by part, after [`Session::reply_room`]; nothing is heard until it has been given.
     pub(super) fn begin_walk(&mut self, walk: Walk) {
-        self.owe(Owed::Walk(Box::new(walk)));
+        self.owe(&Form::classic(false), Owed::Walk(Box::new(walk)));
         self.session.state = State::Telling;
     }
 

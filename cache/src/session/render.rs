@@ -1,10 +1,12 @@
 //! Replies into the transmit ring, cut wherever the room ends.
 
-use super::{Given, Session, framed};
+use super::{Given, Session};
 use crate::core::Core;
-use crate::core::entries::{NO_ENTRY, Owed};
 use crate::core::walk::WalkGiven;
-use crate::proto::reply::{number_line, value_header, value_tail};
+use crate::operation::Outcome;
+use crate::proto::form::{Form, HEAD_MAX_BYTES, Said};
+use crate::proto::sink::Writer;
+use crate::replies::{NO_ENTRY, Owed, Source};
 use crate::route::message::Token;
 
 /// How far a reply has got.
@@ -60,7 +62,7 @@ impl Session {
 
     /// Takes the first entry out of the list.
     fn unlink_first(&mut self, core: &Core) {
-        self.head = core.entries.entry(self.head).next;
+        self.head = core.replies.entry(self.head).next;
         if self.head == NO_ENTRY {
             self.tail = NO_ENTRY;
         }
@@ -82,11 +84,11 @@ impl Session {
         let token = self.head;
         self.unlink_first(core);
         let left = self.pending as usize;
-        let entry = core.entries.entry_mut(token);
+        let entry = core.replies.entry_mut(token);
         let expected = entry.expected;
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
-            Owed::Value { hold, .. } | Owed::FramedValue { hold } => core.let_go(hold),
-            Owed::Landed { slot, .. } => core.return_slot(self.conn, slot),
+            Owed::Body { source: Source::Held(hold), .. } => core.let_go(hold),
+            Owed::Body { source: Source::Landed(slot), .. } => core.return_slot(self.conn, slot),
             Owed::Walk(walk) => core.end_walk(&walk),
             _ => {}
         }
@@ -94,8 +96,8 @@ impl Session {
         if expected > 0 {
             core.orphan(token, left);
         } else {
-            core.entries.share.give_back(left);
-            core.entries.put_back(token);
+            core.replies.share.give_back(left);
+            core.replies.put_back(token);
         }
     }
 }
@@ -103,15 +105,27 @@ impl Session {
 /// Writes what follows the first `sent` bytes of a reply.
 pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
     let sent = sent as usize;
-    if core.entries.entry(token).framed {
-        return framed::render(core, token, sent, out);
-    }
-    let parts = |parts: [&[u8]; 3], out: &mut [u8]| {
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        let written = copy_parts(parts, sent, out);
-        if sent + written == total { Rendered::Whole(written) } else { Rendered::Part(written) }
-    };
-    match &core.entries.entry(token).owed {
+    let form = core.replies.form(token);
+    match &core.replies.entry(token).owed {
+        Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
+        Owed::Ready(said) => with_value(&form, said, b"", sent, out),
+        Owed::Text(text) => parts([text, b"", b""], sent, out),
+        &Owed::Body { view, source: Source::Held(hold) } => {
+            let Some(item) = core.held(hold) else { return Rendered::Lost };
+            let rendered = with_value(&form.of_item(item.key), &Outcome::Hit(view).into(), item.value, sent, out);
+            if let Rendered::Part(bytes) = rendered {
+                core.note_read(hold, bytes);
+            }
+            rendered
+        }
+        &Owed::Body { view, source: Source::Landed(slot) } => {
+            let rendered = landed(core, &form, &Outcome::Hit(view).into(), slot, sent, out);
+            if let Rendered::Starved(_) = rendered {
+                core.pull_more(token, slot);
+            }
+            rendered
+        }
+        Owed::Waiting(_) => Rendered::Starved(0),
         Owed::Walk(_) => match core.give_walk(token, out) {
             WalkGiven::Whole(bytes) => Rendered::Whole(bytes),
             WalkGiven::Part(bytes) => Rendered::Part(bytes),
@@ -121,76 +135,63 @@ pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -
             let (bytes, more) = core.give_watch(token, out);
             if more { Rendered::Part(bytes) } else { Rendered::Starved(bytes) }
         }
-        Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
-        Owed::Line(line) => parts([line.bytes(), b"", b""], out),
-        Owed::Number(value) => parts([&number_line(*value), b"", b""], out),
-        Owed::Text(text) => parts([text, b"", b""], out),
-        &Owed::Value { hold, cas, end } => {
-            let Some(item) = core.held(hold) else { return Rendered::Lost };
-            let header = value_header(item.key, item.flags, item.value.len(), cas.then_some(item.cas));
-            let rendered = parts([&header, item.value, value_tail(end)], out);
-            note_read(core, hold, &rendered);
-            rendered
-        }
-        &Owed::Landed { slot, cas, end } => {
-            let landed = core.landing.slot(slot);
-            let (len, unique) = (landed.len as usize, cas.then_some(landed.cas));
-            let header = value_header(core.landing.key(slot), landed.flags, len, unique);
-            render_landed(core, token, slot, [&header, value_tail(end)], sent, out)
-        }
-        Owed::Framed | Owed::FramedValue { .. } => {
-            debug_assert!(false, "a framed reply in an entry that is not");
-            Rendered::Whole(0)
-        }
-        Owed::Answer { .. } | Owed::Unheard | Owed::Fetch { .. } | Owed::Upload(_) | Owed::Barrier { .. } => {
-            Rendered::Starved(0)
-        }
     }
 }
 
-/// Notes how far an item that is held has got.
-pub(super) fn note_read(core: &mut Core, hold: u32, rendered: &Rendered) {
-    if let Rendered::Part(bytes) = *rendered {
-        core.note_read(hold, bytes);
+/// Writes of a reply whose value is all there what follows its first `sent` bytes.
+fn with_value(form: &Form<'_>, said: &Said, value: &[u8], sent: usize, out: &mut [u8]) -> Rendered {
+    let mut whole = Writer::new(out);
+    if sent == 0 && form.fits(value.len(), &whole) {
+        form.write(said, value, &mut whole);
+        return Rendered::Whole(whole.len());
     }
+    let mut head = [0; HEAD_MAX_BYTES];
+    parts([head_of(form, said, &mut head), value, form.tail(said)], sent, out)
 }
 
-/// Writes of a value from another core what has landed, and asks for more when that is all.
-pub(super) fn render_landed(
-    core: &mut Core,
-    token: Token,
-    slot: u32,
-    [header, tail]: [&[u8]; 2],
-    sent: usize,
-    out: &mut [u8],
-) -> Rendered {
+/// What stands before the value, written to `buffer`.
+fn head_of<'a>(form: &Form<'_>, said: &Said, buffer: &'a mut [u8; HEAD_MAX_BYTES]) -> &'a [u8] {
+    let mut head = Writer::new(buffer);
+    form.head(said, &mut head);
+    head.into_written()
+}
+
+/// Writes of a value from another core what has landed; starved when more of it must be asked for.
+fn landed(core: &Core, form: &Form<'_>, said: &Said, slot: u32, sent: usize, out: &mut [u8]) -> Rendered {
+    let mut head = [0; HEAD_MAX_BYTES];
+    let (head, tail) = (head_of(&form.of_item(core.landing.key(slot)), said, &mut head), form.tail(said));
     let landed = core.landing.slot(slot);
     let (from, len) = (landed.from as usize, landed.len as usize);
     let window = core.landing.window(slot);
-    let head = header.len();
     let known = from + window.len();
     let mut written = 0;
-    if sent < head {
-        written = copy_parts([header, b"", b""], sent, out);
+    if sent < head.len() {
+        written = copy_parts([head, b"", b""], sent, out);
     }
     let at = sent + written;
-    if at >= head && at - head < known {
-        written += copy_parts([window, b"", b""], (at - head).saturating_sub(from), &mut out[written..]);
+    if at >= head.len() && at - head.len() < known {
+        written += copy_parts([window, b"", b""], (at - head.len()).saturating_sub(from), &mut out[written..]);
     }
     let at = sent + written;
-    if at < head + known {
+    if at < head.len() + known {
         return Rendered::Part(written);
     }
     if known < len {
-        core.pull_more(token, slot);
         return Rendered::Starved(written);
     }
-    written += copy_parts([tail, b"", b""], at - head - len, &mut out[written..]);
-    if sent + written == head + len + tail.len() { Rendered::Whole(written) } else { Rendered::Part(written) }
+    written += copy_parts([tail, b"", b""], at - head.len() - len, &mut out[written..]);
+    if sent + written == head.len() + len + tail.len() { Rendered::Whole(written) } else { Rendered::Part(written) }
+}
+
+/// Writes what follows the first `sent` bytes of `parts`.
+fn parts(parts: [&[u8]; 3], sent: usize, out: &mut [u8]) -> Rendered {
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let written = copy_parts(parts, sent, out);
+    if sent + written == total { Rendered::Whole(written) } else { Rendered::Part(written) }
 }
 
 /// Copies what follows the first `skip` bytes of `parts` into `out`; returns the bytes copied.
-pub(super) fn copy_parts(parts: [&[u8]; 3], mut skip: usize, out: &mut [u8]) -> usize {
+fn copy_parts(parts: [&[u8]; 3], mut skip: usize, out: &mut [u8]) -> usize {
     let mut written = 0;
     for part in parts {
         if skip >= part.len() {

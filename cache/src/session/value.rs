@@ -3,11 +3,12 @@
 
 use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::clock::{Expiry, Now};
-use crate::core::entries::{Owed, Upload};
 use crate::core::upload::Filled;
-use crate::proto::framed::Template;
+use crate::operation::{Outcome, Purpose};
+use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::proto::text::Store;
+use crate::replies::{Owed, Upload, Waiting};
 use crate::route::message::{Manner, Request, Token};
 use crate::store::StoreMode;
 
@@ -30,20 +31,18 @@ pub(super) struct Storing<'a> {
     pub(super) expiry: Expiry,
     /// Of the value.
     pub(super) bytes: u32,
-    /// No answer is wanted, whatever comes of it. Never with a frame.
-    pub(super) noreply: bool,
     pub(super) manner: Manner,
-    /// What it gives its reply, when that is framed.
-    pub(super) frame: Option<&'a Template<'a>>,
+    /// How its reply is to look.
+    pub(super) form: &'a Form<'a>,
 }
 
 impl<'a> Storing<'a> {
     /// A storage command of the text protocol.
-    pub(super) fn of_text(store: &Store<'a>, now: Now) -> Storing<'a> {
-        let &Store { mode, key, flags, exptime, bytes, noreply } = store;
+    pub(super) fn of_text(store: &Store<'a>, form: &'a Form<'a>, now: Now) -> Storing<'a> {
+        let &Store { mode, key, flags, exptime, bytes, .. } = store;
         let expiry = Expiry::from_exptime(i64::from(exptime), now);
-        let manner = Manner { framed: false, base64: false, forgets: mode == StoreMode::Set, counts_prefix: true };
-        Storing { mode, key, flags, expiry, bytes, noreply, manner, frame: None }
+        let manner = Manner { base64: false, forgets: mode == StoreMode::Set, counts_prefix: true };
+        Storing { mode, key, flags, expiry, bytes, manner, form }
     }
 }
 
@@ -78,38 +77,19 @@ impl Taking<'_> {
 
     /// Stores a value that is all there; `false` when it is too large for a message.
     fn store_whole(&mut self, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
-        let &Storing { mode, key, flags, expiry, noreply, manner, frame, .. } = store;
+        let &Storing { mode, key, flags, expiry, manner, form, .. } = store;
         let (hash, owner) = self.locate(key);
         if owner == self.core.id {
-            if !noreply {
-                if frame.is_none() { self.line_room()? } else { self.reply_room()? }
-            }
+            self.room_to_say(form)?;
             let outcome = self.core.store(hash, key, value, flags, expiry, mode, manner);
-            if !noreply {
-                match frame {
-                    None => self.say(outcome.owed()),
-                    Some(_) => {
-                        let token = self.owe_as(Owed::Nothing, frame);
-                        self.core.settle(token, &outcome);
-                    }
-                }
-            }
+            self.say(form, outcome);
             return Ok(true);
         }
         let bytes = key.len() + value.len();
         if bytes > MESSAGE_MAX_BYTES {
             return Ok(false);
         }
-        if noreply {
-            self.unheard_room()?
-        } else {
-            self.reply_room()?
-        }
-        self.message_room(owner, bytes)?;
-        let token = match noreply {
-            true => self.owe_unheard(),
-            false => self.owe_as(Owed::Answer { quiet: false }, frame),
-        };
+        let token = self.expect_outcome(owner, bytes, form)?;
         self.core.ask(owner, token, [key, value], |[key, value]| Request::Store {
             key,
             value,
@@ -119,20 +99,19 @@ impl Taking<'_> {
             expiry,
             manner,
         });
-        self.core.counters().cross_core_requests.add(1);
         Ok(true)
     }
 
     /// Reserves room where the key lives; the value follows.
     fn begin_value(&mut self, store: &Storing<'_>) -> Result<(), Stop> {
-        let &Storing { mode, key, flags, expiry, bytes, noreply, manner, frame } = store;
+        let &Storing { mode, key, flags, expiry, bytes, manner, form } = store;
         let (hash, owner) = self.locate(key);
         if owner == self.core.id {
-            if !noreply {
+            if !form.is_silent() {
                 self.reply_room()?;
             }
             let begun = self.core.begin_upload(hash, key, bytes, flags, expiry, mode, manner);
-            let reply = (!noreply).then(|| self.owe_as(Owed::Answer { quiet: false }, frame));
+            let reply = (!form.is_silent()).then(|| self.owe(form, Owed::Waiting(Waiting::Outcome)));
             self.session.state = match begun {
                 Ok(upload) => {
                     self.core.counters().uploads.add(1);
@@ -140,7 +119,7 @@ impl Taking<'_> {
                 }
                 Err(outcome) => {
                     let remaining = u64::from(bytes) + self.value_end().len() as u64;
-                    State::Swallow { remaining, reply, line: outcome.line() }
+                    State::Swallow { remaining, reply, said: outcome.into() }
                 }
             };
             return Ok(());
@@ -148,7 +127,7 @@ impl Taking<'_> {
         self.reply_room()?;
         self.message_room(owner, key.len())?;
         self.core.counters().uploads.add(1);
-        let token = self.owe_as(Owed::Upload(Upload::Asked), frame);
+        let token = self.owe(form, Owed::Waiting(Waiting::Upload(Upload::Asked)));
         self.core.ask(owner, token, [key, &[]], |[key, _]| Request::Begin {
             key,
             hash,
@@ -159,7 +138,7 @@ impl Taking<'_> {
             manner,
         });
         self.core.counters().cross_core_requests.add(1);
-        self.session.state = State::Upload { token, owner, remaining: bytes, noreply };
+        self.session.state = State::Upload { token, owner, remaining: bytes };
         Ok(())
     }
 
@@ -171,7 +150,8 @@ impl Taking<'_> {
             Filled::GaveWay { missing_bytes } => {
                 self.core.abandon_upload(upload);
                 let remaining = u64::from(missing_bytes) + expected.len() as u64;
-                self.session.state = State::Swallow { remaining, reply, line: Line::NoMemoryStoring };
+                self.session.state =
+                    State::Swallow { remaining, reply, said: Outcome::NoMemory(Purpose::Store).into() };
                 return Step::Moved(0);
             }
             Filled::Open { taken, .. } if taken > 0 => return Step::Moved(taken),
@@ -180,41 +160,31 @@ impl Taking<'_> {
         }
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         self.session.state = State::Line;
-        let outcome = if line_end == expected {
-            Some(self.core.commit_upload(upload))
+        let said = if line_end == expected {
+            self.core.commit_upload(upload).into()
         } else {
             self.core.abandon_upload(upload);
-            None
+            Line::BadChunk.into()
         };
-        match (reply, outcome) {
-            (Some(reply), Some(outcome)) => self.core.settle(reply, &outcome),
-            (Some(reply), None) => self.core.settle_line(reply, Line::BadChunk),
-            (None, _) => {}
-        }
+        self.settle(reply, said);
         Step::Moved(expected.len())
     }
 
+    /// Answers in an entry that is there already, if the client wants an answer.
+    fn settle(&mut self, reply: Option<Token>, said: Said) {
+        if let Some(reply) = reply {
+            self.core.replies.settle(reply, said);
+        }
+    }
+
     /// The next bytes of a value for another core, or its line end.
-    pub(super) fn send_value(
-        &mut self,
-        input: &[u8],
-        token: Token,
-        owner: usize,
-        remaining: u32,
-        noreply: bool,
-    ) -> Step {
-        let entry = self.core.entries.entry(token);
+    pub(super) fn send_value(&mut self, input: &[u8], token: Token, owner: usize, remaining: u32) -> Step {
+        let entry = self.core.replies.entry(token);
         let upload = match entry.owed {
-            Owed::Upload(Upload::Open { upload, .. }) => upload,
-            Owed::Upload(Upload::Refused(outcome)) => {
-                let line = outcome.line();
+            Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => upload,
+            Owed::Waiting(Waiting::Upload(Upload::Refused(outcome))) => {
                 let remaining = u64::from(remaining) + self.value_end().len() as u64;
-                self.session.state = if noreply {
-                    self.core.entries.entry_mut(token).owed = Owed::Nothing;
-                    State::Swallow { remaining, reply: None, line }
-                } else {
-                    State::Swallow { remaining, reply: Some(token), line }
-                };
+                self.session.state = State::Swallow { remaining, reply: Some(token), said: outcome.into() };
                 return Step::Moved(0);
             }
             _ => return Step::Stop(0, Stop::Waiting),
@@ -231,7 +201,7 @@ impl Taking<'_> {
                 return Step::Stop(0, stop);
             }
             self.core.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
-            self.session.state = State::Upload { token, owner, remaining: remaining - bytes as u32, noreply };
+            self.session.state = State::Upload { token, owner, remaining: remaining - bytes as u32 };
             return Step::Moved(bytes);
         }
         let expected = self.value_end();
@@ -240,13 +210,10 @@ impl Taking<'_> {
             if let Err(stop) = self.message_room(owner, 0) {
                 return Step::Stop(0, stop);
             }
-            self.core.entries.entry_mut(token).owed = Owed::Answer { quiet: noreply };
+            self.core.replies.entry_mut(token).owed = Owed::Waiting(Waiting::Outcome);
             self.core.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
         } else {
-            self.core.entries.entry_mut(token).owed = Owed::Nothing;
-            if !noreply {
-                self.core.settle_line(token, Line::BadChunk);
-            }
+            self.core.replies.settle(token, Line::BadChunk);
             self.core.owe(owner, token, Request::Abort { upload });
         }
         self.session.state = State::Line;
@@ -254,16 +221,14 @@ impl Taking<'_> {
     }
 
     /// Passes over a value that was refused, then answers.
-    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>, line: Line) -> Step {
+    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>, said: Said) -> Step {
         let bytes = input.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let remaining = remaining - bytes as u64;
         if remaining > 0 {
-            self.session.state = State::Swallow { remaining, reply, line };
+            self.session.state = State::Swallow { remaining, reply, said };
             return Step::Stop(bytes, Stop::NeedInput);
         }
-        if let Some(reply) = reply {
-            self.core.settle_line(reply, line);
-        }
+        self.settle(reply, said);
         self.session.state = State::Line;
         Step::Moved(bytes)
     }

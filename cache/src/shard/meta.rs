@@ -5,11 +5,11 @@
 
 use crate::clock::{Expiry, Now};
 use crate::key::KeyHash;
+use crate::number;
 use crate::operation::{ItemFacts, Number, Outcome, Purpose, View};
 use crate::store::header::{self, Header, Marks};
 use crate::store::index::Found;
 use crate::store::item::{ItemRef, Reservation};
-use crate::store::number;
 use crate::store::outcome::{Arith, StoreOutcome, Touched};
 
 use super::Shard;
@@ -236,7 +236,7 @@ impl Shard {
                     }
                 }
                 // A number that has grown lies in a new item, and memcached gives the new expiry to the old one.
-                let grown = number::format(value, &mut [0; number::DIGITS_MAX]) > old_len;
+                let grown = number::digits(value) > old_len;
                 if acts.contains(&b'T')
                     && !grown
                     && let Some(found) = self.lookup(hash, key, now)
@@ -251,7 +251,7 @@ impl Shard {
                     return Outcome::Missed;
                 }
                 let mut digits = [0; number::DIGITS_MAX];
-                let len = number::format(initial, &mut digits);
+                let len = number::write(&mut digits, initial);
                 let (expiry, ttl) = act_on_new(acts, ttl, vivify, now);
                 match self.create(hash, key, &digits[..len], expiry, now) {
                     Some((_, cas)) => Outcome::Number(Number { value: initial, cas, created: true, ttl }),

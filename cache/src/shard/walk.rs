@@ -5,11 +5,9 @@
 
 use std::io::Write as _;
 
-use arrayvec::ArrayVec;
-
 use super::Shard;
 use crate::clock::Now;
-use crate::proto::base64::{self, ENCODED_KEY_MAX_BYTES};
+use crate::proto::base64;
 use crate::proto::word::{append_uri, append_word, is_word};
 use crate::store::header;
 use crate::store::index::Cursor;
@@ -109,9 +107,7 @@ impl Shard {
                 text.extend_from_slice(b"mg ");
                 let stored = header::marks(&self.memory, self.memory.address(at.segment, at.offset));
                 if stored.base64 || !is_word(item.key) {
-                    let mut encoded = ArrayVec::<u8, ENCODED_KEY_MAX_BYTES>::new();
-                    base64::encode(item.key, &mut encoded);
-                    text.extend_from_slice(&encoded);
+                    base64::encode(item.key, |four| text.extend_from_slice(four));
                     text.write_all(b" b\r\n")
                 } else {
                     text.extend_from_slice(item.key);

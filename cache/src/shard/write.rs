@@ -6,10 +6,10 @@
 
 use crate::clock::{Expiry, Now};
 use crate::key::{KEY_MAX_BYTES, KeyHash};
+use crate::number;
 use crate::store::header::{self, Header, Layout, Marks};
 use crate::store::index::Found;
 use crate::store::item::{ItemRef, Reservation};
-use crate::store::number;
 use crate::store::outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
 use crate::store::segment::State;
 
@@ -515,10 +515,10 @@ impl Shard {
         if old_len > 0 && cas != 0 && item.cas != cas {
             return Arith::Exists;
         }
-        let Some(value) = number::parse(item.value) else { return Arith::NonNumeric };
+        let Some(value) = number::of_value(item.value) else { return Arith::NonNumeric };
         let value = change(value);
         let mut digits = [0; number::DIGITS_MAX];
-        let digits_len = number::format(value, &mut digits);
+        let digits_len = number::write(&mut digits, value);
         let digits = &digits[..digits_len];
 
         let segment = self.segments.at(found.at.segment);

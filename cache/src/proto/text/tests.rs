@@ -87,9 +87,9 @@ fn keys_end_at_250_bytes() {
 #[test]
 fn fetches_keep_their_keys_for_one_by_one_reading() {
     let Command::Fetch { cas: true, exptime: None, keys } = parse_line(b"gets a  bb ") else { panic!() };
-    let (first, rest) = next_key(keys).unwrap();
-    let (second, rest) = next_key(rest).unwrap();
-    assert_eq!((first, second, next_key(rest)), (&b"a"[..], &b"bb"[..], None));
+    let (first, rest) = next_word(keys).unwrap();
+    let (second, rest) = next_word(rest).unwrap();
+    assert_eq!((first, second, next_word(rest)), (&b"a"[..], &b"bb"[..], None));
     assert!(matches!(parse_line(b"gat 10"), Command::Fetch { exptime: Some(10), keys: b"", .. }));
 }
 
@@ -149,7 +149,7 @@ fn a_plain_get_is_what_the_general_way_reads() {
         assert!(!text.contains(&b'\n') && !text.contains(&0), "{:?}", line.escape_ascii().to_string());
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match parse_line(text) {
-            Command::Fetch { cas: false, exptime: None, keys } => assert_eq!(next_key(keys), Some((key, &b""[..]))),
+            Command::Fetch { cas: false, exptime: None, keys } => assert_eq!(next_word(keys), Some((key, &b""[..]))),
             other => panic!("{:?}: {other:?}", line.escape_ascii().to_string()),
         }
     }

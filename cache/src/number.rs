@@ -1,4 +1,5 @@
-//! Numbers in command lines, read exactly as memcached 1.6.18's `safe_strtoul`, `safe_strtol` and `safe_strtoull` do.
+//! Decimal numbers, in commands and in values, read exactly as memcached 1.6.18's `safe_strtoul`, `safe_strtol` and
+//! `safe_strtoull` do; and how they are written.
 //!
 //! They rest on C's strtol: blanks before the number are skipped, a sign is taken, and whatever follows a blank after
 //! the number is ignored. Narrowing to 32 bits keeps the low bits, as in memcached; lengths are the exception, since a
@@ -76,6 +77,38 @@ pub fn length(text: &[u8]) -> Option<u32> {
     u32::try_from(signed(text)?).ok().filter(|&bytes| bytes <= i32::MAX as u32 - 2)
 }
 
+/// The number that an item's value begins with, as incr and decr read it (`safe_strtoull`); it may end at a NUL too.
+///
+/// Deviates: C's `strtoull` runs on into what follows the value; here the value's end ends the number.
+pub(crate) fn of_value(value: &[u8]) -> Option<u64> {
+    let Scanned { negative, magnitude, rest } = scan(value)?;
+    let number = if negative { magnitude.wrapping_neg() } else { magnitude };
+    // C negates after reading, and memcached refuses the result only when it looks negative.
+    let refused = negative && number > i64::MAX as u64;
+    ((ends_well(rest) || rest.first() == Some(&0)) && !refused).then_some(number)
+}
+
+/// Bytes of the longest number below 2^64.
+pub(crate) const DIGITS_MAX: usize = 20;
+
+/// Writes `value` in decimal to the front of `out`, which has room for it; returns its length.
+#[inline]
+pub(crate) fn write(out: &mut [u8], value: u64) -> usize {
+    let len = digits(value);
+    let mut rest = value;
+    for digit in out[..len].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    len
+}
+
+/// How many digits `value` has.
+#[inline]
+pub(crate) fn digits(value: u64) -> usize {
+    value.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +147,40 @@ mod tests {
         assert_eq!(length(b"2147483646"), None);
         assert_eq!(length(b"-1"), None);
         assert_eq!(length(b"-0"), Some(0));
+    }
+
+    #[test]
+    fn numbers_of_values_are_read_as_memcached_reads_them() {
+        for (text, value) in [
+            (&b"0"[..], Some(0)),
+            (b"18446744073709551615", Some(u64::MAX)),
+            (b"18446744073709551616", None),
+            (b"99999999999999999999999", None),
+            (b"12 ", Some(12)),
+            (b"12 monkeys", Some(12)),
+            (b"12monkeys", None),
+            (b" \t12", Some(12)),
+            (b"+12", Some(12)),
+            (b"-0", Some(0)),
+            (b"-1", None),
+            (b"", None),
+            (b"   ", None),
+            (b"-", None),
+            (b"007", Some(7)),
+            (b"1\0", Some(1)),
+        ] {
+            assert_eq!(of_value(text), value, "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        let mut out = [0; DIGITS_MAX];
+        for shift in 0..64 {
+            for value in [1 << shift, (1u64 << shift) - 1, 10u64.pow(shift % 20), 10u64.pow(shift % 20) - 1] {
+                let len = write(&mut out, value);
+                assert_eq!(out[..len], *value.to_string().as_bytes());
+            }
+        }
     }
 }
