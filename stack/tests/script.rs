@@ -1,4 +1,5 @@
-//! Packet scripts: `script/*/*.pkt`, each a conversation with a host, played on our stack.
+//! Packet scripts: `script/*/*.pkt`, each a conversation with a host, played on our stack and, as root, on the
+//! Linux kernel.
 //!
 //! `SIDESTEP_SCRIPT=part/of-a-name` plays those alone and prints all that happens. The format, and the lists of scripts
 //! that must fail, are in `script/README.md`. Time is virtual on our stack.
@@ -7,11 +8,21 @@
 mod lab;
 #[path = "script/runner/runner.rs"]
 mod runner;
+#[path = "../../nic/tests/xdp_veth/lab.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod veth;
 
+use std::panic::resume_unwind;
+
+use runner::linux::{self, Linux};
+use runner::lists::List;
 use runner::ours::Ours;
 use runner::parse::Script;
 use runner::play::play;
 use runner::{FOLDERS, is_traced, lists, scripts};
+
+/// Namespaces among which the scripts for Linux are shared out.
+const KERNELS: usize = 6;
 
 /// Plays a script on our stack; returns what happened, or how it failed.
 fn play_on_ours(script: &Script) -> Result<Vec<String>, String> {
@@ -43,13 +54,58 @@ fn scripts_pass_and_those_wanted_fail() {
 }
 
 #[test]
+fn scripts_pass_on_linux_but_for_those_listed() {
+    let different = lists::read("linux.txt");
+    let scripts = scripts().unwrap_or_else(|errors| panic!("{errors}"));
+    let (played, not): (Vec<_>, Vec<_>) = scripts.iter().partition(|script| linux::makes_sense(script));
+    // Nearly all of the time is spent waiting for the kernel's timers.
+    let shares: Vec<Vec<_>> = (0..KERNELS).map(|n| played.iter().skip(n).step_by(KERNELS).copied().collect()).collect();
+    let Some(mut kernels): Option<Vec<_>> = shares.iter().map(|share| Linux::new(share)).collect() else { return };
+    let mut wrong: Vec<_> = std::thread::scope(|scope| {
+        let different = &different;
+        let pairs = kernels.iter_mut().zip(&shares).enumerate();
+        let threads: Vec<_> = pairs
+            .map(|(number, (kernel, share))| scope.spawn(move || play_on_linux(number, kernel, share, different)))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    for script in not.iter().filter(|script| different.contains_key(&script.path)) {
+        wrong.push(format!("{} is not played: take it off linux.txt", script.path));
+    }
+    println!("{} of {} scripts, of which {} are listed", played.len(), scripts.len(), different.len());
+    assert!(wrong.is_empty(), "{} of {} scripts:\n{}", wrong.len(), played.len(), wrong.join("\n"));
+}
+
+/// Plays scripts on a kernel of their own, the one of this number. Returns what is wrong.
+fn play_on_linux(number: usize, kernel: &mut Linux, scripts: &[&Script], different: &List) -> Vec<String> {
+    linux::stay_on_one_processor(number);
+    let mut wrong = Vec::new();
+    for script in scripts {
+        let outcome = kernel.play(script);
+        if is_traced() {
+            println!("{}: {outcome:#?}", script.path);
+        }
+        match (outcome, different.get(&script.path)) {
+            (Ok(_), None) | (Err(_), Some(_)) => {}
+            (Err(failure), None) => wrong.push(failure.to_string()),
+            (Ok(_), Some(reason)) => {
+                wrong.push(format!("{} passes: take it off linux.txt, where it is for: {reason}", script.path));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
 fn every_folder_has_scripts_and_every_list_names_some_of_them() {
     if is_traced() {
         return;
     }
     let scripts = scripts().unwrap_or_else(|errors| panic!("{errors}"));
-    for path in lists::read("wanted.txt").keys() {
-        assert!(scripts.iter().any(|script| script.path == *path), "wanted.txt: there is no {path}");
+    for list in ["wanted.txt", "linux.txt"] {
+        for path in lists::read(list).keys() {
+            assert!(scripts.iter().any(|script| script.path == *path), "{list}: there is no {path}");
+        }
     }
     for folder in FOLDERS {
         assert!(scripts.iter().any(|script| script.path.starts_with(folder)), "there is no script in {folder}");

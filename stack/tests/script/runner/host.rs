@@ -37,6 +37,8 @@ pub trait Host {
 pub struct Tolerance {
     pub early: Duration,
     pub late: Duration,
+    /// How long is waited for what may come whenever.
+    pub ever: Duration,
 }
 
 /// What came of a call.

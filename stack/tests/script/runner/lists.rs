@@ -1,4 +1,4 @@
-//! Lists of scripts with a reason each: `wanted.txt`, what is not built yet.
+//! Lists of scripts with a reason each: `wanted.txt`, what is not built yet, and `linux.txt`, what Linux does otherwise.
 
 use std::collections::BTreeMap;
 

@@ -308,7 +308,7 @@ impl Host for Ours {
 
     fn tolerance(&self) -> Tolerance {
         // A tick of the timer wheel is a millisecond.
-        Tolerance { early: Duration::ZERO, late: Duration::from_millis(2) }
+        Tolerance { early: Duration::ZERO, late: Duration::from_millis(2), ever: Duration::from_secs(3_600) }
     }
 }
 

@@ -86,6 +86,15 @@ impl Script {
     fn calls(&self, which: impl Fn(&What) -> bool) -> bool {
         self.events.iter().any(|event| matches!(&event.act, Act::Call(call) if which(&call.what)))
     }
+
+    /// How long it takes at the least, where a line that says nothing of its time takes `any_time`.
+    pub fn span(&self, any_time: Duration) -> Duration {
+        self.events.iter().fold(Duration::ZERO, |at, event| match event.when {
+            When::At(moment) => at.max(moment),
+            When::After(span) | When::Within(span, _) => at + span,
+            When::AnyTime => at + any_time,
+        })
+    }
 }
 
 /// Whether a line is a comment that names a clause of an RFC.

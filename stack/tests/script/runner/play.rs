@@ -18,11 +18,13 @@ pub struct Failure {
     expected: String,
     got: String,
     so_far: Vec<String>,
+    /// How much later than it should the peer, or the application, has done something: time is real on some hosts.
+    pub lag: Duration,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, line, text, expected, got, so_far } = self;
+        let Self { path, line, text, expected, got, so_far, .. } = self;
         writeln!(f, "stack/tests/script/{path}:{line}: {text}")?;
         writeln!(f, "  expected: {expected}")?;
         writeln!(f, "  got:      {got}")?;
@@ -36,7 +38,15 @@ impl fmt::Display for Failure {
 /// # Errors
 /// The first line that does not come true.
 pub fn play(script: &Script, host: &mut dyn Host) -> Result<Vec<String>, Box<Failure>> {
-    let mut play = Play { script, host, conversations: HashMap::new(), last: Duration::ZERO, so_far: Vec::new() };
+    let mut play = Play {
+        script,
+        host,
+        conversations: HashMap::new(),
+        last: Duration::ZERO,
+        settled: Duration::ZERO,
+        lag: Duration::ZERO,
+        so_far: Vec::new(),
+    };
     for event in &script.events {
         play.event(event).map_err(|parted| play.failure(event.line, &event.text, parted))?;
     }
@@ -60,6 +70,9 @@ struct Play<'a> {
     conversations: HashMap<u8, Conversation>,
     /// When the last line came true.
     last: Duration,
+    /// When the host had done all that it does at once about the last line of the peer's or of the application's.
+    settled: Duration,
+    lag: Duration,
     so_far: Vec<String>,
 }
 
@@ -67,13 +80,19 @@ impl Play<'_> {
     fn failure(&mut self, line: usize, text: &str, parted: Parted) -> Box<Failure> {
         let Parted { expected, got } = parted;
         let so_far = std::mem::take(&mut self.so_far);
-        Box::new(Failure { path: self.script.path.clone(), line, text: text.to_owned(), expected, got, so_far })
+        let (path, text, lag) = (self.script.path.clone(), text.to_owned(), self.lag);
+        Box::new(Failure { path, line, text, expected, got, so_far, lag })
     }
 
     fn conversation(&mut self, peer: u8) -> &mut Conversation {
         let (ports, isn) = (self.host.ports(peer), self.script.settings.peer_isn);
         let first = isn.unwrap_or(100_000 * u32::from(peer));
         self.conversations.entry(peer).or_insert_with(|| Conversation::new(ports, first))
+    }
+
+    /// Notes that the host's time is what it is when it should be `at`.
+    fn note_lag(&mut self, at: Duration) {
+        self.lag = self.lag.max(self.host.now().saturating_sub(at));
     }
 
     fn note(&mut self, at: Duration, text: &str) {
@@ -89,7 +108,9 @@ impl Play<'_> {
             When::After(span) => self.last + span,
             When::Within(..) | When::AnyTime => unreachable!("the parser refuses it"),
         };
-        self.pass_until(at)?;
+        let quiet = self.pass_until(at);
+        self.note_lag(at);
+        quiet?;
         self.last = at;
         let ends = self.host.ends();
         match &event.act {
@@ -109,10 +130,13 @@ impl Play<'_> {
                 }
                 let outcome = self.host.call(call);
                 self.note(at, &format!("{:?}: {outcome:?}", call.what));
+                self.note_lag(at);
                 judge(call, outcome)?;
             }
             Act::Quiet | Act::Out(_) => {}
         }
+        self.note_lag(at);
+        self.settled = self.host.now();
         Ok(())
     }
 
@@ -143,7 +167,7 @@ impl Play<'_> {
             When::At(at) => exact(at),
             When::After(span) => exact(self.last + span),
             When::Within(from, to) => (self.last + from, self.last + to + tolerance.late),
-            When::AnyTime => (self.last, self.last + Duration::from_secs(3_600)),
+            When::AnyTime => (self.last, self.last + tolerance.ever),
         };
         let expected = format!("{:.6}~{:.6} > {wanted}", earliest.as_secs_f64(), latest.as_secs_f64());
         loop {
@@ -152,7 +176,7 @@ impl Play<'_> {
                     Ok(read) => read,
                     Err(got) => return Err(Parted { expected, got }),
                 };
-                let in_time = at >= earliest.saturating_sub(tolerance.early) && at <= latest;
+                let in_time = at >= earliest.saturating_sub(tolerance.early) && at <= latest.max(self.settled);
                 if !in_time || !got.is_some_and(|got| fits(wanted, &got)) {
                     return Err(Parted { expected, got: text });
                 }

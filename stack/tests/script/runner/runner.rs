@@ -1,7 +1,10 @@
 //! What plays packet scripts: the format (`parse.rs`, `syntax.rs`), frames (`packet.rs`), the play itself (`play.rs`) and
+//! the two hosts that it can be played on (`host.rs`, `ours.rs`, `linux.rs`). Read first: `stack/tests/script/README.md`.
 
 #[path = "host.rs"]
 pub mod host;
+#[path = "linux.rs"]
+pub mod linux;
 #[path = "lists.rs"]
 pub mod lists;
 #[path = "ours.rs"]
