@@ -4,14 +4,8 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod loopback;
 
-use loopback::{Client, Loopback, Pace};
-use sidestep_cache::{CacheConfig, KeyHasher};
-
-fn ask(loopback: &mut Loopback, client: Client, line: &str) -> String {
-    loopback.send(client, format!("{line}\r\n").as_bytes());
-    loopback.run();
-    String::from_utf8_lossy(&loopback.take_received(client)).into_owned()
-}
+use loopback::{Client, Loopback, Pace, keys_of};
+use sidestep_cache::CacheConfig;
 
 /// `count` items `key0`, `key1`, ... of `bytes` bytes each.
 fn store_items(loopback: &mut Loopback, client: Client, count: usize, bytes: usize) {
@@ -33,9 +27,8 @@ fn a_get_of_ten_thousand_keys_gathers_in_order() {
         let keys: String = (0..10_000).map(|number| format!(" key{number}")).collect();
         let mut expected: String = (0..10_000).map(|n| format!("VALUE key{n} {n} 3\r\nvvv\r\n")).collect();
         expected.push_str("END\r\n");
-        assert!(ask(&mut loopback, client, &format!("get{keys}")) == expected, "{cores} cores");
-        loopback.close_all();
-        loopback.assert_nothing_held();
+        assert!(loopback.ask(client, format!("get{keys}\r\n")) == expected, "{cores} cores");
+        loopback.end();
     }
 }
 
@@ -54,8 +47,7 @@ fn a_megabyte_goes_each_way_through_small_rings() {
         let expected: String =
             (0..4).map(|key| format!("STORED\r\nVALUE big{key} 0 1000000\r\n{value}\r\nEND\r\n")).collect();
         assert!(loopback.take_received(client) == expected.into_bytes(), "{cores} cores");
-        loopback.close_all();
-        loopback.assert_nothing_held();
+        loopback.end();
     }
 }
 
@@ -71,10 +63,9 @@ fn a_flood_of_noreply_is_executed_whole_and_owes_nothing() {
     loopback.send(client, flood.as_bytes());
     loopback.run();
     assert_eq!(loopback.take_received(client), b"STORED\r\n");
-    assert_eq!(ask(&mut loopback, client, "incr n 0"), "20000\r\n");
-    assert_eq!(ask(&mut loopback, client, "get k0 k99"), "VALUE k0 0 1\r\nx\r\nVALUE k99 0 1\r\nx\r\nEND\r\n");
-    loopback.close_all();
-    loopback.assert_nothing_held();
+    assert_eq!(loopback.ask(client, "incr n 0\r\n"), "20000\r\n");
+    assert_eq!(loopback.ask(client, "get k0 k99\r\n"), "VALUE k0 0 1\r\nx\r\nVALUE k99 0 1\r\nx\r\nEND\r\n");
+    loopback.end();
 }
 
 #[test]
@@ -96,15 +87,14 @@ fn a_reader_that_never_reads_holds_a_bounded_amount_and_others_are_served() {
         }
         for _ in 0..60 {
             loopback.tick(1);
-            assert!(ask(&mut loopback, writer, "get key1").ends_with("v\r\nEND\r\n"));
+            assert!(loopback.ask(writer, "get key1\r\n").ends_with("v\r\nEND\r\n"));
         }
         assert_eq!((loopback.unread(deaf), loopback.is_closed(deaf)), (before, false), "nobody waits for it");
         loopback.set_reads(deaf, true);
         loopback.run();
         let received = loopback.take_received(deaf);
         assert_eq!(received.windows(5).filter(|window| window == b"END\r\n").count(), 2000);
-        loopback.close_all();
-        loopback.assert_nothing_held();
+        loopback.end();
     }
 }
 
@@ -129,21 +119,18 @@ fn read_a_megabyte_slowly(segment_bytes: usize, cores: usize, owner: usize, over
     config.shard.segment_bytes = segment_bytes;
     let mut loopback = Loopback::new(&config, Pace::Even, 3);
     let (writer, slow) = (loopback.connect(0), loopback.connect(0));
-    // The loopback's secret is known.
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let of_owner = |key: &String| hasher.hash(key.as_bytes()).shard_of(cores) == owner;
-    let key = (0..).map(|number| format!("big{number}")).find(of_owner).expect("half of all keys are the owner's");
+    let key = keys_of(owner, cores, 1).remove(0);
     let value = |seed: usize| -> String {
         (0..1_000_000).map(|at| char::from(b'a' + ((at + seed) % 1009 * (at % 7) % 23) as u8)).collect()
     };
     let (old, new) = (value(0), value(500));
-    assert_eq!(ask(&mut loopback, writer, &format!("set {key} 0 0 1000000\r\n{old}")), "STORED\r\n", "{case}");
+    assert_eq!(loopback.ask(writer, format!("set {key} 0 0 1000000\r\n{old}\r\n")), "STORED\r\n", "{case}");
     loopback.set_reads(slow, false);
     loopback.send(slow, format!("get {key}\r\n").as_bytes());
     loopback.run();
     assert_eq!(loopback.census()[owner].pins, 1, "{case}: the reply has begun");
     if overwritten {
-        assert_eq!(ask(&mut loopback, writer, &format!("set {key} 0 0 1000000\r\n{new}")), "STORED\r\n", "{case}");
+        assert_eq!(loopback.ask(writer, format!("set {key} 0 0 1000000\r\n{new}\r\n")), "STORED\r\n", "{case}");
     }
     // Four times the memory: a third in items that are asked for and so are kept by merging.
     let done = |loopback: &Loopback| {
@@ -170,14 +157,13 @@ fn read_a_megabyte_slowly(segment_bytes: usize, cores: usize, owner: usize, over
     let (evicted, merged) = (after.0 - before.0, after.1 - before.1);
     assert!(evicted > 10_000 && merged > 1_000, "{case}: {evicted} evicted, {merged} merged");
     if overwritten {
-        assert!(ask(&mut loopback, writer, &format!("get {key}")) == "END\r\n", "{case}: the new value is evicted");
+        assert!(loopback.ask(writer, format!("get {key}\r\n")) == "END\r\n", "{case}: the new value is evicted");
     }
     loopback.set_reads(slow, true);
     loopback.run();
     let expected = format!("VALUE {key} 0 1000000\r\n{old}\r\nEND\r\n");
     assert!(loopback.take_received(slow) == expected.into_bytes(), "{case}: the old value, whole");
-    loopback.close_all();
-    loopback.assert_nothing_held();
+    loopback.end();
 }
 
 #[test]
@@ -205,10 +191,9 @@ fn flush_all_is_a_barrier_on_every_core() {
         loopback.send(client, said.as_bytes());
         loopback.run();
         assert_eq!(String::from_utf8_lossy(loopback.received(client)), expected, "seed {seed}");
-        let stats = ask(&mut loopback, busy, "stats");
+        let stats = loopback.ask(busy, "stats\r\n");
         assert!(stats.contains("STAT cmd_flush 3\r\n"), "seed {seed}: {stats}");
-        loopback.close_all();
-        loopback.assert_nothing_held();
+        loopback.end();
     }
 }
 
@@ -219,23 +204,23 @@ fn stats_count_every_core_and_begin_anew_at_a_reset() {
     let client = loopback.connect(0);
     store_items(&mut loopback, client, 30, 10);
     let keys: String = (0..40).map(|number| format!(" key{number}")).collect();
-    ask(&mut loopback, client, &format!("get{keys}"));
-    let stats = ask(&mut loopback, client, "stats");
+    loopback.ask(client, format!("get{keys}\r\n"));
+    let stats = loopback.ask(client, "stats\r\n");
     for line in ["cmd_get 40", "get_hits 30", "get_misses 10", "cmd_set 30", "curr_items 30", "total_items 30"] {
         assert!(stats.contains(&format!("STAT {line}\r\n")), "{line} is not in {stats}");
     }
     assert!(stats.contains("STAT version 1.6.18-sidestep\r\n") && stats.ends_with("END\r\n"));
-    assert_eq!(ask(&mut loopback, client, "stats reset"), "RESET\r\n");
-    let stats = ask(&mut loopback, client, "stats");
+    assert_eq!(loopback.ask(client, "stats reset\r\n"), "RESET\r\n");
+    let stats = loopback.ask(client, "stats\r\n");
     for line in ["cmd_get 0", "get_hits 0", "curr_items 30", "total_items 0"] {
         assert!(stats.contains(&format!("STAT {line}\r\n")), "{line} is not in {stats}");
     }
-    let own = ask(&mut loopback, client, "stats sidestep");
+    let own = loopback.ask(client, "stats sidestep\r\n");
     assert!(own.contains("STAT requests ") && own.contains("STAT core:2:curr_items "), "{own}");
-    let slabs = ask(&mut loopback, client, "stats slabs");
+    let slabs = loopback.ask(client, "stats slabs\r\n");
     assert!(slabs.contains("STAT active_slabs 1\r\n"), "{slabs}");
-    assert!(ask(&mut loopback, client, "stats items").contains(":number 30\r\n"));
-    assert!(ask(&mut loopback, client, "stats settings").contains("STAT num_threads 3\r\n"));
+    assert!(loopback.ask(client, "stats items\r\n").contains(":number 30\r\n"));
+    assert!(loopback.ask(client, "stats settings\r\n").contains("STAT num_threads 3\r\n"));
 }
 
 /// A client that dies in the middle of a command ends with its connection: FIN is all the server ever hears of it.

@@ -7,11 +7,11 @@ mod loopback;
 #[path = "support/script.rs"]
 mod script;
 
-use loopback::{Client, Loopback, Pace};
+use loopback::{Client, Loopback, Pace, keys_of};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use script::Script;
-use sidestep_cache::{CacheConfig, KeyHasher};
+use sidestep_cache::CacheConfig;
 
 /// A cache with `cores` cores, each resource scarce or plentiful as the seed says.
 fn config(cores: usize, rng: &mut Xoshiro256PlusPlus) -> CacheConfig {
@@ -90,8 +90,7 @@ fn run(seed: u64, cores: usize, commands: usize, value_max: usize, deaths: bool)
         }
     }
     assert!(deaths || killed == 0, "seed {seed}");
-    loopback.close_all();
-    loopback.assert_nothing_held();
+    loopback.end();
     let counters = &loopback.cores[0].shared().counters;
     let sums = [
         counters.sum(|core| &core.waits),
@@ -130,9 +129,7 @@ fn a_connection_may_die_at_any_point() {
 
 /// A key that `core` of three owns.
 fn key_of(core: usize) -> String {
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let owned = |key: &String| hasher.hash(key.as_bytes()).shard_of(3) == core;
-    (0..).map(|number| format!("k{number}")).find(owned).expect("every core owns keys")
+    keys_of(core, 3, 1).remove(0)
 }
 
 /// A packet with a key.
@@ -224,8 +221,7 @@ fn a_reply_waits_until_an_unanswered_command_before_it_is_done_on_its_core() {
         }
         loopback.run();
         assert!(!loopback.received(client).is_empty(), "no reply to {what}");
-        loopback.close_all();
-        loopback.assert_nothing_held();
+        loopback.end();
     }
 }
 
@@ -248,6 +244,5 @@ fn unanswered_commands_in_a_row_take_one_place_however_many_they_are() {
     assert!(loopback.received(client).is_empty());
     loopback.run();
     assert_eq!(loopback.received(client), b"VERSION 1.6.18-sidestep\r\n");
-    loopback.close_all();
-    loopback.assert_nothing_held();
+    loopback.end();
 }

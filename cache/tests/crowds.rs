@@ -7,7 +7,7 @@ mod asking;
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod loopback;
 
-use asking::{NO_MEMORY, RING, ask, closed, config, drip, end, hit, set};
+use asking::{NO_MEMORY, RING, closed, config, drip, hit, set};
 use loopback::{Client, Loopback, Pace};
 use sidestep_cache::{CacheConfig, CoreCounters};
 
@@ -82,13 +82,13 @@ fn every_honest_request_is_answered_whatever_the_slow_ones_do() {
             }
             for &client in &honest {
                 let (key, bytes) = &shared[loopback.below(shared.len())];
-                let answer = ask(&mut loopback, client, &set(key, *bytes));
+                let answer = loopback.ask(client, set(key, *bytes));
                 assert!(answer == "STORED\r\n" || answer == NO_MEMORY, "{what}: {answer:?} {:?}", loopback.census());
                 let expected = if answer == "STORED\r\n" { hit(key, *bytes) } else { "END\r\n".to_owned() };
                 (refused, stored) = (refused + usize::from(answer == NO_MEMORY), stored + 1);
-                assert!(ask(&mut loopback, client, &format!("get {key}\r\n")) == expected, "{what}: {key}");
+                assert!(loopback.ask(client, format!("get {key}\r\n")) == expected, "{what}: {key}");
                 let gets: String = shared.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
-                let answer = ask(&mut loopback, client, &gets);
+                let answer = loopback.ask(client, gets);
                 assert!(is_beginning_of_answers(answer.as_bytes(), &shared) && answer.ends_with("END\r\n"), "{what}");
                 let ends = answer.match_indices("END\r\n").count();
                 assert_eq!(ends, shared.len(), "{what}: every get is answered");
@@ -102,7 +102,7 @@ fn every_honest_request_is_answered_whatever_the_slow_ones_do() {
             let counters = [entries_short, slots_short, pins_taken, uploads_dropped, slow_readers_closed];
             short.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.value());
         }
-        end(loopback);
+        loopback.end();
     }
     assert!(short.iter().all(|&sum| sum > 10), "entries, slots, pins, uploads, readers closed: {short:?}");
 }

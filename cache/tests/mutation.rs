@@ -96,8 +96,7 @@ fn replies(bytes: &[u8], cores: usize, pace: Pace, seed: u64) -> (Vec<u8>, bool)
     cache.run();
     assert!(cache.is_closed(client), "{} of {} bytes are unread after the end", cache.unread(client), bytes.len());
     let received = cache.take_received(client);
-    cache.close_all();
-    cache.assert_nothing_held();
+    cache.end();
     (received, true)
 }
 
@@ -182,8 +181,7 @@ fn answers(datagrams: &[Vec<u8>], cores: usize, pace: Pace, seed: u64) -> Vec<Ve
     cache.datagram(0, 7, b"mn\r\n");
     cache.run();
     assert_eq!(cache.mailbox.sent, [(7, b"\0\x07\0\0\0\x01\0\0MN\r\n".to_vec())]);
-    cache.close_all();
-    cache.assert_nothing_held();
+    cache.end();
     all
 }
 

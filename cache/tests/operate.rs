@@ -15,12 +15,6 @@ fn config(cores: usize) -> CacheConfig {
     config
 }
 
-fn say(server: &mut Loopback, client: Client, bytes: &str) -> String {
-    server.send(client, bytes.as_bytes());
-    server.run();
-    String::from_utf8(server.take_received(client)).expect("these replies are text")
-}
-
 /// Every number of cores, and of those every core that a client may be on.
 fn everywhere(config: impl Fn(usize) -> CacheConfig, mut test: impl FnMut(Loopback, usize)) {
     for cores in 1..=3 {
@@ -38,15 +32,15 @@ fn a_dump_shows_every_item_once_and_no_expired_one() {
         for key in &keys {
             server.send(client, format!("set {key} 7 0 3 noreply\r\nabc\r\n").as_bytes());
         }
-        assert_eq!(say(&mut server, client, "set gone 0 1 1\r\nx\r\n"), "STORED\r\n");
+        assert_eq!(server.ask(client, "set gone 0 1 1\r\nx\r\n"), "STORED\r\n");
         server.tick(2);
-        let dump = say(&mut server, client, "lru_crawler metadump all\r\n");
+        let dump = server.ask(client, "lru_crawler metadump all\r\n");
         let lines: Vec<&str> = dump.strip_suffix("END\r\n").expect("an end").lines().collect();
         let shown: BTreeSet<String> =
             lines.iter().filter_map(|line| Some(line.strip_prefix("key=")?.split(' ').next()?.to_owned())).collect();
         assert_eq!(lines.len(), keys.len());
         assert_eq!(shown, keys);
-        let dump = say(&mut server, client, "lru_crawler mgdump hash\r\n");
+        let dump = server.ask(client, "lru_crawler mgdump hash\r\n");
         let shown: BTreeSet<String> = dump
             .strip_suffix("EN\r\n")
             .expect("an end")
@@ -55,12 +49,11 @@ fn a_dump_shows_every_item_once_and_no_expired_one() {
             .collect();
         assert_eq!(shown, keys);
         // Keys of five to eight bytes with flags: classes 1 and 2 of memcached's hold nothing else.
-        let all = say(&mut server, client, "stats cachedump 1 0\r\n");
+        let all = server.ask(client, "stats cachedump 1 0\r\n");
         assert_eq!(all.lines().filter(|line| line.starts_with("ITEM key-")).count(), 3_000);
-        let some = say(&mut server, client, "stats cachedump 1 10\r\n");
+        let some = server.ask(client, "stats cachedump 1 10\r\n");
         assert_eq!((some.lines().count(), some.ends_with("END\r\n")), (11, true));
-        server.close_all();
-        server.assert_nothing_held();
+        server.end();
     });
 }
 
@@ -77,10 +70,7 @@ fn a_dump_survives_growth_and_a_slow_reader_and_only_one_runs_at_a_time() {
         server.set_reads(reader, false);
         server.send(reader, b"lru_crawler metadump all\r\n");
         server.run();
-        assert_eq!(
-            say(&mut server, writer, "lru_crawler metadump all\r\n"),
-            "BUSY currently processing crawler request\r\n"
-        );
+        assert_eq!(server.ask(writer, "lru_crawler metadump all\r\n"), "BUSY currently processing crawler request\r\n");
         for n in 0..20_000 {
             server.send(writer, format!("set more-{n} 0 0 1 noreply\r\nx\r\n").as_bytes());
         }
@@ -101,9 +91,8 @@ fn a_dump_survives_growth_and_a_slow_reader_and_only_one_runs_at_a_time() {
         server.run();
         server.close(reader);
         server.run();
-        assert!(say(&mut server, writer, "lru_crawler mgdump all\r\n").ends_with("EN\r\n"));
-        server.close_all();
-        server.assert_nothing_held();
+        assert!(server.ask(writer, "lru_crawler mgdump all\r\n").ends_with("EN\r\n"));
+        server.end();
     }
 }
 
@@ -121,11 +110,11 @@ fn a_dump_that_is_not_read_keeps_nobody_from_another() {
         server.send(deaf, b"lru_crawler metadump all\r\n");
         server.run();
         let busy = "BUSY currently processing crawler request\r\n";
-        assert_eq!(say(&mut server, reader, "lru_crawler metadump all\r\n"), busy);
+        assert_eq!(server.ask(reader, "lru_crawler metadump all\r\n"), busy);
         server.tick(60);
         let whole = |dump: &str| dump.lines().filter(|line| line.starts_with("key=")).count() == 2_000;
         for _ in 0..2 {
-            assert!(whole(&say(&mut server, reader, "lru_crawler metadump all\r\n")), "{cores} cores");
+            assert!(whole(&server.ask(reader, "lru_crawler metadump all\r\n")), "{cores} cores");
         }
         // It goes on where it was, without the right, and takes it from nobody when it ends.
         let other = server.connect_with(0, 4_096, 8_192);
@@ -135,9 +124,8 @@ fn a_dump_that_is_not_read_keeps_nobody_from_another() {
         server.set_reads(deaf, true);
         server.run();
         assert!(whole(&String::from_utf8_lossy(&server.take_received(deaf))), "{cores} cores");
-        assert_eq!(say(&mut server, reader, "lru_crawler metadump all\r\n"), busy);
-        server.close_all();
-        server.assert_nothing_held();
+        assert_eq!(server.ask(reader, "lru_crawler metadump all\r\n"), busy);
+        server.end();
     }
 }
 
@@ -155,8 +143,7 @@ fn dumps_that_meet_on_a_core_all_come_to_their_end() {
             let ended = server.take_received(client) == "END\r\n".repeat(20).as_bytes();
             assert!(ended && server.unread(client) == 0, "seed {seed}: {} bytes are unread", server.unread(client));
         }
-        server.close_all();
-        server.assert_nothing_held();
+        server.end();
     }
 }
 
@@ -164,7 +151,7 @@ fn dumps_that_meet_on_a_core_all_come_to_their_end() {
 fn a_watcher_sees_what_others_do_on_every_core() {
     everywhere(config, |mut server, core| {
         let watcher = server.connect(core);
-        assert_eq!(say(&mut server, watcher, "watch fetchers mutations deletions\r\n"), "OK\r\n");
+        assert_eq!(server.ask(watcher, "watch fetchers mutations deletions\r\n"), "OK\r\n");
         let client = server.connect(0);
         server.send(client, b"set foo 0 90 5\r\nhello\r\nget foo\r\nget nope\r\ndelete foo\r\n");
         server.run();
@@ -182,14 +169,13 @@ fn a_watcher_sees_what_others_do_on_every_core() {
         assert_eq!(kinds, expected.into_iter().collect());
         assert!(text.lines().all(|line| line.starts_with("ts=1700000100.0 gid=")), "{text}");
         // It is heard no more, and leaves by closing.
-        assert_eq!(say(&mut server, watcher, "version\r\n"), "");
-        assert!(say(&mut server, client, "stats\r\n").contains("STAT log_watchers 1\r\n"));
+        assert_eq!(server.ask(watcher, "version\r\n"), "");
+        assert!(server.ask(client, "stats\r\n").contains("STAT log_watchers 1\r\n"));
         server.shut_down(watcher);
         server.run();
         assert!(server.is_closed(watcher));
-        assert!(say(&mut server, client, "stats\r\n").contains("STAT log_watchers 0\r\n"));
-        server.close_all();
-        server.assert_nothing_held();
+        assert!(server.ask(client, "stats\r\n").contains("STAT log_watchers 0\r\n"));
+        server.end();
     });
 }
 
@@ -197,7 +183,7 @@ fn a_watcher_sees_what_others_do_on_every_core() {
 fn a_watcher_that_does_not_read_loses_lines_and_holds_nobody_up() {
     everywhere(config, |mut server, core| {
         let watcher = server.connect(core);
-        assert_eq!(say(&mut server, watcher, "watch fetchers\r\n"), "OK\r\n");
+        assert_eq!(server.ask(watcher, "watch fetchers\r\n"), "OK\r\n");
         server.set_reads(watcher, false);
         let client = server.connect(0);
         for _ in 0..10_000 {
@@ -220,7 +206,7 @@ fn evictions_and_connections_are_watched() {
     everywhere(config, |mut server, core| {
         let client = server.connect(0);
         let watcher = server.connect(core);
-        assert_eq!(say(&mut server, watcher, "watch evictions connevents\r\n"), "OK\r\n");
+        assert_eq!(server.ask(watcher, "watch evictions connevents\r\n"), "OK\r\n");
         let value = "x".repeat(8_000);
         for n in 0..5_000 {
             server.send(client, format!("set key-{n} 0 0 8000 noreply\r\n{value}\r\n").as_bytes());
@@ -261,7 +247,7 @@ fn the_first_store_after_a_watch_is_seen_to_evict_also_by_a_core_that_slept() {
         evictions(&server) > before
     });
     let key = of_core_1.expect("the keys of two cores are mixed");
-    assert_eq!(say(&mut server, client, &format!("delete {key}\r\n")), "DELETED\r\n");
+    assert_eq!(server.ask(client, format!("delete {key}\r\n")), "DELETED\r\n");
     let watcher = server.connect(0);
     server.send(watcher, b"watch evictions\r\n");
     while server.turn(0) {}
@@ -279,10 +265,10 @@ fn no_more_than_twenty_watch() {
     let mut server = Loopback::new(&config(2), Pace::Even, 0);
     for index in 0..WATCHERS_MAX {
         let watcher = server.connect(index % 2);
-        assert_eq!(say(&mut server, watcher, "watch\r\n"), "OK\r\n");
+        assert_eq!(server.ask(watcher, "watch\r\n"), "OK\r\n");
     }
     let late = server.connect(0);
-    assert_eq!(say(&mut server, late, "watch\r\n"), "WATCHER_TOO_MANY log watcher limit reached\r\n");
+    assert_eq!(server.ask(late, "watch\r\n"), "WATCHER_TOO_MANY log watcher limit reached\r\n");
 }
 
 #[test]
@@ -291,7 +277,7 @@ fn connections_are_listed_in_order_of_their_numbers_whatever_their_cores() {
         let cores = server.cores.len();
         let clients: Vec<_> = (0..12).map(|n| server.connect((cores - 1) - n % cores)).collect();
         let asker = server.connect(core);
-        let text = say(&mut server, asker, "stats conns\r\n");
+        let text = server.ask(asker, "stats conns\r\n");
         let numbers: Vec<u32> = text
             .lines()
             .filter_map(|line| line.strip_prefix("STAT ")?.split_once(":addr tcp:10.0.0.1:")?.0.parse().ok())
@@ -310,28 +296,22 @@ fn nothing_is_obeyed_before_name_and_password() {
     };
     everywhere(with_users, |mut server, core| {
         let client = server.connect(core);
-        assert_eq!(say(&mut server, client, "get a\r\n"), "CLIENT_ERROR unauthenticated\r\n");
-        assert_eq!(
-            say(&mut server, client, "set a 0 0 2\r\nhi\r\n"),
-            "CLIENT_ERROR bad authentication token format\r\n"
-        );
-        assert_eq!(say(&mut server, client, "set a 0 0 7\r\nfoo bab\r\n"), "CLIENT_ERROR authentication failure\r\n");
-        assert_eq!(
-            say(&mut server, client, "set a 0 0 7\r\nfoo bar!!"),
-            "CLIENT_ERROR bad command line termination\r\n"
-        );
+        assert_eq!(server.ask(client, "get a\r\n"), "CLIENT_ERROR unauthenticated\r\n");
+        assert_eq!(server.ask(client, "set a 0 0 2\r\nhi\r\n"), "CLIENT_ERROR bad authentication token format\r\n");
+        assert_eq!(server.ask(client, "set a 0 0 7\r\nfoo bab\r\n"), "CLIENT_ERROR authentication failure\r\n");
+        assert_eq!(server.ask(client, "set a 0 0 7\r\nfoo bar!!"), "CLIENT_ERROR bad command line termination\r\n");
         let long = format!("set a 0 0 5000\r\n{}\r\n", "x".repeat(5_000));
-        assert_eq!(say(&mut server, client, &long), "CLIENT_ERROR authentication failure\r\n");
-        assert_eq!(say(&mut server, client, "set a 0 0 7\r\nfoo bar\r\n"), "STORED\r\n");
-        assert_eq!(say(&mut server, client, "get a\r\n"), "END\r\n", "what was said is not stored");
-        let stats = say(&mut server, client, "stats\r\n");
+        assert_eq!(server.ask(client, long), "CLIENT_ERROR authentication failure\r\n");
+        assert_eq!(server.ask(client, "set a 0 0 7\r\nfoo bar\r\n"), "STORED\r\n");
+        assert_eq!(server.ask(client, "get a\r\n"), "END\r\n", "what was said is not stored");
+        let stats = server.ask(client, "stats\r\n");
         assert!(stats.contains("STAT auth_cmds 3\r\n") && stats.contains("STAT auth_errors 2\r\n"), "{stats}");
         let other = server.connect(core);
-        assert_eq!(say(&mut server, other, "version\r\n"), "CLIENT_ERROR unauthenticated\r\n");
+        assert_eq!(server.ask(other, "version\r\n"), "CLIENT_ERROR unauthenticated\r\n");
         // Whoever is in may stay; whoever comes after a change must know the new words.
         server.cores[0].shared().control.set_users(Vec::new());
-        assert_eq!(say(&mut server, client, "get a\r\n"), "END\r\n");
-        assert_eq!(say(&mut server, other, "set a 0 0 7\r\nfoo bar\r\n"), "CLIENT_ERROR authentication failure\r\n");
+        assert_eq!(server.ask(client, "get a\r\n"), "END\r\n");
+        assert_eq!(server.ask(other, "set a 0 0 7\r\nfoo bar\r\n"), "CLIENT_ERROR authentication failure\r\n");
     });
 }
 
@@ -345,9 +325,9 @@ fn a_name_and_password_announced_longer_than_any_are_refused_before_they_come() 
         let client = server.connect(core);
         for bytes in [16_385, 2_000_000_000, u32::MAX] {
             let line = format!("set a 0 0 {bytes}\r\n");
-            assert_eq!(say(&mut server, client, &line), "CLIENT_ERROR auth token too long\r\n");
+            assert_eq!(server.ask(client, line), "CLIENT_ERROR auth token too long\r\n");
         }
-        assert_eq!(say(&mut server, client, "set a 0 0 7\r\nfoo bar\r\n"), "STORED\r\n", "the next line is read");
+        assert_eq!(server.ask(client, "set a 0 0 7\r\nfoo bar\r\n"), "STORED\r\n", "the next line is read");
     });
 }
 
@@ -369,7 +349,7 @@ fn commands_that_are_off_say_so() {
             ("shutdown\r\n", "ERROR: shutdown not enabled\r\n"),
             ("debugtime 1\r\n", "ERROR\r\n"),
         ] {
-            assert_eq!(say(&mut server, client, request), reply, "{request}");
+            assert_eq!(server.ask(client, request), reply, "{request}");
         }
     });
 }
@@ -382,18 +362,18 @@ fn shutdown_and_debugtime_are_obeyed_where_they_are_on() {
     };
     everywhere(on, |mut server, core| {
         let client = server.connect(core);
-        assert_eq!(say(&mut server, client, "shutdown foo\r\n"), "CLIENT_ERROR invalid shutdown mode\r\n");
+        assert_eq!(server.ask(client, "shutdown foo\r\n"), "CLIENT_ERROR invalid shutdown mode\r\n");
         let shown = |server: &Loopback| server.cores[0].shared().control.shown(server.now).secs;
         let start = shown(&server);
-        assert_eq!(say(&mut server, client, "debugtime 10\r\n"), "OK\r\n");
+        assert_eq!(server.ask(client, "debugtime 10\r\n"), "OK\r\n");
         assert_eq!(shown(&server), start + 10);
-        assert_eq!(say(&mut server, client, "debugtime p\r\ndebugtime 5\r\ndebugtime -1\r\n"), "OK\r\nOK\r\nERROR\r\n");
+        assert_eq!(server.ask(client, "debugtime p\r\ndebugtime 5\r\ndebugtime -1\r\n"), "OK\r\nOK\r\nERROR\r\n");
         server.now.secs += 3;
         assert_eq!(shown(&server), start + 5, "it was stopped where the session stood, and moved by hand");
-        assert_eq!(say(&mut server, client, "debugtime r\r\n"), "OK\r\n");
+        assert_eq!(server.ask(client, "debugtime r\r\n"), "OK\r\n");
         assert_eq!(shown(&server), start + 18);
         assert_eq!(server.cores[0].shared().control.stopping(), None);
-        assert_eq!(say(&mut server, client, "shutdown graceful\r\n"), "");
+        assert_eq!(server.ask(client, "shutdown graceful\r\n"), "");
         assert!(server.is_closed(client));
         assert_eq!(server.cores[0].shared().control.stopping(), Some(Stopping::Graceful));
     });
@@ -404,39 +384,30 @@ fn with_a_limit_on_replies_whoever_asks_for_more_at_once_is_refused_and_counted(
     let limited = |cores| CacheConfig { reply_limit: Some(26), requests_per_take: 500, ..config(cores) };
     everywhere(limited, |mut server, core| {
         let counted = |server: &mut Loopback, client: Client| {
-            let stats = say(server, client, "stats\r\n");
+            let stats = server.ask(client, "stats\r\n");
             let line = stats.lines().find_map(|line| line.strip_prefix("STAT response_obj_oom ")).expect("a line");
             line.parse::<u32>().expect("a number")
         };
         let client = server.connect(core);
-        assert_eq!(
-            say(&mut server, client, "get a b c d e\r\n"),
-            "END\r\n",
-            "few keys are no matter, wherever they are"
-        );
-        let refused = say(&mut server, client, &format!("get{}\r\n", " foo".repeat(400)));
+        assert_eq!(server.ask(client, "get a b c d e\r\n"), "END\r\n", "few keys are no matter, wherever they are");
+        let refused = server.ask(client, format!("get{}\r\n", " foo".repeat(400)));
         assert_eq!(refused, "SERVER_ERROR out of memory writing get response\r\n");
         assert_eq!(counted(&mut server, client), 1);
         let greedy = server.connect(core);
-        assert_eq!(say(&mut server, greedy, &"mg foo v\r\n".repeat(500)), "");
+        assert_eq!(server.ask(greedy, "mg foo v\r\n".repeat(500)), "");
         assert!(server.is_closed(greedy));
         assert_eq!(counted(&mut server, client), 2);
         // The same one after the other.
         for _ in 0..500 {
-            assert_eq!(say(&mut server, client, "mg foo v\r\n"), "EN\r\n");
+            assert_eq!(server.ask(client, "mg foo v\r\n"), "EN\r\n");
         }
         assert_eq!(counted(&mut server, client), 2);
-        server.close_all();
-        server.assert_nothing_held();
+        server.end();
     });
     everywhere(config, |mut server, core| {
         let client = server.connect(core);
-        assert_eq!(
-            say(&mut server, client, &format!("get{}\r\n", " foo".repeat(4000))),
-            "END\r\n",
-            "no limit: it waits"
-        );
-        assert_eq!(say(&mut server, client, &"mg foo v\r\n".repeat(5000)), "EN\r\n".repeat(5000));
+        assert_eq!(server.ask(client, format!("get{}\r\n", " foo".repeat(4000))), "END\r\n", "no limit: it waits");
+        assert_eq!(server.ask(client, "mg foo v\r\n".repeat(5000)), "EN\r\n".repeat(5000));
     });
 }
 
@@ -466,9 +437,9 @@ fn without_cas_uniques_all_are_0_and_none_matches() {
                 "VA 0 c0 W\r\n\r\nSTORED\r\nVALUE n 0 5 0\r\nabcdx\r\nEND\r\n",
             ),
         ] {
-            assert_eq!(say(&mut server, client, request), reply, "{request:?}");
+            assert_eq!(server.ask(client, request), reply, "{request:?}");
         }
-        let dump = say(&mut server, client, "lru_crawler metadump all\r\n");
+        let dump = server.ask(client, "lru_crawler metadump all\r\n");
         assert_eq!(dump.lines().filter(|line| line.contains(" cas=0 ")).count(), 3, "{dump}");
         // A packet's unique has nowhere to be kept: the set takes place.
         let packets = server.connect(core);
@@ -479,8 +450,8 @@ fn without_cas_uniques_all_are_0_and_none_matches() {
         let mut stored = [0; 24];
         (stored[0], stored[1], stored[15]) = (0x81, 1, 7);
         assert_eq!(server.take_received(packets), stored);
-        assert_eq!(say(&mut server, client, "gets a\r\n"), "VALUE a 0 1 0\r\nw\r\nEND\r\n");
-        assert_eq!(say(&mut server, client, "flush_all\r\nget a\r\n"), "OK\r\nEND\r\n");
+        assert_eq!(server.ask(client, "gets a\r\n"), "VALUE a 0 1 0\r\nw\r\nEND\r\n");
+        assert_eq!(server.ask(client, "flush_all\r\nget a\r\n"), "OK\r\nEND\r\n");
     });
 }
 
@@ -503,25 +474,25 @@ fn a_key_with_line_ends_in_it_makes_no_line_of_its_own_in_any_list() {
     everywhere(config, |mut server, core| {
         let client = server.connect(core);
         let watcher = server.connect(core);
-        assert_eq!(say(&mut server, watcher, "watch mutations\r\n"), "OK\r\n");
-        assert_eq!(say(&mut server, client, "stats detail on\r\n"), "OK\r\n");
+        assert_eq!(server.ask(watcher, "watch mutations\r\n"), "OK\r\n");
+        assert_eq!(server.ask(client, "stats detail on\r\n"), "OK\r\n");
         for key in BENT {
             set_by_packet(&mut server, core, key);
         }
         // "as\r\nbase64", and a plain key sent so.
-        assert_eq!(say(&mut server, client, "ms YXMNCmJhc2U2NA== 1 b\r\nx\r\n"), "HD\r\n");
-        assert_eq!(say(&mut server, client, "ms cGxhaW4= 1 b\r\nx\r\nset bare 0 0 1\r\nx\r\n"), "HD\r\nSTORED\r\n");
+        assert_eq!(server.ask(client, "ms YXMNCmJhc2U2NA== 1 b\r\nx\r\n"), "HD\r\n");
+        assert_eq!(server.ask(client, "ms cGxhaW4= 1 b\r\nx\r\nset bare 0 0 1\r\nx\r\n"), "HD\r\nSTORED\r\n");
         let stored = BENT.len() + 3;
 
-        let dump = say(&mut server, client, "lru_crawler mgdump all\r\n");
+        let dump = server.ask(client, "lru_crawler mgdump all\r\n");
         let lines: Vec<&str> = dump.strip_suffix("EN\r\n").expect("an end").split_inclusive("\r\n").collect();
         assert_eq!(lines.len(), stored, "{dump:?}");
         for line in lines {
             let request = format!("{} v k\r\n", line.trim_end());
-            let reply = say(&mut server, client, &request);
+            let reply = server.ask(client, &request);
             let key = line.trim_end().strip_prefix("mg ").expect("a request for the item");
             assert_eq!(reply, format!("VA 1 k{key}\r\nx\r\n"), "to {request:?}");
-            let debug = say(&mut server, client, &line.replacen("mg", "me", 1));
+            let debug = server.ask(client, line.replacen("mg", "me", 1));
             assert!(debug.starts_with("ME ") && debug.lines().count() == 1, "{debug:?}");
         }
         for (command, start) in [
@@ -529,7 +500,7 @@ fn a_key_with_line_ends_in_it_makes_no_line_of_its_own_in_any_list() {
             ("stats cachedump 1 0\r\n", "ITEM "),
             ("stats detail dump\r\n", "PREFIX "),
         ] {
-            let list = say(&mut server, client, command);
+            let list = server.ask(client, command);
             let lines: Vec<&str> = list.strip_suffix("END\r\n").expect("an end").lines().collect();
             assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with(start)), "{command}: {list:?}");
             if !command.contains("detail") {
@@ -546,7 +517,7 @@ fn a_key_with_line_ends_in_it_makes_no_line_of_its_own_in_any_list() {
 fn prefixes_are_told_apart_by_the_thousand_and_those_that_find_no_room_are_said() {
     everywhere(config, |mut server, core| {
         let client = server.connect(core);
-        assert_eq!(say(&mut server, client, "stats detail on\r\n"), "OK\r\n");
+        assert_eq!(server.ask(client, "stats detail on\r\n"), "OK\r\n");
         let set_all = |server: &mut Loopback, name: &str, count: usize| {
             for n in 0..count {
                 server.send(client, format!("set {name}{n}:x 0 1 1 noreply\r\nx\r\n").as_bytes());
@@ -554,12 +525,12 @@ fn prefixes_are_told_apart_by_the_thousand_and_those_that_find_no_room_are_said(
             server.run();
         };
         set_all(&mut server, "user", 3_000);
-        assert_eq!(say(&mut server, client, "get wanted:a\r\n"), "END\r\n");
-        let dump = say(&mut server, client, "stats detail dump\r\n");
+        assert_eq!(server.ask(client, "get wanted:a\r\n"), "END\r\n");
+        let dump = server.ask(client, "stats detail dump\r\n");
         assert_eq!(dump.lines().count(), 3_001 + 1);
         assert!(dump.contains("PREFIX wanted get 1 hit 0 set 0 del 0\r\n") && dump.ends_with("\r\nEND\r\n"));
         let of_sidestep = |server: &mut Loopback, name: &str| -> u64 {
-            let stats = say(server, client, "stats sidestep\r\n");
+            let stats = server.ask(client, "stats sidestep\r\n");
             let line = stats.lines().find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
             line.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
         };
@@ -568,17 +539,14 @@ fn prefixes_are_told_apart_by_the_thousand_and_those_that_find_no_room_are_said(
         let room = 12_288 * server.cores.len();
         set_all(&mut server, "more", room);
         assert!(of_sidestep(&mut server, "detail_uncounted") >= 3_001);
-        assert_eq!(say(&mut server, client, "get wanted:a\r\n"), "END\r\n");
-        assert!(
-            say(&mut server, client, "stats detail dump\r\n").contains("PREFIX wanted get 2 hit 0 set 0 del 0\r\n")
-        );
+        assert_eq!(server.ask(client, "get wanted:a\r\n"), "END\r\n");
+        assert!(server.ask(client, "stats detail dump\r\n").contains("PREFIX wanted get 2 hit 0 set 0 del 0\r\n"));
         // A reset makes room again.
-        assert_eq!(say(&mut server, client, "stats reset\r\n"), "RESET\r\n");
+        assert_eq!(server.ask(client, "stats reset\r\n"), "RESET\r\n");
         set_all(&mut server, "other", 3_000);
-        let dump = say(&mut server, client, "stats detail dump\r\n");
+        let dump = server.ask(client, "stats detail dump\r\n");
         assert_eq!(dump.lines().filter(|line| line.starts_with("PREFIX other")).count(), 3_000);
         assert_eq!(dump.lines().count(), 3_000 + 1);
-        server.close_all();
-        server.assert_nothing_held();
+        server.end();
     });
 }

@@ -8,8 +8,8 @@ mod asking;
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod loopback;
 
-use asking::{NO_MEMORY, RING, ask, closed, config, counted, deaf, drip, end, hit, keys_of, set, store, value_of};
-use loopback::{Client, Loopback, Pace};
+use asking::{NO_MEMORY, RING, closed, config, deaf, drip, hit, set, store, value_of};
+use loopback::{Client, Loopback, Pace, keys_of};
 use sidestep_cache::{CacheConfig, ConnId, Core, Overdue, Session, Stop};
 
 /// Readers that take a ring each 15 seconds hold more than there are pins, copies and landing slots. They are never
@@ -36,13 +36,13 @@ fn readers_that_drip_hold_nothing_that_others_need() {
             loopback.tick(15);
             drip(&mut loopback, reader_core, &slow);
             for client in honest {
-                let answer = ask(&mut loopback, client, &format!("get {}\r\nget {}\r\n", keys[69], keys[70]));
+                let answer = loopback.ask(client, format!("get {}\r\nget {}\r\n", keys[69], keys[70]));
                 assert!(answer == hit(&keys[69], 300_000) + &hit(&keys[70], 20_000), "{what}: {:.50}", answer);
             }
         }
         assert_eq!(closed(&loopback, &slow), 0, "{what}: nobody needed the memory");
         if readers * gets > 200 {
-            assert!(counted(&loopback, |core| core.pins_short.value()) > 0, "{what}: pins were short");
+            assert!(loopback.counted(|core| core.pins_short.value()) > 0, "{what}: pins were short");
         }
         // They are answered whole as soon as they read.
         slow.iter().for_each(|&client| loopback.set_reads(client, true));
@@ -51,7 +51,7 @@ fn readers_that_drip_hold_nothing_that_others_need() {
             let ends = loopback.received(client).windows(7).filter(|&window| window == b"\r\nEND\r\n").count();
             assert_eq!(ends, gets, "{what}");
         }
-        end(loopback);
+        loopback.end();
     }
 }
 
@@ -66,12 +66,12 @@ fn landing_slots_are_shared_and_the_first_is_always_there() {
     store(&mut loopback, setter, &keys, 9_000);
     let request: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
     let slow: Vec<Client> = (0..100).map(|_| deaf(&mut loopback, 0, &request)).collect();
-    assert!(counted(&loopback, |core| core.slots_short.value()) > 0, "the pool that is short has a name");
+    assert!(loopback.counted(|core| core.slots_short.value()) > 0, "the pool that is short has a name");
     let honest = loopback.connect(0);
     let whole: String = keys.iter().map(|key| hit(key, 9_000)).collect();
-    assert!(ask(&mut loopback, honest, &request) == whole, "{:?}", loopback.census());
+    assert!(loopback.ask(honest, request) == whole, "{:?}", loopback.census());
     assert_eq!(closed(&loopback, &slow), 0);
-    end(loopback);
+    loopback.end();
 }
 
 /// The same of entries.
@@ -85,12 +85,12 @@ fn entries_are_shared_and_the_first_is_always_there() {
         store(&mut loopback, setter, &keys, 9_000);
         let request: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
         let slow: Vec<Client> = (0..100).map(|_| deaf(&mut loopback, 0, &request)).collect();
-        assert!(counted(&loopback, |core| core.entries_short.value()) > 0, "the pool that is short has a name");
+        assert!(loopback.counted(|core| core.entries_short.value()) > 0, "the pool that is short has a name");
         let honest = loopback.connect(0);
         let whole: String = keys.iter().map(|key| hit(key, 9_000)).collect();
-        assert!(ask(&mut loopback, honest, &request) == whole, "{cores}: {:?}", loopback.census());
+        assert!(loopback.ask(honest, request) == whole, "{cores}: {:?}", loopback.census());
         assert_eq!(closed(&loopback, &slow), 0);
-        end(loopback);
+        loopback.end();
     }
 }
 
@@ -113,7 +113,7 @@ fn pins_held_for_readers_of_another_core_stop_nobody() {
     };
     for core in [0, 1] {
         let honest = loopback.connect(core);
-        let answer = ask(&mut loopback, honest, &format!("get {}\r\n", keys.join(" ")));
+        let answer = loopback.ask(honest, format!("get {}\r\n", keys.join(" ")));
         assert!(answer == all(&keys), "core {core}: {:?}", loopback.census());
     }
     assert!(loopback.cores[0].counters().pins_taken.value() > 0, "those who do not read lost theirs");
@@ -123,7 +123,7 @@ fn pins_held_for_readers_of_another_core_stop_nobody() {
     for (keys, &client) in keys.chunks(4).zip(&slow) {
         assert!(loopback.take_received(client) == all(keys).into_bytes());
     }
-    end(loopback);
+    loopback.end();
 }
 
 /// Where pins are short, values are copied up to a bound and not a byte beyond; and what was copied is given back.
@@ -145,7 +145,7 @@ fn copies_made_for_those_who_do_not_read_stay_within_their_bound() {
         let counters = loopback.cores[0].counters();
         assert_eq!(counters.copies.value(), copies, "{:?}", loopback.census());
         assert!(counters.pins_taken.value() > 0, "then those who do not read lost their pins");
-        end(loopback);
+        loopback.end();
     }
 }
 
@@ -175,14 +175,14 @@ fn a_reader_that_moves_keeps_its_pin_and_one_that_does_not_gives_way() {
         }
         // Two more come, one after the other: those who are stuck make room.
         let late = [deaf(&mut loopback, 0, &format!("get {}\r\n", keys[4]))];
-        assert!(counted(&loopback, |core| core.pins_taken.value()) > 0);
+        assert!(loopback.counted(|core| core.pins_taken.value()) > 0);
         // The keys go, and the store goes on: its whole memory is replaced, twice.
         for key in &keys {
-            assert_eq!(ask(&mut loopback, client, &format!("delete {key}\r\n")), "DELETED\r\n");
+            assert_eq!(loopback.ask(client, format!("delete {key}\r\n")), "DELETED\r\n");
         }
         for key in keys_of(0, 2, 2_000) {
             let name = format!("{key}:");
-            ask(&mut loopback, client, &set(&name, 16_000));
+            loopback.ask(client, set(&name, 16_000));
         }
         readers.iter().chain(&late).for_each(|&client| loopback.set_reads(client, true));
         loopback.run();
@@ -197,8 +197,8 @@ fn a_reader_that_moves_keeps_its_pin_and_one_that_does_not_gives_way() {
             let why = loopback.is_closed(client).then_some(Overdue::SlowReader);
             assert_eq!(loopback.overdue(client), why);
         }
-        assert_eq!(stuck_closed as u64, counted(&loopback, |core| core.slow_readers_closed.value()));
-        end(loopback);
+        assert_eq!(stuck_closed as u64, loopback.counted(|core| core.slow_readers_closed.value()));
+        loopback.end();
     }
 }
 
@@ -224,14 +224,14 @@ fn writers_that_drip_give_their_room_to_others_and_keep_their_connections() {
             for key in &keys[writers..] {
                 slow.iter().for_each(|&client| loopback.send(client, b"x"));
                 loopback.tick(15);
-                assert_eq!(ask(&mut loopback, honest, &set(key, 400_000)), "STORED\r\n", "{what}");
+                assert_eq!(loopback.ask(honest, set(key, 400_000)), "STORED\r\n", "{what}");
             }
             assert_eq!(closed(&loopback, &slow), 0, "{what}");
-            let dropped = counted(&loopback, |core| core.uploads_dropped.value());
+            let dropped = loopback.counted(|core| core.uploads_dropped.value());
             assert_eq!(dropped > 0, writers == 100, "{what}: {dropped} gave way");
             // Those who gave way are told so at the end of their value, and go on.
             for (key, &client) in keys.iter().zip(&slow) {
-                let answer = ask(&mut loopback, client, &format!("{}\r\nget none\r\n", "x".repeat(500_000 - 61)));
+                let answer = loopback.ask(client, format!("{}\r\nget none\r\n", "x".repeat(500_000 - 61)));
                 let (first, rest) = answer.split_once('\n').expect("an answer");
                 assert!(
                     matches!(first, "STORED\r" | "SERVER_ERROR out of memory storing object\r"),
@@ -239,7 +239,7 @@ fn writers_that_drip_give_their_room_to_others_and_keep_their_connections() {
                 );
                 assert_eq!(rest, "END\r\n", "{what}: {key}");
             }
-            end(loopback);
+            loopback.end();
         }
     }
 }
@@ -290,9 +290,9 @@ fn a_writer_that_moves_keeps_its_room_and_one_that_drips_gives_way() {
         loopback.run();
         assert_eq!(told(&mut loopback, &movers), ["STORED\r\n"; 3], "core {key_core}: who moves keeps its room");
         assert_eq!(told(&mut loopback, &drippers), [NO_MEMORY; 3], "core {key_core}: who drips gives way");
-        assert_eq!(counted(&loopback, |core| core.uploads_dropped.value()), 3);
-        assert!(counted(&loopback, |core| core.uploads_short.value()) > 0, "the pool that is short has a name");
-        end(loopback);
+        assert_eq!(loopback.counted(|core| core.uploads_dropped.value()), 3);
+        assert!(loopback.counted(|core| core.uploads_short.value()) > 0, "the pool that is short has a name");
+        loopback.end();
     }
 }
 
@@ -320,16 +320,16 @@ fn room_for_a_value_is_taken_from_slow_readers_and_from_no_others() {
         }
         for key in sent {
             let sender = loopback.connect(0);
-            assert_eq!(ask(&mut loopback, sender, &format!("set {key} 0 0 1000000\r\nx")), "");
+            assert_eq!(loopback.ask(sender, format!("set {key} 0 0 1000000\r\nx")), "");
         }
-        let taken = counted(&loopback, |core| core.pins_taken.value());
-        assert!((8..=16).contains(&taken) && counted(&loopback, |core| core.uploads_dropped.value()) == 0, "{taken}");
+        let taken = loopback.counted(|core| core.pins_taken.value());
+        assert!((8..=16).contains(&taken) && loopback.counted(|core| core.uploads_dropped.value()) == 0, "{taken}");
         // The keys go, and others come in their place.
         for key in read {
-            assert_eq!(ask(&mut loopback, client, &format!("delete {key}\r\n")), "DELETED\r\n");
+            assert_eq!(loopback.ask(client, format!("delete {key}\r\n")), "DELETED\r\n");
         }
         for key in keys_of(0, 1, 500) {
-            ask(&mut loopback, client, &set(&format!("{key}:"), 16_000));
+            loopback.ask(client, set(&format!("{key}:"), 16_000));
         }
         readers.iter().for_each(|&client| loopback.set_reads(client, true));
         loopback.run();
@@ -339,7 +339,7 @@ fn room_for_a_value_is_taken_from_slow_readers_and_from_no_others() {
                 "reader {at} reads on"
             );
         }
-        end(loopback);
+        loopback.end();
     }
 }
 
@@ -359,18 +359,18 @@ fn an_item_that_is_there_is_never_called_missing() {
     for core in [0, 1] {
         let honest = loopback.connect(core);
         let hits: String = keys.iter().map(|key| hit(key, 150_000)).collect();
-        assert!(ask(&mut loopback, honest, &gets(&keys)) == hits, "core {core}");
+        assert!(loopback.ask(honest, gets(&keys)) == hits, "core {core}");
         let values: String = keys.iter().map(|key| format!("VA 150000\r\n{}\r\n", value_of(key, 150_000))).collect();
-        assert!(ask(&mut loopback, honest, &meta) == values, "core {core}");
+        assert!(loopback.ask(honest, &meta) == values, "core {core}");
     }
-    assert!(counted(&loopback, |core| core.pins_taken.value()) > 0 && closed(&loopback, &slow) == 0);
-    end(loopback);
+    assert!(loopback.counted(|core| core.pins_taken.value()) > 0 && closed(&loopback, &slow) == 0);
+    loopback.end();
 }
 
 /// What `stats` counts of fetches.
 fn fetches(loopback: &mut Loopback) -> Vec<u64> {
     let client = loopback.connect(0);
-    let stats = ask(loopback, client, "stats\r\n");
+    let stats = loopback.ask(client, "stats\r\n");
     loopback.close(client);
     let names = ["cmd_get", "get_hits", "get_misses", "cmd_touch", "touch_hits", "touch_misses"];
     let value = |name: &str| stats.split_once(&format!("STAT {name} ")).and_then(|(_, rest)| rest.split_once("\r\n"));
@@ -438,7 +438,7 @@ fn a_fetch_for_which_pins_are_short_is_counted_once() {
                 }
                 assert!(loopback.cores[0].counters().pins_taken.value() > 0, "{what}: pins were short");
                 assert!(counts[0].iter().sum::<u64>() >= 200 && counts[0] == counts[1], "{what}: {counts:?}");
-                end(loopback);
+                loopback.end();
             }
         }
     }
@@ -473,5 +473,5 @@ fn what_is_promised_to_a_connection_that_was_woken_goes_to_no_other() {
     for session in [patient, hasty] {
         session.end(zero);
     }
-    end(loopback);
+    loopback.end();
 }

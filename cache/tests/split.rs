@@ -98,8 +98,7 @@ fn replies_to(bytes: &[u8], cores: usize, pace: Pace, seed: u64) -> Vec<u8> {
     loopback.run();
     assert!(loopback.is_closed(client), "quit was not reached: {} bytes unread", loopback.unread(client));
     let received = loopback.take_received(client);
-    loopback.close_all();
-    loopback.assert_nothing_held();
+    loopback.end();
     received
 }
 

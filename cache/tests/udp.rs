@@ -6,8 +6,8 @@ mod loopback;
 
 use std::collections::BTreeMap;
 
-use loopback::{Loopback, Pace, SENDER};
-use sidestep_cache::{CacheConfig, CoreCounters, KeyHasher, Network, ShardConfig};
+use loopback::{Loopback, Pace, SENDER, keys_of};
+use sidestep_cache::{CacheConfig, Network, ShardConfig};
 
 fn config(cores: usize) -> CacheConfig {
     CacheConfig { cores, datagram_places: 32, ..CacheConfig::default() }
@@ -15,10 +15,6 @@ fn config(cores: usize) -> CacheConfig {
 
 fn cache(cores: usize) -> Loopback {
     Loopback::new(&config(cores), Pace::Even, 0)
-}
-
-fn sum(cache: &Loopback, of: impl Fn(&CoreCounters) -> u64) -> u64 {
-    cache.cores.iter().map(|core| of(core.counters())).sum()
 }
 
 /// Sends a request to core 0 and returns the messages that answer it, put together.
@@ -167,7 +163,7 @@ fn what_is_not_whole_has_no_effect_and_harms_nothing_after_it() {
         let mut cache = cache(cores);
         for key in keys() {
             check(&mut cache, format!("set {key} 0 0 3\r\nold\r\n").as_bytes(), &[b"STORED\r\n"]);
-            let before = sum(&cache, |counters| counters.udp_incomplete.value());
+            let before = cache.counted(|core| core.udp_incomplete.value());
             for broken in [
                 format!("set {key} 0 0 10\r\nabc"),
                 format!("set {key} 0 0 10\r\nabc\r\n"),
@@ -185,7 +181,7 @@ fn what_is_not_whole_has_no_effect_and_harms_nothing_after_it() {
                 check(&mut cache, format!("get {key}\r\n").as_bytes(), &[found.as_bytes()]);
                 check(&mut cache, format!("get {key}\r\n{broken}").as_bytes(), &[found.as_bytes()]);
             }
-            assert_eq!(sum(&cache, |counters| counters.udp_incomplete.value()) - before, 20);
+            assert_eq!(cache.counted(|core| core.udp_incomplete.value()) - before, 20);
         }
         check(&mut cache, b"set k 0 0 1\r\nxxx\r\n", &[b"CLIENT_ERROR bad data chunk\r\n", b"ERROR\r\n"]);
         cache.assert_nothing_held();
@@ -234,7 +230,7 @@ fn a_datagram_that_is_no_request_is_passed_over_and_counted() {
         cache.datagram_from(0, SENDER, 1, bad);
     }
     cache.run();
-    assert_eq!((cache.mailbox.sent.len(), sum(&cache, |counters| counters.udp_bad_frames.value())), (0, 5));
+    assert_eq!((cache.mailbox.sent.len(), cache.counted(|core| core.udp_bad_frames.value())), (0, 5));
 }
 
 #[test]
@@ -316,7 +312,7 @@ fn requests_that_find_no_place_are_dropped_and_those_that_stay_too_long_given_up
         cache.run();
         // One place is for requests that do not stay.
         assert_eq!(cache.udp[0].pending(), 31);
-        assert_eq!(sum(&cache, |counters| counters.udp_table_full.value()), 69);
+        assert_eq!(cache.counted(|core| core.udp_table_full.value()), 69);
         cache.mailbox.frames = None;
         cache.tick(1);
         let answered = messages(&mut cache);
@@ -326,7 +322,7 @@ fn requests_that_find_no_place_are_dropped_and_those_that_stay_too_long_given_up
             cache.datagram(0, id, b"get k\r\nget k\r\n");
         }
         cache.tick(3);
-        assert_eq!((cache.udp[0].pending(), sum(&cache, |counters| counters.udp_overdue.value())), (0, 10));
+        assert_eq!((cache.udp[0].pending(), cache.counted(|core| core.udp_overdue.value())), (0, 10));
         cache.mailbox.frames = None;
         check(&mut cache, b"get k\r\n", &[b"VALUE k 0 1\r\nx\r\nEND\r\n"]);
         cache.assert_nothing_held();
@@ -367,7 +363,7 @@ fn who_is_not_trusted_is_sent_at_most_three_times_what_he_sent() {
             dropped += u64::from(!whole);
         }
         assert!(answered > 20 && dropped > 20);
-        assert_eq!(sum(&cache, |counters| counters.udp_budget_drops.value()), dropped);
+        assert_eq!(cache.counted(|core| core.udp_budget_drops.value()), dropped);
         // What others have sent does not help him; what he has sent does, within the second.
         let long = [&[0, 1, 0, 0, 0, 1, 0, 0][..], b"set s 0 0 1000 noreply\r\n", &[b's'; 1000], b"\r\n"].concat();
         cache.tick(1);
@@ -413,9 +409,7 @@ fn many_sources_cost_no_memory_and_get_no_more_than_their_own_datagrams_pay_for(
 
 #[test]
 fn a_reply_waits_until_an_unanswered_command_of_its_datagram_is_done_on_its_core() {
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let owned = |key: &String| hasher.hash(key.as_bytes()).shard_of(2) == 1;
-    let key = keys().find(owned).expect("one of another core");
+    let key = keys_of(1, 2, 1).remove(0);
     let mut cache = cache(2);
     cache.datagram(0, 7, format!("set {key} 0 0 1 noreply\r\nx\r\nversion\r\n").as_bytes());
     for _ in 0..10 {

@@ -1,6 +1,6 @@
 //! What tests of patience ask of a loopback, and how they see what became of it.
 
-use sidestep_cache::{CacheConfig, CoreCounters, KeyHasher};
+use sidestep_cache::CacheConfig;
 
 use crate::loopback::{Client, Loopback};
 
@@ -11,19 +11,6 @@ pub fn config(cores: usize) -> CacheConfig {
     let mut config = CacheConfig { cores, connections_per_core: 512, ..CacheConfig::default() };
     config.shard.memory_bytes = cores * (32 << 20);
     config
-}
-
-/// `count` keys of core `owner`; the loopback's secret is known.
-pub fn keys_of(owner: usize, cores: usize, count: usize) -> Vec<String> {
-    let hasher = KeyHasher::new([0x5a; 16]);
-    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(cores) == owner;
-    (0..).map(|number| format!("key{number}")).filter(mine).take(count).collect()
-}
-
-pub fn ask(loopback: &mut Loopback, client: Client, request: &str) -> String {
-    loopback.send(client, request.as_bytes());
-    loopback.run();
-    String::from_utf8_lossy(&loopback.take_received(client)).into_owned()
 }
 
 pub fn value_of(key: &str, bytes: usize) -> String {
@@ -40,7 +27,7 @@ pub fn hit(key: &str, bytes: usize) -> String {
 
 pub fn store(loopback: &mut Loopback, client: Client, keys: &[String], bytes: usize) {
     for key in keys {
-        assert_eq!(ask(loopback, client, &set(key, bytes)), "STORED\r\n");
+        assert_eq!(loopback.ask(client, set(key, bytes)), "STORED\r\n");
     }
 }
 
@@ -60,17 +47,8 @@ pub fn drip(loopback: &mut Loopback, core: usize, clients: &[Client]) {
     clients.iter().for_each(|&client| loopback.set_reads(client, false));
 }
 
-pub fn counted(loopback: &Loopback, of: impl Fn(&CoreCounters) -> u64) -> u64 {
-    loopback.cores.iter().map(|core| of(core.counters())).sum()
-}
-
 pub fn closed(loopback: &Loopback, clients: &[Client]) -> usize {
     clients.iter().filter(|&&client| loopback.is_closed(client)).count()
-}
-
-pub fn end(mut loopback: Loopback) {
-    loopback.close_all();
-    loopback.assert_nothing_held();
 }
 
 /// What a server says to one who sends a value for which there is no memory.

@@ -8,9 +8,19 @@
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_cache::{
-    CacheConfig, ConnId, Core, CoreCensus, DatagramOutlet, Datagrams, Network, Now, Overdue, Session, Stop,
-    WHOLE_MAX_BYTES,
+    CacheConfig, ConnId, Core, CoreCensus, CoreCounters, DatagramOutlet, Datagrams, KeyHasher, Network, Now, Overdue,
+    Session, Stop, WHOLE_MAX_BYTES,
 };
+
+/// The secret of every loopback's hash.
+const SECRET: [u8; 16] = [0x5a; 16];
+
+/// The first `count` of the keys `key0`, `key1`, ... that core `owner` of `cores` owns.
+pub fn keys_of(owner: usize, cores: usize, count: usize) -> Vec<String> {
+    let hasher = KeyHasher::new(SECRET);
+    let mine = |key: &String| hasher.hash(key.as_bytes()).shard_of(cores) == owner;
+    (0..).map(|number| format!("key{number}")).filter(mine).take(count).collect()
+}
 
 /// How bytes move and turns alternate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +107,7 @@ pub struct Loopback {
 impl Loopback {
     /// Builds the cache. `seed` matters for [`Pace::Seeded`] alone.
     pub fn new(config: &CacheConfig, pace: Pace, seed: u64) -> Loopback {
-        let cores = Core::mesh(config, [0x5a; 16]).expect("a cache that can be built");
+        let cores = Core::mesh(config, SECRET).expect("a cache that can be built");
         let free_ids = cores.iter().map(|_| (0..config.connections_per_core as u32).rev().collect()).collect();
         let now = Now { secs: 100, unix_epoch: 1_700_000_000 };
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -186,6 +196,13 @@ impl Loopback {
     /// Sends bytes; they arrive as the pace decides.
     pub fn send(&mut self, client: Client, bytes: &[u8]) {
         self.conns[client.0].input.extend_from_slice(bytes);
+    }
+
+    /// Sends `request` and returns what has been received once every core sleeps.
+    pub fn ask(&mut self, client: Client, request: impl AsRef<[u8]>) -> String {
+        self.send(client, request.as_ref());
+        self.run();
+        String::from_utf8_lossy(&self.take_received(client)).into_owned()
     }
 
     /// The client closes its direction after what it has sent, and goes on reading.
@@ -414,6 +431,17 @@ impl Loopback {
             self.close(Client(client));
         }
         moved
+    }
+
+    /// Closes every connection; panics unless nothing is held then but items.
+    pub fn end(&mut self) {
+        self.close_all();
+        self.assert_nothing_held();
+    }
+
+    /// What all cores have counted together.
+    pub fn counted(&self, of: impl Fn(&CoreCounters) -> u64) -> u64 {
+        self.cores.iter().map(|core| of(core.counters())).sum()
     }
 
     /// What every core holds.
