@@ -112,6 +112,13 @@ impl Segment {
         u32::from(self.payload_len) + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
     }
 
+    /// The IPv4 packet, `frame` being the segment's own.
+    #[inline]
+    pub(crate) fn packet<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let at = usize::from(self.at);
+        frame.get(at..at + usize::from(self.packet_len)).unwrap_or_default()
+    }
+
     /// Where the TCP header begins in the frame.
     #[inline]
     pub(crate) fn tcp_at(&self) -> usize {
@@ -297,19 +304,7 @@ impl Local {
         match header[9] {
             PROTOCOL_TCP => self.tcp(source, destination, payload, at, packet_len),
             PROTOCOL_UDP => self.udp(source, destination, payload, at),
-            PROTOCOL_ICMP => {
-                if payload.len() < 8 || !checksum::is_right(checksum::add(0, payload)) {
-                    return Err(DropReason::IcmpMalformed);
-                }
-                if payload[0] == 3 {
-                    return self.unreachable(payload);
-                }
-                // Type 8, code 0: echo request (RFC 792).
-                if payload[..2] != [8, 0] {
-                    return Err(DropReason::IcmpOther);
-                }
-                Ok(Class::Echo { at, len: packet_len })
-            }
+            PROTOCOL_ICMP => self.icmp(payload, at, packet_len),
             _ => Err(DropReason::IpProtocol),
         }
     }
@@ -366,6 +361,18 @@ impl Local {
             header_len: header_len as u8,
             payload_len: (segment.len() - header_len) as u16,
         }))
+    }
+
+    fn icmp(&self, message: &[u8], at: usize, packet_len: usize) -> Result<Class, DropReason> {
+        if message.len() < 8 || !checksum::is_right(checksum::add(0, message)) {
+            return Err(DropReason::IcmpMalformed);
+        }
+        match message[..2] {
+            [3, _] => self.unreachable(message),
+            // Echo request (RFC 792).
+            [8, 0] => Ok(Class::Echo { at, len: packet_len }),
+            _ => Err(DropReason::IcmpOther),
+        }
     }
 
     /// An ICMP "destination unreachable" with the headers that it quotes: the IPv4 header of our own segment and eight

@@ -13,9 +13,11 @@
 //! path; [`expire`](NetStack::expire) may make blocks ahead of use.
 
 mod answers;
+mod arrival;
 mod connect;
 mod datagrams;
 mod egress;
+mod emit;
 mod ingress;
 mod neighbors;
 mod unknown;

@@ -6,7 +6,7 @@
 use nic::Queue;
 
 use super::NetStack;
-use crate::classify::Segment;
+use super::arrival::Arrival;
 use crate::clock::Time;
 use crate::link::LinkHeader;
 use crate::phase::Phase;
@@ -19,12 +19,13 @@ use crate::wire::ACK;
 const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl NetStack {
-    /// Answers a segment of another connection than any that is here with RST, at a limited rate.
-    pub(super) fn refuse<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, frame: &[u8], segment: &Segment) {
-        if self.stranger_limit.allows(now, segment.key.remote) {
-            let link = LinkHeader::answering(frame, usize::from(segment.at));
+    /// Answers a segment of a connection that is not here with RST, at a limited rate.
+    pub(super) fn refuse<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) {
+        let segment = arrival.segment;
+        if self.stranger_limit.allows(arrival.now, segment.key.remote) {
+            let link = LinkHeader::answering(arrival.frame, usize::from(segment.at));
             self.stats.rsts_sent += 1;
-            self.send_control(port, &link, &segment.key, Control::rst_for(segment));
+            self.send_control(arrival.port, &link, &segment.key, Control::rst_for(segment));
         }
     }
 

@@ -13,8 +13,9 @@ use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
+use super::arrival::Arrival;
 use crate::block::Beginning;
-use crate::classify::{Segment, Unreachable};
+use crate::classify::Unreachable;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::connect::{Connect, ConnectError};
@@ -25,7 +26,6 @@ use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::options;
 use crate::phase::Phase;
-use crate::port::Port;
 use crate::ready::News;
 use crate::resolve::{FOR_CONNECTIONS, Question};
 use crate::shim::{self, InSynSent};
@@ -198,40 +198,25 @@ impl NetStack {
     }
 
     /// A segment of a flow whose handshake is under way.
-    pub(super) fn ingest_connecting<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        index: u32,
-        frame: &mut [u8],
-        segment: &Segment,
-    ) {
-        match shim::judge_in_syn_sent(self.blocks[index as usize], segment) {
-            InSynSent::SynAck => self.establish(now, port, port_index, index, frame, segment),
+    pub(super) fn ingest_connecting<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        match shim::judge_in_syn_sent(self.blocks[index as usize], arrival.segment) {
+            InSynSent::SynAck => self.establish(arrival, index),
             InSynSent::Refused => self.end(index, CloseReason::Refused),
             InSynSent::Drop(reason) => self.stats.drops.add(reason),
             InSynSent::Refuse => {
                 self.stats.drops.add(DropReason::AckOfNoSyn);
-                self.refuse(now, port, frame, segment);
+                self.refuse(arrival);
             }
         }
     }
 
     /// The SYN-ACK.
-    fn establish<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        index: u32,
-        frame: &mut [u8],
-        segment: &Segment,
-    ) {
-        if let Err(reason) = options::restrict_syn(segment, frame) {
+    fn establish<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let (now, segment) = (arrival.now, arrival.segment);
+        if let Err(reason) = options::restrict_syn(segment, arrival.frame) {
             return self.stats.drops.add(reason);
         }
-        if !self.hand_over(now, port, index, frame, segment) {
+        if !self.hand_over(arrival, index) {
             return;
         }
         let block = &mut self.blocks[index as usize];
@@ -248,7 +233,7 @@ impl NetStack {
         block.highest_ack = segment.ack;
         block.peer_window = segment.window;
         block.heard_at = now;
-        block.port = port_index as u16;
+        block.port = arrival.port_index as u16;
         block.state_since = now;
         self.stats.opened += 1;
         self.stats.connected += 1;

@@ -1,6 +1,6 @@
 //! Frames out: what touched flows have to say, once a turn, and when to look at them again.
 
-use nic::{Frame, Queue};
+use nic::Queue;
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
@@ -10,13 +10,11 @@ use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::config::StackConfig;
 use crate::contain::contain;
-use crate::flow_id::FlowKey;
-use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::ready::{Interest, News};
-use crate::segment::{Control, Sent, write_seq};
+use crate::segment::{Control, Sent};
 use crate::shim;
 use crate::wire::{ACK, RST};
 
@@ -244,69 +242,6 @@ impl NetStack {
             }
         }
         Visit::Done
-    }
-
-    /// Lines up what smoltcp has written, if anything, and notes it in the flow. Returns what it was.
-    #[inline(always)]
-    pub(super) fn take_reply<Q: Queue>(
-        &mut self,
-        port: &mut Port<Q>,
-        index: u32,
-        device: OneFrame<'_>,
-    ) -> Option<Sent> {
-        let (frame, written) = device.into_frame();
-        let frame = frame?;
-        if written {
-            return self.line_up(port, index, frame);
-        }
-        port.return_frame(frame);
-        None
-    }
-
-    fn line_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, mut frame: Frame) -> Option<Sent> {
-        let block = &mut self.blocks[index as usize];
-        let sent = frame.bytes().get(block.link.len()..).and_then(Sent::of);
-        // An RST is not of this connection's numbers, but of those that it answers.
-        if let Some(sent) = sent
-            && sent.flags & RST == 0
-        {
-            if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
-                block.snd_nxt = sent.end;
-                block.marks.remove(Marks::SENT_AGAIN);
-            } else if !sent.empty {
-                block.marks |= Marks::DOUBTED;
-            } else if sent.empty
-                && sent.flags & ACK != 0
-                && sent.end != block.snd_nxt
-                && let Some(packet) = frame.bytes_mut().get_mut(block.link.len()..)
-            {
-                // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
-                write_seq(packet, block.snd_nxt);
-            }
-            if sent.flags & ACK != 0 {
-                block.last_ack = sent.ack;
-                block.last_window = sent.window;
-            }
-        }
-        port.send(frame);
-        sent
-    }
-
-    /// Sends a segment written by hand, if a frame is left.
-    pub(super) fn send_control<Q: Queue>(
-        &mut self,
-        port: &mut Port<Q>,
-        link: &LinkHeader,
-        key: &FlowKey,
-        control: Control,
-    ) {
-        let Some(mut frame) = port.take_frame() else { return };
-        match control.write(&mut frame, link, key) {
-            Ok(()) => {
-                port.send(frame);
-            }
-            Err(_) => port.return_frame(frame),
-        }
     }
 }
 

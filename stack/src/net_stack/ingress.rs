@@ -5,6 +5,7 @@ use nic::{Frame, Queue};
 use smoltcp::socket::tcp::State;
 
 use super::NetStack;
+use super::arrival::Arrival;
 use super::datagrams::Nobody;
 use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
@@ -79,7 +80,7 @@ impl NetStack {
             self.prefetch_block(ahead);
         }
         let mut ingested = 0;
-        for (at, &(class, hash)) in classes.iter().enumerate() {
+        for (at, (class, hash)) in classes.iter().enumerate() {
             // Each frame can ask for one answer: without a frame for it, wait until some have left.
             if !port.has_room() || !port.can_answer() {
                 break;
@@ -88,14 +89,15 @@ impl NetStack {
             if let Some(ahead) = classes.get(at + BLOCKS_AHEAD) {
                 self.prefetch_block(ahead);
             }
-            match (&class, &mut handler) {
+            match (class, &mut handler) {
+                (Class::Tcp(segment), _) => self.ingest_tcp(now, port, port_index, frame, segment, *hash),
                 (Class::Udp(datagram), Some(handler)) => {
                     self.ingest_datagram(port, port_index, frame, datagram, *handler);
                 }
                 (Class::Fragment(fragment), Some(handler)) => {
                     self.ingest_fragment(now, port, port_index, frame, fragment, *handler);
                 }
-                _ => self.ingest_frame(now, port, port_index, frame, class, hash),
+                _ => self.ingest_other(now, port, port_index, frame, class),
             }
             ingested += 1;
         }
@@ -137,27 +139,47 @@ impl NetStack {
         if !port.has_room() || !port.can_answer() {
             return self.stats.drops.add(DropReason::NoFrame);
         }
+        let segment = &segment;
+        let mut arrival = Arrival { now, port, port_index: home, frame, segment, hash, hops };
         match flow {
-            Some(index) => self.ingest_segment_apart(now, port, home, index, frame, &segment),
-            None => self.ingest_unknown(now, port, home, frame, &segment, hash, hops),
+            Some(index) => self.ingest_segment(&mut arrival, index),
+            None => self.ingest_unknown(&mut arrival),
         }
     }
 
-    fn ingest_frame<Q: Queue>(
+    /// Ingests a segment and gives its frame back.
+    #[inline(never)]
+    fn ingest_tcp<Q: Queue>(
         &mut self,
         now: Time,
         port: &mut Port<Q>,
         port_index: usize,
         mut frame: Frame,
-        class: Class,
+        segment: &Segment,
         hash: u32,
     ) {
         self.stats.frames += 1;
-        match class {
-            Class::Tcp(segment) => match self.find(hash, &segment) {
-                Some(index) => self.ingest_segment(now, port, port_index, index, frame.bytes_mut(), &segment),
-                None => self.ingest_unknown(now, port, port_index, frame.bytes_mut(), &segment, hash, 0),
-            },
+        let mut arrival = Arrival { now, port, port_index, frame: frame.bytes_mut(), segment, hash, hops: 0 };
+        match self.find(hash, segment) {
+            Some(index) => self.ingest_segment(&mut arrival, index),
+            None => self.ingest_unknown(&mut arrival),
+        }
+        port.free(frame);
+    }
+
+    /// Ingests a frame that is neither a segment nor for the application.
+    #[inline(never)]
+    fn ingest_other<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        mut frame: Frame,
+        class: &Class,
+    ) {
+        self.stats.frames += 1;
+        match *class {
+            Class::Tcp(_) => {}
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
             Class::Fragment(_) => self.stats.drops.add(DropReason::IpFragment),
             Class::Arp { at } => {
@@ -190,92 +212,55 @@ impl NetStack {
 
     /// A segment of a flow: RFC 9293's checks, and what comes of them.
     ///
-    /// It and what it calls for nearly every segment are one function, since each of them would spend as much on its
+    /// It is one function with what it calls for nearly every segment, since each call would spend as much on its
     /// arguments as on its work.
     #[inline(always)]
-    fn ingest_segment<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        index: u32,
-        frame: &mut [u8],
-        segment: &Segment,
-    ) {
+    fn ingest_segment<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         self.work.flows += 1;
         let block = &mut self.blocks[index as usize];
         if block.phase.is_connecting() {
-            return self.ingest_connecting(now, port, port_index, index, frame, segment);
+            return self.ingest_connecting(arrival, index);
         }
         let half_open = block.socket().state() == State::SynReceived;
-        match shim::judge(block, segment, half_open) {
-            Verdict::Acceptable => self.take_in(now, port, port_index, index, frame, segment),
-            verdict => self.ingest_odd(now, port, port_index, index, frame, segment, verdict),
+        match shim::judge(block, arrival.segment, half_open) {
+            Verdict::Acceptable => self.take_in(arrival, index),
+            verdict => self.ingest_odd(arrival, index, verdict),
         }
-    }
-
-    /// The same, for those that need not be fast.
-    #[cold]
-    #[inline(never)]
-    fn ingest_segment_apart<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        index: u32,
-        frame: &mut [u8],
-        segment: &Segment,
-    ) {
-        self.ingest_segment(now, port, port_index, index, frame, segment);
     }
 
     /// A segment of a flow that is not acceptable, or not all of it.
     #[cold]
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "what ingest_segment has, and what came of it")]
-    fn ingest_odd<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        index: u32,
-        frame: &mut [u8],
-        segment: &Segment,
-        verdict: Verdict,
-    ) {
-        let block = &mut self.blocks[index as usize];
+    fn ingest_odd<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32, verdict: Verdict) {
         match verdict {
             Verdict::Acceptable => {}
             Verdict::AcceptableInPart => {
-                let fitted = rewrite::fit(block, segment, frame);
-                self.take_in(now, port, port_index, index, frame, &fitted);
+                let segment = arrival.segment;
+                let fitted = rewrite::fit(self.blocks[index as usize], segment, arrival.frame);
+                self.take_in(&mut arrival.with_segment(&fitted), index);
                 let alive = self.blocks[index as usize].phase.is_alive();
                 if alive && segment.sequence_len() > 0 && fitted.sequence_len() == 0 {
-                    self.acknowledge(port, index);
+                    self.acknowledge(arrival.port, index);
                 }
             }
             Verdict::Reset => self.end(index, CloseReason::Reset),
             Verdict::Acknowledge(reason) => {
                 self.stats.drops.add(reason);
-                if !block.link.is_from_peer(frame) {
-                    self.repeated_elsewhere(now, index, frame, segment);
-                }
-                self.acknowledge(port, index);
+                self.repeated(arrival, index);
+                self.acknowledge(arrival.port, index);
             }
             Verdict::KeepAlive => {
                 self.stats.drops.add(DropReason::SeqRepeated);
-                if !block.link.is_from_peer(frame) {
-                    self.repeated_elsewhere(now, index, frame, segment);
-                }
-                self.answer_keep_alive(now, port, index);
+                self.repeated(arrival, index);
+                self.answer_keep_alive(arrival.now, arrival.port, index);
             }
             Verdict::Challenge(reason) => {
                 self.stats.drops.add(reason);
-                self.challenge(now, port, index);
+                self.challenge(arrival.now, arrival.port, index);
             }
             Verdict::Refuse(reason) => {
                 self.stats.drops.add(reason);
-                self.refuse(now, port, frame, segment);
+                self.refuse(arrival);
             }
             Verdict::Drop(reason) => self.stats.drops.add(reason),
         }
@@ -283,30 +268,23 @@ impl NetStack {
 
     /// An acceptable segment of a flow: what it tells, smoltcp, and what came of it.
     #[inline(always)]
-    fn take_in<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        index: u32,
-        frame: &mut [u8],
-        segment: &Segment,
-    ) {
+    fn take_in<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let (now, segment) = (arrival.now, arrival.segment);
         let block = &mut self.blocks[index as usize];
         block.heard_at = now;
-        block.port = port_index as u16;
+        block.port = arrival.port_index as u16;
         if shim::note(block, segment) {
-            rewrite::raise_ack(block, segment, frame);
+            rewrite::raise_ack(block, segment, arrival.frame);
             self.stats.acks_raised += 1;
         }
-        rewrite::hide_options(segment, frame);
-        // Whoever sends a frame that fits: the flow keeps its station until the link says otherwise.
-        if !block.link.is_from_peer(frame) {
-            self.heard_elsewhere(now, index, frame);
+        rewrite::hide_options(segment, arrival.frame);
+        // Anyone can send a frame that fits: the flow keeps its station until the link says otherwise.
+        if !block.link.is_from_peer(arrival.frame) {
+            self.heard_elsewhere(now, index, arrival.frame);
         }
         let socket = self.blocks[index as usize].socket();
         let (before, queued) = (socket.state(), socket.recv_queue());
-        if self.hand_over(now, port, index, frame, segment) {
+        if self.hand_over(arrival, index) {
             self.after_segment(now, index, before, queued);
         }
     }
@@ -314,24 +292,17 @@ impl NetStack {
     /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
     /// was no frame for an answer, or the flow has ended because smoltcp panicked over it.
     #[inline(always)]
-    pub(super) fn hand_over<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        index: u32,
-        frame: &[u8],
-        segment: &Segment,
-    ) -> bool {
+    pub(super) fn hand_over<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) -> bool {
+        let port = &mut *arrival.port;
         let Some(reply) = port.take_frame() else {
             self.stats.drops.add(DropReason::NoFrame);
             return false;
         };
-        let packet_at = usize::from(segment.at);
-        let packet = frame.get(packet_at..packet_at + usize::from(segment.packet_len));
+        let packet = arrival.segment.packet(arrival.frame);
         let block = &mut self.blocks[index as usize];
-        let mut device = OneFrame::new(packet, reply, block.link, self.config.ip_mtu);
+        let mut device = OneFrame::new(Some(packet), reply, block.link, self.config.ip_mtu);
         let (interface, set) = (&mut self.interface, &mut block.set);
-        let flow_now = FlowClock::instant(now);
+        let flow_now = FlowClock::instant(arrival.now);
         let outcome = contain(|| interface.poll_ingress_single(flow_now, &mut device, set));
         self.work.sets += 1;
         self.stats.segments += 1;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use nic::Queue;
 
 use super::NetStack;
-use crate::classify::Segment;
+use super::arrival::Arrival;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
@@ -152,16 +152,18 @@ impl NetStack {
         }
     }
 
-    /// A segment that was received before has come from another station: the peer misses our answer, which went where it
-    /// no longer is. Only if its numbers are of the last window, as of a segment that would be acceptable.
+    /// A segment of the flow was received before. If it comes from another station than the flow's frames go to, the
+    /// peer has not got our answer, which went where it no longer is. Believed only with numbers of the last window, as
+    /// those of a segment that would be acceptable.
     #[cold]
-    pub(super) fn repeated_elsewhere(&mut self, now: Time, index: u32, frame: &[u8], segment: &Segment) {
+    pub(super) fn repeated<Q: Queue>(&mut self, arrival: &Arrival<'_, Q>, index: u32) {
         let block = &self.blocks[index as usize];
-        let behind = block.rcv_nxt().wrapping_sub(segment.seq);
-        let unacknowledged = block.snd_nxt.wrapping_sub(segment.ack);
+        let behind = block.rcv_nxt().wrapping_sub(arrival.segment.seq);
+        let unacknowledged = block.snd_nxt.wrapping_sub(arrival.segment.ack);
         let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
-        if behind <= u32::from(u16::MAX) && unacknowledged <= in_flight {
-            self.heard_elsewhere(now, index, frame);
+        let believed = behind <= u32::from(u16::MAX) && unacknowledged <= in_flight;
+        if believed && !block.link.is_from_peer(arrival.frame) {
+            self.heard_elsewhere(arrival.now, index, arrival.frame);
         }
     }
 

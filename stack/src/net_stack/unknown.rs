@@ -1,11 +1,12 @@
 //! Segments of no flow here: a SYN that begins one, what a connection in TIME-WAIT is sent, strays.
 
 use nic::Queue;
-use smoltcp::iface::{Config, Interface};
+use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
+use super::arrival::Arrival;
 use crate::block::Beginning;
 use crate::classify::Segment;
 use crate::clock::{FlowClock, Time};
@@ -16,7 +17,6 @@ use crate::link::LinkHeader;
 use crate::one_frame::OneFrame;
 use crate::options;
 use crate::phase::Phase;
-use crate::port::Port;
 use crate::segment::Control;
 use crate::shim::{self, InTimeWait};
 use crate::time_wait::Claim;
@@ -24,27 +24,19 @@ use crate::wire::{ACK, RST, SYN};
 
 impl NetStack {
     /// A segment of no flow here.
-    #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
-    pub(super) fn ingest_unknown<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        hops: u8,
-    ) {
-        if let Some(number) = self.time_wait.find(hash, &segment.key) {
-            return self.ingest_time_wait(now, port, port_index, frame, segment, hash, number);
+    #[inline(never)]
+    pub(super) fn ingest_unknown<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) {
+        let segment = arrival.segment;
+        if let Some(number) = self.time_wait.find(arrival.hash, &segment.key) {
+            return self.ingest_time_wait(arrival, number);
         }
         let syn = segment.flags & (SYN | ACK) == SYN;
         if syn && self.listener.accepts(segment.key.local_port) {
-            self.accept(now, port_index, frame, segment, hash, None);
+            self.accept(arrival, None);
             return;
         }
-        if !syn && hops < self.config.peers {
-            let kept = self.stray_rate.allows(now) && self.strays.keep(frame, hops + 1);
+        if !syn && arrival.hops < self.config.peers {
+            let kept = self.stray_rate.allows(arrival.now) && self.strays.keep(arrival.frame, arrival.hops + 1);
             self.stats.strays += u64::from(kept);
             return self.stats.drops.add(if kept { DropReason::Stray } else { DropReason::StrayRate });
         }
@@ -52,28 +44,19 @@ impl NetStack {
             return self.stats.drops.add(DropReason::RstNoFlow);
         }
         self.stats.drops.add(DropReason::NoFlow);
-        self.refuse(now, port, frame, segment);
+        self.refuse(arrival);
     }
 
     /// A segment of a connection in TIME-WAIT (RFC 9293 §3.10.7.4; RFC 1337 for RST).
-    #[expect(clippy::too_many_arguments, reason = "one place, and each is needed once")]
-    fn ingest_time_wait<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        number: u32,
-    ) {
+    fn ingest_time_wait<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, number: u32) {
+        let (now, segment) = (arrival.now, arrival.segment);
         let record = *self.time_wait.record(number);
         let listening = self.listener.accepts(segment.key.local_port);
         let verdict = shim::judge_in_time_wait(&record, segment);
         match verdict {
             InTimeWait::Begin if listening => {
                 // Without room the record stays: the SYN comes again, and begins above the old numbers then.
-                if self.accept(now, port_index, frame, segment, hash, Some(record.snd_nxt)) {
+                if self.accept(arrival, Some(record.snd_nxt)) {
                     self.time_wait.remove(number);
                 }
                 return;
@@ -88,22 +71,14 @@ impl NetStack {
         if answers && self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
             let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
             let link = self.link_now(now, &record.key, record.link);
-            self.send_control(port, &link, &record.key, control);
+            self.send_control(arrival.port, &link, &record.key, control);
         }
     }
 
     /// A SYN for a port that is listened on: a half-open flow, if there is room; returns whether there is one now.
     /// `after` is where an earlier connection of the same 4-tuple left off.
-    fn accept(
-        &mut self,
-        now: Time,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
-        after: Option<u32>,
-    ) -> bool {
-        let begun = self.begin_half_open(now, port_index, frame, segment, hash, after);
+    fn accept<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, after: Option<u32>) -> bool {
+        let begun = self.begin_half_open(arrival, after);
         if let Err(reason) = begun {
             self.stats.drops.add(reason);
         }
@@ -114,16 +89,13 @@ impl NetStack {
     ///
     /// # Errors
     /// There is none, and the reason why the SYN is dropped.
-    fn begin_half_open(
+    fn begin_half_open<Q: Queue>(
         &mut self,
-        now: Time,
-        port_index: usize,
-        frame: &mut [u8],
-        segment: &Segment,
-        hash: u32,
+        arrival: &mut Arrival<'_, Q>,
         after: Option<u32>,
     ) -> Result<(), DropReason> {
-        options::restrict_syn(segment, frame)?;
+        let segment = arrival.segment;
+        options::restrict_syn(segment, arrival.frame)?;
         if self.listener.is_full() {
             return Err(DropReason::SynQueueFull);
         }
@@ -131,30 +103,19 @@ impl NetStack {
         let beginning = Beginning {
             phase: Phase::HalfOpen,
             key: segment.key,
-            hash,
-            port: port_index as u16,
-            link: LinkHeader::answering(frame, usize::from(segment.at)),
+            hash: arrival.hash,
+            port: arrival.port_index as u16,
+            link: LinkHeader::answering(arrival.frame, usize::from(segment.at)),
             token: 0,
-            isn: self.isn_for(now, segment, after),
+            isn: self.isn_for(arrival.now, segment, after),
             rcv_nxt: segment.seq.wrapping_add(1),
             peer_window: segment.window,
         };
         let knobs = self.knobs();
         let block = &mut self.blocks[index as usize];
         block.listen(segment.key.local_port);
-        block.begin(now, beginning, knobs);
-        let at = usize::from(segment.at);
-        let packet = frame.get(at..at + usize::from(segment.packet_len)).unwrap_or(&[]);
-        let mut device = OneFrame::scratch(packet, self.config.ip_mtu);
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed_for(beginning.isn);
-        let flow_now = FlowClock::instant(now);
-        let set = &mut block.set;
-        contain(|| {
-            let mut interface = Interface::new(config, &mut device, flow_now);
-            interface.set_any_ip(true);
-            interface.poll_ingress_single(flow_now, &mut device, set)
-        });
+        block.begin(arrival.now, beginning, knobs);
+        replay_syn(arrival, beginning.isn, self.config.ip_mtu, &mut block.set);
         self.work.flows += 1;
         self.work.sets += 1;
         if block.socket().state() != State::SynReceived {
@@ -162,7 +123,7 @@ impl NetStack {
             self.free(index);
             return Err(DropReason::Contained);
         }
-        self.table.insert(hash, index);
+        self.table.insert(arrival.hash, index);
         self.listener.begin();
         self.stats.syns += 1;
         self.touch(index);
@@ -178,4 +139,18 @@ impl NetStack {
         }
         above(after, self.isns.isn(now, &segment.key))
     }
+}
+
+/// Has smoltcp read a SYN, by an interface that is thrown away and gives the connection the initial sequence number
+/// `isn`. The SYN-ACK is sent by the next flush.
+fn replay_syn<Q: Queue>(arrival: &Arrival<'_, Q>, isn: u32, ip_mtu: usize, set: &mut SocketSet<'static>) {
+    let mut device = OneFrame::scratch(arrival.segment.packet(arrival.frame), ip_mtu);
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed_for(isn);
+    let flow_now = FlowClock::instant(arrival.now);
+    contain(|| {
+        let mut interface = Interface::new(config, &mut device, flow_now);
+        interface.set_any_ip(true);
+        interface.poll_ingress_single(flow_now, &mut device, set)
+    });
 }
