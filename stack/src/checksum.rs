@@ -4,18 +4,33 @@
 //! way (RFC 1071 §2(B)).
 
 /// Adds `bytes` to a running sum. Only the last piece of a message may have an odd length.
+///
+/// Words of 64 bits are added in 128, so that no carry is lost and one addition need not wait for the carry of the
+/// one before it; 2^64 is 1 modulo 2^16 - 1, so the upper half is added to the lower.
 #[inline]
-pub(crate) fn add(mut sum: u64, bytes: &[u8]) -> u64 {
-    let (words, tail) = bytes.as_chunks::<8>();
-    for word in words {
-        let word = u64::from_ne_bytes(*word);
-        sum += (word & 0xffff_ffff) + (word >> 32);
+pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
+    let mut wide = u128::from(sum);
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        for word in block.as_chunks::<8>().0 {
+            wide += u128::from(u64::from_ne_bytes(*word));
+        }
     }
-    let (pairs, last) = tail.as_chunks::<2>();
-    for pair in pairs {
+    let (words, rest) = rest.as_chunks::<8>();
+    for word in words {
+        wide += u128::from(u64::from_ne_bytes(*word));
+    }
+    let low = wide as u64;
+    let mut sum = (low & 0xffff_ffff) + (low >> 32) + (wide >> 64) as u64;
+    let (quad, rest) = rest.as_chunks::<4>();
+    if let [quad] = quad {
+        sum += u64::from(u32::from_ne_bytes(*quad));
+    }
+    let (pair, rest) = rest.as_chunks::<2>();
+    if let [pair] = pair {
         sum += u64::from(u16::from_ne_bytes(*pair));
     }
-    if let [byte] = last {
+    if let [byte] = rest {
         sum += u64::from(u16::from_ne_bytes([*byte, 0]));
     }
     sum
@@ -33,7 +48,8 @@ pub(crate) fn fold(sum: u64) -> u16 {
 /// Whether the message whose sum this is, checksum field included, is whole.
 #[inline]
 pub(crate) fn is_right(sum: u64) -> bool {
-    fold(sum) == 0xffff
+    // Folded, it is 2^16 - 1: it is a multiple of that, and not 0.
+    sum.is_multiple_of(0xffff) && sum != 0
 }
 
 /// The bytes of the checksum field of a message whose sum, with a field of zero, is `sum`.
@@ -45,10 +61,8 @@ pub(crate) fn field(sum: u64) -> [u8; 2] {
 /// The sum of the pseudo-header of RFC 9293 §3.1 for `len` bytes of protocol `protocol`.
 #[inline]
 pub(crate) fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> u64 {
-    let sum = add(0, &source);
-    let sum = add(sum, &destination);
-    let sum = add(sum, &[0, protocol]);
-    add(sum, &len.to_be_bytes())
+    let addresses = u64::from(u32::from_ne_bytes(source)) + u64::from(u32::from_ne_bytes(destination));
+    addresses + u64::from(u16::from_ne_bytes([0, protocol])) + u64::from(len.to_be())
 }
 
 /// The checksum field after the bytes `old` of the message, at an even place, have become `new` (RFC 1624 §3, eqn. 3).

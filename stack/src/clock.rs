@@ -49,9 +49,32 @@ impl Time {
     /// The moment `span` later; what is below a microsecond is cut off.
     #[inline]
     pub fn after(self, span: Duration) -> Self {
-        // `Duration::as_micros` computes in 128 bits; this is asked for several times a segment.
-        let micros = span.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(span.subsec_micros()));
-        Self(self.0.saturating_add(micros))
+        self.plus(Span::of(span))
+    }
+
+    /// Later than every moment.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `span` later.
+    #[inline]
+    pub(crate) const fn plus(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+/// A length of time as it is added to a [`Time`]: in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    /// Longer than any time.
+    pub(crate) const FOREVER: Self = Self(u64::MAX);
+
+    /// The whole microseconds of `duration`.
+    #[inline]
+    pub(crate) const fn of(duration: Duration) -> Self {
+        // `Duration::as_micros` computes in 128 bits.
+        Self(duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros() as u64))
     }
 }
 

@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::clock::FlowClock;
-    use crate::one_frame::{OneFrame, Reply};
+    use crate::one_frame::Scratch;
 
     const KEY: FlowKey = FlowKey {
         remote: Ipv4Addr::new(10, 0, 0, 1),
@@ -144,13 +144,12 @@ mod tests {
             socket.listen(KEY.local_port).expect("a closed socket");
             let mut config = Config::new(HardwareAddress::Ip);
             config.random_seed = seed_for(wanted);
-            let mut device = OneFrame::scratch(&syn, 1_500);
+            let mut device = Scratch::new(&syn, 1_500);
             let mut interface = Interface::new(config, &mut device, now);
             interface.set_any_ip(true);
             interface.poll_ingress_single(now, &mut device, &mut set);
             interface.poll_egress(now, &mut device, &mut set);
-            let Reply::Scratch(reply) = device.reply() else { panic!("no SYN-ACK for {wanted:#x}") };
-            let tcp = TcpPacket::new_checked(&reply[20..]).expect("a TCP segment");
+            let tcp = TcpPacket::new_checked(&device.reply()[20..]).expect("a SYN-ACK");
             assert!(tcp.syn() && tcp.ack(), "{tcp}");
             assert_eq!(tcp.seq_number().0 as u32, wanted);
         }

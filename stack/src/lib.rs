@@ -23,6 +23,8 @@ mod connect;
 mod contain;
 /// UDP: `DatagramHandler`, `DatagramPeer`, `DatagramReplies`.
 mod datagram;
+/// When a flow is given up.
+mod deadline;
 /// Why a frame was dropped.
 mod drop_reason;
 /// ICMP echo.

@@ -34,6 +34,7 @@ use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::config::{ConfigError, Secrets, StackConfig};
+use crate::deadline::Deadlines;
 use crate::ephemeral::EphemeralPorts;
 use crate::flow::Flow;
 use crate::flow_id::FlowId;
@@ -41,7 +42,7 @@ use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
 use crate::neighbor::NeighborTable;
-use crate::one_frame::OneFrame;
+use crate::one_frame::Scratch;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::rate::{RateLimit, SharedLimit};
@@ -72,6 +73,7 @@ pub struct NetStack {
     isns: IsnGenerator,
     /// For a replay.
     recorded_isns: Option<Box<RecordedIsns>>,
+    deadlines: Deadlines,
     make_blocks: MakeBlocks,
     blocks: Vec<&'static mut FlowBlock>,
     free: Vec<u32>,
@@ -121,7 +123,7 @@ impl NetStack {
         let mut interface_config = Config::new(HardwareAddress::Ip);
         // Draws nothing that leaves the machine: every SYN has an interface of its own (`isn`).
         interface_config.random_seed = secrets.isn[0] ^ secrets.isn[1];
-        let mut device = OneFrame::scratch(&[], config.ip_mtu);
+        let mut device = Scratch::new(&[], config.ip_mtu);
         let mut interface = Interface::new(interface_config, &mut device, FlowClock::instant(Time::ZERO));
         interface.set_any_ip(true);
         let flows = config.max_flows;
@@ -134,6 +136,7 @@ impl NetStack {
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
             recorded_isns: None,
+            deadlines: Deadlines::new(&config),
             make_blocks: maker(config.rings)?,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),
@@ -343,11 +346,7 @@ impl NetStack {
     /// Has the next flush look at the flow.
     #[inline]
     fn touch(&mut self, index: u32) {
-        let block = &mut self.blocks[index as usize];
-        if !block.marks.contains(Marks::TOUCHED) {
-            block.marks |= Marks::TOUCHED;
-            self.touched.push_back(index);
-        }
+        touch(&mut self.touched, self.blocks[index as usize], index);
     }
 
     /// Puts the flow on the ready list, once, for `events`.
@@ -393,6 +392,15 @@ impl NetStack {
     fn free(&mut self, index: u32) {
         self.blocks[index as usize].retire();
         self.free.push(index);
+    }
+}
+
+/// Puts the flow `index` of `block` on the list of those that the next flush looks at, unless it is there.
+#[inline]
+fn touch(touched: &mut VecDeque<u32>, block: &mut FlowBlock, index: u32) {
+    if !block.marks.contains(Marks::TOUCHED) {
+        block.marks |= Marks::TOUCHED;
+        touched.push_back(index);
     }
 }
 

@@ -1,8 +1,9 @@
 //! `OneFrame`: the smoltcp device of exactly one received packet and at most one answer.
 //!
-//! The packet is read where it lies in its RX frame; the answer is written straight into a TX frame that was reserved
-//! before, behind the flow's ready-made link header. Nothing is copied or allocated. A frame that is still here after
-//! the call, written or not, is the caller's again: even if smoltcp should panic, no frame is lost.
+//! The packet is read where it lies in its RX frame; the answer is written straight into a TX frame of the port's
+//! reserve, behind the flow's ready-made link header. Nothing is copied or allocated, and where nothing is answered no
+//! frame is touched. A frame that is in the device after the call, written or not, is the caller's again: even if smoltcp
+//! should panic, no frame is lost.
 
 use nic::Frame;
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -14,56 +15,55 @@ use crate::link::LinkHeader;
 #[derive(Debug)]
 pub(crate) struct OneFrame<'a> {
     packet: Option<&'a [u8]>,
-    reply: Reply,
+    /// Where the frame of an answer comes from.
+    reserve: &'a mut Vec<Frame>,
+    reply: Option<Frame>,
     written: bool,
-    link: LinkHeader,
+    link: &'a LinkHeader,
     ip_mtu: usize,
 }
 
-/// Where an answer goes.
+/// What a device was left with.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Into this frame.
-    Frame(Frame),
-    /// Into plain memory, to be thrown away.
-    Scratch(Vec<u8>),
+    /// smoltcp had nothing to say.
+    None,
+    /// It has written this frame.
+    Written(Frame),
+    /// It took this frame and has not written it: it panicked, or the frame was too short.
+    Unwritten(Frame),
 }
 
 impl<'a> OneFrame<'a> {
-    /// A device that hands over the IPv4 packet `packet`, if any, and writes an answer into `frame` behind `link`.
+    /// A device that hands over the IPv4 packet `packet`, if any, and writes an answer behind `link` into a frame of
+    /// `reserve`, which has one.
     #[inline]
-    pub(crate) fn new(packet: Option<&'a [u8]>, frame: Frame, link: LinkHeader, ip_mtu: usize) -> Self {
-        Self { packet, reply: Reply::Frame(frame), written: false, link, ip_mtu }
+    pub(crate) fn new(
+        packet: Option<&'a [u8]>,
+        reserve: &'a mut Vec<Frame>,
+        link: &'a LinkHeader,
+        ip_mtu: usize,
+    ) -> Self {
+        Self { packet, reserve, reply: None, written: false, link, ip_mtu }
     }
 
-    /// A device that hands over `packet` and keeps an answer in plain memory. Allocates only if there is an answer.
-    pub(crate) fn scratch(packet: &'a [u8], ip_mtu: usize) -> Self {
-        let reply = Reply::Scratch(Vec::new());
-        Self { packet: Some(packet), reply, written: false, link: LinkHeader::EMPTY, ip_mtu }
-    }
-
-    /// The frame, and whether an answer is in it.
+    /// What has become of the answer.
     #[inline]
-    pub(crate) fn into_frame(self) -> (Option<Frame>, bool) {
+    pub(crate) fn into_reply(self) -> Reply {
         match self.reply {
-            Reply::Frame(frame) => (Some(frame), self.written),
-            Reply::Scratch(_) => (None, self.written),
+            None => Reply::None,
+            Some(frame) if self.written => Reply::Written(frame),
+            Some(frame) => Reply::Unwritten(frame),
         }
-    }
-
-    /// What was written.
-    #[cfg(test)]
-    pub(crate) fn reply(&self) -> &Reply {
-        &self.reply
     }
 }
 
-/// What every device of the stack can do: IPv4 packets, sums verified by `classify` on the way in and computed by
-/// smoltcp on the way out. No burst size: it would clamp the window.
+/// What every device of the stack can do: IPv4 packets, whose sums are verified by `classify` on the way in and written
+/// by `segment::write_checksums` on the way out. No burst size: it would clamp the window.
 fn capabilities(ip_mtu: usize) -> DeviceCapabilities {
     let mut checksum = ChecksumCapabilities::default();
-    checksum.ipv4 = Checksum::Tx;
-    checksum.tcp = Checksum::Tx;
+    checksum.ipv4 = Checksum::None;
+    checksum.tcp = Checksum::None;
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
     capabilities.max_transmission_unit = ip_mtu;
@@ -72,29 +72,28 @@ fn capabilities(ip_mtu: usize) -> DeviceCapabilities {
     capabilities
 }
 
-impl Device for OneFrame<'_> {
+impl<'a> Device for OneFrame<'a> {
     type RxToken<'b>
-        = OnePacket<'b>
+        = OnePacket<'a>
     where
         Self: 'b;
     type TxToken<'b>
-        = OneReply<'b>
+        = OneReply<'b, 'a>
     where
         Self: 'b;
 
     #[inline]
-    fn receive(&mut self, _now: Instant) -> Option<(OnePacket<'_>, OneReply<'_>)> {
+    fn receive(&mut self, _now: Instant) -> Option<(OnePacket<'a>, OneReply<'_, 'a>)> {
         let packet = self.packet.take()?;
-        let reply = OneReply { reply: &mut self.reply, written: &mut self.written, link: &self.link };
-        Some((OnePacket(packet), reply))
+        Some((OnePacket(packet), OneReply(self)))
     }
 
     #[inline]
-    fn transmit(&mut self, _now: Instant) -> Option<OneReply<'_>> {
-        if self.written {
+    fn transmit(&mut self, _now: Instant) -> Option<OneReply<'_, 'a>> {
+        if self.reply.is_some() || self.reserve.is_empty() {
             return None;
         }
-        Some(OneReply { reply: &mut self.reply, written: &mut self.written, link: &self.link })
+        Some(OneReply(self))
     }
 
     #[inline]
@@ -105,7 +104,7 @@ impl Device for OneFrame<'_> {
 
 /// The packet.
 #[derive(Debug)]
-pub(crate) struct OnePacket<'b>(&'b [u8]);
+pub(crate) struct OnePacket<'a>(&'a [u8]);
 
 impl RxToken for OnePacket<'_> {
     #[inline]
@@ -116,34 +115,79 @@ impl RxToken for OnePacket<'_> {
 
 /// The right to write the answer.
 #[derive(Debug)]
-pub(crate) struct OneReply<'b> {
-    reply: &'b mut Reply,
-    written: &'b mut bool,
-    link: &'b LinkHeader,
-}
+pub(crate) struct OneReply<'b, 'a>(&'b mut OneFrame<'a>);
 
-impl TxToken for OneReply<'_> {
+impl TxToken for OneReply<'_, '_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        let header = self.link.bytes();
-        match self.reply {
-            Reply::Frame(frame) => {
-                if frame.resize(header.len() + len).is_err() {
-                    // A frame shorter than the link's MTU, which `NetStack::fits` would have told: written and lost.
-                    return write(&mut vec![0; len]);
-                }
-                let bytes = frame.bytes_mut();
-                bytes[..header.len()].copy_from_slice(header);
-                let result = write(&mut bytes[header.len()..]);
-                *self.written = true;
-                result
-            }
-            Reply::Scratch(bytes) => {
-                bytes.resize(len, 0);
-                let result = write(bytes);
-                *self.written = true;
-                result
-            }
+        let device = self.0;
+        let header = device.link.bytes();
+        let Some(frame) = device.reserve.pop() else { return write(&mut vec![0; len]) };
+        let frame = device.reply.insert(frame);
+        if frame.resize(header.len() + len).is_err() {
+            // A frame shorter than the link's MTU, which `NetStack::fits` would have told: the answer is lost.
+            return write(&mut vec![0; len]);
         }
+        let bytes = frame.bytes_mut();
+        bytes[..header.len()].copy_from_slice(header);
+        let result = write(&mut bytes[header.len()..]);
+        device.written = true;
+        result
+    }
+}
+
+/// A device of one received packet whose answer is kept in plain memory. Allocates only if there is an answer.
+#[derive(Debug)]
+pub(crate) struct Scratch<'a> {
+    packet: Option<&'a [u8]>,
+    reply: Vec<u8>,
+    ip_mtu: usize,
+}
+
+impl<'a> Scratch<'a> {
+    /// A device that hands over the IPv4 packet `packet`.
+    pub(crate) fn new(packet: &'a [u8], ip_mtu: usize) -> Self {
+        Self { packet: Some(packet), reply: Vec::new(), ip_mtu }
+    }
+
+    /// What was written.
+    #[cfg(test)]
+    pub(crate) fn reply(&self) -> &[u8] {
+        &self.reply
+    }
+}
+
+impl<'a> Device for Scratch<'a> {
+    type RxToken<'b>
+        = OnePacket<'a>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = ScratchReply<'b>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, _now: Instant) -> Option<(OnePacket<'a>, ScratchReply<'_>)> {
+        let packet = self.packet.take()?;
+        Some((OnePacket(packet), ScratchReply(&mut self.reply)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<ScratchReply<'_>> {
+        Some(ScratchReply(&mut self.reply))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.ip_mtu)
+    }
+}
+
+/// The right to write an answer that is thrown away.
+#[derive(Debug)]
+pub(crate) struct ScratchReply<'b>(&'b mut Vec<u8>);
+
+impl TxToken for ScratchReply<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        self.0.resize(len, 0);
+        write(self.0)
     }
 }

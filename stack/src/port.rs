@@ -93,6 +93,12 @@ impl<Q: Queue> Port<Q> {
         Outlet { queue: &mut self.queue, tx: &mut self.tx, reserve: &mut self.reserve }
     }
 
+    /// The frames that answers are written into.
+    #[inline]
+    pub(crate) fn reserve(&mut self) -> &mut Vec<Frame> {
+        &mut self.reserve
+    }
+
     /// As [`Outlet::take_frame`].
     #[inline]
     pub(crate) fn take_frame(&mut self) -> Option<Frame> {

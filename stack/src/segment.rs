@@ -100,13 +100,25 @@ impl Sent {
     }
 }
 
-/// Writes another sequence number into the IPv4 packet of one of our own segments.
+/// Writes another sequence number into the IPv4 packet of one of our own segments, whose checksum is yet to be written.
 pub(crate) fn write_seq(packet: &mut [u8], seq: u32) {
-    let Some(tcp) = packet.get_mut(IPV4_BYTES..).and_then(|rest| rest.first_chunk_mut::<TCP_BYTES>()) else { return };
-    let new = seq.to_be_bytes();
-    let sum = checksum::changed([tcp[16], tcp[17]], &tcp[4..8], &new);
-    tcp[4..8].copy_from_slice(&new);
-    tcp[16..18].copy_from_slice(&sum);
+    if let Some(place) = packet.get_mut(IPV4_BYTES + 4..IPV4_BYTES + 8) {
+        place.copy_from_slice(&seq.to_be_bytes());
+    }
+}
+
+/// Writes both checksums of the IPv4 packet of a segment, in whose place is 0: smoltcp leaves them to its device.
+#[inline]
+pub(crate) fn write_checksums(packet: &mut [u8]) {
+    let Some((ip, tcp)) = packet.split_first_chunk_mut::<IPV4_BYTES>() else { return };
+    let addresses = checksum::add(0, &ip[12..]);
+    let sum = checksum::add(addresses, &ip[..12]);
+    ip[10..12].copy_from_slice(&checksum::field(sum));
+    let rest_of_pseudo_header = checksum::pseudo_header([0; 4], [0; 4], PROTOCOL_TCP, tcp.len() as u16);
+    let sum = checksum::add(addresses + rest_of_pseudo_header, tcp);
+    if let Some(place) = tcp.get_mut(16..18) {
+        place.copy_from_slice(&checksum::field(sum));
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::drop_reason::DropReason;
 use crate::flow_id::{FlowId, FlowKey};
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
-use crate::one_frame::OneFrame;
+use crate::one_frame::Scratch;
 use crate::options;
 use crate::phase::Phase;
 use crate::ready::News;
@@ -153,7 +153,7 @@ impl NetStack {
     fn begin_active(&mut self, now: Time, index: u32, beginning: Beginning) {
         let knobs = self.knobs();
         let block = &mut self.blocks[index as usize];
-        let mut device = OneFrame::scratch(&[], self.config.ip_mtu);
+        let mut device = Scratch::new(&[], self.config.ip_mtu);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed_for(beginning.isn);
         let mut interface = Interface::new(config, &mut device, FlowClock::instant(now));

@@ -1,14 +1,16 @@
 //! Frames out: what touched flows have to say, once a turn, and when to look at them again.
 
+use std::time::Duration;
+
 use nic::Queue;
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
 use super::NetStack;
+use super::emit::take_reply;
 use crate::block::FlowBlock;
-use crate::clock::{FlowClock, Time};
+use crate::clock::{FlowClock, Span, Time};
 use crate::close_reason::CloseReason;
-use crate::config::StackConfig;
 use crate::contain::contain;
 use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
@@ -22,16 +24,13 @@ use crate::wire::{ACK, RST};
 const SEGMENTS_PER_TURN: usize = 64;
 
 /// When to look again at a flow of which smoltcp says "now" and then says nothing; does not happen, bounds the harm.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(10);
+const RETRY: Duration = Duration::from_millis(10);
 
 /// No timer of smoltcp's that begins with a segment runs out sooner (`RTTE_MIN_RTO`, on a clock of five times the speed).
-const LEAST_RETRANSMISSION: std::time::Duration = std::time::Duration::from_millis(200);
+const LEAST_RETRANSMISSION: Span = Span::of(Duration::from_millis(200));
 
 /// Between two questions to a peer that might have room for what waits; it is given up when it answers none.
-const PROBE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
-
-/// Keep-alive intervals without an answer after which a flow is dead.
-const KEEP_ALIVES: u32 = 3;
+const PROBE_GAP: Duration = Duration::from_millis(500);
 
 /// What came of visiting a flow.
 enum Visit {
@@ -40,6 +39,16 @@ enum Visit {
     Again,
     /// It has more to say than there are frames.
     NoFrame,
+}
+
+/// What came of having smoltcp say what a flow has to say.
+enum Said {
+    /// Its last segment ends where its data ends: until its peer is heard, it has but its retransmission to think of.
+    Last,
+    /// Everything, until that moment; `None`: until it hears of its peer or of the application.
+    Until(Option<Time>),
+    /// Not everything, or the flow has ended.
+    Stopped(Visit),
 }
 
 impl NetStack {
@@ -52,7 +61,7 @@ impl NetStack {
         }
         for _ in 0..self.touched.len() {
             let Some(index) = self.touched.pop_front() else { break };
-            let block = &mut self.blocks[index as usize];
+            let block = &mut *self.blocks[index as usize];
             block.marks.remove(Marks::TOUCHED);
             if !block.phase.is_alive() {
                 continue;
@@ -67,11 +76,13 @@ impl NetStack {
         }
     }
 
+    #[inline(always)]
     fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
-        if self.blocks[index as usize].phase.is_connecting() && self.visit_connecting(now, index) {
+        let block = &mut *self.blocks[index as usize];
+        if block.phase.is_connecting() && self.visit_connecting(now, index) {
             return Visit::Done;
         }
-        let block = &mut self.blocks[index as usize];
+        let block = &mut *self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
         if block.phase == Phase::Aborted {
             return self.reset(port, index, None);
@@ -82,55 +93,54 @@ impl NetStack {
         if block.marks.contains(Marks::IN_DOUBT) {
             self.visit_doubtful(now, index);
         }
-        let block = &mut self.blocks[index as usize];
+        let block = &mut *self.blocks[index as usize];
         note_state(block, now);
-        if let Some(deadline) = own_deadline(block, &self.config)
-            && deadline <= now
-        {
+        let deadline = self.deadlines.of(block);
+        if deadline <= now {
             return self.give_up(port, index);
         }
+        match self.say(now, port, index) {
+            Said::Last => self.wait(now, index, deadline.min(now.plus(LEAST_RETRANSMISSION))),
+            Said::Until(at) => self.settle(now, port, index, at),
+            Said::Stopped(visit) => return visit,
+        }
+        Visit::Done
+    }
+
+    /// Has smoltcp write what the flow has to say, a segment at a time.
+    #[inline(always)]
+    fn say<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Said {
         let flow_now = FlowClock::instant(now);
-        let mut poll_at = None;
-        for segment in 0.. {
-            if segment == SEGMENTS_PER_TURN {
-                return Visit::Again;
+        let block = &mut *self.blocks[index as usize];
+        for _ in 0..SEGMENTS_PER_TURN {
+            if !port.has_room() || !port.can_answer() {
+                return Said::Stopped(Visit::NoFrame);
             }
-            if !port.has_room() {
-                return Visit::NoFrame;
-            }
-            let Some(frame) = port.take_frame() else { return Visit::NoFrame };
-            let block = &mut self.blocks[index as usize];
-            let mut device = OneFrame::new(None, frame, block.link, self.config.ip_mtu);
+            let mut device = OneFrame::new(None, port.reserve(), &block.link, self.config.ip_mtu);
             let (interface, set) = (&mut self.interface, &mut block.set);
             let outcome = contain(|| interface.poll_egress(flow_now, &mut device, set));
+            let reply = device.into_reply();
             self.work.sets += 1;
-            let sent = self.take_reply(port, index, device);
-            let Some(result) = outcome else {
-                self.end(index, CloseReason::Contained);
-                return Visit::Done;
-            };
-            let block = &mut self.blocks[index as usize];
+            let sent = take_reply(block, port, reply);
+            let Some(result) = outcome else { return self.contained(index) };
             if sent.is_some_and(|sent| was_last(block, &sent)) {
-                poll_at = Some(now.after(LEAST_RETRANSMISSION));
-                break;
+                return Said::Last;
             }
             let (interface, set) = (&mut self.interface, &mut block.set);
-            let Some(at) = contain(|| interface.poll_at(flow_now, set)) else {
-                self.end(index, CloseReason::Contained);
-                return Visit::Done;
-            };
+            let Some(at) = contain(|| interface.poll_at(flow_now, set)) else { return self.contained(index) };
             let due = at.is_some_and(|at| at <= flow_now);
             if !due || result == PollResult::None {
-                poll_at = if due { Some(now.after(RETRY)) } else { at.map(FlowClock::real) };
-                break;
+                return Said::Until(if due { Some(now.after(RETRY)) } else { at.map(FlowClock::real) });
             }
         }
-        if is_mute(self.blocks[index as usize], poll_at) {
-            let probe_at = self.probe(now, port, index);
-            poll_at = Some(poll_at.map_or(probe_at, |at| at.min(probe_at)));
-        }
-        self.settle(now, index, poll_at);
-        Visit::Done
+        Said::Stopped(Visit::Again)
+    }
+
+    /// Ends a flow over which smoltcp has panicked.
+    #[cold]
+    fn contained(&mut self, index: u32) -> Said {
+        self.end(index, CloseReason::Contained);
+        Said::Stopped(Visit::Done)
     }
 
     /// Asks the peer where it is when its time has come. Returns when that is next. The probe is one octet
@@ -154,27 +164,32 @@ impl NetStack {
         now.after(PROBE_GAP)
     }
 
-    /// After a flow has said what it had to say: is it over, when is it looked at again, is it still of interest.
-    #[inline]
-    fn settle(&mut self, now: Time, index: u32, poll_at: Option<Time>) {
-        let block = &mut self.blocks[index as usize];
-        let state = block.socket().state();
+    /// After a flow has said what it had to say, smoltcp wanting to be asked again at `poll_at`: is it over, must its
+    /// peer be asked something, when is it looked at again.
+    fn settle<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, poll_at: Option<Time>) {
+        let mut next = poll_at.unwrap_or(Time::NEVER);
+        if is_mute(self.blocks[index as usize], poll_at) {
+            next = next.min(self.probe(now, port, index));
+        }
+        let state = self.blocks[index as usize].socket().state();
         if matches!(state, State::TimeWait | State::Closed) && self.ends_by_itself(now, index, state) {
             return;
         }
-        let block = &mut self.blocks[index as usize];
+        let block = &mut *self.blocks[index as usize];
+        note_state(block, now);
+        let deadline = self.deadlines.of(block);
+        self.wait(now, index, deadline.min(next));
+    }
+
+    /// Has the flow looked at again `next` at the latest.
+    #[inline(always)]
+    fn wait(&mut self, now: Time, index: u32, next: Time) {
+        let block = &mut *self.blocks[index as usize];
+        let level = block.interest != Interest::Edge;
         if block.marks.contains(Marks::DOUBTED) {
             self.sent_again(now, index);
         }
-        let block = &mut self.blocks[index as usize];
-        note_state(block, now);
-        let own = own_deadline(block, &self.config);
-        let next = match (poll_at, own) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let level = block.interest != Interest::Edge;
-        if let Some(next) = next {
+        if next != Time::NEVER {
             self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
         }
         if level {
@@ -303,31 +318,4 @@ fn note_state(block: &mut FlowBlock, now: Time) {
     };
     block.phase = next;
     block.state_since = now;
-}
-
-/// When the flow is to be given up, if nothing is heard of its peer until then.
-#[inline]
-fn own_deadline(block: &FlowBlock, config: &StackConfig) -> Option<Time> {
-    let closing = match block.phase {
-        Phase::HalfOpen => return Some(block.state_since.after(config.handshake_timeout)),
-        Phase::Connecting | Phase::Cancelled => return Some(block.state_since.after(config.connect_timeout)),
-        Phase::Closing => Some(config.linger_timeout),
-        Phase::FinWait2 => Some(config.fin_wait_2_timeout),
-        _ => None,
-    };
-    let mut deadline: Option<Time> = None;
-    let mut consider = |at: Time| deadline = Some(deadline.map_or(at, |earlier: Time| earlier.min(at)));
-    if block.marks.contains(Marks::WAITING) {
-        consider(block.heard_at.max(block.waiting_since).after(config.give_up_timeout));
-    }
-    if let Some(timeout) = closing {
-        consider(block.state_since.after(timeout));
-    }
-    if let Some(idle) = config.idle_timeout {
-        consider(block.heard_at.after(idle));
-    }
-    if let Some(interval) = config.keep_alive {
-        consider(block.heard_at.after(interval.saturating_mul(KEEP_ALIVES)));
-    }
-    deadline
 }

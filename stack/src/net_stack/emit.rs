@@ -5,61 +5,55 @@
 use nic::{Frame, Queue};
 
 use super::NetStack;
+use crate::block::FlowBlock;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
-use crate::one_frame::OneFrame;
+use crate::one_frame::Reply;
 use crate::phase::Marks;
 use crate::port::Port;
-use crate::segment::{Control, Sent, write_seq};
+use crate::segment::{Control, Sent, write_checksums, write_seq};
 use crate::wire::{ACK, RST};
 
+/// Lines up what smoltcp has written for the flow of `block`, if anything, and notes it there. Returns what it was.
+#[inline(always)]
+pub(super) fn take_reply<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, reply: Reply) -> Option<Sent> {
+    match reply {
+        Reply::None => None,
+        Reply::Written(frame) => line_up(block, port, frame),
+        Reply::Unwritten(frame) => {
+            port.return_frame(frame);
+            None
+        }
+    }
+}
+
+fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame) -> Option<Sent> {
+    let packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
+    let sent = Sent::of(packet);
+    // An RST is not of this connection's numbers, but of those that it answers.
+    if let Some(sent) = sent
+        && sent.flags & RST == 0
+    {
+        if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
+            block.snd_nxt = sent.end;
+            block.marks.remove(Marks::SENT_AGAIN);
+        } else if !sent.empty {
+            block.marks |= Marks::DOUBTED;
+        } else if sent.flags & ACK != 0 && sent.end != block.snd_nxt {
+            // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
+            write_seq(packet, block.snd_nxt);
+        }
+        if sent.flags & ACK != 0 {
+            block.last_ack = sent.ack;
+            block.last_window = sent.window;
+        }
+    }
+    write_checksums(packet);
+    port.send(frame);
+    sent
+}
+
 impl NetStack {
-    /// Lines up what smoltcp has written, if anything, and notes it in the flow. Returns what it was.
-    #[inline(always)]
-    pub(super) fn take_reply<Q: Queue>(
-        &mut self,
-        port: &mut Port<Q>,
-        index: u32,
-        device: OneFrame<'_>,
-    ) -> Option<Sent> {
-        let (frame, written) = device.into_frame();
-        let frame = frame?;
-        if written {
-            return self.line_up(port, index, frame);
-        }
-        port.return_frame(frame);
-        None
-    }
-
-    fn line_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, mut frame: Frame) -> Option<Sent> {
-        let block = &mut self.blocks[index as usize];
-        let sent = frame.bytes().get(block.link.len()..).and_then(Sent::of);
-        // An RST is not of this connection's numbers, but of those that it answers.
-        if let Some(sent) = sent
-            && sent.flags & RST == 0
-        {
-            if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
-                block.snd_nxt = sent.end;
-                block.marks.remove(Marks::SENT_AGAIN);
-            } else if !sent.empty {
-                block.marks |= Marks::DOUBTED;
-            } else if sent.empty
-                && sent.flags & ACK != 0
-                && sent.end != block.snd_nxt
-                && let Some(packet) = frame.bytes_mut().get_mut(block.link.len()..)
-            {
-                // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
-                write_seq(packet, block.snd_nxt);
-            }
-            if sent.flags & ACK != 0 {
-                block.last_ack = sent.ack;
-                block.last_window = sent.window;
-            }
-        }
-        port.send(frame);
-        sent
-    }
-
     /// Sends a segment written by hand, if a frame is left.
     pub(super) fn send_control<Q: Queue>(
         &mut self,

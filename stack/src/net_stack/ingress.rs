@@ -4,9 +4,10 @@ use cpu::prefetch_read;
 use nic::{Frame, Queue};
 use smoltcp::socket::tcp::State;
 
-use super::NetStack;
 use super::arrival::Arrival;
 use super::datagrams::Nobody;
+use super::emit::take_reply;
+use super::{NetStack, touch};
 use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -294,19 +295,20 @@ impl NetStack {
     #[inline(always)]
     pub(super) fn hand_over<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) -> bool {
         let port = &mut *arrival.port;
-        let Some(reply) = port.take_frame() else {
+        if !port.can_answer() {
             self.stats.drops.add(DropReason::NoFrame);
             return false;
-        };
+        }
         let packet = arrival.segment.packet(arrival.frame);
-        let block = &mut self.blocks[index as usize];
-        let mut device = OneFrame::new(Some(packet), reply, block.link, self.config.ip_mtu);
+        let block = &mut *self.blocks[index as usize];
+        let mut device = OneFrame::new(Some(packet), port.reserve(), &block.link, self.config.ip_mtu);
         let (interface, set) = (&mut self.interface, &mut block.set);
         let flow_now = FlowClock::instant(arrival.now);
         let outcome = contain(|| interface.poll_ingress_single(flow_now, &mut device, set));
+        let reply = device.into_reply();
         self.work.sets += 1;
         self.stats.segments += 1;
-        self.take_reply(port, index, device);
+        take_reply(block, port, reply);
         if outcome.is_none() {
             self.stats.drops.add(DropReason::Contained);
             self.end(index, CloseReason::Contained);
@@ -315,47 +317,66 @@ impl NetStack {
     }
 
     /// What a segment has changed.
+    #[inline(always)]
     fn after_segment(&mut self, now: Time, index: u32, before: State, queued: usize) {
-        let block = &mut self.blocks[index as usize];
+        let block = &mut *self.blocks[index as usize];
         let socket = block.socket();
-        let after = socket.state();
+        let (after, arrived) = (socket.state(), socket.recv_queue() > queued);
         let free = socket.send_capacity() - socket.send_queue();
-        let mut events = News::empty();
-        if socket.recv_queue() > queued {
+        let mut news = News::empty();
+        if arrived {
             // RFC 1122 §4.2.2.13: the peer has seen our FIN and still sends; nobody will read it, and it shall know.
             if before == State::FinWait2 && block.phase.is_released() {
                 block.phase = Phase::Aborted;
                 return self.touch(index);
             }
-            events |= News::READABLE;
+            news |= News::READABLE;
         }
         if before != after {
-            let fin = matches!(after, State::CloseWait | State::Closing | State::TimeWait | State::LastAck);
-            if fin && !block.marks.contains(Marks::FIN_RECEIVED) {
-                block.marks |= Marks::FIN_RECEIVED;
-                events |= News::READABLE;
-            }
-            match after {
-                // A peer whose last ACK has come; RSTs never get here.
-                State::Closed => return self.end(index, CloseReason::Finished),
-                State::Listen => return self.end(index, CloseReason::Reset),
-                _ if before == State::SynReceived => {
-                    block.phase = Phase::Open;
-                    block.state_since = now;
-                    events |= News::OPENED;
-                    self.listener.end();
-                    self.stats.opened += 1;
-                }
-                _ => {}
+            match self.after_transition(now, index, before, after) {
+                Some(more) => news |= more,
+                None => return,
             }
         }
+        let block = &mut *self.blocks[index as usize];
         if block.want_room != 0 && free >= block.want_room as usize {
             block.want_room = 0;
-            events |= News::WRITABLE;
+            news |= News::WRITABLE;
         }
-        self.touch(index);
-        if !events.is_empty() {
-            self.report(index, events);
+        touch(&mut self.touched, block, index);
+        if !news.is_empty() {
+            self.ready.push(&mut block.news, index, news);
         }
+    }
+
+    /// What it means that a segment has changed the state of a flow's socket; `None`: the flow has ended.
+    fn after_transition(&mut self, now: Time, index: u32, before: State, after: State) -> Option<News> {
+        let block = &mut *self.blocks[index as usize];
+        let mut news = News::empty();
+        let fin = matches!(after, State::CloseWait | State::Closing | State::TimeWait | State::LastAck);
+        if fin && !block.marks.contains(Marks::FIN_RECEIVED) {
+            block.marks |= Marks::FIN_RECEIVED;
+            news |= News::READABLE;
+        }
+        match after {
+            // The peer's last ACK has come; RSTs never get here.
+            State::Closed => {
+                self.end(index, CloseReason::Finished);
+                return None;
+            }
+            State::Listen => {
+                self.end(index, CloseReason::Reset);
+                return None;
+            }
+            _ if before == State::SynReceived => {
+                block.phase = Phase::Open;
+                block.state_since = now;
+                news |= News::OPENED;
+                self.listener.end();
+                self.stats.opened += 1;
+            }
+            _ => {}
+        }
+        Some(news)
     }
 }

@@ -14,7 +14,7 @@ use crate::contain::contain;
 use crate::drop_reason::DropReason;
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
-use crate::one_frame::OneFrame;
+use crate::one_frame::Scratch;
 use crate::options;
 use crate::phase::Phase;
 use crate::segment::Control;
@@ -144,7 +144,7 @@ impl NetStack {
 /// Has smoltcp read a SYN, by an interface that is thrown away and gives the connection the initial sequence number
 /// `isn`. The SYN-ACK is sent by the next flush.
 fn replay_syn<Q: Queue>(arrival: &Arrival<'_, Q>, isn: u32, ip_mtu: usize, set: &mut SocketSet<'static>) {
-    let mut device = OneFrame::scratch(arrival.segment.packet(arrival.frame), ip_mtu);
+    let mut device = Scratch::new(arrival.segment.packet(arrival.frame), ip_mtu);
     let mut config = Config::new(HardwareAddress::Ip);
     config.random_seed = seed_for(isn);
     let flow_now = FlowClock::instant(arrival.now);

@@ -1,0 +1,58 @@
+//! `Deadlines`: when a flow is given up, by what it waits for.
+
+use std::time::Duration;
+
+use crate::block::FlowBlock;
+use crate::clock::{Span, Time};
+use crate::config::StackConfig;
+use crate::phase::{Marks, Phase};
+
+/// Keep-alive intervals without an answer after which a flow is dead.
+const KEEP_ALIVES: u32 = 3;
+
+/// The time-outs of the settings, ready to be added: they are asked for whenever a flow is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    handshake: Span,
+    connect: Span,
+    give_up: Span,
+    fin_wait_2: Span,
+    linger: Span,
+    /// How long nothing may be heard of the peer of a flow, whatever the flow waits for.
+    silence: Span,
+}
+
+impl Deadlines {
+    /// Those of the settings.
+    pub(crate) fn new(config: &StackConfig) -> Self {
+        let forever = Span::FOREVER;
+        let idle = config.idle_timeout.map_or(forever, Span::of);
+        let keep_alive =
+            config.keep_alive.map_or(forever, |interval: Duration| Span::of(interval.saturating_mul(KEEP_ALIVES)));
+        Self {
+            handshake: Span::of(config.handshake_timeout),
+            connect: Span::of(config.connect_timeout),
+            give_up: Span::of(config.give_up_timeout),
+            fin_wait_2: Span::of(config.fin_wait_2_timeout),
+            linger: Span::of(config.linger_timeout),
+            silence: idle.min(keep_alive),
+        }
+    }
+
+    /// When the flow of `block` is to be given up, if nothing is heard of its peer until then.
+    #[inline]
+    pub(crate) fn of(&self, block: &FlowBlock) -> Time {
+        let closing = match block.phase {
+            Phase::HalfOpen => return block.state_since.plus(self.handshake),
+            Phase::Connecting | Phase::Cancelled => return block.state_since.plus(self.connect),
+            Phase::Closing => block.state_since.plus(self.linger),
+            Phase::FinWait2 => block.state_since.plus(self.fin_wait_2),
+            _ => Time::NEVER,
+        };
+        let mut deadline = closing.min(block.heard_at.plus(self.silence));
+        if block.marks.contains(Marks::WAITING) {
+            deadline = deadline.min(block.heard_at.max(block.waiting_since).plus(self.give_up));
+        }
+        deadline
+    }
+}
