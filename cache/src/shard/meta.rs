@@ -260,7 +260,11 @@ impl Shard {
             }
             (Arith::Exists, _) => Outcome::Exists,
             (Arith::NonNumeric, _) => Outcome::NotANumber,
-            _ => Outcome::NoMemory(Purpose::Change),
+            _ => {
+                // As in memcached, which counts before it looks for room.
+                if increment { &self.stats.incr_hits } else { &self.stats.decr_hits }.add(1);
+                Outcome::NoMemory(Purpose::Change)
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::key::KeyHasher;
+use crate::operation::{Outcome, Purpose};
 use crate::store::outcome::{Arith, StoreMode, StoreOutcome, Touched};
 
 const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
@@ -134,6 +135,22 @@ fn pins_and_reservations_leave_room_for_others() {
     assert_eq!(bench.value(b"still", NOW).as_deref(), Some(&b"room"[..]));
     pins.into_iter().for_each(|pin| bench.shard.unpin(pin));
     reservations.into_iter().for_each(|reservation| bench.shard.abandon(reservation));
+    bench.assert_whole();
+}
+
+#[test]
+fn a_count_that_finds_no_room_is_counted_as_a_hit() {
+    let mut bench = Bench::small(false);
+    let mut stored = 0u32;
+    while bench.set(&stored.to_le_bytes(), b"9", NOW) == StoreOutcome::Stored {
+        stored += 1;
+    }
+    let (acts, never) = ([0; 4], Expiry::NEVER);
+    let count = meta::Count { delta: 1, increment: true, cas: 0, acts, ttl: never, vivify: never, initial: 0 };
+    let key = 0u32.to_le_bytes();
+    let outcome = bench.shard.meta_arith(bench.hasher.hash(&key), &key, &count, NOW);
+    assert_eq!(outcome, Outcome::NoMemory(Purpose::Change));
+    assert_eq!(bench.shard.stats.incr_hits.value(), 1);
     bench.assert_whole();
 }
 
