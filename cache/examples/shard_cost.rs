@@ -8,7 +8,8 @@
 
 use std::time::Instant;
 
-use sidestep_cache::{Expiry, KeyHash, KeyHasher, Now, Shard, ShardConfig, StoreMode};
+use sidestep_cache::operation::Store;
+use sidestep_cache::{Key, KeyHash, KeyHasher, Now, Operation, Shard, ShardConfig};
 
 const NOW: Now = Now { secs: 2, unix_epoch: 0 };
 const BATCH: usize = 16;
@@ -29,8 +30,8 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
     while shard.maintain(NOW, 1000) {}
     let value = vec![b'v'; value_len];
-    let set = |shard: &mut Shard, key: &[u8], hash: KeyHash| {
-        shard.store(hash, key, &value, 0, Expiry::NEVER, StoreMode::Set, NOW);
+    let set = |shard: &mut Shard, key: Key<'_>| {
+        shard.execute(key, &Operation::Store(Store::SET), &value, NOW);
     };
 
     let mut keys = 0u64;
@@ -38,7 +39,7 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     while shard.stats().evictions.value() == 0 {
         let new: Vec<_> = (keys..keys + BLOCK as u64).map(|n| key_of(n, key_len)).collect();
         let started = Instant::now();
-        new.iter().for_each(|key| set(&mut shard, key, hasher.hash(key)));
+        new.iter().for_each(|key| set(&mut shard, hasher.key(key)));
         blocks.push(started.elapsed().as_secs_f64() * 1e9 / BLOCK as f64);
         keys += BLOCK as u64;
     }
@@ -47,7 +48,7 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     let end = keys * 4;
     while keys < end {
         let key = key_of(keys, key_len);
-        set(&mut shard, &key, hasher.hash(&key));
+        set(&mut shard, hasher.key(&key));
         keys += 1;
     }
     let items = shard.stats().curr_items.value();
@@ -55,7 +56,7 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     for _ in 0..items / BLOCK as u64 {
         let new: Vec<_> = (keys..keys + BLOCK as u64).map(|n| key_of(n, key_len)).collect();
         let started = Instant::now();
-        new.iter().for_each(|key| set(&mut shard, key, hasher.hash(key)));
+        new.iter().for_each(|key| set(&mut shard, hasher.key(key)));
         blocks.push(started.elapsed().as_secs_f64() * 1e9 / BLOCK as f64);
         keys += BLOCK as u64;
     }
@@ -87,7 +88,8 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
                     batch.iter().for_each(|(_, hash)| shard.prefetch_item(*hash));
                 }
                 for (key, hash) in batch {
-                    let found = shard.get(*hash, key, NOW);
+                    let key = Key { hash: *hash, bytes: key };
+                    let (_, found) = shard.execute(key, &Operation::GET, b"", NOW);
                     hits += usize::from(found.is_some_and(|at| shard.item(at).value.len() == value_len));
                 }
             }

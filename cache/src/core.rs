@@ -21,7 +21,9 @@ use arrayvec::ArrayVec;
 
 use crate::clock::Now;
 use crate::counters::CoreCounters;
-use crate::key::{KeyHash, KeyHasher};
+use crate::key::{Key, KeyHash, KeyHasher};
+use crate::observe::Observer;
+use crate::peers::PeerSet;
 use crate::replies::Replies;
 use crate::route::landing::Landing;
 use crate::route::link::Link;
@@ -31,7 +33,7 @@ use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
 use crate::shared::Shared;
 use crate::store::ShardConfig;
-use crate::watch::{EVICTIONS, WATCHERS_MAX};
+use crate::watch::WATCHERS_MAX;
 
 /// Requests to other cores.
 mod ask;
@@ -43,8 +45,6 @@ mod census;
 mod hold;
 /// Answers of other cores, put where they belong.
 mod land;
-/// Meta commands and binary's, executed on this shard.
-mod meta;
 /// Other cores' requests, executed on this shard.
 mod serve;
 /// The first of each connection, and a part of the rest.
@@ -74,37 +74,6 @@ pub struct ConnId(pub u32);
 impl ConnId {
     pub(crate) fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// A set of cores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PeerSet(u64);
-
-impl PeerSet {
-    /// Whether no core is in it.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether `core` is in it.
-    pub fn contains(self, core: usize) -> bool {
-        core < 64 && self.0 >> core & 1 == 1
-    }
-
-    fn insert(&mut self, core: usize) {
-        self.0 |= 1 << core;
-    }
-}
-
-impl Iterator for PeerSet {
-    type Item = usize;
-    fn next(&mut self) -> Option<usize> {
-        (self.0 != 0).then(|| {
-            let core = self.0.trailing_zeros() as usize;
-            self.0 &= self.0 - 1;
-            core
-        })
     }
 }
 
@@ -226,9 +195,8 @@ pub struct Core {
     copied_bytes: usize,
     /// Who is to be closed.
     lost: VecDeque<ConnId>,
-    served: PeerSet,
-    /// The number of the connection whose command is executed.
-    speaker: u32,
+    /// Tells watchers and counts prefixes.
+    pub(crate) observer: Observer,
     /// The watchers of this core.
     watching: ArrayVec<ConnId, WATCHERS_MAX>,
     /// This turn's step of a walk has been taken.
@@ -300,8 +268,7 @@ impl Core {
                 pins_out: 0,
                 copied_bytes: 0,
                 lost: VecDeque::with_capacity(config.conns()),
-                served: PeerSet::default(),
-                speaker: 0,
+                observer: Observer::new(id, shared.clone()),
                 watching: ArrayVec::new(),
                 walked: false,
                 walkers: VecDeque::new(),
@@ -379,11 +346,9 @@ impl Core {
     /// Ends a turn: sends what was collected for other cores. Returns the cores that have been given something, whose
     /// doorbells are to be rung if they sleep.
     pub fn post(&mut self) -> PeerSet {
-        if self.shard.has_evicted() || self.shared.watchers.want(EVICTIONS) {
-            self.tell_evictions();
-        }
+        self.observer.tell_evictions(&mut self.shard, self.now);
         self.pay_debts();
-        let mut posted = std::mem::take(&mut self.served);
+        let mut posted = self.observer.take_woken();
         for (peer, link) in self.links.iter_mut().enumerate() {
             if let Some(link) = link
                 && link.post()
@@ -443,7 +408,7 @@ impl Core {
         self.now = now;
         let state = &mut self.conns[conn.index()];
         (state.open, state.last_secs) = (true, now.secs);
-        self.speaker = state.number;
+        self.observer.speaker = state.number;
     }
 
     /// How keys are hashed; another's hash of anything must not be told to clients.
@@ -451,10 +416,10 @@ impl Core {
         &self.hasher
     }
 
-    /// The hash of `key` and the core that owns it.
-    pub(crate) fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
-        let hash = self.hasher.hash(key);
-        (hash, self.owner_of(hash))
+    /// `key` with its hash, and the core that owns it.
+    pub(crate) fn locate<'a>(&self, key: &'a [u8]) -> (Key<'a>, usize) {
+        let key = self.hasher.key(key);
+        (key, self.owner_of(key.hash))
     }
 
     /// The core that owns keys of this hash.

@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 
 use crate::clock::Now;
 use crate::core::{ConnId, Core};
-use crate::key::KeyHash;
+use crate::key::{Key, KeyHash};
 use crate::proto::text::plain_fetch;
 use crate::proto::udp_frame::{self, HEADER_BYTES, REPLY_MAX_BYTES};
 use crate::route::wait::Lists;
@@ -93,7 +93,7 @@ impl<P: Copy> Datagrams<P> {
     #[inline]
     pub fn foresee(&self, core: &Core, datagram: &[u8]) -> Option<KeyHash> {
         let (key, _, _) = plain_fetch(datagram.get(HEADER_BYTES..)?)?;
-        let (hash, owner) = core.locate(key);
+        let (Key { hash, .. }, owner) = core.locate(key);
         if owner != core.id() {
             return None;
         }
@@ -124,10 +124,10 @@ impl<P: Copy> Datagrams<P> {
         if let Some((key, bytes, cas)) = plain_fetch(request)
             && bytes == request.len()
         {
-            debug_assert!(foreseen.is_none_or(|hash| hash == core.locate(key).0), "another datagram was foreseen");
-            let hash = foreseen.unwrap_or_else(|| core.locate(key).0);
-            if core.owner_of(hash) == core.id() {
-                let fetch = PlainFetch { id, hash, key, cas };
+            debug_assert!(foreseen.is_none_or(|hash| hash == core.hasher().hash(key)), "another datagram was foreseen");
+            let key = foreseen.map_or_else(|| core.hasher().key(key), |hash| Key { hash, bytes: key });
+            if core.owner_of(key.hash) == core.id() {
+                let fetch = PlainFetch { id, key, cas };
                 if self.answer(core, &peer, source, &fetch, &mut purse, now, out) {
                     core.counters().bytes_read.add(request.len() as u64);
                     return self.shared.sources.save(source, purse, now.secs);
@@ -172,7 +172,7 @@ impl<P: Copy> Datagrams<P> {
         let mut answered = false;
         let sent = out.send(peer, HEADER_BYTES + self.shared.body_max, |buffer| {
             let (head, body) = buffer.split_at_mut(HEADER_BYTES);
-            let Some(bytes) = core.get_whole(fetch.hash, fetch.key, fetch.cas, now, body) else { return 0 };
+            let Some(bytes) = core.get_whole(fetch.key, fetch.cas, now, body) else { return 0 };
             answered = true;
             core.counters().requests.add(1);
             let bytes = HEADER_BYTES + bytes;
@@ -272,7 +272,6 @@ impl<P: Copy> Datagrams<P> {
 /// A get or gets of one key, and nothing else.
 struct PlainFetch<'a> {
     id: udp_frame::RequestId,
-    hash: KeyHash,
-    key: &'a [u8],
+    key: Key<'a>,
     cas: bool,
 }

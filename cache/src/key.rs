@@ -45,6 +45,15 @@ impl KeyHash {
     }
 }
 
+/// A key and its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// The hash of `bytes`.
+    pub hash: KeyHash,
+    /// The key itself, at most [`KEY_MAX_BYTES`] bytes.
+    pub bytes: &'a [u8],
+}
+
 /// The process's keyed hash function. Every core holds a copy with the same secret.
 #[derive(Clone)]
 pub struct KeyHasher {
@@ -62,6 +71,12 @@ impl KeyHasher {
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         KeyHash(self.sip.hash(key))
+    }
+
+    /// `bytes` with their hash.
+    #[inline]
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        Key { hash: self.hash(bytes), bytes }
     }
 }
 

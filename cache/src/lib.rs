@@ -20,8 +20,12 @@ mod datagrams;
 pub mod key;
 /// Decimal numbers, read and written.
 mod number;
-/// What came of what was asked of a shard.
+/// What watchers and prefix counts are told of operations.
+mod observe;
+/// What is asked of a shard, and what came of it.
 pub mod operation;
+/// Sets of cores.
+mod peers;
 /// The wire formats.
 pub mod proto;
 /// Replies on their way out.
@@ -43,18 +47,20 @@ mod sync;
 /// `watch`: what happens, told line by line.
 mod watch;
 
-pub use crate::core::{ConnId, Core, CoreCensus, Overdue, PeerSet};
+pub use crate::core::{ConnId, Core, CoreCensus, Overdue};
 pub use clock::{Expiry, Now};
 pub use control::{Control, Stopping};
 pub use counters::{CoreCounters, Counters, OutsideCounts};
 pub use datagrams::{DatagramOutlet, Datagrams, Network};
-pub use key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
+pub use key::{KEY_MAX_BYTES, Key, KeyHash, KeyHasher};
+pub use operation::{Operation, Outcome};
+pub use peers::PeerSet;
 pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
 pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};
 pub use shard::Shard;
 pub use shared::Shared;
 pub use store::{
-    Arith, Census, ClassStats, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats,
-    StoreError, StoreMode, StoreOutcome, Stored, Touched, Toucher,
+    Census, ClassStats, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats,
+    Toucher,
 };
 pub use watch::{CloseReason, WATCH_LINE_BYTES, WATCHERS_MAX};

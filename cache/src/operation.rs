@@ -1,7 +1,202 @@
-//! What came of what was asked of the shard that owns a key, in terms of no protocol.
+//! What is asked of the shard that owns a key, and what came of it, in terms of no protocol.
 //!
-//! An [`Outcome`] borrows nothing, so another core sends it back as it is. The value of a hit is not part of it: the
-//! caller finds that beside the outcome.
+//! An [`Operation`] and an [`Outcome`] borrow nothing, so that they travel to another core and back as they are. The
+//! bytes of a store are given beside the operation; the value of a hit is found beside the outcome.
+//!
+//! The meta protocol's commands are the most that can be asked; those of the classic and the binary protocol ask for
+//! less of the same. Read first: memcached's `protocol.txt`.
+
+use crate::clock::Expiry;
+
+/// What is asked of the shard that owns a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Find the item.
+    Get(Get),
+    /// Store a value that is all there.
+    Store(Store),
+    /// Take the item out, or mark it as stale.
+    Delete(Delete),
+    /// Count the number that the item is.
+    Count(Count),
+    /// Give the item a new expiry. Answers [`Outcome::Touched`] and shows nothing of the item.
+    Touch(Expiry),
+    /// Show what is known of the item; nothing is counted or marked.
+    Debug,
+}
+
+impl Operation {
+    /// A get that asks for the item and nothing else.
+    pub const GET: Operation = Operation::Get(Get { steps: Steps::NONE, update: true, classic: true });
+
+    /// A get that gives the item a new expiry, of the classic and the binary protocol.
+    pub fn get_and_touch(expiry: Expiry) -> Operation {
+        Operation::Get(Get { steps: Steps::one(Step::Touch(expiry)), update: true, classic: true })
+    }
+
+    /// A delete of whatever version is there.
+    pub const DELETE: Operation = Operation::Delete(Delete { cas: None, stale: false, expiry: None, classic: true });
+}
+
+/// What a get does to the item that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Get {
+    /// What is done and shown, in this order.
+    pub steps: Steps,
+    /// The item is marked as asked for.
+    pub update: bool,
+    /// It is a get of the classic or the binary protocol: a miss that was to touch is counted as a touch, the get is
+    /// counted for its key's prefix, and it does not take the right to renew a stale item.
+    pub classic: bool,
+}
+
+/// Steps of an operation that are done in the order in which the client named them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps([Option<Step>; Steps::MAX]);
+
+/// One step of a get or a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The item gets this expiry.
+    Touch(Expiry),
+    /// Where there is no item, an empty one (for a count: one with the initial number) is made with this expiry.
+    Vivify(Expiry),
+    /// Who meets an item that is gone before this is to renew it.
+    Recache(Expiry),
+    /// The seconds left are shown as they are at this step.
+    ShowTtl,
+}
+
+impl Steps {
+    /// Steps at most: each kind once.
+    const MAX: usize = 4;
+
+    /// None.
+    pub const NONE: Steps = Steps([None; Steps::MAX]);
+
+    /// One step.
+    pub const fn one(step: Step) -> Steps {
+        Steps([Some(step), None, None, None])
+    }
+
+    /// Adds a step behind the others; what is more than one of each kind is left out.
+    pub fn push(&mut self, step: Step) {
+        if let Some(free) = self.0.iter_mut().find(|place| place.is_none()) {
+            *free = Some(step);
+        }
+    }
+
+    /// The steps in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Step> + '_ {
+        self.0.iter().map_while(|&step| step)
+    }
+
+    /// Whether one of them gives the item an expiry.
+    pub fn touch(&self) -> bool {
+        self.iter().any(|step| matches!(step, Step::Touch(_)))
+    }
+
+    /// Whether one of them makes an item where there is none.
+    pub fn vivify(&self) -> bool {
+        self.iter().any(|step| matches!(step, Step::Vivify(_)))
+    }
+}
+
+/// How a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store {
+    /// On which condition, and whether it joins the value that is there.
+    pub mode: StoreMode,
+    /// The client's flags.
+    pub flags: u32,
+    /// When the item is gone.
+    pub expiry: Expiry,
+    /// The key was sent as base64, which is noted in the item.
+    pub base64: bool,
+    /// When there is no room for the value, the item that is there goes: a client that meant to replace it must not
+    /// find the old value.
+    pub drops_old: bool,
+    /// It is a store of the classic or the binary protocol, which is counted for its key's prefix.
+    pub classic: bool,
+}
+
+impl Store {
+    /// A set of a value without flags that never expires.
+    pub const SET: Store =
+        Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, base64: false, drops_old: false, classic: true };
+}
+
+/// Which of memcached's storage commands a store is (`protocol.txt`, "Storage commands").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreMode {
+    /// Whatever was there before.
+    Set,
+    /// Only if the key has no item.
+    Add,
+    /// Only if the key has an item.
+    Replace,
+    /// The value goes after that of the item there; flags and expiry stay those of the item.
+    Append,
+    /// The value goes before that of the item there; flags and expiry stay those of the item.
+    Prepend,
+    /// Only if the item there has this cas unique. 0 matches no item.
+    Cas(u64),
+    /// As [`StoreMode::Cas`]; where the item there is newer (its unique is larger), the new one takes its place marked as
+    /// stale, with the expiry of the one there (meta: `ms` with C and I). 0 matches no item.
+    CasOrStale(u64),
+    /// [`StoreMode::Append`], only if the item there has this cas unique.
+    AppendIf(u64),
+    /// [`StoreMode::Prepend`], only if the item there has this cas unique.
+    PrependIf(u64),
+}
+
+impl StoreMode {
+    /// Whether the value joins that of the item there.
+    pub fn joins(self) -> bool {
+        matches!(self, StoreMode::Append | StoreMode::Prepend | StoreMode::AppendIf(_) | StoreMode::PrependIf(_))
+    }
+
+    /// Whether it goes after that of the item there.
+    pub(crate) fn appends(self) -> bool {
+        matches!(self, StoreMode::Append | StoreMode::AppendIf(_))
+    }
+}
+
+/// What is deleted, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delete {
+    /// Only this version of the item.
+    pub cas: Option<u64>,
+    /// The item stays, marked as stale under a new cas unique.
+    pub stale: bool,
+    /// The expiry of an item that is marked as stale, if it gets a new one.
+    pub expiry: Option<Expiry>,
+    /// It is a delete of the classic or the binary protocol: another version is not counted as a miss, and it is counted
+    /// for its key's prefix.
+    pub classic: bool,
+}
+
+/// How a number is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// By how much.
+    pub delta: u64,
+    /// Up, which wraps at 2^64, rather than down, which stops at 0.
+    pub up: bool,
+    /// Only this version of the item; 0 is any.
+    pub cas: u64,
+    /// What is done and shown, in this order; recache is none of it.
+    pub steps: Steps,
+    /// The number of an item that is made.
+    pub initial: u64,
+}
+
+impl Count {
+    /// Counts up or down and asks for nothing else.
+    pub fn by(delta: u64, up: bool) -> Count {
+        Count { delta, up, cas: 0, steps: Steps::NONE, initial: 0 }
+    }
+}
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

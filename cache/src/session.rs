@@ -28,15 +28,15 @@
 
 use crate::clock::{Expiry, Now};
 use crate::core::{ConnId, Core, Need};
-use crate::key::KeyHash;
-use crate::operation::Outcome;
+use crate::key::{Key, KeyHash};
+use crate::operation::Operation;
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::proto::sink::Writer;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::replies::{NO_ENTRY, Owed, Upload, Waiting};
-use crate::route::message::{NOBODY, Request, Span, Token};
+use crate::route::message::{NOBODY, Request, Token};
 use crate::settings::Protocol;
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
@@ -365,13 +365,13 @@ impl Taking<'_> {
         }
     }
 
-    /// The hash of `key` and the core that owns it, from what was foreseen or anew.
+    /// `key` with its hash, from what was foreseen or anew, and the core that owns it.
     #[inline]
-    fn locate(&self, key: &[u8]) -> (KeyHash, usize) {
+    fn locate<'k>(&self, key: &'k [u8]) -> (Key<'k>, usize) {
         match self.session.foreseen.and_then(|foreseen| foreseen.hash_of(key)) {
             Some(hash) => {
-                debug_assert_eq!(hash, self.core.locate(key).0, "the input has changed since it was foreseen");
-                (hash, self.core.owner_of(hash))
+                debug_assert_eq!(hash, self.core.hasher().hash(key), "the input has changed since it was foreseen");
+                (Key { hash, bytes: key }, self.core.owner_of(hash))
             }
             None => self.core.locate(key),
         }
@@ -531,21 +531,15 @@ impl Taking<'_> {
     }
 
     /// Executes an operation that shows no value: here, or on the core that owns the key.
-    fn operate_on_owner(
-        &mut self,
-        key: &[u8],
-        form: &Form<'_>,
-        here: impl FnOnce(&mut Core, KeyHash) -> Outcome,
-        there: impl FnOnce(Span, KeyHash) -> Request,
-    ) -> Result<(), Stop> {
-        let (hash, owner) = self.locate(key);
+    fn operate_on_owner(&mut self, key: &[u8], operation: &Operation, form: &Form<'_>) -> Result<(), Stop> {
+        let (key, owner) = self.locate(key);
         if owner == self.core.id {
             self.room_to_say(form)?;
-            let outcome = here(self.core, hash);
+            let (outcome, _) = self.core.operate(key, operation, b"");
             self.say(form, outcome);
         } else {
-            let token = self.expect_outcome(owner, key.len(), form)?;
-            self.core.ask(owner, token, [key, &[]], |[key, _]| there(key, hash));
+            let token = self.expect_outcome(owner, key.bytes.len(), form)?;
+            self.core.ask_to_operate(owner, token, key, operation, b"", None);
         }
         Ok(())
     }

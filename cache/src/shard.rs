@@ -1,15 +1,16 @@
 //! One core's items: the only mutator.
 //!
 //! ```text
-//!  session ──get/store/delete/...──► Shard ──► Index    hash → place          (store/index.rs)
+//!  session, mesh ──execute──► Shard ──► Index    hash → place          (store/index.rs)
 //!                                      │  ├──► Segments  who holds what        (store/segment.rs)
 //!                                      │  └──► Memory    the bytes             (store/memory.rs, store/header.rs)
 //!                                      ├── shard/room.rs    room for an item: reclaim, runs
 //!                                      ├── shard/merge.rs   which items stay when room is short
 //!                                      ├── shard/link.rs    items join and leave; every counter moves here
-//!                                      ├── shard/write.rs   store, reserve, commit, incr, touch
+//!                                      ├── shard/execute.rs the way in for operations; touch, debug
+//!                                      ├── shard/get.rs  shard/store.rs  shard/delete.rs  shard/count.rs
+//!                                      ├── shard/write.rs   what they share: items written, copied, linked
 //!                                      ├── shard/walk.rs    every item in steps: dumps
-//!                                      ├── shard/meta.rs    what meta commands and binary ask beyond that
 //!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
 //! ```
 //!
@@ -21,12 +22,15 @@
 //! segment. S2: bytes of a segment with holders neither move nor change, but for the expiry, the last access and the
 //! marks in a header. S3: a free segment has no current slot.
 
+mod count;
+mod delete;
 mod evicted;
+mod execute;
+mod get;
 mod link;
 mod merge;
-/// Meta commands.
-pub mod meta;
 mod room;
+mod store;
 mod upkeep;
 mod walk;
 mod write;
@@ -41,14 +45,14 @@ pub(crate) use walk::{Dump, STEP_BYTES, Told};
 use std::sync::Arc;
 
 use crate::clock::{Expiry, Now};
-use crate::key::{KeyHash, KeyHasher};
+use crate::key::{Key, KeyHash, KeyHasher};
 use crate::store::census::Census;
 use crate::store::config::{ConfigError, ShardConfig};
 use crate::store::expiry::CLASSES_MAX;
 use crate::store::ghost::Ghost;
 use crate::store::header::{self, Facts, Layout};
 use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
-use crate::store::item::{Hit, Item, ItemRef, Loose, Pin};
+use crate::store::item::{Item, ItemRef, Loose, Pin};
 use crate::store::memory::{Memory, Toucher};
 use crate::store::segment::{List, NONE, Segments, State};
 use crate::store::slab_view::SlabView;
@@ -242,52 +246,9 @@ impl Shard {
         self.index.prefetch_item(&self.memory, &self.segments, hash);
     }
 
-    /// Finds the live item of `key` and marks it as asked for now. Counts one get.
-    #[inline]
-    pub fn get(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
-        self.stats.cmd_get.add(1);
-        let Some(found) = self.lookup(hash, key, now) else {
-            self.stats.get_misses.add(1);
-            return None;
-        };
-        self.stats.get_hits.add(1);
-        self.mark_fetched(found.at, now);
-        Some(found.at)
-    }
-
-    /// [`Shard::get`] for a caller who needs no more than flags, cas unique and value, at once. `None`, with nothing
-    /// counted or marked, when there is an item and `fits` refuses its value's length.
-    #[inline]
-    pub(crate) fn get_if(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        now: Now,
-        fits: impl FnOnce(usize) -> bool,
-    ) -> Option<Option<Hit<'_>>> {
-        let Some((found, layout, facts)) = self.lookup_item(hash, key, now) else {
-            self.stats.cmd_get.add(1);
-            self.stats.get_misses.add(1);
-            return Some(None);
-        };
-        let value_len = layout.value_len as usize;
-        if !fits(value_len) {
-            return None;
-        }
-        self.stats.cmd_get.add(1);
-        self.stats.get_hits.add(1);
-        self.mark_fetched(found.at, now);
-        let value_at = self.memory.address(found.at.segment, found.at.offset) + layout.value_at();
-        Some(Some(Hit {
-            flags: facts.flags,
-            cas: self.shown(facts.cas),
-            value: self.memory.bytes(value_at, value_len),
-        }))
-    }
-
     /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
-    pub fn peek(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<ItemRef> {
-        self.lookup(hash, key, now).map(|found| found.at)
+    pub fn peek(&mut self, key: Key<'_>, now: Now) -> Option<ItemRef> {
+        self.lookup(key, now).map(|found| found.at)
     }
 
     /// The item at `at`; an empty one when it has gone since. Its cas unique is 0 when items have none to show.
@@ -306,7 +267,7 @@ impl Shard {
     /// [`Shard::item`] with its cas unique in any case.
     fn stored_item(&self, at: ItemRef) -> Item<'_> {
         let found = if self.segments.is_current(at) {
-            header::read_item(self.memory.bytes_from(self.memory.address(at.segment, at.offset)))
+            header::read_item(self.memory.bytes_from(self.memory.at(at)))
         } else {
             None
         };
@@ -381,13 +342,13 @@ impl Shard {
     }
 
     /// The same for a command that stores: what takes the place of an expired or flushed item has reclaimed it.
-    fn lookup_to_store(&mut self, hash: KeyHash, key: &[u8], value_len: usize, now: Now) -> Option<Found> {
+    fn lookup_to_store(&mut self, key: Key<'_>, value_len: usize, now: Now) -> Option<Found> {
         let lost = |stats: &ShardStats| stats.get_expired.value() + stats.get_flushed.value();
         let before = lost(&self.stats);
-        let found = self.lookup(hash, key, now);
+        let found = self.lookup(key, now);
         if lost(&self.stats) > before {
             self.stats.reclaimed.add(1);
-            let class = usize::from(self.class_of(key.len(), value_len, 0)) - 1;
+            let class = usize::from(self.class_of(key.bytes.len(), value_len, 0)) - 1;
             self.stats.classes[class].reclaimed.add(1);
         }
         found
@@ -395,16 +356,16 @@ impl Shard {
 
     /// Finds the live item of `key`; takes an expired or flushed one out.
     #[inline]
-    fn lookup(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<Found> {
-        self.lookup_item(hash, key, now).map(|(found, ..)| found)
+    fn lookup(&mut self, key: Key<'_>, now: Now) -> Option<Found> {
+        self.lookup_item(key, now).map(|(found, ..)| found)
     }
 
     /// [`Shard::lookup`], with what it has read of the item.
     #[inline]
-    fn lookup_item(&mut self, hash: KeyHash, key: &[u8], now: Now) -> Option<(Found, Layout, Facts)> {
+    fn lookup_item(&mut self, key: Key<'_>, now: Now) -> Option<(Found, Layout, Facts)> {
         self.advance(now);
-        let (found, layout) = self.index.find_item(&self.memory, &self.segments, hash, key)?;
-        let address = self.memory.address(found.at.segment, found.at.offset);
+        let (found, layout) = self.index.find_item(&self.memory, &self.segments, key)?;
+        let address = self.memory.at(found.at);
         let facts = Facts::read(self.memory.bytes_from(address), layout);
         if facts.cas < self.flush_cas {
             self.stats.get_flushed.add(1);
@@ -419,7 +380,7 @@ impl Shard {
 
     #[inline]
     fn mark_fetched(&mut self, at: ItemRef, now: Now) {
-        let address = self.memory.address(at.segment, at.offset);
+        let address = self.memory.at(at);
         if header::mark_fetched(&mut self.memory, address, now.secs) {
             self.segments.at_mut(at.segment).live_unfetched -= 1;
         }

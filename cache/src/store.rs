@@ -16,8 +16,6 @@ pub(crate) mod index;
 pub(crate) mod item;
 /// The memory map.
 pub(crate) mod memory;
-/// What operations answer.
-pub(crate) mod outcome;
 /// Who holds which segment.
 pub(crate) mod segment;
 /// memcached's sizes and slab classes.
@@ -32,6 +30,5 @@ pub use config::{ConfigError, MemoryLimitError, ShardConfig};
 pub(crate) use item::Loose;
 pub use item::{Item, ItemRef, Pin, Reservation};
 pub use memory::Toucher;
-pub use outcome::{Arith, StoreError, StoreMode, StoreOutcome, Stored, Touched};
 pub(crate) use stats::counter_block;
 pub use stats::{ClassStats, ShardStats};

@@ -1,7 +1,8 @@
 //! Items as large as `-I` allows: up to half of a shard's memory they are stored and read, whatever else is in the shard;
 //! a larger `-I` is refused with the figures.
 
-use sidestep_cache::{Expiry, KeyHash, KeyHasher, Now, Shard, ShardConfig, StoreMode, StoreOutcome};
+use sidestep_cache::operation::{Purpose, Store};
+use sidestep_cache::{ItemRef, KeyHasher, Now, Operation, Outcome, Shard, ShardConfig};
 
 const NOW: Now = Now { secs: 2, unix_epoch: 1_700_000_000 };
 /// memcached's header with a cas unique, the end of a 4-byte key, and the end of the value.
@@ -18,18 +19,20 @@ impl Bench {
         Bench { shard: Shard::new(config, hasher.clone()).unwrap(), hasher }
     }
 
-    fn hash(&self, key: u32) -> KeyHash {
-        self.hasher.hash(&key.to_le_bytes())
+    fn execute(&mut self, key: u32, operation: &Operation, value: &[u8]) -> (Outcome, Option<ItemRef>) {
+        self.shard.execute(self.hasher.key(&key.to_le_bytes()), operation, value, NOW)
     }
 
-    fn set(&mut self, key: u32, value: &[u8]) -> StoreOutcome {
-        let hash = self.hash(key);
-        self.shard.store(hash, &key.to_le_bytes(), value, 0, Expiry::NEVER, StoreMode::Set, NOW).outcome
+    /// Stores the item. Returns why not, if not.
+    fn set(&mut self, key: u32, value: &[u8]) -> Option<Outcome> {
+        match self.execute(key, &Operation::Store(Store::SET), value).0 {
+            Outcome::Stored { .. } => None,
+            outcome => Some(outcome),
+        }
     }
 
     fn shows(&mut self, key: u32, value: &[u8]) -> bool {
-        let hash = self.hash(key);
-        let found = self.shard.get(hash, &key.to_le_bytes(), NOW);
+        let (_, found) = self.execute(key, &Operation::GET, b"");
         found.is_some_and(|at| self.shard.item(at).value == value)
     }
 }
@@ -48,18 +51,18 @@ fn items_of_half_a_shards_memory_are_stored_among_small_ones() {
                 for n in 0..2 * memory_bytes / (small_bytes + 30) {
                     assert_eq!(
                         bench.set(1000 + n as u32, &small),
-                        StoreOutcome::Stored,
+                        None,
                         "{case}: {n} {:?} {:?}",
                         bench.shard.census(),
                         bench.shard.stats().evictions
                     );
                 }
-                assert_eq!(bench.set(round % 2, &longest), StoreOutcome::Stored, "{case}: {:?}", bench.shard.census());
+                assert_eq!(bench.set(round % 2, &longest), None, "{case}: {:?}", bench.shard.census());
                 assert!(bench.shows(round % 2, &longest), "{case}");
                 // And over itself.
-                assert_eq!(bench.set(round % 2, &longest[1..]), StoreOutcome::Stored, "{case}");
+                assert_eq!(bench.set(round % 2, &longest[1..]), None, "{case}");
                 assert!(bench.shows(round % 2, &longest[1..]), "{case}");
-                assert_eq!(bench.set(9, &[&longest[..], b"."].concat()), StoreOutcome::TooLarge, "{case}");
+                assert_eq!(bench.set(9, &[&longest[..], b"."].concat()), Some(Outcome::TooLarge), "{case}");
             }
         }
     }
@@ -71,12 +74,15 @@ fn without_eviction_half_of_the_memory_is_there_for_one_item_again_and_again() {
     let mut bench = Bench::new(&config);
     let longest = vec![7; (8 << 20) - AROUND_VALUE];
     for round in 0..10 {
-        assert_eq!(bench.set(1, &longest), StoreOutcome::Stored, "round {round}");
+        assert_eq!(bench.set(1, &longest), None, "round {round}");
         assert!(bench.shows(1, &longest));
-        assert_eq!(bench.set(2, &longest), StoreOutcome::OutOfMemory, "round {round}: both would leave no room");
+        assert_eq!(
+            bench.set(2, &longest),
+            Some(Outcome::NoMemory(Purpose::Store)),
+            "round {round}: both would leave no room"
+        );
         assert!(bench.shows(1, &longest), "nothing is lost for what found no room");
-        let hash = bench.hash(1);
-        assert!(bench.shard.delete(hash, &1u32.to_le_bytes(), NOW));
+        assert_eq!(bench.execute(1, &Operation::DELETE, b"").0, Outcome::Deleted);
     }
 }
 

@@ -1,6 +1,7 @@
 //! No operation waits for the kernel to make a page: another thread does so ahead of use.
 
-use sidestep_cache::{Expiry, KeyHasher, Now, Shard, ShardConfig, StoreMode, StoreOutcome};
+use sidestep_cache::operation::Store;
+use sidestep_cache::{KeyHasher, Now, Operation, Outcome, Shard, ShardConfig};
 
 const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
 
@@ -37,9 +38,9 @@ fn an_operation_meets_no_page_that_another_thread_has_not_made() {
     let (hasher, value) = (KeyHasher::new([0; 16]), [b'v'; 1000]);
     let mut set = |key: u32| {
         let key = key.to_string();
-        let hash = hasher.hash(key.as_bytes());
-        let stored = shard.store(hash, key.as_bytes(), &value, 0, Expiry::NEVER, StoreMode::Set, NOW);
-        assert_eq!(stored.outcome, StoreOutcome::Stored);
+        let key = hasher.key(key.as_bytes());
+        let (outcome, _) = shard.execute(key, &Operation::Store(Store::SET), &value, NOW);
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
     };
     // The first items use tables beside the memory for the first time.
     (0..1_000).for_each(&mut set);

@@ -3,16 +3,12 @@
 //! With memory to spare every answer must be the map's. With little, an item may be missing, because it was evicted, and
 //! everything else must be the map's. Pinned bytes are compared all along, and at the end nothing may be left held.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand_xoshiro::Xoshiro256StarStar;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cache::operation::Outcome;
-use sidestep_cache::shard::meta::{Ask, Removal};
-use sidestep_cache::{
-    Arith, Expiry, KeyHasher, Now, Pin, Reservation, Shard, ShardConfig, StoreError, StoreMode, StoreOutcome, Stored,
-    Touched,
-};
+use sidestep_cache::operation::{Count, Delete, Get, Number, Purpose, Step, Steps, Store, StoreMode};
+use sidestep_cache::{Expiry, ItemRef, KeyHasher, Now, Operation, Outcome, Pin, Reservation, Shard, ShardConfig};
 
 #[derive(Clone, Debug, PartialEq, Default)]
 struct Entry {
@@ -133,7 +129,7 @@ impl Model {
         if self.map.get(key).is_some_and(|entry| entry.expiry != 0 && entry.expiry <= self.now.secs) {
             self.map.remove(key);
         }
-        if self.shape.tight && self.shard.peek(self.hasher.hash(key), key, self.now).is_none() {
+        if self.shape.tight && self.shard.peek(self.hasher.key(key), self.now).is_none() {
             self.map.remove(key);
         }
         self.map.get(key).cloned()
@@ -142,7 +138,7 @@ impl Model {
     /// Checks that the shard shows for `key` what the map holds.
     fn check_item(&mut self, key: &[u8]) {
         let known = self.known(key);
-        let found = self.shard.peek(self.hasher.hash(key), key, self.now);
+        let found = self.shard.peek(self.hasher.key(key), self.now);
         let shown = found.map(|at| self.shard.item(at));
         assert_eq!(shown.is_some(), known.is_some(), "{:?}", String::from_utf8_lossy(key));
         if let (Some(item), Some(entry)) = (shown, known) {
@@ -177,11 +173,12 @@ impl Model {
     }
 
     /// Applies to the map what a store of `new` must do, given what it answered.
-    fn apply_store(&mut self, key: Vec<u8>, mut new: Entry, mode: StoreMode, known: Option<Entry>, stored: Stored) {
-        use StoreOutcome::{Exists, NotFound, NotStored, OutOfMemory, Stored as Done};
+    fn apply_store(&mut self, key: Vec<u8>, mut new: Entry, mode: StoreMode, known: Option<Entry>, outcome: Outcome) {
+        use Outcome::{Exists, Missed, NotStored};
+        const DONE: Outcome = Outcome::Stored { cas: 0 };
         let item_max = self.shape.config.item_size_max as usize;
         let expected = match (mode, &known) {
-            (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => Done,
+            (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => DONE,
             (StoreMode::Add, Some(_)) | (StoreMode::Replace, None) => NotStored,
             (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(old)) if old.cas != cas => Exists,
             (mode, None) if mode.joins() => NotStored,
@@ -191,41 +188,44 @@ impl Model {
                     _ => [&new.value[..], &old.value[..]].concat(),
                 };
                 (new.flags, new.expiry) = (old.flags, old.expiry);
-                if item_bytes(&key, &new) > item_max { NotStored } else { Done }
+                if item_bytes(&key, &new) > item_max { NotStored } else { DONE }
             }
-            (StoreMode::Cas(_) | StoreMode::CasOrStale(_), None) => NotFound,
-            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(old)) if old.cas == cas => Done,
+            (StoreMode::Cas(_) | StoreMode::CasOrStale(_), None) => Missed,
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(old)) if old.cas == cas => DONE,
             (StoreMode::CasOrStale(cas), Some(old)) if cas != 0 && cas < old.cas => {
                 (new.expiry, new.stale, new.token_sent) = (old.expiry, true, old.token_sent);
-                Done
+                DONE
             }
             (_, Some(_)) => Exists,
             (_, None) => NotStored,
         };
-        let no_room = if mode.joins() { NotStored } else { OutOfMemory };
-        if stored.outcome == no_room && expected == Done && self.shape.tight {
+        let no_room = if mode.joins() { NotStored } else { Outcome::NoMemory(Purpose::Store) };
+        if outcome == no_room && expected == DONE && self.shape.tight {
             self.refused += 1;
             return;
         }
-        assert_eq!(stored.outcome, expected, "{mode:?} with {known:?}");
-        if expected == Done {
-            new.cas = self.new_cas(stored.cas);
-            self.map.insert(key, new);
-        } else {
-            assert_eq!(stored.cas, 0);
+        match (outcome, expected) {
+            (Outcome::Stored { cas }, DONE) => {
+                new.cas = self.new_cas(cas);
+                self.map.insert(key, new);
+            }
+            _ => assert_eq!(outcome, expected, "{mode:?} with {known:?}"),
         }
+    }
+
+    fn execute(&mut self, key: &[u8], operation: &Operation) -> (Outcome, Option<ItemRef>) {
+        self.shard.execute(self.hasher.key(key), operation, b"", self.now)
     }
 
     fn step(&mut self) {
         let key = self.key();
-        let hash = self.hasher.hash(&key);
         let now = self.now;
         match self.below(1000) {
             0..40 => self.meta_get(key),
             40..60 => self.meta_delete(key),
             60..350 => {
                 let known = self.known(&key);
-                let found = self.shard.get(hash, &key, now);
+                let (_, found) = self.execute(&key, &Operation::GET);
                 assert_eq!(found.is_some(), known.is_some());
                 assert!(found.is_none_or(|at| self.shard.item(at).fetched));
                 self.check_item(&key);
@@ -236,11 +236,12 @@ impl Model {
                 let expiry = Expiry::from_exptime(expiry, now);
                 let mode = self.mode(known.as_ref());
                 let new = Entry { value, flags, expiry: expiry.secs(), stored_secs: now.secs, ..Entry::default() };
-                let stored = self.shard.store(hash, &key, &new.value, flags, expiry, mode, now);
+                let store = Store { mode, flags, expiry, ..Store::SET };
+                let (outcome, _) = self.shard.execute(self.hasher.key(&key), &Operation::Store(store), &new.value, now);
                 if item_bytes(&key, &new) > self.shape.config.item_size_max as usize {
-                    assert_eq!(stored.outcome, StoreOutcome::TooLarge);
+                    assert_eq!(outcome, Outcome::TooLarge);
                 } else {
-                    self.apply_store(key.clone(), new, mode, known, stored);
+                    self.apply_store(key.clone(), new, mode, known, outcome);
                 }
                 self.check_item(&key);
             }
@@ -248,27 +249,29 @@ impl Model {
             660..740 => self.go_on_uploading(),
             740..790 => {
                 let known = self.known(&key);
-                assert_eq!(self.shard.delete(hash, &key, now), known.is_some());
+                let (outcome, _) = self.execute(&key, &Operation::DELETE);
+                assert_eq!(outcome == Outcome::Deleted, known.is_some());
                 self.map.remove(&key);
             }
             790..860 => self.arith(key),
             860..920 => {
                 let known = self.known(&key);
                 let expiry = Expiry::from_exptime(self.exptime(), now);
-                let touched = self.shard.touch(hash, &key, expiry, now);
+                let (touched, _) = self.execute(&key, &Operation::Touch(expiry));
                 match touched {
-                    Touched::OutOfMemory if self.shape.tight => self.refused += 1,
-                    Touched::Done(_) => {
+                    Outcome::NoMemory(Purpose::Change) if self.shape.tight => self.refused += 1,
+                    Outcome::Touched => {
                         assert!(known.is_some());
                         self.map.get_mut(&key).unwrap().expiry = expiry.secs();
                     }
-                    _ => assert_eq!((touched, known), (Touched::NotFound, None)),
+                    _ => assert_eq!((touched, known), (Outcome::Missed, None)),
                 }
                 self.check_item(&key);
             }
             920..960 => {
                 let known = self.known(&key);
-                let pinned = self.shard.get(hash, &key, now).and_then(|at| self.shard.pin(at));
+                let (_, found) = self.execute(&key, &Operation::GET);
+                let pinned = found.and_then(|at| self.shard.pin(at));
                 if let (Some(pin), Some(entry)) = (pinned, known) {
                     self.pins.push((pin, key, entry));
                 }
@@ -296,7 +299,7 @@ impl Model {
             }
             _ => {
                 let known = self.known(&key);
-                assert_eq!(self.shard.forget_key(hash, &key, now), known.is_some());
+                assert_eq!(self.shard.forget_key(self.hasher.key(&key), now), known.is_some());
                 self.map.remove(&key);
             }
         }
@@ -305,12 +308,13 @@ impl Model {
     fn begin_upload(&mut self, key: Vec<u8>) {
         let (value, flags, exptime) = (self.new_value(), self.flags(), self.exptime());
         let expiry = Expiry::from_exptime(exptime, self.now);
-        let len = value.len() as u32;
-        match self.shard.reserve(self.hasher.hash(&key), &key, len, flags, expiry, self.now) {
+        let known = self.known(&key);
+        let store = Store { mode: self.mode(known.as_ref()), flags, expiry, ..Store::SET };
+        match self.shard.reserve(self.hasher.key(&key), &store, value.len() as u32, self.now) {
             Ok(reservation) => {
                 self.uploads.push(Upload { reservation, key, value, filled: 0, flags, expiry: expiry.secs() });
             }
-            Err(StoreError::TooLarge) => {
+            Err(Outcome::TooLarge) => {
                 let new = Entry { value, flags, ..Entry::default() };
                 assert!(item_bytes(&key, &new) > self.shape.config.item_size_max as usize);
             }
@@ -343,10 +347,10 @@ impl Model {
                 self.shard.abandon(reservation);
             } else {
                 let known = self.known(&key);
-                let mode = self.mode(known.as_ref());
-                let stored = self.shard.commit(reservation, mode, self.now);
+                let mode = reservation.store().mode;
+                let outcome = self.shard.commit(reservation, self.now);
                 let new = Entry { value, flags, expiry, stored_secs: self.now.secs, ..Entry::default() };
-                self.apply_store(key.clone(), new, mode, known, stored);
+                self.apply_store(key.clone(), new, mode, known, outcome);
                 self.check_item(&key);
             }
         }
@@ -354,18 +358,13 @@ impl Model {
 
     fn arith(&mut self, key: Vec<u8>) {
         let known = self.known(&key);
-        let hash = self.hasher.hash(&key);
         let (up, delta) = (self.below(2) == 0, self.rng.next_u64() >> self.below(64));
-        let answer = if up {
-            self.shard.incr(hash, &key, delta, self.now)
-        } else {
-            self.shard.decr(hash, &key, delta, self.now)
-        };
+        let (answer, _) = self.execute(&key, &Operation::Count(Count::by(delta, up)));
         let text = known.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()).map(str::trim_ascii_end);
         let number = text.and_then(|text| text.parse::<u64>().ok());
         match (answer, number) {
-            (Arith::OutOfMemory, Some(_)) if self.shape.tight => self.refused += 1,
-            (Arith::Value { value, cas }, Some(old)) => {
+            (Outcome::NoMemory(Purpose::Change), Some(_)) if self.shape.tight => self.refused += 1,
+            (Outcome::Number(Number { value, cas, created: false, ttl: None }), Some(old)) => {
                 assert_eq!(value, if up { old.wrapping_add(delta) } else { old.saturating_sub(delta) });
                 self.new_cas(cas);
                 let entry = self.map.get_mut(&key).unwrap();
@@ -377,18 +376,18 @@ impl Model {
                 entry.value.resize(entry.value.len().max(len), b' ');
                 (entry.cas, entry.stored_secs) = (cas, self.now.secs);
             }
-            (Arith::NonNumeric, None) => assert!(known.is_some()),
-            (Arith::Value { value, cas }, None) => {
+            (Outcome::NotANumber, None) => assert!(known.is_some()),
+            (Outcome::Number(Number { value, cas, .. }), None) => {
                 // A random value that memcached reads as a number and Rust does not: take it as it is.
                 let entry = known.expect("a number was changed");
                 assert!(entry.value.iter().any(u8::is_ascii_digit), "{value} from {entry:?}");
                 self.new_cas(cas);
-                let at = self.shard.peek(hash, &key, self.now).unwrap();
+                let at = self.shard.peek(self.hasher.key(&key), self.now).unwrap();
                 let value = self.shard.item(at).value.to_vec();
                 let stored_secs = self.now.secs;
                 self.map.insert(key.clone(), Entry { value, cas, stored_secs, ..entry });
             }
-            (answer, _) => assert_eq!((answer, known), (Arith::NotFound, None)),
+            (answer, _) => assert_eq!((answer, known), (Outcome::Missed, None)),
         }
         self.check_item(&key);
     }
@@ -396,21 +395,21 @@ impl Model {
     /// mg with T, N and R in any order, and t somewhere among them.
     fn meta_get(&mut self, key: Vec<u8>) {
         let known = self.known(&key);
-        let mut acts = [0; 4];
-        for act in &mut acts {
-            let letter = [0, b'T', b'N', b'R', b't'][self.below(5) as usize];
-            *act = letter;
+        let mut kinds: Vec<u64> = (0..4).map(|_| self.below(5)).collect();
+        let mut seen_kinds = HashSet::new();
+        kinds.retain(|&kind| kind != 4 && seen_kinds.insert(kind));
+        let mut steps = Steps::NONE;
+        for kind in kinds {
+            let expiry = Expiry::from_exptime(self.exptime(), self.now);
+            steps
+                .push([Step::Touch(expiry), Step::Vivify(expiry), Step::Recache(expiry), Step::ShowTtl][kind as usize]);
         }
-        let mut seen_letters = Vec::new();
-        acts.iter_mut().for_each(|act| if seen_letters.contains(act) { *act = 0 } else { seen_letters.push(*act) });
-        let mut expiry = || Expiry::from_exptime(self.exptime(), self.now);
-        let ask = Ask { acts, ttl: expiry(), vivify: expiry(), recache: expiry(), update: true, classic_counts: false };
         let (created, mut entry) = match &known {
             Some(entry) => (false, entry.clone()),
             None => (true, Entry { stored_secs: self.now.secs, ..Entry::default() }),
         };
-        let outcome = self.shard.meta_get(self.hasher.hash(&key), &key, &ask, self.now);
-        if created && !acts.contains(&b'N') {
+        let (outcome, _) = self.execute(&key, &Operation::Get(Get { steps, update: true, classic: false }));
+        if created && !steps.vivify() {
             assert_eq!(outcome, Outcome::Missed);
             return;
         }
@@ -420,17 +419,19 @@ impl Model {
             return;
         };
         let (mut won, mut ttl) = (entry.stale && !entry.token_sent, None);
-        for act in acts {
-            match act {
-                b'T' => entry.expiry = ask.ttl.secs(),
-                b'N' if created => (entry.expiry, won) = (ask.vivify.secs(), true),
-                b'R' if !created && entry.expiry != 0 && entry.expiry < ask.recache.secs() => won |= !entry.token_sent,
-                b't' if entry.expiry != 0 => ttl = Some(entry.expiry.wrapping_sub(self.now.secs)),
+        for step in steps.iter() {
+            match step {
+                Step::Touch(new) => entry.expiry = new.secs(),
+                Step::Vivify(new) if created => (entry.expiry, won) = (new.secs(), true),
+                Step::Recache(before) if !created && entry.expiry != 0 && entry.expiry < before.secs() => {
+                    won |= !entry.token_sent;
+                }
+                Step::ShowTtl if entry.expiry != 0 => ttl = Some(entry.expiry.wrapping_sub(self.now.secs)),
                 _ => {}
             }
         }
-        assert_eq!((seen.won, seen.stale, seen.token_sent), (won, entry.stale, entry.token_sent), "{acts:?}");
-        assert_eq!(seen.ttl, ttl, "{acts:?}");
+        assert_eq!((seen.won, seen.stale, seen.token_sent), (won, entry.stale, entry.token_sent), "{steps:?}");
+        assert_eq!(seen.ttl, ttl, "{steps:?}");
         assert_eq!((seen.len as usize, seen.flags), (entry.value.len(), entry.flags));
         entry.token_sent |= won;
         if created {
@@ -438,7 +439,7 @@ impl Model {
         }
         assert_eq!(seen.cas, entry.cas);
         if self.shape.tight
-            && let Some(at) = self.shard.peek(self.hasher.hash(&key), &key, self.now)
+            && let Some(at) = self.shard.peek(self.hasher.key(&key), self.now)
         {
             // Without room for the field the old expiry stays.
             entry.expiry = self.shard.item(at).expiry.secs();
@@ -457,9 +458,8 @@ impl Model {
         };
         let stale = self.below(3) > 0;
         let ttl = (self.below(2) == 0).then(|| Expiry::from_exptime(self.exptime(), self.now));
-        let removal = Removal { cas, stale, ttl, classic_counts: false };
-        let hash = self.hasher.hash(&key);
-        let outcome = self.shard.meta_delete(hash, &key, &removal, self.now);
+        let delete = Delete { cas, stale, expiry: ttl, classic: false };
+        let (outcome, _) = self.execute(&key, &Operation::Delete(delete));
         let Some(mut entry) = known else {
             assert_eq!(outcome, Outcome::Missed);
             return;
@@ -474,7 +474,7 @@ impl Model {
             entry.expiry = ttl.map_or(entry.expiry, Expiry::secs);
             (entry.stale, entry.token_sent, entry.stored_secs) = (true, false, self.now.secs);
             // Under a new unique, which peek shows; gone if there was no room for a copy, or at once if it has expired.
-            if let Some(at) = self.shard.peek(hash, &key, self.now) {
+            if let Some(at) = self.shard.peek(self.hasher.key(&key), self.now) {
                 entry.cas = self.new_cas(self.shard.item(at).cas);
                 self.map.insert(key.clone(), entry);
             } else {
@@ -527,7 +527,7 @@ impl Model {
             if n.is_multiple_of(50) {
                 key.resize(250, b'k');
             }
-            assert_eq!(self.shard.peek(self.hasher.hash(&key), &key, self.now), None);
+            assert_eq!(self.shard.peek(self.hasher.key(&key), self.now), None);
         }
         while self.shard.maintain(self.now, 1000) {}
         let census = self.shard.census();

@@ -2,7 +2,8 @@
 
 use std::alloc::System;
 
-use sidestep_cache::{Expiry, KeyHasher, Now, Shard, ShardConfig, StoreMode};
+use sidestep_cache::operation::{Count, Store, StoreMode};
+use sidestep_cache::{Expiry, KeyHasher, Now, Operation, Shard, ShardConfig};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -15,22 +16,24 @@ fn main() {
     let big = vec![1; 900_000];
     let region = Region::new(ALLOCATOR);
     for n in 0..400_000u32 {
-        let key = n.to_le_bytes();
-        let hash = hasher.hash(&key);
+        let bytes = n.to_le_bytes();
+        let key = hasher.key(&bytes);
         let now = Now { secs: 2 + n / 1000, unix_epoch: 0 };
         let expiry = Expiry::from_exptime(i64::from(n % 3 * 50), now);
-        shard.store(hash, &key, b"17", n % 2, expiry, StoreMode::Set, now);
-        shard.incr(hash, &key, 1_000_000, now);
-        shard.store(hash, &key, b"9", 0, expiry, StoreMode::Append, now);
-        shard.touch(hash, &key, Expiry::from_exptime(1000, now), now);
+        let set = Store { flags: n % 2, expiry, ..Store::SET };
+        shard.execute(key, &Operation::Store(set), b"17", now);
+        shard.execute(key, &Operation::Count(Count::by(1_000_000, true)), b"", now);
+        shard.execute(key, &Operation::Store(Store { mode: StoreMode::Append, ..Store::SET }), b"9", now);
+        shard.execute(key, &Operation::Touch(Expiry::from_exptime(1000, now)), b"", now);
         if n % 1000 == 0
-            && let Ok(mut reservation) = shard.reserve(hash, &key, big.len() as u32, 0, expiry, now)
+            && let Ok(mut reservation) = shard.reserve(key, &Store { flags: 0, ..set }, big.len() as u32, now)
         {
             shard.fill(&mut reservation, &big);
-            shard.commit(reservation, StoreMode::Set, now);
+            shard.commit(reservation, now);
         }
-        if let Some(pin) = shard.get(hash, &key, now).and_then(|at| shard.pin(at)) {
-            shard.delete(hash, &key, now);
+        let (_, at) = shard.execute(key, &Operation::GET, b"", now);
+        if let Some(pin) = at.and_then(|at| shard.pin(at)) {
+            shard.execute(key, &Operation::DELETE, b"", now);
             shard.unpin(pin);
         }
         shard.maintain(now, 4);

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use sidestep_cache::{Expiry, KeyHasher, Now, Pin, Reservation, Shard, ShardConfig, StoreMode, StoreOutcome, Touched};
+use sidestep_cache::operation::{Purpose, Store, StoreMode};
+use sidestep_cache::{Expiry, ItemRef, KeyHasher, Now, Operation, Outcome, Pin, Reservation, Shard, ShardConfig};
 
 /// Keys there are: about three times as many as the memory holds.
 const KEYS: u16 = 3000;
@@ -193,7 +194,7 @@ impl<'a> World<'a> {
             self.map.remove(&key);
         }
         let bytes = key.to_le_bytes();
-        match self.shard.peek(self.hasher.hash(&bytes), &bytes, self.now) {
+        match self.shard.peek(self.hasher.key(&bytes), self.now) {
             Some(at) => {
                 let (item, entry) = (self.shard.item(at), self.map.get(&key).expect("what is shown was stored"));
                 assert_eq!(item.key, bytes);
@@ -205,26 +206,29 @@ impl<'a> World<'a> {
         self.map.get(&key).cloned()
     }
 
-    fn set(&mut self, key: u16, len: usize, ttl: u32) {
-        let (value, expiry, bytes) = (self.value(len), self.expiry(ttl), key.to_le_bytes());
-        let hash = self.hasher.hash(&bytes);
-        let stored = self.shard.store(hash, &bytes, &value, 0, expiry, StoreMode::Set, self.now);
-        self.note_store(key, value, expiry, stored.outcome);
+    fn execute(&mut self, key: u16, operation: &Operation, value: &[u8]) -> (Outcome, Option<ItemRef>) {
+        self.shard.execute(self.hasher.key(&key.to_le_bytes()), operation, value, self.now)
     }
 
-    fn note_store(&mut self, key: u16, value: Vec<u8>, expiry: Expiry, outcome: StoreOutcome) {
+    fn set(&mut self, key: u16, len: usize, ttl: u32) {
+        let (value, expiry) = (self.value(len), self.expiry(ttl));
+        let (outcome, _) = self.execute(key, &Operation::Store(Store { expiry, ..Store::SET }), &value);
+        self.note_store(key, value, expiry, outcome);
+    }
+
+    fn note_store(&mut self, key: u16, value: Vec<u8>, expiry: Expiry, outcome: Outcome) {
         match outcome {
-            StoreOutcome::Stored => {
+            Outcome::Stored { .. } => {
                 self.map.insert(key, Entry { value, expiry, stored_secs: self.now.secs });
             }
-            StoreOutcome::OutOfMemory => self.seen.borrow_mut().refused += 1,
+            Outcome::NoMemory(Purpose::Store) => self.seen.borrow_mut().refused += 1,
             other => panic!("a set was answered {other:?}"),
         }
     }
 
     fn ask(&mut self, key: u16) {
-        let (known, bytes) = (self.known(key), key.to_le_bytes());
-        let found = self.shard.get(self.hasher.hash(&bytes), &bytes, self.now);
+        let known = self.known(key);
+        let (_, found) = self.execute(key, &Operation::GET, b"");
         assert_eq!(found.is_some(), known.is_some());
     }
 
@@ -241,32 +245,32 @@ impl<'a> World<'a> {
             }
             Act::Ask { from, count } => (from..from + count).for_each(|key| self.ask(key % KEYS)),
             Act::Append { key, len } => {
-                let (known, more, bytes) = (self.known(key), self.value(len), key.to_le_bytes());
-                let hash = self.hasher.hash(&bytes);
-                let stored =
-                    self.shard.store(hash, &bytes, &more, 0, Expiry::NEVER, StoreMode::Append, self.now).outcome;
-                if let (Some(entry), StoreOutcome::Stored) = (&known, stored) {
-                    self.note_store(key, [&entry.value[..], &more[..]].concat(), entry.expiry, stored);
+                let (known, more) = (self.known(key), self.value(len));
+                let append = Operation::Store(Store { mode: StoreMode::Append, ..Store::SET });
+                let (outcome, _) = self.execute(key, &append, &more);
+                if let (Some(entry), Outcome::Stored { .. }) = (&known, outcome) {
+                    self.note_store(key, [&entry.value[..], &more[..]].concat(), entry.expiry, outcome);
                 } else {
-                    assert_eq!(stored, StoreOutcome::NotStored, "too large, no room, or nothing there: {known:?}");
+                    assert_eq!(outcome, Outcome::NotStored, "too large, no room, or nothing there: {known:?}");
                 }
             }
             Act::Touch { key, ttl } => {
-                let (known, expiry, bytes) = (self.known(key), self.expiry(ttl), key.to_le_bytes());
-                match self.shard.touch(self.hasher.hash(&bytes), &bytes, expiry, self.now) {
-                    Touched::Done(_) => self.map.get_mut(&key).expect("it was touched").expiry = expiry,
-                    Touched::OutOfMemory => self.seen.borrow_mut().refused += 1,
+                let (known, expiry) = (self.known(key), self.expiry(ttl));
+                match self.execute(key, &Operation::Touch(expiry), b"").0 {
+                    Outcome::Touched => self.map.get_mut(&key).expect("it was touched").expiry = expiry,
+                    Outcome::NoMemory(_) => self.seen.borrow_mut().refused += 1,
                     _ => assert!(known.is_none()),
                 }
             }
             Act::Delete { key } => {
-                let (known, bytes) = (self.known(key), key.to_le_bytes());
-                assert_eq!(self.shard.delete(self.hasher.hash(&bytes), &bytes, self.now), known.is_some());
+                let known = self.known(key);
+                let (outcome, _) = self.execute(key, &Operation::DELETE, b"");
+                assert_eq!(outcome == Outcome::Deleted, known.is_some());
                 self.map.remove(&key);
             }
             Act::Pin { key } => {
-                let (known, bytes) = (self.known(key), key.to_le_bytes());
-                let found = self.shard.get(self.hasher.hash(&bytes), &bytes, self.now);
+                let known = self.known(key);
+                let (_, found) = self.execute(key, &Operation::GET, b"");
                 let pin = found.filter(|_| self.pins.len() < PINS_MAX).and_then(|at| self.shard.pin(at));
                 self.pins.extend(pin.map(|pin| (pin, key, known.expect("it was found").value)));
             }
@@ -278,8 +282,7 @@ impl<'a> World<'a> {
             }
             Act::Reserve { key, len } => {
                 let bytes = key.to_le_bytes();
-                let hash = self.hasher.hash(&bytes);
-                match self.shard.reserve(hash, &bytes, len as u32, 0, Expiry::NEVER, self.now) {
+                match self.shard.reserve(self.hasher.key(&bytes), &Store::SET, len as u32, self.now) {
                     Ok(mut reservation) => {
                         let value = self.value(len);
                         assert_eq!(self.shard.fill(&mut reservation, &value), len);
@@ -291,8 +294,8 @@ impl<'a> World<'a> {
             Act::Settle { nth, commit } if !self.reservations.is_empty() => {
                 let (reservation, key, value) = self.reservations.swap_remove(nth % self.reservations.len());
                 if commit {
-                    let stored = self.shard.commit(reservation, StoreMode::Set, self.now);
-                    self.note_store(key, value, Expiry::NEVER, stored.outcome);
+                    let outcome = self.shard.commit(reservation, self.now);
+                    self.note_store(key, value, Expiry::NEVER, outcome);
                 } else {
                     self.shard.abandon(reservation);
                 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use cache::{Expiry, KeyHasher, Now, Shard, ShardConfig, StoreMode, StoreOutcome};
+use cache::operation::Store;
+use cache::{Expiry, KeyHasher, Now, Operation, Shard, ShardConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::resident::resident_bytes;
@@ -74,15 +75,15 @@ impl Ours {
         let now = self.now();
         let mut buffer = [0; 250];
         let key = asked.write_key(&mut buffer);
-        let hash = self.hasher.hash(key);
+        let key = self.hasher.key(key);
         let shards = self.shards.len();
-        let shard = &mut self.shards[hash.shard_of(shards)];
-        let hit = match shard.get(hash, key, now) {
-            Some(at) => {
+        let shard = &mut self.shards[key.hash.shard_of(shards)];
+        let hit = match shard.execute(key, &Operation::GET, b"", now) {
+            (_, Some(at)) => {
                 std::hint::black_box(shard.item(at).value.len());
                 true
             }
-            None => {
+            (_, None) => {
                 self.set(asked);
                 false
             }
@@ -100,12 +101,13 @@ impl Ours {
         let now = self.now();
         let mut buffer = [0; 250];
         let key = asked.write_key(&mut buffer);
-        let hash = self.hasher.hash(key);
+        let key = self.hasher.key(key);
         let shards = self.shards.len();
         let value = &self.values[..asked.value_bytes as usize];
         let expiry = Expiry::from_exptime(i64::from(asked.ttl_secs), now);
-        let stored = self.shards[hash.shard_of(shards)].store(hash, key, value, 0, expiry, StoreMode::Set, now);
-        self.refused += u64::from(stored.outcome != StoreOutcome::Stored);
+        let set = Operation::Store(Store { expiry, ..Store::SET });
+        let (outcome, _) = self.shards[key.hash.shard_of(shards)].execute(key, &set, value, now);
+        self.refused += u64::from(!matches!(outcome, cache::Outcome::Stored { .. }));
     }
 
     /// Items held.

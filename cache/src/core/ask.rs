@@ -1,6 +1,8 @@
 //! Requests to other cores.
 
 use super::{ConnId, Core, Debt, Need};
+use crate::key::Key;
+use crate::operation::Operation;
 use crate::replies::Owed;
 use crate::route::link::Link;
 use crate::route::message::{Envelope, NOBODY, Request, Span, Token};
@@ -21,9 +23,30 @@ impl Core {
     ) {
         let Some(requests) = self.links[owner].as_mut().and_then(Link::requests) else { return };
         let spans = parts.map(|part| requests.put(part));
-        requests.push(Envelope { token, speaker: self.speaker, request: build(spans) });
+        requests.push(Envelope { token, speaker: self.observer.speaker, request: build(spans) });
         self.expect(token);
         self.counters().messages_sent.add(1);
+    }
+
+    /// Adds an operation for `owner` after [`Core::make_room`]. `value` is that of a store; `room`: so much of the value of
+    /// a hit is to come with the answer.
+    pub(crate) fn ask_to_operate(
+        &mut self,
+        owner: usize,
+        token: Token,
+        key: Key<'_>,
+        operation: &Operation,
+        value: &[u8],
+        room: Option<u16>,
+    ) {
+        let (hash, operation) = (key.hash, *operation);
+        self.ask(owner, token, [key.bytes, value], |[key, value]| Request::Operate {
+            key,
+            hash,
+            operation,
+            value,
+            room,
+        });
     }
 
     /// One more answer will come for `token`.
@@ -41,7 +64,7 @@ impl Core {
     pub(crate) fn owe(&mut self, peer: usize, token: Token, request: Request) {
         self.expect(token);
         let first = self.debts.is_empty();
-        self.debts.push_back(Debt { peer, token, speaker: self.speaker, request });
+        self.debts.push_back(Debt { peer, token, speaker: self.observer.speaker, request });
         if first {
             self.pay_debts();
         }

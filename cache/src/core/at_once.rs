@@ -2,8 +2,7 @@
 
 use super::Core;
 use crate::clock::Now;
-use crate::counters::Counted;
-use crate::key::KeyHash;
+use crate::key::Key;
 use crate::proto::form::{Form, TAIL_MAX_BYTES};
 use crate::proto::reply::Line;
 use crate::proto::sink::{Sink as _, Writer};
@@ -23,47 +22,28 @@ pub(crate) enum AtOnce {
 impl Core {
     /// Looks `key` up and writes the item to `out`, with END if it is the `last` of its fetch.
     #[inline]
-    pub(crate) fn get_at_once(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        cas: bool,
-        last: bool,
-        out: &mut Writer<'_>,
-    ) -> AtOnce {
-        if self.watches_fetches() {
-            return AtOnce::No;
-        }
+    pub(crate) fn get_at_once(&mut self, key: Key<'_>, cas: bool, last: bool, out: &mut Writer<'_>) -> AtOnce {
         let room = out.room();
         let fits = |value_len: usize| text::HEADER_MAX_BYTES + value_len + TAIL_MAX_BYTES <= room;
-        let hit = match self.shard.get_if(hash, key, self.now, fits) {
+        match self.observer.get_if(&mut self.shard, key, self.now, fits) {
             Some(Some(item)) => {
-                text::value_header(key, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
+                text::value_header(key.bytes, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
                 out.put(item.value);
                 out.put(text::value_tail(last));
-                true
+                AtOnce::Hit
             }
-            Some(None) => false,
-            None => return AtOnce::No,
-        };
-        self.shared.counters.count_prefix(self.id, key, Counted::Get { hit });
-        if hit { AtOnce::Hit } else { AtOnce::Missed }
+            Some(None) => AtOnce::Missed,
+            None => AtOnce::No,
+        }
     }
 
     /// get of one key, all of its answer written to the front of `out`. Returns the bytes, or `None` when there is not
     /// room for them or somebody watches fetches: then nothing was counted or written.
     #[inline]
-    pub(crate) fn get_whole(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        cas: bool,
-        now: Now,
-        out: &mut [u8],
-    ) -> Option<usize> {
+    pub(crate) fn get_whole(&mut self, key: Key<'_>, cas: bool, now: Now, out: &mut [u8]) -> Option<usize> {
         self.now = now;
         let mut out = Writer::new(out);
-        match self.get_at_once(hash, key, cas, true, &mut out) {
+        match self.get_at_once(key, cas, true, &mut out) {
             AtOnce::Hit => {}
             AtOnce::Missed => {
                 let form = Form::classic(false);

@@ -9,7 +9,7 @@ use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Request, Token};
 impl Core {
     /// Lands answer `index` of a batch that `peer` sent back.
     pub(super) fn land(&mut self, peer: usize, replies: &Half<Reply>, index: usize) {
-        let Some(Reply { token, answer }) = replies.message(index) else { return };
+        let Some(&Reply { token, answer }) = replies.message(index) else { return };
         if token == NOBODY {
             return;
         }

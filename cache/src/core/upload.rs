@@ -5,14 +5,13 @@
 //! any measure. Whoever gave way keeps its connection: the rest of its value is passed over and answered as memcached
 //! answers when it has no memory for it.
 
+use arrayvec::ArrayVec;
+
 use super::Core;
 use super::table::Pace;
-use crate::clock::Expiry;
-use crate::counters::Counted;
-use crate::key::{KEY_MAX_BYTES, KeyHash};
-use crate::operation::{Outcome, Purpose};
-use crate::route::message::Manner;
-use crate::store::{Reservation, StoreError, StoreMode, StoreOutcome};
+use crate::key::{KEY_MAX_BYTES, Key};
+use crate::operation::{Outcome, Purpose, Store};
+use crate::store::Reservation;
 
 /// Those that give way to one.
 const GIVE_WAY_MAX: usize = 32;
@@ -23,8 +22,8 @@ const SEARCHES_MAX: usize = 4;
 /// A value that is being sent.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// It has its room. `forgets`: when it comes to nothing for want of room, the item there goes.
-    Open { reservation: Reservation, mode: StoreMode, forgets: bool },
+    /// It has its room.
+    Open(Reservation),
     /// It gave way; so many bytes of it were still to come.
     GaveWay { missing_bytes: u32 },
 }
@@ -40,35 +39,17 @@ pub(crate) enum Filled {
 
 impl Core {
     /// Makes room for a value that follows. Returns its number, or why there is no room.
-    #[expect(clippy::too_many_arguments, reason = "a storage command has that many parts")]
-    pub(crate) fn begin_upload(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value_len: u32,
-        flags: u32,
-        expiry: Expiry,
-        mode: StoreMode,
-        manner: Manner,
-    ) -> Result<u32, Outcome> {
-        if manner.counts_prefix {
-            self.shared.counters.count_prefix(self.id, key, Counted::Set);
-        }
-        self.heed_eviction_watchers();
-        let reservation = self.reserve(hash, key, value_len, flags, expiry).map_err(|error| {
+    pub(crate) fn begin_upload(&mut self, key: Key<'_>, store: &Store, value_len: u32) -> Result<u32, Outcome> {
+        self.observer.begin_store(&mut self.shard, key, store);
+        let reservation = self.reserve(key, store, value_len).inspect_err(|_| {
             // memcached drops what a set would have replaced (`process_update_command`).
-            if manner.forgets {
-                self.shard.forget_key(hash, key, self.now);
+            if store.drops_old {
+                self.shard.forget_key(key, self.now);
             }
-            StoreOutcome::from(error).outcome(0)
         })?;
-        if manner.base64 {
-            self.shard.note_base64_reserved(&reservation);
-        }
-        let incoming = Incoming::Open { reservation, mode, forgets: manner.forgets };
-        self.incoming.insert(incoming, true, self.now.secs).map_err(|incoming| {
+        self.incoming.insert(Incoming::Open(reservation), true, self.now.secs).map_err(|incoming| {
             // More than there are connections: those of connections that are gone, of which nothing has been heard yet.
-            if let Incoming::Open { reservation, .. } = incoming {
+            if let Incoming::Open(reservation) = incoming {
                 self.shard.abandon(reservation);
             }
             Outcome::NoMemory(Purpose::Store)
@@ -76,17 +57,10 @@ impl Core {
     }
 
     /// Room in the shard, for which others give way where there is none.
-    fn reserve(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value_len: u32,
-        flags: u32,
-        expiry: Expiry,
-    ) -> Result<Reservation, StoreError> {
-        let mut reserved = self.shard.reserve(hash, key, value_len, flags, expiry, self.now);
+    fn reserve(&mut self, key: Key<'_>, store: &Store, value_len: u32) -> Result<Reservation, Outcome> {
+        let mut reserved = self.shard.reserve(key, store, value_len, self.now);
         for attempt in 0..GIVE_WAY_MAX {
-            if !matches!(reserved, Err(StoreError::OutOfMemory)) {
+            if !matches!(reserved, Err(Outcome::NoMemory(_))) {
                 break;
             }
             self.counters().uploads_short.add(u64::from(attempt == 0));
@@ -95,7 +69,7 @@ impl Core {
             }
             // That one is no failure of the command's: it is tried again.
             self.shard.stats().store_no_memory.sub(1);
-            reserved = self.shard.reserve(hash, key, value_len, flags, expiry, self.now);
+            reserved = self.shard.reserve(key, store, value_len, self.now);
         }
         reserved
     }
@@ -115,17 +89,15 @@ impl Core {
 
     /// Takes the room of a value that is being sent.
     fn drop_upload(&mut self, upload: u32) {
-        let Some(Incoming::Open { reservation, .. }) = self.incoming.get(upload) else { return };
+        let Some(Incoming::Open(reservation)) = self.incoming.get(upload) else { return };
         let missing_bytes = reservation.missing_bytes();
         let gave_way = self.incoming.give_way(upload, Incoming::GaveWay { missing_bytes });
-        let Some(Incoming::Open { reservation, forgets, .. }) = gave_way else { return };
+        let Some(Incoming::Open(reservation)) = gave_way else { return };
         self.counters().uploads_dropped.add(1);
-        if forgets {
-            let (hash, mut key) = (reservation.hash(), [0; KEY_MAX_BYTES]);
-            let written = self.shard.item(reservation.at()).key;
-            let key = &mut key[..written.len()];
-            key.copy_from_slice(written);
-            self.shard.forget_key(hash, key, self.now);
+        if reservation.store().drops_old {
+            let bytes: ArrayVec<u8, KEY_MAX_BYTES> =
+                ArrayVec::try_from(self.shard.item(reservation.at()).key).unwrap_or_default();
+            self.shard.forget_key(Key { hash: reservation.hash(), bytes: &bytes }, self.now);
         }
         self.shard.abandon(reservation);
     }
@@ -133,7 +105,7 @@ impl Core {
     /// The next bytes of a value.
     pub(crate) fn fill_upload(&mut self, upload: u32, bytes: &[u8]) -> Filled {
         match self.incoming.get_mut(upload) {
-            Some(Incoming::Open { reservation, .. }) => {
+            Some(Incoming::Open(reservation)) => {
                 let taken = self.shard.fill(reservation, bytes);
                 let whole = reservation.missing_bytes() == 0;
                 self.incoming.note_moved(upload, taken);
@@ -147,25 +119,15 @@ impl Core {
     /// Stores a value that is whole, unless it gave way.
     pub(crate) fn commit_upload(&mut self, upload: u32) -> Outcome {
         match self.incoming.remove(upload) {
-            Some(Incoming::Open { reservation, mode, .. }) => self.commit(reservation, mode),
+            Some(Incoming::Open(reservation)) => self.observer.commit(&mut self.shard, reservation, self.now),
             Some(Incoming::GaveWay { .. }) | None => Outcome::NoMemory(Purpose::Store),
         }
     }
 
     /// Gives up a value that is being sent.
     pub(crate) fn abandon_upload(&mut self, upload: u32) {
-        if let Some(Incoming::Open { reservation, .. }) = self.incoming.remove(upload) {
+        if let Some(Incoming::Open(reservation)) = self.incoming.remove(upload) {
             self.shard.abandon(reservation);
         }
-    }
-
-    /// A value that came piece by piece and is whole.
-    fn commit(&mut self, reservation: Reservation, mode: StoreMode) -> Outcome {
-        let stored = if self.watches_stores() {
-            self.commit_watched(reservation, mode)
-        } else {
-            self.shard.commit(reservation, mode, self.now)
-        };
-        stored.outcome()
     }
 }

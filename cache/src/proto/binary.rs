@@ -12,8 +12,7 @@ use super::form::{Form, Said};
 use super::reply::{Line, VERSION};
 use super::sink::Sink;
 use crate::key::KEY_MAX_BYTES;
-use crate::operation::{Outcome, Purpose};
-use crate::store::StoreMode;
+use crate::operation::{Outcome, Purpose, StoreMode};
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 24;

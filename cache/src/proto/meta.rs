@@ -15,8 +15,7 @@ use super::word::is_word;
 use super::words::{self, WORDS_MAX, Words};
 use crate::key::KEY_MAX_BYTES;
 use crate::number;
-use crate::operation::{ItemFacts, Number, Outcome, View};
-use crate::store::StoreMode;
+use crate::operation::{ItemFacts, Number, Outcome, StoreMode, View};
 
 /// Words that a meta command may have, its name counted (`MFLAG_MAX_OPT_LENGTH` less the terminator).
 const META_WORDS_MAX: usize = 19;

@@ -14,8 +14,7 @@ use super::sink::Sink;
 use super::words::{self, WORDS_MAX, after_spaces, next_word};
 use crate::key::KEY_MAX_BYTES;
 use crate::number;
-use crate::operation::{Outcome, Purpose};
-use crate::store::StoreMode;
+use crate::operation::{Outcome, Purpose, StoreMode};
 
 /// A line that has no line end within this many bytes is a long fetch or nonsense (`try_read_command_ascii`).
 pub const LINE_MAX_BYTES: usize = 2048;

@@ -45,8 +45,8 @@ impl<T: Copy> Half<T> {
     }
 
     /// Message `index`.
-    pub(crate) fn message(&self, index: usize) -> Option<T> {
-        self.messages.get(index).copied()
+    pub(crate) fn message(&self, index: usize) -> Option<&T> {
+        self.messages.get(index)
     }
 
     /// Whether a message with `bytes` more bytes fits.

@@ -15,7 +15,6 @@ type Queue = Arc<ArrayQueue<Box<Batch>>>;
 #[derive(Debug)]
 pub(crate) struct Link {
     /// Blocks to fill.
-    #[expect(clippy::vec_box, reason = "a block moves between queues without its bytes")]
     free: Vec<Box<Batch>>,
     /// The block of this turn.
     filling: Option<Box<Batch>>,

@@ -2,12 +2,9 @@
 //!
 //! Keys and values lie in the batch's bytes; a message names them by [`Span`]. Every request has exactly one answer.
 
-use crate::clock::Expiry;
 use crate::core::walk::{Over, Place};
 use crate::key::KeyHash;
-use crate::operation::{Outcome, View};
-use crate::shard::meta::{Ask, Count, Removal};
-use crate::store::StoreMode;
+use crate::operation::{Operation, Outcome, Store, View};
 
 /// Which of the requester's entries an answer is for.
 pub(crate) type Token = u32;
@@ -25,46 +22,19 @@ pub(crate) struct Span {
     pub(crate) len: u16,
 }
 
-/// How a storage command is told of and what else it does, which differs from protocol to protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Manner {
-    /// The key was sent as base64.
-    pub(crate) base64: bool,
-    /// When there is no room for the value, the item there goes.
-    pub(crate) forgets: bool,
-    /// It is counted for `stats detail`.
-    pub(crate) counts_prefix: bool,
-}
-
-/// An order to the owner of a key.
+/// What is asked of another core.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Request {
-    /// get, or gat with a new expiry. At most `room` bytes of the value come with the answer.
-    Fetch { key: Span, hash: KeyHash, expiry: Option<Expiry>, room: u16 },
-    /// A storage command whose value is in one piece.
-    Store { key: Span, value: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry, manner: Manner },
-    /// A storage command whose value follows in [`Request::Data`].
-    Begin { key: Span, hash: KeyHash, mode: StoreMode, flags: u32, expiry: Expiry, value_len: u32, manner: Manner },
+    /// An operation on the item of a key. Where `room` is given, that much of the value of a hit comes with the answer.
+    Operate { key: Span, hash: KeyHash, operation: Operation, value: Span, room: Option<u16> },
+    /// A store whose value follows in [`Request::Data`].
+    Begin { key: Span, hash: KeyHash, store: Store, value_len: u32 },
     /// The next bytes of a value.
     Data { upload: u32, bytes: Span },
     /// The value is whole: store it.
     Commit { upload: u32 },
     /// Forget the value.
     Abort { upload: u32 },
-    /// delete.
-    Delete { key: Span, hash: KeyHash },
-    /// incr and decr.
-    Arith { key: Span, hash: KeyHash, delta: u64, increment: bool },
-    /// touch.
-    Touch { key: Span, hash: KeyHash, expiry: Expiry },
-    /// mg, and binary's gets. With `room`, that much of the value comes with the answer.
-    MetaGet { key: Span, hash: KeyHash, ask: Ask, room: Option<u16> },
-    /// md, and binary's delete.
-    MetaDelete { key: Span, hash: KeyHash, removal: Removal },
-    /// ma, and binary's incr and decr.
-    MetaArith { key: Span, hash: KeyHash, count: Count },
-    /// me.
-    MetaDebug { key: Span, hash: KeyHash },
     /// More bytes of a value that did not fit its landing slot.
     Pull { stream: u32, offset: u32, room: u16 },
     /// Nobody wants the rest of the value.

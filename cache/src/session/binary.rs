@@ -1,21 +1,19 @@
 //! Packets of the binary protocol: read, then executed like the meta commands that mean the same.
 //!
-//! Read first: [`crate::proto::binary`] for the bytes, [`crate::shard::meta`] for what is done to an item.
+//! Read first: [`crate::proto::binary`] for the bytes, [`crate::operation`] for what is asked of a shard.
 
 use super::value::Storing;
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
 use crate::core::Core;
 use crate::key::KEY_MAX_BYTES;
-use crate::operation::Outcome;
+use crate::operation::{self, Count, Delete, Operation, Outcome, Steps, Store, StoreMode};
 use crate::proto::binary::{Command, HEADER_BYTES, NO_VIVIFY, RequestHeader, stat_packet, stat_packets};
 use crate::proto::form::{Form, Kind, Said};
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Waiting};
-use crate::route::message::{Manner, Request};
-use crate::shard::meta::{Ask, Count, Removal};
+use crate::route::message::Request;
 use crate::stats;
-use crate::store::StoreMode;
 
 /// Bytes of a dump of prefixes, which is one packet here; one that is cut does not end with END.
 const PREFIX_DUMP_MAX_BYTES: usize = 128 << 10;
@@ -126,44 +124,24 @@ impl Taking<'_> {
         match command {
             Command::Delete => {
                 let cas = (header.cas != 0).then_some(header.cas);
-                let removal = Removal { cas, stale: false, ttl: None, classic_counts: true };
-                self.operate_on_owner(
-                    key,
-                    form,
-                    |core, hash| core.meta_delete(hash, key, &removal),
-                    |key, hash| Request::MetaDelete { key, hash, removal },
-                )
+                let delete = Delete { cas, stale: false, expiry: None, classic: true };
+                self.operate_on_owner(key, &Operation::Delete(delete), form)
             }
             Command::Arith { increment } => {
                 let exptime = extras.u32_at(16);
-                let count = Count {
-                    delta: extras.u64_at(0),
-                    increment,
-                    cas: header.cas,
-                    acts: [if exptime == NO_VIVIFY { 0 } else { b'N' }, 0, 0, 0],
-                    ttl: Expiry::NEVER,
-                    vivify: expiry(exptime),
-                    initial: extras.u64_at(8),
+                let steps = if exptime == NO_VIVIFY {
+                    Steps::NONE
+                } else {
+                    Steps::one(operation::Step::Vivify(expiry(exptime)))
                 };
-                self.operate_on_owner(
-                    key,
-                    form,
-                    |core, hash| core.meta_arith(hash, key, &count),
-                    |key, hash| Request::MetaArith { key, hash, count },
-                )
+                let (delta, initial) = (extras.u64_at(0), extras.u64_at(8));
+                let count = Count { delta, up: increment, cas: header.cas, steps, initial };
+                self.operate_on_owner(key, &Operation::Count(count), form)
             }
-            _ => {
-                let touches = matches!(command, Command::Touch | Command::GetAndTouch { .. });
-                let ask = Ask {
-                    acts: [if touches { b'T' } else { 0 }, 0, 0, 0],
-                    ttl: expiry(extras.u32_at(0)),
-                    vivify: Expiry::NEVER,
-                    recache: Expiry::NEVER,
-                    update: true,
-                    classic_counts: true,
-                };
-                self.get_on_owner(key, &ask, form)
+            Command::Touch | Command::GetAndTouch { .. } => {
+                self.get_on_owner(key, &Operation::get_and_touch(expiry(extras.u32_at(0))), form)
             }
+            _ => self.get_on_owner(key, &Operation::GET, form),
         }
     }
 
@@ -242,7 +220,7 @@ fn storing<'a>(
     };
     // An append has no extras; it takes flags and expiry of the item there.
     let expiry = Expiry::from_exptime(i64::from(extras.u32_at(4)), core.now());
-    let forgets = command == Command::Store(StoreMode::Set);
-    let manner = Manner { base64: false, forgets, counts_prefix: true };
-    Storing { mode, key, flags: extras.u32_at(0), expiry, bytes: header.value_len(), manner, form }
+    let drops_old = command == Command::Store(StoreMode::Set);
+    let store = Store { mode, flags: extras.u32_at(0), expiry, base64: false, drops_old, classic: true };
+    Storing { key, store, bytes: header.value_len(), form }
 }

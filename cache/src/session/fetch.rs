@@ -5,12 +5,11 @@ use memchr::memchr3;
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
 use crate::core::at_once::AtOnce;
-use crate::key::{KEY_MAX_BYTES, KeyHash};
-use crate::operation::{Outcome, View};
+use crate::key::{KEY_MAX_BYTES, Key};
+use crate::operation::{Operation, Outcome};
 use crate::proto::form::{Form, Kind};
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Source};
-use crate::route::message::Request;
 
 impl Taking<'_> {
     /// Executes the next key, or ends the fetch.
@@ -74,22 +73,21 @@ impl Taking<'_> {
 
     /// Looks one key up, here or on its owner; `end`: END follows.
     pub(super) fn fetch(&mut self, key: &[u8], cas: bool, expiry: Option<Expiry>, end: bool) -> Result<(), Stop> {
-        let (hash, owner) = self.locate(key);
         let form = Form::fetch(key, cas, end);
+        let (key, owner) = self.locate(key);
         if owner != self.core.id {
-            let (token, room) = self.expect_value(owner, key, &form)?;
-            self.core.ask(owner, token, [key, &[]], |[key, _]| Request::Fetch { key, hash, expiry, room });
-        } else if expiry.is_some() || !self.fetch_at_once(hash, key, &form) {
+            let operation = expiry.map_or(Operation::GET, Operation::get_and_touch);
+            let (token, room) = self.expect_value(owner, key.bytes, &form)?;
+            self.core.ask_to_operate(owner, token, key, &operation, b"", Some(room));
+        } else if expiry.is_some() || !self.fetch_at_once(key, &form) {
             self.reply_room()?;
-            match self.core.find(hash, key, expiry) {
-                Some(at) => {
-                    let item = self.core.shard.item(at);
-                    let (flags, cas, len) = (item.flags, item.cas, item.value.len() as u32);
-                    let view = View { flags, cas, len, ..View::default() };
+            let operation = expiry.map_or(Operation::GET, Operation::get_and_touch);
+            match self.core.operate(key, &operation, b"") {
+                (Outcome::Hit(view), Some(at)) => {
                     let source = Source::Held(self.core.hold(at));
                     self.owe(&form, Owed::Body { view, source });
                 }
-                None => self.say(&form, Outcome::Missed),
+                (outcome, _) => self.say(&form, outcome),
             }
         }
         self.core.counters().requests.add(1);
@@ -98,12 +96,12 @@ impl Taking<'_> {
 
     /// Looks one key of this core up and writes the answer to the output; `false` when it cannot leave at once.
     #[inline]
-    fn fetch_at_once(&mut self, hash: KeyHash, key: &[u8], form: &Form<'_>) -> bool {
+    fn fetch_at_once(&mut self, key: Key<'_>, form: &Form<'_>) -> bool {
         let Kind::Fetch { cas, last } = form.kind else { return false };
         if !self.answers_at_once() || !form.fits(0, &self.out) {
             return false;
         }
-        let fetched = self.core.get_at_once(hash, key, cas, last, &mut self.out);
+        let fetched = self.core.get_at_once(key, cas, last, &mut self.out);
         if fetched == AtOnce::Missed {
             self.say(form, Outcome::Missed);
         }

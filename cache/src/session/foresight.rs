@@ -46,7 +46,7 @@ impl Foreseen {
 
     #[inline]
     fn of(core: &Core, key: &[u8], get_bytes: Option<u32>) -> Foreseen {
-        Foreseen { at: key.as_ptr().addr(), len: key.len() as u32, get_bytes, hash: core.locate(key).0 }
+        Foreseen { at: key.as_ptr().addr(), len: key.len() as u32, get_bytes, hash: core.hasher().hash(key) }
     }
 
     /// The hash of `key`, if it is this key.

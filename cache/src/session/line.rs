@@ -5,11 +5,11 @@ use memchr::{memchr, memchr2};
 use super::value::Storing;
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
+use crate::operation::{Count, Operation};
 use crate::proto::form::Form;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
-use crate::proto::text::{Command, LINE_MAX_BYTES, LongFetch, Operation, begin_long_fetch, parse_line, plain_get};
-use crate::route::message::Request;
+use crate::proto::text::{self, Command, LINE_MAX_BYTES, LongFetch, begin_long_fetch, parse_line, plain_get};
 
 impl Taking<'_> {
     /// Executes the line at the start of `input`, if it is whole.
@@ -51,32 +51,20 @@ impl Taking<'_> {
             }
             Command::Meta { name: Name::Set, words } => return self.meta_set(input, line_bytes, words),
             Command::Meta { name, words } => self.meta(name, words),
-            Command::Delete { key, noreply } => self.operate_on_owner(
-                key,
-                &Form::classic(noreply),
-                |core, hash| core.delete(hash, key),
-                |key, hash| Request::Delete { key, hash },
-            ),
-            Command::Arith { key, delta, increment, noreply } => self.operate_on_owner(
-                key,
-                &Form::classic(noreply),
-                |core, hash| core.arith(hash, key, delta, increment),
-                |key, hash| Request::Arith { key, hash, delta, increment },
-            ),
+            Command::Delete { key, noreply } => self.operate_on_owner(key, &Operation::DELETE, &Form::classic(noreply)),
+            Command::Arith { key, delta, increment, noreply } => {
+                let count = Operation::Count(Count::by(delta, increment));
+                self.operate_on_owner(key, &count, &Form::classic(noreply))
+            }
             Command::Touch { key, exptime, noreply } => {
                 let expiry = Expiry::from_exptime(i64::from(exptime), self.core.now());
-                self.operate_on_owner(
-                    key,
-                    &Form::classic(noreply),
-                    |core, hash| core.touch(hash, key, expiry),
-                    |key, hash| Request::Touch { key, hash, expiry },
-                )
+                self.operate_on_owner(key, &Operation::Touch(expiry), &Form::classic(noreply))
             }
             Command::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
             Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply),
             Command::Verbosity { level, noreply } => self.verbosity(level, noreply),
             Command::Stats { arguments } => self.stats(arguments),
-            Command::Operate { operation: Operation::Debugtime, .. } if !self.core.config.commands.debug => {
+            Command::Operate { operation: text::Operation::Debugtime, .. } if !self.core.config.commands.debug => {
                 self.answer(Line::Error, false)
             }
             Command::Operate { operation, arguments } => self.operate(operation, arguments),

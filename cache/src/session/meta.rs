@@ -1,27 +1,33 @@
 //! Meta commands: read, then executed on the shard that owns the key.
 //!
-//! Read first: [`crate::proto::meta`] for what the flags say, [`crate::shard::meta`] for what they do.
+//! Read first: [`crate::proto::meta`] for what the flags say, [`crate::operation`] for what they ask for.
 
 use super::value::Storing;
 use super::{State, Step, Stop, Taking};
-use crate::clock::Expiry;
-use crate::operation::Outcome;
+use crate::clock::{Expiry, Now};
+use crate::operation::{self, Count, Delete, Get, Operation, Outcome, Steps, Store, View};
 use crate::proto::form::{Form, Kind};
 use crate::proto::meta::{self, Meta, Name, Refused};
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Source, Waiting};
-use crate::route::message::{Manner, Request, Span};
-use crate::shard::meta::{ActsInOrder, Ask, Count, Removal};
 
 /// Bytes of the line end that follows a value.
 const LINE_END_BYTES: u64 = 2;
 
 /// The flags of `meta` that act in the order in which they stand.
-fn acts_of(meta: &Meta<'_>) -> ActsInOrder {
-    let mut acts = [0; 4];
-    let acting = meta.letters.iter().filter(|letter| matches!(letter, b'T' | b'N' | b'R' | b't'));
-    acts.iter_mut().zip(acting).for_each(|(act, &letter)| *act = letter);
-    acts
+fn steps_of(meta: &Meta<'_>, now: Now) -> Steps {
+    let expiry = |exptime: Option<i32>| Expiry::from_exptime(i64::from(exptime.unwrap_or(0)), now);
+    let mut steps = Steps::NONE;
+    for letter in &meta.letters {
+        match letter {
+            b'T' => steps.push(operation::Step::Touch(expiry(meta.ttl))),
+            b'N' => steps.push(operation::Step::Vivify(expiry(meta.vivify))),
+            b'R' => steps.push(operation::Step::Recache(expiry(meta.recache))),
+            b't' => steps.push(operation::Step::ShowTtl),
+            _ => {}
+        }
+    }
+    steps
 }
 
 /// How the reply to `meta` is to look.
@@ -52,50 +58,21 @@ impl Taking<'_> {
             Err(refused) => return self.answer(refused.line, false),
         };
         let now = self.core.now();
-        let expiry = |exptime: Option<i32>| Expiry::from_exptime(i64::from(exptime.unwrap_or(0)), now);
-        let (key, form) = (meta.key.bytes(), form_of(name, &meta));
+        let (key, form, steps) = (meta.key.bytes(), form_of(name, &meta), steps_of(&meta, now));
         match name {
             Name::Get => {
-                let ask = Ask {
-                    acts: acts_of(&meta),
-                    ttl: expiry(meta.ttl),
-                    vivify: expiry(meta.vivify),
-                    recache: expiry(meta.recache),
-                    update: !meta.no_update,
-                    classic_counts: false,
-                };
-                self.get_on_owner(key, &ask, &form)
+                let get = Get { steps, update: !meta.no_update, classic: false };
+                self.get_on_owner(key, &Operation::Get(get), &form)
             }
             Name::Delete => {
-                let removal = Removal {
-                    cas: meta.cas,
-                    stale: meta.stale,
-                    ttl: meta.ttl.map(|ttl| expiry(Some(ttl))),
-                    classic_counts: false,
-                };
-                self.operate_on_owner(
-                    key,
-                    &form,
-                    |core, hash| core.meta_delete(hash, key, &removal),
-                    |key, hash| Request::MetaDelete { key, hash, removal },
-                )
+                let expiry = meta.ttl.map(|ttl| Expiry::from_exptime(i64::from(ttl), now));
+                let delete = Delete { cas: meta.cas, stale: meta.stale, expiry, classic: false };
+                self.operate_on_owner(key, &Operation::Delete(delete), &form)
             }
             _ => {
-                let count = Count {
-                    delta: meta.delta,
-                    increment: meta::counts_up(&meta).unwrap_or(true),
-                    cas: meta.cas.unwrap_or(0),
-                    acts: acts_of(&meta),
-                    ttl: expiry(meta.ttl),
-                    vivify: expiry(meta.vivify),
-                    initial: meta.initial,
-                };
-                self.operate_on_owner(
-                    key,
-                    &form,
-                    |core, hash| core.meta_arith(hash, key, &count),
-                    |key, hash| Request::MetaArith { key, hash, count },
-                )
+                let up = meta::counts_up(&meta).unwrap_or(true);
+                let count = Count { delta: meta.delta, up, cas: meta.cas.unwrap_or(0), steps, initial: meta.initial };
+                self.operate_on_owner(key, &Operation::Count(count), &form)
             }
         }
     }
@@ -107,12 +84,7 @@ impl Taking<'_> {
             Err(line) => return self.answer(line, false),
         };
         let form = Form { base64: key.is_base64(), key: key.bytes(), ..Form::bare(Kind::Meta(Name::Debug)) };
-        self.operate_on_owner(
-            key.bytes(),
-            &form,
-            |core, hash| core.meta_debug(hash, key.bytes()),
-            |key, hash| Request::MetaDebug { key, hash },
-        )?;
+        self.operate_on_owner(key.bytes(), &Operation::Debug, &form)?;
         self.core.counters().cmd_meta.add(1);
         Ok(())
     }
@@ -123,16 +95,15 @@ impl Taking<'_> {
             Ok(set) => set,
             Err(refused) => return self.refuse_set(line_bytes, refused),
         };
-        let manner = Manner { base64: meta.key.is_base64(), forgets: true, counts_prefix: false };
-        let storing = Storing {
+        let store = Store {
             mode,
-            key: meta.key.bytes(),
             flags: meta.client_flags,
             expiry: Expiry::from_exptime(i64::from(meta.ttl.unwrap_or(0)), self.core.now()),
-            bytes,
-            manner,
-            form: &form_of(Name::Set, &meta),
+            base64: meta.key.is_base64(),
+            drops_old: true,
+            classic: false,
         };
+        let storing = Storing { key: meta.key.bytes(), store, bytes, form: &form_of(Name::Set, &meta) };
         self.store(input, line_bytes, &storing)
     }
 
@@ -156,32 +127,23 @@ impl Taking<'_> {
     }
 
     /// A get that may show the value, here or on the core that owns the key.
-    pub(super) fn get_on_owner(&mut self, key: &[u8], ask: &Ask, form: &Form<'_>) -> Result<(), Stop> {
+    pub(super) fn get_on_owner(&mut self, key: &[u8], get: &Operation, form: &Form<'_>) -> Result<(), Stop> {
         if !form.value {
-            return self.operate_on_owner(
-                key,
-                form,
-                |core, hash| core.meta_get(hash, key, ask),
-                |key, hash| Request::MetaGet { key, hash, ask: *ask, room: None },
-            );
+            return self.operate_on_owner(key, get, form);
         }
-        let (hash, owner) = self.locate(key);
+        let (key, owner) = self.locate(key);
         if owner != self.core.id {
-            let (token, room) = self.expect_value(owner, key, form)?;
-            let build = |[key, _]: [Span; 2]| Request::MetaGet { key, hash, ask: *ask, room: Some(room) };
-            self.core.ask(owner, token, [key, &[]], build);
+            let (token, room) = self.expect_value(owner, key.bytes, form)?;
+            self.core.ask_to_operate(owner, token, key, get, b"", Some(room));
             return Ok(());
         }
         self.reply_room()?;
-        let now = self.core.now();
-        // Held before anything is done, which may move the item.
-        let at = self.core.shard.peek(hash, key, now).filter(|&at| !self.core.shard.item(at).value.is_empty());
-        let hold = at.map(|at| self.core.hold(at));
-        match (hold, self.core.meta_get(hash, key, ask)) {
-            (Some(hold), Outcome::Hit(view)) => {
-                self.owe(form, Owed::Body { view, source: Source::Held(hold) });
+        match self.core.operate(key, get, b"") {
+            (Outcome::Hit(view @ View { len: 1.., .. }), Some(at)) => {
+                let source = Source::Held(self.core.hold(at));
+                self.owe(form, Owed::Body { view, source });
             }
-            (_, outcome) => self.say(form, outcome),
+            (outcome, _) => self.say(form, outcome),
         }
         Ok(())
     }

@@ -4,13 +4,12 @@
 use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::clock::{Expiry, Now};
 use crate::core::upload::Filled;
-use crate::operation::{Outcome, Purpose};
+use crate::operation::{self, Operation, Outcome, Purpose, StoreMode};
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::proto::text::Store;
 use crate::replies::{Owed, Upload, Waiting};
-use crate::route::message::{Manner, Request, Token};
-use crate::store::StoreMode;
+use crate::route::message::{Request, Span, Token};
 
 /// Bytes of key and value that go to another core in one message.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;
@@ -24,14 +23,11 @@ const PIECES_MAX: u16 = 4;
 /// A storage command of any protocol, but for its value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storing<'a> {
-    pub(super) mode: StoreMode,
     /// At most 250 bytes.
     pub(super) key: &'a [u8],
-    pub(super) flags: u32,
-    pub(super) expiry: Expiry,
+    pub(super) store: operation::Store,
     /// Of the value.
     pub(super) bytes: u32,
-    pub(super) manner: Manner,
     /// How its reply is to look.
     pub(super) form: &'a Form<'a>,
 }
@@ -41,8 +37,9 @@ impl<'a> Storing<'a> {
     pub(super) fn of_text(store: &Store<'a>, form: &'a Form<'a>, now: Now) -> Storing<'a> {
         let &Store { mode, key, flags, exptime, bytes, .. } = store;
         let expiry = Expiry::from_exptime(i64::from(exptime), now);
-        let manner = Manner { base64: false, forgets: mode == StoreMode::Set, counts_prefix: true };
-        Storing { mode, key, flags, expiry, bytes, manner, form }
+        let drops_old = mode == StoreMode::Set;
+        let store = operation::Store { mode, flags, expiry, base64: false, drops_old, classic: true };
+        Storing { key, store, bytes, form }
     }
 }
 
@@ -77,40 +74,32 @@ impl Taking<'_> {
 
     /// Stores a value that is all there; `false` when it is too large for a message.
     fn store_whole(&mut self, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
-        let &Storing { mode, key, flags, expiry, manner, form, .. } = store;
-        let (hash, owner) = self.locate(key);
+        let &Storing { key, store, form, .. } = store;
+        let (key, owner) = self.locate(key);
         if owner == self.core.id {
             self.room_to_say(form)?;
-            let outcome = self.core.store(hash, key, value, flags, expiry, mode, manner);
+            let (outcome, _) = self.core.operate(key, &Operation::Store(store), value);
             self.say(form, outcome);
             return Ok(true);
         }
-        let bytes = key.len() + value.len();
+        let bytes = key.bytes.len() + value.len();
         if bytes > MESSAGE_MAX_BYTES {
             return Ok(false);
         }
         let token = self.expect_outcome(owner, bytes, form)?;
-        self.core.ask(owner, token, [key, value], |[key, value]| Request::Store {
-            key,
-            value,
-            hash,
-            mode,
-            flags,
-            expiry,
-            manner,
-        });
+        self.core.ask_to_operate(owner, token, key, &Operation::Store(store), value, None);
         Ok(true)
     }
 
     /// Reserves room where the key lives; the value follows.
     fn begin_value(&mut self, store: &Storing<'_>) -> Result<(), Stop> {
-        let &Storing { mode, key, flags, expiry, bytes, manner, form } = store;
-        let (hash, owner) = self.locate(key);
+        let &Storing { key, store, bytes, form } = store;
+        let (key, owner) = self.locate(key);
         if owner == self.core.id {
             if !form.is_silent() {
                 self.reply_room()?;
             }
-            let begun = self.core.begin_upload(hash, key, bytes, flags, expiry, mode, manner);
+            let begun = self.core.begin_upload(key, &store, bytes);
             let reply = (!form.is_silent()).then(|| self.owe(form, Owed::Waiting(Waiting::Outcome)));
             self.session.state = match begun {
                 Ok(upload) => {
@@ -125,18 +114,12 @@ impl Taking<'_> {
             return Ok(());
         }
         self.reply_room()?;
-        self.message_room(owner, key.len())?;
+        self.message_room(owner, key.bytes.len())?;
         self.core.counters().uploads.add(1);
         let token = self.owe(form, Owed::Waiting(Waiting::Upload(Upload::Asked)));
-        self.core.ask(owner, token, [key, &[]], |[key, _]| Request::Begin {
-            key,
-            hash,
-            mode,
-            flags,
-            expiry,
-            value_len: bytes,
-            manner,
-        });
+        let hash = key.hash;
+        let begin = |[key, _]: [Span; 2]| Request::Begin { key, hash, store, value_len: bytes };
+        self.core.ask(owner, token, [key.bytes, &[]], begin);
         self.core.counters().cross_core_requests.add(1);
         self.session.state = State::Upload { token, owner, remaining: bytes };
         Ok(())

@@ -24,11 +24,11 @@ impl Shard {
     ///
     /// The caller holds the segment of `at`. `false` when the index has no place for it and nothing may be evicted.
     pub(super) fn link(&mut self, hash: KeyHash, at: ItemRef, found: Option<Found>, cas: u64, now: Now) -> bool {
-        let address = self.memory.address(at.segment, at.offset);
+        let address = self.memory.at(at);
         header::set_cas(&mut self.memory, address, cas, now.secs);
         match found {
             Some(found) => {
-                let old = self.memory.address(found.at.segment, found.at.offset);
+                let old = self.memory.at(found.at);
                 let heat = header::heat(&self.memory, old).max(header::heat(&self.memory, address));
                 header::set_heat(&mut self.memory, address, heat);
                 self.index.replace(&mut self.memory, hash, found, at);
@@ -128,7 +128,7 @@ impl Shard {
         let item = self.item(at);
         let (bytes, class) = self.size_of(&item);
         let fetched = item.fetched;
-        let taken = Layout::read(self.memory.bytes_from(self.memory.address(at.segment, at.offset)));
+        let taken = Layout::read(self.memory.bytes_from(self.memory.at(at)));
         let segment = self.segments.at_mut(at.segment);
         segment.live -= 1;
         segment.live_unfetched -= u32::from(!fetched);

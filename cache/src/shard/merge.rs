@@ -320,7 +320,7 @@ impl Shard {
     /// Looks at the victim's next item, or gives the victim up at its end. Returns the bytes copied.
     fn look_at_next(&mut self, victim: Victim, now: Now) -> usize {
         let at = victim.at;
-        let address = self.memory.address(at.segment, at.offset);
+        let address = self.memory.at(at);
         let left = (self.segments.at(at.segment).used - at.offset) as usize;
         let Some(layout) = Layout::read(self.memory.bytes(address, left)) else {
             self.give_up_victim(now);
@@ -395,8 +395,8 @@ impl Shard {
         let from = found.at;
         let expiry = self.item(from).expiry;
         let Some(to) = self.room_to_keep(bytes, expiry, queue, now) else { return false };
-        let address = self.memory.address(to.segment, to.offset);
-        self.memory.copy(self.memory.address(from.segment, from.offset), address, bytes);
+        let address = self.memory.at(to);
+        self.memory.copy(self.memory.at(from), address, bytes);
         header::set_heat(&mut self.memory, address, heat);
         self.epoch += 1;
         self.index.replace(&mut self.memory, hash, found, to);

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::key::KeyHasher;
-use crate::operation::{Outcome, Purpose};
-use crate::store::outcome::{Arith, StoreMode, StoreOutcome, Touched};
+use crate::operation::{Count, Number, Operation, Outcome, Purpose, Store};
 
 const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
 
@@ -30,12 +29,32 @@ impl Bench {
         Bench::new(&config, 2047)
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], now: Now) -> StoreOutcome {
-        self.shard.store(self.hasher.hash(key), key, value, 0, Expiry::NEVER, StoreMode::Set, now).outcome
+    fn set(&mut self, key: &[u8], value: &[u8], now: Now) -> bool {
+        self.set_until(key, value, Expiry::NEVER, now)
+    }
+
+    /// Stores an item that expires. Returns whether there was room.
+    fn set_until(&mut self, key: &[u8], value: &[u8], expiry: Expiry, now: Now) -> bool {
+        let store = Operation::Store(Store { expiry, ..Store::SET });
+        match self.execute(key, &store, value, now).0 {
+            Outcome::Stored { .. } => true,
+            outcome => {
+                assert_eq!(outcome, Outcome::NoMemory(Purpose::Store));
+                false
+            }
+        }
+    }
+
+    fn execute(&mut self, key: &[u8], operation: &Operation, value: &[u8], now: Now) -> (Outcome, Option<ItemRef>) {
+        self.shard.execute(self.hasher.key(key), operation, value, now)
+    }
+
+    fn get(&mut self, key: &[u8], now: Now) -> Option<ItemRef> {
+        self.execute(key, &Operation::GET, b"", now).1
     }
 
     fn value(&mut self, key: &[u8], now: Now) -> Option<Vec<u8>> {
-        let at = self.shard.get(self.hasher.hash(key), key, now)?;
+        let at = self.get(key, now)?;
         assert_eq!(self.shard.item(at).key, key);
         Some(self.shard.item(at).value.to_vec())
     }
@@ -68,10 +87,10 @@ fn a_stale_slot_is_never_taken_for_a_live_one_when_generations_come_round() {
             let key = (round % 97).to_le_bytes();
             let mut value = vec![0; 3000];
             value[..4].copy_from_slice(&round.to_le_bytes());
-            if bench.set(&key, &value, NOW) == StoreOutcome::OutOfMemory {
+            if !bench.set(&key, &value, NOW) {
                 assert!(last_generation < 100, "every segment rests");
                 bench.shard.maintain(NOW, 200);
-                assert_eq!(bench.set(&key, &value, NOW), StoreOutcome::Stored);
+                assert!(bench.set(&key, &value, NOW));
             }
             for back in [0, 1, 5, 13, 40, 96] {
                 let Some(old) = round.checked_sub(back) else { continue };
@@ -90,18 +109,18 @@ fn a_stale_slot_is_never_taken_for_a_live_one_when_generations_come_round() {
 fn pinned_bytes_stay_whatever_happens_to_the_key() {
     let mut bench = Bench::small(true);
     let value: Vec<u8> = (0..50_000u32).map(|n| n as u8).collect();
-    assert_eq!(bench.set(b"big", &value, NOW), StoreOutcome::Stored);
-    assert_eq!(bench.set(b"n", b"41", NOW), StoreOutcome::Stored);
-    let (hash, n_hash) = (bench.hasher.hash(b"big"), bench.hasher.hash(b"n"));
-    let at = bench.shard.get(hash, b"big", NOW).unwrap();
+    assert!(bench.set(b"big", &value, NOW));
+    assert!(bench.set(b"n", b"41", NOW));
+    let at = bench.get(b"big", NOW).unwrap();
     let pin = bench.shard.pin(at).unwrap();
-    let at = bench.shard.get(n_hash, b"n", NOW).unwrap();
+    let at = bench.get(b"n", NOW).unwrap();
     let n_pin = bench.shard.pin(at).unwrap();
 
-    assert_eq!(bench.set(b"big", b"small", NOW), StoreOutcome::Stored);
-    assert!(matches!(bench.shard.incr(n_hash, b"n", 1, NOW), Arith::Value { value: 42, .. }));
+    assert!(bench.set(b"big", b"small", NOW));
+    let counted = bench.execute(b"n", &Operation::Count(Count::by(1, true)), b"", NOW).0;
+    assert!(matches!(counted, Outcome::Number(Number { value: 42, .. })));
     assert_eq!(bench.shard.pinned(&n_pin).value, b"41");
-    assert!(bench.shard.delete(n_hash, b"n", NOW));
+    assert_eq!(bench.execute(b"n", &Operation::DELETE, b"", NOW).0, Outcome::Deleted);
     bench.shard.flush_all(0, NOW);
     for n in 0..10_000u32 {
         bench.set(&n.to_le_bytes(), &[7; 100], NOW);
@@ -119,19 +138,18 @@ fn pins_and_reservations_leave_room_for_others() {
     let mut bench = Bench::small(true);
     let mut pins = Vec::new();
     for n in 0..1000u32 {
-        assert_eq!(bench.set(&n.to_le_bytes(), &[1; 3000], NOW), StoreOutcome::Stored, "{n}");
-        let at = bench.shard.get(bench.hasher.hash(&n.to_le_bytes()), &n.to_le_bytes(), NOW).unwrap();
+        assert!(bench.set(&n.to_le_bytes(), &[1; 3000], NOW), "{n}");
+        let at = bench.get(&n.to_le_bytes(), NOW).unwrap();
         pins.extend(bench.shard.pin(at));
     }
     assert_eq!(pins.len(), 32, "half of 64 segments");
     let mut reservations = Vec::new();
     for n in 0..1000u32 {
         let key = n.to_le_bytes();
-        let hash = bench.hasher.hash(&key);
-        reservations.extend(bench.shard.reserve(hash, &key, 3000, 0, Expiry::NEVER, NOW));
+        reservations.extend(bench.shard.reserve(bench.hasher.key(&key), &Store::SET, 3000, NOW));
     }
     assert_eq!(reservations.len(), 16, "three quarters in all");
-    assert_eq!(bench.set(b"still", b"room", NOW), StoreOutcome::Stored);
+    assert!(bench.set(b"still", b"room", NOW));
     assert_eq!(bench.value(b"still", NOW).as_deref(), Some(&b"room"[..]));
     pins.into_iter().for_each(|pin| bench.shard.unpin(pin));
     reservations.into_iter().for_each(|reservation| bench.shard.abandon(reservation));
@@ -142,13 +160,10 @@ fn pins_and_reservations_leave_room_for_others() {
 fn a_count_that_finds_no_room_is_counted_as_a_hit() {
     let mut bench = Bench::small(false);
     let mut stored = 0u32;
-    while bench.set(&stored.to_le_bytes(), b"9", NOW) == StoreOutcome::Stored {
+    while bench.set(&stored.to_le_bytes(), b"9", NOW) {
         stored += 1;
     }
-    let (acts, never) = ([0; 4], Expiry::NEVER);
-    let count = meta::Count { delta: 1, increment: true, cas: 0, acts, ttl: never, vivify: never, initial: 0 };
-    let key = 0u32.to_le_bytes();
-    let outcome = bench.shard.meta_arith(bench.hasher.hash(&key), &key, &count, NOW);
+    let outcome = bench.execute(&0u32.to_le_bytes(), &Operation::Count(Count::by(1, true)), b"", NOW).0;
     assert_eq!(outcome, Outcome::NoMemory(Purpose::Change));
     assert_eq!(bench.shard.stats.incr_hits.value(), 1);
     bench.assert_whole();
@@ -158,7 +173,7 @@ fn a_count_that_finds_no_room_is_counted_as_a_hit() {
 fn without_eviction_a_full_shard_says_so_and_keeps_what_it_has() {
     let mut bench = Bench::small(false);
     let mut stored = 0u32;
-    while bench.set(&stored.to_le_bytes(), &[3; 500], NOW) == StoreOutcome::Stored {
+    while bench.set(&stored.to_le_bytes(), &[3; 500], NOW) {
         stored += 1;
     }
     assert!(stored > 400, "{stored} of 518 bytes in 252 KiB");
@@ -167,10 +182,10 @@ fn without_eviction_a_full_shard_says_so_and_keeps_what_it_has() {
         assert_eq!(bench.value(&n.to_le_bytes(), NOW), Some(vec![3; 500]), "{n}");
     }
     for _ in 0..1000 {
-        assert_eq!(bench.set(&1u32.to_le_bytes(), &[4; 500], NOW), StoreOutcome::Stored, "in place");
+        assert!(bench.set(&1u32.to_le_bytes(), &[4; 500], NOW), "in place");
     }
-    let hash = bench.hasher.hash(&2u32.to_le_bytes());
-    assert!(matches!(bench.shard.touch(hash, &2u32.to_le_bytes(), Expiry::from_secs(11), NOW), Touched::Done(_)));
+    let touch = Operation::Touch(Expiry::from_secs(11));
+    assert_eq!(bench.execute(&2u32.to_le_bytes(), &touch, b"", NOW).0, Outcome::Touched);
     assert_eq!(bench.value(&2u32.to_le_bytes(), Now { secs: 11, ..NOW }), None);
     bench.assert_whole();
 }
@@ -181,7 +196,7 @@ fn whole_segments_expire_without_an_access() {
     for n in 0..100u32 {
         let key = n.to_le_bytes();
         let expiry = Expiry::from_secs(NOW.secs + 5 + n % 3);
-        bench.shard.store(bench.hasher.hash(&key), &key, &[0; 1000], 0, expiry, StoreMode::Set, NOW);
+        bench.set_until(&key, &[0; 1000], expiry, NOW);
     }
     let used = bench.shard.census().segments_sealed;
     assert!(used > 20);
@@ -203,7 +218,7 @@ fn upkeep_looks_for_dead_segments_once_a_second_and_after_a_flush_and_finds_them
         for n in 0..600u32 {
             let key = n.to_le_bytes();
             let expiry = if n % 2 == 0 { Expiry::NEVER } else { Expiry::from_secs(dies) };
-            bench.shard.store(bench.hasher.hash(&key), &key, &[0; 3000], 0, expiry, StoreMode::Set, now);
+            bench.set_until(&key, &[0; 3000], expiry, now);
         }
     };
     let rest = |bench: &mut Bench, now: Now| while bench.shard.maintain(now, 8) {};
@@ -242,7 +257,7 @@ fn what_has_expired_gives_its_room_to_what_comes() {
         for n in keys {
             let key = n.to_le_bytes();
             let expiry = Expiry::from_secs(now.secs + 2);
-            bench.shard.store(bench.hasher.hash(&key), &key, &[1; 66_560], 0, expiry, StoreMode::Set, now);
+            bench.set_until(&key, &[1; 66_560], expiry, now);
         }
         while bench.shard.maintain(now, 8) {}
         bench.shard.stats.segment_bytes.value()
@@ -263,7 +278,7 @@ fn flush_all_keeps_memcacheds_seconds() {
     let at = |secs| Now { secs, ..NOW };
     bench.set(b"old", b"1", at(10));
     bench.shard.flush_all(0, at(10));
-    assert_eq!(bench.set(b"new", b"2", at(10)), StoreOutcome::Stored);
+    assert!(bench.set(b"new", b"2", at(10)));
     assert_eq!(bench.value(b"old", at(10)), None);
     assert!(bench.value(b"new", at(10)).is_some(), "stored after the order, in the same second");
 
@@ -292,9 +307,7 @@ fn a_lowered_limit_is_reached_and_a_raised_one_used() {
         ..ShardConfig::default()
     };
     let mut bench = Bench::new(&config, 2047);
-    let fill = |bench: &mut Bench| {
-        (0..20_000u32).for_each(|n| assert_eq!(bench.set(&n.to_le_bytes(), &[1; 100], NOW), StoreOutcome::Stored))
-    };
+    let fill = |bench: &mut Bench| (0..20_000u32).for_each(|n| assert!(bench.set(&n.to_le_bytes(), &[1; 100], NOW)));
     fill(&mut bench);
     let full = bench.shard.stats.curr_items.value();
     bench.shard.set_memory_limit(512 << 12).unwrap();
@@ -328,7 +341,7 @@ fn long_items_find_room_after_the_limit_was_lowered_and_memory_stays_within_it()
         }
         if !evict {
             (0..280_000u32).for_each(|n| {
-                bench.shard.delete(bench.hasher.hash(&n.to_le_bytes()), &n.to_le_bytes(), NOW);
+                bench.execute(&n.to_le_bytes(), &Operation::DELETE, b"", NOW);
             });
         }
         bench.shard.set_memory_limit(16 << 20).unwrap();
@@ -336,7 +349,7 @@ fn long_items_find_room_after_the_limit_was_lowered_and_memory_stays_within_it()
         let value = vec![2; 1_000_000];
         for n in 0..40u32 {
             let key = [b'L', n as u8 % 4];
-            assert_eq!(bench.set(&key, &value, NOW), StoreOutcome::Stored, "{n}, evict {evict}");
+            assert!(bench.set(&key, &value, NOW), "{n}, evict {evict}");
             assert_eq!(bench.value(&key, NOW).as_deref(), Some(&value[..]));
             bench.shard.maintain(NOW, 16);
             assert!(bench.shard.census().segments <= segments, "{:?} of {segments}", bench.shard.census());
@@ -379,13 +392,12 @@ fn no_operation_touches_many_items_or_lines() {
     for n in 0..4_000_000u32 {
         let (key, mut now) = (n.to_le_bytes(), NOW);
         now.secs += n / 100_000;
-        let hash = bench.hasher.hash(&key);
         let expiry = Expiry::from_secs(if n % 4 == 0 { now.secs + 1 + n % 97 } else { 0 });
         let before = bench.shard.index.work;
-        bench.shard.store(hash, &key, &[0; 20], 0, expiry, StoreMode::Set, now);
+        bench.set_until(&key, &[0; 20], expiry, now);
         note(&bench.shard, before);
         let before = bench.shard.index.work;
-        bench.shard.get(hash, &key, now);
+        bench.get(&key, now);
         note(&bench.shard, before);
         let before = bench.shard.index.work;
         match n % 50_000 {
@@ -410,8 +422,8 @@ fn no_operation_touches_many_items_or_lines() {
 fn a_large_shard_serves_before_its_memory_is_touched() {
     let config = ShardConfig { memory_bytes: 4 << 30, memory_ceiling_bytes: 16 << 30, ..ShardConfig::default() };
     let mut bench = Bench::new(&config, 2047);
-    assert_eq!(bench.set(b"k", b"v", NOW), StoreOutcome::Stored);
-    let at = bench.shard.get(bench.hasher.hash(b"k"), b"k", NOW).unwrap();
+    assert!(bench.set(b"k", b"v", NOW));
+    let at = bench.get(b"k", NOW).unwrap();
     assert_eq!(bench.shard.item(at).idle_secs(Now { secs: 17, ..NOW }), 7);
     let census = bench.shard.census();
     assert_eq!((census.segments, census.segments_open), (4096, 1));

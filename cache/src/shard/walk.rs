@@ -105,7 +105,7 @@ impl Shard {
             }
             Dump::Mg => {
                 text.extend_from_slice(b"mg ");
-                let stored = header::marks(&self.memory, self.memory.address(at.segment, at.offset));
+                let stored = header::marks(&self.memory, self.memory.at(at));
                 if stored.base64 || !is_word(item.key) {
                     base64::encode(item.key, |four| text.extend_from_slice(four));
                     text.write_all(b" b\r\n")

@@ -11,6 +11,7 @@
 //! `shard/merge.rs` says how. The last access is [`crate::Now::secs`] modulo 2^24.
 
 use crate::clock::Expiry;
+use crate::key::Key;
 use crate::store::item::Item;
 use crate::store::memory::Memory;
 
@@ -123,7 +124,7 @@ impl Layout {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header<'a> {
     pub(crate) layout: Layout,
-    pub(crate) key: &'a [u8],
+    pub(crate) key: Key<'a>,
     pub(crate) flags: u32,
     pub(crate) expiry: Expiry,
 }
@@ -145,7 +146,7 @@ impl Header<'_> {
         if layout.has_flags() {
             bytes[layout.flags_at()..layout.key_at()].copy_from_slice(&self.flags.to_le_bytes());
         }
-        bytes[layout.key_at()..].copy_from_slice(self.key);
+        bytes[layout.key_at()..].copy_from_slice(self.key.bytes);
     }
 }
 
@@ -286,6 +287,7 @@ pub(crate) fn set_expiry(memory: &mut Memory, address: usize, layout: Layout, ex
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::KeyHasher;
 
     #[test]
     fn every_layout_reads_back_as_written() {
@@ -303,7 +305,7 @@ mod tests {
             let layout = Layout::new(3, value_len, flags, expiry, field);
             assert_eq!(layout.total(), bytes + 3 + value_len as usize);
             memory.bytes_mut(0, 64).fill(0xff);
-            Header { layout, key: b"key", flags, expiry }.write(&mut memory, 7);
+            Header { layout, key: KeyHasher::new([0; 16]).key(b"key"), flags, expiry }.write(&mut memory, 7);
             set_cas(&mut memory, 7, CAS_MAX - 1, 0x0100_0005);
             let item = read_item(memory.bytes_from(7)).unwrap();
             assert_eq!((item.key, item.value.len()), (&b"key"[..], value_len as usize));

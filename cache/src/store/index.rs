@@ -23,7 +23,7 @@ mod walk;
 
 use arrayvec::ArrayVec;
 
-use crate::key::KeyHash;
+use crate::key::{Key, KeyHash};
 use crate::store::header::{self, Layout};
 use crate::store::item::ItemRef;
 use crate::store::memory::{LINE_BYTES, Memory};
@@ -227,27 +227,21 @@ impl Index {
         let words = memory.line(self.home_line(memory, hash));
         if let Some(slot) = words.iter().map(|&word| Slot(word)).find(|s| s.tag() == tag && segments.is_current(s.at()))
         {
-            memory.prefetch(memory.address(slot.at().segment, slot.at().offset));
+            memory.prefetch(memory.at(slot.at()));
         }
     }
 
     /// Finds the slot of `key`.
     #[inline]
-    pub(crate) fn find(&mut self, memory: &Memory, segments: &Segments, hash: KeyHash, key: &[u8]) -> Option<Found> {
-        self.find_item(memory, segments, hash, key).map(|(found, _)| found)
+    pub(crate) fn find(&mut self, memory: &Memory, segments: &Segments, key: Key<'_>) -> Option<Found> {
+        self.find_item(memory, segments, key).map(|(found, _)| found)
     }
 
     /// Finds the slot of `key`, and the layout of its item.
     #[inline]
-    pub(crate) fn find_item(
-        &mut self,
-        memory: &Memory,
-        segments: &Segments,
-        hash: KeyHash,
-        key: &[u8],
-    ) -> Option<(Found, Layout)> {
-        let tag = hash.tag_bits();
-        let mut line = self.home_line(memory, hash);
+    pub(crate) fn find_item(&mut self, memory: &Memory, segments: &Segments, key: Key<'_>) -> Option<(Found, Layout)> {
+        let tag = key.hash.tag_bits();
+        let mut line = self.home_line(memory, key.hash);
         loop {
             self.work.probes += 1;
             let words = memory.line(line);
@@ -258,7 +252,7 @@ impl Index {
                 let at = Slot(word).at();
                 if segments.is_current(at) {
                     self.work.items += 1;
-                    if let Some(layout) = header::layout_if_key(memory, memory.address(at.segment, at.offset), key) {
+                    if let Some(layout) = header::layout_if_key(memory, memory.at(at), key.bytes) {
                         return Some((Found { line, slot, at }, layout));
                     }
                 }

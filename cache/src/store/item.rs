@@ -2,6 +2,7 @@
 
 use crate::clock::{Expiry, Now};
 use crate::key::KeyHash;
+use crate::operation::Store;
 
 /// A view of one item. Borrowed from the shard.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +82,8 @@ pub struct Reservation {
     pub(crate) value_len: u32,
     pub(crate) filled: u32,
     pub(crate) hash: KeyHash,
+    /// How the value is stored when it is whole.
+    pub(crate) store: Store,
 }
 
 impl Pin {
@@ -99,6 +102,11 @@ impl Reservation {
     /// The hash of its key.
     pub(crate) fn hash(&self) -> KeyHash {
         self.hash
+    }
+
+    /// How the value is stored when it is whole.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Bytes of the value that are still to be filled.

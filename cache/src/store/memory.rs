@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cpu::{Map, Pages};
 
+use super::item::ItemRef;
+
 /// Bytes of one cache line, and of one bucket of the index.
 pub(crate) const LINE_BYTES: usize = 64;
 
@@ -51,6 +53,12 @@ impl Memory {
     #[inline]
     pub(crate) fn address(&self, segment: u32, offset: u32) -> usize {
         ((segment as usize) << self.segment_shift) + offset as usize
+    }
+
+    /// The byte address of the item at `item`.
+    #[inline]
+    pub(crate) fn at(&self, item: ItemRef) -> usize {
+        self.address(item.segment, item.offset)
     }
 
     /// `len` bytes from `address` on.

@@ -6,8 +6,8 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use super::*;
 use crate::clock::Expiry;
 use crate::key::KeyHasher;
+use crate::operation::{Operation, Outcome, Store};
 use crate::store::config::ShardConfig;
-use crate::store::outcome::{StoreMode, StoreOutcome};
 
 const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
 
@@ -29,19 +29,21 @@ impl Bench {
         self.rng.next_u64() % bound
     }
 
-    fn set(&mut self, key: u64, len: usize, expiry: Expiry, now: Now) -> StoreOutcome {
+    fn set(&mut self, key: u64, len: usize, expiry: Expiry, now: Now) -> bool {
         let (key, value) = (key.to_le_bytes(), vec![key as u8; len]);
-        self.shard.store(self.hasher.hash(&key), &key, &value, 0, expiry, StoreMode::Set, now).outcome
+        let store = Operation::Store(Store { expiry, ..Store::SET });
+        let (outcome, _) = self.shard.execute(self.hasher.key(&key), &store, &value, now);
+        matches!(outcome, Outcome::Stored { .. })
     }
 
     /// Gets a key, and sets it when it is missing. Returns whether it was there.
     fn ask(&mut self, key: u64, len: usize) -> bool {
         let bytes = key.to_le_bytes();
-        let hit = self.shard.get(self.hasher.hash(&bytes), &bytes, NOW);
+        let hit = self.shard.execute(self.hasher.key(&bytes), &Operation::GET, b"", NOW).1;
         if let Some(at) = hit {
             assert_eq!((self.shard.item(at).key, self.shard.item(at).value.len()), (&bytes[..], len));
         } else {
-            assert_eq!(self.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored);
+            assert!(self.set(key, len, Expiry::NEVER, NOW));
         }
         hit.is_some()
     }
@@ -85,13 +87,13 @@ fn an_item_that_comes_back_soon_after_its_eviction_is_not_on_trial_again() {
     let mut bench = Bench::new(&ShardConfig { memory_bytes: 16 << 20, ..ShardConfig::default() }, 1);
     let queue_of = |bench: &mut Bench, key: u64| {
         let bytes = key.to_le_bytes();
-        let at = bench.shard.peek(bench.hasher.hash(&bytes), &bytes, NOW).unwrap();
+        let at = bench.shard.peek(bench.hasher.key(&bytes), NOW).unwrap();
         bench.shard.segments.at(at.segment).queue
     };
     bench.ask(0, 200);
     assert_eq!(queue_of(&mut bench, 0), Queue::Small);
     let mut n = 0;
-    while bench.shard.peek(bench.hasher.hash(&0u64.to_le_bytes()), &0u64.to_le_bytes(), NOW).is_some() {
+    while bench.shard.peek(bench.hasher.key(&0u64.to_le_bytes()), NOW).is_some() {
         n += 1;
         bench.ask(n, 200);
     }
@@ -121,7 +123,7 @@ fn merging_leaves_a_segment_that_somebody_holds_and_takes_it_when_it_is_let_go()
     // Of its items that merging has not come to, one is pinned.
     let ahead = |bench: &mut Bench, key: u64| {
         let bytes = key.to_le_bytes();
-        let at = bench.shard.peek(bench.hasher.hash(&bytes), &bytes, NOW)?;
+        let at = bench.shard.peek(bench.hasher.key(&bytes), NOW)?;
         (at.segment == victim.at.segment && at.offset >= victim.at.offset).then_some(at)
     };
     let left: Vec<u64> = (1..n).filter(|&key| ahead(&mut bench, key).is_some()).collect();
@@ -155,13 +157,13 @@ fn dead_space_is_merged_away_without_losing_an_item() {
         let keys = 90_000;
         for n in 0..keys * 10 {
             let (key, len) = (bench.below(keys), 70 + (n / keys % 7) as usize);
-            assert_eq!(bench.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored, "store {n}, evict {evict}");
+            assert!(bench.set(key, len, Expiry::NEVER, NOW), "store {n}, evict {evict}");
         }
         assert_eq!(bench.shard.stats.evictions.value(), 0);
         let items = bench.shard.stats.curr_items.value();
         let found = (0..keys).filter(|key| {
             let bytes = key.to_le_bytes();
-            bench.shard.peek(bench.hasher.hash(&bytes), &bytes, NOW).is_some()
+            bench.shard.peek(bench.hasher.key(&bytes), NOW).is_some()
         });
         assert_eq!(found.count() as u64, items);
         assert!(items > keys * 99 / 100);
@@ -177,7 +179,7 @@ fn expired_items_give_way_before_live_ones() {
         let now = Now { secs: NOW.secs + (n / 4000) as u32, ..NOW };
         let expiry = if n % 10 == 0 { Expiry::NEVER } else { Expiry::from_secs(now.secs + 1 + (n % 8) as u32) };
         forever += u64::from(n % 10 == 0);
-        assert_eq!(bench.set(n, 150, expiry, now), StoreOutcome::Stored);
+        assert!(bench.set(n, 150, expiry, now));
         bench.shard.maintain(now, 1);
     }
     let stats = &bench.shard.stats;
@@ -258,7 +260,7 @@ fn no_operation_of_a_billion_byte_fill_touches_more_than_64_items_or_lines() {
         note(&bench.shard, before, &mut worst);
         let before = bench.shard.index.work;
         let key = (n - bench.below(n.min(200_000))).to_le_bytes();
-        bench.shard.get(bench.hasher.hash(&key), &key, now);
+        bench.shard.execute(bench.hasher.key(&key), &Operation::GET, b"", now);
         note(&bench.shard, before, &mut worst);
         if n.is_multiple_of(64) {
             let before = bench.shard.index.work;
@@ -282,7 +284,7 @@ fn evictions_by_set(memory_bytes: usize, len: usize, seed: u64) -> Vec<u64> {
     let mut bench = Bench::new(&ShardConfig { memory_bytes, item_size_max, ..ShardConfig::default() }, seed);
     let set = |bench: &mut Bench, key: u64| {
         let before = bench.shard.stats.evictions.value();
-        assert_eq!(bench.set(key, len, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        assert!(bench.set(key, len, Expiry::NEVER, NOW));
         bench.shard.maintain(NOW, 16);
         bench.shard.stats.evictions.value() - before
     };
@@ -320,14 +322,14 @@ fn room_that_a_higher_limit_gives_is_used_before_anything_is_evicted() {
     let config = ShardConfig { memory_bytes: 3 << 20, memory_ceiling_bytes: 64 << 20, ..ShardConfig::default() };
     let mut bench = Bench::new(&config, 6);
     for key in 0..40 {
-        assert_eq!(bench.set(key, 66_560, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        assert!(bench.set(key, 66_560, Expiry::NEVER, NOW));
     }
     let evicted = bench.shard.stats.evictions.value();
     assert!(evicted > 0);
     bench.shard.set_memory_limit(8 << 20).unwrap();
     let used = bench.shard.stats.segment_bytes.value();
     for key in 40..70 {
-        assert_eq!(bench.set(key, 66_560, Expiry::NEVER, NOW), StoreOutcome::Stored);
+        assert!(bench.set(key, 66_560, Expiry::NEVER, NOW));
         bench.shard.maintain(NOW, 16);
     }
     assert_eq!(bench.shard.stats.evictions.value(), evicted);

@@ -34,14 +34,14 @@ impl Bed {
     fn insert(&mut self, n: u32) -> bool {
         let (at, key) = (self.place(n), n.to_le_bytes());
         let layout = Layout::new(4, 0, 0, Expiry::NEVER, false);
-        let address = self.memory.address(at.segment, at.offset);
-        Header { layout, key: &key, flags: 0, expiry: Expiry::NEVER }.write(&mut self.memory, address);
+        let address = self.memory.at(at);
+        Header { layout, key: self.hasher.key(&key), flags: 0, expiry: Expiry::NEVER }.write(&mut self.memory, address);
         self.index.insert(&mut self.memory, &self.segments, self.hasher.hash(&key), at)
     }
 
     fn find(&mut self, n: u32) -> Option<ItemRef> {
         let key = n.to_le_bytes();
-        self.index.find(&self.memory, &self.segments, self.hasher.hash(&key), &key).map(|found| found.at)
+        self.index.find(&self.memory, &self.segments, self.hasher.key(&key)).map(|found| found.at)
     }
 
     fn sweep_all(&mut self) {

@@ -1,0 +1,121 @@
+//! Counts: incr, decr and their kin. Read first: memcached 1.6.18's `do_add_delta`.
+
+use crate::clock::Now;
+use crate::key::Key;
+use crate::number;
+use crate::operation::{Count, Number, Outcome, Purpose, Step};
+use crate::store::header::{self, Header, Layout, Marks};
+use crate::store::index::Found;
+use crate::store::segment::State;
+
+use super::Shard;
+use super::get::{shown_ttl, steps_on_new};
+
+/// Above this size memcached keeps an item in chunks, and no chunked item is a number.
+const NUMBER_ITEM_MAX_BYTES: usize = 512 << 10;
+
+impl Shard {
+    /// Counts the number that the item is, or makes one where that is asked for.
+    pub(super) fn count(&mut self, key: Key<'_>, count: &Count, now: Now) -> Outcome {
+        self.prepare_link(now);
+        let Some(found) = self.lookup(key, now) else { return self.count_nothing(key, count, now) };
+        let item = self.item(found.at);
+        let (mut expiry, old_len) = (item.expiry, item.value.len());
+        let changed = self.change_number(key, found, count, now);
+        if matches!(changed, Ok(_) | Err(Outcome::NoMemory(_))) {
+            // As in memcached, which counts before it looks for room.
+            if count.up { &self.stats.incr_hits } else { &self.stats.decr_hits }.add(1);
+        }
+        let (value, cas) = match changed {
+            Ok(changed) => changed,
+            Err(outcome) => return outcome,
+        };
+        let mut ttl = None;
+        for step in count.steps.iter() {
+            match step {
+                Step::Touch(new) => expiry = new,
+                Step::ShowTtl => ttl = shown_ttl(expiry, now),
+                Step::Vivify(_) | Step::Recache(_) => {}
+            }
+        }
+        // A number that has grown lies in a new item, and memcached gives the new expiry to the old one.
+        if count.steps.touch()
+            && number::digits(value) <= old_len
+            && let Some(found) = self.lookup(key, now)
+        {
+            // Without room for it the expiry stays as it was.
+            self.move_expiry(key, found, expiry, now);
+        }
+        Outcome::Number(Number { value, cas, created: false, ttl })
+    }
+
+    /// Makes the number where that is asked for; else there is nothing to count.
+    fn count_nothing(&mut self, key: Key<'_>, count: &Count, now: Now) -> Outcome {
+        if !count.steps.vivify() {
+            if count.up { &self.stats.incr_misses } else { &self.stats.decr_misses }.add(1);
+            return Outcome::Missed;
+        }
+        let mut digits = [0; number::DIGITS_MAX];
+        let len = number::write(&mut digits, count.initial);
+        let (expiry, ttl) = steps_on_new(&count.steps, now);
+        match self.create(key, &digits[..len], expiry, now) {
+            Some((_, cas)) => Outcome::Number(Number { value: count.initial, cas, created: true, ttl }),
+            None => Outcome::NoMemory(Purpose::Create),
+        }
+    }
+
+    /// Replaces the number in the item found, if it has the version asked for: in place when the new one fits and nobody
+    /// holds the bytes. A longer number makes a new item, without the marks of the old one. Returns the new number and
+    /// the item's cas unique, or why the number is as before.
+    fn change_number(&mut self, key: Key<'_>, found: Found, count: &Count, now: Now) -> Result<(u64, u64), Outcome> {
+        let epoch = self.epoch;
+        let item = self.item(found.at);
+        let (flags, expiry, old_len) = (item.flags, item.expiry, item.value.len());
+        if self.slabs.item_bytes(key.bytes.len(), old_len, flags != 0) > NUMBER_ITEM_MAX_BYTES {
+            return Err(Outcome::NotANumber);
+        }
+        if old_len > 0 && count.cas != 0 && item.cas != count.cas {
+            return Err(Outcome::Exists);
+        }
+        let old = number::of_value(item.value).ok_or(Outcome::NotANumber)?;
+        let value = if count.up { old.wrapping_add(count.delta) } else { old.saturating_sub(count.delta) };
+        let mut digits = [0; number::DIGITS_MAX];
+        let digits_len = number::write(&mut digits, value);
+        let digits = &digits[..digits_len];
+
+        let segment = self.segments.at(found.at.segment);
+        debug_assert!(matches!(segment.state, State::Open | State::Sealed));
+        if digits_len <= old_len && segment.holders == 0 {
+            let address = self.memory.at(found.at);
+            let Some(layout) = Layout::read(self.memory.bytes_from(address)) else { return Err(Outcome::Missed) };
+            let cas = self.new_cas();
+            header::set_cas(&mut self.memory, address, cas, now.secs);
+            self.segments.at_mut(found.at.segment).largest_cas = cas;
+            write_padded(self.memory.bytes_mut(address + layout.value_at(), old_len), digits);
+            return Ok((value, self.shown(cas)));
+        }
+        let no_memory = Outcome::NoMemory(Purpose::Change);
+        let layout = self.check(key, digits_len.max(old_len), flags, expiry).map_err(|_| no_memory)?;
+        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now).ok_or(no_memory)?;
+        let address = self.memory.at(at);
+        write_padded(self.memory.bytes_mut(address + layout.value_at(), layout.value_len as usize), digits);
+        if digits_len <= old_len {
+            // It was not done in place only because the bytes are held; the item keeps its marks all the same.
+            let is_there = self.segments.is_current(found.at);
+            let old = self.memory.at(found.at);
+            let marks = if is_there { header::marks(&self.memory, old) } else { Marks::default() };
+            header::set_marks(&mut self.memory, address, marks);
+        }
+        match self.link_held(key, at, (Some(found), epoch), now) {
+            Outcome::Stored { cas } => Ok((value, cas)),
+            _ => Err(no_memory),
+        }
+    }
+}
+
+/// Writes `digits` and then spaces.
+fn write_padded(value: &mut [u8], digits: &[u8]) {
+    let (head, tail) = value.split_at_mut(digits.len());
+    head.copy_from_slice(digits);
+    tail.fill(b' ');
+}

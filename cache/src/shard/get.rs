@@ -1,0 +1,142 @@
+//! Gets: what is shown of an item, and what is done to it on the way.
+//!
+//! Read first: `process_mget_command` in memcached 1.6.18's `proto_text.c`, whose order of steps is kept: it decides
+//! which expiry is shown, and who wins the right to renew an item.
+
+use crate::clock::{Expiry, Now};
+use crate::key::Key;
+use crate::operation::{Get, Outcome, Step, Steps, View};
+use crate::store::header::{self, Marks};
+use crate::store::index::Found;
+use crate::store::item::{Hit, ItemRef};
+
+use super::Shard;
+
+/// What is shown of an expiry: seconds left, wrapping below 0.
+pub(super) fn shown_ttl(expiry: Expiry, now: Now) -> Option<u32> {
+    (!expiry.is_never()).then(|| expiry.secs().wrapping_sub(now.secs))
+}
+
+/// Follows the steps on an item that is to be made. Returns its expiry after all of them, and what is shown of it.
+pub(super) fn steps_on_new(steps: &Steps, now: Now) -> (Expiry, Option<u32>) {
+    let (mut expiry, mut shown) = (Expiry::NEVER, None);
+    for step in steps.iter() {
+        match step {
+            Step::Touch(new) | Step::Vivify(new) => expiry = new,
+            Step::ShowTtl => shown = shown_ttl(expiry, now),
+            Step::Recache(_) => {}
+        }
+    }
+    (expiry, shown)
+}
+
+impl Shard {
+    /// Finds the item, and does and shows what `get` asks for.
+    pub(super) fn get(&mut self, key: Key<'_>, get: &Get, now: Now) -> (Outcome, Option<ItemRef>) {
+        let (touches, vivifies) = (get.steps.touch(), get.steps.vivify());
+        if touches || vivifies {
+            self.prepare_link(now);
+        }
+        let hit = match self.lookup(key, now) {
+            Some(found) => Some(self.meet(key, found, get, now)),
+            None if vivifies => self.vivify(key, get, now),
+            None => None,
+        };
+        let stats = &self.stats;
+        let (tried, counted) = match (touches && (hit.is_some() || get.classic), hit.is_some()) {
+            (true, true) => (&stats.cmd_touch, &stats.touch_hits),
+            (true, false) => (&stats.cmd_touch, &stats.touch_misses),
+            (false, true) => (&stats.cmd_get, &stats.get_hits),
+            (false, false) => (&stats.cmd_get, &stats.get_misses),
+        };
+        tried.add(1);
+        counted.add(1);
+        match hit {
+            Some((view, at)) => (Outcome::Hit(view), Some(at)),
+            None => (Outcome::Missed, None),
+        }
+    }
+
+    /// [`Operation::GET`](crate::Operation::GET) for a caller who needs no more than flags, cas unique and value, at
+    /// once. `None`, with nothing counted or marked, when there is an item and `fits` refuses its value's length.
+    #[inline]
+    pub(crate) fn get_if(
+        &mut self,
+        key: Key<'_>,
+        now: Now,
+        fits: impl FnOnce(usize) -> bool,
+    ) -> Option<Option<Hit<'_>>> {
+        let Some((found, layout, facts)) = self.lookup_item(key, now) else {
+            self.stats.cmd_get.add(1);
+            self.stats.get_misses.add(1);
+            return Some(None);
+        };
+        let value_len = layout.value_len as usize;
+        if !fits(value_len) {
+            return None;
+        }
+        self.stats.cmd_get.add(1);
+        self.stats.get_hits.add(1);
+        self.mark_fetched(found.at, now);
+        let value_at = self.memory.at(found.at) + layout.value_at();
+        Some(Some(Hit {
+            flags: facts.flags,
+            cas: self.shown(facts.cas),
+            value: self.memory.bytes(value_at, value_len),
+        }))
+    }
+
+    /// Does to an item that is there what `get` asks for. Returns what is shown of it, and its place afterwards.
+    fn meet(&mut self, key: Key<'_>, found: Found, get: &Get, now: Now) -> (View, ItemRef) {
+        let address = self.memory.at(found.at);
+        let marks = header::marks(&self.memory, address);
+        let item = self.item(found.at);
+        let mut expiry = item.expiry;
+        let mut view = View {
+            cas: item.cas,
+            flags: item.flags,
+            len: item.value.len() as u32,
+            ttl: None,
+            idle: item.idle_secs(now),
+            fetched: marks.fetched,
+            base64: marks.base64,
+            stale: marks.stale,
+            token_sent: marks.token_sent,
+            won: false,
+        };
+        let mut touched = None;
+        for step in get.steps.iter() {
+            match step {
+                Step::Touch(new) => (expiry, touched) = (new, Some(new)),
+                Step::Recache(before) => {
+                    let soon = expiry.secs() < before.secs();
+                    view.won |= soon && !expiry.is_never() && !marks.token_sent;
+                }
+                Step::ShowTtl => view.ttl = shown_ttl(expiry, now),
+                Step::Vivify(_) => {}
+            }
+        }
+        view.won |= marks.stale && !marks.token_sent && !get.classic;
+        if view.won {
+            header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..marks });
+        }
+        if get.update {
+            self.mark_fetched(found.at, now);
+        }
+        // Without room for the expiry the item stays as it was: it may go sooner than asked, as any item may.
+        let moved = touched.and_then(|expiry| self.move_expiry(key, found, expiry, now));
+        (view, moved.unwrap_or(found.at))
+    }
+
+    /// Makes an empty item, which this client is to fill. `None` when there is no room.
+    fn vivify(&mut self, key: Key<'_>, get: &Get, now: Now) -> Option<(View, ItemRef)> {
+        let (expiry, ttl) = steps_on_new(&get.steps, now);
+        let (at, cas) = self.create(key, b"", expiry, now)?;
+        let address = self.memory.at(at);
+        header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..Marks::default() });
+        if get.update {
+            self.mark_fetched(at, now);
+        }
+        Some((View { cas, ttl, won: true, ..View::default() }, at))
+    }
+}
