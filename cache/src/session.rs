@@ -76,7 +76,7 @@ pub const REQUESTS_PER_TAKE: u32 = 64;
 const LINE_END: &[u8] = b"\r\n";
 
 use foresight::Foreseen;
-pub(crate) use message::FirstReply;
+pub(crate) use message::{FirstReply, Gathered};
 
 /// Why [`Session::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -421,3 +421,15 @@ fn a_reply_waits_until_an_unanswered_command_of_its_datagram_is_done_on_its_core
     check(&mut cache, format!("get {key}\r\n").as_bytes(), &[format!("VALUE {key} 0 1\r\nx\r\nEND\r\n").as_bytes()]);
     cache.assert_nothing_held();
 }
+
+/// Replies that were known at once were counted when they were written to the datagram and when it left.
+#[test]
+fn each_byte_of_a_datagram_is_counted_once() {
+    let mut cache = cache(2);
+    for request in [&b"set a 0 0 1\r\n1\r\n"[..], b"get a\r\n", b"mg a v\r\n", b"delete a\r\n", b"version\r\nmn\r\n"] {
+        cache.datagram(0, 7, request);
+        cache.run();
+    }
+    let sent: usize = cache.mailbox.sent.iter().map(|(_, datagram)| datagram.len()).sum();
+    assert_eq!(sum(&cache, |core| core.bytes_written.value()), sent as u64);
+}

@@ -7,13 +7,10 @@ use super::{DatagramOutlet, TOLD_MAX_BYTES};
 use crate::clock::Now;
 use crate::core::{ConnId, Core};
 use crate::proto::udp_frame::{self, HEADER_BYTES, RequestId};
-use crate::session::{FirstReply, Session, Stop};
+use crate::session::{FirstReply, Gathered, Session, Stop};
 
 /// Datagrams that one request is sent in one turn; then others have theirs.
 const DATAGRAMS_PER_VISIT: u32 = 32;
-
-/// Bytes by which a list is gathered.
-const TOLD_STEP_BYTES: usize = 8 << 10;
 
 /// What is to become of a request after a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,21 +23,11 @@ pub(super) enum Verdict {
     Again,
 }
 
-/// Where the bytes of a reply come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
-    /// The session. `whole`: all of them can be had at once.
-    Session { whole: bool },
-    /// What is staged is all.
-    Stage,
-    /// The list that was gathered, from this byte on.
-    Told { at: usize },
-}
-
 /// A reply on its way.
 #[derive(Debug, Clone, Copy)]
 struct Message {
-    from: From,
+    /// All of its bytes can be had at once.
+    whole: bool,
     /// Bytes that have not been sent.
     left: usize,
     next: u16,
@@ -224,22 +211,16 @@ impl<P: Copy> Place<P> {
                 return Verdict::Again;
             }
             commands -= 1;
-            let room = if session.pending() == 0 && self.message.is_none() { shared.body_max } else { 0 };
-            let input = request.get(self.taken..).unwrap_or_default();
-            let taken = session.take(core, input, &mut self.stage[..room], now);
+            // Nothing is answered at once: what a reply costs is paid before a byte of it is written.
+            let taken = session.take(core, request.get(self.taken..).unwrap_or_default(), &mut [], now);
             self.taken += taken.consumed;
             let between = session.is_between_commands();
-            let answered = taken.written > 0;
-            if answered {
-                self.staged = taken.written;
-                self.begin_message(core, shared, now, From::Stage);
-            }
             match taken.stop {
                 Stop::Yield if self.taken < request.len() || !between => {}
                 Stop::Yield | Stop::NeedInput => self.end_input(core, request),
                 Stop::Close => self.close(core),
                 // What was taken may have made a reply known that others wait behind.
-                Stop::NeedRoom | Stop::Waiting if answered || self.can_send(core) => {}
+                Stop::NeedRoom | Stop::Waiting if self.can_send(core) => {}
                 Stop::NeedRoom | Stop::Waiting => return Verdict::Wait,
             }
         }
@@ -266,38 +247,32 @@ impl<P: Copy> Place<P> {
         self.ended = true;
         let alone = |session: &Session| session.has_quit() && session.owes_no_bytes(core);
         if self.message.is_none() && self.session.as_ref().is_some_and(alone) {
-            self.message = Some(Message { from: From::Stage, left: 0, next: 0, total: 0 });
+            self.message = Some(Message { whole: true, left: 0, next: 0, total: 0 });
         }
     }
 
-    /// Begins the reply whose bytes are staged, or the session's first, unless it may not be sent.
-    fn begin_message(&mut self, core: &mut Core, shared: &mut Shared, now: Now, from: From) {
-        let len = match (from, self.session.as_ref().map(|session| session.first_reply(core))) {
-            (From::Stage, _) => self.staged,
-            (From::Told { .. }, _) => self.told.len(),
-            (From::Session { .. }, Some(FirstReply::Known { len, .. })) => len,
-            (From::Session { .. }, _) => return,
-        };
+    /// Begins the first reply owed, of `len` bytes, unless it may not be sent: then it is passed over.
+    fn begin_message(&mut self, core: &mut Core, shared: &mut Shared, now: Now, len: usize, whole: bool) {
         match udp_frame::datagrams_of(len, shared.body_max) {
             None => core.counters().udp_too_long.add(1),
             Some(total) => {
                 let bytes = len + usize::from(total) * HEADER_BYTES;
                 if shared.sources.pay(self.source, &mut self.purse, bytes, total, now.secs) {
-                    self.message = Some(Message { from, left: len, next: 0, total });
+                    self.message = Some(Message { whole, left: len, next: 0, total });
                     return;
                 }
                 core.counters().udp_budget_drops.add(1);
             }
         }
-        match from {
-            From::Stage => self.staged = 0,
-            From::Told { .. } => self.stop_telling(shared),
-            From::Session { .. } => {
-                if let Some(session) = &mut self.session {
-                    session.skip_first(core);
-                }
-            }
+        self.pass_over(core, shared);
+    }
+
+    /// Gives up the first reply owed.
+    fn pass_over(&mut self, core: &mut Core, shared: &mut Shared) {
+        if let Some(session) = &mut self.session {
+            session.skip_first(core);
         }
+        self.stop_telling(shared);
     }
 
     /// Sends what is known of the replies owed, in order.
@@ -311,30 +286,20 @@ impl<P: Copy> Place<P> {
     ) -> Sent {
         loop {
             if let Some(message) = self.message {
-                match self.send_message(core, shared, message, out, datagrams) {
-                    Some(sent) => return sent,
-                    None => {
-                        self.message = None;
-                        if let From::Told { .. } = message.from {
-                            self.stop_telling(shared);
-                        }
-                        continue;
-                    }
+                if let Some(sent) = self.send_message(core, shared, message, out, datagrams) {
+                    return sent;
                 }
+                self.message = None;
+                self.stop_telling(shared);
+                continue;
             }
             let Some(session) = &mut self.session else { return Sent::All };
             match session.first_reply(core) {
                 FirstReply::Nothing | FirstReply::Unknown => return Sent::All,
                 FirstReply::Known { len: 0, .. } => session.skip_first(core),
-                FirstReply::Known { whole, .. } => self.begin_message(core, shared, now, From::Session { whole }),
-                FirstReply::Told => {
-                    if !self.gather(core, shared) {
-                        return Sent::All;
-                    }
-                    if shared.telling == Some(self.conn) {
-                        self.begin_message(core, shared, now, From::Told { at: 0 });
-                    }
-                }
+                FirstReply::Known { len, whole } => self.begin_message(core, shared, now, len, whole),
+                FirstReply::Told if self.gather(core, shared) => {}
+                FirstReply::Told => return Sent::All,
             }
         }
     }
@@ -357,32 +322,34 @@ impl<P: Copy> Place<P> {
             }
             let header = udp_frame::header(self.id, message.next, message.total);
             let session = &mut self.session;
-            let sent = match &mut message.from {
-                From::Session { whole: true } => out.send(&peer, HEADER_BYTES + want, |buffer| {
+            let sent = if message.whole {
+                out.send(&peer, HEADER_BYTES + want, |buffer| {
                     let (head, body) = buffer.split_at_mut(HEADER_BYTES);
                     head.copy_from_slice(&header);
-                    let given = session.as_mut().map_or(0, |session| session.give_first(core, body));
+                    let given = match session {
+                        Some(session) if want > 0 => session.give_first(core, body),
+                        _ => 0,
+                    };
                     debug_assert_eq!(given, want, "a reply that is whole has all its bytes");
                     HEADER_BYTES + given
-                }),
-                From::Session { whole: false } => {
-                    while self.staged < want {
-                        let free = &mut self.stage[self.staged..want];
-                        let given = session.as_mut().map_or(0, |session| session.give_first(core, free));
-                        self.staged += given;
-                        if given == 0 {
-                            self.message = Some(message);
-                            return Some(Sent::All);
-                        }
+                })
+            } else {
+                while self.staged < want {
+                    let free = &mut self.stage[self.staged..want];
+                    let given = session.as_mut().map_or(0, |session| session.give_first(core, free));
+                    self.staged += given;
+                    if given == 0 {
+                        self.message = Some(message);
+                        return Some(Sent::All);
                     }
-                    send_bytes(out, &peer, header, &self.stage[..want])
                 }
-                From::Stage => send_bytes(out, &peer, header, &self.stage[..want]),
-                From::Told { at } => {
-                    let sent = send_bytes(out, &peer, header, self.told.get(*at..*at + want).unwrap_or_default());
-                    *at += if sent { want } else { 0 };
-                    sent
-                }
+                let body = &self.stage[..want];
+                out.send(&peer, HEADER_BYTES + want, |buffer| {
+                    let (head, rest) = buffer.split_at_mut(HEADER_BYTES);
+                    head.copy_from_slice(&header);
+                    rest.copy_from_slice(body);
+                    HEADER_BYTES + want
+                })
             };
             if !sent {
                 self.message = Some(message);
@@ -400,42 +367,25 @@ impl<P: Copy> Place<P> {
         }
     }
 
-    /// Gathers more of the list that is told; `true` when it is whole, or was given up.
+    /// Gathers more of the list that is told; `true` when it is whole, and its length known, or was given up.
     fn gather(&mut self, core: &mut Core, shared: &mut Shared) -> bool {
-        let Some(session) = &mut self.session else { return true };
         if *shared.telling.get_or_insert(self.conn) != self.conn {
-            session.skip_first(core);
             core.counters().udp_table_full.add(1);
+            self.pass_over(core, shared);
             return true;
         }
-        let owed = session.pending();
         loop {
-            let len = self.told.len();
-            if len >= TOLD_MAX_BYTES {
-                session.skip_first(core);
+            let Some(session) = &mut self.session else { return true };
+            if self.told.len() >= TOLD_MAX_BYTES {
                 core.counters().udp_too_long.add(1);
-                self.stop_telling(shared);
+                self.pass_over(core, shared);
                 return true;
             }
-            self.told.resize(len + TOLD_STEP_BYTES, 0);
-            let given = session.give_first(core, &mut self.told[len..]);
-            self.told.truncate(len + given);
-            if session.pending() < owed {
-                return true;
-            }
-            if given == 0 {
-                return false;
+            match session.gather_first(core, &mut self.told) {
+                Gathered::All => return true,
+                Gathered::More => {}
+                Gathered::NoneYet => return false,
             }
         }
     }
-}
-
-/// Sends a header and what follows it.
-fn send_bytes<P, O: DatagramOutlet<P>>(out: &mut O, peer: &P, header: [u8; HEADER_BYTES], body: &[u8]) -> bool {
-    out.send(peer, HEADER_BYTES + body.len(), |buffer| {
-        let (head, rest) = buffer.split_at_mut(HEADER_BYTES);
-        head.copy_from_slice(&header);
-        rest.copy_from_slice(body);
-        HEADER_BYTES + body.len()
-    })
 }

@@ -25,6 +25,20 @@ pub(crate) enum FirstReply {
     Told,
 }
 
+/// How far a list that is told part by part has been gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gathered {
+    /// To its end.
+    All,
+    /// There is more.
+    More,
+    /// What comes next is not here yet.
+    NoneYet,
+}
+
+/// Bytes by which a list is gathered.
+const GATHERED_BYTES: usize = 8 << 10;
+
 impl Session {
     /// A conversation of one datagram, for connection `conn`. What it speaks shows in its first byte, whatever `-B`
     /// says, as in memcached (`try_read_command_udp`).
@@ -97,6 +111,27 @@ impl Session {
                 0
             }
         }
+    }
+
+    /// Appends to `told` what comes next of the first reply owed, a list that is told part by part. When it is whole,
+    /// the list is a text that is owed in its place, and `told` is empty.
+    pub(crate) fn gather_first(&mut self, core: &mut Core, told: &mut Vec<u8>) -> Gathered {
+        let len = told.len();
+        told.resize(len + GATHERED_BYTES, 0);
+        let rendered = render(core, self.head, self.sent, &mut told[len..]);
+        let (Rendered::Whole(bytes) | Rendered::Part(bytes) | Rendered::Starved(bytes)) = rendered else {
+            return Gathered::NoneYet;
+        };
+        told.truncate(len + bytes);
+        if !matches!(rendered, Rendered::Whole(_)) {
+            return if bytes > 0 { Gathered::More } else { Gathered::NoneYet };
+        }
+        let text = Owed::Text(std::mem::take(told).into_boxed_slice());
+        if let Owed::Walk(walk) = std::mem::replace(&mut core.replies.entry_mut(self.head).owed, text) {
+            core.end_walk(&walk);
+        }
+        self.sent = 0;
+        Gathered::All
     }
 
     /// Whether the first reply owed will never be whole: others needed the room of its rest.
