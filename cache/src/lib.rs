@@ -27,7 +27,7 @@ pub mod operation;
 /// Sets of cores.
 mod peers;
 /// The wire formats.
-pub mod proto;
+mod proto;
 /// Replies on their way out.
 mod replies;
 mod route;

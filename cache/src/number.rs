@@ -94,6 +94,10 @@ pub(crate) const DIGITS_MAX: usize = 20;
 /// Writes `value` in decimal to the front of `out`, which has room for it; returns its length.
 #[inline]
 pub(crate) fn write(out: &mut [u8], value: u64) -> usize {
+    if value < 10 {
+        out[0] = b'0' + value as u8;
+        return 1;
+    }
     let len = digits(value);
     let mut rest = value;
     for digit in out[..len].iter_mut().rev() {

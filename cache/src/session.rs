@@ -29,15 +29,16 @@
 use crate::clock::{Expiry, Now};
 use crate::core::{ConnId, Core, Need};
 use crate::key::{Key, KeyHash};
-use crate::operation::Operation;
+use crate::operation::{Operation, Outcome, View};
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::proto::sink::Writer;
 use crate::proto::text::LINE_MAX_BYTES;
-use crate::replies::{NO_ENTRY, Owed, Upload, Waiting};
+use crate::replies::{NO_ENTRY, Owed, Source, Upload, Waiting};
 use crate::route::message::{NOBODY, Request, Token};
 use crate::settings::Protocol;
+use crate::store::ItemRef;
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
 mod admin;
@@ -501,10 +502,12 @@ impl Taking<'_> {
         self.session.head == NO_ENTRY
     }
 
-    /// Room for a reply that will be known at once and has no value; the reason to stop if there is none.
+    /// Room for a reply that will be known at once; the reason to stop if there is none. A reply that may have a value
+    /// needs an entry, in case that it is longer than what the output has room for.
     #[inline]
     fn room_to_say(&mut self, form: &Form<'_>) -> Result<(), Stop> {
-        let needs_none = form.is_silent() || self.answers_at_once() && form.fits(0, &self.out);
+        let leaves = !form.takes_value() && self.answers_at_once() && form.fits(0, &self.out);
+        let needs_none = form.is_silent() || leaves;
         if needs_none { Ok(()) } else { self.reply_room() }
     }
 
@@ -522,6 +525,18 @@ impl Taking<'_> {
         }
     }
 
+    /// Answers with the item at `at`, after [`room_to_say`](Self::room_to_say): it is written to the output, or held
+    /// until its turn comes.
+    fn say_value(&mut self, form: &Form<'_>, view: View, at: ItemRef) {
+        let value = self.core.shard.item(at).value;
+        if self.answers_at_once() && form.fits(value.len(), &self.out) {
+            form.write(&Outcome::Hit(view).into(), value, &mut self.out);
+        } else {
+            let source = Source::Held(self.core.hold(at));
+            self.owe(form, Owed::Body { view, source });
+        }
+    }
+
     /// Answers with a line, in the text protocol. Stops when there is no room for it.
     fn answer(&mut self, line: Line, noreply: bool) -> Result<(), Stop> {
         let form = Form::classic(noreply);
@@ -530,16 +545,27 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// Executes an operation that shows no value: here, or on the core that owns the key.
-    fn operate_on_owner(&mut self, key: &[u8], operation: &Operation, form: &Form<'_>) -> Result<(), Stop> {
-        let (key, owner) = self.locate(key);
+    /// Executes an operation where its key lives: here, or on the core `owner`. `value` is that of a store.
+    fn perform(
+        &mut self,
+        (key, owner): (Key<'_>, usize),
+        operation: &Operation,
+        value: &[u8],
+        form: &Form<'_>,
+    ) -> Result<(), Stop> {
         if owner == self.core.id {
             self.room_to_say(form)?;
-            let (outcome, _) = self.core.operate(key, operation, b"");
-            self.say(form, outcome);
+            let (outcome, at) = self.core.operate(key, operation, value);
+            match (outcome, at) {
+                (Outcome::Hit(view), Some(at)) if form.takes_value() => self.say_value(form, view, at),
+                (outcome, _) => self.say(form, outcome),
+            }
+        } else if form.takes_value() {
+            let (token, room) = self.expect_value(owner, key.bytes, form)?;
+            self.core.ask_to_operate(owner, token, key, operation, value, Some(room));
         } else {
-            let token = self.expect_outcome(owner, key.bytes.len(), form)?;
-            self.core.ask_to_operate(owner, token, key, operation, b"", None);
+            let token = self.expect_outcome(owner, key.bytes.len() + value.len(), form)?;
+            self.core.ask_to_operate(owner, token, key, operation, value, None);
         }
         Ok(())
     }

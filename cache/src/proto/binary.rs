@@ -8,11 +8,13 @@
 //! The field of the status is the vbucket in a request, which memcached passes over. Read first: `protocol_binary.h`
 //! and `proto_bin.c` of memcached 1.6.18; the texts of errors are its own.
 
-use super::form::{Form, Said};
+use super::Storing;
+use super::form::{Form, Kind, Said};
 use super::reply::{Line, VERSION};
 use super::sink::Sink;
+use crate::clock::{Expiry, Now};
 use crate::key::KEY_MAX_BYTES;
-use crate::operation::{Outcome, Purpose, StoreMode};
+use crate::operation::{Count, Delete, Operation, Outcome, Purpose, Step, Steps, Store, StoreMode};
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 24;
@@ -191,6 +193,79 @@ impl RequestHeader {
             Command::Unknown => true,
         };
         if fits && self.body_len <= BODY_MAX_BYTES { Ok(()) } else { Err(Line::BadFormat) }
+    }
+}
+
+/// What a packet asks of its key's item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked<'a> {
+    /// An operation without a value.
+    Operation(Operation),
+    /// To store the value that follows.
+    Store(Storing<'a>),
+    /// Nothing: it is an order.
+    Nothing,
+}
+
+/// The extras of a packet: what is not there is 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extras<'a>(pub(crate) &'a [u8]);
+
+impl Extras<'_> {
+    /// The number of four bytes from byte `at` on.
+    pub(crate) fn u32_at(self, at: usize) -> u32 {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+
+    fn u64_at(self, at: usize) -> u64 {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+}
+
+impl RequestHeader {
+    /// What the packet asks for at `now`. Without uniques in the cache (`use_cas`) memcached has nowhere to keep the one
+    /// that a store names, and stores as if there were none.
+    pub(crate) fn asked<'a>(&self, extras: Extras<'_>, key: &'a [u8], use_cas: bool, now: Now) -> Asked<'a> {
+        let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
+        let unique = if use_cas { self.cas } else { 0 };
+        let mode = match (Command::of(self.opcode).0, unique) {
+            (Command::Get { .. }, _) => return Asked::Operation(Operation::GET),
+            (Command::Touch | Command::GetAndTouch { .. }, _) => {
+                return Asked::Operation(Operation::get_and_touch(expiry(extras.u32_at(0))));
+            }
+            (Command::Delete, _) => {
+                let cas = (self.cas != 0).then_some(self.cas);
+                return Asked::Operation(Operation::Delete(Delete { cas, stale: false, expiry: None, classic: true }));
+            }
+            (Command::Arith { increment: up }, _) => {
+                let steps = match extras.u32_at(16) {
+                    NO_VIVIFY => Steps::NONE,
+                    exptime => Steps::one(Step::Vivify(expiry(exptime))),
+                };
+                let (delta, initial, cas) = (extras.u64_at(0), extras.u64_at(8), self.cas);
+                return Asked::Operation(Operation::Count(Count { delta, up, cas, steps, initial }));
+            }
+            (Command::Store(mode), 0) => mode,
+            (Command::Store(_), cas) => StoreMode::Cas(cas),
+            (Command::Join { append: true }, 0) => StoreMode::Append,
+            (Command::Join { append: true }, cas) => StoreMode::AppendIf(cas),
+            (Command::Join { append: false }, 0) => StoreMode::Prepend,
+            (Command::Join { append: false }, cas) => StoreMode::PrependIf(cas),
+            _ => return Asked::Nothing,
+        };
+        // An append has no extras; it takes flags and expiry of the item there.
+        let (flags, expiry) = (extras.u32_at(0), expiry(extras.u32_at(4)));
+        let drops_old = Command::of(self.opcode).0 == Command::Store(StoreMode::Set);
+        let store = Store { mode, flags, expiry, base64: false, drops_old, classic: true };
+        Asked::Store(Storing { key, store, bytes: self.value_len() })
+    }
+
+    /// How the response is to look; `key` is that of the packet.
+    pub(crate) fn form<'a>(&'a self, key: &'a [u8]) -> Form<'a> {
+        let (command, quiet) = Command::of(self.opcode);
+        let key = if command.answers_key() { key } else { &[] };
+        let bare = Form::bare(Kind::Packet(self.opcode));
+        Form { quiet, value: command.answers_value(), opaque: &self.opaque, key, ..bare }
     }
 }
 

@@ -94,6 +94,11 @@ impl<'a> Form<'a> {
         if matches!(self.kind, Kind::Fetch { .. }) { Form { key, ..self } } else { self }
     }
 
+    /// Whether the reply to a hit has the item's value. That of a number is in the head.
+    pub(crate) fn takes_value(&self) -> bool {
+        self.value && self.kind != Kind::Meta(Name::Arith)
+    }
+
     /// Whether nothing is answered, whatever the outcome.
     pub(crate) fn is_silent(&self) -> bool {
         self.quiet && self.kind == Kind::Classic

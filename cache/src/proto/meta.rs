@@ -6,16 +6,20 @@
 
 use arrayvec::ArrayVec;
 
+use super::Storing;
 use super::base64::{self, Key};
-use super::form::Form;
+use super::form::{Form, Kind};
 use super::reply::Line;
 use super::sink::Sink;
 use super::text;
 use super::word::is_word;
 use super::words::{self, WORDS_MAX, Words};
+use crate::clock::{Expiry, Now};
 use crate::key::KEY_MAX_BYTES;
 use crate::number;
-use crate::operation::{ItemFacts, Number, Outcome, StoreMode, View};
+use crate::operation::{
+    Count, Delete, Get, ItemFacts, Number, Operation, Outcome, Step, Steps, Store, StoreMode, View,
+};
 
 /// Words that a meta command may have, its name counted (`MFLAG_MAX_OPT_LENGTH` less the terminator).
 const META_WORDS_MAX: usize = 19;
@@ -118,6 +122,89 @@ pub struct Meta<'a> {
     pub delta: u64,
 }
 
+impl<'a> Meta<'a> {
+    /// No flags.
+    fn of(key: &'a [u8]) -> Meta<'a> {
+        Meta {
+            key: MetaKey::Plain(key),
+            letters: ArrayVec::new(),
+            opaque: &[],
+            quiet: false,
+            value: false,
+            no_update: false,
+            stale: false,
+            cas: None,
+            ttl: None,
+            vivify: None,
+            recache: None,
+            client_flags: 0,
+            mode: None,
+            initial: 0,
+            delta: 1,
+        }
+    }
+
+    /// What `name`, which has no value, asks for at `now`.
+    pub fn operation(&self, name: Name, now: Now) -> Operation {
+        let steps = self.steps(now);
+        match name {
+            Name::Get => Operation::Get(Get { steps, update: !self.no_update, classic: false }),
+            Name::Delete => {
+                let expiry = self.ttl.map(|ttl| Expiry::from_exptime(ttl.into(), now));
+                Operation::Delete(Delete { cas: self.cas, stale: self.stale, expiry, classic: false })
+            }
+            Name::Arith => {
+                let (delta, up, cas) = (self.delta, counts_up(self).unwrap_or(true), self.cas.unwrap_or(0));
+                Operation::Count(Count { delta, up, cas, steps, initial: self.initial })
+            }
+            Name::Set | Name::Noop | Name::Debug => Operation::Debug,
+        }
+    }
+
+    /// The flags that act in the order in which they stand.
+    fn steps(&self, now: Now) -> Steps {
+        let expiry = |exptime: Option<i32>| Expiry::from_exptime(exptime.unwrap_or(0).into(), now);
+        let mut steps = Steps::NONE;
+        for letter in &self.letters {
+            match letter {
+                b'T' => steps.push(Step::Touch(expiry(self.ttl))),
+                b'N' => steps.push(Step::Vivify(expiry(self.vivify))),
+                b'R' => steps.push(Step::Recache(expiry(self.recache))),
+                b't' => steps.push(Step::ShowTtl),
+                _ => {}
+            }
+        }
+        steps
+    }
+
+    /// How the reply to `name` is to look.
+    pub(crate) fn form(&self, name: Name) -> Form<'_> {
+        let shows_key = name == Name::Debug || self.letters.contains(&b'k');
+        Form {
+            quiet: self.quiet,
+            value: self.value && matches!(name, Name::Get | Name::Arith),
+            base64: self.key.is_base64(),
+            letters: &self.letters,
+            opaque: self.opaque,
+            key: if shows_key { self.key.bytes() } else { &[] },
+            ..Form::bare(Kind::Meta(name))
+        }
+    }
+
+    /// What an ms asks for at `now`, which stores `bytes` bytes in this `mode`.
+    pub(crate) fn storing(&self, mode: StoreMode, bytes: u32, now: Now) -> Storing<'_> {
+        let store = Store {
+            mode,
+            flags: self.client_flags,
+            expiry: Expiry::from_exptime(self.ttl.unwrap_or(0).into(), now),
+            base64: self.key.is_base64(),
+            drops_old: true,
+            classic: false,
+        };
+        Storing { key: self.key.bytes(), store, bytes }
+    }
+}
+
 /// Why a meta command is answered with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
@@ -133,12 +220,15 @@ impl Refused {
     }
 }
 
-/// A key and its flags, read from the words after the name of mg, md or ma.
+/// A key and its flags, read from the words after the name of mg, md, ma or me.
 ///
 /// # Errors
 /// The answer, in memcached's order of checks.
 pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Refused> {
     let words = words_of(text);
+    if name == Name::Debug {
+        return parse_debug(&words);
+    }
     let key = key_of(&words)?;
     if words.len() >= META_WORDS_MAX {
         let line = if name == Name::Get { Line::OptionsAreTooLong } else { Line::OptionsTooLong };
@@ -179,17 +269,13 @@ pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode, u32), Refused> {
     Ok((meta, mode, bytes))
 }
 
-/// The key of an me.
-///
-/// # Errors
-/// The answer.
-pub fn parse_debug(text: &[u8]) -> Result<MetaKey<'_>, Line> {
-    let words = words_of(text);
-    let key = key_of(&words).map_err(|_| Line::BadFormat)?;
-    match words.get(1) {
-        Some(&b"b") => base64::decode(key).map(MetaKey::Decoded).ok_or(Line::BadFormat),
-        _ => Ok(MetaKey::Plain(key)),
-    }
+/// The key of an me, which takes no flag but b, and that only behind the key.
+fn parse_debug<'a>(words: &Words<'a>) -> Result<Meta<'a>, Refused> {
+    let refused = Refused::at_once(Line::BadFormat);
+    let key = key_of(words).map_err(|_| refused)?;
+    let encoded = words.get(1) == Some(&&b"b"[..]);
+    let decoded = if encoded { Some(base64::decode(key).ok_or(refused)?) } else { None };
+    Ok(Meta { key: decoded.map_or(MetaKey::Plain(key), MetaKey::Decoded), ..Meta::of(key) })
 }
 
 /// Whether ma counts up; `None` for an M that it does not know.
@@ -235,23 +321,7 @@ fn key_of<'a>(words: &Words<'a>) -> Result<&'a [u8], Refused> {
 
 /// Reads all flags (`_meta_flag_preparse`): the last thing wrong is told, an unknown or repeated letter at once.
 fn flags<'a>(key: &'a [u8], words: &[&'a [u8]]) -> Result<Meta<'a>, Line> {
-    let mut meta = Meta {
-        key: MetaKey::Plain(key),
-        letters: ArrayVec::new(),
-        opaque: &[],
-        quiet: false,
-        value: false,
-        no_update: false,
-        stale: false,
-        cas: None,
-        ttl: None,
-        vivify: None,
-        recache: None,
-        client_flags: 0,
-        mode: None,
-        initial: 0,
-        delta: 1,
-    };
+    let mut meta = Meta::of(key);
     let mut wrong = None;
     for word in words {
         let Some((&letter, rest)) = word.split_first() else { continue };

@@ -7,14 +7,16 @@
 //! client sees and whether `noreply` hides it.
 //! Read first: memcached `protocol.txt`; `process_command_ascii` in memcached's `proto_text.c`.
 
+use super::Storing;
 use super::form::{Form, Kind};
 use super::meta;
 use super::reply::Line;
 use super::sink::Sink;
 use super::words::{self, WORDS_MAX, after_spaces, next_word};
+use crate::clock::{Expiry, Now};
 use crate::key::KEY_MAX_BYTES;
 use crate::number;
-use crate::operation::{Outcome, Purpose, StoreMode};
+use crate::operation::{Count, Operation, Outcome, Purpose, Store, StoreMode};
 
 /// A line that has no line end within this many bytes is a long fetch or nonsense (`try_read_command_ascii`).
 pub const LINE_MAX_BYTES: usize = 2048;
@@ -25,23 +27,6 @@ pub const LONG_FETCH_LEADING_SPACES_MAX: usize = 100;
 /// How [`plain_get`]'s lines begin; the key follows.
 pub const PLAIN_GET: &[u8; 4] = b"get ";
 
-/// What follows the name of a storage command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Store<'a> {
-    /// Which of the storage commands.
-    pub mode: StoreMode,
-    /// At most 250 bytes, no space.
-    pub key: &'a [u8],
-    /// The client's flags.
-    pub flags: u32,
-    /// 0 never, negative at once, up to 30 days relative, else unix time.
-    pub exptime: i32,
-    /// Length of the value that follows, without its line end.
-    pub bytes: u32,
-    /// No answer is wanted.
-    pub noreply: bool,
-}
-
 /// What a line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -49,37 +34,24 @@ pub enum Command<'a> {
     Fetch {
         /// Answer the cas unique too.
         cas: bool,
-        /// gat and gats: the new exptime.
-        exptime: Option<i32>,
+        /// gat and gats: the new expiry.
+        expiry: Option<Expiry>,
         /// What follows: keys parted by spaces, none overlong. Empty for `gat <exptime>` alone, which answers END.
         keys: &'a [u8],
     },
     /// set, add, replace, append, prepend, cas; the value follows.
-    Store(Store<'a>),
-    /// delete.
-    Delete {
-        /// The item's key.
-        key: &'a [u8],
+    Store {
+        /// What is stored.
+        storing: Storing<'a>,
         /// No answer is wanted.
         noreply: bool,
     },
-    /// incr and decr.
-    Arith {
+    /// delete, incr, decr, touch.
+    Keyed {
         /// The item's key.
         key: &'a [u8],
-        /// By how much.
-        delta: u64,
-        /// incr rather than decr.
-        increment: bool,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// touch.
-    Touch {
-        /// The item's key.
-        key: &'a [u8],
-        /// The new exptime.
-        exptime: i32,
+        /// What is asked of it.
+        operation: Operation,
         /// No answer is wanted.
         noreply: bool,
     },
@@ -112,7 +84,7 @@ pub enum Command<'a> {
     /// A command of those who run the server.
     Operate {
         /// Which.
-        operation: Operation,
+        order: Order,
         /// The words after its name; may be empty.
         arguments: &'a [u8],
     },
@@ -140,7 +112,7 @@ pub enum Command<'a> {
 
 /// Commands of those who run the server, whose words are read where they are obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum Order {
     /// watch.
     Watch,
     /// lru_crawler.
@@ -161,23 +133,24 @@ impl Command<'_> {
     }
 }
 
-/// Reads one line, given without its line end (`\n` or `\r\n`). Contains no `\n`; a NUL makes it an error.
-pub fn parse_line(line: &[u8]) -> Command<'_> {
+/// Reads one line, given without its line end (`\n` or `\r\n`). `now` is when times that it names begin.
+/// Contains no `\n`; a NUL makes it an error.
+pub fn parse_line(line: &[u8], now: Now) -> Command<'_> {
     let text = after_spaces(line);
     let name_end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
     let (name, rest) = text.split_at(name_end);
     match name {
         b"get" | b"bget" => fetch(rest, false),
         b"gets" => fetch(rest, true),
-        b"gat" => fetch_and_touch(rest, false),
-        b"gats" => fetch_and_touch(rest, true),
+        b"gat" => fetch_and_touch(rest, false, now),
+        b"gats" => fetch_and_touch(rest, true, now),
         [b'm', _] => match meta::Name::of(name) {
             Some(name) => Command::Meta { name, words: rest },
             None => Command::fail(Line::Error),
         },
         // There are no commands shorter than two bytes.
         [] | [_] => Command::fail(Line::Error),
-        _ => by_words(name, rest),
+        _ => by_words(name, rest, now),
     }
 }
 
@@ -199,22 +172,67 @@ pub fn plain_fetch(input: &[u8]) -> Option<(&[u8], usize, bool)> {
     Some((key, bytes, true))
 }
 
+/// The storage command at the start of `input`, whether it has `noreply`, and the length of its line with the end, if
+/// it is a set written as clients write it: words parted by one space, the key as in [`plain_get`], numbers of one to nine digits, perhaps
+/// `noreply`, `\r\n` or `\n`. [`parse_line`] says the same of these lines.
+#[inline]
+pub fn plain_set(input: &[u8], now: Now) -> Option<(Storing<'_>, bool, usize)> {
+    let (key, rest) = plain_key(input.strip_prefix(b"set ")?)?;
+    let (flags, rest) = plain_number(rest)?;
+    let (exptime, rest) = plain_number(rest)?;
+    let (bytes, rest) = plain_number(rest)?;
+    let (noreply, rest) = match rest.strip_prefix(b" noreply") {
+        Some(rest) => (true, rest),
+        None => (false, rest),
+    };
+    let end = plain_end(rest)?;
+    let line_bytes = input.len() - rest.len() + end;
+    Some((storing_of(StoreMode::Set, key, flags, exptime as i32, bytes, now), noreply, line_bytes))
+}
+
 /// The key that is all of `text`, the rest of the line at the start of `input`; and the line's length.
 #[inline]
 fn plain_keyed<'a>(input: &'a [u8], text: &'a [u8]) -> Option<(&'a [u8], usize)> {
+    let (key, rest) = plain_key(text)?;
+    let end = plain_end(rest)?;
+    Some((key, input.len() - rest.len() + end))
+}
+
+/// The key that `text` begins with, and what follows it.
+#[inline]
+fn plain_key(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let len = printable_len(text.get(..KEY_MAX_BYTES + 1).unwrap_or(text));
-    let key = text.get(..len).filter(|key| (1..=KEY_MAX_BYTES).contains(&key.len()))?;
-    let end = match text.get(len..)? {
-        [b'\r', b'\n', ..] => 2,
-        [b'\n', ..] => 1,
-        _ => return None,
-    };
-    Some((key, input.len() - text.len() + len + end))
+    text.split_at_checked(len).filter(|(key, _)| (1..=KEY_MAX_BYTES).contains(&key.len()))
+}
+
+/// The number of one to nine digits that follows a space at the start of `text`, and what follows it.
+#[inline]
+fn plain_number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let [b' ', digits @ ..] = text else { return None };
+    let mut value = 0;
+    for (at, &byte) in digits.iter().enumerate() {
+        match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 if at < 9 => value = value * 10 + u32::from(digit),
+            _ if at == 0 => return None,
+            _ => return Some((value, digits.get(at..)?)),
+        }
+    }
+    None
+}
+
+/// Bytes of the line end that `text` begins with.
+#[inline]
+fn plain_end(text: &[u8]) -> Option<usize> {
+    match text {
+        [b'\r', b'\n', ..] => Some(2),
+        [b'\n', ..] => Some(1),
+        _ => None,
+    }
 }
 
 /// Bytes before the first space or control character, eight at a time.
 #[inline]
-fn printable_len(text: &[u8]) -> usize {
+pub(crate) fn printable_len(text: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let (words, rest) = text.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -238,8 +256,8 @@ pub enum LongFetch {
         consumed: usize,
         /// Answer the cas unique too.
         cas: bool,
-        /// gat and gats: the new exptime.
-        exptime: Option<i32>,
+        /// gat and gats: the new expiry.
+        expiry: Option<Expiry>,
     },
     /// The exptime is no number: answer the line, skip the rest.
     Refused(Line),
@@ -250,7 +268,7 @@ pub enum LongFetch {
 /// Reads the beginning of a line that has no line end within [`LINE_MAX_BYTES`] (`try_read_command_ascii`).
 ///
 /// Deviates: gat and gats may be long as well; 1.6.18 takes them only if they arrive in one read.
-pub fn begin_long_fetch(line: &[u8]) -> LongFetch {
+pub fn begin_long_fetch(line: &[u8], now: Now) -> LongFetch {
     let text = after_spaces(line);
     if line.len() - text.len() > LONG_FETCH_LEADING_SPACES_MAX {
         return LongFetch::No;
@@ -263,18 +281,18 @@ pub fn begin_long_fetch(line: &[u8]) -> LongFetch {
         b"gats" => (true, true),
         _ => return LongFetch::No,
     };
-    let (exptime, rest) = if touches {
+    let (expiry, rest) = if touches {
         let Some((word, rest)) = next_word(rest) else { return LongFetch::No };
         match number::signed_32(word) {
             // A word that fills the rest of what is seen may go on beyond it.
             Some(_) | None if rest.is_empty() => return LongFetch::No,
-            Some(exptime) => (Some(exptime), rest),
+            Some(exptime) => (Some(expiry_of(exptime, now)), rest),
             None => return LongFetch::Refused(Line::BadExptime),
         }
     } else {
         (None, rest)
     };
-    LongFetch::Begun { consumed: line.len() - rest.len(), cas, exptime }
+    LongFetch::Begun { consumed: line.len() - rest.len(), cas, expiry }
 }
 
 /// Whether a key of a fetch is longer than a key may be. A line that is no longer than one key needs no look.
@@ -289,74 +307,90 @@ fn fetch(keys: &[u8], cas: bool) -> Command<'_> {
     } else if has_overlong_key(keys) {
         Command::fail(Line::BadFormat)
     } else {
-        Command::Fetch { cas, exptime: None, keys }
+        Command::Fetch { cas, expiry: None, keys }
     }
 }
 
 /// gat and gats: an exptime, and keys, of which there may be none.
-fn fetch_and_touch(rest: &[u8], cas: bool) -> Command<'_> {
+fn fetch_and_touch(rest: &[u8], cas: bool, now: Now) -> Command<'_> {
     let Some((exptime, keys)) = next_word(rest) else { return Command::fail(Line::Error) };
     match number::signed_32(exptime) {
         None => Command::fail(Line::BadExptime),
         Some(_) if has_overlong_key(keys) => Command::fail(Line::BadFormat),
-        Some(exptime) => Command::Fetch { cas, exptime: Some(exptime), keys },
+        Some(exptime) => Command::Fetch { cas, expiry: Some(expiry_of(exptime, now)), keys },
     }
 }
 
 /// Every command but the fetches.
-fn by_words<'a>(name: &'a [u8], rest: &'a [u8]) -> Command<'a> {
+fn by_words<'a>(name: &'a [u8], rest: &'a [u8], now: Now) -> Command<'a> {
     // The name is the first of the words that are looked at.
     let words = words::first(rest, WORDS_MAX - 1);
     let words = words.as_slice();
     match name {
-        b"set" => store(StoreMode::Set, words),
-        b"add" => store(StoreMode::Add, words),
-        b"replace" => store(StoreMode::Replace, words),
-        b"append" => store(StoreMode::Append, words),
-        b"prepend" => store(StoreMode::Prepend, words),
-        b"cas" => cas(words),
+        b"set" => store(StoreMode::Set, words, now),
+        b"add" => store(StoreMode::Add, words, now),
+        b"replace" => store(StoreMode::Replace, words, now),
+        b"append" => store(StoreMode::Append, words, now),
+        b"prepend" => store(StoreMode::Prepend, words, now),
+        b"cas" => cas(words, now),
         b"delete" => delete(words),
         b"incr" => arith(true, words),
         b"decr" => arith(false, words),
-        b"touch" => touch(words),
+        b"touch" => touch(words, now),
         b"flush_all" => flush_all(words),
         b"cache_memlimit" => memory_limit(words),
         b"verbosity" => verbosity(words),
         b"stats" => Command::Stats { arguments: rest },
         b"version" => Command::Version,
         b"quit" => Command::Quit,
-        b"watch" => Command::Operate { operation: Operation::Watch, arguments: rest },
-        b"lru_crawler" => Command::Operate { operation: Operation::Crawler, arguments: rest },
-        b"lru" => Command::Operate { operation: Operation::Lru, arguments: rest },
-        b"slabs" => Command::Operate { operation: Operation::Slabs, arguments: rest },
-        b"shutdown" => Command::Operate { operation: Operation::Shutdown, arguments: rest },
-        b"debugtime" => Command::Operate { operation: Operation::Debugtime, arguments: rest },
+        b"watch" => Command::Operate { order: Order::Watch, arguments: rest },
+        b"lru_crawler" => Command::Operate { order: Order::Crawler, arguments: rest },
+        b"lru" => Command::Operate { order: Order::Lru, arguments: rest },
+        b"slabs" => Command::Operate { order: Order::Slabs, arguments: rest },
+        b"shutdown" => Command::Operate { order: Order::Shutdown, arguments: rest },
+        b"debugtime" => Command::Operate { order: Order::Debugtime, arguments: rest },
         _ => unknown(name, words),
     }
 }
 
 /// `<key> <flags> <exptime> <bytes> [noreply]`.
-fn store<'a>(mode: StoreMode, words: &[&'a [u8]]) -> Command<'a> {
+fn store<'a>(mode: StoreMode, words: &[&'a [u8]], now: Now) -> Command<'a> {
     match *words {
         // memcached looks for noreply in the last word, whichever that is.
-        [key, flags, exptime, bytes] => store_of(mode, key, [flags, exptime, bytes], None, bytes == b"noreply"),
-        [key, flags, exptime, bytes, last] => store_of(mode, key, [flags, exptime, bytes], None, last == b"noreply"),
+        [key, flags, exptime, bytes] => store_of(mode, key, [flags, exptime, bytes], None, bytes == b"noreply", now),
+        [key, flags, exptime, bytes, last] => {
+            store_of(mode, key, [flags, exptime, bytes], None, last == b"noreply", now)
+        }
         _ => Command::fail(Line::Error),
     }
 }
 
 /// `<key> <flags> <exptime> <bytes> <cas unique> [noreply]`.
-fn cas<'a>(words: &[&'a [u8]]) -> Command<'a> {
+fn cas<'a>(words: &[&'a [u8]], now: Now) -> Command<'a> {
     let mode = StoreMode::Cas(0);
     match *words {
         [key, flags, exptime, bytes, unique] => {
-            store_of(mode, key, [flags, exptime, bytes], Some(unique), unique == b"noreply")
+            store_of(mode, key, [flags, exptime, bytes], Some(unique), unique == b"noreply", now)
         }
         [key, flags, exptime, bytes, unique, last] => {
-            store_of(mode, key, [flags, exptime, bytes], Some(unique), last == b"noreply")
+            store_of(mode, key, [flags, exptime, bytes], Some(unique), last == b"noreply", now)
         }
         _ => Command::fail(Line::Error),
     }
+}
+
+/// The expiry that an exptime names.
+#[inline]
+fn expiry_of(exptime: i32, now: Now) -> Expiry {
+    Expiry::from_exptime(i64::from(exptime), now)
+}
+
+/// A storage command of the classic protocol.
+#[inline]
+fn storing_of(mode: StoreMode, key: &[u8], flags: u32, exptime: i32, bytes: u32, now: Now) -> Storing<'_> {
+    let expiry = expiry_of(exptime, now);
+    let store = Store { mode, flags, expiry, base64: false, drops_old: mode == StoreMode::Set, classic: true };
+    Storing { key, store, bytes }
 }
 
 /// The numbers of a storage command, in memcached's order of checks.
@@ -366,6 +400,7 @@ fn store_of<'a>(
     [flags, exptime, bytes]: [&[u8]; 3],
     unique: Option<&[u8]>,
     noreply: bool,
+    now: Now,
 ) -> Command<'a> {
     let read = || {
         let flags = number::unsigned_32(flags)?;
@@ -375,10 +410,10 @@ fn store_of<'a>(
             Some(unique) => StoreMode::Cas(number::unsigned(unique)?),
             None => mode,
         };
-        Some(Store { mode, key, flags, exptime, bytes, noreply })
+        Some(storing_of(mode, key, flags, exptime, bytes, now))
     };
     match read() {
-        Some(store) if key.len() <= KEY_MAX_BYTES => Command::Store(store),
+        Some(storing) if key.len() <= KEY_MAX_BYTES => Command::Store { storing, noreply },
         _ => Command::Fail { line: Line::BadFormat, noreply },
     }
 }
@@ -398,7 +433,7 @@ fn delete<'a>(words: &[&'a [u8]]) -> Command<'a> {
     if key.len() > KEY_MAX_BYTES {
         return Command::Fail { line: Line::BadFormat, noreply };
     }
-    Command::Delete { key, noreply }
+    Command::Keyed { key, operation: Operation::DELETE, noreply }
 }
 
 /// A key, one more word, and perhaps noreply, as incr, decr and touch take them.
@@ -419,18 +454,21 @@ fn arith<'a>(increment: bool, words: &[&'a [u8]]) -> Command<'a> {
     match key_and_word(words) {
         Err(failure) => failure,
         Ok((key, amount, noreply)) => match number::unsigned(amount) {
-            Some(delta) => Command::Arith { key, delta, increment, noreply },
+            Some(delta) => {
+                let operation = Operation::Count(Count::by(delta, increment));
+                Command::Keyed { key, operation, noreply }
+            }
             None => Command::Fail { line: Line::BadDelta, noreply },
         },
     }
 }
 
 /// `<key> <exptime> [noreply]`.
-fn touch<'a>(words: &[&'a [u8]]) -> Command<'a> {
+fn touch<'a>(words: &[&'a [u8]], now: Now) -> Command<'a> {
     match key_and_word(words) {
         Err(failure) => failure,
         Ok((key, exptime, noreply)) => match number::signed_32(exptime) {
-            Some(exptime) => Command::Touch { key, exptime, noreply },
+            Some(exptime) => Command::Keyed { key, operation: Operation::Touch(expiry_of(exptime, now)), noreply },
             None => Command::Fail { line: Line::BadExptime, noreply },
         },
     }
@@ -486,6 +524,12 @@ fn unknown<'a>(name: &[u8], words: &[&[u8]]) -> Command<'a> {
 
 /// Bytes of the longest header of a value: `VALUE `, the key, three blanks, flags, length, cas, `\r\n`.
 pub(crate) const HEADER_MAX_BYTES: usize = 6 + KEY_MAX_BYTES + 3 + 10 + 10 + 20 + 2;
+
+/// Bytes of what stands around a value, at most.
+pub(crate) const ITEM_MAX_BYTES: usize = HEADER_MAX_BYTES + END.len() + 2;
+
+/// What ends a fetch.
+pub(crate) const END: &[u8] = b"END\r\n";
 
 /// The line that says `outcome`; of a hit or a number there is more to say.
 pub(crate) fn line_of(outcome: &Outcome) -> Line {

@@ -15,9 +15,6 @@ pub const HEADER_BYTES: usize = 8;
 /// Most bytes of a reply's datagram, header included (memcached.h, `UDP_MAX_PAYLOAD_SIZE`).
 pub const REPLY_MAX_BYTES: usize = 1400;
 
-/// Most datagrams of a reply: the header's field has 16 bits.
-pub const DATAGRAMS_MAX: usize = u16::MAX as usize;
-
 /// What a client calls its request; repeated in every datagram of the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub u16);
@@ -90,6 +87,8 @@ mod tests {
         let body = REPLY_MAX_BYTES - HEADER_BYTES;
         let of = |len| datagrams_of(len, body);
         assert_eq!([of(0), of(1), of(body), of(body + 1)], [Some(0), Some(1), Some(1), Some(2)]);
-        assert_eq!((of(DATAGRAMS_MAX * body), of(DATAGRAMS_MAX * body + 1)), (Some(u16::MAX), None));
+        // The field of the header has 16 bits.
+        let most = usize::from(u16::MAX);
+        assert_eq!((of(most * body), of(most * body + 1)), (Some(u16::MAX), None));
     }
 }

@@ -2,14 +2,11 @@
 //!
 //! Read first: [`crate::proto::binary`] for the bytes, [`crate::operation`] for what is asked of a shard.
 
-use super::value::Storing;
 use super::{State, Step, Stop, Taking};
-use crate::clock::Expiry;
-use crate::core::Core;
 use crate::key::KEY_MAX_BYTES;
-use crate::operation::{self, Count, Delete, Operation, Outcome, Steps, Store, StoreMode};
-use crate::proto::binary::{Command, HEADER_BYTES, NO_VIVIFY, RequestHeader, stat_packet, stat_packets};
-use crate::proto::form::{Form, Kind, Said};
+use crate::operation::Outcome;
+use crate::proto::binary::{Asked, Command, Extras, HEADER_BYTES, RequestHeader, stat_packet, stat_packets};
+use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Waiting};
 use crate::route::message::Request;
@@ -17,19 +14,6 @@ use crate::stats;
 
 /// Bytes of a dump of prefixes, which is one packet here; one that is cut does not end with END.
 const PREFIX_DUMP_MAX_BYTES: usize = 128 << 10;
-
-/// The extras of a packet, read from its end: what is not there is 0.
-struct Extras<'a>(&'a [u8]);
-
-impl Extras<'_> {
-    fn u32_at(&self, at: usize) -> u32 {
-        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
-    }
-
-    fn u64_at(&self, at: usize) -> u64 {
-        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
-    }
-}
 
 impl Taking<'_> {
     /// Executes the packet at the start of `input`, if its header, extras and key are there.
@@ -39,9 +23,7 @@ impl Taking<'_> {
             self.close();
             return Step::Moved(0);
         };
-        let (command, quiet) = Command::of(header.opcode);
-        let value = command.answers_value();
-        let form = Form { quiet, value, opaque: &header.opaque, ..Form::bare(Kind::Packet(header.opcode)) };
+        let form = header.form(&[]);
         if let Err(line) = header.check(KEY_MAX_BYTES) {
             return match self.tell(&form, line) {
                 Ok(()) => {
@@ -51,35 +33,34 @@ impl Taking<'_> {
                 Err(stop) => Step::Stop(0, stop),
             };
         }
+        let (command, quiet) = Command::of(header.opcode);
         if matches!(command, Command::Unknown | Command::SaslList | Command::Sasl) {
             return self.pass_over(&header, &form);
         }
         let head_bytes = header.head_bytes();
         let Some(body) = input.get(HEADER_BYTES..head_bytes) else { return Step::Stop(0, Stop::NeedInput) };
         let (extras, key) = body.split_at(usize::from(header.extras_len));
-        let extras = Extras(extras);
-        let form = Form { key: if command.answers_key() { key } else { &[] }, ..form };
-        let done = match command {
-            Command::Store(_) | Command::Join { .. } => {
-                let storing = storing(&header, command, &extras, key, &form, self.core);
-                return self.store(input, head_bytes, &storing);
-            }
-            // A quit that asks for no answer is obeyed without one.
-            Command::Quit => {
-                self.session.quit = quiet;
-                return match self.tell(&form, Line::Ok) {
-                    Ok(()) => {
-                        self.close();
-                        Step::Executed(head_bytes)
-                    }
-                    Err(stop) => Step::Stop(0, stop),
-                };
-            }
-            Command::Noop => self.tell(&form, Line::Ok),
-            Command::Version => self.tell(&form, Line::Version),
-            Command::Flush => self.flush_packet(i64::from(extras.u32_at(0)), &form),
-            Command::Stat => self.stat(key, &header, &form),
-            _ => self.keyed_packet(&header, command, &extras, key, &form),
+        let (extras, form) = (Extras(extras), header.form(key));
+        let done = match header.asked(extras, key, self.core.config.shard.use_cas, self.core.now()) {
+            Asked::Operation(operation) => self.perform(self.locate(key), &operation, b"", &form),
+            Asked::Store(storing) => return self.store(input, head_bytes, &storing, &form),
+            Asked::Nothing => match command {
+                // A quit that asks for no answer is obeyed without one.
+                Command::Quit => {
+                    self.session.quit = quiet;
+                    return match self.tell(&form, Line::Ok) {
+                        Ok(()) => {
+                            self.close();
+                            Step::Executed(head_bytes)
+                        }
+                        Err(stop) => Step::Stop(0, stop),
+                    };
+                }
+                Command::Version => self.tell(&form, Line::Version),
+                Command::Flush => self.flush_packet(i64::from(extras.u32_at(0)), &form),
+                Command::Stat => self.stat(key, &header, &form),
+                _ => self.tell(&form, Line::Ok),
+            },
         };
         match done {
             Ok(()) => {
@@ -108,41 +89,6 @@ impl Taking<'_> {
         self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply, said: Line::Error.into() };
         self.core.counters().requests.add(1);
         Step::Executed(HEADER_BYTES)
-    }
-
-    /// A command on a key, without a value.
-    fn keyed_packet(
-        &mut self,
-        header: &RequestHeader,
-        command: Command,
-        extras: &Extras<'_>,
-        key: &[u8],
-        form: &Form<'_>,
-    ) -> Result<(), Stop> {
-        let now = self.core.now();
-        let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
-        match command {
-            Command::Delete => {
-                let cas = (header.cas != 0).then_some(header.cas);
-                let delete = Delete { cas, stale: false, expiry: None, classic: true };
-                self.operate_on_owner(key, &Operation::Delete(delete), form)
-            }
-            Command::Arith { increment } => {
-                let exptime = extras.u32_at(16);
-                let steps = if exptime == NO_VIVIFY {
-                    Steps::NONE
-                } else {
-                    Steps::one(operation::Step::Vivify(expiry(exptime)))
-                };
-                let (delta, initial) = (extras.u64_at(0), extras.u64_at(8));
-                let count = Count { delta, up: increment, cas: header.cas, steps, initial };
-                self.operate_on_owner(key, &Operation::Count(count), form)
-            }
-            Command::Touch | Command::GetAndTouch { .. } => {
-                self.get_on_owner(key, &Operation::get_and_touch(expiry(extras.u32_at(0))), form)
-            }
-            _ => self.get_on_owner(key, &Operation::GET, form),
-        }
     }
 
     /// Flush.
@@ -196,31 +142,4 @@ impl Taking<'_> {
         self.owe(form, Owed::Text(text));
         Ok(())
     }
-}
-
-/// What a packet with a value asks for.
-fn storing<'a>(
-    header: &RequestHeader,
-    command: Command,
-    extras: &Extras<'_>,
-    key: &'a [u8],
-    form: &'a Form<'a>,
-    core: &Core,
-) -> Storing<'a> {
-    // Without uniques (`-C`) memcached has nowhere to keep the one that was sent, and stores as if there were none.
-    let cas = if core.config.shard.use_cas { header.cas } else { 0 };
-    let mode = match command {
-        Command::Join { append: true } if cas != 0 => StoreMode::AppendIf(cas),
-        Command::Join { append: true } => StoreMode::Append,
-        Command::Join { append: false } if cas != 0 => StoreMode::PrependIf(cas),
-        Command::Join { append: false } => StoreMode::Prepend,
-        Command::Store(_) if cas != 0 => StoreMode::Cas(cas),
-        Command::Store(mode) => mode,
-        _ => StoreMode::Set,
-    };
-    // An append has no extras; it takes flags and expiry of the item there.
-    let expiry = Expiry::from_exptime(i64::from(extras.u32_at(4)), core.now());
-    let drops_old = command == Command::Store(StoreMode::Set);
-    let store = Store { mode, flags: extras.u32_at(0), expiry, base64: false, drops_old, classic: true };
-    Storing { key, store, bytes: header.value_len(), form }
 }

@@ -4,12 +4,10 @@ use memchr::memchr3;
 
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
-use crate::core::at_once::AtOnce;
-use crate::key::{KEY_MAX_BYTES, Key};
-use crate::operation::{Operation, Outcome};
-use crate::proto::form::{Form, Kind};
-use crate::proto::reply::Line;
-use crate::replies::{Owed, Source};
+use crate::key::KEY_MAX_BYTES;
+use crate::operation::Operation;
+use crate::proto::form::Form;
+use crate::proto::reply::{LINE_MAX_BYTES, Line};
 
 impl Taking<'_> {
     /// Executes the next key, or ends the fetch.
@@ -72,40 +70,18 @@ impl Taking<'_> {
     }
 
     /// Looks one key up, here or on its owner; `end`: END follows.
+    #[inline]
     pub(super) fn fetch(&mut self, key: &[u8], cas: bool, expiry: Option<Expiry>, end: bool) -> Result<(), Stop> {
-        let form = Form::fetch(key, cas, end);
-        let (key, owner) = self.locate(key);
-        if owner != self.core.id {
+        let located = self.locate(key);
+        let (key, owner) = located;
+        let leaves = self.answers_at_once() && self.out.room() >= LINE_MAX_BYTES;
+        if owner != self.core.id || expiry.is_some() || !leaves || !self.core.get_at_once(key, cas, end, &mut self.out)
+        {
             let operation = expiry.map_or(Operation::GET, Operation::get_and_touch);
-            let (token, room) = self.expect_value(owner, key.bytes, &form)?;
-            self.core.ask_to_operate(owner, token, key, &operation, b"", Some(room));
-        } else if expiry.is_some() || !self.fetch_at_once(key, &form) {
-            self.reply_room()?;
-            let operation = expiry.map_or(Operation::GET, Operation::get_and_touch);
-            match self.core.operate(key, &operation, b"") {
-                (Outcome::Hit(view), Some(at)) => {
-                    let source = Source::Held(self.core.hold(at));
-                    self.owe(&form, Owed::Body { view, source });
-                }
-                (outcome, _) => self.say(&form, outcome),
-            }
+            self.perform(located, &operation, b"", &Form::fetch(key.bytes, cas, end))?;
         }
         self.core.counters().requests.add(1);
         Ok(())
-    }
-
-    /// Looks one key of this core up and writes the answer to the output; `false` when it cannot leave at once.
-    #[inline]
-    fn fetch_at_once(&mut self, key: Key<'_>, form: &Form<'_>) -> bool {
-        let Kind::Fetch { cas, last } = form.kind else { return false };
-        if !self.answers_at_once() || !form.fits(0, &self.out) {
-            return false;
-        }
-        let fetched = self.core.get_at_once(key, cas, last, &mut self.out);
-        if fetched == AtOnce::Missed {
-            self.say(form, Outcome::Missed);
-        }
-        fetched != AtOnce::No
     }
 }
 

@@ -4,11 +4,11 @@
 //! Invariant: good for the very bytes that it was read from, as long as they are where they were; it knows them by their
 //! address. [`Session::take`](super::Session::take) forgets it when it returns.
 
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 use crate::core::Core;
 use crate::key::{KEY_MAX_BYTES, KeyHash};
-use crate::proto::text::{PLAIN_GET, plain_get};
+use crate::proto::text::{PLAIN_GET, plain_get, printable_len};
 
 /// Bytes within which the end of a command's name is looked for: `prepend` and a blank.
 const NAME_MAX_BYTES: usize = 8;
@@ -30,9 +30,12 @@ impl Foreseen {
     pub(super) fn read(core: &Core, input: &[u8]) -> Option<Foreseen> {
         Foreseen::plain(core, input).or_else(|| {
             // The key is the second word of every command but gat and gats, and is short.
-            let word = input.get(memchr(b' ', input.get(..NAME_MAX_BYTES).unwrap_or(input))? + 1..)?;
+            let word = match input {
+                [_, _, _, b' ', word @ ..] => word,
+                _ => input.get(memchr(b' ', input.get(..NAME_MAX_BYTES).unwrap_or(input))? + 1..)?,
+            };
             let word = word.get(..KEY_MAX_BYTES + 1).unwrap_or(word);
-            let key = word.get(..memchr3(b' ', b'\r', b'\n', word)?)?;
+            let key = word.get(..printable_len(word)).filter(|key| key.len() < word.len())?;
             Some(Foreseen::of(core, key, None))
         })
     }

@@ -2,14 +2,13 @@
 
 use memchr::{memchr, memchr2};
 
-use super::value::Storing;
 use super::{State, Step, Stop, Taking};
-use crate::clock::Expiry;
-use crate::operation::{Count, Operation};
 use crate::proto::form::Form;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
-use crate::proto::text::{self, Command, LINE_MAX_BYTES, LongFetch, begin_long_fetch, parse_line, plain_get};
+use crate::proto::text::{
+    Command, LINE_MAX_BYTES, LongFetch, Order, begin_long_fetch, parse_line, plain_get, plain_set,
+};
 
 impl Taking<'_> {
     /// Executes the line at the start of `input`, if it is whole.
@@ -20,6 +19,10 @@ impl Taking<'_> {
                 Ok(()) => Step::Executed(line_bytes),
                 Err(stop) => Step::Stop(0, stop),
             };
+        }
+        let now = self.core.now();
+        if let Some((storing, noreply, line_bytes)) = plain_set(input, now) {
+            return self.store(input, line_bytes, &storing, &Form::classic(noreply));
         }
         let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
         let (newline, has_nul) = match memchr2(b'\n', 0, window) {
@@ -37,37 +40,29 @@ impl Taking<'_> {
         let text = if newline > 1 { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
         let line_bytes = newline + 1;
         // Deviates: 1.6.18 ends the line at a NUL and so takes `get a\0b` for `get a`.
-        let command = if has_nul { Command::Fail { line: Line::BadFormat, noreply: false } } else { parse_line(text) };
+        let command =
+            if has_nul { Command::Fail { line: Line::BadFormat, noreply: false } } else { parse_line(text, now) };
         let done = match command {
-            Command::Fetch { cas, exptime, keys } => {
-                let expiry = exptime.map(|exptime| Expiry::from_exptime(i64::from(exptime), self.core.now()));
+            Command::Fetch { cas, expiry, keys } => {
                 self.session.state = State::Keys { cas, expiry, any: true };
                 return Step::Moved(text.len() - keys.len());
             }
-            Command::Store(store) => {
-                let form = Form::classic(store.noreply);
-                let storing = Storing::of_text(&store, &form, self.core.now());
-                return self.store(input, line_bytes, &storing);
+            Command::Store { storing, noreply } => {
+                return self.store(input, line_bytes, &storing, &Form::classic(noreply));
             }
             Command::Meta { name: Name::Set, words } => return self.meta_set(input, line_bytes, words),
             Command::Meta { name, words } => self.meta(name, words),
-            Command::Delete { key, noreply } => self.operate_on_owner(key, &Operation::DELETE, &Form::classic(noreply)),
-            Command::Arith { key, delta, increment, noreply } => {
-                let count = Operation::Count(Count::by(delta, increment));
-                self.operate_on_owner(key, &count, &Form::classic(noreply))
-            }
-            Command::Touch { key, exptime, noreply } => {
-                let expiry = Expiry::from_exptime(i64::from(exptime), self.core.now());
-                self.operate_on_owner(key, &Operation::Touch(expiry), &Form::classic(noreply))
+            Command::Keyed { key, operation, noreply } => {
+                self.perform(self.locate(key), &operation, b"", &Form::classic(noreply))
             }
             Command::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
             Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply),
             Command::Verbosity { level, noreply } => self.verbosity(level, noreply),
             Command::Stats { arguments } => self.stats(arguments),
-            Command::Operate { operation: text::Operation::Debugtime, .. } if !self.core.config.commands.debug => {
+            Command::Operate { order: Order::Debugtime, .. } if !self.core.config.commands.debug => {
                 self.answer(Line::Error, false)
             }
-            Command::Operate { operation, arguments } => self.operate(operation, arguments),
+            Command::Operate { order, arguments } => self.operate(order, arguments),
             Command::Version => self.answer(Line::Version, false),
             Command::Fail { line, noreply } => self.answer(line, noreply),
             command @ (Command::Quit | Command::Http) => {
@@ -88,9 +83,8 @@ impl Taking<'_> {
 
     /// A line whose end is not in sight: a fetch, whose keys are read one by one, or nonsense.
     fn long_line(&mut self, window: &[u8]) -> Step {
-        match begin_long_fetch(window) {
-            LongFetch::Begun { consumed, cas, exptime } => {
-                let expiry = exptime.map(|exptime| Expiry::from_exptime(i64::from(exptime), self.core.now()));
+        match begin_long_fetch(window, self.core.now()) {
+            LongFetch::Begun { consumed, cas, expiry } => {
                 self.session.state = State::Keys { cas, expiry, any: false };
                 Step::Moved(consumed)
             }

@@ -10,7 +10,7 @@ use crate::core::walk::{Over, Walk};
 use crate::number::{unsigned, unsigned_32};
 use crate::proto::form::Form;
 use crate::proto::reply::Line;
-use crate::proto::text::Operation;
+use crate::proto::text::Order;
 use crate::proto::words::{self, WORDS_MAX};
 use crate::replies::Owed;
 use crate::shard::{Dump, Told};
@@ -27,19 +27,19 @@ const HOT_AND_WARM_MAX_PCT: u32 = 80;
 
 impl Taking<'_> {
     /// Obeys one of these commands; `arguments` is what follows its name.
-    pub(super) fn operate(&mut self, operation: Operation, arguments: &[u8]) -> Result<(), Stop> {
+    pub(super) fn operate(&mut self, order: Order, arguments: &[u8]) -> Result<(), Stop> {
         let words = words::first(arguments, WORDS_MAX);
         let noreply = words.last() == Some(&&b"noreply"[..]);
-        match operation {
-            Operation::Watch => self.watch(&words, noreply),
-            Operation::Crawler => self.crawler(&words),
-            Operation::Shutdown => self.shut_server_down(&words),
-            Operation::Lru => self.answer(lru(&words), noreply),
-            Operation::Slabs => {
+        match order {
+            Order::Watch => self.watch(&words, noreply),
+            Order::Crawler => self.crawler(&words),
+            Order::Shutdown => self.shut_server_down(&words),
+            Order::Lru => self.answer(lru(&words), noreply),
+            Order::Slabs => {
                 let noreply = noreply && words.first() == Some(&&b"automove"[..]);
                 self.answer(slabs(&words), noreply)
             }
-            Operation::Debugtime => {
+            Order::Debugtime => {
                 self.reply_room()?;
                 let line = debugtime(self.core, &words);
                 self.answer(line, false)

@@ -2,12 +2,12 @@
 //! where the key lives.
 
 use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
-use crate::clock::{Expiry, Now};
 use crate::core::upload::Filled;
-use crate::operation::{self, Operation, Outcome, Purpose, StoreMode};
+use crate::key::Key;
+use crate::operation::{Operation, Outcome, Purpose};
+use crate::proto::Storing;
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
-use crate::proto::text::Store;
 use crate::replies::{Owed, Upload, Waiting};
 use crate::route::message::{Request, Span, Token};
 
@@ -20,81 +20,39 @@ const PIECE_MAX_BYTES: usize = 4 << 10;
 /// Pieces that may be on their way to another core at a time.
 const PIECES_MAX: u16 = 4;
 
-/// A storage command of any protocol, but for its value.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Storing<'a> {
-    /// At most 250 bytes.
-    pub(super) key: &'a [u8],
-    pub(super) store: operation::Store,
-    /// Of the value.
-    pub(super) bytes: u32,
-    /// How its reply is to look.
-    pub(super) form: &'a Form<'a>,
-}
-
-impl<'a> Storing<'a> {
-    /// A storage command of the text protocol.
-    pub(super) fn of_text(store: &Store<'a>, form: &'a Form<'a>, now: Now) -> Storing<'a> {
-        let &Store { mode, key, flags, exptime, bytes, .. } = store;
-        let expiry = Expiry::from_exptime(i64::from(exptime), now);
-        let drops_old = mode == StoreMode::Set;
-        let store = operation::Store { mode, flags, expiry, base64: false, drops_old, classic: true };
-        Storing { key, store, bytes, form }
-    }
-}
-
 impl Taking<'_> {
     /// A storage command whose line or packet head is the first `line_bytes` bytes of `input`.
-    pub(super) fn store(&mut self, input: &[u8], line_bytes: usize, store: &Storing<'_>) -> Step {
-        let value_end = line_bytes + store.bytes as usize;
+    pub(super) fn store(&mut self, input: &[u8], line_bytes: usize, storing: &Storing<'_>, form: &Form<'_>) -> Step {
+        let value_end = line_bytes + storing.bytes as usize;
         let line_end = self.value_end();
         let total = value_end + line_end.len();
         if input.len() < total && (total <= WHOLE_MAX_BYTES || self.session.datagram) {
             return Step::Stop(0, Stop::NeedInput);
         }
-        let done = match input.get(line_bytes..value_end) {
-            Some(value) if input.get(value_end..total) == Some(line_end) => self.store_whole(value, store),
-            _ => Ok(false),
+        let located = self.locate(storing.key);
+        let value = input.get(line_bytes..value_end).filter(|_| input.get(value_end..total) == Some(line_end));
+        let carried = located.1 == self.core.id || storing.key.len() + storing.bytes as usize <= MESSAGE_MAX_BYTES;
+        let (done, bytes) = match value {
+            Some(value) if carried => (self.perform(located, &Operation::Store(storing.store), value, form), total),
+            _ => (self.begin_value(located, storing, form), line_bytes),
         };
         match done {
-            Ok(true) => {
+            Ok(()) => {
                 self.core.counters().requests.add(1);
-                Step::Executed(total)
+                Step::Executed(bytes)
             }
-            Ok(false) => match self.begin_value(store) {
-                Ok(()) => {
-                    self.core.counters().requests.add(1);
-                    Step::Executed(line_bytes)
-                }
-                Err(stop) => Step::Stop(0, stop),
-            },
             Err(stop) => Step::Stop(0, stop),
         }
     }
 
-    /// Stores a value that is all there; `false` when it is too large for a message.
-    fn store_whole(&mut self, value: &[u8], store: &Storing<'_>) -> Result<bool, Stop> {
-        let &Storing { key, store, form, .. } = store;
-        let (key, owner) = self.locate(key);
-        if owner == self.core.id {
-            self.room_to_say(form)?;
-            let (outcome, _) = self.core.operate(key, &Operation::Store(store), value);
-            self.say(form, outcome);
-            return Ok(true);
-        }
-        let bytes = key.bytes.len() + value.len();
-        if bytes > MESSAGE_MAX_BYTES {
-            return Ok(false);
-        }
-        let token = self.expect_outcome(owner, bytes, form)?;
-        self.core.ask_to_operate(owner, token, key, &Operation::Store(store), value, None);
-        Ok(true)
-    }
-
     /// Reserves room where the key lives; the value follows.
-    fn begin_value(&mut self, store: &Storing<'_>) -> Result<(), Stop> {
-        let &Storing { key, store, bytes, form } = store;
-        let (key, owner) = self.locate(key);
+    fn begin_value(
+        &mut self,
+        (key, owner): (Key<'_>, usize),
+        storing: &Storing<'_>,
+        form: &Form<'_>,
+    ) -> Result<(), Stop> {
+        let &Storing { store, bytes, .. } = storing;
         if owner == self.core.id {
             if !form.is_silent() {
                 self.reply_room()?;

@@ -3,6 +3,17 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
 use super::*;
 
+const NOW: Now = Now { secs: 100, unix_epoch: 1_700_000_000 };
+
+fn parse_line(line: &[u8]) -> Command<'_> {
+    super::parse_line(line, NOW)
+}
+
+/// A storage command of key `k` with flags 1, an exptime of -1 and a value of 3 bytes.
+fn store(mode: StoreMode, noreply: bool) -> Command<'static> {
+    Command::Store { storing: storing_of(mode, b"k", 1, -1, 3, NOW), noreply }
+}
+
 fn fails(line: &str) -> (Line, bool) {
     match parse_line(line.as_bytes()) {
         Command::Fail { line, noreply } => (line, noreply),
@@ -12,12 +23,11 @@ fn fails(line: &str) -> (Line, bool) {
 
 #[test]
 fn a_storage_command_is_read_with_its_numbers() {
-    let expected = Store { mode: StoreMode::Set, key: b"k", flags: 1, exptime: -1, bytes: 3, noreply: false };
-    assert_eq!(parse_line(b"set k 1 -1 3"), Command::Store(expected));
-    assert_eq!(parse_line(b"  set  k 1 -1  3 "), Command::Store(expected));
-    assert_eq!(parse_line(b"set k 1 -1 3 noreply"), Command::Store(Store { noreply: true, ..expected }));
-    assert_eq!(parse_line(b"set k 1 -1 3 anything"), Command::Store(expected));
-    assert_eq!(parse_line(b"cas k 1 -1 3 9"), Command::Store(Store { mode: StoreMode::Cas(9), ..expected }));
+    assert_eq!(parse_line(b"set k 1 -1 3"), store(StoreMode::Set, false));
+    assert_eq!(parse_line(b"  set  k 1 -1  3 "), store(StoreMode::Set, false));
+    assert_eq!(parse_line(b"set k 1 -1 3 noreply"), store(StoreMode::Set, true));
+    assert_eq!(parse_line(b"set k 1 -1 3 anything"), store(StoreMode::Set, false));
+    assert_eq!(parse_line(b"cas k 1 -1 3 9"), store(StoreMode::Cas(9), false));
 }
 
 #[test]
@@ -78,7 +88,7 @@ fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
 fn keys_end_at_250_bytes() {
     let (key, overlong) = ("k".repeat(250), "k".repeat(251));
     assert!(matches!(parse_line(format!("get {key}").as_bytes()), Command::Fetch { .. }));
-    assert!(matches!(parse_line(format!("set {key} 0 0 1").as_bytes()), Command::Store(_)));
+    assert!(matches!(parse_line(format!("set {key} 0 0 1").as_bytes()), Command::Store { .. }));
     for line in ["get a {}", "gat 0 {}", "set {} 0 0 1", "delete {}", "incr {} 1", "touch {} 1"] {
         assert_eq!(fails(&line.replace("{}", &overlong)), (Line::BadFormat, false), "{line}");
     }
@@ -86,11 +96,11 @@ fn keys_end_at_250_bytes() {
 
 #[test]
 fn fetches_keep_their_keys_for_one_by_one_reading() {
-    let Command::Fetch { cas: true, exptime: None, keys } = parse_line(b"gets a  bb ") else { panic!() };
+    let Command::Fetch { cas: true, expiry: None, keys } = parse_line(b"gets a  bb ") else { panic!() };
     let (first, rest) = next_word(keys).unwrap();
     let (second, rest) = next_word(rest).unwrap();
     assert_eq!((first, second, next_word(rest)), (&b"a"[..], &b"bb"[..], None));
-    assert!(matches!(parse_line(b"gat 10"), Command::Fetch { exptime: Some(10), keys: b"", .. }));
+    assert!(matches!(parse_line(b"gat 10"), Command::Fetch { expiry: Some(_), keys: b"", .. }));
 }
 
 #[test]
@@ -114,15 +124,18 @@ fn an_http_request_closes_unless_its_method_is_one_of_ours() {
 
 #[test]
 fn only_fetches_may_be_long() {
-    assert_eq!(begin_long_fetch(b" get a b"), LongFetch::Begun { consumed: 4, cas: false, exptime: None });
-    assert_eq!(begin_long_fetch(b"gats 5 a b"), LongFetch::Begun { consumed: 6, cas: true, exptime: Some(5) });
-    assert_eq!(begin_long_fetch(b"gat x a"), LongFetch::Refused(Line::BadExptime));
-    assert_eq!(begin_long_fetch(b"set a b"), LongFetch::No);
-    assert_eq!(begin_long_fetch(b"getaaaaaa"), LongFetch::No);
-    assert_eq!(begin_long_fetch(&[b' '; 200]), LongFetch::No);
+    assert_eq!(begin_long_fetch(b" get a b", NOW), LongFetch::Begun { consumed: 4, cas: false, expiry: None });
+    assert_eq!(
+        begin_long_fetch(b"gats 5 a b", NOW),
+        LongFetch::Begun { consumed: 6, cas: true, expiry: Some(expiry_of(5, NOW)) }
+    );
+    assert_eq!(begin_long_fetch(b"gat x a", NOW), LongFetch::Refused(Line::BadExptime));
+    assert_eq!(begin_long_fetch(b"set a b", NOW), LongFetch::No);
+    assert_eq!(begin_long_fetch(b"getaaaaaa", NOW), LongFetch::No);
+    assert_eq!(begin_long_fetch(&[b' '; 200], NOW), LongFetch::No);
     let mut spaced = vec![b' '; 101];
     spaced.extend_from_slice(b"get a");
-    assert_eq!(begin_long_fetch(&spaced), LongFetch::No);
+    assert_eq!(begin_long_fetch(&spaced, NOW), LongFetch::No);
 }
 
 #[test]
@@ -149,7 +162,7 @@ fn a_plain_get_is_what_the_general_way_reads() {
         assert!(!text.contains(&b'\n') && !text.contains(&0), "{:?}", line.escape_ascii().to_string());
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match parse_line(text) {
-            Command::Fetch { cas: false, exptime: None, keys } => assert_eq!(next_word(keys), Some((key, &b""[..]))),
+            Command::Fetch { cas: false, expiry: None, keys } => assert_eq!(next_word(keys), Some((key, &b""[..]))),
             other => panic!("{:?}: {other:?}", line.escape_ascii().to_string()),
         }
     }
@@ -169,5 +182,49 @@ fn a_plain_get_has_a_key_of_one_to_250_bytes() {
             );
             assert_eq!(plain_get(&line.as_bytes()[..line.len() - 1]), None);
         }
+    }
+}
+
+/// Whatever follows the key: what is taken as a plain set means the same when it is read word by word.
+#[test]
+fn a_plain_set_is_read_as_its_words_are() {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(78);
+    let mut plain = 0;
+    for _ in 0..200_000 {
+        // Mostly what clients write, so that one thing is wrong at a time.
+        let mut odd = |few: u32| rng.next_u32() % few == 0;
+        let mut line = b"set ".to_vec();
+        for word in 0..if odd(8) { 6 } else { 4 } {
+            let words = [&b"k"[..], b"0", b"123456789", b"1234567890", b"-1", b"+1", b"1x", b"", b"noreply", b"\t"];
+            let any = words.into_iter().find(|_| odd(6)).unwrap_or(b"7");
+            line.extend_from_slice(if odd(4) { any } else { b"12" });
+            line.extend_from_slice(if odd(16) {
+                b"  "
+            } else if word == 3 && !odd(8) {
+                b""
+            } else {
+                b" "
+            });
+        }
+        line.extend_from_slice(if odd(4) { b" noreply" } else { b"" });
+        line.extend_from_slice(if odd(16) {
+            b"\r"
+        } else if odd(4) {
+            b"\n"
+        } else {
+            b"\r\n"
+        });
+        line.extend_from_slice(b"value\r\n");
+        let Some((storing, noreply, len)) = plain_set(&line, NOW) else { continue };
+        plain += 1;
+        let text = line[..len].strip_suffix(b"\n").expect("a whole line");
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        assert_eq!(parse_line(text), Command::Store { storing, noreply }, "{:?}", line.escape_ascii().to_string());
+    }
+    assert!(plain > 1_000, "{plain}");
+    let plain = plain_set(b"set key 7 60 5 noreply\r\n", NOW);
+    assert_eq!(plain, Some((storing_of(StoreMode::Set, b"key", 7, 60, 5, NOW), true, 24)));
+    for other in ["set k 0 0 5 \r\n", "set k 0 0 1234567890\r\n", "set k 0 0\r\n", "set  k 0 0 5\r\n", "set k 0 0 5"] {
+        assert_eq!(plain_set(other.as_bytes(), NOW), None, "{other:?}");
     }
 }
