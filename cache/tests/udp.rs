@@ -431,5 +431,5 @@ fn each_byte_of_a_datagram_is_counted_once() {
         cache.run();
     }
     let sent: usize = cache.mailbox.sent.iter().map(|(_, datagram)| datagram.len()).sum();
-    assert_eq!(sum(&cache, |core| core.bytes_written.value()), sent as u64);
+    assert_eq!(cache.counted(|core| core.bytes_written.value()), sent as u64);
 }
