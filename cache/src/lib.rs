@@ -16,6 +16,8 @@ pub mod core;
 mod counters;
 /// Requests over UDP: each datagram a conversation of its own.
 mod datagrams;
+/// Lines of dumps.
+mod dump;
 /// The keyed hash of a key: its shard, and its place in the index.
 pub mod key;
 /// Decimal numbers, read and written.

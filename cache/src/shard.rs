@@ -1,17 +1,17 @@
 //! One core's items: the only mutator.
 //!
 //! ```text
-//!  session, mesh ──execute──► Shard ──► Index    hash → place          (store/index.rs)
-//!                                      │  ├──► Segments  who holds what        (store/segment.rs)
-//!                                      │  └──► Memory    the bytes             (store/memory.rs, store/header.rs)
-//!                                      ├── shard/room.rs    room for an item: reclaim, runs
-//!                                      ├── shard/merge.rs   which items stay when room is short
-//!                                      ├── shard/link.rs    items join and leave; every counter moves here
-//!                                      ├── shard/execute.rs the way in for operations; touch, debug
-//!                                      ├── shard/get.rs  shard/store.rs  shard/delete.rs  shard/count.rs
-//!                                      ├── shard/write.rs   what they share: items written, copied, linked
-//!                                      ├── shard/walk.rs    every item in steps: dumps
-//!                                      └── shard/upkeep.rs  flush, memory limit, maintenance
+//!  observe.rs ──execute──► Shard ──► Index     hash → place           (store/index.rs)
+//!                            │  ├──► Segments  who holds what         (store/segment.rs)
+//!                            │  └──► Memory    the bytes              (store/memory.rs, store/header.rs)
+//!                            ├── shard/execute.rs  the way in for operations; touch, debug
+//!                            ├── shard/get.rs  shard/store.rs  shard/delete.rs  shard/count.rs
+//!                            ├── shard/write.rs    what they share: items written, copied, linked
+//!                            ├── shard/link.rs     items join and leave; every counter moves here
+//!                            ├── shard/room.rs     room for an item: reclaim, runs
+//!                            ├── shard/merge.rs    which items stay when room is short
+//!                            ├── shard/walk.rs     every item in steps, for dumps
+//!                            └── shard/upkeep.rs   flush, memory limit, maintenance
 //! ```
 //!
 //! A shard belongs to one thread and knows no clock: every operation is told [`Now`], which must not go back. After
@@ -29,7 +29,9 @@ mod execute;
 mod get;
 mod link;
 mod merge;
+mod merging;
 mod room;
+mod state;
 mod store;
 mod upkeep;
 mod walk;
@@ -38,28 +40,29 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use evicted::Evicted;
-use evicted::EvictedNotes;
-pub(crate) use walk::{Dump, STEP_BYTES, Told};
+pub(crate) use walk::{STEP_BYTES, Walked};
 
 use std::sync::Arc;
 
 use crate::clock::{Expiry, Now};
 use crate::key::{Key, KeyHash, KeyHasher};
 use crate::store::census::Census;
+use crate::store::class_rows::ClassRows;
 use crate::store::config::{ConfigError, ShardConfig};
+use crate::store::evicted::EvictedNotes;
 use crate::store::expiry::CLASSES_MAX;
 use crate::store::ghost::Ghost;
 use crate::store::header::{self, Facts, Layout};
 use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
 use crate::store::item::{Item, ItemRef, Loose, Pin};
 use crate::store::memory::{Memory, Toucher};
-use crate::store::segment::{List, NONE, Segments, State};
+use crate::store::queues::Queues;
+use crate::store::segment::{Segments, State};
 use crate::store::slab_view::SlabView;
 use crate::store::stats::ShardStats;
-use crate::store::worth::Cutoff;
 
-use merge::Merging;
+use merging::Merging;
+use state::{Epoch, Flush, Hands, Holds, Limit, Uniques};
 
 /// Fewest segments of a shard: some for the index, some for each class, some to evict.
 const SEGMENTS_MIN: usize = 16;
@@ -84,51 +87,27 @@ pub struct Shard {
     stats: Arc<ShardStats>,
     item_size_max: u32,
     evict: bool,
-    /// Items of each slab class in each segment, segment by segment.
-    class_items: Vec<u32>,
-    /// Their bytes, as memcached counts them.
-    class_bytes: Vec<u32>,
-    /// Of each queue, the segment being filled for each class of like time-to-live; `NONE` when there is none.
-    open: [[u32; CLASSES_MAX]; 2],
-    /// Of each queue, the sealed segments of each class, oldest first.
-    sealed: [[List; CLASSES_MAX]; 2],
-    /// Segments of each queue, open ones and runs included.
-    queued: [usize; 2],
+    class_rows: ClassRows,
+    queues: Queues,
     merging: Merging,
-    cutoff: Cutoff,
-    ghost: Ghost,
-    /// Segments that the ghost lies in.
-    ghost_segments: usize,
     hasher: KeyHasher,
-    /// Classes in use: fewer in a small shard.
+    /// Classes of like time-to-live in use: fewer in a small shard.
     ttl_classes: usize,
-    /// Segments within the memory limit.
-    allowed: usize,
-    /// Segments from here on were never within it: their memory was never touched.
-    ever_on: u32,
-    /// Segments still to be switched off after the limit was lowered.
-    excess: usize,
-    /// Segments with pins or reservations, runs counted by their segments.
-    held: usize,
-    pins: usize,
-    reservations: usize,
-    next_cas: u64,
-    /// Shards of a cache take turns with the uniques.
-    cas_step: u64,
-    /// Items with a smaller cas unique are flushed.
-    flush_cas: u64,
-    /// A second from which everything stored up to its end is flushed.
-    flush_at: Option<u32>,
-    /// Moves whenever slots may have moved or items may have gone.
-    epoch: u64,
-    run_hand: u32,
-    dead_hand: u32,
-    /// Segments not looked at since one may last have become dead unnoticed: by a second gone by, or by a flush.
-    unseen: usize,
-    /// The second that `unseen` is of.
-    unseen_since: u32,
-    index_hand: u32,
+    limit: Limit,
+    holds: Holds,
+    uniques: Uniques,
+    flush: Flush,
+    epoch: Epoch,
+    hands: Hands,
     evicted: EvictedNotes,
+}
+
+/// A live item as a lookup has found it, and what it has read of it.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    found: Found,
+    layout: Layout,
+    facts: Facts,
 }
 
 impl Shard {
@@ -185,8 +164,7 @@ impl Shard {
 
         let stats = Arc::new(ShardStats::new(slabs.chunk_bytes()));
         let shard = Shard {
-            class_items: vec![0; total * slabs.chunk_bytes().len()],
-            class_bytes: vec![0; total * slabs.chunk_bytes().len()],
+            class_rows: ClassRows::new(total, slabs.chunk_bytes().len()),
             memory,
             segments,
             index,
@@ -194,31 +172,16 @@ impl Shard {
             stats,
             item_size_max: config.item_size_max,
             evict: config.evict,
-            open: [[NONE; CLASSES_MAX]; 2],
-            sealed: [[List::EMPTY; CLASSES_MAX]; 2],
-            queued: [0; 2],
-            merging: Merging::default(),
-            cutoff: Cutoff::new(),
-            ghost,
-            ghost_segments: ghosts as usize,
+            queues: Queues::EMPTY,
+            merging: Merging::new(ghost, ghosts as usize),
             hasher,
             ttl_classes: (allowed / 16).clamp(1, CLASSES_MAX),
-            allowed,
-            ever_on: allowed as u32,
-            excess: 0,
-            held: 0,
-            pins: 0,
-            reservations: 0,
-            next_cas: config.cas_first.max(1),
-            cas_step: config.cas_step.max(1),
-            flush_cas: 0,
-            flush_at: None,
-            epoch: 0,
-            run_hand: 0,
-            dead_hand: 0,
-            unseen: 0,
-            unseen_since: 0,
-            index_hand: first,
+            limit: Limit { allowed, ever_on: allowed as u32, excess: 0 },
+            holds: Holds::default(),
+            uniques: Uniques { next: config.cas_first.max(1), step: config.cas_step.max(1) },
+            flush: Flush::default(),
+            epoch: Epoch::default(),
+            hands: Hands { run: 0, dead: 0, index: first, unseen: 0, unseen_since: 0 },
             evicted: EvictedNotes::default(),
         };
         shard.report_memory();
@@ -229,8 +192,8 @@ impl Shard {
     /// which they are taken. To be asked for before the shard is used.
     pub fn toucher(&self) -> Toucher {
         // It lies at the end of what is allowed at the start.
-        let first = self.allowed - self.index.page_count();
-        self.memory.toucher(first as u32..self.allowed as u32)
+        let first = self.limit.allowed - self.index.page_count();
+        self.memory.toucher(first as u32..self.limit.allowed as u32)
     }
 
     /// Asks for the line of the index in which a lookup of `hash` begins. First of two steps over a burst of requests;
@@ -248,7 +211,7 @@ impl Shard {
 
     /// Finds the live item of `key`, marking and counting nothing but an expired or flushed item met.
     pub fn peek(&mut self, key: Key<'_>, now: Now) -> Option<ItemRef> {
-        self.lookup(key, now).map(|found| found.at)
+        self.lookup(key, now).map(|known| known.found.at)
     }
 
     /// The item at `at`; an empty one when it has gone since. Its cas unique is 0 when items have none to show.
@@ -280,11 +243,11 @@ impl Shard {
     /// the segments), that eviction might not find room: then copy the bytes instead.
     pub fn pin(&mut self, at: ItemRef) -> Option<Pin> {
         let current = self.segments.is_current(at);
-        if !current || self.pins == HOLDERS_MAX || !self.hold(at.segment, self.allowed / 2) {
+        if !current || self.holds.pins == HOLDERS_MAX || !self.hold(at.segment, self.limit.allowed / 2) {
             self.stats.pins_refused.add(1);
             return None;
         }
-        self.pins += 1;
+        self.holds.pins += 1;
         Some(Pin { at })
     }
 
@@ -296,7 +259,7 @@ impl Shard {
 
     /// Gives a pin back. Its segment is free again when nothing else holds it and no item is left in it.
     pub fn unpin(&mut self, pin: Pin) {
-        self.pins -= 1;
+        self.holds.pins -= 1;
         self.unhold(pin.at.segment);
     }
 
@@ -320,8 +283,8 @@ impl Shard {
     pub fn census(&self) -> Census {
         let mut census = Census {
             items: self.stats.curr_items.value() as usize,
-            pins: self.pins,
-            reservations: self.reservations,
+            pins: self.holds.pins,
+            reservations: self.holds.reservations,
             ..Census::default()
         };
         for index in 0..self.segments.total() as u32 {
@@ -341,8 +304,8 @@ impl Shard {
         census
     }
 
-    /// The same for a command that stores: what takes the place of an expired or flushed item has reclaimed it.
-    fn lookup_to_store(&mut self, key: Key<'_>, value_len: usize, now: Now) -> Option<Found> {
+    /// [`Shard::lookup`] for a command that stores: what takes the place of an expired or flushed item has reclaimed it.
+    fn lookup_to_store(&mut self, key: Key<'_>, value_len: usize, now: Now) -> Option<Known> {
         let lost = |stats: &ShardStats| stats.get_expired.value() + stats.get_flushed.value();
         let before = lost(&self.stats);
         let found = self.lookup(key, now);
@@ -356,23 +319,17 @@ impl Shard {
 
     /// Finds the live item of `key`; takes an expired or flushed one out.
     #[inline]
-    fn lookup(&mut self, key: Key<'_>, now: Now) -> Option<Found> {
-        self.lookup_item(key, now).map(|(found, ..)| found)
-    }
-
-    /// [`Shard::lookup`], with what it has read of the item.
-    #[inline]
-    fn lookup_item(&mut self, key: Key<'_>, now: Now) -> Option<(Found, Layout, Facts)> {
+    fn lookup(&mut self, key: Key<'_>, now: Now) -> Option<Known> {
         self.advance(now);
         let (found, layout) = self.index.find_item(&self.memory, &self.segments, key)?;
         let address = self.memory.at(found.at);
         let facts = Facts::read(self.memory.bytes_from(address), layout);
-        if facts.cas < self.flush_cas {
+        if facts.cas < self.flush.cas {
             self.stats.get_flushed.add(1);
         } else if facts.expiry.has_passed(now) {
             self.stats.get_expired.add(1);
         } else {
-            return Some((found, layout, facts));
+            return Some(Known { found, layout, facts });
         }
         self.unlink(found);
         None
@@ -394,21 +351,21 @@ impl Shard {
     /// Takes note of `now`: a delayed flush comes into force.
     #[inline]
     fn advance(&mut self, now: Now) {
-        if let Some(at) = self.flush_at
+        if let Some(at) = self.flush.at
             && now.secs >= at
         {
             self.flush_up_to_now();
             if now.secs > at {
-                self.flush_at = None;
+                self.flush.at = None;
             }
         }
     }
 
     /// Makes every item stored until now a miss.
     fn flush_up_to_now(&mut self) {
-        if self.flush_cas != self.next_cas {
-            self.flush_cas = self.next_cas;
-            self.unseen = self.segments.total();
+        if self.flush.cas != self.uniques.next {
+            self.flush.cas = self.uniques.next;
+            self.hands.unseen = self.segments.total();
         }
     }
 
@@ -417,10 +374,10 @@ impl Shard {
         let run = self.segments.at(segment).run as usize;
         let segment = self.segments.at_mut(segment);
         if segment.holders == 0 {
-            if self.held + run > most {
+            if self.holds.segments + run > most {
                 return false;
             }
-            self.held += run;
+            self.holds.segments += run;
         }
         segment.holders += 1;
         true
@@ -431,7 +388,7 @@ impl Shard {
         let segment = self.segments.at_mut(index);
         segment.holders -= 1;
         if segment.holders == 0 {
-            self.held -= segment.run as usize;
+            self.holds.segments -= segment.run as usize;
             self.release_if_empty(index);
         }
     }

@@ -2,8 +2,12 @@
 
 /// A count of what is held, for tests of leaks.
 pub(crate) mod census;
+/// What each segment holds of each slab class.
+pub(crate) mod class_rows;
 /// What a shard is built with.
 pub(crate) mod config;
+/// Items that made room.
+pub(crate) mod evicted;
 /// Classes of like time-to-live.
 pub(crate) mod expiry;
 /// What is remembered of evicted items.
@@ -16,6 +20,8 @@ pub(crate) mod index;
 pub(crate) mod item;
 /// The memory map.
 pub(crate) mod memory;
+/// Open and sealed segments of each queue.
+pub(crate) mod queues;
 /// Who holds which segment.
 pub(crate) mod segment;
 /// memcached's sizes and slab classes.

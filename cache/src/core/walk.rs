@@ -12,9 +12,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Core;
 use crate::core::ConnId;
+use crate::dump::{Dump, Told};
 use crate::replies::Owed;
 use crate::route::message::{Request, Token};
-use crate::shard::{Dump, STEP_BYTES, Told};
+use crate::shard::STEP_BYTES;
 use crate::store::index::Cursor;
 
 /// Connections told in one step.
@@ -255,7 +256,9 @@ impl Core {
             (_, Place::End) => Place::End,
             (Over::Items(told), place) => {
                 let cursor = if let Place::Item(cursor) = place { Some(cursor) } else { None };
-                self.shard.walk(told, cursor, self.now, room, text).map_or(Place::End, Place::Item)
+                let now = self.now;
+                let next = self.shard.walk(cursor, now, room, text, |walked, text| told.append(walked, now, text));
+                next.map_or(Place::End, Place::Item)
             }
             (Over::Prefixes, place) => {
                 let from = if let Place::Prefix(from) = place { from } else { 0 };

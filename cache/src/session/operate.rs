@@ -7,13 +7,13 @@ use super::{State, Stop, Taking};
 use crate::control::Stopping;
 use crate::core::Core;
 use crate::core::walk::{Over, Walk};
+use crate::dump::{Dump, Told};
 use crate::number::{unsigned, unsigned_32};
 use crate::proto::form::Form;
 use crate::proto::reply::Line;
 use crate::proto::text::Order;
 use crate::proto::words::{self, WORDS_MAX};
 use crate::replies::Owed;
-use crate::shard::{Dump, Told};
 use crate::watch::{FETCHERS, wanted_by};
 
 /// Slab classes that memcached may have (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).

@@ -4,12 +4,11 @@ use crate::clock::Now;
 use crate::key::Key;
 use crate::number;
 use crate::operation::{Count, Number, Outcome, Purpose, Step};
-use crate::store::header::{self, Header, Layout, Marks};
-use crate::store::index::Found;
+use crate::store::header::{self, Header, Marks};
 use crate::store::segment::State;
 
-use super::Shard;
 use super::get::{shown_ttl, steps_on_new};
+use super::{Known, Shard};
 
 /// Above this size memcached keeps an item in chunks, and no chunked item is a number.
 const NUMBER_ITEM_MAX_BYTES: usize = 512 << 10;
@@ -18,10 +17,9 @@ impl Shard {
     /// Counts the number that the item is, or makes one where that is asked for.
     pub(super) fn count(&mut self, key: Key<'_>, count: &Count, now: Now) -> Outcome {
         self.prepare_link(now);
-        let Some(found) = self.lookup(key, now) else { return self.count_nothing(key, count, now) };
-        let item = self.item(found.at);
-        let (mut expiry, old_len) = (item.expiry, item.value.len());
-        let changed = self.change_number(key, found, count, now);
+        let Some(known) = self.lookup(key, now) else { return self.count_nothing(key, count, now) };
+        let (mut expiry, old_len) = (known.facts.expiry, known.layout.value_len as usize);
+        let changed = self.change_number(key, &known, count, now);
         if matches!(changed, Ok(_) | Err(Outcome::NoMemory(_))) {
             // As in memcached, which counts before it looks for room.
             if count.up { &self.stats.incr_hits } else { &self.stats.decr_hits }.add(1);
@@ -41,7 +39,7 @@ impl Shard {
         // A number that has grown lies in a new item, and memcached gives the new expiry to the old one.
         if count.steps.touch()
             && number::digits(value) <= old_len
-            && let Some(found) = self.lookup(key, now)
+            && let Some(Known { found, .. }) = self.lookup(key, now)
         {
             // Without room for it the expiry stays as it was.
             self.move_expiry(key, found, expiry, now);
@@ -67,18 +65,20 @@ impl Shard {
     /// Replaces the number in the item found, if it has the version asked for: in place when the new one fits and nobody
     /// holds the bytes. A longer number makes a new item, without the marks of the old one. Returns the new number and
     /// the item's cas unique, or why the number is as before.
-    fn change_number(&mut self, key: Key<'_>, found: Found, count: &Count, now: Now) -> Result<(u64, u64), Outcome> {
+    fn change_number(&mut self, key: Key<'_>, known: &Known, count: &Count, now: Now) -> Result<(u64, u64), Outcome> {
         let epoch = self.epoch;
-        let item = self.item(found.at);
-        let (flags, expiry, old_len) = (item.flags, item.expiry, item.value.len());
+        let &Known { found, layout: old, facts } = known;
+        let (flags, expiry, old_len) = (facts.flags, facts.expiry, old.value_len as usize);
         if self.slabs.item_bytes(key.bytes.len(), old_len, flags != 0) > NUMBER_ITEM_MAX_BYTES {
             return Err(Outcome::NotANumber);
         }
-        if old_len > 0 && count.cas != 0 && item.cas != count.cas {
+        if old_len > 0 && count.cas != 0 && self.shown(facts.cas) != count.cas {
             return Err(Outcome::Exists);
         }
-        let old = number::of_value(item.value).ok_or(Outcome::NotANumber)?;
-        let value = if count.up { old.wrapping_add(count.delta) } else { old.saturating_sub(count.delta) };
+        let address = self.memory.at(found.at);
+        let text = self.memory.bytes(address + old.value_at(), old_len);
+        let number = number::of_value(text).ok_or(Outcome::NotANumber)?;
+        let value = if count.up { number.wrapping_add(count.delta) } else { number.saturating_sub(count.delta) };
         let mut digits = [0; number::DIGITS_MAX];
         let digits_len = number::write(&mut digits, value);
         let digits = &digits[..digits_len];
@@ -86,12 +86,10 @@ impl Shard {
         let segment = self.segments.at(found.at.segment);
         debug_assert!(matches!(segment.state, State::Open | State::Sealed));
         if digits_len <= old_len && segment.holders == 0 {
-            let address = self.memory.at(found.at);
-            let Some(layout) = Layout::read(self.memory.bytes_from(address)) else { return Err(Outcome::Missed) };
             let cas = self.new_cas();
             header::set_cas(&mut self.memory, address, cas, now.secs);
             self.segments.at_mut(found.at.segment).largest_cas = cas;
-            write_padded(self.memory.bytes_mut(address + layout.value_at(), old_len), digits);
+            write_padded(self.memory.bytes_mut(address + old.value_at(), old_len), digits);
             return Ok((value, self.shown(cas)));
         }
         let no_memory = Outcome::NoMemory(Purpose::Change);

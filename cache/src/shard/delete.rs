@@ -6,7 +6,7 @@ use crate::operation::{Delete, Outcome};
 use crate::store::header::{self, Marks};
 use crate::store::index::Found;
 
-use super::Shard;
+use super::{Known, Shard};
 
 impl Shard {
     /// Takes the item out, or marks it as stale.
@@ -14,18 +14,18 @@ impl Shard {
         if delete.stale {
             self.prepare_link(now);
         }
-        let Some(found) = self.lookup(key, now) else {
+        let Some(Known { found, facts, .. }) = self.lookup(key, now) else {
             self.stats.delete_misses.add(1);
             return Outcome::Missed;
         };
-        if delete.cas.is_some_and(|cas| cas != self.item(found.at).cas) {
+        if delete.cas.is_some_and(|cas| cas != self.shown(facts.cas)) {
             if !delete.classic {
                 self.stats.delete_misses.add(1);
             }
             return Outcome::Exists;
         }
         if delete.stale {
-            let expiry = delete.expiry.unwrap_or_else(|| self.item(found.at).expiry);
+            let expiry = delete.expiry.unwrap_or(facts.expiry);
             self.make_stale(key, found, expiry, now);
         } else {
             self.stats.delete_hits.add(1);
@@ -37,8 +37,8 @@ impl Shard {
     /// Removes the item of `key` without counting a delete: memcached drops the old value when a set of a new one was
     /// refused (too large, or out of memory). `false` when there is none.
     pub fn forget_key(&mut self, key: Key<'_>, now: Now) -> bool {
-        let found = self.lookup(key, now);
-        found.inspect(|&found| self.unlink(found)).is_some()
+        let known = self.lookup(key, now);
+        known.inspect(|known| self.unlink(known.found)).is_some()
     }
 
     /// Marks the item found as stale, under a new unique, so that the next client wins the right to renew it.

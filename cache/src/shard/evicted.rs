@@ -3,11 +3,9 @@
 //! Where merging does not keep up whole segments are given up without looking at their items; of those it looks at the
 //! first few only, so that watching does not make an operation's work grow.
 
-use arrayvec::ArrayVec;
-
 use super::Shard;
-use crate::clock::Expiry;
 use crate::key::KEY_MAX_BYTES;
+use crate::store::evicted::Evicted;
 use crate::store::header::Layout;
 use crate::store::item::ItemRef;
 
@@ -16,27 +14,6 @@ const NOTED_MAX: usize = 64;
 
 /// Items looked at in segments that are given up unseen, until what was noted is taken away, at most.
 const LOOKS_MAX: usize = 12;
-
-/// An item that made room.
-#[derive(Debug, Clone)]
-pub(crate) struct Evicted {
-    pub(crate) key: ArrayVec<u8, KEY_MAX_BYTES>,
-    pub(crate) fetched: bool,
-    pub(crate) expiry: Expiry,
-    /// As in [`crate::Item::last_access_secs`].
-    pub(crate) last_access_secs: u32,
-    pub(crate) class: u8,
-    pub(crate) bytes: u32,
-}
-
-/// What was noted.
-#[derive(Debug, Default)]
-pub(super) struct EvictedNotes {
-    wanted: bool,
-    items: Vec<Evicted>,
-    /// Items looked at since all that was noted was taken away.
-    looks: usize,
-}
 
 impl Shard {
     /// Whether items that make room are to be noted.

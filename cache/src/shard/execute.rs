@@ -6,7 +6,7 @@ use crate::operation::{ItemFacts, Operation, Outcome, Purpose};
 use crate::store::header;
 use crate::store::item::ItemRef;
 
-use super::Shard;
+use super::{Known, Shard};
 
 impl Shard {
     /// Does what `operation` asks of the item of `key`. `value` is that of a store, and empty for the others.
@@ -35,7 +35,7 @@ impl Shard {
     fn touch(&mut self, key: Key<'_>, expiry: Expiry, now: Now) -> Outcome {
         self.stats.cmd_touch.add(1);
         self.prepare_link(now);
-        let Some(found) = self.lookup(key, now) else {
+        let Some(Known { found, .. }) = self.lookup(key, now) else {
             self.stats.touch_misses.add(1);
             return Outcome::Missed;
         };
@@ -49,7 +49,7 @@ impl Shard {
 
     /// Shows what is known of the item. Marks and counts nothing but an expired or flushed item met.
     fn debug(&mut self, key: Key<'_>, now: Now) -> Outcome {
-        let Some(found) = self.lookup(key, now) else { return Outcome::Missed };
+        let Some(Known { found, .. }) = self.lookup(key, now) else { return Outcome::Missed };
         let item = self.item(found.at);
         let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
         Outcome::Debug(ItemFacts {

@@ -7,10 +7,9 @@ use crate::clock::{Expiry, Now};
 use crate::key::Key;
 use crate::operation::{Get, Outcome, Step, Steps, View};
 use crate::store::header::{self, Marks};
-use crate::store::index::Found;
-use crate::store::item::{Hit, ItemRef};
+use crate::store::item::{Hit, ItemRef, idle_secs};
 
-use super::Shard;
+use super::{Known, Shard};
 
 /// What is shown of an expiry: seconds left, wrapping below 0.
 pub(super) fn shown_ttl(expiry: Expiry, now: Now) -> Option<u32> {
@@ -38,7 +37,7 @@ impl Shard {
             self.prepare_link(now);
         }
         let hit = match self.lookup(key, now) {
-            Some(found) => Some(self.meet(key, found, get, now)),
+            Some(known) => Some(self.meet(key, &known, get, now)),
             None if vivifies => self.vivify(key, get, now),
             None => None,
         };
@@ -66,7 +65,7 @@ impl Shard {
         now: Now,
         fits: impl FnOnce(usize) -> bool,
     ) -> Option<Option<Hit<'_>>> {
-        let Some((found, layout, facts)) = self.lookup_item(key, now) else {
+        let Some(Known { found, layout, facts }) = self.lookup(key, now) else {
             self.stats.cmd_get.add(1);
             self.stats.get_misses.add(1);
             return Some(None);
@@ -87,17 +86,17 @@ impl Shard {
     }
 
     /// Does to an item that is there what `get` asks for. Returns what is shown of it, and its place afterwards.
-    fn meet(&mut self, key: Key<'_>, found: Found, get: &Get, now: Now) -> (View, ItemRef) {
+    fn meet(&mut self, key: Key<'_>, known: &Known, get: &Get, now: Now) -> (View, ItemRef) {
+        let &Known { found, layout, facts } = known;
         let address = self.memory.at(found.at);
         let marks = header::marks(&self.memory, address);
-        let item = self.item(found.at);
-        let mut expiry = item.expiry;
+        let mut expiry = facts.expiry;
         let mut view = View {
-            cas: item.cas,
-            flags: item.flags,
-            len: item.value.len() as u32,
+            cas: self.shown(facts.cas),
+            flags: facts.flags,
+            len: layout.value_len,
             ttl: None,
-            idle: item.idle_secs(now),
+            idle: idle_secs(header::access(&self.memory, address), now),
             fetched: marks.fetched,
             base64: marks.base64,
             stale: marks.stale,

@@ -2,9 +2,9 @@
 
 use crate::clock::Now;
 use crate::key::KeyHash;
-use crate::store::header::{self, Layout};
+use crate::store::header::{self, Facts, Layout};
 use crate::store::index::Found;
-use crate::store::item::{Item, ItemRef};
+use crate::store::item::ItemRef;
 use crate::store::segment::State;
 
 use super::{Shard, note_latest};
@@ -15,9 +15,7 @@ const SPLITS_PER_LINK: usize = 2;
 impl Shard {
     /// The next cas unique.
     pub(super) fn new_cas(&mut self) -> u64 {
-        let cas = self.next_cas;
-        self.next_cas = (cas + self.cas_step).min(header::CAS_MAX);
-        cas
+        self.uniques.take()
     }
 
     /// Links the item written at `at`, which takes the place of the one found, if any. Its cas unique becomes `cas`.
@@ -59,7 +57,7 @@ impl Shard {
     /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale or was
     /// emptied. A sweep then takes a third of the stores that renew everything, so that few slots are wasted.
     pub(super) fn prepare_link(&mut self, now: Now) {
-        if self.index.wants_sweep() && (self.next_cas / self.cas_step).is_multiple_of(2) {
+        if self.index.wants_sweep() && (self.uniques.next / self.uniques.step).is_multiple_of(2) {
             self.sweep(1);
         }
         if self.index.needs_overflow_page()
@@ -75,14 +73,14 @@ impl Shard {
                 let Some(page) = self.take_index_segment(now) else { return };
                 self.index.add_page(page);
             }
-            self.epoch += 1;
+            self.epoch.end();
             self.index.split(&mut self.memory, &self.segments);
         }
     }
 
     /// Sweeps `buckets` buckets of the index.
     pub(super) fn sweep(&mut self, buckets: usize) {
-        self.epoch += 1;
+        self.epoch.end();
         for _ in 0..buckets {
             self.index.sweep(&mut self.memory, &self.segments);
         }
@@ -108,35 +106,31 @@ impl Shard {
 
     /// Counts the item at `at` in its segment. Returns its size and slab class.
     fn count_in_segment(&mut self, at: ItemRef) -> (usize, usize) {
-        let item = self.stored_item(at);
-        let (bytes, class) = self.size_of(&item);
-        let (expiry, cas, fetched) = (item.expiry, item.cas, item.fetched);
+        let address = self.memory.at(at);
+        let Some((layout, bytes, class)) = self.size_of(address) else { return (0, 0) };
+        let Facts { expiry, cas, .. } = Facts::read(self.memory.bytes_from(address), layout);
+        let fetched = header::is_fetched(&self.memory, address);
         let segment = self.segments.at_mut(at.segment);
         segment.live += 1;
         segment.live_unfetched += u32::from(!fetched);
         segment.live_bytes += bytes as u64;
         note_latest(&mut segment.latest_expiry, expiry);
         segment.largest_cas = segment.largest_cas.max(cas);
-        let classes = self.slabs.chunk_bytes().len();
-        self.class_items[at.segment as usize * classes + class] += 1;
-        self.class_bytes[at.segment as usize * classes + class] += bytes as u32;
+        self.class_rows.add(at.segment, class, bytes);
         (bytes, class)
     }
 
     /// Counts the item at `at` out of its segment. Returns its size and slab class.
     fn count_out_of_segment(&mut self, at: ItemRef) -> (usize, usize) {
-        let item = self.item(at);
-        let (bytes, class) = self.size_of(&item);
-        let fetched = item.fetched;
-        let taken = Layout::read(self.memory.bytes_from(self.memory.at(at)));
+        let address = self.memory.at(at);
+        let Some((layout, bytes, class)) = self.size_of(address) else { return (0, 0) };
+        let fetched = header::is_fetched(&self.memory, address);
         let segment = self.segments.at_mut(at.segment);
         segment.live -= 1;
         segment.live_unfetched -= u32::from(!fetched);
         segment.live_bytes -= bytes as u64;
-        segment.dead_bytes += taken.map_or(0, |layout| layout.total() as u32);
-        let classes = self.slabs.chunk_bytes().len();
-        self.class_items[at.segment as usize * classes + class] -= 1;
-        self.class_bytes[at.segment as usize * classes + class] -= bytes as u32;
+        segment.dead_bytes += layout.total() as u32;
+        self.class_rows.sub(at.segment, class, bytes);
         (bytes, class)
     }
 
@@ -160,9 +154,10 @@ impl Shard {
         }
     }
 
-    /// memcached's size and slab class of an item.
-    fn size_of(&self, item: &Item<'_>) -> (usize, usize) {
-        let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
-        (bytes, self.slabs.class_of(bytes))
+    /// The layout of the item at `address`, and memcached's size and slab class of it.
+    fn size_of(&self, address: usize) -> Option<(Layout, usize, usize)> {
+        let layout = Layout::read(self.memory.bytes_from(address))?;
+        let bytes = self.slabs.item_bytes(layout.key_len.into(), layout.value_len as usize, layout.has_flags());
+        Some((layout, bytes, self.slabs.class_of(bytes)))
     }
 }

@@ -16,7 +16,7 @@
 //! to small on trial, so that a scan of items asked for once passes through a tenth of the memory. Of main the better
 //! part by hits for each byte is kept (`store/worth.rs`), which always frees the rest; an item without heat never is. An
 //! item that nobody asked for in small has a second trial in main if it is so
-//! short that it beats what main gives up. [`Trials`] counts how those fare, and ends second trials while next to none
+//! short that it beats what main gives up. [`Trials`](super::merging::Trials) counts how those fare, and ends second trials while next to none
 //! is asked for, which is a scan. A segment of which much is dead, since its items were replaced or deleted, is merged
 //! before any other and loses nothing. A run is moved from list to list and never copied.
 //!
@@ -33,13 +33,14 @@
 
 use crate::clock::Now;
 use crate::key::KeyHash;
-use crate::store::header::{self, HEAT_MAX, HEAT_PER_HIT, Layout};
+use crate::store::header::{self, HEAT_MAX, Layout};
 use crate::store::index::Found;
 use crate::store::item::ItemRef;
 use crate::store::segment::{Queue, State};
 use crate::store::worth;
 
 use super::Shard;
+use super::merging::{TRIAL_HEAT, Victim, cooled};
 
 /// Items looked at by one operation for each segment that the reserve lacks, where nothing may be evicted, and of a
 /// segment that is wanted for the index.
@@ -64,84 +65,13 @@ const PAUSE: u32 = 64;
 const SMALL_PART: usize = 10;
 /// Of 256 bytes looked at in main, so many are kept.
 const MAIN_SHARE: u32 = 192;
-/// The heat of an item on second trial.
-const TRIAL_HEAT: u8 = 1;
 /// How much hotter than when it was evicted an item comes back.
 const RETURN_HEAT: u8 = 2;
-/// Second trials go on while one item in so many is asked for.
-const TRIALS_FOR_A_HIT: u32 = 32;
-/// Items that second trials are judged by.
-const TRIALS_JUDGED: u32 = 2048;
-/// While second trials are off, one item in so many has one all the same, to see whether times have changed.
-const PROBE_EVERY: u32 = 16;
-
-/// The segment being merged and how far it is.
-#[derive(Debug, Default)]
-pub(super) struct Merging {
-    victim: Option<Victim>,
-    /// Where the search for dead space goes on.
-    hand: u32,
-    /// Operations to let pass before the next search.
-    pause: u32,
-    /// Whether the shard is full: segments go as others are taken.
-    full: bool,
-    /// While it is: bytes taken for which none have gone yet; below zero, bytes that have gone ahead.
-    owed: isize,
-    trials: Trials,
-}
-
-/// How items fared that had a second trial.
-#[derive(Debug, Default)]
-struct Trials {
-    hit: u32,
-    missed: u32,
-    refused: u32,
-}
-
-impl Trials {
-    /// Whether the next item may have one.
-    fn are_worthwhile(&mut self) -> bool {
-        if self.hit * TRIALS_FOR_A_HIT >= self.missed {
-            return true;
-        }
-        self.refused = (self.refused + 1) % PROBE_EVERY;
-        self.refused == 0
-    }
-
-    /// Looks at an item of main with this heat.
-    fn note(&mut self, heat: u8) {
-        match heat {
-            TRIAL_HEAT => self.missed += 1,
-            heat if heat % HEAT_PER_HIT == TRIAL_HEAT => self.hit += 1,
-            _ => return,
-        }
-        if self.hit + self.missed > TRIALS_JUDGED {
-            (self.hit, self.missed) = (self.hit / 2, self.missed / 2);
-        }
-    }
-}
-
-/// The heat after a round of main.
-fn cooled(heat: u8) -> u8 {
-    match heat {
-        0..=2 => 0,
-        3 => 2,
-        heat => heat / 2,
-    }
-}
-
-/// A sealed segment, looked at up to the offset of `at`.
-#[derive(Debug, Clone, Copy)]
-struct Victim {
-    at: ItemRef,
-    /// Whether every live item is kept.
-    sparse: bool,
-}
 
 impl Shard {
     /// The queue a new item whose key has no item goes to, and its heat: both better when it was evicted lately.
     pub(super) fn admit(&mut self, hash: KeyHash) -> (Queue, u8) {
-        match self.ghost.recall(&mut self.memory, hash) {
+        match self.merging.ghost.recall(&mut self.memory, hash) {
             Some(heat) => (Queue::Main, (heat + RETURN_HEAT).min(HEAT_MAX)),
             None => (Queue::Small, 0),
         }
@@ -157,10 +87,10 @@ impl Shard {
     fn reserve_segments(&self) -> usize {
         let least = match self.evict {
             false => 1,
-            true if self.allowed < SMALL_SHARD => 2,
+            true if self.limit.allowed < SMALL_SHARD => 2,
             true => 3,
         };
-        (self.allowed / 128).clamp(least, 8)
+        (self.limit.allowed / 128).clamp(least, 8)
     }
 
     /// Whether enough of the reserve is left for a set to evict what it takes and no more.
@@ -253,7 +183,7 @@ impl Shard {
 
     /// The queue that has more than its part.
     pub(super) fn queue_to_shorten(&self) -> Queue {
-        let [small, main] = self.queued;
+        let [small, main] = self.queues.segments;
         if small * SMALL_PART > small + main { Queue::Small } else { Queue::Main }
     }
 
@@ -271,7 +201,7 @@ impl Shard {
     /// Chooses the oldest segment of the queue that is too long, or decides over it at once if it is a run. `false` when
     /// there is none.
     fn choose_oldest(&mut self) -> bool {
-        self.ghost.fit(self.stats.curr_items.value());
+        self.merging.ghost.fit(self.stats.curr_items.value());
         let Some(oldest) = self.oldest(self.queue_to_shorten()) else { return false };
         if self.segments.at(oldest).run > 1 {
             self.look_at_run(oldest);
@@ -334,7 +264,7 @@ impl Shard {
         let item = self.stored_item(at);
         let hash = self.hasher.hash(item.key);
         let heat = header::heat(&self.memory, address);
-        let (flushed, expired, fetched) = (item.cas < self.flush_cas, item.expiry.has_passed(now), item.fetched);
+        let (flushed, expired, fetched) = (item.cas < self.flush.cas, item.expiry.has_passed(now), item.fetched);
         let Some(found) = self.index.find_at(&self.memory, hash, at) else {
             // Replaced or deleted.
             self.make_up_for(bytes);
@@ -365,9 +295,9 @@ impl Shard {
         if victim.sparse {
             self.merging.victim = None;
         } else {
-            self.ghost.remember(&mut self.memory, hash, heat);
+            self.merging.ghost.remember(&mut self.memory, hash, heat);
             self.count_evicted(at);
-            self.epoch += 1;
+            self.epoch.end();
             self.unlink(found);
             self.make_up_for(bytes);
         }
@@ -379,14 +309,14 @@ impl Shard {
         if heat != 0 {
             return (true, Queue::Main, heat);
         }
-        let short = self.cutoff.passes(worth::score(heat, bytes));
+        let short = self.merging.cutoff.passes(worth::score(heat, bytes));
         (short && self.merging.trials.are_worthwhile(), Queue::Main, TRIAL_HEAT)
     }
 
     /// Whether an item of main is kept, and how hot.
     fn judge_main(&mut self, heat: u8, bytes: u32) -> (bool, Queue, u8) {
         self.merging.trials.note(heat);
-        let worth_it = self.cutoff.keeps(worth::score(heat, bytes), bytes, MAIN_SHARE);
+        let worth_it = self.merging.cutoff.keeps(worth::score(heat, bytes), bytes, MAIN_SHARE);
         (worth_it && heat != 0, Queue::Main, cooled(heat))
     }
 
@@ -398,7 +328,7 @@ impl Shard {
         let address = self.memory.at(to);
         self.memory.copy(self.memory.at(from), address, bytes);
         header::set_heat(&mut self.memory, address, heat);
-        self.epoch += 1;
+        self.epoch.end();
         self.index.replace(&mut self.memory, hash, found, to);
         self.count_moved(from, to);
         self.stats.merged.add(1);
@@ -419,7 +349,7 @@ impl Shard {
             self.requeue(head, to);
         } else {
             let hash = self.hasher.hash(self.item(at).key);
-            self.ghost.remember(&mut self.memory, hash, heat);
+            self.merging.ghost.remember(&mut self.memory, hash, heat);
             self.evict_segment(head);
             self.make_up_for(bytes as usize);
         }

@@ -39,8 +39,8 @@ impl Shard {
             let head = self.take_run(bytes.div_ceil(segment_bytes) as u32, now)?;
             let segment = self.segments.at_mut(head);
             (segment.class, segment.queue, segment.used) = (class as u8, queue, bytes as u32);
-            self.queued[queue as usize] += segment.run as usize;
-            self.segments.push_back(&mut self.sealed[queue as usize][class], head);
+            self.queues.segments[queue as usize] += segment.run as usize;
+            self.segments.push_back(&mut self.queues.sealed[queue as usize][class], head);
             return Some(ItemRef { segment: head, offset: 0, generation: self.segments.generation(head) });
         }
         if !self.open_holds(bytes, queue, class) {
@@ -63,7 +63,7 @@ impl Shard {
 
     /// Whether there is an open segment with `bytes` bytes to spare; seals one that has fewer.
     fn open_holds(&mut self, bytes: usize, queue: Queue, class: usize) -> bool {
-        let open = self.open[queue as usize][class];
+        let open = self.queues.open[queue as usize][class];
         if open != NONE && self.segments.at(open).used as usize + bytes > self.memory.segment_bytes() {
             self.seal(queue, class);
             return false;
@@ -75,13 +75,13 @@ impl Shard {
         self.segments.take(free, State::Open);
         let segment = self.segments.at_mut(free);
         (segment.class, segment.queue) = (class as u8, queue);
-        self.open[queue as usize][class] = free;
-        self.queued[queue as usize] += 1;
+        self.queues.open[queue as usize][class] = free;
+        self.queues.segments[queue as usize] += 1;
     }
 
     /// The next `bytes` bytes of an open segment that has them.
     fn append(&mut self, bytes: usize, queue: Queue, class: usize) -> ItemRef {
-        let open = self.open[queue as usize][class];
+        let open = self.queues.open[queue as usize][class];
         let segment = self.segments.at_mut(open);
         let offset = segment.used;
         segment.used += bytes as u32;
@@ -98,9 +98,9 @@ impl Shard {
 
     /// Moves an open segment to the end of its queue.
     fn seal(&mut self, queue: Queue, class: usize) {
-        let index = std::mem::replace(&mut self.open[queue as usize][class], NONE);
+        let index = std::mem::replace(&mut self.queues.open[queue as usize][class], NONE);
         self.segments.at_mut(index).state = State::Sealed;
-        self.segments.push_back(&mut self.sealed[queue as usize][class], index);
+        self.segments.push_back(&mut self.queues.sealed[queue as usize][class], index);
         self.release_if_empty(index);
     }
 
@@ -109,17 +109,17 @@ impl Shard {
         let segment = self.segments.at_mut(head);
         let (class, old) = (usize::from(segment.class), std::mem::replace(&mut segment.queue, queue));
         let run = segment.run as usize;
-        self.segments.unlink(&mut self.sealed[old as usize][class], head);
-        self.segments.push_back(&mut self.sealed[queue as usize][class], head);
-        self.queued[old as usize] -= run;
-        self.queued[queue as usize] += run;
+        self.segments.unlink(&mut self.queues.sealed[old as usize][class], head);
+        self.segments.push_back(&mut self.queues.sealed[queue as usize][class], head);
+        self.queues.segments[old as usize] -= run;
+        self.queues.segments[queue as usize] += run;
         self.segments.rejuvenate(head);
     }
 
     /// A free segment, after reclaiming or evicting as much as it takes.
     fn take_segment(&mut self, now: Now) -> Option<u32> {
         self.wake_rested();
-        if self.excess > 0 {
+        if self.limit.excess > 0 {
             self.reclaim(now);
             self.settle_excess();
         }
@@ -164,7 +164,7 @@ impl Shard {
             self.evict_segment(oldest);
             return true;
         }
-        let spare = self.open.as_flattened().iter().copied().filter(|&open| open != NONE);
+        let spare = self.queues.open.as_flattened().iter().copied().filter(|&open| open != NONE);
         let oldest = spare
             .filter(|&open| self.segments.at(open).holders == 0)
             .min_by_key(|&open| self.segments.at(open).sequence);
@@ -173,7 +173,7 @@ impl Shard {
 
     /// Gives up one segment whose items are all dead, if it is the oldest of its class.
     pub(super) fn release_dead_head(&mut self, now: Now) -> bool {
-        let heads = self.sealed.as_flattened().iter().filter_map(|list| list.head());
+        let heads = self.queues.sealed.as_flattened().iter().filter_map(|list| list.head());
         let dead = heads.into_iter().find(|&head| self.is_dead(head, now));
         dead.inspect(|&head| self.release_dead(head, now)).is_some()
     }
@@ -184,7 +184,7 @@ impl Shard {
         let other = if queue == Queue::Small { Queue::Main } else { Queue::Small };
         for queue in [queue, other] {
             for _ in 0..ROTATIONS_MAX {
-                let heads = self.sealed[queue as usize].iter().filter_map(|list| list.head());
+                let heads = self.queues.sealed[queue as usize].iter().filter_map(|list| list.head());
                 let Some(oldest) = heads.min_by_key(|&head| self.segments.at(head).sequence) else { break };
                 if self.segments.at(oldest).holders == 0 {
                     return Some(oldest);
@@ -198,9 +198,9 @@ impl Shard {
     /// Looks at the next `most` segments and gives up the first whose items are all dead. Returns whether one was.
     pub(super) fn release_dead_somewhere(&mut self, now: Now, most: usize) -> bool {
         for _ in 0..most.min(self.segments.total()) {
-            self.unseen = self.unseen.saturating_sub(1);
-            let index = self.dead_hand;
-            self.dead_hand = (index + 1) % self.segments.total() as u32;
+            self.hands.unseen = self.hands.unseen.saturating_sub(1);
+            let index = self.hands.dead;
+            self.hands.dead = (index + 1) % self.segments.total() as u32;
             if self.segments.at(index).state == State::Sealed && self.is_dead(index, now) {
                 self.release_dead(index, now);
                 return true;
@@ -212,7 +212,7 @@ impl Shard {
     /// Whether the segment or run at `head` could be given up without loss.
     pub(super) fn is_dead(&self, head: u32, now: Now) -> bool {
         let segment = self.segments.at(head);
-        segment.holders == 0 && segment.is_dead(now, self.flush_cas)
+        segment.holders == 0 && segment.is_dead(now, self.flush.cas)
     }
 
     pub(super) fn release_dead(&mut self, head: u32, now: Now) {
@@ -229,9 +229,8 @@ impl Shard {
 
     /// The slab classes of the live items of the segment at `head`, and how many each has.
     fn classes_of(&self, head: u32) -> impl Iterator<Item = (usize, u64)> {
-        let classes = self.slabs.chunk_bytes().len();
-        let items = self.class_items.iter().skip(head as usize * classes).take(classes);
-        items.map(|&items| u64::from(items)).enumerate().filter(|&(_, items)| items != 0)
+        let counts = self.class_rows.row(head).iter().enumerate();
+        counts.filter(|(_, count)| count.items != 0).map(|(class, count)| (class, u64::from(count.items)))
     }
 
     /// Counts the items of the segment at `head`, which makes room, for their slab classes.
@@ -274,28 +273,24 @@ impl Shard {
 
     /// Gives up the open or sealed segment, or run, at `head` with all its items.
     pub(super) fn release(&mut self, head: u32) {
-        self.epoch += 1;
+        self.epoch.end();
         let segment = *self.segments.at(head);
         let (queue, class) = (segment.queue as usize, usize::from(segment.class));
-        self.queued[queue] -= segment.run as usize;
+        self.queues.segments[queue] -= segment.run as usize;
         if segment.state == State::Open {
-            self.open[queue][class] = NONE;
+            self.queues.open[queue][class] = NONE;
         } else {
-            self.segments.unlink(&mut self.sealed[queue][class], head);
+            self.segments.unlink(&mut self.queues.sealed[queue][class], head);
         }
         if segment.live != 0 {
             self.index.note_stale(segment.live);
             self.stats.curr_items.sub(u64::from(segment.live));
             self.stats.bytes.sub(segment.live_bytes);
-            let classes = self.slabs.chunk_bytes().len();
-            let counts = &mut self.class_items[head as usize * classes..][..classes];
-            for (count, counted) in counts.iter_mut().zip(&self.stats.classes) {
-                counted.items.sub(u64::from(std::mem::take(count)));
+            for (class, count) in self.class_rows.row(head).iter().enumerate() {
+                self.stats.classes[class].items.sub(u64::from(count.items));
+                self.stats.classes[class].bytes.sub(u64::from(count.bytes));
             }
-            let counts = &mut self.class_bytes[head as usize * classes..][..classes];
-            for (count, counted) in counts.iter_mut().zip(&self.stats.classes) {
-                counted.bytes.sub(u64::from(std::mem::take(count)));
-            }
+            self.class_rows.clear(head);
         }
         self.segments.give_up(head, self.index.sweeps_ended());
     }
@@ -308,7 +303,7 @@ impl Shard {
             let free = self.find_run(run, |shard, index| shard.segments.at(index).state == State::Free);
             if let Some(head) = free {
                 self.segments.take_run(head, run);
-                self.run_hand = head + run;
+                self.hands.run = head + run;
                 self.go_back_to_limit(run, now);
                 self.report_memory();
                 return Some(head);
@@ -324,7 +319,7 @@ impl Shard {
                 let head = self.segments.head_of(index);
                 if self.segments.at(head).state == State::Off {
                     self.segments.switch_on(head);
-                    self.excess += 1;
+                    self.limit.excess += 1;
                 } else if !matches!(self.segments.at(head).state, State::Open | State::Sealed) {
                 } else if self.is_dead(head, now) {
                     self.release_dead(head, now);
@@ -350,7 +345,7 @@ impl Shard {
 
     /// The same, or it is one of the gaps that a lowered limit has left: another is switched off for it.
     fn may_use(&self, index: u32, now: Now) -> bool {
-        let gap = index < self.ever_on && self.segments.at(index).state == State::Off;
+        let gap = index < self.limit.ever_on && self.segments.at(index).state == State::Off;
         gap || self.may_give_up(index, now)
     }
 
@@ -358,7 +353,7 @@ impl Shard {
     fn go_back_to_limit(&mut self, run: u32, now: Now) {
         self.settle_excess();
         for _ in 0..run {
-            if self.excess == 0 || !self.evict || !self.reclaim(now) {
+            if self.limit.excess == 0 || !self.evict || !self.reclaim(now) {
                 return;
             }
             self.settle_excess();
@@ -368,7 +363,7 @@ impl Shard {
     /// The first `run` segments in a row, from the hand on, that are all `usable`.
     fn find_run(&self, run: u32, usable: impl Fn(&Shard, u32) -> bool) -> Option<u32> {
         let total = self.segments.total() as u32;
-        let mut index = if self.run_hand < total { self.run_hand } else { 0 };
+        let mut index = if self.hands.run < total { self.hands.run } else { 0 };
         let mut row = 0;
         for _ in 0..(total as usize + run as usize).min(RUN_SCAN + run as usize) {
             row = if usable(self, index) { row + 1 } else { 0 };
@@ -387,8 +382,8 @@ impl Shard {
     /// beside what is being filled.
     fn index_segments_max(&self) -> usize {
         let longest = (self.item_size_max as usize).div_ceil(self.memory.segment_bytes());
-        let others = longest + self.ghost_segments + 2 + self.allowed / GAPS_PART;
-        (self.allowed / 2).min(self.allowed.saturating_sub(others))
+        let others = longest + self.merging.ghost_segments + 2 + self.limit.allowed / GAPS_PART;
+        (self.limit.allowed / 2).min(self.limit.allowed.saturating_sub(others))
     }
 
     /// The highest segment that can be had, for the index, which is to grow at the upper end so that runs find room
@@ -398,13 +393,13 @@ impl Shard {
             return None;
         }
         for _ in 0..INDEX_SCAN {
-            let index = self.index_hand;
+            let index = self.hands.index;
             let segment = *self.segments.at(self.segments.head_of(index));
             let movable = segment.state == State::Sealed && segment.holders == 0 && segment.run == 1;
             if movable && !self.is_dead(index, now) && self.move_out_of(index, now) {
                 return None;
             }
-            self.index_hand = index.checked_sub(1).unwrap_or(self.segments.total() as u32 - 1);
+            self.hands.index = index.checked_sub(1).unwrap_or(self.segments.total() as u32 - 1);
             if !self.may_give_up(index, now) {
                 continue;
             }
@@ -426,11 +421,11 @@ impl Shard {
 
     /// Switches free segments off while there are more than the limit allows.
     pub(super) fn settle_excess(&mut self) {
-        while self.excess > 0
+        while self.limit.excess > 0
             && let Some(free) = self.segments.free_head()
         {
             self.segments.switch_off(free);
-            self.excess -= 1;
+            self.limit.excess -= 1;
         }
     }
 
@@ -438,8 +433,10 @@ impl Shard {
     pub(super) fn report_memory(&self) {
         let segment_bytes = self.memory.segment_bytes();
         let idle = self.segments.free_count() + self.segments.resting_count();
-        self.stats.limit_maxbytes.set((self.allowed * segment_bytes) as u64);
-        self.stats.segment_bytes.set(((self.allowed + self.excess).saturating_sub(idle) * segment_bytes) as u64);
+        self.stats.limit_maxbytes.set((self.limit.allowed * segment_bytes) as u64);
+        self.stats
+            .segment_bytes
+            .set(((self.limit.allowed + self.limit.excess).saturating_sub(idle) * segment_bytes) as u64);
         self.stats.hash_bytes.set((self.index.page_count() * segment_bytes) as u64);
     }
 }

@@ -11,7 +11,7 @@ use crate::store::header::{self, Header, Layout, Marks};
 use crate::store::index::Found;
 use crate::store::item::{ItemRef, Reservation};
 
-use super::{HOLDERS_MAX, Shard, note_latest};
+use super::{HOLDERS_MAX, Known, Shard, note_latest};
 
 /// What a store does to an item that is there, or not.
 enum Decision {
@@ -49,10 +49,11 @@ impl Shard {
         };
         self.stats.cmd_set.add(1);
         self.prepare_link(now);
-        let found = self.lookup_to_store(key, value.len(), now);
+        let known = self.lookup_to_store(key, value.len(), now);
+        let found = known.map(|known| known.found);
         let epoch = self.epoch;
         let new = Header { layout, key, flags, expiry };
-        let (at, gap) = match self.decide(mode, found, now) {
+        let (at, gap) = match self.decide(mode, known.as_ref(), now) {
             Err(outcome) => return outcome,
             Ok(Decision::Join(old)) => match self.join(key, old, value.len(), mode.appends(), now) {
                 Some(written) => written,
@@ -63,17 +64,17 @@ impl Shard {
                 None => return Outcome::NoMemory(Purpose::Store),
             },
             Ok(Decision::Replace) => {
-                if let Some(found) = found
-                    && self.may_overwrite(found, &new, now)
+                if let Some(known) = known
+                    && self.may_overwrite(&known, &new, now)
                 {
-                    return self.overwrite(found, &new, value, now);
+                    return self.overwrite(known.found, &new, value, now);
                 }
                 let mut at = self.write_new(&new, found, now);
                 if at.is_none() && self.evict && found.is_some() {
                     // The old value is in the way of the new one.
                     self.stats.store_no_memory.sub(1);
                     self.forget_key(key, now);
-                    self.epoch += 1;
+                    self.epoch.end();
                     at = self.write_new(&new, None, now);
                 }
                 let Some(at) = at else { return Outcome::NoMemory(Purpose::Store) };
@@ -94,13 +95,13 @@ impl Shard {
         let no_memory = Outcome::NoMemory(Purpose::Store);
         let layout = self.check(key, value_len as usize, store.flags, store.expiry)?;
         self.advance(now);
-        if self.reservations == HOLDERS_MAX || self.held >= self.allowed / 4 * 3 {
+        if self.holds.reservations == HOLDERS_MAX || self.holds.segments >= self.limit.allowed / 4 * 3 {
             self.stats.store_no_memory.add(1);
             return Err(no_memory);
         }
         let new = Header { layout, key, flags: store.flags, expiry: store.expiry };
         let at = self.write_new(&new, None, now).ok_or(no_memory)?;
-        if self.held > self.allowed / 4 * 3 {
+        if self.holds.segments > self.limit.allowed / 4 * 3 {
             self.drop_unlinked(at, layout.total());
             self.stats.store_no_memory.add(1);
             return Err(no_memory);
@@ -108,7 +109,7 @@ impl Shard {
         if store.base64 {
             self.note_base64(at);
         }
-        self.reservations += 1;
+        self.holds.reservations += 1;
         Ok(Reservation { at, value_at: layout.value_at() as u32, value_len, filled: 0, hash: key.hash, store: *store })
     }
 
@@ -125,7 +126,7 @@ impl Shard {
     /// Stores the reserved item as it was to be when it was reserved, as if it had come whole now. A value not filled to
     /// its end is abandoned and [`Outcome::NotStored`] answered.
     pub fn commit(&mut self, reservation: Reservation, now: Now) -> Outcome {
-        self.reservations -= 1;
+        self.holds.reservations -= 1;
         let Reservation { at, hash, value_at, value_len, store, .. } = reservation;
         let total = (value_at + value_len) as usize;
         if reservation.missing_bytes() != 0 {
@@ -136,10 +137,11 @@ impl Shard {
         let bytes = self.key_of(at);
         let key = Key { hash, bytes: &bytes };
         self.prepare_link(now);
-        let found = self.lookup_to_store(key, value_len as usize, now);
+        let known = self.lookup_to_store(key, value_len as usize, now);
+        let found = known.map(|known| known.found);
         let epoch = self.epoch;
         let from = self.memory.at(at);
-        let written = match self.decide(store.mode, found, now) {
+        let written = match self.decide(store.mode, known.as_ref(), now) {
             Err(outcome) => Err(outcome),
             Ok(Decision::Replace) => return self.link_held(key, at, (found, epoch), now),
             Ok(Decision::ReplaceStale(old)) => {
@@ -170,13 +172,14 @@ impl Shard {
 
     /// Gives a reservation's room back; the key is as before.
     pub fn abandon(&mut self, reservation: Reservation) {
-        self.reservations -= 1;
+        self.holds.reservations -= 1;
         self.drop_unlinked(reservation.at, (reservation.value_at + reservation.value_len) as usize);
     }
 
     /// What `mode` makes of the item found (memcached's `do_store_item`).
-    fn decide(&mut self, mode: StoreMode, found: Option<Found>, now: Now) -> Result<Decision, Outcome> {
-        match (mode, found) {
+    fn decide(&mut self, mode: StoreMode, known: Option<&Known>, now: Now) -> Result<Decision, Outcome> {
+        let cas_there = known.map_or(0, |known| self.shown(known.facts.cas));
+        match (mode, known.map(|known| known.found)) {
             (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => Ok(Decision::Replace),
             (StoreMode::Add, Some(found)) => {
                 let address = self.memory.at(found.at);
@@ -186,7 +189,7 @@ impl Shard {
             (StoreMode::Append | StoreMode::Prepend, Some(found)) => Ok(Decision::Join(found)),
             (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(found)) => {
                 // Without uniques memcached forgets which one was asked for.
-                if self.item(found.at).cas == cas || !self.slabs.uses_cas() {
+                if cas_there == cas || !self.slabs.uses_cas() {
                     Ok(Decision::Join(found))
                 } else {
                     Err(Outcome::Exists)
@@ -197,13 +200,11 @@ impl Shard {
                 Err(Outcome::Missed)
             }
             (_, None) => Err(Outcome::NotStored),
-            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(found))
-                if cas != 0 && self.item(found.at).cas == cas =>
-            {
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(_)) if cas != 0 && cas_there == cas => {
                 self.stats.cas_hits.add(1);
                 Ok(Decision::Replace)
             }
-            (StoreMode::CasOrStale(cas), Some(found)) if cas != 0 && cas < self.item(found.at).cas => {
+            (StoreMode::CasOrStale(cas), Some(found)) if cas != 0 && cas < cas_there => {
                 self.stats.cas_hits.add(1);
                 Ok(Decision::ReplaceStale(found))
             }
@@ -217,23 +218,23 @@ impl Shard {
     /// Whether the item found can be overwritten where it is: nobody holds its bytes, the new one has the same layout
     /// and class, and it sits in the younger half of the segments. An item that is set again and again then leaves
     /// neither dead space nor an early grave.
-    fn may_overwrite(&self, found: Found, new: &Header<'_>, now: Now) -> bool {
-        let segment = self.segments.at(found.at.segment);
-        let address = self.memory.at(found.at);
+    fn may_overwrite(&self, known: &Known, new: &Header<'_>, now: Now) -> bool {
+        let at = known.found.at;
+        let segment = self.segments.at(at.segment);
         let age = self.segments.sequence() - segment.sequence;
-        let young = !self.evict || age < (self.allowed as u64) / 2;
+        let young = !self.evict || age < (self.limit.allowed as u64) / 2;
         let class = crate::store::expiry::class_of(new.expiry, now, self.ttl_classes);
         segment.holders == 0
             && young
-            && !self.is_being_merged(found.at)
+            && !self.is_being_merged(at)
             && (class == usize::from(segment.class) || !self.evict)
-            && Layout::read(self.memory.bytes_from(address)) == Some(new.layout)
+            && known.layout == new.layout
     }
 
     /// Overwrites the item found with one of the same layout.
     fn overwrite(&mut self, found: Found, new: &Header<'_>, value: &[u8], now: Now) -> Outcome {
         let address = self.memory.at(found.at);
-        let was_fetched = self.item(found.at).fetched;
+        let was_fetched = header::is_fetched(&self.memory, address);
         let heat = header::heat(&self.memory, address);
         new.write(&mut self.memory, address);
         header::set_heat(&mut self.memory, address, heat);

@@ -225,27 +225,27 @@ fn upkeep_looks_for_dead_segments_once_a_second_and_after_a_flush_and_finds_them
     let at = |secs| Now { secs, ..NOW };
     fill(&mut bench, at(10), 14);
     rest(&mut bench, at(12));
-    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 598), "two are open");
+    assert_eq!((bench.shard.hands.unseen, bench.shard.census().segments_sealed), (0, 598), "two are open");
     for _ in 0..1000 {
         bench.shard.maintain(at(12), 8);
-        assert_eq!(bench.shard.unseen, 0, "nothing can have died within the second");
+        assert_eq!(bench.shard.hands.unseen, 0, "nothing can have died within the second");
     }
     bench.shard.maintain(at(13), 8);
-    assert_eq!(bench.shard.unseen, 1024 - 8);
+    assert_eq!(bench.shard.hands.unseen, 1024 - 8);
     // In the middle of a round they die.
     rest(&mut bench, at(14));
-    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 299));
+    assert_eq!((bench.shard.hands.unseen, bench.shard.census().segments_sealed), (0, 299));
     bench.shard.flush_all(0, at(14));
-    assert_eq!(bench.shard.unseen, 1024);
+    assert_eq!(bench.shard.hands.unseen, 1024);
     rest(&mut bench, at(14));
     assert_eq!(bench.shard.census().segments_sealed, 0);
     // A delayed flush, within the second in which it comes into force.
     fill(&mut bench, at(20), 90);
     rest(&mut bench, at(20));
     bench.shard.flush_all(2, at(20));
-    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 598));
+    assert_eq!((bench.shard.hands.unseen, bench.shard.census().segments_sealed), (0, 598));
     rest(&mut bench, at(21));
-    assert_eq!((bench.shard.unseen, bench.shard.census().segments_sealed), (0, 0));
+    assert_eq!((bench.shard.hands.unseen, bench.shard.census().segments_sealed), (0, 0));
     bench.assert_whole();
 }
 
@@ -354,7 +354,7 @@ fn long_items_find_room_after_the_limit_was_lowered_and_memory_stays_within_it()
             bench.shard.maintain(NOW, 16);
             assert!(bench.shard.census().segments <= segments, "{:?} of {segments}", bench.shard.census());
         }
-        let mut beyond = bench.shard.ever_on..bench.shard.segments.total() as u32;
+        let mut beyond = bench.shard.limit.ever_on..bench.shard.segments.total() as u32;
         assert!(beyond.len() == 768 && beyond.all(|n| bench.shard.segments.at(n).state == State::Off));
         bench.assert_whole();
     }

@@ -21,13 +21,13 @@ impl Shard {
     pub fn flush_all(&mut self, exptime: i64, now: Now) {
         self.advance(now);
         self.stats.cmd_flush.add(1);
-        self.flush_at = None;
+        self.flush.at = None;
         if exptime <= 0 {
             if self.slabs.uses_cas() {
                 self.flush_up_to_now();
             } else {
                 // Without uniques memcached goes by the second: what is stored until its end is flushed as well.
-                self.flush_at = Some(now.secs);
+                self.flush.at = Some(now.secs);
                 self.advance(now);
             }
             return;
@@ -35,7 +35,7 @@ impl Shard {
         // The flush takes items stored up to the end of the second before.
         let last = Expiry::from_exptime(exptime, now).secs().saturating_sub(1);
         if last >= now.secs {
-            self.flush_at = Some(last);
+            self.flush.at = Some(last);
             self.advance(now);
         } else if last > 0 {
             self.flush_up_to_now();
@@ -53,7 +53,7 @@ impl Shard {
     pub fn set_memory_limit(&mut self, bytes: usize) -> Result<(), MemoryLimitError> {
         let segment_bytes = self.memory.segment_bytes();
         let items = (2 * (self.item_size_max as usize).div_ceil(segment_bytes)).max(SEGMENTS_MIN);
-        let least = (self.index.page_count() * 2).max(self.index.page_count() + items) + self.held;
+        let least = (self.index.page_count() * 2).max(self.index.page_count() + items) + self.holds.segments;
         let wanted = bytes / segment_bytes;
         if wanted < least {
             return Err(MemoryLimitError::TooSmall { given: bytes, least: least * segment_bytes });
@@ -61,10 +61,10 @@ impl Shard {
         if wanted > self.segments.total() {
             return Err(MemoryLimitError::TooLarge { given: bytes, most: self.segments.total() * segment_bytes });
         }
-        if wanted >= self.allowed {
-            let mut more = wanted - self.allowed;
-            let settled = more.min(self.excess);
-            self.excess -= settled;
+        if wanted >= self.limit.allowed {
+            let mut more = wanted - self.limit.allowed;
+            let settled = more.min(self.limit.excess);
+            self.limit.excess -= settled;
             more -= settled;
             let mut index = 0;
             while more > 0 && index < self.segments.total() as u32 {
@@ -74,11 +74,11 @@ impl Shard {
                 }
                 index += 1;
             }
-            self.ever_on = self.ever_on.max(index);
+            self.limit.ever_on = self.limit.ever_on.max(index);
         } else {
-            self.excess += self.allowed - wanted;
+            self.limit.excess += self.limit.allowed - wanted;
         }
-        self.allowed = wanted;
+        self.limit.allowed = wanted;
         self.memory.want(wanted);
         self.settle_excess();
         self.report_memory();
@@ -98,15 +98,15 @@ impl Shard {
         self.wake_rested();
         // A segment whose last item leaves comes free at once. Only time and flushes make one dead unnoticed, so one
         // round over all segments is enough after each.
-        if self.unseen_since != now.secs {
-            (self.unseen_since, self.unseen) = (now.secs, self.segments.total());
+        if self.hands.unseen_since != now.secs {
+            (self.hands.unseen_since, self.hands.unseen) = (now.secs, self.segments.total());
         }
         let looks = LIMIT_STEP.min(left as usize);
-        while left > 0 && self.unseen > 0 && self.release_dead_somewhere(now, looks) {
+        while left > 0 && self.hands.unseen > 0 && self.release_dead_somewhere(now, looks) {
             left -= 1;
         }
         self.settle_excess();
-        while left > 0 && self.excess > 0 && self.reclaim(now) {
+        while left > 0 && self.limit.excess > 0 && self.reclaim(now) {
             self.settle_excess();
             left -= 1;
         }
@@ -114,13 +114,13 @@ impl Shard {
             left -= 1;
         }
         self.report_memory();
-        (left == 0 || self.unseen > 0) && budget > 0
+        (left == 0 || self.hands.unseen > 0) && budget > 0
     }
 
     /// Whether segments may be dead that [`maintain`](Self::maintain) has not looked at since the second began: a core
     /// that has nothing else to do goes on with them before it sleeps, so that what has expired is free soon.
     #[inline]
     pub fn may_hold_dead(&self) -> bool {
-        self.unseen > 0
+        self.hands.unseen > 0
     }
 }

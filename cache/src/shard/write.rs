@@ -10,6 +10,7 @@ use crate::store::header::{self, Header, Layout};
 use crate::store::index::Found;
 use crate::store::item::ItemRef;
 
+use super::state::Epoch;
 use super::{Shard, note_latest};
 
 impl Shard {
@@ -60,7 +61,7 @@ impl Shard {
         &mut self,
         key: Key<'_>,
         at: ItemRef,
-        (mut found, epoch): (Option<Found>, u64),
+        (mut found, epoch): (Option<Found>, Epoch),
         now: Now,
     ) -> Outcome {
         if found.is_some() && self.epoch != epoch {

@@ -201,6 +201,19 @@ pub(crate) fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     })
 }
 
+/// The second of the last access to the item at `address`, modulo 2^24.
+#[inline]
+pub(crate) fn access(memory: &Memory, address: usize) -> u32 {
+    let &[low, middle, high] = memory.bytes(address + 9, 3) else { return 0 };
+    u32::from_le_bytes([low, middle, high, 0])
+}
+
+/// Whether the item at `address` was asked for since it was stored.
+#[inline]
+pub(crate) fn is_fetched(memory: &Memory, address: usize) -> bool {
+    memory.bytes(address, FIXED_BYTES)[1] & FETCHED != 0
+}
+
 /// What is noted of an item beside its fields, for meta commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks {

@@ -244,12 +244,13 @@ impl Index {
         let mut line = self.home_line(memory, key.hash);
         loop {
             self.work.probes += 1;
-            let words = memory.line(line);
+            let words = memory.words(line);
             for (slot, &word) in words.iter().enumerate() {
-                if Slot(word).tag() != tag {
+                let word = Slot(u64::from_le_bytes(word));
+                if word.tag() != tag {
                     continue;
                 }
-                let at = Slot(word).at();
+                let at = word.at();
                 if segments.is_current(at) {
                     self.work.items += 1;
                     if let Some(layout) = header::layout_if_key(memory, memory.at(at), key.bytes) {
@@ -257,7 +258,7 @@ impl Index {
                     }
                 }
             }
-            let next = Slot(words[SLOTS - 1]).as_link()?;
+            let next = Slot(u64::from_le_bytes(words[SLOTS - 1])).as_link()?;
             line = self.line_address(&self.overflow.pages, memory, next);
         }
     }

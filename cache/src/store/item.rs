@@ -26,12 +26,17 @@ pub struct Item<'a> {
 impl Item<'_> {
     /// Seconds since the last access, at `now`; right up to 194 days (2^24 seconds).
     pub fn idle_secs(&self, now: Now) -> u32 {
-        now.secs.wrapping_sub(self.last_access_secs) & ((1 << 24) - 1)
+        idle_secs(self.last_access_secs, now)
     }
 
     /// What is shown for an item that has gone.
     pub(crate) const EMPTY: Item<'static> =
         Item { key: &[], value: &[], flags: 0, cas: 0, expiry: Expiry::PAST, last_access_secs: 0, fetched: false };
+}
+
+/// Seconds at `now` since an access at the second `access_secs`, which is kept modulo 2^24.
+pub(crate) fn idle_secs(access_secs: u32, now: Now) -> u32 {
+    now.secs.wrapping_sub(access_secs) & ((1 << 24) - 1)
 }
 
 /// What a hit shows of an item. Borrowed from the shard.

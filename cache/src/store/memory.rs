@@ -88,11 +88,13 @@ impl Memory {
     /// The eight words of the cache line at `address`.
     #[inline]
     pub(crate) fn line(&self, address: usize) -> [u64; 8] {
-        let mut words = [0; 8];
-        for (word, bytes) in words.iter_mut().zip(self.bytes(address, LINE_BYTES).as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        words
+        self.words(address).map(u64::from_le_bytes)
+    }
+
+    /// The same, each to be read where it is needed.
+    #[inline]
+    pub(crate) fn words(&self, address: usize) -> &[[u8; 8]; 8] {
+        self.bytes(address, LINE_BYTES).as_chunks().0.first_chunk().unwrap_or(&[[0; 8]; 8])
     }
 
     /// Replaces the eight words of the cache line at `address`.

@@ -196,7 +196,7 @@ fn merging_copies_no_item_that_was_flushed_however_often_it_was_asked_for() {
         let (mut found, mut cursor) = (Vec::new(), Some(shard.index.begin_walk()));
         while let Some(at) = cursor {
             let (items, _) = shard.index.bucket(&shard.memory, &shard.segments, at);
-            found.extend(items.into_iter().filter(|&at| shard.stored_item(at).cas < shard.flush_cas));
+            found.extend(items.into_iter().filter(|&at| shard.stored_item(at).cas < shard.flush.cas));
             cursor = shard.index.behind(at);
         }
         found
