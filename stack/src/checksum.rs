@@ -36,13 +36,11 @@ pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
     sum
 }
 
-/// The sum in sixteen bits, carries added back.
+/// The sum in sixteen bits, carries added back: each half is added to the other, and the upper one has the carry too.
 #[inline]
 pub(crate) fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// Whether the message whose sum this is, checksum field included, is whole.

@@ -25,6 +25,8 @@ pub(crate) struct Local {
     pub(crate) address: Ipv4Addr,
     pub(crate) addresses: u32,
     pub(crate) mac: Mac,
+    /// The same, as a number.
+    station: u64,
     mask: u32,
     /// Whether a checksum that the sender's kernel has left to offload is taken.
     takes_partial: bool,
@@ -126,11 +128,20 @@ impl Segment {
     }
 }
 
+/// The address of every station, as a number.
+const BROADCAST: u64 = number(Mac::BROADCAST);
+
+/// An Ethernet address as a number.
+const fn number(mac: Mac) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
 impl Local {
     /// The host with `address` alone.
     pub(crate) fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
-        Self { address, addresses: 1, mac, mask, takes_partial: false, partial: Cell::new(0) }
+        Self { address, addresses: 1, mac, station: number(mac), mask, takes_partial: false, partial: Cell::new(0) }
     }
 
     /// The same host with `addresses` addresses in a row.
@@ -190,11 +201,13 @@ impl Local {
     /// broadcast, or our own subnet's number.
     fn is_martian(&self, address: u32) -> bool {
         let first = address >> 24;
+        let on_link = self.is_on_link(address);
         first == 0
             || first == 127
             || first >= 224
-            || self.is_broadcast(address)
-            || self.mask < 0xffff_fffe && self.mask != 0 && address == self.address.to_bits() & self.mask
+            || on_link
+                && (self.is_broadcast(address)
+                    || self.mask < 0xffff_fffe && self.mask != 0 && address & !self.mask == 0)
     }
 
     /// Says what `frame` is.
@@ -218,10 +231,14 @@ impl Local {
     #[inline]
     fn link(&self, frame: &[u8]) -> Result<Class, DropReason> {
         let header = frame.first_chunk::<ETHERNET_BYTES>().ok_or(DropReason::LinkTooShort)?;
-        if header[6] & 1 != 0 || header[6..12] == [0; 6] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *header;
+        let destination = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let source = u64::from_be_bytes([0, 0, g, h, i, j, k, l]);
+        // A group, or nobody.
+        if source >> 40 & 1 != 0 || source == 0 {
             return Err(DropReason::LinkSource);
         }
-        let ours = header[..6] == self.mac.0;
+        let ours = destination == self.station;
         let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
         let mut at = ETHERNET_BYTES;
         if ethertype == ETHERTYPE_VLAN {
@@ -229,9 +246,11 @@ impl Local {
             ethertype = u16::from_be_bytes([tagged[16], tagged[17]]);
             at = TAGGED_BYTES;
         }
+        if ethertype == ETHERTYPE_IPV4 && ours {
+            return self.ipv4(frame, at);
+        }
         match ethertype {
-            ETHERTYPE_IPV4 if ours => self.ipv4(frame, at),
-            ETHERTYPE_ARP if ours || header[..6] == Mac::BROADCAST.0 => self.arp(frame, at),
+            ETHERTYPE_ARP if ours || destination == BROADCAST => self.arp(frame, at),
             ETHERTYPE_VLAN => Err(DropReason::DoubleTag),
             ETHERTYPE_IPV6 => Err(DropReason::Ipv6),
             ETHERTYPE_IPV4 | ETHERTYPE_ARP => Err(DropReason::OtherStation),
@@ -337,8 +356,9 @@ impl Local {
         let flags = header[13];
         let remote_port = u16::from_be_bytes([header[0], header[1]]);
         let local_port = u16::from_be_bytes([header[2], header[3]]);
-        let control = (flags & (FIN | SYN | RST)).count_ones();
-        if control > 1 || remote_port == 0 || local_port == 0 {
+        let control = flags & (FIN | SYN | RST);
+        let several = control & control.wrapping_sub(1) != 0;
+        if several || remote_port == 0 || local_port == 0 {
             return Err(DropReason::TcpFlags);
         }
         // RFC 9293 §3.10.7.4: a segment that is none of SYN, RST and ACK says nothing.

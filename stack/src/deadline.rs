@@ -43,6 +43,7 @@ impl Deadlines {
     #[inline]
     pub(crate) fn of(&self, block: &FlowBlock) -> Time {
         let closing = match block.phase {
+            Phase::Open => Time::NEVER,
             Phase::HalfOpen => return block.state_since.plus(self.handshake),
             Phase::Connecting | Phase::Cancelled => return block.state_since.plus(self.connect),
             Phase::Closing => block.state_since.plus(self.linger),

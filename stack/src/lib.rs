@@ -35,6 +35,8 @@ mod ephemeral;
 mod flow;
 /// How a flow is named: `FlowKey`, `FlowId`.
 mod flow_id;
+/// Flows in a row.
+mod flow_list;
 /// IPv4 options, taken off before anything else is read.
 mod ip_options;
 /// RFC 6528 initial sequence numbers, delivered through smoltcp.

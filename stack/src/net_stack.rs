@@ -22,7 +22,6 @@ mod ingress;
 mod neighbors;
 mod unknown;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use nic::{BURST, Queue};
@@ -38,6 +37,7 @@ use crate::deadline::Deadlines;
 use crate::ephemeral::EphemeralPorts;
 use crate::flow::Flow;
 use crate::flow_id::FlowId;
+use crate::flow_list::FlowList;
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
@@ -57,12 +57,23 @@ use crate::timer::TimerWheel;
 
 /// ICMP echo replies a second, whoever asks.
 const ECHOES_PER_SECOND: u32 = 1_000;
+/// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
+const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
 /// Strays offered to other cores a second.
 const STRAYS_PER_SECOND: u32 = 100_000;
 /// Free blocks below which more are made: no two bursts of SYNs run out of them.
 const FREE_BLOCKS: usize = 2 * BURST;
 /// Timers fired in one turn; what is left fires in the next.
 const TIMERS_PER_TURN: usize = 1_024;
+
+/// A frame of the burst that is being ingested.
+struct Classified {
+    class: Class,
+    /// Of a segment: the hash of its key in the flow table, and the number of the first flow with that hash, whatever its
+    /// key.
+    hash: u32,
+    candidate: Option<u32>,
+}
 
 /// One core's TCP/IP. Belongs to one thread at a time.
 pub struct NetStack {
@@ -82,8 +93,8 @@ pub struct NetStack {
     time_wait: TimeWaitTable,
     wheel: TimerWheel,
     ready: ReadyList,
-    touched: VecDeque<u32>,
-    classes: Vec<(Class, u32)>,
+    touched: FlowList,
+    classes: Vec<Classified>,
     neighbors: NeighborTable,
     resolver: Resolver,
     ephemeral: EphemeralPorts,
@@ -145,7 +156,7 @@ impl NetStack {
             time_wait: TimeWaitTable::new(config.time_wait_records, config.time_wait),
             wheel: TimerWheel::new(flows, Time::ZERO),
             ready: ReadyList::new(flows),
-            touched: VecDeque::with_capacity(flows),
+            touched: FlowList::new(flows),
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
             resolver: Resolver::new(flows),
@@ -157,7 +168,7 @@ impl NetStack {
             stranger_limit: SharedLimit::new(secrets.table, 1),
             challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),
-            neighbor_rate: RateLimit::new(neighbors::NEIGHBOR_WORK_PER_SECOND),
+            neighbor_rate: RateLimit::new(NEIGHBOR_WORK_PER_SECOND),
             stats: StackStats::default(),
             work: Work::default(),
             config,
@@ -179,6 +190,7 @@ impl NetStack {
     /// Every flow is first reported with `opened` and last with `closed`, unless the application closes or aborts it
     /// before: then nothing more is reported of it. One that was asked for by [`connect`](Self::connect) may be
     /// reported as `closed` alone.
+    #[inline]
     pub fn next_ready(&mut self) -> Option<(FlowId, Readiness)> {
         while let Some(index) = self.ready.pop() {
             let block = &mut self.blocks[index as usize];
@@ -397,10 +409,10 @@ impl NetStack {
 
 /// Puts the flow `index` of `block` on the list of those that the next flush looks at, unless it is there.
 #[inline]
-fn touch(touched: &mut VecDeque<u32>, block: &mut FlowBlock, index: u32) {
+fn touch(touched: &mut FlowList, block: &mut FlowBlock, index: u32) {
     if !block.marks.contains(Marks::TOUCHED) {
         block.marks |= Marks::TOUCHED;
-        touched.push_back(index);
+        touched.push(index);
     }
 }
 

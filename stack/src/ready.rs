@@ -3,11 +3,10 @@
 //! What happened is kept in the flow's block, so that a flow that waits on the list gathers further news without
 //! growing it. Bounded by the number of flows; taken in the order in which flows first had news.
 
-use std::collections::VecDeque;
-
 use bitflags::bitflags;
 
 use crate::close_reason::CloseReason;
+use crate::flow_list::FlowList;
 
 bitflags! {
     /// What has happened to a flow that the application has not been told of yet.
@@ -62,13 +61,13 @@ pub enum Interest {
 /// Flows with news, oldest first.
 #[derive(Debug)]
 pub(crate) struct ReadyList {
-    flows: VecDeque<u32>,
+    flows: FlowList,
 }
 
 impl ReadyList {
     /// A list for at most `flows` flows.
     pub(crate) fn new(flows: usize) -> Self {
-        Self { flows: VecDeque::with_capacity(flows) }
+        Self { flows: FlowList::new(flows) }
     }
 
     /// Adds `events` to the `news` of the flow `index`, and the flow to the list unless it is on it.
@@ -77,14 +76,14 @@ impl ReadyList {
         let listed = news.contains(News::LISTED);
         *news |= events | News::LISTED;
         if !listed {
-            self.flows.push_back(index);
+            self.flows.push(index);
         }
     }
 
     /// Takes the oldest flow off the list; its news, [`News::LISTED`] among them, must be taken next.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<u32> {
-        self.flows.pop_front()
+        self.flows.pop()
     }
 
     /// Flows on the list.

@@ -60,7 +60,7 @@ impl NetStack {
             self.ask_neighbors(now, ports);
         }
         for _ in 0..self.touched.len() {
-            let Some(index) = self.touched.pop_front() else { break };
+            let Some(index) = self.touched.pop() else { break };
             let block = &mut *self.blocks[index as usize];
             block.marks.remove(Marks::TOUCHED);
             if !block.phase.is_alive() {
@@ -79,20 +79,12 @@ impl NetStack {
     #[inline(always)]
     fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
         let block = &mut *self.blocks[index as usize];
-        if block.phase.is_connecting() && self.visit_connecting(now, index) {
-            return Visit::Done;
+        let plain = matches!(block.phase, Phase::Open) && !block.marks.contains(Marks::IN_DOUBT);
+        if !plain && let Some(visit) = self.prepare(now, ports, index) {
+            return visit;
         }
         let block = &mut *self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
-        if block.phase == Phase::Aborted {
-            return self.reset(port, index, None);
-        }
-        if block.phase.is_released() {
-            discard(block);
-        }
-        if block.marks.contains(Marks::IN_DOUBT) {
-            self.visit_doubtful(now, index);
-        }
         let block = &mut *self.blocks[index as usize];
         note_state(block, now);
         let deadline = self.deadlines.of(block);
@@ -105,6 +97,27 @@ impl NetStack {
             Said::Stopped(visit) => return visit,
         }
         Visit::Done
+    }
+
+    /// What is done before a flow that is not simply open says what it has to say; returns what came of the visit if
+    /// that is all.
+    #[inline(never)]
+    fn prepare<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Option<Visit> {
+        if self.blocks[index as usize].phase.is_connecting() && self.visit_connecting(now, index) {
+            return Some(Visit::Done);
+        }
+        let block = &mut *self.blocks[index as usize];
+        let Some(port) = ports.get_mut(usize::from(block.port)) else { return Some(Visit::Again) };
+        if block.phase == Phase::Aborted {
+            return Some(self.reset(port, index, None));
+        }
+        if block.phase.is_released() {
+            discard(block);
+        }
+        if block.marks.contains(Marks::IN_DOUBT) {
+            self.visit_doubtful(now, index);
+        }
+        None
     }
 
     /// Has smoltcp write what the flow has to say, a segment at a time.

@@ -7,7 +7,7 @@ use smoltcp::socket::tcp::State;
 use super::arrival::Arrival;
 use super::datagrams::Nobody;
 use super::emit::take_reply;
-use super::{NetStack, touch};
+use super::{Classified, NetStack, touch};
 use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -46,42 +46,9 @@ impl NetStack {
         mut handler: Option<&mut impl DatagramHandler>,
     ) -> usize {
         let mut classes = std::mem::take(&mut self.classes);
-        classes.clear();
-        for frame in port.rx.iter_mut() {
-            let mut class = self.local.classify(frame.bytes());
-            if class == Class::Drop(DropReason::IpOptions) {
-                class = self.local.classify_without_options(frame.bytes_mut());
-            }
-            let hash = match &class {
-                Class::Tcp(segment) => {
-                    let hash = self.hash.of(&segment.key);
-                    self.table.prefetch(hash);
-                    hash
-                }
-                Class::Udp(datagram) => {
-                    match (self.admit(datagram), &mut handler) {
-                        (Ok(()), Some(handler)) => handler.foresee(datagram.payload(frame.bytes())),
-                        (Ok(()), None) => class = Class::Drop(DropReason::UdpNoListener),
-                        (Err(reason), _) => class = Class::Drop(reason),
-                    }
-                    0
-                }
-                _ => 0,
-            };
-            classes.push((class, hash));
-        }
-        for (class, hash) in &classes {
-            if let Class::Tcp(_) = class
-                && let Some(index) = self.table.candidate(*hash)
-            {
-                prefetch_read(&*self.blocks[index as usize]);
-            }
-        }
-        for ahead in classes.iter().take(BLOCKS_AHEAD) {
-            self.prefetch_block(ahead);
-        }
+        self.classify_burst(port, &mut handler, &mut classes);
         let mut ingested = 0;
-        for (at, (class, hash)) in classes.iter().enumerate() {
+        for (at, Classified { class, hash, .. }) in classes.iter().enumerate() {
             // Each frame can ask for one answer: without a frame for it, wait until some have left.
             if !port.has_room() || !port.can_answer() {
                 break;
@@ -106,12 +73,52 @@ impl NetStack {
         ingested
     }
 
-    /// Asks for what ingesting a segment of this class and hash will read of its flow.
+    /// Says what each frame is that `port` has received, and asks memory for what ingesting it will read first.
+    #[inline(always)]
+    fn classify_burst<Q: Queue>(
+        &mut self,
+        port: &mut Port<Q>,
+        handler: &mut Option<&mut impl DatagramHandler>,
+        classes: &mut Vec<Classified>,
+    ) {
+        classes.clear();
+        for frame in port.rx.iter_mut() {
+            let mut class = self.local.classify(frame.bytes());
+            if matches!(class, Class::Drop(DropReason::IpOptions)) {
+                class = self.local.classify_without_options(frame.bytes_mut());
+            }
+            let mut hash = 0;
+            match &class {
+                Class::Tcp(segment) => {
+                    hash = self.hash.of(&segment.key);
+                    self.table.prefetch(hash);
+                }
+                Class::Udp(datagram) => match (self.admit(datagram), &mut *handler) {
+                    (Ok(()), Some(handler)) => handler.foresee(datagram.payload(frame.bytes())),
+                    (Ok(()), None) => class = Class::Drop(DropReason::UdpNoListener),
+                    (Err(reason), _) => class = Class::Drop(reason),
+                },
+                _ => {}
+            }
+            classes.push(Classified { class, hash, candidate: None });
+        }
+        for classified in classes.iter_mut() {
+            if let Class::Tcp(_) = classified.class
+                && let Some(index) = self.table.candidate(classified.hash)
+            {
+                prefetch_read(&*self.blocks[index as usize]);
+                classified.candidate = Some(index);
+            }
+        }
+        for ahead in classes.iter().take(BLOCKS_AHEAD) {
+            self.prefetch_block(ahead);
+        }
+    }
+
+    /// Asks for what ingesting a segment will read of its flow.
     #[inline]
-    fn prefetch_block(&self, (class, hash): &(Class, u32)) {
-        if let Class::Tcp(_) = class
-            && let Some(index) = self.table.candidate(*hash)
-        {
+    fn prefetch_block(&self, classified: &Classified) {
+        if let Some(index) = classified.candidate {
             self.blocks[index as usize].prefetch();
         }
     }
@@ -143,7 +150,7 @@ impl NetStack {
         let segment = &segment;
         let mut arrival = Arrival { now, port, port_index: home, frame, segment, hash, hops };
         match flow {
-            Some(index) => self.ingest_segment(&mut arrival, index),
+            Some(index) => self.ingest_segment_apart(&mut arrival, index),
             None => self.ingest_unknown(&mut arrival),
         }
     }
@@ -227,6 +234,13 @@ impl NetStack {
             Verdict::Acceptable => self.take_in(arrival, index),
             verdict => self.ingest_odd(arrival, index, verdict),
         }
+    }
+
+    /// The same, for segments that need not be fast.
+    #[cold]
+    #[inline(never)]
+    fn ingest_segment_apart<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        self.ingest_segment(arrival, index);
     }
 
     /// A segment of a flow that is not acceptable, or not all of it.

@@ -43,9 +43,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// (RFC 1122 §4.2.3.5 (b): three retransmissions; the third leaves 1.4 seconds after the segment).
 const DEAD_WAY: Duration = Duration::from_secs(1);
 
-/// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
-pub(super) const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
-
 /// What has come of a flow's doubt of its station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
