@@ -26,31 +26,24 @@ use crate::route::wait::Lists;
 
 /// What may be sent to whom.
 mod budget;
+/// Where they leave.
+mod outlet;
 /// One request that is not answered yet.
 mod place;
 
 pub use budget::Network;
 use budget::{Purse, Sources};
+pub use outlet::DatagramOutlet;
 use place::{Place, Shared, Verdict, room};
 
 /// Seconds after which a request is given up that could not be answered: no client waits longer for a datagram.
 const DEADLINE_SECS: u32 = 3;
-
-/// Bytes of a list (`stats conns`, `stats cachedump`) that are gathered to be sent.
-const TOLD_MAX_BYTES: usize = 1 << 20;
 
 /// Requests longer than a packet of the link, put together of fragments, that may wait for another core.
 const LARGE: usize = 8;
 
 /// Places that are left to requests which need none for longer than their first visit.
 const VISITORS: usize = 1;
-
-/// Where datagrams leave.
-pub trait DatagramOutlet<P> {
-    /// Sends one datagram to `to`. `write` is given exactly `len` bytes, which hold anything, and returns how many of
-    /// them it has used; with 0 nothing is sent. Returns `false`, and does not call `write`, when none can be sent now.
-    fn send(&mut self, to: &P, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
-}
 
 /// The requests over UDP of one core. `P` says who sent a datagram and where replies go.
 #[derive(Debug)]

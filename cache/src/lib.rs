@@ -57,8 +57,8 @@ pub use datagrams::{DatagramOutlet, Datagrams, Network};
 pub use key::{KEY_MAX_BYTES, Key, KeyHash, KeyHasher};
 pub use operation::{Operation, Outcome};
 pub use peers::PeerSet;
-pub use session::{Given, REQUESTS_PER_TAKE, Session, Stop, Taken, WHOLE_MAX_BYTES};
-pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, ServerFacts, User};
+pub use session::{Given, Session, Stop, Taken, WHOLE_MAX_BYTES};
+pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, REQUESTS_PER_TAKE, ServerFacts, User};
 pub use shard::Shard;
 pub use shared::Shared;
 pub use store::{

@@ -27,6 +27,8 @@ pub(crate) mod udp_frame;
 pub(crate) mod word;
 /// The words of a line.
 pub(crate) mod words;
+/// Replies, written and measured.
+pub(crate) mod write;
 
 /// A request with a value, of any protocol, but for the value and what the reply is to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

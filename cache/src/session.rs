@@ -69,10 +69,6 @@ mod value;
 /// command with its value. A receive ring is to hold at least as many.
 pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
 
-/// Commands (or keys) executed by one [`Session::take`] unless the configuration says otherwise; then others have their
-/// turn (memcached's `-R` is 20).
-pub const REQUESTS_PER_TAKE: u32 = 64;
-
 /// What follows a value.
 const LINE_END: &[u8] = b"\r\n";
 

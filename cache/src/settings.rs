@@ -9,6 +9,10 @@ pub const CORES_MAX: usize = 64;
 /// Requests over UDP that a core may have begun and not answered.
 const DATAGRAM_PLACES_MAX: usize = 1 << 16;
 
+/// Commands (or keys) executed by one [`Session::take`](crate::Session::take) unless the configuration says otherwise;
+/// then others have their turn (memcached's `-R` is 20).
+pub const REQUESTS_PER_TAKE: u32 = 64;
+
 /// How a cache of one or more cores is built. [`Default`] suits a small server; sizes are for all cores together
 /// unless they say otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,7 +192,7 @@ impl Default for CacheConfig {
             uploads_per_owner: 16,
             copied_bytes_max: 16 << 20,
             grace_secs: 3,
-            requests_per_take: crate::session::REQUESTS_PER_TAKE,
+            requests_per_take: REQUESTS_PER_TAKE,
             commands: Commands::default(),
             prefix_delimiter: b':',
             detail: false,

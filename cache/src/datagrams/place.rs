@@ -3,11 +3,14 @@
 use std::net::Ipv4Addr;
 
 use super::budget::{Purse, Sources};
-use super::{DatagramOutlet, TOLD_MAX_BYTES};
+use super::outlet::DatagramOutlet;
 use crate::clock::Now;
 use crate::core::{ConnId, Core};
 use crate::proto::udp_frame::{self, HEADER_BYTES, RequestId};
 use crate::session::{FirstReply, Gathered, Session, Stop};
+
+/// Bytes of a list (`stats conns`, `stats cachedump`) that are gathered to be sent.
+const TOLD_MAX_BYTES: usize = 1 << 20;
 
 /// Datagrams that one request is sent in one turn; then others have theirs.
 const DATAGRAMS_PER_VISIT: u32 = 32;

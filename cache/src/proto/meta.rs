@@ -8,10 +8,9 @@ use arrayvec::ArrayVec;
 
 use super::Storing;
 use super::base64::{self, Key};
-use super::form::{Form, Kind};
+use super::form::{FLAGS_MAX, Form, Kind, OPAQUE_MAX_BYTES};
 use super::reply::Line;
 use super::sink::Sink;
-use super::text;
 use super::word::is_word;
 use super::words::{self, WORDS_MAX, Words};
 use crate::clock::{Expiry, Now};
@@ -21,46 +20,13 @@ use crate::operation::{
     Count, Delete, Get, ItemFacts, Number, Operation, Outcome, Step, Steps, Store, StoreMode, View,
 };
 
+/// Their names.
+mod name;
+
+pub use name::Name;
+
 /// Words that a meta command may have, its name counted (`MFLAG_MAX_OPT_LENGTH` less the terminator).
-const META_WORDS_MAX: usize = 19;
-
-/// Bytes of the longest opaque, its letter counted (`MFLAG_MAX_OPAQUE_LENGTH`).
-pub const OPAQUE_MAX_BYTES: usize = 32;
-
-/// Flags that a command may have.
-pub const FLAGS_MAX: usize = META_WORDS_MAX - 2;
-
-/// Which meta command: the second letter of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
-    /// mg: get, touch, or create.
-    Get,
-    /// ms: store.
-    Set,
-    /// md: delete, or mark as stale.
-    Delete,
-    /// ma: count.
-    Arith,
-    /// mn: answer MN.
-    Noop,
-    /// me: what is known of an item.
-    Debug,
-}
-
-impl Name {
-    /// The command of that name.
-    pub fn of(name: &[u8]) -> Option<Name> {
-        match name {
-            b"mg" => Some(Name::Get),
-            b"ms" => Some(Name::Set),
-            b"md" => Some(Name::Delete),
-            b"ma" => Some(Name::Arith),
-            b"mn" => Some(Name::Noop),
-            b"me" => Some(Name::Debug),
-            _ => None,
-        }
-    }
-}
+const META_WORDS_MAX: usize = FLAGS_MAX + 2;
 
 /// A key as the client wrote it, or decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -413,7 +379,7 @@ pub(crate) fn head(form: &Form<'_>, name: Name, outcome: &Outcome, out: &mut imp
         Outcome::Missed => out.put(b"NF"),
         Outcome::NotStored => out.put(b"NS"),
         Outcome::Exists => out.put(b"EX"),
-        failure => return out.put(text::line_of(failure).bytes()),
+        failure => return out.put(Line::of(failure).bytes()),
     }
     for &letter in form.letters {
         shown_flag(form, name, outcome, letter, out);

@@ -2,6 +2,8 @@
 //!
 //! Read first: memcached `protocol.txt`; every string below is 1.6.18's, byte for byte.
 
+use crate::operation::{Outcome, Purpose};
+
 /// The version that `version` and `stats` report.
 ///
 /// Clients parse the part before the first dash and turn features on by it, so that part is the version whose contract
@@ -139,6 +141,24 @@ pub enum Line {
 }
 
 impl Line {
+    /// The line that says `outcome`; of a hit or a number there is more to say.
+    pub(crate) fn of(outcome: &Outcome) -> Line {
+        match outcome {
+            Outcome::Stored { .. } => Line::Stored,
+            Outcome::Deleted => Line::Deleted,
+            Outcome::Touched => Line::Touched,
+            Outcome::Hit(_) | Outcome::Number(_) | Outcome::Debug(_) => Line::Ok,
+            Outcome::Missed => Line::NotFound,
+            Outcome::Exists => Line::Exists,
+            Outcome::NotStored => Line::NotStored,
+            Outcome::TooLarge => Line::TooLarge,
+            Outcome::NoMemory(Purpose::Store) => Line::NoMemoryStoring,
+            Outcome::NoMemory(Purpose::Change) => Line::NoMemory,
+            Outcome::NoMemory(Purpose::Create) => Line::NoMemoryCreating,
+            Outcome::NotANumber => Line::NonNumeric,
+        }
+    }
+
     /// The line with its `\r\n`.
     pub fn bytes(self) -> &'static [u8] {
         match self {

@@ -16,7 +16,7 @@ use super::words::{self, WORDS_MAX, after_spaces, next_word};
 use crate::clock::{Expiry, Now};
 use crate::key::KEY_MAX_BYTES;
 use crate::number;
-use crate::operation::{Count, Operation, Outcome, Purpose, Store, StoreMode};
+use crate::operation::{Count, Operation, Outcome, Store, StoreMode};
 
 /// A line that has no line end within this many bytes is a long fetch or nonsense (`try_read_command_ascii`).
 pub const LINE_MAX_BYTES: usize = 2048;
@@ -531,24 +531,6 @@ pub(crate) const ITEM_MAX_BYTES: usize = HEADER_MAX_BYTES + END.len() + 2;
 /// What ends a fetch.
 pub(crate) const END: &[u8] = b"END\r\n";
 
-/// The line that says `outcome`; of a hit or a number there is more to say.
-pub(crate) fn line_of(outcome: &Outcome) -> Line {
-    match outcome {
-        Outcome::Stored { .. } => Line::Stored,
-        Outcome::Deleted => Line::Deleted,
-        Outcome::Touched => Line::Touched,
-        Outcome::Hit(_) | Outcome::Number(_) | Outcome::Debug(_) => Line::Ok,
-        Outcome::Missed => Line::NotFound,
-        Outcome::Exists => Line::Exists,
-        Outcome::NotStored => Line::NotStored,
-        Outcome::TooLarge => Line::TooLarge,
-        Outcome::NoMemory(Purpose::Store) => Line::NoMemoryStoring,
-        Outcome::NoMemory(Purpose::Change) => Line::NoMemory,
-        Outcome::NoMemory(Purpose::Create) => Line::NoMemoryCreating,
-        Outcome::NotANumber => Line::NonNumeric,
-    }
-}
-
 /// Writes what a classic command is answered: a line, or of a fetch what stands before the value,
 /// `VALUE <key> <flags> <bytes> [<cas>]` (`protocol.txt`, "Retrieval command").
 #[inline]
@@ -562,7 +544,7 @@ pub(crate) fn head(form: &Form<'_>, outcome: &Outcome, out: &mut impl Sink) {
             out.number(number.value);
             out.put(b"\r\n");
         }
-        (_, outcome) => out.put(line_of(outcome).bytes()),
+        (_, outcome) => out.put(Line::of(outcome).bytes()),
     }
 }
 

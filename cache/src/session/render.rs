@@ -4,8 +4,9 @@ use super::{Given, Session};
 use crate::core::Core;
 use crate::core::walk::WalkGiven;
 use crate::operation::Outcome;
-use crate::proto::form::{Form, HEAD_MAX_BYTES, Said};
+use crate::proto::form::{Form, Said};
 use crate::proto::sink::Writer;
+use crate::proto::write::HEAD_MAX_BYTES;
 use crate::replies::{NO_ENTRY, Owed, Source};
 use crate::route::message::Token;
 
