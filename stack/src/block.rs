@@ -108,8 +108,10 @@ pub(crate) struct FlowBlock {
     /// ACK number and window field of the last segment that left: how far the peer may send.
     pub(crate) last_ack: u32,
     pub(crate) last_window: u16,
-    /// Window field of the peer's segment with the highest ACK number.
+    /// Window field of the peer's newest segment, as far as their order can be told.
     pub(crate) peer_window: u16,
+    /// SND.WL1: the sequence number of the segment that `peer_window` came with.
+    pub(crate) window_seq: u32,
     /// Room in the transmit ring that the application waits for; 0: none.
     pub(crate) want_room: u32,
     /// Port on which the peer's last frame arrived.
@@ -180,6 +182,7 @@ impl FlowBlock {
             last_ack: 0,
             last_window: 0,
             peer_window: 0,
+            window_seq: 0,
             want_room: 0,
             port: 0,
             interest: Interest::Edge,
@@ -260,6 +263,7 @@ impl FlowBlock {
         self.last_ack = beginning.rcv_nxt;
         self.last_window = 0;
         self.peer_window = beginning.peer_window;
+        self.window_seq = beginning.rcv_nxt;
         self.want_room = 0;
         self.port = beginning.port;
         self.interest = Interest::Edge;

@@ -152,15 +152,22 @@ pub(crate) fn window_left(block: &FlowBlock, rcv_nxt: u32) -> u32 {
     if left as i32 > 0 { left } else { 0 }
 }
 
-/// Notes the ACK number and the window of an acceptable segment. Returns whether smoltcp would drop the segment for an
-/// ACK number that is older than one already noted, though it carries data or FIN.
+/// Notes the ACK number and the window of an acceptable segment. Returns whether smoltcp must be shown those already noted
+/// instead: it would drop data or FIN behind an older ACK number, and would believe an older window.
+///
+/// Which of two segments with the same ACK number was sent later, their sequence numbers tell (RFC 9293 §3.10.7.4, fifth
+/// check: SND.WL1).
 #[inline]
 pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
     if (segment.ack.wrapping_sub(block.highest_ack) as i32) < 0 {
         return segment.payload_len > 0 || segment.has(FIN);
     }
+    if segment.ack == block.highest_ack && (segment.seq.wrapping_sub(block.window_seq) as i32) < 0 {
+        return true;
+    }
     block.highest_ack = segment.ack;
     block.peer_window = segment.window;
+    block.window_seq = segment.seq;
     false
 }
 
@@ -460,6 +467,16 @@ mod tests {
         block.peer_window = 0;
         assert!(!note(block, &segment(&frame(1_000, 1_950, ACK, b"data"))));
         assert_eq!((block.highest_ack, block.peer_window), (1_950, 333));
+    }
+
+    #[test]
+    fn the_window_of_an_older_segment_is_not_noted_unless_it_acknowledges_more() {
+        let block = block();
+        (block.window_seq, block.highest_ack) = (1_100, 1_950);
+        assert!(note(block, &segment(&frame(1_000, 1_950, ACK, b"data"))));
+        assert_eq!((block.peer_window, block.window_seq), (77, 1_100));
+        assert!(!note(block, &segment(&frame(1_000, 1_951, ACK, b"data"))));
+        assert_eq!((block.peer_window, block.window_seq, block.highest_ack), (333, 1_000, 1_951));
     }
 
     #[test]

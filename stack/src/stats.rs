@@ -46,7 +46,8 @@ pub struct StackStats {
     pub challenge_acks: u64,
     /// Peers asked where they are, because data waits and nothing else would make smoltcp send it.
     pub probes: u64,
-    /// ACK numbers raised to the highest seen, so that the data behind them is not lost.
+    /// Segments that others have overtaken, whose ACK number or window was replaced by the newest: otherwise the data
+    /// behind the one would be lost, and the other would be taken for the peer's present window.
     pub acks_raised: u64,
     /// TIME-WAIT records made.
     pub time_waits: u64,

@@ -232,6 +232,7 @@ impl NetStack {
         block.last_window = block.socket().recv_capacity().min(usize::from(u16::MAX)) as u16;
         block.highest_ack = segment.ack;
         block.peer_window = segment.window;
+        block.window_seq = segment.seq;
         block.heard_at = now;
         block.port = arrival.port_index as u16;
         block.state_since = now;
