@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::Frame;
+use crate::frame::Frame;
 
 /// Most frames that one call moves.
 pub const BURST: usize = 64;

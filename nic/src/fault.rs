@@ -180,7 +180,7 @@ impl Faults {
 /// What is to become of a frame that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It goes on its way; see the other fields of [`Verdict`].
+    /// It goes on its way; see the other fields of [`Drawn`].
     Passed,
     /// Sent within a blackhole, or while the link was down.
     Blackholed,
@@ -198,7 +198,7 @@ pub(crate) enum Fate {
 
 /// What was drawn for a frame.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Verdict {
+pub(crate) struct Drawn {
     /// Whether it goes on at all.
     pub(crate) fate: Fate,
     /// First flipped bit and how many bits the burst spans, when it was corrupted.
@@ -237,56 +237,56 @@ impl Injector {
     }
 
     /// Draws what becomes of a frame sent at `now`, and corrupts its bytes if that is drawn.
-    pub(crate) fn judge(&mut self, now: Duration, frame: &mut [u8]) -> Verdict {
-        let mut verdict =
-            Verdict { fate: Fate::Passed, corrupted: None, cut_to: None, duplicated: false, held_back: None, due: now };
+    pub(crate) fn draw(&mut self, now: Duration, frame: &mut [u8]) -> Drawn {
+        let mut drawn =
+            Drawn { fate: Fate::Passed, corrupted: None, cut_to: None, duplicated: false, held_back: None, due: now };
         if self.faults.blackholes.iter().any(|window| window.contains(&now)) || self.faults.is_down(now) {
-            verdict.fate = Fate::Blackholed;
-            return verdict;
+            drawn.fate = Fate::Blackholed;
+            return drawn;
         }
         if self.faults.mtu_hole.is_some_and(|mtu| frame.len() > ETHERNET_HEADER_BYTES + mtu) {
-            verdict.fate = Fate::TooLong;
-            return verdict;
+            drawn.fate = Fate::TooLong;
+            return drawn;
         }
         match self.serialise(now, frame.len()) {
-            Some(sent) => verdict.due = sent,
-            None => verdict.fate = Fate::RateDropped,
+            Some(sent) => drawn.due = sent,
+            None => drawn.fate = Fate::RateDropped,
         }
-        if verdict.fate != Fate::Passed {
-            return verdict;
+        if drawn.fate != Fate::Passed {
+            return drawn;
         }
         if self.chance(self.faults.loss) {
-            verdict.fate = Fate::Lost;
-            return verdict;
+            drawn.fate = Fate::Lost;
+            return drawn;
         }
         if self.burst_lost() {
-            verdict.fate = Fate::BurstLost;
-            return verdict;
+            drawn.fate = Fate::BurstLost;
+            return drawn;
         }
         if let Some(corrupt) = self.faults.corrupt
             && self.chance(corrupt.probability)
         {
-            verdict.corrupted = self.corrupt(frame, corrupt.bits);
-            if verdict.corrupted.is_none() {
-                verdict.fate = Fate::CorruptDropped;
-                return verdict;
+            drawn.corrupted = self.corrupt(frame, corrupt.bits);
+            if drawn.corrupted.is_none() {
+                drawn.fate = Fate::CorruptDropped;
+                return drawn;
             }
         }
         if self.chance(self.faults.cut) && frame.len() > ETHERNET_HEADER_BYTES {
             let rest = frame.len() - ETHERNET_HEADER_BYTES;
-            verdict.cut_to = Some(ETHERNET_HEADER_BYTES + self.below(rest as u64) as usize);
+            drawn.cut_to = Some(ETHERNET_HEADER_BYTES + self.below(rest as u64) as usize);
         }
-        verdict.duplicated = self.chance(self.faults.duplicate);
+        drawn.duplicated = self.chance(self.faults.duplicate);
         if let Some(reorder) = self.faults.reorder
             && self.chance(reorder.probability)
         {
             let overtakers = 1 + self.below(u64::from(reorder.depth)) as u32;
-            verdict.held_back = Some((overtakers, reorder.hold));
+            drawn.held_back = Some((overtakers, reorder.hold));
         }
         let jitter = u64::try_from(self.faults.jitter.as_nanos()).unwrap_or(u64::MAX);
         let jitter = if jitter == 0 { 0 } else { self.below(jitter.saturating_add(1)) };
-        verdict.due = verdict.due.saturating_add(self.faults.delay).saturating_add(Duration::from_nanos(jitter));
-        verdict
+        drawn.due = drawn.due.saturating_add(self.faults.delay).saturating_add(Duration::from_nanos(jitter));
+        drawn
     }
 
     /// When the last bit of the frame has left, or `None` when the queue before the link is full.

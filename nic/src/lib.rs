@@ -27,6 +27,8 @@ mod fault;
 mod frame;
 /// `Link`: what there is to know of a network interface before using it.
 pub mod link;
+/// `Mac`: an Ethernet address.
+mod mac;
 /// `PacketSocket`: all frames of a link, without AF_XDP.
 pub mod packet;
 /// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
@@ -62,13 +64,14 @@ pub mod xdp;
 pub use burst::{BURST, Burst, RxBurst, TxBurst};
 pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, Flap, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
+pub use mac::Mac;
 pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig};
 pub use plan::{PlanKind, QueuePlan};
 pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 pub use queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
 pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};
-pub use software_rss::{SoftwareRss, Worker};
+pub use software_rss::{FlowOwner, SoftwareRss};
 pub use stray::{StrayHeader, StrayReceiver, StraySender, stray_pair};
 pub use sys::memory::leaked_regions;
 pub use wait::{Doorbell, Sleeper, Woken};

@@ -2,26 +2,16 @@
 //!
 //! Control side only; sees the network namespace of the calling thread. Read first: `netdevice(7)`.
 
-use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 
+use crate::mac::Mac;
 use crate::sys::netdev::{Channels, NetDevice, interface_addresses};
+pub use rtnetlink::LinkCounts;
 use rtnetlink::LinkRecord;
 
 /// Interfaces by any of their names, or by index.
 mod rtnetlink;
-
-/// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
 
 /// How often an interface is asked about by its index, if it is given another name at every try.
 const TRIES: usize = 4;
@@ -34,7 +24,7 @@ pub struct Link {
     /// Index: which interface this is, whatever it is called, for as long as it exists in its network namespace.
     pub index: u32,
     /// Ethernet address.
-    pub mac: MacAddress,
+    pub mac: Mac,
     /// Longest packet in bytes, without the Ethernet header.
     pub mtu: u32,
     /// Whether it is up (administratively; the cable may be out).
@@ -68,23 +58,6 @@ impl Link {
 
 fn leaves_checksums(driver: &str) -> bool {
     SOFTWARE_DRIVERS.contains(&driver)
-}
-
-/// What kernel and driver lost on an interface since it was made, whoever it was for (kernel
-/// `include/uapi/linux/if_link.h`, `struct rtnl_link_stats64`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LinkCounts {
-    /// Frames received damaged.
-    pub rx_errors: u64,
-    /// Frames received whole and dropped before the protocols.
-    pub rx_dropped: u64,
-    /// Frames for which the NIC had no buffer.
-    pub rx_missed: u64,
-    /// Frames that could not be sent.
-    pub tx_errors: u64,
-    /// Frames dropped on their way out.
-    pub tx_dropped: u64,
 }
 
 /// Why nothing could be learnt of a link.
@@ -187,7 +160,7 @@ impl Link {
         let Channels { rx, tx, combined, tx_max, combined_max } = channels;
         let (rx_queues, tx_queues) = (queues(rx, combined), queues(tx, combined));
         Ok(Some(Self {
-            mac: MacAddress(mac),
+            mac: Mac(mac),
             mtu: device.mtu()?,
             up: device.is_up()?,
             rx_queues,
@@ -289,10 +262,5 @@ mod tests {
         for driver in ["igb", "ixgbe", "mlx5_core", "ena", ""] {
             assert!(!leaves_checksums(driver), "{driver}");
         }
-    }
-
-    #[test]
-    fn a_mac_address_is_written_as_pairs_of_digits() {
-        assert_eq!(MacAddress([2, 0, 0xab, 0, 0, 0xf]).to_string(), "02:00:ab:00:00:0f");
     }
 }

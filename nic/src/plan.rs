@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::QueueId;
+use crate::queue::QueueId;
 
 /// How the queues of a link and the cores of a program go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,12 @@
 //! Invariant: every frame of the pool is either here, free, or out, and a frame of another pool is never let in
 //! (checked by address, counted). A pool belongs to one core. Read first: `frame.rs`.
 
-use crate::Frame;
+/// `PoolError`: why a pool could not be made.
+mod error;
+
+pub use error::PoolError;
+
+use crate::frame::Frame;
 use crate::sys::memory::{Chunk, Region};
 
 /// Shape of a pool.
@@ -25,40 +30,6 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self { frames: 4096, chunk_bytes: 2048, headroom_bytes: HEADROOM_BYTES }
     }
-}
-
-/// Why a pool could not be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// The chunk size is out of range.
-    #[error("a umem chunk of {chunk_bytes} bytes: it must be a power of two from 2048 to 32768 bytes")]
-    ChunkBytes {
-        /// Bytes asked for.
-        chunk_bytes: usize,
-    },
-    /// The number of frames is out of range.
-    #[error("a pool of {frames} frames: it must have 1 to 4294967295 frames")]
-    Frames {
-        /// Frames asked for.
-        frames: usize,
-    },
-    /// The headroom leaves no room for a frame.
-    #[error("a headroom of {headroom_bytes} bytes leaves no room in a umem chunk of {chunk_bytes} bytes; lower it")]
-    Headroom {
-        /// Bytes of headroom asked for.
-        headroom_bytes: usize,
-        /// Bytes of a chunk.
-        chunk_bytes: usize,
-    },
-    /// The memory could not be had.
-    #[error("no memory for {frames} frames of {chunk_bytes} bytes; lower the number of frames")]
-    OutOfMemory {
-        /// Frames asked for.
-        frames: usize,
-        /// Bytes of a chunk.
-        chunk_bytes: usize,
-    },
 }
 
 /// The free frames of one queue. Belongs to one core; allocates only when it is made.

@@ -11,8 +11,8 @@ use std::net::Ipv4Addr;
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
-use crate::QueueId;
 use crate::link::{KernelAddress, Link, LinkError, kernel_addresses};
+use crate::queue::QueueId;
 use crate::xdp::{AddressMode, MTU_MAX, ProgramFault, XdpConfig};
 use crate::xdp::{RING_MAX, RING_MIN};
 

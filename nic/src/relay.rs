@@ -20,10 +20,12 @@ use std::sync::Arc;
 
 use cpu::{CachePadded, Counter};
 
+use crate::burst::{RxBurst, TxBurst};
+use crate::frame::Frame;
+use crate::pool::{FramePool, PoolConfig, PoolError};
+use crate::queue::{FrameCensus, Queue, QueueError, QueueStats};
 use crate::sync::ArrayQueue;
-use crate::{
-    Doorbell, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueStats, RxBurst, TxBurst,
-};
+use crate::wait::Doorbell;
 
 /// Shape of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

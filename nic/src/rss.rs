@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::QueueId;
+use crate::queue::QueueId;
 
 /// Bytes of an RSS key.
 pub const RSS_KEY_BYTES: usize = 40;

@@ -14,13 +14,16 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{
-    BURST, Doorbell, Frame, FrameCensus, Queue, QueueError, QueueId, QueueStats, RelayPort, Rss, RxBurst, TxBurst,
-};
+use crate::burst::{BURST, RxBurst, TxBurst};
+use crate::frame::Frame;
+use crate::queue::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
+use crate::relay::RelayPort;
+use crate::rss::Rss;
+use crate::wait::Doorbell;
 
-/// A core that gets frames from this queue.
+/// Another core that owns some of the flows, and gets their frames from this queue.
 #[derive(Debug)]
-pub struct Worker {
+pub struct FlowOwner {
     /// Its number, which is what the table of [`Rss`] holds.
     pub core: QueueId,
     /// The way to it and back.
@@ -35,21 +38,21 @@ pub struct Worker {
 pub struct SoftwareRss<Q: Queue> {
     queue: Q,
     rss: Rss,
-    workers: Vec<Worker>,
+    others: Vec<FlowOwner>,
     arrived: RxBurst,
     returning: TxBurst,
-    /// By position in `workers`: whether it got a frame of this burst.
+    /// By position in `others`: whether it got a frame of this burst.
     rung: Vec<bool>,
 }
 
 impl<Q: Queue> SoftwareRss<Q> {
-    /// Shares `queue` out: frames whose owner, by `rss`, is one of `workers` go there, all others are this core's.
-    pub fn new(queue: Q, rss: Rss, workers: Vec<Worker>) -> Self {
-        let rung = vec![false; workers.len()];
+    /// Shares `queue` out: frames whose owner, by `rss`, is one of `others` go there, all others are this core's.
+    pub fn new(queue: Q, rss: Rss, others: Vec<FlowOwner>) -> Self {
+        let rung = vec![false; others.len()];
         Self {
             queue,
             rss,
-            workers,
+            others,
             arrived: RxBurst::with_capacity(BURST),
             returning: TxBurst::with_capacity(BURST),
             rung,
@@ -57,8 +60,8 @@ impl<Q: Queue> SoftwareRss<Q> {
     }
 
     /// The ways to other cores, for their counts.
-    pub fn workers(&self) -> &[Worker] {
-        &self.workers
+    pub fn others(&self) -> &[FlowOwner] {
+        &self.others
     }
 
     fn share_out(&mut self, out: &mut RxBurst) -> usize {
@@ -66,22 +69,22 @@ impl<Q: Queue> SoftwareRss<Q> {
         while out.room() > 0 {
             let Some(frame) = self.arrived.pop() else { break };
             let owner = self.rss.queue_for(frame.bytes());
-            match self.workers.iter().position(|worker| worker.core == owner) {
+            match self.others.iter().position(|other| other.core == owner) {
                 None => match out.push(frame) {
                     Ok(()) => own += 1,
                     // Cannot be: there was room.
                     Err(frame) => self.queue.free(frame),
                 },
-                Some(worker) => {
+                Some(other) => {
                     // A full relay drops the frame and counts it, as a full ring of a NIC does.
-                    self.rung[worker] |= self.workers[worker].port.forward(frame.bytes());
+                    self.rung[other] |= self.others[other].port.forward(frame.bytes());
                     self.queue.free(frame);
                 }
             }
         }
-        for (rung, worker) in self.rung.iter_mut().zip(&self.workers) {
+        for (rung, other) in self.rung.iter_mut().zip(&self.others) {
             if std::mem::take(rung) {
-                worker.doorbell.ring();
+                other.doorbell.ring();
             }
         }
         own
@@ -90,11 +93,11 @@ impl<Q: Queue> SoftwareRss<Q> {
     fn send_answers(&mut self) {
         // Frames that the queue did not take before go first, so that no flow's frames overtake each other.
         self.queue.tx_burst(&mut self.returning);
-        for worker in &mut self.workers {
+        for other in &mut self.others {
             if !self.returning.is_empty() {
                 break;
             }
-            worker.port.transmit(&mut self.queue, &mut self.returning);
+            other.port.transmit(&mut self.queue, &mut self.returning);
         }
     }
 }
@@ -133,7 +136,7 @@ impl<Q: Queue> Queue for SoftwareRss<Q> {
     }
 
     fn has_pending(&self) -> bool {
-        let answers = self.workers.iter().any(|worker| worker.port.has_frames());
+        let answers = self.others.iter().any(|other| other.port.has_frames());
         answers || !self.arrived.is_empty() || !self.returning.is_empty() || self.queue.has_pending()
     }
 
@@ -166,7 +169,8 @@ impl<Q: Queue> Drop for SoftwareRss<Q> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PortConfig, RelayConfig, Wire, relay_pair};
+    use crate::relay::{RelayConfig, relay_pair};
+    use crate::wire::{PortConfig, Wire};
 
     /// An Ethernet frame with an IPv4 packet of a TCP flow from `port`; checksums do not matter here.
     fn frame(port: u16) -> Vec<u8> {
@@ -211,8 +215,8 @@ mod tests {
         let nic = right.take_queue(QueueId(0)).expect("first time");
         let (mut other, port) = relay_pair(RelayConfig::default()).expect("a relay");
         let doorbell = Arc::new(Doorbell::new().expect("a descriptor"));
-        let worker = Worker { core: QueueId(1), port, doorbell };
-        let mut own = SoftwareRss::new(nic, Rss::new(2), vec![worker]);
+        let owner = FlowOwner { core: QueueId(1), port, doorbell };
+        let mut own = SoftwareRss::new(nic, Rss::new(2), vec![owner]);
 
         for port in 1000..1032 {
             send(&mut peer, &frame(port));
@@ -234,20 +238,20 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_take_its_frames_costs_only_its_own() {
+    fn a_core_that_does_not_take_its_frames_costs_only_its_own() {
         let (_wire, left, right) =
             Wire::pair(PortConfig::with_queues(1), PortConfig::with_queues(1), 2).expect("a wire");
         let mut peer = left.take_queue(QueueId(0)).expect("first time");
         let nic = right.take_queue(QueueId(0)).expect("first time");
         let config = RelayConfig { rx_ring: 4, ..RelayConfig::default() };
         let (other, port) = relay_pair(config).expect("a relay");
-        let worker = Worker { core: QueueId(1), port, doorbell: Arc::new(Doorbell::new().expect("a descriptor")) };
-        let mut own = SoftwareRss::new(nic, Rss::new(2), vec![worker]);
+        let owner = FlowOwner { core: QueueId(1), port, doorbell: Arc::new(Doorbell::new().expect("a descriptor")) };
+        let mut own = SoftwareRss::new(nic, Rss::new(2), vec![owner]);
         for port in 1000..1064 {
             send(&mut peer, &frame(port));
         }
         let here = drain(&mut own).len();
-        let stats = own.workers()[0].port.stats();
+        let stats = own.others()[0].port.stats();
         assert_eq!((stats.forwarded, here as u64 + stats.forwarded + stats.dropped), (4, 64));
         assert_eq!(other.stats().rx_dropped, stats.dropped);
         let census = own.census();

@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 
+use crate::frame::Frame;
+use crate::pool::{FramePool, PoolConfig, PoolError};
+use crate::queue::QueueId;
 use crate::sync::ArrayQueue;
-use crate::{Frame, FramePool, PoolConfig, PoolError, QueueId};
 
 /// What goes along with a stray frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

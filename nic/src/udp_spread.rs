@@ -130,7 +130,7 @@ fn letters(fields: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::MacAddress;
+    use crate::mac::Mac;
 
     /// A driver: what it hashes by, and what it makes of an order.
     struct Driver {
@@ -155,7 +155,7 @@ mod tests {
         let link = Link {
             name: "eth7".to_owned(),
             index: 7,
-            mac: MacAddress([2; 6]),
+            mac: Mac([2; 6]),
             mtu: 1500,
             up: true,
             rx_queues: queues,

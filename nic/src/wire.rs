@@ -16,84 +16,31 @@ mod cable;
 mod one_way;
 /// `PortConfig`, `WireError`: how a port is made, and why it cannot be.
 mod port_config;
+/// `Shared`: what ports, queues and handles of a wire share.
+mod shared;
 /// `WireQueue`: one queue of a port.
 mod wire_queue;
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use cable::{WireCounts, WireEvent, WireHappening};
 pub use one_way::OneWay;
 pub use port_config::{PortConfig, WireError};
+pub use shared::WireClock;
 pub use wire_queue::WireQueue;
 
-use crate::wire::cable::{Cable, EventLog, Spares};
-use crate::{FaultError, Faults, QueueId, Rss};
+use cable::Cable;
+use shared::{FarSide, Ring, Shared};
 
-/// The virtual clock of a wire, from 0. Clones show the same time; any thread may read and set it.
-#[derive(Debug, Clone, Default)]
-pub struct WireClock(Arc<AtomicU64>);
-
-impl WireClock {
-    /// The time since the wire was made.
-    pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Acquire))
-    }
-
-    /// Lets time pass.
-    pub fn advance(&self, by: Duration) {
-        self.set(self.now().saturating_add(by));
-    }
-
-    /// Lets time pass until `time`; a time that has passed changes nothing.
-    pub fn set(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_max(nanos, Ordering::AcqRel);
-    }
-}
+use crate::fault::{FaultError, Faults};
+use crate::queue::QueueId;
+use crate::rss::Rss;
 
 /// A wire, from outside: its clock, its faults, what happened on it. Clones are the same wire.
 #[derive(Debug, Clone)]
 pub struct Wire {
     shared: Arc<Shared>,
-}
-
-/// What ports, queues and handles of a wire share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    clock: WireClock,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    ports: Vec<Port>,
-    spares: Spares,
-    log: EventLog,
-}
-
-/// The far side of a port's queues, and the cable that leads to it.
-#[derive(Debug)]
-struct Port {
-    cable: Cable,
-    queues: Vec<Ring>,
-    rss: Arc<Rss>,
-}
-
-/// What the NIC holds of one queue.
-#[derive(Debug, Default)]
-struct Ring {
-    open: bool,
-    /// Received, not yet taken by the queue.
-    received: VecDeque<Vec<u8>>,
-    /// Frames of the fill ring that are not spoken for by one of `received`.
-    posted: usize,
-    /// The longest frame that fits one of the queue's.
-    frame_bytes: usize,
-    /// Frames dropped for want of a posted one, or since they did not fit one.
-    dropped: u64,
 }
 
 impl Wire {
@@ -124,15 +71,14 @@ impl Wire {
             config.check()?;
             // Any odd constant keeps the generators of the ports apart.
             let port_seed = seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            ports.push(Port {
+            ports.push(FarSide {
                 cable: Cable::new(config.inbound.clone(), config.in_flight_frames, port_seed),
                 queues: (0..config.queues).map(|_| Ring::default()).collect(),
                 rss: Arc::new(config.rss.clone().unwrap_or_else(|| Rss::new(config.queues))),
             });
         }
         let rss: Vec<Arc<Rss>> = ports.iter().map(|port| Arc::clone(&port.rss)).collect();
-        let inner = Inner { ports, spares: Spares::default(), log: EventLog::default() };
-        let shared = Arc::new(Shared { clock: WireClock::default(), inner: Mutex::new(inner) });
+        let shared = Arc::new(Shared::new(ports));
         let ports = configs
             .into_iter()
             .zip(rss)
@@ -222,52 +168,6 @@ impl WirePort {
     /// How received frames are steered.
     pub fn rss(&self) -> &Rss {
         &self.rss
-    }
-}
-
-impl Shared {
-    /// The state, also after a test thread has panicked.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    /// Puts a frame on the cables to all other ports.
-    fn send(&mut self, from: usize, now: Duration, frame: &[u8]) {
-        for (number, port) in self.ports.iter_mut().enumerate() {
-            if number != from {
-                port.cable.send(number, now, frame, &mut self.spares, &mut self.log);
-            }
-        }
-    }
-
-    /// Moves frames that have arrived at a port into the rings of its queues.
-    fn deliver(&mut self, to: usize, now: Duration) {
-        let Some(port) = self.ports.get_mut(to) else { return };
-        while let Some((due, frame)) = port.cable.arrived(now) {
-            let queue = port.rss.queue_for(&frame);
-            let taken = match port.queues.get_mut(usize::from(queue.0)) {
-                Some(ring) if ring.open && ring.posted > 0 && frame.len() <= ring.frame_bytes => {
-                    ring.posted -= 1;
-                    ring.received.push_back(frame);
-                    None
-                }
-                Some(ring) => {
-                    ring.dropped += 1;
-                    Some(frame)
-                }
-                None => Some(frame),
-            };
-            port.cable.count_arrival(taken.is_none());
-            match taken {
-                None => self.log.note(due, to, WireHappening::Delivered { queue }),
-                Some(frame) => {
-                    self.log.note(due, to, WireHappening::RxDropped { queue });
-                    self.spares.keep(frame);
-                }
-            }
-        }
     }
 }
 

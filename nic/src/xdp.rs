@@ -39,9 +39,9 @@ pub use name::{AttachModeError, XskName, XskNameError};
 pub use program::{AddressMode, ProgramFault, SteerCounters, Steering, Transport};
 pub use queue::{XdpQueue, XdpQueueStats};
 
-use crate::QueueId;
 use crate::link::Link;
 use crate::preflight::{Facts, OpenError, check, explain_bind, explain_program};
+use crate::queue::QueueId;
 use mode::{Attempt, attempts};
 use socket::{bind, while_busy};
 

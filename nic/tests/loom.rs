@@ -7,6 +7,19 @@
 
 #![allow(dead_code, reason = "the files are whole, the models use a part of them")]
 
+/// What the files of `src` take from their neighbours in the crate.
+mod burst {
+    pub use sidestep_nic::{RxBurst, TxBurst};
+}
+mod frame {
+    pub use sidestep_nic::Frame;
+}
+mod pool {
+    pub use sidestep_nic::{FramePool, PoolConfig, PoolError};
+}
+mod queue {
+    pub use sidestep_nic::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
+}
 #[path = "../src/relay.rs"]
 mod relay;
 #[path = "../src/stray.rs"]
@@ -22,8 +35,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use relay::{RelayConfig, relay_pair};
-use sidestep_nic::{Burst, Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueId};
-use sidestep_nic::{QueueStats, RxBurst, TxBurst};
+use sidestep_nic::{Burst, PoolConfig, Queue, QueueId};
 use stray::{StrayHeader, stray_pair};
 use sync::ArrayQueue;
 use wait::{Doorbell, Sleeper};

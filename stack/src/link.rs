@@ -4,28 +4,7 @@
 //! look-up is made per packet and a tagged peer is answered with its tag (IEEE 802.3, IEEE 802.1Q §9.3). When the peer
 //! turns out to be at another station, `net_stack/neighbors.rs` changes the station alone.
 
-use std::fmt;
-
-/// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// The address of every station.
-    pub const BROADCAST: Self = Self([0xff; 6]);
-
-    /// Whether it is the address of one station: not a group, not all zero.
-    pub fn is_unicast(self) -> bool {
-        self.0[0] & 1 == 0 && self.0 != [0; 6]
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
+pub use nic::Mac;
 
 /// EtherType of IPv4.
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;

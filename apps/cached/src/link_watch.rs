@@ -7,7 +7,8 @@
 
 use std::fmt;
 
-use nic::link::{Link, LinkError, MacAddress};
+use nic::Mac;
+use nic::link::{Link, LinkError};
 
 /// The interface is not there any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +36,8 @@ enum Change {
     QueuesBack { link: String, queues: u16, bound: u16 },
     Mtu { link: String, now: u32, opened: u32 },
     MtuBack { link: String, now: u32 },
-    Mac { link: String, now: MacAddress, opened: MacAddress },
-    MacBack { link: String, now: MacAddress },
+    Mac { link: String, now: Mac, opened: Mac },
+    MacBack { link: String, now: Mac },
     Down { link: String },
     Up { link: String },
 }
@@ -186,7 +187,7 @@ mod tests {
         Link {
             name: "ss0".to_owned(),
             index: 7,
-            mac: MacAddress([2, 0, 0, 0, 0, 7]),
+            mac: Mac([2, 0, 0, 0, 0, 7]),
             mtu: 1500,
             up: true,
             rx_queues: 2,
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_the_server_was_made_for_is_compared_with_what_is_there() {
-        let moved = Link { mtu: 9000, mac: MacAddress([2; 6]), ..link() };
+        let moved = Link { mtu: 9000, mac: Mac([2; 6]), ..link() };
         let lines = said([moved, link()]);
         let hurts: Vec<_> = lines.iter().map(|(hurts, _)| *hurts).collect();
         assert_eq!(hurts, [true, true, false, false], "{lines:?}");

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use nic::{
-    Doorbell, PoolConfig, Queue, QueueId, QueuePlan, RelayConfig, RelayError, Rss, SoftwareRss, Worker, relay_pair,
+    Doorbell, FlowOwner, PoolConfig, Queue, QueueId, QueuePlan, RelayConfig, RelayError, Rss, SoftwareRss, relay_pair,
 };
 
 /// The queue of a core: of a kind that is chosen at start.
@@ -33,19 +33,19 @@ pub fn share_queues<E: From<RelayError>>(
                 queues[core].push(queue);
                 continue;
             }
-            let mut workers = Vec::new();
+            let mut others = Vec::new();
             for other in (0..cores).filter(|other| *other != core) {
                 let max_frame_bytes = queue.max_frame_bytes();
                 // All of a chunk is for the frame: one that was cut from a merged frame takes more than the MTU.
                 let pool = PoolConfig { chunk_bytes, headroom_bytes: 0, ..RelayConfig::default().pool };
-                let (mut worker, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
-                worker.set_doorbell(doorbells[core].clone());
-                queues[other].push(Box::new(worker));
+                let (mut relay, port) = relay_pair(RelayConfig { max_frame_bytes, pool, ..RelayConfig::default() })?;
+                relay.set_doorbell(doorbells[core].clone());
+                queues[other].push(Box::new(relay));
                 // At most 64 cores, the most that a cache may have.
                 let core = QueueId(other as u16);
-                workers.push(Worker { core, port, doorbell: doorbells[other].clone() });
+                others.push(FlowOwner { core, port, doorbell: doorbells[other].clone() });
             }
-            let shared = SoftwareRss::new(queue, Rss::new(cores as u16), workers);
+            let shared = SoftwareRss::new(queue, Rss::new(cores as u16), others);
             queues[core].insert(0, Box::new(shared));
         }
     }

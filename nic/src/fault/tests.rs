@@ -86,7 +86,7 @@ fn every_burst_of_flipped_bits_is_detected_by_a_checksum() {
         let ip = if tagged { 18 } else { 14 };
         assert!(accepted(&frame, ip), "seed {seed} round {round}: the frame was wrong before");
         let mut hit = frame.clone();
-        let verdict = injector.judge(Duration::ZERO, &mut hit);
+        let verdict = injector.draw(Duration::ZERO, &mut hit);
         match verdict.corrupted {
             Some((first, span)) => {
                 corrupted += 1;
@@ -115,7 +115,7 @@ fn a_frame_without_a_checksum_is_lost_instead_of_corrupted() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     for len in 0..=arp.len() {
         let mut frame = arp[..len].to_vec();
-        assert_eq!(injector.judge(Duration::ZERO, &mut frame).fate, Fate::CorruptDropped);
+        assert_eq!(injector.draw(Duration::ZERO, &mut frame).fate, Fate::CorruptDropped);
         assert_eq!(frame, arp[..len]);
     }
 }
@@ -126,7 +126,7 @@ fn frequencies_are_those_asked_for() {
     let mut injector = injector(faults, 42);
     let (mut lost, mut duplicated) = (0u32, 0u32);
     for _ in 0..100_000 {
-        let verdict = injector.judge(Duration::ZERO, &mut [0; 60]);
+        let verdict = injector.draw(Duration::ZERO, &mut [0; 60]);
         lost += u32::from(verdict.fate == Fate::Lost);
         duplicated += u32::from(verdict.duplicated);
     }
@@ -139,7 +139,7 @@ fn losses_come_in_bursts_of_the_length_asked_for() {
     let burst = BurstLoss { enter: 0.01, leave: 0.1, loss: 1.0 };
     let mut injector = injector(Faults { burst_loss: Some(burst), ..Faults::default() }, 7);
     let fates: Vec<bool> =
-        (0..100_000).map(|_| injector.judge(Duration::ZERO, &mut [0; 60]).fate == Fate::BurstLost).collect();
+        (0..100_000).map(|_| injector.draw(Duration::ZERO, &mut [0; 60]).fate == Fate::BurstLost).collect();
     let lost = fates.iter().filter(|&&lost| lost).count();
     let bursts = fates.windows(2).filter(|pair| !pair[0] && pair[1]).count();
     let mean = lost as f64 / bursts as f64;
@@ -152,7 +152,7 @@ fn the_rate_limit_spaces_frames_and_drops_what_finds_its_queue_full() {
     let rate = RateLimit { bits_per_second: 8_000_000, queue_bytes: 2_500 };
     let mut injector = injector(Faults { rate: Some(rate), ..Faults::default() }, 1);
     let mut send = |at| {
-        let verdict = injector.judge(Duration::from_millis(at), &mut [0; 1000]);
+        let verdict = injector.draw(Duration::from_millis(at), &mut [0; 1000]);
         (verdict.fate == Fate::Passed).then_some(verdict.due.as_millis())
     };
     assert_eq!([send(0), send(0), send(0), send(0)], [Some(1), Some(2), Some(3), None]);
@@ -164,7 +164,7 @@ fn a_blackhole_swallows_what_is_sent_within_it() {
     let window = Duration::from_millis(10)..Duration::from_millis(20);
     let mut injector = injector(Faults { blackholes: vec![window], ..Faults::default() }, 1);
     let passed: Vec<bool> =
-        [9, 10, 19, 20].map(|at| injector.judge(Duration::from_millis(at), &mut [0; 60]).fate == Fate::Passed).to_vec();
+        [9, 10, 19, 20].map(|at| injector.draw(Duration::from_millis(at), &mut [0; 60]).fate == Fate::Passed).to_vec();
     assert_eq!(passed, [true, false, false, true]);
 }
 

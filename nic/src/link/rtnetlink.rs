@@ -12,8 +12,6 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkHeader, LinkMessage, Stats64};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::LinkCounts;
-
 /// `IFLA_IFNAME` (`linux/if_link.h`).
 const IFNAME: u16 = 3;
 /// `IFLA_STATS64`.
@@ -27,6 +25,23 @@ const HEADER_BYTES: usize = 16;
 /// Longest name and longest alternative name, without the NUL (`IFNAMSIZ`, `ALTIFNAMSIZ`).
 const NAME_MAX: usize = 15;
 const ALTERNATIVE_NAME_MAX: usize = 127;
+
+/// What kernel and driver lost on an interface since it was made, whoever it was for (kernel
+/// `include/uapi/linux/if_link.h`, `struct rtnl_link_stats64`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkCounts {
+    /// Frames received damaged.
+    pub rx_errors: u64,
+    /// Frames received whole and dropped before the protocols.
+    pub rx_dropped: u64,
+    /// Frames for which the NIC had no buffer.
+    pub rx_missed: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Frames dropped on their way out.
+    pub tx_dropped: u64,
+}
 
 /// What rtnetlink says of one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::link::MacAddress;
+use crate::mac::Mac;
 use crate::xdp::Transport;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -10,7 +10,7 @@ fn facts() -> Facts {
         link: Link {
             name: "ss0".to_owned(),
             index: 7,
-            mac: MacAddress([2, 0, 0, 0, 0, 7]),
+            mac: Mac([2, 0, 0, 0, 0, 7]),
             mtu: 1500,
             up: true,
             rx_queues: 2,

@@ -8,7 +8,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::PoolError;
+use crate::pool::PoolError;
 
 /// Smallest chunk, in bytes: what AF_XDP takes (kernel `af_xdp.rst`, "UMEM").
 pub(crate) const CHUNK_BYTES_MIN: usize = 2048;

@@ -13,8 +13,10 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::stock::FrameStock;
 use super::umem::{self, UmemShape, kernel_error};
+use crate::burst::{BURST, Burst};
+use crate::frame::Frame;
+use crate::pool::HEADROOM_BYTES;
 use crate::xdp::segmenter::Segmenter;
-use crate::{BURST, Burst, Frame, HEADROOM_BYTES};
 
 /// Shortest frame that is sent, in bytes: an Ethernet header. The kernel refuses an empty one and never completes it.
 const SHORTEST_FRAME_BYTES: usize = 14;

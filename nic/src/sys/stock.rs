@@ -6,7 +6,9 @@
 //! flood of one kind never starves the other. Safe code; it is in `sys` since the rings' safety rests on it.
 
 use super::memory::{Chunk, Region};
-use crate::{Frame, FrameCensus, PoolError};
+use crate::frame::Frame;
+use crate::pool::PoolError;
+use crate::queue::FrameCensus;
 
 /// What the kernel has a chunk for.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
 
 use super::memory::Region;
-use crate::HEADROOM_BYTES;
+use crate::pool::HEADROOM_BYTES;
 
 /// Shape of a UMEM and its two rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

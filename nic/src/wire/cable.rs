@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::fault::{Fate, Injector, Verdict};
-use crate::{Faults, QueueId};
+use crate::fault::Faults;
+use crate::fault::{Drawn, Fate, Injector};
+use crate::queue::QueueId;
 
 /// What became of the frames sent to one port. Every frame is counted once where it ended:
 /// `sent + duplicated` is the sum of `delivered`, every kind of loss, and `in_flight`.
@@ -236,22 +237,22 @@ impl Cable {
         self.counts.sent += 1;
         log.note(now, to, WireHappening::Sent { bytes: bytes.len() });
         let mut frame = spares.copy_of(bytes);
-        let verdict = self.injector.judge(now, &mut frame);
-        if let Some(loss) = self.count_loss(verdict.fate) {
+        let drawn = self.injector.draw(now, &mut frame);
+        if let Some(loss) = self.count_loss(drawn.fate) {
             log.note(now, to, loss);
             spares.keep(frame);
             return;
         }
-        if let Some((first_bit, bits)) = verdict.corrupted {
+        if let Some((first_bit, bits)) = drawn.corrupted {
             self.counts.corrupted += 1;
             log.note(now, to, WireHappening::Corrupted { first_bit, bits });
         }
-        if let Some(bytes) = verdict.cut_to {
+        if let Some(bytes) = drawn.cut_to {
             frame.truncate(bytes);
             self.counts.cut += 1;
             log.note(now, to, WireHappening::Cut { bytes });
         }
-        let copy = verdict.duplicated.then(|| spares.copy_of(&frame));
+        let copy = drawn.duplicated.then(|| spares.copy_of(&frame));
         if copy.is_some() {
             self.counts.duplicated += 1;
             log.note(now, to, WireHappening::Duplicated);
@@ -263,10 +264,10 @@ impl Cable {
                 spares.keep(frame);
                 continue;
             }
-            if let Some((overtakers, _)) = verdict.held_back {
+            if let Some((overtakers, _)) = drawn.held_back {
                 log.note(now, to, WireHappening::HeldBack { overtakers });
             }
-            self.put(frame, &verdict);
+            self.put(frame, &drawn);
         }
     }
 
@@ -286,10 +287,10 @@ impl Cable {
     }
 
     /// Puts a frame on its way, or holds it back.
-    fn put(&mut self, frame: Vec<u8>, verdict: &Verdict) {
+    fn put(&mut self, frame: Vec<u8>, drawn: &Drawn) {
         // Only held-back frames are overtaken: nothing arrives before what was sent earlier.
-        let due = self.in_flight.back().map_or(verdict.due, |(last, _)| verdict.due.max(*last));
-        if let Some((overtakers, hold)) = verdict.held_back {
+        let due = self.in_flight.back().map_or(drawn.due, |(last, _)| drawn.due.max(*last));
+        if let Some((overtakers, hold)) = drawn.held_back {
             self.counts.reordered += 1;
             self.held_back.push(HeldBack { overtakers, until: due.saturating_add(hold), frame });
             return;

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use crate::fault::{FaultError, Faults};
+use crate::wire::WireCounts;
 use crate::wire::cable::{Cable, EventLog, Spares};
-use crate::{FaultError, Faults, WireCounts};
 
 /// One direction of a wire. One thread sends and takes what has arrived.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl OneWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Flap;
+    use crate::fault::Flap;
 
     fn arrivals(way: &mut OneWay, now: Duration) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();

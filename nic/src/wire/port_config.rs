@@ -1,6 +1,9 @@
 //! `PortConfig`, `WireError`: how a port of the wire is made, and why it cannot be.
 
-use crate::{FaultError, Faults, HEADROOM_BYTES, PoolError, QueueId, Rss};
+use crate::fault::{FaultError, Faults};
+use crate::pool::{HEADROOM_BYTES, PoolError};
+use crate::queue::QueueId;
+use crate::rss::Rss;
 
 /// Shape of one port. The default has one queue with rings of 512 frames and a perfect cable.
 #[derive(Debug, Clone)]

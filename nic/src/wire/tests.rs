@@ -1,5 +1,7 @@
 use super::*;
-use crate::{Burst, BurstLoss, Corrupt, Queue, RateLimit, Reorder};
+use crate::burst::Burst;
+use crate::fault::{BurstLoss, Corrupt, RateLimit, Reorder};
+use crate::queue::Queue;
 
 const MS: Duration = Duration::from_millis(1);
 

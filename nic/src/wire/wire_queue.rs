@@ -9,11 +9,11 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::port_config::{PortConfig, WireError};
-use super::{Inner, Ring, Shared};
-use crate::{
-    Frame, FrameCensus, FramePool, HEADROOM_BYTES, PoolConfig, Queue, QueueDrops, QueueError, QueueId, QueueStats,
-};
-use crate::{RxBurst, TxBurst};
+use super::shared::Shared;
+use crate::burst::{RxBurst, TxBurst};
+use crate::frame::Frame;
+use crate::pool::{FramePool, HEADROOM_BYTES, PoolConfig};
+use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 
 /// Shortest frame that can be sent: an Ethernet header.
 const FRAME_BYTES_MIN: usize = 14;
@@ -196,12 +196,5 @@ impl Drop for WireQueue {
             // Its own frames: the pool takes them, so that their memory goes.
             let _ = self.pool.free(frame);
         }
-    }
-}
-
-impl Inner {
-    /// The far side of a queue.
-    pub(super) fn ring(&mut self, port: usize, id: QueueId) -> Option<&mut Ring> {
-        self.ports.get_mut(port)?.queues.get_mut(usize::from(id.0))
     }
 }

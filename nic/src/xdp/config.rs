@@ -4,10 +4,12 @@ use std::net::Ipv4Addr;
 
 use super::mode::{AttachMode, CopyMode};
 use super::program::{AddressMode, Transport};
+use crate::burst::BURST;
 use crate::link::Link;
+use crate::pool::HEADROOM_BYTES;
+use crate::queue::QueueId;
 use crate::sys::rings::SocketShape;
 use crate::sys::umem::UmemShape;
-use crate::{BURST, HEADROOM_BYTES, QueueId};
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET_BYTES: u32 = 14;

@@ -7,9 +7,11 @@ use std::os::fd::RawFd;
 
 use super::fill_level::FillLevel;
 use super::segmenter::Segmenter;
+use crate::burst::{BURST, RxBurst, TxBurst};
+use crate::frame::Frame;
+use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 use crate::sys::rings::{Rings, XskStatistics};
 use crate::sys::stock::FrameStock;
-use crate::{BURST, Frame, FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats, RxBurst, TxBurst};
 
 /// Frames that one wake-up sends at least, if there are as many, in copy mode (`TX_BATCH_SIZE` in kernel
 /// `net/xdp/xsk.c`).

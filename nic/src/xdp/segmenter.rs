@@ -16,7 +16,7 @@
 //! Safe code; off the path of every frame that is in one chunk.
 //! Read first: kernel `af_xdp.rst`, "Multi-Buffer Rx"; `segmentation-offloads.rst`.
 
-use crate::Frame;
+use crate::frame::Frame;
 
 /// The longest headers that are told apart: of a tagged link, IPv4 and TCP, both with all the options that fit.
 const HEAD_BYTES: usize = 18 + 60 + 60;

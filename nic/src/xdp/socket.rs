@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::config::{ETHERNET_BYTES, XdpConfig};
 use super::queue::XdpQueue;
-use crate::QueueId;
 use crate::link::Link;
+use crate::queue::QueueId;
 use crate::sys::rings::{Rings, SocketShape};
 use crate::sys::sockopt;
 

@@ -5,7 +5,7 @@ use etherparse::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{FramePool, PoolConfig};
+use crate::pool::{FramePool, PoolConfig};
 
 const PEER: [u8; 4] = [10, 77, 0, 1];
 const US: [u8; 4] = [10, 77, 0, 2];
