@@ -13,7 +13,7 @@
 //! | predict the queue of a flow | [`Rss`] |
 //! | give a queue to a core that polls none | [`relay_pair`]: [`RelayQueue`], [`RelayPort`] |
 //! | offer a frame to another core | [`stray_pair`]: [`StraySender`], [`StrayReceiver`] |
-//! | replay and record | [`Capture`], [`PcapReplay`], [`PcapTap`], [`PcapRecorder`] |
+//! | replay and record | [`Capture`], [`PcapReplay`], [`PcapTap`] with a [`SharedRecorder`], [`PcapRecorder`] |
 //!
 //! Read first: `queue.rs`, then `frame.rs`. What every back-end must do is in `tests/conformance/suite.rs`.
 
@@ -65,7 +65,7 @@ pub use burst::{BURST, Burst, RxBurst, TxBurst};
 pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, Flap, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
 pub use mac::Mac;
-pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig};
+pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig, SharedRecorder};
 pub use plan::{PlanKind, QueuePlan};
 pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 pub use queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};

@@ -5,7 +5,7 @@
 //! format is the classic one (magic 0xa1b2c3d4 or, in nanoseconds, 0xa1b23c4d), link type Ethernet. Read first:
 //! `queue.rs`; IETF draft-ietf-opsawg-pcap.
 
-/// `PcapRecorder`: frames into a pcap file.
+/// `PcapRecorder`, `SharedRecorder`: frames into a pcap file.
 mod recorder;
 /// `PcapReplay`: a capture as a queue.
 mod replay;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use pcap_file::pcap::PcapReader;
 use pcap_file::{DataLink, TsResolution};
 
-pub use recorder::PcapRecorder;
+pub use recorder::{PcapRecorder, SharedRecorder};
 pub use replay::{PcapReplay, ReplayConfig};
 pub use tap::PcapTap;
 

@@ -1,9 +1,9 @@
 //! What the stack sees of one NIC queue, whatever is behind it: AF_XDP, the in-memory wire, a capture, another core.
 
 use std::os::fd::RawFd;
-use std::time::Duration;
 
-use crate::{Frame, PcapError, RxBurst, TxBurst};
+use crate::burst::{RxBurst, TxBurst};
+use crate::frame::Frame;
 
 /// Number of a queue of a link, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,18 +42,6 @@ pub trait Queue: Send {
     /// asks before it sleeps; whoever makes such work rings the core's doorbell.
     fn has_pending(&self) -> bool {
         false
-    }
-
-    /// Tells the time of the turn, since some start that the caller chose, to a queue that has use for it: one that
-    /// records frames, or replays them.
-    fn set_time(&mut self, _now: Duration) {}
-
-    /// Ends the queue's use: what is buffered is written. Frames still pass afterwards, unrecorded.
-    ///
-    /// # Errors
-    /// [`QueueError::Capture`]: the capture of this queue is not whole.
-    fn close(&mut self) -> Result<(), QueueError> {
-        Ok(())
     }
 
     /// Where every frame of the queue's pool is just now.
@@ -97,14 +85,6 @@ impl Queue for Box<dyn Queue> {
         (**self).has_pending()
     }
 
-    fn set_time(&mut self, now: Duration) {
-        (**self).set_time(now);
-    }
-
-    fn close(&mut self) -> Result<(), QueueError> {
-        (**self).close()
-    }
-
     fn census(&self) -> FrameCensus {
         (**self).census()
     }
@@ -118,9 +98,6 @@ impl Queue for Box<dyn Queue> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// The capture of a queue is not whole.
-    #[error("the capture is not whole: {0}")]
-    Capture(#[from] PcapError),
     /// The kernel refused a wake-up.
     #[error("queue {queue}: the kernel refused a wake-up: {source}; is the link still there?", queue = queue.0)]
     Wakeup {

@@ -12,7 +12,6 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::burst::{BURST, RxBurst, TxBurst};
 use crate::frame::Frame;
@@ -138,14 +137,6 @@ impl<Q: Queue> Queue for SoftwareRss<Q> {
     fn has_pending(&self) -> bool {
         let answers = self.others.iter().any(|other| other.port.has_frames());
         answers || !self.arrived.is_empty() || !self.returning.is_empty() || self.queue.has_pending()
-    }
-
-    fn set_time(&mut self, now: Duration) {
-        self.queue.set_time(now);
-    }
-
-    fn close(&mut self) -> Result<(), QueueError> {
-        self.queue.close()
     }
 
     fn census(&self) -> FrameCensus {

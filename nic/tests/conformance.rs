@@ -6,8 +6,8 @@ mod suite;
 use std::time::Duration;
 
 use sidestep_nic::{
-    Burst, Faults, PcapRecorder, PcapTap, PoolConfig, PortConfig, Queue, QueueId, RelayConfig, RelayPort, Wire,
-    WireError, WirePort, WireQueue, relay_pair,
+    Burst, Faults, PcapRecorder, PcapTap, PoolConfig, PortConfig, Queue, QueueId, RelayConfig, RelayPort,
+    SharedRecorder, Wire, WireError, WirePort, WireQueue, relay_pair,
 };
 use suite::{Backend, Ends};
 
@@ -34,7 +34,7 @@ impl OverWire {
 
 fn tap(queue: WireQueue) -> Box<dyn Queue> {
     let recorder = PcapRecorder::new(std::io::sink()).expect("a sink takes everything");
-    Box::new(PcapTap::new(queue, recorder))
+    Box::new(PcapTap::new(queue, SharedRecorder::new(recorder)))
 }
 
 impl Backend for OverWire {

@@ -48,7 +48,7 @@ struct Scratch {
 }
 
 /// What is to become of a flow after a visit.
-enum Verdict {
+enum Next {
     /// All that could be done was done; the stack or the cache will say when there is more.
     Wait,
     /// There is more to do, but others come first.
@@ -63,6 +63,11 @@ impl Connections {
         let open_flows = (0..max_flows).map(|_| None).collect();
         let scratch = Scratch { input: Box::new([0; WHOLE_MAX_BYTES]), output: Box::new([0; AT_ONCE_BYTES]) };
         Self { open_flows, admission, scratch, idle: None }
+    }
+
+    /// The limit on connections that all cores share.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Closes connections that have not said anything for `timeout_secs` seconds, from now on.
@@ -135,9 +140,9 @@ impl Connections {
         }
         let Some(mut flow) = stack.flow(id) else { return false };
         match visit(session, &mut flow, cache, now, &mut self.scratch) {
-            Verdict::Wait => false,
-            Verdict::Again => true,
-            Verdict::Close => {
+            Next::Wait => false,
+            Next::Again => true,
+            Next::Close => {
                 let reason = if session.is_broken() { CloseReason::Error } else { CloseReason::Normal };
                 flow.close();
                 self.end(id, cache, reason);
@@ -163,8 +168,8 @@ impl Connections {
             let id = *id;
             if let Some(mut flow) = stack.flow(id) {
                 match visit(session, &mut flow, cache, now, &mut self.scratch) {
-                    Verdict::Close => flow.close(),
-                    Verdict::Wait if session.pending() == 0 => flow.close(),
+                    Next::Close => flow.close(),
+                    Next::Wait if session.pending() == 0 => flow.close(),
                     _ if all => flow.abort(),
                     _ => continue,
                 }
@@ -211,7 +216,7 @@ impl Connections {
 }
 
 /// Lets the session take and give until neither moves, or others are to have their turn.
-fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut Scratch) -> Verdict {
+fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now, scratch: &mut Scratch) -> Next {
     for _ in 0..ROUNDS {
         let (taken, stop) = take(session, flow, cache, now, scratch);
         if stop == Stop::NeedInput && flow.peer_closed() {
@@ -220,14 +225,14 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
         }
         let given = give(session, flow, cache);
         if session.finished() {
-            return Verdict::Close;
+            return Next::Close;
         }
         // All input is taken, or too little for a token is left; what was given made no difference to that.
         if stop == Stop::NeedInput || taken == 0 && given == 0 && stop != Stop::Yield {
-            return Verdict::Wait;
+            return Next::Wait;
         }
     }
-    Verdict::Again
+    Next::Again
 }
 
 /// Lets the session take from the receive ring what it can. Returns how many bytes that was, and why it stopped.

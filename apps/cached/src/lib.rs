@@ -10,6 +10,8 @@ mod admission;
 mod announce;
 /// Memory: said at the start, refused when it cannot be had.
 mod budget;
+/// The queues of a core, recorded.
+mod capture;
 /// The one place that reads the time.
 mod clock;
 /// Which session belongs to which flow, and what passes between the two.
@@ -46,6 +48,7 @@ mod user;
 mod worker;
 
 pub use admission::Admission;
+pub use capture::{CaptureError, CoreCapture};
 pub use clock::Clock;
 pub use connections::Connections;
 pub use daemon::{is_child as is_in_background, start as start_in_background};

@@ -41,10 +41,3 @@ pub fn run(options: &Options) -> Result<(), SetupError> {
     running.stop()?;
     gone.map_or(Ok(()), Err)
 }
-
-/// Random bytes of the system's.
-fn random<const N: usize>() -> Result<[u8; N], SetupError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(SetupError::Random)?;
-    Ok(bytes)
-}

@@ -14,7 +14,7 @@ use nic::{
 pub type AnyQueue = Box<dyn Queue>;
 
 /// The queues of each core, by core, as `plan` has it: its own first, then the ways to those of others. `take` opens a
-/// queue (`None` leaves it out), `doorbells` are those of all cores, and `chunk_bytes` holds the longest frame.
+/// queue for the core that polls it (`None` leaves it out), `doorbells` are those of all cores, and `chunk_bytes` holds the longest frame.
 ///
 /// # Errors
 /// What `take` said, or no memory for the frames handed over.
@@ -22,13 +22,13 @@ pub fn share_queues<E: From<RelayError>>(
     plan: &QueuePlan,
     doorbells: &[Arc<Doorbell>],
     chunk_bytes: usize,
-    mut take: impl FnMut(QueueId) -> Result<Option<AnyQueue>, E>,
+    mut take: impl FnMut(usize, QueueId) -> Result<Option<AnyQueue>, E>,
 ) -> Result<Vec<Vec<AnyQueue>>, E> {
     let cores = plan.cores();
     let mut queues: Vec<Vec<AnyQueue>> = (0..cores).map(|_| Vec::new()).collect();
     for core in 0..cores {
         for &id in plan.polled_by(core) {
-            let Some(queue) = take(id)? else { continue };
+            let Some(queue) = take(core, id)? else { continue };
             if plan.flows_follow_queues() {
                 queues[core].push(queue);
                 continue;

@@ -5,28 +5,28 @@ use cache::{ConnId, Core, DatagramOutlet, Datagrams, KeyHash, Network, Now};
 use nic::{BURST, Queue};
 use stack::{DatagramHandler, DatagramPeer, DatagramReplies, NetStack, Port};
 
-/// Requests over UDP gone on with in one turn.
+/// Requests over UDP that are resumed in one turn.
 const RESUME_BUDGET: usize = 256;
 
-/// The requests over UDP of one core.
-#[derive(Debug)]
+/// The requests over UDP of one core. Where UDP is not served, the default, it does nothing.
+#[derive(Debug, Default)]
 pub struct UdpService {
-    requests: Datagrams<DatagramPeer>,
+    requests: Option<Datagrams<DatagramPeer>>,
 }
 
 /// Takes the datagrams of one burst.
 #[derive(Debug)]
 pub struct UdpHandler<'a> {
-    service: &'a mut UdpService,
+    requests: &'a mut Datagrams<DatagramPeer>,
     cache: &'a mut Core,
     now: Now,
-    /// Of the datagrams of the burst, in order: where each lies, and the hash of what it asks for, if that is this
-    /// core's. One that came in fragments is not among them.
+    /// Of the datagrams of the burst, in order: where each lies, and the hash of the key that it asks for, if this core
+    /// owns that key. One that came in fragments is not among them.
     foreseen: ArrayVec<(usize, Option<KeyHash>), BURST>,
     taken: usize,
 }
 
-/// Replies to the datagram at hand.
+/// Sends replies to the datagram that is being handled.
 struct AtOnce<'a, 'b>(&'a mut DatagramReplies<'b>);
 
 impl DatagramOutlet<DatagramPeer> for AtOnce<'_, '_> {
@@ -36,7 +36,7 @@ impl DatagramOutlet<DatagramPeer> for AtOnce<'_, '_> {
     }
 }
 
-/// Replies to datagrams of earlier.
+/// Sends replies to datagrams that were handled before.
 struct Later<'a, Q: Queue> {
     stack: &'a mut NetStack,
     ports: &'a mut [Port<Q>],
@@ -52,16 +52,17 @@ impl UdpService {
     /// Room for as many requests as `cache` was configured for, over `stack`. Sources inside `trusted` are answered in
     /// full, others with no more than three times what they send.
     pub fn new(cache: &Core, stack: &NetStack, trusted: &[Network]) -> UdpService {
-        UdpService { requests: Datagrams::new(cache, stack.max_datagram_payload(), trusted) }
+        UdpService { requests: Some(Datagrams::new(cache, stack.max_datagram_payload(), trusted)) }
     }
 
-    /// What takes the datagrams of a burst at `now`.
+    /// What takes the datagrams of a burst at `now`, if any are served.
     #[inline]
-    pub fn handler<'a>(&'a mut self, cache: &'a mut Core, now: Now) -> UdpHandler<'a> {
-        UdpHandler { service: self, cache, now, foreseen: ArrayVec::new(), taken: 0 }
+    pub fn handler<'a>(&'a mut self, cache: &'a mut Core, now: Now) -> Option<UdpHandler<'a>> {
+        let requests = self.requests.as_mut()?;
+        Some(UdpHandler { requests, cache, now, foreseen: ArrayVec::new(), taken: 0 })
     }
 
-    /// Goes on with requests that have waited for something. Returns how many.
+    /// Resumes requests whose answer from another core has come. Returns how many.
     pub fn serve<Q: Queue>(
         &mut self,
         cache: &mut Core,
@@ -69,39 +70,42 @@ impl UdpService {
         ports: &mut [Port<Q>],
         now: Now,
     ) -> usize {
-        self.requests.serve(cache, RESUME_BUDGET, now, &mut Later { stack, ports })
+        let Some(requests) = &mut self.requests else { return 0 };
+        requests.serve(cache, RESUME_BUDGET, now, &mut Later { stack, ports })
     }
 
-    /// Notes that `conn` can go on; `false` when it is no request over UDP.
+    /// Has the request of `conn` resumed by the next [`serve`](Self::serve); `false` when it is no request over UDP.
     pub fn wake(&mut self, conn: ConnId) -> bool {
-        self.requests.wake(conn)
+        self.requests.as_mut().is_some_and(|requests| requests.wake(conn))
     }
 
     /// Gives the request of `conn` up; `false` when it is none over UDP.
     pub fn abort(&mut self, conn: ConnId, cache: &mut Core, now: Now) -> bool {
-        self.requests.abort(cache, conn, now)
+        self.requests.as_mut().is_some_and(|requests| requests.abort(cache, conn, now))
     }
 
     /// Whether a request can go on.
     pub fn has_work(&self) -> bool {
-        self.requests.has_work()
+        self.requests.as_ref().is_some_and(Datagrams::has_work)
     }
 
     /// Requests that are not answered.
     pub fn pending(&self) -> usize {
-        self.requests.pending()
+        self.requests.as_ref().map_or(0, Datagrams::pending)
     }
 
     /// Gives every request up.
     pub fn end_all(&mut self, cache: &mut Core, now: Now) {
-        self.requests.end_all(cache, now);
+        if let Some(requests) = &mut self.requests {
+            requests.end_all(cache, now);
+        }
     }
 }
 
 impl DatagramHandler for UdpHandler<'_> {
     #[inline]
     fn foresee(&mut self, payload: &[u8]) {
-        let hash = self.service.requests.foresee(self.cache, payload);
+        let hash = self.requests.foresee(self.cache, payload);
         // A burst is never longer; what is not foreseen is hashed when it comes.
         let _ = self.foreseen.try_push((payload.as_ptr().addr(), hash));
     }
@@ -109,7 +113,7 @@ impl DatagramHandler for UdpHandler<'_> {
     #[inline]
     fn datagram(&mut self, peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>) {
         if self.taken == 0 {
-            // One alone would wait for memory here as long as it would later.
+            // The first is served at once; a prefetch would not be done by then.
             for hash in self.foreseen.iter().skip(1).filter_map(|(_, hash)| *hash) {
                 self.cache.shard().prefetch_item(hash);
             }
@@ -122,6 +126,6 @@ impl DatagramHandler for UdpHandler<'_> {
             _ => None,
         };
         let source = *peer.peer().ip();
-        self.service.requests.receive(self.cache, *peer, source, payload, foreseen, self.now, &mut AtOnce(replies));
+        self.requests.receive(self.cache, *peer, source, payload, foreseen, self.now, &mut AtOnce(replies));
     }
 }

@@ -30,7 +30,7 @@ fn a_client_that_closes_its_direction_is_answered_and_gone_whatever_it_left_unfi
             }
         }
         let open: usize = rig.workers.iter().map(|worker| worker.stack.census().open).sum();
-        assert_eq!((open, rig.workers[0].admission.open()), (0, 0));
+        assert_eq!((open, rig.workers[0].connections.admission().open()), (0, 0));
         rig.finish();
     }
 }

@@ -7,8 +7,8 @@ use etherparse::PacketBuilder;
 use nic::{
     Doorbell, Frame, FrameCensus, PortConfig, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst, Wire, WireQueue,
 };
-use sidestep_cached::{Admission, Connections, CoreLosses, Losses, StrayRing, Worker};
-use stack::{Mac, NetStack, Port, Secrets, StackConfig, Time};
+use sidestep_cached::{Admission, Connections, Losses, StrayRing, Worker};
+use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const US: [u8; 4] = [10, 77, 0, 2];
@@ -74,6 +74,7 @@ fn cores(count: usize) -> Vec<(Worker<Noisy>, WireQueue)> {
     let doorbells: Vec<_> = (0..count).map(|_| Arc::new(Doorbell::new().expect("a descriptor"))).collect();
     let admission = Arc::new(Admission::new(16));
     let rings = StrayRing::of(&doorbells, 2048).expect("memory");
+    let losses = Arc::new(Losses::new(count));
     let caches = Core::mesh(&config, [7; 16]).expect("a good configuration");
     let core = |(cache, strays)| {
         let (_wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
@@ -81,20 +82,10 @@ fn cores(count: usize) -> Vec<(Worker<Noisy>, WireQueue)> {
         let mut config = StackConfig::new(US.into(), 24, OWN);
         config.ports = vec![11_211];
         config.max_flows = 16;
-        let worker = Worker {
-            ports: vec![Port::new(Noisy { queue: queue(ours), noisy: false })],
-            stack: NetStack::new(config, Secrets::from_bytes([3; 32])).expect("a good configuration"),
-            cache,
-            connections: Connections::new(16, admission.clone()),
-            strays,
-            udp: None,
-            doorbells: doorbells.clone(),
-            admission: admission.clone(),
-            maxconns_fast: true,
-            paused_at: None,
-            losses: CoreLosses::new(&Arc::new(Losses::new(count)), 0),
-        };
-        (worker, queue(theirs))
+        let queues = vec![Noisy { queue: queue(ours), noisy: false }];
+        let stack = NetStack::new(config, Secrets::from_bytes([3; 32])).expect("a good configuration");
+        let connections = Connections::new(16, admission.clone());
+        (Worker::new(queues, stack, cache, connections, strays, &doorbells, &losses), queue(theirs))
     };
     caches.into_iter().zip(rings).map(core).collect()
 }

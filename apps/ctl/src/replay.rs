@@ -12,6 +12,8 @@
 
 /// What was sent and what was recorded, side by side.
 mod comparison;
+/// Why nothing could be replayed.
+mod error;
 /// One worker, fed by hand.
 mod player;
 /// What a capture holds.
@@ -26,11 +28,11 @@ use std::io::{BufWriter, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
-use cache::MeshError;
 use clap::Args;
-use nic::{PcapError, PcapRecorder, PoolError, QueueError, WireError};
+use nic::PcapRecorder;
 
 pub use comparison::{Comparison, Verdict};
+pub use error::ReplayError;
 pub use player::Player;
 pub use recording::{Dialogue, Recording};
 pub use stream::Stream;
@@ -56,76 +58,6 @@ pub struct ReplayFlags {
     /// Show every frame of the session, in and out
     #[arg(short = 'v', long)]
     pub verbose: bool,
-}
-
-/// Why nothing could be replayed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplayError {
-    /// A file cannot be opened.
-    #[error(transparent)]
-    Open(PcapError),
-    /// A file is no capture that can be used.
-    #[error("{path}: {source}")]
-    Capture {
-        /// The file.
-        path: String,
-        /// Why not.
-        #[source]
-        source: PcapError,
-    },
-    /// The address cannot be replayed to.
-    #[error(
-        "{address} is not an address on a link; captures of loopback cannot be replayed, record on a veth pair or a NIC"
-    )]
-    Address {
-        /// What was typed.
-        address: Ipv4Addr,
-    },
-    /// No frame is for the server.
-    #[error("no TCP frame to {server} among {frames} frames; {hint}")]
-    NoTraffic {
-        /// Where it should go.
-        server: SocketAddrV4,
-        /// Frames there are.
-        frames: usize,
-        /// What to do.
-        hint: String,
-    },
-    /// No connection begins in the capture.
-    #[error(
-        "none of {connections} connections to {server} has its SYN and SYN-ACK in the capture; start recording before the client connects, and record both directions"
-    )]
-    NoBeginning {
-        /// Where they go.
-        server: SocketAddrV4,
-        /// How many there are.
-        connections: usize,
-    },
-    /// The cache cannot be built as asked.
-    #[error(transparent)]
-    Cache(#[from] MeshError),
-    /// The stack cannot be built as asked.
-    #[error(transparent)]
-    Stack(#[from] stack::ConfigError),
-    /// No wire could be made.
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    /// No memory for frames.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The worker could not go on.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The system refused something.
-    #[error("cannot {what}: {source}")]
-    System {
-        /// What was to be done.
-        what: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// Replays the files and prints the table of connections to `out`. Returns whether all were the same.

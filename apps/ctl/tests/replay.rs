@@ -13,9 +13,10 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nic::{Capture, Corrupt, Faults, PcapRecorder, PcapTap, PortConfig, QueueId, QueuePlan, Reorder, Wire};
+use nic::{Capture, Corrupt, Faults, PcapRecorder, PortConfig, QueueId, QueuePlan, Reorder, Wire};
 use rig::{PORT, Rig, Shape, US, workers};
 use script::{Script, store_shared};
+use sidestep_cached::CoreCapture;
 use sidestep_ctl::replay::{Comparison, Player, Recording, ReplayError, Verdict};
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(US, PORT);
@@ -42,10 +43,15 @@ fn session(clients: u16, requests: u64, faults: Faults, seed: u64) -> Vec<Vec<u8
     let (wire, ours, theirs) = Wire::pair(side(2), side(1), seed).expect("a good configuration");
     let sinks = [Sink::default(), Sink::default()];
     let plan = QueuePlan::new(&[QueueId(0), QueueId(1)], 2);
-    let workers = workers(&shape, &plan, |id| {
-        let recorder = PcapRecorder::new(sinks[usize::from(id.0)].clone()).expect("written to memory");
-        Box::new(PcapTap::new(ours.take_queue(id).expect("opened once"), recorder))
+    // Each core polls the queue of its own number.
+    let mut captures = [CoreCapture::default(), CoreCapture::default()];
+    let mut workers = workers(&shape, &plan, |id| {
+        let (queue, at) = (ours.take_queue(id).expect("opened once"), usize::from(id.0));
+        captures[at].record_to(Box::new(queue), Box::new(sinks[at].clone())).expect("written to memory")
     });
+    for (worker, capture) in workers.iter_mut().zip(captures) {
+        worker.capture = capture;
+    }
     let mut rig = Rig::on(wire, workers, theirs.take_queue(QueueId(0)).expect("opened once"), seed);
     let first = rig.connect();
     rig.client(first).send(&store_shared());

@@ -11,8 +11,8 @@ use cache::{CacheConfig, Core, MeshError, Network, Now, ShardConfig};
 use nic::{Doorbell, PoolError, QueueError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cached::{Admission, Connections, CoreLosses, Losses, StrayRing, UdpService, Worker};
-use stack::{ConfigError, Mac, NetStack, Port, Secrets, StackConfig, Time};
+use sidestep_cached::{Admission, Connections, Losses, StrayRing, UdpService, Worker};
+use stack::{ConfigError, Mac, NetStack, Secrets, StackConfig, Time};
 
 use crate::client::{Client, State, Wrong};
 use crate::datagram::Datagram;
@@ -451,19 +451,10 @@ fn workers(shape: &Shape) -> Result<Vec<BenchWorker>, BenchError> {
         // Everybody is answered in full: what a source may be sent is not what is measured here.
         let everybody = Network::new(Ipv4Addr::UNSPECIFIED, 0);
         let udp = shape.udp.then(|| UdpService::new(&cache, &stack, everybody.as_slice()));
-        Ok(Worker {
-            ports: vec![Port::new(LoopQueue::new()?)],
-            stack,
-            losses: CoreLosses::new(&losses, cache.id()),
-            cache,
-            connections: Connections::new(flows, admission.clone()),
-            strays,
-            udp,
-            doorbells: doorbells.clone(),
-            admission: admission.clone(),
-            maxconns_fast: true,
-            paused_at: None,
-        })
+        let connections = Connections::new(flows, admission.clone());
+        let mut worker = Worker::new(vec![LoopQueue::new()?], stack, cache, connections, strays, &doorbells, &losses);
+        worker.udp = udp.unwrap_or_default();
+        Ok(worker)
     };
     Core::mesh(&cache, [0x5a; 16])?.into_iter().zip(strays).map(worker).collect()
 }
@@ -518,7 +509,7 @@ mod tests {
         let after_some = held();
         assert_eq!((after_some, after_some <= 64), (held(), true), "the reserve of the port");
         // A quarter each: half-open, open, waiting for the last ACK, gone.
-        assert_eq!((bench.worker.stack.flows(), bench.worker.admission.open()), (24, 8));
+        assert_eq!((bench.worker.stack.flows(), bench.worker.connections.admission().open()), (24, 8));
     }
 
     #[test]

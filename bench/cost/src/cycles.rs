@@ -78,12 +78,15 @@ pub fn measure(workload: Workload, flows: usize, batches: usize) -> Result<Cycle
         let (mut spent, mut answered) = ([0; Step::ALL.len()], 0);
         for _ in 0..BATCH_TURNS {
             answered += bench.turn(|worker, time, now| {
+                let mut work = 0;
                 let mut last = cpu::cycles();
-                worker.turn_in_steps(time, now, |step| {
+                for step in Step::ALL {
+                    work += worker.step(step, time, now)?;
                     let at = cpu::cycles();
                     spent[step as usize] += at.saturating_sub(last + reading);
                     last = at;
-                })
+                }
+                Ok(work > 0)
             })?;
         }
         for ((_, values), spent) in steps.iter_mut().zip(spent) {

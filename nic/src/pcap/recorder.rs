@@ -1,6 +1,7 @@
-//! `PcapRecorder`: frames into a pcap file, with times set by the caller.
+//! `PcapRecorder`: frames into a pcap file, with times set by the caller; and `SharedRecorder`, one that several hold.
 
 use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
@@ -82,5 +83,53 @@ impl<W: Write> PcapRecorder<W> {
         let mut sink = self.writer.into_writer();
         sink.flush().map_err(|error| PcapError::Write { frames, source: pcap_file::PcapError::IoError(error) })?;
         Ok(sink)
+    }
+}
+
+/// A recorder that a [`PcapTap`](super::PcapTap) writes to and somebody else keeps: who sets the time, and ends the
+/// recording. Clones are the same recorder.
+///
+/// Both are of one core as a rule, so that its lock is never waited for.
+#[derive(Debug)]
+pub struct SharedRecorder<W: Write>(Arc<Mutex<Option<PcapRecorder<W>>>>);
+
+impl<W: Write> Clone for SharedRecorder<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<W: Write> SharedRecorder<W> {
+    /// Shares `recorder`.
+    pub fn new(recorder: PcapRecorder<W>) -> Self {
+        Self(Arc::new(Mutex::new(Some(recorder))))
+    }
+
+    /// The time of the frames recorded from now on; since 1970 if the file is to show the time of day.
+    pub fn set_time(&self, now: Duration) {
+        if let Some(recorder) = &mut *self.lock() {
+            recorder.set_time(now);
+        }
+    }
+
+    /// Records a frame, unless the recording has ended.
+    pub(super) fn record(&self, frame: &[u8]) {
+        if let Some(recorder) = &mut *self.lock() {
+            recorder.record(frame);
+        }
+    }
+
+    /// Ends the recording: flushes, and gives the sink back. Frames still pass the tap afterwards, unrecorded. `None` when
+    /// it had ended before.
+    ///
+    /// # Errors
+    /// [`PcapError::Write`]: the first failure, at whichever frame it was.
+    pub fn finish(&self) -> Result<Option<W>, PcapError> {
+        self.lock().take().map(PcapRecorder::finish).transpose()
+    }
+
+    /// The recorder, also after a thread that held it has panicked.
+    fn lock(&self) -> MutexGuard<'_, Option<PcapRecorder<W>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

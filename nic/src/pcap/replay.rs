@@ -8,7 +8,10 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::{Capture, PcapRecorder};
-use crate::{Frame, FrameCensus, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueStats, RxBurst, TxBurst};
+use crate::burst::{RxBurst, TxBurst};
+use crate::frame::Frame;
+use crate::pool::{FramePool, PoolConfig, PoolError};
+use crate::queue::{FrameCensus, Queue, QueueError, QueueStats};
 
 /// Shape of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,42 +1,37 @@
 //! `PcapTap`: any queue, with every frame in and out recorded.
 //!
 //! For finding faults, not for speed: frames are handed to the queue one at a time, so as to record exactly those that
-//! it takes, and a full buffer is written where it fills up. Invariant: the tap never changes what the queue does.
+//! it takes, each call locks the recorder, and a full buffer is written where it fills up. Invariant: the tap never changes what the queue does.
 
 use std::io::Write;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
-use super::PcapRecorder;
-use crate::{Frame, FrameCensus, Queue, QueueError, QueueStats, RxBurst, TxBurst};
+use super::SharedRecorder;
+use crate::burst::{RxBurst, TxBurst};
+use crate::frame::Frame;
+use crate::queue::{FrameCensus, Queue, QueueError, QueueStats};
 
 /// A queue whose frames are recorded, those of both directions in one file, in the order of the calls: received ones
 /// at `rx_burst`, sent ones at `tx_burst`.
 #[derive(Debug)]
 pub struct PcapTap<Q: Queue, W: Write + Send> {
     queue: Q,
-    /// `None` once the tap was closed.
-    recorder: Option<PcapRecorder<W>>,
+    recorder: SharedRecorder<W>,
     /// The one frame on its way to the queue, and a copy of its bytes.
     one: TxBurst,
     copy: Vec<u8>,
 }
 
 impl<Q: Queue, W: Write + Send> PcapTap<Q, W> {
-    /// Records what goes through `queue`.
-    pub fn new(queue: Q, recorder: PcapRecorder<W>) -> Self {
+    /// Records what goes through `queue`, until the recorder is [finished](SharedRecorder::finish) by whoever keeps it.
+    pub fn new(queue: Q, recorder: SharedRecorder<W>) -> Self {
         let copy = Vec::with_capacity(queue.max_frame_bytes());
-        Self { queue, recorder: Some(recorder), one: TxBurst::with_capacity(1), copy }
+        Self { queue, recorder, one: TxBurst::with_capacity(1), copy }
     }
 
-    /// The recorder, for its counts; `None` once the tap was closed.
-    pub fn recorder(&self) -> Option<&PcapRecorder<W>> {
-        self.recorder.as_ref()
-    }
-
-    /// Ends the tap: gives the queue, and the recorder to be finished, unless it was closed.
-    pub fn into_parts(self) -> (Q, Option<PcapRecorder<W>>) {
-        (self.queue, self.recorder)
+    /// Ends the tap, and gives the queue.
+    pub fn into_queue(self) -> Q {
+        self.queue
     }
 }
 
@@ -44,9 +39,7 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         let before = out.len();
         let taken = self.queue.rx_burst(out);
-        if let Some(recorder) = &mut self.recorder {
-            out.iter().skip(before).for_each(|frame| recorder.record(frame.bytes()));
-        }
+        out.iter().skip(before).for_each(|frame| self.recorder.record(frame.bytes()));
         taken
     }
 
@@ -65,9 +58,7 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
                 continue;
             }
             if self.queue.tx_burst(&mut self.one) == 1 {
-                if let Some(recorder) = &mut self.recorder {
-                    recorder.record(&self.copy);
-                }
+                self.recorder.record(&self.copy);
                 taken += 1;
             }
             // Neither taken nor refused: the queue is full.
@@ -100,20 +91,6 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
 
     fn has_pending(&self) -> bool {
         self.queue.has_pending()
-    }
-
-    fn set_time(&mut self, now: Duration) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.set_time(now);
-        }
-        self.queue.set_time(now);
-    }
-
-    fn close(&mut self) -> Result<(), QueueError> {
-        if let Some(recorder) = self.recorder.take() {
-            recorder.finish()?;
-        }
-        self.queue.close()
     }
 
     fn census(&self) -> FrameCensus {

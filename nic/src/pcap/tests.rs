@@ -1,5 +1,9 @@
 use super::*;
-use crate::{Burst, Frame, PoolConfig, PortConfig, Queue, QueueId, Wire};
+use crate::burst::Burst;
+use crate::frame::Frame;
+use crate::pool::PoolConfig;
+use crate::queue::{Queue, QueueId};
+use crate::wire::{PortConfig, Wire};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -109,7 +113,8 @@ fn a_replay_refuses_foreign_frames_and_counts_every_frame_of_its_own() {
 fn a_tap_records_both_directions_and_only_what_was_taken() {
     let config = PortConfig { rx_ring: 8, tx_ring: 2, frames: 16, ..PortConfig::default() };
     let (_wire, a, b) = Wire::pair(config.clone(), config, 1).unwrap();
-    let mut tap = PcapTap::new(a.take_queue(QueueId(0)).unwrap(), recorder());
+    let recorder = SharedRecorder::new(recorder());
+    let mut tap = PcapTap::new(a.take_queue(QueueId(0)).unwrap(), recorder.clone());
     let mut far = b.take_queue(QueueId(0)).unwrap();
     let mut burst = Burst::default();
     let foreign = fill(far.tx_alloc().unwrap(), &numbered(99));
@@ -118,7 +123,7 @@ fn a_tap_records_both_directions_and_only_what_was_taken() {
     for number in 1..4 {
         burst.push(fill(tap.tx_alloc().unwrap(), &numbered(number))).unwrap();
     }
-    tap.set_time(MS);
+    recorder.set_time(MS);
     assert_eq!(tap.tx_burst(&mut burst), 2);
     let left: Vec<_> = burst.iter().map(|frame| frame.bytes().to_vec()).collect();
     assert_eq!(left, [numbered(2), numbered(3)]);
@@ -127,11 +132,11 @@ fn a_tap_records_both_directions_and_only_what_was_taken() {
     assert_eq!(far.rx_burst(&mut echo), 2);
     assert_eq!(far.tx_burst(&mut echo), 2);
     far.flush().unwrap();
-    tap.set_time(2 * MS);
+    recorder.set_time(2 * MS);
     assert_eq!(receive(&mut tap), [numbered(0), numbered(1)]);
-    let (queue, recorder) = tap.into_parts();
+    let file = recorder.finish().unwrap().expect("finished once");
+    let queue = tap.into_queue();
     assert_eq!(queue.stats().foreign_frames, 1);
-    let file = recorder.expect("the tap was not closed").finish().unwrap();
     let recorded = Capture::read(&file[..]).unwrap();
     let expected = [(MS, numbered(0)), (MS, numbered(1)), (2 * MS, numbered(0)), (2 * MS, numbered(1))];
     assert!(recorded.iter().eq(expected.iter().map(|(at, frame)| (*at, &frame[..]))), "{recorded:?}");

@@ -9,7 +9,7 @@ use nic::link::Link;
 use nic::xdp::{AttachMode, XdpConfig};
 use stack::{Mac, StackConfig};
 
-use super::{SetupError, random};
+use super::error::SetupError;
 use crate::options::{ListenPort, Mode, Options};
 
 /// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
@@ -154,4 +154,11 @@ pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: 
     // At most 63: `Options` has checked it.
     config.peers = peers as u8;
     config
+}
+
+/// Random bytes of the system's.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], SetupError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(SetupError::Random)?;
+    Ok(bytes)
 }

@@ -1,12 +1,11 @@
 //! Why the server does not start, or ends: one line each for the operator.
 
-use std::path::PathBuf;
-
 use cache::MeshError;
 use nic::preflight::OpenError;
-use nic::{PcapError, PoolError, RelayError};
+use nic::{PoolError, RelayError};
 
 use crate::budget::BudgetError;
+use crate::capture::CaptureError;
 use crate::link_watch::LinkGone;
 use crate::options::OptionError;
 use crate::worker::WorkerError;
@@ -30,18 +29,9 @@ pub enum SetupError {
     /// No memory for frames handed to cores without a queue.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// A capture cannot be written.
-    #[error("cannot record to {path}: {source}; give --capture a folder that exists and can be written")]
-    Capture {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A capture's header cannot be written.
+    /// A queue cannot be recorded.
     #[error(transparent)]
-    CaptureHeader(#[from] PcapError),
+    Capture(#[from] CaptureError),
     /// An option that only now shows that it cannot be kept.
     #[error(transparent)]
     Option(#[from] OptionError),

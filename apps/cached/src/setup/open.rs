@@ -4,7 +4,6 @@
 //!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
 //! ```
 
-use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,19 +12,20 @@ use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::udp_spread::spread_udp;
 use nic::xdp::XdpDevice;
-use nic::{Doorbell, PcapRecorder, PcapTap, QueueId, QueuePlan};
+use nic::{Doorbell, QueueId, QueuePlan};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use stack::{NetStack, Port, Secrets, StrayRing};
+use stack::{NetStack, Secrets, StrayRing};
 
-use super::config::{Ports, cache_config, flows_per_core, stack_config, xdp_config};
-use super::{SetupError, random};
+use super::config::{Ports, cache_config, flows_per_core, random, stack_config, xdp_config};
+use super::error::SetupError;
 use crate::admission::Admission;
-use crate::announce::{PidFile, new_file};
+use crate::announce::PidFile;
 use crate::budget::{self, Budget};
+use crate::capture::CoreCapture;
 use crate::connections::Connections;
 use crate::keeper::Keeper;
-use crate::losses::{CoreLosses, Losses};
+use crate::losses::Losses;
 use crate::options::Options;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
@@ -92,10 +92,13 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
         say(format_args!("udp: {}", spread_udp(&link)));
     }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
-    let queues = open_queues(options, &plan, &doorbells, &link, take)?;
+    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, take)?;
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
-    let workers = make_workers(options, ports, caches, queues, &doorbells, &link, &losses)?;
+    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &link, &losses)?;
+    for (worker, capture) in workers.iter_mut().zip(captures) {
+        worker.capture = capture;
+    }
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
     let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
     // A daemon leaves its working directory.
@@ -124,28 +127,27 @@ fn budget(options: &Options) -> Result<Budget, SetupError> {
     Ok(budget)
 }
 
-/// The queues of each core, by core, recorded if that is asked for.
+/// The queues of each core, by core, and what they are recorded to, if that is asked for.
 fn open_queues(
     options: &Options,
     plan: &QueuePlan,
     doorbells: &[Arc<Doorbell>],
     link: &Link,
     mut take: impl FnMut(QueueId) -> Option<AnyQueue>,
-) -> Result<Vec<Vec<AnyQueue>>, SetupError> {
-    let take = |id| take(id).map(|queue| recorded(options, id, queue)).transpose();
-    share_queues(plan, doorbells, chunk_bytes(link), take)
+) -> Result<(Vec<Vec<AnyQueue>>, Vec<CoreCapture>), SetupError> {
+    let mut captures: Vec<_> = (0..options.cores).map(|_| CoreCapture::default()).collect();
+    let take = |core: usize, id| {
+        let Some(queue) = take(id) else { return Ok(None) };
+        let Some(folder) = &options.capture else { return Ok(Some(queue)) };
+        captures[core].record(id, queue, folder).map(Some).map_err(SetupError::from)
+    };
+    let queues = share_queues(plan, doorbells, chunk_bytes(link), take)?;
+    Ok((queues, captures))
 }
 
 /// Bytes of a chunk that holds the link's longest frame.
 fn chunk_bytes(link: &Link) -> usize {
     (link.mtu as usize + 512).next_power_of_two().max(2048)
-}
-
-fn recorded(options: &Options, id: QueueId, queue: AnyQueue) -> Result<AnyQueue, SetupError> {
-    let Some(folder) = &options.capture else { return Ok(queue) };
-    let path = folder.join(format!("queue-{}.pcap", id.0));
-    let file = new_file(&path).map_err(|source| SetupError::Capture { path, source })?;
-    Ok(Box::new(PcapTap::new(queue, PcapRecorder::new(BufWriter::new(file))?)))
 }
 
 fn make_workers(
@@ -161,28 +163,20 @@ fn make_workers(
     let rings = StrayRing::of(doorbells, chunk_bytes(link))?;
     let isn_secret: [u8; 32] = random()?;
     let mut workers = Vec::new();
-    for (((core, cache), queues), strays) in caches.into_iter().enumerate().zip(queues).zip(rings) {
+    for ((cache, queues), strays) in caches.into_iter().zip(queues).zip(rings) {
         let config = stack_config(options, ports, link, doorbells.len() - 1);
         let mut connections = Connections::new(flows_per_core(options), admission.clone());
         if options.extended.idle_timeout_secs > 0 {
             connections.close_idle_after(options.extended.idle_timeout_secs);
         }
-        tracing::info!(core, queues = queues.len(), max_flows = config.max_flows, "core");
+        tracing::info!(core = cache.id(), queues = queues.len(), max_flows = config.max_flows, "core");
         // One secret for all cores: a frame that comes to another core than before meets the same numbers.
         let stack = NetStack::new(config, Secrets::from_bytes(isn_secret))?;
-        workers.push(Worker {
-            ports: queues.into_iter().map(Port::new).collect(),
-            udp: ports.udp.map(|_| UdpService::new(&cache, &stack, &options.udp_trust)),
-            stack,
-            cache,
-            connections,
-            strays,
-            doorbells: doorbells.to_vec(),
-            admission: admission.clone(),
-            maxconns_fast: options.extended.maxconns_fast,
-            paused_at: None,
-            losses: CoreLosses::new(losses, core),
-        });
+        let udp = ports.udp.map(|_| UdpService::new(&cache, &stack, &options.udp_trust));
+        let mut worker = Worker::new(queues, stack, cache, connections, strays, doorbells, losses);
+        worker.udp = udp.unwrap_or_default();
+        worker.maxconns_fast = options.extended.maxconns_fast;
+        workers.push(worker);
     }
     Ok(workers)
 }

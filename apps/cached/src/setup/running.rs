@@ -10,7 +10,7 @@ use std::time::Duration;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::{Handle, Signals};
 
-use super::SetupError;
+use super::error::SetupError;
 use super::open::{Base, Opened};
 use super::watch::Watch;
 use crate::announce::{PidFile, write_ports};

@@ -20,8 +20,8 @@ use cache::{CacheConfig, Core, CoreCensus, Now, ShardConfig};
 use nic::{Doorbell, Faults, PortConfig, Queue, QueueId, QueuePlan, RelayError, RxBurst, TxBurst, Wire, WireQueue};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cached::{Admission, AnyQueue, Connections, CoreLosses, Losses, StrayRing, Worker, share_queues};
-use stack::{Mac, NetStack, Port, Secrets, StackConfig, Time};
+use sidestep_cached::{Admission, AnyQueue, Connections, Losses, StrayRing, Worker, share_queues};
+use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
 pub use beds::Bed;
 pub use client::Client;
@@ -109,7 +109,7 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
     let caches = Core::mesh(&config, *b"a secret of test").expect("a good configuration");
     let doorbell = || Arc::new(Doorbell::new().expect("a descriptor"));
     let doorbells: Vec<_> = (0..shape.cores).map(|_| doorbell()).collect();
-    let queues = share_queues::<RelayError>(plan, &doorbells, 2048, |id| Ok(Some(take(id)))).expect("memory");
+    let queues = share_queues::<RelayError>(plan, &doorbells, 2048, |_, id| Ok(Some(take(id)))).expect("memory");
     let admission = Arc::new(Admission::new(shape.connection_limit));
     let rings = StrayRing::of(&doorbells, 2048).expect("memory");
     let stack = || {
@@ -126,18 +126,9 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
         core.shared().counters.show_outside(losses.clone());
     }
     let parts = caches.into_iter().zip(queues).zip(rings);
-    let worker = |((cache, queues), strays): ((Core, Vec<AnyQueue>), StrayRing)| Worker {
-        losses: CoreLosses::new(&losses, cache.id()),
-        ports: queues.into_iter().map(Port::new).collect(),
-        stack: stack(),
-        cache,
-        connections: Connections::new(shape.max_flows, admission.clone()),
-        udp: None,
-        strays,
-        doorbells: doorbells.clone(),
-        admission: admission.clone(),
-        maxconns_fast: true,
-        paused_at: None,
+    let worker = |((cache, queues), strays)| {
+        let connections = Connections::new(shape.max_flows, admission.clone());
+        Worker::new(queues, stack(), cache, connections, strays, &doorbells, &losses)
     };
     parts.map(worker).collect()
 }
@@ -489,7 +480,7 @@ impl Rig {
         for _ in 0..130 {
             self.run_for(Duration::from_millis(500));
         }
-        assert_eq!(self.workers[0].admission.open(), 0);
+        assert_eq!(self.workers[0].connections.admission().open(), 0);
         let mut left = Vec::new();
         for worker in self.workers {
             let census = worker.stack.census();

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use cache::{CacheConfig, Core, Now, ServerFacts, ShardConfig};
 use nic::{Doorbell, PcapRecorder, PortConfig, Queue, QueueId, RxBurst, TxBurst, Wire, WireQueue};
-use sidestep_cached::{Admission, Connections, CoreLosses, Losses, StrayRing, Worker};
-use stack::{Mac, NetStack, Port, Rings, Secrets, StackConfig, Time};
+use sidestep_cached::{Admission, Connections, Losses, StrayRing, Worker};
+use stack::{Mac, NetStack, Rings, Secrets, StackConfig, Time};
 
-use super::ReplayError;
+use super::error::ReplayError;
 use super::recording::{ClientFrame, Recording};
 use super::segment::{ACK, FIN, RST, SYN, Segment, Sum};
 use super::stream::Stream;
@@ -38,9 +38,9 @@ const HOLD: Duration = Duration::from_secs(1);
 /// Turns at one moment that no real work takes.
 const TURNS: usize = 100_000;
 
-/// One connection as it is played.
+/// One connection as it is connection.
 #[derive(Debug, Default)]
-struct Line {
+struct PlayedConnection {
     begun: bool,
     /// What our stack has sent.
     said: Stream,
@@ -48,7 +48,7 @@ struct Line {
     sent: u32,
     /// Acknowledgement number and window of its last segment.
     told: Option<(u32, u16)>,
-    /// The highest acknowledgement that was played.
+    /// The highest acknowledgement that was connection.
     acknowledged: u32,
     /// Either end has reset the connection.
     reset: bool,
@@ -56,7 +56,7 @@ struct Line {
     last: Option<Vec<u8>>,
 }
 
-/// One worker on a wire, and the lines to it.
+/// One worker on a wire, and the connections to it.
 #[derive(Debug)]
 pub struct Player {
     wire: Wire,
@@ -65,7 +65,7 @@ pub struct Player {
     rx: RxBurst,
     tx: TxBurst,
     /// By dialogue.
-    lines: Vec<Line>,
+    connections: Vec<PlayedConnection>,
     current: HashMap<SocketAddrV4, usize>,
     /// The whole second in which the recording begins: the wire's time 0.
     epoch: Duration,
@@ -109,20 +109,9 @@ impl Player {
         let (Some(cache), Some(strays)) = (cache, strays) else {
             unreachable!("a mesh and a ring of one core have one place")
         };
-        let admission = Arc::new(Admission::new(flows));
-        let worker = Worker {
-            ports: vec![Port::new(ours.take_queue(QueueId(0))?)],
-            stack,
-            cache,
-            connections: Connections::new(flows, admission.clone()),
-            strays,
-            udp: None,
-            doorbells,
-            admission,
-            maxconns_fast: true,
-            paused_at: None,
-            losses: CoreLosses::new(&Arc::new(Losses::new(1)), 0),
-        };
+        let connections = Connections::new(flows, Arc::new(Admission::new(flows)));
+        let (queues, losses) = (vec![ours.take_queue(QueueId(0))?], Arc::new(Losses::new(1)));
+        let worker = Worker::new(queues, stack, cache, connections, strays, &doorbells, &losses);
         let begin = recording.frames.first().map_or(Duration::ZERO, |frame| frame.at);
         Ok(Self {
             wire,
@@ -130,7 +119,7 @@ impl Player {
             far: theirs.take_queue(QueueId(0))?,
             rx: RxBurst::default(),
             tx: TxBurst::default(),
-            lines: recording.dialogues.iter().map(|_| Line::default()).collect(),
+            connections: recording.dialogues.iter().map(|_| PlayedConnection::default()).collect(),
             current: HashMap::new(),
             epoch: Duration::from_secs(begin.as_secs()),
             recorder,
@@ -145,10 +134,16 @@ impl Player {
         for frame in &recording.frames {
             let dialogue = &recording.dialogues[frame.dialogue];
             let Some(isn) = dialogue.isn else { continue };
-            let line = &mut self.lines[frame.dialogue];
-            if !line.begun {
+            let connection = &mut self.connections[frame.dialogue];
+            if !connection.begun {
                 let first = isn.wrapping_add(1);
-                *line = Line { begun: true, said: Stream::new(first), sent: isn, acknowledged: isn, ..Line::default() };
+                *connection = PlayedConnection {
+                    begun: true,
+                    said: Stream::new(first),
+                    sent: isn,
+                    acknowledged: isn,
+                    ..PlayedConnection::default()
+                };
                 self.current.insert(dialogue.client, frame.dialogue);
             }
             self.pass_time(frame.at.saturating_sub(self.epoch), &mut show)?;
@@ -159,7 +154,7 @@ impl Player {
 
     /// What our stack has said on each connection, and the recorder of its frames.
     pub fn finish(self) -> (Vec<Stream>, Option<PcapRecorder<BufWriter<File>>>) {
-        (self.lines.into_iter().map(|line| line.said).collect(), self.recorder)
+        (self.connections.into_iter().map(|connection| connection.said).collect(), self.recorder)
     }
 
     /// Lets time pass until `to`, with the worker's timers.
@@ -185,21 +180,21 @@ impl Player {
         let Some(segment) = Segment::of(&frame.bytes) else { return Ok(()) };
         let begin = self.wire.clock().now();
         for _ in 0..TRIES {
-            let line = &self.lines[frame.dialogue];
-            if is_due(line, &segment) || self.wire.clock().now() > begin + HOLD {
+            let connection = &self.connections[frame.dialogue];
+            if is_due(connection, &segment) || self.wire.clock().now() > begin + HOLD {
                 break;
             }
             self.catch_up(frame.dialogue, &segment, &frame.bytes, show)?;
         }
-        let line = &mut self.lines[frame.dialogue];
+        let connection = &mut self.connections[frame.dialogue];
         if segment.sum != Sum::Wrong {
             if segment.has(ACK) {
-                if after(segment.ack, line.acknowledged) {
-                    line.acknowledged = segment.ack;
+                if after(segment.ack, connection.acknowledged) {
+                    connection.acknowledged = segment.ack;
                 }
-                line.last = Some(frame.bytes.clone());
+                connection.last = Some(frame.bytes.clone());
             }
-            line.reset |= segment.has(RST);
+            connection.reset |= segment.has(RST);
         }
         self.feed(frame.dialogue, &frame.bytes, "", show)
     }
@@ -212,10 +207,10 @@ impl Player {
         frame: &[u8],
         show: &mut impl FnMut(&str),
     ) -> Result<(), ReplayError> {
-        let line = &mut self.lines[dialogue];
-        if after(line.sent, line.acknowledged) && !after(line.sent, segment.ack) {
-            line.acknowledged = line.sent;
-            let ack = segment.acknowledging(frame, line.sent);
+        let connection = &mut self.connections[dialogue];
+        if after(connection.sent, connection.acknowledged) && !after(connection.sent, segment.ack) {
+            connection.acknowledged = connection.sent;
+            let ack = segment.acknowledging(frame, connection.sent);
             return self.feed(dialogue, &ack, " (the player's)", show);
         }
         let here = self.wire.clock().now();
@@ -229,15 +224,19 @@ impl Player {
         self.turns(show)?;
         for (number, dialogue) in recording.dialogues.iter().enumerate() {
             for _ in 0..TRIES {
-                let line = &mut self.lines[number];
-                let wanting = line.begun && !line.reset && line.said.bytes().len() < dialogue.said.bytes().len();
-                let Some(last) = line.last.clone().filter(|_| wanting && after(line.sent, line.acknowledged)) else {
+                let connection = &mut self.connections[number];
+                let wanting = connection.begun
+                    && !connection.reset
+                    && connection.said.bytes().len() < dialogue.said.bytes().len();
+                let Some(last) =
+                    connection.last.clone().filter(|_| wanting && after(connection.sent, connection.acknowledged))
+                else {
                     break;
                 };
                 let Some(mut segment) = Segment::of(&last) else { break };
-                line.acknowledged = line.sent;
+                connection.acknowledged = connection.sent;
                 segment.seq = segment.end();
-                let ack = segment.acknowledging(&last, line.sent);
+                let ack = segment.acknowledging(&last, connection.sent);
                 self.feed(number, &ack, " (the player's)", show)?;
             }
         }
@@ -313,16 +312,16 @@ impl Player {
         let Some(segment) = Segment::of(bytes) else { return };
         let Some(&dialogue) = self.current.get(&segment.destination) else { return };
         show(&self.shown(dialogue, &segment, false, ""));
-        let line = &mut self.lines[dialogue];
-        if after(segment.end(), line.sent) {
-            line.sent = segment.end();
+        let connection = &mut self.connections[dialogue];
+        if after(segment.end(), connection.sent) {
+            connection.sent = segment.end();
         }
         if segment.has(ACK) {
-            line.told = Some((segment.ack, segment.window));
+            connection.told = Some((segment.ack, segment.window));
         }
-        line.reset |= segment.has(RST);
+        connection.reset |= segment.has(RST);
         if !segment.has(SYN) {
-            line.said.add(segment.seq, &bytes[segment.payload.clone()]);
+            connection.said.add(segment.seq, &bytes[segment.payload.clone()]);
         }
     }
 
@@ -349,12 +348,12 @@ impl Player {
 }
 
 /// Whether our stack is where a recorded frame may come.
-fn is_due(line: &Line, segment: &Segment) -> bool {
-    if line.reset || segment.sum == Sum::Wrong || segment.flags & (SYN | RST) != 0 {
+fn is_due(connection: &PlayedConnection, segment: &Segment) -> bool {
+    if connection.reset || segment.sum == Sum::Wrong || segment.flags & (SYN | RST) != 0 {
         return true;
     }
-    let acknowledges_too_much = segment.has(ACK) && after(segment.ack, line.sent);
-    let too_long = line.told.is_some_and(|(ack, window)| {
+    let acknowledges_too_much = segment.has(ACK) && after(segment.ack, connection.sent);
+    let too_long = connection.told.is_some_and(|(ack, window)| {
         !segment.payload.is_empty() && after(segment.end(), ack.wrapping_add(u32::from(window)).wrapping_add(1))
     });
     !acknowledges_too_much && !too_long

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nic::{Capture, PcapError};
 use stack::{FlowKey, RecordedIsns};
 
-use super::ReplayError;
+use super::error::ReplayError;
 use super::segment::{ACK, SYN, Segment, Sum};
 use super::stream::Stream;
 
