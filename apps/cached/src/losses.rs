@@ -17,15 +17,16 @@ use cpu::{CachePadded, Counter};
 use nic::Queue;
 use stack::{NetStack, Port, StrayRing, Time};
 
-/// What to do when a count of the stack grows.
+/// `Severity`: how the log speaks of a count, and what to do about it.
 mod advice;
 /// `LossLog`: what grows, said in the log.
 mod log;
 /// `Reason`: everything that is counted.
 mod reasons;
 
-pub use log::{LossLog, Severity};
-pub use reasons::{CoreCounts, LinkCounts, Reason, Source};
+pub use advice::Severity;
+pub use log::LossLog;
+pub use reasons::{CoreCounts, LinkLosses, Reason, Source};
 
 /// How often a core copies its counts, at most. One that sleeps wakes more often than a reader would notice.
 const COPY_INTERVAL: Duration = Duration::from_millis(250);
@@ -60,7 +61,7 @@ impl Losses {
     }
 
     /// Sets what the main thread has read of link and program. That thread only.
-    pub fn set_link(&self, counts: &LinkCounts) {
+    pub fn set_link(&self, counts: &LinkLosses) {
         let Some(block) = self.blocks.last() else { return };
         for (reason, place) in self.reasons.iter().zip(&block.0) {
             if let Source::Link(of) = reason.source {
@@ -163,7 +164,7 @@ mod tests {
         losses.set_core(0, &strays_dropped(3));
         losses.set_core(1, &strays_dropped(4));
         losses.set_core(1, &strays_dropped(5));
-        losses.set_link(&LinkCounts { no_socket: 7, ..LinkCounts::default() });
+        losses.set_link(&LinkLosses { no_socket: 7, ..LinkLosses::default() });
         let mut shown = Vec::new();
         losses.each(&mut |name, value| shown.push((name.to_owned(), value)));
         let of = |wanted: &str| shown.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);

@@ -1,9 +1,19 @@
-//! How the log speaks of a drop of the stack, and what an operator can do about it.
+//! `Severity`: how the log speaks of a count that grows; and for each drop of the stack, what an operator can do about it.
 
 use stack::DropReason;
 
-use super::log::Severity;
 use Severity::{Fault, Harmless, Loss};
+
+/// How the log speaks of a count that grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// What every link carries, or what only says that there was much to do: told with -v.
+    Harmless,
+    /// Somebody may lack an answer; what to do about it.
+    Loss(&'static str),
+    /// A fault of ours.
+    Fault,
+}
 
 /// Of each reason. One that is not named here is a loss about which nothing more is known.
 pub(super) fn advice(reason: DropReason) -> Severity {

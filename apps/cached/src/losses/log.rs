@@ -5,21 +5,11 @@
 
 use std::time::Duration;
 
-use super::Reason;
+use super::advice::Severity;
+use super::reasons::Reason;
 
 /// The least time between two lines about one count.
 const PAUSE: Duration = Duration::from_secs(60);
-
-/// How the log speaks of a count that grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// What every link carries, or what only says that there was much to do: told with -v.
-    Harmless,
-    /// Somebody may lack an answer; what to do about it.
-    Loss(&'static str),
-    /// A fault of ours.
-    Fault,
-}
 
 /// What is known of one count.
 #[derive(Debug, Clone, Copy, Default)]

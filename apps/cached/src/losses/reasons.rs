@@ -4,12 +4,12 @@
 
 use cache::CoreCounters;
 use cpu::Counter;
+use nic::link::LinkCounts;
 use nic::xdp::SteerCounters;
 use nic::{Queue, QueueDrops};
 use stack::{DropReason, NetStack, Port, StackStats, StrayRing};
 
-use super::advice::advice;
-use super::log::Severity;
+use super::advice::{Severity, advice};
 
 /// One thing that is counted.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub enum Source {
     /// What a core counts besides.
     Core(fn(&CoreCounts) -> u64),
     /// What the main thread reads of link and program.
-    Link(fn(&LinkCounts) -> u64),
+    Link(fn(&LinkLosses) -> u64),
     /// What the cache counts and shows itself.
     Cache(fn(&CoreCounters) -> &Counter),
 }
@@ -80,7 +80,7 @@ impl CoreCounts {
 
 /// What the main thread has read, each since the start.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LinkCounts {
+pub struct LinkLosses {
     /// The XDP program: frames for the stack on a queue without a socket.
     pub no_socket: u64,
     /// Frames that the program left to the kernel.
@@ -99,9 +99,9 @@ pub struct LinkCounts {
     pub tx_dropped: u64,
 }
 
-impl LinkCounts {
+impl LinkLosses {
     /// What program and interface have counted, the interface since it counted `before`; of its queues nothing.
-    pub fn of(program: SteerCounters, link: nic::link::LinkCounts, before: nic::link::LinkCounts) -> Self {
+    pub fn of(program: SteerCounters, link: LinkCounts, before: LinkCounts) -> Self {
         Self {
             no_socket: program.no_socket,
             passed: program.passed,

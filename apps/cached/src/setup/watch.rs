@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use nic::link::{Link, LinkCounts as KernelCounts};
+use nic::link::{Link, LinkCounts};
 
 use super::open::Base;
 use crate::link_watch::{LinkGone, LinkWatch};
-use crate::losses::{LinkCounts, LossLog};
+use crate::losses::{LinkLosses, LossLog};
 
 /// Looks, and says in the log what the operator should know.
 pub(super) struct Watch {
@@ -14,7 +14,7 @@ pub(super) struct Watch {
     log: LossLog,
     since: Instant,
     /// What the kernel had counted of the interface at the start.
-    before: KernelCounts,
+    before: LinkCounts,
     /// Whether it has been said that the program's counts cannot be read.
     blind: bool,
 }
@@ -52,7 +52,7 @@ impl Watch {
             }
             Default::default()
         });
-        let counts = LinkCounts::of(program, link, self.before);
-        base.losses.set_link(&LinkCounts { queues_without_socket: self.link.queues_without_socket(), ..counts });
+        let losses = LinkLosses::of(program, link, self.before);
+        base.losses.set_link(&LinkLosses { queues_without_socket: self.link.queues_without_socket(), ..losses });
     }
 }
