@@ -56,7 +56,7 @@ pub use idle::Idle;
 pub use keeper::{is_keeper, keep};
 pub use link_watch::LinkGone;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
-pub use options::{Extended, Flags, ListenPort, Mode, OptionError, Options};
+pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};

@@ -8,25 +8,21 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-use sidestep_cached::{Flags, is_in_background, is_keeper, keep, run, start_in_background};
+use sidestep_cached::{Options, Refusal, is_in_background, is_keeper, keep, run, start_in_background};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     if is_keeper() {
         return keep();
     }
-    let flags = match Flags::try_parse() {
-        Ok(flags) => flags,
+    let options = match Options::read(env::args_os()) {
+        Ok(options) => options,
+        Err(Refusal::Option(error)) => return failure(2, &error),
         // Help and version go to standard output, every other message whole to standard error.
-        Err(message) => {
+        Err(Refusal::Message(message)) => {
             let code = if message.print().is_ok() { message.exit_code() } else { 1 };
             return ExitCode::from(code as u8);
         }
-    };
-    let options = match flags.check() {
-        Ok(options) => options,
-        Err(error) => return failure(2, &error),
     };
     if options.daemon && !is_in_background() {
         let started = start_in_background();

@@ -1,13 +1,15 @@
 //! The command line: memcached's letters where memcached has one, checked before anything is opened.
 //!
-//! Two steps, so that a mistake is told in the words of the option: clap reads [`Flags`] (what was typed), and
-//! [`Flags::check`] makes [`Options`] of it (what holds) or says value, unit, limit and next step in one line.
+//! clap reads `Flags`: each value by a function of ours that checks it, and says value, unit, limit and next step in one
+//! line where it is wrong. [`Options`] is what holds once the options have been checked against each other.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cache::{Network, Protocol, User};
+use clap::Parser;
 
 /// Why a command line is refused.
 mod error;
@@ -22,35 +24,13 @@ mod read;
 /// The file of `-Y`.
 mod users;
 
-pub use error::OptionError;
+pub use error::{OptionError, Refusal};
 pub use extended::Extended;
-pub use flags::Flags;
-use number::Number;
-use read::{
-    TCP_PORT, THREADS, auth, cpus, delimiter, host_address, item_size, listen_port, network, port, slab_factor,
-    threads_for, word,
-};
+pub use read::{ListenPort, Mode};
 pub(crate) use users::users_in;
 
-const MEMORY: Number = Number::new("-m", "a number of megabytes", 1, 1 << 20);
-const CORES: Number = Number::new("-t", "a number of threads", 1, 64);
-const CONNECTIONS: Number = Number::new("-c", "a number of connections", 1, 16_000_000);
-const BACKLOG: Number = Number::new("-b", "a number of half-open connections", 0, 1 << 20);
-const REQUESTS: Number = Number::new("-R", "a number of requests", 1, 1 << 30);
-const SLAB_MIN: Number = Number::new("-n", "a number of bytes", 1, 256 << 10);
-const QUEUES: Number = Number::new("--queues", "a number of queues", 1, 1024);
-const SPIN: Number = Number::new("--spin", "a number of microseconds", 0, 1_000_000);
-
-/// A port, of TCP or UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenPort {
-    /// None is listened on.
-    Off,
-    /// Whichever the server draws.
-    Any,
-    /// This one.
-    Number(u16),
-}
+use flags::Flags;
+use read::{ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
 
 /// What holds: every value within its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,104 +109,98 @@ pub struct Options {
     pub notes: Vec<String>,
 }
 
-/// How the XDP program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Native, or generic where that is faster or all there is.
-    Auto,
-    /// In the driver.
-    Native,
-    /// After the kernel has made an skb of the frame.
-    Generic,
-}
-
-impl Flags {
-    /// Makes options of what was typed.
+impl Options {
+    /// Reads a command line, of which the first word is the program's name.
     ///
     /// # Errors
-    /// The first value that is outside its limits, as one line that names value, unit, limit and what to do.
-    pub fn check(self) -> Result<Options, OptionError> {
-        self.foreign.check()?;
-        let (address, prefix) = host_address(&self.address)?;
-        let mut extended = Extended::read(&self.extended, self.debug_commands)?;
+    /// [`Refusal`]: what to print instead of serving.
+    pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Options, Refusal> {
+        let flags = Flags::try_parse_from(words).map_err(Refusal::of)?;
+        Options::of(flags).map_err(Refusal::Option)
+    }
+
+    /// Checks what options say of each other.
+    fn of(flags: Flags) -> Result<Options, OptionError> {
+        flags.foreign.check()?;
+        let (address, prefix) = flags.address;
+        let mut extended = Extended::read(&flags.extended, flags.debug_commands)?;
         let mut notes = std::mem::take(&mut extended.notes);
-        for word in self.operands.iter().map(|word| word.trim()).filter(|word| !word.is_empty()) {
+        for word in flags.operands.iter().map(|word| word.trim()).filter(|word| !word.is_empty()) {
             notes.push(format!("{word}: no option begins so; memcached takes no notice of it either"));
         }
-        let memory_bytes = (MEMORY.read(&self.memory, &mut notes)? as usize) << 20;
-        let item_size_bytes = item_size(self.item_size.as_deref().unwrap_or("1m"))?;
-        let cores = match &self.threads {
-            Some(threads) => CORES.read(threads, &mut notes)? as usize,
-            None if self.item_size.is_some() => THREADS,
+        let memory_bytes = (flags.memory.take(&mut notes) as usize) << 20;
+        let item_size_bytes = flags.item_size.unwrap_or(ITEM_SIZE_BYTES);
+        let cores = match flags.threads {
+            Some(threads) => threads.take(&mut notes) as usize,
+            None if flags.item_size.is_some() => THREADS,
             None => threads_for(memory_bytes, item_size_bytes, &mut notes),
         };
-        let cpus = cpus(self.cpus.as_deref(), cores)?;
-        let protocol = match word("-B", self.protocol, &["auto", "ascii", "binary"], "auto, ascii, binary")? {
-            "binary" if self.auth_file.is_some() => {
+        let cpus = flags.cpus.map_or(Vec::new(), |cpus| cpus.0);
+        if !cpus.is_empty() && cpus.len() < cores {
+            return Err(OptionError::Cpus { named: cpus.len(), threads: cores });
+        }
+        let protocol = match (flags.protocol, &flags.auth_file) {
+            (Protocol::Binary, Some(_)) => {
                 let why = "names and passwords are only of the text protocol; give -B ascii, or leave -Y out";
                 return Err(OptionError::Refused { option: "-B binary -Y".to_owned(), why });
             }
-            "binary" => Protocol::Binary,
-            "auto" if self.auth_file.is_none() => Protocol::Auto,
-            _ => Protocol::Ascii,
+            (Protocol::Auto, Some(_)) => Protocol::Ascii,
+            (protocol, _) => protocol,
         };
-        let listen = listen_port(self.listen.as_deref(), address)?;
-        let udp_port = port("-U", &self.udp_port, "a UDP port", listen, &mut notes)?;
+        let udp_port = flags.udp_port.take(&mut notes);
         let udp = udp_port != ListenPort::Off;
-        // As memcached: -U alone is both (main, "udp_specified").
-        let tcp_port = self.port.as_deref().unwrap_or(if udp { &self.udp_port } else { TCP_PORT });
-        let port = port("-p", tcp_port, "a TCP port", listen, &mut notes)?;
-        if udp && self.auth_file.is_some() {
+        if udp && flags.auth_file.is_some() {
             let why = "a datagram has no connection on which names and passwords could be asked for; give -U 0";
-            return Err(OptionError::Refused { option: format!("-U {} -Y", self.udp_port), why });
+            return Err(OptionError::Refused { option: format!("-U {udp_port} -Y"), why });
         }
-        if !udp && let Some(network) = self.udp_trust.first() {
+        if !udp && !flags.udp_trust.is_empty() {
             let why = "there is no UDP to trust anybody with; give -U PORT too";
-            return Err(OptionError::Refused { option: format!("--udp-trust {network}"), why });
+            return Err(OptionError::Refused { option: "--udp-trust".to_owned(), why });
         }
-        let udp_trust = self.udp_trust.iter().map(|text| network(text)).collect::<Result<Vec<_>, _>>()?;
+        // As memcached: -U alone is both (main, "udp_specified").
+        let otherwise = if udp { udp_port } else { TCP_PORT };
+        let tcp_port = flags.port.map_or(otherwise, |port| port.take(&mut notes));
+        // A port in -l is for both, if they are not off.
+        let listen_port = listen_port(flags.listen.as_deref(), address)?.map(ListenPort::Number);
+        let port = |port| if port == ListenPort::Off { port } else { listen_port.unwrap_or(port) };
         Ok(Options {
-            interface: self.interface.trim().to_owned(),
+            interface: flags.interface,
             address,
             prefix,
-            port,
-            udp_port,
-            udp_trust,
-            listen: self.listen.map(|listen| listen.trim().to_owned()),
+            port: port(tcp_port),
+            udp_port: port(udp_port),
+            udp_trust: flags.udp_trust,
+            listen: flags.listen,
             cores,
             memory_bytes,
-            evict: !self.no_evict,
-            connections: CONNECTIONS.read(&self.connections, &mut notes)? as usize,
+            evict: !flags.no_evict,
+            connections: flags.connections.take(&mut notes) as usize,
             // A kernel keeps one half-open connection for a backlog of 0 as well.
-            backlog: BACKLOG.read(&self.backlog, &mut notes)?.max(1) as usize,
+            backlog: flags.backlog.take(&mut notes).max(1) as usize,
             // Both fit 32 bits: their limits say so.
-            requests_per_take: REQUESTS.read(&self.requests, &mut notes)? as u32,
+            requests_per_take: flags.requests.take(&mut notes) as u32,
             item_size_bytes,
-            slab_factor: slab_factor(&self.slab_factor)?,
-            slab_min: SLAB_MIN.read(&self.slab_min, &mut notes)? as u32,
+            slab_factor: flags.slab_factor,
+            slab_min: flags.slab_min.take(&mut notes) as u32,
             protocol,
-            use_cas: !self.no_cas,
-            flush: !self.no_flush,
-            dump: !self.no_dump,
-            watch: !self.no_watch,
-            shutdown: self.shutdown,
-            prefix_delimiter: self.prefix_delimiter.map(delimiter).transpose()?,
-            auth: self.auth_file.as_deref().map(auth).transpose()?,
-            daemon: self.daemon,
-            pid_file: self.pid_file,
-            user: self.user.map(|user| user.trim().to_owned()),
+            use_cas: !flags.no_cas,
+            flush: !flags.no_flush,
+            dump: !flags.no_dump,
+            watch: !flags.no_watch,
+            shutdown: flags.shutdown,
+            prefix_delimiter: flags.prefix_delimiter,
+            auth: flags.auth_file.as_deref().map(auth).transpose()?,
+            daemon: flags.daemon,
+            pid_file: flags.pid_file,
+            user: flags.user,
             extended,
-            mode: match word("--mode", self.mode, &["auto", "native", "generic"], "auto, native, generic")? {
-                "native" => Mode::Native,
-                "generic" => Mode::Generic,
-                _ => Mode::Auto,
-            },
-            queues: self.queues.map(|text| QUEUES.read_whole(&text).map(|queues| queues as usize)).transpose()?,
+            mode: flags.mode,
+            queues: flags.queues,
             cpus,
-            spin: Duration::from_micros(SPIN.read_whole(&self.spin)?),
-            capture: self.capture,
-            debug_commands: self.debug_commands,
-            verbose: self.verbose,
+            spin: flags.spin,
+            capture: flags.capture,
+            debug_commands: flags.debug_commands,
+            verbose: flags.verbose,
             notes,
         })
     }
@@ -234,13 +208,15 @@ impl Flags {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
+    use super::read::{host_address, item_size};
     use super::*;
 
     fn options(more: &[&str]) -> Result<Options, OptionError> {
         let always = ["sidestep-cached", "--interface", "ss0", "--address", "10.77.0.2/24"];
-        Flags::try_parse_from(always.iter().chain(more)).expect("clap takes every one of these").check()
+        Options::read(always.iter().chain(more)).map_err(|refusal| match refusal {
+            Refusal::Option(error) => error,
+            Refusal::Message(message) => panic!("clap takes every one of these: {message}"),
+        })
     }
 
     #[test]

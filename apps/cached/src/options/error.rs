@@ -1,7 +1,9 @@
 //! Why a command line is refused, in one line each: the value, the limit, what to do.
 
+use std::error::Error;
+
 /// Why the command line was refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionError {
     /// A number was out of its limits, or none.
@@ -106,4 +108,23 @@ pub enum OptionError {
         /// What is wrong with it.
         why: &'static str,
     },
+}
+
+/// What a command line gets instead of a server.
+#[derive(Debug)]
+pub enum Refusal {
+    /// A message of clap's: help, the version, or what is wrong with a name; [`clap::Error::print`] knows where to.
+    Message(clap::Error),
+    /// A value that is refused, in one line.
+    Option(OptionError),
+}
+
+impl Refusal {
+    /// Of what clap says, which may have been told by a function of ours that reads a value.
+    pub(super) fn of(message: clap::Error) -> Refusal {
+        match message.source().and_then(|source| source.downcast_ref::<OptionError>()) {
+            Some(error) => Refusal::Option(error.clone()),
+            None => Refusal::Message(message),
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! a note says so at the start; and what promises something that is not there, which is refused with the reason.
 //! Read first: `memcached -h`, and the `switch` over `getsubopt` in memcached.c.
 
-use super::OptionError;
+use super::error::OptionError;
 use super::number::Number;
 
 /// What `-o` sets.
@@ -130,10 +130,10 @@ impl Extended {
             "maxconns_fast" => self.maxconns_fast = true,
             "no_maxconns_fast" => self.maxconns_fast = false,
             "idle_timeout" => {
-                self.idle_timeout_secs = IDLE_TIMEOUT.read(value, &mut self.notes)? as u32;
+                self.idle_timeout_secs = IDLE_TIMEOUT.read(value)?.take(&mut self.notes) as u32;
             }
             "hashpower" => {
-                self.hashpower = HASHPOWER.read(value, &mut self.notes)? as u32;
+                self.hashpower = HASHPOWER.read(value)?.take(&mut self.notes) as u32;
                 self.note(word, "the index starts small and grows as it fills");
             }
             "lru_crawler" => self.lru_crawler = true,

@@ -1,42 +1,47 @@
-//! What was typed: memcached's letters, and the names that are ours. Words only; [`Flags::check`] reads them.
+//! What was typed: memcached's letters, and the names that are ours, each value read and checked for itself.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use cache::{Network, Protocol};
 use clap::Parser;
 
-use super::OptionError;
+use super::error::OptionError;
+use super::number::Noted;
+use super::read::{self, BACKLOG, CONNECTIONS, CORES, Cpus, ListenPort, MEMORY, Mode, REQUESTS, SLAB_MIN};
 
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(name = "sidestep-cached", version, about = "A memcached-compatible cache server on AF_XDP sockets")]
 // As getopt_long(3): of an option given twice the last wins, and a long name may be cut as long as it is unambiguous.
 #[command(args_override_self = true, infer_long_args = true)]
-pub struct Flags {
+pub(super) struct Flags {
     /// Network interface to serve on, such as eth1
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = read::name)]
     pub(super) interface: String,
     /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
-    pub(super) address: String,
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::host_address)]
+    pub(super) address: (Ipv4Addr, u8),
     /// TCP port to listen on, 1 to 65535; 0: none, -1: any free one [default: 11211]
-    #[arg(short = 'p', long = "port", value_name = "PORT", allow_negative_numbers = true)]
-    pub(super) port: Option<String>,
+    #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = read::tcp_port, allow_negative_numbers = true)]
+    pub(super) port: Option<Noted<ListenPort>>,
     /// UDP port to listen on, 1 to 65535, also the TCP port unless -p is given; 0: none, -1: any free one
-    #[arg(short = 'U', long = "udp-port", aliases = ["ud", "udp", "udp-"], value_name = "PORT", default_value = "0", allow_negative_numbers = true)]
-    pub(super) udp_port: String,
+    #[arg(short = 'U', long = "udp-port", aliases = ["ud", "udp", "udp-"], value_name = "PORT", default_value = "0", value_parser = read::udp_port, allow_negative_numbers = true)]
+    pub(super) udp_port: Noted<ListenPort>,
     /// Sources whose requests over UDP are answered in full, such as 10.77.0.0/16; may be given more than once. Others,
     /// loopback too, are sent no more than three times what they send
-    #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX")]
-    pub(super) udp_trust: Vec<String>,
+    #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX", value_parser = read::network)]
+    pub(super) udp_trust: Vec<Network>,
     /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p and -U
-    #[arg(short = 'l', long = "listen", value_name = "ADDRESS")]
+    #[arg(short = 'l', long = "listen", value_name = "ADDRESS", value_parser = read::name)]
     pub(super) listen: Option<String>,
     /// Threads, one core and one shard of the cache each, 1 to 64 [default: 4, fewer if -m is too small for them]
-    #[arg(short = 't', long = "threads", value_name = "NUMBER", allow_negative_numbers = true)]
-    pub(super) threads: Option<String>,
+    #[arg(short = 't', long = "threads", value_name = "NUMBER", value_parser = |text: &str| CORES.read(text), allow_negative_numbers = true)]
+    pub(super) threads: Option<Noted<u64>>,
     /// Memory for items, index and what is in flight, in megabytes
-    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value = "64", allow_negative_numbers = true)]
-    pub(super) memory: String,
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value = "64", value_parser = |text: &str| MEMORY.read(text), allow_negative_numbers = true)]
+    pub(super) memory: Noted<u64>,
     /// Answer an error when memory is full instead of evicting the oldest items
     #[arg(short = 'M', long = "disable-evictions")]
     pub(super) no_evict: bool,
@@ -47,45 +52,49 @@ pub struct Flags {
         alias = "c",
         value_name = "NUMBER",
         default_value = "1024",
+        value_parser = |text: &str| CONNECTIONS.read(text),
         allow_negative_numbers = true
     )]
-    pub(super) connections: String,
+    pub(super) connections: Noted<u64>,
     /// Most half-open connections of a core
     #[arg(
         short = 'b',
         long = "listen-backlog",
         value_name = "NUMBER",
         default_value = "1024",
+        value_parser = |text: &str| BACKLOG.read(text),
         allow_negative_numbers = true
     )]
-    pub(super) backlog: String,
+    pub(super) backlog: Noted<u64>,
     /// Most requests of a connection before others have their turn
     #[arg(
         short = 'R',
         long = "max-reqs-per-event",
         value_name = "NUMBER",
         default_value = "64",
+        value_parser = |text: &str| REQUESTS.read(text),
         allow_negative_numbers = true
     )]
-    pub(super) requests: String,
+    pub(super) requests: Noted<u64>,
     /// Largest item, such as 512k or 1m
-    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE")]
-    pub(super) item_size: Option<String>,
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", value_parser = read::item_size)]
+    pub(super) item_size: Option<usize>,
     /// Growth factor of the slab classes by which items are reported
-    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", default_value = "1.25")]
-    pub(super) slab_factor: String,
+    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", default_value = "1.25", value_parser = read::slab_factor)]
+    pub(super) slab_factor: f64,
     /// Least space for key, value and flags in those classes, in bytes
     #[arg(
         short = 'n',
         long = "slab-min-size",
         value_name = "BYTES",
         default_value = "48",
+        value_parser = |text: &str| SLAB_MIN.read(text),
         allow_negative_numbers = true
     )]
-    pub(super) slab_min: String,
+    pub(super) slab_min: Noted<u64>,
     /// Protocol: auto (by a connection's first byte), ascii or binary
-    #[arg(short = 'B', long = "protocol", value_name = "NAME", default_value = "auto")]
-    pub(super) protocol: String,
+    #[arg(short = 'B', long = "protocol", value_name = "NAME", default_value = "auto", value_parser = read::protocol)]
+    pub(super) protocol: Protocol,
     /// Disable cas uniques: gets answers 0
     #[arg(short = 'C', long = "disable-cas")]
     pub(super) no_cas: bool,
@@ -102,8 +111,8 @@ pub struct Flags {
     #[arg(short = 'A', long = "enable-shutdown")]
     pub(super) shutdown: bool,
     /// Count by key prefix, which CHAR ends; also turned on by `stats detail on` [default: off, and a colon]
-    #[arg(short = 'D', value_name = "CHAR")]
-    pub(super) prefix_delimiter: Option<String>,
+    #[arg(short = 'D', value_name = "CHAR", value_parser = read::delimiter)]
+    pub(super) prefix_delimiter: Option<u8>,
     /// Only who says name and password may speak; a file of lines name:password
     #[arg(short = 'Y', long = "auth-file", alias = "a", value_name = "FILE")]
     pub(super) auth_file: Option<PathBuf>,
@@ -114,7 +123,7 @@ pub struct Flags {
     #[arg(short = 'P', long = "pidfile", value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
     /// Go on as USER once everything is open
-    #[arg(short = 'u', long = "user", value_name = "USER")]
+    #[arg(short = 'u', long = "user", value_name = "USER", value_parser = read::name)]
     pub(super) user: Option<String>,
     /// Extended options, separated by commas: maxconns_fast, no_maxconns_fast, idle_timeout=SECONDS, lru_crawler,
     /// no_lru_crawler, slab_chunk_max=BYTES, worker_logbuf_size=KILOBYTES, hashpower=N, modern, no_modern; what only
@@ -122,17 +131,17 @@ pub struct Flags {
     #[arg(short = 'o', long = "extended", value_name = "LIST")]
     pub(super) extended: Vec<String>,
     /// How the XDP program is attached: auto, native or generic
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub(super) mode: String,
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = read::mode)]
+    pub(super) mode: Mode,
     /// Most queues to open; default: all that the interface has
-    #[arg(long, value_name = "NUMBER")]
-    pub(super) queues: Option<String>,
+    #[arg(long, value_name = "NUMBER", value_parser = read::queues)]
+    pub(super) queues: Option<usize>,
     /// CPUs to pin the threads to, such as 0,2,4; default: the CPUs this process may use, in order
-    #[arg(long, value_name = "LIST")]
-    pub(super) cpus: Option<String>,
+    #[arg(long, value_name = "LIST", value_parser = read::cpus)]
+    pub(super) cpus: Option<Cpus>,
     /// Microseconds that an idle thread looks for work before it sleeps
-    #[arg(long, value_name = "MICROSECONDS", default_value = "50")]
-    pub(super) spin: String,
+    #[arg(long, value_name = "MICROSECONDS", default_value = "50", value_parser = read::spin)]
+    pub(super) spin: Duration,
     /// Record every frame in and out to DIR/queue-N.pcap
     #[arg(long, value_name = "DIR")]
     pub(super) capture: Option<PathBuf>,

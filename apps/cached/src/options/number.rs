@@ -6,7 +6,29 @@
 
 use std::str::FromStr;
 
-use super::OptionError;
+use super::error::OptionError;
+
+/// A value that was read, and what is to be said of that at the start.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Noted<T> {
+    /// The value.
+    pub(super) value: T,
+    /// What of the text was not read, if anything.
+    pub(super) note: Option<String>,
+}
+
+impl<T> Noted<T> {
+    /// Another value of the same text.
+    pub(super) fn map<U>(self, of: impl FnOnce(T) -> U) -> Noted<U> {
+        Noted { value: of(self.value), note: self.note }
+    }
+
+    /// The value; the note goes to `notes`.
+    pub(super) fn take(self, notes: &mut Vec<String>) -> T {
+        notes.extend(self.note);
+        self.value
+    }
+}
 
 /// What an option counts, and from where to where it may.
 #[derive(Debug, Clone, Copy)]
@@ -38,16 +60,16 @@ impl Number {
     ///
     /// # Errors
     /// It does not begin with a number, or that is out of the limits.
-    pub(super) fn read(&self, text: &str, notes: &mut Vec<String>) -> Result<u64, OptionError> {
+    pub(super) fn read(&self, text: &str) -> Result<Noted<u64>, OptionError> {
         let (value, rest) = integer(text).ok_or_else(|| self.wrong(text))?;
         if !(self.least.max(0)..=self.most).contains(&value) {
             return Err(self.wrong(text));
         }
-        if !rest.is_empty() {
+        let note = (!rest.is_empty()).then(|| {
             let (option, text, unit) = (self.option, text.trim(), self.unit);
-            notes.push(format!("{option} {text}: read as {value}, {unit}; memcached does not read `{rest}` either"));
-        }
-        Ok(value.unsigned_abs())
+            format!("{option} {text}: read as {value}, {unit}; memcached does not read `{rest}` either")
+        });
+        Ok(Noted { value: value.unsigned_abs(), note })
     }
 
     /// Reads `text` as memcached's `safe_strtoul` does, which takes nothing behind the number but blanks.
@@ -136,12 +158,10 @@ mod tests {
     #[test]
     fn what_is_not_read_is_said() {
         let number = Number::new("-m", "a number of megabytes", 1, 4096);
-        let mut notes = Vec::new();
-        assert_eq!(number.read(" 64 ", &mut notes), Ok(64));
-        assert_eq!(notes, [""; 0]);
-        assert_eq!(number.read("4g", &mut notes), Ok(4));
-        assert_eq!(notes, ["-m 4g: read as 4, a number of megabytes; memcached does not read `g` either"]);
-        assert!(number.read("0", &mut notes).is_err() && number.read("4097", &mut notes).is_err());
+        assert_eq!(number.read(" 64 "), Ok(Noted { value: 64, note: None }));
+        let note = "-m 4g: read as 4, a number of megabytes; memcached does not read `g` either".to_owned();
+        assert_eq!(number.read("4g"), Ok(Noted { value: 4, note: Some(note) }));
+        assert!(number.read("0").is_err() && number.read("4097").is_err());
         assert!(number.read_whole("4g").is_err() && number.read_whole(" 4 ") == Ok(4));
     }
 }

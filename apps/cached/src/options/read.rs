@@ -1,19 +1,73 @@
-//! The values of options, each read with its limits.
+//! The values of options, each read with its limits by a function that clap calls.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
-use cache::{Network, User};
+use cache::{Network, Protocol, User};
 
-use super::number::{Number, decimal, integer};
-use super::{ListenPort, OptionError, users};
+use super::error::OptionError;
+use super::number::{Noted, Number, decimal, integer};
+use super::users;
+
+pub(super) const MEMORY: Number = Number::new("-m", "a number of megabytes", 1, 1 << 20);
+pub(super) const CORES: Number = Number::new("-t", "a number of threads", 1, 64);
+pub(super) const CONNECTIONS: Number = Number::new("-c", "a number of connections", 1, 16_000_000);
+pub(super) const BACKLOG: Number = Number::new("-b", "a number of half-open connections", 0, 1 << 20);
+pub(super) const REQUESTS: Number = Number::new("-R", "a number of requests", 1, 1 << 30);
+pub(super) const SLAB_MIN: Number = Number::new("-n", "a number of bytes", 1, 256 << 10);
+const QUEUES: Number = Number::new("--queues", "a number of queues", 1, 1024);
+const CPU: Number = Number::new("--cpus", "a CPU number", 0, 4095).hint("; separate them by commas");
+const SPIN: Number = Number::new("--spin", "a number of microseconds", 0, 1_000_000);
+
+/// A port, of TCP or UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenPort {
+    /// None is listened on.
+    Off,
+    /// Whichever the server draws.
+    Any,
+    /// This one.
+    Number(u16),
+}
+
+impl fmt::Display for ListenPort {
+    /// As `-p` and `-U` take it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => write!(f, "0"),
+            Self::Any => write!(f, "-1"),
+            Self::Number(port) => write!(f, "{port}"),
+        }
+    }
+}
+
+/// How the XDP program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Native, or generic where that is faster or all there is.
+    Auto,
+    /// In the driver.
+    Native,
+    /// After the kernel has made an skb of the frame.
+    Generic,
+}
+
+/// The CPUs of `--cpus`, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cpus(pub(super) Vec<usize>);
 
 /// The TCP port unless `-p` or `-U` says otherwise, as in memcached.
-pub(super) const TCP_PORT: &str = "11211";
+pub(super) const TCP_PORT: ListenPort = ListenPort::Number(11_211);
 
 /// Threads unless `-t` says otherwise, as in memcached.
 pub(super) const THREADS: usize = 4;
+
+/// The largest item unless `-I` says otherwise, as in memcached.
+pub(super) const ITEM_SIZE_BYTES: usize = 1 << 20;
 
 /// Least memory of a shard, in bytes, beside room for two of the largest items.
 const SHARD_LEAST_BYTES: usize = 1 << 20;
@@ -31,32 +85,38 @@ pub(super) fn threads_for(memory_bytes: usize, item_size_bytes: usize, notes: &m
     threads
 }
 
-pub(super) fn cpus(list: Option<&str>, threads: usize) -> Result<Vec<usize>, OptionError> {
-    let number = Number::new("--cpus", "a CPU number", 0, 4095).hint("; separate them by commas");
-    let cpu = |cpu| number.read_whole(cpu).map(|cpu| cpu as usize);
-    let cpus = list.map_or(Ok(Vec::new()), |list| list.split(',').map(cpu).collect::<Result<Vec<_>, _>>())?;
-    if !cpus.is_empty() && cpus.len() < threads {
-        return Err(OptionError::Cpus { named: cpus.len(), threads });
-    }
-    Ok(cpus)
+pub(super) fn cpus(list: &str) -> Result<Cpus, OptionError> {
+    let cpu = |cpu| CPU.read_whole(cpu).map(|cpu| cpu as usize);
+    list.split(',').map(cpu).collect::<Result<Vec<_>, _>>().map(Cpus)
 }
 
-/// The port of `-p` or `-U`, or `listen`, that of `-l`, which is for both if they are not off.
-pub(super) fn port(
-    option: &'static str,
-    text: &str,
-    unit: &'static str,
-    listen: Option<u16>,
-    notes: &mut Vec<String>,
-) -> Result<ListenPort, OptionError> {
+pub(super) fn queues(text: &str) -> Result<usize, OptionError> {
+    QUEUES.read_whole(text).map(|queues| queues as usize)
+}
+
+pub(super) fn spin(text: &str) -> Result<Duration, OptionError> {
+    SPIN.read_whole(text).map(Duration::from_micros)
+}
+
+pub(super) fn tcp_port(text: &str) -> Result<Noted<ListenPort>, OptionError> {
+    port("-p", "a TCP port", text)
+}
+
+pub(super) fn udp_port(text: &str) -> Result<Noted<ListenPort>, OptionError> {
+    port("-U", "a UDP port", text)
+}
+
+fn port(option: &'static str, unit: &'static str, text: &str) -> Result<Noted<ListenPort>, OptionError> {
     const HINT: &str = ", or 0 for none, or -1 for any";
-    let port = match integer(text) {
-        Some((0, "")) => return Ok(ListenPort::Off),
-        Some((-1, "")) => ListenPort::Any,
-        // Every port fits 16 bits: `read` has checked it.
-        _ => ListenPort::Number(Number::new(option, unit, 1, 65_535).hint(HINT).read(text, notes)? as u16),
-    };
-    Ok(listen.map_or(port, ListenPort::Number))
+    match integer(text) {
+        Some((0, "")) => Ok(Noted { value: ListenPort::Off, note: None }),
+        Some((-1, "")) => Ok(Noted { value: ListenPort::Any, note: None }),
+        _ => {
+            let number = Number::new(option, unit, 1, 65_535).hint(HINT).read(text)?;
+            // Every port fits 16 bits: `read` has checked it.
+            Ok(number.map(|port| ListenPort::Number(port as u16)))
+        }
+    }
 }
 
 /// The port that `-l` names, if it does.
@@ -86,14 +146,27 @@ pub(super) fn network(text: &str) -> Result<Network, OptionError> {
     network.ok_or(OptionError::Network { value: text.to_owned() })
 }
 
-pub(super) fn word(
-    option: &'static str,
-    text: String,
-    known: &[&'static str],
-    words: &'static str,
-) -> Result<&'static str, OptionError> {
-    let found = known.iter().copied().find(|known| *known == text.trim());
-    found.ok_or(OptionError::Word { option, value: text, words })
+pub(super) fn protocol(text: &str) -> Result<Protocol, OptionError> {
+    match text.trim() {
+        "auto" => Ok(Protocol::Auto),
+        "ascii" => Ok(Protocol::Ascii),
+        "binary" => Ok(Protocol::Binary),
+        _ => Err(OptionError::Word { option: "-B", value: text.to_owned(), words: "auto, ascii, binary" }),
+    }
+}
+
+pub(super) fn mode(text: &str) -> Result<Mode, OptionError> {
+    match text.trim() {
+        "auto" => Ok(Mode::Auto),
+        "native" => Ok(Mode::Native),
+        "generic" => Ok(Mode::Generic),
+        _ => Err(OptionError::Word { option: "--mode", value: text.to_owned(), words: "auto, native, generic" }),
+    }
+}
+
+/// A name, without the blanks that unit files leave around it.
+pub(super) fn name(text: &str) -> Result<String, Infallible> {
+    Ok(text.trim().to_owned())
 }
 
 pub(super) fn slab_factor(text: &str) -> Result<f64, OptionError> {
@@ -104,7 +177,7 @@ pub(super) fn slab_factor(text: &str) -> Result<f64, OptionError> {
 }
 
 /// The first character counts, as in memcached.
-pub(super) fn delimiter(text: String) -> Result<u8, OptionError> {
+pub(super) fn delimiter(text: &str) -> Result<u8, OptionError> {
     match text.trim().bytes().next() {
         Some(byte) if byte.is_ascii_graphic() => Ok(byte),
         _ => Err(OptionError::Refused { option: format!("-D {text}"), why: "not a printable character, such as :" }),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cache::User;
 
-use super::OptionError;
+use super::error::OptionError;
 
 /// Lines that memcached reads (`MAX_ENTRIES`).
 const USERS_MAX: usize = 8;
