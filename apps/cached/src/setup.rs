@@ -11,6 +11,8 @@
 mod config;
 /// Why the server does not start, or ends.
 mod error;
+/// The files of `-P` and `-Y`.
+mod files;
 /// What needs a right.
 mod open;
 /// The cores running.

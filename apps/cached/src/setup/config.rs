@@ -41,7 +41,7 @@ impl fmt::Display for Ports {
 }
 
 impl Ports {
-    /// Those that the options name; one that is drawn lies where systems draw theirs.
+    /// The ports that the options name; for -1 one is drawn from the range of ephemeral ports (32768 to 60999).
     pub(super) fn of(options: &Options) -> Result<Ports, SetupError> {
         Ok(Ports { tcp: port(options.port)?, udp: port(options.udp_port)? })
     }

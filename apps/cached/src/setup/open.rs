@@ -4,7 +4,6 @@
 //!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
 //! ```
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache::{Core, Shared};
@@ -19,19 +18,18 @@ use stack::{NetStack, Secrets, StrayRing};
 
 use super::config::{Ports, cache_config, flows_per_core, random, stack_config, xdp_config};
 use super::error::SetupError;
+use super::files::Files;
 use crate::admission::Admission;
-use crate::announce::PidFile;
 use crate::budget::{self, Budget};
 use crate::capture::CoreCapture;
 use crate::connections::Connections;
-use crate::keeper::Keeper;
 use crate::losses::Losses;
 use crate::options::Options;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
 use crate::touch::MemoryThread;
 use crate::udp_service::UdpService;
-use crate::user::{become_user, is_other};
+use crate::user::become_user;
 use crate::worker::Worker;
 
 /// Everything opened, nothing running yet. What is dropped closes; the kernel detaches the program with its link.
@@ -52,11 +50,7 @@ pub(super) struct Base {
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
     pub(super) device: XdpDevice,
-    pub(super) pid_file: Option<Arc<PidFile>>,
-    /// The file of `-Y`, by its absolute path.
-    pub(super) users_file: Option<PathBuf>,
-    /// Who reads it again, and removes the PID file, where this process may not.
-    pub(super) keeper: Option<Keeper>,
+    pub(super) files: Files,
     pub(super) memory: MemoryThread,
 }
 
@@ -99,25 +93,15 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     for (worker, capture) in workers.iter_mut().zip(captures) {
         worker.capture = capture;
     }
-    let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
-    let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
-    // A daemon leaves its working directory.
-    let users_file = options.auth.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
-    let users_file = users_file.map_err(SetupError::system("find the file of -Y"))?;
-    let mut keeper = None;
+    let files = Files::open(options)?;
     if let Some(user) = &options.user {
-        if is_other(user) && (pid_file.is_some() || users_file.is_some()) {
-            let started = Keeper::start(pid_file.as_ref().map(PidFile::path), users_file.as_deref());
-            keeper = Some(started.map_err(SetupError::system("start the keeper of the files of -P and -Y"))?);
-        }
         become_user(user)?;
     }
-    let pid_file = pid_file.map(Arc::new);
-    let base = Base { ports, shared, losses, doorbells, device, pid_file, users_file, keeper, memory };
+    let base = Base { ports, shared, losses, doorbells, device, files, memory };
     Ok(Opened { workers, signals, base })
 }
 
-/// What is asked of the machine's memory, unless the interface is not there, which opening it will say better.
+/// What will be taken of the machine's memory, which must have it.
 fn budget(options: &Options) -> Result<Budget, SetupError> {
     let config = xdp_config(options);
     let link = Link::by_name(&options.interface).map_err(|error| Box::new(OpenError::from(error)))?;

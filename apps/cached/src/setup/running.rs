@@ -1,6 +1,5 @@
 //! The cores running: started, watched, stopped.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -17,13 +16,14 @@ use crate::announce::{PidFile, write_ports};
 use crate::clock::Clock;
 use crate::cpu_time;
 use crate::daemon;
-use crate::options::{Options, users_in};
+use crate::options::Options;
 use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
 use crate::worker::{Worker, WorkerError};
 
-/// How often the main thread looks what has become of the link and what is lost, and brings `rusage_user` and `rusage_system` of
+/// How often the main thread looks what has become of the link and what is lost, and brings `rusage_user` and
+/// `rusage_system` of
 /// `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,7 +39,7 @@ struct Farewell(Sender<Event>);
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        // Nobody listens any more when the server is ending.
+        // Fails when the server is ending and has dropped the receiver.
         let _ = self.0.send(Event::CoreEnded);
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Running {
     cores: Vec<JoinHandle<CoreEnd>>,
     stop: Arc<AtomicBool>,
     inbox: Receiver<Event>,
-    /// Kept so that the channel stays open whatever ends.
+    /// Keeps the channel open after all other senders are dropped.
     _events: Sender<Event>,
     signals: Handle,
     listener: JoinHandle<()>,
@@ -74,7 +74,7 @@ impl Running {
         }
         let handle = signals.handle();
         let on_signal = events.clone();
-        let pid_file = base.pid_file.clone();
+        let pid_file = base.files.pid_file();
         let listener = std::thread::spawn(move || listen(signals, &on_signal, pid_file.as_deref()));
         let ports = base.ports;
         write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
@@ -120,13 +120,13 @@ impl Running {
 fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: Option<&PidFile>) {
     let mut asked = false;
     for signal in signals.forever() {
-        // Nobody listens any more when the server is ending.
+        // Sending fails when the server is ending and has dropped the receiver.
         if signal == SIGHUP {
             let _ = events.send(Event::Reload);
             continue;
         }
         if std::mem::replace(&mut asked, true) {
-            // Asked twice: at once. The kernel detaches the program with its link.
+            // The second signal ends the process at once. The kernel detaches the program with its link.
             if let Some(pid_file) = pid_file {
                 pid_file.remove();
             }
@@ -136,19 +136,17 @@ fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: Option<&PidFil
     }
 }
 
-/// Reads the file of `-Y` again; what is wrong with it leaves those who may speak as they are.
+/// Reads the file of `-Y` again. A file that cannot be used leaves the users as they are.
 fn reload_users(base: &mut Base) {
-    let Base { shared, users_file: Some(path), keeper, .. } = base else { return };
-    let text = match (std::fs::read(&*path), keeper) {
-        (Err(error), Some(keeper)) if error.kind() == io::ErrorKind::PermissionDenied => keeper.users(),
-        (text, _) => text,
-    };
-    match users_in(path, text) {
-        Ok(users) => {
+    match base.files.users() {
+        None => {}
+        Some(Ok(users)) => {
             tracing::info!(users = users.len(), "read again who may speak");
-            shared.control.set_users(users);
+            base.shared.control.set_users(users);
         }
-        Err(error) => tracing::error!(%error, "the users stay as they were: their old passwords go on being good"),
+        Some(Err(error)) => {
+            tracing::error!(%error, "the users stay as they were: their old passwords go on being good")
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Watch {
     }
 
     fn read_counts(&mut self, base: &Base) {
-        // Whoever has gone is named by the next look.
+        // The interface is gone: the next look says so.
         let Ok(link) = Link::counts(base.device.link().index) else { return };
         let program = base.device.steer_counters().unwrap_or_else(|error| {
             if !std::mem::replace(&mut self.blind, true) {

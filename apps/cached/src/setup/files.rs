@@ -1,0 +1,57 @@
+//! `Files`: the files of `-P` and `-Y` while the server runs, and the keeper of those that only root may reach.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cache::User;
+
+use super::error::SetupError;
+use crate::announce::PidFile;
+use crate::keeper::Keeper;
+use crate::options::{OptionError, Options, users_in};
+use crate::user::is_other;
+
+/// The files that the server has. The PID file is removed when this is dropped.
+pub(super) struct Files {
+    pid_file: Option<Arc<PidFile>>,
+    /// The file of `-Y`, by its absolute path.
+    users_file: Option<PathBuf>,
+    /// Reads the file of `-Y` and removes the PID file where this process may not.
+    keeper: Option<Keeper>,
+}
+
+impl Files {
+    /// Writes the PID file, and starts a keeper if the server will go on as another user. To be called with root's rights.
+    ///
+    /// # Errors
+    /// A file cannot be written or found, or the keeper cannot be started.
+    pub(super) fn open(options: &Options) -> Result<Files, SetupError> {
+        let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
+        let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
+        // A daemon leaves its working directory.
+        let users_file = options.auth.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
+        let users_file = users_file.map_err(SetupError::system("find the file of -Y"))?;
+        let needs_keeper = options.user.as_deref().is_some_and(is_other);
+        let keeper = (needs_keeper && (pid_file.is_some() || users_file.is_some()))
+            .then(|| Keeper::start(pid_file.as_ref().map(PidFile::path), users_file.as_deref()))
+            .transpose();
+        let keeper = keeper.map_err(SetupError::system("start the keeper of the files of -P and -Y"))?;
+        Ok(Files { pid_file: pid_file.map(Arc::new), users_file, keeper })
+    }
+
+    /// The PID file, for who ends the process without dropping what it holds.
+    pub(super) fn pid_file(&self) -> Option<Arc<PidFile>> {
+        self.pid_file.clone()
+    }
+
+    /// Reads the file of `-Y` again; `None` without one.
+    pub(super) fn users(&mut self) -> Option<Result<Vec<User>, OptionError>> {
+        let path = self.users_file.as_ref()?;
+        let text = match (std::fs::read(path), &mut self.keeper) {
+            (Err(error), Some(keeper)) if error.kind() == io::ErrorKind::PermissionDenied => keeper.users(),
+            (text, _) => text,
+        };
+        Some(users_in(path, text))
+    }
+}
