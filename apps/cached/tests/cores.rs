@@ -5,27 +5,16 @@ mod rig;
 
 use std::time::Duration;
 
-use nic::{Faults, PortConfig, QueueId, QueuePlan, TxBurst, Wire};
+use nic::{Faults, TxBurst};
 use rig::raw::{ACK, FIN, PSH, RST, Tcp};
-use rig::{Rig, Shape, push, shown, workers};
+use rig::{LAYOUTS, Rig, Shape, push, shown};
 use smoltcp::socket::tcp::State;
-
-/// Queues and cores: as many, more, fewer, and one queue alone.
-const LAYOUTS: [(u16, usize); 6] = [(2, 2), (5, 2), (2, 4), (1, 2), (1, 4), (3, 3)];
 
 fn rigs() -> impl Iterator<Item = Rig> {
     let faults = || Faults { delay: Duration::from_micros(20), ..Faults::default() };
     LAYOUTS
         .into_iter()
         .map(move |(queues, cores)| Rig::new(Shape { queues, cores, faults: faults(), ..Shape::default() }))
-}
-
-/// Connections that are open.
-fn connect(rig: &mut Rig, count: usize) -> Vec<u16> {
-    let ports: Vec<_> = (0..count).map(|_| rig.connect()).collect();
-    let done = |rig: &mut Rig| ports.iter().all(|&port| rig.client(port).state() == State::Established);
-    rig.run_until(Duration::from_secs(10), done);
-    ports
 }
 
 fn set(key: &str, value: &[u8], noreply: bool) -> Vec<u8> {
@@ -50,7 +39,7 @@ fn bytes(tag: usize, count: usize) -> Vec<u8> {
 #[test]
 fn a_key_set_over_one_connection_is_read_over_every_other() {
     for mut rig in rigs() {
-        let ports = connect(&mut rig, 64);
+        let ports = rig.connect_all(64);
         for worker in &rig.workers {
             assert!(worker.stack.flows() > 0, "every core has connections");
         }
@@ -85,7 +74,7 @@ fn pipelined_replies_of_all_shards_come_in_the_order_of_the_requests() {
             replies.extend(b"ERROR\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n");
             replies.extend(format!("VERSION {}\r\n", version(&mut rig)).bytes());
         }
-        let port = connect(&mut rig, 1)[0];
+        let port = rig.connect_all(1)[0];
         rig.ask(port, &requests, &replies);
         let crossed: u64 = rig.workers.iter().map(|worker| worker.cache.counters().cross_core_requests.value()).sum();
         assert!(crossed > 100, "{crossed}");
@@ -95,7 +84,7 @@ fn pipelined_replies_of_all_shards_come_in_the_order_of_the_requests() {
 
 /// What the server calls itself.
 fn version(rig: &mut Rig) -> String {
-    let port = connect(rig, 1)[0];
+    let port = rig.connect_all(1)[0];
     rig.client(port).send(b"version\r\n");
     rig.run_until(Duration::from_secs(10), |rig| rig.client(port).received.ends_with(b"\r\n"));
     let reply = std::mem::take(&mut rig.client(port).received);
@@ -105,7 +94,7 @@ fn version(rig: &mut Rig) -> String {
 #[test]
 fn ten_thousand_keys_are_fetched_by_one_line() {
     for mut rig in rigs() {
-        let port = connect(&mut rig, 1)[0];
+        let port = rig.connect_all(1)[0];
         let names: Vec<_> = (0..10_000).map(|key| format!("multi-{key}")).collect();
         let (mut store, mut line, mut reply) = (Vec::new(), b"get".to_vec(), Vec::new());
         for (number, name) in names.iter().enumerate() {
@@ -126,7 +115,7 @@ fn ten_thousand_keys_are_fetched_by_one_line() {
 #[test]
 fn a_megabyte_goes_each_way_from_and_to_every_core() {
     for mut rig in rigs() {
-        let ports = connect(&mut rig, 8);
+        let ports = rig.connect_all(8);
         for (number, &port) in ports.iter().enumerate() {
             rig.ask(port, &set(&format!("big-{number}"), &bytes(number, 1_000_000), false), b"STORED\r\n");
         }
@@ -146,7 +135,7 @@ fn a_megabyte_goes_each_way_from_and_to_every_core() {
 #[test]
 fn a_flood_without_replies_is_obeyed_and_the_others_are_served_meanwhile() {
     for mut rig in rigs() {
-        let ports = connect(&mut rig, 5);
+        let ports = rig.connect_all(5);
         let flood: Vec<u8> = (0..30_000).flat_map(|n| set(&format!("f{}", n % 100), &bytes(n, 20), true)).collect();
         rig.client(ports[0]).send(&flood);
         rig.client(ports[0]).send(b"get f99\r\n");
@@ -166,7 +155,7 @@ fn a_flood_without_replies_is_obeyed_and_the_others_are_served_meanwhile() {
 #[test]
 fn one_who_reads_nothing_for_a_minute_holds_up_nobody_and_gets_all_in_the_end() {
     for mut rig in rigs() {
-        let ports = connect(&mut rig, 9);
+        let ports = rig.connect_all(9);
         let (deaf, others) = (&ports[..4], &ports[4..]);
         let value = bytes(9, 200_000);
         for key in 0..4 {
@@ -207,61 +196,54 @@ fn one_who_reads_nothing_for_a_minute_holds_up_nobody_and_gets_all_in_the_end() 
 #[test]
 fn connections_above_the_limit_are_told_so() {
     let mut rig = Rig::new(Shape { connection_limit: 3, ..Shape::default() });
-    let ports = connect(&mut rig, 3);
+    let ports = rig.connect_all(3);
     let above = rig.connect();
     rig.run_until(Duration::from_secs(5), |rig| rig.client(above).peer_closed());
     assert_eq!(rig.client(above).received, b"ERROR Too many open connections\r\n");
     rig.client(above).received.clear();
     rig.client(ports[0]).send(b"quit\r\n");
     rig.run_until(Duration::from_secs(5), |rig| rig.client(ports[0]).peer_closed());
-    let again = connect(&mut rig, 1)[0];
+    let again = rig.connect_all(1)[0];
     rig.ask(again, &set("k", b"v", false), b"STORED\r\n");
     rig.finish();
 }
 
 #[test]
 fn what_comes_by_another_queue_than_its_flows_is_found_by_the_right_core() {
-    // A link for each core, so that the test says which core a frame comes to.
-    let shape = Shape { queues: 2, cores: 2, ..Shape::default() };
-    let link = || Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
-    let ((wire, ours, theirs), (_other_wire, other_ours, other_theirs)) = (link(), link());
-    let plan = QueuePlan::new(&[QueueId(0), QueueId(1)], 2);
-    let take = |id: QueueId| {
-        let side = if id.0 == 0 { &ours } else { &other_ours };
-        Box::new(side.take_queue(QueueId(0)).expect("opened once")) as sidestep_cached::AnyQueue
-    };
-    let workers = workers(&shape, &plan, take);
-    let mut rig = Rig::on(wire.clone(), workers, theirs.take_queue(QueueId(0)).expect("opened once"), 1);
-    let mut other = other_theirs.take_queue(QueueId(0)).expect("opened once");
+    let (mut rig, mut other) = Rig::on_two_links(Shape { sleeps: false, ..Shape::default() });
     let mut tx = TxBurst::default();
     let source = [10, 77, 0, 1];
 
     let mut ack = rig.open(source, 5_000, 100);
     assert_eq!((rig.workers[0].stack.flows(), rig.workers[1].stack.flows()), (1, 0));
     // Data by the other queue is served by the flow's core, and answered by the flow's own queue.
-    push(&mut other, &mut tx, &Tcp::new(5_000, ACK | PSH, 101, ack).with(b"set a 0 0 1\r\nx\r\n").frame_from(source));
+    push(
+        &mut other.queue,
+        &mut tx,
+        &Tcp::new(5_000, ACK | PSH, 101, ack).with(b"set a 0 0 1\r\nx\r\n").frame_from(source),
+    );
     let answers = rig.tcp(source, &Tcp::new(5_000, ACK, 101, ack));
     let data: Vec<u8> = answers.iter().flat_map(|answer| answer.data.clone()).collect();
     assert_eq!(data, b"STORED\r\n", "{answers:?}");
     ack = ack.wrapping_add(8);
     // An ACK by the other queue counts: nothing is sent again.
-    push(&mut other, &mut tx, &Tcp::new(5_000, ACK, 117, ack).frame_from(source));
+    push(&mut other.queue, &mut tx, &Tcp::new(5_000, ACK, 117, ack).frame_from(source));
     rig.turns(|turn| turn());
     rig.run_for(Duration::from_secs(5));
     let mut more = 0;
     rig.look_at_frames(|_| more += 1);
     assert_eq!(more, 0);
     // An RST by the other queue ends the flow, unanswered.
-    push(&mut other, &mut tx, &Tcp::new(5_000, RST, 117, 0).frame_from(source));
+    push(&mut other.queue, &mut tx, &Tcp::new(5_000, RST, 117, 0).frame_from(source));
     rig.turns(|turn| turn());
     assert_eq!(rig.workers[0].stack.flows(), 0);
     assert_eq!(rig.workers[0].stack.stats().resets, 1);
     // A segment that no core knows is answered by one RST, after each has looked.
-    push(&mut other, &mut tx, &Tcp::new(6_000, ACK | FIN, 7, 1_234).frame_from(source));
+    push(&mut other.queue, &mut tx, &Tcp::new(6_000, ACK | FIN, 7, 1_234).frame_from(source));
     rig.turns(|turn| turn());
     let mut resets = Vec::new();
     rig.look_at_frames(|frame| resets.push(Tcp::read(frame)));
-    rig::look_at(&mut other, |frame| resets.push(Tcp::read(frame)));
+    rig::look_at(&mut other.queue, |frame| resets.push(Tcp::read(frame)));
     let [reset] = &resets[..] else { panic!("{resets:?}") };
     assert_eq!((reset.flags, reset.seq, reset.peer_port), (RST, 1_234, 6_000));
     let strays: Vec<_> = rig.workers.iter().map(|worker| worker.strays.counts()).collect();
@@ -274,7 +256,7 @@ fn requests_that_straddle_the_end_of_their_ring_get_their_turn_where_places_are_
     // Few places for values of other cores, so that most fetches wait; lines of all lengths, so that many of them
     // straddle the end of a receive ring when their turn comes.
     let mut rig = Rig::new(Shape { landing_slots: 2, ..Shape::default() });
-    let ports = connect(&mut rig, 60);
+    let ports = rig.connect_all(60);
     let (mut requests, mut replies) = (Vec::new(), Vec::new());
     for number in 0..20 {
         let key = format!("{number}-{}", "k".repeat(number * 12));
@@ -296,7 +278,7 @@ fn requests_that_straddle_the_end_of_their_ring_get_their_turn_where_places_are_
 #[test]
 fn a_server_that_stops_answers_what_has_arrived_and_then_closes() {
     for mut rig in rigs() {
-        let ports = connect(&mut rig, 150);
+        let ports = rig.connect_all(150);
         for (number, &port) in ports.iter().enumerate() {
             rig.ask(port, &set(&format!("d{number}"), &bytes(number, 100), false), b"STORED\r\n");
         }

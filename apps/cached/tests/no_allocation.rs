@@ -19,14 +19,14 @@ fn calls(stats: Stats) -> usize {
 }
 
 /// A connection made by hand.
-struct Line {
+struct Peer {
     rig: Rig,
     source: [u8; 4],
     seq: u32,
     ack: u32,
 }
 
-impl Line {
+impl Peer {
     /// Requests that crossed cores.
     fn crossed(&self) -> u64 {
         self.rig.workers.iter().map(|worker| worker.cache.counters().cross_core_requests.value()).sum()
@@ -63,7 +63,7 @@ fn a_get_hit_allocates_nothing_on_its_own_core_or_across() {
     let source = [10, 77, 0, 1];
     let mut rig = Rig::new(Shape::default());
     let ack = rig.open(source, 40_000, 100);
-    let mut line = Line { rig, source, seq: 101, ack };
+    let mut peer = Peer { rig, source, seq: 101, ack };
     // Values that fit one segment, that need two, and that another core hands over piece by piece.
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for number in 0..60usize {
@@ -71,25 +71,25 @@ fn a_get_hit_allocates_nothing_on_its_own_core_or_across() {
         let mut request = format!("set key-{number} {number} 0 {}\r\n", value.len()).into_bytes();
         request.extend(&value);
         request.extend(b"\r\n");
-        let before = line.crossed();
+        let before = peer.crossed();
         for piece in request.chunks(1_400) {
-            let (reply, _) = line.ask(piece);
+            let (reply, _) = peer.ask(piece);
             assert!(reply.is_empty() || reply == b"STORED\r\n", "{}", rig::shown(&reply));
         }
         let mut hit = format!("VALUE key-{number} {number} {}\r\n", value.len()).into_bytes();
         hit.extend(&value);
         hit.extend(b"\r\nEND\r\n");
-        let keys = if line.crossed() == before { &mut own } else { &mut others };
+        let keys = if peer.crossed() == before { &mut own } else { &mut others };
         keys.push((format!("get key-{number}\r\n").into_bytes(), hit));
     }
     assert!(own.len() > 10 && others.len() > 10, "{} and {}", own.len(), others.len());
 
     for (name, keys) in [("its own core", &own), ("the other core", &others)] {
-        let before = line.crossed();
+        let before = peer.crossed();
         let mut total = 0;
         for round in 0..30 {
             for (request, hit) in keys {
-                let (reply, change) = line.ask(request);
+                let (reply, change) = peer.ask(request);
                 assert!(reply == *hit, "{} is not {}", rig::shown(&reply), rig::shown(hit));
                 // The wire keeps buffers of its own from the first rounds on.
                 if round > 4 {
@@ -97,7 +97,7 @@ fn a_get_hit_allocates_nothing_on_its_own_core_or_across() {
                 }
             }
         }
-        let crossed = line.crossed() - before;
+        let crossed = peer.crossed() - before;
         assert_eq!(crossed, if name == "its own core" { 0 } else { 30 * others.len() as u64 });
         assert_eq!(total, 0, "calls of the allocator by hits on {name}");
     }

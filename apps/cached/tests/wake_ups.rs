@@ -6,15 +6,11 @@ mod rig;
 
 use std::time::Duration;
 
-use nic::{Faults, PortConfig, QueueId, QueuePlan, TxBurst, Wire};
+use nic::{Faults, TxBurst};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rig::raw::{ACK, PSH, SYN, Tcp};
-use rig::{Bed, Rig, Shape, push, seed, shown, workers};
-use smoltcp::socket::tcp::State;
-
-/// Queues and cores: as many, more, fewer, and one queue alone.
-const LAYOUTS: [(u16, usize); 6] = [(2, 2), (5, 2), (2, 4), (1, 2), (1, 4), (3, 3)];
+use rig::{LAYOUTS, Rig, Shape, push, seed, shown};
 
 /// Longer than any answer takes that nobody sleeps over.
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,13 +18,6 @@ const SECOND: Duration = Duration::from_secs(1);
 fn rig((queues, cores): (u16, usize), sleeps: bool, seed: u64) -> Rig {
     let faults = Faults { delay: Duration::from_micros(20), ..Faults::default() };
     Rig::new(Shape { queues, cores, faults, sleeps, seed, ..Shape::default() })
-}
-
-fn connect(rig: &mut Rig, count: usize) -> Vec<u16> {
-    let ports: Vec<_> = (0..count).map(|_| rig.connect()).collect();
-    let done = |rig: &mut Rig| ports.iter().all(|&port| rig.client(port).state() == State::Established);
-    rig.run_until(SECOND, done);
-    ports
 }
 
 /// A request and its reply.
@@ -60,7 +49,7 @@ fn exchanges(connection: usize, draws: &mut impl RngCore) -> Vec<Exchange> {
 /// Has each of `count` connections go through its exchanges, all at once. Returns when each reply was there whole.
 fn talk(rig: &mut Rig, count: usize, seed: u64) -> Vec<Vec<Duration>> {
     let mut draws = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let ports = connect(rig, count);
+    let ports = rig.connect_all(count);
     let todo: Vec<_> = (0..ports.len()).map(|connection| exchanges(connection, &mut draws)).collect();
     let mut ends = vec![Vec::new(); ports.len()];
     for (&port, todo) in ports.iter().zip(&todo) {
@@ -105,7 +94,7 @@ fn an_answer_comes_from_cores_that_sleep_as_soon_as_from_cores_that_do_not() {
 fn a_line_for_a_watcher_wakes_the_core_of_the_watcher() {
     for layout in LAYOUTS {
         let mut rig = rig(layout, true, 1);
-        let ports = connect(&mut rig, 16);
+        let ports = rig.connect_all(16);
         let (watcher, others) = (ports[0], &ports[1..]);
         rig.ask(watcher, b"watch fetchers\r\n", b"OK\r\n");
         for round in 0..40 {
@@ -145,32 +134,18 @@ fn a_timer_wakes_a_core_that_sleeps() {
 /// A frame that comes to the wrong core goes on to the right one, which may be about to sleep just then.
 #[test]
 fn a_core_does_not_sleep_over_a_stray() {
-    let shape = Shape { queues: 2, cores: 2, ..Shape::default() };
-    let faults = Faults { delay: Duration::from_micros(20), ..Faults::default() };
-    // A link for each core, so that the test says which core a frame comes to.
-    let side = || PortConfig { inbound: faults.clone(), ..PortConfig::default() };
     let seed = seed(1);
     let mut crossed = 0;
     for seed in seed..seed + 40 {
-        let link = || Wire::pair(side(), side(), seed).expect("a wire");
-        let ((wire, ours, theirs), (other_wire, other_ours, other_theirs)) = (link(), link());
-        let plan = QueuePlan::new(&[QueueId(0), QueueId(1)], 2);
-        let take = |id: QueueId| {
-            let side = if id.0 == 0 { &ours } else { &other_ours };
-            Box::new(side.take_queue(QueueId(0)).expect("opened once")) as sidestep_cached::AnyQueue
-        };
-        let parts = workers(&shape, &plan, take);
-        let mut rig = Rig::on(wire.clone(), parts, theirs.take_queue(QueueId(0)).expect("opened once"), seed);
-        let wires = [wire, other_wire];
-        let bed = |(worker, wire): (_, &Wire)| Bed::new(worker, vec![(wire.clone(), QueueId(0))]);
-        rig.beds = rig.workers.iter().zip(&wires).map(bed).collect();
-        let mut other = other_theirs.take_queue(QueueId(0)).expect("opened once");
+        let faults = Faults { delay: Duration::from_micros(20), ..Faults::default() };
+        let (mut rig, mut other) = Rig::on_two_links(Shape { faults, seed, ..Shape::default() });
         let mut tx = TxBurst::default();
         let source = [10, 77, 0, 1];
         // One flow of the first core.
+        let other_clock = other.wire.clock();
         let both = |rig: &mut Rig, span| {
             rig.run_for(span);
-            wires[1].clock().set(wires[0].clock().now());
+            other_clock.set(rig.wire.clock().now());
             rig.settle();
         };
         rig.send_frame(&Tcp::new(5_000, SYN, 100, 0).frame_from(source));
@@ -181,7 +156,7 @@ fn a_core_does_not_sleep_over_a_stray() {
         for round in 0..8u32 {
             // A request by the other core's link, and at the same time something for the first core to look at.
             let request = Tcp::new(5_000, ACK | PSH, 101 + round * 4, next).with(b"mn\r\n");
-            push(&mut other, &mut tx, &request.frame_from(source));
+            push(&mut other.queue, &mut tx, &request.frame_from(source));
             rig.send_frame(&Tcp::new(5_000, ACK, 101 + round * 4, next).frame_from(source));
             rig.unclaimed.clear();
             both(&mut rig, Duration::from_micros(20));
@@ -191,9 +166,9 @@ fn a_core_does_not_sleep_over_a_stray() {
             next = next.wrapping_add(4);
         }
         // Between the last turn of the first core and its last look.
-        push(&mut other, &mut tx, &Tcp::new(5_000, ACK | PSH, 133, next).with(b"mn\r\n").frame_from(source));
-        wires[1].clock().advance(Duration::from_micros(20));
-        let (time, now) = rig::clocks(wires[1].clock().now());
+        push(&mut other.queue, &mut tx, &Tcp::new(5_000, ACK | PSH, 133, next).with(b"mn\r\n").frame_from(source));
+        other_clock.advance(Duration::from_micros(20));
+        let (time, now) = rig::clocks(other_clock.now());
         assert!(!rig.workers[0].has_work());
         rig.workers[1].turn(time, now).expect("a wire is never gone");
         assert!(rig.workers[0].has_work(), "the look before the sleep does not see the stray");
@@ -206,7 +181,7 @@ fn a_core_does_not_sleep_over_a_stray() {
 #[test]
 fn an_answer_does_not_wait_for_what_else_its_connection_has_to_come() {
     let mut rig = rig((3, 3), true, 1);
-    let ports = connect(&mut rig, 1);
+    let ports = rig.connect_all(1);
     let core = rig.workers.iter().position(|worker| worker.stack.flows() == 1).expect("it is open");
     let [quick, stalled] = [(core + 1) % 3, (core + 2) % 3];
     let value = vec![b'v'; 200_000];

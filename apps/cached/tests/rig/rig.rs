@@ -21,6 +21,7 @@ use nic::{Doorbell, Faults, PortConfig, Queue, QueueId, QueuePlan, RelayError, R
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_cached::{Admission, AnyQueue, Connections, Losses, StrayRing, Worker, share_queues};
+use smoltcp::socket::tcp::State;
 use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
 pub use beds::Bed;
@@ -34,6 +35,9 @@ pub const PORT: u16 = 11_211;
 
 /// Unix time at which the rig's clock starts.
 const UNIX_START: u64 = 1_700_000_000;
+
+/// Queues and cores: as many, more, fewer, and one queue alone.
+pub const LAYOUTS: [(u16, usize); 6] = [(2, 2), (5, 2), (2, 4), (1, 2), (1, 4), (3, 3)];
 
 /// Events less than this apart are handled together, as a polling core would.
 const GRAIN: Duration = Duration::from_micros(10);
@@ -133,6 +137,13 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
     parts.map(worker).collect()
 }
 
+/// The link of the second core in a rig of [`Rig::on_two_links`].
+pub struct OtherLink {
+    pub wire: Wire,
+    /// The far end: what is sent here comes to the second core.
+    pub queue: WireQueue,
+}
+
 /// Workers, clients, and the wire between them.
 pub struct Rig {
     pub wire: Wire,
@@ -175,6 +186,25 @@ impl Rig {
             rig.beds = rig.workers.iter().map(|worker| Bed::new(worker, queues(worker.cache.id()))).collect();
         }
         rig
+    }
+
+    /// Two cores with a link each, so that a test says which core a frame comes to. The rig's own wire is that of the first.
+    pub fn on_two_links(shape: Shape) -> (Self, OtherLink) {
+        let side = || PortConfig { inbound: shape.faults.clone(), ..PortConfig::default() };
+        let link = || Wire::pair(side(), side(), shape.seed).expect("a good configuration");
+        let ((wire, ours, theirs), (other_wire, other_ours, other_theirs)) = (link(), link());
+        let plan = QueuePlan::new(&[QueueId(0), QueueId(1)], 2);
+        let workers = workers(&shape, &plan, |id| {
+            let side = if id.0 == 0 { &ours } else { &other_ours };
+            Box::new(side.take_queue(QueueId(0)).expect("opened once"))
+        });
+        let mut rig = Self::on(wire, workers, theirs.take_queue(QueueId(0)).expect("opened once"), shape.seed);
+        if shape.sleeps {
+            let wires = [rig.wire.clone(), other_wire.clone()];
+            let beds = rig.workers.iter().zip(wires).map(|(worker, wire)| Bed::new(worker, vec![(wire, QueueId(0))]));
+            rig.beds = beds.collect();
+        }
+        (rig, OtherLink { wire: other_wire, queue: other_theirs.take_queue(QueueId(0)).expect("opened once") })
     }
 
     /// A rig of parts made elsewhere, whose cores do not sleep unless they are given beds.
@@ -220,6 +250,14 @@ impl Rig {
         self.clients.insert(port, Client::new(port, ring, u64::from(port) ^ self.rng.next_u64()));
         self.touched.insert(port);
         port
+    }
+
+    /// Opens `count` connections. Returns their ports.
+    pub fn connect_all(&mut self, count: usize) -> Vec<u16> {
+        let ports: Vec<_> = (0..count).map(|_| self.connect()).collect();
+        let done = |rig: &mut Self| ports.iter().all(|&port| rig.client(port).state() == State::Established);
+        self.run_until(Duration::from_secs(10), done);
+        ports
     }
 
     /// A client, which is polled next.
