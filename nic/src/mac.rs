@@ -10,8 +10,8 @@ impl Mac {
     /// The address of every station.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// Whether it is the address of one station: not a group's (IEEE 802-2014 §8.2.2: the lowest bit of the first byte),
-    /// not all zero.
+    /// Whether it is the address of one station: not a group's (IEEE 802-2014 §8.2.2: the lowest bit of the first
+    /// byte), not all zero.
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }

@@ -99,7 +99,7 @@ pub enum OpenError {
         /// The address.
         address: Ipv4Addr,
     },
-    /// No frame could ever be steered to the stack, or an address is none that a host can have.
+    /// The stack would get no frame at all, or an address is none that a host can have.
     #[error("{address} is no address that a host can have; give a unicast IPv4 address")]
     AddressInvalid {
         /// The address.

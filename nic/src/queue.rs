@@ -51,7 +51,8 @@ pub trait Queue: Send {
     fn stats(&self) -> QueueStats;
 }
 
-/// A queue of a kind that is chosen at start: the calls are per burst, so that the indirection costs nothing that counts.
+/// A queue of a kind that is chosen at the start. There is one call a burst, so that the indirection costs next to
+/// nothing.
 impl Queue for Box<dyn Queue> {
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         (**self).rx_burst(out)
@@ -152,7 +153,7 @@ pub struct QueueStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueDrops {
-    /// The kernel could not put it into the socket's memory for another reason: it was longer than a chunk, most often.
+    /// The kernel could not put it into the socket's memory: most often it was longer than a chunk.
     pub rx_too_long: u64,
     /// A frame longer than a chunk that is not TCP over IPv4, which alone can be cut.
     pub rx_uncut: u64,

@@ -115,7 +115,8 @@ pub struct StrayReceiver {
 }
 
 impl StrayReceiver {
-    /// Gives at most `max` frames to `look`, which may change them, oldest first, and the frames back to their core. Returns how many.
+    /// Gives at most `max` frames to `look`, which may change them, oldest first, and the frames back to their core.
+    /// Returns how many.
     pub fn receive(&mut self, max: usize, mut look: impl FnMut(StrayHeader, &mut [u8])) -> usize {
         let mut seen = 0;
         while seen < max {

@@ -106,7 +106,7 @@ fn spread(link: &Link, hash: &mut impl UdpHash) -> UdpSpread {
     if let Err(source) = hash.set_fields(ADDRESSES_AND_PORTS) {
         return refused(source);
     }
-    // Some drivers take what they then round to what they can do.
+    // Some drivers accept an order and then do only the part of it that they can.
     match hash.fields() {
         Ok(ADDRESSES_AND_PORTS) => UdpSpread::Set { link: link.name.clone(), before: letters(before) },
         Ok(fields) => {
@@ -123,7 +123,7 @@ fn letters(fields: u64) -> String {
     const LETTERS: [char; 7] = ['m', 'v', 't', 's', 'd', 'f', 'n'];
     let set = LETTERS.iter().enumerate().filter(|(bit, _)| fields >> (bit + 1) & 1 == 1);
     let text: String = set.map(|(_, letter)| letter).collect();
-    // `r`: discard, which is all that ethtool has to say where no field is left.
+    // `r`: discard, the only letter that ethtool has for no field at all.
     if text.is_empty() { "r".to_owned() } else { text }
 }
 

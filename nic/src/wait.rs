@@ -61,7 +61,7 @@ impl Doorbell {
     /// The slow half: of all that get here in one sleep, the one that clears the flag writes.
     #[cold]
     fn wake(&self) -> bool {
-        // Who finds it cleared writes nothing: the owner may have announced its next sleep meanwhile.
+        // A ringer that finds the flag cleared writes nothing: the owner may have announced its next sleep meanwhile.
         if self.sleeping.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
@@ -138,7 +138,7 @@ impl Sleeper {
             return Ok(Woken::Idle);
         }
         if self.set.is_signalled() {
-            // A ringer may be about to signal: the next sleep then ends at once, for nothing but also without harm.
+            // A ringer may be about to signal. The next sleep then ends at once without any work, which does no harm.
             self.doorbell.event.clear();
             return Ok(Woken::Rung);
         }

@@ -19,7 +19,8 @@ use crate::idle::Idle;
 /// Rounds of taking and giving that one flow gets in one turn, so that a long pipeline does not starve the others.
 const ROUNDS: usize = 4;
 
-/// Bytes of an answer that are asked for before it is written: a few lines, which the processor then goes on with.
+/// Bytes of the transmit ring that are prefetched for an answer: a few cache lines, after which the processor foresees
+/// the next ones itself.
 const ANSWER_BYTES: usize = 192;
 
 /// Bytes of replies that one call of [`Session::take`] may write: as many as a transmit ring usually holds.
@@ -53,7 +54,7 @@ enum Next {
     Wait,
     /// There is more to do, but others come first.
     Again,
-    /// The session has said its last word.
+    /// The session has written its last reply.
     Close,
 }
 
@@ -96,7 +97,7 @@ impl Connections {
         self.open_flows.get(conn.0 as usize)?.as_ref().map(|(id, _)| *id)
     }
 
-    /// Asks for what [`foresee`](Self::foresee) and [`serve`](Self::serve) will read of the flow's connection.
+    /// Prefetches what [`foresee`](Self::foresee) and [`serve`](Self::serve) will read of the flow's connection.
     #[inline]
     pub fn prefetch(&self, id: FlowId, cache: &Core) {
         if let Some(place) = self.open_flows.get(id.index()) {
@@ -106,8 +107,8 @@ impl Connections {
         cache.prefetch_connection(ConnId(id.index() as u32));
     }
 
-    /// Asks for the index's line of the key that the flow asks for first, and if it is `far` from the caches, for where
-    /// its answer will be written. Returns that key's hash.
+    /// Prefetches the line of the index for the first key that the flow asks for and, if the flow is `far` from the
+    /// caches, the place where its answer will be written. Returns that key's hash.
     #[inline]
     pub fn foresee(&mut self, id: FlowId, far: bool, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
         let (open, session) = self.open_flows.get_mut(id.index())?.as_mut()?;
@@ -220,7 +221,8 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
     for _ in 0..ROUNDS {
         let (taken, stop) = take(session, flow, cache, now, scratch);
         if stop == Stop::NeedInput && flow.peer_closed() {
-            // All that has come was seen: a peer that has closed its direction will not finish what it has begun.
+            // The session has seen all that came. A peer that has closed its direction will not finish a request that
+            // it began.
             session.end_input(cache);
         }
         let given = give(session, flow, cache);

@@ -1,7 +1,8 @@
 //! `-d`: the server in the background.
 //!
 //! The command starts itself again as a child without a terminal, passes on what the child says until it is ready or
-//! gives up, and returns as the child fared: so whoever starts a daemon learns at once whether it serves. Read first:
+//! gives up, and ends with the exit code that tells which. So whoever starts a daemon learns at once whether it serves.
+//! Read first:
 //! `daemon(7)`; memcached's `daemon.c` forks once everything is read and cannot tell.
 
 use std::env;
@@ -14,7 +15,7 @@ use crate::say::say;
 /// Set in the child's environment.
 const MARK: &str = "SIDESTEP_CACHED_IN_BACKGROUND";
 
-/// How the line begins with which the server says that it answers.
+/// The beginning of the line by which the server says that it answers.
 pub const READY: &str = "ready: ";
 
 /// Whether this process is the child.

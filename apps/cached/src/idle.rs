@@ -1,7 +1,7 @@
 //! `-o idle_timeout`: connections that have not said anything for long are closed.
 //!
-//! Each connection has one place in a queue, with the second at which it is looked at next: no packet moves it, and a
-//! turn looks at a bounded number. So one is closed at most half the timeout later than asked.
+//! Each connection has one place in a queue, with the second at which it is looked at next. No packet moves it, and a
+//! turn looks at a bounded number of connections. So a connection is closed at most half the timeout late.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,7 @@ impl Idle {
         Idle { timeout_secs, queue: VecDeque::with_capacity(2 * max_flows) }
     }
 
-    /// A connection was opened. When ended ones fill the queue, the first is forgotten for it.
+    /// A connection was opened. When ended connections fill the queue, the first of them makes room.
     pub fn add(&mut self, id: FlowId, now_secs: u32) {
         if self.queue.len() == self.queue.capacity() {
             self.queue.pop_front();
@@ -32,8 +32,8 @@ impl Idle {
         self.queue.push_back((now_secs.saturating_add(self.step_secs()), id));
     }
 
-    /// Looks at those whose time has come: `idle_secs` says for how long one has been idle, `None` when it has ended.
-    /// Returns the next that is to be closed.
+    /// Looks at the connections whose time has come: `idle_secs` says for how long a connection has been idle, `None`
+    /// when it has ended. Returns the next one that is to be closed.
     pub fn next_overdue(&mut self, now_secs: u32, idle_secs: impl Fn(FlowId) -> Option<u32>) -> Option<FlowId> {
         for _ in 0..LOOKS_PER_TURN {
             let &(due, id) = self.queue.front()?;

@@ -20,9 +20,9 @@ mod connections;
 mod cpu_time;
 /// `-d`: the server in the background.
 mod daemon;
-/// Who has not said anything for long.
+/// Connections that have been silent for too long.
 mod idle;
-/// What a server without root's rights asks of a process that has them.
+/// The process that keeps root's rights for a server that has given them up.
 mod keeper;
 /// What becomes of the interface while the server runs.
 mod link_watch;

@@ -171,7 +171,7 @@ impl LinkWatch {
         if now.rx_queues < bound || now.tx_queues < bound {
             return Change::FewerQueues { link, rx: now.rx_queues, tx: now.tx_queues, bound, command };
         }
-        // Who bound fewer queues than there were (--queues) was told so at the start.
+        // With --queues there may have been more queues than sockets from the start; the log has said so then.
         if now.rx_queues > self.opened.rx_queues.max(bound) {
             return Change::MoreQueues { link, queues: now.rx_queues, bound, command };
         }

@@ -52,7 +52,7 @@ impl Losses {
         &self.reasons
     }
 
-    /// Every reason with what all have counted so far. Any thread.
+    /// Every reason with what all cores and the main thread have counted so far. Any thread.
     pub fn totals<'a>(&'a self, counters: &'a Counters) -> impl Iterator<Item = (&'a Reason, u64)> + 'a {
         self.reasons.iter().enumerate().map(|(index, reason)| match reason.source {
             Source::Cache(of) => (reason, counters.sum(of)),

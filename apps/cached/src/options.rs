@@ -1,7 +1,7 @@
 //! The command line: memcached's letters where memcached has one, checked before anything is opened.
 //!
-//! clap reads `Flags`: each value by a function of ours that checks it, and says value, unit, limit and next step in one
-//! line where it is wrong. [`Options`] is what holds once the options have been checked against each other.
+//! clap reads `Flags`: each value by a function of ours that checks it, and says value, unit, limit and next step in
+//! one line where it is wrong. [`Options`] is what holds once the options have been checked against each other.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;

@@ -1,7 +1,7 @@
 //! What the server says on standard output: a few lines at its start and its end.
 //!
-//! Whoever reads them may have gone (`| head -1`), and the disk behind them may be full. A server goes on serving then, so
-//! a line that cannot be written is lost, and that is logged. `println!` would panic.
+//! The reader of these lines may have gone (`| head -1`), and the disk behind them may be full. A server goes on
+//! serving then, so a line that cannot be written is lost, and that is logged. `println!` would panic.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};

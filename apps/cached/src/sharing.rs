@@ -14,7 +14,8 @@ use nic::{
 pub type AnyQueue = Box<dyn Queue>;
 
 /// The queues of each core, by core, as `plan` has it: its own first, then the ways to those of others. `take` opens a
-/// queue for the core that polls it (`None` leaves it out), `doorbells` are those of all cores, and `chunk_bytes` holds the longest frame.
+/// queue for the core that polls it (`None` leaves it out), `doorbells` are those of all cores, and `chunk_bytes` holds
+/// the longest frame.
 ///
 /// # Errors
 /// What `take` said, or no memory for the frames handed over.

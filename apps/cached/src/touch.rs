@@ -71,7 +71,7 @@ impl Drop for MemoryThread {
     }
 }
 
-/// What is to be made.
+/// The shards whose memory is made.
 #[derive(Debug)]
 struct Shards {
     shards: Vec<Toucher>,

@@ -1,8 +1,8 @@
 //! `-u`: root's rights given up once everything is open.
 //!
 //! What needs them is done by then: the AF_XDP sockets, the maps and the program's link are descriptors, which stay
-//! usable, and closing the link detaches the program whoever closes it. What is lost: a second start of the same process
-//! image, and writing where only root may; what is needed of that later is the keeper's (`keeper.rs`).
+//! usable, and closing the link detaches the program whoever closes it. The server can no longer start itself again as
+//! root, nor read and write files that only root may; the keeper (`keeper.rs`) does so for it.
 
 use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 

@@ -1,4 +1,5 @@
-//! `Worker`: one core, with its queues, its stack and its shard, and the turn that runs a request to completion on them.
+//! `Worker`: one core, with its queues, its stack and its shard, and the turn that runs a request to completion on
+//! them.
 //!
 //! Invariant: everything a worker holds is its own core's; what crosses cores goes through a bounded queue. A turn
 //! never waits, and each of its steps has a bound. Read first: ARCHITECTURE.md, "One request through the files".
@@ -26,8 +27,9 @@ use crate::udp_service::UdpService;
 /// Flows served in one turn; the rest stay on the ready list for the next.
 const READY_BUDGET: usize = 256;
 
-/// Flows whose blocks and connections fit a core's own caches, at about 1.5 KB of each in use. Up to so many are not
-/// prefetched: that would cost a tenth of a request, for what is in the cache already. The items that they ask for always are.
+/// Flows whose blocks and connections fit a core's own caches, at about 1.5 KB of each in use. With no more flows than
+/// these a prefetch of them would cost a tenth of a request for nothing. Items are prefetched however few the flows
+/// are.
 const FLOWS_IN_CACHE: usize = 1_024;
 
 /// Flows whose memory is prefetched together, so that they wait for it once.

@@ -119,8 +119,8 @@ impl<W: Write> SharedRecorder<W> {
         }
     }
 
-    /// Ends the recording: flushes, and gives the sink back. Frames still pass the tap afterwards, unrecorded. `None` when
-    /// it had ended before.
+    /// Ends the recording: flushes, and gives the sink back. Frames still pass the tap afterwards, unrecorded. `None`
+    /// when it had ended before.
     ///
     /// # Errors
     /// [`PcapError::Write`]: the first failure, at whichever frame it was.

@@ -1,7 +1,8 @@
 //! `PcapTap`: any queue, with every frame in and out recorded.
 //!
 //! For finding faults, not for speed: frames are handed to the queue one at a time, so as to record exactly those that
-//! it takes, each call locks the recorder, and a full buffer is written where it fills up. Invariant: the tap never changes what the queue does.
+//! it takes, each call locks the recorder, and a full buffer is written where it fills up. Invariant: the tap never
+//! changes what the queue does.
 
 use std::io::Write;
 use std::os::fd::RawFd;

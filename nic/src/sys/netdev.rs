@@ -43,7 +43,7 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// What is taken for true of a driver that does not say.
+    /// What is assumed of a driver that does not say.
     pub(crate) const ONE: Self = Self { rx: 1, tx: 1, combined: 0, tx_max: 1, combined_max: 0 };
 }
 

@@ -347,8 +347,8 @@ impl Rings {
     }
 }
 
-/// Asks memory for a frame's headers and first bytes, which another processor wrote a moment ago: those of a whole burst
-/// are then on their way together.
+/// Prefetches a frame's headers and first bytes, which another processor wrote a moment ago, so that the frames of a
+/// burst wait for memory together.
 #[inline]
 fn prefetch_head(frame: &Frame) {
     let bytes = frame.bytes();

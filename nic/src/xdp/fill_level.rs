@@ -28,8 +28,8 @@ impl FillLevel {
         self.level.saturating_sub(lent)
     }
 
-    /// To be told how many frames wait in the receive ring when a burst has left some there: once a quarter of the level
-    /// has come to wait, the level doubles, so that the next backlog of this depth is far from using all up.
+    /// Call this with the number of frames that a burst has left in the receive ring. When a quarter of the level waits
+    /// there, the level doubles, so that the next backlog of this depth finds more than enough.
     #[inline]
     pub(super) fn note_backlog(&mut self, waiting: usize) {
         if waiting >= self.level / 4 {

@@ -19,7 +19,7 @@ use super::mode::Attach;
 /// What `build.rs` made of `bpf/steer.bpf.c`, aligned as an ELF file must be.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
-/// Whose an address is. Kept equal to `enum address_mode` in `bpf/steer.bpf.c`.
+/// Who owns an address: the stack or the kernel too. Kept equal to `enum address_mode` in `bpf/steer.bpf.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressMode {
     /// The stack's alone: all IPv4 to it, and ARP for it, goes to the stack. The kernel must not have it.
@@ -139,7 +139,7 @@ impl Steering {
         Ok(Self { link: None, program, name })
     }
 
-    /// Makes the stack answer at `address`, or changes whose it is. May be called while the program runs.
+    /// Makes the stack answer at `address`, or changes who owns it. May be called while the program runs.
     ///
     /// # Errors
     /// [`ProgramFault::Map`]: the map is full (64 addresses), or the kernel refused.
@@ -196,7 +196,7 @@ impl Steering {
         let id = steer.attach_to_if_index(index, aya_mode).map_err(in_attach)?;
         let link = steer.take_link(id).map_err(in_attach)?;
         // aya falls back to netlink where the kernel knows no link, and such a program would outlive a killed process.
-        // Dropping the link that is none detaches it.
+        // Dropping that netlink link detaches it.
         self.link = Some(FdLink::try_from(link).map_err(|_| ProgramFault::NoLink)?);
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(super) fn bind(
     let shape = SocketShape { merged, ..config.shape(link, queue, zero_copy) };
     let is_busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
     let (rings, stock) = while_busy(|| Rings::open(&shape), is_busy)?;
-    // Both lift limits of copy mode. A kernel that knows or allows them not works all the same, with more wake-ups.
+    // Both lift limits of copy mode. A kernel that does not know or allow them works too, with more wake-ups.
     let send_buffer = shape.tx_ring.saturating_mul(shape.umem.chunk_bytes);
     let _ = sockopt::set_send_buffer(rings.fd(), send_buffer);
     let _ = sockopt::set_tx_budget(rings.fd(), shape.tx_ring.min(TX_BUDGET));

@@ -1,4 +1,5 @@
-//! `Severity`: how the log speaks of a count that grows; and for each drop of the stack, what an operator can do about it.
+//! `Severity`: how the log speaks of a count that grows; and for each drop of the stack, what an operator can do about
+//! it.
 
 use stack::DropReason;
 
@@ -15,7 +16,7 @@ pub enum Severity {
     Fault,
 }
 
-/// Of each reason. One that is not named here is a loss about which nothing more is known.
+/// The severity of each reason. For one that is not listed the only advice is where to read about it.
 pub(super) fn advice(reason: DropReason) -> Severity {
     match reason {
         // What every link carries, and what TCP does of its own accord.

@@ -1,5 +1,5 @@
-//! The life of a core: turn after turn until the server stops, asleep on all queues and the doorbell at once when there is
-//! nothing to do, and the turns in which it answers what has arrived and closes its connections.
+//! The life of a core: turn after turn until the server stops, asleep on all queues and the doorbell at once when there
+//! is nothing to do, and the turns in which it answers what has arrived and closes its connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -39,8 +39,8 @@ impl Step {
 }
 
 impl<Q: Queue> Worker<Q> {
-    /// One step alone: all of [`Step::ALL`], one after the other, are a [`turn`](Self::turn). Returns how much there was to
-    /// do, as far as that counts for the turn.
+    /// One step alone: all of [`Step::ALL`], one after the other, are a [`turn`](Self::turn). Returns how much there
+    /// was to do, as far as that counts for the turn.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).

@@ -38,7 +38,7 @@ const HOLD: Duration = Duration::from_secs(1);
 /// Turns at one moment that no real work takes.
 const TURNS: usize = 100_000;
 
-/// One connection as it is connection.
+/// One connection as it is played.
 #[derive(Debug, Default)]
 struct PlayedConnection {
     begun: bool,
@@ -48,7 +48,7 @@ struct PlayedConnection {
     sent: u32,
     /// Acknowledgement number and window of its last segment.
     told: Option<(u32, u16)>,
-    /// The highest acknowledgement that was connection.
+    /// The highest acknowledgement that was played.
     acknowledged: u32,
     /// Either end has reset the connection.
     reset: bool,
@@ -78,7 +78,8 @@ fn after(a: u32, b: u32) -> bool {
 }
 
 impl Player {
-    /// A worker at `server` with an empty cache of `memory_bytes`, ready to play `recording`. Its frames go to `recorder`.
+    /// A worker at `server` with an empty cache of `memory_bytes`, ready to play `recording`. Its frames go to
+    /// `recorder`.
     ///
     /// # Errors
     /// The worker cannot be made: an address no host can have, too little memory.
@@ -92,7 +93,7 @@ impl Player {
         let shard = ShardConfig { memory_bytes: memory_bytes as usize, ..ShardConfig::default() };
         let facts = ServerFacts { tcp_port: server.port(), ..ServerFacts::default() };
         let config = CacheConfig { shard, connections_per_core: flows, server: facts, ..CacheConfig::default() };
-        // Who plays a recording to himself needs no secrets.
+        // Nobody else reads what is played, so the keys need not be secret.
         let cache = Core::mesh(&config, [0; 16])?.into_iter().next();
         let mut config = StackConfig::new(*server.ip(), 8, Mac(OWN));
         config.ports = vec![server.port()];
