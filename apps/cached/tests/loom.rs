@@ -5,6 +5,7 @@
 //! What a message says is left out; a batch carries numbers.
 
 #![allow(dead_code, reason = "the files are whole, the models use a part of them")]
+#![allow(clippy::vec_box, reason = "a batch of the caches is larger than one of numbers")]
 
 #[path = "../../../cache/src/route/batch.rs"]
 mod batch;
@@ -67,7 +68,7 @@ fn ask(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell, number: u32) 
     link.borrow_mut().requests().expect("there is room").push(number);
     post(link, peer);
     let batch = sleep_until(own, link, Link::next_replies);
-    assert_eq!(batch.replies.message(0), Some(number + 1));
+    assert_eq!(batch.replies.message(0), Some(&(number + 1)));
     link.borrow_mut().recycle(batch);
     assert_eq!(link.borrow().blocks_out(), 0);
 }
