@@ -13,11 +13,8 @@
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
 //! Read first: `crate::route`, then [`crate::Session`].
 
-use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
-
-use arrayvec::ArrayVec;
 
 use crate::clock::Now;
 use crate::counters::CoreCounters;
@@ -26,24 +23,22 @@ use crate::observe::Observer;
 use crate::peers::PeerSet;
 use crate::replies::Replies;
 use crate::route::landing::Landing;
-use crate::route::link::Link;
-use crate::route::message::{Request, Token};
-use crate::route::wait::Lists;
+use crate::route::mesh::Mesh;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
 use crate::shared::Shared;
 use crate::store::ShardConfig;
-use crate::watch::WATCHERS_MAX;
+use crate::watch::{CONNEVENTS, CloseReason, What};
 
-/// Requests to other cores.
-mod ask;
 /// Gets that are answered at once.
 pub(crate) mod at_once;
 /// A count of everything held, for tests of leaks.
 mod census;
-/// Landing slots, pins, copies.
-mod hold;
-/// Answers of other cores, put where they belong.
+/// What is known of each connection.
+pub(crate) mod conns;
+/// Items that replies on their way are made of.
+pub(crate) mod holds;
+/// Requests to other cores, and their answers, put where they belong.
 mod land;
 /// Other cores' requests, executed on this shard.
 mod serve;
@@ -51,120 +46,33 @@ mod serve;
 pub(crate) mod share;
 /// Places that other cores name by number.
 mod table;
+/// What connections are told part by part.
+mod told;
 /// Queues for what is scarce.
 mod turns;
 /// Values that are being sent to this shard.
-pub(crate) mod upload;
+pub(crate) mod uploads;
 /// Dumps, and the list of connections.
 pub(crate) mod walk;
 /// What watchers are told.
-pub(crate) mod watch;
+pub(crate) mod watching;
 
 pub use census::CoreCensus;
-use hold::Held;
-use share::Share;
-use table::Table;
-use upload::Incoming;
-
-/// A connection of one core, numbered by the application from 0 to below
-/// [`CacheConfig::connections_per_core`]. May be used again as soon as [`crate::Session::end`] was called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId(pub u32);
-
-impl ConnId {
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+pub use conns::ConnId;
+use conns::Conns;
+use holds::Holds;
+pub(crate) use told::WalkGiven;
+pub(crate) use turns::Need;
+use turns::Turns;
+use uploads::Uploads;
+use walk::Walks;
+use watching::Watching;
 
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
     /// It read so slowly that the room of what it asked for went to others before it had all of it.
     SlowReader,
-}
-
-/// What a command may have to wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// An entry of the pool.
-    Entry,
-    /// A landing slot.
-    Slot,
-    /// A block of messages to this core.
-    Block(usize),
-}
-
-impl Need {
-    const FIXED: usize = 2;
-
-    fn lists(cores: usize) -> usize {
-        Need::FIXED + cores
-    }
-
-    fn list(self) -> usize {
-        match self {
-            Need::Entry => 0,
-            Need::Slot => 1,
-            Need::Block(owner) => Need::FIXED + owner,
-        }
-    }
-}
-
-/// What the core knows of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Conn {
-    /// Answers from other cores still to come to it.
-    in_flight: u32,
-    /// Landing slots it holds.
-    slots: u32,
-    /// A session uses the number.
-    open: bool,
-    /// It is in the ready ring.
-    ready: bool,
-    /// It is in the queue of walkers.
-    walks: bool,
-    /// Its number, by which `stats conns` and watchers name it; 0 when the application has given none.
-    number: u32,
-    peer: SocketAddrV4,
-    /// The second of its last command.
-    last_secs: u32,
-    /// Its place among the watchers.
-    watches: Option<u8>,
-    /// What it is told as a watcher does not fit its ring.
-    full: bool,
-    /// The list from whose head it was taken, while it has not tried again.
-    grant: Option<u16>,
-    /// What it is owed will never come; it is to be closed.
-    lost: bool,
-}
-
-impl Default for Conn {
-    fn default() -> Conn {
-        Conn {
-            in_flight: 0,
-            slots: 0,
-            open: false,
-            ready: false,
-            walks: false,
-            number: 0,
-            peer: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-            last_secs: 0,
-            watches: None,
-            full: false,
-            grant: None,
-            lost: false,
-        }
-    }
-}
-
-/// A message that is owed to another core and found no block yet.
-#[derive(Debug, Clone, Copy)]
-struct Debt {
-    peer: usize,
-    token: Token,
-    speaker: u32,
-    request: Request,
 }
 
 /// One core's cache. See the module's documentation for its turn.
@@ -176,35 +84,19 @@ pub struct Core {
     pub(crate) shared: Arc<Shared>,
     hasher: KeyHasher,
     pub(crate) now: Now,
-    links: Box<[Option<Link>]>,
+    pub(crate) mesh: Mesh,
     pub(crate) replies: Replies,
     pub(crate) landing: Landing,
-    /// How the connections share landing slots.
-    slots: Share,
-    conns: Box<[Conn]>,
-    ready: VecDeque<ConnId>,
-    waits: Lists,
-    grants: Box<[u32]>,
-    debts: VecDeque<Debt>,
+    pub(crate) conns: Conns,
+    turns: Turns,
     /// Items that replies are made of, on this core and, as streams, on others.
-    holds: Table<Held>,
-    streams_out: usize,
+    pub(crate) holds: Holds,
     /// Values that are being sent to this shard.
-    incoming: Table<Incoming>,
-    pins_out: usize,
-    copied_bytes: usize,
-    /// Who is to be closed.
-    lost: VecDeque<ConnId>,
+    pub(crate) uploads: Uploads,
     /// Tells watchers and counts prefixes.
     pub(crate) observer: Observer,
-    /// The watchers of this core.
-    watching: ArrayVec<ConnId, WATCHERS_MAX>,
-    /// This turn's step of a walk has been taken.
-    walked: bool,
-    /// Whose walks go on in the next turn.
-    walkers: VecDeque<ConnId>,
-    /// What a step tells, before it leaves.
-    walk_text: Vec<u8>,
+    watching: Watching,
+    walks: Walks,
 }
 
 impl Core {
@@ -226,57 +118,35 @@ impl Core {
             Shard::new(&config, hasher.clone())
         };
         let shards = (0..cores).map(shard_of).collect::<Result<Vec<_>, _>>()?;
-        let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
-        let mut rows = &mut links[..];
-        let mut a = 0;
-        while let Some((row, others)) = rows.split_first_mut() {
-            for (offset, other) in others.iter_mut().enumerate() {
-                let (of_a, of_b) = Link::pair(config.blocks_per_pair);
-                row[a + 1 + offset] = Some(of_a);
-                other[a] = Some(of_b);
-            }
-            rows = others;
-            a += 1;
-        }
         let config = Arc::new(config.clone());
         let stats = shards.iter().map(|shard| shard.stats().clone()).collect();
         let shared = Arc::new(Shared::new(config.clone(), stats, &hasher));
-        let lists = Need::lists(cores);
         let slots = if cores > 1 { config.slots() } else { 0 };
-        let mut mesh = Vec::with_capacity(cores);
-        for ((id, shard), links) in shards.into_iter().enumerate().zip(links) {
+        let replies = config.conns() + config.pending_per_core;
+        let meshes = Mesh::all(cores, config.blocks_per_pair, replies);
+        let core = |((id, shard), mesh)| {
             let landing = Landing::new(slots, config.landing_slots, config.landing_slot_bytes)
                 .map_err(|source| MeshError::Landing { bytes: slots * config.landing_slot_bytes, source })?;
-            mesh.push(Core {
+            Ok(Core {
                 id,
                 shard,
                 shared: shared.clone(),
                 hasher: hasher.clone(),
                 now: Now { secs: 2, unix_epoch: 0 },
-                links: links.into_boxed_slice(),
+                mesh,
                 replies: Replies::new(config.conns(), config.pending_per_core),
                 landing,
-                slots: Share::new(config.landing_slots),
-                conns: vec![Conn::default(); config.conns()].into_boxed_slice(),
-                ready: VecDeque::with_capacity(config.conns()),
-                waits: Lists::new(lists, config.conns()),
-                grants: vec![0; lists].into_boxed_slice(),
-                debts: VecDeque::with_capacity(config.conns() + config.pending_per_core),
-                holds: Table::new(config.conns() + config.pending_per_core + (cores - 1) * config.slots()),
-                streams_out: 0,
-                incoming: Table::new(cores * (config.conns() + config.uploads_per_owner)),
-                pins_out: 0,
-                copied_bytes: 0,
-                lost: VecDeque::with_capacity(config.conns()),
+                conns: Conns::new(config.conns()),
+                turns: Turns::new(cores, config.conns()),
+                holds: Holds::new(replies + (cores - 1) * config.slots(), &config),
+                uploads: Uploads::new(cores * (config.conns() + config.uploads_per_owner), &config),
                 observer: Observer::new(id, shared.clone()),
-                watching: ArrayVec::new(),
-                walked: false,
-                walkers: VecDeque::new(),
-                walk_text: Vec::with_capacity(crate::shard::STEP_BYTES),
+                watching: Watching::default(),
+                walks: Walks::new(),
                 config: config.clone(),
-            });
-        }
-        Ok(mesh)
+            })
+        };
+        shards.into_iter().enumerate().zip(meshes).map(core).collect()
     }
 
     /// Which of the cache's cores this is.
@@ -297,8 +167,8 @@ impl Core {
     /// Asks for what is known of connection `conn`, which a session of its will read soon.
     #[inline]
     pub fn prefetch_connection(&self, conn: ConnId) {
-        cpu::prefetch_index(&self.conns, conn.index());
-        self.waits.prefetch(conn);
+        self.conns.prefetch(conn);
+        self.turns.prefetch(conn);
     }
 
     /// The shard.
@@ -311,91 +181,62 @@ impl Core {
         &mut self.shard
     }
 
-    /// Begins a turn, at least once a second: lands the answers of other cores and executes their requests. Takes what was there when it began; needs nothing from anybody.
+    /// Begins a turn, at least once a second: lands the answers of other cores and executes their requests. Takes what was
+    /// there when it began; needs nothing from anybody.
     pub fn collect(&mut self, now: Now) {
         self.now = now;
-        self.walked = false;
-        self.wake_walker();
-        for peer in 0..self.links.len() {
+        self.walks.begin_turn(&mut self.conns);
+        for peer in 0..self.mesh.cores() {
             // At most one round of the loop's blocks: a peer that answers as fast as we ask cannot keep us here.
             for _ in 0..self.config.blocks_per_pair {
-                let Some(batch) = self.links[peer].as_mut().and_then(Link::next_replies) else { break };
+                let Some(batch) = self.mesh.next_replies(peer) else { break };
                 for index in 0..batch.replies.len() {
                     self.land(peer, &batch.replies, index);
                 }
-                if let Some(link) = &mut self.links[peer] {
-                    link.recycle(batch);
-                }
+                self.mesh.recycle(peer, batch);
             }
         }
-        self.pay_debts();
-        for peer in 0..self.links.len() {
+        self.mesh.pay_debts(self.shared.counters.core(self.id));
+        for peer in 0..self.mesh.cores() {
             for _ in 0..self.config.blocks_per_pair {
-                let Some(mut batch) = self.links[peer].as_mut().and_then(Link::next_requests) else { break };
+                let Some(mut batch) = self.mesh.next_requests(peer) else { break };
                 self.serve(&mut batch);
-                if let Some(link) = &mut self.links[peer] {
-                    link.push_replies(batch);
-                }
+                self.mesh.push_replies(peer, batch);
             }
         }
-        if !self.watching.is_empty() {
-            self.wake_watchers();
-        }
+        self.watching.wake(&self.shared.watchers, &mut self.conns);
     }
 
     /// Ends a turn: sends what was collected for other cores. Returns the cores that have been given something, whose
     /// doorbells are to be rung if they sleep.
     pub fn post(&mut self) -> PeerSet {
         self.observer.tell_evictions(&mut self.shard, self.now);
-        self.pay_debts();
         let mut posted = self.observer.take_woken();
-        for (peer, link) in self.links.iter_mut().enumerate() {
-            if let Some(link) = link
-                && link.post()
-            {
-                posted.insert(peer);
-            }
-        }
+        self.mesh.post(self.shared.counters.core(self.id), &mut posted);
         posted
     }
 
     /// Whether another core has sent something that [`Core::collect`] would take, or a connection can go on. A worker
     /// asks before it sleeps, after it has said that it will.
     pub fn has_work(&self) -> bool {
-        !self.lost.is_empty()
-            || !self.ready.is_empty()
-            || self.links.iter().flatten().any(Link::has_mail)
-            || (0..self.grants.len()).any(|list| self.can_grant(list))
-            || !self.walkers.is_empty()
-            || self.watching.iter().any(|&conn| self.has_lines(conn))
+        self.conns.has_any()
+            || self.mesh.has_mail()
+            || self.turns.can_grant(|need| self.available(need))
+            || self.walks.has_any()
+            || self.watching.has_any(&self.shared.watchers, &self.conns)
     }
 
     /// The next connection that can go on: an answer has come for it, or what it waited for can be had. Each is to be
     /// given a [`crate::Session::take`] and a [`crate::Session::give`] in this turn.
     pub fn next_resumable(&mut self) -> Option<ConnId> {
-        while let Some(conn) = self.ready.pop_front() {
-            let state = &mut self.conns[conn.index()];
-            state.ready = false;
-            if state.open {
-                return Some(conn);
-            }
-        }
-        for list in 0..self.grants.len() {
-            if self.can_grant(list)
-                && let Some(conn) = self.waits.pop_front(list)
-            {
-                self.grants[list] += 1;
-                self.conns[conn.index()].grant = Some(list as u16);
-                return Some(conn);
-            }
-        }
-        None
+        let Core { conns, turns, replies, landing, mesh, .. } = self;
+        conns.next_ready().or_else(|| turns.grant(|need| available(need, replies, landing, mesh)))
     }
 
     /// A connection that is to be closed, and why. The application calls [`crate::Session::end`] and resets the
     /// connection.
     pub fn next_overdue(&mut self) -> Option<(ConnId, Overdue)> {
-        self.lost.pop_front().map(|conn| (conn, Overdue::SlowReader))
+        self.conns.next_lost().map(|conn| (conn, Overdue::SlowReader))
     }
 
     /// The turn's time, as [`Core::collect`] or the last take had it.
@@ -406,9 +247,13 @@ impl Core {
     /// A session of `conn` begins a try at `now`.
     pub(crate) fn begin_try(&mut self, conn: ConnId, now: Now) {
         self.now = now;
-        let state = &mut self.conns[conn.index()];
-        (state.open, state.last_secs) = (true, now.secs);
-        self.observer.speaker = state.number;
+        self.observer.speaker = self.conns.begin_try(conn, now.secs);
+    }
+
+    /// Ends a connection's try: it waits only if it says so.
+    #[inline]
+    pub(crate) fn end_try(&mut self, conn: ConnId, waiting: bool) {
+        self.turns.end_try(conn, waiting);
     }
 
     /// How keys are hashed; another's hash of anything must not be told to clients.
@@ -425,6 +270,98 @@ impl Core {
     /// The core that owns keys of this hash.
     #[inline]
     pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
-        hash.shard_of(self.links.len())
+        hash.shard_of(self.mesh.cores())
+    }
+
+    /// Units of `need` that can be had now.
+    fn available(&self, need: Need) -> usize {
+        available(need, &self.replies, &self.landing, &self.mesh)
+    }
+
+    /// Whether `conn` may take one of `need` now: it is its turn, and there is one that is promised to nobody else. Of
+    /// a block it may try.
+    pub(crate) fn admits(&self, conn: ConnId, need: Need) -> bool {
+        self.turns.admits(conn, need, self.available(need))
+    }
+
+    /// Puts `conn` in the queue for `need`: at its head if it had come to the head already.
+    pub(crate) fn wait_for(&mut self, conn: ConnId, need: Need) {
+        self.counters().waits.add(1);
+        self.turns.wait_for(conn, need);
+    }
+
+    /// Registers a connection, so that `stats conns` and the lines of watchers name it, and tells those who watch
+    /// connections. Called before its session's first `take`; without it the connection has no number.
+    pub fn open(&mut self, conn: ConnId, peer: SocketAddrV4) {
+        let number = self.shared.counters.next_connection();
+        let state = &mut self.conns[conn];
+        (state.number, state.peer, state.last_secs) = (number, peer, self.now.secs);
+        if self.shared.watchers.want(CONNEVENTS) {
+            self.observer.tell(CONNEVENTS, b"", What::Open { peer, cfd: number }, self.now);
+        }
+    }
+
+    /// Says why a connection will end; its session is ended next.
+    pub fn note_close(&mut self, conn: ConnId, reason: CloseReason) {
+        let state = self.conns[conn];
+        if state.number != 0 && self.shared.watchers.want(CONNEVENTS) {
+            let what = What::Close { peer: state.peer, cfd: state.number, reason };
+            self.observer.tell(CONNEVENTS, b"", what, self.now);
+        }
+    }
+
+    /// Seconds since the connection's last command, as far as one has come.
+    pub fn idle_secs(&self, conn: ConnId) -> u32 {
+        self.now.secs.saturating_sub(self.conns[conn].last_secs)
+    }
+
+    /// Answers still to come to `conn`.
+    pub(crate) fn in_flight(&self, conn: ConnId) -> u32 {
+        self.conns[conn].in_flight
+    }
+
+    /// Names `conn` in this or the next turn.
+    pub(crate) fn make_ready(&mut self, conn: ConnId) {
+        self.conns.make_ready(conn);
+    }
+
+    /// What is owed to `conn` will never come, since others needed the room: it is to be closed.
+    pub(crate) fn lose(&mut self, conn: ConnId) {
+        if self.conns.lose(conn) {
+            self.counters().slow_readers_closed.add(1);
+        }
+    }
+
+    /// Forgets what is known of a connection that is gone.
+    pub(crate) fn forget(&mut self, conn: ConnId) {
+        self.turns.end_try(conn, false);
+        self.conns.forget(conn);
+    }
+
+    /// Counts everything held or given out. Walks the shard's segment table: not for the packet path.
+    pub fn census(&self) -> CoreCensus {
+        let (blocks_out, debts) = self.mesh.out();
+        let mut census = CoreCensus {
+            entries: self.replies.in_use(),
+            landing_slots: self.landing.in_use(),
+            blocks_out,
+            waiting: self.turns.waiting(),
+            granted: self.turns.granted(),
+            incoming: self.uploads.len(),
+            debts,
+            shard: self.shard.census(),
+            ..CoreCensus::default()
+        };
+        self.holds.count_into(&mut census);
+        census
+    }
+}
+
+/// Units of `need` that can be had now.
+fn available(need: Need, replies: &Replies, landing: &Landing, mesh: &Mesh) -> usize {
+    match need {
+        Need::Entry => replies.available(),
+        Need::Slot => landing.available(),
+        Need::Block(owner) => mesh.places_free(owner),
     }
 }

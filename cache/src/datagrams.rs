@@ -20,9 +20,9 @@ use std::net::Ipv4Addr;
 use crate::clock::Now;
 use crate::core::{ConnId, Core};
 use crate::key::{Key, KeyHash};
+use crate::lists::Lists;
 use crate::proto::text::plain_fetch;
 use crate::proto::udp_frame::{self, HEADER_BYTES, REPLY_MAX_BYTES};
-use crate::route::wait::Lists;
 
 /// What may be sent to whom.
 mod budget;
@@ -69,7 +69,7 @@ impl<P: Copy> Datagrams<P> {
             first,
             places: (0..count as u32).map(place).collect(),
             free: (0..count as u32).rev().collect(),
-            ages: Lists::new(1, count),
+            ages: Lists::new(1, count, 0),
             ready: VecDeque::with_capacity(count),
             shared: Shared {
                 sources: Sources::new(trusted, core.hasher().clone()),
@@ -142,7 +142,7 @@ impl<P: Copy> Datagrams<P> {
             place.end(core, &mut self.shared, now);
             return self.free.push(index);
         }
-        self.ages.push_back(0, ConnId(index));
+        self.ages.push_back(0, index);
         if verdict == Verdict::Again {
             self.make_ready(index);
         }
@@ -215,7 +215,7 @@ impl<P: Copy> Datagrams<P> {
                 Verdict::Wait => {}
             }
         }
-        while let Some(ConnId(index)) = self.ages.first(0) {
+        while let Some(index) = self.ages.first(0) {
             if now.secs.saturating_sub(self.places[index as usize].since_secs) < DEADLINE_SECS {
                 break;
             }
@@ -237,7 +237,7 @@ impl<P: Copy> Datagrams<P> {
 
     /// Gives up every request.
     pub fn end_all(&mut self, core: &mut Core, now: Now) {
-        while let Some(ConnId(index)) = self.ages.first(0) {
+        while let Some(index) = self.ages.first(0) {
             self.end(core, index, now);
         }
     }
@@ -256,7 +256,7 @@ impl<P: Copy> Datagrams<P> {
         let place = &mut self.places[index as usize];
         if place.is_taken() {
             place.end(core, &mut self.shared, now);
-            self.ages.remove(ConnId(index));
+            self.ages.remove(index);
             self.free.push(index);
         }
     }

@@ -20,6 +20,8 @@ mod datagrams;
 mod dump;
 /// The keyed hash of a key: its shard, and its place in the index.
 pub mod key;
+/// Linked lists in arrays.
+mod lists;
 /// Decimal numbers, read and written.
 mod number;
 /// What watchers and prefix counts are told of operations.

@@ -8,10 +8,10 @@
 //! Most replies of most connections need no entry: what is known as soon as its command is executed, while nothing is
 //! owed before it, is written straight to the caller's output (`session.rs`, `say`).
 
-use crate::core::ConnId;
+use crate::core::conns::ConnId;
 use crate::core::share::Share;
 use crate::core::walk::Walk;
-use crate::core::watch::WatchText;
+use crate::core::watching::WatchText;
 use crate::operation::{Outcome, View};
 use crate::proto::form::{Form, FormHead, Said};
 use crate::route::message::Token;

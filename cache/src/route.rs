@@ -20,7 +20,7 @@ pub(crate) mod batch;
 pub(crate) mod landing;
 /// One core's ends of the queues to and from another.
 pub(crate) mod link;
+/// A core's ends of all queues.
+pub(crate) mod mesh;
 /// What one core asks of another, and what it answers.
 pub(crate) mod message;
-/// Who waits for what, first come first served.
-pub(crate) mod wait;

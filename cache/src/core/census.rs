@@ -1,7 +1,5 @@
 //! A count of everything a core has given out or holds, for tests of leaks.
 
-use super::Core;
-use crate::route::link::Link;
 use crate::store::Census;
 
 /// What a core holds at one moment. All but the shard's items is 0 once every connection has ended and every answer
@@ -32,24 +30,4 @@ pub struct CoreCensus {
     pub copied_bytes: usize,
     /// What the shard holds.
     pub shard: Census,
-}
-
-impl Core {
-    /// Counts everything held or given out. Walks the shard's segment table: not for the packet path.
-    pub fn census(&self) -> CoreCensus {
-        CoreCensus {
-            entries: self.replies.in_use(),
-            landing_slots: self.landing.in_use(),
-            blocks_out: self.links.iter().flatten().map(Link::blocks_out).sum(),
-            waiting: (0..self.grants.len()).map(|list| self.waits.len(list)).sum(),
-            granted: self.grants.iter().map(|&grants| grants as usize).sum(),
-            held: self.holds.len() - self.streams_out,
-            streams: self.streams_out,
-            incoming: self.incoming.len(),
-            debts: self.debts.len(),
-            pins: self.pins_out,
-            copied_bytes: self.copied_bytes,
-            shard: self.shard.census(),
-        }
-    }
 }

@@ -1,12 +1,89 @@
-//! Answers of other cores, put where they belong. Needs no resource, so it never waits (invariant R1).
+//! Requests to other cores; and their answers, put where they belong, which needs no resource, so it never waits
+//! (invariant R1).
 
-use super::Core;
+use super::{ConnId, Core, Need};
+use crate::key::Key;
+use crate::operation::Operation;
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Source, Upload, Waiting};
 use crate::route::batch::Half;
-use crate::route::message::{Answer, NO_STREAM, NOBODY, Reply, Request, Token};
+use crate::route::message::{Answer, Envelope, NO_STREAM, NOBODY, Reply, Request, Span, Token};
 
 impl Core {
+    /// Makes room for a request to `owner`; `false` when it must be waited for.
+    pub(crate) fn make_room(&mut self, conn: ConnId, owner: usize, bytes: usize) -> bool {
+        self.admits(conn, Need::Block(owner)) && self.mesh.make_room(owner, bytes)
+    }
+
+    /// Adds a request for `owner` after [`Core::make_room`]. `parts` are the key and the value it names.
+    pub(crate) fn ask(
+        &mut self,
+        owner: usize,
+        token: Token,
+        parts: [&[u8]; 2],
+        build: impl FnOnce([Span; 2]) -> Request,
+    ) {
+        let (speaker, counters) = (self.observer.speaker, self.shared.counters.core(self.id));
+        let envelope = |spans| Envelope { token, speaker, request: build(spans) };
+        if self.mesh.send(owner, parts, envelope, counters) {
+            self.expect(token);
+        }
+    }
+
+    /// Adds an operation for `owner` after [`Core::make_room`]. `value` is that of a store; `room`: so much of the value of
+    /// a hit is to come with the answer.
+    pub(crate) fn ask_to_operate(
+        &mut self,
+        owner: usize,
+        token: Token,
+        key: Key<'_>,
+        operation: &Operation,
+        value: &[u8],
+        room: Option<u16>,
+    ) {
+        let (hash, operation) = (key.hash, *operation);
+        let request = |[key, value]: [Span; 2]| Request::Operate { key, hash, operation, value, room };
+        self.ask(owner, token, [key.bytes, value], request);
+    }
+
+    /// Sends a request without key or value, now or as soon as there is a block. At most one of an entry is waiting.
+    pub(crate) fn owe(&mut self, peer: usize, token: Token, request: Request) {
+        self.expect(token);
+        let envelope = Envelope { token, speaker: self.observer.speaker, request };
+        self.mesh.owe(peer, envelope, self.shared.counters.core(self.id));
+    }
+
+    /// One more answer will come for `token`.
+    fn expect(&mut self, token: Token) {
+        if token != NOBODY {
+            let entry = self.replies.entry_mut(token);
+            entry.expected += 1;
+            if !matches!(entry.owed, Owed::Orphan { .. }) {
+                self.conns[entry.conn].in_flight += 1;
+            }
+        }
+    }
+
+    /// Whether `conn` may hold one more landing slot beside those it has.
+    pub(crate) fn allows_slot(&self, conn: ConnId) -> bool {
+        self.landing.allows(self.conns[conn].slots)
+    }
+
+    /// Landing slots that `conn` holds.
+    pub(crate) fn slots_of(&self, conn: ConnId) -> usize {
+        self.conns[conn].slots as usize
+    }
+
+    /// Takes a landing slot for `conn`.
+    pub(crate) fn take_slot(&mut self, conn: ConnId, key: &[u8], owner: usize) -> Option<(u32, u16)> {
+        self.landing.take(&mut self.conns[conn].slots, key, owner)
+    }
+
+    /// Gives a landing slot of `conn` back.
+    pub(crate) fn return_slot(&mut self, conn: ConnId, slot: u32) {
+        self.landing.put_back(&mut self.conns[conn].slots, slot);
+    }
+
     /// Lands answer `index` of a batch that `peer` sent back.
     pub(super) fn land(&mut self, peer: usize, replies: &Half<Reply>, index: usize) {
         let Some(&Reply { token, answer }) = replies.message(index) else { return };
@@ -20,13 +97,13 @@ impl Core {
             self.land_orphan(peer, token, slot, upload, replies, answer);
             return;
         }
-        self.conns[conn.index()].in_flight -= 1;
+        self.conns[conn].in_flight -= 1;
         let last = entry.expected == 0;
         match (&mut entry.owed, answer) {
             (Owed::Waiting(Waiting::Unheard), _) => {
                 if last {
                     entry.owed = Owed::Nothing;
-                    self.make_ready(conn);
+                    self.conns.make_ready(conn);
                 }
                 return;
             }
@@ -66,7 +143,7 @@ impl Core {
         if last && let Owed::Waiting(Waiting::Order { said }) = self.replies.entry(token).owed {
             self.replies.settle(token, said);
         }
-        self.make_ready(conn);
+        self.conns.make_ready(conn);
     }
 
     /// Puts pulled bytes behind those that the flow has sent.
@@ -119,7 +196,7 @@ impl Core {
             return;
         }
         if let Owed::Orphan { slot: Some(slot), .. } = entry.owed {
-            self.return_left_slot(slot);
+            self.landing.put_back_left(slot);
         }
         self.replies.share.give_back_left();
         self.replies.put_back(token);
@@ -131,18 +208,18 @@ impl Core {
         self.replies.share.leave(left);
         let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
-        self.conns[conn.index()].in_flight -= u32::from(entry.expected);
+        self.conns[conn].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
             Owed::Body { source: Source::Held(hold), .. } => self.let_go(hold),
             Owed::Walk(walk) => self.end_walk(&walk),
             Owed::Watch(watch) => self.end_watch(conn, watch.place),
             Owed::Waiting(Waiting::Value { slot }) => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
-                self.leave_slot(conn);
+                self.landing.leave(&mut self.conns[conn].slots);
             }
             Owed::Body { source: Source::Landed(slot), .. } => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
-                self.leave_slot(conn);
+                self.landing.leave(&mut self.conns[conn].slots);
                 let landed = *self.landing.slot(slot);
                 if landed.stream != NO_STREAM && !landed.pulling {
                     self.owe(usize::from(landed.owner), token, Request::Cancel { stream: landed.stream });

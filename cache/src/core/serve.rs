@@ -1,9 +1,10 @@
 //! Other cores' requests, executed on this shard and answered in the block they came in.
 
 use super::Core;
-use super::upload::Filled;
+use super::holds::HeldItem;
+use super::uploads::Filled;
 use crate::key::{Key, KeyHash};
-use crate::operation::{Operation, Outcome, Purpose, View};
+use crate::operation::{Operation, Outcome, Purpose, Store, View};
 use crate::route::batch::{Batch, Half};
 use crate::route::message::{Answer, Envelope, NO_STREAM, Reply, Request};
 use crate::shard::STEP_BYTES;
@@ -67,13 +68,8 @@ impl Core {
                 Err(_) => Answer::Unable,
             },
             Request::Walk { over, place } => {
-                let mut told = std::mem::take(&mut self.walk_text);
-                told.clear();
-                let room = STEP_BYTES.min(replies.room());
-                let next = self.walk_step(over, place, room, &mut told);
-                let text = replies.put(&told);
-                self.walk_text = told;
-                Answer::Walked { text, place: next }
+                let (told, next) = self.walk_step(over, place, STEP_BYTES.min(replies.room()));
+                Answer::Walked { text: replies.put(told), place: next }
             }
         }
     }
@@ -97,7 +93,7 @@ impl Core {
             return Answer::Gone;
         };
         let bytes = replies.put(item.value.get(..usize::from(room)).unwrap_or(item.value));
-        self.streams_out += 1;
+        self.holds.begin_stream();
         self.counters().streams.add(1);
         Answer::Hit { view, bytes, stream }
     }
@@ -120,8 +116,53 @@ impl Core {
     }
 
     fn end_stream(&mut self, stream: u32) {
-        self.streams_out -= 1;
-        self.let_go(stream);
+        self.holds.end_stream(&mut self.shard, stream);
+    }
+
+    /// Holds the item at `at`. Returns the number by which it is held.
+    pub(crate) fn hold(&mut self, at: ItemRef) -> u32 {
+        let counters = self.shared.counters.core(self.id);
+        self.holds.hold(&mut self.shard, counters, at, self.now.secs)
+    }
+
+    /// The item that is held under the number `hold`; `None` when its bytes are gone.
+    pub(crate) fn held(&self, hold: u32) -> Option<HeldItem<'_>> {
+        self.holds.item(&self.shard, hold)
+    }
+
+    /// Of what is held under the number `hold`, `bytes` more bytes have been read.
+    pub(crate) fn note_read(&mut self, hold: u32, bytes: usize) {
+        self.holds.note_read(hold, bytes);
+    }
+
+    /// Gives an item back.
+    pub(crate) fn let_go(&mut self, hold: u32) {
+        self.holds.let_go(&mut self.shard, hold);
+    }
+
+    /// Makes room for a value that follows. Returns its number, or why there is no room.
+    pub(crate) fn begin_upload(&mut self, key: Key<'_>, store: &Store, value_len: u32) -> Result<u32, Outcome> {
+        self.observer.begin_store(&mut self.shard, key, store);
+        let counters = self.shared.counters.core(self.id);
+        self.uploads.begin(&mut self.shard, &mut self.holds, counters, (key, store, value_len), self.now)
+    }
+
+    /// The next bytes of a value.
+    pub(crate) fn fill_upload(&mut self, upload: u32, bytes: &[u8]) -> Filled {
+        self.uploads.fill(&mut self.shard, upload, bytes)
+    }
+
+    /// Stores a value that is whole, unless it gave way.
+    pub(crate) fn commit_upload(&mut self, upload: u32) -> Outcome {
+        match self.uploads.finish(upload) {
+            Some(reservation) => self.observer.commit(&mut self.shard, reservation, self.now),
+            None => Outcome::NoMemory(Purpose::Store),
+        }
+    }
+
+    /// Gives up a value that is being sent.
+    pub(crate) fn abandon_upload(&mut self, upload: u32) {
+        self.uploads.abandon(&mut self.shard, upload);
     }
 }
 

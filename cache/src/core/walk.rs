@@ -1,4 +1,4 @@
-//! Texts that are too long to be held: dumps of the whole store, and the list of connections.
+//! `Walk`: a text that is too long to be held, told part by part: a dump of the whole store, the list of connections.
 //!
 //! ```text
 //!  session ──Owed::Walk──► give: what has been told so far leaves; then the next step,
@@ -8,14 +8,15 @@
 //! A core takes at most one step a turn, for whoever asks; a walk holds the text of one step. Only one dump is under way
 //! at a time, as in memcached, but for one that is not read.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::Core;
-use crate::core::ConnId;
+use super::conns::{ConnId, Conns};
+use crate::clock::Now;
+use crate::counters::Counters;
 use crate::dump::{Dump, Told};
-use crate::replies::Owed;
-use crate::route::message::{Request, Token};
-use crate::shard::STEP_BYTES;
+use crate::settings::CacheConfig;
+use crate::shard::{STEP_BYTES, Shard};
 use crate::store::index::Cursor;
 
 /// Connections told in one step.
@@ -100,16 +101,18 @@ impl Connection {
             idle_secs: u32::from_le_bytes([s0, s1, s2, s3]),
         }
     }
-}
 
-/// How far a walk's text has got.
-pub(crate) enum WalkGiven {
-    /// To its end.
-    Whole(usize),
-    /// As far as the room goes.
-    Part(usize),
-    /// As far as it is known.
-    Starved(usize),
+    fn show(self, config: &CacheConfig, text: &mut Vec<u8>) {
+        let Connection { number, address, port, watches, idle_secs } = self;
+        let peer = SocketAddrV4::new(Ipv4Addr::from(address), port);
+        let state = if watches { "conn_watch" } else { "conn_read" };
+        let local = &config.server.local;
+        let lines = format!(
+            "STAT {number}:addr tcp:{peer}\r\nSTAT {number}:listen_addr {local}\r\n\
+             STAT {number}:state {state}\r\nSTAT {number}:secs_since_last_cmd {idle_secs}\r\n"
+        );
+        text.extend_from_slice(lines.as_bytes());
+    }
 }
 
 impl Walk {
@@ -158,188 +161,208 @@ impl Walk {
         }
     }
 
-    /// Refills the text from what is known; `false` when a core must be asked.
-    fn refill(&mut self, core: &Core) -> bool {
-        let all_told = self.core >= core.links.len() || self.lines_left == 0;
-        if !all_told {
-            return false;
+    /// The ticket of the right to dump, if it has it.
+    pub(crate) fn right(&self) -> Option<u32> {
+        self.right
+    }
+
+    /// Writes what has been told and not been given into `out`. Returns the bytes written.
+    pub(crate) fn write(&mut self, out: &mut [u8]) -> usize {
+        let rest = self.text.get(self.given..).unwrap_or_default();
+        let bytes = rest.len().min(out.len());
+        out[..bytes].copy_from_slice(&rest[..bytes]);
+        self.given += bytes;
+        if self.given == self.text.len() {
+            self.text.clear();
+            self.given = 0;
         }
+        bytes
+    }
+
+    /// What is to be done for the walk to go on, in a cache of `cores` cores.
+    pub(crate) fn next(&self, cores: usize) -> Next {
+        let (over, place) = (self.over, self.place);
+        match self {
+            walk if !walk.text.is_empty() => Next::Write,
+            walk if walk.ended => Next::Nothing,
+            walk if walk.asked => Next::Wait,
+            walk if walk.core >= cores || walk.lines_left == 0 => Next::Conclude,
+            walk => Next::Step { core: (over != Over::Prefixes).then_some(walk.core), over, place },
+        }
+    }
+
+    /// Another core has been asked for its next part: [`land`](Self::land) follows.
+    pub(crate) fn note_asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Refills the text once all is told: with connections, in order of their numbers, or with the end.
+    pub(crate) fn conclude(&mut self, config: &CacheConfig, now: Now) {
         if self.over == Over::Connections && self.shown < self.connections.len() {
             if self.shown == 0 {
                 self.connections.sort_unstable();
-                core.show_listeners(&mut self.text);
+                show_listeners(config, now, &mut self.text);
             }
             while self.shown < self.connections.len() && self.text.len() < STEP_BYTES / 2 {
-                core.show(self.connections[self.shown], &mut self.text);
+                self.connections[self.shown].show(config, &mut self.text);
                 self.shown += 1;
             }
-            return true;
+            return;
         }
         self.ended = true;
         self.text.extend_from_slice(match self.over {
             Over::Items(Told { dump: Dump::Mg, .. }) => b"EN\r\n",
             _ => b"END\r\n",
         });
-        true
-    }
-
-    /// Writes what has been told into `out`, and goes on telling, at most a step.
-    pub(crate) fn give(&mut self, core: &mut Core, conn: ConnId, token: Token, out: &mut [u8]) -> WalkGiven {
-        let mut written = 0;
-        loop {
-            let rest = self.text.get(self.given..).unwrap_or_default();
-            let bytes = rest.len().min(out.len() - written);
-            out[written..written + bytes].copy_from_slice(&rest[..bytes]);
-            (written, self.given) = (written + bytes, self.given + bytes);
-            if self.given < self.text.len() {
-                return WalkGiven::Part(written);
-            }
-            self.text.clear();
-            self.given = 0;
-            if self.ended {
-                return WalkGiven::Whole(written);
-            }
-            if self.asked {
-                return WalkGiven::Starved(written);
-            }
-            if let Some(ticket) = self.right {
-                core.shared.control.dumping.renew(ticket, core.now.secs);
-            }
-            if self.refill(core) {
-                continue;
-            }
-            if self.core != core.id && self.over != Over::Prefixes {
-                self.asked = true;
-                core.owe(self.core, token, Request::Walk { over: self.over, place: self.place });
-                return WalkGiven::Starved(written);
-            }
-            let mut told = std::mem::take(&mut core.walk_text);
-            told.clear();
-            let place = core.walk_step(self.over, self.place, STEP_BYTES, &mut told);
-            // Nothing but a turn whose step is taken leaves the place as it is: here there is room for any bucket.
-            let stepped = place != self.place;
-            self.land(&told, place);
-            core.walk_text = told;
-            if !stepped {
-                // The turn's step is taken.
-                core.wait_for_step(conn);
-                return WalkGiven::Starved(written);
-            }
-        }
     }
 }
 
-impl Core {
-    /// Lets `conn` try again in one of the next turns. Whether it is in the queue is known here and not by the walk: in
+/// What is to be done for a walk to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Its text is to be written.
+    Write,
+    /// All cores have told all: [`Walk::conclude`].
+    Conclude,
+    /// The next part from `place` on is to be told: by `core`, or by any where that is `None`.
+    Step { core: Option<usize>, over: Over, place: Place },
+    /// A core that has been asked has not answered yet.
+    Wait,
+    /// Nothing: it has been given to its end.
+    Nothing,
+}
+
+/// What a core needs to take steps of walks, at most one a turn.
+#[derive(Debug)]
+pub(crate) struct Walks {
+    /// This turn's step has been taken.
+    stepped: bool,
+    /// Connections whose walks go on in one of the next turns.
+    waiting: VecDeque<ConnId>,
+    /// What a step tells, before it leaves.
+    text: Vec<u8>,
+}
+
+/// What a step goes through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) shard: &'a Shard,
+    pub(crate) conns: &'a Conns,
+    pub(crate) counters: &'a Counters,
+    pub(crate) now: Now,
+}
+
+impl Walks {
+    /// Nobody walks.
+    pub(crate) fn new() -> Walks {
+        Walks { stepped: false, waiting: VecDeque::new(), text: Vec::with_capacity(STEP_BYTES) }
+    }
+
+    /// Begins a turn, in which the next connection that waits for a step can go on.
+    pub(crate) fn begin_turn(&mut self, conns: &mut Conns) {
+        self.stepped = false;
+        if let Some(conn) = self.waiting.pop_front() {
+            conns[conn].walks = false;
+            conns.make_ready(conn);
+        }
+    }
+
+    /// Lets `conn` try again in one of the next turns. Whether it is in the queue is known here and not by its walk: in
     /// its turn the step may have been taken by another core's request, and then it must queue anew.
-    pub(super) fn wait_for_step(&mut self, conn: ConnId) {
-        if !std::mem::replace(&mut self.conns[conn.index()].walks, true) {
-            self.walkers.push_back(conn);
+    pub(crate) fn wait(&mut self, conns: &mut Conns, conn: ConnId) {
+        if !std::mem::replace(&mut conns[conn].walks, true) {
+            self.waiting.push_back(conn);
         }
     }
 
-    /// Whose turn it is to take a step can go on.
-    pub(super) fn wake_walker(&mut self) {
-        if let Some(conn) = self.walkers.pop_front() {
-            self.conns[conn.index()].walks = false;
-            self.make_ready(conn);
-        }
+    /// Whether any walk goes on in the next turn.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
-    /// Tells the next part of this core's items or connections, of at most `room` bytes, unless the turn's step has been
-    /// taken: then the place stays.
-    pub(crate) fn walk_step(&mut self, over: Over, place: Place, room: usize, text: &mut Vec<u8>) -> Place {
-        if std::mem::replace(&mut self.walked, true) {
-            return place;
+    /// Tells the next part of what this core has, of at most `room` bytes, and where to go on; unless the turn's step has
+    /// been taken: then nothing is told and the place stays.
+    pub(crate) fn step(&mut self, over: Over, place: Place, room: usize, from: &Sources<'_>) -> (&[u8], Place) {
+        self.text.clear();
+        if std::mem::replace(&mut self.stepped, true) {
+            return (&self.text, place);
         }
-        match (over, place) {
+        let text = &mut self.text;
+        let next = match (over, place) {
             (_, Place::End) => Place::End,
             (Over::Items(told), place) => {
                 let cursor = if let Place::Item(cursor) = place { Some(cursor) } else { None };
-                let now = self.now;
-                let next = self.shard.walk(cursor, now, room, text, |walked, text| told.append(walked, now, text));
-                next.map_or(Place::End, Place::Item)
+                let tell = |walked: &_, text: &mut _| told.append(walked, from.now, text);
+                from.shard.walk(cursor, from.now, room, text, tell).map_or(Place::End, Place::Item)
             }
             (Over::Prefixes, place) => {
-                let from = if let Place::Prefix(from) = place { from } else { 0 };
-                self.shared.counters.prefixes.tell(from, room, text).map_or(Place::End, Place::Prefix)
+                let at = if let Place::Prefix(at) = place { at } else { 0 };
+                from.counters.prefixes.tell(at, room, text).map_or(Place::End, Place::Prefix)
             }
             (Over::Connections, place) => {
-                let from = if let Place::Connection(from) = place { from as usize } else { 0 };
-                let most = CONNECTIONS_PER_STEP.min(room / CONNECTION_BYTES);
-                for state in self.conns.iter().skip(from).take(most).filter(|state| state.number != 0) {
-                    let connection = Connection {
-                        number: state.number,
-                        address: u32::from(*state.peer.ip()),
-                        port: state.peer.port(),
-                        watches: state.watches.is_some(),
-                        idle_secs: self.now.secs.saturating_sub(state.last_secs),
-                    };
-                    connection.write(text);
-                }
-                match from + most {
-                    next if next < self.conns.len() && most > 0 => Place::Connection(next as u32),
-                    _ => Place::End,
-                }
+                let at = if let Place::Connection(at) = place { at as usize } else { 0 };
+                tell_connections(from.conns, at, room, from.now, text)
             }
-        }
+        };
+        (&self.text, next)
     }
+}
 
-    fn show_listeners(&self, text: &mut Vec<u8>) {
-        let uptime = self.now.secs.saturating_sub(2);
-        for (index, listener) in self.config.server.listeners.iter().enumerate() {
-            let number = index + 1;
-            let lines = format!(
-                "STAT {number}:addr {listener}\r\nSTAT {number}:state conn_listening\r\n\
-                 STAT {number}:secs_since_last_cmd {uptime}\r\n"
-            );
-            text.extend_from_slice(lines.as_bytes());
-        }
-        // A socket for datagrams is always being read; it has taken one when any core has.
-        let first = self.config.server.listeners.len() + 1;
-        for (index, listener) in self.config.server.udp_listeners.iter().enumerate() {
-            let number = first + index;
-            let lines = format!(
-                "STAT {number}:UDP UDP\r\nSTAT {number}:addr {listener}\r\nSTAT {number}:state conn_read\r\n\
-                 STAT {number}:secs_since_last_cmd {uptime}\r\n"
-            );
-            text.extend_from_slice(lines.as_bytes());
-        }
+/// Tells the connections of a core from index `from` on.
+fn tell_connections(conns: &Conns, from: usize, room: usize, now: Now, text: &mut Vec<u8>) -> Place {
+    let most = CONNECTIONS_PER_STEP.min(room / CONNECTION_BYTES);
+    let rest = conns.from(from);
+    for state in rest.iter().take(most).filter(|state| state.number != 0) {
+        let connection = Connection {
+            number: state.number,
+            address: u32::from(*state.peer.ip()),
+            port: state.peer.port(),
+            watches: state.watches.is_some(),
+            idle_secs: now.secs.saturating_sub(state.last_secs),
+        };
+        connection.write(text);
     }
+    if most < rest.len() && most > 0 { Place::Connection((from + most) as u32) } else { Place::End }
+}
 
-    fn show(&self, connection: Connection, text: &mut Vec<u8>) {
-        let Connection { number, address, port, watches, idle_secs } = connection;
-        let peer = SocketAddrV4::new(Ipv4Addr::from(address), port);
-        let state = if watches { "conn_watch" } else { "conn_read" };
-        let local = &self.config.server.local;
+fn show_listeners(config: &CacheConfig, now: Now, text: &mut Vec<u8>) {
+    let uptime = now.secs.saturating_sub(2);
+    let server = &config.server;
+    for (index, listener) in server.listeners.iter().enumerate() {
+        let number = index + 1;
         let lines = format!(
-            "STAT {number}:addr tcp:{peer}\r\nSTAT {number}:listen_addr {local}\r\n\
-             STAT {number}:state {state}\r\nSTAT {number}:secs_since_last_cmd {idle_secs}\r\n"
+            "STAT {number}:addr {listener}\r\nSTAT {number}:state conn_listening\r\n\
+             STAT {number}:secs_since_last_cmd {uptime}\r\n"
         );
         text.extend_from_slice(lines.as_bytes());
     }
-
-    /// Takes the right to dump; `None` when another walk has it, and is read.
-    pub(crate) fn begin_dump(&self) -> Option<u32> {
-        self.shared.control.dumping.take(self.now.secs, self.config.grace_secs)
+    // A socket for datagrams is always being read; it has taken one when any core has.
+    let first = server.listeners.len() + 1;
+    for (index, listener) in server.udp_listeners.iter().enumerate() {
+        let number = first + index;
+        let lines = format!(
+            "STAT {number}:UDP UDP\r\nSTAT {number}:addr {listener}\r\nSTAT {number}:state conn_read\r\n\
+             STAT {number}:secs_since_last_cmd {uptime}\r\n"
+        );
+        text.extend_from_slice(lines.as_bytes());
     }
+}
 
-    /// Gives up what a walk holds.
-    pub(crate) fn end_walk(&self, walk: &Walk) {
-        if let Some(ticket) = walk.right {
-            self.shared.control.dumping.give_up(ticket);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that is gone may still wait for its step, and whoever has its number next is not put there beside it.
+    #[test]
+    fn a_connection_that_is_gone_waits_for_a_step_no_more_than_once() {
+        let (mut walks, mut conns) = (Walks::new(), Conns::new(4));
+        let conn = ConnId(0);
+        for _ in 0..100 {
+            walks.wait(&mut conns, conn);
+            conns.forget(conn);
         }
-    }
-
-    /// Lets the walk of `token` write into `out`; the entry holds it meanwhile as nothing.
-    pub(crate) fn give_walk(&mut self, token: Token, out: &mut [u8]) -> WalkGiven {
-        let entry = self.replies.entry_mut(token);
-        let conn = entry.conn;
-        let Owed::Walk(mut walk) = std::mem::replace(&mut entry.owed, Owed::Nothing) else {
-            return WalkGiven::Whole(0);
-        };
-        let given = walk.give(self, conn, token, out);
-        self.replies.entry_mut(token).owed = Owed::Walk(walk);
-        given
+        assert_eq!(walks.waiting.len(), 1);
+        walks.begin_turn(&mut conns);
+        assert_eq!((conns.next_ready(), walks.has_any()), (None, false), "nobody has its number now");
     }
 }

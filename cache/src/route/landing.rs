@@ -7,6 +7,7 @@
 use cpu::Map;
 
 use super::message::NO_STREAM;
+use crate::core::share::Share;
 use crate::key::KEY_MAX_BYTES;
 
 /// The smallest slot: a key and a fair piece of a value.
@@ -41,20 +42,23 @@ pub(crate) struct Landing {
     slot_bytes: usize,
     capacity: usize,
     free: Vec<u32>,
+    /// How the connections share them.
+    share: Share,
 }
 
 impl Landing {
-    /// `capacity` slots of `slot_bytes` bytes; the pages of the first `ready` are there at once.
+    /// `capacity` slots of `slot_bytes` bytes: one for each connection, and `extra` that they share; the pages of so many
+    /// are there at once.
     ///
     /// # Errors
     /// The system has not so many addresses left for this process, or no memory for the first.
-    pub(crate) fn new(capacity: usize, ready: usize, slot_bytes: usize) -> std::io::Result<Landing> {
+    pub(crate) fn new(capacity: usize, extra: usize, slot_bytes: usize) -> std::io::Result<Landing> {
         // A map cannot be empty.
         let mut bytes = Map::sparse((capacity * slot_bytes).max(1))?;
         // Zeros are pages that the kernel makes at their first use, within a turn.
-        bytes[..ready.min(capacity) * slot_bytes].fill(0xff);
+        bytes[..extra.min(capacity) * slot_bytes].fill(0xff);
         let (slots, free) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Ok(Landing { slots, bytes, slot_bytes, capacity, free })
+        Ok(Landing { slots, bytes, slot_bytes, capacity, free, share: Share::new(extra) })
     }
 
     /// Slots to be had.
@@ -67,8 +71,14 @@ impl Landing {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes a slot for `key`, owned by core `owner`. Returns the slot and the bytes of a value that it has room for.
-    pub(crate) fn take(&mut self, key: &[u8], owner: usize) -> Option<(u32, u16)> {
+    /// Whether a connection that holds `held` slots may have one more.
+    pub(crate) fn allows(&self, held: u32) -> bool {
+        self.share.allows(held as usize)
+    }
+
+    /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the bytes
+    /// of a value that it has room for.
+    pub(crate) fn take(&mut self, held: &mut u32, key: &[u8], owner: usize) -> Option<(u32, u16)> {
         let taken = Slot {
             owner: owner as u16,
             stream: NO_STREAM,
@@ -91,11 +101,31 @@ impl Landing {
         };
         let start = index as usize * self.slot_bytes;
         self.bytes[start..start + key.len()].copy_from_slice(key);
+        self.share.take(*held as usize);
+        *held += 1;
         Some((index, (self.slot_bytes - key.len()) as u16))
     }
 
-    /// Gives a slot back.
-    pub(crate) fn put_back(&mut self, index: u32) {
+    /// Gives a slot back of a connection that holds `held`.
+    pub(crate) fn put_back(&mut self, held: &mut u32, index: u32) {
+        *held -= 1;
+        self.share.give_back(*held as usize);
+        self.free(index);
+    }
+
+    /// A connection that holds `held` slots leaves one behind, which waits without it for what still comes.
+    pub(crate) fn leave(&mut self, held: &mut u32) {
+        *held -= 1;
+        self.share.leave(*held as usize);
+    }
+
+    /// Gives a slot back that was left behind.
+    pub(crate) fn put_back_left(&mut self, index: u32) {
+        self.share.give_back_left();
+        self.free(index);
+    }
+
+    fn free(&mut self, index: u32) {
         debug_assert!(!self.free.contains(&index), "a landing slot is given back twice");
         self.free.push(index);
     }
@@ -148,7 +178,7 @@ mod tests {
     #[test]
     fn slots_may_be_more_than_memory_as_long_as_few_are_used() {
         let mut landing = Landing::new(1 << 24, 1, SLOT_BYTES_MAX).expect("addresses are there");
-        let (first, room) = landing.take(b"key", 1).expect("a slot");
+        let (first, room) = landing.take(&mut 0, b"key", 1).expect("a slot");
         landing.fill(first, 0, &vec![b'v'; usize::from(room)]);
         assert_eq!((landing.key(first), landing.window(first).len()), (&b"key"[..], usize::from(room)));
         assert_eq!(landing.available(), (1 << 24) - 1);
@@ -159,8 +189,9 @@ mod tests {
     fn there_are_as_many_slots_as_were_asked_for_and_none_is_written_by_another() {
         let mut landing = Landing::new(3, 1, SLOT_BYTES_MIN).expect("a small map");
         let keys: [&[u8]; 3] = [b"a", &[b'k'; KEY_MAX_BYTES], b"longer"];
-        let taken = keys.map(|key| landing.take(key, 1).expect("a slot"));
-        assert_eq!((landing.take(b"more", 1), landing.available(), landing.in_use()), (None, 0, 3));
+        let mut held = 0;
+        let taken = keys.map(|key| landing.take(&mut held, key, 1).expect("a slot"));
+        assert_eq!((landing.take(&mut held, b"more", 1), landing.available(), landing.in_use()), (None, 0, 3));
         for (fill, &(slot, room)) in taken.iter().enumerate() {
             assert_eq!((landing.room(slot), usize::from(room)), (room, SLOT_BYTES_MIN - keys[fill].len()));
             landing.fill(slot, 7, &[fill as u8; SLOT_BYTES_MIN]);
@@ -169,9 +200,9 @@ mod tests {
             assert_eq!((landing.key(slot), landing.slot(slot).from), (keys[fill], 7));
             assert_eq!(landing.window(slot), vec![fill as u8; room.into()]);
         }
-        landing.put_back(taken[1].0);
+        landing.put_back(&mut held, taken[1].0);
         assert_eq!((landing.available(), landing.in_use()), (1, 2));
-        assert_eq!(landing.take(b"again", 1), Some((taken[1].0, (SLOT_BYTES_MIN - 5) as u16)));
-        assert_eq!(landing.take(b"more", 1), None);
+        assert_eq!(landing.take(&mut held, b"again", 1), Some((taken[1].0, (SLOT_BYTES_MIN - 5) as u16)));
+        assert_eq!(landing.take(&mut held, b"more", 1), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Given, Session};
 use crate::core::Core;
-use crate::core::walk::WalkGiven;
+use crate::core::WalkGiven;
 use crate::operation::Outcome;
 use crate::proto::form::{Form, Said};
 use crate::proto::sink::Writer;

@@ -2,7 +2,7 @@
 //! where the key lives.
 
 use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
-use crate::core::upload::Filled;
+use crate::core::uploads::Filled;
 use crate::key::Key;
 use crate::operation::{Operation, Outcome, Purpose};
 use crate::proto::Storing;

@@ -1,0 +1,156 @@
+//! `Lists`: linked lists of things that have numbers.
+//!
+//! The links lie in an array indexed by number, so nothing is allocated after start and whatever dies leaves its list in
+//! constant time. A number is in at most one list of a [`Lists`].
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy)]
+struct Links {
+    previous: u32,
+    next: u32,
+    list: u32,
+    note: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+/// Several lists over one set of links.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    links: Box<[Links]>,
+    ends: Box<[Ends]>,
+}
+
+impl Lists {
+    /// `lists` empty lists for numbers below `count`. Each number has a note of `note` beside its links.
+    pub(crate) fn new(lists: usize, count: usize, note: u32) -> Lists {
+        Lists {
+            links: vec![Links { previous: NONE, next: NONE, list: NONE, note }; count].into_boxed_slice(),
+            ends: vec![Ends { first: NONE, last: NONE, len: 0 }; lists].into_boxed_slice(),
+        }
+    }
+
+    /// Asks for the links of `number`.
+    #[inline]
+    pub(crate) fn prefetch(&self, number: u32) {
+        cpu::prefetch_index(&self.links, number as usize);
+    }
+
+    /// What the owner of the lists notes of `number`.
+    #[inline]
+    pub(crate) fn note(&self, number: u32) -> u32 {
+        self.links[number as usize].note
+    }
+
+    /// Replaces what is noted of `number`.
+    #[inline]
+    pub(crate) fn set_note(&mut self, number: u32, note: u32) -> u32 {
+        std::mem::replace(&mut self.links[number as usize].note, note)
+    }
+
+    /// Numbers in `list`.
+    pub(crate) fn len(&self, list: usize) -> usize {
+        self.ends[list].len as usize
+    }
+
+    /// Whether `list` is empty.
+    pub(crate) fn is_empty(&self, list: usize) -> bool {
+        self.ends[list].first == NONE
+    }
+
+    /// The list that `number` is in.
+    pub(crate) fn list_of(&self, number: u32) -> Option<usize> {
+        let list = self.links[number as usize].list;
+        (list != NONE).then_some(list as usize)
+    }
+
+    /// The first of `list`.
+    pub(crate) fn first(&self, list: usize) -> Option<u32> {
+        let first = self.ends[list].first;
+        (first != NONE).then_some(first)
+    }
+
+    /// Puts `number` at the end of `list`, out of any other.
+    pub(crate) fn push_back(&mut self, list: usize, number: u32) {
+        self.remove(number);
+        let last = std::mem::replace(&mut self.ends[list].last, number);
+        self.link(number, last, NONE, list as u32);
+        match last {
+            NONE => self.ends[list].first = number,
+            last => self.links[last as usize].next = number,
+        }
+        self.ends[list].len += 1;
+    }
+
+    /// Puts `number` at the head of `list`, out of any other.
+    pub(crate) fn push_front(&mut self, list: usize, number: u32) {
+        self.remove(number);
+        let first = std::mem::replace(&mut self.ends[list].first, number);
+        self.link(number, NONE, first, list as u32);
+        match first {
+            NONE => self.ends[list].last = number,
+            first => self.links[first as usize].previous = number,
+        }
+        self.ends[list].len += 1;
+    }
+
+    /// Takes the first of `list` out.
+    pub(crate) fn pop_front(&mut self, list: usize) -> Option<u32> {
+        let first = self.first(list)?;
+        self.remove(first);
+        Some(first)
+    }
+
+    /// Takes `number` out of the list it is in, if any.
+    pub(crate) fn remove(&mut self, number: u32) {
+        let Links { previous, next, list, .. } = self.links[number as usize];
+        if list == NONE {
+            return;
+        }
+        let list = list as usize;
+        match previous {
+            NONE => self.ends[list].first = next,
+            previous => self.links[previous as usize].next = next,
+        }
+        match next {
+            NONE => self.ends[list].last = previous,
+            next => self.links[next as usize].previous = previous,
+        }
+        self.ends[list].len -= 1;
+        self.link(number, NONE, NONE, NONE);
+    }
+
+    fn link(&mut self, number: u32, previous: u32, next: u32, list: u32) {
+        let links = &mut self.links[number as usize];
+        (links.previous, links.next, links.list) = (previous, next, list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_keep_order_and_let_go_anywhere() {
+        let mut lists = Lists::new(2, 5, 7);
+        for number in [0, 1, 2, 3] {
+            lists.push_back(0, number);
+        }
+        lists.push_front(0, 4);
+        lists.remove(1);
+        lists.push_back(1, 2);
+        assert_eq!((lists.len(0), lists.len(1)), (3, 1));
+        assert_eq!(lists.list_of(2), Some(1));
+        let order: Vec<_> = std::iter::from_fn(|| lists.pop_front(0)).collect();
+        assert_eq!(order, [4, 0, 3]);
+        assert_eq!(lists.pop_front(1), Some(2));
+        assert!(lists.is_empty(0) && lists.is_empty(1));
+        assert!((0..5).all(|number| lists.note(number) == 7));
+    }
+}
