@@ -1,17 +1,23 @@
 //! What a cache is built with: sizes, limits, and the facts that `stats` reports.
 
-use crate::route::landing::{SLOT_BYTES_MAX, SLOT_BYTES_MIN};
+use crate::key::KEY_MAX_BYTES;
 use crate::store::{ConfigError, ShardConfig};
 
 /// Cores that one cache may have: a [`crate::PeerSet`] names them in one word.
 pub const CORES_MAX: usize = 64;
 
-/// Requests over UDP that a core may have begun and not answered.
-const DATAGRAM_PLACES_MAX: usize = 1 << 16;
-
 /// Commands (or keys) executed by one [`Session::take`](crate::Session::take) unless the configuration says otherwise;
 /// then others have their turn (memcached's `-R` is 20).
 pub const REQUESTS_PER_TAKE: u32 = 64;
+
+/// The smallest landing slot: a key and a fair piece of a value.
+pub(crate) const SLOT_BYTES_MIN: usize = KEY_MAX_BYTES + 256;
+
+/// The largest landing slot: what one answer can fill, and what a span of a block can name.
+pub(crate) const SLOT_BYTES_MAX: usize = 32 << 10;
+
+/// Requests over UDP that a core may have begun and not answered.
+const DATAGRAM_PLACES_MAX: usize = 1 << 16;
 
 /// How a cache of one or more cores is built. [`Default`] suits a small server; sizes are for all cores together
 /// unless they say otherwise.

@@ -292,8 +292,9 @@ impl Walks {
             (_, Place::End) => Place::End,
             (Over::Items(told), place) => {
                 let cursor = if let Place::Item(cursor) = place { Some(cursor) } else { None };
-                let tell = |walked: &_, text: &mut _| told.append(walked, from.now, text);
-                from.shard.walk(cursor, from.now, room, text, tell).map_or(Place::End, Place::Item)
+                let now = from.now;
+                let next = from.shard.walk(cursor, now, room, text, |walked, text| told.append(walked, now, text));
+                next.map_or(Place::End, Place::Item)
             }
             (Over::Prefixes, place) => {
                 let at = if let Place::Prefix(at) = place { at } else { 0 };

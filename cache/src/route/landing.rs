@@ -8,13 +8,6 @@ use cpu::Map;
 
 use super::message::NO_STREAM;
 use crate::core::share::Share;
-use crate::key::KEY_MAX_BYTES;
-
-/// The smallest slot: a key and a fair piece of a value.
-pub(crate) const SLOT_BYTES_MIN: usize = KEY_MAX_BYTES + 256;
-
-/// The largest slot: what one answer can fill, and what a [`super::message::Span`] can name.
-pub(crate) const SLOT_BYTES_MAX: usize = 32 << 10;
 
 /// What is known of the value in a slot.
 #[derive(Debug, Clone, Copy)]
@@ -172,6 +165,8 @@ impl Landing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::KEY_MAX_BYTES;
+    use crate::settings::{SLOT_BYTES_MAX, SLOT_BYTES_MIN};
 
     /// Half a TiB of slots: what the allocator gives must be less than the machine has, and the server ended with an
     /// abort where `-c` was large.
