@@ -19,9 +19,9 @@ use rustix::thread::CpuSet;
 
 use super::host::{Host, Outcome, Tolerance};
 use super::packet::{Ends, pattern};
-use super::parse::Script;
+use super::parse::{Event, Script};
 use super::play::{Failure, play};
-use super::syntax::{Act, Call, Reason, State, What};
+use super::syntax::{Act, Call, Reason, State, What, When};
 use crate::veth::{KERNEL, Lab, Side};
 
 /// The peer's first address on the veth; no kernel has it. Scripts with ICMP have one of their own each, since the kernel
@@ -41,9 +41,17 @@ const TRIES: usize = 50;
 /// What a line counts for that says nothing of its time.
 const ANY_TIME: Duration = Duration::from_millis(200);
 
-/// Whether a script makes sense for a kernel: it sets nothing of our stack's own, and does not take long.
-pub fn makes_sense(script: &Script) -> bool {
-    script.settings.stack.is_empty() && script.span(ANY_TIME) <= LONGEST
+/// The silence at the end of a script that is waited for.
+const LAST_SILENCE: Duration = Duration::from_millis(100);
+
+/// The script as a kernel can play it, its last silence cut short; `None` if it makes no sense for one: it sets something
+/// of our stack's own, or takes long.
+pub fn for_kernel(script: &Script) -> Option<Script> {
+    let mut script = script.clone();
+    if let Some(Event { when: When::After(span), act: Act::Quiet, .. }) = script.events.last_mut() {
+        *span = LAST_SILENCE.min(*span);
+    }
+    (script.settings.stack.is_empty() && script.span(ANY_TIME) <= LONGEST).then_some(script)
 }
 
 fn has_icmp(script: &Script) -> bool {
