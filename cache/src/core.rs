@@ -11,7 +11,7 @@
 //!
 //! Invariant C1: whatever a command needs while it is in flight (entry, landing slot, block) is taken
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
-//! Read first: `crate::route`, then [`crate::Session`].
+//! Read first: `crate::mesh`, then [`crate::Session`].
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use std::sync::Arc;
 use crate::clock::Now;
 use crate::counters::CoreCounters;
 use crate::key::{Key, KeyHash, KeyHasher};
+use crate::mesh::Mesh;
+use crate::mesh::landing::Landing;
 use crate::observe::Observer;
 use crate::peers::PeerSet;
 use crate::replies::Replies;
-use crate::route::landing::Landing;
-use crate::route::mesh::Mesh;
 use crate::settings::{CacheConfig, MeshError};
 use crate::shard::Shard;
 use crate::shared::Shared;
@@ -37,7 +37,7 @@ mod census;
 /// What is known of each connection.
 pub(crate) mod conns;
 /// Items that replies on their way are made of.
-pub(crate) mod holds;
+pub(crate) mod held;
 /// Requests to other cores, and their answers, put where they belong.
 mod land;
 /// Other cores' requests, executed on this shard.
@@ -60,7 +60,7 @@ pub(crate) mod watching;
 pub use census::CoreCensus;
 pub use conns::ConnId;
 use conns::Conns;
-use holds::Holds;
+use held::HeldItems;
 pub(crate) use told::WalkGiven;
 pub(crate) use turns::Need;
 use turns::Turns;
@@ -90,7 +90,7 @@ pub struct Core {
     pub(crate) conns: Conns,
     turns: Turns,
     /// Items that replies are made of, on this core and, as streams, on others.
-    pub(crate) holds: Holds,
+    pub(crate) holds: HeldItems,
     /// Values that are being sent to this shard.
     pub(crate) uploads: Uploads,
     /// Tells watchers and counts prefixes.
@@ -138,7 +138,7 @@ impl Core {
                 landing,
                 conns: Conns::new(config.conns()),
                 turns: Turns::new(cores, config.conns()),
-                holds: Holds::new(replies + (cores - 1) * config.slots(), &config),
+                holds: HeldItems::new(replies + (cores - 1) * config.slots(), &config),
                 uploads: Uploads::new(cores * (config.conns() + config.uploads_per_owner), &config),
                 observer: Observer::new(id, shared.clone()),
                 watching: Watching::default(),

@@ -22,6 +22,8 @@ mod dump;
 pub mod key;
 /// Linked lists in arrays.
 mod lists;
+/// The queues between cores.
+mod mesh;
 /// Decimal numbers, read and written.
 mod number;
 /// What watchers and prefix counts are told of operations.
@@ -34,7 +36,6 @@ mod peers;
 mod proto;
 /// Replies on their way out.
 mod replies;
-mod route;
 /// One connection's conversation.
 pub mod session;
 /// Sizes and limits.

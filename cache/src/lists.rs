@@ -6,7 +6,7 @@
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
-struct Links {
+struct Node {
     previous: u32,
     next: u32,
     list: u32,
@@ -23,7 +23,7 @@ struct Ends {
 /// Several lists over one set of links.
 #[derive(Debug)]
 pub(crate) struct Lists {
-    links: Box<[Links]>,
+    links: Box<[Node]>,
     ends: Box<[Ends]>,
 }
 
@@ -31,7 +31,7 @@ impl Lists {
     /// `lists` empty lists for numbers below `count`. Each number has a note of `note` beside its links.
     pub(crate) fn new(lists: usize, count: usize, note: u32) -> Lists {
         Lists {
-            links: vec![Links { previous: NONE, next: NONE, list: NONE, note }; count].into_boxed_slice(),
+            links: vec![Node { previous: NONE, next: NONE, list: NONE, note }; count].into_boxed_slice(),
             ends: vec![Ends { first: NONE, last: NONE, len: 0 }; lists].into_boxed_slice(),
         }
     }
@@ -109,7 +109,7 @@ impl Lists {
 
     /// Takes `number` out of the list it is in, if any.
     pub(crate) fn remove(&mut self, number: u32) {
-        let Links { previous, next, list, .. } = self.links[number as usize];
+        let Node { previous, next, list, .. } = self.links[number as usize];
         if list == NONE {
             return;
         }

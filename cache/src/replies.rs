@@ -12,9 +12,9 @@ use crate::core::conns::ConnId;
 use crate::core::share::Share;
 use crate::core::walk::Walk;
 use crate::core::watching::WatchText;
+use crate::mesh::message::Token;
 use crate::operation::{Outcome, View};
 use crate::proto::form::{Form, FormHead, Said};
-use crate::route::message::Token;
 
 /// The end of a list.
 pub(crate) const NO_ENTRY: u32 = u32::MAX;

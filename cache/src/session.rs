@@ -29,6 +29,7 @@
 use crate::clock::{Expiry, Now};
 use crate::core::{ConnId, Core, Need};
 use crate::key::{Key, KeyHash};
+use crate::mesh::message::{NOBODY, Request, Token};
 use crate::operation::{Operation, Outcome, View};
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::form::{Form, Said};
@@ -36,7 +37,6 @@ use crate::proto::reply::Line;
 use crate::proto::sink::Writer;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::replies::{NO_ENTRY, Owed, Source, Upload, Waiting};
-use crate::route::message::{NOBODY, Request, Token};
 use crate::settings::Protocol;
 use crate::store::ItemRef;
 

@@ -17,10 +17,10 @@ use arrayvec::ArrayVec;
 
 use crate::key::KEY_MAX_BYTES;
 use crate::proto::word::append_uri;
-use places::Places;
+use seats::Seats;
 
 /// Who watches what, and what waits for whom.
-mod places;
+mod seats;
 
 /// Bytes that one line of a watcher's queue takes.
 pub const WATCH_LINE_BYTES: usize = size_of::<Event>();
@@ -102,35 +102,35 @@ pub(crate) struct Event {
 /// All watchers of a cache.
 #[derive(Debug)]
 pub(crate) struct Watchers {
-    places: Places<Event, WATCHERS_MAX>,
+    seats: Seats<Event, WATCHERS_MAX>,
     gid: AtomicU64,
 }
 
 impl Watchers {
     /// No watchers, of a cache of `cores` cores; each may be `lines` lines behind each core.
     pub(crate) fn new(cores: usize, lines: usize) -> Watchers {
-        Watchers { places: Places::new(cores, lines), gid: AtomicU64::new(1) }
+        Watchers { seats: Seats::new(cores, lines), gid: AtomicU64::new(1) }
     }
 
     /// Whether anybody wants any of `kinds`.
     #[inline]
     pub(crate) fn want(&self, kinds: u32) -> bool {
-        self.places.want(kinds)
+        self.seats.want(kinds)
     }
 
     /// Watchers now.
     pub(crate) fn count(&self) -> u64 {
-        self.places.taken() as u64
+        self.seats.taken() as u64
     }
 
     /// Takes a place for a watcher on `core`. Allocates its queues when the place has never been used.
     pub(crate) fn enter(&self, core: usize, wanted: u32) -> Option<usize> {
-        self.places.enter(core, wanted)
+        self.seats.enter(core, wanted)
     }
 
     /// Gives a place back.
     pub(crate) fn leave(&self, at: usize) {
-        self.places.leave(at);
+        self.seats.leave(at);
     }
 
     /// Tells those who want any of `kinds` what happened on `core` at `unix_secs`; calls `woken` with the cores of
@@ -146,21 +146,21 @@ impl Watchers {
     ) -> (u64, u64) {
         let key: ArrayVec<u8, KEY_MAX_BYTES> = key.iter().copied().take(KEY_MAX_BYTES).collect();
         let event = Event { unix_secs, gid: self.gid.fetch_add(1, Ordering::Relaxed), what, key };
-        self.places.offer(core, kinds, &event, woken)
+        self.seats.offer(core, kinds, &event, woken)
     }
 
     /// Whether anything waits for the watcher at `at`.
     pub(crate) fn has_news(&self, at: usize) -> bool {
-        self.places.has_any(at)
+        self.seats.has_any(at)
     }
 
     /// Appends up to `most` lines for the watcher at `at` to `text`. Its core only.
     pub(crate) fn lines(&self, at: usize, most: usize, text: &mut Vec<u8>) {
-        let lost = self.places.take_lost(at);
+        let lost = self.seats.take_lost(at);
         if lost > 0 {
             text.extend_from_slice(format!("skipped={lost}\n").as_bytes());
         }
-        self.places.take(at, most, |event| event.write(text));
+        self.seats.take(at, most, |event| event.write(text));
     }
 }
 
@@ -170,7 +170,7 @@ pub(crate) const LINE_MAX_BYTES: usize = 3 * KEY_MAX_BYTES + 250;
 impl Event {
     /// Appends the line, as memcached's `logger.c` writes it.
     fn write(&self, text: &mut Vec<u8>) {
-        let mut line = Line(text);
+        let mut line = EventLine(text);
         // The cache's clock shows seconds.
         let _ = write!(line, "ts={}.0 gid={} ", self.unix_secs, self.gid);
         let _ = match self.what {
@@ -209,9 +209,9 @@ impl Event {
 }
 
 /// Text being written.
-struct Line<'a>(&'a mut Vec<u8>);
+struct EventLine<'a>(&'a mut Vec<u8>);
 
-impl Line<'_> {
+impl EventLine<'_> {
     fn key(&mut self, kind: &str, key: &[u8]) {
         let _ = write!(self, "type={kind} key=");
         append_uri(self.0, key);
@@ -219,7 +219,7 @@ impl Line<'_> {
     }
 }
 
-impl std::fmt::Write for Line<'_> {
+impl std::fmt::Write for EventLine<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
@@ -329,12 +329,12 @@ mod tests {
         let kinds = [FETCHERS, MUTATIONS, EVICTIONS, CONNEVENTS, DELETIONS];
         for gone in kinds {
             let all = kinds.iter().fold(SILENT, |sum, kind| sum | kind);
-            let places: Vec<_> = (0..WATCHERS_MAX - 1).map(|_| watchers.enter(0, all & !gone).expect("room")).collect();
+            let seats: Vec<_> = (0..WATCHERS_MAX - 1).map(|_| watchers.enter(0, all & !gone).expect("room")).collect();
             let last = watchers.enter(0, all).expect("room for one more");
             assert!(kinds.iter().all(|&kind| watchers.want(kind)));
             watchers.leave(last);
             assert!(kinds.iter().all(|&kind| watchers.want(kind) == (kind != gone)), "{gone}");
-            places.into_iter().for_each(|at| watchers.leave(at));
+            seats.into_iter().for_each(|at| watchers.leave(at));
             assert!(!watchers.want(u32::MAX));
         }
     }

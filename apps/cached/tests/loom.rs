@@ -1,4 +1,4 @@
-//! Every order in which two cores can meet at the link between their caches, and at the places of watchers, by a model
+//! Every order in which two cores can meet at the link between their caches, and at the seats of watchers, by a model
 //! checker (loom): no request and no answer is slept over, and no watcher is overlooked.
 //!
 //! As `nic/tests/loom.rs`, which says how: the files are those of the crates, compiled once more over loom's atomics.
@@ -7,12 +7,12 @@
 #![allow(dead_code, reason = "the files are whole, the models use a part of them")]
 #![allow(clippy::vec_box, reason = "a batch of the caches is larger than one of numbers")]
 
-#[path = "../../../cache/src/route/batch.rs"]
+#[path = "../../../cache/src/mesh/batch.rs"]
 mod batch;
-#[path = "../../../cache/src/route/link.rs"]
-mod link;
-#[path = "../../../cache/src/watch/places.rs"]
-mod places;
+#[path = "../../../cache/src/mesh/loops.rs"]
+mod loops;
+#[path = "../../../cache/src/watch/seats.rs"]
+mod seats;
 #[path = "../../../nic/tests/loom/sync.rs"]
 mod sync;
 #[path = "../../../nic/tests/loom/sys.rs"]
@@ -20,7 +20,7 @@ mod sys;
 #[path = "../../../nic/src/wait.rs"]
 mod wait;
 
-/// As `cache/src/route/message.rs`, as far as a link knows messages.
+/// As `cache/src/mesh/message.rs`, as far as loops know messages.
 mod message {
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Span {
@@ -35,13 +35,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use batch::Batch;
-use link::Link;
+use loops::Loops;
 use loom::thread;
-use places::Places;
+use seats::Seats;
 use wait::{Doorbell, Sleeper};
 
 /// Ends a turn as a worker does: posts, and rings the peer if it was given anything.
-fn post(link: &RefCell<Link>, peer: &Doorbell) {
+fn post(link: &RefCell<Loops>, peer: &Doorbell) {
     if link.borrow_mut().post() {
         peer.ring();
     }
@@ -50,8 +50,8 @@ fn post(link: &RefCell<Link>, peer: &Doorbell) {
 /// Sleeps as a core does until `take` has got a batch.
 fn sleep_until(
     bell: &Arc<Doorbell>,
-    link: &RefCell<Link>,
-    take: impl Fn(&mut Link) -> Option<Box<Batch>>,
+    link: &RefCell<Loops>,
+    take: impl Fn(&mut Loops) -> Option<Box<Batch>>,
 ) -> Box<Batch> {
     let mut sleeper = Sleeper::new(bell.clone(), []);
     loop {
@@ -63,19 +63,19 @@ fn sleep_until(
 }
 
 /// Asks the peer for `number`, and waits for the answer.
-fn ask(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell, number: u32) {
+fn ask(link: &RefCell<Loops>, own: &Arc<Doorbell>, peer: &Doorbell, number: u32) {
     assert!(link.borrow_mut().make_room(0), "every block is here");
     link.borrow_mut().requests().expect("there is room").push(number);
     post(link, peer);
-    let batch = sleep_until(own, link, Link::next_replies);
+    let batch = sleep_until(own, link, Loops::next_replies);
     assert_eq!(batch.replies.message(0), Some(&(number + 1)));
     link.borrow_mut().recycle(batch);
     assert_eq!(link.borrow().blocks_out(), 0);
 }
 
 /// Waits for a request of the peer, and answers it.
-fn serve(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell) {
-    let mut batch = sleep_until(own, link, Link::next_requests);
+fn serve(link: &RefCell<Loops>, own: &Arc<Doorbell>, peer: &Doorbell) {
+    let mut batch = sleep_until(own, link, Loops::next_requests);
     let asked = batch.requests.message(0).expect("an empty batch is never sent");
     batch.replies.push(asked + 1);
     link.borrow_mut().push_replies(batch);
@@ -85,7 +85,7 @@ fn serve(link: &RefCell<Link>, own: &Arc<Doorbell>, peer: &Doorbell) {
 #[test]
 fn a_request_wakes_the_owner_and_its_answer_the_one_who_asked() {
     check(|| {
-        let (of_a, of_b) = Link::pair(1);
+        let (of_a, of_b) = Loops::pair(1);
         let [a, b] = [(); 2].map(|()| Arc::new(Doorbell::new().expect("a model")));
         let owner = thread::spawn({
             let (a, b) = (a.clone(), b.clone());
@@ -108,40 +108,40 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 #[test]
 fn a_watcher_that_enters_while_another_enters_and_leaves_is_wanted_and_nobody_is_at_the_end() {
     check(|| {
-        let places = Arc::new(Places::<u32, 2>::new(2, 1));
+        let seats = Arc::new(Seats::<u32, 2>::new(2, 1));
         let other = thread::spawn({
-            let places = places.clone();
+            let seats = seats.clone();
             move || {
-                let at = places.enter(1, 2).expect("two places");
-                assert!(places.want(2));
-                places.leave(at);
+                let at = seats.enter(1, 2).expect("two seats");
+                assert!(seats.want(2));
+                seats.leave(at);
             }
         });
-        let at = places.enter(0, 1).expect("two places");
-        assert!(places.want(1));
+        let at = seats.enter(0, 1).expect("two seats");
+        assert!(seats.want(1));
         other.join().unwrap();
-        assert!(places.want(1) && !places.want(2), "only who has left is forgotten");
-        places.leave(at);
-        assert!(!places.want(u32::MAX));
-        assert_eq!(places.taken(), 0);
+        assert!(seats.want(1) && !seats.want(2), "only who has left is forgotten");
+        seats.leave(at);
+        assert!(!seats.want(u32::MAX));
+        assert_eq!(seats.taken(), 0);
     });
 }
 
 #[test]
 fn the_core_that_is_woken_for_an_event_is_that_of_the_watcher_who_gets_it() {
     check(|| {
-        let places = Arc::new(Places::<u32, 1>::new(2, 2));
+        let seats = Arc::new(Seats::<u32, 1>::new(2, 2));
         let watcher = thread::spawn({
-            let places = places.clone();
-            move || places.enter(1, 1).expect("the only one")
+            let seats = seats.clone();
+            move || seats.enter(1, 1).expect("the only one")
         });
         let mut woken = Vec::new();
-        let (told, lost) = places.offer(0, 1, &7, |core| woken.push(core));
+        let (told, lost) = seats.offer(0, 1, &7, |core| woken.push(core));
         assert_eq!((told as usize, lost), (woken.len(), 0));
         assert!(woken.iter().all(|&core| core == 1), "core {woken:?} was woken for a watcher of core 1");
         let at = watcher.join().unwrap();
         let mut events = Vec::new();
-        places.take(at, 2, |event| events.push(event));
+        seats.take(at, 2, |event| events.push(event));
         assert_eq!(events.len(), woken.len(), "who was told of an event has it");
     });
 }

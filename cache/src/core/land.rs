@@ -3,11 +3,11 @@
 
 use super::{ConnId, Core, Need};
 use crate::key::Key;
+use crate::mesh::batch::Half;
+use crate::mesh::message::{Answer, Envelope, NO_STREAM, NOBODY, Reply, Request, Span, Token};
 use crate::operation::Operation;
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Source, Upload, Waiting};
-use crate::route::batch::Half;
-use crate::route::message::{Answer, Envelope, NO_STREAM, NOBODY, Reply, Request, Span, Token};
 
 impl Core {
     /// Makes room for a request to `owner`; `false` when it must be waited for.

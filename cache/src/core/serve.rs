@@ -1,12 +1,12 @@
 //! Other cores' requests, executed on this shard and answered in the block they came in.
 
 use super::Core;
-use super::holds::HeldItem;
+use super::held::HeldItem;
 use super::uploads::Filled;
 use crate::key::{Key, KeyHash};
+use crate::mesh::batch::{Batch, Half};
+use crate::mesh::message::{Answer, Envelope, NO_STREAM, Reply, Request};
 use crate::operation::{Operation, Outcome, Purpose, Store, View};
-use crate::route::batch::{Batch, Half};
-use crate::route::message::{Answer, Envelope, NO_STREAM, Reply, Request};
 use crate::shard::STEP_BYTES;
 use crate::store::ItemRef;
 
@@ -119,7 +119,7 @@ impl Core {
         self.holds.end_stream(&mut self.shard, stream);
     }
 
-    /// Holds the item at `at`. Returns the number by which it is held.
+    /// HeldItems the item at `at`. Returns the number by which it is held.
     pub(crate) fn hold(&mut self, at: ItemRef) -> u32 {
         let counters = self.shared.counters.core(self.id);
         self.holds.hold(&mut self.shard, counters, at, self.now.secs)

@@ -11,7 +11,7 @@ const NONE: u32 = u32::MAX;
 const LOOKED_AT: usize = 16;
 
 #[derive(Debug)]
-struct Place<T> {
+struct Row<T> {
     thing: Option<T>,
     since_secs: u32,
     moved_bytes: u32,
@@ -55,7 +55,7 @@ impl Pace {
 /// it are taken.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    places: Vec<Place<T>>,
+    places: Vec<Row<T>>,
     free: Vec<u32>,
     capacity: usize,
     first: u32,
@@ -80,14 +80,8 @@ impl<T> Table<T> {
         if self.free.is_empty() && self.places.len() == self.capacity {
             return Err(thing);
         }
-        let taken = Place {
-            thing: Some(thing),
-            since_secs: now_secs,
-            moved_bytes: 0,
-            previous: NONE,
-            next: NONE,
-            listed: false,
-        };
+        let taken =
+            Row { thing: Some(thing), since_secs: now_secs, moved_bytes: 0, previous: NONE, next: NONE, listed: false };
         let place = match self.free.pop() {
             Some(place) => {
                 self.places[place as usize] = taken;

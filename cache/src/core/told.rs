@@ -1,10 +1,10 @@
 //! What connections are told part by part, for as long as they read: walks, and the lines of watchers.
 
-use super::walk::{Next, Over, Place, Sources, Walk};
+use super::walk::{Next, Over, Reached, StepInput, Walk};
 use super::watching::WatchText;
 use super::{ConnId, Core};
+use crate::mesh::message::{Request, Token};
 use crate::replies::Owed;
-use crate::route::message::{Request, Token};
 use crate::shard::STEP_BYTES;
 
 /// How far a walk's text has got.
@@ -31,10 +31,10 @@ impl Core {
     }
 
     /// Tells the next part of what this core has; see [`Walks::step`](super::walk::Walks::step).
-    pub(super) fn walk_step(&mut self, over: Over, place: Place, room: usize) -> (&[u8], Place) {
-        let sources =
-            Sources { shard: &self.shard, conns: &self.conns, counters: &self.shared.counters, now: self.now };
-        self.walks.step(over, place, room, &sources)
+    pub(super) fn walk_step(&mut self, over: Over, place: Reached, room: usize) -> (&[u8], Reached) {
+        let input =
+            StepInput { shard: &self.shard, conns: &self.conns, counters: &self.shared.counters, now: self.now };
+        self.walks.step(over, place, room, &input)
     }
 
     /// Lets the walk of `token` write into `out` what has been told, and tells more, at most a step.

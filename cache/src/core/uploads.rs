@@ -7,7 +7,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::holds::Holds;
+use super::held::HeldItems;
 use super::table::{Pace, Table};
 use crate::clock::Now;
 use crate::counters::CoreCounters;
@@ -60,7 +60,7 @@ impl Uploads {
     pub(crate) fn begin(
         &mut self,
         shard: &mut Shard,
-        holds: &mut Holds,
+        holds: &mut HeldItems,
         counters: &CoreCounters,
         (key, store, value_len): (Key<'_>, &Store, u32),
         now: Now,
@@ -94,7 +94,7 @@ impl Uploads {
     }
 
     /// Lets the slowest value that is being sent give way, or the one that is read slowest; `false` when none is slow.
-    fn make_way(&mut self, shard: &mut Shard, holds: &mut Holds, counters: &CoreCounters, now: Now) -> bool {
+    fn make_way(&mut self, shard: &mut Shard, holds: &mut HeldItems, counters: &CoreCounters, now: Now) -> bool {
         let grace_secs = self.grace_secs;
         let is_slow = |(_, pace): &(u32, Pace)| pace.is_slow(grace_secs);
         let search = |_| self.incoming.slowest(now.secs, grace_secs).filter(is_slow);

@@ -35,7 +35,7 @@ pub(crate) enum Over {
 
 /// Where a core has got to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Reached {
     /// Nothing has been told.
     Begin,
     /// Items from here on.
@@ -54,7 +54,7 @@ pub(crate) struct Walk {
     over: Over,
     /// The core whose part is told, and where it has got to.
     core: usize,
-    place: Place,
+    place: Reached,
     /// What was told and has not been given, and how much of it has.
     text: Vec<u8>,
     given: usize,
@@ -121,7 +121,7 @@ impl Walk {
         Walk {
             over,
             core: 0,
-            place: Place::Begin,
+            place: Reached::Begin,
             text: Vec::with_capacity(STEP_BYTES),
             given: 0,
             asked: false,
@@ -139,7 +139,7 @@ impl Walk {
     }
 
     /// Takes what a core has told: `text`, and where it goes on.
-    pub(crate) fn land(&mut self, text: &[u8], place: Place) {
+    pub(crate) fn land(&mut self, text: &[u8], place: Reached) {
         self.asked = false;
         match self.over {
             Over::Items(_) if self.lines_left < usize::MAX => {
@@ -155,9 +155,9 @@ impl Walk {
             }
         }
         self.place = place;
-        if place == Place::End || self.lines_left == 0 {
+        if place == Reached::End || self.lines_left == 0 {
             let next = if self.over == Over::Prefixes { usize::MAX } else { self.core + 1 };
-            (self.core, self.place) = (next, Place::Begin);
+            (self.core, self.place) = (next, Reached::Begin);
         }
     }
 
@@ -225,7 +225,7 @@ pub(crate) enum Next {
     /// All cores have told all: [`Walk::conclude`].
     Conclude,
     /// The next part from `place` on is to be told: by `core`, or by any where that is `None`.
-    Step { core: Option<usize>, over: Over, place: Place },
+    Step { core: Option<usize>, over: Over, place: Reached },
     /// A core that has been asked has not answered yet.
     Wait,
     /// Nothing: it has been given to its end.
@@ -245,7 +245,7 @@ pub(crate) struct Walks {
 
 /// What a step goes through.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sources<'a> {
+pub(crate) struct StepInput<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) conns: &'a Conns,
     pub(crate) counters: &'a Counters,
@@ -282,26 +282,26 @@ impl Walks {
 
     /// Tells the next part of what this core has, of at most `room` bytes, and where to go on; unless the turn's step has
     /// been taken: then nothing is told and the place stays.
-    pub(crate) fn step(&mut self, over: Over, place: Place, room: usize, from: &Sources<'_>) -> (&[u8], Place) {
+    pub(crate) fn step(&mut self, over: Over, place: Reached, room: usize, from: &StepInput<'_>) -> (&[u8], Reached) {
         self.text.clear();
         if std::mem::replace(&mut self.stepped, true) {
             return (&self.text, place);
         }
         let text = &mut self.text;
         let next = match (over, place) {
-            (_, Place::End) => Place::End,
+            (_, Reached::End) => Reached::End,
             (Over::Items(told), place) => {
-                let cursor = if let Place::Item(cursor) = place { Some(cursor) } else { None };
+                let cursor = if let Reached::Item(cursor) = place { Some(cursor) } else { None };
                 let now = from.now;
                 let next = from.shard.walk(cursor, now, room, text, |walked, text| told.append(walked, now, text));
-                next.map_or(Place::End, Place::Item)
+                next.map_or(Reached::End, Reached::Item)
             }
             (Over::Prefixes, place) => {
-                let at = if let Place::Prefix(at) = place { at } else { 0 };
-                from.counters.prefixes.tell(at, room, text).map_or(Place::End, Place::Prefix)
+                let at = if let Reached::Prefix(at) = place { at } else { 0 };
+                from.counters.prefixes.tell(at, room, text).map_or(Reached::End, Reached::Prefix)
             }
             (Over::Connections, place) => {
-                let at = if let Place::Connection(at) = place { at as usize } else { 0 };
+                let at = if let Reached::Connection(at) = place { at as usize } else { 0 };
                 tell_connections(from.conns, at, room, from.now, text)
             }
         };
@@ -310,7 +310,7 @@ impl Walks {
 }
 
 /// Tells the connections of a core from index `from` on.
-fn tell_connections(conns: &Conns, from: usize, room: usize, now: Now, text: &mut Vec<u8>) -> Place {
+fn tell_connections(conns: &Conns, from: usize, room: usize, now: Now, text: &mut Vec<u8>) -> Reached {
     let most = CONNECTIONS_PER_STEP.min(room / CONNECTION_BYTES);
     let rest = conns.from(from);
     for state in rest.iter().take(most).filter(|state| state.number != 0) {
@@ -323,7 +323,7 @@ fn tell_connections(conns: &Conns, from: usize, room: usize, now: Now, text: &mu
         };
         connection.write(text);
     }
-    if most < rest.len() && most > 0 { Place::Connection((from + most) as u32) } else { Place::End }
+    if most < rest.len() && most > 0 { Reached::Connection((from + most) as u32) } else { Reached::End }
 }
 
 fn show_listeners(config: &CacheConfig, now: Now, text: &mut Vec<u8>) {

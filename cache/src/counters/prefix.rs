@@ -39,7 +39,7 @@ const NAME_WORDS: usize = 1 << 16;
 
 /// Bytes of one core's table.
 #[cfg(test)]
-const TABLE_BYTES: usize = PLACES * size_of::<Place>() + NAME_WORDS * 8;
+const TABLE_BYTES: usize = PLACES * size_of::<PrefixCounts>() + NAME_WORDS * 8;
 
 /// Words of the longest name.
 const WORDS_MAX: usize = KEY_MAX_BYTES.div_ceil(8);
@@ -60,12 +60,12 @@ pub(crate) enum Counted {
 
 /// Where a name is: see the module's picture. 0 is nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Name(u64);
+struct NameAt(u64);
 
-impl Name {
-    fn new(generation: u32, offset: usize, len: usize) -> Name {
+impl NameAt {
+    fn new(generation: u32, offset: usize, len: usize) -> NameAt {
         // Offsets are below 2^16, lengths below 2^8.
-        Name(u64::from(generation) << 32 | (offset as u64) << 8 | len as u64)
+        NameAt(u64::from(generation) << 32 | (offset as u64) << 8 | len as u64)
     }
 
     fn generation(self) -> u32 {
@@ -84,7 +84,7 @@ impl Name {
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct PrefixCounts {
     name: AtomicU64,
     gets: Counter,
     hits: Counter,
@@ -92,7 +92,7 @@ struct Place {
     deletes: Counter,
 }
 
-impl Place {
+impl PrefixCounts {
     fn counts(&self) -> [&Counter; 4] {
         [&self.gets, &self.hits, &self.sets, &self.deletes]
     }
@@ -121,8 +121,8 @@ impl Wanted {
 
 /// One core's prefixes.
 #[derive(Debug)]
-struct Table {
-    places: Box<[Place]>,
+struct PrefixTable {
+    places: Box<[PrefixCounts]>,
     names: Box<[AtomicU64]>,
     /// The generation of what follows; the owner's alone.
     generation: AtomicU32,
@@ -130,10 +130,10 @@ struct Table {
     name_words: AtomicU32,
 }
 
-impl Table {
-    fn new() -> Table {
-        Table {
-            places: (0..PLACES).map(|_| Place::default()).collect(),
+impl PrefixTable {
+    fn new() -> PrefixTable {
+        PrefixTable {
+            places: (0..PLACES).map(|_| PrefixCounts::default()).collect(),
             names: (0..NAME_WORDS).map(|_| AtomicU64::new(0)).collect(),
             generation: AtomicU32::new(0),
             prefixes: AtomicU32::new(0),
@@ -143,11 +143,11 @@ impl Table {
 
     /// The place of a name, and whether it is there; else it is the empty one where the name belongs. A quarter of the
     /// places is always empty.
-    fn find(&self, wanted: &Wanted) -> Option<(&Place, bool)> {
+    fn find(&self, wanted: &Wanted) -> Option<(&PrefixCounts, bool)> {
         let start = wanted.hash as usize;
         for probe in 0..PLACES {
             let place = &self.places[start.wrapping_add(probe) % PLACES];
-            let name = Name(place.name.load(Ordering::Acquire));
+            let name = NameAt(place.name.load(Ordering::Acquire));
             if name.generation() != wanted.generation {
                 return Some((place, false));
             }
@@ -159,16 +159,16 @@ impl Table {
     }
 
     /// The place of a name that has been counted.
-    fn counted(&self, wanted: &Wanted) -> Option<&Place> {
+    fn counted(&self, wanted: &Wanted) -> Option<&PrefixCounts> {
         self.find(wanted).and_then(|(place, there)| there.then_some(place))
     }
 
-    fn words(&self, name: Name) -> impl Iterator<Item = u64> {
+    fn words(&self, name: NameAt) -> impl Iterator<Item = u64> {
         self.names.get(name.words()).unwrap_or_default().iter().map(|word| word.load(Ordering::Relaxed))
     }
 
     /// The place of a name, which is begun if there is room. The owning core only.
-    fn place(&self, wanted: &Wanted) -> Option<&Place> {
+    fn place(&self, wanted: &Wanted) -> Option<&PrefixCounts> {
         let &Wanted { generation, len, ref words, .. } = wanted;
         if self.generation.load(Ordering::Relaxed) != generation {
             self.generation.store(generation, Ordering::Relaxed);
@@ -188,7 +188,7 @@ impl Table {
         fence(Ordering::Release);
         room.iter().zip(words).for_each(|(room, &word)| room.store(word, Ordering::Relaxed));
         empty.counts().into_iter().for_each(|count| count.set(0));
-        empty.name.store(Name::new(generation, offset as usize, len).0, Ordering::Release);
+        empty.name.store(NameAt::new(generation, offset as usize, len).0, Ordering::Release);
         self.prefixes.store(prefixes + 1, Ordering::Relaxed);
         self.name_words.store(offset + words.len() as u32, Ordering::Relaxed);
         Some(empty)
@@ -205,7 +205,7 @@ pub(crate) struct Prefixes {
     /// Counted up by each `stats reset`; never 0, which is the generation of places never used.
     generation: AtomicU32,
     /// By core.
-    tables: Box<[OnceLock<Table>]>,
+    tables: Box<[OnceLock<PrefixTable>]>,
 }
 
 impl Prefixes {
@@ -228,7 +228,7 @@ impl Prefixes {
     pub(crate) fn set_on(&self, on: bool) {
         if on {
             self.tables.iter().for_each(|table| {
-                table.get_or_init(Table::new);
+                table.get_or_init(PrefixTable::new);
             });
         }
         self.on.store(on, Ordering::Relaxed);
@@ -282,7 +282,7 @@ impl Prefixes {
                 at = (core + 1) * PLACES;
                 continue;
             };
-            let name = Name(table.places[place].name.load(Ordering::Acquire));
+            let name = NameAt(table.places[place].name.load(Ordering::Acquire));
             if name.generation() == generation {
                 looks += self.tell_one(core, table, name, text);
             }
@@ -291,13 +291,13 @@ impl Prefixes {
     }
 
     /// Tells the prefix `name` that `core` has, unless a core before it has it too. Returns the tables looked into.
-    fn tell_one(&self, core: usize, table: &Table, name: Name, text: &mut Vec<u8>) -> usize {
+    fn tell_one(&self, core: usize, table: &PrefixTable, name: NameAt, text: &mut Vec<u8>) -> usize {
         let words: ArrayVec<u64, WORDS_MAX> = table.words(name).take(WORDS_MAX).collect();
         let bytes: ArrayVec<u8, { WORDS_MAX * 8 }> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let bytes = &bytes[..name.len().min(bytes.len())];
         let wanted = Wanted::new(&self.hasher, name.generation(), bytes);
         let (before, from_here) = self.tables.split_at(core);
-        let has = |table: &OnceLock<Table>| table.get().is_some_and(|table| table.counted(&wanted).is_some());
+        let has = |table: &OnceLock<PrefixTable>| table.get().is_some_and(|table| table.counted(&wanted).is_some());
         if let Some(first) = before.iter().position(has) {
             return first + 1;
         }

@@ -7,12 +7,12 @@ use super::operate::SLAB_CLASSES_MAX;
 use super::{State, Stop, Taking};
 use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
+use crate::mesh::message::Request;
 use crate::number::unsigned_32;
 use crate::proto::form::Form;
 use crate::proto::reply::Line;
 use crate::proto::words::next_word;
 use crate::replies::{Owed, Waiting};
-use crate::route::message::Request;
 use crate::stats;
 
 impl Taking<'_> {

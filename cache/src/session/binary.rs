@@ -4,12 +4,12 @@
 
 use super::{State, Step, Stop, Taking};
 use crate::key::KEY_MAX_BYTES;
+use crate::mesh::message::Request;
 use crate::operation::Outcome;
 use crate::proto::binary::{Asked, Command, Extras, HEADER_BYTES, RequestHeader, stat_packet, stat_packets};
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Waiting};
-use crate::route::message::Request;
 use crate::stats;
 
 /// Bytes of a dump of prefixes, which is one packet here; one that is cut does not end with END.

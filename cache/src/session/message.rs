@@ -7,10 +7,10 @@
 use super::render::{Rendered, render};
 use super::{Session, Speaks, State};
 use crate::core::{ConnId, Core};
+use crate::mesh::message::NO_STREAM;
 use crate::operation::Outcome;
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::replies::{NO_ENTRY, Owed, Source, Waiting};
-use crate::route::message::NO_STREAM;
 
 /// What is known of the first reply that a session owes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

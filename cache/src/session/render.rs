@@ -3,12 +3,12 @@
 use super::{Given, Session};
 use crate::core::Core;
 use crate::core::WalkGiven;
+use crate::mesh::message::Token;
 use crate::operation::Outcome;
 use crate::proto::form::{Form, Said};
 use crate::proto::sink::Writer;
 use crate::proto::write::HEAD_MAX_BYTES;
 use crate::replies::{NO_ENTRY, Owed, Source};
-use crate::route::message::Token;
 
 /// How far a reply has got.
 pub(super) enum Rendered {

@@ -4,12 +4,12 @@
 use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::core::uploads::Filled;
 use crate::key::Key;
+use crate::mesh::message::{Request, Span, Token};
 use crate::operation::{Operation, Outcome, Purpose};
 use crate::proto::Storing;
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::replies::{Owed, Upload, Waiting};
-use crate::route::message::{Request, Span, Token};
 
 /// Bytes of key and value that go to another core in one message.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;

@@ -12,14 +12,14 @@ use crate::shared::Shared;
 use crate::store::ShardStats;
 
 /// A name, and the counter of every `Block` that it is the sum of.
-type Count<Block> = (&'static str, fn(&Block) -> &Counter);
+type StatOf<Block> = (&'static str, fn(&Block) -> &Counter);
 
-/// Lines of the list that get their values in the same way.
-enum Lines {
+/// StatLines of the list that get their values in the same way.
+enum StatLines {
     /// Counts of cores, reduced by what they were at the last `stats reset`.
-    Cores(&'static [Count<CoreCounters>]),
+    Cores(&'static [StatOf<CoreCounters>]),
     /// Counts of shards, reduced likewise.
-    Shards(&'static [Count<ShardStats>]),
+    Shards(&'static [StatOf<ShardStats>]),
     /// A value that a reset leaves alone.
     Gauge(&'static str, fn(&Shared, Now) -> u64),
     /// Microseconds, shown as seconds with six places.
@@ -30,7 +30,7 @@ enum Lines {
     Zeros(&'static [&'static str]),
 }
 
-use Lines::{Cores, Gauge, Micros, Shards, Text, Zeros};
+use StatLines::{Cores, Gauge, Micros, Shards, Text, Zeros};
 
 /// Counters that are shown under their own names.
 macro_rules! named {
@@ -38,7 +38,7 @@ macro_rules! named {
 }
 
 /// Every line of `stats`.
-const GENERAL: &[Lines] = &[
+const GENERAL: &[StatLines] = &[
     Gauge("pid", |shared, _| u64::from(shared.config.server.pid)),
     // memcached's clock begins two seconds before its first request, as ours does, so that 0 and 1 are never now.
     Gauge("uptime", |_, now| u64::from(now.secs.saturating_sub(2))),
@@ -136,7 +136,7 @@ pub(super) fn general(shared: &Shared, now: Now) -> Box<[u8]> {
 }
 
 /// What cores count that memcached does not.
-const SIDESTEP_CORES: &[Count<CoreCounters>] = named![
+const SIDESTEP_CORES: &[StatOf<CoreCounters>] = named![
     requests,
     cross_core_requests,
     messages_sent,
@@ -155,7 +155,7 @@ const SIDESTEP_CORES: &[Count<CoreCounters>] = named![
 ];
 
 /// The same, behind the prefixes of `stats detail`.
-const SIDESTEP_DATAGRAMS: &[Count<CoreCounters>] = named![
+const SIDESTEP_DATAGRAMS: &[StatOf<CoreCounters>] = named![
     detail_uncounted,
     udp_datagrams_in,
     udp_datagrams_out,
@@ -168,10 +168,10 @@ const SIDESTEP_DATAGRAMS: &[Count<CoreCounters>] = named![
 ];
 
 /// What shards count that memcached does not.
-const SIDESTEP_SHARDS: &[Count<ShardStats>] = named![pins_refused, merged, segment_bytes];
+const SIDESTEP_SHARDS: &[StatOf<ShardStats>] = named![pins_refused, merged, segment_bytes];
 
 /// What is shown of each core by itself.
-const EACH_CORE: &[Count<CoreCounters>] = named![requests, cross_core_requests, messages_served];
+const EACH_CORE: &[StatOf<CoreCounters>] = named![requests, cross_core_requests, messages_served];
 
 /// `stats sidestep`: how requests crossed cores, what was refused on the way, and what the application counts.
 /// docs/metrics.md has a sentence for each name.

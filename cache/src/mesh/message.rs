@@ -2,7 +2,7 @@
 //!
 //! Keys and values lie in the batch's bytes; a message names them by [`Span`]. Every request has exactly one answer.
 
-use crate::core::walk::{Over, Place};
+use crate::core::walk::{Over, Reached};
 use crate::key::KeyHash;
 use crate::operation::{Operation, Outcome, Store, View};
 
@@ -44,7 +44,7 @@ pub(crate) enum Request {
     /// cache_memlimit: this shard's part.
     MemoryLimit { bytes: u64 },
     /// The next part of a dump, or of the list of connections.
-    Walk { over: Over, place: Place },
+    Walk { over: Over, place: Reached },
 }
 
 /// What the owner answers.
@@ -65,7 +65,7 @@ pub(crate) enum Answer {
     /// The order to all cores cannot be followed.
     Unable,
     /// A part of a dump, and where it goes on.
-    Walked { text: Span, place: Place },
+    Walked { text: Span, place: Reached },
     /// Done; nothing to say.
     Done,
 }

@@ -1,4 +1,4 @@
-//! `Holds`: the bytes of items of which replies that are on their way are made.
+//! `HeldItems`: the bytes of items of which replies that are on their way are made.
 //!
 //! A value that does not leave at once is held: by a pin, and where no pin can be had, by a copy, as long as few bytes
 //! are copied. Beyond that the reply that is read slowest gives way: its pin becomes a [`Held::Loose`], which keeps
@@ -53,7 +53,7 @@ impl<'a> HeldItem<'a> {
 
 /// What is held of the items of one shard.
 #[derive(Debug)]
-pub(crate) struct Holds {
+pub(crate) struct HeldItems {
     held: Table<Held>,
     /// Of what is held, streams.
     streams: usize,
@@ -65,14 +65,14 @@ pub(crate) struct Holds {
     grace_secs: u32,
 }
 
-impl Holds {
+impl HeldItems {
     /// Nothing held, and places for `capacity` values.
-    pub(crate) fn new(capacity: usize, config: &CacheConfig) -> Holds {
+    pub(crate) fn new(capacity: usize, config: &CacheConfig) -> HeldItems {
         let (copied_bytes_max, grace_secs) = (config.copied_bytes_max, config.grace_secs);
-        Holds { held: Table::new(capacity), streams: 0, pins: 0, copied_bytes: 0, copied_bytes_max, grace_secs }
+        HeldItems { held: Table::new(capacity), streams: 0, pins: 0, copied_bytes: 0, copied_bytes_max, grace_secs }
     }
 
-    /// Holds the item at `at` from second `now_secs` on. Returns the number by which it is [read](Self::item) and
+    /// HeldItems the item at `at` from second `now_secs` on. Returns the number by which it is [read](Self::item) and
     /// [let go of](Self::let_go).
     pub(crate) fn hold(&mut self, shard: &mut Shard, counters: &CoreCounters, at: ItemRef, now_secs: u32) -> u32 {
         let held = self.pin(shard, at).or_else(|| self.copy(shard, counters, at));

@@ -11,7 +11,7 @@ use crate::core::share::Share;
 
 /// What is known of the value in a slot.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Slot {
+pub(crate) struct Landed {
     /// The core that owns the item.
     pub(crate) owner: u16,
     /// The owner's stream with the rest of the value, or [`NO_STREAM`].
@@ -30,7 +30,7 @@ pub(crate) struct Slot {
 /// for each connection, come when so many are taken at a time.
 #[derive(Debug)]
 pub(crate) struct Landing {
-    slots: Vec<Slot>,
+    slots: Vec<Landed>,
     bytes: Map,
     slot_bytes: usize,
     capacity: usize,
@@ -72,7 +72,7 @@ impl Landing {
     /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the bytes
     /// of a value that it has room for.
     pub(crate) fn take(&mut self, held: &mut u32, key: &[u8], owner: usize) -> Option<(u32, u16)> {
-        let taken = Slot {
+        let taken = Landed {
             owner: owner as u16,
             stream: NO_STREAM,
             pulling: false,
@@ -124,12 +124,12 @@ impl Landing {
     }
 
     /// What is known of the value.
-    pub(crate) fn slot(&self, index: u32) -> &Slot {
+    pub(crate) fn slot(&self, index: u32) -> &Landed {
         &self.slots[index as usize]
     }
 
     /// What is known of the value.
-    pub(crate) fn slot_mut(&mut self, index: u32) -> &mut Slot {
+    pub(crate) fn slot_mut(&mut self, index: u32) -> &mut Landed {
         &mut self.slots[index as usize]
     }
 

@@ -1,8 +1,8 @@
-//! Who watches what, and what waits for whom: a fixed number of places that all cores share without a lock.
+//! Who watches what, and what waits for whom: a fixed number of seats that all cores share without a lock.
 //!
 //! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves, in
-//! one atomic step each. Nobody reads the other places to find out, so watchers of several cores may come and go at once.
-//! Invariant W3: whoever sees what a place wants sees whose it is: its wants are written last.
+//! one atomic step each. Nobody reads the other seats to find out, so watchers of several cores may come and go at once.
+//! Invariant W3: whoever sees what a seat wants sees whose it is: its wants are written last.
 //! `apps/cached/tests/loom.rs` tries every order of threads.
 
 use std::sync::OnceLock;
@@ -50,9 +50,9 @@ impl Counts {
     }
 }
 
-/// A watcher's place.
+/// A watcher's seat.
 #[derive(Debug)]
-struct Place<E> {
+struct Seat<E> {
     taken: AtomicBool,
     wanted: AtomicU32,
     /// The watcher's core.
@@ -63,7 +63,7 @@ struct Place<E> {
     queues: OnceLock<Box<[ArrayQueue<E>]>>,
 }
 
-impl<E> Default for Place<E> {
+impl<E> Default for Seat<E> {
     fn default() -> Self {
         Self {
             taken: AtomicBool::default(),
@@ -75,21 +75,21 @@ impl<E> Default for Place<E> {
     }
 }
 
-/// Places for `N` watchers of events `E`. Any core.
+/// Seats for `N` watchers of events `E`. Any core.
 #[derive(Debug)]
-pub(crate) struct Places<E, const N: usize> {
+pub(crate) struct Seats<E, const N: usize> {
     wanted: Counts,
-    places: [Place<E>; N],
+    seats: [Seat<E>; N],
     cores: usize,
     /// How many events a watcher may be behind each core.
     depth: usize,
 }
 
-impl<E: Clone, const N: usize> Places<E, N> {
-    /// Free places, of a cache of `cores` cores; a watcher may be `depth` events behind each core.
+impl<E: Clone, const N: usize> Seats<E, N> {
+    /// Free seats, of a cache of `cores` cores; a watcher may be `depth` events behind each core.
     pub(crate) fn new(cores: usize, depth: usize) -> Self {
         const { assert!(N < 1 << COUNT_BITS, "a count of all watchers does not reach its neighbour") };
-        Self { wanted: Counts::default(), places: std::array::from_fn(|_| Place::default()), cores, depth }
+        Self { wanted: Counts::default(), seats: std::array::from_fn(|_| Seat::default()), cores, depth }
     }
 
     /// Whether anybody wants any of `kinds`.
@@ -98,37 +98,37 @@ impl<E: Clone, const N: usize> Places<E, N> {
         self.wanted.want(kinds)
     }
 
-    /// Places that are taken.
+    /// Seats that are taken.
     pub(crate) fn taken(&self) -> usize {
-        self.places.iter().filter(|place| place.taken.load(Ordering::Relaxed)).count()
+        self.seats.iter().filter(|seat| seat.taken.load(Ordering::Relaxed)).count()
     }
 
-    /// Takes a place for a watcher on `core`; `None` when all are taken. Allocates its queues when the place has never
+    /// Takes a seat for a watcher on `core`; `None` when all are taken. Allocates its queues when the seat has never
     /// been used.
     pub(crate) fn enter(&self, core: usize, wanted: u32) -> Option<usize> {
         let claim =
-            |place: &Place<E>| place.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        let at = self.places.iter().position(claim)?;
-        let place = &self.places[at];
-        let queues = place.queues.get_or_init(|| (0..self.cores).map(|_| ArrayQueue::new(self.depth)).collect());
+            |seat: &Seat<E>| seat.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let at = self.seats.iter().position(claim)?;
+        let seat = &self.seats[at];
+        let queues = seat.queues.get_or_init(|| (0..self.cores).map(|_| ArrayQueue::new(self.depth)).collect());
         for queue in queues {
             // At most what was there: a core that saw the old watcher may still be pushing.
             for _ in 0..queue.len() {
                 queue.pop();
             }
         }
-        place.lost.store(0, Ordering::Relaxed);
-        place.core.store(core as u32, Ordering::Relaxed);
-        place.wanted.store(wanted, Ordering::Release);
+        seat.lost.store(0, Ordering::Relaxed);
+        seat.core.store(core as u32, Ordering::Relaxed);
+        seat.wanted.store(wanted, Ordering::Release);
         self.wanted.enter(wanted);
         Some(at)
     }
 
-    /// Gives a place back.
+    /// Gives a seat back.
     pub(crate) fn leave(&self, at: usize) {
-        if let Some(place) = self.places.get(at) {
-            self.wanted.leave(place.wanted.swap(0, Ordering::Relaxed));
-            place.taken.store(false, Ordering::Release);
+        if let Some(seat) = self.seats.get(at) {
+            self.wanted.leave(seat.wanted.swap(0, Ordering::Relaxed));
+            seat.taken.store(false, Ordering::Release);
         }
     }
 
@@ -136,14 +136,14 @@ impl<E: Clone, const N: usize> Places<E, N> {
     /// got it. Returns how many did, and how many lost it since they are too far behind.
     pub(crate) fn offer(&self, core: usize, kinds: u32, event: &E, mut woken: impl FnMut(usize)) -> (u64, u64) {
         let (mut told, mut lost) = (0, 0);
-        for place in self.places.iter().filter(|place| place.wanted.load(Ordering::Acquire) & kinds != 0) {
-            let Some(queue) = place.queues.get().and_then(|queues| queues.get(core)) else { continue };
+        for seat in self.seats.iter().filter(|seat| seat.wanted.load(Ordering::Acquire) & kinds != 0) {
+            let Some(queue) = seat.queues.get().and_then(|queues| queues.get(core)) else { continue };
             if queue.push(event.clone()).is_ok() {
                 told += 1;
-                woken(place.core.load(Ordering::Relaxed) as usize);
+                woken(seat.core.load(Ordering::Relaxed) as usize);
             } else {
                 lost += 1;
-                place.lost.fetch_add(1, Ordering::Relaxed);
+                seat.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
         (told, lost)
@@ -151,18 +151,18 @@ impl<E: Clone, const N: usize> Places<E, N> {
 
     /// Whether anything waits at `at`.
     pub(crate) fn has_any(&self, at: usize) -> bool {
-        let queues = self.places.get(at).and_then(|place| place.queues.get());
+        let queues = self.seats.get(at).and_then(|seat| seat.queues.get());
         queues.is_some_and(|queues| queues.iter().any(|queue| !queue.is_empty()))
     }
 
     /// Events that the watcher at `at` has lost since this was last asked.
     pub(crate) fn take_lost(&self, at: usize) -> u64 {
-        self.places.get(at).map_or(0, |place| place.lost.swap(0, Ordering::Relaxed))
+        self.seats.get(at).map_or(0, |seat| seat.lost.swap(0, Ordering::Relaxed))
     }
 
     /// Takes about `most` events that wait at `at`. The core of its watcher only.
     pub(crate) fn take(&self, at: usize, most: usize, mut told: impl FnMut(E)) {
-        let Some(queues) = self.places.get(at).and_then(|place| place.queues.get()) else { return };
+        let Some(queues) = self.seats.get(at).and_then(|seat| seat.queues.get()) else { return };
         // One of each core in turn, so that a busy one does not hide the others.
         let mut left = most;
         while left > 0 {

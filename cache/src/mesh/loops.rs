@@ -1,7 +1,7 @@
 //! One core's ends of the queues to and from another core.
 //!
 //! Of a pair (A, B) there are two loops of blocks: one carries A's requests to B and B's answers back, the other the
-//! reverse. See invariant R1 in [`crate::route`].
+//! reverse. See invariant R1 in [`crate::mesh`].
 
 use std::sync::Arc;
 
@@ -9,31 +9,31 @@ use super::batch::{Batch, Half, MESSAGES_MAX};
 use super::message::Envelope;
 use crate::sync::ArrayQueue;
 
-type Queue = Arc<ArrayQueue<Box<Batch>>>;
+type Blocks = Arc<ArrayQueue<Box<Batch>>>;
 
 /// What one core holds of both loops with one peer.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Loops {
     /// Blocks to fill.
     free: Vec<Box<Batch>>,
     /// The block of this turn.
     filling: Option<Box<Batch>>,
-    requests_out: Queue,
-    replies_in: Queue,
-    requests_in: Queue,
-    replies_out: Queue,
+    requests_out: Blocks,
+    replies_in: Blocks,
+    requests_in: Blocks,
+    replies_out: Blocks,
     blocks: usize,
-    /// Something was pushed since the last [`Link::post`].
+    /// Something was pushed since the last [`Loops::post`].
     pushed: bool,
 }
 
-impl Link {
+impl Loops {
     /// Both ends of both loops between two cores, with `blocks` blocks a loop.
-    pub(crate) fn pair(blocks: usize) -> (Link, Link) {
+    pub(crate) fn pair(blocks: usize) -> (Loops, Loops) {
         let queue = || Arc::new(ArrayQueue::new(blocks));
-        let (a_requests, a_replies, b_requests, b_replies): (Queue, Queue, Queue, Queue) =
+        let (a_requests, a_replies, b_requests, b_replies): (Blocks, Blocks, Blocks, Blocks) =
             (queue(), queue(), queue(), queue());
-        let end = |requests_out: &Queue, replies_in: &Queue, requests_in: &Queue, replies_out: &Queue| Link {
+        let end = |requests_out: &Blocks, replies_in: &Blocks, requests_in: &Blocks, replies_out: &Blocks| Loops {
             free: (0..blocks).map(|_| Batch::new()).collect(),
             filling: None,
             requests_out: requests_out.clone(),
@@ -59,7 +59,7 @@ impl Link {
         self.filling.is_some()
     }
 
-    /// The requests of this turn's block, after [`Link::make_room`] said that there is room.
+    /// The requests of this turn's block, after [`Loops::make_room`] said that there is room.
     pub(crate) fn requests(&mut self) -> Option<&mut Half<Envelope>> {
         self.filling.as_mut().map(|batch| &mut batch.requests)
     }

@@ -1,18 +1,42 @@
-//! `Mesh`: what a core sends to the others and gets from them.
+//! `Mesh`: the bounded queues between cores, which carry requests to the core that owns a key, and answers back.
+//!
+//! A request for another core's key travels in a [`batch::Batch`], a fixed block that goes round:
+//!
+//! ```text
+//!  requester: free ──fill──► request queue ──► owner: execute, answer in the same block
+//!      ▲                                                         │
+//!      └──────────── land the answers ◄── reply queue ◄──────────┘
+//! ```
+//!
+//! Invariant R1: each of a pair's blocks is in exactly one of these places, and both queues have room for all of them.
+//! So a push never fails, an answer never waits, and two cores that wait for each other cannot lock up: landing an
+//! answer needs nothing that somebody else must give, since the request took its place (entry, landing slot) before
+//! it was sent. A requester without a free block stops reading from the flow; the block is the credit.
+//! Nothing is allocated after start. Read first: [`loops`].
 
 use std::collections::VecDeque;
 
-use super::batch::Batch;
-use super::link::Link;
-use super::message::{Envelope, Span};
 use crate::counters::CoreCounters;
 use crate::peers::PeerSet;
+
+/// The block in which requests go out and answers come back.
+pub(crate) mod batch;
+/// Where values of other cores' items wait until their flow has room.
+pub(crate) mod landing;
+/// One core's ends of the queues to and from another.
+pub(crate) mod loops;
+/// What one core asks of another, and what it answers.
+pub(crate) mod message;
+
+use batch::Batch;
+use loops::Loops;
+use message::{Envelope, Span};
 
 /// One core's ends of the queues to and from all others, and the messages that found no block yet.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     /// By core; `None` is this one.
-    links: Box<[Option<Link>]>,
+    ends: Box<[Option<Loops>]>,
     debts: VecDeque<Debt>,
 }
 
@@ -26,36 +50,36 @@ struct Debt {
 impl Mesh {
     /// The meshes of `cores` cores, with `blocks` blocks a loop; each may owe `debts` messages.
     pub(crate) fn all(cores: usize, blocks: usize, debts: usize) -> Vec<Mesh> {
-        let mut links: Vec<Vec<Option<Link>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
-        let mut rows = &mut links[..];
+        let mut ends: Vec<Vec<Option<Loops>>> = (0..cores).map(|_| (0..cores).map(|_| None).collect()).collect();
+        let mut rows = &mut ends[..];
         let mut a = 0;
         while let Some((row, others)) = rows.split_first_mut() {
             for (offset, other) in others.iter_mut().enumerate() {
-                let (of_a, of_b) = Link::pair(blocks);
+                let (of_a, of_b) = Loops::pair(blocks);
                 row[a + 1 + offset] = Some(of_a);
                 other[a] = Some(of_b);
             }
             rows = others;
             a += 1;
         }
-        let mesh = |links: Vec<_>| Mesh { links: links.into(), debts: VecDeque::with_capacity(debts) };
-        links.into_iter().map(mesh).collect()
+        let mesh = |ends: Vec<_>| Mesh { ends: ends.into(), debts: VecDeque::with_capacity(debts) };
+        ends.into_iter().map(mesh).collect()
     }
 
     /// Cores, this one included.
     #[inline]
     pub(crate) fn cores(&self) -> usize {
-        self.links.len()
+        self.ends.len()
     }
 
     /// Messages to `peer` that can be added, as far as their number goes.
     pub(crate) fn places_free(&self, peer: usize) -> usize {
-        self.links[peer].as_ref().map_or(0, Link::places_free)
+        self.ends[peer].as_ref().map_or(0, Loops::places_free)
     }
 
     /// Makes room for a message to `peer` with `bytes` bytes of key and value; `false` when every block is on its way.
     pub(crate) fn make_room(&mut self, peer: usize, bytes: usize) -> bool {
-        self.links[peer].as_mut().is_some_and(|link| link.make_room(bytes))
+        self.ends[peer].as_mut().is_some_and(|ends| ends.make_room(bytes))
     }
 
     /// Adds a message for `peer` after [`make_room`](Self::make_room). `parts` are the key and the value it names. `false`
@@ -67,7 +91,7 @@ impl Mesh {
         build: impl FnOnce([Span; 2]) -> Envelope,
         counters: &CoreCounters,
     ) -> bool {
-        let Some(requests) = self.links[peer].as_mut().and_then(Link::requests) else { return false };
+        let Some(requests) = self.ends[peer].as_mut().and_then(Loops::requests) else { return false };
         let spans = parts.map(|part| requests.put(part));
         requests.push(build(spans));
         counters.messages_sent.add(1);
@@ -88,7 +112,7 @@ impl Mesh {
         for _ in 0..self.debts.len() {
             let Some(debt) = self.debts.pop_front() else { break };
             let sent = self.make_room(debt.peer, 0) && self.send(debt.peer, [&[]; 2], |_| debt.envelope, counters);
-            if !sent && self.links[debt.peer].is_some() {
+            if !sent && self.ends[debt.peer].is_some() {
                 self.debts.push_back(debt);
             }
         }
@@ -96,33 +120,33 @@ impl Mesh {
 
     /// The next block of answers that `peer` has sent back.
     pub(crate) fn next_replies(&mut self, peer: usize) -> Option<Box<Batch>> {
-        self.links[peer].as_mut().and_then(Link::next_replies)
+        self.ends[peer].as_mut().and_then(Loops::next_replies)
     }
 
     /// Takes a landed block back.
     pub(crate) fn recycle(&mut self, peer: usize, batch: Box<Batch>) {
-        if let Some(link) = &mut self.links[peer] {
-            link.recycle(batch);
+        if let Some(ends) = &mut self.ends[peer] {
+            ends.recycle(batch);
         }
     }
 
     /// The next block of requests that `peer` has sent.
     pub(crate) fn next_requests(&mut self, peer: usize) -> Option<Box<Batch>> {
-        self.links[peer].as_mut().and_then(Link::next_requests)
+        self.ends[peer].as_mut().and_then(Loops::next_requests)
     }
 
     /// Sends the answers to a block of requests of `peer`.
     pub(crate) fn push_replies(&mut self, peer: usize, batch: Box<Batch>) {
-        if let Some(link) = &mut self.links[peer] {
-            link.push_replies(batch);
+        if let Some(ends) = &mut self.ends[peer] {
+            ends.push_replies(batch);
         }
     }
 
     /// Ends a turn: sends what was collected for other cores. Adds the cores that have been given something to `posted`.
     pub(crate) fn post(&mut self, counters: &CoreCounters, posted: &mut PeerSet) {
         self.pay_debts(counters);
-        for (peer, link) in self.links.iter_mut().enumerate() {
-            if link.as_mut().is_some_and(Link::post) {
+        for (peer, ends) in self.ends.iter_mut().enumerate() {
+            if ends.as_mut().is_some_and(Loops::post) {
                 posted.insert(peer);
             }
         }
@@ -130,11 +154,11 @@ impl Mesh {
 
     /// Whether another core has sent something.
     pub(crate) fn has_mail(&self) -> bool {
-        self.links.iter().flatten().any(Link::has_mail)
+        self.ends.iter().flatten().any(Loops::has_mail)
     }
 
     /// Blocks of this core's loops that are not with it, and messages that found no block.
     pub(crate) fn out(&self) -> (usize, usize) {
-        (self.links.iter().flatten().map(Link::blocks_out).sum(), self.debts.len())
+        (self.ends.iter().flatten().map(Loops::blocks_out).sum(), self.debts.len())
     }
 }
