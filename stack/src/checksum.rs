@@ -12,8 +12,11 @@ pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
     let mut wide = u128::from(sum);
     let (blocks, rest) = bytes.as_chunks::<32>();
     for block in blocks {
-        for word in block.as_chunks::<8>().0 {
-            wide += u128::from(u64::from_ne_bytes(*word));
+        if let [a, b, c, d] = block.as_chunks::<8>().0 {
+            wide += u128::from(u64::from_ne_bytes(*a));
+            wide += u128::from(u64::from_ne_bytes(*b));
+            wide += u128::from(u64::from_ne_bytes(*c));
+            wide += u128::from(u64::from_ne_bytes(*d));
         }
     }
     let (words, rest) = rest.as_chunks::<8>();

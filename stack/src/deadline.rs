@@ -42,15 +42,25 @@ impl Deadlines {
     /// When the flow of `block` is to be given up, if nothing is heard of its peer until then.
     #[inline]
     pub(crate) fn of(&self, block: &FlowBlock) -> Time {
+        if matches!(block.phase, Phase::Open) { self.of_open(block) } else { self.of_other(block) }
+    }
+
+    /// As [`of`](Self::of) for a flow that begins or ends.
+    fn of_other(&self, block: &FlowBlock) -> Time {
         let closing = match block.phase {
-            Phase::Open => Time::NEVER,
             Phase::HalfOpen => return block.state_since.plus(self.handshake),
             Phase::Connecting | Phase::Cancelled => return block.state_since.plus(self.connect),
             Phase::Closing => block.state_since.plus(self.linger),
             Phase::FinWait2 => block.state_since.plus(self.fin_wait_2),
             _ => Time::NEVER,
         };
-        let mut deadline = closing.min(block.heard_at.plus(self.silence));
+        closing.min(self.of_open(block))
+    }
+
+    /// As [`of`](Self::of), by the peer's silence alone.
+    #[inline]
+    fn of_open(&self, block: &FlowBlock) -> Time {
+        let mut deadline = block.heard_at.plus(self.silence);
         if block.marks.contains(Marks::WAITING) {
             deadline = deadline.min(block.heard_at.max(block.waiting_since).plus(self.give_up));
         }

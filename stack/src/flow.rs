@@ -87,9 +87,10 @@ impl Flow<'_> {
     /// When it is seen below half of the ring, the flow is reported writable once half is free again.
     #[inline]
     pub fn send_room(&mut self) -> usize {
-        self.note_room();
         let socket = self.block.socket();
-        if socket.may_send() { socket.send_capacity() - socket.send_queue() } else { 0 }
+        let (may_send, capacity, queued) = (socket.may_send(), socket.send_capacity(), socket.send_queue());
+        self.note(capacity, queued);
+        if may_send { capacity - queued } else { 0 }
     }
 
     /// Size of the transmit ring.
@@ -169,8 +170,15 @@ impl Flow<'_> {
     #[inline]
     fn note_room(&mut self) {
         let socket = self.block.socket();
-        let half = socket.send_capacity() / 2;
-        if self.block.want_room == 0 && socket.send_capacity() - socket.send_queue() < half {
+        let (capacity, queued) = (socket.send_capacity(), socket.send_queue());
+        self.note(capacity, queued);
+    }
+
+    /// The same, for a transmit ring of which `queued` of `capacity` bytes are in use.
+    #[inline]
+    fn note(&mut self, capacity: usize, queued: usize) {
+        let half = capacity / 2;
+        if capacity - queued < half && self.block.want_room == 0 {
             self.block.want_room = half as u32;
         }
     }

@@ -13,19 +13,20 @@ use crate::close_reason::CloseReason;
 /// ```
 ///
 /// A handshake that fails ends in `Free` where the application does not know of the flow, else in `Ended`; so does a
-/// flow that dies while it is open. What dies after the application has let go of it is `Free` at once.
+/// flow that dies while it is open. What dies after the application has let go of it is `Free` at once. The phases are
+/// in an order in which those that are asked for together are neighbours, so that a question is one comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No flow uses the block.
     Free,
     /// The peer has sent a SYN and not yet acknowledged ours. The application does not know of the flow.
     HalfOpen,
+    /// The handshake is complete and the application has the flow, or will be told of it by the ready list.
+    Open,
     /// The application has asked for the flow, and the peer has not yet answered our SYN.
     Connecting,
     /// The application has closed or aborted a flow that was `Connecting`; the next flush ends it.
     Cancelled,
-    /// The handshake is complete and the application has the flow, or will be told of it by the ready list.
-    Open,
     /// The application has closed the flow; no flush has seen that yet.
     Released,
     /// The application has closed the flow, and `state_since` says when.

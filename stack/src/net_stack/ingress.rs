@@ -229,7 +229,7 @@ impl NetStack {
         if block.phase.is_connecting() {
             return self.ingest_connecting(arrival, index);
         }
-        let half_open = block.socket().state() == State::SynReceived;
+        let half_open = matches!(block.phase, Phase::HalfOpen);
         match shim::judge(block, arrival.segment, half_open) {
             Verdict::Acceptable => self.take_in(arrival, index),
             verdict => self.ingest_odd(arrival, index, verdict),
@@ -285,7 +285,9 @@ impl NetStack {
     #[inline(always)]
     fn take_in<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         let (now, segment) = (arrival.now, arrival.segment);
-        let block = &mut self.blocks[index as usize];
+        let block = &mut *self.blocks[index as usize];
+        let socket = block.socket();
+        let (before, queued) = (socket.state(), socket.recv_queue());
         block.heard_at = now;
         block.port = arrival.port_index as u16;
         if shim::note(block, segment) {
@@ -297,8 +299,6 @@ impl NetStack {
         if !block.link.is_from_peer(arrival.frame) {
             self.heard_elsewhere(now, index, arrival.frame);
         }
-        let socket = self.blocks[index as usize].socket();
-        let (before, queued) = (socket.state(), socket.recv_queue());
         if self.hand_over(arrival, index) {
             self.after_segment(now, index, before, queued);
         }
@@ -336,7 +336,6 @@ impl NetStack {
         let block = &mut *self.blocks[index as usize];
         let socket = block.socket();
         let (after, arrived) = (socket.state(), socket.recv_queue() > queued);
-        let free = socket.send_capacity() - socket.send_queue();
         let mut news = News::empty();
         if arrived {
             // RFC 1122 §4.2.2.13: the peer has seen our FIN and still sends; nobody will read it, and it shall know.
@@ -353,9 +352,12 @@ impl NetStack {
             }
         }
         let block = &mut *self.blocks[index as usize];
-        if block.want_room != 0 && free >= block.want_room as usize {
-            block.want_room = 0;
-            news |= News::WRITABLE;
+        if block.want_room != 0 {
+            let socket = block.socket();
+            if socket.send_capacity() - socket.send_queue() >= block.want_room as usize {
+                block.want_room = 0;
+                news |= News::WRITABLE;
+            }
         }
         touch(&mut self.touched, block, index);
         if !news.is_empty() {
