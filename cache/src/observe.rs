@@ -40,6 +40,7 @@ impl Observer {
     }
 
     /// [`Shard::execute`], and whoever wants to know is told.
+    #[inline]
     pub(crate) fn execute(
         &mut self,
         shard: &mut Shard,

@@ -91,6 +91,12 @@ impl Steps {
         self.0.iter().map_while(|&step| step)
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Steps([None, ..]))
+    }
+
     /// Whether one of them gives the item an expiry.
     pub fn touch(&self) -> bool {
         self.iter().any(|step| matches!(step, Step::Touch(_)))

@@ -35,8 +35,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use batch::Batch;
-use loops::Loops;
 use loom::thread;
+use loops::Loops;
 use seats::Seats;
 use wait::{Doorbell, Sleeper};
 

@@ -41,8 +41,8 @@ impl Core {
         value: &[u8],
         room: Option<u16>,
     ) {
-        let (hash, operation) = (key.hash, *operation);
-        let request = |[key, value]: [Span; 2]| Request::Operate { key, hash, operation, value, room };
+        let hash = key.hash;
+        let request = |[key, value]: [Span; 2]| Request::Operate { key, hash, operation: *operation, value, room };
         self.ask(owner, token, [key.bytes, value], request);
     }
 

@@ -13,6 +13,7 @@ impl Shard {
     ///
     /// Returns what came of it, and where the item of a hit is until the next operation that changes the shard. A hit
     /// shows the item as it was before, but for its place.
+    #[inline]
     pub fn execute(
         &mut self,
         key: Key<'_>,

@@ -31,7 +31,21 @@ pub(super) fn steps_on_new(steps: &Steps, now: Now) -> (Expiry, Option<u32>) {
 
 impl Shard {
     /// Finds the item, and does and shows what `get` asks for.
+    #[inline]
     pub(super) fn get(&mut self, key: Key<'_>, get: &Get, now: Now) -> (Outcome, Option<ItemRef>) {
+        // Most gets: of the classic protocols, which show no more than this and do nothing to the item.
+        if let &Get { steps, update: true, classic: true } = get
+            && steps.is_empty()
+        {
+            let Some(known) = self.get_known(key, now, |_| true).flatten() else { return (Outcome::Missed, None) };
+            let Known { found, layout, facts } = known;
+            let (cas, flags, len) = (self.shown(facts.cas), facts.flags, layout.value_len);
+            return (Outcome::Hit(View { cas, flags, len, ..View::default() }), Some(found.at));
+        }
+        self.get_with_steps(key, get, now)
+    }
+
+    fn get_with_steps(&mut self, key: Key<'_>, get: &Get, now: Now) -> (Outcome, Option<ItemRef>) {
         let (touches, vivifies) = (get.steps.touch(), get.steps.vivify());
         if touches || vivifies {
             self.prepare_link(now);
@@ -65,24 +79,32 @@ impl Shard {
         now: Now,
         fits: impl FnOnce(usize) -> bool,
     ) -> Option<Option<Hit<'_>>> {
-        let Some(Known { found, layout, facts }) = self.lookup(key, now) else {
-            self.stats.cmd_get.add(1);
-            self.stats.get_misses.add(1);
-            return Some(None);
-        };
-        let value_len = layout.value_len as usize;
-        if !fits(value_len) {
-            return None;
-        }
-        self.stats.cmd_get.add(1);
-        self.stats.get_hits.add(1);
-        self.mark_fetched(found.at, now);
+        let Some(Known { found, layout, facts }) = self.get_known(key, now, fits)? else { return Some(None) };
         let value_at = self.memory.at(found.at) + layout.value_at();
         Some(Some(Hit {
             flags: facts.flags,
             cas: self.shown(facts.cas),
-            value: self.memory.bytes(value_at, value_len),
+            value: self.memory.bytes(value_at, layout.value_len as usize),
         }))
+    }
+
+    /// Finds an item, counts the get and marks the item as asked for. `None`, with nothing counted or marked, when there
+    /// is an item and `fits` refuses its value's length.
+    #[inline]
+    fn get_known(&mut self, key: Key<'_>, now: Now, fits: impl FnOnce(usize) -> bool) -> Option<Option<Known>> {
+        let known = self.lookup(key, now);
+        if known.is_some_and(|known| !fits(known.layout.value_len as usize)) {
+            return None;
+        }
+        self.stats.cmd_get.add(1);
+        match known {
+            Some(known) => {
+                self.stats.get_hits.add(1);
+                self.mark_fetched(known.found.at, now);
+            }
+            None => self.stats.get_misses.add(1),
+        }
+        Some(known)
     }
 
     /// Does to an item that is there what `get` asks for. Returns what is shown of it, and its place afterwards.

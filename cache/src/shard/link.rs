@@ -14,6 +14,7 @@ const SPLITS_PER_LINK: usize = 2;
 
 impl Shard {
     /// The next cas unique.
+    #[inline]
     pub(super) fn new_cas(&mut self) -> u64 {
         self.uniques.take()
     }
@@ -56,6 +57,7 @@ impl Shard {
 
     /// Before an item is added: lets the index grow and, every second time, sweeps a bucket if any slot is stale or was
     /// emptied. A sweep then takes a third of the stores that renew everything, so that few slots are wasted.
+    #[inline]
     pub(super) fn prepare_link(&mut self, now: Now) {
         if self.index.wants_sweep() && (self.uniques.next / self.uniques.step).is_multiple_of(2) {
             self.sweep(1);

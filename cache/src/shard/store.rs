@@ -41,6 +41,7 @@ impl Shard {
         outcome
     }
 
+    #[inline]
     fn try_store(&mut self, key: Key<'_>, store: &Store, value: &[u8], now: Now) -> Outcome {
         let &Store { mode, flags, expiry, .. } = store;
         let layout = match self.check(key, value.len(), flags, expiry) {
@@ -53,7 +54,10 @@ impl Shard {
         let found = known.map(|known| known.found);
         let epoch = self.epoch;
         let new = Header { layout, key, flags, expiry };
-        let (at, gap) = match self.decide(mode, known.as_ref(), now) {
+        // A set, which most stores are, has nothing to decide.
+        let decided =
+            if mode == StoreMode::Set { Ok(Decision::Replace) } else { self.decide(mode, known.as_ref(), now) };
+        let (at, gap) = match decided {
             Err(outcome) => return outcome,
             Ok(Decision::Join(old)) => match self.join(key, old, value.len(), mode.appends(), now) {
                 Some(written) => written,
@@ -177,6 +181,7 @@ impl Shard {
     }
 
     /// What `mode` makes of the item found (memcached's `do_store_item`).
+    #[inline]
     fn decide(&mut self, mode: StoreMode, known: Option<&Known>, now: Now) -> Result<Decision, Outcome> {
         let cas_there = known.map_or(0, |known| self.shown(known.facts.cas));
         match (mode, known.map(|known| known.found)) {
@@ -218,6 +223,7 @@ impl Shard {
     /// Whether the item found can be overwritten where it is: nobody holds its bytes, the new one has the same layout
     /// and class, and it sits in the younger half of the segments. An item that is set again and again then leaves
     /// neither dead space nor an early grave.
+    #[inline]
     fn may_overwrite(&self, known: &Known, new: &Header<'_>, now: Now) -> bool {
         let at = known.found.at;
         let segment = self.segments.at(at.segment);
@@ -232,6 +238,7 @@ impl Shard {
     }
 
     /// Overwrites the item found with one of the same layout.
+    #[inline]
     fn overwrite(&mut self, found: Found, new: &Header<'_>, value: &[u8], now: Now) -> Outcome {
         let address = self.memory.at(found.at);
         let was_fetched = header::is_fetched(&self.memory, address);

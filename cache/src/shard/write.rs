@@ -15,6 +15,7 @@ use super::{Shard, note_latest};
 
 impl Shard {
     /// Whether such an item may be stored at all, and how it would be laid out.
+    #[inline]
     pub(super) fn check(&self, key: Key<'_>, value_len: usize, flags: u32, expiry: Expiry) -> Result<Layout, Outcome> {
         let bytes = self.slabs.item_bytes(key.bytes.len(), value_len, flags != 0);
         if bytes > self.item_size_max as usize || key.bytes.is_empty() || key.bytes.len() > KEY_MAX_BYTES {

@@ -180,6 +180,7 @@ impl Index {
     }
 
     /// Whether sweeping would take out stale slots or shorten chains.
+    #[inline]
     pub(crate) fn wants_sweep(&self) -> bool {
         self.stale != 0 || self.sweeps_owed != 0
     }
@@ -208,7 +209,7 @@ impl Index {
         memory.address(page, 0) + in_page as usize * LINE_BYTES
     }
 
-    #[inline]
+    #[inline(always)]
     fn home_line(&self, memory: &Memory, hash: KeyHash) -> usize {
         self.line_address(&self.pages, memory, self.bucket_of(hash.home_bits(), hash.tag_bits()))
     }
@@ -238,7 +239,7 @@ impl Index {
     }
 
     /// Finds the slot of `key`, and the layout of its item.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_item(&mut self, memory: &Memory, segments: &Segments, key: Key<'_>) -> Option<(Found, Layout)> {
         let tag = key.hash.tag_bits();
         let mut line = self.home_line(memory, key.hash);
@@ -343,6 +344,7 @@ impl Index {
     }
 
     /// Whether `items` are more than the index should hold, and it can grow without another segment.
+    #[inline]
     pub(crate) fn wants_split(&self, items: u64) -> bool {
         items * 2 > u64::from(self.buckets()) * ITEMS_PER_TWO_BUCKETS && self.level < self.home_bits + 16
     }
@@ -358,6 +360,7 @@ impl Index {
     }
 
     /// Whether overflow lines are about to run out: [`Index::add_overflow_page`].
+    #[inline]
     pub(crate) fn needs_overflow_page(&self) -> bool {
         self.overflow.free_len == 0
             && self.overflow.carved as usize == self.overflow.pages.len() << self.lines_per_page_log2
