@@ -94,11 +94,16 @@ pub(crate) const DIGITS_MAX: usize = 20;
 /// Writes `value` in decimal to the front of `out`, which has room for it; returns its length.
 #[inline]
 pub(crate) fn write(out: &mut [u8], value: u64) -> usize {
-    if value < 10 {
-        out[0] = b'0' + value as u8;
-        return 1;
-    }
-    let len = digits(value);
+    // Flags are mostly 0, and most lengths have few digits: their number needs no logarithm.
+    let len = match value {
+        0..10 => {
+            out[0] = b'0' + value as u8;
+            return 1;
+        }
+        10..100 => 2,
+        100..1000 => 3,
+        _ => digits(value),
+    };
     let mut rest = value;
     for digit in out[..len].iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;

@@ -34,7 +34,7 @@ use crate::operation::{Operation, Outcome, View};
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
-use crate::proto::sink::Writer;
+use crate::proto::sink::{Sink as _, Writer};
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::replies::{NO_ENTRY, Owed, Source, Upload, Waiting};
 use crate::settings::Protocol;
@@ -352,9 +352,15 @@ impl Taking<'_> {
                 Step::Executed(bytes) => {
                     consumed += bytes;
                     left -= 1;
+                    // It was of this one, whichever that was.
+                    self.session.foreseen = None;
                     if left == 0 {
                         self.core.counters().conn_yields.add(u64::from(!self.session.datagram));
                         return (consumed, Stop::Yield);
+                    }
+                    // Most clients ask for one thing at a time: there is no next line to be looked for.
+                    if consumed == input.len() && matches!(self.session.state, State::Line) {
+                        return (consumed, Stop::NeedInput);
                     }
                 }
                 Step::Stop(bytes, stop) => return (consumed + bytes, stop),
@@ -515,7 +521,10 @@ impl Taking<'_> {
             return;
         }
         if self.answers_at_once() && form.fits(0, &self.out) {
-            form.write(&said, b"", &mut self.out);
+            form.head(&said, &mut self.out);
+            if form.takes_value() {
+                self.out.put(form.tail(&said));
+            }
         } else {
             self.owe(form, Owed::Ready(said));
         }

@@ -18,9 +18,11 @@ impl Core {
             Some(Some(item)) => {
                 text::value_header(key.bytes, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
                 out.put(item.value);
-                out.put(text::value_tail(last));
+                // Of a length that is known here each is one or two stores.
+                if last { out.put(b"\r\nEND\r\n") } else { out.put(b"\r\n") }
             }
-            Some(None) => out.put(if last { text::END } else { b"" }),
+            Some(None) if last => out.put(text::END),
+            Some(None) => {}
             None => return false,
         }
         true

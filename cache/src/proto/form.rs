@@ -132,7 +132,9 @@ impl FormHead {
     /// Splits `form`: its bytes are appended to `bytes`. Not the key of a fetch, which is kept with the value.
     pub(crate) fn of(form: &Form<'_>, bytes: &mut [u8]) -> FormHead {
         let &Form { kind, quiet, value, base64, letters, opaque, key } = form;
-        let key = if matches!(kind, Kind::Fetch { .. }) { &[] } else { key };
+        if matches!(kind, Kind::Fetch { .. } | Kind::Classic) {
+            return FormHead { kind, quiet, value, ..FormHead::SILENT };
+        }
         let mut lengths = [0; 3];
         let parts = [(letters, FLAGS_MAX), (opaque, OPAQUE_MAX_BYTES), (key, KEY_MAX_BYTES)];
         let mut at = 0;

@@ -559,9 +559,13 @@ pub(crate) fn value_tail(last: bool) -> &'static [u8] {
 pub(crate) fn value_header(key: &[u8], flags: u32, len: u32, cas: Option<u64>, out: &mut impl Sink) {
     out.put(b"VALUE ");
     out.put(key);
-    out.put(b" ");
-    out.number(flags.into());
-    out.put(b" ");
+    if flags == 0 {
+        out.put(b" 0 ");
+    } else {
+        out.put(b" ");
+        out.number(flags.into());
+        out.put(b" ");
+    }
     out.number(len.into());
     if let Some(cas) = cas {
         out.put(b" ");

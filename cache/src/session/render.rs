@@ -120,7 +120,13 @@ pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -
             rendered
         }
         &Owed::Body { view, source: Source::Landed(slot) } => {
-            let rendered = landed(core, &form, &Outcome::Hit(view).into(), slot, sent, out);
+            let (landed, form) = (core.landing.slot(slot), form.of_item(core.landing.key(slot)));
+            let window = core.landing.window(slot);
+            let (from, said) = (landed.from as usize, Outcome::Hit(view).into());
+            if from == 0 && window.len() == landed.len as usize {
+                return with_value(&form, &said, window, sent, out);
+            }
+            let rendered = with_window(&form, &said, window, (from, landed.len as usize), sent, out);
             if let Rendered::Starved(_) = rendered {
                 core.pull_more(token, slot);
             }
@@ -157,13 +163,18 @@ fn head_of<'a>(form: &Form<'_>, said: &Said, buffer: &'a mut [u8; HEAD_MAX_BYTES
     head.into_written()
 }
 
-/// Writes of a value from another core what has landed; starved when more of it must be asked for.
-fn landed(core: &Core, form: &Form<'_>, said: &Said, slot: u32, sent: usize, out: &mut [u8]) -> Rendered {
+/// Writes the same of a reply of whose value of `len` bytes only a `window` is there, which begins at byte `from`;
+/// starved when more of it must be asked for.
+fn with_window(
+    form: &Form<'_>,
+    said: &Said,
+    window: &[u8],
+    (from, len): (usize, usize),
+    sent: usize,
+    out: &mut [u8],
+) -> Rendered {
     let mut head = [0; HEAD_MAX_BYTES];
-    let (head, tail) = (head_of(&form.of_item(core.landing.key(slot)), said, &mut head), form.tail(said));
-    let landed = core.landing.slot(slot);
-    let (from, len) = (landed.from as usize, landed.len as usize);
-    let window = core.landing.window(slot);
+    let (head, tail) = (head_of(form, said, &mut head), form.tail(said));
     let known = from + window.len();
     let mut written = 0;
     if sent < head.len() {
