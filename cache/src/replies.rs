@@ -13,7 +13,7 @@ use crate::core::share::Share;
 use crate::core::walk::Walk;
 use crate::core::watching::WatchText;
 use crate::mesh::message::Token;
-use crate::operation::{Outcome, View};
+use crate::operation::View;
 use crate::proto::form::{Form, FormHead, Said};
 
 /// The end of a list.
@@ -62,6 +62,8 @@ pub(crate) enum Waiting {
     Value { slot: u32 },
     /// Room for a value that is on its way to another core, or what becomes of it.
     Upload(Upload),
+    /// A value that is not wanted is passed over first; then `said` is the answer.
+    Refused { said: Said },
     /// All other cores obey an order; then `said` is the answer.
     Order { said: Said },
 }
@@ -73,8 +75,6 @@ pub(crate) enum Upload {
     Asked,
     /// There is room at this core under this number.
     Open { owner: u16, upload: u32 },
-    /// There is no room; the value is swallowed, then this is the answer.
-    Refused(Outcome),
 }
 
 /// One reply owed.

@@ -123,8 +123,8 @@ enum State {
     Value { upload: u32, reply: Option<Token> },
     /// A value for another core, and its line end.
     Upload { token: Token, owner: usize, remaining: u32 },
-    /// A value that was refused, and its line end; then the answer, in an entry that is there already.
-    Swallow { remaining: u64, reply: Option<Token>, said: Said },
+    /// A value that was refused, and its line end; then the answer that waits in an entry, if the client wants one.
+    Swallow { remaining: u64, reply: Option<Token> },
     /// A line, but not before all cores have answered.
     Barrier,
     /// A line, but not before what is owed has been given: a dump.
@@ -285,7 +285,7 @@ impl Session {
                     Some(token)
                 }
                 // It gave way.
-                Owed::Waiting(Waiting::Upload(Upload::Refused(_))) => Some(token),
+                Owed::Waiting(Waiting::Refused { .. }) => Some(token),
                 _ => {
                     // Not known yet where the bytes go: take waits for that and asks for none.
                     self.state = State::Upload { token, owner, remaining };
@@ -392,7 +392,7 @@ impl Taking<'_> {
             State::SkipLine => self.skip_line(input),
             State::Value { .. } => self.fill_value(input),
             State::Upload { token, owner, remaining } => self.send_value(input, token, owner, remaining),
-            State::Swallow { remaining, reply, said } => self.swallow(input, remaining, reply, said),
+            State::Swallow { remaining, reply } => self.swallow(input, remaining, reply),
             State::Barrier if self.core.in_flight(self.session.conn) > 0 => Step::Stop(0, Stop::Waiting),
             State::Barrier => {
                 self.session.state = State::Line;

@@ -130,7 +130,7 @@ impl Core {
                 *state = Upload::Open { owner: peer as u16, upload };
             }
             (&mut Owed::Waiting(Waiting::Upload(state)), Answer::Refused(outcome)) => {
-                entry.owed = Owed::Waiting(Waiting::Upload(Upload::Refused(outcome)));
+                entry.owed = Owed::Waiting(Waiting::Refused { said: outcome.into() });
                 // It gave way on its way; its place is given back when nothing more comes for it.
                 if let Upload::Open { owner, upload } = state {
                     self.owe(usize::from(owner), token, Request::Abort { upload });

@@ -85,8 +85,8 @@ impl Taking<'_> {
         if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
-        let reply = Some(self.owe(form, Owed::Waiting(Waiting::Outcome)));
-        self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply, said: Line::Error.into() };
+        let reply = Some(self.owe(form, Owed::Waiting(Waiting::Refused { said: Line::Error.into() })));
+        self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply };
         self.core.counters().requests.add(1);
         Step::Executed(HEADER_BYTES)
     }

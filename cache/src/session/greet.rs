@@ -86,8 +86,9 @@ impl Taking<'_> {
         }
         self.core.counters().auth_cmds.add(1);
         self.core.counters().auth_errors.add(1);
-        let reply = self.owe(&Form::classic(false), Owed::Waiting(Waiting::Outcome));
-        self.session.state = State::Swallow { remaining, reply: Some(reply), said: Line::AuthFailure.into() };
+        let said = Line::AuthFailure.into();
+        let reply = self.owe(&Form::classic(false), Owed::Waiting(Waiting::Refused { said }));
+        self.session.state = State::Swallow { remaining, reply: Some(reply) };
         Step::Executed(line_bytes)
     }
 }

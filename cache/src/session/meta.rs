@@ -48,9 +48,10 @@ impl Taking<'_> {
                 self.say(&Form::classic(false), refused.line);
             }
             Some(bytes) => {
-                let reply = Some(self.owe(&Form::classic(false), Owed::Waiting(Waiting::Outcome)));
+                let said = refused.line.into();
+                let reply = Some(self.owe(&Form::classic(false), Owed::Waiting(Waiting::Refused { said })));
                 let remaining = u64::from(bytes) + LINE_END_BYTES;
-                self.session.state = State::Swallow { remaining, reply, said: refused.line.into() };
+                self.session.state = State::Swallow { remaining, reply };
             }
         }
         self.core.counters().requests.add(1);

@@ -58,16 +58,17 @@ impl Taking<'_> {
                 self.reply_room()?;
             }
             let begun = self.core.begin_upload(key, &store, bytes);
-            let reply = (!form.is_silent()).then(|| self.owe(form, Owed::Waiting(Waiting::Outcome)));
+            let waiting = match begun {
+                Ok(_) => Waiting::Outcome,
+                Err(outcome) => Waiting::Refused { said: outcome.into() },
+            };
+            let reply = (!form.is_silent()).then(|| self.owe(form, Owed::Waiting(waiting)));
             self.session.state = match begun {
                 Ok(upload) => {
                     self.core.counters().uploads.add(1);
                     State::Value { upload, reply }
                 }
-                Err(outcome) => {
-                    let remaining = u64::from(bytes) + self.value_end().len() as u64;
-                    State::Swallow { remaining, reply, said: outcome.into() }
-                }
+                Err(_) => State::Swallow { remaining: u64::from(bytes) + self.value_end().len() as u64, reply },
             };
             return Ok(());
         }
@@ -91,8 +92,11 @@ impl Taking<'_> {
             Filled::GaveWay { missing_bytes } => {
                 self.core.abandon_upload(upload);
                 let remaining = u64::from(missing_bytes) + expected.len() as u64;
-                self.session.state =
-                    State::Swallow { remaining, reply, said: Outcome::NoMemory(Purpose::Store).into() };
+                if let Some(reply) = reply {
+                    let said = Outcome::NoMemory(Purpose::Store).into();
+                    self.core.replies.entry_mut(reply).owed = Owed::Waiting(Waiting::Refused { said });
+                }
+                self.session.state = State::Swallow { remaining, reply };
                 return Step::Moved(0);
             }
             Filled::Open { taken, .. } if taken > 0 => return Step::Moved(taken),
@@ -101,21 +105,16 @@ impl Taking<'_> {
         }
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         self.session.state = State::Line;
-        let said = if line_end == expected {
+        let said: Said = if line_end == expected {
             self.core.commit_upload(upload).into()
         } else {
             self.core.abandon_upload(upload);
             Line::BadChunk.into()
         };
-        self.settle(reply, said);
-        Step::Moved(expected.len())
-    }
-
-    /// Answers in an entry that is there already, if the client wants an answer.
-    fn settle(&mut self, reply: Option<Token>, said: Said) {
         if let Some(reply) = reply {
             self.core.replies.settle(reply, said);
         }
+        Step::Moved(expected.len())
     }
 
     /// The next bytes of a value for another core, or its line end.
@@ -123,9 +122,9 @@ impl Taking<'_> {
         let entry = self.core.replies.entry(token);
         let upload = match entry.owed {
             Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => upload,
-            Owed::Waiting(Waiting::Upload(Upload::Refused(outcome))) => {
+            Owed::Waiting(Waiting::Refused { .. }) => {
                 let remaining = u64::from(remaining) + self.value_end().len() as u64;
-                self.session.state = State::Swallow { remaining, reply: Some(token), said: outcome.into() };
+                self.session.state = State::Swallow { remaining, reply: Some(token) };
                 return Step::Moved(0);
             }
             _ => return Step::Stop(0, Stop::Waiting),
@@ -162,14 +161,18 @@ impl Taking<'_> {
     }
 
     /// Passes over a value that was refused, then answers.
-    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>, said: Said) -> Step {
+    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>) -> Step {
         let bytes = input.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let remaining = remaining - bytes as u64;
         if remaining > 0 {
-            self.session.state = State::Swallow { remaining, reply, said };
+            self.session.state = State::Swallow { remaining, reply };
             return Step::Stop(bytes, Stop::NeedInput);
         }
-        self.settle(reply, said);
+        if let Some(reply) = reply
+            && let Owed::Waiting(Waiting::Refused { said }) = self.core.replies.entry(reply).owed
+        {
+            self.core.replies.settle(reply, said);
+        }
         self.session.state = State::Line;
         Step::Moved(bytes)
     }
