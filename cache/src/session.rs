@@ -334,10 +334,10 @@ impl Taking<'_> {
     /// Goes on with `input` until it is used up or must stop. Returns the bytes that are done with, and why it stopped.
     fn run(&mut self, input: &[u8]) -> (usize, Stop) {
         let mut consumed = 0;
-        // Of a datagram one at a time, which is no yielding.
+        // A datagram is served one command at a time; that is not counted as a yield.
         let most = if self.session.datagram { 1 } else { self.core.config.requests_per_take };
         let mut left = most;
-        // A connection that is served request by request has no more than one reply under way at once.
+        // A connection that is served one request at a time has no more than one reply on its way.
         let limit = self.core.config.reply_limit.filter(|_| most > 1);
         let before = self.core.replies.in_use();
         loop {
@@ -352,13 +352,13 @@ impl Taking<'_> {
                 Step::Executed(bytes) => {
                     consumed += bytes;
                     left -= 1;
-                    // It was of this one, whichever that was.
+                    // What was foreseen belongs to the first request alone.
                     self.session.foreseen = None;
                     if left == 0 {
                         self.core.counters().conn_yields.add(u64::from(!self.session.datagram));
                         return (consumed, Stop::Yield);
                     }
-                    // Most clients ask for one thing at a time: there is no next line to be looked for.
+                    // Most clients send one request at a time: do not look for another line.
                     if consumed == input.len() && matches!(self.session.state, State::Line) {
                         return (consumed, Stop::NeedInput);
                     }

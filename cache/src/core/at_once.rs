@@ -18,7 +18,7 @@ impl Core {
             Some(Some(item)) => {
                 text::value_header(key.bytes, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
                 out.put(item.value);
-                // Of a length that is known here each is one or two stores.
+                // The compiler knows the length of each, so that it is one or two stores.
                 if last { out.put(b"\r\nEND\r\n") } else { out.put(b"\r\n") }
             }
             Some(None) if last => out.put(text::END),
