@@ -167,7 +167,7 @@ pub struct Session {
     pending: u32,
     /// Bytes of the first reply that have been given.
     sent: u32,
-    /// It need not say who it is, or has.
+    /// The client has said who it is, or does not have to.
     trusted: bool,
     /// It was closed because what it said was no protocol.
     broken: bool,

@@ -123,7 +123,7 @@ impl Sources {
             saved.datagrams = (saved.datagrams + left.datagrams).min(SAVED_MAX_DATAGRAMS);
             return;
         }
-        // In place of what is worth nothing any more, or else of what is worth least.
+        // Replaces an entry of an earlier second, or else the one with the fewest bytes left.
         let ways = self.ways(source);
         let worth = |saved: &Saved| if saved.secs == now_secs { saved.bytes } else { 0 };
         if let Some(saved) = ways.iter_mut().min_by_key(|saved| worth(saved)) {

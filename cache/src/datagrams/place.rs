@@ -57,7 +57,7 @@ pub(super) struct Shared {
     pub(super) large: Vec<Vec<u8>>,
 }
 
-/// What unused room holds. Zeros would be pages that the kernel makes at their first use, within a turn.
+/// Fills unused room. Pages of zeros would be made by the kernel at their first use, within a turn.
 const UNTOLD: u8 = 0xff;
 
 /// An empty buffer with room for `bytes` bytes whose pages are there.
@@ -222,7 +222,7 @@ impl<P: Copy> Place<P> {
                 Stop::Yield if self.taken < request.len() || !between => {}
                 Stop::Yield | Stop::NeedInput => self.end_input(core, request),
                 Stop::Close => self.close(core),
-                // What was taken may have made a reply known that others wait behind.
+                // The command just taken may have completed the reply at the head of those owed.
                 Stop::NeedRoom | Stop::Waiting if self.can_send(core) => {}
                 Stop::NeedRoom | Stop::Waiting => return Verdict::Wait,
             }

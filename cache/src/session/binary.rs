@@ -78,7 +78,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// A command that is not known: its body is passed over, then that is said.
+    /// A command that is not known: its body is passed over, then it is answered with an error.
     ///
     /// Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
     fn pass_over(&mut self, header: &RequestHeader, form: &Form<'_>) -> Step {

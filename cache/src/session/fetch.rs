@@ -43,8 +43,8 @@ impl Taking<'_> {
         if key.len() > KEY_MAX_BYTES {
             return self.refuse_keys(spaces);
         }
-        // Over UDP the last item and END are one message, also when blanks follow the key; a line has no end to be seen
-        // elsewhere, and no messages.
+        // Over UDP the last item and END are one message, so that blanks between the last key and the line end are passed
+        // over with it.
         let blank = if ends || !self.session.datagram { None } else { blank_end(&rest[end..]) };
         let (last, end) = (ends || blank.is_some(), end + blank.unwrap_or(0));
         match self.fetch(key, cas, expiry, last) {

@@ -61,7 +61,7 @@ impl Taking<'_> {
         Step::Executed(total as usize)
     }
 
-    /// `name password`: whether a user of that name has that password. Every pair is compared to its end.
+    /// Checks `name password` against the users. Every pair is compared to its end, so that time tells nothing.
     fn judge(&mut self, said: &[u8]) -> Line {
         let mut words = words::all(said);
         let (Some(name), Some(password)) = (words.next(), words.next()) else { return Line::AuthFormat };

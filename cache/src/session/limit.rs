@@ -26,7 +26,7 @@ impl Taking<'_> {
             return None;
         }
         if executed == 0 && self.session.pending > 0 {
-            // It asked for that before, and was let; only now is there no room for more.
+            // Earlier calls executed the requests whose replies fill the limit. The connection waits until some have left.
             return matches!(self.session.state, State::Keys { .. } | State::Line).then_some(Stop::NeedRoom);
         }
         match self.session.state {

@@ -78,7 +78,7 @@ impl Session {
             Owed::Text(text) => known(text.len()),
             &Owed::Body { view, source: Source::Held(hold) } => match core.held(hold) {
                 Some(item) => known(form.of_item(item.key).measure(&Outcome::Hit(view).into())),
-                // What is lost has no length; its request is given up before its turn comes again.
+                // The bytes are gone, and with them the length: the next visit gives the request up.
                 None => FirstReply::Unknown,
             },
             &Owed::Body { view, source: Source::Landed(slot) } => {

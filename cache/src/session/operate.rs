@@ -47,13 +47,13 @@ impl Taking<'_> {
         }
     }
 
-    /// `watch [kind]*`: from here on the connection is told what happens, and heard no more.
+    /// `watch [kind]*`: from now on the connection is told what happens, and what it sends is passed over.
     fn watch(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
-        // There is nobody who could be told for long at the other end of a datagram.
+        // A datagram is answered once; its sender cannot be told what happens later.
         if !self.core.config.commands.watch || self.session.datagram {
             return self.answer(Line::WatchDisabled, noreply);
         }
-        // What is owed comes first: 1.6.18 refuses a watch that shares a packet with what comes before.
+        // Replies that are owed leave first: 1.6.18 refuses a watch that shares a packet with what comes before.
         if self.session.pending > 0 {
             return Err(Stop::NeedRoom);
         }
@@ -76,7 +76,7 @@ impl Taking<'_> {
         let enabled = self.core.shared.control.lru_crawler();
         let line = match *words {
             [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
-            // What has expired is given up segment by segment, whether anybody asks or not.
+            // The shard gives up expired items segment by segment by itself; the command has nothing to do.
             [b"crawl", classes] => {
                 if classes_of(classes).is_some() {
                     Line::Ok
@@ -126,13 +126,14 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// Owes a text that is told part by part, after [`Session::reply_room`]; nothing is heard until it has been given.
+    /// Owes a text that is told part by part, after [`reply_room`](Self::reply_room). The connection is read no further
+    /// until all of it has been given.
     pub(super) fn begin_walk(&mut self, walk: Walk) {
         self.owe(&Form::classic(false), Owed::Walk(Box::new(walk)));
         self.session.state = State::Telling;
     }
 
-    /// `shutdown [graceful]`: the server ends; here as well as there after what is owed has been given.
+    /// `shutdown [graceful]`: the server ends. Every core first gives what it owes.
     fn shut_server_down(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
         let how = match *words {
             _ if !self.core.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, false),

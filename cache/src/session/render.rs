@@ -37,7 +37,7 @@ impl Session {
                 }
                 Rendered::Part(bytes) => {
                     written += bytes;
-                    // Wraps only where it is not read: a dump and a watch know themselves what they have given.
+                    // Of a dump and a watch this may wrap: they keep account of what they have given, and do not read it.
                     self.sent = self.sent.wrapping_add(bytes as u32);
                     more = true;
                     break;
@@ -53,7 +53,8 @@ impl Session {
                 }
             }
         }
-        // A miss inside a multi-get makes room without writing a byte: nothing else would say so.
+        // A miss inside a multi-get makes room for another reply without a byte, so that no room in the ring will name
+        // the connection.
         if dropped && written == 0 {
             core.make_ready(self.conn);
         }
@@ -93,7 +94,7 @@ impl Session {
             Owed::Walk(walk) => core.end_walk(&walk),
             _ => {}
         }
-        // Answers that no reply depends on may still come: a piece's receipt after a bad data chunk.
+        // The entry may still expect answers that change nothing, such as the receipt of a piece of a bad data chunk.
         if expected > 0 {
             core.orphan(token, left);
         } else {
@@ -145,7 +146,7 @@ pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -
     }
 }
 
-/// Writes of a reply whose value is all there what follows its first `sent` bytes.
+/// Writes what follows the first `sent` bytes of a reply whose whole value is `value`.
 fn with_value(form: &Form<'_>, said: &Said, value: &[u8], sent: usize, out: &mut [u8]) -> Rendered {
     let mut whole = Writer::new(out);
     if sent == 0 && form.fits(value.len(), &whole) {
@@ -163,8 +164,8 @@ fn head_of<'a>(form: &Form<'_>, said: &Said, buffer: &'a mut [u8; HEAD_MAX_BYTES
     head.into_written()
 }
 
-/// Writes the same of a reply of whose value of `len` bytes only a `window` is there, which begins at byte `from`;
-/// starved when more of it must be asked for.
+/// Writes what follows the first `sent` bytes of a reply whose value has `len` bytes, of which only `window` is here: it
+/// begins at byte `from` of the value. Returns [`Rendered::Starved`] when the next bytes must be asked for.
 fn with_window(
     form: &Form<'_>,
     said: &Said,
