@@ -14,7 +14,6 @@
 
 use std::time::Duration;
 
-use cpu::CACHE_LINE_BYTES;
 use smoltcp::iface::{Context, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::wire::IpAddress;
@@ -23,9 +22,14 @@ use crate::clock::{FlowClock, Time};
 use crate::config::ConfigError;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
+use crate::offer::SCALE;
+use crate::options::SynOptions;
 use crate::phase::{Marks, Phase};
 use crate::ready::{Interest, News, Readiness};
+use crate::ring_pool::Place;
 use crate::rings::Rings;
+use crate::sending::Sending;
+use crate::wire::{IPV4_BYTES, TCP_BYTES};
 
 /// Makes so many blocks and appends them.
 pub(crate) type MakeBlocks = fn(usize, &mut Vec<&'static mut FlowBlock>);
@@ -58,8 +62,6 @@ struct Block<const RX: usize, const TX: usize> {
     sockets: [SocketStorage<'static>; 1],
     rx: [u8; RX],
     tx: [u8; TX],
-    /// Makes the number of cache lines odd.
-    _stagger: [u8; CACHE_LINE_BYTES],
 }
 
 /// Bytes from the start of a [`FlowBlock`] to the end of its socket, behind which its rings begin.
@@ -69,17 +71,10 @@ const _: () = assert!(std::mem::offset_of!(Block<512, 512>, rx) == HEAD_BYTES);
 
 fn make<const RX: usize, const TX: usize>(count: usize, into: &mut Vec<&'static mut FlowBlock>) {
     const { assert!(size_of::<Block<RX, TX>>() / 64 % 2 == 1, "a block must be an odd number of cache lines") };
-    let blocks: Box<[Block<RX, TX>]> = (0..count)
-        .map(|_| Block {
-            head: None,
-            sockets: [SocketStorage::EMPTY],
-            rx: [0; RX],
-            tx: [0; TX],
-            _stagger: [0; CACHE_LINE_BYTES],
-        })
-        .collect();
+    let blocks: Box<[Block<RX, TX>]> =
+        (0..count).map(|_| Block { head: None, sockets: [SocketStorage::EMPTY], rx: [0; RX], tx: [0; TX] }).collect();
     for block in Box::leak(blocks) {
-        let Block { head, sockets, rx, tx, .. } = block;
+        let Block { head, sockets, rx, tx } = block;
         let mut set = SocketSet::new(&mut sockets[..]);
         let handle = set.add(Socket::new(SocketBuffer::new(&mut rx[..]), SocketBuffer::new(&mut tx[..])));
         into.push(head.insert(FlowBlock::new(set, handle)));
@@ -105,9 +100,23 @@ pub(crate) struct FlowBlock {
     pub(crate) highest_ack: u32,
     /// Sequence number of the first byte in the receive ring.
     pub(crate) rcv_base: u32,
-    /// ACK number and window field of the last segment that left: how far the peer may send.
+    /// ACK number of the last segment that left, and how far the peer was told that it may send.
     pub(crate) last_ack: u32,
-    pub(crate) last_window: u16,
+    pub(crate) edge: u32,
+    /// How far smoltcp takes what the peer sends: never beyond `edge`.
+    pub(crate) ring_edge: u32,
+    /// The end of the farthest data beyond a hole, if [`Marks::ISLANDS`].
+    pub(crate) island_end: u32,
+    /// By how many bits the windows that we tell are shifted, and by how many those of the socket.
+    pub(crate) scale: u8,
+    pub(crate) ring_scale: u8,
+    /// What the peer's SYN offered.
+    pub(crate) options: SynOptions,
+    /// How much may be under way, and the window field that smoltcp was given last.
+    pub(crate) sending: Sending,
+    pub(crate) told_window: u16,
+    /// Where the flow's rings are, if they are not its own.
+    pub(crate) place: Option<Place>,
     /// Window field of the peer's newest segment, as far as their order can be told.
     pub(crate) peer_window: u16,
     /// SND.WL1: the sequence number of the segment that `peer_window` came with.
@@ -167,6 +176,22 @@ pub(crate) struct Knobs {
     pub(crate) keep_alive: Option<Duration>,
 }
 
+impl Knobs {
+    /// Sets a socket that listens or connects.
+    pub(crate) fn apply(self, socket: &mut Socket<'static>) {
+        // The congestion window is the block's.
+        socket.set_congestion_control(CongestionControl::None);
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(FlowClock::span(self.ack_delay)));
+        socket.set_timeout(None);
+        socket.set_tsval_generator(None);
+        socket.set_hop_limit(None);
+        // `None` first: with an interval set, smoltcp would start its timer now.
+        socket.set_keep_alive(None);
+        socket.set_keep_alive(self.keep_alive.map(FlowClock::span));
+    }
+}
+
 impl FlowBlock {
     fn new(set: SocketSet<'static>, handle: SocketHandle) -> Self {
         Self {
@@ -180,7 +205,15 @@ impl FlowBlock {
             highest_ack: 0,
             rcv_base: 0,
             last_ack: 0,
-            last_window: 0,
+            edge: 0,
+            ring_edge: 0,
+            island_end: 0,
+            scale: 0,
+            ring_scale: 0,
+            options: SynOptions::default(),
+            sending: Sending::new(0, 0),
+            told_window: 0,
+            place: None,
             peer_window: 0,
             window_seq: 0,
             want_room: 0,
@@ -261,7 +294,12 @@ impl FlowBlock {
         self.highest_ack = beginning.isn;
         self.rcv_base = beginning.rcv_nxt;
         self.last_ack = beginning.rcv_nxt;
-        self.last_window = 0;
+        self.edge = beginning.rcv_nxt;
+        self.ring_edge = beginning.rcv_nxt;
+        self.scale = 0;
+        self.ring_scale = 0;
+        self.options = SynOptions::default();
+        self.told_window = beginning.peer_window;
         self.peer_window = beginning.peer_window;
         self.window_seq = beginning.rcv_nxt;
         self.want_room = 0;
@@ -287,16 +325,15 @@ impl FlowBlock {
     /// duplicate), and the pending fast retransmit, which is always cleared within the call that sets it, since
     /// egress is only asked for with a frame in hand.
     fn set_knobs(&mut self, knobs: Knobs) {
-        let socket = self.socket_mut();
-        socket.set_congestion_control(CongestionControl::Reno);
-        socket.set_nagle_enabled(false);
-        socket.set_ack_delay(Some(FlowClock::span(knobs.ack_delay)));
-        socket.set_timeout(None);
-        socket.set_tsval_generator(None);
-        socket.set_hop_limit(None);
-        // `None` first: with an interval set, smoltcp would start its timer now.
-        socket.set_keep_alive(None);
-        socket.set_keep_alive(knobs.keep_alive.map(FlowClock::span));
+        knobs.apply(self.socket_mut());
+    }
+
+    /// Notes what the peer's SYN has offered. `scales`: our windows are shifted, if the peer takes that.
+    pub(crate) fn agree(&mut self, options: &SynOptions, ip_mtu: usize, scales: bool) {
+        self.options = *options;
+        self.scale = if scales && options.window_scale.is_some() { SCALE } else { 0 };
+        let mss = options.segment_bytes(ip_mtu - IPV4_BYTES - TCP_BYTES);
+        self.sending = Sending::new(mss, options.window_scale.unwrap_or(0));
     }
 
     /// Ends the use of the block: the socket holds nothing and answers nothing.

@@ -55,6 +55,9 @@ pub struct StackConfig {
     pub flows_at_start: usize,
     /// Sizes of a flow's rings.
     pub rings: Rings,
+    /// Most bytes that flows may have, together, in rings larger than [`rings`](Self::rings), which those get that move
+    /// much. 0: there are none, and windows are not scaled.
+    pub conn_memory: usize,
     /// Most half-open connections at a time; a SYN beyond is dropped and counted.
     pub syn_queue: usize,
     /// Most TIME-WAIT records; beyond, the oldest gives way and is counted.
@@ -106,6 +109,7 @@ impl StackConfig {
             max_flows: 4_096,
             flows_at_start: 256,
             rings: Rings::DEFAULT,
+            conn_memory: 0,
             syn_queue: 1_024,
             time_wait_records: 16_384,
             neighbors: 1_024,
@@ -227,6 +231,12 @@ pub enum ConfigError {
     /// A table of no entries.
     #[error("the SYN queue, the TIME-WAIT table and the neighbour table need at least one entry each")]
     Zero,
+    /// The kernel has no such stretch of addresses.
+    #[error("the kernel has no room for {bytes} bytes of connections' rings; give less")]
+    ConnMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
     /// A delay that would break the protocol.
     #[error("an ACK delay of {ack_delay:?} is not below the 500 ms of RFC 9293")]
     AckDelay {

@@ -138,6 +138,8 @@ drop_reasons! {
     Contained,
     /// An answer could not be written because no frame was left.
     NoFrame,
+    /// A segment that its flow's window allowed found no room in the receive ring, and no larger ring was free.
+    NoRing,
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ mod listen;
 mod neighbor;
 /// `NetStack`: the turn.
 mod net_stack;
+/// What window the peer is told.
+mod offer;
 /// smoltcp's device of one frame.
 mod one_frame;
 /// The options of a SYN.
@@ -63,14 +65,20 @@ mod rate;
 mod ready;
 /// Datagrams that came in fragments.
 mod reassembly;
+/// A connection is a value: out of one socket, into another.
+mod replay;
 /// Neighbours asked for by ARP, and the flows that wait.
 mod resolve;
 /// What of a segment is rewritten before smoltcp reads it.
 mod rewrite;
+/// Larger rings, in one bounded memory.
+mod ring_pool;
 /// Sizes of a flow's rings.
 mod rings;
 /// TCP segments written by hand.
 mod segment;
+/// How much may be under way.
+mod sending;
 /// What is decided before smoltcp sees a segment.
 mod shim;
 /// Counters, work, census.

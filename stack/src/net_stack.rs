@@ -20,6 +20,7 @@ mod egress;
 mod emit;
 mod ingress;
 mod neighbors;
+mod rings;
 mod unknown;
 
 use std::time::Duration;
@@ -48,7 +49,9 @@ use crate::port::Port;
 use crate::rate::{RateLimit, SharedLimit};
 use crate::ready::{News, Readiness, ReadyList};
 use crate::reassembly::Reassembly;
+use crate::replay::Replay;
 use crate::resolve::Resolver;
+use crate::ring_pool::RingPool;
 use crate::stats::{Census, StackStats, Work};
 use crate::stray::{self, Strays};
 use crate::table::{FlowTable, TableHash};
@@ -86,6 +89,14 @@ pub struct NetStack {
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
     make_blocks: MakeBlocks,
+    /// Rings for flows that move much; how much beyond its ring a flow with small and with larger rings may be told; until
+    /// when rings are short; what moves a flow.
+    pool: RingPool,
+    promises: [u32; 2],
+    short_until: Time,
+    replay: Replay,
+    /// When the turn began.
+    now: Time,
     blocks: Vec<&'static mut FlowBlock>,
     free: Vec<u32>,
     hash: TableHash,
@@ -149,6 +160,11 @@ impl NetStack {
             recorded_isns: None,
             deadlines: Deadlines::new(&config),
             make_blocks: maker(config.rings)?,
+            pool: RingPool::new(config.conn_memory)?,
+            promises: [0; 2],
+            short_until: Time::ZERO,
+            replay: Replay::new(),
+            now: Time::ZERO,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),
             hash: TableHash::new(secrets.table),
@@ -174,6 +190,7 @@ impl NetStack {
             config,
         };
         stack.make_blocks(stack.config.flows_at_start);
+        stack.update_promises();
         Ok(stack)
     }
 
@@ -248,6 +265,8 @@ impl NetStack {
             self.touch(index);
         }
         self.time_wait.expire(now, BURST);
+        self.now = now;
+        self.look_at_rings(now);
         self.expire_neighbors(now);
         // As many as were taken, so that a turn pays for its own connections: the kernel makes pages for each block.
         let taken = FREE_BLOCKS.saturating_sub(self.free.len()).min(BURST);
@@ -402,6 +421,9 @@ impl NetStack {
 
     /// Gives the block of a flow that is in neither table nor wheel to the next flow.
     fn free(&mut self, index: u32) {
+        if self.blocks[index as usize].place.is_some() {
+            self.take_rings_away(index);
+        }
         self.blocks[index as usize].retire();
         self.free.push(index);
     }

@@ -29,7 +29,7 @@ pub(crate) struct SynOptions {
     /// RFC 2018 §2.
     pub(crate) sack_permitted: bool,
     /// smoltcp might read them otherwise: an option comes twice, or one that has no place in a SYN.
-    ambiguous: bool,
+    pub(crate) ambiguous: bool,
 }
 
 impl SynOptions {
@@ -67,6 +67,13 @@ impl SynOptions {
         }
     }
 
+    /// The largest segment that may be sent to the peer, `own` being that of our link.
+    pub(crate) fn segment_bytes(&self, own: usize) -> u16 {
+        // smoltcp takes 0 as no offer (RFC 9293 §3.7.1: 536 bytes).
+        let peer = self.mss.filter(|&mss| mss != 0).unwrap_or(536);
+        u16::try_from(own).unwrap_or(u16::MAX).min(peer)
+    }
+
     /// Writes them over the options of `segment`, whence they were read, where smoltcp might read those otherwise.
     pub(crate) fn write(&self, segment: &Segment, frame: &mut [u8]) {
         if self.ambiguous {
@@ -102,13 +109,13 @@ impl SynOptions {
 ///
 /// # Errors
 /// They do not parse, or the segment size that they offer is too small.
-pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<(), DropReason> {
+pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<SynOptions, DropReason> {
     let options = SynOptions::read(segment, frame).ok_or(DropReason::TcpOptions)?;
     if options.mss.is_some_and(|mss| mss < SMALLEST_MSS) {
         return Err(DropReason::TcpTinyMss);
     }
     options.write(segment, frame);
-    Ok(())
+    Ok(options)
 }
 
 /// Where the options lie in the segment's frame.

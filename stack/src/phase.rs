@@ -103,6 +103,12 @@ bitflags! {
         const DOUBTED = 1 << 6;
         /// The flow's next hop is being asked for by ARP.
         const IN_DOUBT = 1 << 7;
+        /// There is data in the receive ring beyond a hole, up to `island_end`.
+        const ISLANDS = 1 << 8;
+        /// The earliest segment was lost, and is to be sent again.
+        const SEND_AGAIN = 1 << 9;
+        /// A timer of smoltcp's has run out, and nothing new was sent since: what is sent was sent before.
+        const REWOUND = 1 << 10;
 
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by
         /// then.

@@ -6,7 +6,7 @@
 use crate::block::FlowBlock;
 use crate::checksum;
 use crate::classify::Segment;
-use crate::shim::window_left;
+use crate::shim::ring_left;
 use crate::wire::{FIN, TCP_BYTES};
 
 /// Writes the highest ACK number seen, with the window that came with it, into a segment whose own is older.
@@ -24,11 +24,28 @@ pub(crate) fn raise_ack(block: &FlowBlock, segment: &Segment, frame: &mut [u8]) 
     tcp[16..18].copy_from_slice(&sum);
 }
 
+/// Writes the window that smoltcp is to believe into a segment: the newest that the peer has told, no more than may be
+/// under way.
+#[inline]
+pub(crate) fn limit_window(block: &mut FlowBlock, segment: &Segment, frame: &mut [u8]) {
+    let window = block.peer_window.min(block.sending.field());
+    block.told_window = window;
+    write_window(segment, frame, window);
+}
+
+/// Writes a window field into a segment.
+#[inline]
+pub(crate) fn write_window(segment: &Segment, frame: &mut [u8], window: u16) {
+    if let Some(field) = frame.get_mut(segment.tcp_at() + 14..segment.tcp_at() + 16) {
+        field.copy_from_slice(&window.to_be_bytes());
+    }
+}
+
 /// Cuts off a segment what lies beyond the window, FIN included (RFC 9293 §3.10.7.4: "trimming off any portions that lie
 /// outside the window (including SYN and FIN)"); if no byte is left that is new, all of its data. Returns what is left.
 pub(crate) fn fit(block: &FlowBlock, segment: &Segment, frame: &mut [u8]) -> Segment {
     let rcv_nxt = block.rcv_nxt();
-    let window = window_left(block, rcv_nxt) as i32;
+    let window = ring_left(block, rcv_nxt) as i32;
     let start = segment.seq.wrapping_sub(rcv_nxt) as i32;
     let end = start.saturating_add(i32::from(segment.payload_len));
     let mut fitted = *segment;

@@ -15,17 +15,22 @@ use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::phase::Marks;
 use crate::time_wait::{Claim, Record};
-use crate::wire::{ACK, FIN, RST, SYN};
+use crate::wire::{ACK, FIN, RST, SYN, TCP_BYTES};
 
 /// How far behind the highest ACK number one may be and still be of this connection: the largest window that there is
 /// without window scaling (RFC 5961 §5.2).
 const OLDEST_ACK: i32 = 65_535;
+
+/// The same for a flow that has larger rings, of which no more than that can have been under way.
+const OLDEST_ACK_SCALED: i32 = 1 << 21;
 
 /// What to do with a segment. In all but the first two cases nothing is noted of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Its sequence number and its ACK number are acceptable.
     Acceptable,
+    /// The same, but it reaches beyond the receive ring, though not beyond the window.
+    BeyondRing,
     /// The same, but smoltcp must be given only the part of it that [`fit`](crate::rewrite::fit) leaves.
     AcceptableInPart,
     /// The peer has reset the connection.
@@ -56,7 +61,7 @@ pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Ve
     let ordinary = segment.seq == rcv_nxt
         && !segment.has(RST | SYN)
         && (segment.payload_len == 0
-            || u32::from(segment.payload_len) <= window_left(block, rcv_nxt)
+            || u32::from(segment.payload_len) <= ring_left(block, rcv_nxt)
                 && !block.marks.contains(Marks::FIN_RECEIVED))
         && acknowledged <= block.snd_nxt.wrapping_sub(block.highest_ack)
         && (acknowledged != 0 || !half_open);
@@ -93,8 +98,13 @@ fn judge_check_by_check(block: &FlowBlock, segment: &Segment, half_open: bool) -
         // Our SYN, and nothing else, can be acknowledged.
         return if ahead <= 0 || never_sent { Verdict::Refuse(DropReason::AckOfNoSyn) } else { acceptable };
     }
-    if never_sent || ahead < -OLDEST_ACK {
+    let oldest = if block.place.is_some() { OLDEST_ACK_SCALED } else { OLDEST_ACK };
+    if never_sent || ahead < -oldest {
         return Verdict::Challenge(DropReason::AckOutOfRange);
+    }
+    let end = start.saturating_add(i32::from(segment.payload_len));
+    if block.ring_edge != block.edge && segment.payload_len > 0 && end > ring_left(block, rcv_nxt) as i32 {
+        return Verdict::BeyondRing;
     }
     acceptable
 }
@@ -147,9 +157,25 @@ fn judge_control(segment: &Segment, start: i32, window: u32, half_open: bool) ->
 /// Bytes that the peer may send beyond `rcv_nxt`, by what it was last told.
 #[inline]
 pub(crate) fn window_left(block: &FlowBlock, rcv_nxt: u32) -> u32 {
-    let edge = block.last_ack.wrapping_add(u32::from(block.last_window));
-    let left = edge.wrapping_sub(rcv_nxt);
+    above(block.edge, rcv_nxt)
+}
+
+/// Bytes beyond `rcv_nxt` that smoltcp takes at present.
+#[inline]
+pub(crate) fn ring_left(block: &FlowBlock, rcv_nxt: u32) -> u32 {
+    above(block.ring_edge, rcv_nxt)
+}
+
+/// How far `edge` is above `from`, or 0.
+#[inline]
+fn above(edge: u32, from: u32) -> u32 {
+    let left = edge.wrapping_sub(from);
     if left as i32 > 0 { left } else { 0 }
+}
+
+/// The window field of a segment written by hand whose ACK number is `ack`: no more than the peer was told last.
+pub(crate) fn window_field(block: &FlowBlock, ack: u32) -> u16 {
+    u16::try_from(window_left(block, ack).div_ceil(1 << block.scale)).unwrap_or(u16::MAX)
 }
 
 /// Notes the ACK number and the window of an acceptable segment. Returns whether smoltcp must be shown those already noted
@@ -165,10 +191,31 @@ pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
     if segment.ack == block.highest_ack && (segment.seq.wrapping_sub(block.window_seq) as i32) < 0 {
         return true;
     }
+    let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+    let acknowledged = segment.ack.wrapping_sub(block.highest_ack);
     block.highest_ack = segment.ack;
     block.peer_window = segment.window;
     block.window_seq = segment.seq;
+    if acknowledged != 0 && block.sending.acknowledged(acknowledged, in_flight, segment.ack) {
+        block.marks |= Marks::SEND_AGAIN;
+    }
     false
+}
+
+/// Whether a segment only acknowledges again what the last has, while something is under way.
+#[inline]
+pub(crate) fn repeats_ack(block: &FlowBlock, segment: &Segment) -> bool {
+    segment.payload_len == 0
+        && segment.ack == block.highest_ack
+        && block.snd_nxt != block.highest_ack
+        && segment.window != 0
+        && !segment.has(FIN)
+}
+
+/// Whether such a segment is a duplicate, a sign that what follows has arrived (RFC 5681 §2), and not a window update. A
+/// peer that shows what has arrived (SACK) may change its window with it.
+pub(crate) fn is_duplicate(block: &FlowBlock, segment: &Segment) -> bool {
+    segment.window == block.peer_window || usize::from(segment.header_len) > TCP_BYTES
 }
 
 /// What to do with a segment of a flow in SYN-SENT.
@@ -264,7 +311,8 @@ mod tests {
         let block = blocks.pop().expect("one was made");
         block.rcv_base = 1_000;
         block.last_ack = 1_000;
-        block.last_window = 500;
+        block.edge = 1_500;
+        block.ring_edge = 1_500;
         block.snd_nxt = 2_000;
         block.highest_ack = 1_900;
         block.peer_window = 77;
@@ -357,7 +405,8 @@ mod tests {
     #[test]
     fn nothing_is_acceptable_in_a_closed_window_but_what_takes_no_room() {
         let block = block();
-        block.last_window = 0;
+        block.edge = 1_000;
+        block.ring_edge = 1_000;
         for (seq, len, flags, wanted) in [
             (1_000, 0, ACK, Verdict::Acceptable),
             (1_000, 0, ACK | FIN, Verdict::Acceptable),
@@ -393,7 +442,8 @@ mod tests {
         for case in 0..2 * 2 * 3 * 3 {
             let (half_open, ended) = (case % 2 == 1, case / 2 % 2 == 1);
             block.marks.set(Marks::FIN_RECEIVED, ended);
-            block.last_window = [0, 1, 500][case / 4 % 3];
+            block.edge = 1_000 + [0, 1, 500][case / 4 % 3];
+            block.ring_edge = block.edge;
             block.highest_ack = 2_000 - [0, 1, 100][case / 12];
             let rcv_nxt = block.rcv_nxt();
             for flags in [ACK, ACK | FIN, ACK | SYN, ACK | RST] {
@@ -513,7 +563,8 @@ mod tests {
     #[test]
     fn a_fin_behind_data_sent_again_counts_though_the_window_is_closed() {
         let block = block();
-        block.last_window = 0;
+        block.edge = 1_000;
+        block.ring_edge = 1_000;
         let mut bytes = frame(990, 1_950, ACK | FIN, &[b'x'; 10]);
         let segment = segment(&bytes.clone());
         assert_eq!(judge(block, &segment, false), Verdict::AcceptableInPart);

@@ -73,6 +73,18 @@ pub struct StackStats {
     pub datagrams_refused: u64,
     /// Strays handed out to be offered to another core, ARP packets among them.
     pub strays: u64,
+    /// Flows that got larger rings.
+    pub rings_enlarged: u64,
+    /// Flows that gave larger rings back, since they moved little.
+    pub rings_reduced: u64,
+    /// Times that a flow asked for larger rings and none were free.
+    pub rings_short: u64,
+    /// Flows that ended because they could not be moved to other rings; does not happen.
+    pub rings_failed: u64,
+    /// Segments taken for lost, by duplicate or partial ACKs, and sent again.
+    pub sent_again: u64,
+    /// Times that nothing was heard of a segment for so long that everything was sent again from there on.
+    pub retransmission_timeouts: u64,
     /// Flows parked because no frame was left to send with.
     pub parked: u64,
 }

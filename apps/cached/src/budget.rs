@@ -36,6 +36,8 @@ pub struct Budget {
     pub datagrams: u64,
     /// Blocks of connections and what these do not read, if every core has as many as it may.
     pub connections_most: u64,
+    /// `-o conn_memory`: larger rings of connections that move much, on all cores.
+    pub larger_rings: u64,
 }
 
 /// The machine has less memory than is reserved at the start.
@@ -63,6 +65,7 @@ impl Budget {
             records: cores * flows * RECORD_BYTES,
             datagrams: if options.udp_port == ListenPort::Off { 0 } else { cores * DATAGRAMS_BYTES },
             connections_most: cores * flows * (Rings::DEFAULT.flow_bytes() as u64 + unread),
+            larger_rings: cores * options.extended.conn_memory(options.cores) as u64,
         }
     }
 
@@ -85,11 +88,13 @@ impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "items {} MiB, frames {} MiB, records of connections {} MiB, their rings and slots up to {} MiB as they come",
+            "items {} MiB, frames {} MiB, records of connections {} MiB, their rings and slots up to {} MiB as they come, \
+             and up to {} MiB of those that move much",
             mib(self.items),
             mib(self.frames),
             mib(self.records),
             mib(self.connections_most),
+            mib(self.larger_rings),
         )?;
         if self.datagrams > 0 { write!(f, ", requests over UDP {} MiB", mib(self.datagrams)) } else { Ok(()) }
     }
@@ -114,8 +119,14 @@ fn total_kib(meminfo: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const BUDGET: Budget =
-        Budget { items: 64 << 20, frames: 24 << 20, records: 1, datagrams: 0, connections_most: 3 << 20 };
+    const BUDGET: Budget = Budget {
+        items: 64 << 20,
+        frames: 24 << 20,
+        records: 1,
+        datagrams: 0,
+        connections_most: 3 << 20,
+        larger_rings: 1 << 20,
+    };
 
     #[test]
     fn what_the_machine_does_not_have_is_refused_with_the_figures() {

@@ -52,6 +52,8 @@ struct Scratch {
 enum Next {
     /// All that could be done was done; the stack or the cache will say when there is more.
     Wait,
+    /// The same, and it has more to send than the transmit ring has room for.
+    Full,
     /// There is more to do, but others come first.
     Again,
     /// The session has written its last reply.
@@ -142,6 +144,8 @@ impl Connections {
         let Some(mut flow) = stack.flow(id) else { return false };
         match visit(session, &mut flow, cache, now, &mut self.scratch) {
             Next::Wait => false,
+            // It goes on at once if there are larger rings.
+            Next::Full => stack.enlarge(id),
             Next::Again => true,
             Next::Close => {
                 let reason = if session.is_broken() { CloseReason::Error } else { CloseReason::Normal };
@@ -170,7 +174,7 @@ impl Connections {
             if let Some(mut flow) = stack.flow(id) {
                 match visit(session, &mut flow, cache, now, &mut self.scratch) {
                     Next::Close => flow.close(),
-                    Next::Wait if session.pending() == 0 => flow.close(),
+                    Next::Wait | Next::Full if session.pending() == 0 => flow.close(),
                     _ if all => flow.abort(),
                     _ => continue,
                 }
@@ -231,7 +235,8 @@ fn visit(session: &mut Session, flow: &mut Flow<'_>, cache: &mut Core, now: Now,
         }
         // All input is taken, or too little for a token is left; what was given made no difference to that.
         if stop == Stop::NeedInput || taken == 0 && given == 0 && stop != Stop::Yield {
-            return Next::Wait;
+            let full = stop == Stop::NeedRoom || session.pending() > 0 && flow.send_room() == 0;
+            return if full { Next::Full } else { Next::Wait };
         }
     }
     Next::Again

@@ -58,7 +58,7 @@ impl NetStack {
     pub(super) fn acknowledge<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) {
         let block = &self.blocks[index as usize];
         let ack = block.rcv_nxt();
-        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
+        let window = shim::window_field(block, ack);
         let (link, key, seq) = (block.link, block.key, block.snd_nxt);
         self.stats.challenge_acks += 1;
         self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });

@@ -23,11 +23,14 @@ use crate::drop_reason::DropReason;
 use crate::flow_id::{FlowId, FlowKey};
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
+use crate::offer::SCALE;
 use crate::one_frame::Scratch;
 use crate::options;
 use crate::phase::Phase;
 use crate::ready::News;
 use crate::resolve::{FOR_CONNECTIONS, Question};
+use crate::rewrite;
+use crate::sending::Sending;
 use crate::shim::{self, InSynSent};
 
 /// Most source ports that one call tries: all of one address.
@@ -151,6 +154,7 @@ impl NetStack {
 
     /// Makes the flow.
     fn begin_active(&mut self, now: Time, index: u32, beginning: Beginning) {
+        let scales = self.pool.is_there();
         let knobs = self.knobs();
         let block = &mut self.blocks[index as usize];
         let mut device = Scratch::new(&[], self.config.ip_mtu);
@@ -159,6 +163,8 @@ impl NetStack {
         let mut interface = Interface::new(config, &mut device, FlowClock::instant(now));
         block.connect(interface.context(), &beginning.key);
         block.begin(now, beginning, knobs);
+        // Until the peer has said whether it takes that.
+        block.scale = if scales { SCALE } else { 0 };
         self.table.insert(beginning.hash, index);
         self.stats.connects += 1;
         self.touch(index);
@@ -213,9 +219,17 @@ impl NetStack {
     /// The SYN-ACK.
     fn establish<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         let (now, segment) = (arrival.now, arrival.segment);
-        if let Err(reason) = options::restrict_syn(segment, arrival.frame) {
-            return self.stats.drops.add(reason);
-        }
+        let options = match options::restrict_syn(segment, arrival.frame) {
+            Ok(options) => options,
+            Err(reason) => return self.stats.drops.add(reason),
+        };
+        let (ip_mtu, scales) = (self.config.ip_mtu, self.pool.is_there());
+        let block = &mut self.blocks[index as usize];
+        block.agree(&options, ip_mtu, scales);
+        block.peer_window = segment.window;
+        // The window of a SYN-ACK is not shifted.
+        let window = segment.window.min(Sending::new(block.sending.mss(), 0).field());
+        rewrite::write_window(segment, arrival.frame, window);
         if !self.hand_over(arrival, index) {
             return;
         }
@@ -229,7 +243,11 @@ impl NetStack {
         block.rcv_base = segment.seq.wrapping_add(1);
         // What the SYN has promised; smoltcp counts it from the SYN on.
         block.last_ack = segment.seq;
-        block.last_window = block.socket().recv_capacity().min(usize::from(u16::MAX)) as u16;
+        block.told_window = window;
+        let capacity = block.socket().recv_capacity().min(usize::from(u16::MAX)) as u32;
+        block.ring_edge = segment.seq.wrapping_add(capacity);
+        block.edge = block.ring_edge;
+        block.sending.set_round_trip(now.since(block.state_since));
         block.highest_ack = segment.ack;
         block.peer_window = segment.window;
         block.window_seq = segment.seq;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use nic::Queue;
-use smoltcp::iface::PollResult;
+use smoltcp::iface::{Interface, PollResult};
 use smoltcp::socket::tcp::State;
+use smoltcp::time::Instant;
 
 use super::NetStack;
 use super::emit::take_reply;
@@ -16,6 +17,7 @@ use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::ready::{Interest, News};
+use crate::replay::{Replay, Told};
 use crate::segment::{Control, Sent};
 use crate::shim;
 use crate::wire::{ACK, RST};
@@ -125,6 +127,11 @@ impl NetStack {
     fn say<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Said {
         let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
+        let mut asked = block.marks.contains(Marks::SEND_AGAIN);
+        if asked {
+            self.stats.sent_again += 1;
+            have_sent_again(block, flow_now, &mut self.interface, &mut self.replay);
+        }
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
                 return Said::Stopped(Visit::NoFrame);
@@ -134,8 +141,17 @@ impl NetStack {
             let outcome = contain(|| interface.poll_egress(flow_now, &mut device, set));
             let reply = device.into_reply();
             self.work.sets += 1;
-            let sent = take_reply(block, port, reply);
+            let before = block.snd_nxt;
+            let sent = take_reply(block, port, reply, self.promises);
             let Some(result) = outcome else { return self.contained(index) };
+            if let Some(sent) = &sent
+                && !sent.empty
+                && (sent.end.wrapping_sub(before) as i32) <= 0
+                && !std::mem::take(&mut asked)
+            {
+                let timed_out = keep_to_one_segment(block, flow_now, &mut self.interface, &mut self.replay);
+                self.stats.retransmission_timeouts += u64::from(timed_out);
+            }
             if sent.is_some_and(|sent| was_last(block, &sent)) {
                 return Said::Last;
             }
@@ -271,6 +287,42 @@ impl NetStack {
         }
         Visit::Done
     }
+}
+
+/// The last ACK of the peer, with the window that smoltcp is to believe.
+fn told(block: &mut FlowBlock) -> Told {
+    block.told_window = block.peer_window.min(block.sending.field());
+    Told { key: block.key, seq: block.rcv_nxt(), ack: block.highest_ack, window: block.told_window }
+}
+
+/// Has smoltcp send the earliest segment again.
+#[cold]
+#[inline(never)]
+fn have_sent_again(block: &mut FlowBlock, flow_now: Instant, interface: &mut Interface, replay: &mut Replay) {
+    block.marks.remove(Marks::SEND_AGAIN);
+    let told = told(block);
+    replay.have_sent_again(interface, flow_now, &mut block.set, told);
+}
+
+/// smoltcp has sent something again without having been asked to: its timer has run out, and it goes on to send again all
+/// that is under way, but that the window keeps it to one segment. Returns whether that is news.
+#[cold]
+#[inline(never)]
+fn keep_to_one_segment(
+    block: &mut FlowBlock,
+    flow_now: Instant,
+    interface: &mut Interface,
+    replay: &mut Replay,
+) -> bool {
+    if !block.phase.has_peer() || block.peer_window == 0 || block.marks.contains(Marks::REWOUND) {
+        return false;
+    }
+    let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+    block.sending.timed_out(in_flight, block.snd_nxt);
+    block.marks |= Marks::REWOUND;
+    let told = told(block);
+    replay.tell(interface, flow_now, &mut block.set, told);
+    true
 }
 
 /// Whether the segment `sent` was the last that the flow has to say until it hears of its peer: its data ends where the

@@ -8,18 +8,26 @@ use super::NetStack;
 use crate::block::FlowBlock;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
+use crate::offer;
 use crate::one_frame::Reply;
 use crate::phase::Marks;
 use crate::port::Port;
 use crate::segment::{Control, Sent, write_checksums, write_seq};
-use crate::wire::{ACK, RST};
+use crate::wire::{ACK, RST, SYN};
 
 /// Lines up what smoltcp has written for the flow of `block`, if anything, and notes it there. Returns what it was.
+///
+/// `promises` is how much a flow with its own and with larger rings may tell the peer that may come.
 #[inline(always)]
-pub(super) fn take_reply<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, reply: Reply) -> Option<Sent> {
+pub(super) fn take_reply<Q: Queue>(
+    block: &mut FlowBlock,
+    port: &mut Port<Q>,
+    reply: Reply,
+    promises: [u32; 2],
+) -> Option<Sent> {
     match reply {
         Reply::None => None,
-        Reply::Written(frame) => line_up(block, port, frame),
+        Reply::Written(frame) => line_up(block, port, frame, promises),
         Reply::Unwritten(frame) => {
             port.return_frame(frame);
             None
@@ -27,7 +35,7 @@ pub(super) fn take_reply<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, re
     }
 }
 
-fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame) -> Option<Sent> {
+fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame, promises: [u32; 2]) -> Option<Sent> {
     let packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
     let sent = Sent::of(packet);
     // An RST is not of this connection's numbers, but of those that it answers.
@@ -36,16 +44,18 @@ fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame
     {
         if sent.end.wrapping_sub(block.snd_nxt) as i32 > 0 {
             block.snd_nxt = sent.end;
-            block.marks.remove(Marks::SENT_AGAIN);
+            block.marks.remove(Marks::SENT_AGAIN | Marks::REWOUND);
         } else if !sent.empty {
             block.marks |= Marks::DOUBTED;
         } else if sent.flags & ACK != 0 && sent.end != block.snd_nxt {
             // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
             write_seq(packet, block.snd_nxt);
         }
+        if sent.flags & SYN != 0 && block.scale != 0 {
+            offer::write_scale(packet);
+        }
         if sent.flags & ACK != 0 {
-            block.last_ack = sent.ack;
-            block.last_window = sent.window;
+            offer::offer(block, &sent, promises[usize::from(block.place.is_some())], packet);
         }
     }
     write_checksums(packet);

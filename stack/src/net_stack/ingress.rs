@@ -249,6 +249,7 @@ impl NetStack {
     fn ingest_odd<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32, verdict: Verdict) {
         match verdict {
             Verdict::Acceptable => {}
+            Verdict::BeyondRing => self.take_in_beyond_ring(arrival, index),
             Verdict::AcceptableInPart => {
                 let segment = arrival.segment;
                 let fitted = rewrite::fit(self.blocks[index as usize], segment, arrival.frame);
@@ -290,10 +291,15 @@ impl NetStack {
         let (before, queued) = (socket.state(), socket.recv_queue());
         block.heard_at = now;
         block.port = arrival.port_index as u16;
+        if shim::repeats_ack(block, segment) && !self.is_news(index, segment) {
+            return;
+        }
+        let block = &mut self.blocks[index as usize];
         if shim::note(block, segment) {
             rewrite::raise_ack(block, segment, arrival.frame);
             self.stats.acks_raised += 1;
         }
+        rewrite::limit_window(block, segment, arrival.frame);
         rewrite::hide_options(segment, arrival.frame);
         // Anyone can send a frame that fits: the flow keeps its station until the link says otherwise.
         if !block.link.is_from_peer(arrival.frame) {
@@ -301,7 +307,59 @@ impl NetStack {
         }
         if self.hand_over(arrival, index) {
             self.after_segment(now, index, before, queued);
+            if segment.payload_len > 0 && self.blocks[index as usize].socket().recv_queue() == queued {
+                self.note_island(index, segment);
+            }
         }
+    }
+
+    /// An ACK that acknowledges nothing new. Returns whether it tells smoltcp something: another window. smoltcp would count
+    /// as duplicates what differs in windows that are not told it.
+    #[cold]
+    #[inline(never)]
+    fn is_news(&mut self, index: u32, segment: &Segment) -> bool {
+        let block = &mut self.blocks[index as usize];
+        let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+        if shim::is_duplicate(block, segment) && block.sending.duplicate(in_flight, block.snd_nxt) {
+            block.marks |= Marks::SEND_AGAIN;
+        }
+        if (segment.seq.wrapping_sub(block.window_seq) as i32) >= 0 {
+            (block.peer_window, block.window_seq) = (segment.window, segment.seq);
+        }
+        let news = block.peer_window.min(block.sending.field()) != block.told_window;
+        self.stats.segments += u64::from(!news);
+        self.touch(index);
+        news
+    }
+
+    /// Notes that data came behind a hole.
+    #[cold]
+    fn note_island(&mut self, index: u32, segment: &Segment) {
+        let block = &mut self.blocks[index as usize];
+        let end = segment.seq.wrapping_add(u32::from(segment.payload_len));
+        if (end.wrapping_sub(block.rcv_nxt()) as i32) <= 0 {
+            return;
+        }
+        if !block.marks.contains(Marks::ISLANDS) || (end.wrapping_sub(block.island_end) as i32) > 0 {
+            block.island_end = end;
+        }
+        block.marks |= Marks::ISLANDS;
+    }
+
+    /// A segment that the window allows and the ring has no room for: there may be larger rings.
+    fn take_in_beyond_ring<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let segment = arrival.segment;
+        let fits = self.enlarge_flow(arrival.now, index);
+        let block = &self.blocks[index as usize];
+        if !block.phase.is_alive() {
+            return;
+        }
+        if fits && shim::judge(block, segment, false) == Verdict::Acceptable {
+            return self.take_in(arrival, index);
+        }
+        self.stats.drops.add(DropReason::NoRing);
+        let fitted = rewrite::fit(block, segment, arrival.frame);
+        self.take_in(&mut arrival.with_segment(&fitted), index);
     }
 
     /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
@@ -322,7 +380,7 @@ impl NetStack {
         let reply = device.into_reply();
         self.work.sets += 1;
         self.stats.segments += 1;
-        take_reply(block, port, reply);
+        take_reply(block, port, reply, self.promises);
         if outcome.is_none() {
             self.stats.drops.add(DropReason::Contained);
             self.end(index, CloseReason::Contained);
@@ -386,6 +444,7 @@ impl NetStack {
             }
             _ if before == State::SynReceived => {
                 block.phase = Phase::Open;
+                block.sending.set_round_trip(now.since(block.state_since));
                 block.state_since = now;
                 news |= News::OPENED;
                 self.listener.end();

@@ -95,7 +95,7 @@ impl NetStack {
         after: Option<u32>,
     ) -> Result<(), DropReason> {
         let segment = arrival.segment;
-        options::restrict_syn(segment, arrival.frame)?;
+        let options = options::restrict_syn(segment, arrival.frame)?;
         if self.listener.is_full() {
             return Err(DropReason::SynQueueFull);
         }
@@ -112,9 +112,11 @@ impl NetStack {
             peer_window: segment.window,
         };
         let knobs = self.knobs();
+        let scales = self.pool.is_there();
         let block = &mut self.blocks[index as usize];
         block.listen(segment.key.local_port);
         block.begin(arrival.now, beginning, knobs);
+        block.agree(&options, self.config.ip_mtu, scales);
         replay_syn(arrival, beginning.isn, self.config.ip_mtu, &mut block.set);
         self.work.flows += 1;
         self.work.sets += 1;

@@ -65,6 +65,7 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         DropReason::StrayRate => {
             Loss("frames of one connection come by different queues, or an attack: look at how the NIC spreads them")
         }
+        DropReason::NoRing => Loss("connections move more at once than -o conn_memory has room for: raise it"),
         DropReason::NoFrame => Loss("the link does not take answers as fast as requests come"),
         _ => Loss("docs/metrics.md says when it moves"),
     }

@@ -42,6 +42,8 @@ pub enum Source {
 pub struct CoreCounts {
     /// Its stack.
     pub stack: StackStats,
+    /// Bytes of larger rings that connections have.
+    pub ring_bytes: u64,
     /// Segments and datagrams whose checksum the sender's kernel had left to offload.
     pub partial_checksums: u64,
     /// Its queues, together.
@@ -57,6 +59,7 @@ impl CoreCounts {
     pub fn of<Q: Queue>(stack: &NetStack, ports: &[Port<Q>], strays: &StrayRing) -> Self {
         let mut counts = Self {
             stack: *stack.stats(),
+            ring_bytes: stack.ring_bytes().0 as u64,
             partial_checksums: stack.partial_checksums(),
             strays_dropped: strays.counts().1,
             ..Self::default()
@@ -266,6 +269,37 @@ const AFTER_STACK: &[Row] = &[
         "A connection had to wait since no frame was left to send its data with.",
         Harmless,
         Source::Core(|counts| counts.stack.parked),
+    ),
+    (
+        "conn_memory_bytes",
+        "A connection got larger rings or gave them back: bytes of all such rings (gauge).",
+        Harmless,
+        Source::Core(|counts| counts.ring_bytes),
+    ),
+    (
+        "conn_memory_short",
+        "A connection had use for larger rings and none were free: it goes on with those that it has.",
+        Harmless,
+        Source::Core(|counts| counts.stack.rings_short),
+    ),
+    ("rings_enlarged", "A connection got larger rings.", Harmless, Source::Core(|counts| counts.stack.rings_enlarged)),
+    (
+        "rings_reduced",
+        "A connection that moved little gave its larger rings back.",
+        Harmless,
+        Source::Core(|counts| counts.stack.rings_reduced),
+    ),
+    (
+        "segments_sent_again",
+        "A segment was taken for lost, since later ones had arrived, and was sent again.",
+        Harmless,
+        Source::Core(|counts| counts.stack.sent_again),
+    ),
+    (
+        "retransmission_timeouts",
+        "Nothing was heard of a segment for so long that everything was sent again from there on.",
+        Harmless,
+        Source::Core(|counts| counts.stack.retransmission_timeouts),
     ),
     (
         "datagrams_refused",

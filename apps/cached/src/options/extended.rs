@@ -26,6 +26,9 @@ pub struct Extended {
     pub worker_logbuf_bytes: usize,
     /// Bytes that replies may take, as memcached counts them, before whoever asks for more is refused; 0 is no limit.
     pub read_buf_mem_limit_bytes: usize,
+    /// Bytes that connections which move much may have beyond their own rings, all cores together; `None`: so many a core
+    /// as [`CONN_MEMORY_PER_CORE`] says.
+    pub conn_memory_bytes: Option<usize>,
     /// What was taken and changes nothing, with the reason: said at the start.
     pub notes: Vec<String>,
 }
@@ -41,6 +44,7 @@ impl Default for Extended {
             slab_chunk_max: 512 << 10,
             worker_logbuf_bytes: 64 << 10,
             read_buf_mem_limit_bytes: 0,
+            conn_memory_bytes: None,
             notes: Vec::new(),
         }
     }
@@ -52,6 +56,12 @@ const HASHPOWER: Number = Number::new("-o hashpower", "a power of two", 12, 32);
 const SLAB_CHUNK_MAX: Number = Number::new("-o slab_chunk_max", "a number of bytes", 256, 512 << 10);
 const WORKER_LOGBUF: Number = Number::new("-o worker_logbuf_size", "a number of kilobytes", 1, 1 << 16);
 const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a number of megabytes", 0, 1 << 20);
+
+const CONN_MEMORY: Number = Number::new("-o conn_memory", "a number of megabytes", 0, 1 << 20);
+
+/// Bytes of larger rings that a core has if `-o conn_memory` does not say otherwise: 22 connections move values of 1 MiB at
+/// once, and 127 of 64 KiB; only what is used takes memory.
+const CONN_MEMORY_PER_CORE: usize = 64 << 20;
 
 /// Words that tune what is not here, and why having none does no harm.
 const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
@@ -102,6 +112,11 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 impl Extended {
+    /// Bytes that the connections of a core of `cores` may have beyond their own rings.
+    pub fn conn_memory(&self, cores: usize) -> usize {
+        self.conn_memory_bytes.map_or(CONN_MEMORY_PER_CORE, |bytes| bytes / cores.max(1))
+    }
+
     /// Replies that a core of `cores` may have asked for before it refuses more: as many as memcached's thread has room
     /// for, which divides the limit into buffers of 16 KiB with 13 replies each, and always has one.
     pub fn reply_limit(&self, cores: usize) -> Option<u32> {
@@ -145,6 +160,9 @@ impl Extended {
             "worker_logbuf_size" => {
                 let kib = WORKER_LOGBUF.read_whole(value)?;
                 self.worker_logbuf_bytes = (kib as usize) << 10;
+            }
+            "conn_memory" => {
+                self.conn_memory_bytes = Some((CONN_MEMORY.read(value)?.take(&mut self.notes) as usize) << 20);
             }
             "read_buf_mem_limit" => {
                 let mib = READ_BUF_MEM_LIMIT.read_whole(value)?;
@@ -197,6 +215,9 @@ mod tests {
     #[test]
     fn the_limit_on_replies_is_shared_by_the_cores() {
         assert_eq!(Extended::default().reply_limit(4), None);
+        assert_eq!(read("conn_memory=10").expect("a number").conn_memory(4), 10 << 18);
+        assert_eq!(read("conn_memory=0").expect("none").conn_memory(1), 0);
+        assert_eq!(read("maxconns_fast").expect("the default").conn_memory(4), 64 << 20);
         assert_eq!(read("read_buf_mem_limit=0").expect("no limit").reply_limit(4), None);
         let least = read("read_buf_mem_limit=1").expect("a limit");
         assert_eq!(

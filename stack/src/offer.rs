@@ -1,0 +1,64 @@
+//! What window the peer is told: written into each segment that smoltcp has written, before it leaves.
+//!
+//! smoltcp knows of one ring. The peer is told more where larger rings are to be had: what does not fit when it comes gets
+//! them (`ring_pool.rs`), and is dropped, as by a full router, where there are none any more. All windows of a flow are
+//! shifted by one number of bits, whatever rings it has (RFC 7323 §2.2), and no edge that was told is taken back. The sums
+//! of a segment are written after all this.
+
+use crate::block::FlowBlock;
+use crate::segment::Sent;
+use crate::wire::{IPV4_BYTES, SYN, TCP_BYTES};
+
+/// By how many bits windows are shifted where the peer takes that: 2 MiB is the most that can be told.
+pub(crate) const SCALE: u8 = 5;
+
+/// The option of a SYN that says so.
+const WINDOW_SCALE: u8 = 3;
+
+/// Notes what a segment of ours, whose IPv4 packet is `packet`, tells the peer of the window, after it was made to say that
+/// `promise` bytes may come from the first in the receive ring on, if the ring has less room.
+#[inline]
+pub(crate) fn offer(block: &mut FlowBlock, sent: &Sent, promise: u32, packet: &mut [u8]) {
+    block.last_ack = sent.ack;
+    // Windows of SYNs are not shifted.
+    let (ring_scale, scale) = if sent.flags & SYN == 0 { (block.ring_scale, block.scale) } else { (0, 0) };
+    block.ring_edge = sent.ack.wrapping_add(u32::from(sent.window) << ring_scale);
+    let edge = later(block.edge, later(block.ring_edge, block.rcv_base.wrapping_add(promise)));
+    // Rounded up: what was told once stays.
+    let left = edge.wrapping_sub(sent.ack).div_ceil(1 << scale);
+    let field = u16::try_from(left).unwrap_or(u16::MAX);
+    block.edge = later(block.edge, sent.ack.wrapping_add(u32::from(field) << scale));
+    if field != sent.window {
+        write_window(packet, field);
+    }
+}
+
+/// The later of two sequence numbers.
+#[inline]
+fn later(a: u32, b: u32) -> u32 {
+    if b.wrapping_sub(a) as i32 > 0 { b } else { a }
+}
+
+fn write_window(packet: &mut [u8], field: u16) {
+    let Some(tcp) = packet.get_mut(IPV4_BYTES..).and_then(|rest| rest.first_chunk_mut::<TCP_BYTES>()) else { return };
+    tcp[14..16].copy_from_slice(&field.to_be_bytes());
+}
+
+/// Writes [`SCALE`] over the shift that a SYN or SYN-ACK of ours offers.
+#[cold]
+pub(crate) fn write_scale(packet: &mut [u8]) {
+    let Some(tcp) = packet.get_mut(IPV4_BYTES..) else { return };
+    let Some(end) = tcp.get(12).map(|&offset| usize::from(offset >> 4) * 4) else { return };
+    let mut at = TCP_BYTES;
+    while at + 2 < end.min(tcp.len()) {
+        match tcp[at] {
+            0 => return,
+            1 => at += 1,
+            WINDOW_SCALE => {
+                tcp[at + 2] = SCALE;
+                return;
+            }
+            _ => at += usize::from(tcp[at + 1]).max(2),
+        }
+    }
+}
