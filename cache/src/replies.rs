@@ -6,7 +6,7 @@
 //! come (an orphan), so a token never means two things.
 //!
 //! Most replies of most connections need no entry: what is known as soon as its command is executed, while nothing is
-//! owed before it, is written straight to the caller's output (`session.rs`, `say`).
+//! owed before it, is written straight to the caller's output (`session/perform.rs`, `say`).
 
 use crate::core::conns::ConnId;
 use crate::core::share::Share;

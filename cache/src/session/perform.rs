@@ -1,0 +1,187 @@
+//! Operations performed where their key lives, here or on another core, and what is answered to them.
+//!
+//! What a command needs (an entry, a landing slot, a place in a message) is asked for before it is executed or sent; if
+//! there is none, nothing has happened and the session stops.
+
+use super::{Speaks, Stop, Taking};
+use crate::core::Need;
+use crate::key::Key;
+use crate::mesh::message::{NOBODY, Token};
+use crate::operation::{Operation, Outcome, View};
+use crate::proto::form::{Form, Said};
+use crate::proto::reply::Line;
+use crate::proto::sink::Sink as _;
+use crate::replies::{NO_ENTRY, Owed, Source, Waiting};
+use crate::store::ItemRef;
+
+impl Taking<'_> {
+    /// Whether another reply may be owed; the reason to stop if not.
+    pub(super) fn reply_room(&mut self) -> Result<(), Stop> {
+        match self.session.pending as usize {
+            0 => self.admit(Need::Entry),
+            held if held >= self.core.config.pending_per_connection => Err(Stop::NeedRoom),
+            held if self.core.replies.share.allows(held) => Ok(()),
+            _ => {
+                self.core.counters().entries_short.add(1);
+                Err(Stop::NeedRoom)
+            }
+        }
+    }
+
+    /// Whether one more value may come from another core; the reason to stop if not.
+    pub(super) fn slot_room(&mut self) -> Result<(), Stop> {
+        match self.core.slots_of(self.session.conn) {
+            0 => self.admit(Need::Slot),
+            held if held >= self.core.config.slots_per_connection => Err(Stop::NeedRoom),
+            _ if self.core.allows_slot(self.session.conn) => Ok(()),
+            _ => {
+                self.core.counters().slots_short.add(1);
+                Err(Stop::NeedRoom)
+            }
+        }
+    }
+
+    /// Whether `need` can be had; if not, the connection is in its queue.
+    pub(super) fn admit(&mut self, need: Need) -> Result<(), Stop> {
+        if self.core.admits(self.session.conn, need) { Ok(()) } else { Err(self.wait(need)) }
+    }
+
+    pub(super) fn wait(&mut self, need: Need) -> Stop {
+        self.core.wait_for(self.session.conn, need);
+        Stop::Waiting
+    }
+
+    /// Room for a message to `owner` with `bytes` bytes; if there is none, the connection is in the queue.
+    pub(super) fn message_room(&mut self, owner: usize, bytes: usize) -> Result<(), Stop> {
+        if self.core.make_room(self.session.conn, owner, bytes) { Ok(()) } else { Err(self.wait(Need::Block(owner))) }
+    }
+
+    /// Owes a reply, after [`reply_room`](Self::reply_room).
+    pub(super) fn owe(&mut self, form: &Form<'_>, owed: Owed) -> Token {
+        let Some(token) = self.core.replies.take(self.session.conn, self.session.pending as usize, form, owed) else {
+            debug_assert!(false, "reply_room was not asked");
+            return NOBODY;
+        };
+        match self.session.tail {
+            NO_ENTRY => self.session.head = token,
+            tail => self.core.replies.entry_mut(tail).next = token,
+        }
+        self.session.tail = token;
+        self.session.pending += 1;
+        token
+    }
+
+    /// The last entry, if more answers that nobody wants to see may be expected there.
+    pub(super) fn unheard(&self) -> Option<Token> {
+        let tail = (self.session.tail != NO_ENTRY).then_some(self.session.tail)?;
+        let entry = self.core.replies.entry(tail);
+        (matches!(entry.owed, Owed::Waiting(Waiting::Unheard)) && entry.expected < u16::MAX).then_some(tail)
+    }
+
+    /// What follows a value.
+    pub(super) fn value_end(&self) -> &'static [u8] {
+        if self.session.speaks == Some(Speaks::Binary) { b"" } else { b"\r\n" }
+    }
+
+    /// Whether a reply that is known at once may leave at once: nothing is owed before it.
+    #[inline]
+    pub(super) fn answers_at_once(&self) -> bool {
+        self.session.head == NO_ENTRY
+    }
+
+    /// Room for a reply that will be known at once; the reason to stop if there is none. A reply that may have a value
+    /// needs an entry, in case that it is longer than what the output has room for.
+    #[inline]
+    pub(super) fn room_to_say(&mut self, form: &Form<'_>) -> Result<(), Stop> {
+        let leaves = !form.takes_value() && self.answers_at_once() && form.fits(0, &self.out);
+        let needs_none = form.is_silent() || leaves;
+        if needs_none { Ok(()) } else { self.reply_room() }
+    }
+
+    /// Answers, after [`room_to_say`](Self::room_to_say): at once, or when what is owed before has been given.
+    #[inline]
+    pub(super) fn say(&mut self, form: &Form<'_>, said: impl Into<Said>) {
+        let said = said.into();
+        if form.hides(&said) {
+            return;
+        }
+        if self.answers_at_once() && form.fits(0, &self.out) {
+            form.head(&said, &mut self.out);
+            if form.takes_value() {
+                self.out.put(form.tail(&said));
+            }
+        } else {
+            self.owe(form, Owed::Ready(said));
+        }
+    }
+
+    /// Answers with the item at `at`, after [`room_to_say`](Self::room_to_say): it is written to the output, or held
+    /// until its turn comes.
+    pub(super) fn say_value(&mut self, form: &Form<'_>, view: View, at: ItemRef) {
+        let value = self.core.shard.item(at).value;
+        if self.answers_at_once() && form.fits(value.len(), &self.out) {
+            form.write(&Outcome::Hit(view).into(), value, &mut self.out);
+        } else {
+            let source = Source::Held(self.core.hold(at));
+            self.owe(form, Owed::Body { view, source });
+        }
+    }
+
+    /// Answers with a line, in the text protocol. Stops when there is no room for it.
+    pub(super) fn answer(&mut self, line: Line, noreply: bool) -> Result<(), Stop> {
+        let form = Form::classic(noreply);
+        self.room_to_say(&form)?;
+        self.say(&form, line);
+        Ok(())
+    }
+
+    /// Executes an operation where its key lives: here, or on the core `owner`. `value` is that of a store.
+    pub(super) fn perform(
+        &mut self,
+        (key, owner): (Key<'_>, usize),
+        operation: &Operation,
+        value: &[u8],
+        form: &Form<'_>,
+    ) -> Result<(), Stop> {
+        if owner == self.core.id {
+            self.room_to_say(form)?;
+            let (outcome, at) = self.core.operate(key, operation, value);
+            match (outcome, at) {
+                (Outcome::Hit(view), Some(at)) if form.takes_value() => self.say_value(form, view, at),
+                (outcome, _) => self.say(form, outcome),
+            }
+        } else if form.takes_value() {
+            let (token, room) = self.expect_value(owner, key.bytes, form)?;
+            self.core.ask_to_operate(owner, token, key, operation, value, Some(room));
+        } else {
+            let token = self.expect_outcome(owner, key.bytes.len() + value.len(), form)?;
+            self.core.ask_to_operate(owner, token, key, operation, value, None);
+        }
+        Ok(())
+    }
+
+    /// Room for a message with `bytes` bytes of key and value to `owner`, and the entry in which its outcome will land.
+    pub(super) fn expect_outcome(&mut self, owner: usize, bytes: usize, form: &Form<'_>) -> Result<Token, Stop> {
+        let shared = if form.is_silent() { self.unheard() } else { None };
+        if shared.is_none() {
+            self.reply_room()?;
+        }
+        self.message_room(owner, bytes)?;
+        self.core.counters().cross_core_requests.add(1);
+        let waiting = if form.is_silent() { Waiting::Unheard } else { Waiting::Outcome };
+        Ok(shared.unwrap_or_else(|| self.owe(form, Owed::Waiting(waiting))))
+    }
+
+    /// Room for a message with `key` to `owner`, the entry and the landing slot in which its value will land, and the
+    /// bytes that this has room for.
+    pub(super) fn expect_value(&mut self, owner: usize, key: &[u8], form: &Form<'_>) -> Result<(Token, u16), Stop> {
+        self.reply_room()?;
+        self.slot_room()?;
+        self.message_room(owner, key.len())?;
+        let Some((slot, room)) = self.core.take_slot(self.session.conn, key, owner) else {
+            return Err(self.wait(Need::Slot));
+        };
+        self.core.counters().cross_core_requests.add(1);
+        Ok((self.owe(form, Owed::Waiting(Waiting::Value { slot })), room))
+    }
+}
