@@ -24,14 +24,10 @@ pub enum Piece {
     Packet(PacketPiece),
     /// The name of a key, in base64.
     EncodedKey(KeyId),
-    /// The cas unique that this target last sent for a key; a number no target gives out when it sent none.
-    Cas(KeyId),
+    /// A cas unique, in decimal.
+    Cas(CasOf),
     /// The same behind the letter of a meta flag.
-    FlaggedCas(KeyId),
-    /// [`Piece::StaleCas`] behind the letter of a meta flag.
-    FlaggedStaleCas(KeyId),
-    /// The one before that: of an older version of the item, which must not match.
-    StaleCas(KeyId),
+    FlaggedCas(CasOf),
 }
 
 /// A packet whose key and unique depend on case and target.
@@ -45,14 +41,14 @@ pub struct PacketPiece {
     pub cas: CasOf,
 }
 
-/// Which unique a packet has.
+/// Which unique is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CasOf {
     /// The packet's own.
     Packet,
-    /// As [`Piece::Cas`].
+    /// The one that this target last sent for a key; a number no target gives out when it sent none.
     Last(KeyId),
-    /// As [`Piece::StaleCas`].
+    /// The one before that: of an older version of the item, which must not match.
     Stale(KeyId),
 }
 
@@ -130,7 +126,7 @@ pub struct Leg {
 }
 
 /// What the connections of a case speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Protocol {
     /// The classic text protocol.
     #[default]
@@ -159,6 +155,11 @@ pub struct Case {
 }
 
 impl Case {
+    /// The name of a key, if the case has one of this number.
+    pub fn known_key(&self, id: KeyId) -> Option<Vec<u8>> {
+        (id < self.key_lengths.len()).then(|| self.key(id))
+    }
+
     /// The name of key `id`.
     pub fn key(&self, id: KeyId) -> Vec<u8> {
         const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -182,6 +183,11 @@ impl Case {
     pub fn render(&self, operation: &Operation, uniques: &Uniques, out: &mut Vec<u8>) {
         /// No server gives out so high a unique within a test.
         const NEVER_GIVEN: u64 = 7_777_777_777_777_777_777;
+        let unique = |cas: CasOf, own: u64| match cas {
+            CasOf::Packet => own,
+            CasOf::Last(id) => uniques.last(&self.key(id)).unwrap_or(NEVER_GIVEN),
+            CasOf::Stale(id) => uniques.stale(&self.key(id)).unwrap_or(NEVER_GIVEN),
+        };
         if operation.fenced {
             let packets = matches!(operation.pieces.first(), Some(Piece::Packet(_)));
             out.extend_from_slice(if packets { PACKET_FENCE } else { FENCE });
@@ -194,29 +200,13 @@ impl Case {
                     if let Some(id) = key {
                         packet.key = self.key(*id);
                     }
-                    packet.cas = match cas {
-                        CasOf::Packet => packet.cas,
-                        CasOf::Last(id) => uniques.last(&self.key(*id)).unwrap_or(NEVER_GIVEN),
-                        CasOf::Stale(id) => uniques.stale(&self.key(*id)).unwrap_or(NEVER_GIVEN),
-                    };
+                    packet.cas = unique(*cas, packet.cas);
                     out.extend_from_slice(&packet.encode());
                 }
                 Piece::Key(id) => out.extend_from_slice(&self.key(*id)),
                 Piece::EncodedKey(id) => out.extend_from_slice(&base64::encode(&self.key(*id))),
-                Piece::Cas(id) | Piece::FlaggedCas(id) => {
-                    if matches!(piece, Piece::FlaggedCas(_)) {
-                        out.push(b'C');
-                    }
-                    let unique = uniques.last(&self.key(*id)).unwrap_or(NEVER_GIVEN);
-                    out.extend_from_slice(unique.to_string().as_bytes());
-                }
-                Piece::StaleCas(id) | Piece::FlaggedStaleCas(id) => {
-                    if matches!(piece, Piece::FlaggedStaleCas(_)) {
-                        out.push(b'C');
-                    }
-                    let unique = uniques.stale(&self.key(*id)).unwrap_or(NEVER_GIVEN);
-                    out.extend_from_slice(unique.to_string().as_bytes());
-                }
+                Piece::Cas(cas) => out.extend_from_slice(unique(*cas, 0).to_string().as_bytes()),
+                Piece::FlaggedCas(cas) => out.extend_from_slice(format!("C{}", unique(*cas, 0)).as_bytes()),
             }
         }
     }
@@ -230,7 +220,7 @@ impl Case {
             Piece::Packet(PacketPiece { packet, key, .. }) => {
                 24 + packet.extras.len() + packet.value.len() + key.map_or(packet.key.len(), |id| self.key_lengths[id])
             }
-            Piece::Cas(_) | Piece::FlaggedCas(_) | Piece::FlaggedStaleCas(_) | Piece::StaleCas(_) => 21,
+            Piece::Cas(_) | Piece::FlaggedCas(_) => 21,
         };
         let fence = if operation.fenced { PACKET_FENCE.len().max(FENCE.len()) } else { 0 };
         fence + operation.pieces.iter().map(of).sum::<usize>()

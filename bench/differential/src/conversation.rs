@@ -41,7 +41,7 @@ pub fn play(case: &Case, target: &mut dyn Target, delivery: Delivery) -> io::Res
         let split = if delivery == Delivery::Whole { Split::Whole } else { leg.split };
         let said = target.exchange(&split.cut(&bytes))?;
         replies.push(match bytes.first() {
-            Some(0x80) => uniques.normalize_packets(&said, case),
+            Some(0x80) => uniques.normalize_packets(&said, |id| case.known_key(id)),
             _ => uniques.normalize(&said),
         });
     }
@@ -56,7 +56,7 @@ fn normalize_messages(answers: &[Vec<Vec<u8>>], uniques: &mut Uniques, case: &Ca
         for message in messages.iter().filter(|message| !message.is_empty()) {
             out.extend_from_slice(format!("[datagram {number}]\n").as_bytes());
             out.extend(match message.first() {
-                Some(0x81) => uniques.normalize_packets(message, case),
+                Some(0x81) => uniques.normalize_packets(message, |id| case.known_key(id)),
                 _ => uniques.normalize(message),
             });
         }

@@ -20,6 +20,7 @@
 //! Expressions match bytes, `^` and `$` at the ends of the whole text. The transcript is played: a class whose
 //! transcript no longer holds fails, and so does a difference that no class covers.
 
+use std::collections::HashMap;
 use std::io;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -82,40 +83,57 @@ pub struct Differences {
     classes: Vec<Class>,
 }
 
-#[derive(Default)]
-struct Draft {
-    name: String,
-    request: Option<Regex>,
-    memcached: Option<Regex>,
-    sidestep: Option<Regex>,
-    why: String,
-    sent: Vec<u8>,
-    datagrams: Option<Vec<Vec<u8>>>,
-    memcached_says: Option<Vec<u8>>,
-    sidestep_says: Option<Vec<u8>>,
-}
-
-impl Draft {
-    fn finish(self) -> Result<Class, DifferencesError> {
-        let name = self.name;
+impl Class {
+    /// Reads a class: its heading and all that stands below. `first` is the heading's line, for errors.
+    fn read(first: usize, section: &str) -> Result<Self, DifferencesError> {
+        let name = section.lines().next().unwrap_or_default().trim().to_owned();
         let lacks = |part| DifferencesError::Incomplete { name: name.clone(), part };
-        if self.why.is_empty() {
-            return Err(lacks("reason ('- why: ...')"));
+        let (mut why, mut expressions) = (None, HashMap::new());
+        let (mut inside, mut datagrams, mut sent) = (false, false, Vec::new());
+        let mut says: HashMap<&str, Vec<u8>> = HashMap::new();
+        for (number, line) in section.lines().enumerate().skip(1) {
+            let wrong = |what: String| DifferencesError::Line { line: first + number, what };
+            let unescaped = |text: &str| unescape(text).ok_or_else(|| wrong(format!("cannot unescape \"{text}\"")));
+            if inside {
+                match line.split_once([':', ' ']) {
+                    _ if line == "```" => inside = false,
+                    Some((">", text)) => sent.push(unescaped(text)?),
+                    Some((side @ ("memcached" | "sidestep"), text)) => {
+                        says.entry(side).or_default().extend(unescaped(text.trim())?);
+                    }
+                    _ => return Err(wrong("a transcript has lines '> ', 'memcached: ' and 'sidestep: '".to_owned())),
+                }
+            } else if line == "```transcript" || line == "```datagrams" {
+                (inside, datagrams) = (true, line == "```datagrams");
+            } else if let Some((field, value)) = line.strip_prefix("- ").and_then(|line| line.split_once(": ")) {
+                let value = value.trim();
+                match field {
+                    "why" => why = Some(value.to_owned()),
+                    "request" | "memcached" | "sidestep" => {
+                        let mut builder = RegexBuilder::new(value.trim_matches('`'));
+                        let built = builder.unicode(false).dot_matches_new_line(true).build();
+                        expressions.insert(field, built.map_err(|error| wrong(error.to_string()))?);
+                    }
+                    other => return Err(wrong(format!("'{other}' is none of request, memcached, sidestep, why"))),
+                }
+            }
         }
-        if self.sent.is_empty() {
+        if sent.is_empty() {
             return Err(lacks("transcript with a '> ' line"));
         }
-        Ok(Class {
-            request: self.request.ok_or_else(|| lacks("'- request:' expression"))?,
-            memcached: self.memcached.ok_or_else(|| lacks("'- memcached:' expression"))?,
-            sidestep: self.sidestep.ok_or_else(|| lacks("'- sidestep:' expression"))?,
-            why: self.why,
-            sent: self.sent,
-            datagrams: self.datagrams,
-            memcached_says: self.memcached_says.ok_or_else(|| lacks("'memcached:' line in its transcript"))?,
-            sidestep_says: self.sidestep_says.ok_or_else(|| lacks("'sidestep:' line in its transcript"))?,
+        let mut expression = |field, part| expressions.remove(field).ok_or_else(|| lacks(part));
+        let mut reply = |side, part| says.remove(side).ok_or_else(|| lacks(part));
+        Ok(Self {
+            request: expression("request", "'- request:' expression")?,
+            memcached: expression("memcached", "'- memcached:' expression")?,
+            sidestep: expression("sidestep", "'- sidestep:' expression")?,
+            why: why.ok_or_else(|| lacks("reason ('- why: ...')"))?,
+            sent: sent.concat(),
+            datagrams: datagrams.then_some(sent),
+            memcached_says: reply("memcached", "'memcached:' line in its transcript")?,
+            sidestep_says: reply("sidestep", "'sidestep:' line in its transcript")?,
             seen: 0,
-            name,
+            name: name.clone(),
         })
     }
 }
@@ -126,60 +144,19 @@ impl Differences {
     /// # Errors
     /// [`DifferencesError`] with the line.
     pub fn parse(text: &str) -> Result<Self, DifferencesError> {
-        let (mut classes, mut draft, mut inside) = (Vec::new(), None::<Draft>, false);
-        for (number, line) in text.lines().enumerate() {
-            let wrong = |what: String| DifferencesError::Line { line: number + 1, what };
-            if let (Some(name), false) = (line.strip_prefix("## "), inside) {
-                if let Some(draft) = draft.take() {
-                    classes.push(draft.finish()?);
-                }
-                draft = Some(Draft { name: name.trim().to_owned(), ..Draft::default() });
-                continue;
-            }
-            let Some(draft) = &mut draft else { continue };
-            if inside {
-                let unescaped = |text: &str| unescape(text).ok_or_else(|| wrong(format!("cannot unescape \"{text}\"")));
-                if line == "```" {
-                    inside = false;
-                } else if let Some(text) = line.strip_prefix("> ") {
-                    let sent = unescaped(text)?;
-                    draft.sent.extend_from_slice(&sent);
-                    if let Some(datagrams) = &mut draft.datagrams {
-                        datagrams.push(sent);
-                    }
-                } else if let Some(text) = line.strip_prefix("memcached:") {
-                    draft.memcached_says.get_or_insert_default().extend(unescaped(text.trim())?);
-                } else if let Some(text) = line.strip_prefix("sidestep:") {
-                    draft.sidestep_says.get_or_insert_default().extend(unescaped(text.trim())?);
-                } else {
-                    return Err(wrong("a transcript has lines '> ', 'memcached: ' and 'sidestep: '".to_owned()));
-                }
-            } else if line == "```transcript" || line == "```datagrams" {
-                inside = true;
-                draft.datagrams = (line == "```datagrams").then(Vec::new);
-            } else if let Some((field, value)) = line.strip_prefix("- ").and_then(|line| line.split_once(": ")) {
-                let place = match field {
-                    "why" => {
-                        draft.why = value.trim().to_owned();
-                        continue;
-                    }
-                    "request" => &mut draft.request,
-                    "memcached" => &mut draft.memcached,
-                    "sidestep" => &mut draft.sidestep,
-                    other => return Err(wrong(format!("'{other}' is none of request, memcached, sidestep, why"))),
-                };
-                let expression = value.trim().trim_matches('`');
-                let built = RegexBuilder::new(expression).unicode(false).dot_matches_new_line(true).build();
-                *place = Some(built.map_err(|error| wrong(error.to_string()))?);
-            }
+        // With a line end before the first line, every heading follows one, and line numbers are counted from 1.
+        let text = format!("\n{text}");
+        let mut sections = text.split("\n## ");
+        let mut line = sections.next().map_or(0, |people| people.split('\n').count());
+        let mut classes = Vec::new();
+        for section in sections {
+            classes.push(Class::read(line, section)?);
+            line += section.split('\n').count();
         }
-        if let Some(draft) = draft {
-            classes.push(draft.finish()?);
+        match classes.len() {
+            ..=MOST_CLASSES => Ok(Self { classes }),
+            count => Err(DifferencesError::TooMany { count }),
         }
-        if classes.len() > MOST_CLASSES {
-            return Err(DifferencesError::TooMany { count: classes.len() });
-        }
-        Ok(Self { classes })
     }
 
     /// The listed class that covers a difference, which is counted.

@@ -5,8 +5,9 @@
 //! the bytes arrive, so that such a line appears only as the last thing on a connection, without its end; and a leg
 //! with bad input, after which a value may be read as commands, has small values only.
 
-use crate::case::{Case, KeyId, Leg, Operation, Piece, Split};
+use crate::case::{CasOf, Case, KeyId, Leg, Operation, Piece, Split};
 use crate::draw::Draw;
+use crate::line::{Line, word};
 use crate::mutate;
 
 /// Connections of a case.
@@ -40,53 +41,6 @@ const HUGE_NUMBERS: [&str; 10] = [
 const EXPTIMES: [&str; 9] =
     ["0", "-1", "-2147483648", "100000", "2592000", "2592001", "1000000000", "2147483647", "86400"];
 const FLAGS: [&str; 6] = ["0", "1", "42", "65535", "2147483648", "4294967295"];
-
-/// One request line before it is joined, and the body behind it.
-#[derive(Debug, Clone)]
-pub struct Line {
-    /// Command and arguments.
-    pub words: Vec<Piece>,
-    /// Between the words.
-    pub gap: Vec<u8>,
-    /// What ends the line.
-    pub ending: Vec<u8>,
-    /// The value, with what ends it.
-    pub body: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Line {
-    pub(crate) fn new(words: Vec<Piece>) -> Self {
-        Self { words, gap: b" ".to_vec(), ending: b"\r\n".to_vec(), body: None }
-    }
-
-    /// Whether its command is `name`.
-    pub fn is(&self, name: &[u8]) -> bool {
-        matches!(self.words.first(), Some(Piece::Bytes(first)) if first == name)
-    }
-
-    /// Joins the words.
-    pub fn operation(self) -> Operation {
-        let mut pieces = Vec::new();
-        for (number, word) in self.words.into_iter().enumerate() {
-            if number > 0 {
-                pieces.push(Piece::Bytes(self.gap.clone()));
-            }
-            pieces.push(word);
-        }
-        pieces.push(Piece::Bytes(self.ending));
-        if let Some((value, ending)) = self.body {
-            pieces.extend([Piece::Bytes(value), Piece::Bytes(ending)]);
-        }
-        let fenced =
-            matches!(pieces.first(), Some(Piece::Bytes(name)) if name == b"incr" || name == b"decr" || name == b"ma");
-        Operation { fenced, ..Operation::new(pieces) }
-    }
-}
-
-/// A word that stands as it is.
-pub fn word(text: impl AsRef<[u8]>) -> Piece {
-    Piece::Bytes(text.as_ref().to_vec())
-}
 
 pub(crate) struct Maker {
     pub(crate) draw: Draw,
@@ -303,8 +257,8 @@ impl Maker {
             0 => word("0"),
             1 => word("18446744073709551615"),
             choice => match words[1] {
-                Piece::Key(id) if choice <= 3 => Piece::StaleCas(id),
-                Piece::Key(id) => Piece::Cas(id),
+                Piece::Key(id) if choice <= 3 => Piece::Cas(CasOf::Stale(id)),
+                Piece::Key(id) => Piece::Cas(CasOf::Last(id)),
                 _ => word("1"),
             },
         };

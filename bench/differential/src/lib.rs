@@ -34,6 +34,8 @@ pub mod packet;
 pub mod draw;
 // Makes cases.
 pub mod generate;
+// A line of the text protocol before it is bytes.
+pub mod line;
 // A memcached process of our own, started and ended by its id.
 pub mod memcached;
 // Makes cases of meta commands.

@@ -30,7 +30,7 @@ struct Args {
     #[arg(long)]
     differences: Option<PathBuf>,
     /// What to speak: text, meta, binary, or udp: all of them in datagrams.
-    #[arg(long, default_value = "text", value_parser = protocol)]
+    #[arg(long, value_enum, default_value_t = Protocol::Text)]
     protocol: Protocol,
     /// Seed of all cases.
     #[arg(long, default_value_t = 1)]
@@ -44,16 +44,6 @@ struct Args {
     /// Stop after this many unlisted differences.
     #[arg(long, default_value_t = 5)]
     most_unlisted: usize,
-}
-
-fn protocol(text: &str) -> Result<Protocol, String> {
-    match text {
-        "text" => Ok(Protocol::Text),
-        "meta" => Ok(Protocol::Meta),
-        "binary" => Ok(Protocol::Binary),
-        "udp" => Ok(Protocol::Udp),
-        other => Err(format!("'{other}' is none of text, meta, binary, udp")),
-    }
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {

@@ -59,15 +59,6 @@ pub enum StartError {
         /// What it said.
         version: String,
     },
-    /// Its directory could not be made.
-    #[error("cannot make {directory}: {source}", directory = .directory.display())]
-    Directory {
-        /// Where.
-        directory: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
     /// It ended, or did not listen in time.
     #[error("memcached did not listen on {socket} within 10 s ({state})", socket = .socket.display())]
     NotListening {
@@ -78,11 +69,14 @@ pub enum StartError {
     },
 }
 
+/// How it answers in the same way on every machine: 1 GiB, one thread, a 1 MiB item limit, nothing moved in between.
+const ORACLE: [&str; 12] =
+    ["-m", "1024", "-t", "1", "-I", "1m", "-c", "256", "-R", "1", "-o", "no_lru_maintainer,no_lru_crawler"];
+
 /// A running memcached; ended when dropped.
 #[derive(Debug)]
 pub struct Memcached {
     child: Child,
-    directory: PathBuf,
     socket: PathBuf,
     /// Where it listens instead of the socket, by TCP and UDP.
     network: Option<SocketAddr>,
@@ -94,10 +88,18 @@ impl Memcached {
     /// # Errors
     /// [`StartError`].
     pub fn start(program: &str) -> Result<Self, StartError> {
-        Self::start_on(program, None)
+        Self::start_on(program, None, &ORACLE)
     }
 
-    /// The same on a free port of the loopback address, by TCP and UDP, in place of a unix socket.
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_with(program: &str, options: &[&str]) -> Result<Self, StartError> {
+        Self::start_on(program, None, options)
+    }
+
+    /// As [`start`](Self::start), on a free port of the loopback address, by TCP and UDP, in place of a unix socket.
     ///
     /// # Errors
     /// [`StartError`].
@@ -112,14 +114,14 @@ impl Memcached {
         loop {
             let address = free().map_err(|source| StartError::Run { program: program.to_owned(), source })?;
             tries += 1;
-            match Self::start_on(program, Some(address)) {
+            match Self::start_on(program, Some(address), &ORACLE) {
                 Err(StartError::NotListening { .. }) if tries < 5 => {}
                 started => return started,
             }
         }
     }
 
-    fn start_on(program: &str, network: Option<SocketAddr>) -> Result<Self, StartError> {
+    fn start_on(program: &str, network: Option<SocketAddr>, options: &[&str]) -> Result<Self, StartError> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let failed = |source| StartError::Run { program: program.to_owned(), source };
         let version = Command::new(program).arg("-V").output().map_err(failed)?;
@@ -128,10 +130,7 @@ impl Memcached {
             return Err(StartError::Version { program: program.to_owned(), version });
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("sidestep-oracle-{}-{serial}", std::process::id()));
-        std::fs::create_dir(&directory)
-            .map_err(|source| StartError::Directory { directory: directory.clone(), source })?;
-        let socket = directory.join("memcached.sock");
+        let socket = std::env::temp_dir().join(format!("sidestep-memcached-{}-{serial}.sock", std::process::id()));
         let mut command = Command::new(program);
         match network {
             None => command.arg("-s").arg(&socket).args(["-a", "0700"]),
@@ -140,31 +139,26 @@ impl Memcached {
                 command.args(["-l", &host, "-p", &port, "-U", &port])
             }
         };
-        command.args([
-            "-m",
-            "1024",
-            "-t",
-            "1",
-            "-I",
-            "1m",
-            "-c",
-            "256",
-            "-R",
-            "1",
-            "-o",
-            "no_lru_maintainer,no_lru_crawler",
-        ]);
         if rustix::process::geteuid().is_root() {
             command.args(["-u", "root"]);
         }
-        let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = started.map_err(|source| {
-            let _ = std::fs::remove_dir_all(&directory);
-            failed(source)
-        })?;
-        let mut memcached = Self { child, directory, socket, network };
+        command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut memcached = Self { child: command.spawn().map_err(failed)?, socket, network };
         memcached.wait_until_it_listens()?;
         Ok(memcached)
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A connection by its socket.
+    ///
+    /// # Errors
+    /// What the system says; it has none when it listens on a port.
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(&self.socket)
     }
 
     /// memcached has no ready signal for a unix socket but the socket itself.
@@ -172,7 +166,7 @@ impl Memcached {
         let mut state = "it runs".to_owned();
         for _ in 0..2_000 {
             let listens = match self.network {
-                None => UnixStream::connect(&self.socket).is_ok(),
+                None => self.connect().is_ok(),
                 Some(address) => TcpStream::connect(address).is_ok(),
             };
             if listens {
@@ -201,7 +195,7 @@ impl Drop for Memcached {
         // The process may have ended by itself; there is nobody left to tell.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 

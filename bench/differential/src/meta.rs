@@ -1,12 +1,13 @@
 //! Makes cases of meta commands, with classic commands between them.
 //!
 //! The answers must not depend on when they are asked for: times lie at least a thousand seconds apart, so that a tick
-//! between two commands changes neither who wins a token nor what `t` is rounded to. Where `c` is asked for, `k` is
+//! between two commands changes neither which client wins a token nor what `t` is rounded to. Where `c` is asked for, `k` is
 //! too: a unique means something only together with its key. Numbers stay below 2^63, where memcached's `ma` is
 //! reliable (see [`unreliable`](crate::memcached::unreliable)).
 
-use crate::case::{Case, KeyId, Piece};
-use crate::generate::{Line, Maker, case_of, word};
+use crate::case::{CasOf, Case, KeyId, Piece};
+use crate::generate::{Maker, case_of};
+use crate::line::{Line, word};
 
 const TTLS: [&str; 8] = ["0", "0", "-1", "10000", "100000", "2592000", "2592001", "2147483647"];
 const RECACHE: [&str; 6] = ["0", "-1", "5000", "50000", "1000000", "60000"];
@@ -77,8 +78,8 @@ fn unique(maker: &mut Maker, id: KeyId, share: usize, words: &mut Vec<Piece>) {
     if maker.draw.chance(share, 100) {
         words.push(match maker.draw.below(10) {
             0 => flag(maker, "C"),
-            1..=4 => Piece::FlaggedStaleCas(id),
-            _ => Piece::FlaggedCas(id),
+            1..=4 => Piece::FlaggedCas(CasOf::Stale(id)),
+            _ => Piece::FlaggedCas(CasOf::Last(id)),
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::case::{Operation, Piece};
 use crate::draw::Draw;
-use crate::generate::{Line, word};
+use crate::line::{Line, word};
 
 const NASTY_NUMBERS: [&str; 16] = [
     "-1",
@@ -128,7 +128,7 @@ fn most_bytes(line: &Line) -> usize {
             Piece::Bytes(bytes) => bytes.len(),
             Piece::Packet(_) => LONGEST_LINE,
             Piece::Key(_) | Piece::EncodedKey(_) => 250,
-            Piece::Cas(_) | Piece::StaleCas(_) | Piece::FlaggedCas(_) | Piece::FlaggedStaleCas(_) => 21,
+            Piece::Cas(_) | Piece::FlaggedCas(_) => 21,
         })
         .sum();
     words + line.words.len() * line.gap.len() + line.ending.len()

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 
 use crate::base64;
-use crate::case::Case;
 use crate::packet;
 
 #[derive(Debug, Clone, Copy)]
@@ -117,15 +116,12 @@ impl Uniques {
 
 impl Uniques {
     /// Responses of the binary protocol as lines, every unique replaced as in [`Uniques::normalize`]. The first byte of
-    /// a packet's opaque is the number of its key.
-    pub fn normalize_packets(&mut self, replies: &[u8], case: &Case) -> Vec<u8> {
-        packet::lines(replies, |response| {
-            let id = (response.opaque >> 24) as usize;
-            match response.cas {
-                0 => "0".to_owned(),
-                unique if id < case.key_lengths.len() => format!("#{}", self.version(&case.key(id), unique)),
-                _ => "#?".to_owned(),
-            }
+    /// a packet's opaque is the number of its key, whose name `key` gives.
+    pub fn normalize_packets(&mut self, replies: &[u8], key: impl Fn(usize) -> Option<Vec<u8>>) -> Vec<u8> {
+        packet::lines(replies, |response| match (response.cas, key((response.opaque >> 24) as usize)) {
+            (0, _) => "0".to_owned(),
+            (unique, Some(key)) => format!("#{}", self.version(&key, unique)),
+            (_, None) => "#?".to_owned(),
         })
     }
 }

@@ -7,7 +7,8 @@
 
 use crate::binary;
 use crate::case::{Case, Leg, Operation, Piece, Split};
-use crate::generate::{Line, Make, Maker, maker};
+use crate::generate::{Make, Maker, maker};
+use crate::line::Line;
 use crate::meta;
 use crate::mutate;
 
