@@ -21,48 +21,21 @@ rate=100M:64000      bits a second (k, M, G), and the bytes that wait before it
 mtu=1400             longer packets are lost, and nobody is told
 flap=1s/3s           the link is down for 1 s in every 3 s";
 
-/// Faults as they were written.
+/// Faults as they were written: names and values that [`set`] takes.
 #[derive(Debug, Clone, Default)]
-pub struct FaultList(Vec<Word>);
-
-/// One fault of the list.
-#[derive(Debug, Clone, Copy)]
-enum Word {
-    Delay(Duration),
-    Jitter(Duration),
-    Loss(f64),
-    Burst(BurstLoss),
-    Duplicate(f64),
-    Reorder(Reorder),
-    Corrupt(Corrupt),
-    Cut(f64),
-    Rate(RateLimit),
-    Mtu(usize),
-    Flap(Flap),
-}
+pub struct FaultList(Vec<(String, String)>);
 
 impl FaultList {
     /// Puts the faults of the list into `faults`.
     pub fn apply(&self, faults: &mut Faults) {
-        for word in &self.0 {
-            match *word {
-                Word::Delay(delay) => faults.delay = delay,
-                Word::Jitter(jitter) => faults.jitter = jitter,
-                Word::Loss(loss) => faults.loss = loss,
-                Word::Burst(burst) => faults.burst_loss = Some(burst),
-                Word::Duplicate(duplicate) => faults.duplicate = duplicate,
-                Word::Reorder(reorder) => faults.reorder = Some(reorder),
-                Word::Corrupt(corrupt) => faults.corrupt = Some(corrupt),
-                Word::Cut(cut) => faults.cut = cut,
-                Word::Rate(rate) => faults.rate = Some(rate),
-                Word::Mtu(mtu) => faults.mtu_hole = Some(mtu),
-                Word::Flap(flap) => faults.flap = Some(flap),
-            }
+        for (name, value) in &self.0 {
+            // Every word was taken once, when it was read.
+            let _ = set(faults, name, value);
         }
     }
 }
 
-/// A word that is no fault.
+/// A word that names no fault, or has a value that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{word}' is no fault; write {form}")]
 pub struct NoFault {
@@ -74,27 +47,35 @@ impl FromStr for FaultList {
     type Err = NoFault;
 
     fn from_str(list: &str) -> Result<Self, NoFault> {
-        list.split(',').filter(|word| !word.is_empty()).map(word).collect::<Result<_, _>>().map(Self)
+        let checked = |word: &str| {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let example = || WORDS.lines().find(|line| line.split('=').next() == Some(name));
+            let form =
+                || example().unwrap_or("one of delay jitter loss burst duplicate reorder corrupt cut rate mtu flap");
+            set(&mut Faults::default(), name, value).ok_or_else(|| NoFault { word: word.to_owned(), form: form() })?;
+            Ok((name.to_owned(), value.to_owned()))
+        };
+        list.split(',').filter(|word| !word.is_empty()).map(checked).collect::<Result<_, _>>().map(Self)
     }
 }
 
-fn word(word: &str) -> Result<Word, NoFault> {
-    let (name, value) = word.split_once('=').unwrap_or((word, ""));
-    let (form, read) = match name {
-        "delay" => ("delay=TIME, such as delay=5ms", time(value).map(Word::Delay)),
-        "jitter" => ("jitter=TIME, such as jitter=1ms", time(value).map(Word::Jitter)),
-        "loss" => ("loss=SHARE, such as loss=1%", share(value).map(Word::Loss)),
-        "burst" => ("burst=ENTER:LEAVE:LOSS, such as burst=1%:30%:90%", burst(value).map(Word::Burst)),
-        "duplicate" => ("duplicate=SHARE, such as duplicate=1%", share(value).map(Word::Duplicate)),
-        "reorder" => ("reorder=SHARE:DEPTH:HOLD, such as reorder=10%:3:5ms", reorder(value).map(Word::Reorder)),
-        "corrupt" => ("corrupt=SHARE:BITS, such as corrupt=1%:15", corrupt(value).map(Word::Corrupt)),
-        "cut" => ("cut=SHARE, such as cut=1%", share(value).map(Word::Cut)),
-        "rate" => ("rate=BITS_A_SECOND:QUEUE_BYTES, such as rate=100M:64000", rate(value).map(Word::Rate)),
-        "mtu" => ("mtu=BYTES, such as mtu=1400", value.parse().ok().map(Word::Mtu)),
-        "flap" => ("flap=DOWN/EVERY, such as flap=1s/3s", flap(value).map(Word::Flap)),
-        _ => ("one of delay jitter loss burst duplicate reorder corrupt cut rate mtu flap", None),
-    };
-    read.ok_or_else(|| NoFault { word: word.to_owned(), form })
+/// Sets one fault; `None` where there is none of this name, or its value is not read.
+fn set(faults: &mut Faults, name: &str, value: &str) -> Option<()> {
+    match name {
+        "delay" => faults.delay = time(value)?,
+        "jitter" => faults.jitter = time(value)?,
+        "loss" => faults.loss = share(value)?,
+        "burst" => faults.burst_loss = Some(burst(value)?),
+        "duplicate" => faults.duplicate = share(value)?,
+        "reorder" => faults.reorder = Some(reorder(value)?),
+        "corrupt" => faults.corrupt = Some(corrupt(value)?),
+        "cut" => faults.cut = share(value)?,
+        "rate" => faults.rate = Some(rate(value)?),
+        "mtu" => faults.mtu_hole = Some(value.parse().ok()?),
+        "flap" => faults.flap = Some(flap(value)?),
+        _ => return None,
+    }
+    Some(())
 }
 
 fn time(value: &str) -> Option<Duration> {
@@ -128,16 +109,8 @@ fn corrupt(value: &str) -> Option<Corrupt> {
 
 fn rate(value: &str) -> Option<RateLimit> {
     let (bits, queue) = value.split_once(':')?;
-    let (number, unit) = match bits.strip_suffix(['k', 'M', 'G']) {
-        Some(number) => (number, bits.as_bytes()[bits.len() - 1]),
-        None => (bits, b' '),
-    };
-    let factor = match unit {
-        b'k' => 1_000,
-        b'M' => 1_000_000,
-        b'G' => 1_000_000_000,
-        _ => 1,
-    };
+    let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1)];
+    let (number, factor) = units.iter().find_map(|(unit, factor)| Some((bits.strip_suffix(unit)?, *factor)))?;
     let bits_per_second = number.parse::<u64>().ok()?.checked_mul(factor)?;
     Some(RateLimit { bits_per_second, queue_bytes: queue.parse().ok()? })
 }

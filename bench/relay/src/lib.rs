@@ -6,6 +6,7 @@
 //! packet sockets. Read first: `relay.rs`, then `fault_list.rs` for the words of the command line.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 /// `FaultList`: faults as words of the command line.
 pub mod fault_list;

@@ -1,6 +1,7 @@
 //! The program: reads the command line, relays until it is told to end, and says what became of the frames.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
