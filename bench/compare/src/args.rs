@@ -88,7 +88,7 @@ mod tests {
         let plan =
             apply(&["--pairs", "5", "--seed", "9", "--name", "x", "--set", "port=7", "--values", "1,2"]).unwrap();
         assert_eq!((plan.pairs, plan.seed, plan.name.as_str()), (5, 9, "x"));
-        assert_eq!(plan.commands(crate::plan::Role::Ours, Some(2)).unwrap().generator, ["g", "7", "2"]);
+        assert_eq!(plan.commands(crate::plan::Role::Ours, Some(2), None).unwrap().generator, ["g", "7", "2"]);
     }
 
     #[test]

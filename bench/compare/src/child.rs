@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group, waitid,
 };
@@ -87,20 +86,50 @@ impl fmt::Display for Ended {
     }
 }
 
-/// What a wait came back with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
-    /// The program ended.
-    Ended(Ended),
-    /// The deadline passed, or the user asked to stop.
-    Not,
+/// What a program writes to one of its pipes, read on a thread of its own so that the program never waits for us.
+#[derive(Debug)]
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// One message a chunk; disconnected when every holder of the pipe has closed it.
+    news: Receiver<()>,
 }
 
-#[derive(Debug, Default)]
-struct Captured {
-    stdout: Vec<u8>,
-    stdout_cut: bool,
-    stderr: Vec<u8>,
+impl Output {
+    fn of(pipe: Option<impl Read + Send + 'static>, keep: fn(&mut Vec<u8>, &[u8])) -> Output {
+        let (bytes, (tell, news)) = (Arc::<Mutex<Vec<u8>>>::default(), mpsc::channel());
+        let kept = Arc::clone(&bytes);
+        std::thread::spawn(move || {
+            let Some(mut pipe) = pipe else { return };
+            let mut buffer = [0; 4096];
+            loop {
+                match pipe.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), &buffer[..read]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+                // Nobody listens once the child has been dropped.
+                let _ = tell.send(());
+            }
+        });
+        Output { bytes, news }
+    }
+
+    fn so_far(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the pipe is closed, at the longest so long; whether it is.
+    fn is_closed_within(&self, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        loop {
+            match self.news.recv_timeout(left()) {
+                Ok(()) => {}
+                Err(error) => return error == RecvTimeoutError::Disconnected,
+            }
+        }
+    }
 }
 
 /// A running process group; see the module.
@@ -110,11 +139,8 @@ pub struct Child {
     child: std::process::Child,
     group: Pid,
     pidfd: OwnedFd,
-    captured: Arc<Mutex<Captured>>,
-    /// One message a chunk of standard output; disconnected when it is closed.
-    news: Receiver<()>,
-    /// No messages; disconnected when standard error is closed and all of it has been kept.
-    errors_end: Receiver<()>,
+    stdout: Output,
+    stderr: Output,
     name: String,
 }
 
@@ -137,40 +163,23 @@ impl Child {
         command.args(argv).process_group(0).envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(error)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let opened = pid.ok_or(Errno::SRCH).and_then(|pid| Ok((pid, pidfd_open(pid, PidfdFlags::empty())?)));
-        let (group, pidfd) = match opened {
-            Ok(opened) => opened,
-            Err(errno) => {
-                // Without a descriptor there is no guard yet: end it here.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error(errno.into()));
-            }
-        };
-        let captured = Arc::new(Mutex::new(Captured::default()));
-        let (tell, news) = mpsc::channel();
-        if let Some(pipe) = stdout {
-            read_on(pipe, Arc::clone(&captured), move |captured, bytes| {
-                let room = OUTPUT_LIMIT_BYTES - captured.stdout.len();
-                captured.stdout_cut |= bytes.len() > room;
-                captured.stdout.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                // Nobody listens once the child has been dropped.
-                let _ = tell.send(());
-            });
-        }
-        let (errors_open, errors_end) = mpsc::channel();
-        if let Some(pipe) = stderr {
-            read_on(pipe, Arc::clone(&captured), move |captured, bytes| {
-                // Held until the pipe has been read to its end.
-                let _held = &errors_open;
-                captured.stderr.extend_from_slice(bytes);
-                let surplus = captured.stderr.len().saturating_sub(ERROR_TAIL_BYTES);
-                captured.stderr.drain(..surplus);
-            });
-        }
-        Ok(Child { child, group, pidfd, captured, news, errors_end, name: program.clone() })
+        let group = Pid::from_child(&child);
+        let pidfd = pidfd_open(group, PidfdFlags::empty()).map_err(|errno| {
+            // Without a descriptor there is no guard yet: end it here.
+            let _ = child.kill();
+            let _ = child.wait();
+            error(errno.into())
+        })?;
+        let stdout = Output::of(child.stdout.take(), |kept, bytes| {
+            let room = OUTPUT_LIMIT_BYTES + 1 - kept.len();
+            kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        });
+        let stderr = Output::of(child.stderr.take(), |kept, bytes| {
+            kept.extend_from_slice(bytes);
+            let surplus = kept.len().saturating_sub(ERROR_TAIL_BYTES);
+            kept.drain(..surplus);
+        });
+        Ok(Child { child, group, pidfd, stdout, stderr, name: program.clone() })
     }
 
     /// The number of its process group.
@@ -178,21 +187,16 @@ impl Child {
         self.child.id()
     }
 
-    /// The program's name as it was started.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Waits until the program has ended, `deadline` has passed or `stop` is set; a signal ends the wait early, so
     /// callers loop.
-    pub fn wait_until(&self, deadline: Instant, stop: &Stop) -> Waited {
+    pub fn wait_until(&self, deadline: Instant, stop: &Stop) -> Option<Ended> {
         loop {
             if let Some(ended) = self.ended() {
-                return Waited::Ended(ended);
+                return Some(ended);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || stop.is_set() {
-                return Waited::Not;
+                return None;
             }
             // A signal between the test above and the poll would go unseen: look again ten times a second.
             let nap = left.min(Duration::from_millis(100));
@@ -203,50 +207,37 @@ impl Child {
         }
     }
 
-    /// Waits for the next piece of standard output: true when there is one or the output was closed.
-    pub fn wait_output(&self, longest: Duration) -> bool {
-        !matches!(self.news.recv_timeout(longest), Err(RecvTimeoutError::Timeout))
-    }
-
     /// All of standard output once every holder of it has closed it.
     ///
     /// # Errors
     /// A sentence when it is too long, not UTF-8, or still held open after `longest`.
     pub fn output(&self, longest: Duration) -> Result<String, String> {
-        let deadline = Instant::now() + longest;
-        loop {
-            match self.news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(format!("{} ended, but a child of it still holds its standard output open", self.name));
-                }
-            }
+        let name = &self.name;
+        if !self.stdout.is_closed_within(longest) {
+            return Err(format!("{name} ended, but a child of it still holds its standard output open"));
         }
-        let captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        if captured.stdout_cut {
-            return Err(format!("{} printed more than {OUTPUT_LIMIT_BYTES} bytes; print the report alone", self.name));
+        let bytes = self.stdout.so_far();
+        if bytes.len() > OUTPUT_LIMIT_BYTES {
+            return Err(format!("{name} printed more than {OUTPUT_LIMIT_BYTES} bytes; print the report alone"));
         }
-        String::from_utf8(captured.stdout.clone()).map_err(|error| format!("{} printed {error}", self.name))
+        String::from_utf8(bytes).map_err(|error| format!("{name} printed {error}"))
     }
 
     /// Standard output so far; broken characters are replaced.
     pub fn output_so_far(&self) -> String {
-        let captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&captured.stdout).into_owned()
+        String::from_utf8_lossy(&self.stdout.so_far()).into_owned()
     }
 
     /// The last of standard error; broken characters are replaced.
     pub fn errors_so_far(&self) -> String {
-        let captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&captured.stderr).into_owned()
+        String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
     }
 
     /// The last of standard error, on one line; all of its last words once the program has ended.
     pub fn last_errors(&self) -> String {
         if self.ended().is_some() {
-            // Nothing is ever sent: this returns when the reader is through, which may be after the program's end.
-            let _ = self.errors_end.recv_timeout(LAST_WORDS);
+            // What it wrote last may still be on its way through the pipe.
+            self.stderr.is_closed_within(LAST_WORDS);
         }
         self.errors_so_far().split_whitespace().collect::<Vec<_>>().join(" ")
     }
@@ -269,9 +260,9 @@ impl Child {
         let never = Stop::default();
         if self.ended().is_none() {
             let _ = kill_process_group(self.group, Signal::TERM);
-            if self.wait_until(Instant::now() + GRACE, &never) == Waited::Not {
+            if self.wait_until(Instant::now() + GRACE, &never).is_none() {
                 let _ = kill_process_group(self.group, Signal::KILL);
-                if self.wait_until(Instant::now() + LAST_GRACE, &never) == Waited::Not {
+                if self.wait_until(Instant::now() + LAST_GRACE, &never).is_none() {
                     return false;
                 }
             }
@@ -286,25 +277,6 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Reads `pipe` to its end on a thread of its own, so that the program never waits for us.
-fn read_on(
-    mut pipe: impl Read + Send + 'static,
-    captured: Arc<Mutex<Captured>>,
-    mut keep: impl FnMut(&mut Captured, &[u8]) + Send + 'static,
-) {
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        loop {
-            match pipe.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => keep(&mut captured.lock().unwrap_or_else(PoisonError::into_inner), &buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-    });
 }
 
 /// Is `program` a file, or a name found along PATH?
@@ -329,14 +301,14 @@ mod tests {
         Child::start(&["sh".into(), "-c".into(), script.into()], None, &[]).unwrap()
     }
 
-    fn wait(child: &Child) -> Waited {
+    fn wait(child: &Child) -> Option<Ended> {
         child.wait_until(Instant::now() + LONG, &Stop::default())
     }
 
     #[test]
     fn output_and_exit_code_are_seen() {
         let child = shell("echo one; echo two; echo three >&2; exit 3");
-        assert_eq!(wait(&child), Waited::Ended(Ended::Code(3)));
+        assert_eq!(wait(&child), Some(Ended::Code(3)));
         assert_eq!(child.output(LONG).unwrap(), "one\ntwo\n");
     }
 
@@ -352,7 +324,7 @@ mod tests {
     #[test]
     fn dropping_ends_grandchildren_too() {
         let child = shell("sleep 1000 & echo started; wait");
-        assert!(child.wait_output(LONG));
+        assert!(child.stdout.news.recv_timeout(LONG).is_ok());
         let group = child.group;
         assert!(test_kill_process_group(group).is_ok());
         drop(child);
@@ -362,7 +334,7 @@ mod tests {
     #[test]
     fn a_group_that_ignores_being_asked_is_killed() {
         let child = shell("trap '' TERM; echo deaf; while :; do sleep 1000; done");
-        assert!(child.wait_output(LONG));
+        assert!(child.stdout.news.recv_timeout(LONG).is_ok());
         let group = child.group;
         drop(child);
         assert!(group_is_gone(group));
@@ -390,7 +362,7 @@ mod tests {
         let child = shell("sleep 1000");
         let stop = Stop::default();
         stop.set();
-        assert_eq!(child.wait_until(Instant::now() + LONG, &stop), Waited::Not);
+        assert_eq!(child.wait_until(Instant::now() + LONG, &stop), None);
     }
 
     #[test]
@@ -427,6 +399,6 @@ mod tests {
         wait(&child);
         let error = child.output(LONG).unwrap_err();
         assert!(error.contains("1048576"), "{error}");
-        assert_eq!(child.output_so_far().len(), OUTPUT_LIMIT_BYTES);
+        assert_eq!(child.output_so_far().len(), OUTPUT_LIMIT_BYTES + 1);
     }
 }

@@ -1,19 +1,16 @@
 //! Processor time: of the whole machine by kind, and of processes that are not part of the run.
 //!
 //! On veth the receiver's soft interrupt runs on the sender's processor, so the time of the server's process alone says
-//! nothing; the whole machine's does. Foreign time is summed process by process, so that a void run can name who
-//! disturbed it; kernel threads are nobody's and count for the machine alone. Read proc(5), /proc/stat and
-//! /proc/pid/stat, first.
+//! nothing; the whole machine's does. Foreign time is summed process by process, so that a void run can name
+//! the process that disturbed it most; kernel threads belong to no program and count for the machine alone. Read
+//! proc(5), /proc/stat and /proc/pid/stat, first.
 
 use std::collections::HashMap;
-use std::fs;
+use std::io;
 
+use procfs::process::{Stat, StatFlags, all_processes};
+use procfs::{Current, CurrentSI, KernelStats, LoadAverage, ticks_per_second};
 use serde::Serialize;
-
-/// Clock ticks a second in /proc (`sysconf(_SC_CLK_TCK)`), 100 on every Linux that this project runs on.
-pub const TICKS_PER_SECOND: f64 = 100.0;
-/// `PF_KTHREAD` of the kernel's `include/linux/sched.h`, in the ninth field of /proc/pid/stat.
-const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Processor time of the whole machine, in seconds summed over its processors; since boot, or a difference of two.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -32,60 +29,42 @@ pub struct CpuTime {
     pub steal: f64,
 }
 
-/// `text` is not a /proc/stat.
-#[derive(Debug, thiserror::Error)]
-#[error("/proc/stat starts with '{line}', not with 'cpu' and eight counts of ticks; this needs Linux 2.6.11 or later")]
-pub struct CpuTimeError {
-    line: String,
-}
-
 impl CpuTime {
-    /// Reads the text of /proc/stat.
-    ///
-    /// # Errors
-    /// [`CpuTimeError`] when its first line is not the machine's total.
-    pub fn parse(text: &str) -> Result<CpuTime, CpuTimeError> {
-        let line = text.lines().next().unwrap_or_default();
-        let error = || CpuTimeError { line: line.chars().take(80).collect() };
-        let mut words = line.split_ascii_whitespace();
-        if words.next() != Some("cpu") {
-            return Err(error());
-        }
-        let ticks: Vec<f64> = words.map_while(|word| word.parse::<u64>().ok()).map(|ticks| ticks as f64).collect();
-        let &[user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks.as_slice() else {
-            return Err(error());
-        };
-        let seconds = |ticks: f64| ticks / TICKS_PER_SECOND;
-        Ok(CpuTime {
-            user: seconds(user + nice),
-            system: seconds(system),
-            irq: seconds(irq),
-            softirq: seconds(softirq),
-            idle: seconds(idle + iowait),
-            steal: seconds(steal),
-        })
-    }
-
     /// The machine's time now.
     ///
     /// # Errors
     /// When /proc/stat cannot be read or understood.
-    pub fn now() -> std::io::Result<CpuTime> {
-        CpuTime::parse(&fs::read_to_string("/proc/stat")?).map_err(std::io::Error::other)
+    pub fn now() -> io::Result<CpuTime> {
+        let total = KernelStats::current().map_err(io::Error::other)?.total;
+        let seconds = |ticks: u64| ticks as f64 / ticks_per_second() as f64;
+        let since_linux_2_6 = |ticks: Option<u64>| seconds(ticks.unwrap_or(0));
+        Ok(CpuTime {
+            user: seconds(total.user + total.nice),
+            system: seconds(total.system),
+            irq: since_linux_2_6(total.irq),
+            softirq: since_linux_2_6(total.softirq),
+            idle: seconds(total.idle) + since_linux_2_6(total.iowait),
+            steal: since_linux_2_6(total.steal),
+        })
+    }
+
+    /// Joins each part of both by `join`.
+    #[must_use]
+    pub fn with(&self, other: &CpuTime, join: impl Fn(f64, f64) -> f64) -> CpuTime {
+        CpuTime {
+            user: join(self.user, other.user),
+            system: join(self.system, other.system),
+            irq: join(self.irq, other.irq),
+            softirq: join(self.softirq, other.softirq),
+            idle: join(self.idle, other.idle),
+            steal: join(self.steal, other.steal),
+        }
     }
 
     /// What passed since `earlier`; idle time may run backwards a little in the kernel, so no part is below zero.
     #[must_use]
     pub fn since(&self, earlier: &CpuTime) -> CpuTime {
-        let part = |late: f64, early: f64| (late - early).max(0.0);
-        CpuTime {
-            user: part(self.user, earlier.user),
-            system: part(self.system, earlier.system),
-            irq: part(self.irq, earlier.irq),
-            softirq: part(self.softirq, earlier.softirq),
-            idle: part(self.idle, earlier.idle),
-            steal: part(self.steal, earlier.steal),
-        }
+        self.with(earlier, |late, early| (late - early).max(0.0))
     }
 
     /// Seconds in which a processor worked for this machine: everything but idle and steal.
@@ -102,10 +81,10 @@ impl CpuTime {
 
 /// The load average of the last minute; 0 when the kernel does not say.
 pub fn load_average() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
+    LoadAverage::current().map_or(0.0, |load| load.one.into())
 }
 
+/// What is known of a process.
 #[derive(Debug, Clone, PartialEq)]
 struct Process {
     name: String,
@@ -116,27 +95,21 @@ struct Process {
     ticks: u64,
 }
 
-impl Process {
-    /// Reads a /proc/pid/stat. The name may hold spaces and brackets, so fields are counted from the last ')'.
-    fn parse(text: &str) -> Option<Process> {
-        let (front, back) = text.rsplit_once(')')?;
-        let name = front.split_once('(')?.1.to_owned();
-        let fields: Vec<&str> = back.split_ascii_whitespace().collect();
-        // `back` starts with field 3 (state) of proc(5).
-        let number = |field: usize| fields.get(field - 3)?.parse::<i64>().ok();
-        let flags = u64::try_from(number(9)?).ok()?;
-        let ticks: i64 = (14..=17).map(number).sum::<Option<i64>>()?;
-        Some(Process {
-            name,
-            parent: u32::try_from(number(4)?).ok()?,
-            group: u32::try_from(number(5)?).ok()?,
-            kernel_thread: flags & KERNEL_THREAD != 0,
-            ticks: u64::try_from(ticks).unwrap_or(0),
-        })
+impl From<Stat> for Process {
+    fn from(stat: Stat) -> Self {
+        let kernel_thread = stat.flags().is_ok_and(|flags| flags.contains(StatFlags::PF_KTHREAD));
+        let of_children = (stat.cutime + stat.cstime).max(0) as u64;
+        Process {
+            parent: stat.ppid as u32,
+            group: stat.pgrp as u32,
+            kernel_thread,
+            ticks: stat.utime + stat.stime + of_children,
+            name: stat.comm,
+        }
     }
 }
 
-/// The time of every process at one moment; two of them tell who else used the machine in between.
+/// The time of every process at one moment; two of them tell what other programs used in between.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessTimes {
     processes: HashMap<u32, Process>,
@@ -154,16 +127,8 @@ pub struct Foreign {
 impl ProcessTimes {
     /// Reads /proc; processes that end meanwhile are left out.
     pub fn now() -> ProcessTimes {
-        let mut processes = HashMap::new();
-        let Ok(folder) = fs::read_dir("/proc") else { return ProcessTimes::default() };
-        for entry in folder.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            let stat = fs::read_to_string(entry.path().join("stat"));
-            if let Some(process) = stat.ok().as_deref().and_then(Process::parse) {
-                processes.insert(pid, process);
-            }
-        }
-        ProcessTimes { processes }
+        let processes = all_processes().into_iter().flatten().flatten().filter_map(|process| process.stat().ok());
+        ProcessTimes { processes: processes.map(|stat| (stat.pid as u32, Process::from(stat))).collect() }
     }
 
     /// Time used since `earlier` by processes that are neither kernel threads nor in one of our process `groups`, nor
@@ -180,7 +145,7 @@ impl ProcessTimes {
             // A process that waited for a child is handed all of that child's time at once, and through it that of
             // the grandchildren: only what they used since `earlier` belongs here.
             let ended = self.ended_below(*pid, earlier);
-            let seconds = ticks.saturating_sub(ended) as f64 / TICKS_PER_SECOND;
+            let seconds = ticks.saturating_sub(ended) as f64 / ticks_per_second() as f64;
             foreign.seconds += seconds;
             if seconds > most {
                 most = seconds;
@@ -234,36 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn machine_time_is_read_in_seconds() {
-        let time = CpuTime::parse("cpu  100 20 300 4000 60 7 80 90 0 0\ncpu0 1 1 1 1\n").unwrap();
-        let want = CpuTime { user: 1.2, system: 3.0, irq: 0.07, softirq: 0.8, idle: 40.6, steal: 0.9 };
-        assert_eq!(time, want);
-        assert!((time.busy() - 5.07).abs() < 1e-9);
-    }
-
-    #[test]
     fn steal_is_a_share_of_all_time() {
-        let earlier = CpuTime::parse("cpu 0 0 0 0 0 0 0 0 0 0").unwrap();
-        let later = CpuTime::parse("cpu 50 0 25 100 0 0 0 25 0 0").unwrap();
+        let earlier = CpuTime::default();
+        let later = CpuTime { user: 0.5, system: 0.25, idle: 1.0, steal: 0.25, ..earlier };
         assert!((later.since(&earlier).steal_percent() - 12.5).abs() < 1e-9);
         assert_eq!(earlier.since(&earlier).steal_percent(), 0.0);
-    }
-
-    #[test]
-    fn an_unknown_stat_is_an_error_that_shows_it() {
-        let error = CpuTime::parse("intr 5").unwrap_err().to_string();
-        assert!(error.contains("'intr 5'"), "{error}");
-        assert!(CpuTime::parse("cpu 1 2 3").is_err());
-    }
-
-    #[test]
-    fn a_process_name_may_hold_spaces_and_brackets() {
-        let text = "42 (a) b (c)) S 7 9 9 0 -1 4194304 1 2 3 4 11 22 33 44 20 0 1 0 5";
-        let process = Process::parse(text).unwrap();
-        assert_eq!(
-            process,
-            super::Process { name: "a) b (c)".into(), parent: 7, group: 9, kernel_thread: false, ticks: 110 }
-        );
     }
 
     #[test]

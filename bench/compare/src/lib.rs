@@ -16,8 +16,8 @@ pub mod args;
 pub mod child;
 /// Processor time of the whole machine, and of processes that are not part of the run.
 pub mod cpu;
-/// What the machine and the source tree were.
-pub mod machine;
+/// One run: server up, warm-up, generator, server down.
+pub mod measure;
 /// The run folder: raw results, summary, README and plots.
 pub mod output;
 /// What is compared, as written in TOML.
@@ -30,10 +30,8 @@ pub mod readme;
 pub mod report;
 /// The schedule: rounds in random order until enough pairs are valid.
 pub mod rounds;
-/// One run: server up, warm-up, generator, server down.
+/// What is known of one run.
 pub mod run;
-/// Median, spread and bootstrap interval.
-pub mod stats;
 /// Ratios of the valid pairs, a point at a time.
 pub mod summary;
 /// The results of run folders as one Markdown table.

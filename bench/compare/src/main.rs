@@ -11,87 +11,71 @@ use std::time::Duration;
 use clap::Parser;
 use compare::args::Args;
 use compare::child::Stop;
-use compare::machine::{Machine, quoted};
-use compare::output::{OutputError, RunFolder};
+use compare::measure::{measure, run_to_end};
 use compare::plan::base::with_base;
-use compare::plan::{Metric, Plan};
-use compare::run::{Run, RunError, measure, run_to_end};
-use compare::summary::{Summary, figure};
+use compare::plan::{Filling, Metric, Plan};
+use compare::run::{Run, RunError};
+use compare::summary::Summary;
 use compare::table::{self, TableArgs};
-use compare::{readme, rounds};
+use compare::{output, readme, rounds};
+use figures::folder::RunFolder;
+use figures::machine::{Machine, shell_line};
 
 fn main() -> ExitCode {
     let words = || std::env::args_os().skip(1);
     if words().next().is_some_and(|word| word == "table") {
-        return match table::run(&TableArgs::parse_from(words())) {
-            Ok(table) => match write!(io::stdout(), "{}", table.unwrap_or_default()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => failure(&format!("cannot print the table: {error}")),
-            },
-            Err(error) => failure(&error.to_string()),
-        };
+        let printed =
+            table::run(&TableArgs::parse_from(words())).map_err(|error| error.to_string()).and_then(|table| {
+                let written = write!(io::stdout(), "{}", table.unwrap_or_default());
+                written.map_err(|error| format!("cannot print the table: {error}"))
+            });
+        return printed.map_or_else(|error| failure(1, &error), |()| ExitCode::SUCCESS);
     }
     let args = Args::parse();
     let beside = |name: &str| std::fs::read_to_string(args.plan.with_file_name(name));
     let plan = std::fs::read_to_string(&args.plan)
         .map_err(|error| format!("{error}; the plans are in bench/compare/plans"))
-        .and_then(|text| with_base(&text, beside).map_err(|error| error.to_string()))
+        .and_then(|text| with_base(&text, beside))
         .and_then(|text| args.apply(&text).map_err(|error| error.to_string()));
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "sidestep-compare: {}: {error}", args.plan.display());
-            return ExitCode::from(2);
-        }
+        Err(error) => return failure(2, &format!("{}: {error}", args.plan.display())),
     };
-    if args.check {
-        return match print_commands(&plan) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failure(&error.to_string()),
-        };
-    }
-    match compare(&args, &plan) {
-        Ok(code) => code,
-        Err(error) => failure(&error),
+    let outcome = if args.check { print_commands(&plan).map(|()| true) } else { compare(&args, &plan) };
+    match outcome {
+        Ok(enough) => ExitCode::from(u8::from(!enough)),
+        Err(error) => failure(1, &error.to_string()),
     }
 }
 
-fn failure(error: &str) -> ExitCode {
+fn failure(code: u8, error: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "sidestep-compare: {error}");
-    ExitCode::FAILURE
+    ExitCode::from(code)
 }
 
 fn print_commands(plan: &Plan) -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout();
-    let line = |argv: &[String]| argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     for role in plan.roles() {
         for value in plan.values() {
-            let commands = plan.commands(role, value)?;
+            let commands = plan.commands(role, value, None)?;
             let value = value.map_or_else(String::new, |value| format!(" {value}"));
-            writeln!(out, "{role:?}{value} server:    {}", line(&commands.server))?;
-            writeln!(out, "{role:?}{value} warm-up:   {}", line(&commands.warm_up))?;
-            writeln!(out, "{role:?}{value} generator: {}", line(&commands.generator))?;
+            writeln!(out, "{role:?}{value} server:    {}", shell_line(&commands.server))?;
+            writeln!(out, "{role:?}{value} warm-up:   {}", shell_line(&commands.warm_up))?;
+            writeln!(out, "{role:?}{value} generator: {}", shell_line(&commands.generator))?;
         }
     }
     Ok(())
 }
 
-fn compare(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
-    let text = |error: &dyn Error| error.to_string();
-    let stop = Stop::on_signals().map_err(|error| text(&error))?;
-    let machine = Machine::look(plan);
-    let folder = RunFolder::create(&args.output, &machine.date, plan).map_err(|error| text(&error))?;
-    // What is printed is also in the folder: a run of hours must not be lost since nobody reads along.
+/// Runs the comparison; whether every pair that was asked for is valid.
+fn compare(args: &Args, plan: &Plan) -> Result<bool, Box<dyn Error>> {
+    let stop = Stop::on_signals()?;
+    let machine = Machine::look(plan.version_commands());
+    let folder = output::create(&args.output, &machine.date, plan)?;
+    let (pairs, more, path) = (plan.pairs, plan.extra_pairs, folder.path().display());
     let mut out = io::stdout();
-    let _ = writeln!(out, "{}", plan.title);
-    let _ = writeln!(
-        out,
-        "{} pairs (at most {} more), seed {}, {}",
-        plan.pairs,
-        plan.extra_pairs,
-        plan.seed,
-        folder.path().display()
-    );
+    let _ = writeln!(out, "{}\n{pairs} pairs (at most {more} more), seed {}, {path}", plan.title, plan.seed);
+
     let (runs, problem) = {
         let _after = After { plan };
         match prepare(plan, &stop).map(|()| run_all(plan, &stop, &folder)) {
@@ -101,49 +85,44 @@ fn compare(args: &Args, plan: &Plan) -> Result<ExitCode, String> {
         }
     };
     let summary = Summary::of(plan, &runs);
-    folder.finish(plan, &machine, &runs, &summary).map_err(|error| text(&error))?;
+    output::finish(&folder, plan, &machine, &runs, &summary)?;
     if let Some(error) = problem {
-        return Err(text(&error));
+        return Err(error.into());
     }
-    let _ = writeln!(out, "\n{}", readme::table(plan, &summary));
-    let _ = writeln!(out, "written to {}", folder.path().display());
-    let enough = summary.complete();
-    if !enough {
+    let _ = writeln!(out, "\n{}\nwritten to {path}", readme::table(plan, &summary));
+    if !summary.complete() {
         let valid = summary.points.iter().map(|point| point.valid_pairs).min().unwrap_or(0);
         let _ = writeln!(
             io::stderr(),
-            "sidestep-compare: only {valid} of {} pairs are valid after {} more; see the reasons above, quieten the \
-             machine, or raise extra_pairs",
-            plan.pairs,
-            plan.extra_pairs
+            "sidestep-compare: only {valid} of {pairs} pairs are valid after {more} more; see the reasons above, quieten \
+             the machine, or raise extra_pairs"
         );
     }
-    match summary.line() {
-        Some(line) => writeln!(out, "{line}").map_err(|error| format!("cannot print the ratio: {error}"))?,
-        None => return Err("no valid pair: there is no ratio".into()),
-    }
-    Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let line = summary.line().ok_or("no valid pair: there is no ratio")?;
+    writeln!(out, "{line}").map_err(|error| format!("cannot print the ratio: {error}"))?;
+    Ok(summary.complete())
 }
 
 fn prepare(plan: &Plan, stop: &Stop) -> Result<(), RunError> {
     for argv in &plan.before {
-        run_to_end(&plan.fill(argv, None, None)?, &plan.environment()?, Duration::from_secs(plan.bound_seconds), stop)?;
+        let argv = plan.fill(argv, Filling::default())?;
+        run_to_end(&argv, &plan.environment()?, Duration::from_secs(plan.bound_seconds), stop)?;
     }
     Ok(())
 }
 
-/// Runs the plan's last commands when dropped: after success, error and Ctrl-C alike.
+/// Runs the plan's last commands when it is dropped, whatever came before.
 struct After<'a> {
     plan: &'a Plan,
 }
 
 impl Drop for After<'_> {
     fn drop(&mut self) {
-        // A Ctrl-C that ended the runs must not end the clearing up.
+        // They run even when the user has asked to stop.
         let stop = Stop::default();
         let bound = Duration::from_secs(self.plan.bound_seconds);
         for argv in &self.plan.after {
-            let filled = self.plan.fill(argv, None, None).and_then(|argv| Ok((argv, self.plan.environment()?)));
+            let filled = self.plan.fill(argv, Filling::default()).and_then(|argv| Ok((argv, self.plan.environment()?)));
             let done = filled.map_err(RunError::from).and_then(|(argv, env)| run_to_end(&argv, &env, bound, &stop));
             if let Err(error) = done {
                 let _ = writeln!(io::stderr(), "sidestep-compare: clearing up: {error}");
@@ -155,26 +134,30 @@ impl Drop for After<'_> {
 fn run_all(plan: &Plan, stop: &Stop, folder: &RunFolder) -> Result<Vec<Run>, (Vec<Run>, RunError)> {
     rounds::run_rounds(plan, |slot| {
         let run = measure(plan, slot, stop)?;
-        folder.store_run(&run).map_err(|error: OutputError| RunError::Store(error.to_string()))?;
+        output::store_run(folder, &run).map_err(|error| RunError::Store(error.to_string()))?;
         progress(plan, &run);
         Ok(run)
     })
 }
 
-/// One line a run, as it ends.
 fn progress(plan: &Plan, run: &Run) {
-    let name = plan.side(run.slot.role).map_or("", |side| side.name.as_str());
-    let value = run.slot.value.map_or_else(String::new, |value| format!(" at {value}"));
-    let rate = run.slot.rate.map_or_else(String::new, |rate| format!(" ({rate} requests/s offered)"));
-    let value = if run.slot.capacity { ", its capacity".to_owned() } else { value + &rate };
-    let metric = if run.slot.capacity { Metric::RequestsPerSecond } else { plan.metric };
+    let slot = &run.slot;
+    let name = plan.side(slot.role).map_or("", |side| side.name.as_str());
+    let value = slot.value.map_or_else(String::new, |value| format!(" at {value}"));
+    let rate = slot.rate.map_or_else(String::new, |rate| format!(" ({rate} requests/s offered)"));
+    let value = if slot.capacity { ", its capacity".to_owned() } else { value + &rate };
+    let metric = if slot.capacity { Metric::RequestsPerSecond } else { plan.metric };
     let what = metric.label();
-    let figure = run.report.as_ref().and_then(|report| figure(metric, report));
+    let figure = run.report.as_ref().and_then(|report| metric.of(report));
     let figure = figure.map_or_else(|| format!("no {what}"), |figure| format!("{figure:.0} {what}"));
     let cpu = run.cpu_us_per_request.map_or_else(String::new, |cpu| format!(", cpu {cpu:.2} us/request"));
+    let void = if run.void.is_empty() { "" } else { "  VOID" };
     let mut out = io::stdout();
-    let _ = write!(out, "round {:2}  {name}{value}: {figure}{cpu}, steal {:.1} %", run.slot.round, run.steal_percent);
-    let _ = writeln!(out, ", load {:.2}{}", run.load_before, if run.void.is_empty() { "" } else { "  VOID" });
+    let _ = writeln!(
+        out,
+        "round {:2}  {name}{value}: {figure}{cpu}, steal {:.1} %, load {:.2}{void}",
+        slot.round, run.steal_percent, run.load_before
+    );
     for reason in &run.void {
         let _ = writeln!(out, "          void: {reason}");
     }

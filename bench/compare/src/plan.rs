@@ -6,10 +6,12 @@
 //! the first server starts.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Pointers;
+use crate::report::{Pointers, Report};
 use crate::void::Limits;
 
 /// What several plans have in common.
@@ -191,6 +193,14 @@ impl Metric {
             Metric::P999Us => "p99.9 latency (us)",
         }
     }
+
+    /// This figure of a report; `None` when the generator does not report it.
+    pub fn of(self, report: &Report) -> Option<f64> {
+        match self {
+            Metric::RequestsPerSecond => Some(report.requests_per_second),
+            latency => report.latency_us[latency as usize - Metric::P50Us as usize],
+        }
+    }
 }
 
 /// What ours is divided by.
@@ -214,6 +224,27 @@ pub enum Role {
     Peer,
     /// The machine's ceiling.
     Null,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Ours => "ours",
+            Role::Peer => "peer",
+            Role::Null => "null",
+        })
+    }
+}
+
+/// For what a command is filled: the side whose variables it sees, the sweep's value, the rate that is offered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filling<'a> {
+    /// The side; `None`: the plan's own variables alone.
+    pub side: Option<&'a Side>,
+    /// The sweep's value.
+    pub value: Option<u64>,
+    /// Requests a second, where the plan has a capacity; its variable's name stands where it is not known yet.
+    pub rate: Option<u64>,
 }
 
 /// The commands of one run, every placeholder filled.
@@ -279,80 +310,89 @@ impl Plan {
     /// # Errors
     /// As [`Plan::parse`].
     pub fn check(&self) -> Result<(), PlanError> {
-        let wrong = |text: String| Err(PlanError::Wrong(text));
-        within("pairs", u64::from(self.pairs), 1, u64::from(MAX_PAIRS))?;
-        within("extra_pairs", u64::from(self.extra_pairs), 0, u64::from(MAX_PAIRS))?;
-        within("bound_seconds", self.bound_seconds, 1, MAX_BOUND_SECONDS)?;
+        within("pairs", self.pairs.into(), 1..=MAX_PAIRS.into())?;
+        within("extra_pairs", self.extra_pairs.into(), 0..=MAX_PAIRS.into())?;
+        within("bound_seconds", self.bound_seconds, 1..=MAX_BOUND_SECONDS)?;
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > 60 || !self.name.chars().all(fine) {
-            return wrong(format!("name is '{}'; use 1 to 60 lower-case letters, digits and '-'", self.name));
-        }
-        self.void.check()?;
-        match &self.sweep {
-            None if self.against == Against::First => {
-                return wrong("against is 'first', but there is no [sweep]; add one or use 'peer'".into());
-            }
-            None => {}
-            Some(sweep) => {
-                within("the number of sweep.values", sweep.values.len() as u64, 1, MAX_POINTS as u64)?;
-                if sweep.values.windows(2).any(|pair| pair[0] >= pair[1]) {
-                    return wrong(format!("sweep.values is {:?}; the values must rise", sweep.values));
-                }
-                if self.against == Against::First && sweep.values.len() < 2 {
-                    return wrong("against is 'first', but sweep.values has one value; give two or more".into());
-                }
-                let hidden =
-                    self.roles().any(|role| self.side(role).is_some_and(|s| s.set.contains_key(&sweep.variable)));
-                if hidden || self.set.contains_key(&sweep.variable) {
-                    return wrong(format!("'{}' is both sweep.variable and set; name one otherwise", sweep.variable));
-                }
-            }
-        }
+        ensure((1..=60).contains(&self.name.len()) && self.name.chars().all(fine), || {
+            format!("name is '{}'; use 1 to 60 lower-case letters, digits and '-'", self.name)
+        })?;
+        self.void.check().map_err(PlanError::Wrong)?;
+        self.check_sweep()?;
         for argv in self.before.iter().chain(&self.after) {
-            self.fill(argv, None, None)?;
+            self.fill(argv, Filling::default())?;
         }
         self.environment()?;
         let peer_is_needed = self.against == Against::Peer && self.peer.most.is_some();
-        if self.ours.most.is_some() || peer_is_needed {
-            return wrong("'most' is for the peer and the null responder, with against = 'first'".into());
-        }
-        if let Some(capacity) = &self.capacity {
-            if self.sweep.is_none() || self.against == Against::First {
-                return wrong("[capacity] needs a [sweep] of percents and against = 'peer'".into());
-            }
-            if !(0.0..=100.0).contains(&capacity.least_percent) {
-                return wrong(format!(
-                    "capacity.least_percent is {}; it must be from 0 to 100",
-                    capacity.least_percent
-                ));
-            }
+        ensure(self.ours.most.is_none() && !peer_is_needed, || {
+            "'most' is for the peer and the null responder, with against = 'first'".into()
+        })?;
+        if let Some(Capacity { least_percent, .. }) = self.capacity {
+            ensure(self.sweep.is_some() && self.against == Against::Peer, || {
+                "[capacity] needs a [sweep] of percents and against = 'peer'".into()
+            })?;
+            ensure((0.0..=100.0).contains(&least_percent), || {
+                format!("capacity.least_percent is {least_percent}; it must be from 0 to 100")
+            })?;
             self.commands_of_capacity()?;
         }
-        for role in self.roles() {
+        for (role, side) in self.sides() {
             for value in self.values() {
-                self.commands(role, value)?;
+                self.commands(role, value, None)?;
             }
-            if let Some(side) = self.side(role) {
-                self.fill(&side.version, Some(side), None)?;
-                check_ready(role, &side.ready)?;
-            }
+            self.fill(&side.version, Filling { side: Some(side), ..Filling::default() })?;
+            check_ready(role, &side.ready)?;
         }
         Ok(())
     }
 
+    fn check_sweep(&self) -> Result<(), PlanError> {
+        let first = self.against == Against::First;
+        let Some(Sweep { variable, values, .. }) = &self.sweep else {
+            return ensure(!first, || "against is 'first', but there is no [sweep]; add one or use 'peer'".into());
+        };
+        within("the number of sweep.values", values.len() as u64, 1..=MAX_POINTS as u64)?;
+        ensure(values.is_sorted_by(|one, next| one < next), || {
+            format!("sweep.values is {values:?}; the values must rise")
+        })?;
+        ensure(!first || values.len() > 1, || {
+            "against is 'first', but sweep.values has one value; give two or more".into()
+        })?;
+        let set = self.sides().map(|(_, side)| &side.set).chain([&self.set]);
+        ensure(!set.into_iter().any(|set| set.contains_key(variable)), || {
+            format!("'{variable}' is both sweep.variable and set; name one otherwise")
+        })
+    }
+
     /// The sides that this plan has, ours first.
-    pub fn roles(&self) -> impl Iterator<Item = Role> + use<> {
-        let null = self.null.is_some();
-        [Role::Ours, Role::Peer, Role::Null].into_iter().filter(move |role| *role != Role::Null || null)
+    pub fn sides(&self) -> impl Iterator<Item = (Role, &Side)> + use<'_> {
+        let null = self.null.iter().map(|side| (Role::Null, side));
+        [(Role::Ours, &self.ours), (Role::Peer, &self.peer)].into_iter().chain(null)
+    }
+
+    /// Their roles.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + use<'_> {
+        self.sides().map(|(role, _)| role)
+    }
+
+    /// What prints each side's version, by role.
+    pub fn version_commands(&self) -> impl Iterator<Item = (String, Vec<String>)> + use<'_> {
+        let at = |side| Filling { side: Some(side), ..Filling::default() };
+        self.sides().map(move |(role, side)| (role.to_string(), self.fill(&side.version, at(side)).unwrap_or_default()))
+    }
+
+    /// What ours is divided by, in words.
+    pub fn under(&self) -> String {
+        match self.against {
+            Against::Peer => self.peer.name.clone(),
+            Against::First => format!("{} at the first value", self.ours.name),
+        }
     }
 
     /// The sides that are run at `value`.
     pub fn roles_at(&self, value: Option<u64>) -> impl Iterator<Item = Role> + use<'_> {
-        let bears = move |role: &Role| match (self.side(*role).and_then(|side| side.most), value) {
-            (Some(most), Some(value)) => value <= most,
-            _ => true,
-        };
-        self.roles().filter(bears)
+        let bears = move |side: &Side| side.most.zip(value).is_none_or(|(most, value)| value <= most);
+        self.sides().filter(move |(_, side)| bears(side)).map(|(role, _)| role)
     }
 
     /// The side of a role; `None` only for a null responder that the plan lacks.
@@ -377,21 +417,18 @@ impl Plan {
         }
     }
 
-    /// The commands of `role` at `value`, for printing: without a rate, where one is needed, its variable's name stands.
-    ///
-    /// # Errors
-    /// An unknown placeholder, an empty command, or a side that the plan lacks.
-    pub fn commands(&self, role: Role, value: Option<u64>) -> Result<Commands, PlanError> {
-        self.commands_at(role, value, None)
+    /// The sweep's first value.
+    pub fn first_value(&self) -> Option<u64> {
+        self.sweep.as_ref().and_then(|sweep| sweep.values.first().copied())
     }
 
     /// The commands of `role` at `value`, offered `rate` requests a second where the plan has a capacity.
     ///
     /// # Errors
-    /// As [`commands`](Self::commands).
-    pub fn commands_at(&self, role: Role, value: Option<u64>, rate: Option<u64>) -> Result<Commands, PlanError> {
+    /// An unknown placeholder, an empty command, or a side that the plan lacks.
+    pub fn commands(&self, role: Role, value: Option<u64>, rate: Option<u64>) -> Result<Commands, PlanError> {
         let side = self.side(role).ok_or_else(|| PlanError::Wrong(format!("the plan has no side {role:?}")))?;
-        self.commands_with(self.generator_of(side), side, value, rate)
+        self.commands_with(self.generator_of(side), Filling { side: Some(side), value, rate }, side)
     }
 
     /// The commands that measure the peer's capacity.
@@ -400,24 +437,18 @@ impl Plan {
     /// As [`commands`](Self::commands), or the plan has no capacity.
     pub fn commands_of_capacity(&self) -> Result<Commands, PlanError> {
         let lacking = || PlanError::Wrong("the plan has no [capacity]".into());
-        self.commands_with(&self.capacity.as_ref().ok_or_else(lacking)?.generator, &self.peer, None, None)
+        let generator = &self.capacity.as_ref().ok_or_else(lacking)?.generator;
+        self.commands_with(generator, Filling { side: Some(&self.peer), ..Filling::default() }, &self.peer)
     }
 
-    fn commands_with(
-        &self,
-        generator: &Generator,
-        side: &Side,
-        value: Option<u64>,
-        rate: Option<u64>,
-    ) -> Result<Commands, PlanError> {
-        let fill = |argv: &[String]| self.fill_at(argv, Some(side), value, rate);
-        let text = |text: &Option<String>| {
-            text.as_ref().map(|text| fill(std::slice::from_ref(text)).map(|v| v.concat())).transpose()
+    fn commands_with(&self, generator: &Generator, at: Filling<'_>, side: &Side) -> Result<Commands, PlanError> {
+        let text = |text: &Option<String>| -> Result<Option<String>, PlanError> {
+            text.as_ref().map(|text| Ok(self.fill(std::slice::from_ref(text), at)?.concat())).transpose()
         };
         let commands = Commands {
-            server: fill(&side.command)?,
-            warm_up: fill(&generator.warm_up)?,
-            generator: fill(&[generator.command.as_slice(), generator.extra.as_slice()].concat())?,
+            server: self.fill(&side.command, at)?,
+            warm_up: self.fill(&generator.warm_up, at)?,
+            generator: self.fill(&[generator.command.as_slice(), generator.extra.as_slice()].concat(), at)?,
             ready: Ready {
                 stdout: text(&side.ready.stdout)?,
                 stderr: text(&side.ready.stderr)?,
@@ -425,21 +456,10 @@ impl Plan {
                 namespace: text(&side.ready.namespace)?,
             },
         };
-        if commands.server.is_empty() || commands.generator.is_empty() {
-            return Err(PlanError::Wrong(format!(
-                "a command of side '{}' is empty; give at least a program",
-                side.name
-            )));
-        }
+        ensure(!commands.server.is_empty() && !commands.generator.is_empty(), || {
+            format!("a command of side '{}' is empty; give at least a program", side.name)
+        })?;
         Ok(commands)
-    }
-
-    /// The words of a command with every placeholder filled.
-    ///
-    /// # Errors
-    /// An unknown placeholder or a lone brace.
-    pub fn fill(&self, argv: &[String], side: Option<&Side>, value: Option<u64>) -> Result<Vec<String>, PlanError> {
-        self.fill_at(argv, side, value, None)
     }
 
     /// Name and value of each variable of the environment.
@@ -448,26 +468,25 @@ impl Plan {
     /// As [`fill`](Self::fill).
     pub fn environment(&self) -> Result<Vec<(String, String)>, PlanError> {
         let filled = |(name, value): (&String, &String)| {
-            Ok((name.clone(), self.fill(std::slice::from_ref(value), None, None)?.concat()))
+            Ok((name.clone(), self.fill(std::slice::from_ref(value), Filling::default())?.concat()))
         };
         self.env.iter().map(filled).collect()
     }
 
-    fn fill_at(
-        &self,
-        argv: &[String],
-        side: Option<&Side>,
-        value: Option<u64>,
-        rate: Option<u64>,
-    ) -> Result<Vec<String>, PlanError> {
+    /// The words of a command with every placeholder filled.
+    ///
+    /// # Errors
+    /// An unknown placeholder or a lone brace.
+    pub fn fill(&self, argv: &[String], at: Filling<'_>) -> Result<Vec<String>, PlanError> {
         let lookup = |name: &str| {
             if self.capacity.as_ref().is_some_and(|capacity| capacity.variable == name) {
-                return Some(rate.map_or_else(|| name.to_uppercase(), |rate| rate.to_string()));
+                return Some(at.rate.map_or_else(|| name.to_uppercase(), |rate| rate.to_string()));
             }
-            let swept = self.sweep.as_ref().filter(|sweep| sweep.variable == name).and(value).map(|v| v.to_string());
-            swept.or_else(|| side.and_then(|side| side.set.get(name).cloned())).or_else(|| self.set.get(name).cloned())
+            let swept = self.sweep.as_ref().filter(|sweep| sweep.variable == name).and(at.value);
+            let side = at.side.and_then(|side| side.set.get(name));
+            swept.map(|value| value.to_string()).or_else(|| side.or_else(|| self.set.get(name)).cloned())
         };
-        argv.iter().map(|word| substitute(word, lookup)).collect()
+        argv.iter().map(|word| substitute(word, lookup).map_err(PlanError::Wrong)).collect()
     }
 }
 
@@ -484,8 +503,13 @@ fn check_ready(role: Role, ready: &Ready) -> Result<(), PlanError> {
     Err(PlanError::Wrong(format!("the ready table of {role:?} {problem}")))
 }
 
-fn within(name: &'static str, value: u64, least: u64, most: u64) -> Result<(), PlanError> {
-    if (least..=most).contains(&value) { Ok(()) } else { Err(PlanError::Range { name, value, least, most }) }
+fn within(name: &'static str, value: u64, allowed: RangeInclusive<u64>) -> Result<(), PlanError> {
+    let (least, most) = (*allowed.start(), *allowed.end());
+    if allowed.contains(&value) { Ok(()) } else { Err(PlanError::Range { name, value, least, most }) }
+}
+
+fn ensure(fine: bool, otherwise: impl FnOnce() -> String) -> Result<(), PlanError> {
+    if fine { Ok(()) } else { Err(PlanError::Wrong(otherwise())) }
 }
 
 #[cfg(test)]

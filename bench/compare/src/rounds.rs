@@ -7,34 +7,9 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use serde::Serialize;
 
 use crate::plan::{Against, Plan, Role};
-use crate::run::{Run, RunError};
-
-/// Which run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Slot {
-    /// Round, from 1.
-    pub round: u32,
-    /// Place among all runs of the round, from 1.
-    pub order: u32,
-    /// The side.
-    pub role: Role,
-    /// The sweep's value; `None` when nothing is varied.
-    pub value: Option<u64>,
-    /// Requests a second to be offered; `None` when the plan leaves that to the generator.
-    pub rate: Option<u64>,
-    /// True for the run that measures what the peer can do, which is of no pair.
-    pub capacity: bool,
-}
-
-impl Slot {
-    /// The slot that measures the peer's capacity in `round`.
-    fn of_capacity(round: u32) -> Slot {
-        Slot { round, order: 0, role: Role::Peer, value: None, rate: None, capacity: true }
-    }
-}
+use crate::run::{Run, RunError, Slot};
 
 /// The runs of one round at one value.
 pub fn at(runs: &[Run], round: u32, value: Option<u64>) -> impl Iterator<Item = &Run> {
@@ -63,7 +38,7 @@ pub fn pair_void(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> O
     for run in runs.iter().filter(|run| run.slot.capacity && run.slot.round == round) {
         reasons.extend(run.void.iter().map(|reason| format!("capacity of {}: {reason}", plan.peer.name)));
     }
-    let first = plan.values().first().copied().flatten();
+    let first = plan.first_value();
     if plan.against == Against::First && value != first {
         let base = at(runs, round, first).find(|run| run.slot.role == Role::Ours)?;
         reasons.extend(base.void.iter().map(|reason| format!("{} at the first value: {reason}", plan.ours.name)));
@@ -110,7 +85,7 @@ pub fn run_rounds(
     for round in 1..=plan.pairs + plan.extra_pairs {
         let mut values = plan.values();
         let lacking = |value: &Option<u64>| valid_pairs(plan, &runs, *value) < plan.pairs;
-        let first = values.first().copied().flatten();
+        let first = plan.first_value();
         if !values.iter().any(lacking) {
             break;
         }

@@ -1,12 +1,13 @@
 //! Ratios of the valid pairs, a point at a time, and the line that a script reads.
 
+use figures::stats::{Interval, RESAMPLES, Spread, bootstrap_median, median, spread};
+use figures::table::optional;
 use serde::Serialize;
 
 use crate::plan::{Against, Metric, Plan, Role};
 use crate::report::Report;
 use crate::rounds::{at, pair_void, rounds_of};
 use crate::run::Run;
-use crate::stats::{Interval, RESAMPLES, Spread, bootstrap_median, median, spread};
 
 /// One pair, valid or void.
 #[derive(Debug, Clone, Serialize)]
@@ -78,18 +79,6 @@ pub struct Summary {
     pub points: Vec<Point>,
 }
 
-/// The metric's figure in a report.
-pub fn figure(metric: Metric, report: &Report) -> Option<f64> {
-    let [p50, p90, p99, p999, _] = report.latency_us;
-    match metric {
-        Metric::RequestsPerSecond => Some(report.requests_per_second),
-        Metric::P50Us => p50,
-        Metric::P90Us => p90,
-        Metric::P99Us => p99,
-        Metric::P999Us => p999,
-    }
-}
-
 impl Summary {
     /// Sums up `runs` of `plan`.
     pub fn of(plan: &Plan, runs: &[Run]) -> Summary {
@@ -112,9 +101,7 @@ impl Summary {
     /// `ratio R.RR [lo hi] null N.NN`, with `null -` without a null responder; `None` without a valid pair.
     pub fn line(&self) -> Option<String> {
         let point = self.last_point()?;
-        let Interval { median, low, high } = point.ratio?;
-        let null = point.null.map_or_else(|| "-".to_owned(), |null| format!("{null:.2}"));
-        Some(format!("ratio {median:.2} [{low:.2} {high:.2}] null {null}"))
+        Some(format!("ratio {} null {}", point.ratio?, optional(point.null, 2)))
     }
 
     /// True when every point has the pairs that were asked for.
@@ -141,10 +128,10 @@ fn point(plan: &Plan, runs: &[Run], value: Option<u64>) -> Point {
 
 fn pair(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> Option<Pair> {
     let mut void = pair_void(plan, runs, round, value)?;
-    let base = plan.values().first().copied().flatten();
+    let base = plan.first_value();
     let of = |role: Role, value: Option<u64>| {
         let run = at(runs, round, value).find(|run| run.slot.role == role)?;
-        figure(plan.metric, run.report.as_ref()?)
+        plan.metric.of(run.report.as_ref()?)
     };
     let ours = of(Role::Ours, value);
     let under = match plan.against {
@@ -169,10 +156,10 @@ fn side(plan: &Plan, runs: &[Run], role: Role, value: Option<u64>, rounds: &[u32
         .filter(|run| run.slot.role == role && run.slot.value == value && rounds.contains(&run.slot.round))
         .filter(|run| !run.slot.capacity)
         .collect();
-    let base = plan.values().first().copied().flatten();
+    let base = plan.first_value();
     let own = |run: &&Run| {
         let first = at(runs, run.slot.round, base).find(|first| first.slot.role == role)?;
-        let of = |run: &Run| figure(plan.metric, run.report.as_ref()?);
+        let of = |run: &Run| plan.metric.of(run.report.as_ref()?);
         of(first).filter(|first| *first > 0.0).zip(of(run)).map(|(first, here)| here / first)
     };
     let own: Vec<f64> = match plan.against {
@@ -188,7 +175,7 @@ fn side(plan: &Plan, runs: &[Run], role: Role, value: Option<u64>, rounds: &[u32
     Some(SideSummary {
         role,
         name: plan.side(role)?.name.clone(),
-        metric: spread(&all(&|report| figure(plan.metric, report)))?,
+        metric: spread(&all(&|report| plan.metric.of(report)))?,
         requests_per_second: median(&all(&|report| Some(report.requests_per_second)))?,
         cpu_us_per_request: median(&cpu),
         latency_us: std::array::from_fn(|i| median(&all(&|report| report.latency_us[i]))),

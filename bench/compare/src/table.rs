@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use figures::table::{Table, optional};
 use serde_json::Value;
 
 use crate::plan::{Against, Metric, Plan, PlanError};
@@ -95,16 +96,15 @@ fn replaced(text: &str, table: &str) -> Result<String, &'static str> {
 /// # Errors
 /// [`TableError`], naming the file.
 pub fn table(folders: &[PathBuf]) -> Result<String, TableError> {
-    let mut out = "| comparison | figure | ours | peer | ratio [95 % interval] | ours / null | pairs | run |\n\
-                   |---|---|---:|---:|---:|---:|---:|---|\n"
-        .to_owned();
+    let columns = ["comparison", "figure", "ours:", "peer:", "ratio [95 % interval]:", "ours / null:", "pairs:", "run"];
+    let mut table = Table::new(&columns);
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
-        rows(folder, &mut out)?;
+        rows(folder, &mut table)?;
     }
-    Ok(out)
+    Ok(table.to_string())
 }
 
-fn rows(folder: &Path, out: &mut String) -> Result<(), TableError> {
+fn rows(folder: &Path, table: &mut Table) -> Result<(), TableError> {
     let read = |name: &str| {
         let path = folder.join(name);
         fs::read_to_string(&path).map_err(|source| TableError::File { path, source })
@@ -114,9 +114,11 @@ fn rows(folder: &Path, out: &mut String) -> Result<(), TableError> {
     let lacks = |what| TableError::Summary { path: folder.join("summary.json"), what };
     let summary: Value = serde_json::from_str(&read("summary.json")?).map_err(|_| lacks("JSON"))?;
     let points = summary["points"].as_array().ok_or_else(|| lacks("list of points"))?;
-    let (date, commit) = (&summary["machine"]["date"], &summary["machine"]["commit"]);
-    let (date, commit) = date.as_str().zip(commit.as_str()).ok_or_else(|| lacks("date and commit"))?;
-    let dirty = if summary["machine"]["dirty"].as_bool() == Some(false) { "" } else { "+" };
+    let machine = &summary["machine"];
+    let (date, commit) =
+        machine["date"].as_str().zip(machine["commit"].as_str()).ok_or_else(|| lacks("date and commit"))?;
+    let commit = commit.get(..9).unwrap_or(commit);
+    let dirty = if machine["dirty"].as_bool() == Some(false) { "" } else { "+" };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     for point in points {
         let number = |at: &str| point.pointer(at).and_then(Value::as_f64);
@@ -128,22 +130,21 @@ fn rows(folder: &Path, out: &mut String) -> Result<(), TableError> {
             (Some(median), Some(low), Some(high)) => format!("**{median:.2}** [{low:.2} {high:.2}]"),
             _ => "no valid pair".to_owned(),
         };
-        let own = |role: &str| match plan.against {
-            Against::Peer => String::new(),
-            Against::First => optional(side(point, role, "/own/median"), |own| format!(" ({own:.2})"), ""),
+        let figure = |role: &str| {
+            let figure = side(point, role, "/metric/median").map(|figure| amount(plan.metric, figure));
+            let own = side(point, role, "/own/median").filter(|_| plan.against == Against::First);
+            figure.unwrap_or_else(|| "-".into()) + &own.map_or_else(String::new, |own| format!(" ({own:.2})"))
         };
-        let figure = |role: &str| optional(side(point, role, "/metric/median"), |f| amount(plan.metric, f), "-");
-        let null = optional(number("/null"), |null| format!("{null:.2}"), "-");
-        let valid = point["valid_pairs"].as_u64().unwrap_or(0);
-        let commit = commit.get(..9).unwrap_or(commit);
-        out.push_str(&format!(
-            "| {what} | {} | {}{} | {}{} | {ratio} | {null} | {valid} | [{date}, {commit}{dirty}](../bench/runs/{name}) |\n",
-            plan.metric.label(),
+        table.row([
+            what,
+            plan.metric.label().to_owned(),
             figure("ours"),
-            own("ours"),
             figure("peer"),
-            own("peer"),
-        ));
+            ratio,
+            optional(number("/null"), 2),
+            point["valid_pairs"].as_u64().unwrap_or(0).to_string(),
+            format!("[{date}, {commit}{dirty}](../bench/runs/{name})"),
+        ]);
     }
     Ok(())
 }
@@ -159,10 +160,6 @@ fn amount(metric: Metric, figure: f64) -> String {
         Metric::RequestsPerSecond => format!("{:.0} k", figure / 1e3),
         _ => format!("{figure:.0}"),
     }
-}
-
-fn optional(value: Option<f64>, text: impl FnOnce(f64) -> String, none: &str) -> String {
-    value.map_or_else(|| none.to_owned(), text)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::{CpuTime, Foreign};
-use crate::plan::PlanError;
 use crate::report::Report;
 
 /// How much disturbance a run may take.
@@ -33,7 +32,7 @@ impl Limits {
     ///
     /// # Errors
     /// Names the limit.
-    pub fn check(&self) -> Result<(), PlanError> {
+    pub fn check(&self) -> Result<(), String> {
         let percents = [
             ("steal_percent", self.steal_percent, 100.0),
             ("foreign_percent", self.foreign_percent, 100_000.0),
@@ -41,7 +40,7 @@ impl Limits {
         ];
         for (name, value, most) in percents {
             if !(0.0..=most).contains(&value) {
-                return Err(PlanError::Wrong(format!("void.{name} is {value}; it must be from 0 to {most} percent")));
+                return Err(format!("void.{name} is {value}; it must be from 0 to {most} percent"));
             }
         }
         Ok(())

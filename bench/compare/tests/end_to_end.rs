@@ -91,6 +91,12 @@ fn runs(pid: &str) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, back)| !back.trim_start().starts_with(['Z', 'X']))
 }
 
+/// Every run that is stored, void ones too.
+fn raw(scratch: &Scratch) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(scratch.folder().join("raw.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// Waits until every process that the fake servers wrote down is gone; hangs, and so fails, if one never goes.
 fn nothing_survives(scratch: &Scratch) {
     let pids = fs::read_to_string(scratch.0.join("pids")).unwrap();
@@ -111,9 +117,9 @@ fn a_known_ratio_is_found_and_everything_is_stored() {
     nothing_survives(&scratch);
 
     let folder = scratch.folder();
-    assert_eq!(fs::read_dir(folder.join("raw")).unwrap().count(), 15);
-    let raw = fs::read_to_string(folder.join("raw/round-001-ours.json")).unwrap();
-    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    let raw = raw(&scratch);
+    assert_eq!(raw.len(), 15, "{:?}", raw.iter().map(|run| &run["void"]).collect::<Vec<_>>());
+    let raw = raw.iter().find(|run| run["round"] == 1 && run["role"] == "ours").unwrap();
     assert_eq!(raw["generator_output"]["p99_us"], 50);
     assert_eq!(raw["report"]["requests_per_second"], 3000.0);
     assert!(raw["cpu"]["idle"].is_number() && raw["load_before"].is_number());
@@ -142,7 +148,7 @@ fn wrong_replies_void_the_pair_and_too_few_pairs_are_a_failure() {
     assert!(stderr(&output).contains("only 1 of 2 pairs"), "{}", stderr(&output));
     assert!(stdout(&output).contains("void: 1 wrong or lost replies, limit 0"), "{}", stdout(&output));
     assert!(fs::read_to_string(scratch.folder().join("README.md")).unwrap().contains("VOID"));
-    assert_eq!(fs::read_dir(scratch.folder().join("raw")).unwrap().count(), 6);
+    assert_eq!(raw(&scratch).len(), 6);
 }
 
 #[test]
@@ -156,7 +162,7 @@ fn a_void_pair_is_made_up_for() {
     let output = scratch.run(&plan(&scratch, "extra_pairs = 1", &generator, ""), &["--pairs", "2"]);
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
     assert!(stdout(&output).contains("the generator ended with exit code 7"), "{}", stdout(&output));
-    assert_eq!(fs::read_dir(scratch.folder().join("raw")).unwrap().count(), 9);
+    assert_eq!(raw(&scratch).len(), 9);
 }
 
 #[test]
@@ -168,7 +174,8 @@ fn a_sweep_is_substituted_and_compared_with_its_first_value() {
     let output = scratch.run(&plan(&scratch, "against = 'first'", generator, sweep), &["--pairs", "2"]);
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
     assert_eq!(last_line(&output), "ratio 0.90 [0.90 0.90] null 0.73");
-    for file in ["series.svg", "series-p99.svg", "ratios-300.svg", "raw/round-002-300-null.json"] {
+    assert!(raw(&scratch).iter().any(|run| run["round"] == 2 && run["value"] == 300 && run["role"] == "null"));
+    for file in ["series.svg", "series-p99.svg", "ratios-300.svg"] {
         assert!(scratch.folder().join(file).is_file(), "{file}");
     }
 }
@@ -210,7 +217,7 @@ fn an_interrupt_ends_every_process_and_keeps_the_runs() {
     assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
     nothing_survives(&scratch);
     assert!(after.exists());
-    assert_eq!(fs::read_dir(scratch.folder().join("raw")).unwrap().count(), 1);
+    assert_eq!(raw(&scratch).len(), 1);
 }
 
 #[test]
@@ -274,10 +281,10 @@ fn loads_are_percents_of_the_peers_capacity_of_the_round() {
     let output = scratch.run(&text, &["--pairs", "2"]);
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
     assert_eq!(last_line(&output), "ratio 1.00 [1.00 1.00] null 1.00");
-    let raw = fs::read_to_string(scratch.folder().join("raw/round-002-90-ours.json")).unwrap();
-    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
-    assert_eq!((&raw["rate"], &raw["report"]["latency_us"][2]), (&900.into(), &90.0.into()));
-    assert!(scratch.folder().join("raw/round-002-capacity.json").is_file());
+    let raw = raw(&scratch);
+    let ours = raw.iter().find(|run| run["round"] == 2 && run["value"] == 90 && run["role"] == "ours").unwrap();
+    assert_eq!((&ours["rate"], &ours["report"]["latency_us"][2]), (&900.into(), &90.0.into()));
+    assert!(raw.iter().any(|run| run["round"] == 2 && run["capacity"] == true));
     let readme = fs::read_to_string(scratch.folder().join("README.md")).unwrap();
     assert!(readme.contains("1000, 1000 requests/s"), "{readme}");
 }

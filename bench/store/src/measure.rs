@@ -70,11 +70,14 @@ pub struct Held {
 /// # Errors
 /// When the shards cannot be built or the profile is unknown.
 pub fn ours_here(args: &OursArgs, program_bytes: u64) -> Result<Outcome, Failure> {
-    if let Some(name) = &args.profile {
-        let stream = stream(name, args.stream_bytes * args.spread, args.requests, args.seed)?;
-        return Ours::new(args.memory_bytes, args.shards, program_bytes)?.run(stream);
-    }
+    let stream = match &args.profile {
+        Some(name) => Some(stream(name, args.stream_bytes * args.spread, args.requests, args.seed)?),
+        None => None,
+    };
     let mut ours = Ours::new(args.memory_bytes, args.shards, program_bytes)?;
+    if let Some(stream) = stream {
+        return ours.run(stream);
+    }
     for number in 0..args.fill {
         ours.set(&item(number, args.key_bytes, args.value_bytes));
     }
@@ -98,20 +101,8 @@ pub fn misses(args: &RunArgs, name: &str, seed: u64) -> Result<Misses, Failure> 
     let bytes = args.memory_mib << 20;
     let make = || stream(name, bytes * args.spread, args.requests, seed);
     let peer = Peer::start(args.memory_mib, args.threads)?.run(make()?)?;
-    let words = |memory: u64| {
-        let figures = [
-            ("--memory-bytes", memory),
-            ("--shards", args.threads as u64),
-            ("--stream-bytes", bytes),
-            ("--spread", args.spread),
-            ("--requests", args.requests),
-            ("--seed", seed),
-        ];
-        let mut words = vec!["ours".to_owned(), "--profile".to_owned(), name.to_owned()];
-        words.extend(figures.into_iter().flat_map(|(option, figure)| [option.to_owned(), figure.to_string()]));
-        words
-    };
-    let (ours_memory_bytes, ours) = within(peer.resident_bytes, args.threads as u64, words)?;
+    let figures = [("stream-bytes", bytes), ("spread", args.spread), ("requests", args.requests), ("seed", seed)];
+    let (ours_memory_bytes, ours) = within(peer.resident_bytes, args.threads as u64, Some(name), &figures)?;
     let references = match &args.python {
         Some(python) if args.seeds.first() == Some(&seed) => references(args, python, make()?, peer.resident_bytes)?,
         _ => BTreeMap::new(),
@@ -137,23 +128,18 @@ pub fn held(args: &RunArgs, memory_mib: u64, key_bytes: u32, value_bytes: u32) -
         }
     }
     let peer = peer.finish()?;
-    let words = |memory: u64| {
-        let figures = [
-            ("--memory-bytes", memory),
-            ("--shards", args.threads as u64),
-            ("--key-bytes", u64::from(key_bytes)),
-            ("--value-bytes", u64::from(value_bytes)),
-            ("--fill", fill),
-        ];
-        let options = figures.into_iter().flat_map(|(option, figure)| [option.to_owned(), figure.to_string()]);
-        ["ours".to_owned()].into_iter().chain(options).collect()
-    };
-    let (ours_memory_bytes, ours) = within(peer.resident_bytes, args.threads as u64, words)?;
+    let figures = [("key-bytes", key_bytes.into()), ("value-bytes", value_bytes.into()), ("fill", fill)];
+    let (ours_memory_bytes, ours) = within(peer.resident_bytes, args.threads as u64, None, &figures)?;
     Ok(Held { key_bytes, value_bytes, memory_mib, ours, ours_memory_bytes, peer })
 }
 
 /// Ours with as much memory as keeps it resident in `most` bytes.
-fn within(most: u64, shards: u64, words: impl Fn(u64) -> Vec<String>) -> Result<(u64, Outcome), Failure> {
+fn within(most: u64, shards: u64, profile: Option<&str>, figures: &[(&str, u64)]) -> Result<(u64, Outcome), Failure> {
+    let words = |memory: u64| -> Vec<String> {
+        let figures = [("memory-bytes", memory), ("shards", shards)].into_iter().chain(figures.iter().copied());
+        let options = figures.map(|(name, figure)| format!("--{name}={figure}"));
+        ["ours".to_owned()].into_iter().chain(profile.map(|name| format!("--profile={name}"))).chain(options).collect()
+    };
     // A shard's memory is whole segments: a 256th of it, in the store's bounds.
     let segment = 1u64 << (most / shards / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2();
     let step = shards * segment;

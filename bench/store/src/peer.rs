@@ -7,28 +7,28 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use differential::memcached::{Memcached, StartError};
+use procfs::ProcError;
 
 use crate::ours::Outcome;
-use crate::resident::{ResidentError, resident_bytes};
+use crate::resident::resident_bytes;
 use crate::stream::{Asked, Stream};
 
 /// The version that figures are compared with.
 pub const VERSION: &str = "memcached 1.6.18";
+
 /// Requests asked at a time.
 const BATCH: usize = 64;
-/// Times 5 ms that it may take to listen.
-const LISTEN_TRIES: u32 = 2_000;
 
 /// Why the peer did not do its part.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// It could not be started, or is another version.
-    #[error("cannot use memcached: {0}; apt-get install memcached (Debian 12's, {VERSION})")]
-    Start(String),
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The connection broke.
     #[error("the connection to memcached broke: {0}")]
     Io(#[from] io::Error),
@@ -36,14 +36,13 @@ pub enum PeerError {
     #[error("memcached answered {0:?}")]
     Reply(String),
     /// Its memory could not be read.
-    #[error(transparent)]
-    Resident(#[from] ResidentError),
+    #[error("cannot read memcached's resident memory: {0}")]
+    Resident(#[from] ProcError),
 }
 
 /// A running memcached and one connection to it. Ended when dropped.
 pub struct Peer {
-    child: Child,
-    directory: PathBuf,
+    memcached: Memcached,
     reader: BufReader<UnixStream>,
     writer: UnixStream,
     values: Vec<u8>,
@@ -58,37 +57,12 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Start`] when it is not there, is another version, or does not listen.
     pub fn start(memory_mib: u64, threads: usize) -> Result<Peer, PeerError> {
-        let failed = |error: io::Error| PeerError::Start(error.to_string());
-        let version = Command::new("memcached").arg("-V").output().map_err(failed)?;
-        let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-        if version != VERSION {
-            return Err(PeerError::Start(format!("it is {version:?}")));
-        }
-        let directory = std::env::temp_dir().join(format!("sidestep-storebench-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).map_err(failed)?;
-        let socket = directory.join("memcached.sock");
-        let mut command = Command::new("memcached");
-        command.arg("-s").arg(&socket).args(["-m", &memory_mib.to_string(), "-t", &threads.to_string()]);
-        if rustix::process::geteuid().is_root() {
-            command.args(["-u", "root"]);
-        }
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
-        for _ in 0..LISTEN_TRIES {
-            if let Ok(writer) = UnixStream::connect(&socket) {
-                let reader = BufReader::with_capacity(1 << 16, writer.try_clone()?);
-                let values = vec![b'v'; 2 << 20];
-                let (out, line) = (Vec::new(), Vec::new());
-                return Ok(Peer { child, directory, reader, writer, values, out, line, refused: 0 });
-            }
-            if let Ok(Some(status)) = child.try_wait() {
-                return Err(PeerError::Start(format!("it ended: {status}")));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-        Err(PeerError::Start("it did not listen within 10 s".into()))
+        let (memory, threads) = (memory_mib.to_string(), threads.to_string());
+        let memcached = Memcached::start_with("memcached", &["-m", &memory, "-t", &threads])?;
+        let writer = memcached.connect()?;
+        let reader = BufReader::with_capacity(1 << 16, writer.try_clone()?);
+        let (values, out, line) = (vec![b'v'; 2 << 20], Vec::new(), Vec::new());
+        Ok(Peer { memcached, reader, writer, values, out, line, refused: 0 })
     }
 
     /// The next line, without its end.
@@ -207,16 +181,7 @@ impl Peer {
     /// # Errors
     /// [`PeerError`].
     pub fn finish(mut self) -> Result<Outcome, PeerError> {
-        let (items, resident_bytes) = (self.stat("curr_items")?, resident_bytes(Some(self.child.id()))?);
+        let (items, resident_bytes) = (self.stat("curr_items")?, resident_bytes(Some(self.memcached.id()))?);
         Ok(Outcome { items, refused: self.refused, resident_bytes, ..Outcome::default() })
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // The process may have ended by itself; there is nobody left to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }

@@ -1,15 +1,13 @@
 //! Runs everything that is asked for, and writes the run folder: README with the tables, raw JSON, and plots.
 
-use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use compare::machine::Machine;
-use compare::output::dated_folder;
-use compare::plot::chart::{Axis, Chart, Mark};
-use compare::plot::{NULL, OURS, PEER};
-use compare::stats::median;
+use figures::chart::{Axis, Chart, Mark, NULL, OURS, PEER};
+use figures::folder::RunFolder;
+use figures::machine::Machine;
+use figures::stats::{median, spread};
+use figures::table::Table;
 use serde::Serialize;
 
 use crate::args::RunArgs;
@@ -37,7 +35,7 @@ struct Raw<'a> {
 /// # Errors
 /// When a side or a reference cannot be run, or the folder not be written.
 pub fn run(args: &RunArgs) -> Result<PathBuf, Failure> {
-    let machine = Machine::bare();
+    let machine = Machine::look([]);
     let mut held = Vec::new();
     for &memory_mib in &args.hold_mib {
         for (key_bytes, value_bytes) in HELD_SIZES {
@@ -55,10 +53,10 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, Failure> {
         }
     }
     let tables = format!("{}\n{}", held_table(&held), miss_table(args, &misses));
-    // The tables are in the folder too, so that a run of hours is not lost since nobody reads along.
+    // The tables are in the folder too, so that a run of hours is not lost when its output was.
     let _ = write!(io::stdout(), "{tables}");
 
-    let path = dated_folder(&args.out, &machine.date, &args.name)?;
+    let folder = RunFolder::create(&args.out, &machine.date, &args.name)?;
     let raw = Raw {
         machine: &machine,
         peer: peer::VERSION,
@@ -70,11 +68,11 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, Failure> {
         misses: &misses,
         held: &held,
     };
-    fs::write(path.join("raw.json"), serde_json::to_string_pretty(&raw)? + "\n")?;
-    fs::write(path.join("miss-ratio.svg"), miss_plot(args, &misses).draw()?)?;
-    fs::write(path.join("items-held.svg"), held_plot(&held).draw()?)?;
-    fs::write(path.join("README.md"), readme(args, &machine, &tables))?;
-    Ok(path)
+    folder.write_json("raw.json", &raw)?;
+    folder.write("miss-ratio.svg", &miss_plot(args, &misses).draw()?)?;
+    folder.write("items-held.svg", &held_plot(&held).draw()?)?;
+    folder.write("README.md", &readme(args, &machine, &tables))?;
+    Ok(folder.path().to_owned())
 }
 
 fn mib(bytes: u64) -> String {
@@ -85,26 +83,23 @@ fn ratio(held: &Held) -> f64 {
     held.ours.items as f64 / held.peer.items.max(1) as f64
 }
 
-fn held_table(held: &[Held]) -> String {
-    let mut out = "| key + value | memcached -m | resident MiB: memcached | ours | items: memcached | ours | ours / \
-                   memcached |\n|---|---:|---:|---:|---:|---:|---:|\n"
-        .to_owned();
+fn held_table(held: &[Held]) -> Table {
+    let resident = "resident MiB: memcached:";
+    let columns =
+        ["key + value", "memcached -m:", resident, "ours:", "items: memcached:", "ours:", "ours / memcached:"];
+    let mut table = Table::new(&columns);
     for row in held {
-        // Writing to a string cannot fail; here and below.
-        let _ = writeln!(
-            out,
-            "| {} B + {} B | {} | {} | {} | {} | {} | {:.3} |",
-            row.key_bytes,
-            row.value_bytes,
-            row.memory_mib,
+        table.row([
+            format!("{} B + {} B", row.key_bytes, row.value_bytes),
+            row.memory_mib.to_string(),
             mib(row.peer.resident_bytes),
             mib(row.ours.resident_bytes),
-            row.peer.items,
-            row.ours.items,
-            ratio(row)
-        );
+            row.peer.items.to_string(),
+            row.ours.items.to_string(),
+            format!("{:.3}", ratio(row)),
+        ]);
     }
-    out
+    table
 }
 
 /// Our miss ratio as a part of memcached's.
@@ -129,58 +124,49 @@ fn middle(rows: &[Misses], figure: impl Fn(&Misses) -> f64) -> f64 {
 
 fn miss_table(args: &RunArgs, misses: &[Misses]) -> String {
     let policies: Vec<&String> = misses.first().map_or_else(Vec::new, |row| row.references.keys().collect());
-    let mut out =
-        "| stream | resident MiB: memcached | ours | items: memcached | ours | miss ratio: memcached | ours | \
-                   ours / memcached [least most] |"
-            .to_owned();
-    policies.iter().for_each(|policy| {
-        let _ = write!(out, " {policy} |");
-    });
-    let _ = writeln!(out, "\n|---|{}", "---:|".repeat(7 + policies.len()));
+    let mut columns = ["stream", "resident MiB: memcached:", "ours:", "items: memcached:", "ours:"].to_vec();
+    columns.extend(["miss ratio: memcached:", "ours:", "ours / memcached [least most]:"]);
+    let policy_columns: Vec<String> = policies.iter().map(|policy| format!("{policy}:")).collect();
+    columns.extend(policy_columns.iter().map(String::as_str));
+    let mut table = Table::new(&columns);
     for rows in by_profile(misses) {
         let ratios: Vec<f64> = rows.iter().map(|row| of_peer(row, row.ours.miss_ratio())).collect();
-        let _ = write!(
-            out,
-            "| {} | {} | {} | {:.0} | {:.0} | {:.4} | {:.4} | {:.3} [{:.3} {:.3}] |",
-            rows[0].profile.name,
+        let ratio = spread(&ratios).map(|of| format!("{:.3} [{:.3} {:.3}]", of.median, of.min, of.max));
+        let reference = |&policy: &&String| rows.iter().find_map(|row| row.references.get(policy)).copied();
+        let row = [
+            rows[0].profile.name.to_owned(),
             mib(middle(rows, |row| row.peer.resident_bytes as f64) as u64),
             mib(middle(rows, |row| row.ours.resident_bytes as f64) as u64),
-            middle(rows, |row| row.peer.items as f64),
-            middle(rows, |row| row.ours.items as f64),
-            middle(rows, |row| row.peer.miss_ratio()),
-            middle(rows, |row| row.ours.miss_ratio()),
-            median(&ratios).unwrap_or(f64::NAN),
-            ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-        );
-        policies.iter().for_each(|&policy| {
-            let reference = rows.iter().find_map(|row| row.references.get(policy)).copied().unwrap_or(f64::NAN);
-            let _ = write!(out, " {reference:.4} |");
-        });
-        out.push('\n');
+            format!("{:.0}", middle(rows, |row| row.peer.items as f64)),
+            format!("{:.0}", middle(rows, |row| row.ours.items as f64)),
+            format!("{:.4}", middle(rows, |row| row.peer.miss_ratio())),
+            format!("{:.4}", middle(rows, |row| row.ours.miss_ratio())),
+            ratio.unwrap_or_default(),
+        ];
+        let references = policies.iter().map(|policy| format!("{:.4}", reference(policy).unwrap_or(f64::NAN)));
+        table.row(row.into_iter().chain(references));
     }
-    let _ = writeln!(
-        out,
-        "\nmemcached `-m {} -t {}`, {} shards of ours. Medians over {} seeds; libcachesim's policies with the first.",
+    format!(
+        "{table}\nmemcached `-m {} -t {}`, {} shards of ours. Medians over {} seeds; libcachesim's policies with the \
+         first.\n",
         args.memory_mib,
         args.threads,
         args.threads,
         args.seeds.len()
-    );
-    out
+    )
 }
 
 fn miss_plot(args: &RunArgs, misses: &[Misses]) -> Chart {
-    let mut marks = vec![Mark::Level { y: 1.0, color: PEER, width: 2 }];
+    let mut marks = vec![(Mark::Level(1.0, 2), PEER)];
     let mut all = vec![1.0];
     let profiles = by_profile(misses);
     for (x, row) in profiles.iter().enumerate().flat_map(|(x, rows)| rows.iter().map(move |row| (x as f64, row))) {
         for &reference in row.references.values() {
             all.push(of_peer(row, reference));
-            marks.push(Mark::Cross { x, y: of_peer(row, reference), color: NULL });
+            marks.push((Mark::Cross((x, of_peer(row, reference))), NULL));
         }
         all.push(of_peer(row, row.ours.miss_ratio()));
-        marks.push(Mark::Dot { x, y: of_peer(row, row.ours.miss_ratio()), color: OURS });
+        marks.push((Mark::Dot((x, of_peer(row, row.ours.miss_ratio()))), OURS));
     }
     let references: Vec<&str> =
         misses.first().map_or_else(Vec::new, |row| row.references.keys().map(String::as_str).collect());
@@ -200,8 +186,8 @@ fn miss_plot(args: &RunArgs, misses: &[Misses]) -> Chart {
 
 fn held_plot(held: &[Held]) -> Chart {
     let name = |row: &Held| format!("{}+{} B, -m {}", row.key_bytes, row.value_bytes, row.memory_mib);
-    let mut marks = vec![Mark::Level { y: 1.0, color: PEER, width: 2 }];
-    marks.extend(held.iter().enumerate().map(|(x, row)| Mark::Dot { x: x as f64, y: ratio(row), color: OURS }));
+    let mut marks = vec![(Mark::Level(1.0, 2), PEER)];
+    marks.extend((0..).zip(held).map(|(x, row)| (Mark::Dot((f64::from(x), ratio(row))), OURS)));
     Chart {
         title: "Items held at equal resident memory".into(),
         subtitle: "items / memcached's items; higher is better".into(),
@@ -213,12 +199,6 @@ fn held_plot(held: &[Held]) -> Chart {
 }
 
 fn readme(args: &RunArgs, machine: &Machine, tables: &str) -> String {
-    let dirty = match machine.dirty {
-        Some(true) => " with uncommitted changes",
-        Some(false) => ", clean",
-        None => "",
-    };
-    let bed = if machine.virtual_machine { "a virtual machine" } else { "a physical machine" };
     format!(
         "# The store at equal resident memory\n\n{tables}\n\
          ![Miss ratio at equal resident memory](miss-ratio.svg)\n\n\
@@ -234,20 +214,10 @@ fn readme(args: &RunArgs, machine: &Machine, tables: &str) -> String {
          * libcachesim's policies ran with the first seed alone. They have the same resident memory for items alone, at key, value and 25 bytes each: what \
          the policy does by itself. Belady knows the future.\n\
          * Nothing here is timed, so a busy machine changes nothing but memcached's background threads.\n\n\
-         ## How it was run\n\n```\n{}\n```\n\n\
-         * {}, commit {}{dirty}\n\
-         * {bed}: {} x {}, {} MiB, Linux {}\n\
-         * {}, everything else as it comes\n",
+         {machine}* {}, everything else as it comes\n",
         args.requests,
         args.spread,
         args.seeds,
-        machine.command_line,
-        machine.date,
-        machine.commit,
-        machine.cpus,
-        machine.cpu_model,
-        machine.memory_mib,
-        machine.kernel,
         peer::VERSION,
     )
 }

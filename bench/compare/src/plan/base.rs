@@ -7,17 +7,15 @@ use std::io;
 
 use toml::{Table, Value};
 
-use super::PlanError;
-
 /// The plan in `text` joined with its base, which `read` gives by name; `text` itself when it has none.
 ///
 /// # Errors
 /// Neither is TOML, the base cannot be read, or has a base in turn.
-pub fn with_base(text: &str, read: impl Fn(&str) -> io::Result<String>) -> Result<String, PlanError> {
+pub fn with_base(text: &str, read: impl Fn(&str) -> io::Result<String>) -> Result<String, String> {
     // What is no TOML is told later, with its line.
     let Ok(mut plan) = text.parse::<Table>() else { return Ok(text.to_owned()) };
     let Some(name) = plan.remove("base") else { return Ok(text.to_owned()) };
-    let wrong = |problem: String| PlanError::Wrong(format!("base is {name}: {problem}"));
+    let wrong = |problem: String| format!("base is {name}: {problem}");
     let name = name.as_str().ok_or_else(|| wrong("it must be the name of a file beside the plan".into()))?;
     let below = read(name).map_err(|error| wrong(error.to_string()))?;
     let mut below: Table = below.parse().map_err(|error| wrong(format!("{error}")))?;

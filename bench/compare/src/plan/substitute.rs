@@ -1,12 +1,10 @@
 //! `{name}` in a word of a command becomes a value; `{{` and `}}` become braces.
 
-use super::PlanError;
-
 /// Fills the placeholders of `word`.
 ///
 /// # Errors
 /// A name that `lookup` does not know, or a brace without its partner.
-pub(super) fn substitute(word: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, PlanError> {
+pub(super) fn substitute(word: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = word;
     while let Some(at) = rest.find(['{', '}']) {
@@ -19,17 +17,15 @@ pub(super) fn substitute(word: &str, lookup: impl Fn(&str) -> Option<String>) ->
         }
         let named = after.split_once('}').filter(|_| brace == "{");
         let Some((name, behind)) = named else {
-            return Err(PlanError::Wrong(format!(
-                "'{word}' has a lone '{brace}'; write '{brace}{brace}' for the brace"
-            )));
+            return Err(format!("'{word}' has a lone '{brace}'; write '{brace}{brace}' for the brace"));
         };
         match lookup(name) {
             Some(value) => out.push_str(&value),
             None => {
-                return Err(PlanError::Wrong(format!(
+                return Err(format!(
                     "'{word}' names '{{{name}}}', which is not set here; add it to [set], pass --set {name}=..., or \
                      write '{{{{' for a brace"
-                )));
+                ));
             }
         }
         rest = behind;

@@ -35,9 +35,9 @@ fn error(from: &str, to: &str) -> String {
 #[test]
 fn commands_are_filled_from_plan_side_and_sweep() {
     let plan = Plan::parse(PLAN).unwrap();
-    let ours = plan.commands(Role::Ours, Some(1000)).unwrap();
+    let ours = plan.commands(Role::Ours, Some(1000), None).unwrap();
     assert_eq!(ours.generator, ["gen", "10.77.0.2:11211", "{}", "1000"]);
-    let peer = plan.commands(Role::Peer, Some(0)).unwrap();
+    let peer = plan.commands(Role::Peer, Some(0), None).unwrap();
     assert_eq!(peer.generator, ["gen", "10.77.0.3:7", "{}", "0"]);
     assert_eq!(peer.ready.tcp.as_deref(), Some("10.77.0.3:7"));
     assert_eq!(plan.roles().collect::<Vec<_>>(), [Role::Ours, Role::Peer]);

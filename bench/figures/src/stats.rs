@@ -4,6 +4,8 @@
 //! median, and cut 2.5 % off either end. It makes no assumption about the shape of the distribution, and for five
 //! pairs it is as wide as it should be: from the smallest ratio to the largest.
 
+use std::fmt;
+
 use rand::Rng;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -21,6 +23,15 @@ pub struct Interval {
     pub low: f64,
     /// Upper end of the interval.
     pub high: f64,
+}
+
+impl fmt::Display for Interval {
+    /// `M.MM [L.LL H.HH]`, with as many digits as the format's precision says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Interval { median, low, high } = self;
+        let digits = f.precision().unwrap_or(2);
+        write!(f, "{median:.digits$} [{low:.digits$} {high:.digits$}]")
+    }
 }
 
 /// Where a sample lies and how far it is spread.

@@ -1,21 +1,35 @@
 //! One chart: title, legend, two axes and marks, drawn as SVG.
 //!
-//! Coordinates are linear here; whoever wants a logarithm takes it, and names the ticks. The legend stands above the
+//! Coordinates are linear: on a logarithmic axis a mark's coordinate is the decimal logarithm of its value. The legend stands above the
 //! chart, where it cannot hide a mark.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+pub use plotters::prelude::RGBColor;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::PlotError;
+/// Our colour. All stay apart for colour-blind readers (Okabe and Ito 2008).
+pub const OURS: RGBColor = RGBColor(0, 114, 178);
+/// The peer's.
+pub const PEER: RGBColor = RGBColor(213, 94, 0);
+/// The null responder's, and other references'.
+pub const NULL: RGBColor = RGBColor(110, 110, 110);
 
 const WIDTH: u32 = 900;
 const HEIGHT: u32 = 520;
 const HEAD: u32 = 92;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(40, 40, 40);
+
+/// A chart cannot be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot draw '{title}': {text}")]
+pub struct ChartError {
+    title: String,
+    text: String,
+}
 
 /// An axis: its name with unit, its ends, and the places that are named.
 #[derive(Debug, Clone)]
@@ -30,63 +44,24 @@ pub struct Axis {
     pub ticks: Vec<(f64, String)>,
 }
 
-/// Something drawn into the chart, in the order of the list.
+/// Where across, and where upwards.
+pub type Place = (f64, f64);
+
+/// Something drawn into the chart.
 #[derive(Debug, Clone)]
 pub enum Mark {
-    /// Points joined by a line, each with a dot.
-    Line {
-        /// Where.
-        points: Vec<(f64, f64)>,
-        /// In which colour.
-        color: RGBColor,
-    },
-    /// From the least to the largest of what a dot stands for.
-    Whisker {
-        /// Where across.
-        x: f64,
-        /// The least.
-        low: f64,
-        /// The largest.
-        high: f64,
-        /// In which colour.
-        color: RGBColor,
-    },
+    /// Places joined by a line, each with a dot.
+    Line(Vec<Place>),
+    /// At a place across, from the least to the largest of what a dot stands for.
+    Whisker(f64, [f64; 2]),
     /// All of the width between two heights.
-    Band {
-        /// The lower height.
-        low: f64,
-        /// The upper height.
-        high: f64,
-        /// In which colour.
-        color: RGBColor,
-    },
-    /// All of the width at one height.
-    Level {
-        /// The height.
-        y: f64,
-        /// In which colour.
-        color: RGBColor,
-        /// How thick, in pixels.
-        width: u32,
-    },
+    Band([f64; 2]),
+    /// All of the width at one height, so many pixels thick.
+    Level(f64, u32),
     /// One measurement.
-    Dot {
-        /// Where across.
-        x: f64,
-        /// Where upwards.
-        y: f64,
-        /// In which colour.
-        color: RGBColor,
-    },
+    Dot(Place),
     /// One measurement that does not count.
-    Cross {
-        /// Where across.
-        x: f64,
-        /// Where upwards.
-        y: f64,
-        /// In which colour.
-        color: RGBColor,
-    },
+    Cross(Place),
 }
 
 /// A chart without its drawing.
@@ -102,8 +77,8 @@ pub struct Chart {
     pub x: Axis,
     /// The axis upwards.
     pub y: Axis,
-    /// What is drawn, in this order.
-    pub marks: Vec<Mark>,
+    /// What is drawn in which colour, in this order.
+    pub marks: Vec<(Mark, RGBColor)>,
 }
 
 impl Axis {
@@ -172,9 +147,9 @@ impl Chart {
     ///
     /// # Errors
     /// When it cannot be drawn.
-    pub fn draw(&self) -> Result<String, PlotError> {
+    pub fn draw(&self) -> Result<String, ChartError> {
         let mut svg = String::new();
-        self.draw_into(&mut svg).map_err(|error| PlotError { title: self.title.clone(), text: error.to_string() })?;
+        self.draw_into(&mut svg).map_err(|error| ChartError { title: self.title.clone(), text: error.to_string() })?;
         Ok(svg)
     }
 
@@ -209,28 +184,29 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .axis_style(RGBColor(120, 120, 120))
             .draw()?;
-        let ends = |y: f64| [(self.x.from, y), (self.x.to, y)];
-        for mark in &self.marks {
+        let (from, to) = (self.x.from, self.x.to);
+        for (mark, color) in &self.marks {
             match mark {
-                Mark::Line { points, color } => {
-                    chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
-                    chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, color.filled())))?;
+                Mark::Line(places) => {
+                    chart.draw_series(LineSeries::new(places.iter().copied(), color.stroke_width(2)))?;
+                    chart.draw_series(places.iter().map(|place| Circle::new(*place, 4, color.filled())))?;
                 }
-                Mark::Whisker { x, low, high, color } => {
-                    chart.draw_series(LineSeries::new([(*x, *low), (*x, *high)], color.mix(0.55).stroke_width(4)))?;
+                Mark::Whisker(x, ends) => {
+                    let style = color.mix(0.55).stroke_width(4);
+                    chart.draw_series(LineSeries::new(ends.map(|y| (*x, y)), style))?;
                 }
-                Mark::Band { low, high, color } => {
-                    let corners = [(self.x.from, *low), (self.x.to, *high)];
+                Mark::Band([low, high]) => {
+                    let corners = [(from, *low), (to, *high)];
                     chart.draw_series([Rectangle::new(corners, color.mix(0.15).filled())])?;
                 }
-                Mark::Level { y, color, width } => {
-                    chart.draw_series(LineSeries::new(ends(*y), color.stroke_width(*width)))?;
+                Mark::Level(y, width) => {
+                    chart.draw_series(LineSeries::new([(from, *y), (to, *y)], color.stroke_width(*width)))?;
                 }
-                Mark::Dot { x, y, color } => {
-                    chart.draw_series([Circle::new((*x, *y), 5, color.filled())])?;
+                Mark::Dot(place) => {
+                    chart.draw_series([Circle::new(*place, 5, color.filled())])?;
                 }
-                Mark::Cross { x, y, color } => {
-                    chart.draw_series([Cross::new((*x, *y), 5, color.stroke_width(2))])?;
+                Mark::Cross(place) => {
+                    chart.draw_series([Cross::new(*place, 5, color.stroke_width(2))])?;
                 }
             }
         }
