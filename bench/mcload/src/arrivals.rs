@@ -7,7 +7,7 @@ use crate::sizes::{ETC_GAP, generalized_pareto, unit};
 use crate::transport::Nanos;
 
 /// The law of the gaps between arrivals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Gaps {
     /// Exponential: arrivals are a Poisson process, as of many clients that do not know of each other.
     Poisson,

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use crate::codec::{Codec, LongValue};
 use crate::keyspace::MARK_BYTES;
-use crate::reply::{Mismatch, Reply};
-use crate::tally::{Tally, record};
+use crate::mismatch::Mismatch;
+use crate::reply::{Desk, Reply, Wrong};
+use crate::tally::record;
 use crate::transport::Nanos;
 use crate::workload::Request;
 
@@ -117,26 +118,19 @@ impl Connection {
     }
 
     /// Checks bytes that arrived at `now` against the replies that must come, and counts those that are whole. Returns
-    /// how many are. `scratch` is overwritten.
+    /// how many are.
     ///
     /// # Errors
     /// The first byte that is not the right one. The connection is out of step after that and must be closed.
     #[inline]
-    pub fn receive(
-        &mut self,
-        mut bytes: &[u8],
-        now: Nanos,
-        codec: &Codec,
-        tally: &mut Tally,
-        scratch: &mut Vec<u8>,
-    ) -> Result<u64, Box<Mismatch>> {
+    pub fn receive(&mut self, mut bytes: &[u8], now: Nanos, desk: &mut Desk<'_>) -> Result<u64, Wrong> {
         let mut finished = 0;
         while !bytes.is_empty() {
             let Some(pending) = self.in_flight.front() else { return Err(Box::new(Mismatch::unasked(bytes))) };
-            let (used, whole) = self.reply.take(pending.request, bytes, codec, tally, scratch)?;
+            let (used, whole) = self.reply.take(pending.request, bytes, desk)?;
             bytes = &bytes[used..];
             if whole {
-                record(&mut tally.latency_ns, pending.since, now);
+                record(&mut desk.tally.latency_ns, pending.since, now);
                 self.in_flight.pop_front();
                 finished += 1;
             }

@@ -18,12 +18,15 @@ mod churn;
 mod feed;
 // The phases: how each begins and when it is done.
 pub mod phase;
+// How a phase begins.
+mod start;
 
 use std::net::SocketAddr;
 
 use crate::codec::Codec;
 use crate::connection::Connection;
-use crate::reply::Mismatch;
+use crate::mismatch::Mismatch;
+use crate::reply::Desk;
 use crate::tally::{Tally, record};
 use crate::transport::{Close, End, Nanos, News, Slot, Transport, TransportError};
 use crate::workload::{Operation, Request};
@@ -194,10 +197,11 @@ impl Engine {
         let line = &mut lines[slot as usize];
         let in_flight = line.connection.in_flight() as u64;
         let (mut finished, mut wrong, mut at) = (0, None, 0);
+        let mut desk = Desk { codec, tally, scratch };
         transport.recv(slot, &mut |bytes, now| {
             at = now;
             if wrong.is_none() {
-                match line.connection.receive(bytes, now, codec, tally, scratch) {
+                match line.connection.receive(bytes, now, &mut desk) {
                     Ok(count) => finished += count,
                     Err(mismatch) => wrong = Some(mismatch),
                 }

@@ -1,7 +1,7 @@
 //! The keys of a run and the one value each may hold.
 //!
 //! Name, flags, length and bytes of a key's value are functions of its number and the seed, so that any reply can be
-//! checked without remembering what was written, whoever wrote it last. A value is eight bytes that no other key has,
+//! checked without remembering what was written, whichever worker wrote it last. A value is eight bytes that no other key has,
 //! then a slice of one pool of random bytes made at start, so that checking is comparing with bytes that are there.
 
 use std::sync::Arc;
@@ -9,15 +9,11 @@ use std::sync::Arc;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-use crate::sizes::Size;
+use crate::sizes::{MAX_KEY_BYTES, Size};
 
 /// Number of one key, from 0 up to [`Keyspace::keys`].
 pub type KeyNumber = u64;
 
-/// Longest key of the protocol, in bytes (`protocol.txt`, "Keys").
-pub const MAX_KEY_BYTES: usize = 250;
-/// Largest value this generator makes, in bytes; memcached's own default limit is 1 MiB, header included.
-pub const MAX_VALUE_BYTES: usize = 16 << 20;
 /// Bytes at the front of a value that belong to its key alone.
 pub const MARK_BYTES: usize = 8;
 /// Where in the pool values may begin: few enough places that small values are all found in the first-level cache.
@@ -128,14 +124,7 @@ impl Keyspace {
         };
         out.extend_from_slice(&FILL[..length]);
         let end = out.len();
-        let mut rest = number;
-        for place in out[end - length..].iter_mut().rev() {
-            *place = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
+        put_number(number, &mut out[end - length..]);
     }
 
     /// The client flags that key `number` is stored with.
@@ -156,6 +145,19 @@ impl Keyspace {
         let place = (mark % POOL_PLACES) as usize;
         let pool = &self.pool[place..place + length.saturating_sub(MARK_BYTES)];
         Value { mark: mark.to_le_bytes(), pool, length }
+    }
+}
+
+/// Writes a key's number at the right end of `key`, over what is there.
+#[inline]
+pub fn put_number(number: KeyNumber, key: &mut [u8]) {
+    let mut rest = number;
+    for place in key.iter_mut().rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub mod connection;
 pub mod engine;
 // Which keys there are, and the bytes each must hold.
 pub mod keyspace;
+// A wrong reply, shown so that it can be found again.
+pub mod mismatch;
 // A run whose every value has been checked.
 pub mod plan;
 // How often each key is asked for.

@@ -7,42 +7,33 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use mcload::args::Args;
 use mcload::progress::Progress;
 use mcload::transport::xsk::run_over_xsk;
 use mcload::{report, run};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let plan = match args.plan() {
-        Ok(plan) => plan,
-        Err(error) => return failure(2, &error),
-    };
+    let (args, plan) = Args::read();
     let shown = !args.quiet && (args.progress || std::io::stderr().is_terminal());
-    let xsk = match args.xsk.plan() {
-        Ok(xsk) => xsk,
-        Err(error) => return failure(2, &error),
-    };
     let progress = Progress::new(plan.workers, shown);
-    let outcome = match xsk {
-        Some(xsk) => run_over_xsk(&plan, &xsk, &progress),
+    let outcome = match &args.xsk {
+        Some(xsk) => run_over_xsk(&plan, xsk, &progress),
         None => run::run_over_sockets(&plan, &progress),
     };
     match outcome {
         Ok(outcome) => {
             let text = if args.json { report::json(&plan, &outcome) } else { report::text(&plan, &outcome) };
             if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-                return failure(1, &format!("cannot print the report: {error}"));
+                return failure(&format!("cannot print the report: {error}"));
             }
             if outcome.all_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Err(error) => failure(1, &error),
+        Err(error) => failure(&error),
     }
 }
 
-fn failure(code: u8, error: &dyn Display) -> ExitCode {
+fn failure(error: &dyn Display) -> ExitCode {
     // Where standard error takes nothing, the exit code has to say it.
     let _ = writeln!(io::stderr(), "sidestep-mcload: {error}");
-    ExitCode::from(code)
+    ExitCode::FAILURE
 }

@@ -48,7 +48,7 @@ pub struct Plan {
     /// The server's address.
     pub server: SocketAddr,
     /// The workload's name, as typed.
-    pub name: &'static str,
+    pub name: String,
     /// Connections, at least one for each worker.
     pub connections: u32,
     /// Requests in flight on each connection.

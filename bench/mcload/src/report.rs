@@ -2,18 +2,17 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
+use figures::quantiles::micros;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::arrivals::Gaps;
 use crate::plan::{Length, Loop, Plan, Reuse};
 use crate::popularity::Popularity;
 use crate::run::Outcome;
 use crate::sizes::Size;
 use crate::tally::Tally;
-use crate::transport::Close;
 
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("p99.9", 0.999)];
 /// The generator may be late by this part of the latency that it reports, both at p99.
 pub const LATENESS_SHARE: f64 = 0.1;
 
@@ -56,16 +55,6 @@ pub fn void_reason(plan: &Plan, outcome: &Outcome) -> Option<String> {
             latency / 1e3
         )
     })
-}
-
-fn micros(histogram: &Histogram<u64>) -> String {
-    let mut out = String::new();
-    for (name, quantile) in QUANTILES {
-        // Writing to a string cannot fail.
-        let _ = write!(out, " {name} {:.1}", histogram.value_at_quantile(quantile) as f64 / 1e3);
-    }
-    let _ = write!(out, " max {:.1}", histogram.max() as f64 / 1e3);
-    out
 }
 
 fn size(size: Size) -> String {
@@ -138,7 +127,7 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
     if plan.reuse == Reuse::PerRequest {
         writeln!(
             out,
-            "connections: {:.0}/s ({} opened, {} refused, {} timed out, {} cut off), opening us:{}",
+            "connections: {:.0}/s ({} opened, {} refused, {} timed out, {} cut off), opening us: {}",
             per_second(measured.connects, outcome),
             measured.connects,
             measured.refused,
@@ -147,7 +136,7 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
             micros(&measured.connect_ns)
         )?;
     }
-    writeln!(out, "latency us:{}", micros(&measured.latency_ns))?;
+    writeln!(out, "latency us: {}", micros(&measured.latency_ns))?;
     if measured.timed_out > 0 {
         let share = measured.timed_out as f64 / measured.ended() as f64;
         writeln!(
@@ -160,7 +149,7 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
         )?;
     }
     if matches!(plan.pace, Loop::Open { .. }) {
-        writeln!(out, "lateness of the generator us:{}", micros(&measured.lateness_ns))?;
+        writeln!(out, "lateness of the generator us: {}", micros(&measured.lateness_ns))?;
     }
     if plan.dead > 0 {
         writeln!(out, "dead connections: {} opened, {} alive at the end", plan.dead, outcome.dead.requests())?;
@@ -175,9 +164,7 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
 }
 
 fn quantiles(histogram: &Histogram<u64>) -> Value {
-    let mut all: serde_json::Map<String, Value> =
-        QUANTILES.iter().map(|&(name, at)| (name.to_owned(), histogram.value_at_quantile(at).into())).collect();
-    all.insert("max".to_owned(), histogram.max().into());
+    let mut all = figures::quantiles::object(histogram, 1.0);
     all.insert("mean".to_owned(), histogram.mean().into());
     all.insert("count".to_owned(), histogram.len().into());
     Value::Object(all)
@@ -190,6 +177,11 @@ fn size_json(size: Size) -> Value {
     }
 }
 
+/// A value as the command line has it.
+fn word(value: impl ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|value| value.get_name().to_owned())
+}
+
 fn plan_json(plan: &Plan) -> Value {
     let keyspace = plan.codec.keyspace();
     let (requests, seconds) = match plan.length {
@@ -198,8 +190,7 @@ fn plan_json(plan: &Plan) -> Value {
     };
     let (rate, arrivals, backlog) = match plan.pace {
         Loop::Closed => (None, None, None),
-        Loop::Open { rate, gaps: Gaps::Poisson, backlog } => (Some(rate), Some("poisson"), Some(backlog)),
-        Loop::Open { rate, gaps: Gaps::Etc, backlog } => (Some(rate), Some("etc"), Some(backlog)),
+        Loop::Open { rate, gaps, backlog } => (Some(rate), word(gaps), Some(backlog)),
     };
     let zipf = match plan.codec.popularity() {
         Popularity::Uniform(_) => None,
@@ -223,7 +214,7 @@ fn plan_json(plan: &Plan) -> Value {
         "backlog": backlog,
         "requests": requests,
         "seconds": seconds,
-        "close": if plan.close == Close::InOrder { "fin" } else { "reset" },
+        "close": word(plan.close),
         "load": plan.load,
         "timeout_seconds": plan.timeout.as_secs_f64(),
         "seed": plan.seed,
@@ -280,7 +271,7 @@ mod tests {
 
     use super::*;
     use crate::args::Args;
-    use crate::reply::Mismatch;
+    use crate::mismatch::Mismatch;
     use crate::tally::record;
 
     fn outcome(line: &str) -> (Plan, Outcome) {

@@ -1,7 +1,7 @@
 //! A run: open, load every key, read a sample back, measure, see whether the dead are alive.
 //!
-//! Each worker has a thread, a transport and an engine of its own. They go from phase to phase together; who waits for
-//! the others goes on driving its transport, so that a stack in user space still answers its peer.
+//! Each worker has a thread, a transport and an engine of its own. They go from phase to phase together; a worker
+//! that waits for the others goes on driving its transport, so that a stack in user space still answers its peer.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -170,7 +170,7 @@ pub fn run<T: Transport>(
             Err(WorkerError::Abandoned) => abandoned = true,
         }
     }
-    debug_assert!(!abandoned, "who is abandoned is so by one that failed");
+    debug_assert!(!abandoned, "workers stop early only when another has failed, and then that error is returned");
     Ok(all)
 }
 

@@ -1,11 +1,13 @@
 //! How long keys and values are: all alike, or as in Facebook's ETC pool.
 //!
-//! A length is a function of a number drawn once for each key, so that everybody who knows the key knows its length.
+//! A length is a function of a number drawn once for each key, so that the length follows from the key alone.
 //! ETC: Atikoglu, Xu, Frachtenberg, Jiang, Paleczny, "Workload Analysis of a Large-Scale Key-Value Store", SIGMETRICS
 //! 2012, §5.2 and table 5.
 
-use crate::keyspace::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
-
+/// Longest key of the protocol, in bytes (`protocol.txt`, "Keys").
+pub const MAX_KEY_BYTES: usize = 250;
+/// Largest value this generator makes, in bytes; memcached's own default limit is 1 MiB, header included.
+pub const MAX_VALUE_BYTES: usize = 16 << 20;
 /// Shortest ETC key made: room for the number of any key. The distribution gives shorter ones once in 10^9 keys.
 pub const LEAST_ETC_KEY_BYTES: usize = 10;
 

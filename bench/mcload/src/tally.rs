@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::reply::Mismatch;
+use crate::mismatch::Mismatch;
 use crate::transport::Nanos;
 
 /// Longest time told apart, in nanoseconds; longer ones are recorded as this.

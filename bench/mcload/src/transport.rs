@@ -54,9 +54,10 @@ pub enum News {
 }
 
 /// How the engine ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Close {
     /// What was sent still arrives, then FIN; what comes back is thrown away.
+    #[value(name = "fin")]
     InOrder,
     /// At once, by RST; nothing of it stays behind, TIME-WAIT included.
     Reset,

@@ -62,33 +62,23 @@ pub struct Mix {
     pub set: u32,
 }
 
-/// A mix that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("--mix is '{text}'; it must look like get=90,set=10 with at least one share above 0 and each at most 1000000")]
-pub struct MixError {
-    text: String,
-}
-
 impl FromStr for Mix {
-    type Err = MixError;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, MixError> {
-        let wrong = || MixError { text: text.to_owned() };
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "it must look like get=90,set=10 with at least one share above 0 and each at most 1000000";
         let mut mix = Mix { get: 0, set: 0 };
         for part in text.split(',') {
-            let (name, share) = part.trim().split_once('=').ok_or_else(wrong)?;
-            let share: u32 = share.trim().parse().map_err(|_| wrong())?;
+            let (name, share) = part.trim().split_once('=').ok_or(FORM)?;
             let place = match name.trim() {
                 "get" => &mut mix.get,
                 "set" => &mut mix.set,
-                _ => return Err(wrong()),
+                _ => return Err(FORM),
             };
-            if share > 1_000_000 || *place != 0 {
-                return Err(wrong());
-            }
-            *place = share;
+            let share = share.trim().parse().ok().filter(|share| *share <= 1_000_000 && *place == 0);
+            *place = share.ok_or(FORM)?;
         }
-        if mix.get + mix.set == 0 { Err(wrong()) } else { Ok(mix) }
+        if mix.get + mix.set == 0 { Err(FORM) } else { Ok(mix) }
     }
 }
 

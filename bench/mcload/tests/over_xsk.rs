@@ -23,7 +23,7 @@ use server::{Fault, serve};
 fn run(lab: &Lab, server: &str, arguments: &str) -> Result<Outcome, String> {
     let line = format!("sidestep-mcload --server {server} -i xsk:c0 {arguments}");
     let args = Args::try_parse_from(line.split_whitespace()).unwrap();
-    let (plan, xsk) = (args.plan().unwrap(), args.xsk.plan().unwrap().expect("an interface is given"));
+    let (plan, xsk) = (args.plan().unwrap(), args.xsk.expect("an interface is given"));
     let progress = Progress::new(plan.workers, false);
     lab.inside(Side::Client, || run_over_xsk(&plan, &xsk, &progress)).map_err(|error| error.to_string())
 }

@@ -1,10 +1,12 @@
-//! Streams of keys asked for, as measured at Facebook and Twitter: who comes next, and how long its key and value are.
+//! Streams of keys asked for, as measured at Facebook and Twitter: which key comes next, and how long it and its value
+//! are.
 //!
 //! Every stream is of gets alone; what misses is set. It begins by asking for every key once, in an order that has
 //! nothing to do with popularity, so that what is missed later was there before. All of it follows from the seed. Read first: Atikoglu et al.,
 //! "Workload analysis of a large-scale key-value store" (SIGMETRICS 2012); Yang, Yue and Rashmi, "A large scale analysis
 //! of hundreds of in-memory cache clusters at Twitter" (OSDI 2020).
 
+use mcload::keyspace::{mix, put_number};
 use mcload::popularity::{Popularity, Zipf, below};
 use mcload::sizes::Size;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -79,14 +81,7 @@ impl Asked {
     pub fn write_key<'a>(&self, buffer: &'a mut [u8; 250]) -> &'a [u8] {
         let key = &mut buffer[..self.key_bytes as usize];
         key.fill(b'k');
-        let mut rest = self.number;
-        for place in key.iter_mut().rev() {
-            *place = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
+        put_number(self.number, key);
         key
     }
 }
@@ -203,13 +198,6 @@ fn coprime(keys: u64, near: f64) -> u64 {
         a == 1
     };
     (near as u64 + 1..).find(shares_none).unwrap_or(1)
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-fn mix(value: u64) -> u64 {
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 #[cfg(test)]

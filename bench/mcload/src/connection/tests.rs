@@ -6,6 +6,7 @@ use super::*;
 use crate::keyspace::Keyspace;
 use crate::popularity::Popularity;
 use crate::sizes::Size;
+use crate::tally::Tally;
 use crate::workload::{Mix, Operation, Workload};
 
 const NOW: Nanos = 1_000;
@@ -57,6 +58,16 @@ fn codec(value_bytes: usize, multiget: u32) -> Codec {
     Codec::new(keyspace, Popularity::Uniform(20), multiget)
 }
 
+fn receive(
+    connection: &mut Connection,
+    bytes: &[u8],
+    now: Nanos,
+    codec: &Codec,
+    tally: &mut Tally,
+) -> Result<u64, Wrong> {
+    connection.receive(bytes, now, &mut Desk { codec, tally, scratch: &mut Vec::new() })
+}
+
 fn mixed(requests: u64, multi: bool) -> Workload {
     Workload::draw(3, 0, Mix { get: 1, set: 1 }, Popularity::Uniform(20), multi, requests)
 }
@@ -98,7 +109,7 @@ fn run(
             return Ok(tally);
         }
         for piece in lie(server.serve(&wire)).chunks(split) {
-            connection.receive(piece, LATER, codec, &mut tally, &mut scratch)?;
+            connection.receive(piece, LATER, &mut Desk { codec, tally: &mut tally, scratch: &mut scratch })?;
         }
     }
 }
@@ -149,7 +160,7 @@ fn a_value_of_a_multi_get_out_of_order_or_sent_twice_is_found() {
     let check = |reply: &[u8]| {
         let (mut connection, mut tally) = (Connection::new(), Tally::new());
         connection.push(request, NOW, &codec, &mut Vec::new());
-        connection.receive(reply, NOW, &codec, &mut tally, &mut Vec::new()).map(|_| (tally.hits, tally.misses))
+        receive(&mut connection, reply, NOW, &codec, &mut tally).map(|_| (tally.hits, tally.misses))
     };
     assert_eq!(check(&reply(&keys)), Ok((2, 0)));
     assert_eq!(check(&reply(&keys[1..])), Ok((1, 1)));
@@ -172,9 +183,8 @@ fn one_flipped_bit_anywhere_in_a_reply_is_found_with_its_place() {
             reply[at] ^= 1;
             let (mut connection, mut tally) = (Connection::new(), Tally::new());
             connection.push(request, NOW, &codec, &mut Vec::new());
-            let found = reply
-                .chunks(split)
-                .find_map(|piece| connection.receive(piece, NOW, &codec, &mut tally, &mut Vec::new()).err());
+            let found =
+                reply.chunks(split).find_map(|piece| receive(&mut connection, piece, NOW, &codec, &mut tally).err());
             let found = found.unwrap_or_else(|| panic!("byte {at} in pieces of {split}"));
             // "END" in place of "VALUE" is another right reply up to its first wrong byte; no flip makes an E of a V.
             assert_eq!((found.offset, found.found[0]), (at as u64, reply[at]), "{found}");
@@ -209,7 +219,7 @@ fn another_keys_value_is_found_before_its_line_ends() {
     let (mut connection, mut tally) = (Connection::new(), Tally::new());
     let codec = codec(33, 1);
     connection.push(Request { operation: Operation::Get, key: 4 }, NOW, &codec, &mut Vec::new());
-    let mismatch = connection.receive(b"VALUE kkkkkkkkk5 ", NOW, &codec, &mut tally, &mut Vec::new()).unwrap_err();
+    let mismatch = receive(&mut connection, b"VALUE kkkkkkkkk5 ", NOW, &codec, &mut tally).unwrap_err();
     assert_eq!((mismatch.offset, &mismatch.found[..]), (15, &b"5 "[..]));
 }
 
@@ -218,7 +228,7 @@ fn a_recycled_connection_remembers_nothing() {
     let codec = codec(5_000, 1);
     let (mut connection, mut tally) = (Connection::new(), Tally::new());
     connection.push(Request { operation: Operation::Get, key: 4 }, NOW, &codec, &mut Vec::new());
-    connection.receive(b"VALUE kkkk", NOW, &codec, &mut tally, &mut Vec::new()).unwrap();
+    receive(&mut connection, b"VALUE kkkk", NOW, &codec, &mut tally).unwrap();
     let mut out = Vec::new();
     assert!(connection.push(Request { operation: Operation::Set, key: 4 }, NOW, &codec, &mut out));
     connection.send(&out, &codec, |_| 3);
@@ -226,5 +236,5 @@ fn a_recycled_connection_remembers_nothing() {
     assert_eq!(connection.reset(), 2);
     assert!(connection.is_flushed());
     connection.push(Request { operation: Operation::Get, key: 5 }, NOW, &codec, &mut Vec::new());
-    assert_eq!(connection.receive(b"END\r\n", LATER, &codec, &mut tally, &mut Vec::new()), Ok(1));
+    assert_eq!(receive(&mut connection, b"END\r\n", LATER, &codec, &mut tally), Ok(1));
 }

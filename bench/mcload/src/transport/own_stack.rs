@@ -26,7 +26,7 @@ const RETRIES_PER_TURN: usize = 64;
 /// Reads the time since the start of the run.
 pub type Clock = Box<dyn FnMut() -> Duration + Send>;
 
-/// Who connects to whom.
+/// Which server a worker connects to, and with which of the source ports.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// The server.

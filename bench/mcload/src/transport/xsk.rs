@@ -24,7 +24,7 @@ use crate::engine::EngineError;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::{Outcome, Share, run};
-use crate::xsk_args::XskPlan;
+use crate::xsk_args::XskArgs;
 
 /// Source ports of an address: all but those below 1,024, which some servers treat as privileged.
 const SOURCE_PORTS: (u16, u16) = (1_024, u16::MAX);
@@ -152,7 +152,7 @@ pub struct Seats {
 ///
 /// # Errors
 /// As [`run`], and what [`XskError`] says.
-pub fn run_over_xsk(plan: &Plan, xsk: &XskPlan, progress: &Progress) -> Result<Outcome, EngineError> {
+pub fn run_over_xsk(plan: &Plan, xsk: &XskArgs, progress: &Progress) -> Result<Outcome, EngineError> {
     let (device, seats) = open(plan, xsk).map_err(TransportError::from)?;
     let outcome = run(plan, progress, |share| Ok(seats.take(share)?));
     if let Some(note) = device.unserved() {
@@ -168,23 +168,23 @@ pub fn run_over_xsk(plan: &Plan, xsk: &XskPlan, progress: &Progress) -> Result<O
 ///
 /// # Errors
 /// [`XskError`], one line for the operator; nothing stays open or attached.
-pub fn open(plan: &Plan, xsk: &XskPlan) -> Result<(XdpDevice, Seats), XskError> {
+pub fn open(plan: &Plan, xsk: &XskArgs) -> Result<(XdpDevice, Seats), XskError> {
     let SocketAddr::V4(server) = plan.server else { return Err(XskError::Ipv6 { server: plan.server }) };
     let connections = u64::from(plan.connections) + u64::from(plan.dead);
     let needed = connections.div_ceil(PORTS_EACH);
-    if needed > u64::from(xsk.addresses) {
-        return Err(XskError::Addresses { connections, needed, given: xsk.addresses });
+    if needed > u64::from(xsk.address.count) {
+        return Err(XskError::Addresses { connections, needed, given: xsk.address.count });
     }
-    let (first, workers) = (xsk.name.first_queue, plan.workers);
+    let (first, workers) = (xsk.interface.first_queue, plan.workers);
     let queues: Vec<QueueId> =
         (u32::from(first)..).take(workers as usize).map_while(|id| u16::try_from(id).ok().map(QueueId)).collect();
     if queues.len() < workers as usize {
         return Err(XskError::Queues { workers, first });
     }
-    let mut config = XdpConfig::new(xsk.name.link.clone(), xsk.address);
+    let mut config = XdpConfig::new(xsk.interface.link.clone(), xsk.address.first);
     config.addresses = addresses(xsk).map(|address| (address, AddressMode::Own)).collect();
     config.queues = Some(queues.clone());
-    config.attach = xsk.attach;
+    config.attach = xsk.mode;
     let mut device = XdpDevice::open(&config)?;
     let ports = queues.iter().filter_map(|queue| device.take_queue(*queue)).map(Port::new).collect();
     let base = stack_config(xsk, device.link());
@@ -200,7 +200,7 @@ pub fn open(plan: &Plan, xsk: &XskPlan) -> Result<(XdpDevice, Seats), XskError> 
         let stack = NetStack::new(worker_config(&base, plan, share), random()?)?;
         seats.push(Some(Seat { queue, stack, strays }));
     }
-    let cpus = xsk.cpus.clone();
+    let cpus = xsk.cpu.clone();
     Ok((device, Seats { seats: Mutex::new(seats), server, mac, cpus, origin: Instant::now() }))
 }
 
@@ -227,15 +227,15 @@ impl Seats {
 }
 
 /// Our addresses.
-fn addresses(xsk: &XskPlan) -> impl Iterator<Item = Ipv4Addr> {
-    let first = xsk.address.to_bits();
-    (first..=first.saturating_add(xsk.addresses - 1)).map(Ipv4Addr::from_bits)
+fn addresses(xsk: &XskArgs) -> impl Iterator<Item = Ipv4Addr> {
+    let first = xsk.address.first.to_bits();
+    (first..=first.saturating_add(xsk.address.count - 1)).map(Ipv4Addr::from_bits)
 }
 
 /// What all stacks of the run have in common.
-fn stack_config(xsk: &XskPlan, link: &Link) -> StackConfig {
-    let mut config = StackConfig::new(xsk.address, xsk.prefix, Mac(link.mac.0));
-    config.addresses = xsk.addresses;
+fn stack_config(xsk: &XskArgs, link: &Link) -> StackConfig {
+    let mut config = StackConfig::new(xsk.address.first, xsk.address.prefix, Mac(link.mac.0));
+    config.addresses = xsk.address.count;
     config.gateway = xsk.gateway;
     config.ip_mtu = link.mtu as usize;
     config.partial_checksums = link.leaves_checksums();
