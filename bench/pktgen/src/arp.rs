@@ -2,16 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket, EtherType};
+
 use crate::packet::FRAME_BYTES_MIN;
 use crate::station::{Mac, Station};
 
-/// Where the ARP packet starts; it is 28 bytes long.
+/// Where the ARP packet starts.
 const ARP_AT: usize = 14;
-const ARP_BYTES: usize = 28;
-/// Hardware type Ethernet, protocol type IPv4, address lengths 6 and 4.
-const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
-const REQUEST: [u8; 2] = [0, 1];
-const REPLY: [u8; 2] = [0, 2];
 
 /// What an ARP frame means to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,41 +23,42 @@ pub enum Arp {
 
 /// Looks at an ARP frame, and turns a request for our address into the answer.
 pub fn receive(frame: &mut [u8], ours: Station) -> Arp {
-    let Some((ethernet, rest)) = frame.split_at_mut_checked(ARP_AT) else { return Arp::Other };
-    let Some(packet) = rest.get_mut(..ARP_BYTES) else { return Arp::Other };
-    let sender_mac = Mac([packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]);
-    if packet[..6] != ETHERNET_IPV4 || packet[24..28] != ours.address.octets() || !sender_mac.is_unicast() {
+    let packet = frame.get(ARP_AT..).and_then(|packet| ArpPacket::from_slice(packet).ok());
+    let Some(packet) = packet.and_then(|packet| packet.try_eth_ipv4().ok()) else { return Arp::Other };
+    let sender = Mac(packet.sender_mac);
+    if packet.target_ipv4 != ours.address.octets() || !sender.is_unicast() {
         return Arp::Other;
     }
-    if packet[6..8] == REPLY {
-        return Arp::Learned(Ipv4Addr::new(packet[14], packet[15], packet[16], packet[17]), sender_mac);
+    match packet.operation {
+        ArpOperation::REPLY => Arp::Learned(packet.sender_ipv4.into(), sender),
+        ArpOperation::REQUEST => {
+            write(frame, ours, ArpOperation::REPLY, (sender, packet.sender_mac), packet.sender_ipv4);
+            Arp::Answer
+        }
+        _ => Arp::Other,
     }
-    if packet[6..8] != REQUEST {
-        return Arp::Other;
-    }
-    // RFC 826, "Packet Reception": swap the fields, put ours into the sender's, and say that it is a reply.
-    packet[6..8].copy_from_slice(&REPLY);
-    packet.copy_within(8..18, 18);
-    packet[8..14].copy_from_slice(&ours.mac.0);
-    packet[14..18].copy_from_slice(&ours.address.octets());
-    ethernet[..6].copy_from_slice(&sender_mac.0);
-    ethernet[6..12].copy_from_slice(&ours.mac.0);
-    Arp::Answer
 }
 
 /// A frame that asks everyone who has `wanted`.
 pub fn request(ours: Station, wanted: Ipv4Addr) -> [u8; FRAME_BYTES_MIN] {
     let mut frame = [0; FRAME_BYTES_MIN];
-    frame[..6].copy_from_slice(&Mac::BROADCAST.0);
-    frame[6..12].copy_from_slice(&ours.mac.0);
-    frame[12..14].copy_from_slice(&[0x08, 0x06]);
-    let packet = &mut frame[ARP_AT..ARP_AT + ARP_BYTES];
-    packet[..6].copy_from_slice(&ETHERNET_IPV4);
-    packet[6..8].copy_from_slice(&REQUEST);
-    packet[8..14].copy_from_slice(&ours.mac.0);
-    packet[14..18].copy_from_slice(&ours.address.octets());
-    packet[24..28].copy_from_slice(&wanted.octets());
+    write(&mut frame, ours, ArpOperation::REQUEST, (Mac::BROADCAST, [0; 6]), wanted.octets());
     frame
+}
+
+/// Writes a frame from us: to which Ethernet address, and which addresses its packet is about.
+fn write(frame: &mut [u8], ours: Station, operation: ArpOperation, (to, mac): (Mac, [u8; 6]), address: [u8; 4]) {
+    let packet = ArpEthIpv4Packet {
+        operation,
+        sender_mac: ours.mac.0,
+        sender_ipv4: ours.address.octets(),
+        target_mac: mac,
+        target_ipv4: address,
+    };
+    frame[..6].copy_from_slice(&to.0);
+    frame[6..12].copy_from_slice(&ours.mac.0);
+    frame[12..ARP_AT].copy_from_slice(&EtherType::ARP.0.to_be_bytes());
+    frame[ARP_AT..ARP_AT + ArpEthIpv4Packet::LEN].copy_from_slice(&packet.to_bytes());
 }
 
 #[cfg(test)]

@@ -1,10 +1,22 @@
 //! `Bursts`: the frames of a turn, on their way between a queue and a mode.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use nic::{Burst, Frame, Queue, QueueError};
 
 use crate::arp::{self, Arp};
 use crate::station::{Mac, Station};
 use crate::tally::{DropReason, Tally};
+
+/// What a turn did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Frames received and sent.
+    pub moved: usize,
+    /// Whether there is nothing left to do.
+    pub done: bool,
+}
 
 /// Received frames of this turn, frames to be sent, and the counts of both.
 ///
@@ -71,12 +83,7 @@ impl Bursts {
     }
 
     /// Handles an ARP frame: answers it if it asks for us, and returns what it taught.
-    pub fn arp<Q: Queue>(
-        &mut self,
-        queue: &mut Q,
-        mut frame: Frame,
-        ours: Station,
-    ) -> Option<(std::net::Ipv4Addr, Mac)> {
+    pub fn arp<Q: Queue>(&mut self, queue: &mut Q, mut frame: Frame, ours: Station) -> Option<(Ipv4Addr, Mac)> {
         match arp::receive(frame.bytes_mut(), ours) {
             Arp::Answer => {
                 self.tally.arp_answered += 1;
@@ -103,6 +110,13 @@ impl Bursts {
         self.tally.tx_batches.count(frames);
         queue.flush()?;
         Ok(frames)
+    }
+
+    /// Notes that frames moved in this turn, if any did.
+    pub fn note(&mut self, moved: usize, now: Duration) {
+        if moved > 0 {
+            self.tally.note_activity(now);
+        }
     }
 
     /// Whether frames wait to be sent.

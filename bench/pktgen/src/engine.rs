@@ -4,32 +4,18 @@ use std::time::Duration;
 
 use nic::{Queue, QueueError};
 
-use crate::ping::Ping;
+use crate::bursts::{Bursts, Progress};
 use crate::pong::Pong;
-use crate::sink::Sink;
-use crate::source::Source;
+use crate::sender::Sender;
 use crate::tally::Tally;
-
-/// What a turn did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Frames received and sent.
-    pub moved: usize,
-    /// Whether there is nothing left to do.
-    pub done: bool,
-}
 
 /// A mode at work on one queue. Owned by one thread.
 #[derive(Debug)]
 pub enum Engine {
-    /// `-f pong`
-    Pong(Pong),
-    /// `-f ping`
-    Ping(Box<Ping>),
-    /// `-f rx`
-    Rx(Sink),
-    /// `-f tx`
-    Tx(Source),
+    /// `-f pong` and `-f rx`
+    Pong(Box<Pong>),
+    /// `-f ping` and `-f tx`
+    Sender(Box<Sender>),
 }
 
 impl Engine {
@@ -41,45 +27,32 @@ impl Engine {
     pub fn turn<Q: Queue>(&mut self, queue: &mut Q, now: Duration) -> Result<Progress, QueueError> {
         match self {
             Self::Pong(pong) => pong.turn(queue, now),
-            Self::Ping(ping) => ping.turn(queue, now),
-            Self::Rx(sink) => sink.turn(queue, now),
-            Self::Tx(source) => source.turn(queue, now),
+            Self::Sender(sender) => sender.turn(queue, now),
         }
     }
 
-    /// Begins the end. Returns whether turns are needed still: ping waits for what is outstanding.
+    /// Begins the end. Returns whether turns are needed still.
     pub fn stop(&mut self) -> bool {
-        match self {
-            Self::Ping(ping) => {
-                ping.stop();
-                true
-            }
-            _ => false,
-        }
+        if let Self::Sender(sender) = self { sender.stop() } else { false }
     }
 
     /// Whether it ended for want of an answer to ARP.
     pub fn found_nobody(&self) -> bool {
-        match self {
-            Self::Ping(ping) => ping.found_nobody(),
-            Self::Tx(source) => source.found_nobody(),
-            Self::Pong(_) | Self::Rx(_) => false,
-        }
+        if let Self::Sender(sender) = self { sender.found_nobody() } else { false }
     }
 
     /// Gives all frames back to the queue, and returns what was counted.
-    pub fn finish<Q: Queue>(mut self, queue: &mut Q) -> Tally {
-        let bursts = match &mut self {
-            Self::Pong(pong) => pong.bursts(),
-            Self::Ping(ping) => ping.bursts(),
-            Self::Rx(sink) => sink.bursts(),
-            Self::Tx(source) => source.bursts(),
+    pub fn finish<Q: Queue>(self, queue: &mut Q) -> Tally {
+        let mut close = |bursts: &mut Bursts| {
+            bursts.close(queue);
+            std::mem::take(&mut bursts.tally)
         };
-        bursts.close(queue);
-        let mut tally = std::mem::take(&mut bursts.tally);
-        if let Self::Ping(ping) = &self {
-            tally.trips = Some(ping.trips().clone());
+        match self {
+            Self::Pong(mut pong) => close(pong.bursts()),
+            Self::Sender(mut sender) => {
+                let tally = close(sender.bursts());
+                Tally { trips: sender.trips(), ..tally }
+            }
         }
-        tally
     }
 }

@@ -11,11 +11,9 @@
 pub mod arp;
 /// `Bursts`: the frames of a turn.
 pub mod bursts;
-/// The Internet checksum (RFC 1071).
-pub mod checksum;
 /// `Engine`: the mode that runs on a queue.
 pub mod engine;
-/// `Args` as typed, `Plan` once checked.
+/// `Plan`: the command line.
 pub mod options;
 /// `Pace`: when each frame is to be sent.
 pub mod pace;
@@ -23,9 +21,7 @@ pub mod pace;
 pub mod packet;
 /// `Part`: what one end of the link does.
 pub mod part;
-/// `Ping`: sends, waits for the answers, checks and times them.
-pub mod ping;
-/// `Pong`: the null responder.
+/// `Pong`: the null responder, and the counter of what arrives.
 pub mod pong;
 /// `OpenPort`: what `-i` names, opened.
 pub mod port;
@@ -35,10 +31,8 @@ pub mod report;
 pub mod resolve;
 /// The runner: a pinned thread a queue, until count, time or ^C.
 pub mod run;
-/// `Sink`: counts what arrives.
-pub mod sink;
-/// `Source`: sends as fast as it can, or at a rate.
-pub mod source;
+/// `Sender`: sends, and for ping waits for the answers, checks and times them.
+pub mod sender;
 /// `Station`, `Mac`, `Endpoint`: who we are, and how that is written.
 pub mod station;
 /// `Tally`: what is counted.

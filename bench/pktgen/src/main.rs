@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use clap::Parser;
-use sidestep_pktgen::options::{Args, Plan, PortName};
+use nic::xdp::XskName;
+use sidestep_pktgen::options::{Plan, PortName};
 use sidestep_pktgen::port::{open_wire, open_xsk};
 use sidestep_pktgen::report::Report;
 use sidestep_pktgen::run::{Limits, Outcome, came_to_nothing, choose_cpus, run_pinned, work};
@@ -19,33 +19,30 @@ use sidestep_pktgen::run::{Limits, Outcome, came_to_nothing, choose_cpus, run_pi
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let plan = match Args::parse().plan() {
-        Ok(plan) => plan,
-        Err(error) => return failure(2, &error),
-    };
+    let plan = Plan::read();
     match run(&plan) {
         Ok((report, failed)) => {
-            let text = if plan.json { report.json() + "\n" } else { report.text() };
+            let text = if plan.json { report.json() } else { report.text() };
             if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-                return failure(1, &format!("cannot print the report: {error}"));
+                return failure(&format!("cannot print the report: {error}"));
             }
             if failed {
                 let _ = writeln!(
                     io::stderr(),
                     "sidestep-pktgen: nothing came back from {}; is a pong there?",
-                    plan.destination.address
+                    plan.destination().address
                 );
             }
             ExitCode::from(u8::from(failed))
         }
-        Err(error) => failure(1, &error),
+        Err(error) => failure(&error),
     }
 }
 
-fn failure(code: u8, error: &dyn Display) -> ExitCode {
+fn failure(error: &dyn Display) -> ExitCode {
     // Where standard error takes nothing, the exit code has to say it.
     let _ = writeln!(io::stderr(), "sidestep-pktgen: {error}");
-    ExitCode::from(code)
+    ExitCode::FAILURE
 }
 
 /// Runs, and says whether it came to nothing.
@@ -62,15 +59,15 @@ fn run(plan: &Plan) -> Result<(Report, bool), Failure> {
             let (_wire, seats) = open_wire(plan, 1)?;
             ("both ends in memory, on one thread".to_owned(), work(seats, plan, &limits, Instant::now())?)
         }
-        PortName::Xsk { link, first_queue } => run_xsk(plan, link, *first_queue, &limits)?,
+        PortName::Xsk(name) => run_xsk(plan, name, &limits)?,
     };
     let failed = came_to_nothing(plan, &outcomes);
     Ok((Report::new(plan, device, &outcomes), failed))
 }
 
-fn run_xsk(plan: &Plan, link: &str, first_queue: u16, limits: &Limits) -> Result<(String, Vec<Outcome>), Failure> {
+fn run_xsk(plan: &Plan, name: &XskName, limits: &Limits) -> Result<(String, Vec<Outcome>), Failure> {
     let cpus = choose_cpus(plan)?;
-    let open = open_xsk(plan, link, first_queue)?;
+    let open = open_xsk(plan, name)?;
     let device = open.device.obtained().to_string();
     // Scripts wait for this line.
     let _ = writeln!(
@@ -78,7 +75,7 @@ fn run_xsk(plan: &Plan, link: &str, first_queue: u16, limits: &Limits) -> Result
         "sidestep-pktgen: {} ready on {} for {}: {device}",
         plan.mode,
         plan.port,
-        plan.source.address
+        plan.source().address
     );
     let outcomes = run_pinned(open.seats, &cpus, plan, limits)?;
     if let Some(note) = open.device.unserved() {

@@ -6,7 +6,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::checksum;
+use etherparse::PacketBuilder;
+use etherparse::checksum::Sum16BitWords;
+
 use crate::station::{Mac, Station};
 use crate::tally::DropReason;
 
@@ -106,7 +108,7 @@ fn swap_halves(frame: &mut [u8], at: usize, bytes: usize) {
 pub struct Stamp {
     /// Where the sender keeps its record of the frame.
     pub slot: u16,
-    /// Number of the frame; see [`Shot::sequence`](crate::source::Shot::sequence).
+    /// Number of the frame; see [`Shot::sequence`](crate::sender::Shot::sequence).
     pub sequence: u64,
     /// When it was to be sent, in nanoseconds of the sender's clock.
     pub sent_nanos: u64,
@@ -126,38 +128,31 @@ pub struct Ports {
 pub struct UdpTemplate {
     bytes: Vec<u8>,
     /// Sum of the pseudo-header, the UDP length and the pattern.
-    sum: u32,
+    sum: Sum16BitWords,
     peer: Ipv4Addr,
+}
+
+/// The sum of UDP's pseudo-header (RFC 768): both addresses, as they stand in the IPv4 header, protocol and length.
+fn pseudo_header(addresses: &[u8], udp_bytes: [u8; 2]) -> Sum16BitWords {
+    Sum16BitWords::new().add_slice(addresses).add_2bytes([0, UDP]).add_2bytes(udp_bytes)
 }
 
 impl UdpTemplate {
     /// Frames of `frame_bytes` (60 to 65,535) from us to the peer.
     pub fn new(from: Station, to_mac: Mac, to: Ipv4Addr, frame_bytes: usize) -> Self {
-        let mut bytes: Vec<u8> = vec![0; frame_bytes.clamp(FRAME_BYTES_MIN, usize::from(u16::MAX))];
-        let ip_bytes = (bytes.len() - IPV4_AT) as u16;
-        let udp_bytes = (bytes.len() - UDP_AT) as u16;
-        bytes[..6].copy_from_slice(&to_mac.0);
-        bytes[6..12].copy_from_slice(&from.mac.0);
-        bytes[12..14].copy_from_slice(&ETHER_TYPE_IPV4);
-        let header = &mut bytes[IPV4_AT..UDP_AT];
-        header[0] = 0x45;
-        header[2..4].copy_from_slice(&ip_bytes.to_be_bytes());
-        header[6] = 0x40; // Do not fragment, so that the identification may stay 0 (RFC 6864 §4.1).
-        header[8] = 64;
-        header[9] = UDP;
-        header[12..16].copy_from_slice(&from.address.octets());
-        header[16..20].copy_from_slice(&to.octets());
-        let header_sum = checksum::finish(checksum::add(0, header));
-        header[10..12].copy_from_slice(&header_sum.to_be_bytes());
-        bytes[UDP_AT + 4..UDP_AT + 6].copy_from_slice(&udp_bytes.to_be_bytes());
-        for (at, byte) in bytes[PATTERN_AT..].iter_mut().enumerate() {
+        let frame_bytes = frame_bytes.clamp(FRAME_BYTES_MIN, usize::from(u16::MAX));
+        let mut payload = vec![0; frame_bytes - STAMP_AT];
+        for (at, byte) in payload[STAMP_BYTES..].iter_mut().enumerate() {
             // Any odd factor: neighbours differ, and so do the bytes 256 apart.
             *byte = (at as u32).wrapping_mul(0x9e37_79b1).to_be_bytes()[0];
         }
-        let sum = checksum::udp_pseudo_header(&bytes[IPV4_AT + 12..UDP_AT], udp_bytes);
-        let sum = checksum::add(sum, &udp_bytes.to_be_bytes());
-        let sum = checksum::add(sum, &bytes[PATTERN_AT..]);
-        Self { bytes, sum, peer: to }
+        // Do not fragment, so that the identification may stay 0 (RFC 6864 §4.1): the builder's own choice.
+        let builder = PacketBuilder::ethernet2(from.mac.0, to_mac.0).ipv4(from.address.octets(), to.octets(), 64);
+        let mut bytes = Vec::with_capacity(frame_bytes);
+        builder.udp(0, 0).write(&mut bytes, &payload).expect("a payload of less than 64 KiB fits");
+        let udp_bytes = [bytes[UDP_AT + 4], bytes[UDP_AT + 5]];
+        let sum = pseudo_header(&bytes[IPV4_AT + 12..UDP_AT], udp_bytes).add_2bytes(udp_bytes);
+        Self { sum: sum.add_slice(&bytes[PATTERN_AT..]), bytes, peer: to }
     }
 
     /// Bytes of every frame.
@@ -176,12 +171,10 @@ impl UdpTemplate {
         frame[STAMP_AT..STAMP_AT + 2].copy_from_slice(&stamp.slot.to_be_bytes());
         frame[STAMP_AT + 2..STAMP_AT + 10].copy_from_slice(&stamp.sequence.to_be_bytes());
         frame[STAMP_AT + 10..PATTERN_AT].copy_from_slice(&stamp.sent_nanos.to_be_bytes());
-        let sum = checksum::add(self.sum, &frame[UDP_AT..UDP_AT + 4]);
-        let sum = match checksum::finish(checksum::add(sum, &frame[STAMP_AT..PATTERN_AT])) {
-            0 => 0xffff, // A zero would say "no checksum" (RFC 768).
-            sum => sum,
-        };
-        frame[UDP_AT + 6..UDP_AT + 8].copy_from_slice(&sum.to_be_bytes());
+        let sum = self.sum.clone().add_slice(&frame[UDP_AT..UDP_AT + 4]).add_slice(&frame[STAMP_AT..PATTERN_AT]);
+        // A zero would say "no checksum" (RFC 768).
+        let sum = sum.to_ones_complement_with_no_zero();
+        frame[UDP_AT + 6..UDP_AT + 8].copy_from_slice(&sum.to_ne_bytes());
     }
 
     /// Reads the stamp from an answer: a frame of ours, turned round.
@@ -196,11 +189,10 @@ impl UdpTemplate {
             return Err(DropReason::BadPayload);
         }
         let udp = &answer[UDP_AT..];
-        let udp_sum = checksum::udp_pseudo_header(&answer[IPV4_AT + 12..UDP_AT], udp.len() as u16);
-        if checksum::finish(checksum::add(0, &answer[IPV4_AT..UDP_AT])) != 0
-            // A zero says "no checksum" (RFC 768); the bytes are compared all the same.
-            || (udp[6..8] != [0, 0] && checksum::finish(checksum::add(udp_sum, udp)) != 0)
-        {
+        let header = Sum16BitWords::new().add_slice(&answer[IPV4_AT..UDP_AT]);
+        let whole = pseudo_header(&answer[IPV4_AT + 12..UDP_AT], (udp.len() as u16).to_be_bytes()).add_slice(udp);
+        // A zero says "no checksum" (RFC 768); the bytes are compared all the same.
+        if header.ones_complement() != 0 || (udp[6..8] != [0, 0] && whole.ones_complement() != 0) {
             return Err(DropReason::BadChecksum);
         }
         if answer[IPV4_AT + 12..IPV4_AT + 16] != self.peer.octets()
@@ -209,12 +201,13 @@ impl UdpTemplate {
         {
             return Err(DropReason::BadPayload);
         }
-        let eight = |at: usize| answer[at..at + 8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
-        Ok(Stamp {
-            slot: u16::from_be_bytes([answer[STAMP_AT], answer[STAMP_AT + 1]]),
-            sequence: eight(STAMP_AT + 2),
-            sent_nanos: eight(STAMP_AT + 10),
-        })
+        let mut stamp = &answer[STAMP_AT..];
+        let mut number = |bytes: usize| {
+            let (number, rest) = stamp.split_at(bytes);
+            stamp = rest;
+            number.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+        };
+        Ok(Stamp { slot: number(2) as u16, sequence: number(8), sent_nanos: number(8) })
     }
 }
 

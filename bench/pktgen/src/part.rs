@@ -5,14 +5,12 @@ use std::net::Ipv4Addr;
 use nic::QueueId;
 
 use crate::engine::Engine;
-use crate::options::{Mode, NO_COUNT, Plan};
+use crate::options::{Mode, Plan};
 use crate::pace::Pace;
 use crate::packet::Ports;
-use crate::ping::Ping;
 use crate::pong::Pong;
 use crate::resolve::PeerMac;
-use crate::sink::Sink;
-use crate::source::{Shot, Source};
+use crate::sender::{Sender, Shot};
 use crate::station::{Mac, Station};
 
 /// One end of the link.
@@ -44,13 +42,14 @@ pub struct NoFlow {
 impl Part {
     /// What the plan says, for a station with this Ethernet address.
     pub fn of(plan: &Plan, mac: Mac) -> Self {
+        let (source, destination) = (plan.source(), plan.destination());
         Self {
             mode: plan.mode,
-            station: Station { mac, address: plan.source.address },
-            ports: plan.source.ports,
-            peer: plan.destination.address,
+            station: Station { mac, address: source.address },
+            ports: source.ports,
+            peer: destination.address,
             peer_mac: plan.destination_mac.map_or_else(PeerMac::default, PeerMac::known),
-            peer_ports: plan.destination.ports,
+            peer_ports: destination.ports,
             plan: plan.clone(),
         }
     }
@@ -63,6 +62,8 @@ impl Part {
             Mode::Rx => Mode::Tx,
             Mode::Tx => Mode::Rx,
         };
+        let mut plan = self.plan.clone();
+        plan.count = None;
         Self {
             mode,
             station: Station { mac, address: self.peer },
@@ -70,7 +71,7 @@ impl Part {
             peer: self.station.address,
             peer_mac: PeerMac::default(),
             peer_ports: self.ports,
-            plan: Plan { count: NO_COUNT, ..self.plan.clone() },
+            plan,
         }
     }
 
@@ -84,16 +85,15 @@ impl Part {
     }
 
     fn engine(&self, queue: u16, home: &impl Fn(Ports) -> Option<QueueId>) -> Result<Engine, NoFlow> {
-        let Plan { batch, count, threads, window, timeout, .. } = self.plan;
-        let count = match count {
-            NO_COUNT => NO_COUNT,
-            _ => count / u64::from(threads) + u64::from(u64::from(queue) < count % u64::from(threads)),
-        };
+        let (batch, threads) = (usize::from(self.plan.batch), u64::from(self.plan.threads));
+        let share = |count: u64| count / threads + u64::from(u64::from(queue) < count % threads);
+        let count = self.plan.count.map_or(u64::MAX, share);
+        let send = || self.shot(queue, count, home);
         Ok(match self.mode {
-            Mode::Pong => Engine::Pong(Pong::new(self.station, self.ports, batch, count)),
-            Mode::Rx => Engine::Rx(Sink::new(self.station, batch, count)),
-            Mode::Ping => Engine::Ping(Box::new(Ping::new(self.shot(queue, count, home)?, window, timeout))),
-            Mode::Tx => Engine::Tx(Source::new(self.shot(queue, count, home)?)),
+            Mode::Pong => Engine::Pong(Box::new(Pong::new(self.station, self.ports, batch, count))),
+            Mode::Rx => Engine::Pong(Box::new(Pong::rx(self.station, batch, count))),
+            Mode::Ping => Engine::Sender(Box::new(Sender::ping(send()?, self.plan.window(), self.plan.timeout()))),
+            Mode::Tx => Engine::Sender(Box::new(Sender::tx(send()?))),
         })
     }
 
@@ -112,8 +112,8 @@ impl Part {
             peer: self.peer,
             peer_mac: self.peer_mac.clone(),
             ports,
-            frame_bytes: self.plan.frame_bytes,
-            batch: self.plan.batch,
+            frame_bytes: self.plan.frame_bytes(),
+            batch: self.plan.batch.into(),
             pace: self.plan.rate.map(|rate| Pace::new(rate, queue, self.plan.threads)),
             count,
             queue,

@@ -13,25 +13,30 @@ use std::time::Duration;
 
 use nic::{Queue, QueueError};
 
-use crate::bursts::Bursts;
-use crate::engine::Progress;
+use crate::bursts::{Bursts, Progress};
 use crate::packet::{Class, classify, destination_port, reflect};
 use crate::station::Station;
 use crate::tally::DropReason;
 
-/// The null responder of one queue.
+/// The null responder of one queue; or a mere counter, which frees what the other would send back.
 #[derive(Debug)]
 pub struct Pong {
     station: Station,
     ports: Option<(u16, u16)>,
+    reflects: bool,
     bursts: Bursts,
     left: u64,
 }
 
 impl Pong {
-    /// Reflects up to `count` frames sent to this station, at these ports only if any are given.
+    /// `-f pong`: reflects up to `count` frames sent to this station, at these ports only if any are given.
     pub fn new(station: Station, ports: Option<(u16, u16)>, batch: usize, count: u64) -> Self {
-        Self { station, ports, bursts: Bursts::new(batch), left: count }
+        Self { station, ports, reflects: true, bursts: Bursts::new(batch), left: count }
+    }
+
+    /// `-f rx`: counts and frees up to `count` frames sent to this station, and answers ARP so that they can be sent.
+    pub fn rx(station: Station, batch: usize, count: u64) -> Self {
+        Self { reflects: false, ..Self::new(station, None, batch, count) }
     }
 
     /// One turn.
@@ -43,13 +48,13 @@ impl Pong {
         while let Some(mut frame) = self.bursts.next() {
             match classify(frame.bytes(), self.station.address) {
                 Class::Ours { transport_at, .. } if self.serves(frame.bytes(), transport_at) => {
-                    if self.left == 0 {
+                    if self.reflects && self.left > 0 {
+                        reflect(frame.bytes_mut(), transport_at);
+                        self.bursts.send(queue, frame);
+                    } else {
                         queue.free(frame);
-                        continue;
                     }
-                    self.left -= 1;
-                    reflect(frame.bytes_mut(), transport_at);
-                    self.bursts.send(queue, frame);
+                    self.left = self.left.saturating_sub(1);
                 }
                 Class::Ours { .. } => self.bursts.drop(queue, frame, DropReason::OtherPort),
                 Class::Arp => {
@@ -59,18 +64,13 @@ impl Pong {
             }
         }
         moved += self.bursts.flush(queue)?;
-        if moved > 0 {
-            self.bursts.tally.note_activity(now);
-        }
+        self.bursts.note(moved, now);
         Ok(Progress { moved, done: self.left == 0 && !self.bursts.has_unsent() })
     }
 
     #[inline]
     fn serves(&self, frame: &[u8], transport_at: usize) -> bool {
-        match self.ports {
-            None => true,
-            Some((first, last)) => (first..=last).contains(&destination_port(frame, transport_at)),
-        }
+        self.ports.is_none_or(|(first, last)| (first..=last).contains(&destination_port(frame, transport_at)))
     }
 
     /// The frames it holds, and what it counted.

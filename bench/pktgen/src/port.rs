@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use nic::preflight::OpenError;
-use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
+use nic::xdp::{XdpConfig, XdpDevice, XdpQueue, XskName};
 use nic::{PortConfig, Queue, QueueId, Wire, WireError, WireQueue};
 
 use crate::engine::Engine;
@@ -60,22 +60,23 @@ pub struct OpenXsk {
     pub seats: Vec<Seat<XdpQueue>>,
 }
 
-/// Opens as many queues of interface `link` as there are threads, from `first_queue` on.
+/// Opens as many queues of an interface as there are threads, from the first that is named on.
 ///
 /// # Errors
 /// [`PortError`], one line for the operator.
-pub fn open_xsk(plan: &Plan, link: &str, first_queue: u16) -> Result<OpenXsk, PortError> {
+pub fn open_xsk(plan: &Plan, name: &XskName) -> Result<OpenXsk, PortError> {
+    let XskName { link, first_queue } = name;
     let last = first_queue.checked_add(plan.threads - 1).ok_or(PortError::Queues(plan.threads))?;
     let config = XdpConfig {
-        queues: Some((first_queue..=last).map(QueueId).collect()),
+        queues: Some((*first_queue..=last).map(QueueId).collect()),
         attach: plan.attach,
-        ..XdpConfig::new(link, plan.source.address)
+        ..XdpConfig::new(link.as_str(), plan.source().address)
     };
     let mut device = XdpDevice::open(&config)?;
     let mac = plan.source_mac.unwrap_or(Mac(device.link().mac.0));
     // How a NIC spreads flows is not known here; a veth keeps a flow on the queue of the same number.
     let engines = Part::of(plan, mac).engines(|_| None)?;
-    let queues = (first_queue..=last).map_while(|queue| device.take_queue(QueueId(queue)));
+    let queues = (*first_queue..=last).map_while(|queue| device.take_queue(QueueId(queue)));
     let seats: Vec<_> =
         engines.into_iter().zip(queues).map(|(engine, queue)| Seat { engine, queue, asked: true }).collect();
     check_length(plan, &seats)?;
@@ -109,8 +110,8 @@ pub fn open_wire(plan: &Plan, seed: u64) -> Result<(Wire, Vec<Seat<WireQueue>>),
 
 fn check_length<Q: Queue>(plan: &Plan, seats: &[Seat<Q>]) -> Result<(), PortError> {
     match seats.iter().map(|seat| seat.queue.max_frame_bytes()).min() {
-        Some(most) if plan.mode.sends() && plan.frame_bytes > most => {
-            Err(PortError::FrameTooLong { asked: plan.frame_bytes, port: plan.port.to_string(), most })
+        Some(most) if plan.mode.sends() && plan.frame_bytes() > most => {
+            Err(PortError::FrameTooLong { asked: plan.frame_bytes(), port: plan.port.to_string(), most })
         }
         _ => Ok(()),
     }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use figures::quantiles;
 use hdrhistogram::Histogram;
+use serde_json::{Map, json};
 
 use crate::options::{Mode, Plan};
 use crate::run::Outcome;
@@ -11,9 +13,6 @@ use crate::tally::{Batches, DropReason, Tally, Traffic};
 /// What a frame takes on the wire besides its bytes: preamble 8, check sequence 4, gap 12 (IEEE 802.3 §3.1.1, §4.4.2).
 const FRAMING_BYTES: u64 = 24;
 
-/// Percentiles that are shown, with their names.
-const PERCENTILES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
-
 /// What a run came to.
 #[derive(Debug)]
 pub struct Report {
@@ -21,7 +20,7 @@ pub struct Report {
     port: String,
     device: String,
     poll: bool,
-    batch: usize,
+    batch: u16,
     cpus: Vec<usize>,
     queues: usize,
     tally: Tally,
@@ -126,60 +125,57 @@ impl Report {
             trips.lost,
             trips.reordered
         )?;
-        writeln!(out, "rtt us    {}", quantiles(&trips.rtt))?;
+        writeln!(out, "rtt us    {}", quantiles::micros(&trips.rtt))?;
         if !trips.lateness.is_empty() {
-            writeln!(out, "late us   {}", quantiles(&trips.lateness))?;
+            writeln!(out, "late us   {}", quantiles::micros(&trips.lateness))?;
         }
         Ok(())
     }
 
-    /// For programs: one line of JSON, without a line's end. Times are in microseconds.
+    /// The same as one line of JSON.
     pub fn json(&self) -> String {
+        let tally = &self.tally;
         let traffic = |traffic: Traffic| {
-            let [mpps, gbps, framed] = self.rates(traffic);
-            let Traffic { frames, bytes } = traffic;
-            format!(
-                r#"{{"frames":{frames},"bytes":{bytes},"mpps":{mpps:.6},"gbps":{gbps:.6},"gbps_framed":{framed:.6}}}"#
-            )
+            let ([mpps, gbps, gbps_framed], Traffic { frames, bytes }) = (self.rates(traffic), traffic);
+            json!({ "frames": frames, "bytes": bytes, "mpps": mpps, "gbps": gbps, "gbps_framed": gbps_framed })
         };
-        let batches = |batches: &Batches| format!(r#"{{"mean":{:.3},"calls":{:?}}}"#, batches.mean(), batches.calls);
-        let drops: Vec<String> = self.drops().map(|(name, count)| format!(r#""{name}":{count}"#)).collect();
-        let trips = self.tally.trips.as_ref().map_or("null".to_owned(), |trips| {
-            format!(
-                r#"{{"sent":{},"answered":{},"answered_per_second":{:.1},"lost":{},"reordered":{},"rtt_us":{},"lateness_us":{}}}"#,
-                trips.sent,
-                trips.answered,
-                self.per_second(trips.answered),
-                trips.lost,
-                trips.reordered,
-                quantiles_json(&trips.rtt),
-                quantiles_json(&trips.lateness)
-            )
+        let batches = |batches: &Batches| json!({ "mean": batches.mean(), "calls": batches.calls });
+        let micros = |histogram: &Histogram<u64>| (!histogram.is_empty()).then(|| quantiles::object(histogram, 1e3));
+        let trips = tally.trips.as_ref().map(|trips| {
+            json!({
+                "sent": trips.sent,
+                "answered": trips.answered,
+                "answered_per_second": self.per_second(trips.answered),
+                "lost": trips.lost,
+                "reordered": trips.reordered,
+                "rtt_us": micros(&trips.rtt),
+                "lateness_us": micros(&trips.lateness),
+            })
         });
-        format!(
-            r#"{{"mode":"{}","port":{},"device":{},"queues":{},"cpus":{:?},"poll":{},"batch":{},"seconds":{:.6},"rx":{},"tx":{},"rx_batches":{},"tx_batches":{},"turns":{},"wakeups":{},"sleeps":{},"system_calls_per_frame":{:.6},"link_dropped":{},"tx_exhausted":{},"drops":{{{}}},"arp_answered":{},"trips":{}}}"#,
-            self.mode,
-            quoted(&self.port),
-            quoted(&self.device),
-            self.queues,
-            self.cpus,
-            self.poll,
-            self.batch,
-            self.seconds(),
-            traffic(self.tally.rx),
-            traffic(self.tally.tx),
-            batches(&self.tally.rx_batches),
-            batches(&self.tally.tx_batches),
-            self.tally.turns,
-            self.wakeups,
-            self.tally.sleeps,
-            self.system_calls_per_frame(),
-            self.link_dropped,
-            self.tx_exhausted,
-            drops.join(","),
-            self.tally.arp_answered,
-            trips
-        )
+        let report = json!({
+            "mode": self.mode.to_string(),
+            "port": self.port,
+            "device": self.device,
+            "queues": self.queues,
+            "cpus": self.cpus,
+            "poll": self.poll,
+            "batch": self.batch,
+            "seconds": self.seconds(),
+            "rx": traffic(tally.rx),
+            "tx": traffic(tally.tx),
+            "rx_batches": batches(&tally.rx_batches),
+            "tx_batches": batches(&tally.tx_batches),
+            "turns": tally.turns,
+            "wakeups": self.wakeups,
+            "sleeps": tally.sleeps,
+            "system_calls_per_frame": self.system_calls_per_frame(),
+            "link_dropped": self.link_dropped,
+            "tx_exhausted": self.tx_exhausted,
+            "drops": self.drops().map(|(name, count)| (name.to_owned(), count.into())).collect::<Map<_, _>>(),
+            "arp_answered": tally.arp_answered,
+            "trips": trips,
+        });
+        format!("{report}\n")
     }
 
     fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -194,40 +190,6 @@ fn buckets(batches: &Batches) -> String {
     let names = ["1", "2-3", "4-7", "8-15", "16-31", "32-63", "64"];
     let shown = names.iter().zip(batches.calls).filter(|(_, calls)| *calls > 0);
     shown.map(|(name, calls)| format!(" {name}: {calls}")).collect::<Vec<_>>().join(",")
-}
-
-fn quantiles(histogram: &Histogram<u64>) -> String {
-    let mut text = String::new();
-    for (name, percentile) in PERCENTILES {
-        let _ = write!(text, "{name} {:.1}  ", histogram.value_at_percentile(percentile) as f64 / 1e3);
-    }
-    let _ = write!(text, "max {:.1}", histogram.max() as f64 / 1e3);
-    text
-}
-
-fn quantiles_json(histogram: &Histogram<u64>) -> String {
-    if histogram.is_empty() {
-        return "null".to_owned();
-    }
-    let percentiles =
-        PERCENTILES.map(|(name, at)| format!(r#""{name}":{:.3}"#, histogram.value_at_percentile(at) as f64 / 1e3));
-    format!(r#"{{{},"max":{:.3}}}"#, percentiles.join(","), histogram.max() as f64 / 1e3)
-}
-
-/// A JSON string (RFC 8259 §7).
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            control if control < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(control));
-            }
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

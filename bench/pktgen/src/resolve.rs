@@ -8,7 +8,7 @@ use nic::Queue;
 
 use crate::arp;
 use crate::bursts::Bursts;
-use crate::packet::{Class, FRAME_BYTES_MIN, classify};
+use crate::packet::FRAME_BYTES_MIN;
 use crate::station::{Mac, Station};
 
 /// Time between two requests.
@@ -54,24 +54,16 @@ impl Resolve {
         Self { station, peer, mac, started: None, next_request: Duration::ZERO }
     }
 
-    /// Takes what has arrived, asks if it is time to, and says how the search stands. The caller flushes.
-    pub fn turn<Q: Queue>(&mut self, bursts: &mut Bursts, queue: &mut Q, now: Duration) -> Resolution {
-        bursts.receive(queue);
-        while let Some(frame) = bursts.next() {
-            match classify(frame.bytes(), self.station.address) {
-                Class::Arp => {
-                    if let Some((address, mac)) = bursts.arp(queue, frame, self.station)
-                        && address == self.peer
-                    {
-                        // A second answer changes nothing.
-                        let _ = self.mac.0.set(mac);
-                    }
-                }
-                // Nothing was sent, so that nothing can be an answer.
-                Class::Ours { .. } => bursts.drop(queue, frame, crate::tally::DropReason::Unexpected),
-                Class::Drop(reason) => bursts.drop(queue, frame, reason),
-            }
+    /// Takes what an answer to ARP says.
+    pub fn learn(&mut self, address: Ipv4Addr, mac: Mac) {
+        if address == self.peer {
+            // A second answer changes nothing.
+            let _ = self.mac.0.set(mac);
         }
+    }
+
+    /// Asks if it is time to, and says how the search stands. The caller flushes.
+    pub fn turn<Q: Queue>(&mut self, bursts: &mut Bursts, queue: &mut Q, now: Duration) -> Resolution {
         if let Some(mac) = self.mac.0.get() {
             return Resolution::Known(*mac);
         }

@@ -77,7 +77,7 @@ impl Limits {
     /// Those of a plan.
     pub fn of(plan: &Plan, stop: Arc<AtomicBool>) -> Self {
         // A sweep finds the last lost frame a little after its time-out.
-        Self { time: plan.time, drain: plan.timeout + Duration::from_millis(500), poll: plan.poll, stop }
+        Self { time: plan.time, drain: plan.timeout() + Duration::from_millis(500), poll: plan.poll, stop }
     }
 }
 
@@ -197,7 +197,7 @@ pub fn work<Q: Queue>(
         }
     }
     if nobody && !interrupted {
-        return Err(RunError::NoAnswer(plan.destination.address));
+        return Err(RunError::NoAnswer(plan.destination().address));
     }
     Ok(outcomes)
 }

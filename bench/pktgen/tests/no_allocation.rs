@@ -4,7 +4,7 @@ use std::alloc::System;
 
 use clap::Parser;
 use nic::{Queue, WireQueue};
-use sidestep_pktgen::options::Args;
+use sidestep_pktgen::options::Plan;
 use sidestep_pktgen::port::{Seat, open_wire};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -24,7 +24,8 @@ fn turns(seats: &mut [Seat<WireQueue>], wire: &nic::Wire, turns: usize) {
 #[test]
 fn turns_do_not_allocate() {
     for line in ["-f ping", "-f ping -R 300000 -p 2", "-f tx"] {
-        let plan = Args::try_parse_from(format!("pktgen -i wire: {line}").split_whitespace()).unwrap().plan().unwrap();
+        let plan =
+            Plan::try_parse_from(format!("pktgen -i wire: {line}").split_whitespace()).unwrap().checked().unwrap();
         let (wire, mut seats) = open_wire(&plan, 1).unwrap();
         turns(&mut seats, &wire, 2_000);
         let frames = |seats: &[Seat<WireQueue>]| seats.iter().map(|seat| seat.queue.stats().rx_frames).sum::<u64>();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use nic::{Burst, Corrupt, Faults, FrameCensus, Queue, QueueId, Reorder, Wire, WireQueue};
 use sidestep_pktgen::arp;
-use sidestep_pktgen::options::{Args, Plan};
+use sidestep_pktgen::options::Plan;
 use sidestep_pktgen::port::{Seat, open_wire};
 use sidestep_pktgen::station::{Mac, Station};
 use sidestep_pktgen::tally::{DropReason, Tally, Trips};
@@ -42,7 +42,7 @@ impl Ended {
 }
 
 fn plan(line: &str) -> Plan {
-    Args::try_parse_from(format!("pktgen -i wire: {line}").split_whitespace()).unwrap().plan().unwrap()
+    Plan::try_parse_from(format!("pktgen -i wire: {line}").split_whitespace()).unwrap().checked().unwrap()
 }
 
 impl Bench {

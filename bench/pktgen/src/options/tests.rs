@@ -1,7 +1,11 @@
 use super::*;
 
-fn plan(line: &str) -> Result<Plan, ArgsError> {
-    Args::try_parse_from(format!("sidestep-pktgen {line}").split_whitespace()).unwrap().plan()
+fn parse(line: &str) -> Result<Plan, clap::Error> {
+    Plan::try_parse_from(format!("sidestep-pktgen {line}").split_whitespace())
+}
+
+fn plan(line: &str) -> Result<Plan, PlanError> {
+    parse(line).unwrap().checked()
 }
 
 fn refusal(line: &str) -> String {
@@ -11,28 +15,33 @@ fn refusal(line: &str) -> String {
 #[test]
 fn a_plain_pong_and_a_plain_ping_are_understood() {
     let pong = plan("-f pong -i xsk:eth0@2 -s 10.0.0.2").unwrap();
-    assert_eq!(pong.port, PortName::Xsk { link: "eth0".to_owned(), first_queue: 2 });
-    assert_eq!((pong.source.ports, pong.time, pong.count), (None, Duration::from_secs(10), NO_COUNT));
+    assert_eq!(pong.port, PortName::Xsk("xsk:eth0@2".parse().unwrap()));
+    assert_eq!((pong.source().ports, pong.time, pong.count), (None, Duration::from_secs(10), None));
     let ping = plan("-f ping -i xsk:eth0 -s 10.0.0.1 -d 10.0.0.2:7-9 -p 2 -l 1514 -T 0.5").unwrap();
-    assert_eq!((ping.source.ports, ping.destination.ports), (Some((7000, 7128)), Some((7, 9))));
-    assert_eq!((ping.frame_bytes, ping.window, ping.time), (1514, 64, Duration::from_millis(500)));
-    assert_eq!(plan("-f ping -i wire: -R 1000").unwrap().window, 4096);
+    assert_eq!((ping.source().ports, ping.destination().ports), (Some((7000, 7128)), Some((7, 9))));
+    assert_eq!((ping.frame_bytes(), ping.window(), ping.time), (1514, 64, Duration::from_millis(500)));
+    assert_eq!(plan("-f ping -i wire: -R 1000").unwrap().window(), 4096);
 }
 
 #[test]
 fn what_is_wrong_is_named_with_its_limits() {
-    assert_eq!(refusal("-f fwd -i wire:"), "-f is 'fwd'; the modes are pong, ping, rx and tx");
+    let wrong = |line: &str, what: &str| {
+        let error = parse(line).unwrap_err().to_string();
+        assert!(error.contains(what), "{line}: {error}");
+    };
+    wrong("-f fwd -i wire:", "possible values: pong, ping, rx, tx");
     for port in ["eth0", "xsk:", "xsk:eth0@x", "tap:t0", "wire:0"] {
-        assert!(refusal(&format!("-f rx -i {port}")).starts_with(&format!("-i is '{port}'; it must be xsk:")));
+        wrong(&format!("-f rx -i {port}"), "it must be xsk:INTERFACE, xsk:INTERFACE@QUEUE or wire:");
     }
-    assert_eq!(refusal("-f rx -i wire: -b 65"), "-b is 65; it must be from 1 to 64");
-    assert_eq!(refusal("-f rx -i wire: -T 0"), "-T is 0; it must be from 0.01 to 86400");
-    assert_eq!(refusal("-f rx -i wire: -T NaN"), "-T is NaN; it must be from 0.01 to 86400");
-    assert_eq!(refusal("-f tx -i wire: -l 59"), "-l is 59; it must be from 60 to 9014");
-    assert_eq!(refusal("-f rx -i wire: -n 0"), "-n is 0; it must be from 1 to 281474976710656");
+    wrong("-f rx -i wire: -b 65", "65 is not in 1..=64");
+    wrong("-f rx -i wire: -T 0", "0.01 to 86400");
+    wrong("-f rx -i wire: -T NaN", "0.01 to 86400");
+    wrong("-f tx -i wire: -l 59", "59 is not in 60..=9014");
+    wrong("-f rx -i wire: -n 0", "0 is not in 1..=281474976710656");
+    wrong("-f rx -i xsk:a -s 10.0.0.1 --mode zc", "auto, native or generic");
+    wrong("-f rx -i xsk:a -s 10.0.0.1 -S ff:ff:ff:ff:ff:ff", "one station");
     assert!(refusal("-f rx -i xsk:a").contains("needs -s"));
     assert!(refusal("-f tx -i xsk:a -s 10.0.0.1").contains("needs -d"));
-    assert!(refusal("-f rx -i xsk:a -s 10.0.0.1 --mode zc").contains("auto, native or generic"));
     assert!(refusal("-f tx -i wire: -s 10.0.0.1:1-60000 -d 10.0.0.2:1-2").starts_with("120000 flows"));
 }
 
