@@ -7,19 +7,19 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use cache::{CacheConfig, Core, MeshError, Network, Now, ShardConfig};
-use nic::{Doorbell, PoolError, QueueError};
+use cache::{CacheConfig, Core, Network, Now, ShardConfig};
+use nic::{Doorbell, QueueError};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_cached::{Admission, Connections, Losses, StrayRing, UdpService, Worker};
-use stack::{ConfigError, Mac, NetStack, Secrets, StackConfig, Time};
+use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
-use crate::client::{Client, State, Wrong};
-use crate::datagram::Datagram;
+use crate::Failure;
+use crate::client::{Client, State};
+use crate::frame::{Datagram, SERVER, SERVER_MAC, SERVER_PORT, Segment, Sent};
 use crate::items::{Ask, ITEMS, Items};
 use crate::loop_queue::LoopQueue;
-use crate::peer::{Peer, WrongDatagram};
-use crate::segment::{SERVER, SERVER_MAC, SERVER_PORT, Segment};
+use crate::peer::Peer;
 use crate::workload::{Shape, Workload};
 
 /// Memory of the shard: five times what the items take, and soon filled by SETs.
@@ -45,63 +45,6 @@ const SEED: u64 = 0x5eed;
 
 /// The worker that is measured.
 pub type BenchWorker = Worker<LoopQueue>;
-
-/// Why a bench cannot be built or go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BenchError {
-    /// The number of flows is out of range.
-    #[error("--flows is {given}; choose {least} to {most}")]
-    Flows {
-        /// What was asked for.
-        given: usize,
-        /// The least.
-        least: usize,
-        /// The most.
-        most: usize,
-    },
-    /// The frames could not be had.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The cache could not be built.
-    #[error(transparent)]
-    Cache(#[from] MeshError),
-    /// There is no core.
-    #[error("a workload without a core")]
-    Cores,
-    /// The stack could not be built.
-    #[error(transparent)]
-    Stack(#[from] ConfigError),
-    /// What was counted could not be told.
-    #[error("cannot print what was counted: {0}")]
-    Print(#[source] std::io::Error),
-    /// The doorbell could not be made.
-    #[error("cannot make a doorbell: {0}")]
-    Doorbell(#[source] std::io::Error),
-    /// The worker's queue failed.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The server did something wrong.
-    #[error("wrong answer: {0}")]
-    Wrong(#[from] Wrong),
-    /// The server answered a datagram wrongly.
-    #[error("wrong answer: {0}")]
-    WrongDatagram(#[from] WrongDatagram),
-    /// The server sent something that is no segment and no datagram, or to nobody.
-    #[error("the server sent a frame of {bytes} bytes that is no TCP segment or UDP datagram to a client")]
-    Frame {
-        /// Its length.
-        bytes: usize,
-    },
-    /// The client found no free frame.
-    #[error("no frame is free for a request; the worker holds {held} of {total}")]
-    NoFrame {
-        /// Frames that the worker holds.
-        held: usize,
-        /// All frames.
-        total: usize,
-    },
-}
 
 /// A worker and its clients.
 #[derive(Debug)]
@@ -131,15 +74,15 @@ impl Bench {
     /// been used once.
     ///
     /// # Errors
-    /// [`BenchError`]: `flows` out of range, no memory, or the server does something wrong.
-    pub fn new(workload: Workload, flows: usize) -> Result<Self, BenchError> {
+    /// `flows` out of range, no memory, or the server does something wrong.
+    pub fn new(workload: Workload, flows: usize) -> Result<Self, Failure> {
         let shape = workload.shape(flows);
         let (least, most) = (2 * shape.per_turn, 1 << 24);
         if workload == Workload::GetRandom && !(least..=most).contains(&flows) {
-            return Err(BenchError::Flows { given: flows, least, most });
+            return Err(format!("--flows is {flows}; choose {least} to {most}").into());
         }
         let mut workers = workers(&shape)?.into_iter();
-        let Some(worker) = workers.next() else { return Err(BenchError::Cores) };
+        let worker = workers.next().ok_or("a workload without a core")?;
         let mut bench = Self {
             worker,
             other: workers.next(),
@@ -173,11 +116,11 @@ impl Bench {
     /// Returns how many requests were answered.
     ///
     /// # Errors
-    /// [`BenchError`]: the queue failed, or the server did something wrong.
+    /// the queue failed, or the server did something wrong.
     pub fn turn(
         &mut self,
         run: impl FnMut(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
-    ) -> Result<u64, BenchError> {
+    ) -> Result<u64, Failure> {
         let before = self.answered;
         if self.shape.udp {
             self.offer_datagrams()?;
@@ -208,7 +151,7 @@ impl Bench {
     }
 
     /// Opens the connections and stores the items, as often as it takes to fill the store when SETs are measured.
-    fn fill(&mut self) -> Result<(), BenchError> {
+    fn fill(&mut self) -> Result<(), Failure> {
         let fillers = self.clients.len().min(OPENED_PER_TURN);
         for first in (0..self.clients.len()).step_by(OPENED_PER_TURN) {
             let end = self.clients.len().min(first + OPENED_PER_TURN);
@@ -238,7 +181,7 @@ impl Bench {
     }
 
     /// Keeps of the items those that the other core owns, as far as it takes to have enough of them.
-    fn find_others(&mut self) -> Result<(), BenchError> {
+    fn find_others(&mut self) -> Result<(), Failure> {
         let crossed = |bench: &Self| bench.worker.cache.counters().cross_core_requests.value();
         let mut others = Vec::new();
         for item in 0..OTHERS_AMONG {
@@ -254,7 +197,7 @@ impl Bench {
     }
 
     /// Ends the connections, over which nothing more is asked: their last answers would never be acknowledged.
-    fn close_connections(&mut self) -> Result<(), BenchError> {
+    fn close_connections(&mut self) -> Result<(), Failure> {
         for phase in [State::Idle, State::Finished] {
             for slot in 0..self.clients.len() {
                 debug_assert_eq!(self.clients[slot].state(), phase);
@@ -266,7 +209,7 @@ impl Bench {
     }
 
     /// Each peer asks for an item drawn at random.
-    fn offer_datagrams(&mut self) -> Result<(), BenchError> {
+    fn offer_datagrams(&mut self) -> Result<(), Failure> {
         for slot in 0..self.peers.len() {
             let item = self.draw_item();
             self.peers[slot].ask(&self.items, self.shape.ask, item, &mut self.data, &mut self.frame);
@@ -276,7 +219,7 @@ impl Bench {
     }
 
     /// A connection takes four turns; a quarter of them begins in each, so that all turns are alike.
-    fn offer_connections(&mut self) -> Result<(), BenchError> {
+    fn offer_connections(&mut self) -> Result<(), Failure> {
         let group = self.clients.len() / 4;
         for slot in 0..self.clients.len() {
             // Those that the set-up left open are closed first; each group begins a turn after the one before.
@@ -289,7 +232,7 @@ impl Bench {
     }
 
     /// Sends what comes next in the life of a connection that serves one request.
-    fn advance(&mut self, slot: usize) -> Result<(), BenchError> {
+    fn advance(&mut self, slot: usize) -> Result<(), Failure> {
         match self.clients[slot].state() {
             State::Closed => {
                 self.clients[slot].connect(&mut self.frame);
@@ -319,12 +262,12 @@ impl Bench {
     }
 
     /// Sends requests for items drawn at random, unless the client still waits.
-    fn offer(&mut self, slot: usize, ask: Ask, depth: u32) -> Result<(), BenchError> {
+    fn offer(&mut self, slot: usize, ask: Ask, depth: u32) -> Result<(), Failure> {
         let item = self.draw_item();
         self.send_requests(slot, ask, item, depth)
     }
 
-    fn send_requests(&mut self, slot: usize, ask: Ask, item: u32, depth: u32) -> Result<(), BenchError> {
+    fn send_requests(&mut self, slot: usize, ask: Ask, item: u32, depth: u32) -> Result<(), Failure> {
         if self.clients[slot].state() != State::Idle {
             return Ok(());
         }
@@ -353,14 +296,14 @@ impl Bench {
         }
     }
 
-    fn send(&mut self) -> Result<(), BenchError> {
+    fn send(&mut self) -> Result<(), Failure> {
         let queue = self.worker.ports[0].queue_mut();
         self.frames += 1;
         if queue.arrive(&self.frame) {
             return Ok(());
         }
         let census = nic::Queue::census(queue);
-        Err(BenchError::NoFrame { held: census.held, total: census.total })
+        Err(format!("no frame is free for a request; the worker holds {} of {}", census.held, census.total).into())
     }
 
     /// The turns of the cores, and their answers to the clients.
@@ -368,7 +311,7 @@ impl Bench {
         &mut self,
         ask: Ask,
         mut run: impl FnMut(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
-    ) -> Result<(), BenchError> {
+    ) -> Result<(), Failure> {
         self.micros += self.shape.turn_micros;
         let time = Time::from_micros(self.micros);
         let now = Now { secs: 2 + (self.micros / 1_000_000) as u32, unix_epoch: 1_700_000_000 };
@@ -382,15 +325,19 @@ impl Bench {
         self.worker.ports[0].queue_mut().take_sent(|frame| {
             self.frames += 1;
             if outcome.is_ok() {
-                outcome = match (Segment::read(frame), Datagram::read(frame)) {
-                    (Some(segment), _) => absorb(clients, items, ask, &segment, &mut self.answered),
-                    (None, Some(datagram)) => absorb_datagram(peers, items, ask, &datagram, &mut self.answered),
-                    (None, None) => Err(BenchError::Frame { bytes: frame.len() }),
+                outcome = match Sent::read(frame) {
+                    Some(Sent::Segment(segment)) => absorb(clients, items, ask, &segment, &mut self.answered),
+                    Some(Sent::Datagram(datagram)) => absorb_datagram(peers, items, ask, &datagram, &mut self.answered),
+                    None => Err(to_nobody(frame.len())),
                 };
             }
         });
         outcome
     }
+}
+
+fn to_nobody(bytes: usize) -> Failure {
+    format!("the server sent {bytes} bytes that are no TCP segment or UDP datagram to a client").into()
 }
 
 fn absorb(
@@ -399,12 +346,12 @@ fn absorb(
     ask: Ask,
     segment: &Segment<'_>,
     answered: &mut u64,
-) -> Result<(), BenchError> {
+) -> Result<(), Failure> {
     let number = Client::number_of(segment);
     let slot = number as usize % clients.len();
     let client = &mut clients[slot];
     if client.number() != number {
-        return Err(BenchError::Frame { bytes: segment.data.len() });
+        return Err(to_nobody(segment.data.len()));
     }
     let answers = client.answers();
     client.absorb(segment, items, ask)?;
@@ -418,9 +365,9 @@ fn absorb_datagram(
     ask: Ask,
     datagram: &Datagram<'_>,
     answered: &mut u64,
-) -> Result<(), BenchError> {
+) -> Result<(), Failure> {
     let peer = Peer::number_of(datagram).and_then(|number| peers.get_mut(number));
-    let peer = peer.ok_or(BenchError::Frame { bytes: datagram.payload.len() })?;
+    let peer = peer.ok_or_else(|| to_nobody(datagram.payload.len()))?;
     peer.absorb(datagram, items, ask)?;
     *answered += 1;
     Ok(())
@@ -431,7 +378,7 @@ fn plain_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool, Qu
     worker.turn(time, now)
 }
 
-fn workers(shape: &Shape) -> Result<Vec<BenchWorker>, BenchError> {
+fn workers(shape: &Shape) -> Result<Vec<BenchWorker>, Failure> {
     // Beside the connections held open, those that are being closed.
     let flows = shape.connections + 256;
     let cache = CacheConfig {
@@ -441,7 +388,7 @@ fn workers(shape: &Shape) -> Result<Vec<BenchWorker>, BenchError> {
         datagram_places: if shape.udp { DATAGRAM_PLACES } else { 0 },
         ..CacheConfig::default()
     };
-    let doorbell = || Doorbell::new().map(Arc::new).map_err(BenchError::Doorbell);
+    let doorbell = || Doorbell::new().map(Arc::new).map_err(|error| format!("cannot make a doorbell: {error}"));
     let doorbells = (0..shape.cores).map(|_| doorbell()).collect::<Result<Vec<_>, _>>()?;
     let admission = Arc::new(Admission::new(flows));
     let strays = StrayRing::of(&doorbells, 2_048)?;

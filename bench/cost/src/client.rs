@@ -6,8 +6,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::frame::{ACK, FIN, PSH, RST, SYN, Segment};
 use crate::items::{Ask, Items};
-use crate::segment::{ACK, FIN, PSH, RST, SYN, Segment};
 
 /// Ports of one client address: 1,024 to 61,023.
 const PORTS: u32 = 60_000;
@@ -37,7 +37,7 @@ pub enum State {
 
 /// What a server did wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("connection {number}, {state:?}: {what}; sequence {seq}, expected {expected}")]
+#[error("wrong answer: connection {number}, {state:?}: {what}; sequence {seq}, expected {expected}")]
 pub struct Wrong {
     number: u32,
     state: State,

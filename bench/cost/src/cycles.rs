@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use sidestep_cached::Step;
 
-use crate::bench::{Bench, BenchError};
+use crate::Failure;
+use crate::bench::Bench;
 use crate::workload::Workload;
 
 /// Turns of one batch: about a millisecond.
@@ -50,7 +51,7 @@ impl Spread {
 ///
 /// # Errors
 /// As [`Bench::new`] and [`Bench::turn`].
-pub fn measure(workload: Workload, flows: usize, batches: usize) -> Result<Cycles, BenchError> {
+pub fn measure(workload: Workload, flows: usize, batches: usize) -> Result<Cycles, Failure> {
     let batches = batches.max(1);
     let mut bench = Bench::new(workload, flows)?;
     let reading = reading_cycles();

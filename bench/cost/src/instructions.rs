@@ -6,15 +6,16 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use cache::Now;
 use nic::QueueError;
 use stack::Time;
 
-use crate::bench::{Bench, BenchError, BenchWorker};
-use crate::callgrind::{BadProfile, Profile};
+use crate::Failure;
+use crate::bench::{Bench, BenchWorker};
+use crate::callgrind::Profile;
 use crate::workload::Workload;
 
 /// What the program prints, under valgrind, before the number of requests it has counted.
@@ -27,38 +28,6 @@ pub struct Instructions {
     pub requests: u64,
     /// Instructions of them all, and by function.
     pub profile: Profile,
-}
-
-/// Why nothing was counted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CountError {
-    /// valgrind could not be started.
-    #[error("cannot start valgrind: {0}; install it (apt-get install valgrind), or leave instructions out")]
-    Valgrind(#[source] std::io::Error),
-    /// The program did not do its work under valgrind.
-    #[error("{workload} failed under valgrind: {said}")]
-    Failed {
-        /// What was to be counted.
-        workload: &'static str,
-        /// What the program said last.
-        said: String,
-    },
-    /// A file could not be read or written.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// callgrind's file is not understood.
-    #[error(transparent)]
-    Profile(#[from] BadProfile),
-    /// No instruction was counted: the function that switches counting on was not found.
-    #[error("callgrind counted nothing; the program has no symbols, build it with `cargo build --release`")]
-    Nothing,
 }
 
 impl Instructions {
@@ -84,13 +53,13 @@ fn measured_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool,
 ///
 /// # Errors
 /// As [`Bench::new`] and [`Bench::turn`].
-pub fn counted(workload: Workload, flows: usize, requests: u64, out: &mut impl Write) -> Result<(), BenchError> {
+pub fn counted(workload: Workload, flows: usize, requests: u64, out: &mut impl Write) -> Result<(), Failure> {
     let mut bench = Bench::new(workload, flows)?;
     let mut answered = 0;
     while answered < requests {
         answered += bench.turn(measured_turn)?;
     }
-    writeln!(out, "{COUNTED}{answered}").map_err(BenchError::Print)?;
+    writeln!(out, "{COUNTED}{answered}").map_err(|error| format!("cannot print what was counted: {error}"))?;
     Ok(())
 }
 
@@ -98,8 +67,8 @@ pub fn counted(workload: Workload, flows: usize, requests: u64, out: &mut impl W
 /// `callgrind_annotate`.
 ///
 /// # Errors
-/// [`CountError`]: valgrind is missing, or the program failed under it.
-pub fn count(workload: Workload, flows: usize, requests: u64, keep: Option<&Path>) -> Result<Instructions, CountError> {
+/// [`Failure`]: valgrind is missing, or the program failed under it.
+pub fn count(workload: Workload, flows: usize, requests: u64, keep: Option<&Path>) -> Result<Instructions, Failure> {
     let name = format!("callgrind.out.{}.{}", workload.argument(), std::process::id());
     let path = match keep {
         Some(folder) => folder.join(format!("callgrind.out.{}", workload.argument())),
@@ -113,25 +82,28 @@ pub fn count(workload: Workload, flows: usize, requests: u64, keep: Option<&Path
     outcome
 }
 
-fn run(workload: Workload, flows: usize, requests: u64, path: &Path) -> Result<Instructions, CountError> {
-    let own = std::env::current_exe().map_err(|source| CountError::File { path: PathBuf::from("self"), source })?;
+fn run(workload: Workload, flows: usize, requests: u64, path: &Path) -> Result<Instructions, Failure> {
     let mut out = OsString::from("--callgrind-out-file=");
     out.push(path);
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*measured_turn*"])
         .arg(out)
-        .arg(own)
+        .arg(std::env::current_exe()?)
         .args(["counted", workload.argument(), "--flows", &flows.to_string(), "--requests", &requests.to_string()])
         .output()
-        .map_err(CountError::Valgrind)?;
-    let answered = answered(&output)
-        .ok_or_else(|| CountError::Failed { workload: workload.name(), said: last_words(&output.stderr) })?;
-    let text = std::fs::read_to_string(path).map_err(|source| CountError::File { path: path.into(), source })?;
+        .map_err(|error| {
+            format!("cannot start valgrind: {error}; install it (apt-get install valgrind), or leave instructions out")
+        })?;
+    let requests = answered(&output)
+        .ok_or_else(|| format!("{} failed under valgrind: {}", workload.name(), last_words(&output.stderr)))?;
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let profile = Profile::read(&text)?;
     if profile.total == 0 {
-        return Err(CountError::Nothing);
+        return Err(
+            "callgrind counted nothing; the program has no symbols, build it with `cargo build --release`".into()
+        );
     }
-    Ok(Instructions { requests: answered, profile })
+    Ok(Instructions { requests, profile })
 }
 
 fn answered(output: &Output) -> Option<u64> {

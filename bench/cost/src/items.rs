@@ -3,8 +3,6 @@
 //! Keys have 30 bytes and values 100, all different, all computed from the item's number. Read first: memcached
 //! `protocol.txt`, "Retrieval command", "Storage commands".
 
-use std::io::Write;
-
 /// Keys there are. With their values they fill about 1.5 MB: more than a first-level cache, less than a third-level.
 pub const ITEMS: u32 = 10_000;
 /// Bytes of a key.
@@ -32,8 +30,18 @@ pub struct Items {
 impl Items {
     /// Makes them.
     pub fn new() -> Self {
-        let all = |make: fn(u32, &mut Vec<u8>)| (0..ITEMS).map(|number| made(number, make)).collect();
-        Self { gets: all(get), sets: all(set), values: all(value_reply) }
+        let all = |make: &dyn Fn(String, String) -> String| {
+            let item = |number: u32| {
+                let value = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                make(format!("key:{number:026}"), format!("{value:0100}")).into_bytes()
+            };
+            (0..ITEMS).map(item).collect()
+        };
+        Self {
+            gets: all(&|key, _| format!("get {key}\r\n")),
+            sets: all(&|key, value| format!("set {key} 0 0 {VALUE_BYTES}\r\n{value}\r\n")),
+            values: all(&|key, value| format!("VALUE {key} 0 {VALUE_BYTES}\r\n{value}\r\nEND\r\n")),
+        }
     }
 
     /// The request about item `number`, which is taken modulo [`ITEMS`].
@@ -58,43 +66,6 @@ impl Default for Items {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn made(number: u32, make: fn(u32, &mut Vec<u8>)) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    make(number, &mut bytes);
-    bytes
-}
-
-/// Writing to a vector cannot fail, so the results of `write!` are of no use here.
-fn key(number: u32, out: &mut Vec<u8>) {
-    let _ = write!(out, "key:{number:026}");
-}
-
-fn value(number: u32, out: &mut Vec<u8>) {
-    let _ = write!(out, "{:0100}", u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-}
-
-fn get(number: u32, out: &mut Vec<u8>) {
-    out.extend(b"get ");
-    key(number, out);
-    out.extend(b"\r\n");
-}
-
-fn set(number: u32, out: &mut Vec<u8>) {
-    out.extend(b"set ");
-    key(number, out);
-    let _ = write!(out, " 0 0 {VALUE_BYTES}\r\n");
-    value(number, out);
-    out.extend(b"\r\n");
-}
-
-fn value_reply(number: u32, out: &mut Vec<u8>) {
-    out.extend(b"VALUE ");
-    key(number, out);
-    let _ = write!(out, " 0 {VALUE_BYTES}\r\n");
-    value(number, out);
-    out.extend(b"\r\nEND\r\n");
 }
 
 #[cfg(test)]

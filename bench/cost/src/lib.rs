@@ -25,8 +25,8 @@ pub mod client;
 pub mod compare;
 // `Cycles`: the turn by the time-stamp counter.
 pub mod cycles;
-// `Datagram`: the peers' UDP datagrams, written and read.
-pub mod datagram;
+// `Segment` and `Datagram`: the frames between clients and server, written and read.
+pub mod frame;
 // `Instructions`: the turn by callgrind.
 pub mod instructions;
 // `Items`: the keys, values, requests and replies.
@@ -37,7 +37,8 @@ pub mod loop_queue;
 pub mod peer;
 // What was measured, as a table, JSON or lines for `compare`.
 pub mod report;
-// `Segment`: the client's TCP segments, written and read.
-pub mod segment;
 // `Workload`: what is asked, by how many.
 pub mod workload;
+
+/// What went wrong, in words: a workload that cannot be set up, or a server that answers wrongly.
+pub type Failure = Box<dyn std::error::Error>;

@@ -4,36 +4,17 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sidestep_cost::Failure;
 use sidestep_cost::args::{Args, Command, Format, Measure};
-use sidestep_cost::bench::BenchError;
-use sidestep_cost::compare::{CompareError, compare};
+use sidestep_cost::compare::compare;
 use sidestep_cost::cycles;
-use sidestep_cost::instructions::{CountError, count, counted};
+use sidestep_cost::instructions::{count, counted};
 use sidestep_cost::report::{Measured, Report};
 use sidestep_cost::workload::Workload;
-
-/// Why the program failed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Bench(#[from] BenchError),
-    #[error(transparent)]
-    Count(#[from] CountError),
-    #[error(transparent)]
-    Compare(#[from] CompareError),
-    #[error("cannot print what was measured: {0}")]
-    Print(#[from] io::Error),
-    #[error("{path}: {source}")]
-    File {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-}
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
@@ -41,7 +22,7 @@ fn main() -> ExitCode {
         Command::Cycles(measure) => run(&measure, true, false),
         Command::Instructions(measure) => run(&measure, false, true),
         Command::Counted { workload, flows, requests } => {
-            counted(workload, flows, requests, &mut io::stdout()).map(|()| ExitCode::SUCCESS).map_err(Failure::from)
+            counted(workload, flows, requests, &mut io::stdout()).map(|()| ExitCode::SUCCESS)
         }
         Command::Compare { base, head, message } => judge(&base, &head, message.as_deref()),
     };
@@ -69,23 +50,25 @@ fn run(measure: &Measure, with_cycles: bool, with_instructions: bool) -> Result<
     }
     let report = Report { rate_hz: cycles::rate_hz(), top: measure.top, measured };
     if let Some(path) = &measure.json {
-        std::fs::write(path, report.json()).map_err(|source| Failure::File { path: path.clone(), source })?;
+        std::fs::write(path, report.json()).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let text = match measure.format {
         Format::Table => report.table(),
         Format::Json => report.json(),
         Format::Lines => report.lines(),
     };
-    io::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn judge(base: &Path, head: &Path, message: Option<&Path>) -> Result<ExitCode, Failure> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|source| Failure::File { path: path.to_path_buf(), source })
-    };
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
     let message = message.map(read).transpose()?.unwrap_or_default();
     let verdict = compare(&read(base)?, &read(head)?, &message)?;
-    io::stdout().write_all(verdict.text.as_bytes())?;
+    print(&verdict.text)?;
     Ok(if verdict.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot print what was measured: {error}"))
 }

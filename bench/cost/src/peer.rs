@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::datagram::Datagram;
+use crate::frame::Datagram;
 use crate::items::{Ask, Items};
 
 /// The address of all peers, and the first port.
@@ -14,7 +14,7 @@ const FIRST_PORT: u16 = 20_000;
 
 /// What a server did wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("peer {number}, request {id}: {what}")]
+#[error("wrong answer: peer {number}, request {id}: {what}")]
 pub struct WrongDatagram {
     number: u16,
     id: u16,

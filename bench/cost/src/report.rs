@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use figures::table::optional;
+use serde_json::{Map, Value, json};
+
 use crate::cycles::{Cycles, Spread};
 use crate::instructions::Instructions;
 use crate::workload::Workload;
@@ -53,29 +56,28 @@ impl Report {
 
     /// For programs.
     pub fn json(&self) -> String {
-        let workloads: Vec<String> = self.measured.iter().map(|measured| self.json_of(measured)).collect();
-        format!("{{\"tsc_hz\":{:.0},\"workloads\":[\n{}\n]}}\n", self.rate_hz, workloads.join(",\n"))
-    }
-
-    fn json_of(&self, measured: &Measured) -> String {
-        let name = quoted(measured.workload.name());
-        let mut text = format!("{{\"name\":{name},\"connections\":{}", measured.connections);
-        if let Some(cycles) = &measured.cycles {
-            let steps: Vec<String> = cycles
-                .steps
-                .iter()
-                .map(|(step, spread)| format!("{}:{}", quoted(&lower(step)), json(spread)))
-                .collect();
-            let _ = write!(text, ",\"frames\":{:.3},\"cycles\":{}", cycles.frames, json(&cycles.total));
-            let _ = write!(text, ",\"steps\":{{{}}}", steps.join(","));
-        }
-        if let Some(instructions) = &measured.instructions {
-            let top = instructions.top(self.top);
-            let top: Vec<String> = top.map(|(name, each)| format!("[{},{each:.3}]", quoted(name))).collect();
-            let _ = write!(text, ",\"instructions\":{:.3},\"functions\":[{}]", instructions.each(), top.join(","));
-        }
-        text.push('}');
-        text
+        let spread = |spread: &Spread| json!({ "least": spread.least, "median": spread.median });
+        let workload = |measured: &Measured| {
+            let mut object = Map::new();
+            object.insert("name".into(), measured.workload.name().into());
+            object.insert("connections".into(), measured.connections.into());
+            if let Some(cycles) = &measured.cycles {
+                let steps = cycles.steps.iter().map(|(step, of)| (lower(step), spread(of)));
+                object.insert("frames".into(), cycles.frames.into());
+                object.insert("cycles".into(), spread(&cycles.total));
+                object.insert("steps".into(), steps.collect::<Map<_, _>>().into());
+            }
+            if let Some(instructions) = &measured.instructions {
+                object.insert("instructions".into(), instructions.each().into());
+                object.insert(
+                    "functions".into(),
+                    instructions.top(self.top).map(|(name, each)| json!([name, each])).collect(),
+                );
+            }
+            Value::Object(object)
+        };
+        let workloads: Vec<Value> = self.measured.iter().map(workload).collect();
+        format!("{:#}\n", json!({ "tsc_hz": self.rate_hz.round(), "workloads": workloads }))
     }
 }
 
@@ -88,17 +90,13 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
     )?;
     for measured in &report.measured {
         write!(out, "{:<18} {:>11}", measured.workload.name(), measured.connections)?;
-        match &measured.cycles {
-            Some(Cycles { total, frames, .. }) => {
-                let (least, median) = (total.least, total.median);
-                write!(out, " {frames:>7.2} {least:>8.0} {median:>8.0} {:>8.0}", least / per_nano)?;
-            }
-            None => write!(out, " {:>7} {:>8} {:>8} {:>8}", "-", "-", "-", "-")?,
-        }
-        match &measured.instructions {
-            Some(instructions) => writeln!(out, " {:>13.1}", instructions.each())?,
-            None => writeln!(out, " {:>13}", "-")?,
-        }
+        let cycles = measured.cycles.as_ref();
+        let figure = |pick: fn(&Cycles) -> f64, digits| optional(cycles.map(pick), digits);
+        let ns = optional(cycles.map(|cycles| cycles.total.least / per_nano), 0);
+        let [frames, least, median] =
+            [figure(|of| of.frames, 2), figure(|of| of.total.least, 0), figure(|of| of.total.median, 0)];
+        let instructions = optional(measured.instructions.as_ref().map(Instructions::each), 1);
+        writeln!(out, " {frames:>7} {least:>8} {median:>8} {ns:>8} {instructions:>13}")?;
     }
     writeln!(out, "cycles: the least of the batches; ns: of the least, at {per_nano:.3} cycles a nanosecond")?;
 
@@ -131,27 +129,8 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn json(spread: &Spread) -> String {
-    format!("{{\"least\":{:.2},\"median\":{:.2}}}", spread.least, spread.median)
-}
-
 fn lower(step: &impl std::fmt::Debug) -> String {
     format!("{step:?}").to_lowercase()
-}
-
-/// A JSON string (RFC 8259 §7).
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            '\0'..' ' => out.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
@@ -178,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_quoted_for_json() {
-        let json = report().json();
-        assert!(json.contains(r#""functions":[["a<\"b\">",1500.000]]"#), "{json}");
-        assert!(json.contains(r#""steps":{"ingest":{"least":1000.00,"median":1100.00}}"#), "{json}");
-        assert_eq!(quoted("\u{1}\\"), "\"\\u0001\\\\\"");
+    fn the_json_has_every_figure() {
+        let json: Value = serde_json::from_str(&report().json()).unwrap();
+        let workload = &json["workloads"][0];
+        assert_eq!(workload["functions"], json!([["a<\"b\">", 1500.0]]));
+        assert_eq!(workload["steps"], json!({ "ingest": { "least": 1000.0, "median": 1100.0 } }));
     }
 
     #[test]

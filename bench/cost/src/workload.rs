@@ -55,9 +55,6 @@ impl Workload {
     pub const ALL: [Self; 7] =
         [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::OtherGet, Self::GetRandom];
 
-    /// Those that the gate compares.
-    pub const GATED: [Self; 6] = [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::OtherGet];
-
     /// The name in tables, in JSON, and in the line of a commit message that owns up to a cost.
     pub const fn name(self) -> &'static str {
         match self {
