@@ -153,9 +153,9 @@ impl Options {
             let why = "a datagram has no connection on which names and passwords could be asked for; give -U 0";
             return Err(OptionError::Refused { option: format!("-U {udp_port} -Y"), why });
         }
-        if !udp && !flags.udp_trust.is_empty() {
+        if !udp && let Some(trusted) = flags.udp_trust.first() {
             let why = "there is no UDP to trust anybody with; give -U PORT too";
-            return Err(OptionError::Refused { option: "--udp-trust".to_owned(), why });
+            return Err(OptionError::Refused { option: format!("--udp-trust {}", trusted.text), why });
         }
         // As memcached: -U alone is both (main, "udp_specified").
         let otherwise = if udp { udp_port } else { TCP_PORT };
@@ -169,7 +169,7 @@ impl Options {
             prefix,
             port: port(tcp_port),
             udp_port: port(udp_port),
-            udp_trust: flags.udp_trust,
+            udp_trust: flags.udp_trust.into_iter().map(|trusted| trusted.network).collect(),
             listen: flags.listen,
             cores,
             memory_bytes,
@@ -333,7 +333,7 @@ mod tests {
             assert!(matches!(trust(wrong), Err(OptionError::Network { .. })), "{wrong}");
         }
         let error = options(&["--udp-trust", "10.0.0.0/8"]).expect_err("no UDP").to_string();
-        assert!(error.contains("give -U PORT too"), "{error}");
+        assert!(error.starts_with("--udp-trust 10.0.0.0/8: ") && error.contains("give -U PORT too"), "{error}");
     }
 
     #[test]

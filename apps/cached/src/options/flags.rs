@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache::{Network, Protocol};
+use cache::Protocol;
 use clap::Parser;
 
 use super::error::OptionError;
 use super::number::Noted;
-use super::read::{self, BACKLOG, CONNECTIONS, CORES, Cpus, ListenPort, MEMORY, Mode, REQUESTS, SLAB_MIN};
+use super::read::{self, BACKLOG, CONNECTIONS, CORES, Cpus, ListenPort, MEMORY, Mode, REQUESTS, SLAB_MIN, Trusted};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -31,8 +31,8 @@ pub(super) struct Flags {
     pub(super) udp_port: Noted<ListenPort>,
     /// Sources whose requests over UDP are answered in full, such as 10.77.0.0/16; may be given more than once. Others,
     /// loopback too, are sent no more than three times what they send
-    #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX", value_parser = read::network)]
-    pub(super) udp_trust: Vec<Network>,
+    #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX", value_parser = read::trusted)]
+    pub(super) udp_trust: Vec<Trusted>,
     /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p and -U
     #[arg(short = 'l', long = "listen", value_name = "ADDRESS", value_parser = read::name)]
     pub(super) listen: Option<String>,

@@ -138,12 +138,22 @@ pub(super) fn listen_port(listen: Option<&str>, own: Ipv4Addr) -> Result<Option<
     }
 }
 
-/// A network of `--udp-trust`; an address alone is one.
-pub(super) fn network(text: &str) -> Result<Network, OptionError> {
+/// A network of `--udp-trust`, with its text for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trusted {
+    pub(super) network: Network,
+    pub(super) text: String,
+}
+
+/// An address alone is a network too.
+pub(super) fn trusted(text: &str) -> Result<Trusted, OptionError> {
     let (address, prefix) = text.trim().split_once('/').unwrap_or((text.trim(), "32"));
     let network = Ipv4Addr::from_str(address).ok().zip(u8::from_str(prefix).ok());
     let network = network.and_then(|(address, prefix)| Network::new(address, prefix));
-    network.ok_or(OptionError::Network { value: text.to_owned() })
+    match network {
+        Some(network) => Ok(Trusted { network, text: text.to_owned() }),
+        None => Err(OptionError::Network { value: text.to_owned() }),
+    }
 }
 
 pub(super) fn protocol(text: &str) -> Result<Protocol, OptionError> {
