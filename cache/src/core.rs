@@ -16,6 +16,8 @@
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
+use cpu::CachePadded;
+
 use crate::clock::Now;
 use crate::counters::CoreCounters;
 use crate::key::{Key, KeyHash, KeyHasher};
@@ -82,6 +84,8 @@ pub struct Core {
     pub(crate) config: Arc<CacheConfig>,
     pub(crate) shard: Shard,
     pub(crate) shared: Arc<Shared>,
+    /// What this core counts.
+    own: Arc<CachePadded<CoreCounters>>,
     hasher: KeyHasher,
     pub(crate) now: Now,
     pub(crate) mesh: Mesh,
@@ -131,6 +135,7 @@ impl Core {
                 id,
                 shard,
                 shared: shared.clone(),
+                own: shared.counters.of_core(id),
                 hasher: hasher.clone(),
                 now: Now { secs: 2, unix_epoch: 0 },
                 mesh,
@@ -155,8 +160,9 @@ impl Core {
     }
 
     /// This core's counters; the application feeds those about connections and bytes.
+    #[inline]
     pub fn counters(&self) -> &CoreCounters {
-        self.shared.counters.core(self.id)
+        &self.own
     }
 
     /// What all cores share, such as the counters of them all; clone the `Arc` to read it from any thread.
@@ -196,7 +202,7 @@ impl Core {
                 self.mesh.recycle(peer, batch);
             }
         }
-        self.mesh.pay_debts(self.shared.counters.core(self.id));
+        self.mesh.pay_debts(&self.own);
         for peer in 0..self.mesh.cores() {
             for _ in 0..self.config.blocks_per_pair {
                 let Some(mut batch) = self.mesh.next_requests(peer) else { break };
@@ -212,7 +218,7 @@ impl Core {
     pub fn post(&mut self) -> PeerSet {
         self.observer.tell_evictions(&mut self.shard, self.now);
         let mut posted = self.observer.take_woken();
-        self.mesh.post(self.shared.counters.core(self.id), &mut posted);
+        self.mesh.post(&self.own, &mut posted);
         posted
     }
 

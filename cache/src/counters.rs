@@ -122,7 +122,7 @@ const FIRST_CONNECTION: u32 = 16;
 /// The counters of all cores.
 #[derive(Debug)]
 pub struct Counters {
-    cores: Box<[CachePadded<CoreCounters>]>,
+    cores: Box<[Arc<CachePadded<CoreCounters>>]>,
     shards: Box<[Arc<ShardStats>]>,
     /// What `stats detail` counts.
     pub(crate) prefixes: Prefixes,
@@ -143,7 +143,7 @@ impl Counters {
         let classes = shards.first().map(|shard| &shard.classes[..]).unwrap_or_default();
         let chunk_bytes: Vec<u32> = classes.iter().map(|class| class.chunk_bytes).collect();
         Counters {
-            cores: (0..shards.len()).map(|_| CachePadded(CoreCounters::default())).collect(),
+            cores: (0..shards.len()).map(|_| Arc::new(CachePadded(CoreCounters::default()))).collect(),
             prefixes: Prefixes::new(shards.len(), delimiter, detail, hasher.clone()),
             connections: AtomicU32::new(0),
             cores_at_reset: CoreCounters::default(),
@@ -161,6 +161,11 @@ impl Counters {
     /// The counters of one core. Its thread alone writes them.
     pub fn core(&self, core: usize) -> &CoreCounters {
         &self.cores[core]
+    }
+
+    /// The same, for the core to keep: it counts often.
+    pub(crate) fn of_core(&self, core: usize) -> Arc<CachePadded<CoreCounters>> {
+        self.cores[core].clone()
     }
 
     /// The counters of one shard.

@@ -12,7 +12,8 @@ impl DumpRight {
         self.0.load(Ordering::Relaxed) as u32 != 0
     }
 
-    /// Takes it, unless somebody has it who has taken a step in the last `grace_secs`. Whoever loses it so goes on.
+    /// Takes it, unless another walk has it and has taken a step in the last `grace_secs`. A walk that loses the right
+    /// this way goes on.
     pub(crate) fn take(&self, now_secs: u32, grace_secs: u32) -> Option<u32> {
         let now = self.0.load(Ordering::Relaxed);
         let (ticket, since_secs) = ((now >> 32) as u32, now as u32);

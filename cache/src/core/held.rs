@@ -97,7 +97,7 @@ impl HeldItems {
     fn copy(&mut self, shard: &Shard, counters: &CoreCounters, at: ItemRef) -> Option<Held> {
         let item = shard.item(at);
         let bytes = item.key.len() + item.value.len();
-        // With nothing held there is nobody whose pin could be taken: a single copy may exceed the bound.
+        // When nothing is held no pin could be taken from anybody: a single copy may exceed the bound.
         let idle = self.pins == 0 && self.copied_bytes == 0;
         if !idle && self.copied_bytes + bytes > self.copied_bytes_max {
             return None;
@@ -108,8 +108,8 @@ impl HeldItems {
         Some(Held::Copy(Box::new(copied)))
     }
 
-    /// A pin, for which others lose theirs. Where even that does not help, because values that are being sent hold the
-    /// rest, the bytes are not held.
+    /// Takes pins from the slowest readers until one can be had. Where even that does not help, because values that are
+    /// being sent hold the other segments, the bytes are read without being held.
     fn take_pin_of_slowest(&mut self, shard: &mut Shard, counters: &CoreCounters, at: ItemRef, now_secs: u32) -> Held {
         counters.pins_short.add(1);
         for _ in 0..PINS_TAKEN_MAX {

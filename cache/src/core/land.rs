@@ -23,9 +23,9 @@ impl Core {
         parts: [&[u8]; 2],
         build: impl FnOnce([Span; 2]) -> Request,
     ) {
-        let (speaker, counters) = (self.observer.speaker, self.shared.counters.core(self.id));
+        let speaker = self.observer.speaker;
         let envelope = |spans| Envelope { token, speaker, request: build(spans) };
-        if self.mesh.send(owner, parts, envelope, counters) {
+        if self.mesh.send(owner, parts, envelope, &self.own) {
             self.expect(token);
         }
     }
@@ -50,7 +50,7 @@ impl Core {
     pub(crate) fn owe(&mut self, peer: usize, token: Token, request: Request) {
         self.expect(token);
         let envelope = Envelope { token, speaker: self.observer.speaker, request };
-        self.mesh.owe(peer, envelope, self.shared.counters.core(self.id));
+        self.mesh.owe(peer, envelope, &self.own);
     }
 
     /// One more answer will come for `token`.
@@ -131,7 +131,8 @@ impl Core {
             }
             (&mut Owed::Waiting(Waiting::Upload(state)), Answer::Refused(outcome)) => {
                 entry.owed = Owed::Waiting(Waiting::Refused { said: outcome.into() });
-                // It gave way on its way; its place is given back when nothing more comes for it.
+                // The value gave way while pieces of it were on their way: the owner frees its place when it is told that
+                // no more come.
                 if let Upload::Open { owner, upload } = state {
                     self.owe(usize::from(owner), token, Request::Abort { upload });
                 }
@@ -157,7 +158,8 @@ impl Core {
         self.landing.fill(slot, from, bytes);
     }
 
-    /// An answer for a connection that is gone: gives up what the owner holds for it, then the entry.
+    /// Lands an answer for a connection that is gone: tells the owner to let go of what it holds for the connection, and
+    /// gives the entry back.
     fn land_orphan(
         &mut self,
         peer: usize,

@@ -121,8 +121,7 @@ impl Core {
 
     /// HeldItems the item at `at`. Returns the number by which it is held.
     pub(crate) fn hold(&mut self, at: ItemRef) -> u32 {
-        let counters = self.shared.counters.core(self.id);
-        self.holds.hold(&mut self.shard, counters, at, self.now.secs)
+        self.holds.hold(&mut self.shard, &self.own, at, self.now.secs)
     }
 
     /// The item that is held under the number `hold`; `None` when its bytes are gone.
@@ -143,8 +142,7 @@ impl Core {
     /// Makes room for a value that follows. Returns its number, or why there is no room.
     pub(crate) fn begin_upload(&mut self, key: Key<'_>, store: &Store, value_len: u32) -> Result<u32, Outcome> {
         self.observer.begin_store(&mut self.shard, key, store);
-        let counters = self.shared.counters.core(self.id);
-        self.uploads.begin(&mut self.shard, &mut self.holds, counters, (key, store, value_len), self.now)
+        self.uploads.begin(&mut self.shard, &mut self.holds, &self.own, (key, store, value_len), self.now)
     }
 
     /// The next bytes of a value.

@@ -39,8 +39,9 @@ impl Pace {
         self.age_secs >= grace_secs && self.bytes_per_sec < SLOW_BYTES_PER_SEC
     }
 
-    /// In which order they give way, the least first: those that are slow; those of which nothing is known yet; last
-    /// those that get on, so that clients that begin anew all the time take nothing from them. Of each kind the slowest.
+    /// The order in which they give way, the lowest first: those that are slow; those too young to be judged; last those
+    /// that get on, so that a client that begins anew all the time takes nothing from them. Within each kind the slowest
+    /// comes first.
     fn rank(&self, grace_secs: u32) -> (u8, u32) {
         let kind = match self {
             pace if pace.is_slow(grace_secs) => 0,
@@ -122,7 +123,7 @@ impl<T> Table<T> {
         self.places.get_mut(place as usize)?.thing.replace(thing)
     }
 
-    /// Of what is at `place`, `bytes` more bytes have moved.
+    /// Notes that `bytes` more bytes of what is at `place` have moved.
     pub(crate) fn note_moved(&mut self, place: u32, bytes: usize) {
         if let Some(place) = self.places.get_mut(place as usize) {
             place.moved_bytes = place.moved_bytes.saturating_add(bytes as u32);

@@ -18,7 +18,7 @@ pub(crate) enum WalkGiven {
 }
 
 impl Core {
-    /// Takes the right to dump; `None` when another walk has it, and is read.
+    /// Takes the right to dump; `None` when another walk has it and its client is reading.
     pub(crate) fn begin_dump(&self) -> Option<u32> {
         self.shared.control.dumping.take(self.now.secs, self.config.grace_secs)
     }

@@ -74,7 +74,7 @@ impl Uploads {
             if !self.make_way(shard, holds, counters, now) {
                 break;
             }
-            // That one is no failure of the command's: it is tried again.
+            // The shard has counted a failure, but the command has not failed yet: it is tried again.
             shard.stats().store_no_memory.sub(1);
             reserved = shard.reserve(key, store, value_len, now);
         }
@@ -85,7 +85,8 @@ impl Uploads {
             }
         })?;
         self.incoming.insert(Incoming::Open(reservation), true, now.secs).map_err(|incoming| {
-            // More than there are connections: those of connections that are gone, of which nothing has been heard yet.
+            // All places are taken: besides those of live connections there are values of connections that are gone, whose
+            // cores have not said so yet.
             if let Incoming::Open(reservation) = incoming {
                 shard.abandon(reservation);
             }

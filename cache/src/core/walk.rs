@@ -5,8 +5,8 @@
 //!                          here, or by Request::Walk on the core whose turn it is ──Answer::Walked──► told
 //! ```
 //!
-//! A core takes at most one step a turn, for whoever asks; a walk holds the text of one step. Only one dump is under way
-//! at a time, as in memcached, but for one that is not read.
+//! A core takes at most one step a turn, whichever core asks for it; a walk holds the text of one step. Only one dump is
+//! under way at a time, as in memcached; a dump that its client does not read loses that right after some seconds.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
