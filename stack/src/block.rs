@@ -19,6 +19,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::wire::IpAddress;
 
 use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
 use crate::config::ConfigError;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
@@ -91,6 +92,8 @@ pub(crate) struct FlowBlock {
     /// Counts the flows that this block has served.
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
+    /// Why the flow is over, in [`Phase::Ended`].
+    pub(crate) close_reason: CloseReason,
     /// What has happened since the application was last told.
     pub(crate) news: News,
     pub(crate) marks: Marks,
@@ -199,6 +202,7 @@ impl FlowBlock {
             hash: 0,
             generation: 0,
             phase: Phase::Free,
+            close_reason: CloseReason::Finished,
             news: News::empty(),
             marks: Marks::empty(),
             snd_nxt: 0,
@@ -287,6 +291,8 @@ impl FlowBlock {
         self.hash = beginning.hash;
         self.generation = self.generation.wrapping_add(1);
         self.phase = beginning.phase;
+        // Read only in `Phase::Ended`.
+        self.close_reason = CloseReason::Finished;
         self.news &= News::LISTED;
         self.marks &= Marks::OF_LISTS;
         self.marks.set(Marks::ACTIVE, active);
@@ -349,7 +355,7 @@ impl FlowBlock {
     #[inline]
     pub(crate) fn take_news(&mut self) -> Readiness {
         let news = std::mem::replace(&mut self.news, News::empty());
-        let closed = if let Phase::Ended(reason) = self.phase { Some(reason) } else { None };
+        let closed = matches!(self.phase, Phase::Ended).then_some(self.close_reason);
         Readiness {
             opened: news.contains(News::OPENED),
             readable: news.contains(News::READABLE),
@@ -364,7 +370,6 @@ impl FlowBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::close_reason::CloseReason;
 
     #[test]
     fn every_choice_makes_blocks_of_its_sizes() {
@@ -397,7 +402,7 @@ mod tests {
         maker(Rings::DEFAULT).expect("the default")(1, &mut blocks);
         let block = &mut blocks[0];
         block.news = News::LISTED | News::READABLE | News::WRITABLE;
-        block.phase = Phase::Ended(CloseReason::Reset);
+        (block.phase, block.close_reason) = (Phase::Ended, CloseReason::Reset);
         let told = block.take_news();
         assert!(told.readable && told.writable && !told.opened && !told.woken);
         assert_eq!((told.closed, block.news), (Some(CloseReason::Reset), News::empty()));

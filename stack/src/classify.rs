@@ -210,15 +210,6 @@ impl Local {
                     || self.mask < 0xffff_fffe && self.mask != 0 && address & !self.mask == 0)
     }
 
-    /// Says what `frame` is.
-    #[inline]
-    pub(crate) fn classify(&self, frame: &[u8]) -> Class {
-        match self.link(frame) {
-            Ok(class) => class,
-            Err(reason) => Class::Drop(reason),
-        }
-    }
-
     /// Says what `frame`, whose packet has IPv4 options, is without them: they are taken off in place.
     #[cold]
     pub(crate) fn classify_without_options(&self, frame: &mut [u8]) -> Class {
@@ -228,21 +219,24 @@ impl Local {
         }
     }
 
+    /// Says what `frame` is.
     #[inline]
-    fn link(&self, frame: &[u8]) -> Result<Class, DropReason> {
-        let header = frame.first_chunk::<ETHERNET_BYTES>().ok_or(DropReason::LinkTooShort)?;
+    pub(crate) fn classify(&self, frame: &[u8]) -> Class {
+        let Some(header) = frame.first_chunk::<ETHERNET_BYTES>() else { return Class::Drop(DropReason::LinkTooShort) };
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *header;
         let destination = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         let source = u64::from_be_bytes([0, 0, g, h, i, j, k, l]);
         // A group, or nobody.
         if source >> 40 & 1 != 0 || source == 0 {
-            return Err(DropReason::LinkSource);
+            return Class::Drop(DropReason::LinkSource);
         }
         let ours = destination == self.station;
         let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
         let mut at = ETHERNET_BYTES;
         if ethertype == ETHERTYPE_VLAN {
-            let tagged = frame.first_chunk::<TAGGED_BYTES>().ok_or(DropReason::LinkTooShort)?;
+            let Some(tagged) = frame.first_chunk::<TAGGED_BYTES>() else {
+                return Class::Drop(DropReason::LinkTooShort);
+            };
             ethertype = u16::from_be_bytes([tagged[16], tagged[17]]);
             at = TAGGED_BYTES;
         }
@@ -250,11 +244,11 @@ impl Local {
             return self.ipv4(frame, at);
         }
         match ethertype {
-            ETHERTYPE_ARP if ours || destination == BROADCAST => self.arp(frame, at),
-            ETHERTYPE_VLAN => Err(DropReason::DoubleTag),
-            ETHERTYPE_IPV6 => Err(DropReason::Ipv6),
-            ETHERTYPE_IPV4 | ETHERTYPE_ARP => Err(DropReason::OtherStation),
-            _ => Err(DropReason::EtherType),
+            ETHERTYPE_ARP if ours || destination == BROADCAST => self.arp(frame, at).unwrap_or_else(Class::Drop),
+            ETHERTYPE_VLAN => Class::Drop(DropReason::DoubleTag),
+            ETHERTYPE_IPV6 => Class::Drop(DropReason::Ipv6),
+            ETHERTYPE_IPV4 | ETHERTYPE_ARP => Class::Drop(DropReason::OtherStation),
+            _ => Class::Drop(DropReason::EtherType),
         }
     }
 
@@ -277,70 +271,63 @@ impl Local {
     }
 
     #[inline]
-    fn ipv4(&self, frame: &[u8], at: usize) -> Result<Class, DropReason> {
-        let header = frame[at..].first_chunk::<IPV4_BYTES>().ok_or(DropReason::IpTooShort)?;
+    fn ipv4(&self, frame: &[u8], at: usize) -> Class {
+        let Some(header) = frame[at..].first_chunk::<IPV4_BYTES>() else { return Class::Drop(DropReason::IpTooShort) };
         match header[0] {
             0x45 => {}
-            byte if byte >> 4 != 4 => return Err(DropReason::IpVersion),
-            byte if byte & 15 > 5 => return Err(DropReason::IpOptions),
-            _ => return Err(DropReason::IpTooShort),
+            byte if byte >> 4 != 4 => return Class::Drop(DropReason::IpVersion),
+            byte if byte & 15 > 5 => return Class::Drop(DropReason::IpOptions),
+            _ => return Class::Drop(DropReason::IpTooShort),
         }
         if !checksum::is_right(checksum::add(0, header)) {
-            return Err(DropReason::IpChecksum);
+            return Class::Drop(DropReason::IpChecksum);
         }
         let packet_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
         if packet_len < IPV4_BYTES || packet_len > frame.len() - at {
-            return Err(DropReason::IpTooShort);
+            return Class::Drop(DropReason::IpTooShort);
         }
         // More fragments, or an offset (RFC 791 §3.1, "Flags", "Fragment Offset").
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
         if fragment != 0 && header[9] != PROTOCOL_UDP {
-            return Err(DropReason::IpFragment);
+            return Class::Drop(DropReason::IpFragment);
         }
         let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
         let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
         if !self.has(destination) {
             let all = self.is_broadcast(destination);
-            return Err(if all { DropReason::IpBroadcast } else { DropReason::IpNotOurs });
+            return Class::Drop(if all { DropReason::IpBroadcast } else { DropReason::IpNotOurs });
         }
         if self.has(source) {
-            return Err(DropReason::Land);
+            return Class::Drop(DropReason::Land);
         }
         if self.is_martian(source) {
-            return Err(DropReason::IpMartian);
+            return Class::Drop(DropReason::IpMartian);
         }
         if fragment != 0 {
             let id = u16::from_be_bytes([header[4], header[5]]);
-            return Ok(Class::Fragment(Fragment {
+            return Class::Fragment(Fragment {
                 key: FragmentKey { source, destination, id },
                 offset: fragment << 3,
                 more: fragment & 0x2000 != 0,
                 at: at as u8,
                 len: (packet_len - IPV4_BYTES) as u16,
-            }));
+            });
         }
         let payload = &frame[at + IPV4_BYTES..at + packet_len];
         match header[9] {
             PROTOCOL_TCP => self.tcp(source, destination, payload, at, packet_len),
-            PROTOCOL_UDP => self.udp(source, destination, payload, at),
-            PROTOCOL_ICMP => self.icmp(payload, at, packet_len),
-            _ => Err(DropReason::IpProtocol),
+            PROTOCOL_UDP => self.udp(source, destination, payload, at).unwrap_or_else(Class::Drop),
+            PROTOCOL_ICMP => self.icmp(payload, at, packet_len).unwrap_or_else(Class::Drop),
+            _ => Class::Drop(DropReason::IpProtocol),
         }
     }
 
     #[inline]
-    fn tcp(
-        &self,
-        source: u32,
-        destination: u32,
-        segment: &[u8],
-        at: usize,
-        packet_len: usize,
-    ) -> Result<Class, DropReason> {
-        let header = segment.first_chunk::<TCP_BYTES>().ok_or(DropReason::TcpTooShort)?;
+    fn tcp(&self, source: u32, destination: u32, segment: &[u8], at: usize, packet_len: usize) -> Class {
+        let Some(header) = segment.first_chunk::<TCP_BYTES>() else { return Class::Drop(DropReason::TcpTooShort) };
         let header_len = usize::from(header[12] >> 4) * 4;
         if header_len < TCP_BYTES || header_len > segment.len() {
-            return Err(DropReason::TcpTooShort);
+            return Class::Drop(DropReason::TcpTooShort);
         }
         let pseudo = checksum::pseudo_header(
             source.to_be_bytes(),
@@ -351,7 +338,7 @@ impl Local {
         if !checksum::is_right(checksum::add(pseudo, segment))
             && !self.is_left_to_offload(PROTOCOL_TCP, source, destination, segment)
         {
-            return Err(DropReason::TcpChecksum);
+            return Class::Drop(DropReason::TcpChecksum);
         }
         let flags = header[13];
         let remote_port = u16::from_be_bytes([header[0], header[1]]);
@@ -359,13 +346,13 @@ impl Local {
         let control = flags & (FIN | SYN | RST);
         let several = control & control.wrapping_sub(1) != 0;
         if several || remote_port == 0 || local_port == 0 {
-            return Err(DropReason::TcpFlags);
+            return Class::Drop(DropReason::TcpFlags);
         }
         // RFC 9293 §3.10.7.4: a segment that is none of SYN, RST and ACK says nothing.
         if flags & (SYN | RST | ACK) == 0 {
-            return Err(DropReason::TcpNoAck);
+            return Class::Drop(DropReason::TcpNoAck);
         }
-        Ok(Class::Tcp(Segment {
+        Class::Tcp(Segment {
             key: FlowKey {
                 remote: Ipv4Addr::from_bits(source),
                 local: Ipv4Addr::from_bits(destination),
@@ -380,7 +367,7 @@ impl Local {
             packet_len: packet_len as u16,
             header_len: header_len as u8,
             payload_len: (segment.len() - header_len) as u16,
-        }))
+        })
     }
 
     fn icmp(&self, message: &[u8], at: usize, packet_len: usize) -> Result<Class, DropReason> {

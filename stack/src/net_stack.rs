@@ -354,7 +354,7 @@ impl NetStack {
                 Phase::Cancelled | Phase::Released | Phase::Closing | Phase::FinWait2 | Phase::Aborted => {
                     census.closing += 1;
                 }
-                Phase::Ended(_) => census.dead += 1,
+                Phase::Ended => census.dead += 1,
             }
         }
         census
@@ -415,7 +415,7 @@ impl NetStack {
         if untold || phase.is_released() {
             return self.free(index);
         }
-        block.phase = Phase::Ended(reason);
+        (block.phase, block.close_reason) = (Phase::Ended, reason);
         self.report(index, News::empty());
     }
 

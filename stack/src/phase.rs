@@ -2,8 +2,6 @@
 
 use bitflags::bitflags;
 
-use crate::close_reason::CloseReason;
-
 /// How far the flow of a block has come.
 ///
 /// ```text
@@ -14,7 +12,8 @@ use crate::close_reason::CloseReason;
 ///
 /// A handshake that fails ends in `Free` where the application does not know of the flow, else in `Ended`; so does a
 /// flow that dies while it is open. What dies after the application has let go of it is `Free` at once. The phases are
-/// in an order in which those that are asked for together are neighbours, so that a question is one comparison.
+/// in an order in which those that are asked for together are neighbours, and carry nothing, so that a question is one
+/// comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No flow uses the block.
@@ -36,8 +35,8 @@ pub(crate) enum Phase {
     /// The application, or the peer by sending where nobody reads, has had the flow thrown away; the next flush resets
     /// it.
     Aborted,
-    /// The flow is over; the application has yet to hear of it.
-    Ended(CloseReason),
+    /// The flow is over, for the block's `close_reason`; the application has yet to hear of it.
+    Ended,
 }
 
 impl Phase {
@@ -62,7 +61,7 @@ impl Phase {
     /// Whether there is a flow and it is not over.
     #[inline]
     pub(crate) fn is_alive(self) -> bool {
-        !matches!(self, Self::Free | Self::Ended(_))
+        !matches!(self, Self::Free | Self::Ended)
     }
 
     /// Whether the peer has completed the handshake.
