@@ -8,9 +8,9 @@
 //! one frame, so that a turn's work depends on the frames, the flows that the application visits and the timers that
 //! are due, never on how many flows there are. ACKs wait for [`flush`](NetStack::flush), so that they ride on answers.
 //!
-//! Invariant: a flow is in the table from its SYN until it ends; its block is free only when it is in neither the
-//! table nor the wheel; an active flow is in the table from `connect` on. Nothing here reads a clock, blocks, or allocates on the packet
-//! path; [`expire`](NetStack::expire) may make blocks ahead of use.
+//! Invariant: a flow is in the table from its SYN, or from `connect`, until it ends; its block is free only when it is in
+//! neither the table nor the wheel. Nothing here reads a clock, blocks, or allocates on the packet path;
+//! [`expire`](NetStack::expire) may make blocks ahead of use.
 
 mod answers;
 mod arrival;
@@ -58,7 +58,7 @@ use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
 
-/// ICMP echo replies a second, whoever asks.
+/// ICMP echo replies a second, to all addresses together.
 const ECHOES_PER_SECOND: u32 = 1_000;
 /// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
 const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
@@ -114,7 +114,7 @@ pub struct NetStack {
     /// ICMP echo replies: to one address, and in all.
     echo_limit: SharedLimit,
     echo_rate: RateLimit,
-    /// Answers to segments of no flow and of half-open flows: to whoever need not have the address that he gives.
+    /// Answers to segments of no flow and of half-open flows, whose sender may have lied about its address.
     stranger_limit: SharedLimit,
     /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
     challenge_limit: SharedLimit,

@@ -1,5 +1,5 @@
-//! Limits of answers that a stranger can ask for: `RateLimit`, a token bucket, and `SharedLimit`, which tells him nothing
-//! of others.
+//! Limits of answers that a stranger can ask for: `RateLimit`, a token bucket, and `SharedLimit`, which tells no
+//! stranger anything of the others.
 
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
@@ -47,11 +47,11 @@ const ROUND_MICROS: u64 = 100_000;
 
 /// Lets through 32 to 95 answers to one address in each tenth of a second, and 16 times as many in all.
 ///
-/// One bucket for all would tell whoever counts how many answers *he* gets how many others got, hence whether a
-/// connection of others exists (CVE-2016-5696, RFC 5961 §7), and would let him take theirs. So each address draws on one
-/// of 16 shares. Which one, and how much there is in it, comes of a secret, and anew in each round: whose share is
-/// whose, and what was in it at first, nobody outside can know, and whoever meets a flood in his share is rid of it in
-/// the next round.
+/// With one bucket for all, an attacker who counts the answers to their own packets learns how many answers others got,
+/// hence whether a connection of others exists (CVE-2016-5696, RFC 5961 §7), and can use up the answers that others need.
+/// So each address takes its answers from one of 16 shares. A secret decides which share that is and how many answers
+/// are in it, anew in each round: nobody outside can know either, and an address that shares with a flood in one round is
+/// free of it in the next.
 #[derive(Debug)]
 pub(crate) struct SharedLimit {
     secret: [u64; 2],

@@ -2,12 +2,12 @@
 //!
 //! All stations are asked, once a second, three times at the most (RFC 1122 §2.3.2.1 bounds the rate); then the
 //! neighbour counts as not there. A question may know who holds the address: the station that is being sent to. If
-//! another station answers, the holder is asked by itself, twice, and **has the last word**: only when it stays silent
-//! is the other one believed. So whoever claims the address of a live neighbour gets nothing, and a neighbour that has
-//! moved is found a tenth of a second after it has answered.
+//! another station answers, the holder alone is asked, twice, and **has the last word**: the other station is believed
+//! only when the holder stays silent. So a station that claims the address of a live neighbour gets nothing, and a
+//! neighbour that has moved is found a tenth of a second after it has answered.
 //!
-//! Invariant: a flow's block is on the list at most once, marked by `Marks::RESOLVING`, which outlives the flow; who is
-//! taken off the list looks for itself whether it still waits for anything. All memory is made at start.
+//! Invariant: a flow's block is on the list at most once, marked by `Marks::RESOLVING`, which outlives the flow; the
+//! caller, which takes a block off the list, checks whether its flow still waits for anything. All memory is made at start.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -16,12 +16,13 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::link::Mac;
 
-/// Neighbours asked for at a time, whoever wants to know: an application connects to few new hosts at once. Who can be
-/// made to ask by more people has fewer of them, so that strangers keep neither flows nor the application from asking.
+/// Most neighbours asked for at a time, for all reasons together: an application connects to few new hosts at once. A
+/// reason that strangers can cause may use fewer questions, so that they cannot use up those of flows in doubt, nor of the
+/// application.
 pub(crate) const FOR_CONNECTIONS: usize = 64;
-/// Neighbours asked for at a time when a flow is in doubt.
+/// Most neighbours asked for at a time when the question is for a flow in doubt.
 pub(crate) const FOR_FLOWS: usize = 48;
-/// Neighbours asked for at a time when ARP contradicts itself.
+/// Most neighbours asked for at a time when the question is which of two ARP packets is right.
 pub(crate) const FOR_CLAIMS: usize = 16;
 /// Requests to all before a neighbour counts as not there.
 const TRIES: u8 = 3;

@@ -52,8 +52,8 @@ pub(crate) enum Verdict {
 /// Judges a segment of the flow `block`, which is past SYN-SENT. `half_open`: it is in SYN-RECEIVED.
 ///
 /// Nearly every segment is the next one expected, ends in the window, and acknowledges something in flight (our SYN, if
-/// that is), or again what it did before. It passes every check, with a few comparisons; the checks one by one are for the
-/// others.
+/// that is in flight) or nothing new. Such a segment passes every check, which a few comparisons show; only the others are
+/// checked one by one.
 #[inline]
 pub(crate) fn judge(block: &FlowBlock, segment: &Segment, half_open: bool) -> Verdict {
     let rcv_nxt = block.rcv_nxt();

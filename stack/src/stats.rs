@@ -14,7 +14,7 @@ pub struct StackStats {
     pub segments: u64,
     /// SYNs that made a half-open flow.
     pub syns: u64,
-    /// Flows opened: handshakes completed, whoever began them.
+    /// Flows opened: handshakes completed, begun by either side.
     pub opened: u64,
     /// Connections asked for: [`NetStack::connect`](crate::NetStack::connect) made a flow.
     pub connects: u64,

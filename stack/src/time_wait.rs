@@ -3,8 +3,8 @@
 //! smoltcp would hold the socket for its whole TIME-WAIT and ignore a new SYN meanwhile. A record of 64 bytes answers
 //! for it: the FIN is acknowledged again, a SYN with a higher sequence number begins a new connection
 //! (RFC 9293 §3.10.7.4, MAY-2; RFC 6191), an RST is ignored (RFC 1337). A SYN with a lower one may be old: it is
-//! challenged, and if its sender answers with an exact RST, as RFC 9293 §3.10.7.3 has whoever waits for a SYN-ACK do,
-//! its next SYN begins the connection. The table is bounded: beyond, the oldest record gives way.
+//! challenged, and if its sender answers with an exact RST, as a host that waits for a SYN-ACK must (RFC 9293 §3.10.7.3),
+//! its next SYN begins the connection. The table is bounded: when it is full, the oldest record gives way.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Answers to segments that were not taken: RST, and ACKs that say where we are, at limited rates.
 //!
-//! Whoever can count the answers that he gets must not learn of others by them, nor take theirs (`rate.rs`).
+//! The limits are such that a sender who counts the answers it gets learns nothing of other connections, and cannot use
+//! up their answers (`rate.rs`).
 //! Read first: RFC 5961 §7, RFC 9293 §3.10.7.1.
 
 use nic::Queue;
@@ -30,7 +31,7 @@ impl NetStack {
     }
 
     /// Answers a keep-alive, not more often than challenges of one flow. The limits that many flows share do not count
-    /// here: whoever has thousands of connections looks after each of them, and gives up one that does not answer.
+    /// here: a client with thousands of connections sends keep-alives on each, and gives up one that does not answer.
     pub(super) fn answer_keep_alive<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) {
         let block = &mut self.blocks[index as usize];
         if now >= block.challenge_at {

@@ -182,7 +182,7 @@ impl NetStack {
             return true;
         }
         if deadline <= now {
-            // Whoever is there now, or at another address, is asked for again by the next who connects.
+            // The Ethernet address may be another station's by now: the next connection asks for it again.
             self.neighbors.forget(hop);
             self.end(index, CloseReason::TimedOut);
             return true;

@@ -25,13 +25,14 @@ use crate::wire::{ACK, RST};
 /// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
 const SEGMENTS_PER_TURN: usize = 64;
 
-/// When to look again at a flow of which smoltcp says "now" and then says nothing; does not happen, bounds the harm.
+/// When to look again at a flow that smoltcp wants polled now and for which it then sends nothing. That does not happen;
+/// if it did, the flow would not be polled in every turn.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// No timer of smoltcp's that begins with a segment runs out sooner (`RTTE_MIN_RTO`, on a clock of five times the speed).
 const LEAST_RETRANSMISSION: Span = Span::of(Duration::from_millis(200));
 
-/// Between two questions to a peer that might have room for what waits; it is given up when it answers none.
+/// Between two probes of a peer that might have room for what waits; the flow is given up when none is answered.
 const PROBE_GAP: Duration = Duration::from_millis(500);
 
 /// What came of visiting a flow.
@@ -45,7 +46,7 @@ enum Visit {
 
 /// What came of having smoltcp say what a flow has to say.
 enum Said {
-    /// Its last segment ends where its data ends: until its peer is heard, it has but its retransmission to think of.
+    /// Its last segment ends where its data ends: until the peer answers, only the retransmission timer matters.
     Last,
     /// Everything, until that moment; `None`: until it hears of its peer or of the application.
     Until(Option<Time>),
@@ -182,7 +183,7 @@ impl NetStack {
         let late = now.since(block.probe_at);
         block.probe_at = now.after(PROBE_GAP);
         if late > PROBE_GAP {
-            // Not asked for a while: the next segment of the peer may tell.
+            // The flow was not mute for a while: what it waits for may come with the peer's next segment.
             return block.probe_at;
         }
         let ack = block.rcv_nxt();
@@ -193,8 +194,8 @@ impl NetStack {
         now.after(PROBE_GAP)
     }
 
-    /// After a flow has said what it had to say, smoltcp wanting to be asked again at `poll_at`: is it over, must its
-    /// peer be asked something, when is it looked at again.
+    /// After a flow has sent what it had to send, and smoltcp wants to be polled next at `poll_at`: probes the peer, ends the
+    /// flow or arms its timer.
     fn settle<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, poll_at: Option<Time>) {
         let mut next = poll_at.unwrap_or(Time::NEVER);
         if is_mute(self.blocks[index as usize], poll_at) {
@@ -260,7 +261,7 @@ impl NetStack {
     /// Gives a flow up whose peer no longer answers.
     fn give_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) -> Visit {
         if self.blocks[index as usize].phase == Phase::HalfOpen {
-            // A handshake that never ended: nobody to tell.
+            // The handshake was never completed, so the application does not know of the flow.
             self.end(index, CloseReason::TimedOut);
             return Visit::Done;
         }

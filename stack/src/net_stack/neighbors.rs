@@ -120,8 +120,9 @@ impl NetStack {
                 let question = Question::new(now, arp.sender, source, port_index as u16);
                 self.resolver.ask(question.about(known.mac, tag), FOR_CLAIMS);
             }
-            // Only who asks for us is learned unasked, as in Linux: it means to send us something. And only at its own
-            // station: claimed at a router's, an address would pass for the router's.
+            // Unasked, a neighbour is learned only when it asks for us, as in Linux: it means to send us something. And
+            // only when it claims the station that its frame comes from: an address claimed at a router's station would
+            // pass for the router's.
             None if !(ours && arp.asks && from == arp.mac) => {}
             _ if self.next_hop(arp.sender) == Some(arp.sender) => self.neighbors.learn(now, arp.sender, arp.mac),
             _ => {}
