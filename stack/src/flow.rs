@@ -124,7 +124,8 @@ impl Flow<'_> {
     }
 
     /// Closes our direction after what was written; the peer may go on sending and the flow is still reported.
-    /// Nothing can be written afterwards. A flow whose handshake is under way ends, as [`CloseReason::Finished`].
+    /// Nothing can be written afterwards. A flow whose handshake is under way ends, as
+    /// [`CloseReason::Finished`](crate::CloseReason::Finished).
     pub fn shutdown(&mut self) {
         self.block.socket_mut().close();
     }
