@@ -23,13 +23,14 @@ use crate::close_reason::CloseReason;
 use crate::config::ConfigError;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
+use crate::offer::SCALE;
 use crate::options::SynOptions;
 use crate::phase::{Marks, Phase};
 use crate::ready::{Interest, News, Readiness};
 use crate::ring_pool::Place;
 use crate::rings::Rings;
 use crate::sending::Sending;
-use crate::wire::{IPV4_BYTES, SCALE, TCP_BYTES};
+use crate::wire::{IPV4_BYTES, TCP_BYTES};
 
 /// Makes so many blocks and appends them.
 pub(crate) type MakeBlocks = fn(usize, &mut Vec<&'static mut FlowBlock>);
@@ -339,12 +340,6 @@ impl FlowBlock {
         self.scale = if scales && options.window_scale.is_some() { SCALE } else { 0 };
         let mss = options.segment_bytes(ip_mtu - IPV4_BYTES - TCP_BYTES);
         self.sending = Sending::new(mss, options.window_scale.unwrap_or(0));
-    }
-
-    /// The window field that smoltcp is to believe: no more than the peer takes and the path.
-    #[inline]
-    pub(crate) fn window_to_believe(&self) -> u16 {
-        self.peer_window.min(self.sending.field_beyond(self.snd_nxt.wrapping_sub(self.highest_ack)))
     }
 
     /// Ends the use of the block: the socket holds nothing and answers nothing.

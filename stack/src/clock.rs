@@ -70,18 +70,6 @@ impl Span {
     /// Longer than any time.
     pub(crate) const FOREVER: Self = Self(u64::MAX);
 
-    /// So many microseconds.
-    #[inline]
-    pub(crate) const fn from_micros(micros: u64) -> Self {
-        Self(micros)
-    }
-
-    /// Whole microseconds.
-    #[cfg(test)]
-    pub(crate) const fn as_micros(self) -> u64 {
-        self.0
-    }
-
     /// The whole microseconds of `duration`.
     #[inline]
     pub(crate) const fn of(duration: Duration) -> Self {

@@ -58,9 +58,6 @@ pub struct StackConfig {
     /// Most bytes that flows may have, together, in rings larger than [`rings`](Self::rings), which those get that move
     /// much. 0: there are none, and windows are not scaled.
     pub conn_memory: usize,
-    /// Whether what was sent last is sent once more after a silence of two round trips and 5 ms, since its loss shows by
-    /// nothing else; otherwise smoltcp's time-out of 200 ms finds it.
-    pub tail_probes: bool,
     /// Most half-open connections at a time; a SYN beyond is dropped and counted.
     pub syn_queue: usize,
     /// Most TIME-WAIT records; beyond, the oldest gives way and is counted.
@@ -113,7 +110,6 @@ impl StackConfig {
             flows_at_start: 256,
             rings: Rings::DEFAULT,
             conn_memory: 0,
-            tail_probes: false,
             syn_queue: 1_024,
             time_wait_records: 16_384,
             neighbors: 1_024,

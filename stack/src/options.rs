@@ -118,24 +118,6 @@ pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<SynOpt
     Ok(options)
 }
 
-/// Whether a segment says that what it acknowledges has come twice (RFC 2883 §4: the first block lies before the ACK
-/// number).
-#[cold]
-pub(crate) fn tells_of_duplicate(segment: &Segment, frame: &[u8]) -> bool {
-    let mut options = frame.get(place(segment)).unwrap_or_default();
-    loop {
-        options = match options {
-            [NOP, rest @ ..] => rest,
-            [SACK, len, a, b, c, d, ..] if *len >= 10 => {
-                let left = u32::from_be_bytes([*a, *b, *c, *d]);
-                return (left.wrapping_sub(segment.ack) as i32) < 0;
-            }
-            [kind, len, ..] if *kind != END && *len >= 2 => options.get(usize::from(*len)..).unwrap_or_default(),
-            _ => return false,
-        };
-    }
-}
-
 /// Where the options lie in the segment's frame.
 fn place(segment: &Segment) -> std::ops::Range<usize> {
     segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len)

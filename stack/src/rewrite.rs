@@ -28,7 +28,7 @@ pub(crate) fn raise_ack(block: &FlowBlock, segment: &Segment, frame: &mut [u8]) 
 /// under way.
 #[inline]
 pub(crate) fn limit_window(block: &mut FlowBlock, segment: &Segment, frame: &mut [u8]) {
-    let window = block.window_to_believe();
+    let window = block.peer_window.min(block.sending.field());
     block.told_window = window;
     write_window(segment, frame, window);
 }

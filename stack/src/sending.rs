@@ -6,21 +6,12 @@
 
 use std::time::Duration;
 
-use crate::clock::{Span, Time};
-
 /// Segments under way at the start (RFC 6928).
 const FIRST_SEGMENTS: u32 = 10;
 /// Most bytes that those may be, and least that they are (RFC 6928 §2).
 const FIRST_BYTES: u32 = 14_600;
 /// Duplicate ACKs after which a segment is taken for lost (RFC 5681 §3.2).
 const DUPLICATES: u8 = 3;
-/// Probes in a row.
-const MOST_PROBES: u8 = 3;
-/// Silence before a probe beyond two round trips, and for a peer that has shown to delay its ACKs: 40 ms is Linux's most.
-const LEAST_MICROS: u64 = 5_000;
-const PATIENCE_MICROS: u64 = 50_000;
-/// A round trip is taken for no longer.
-const MOST_ROUND_TRIP_MICROS: u32 = 1_000_000;
 /// Largest window: beyond any ring.
 const MOST_BYTES: u32 = 1 << 24;
 
@@ -46,12 +37,6 @@ pub(crate) struct Sending {
     round_trip: u32,
     /// What the window is in the peer's units, at most 65,535.
     field: u16,
-    /// Probes since something was last acknowledged, and when the last was sent, in microseconds of which the high bits
-    /// are cut off.
-    probes: u8,
-    probed_at: u32,
-    /// The peer has acknowledged late what was not lost.
-    patient: bool,
 }
 
 impl Sending {
@@ -72,9 +57,6 @@ impl Sending {
             rewound: false,
             round_trip: 0,
             field: 0,
-            probes: 0,
-            probed_at: 0,
-            patient: false,
         };
         sending.set_window(first);
         sending
@@ -115,65 +97,7 @@ impl Sending {
 
     fn set_window(&mut self, bytes: u32) {
         self.window = bytes.clamp(u32::from(self.mss), MOST_BYTES);
-        self.field = self.field_of(self.window - self.window % u32::from(self.mss));
-    }
-
-    /// Rounded down, but to no closed window.
-    fn field_of(&self, bytes: u32) -> u16 {
-        u16::try_from((bytes >> self.shift).max(1)).unwrap_or(u16::MAX)
-    }
-
-    /// The window with `in_flight` bytes under way, as a field of a segment of the peer: whole segments beyond those, so
-    /// that no window is filled up by small ones (RFC 9293 §3.8.6.2.1).
-    #[inline]
-    pub(crate) fn field_beyond(&self, in_flight: u32) -> u16 {
-        if in_flight == 0 { self.field } else { self.whole_segments_beyond(in_flight) }
-    }
-
-    #[inline(never)]
-    fn whole_segments_beyond(&self, in_flight: u32) -> u16 {
-        let room = self.window.saturating_sub(in_flight);
-        let mss = u32::from(self.mss);
-        // While less than a segment is under way, nothing small waits for its ACK.
-        let whole = if in_flight < mss { room } else { room - room % mss };
-        self.field_of(self.window.min(in_flight + whole))
-    }
-
-    /// After what silence the earliest segment is sent once more, since it may be the last that was sent (RFC 8985 §7);
-    /// `None`: not any more, smoltcp's time-out is next.
-    #[inline]
-    pub(crate) fn probe_after(&self) -> Option<Span> {
-        if self.probes >= MOST_PROBES {
-            return None;
-        }
-        let patience = if self.patient { PATIENCE_MICROS } else { LEAST_MICROS };
-        Some(Span::from_micros((2 * u64::from(self.round_trip) + patience) << self.probes))
-    }
-
-    /// Notes such a probe, with `in_flight` bytes up to `snd_nxt` under way.
-    pub(crate) fn probe(&mut self, now: Time, in_flight: u32, snd_nxt: u32) {
-        if self.probes == 0 && in_flight > u32::from(self.mss) && !self.recovering {
-            self.lose(in_flight, snd_nxt);
-            self.set_window(self.threshold);
-        }
-        self.probes += 1;
-        self.probed_at = now.as_micros() as u32;
-    }
-
-    /// Whether what is acknowledged next may be due to a probe.
-    #[inline]
-    pub(crate) fn has_probed(&self) -> bool {
-        self.probes > 0
-    }
-
-    /// Learns from the first ACK after a probe. `needless`: the peer says that it got the segment twice.
-    pub(crate) fn learn(&mut self, now: Time, needless: bool) {
-        let since = (now.as_micros() as u32).wrapping_sub(self.probed_at);
-        if since < self.round_trip {
-            // It cannot be the probe's: the way is longer than it was.
-            self.round_trip = self.round_trip.saturating_mul(2).min(MOST_ROUND_TRIP_MICROS);
-        }
-        self.patient |= needless;
+        self.field = u16::try_from(self.window.div_ceil(1 << self.shift)).unwrap_or(u16::MAX);
     }
 
     /// The peer has acknowledged `bytes` more, up to `ack`, of `in_flight`. Returns whether the earliest segment is to be
@@ -181,7 +105,6 @@ impl Sending {
     #[inline]
     pub(crate) fn acknowledged(&mut self, bytes: u32, in_flight: u32, ack: u32) -> bool {
         self.duplicates = 0;
-        self.probes = 0;
         // A window that was not used says nothing of the path (RFC 7661 §4.2).
         if !self.recovering && in_flight < self.window / 2 {
             return false;
@@ -265,37 +188,8 @@ mod tests {
         for (mss, bytes) in [(1_460, 14_600), (536, 5_360), (9_000, 18_000), (2_000, 14_600)] {
             assert_eq!(Sending::new(mss, 0).window(), bytes, "{mss}");
         }
-        assert_eq!(Sending::new(1_460, 7).field(), 114, "rounded down");
+        assert_eq!(Sending::new(1_460, 7).field(), 115, "rounded up");
         assert_eq!(Sending::new(1_460, 255).shift(), 14);
-    }
-
-    #[test]
-    fn only_whole_segments_go_beyond_those_under_way() {
-        let mut sending = Sending::new(1_000, 0);
-        sending.set_window(10_500);
-        for (in_flight, field) in [(0, 10_000), (9_400, 10_400), (9_600, 9_600), (10_500, 10_500), (12_000, 10_500)] {
-            assert_eq!(sending.field_beyond(in_flight), field, "{in_flight}");
-        }
-        assert_eq!(Sending::new(100, 14).field(), 1, "never closed");
-    }
-
-    #[test]
-    fn a_probe_waits_longer_for_who_got_one_needlessly() {
-        let mut sending = Sending::new(1_000, 0);
-        sending.set_round_trip(Duration::from_millis(10));
-        let micros = |sending: &Sending| sending.probe_after().map(Span::as_micros);
-        assert_eq!(micros(&sending), Some(25_000));
-        sending.probe(Time::from_millis(100), 1_000, 1_000);
-        assert_eq!(micros(&sending), Some(50_000));
-        sending.learn(Time::from_millis(111), true);
-        assert!(!sending.acknowledged(1_000, 1_000, 1_000));
-        assert_eq!(micros(&sending), Some(70_000));
-        for _ in 0..3 {
-            sending.probe(Time::from_millis(200), 1_000, 1_000);
-        }
-        assert_eq!(micros(&sending), None, "smoltcp's time-out");
-        sending.learn(Time::from_millis(201), false);
-        assert_eq!(sending.round_trip(), Duration::from_millis(20), "too soon for an answer to the probe");
     }
 
     #[test]

@@ -200,9 +200,7 @@ fn on_a_bad_wire_with_too_little_memory_every_byte_comes_once_and_nothing_is_lef
             jitter: Duration::from_micros(below(500)),
             ..Faults::default()
         };
-        let mut config = with_memory(4 << 20);
-        config.tail_probes = seed % 2 == 0;
-        let mut lab = Lab::with(config, App::Record, faults, seed);
+        let mut lab = Lab::with(with_memory(4 << 20), App::Record, faults, seed);
         let mut echo = Echo { whim: below(20) as u32, ..Echo::default() };
         let mut clients: Vec<_> = (0..12)
             .map(|_| {

@@ -5,9 +5,9 @@ mod lab;
 
 use std::time::Duration;
 
+use lab::App;
 use lab::bench::Bench;
 use lab::raw::{ACK, PSH, Tcp};
-use lab::{App, config};
 
 /// A server that has run for a while.
 fn bench() -> Bench {
@@ -119,20 +119,4 @@ fn data_in_flight_before_a_window_that_stays_closed_is_sent_again_when_it_opens(
         sent.extend(bench.wait(Duration::from_millis(500)));
     }
     panic!("the rest of the answer was never sent again");
-}
-
-#[test]
-fn what_was_sent_last_is_sent_again_after_two_round_trips_and_five_milliseconds() {
-    let mut config = config();
-    config.tail_probes = true;
-    let mut bench = Bench::with(config, App::Echo);
-    let next = bench.open(5_000, 100);
-    let text = [b'x'; 500];
-    assert_eq!(bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(&text)).data, text);
-    // The handshake took no time.
-    assert_eq!(bench.wait(Duration::from_millis(4)), []);
-    let again = bench.wait(Duration::from_millis(4));
-    assert_eq!((again.len(), data(&again, next)), (1, text.to_vec()));
-    bench.tcp(&Tcp::new(5_000, ACK, 601, next.wrapping_add(500)));
-    assert_eq!(bench.wait(Duration::from_secs(3)), []);
 }

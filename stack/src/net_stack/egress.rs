@@ -13,13 +13,13 @@ use crate::block::FlowBlock;
 use crate::clock::{FlowClock, Span, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
-use crate::offer;
 use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::ready::{Interest, News};
 use crate::replay::{Replay, Told};
 use crate::segment::{Control, Sent};
+use crate::shim;
 use crate::wire::{ACK, RST};
 
 /// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
@@ -128,15 +128,10 @@ impl NetStack {
     fn say<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Said {
         let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
-        if self.config.tail_probes && probe_at(block).is_some_and(|at| at <= now) {
-            probe_tail(block, now);
-        }
         let mut asked = block.marks.contains(Marks::SEND_AGAIN);
         if asked {
             self.stats.sent_again += 1;
-            if contain(|| have_sent_again(block, flow_now, &mut self.interface, &mut self.replay)).is_none() {
-                return self.contained(index);
-            }
+            have_sent_again(block, flow_now, &mut self.interface, &mut self.replay);
         }
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
@@ -192,7 +187,7 @@ impl NetStack {
             return block.probe_at;
         }
         let ack = block.rcv_nxt();
-        let window = offer::window_field(block, ack);
+        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
         let (link, key, seq) = (block.link, block.key, block.highest_ack.wrapping_sub(1));
         self.stats.probes += 1;
         self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
@@ -221,7 +216,6 @@ impl NetStack {
     fn wait(&mut self, now: Time, index: u32, next: Time) {
         let block = &mut *self.blocks[index as usize];
         let level = block.interest != Interest::Edge;
-        let next = if self.config.tail_probes { probe_at(block).map_or(next, |at| next.min(at)) } else { next };
         if block.marks.contains(Marks::DOUBTED) {
             self.sent_again(now, index);
         }
@@ -296,28 +290,9 @@ impl NetStack {
     }
 }
 
-/// When the earliest segment is to be sent once more, if nothing is heard until then: it may be the last that was sent, whose
-/// loss no later one tells. `None`: nothing is under way, or it has been sent often enough.
-#[inline]
-fn probe_at(block: &FlowBlock) -> Option<Time> {
-    let silent_since = block.heard_at.max(block.waiting_since);
-    let tells = block.snd_nxt != block.highest_ack && block.peer_window != 0 && block.marks.contains(Marks::WAITING);
-    block.sending.probe_after().filter(|_| tells).map(|span| silent_since.plus(span))
-}
-
-/// Has the earliest segment sent once more.
-#[cold]
-fn probe_tail(block: &mut FlowBlock, now: Time) {
-    if block.phase.has_peer() && block.socket().send_queue() > 0 {
-        let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
-        block.sending.probe(now, in_flight, block.snd_nxt);
-        block.marks |= Marks::SEND_AGAIN;
-    }
-}
-
 /// The last ACK of the peer, with the window that smoltcp is to believe.
 fn told(block: &mut FlowBlock) -> Told {
-    block.told_window = block.window_to_believe();
+    block.told_window = block.peer_window.min(block.sending.field());
     Told { key: block.key, seq: block.rcv_nxt(), ack: block.highest_ack, window: block.told_window }
 }
 

@@ -151,7 +151,6 @@ pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: 
     config.max_flows = flows_per_core(options);
     config.syn_queue = options.backlog;
     config.keep_alive = Some(KEEP_ALIVE);
-    config.tail_probes = true;
     config.conn_memory = options.extended.conn_memory(options.cores);
     // At most 63: `Options` has checked it.
     config.peers = peers as u8;
