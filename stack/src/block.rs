@@ -23,14 +23,13 @@ use crate::close_reason::CloseReason;
 use crate::config::ConfigError;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
-use crate::offer::SCALE;
 use crate::options::SynOptions;
 use crate::phase::{Marks, Phase};
 use crate::ready::{Interest, News, Readiness};
 use crate::ring_pool::Place;
 use crate::rings::Rings;
 use crate::sending::Sending;
-use crate::wire::{IPV4_BYTES, TCP_BYTES};
+use crate::wire::{IPV4_BYTES, SCALE, TCP_BYTES};
 
 /// Makes so many blocks and appends them.
 pub(crate) type MakeBlocks = fn(usize, &mut Vec<&'static mut FlowBlock>);

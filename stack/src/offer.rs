@@ -7,10 +7,8 @@
 
 use crate::block::FlowBlock;
 use crate::segment::Sent;
-use crate::wire::{IPV4_BYTES, SYN, TCP_BYTES};
-
-/// By how many bits windows are shifted where the peer takes that: 2 MiB is the most that can be told.
-pub(crate) const SCALE: u8 = 5;
+use crate::shim;
+use crate::wire::{IPV4_BYTES, SCALE, SYN, TCP_BYTES};
 
 /// The option of a SYN that says so.
 const WINDOW_SCALE: u8 = 3;
@@ -31,6 +29,11 @@ pub(crate) fn offer(block: &mut FlowBlock, sent: &Sent, promise: u32, packet: &m
     if field != sent.window {
         write_window(packet, field);
     }
+}
+
+/// The window field of a segment written by hand whose ACK number is `ack`: no more than the peer was told last.
+pub(crate) fn window_field(block: &FlowBlock, ack: u32) -> u16 {
+    u16::try_from(shim::window_left(block, ack).div_ceil(1 << block.scale)).unwrap_or(u16::MAX)
 }
 
 /// The later of two sequence numbers.

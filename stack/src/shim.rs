@@ -15,7 +15,7 @@ use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::phase::Marks;
 use crate::time_wait::{Claim, Record};
-use crate::wire::{ACK, FIN, RST, SYN, TCP_BYTES};
+use crate::wire::{ACK, FIN, RST, SYN};
 
 /// How far behind the highest ACK number one may be and still be of this connection: the largest window that there is
 /// without window scaling (RFC 5961 §5.2).
@@ -173,11 +173,6 @@ fn above(edge: u32, from: u32) -> u32 {
     if left as i32 > 0 { left } else { 0 }
 }
 
-/// The window field of a segment written by hand whose ACK number is `ack`: no more than the peer was told last.
-pub(crate) fn window_field(block: &FlowBlock, ack: u32) -> u16 {
-    u16::try_from(window_left(block, ack).div_ceil(1 << block.scale)).unwrap_or(u16::MAX)
-}
-
 /// Notes the ACK number and the window of an acceptable segment. Returns whether smoltcp must be shown those already noted
 /// instead: it would drop data or FIN behind an older ACK number, and would believe an older window.
 ///
@@ -200,22 +195,6 @@ pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
         block.marks |= Marks::SEND_AGAIN;
     }
     false
-}
-
-/// Whether a segment only acknowledges again what the last has, while something is under way.
-#[inline]
-pub(crate) fn repeats_ack(block: &FlowBlock, segment: &Segment) -> bool {
-    segment.payload_len == 0
-        && segment.ack == block.highest_ack
-        && block.snd_nxt != block.highest_ack
-        && segment.window != 0
-        && !segment.has(FIN)
-}
-
-/// Whether such a segment is a duplicate, a sign that what follows has arrived (RFC 5681 §2), and not a window update. A
-/// peer that shows what has arrived (SACK) may change its window with it.
-pub(crate) fn is_duplicate(block: &FlowBlock, segment: &Segment) -> bool {
-    segment.window == block.peer_window || usize::from(segment.header_len) > TCP_BYTES
 }
 
 /// What to do with a segment of a flow in SYN-SENT.

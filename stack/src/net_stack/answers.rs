@@ -10,10 +10,10 @@ use super::NetStack;
 use super::arrival::Arrival;
 use crate::clock::Time;
 use crate::link::LinkHeader;
+use crate::offer;
 use crate::phase::Phase;
 use crate::port::Port;
 use crate::segment::Control;
-use crate::shim;
 use crate::wire::ACK;
 
 /// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us): that of Linux.
@@ -59,7 +59,7 @@ impl NetStack {
     pub(super) fn acknowledge<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) {
         let block = &self.blocks[index as usize];
         let ack = block.rcv_nxt();
-        let window = shim::window_field(block, ack);
+        let window = offer::window_field(block, ack);
         let (link, key, seq) = (block.link, block.key, block.snd_nxt);
         self.stats.challenge_acks += 1;
         self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });

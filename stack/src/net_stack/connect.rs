@@ -23,7 +23,6 @@ use crate::drop_reason::DropReason;
 use crate::flow_id::{FlowId, FlowKey};
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
-use crate::offer::SCALE;
 use crate::one_frame::Scratch;
 use crate::options;
 use crate::phase::Phase;
@@ -32,6 +31,7 @@ use crate::resolve::{FOR_CONNECTIONS, Question};
 use crate::rewrite;
 use crate::sending::Sending;
 use crate::shim::{self, InSynSent};
+use crate::wire::SCALE;
 
 /// Most source ports that one call tries: all of one address.
 const MOST_TRIES: u64 = 1 << 16;

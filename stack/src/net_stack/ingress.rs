@@ -8,6 +8,7 @@ use super::arrival::Arrival;
 use super::datagrams::Nobody;
 use super::emit::take_reply;
 use super::{Classified, NetStack, touch};
+use crate::block::FlowBlock;
 use crate::classify::{Class, Segment};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -20,6 +21,7 @@ use crate::port::Port;
 use crate::ready::News;
 use crate::rewrite;
 use crate::shim::{self, Verdict};
+use crate::wire::{FIN, TCP_BYTES};
 
 /// Frames before its own for which a flow's block and socket are asked for: a dozen cache lines, which take about as long
 /// to come from memory as so many frames to ingest; for a whole burst at once they would be too many.
@@ -291,7 +293,7 @@ impl NetStack {
         let (before, queued) = (socket.state(), socket.recv_queue());
         block.heard_at = now;
         block.port = arrival.port_index as u16;
-        if shim::repeats_ack(block, segment) && !self.is_news(index, segment) {
+        if repeats_ack(block, segment) && !self.is_news(index, segment) {
             return;
         }
         let block = &mut self.blocks[index as usize];
@@ -320,7 +322,7 @@ impl NetStack {
     fn is_news(&mut self, index: u32, segment: &Segment) -> bool {
         let block = &mut self.blocks[index as usize];
         let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
-        if shim::is_duplicate(block, segment) && block.sending.duplicate(in_flight, block.snd_nxt) {
+        if is_duplicate(block, segment) && block.sending.duplicate(in_flight, block.snd_nxt) {
             block.marks |= Marks::SEND_AGAIN;
         }
         if (segment.seq.wrapping_sub(block.window_seq) as i32) >= 0 {
@@ -454,4 +456,20 @@ impl NetStack {
         }
         Some(news)
     }
+}
+
+/// Whether a segment only acknowledges again what the last has, while something is under way.
+#[inline]
+fn repeats_ack(block: &FlowBlock, segment: &Segment) -> bool {
+    segment.payload_len == 0
+        && segment.ack == block.highest_ack
+        && block.snd_nxt != block.highest_ack
+        && segment.window != 0
+        && !segment.has(FIN)
+}
+
+/// Whether such a segment is a duplicate, a sign that what follows has arrived (RFC 5681 §2), and not a window update. A
+/// peer that shows what has arrived (SACK) may change its window with it.
+fn is_duplicate(block: &FlowBlock, segment: &Segment) -> bool {
+    segment.window == block.peer_window || usize::from(segment.header_len) > TCP_BYTES
 }
