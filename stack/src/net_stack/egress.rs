@@ -13,13 +13,13 @@ use crate::block::FlowBlock;
 use crate::clock::{FlowClock, Span, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
+use crate::offer;
 use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::ready::{Interest, News};
 use crate::replay::{Replay, Told};
 use crate::segment::{Control, Sent};
-use crate::shim;
 use crate::wire::{ACK, RST};
 
 /// Segments of one flow in one turn: more than the largest ring holds at the usual segment size.
@@ -131,7 +131,9 @@ impl NetStack {
         let mut asked = block.marks.contains(Marks::SEND_AGAIN);
         if asked {
             self.stats.sent_again += 1;
-            have_sent_again(block, flow_now, &mut self.interface, &mut self.replay);
+            if contain(|| have_sent_again(block, flow_now, &mut self.interface, &mut self.replay)).is_none() {
+                return self.contained(index);
+            }
         }
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
@@ -187,7 +189,7 @@ impl NetStack {
             return block.probe_at;
         }
         let ack = block.rcv_nxt();
-        let window = shim::window_left(block, ack).min(u32::from(u16::MAX)) as u16;
+        let window = offer::window_field(block, ack);
         let (link, key, seq) = (block.link, block.key, block.highest_ack.wrapping_sub(1));
         self.stats.probes += 1;
         self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
