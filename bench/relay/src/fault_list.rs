@@ -21,7 +21,7 @@ rate=100M:64000      bits a second (k, M, G), and the bytes that wait before it
 mtu=1400             longer packets are lost, and nobody is told
 flap=1s/3s           the link is down for 1 s in every 3 s";
 
-/// Faults as they were written: names and values that [`set`] takes.
+/// Faults as they were written: names and values that `set` takes.
 #[derive(Debug, Clone, Default)]
 pub struct FaultList(Vec<(String, String)>);
 
