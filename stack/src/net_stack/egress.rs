@@ -131,7 +131,9 @@ impl NetStack {
         let mut asked = block.marks.contains(Marks::SEND_AGAIN);
         if asked {
             self.stats.sent_again += 1;
-            have_sent_again(block, flow_now, &mut self.interface, &mut self.replay);
+            if contain(|| have_sent_again(block, flow_now, &mut self.interface, &mut self.replay)).is_none() {
+                return self.contained(index);
+            }
         }
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
