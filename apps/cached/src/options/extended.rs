@@ -27,7 +27,7 @@ pub struct Extended {
     /// Bytes that replies may take, as memcached counts them, before whoever asks for more is refused; 0 is no limit.
     pub read_buf_mem_limit_bytes: usize,
     /// Bytes that connections which move much may have beyond their own rings, all cores together; `None`: so many a core
-    /// as [`CONN_MEMORY_PER_CORE`] says.
+    /// as `CONN_MEMORY_PER_CORE` says.
     pub conn_memory_bytes: Option<usize>,
     /// What was taken and changes nothing, with the reason: said at the start.
     pub notes: Vec<String>,
