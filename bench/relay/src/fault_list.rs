@@ -37,7 +37,7 @@ impl FaultList {
 
 /// A word that names no fault, or has a value that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{word}' is no fault; write {form}")]
+#[error("'{word}' is no fault; write it as {form}")]
 pub struct NoFault {
     word: String,
     form: &'static str,
@@ -49,7 +49,8 @@ impl FromStr for FaultList {
     fn from_str(list: &str) -> Result<Self, NoFault> {
         let checked = |word: &str| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            let example = || WORDS.lines().find(|line| line.split('=').next() == Some(name));
+            let examples = || WORDS.lines().filter_map(|line| line.split_whitespace().next());
+            let example = || examples().find(|example| example.split('=').next() == Some(name));
             let form =
                 || example().unwrap_or("one of delay jitter loss burst duplicate reorder corrupt cut rate mtu flap");
             set(&mut Faults::default(), name, value).ok_or_else(|| NoFault { word: word.to_owned(), form: form() })?;
