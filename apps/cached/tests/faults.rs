@@ -99,10 +99,9 @@ fn run(seed: u64, clients: u16, requests: u64, cores: usize) -> Outcome {
         let counts = rig.wire.counts(port);
         println!("to port {port}: {counts:?}");
         assert!(counts.lost > 0 && counts.duplicated > 0 && counts.reordered > 0 && counts.corrupted > 0);
-        // A thousand connections begin at once, and answer with up to ten segments each, where a receive ring has 512
-        // frames: few are dropped there. Else only the faults asked for.
+        // A thousand SYNs at once find a receive ring of 512 frames; else only the faults asked for.
         assert_eq!(counts.overflowed, 0);
-        assert!(counts.rx_dropped * 100 < counts.sent, "{counts:?}");
+        assert!(counts.rx_dropped < 1_000);
     }
     for worker in &rig.workers {
         let (stats, counters) = (worker.stack.stats(), worker.cache.counters());

@@ -176,7 +176,10 @@ impl Rig {
     pub fn new(shape: Shape) -> Self {
         println!("{} queues, {} cores, wire seed {}", shape.queues, shape.cores, shape.seed);
         let side = |queues| PortConfig { inbound: shape.faults.clone(), ..PortConfig::with_queues(queues) };
-        let (wire, ours, theirs) = Wire::pair(side(shape.queues), side(1), shape.seed).expect("a good configuration");
+        // One port stands for the NICs of all clients, of which a thousand may be sent ten segments at once.
+        let all_clients = PortConfig { rx_ring: 16 * 1024, frames: 18 * 1024, ..side(1) };
+        let pair = Wire::pair(side(shape.queues), all_clients, shape.seed);
+        let (wire, ours, theirs) = pair.expect("a good configuration");
         let ids: Vec<_> = (0..shape.queues).map(QueueId).collect();
         let plan = QueuePlan::new(&ids, shape.cores);
         let workers = workers(&shape, &plan, |id| Box::new(ours.take_queue(id).expect("opened once")));
