@@ -126,4 +126,4 @@ def test_a_wrong_word_says_what_would_be_right(wire):
         ["scripts/relay", "set", "--both", "loss=much"], env=ENVIRONMENT, capture_output=True, text=True, timeout=HANG_SECONDS
     )
     assert wrong.returncode == 1
-    assert "'loss=much' is no fault; write it as loss=1%" in wrong.stderr
+    assert "'loss=much' is no fault; write loss=SHARE, such as loss=1%" in wrong.stderr

@@ -37,7 +37,7 @@ impl FaultList {
 
 /// A word that names no fault, or has a value that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{word}' is no fault; write it as {form}")]
+#[error("'{word}' is no fault; write {form}")]
 pub struct NoFault {
     word: String,
     form: &'static str,
@@ -49,34 +49,44 @@ impl FromStr for FaultList {
     fn from_str(list: &str) -> Result<Self, NoFault> {
         let checked = |word: &str| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            let examples = || WORDS.lines().filter_map(|line| line.split_whitespace().next());
-            let example = || examples().find(|example| example.split('=').next() == Some(name));
-            let form =
-                || example().unwrap_or("one of delay jitter loss burst duplicate reorder corrupt cut rate mtu flap");
-            set(&mut Faults::default(), name, value).ok_or_else(|| NoFault { word: word.to_owned(), form: form() })?;
+            set(&mut Faults::default(), name, value).map_err(|form| NoFault { word: word.to_owned(), form })?;
             Ok((name.to_owned(), value.to_owned()))
         };
         list.split(',').filter(|word| !word.is_empty()).map(checked).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// Sets one fault; `None` where there is none of this name, or its value is not read.
-fn set(faults: &mut Faults, name: &str, value: &str) -> Option<()> {
+/// Sets one fault.
+///
+/// # Errors
+/// How faults are written, where there is none of this name; how this one is, where its value is not read.
+fn set(faults: &mut Faults, name: &str, value: &str) -> Result<(), &'static str> {
     match name {
-        "delay" => faults.delay = time(value)?,
-        "jitter" => faults.jitter = time(value)?,
-        "loss" => faults.loss = share(value)?,
-        "burst" => faults.burst_loss = Some(burst(value)?),
-        "duplicate" => faults.duplicate = share(value)?,
-        "reorder" => faults.reorder = Some(reorder(value)?),
-        "corrupt" => faults.corrupt = Some(corrupt(value)?),
-        "cut" => faults.cut = share(value)?,
-        "rate" => faults.rate = Some(rate(value)?),
-        "mtu" => faults.mtu_hole = Some(value.parse().ok()?),
-        "flap" => faults.flap = Some(flap(value)?),
-        _ => return None,
+        "delay" => faults.delay = time(value).ok_or("delay=TIME, such as delay=5ms")?,
+        "jitter" => faults.jitter = time(value).ok_or("jitter=TIME, such as jitter=1ms")?,
+        "loss" => faults.loss = share(value).ok_or("loss=SHARE, such as loss=1%")?,
+        "burst" => {
+            let form = "burst=ENTER:LEAVE:LOSS, such as burst=1%:30%:90%";
+            faults.burst_loss = Some(burst(value).ok_or(form)?);
+        }
+        "duplicate" => faults.duplicate = share(value).ok_or("duplicate=SHARE, such as duplicate=1%")?,
+        "reorder" => {
+            let form = "reorder=SHARE:DEPTH:HOLD, such as reorder=10%:3:5ms";
+            faults.reorder = Some(reorder(value).ok_or(form)?);
+        }
+        "corrupt" => {
+            faults.corrupt = Some(corrupt(value).ok_or("corrupt=SHARE:BITS, such as corrupt=1%:15")?);
+        }
+        "cut" => faults.cut = share(value).ok_or("cut=SHARE, such as cut=1%")?,
+        "rate" => {
+            let form = "rate=BITS_A_SECOND:QUEUE_BYTES, such as rate=100M:64000";
+            faults.rate = Some(rate(value).ok_or(form)?);
+        }
+        "mtu" => faults.mtu_hole = Some(value.parse().map_err(|_| "mtu=BYTES, such as mtu=1400")?),
+        "flap" => faults.flap = Some(flap(value).ok_or("flap=DOWN/EVERY, such as flap=1s/3s")?),
+        _ => return Err("one of delay jitter loss burst duplicate reorder corrupt cut rate mtu flap"),
     }
-    Some(())
+    Ok(())
 }
 
 fn time(value: &str) -> Option<Duration> {
