@@ -95,6 +95,20 @@ fn data_behind_an_older_ack_is_taken() {
 }
 
 #[test]
+fn an_ack_from_beyond_the_ring_acknowledges() {
+    let mut config = config();
+    config.conn_memory = 4 << 20;
+    let mut bench = Bench::with(config, App::Echo);
+    let next = bench.open(5_000, 100);
+    assert_eq!(bench.one(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"get k\r\n")).data, b"get k\r\n");
+    // What the peer has sent since is lost; it was told that so much may come.
+    let ahead = 108 + 30_000;
+    assert_eq!(bench.tcp(&Tcp::new(5_000, ACK, ahead, next.wrapping_add(7))), []);
+    assert_eq!(bench.wait(Duration::from_secs(5)), [], "the answer has arrived and is not sent again");
+    assert_eq!(bench.server.stack.stats().retransmission_timeouts, 0);
+}
+
+#[test]
 fn a_stray_finds_its_core_and_the_last_core_answers_what_nobody_knows() {
     let mut both = config();
     both.peers = 1;
