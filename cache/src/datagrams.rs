@@ -21,8 +21,10 @@ use crate::clock::Now;
 use crate::core::{ConnId, Core};
 use crate::key::{Key, KeyHash};
 use crate::lists::Lists;
-use crate::proto::text::plain_fetch;
+use crate::proto::sink::Writer;
+use crate::proto::text::{self, plain_fetch};
 use crate::proto::udp_frame::{self, HEADER_BYTES, REPLY_MAX_BYTES};
+use crate::session::get_at_once;
 
 /// What may be sent to whom.
 mod budget;
@@ -62,7 +64,7 @@ impl<P: Copy> Datagrams<P> {
     /// As many places as `core` was configured for. `payload_max`: bytes of the longest datagram in and out; `trusted`:
     /// sources that are answered in full.
     pub fn new(core: &Core, payload_max: usize, trusted: &[Network]) -> Datagrams<P> {
-        let (first, count) = (core.config.connections_per_core as u32, core.config.datagram_places);
+        let (first, count) = (core.clients.config.connections_per_core as u32, core.clients.config.datagram_places);
         let body_max = payload_max.clamp(HEADER_BYTES + 1, REPLY_MAX_BYTES) - HEADER_BYTES;
         let place = |index: u32| Place::new(ConnId(first + index), payload_max, body_max);
         Datagrams {
@@ -72,7 +74,7 @@ impl<P: Copy> Datagrams<P> {
             ages: Lists::new(1, count, 0),
             ready: VecDeque::with_capacity(count),
             shared: Shared {
-                sources: Sources::new(trusted, core.hasher().clone()),
+                sources: Sources::new(trusted, core.here.hasher.clone()),
                 body_max,
                 telling: None,
                 large: (0..LARGE.min(count)).map(|_| room(usize::from(u16::MAX))).collect(),
@@ -86,12 +88,7 @@ impl<P: Copy> Datagrams<P> {
     #[inline]
     pub fn foresee(&self, core: &Core, datagram: &[u8]) -> Option<KeyHash> {
         let (key, _, _) = plain_fetch(datagram.get(HEADER_BYTES..)?)?;
-        let (Key { hash, .. }, owner) = core.locate(key);
-        if owner != core.id() {
-            return None;
-        }
-        core.shard().prefetch(hash);
-        Some(hash)
+        core.here.prefetch(core.here.hasher.hash(key))
     }
 
     /// Takes a datagram in that `peer` has sent from `source`, and answers what can be answered now. `foreseen` is what
@@ -117,9 +114,12 @@ impl<P: Copy> Datagrams<P> {
         if let Some((key, bytes, cas)) = plain_fetch(request)
             && bytes == request.len()
         {
-            debug_assert!(foreseen.is_none_or(|hash| hash == core.hasher().hash(key)), "another datagram was foreseen");
-            let key = foreseen.map_or_else(|| core.hasher().key(key), |hash| Key { hash, bytes: key });
-            if core.owner_of(key.hash) == core.id() {
+            debug_assert!(
+                foreseen.is_none_or(|hash| hash == core.here.hasher.hash(key)),
+                "another datagram was foreseen"
+            );
+            let key = foreseen.map_or_else(|| core.here.hasher.key(key), |hash| Key { hash, bytes: key });
+            if core.here.owner_of(key.hash) == core.here.id {
                 let fetch = PlainFetch { id, key, cas };
                 if self.answer(core, &peer, source, &fetch, &mut purse, now, out) {
                     core.counters().bytes_read.add(request.len() as u64);
@@ -165,10 +165,15 @@ impl<P: Copy> Datagrams<P> {
         let mut answered = false;
         let sent = out.send(peer, HEADER_BYTES + self.shared.body_max, |buffer| {
             let (head, body) = buffer.split_at_mut(HEADER_BYTES);
-            let Some(bytes) = core.get_whole(fetch.key, fetch.cas, now, body) else { return 0 };
-            answered = true;
+            let mut body = Writer::new(body);
+            core.here.now = now;
+            answered = body.room() >= text::ITEM_MAX_BYTES
+                && get_at_once(&mut core.here, fetch.key, fetch.cas, true, &mut body);
+            if !answered {
+                return 0;
+            }
             core.counters().requests.add(1);
-            let bytes = HEADER_BYTES + bytes;
+            let bytes = HEADER_BYTES + body.len();
             if !sources.pay(source, purse, bytes, 1, now.secs) {
                 core.counters().udp_budget_drops.add(1);
                 return 0;

@@ -66,12 +66,6 @@ impl Mesh {
         ends.into_iter().map(mesh).collect()
     }
 
-    /// Cores, this one included.
-    #[inline]
-    pub(crate) fn cores(&self) -> usize {
-        self.ends.len()
-    }
-
     /// Messages to `peer` that can be added, as far as their number goes.
     pub(crate) fn places_free(&self, peer: usize) -> usize {
         self.ends[peer].as_ref().map_or(0, Loops::places_free)

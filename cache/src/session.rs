@@ -27,13 +27,15 @@
 //! Read first: memcached `protocol.txt`, then [`crate::core`].
 
 use crate::clock::{Expiry, Now};
+use crate::core::clients::Clients;
+use crate::core::here::Here;
 use crate::core::{ConnId, Core};
 use crate::key::{Key, KeyHash};
 use crate::mesh::message::{Request, Token};
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::sink::Writer;
 use crate::proto::text::LINE_MAX_BYTES;
-use crate::replies::{NO_ENTRY, Owed, Upload, Waiting};
+use crate::replies::{Owed, Upload, Waiting};
 use crate::settings::Protocol;
 
 /// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
@@ -50,15 +52,15 @@ mod greet;
 mod limit;
 /// One command line.
 mod line;
-/// Replies one by one, for datagrams.
-mod message;
 /// Meta commands.
 mod meta;
 /// Commands of those who run the server.
 mod operate;
+/// What the connection is owed, in order.
+mod owed;
 /// Operations, here or on another core.
 mod perform;
-/// Replies into the transmit ring.
+/// One reply, cut wherever the room ends.
 mod render;
 /// Values: in one piece, or piece by piece.
 mod value;
@@ -70,8 +72,10 @@ pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
 /// What follows a value.
 const LINE_END: &[u8] = b"\r\n";
 
+pub(crate) use fetch::get_at_once;
 use foresight::Foreseen;
-pub(crate) use message::{FirstReply, Gathered};
+use owed::OwedList;
+pub(crate) use owed::{FirstReply, Gathered};
 
 /// Why [`Session::take`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +164,7 @@ pub struct Session {
     state: State,
     /// Not known before the first byte.
     speaks: Option<Speaks>,
-    head: Token,
-    tail: Token,
-    pending: u32,
-    /// Bytes of the first reply that have been given.
-    sent: u32,
+    pub(crate) owed: OwedList,
     /// The client has said who it is, or does not have to.
     trusted: bool,
     /// It was closed because what it said was no protocol.
@@ -177,10 +177,14 @@ pub struct Session {
     foreseen: Option<Foreseen>,
 }
 
-/// One call of [`Session::take`]: whose it is, the core that it is on, and where replies go that are known at once.
+/// One call of [`Session::take`]: whose it is, the two sides of the core that it is on, and where replies go that are
+/// known at once.
 struct Taking<'a> {
     session: &'a mut Session,
-    core: &'a mut Core,
+    /// For keys of this core.
+    here: &'a mut Here,
+    /// For what is owed, and keys of other cores.
+    clients: &'a mut Clients,
     out: Writer<'a>,
 }
 
@@ -191,16 +195,21 @@ impl Session {
             conn,
             state: State::Line,
             speaks: None,
-            head: NO_ENTRY,
-            tail: NO_ENTRY,
-            pending: 0,
-            sent: 0,
+            owed: OwedList::new(conn),
             trusted: false,
             broken: false,
             datagram: false,
             quit: false,
             foreseen: None,
         }
+    }
+
+    /// A conversation of one datagram, for connection `conn`. What it speaks shows in its first byte, whatever `-B`
+    /// says, as in memcached (`try_read_command_udp`).
+    pub(crate) fn of_datagram(conn: ConnId, request: &[u8]) -> Session {
+        let binary = request.first() == Some(&MAGIC_REQUEST);
+        let speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
+        Session { datagram: true, speaks, ..Session::new(conn) }
     }
 
     /// The connection it is for.
@@ -214,15 +223,16 @@ impl Session {
     /// must send them before anything that is given. With an empty `out` every reply waits for [`give`](Self::give). A
     /// session of a datagram takes one command or key at most.
     pub fn take(&mut self, core: &mut Core, input: &[u8], out: &mut [u8], now: Now) -> Taken {
-        core.begin_try(self.conn, now);
-        let mut taking = Taking { session: self, core, out: Writer::new(out) };
+        let Core { here, clients } = core;
+        here.now = now;
+        here.observer.speaker = clients.conns.begin_try(self.conn, now.secs);
+        let mut taking = Taking { session: self, here, clients, out: Writer::new(out) };
         let (consumed, stop) = taking.run(input);
-        let Taking { session, core, out } = taking;
+        let Taking { session, clients, out, .. } = taking;
         session.foreseen = None;
-        core.end_try(session.conn, stop == Stop::Waiting);
-        let counters = core.counters();
-        counters.bytes_read.add(consumed as u64);
-        counters.bytes_written.add(out.len() as u64);
+        clients.turns.end_try(session.conn, stop == Stop::Waiting);
+        clients.counters.bytes_read.add(consumed as u64);
+        clients.counters.bytes_written.add(out.len() as u64);
         Taken { consumed, written: out.len(), stop }
     }
 
@@ -235,51 +245,43 @@ impl Session {
         if !matches!(self.state, State::Line) {
             return None;
         }
-        let foreseen = Foreseen::read(core, input)?;
+        let foreseen = Foreseen::read(&core.here.hasher, input)?;
         self.foreseen = Some(foreseen);
-        let hash = foreseen.hash;
-        if core.owner_of(hash) != core.id() {
-            return None;
-        }
-        core.shard.prefetch(hash);
-        Some(hash)
+        core.here.prefetch(foreseen.hash)
+    }
+
+    /// Writes the replies owed, in order, as far as `out` goes. Any size will do.
+    pub fn give(&mut self, core: &mut Core, out: &mut [u8]) -> Given {
+        let Core { here, clients } = core;
+        let (written, more) = self.owed.give(here, clients, out);
+        clients.counters.bytes_written.add(written as u64);
+        Given { written, more }
     }
 
     /// Ends the conversation: gives back everything it holds here and on other cores. The number of the connection may
     /// be used again at once.
     pub fn end(mut self, core: &mut Core) {
+        let Core { here, clients } = core;
         if let State::Value { upload, .. } = self.state {
-            core.abandon_upload(upload);
+            here.abandon_upload(upload);
         }
-        self.drop_owed(core);
-        core.forget(self.conn);
-    }
-
-    /// Gives back what is owed to the connection, which will not be given.
-    fn drop_owed(&mut self, core: &mut Core) {
-        let mut token = std::mem::replace(&mut self.head, NO_ENTRY);
-        let mut left = self.pending as usize;
-        while token != NO_ENTRY {
-            let next = core.replies.entry(token).next;
-            left -= 1;
-            core.orphan(token, left);
-            token = next;
-        }
-        (self.tail, self.pending, self.sent) = (NO_ENTRY, 0, 0);
+        self.owed.drop_all(here, clients);
+        clients.forget(self.conn);
     }
 
     /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client, which
     /// has closed its direction, will ever send: what was begun is given up and never answered, what is owed for whole
     /// commands is still given, and then the session is [finished](Session::finished).
     pub fn end_input(&mut self, core: &mut Core) {
+        let Core { here, clients } = core;
         let unanswered = match std::mem::replace(&mut self.state, State::Closed) {
             State::Value { upload, reply } => {
-                core.abandon_upload(upload);
+                here.abandon_upload(upload);
                 reply
             }
-            State::Upload { token, owner, remaining } => match core.replies.entry(token).owed {
+            State::Upload { token, owner, remaining } => match clients.replies.entry(token).owed {
                 Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => {
-                    core.owe(owner, token, Request::Abort { upload });
+                    clients.owe(owner, token, Request::Abort { upload });
                     Some(token)
                 }
                 // It gave way.
@@ -293,23 +295,19 @@ impl Session {
             State::Swallow { reply, .. } => reply,
             State::Deaf => {
                 // Nobody is there to be told: the watch alone is owed, and it has no end of its own.
-                if let Owed::Watch(watch) =
-                    std::mem::replace(&mut core.replies.entry_mut(self.head).owed, Owed::Nothing)
-                {
-                    core.end_watch(self.conn, watch.place);
-                }
+                self.owed.end_watch(clients);
                 None
             }
             _ => None,
         };
         if let Some(token) = unanswered {
-            core.replies.entry_mut(token).owed = Owed::Nothing;
+            clients.replies.entry_mut(token).owed = Owed::Nothing;
         }
     }
 
     /// Whether it is closed and has given everything: the connection is to be closed now.
     pub fn finished(&self) -> bool {
-        matches!(self.state, State::Closed) && self.pending == 0
+        matches!(self.state, State::Closed) && self.owed.is_empty()
     }
 
     /// Whether it was closed because what came was nonsense: an HTTP request, or a line without end.
@@ -319,12 +317,22 @@ impl Session {
 
     /// Whether it is between commands and owes nothing.
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Line) && self.pending == 0
+        matches!(self.state, State::Line) && self.owed.is_empty()
     }
 
     /// Replies owed.
     pub fn pending(&self) -> usize {
-        self.pending as usize
+        self.owed.len()
+    }
+
+    /// Whether it is between commands.
+    pub(crate) fn is_between_commands(&self) -> bool {
+        matches!(self.state, State::Line | State::Barrier | State::Telling)
+    }
+
+    /// Whether it was closed by a quit that is not answered.
+    pub(crate) fn has_quit(&self) -> bool {
+        self.quit
     }
 }
 
@@ -333,11 +341,11 @@ impl Taking<'_> {
     fn run(&mut self, input: &[u8]) -> (usize, Stop) {
         let mut consumed = 0;
         // A datagram is served one command at a time; that is not counted as a yield.
-        let most = if self.session.datagram { 1 } else { self.core.config.requests_per_take };
+        let most = if self.session.datagram { 1 } else { self.clients.config.requests_per_take };
         let mut left = most;
         // A connection that is served one request at a time has no more than one reply on its way.
-        let limit = self.core.config.reply_limit.filter(|_| most > 1);
-        let before = self.core.replies.in_use();
+        let limit = self.clients.config.reply_limit.filter(|_| most > 1);
+        let before = self.clients.replies.in_use();
         loop {
             if let Some(limit) = limit {
                 let rest = input.get(consumed..).unwrap_or_default();
@@ -353,7 +361,7 @@ impl Taking<'_> {
                     // What was foreseen belongs to the first request alone.
                     self.session.foreseen = None;
                     if left == 0 {
-                        self.core.counters().conn_yields.add(u64::from(!self.session.datagram));
+                        self.clients.counters.conn_yields.add(u64::from(!self.session.datagram));
                         return (consumed, Stop::Yield);
                     }
                     // Most clients send one request at a time: do not look for another line.
@@ -371,10 +379,10 @@ impl Taking<'_> {
     fn locate<'k>(&self, key: &'k [u8]) -> (Key<'k>, usize) {
         match self.session.foreseen.and_then(|foreseen| foreseen.hash_of(key)) {
             Some(hash) => {
-                debug_assert_eq!(hash, self.core.hasher().hash(key), "the input has changed since it was foreseen");
-                (Key { hash, bytes: key }, self.core.owner_of(hash))
+                debug_assert_eq!(hash, self.here.hasher.hash(key), "the input has changed since it was foreseen");
+                (Key { hash, bytes: key }, self.here.owner_of(hash))
             }
-            None => self.core.locate(key),
+            None => self.here.locate(key),
         }
     }
 
@@ -391,12 +399,12 @@ impl Taking<'_> {
             State::Value { .. } => self.fill_value(input),
             State::Upload { token, owner, remaining } => self.send_value(input, token, owner, remaining),
             State::Swallow { remaining, reply } => self.swallow(input, remaining, reply),
-            State::Barrier if self.core.in_flight(self.session.conn) > 0 => Step::Stop(0, Stop::Waiting),
+            State::Barrier if self.clients.conns[self.session.conn].in_flight > 0 => Step::Stop(0, Stop::Waiting),
             State::Barrier => {
                 self.session.state = State::Line;
                 Step::Moved(0)
             }
-            State::Telling if self.session.pending > 0 => Step::Stop(0, Stop::NeedRoom),
+            State::Telling if !self.session.owed.is_empty() => Step::Stop(0, Stop::NeedRoom),
             State::Telling => {
                 self.session.state = State::Line;
                 Step::Moved(0)
@@ -409,7 +417,7 @@ impl Taking<'_> {
     /// The first byte of a connection decides what it speaks, unless the server speaks one protocol alone.
     fn negotiate(&mut self, input: &[u8]) -> Step {
         let Some(&first) = input.first() else { return Step::Stop(0, Stop::NeedInput) };
-        let binary = match self.core.config.protocol {
+        let binary = match self.clients.config.protocol {
             Protocol::Auto => first == MAGIC_REQUEST,
             Protocol::Ascii => false,
             Protocol::Binary => true,

@@ -3,7 +3,7 @@
 //! Whatever a connection can hold for as long as it likes, because its client does not read or does not finish a value,
 //! lies in such a place: the bytes of an item that is being read, the room of a value that is being sent. Where these
 //! are short, the slowest gives way ([`Table::slowest`]): it is judged by the bytes that have moved over the time that
-//! it was held, never by when one moved last. Giving way closes no connection; see `hold.rs` and `upload.rs`.
+//! it was held, never by when one moved last. Giving way closes no connection; see `held.rs` and `uploads.rs`.
 
 const NONE: u32 = u32::MAX;
 

@@ -195,12 +195,12 @@ impl<P: Copy> Place<P> {
         now: Now,
         out: &mut O,
     ) -> Verdict {
-        if self.session.as_ref().is_some_and(|session| session.is_lost(core)) {
-            core.lose(self.conn);
+        if self.session.as_ref().is_some_and(|session| session.owed.is_lost(&core.here, &core.clients)) {
+            core.clients.lose(self.conn);
             return Verdict::Wait;
         }
         let mut datagrams = DATAGRAMS_PER_VISIT;
-        let mut commands = core.config.requests_per_take;
+        let mut commands = core.clients.config.requests_per_take;
         loop {
             if let Sent::Later = self.send(core, shared, now, out, &mut datagrams) {
                 return Verdict::Again;
@@ -231,7 +231,10 @@ impl<P: Copy> Place<P> {
 
     /// Whether the first reply owed is known and none is on its way.
     fn can_send(&self, core: &Core) -> bool {
-        let first = self.session.as_ref().map_or(FirstReply::Nothing, |session| session.first_reply(core));
+        let first = self
+            .session
+            .as_ref()
+            .map_or(FirstReply::Nothing, |session| session.owed.first_reply(&core.here, &core.clients));
         self.message.is_none() && matches!(first, FirstReply::Known { .. })
     }
 
@@ -248,7 +251,7 @@ impl<P: Copy> Place<P> {
     /// The session takes no more. memcached answers a quit with a header alone.
     fn close(&mut self, core: &Core) {
         self.ended = true;
-        let alone = |session: &Session| session.has_quit() && session.owes_no_bytes(core);
+        let alone = |session: &Session| session.has_quit() && session.owed.owes_no_bytes(&core.clients);
         if self.message.is_none() && self.session.as_ref().is_some_and(alone) {
             self.message = Some(Message { whole: true, left: 0, next: 0, total: 0 });
         }
@@ -273,7 +276,7 @@ impl<P: Copy> Place<P> {
     /// Gives up the first reply owed.
     fn pass_over(&mut self, core: &mut Core, shared: &mut Shared) {
         if let Some(session) = &mut self.session {
-            session.skip_first(core);
+            session.owed.skip_first(&mut core.here, &mut core.clients);
         }
         self.stop_telling(shared);
     }
@@ -297,9 +300,9 @@ impl<P: Copy> Place<P> {
                 continue;
             }
             let Some(session) = &mut self.session else { return Sent::All };
-            match session.first_reply(core) {
+            match session.owed.first_reply(&core.here, &core.clients) {
                 FirstReply::Nothing | FirstReply::Unknown => return Sent::All,
-                FirstReply::Known { len: 0, .. } => session.skip_first(core),
+                FirstReply::Known { len: 0, .. } => session.owed.skip_first(&mut core.here, &mut core.clients),
                 FirstReply::Known { len, whole } => self.begin_message(core, shared, now, len, whole),
                 FirstReply::Told if self.gather(core, shared) => {}
                 FirstReply::Told => return Sent::All,
@@ -330,7 +333,7 @@ impl<P: Copy> Place<P> {
                     let (head, body) = buffer.split_at_mut(HEADER_BYTES);
                     head.copy_from_slice(&header);
                     let given = match session {
-                        Some(session) if want > 0 => session.give_first(core, body),
+                        Some(session) if want > 0 => session.owed.give_first(&mut core.here, &mut core.clients, body),
                         _ => 0,
                     };
                     debug_assert_eq!(given, want, "a reply that is whole has all its bytes");
@@ -339,7 +342,9 @@ impl<P: Copy> Place<P> {
             } else {
                 while self.staged < want {
                     let free = &mut self.stage[self.staged..want];
-                    let given = session.as_mut().map_or(0, |session| session.give_first(core, free));
+                    let given = session
+                        .as_mut()
+                        .map_or(0, |session| session.owed.give_first(&mut core.here, &mut core.clients, free));
                     self.staged += given;
                     if given == 0 {
                         self.message = Some(message);
@@ -384,7 +389,7 @@ impl<P: Copy> Place<P> {
                 self.pass_over(core, shared);
                 return true;
             }
-            match session.gather_first(core, &mut self.told) {
+            match session.owed.gather_first(&mut core.here, &mut core.clients, &mut self.told) {
                 Gathered::All => return true,
                 Gathered::More => {}
                 Gathered::NoneYet => return false,

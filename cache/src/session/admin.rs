@@ -19,30 +19,30 @@ impl Taking<'_> {
     /// flush_all.
     pub(super) fn flush_all(&mut self, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
         let exptime = match delay {
-            _ if !self.core.config.commands.flush => Err(Line::FlushDisabled),
+            _ if !self.clients.config.commands.flush => Err(Line::FlushDisabled),
             delay => delay,
         };
         match exptime {
             Ok(exptime) => {
                 self.begin_barrier()?;
-                let now = self.core.now();
+                let now = self.here.now;
                 let exptime = i64::from(exptime);
-                self.core.shard.flush_all(exptime, now);
+                self.here.shard.flush_all(exptime, now);
                 self.order_all(Line::Ok, &Form::classic(noreply), Request::Flush { exptime });
             }
             Err(line) => self.answer(line, noreply)?,
         }
-        self.core.counters().cmd_flush.add(1);
+        self.clients.counters.cmd_flush.add(1);
         Ok(())
     }
 
     /// cache_memlimit.
     pub(super) fn memory_limit(&mut self, megabytes: u32, noreply: bool) -> Result<(), Stop> {
         self.begin_barrier()?;
-        let bytes = (u64::from(megabytes) << 20) / self.core.shared.counters.cores() as u64;
-        let line = match self.core.shard.set_memory_limit(bytes as usize) {
+        let bytes = (u64::from(megabytes) << 20) / self.clients.shared.counters.cores() as u64;
+        let line = match self.here.shard.set_memory_limit(bytes as usize) {
             Ok(()) => {
-                self.core.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
+                self.clients.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
                 Line::Ok
             }
             Err(_) => Line::MemlimitRefused,
@@ -54,33 +54,33 @@ impl Taking<'_> {
     /// verbosity: one number that every core reads.
     pub(super) fn verbosity(&mut self, level: u32, noreply: bool) -> Result<(), Stop> {
         self.answer(Line::Ok, noreply)?;
-        self.core.shared.control.set_verbosity(level);
+        self.clients.shared.control.set_verbosity(level);
         Ok(())
     }
 
     /// Stops until everything before the barrier has been answered by the other cores and there is room for its reply.
     pub(super) fn begin_barrier(&mut self) -> Result<(), Stop> {
         self.reply_room()?;
-        if self.core.in_flight(self.session.conn) > 0 { Err(Stop::Waiting) } else { Ok(()) }
+        if self.clients.conns[self.session.conn].in_flight > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
     /// Sends an order to every other core; this core has obeyed, and `line` is the answer when they have.
     pub(super) fn order_all(&mut self, line: Line, form: &Form<'_>, request: Request) {
-        let cores = self.core.shared.counters.cores();
+        let cores = self.clients.shared.counters.cores();
         if cores == 1 {
             return self.say(form, line);
         }
         let token = self.owe(form, Owed::Waiting(Waiting::Order { said: line.into() }));
-        let this = self.core.id;
+        let this = self.here.id;
         for peer in (0..cores).filter(|&peer| peer != this) {
-            self.core.owe(peer, token, request);
+            self.clients.owe(peer, token, request);
         }
         self.session.state = State::Barrier;
     }
 
     /// stats. A connection has one such text at a time, and what it counts includes all that was answered before.
     pub(super) fn stats(&mut self, arguments: &[u8]) -> Result<(), Stop> {
-        if self.session.pending > 0 {
+        if !self.session.owed.is_empty() {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
@@ -90,7 +90,7 @@ impl Taking<'_> {
                 self.begin_walk(Walk::new(Over::Connections, usize::MAX));
                 return Ok(());
             }
-            b"cachedump" if !self.core.config.commands.dump => Line::CachedumpDisabled,
+            b"cachedump" if !self.clients.config.commands.dump => Line::CachedumpDisabled,
             b"cachedump" => match dump_arguments(rest) {
                 Ok((class, most)) => {
                     let told = Told { dump: Dump::Cache, classes: 1 << class };
@@ -100,12 +100,12 @@ impl Taking<'_> {
                 Err(line) => line,
             },
             b"reset" => {
-                self.core.shared.counters.reset();
+                self.clients.shared.counters.reset();
                 Line::Reset
             }
             b"detail" => match next_word(rest).map(|(word, _)| word) {
                 Some(word @ (b"on" | b"off")) => {
-                    self.core.shared.counters.prefixes.set_on(word == b"on");
+                    self.clients.shared.counters.prefixes.set_on(word == b"on");
                     Line::Ok
                 }
                 Some(b"dump") => {
@@ -114,7 +114,7 @@ impl Taking<'_> {
                 }
                 _ => Line::DetailUsage,
             },
-            group => match stats::list(group, &self.core.shared, self.core.now()) {
+            group => match stats::list(group, &self.clients.shared, self.here.now) {
                 Some(text) => {
                     self.owe(&Form::classic(false), Owed::Text(text));
                     return Ok(());

@@ -41,7 +41,7 @@ impl Taking<'_> {
         let Some(body) = input.get(HEADER_BYTES..head_bytes) else { return Step::Stop(0, Stop::NeedInput) };
         let (extras, key) = body.split_at(usize::from(header.extras_len));
         let (extras, form) = (Extras(extras), header.form(key));
-        let done = match header.asked(extras, key, self.core.config.shard.use_cas, self.core.now()) {
+        let done = match header.asked(extras, key, self.clients.config.shard.use_cas, self.here.now) {
             Asked::Operation(operation) => self.perform(self.locate(key), &operation, b"", &form),
             Asked::Store(storing) => return self.store(input, head_bytes, &storing, &form),
             Asked::Nothing => match command {
@@ -64,7 +64,7 @@ impl Taking<'_> {
         };
         match done {
             Ok(()) => {
-                self.core.counters().requests.add(1);
+                self.clients.counters.requests.add(1);
                 Step::Executed(head_bytes)
             }
             Err(stop) => Step::Stop(0, stop),
@@ -87,31 +87,31 @@ impl Taking<'_> {
         }
         let reply = Some(self.owe(form, Owed::Waiting(Waiting::Refused { said: Line::Error.into() })));
         self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply };
-        self.core.counters().requests.add(1);
+        self.clients.counters.requests.add(1);
         Step::Executed(HEADER_BYTES)
     }
 
     /// Flush.
     fn flush_packet(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
-        if !self.core.config.commands.flush {
+        if !self.clients.config.commands.flush {
             return self.tell(form, Line::FlushDisabled);
         }
         self.begin_barrier()?;
-        let now = self.core.now();
-        self.core.shard.flush_all(exptime, now);
+        let now = self.here.now;
+        self.here.shard.flush_all(exptime, now);
         self.order_all(Line::Ok, form, Request::Flush { exptime });
-        self.core.counters().cmd_flush.add(1);
+        self.clients.counters.cmd_flush.add(1);
         Ok(())
     }
 
     /// Stat: a packet for each line of the text protocol's answer, then an empty one.
     fn stat(&mut self, group: &[u8], header: &RequestHeader, form: &Form<'_>) -> Result<(), Stop> {
-        if self.session.pending > 0 {
+        if !self.session.owed.is_empty() {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
-        let counters = &self.core.shared.counters;
-        let list = |group: &[u8]| stats::list(group, &self.core.shared, self.core.now());
+        let counters = &self.clients.shared.counters;
+        let list = |group: &[u8]| stats::list(group, &self.clients.shared, self.here.now);
         let packets = |text: &[u8]| stat_packets(text, header.opaque);
         // memcached compares these by their beginning.
         let text = match group {

@@ -4,10 +4,13 @@ use memchr::memchr3;
 
 use super::{State, Step, Stop, Taking};
 use crate::clock::Expiry;
-use crate::key::KEY_MAX_BYTES;
+use crate::core::here::Here;
+use crate::key::{KEY_MAX_BYTES, Key};
 use crate::operation::Operation;
 use crate::proto::form::Form;
 use crate::proto::reply::{LINE_MAX_BYTES, Line};
+use crate::proto::sink::{Sink as _, Writer};
+use crate::proto::text;
 
 impl Taking<'_> {
     /// Executes the next key, or ends the fetch.
@@ -75,14 +78,35 @@ impl Taking<'_> {
         let located = self.locate(key);
         let (key, owner) = located;
         let leaves = self.answers_at_once() && self.out.room() >= LINE_MAX_BYTES;
-        if owner != self.core.id || expiry.is_some() || !leaves || !self.core.get_at_once(key, cas, end, &mut self.out)
-        {
+        let answers = owner == self.here.id && expiry.is_none() && leaves;
+        if !(answers && get_at_once(self.here, key, cas, end, &mut self.out)) {
             let operation = expiry.map_or(Operation::GET, Operation::get_and_touch);
             self.perform(located, &operation, b"", &Form::fetch(key.bytes, cas, end))?;
         }
-        self.core.counters().requests.add(1);
+        self.clients.counters.requests.add(1);
         Ok(())
     }
+}
+
+/// Looks `key` of this core up and writes the answer to `out`, which has room for a line: the item if there is one, and
+/// END if it is the `last` of its fetch. `false` when the item is larger than the room, or somebody watches fetches: nothing was
+/// counted or written.
+#[inline]
+pub(crate) fn get_at_once(here: &mut Here, key: Key<'_>, cas: bool, last: bool, out: &mut Writer<'_>) -> bool {
+    let room = out.room();
+    let fits = |value_len: usize| text::ITEM_MAX_BYTES + value_len <= room;
+    match here.observer.get_if(&mut here.shard, key, here.now, fits) {
+        Some(Some(item)) => {
+            text::value_header(key.bytes, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
+            out.put(item.value);
+            // The compiler knows the length of each, so that it is one or two stores.
+            if last { out.put(b"\r\nEND\r\n") } else { out.put(b"\r\n") }
+        }
+        Some(None) if last => out.put(text::END),
+        Some(None) => {}
+        None => return false,
+    }
+    true
 }
 
 /// Where the line ends, if nothing but blanks comes before that: the place of its `\n`.

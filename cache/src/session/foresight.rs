@@ -6,8 +6,7 @@
 
 use memchr::memchr;
 
-use crate::core::Core;
-use crate::key::{KEY_MAX_BYTES, KeyHash};
+use crate::key::{KEY_MAX_BYTES, KeyHash, KeyHasher};
 use crate::proto::text::{PLAIN_GET, plain_get, printable_len};
 
 /// Bytes within which the end of a command's name is looked for: `prepend` and a blank.
@@ -27,8 +26,8 @@ pub(super) struct Foreseen {
 impl Foreseen {
     /// The first key of the line at the start of `input`, as far as a glance can tell.
     #[inline]
-    pub(super) fn read(core: &Core, input: &[u8]) -> Option<Foreseen> {
-        Foreseen::plain(core, input).or_else(|| {
+    pub(super) fn read(hasher: &KeyHasher, input: &[u8]) -> Option<Foreseen> {
+        Foreseen::plain(hasher, input).or_else(|| {
             // The key is the second word of every command but gat and gats, and is short.
             let word = match input {
                 [_, _, _, b' ', word @ ..] => word,
@@ -36,20 +35,20 @@ impl Foreseen {
             };
             let word = word.get(..KEY_MAX_BYTES + 1).unwrap_or(word);
             let key = word.get(..printable_len(word)).filter(|key| key.len() < word.len())?;
-            Some(Foreseen::of(core, key, None))
+            Some(Foreseen::of(hasher, key, None))
         })
     }
 
     /// The key of the line at the start of `input`, if it is a plain get.
     #[inline]
-    pub(super) fn plain(core: &Core, input: &[u8]) -> Option<Foreseen> {
+    pub(super) fn plain(hasher: &KeyHasher, input: &[u8]) -> Option<Foreseen> {
         let (key, line_bytes) = plain_get(input)?;
-        Some(Foreseen::of(core, key, Some(line_bytes as u32)))
+        Some(Foreseen::of(hasher, key, Some(line_bytes as u32)))
     }
 
     #[inline]
-    fn of(core: &Core, key: &[u8], get_bytes: Option<u32>) -> Foreseen {
-        Foreseen { at: key.as_ptr().addr(), len: key.len() as u32, get_bytes, hash: core.hasher().hash(key) }
+    fn of(hasher: &KeyHasher, key: &[u8], get_bytes: Option<u32>) -> Foreseen {
+        Foreseen { at: key.as_ptr().addr(), len: key.len() as u32, get_bytes, hash: hasher.hash(key) }
     }
 
     /// The hash of `key`, if it is this key.

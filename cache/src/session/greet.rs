@@ -18,7 +18,7 @@ const SAID_MAX_BYTES: u32 = 16_384;
 impl Taking<'_> {
     /// Reads what an unknown client says.
     pub(super) fn greet(&mut self, input: &[u8]) -> Step {
-        if self.core.config.users.is_empty() {
+        if self.clients.config.users.is_empty() {
             self.session.trusted = true;
             return Step::Moved(0);
         }
@@ -50,10 +50,10 @@ impl Taking<'_> {
             Some(said) => self.judge(said),
         };
         match line {
-            Line::Stored => self.core.counters().auth_cmds.add(1),
+            Line::Stored => self.clients.counters.auth_cmds.add(1),
             Line::AuthFailure => {
-                self.core.counters().auth_cmds.add(1);
-                self.core.counters().auth_errors.add(1);
+                self.clients.counters.auth_cmds.add(1);
+                self.clients.counters.auth_errors.add(1);
             }
             _ => {}
         }
@@ -65,7 +65,7 @@ impl Taking<'_> {
     fn judge(&mut self, said: &[u8]) -> Line {
         let mut words = words::all(said);
         let (Some(name), Some(password)) = (words.next(), words.next()) else { return Line::AuthFormat };
-        if !self.core.shared.control.knows(name, password) {
+        if !self.clients.shared.control.knows(name, password) {
             return Line::AuthFailure;
         }
         self.session.trusted = true;
@@ -84,8 +84,8 @@ impl Taking<'_> {
         if let Err(stop) = self.reply_room() {
             return Step::Stop(0, stop);
         }
-        self.core.counters().auth_cmds.add(1);
-        self.core.counters().auth_errors.add(1);
+        self.clients.counters.auth_cmds.add(1);
+        self.clients.counters.auth_errors.add(1);
         let said = Line::AuthFailure.into();
         let reply = self.owe(&Form::classic(false), Owed::Waiting(Waiting::Refused { said }));
         self.session.state = State::Swallow { remaining, reply: Some(reply) };

@@ -22,10 +22,10 @@ impl Taking<'_> {
     /// with, unless that is a part of something that was begun before.
     #[cold]
     pub(super) fn stop_at_limit(&mut self, rest: &[u8], limit: u32, before: usize, executed: u32) -> Option<Stop> {
-        if before + executed as usize + SLOT_REPLIES * self.core.landing.in_use() < limit as usize {
+        if before + executed as usize + SLOT_REPLIES * self.clients.landing.in_use() < limit as usize {
             return None;
         }
-        if executed == 0 && self.session.pending > 0 {
+        if executed == 0 && !self.session.owed.is_empty() {
             // Earlier calls executed the requests whose replies fill the limit. The connection waits until some have left.
             return matches!(self.session.state, State::Keys { .. } | State::Line).then_some(Stop::NeedRoom);
         }
@@ -34,14 +34,14 @@ impl Taking<'_> {
                 if let Err(stop) = self.answer(Line::NoMemoryFetching, false) {
                     return Some(stop);
                 }
-                self.core.counters().replies_refused.add(1);
+                self.clients.counters.replies_refused.add(1);
                 self.session.state = State::SkipLine;
                 Some(Stop::Yield)
             }
             State::Line if self.is_whole(rest) => {
-                self.core.counters().replies_refused.add(1);
+                self.clients.counters.replies_refused.add(1);
                 self.out.forget();
-                self.session.drop_owed(self.core);
+                self.session.owed.drop_all(self.here, self.clients);
                 self.close_broken();
                 Some(Stop::Close)
             }

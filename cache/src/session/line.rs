@@ -20,7 +20,7 @@ impl Taking<'_> {
                 Err(stop) => Step::Stop(0, stop),
             };
         }
-        let now = self.core.now();
+        let now = self.here.now;
         if let Some((storing, noreply, line_bytes)) = plain_set(input, now) {
             return self.store(input, line_bytes, &storing, &Form::classic(noreply));
         }
@@ -59,7 +59,7 @@ impl Taking<'_> {
             Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply),
             Command::Verbosity { level, noreply } => self.verbosity(level, noreply),
             Command::Stats { arguments } => self.stats(arguments),
-            Command::Operate { order: Order::Debugtime, .. } if !self.core.config.commands.debug => {
+            Command::Operate { order: Order::Debugtime, .. } if !self.clients.config.commands.debug => {
                 self.answer(Line::Error, false)
             }
             Command::Operate { order, arguments } => self.operate(order, arguments),
@@ -74,7 +74,7 @@ impl Taking<'_> {
         };
         match done {
             Ok(()) => {
-                self.core.counters().requests.add(1);
+                self.clients.counters.requests.add(1);
                 Step::Executed(line_bytes)
             }
             Err(stop) => Step::Stop(0, stop),
@@ -83,7 +83,7 @@ impl Taking<'_> {
 
     /// A line whose end is not in sight: a fetch, whose keys are read one by one, or nonsense.
     fn long_line(&mut self, window: &[u8]) -> Step {
-        match begin_long_fetch(window, self.core.now()) {
+        match begin_long_fetch(window, self.here.now) {
             LongFetch::Begun { consumed, cas, expiry } => {
                 self.session.state = State::Keys { cas, expiry, any: false };
                 Step::Moved(consumed)

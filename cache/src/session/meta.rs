@@ -21,9 +21,9 @@ impl Taking<'_> {
             Ok(meta) => meta,
             Err(refused) => return self.answer(refused.line, false),
         };
-        let operation = meta.operation(name, self.core.now());
+        let operation = meta.operation(name, self.here.now);
         self.perform(self.locate(meta.key.bytes()), &operation, b"", &meta.form(name))?;
-        self.core.counters().cmd_meta.add(u64::from(name == Name::Debug));
+        self.clients.counters.cmd_meta.add(u64::from(name == Name::Debug));
         Ok(())
     }
 
@@ -31,7 +31,7 @@ impl Taking<'_> {
     pub(super) fn meta_set(&mut self, input: &[u8], line_bytes: usize, words: &[u8]) -> Step {
         match meta::parse_set(words) {
             Ok((meta, mode, bytes)) => {
-                let storing = meta.storing(mode, bytes, self.core.now());
+                let storing = meta.storing(mode, bytes, self.here.now);
                 self.store(input, line_bytes, &storing, &meta.form(Name::Set))
             }
             Err(refused) => self.refuse_set(line_bytes, refused),
@@ -54,7 +54,7 @@ impl Taking<'_> {
                 self.session.state = State::Swallow { remaining, reply };
             }
         }
-        self.core.counters().requests.add(1);
+        self.clients.counters.requests.add(1);
         Step::Executed(line_bytes)
     }
 }

@@ -4,8 +4,8 @@
 //! Read first: memcached `protocol.txt`, "Slabs Reassign" to "Watchers"; the `process_*_command` of `proto_text.c`.
 
 use super::{State, Stop, Taking};
-use crate::control::Stopping;
-use crate::core::Core;
+use crate::clock::Now;
+use crate::control::{Control, Stopping};
 use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
 use crate::number::{unsigned, unsigned_32};
@@ -41,7 +41,7 @@ impl Taking<'_> {
             }
             Order::Debugtime => {
                 self.reply_room()?;
-                let line = debugtime(self.core, &words);
+                let line = debugtime(&self.clients.shared.control, self.here.now, &words);
                 self.answer(line, false)
             }
         }
@@ -50,18 +50,18 @@ impl Taking<'_> {
     /// `watch [kind]*`: from now on the connection is told what happens, and what it sends is passed over.
     fn watch(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
         // A datagram is answered once; its sender cannot be told what happens later.
-        if !self.core.config.commands.watch || self.session.datagram {
+        if !self.clients.config.commands.watch || self.session.datagram {
             return self.answer(Line::WatchDisabled, noreply);
         }
         // Replies that are owed leave first: 1.6.18 refuses a watch that shares a packet with what comes before.
-        if self.session.pending > 0 {
+        if !self.session.owed.is_empty() {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
         let kinds = words.iter().map(|word| wanted_by(word)).try_fold(0, |sum, kind| Some(sum | kind?));
         let kinds = if words.is_empty() { Some(FETCHERS) } else { kinds };
         let Some(kinds) = kinds else { return self.answer(Line::Error, noreply) };
-        match self.core.begin_watch(self.session.conn, kinds) {
+        match self.clients.begin_watch(self.here.id, self.session.conn, kinds) {
             Some(watch) => {
                 self.owe(&Form::classic(false), Owed::Watch(Box::new(watch)));
                 self.session.state = State::Deaf;
@@ -73,7 +73,7 @@ impl Taking<'_> {
 
     /// `lru_crawler …`.
     fn crawler(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
-        let enabled = self.core.shared.control.lru_crawler();
+        let enabled = self.clients.shared.control.lru_crawler();
         let line = match *words {
             [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
             // The shard gives up expired items segment by segment by itself; the command has nothing to do.
@@ -84,7 +84,7 @@ impl Taking<'_> {
                     Line::BadClass
                 }
             }
-            [b"metadump" | b"mgdump", _] if !self.core.config.commands.dump || self.session.datagram => {
+            [b"metadump" | b"mgdump", _] if !self.clients.config.commands.dump || self.session.datagram => {
                 Line::DumpDisabled
             }
             [name @ (b"metadump" | b"mgdump"), classes] => {
@@ -106,7 +106,7 @@ impl Taking<'_> {
             [b"enable"] if enabled => Line::CrawlerRunning,
             [word @ (b"enable" | b"disable")] => {
                 self.reply_room()?;
-                self.core.shared.control.set_lru_crawler(word == b"enable");
+                self.clients.shared.control.set_lru_crawler(word == b"enable");
                 Line::Ok
             }
             _ => Line::Error,
@@ -115,13 +115,16 @@ impl Taking<'_> {
     }
 
     fn dump(&mut self, dump: Dump, classes: &[u8]) -> Result<(), Stop> {
-        if self.session.pending > 0 {
+        if !self.session.owed.is_empty() {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
         let classes = if classes == b"hash" { Some(u64::MAX) } else { classes_of(classes) };
         let Some(classes) = classes else { return self.answer(Line::BadClass, false) };
-        let Some(ticket) = self.core.begin_dump() else { return self.answer(Line::CrawlerBusy, false) };
+        let Some(ticket) = self.clients.shared.control.dumping.take(self.here.now.secs, self.clients.config.grace_secs)
+        else {
+            return self.answer(Line::CrawlerBusy, false);
+        };
         self.begin_walk(Walk::new(Over::Items(Told { dump, classes }), usize::MAX).with_right(ticket));
         Ok(())
     }
@@ -136,12 +139,12 @@ impl Taking<'_> {
     /// `shutdown [graceful]`: the server ends. Every core first gives what it owes.
     fn shut_server_down(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
         let how = match *words {
-            _ if !self.core.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, false),
+            _ if !self.clients.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, false),
             [] => Stopping::Now,
             [b"graceful"] => Stopping::Graceful,
             _ => return self.answer(Line::ShutdownMode, false),
         };
-        self.core.shared.control.stop(how);
+        self.clients.shared.control.stop(how);
         self.close();
         Ok(())
     }
@@ -194,12 +197,12 @@ fn slabs(words: &[&[u8]]) -> Line {
 /// `debugtime p|r|<seconds>`: stops the cache's clock, lets it go on, moves it.
 ///
 /// Deviates: the clock does not go back, since what is stored is ordered by it.
-fn debugtime(core: &Core, words: &[&[u8]]) -> Line {
+fn debugtime(control: &Control, now: Now, words: &[&[u8]]) -> Line {
     match words.first() {
-        Some(&b"p") => core.shared.control.pause_clock(core.now().secs),
-        Some(&b"r") => core.shared.control.resume_clock(),
+        Some(&b"p") => control.pause_clock(now.secs),
+        Some(&b"r") => control.resume_clock(),
         Some(seconds) => match unsigned(seconds).and_then(|seconds| u32::try_from(seconds).ok()) {
-            Some(seconds) => core.shared.control.move_clock(seconds),
+            Some(seconds) => control.move_clock(seconds),
             None => return Line::Error,
         },
         None => return Line::Error,

@@ -6,23 +6,23 @@
 use super::{Speaks, Stop, Taking};
 use crate::core::Need;
 use crate::key::Key;
-use crate::mesh::message::{NOBODY, Token};
+use crate::mesh::message::Token;
 use crate::operation::{Operation, Outcome, View};
 use crate::proto::form::{Form, Said};
 use crate::proto::reply::Line;
 use crate::proto::sink::Sink as _;
-use crate::replies::{NO_ENTRY, Owed, Source, Waiting};
+use crate::replies::{Owed, Source, Waiting};
 use crate::store::ItemRef;
 
 impl Taking<'_> {
     /// Whether another reply may be owed; the reason to stop if not.
     pub(super) fn reply_room(&mut self) -> Result<(), Stop> {
-        match self.session.pending as usize {
+        match self.session.owed.len() {
             0 => self.admit(Need::Entry),
-            held if held >= self.core.config.pending_per_connection => Err(Stop::NeedRoom),
-            held if self.core.replies.share.allows(held) => Ok(()),
+            held if held >= self.clients.config.pending_per_connection => Err(Stop::NeedRoom),
+            held if self.clients.replies.share.allows(held) => Ok(()),
             _ => {
-                self.core.counters().entries_short.add(1);
+                self.clients.counters.entries_short.add(1);
                 Err(Stop::NeedRoom)
             }
         }
@@ -30,12 +30,12 @@ impl Taking<'_> {
 
     /// Whether one more value may come from another core; the reason to stop if not.
     pub(super) fn slot_room(&mut self) -> Result<(), Stop> {
-        match self.core.slots_of(self.session.conn) {
+        match self.clients.conns[self.session.conn].slots as usize {
             0 => self.admit(Need::Slot),
-            held if held >= self.core.config.slots_per_connection => Err(Stop::NeedRoom),
-            _ if self.core.allows_slot(self.session.conn) => Ok(()),
+            held if held >= self.clients.config.slots_per_connection => Err(Stop::NeedRoom),
+            _ if self.clients.landing.allows(self.clients.conns[self.session.conn].slots) => Ok(()),
             _ => {
-                self.core.counters().slots_short.add(1);
+                self.clients.counters.slots_short.add(1);
                 Err(Stop::NeedRoom)
             }
         }
@@ -43,39 +43,26 @@ impl Taking<'_> {
 
     /// Whether `need` can be had; if not, the connection is in its queue.
     pub(super) fn admit(&mut self, need: Need) -> Result<(), Stop> {
-        if self.core.admits(self.session.conn, need) { Ok(()) } else { Err(self.wait(need)) }
+        if self.clients.admits(self.session.conn, need) { Ok(()) } else { Err(self.wait(need)) }
     }
 
     pub(super) fn wait(&mut self, need: Need) -> Stop {
-        self.core.wait_for(self.session.conn, need);
+        self.clients.wait_for(self.session.conn, need);
         Stop::Waiting
     }
 
     /// Room for a message to `owner` with `bytes` bytes; if there is none, the connection is in the queue.
     pub(super) fn message_room(&mut self, owner: usize, bytes: usize) -> Result<(), Stop> {
-        if self.core.make_room(self.session.conn, owner, bytes) { Ok(()) } else { Err(self.wait(Need::Block(owner))) }
+        if self.clients.make_room(self.session.conn, owner, bytes) {
+            Ok(())
+        } else {
+            Err(self.wait(Need::Block(owner)))
+        }
     }
 
     /// Owes a reply, after [`reply_room`](Self::reply_room).
     pub(super) fn owe(&mut self, form: &Form<'_>, owed: Owed) -> Token {
-        let Some(token) = self.core.replies.take(self.session.conn, self.session.pending as usize, form, owed) else {
-            debug_assert!(false, "reply_room was not asked");
-            return NOBODY;
-        };
-        match self.session.tail {
-            NO_ENTRY => self.session.head = token,
-            tail => self.core.replies.entry_mut(tail).next = token,
-        }
-        self.session.tail = token;
-        self.session.pending += 1;
-        token
-    }
-
-    /// The last entry, if more answers that nobody wants to see may be expected there.
-    pub(super) fn unheard(&self) -> Option<Token> {
-        let tail = (self.session.tail != NO_ENTRY).then_some(self.session.tail)?;
-        let entry = self.core.replies.entry(tail);
-        (matches!(entry.owed, Owed::Waiting(Waiting::Unheard)) && entry.expected < u16::MAX).then_some(tail)
+        self.session.owed.push(&mut self.clients.replies, form, owed)
     }
 
     /// What follows a value.
@@ -86,7 +73,7 @@ impl Taking<'_> {
     /// Whether a reply that is known at once may leave at once: nothing is owed before it.
     #[inline]
     pub(super) fn answers_at_once(&self) -> bool {
-        self.session.head == NO_ENTRY
+        self.session.owed.is_empty()
     }
 
     /// Room for a reply that will be known at once; the reason to stop if there is none. A reply that may have a value
@@ -118,11 +105,11 @@ impl Taking<'_> {
     /// Answers with the item at `at`, after [`room_to_say`](Self::room_to_say): it is written to the output, or held
     /// until its turn comes.
     pub(super) fn say_value(&mut self, form: &Form<'_>, view: View, at: ItemRef) {
-        let value = self.core.shard.item(at).value;
+        let value = self.here.shard.item(at).value;
         if self.answers_at_once() && form.fits(value.len(), &self.out) {
             form.write(&Outcome::Hit(view).into(), value, &mut self.out);
         } else {
-            let source = Source::Held(self.core.hold(at));
+            let source = Source::Held(self.here.hold(at));
             self.owe(form, Owed::Body { view, source });
         }
     }
@@ -143,31 +130,31 @@ impl Taking<'_> {
         value: &[u8],
         form: &Form<'_>,
     ) -> Result<(), Stop> {
-        if owner == self.core.id {
+        if owner == self.here.id {
             self.room_to_say(form)?;
-            let (outcome, at) = self.core.operate(key, operation, value);
+            let (outcome, at) = self.here.execute(key, operation, value);
             match (outcome, at) {
                 (Outcome::Hit(view), Some(at)) if form.takes_value() => self.say_value(form, view, at),
                 (outcome, _) => self.say(form, outcome),
             }
         } else if form.takes_value() {
             let (token, room) = self.expect_value(owner, key.bytes, form)?;
-            self.core.ask_to_operate(owner, token, key, operation, value, Some(room));
+            self.clients.ask_to_operate(owner, token, key, operation, value, Some(room));
         } else {
             let token = self.expect_outcome(owner, key.bytes.len() + value.len(), form)?;
-            self.core.ask_to_operate(owner, token, key, operation, value, None);
+            self.clients.ask_to_operate(owner, token, key, operation, value, None);
         }
         Ok(())
     }
 
     /// Room for a message with `bytes` bytes of key and value to `owner`, and the entry in which its outcome will land.
     pub(super) fn expect_outcome(&mut self, owner: usize, bytes: usize, form: &Form<'_>) -> Result<Token, Stop> {
-        let shared = if form.is_silent() { self.unheard() } else { None };
+        let shared = if form.is_silent() { self.session.owed.unheard(&self.clients.replies) } else { None };
         if shared.is_none() {
             self.reply_room()?;
         }
         self.message_room(owner, bytes)?;
-        self.core.counters().cross_core_requests.add(1);
+        self.clients.counters.cross_core_requests.add(1);
         let waiting = if form.is_silent() { Waiting::Unheard } else { Waiting::Outcome };
         Ok(shared.unwrap_or_else(|| self.owe(form, Owed::Waiting(waiting))))
     }
@@ -178,10 +165,10 @@ impl Taking<'_> {
         self.reply_room()?;
         self.slot_room()?;
         self.message_room(owner, key.len())?;
-        let Some((slot, room)) = self.core.take_slot(self.session.conn, key, owner) else {
+        let Some((slot, room)) = self.clients.take_slot(self.session.conn, key, owner) else {
             return Err(self.wait(Need::Slot));
         };
-        self.core.counters().cross_core_requests.add(1);
+        self.clients.counters.cross_core_requests.add(1);
         Ok((self.owe(form, Owed::Waiting(Waiting::Value { slot })), room))
     }
 }

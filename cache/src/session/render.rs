@@ -1,14 +1,14 @@
 //! Replies into the transmit ring, cut wherever the room ends.
 
-use super::{Given, Session};
-use crate::core::Core;
 use crate::core::WalkGiven;
+use crate::core::clients::Clients;
+use crate::core::here::Here;
 use crate::mesh::message::Token;
 use crate::operation::Outcome;
 use crate::proto::form::{Form, Said};
 use crate::proto::sink::Writer;
 use crate::proto::write::HEAD_MAX_BYTES;
-use crate::replies::{NO_ENTRY, Owed, Source};
+use crate::replies::{Owed, Source};
 
 /// How far a reply has got.
 pub(super) enum Rendered {
@@ -22,125 +22,43 @@ pub(super) enum Rendered {
     Lost,
 }
 
-impl Session {
-    /// Writes the replies owed, in order, as far as `out` goes. Any size will do.
-    pub fn give(&mut self, core: &mut Core, out: &mut [u8]) -> Given {
-        let mut written = 0;
-        let mut more = false;
-        let mut dropped = false;
-        while self.head != NO_ENTRY {
-            match render(core, self.head, self.sent, &mut out[written..]) {
-                Rendered::Whole(bytes) => {
-                    written += bytes;
-                    self.drop_first(core);
-                    dropped = true;
-                }
-                Rendered::Part(bytes) => {
-                    written += bytes;
-                    // Of a dump and a watch this may wrap: they keep account of what they have given, and do not read it.
-                    self.sent = self.sent.wrapping_add(bytes as u32);
-                    more = true;
-                    break;
-                }
-                Rendered::Starved(bytes) => {
-                    written += bytes;
-                    self.sent = self.sent.wrapping_add(bytes as u32);
-                    break;
-                }
-                Rendered::Lost => {
-                    core.lose(self.conn);
-                    break;
-                }
-            }
-        }
-        // A miss inside a multi-get makes room for another reply without a byte, so that no room in the ring will name
-        // the connection.
-        if dropped && written == 0 {
-            core.make_ready(self.conn);
-        }
-        core.counters().bytes_written.add(written as u64);
-        Given { written, more }
-    }
-
-    /// Takes the first entry out of the list.
-    fn unlink_first(&mut self, core: &Core) {
-        self.head = core.replies.entry(self.head).next;
-        if self.head == NO_ENTRY {
-            self.tail = NO_ENTRY;
-        }
-        self.pending -= 1;
-        self.sent = 0;
-    }
-
-    /// Gives up the first reply owed.
-    pub(crate) fn skip_first(&mut self, core: &mut Core) {
-        let token = self.head;
-        if token != NO_ENTRY {
-            self.unlink_first(core);
-            core.orphan(token, self.pending as usize);
-        }
-    }
-
-    /// Gives back the first entry and what it holds.
-    pub(super) fn drop_first(&mut self, core: &mut Core) {
-        let token = self.head;
-        self.unlink_first(core);
-        let left = self.pending as usize;
-        let entry = core.replies.entry_mut(token);
-        let expected = entry.expected;
-        match std::mem::replace(&mut entry.owed, Owed::Nothing) {
-            Owed::Body { source: Source::Held(hold), .. } => core.let_go(hold),
-            Owed::Body { source: Source::Landed(slot), .. } => core.return_slot(self.conn, slot),
-            Owed::Walk(walk) => core.end_walk(&walk),
-            _ => {}
-        }
-        // The entry may still expect answers that change nothing, such as the receipt of a piece of a bad data chunk.
-        if expected > 0 {
-            core.orphan(token, left);
-        } else {
-            core.replies.share.give_back(left);
-            core.replies.put_back(token);
-        }
-    }
-}
-
 /// Writes what follows the first `sent` bytes of a reply.
-pub(super) fn render(core: &mut Core, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
+pub(super) fn render(here: &mut Here, clients: &mut Clients, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
     let sent = sent as usize;
-    let form = core.replies.form(token);
-    match &core.replies.entry(token).owed {
+    let form = clients.replies.form(token);
+    match &clients.replies.entry(token).owed {
         Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
         Owed::Ready(said) => with_value(&form, said, b"", sent, out),
         Owed::Text(text) => parts([text, b"", b""], sent, out),
         &Owed::Body { view, source: Source::Held(hold) } => {
-            let Some(item) = core.held(hold) else { return Rendered::Lost };
+            let Some(item) = here.item(hold) else { return Rendered::Lost };
             let rendered = with_value(&form.of_item(item.key), &Outcome::Hit(view).into(), item.value, sent, out);
             if let Rendered::Part(bytes) = rendered {
-                core.note_read(hold, bytes);
+                here.note_read(hold, bytes);
             }
             rendered
         }
         &Owed::Body { view, source: Source::Landed(slot) } => {
-            let (landed, form) = (core.landing.slot(slot), form.of_item(core.landing.key(slot)));
-            let window = core.landing.window(slot);
+            let (landed, form) = (clients.landing.slot(slot), form.of_item(clients.landing.key(slot)));
+            let window = clients.landing.window(slot);
             let (from, said) = (landed.from as usize, Outcome::Hit(view).into());
             if from == 0 && window.len() == landed.len as usize {
                 return with_value(&form, &said, window, sent, out);
             }
             let rendered = with_window(&form, &said, window, (from, landed.len as usize), sent, out);
             if let Rendered::Starved(_) = rendered {
-                core.pull_more(token, slot);
+                clients.pull_more(token, slot);
             }
             rendered
         }
         Owed::Waiting(_) => Rendered::Starved(0),
-        Owed::Walk(_) => match core.give_walk(token, out) {
+        Owed::Walk(_) => match clients.give_walk(here, token, out) {
             WalkGiven::Whole(bytes) => Rendered::Whole(bytes),
             WalkGiven::Part(bytes) => Rendered::Part(bytes),
             WalkGiven::Starved(bytes) => Rendered::Starved(bytes),
         },
         Owed::Watch(_) => {
-            let (bytes, more) = core.give_watch(token, out);
+            let (bytes, more) = clients.give_watch(token, out);
             if more { Rendered::Part(bytes) } else { Rendered::Starved(bytes) }
         }
     }

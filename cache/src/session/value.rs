@@ -31,14 +31,14 @@ impl Taking<'_> {
         }
         let located = self.locate(storing.key);
         let value = input.get(line_bytes..value_end).filter(|_| input.get(value_end..total) == Some(line_end));
-        let carried = located.1 == self.core.id || storing.key.len() + storing.bytes as usize <= MESSAGE_MAX_BYTES;
+        let carried = located.1 == self.here.id || storing.key.len() + storing.bytes as usize <= MESSAGE_MAX_BYTES;
         let (done, bytes) = match value {
             Some(value) if carried => (self.perform(located, &Operation::Store(storing.store), value, form), total),
             _ => (self.begin_value(located, storing, form), line_bytes),
         };
         match done {
             Ok(()) => {
-                self.core.counters().requests.add(1);
+                self.clients.counters.requests.add(1);
                 Step::Executed(bytes)
             }
             Err(stop) => Step::Stop(0, stop),
@@ -53,11 +53,11 @@ impl Taking<'_> {
         form: &Form<'_>,
     ) -> Result<(), Stop> {
         let &Storing { store, bytes, .. } = storing;
-        if owner == self.core.id {
+        if owner == self.here.id {
             if !form.is_silent() {
                 self.reply_room()?;
             }
-            let begun = self.core.begin_upload(key, &store, bytes);
+            let begun = self.here.begin_upload(key, &store, bytes);
             let waiting = match begun {
                 Ok(_) => Waiting::Outcome,
                 Err(outcome) => Waiting::Refused { said: outcome.into() },
@@ -65,7 +65,7 @@ impl Taking<'_> {
             let reply = (!form.is_silent()).then(|| self.owe(form, Owed::Waiting(waiting)));
             self.session.state = match begun {
                 Ok(upload) => {
-                    self.core.counters().uploads.add(1);
+                    self.clients.counters.uploads.add(1);
                     State::Value { upload, reply }
                 }
                 Err(_) => State::Swallow { remaining: u64::from(bytes) + self.value_end().len() as u64, reply },
@@ -74,12 +74,12 @@ impl Taking<'_> {
         }
         self.reply_room()?;
         self.message_room(owner, key.bytes.len())?;
-        self.core.counters().uploads.add(1);
+        self.clients.counters.uploads.add(1);
         let token = self.owe(form, Owed::Waiting(Waiting::Upload(Upload::Asked)));
         let hash = key.hash;
         let begin = |[key, _]: [Span; 2]| Request::Begin { key, hash, store, value_len: bytes };
-        self.core.ask(owner, token, [key.bytes, &[]], begin);
-        self.core.counters().cross_core_requests.add(1);
+        self.clients.ask(owner, token, [key.bytes, &[]], begin);
+        self.clients.counters.cross_core_requests.add(1);
         self.session.state = State::Upload { token, owner, remaining: bytes };
         Ok(())
     }
@@ -88,13 +88,13 @@ impl Taking<'_> {
     pub(super) fn fill_value(&mut self, input: &[u8]) -> Step {
         let State::Value { upload, reply } = self.session.state else { return Step::Moved(0) };
         let expected = self.value_end();
-        match self.core.fill_upload(upload, input) {
+        match self.here.fill_upload(upload, input) {
             Filled::GaveWay { missing_bytes } => {
-                self.core.abandon_upload(upload);
+                self.here.abandon_upload(upload);
                 let remaining = u64::from(missing_bytes) + expected.len() as u64;
                 if let Some(reply) = reply {
                     let said = Outcome::NoMemory(Purpose::Store).into();
-                    self.core.replies.entry_mut(reply).owed = Owed::Waiting(Waiting::Refused { said });
+                    self.clients.replies.entry_mut(reply).owed = Owed::Waiting(Waiting::Refused { said });
                 }
                 self.session.state = State::Swallow { remaining, reply };
                 return Step::Moved(0);
@@ -106,20 +106,20 @@ impl Taking<'_> {
         let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
         self.session.state = State::Line;
         let said: Said = if line_end == expected {
-            self.core.commit_upload(upload).into()
+            self.here.commit_upload(upload).into()
         } else {
-            self.core.abandon_upload(upload);
+            self.here.abandon_upload(upload);
             Line::BadChunk.into()
         };
         if let Some(reply) = reply {
-            self.core.replies.settle(reply, said);
+            self.clients.replies.settle(reply, said);
         }
         Step::Moved(expected.len())
     }
 
     /// The next bytes of a value for another core, or its line end.
     pub(super) fn send_value(&mut self, input: &[u8], token: Token, owner: usize, remaining: u32) -> Step {
-        let entry = self.core.replies.entry(token);
+        let entry = self.clients.replies.entry(token);
         let upload = match entry.owed {
             Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => upload,
             Owed::Waiting(Waiting::Refused { .. }) => {
@@ -140,7 +140,7 @@ impl Taking<'_> {
             if let Err(stop) = self.message_room(owner, bytes) {
                 return Step::Stop(0, stop);
             }
-            self.core.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
+            self.clients.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
             self.session.state = State::Upload { token, owner, remaining: remaining - bytes as u32 };
             return Step::Moved(bytes);
         }
@@ -150,11 +150,11 @@ impl Taking<'_> {
             if let Err(stop) = self.message_room(owner, 0) {
                 return Step::Stop(0, stop);
             }
-            self.core.replies.entry_mut(token).owed = Owed::Waiting(Waiting::Outcome);
-            self.core.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
+            self.clients.replies.entry_mut(token).owed = Owed::Waiting(Waiting::Outcome);
+            self.clients.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
         } else {
-            self.core.replies.settle(token, Line::BadChunk);
-            self.core.owe(owner, token, Request::Abort { upload });
+            self.clients.replies.settle(token, Line::BadChunk);
+            self.clients.owe(owner, token, Request::Abort { upload });
         }
         self.session.state = State::Line;
         Step::Moved(expected.len())
@@ -169,9 +169,9 @@ impl Taking<'_> {
             return Step::Stop(bytes, Stop::NeedInput);
         }
         if let Some(reply) = reply
-            && let Owed::Waiting(Waiting::Refused { said }) = self.core.replies.entry(reply).owed
+            && let Owed::Waiting(Waiting::Refused { said }) = self.clients.replies.entry(reply).owed
         {
-            self.core.replies.settle(reply, said);
+            self.clients.replies.settle(reply, said);
         }
         self.session.state = State::Line;
         Step::Moved(bytes)

@@ -1,21 +1,101 @@
-//! Requests to other cores; and their answers, put where they belong, which needs no resource, so it never waits
-//! (invariant R1).
+//! `Clients`: this core as the server of its connections. What they are owed, and what is asked of other cores for them.
+//!
+//! An answer of another core is put where it belongs, which needs no resource, so it never waits (invariant R1).
 
-use super::{ConnId, Core, Need};
+use std::sync::Arc;
+
+use cpu::CachePadded;
+
+use super::census::CoreCensus;
+use super::conns::{ConnId, Conns};
+use super::here::Here;
+use super::turns::{Need, Turns};
+use super::watching::Watching;
+use crate::counters::CoreCounters;
 use crate::key::Key;
+use crate::mesh::Mesh;
 use crate::mesh::batch::Half;
+use crate::mesh::landing::Landing;
 use crate::mesh::message::{Answer, Envelope, NO_STREAM, NOBODY, Reply, Request, Span, Token};
 use crate::operation::Operation;
 use crate::proto::reply::Line;
-use crate::replies::{Owed, Source, Upload, Waiting};
+use crate::replies::{Owed, Replies, Source, Upload, Waiting};
+use crate::settings::CacheConfig;
+use crate::shared::Shared;
 
-impl Core {
+/// This core as the server of its connections.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    pub(crate) config: Arc<CacheConfig>,
+    pub(crate) shared: Arc<Shared>,
+    /// What this core counts.
+    pub(crate) counters: Arc<CachePadded<CoreCounters>>,
+    pub(crate) mesh: Mesh,
+    pub(crate) replies: Replies,
+    pub(crate) landing: Landing,
+    pub(crate) conns: Conns,
+    pub(crate) turns: Turns,
+    pub(crate) watching: Watching,
+}
+
+impl Clients {
+    /// Units of `need` that can be had now.
+    pub(super) fn available(&self, need: Need) -> usize {
+        available(need, &self.replies, &self.landing, &self.mesh)
+    }
+
+    /// Whether another core has sent something, or a connection can go on.
+    pub(super) fn has_work(&self) -> bool {
+        self.conns.has_any()
+            || self.mesh.has_mail()
+            || self.turns.can_grant(|need| self.available(need))
+            || self.watching.has_any(&self.shared.watchers, &self.conns)
+    }
+
+    /// The next connection that can go on: an answer has come for it, or what it waited for can be had.
+    pub(super) fn next_resumable(&mut self) -> Option<ConnId> {
+        let Clients { conns, turns, replies, landing, mesh, .. } = self;
+        conns.next_ready().or_else(|| turns.grant(|need| available(need, replies, landing, mesh)))
+    }
+
+    /// Whether `conn` may take one of `need` now: it is its turn, and there is one that is promised to nobody else. Of
+    /// a block it may try.
+    pub(crate) fn admits(&self, conn: ConnId, need: Need) -> bool {
+        self.turns.admits(conn, need, self.available(need))
+    }
+
+    /// Puts `conn` in the queue for `need`: at its head if it had come to the head already.
+    pub(crate) fn wait_for(&mut self, conn: ConnId, need: Need) {
+        self.counters.waits.add(1);
+        self.turns.wait_for(conn, need);
+    }
+
+    /// What is owed to `conn` will never come, since others needed the room: it is to be closed.
+    pub(crate) fn lose(&mut self, conn: ConnId) {
+        if self.conns.lose(conn) {
+            self.counters.slow_readers_closed.add(1);
+        }
+    }
+
+    /// Forgets what is known of a connection that is gone.
+    pub(crate) fn forget(&mut self, conn: ConnId) {
+        self.turns.end_try(conn, false);
+        self.conns.forget(conn);
+    }
+
+    /// Counts what is held and given out.
+    pub(super) fn count_into(&self, census: &mut CoreCensus) {
+        (census.blocks_out, census.debts) = self.mesh.out();
+        (census.entries, census.landing_slots) = (self.replies.in_use(), self.landing.in_use());
+        (census.waiting, census.granted) = (self.turns.waiting(), self.turns.granted());
+    }
+
     /// Makes room for a request to `owner`; `false` when it must be waited for.
     pub(crate) fn make_room(&mut self, conn: ConnId, owner: usize, bytes: usize) -> bool {
         self.admits(conn, Need::Block(owner)) && self.mesh.make_room(owner, bytes)
     }
 
-    /// Adds a request for `owner` after [`Core::make_room`]. `parts` are the key and the value it names.
+    /// Adds a request for `owner` after [`Clients::make_room`]. `parts` are the key and the value it names.
     pub(crate) fn ask(
         &mut self,
         owner: usize,
@@ -23,14 +103,14 @@ impl Core {
         parts: [&[u8]; 2],
         build: impl FnOnce([Span; 2]) -> Request,
     ) {
-        let speaker = self.observer.speaker;
+        let speaker = self.speaker(token);
         let envelope = |spans| Envelope { token, speaker, request: build(spans) };
-        if self.mesh.send(owner, parts, envelope, &self.own) {
+        if self.mesh.send(owner, parts, envelope, &self.counters) {
             self.expect(token);
         }
     }
 
-    /// Adds an operation for `owner` after [`Core::make_room`]. `value` is that of a store; `room`: so much of the value of
+    /// Adds an operation for `owner` after [`Clients::make_room`]. `value` is that of a store; `room`: so much of the value of
     /// a hit is to come with the answer.
     pub(crate) fn ask_to_operate(
         &mut self,
@@ -49,8 +129,13 @@ impl Core {
     /// Sends a request without key or value, now or as soon as there is a block. At most one of an entry is waiting.
     pub(crate) fn owe(&mut self, peer: usize, token: Token, request: Request) {
         self.expect(token);
-        let envelope = Envelope { token, speaker: self.observer.speaker, request };
-        self.mesh.owe(peer, envelope, &self.own);
+        let envelope = Envelope { token, speaker: self.speaker(token), request };
+        self.mesh.owe(peer, envelope, &self.counters);
+    }
+
+    /// The number of the connection that entry `token` is for.
+    fn speaker(&self, token: Token) -> u32 {
+        self.replies.get(token).map_or(0, |entry| self.conns[entry.conn].number)
     }
 
     /// One more answer will come for `token`.
@@ -62,16 +147,6 @@ impl Core {
                 self.conns[entry.conn].in_flight += 1;
             }
         }
-    }
-
-    /// Whether `conn` may hold one more landing slot beside those it has.
-    pub(crate) fn allows_slot(&self, conn: ConnId) -> bool {
-        self.landing.allows(self.conns[conn].slots)
-    }
-
-    /// Landing slots that `conn` holds.
-    pub(crate) fn slots_of(&self, conn: ConnId) -> usize {
-        self.conns[conn].slots as usize
     }
 
     /// Takes a landing slot for `conn`.
@@ -206,13 +281,13 @@ impl Core {
 
     /// Gives up what a connection is owed by an entry, now or when its last answer has come. The connection is gone, or
     /// goes on with `left` others.
-    pub(crate) fn orphan(&mut self, token: Token, left: usize) {
+    pub(crate) fn orphan(&mut self, here: &mut Here, token: Token, left: usize) {
         self.replies.share.leave(left);
         let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
         self.conns[conn].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
-            Owed::Body { source: Source::Held(hold), .. } => self.let_go(hold),
+            Owed::Body { source: Source::Held(hold), .. } => here.let_go(hold),
             Owed::Walk(walk) => self.end_walk(&walk),
             Owed::Watch(watch) => self.end_watch(conn, watch.place),
             Owed::Waiting(Waiting::Value { slot }) => {
@@ -247,5 +322,14 @@ impl Core {
         let offset = landed.from + u32::from(landed.filled);
         let (owner, stream) = (usize::from(landed.owner), landed.stream);
         self.owe(owner, token, Request::Pull { stream, offset, room });
+    }
+}
+
+/// Units of `need` that can be had now.
+fn available(need: Need, replies: &Replies, landing: &Landing, mesh: &Mesh) -> usize {
+    match need {
+        Need::Entry => replies.available(),
+        Need::Slot => landing.available(),
+        Need::Block(owner) => mesh.places_free(owner),
     }
 }

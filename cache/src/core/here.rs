@@ -1,18 +1,85 @@
-//! Other cores' requests, executed on this shard and answered in the block they came in.
+//! `Here`: this core as the owner of keys. Its shard, and what connections of this core and of others hold of it.
+//!
+//! What a connection of this core asks of the shard it asks here by a call; what one of another core asks comes as a
+//! block of [`Request`]s, is executed by the same calls and answered in the block it came in. Neither knows a protocol.
 
-use super::Core;
-use super::held::HeldItem;
-use super::uploads::Filled;
-use crate::key::{Key, KeyHash};
+use std::sync::Arc;
+
+use cpu::CachePadded;
+
+use super::census::CoreCensus;
+use super::conns::Conns;
+use super::held::{HeldItem, HeldItems};
+use super::uploads::{Filled, Uploads};
+use super::walk::{Over, Reached, StepInput, Walks};
+use crate::clock::Now;
+use crate::counters::CoreCounters;
+use crate::key::{Key, KeyHash, KeyHasher};
 use crate::mesh::batch::{Batch, Half};
 use crate::mesh::message::{Answer, Envelope, NO_STREAM, Reply, Request};
+use crate::observe::Observer;
 use crate::operation::{Operation, Outcome, Purpose, Store, View};
-use crate::shard::STEP_BYTES;
+use crate::shard::{STEP_BYTES, Shard};
+use crate::shared::Shared;
 use crate::store::ItemRef;
 
-impl Core {
-    /// Executes the requests of a batch in order, each with one answer.
-    pub(super) fn serve(&mut self, batch: &mut Batch) {
+/// This core as the owner of keys.
+#[derive(Debug)]
+pub(crate) struct Here {
+    /// Which of the cache's cores this is, and how many there are.
+    pub(crate) id: usize,
+    pub(super) cores: usize,
+    /// The turn's time, as [`Core::collect`](super::Core::collect) or the last take had it.
+    pub(crate) now: Now,
+    pub(crate) shared: Arc<Shared>,
+    /// What this core counts.
+    pub(crate) counters: Arc<CachePadded<CoreCounters>>,
+    /// How keys are hashed; another's hash of anything must not be told to clients.
+    pub(crate) hasher: KeyHasher,
+    pub(crate) shard: Shard,
+    /// Tells watchers and counts prefixes.
+    pub(crate) observer: Observer,
+    /// Items that replies are made of, on this core and, as streams, on others.
+    pub(super) held: HeldItems,
+    /// Values that are being sent to this shard.
+    pub(super) uploads: Uploads,
+    /// Steps of dumps.
+    pub(super) walks: Walks,
+}
+
+impl Here {
+    /// The core that owns keys of this hash.
+    #[inline]
+    pub(crate) fn owner_of(&self, hash: KeyHash) -> usize {
+        hash.shard_of(self.cores)
+    }
+
+    /// `key` with its hash, and the core that owns it.
+    pub(crate) fn locate<'a>(&self, key: &'a [u8]) -> (Key<'a>, usize) {
+        let key = self.hasher.key(key);
+        (key, self.owner_of(key.hash))
+    }
+
+    /// Asks for the line of the index of a key that will be looked up here, and returns its hash; `None` when another core
+    /// owns it.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash) -> Option<KeyHash> {
+        if self.owner_of(hash) != self.id {
+            return None;
+        }
+        self.shard.prefetch(hash);
+        Some(hash)
+    }
+
+    /// Counts what is held of this shard.
+    pub(super) fn count_into(&self, census: &mut CoreCensus) {
+        (census.incoming, census.shard) = (self.uploads.len(), self.shard.census());
+        self.held.count_into(census);
+    }
+
+    /// Executes the requests of a batch in order, each with one answer. `conns`: this core's connections, of which a
+    /// list may be asked for.
+    pub(super) fn serve(&mut self, batch: &mut Batch, conns: &Conns) {
         let Batch { requests, replies } = batch;
         for index in 0..requests.len() {
             if let Some(hash) = requests.message(index).and_then(|envelope| hash_of(&envelope.request)) {
@@ -22,18 +89,23 @@ impl Core {
         for index in 0..requests.len() {
             let Some(&Envelope { token, speaker, ref request }) = requests.message(index) else { break };
             self.observer.speaker = speaker;
-            let answer = self.serve_one(requests, replies, request);
+            let answer = self.serve_one(request, requests, replies, conns);
             replies.push(Reply { token, answer });
         }
-        self.counters().messages_served.add(requests.len() as u64);
+        self.counters.messages_served.add(requests.len() as u64);
     }
 
-    fn serve_one(&mut self, requests: &Half<Envelope>, replies: &mut Half<Reply>, request: &Request) -> Answer {
-        let now = self.now;
+    fn serve_one(
+        &mut self,
+        request: &Request,
+        requests: &Half<Envelope>,
+        replies: &mut Half<Reply>,
+        conns: &Conns,
+    ) -> Answer {
         match *request {
             Request::Operate { key, hash, ref operation, value, room } => {
                 let key = Key { hash, bytes: requests.bytes(key) };
-                let (outcome, at) = self.operate(key, operation, requests.bytes(value));
+                let (outcome, at) = self.execute(key, operation, requests.bytes(value));
                 match (outcome, at, room) {
                     (Outcome::Hit(view), Some(at), Some(room)) => self.answer_hit(view, at, room, replies),
                     _ => Answer::Outcome(outcome),
@@ -60,7 +132,7 @@ impl Core {
                 Answer::Done
             }
             Request::Flush { exptime } => {
-                self.shard.flush_all(exptime, now);
+                self.shard.flush_all(exptime, self.now);
                 Answer::Done
             }
             Request::MemoryLimit { bytes } => match self.shard.set_memory_limit(bytes as usize) {
@@ -68,7 +140,7 @@ impl Core {
                 Err(_) => Answer::Unable,
             },
             Request::Walk { over, place } => {
-                let (told, next) = self.walk_step(over, place, STEP_BYTES.min(replies.room()));
+                let (told, next) = self.walk_step(over, place, STEP_BYTES.min(replies.room()), conns);
                 Answer::Walked { text: replies.put(told), place: next }
             }
         }
@@ -76,7 +148,7 @@ impl Core {
 
     /// Executes an operation on this core's shard, for a connection here or for another core.
     #[inline]
-    pub(crate) fn operate(&mut self, key: Key<'_>, operation: &Operation, value: &[u8]) -> (Outcome, Option<ItemRef>) {
+    pub(crate) fn execute(&mut self, key: Key<'_>, operation: &Operation, value: &[u8]) -> (Outcome, Option<ItemRef>) {
         self.observer.execute(&mut self.shard, key, operation, value, self.now)
     }
 
@@ -88,20 +160,20 @@ impl Core {
             return Answer::Hit { view, bytes: replies.put(item.value), stream: NO_STREAM };
         }
         let stream = self.hold(at);
-        let Some(item) = self.held(stream) else {
+        let Some(item) = self.item(stream) else {
             self.let_go(stream);
             return Answer::Gone;
         };
         let bytes = replies.put(item.value.get(..usize::from(room)).unwrap_or(item.value));
-        self.holds.begin_stream();
-        self.counters().streams.add(1);
+        self.held.begin_stream();
+        self.counters.streams.add(1);
         Answer::Hit { view, bytes, stream }
     }
 
     /// More bytes of a stream, perhaps none when the block is full; with the last of them the stream is gone, and when
     /// there are no more because others needed their room.
     fn pull(&mut self, stream: u32, offset: u32, room: u16, replies: &mut Half<Reply>) -> Answer {
-        let Some(item) = self.held(stream) else {
+        let Some(item) = self.item(stream) else {
             self.end_stream(stream);
             return Answer::Gone;
         };
@@ -116,33 +188,33 @@ impl Core {
     }
 
     fn end_stream(&mut self, stream: u32) {
-        self.holds.end_stream(&mut self.shard, stream);
+        self.held.end_stream(&mut self.shard, stream);
     }
 
-    /// HeldItems the item at `at`. Returns the number by which it is held.
+    /// Holds the item at `at`. Returns the number by which it is held.
     pub(crate) fn hold(&mut self, at: ItemRef) -> u32 {
-        self.holds.hold(&mut self.shard, &self.own, at, self.now.secs)
+        self.held.hold(&mut self.shard, &self.counters, at, self.now.secs)
     }
 
     /// The item that is held under the number `hold`; `None` when its bytes are gone.
-    pub(crate) fn held(&self, hold: u32) -> Option<HeldItem<'_>> {
-        self.holds.item(&self.shard, hold)
+    pub(crate) fn item(&self, hold: u32) -> Option<HeldItem<'_>> {
+        self.held.item(&self.shard, hold)
     }
 
     /// Of what is held under the number `hold`, `bytes` more bytes have been read.
     pub(crate) fn note_read(&mut self, hold: u32, bytes: usize) {
-        self.holds.note_read(hold, bytes);
+        self.held.note_read(hold, bytes);
     }
 
     /// Gives an item back.
     pub(crate) fn let_go(&mut self, hold: u32) {
-        self.holds.let_go(&mut self.shard, hold);
+        self.held.let_go(&mut self.shard, hold);
     }
 
     /// Makes room for a value that follows. Returns its number, or why there is no room.
     pub(crate) fn begin_upload(&mut self, key: Key<'_>, store: &Store, value_len: u32) -> Result<u32, Outcome> {
         self.observer.begin_store(&mut self.shard, key, store);
-        self.uploads.begin(&mut self.shard, &mut self.holds, &self.own, (key, store, value_len), self.now)
+        self.uploads.begin(&mut self.shard, &mut self.held, &self.counters, (key, store, value_len), self.now)
     }
 
     /// The next bytes of a value.
@@ -161,6 +233,12 @@ impl Core {
     /// Gives up a value that is being sent.
     pub(crate) fn abandon_upload(&mut self, upload: u32) {
         self.uploads.abandon(&mut self.shard, upload);
+    }
+
+    /// Tells the next part of what this core has, `conns` its connections; see [`Walks::step`].
+    pub(super) fn walk_step(&mut self, over: Over, place: Reached, room: usize, conns: &Conns) -> (&[u8], Reached) {
+        let input = StepInput { shard: &self.shard, conns, counters: &self.shared.counters, now: self.now };
+        self.walks.step(over, place, room, &input)
     }
 }
 
