@@ -214,7 +214,7 @@ impl FlowBlock {
             scale: 0,
             ring_scale: 0,
             options: SynOptions::default(),
-            sending: Sending::new(0, 0),
+            sending: Sending::new(0, 0, false),
             told_window: 0,
             place: None,
             peer_window: 0,
@@ -338,7 +338,7 @@ impl FlowBlock {
         self.options = *options;
         self.scale = if scales && options.window_scale.is_some() { SCALE } else { 0 };
         let mss = options.segment_bytes(ip_mtu - IPV4_BYTES - TCP_BYTES);
-        self.sending = Sending::new(mss, options.window_scale.unwrap_or(0));
+        self.sending = Sending::new(mss, options.window_scale.unwrap_or(0), options.sack_permitted);
     }
 
     /// Ends the use of the block: the socket holds nothing and answers nothing.

@@ -70,6 +70,12 @@ impl Span {
     /// Longer than any time.
     pub(crate) const FOREVER: Self = Self(u64::MAX);
 
+    /// So many microseconds.
+    #[inline]
+    pub(crate) const fn from_micros(micros: u32) -> Self {
+        Self(micros as u64)
+    }
+
     /// The whole microseconds of `duration`.
     #[inline]
     pub(crate) const fn of(duration: Duration) -> Self {

@@ -75,9 +75,10 @@ mod rewrite;
 mod ring_pool;
 /// Sizes of a flow's rings.
 mod rings;
+/// How much may be under way.
+mod round_trip;
 /// TCP segments written by hand.
 mod segment;
-/// How much may be under way.
 mod sending;
 /// What is decided before smoltcp sees a segment.
 mod shim;

@@ -21,6 +21,7 @@ mod emit;
 mod ingress;
 mod neighbors;
 mod rings;
+mod tail;
 mod unknown;
 
 use std::time::Duration;
@@ -262,7 +263,7 @@ impl NetStack {
         for _ in 0..TIMERS_PER_TURN {
             let Some(index) = self.wheel.pop_due(now) else { break };
             self.work.timers += 1;
-            self.touch(index);
+            self.ran_out(now, index);
         }
         self.time_wait.expire(now, BURST);
         self.now = now;

@@ -118,6 +118,34 @@ pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<SynOpt
     Ok(options)
 }
 
+/// Whether a segment says that something has come twice (RFC 2883 §4: the first block lies below the ACK number, or within
+/// the second).
+pub(crate) fn tells_of_duplicate(segment: &Segment, frame: &[u8]) -> bool {
+    let mut options = frame.get(place(segment)).unwrap_or_default();
+    loop {
+        options = match options {
+            [NOP, rest @ ..] => rest,
+            [SACK, len, blocks @ ..] if *len >= 2 => {
+                let blocks = blocks.get(..usize::from(*len - 2)).unwrap_or_default();
+                let (edges, _) = blocks.as_chunks::<4>();
+                let within = |inner: u32, outer: u32| (inner.wrapping_sub(outer) as i32) >= 0;
+                let mut numbers = [0; 4];
+                for (number, edge) in numbers.iter_mut().zip(edges) {
+                    *number = u32::from_be_bytes(*edge);
+                }
+                let [left, right, outer_left, outer_right] = numbers;
+                return match edges.len() {
+                    0 | 1 => false,
+                    2 | 3 => within(segment.ack, right),
+                    _ => within(segment.ack, right) || within(left, outer_left) && within(outer_right, right),
+                };
+            }
+            [kind, len, ..] if *kind != END && *len >= 2 => options.get(usize::from(*len)..).unwrap_or_default(),
+            _ => return false,
+        };
+    }
+}
+
 /// Where the options lie in the segment's frame.
 fn place(segment: &Segment) -> std::ops::Range<usize> {
     segment.tcp_at() + TCP_BYTES..segment.tcp_at() + usize::from(segment.header_len)

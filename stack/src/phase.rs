@@ -109,6 +109,15 @@ bitflags! {
         /// A timer of smoltcp's has run out, and nothing new was sent since: what is sent was sent before.
         const REWOUND = 1 << 10;
 
+        /// What is sent next is to be timed.
+        const TIME = 1 << 11;
+        /// Everything in flight is to be sent again, since nothing was heard for long.
+        const TIMED_OUT = 1 << 12;
+
+        /// What a flush sees to before the flow says what it has to say.
+        const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits();
+        /// What is to be sent again before anything else is sent.
+        const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits();
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by
         /// then.
         const OF_LISTS = Self::TOUCHED.bits() | Self::RESOLVING.bits();

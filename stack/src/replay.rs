@@ -34,6 +34,9 @@ const MOST_PACKET: usize = 65_535;
 /// Bytes of a segment by which received data is put in.
 const PUT_IN: usize = 32_768;
 
+/// No retransmission timer of smoltcp's takes longer (`RTTE_MAX_RTO`).
+const LONGEST_TIMER: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
+
 /// Headers, with the options of a SYN.
 const HEAD: usize = IPV4_BYTES + TCP_BYTES;
 const SYN_OPTIONS: usize = 12;
@@ -112,6 +115,14 @@ impl Replay {
         for _ in 0..4 {
             self.tell(interface, now, set, told);
         }
+    }
+
+    /// Has the one socket of `set` send all that is in flight again, from the next poll on, if its retransmission timer runs:
+    /// it is polled at a time when that has run out in any case, without room for a frame.
+    pub(crate) fn rewind(&mut self, interface: &mut Interface, now: Instant, set: &mut SocketSet<'static>) {
+        // A device that has written already has no more room.
+        let mut device = Desk { packet: None, out: &mut self.out, written: true };
+        interface.poll_egress(now + LONGEST_TIMER, &mut device, set);
     }
 
     /// Whether all that the socket holds can come along. A FIN behind a full ring cannot: smoltcp takes it as beyond the

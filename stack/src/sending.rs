@@ -1,10 +1,21 @@
-//! `Sending`: how much of a flow may be under way, as its own congestion window says (RFC 5681, RFC 6928, RFC 6582).
+//! `Sending`: how much of a flow may be under way, as its own congestion window says (RFC 5681, RFC 6928, RFC 6582), and
+//! when what is under way is looked after because nothing is heard (RFC 6298, RFC 8985 §7).
 //!
 //! smoltcp sends up to the end of the window that its peer last told, and to no other limit: the window field of each
 //! segment that it reads is first cut to what is said here. Duplicate ACKs are counted here and not shown to it, unless
 //! they move the window.
+//!
+//! After a silence of two round trips and 5 ms the earliest segment is sent once more: it may be the last, whose loss no
+//! later one tells. That is once a flight; from then on everything is sent again at each time-out, of which each is twice
+//! as long as the one before. This is for peers that tell by SACK what they get twice: a peer that delays its ACKs gives
+//! itself away by the first such probe, and is given 50 ms from then on. Others are left to smoltcp's time-out of 200 ms.
 
 use std::time::Duration;
+
+use bitflags::bitflags;
+
+use crate::clock::{Span, Time};
+use crate::round_trip::RoundTrip;
 
 /// Segments under way at the start (RFC 6928).
 const FIRST_SEGMENTS: u32 = 10;
@@ -14,8 +25,67 @@ const FIRST_BYTES: u32 = 14_600;
 const DUPLICATES: u8 = 3;
 /// Largest window: beyond any ring.
 const MOST_BYTES: u32 = 1 << 24;
+/// The silence, beyond two round trips, after which what is in flight is looked after; and the same for a peer that was
+/// seen to delay its ACKs (40 ms is the most that Linux does).
+const LEAST_MICROS: u32 = 5_000;
+const PATIENT_MICROS: u32 = 50_000;
+/// The silence while that is left to smoltcp: its shortest time-out.
+const LEFT_MICROS: u32 = 200_000;
+/// The longest silence.
+const MOST_MICROS: u32 = 10_000_000;
 
-/// A flow's congestion window, in bytes.
+bitflags! {
+    /// What is going on.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Doing: u8 {
+        /// A loss is being made good, until `recover` is acknowledged.
+        const RECOVERING = 1;
+        /// Everything up to `recover` is being sent again: duplicates say nothing.
+        const REWOUND = 1 << 1;
+        /// The round trip that began at `since` ends by the first ACK beyond `timed`.
+        const TIMING = 1 << 2;
+        /// Something was sent again at `since`, because nothing was heard.
+        const TENDED = 1 << 3;
+        /// Duplicate ACKs have been counted.
+        const COUNTING = 1 << 4;
+        /// The peer acknowledges late what is not lost.
+        const PATIENT = 1 << 5;
+        /// The peer tells what it gets twice (RFC 2883).
+        const TELLS = 1 << 6;
+
+        /// For what the next ACK of something new is to be looked at.
+        const MATTERS = Self::RECOVERING.bits()
+            | Self::REWOUND.bits()
+            | Self::TIMING.bits()
+            | Self::TENDED.bits()
+            | Self::COUNTING.bits();
+    }
+}
+
+/// What an ACK calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Nothing,
+    /// The earliest segment is to be sent again, since it was lost too.
+    SendAgain,
+    /// What is sent next is to be timed.
+    Time,
+}
+
+/// What a silence calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Nothing until that moment, which is to come.
+    Wait(Time),
+    /// The earliest segment is to be sent again, since it may be the last.
+    Probe,
+    /// Everything is to be sent again.
+    TimeOut,
+    /// Nothing: it is left to smoltcp.
+    Leave,
+}
+
+/// A flow's congestion window, in bytes, and its time-outs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sending {
     window: u32,
@@ -25,23 +95,27 @@ pub(crate) struct Sending {
     gathered: u32,
     /// Everything before this must be acknowledged for a loss to be over.
     recover: u32,
+    round_trip: RoundTrip,
+    /// See [`Doing::TIMING`], [`Doing::TENDED`]: the low bits of microseconds.
+    since: u32,
+    timed: u32,
+    /// How long a silence is waited for, in microseconds.
+    patience: u32,
     /// Largest segment.
     mss: u16,
+    /// What the window is in the peer's units, at most 65,535.
+    field: u16,
     /// The peer's shift of windows.
     shift: u8,
     duplicates: u8,
-    recovering: bool,
-    /// Everything up to `recover` is being sent again: duplicates say nothing.
-    rewound: bool,
-    /// The round-trip time of the handshake, in microseconds.
-    round_trip: u32,
-    /// What the window is in the peer's units, at most 65,535.
-    field: u16,
+    /// Probes and time-outs since something new was acknowledged.
+    tries: u8,
+    doing: Doing,
 }
 
 impl Sending {
-    /// A window for segments of `mss` bytes to a peer that shifts its windows by `shift`.
-    pub(crate) fn new(mss: u16, shift: u8) -> Self {
+    /// A window for segments of `mss` bytes to a peer that shifts its windows by `shift`. `tells`: it uses SACK.
+    pub(crate) fn new(mss: u16, shift: u8, tells: bool) -> Self {
         let mss_bytes = u32::from(mss.max(1));
         let first = (FIRST_SEGMENTS * mss_bytes).min(FIRST_BYTES.max(2 * mss_bytes));
         let mut sending = Self {
@@ -49,14 +123,17 @@ impl Sending {
             threshold: MOST_BYTES,
             gathered: 0,
             recover: 0,
+            round_trip: RoundTrip::default(),
+            since: 0,
+            timed: 0,
+            patience: LEFT_MICROS,
             mss: mss.max(1),
+            field: 0,
             // RFC 7323 §2.3.
             shift: shift.min(14),
             duplicates: 0,
-            recovering: false,
-            rewound: false,
-            round_trip: 0,
-            field: 0,
+            tries: 0,
+            doing: if tells { Doing::TELLS } else { Doing::empty() },
         };
         sending.set_window(first);
         sending
@@ -68,20 +145,9 @@ impl Sending {
         self.field
     }
 
-    /// Notes the round-trip time that the handshake took.
-    pub(crate) fn set_round_trip(&mut self, round_trip: Duration) {
-        self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-    }
-
-    /// The round-trip time of the handshake.
+    /// The smoothed round-trip time; zero: none was measured.
     pub(crate) fn round_trip(&self) -> Duration {
-        Duration::from_micros(u64::from(self.round_trip))
-    }
-
-    /// The peer's shift of windows.
-    #[cfg(test)]
-    fn shift(&self) -> u8 {
-        self.shift
+        Duration::from_micros(u64::from(self.round_trip.smoothed()))
     }
 
     /// The largest segment.
@@ -95,61 +161,195 @@ impl Sending {
         self.window
     }
 
+    /// Whole segments, and not more than the peer's units tell: a rest of a segment would be sent as one, and again whenever
+    /// it is acknowledged.
     fn set_window(&mut self, bytes: u32) {
-        self.window = bytes.clamp(u32::from(self.mss), MOST_BYTES);
-        self.field = u16::try_from(self.window.div_ceil(1 << self.shift)).unwrap_or(u16::MAX);
+        let mss = u32::from(self.mss);
+        let bytes = bytes.clamp(mss, MOST_BYTES);
+        self.window = bytes - bytes % mss;
+        self.field = u16::try_from((self.window >> self.shift).max(1)).unwrap_or(u16::MAX);
     }
 
-    /// The peer has acknowledged `bytes` more, up to `ack`, of `in_flight`. Returns whether the earliest segment is to be
-    /// sent again, since it was lost too.
+    /// Whether a window field of `told` lets out more than `in_flight` bytes.
+    pub(crate) fn lets_out(&self, told: u16, in_flight: u32) -> bool {
+        u32::from(told) << self.shift > in_flight
+    }
+
+    /// Notes a round-trip time.
+    pub(crate) fn measured(&mut self, round_trip: Duration) {
+        self.round_trip.measured(u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX));
+        self.set_patience();
+    }
+
+    /// Times what is sent at `now`, which begins at `snd_nxt`, unless something else is timed or was sent again: then it could
+    /// not be told which of the two was acknowledged (Karn).
+    pub(crate) fn time(&mut self, now: Time, snd_nxt: u32) {
+        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::REWOUND) {
+            self.doing |= Doing::TIMING;
+            (self.since, self.timed) = (micros(now), snd_nxt);
+        }
+    }
+
+    /// After what silence what is in flight is to be looked after, from the moment it was sent.
     #[inline]
-    pub(crate) fn acknowledged(&mut self, bytes: u32, in_flight: u32, ack: u32) -> bool {
-        self.duplicates = 0;
+    pub(crate) fn patience(&self) -> Span {
+        Span::from_micros(self.patience)
+    }
+
+    fn set_patience(&mut self) {
+        let smoothed = self.round_trip.smoothed();
+        let least = if self.doing.contains(Doing::PATIENT) { PATIENT_MICROS } else { LEAST_MICROS };
+        self.patience = if smoothed == 0 || !self.doing.contains(Doing::TELLS) {
+            LEFT_MICROS
+        } else if self.tries == 0 {
+            2 * smoothed + least
+        } else {
+            let longest = u64::from(self.round_trip.longest(2 * least)) << (self.tries - 1).min(20);
+            longest.min(u64::from(MOST_MICROS)) as u32
+        };
+    }
+
+    /// Says what is to be done for what is in flight, up to `snd_nxt`, nothing having been heard since `heard`. Where
+    /// something is to be done, the silence begins anew.
+    pub(crate) fn tend(&mut self, now: Time, heard: Time, snd_nxt: u32) -> Tail {
+        if self.round_trip.smoothed() == 0 || !self.doing.contains(Doing::TELLS) {
+            return Tail::Leave;
+        }
+        let mut silence = u32::try_from(now.since(heard).as_micros()).unwrap_or(u32::MAX);
+        let tended = self.doing.contains(Doing::TENDED);
+        if tended {
+            silence = silence.min(micros(now).wrapping_sub(self.since));
+        }
+        if silence < self.patience {
+            return Tail::Wait(now.plus(Span::from_micros(self.patience - silence)));
+        }
+        self.since = micros(now);
+        self.doing.remove(Doing::TIMING);
+        self.doing |= Doing::TENDED;
+        self.tries = self.tries.saturating_add(1);
+        self.set_patience();
+        if tended {
+            return Tail::TimeOut;
+        }
+        if !self.doing.intersects(Doing::RECOVERING | Doing::REWOUND) {
+            self.recover = snd_nxt;
+        }
+        Tail::Probe
+    }
+
+    /// The peer says that it has got something twice. Returns whether that was a probe or what followed a time-out: it was
+    /// not lost, but acknowledged late.
+    pub(crate) fn told_of_duplicate(&mut self) -> bool {
+        let needless = self.doing.contains(Doing::TENDED);
+        if needless {
+            self.doing.remove(Doing::TENDED);
+            self.doing |= Doing::PATIENT;
+            self.tries = 0;
+            self.set_patience();
+        }
+        needless
+    }
+
+    /// The peer has acknowledged `bytes` more, up to `ack`, of `in_flight`.
+    #[inline]
+    pub(crate) fn acknowledged(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Call {
         // A window that was not used says nothing of the path (RFC 7661 §4.2).
-        if !self.recovering && in_flight < self.window / 2 {
-            return false;
+        if !self.doing.intersects(Doing::MATTERS) && in_flight < self.window / 2 {
+            return Call::Nothing;
+        }
+        self.consider(bytes, in_flight, ack, now)
+    }
+
+    #[inline(never)]
+    fn consider(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Call {
+        self.doing.remove(Doing::COUNTING);
+        self.duplicates = 0;
+        if self.doing.contains(Doing::TIMING) && (ack.wrapping_sub(self.timed) as i32) > 0 {
+            self.doing.remove(Doing::TIMING);
+            self.round_trip.measured(micros(now).wrapping_sub(self.since));
+            self.set_patience();
+        }
+        if self.doing.contains(Doing::TENDED) && self.was_needed(in_flight, ack, now) {
+            return Call::SendAgain;
+        }
+        if self.doing.contains(Doing::REWOUND) && (ack.wrapping_sub(self.recover) as i32) >= 0 {
+            self.doing.remove(Doing::REWOUND);
+        }
+        if !self.doing.contains(Doing::RECOVERING) && in_flight < self.window / 2 {
+            return Call::Nothing;
         }
         self.grow(bytes, in_flight, ack)
     }
 
-    fn grow(&mut self, bytes: u32, in_flight: u32, ack: u32) -> bool {
+    /// After a probe or a time-out something new was acknowledged. Returns whether what follows that was lost too.
+    fn was_needed(&mut self, in_flight: u32, ack: u32, now: Time) -> bool {
+        let since = micros(now).wrapping_sub(self.since);
+        self.doing.remove(Doing::TENDED);
+        self.tries = 0;
+        let too_soon = since < self.round_trip.smoothed() / 2;
+        if too_soon {
+            // It answers the first sending, which took at least so long.
+            self.round_trip.measured(2 * self.round_trip.smoothed());
+        } else {
+            self.doing.remove(Doing::PATIENT);
+        }
+        self.set_patience();
+        if too_soon || self.doing.intersects(Doing::RECOVERING | Doing::REWOUND) {
+            return false;
+        }
+        // The probe was the loss's only sign (RFC 8985 §7.4.2).
+        if (ack.wrapping_sub(self.recover) as i32) >= 0 {
+            self.threshold = self.reduced(in_flight);
+            self.set_window(self.window.min(self.threshold));
+            return false;
+        }
+        self.lose(in_flight, self.recover);
+        self.set_window(self.threshold);
+        true
+    }
+
+    fn grow(&mut self, bytes: u32, in_flight: u32, ack: u32) -> Call {
         let mss = u32::from(self.mss);
-        if self.recovering {
+        if self.doing.contains(Doing::RECOVERING) {
             if (ack.wrapping_sub(self.recover) as i32) >= 0 {
-                self.recovering = false;
+                self.doing.remove(Doing::RECOVERING);
                 self.set_window(self.threshold.min((in_flight.saturating_sub(bytes)).max(mss) + mss));
-                return false;
+                return Call::Nothing;
             }
             // A partial ACK: the next segment was lost too (RFC 6582 §3.2).
             self.set_window(self.window.saturating_sub(bytes) + mss);
-            return true;
+            return Call::SendAgain;
         }
         if self.window < self.threshold {
-            self.set_window(self.window + bytes);
-            return false;
+            self.gathered += bytes;
+            let whole = self.gathered - self.gathered % mss;
+            self.gathered -= whole;
+            self.set_window(self.window + whole);
+        } else {
+            self.gathered += bytes;
+            if self.gathered >= self.window {
+                self.gathered -= self.window;
+                self.set_window(self.window + mss);
+            }
         }
-        self.gathered += bytes;
-        if self.gathered >= self.window {
-            self.gathered -= self.window;
-            self.set_window(self.window + mss);
-        }
-        false
+        Call::Time
     }
 
     /// An ACK of nothing new has come while `in_flight` bytes, up to `snd_nxt`, are under way. Returns whether the earliest
     /// segment is to be sent again.
     pub(crate) fn duplicate(&mut self, in_flight: u32, snd_nxt: u32) -> bool {
         let acknowledged = snd_nxt.wrapping_sub(in_flight);
-        if self.rewound && (acknowledged.wrapping_sub(self.recover) as i32) < 0 {
+        if self.doing.contains(Doing::REWOUND) && (acknowledged.wrapping_sub(self.recover) as i32) < 0 {
             return false;
         }
-        self.rewound = false;
+        self.doing.remove(Doing::REWOUND);
         let mss = u32::from(self.mss);
-        if self.recovering {
+        if self.doing.contains(Doing::RECOVERING) {
             // A segment has left the path.
             self.set_window(self.window + mss);
             return false;
         }
+        self.doing |= Doing::COUNTING;
         self.duplicates = self.duplicates.saturating_add(1);
         if self.duplicates != DUPLICATES {
             return false;
@@ -159,24 +359,35 @@ impl Sending {
         true
     }
 
-    /// Notes a loss, with `in_flight` bytes up to `snd_nxt` under way.
-    fn lose(&mut self, in_flight: u32, snd_nxt: u32) {
-        self.threshold = (in_flight / 2).max(2 * u32::from(self.mss));
-        self.recover = snd_nxt;
-        self.recovering = true;
+    /// What the window is cut to when something of `in_flight` bytes was lost.
+    fn reduced(&self, in_flight: u32) -> u32 {
+        (in_flight / 2).max(2 * u32::from(self.mss))
+    }
+
+    /// Notes a loss, with `in_flight` bytes under way, which is over when `recover` is acknowledged.
+    fn lose(&mut self, in_flight: u32, recover: u32) {
+        self.threshold = self.reduced(in_flight);
+        self.recover = recover;
+        self.doing.remove(Doing::TIMING);
+        self.doing |= Doing::RECOVERING;
         self.gathered = 0;
     }
 
     /// Nothing has come for long, and everything is sent again from the first segment on (RFC 5681 §3.1).
     pub(crate) fn timed_out(&mut self, in_flight: u32, snd_nxt: u32) {
         self.recover = snd_nxt;
-        self.rewound = true;
-        self.threshold = (in_flight / 2).max(2 * u32::from(self.mss));
-        self.recovering = false;
+        self.threshold = self.reduced(in_flight);
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING);
+        self.doing |= Doing::REWOUND;
         self.duplicates = 0;
         self.gathered = 0;
         self.set_window(u32::from(self.mss));
     }
+}
+
+/// The low bits of a moment's microseconds.
+fn micros(at: Time) -> u32 {
+    at.as_micros() as u32
 }
 
 #[cfg(test)]
@@ -185,56 +396,56 @@ mod tests {
 
     #[test]
     fn ten_segments_are_under_way_at_first() {
-        for (mss, bytes) in [(1_460, 14_600), (536, 5_360), (9_000, 18_000), (2_000, 14_600)] {
-            assert_eq!(Sending::new(mss, 0).window(), bytes, "{mss}");
+        for (mss, bytes) in [(1_460, 14_600), (536, 5_360), (9_000, 18_000), (2_000, 14_000)] {
+            assert_eq!(Sending::new(mss, 0, true).window(), bytes, "{mss}");
         }
-        assert_eq!(Sending::new(1_460, 7).field(), 115, "rounded up");
-        assert_eq!(Sending::new(1_460, 255).shift(), 14);
+        assert_eq!(Sending::new(1_460, 7, true).field(), 114, "rounded down");
+        assert_eq!(Sending::new(1_460, 255, true).shift, 14);
     }
 
     #[test]
     fn a_window_in_use_doubles_in_a_round_trip_and_then_grows_by_a_segment() {
-        let mut sending = Sending::new(1_000, 0);
+        let mut sending = Sending::new(1_000, 0, true);
         for _ in 0..10 {
-            assert!(!sending.acknowledged(1_000, 10_000, 0));
+            assert_ne!(sending.acknowledged(1_000, 10_000, 0, Time::ZERO), Call::SendAgain);
         }
         assert_eq!(sending.window(), 20_000);
         sending.threshold = 20_000;
         for _ in 0..20 {
-            assert!(!sending.acknowledged(1_000, 20_000, 0));
+            assert_ne!(sending.acknowledged(1_000, 20_000, 0, Time::ZERO), Call::SendAgain);
         }
         assert_eq!(sending.window(), 21_000);
     }
 
     #[test]
     fn a_window_that_is_not_used_stays() {
-        let mut sending = Sending::new(1_000, 0);
+        let mut sending = Sending::new(1_000, 0, true);
         for _ in 0..100 {
-            assert!(!sending.acknowledged(1_000, 1_000, 0));
+            assert_ne!(sending.acknowledged(1_000, 1_000, 0, Time::ZERO), Call::SendAgain);
         }
         assert_eq!(sending.window(), 10_000);
     }
 
     #[test]
     fn a_loss_halves_the_window_once_and_each_partial_ack_asks_for_the_next_segment() {
-        let mut sending = Sending::new(1_000, 0);
+        let mut sending = Sending::new(1_000, 0, true);
         assert!(!sending.duplicate(10_000, 10_000));
         assert!(!sending.duplicate(10_000, 10_000));
         assert!(sending.duplicate(10_000, 10_000), "the third");
         assert_eq!(sending.window(), 8_000);
         assert!(!sending.duplicate(10_000, 10_000));
         assert_eq!(sending.window(), 9_000);
-        assert!(sending.acknowledged(2_000, 10_000, 2_000), "not all");
-        assert!(!sending.acknowledged(8_000, 8_000, 10_000));
-        assert!(sending.window() <= 5_000 && !sending.recovering);
+        assert_eq!(sending.acknowledged(2_000, 10_000, 2_000, Time::ZERO), Call::SendAgain, "not all");
+        assert_ne!(sending.acknowledged(8_000, 8_000, 10_000, Time::ZERO), Call::SendAgain);
+        assert!(sending.window() <= 5_000 && !sending.doing.contains(Doing::RECOVERING));
     }
 
     #[test]
     fn after_a_time_out_one_segment_goes() {
-        let mut sending = Sending::new(1_000, 3);
+        let mut sending = Sending::new(1_000, 3, true);
         sending.timed_out(10_000, 10_000);
         assert_eq!((sending.window(), sending.field()), (1_000, 125));
-        assert!(!sending.acknowledged(1_000, 1_000, 1_000));
+        assert_ne!(sending.acknowledged(1_000, 1_000, 1_000, Time::ZERO), Call::SendAgain);
         assert_eq!(sending.window(), 2_000);
         for _ in 0..9 {
             assert!(!sending.duplicate(9_000, 10_000), "what was sent again was there");

@@ -14,6 +14,7 @@ use crate::block::FlowBlock;
 use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::phase::Marks;
+use crate::sending::Call;
 use crate::time_wait::{Claim, Record};
 use crate::wire::{ACK, FIN, RST, SYN};
 
@@ -195,8 +196,12 @@ pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
     block.highest_ack = segment.ack;
     block.peer_window = segment.window;
     block.window_seq = segment.seq;
-    if acknowledged != 0 && block.sending.acknowledged(acknowledged, in_flight, segment.ack) {
-        block.marks |= Marks::SEND_AGAIN;
+    if acknowledged != 0 {
+        match block.sending.acknowledged(acknowledged, in_flight, segment.ack, block.heard_at) {
+            Call::Nothing => {}
+            Call::SendAgain => block.marks |= Marks::SEND_AGAIN,
+            Call::Time => block.marks |= Marks::TIME,
+        }
     }
     false
 }

@@ -14,6 +14,7 @@ use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
 use super::arrival::Arrival;
+use super::tail::measure_handshake;
 use crate::block::Beginning;
 use crate::classify::Unreachable;
 use crate::clock::{FlowClock, Time};
@@ -228,7 +229,7 @@ impl NetStack {
         block.agree(&options, ip_mtu, scales);
         block.peer_window = segment.window;
         // The window of a SYN-ACK is not shifted.
-        let window = segment.window.min(Sending::new(block.sending.mss(), 0).field());
+        let window = segment.window.min(Sending::new(block.sending.mss(), 0, false).field());
         rewrite::write_window(segment, arrival.frame, window);
         if !self.hand_over(arrival, index) {
             return;
@@ -247,7 +248,7 @@ impl NetStack {
         let capacity = block.socket().recv_capacity().min(usize::from(u16::MAX)) as u32;
         block.ring_edge = segment.seq.wrapping_add(capacity);
         block.edge = block.ring_edge;
-        block.sending.set_round_trip(now.since(block.state_since));
+        measure_handshake(block, now);
         block.highest_ack = segment.ack;
         block.peer_window = segment.window;
         block.window_seq = segment.seq;

@@ -9,8 +9,9 @@ use smoltcp::time::Instant;
 
 use super::NetStack;
 use super::emit::take_reply;
+use super::tail::time_what_is_sent;
 use crate::block::FlowBlock;
-use crate::clock::{FlowClock, Span, Time};
+use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::offer;
@@ -28,9 +29,6 @@ const SEGMENTS_PER_TURN: usize = 64;
 /// When to look again at a flow that smoltcp wants polled now and for which it then sends nothing. That does not happen;
 /// if it did, the flow would not be polled in every turn.
 const RETRY: Duration = Duration::from_millis(10);
-
-/// No timer of smoltcp's that begins with a segment runs out sooner (`RTTE_MIN_RTO`, on a clock of five times the speed).
-const LEAST_RETRANSMISSION: Span = Span::of(Duration::from_millis(200));
 
 /// Between two probes of a peer that might have room for what waits; the flow is given up when none is answered.
 const PROBE_GAP: Duration = Duration::from_millis(500);
@@ -82,7 +80,7 @@ impl NetStack {
     #[inline(always)]
     fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
         let block = &mut *self.blocks[index as usize];
-        let plain = matches!(block.phase, Phase::Open) && !block.marks.contains(Marks::IN_DOUBT);
+        let plain = matches!(block.phase, Phase::Open) && !block.marks.intersects(Marks::UNUSUAL);
         if !plain && let Some(visit) = self.prepare(now, ports, index) {
             return visit;
         }
@@ -95,7 +93,10 @@ impl NetStack {
             return self.give_up(port, index);
         }
         match self.say(now, port, index) {
-            Said::Last => self.wait(now, index, deadline.min(now.plus(LEAST_RETRANSMISSION))),
+            Said::Last => {
+                let patience = self.blocks[index as usize].sending.patience();
+                self.wait(now, index, deadline.min(now.plus(patience)));
+            }
             Said::Until(at) => self.settle(now, port, index, at),
             Said::Stopped(visit) => return visit,
         }
@@ -120,6 +121,10 @@ impl NetStack {
         if block.marks.contains(Marks::IN_DOUBT) {
             self.visit_doubtful(now, index);
         }
+        let block = &mut *self.blocks[index as usize];
+        if block.marks.contains(Marks::TIME) {
+            time_what_is_sent(block, now);
+        }
         None
     }
 
@@ -128,12 +133,14 @@ impl NetStack {
     fn say<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Said {
         let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
-        let mut asked = block.marks.contains(Marks::SEND_AGAIN);
-        if asked {
-            self.stats.sent_again += 1;
-            if contain(|| have_sent_again(block, flow_now, &mut self.interface, &mut self.replay)).is_none() {
+        let mut asked = false;
+        if block.marks.intersects(Marks::AGAIN) {
+            let (interface, replay) = (&mut self.interface, &mut self.replay);
+            let Some(once) = contain(|| have_sent_again(block, flow_now, interface, replay)) else {
                 return self.contained(index);
-            }
+            };
+            asked = once;
+            self.stats.sent_again += u64::from(once);
         }
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
@@ -200,6 +207,10 @@ impl NetStack {
     /// flow or arms its timer.
     fn settle<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, poll_at: Option<Time>) {
         let mut next = poll_at.unwrap_or(Time::NEVER);
+        let block = &*self.blocks[index as usize];
+        if block.snd_nxt != block.highest_ack {
+            next = next.min(now.plus(block.sending.patience()));
+        }
         if is_mute(self.blocks[index as usize], poll_at) {
             next = next.min(self.probe(now, port, index));
         }
@@ -298,13 +309,19 @@ fn told(block: &mut FlowBlock) -> Told {
     Told { key: block.key, seq: block.rcv_nxt(), ack: block.highest_ack, window: block.told_window }
 }
 
-/// Has smoltcp send the earliest segment again.
+/// Has smoltcp send the earliest segment again, which it returns, or everything that is in flight.
 #[cold]
 #[inline(never)]
-fn have_sent_again(block: &mut FlowBlock, flow_now: Instant, interface: &mut Interface, replay: &mut Replay) {
-    block.marks.remove(Marks::SEND_AGAIN);
-    let told = told(block);
-    replay.have_sent_again(interface, flow_now, &mut block.set, told);
+fn have_sent_again(block: &mut FlowBlock, flow_now: Instant, interface: &mut Interface, replay: &mut Replay) -> bool {
+    let all = block.marks.contains(Marks::TIMED_OUT);
+    block.marks.remove(Marks::AGAIN);
+    if all {
+        replay.rewind(interface, flow_now, &mut block.set);
+    } else {
+        let told = told(block);
+        replay.have_sent_again(interface, flow_now, &mut block.set, told);
+    }
+    !all
 }
 
 /// smoltcp has sent something again without having been asked to: its timer has run out, and it goes on to send again all

@@ -7,6 +7,7 @@ use smoltcp::socket::tcp::State;
 use super::arrival::Arrival;
 use super::datagrams::Nobody;
 use super::emit::take_reply;
+use super::tail::measure_handshake;
 use super::{Classified, NetStack, touch};
 use crate::block::FlowBlock;
 use crate::classify::{Class, Segment};
@@ -16,6 +17,7 @@ use crate::contain::contain;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
 use crate::one_frame::OneFrame;
+use crate::options;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::ready::News;
@@ -293,6 +295,10 @@ impl NetStack {
         let (before, queued) = (socket.state(), socket.recv_queue());
         block.heard_at = now;
         block.port = arrival.port_index as u16;
+        if usize::from(segment.header_len) > TCP_BYTES {
+            self.take_options(index, arrival);
+        }
+        let block = &*self.blocks[index as usize];
         if repeats_ack(block, segment) && !self.is_news(index, segment) {
             return;
         }
@@ -302,7 +308,6 @@ impl NetStack {
             self.stats.acks_raised += 1;
         }
         rewrite::limit_window(block, segment, arrival.frame);
-        rewrite::hide_options(segment, arrival.frame);
         // Anyone can send a frame that fits: the flow keeps its station until the link says otherwise.
         if !block.link.is_from_peer(arrival.frame) {
             self.heard_elsewhere(now, index, arrival.frame);
@@ -313,6 +318,17 @@ impl NetStack {
                 self.note_island(index, segment);
             }
         }
+    }
+
+    /// What the options of a segment tell, which are hidden from smoltcp then.
+    #[cold]
+    #[inline(never)]
+    fn take_options<Q: Queue>(&mut self, index: u32, arrival: &mut Arrival<'_, Q>) {
+        let block = &mut self.blocks[index as usize];
+        if block.options.sack_permitted && options::tells_of_duplicate(arrival.segment, arrival.frame) {
+            self.stats.probes_needless += u64::from(block.sending.told_of_duplicate());
+        }
+        rewrite::hide_options(arrival.segment, arrival.frame);
     }
 
     /// An ACK that acknowledges nothing new. Returns whether it tells smoltcp something: another window. smoltcp would count
@@ -446,7 +462,7 @@ impl NetStack {
             }
             _ if before == State::SynReceived => {
                 block.phase = Phase::Open;
-                block.sending.set_round_trip(now.since(block.state_since));
+                measure_handshake(block, now);
                 block.state_since = now;
                 news |= News::OPENED;
                 self.listener.end();

@@ -302,6 +302,18 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.retransmission_timeouts),
     ),
     (
+        "tail_probes",
+        "Nothing was heard of what was sent for two round trips and 5 ms, and the earliest segment was sent again.",
+        Harmless,
+        Source::Core(|counts| counts.stack.tail_probes),
+    ),
+    (
+        "probes_needless",
+        "A client said that it had already got what was sent again since nothing was heard: it acknowledges late.",
+        Harmless,
+        Source::Core(|counts| counts.stack.probes_needless),
+    ),
+    (
         "datagrams_refused",
         "A datagram of an answer was not sent since no frame was left; it may have been tried again.",
         Harmless,

@@ -1,0 +1,77 @@
+//! When a flow's timer has run out: whether what it has in flight is to be sent again (`sending.rs` says so).
+//!
+//! A flow's timer is not set anew whenever something is sent or acknowledged, but looked at when it runs out: mostly
+//! something was heard meanwhile, and it is set for the rest. That costs a busy flow a few instructions once in some
+//! milliseconds, and a request none. Whatever is set here lies in the time to come.
+
+use super::NetStack;
+use crate::block::FlowBlock;
+use crate::clock::Time;
+use crate::phase::{Marks, Phase};
+use crate::ready::Interest;
+use crate::sending::Tail;
+
+impl NetStack {
+    /// The flow's timer has run out.
+    pub(super) fn ran_out(&mut self, now: Time, index: u32) {
+        let block = &mut *self.blocks[index as usize];
+        block.marks |= Marks::TIME;
+        let tail = if has_in_flight(block) {
+            let heard = block.heard_at.max(block.waiting_since);
+            block.sending.tend(now, heard, block.snd_nxt)
+        } else {
+            Tail::Leave
+        };
+        match tail {
+            Tail::Leave => {}
+            Tail::Wait(at) => {
+                let deadline = self.deadlines.of(block);
+                let rests = rests(block) && deadline > now;
+                self.wheel.arm_no_later(index, at.min(deadline));
+                if rests {
+                    return;
+                }
+            }
+            Tail::Probe => {
+                self.stats.tail_probes += 1;
+                block.marks |= Marks::SEND_AGAIN;
+            }
+            Tail::TimeOut => block.marks |= Marks::TIMED_OUT,
+        }
+        self.touch(index);
+    }
+}
+
+/// Notes how long the handshake took, if nothing of it was sent twice (Karn), at its end.
+pub(super) fn measure_handshake(block: &mut FlowBlock, now: Time) {
+    if !block.marks.intersects(Marks::SENT_AGAIN | Marks::DOUBTED) {
+        block.sending.measured(now.since(block.state_since));
+    }
+    block.marks |= Marks::TIME;
+}
+
+/// Times what the flow is about to send, if it is.
+pub(super) fn time_what_is_sent(block: &mut FlowBlock, now: Time) {
+    let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+    if block.socket().send_queue() > in_flight as usize && block.sending.lets_out(block.told_window, in_flight) {
+        block.marks.remove(Marks::TIME);
+        block.sending.time(now, block.snd_nxt);
+    }
+}
+
+/// Whether data is in flight whose loss can be mended by sending it again.
+fn has_in_flight(block: &FlowBlock) -> bool {
+    block.phase.has_peer()
+        && block.snd_nxt != block.highest_ack
+        && block.peer_window != 0
+        && block.socket().send_queue() > 0
+}
+
+/// Whether there is nothing to be done for a flow that has data in flight but to wait until that is acknowledged.
+fn rests(block: &FlowBlock) -> bool {
+    block.phase == Phase::Open
+        && !block.marks.intersects(Marks::TOUCHED | Marks::IN_DOUBT | Marks::SEND_AGAIN | Marks::TIMED_OUT)
+        && block.interest == Interest::Edge
+        && block.socket().send_queue() as u32 == block.snd_nxt.wrapping_sub(block.highest_ack)
+        && block.last_ack == block.rcv_nxt()
+}

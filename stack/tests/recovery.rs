@@ -1,0 +1,134 @@
+//! What was lost is sent again soon, and what was not is not; and waiting for an answer costs no turns.
+
+#[path = "lab/lab.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use lab::{App, Lab, Peer, Server, config, pattern};
+use nic::{Faults, PortConfig, QueueId, Wire};
+use sidestep_stack::StackConfig;
+use smoltcp::iface::SocketHandle;
+
+/// A server whose frames meet `out` on their way, and a peer whose frames meet `back`.
+fn lab(config: StackConfig, app: App, out: Faults, back: Faults, seed: u64) -> Lab {
+    println!("seed {seed}");
+    let port = |inbound| PortConfig { inbound, ..PortConfig::with_queues(1) };
+    let (wire, ours, theirs) = Wire::pair(port(back), port(out), seed).expect("a good configuration");
+    let queue = ours.take_queue(QueueId(0)).expect("opened once");
+    let peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
+    Lab { wire, server: Server::new(config, vec![queue], app), peer }
+}
+
+fn delay(micros: u64) -> Faults {
+    Faults { delay: Duration::from_micros(micros), ..Faults::default() }
+}
+
+/// Reads what has come of the pattern, `read` bytes of which were read before.
+fn read(lab: &mut Lab, handle: SocketHandle, read: &mut usize) {
+    let socket = lab.peer.socket(handle);
+    while socket.can_recv() {
+        let from = *read;
+        *read += socket
+            .recv(|bytes| {
+                for (i, byte) in bytes.iter().enumerate() {
+                    assert_eq!(*byte, pattern(from + i), "byte {}", from + i);
+                }
+                (bytes.len(), bytes.len())
+            })
+            .expect("it can receive");
+    }
+}
+
+/// How long a megabyte takes over a path of 10 ms that loses one frame in a hundred of the server's, by seed.
+fn bulk(seed: u64) -> Duration {
+    let mut config = config();
+    config.rings = sidestep_stack::Rings { rx: 65_535, tx: 65_535 };
+    let lossy = Faults { loss: 0.01, ..delay(5_000) };
+    let mut lab = lab(config, App::Blast(1_000_000), lossy, delay(5_000), seed);
+    let handle = lab.peer.connect(60_000);
+    let mut got = 0;
+    let mut took = Duration::ZERO;
+    lab.run_until(Duration::from_secs(60), |lab| {
+        read(lab, handle, &mut got);
+        took = lab.wire.clock().now();
+        got == 1_000_000
+    });
+    let stats = lab.server.stack.stats();
+    println!(
+        "{took:?} again {} probes {} time-outs {} needless {}",
+        stats.sent_again, stats.tail_probes, stats.retransmission_timeouts, stats.probes_needless
+    );
+    took
+}
+
+#[test]
+fn a_megabyte_over_a_lossy_path() {
+    let mut all: Vec<_> = (0..20).map(bulk).collect();
+    all.sort();
+    println!("median {:?} worst {:?}", all[10], all[19]);
+}
+
+#[test]
+fn the_loss_of_an_answer_costs_ten_milliseconds() {
+    let lossy = Faults { loss: 0.02, ..delay(100) };
+    let mut lab = lab(config(), App::Echo, lossy, delay(100), 7);
+    let handle = lab.peer.connect(6_000);
+    let mut took = Vec::new();
+    let mut asked = None;
+    lab.run_until(Duration::from_secs(600), |lab| {
+        let now = lab.wire.clock().now();
+        let socket = lab.peer.socket(handle);
+        if !socket.may_send() {
+            return false;
+        }
+        if socket.can_recv() {
+            let got = socket.recv(|bytes| (bytes.len(), bytes.len())).expect("it can receive");
+            assert_eq!(got, 100);
+            took.extend(asked.take().map(|at| now - at));
+        }
+        if asked.is_none() {
+            socket.send_slice(&[b'x'; 100]).expect("it can send");
+            asked = Some(now);
+        }
+        let at = lab.now();
+        lab.peer.poll(at);
+        took.len() == 2_000
+    });
+    took.sort();
+    let stats = lab.server.stack.stats();
+    println!("p99 {:?} worst {:?} {stats:?}", took[1_980], took[1_999]);
+    assert!(stats.tail_probes >= 20, "{stats:?}");
+    assert!(took[1_980] <= Duration::from_millis(10), "{:?}", took[1_980]);
+}
+
+#[test]
+fn a_peer_that_is_gone_costs_few_turns() {
+    let mut lab = lab(config(), App::Echo, delay(100), delay(100), 3);
+    let handle = lab.peer.connect(6_000);
+    lab.run_until(Duration::from_secs(5), |lab| {
+        let socket = lab.peer.socket(handle);
+        if socket.can_send() {
+            socket.send_slice(&[b'x'; 3_000]).expect("it can send");
+            let at = lab.now();
+            lab.peer.poll(at);
+            return true;
+        }
+        false
+    });
+    // From here on the peer says and hears nothing.
+    let mut turns = 0;
+    while lab.server.stack.flows() > 0 {
+        let now = lab.now();
+        lab.server.turn(now);
+        turns += 1;
+        while lab.peer.device.take().is_some() {}
+        let next = lab.server.stack.next_deadline(now).expect("something is due");
+        lab.wire.clock().advance(next.max(Duration::from_micros(1)));
+        assert!(turns < 1_000, "{:?} {:?}", lab.now(), lab.server.stack);
+    }
+    println!("{turns} turns {:?}", lab.server.stack.stats());
+    assert_eq!(lab.server.stack.stats().tail_probes, 1, "once a flight");
+    assert_eq!(lab.server.stack.stats().retransmission_timeouts, 1, "one, which goes on");
+    assert!(turns < 200, "{turns}");
+}
