@@ -90,11 +90,12 @@ pub struct NetStack {
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
     make_blocks: MakeBlocks,
-    /// Rings for flows that move much; how much beyond its ring a flow with small and with larger rings may be told; until
-    /// when rings are short; what moves a flow.
+    /// Rings for flows that move much; how much beyond its ring a flow with its own and with larger rings may be told; until
+    /// when rings are short, and until when for flows that have none; what moves a flow.
     pool: RingPool,
     promises: [u32; 2],
     short_until: Time,
+    first_short_until: Time,
     replay: Replay,
     /// When the turn began.
     now: Time,
@@ -164,6 +165,7 @@ impl NetStack {
             pool: RingPool::new(config.conn_memory)?,
             promises: [0; 2],
             short_until: Time::ZERO,
+            first_short_until: Time::ZERO,
             replay: Replay::new(),
             now: Time::ZERO,
             blocks: Vec::with_capacity(flows),

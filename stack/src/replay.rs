@@ -22,11 +22,12 @@ use crate::clock::{FlowClock, Time};
 use crate::flow_id::FlowKey;
 use crate::isn::seed_for;
 use crate::options::SynOptions;
+use crate::ring_pool::LARGE;
 use crate::segment::Sent;
 use crate::wire::{ACK, FIN, IPV4_BYTES, PROTOCOL_TCP, SYN, TCP_BYTES};
 
 /// Most bytes of either ring that come along.
-pub(crate) const MOST_BYTES: usize = 65_536;
+pub(crate) const MOST_BYTES: usize = LARGE;
 
 /// Longest IPv4 packet.
 const MOST_PACKET: usize = 65_535;
@@ -88,8 +89,8 @@ pub(crate) struct Told {
 
 impl Replay {
     pub(crate) fn new() -> Self {
-        let room = || Vec::with_capacity(MOST_BYTES);
-        Self { rx: room(), tx: room(), packet: room(), out: room() }
+        let room = Vec::with_capacity;
+        Self { rx: room(MOST_BYTES), tx: room(MOST_BYTES), packet: room(MOST_PACKET), out: room(MOST_PACKET) }
     }
 
     /// Has the one socket of `set` believe the window of `told`.

@@ -1,6 +1,6 @@
 //! `RingPool`: larger rings, for flows that move much, out of one bounded memory.
 //!
-//! Two classes, each a fixed number of sockets whose rings lie in a map of which only what was used takes memory. A flow
+//! Three classes, each a fixed number of sockets whose rings lie in a map of which only what was used takes memory. A flow
 //! that gets one swaps its set with the place's, which keeps the flow's own socket until it comes back. Nothing is
 //! allocated after the start.
 
@@ -17,16 +17,28 @@ pub(crate) enum Class {
     Medium,
     /// A little above 1 MiB each way: the largest value at once.
     Large,
+    /// A little above 4 MiB in, and as the class before out: what clients write who read only when they have written all.
+    Huge,
 }
 
 impl Class {
-    const ALL: [Self; 2] = [Self::Medium, Self::Large];
+    pub(crate) const ALL: [Self; CLASSES] = [Self::Medium, Self::Large, Self::Huge];
 
     /// Receive and transmit ring. The former is not above 65,535 where smoltcp is not to shift windows.
-    const fn rings(self) -> (usize, usize) {
+    pub(crate) const fn rings(self) -> (usize, usize) {
         match self {
             Self::Medium => (65_535, 65_536),
             Self::Large => (LARGE, LARGE),
+            Self::Huge => (HUGE, LARGE),
+        }
+    }
+
+    /// The class of the next smaller rings; `None`: the flow's own.
+    pub(crate) const fn before(self) -> Option<Self> {
+        match self {
+            Self::Medium => None,
+            Self::Large => Some(Self::Medium),
+            Self::Huge => Some(Self::Large),
         }
     }
 
@@ -36,17 +48,22 @@ impl Class {
         rx + tx
     }
 
-    /// How much of the pool's memory the class gets: a quarter, and the rest.
-    const fn share(self, memory: usize) -> usize {
+    /// Places of the class in so much memory: a quarter of it, what is left, and an eighth where that is one at least.
+    const fn places(self, memory: usize) -> usize {
         match self {
-            Self::Medium => memory / 4,
-            Self::Large => memory - memory / 4,
+            Self::Medium => memory / 4 / self.bytes(),
+            Self::Large => (memory - memory / 4 - Self::Huge.places(memory) * Self::Huge.bytes()) / self.bytes(),
+            Self::Huge => memory / 8 / self.bytes(),
         }
     }
 }
 
+const CLASSES: usize = 3;
+
 /// 1 MiB and 64 KiB: a value of 1 MiB with its line.
-const LARGE: usize = (1 << 20) + (64 << 10);
+pub(crate) const LARGE: usize = (1 << 20) + (64 << 10);
+/// 4 MiB and 64 KiB.
+const HUGE: usize = (4 << 20) + (64 << 10);
 
 /// A place of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,17 +79,18 @@ pub(crate) struct Rings {
     pub(crate) handle: SocketHandle,
     /// The flow that has them.
     pub(crate) owner: Option<u32>,
-    /// What the flow had sent and received when last looked at, and when that was.
-    pub(crate) sent: u32,
-    pub(crate) received: u32,
-    pub(crate) at: Time,
+    /// When that flow was last seen to need them, and when it took them.
+    pub(crate) needed_at: Time,
+    pub(crate) taken_at: Time,
+    /// What was acknowledged to it when it took them.
+    pub(crate) acknowledged: u32,
 }
 
 /// All places.
 #[derive(Debug)]
 pub(crate) struct RingPool {
-    places: [Vec<Rings>; 2],
-    free: [Vec<u16>; 2],
+    places: [Vec<Rings>; CLASSES],
+    free: [Vec<u16>; CLASSES],
     /// The place that is looked at next, and how many flows have.
     next: usize,
     taken: usize,
@@ -84,9 +102,9 @@ impl RingPool {
     /// # Errors
     /// The kernel has no such stretch of addresses.
     pub(crate) fn new(memory: usize) -> Result<Self, ConfigError> {
-        let mut pool = Self { places: [Vec::new(), Vec::new()], free: [Vec::new(), Vec::new()], next: 0, taken: 0 };
+        let mut pool = Self { places: Default::default(), free: Default::default(), next: 0, taken: 0 };
         for class in Class::ALL {
-            let count = (class.share(memory) / class.bytes()).min(usize::from(u16::MAX));
+            let count = class.places(memory).min(usize::from(u16::MAX));
             if count == 0 {
                 continue;
             }
@@ -137,23 +155,29 @@ impl RingPool {
         &mut self.places[place.class as usize][usize::from(place.number)]
     }
 
-    /// What lies at two places of different classes.
-    pub(crate) fn both(&mut self, medium: Place, large: Place) -> (&mut Rings, &mut Rings) {
-        let [mediums, larges] = &mut self.places;
-        (&mut mediums[usize::from(medium.number)], &mut larges[usize::from(large.number)])
+    /// The flow's own rings pass from the place `from` to the place `to`, which is of a later class.
+    pub(crate) fn pass_on(&mut self, from: Place, to: Place) {
+        let (earlier, later) = self.places.split_at_mut(to.class as usize);
+        let (from, to) =
+            (&mut earlier[from.class as usize][usize::from(from.number)], &mut later[0][usize::from(to.number)]);
+        std::mem::swap(&mut from.set, &mut to.set);
+        std::mem::swap(&mut from.handle, &mut to.handle);
     }
 
     /// The next place in turn that a flow has, if the one that is looked at is had by one.
     pub(crate) fn next_taken(&mut self) -> Option<(Place, u32)> {
-        let all = self.places[0].len() + self.places[1].len();
+        let all: usize = self.places.iter().map(Vec::len).sum();
         if self.taken == 0 {
             return None;
         }
         self.next = (self.next + 1) % all;
-        let (class, number) = match self.next.checked_sub(self.places[0].len()) {
-            None => (Class::Medium, self.next),
-            Some(number) => (Class::Large, number),
-        };
+        let mut number = self.next;
+        let class = Class::ALL.into_iter().find(|&class| {
+            let count = self.places[class as usize].len();
+            let here = number < count;
+            number -= if here { 0 } else { count };
+            here
+        })?;
         let owner = self.places[class as usize][number].owner?;
         Some((Place { class, number: number as u16 }, owner))
     }
@@ -180,7 +204,7 @@ fn rings(rx: &'static mut [u8], tx: &'static mut [u8]) -> Rings {
     let storage: &'static mut [SocketStorage<'static>; 1] = Box::leak(Box::new([SocketStorage::EMPTY]));
     let mut set = SocketSet::new(&mut storage[..]);
     let handle = set.add(Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx)));
-    Rings { set, handle, owner: None, sent: 0, received: 0, at: Time::ZERO }
+    Rings { set, handle, owner: None, needed_at: Time::ZERO, taken_at: Time::ZERO, acknowledged: 0 }
 }
 
 #[cfg(test)]
@@ -189,16 +213,22 @@ mod tests {
 
     #[test]
     fn places_are_given_and_come_back_within_the_memory() {
-        let mut pool = RingPool::new(8 << 20).expect("8 MiB of addresses");
-        assert!(pool.bytes() <= 8 << 20);
-        let medium: Vec<_> = std::iter::from_fn(|| pool.take(Class::Medium, 7)).collect();
-        let large: Vec<_> = std::iter::from_fn(|| pool.take(Class::Large, 8)).collect();
-        assert_eq!((medium.len(), large.len()), (16, 2));
-        assert_eq!(pool.bytes_taken(), pool.bytes());
-        for place in medium.into_iter().chain(large) {
-            pool.give_back(place);
+        for (memory, counts) in [(8 << 20, [16, 2, 0]), (64 << 20, [128, 20, 1])] {
+            let mut pool = RingPool::new(memory).expect("so many addresses");
+            assert!(pool.bytes() <= memory);
+            let all = Class::ALL.map(|class| std::iter::from_fn(|| pool.take(class, 7)).collect::<Vec<_>>());
+            assert_eq!(all.each_ref().map(Vec::len), counts);
+            assert_eq!(pool.bytes_taken(), pool.bytes());
+            let looked_at: std::collections::HashSet<_> = (0..pool.taken())
+                .filter_map(|_| pool.next_taken())
+                .map(|(place, _)| (place.class as u8, place.number))
+                .collect();
+            assert_eq!(looked_at.len(), pool.taken(), "each place has its turn");
+            for place in all.into_iter().flatten() {
+                pool.give_back(place);
+            }
+            assert_eq!((pool.taken(), pool.bytes_taken(), pool.next_taken()), (0, 0, None));
         }
-        assert_eq!((pool.taken(), pool.bytes_taken(), pool.next_taken()), (0, 0, None));
     }
 
     #[test]

@@ -19,5 +19,5 @@ pub(crate) const PROTOCOL_UDP: u8 = 17;
 /// IPv4's number for ICMP.
 pub(crate) const PROTOCOL_ICMP: u8 = 1;
 
-/// By how many bits our windows are shifted where the peer takes that: 2 MiB is the most that can be told.
-pub(crate) const SCALE: u8 = 5;
+/// By how many bits our windows are shifted where the peer takes that: 8 MiB is the most that can be told.
+pub(crate) const SCALE: u8 = 7;

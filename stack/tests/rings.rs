@@ -152,6 +152,91 @@ fn who_writes_much_before_it_reads_is_taken_much_from() {
 }
 
 #[test]
+fn who_writes_four_mebibytes_before_it_reads_is_taken_them_from() {
+    let mut lab = Lab::with(with_memory(64 << 20), App::Record, Faults::default(), 3);
+    let bytes = (1 << 20) + (4 << 20);
+    let mut clients = [client(&mut lab, 300_000, bytes, bytes)];
+    run(&mut lab, &mut Echo::default(), &mut clients, Duration::from_secs(60));
+    let stats = *lab.server.stack.stats();
+    assert!(stats.rings_enlarged >= 3 && stats.rings_failed == 0, "{stats:?}");
+    assert_eq!(lab.server.stack.ring_bytes().0, 0);
+    lab.finish();
+}
+
+/// Opens so many connections; their flows, in the order in which they opened.
+fn open(lab: &mut Lab, count: usize) -> (Vec<SocketHandle>, Vec<FlowId>) {
+    let handles = (0..count).map(|_| lab.peer.connect(100_000)).collect();
+    lab.run_until(Duration::from_secs(5), |lab| {
+        lab.settle();
+        lab.server.events.len() == count
+    });
+    (handles, std::mem::take(&mut lab.server.events).into_iter().map(|(id, _)| id).collect())
+}
+
+#[test]
+fn nobody_gets_second_rings_while_others_wait_for_their_first() {
+    // Eight of 64 KiB and one of 1 MiB.
+    let mut lab = Lab::with(with_memory(4 << 20), App::Record, Faults::default(), 5);
+    let (_, flows) = open(&mut lab, 11);
+    let enlarge = |lab: &mut Lab, at: usize| lab.server.stack.enlarge(flows[at]);
+    for at in 0..9 {
+        assert!(enlarge(&mut lab, at), "the {at}th");
+    }
+    assert!(!enlarge(&mut lab, 9) && !enlarge(&mut lab, 0), "there are none");
+    // The ninth has those of 1 MiB, for want of others.
+    lab.server.stack.flow(flows[8]).expect("it is open").abort();
+    lab.settle();
+    assert!(!enlarge(&mut lab, 0), "the tenth waits for its first");
+    assert!(enlarge(&mut lab, 9));
+    lab.server.stack.flow(flows[9]).expect("it is open").abort();
+    lab.settle();
+    lab.wire.clock().advance(Duration::from_secs(2));
+    lab.settle();
+    assert!(enlarge(&mut lab, 0), "nobody has asked for long");
+    assert_eq!(lab.server.stack.stats().rings_failed, 0);
+}
+
+/// Has every client of `handles` say `bytes` bytes and hear them again, once each.
+fn talk(lab: &mut Lab, echo: &mut Echo, handles: &[SocketHandle], bytes: usize) {
+    let mut clients: Vec<_> =
+        handles.iter().map(|&handle| Client { handle, bytes, sent: 0, read: 0, deaf_until: 0, closed: true }).collect();
+    lab.run_until(Duration::from_secs(5), |lab| {
+        for _ in 0..100 {
+            echo.serve(lab);
+            for client in &mut clients {
+                client.act(lab);
+            }
+            lab.settle();
+        }
+        clients.iter().all(|client| client.read == bytes)
+    });
+}
+
+#[test]
+fn flows_that_talk_all_the_time_give_way_to_one_that_has_no_rings() {
+    for bytes in [3_000, 60_000] {
+        let mut lab = Lab::with(with_memory(4 << 20), App::Record, Faults::default(), 6);
+        let (handles, flows) = open(&mut lab, 10);
+        let mut echo = Echo::default();
+        for &flow in &flows[..9] {
+            assert!(lab.server.stack.enlarge(flow));
+        }
+        assert!(!lab.server.stack.enlarge(flows[9]), "{bytes}: there are none");
+        // All the time the nine are as busy as they can be with so much at a time, and the tenth asks again and again.
+        let mut waited = Duration::ZERO;
+        while !lab.server.stack.enlarge(flows[9]) {
+            assert!(waited < Duration::from_secs(3), "{bytes}: nobody gives way");
+            talk(&mut lab, &mut echo, &handles[..9], bytes);
+            lab.wire.clock().advance(Duration::from_millis(10));
+            waited += Duration::from_millis(10);
+            lab.settle();
+        }
+        assert!(waited >= Duration::from_millis(250), "{bytes}: at once ({waited:?})");
+        assert_eq!(lab.server.stack.stats().rings_failed, 0);
+    }
+}
+
+#[test]
 fn without_memory_for_rings_nothing_is_enlarged_and_all_arrives() {
     let mut lab = Lab::with(with_memory(0), App::Record, Faults::default(), 3);
     let mut clients = [client(&mut lab, 60_000, 300_000, 0)];

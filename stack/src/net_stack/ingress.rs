@@ -7,6 +7,7 @@ use smoltcp::socket::tcp::State;
 use super::arrival::Arrival;
 use super::datagrams::Nobody;
 use super::emit::take_reply;
+use super::rings::Want;
 use super::tail::measure_handshake;
 use super::{Classified, NetStack, touch};
 use crate::block::FlowBlock;
@@ -367,7 +368,7 @@ impl NetStack {
     /// A segment that the window allows and the ring has no room for: there may be larger rings.
     fn take_in_beyond_ring<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         let segment = arrival.segment;
-        let fits = self.enlarge_flow(arrival.now, index);
+        let fits = self.enlarge_flow(arrival.now, index, Want::Receive);
         let block = &self.blocks[index as usize];
         if !block.phase.is_alive() {
             return;

@@ -2,7 +2,8 @@
 //!
 //! A flow asks for them when its application has more to send than fits, or when a segment within the window finds no room
 //! in its ring. The connection moves as it is (`replay.rs`), at any moment but while there is a hole in what it has
-//! received. Its own rings wait in the pool meanwhile. Read first: `ring_pool.rs`, `offer.rs`.
+//! received. Its own rings wait in the pool meanwhile. Where rings are short, those go back first that are not needed, and
+//! then those that were had longest. Read first: `ring_pool.rs`, `offer.rs`.
 
 use std::time::Duration;
 
@@ -19,63 +20,88 @@ use crate::ring_pool::{Class, Place};
 
 /// What a flow with small rings may be told that may come, beyond them: as a kernel tells at first.
 const SMALL_PROMISE: u32 = 65_535;
-/// What one with larger rings may: as much as the largest take.
+/// What one with larger rings may: as much as those of 1 MiB take, and as the largest.
 const LARGE_PROMISE: u32 = 1 << 20;
+const HUGE_PROMISE: u32 = 4 << 20;
 
-/// A flow that has moved less than this each way since it was looked at has no use for large rings.
-const MUCH_BYTES: u32 = 32_768;
-/// How long it keeps them all the same, and how long while others ask for rings in vain.
+/// How long a flow keeps rings that it does not need, and how long while others ask for rings in vain.
 const KEEP: Duration = Duration::from_secs(10);
 const KEEP_WHILE_SHORT: Duration = Duration::from_millis(250);
+/// How long it keeps rings that it does need while others ask in vain: then it gives them to these at its next quiet moment.
+const TERM: Duration = Duration::from_secs(1);
 /// How long rings are short after somebody has asked in vain.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Places looked at in a turn.
 const LOOKS: usize = 8;
 
+/// In which ring a flow wants more room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    Transmit,
+    Receive,
+}
+
 impl NetStack {
     /// Gives the flow larger rings, if there are any, because its application has more to send than has room. Returns
     /// whether it has.
     pub fn enlarge(&mut self, id: FlowId) -> bool {
-        self.is_open(id) && self.pool.is_there() && self.enlarge_flow(self.now, id.index)
+        self.is_open(id) && self.pool.is_there() && self.enlarge_flow(self.now, id.index, Want::Transmit)
     }
 
     /// Says anew what flows are told that may come beyond their rings.
     pub(super) fn update_promises(&mut self) {
-        let (medium, large) = (self.pool.has_free(Class::Medium), self.pool.has_free(Class::Large));
-        self.promises = [if medium { SMALL_PROMISE } else { 0 }, if large { LARGE_PROMISE } else { 0 }];
+        let [medium, large, huge] = Class::ALL.map(|class| self.pool.has_free(class));
+        let first = if medium || large { SMALL_PROMISE } else { 0 };
+        let later = match (large, huge) {
+            (true, true) => HUGE_PROMISE,
+            (true, false) => LARGE_PROMISE,
+            (false, _) => 0,
+        };
+        self.promises = [first, later];
+    }
+
+    /// Takes a place for the flow of larger rings than it has. Nobody gets second ones while others have asked for their
+    /// first in vain.
+    fn take_place(&mut self, now: Time, index: u32) -> Option<Place> {
+        let place = self.blocks[index as usize].place;
+        let choices: &[Class] = match place.map(|place| place.class) {
+            None => &[Class::Medium, Class::Large],
+            Some(Class::Medium) if now < self.first_short_until => &[],
+            Some(Class::Medium) => &[Class::Large],
+            Some(Class::Large) if now >= self.short_until => &[Class::Huge],
+            Some(_) => return None,
+        };
+        let taken = choices.iter().find_map(|&class| self.pool.take(class, index));
+        if taken.is_none() {
+            self.stats.rings_short += 1;
+            self.short_until = now.after(SHORT);
+            if place.is_none() {
+                self.first_short_until = self.short_until;
+            }
+        }
+        taken
     }
 
     /// Gives the flow the rings of the next class. Returns whether it has them.
     #[cold]
     #[inline(never)]
-    pub(super) fn enlarge_flow(&mut self, now: Time, index: u32) -> bool {
-        let class = match self.blocks[index as usize].place {
-            None => Class::Medium,
-            Some(Place { class: Class::Medium, .. }) => Class::Large,
-            Some(_) => return false,
-        };
-        if !self.can_move(index) {
+    pub(super) fn enlarge_flow(&mut self, now: Time, index: u32, want: Want) -> bool {
+        let before = self.blocks[index as usize].place;
+        let has_most = before.is_some_and(|place| place.class >= Class::Large && want == Want::Transmit);
+        if has_most || !self.can_move(index) {
             return false;
         }
-        let Some(place) = self.pool.take(class, index) else {
-            self.short_until = now.after(SHORT);
-            self.stats.rings_short += 1;
-            return false;
-        };
-        let before = self.blocks[index as usize].place;
+        let Some(place) = self.take_place(now, index) else { return false };
         let moved = self.move_to(now, index, place);
         if moved {
-            let block = &mut self.blocks[index as usize];
             let rings = self.pool.rings(place);
-            (rings.sent, rings.received, rings.at) = (block.snd_nxt, block.rcv_nxt(), now);
+            let block = &mut self.blocks[index as usize];
+            (rings.needed_at, rings.taken_at, rings.acknowledged) = (now, now, block.highest_ack);
             block.place = Some(place);
-            if let Some(medium) = before {
-                // The flow's own rings pass from the one place to the other.
-                let (medium_rings, large_rings) = self.pool.both(medium, place);
-                std::mem::swap(&mut medium_rings.set, &mut large_rings.set);
-                std::mem::swap(&mut medium_rings.handle, &mut large_rings.handle);
-                self.pool.give_back(medium);
+            if let Some(smaller) = before {
+                self.pool.pass_on(smaller, place);
+                self.pool.give_back(smaller);
             }
             self.stats.rings_enlarged += 1;
         } else {
@@ -166,15 +192,20 @@ impl NetStack {
     fn look_at_some(&mut self, now: Time) {
         for _ in 0..LOOKS {
             let Some((place, index)) = self.pool.next_taken() else { continue };
-            let keep = if now < self.short_until { KEEP_WHILE_SHORT } else { KEEP };
+            let (own, is_short) = (self.config.rings, now < self.short_until);
             let block = &self.blocks[index as usize];
-            let (sent, received) = (block.snd_nxt, block.rcv_nxt());
-            let holds = block.socket().recv_queue() > 0 || block.socket().send_queue() > 0;
+            let (received, sent) = (block.socket().recv_queue(), block.socket().send_queue());
+            let (rx, tx) = place.class.before().map_or((own.rx, own.tx), Class::rings);
             let rings = self.pool.rings(place);
-            let moved = sent.wrapping_sub(rings.sent).max(received.wrapping_sub(rings.received));
-            if moved > MUCH_BYTES {
-                (rings.sent, rings.received, rings.at) = (sent, received, now);
-            } else if !holds && now.since(rings.at) >= keep && self.can_move(index) {
+            // What fits smaller rings does not need these, however much passes through them.
+            if received > rx || sent > tx {
+                rings.needed_at = now;
+            }
+            let keep = if is_short { KEEP_WHILE_SHORT } else { KEEP };
+            let is_over = now.since(rings.needed_at) >= keep || is_short && now.since(rings.taken_at) >= TERM;
+            // A move begins the time-out anew of what is under way: a flow that is moved to and fro must get on all the same.
+            let gets_on = sent == 0 || block.highest_ack != rings.acknowledged;
+            if is_over && gets_on && received <= own.rx && sent <= own.tx && self.can_move(index) {
                 self.shrink(now, index, place);
             }
         }

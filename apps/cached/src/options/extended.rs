@@ -59,8 +59,8 @@ const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a numbe
 
 const CONN_MEMORY: Number = Number::new("-o conn_memory", "a number of megabytes", 0, 1 << 20);
 
-/// Bytes of larger rings that a core has if `-o conn_memory` does not say otherwise: 22 connections move values of 1 MiB at
-/// once, and 127 of 64 KiB; only what is used takes memory.
+/// Bytes of larger rings that a core has if `-o conn_memory` does not say otherwise: 20 connections move values of 1 MiB at
+/// once, 128 those of 64 KiB, and one writes 4 MiB before it reads; only what is used takes memory.
 const CONN_MEMORY_PER_CORE: usize = 64 << 20;
 
 /// Words that tune what is not here, and why having none does no harm.
