@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -29,6 +30,17 @@ def test_a_load_meets_no_wrong_reply(server, depth, value_bytes):
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads(run.stdout)
     assert (result["measured"]["requests"], result["wrong"]) == (requests, 0)
+
+
+@pytest.mark.parametrize("test", ["get", "set", "mget"])
+def test_memslap_ends(server, test):
+    # Debian's libmemcached-tools calls it memcslap. Its mget writes all its requests before it reads the first reply.
+    program = shutil.which("memslap") or shutil.which("memcslap")
+    assert program, "there is no memslap; scripts/prepare test installs libmemcached-tools"
+    command = [program, f"--servers={ADDRESS}:{PORT}", "--concurrency=2", f"--test={test}"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"Time to {test}" in run.stdout and "20000 keys" in run.stdout, run.stdout
 
 
 def test_replies_are_memcacheds_but_for_the_listed_differences(start):

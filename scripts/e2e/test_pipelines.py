@@ -1,9 +1,10 @@
 """Long pipelines, long multi-gets and large values: every byte right, in order, whatever the split."""
 
 import random
+import select
 
 import pytest
-from conftest import connect, exchange, found, store
+from conftest import HANG_SECONDS, connect, exchange, expect, found, only_sidestep, store
 
 SEED = 20_240_101
 
@@ -54,6 +55,24 @@ def test_a_get_of_ten_thousand_keys_gathers_in_order(server):
     reply = b"".join(found(key, values[key]) for key in keys if key in values) + b"END\r\n"
     exchange(connection, b"get " + b" ".join(keys) + b"\r\n", reply)
     exchange(connection, (b"get " + b" ".join(keys) + b"\r\n") * 3, reply * 3)
+
+
+@only_sidestep
+def test_a_client_may_write_four_megabytes_of_requests_before_it_reads(server):
+    connection = connect()
+    exchange(connection, store(b"k", b"x" * 100), b"STORED\r\n")
+    count = 4_000_000 // len(b"get k\r\n")
+    requests, sent = b"get k\r\n" * count, 0
+    connection.setblocking(False)
+    while sent < len(requests):
+        writable = select.select([], [connection], [], HANG_SECONDS)[1]
+        assert writable, f"the server takes no more after {sent} of {len(requests)} bytes"
+        sent += connection.send(requests[sent : sent + 65536])
+    connection.settimeout(HANG_SECONDS)
+    reply = found(b"k", b"x" * 100) + b"END\r\n"
+    for _ in range(0, count, 1_000):
+        expect(connection, reply * min(1_000, count))
+        count -= 1_000
 
 
 @pytest.mark.parametrize("length", [1_000, 65_536, 524_288, 1_000_000, 1_048_000])
