@@ -1,12 +1,13 @@
 """Ours beside memcached over a path: how long one set and one get take, by round trip, size and loss.
 
-    scripts/compare path [--rtts MS,..] [--losses PERCENT,..] [--sizes BYTES,..] [--count N] [--seconds S] [--name NAME]
+    scripts/compare path [--rtts MS,..] [--losses PERCENT,..] [--sizes BYTES,..] [--rounds N] [--count N] [--seconds S]
+                         [--name NAME]
 
-Both servers stand behind the same relay (scripts/relay), one after the other, in an order drawn anew for each setting
-from the seed. The client is a kernel socket that does one thing at a time on one connection: `set` of a value until
-STORED, `get` of it until END. Every reply is checked byte for byte. A cell ends after --count exchanges or --seconds,
-whichever comes first, but has three at the least. Where nothing is lost the least time counts, which is the path's; where
-frames are lost the median and the p99 do.
+Both servers stand behind the same relay (scripts/relay), one after the other, in an order drawn anew for each round of each
+setting from the seed. The client is a kernel socket that does one thing at a time on one connection: `set` of a value until
+STORED, `get` of it until END. Every reply is checked byte for byte. A cell of a round ends after --count exchanges or
+--seconds, whichever comes first, but has three at the least. Where nothing is lost the median of the rounds' least times
+counts, since the least is the path's; where frames are lost the median and the p99 of all exchanges do.
 
 Writes bench/runs/<date>-<name>/: README.md, raw.json (every exchange), a plot a size.
 """
@@ -135,11 +136,11 @@ def relay_words(rtt, direction, percent, seed):
     return words
 
 
-def figure(times, lossy):
-    """What counts of a cell: the least time, or median and p99."""
-    ordered = sorted(times)
+def figure(rounds, lossy):
+    """What counts of a cell: the median of the rounds' least times, or the median and the p99 of all exchanges."""
+    ordered = sorted(took for times in rounds for took in times)
     p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-    return (statistics.median(ordered) if lossy else ordered[0]), p99
+    return statistics.median(ordered if lossy else map(min, rounds)), p99
 
 
 def main():
@@ -150,10 +151,13 @@ def main():
     relay("up")
     try:
         for rtt, direction, percent in settings(arguments):
-            measured = {}
-            for side in rng.sample(["ours", "memcached"], 2):
-                relay("set", *relay_words(rtt, direction, percent, arguments.seed))
-                measured[side] = measure(arguments, side)
+            # Of either side, of each cell: the exchanges of each round.
+            measured = {"ours": {}, "memcached": {}}
+            for turn in range(arguments.rounds):
+                for side in rng.sample(["ours", "memcached"], 2):
+                    relay("set", *relay_words(rtt, direction, percent, arguments.seed + turn))
+                    for cell, times in measure(arguments, side).items():
+                        measured[side].setdefault(cell, []).append(times)
             raw.append({"rtt_ms": rtt, "lost": direction, "percent": percent, "us": measured})
             for cell in measured["ours"]:
                 rows.append(row(rtt, direction, percent, cell, measured))
@@ -170,7 +174,7 @@ def row(rtt, direction, percent, cell, measured):
     peer, peer_p99 = figure(measured["memcached"][cell], lossy)
     lost = "none" if not lossy else f"{percent:g} % {direction}"
     tail = f"{ours_p99 / 1000:.1f} / {peer_p99 / 1000:.1f}" if lossy else "-"
-    counts = f"{len(measured['ours'][cell])} / {len(measured['memcached'][cell])}"
+    counts = " / ".join(str(sum(map(len, measured[side][cell]))) for side in ("ours", "memcached"))
     return f"| {rtt:g} | {lost} | {size} | {act} | {ours / 1000:.2f} | {peer / 1000:.2f} | **{ours / peer:.2f}** | {tail} | {counts} |"
 
 
@@ -183,7 +187,8 @@ def write(arguments, rows, raw):
     folder = Path("bench/runs") / f"{datetime.date.today()}-{arguments.name}"
     folder.mkdir(parents=True)
     said = lambda *command: subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    lossless = "Without loss the time is the least of the exchanges; with loss, the median, and the p99 beside it."
+    lossless = (f"Without loss the time is the median of the least of each of {arguments.rounds} rounds; with loss, the median of "
+                "all exchanges, and the p99 beside it.")
     servers = commands(arguments)
     text = [
         "# Ours beside memcached over a path", "",
@@ -213,7 +218,7 @@ def plot(file, size, rtts, raw):
     for side, colour in (("ours", "tab:blue"), ("memcached", "tab:orange")):
         for act, style in (("set", "-"), ("get", "--")):
             cells = [entry["us"][side][f"{size} {act}"] for entry in raw if entry["percent"] == 0]
-            axes.plot(rtts[: len(cells)], [min(times) / 1000 for times in cells], style, color=colour, marker="o",
+            axes.plot(rtts[: len(cells)], [figure(rounds, False)[0] / 1000 for rounds in cells], style, color=colour, marker="o",
                       label=f"{side}, {act}")
     axes.set(xscale="log", yscale="log", xlabel="round trip (ms)", ylabel="least time of an exchange (ms)",
              title=f"One value of {size} bytes, nothing lost")
@@ -231,8 +236,9 @@ def parse():
     parser.add_argument("--rtts", type=numbers(float), default=[0.2, 1, 10, 40], metavar="MS,..")
     parser.add_argument("--losses", type=numbers(float), default=[0, 0.1, 1], metavar="PERCENT,..")
     parser.add_argument("--sizes", type=numbers(int), default=[100, 30_000, 1_000_000], metavar="BYTES,..")
-    parser.add_argument("--count", type=int, default=100, help="most exchanges of a cell")
-    parser.add_argument("--seconds", type=float, default=3, help="most seconds of a cell")
+    parser.add_argument("--rounds", type=int, default=5, help="each a run of either server")
+    parser.add_argument("--count", type=int, default=30, help="most exchanges of a cell and round")
+    parser.add_argument("--seconds", type=float, default=1, help="most seconds of a cell and round")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peer", required=True, metavar="PROGRAM", help="the memcached to compare with")
     parser.add_argument("--name", default="path")
