@@ -100,9 +100,9 @@ drop_reasons! {
     IcmpUnreachable,
     /// An ICMP echo request beyond the rate at which they are answered.
     IcmpRate,
-    /// A SYN that found the SYN queue full.
+    /// A SYN that found the SYN queue full, or that nobody accepts connections for now.
     SynQueueFull,
-    /// A SYN that found no free flow.
+    /// A SYN, or an ACK that gave a SYN cookie back, that found no free flow.
     NoFreeFlow,
     /// A SYN for the handshake that is already under way.
     SynRepeated,

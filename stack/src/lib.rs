@@ -21,6 +21,8 @@ mod config;
 mod connect;
 /// A panic over one flow ends that flow alone.
 mod contain;
+/// SYN cookies: a connection that was asked for, in the ISN of the answer.
+mod cookie;
 /// UDP: `DatagramHandler`, `DatagramPeer`, `DatagramReplies`.
 mod datagram;
 /// When a flow is given up.

@@ -1,7 +1,9 @@
 //! `Listener`: the ports on which this core accepts, and its bounded SYN queue.
 //!
-//! A flow block serves each SYN at once, so the queue is a count of half-open flows; a SYN beyond it is dropped, and
-//! the client sends it again (RFC 4987 §3). The accept queue is the ready list.
+//! A flow block serves each SYN at once, so the queue is a count of half-open flows. From half of it on, SYNs are answered
+//! with cookies (`net_stack/cookies.rs`); what is left is for those that cannot be, since they follow an earlier
+//! connection. A SYN beyond it is dropped, and the client sends it again (RFC 4987 §3). The accept queue is the ready
+//! list.
 
 /// Ports listened on, and the handshakes under way.
 #[derive(Debug)]
@@ -31,6 +33,16 @@ impl Listener {
     /// Whether no further handshake can begin.
     pub(crate) fn is_full(&self) -> bool {
         self.paused || self.half_open >= self.syn_queue
+    }
+
+    /// Whether so many handshakes are under way that no stranger's SYN shall begin another.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.half_open * 2 >= self.syn_queue
+    }
+
+    /// Whether no handshake begins for now, be the queue as it may.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Whether no handshake begins for now.
@@ -75,6 +87,17 @@ mod tests {
         listener.end();
         assert_eq!((listener.is_full(), listener.half_open()), (false, 1));
         listener.set_paused(true);
-        assert!(listener.is_full(), "a SYN is dropped, and comes again");
+        assert!(listener.is_full() && listener.is_paused(), "a SYN is dropped, and comes again");
+    }
+
+    #[test]
+    fn the_syn_queue_is_half_full_with_half_of_it_or_more() {
+        for (syn_queue, from) in [(1, 1), (2, 1), (3, 2), (4, 2), (1_024, 512)] {
+            let mut listener = Listener::new(&[], syn_queue);
+            (0..from - 1).for_each(|_| listener.begin());
+            assert!(!listener.is_half_full(), "{syn_queue}");
+            listener.begin();
+            assert!(listener.is_half_full(), "{syn_queue}");
+        }
     }
 }

@@ -15,6 +15,7 @@
 mod answers;
 mod arrival;
 mod connect;
+mod cookies;
 mod datagrams;
 mod egress;
 mod emit;
@@ -35,6 +36,7 @@ use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::config::{ConfigError, Secrets, StackConfig};
+use crate::cookie::Cookies;
 use crate::deadline::Deadlines;
 use crate::ephemeral::EphemeralPorts;
 use crate::flow::Flow;
@@ -86,6 +88,7 @@ pub struct NetStack {
     interface: Interface,
     listener: Listener,
     isns: IsnGenerator,
+    cookies: Cookies,
     /// For a replay.
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
@@ -159,6 +162,7 @@ impl NetStack {
             interface,
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
+            cookies: Cookies::new(secrets.isn),
             recorded_isns: None,
             deadlines: Deadlines::new(&config),
             make_blocks: maker(config.rings)?,

@@ -187,6 +187,26 @@ impl Replay {
         found == waiting
     }
 
+    /// Has the socket of `handle`, in `set`, which listens as if it had just been made, take the SYN that the connection of
+    /// `record` began with, and answer it; the answer is thrown away. Returns it, `None` when it is another than was to be.
+    ///
+    /// The socket waits for the ACK of its answer then.
+    pub(crate) fn begin(
+        &mut self,
+        now: Time,
+        record: &Record,
+        set: &mut SocketSet<'static>,
+        handle: SocketHandle,
+    ) -> Option<Sent> {
+        let isn = record.snd_una.wrapping_sub(1);
+        let mut peer = Peer::new(self, FlowClock::instant(now), record, set, handle, seed_for(isn));
+        let options = syn_options(&record.options);
+        let syn = Said { flags: SYN, seq: record.rcv_base.wrapping_sub(1), ack: 0, window: record.window };
+        peer.say(syn, &options, 0..0);
+        let (sent, _) = peer.hear()?;
+        (sent.end == record.snd_una && peer.socket().state() == State::SynReceived).then_some(sent)
+    }
+
     /// Puts the connection of `record`, with the bytes that were taken out, into the socket of `handle`, in `set`, which
     /// listens as if it had just been made. Returns whether it is there, as it was.
     ///

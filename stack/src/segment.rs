@@ -33,19 +33,46 @@ impl Control {
     /// # Errors
     /// The frame has no room for 58 bytes.
     pub(crate) fn write(&self, frame: &mut Frame, link: &LinkHeader, key: &FlowKey) -> Result<(), FrameTooShort> {
-        frame.resize(link.len() + IPV4_BYTES + TCP_BYTES)?;
+        self.write_with(frame, link, key, &[])
+    }
+
+    /// As [`write`](Self::write), a SYN-ACK that offers segments of `mss` bytes and nothing else (RFC 9293 §3.7.1).
+    ///
+    /// # Errors
+    /// The frame has no room for 62 bytes.
+    pub(crate) fn write_with_mss(
+        &self,
+        frame: &mut Frame,
+        link: &LinkHeader,
+        key: &FlowKey,
+        mss: u16,
+    ) -> Result<(), FrameTooShort> {
+        let [high, low] = mss.to_be_bytes();
+        self.write_with(frame, link, key, &[2, 4, high, low])
+    }
+
+    /// `options`: a multiple of four bytes.
+    fn write_with(
+        &self,
+        frame: &mut Frame,
+        link: &LinkHeader,
+        key: &FlowKey,
+        options: &[u8],
+    ) -> Result<(), FrameTooShort> {
+        frame.resize(link.len() + IPV4_BYTES + TCP_BYTES + options.len())?;
         let (header, packet) = frame.bytes_mut().split_at_mut(link.len());
         header.copy_from_slice(link.bytes());
-        self.write_packet(packet, key);
+        self.write_packet(packet, key, options);
         Ok(())
     }
 
-    /// Writes the 40 bytes of the IPv4 packet.
-    fn write_packet(&self, packet: &mut [u8], key: &FlowKey) {
+    /// Writes the IPv4 packet, of 40 bytes and the options.
+    fn write_packet(&self, packet: &mut [u8], key: &FlowKey, options: &[u8]) {
+        let tcp_bytes = TCP_BYTES + options.len();
         let (ip, tcp) = packet.split_at_mut(IPV4_BYTES);
         ip.fill(0);
         ip[0] = 0x45;
-        ip[3] = (IPV4_BYTES + TCP_BYTES) as u8;
+        ip[3] = (IPV4_BYTES + tcp_bytes) as u8;
         // Don't fragment (RFC 1191 §3).
         ip[6] = 0x40;
         ip[8] = 64;
@@ -59,10 +86,11 @@ impl Control {
         tcp[2..4].copy_from_slice(&key.remote_port.to_be_bytes());
         tcp[4..8].copy_from_slice(&self.seq.to_be_bytes());
         tcp[8..12].copy_from_slice(&self.ack.to_be_bytes());
-        tcp[12] = (TCP_BYTES as u8 / 4) << 4;
+        tcp[12] = (tcp_bytes as u8 / 4) << 4;
         tcp[13] = self.flags;
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
-        let pseudo = checksum::pseudo_header(key.local.octets(), key.remote.octets(), PROTOCOL_TCP, TCP_BYTES as u16);
+        tcp[TCP_BYTES..].copy_from_slice(options);
+        let pseudo = checksum::pseudo_header(key.local.octets(), key.remote.octets(), PROTOCOL_TCP, tcp_bytes as u16);
         let sum = checksum::field(checksum::add(pseudo, tcp));
         tcp[16..18].copy_from_slice(&sum);
     }
@@ -138,7 +166,7 @@ pub(crate) mod tests {
         let turned =
             FlowKey { remote: key.local, local: key.remote, remote_port: key.local_port, local_port: key.remote_port };
         let mut packet = vec![0; IPV4_BYTES + TCP_BYTES];
-        control.write_packet(&mut packet, &turned);
+        control.write_packet(&mut packet, &turned, &[]);
         packet
     }
 

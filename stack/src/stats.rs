@@ -14,6 +14,12 @@ pub struct StackStats {
     pub segments: u64,
     /// SYNs that made a half-open flow.
     pub syns: u64,
+    /// SYNs answered with a SYN cookie, of which nothing was kept.
+    pub cookies_sent: u64,
+    /// Segments that gave a SYN cookie back and so made a flow.
+    pub cookies_accepted: u64,
+    /// Segments of no flow that gave back what was no SYN cookie, or none that is still good, while some were out.
+    pub cookies_refused: u64,
     /// Flows opened: handshakes completed, begun by either side.
     pub opened: u64,
     /// Connections asked for: [`NetStack::connect`](crate::NetStack::connect) made a flow.

@@ -49,7 +49,7 @@ fn half_open_flows_end_and_leave_nothing() {
 }
 
 #[test]
-fn a_syn_flood_fills_its_queue_and_nothing_else() {
+fn a_syn_flood_fills_half_of_its_queue_and_nothing_else() {
     let mut small = config();
     small.syn_queue = 10;
     small.max_flows = 12;
@@ -59,13 +59,52 @@ fn a_syn_flood_fills_its_queue_and_nothing_else() {
     for port in 5_000..6_000 {
         bench.frame(&Tcp::new(port, SYN, 1, 0).frame());
     }
-    assert_eq!(bench.drops(DropReason::SynQueueFull), 990);
+    assert_eq!((bench.server.stack.census().half_open, bench.server.stack.stats().cookies_sent), (5, 995));
+    assert_eq!(bench.drops(DropReason::SynQueueFull), 0);
     // Who is connected is served meanwhile.
     let echo = bench.one(&Tcp::new(4_000, ACK | PSH, 2, next).with(b"still here"));
     assert_eq!(echo.data, b"still here");
     bench.wait(Duration::from_secs(11));
     assert_eq!(bench.server.stack.flows(), 1);
     bench.open(6_001, 1);
+}
+
+/// RFC 4987 §3: half-open connections must not keep out those whose ACK shows that they are real.
+#[test]
+fn half_open_flows_leave_half_of_the_flows_to_those_who_answer() {
+    let mut small = config();
+    (small.max_flows, small.flows_at_start) = (9, 9);
+    let mut bench = Bench::with(small, App::Deaf);
+    bench.open(4_000, 1);
+    for port in 5_000..6_000 {
+        bench.frame(&Tcp::new(port, SYN, 1, 0).frame());
+    }
+    assert_eq!(bench.server.stack.census().half_open, 4);
+    for port in 6_000..6_004 {
+        bench.open(port, 1);
+    }
+    // The next has proved real too, and would be let in if one ended.
+    let syn_ack = bench.one(&Tcp::new(6_004, SYN, 1, 0));
+    let ack = Tcp::new(6_004, ACK, 2, syn_ack.seq.wrapping_add(1));
+    assert_eq!((bench.tcp(&ack), bench.drops(DropReason::NoFreeFlow)), (vec![], 1));
+    bench.tcp(&Tcp::new(4_000, RST, 2, 0));
+    assert_eq!(bench.tcp(&ack), []);
+    assert_eq!((bench.server.stack.census().open, bench.server.stack.census().half_open), (5, 4));
+}
+
+#[test]
+fn who_is_not_to_be_accepted_gets_no_cookie_and_none_is_taken() {
+    let mut small = config();
+    small.syn_queue = 1;
+    let mut bench = Bench::with(small, App::Deaf);
+    bench.one(&Tcp::new(5_000, SYN, 1, 0));
+    let syn_ack = bench.one(&Tcp::new(5_001, SYN, 1, 0));
+    bench.server.stack.set_accepting(false);
+    assert_eq!(bench.tcp(&Tcp::new(5_002, SYN, 1, 0)), []);
+    let ack = Tcp::new(5_001, ACK, 2, syn_ack.seq.wrapping_add(1));
+    assert_eq!((bench.tcp(&ack), bench.drops(DropReason::SynQueueFull)), (vec![], 2));
+    bench.server.stack.set_accepting(true);
+    assert_eq!((bench.tcp(&ack), bench.server.stack.stats().cookies_accepted), (vec![], 1));
 }
 
 #[test]

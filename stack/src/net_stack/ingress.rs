@@ -244,7 +244,7 @@ impl NetStack {
     /// The same, for segments that need not be fast.
     #[cold]
     #[inline(never)]
-    fn ingest_segment_apart<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+    pub(super) fn ingest_segment_apart<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         self.ingest_segment(arrival, index);
     }
 

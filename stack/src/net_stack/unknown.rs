@@ -15,7 +15,7 @@ use crate::drop_reason::DropReason;
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::one_frame::Scratch;
-use crate::options;
+use crate::options::{self, SynOptions};
 use crate::phase::Phase;
 use crate::segment::Control;
 use crate::shim::{self, InTimeWait};
@@ -32,7 +32,15 @@ impl NetStack {
         }
         let syn = segment.flags & (SYN | ACK) == SYN;
         if syn && self.listener.accepts(segment.key.local_port) {
-            self.accept(arrival, None);
+            if self.is_pressed() {
+                self.give_cookie(arrival);
+            } else {
+                self.accept(arrival, None);
+            }
+            return;
+        }
+        let may_give_back = self.may_give_back(arrival);
+        if may_give_back && self.take_cookie(arrival) {
             return;
         }
         if !syn && arrival.hops < self.config.peers {
@@ -44,6 +52,7 @@ impl NetStack {
             return self.stats.drops.add(DropReason::RstNoFlow);
         }
         self.stats.drops.add(DropReason::NoFlow);
+        self.stats.cookies_refused += u64::from(may_give_back);
         self.refuse(arrival);
     }
 
@@ -99,6 +108,33 @@ impl NetStack {
         if self.listener.is_full() {
             return Err(DropReason::SynQueueFull);
         }
+        let isn = self.isn_for(arrival.now, segment, after);
+        let index = self.begin_block(arrival, isn, segment.seq.wrapping_add(1), &options)?;
+        let block = &mut self.blocks[index as usize];
+        replay_syn(arrival, isn, self.config.ip_mtu, &mut block.set);
+        if block.socket().state() != State::SynReceived {
+            // smoltcp has panicked over it.
+            self.free(index);
+            return Err(DropReason::Contained);
+        }
+        self.stats.syns += 1;
+        self.join_half_open(index);
+        Ok(())
+    }
+
+    /// Makes a free block that of a half-open flow between the ends of `arrival`, whose peer's next sequence number is
+    /// `rcv_nxt`, with a socket that listens. Returns its number.
+    ///
+    /// # Errors
+    /// No block is free.
+    pub(super) fn begin_block<Q: Queue>(
+        &mut self,
+        arrival: &Arrival<'_, Q>,
+        isn: u32,
+        rcv_nxt: u32,
+        options: &SynOptions,
+    ) -> Result<u32, DropReason> {
+        let segment = arrival.segment;
         let index = self.free.pop().ok_or(DropReason::NoFreeFlow)?;
         let beginning = Beginning {
             phase: Phase::HalfOpen,
@@ -107,8 +143,8 @@ impl NetStack {
             port: arrival.port_index as u16,
             link: LinkHeader::answering(arrival.frame, usize::from(segment.at)),
             token: 0,
-            isn: self.isn_for(arrival.now, segment, after),
-            rcv_nxt: segment.seq.wrapping_add(1),
+            isn,
+            rcv_nxt,
             peer_window: segment.window,
         };
         let knobs = self.knobs();
@@ -116,20 +152,17 @@ impl NetStack {
         let block = &mut self.blocks[index as usize];
         block.listen(segment.key.local_port);
         block.begin(arrival.now, beginning, knobs);
-        block.agree(&options, self.config.ip_mtu, scales);
-        replay_syn(arrival, beginning.isn, self.config.ip_mtu, &mut block.set);
+        block.agree(options, self.config.ip_mtu, scales);
         self.work.flows += 1;
         self.work.sets += 1;
-        if block.socket().state() != State::SynReceived {
-            // smoltcp has panicked over it.
-            self.free(index);
-            return Err(DropReason::Contained);
-        }
-        self.table.insert(arrival.hash, index);
+        Ok(index)
+    }
+
+    /// Counts the flow of a block whose socket has taken a SYN as half-open, and has it found.
+    pub(super) fn join_half_open(&mut self, index: u32) {
+        self.table.insert(self.blocks[index as usize].hash, index);
         self.listener.begin();
-        self.stats.syns += 1;
         self.touch(index);
-        Ok(())
     }
 
     /// The ISN of the connection that a SYN opens. `after` is where an earlier connection of the same 4-tuple left off.

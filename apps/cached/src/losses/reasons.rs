@@ -271,6 +271,26 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.parked),
     ),
     (
+        "cookies_sent",
+        "A SYN was answered with a SYN cookie: half of -b, or half of the connections still to be had, are half-open.",
+        Loss(
+            "more clients connect at once than half of -b, or an attack: nobody is kept out, but connections made so have no window scale; raise -b",
+        ),
+        Source::Core(|counts| counts.stack.cookies_sent),
+    ),
+    (
+        "cookies_accepted",
+        "A segment gave a SYN cookie back, which made a connection.",
+        Harmless,
+        Source::Core(|counts| counts.stack.cookies_accepted),
+    ),
+    (
+        "cookies_refused",
+        "A segment of no connection gave back what is no SYN cookie, or an old one, while some were out.",
+        Harmless,
+        Source::Core(|counts| counts.stack.cookies_refused),
+    ),
+    (
         "conn_memory_bytes",
         "A connection got larger rings or gave them back: bytes of all such rings (gauge).",
         Harmless,

@@ -1,0 +1,200 @@
+//! SYN cookies: what is to be known of a connection that was asked for, in the ISN of the answer (RFC 4987 §3.6).
+//!
+//! ```text
+//! bit 31                                4 3       1     0
+//! SipHash of 4-tuple, their ISN, bits 3-0 │ segment size │ parity of the period
+//! ```
+//!
+//! A cookie is of a period of 32 seconds and is good in that and the next. Each period has keys of its own, made of the
+//! secret that was drawn at the start. Of the 2^32 numbers an ACK may guess, 16 are good for its 4-tuple and its sequence
+//! number, eight sizes in two periods: a guess is right once in 2^28.
+//!
+//! Window scale and SACK do not fit: with their five bits a guess would be right once in 2^23. Others keep them in the
+//! time stamp of the answer; but an answer with a time stamp agrees to one in each segment of the connection
+//! (RFC 7323 §3.2), and this stack sends none. So a connection of a cookie has neither.
+
+use std::hash::Hasher;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher24;
+
+use crate::clock::Time;
+use crate::flow_id::FlowKey;
+
+/// How long the keys are the same.
+const PERIOD_MICROS: u64 = 32_000_000;
+
+/// How long a cookie may be good: its period and the next.
+const LIFETIME: Duration = Duration::from_micros(2 * PERIOD_MICROS);
+
+/// Segment sizes that a cookie can hold: the smallest that is taken, that of who offers none, those of Ethernet and of
+/// tunnels in it, and of jumbo frames.
+const SIZES: [u16; 8] = [216, 536, 1_220, 1_360, 1_400, 1_440, 1_460, 8_960];
+
+/// Makes cookies and knows them again.
+#[derive(Debug)]
+pub(crate) struct Cookies {
+    secret: [u64; 2],
+    /// Periods, and their keys: of an even period, and of an odd one.
+    keys: [(u64, [u64; 2]); 2],
+    /// When the last cookie that was given is no longer good.
+    until: Time,
+}
+
+impl Cookies {
+    /// Cookies that nobody can make without `secret`.
+    pub(crate) fn new(secret: [u64; 2]) -> Self {
+        let keys = [0, 1].map(|period| (period, keys_of(secret, period)));
+        Self { secret, keys, until: Time::ZERO }
+    }
+
+    /// Whether a cookie may be out that is still good.
+    #[inline]
+    pub(crate) fn are_out(&self, now: Time) -> bool {
+        now < self.until
+    }
+
+    /// The ISN that answers a SYN with the sequence number `syn`, which offers segments of `mss` bytes.
+    pub(crate) fn give(&mut self, now: Time, key: &FlowKey, syn: u32, mss: u16) -> u32 {
+        self.until = self.until.max(now.after(LIFETIME));
+        let period = period(now);
+        let size = SIZES.partition_point(|&size| size <= mss).saturating_sub(1) as u32;
+        self.cookie(period, key, syn, size << 1 | (period & 1) as u32)
+    }
+
+    /// The segment size in `cookie`, to which a SYN with the sequence number `syn` was answered; `None`: none was
+    /// answered so, or that is too long ago.
+    pub(crate) fn take(&mut self, now: Time, key: &FlowKey, syn: u32, cookie: u32) -> Option<u16> {
+        let current = period(now);
+        let given = current.checked_sub(u64::from(cookie & 1) ^ current & 1)?;
+        let bits = cookie & 0xf;
+        (self.cookie(given, key, syn, bits) == cookie).then(|| SIZES[(bits >> 1) as usize])
+    }
+
+    /// The cookie of a period whose four lowest bits are `bits`.
+    fn cookie(&mut self, period: u64, key: &FlowKey, syn: u32, bits: u32) -> u32 {
+        let (of, keys) = &mut self.keys[(period & 1) as usize];
+        if *of != period {
+            (*of, *keys) = (period, keys_of(self.secret, period));
+        }
+        let mut hasher = SipHasher24::new_with_keys(keys[0], keys[1]);
+        hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
+        hasher.write_u64(u64::from(key.remote_port) << 48 | u64::from(key.local_port) << 32 | u64::from(syn));
+        hasher.write_u8(bits as u8);
+        (hasher.finish() as u32) << 4 | bits
+    }
+}
+
+/// The number of the period of `now`.
+fn period(now: Time) -> u64 {
+    now.as_micros() / PERIOD_MICROS
+}
+
+/// The keys of a period. Of what else is hashed with the secret (`isn.rs`, `ephemeral.rs`), nothing is as long.
+fn keys_of(secret: [u64; 2], period: u64) -> [u64; 2] {
+    [0, 1].map(|half| {
+        let mut hasher = SipHasher24::new_with_keys(secret[0], secret[1]);
+        hasher.write(b"cookies");
+        hasher.write_u64(period);
+        hasher.write_u64(half);
+        hasher.finish()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+
+    use super::*;
+
+    const KEY: FlowKey = FlowKey {
+        remote: Ipv4Addr::new(10, 0, 0, 1),
+        local: Ipv4Addr::new(10, 0, 0, 2),
+        remote_port: 40_000,
+        local_port: 11_211,
+    };
+
+    fn cookies() -> Cookies {
+        Cookies::new([1, 2])
+    }
+
+    #[test]
+    fn a_cookie_holds_the_segment_size_rounded_down() {
+        let mut cookies = cookies();
+        let sizes = [(216, 216), (535, 216), (536, 536), (1_459, 1_440), (1_460, 1_460), (65_535, 8_960), (1, 216)];
+        for (offered, held) in sizes {
+            let cookie = cookies.give(Time::ZERO, &KEY, 7, offered);
+            assert_eq!(cookies.take(Time::ZERO, &KEY, 7, cookie), Some(held));
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_half_a_minute_to_a_minute() {
+        for given in [0, 1, 31_999, 32_000, 1_000_000] {
+            let mut cookies = cookies();
+            let at = Time::from_millis(given);
+            let cookie = cookies.give(at, &KEY, 7, 1_460);
+            let mut good = |millis| {
+                let later = at.after(Duration::from_millis(millis));
+                cookies.take(later, &KEY, 7, cookie).is_some() && cookies.are_out(later)
+            };
+            assert!(good(0) && good(32_000), "given at {given}");
+            assert!(!(64_000..1_000_000).step_by(500).any(good), "given at {given}");
+        }
+    }
+
+    #[test]
+    fn none_is_out_before_one_was_given_nor_long_after() {
+        let mut cookies = cookies();
+        assert!(!cookies.are_out(Time::ZERO));
+        cookies.give(Time::from_millis(5), &KEY, 7, 1_460);
+        assert!(cookies.are_out(Time::from_millis(64_004)) && !cookies.are_out(Time::from_millis(64_005)));
+    }
+
+    #[test]
+    fn a_cookie_is_of_one_connection_alone() {
+        let mut cookies = cookies();
+        let cookie = cookies.give(Time::ZERO, &KEY, 7, 1_460);
+        let others = [
+            FlowKey { remote: Ipv4Addr::new(10, 0, 0, 3), ..KEY },
+            FlowKey { local: Ipv4Addr::new(10, 0, 0, 3), ..KEY },
+            FlowKey { remote_port: 40_001, ..KEY },
+            FlowKey { local_port: 11_212, ..KEY },
+        ];
+        assert!(others.iter().all(|other| cookies.take(Time::ZERO, other, 7, cookie).is_none()));
+        assert_eq!(cookies.take(Time::ZERO, &KEY, 8, cookie), None);
+        assert_eq!(Cookies::new([1, 3]).take(Time::ZERO, &KEY, 7, cookie), None);
+    }
+
+    /// At each moment sixteen of the 2^32 numbers are good for a 4-tuple and a sequence number, one for each value of the
+    /// four lowest bits: of the 2^24 guesses of a test that is not debugged, one in sixteen tests may see one be right.
+    #[test]
+    fn guesses_are_wrong() {
+        let mut cookies = cookies();
+        let now = Time::from_millis(100_000);
+        for bits in 0..16 {
+            let cookie = cookies.cookie(2 + u64::from(bits & 1), &KEY, 7, bits);
+            let good = (0..1 << 10)
+                .map(|other| cookie ^ other << 4)
+                .filter(|&guess| cookies.take(now, &KEY, 7, guess).is_some());
+            assert_eq!(good.collect::<Vec<_>>(), [cookie]);
+        }
+        let seed = 11;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let guesses = if cfg!(debug_assertions) { 1 << 20 } else { 1 << 24 };
+        let right = (0..guesses).filter(|_| cookies.take(now, &KEY, rng.next_u32(), rng.next_u32()).is_some()).count();
+        assert!(right <= 3, "{right} of {guesses} guesses, seed {seed}");
+    }
+
+    #[test]
+    fn cookies_of_one_connection_differ_from_period_to_period() {
+        let mut cookies = cookies();
+        let given: HashSet<u32> =
+            (0..100).map(|period| cookies.give(Time::from_millis(period * 32_000), &KEY, 7, 1_460) >> 4).collect();
+        assert_eq!(given.len(), 100);
+    }
+}

@@ -1,0 +1,124 @@
+//! SYN cookies: SYNs answered without keeping anything, and connections made of the ACKs that prove their senders real.
+//!
+//! Under pressure, which is when half of the SYN queue or half of the flows that could still be had are half-open, so that
+//! a flood can take neither all of the one nor of the other; and while no block is ready. Never otherwise: a connection of
+//! a cookie has no window scale and no SACK. The ACK is taken for as long as a cookie that was given may be good
+//! (`cookie.rs`). It makes a half-open flow, as its SYN would have, and is then read like any other segment.
+//!
+//! A SYN that follows a connection in TIME-WAIT gets none, since its ISN could not be above the numbers of the earlier one.
+//! Nor does any while recorded ISNs are used.
+//! Read first: RFC 4987 §3.6, `cookie.rs`.
+
+use nic::Queue;
+
+use super::NetStack;
+use super::arrival::Arrival;
+use crate::contain::contain;
+use crate::drop_reason::DropReason;
+use crate::link::LinkHeader;
+use crate::options::{self, SynOptions};
+use crate::replay::Record;
+use crate::segment::Control;
+use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
+
+impl NetStack {
+    /// Whether a SYN is to be answered with a cookie.
+    pub(super) fn is_pressed(&self) -> bool {
+        if self.listener.is_paused() || self.recorded_isns.is_some() {
+            return false;
+        }
+        let half_open = self.listener.half_open();
+        // Flows that are there to be had, by whoever proves real; half-open ones can become one each.
+        let room = self.config.max_flows - (self.flows() - half_open);
+        self.listener.is_half_full() || room > 0 && (self.free.is_empty() || 2 * (half_open + 1) > room)
+    }
+
+    /// Answers a SYN with a cookie.
+    pub(super) fn give_cookie<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) {
+        let (now, segment) = (arrival.now, arrival.segment);
+        let options = match options::restrict_syn(segment, arrival.frame) {
+            Ok(options) => options,
+            Err(reason) => return self.stats.drops.add(reason),
+        };
+        let offered = options.segment_bytes(usize::from(u16::MAX));
+        let seq = self.cookies.give(now, &segment.key, segment.seq, offered);
+        let window = u16::try_from(self.config.rings.rx).unwrap_or(u16::MAX);
+        let control = Control { flags: SYN | ACK, seq, ack: segment.seq.wrapping_add(1), window };
+        let link = LinkHeader::answering(arrival.frame, usize::from(segment.at));
+        let mss = (self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16;
+        let Some(mut frame) = arrival.port.take_frame() else { return self.stats.drops.add(DropReason::NoFrame) };
+        match control.write_with_mss(&mut frame, &link, &segment.key, mss) {
+            Ok(()) => {
+                self.stats.cookies_sent += 1;
+                arrival.port.send(frame);
+            }
+            Err(_) => arrival.port.return_frame(frame),
+        }
+    }
+
+    /// Whether a segment of no flow may give a cookie back.
+    #[inline]
+    pub(super) fn may_give_back<Q: Queue>(&self, arrival: &Arrival<'_, Q>) -> bool {
+        self.cookies.are_out(arrival.now)
+            && arrival.segment.flags & (ACK | SYN | RST) == ACK
+            && self.listener.accepts(arrival.segment.key.local_port)
+    }
+
+    /// Takes a segment that gives a cookie back, if it does, and makes its flow. Returns whether it did.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn take_cookie<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) -> bool {
+        let segment = arrival.segment;
+        let (syn, cookie) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));
+        let Some(mss) = self.cookies.take(arrival.now, &segment.key, syn, cookie) else { return false };
+        match self.begin_with_cookie(arrival, cookie, mss) {
+            Ok(index) => {
+                self.stats.cookies_accepted += 1;
+                self.ingest_segment_apart(arrival, index);
+            }
+            // Its sender sends again what it has to say.
+            Err(reason) => self.stats.drops.add(reason),
+        }
+        true
+    }
+
+    /// The half-open flow whose SYN-ACK had the ISN `cookie`.
+    ///
+    /// # Errors
+    /// There is none, and the reason why the segment is dropped.
+    fn begin_with_cookie<Q: Queue>(
+        &mut self,
+        arrival: &Arrival<'_, Q>,
+        cookie: u32,
+        mss: u16,
+    ) -> Result<u32, DropReason> {
+        let segment = arrival.segment;
+        if self.listener.is_paused() {
+            return Err(DropReason::SynQueueFull);
+        }
+        let options = SynOptions { mss: Some(mss), ..SynOptions::default() };
+        let index = self.begin_block(arrival, cookie, segment.seq, &options)?;
+        let record = Record {
+            key: segment.key,
+            snd_una: segment.ack,
+            snd_nxt: segment.ack,
+            rcv_base: segment.seq,
+            last_ack: segment.seq,
+            fin_received: false,
+            options,
+            window: segment.window,
+            round_trip: std::time::Duration::ZERO,
+        };
+        let (block, replay) = (&mut *self.blocks[index as usize], &mut self.replay);
+        let answer = contain(|| replay.begin(arrival.now, &record, &mut block.set, block.handle));
+        let Some(Some(sent)) = answer else {
+            self.free(index);
+            return Err(DropReason::Contained);
+        };
+        block.snd_nxt = sent.end;
+        block.ring_edge = sent.ack.wrapping_add(u32::from(sent.window));
+        block.edge = block.ring_edge;
+        self.join_half_open(index);
+        Ok(index)
+    }
+}
