@@ -97,7 +97,7 @@ def measure(arguments, side):
         try:
             if side == "ours":
                 wait_for_ready(server)
-            words = ["client", "--address", address, "--sizes", ",".join(map(str, arguments.sizes)),
+            words = ["client", "--peer", arguments.peer, "--address", address, "--sizes", ",".join(map(str, arguments.sizes)),
                      "--count", str(arguments.count), "--seconds", str(arguments.seconds)]
             inside = ["scripts/lab", "client", sys.executable, __file__, *words]
             for attempt in range(50):
