@@ -60,8 +60,12 @@ pub(crate) struct Unreachable {
     pub(crate) key: FlowKey,
     /// The segment's sequence number.
     pub(crate) seq: u32,
-    /// 0 net, 1 host, 2 protocol, 3 port, …
+    /// 0 net, 1 host, 2 protocol, 3 port, 4 the packet was too long and must not be cut, …
     pub(crate) code: u8,
+    /// Length of the packet that is quoted, as it says.
+    pub(crate) len: u16,
+    /// With code 4: how long packets may be, or 0 (RFC 1191 §4).
+    pub(crate) mtu: u16,
 }
 
 /// A TCP segment's headers, and where it lies in its frame.
@@ -386,6 +390,8 @@ impl Local {
     /// bytes of the TCP header (RFC 792), whose checksum is not checked, since routers need not quote it all.
     fn unreachable(&self, message: &[u8]) -> Result<Class, DropReason> {
         let quoted = message[8..].first_chunk::<28>().ok_or(DropReason::IcmpMalformed)?;
+        let mtu = u16::from_be_bytes([message[6], message[7]]);
+        let len = u16::from_be_bytes([quoted[2], quoted[3]]);
         let source = Ipv4Addr::new(quoted[12], quoted[13], quoted[14], quoted[15]);
         if quoted[0] != 0x45 || quoted[9] != PROTOCOL_TCP || !self.has(source.to_bits()) {
             return Err(DropReason::IcmpOther);
@@ -397,7 +403,7 @@ impl Local {
             local_port: u16::from_be_bytes([quoted[20], quoted[21]]),
         };
         let seq = u32::from_be_bytes([quoted[24], quoted[25], quoted[26], quoted[27]]);
-        Ok(Class::Unreachable(Unreachable { key, seq, code: message[1] }))
+        Ok(Class::Unreachable(Unreachable { key, seq, code: message[1], len, mtu }))
     }
 
     /// RFC 768. A datagram may be shorter than its packet: what follows it is nobody's.

@@ -94,8 +94,12 @@ drop_reasons! {
     UdpLoopPort,
     /// An ICMP message's checksum is wrong or it is too short.
     IcmpMalformed,
-    /// An ICMP message that is neither an echo request nor tells that a connection under way cannot be made.
+    /// An ICMP message that is neither an echo request nor changes anything of a connection here.
     IcmpOther,
+    /// An ICMP message that a segment of ours was too long, which quotes nothing in flight or cannot be true: not believed.
+    IcmpBlind,
+    /// An ICMP message that a segment of ours in flight was too long for its way: its connection sends shorter ones.
+    IcmpTooLong,
     /// An ICMP message that ended a connection under way.
     IcmpUnreachable,
     /// An ICMP echo request beyond the rate at which they are answered.

@@ -57,6 +57,8 @@ mod offer;
 mod one_frame;
 /// The options of a SYN.
 mod options;
+/// Ways that take no packets as long as the link does.
+mod path_mtu;
 /// How far a flow has come.
 mod phase;
 /// `Port`: a queue and the frames of the turn.

@@ -21,6 +21,7 @@ mod egress;
 mod emit;
 mod ingress;
 mod neighbors;
+mod path_mtu;
 mod rings;
 mod tail;
 mod unknown;
@@ -47,6 +48,7 @@ use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
 use crate::neighbor::NeighborTable;
 use crate::one_frame::Scratch;
+use crate::path_mtu::PathMtus;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::rate::{RateLimit, SharedLimit};
@@ -113,6 +115,7 @@ pub struct NetStack {
     classes: Vec<Classified>,
     neighbors: NeighborTable,
     resolver: Resolver,
+    path_mtus: PathMtus,
     ephemeral: EphemeralPorts,
     strays: Strays,
     reassembly: Reassembly,
@@ -183,6 +186,7 @@ impl NetStack {
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
             resolver: Resolver::new(flows),
+            path_mtus: PathMtus::new(secrets.table),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
             reassembly: Reassembly::new(!config.udp_ports.is_empty()),
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),

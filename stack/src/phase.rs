@@ -84,7 +84,7 @@ impl Phase {
 bitflags! {
     /// What is to be remembered of a flow beside its phase.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Marks: u16 {
+    pub(crate) struct Marks: u32 {
         /// The block is on the list of flows that the next flush looks at.
         const TOUCHED = 1;
         /// The block is on the list of flows that wait for a neighbour's Ethernet address.
@@ -108,14 +108,17 @@ bitflags! {
         const SEND_AGAIN = 1 << 9;
         /// A timer of smoltcp's has run out, and nothing new was sent since: what is sent was sent before.
         const REWOUND = 1 << 10;
-
+        /// The way to the peer takes no packets as long as our link does: the flow is flushed apart.
+        const NARROW = 1 << 15;
+        /// All that a narrow flow has in flight is to be sent again, since it was too long.
+        const TOO_LONG = 1 << 16;
         /// What is sent next is to be timed.
         const TIME = 1 << 11;
         /// Everything in flight is to be sent again, since nothing was heard for long.
         const TIMED_OUT = 1 << 12;
 
         /// What a flush sees to before the flow says what it has to say.
-        const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits();
+        const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits() | Self::NARROW.bits();
         /// What is to be sent again before anything else is sent.
         const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits();
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by

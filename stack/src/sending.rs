@@ -155,6 +155,21 @@ impl Sending {
         self.mss
     }
 
+    /// From now on the largest segment has `mss` bytes. The window stays: no segment was lost for want of room on the way
+    /// (RFC 1191 §6.4).
+    pub(crate) fn set_mss(&mut self, mss: u16) {
+        self.mss = mss.max(1);
+        self.set_window(self.window);
+    }
+
+    /// Everything up to `snd_nxt` is sent again, not since the way was full.
+    pub(crate) fn rewind(&mut self, snd_nxt: u32) {
+        self.recover = snd_nxt;
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING);
+        self.doing |= Doing::REWOUND;
+        self.duplicates = 0;
+    }
+
     /// The window in bytes.
     #[cfg(test)]
     fn window(&self) -> u32 {

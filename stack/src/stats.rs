@@ -96,6 +96,8 @@ pub struct StackStats {
     pub tail_probes: u64,
     /// Of those, and of what followed a time-out, how many the peer says it had got before.
     pub probes_needless: u64,
+    /// Flows whose packets became shorter, since a router has said that its link takes none as long.
+    pub path_mtus_lowered: u64,
     /// Flows parked because no frame was left to send with.
     pub parked: u64,
 }

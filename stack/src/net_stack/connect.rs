@@ -16,7 +16,6 @@ use super::NetStack;
 use super::arrival::Arrival;
 use super::tail::measure_handshake;
 use crate::block::Beginning;
-use crate::classify::Unreachable;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::connect::{Connect, ConnectError};
@@ -227,6 +226,8 @@ impl NetStack {
         let (ip_mtu, scales) = (self.config.ip_mtu, self.pool.is_there());
         let block = &mut self.blocks[index as usize];
         block.agree(&options, ip_mtu, scales);
+        self.heed_path_mtu(now, index);
+        let block = &mut self.blocks[index as usize];
         block.peer_window = segment.window;
         // The window of a SYN-ACK is not shifted.
         let window = segment.window.min(Sending::new(block.sending.mss(), 0, false).field());
@@ -259,24 +260,5 @@ impl NetStack {
         self.stats.connected += 1;
         self.touch(index);
         self.report(index, News::OPENED);
-    }
-
-    /// A router, or the peer, says that a segment of ours cannot arrive. It ends a connection under way whose SYN it
-    /// was (RFC 1122 §4.2.3.9, RFC 5461 §3.2), never an open one, and nothing that the message does not know the ISN of.
-    pub(super) fn ingest_unreachable(&mut self, message: &Unreachable) {
-        let hash = self.hash.of(&message.key);
-        let found = self.table.find(hash, |index| self.blocks[index as usize].key == message.key);
-        let syn = found.filter(|&index| {
-            let block = &self.blocks[index as usize];
-            let under_way = block.phase == Phase::Connecting;
-            under_way && block.snd_nxt != block.highest_ack && message.seq == block.highest_ack
-        });
-        // 4, a packet too long, cannot be said of a SYN.
-        let (Some(index), 0..=3 | 5..=15) = (syn, message.code) else {
-            return self.stats.drops.add(DropReason::IcmpOther);
-        };
-        self.stats.drops.add(DropReason::IcmpUnreachable);
-        let no_such_port = matches!(message.code, 2 | 3);
-        self.end(index, if no_such_port { CloseReason::Refused } else { CloseReason::Unreachable });
     }
 }

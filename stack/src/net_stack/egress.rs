@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(10);
 const PROBE_GAP: Duration = Duration::from_millis(500);
 
 /// What came of visiting a flow.
-enum Visit {
+pub(super) enum Visit {
     Done,
     /// It has more to say than its share of the turn.
     Again,
@@ -84,6 +84,12 @@ impl NetStack {
         if !plain && let Some(visit) = self.prepare(now, ports, index) {
             return visit;
         }
+        self.visit_plain(now, ports, index)
+    }
+
+    /// The rest of a visit, of whatever flow.
+    #[inline(always)]
+    pub(super) fn visit_plain<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
         let block = &mut *self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
         let block = &mut *self.blocks[index as usize];
@@ -124,6 +130,9 @@ impl NetStack {
         let block = &mut *self.blocks[index as usize];
         if block.marks.contains(Marks::TIME) {
             time_what_is_sent(block, now);
+        }
+        if block.marks.contains(Marks::NARROW) && block.phase.has_peer() {
+            return Some(self.visit_narrow(now, ports, index));
         }
         None
     }

@@ -141,7 +141,8 @@ impl NetStack {
                 self.ingest_arp(now, 0, frame, at, hops);
                 return;
             }
-            Class::Udp(_) | Class::Fragment(_) | Class::Echo { .. } | Class::Unreachable(_) => {
+            Class::Unreachable(message) => return self.ingest_unreachable(now, frame, &message, hops),
+            Class::Udp(_) | Class::Fragment(_) | Class::Echo { .. } => {
                 return self.stats.drops.add(DropReason::NoFlow);
             }
         };
@@ -211,7 +212,7 @@ impl NetStack {
                 }
                 self.stats.drops.add(DropReason::IcmpRate);
             }
-            Class::Unreachable(message) => self.ingest_unreachable(&message),
+            Class::Unreachable(message) => self.ingest_unreachable(now, frame.bytes(), &message, 0),
             Class::Drop(reason) => self.stats.drops.add(reason),
         }
         port.free(frame);

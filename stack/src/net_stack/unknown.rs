@@ -44,9 +44,8 @@ impl NetStack {
             return;
         }
         if !syn && arrival.hops < self.config.peers {
-            let kept = self.stray_rate.allows(arrival.now) && self.strays.keep(arrival.frame, arrival.hops + 1);
-            self.stats.strays += u64::from(kept);
-            return self.stats.drops.add(if kept { DropReason::Stray } else { DropReason::StrayRate });
+            let reason = self.pass_on(arrival.now, arrival.frame, arrival.hops);
+            return self.stats.drops.add(reason);
         }
         if segment.has(RST) {
             return self.stats.drops.add(DropReason::RstNoFlow);
@@ -153,6 +152,7 @@ impl NetStack {
         block.listen(segment.key.local_port);
         block.begin(arrival.now, beginning, knobs);
         block.agree(options, self.config.ip_mtu, scales);
+        self.heed_path_mtu(arrival.now, index);
         self.work.flows += 1;
         self.work.sets += 1;
         Ok(index)

@@ -30,6 +30,8 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         | DropReason::UdpNoListener
         | DropReason::IcmpOther
         | DropReason::IcmpUnreachable
+        | DropReason::IcmpBlind
+        | DropReason::IcmpTooLong
         | DropReason::SynRepeated
         | DropReason::SynOnLiveFlow
         | DropReason::SynCrossed

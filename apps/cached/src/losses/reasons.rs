@@ -334,6 +334,12 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.probes_needless),
     ),
     (
+        "path_mtus_lowered",
+        "A router said that a connection's packets are too long for its link, and they became shorter.",
+        Harmless,
+        Source::Core(|counts| counts.stack.path_mtus_lowered),
+    ),
+    (
         "datagrams_refused",
         "A datagram of an answer was not sent since no frame was left; it may have been tried again.",
         Harmless,

@@ -1,0 +1,160 @@
+//! Path MTU discovery: flows whose way takes no packets as long as the link does (RFC 1191).
+//!
+//! | what happens | what comes of it |
+//! |---|---|
+//! | a router says that a packet was too long, and quotes what is in flight | the flow's segments become smaller, and all that is in flight is sent again in them, at once |
+//! | it quotes anything else: who writes that has not seen the flow (RFC 5927 §7.2) | nothing |
+//! | a flow opens to where another has learned that | its segments are small from the first |
+//! | ten minutes have passed | the flow tries the link's length again |
+//!
+//! smoltcp cuts segments as its interface says. A *narrow* flow is flushed through an interface of its own MTU, made for
+//! the visit (30 ns); other flows pay nothing. That what is in flight was lost smoltcp learns as it learns of a time-out.
+//! Read first: `path_mtu.rs`, `replay.rs`.
+
+use nic::Queue;
+use smoltcp::iface::{Config, Interface};
+use smoltcp::wire::HardwareAddress;
+
+use super::NetStack;
+use super::egress::Visit;
+use crate::classify::Unreachable;
+use crate::clock::{FlowClock, Time};
+use crate::close_reason::CloseReason;
+use crate::contain::contain;
+use crate::drop_reason::DropReason;
+use crate::one_frame::Scratch;
+use crate::path_mtu::{Known, believable};
+use crate::phase::{Marks, Phase};
+use crate::port::Port;
+use crate::wire::{IPV4_BYTES, TCP_BYTES};
+
+/// Headers of our segments.
+const HEADERS: u16 = (IPV4_BYTES + TCP_BYTES) as u16;
+
+impl NetStack {
+    /// A router, or the peer, says in `frame` that a segment of ours cannot arrive; `hops` other cores have looked for its
+    /// flow. Where it is unknown here it is passed on: a router's address has chosen the queue, not the flow's.
+    pub(super) fn ingest_unreachable(&mut self, now: Time, frame: &[u8], message: &Unreachable, hops: u8) {
+        let hash = self.hash.of(&message.key);
+        let found = self.table.find(hash, |index| self.blocks[index as usize].key == message.key);
+        let reason = match found {
+            None if hops < self.config.peers => self.pass_on(now, frame, hops),
+            None => DropReason::IcmpOther,
+            Some(index) if message.code == 4 => self.hear_of_length(now, index, message),
+            Some(index) => self.hear_of_end(index, message),
+        };
+        self.stats.drops.add(reason);
+    }
+
+    /// Keeps a copy of `frame`, to be offered to the next core. Returns what the frame counts as.
+    pub(super) fn pass_on(&mut self, now: Time, frame: &[u8], hops: u8) -> DropReason {
+        let kept = self.stray_rate.allows(now) && self.strays.keep(frame, hops + 1);
+        self.stats.strays += u64::from(kept);
+        if kept { DropReason::Stray } else { DropReason::StrayRate }
+    }
+
+    /// It ends a connection under way whose SYN it was (RFC 1122 §4.2.3.9, RFC 5461 §3.2), never an open one, and nothing
+    /// that the message does not know the ISN of.
+    fn hear_of_end(&mut self, index: u32, message: &Unreachable) -> DropReason {
+        let block = &self.blocks[index as usize];
+        let under_way = block.phase == Phase::Connecting;
+        let syn = under_way && block.snd_nxt != block.highest_ack && message.seq == block.highest_ack;
+        if !(syn && message.code <= 15) {
+            return DropReason::IcmpOther;
+        }
+        let no_such_port = matches!(message.code, 2 | 3);
+        self.end(index, if no_such_port { CloseReason::Refused } else { CloseReason::Unreachable });
+        DropReason::IcmpUnreachable
+    }
+
+    /// A segment of the flow was too long for its way.
+    fn hear_of_length(&mut self, now: Time, index: u32, message: &Unreachable) -> DropReason {
+        let block = &self.blocks[index as usize];
+        let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+        let seen = block.phase.has_peer() && message.seq.wrapping_sub(block.highest_ack) < in_flight;
+        let Some(mtu) = believable(message.mtu, message.len).filter(|_| seen) else {
+            return DropReason::IcmpBlind;
+        };
+        let remote = block.key.remote;
+        if self.narrow(index, mtu) {
+            self.stats.path_mtus_lowered += 1;
+            self.path_mtus.learn(now, remote, mtu);
+            let block = &mut self.blocks[index as usize];
+            block.marks |= Marks::TOO_LONG;
+            block.sending.rewind(block.snd_nxt);
+            self.touch(index);
+        }
+        DropReason::IcmpTooLong
+    }
+
+    /// Has the flow's packets be no longer than `mtu`. Returns whether they were.
+    fn narrow(&mut self, index: u32, mtu: u16) -> bool {
+        let block = &mut self.blocks[index as usize];
+        let mss = mtu - HEADERS;
+        let news = mss < block.sending.mss();
+        if news {
+            block.sending.set_mss(mss);
+            block.marks |= Marks::NARROW;
+        }
+        news
+    }
+
+    /// Has the segments of a flow that opens be as short as its way wants, as far as that is known.
+    #[inline]
+    pub(super) fn heed_path_mtu(&mut self, now: Time, index: u32) {
+        if self.path_mtus.has_any()
+            && let Known::Mtu(mtu) = self.path_mtus.find(now, self.blocks[index as usize].key.remote)
+        {
+            self.narrow(index, mtu);
+        }
+    }
+
+    /// Visits a narrow flow, whose peer has completed the handshake.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn visit_narrow<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
+        self.look_at_path(now, index);
+        let mtu = self.blocks[index as usize].sending.mss() + HEADERS;
+        let mut config = Config::new(HardwareAddress::Ip);
+        // Draws nothing that leaves the machine.
+        config.random_seed = 1;
+        let mut device = Scratch::new(&[], usize::from(mtu));
+        let mut interface = Interface::new(config, &mut device, FlowClock::instant(now));
+        interface.set_any_ip(true);
+        let block = &mut *self.blocks[index as usize];
+        let too_long = block.marks.contains(Marks::TOO_LONG);
+        if too_long {
+            // What is sent again now is no sign that a timer has run out.
+            block.marks.remove(Marks::TOO_LONG);
+            block.marks |= Marks::REWOUND;
+            if contain(|| self.replay.rewind(&mut interface, FlowClock::instant(now), &mut block.set)).is_none() {
+                self.end(index, CloseReason::Contained);
+                return Visit::Done;
+            }
+        }
+        std::mem::swap(&mut self.interface, &mut interface);
+        let visit = self.visit_plain(now, ports, index);
+        std::mem::swap(&mut self.interface, &mut interface);
+        if too_long && matches!(visit, Visit::Done) {
+            self.blocks[index as usize].marks.remove(Marks::REWOUND);
+        }
+        visit
+    }
+
+    /// Follows what has become known of the flow's way, by its messages or those of others.
+    fn look_at_path(&mut self, now: Time, index: u32) {
+        let block = &mut self.blocks[index as usize];
+        match self.path_mtus.find(now, block.key.remote) {
+            Known::Mtu(mtu) => {
+                self.narrow(index, mtu);
+            }
+            Known::Past => {
+                block.marks.remove(Marks::NARROW);
+                let longest = block.options.segment_bytes(self.config.ip_mtu - usize::from(HEADERS));
+                block.sending.set_mss(longest);
+            }
+            // Others needed the place: the flow goes on as it is.
+            Known::Nothing => {}
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! `PathMtus`: the ways on which a router has said that packets must be shorter than the link's, by destination.
+//!
+//! A flow learns of its own way from the message (`net_stack/path_mtu.rs`); here it is kept for the flows that come after it.
+//! A fixed number of places, made at the start: four for each hash of an address, so that a look-up reads one cache line;
+//! who finds them taken takes that of the way that is forgotten first. A way is tried again in full length after
+//! [`LIFE`]: it may have become wider. Read first: RFC 1191 §6.3, RFC 5927 §7.
+
+use std::hash::Hasher;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use crate::clock::Time;
+
+/// The shortest MTU that is believed. Linux's `min_pmtu`: who says less wants us to send many tiny packets
+/// (RFC 5927 §7.2), since every IPv4 host can take 576 bytes.
+pub(crate) const FLOOR: u16 = 552;
+
+/// MTUs of links in use, to choose from where a router names none (RFC 1191 §7.1, table 7-1), down to the floor.
+const PLATEAUS: [u16; 8] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, FLOOR];
+
+/// How long a way is remembered (RFC 1191 §6.3 recommends ten minutes).
+const LIFE: Duration = Duration::from_secs(600);
+
+/// Hashes, and ways remembered for each.
+const SETS: usize = 256;
+const WAYS: usize = 4;
+
+/// The MTU that follows from the message that a packet of `len` bytes was too long for a way of `named` bytes, 0 where a
+/// router of old names none. `None`: the message cannot be true.
+pub(crate) fn believable(named: u16, len: u16) -> Option<u16> {
+    if named == 0 {
+        return PLATEAUS.into_iter().find(|&plateau| plateau < len);
+    }
+    (named < len).then_some(named.max(FLOOR))
+}
+
+/// What is known of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing, or no longer.
+    Nothing,
+    /// Packets may be so long.
+    Mtu(u16),
+    /// What was known is too old to go by.
+    Past,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Where it leads to; 0.0.0.0: free.
+    to: u32,
+    mtu: u16,
+    until: Time,
+}
+
+const FREE: Way = Way { to: 0, mtu: 0, until: Time::ZERO };
+
+/// The ways of a core that are narrower than its link.
+#[derive(Debug)]
+pub(crate) struct PathMtus {
+    sets: Box<[[Way; WAYS]; SETS]>,
+    secret: [u64; 2],
+    any: bool,
+}
+
+impl PathMtus {
+    /// No way known. Nobody outside can know which addresses share a set, given `secret`.
+    pub(crate) fn new(secret: [u64; 2]) -> Self {
+        Self { sets: Box::new([[FREE; WAYS]; SETS]), secret, any: false }
+    }
+
+    /// Whether any way was ever narrower than the link.
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        self.any
+    }
+
+    /// What is known at `now` of the way to `address`.
+    pub(crate) fn find(&self, now: Time, address: Ipv4Addr) -> Known {
+        let to = address.to_bits();
+        match self.sets[self.set_of(to)].iter().find(|way| way.to == to) {
+            None => Known::Nothing,
+            Some(way) if way.until <= now => Known::Past,
+            Some(way) => Known::Mtu(way.mtu),
+        }
+    }
+
+    /// Notes that packets to `address` may be `mtu` bytes long, no more.
+    pub(crate) fn learn(&mut self, now: Time, address: Ipv4Addr, mtu: u16) {
+        let to = address.to_bits();
+        let set = &mut self.sets[self.set_of(to)];
+        let known = set.iter().position(|way| way.to == to);
+        let first_forgotten = || (0..WAYS).min_by_key(|&number| set[number].until);
+        if let Some(number) = known.or_else(first_forgotten) {
+            set[number] = Way { to, mtu, until: now.after(LIFE) };
+            self.any = true;
+        }
+    }
+
+    fn set_of(&self, to: u32) -> usize {
+        let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
+        hasher.write_u32(to);
+        hasher.finish() as usize % SETS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(number: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(0x0a00_0001 + number)
+    }
+
+    #[test]
+    fn what_a_message_names_is_believed_down_to_the_floor_if_the_packet_was_longer() {
+        for (named, len, wanted) in [
+            (1_400, 1_500, Some(1_400)),
+            (1_500, 1_500, None),
+            (9_000, 1_500, None),
+            (576, 577, Some(576)),
+            (100, 1_500, Some(FLOOR)),
+            (68, 69, Some(FLOOR)),
+            (1, 0, None),
+        ] {
+            assert_eq!(believable(named, len), wanted, "{named} {len}");
+        }
+    }
+
+    #[test]
+    fn without_a_name_the_next_plateau_below_the_packet_is_taken() {
+        for (len, wanted) in [
+            (9_000, Some(8_166)),
+            (1_500, Some(1_492)),
+            (1_492, Some(1_006)),
+            (1_006, Some(FLOOR)),
+            (553, Some(FLOOR)),
+            (FLOOR, None),
+            (0, None),
+        ] {
+            assert_eq!(believable(0, len), wanted, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_way_is_remembered_for_ten_minutes() {
+        let mut ways = PathMtus::new([1, 2]);
+        let at = |seconds: u64| Time::from_millis(seconds * 1_000);
+        assert!(!ways.has_any());
+        ways.learn(at(5), address(1), 1_400);
+        assert!(ways.has_any());
+        assert_eq!(ways.find(at(604), address(1)), Known::Mtu(1_400));
+        assert_eq!(ways.find(at(605), address(1)), Known::Past);
+        assert_eq!(ways.find(at(5), address(2)), Known::Nothing);
+        ways.learn(at(700), address(1), 1_300);
+        assert_eq!(ways.find(at(1_299), address(1)), Known::Mtu(1_300));
+    }
+
+    #[test]
+    fn ways_are_bounded_and_the_oldest_of_a_set_gives_way() {
+        let mut ways = PathMtus::new([3, 4]);
+        for number in 0..100_000 {
+            ways.learn(Time::from_millis(u64::from(number)), address(number), 1_400);
+        }
+        let now = Time::from_millis(100_000);
+        let kept: Vec<u32> = (0..100_000).filter(|&number| ways.find(now, address(number)) != Known::Nothing).collect();
+        assert_eq!(kept.len(), SETS * WAYS);
+        // Each set holds its four newest.
+        assert!(kept[0] > 95_000, "an old way was kept and a newer one was not: {}", kept[0]);
+    }
+}
