@@ -31,6 +31,12 @@ use crate::rings::Rings;
 use crate::sending::Sending;
 use crate::wire::{IPV4_BYTES, SCALE, TCP_BYTES};
 
+/// What a flow's peer is promised that may come beyond the receive ring: as much as the next larger rings take, those that come
+/// after larger ones take, or nothing, since the flow cannot be moved any more.
+pub(crate) const PROMISE_OF_OWN_RINGS: u8 = 0;
+pub(crate) const PROMISE_OF_LARGER_RINGS: u8 = 1;
+pub(crate) const NO_PROMISE: u8 = 2;
+
 /// Makes so many blocks and appends them.
 pub(crate) type MakeBlocks = fn(usize, &mut Vec<&'static mut FlowBlock>);
 
@@ -119,6 +125,8 @@ pub(crate) struct FlowBlock {
     pub(crate) told_window: u16,
     /// Where the flow's rings are, if they are not its own.
     pub(crate) place: Option<Place>,
+    /// Which promise the peer is made of room beyond the receive ring: [`PROMISE_OF_OWN_RINGS`] or another.
+    pub(crate) promise: u8,
     /// Window field of the peer's newest segment, as far as their order can be told.
     pub(crate) peer_window: u16,
     /// SND.WL1: the sequence number of the segment that `peer_window` came with.
@@ -217,6 +225,7 @@ impl FlowBlock {
             sending: Sending::new(0, 0, false),
             told_window: 0,
             place: None,
+            promise: PROMISE_OF_OWN_RINGS,
             peer_window: 0,
             window_seq: 0,
             want_room: 0,
@@ -312,6 +321,7 @@ impl FlowBlock {
         self.interest = Interest::Edge;
         self.link = beginning.link;
         self.token = beginning.token;
+        self.promise = PROMISE_OF_OWN_RINGS;
         self.heard_at = now;
         self.waiting_since = now;
         self.state_since = now;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use smoltcp::socket::tcp::State;
 
-use crate::block::FlowBlock;
+use crate::block::{FlowBlock, NO_PROMISE};
 use crate::phase::Marks;
 use crate::ready::Interest;
 
@@ -128,12 +128,15 @@ impl Flow<'_> {
     /// [`CloseReason::Finished`](crate::CloseReason::Finished).
     pub fn shutdown(&mut self) {
         self.block.socket_mut().close();
+        // A connection whose FIN is on its way cannot be moved to larger rings.
+        self.block.promise = NO_PROMISE;
     }
 
     /// Closes the flow: what was written is sent, then FIN; what still arrives is thrown away. The id is dead at once
     /// and nothing more is reported of the flow.
     pub fn close(self) {
         self.block.socket_mut().close();
+        self.block.promise = NO_PROMISE;
         self.block.phase = self.block.phase.closed();
     }
 

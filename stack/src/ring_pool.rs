@@ -17,7 +17,7 @@ pub(crate) enum Class {
     Medium,
     /// A little above 1 MiB each way: the largest value at once.
     Large,
-    /// A little above 4 MiB in, and as the class before out: what clients write who read only when they have written all.
+    /// A little above 4 MiB in, and as the class before out: for a client that writes all its requests before it reads.
     Huge,
 }
 

@@ -11,7 +11,7 @@ use lab::{App, Lab, config, pattern};
 use nic::{Faults, Reorder};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{FlowId, StackConfig};
+use sidestep_stack::{FlowId, StackConfig, Time};
 use smoltcp::iface::SocketHandle;
 
 fn with_memory(bytes: usize) -> StackConfig {
@@ -152,7 +152,7 @@ fn who_writes_much_before_it_reads_is_taken_much_from() {
 }
 
 #[test]
-fn who_writes_four_mebibytes_before_it_reads_is_taken_them_from() {
+fn a_client_that_writes_four_mebibytes_before_it_reads_is_served() {
     let mut lab = Lab::with(with_memory(64 << 20), App::Record, Faults::default(), 3);
     let bytes = (1 << 20) + (4 << 20);
     let mut clients = [client(&mut lab, 300_000, bytes, bytes)];
@@ -234,6 +234,26 @@ fn flows_that_talk_all_the_time_give_way_to_one_that_has_no_rings() {
         assert!(waited >= Duration::from_millis(250), "{bytes}: at once ({waited:?})");
         assert_eq!(lab.server.stack.stats().rings_failed, 0);
     }
+}
+
+#[test]
+fn a_flow_that_has_closed_its_direction_promises_no_room_beyond_its_ring() {
+    let delay = Faults { delay: Duration::from_millis(1), ..Faults::default() };
+    let mut lab = Lab::with(with_memory(16 << 20), App::HalfClose, delay, 7);
+    let mut client = client(&mut lab, 100_000, 400_000, usize::MAX);
+    let mut last = Duration::ZERO;
+    lab.run_until(Duration::from_secs(600), |lab| {
+        client.act(lab);
+        if client.sent == client.bytes {
+            lab.peer.socket(client.handle).close();
+        }
+        lab.settle();
+        last = lab.now().since(Time::ZERO);
+        lab.server.received.len() == client.bytes
+    });
+    assert!(lab.server.received.iter().enumerate().all(|(at, &byte)| byte == pattern(at)));
+    // What was promised before is cut at the ring.
+    assert!(last < Duration::from_secs(5), "{last:?}");
 }
 
 #[test]

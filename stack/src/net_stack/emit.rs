@@ -55,7 +55,8 @@ fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame
             offer::write_scale(packet);
         }
         if sent.flags & ACK != 0 {
-            offer::offer(block, &sent, promises[usize::from(block.place.is_some())], packet);
+            let promise = promises.get(usize::from(block.promise)).copied().unwrap_or(0);
+            offer::offer(block, &sent, promise, packet);
         }
     }
     write_checksums(packet);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use smoltcp::socket::tcp::Socket;
 
 use super::NetStack;
+use crate::block::{PROMISE_OF_LARGER_RINGS, PROMISE_OF_OWN_RINGS};
 use crate::clock::Time;
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
@@ -98,7 +99,7 @@ impl NetStack {
             let rings = self.pool.rings(place);
             let block = &mut self.blocks[index as usize];
             (rings.needed_at, rings.taken_at, rings.acknowledged) = (now, now, block.highest_ack);
-            block.place = Some(place);
+            (block.place, block.promise) = (Some(place), PROMISE_OF_LARGER_RINGS);
             if let Some(smaller) = before {
                 self.pool.pass_on(smaller, place);
                 self.pool.give_back(smaller);
@@ -214,7 +215,8 @@ impl NetStack {
     /// Moves the connection back into the flow's own rings.
     fn shrink(&mut self, now: Time, index: u32, place: Place) {
         if self.move_to(now, index, place) {
-            self.blocks[index as usize].place = None;
+            let block = &mut self.blocks[index as usize];
+            (block.place, block.promise) = (None, PROMISE_OF_OWN_RINGS);
             self.pool.give_back(place);
             self.stats.rings_reduced += 1;
             self.update_promises();
