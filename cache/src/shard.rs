@@ -106,6 +106,8 @@ pub struct Shard {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     found: Found,
+    /// Where its bytes begin.
+    address: usize,
     layout: Layout,
     facts: Facts,
 }
@@ -319,8 +321,13 @@ impl Shard {
     }
 
     /// Finds the live item of `key`; takes an expired or flushed one out.
-    #[inline]
     fn lookup(&mut self, key: Key<'_>, now: Now) -> Option<Known> {
+        self.lookup_inlined(key, now)
+    }
+
+    /// The same, as part of its caller, so that nothing of what is known is put down and picked up again: for gets.
+    #[inline(always)]
+    fn lookup_inlined(&mut self, key: Key<'_>, now: Now) -> Option<Known> {
         self.advance(now);
         let (found, layout) = self.index.find_item(&self.memory, &self.segments, key)?;
         let address = self.memory.at(found.at);
@@ -330,15 +337,15 @@ impl Shard {
         } else if facts.expiry.has_passed(now) {
             self.stats.get_expired.add(1);
         } else {
-            return Some(Known { found, layout, facts });
+            return Some(Known { found, address, layout, facts });
         }
         self.unlink(found);
         None
     }
 
+    /// Notes that somebody asked for the item at `at`, whose bytes begin at `address`.
     #[inline]
-    fn mark_fetched(&mut self, at: ItemRef, now: Now) {
-        let address = self.memory.at(at);
+    fn mark_fetched(&mut self, at: ItemRef, address: usize, now: Now) {
         if header::mark_fetched(&mut self.memory, address, now.secs) {
             self.segments.at_mut(at.segment).live_unfetched -= 1;
         }

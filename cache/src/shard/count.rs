@@ -67,7 +67,7 @@ impl Shard {
     /// the item's cas unique, or why the number is as before.
     fn change_number(&mut self, key: Key<'_>, known: &Known, count: &Count, now: Now) -> Result<(u64, u64), Outcome> {
         let epoch = self.epoch;
-        let &Known { found, layout: old, facts } = known;
+        let &Known { found, address, layout: old, facts } = known;
         let (flags, expiry, old_len) = (facts.flags, facts.expiry, old.value_len as usize);
         if self.slabs.item_bytes(key.bytes.len(), old_len, flags != 0) > NUMBER_ITEM_MAX_BYTES {
             return Err(Outcome::NotANumber);
@@ -75,7 +75,6 @@ impl Shard {
         if old_len > 0 && count.cas != 0 && self.shown(facts.cas) != count.cas {
             return Err(Outcome::Exists);
         }
-        let address = self.memory.at(found.at);
         let text = self.memory.bytes(address + old.value_at(), old_len);
         let number = number::of_value(text).ok_or(Outcome::NotANumber)?;
         let value = if count.up { number.wrapping_add(count.delta) } else { number.saturating_sub(count.delta) };

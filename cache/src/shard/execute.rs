@@ -36,12 +36,12 @@ impl Shard {
     fn touch(&mut self, key: Key<'_>, expiry: Expiry, now: Now) -> Outcome {
         self.stats.cmd_touch.add(1);
         self.prepare_link(now);
-        let Some(Known { found, .. }) = self.lookup(key, now) else {
+        let Some(Known { found, address, .. }) = self.lookup(key, now) else {
             self.stats.touch_misses.add(1);
             return Outcome::Missed;
         };
         self.stats.touch_hits.add(1);
-        self.mark_fetched(found.at, now);
+        self.mark_fetched(found.at, address, now);
         match self.move_expiry(key, found, expiry, now) {
             Some(_) => Outcome::Touched,
             None => Outcome::NoMemory(Purpose::Change),
@@ -50,7 +50,7 @@ impl Shard {
 
     /// Shows what is known of the item. Marks and counts nothing but an expired or flushed item met.
     fn debug(&mut self, key: Key<'_>, now: Now) -> Outcome {
-        let Some(Known { found, .. }) = self.lookup(key, now) else { return Outcome::Missed };
+        let Some(Known { found, address, .. }) = self.lookup(key, now) else { return Outcome::Missed };
         let item = self.item(found.at);
         let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
         Outcome::Debug(ItemFacts {
@@ -63,7 +63,7 @@ impl Shard {
             fetched: item.fetched,
             class: self.slabs.class_of(bytes) as u32 + 1,
             bytes: bytes as u32,
-            base64: header::marks(&self.memory, self.memory.at(found.at)).base64,
+            base64: header::marks(&self.memory, address).base64,
         })
     }
 }

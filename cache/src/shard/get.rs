@@ -38,7 +38,7 @@ impl Shard {
             && steps.is_empty()
         {
             let Some(known) = self.get_known(key, now, |_| true).flatten() else { return (Outcome::Missed, None) };
-            let Known { found, layout, facts } = known;
+            let Known { found, layout, facts, .. } = known;
             let (cas, flags, len) = (self.shown(facts.cas), facts.flags, layout.value_len);
             return (Outcome::Hit(View { cas, flags, len, ..View::default() }), Some(found.at));
         }
@@ -79,12 +79,11 @@ impl Shard {
         now: Now,
         fits: impl FnOnce(usize) -> bool,
     ) -> Option<Option<Hit<'_>>> {
-        let Some(Known { found, layout, facts }) = self.get_known(key, now, fits)? else { return Some(None) };
-        let value_at = self.memory.at(found.at) + layout.value_at();
+        let Some(Known { address, layout, facts, .. }) = self.get_known(key, now, fits)? else { return Some(None) };
         Some(Some(Hit {
             flags: facts.flags,
             cas: self.shown(facts.cas),
-            value: self.memory.bytes(value_at, layout.value_len as usize),
+            value: self.memory.bytes(address + layout.value_at(), layout.value_len as usize),
         }))
     }
 
@@ -92,7 +91,7 @@ impl Shard {
     /// is an item and `fits` refuses its value's length.
     #[inline]
     fn get_known(&mut self, key: Key<'_>, now: Now, fits: impl FnOnce(usize) -> bool) -> Option<Option<Known>> {
-        let known = self.lookup(key, now);
+        let known = self.lookup_inlined(key, now);
         if known.is_some_and(|known| !fits(known.layout.value_len as usize)) {
             return None;
         }
@@ -100,7 +99,7 @@ impl Shard {
         match known {
             Some(known) => {
                 self.stats.get_hits.add(1);
-                self.mark_fetched(known.found.at, now);
+                self.mark_fetched(known.found.at, known.address, now);
             }
             None => self.stats.get_misses.add(1),
         }
@@ -109,8 +108,7 @@ impl Shard {
 
     /// Does to an item that is there what `get` asks for. Returns what is shown of it, and its place afterwards.
     fn meet(&mut self, key: Key<'_>, known: &Known, get: &Get, now: Now) -> (View, ItemRef) {
-        let &Known { found, layout, facts } = known;
-        let address = self.memory.at(found.at);
+        let &Known { found, address, layout, facts } = known;
         let marks = header::marks(&self.memory, address);
         let mut expiry = facts.expiry;
         let mut view = View {
@@ -142,7 +140,7 @@ impl Shard {
             header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..marks });
         }
         if get.update {
-            self.mark_fetched(found.at, now);
+            self.mark_fetched(found.at, address, now);
         }
         // Without room for the expiry the item stays as it was: it may go sooner than asked, as any item may.
         let moved = touched.and_then(|expiry| self.move_expiry(key, found, expiry, now));
@@ -156,7 +154,7 @@ impl Shard {
         let address = self.memory.at(at);
         header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..Marks::default() });
         if get.update {
-            self.mark_fetched(at, now);
+            self.mark_fetched(at, address, now);
         }
         Some((View { cas, ttl, won: true, ..View::default() }, at))
     }

@@ -71,7 +71,7 @@ impl Shard {
                 if let Some(known) = known
                     && self.may_overwrite(&known, &new, now)
                 {
-                    return self.overwrite(known.found, &new, value, now);
+                    return self.overwrite(&known, &new, value, now);
                 }
                 let mut at = self.write_new(&new, found, now);
                 if at.is_none() && self.evict && found.is_some() {
@@ -239,8 +239,8 @@ impl Shard {
 
     /// Overwrites the item found with one of the same layout.
     #[inline]
-    fn overwrite(&mut self, found: Found, new: &Header<'_>, value: &[u8], now: Now) -> Outcome {
-        let address = self.memory.at(found.at);
+    fn overwrite(&mut self, known: &Known, new: &Header<'_>, value: &[u8], now: Now) -> Outcome {
+        let &Known { found, address, .. } = known;
         let was_fetched = header::is_fetched(&self.memory, address);
         let heat = header::heat(&self.memory, address);
         new.write(&mut self.memory, address);

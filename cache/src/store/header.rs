@@ -27,6 +27,9 @@ const MARKS: u8 = FETCHED | BASE64 | STALE | TOKEN_SENT;
 /// Bytes before the value's length.
 const FIXED_BYTES: usize = 12;
 
+/// Where the key begins, by which of the optional fields are there ([`WIDE`], [`EXPIRY`], [`FLAGS`]).
+const KEY_AT: [usize; 8] = [14, 16, 18, 20, 18, 20, 22, 24];
+
 /// Largest cas unique that a header holds.
 pub(crate) const CAS_MAX: u64 = (1 << 52) - 1;
 
@@ -70,12 +73,12 @@ impl Layout {
     /// The layout of the item at the start of `bytes`; `None` when it would reach beyond them.
     #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Option<Layout> {
-        let &[key_len, bits] = bytes.first_chunk::<2>()?;
-        let lengths = bytes.get(FIXED_BYTES..)?;
+        // One check for the fields of every item.
+        let &[key_len, bits, .., low, high] = bytes.first_chunk::<{ FIXED_BYTES + 2 }>()?;
         let value_len = if bits & WIDE != 0 {
-            u32::from_le_bytes(*lengths.first_chunk::<4>()?)
+            u32::from_le_bytes(*bytes.get(FIXED_BYTES..)?.first_chunk::<4>()?)
         } else {
-            u32::from(u16::from_le_bytes(*lengths.first_chunk::<2>()?))
+            u32::from(u16::from_le_bytes([low, high]))
         };
         let layout = Layout { bits: bits & (WIDE | EXPIRY | FLAGS), key_len, value_len };
         (layout.total() <= bytes.len()).then_some(layout)
@@ -93,7 +96,7 @@ impl Layout {
 
     #[inline]
     fn key_at(&self) -> usize {
-        self.flags_at() + if self.bits & FLAGS != 0 { 4 } else { 0 }
+        KEY_AT[usize::from(self.bits & (WIDE | EXPIRY | FLAGS))]
     }
 
     /// Where the value begins, from the item's first byte.
@@ -161,7 +164,7 @@ impl Header<'_> {
 /// The layout of the item at `address`, if `key` is its key.
 #[inline]
 pub(crate) fn layout_if_key(memory: &Memory, address: usize, key: &[u8]) -> Option<Layout> {
-    let bytes = memory.bytes_from(address);
+    let bytes = memory.get_from(address)?;
     let layout = Layout::read(bytes)?;
     (bytes.get(layout.key_at()..layout.value_at()) == Some(key)).then_some(layout)
 }

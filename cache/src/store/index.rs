@@ -44,6 +44,30 @@ const CHAIN_SLOTS_MAX: usize = CHAIN_LINES_MAX * (SLOTS - 1) + 1;
 /// The index grows when it holds more than this many items for every two buckets.
 const ITEMS_PER_TWO_BUCKETS: u64 = 13;
 
+/// So many low bits of a number, at most 31, and the mask that keeps them: lookups make none.
+#[derive(Debug, Clone, Copy)]
+struct LowBits {
+    count: u32,
+    mask: u32,
+}
+
+impl LowBits {
+    fn new(count: u32) -> LowBits {
+        LowBits { count, mask: (1 << count) - 1 }
+    }
+
+    #[inline]
+    fn of(self, number: u32) -> u32 {
+        number & self.mask
+    }
+
+    /// Those and one more.
+    #[inline]
+    fn one_more_of(self, number: u32) -> u32 {
+        number & (self.mask << 1 | 1)
+    }
+}
+
 /// One slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot(u64);
@@ -88,6 +112,18 @@ impl Slot {
     }
 }
 
+/// The tag of the slot `word`, read alone.
+#[inline(always)]
+fn tag_of(word: [u8; 8]) -> u16 {
+    u16::from_le_bytes([word[6], word[7]])
+}
+
+/// The first slot of a line that has this tag.
+#[inline(always)]
+fn slot_with(words: &[[u8; 8]; SLOTS], tag: u16) -> Option<usize> {
+    words.iter().position(|&word| tag_of(word) == tag)
+}
+
 pub(crate) use walk::Cursor;
 
 /// A slot's place, as [`Index::find`] met it. Good until the index changes.
@@ -124,10 +160,12 @@ struct Overflow {
 pub(crate) struct Index {
     pages: Vec<u32>,
     overflow: Overflow,
-    lines_per_page_log2: u32,
-    /// Home buckets at start are `1 << home_bits`; further bits of the bucket number come from the tag.
-    home_bits: u32,
-    level: u32,
+    /// The bits of a line's number that place it in its page.
+    in_page: LowBits,
+    /// Those of a bucket's number that come from the hash's home bits: all at start. Further ones come from the tag.
+    home: LowBits,
+    /// Those of a bucket that is not split at the present level.
+    level: LowBits,
     split: u32,
     sweep_at: u32,
     sweeps_ended: u64,
@@ -152,9 +190,9 @@ impl Index {
         Index {
             pages: home,
             overflow: Overflow { pages: overflow_pages, ..Overflow::default() },
-            lines_per_page_log2,
-            home_bits: level,
-            level,
+            in_page: LowBits::new(lines_per_page_log2),
+            home: LowBits::new(level),
+            level: LowBits::new(level),
             split: 0,
             sweep_at: 0,
             sweeps_ended: 0,
@@ -192,21 +230,20 @@ impl Index {
 
     #[inline]
     fn buckets(&self) -> u32 {
-        (1 << self.level) + self.split
+        (1 << self.level.count) + self.split
     }
 
     #[inline]
     fn bucket_of(&self, home: u32, tag: u16) -> u32 {
-        let wide = u64::from(home) & ((1 << self.home_bits) - 1) | u64::from(tag) << self.home_bits;
-        let bucket = (wide & ((1 << self.level) - 1)) as u32;
-        if bucket < self.split { (wide & ((1 << (self.level + 1)) - 1)) as u32 } else { bucket }
+        let wide = self.home.of(home) | u32::from(tag) << self.home.count;
+        let bucket = self.level.of(wide);
+        if bucket < self.split { self.level.one_more_of(wide) } else { bucket }
     }
 
     #[inline]
     fn line_address(&self, pages: &[u32], memory: &Memory, line: u32) -> usize {
-        let page = pages[(line >> self.lines_per_page_log2) as usize];
-        let in_page = line & ((1 << self.lines_per_page_log2) - 1);
-        memory.address(page, 0) + in_page as usize * LINE_BYTES
+        let page = pages[(line >> self.in_page.count) as usize];
+        memory.address(page, 0) + self.in_page.of(line) as usize * LINE_BYTES
     }
 
     #[inline(always)]
@@ -224,11 +261,12 @@ impl Index {
     /// loops over a burst; what does not change in them is read once where it is inlined.
     #[inline(always)]
     pub(crate) fn prefetch_item(&self, memory: &Memory, segments: &Segments, hash: KeyHash) {
-        let tag = hash.tag_bits();
-        let words = memory.line(self.home_line(memory, hash));
-        if let Some(slot) = words.iter().map(|&word| Slot(word)).find(|s| s.tag() == tag && segments.is_current(s.at()))
-        {
-            memory.prefetch(memory.at(slot.at()));
+        let words = memory.words(self.home_line(memory, hash));
+        if let Some(slot) = slot_with(words, hash.tag_bits()) {
+            let at = Slot(u64::from_le_bytes(words[slot])).at();
+            if segments.is_current(at) {
+                memory.prefetch(memory.at(at));
+            }
         }
     }
 
@@ -239,29 +277,74 @@ impl Index {
     }
 
     /// Finds the slot of `key`, and the layout of its item.
+    ///
+    /// Nearly every key that is there is in the first slot with its tag, so that of each line this slot alone is looked at
+    /// here.
     #[inline(always)]
     pub(crate) fn find_item(&mut self, memory: &Memory, segments: &Segments, key: Key<'_>) -> Option<(Found, Layout)> {
-        let tag = key.hash.tag_bits();
         let mut line = self.home_line(memory, key.hash);
         loop {
             self.work.probes += 1;
             let words = memory.words(line);
-            for (slot, &word) in words.iter().enumerate() {
-                let word = Slot(u64::from_le_bytes(word));
-                if word.tag() != tag {
-                    continue;
-                }
-                let at = word.at();
-                if segments.is_current(at) {
-                    self.work.items += 1;
-                    if let Some(layout) = header::layout_if_key(memory, memory.at(at), key.bytes) {
-                        return Some((Found { line, slot, at }, layout));
-                    }
-                }
+            if let Some(slot) = slot_with(words, key.hash.tag_bits()) {
+                return match self.item_of(memory, segments, key, words[slot]) {
+                    Some((at, layout)) => Some((Found { line, slot, at }, layout)),
+                    None => self.find_behind(memory, segments, key, line, slot + 1),
+                };
             }
-            let next = Slot(u64::from_le_bytes(words[SLOTS - 1])).as_link()?;
-            line = self.line_address(&self.overflow.pages, memory, next);
+            line = self.next_line(memory, words)?;
         }
+    }
+
+    /// The same, from slot `slot` of the line at `line` on.
+    #[cold]
+    #[inline(never)]
+    fn find_behind(
+        &mut self,
+        memory: &Memory,
+        segments: &Segments,
+        key: Key<'_>,
+        mut line: usize,
+        mut slot: usize,
+    ) -> Option<(Found, Layout)> {
+        loop {
+            let words = memory.words(line);
+            while let Some(&word) = words.get(slot) {
+                if tag_of(word) == key.hash.tag_bits()
+                    && let Some((at, layout)) = self.item_of(memory, segments, key, word)
+                {
+                    return Some((Found { line, slot, at }, layout));
+                }
+                slot += 1;
+            }
+            line = self.next_line(memory, words)?;
+            slot = 0;
+            self.work.probes += 1;
+        }
+    }
+
+    /// The line that continues the one with these words, if one does.
+    #[inline(always)]
+    fn next_line(&self, memory: &Memory, words: &[[u8; 8]; SLOTS]) -> Option<usize> {
+        let next = Slot(u64::from_le_bytes(words[SLOTS - 1])).as_link()?;
+        Some(self.line_address(&self.overflow.pages, memory, next))
+    }
+
+    /// The item that the slot `word` names, and its layout, if it is current and that of `key`.
+    #[inline(always)]
+    fn item_of(
+        &mut self,
+        memory: &Memory,
+        segments: &Segments,
+        key: Key<'_>,
+        word: [u8; 8],
+    ) -> Option<(ItemRef, Layout)> {
+        let at = Slot(u64::from_le_bytes(word)).at();
+        if !segments.is_current(at) {
+            return None;
+        }
+        self.work.items += 1;
+        Some((at, header::layout_if_key(memory, memory.at(at), key.bytes)?))
     }
 
     /// Finds the slot that names the item at `at`, whose key has this hash; `None` when the item is no longer linked.
@@ -346,12 +429,12 @@ impl Index {
     /// Whether `items` are more than the index should hold, and it can grow without another segment.
     #[inline]
     pub(crate) fn wants_split(&self, items: u64) -> bool {
-        items * 2 > u64::from(self.buckets()) * ITEMS_PER_TWO_BUCKETS && self.level < self.home_bits + 16
+        items * 2 > u64::from(self.buckets()) * ITEMS_PER_TWO_BUCKETS && self.level.count < self.home.count + 16
     }
 
     /// Whether the next split needs another segment for buckets: [`Index::add_page`].
     pub(crate) fn needs_page(&self) -> bool {
-        self.buckets() as usize == self.pages.len() << self.lines_per_page_log2
+        self.buckets() as usize == self.pages.len() << self.in_page.count
     }
 
     /// Gives the index a segment for buckets. Its bytes may be anything.
@@ -362,8 +445,7 @@ impl Index {
     /// Whether overflow lines are about to run out: [`Index::add_overflow_page`].
     #[inline]
     pub(crate) fn needs_overflow_page(&self) -> bool {
-        self.overflow.free_len == 0
-            && self.overflow.carved as usize == self.overflow.pages.len() << self.lines_per_page_log2
+        self.overflow.free_len == 0 && self.overflow.carved as usize == self.overflow.pages.len() << self.in_page.count
     }
 
     /// Gives the index a segment for overflow lines. Its bytes may be anything.
@@ -378,14 +460,14 @@ impl Index {
             (self.line_address(&self.pages, memory, from), self.line_address(&self.pages, memory, to));
         let slots = self.collect(memory, segments, from_line);
         self.release_chain(memory, from_line);
-        let bit = self.level - self.home_bits;
+        let bit = self.level.count - self.home.count;
         let (stay, go): (ArrayVec<Slot, CHAIN_SLOTS_MAX>, ArrayVec<Slot, CHAIN_SLOTS_MAX>) =
             slots.iter().copied().partition(|slot| slot.tag() >> bit & 1 == 0);
         self.write_chain(memory, from_line, &stay);
         self.write_chain(memory, to_line, &go);
         self.split += 1;
-        if self.split == 1 << self.level {
-            self.level += 1;
+        if self.split == 1 << self.level.count {
+            self.level = LowBits::new(self.level.count + 1);
             self.split = 0;
         }
     }

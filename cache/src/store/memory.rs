@@ -76,7 +76,13 @@ impl Memory {
     /// Everything from `address` to the end of the map; empty when the address is beyond it.
     #[inline]
     pub(crate) fn bytes_from(&self, address: usize) -> &[u8] {
-        self.map.get(address..).unwrap_or_default()
+        self.get_from(address).unwrap_or_default()
+    }
+
+    /// The same; `None` when the address is beyond the map.
+    #[inline]
+    pub(crate) fn get_from(&self, address: usize) -> Option<&[u8]> {
+        self.map.get(address..)
     }
 
     /// Copies `len` bytes from one place to another that does not overlap it.

@@ -94,6 +94,21 @@ fn giving_up_a_segment_loses_its_items_and_no_other() {
 }
 
 #[test]
+fn a_key_is_found_behind_others_with_its_tag() {
+    let mut bed = Bed::new();
+    let hash = bed.hasher.hash(&0u32.to_le_bytes());
+    // Two items of other keys under the hash of this one; the second is then given up.
+    for other in [1, PER_SEGMENT] {
+        let place = bed.place(other);
+        assert!(bed.insert(other) && bed.index.insert(&mut bed.memory, &bed.segments, hash, place));
+    }
+    bed.segments.give_up(3, 0);
+    assert_eq!(bed.find(0), None);
+    assert!(bed.insert(0));
+    assert_eq!(bed.find(0), Some(bed.place(0)));
+}
+
+#[test]
 fn a_full_chain_names_a_victim() {
     let mut bed = Bed::new();
     let same: Vec<u32> = (0..u32::MAX)

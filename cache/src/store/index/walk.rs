@@ -36,7 +36,7 @@ impl Index {
     /// Before the first item.
     pub(crate) fn begin_walk(&self) -> Cursor {
         // At most 32 levels.
-        Cursor { level: self.level as u8, split: self.split, bucket: 0, skip: 0 }
+        Cursor { level: self.level.count as u8, split: self.split, bucket: 0, skip: 0 }
     }
 
     /// The items of the bucket of `cursor`, and the lines read.
