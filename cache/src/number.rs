@@ -92,24 +92,43 @@ pub(crate) fn of_value(value: &[u8]) -> Option<u64> {
 pub(crate) const DIGITS_MAX: usize = 20;
 
 /// Writes `value` in decimal to the front of `out`, which has room for it; returns its length.
-#[inline]
+///
+/// Most numbers are short, as flags and lengths of values are. Each length of these is written without a loop, as part of
+/// the caller.
+#[inline(always)]
 pub(crate) fn write(out: &mut [u8], value: u64) -> usize {
-    // Flags are mostly 0, and most lengths have few digits: their number needs no logarithm.
-    let len = match value {
+    match value {
         0..10 => {
-            out[0] = b'0' + value as u8;
-            return 1;
+            out[0] = last_digit(value);
+            1
         }
-        10..100 => 2,
-        100..1000 => 3,
-        _ => digits(value),
-    };
+        10..100 => {
+            out[..2].copy_from_slice(&[last_digit(value / 10), last_digit(value)]);
+            2
+        }
+        100..1000 => {
+            out[..3].copy_from_slice(&[last_digit(value / 100), last_digit(value / 10), last_digit(value)]);
+            3
+        }
+        _ => write_long(out, value),
+    }
+}
+
+/// The same, of any number.
+#[inline(never)]
+fn write_long(out: &mut [u8], value: u64) -> usize {
+    let len = digits(value);
     let mut rest = value;
-    for digit in out[..len].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
+    for place in out[..len].iter_mut().rev() {
+        *place = last_digit(rest);
         rest /= 10;
     }
     len
+}
+
+#[inline(always)]
+fn last_digit(value: u64) -> u8 {
+    b'0' + (value % 10) as u8
 }
 
 /// How many digits `value` has.

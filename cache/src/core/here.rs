@@ -55,6 +55,7 @@ impl Here {
     }
 
     /// `key` with its hash, and the core that owns it.
+    #[inline]
     pub(crate) fn locate<'a>(&self, key: &'a [u8]) -> (Key<'a>, usize) {
         let key = self.hasher.key(key);
         (key, self.owner_of(key.hash))

@@ -58,6 +58,16 @@ impl<'a> Writer<'a> {
         self.bytes.len() - self.len
     }
 
+    /// Writes with `write`, which takes no more than there is room for, to the place after what was written.
+    ///
+    /// What it writes with is a writer of its own, which the compiler keeps in registers.
+    #[inline(always)]
+    pub(crate) fn put_with(&mut self, write: impl FnOnce(&mut Writer<'_>)) {
+        let mut out = Writer { bytes: &mut self.bytes[self.len..], len: 0 };
+        write(&mut out);
+        self.len += out.len;
+    }
+
     /// Forgets what was written.
     pub(crate) fn forget(&mut self) {
         self.len = 0;
@@ -77,7 +87,7 @@ impl Sink for Writer<'_> {
         self.len = end;
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, value: u64) {
         self.len += number::write(&mut self.bytes[self.len..], value);
     }

@@ -555,7 +555,7 @@ pub(crate) fn value_tail(last: bool) -> &'static [u8] {
 }
 
 /// Writes the header of a value.
-#[inline]
+#[inline(always)]
 pub(crate) fn value_header(key: &[u8], flags: u32, len: u32, cas: Option<u64>, out: &mut impl Sink) {
     out.put(b"VALUE ");
     out.put(key);

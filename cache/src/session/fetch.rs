@@ -96,12 +96,12 @@ pub(crate) fn get_at_once(here: &mut Here, key: Key<'_>, cas: bool, last: bool, 
     let room = out.room();
     let fits = |value_len: usize| text::ITEM_MAX_BYTES + value_len <= room;
     match here.observer.get_if(&mut here.shard, key, here.now, fits) {
-        Some(Some(item)) => {
+        Some(Some(item)) => out.put_with(|out| {
             text::value_header(key.bytes, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
             out.put(item.value);
             // The compiler knows the length of each, so that it is one or two stores.
             if last { out.put(b"\r\nEND\r\n") } else { out.put(b"\r\n") }
-        }
+        }),
         Some(None) if last => out.put(text::END),
         Some(None) => {}
         None => return false,
