@@ -95,9 +95,9 @@ fn judge_check_by_check(block: &FlowBlock, segment: &Segment, half_open: bool) -
     // Fifth check: the ACK number. The second, third and fourth are for RST and SYN.
     let ahead = segment.ack.wrapping_sub(block.highest_ack) as i32;
     let never_sent = (block.snd_nxt.wrapping_sub(segment.ack) as i32) < 0;
-    if half_open {
-        // Our SYN, and nothing else, can be acknowledged.
-        return if ahead <= 0 || never_sent { Verdict::Refuse(DropReason::AckOfNoSyn) } else { acceptable };
+    // Of a half-open flow our SYN, and nothing else, can be acknowledged.
+    if half_open && (ahead <= 0 || never_sent) {
+        return Verdict::Refuse(DropReason::AckOfNoSyn);
     }
     let oldest = if block.place.is_some() { OLDEST_ACK_SCALED } else { OLDEST_ACK };
     if never_sent || ahead < -oldest {
@@ -107,6 +107,8 @@ fn judge_check_by_check(block: &FlowBlock, segment: &Segment, half_open: bool) -
     let ring = ring_left(block, rcv_nxt) as i32;
     match segment.payload_len {
         _ if block.ring_edge == block.edge => acceptable,
+        // A half-open flow is not moved; smoltcp would take a FIN though it cuts what is before it.
+        1.. if end > ring && half_open => Verdict::AcceptableInPart,
         1.. if end > ring => Verdict::BeyondRing,
         // The ACK counts (see `judge_sequence`), and smoltcp does not take it from beyond its ring.
         0 if start > 0 && start >= ring => Verdict::AcceptableInPart,

@@ -11,7 +11,7 @@ use lab::{App, Server, config};
 use nic::{PortConfig, QueueId, Wire};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{CloseReason, DropReason, Interest};
+use sidestep_stack::{CloseReason, DropReason, Interest, Rings};
 
 #[test]
 fn only_an_exact_rst_closes_and_another_is_challenged() {
@@ -106,6 +106,24 @@ fn an_ack_from_beyond_the_ring_acknowledges() {
     assert_eq!(bench.tcp(&Tcp::new(5_000, ACK, ahead, next.wrapping_add(7))), []);
     assert_eq!(bench.wait(Duration::from_secs(5)), [], "the answer has arrived and is not sent again");
     assert_eq!(bench.server.stack.stats().retransmission_timeouts, 0);
+}
+
+#[test]
+fn a_fin_behind_what_a_half_open_flow_has_no_room_for_is_not_taken() {
+    let mut config = config();
+    (config.rings, config.conn_memory) = (Rings::CHOICES[0], 4 << 20);
+    let room = config.rings.rx;
+    let mut bench = Bench::with(config, App::HalfClose);
+    let syn_ack = bench.one(&Tcp::new(5_000, SYN, 100, 0));
+    // The ACK of it is lost; the first segment carries all that there is, and more than the ring takes.
+    let data: Vec<u8> = (0..1_300).map(|i| i as u8).collect();
+    let all = Tcp::new(5_000, ACK | FIN | PSH, 101, syn_ack.seq.wrapping_add(1)).with(&data);
+    for _ in 0..5 {
+        bench.tcp(&all);
+    }
+    assert_eq!(bench.server.received.len(), data.len(), "{room} bytes had room at first");
+    assert_eq!(bench.server.received, data);
+    assert!(bench.server.flows.is_empty(), "the end was seen after all of it");
 }
 
 #[test]
