@@ -265,6 +265,9 @@ impl Replay {
         // From here on nothing is sent, so that what waits for its ACK still does.
         peer.socket().set_ack_delay(Some(FlowClock::span(ack_delay)));
         segment.seq = peer.put_nothing(segment, taken);
+        if taken > 0 && segment.seq != record.rcv_base {
+            return false;
+        }
         segment.seq = peer.put(segment, acknowledged.min(received)..received);
         if record.fin_received && !fin_acknowledged {
             peer.say(Said { flags: ACK | FIN, ..segment }, &[], 0..0);

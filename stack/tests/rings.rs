@@ -7,7 +7,9 @@ mod lab;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lab::{App, Lab, config, pattern};
+use lab::bench::{Bench, segments};
+use lab::raw::{ACK, Tcp};
+use lab::{App, Lab, Server, config, pattern};
 use nic::{Faults, Reorder};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -289,6 +291,51 @@ fn a_flow_that_has_moved_little_for_long_gives_its_rings_back_and_goes_on() {
     (clients[0].bytes, clients[0].closed) = (400_000, false);
     run(&mut lab, &mut echo, &mut clients, Duration::from_secs(30));
     lab.finish();
+}
+
+/// One turn of an application that reads all and answers nothing. Returns the last ACK number that was sent.
+fn read_all(bench: &mut Bench, received: &mut Vec<u8>) -> Option<u32> {
+    let now = bench.now();
+    let Server { stack, ports, .. } = &mut bench.server;
+    ports[0].receive();
+    stack.ingest(now, &mut ports[0], 0);
+    while let Some((id, _)) = stack.next_ready() {
+        let mut flow = stack.flow(id).expect("nobody closes it");
+        while flow.recv_queue() > 0 {
+            flow.recv(|bytes| {
+                received.extend_from_slice(bytes);
+                (bytes.len(), ())
+            });
+        }
+    }
+    stack.expire(now);
+    stack.flush(now, ports);
+    ports[0].transmit().expect("a wire is never gone");
+    segments(&bench.turn()).last().map(|segment| segment.ack)
+}
+
+#[test]
+fn rings_are_not_given_back_before_what_was_taken_from_them_is_acknowledged() {
+    let mut bench = Bench::with(with_memory(4 << 20), App::Record);
+    let next = bench.open(5_000, 100);
+    let (mut received, mut seq) = (Vec::new(), 101_u32);
+    for round in 0..30 {
+        // Long enough for rings to be given back, by a turn in which more arrives than the flow's own hold.
+        bench.wire.clock().advance(Duration::from_secs(15));
+        for _ in 0..4 {
+            let data: Vec<u8> = (0..1_460).map(|i| pattern(seq.wrapping_sub(101) as usize + i)).collect();
+            bench.send(&Tcp::new(5_000, ACK, seq, next).with(&data).frame());
+            seq = seq.wrapping_add(1_460);
+        }
+        let mut acknowledged = read_all(&mut bench, &mut received);
+        bench.wire.clock().advance(Duration::from_millis(50));
+        acknowledged = read_all(&mut bench, &mut received).or(acknowledged);
+        assert_eq!(acknowledged, Some(seq), "round {round}");
+    }
+    assert_eq!(received.len(), 30 * 4 * 1_460);
+    assert!(received.iter().enumerate().all(|(at, &byte)| byte == pattern(at)));
+    let stats = bench.server.stack.stats();
+    assert!(stats.rings_reduced > 10 && stats.rings_failed == 0, "{stats:?}");
 }
 
 #[test]

@@ -206,7 +206,10 @@ impl NetStack {
             let is_over = now.since(rings.needed_at) >= keep || is_short && now.since(rings.taken_at) >= TERM;
             // A move begins the time-out anew of what is under way: a flow that is moved to and fro must get on all the same.
             let gets_on = sent == 0 || block.highest_ack != rings.acknowledged;
-            if is_over && gets_on && received <= own.rx && sent <= own.tx && self.can_move(index) {
+            // What the application has taken and was not acknowledged yet must have had room in the ring that is left.
+            let taken = block.rcv_base.wrapping_sub(block.last_ack) as i32;
+            let fits = received + taken.max(0) as usize <= own.rx && sent <= own.tx;
+            if is_over && gets_on && fits && self.can_move(index) {
                 self.shrink(now, index, place);
             }
         }
