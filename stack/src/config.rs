@@ -89,7 +89,8 @@ pub struct StackConfig {
     pub time_wait: Duration,
     /// How long an established flow may hear nothing before it is aborted; `None`: for ever.
     pub idle_timeout: Option<Duration>,
-    /// Keep-alive interval; after three without an answer the flow is aborted. `None`: no keep-alive.
+    /// Keep-alive interval; after three without an answer the flow is aborted. `None`: no keep-alive. RFC 1122 §4.2.3.6 would
+    /// have it off by default, for the sake of those who pay for packets; here a vanished peer holds a flow for ever.
     pub keep_alive: Option<Duration>,
 }
 
@@ -124,7 +125,7 @@ impl StackConfig {
             linger_timeout: Duration::from_secs(60),
             time_wait: Duration::from_secs(30),
             idle_timeout: None,
-            keep_alive: None,
+            keep_alive: Some(Duration::from_secs(60)),
         }
     }
 

@@ -29,6 +29,9 @@ pub struct Extended {
     /// Bytes that connections which move much may have beyond their own rings, all cores together; `None`: so many a core
     /// as `CONN_MEMORY_PER_CORE` says.
     pub conn_memory_bytes: Option<usize>,
+    /// Seconds of silence after which a connection's client is asked whether it is there; after three questions without an
+    /// answer the connection is closed. 0 is never.
+    pub keepalive_secs: u32,
     /// What was taken and changes nothing, with the reason: said at the start.
     pub notes: Vec<String>,
 }
@@ -45,6 +48,7 @@ impl Default for Extended {
             worker_logbuf_bytes: 64 << 10,
             read_buf_mem_limit_bytes: 0,
             conn_memory_bytes: None,
+            keepalive_secs: KEEPALIVE_SECS,
             notes: Vec::new(),
         }
     }
@@ -58,6 +62,12 @@ const WORKER_LOGBUF: Number = Number::new("-o worker_logbuf_size", "a number of 
 const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a number of megabytes", 0, 1 << 20);
 
 const CONN_MEMORY: Number = Number::new("-o conn_memory", "a number of megabytes", 0, 1 << 20);
+
+const KEEPALIVE: Number = Number::new("-o keepalive", "a number of seconds", 0, 1 << 15);
+
+/// Seconds between keep-alives if `-o keepalive` does not say otherwise: a client that vanished without a FIN must not hold
+/// its place of `-c` for ever.
+const KEEPALIVE_SECS: u32 = 60;
 
 /// Bytes of larger rings that a core has if `-o conn_memory` does not say otherwise: 20 connections move values of 1 MiB at
 /// once, 128 those of 64 KiB, and one writes 4 MiB before it reads; only what is used takes memory.
@@ -164,6 +174,7 @@ impl Extended {
             "conn_memory" => {
                 self.conn_memory_bytes = Some((CONN_MEMORY.read(value)?.take(&mut self.notes) as usize) << 20);
             }
+            "keepalive" => self.keepalive_secs = KEEPALIVE.read_whole(value)? as u32,
             "read_buf_mem_limit" => {
                 let mib = READ_BUF_MEM_LIMIT.read_whole(value)?;
                 self.read_buf_mem_limit_bytes = (mib as usize) << 20;
@@ -224,6 +235,13 @@ mod tests {
             (least.reply_limit(1), least.reply_limit(32), least.reply_limit(64)),
             (Some(832), Some(26), Some(13))
         );
+    }
+
+    #[test]
+    fn keep_alives_are_a_minute_apart_unless_said_otherwise_and_none_with_0() {
+        let seconds = |list| read(list).expect("seconds").keepalive_secs;
+        assert_eq!((seconds("maxconns_fast"), seconds("keepalive=5"), seconds("keepalive=0")), (60, 5, 0));
+        assert!(read("keepalive=").is_err() && read("keepalive=1m").is_err() && read("keepalive=32769").is_err());
     }
 
     #[test]

@@ -15,10 +15,6 @@ use crate::options::{ListenPort, Mode, Options};
 /// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
 const CEILING_LEAST_BYTES: usize = 256 << 20;
 
-/// After so long a silence a connection is probed, and given up after the third probe: a client that vanished without a
-/// FIN must not hold its place of `-c` for ever.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
-
 /// Requests over UDP that a core may have begun and not answered, of about 3 KB each: several bursts that all wait for
 /// another core.
 const DATAGRAM_PLACES: usize = 512;
@@ -150,7 +146,8 @@ pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: 
     config.udp_ports = ports.udp.into_iter().collect();
     config.max_flows = flows_per_core(options);
     config.syn_queue = options.backlog;
-    config.keep_alive = Some(KEEP_ALIVE);
+    let seconds = u64::from(options.extended.keepalive_secs);
+    config.keep_alive = (seconds > 0).then(|| Duration::from_secs(seconds));
     config.conn_memory = options.extended.conn_memory(options.cores);
     // At most 63: `Options` has checked it.
     config.peers = peers as u8;

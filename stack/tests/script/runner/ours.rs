@@ -350,7 +350,8 @@ fn set(settings: &mut StackConfig, name: &str, value: &str) -> Result<(), String
         "fin_wait_2_timeout" => settings.fin_wait_2_timeout = span()?,
         "linger_timeout" => settings.linger_timeout = span()?,
         "idle_timeout" => settings.idle_timeout = Some(span()?),
-        "keep_alive" => settings.keep_alive = Some(span()?),
+        // 0: none.
+        "keep_alive" => settings.keep_alive = Some(span()?).filter(|span| !span.is_zero()),
         _ => return Err("there is no such setting".to_owned()),
     }
     Ok(())
