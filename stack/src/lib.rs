@@ -79,10 +79,13 @@ mod rewrite;
 mod ring_pool;
 /// Sizes of a flow's rings.
 mod rings;
-/// How much may be under way.
+/// How long the peer takes to answer.
 mod round_trip;
+/// What is told of data behind a hole.
+mod sack;
 /// TCP segments written by hand.
 mod segment;
+/// How much may be under way.
 mod sending;
 /// What is decided before smoltcp sees a segment.
 mod shim;

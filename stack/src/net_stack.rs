@@ -57,6 +57,7 @@ use crate::reassembly::Reassembly;
 use crate::replay::Replay;
 use crate::resolve::Resolver;
 use crate::ring_pool::RingPool;
+use crate::sack::Islands;
 use crate::stats::{Census, StackStats, Work};
 use crate::stray::{self, Strays};
 use crate::table::{FlowTable, TableHash};
@@ -102,6 +103,7 @@ pub struct NetStack {
     short_until: Time,
     first_short_until: Time,
     replay: Replay,
+    islands: Islands,
     /// When the turn began.
     now: Time,
     blocks: Vec<&'static mut FlowBlock>,
@@ -174,6 +176,7 @@ impl NetStack {
             short_until: Time::ZERO,
             first_short_until: Time::ZERO,
             replay: Replay::new(),
+            islands: Islands::new(),
             now: Time::ZERO,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),

@@ -8,11 +8,13 @@ use nic::Queue;
 
 use super::NetStack;
 use super::arrival::Arrival;
+use crate::classify::Segment;
 use crate::clock::Time;
 use crate::link::LinkHeader;
 use crate::offer;
 use crate::phase::Phase;
 use crate::port::Port;
+use crate::sack::Island;
 use crate::segment::Control;
 use crate::wire::ACK;
 
@@ -57,11 +59,31 @@ impl NetStack {
     /// Sends an ACK of what has been received, which says where we are: a peer that is elsewhere answers with an RST that
     /// is exact. It promises no more room than the peer was told of last.
     pub(super) fn acknowledge<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) {
+        self.say_where_we_are(port, index, None);
+    }
+
+    /// The same, to a segment that has come again, of whose data it tells (RFC 2883 §4).
+    pub(super) fn acknowledge_again<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, segment: &Segment) {
+        let end = segment.seq.wrapping_add(u32::from(segment.payload_len));
+        let old = (self.blocks[index as usize].rcv_nxt().wrapping_sub(end) as i32) >= 0;
+        self.say_where_we_are(port, index, (old && segment.payload_len > 0).then_some((segment.seq, end)));
+    }
+
+    fn say_where_we_are<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32, again: Option<Island>) {
         let block = &self.blocks[index as usize];
         let ack = block.rcv_nxt();
         let window = offer::window_field(block, ack);
-        let (link, key, seq) = (block.link, block.key, block.snd_nxt);
         self.stats.challenge_acks += 1;
-        self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
+        let Some(mut frame) = port.take_frame() else { return };
+        let control = Control { flags: ACK, seq: block.snd_nxt, ack, window };
+        let written = control
+            .write(&mut frame, &block.link, &block.key)
+            .and_then(|()| self.islands.add(block, ack, again, &mut frame));
+        match written {
+            Ok(()) => {
+                port.send(frame);
+            }
+            Err(_) => port.return_frame(frame),
+        }
     }
 }

@@ -161,7 +161,7 @@ impl NetStack {
             let reply = device.into_reply();
             self.work.sets += 1;
             let before = block.snd_nxt;
-            let sent = take_reply(block, port, reply, self.promises);
+            let sent = take_reply(block, port, reply, self.promises, &mut self.islands);
             let Some(result) = outcome else { return self.contained(index) };
             if let Some(sent) = &sent
                 && !sent.empty

@@ -12,22 +12,25 @@ use crate::offer;
 use crate::one_frame::Reply;
 use crate::phase::Marks;
 use crate::port::Port;
+use crate::sack::Islands;
 use crate::segment::{Control, Sent, write_checksums, write_seq};
-use crate::wire::{ACK, RST, SYN};
+use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
 
 /// Lines up what smoltcp has written for the flow of `block`, if anything, and notes it there. Returns what it was.
 ///
-/// `promises` is how much a flow with its own and with larger rings may tell the peer that may come.
+/// `promises` is how much a flow with its own and with larger rings may tell the peer that may come, `islands` what flows
+/// have told of data behind holes.
 #[inline(always)]
 pub(super) fn take_reply<Q: Queue>(
     block: &mut FlowBlock,
     port: &mut Port<Q>,
     reply: Reply,
     promises: [u32; 2],
+    islands: &mut Islands,
 ) -> Option<Sent> {
     match reply {
         Reply::None => None,
-        Reply::Written(frame) => line_up(block, port, frame, promises),
+        Reply::Written(frame) => line_up(block, port, frame, promises, islands),
         Reply::Unwritten(frame) => {
             port.return_frame(frame);
             None
@@ -35,8 +38,14 @@ pub(super) fn take_reply<Q: Queue>(
     }
 }
 
-fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame, promises: [u32; 2]) -> Option<Sent> {
-    let packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
+fn line_up<Q: Queue>(
+    block: &mut FlowBlock,
+    port: &mut Port<Q>,
+    mut frame: Frame,
+    promises: [u32; 2],
+    islands: &mut Islands,
+) -> Option<Sent> {
+    let mut packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
     let sent = Sent::of(packet);
     // An RST is not of this connection's numbers, but of those that it answers.
     if let Some(sent) = sent
@@ -47,9 +56,15 @@ fn line_up<Q: Queue>(block: &mut FlowBlock, port: &mut Port<Q>, mut frame: Frame
             block.marks.remove(Marks::SENT_AGAIN | Marks::REWOUND);
         } else if !sent.empty {
             block.marks |= Marks::DOUBTED;
-        } else if sent.flags & ACK != 0 && sent.end != block.snd_nxt {
-            // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
-            write_seq(packet, block.snd_nxt);
+        } else {
+            if sent.flags & ACK != 0 && sent.end != block.snd_nxt {
+                // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
+                write_seq(packet, block.snd_nxt);
+            }
+            if packet.len() > IPV4_BYTES + TCP_BYTES || block.marks.contains(Marks::ISLANDS) {
+                islands.rewrite(block, &sent, &mut frame);
+                packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
+            }
         }
         if sent.flags & SYN != 0 && block.scale != 0 {
             offer::write_scale(packet);

@@ -255,11 +255,12 @@ impl NetStack {
     fn ingest_odd<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32, verdict: Verdict) {
         match verdict {
             Verdict::Acceptable => {}
+            Verdict::BehindHole => self.take_in_behind_hole(arrival, index),
             Verdict::BeyondRing => self.take_in_beyond_ring(arrival, index),
             Verdict::AcceptableInPart => {
                 let segment = arrival.segment;
                 let fitted = rewrite::fit(self.blocks[index as usize], segment, arrival.frame);
-                self.take_in(&mut arrival.with_segment(&fitted), index);
+                self.take_in_fitted(&mut arrival.with_segment(&fitted), index);
                 let alive = self.blocks[index as usize].phase.is_alive();
                 if alive && segment.sequence_len() > 0 && fitted.sequence_len() == 0 {
                     self.acknowledge(arrival.port, index);
@@ -269,7 +270,7 @@ impl NetStack {
             Verdict::Acknowledge(reason) => {
                 self.stats.drops.add(reason);
                 self.repeated(arrival, index);
-                self.acknowledge(arrival.port, index);
+                self.acknowledge_again(arrival.port, index, arrival.segment);
             }
             Verdict::KeepAlive => {
                 self.stats.drops.add(DropReason::SeqRepeated);
@@ -316,9 +317,6 @@ impl NetStack {
         }
         if self.hand_over(arrival, index) {
             self.after_segment(now, index, before, queued);
-            if segment.payload_len > 0 && self.blocks[index as usize].socket().recv_queue() == queued {
-                self.note_island(index, segment);
-            }
         }
     }
 
@@ -352,18 +350,36 @@ impl NetStack {
         news
     }
 
-    /// Notes that data came behind a hole.
-    #[cold]
-    fn note_island(&mut self, index: u32, segment: &Segment) {
-        let block = &mut self.blocks[index as usize];
+    /// A segment behind a hole. smoltcp answers it at once, unless it has no place left to note an island in: then the
+    /// peer is told all the same that something is missing (RFC 5681 §4.2).
+    fn take_in_behind_hole<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let segment = arrival.segment;
         let end = segment.seq.wrapping_add(u32::from(segment.payload_len));
-        if (end.wrapping_sub(block.rcv_nxt()) as i32) <= 0 {
-            return;
-        }
+        let block = &mut self.blocks[index as usize];
         if !block.marks.contains(Marks::ISLANDS) || (end.wrapping_sub(block.island_end) as i32) > 0 {
             block.island_end = end;
         }
         block.marks |= Marks::ISLANDS;
+        self.islands.note_arrival(block, (segment.seq, end));
+        let lined_up = arrival.port.unsent();
+        self.take_in(arrival, index);
+        if arrival.port.unsent() == lined_up && self.blocks[index as usize].phase.is_alive() {
+            // It was counted as one that smoltcp has taken.
+            self.stats.segments -= 1;
+            self.stats.drops.add(DropReason::NoIsland);
+            self.acknowledge(arrival.port, index);
+        }
+    }
+
+    /// What `fit` has left of a segment.
+    fn take_in_fitted<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let segment = arrival.segment;
+        let start = segment.seq.wrapping_sub(self.blocks[index as usize].rcv_nxt()) as i32;
+        if start > 0 && segment.payload_len > 0 {
+            self.take_in_behind_hole(arrival, index);
+        } else {
+            self.take_in(arrival, index);
+        }
     }
 
     /// A segment that the window allows and the ring has no room for: there may be larger rings.
@@ -374,12 +390,12 @@ impl NetStack {
         if !block.phase.is_alive() {
             return;
         }
-        if fits && shim::judge(block, segment, false) == Verdict::Acceptable {
-            return self.take_in(arrival, index);
+        if fits && matches!(shim::judge(block, segment, false), Verdict::Acceptable | Verdict::BehindHole) {
+            return self.take_in_fitted(arrival, index);
         }
         self.stats.drops.add(DropReason::NoRing);
         let fitted = rewrite::fit(block, segment, arrival.frame);
-        self.take_in(&mut arrival.with_segment(&fitted), index);
+        self.take_in_fitted(&mut arrival.with_segment(&fitted), index);
     }
 
     /// Has smoltcp read a segment of a flow, and sends what it answers at once. Returns false when it could not: there
@@ -400,7 +416,7 @@ impl NetStack {
         let reply = device.into_reply();
         self.work.sets += 1;
         self.stats.segments += 1;
-        take_reply(block, port, reply, self.promises);
+        take_reply(block, port, reply, self.promises, &mut self.islands);
         if outcome.is_none() {
             self.stats.drops.add(DropReason::Contained);
             self.end(index, CloseReason::Contained);
