@@ -25,6 +25,7 @@ mod path_mtu;
 mod rings;
 mod tail;
 mod unknown;
+mod window;
 
 use std::time::Duration;
 

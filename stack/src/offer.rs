@@ -4,8 +4,12 @@
 //! them (`ring_pool.rs`), and is dropped, as by a full router, where there are none any more. All windows of a flow are
 //! shifted by one number of bits, whatever rings it has (RFC 7323 §2.2), and no edge that was told is taken back. The sums
 //! of a segment are written after all this.
+//!
+//! A window that is nearly closed opens by a segment, or half of the ring, and not by less: a peer that fills what it is
+//! told with small segments would send nothing else any more (RFC 9293 §3.8.6.2.2, MUST-39).
 
 use crate::block::FlowBlock;
+use crate::phase::Marks;
 use crate::segment::Sent;
 use crate::shim;
 use crate::wire::{IPV4_BYTES, SCALE, SYN, TCP_BYTES};
@@ -21,7 +25,10 @@ pub(crate) fn offer(block: &mut FlowBlock, sent: &Sent, promise: u32, packet: &m
     // Windows of SYNs are not shifted.
     let (ring_scale, scale) = if sent.flags & SYN == 0 { (block.ring_scale, block.scale) } else { (0, 0) };
     block.ring_edge = sent.ack.wrapping_add(u32::from(sent.window) << ring_scale);
-    let edge = later(block.edge, later(block.ring_edge, block.rcv_base.wrapping_add(promise)));
+    let mut edge = later(block.edge, later(block.ring_edge, block.rcv_base.wrapping_add(promise)));
+    if (edge.wrapping_sub(sent.ack) as i32) < ample(block) {
+        edge = offer_little(block, edge, sent.ack);
+    }
     // Rounded up: what was told once stays.
     let left = edge.wrapping_sub(sent.ack).div_ceil(1 << scale);
     let field = u16::try_from(left).unwrap_or(u16::MAX);
@@ -29,6 +36,51 @@ pub(crate) fn offer(block: &mut FlowBlock, sent: &Sent, promise: u32, packet: &m
     if field != sent.window {
         write_window(packet, field);
     }
+}
+
+/// A window in which there is room for two segments is never a silly one. The peer's segments are taken to be as long as
+/// ours.
+#[inline]
+fn ample(block: &FlowBlock) -> i32 {
+    2 * i32::from(block.sending.mss())
+}
+
+/// By how much a window that is not ample opens at least.
+fn step(block: &FlowBlock) -> i32 {
+    (block.socket().recv_capacity() / 2).min(usize::from(block.sending.mss())) as i32
+}
+
+/// Whether the peer, which has been told of all up to `ack`, knows of so little room that it may wait for more.
+pub(crate) fn is_nearly_closed(block: &FlowBlock, ack: u32) -> bool {
+    (shim::window_left(block, ack) as i32) < step(block)
+}
+
+/// Up to where the peer is told that it may send, in a segment that acknowledges all up to `ack`, if the window could reach to
+/// `edge`, which is not ample.
+#[cold]
+#[inline(never)]
+fn offer_little(block: &mut FlowBlock, edge: u32, ack: u32) -> u32 {
+    block.marks |= Marks::TIGHT;
+    let opens = edge.wrapping_sub(block.edge) as i32 >= step(block);
+    let edge = if opens { edge } else { block.edge };
+    if (edge.wrapping_sub(block.ring_edge) as i32) < 0 {
+        block.ring_edge = edge;
+    }
+    // A FIN behind a full window counts, and has no room there.
+    later(edge, ack)
+}
+
+/// Whether the peer of a flow with [`Marks::TIGHT`] would be told of more room than it knows of, by an ACK of `ack` that
+/// smoltcp has written or would write with room for `room` bytes behind that.
+pub(crate) fn opens(block: &mut FlowBlock, ack: u32, room: u32, promise: u32) -> bool {
+    let edge = later(ack.wrapping_add(room), block.rcv_base.wrapping_add(promise));
+    if edge.wrapping_sub(block.edge) as i32 >= step(block) {
+        return true;
+    }
+    if shim::window_left(block, ack) as i32 >= ample(block) {
+        block.marks.remove(Marks::TIGHT);
+    }
+    false
 }
 
 /// The window field of a segment written by hand whose ACK number is `ack`: no more than the peer was told last.

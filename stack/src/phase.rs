@@ -112,6 +112,8 @@ bitflags! {
         const NARROW = 1 << 15;
         /// All that a narrow flow has in flight is to be sent again, since it was too long.
         const TOO_LONG = 1 << 16;
+        /// The peer knows of little room in the receive ring, and hears of more only once it is worth it.
+        const TIGHT = 1 << 17;
         /// What is sent next is to be timed.
         const TIME = 1 << 11;
         /// Everything in flight is to be sent again, since nothing was heard for long.

@@ -102,6 +102,14 @@ impl Replay {
         interface.poll_ingress_single(now, &mut device, set);
     }
 
+    /// A packet with an octet that came before, which a socket answers with an ACK of where it is.
+    pub(crate) fn old_octet(&mut self, told: Told) -> &[u8] {
+        let said = Said { flags: ACK, seq: told.seq.wrapping_sub(1), ack: told.ack, window: told.window };
+        write_head(&mut self.packet, &told.key, said, &[], 1);
+        self.packet.push(0);
+        &self.packet
+    }
+
     /// Has the one socket of `set` send its earliest segment again with the next poll, if it was sent: three duplicates of
     /// the last ACK do.
     pub(crate) fn have_sent_again(

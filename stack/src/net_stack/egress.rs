@@ -223,6 +223,9 @@ impl NetStack {
         if is_mute(self.blocks[index as usize], poll_at) {
             next = next.min(self.probe(now, port, index));
         }
+        if self.blocks[index as usize].marks.contains(Marks::TIGHT) {
+            self.open_window(now, port, index);
+        }
         let state = self.blocks[index as usize].socket().state();
         if matches!(state, State::TimeWait | State::Closed) && self.ends_by_itself(now, index, state) {
             return;
@@ -296,7 +299,7 @@ impl NetStack {
             return Visit::NoFrame;
         }
         let block = &mut self.blocks[index as usize];
-        let (link, key, seq, ack) = (block.link, block.key, block.snd_nxt, block.rcv_nxt());
+        let (link, key, seq, ack) = (block.link, block.key, rst_seq(block), block.rcv_nxt());
         self.stats.rsts_sent += 1;
         self.send_control(port, &link, &key, Control { flags: RST | ACK, seq, ack, window: 0 });
         match reason {
@@ -312,8 +315,16 @@ impl NetStack {
     }
 }
 
+/// The sequence number of an RST: the next one (RFC 9293 §3.10.5), but none beyond the window, where it is not acceptable.
+/// What lies there is the octet of a zero-window probe, which the peer has not taken.
+fn rst_seq(block: &FlowBlock) -> u32 {
+    let window = u32::from(block.peer_window) << block.options.window_scale.unwrap_or(0).min(14);
+    let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+    if window == 0 { block.highest_ack } else { block.highest_ack.wrapping_add(in_flight.min(window)) }
+}
+
 /// The last ACK of the peer, with the window that smoltcp is to believe.
-fn told(block: &mut FlowBlock) -> Told {
+pub(super) fn told(block: &mut FlowBlock) -> Told {
     block.told_window = block.peer_window.min(block.sending.field());
     Told { key: block.key, seq: block.rcv_nxt(), ack: block.highest_ack, window: block.told_window }
 }

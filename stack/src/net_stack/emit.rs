@@ -61,6 +61,10 @@ fn line_up<Q: Queue>(
                 // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
                 write_seq(packet, block.snd_nxt);
             }
+            if block.marks.contains(Marks::TIGHT) && is_silly(block, &sent, promises) {
+                port.return_frame(frame);
+                return None;
+            }
             if packet.len() > IPV4_BYTES + TCP_BYTES || block.marks.contains(Marks::ISLANDS) {
                 islands.rewrite(block, &sent, &mut frame);
                 packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
@@ -77,6 +81,14 @@ fn line_up<Q: Queue>(
     write_checksums(packet);
     port.send(frame);
     sent
+}
+
+/// Whether an ACK that smoltcp has written, but for an island, tells the peer nothing but of a little more room.
+#[cold]
+fn is_silly(block: &mut FlowBlock, sent: &Sent, promises: [u32; 2]) -> bool {
+    let room = u32::from(sent.window) << block.ring_scale;
+    let promise = promises[usize::from(block.place.is_some())];
+    sent.ack == block.last_ack && !offer::opens(block, sent.ack, room, promise)
 }
 
 impl NetStack {

@@ -359,6 +359,8 @@ impl NetStack {
         if !block.marks.contains(Marks::ISLANDS) || (end.wrapping_sub(block.island_end) as i32) > 0 {
             block.island_end = end;
         }
+        // What smoltcp answers is no news of room, and must be said.
+        block.marks.remove(Marks::TIGHT);
         block.marks |= Marks::ISLANDS;
         self.islands.note_arrival(block, (segment.seq, end));
         let lined_up = arrival.port.unsent();
