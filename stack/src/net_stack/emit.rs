@@ -74,8 +74,7 @@ fn line_up<Q: Queue>(
             offer::write_scale(packet);
         }
         if sent.flags & ACK != 0 {
-            let promise = promises.get(usize::from(block.promise)).copied().unwrap_or(0);
-            offer::offer(block, &sent, promise, packet);
+            offer::offer(block, &sent, promise_of(block, promises), packet);
         }
     }
     write_checksums(packet);
@@ -83,11 +82,17 @@ fn line_up<Q: Queue>(
     sent
 }
 
+/// How much the peer of the flow of `block` may be told that may come beyond its receive ring.
+#[inline]
+fn promise_of(block: &FlowBlock, promises: [u32; 2]) -> u32 {
+    promises.get(usize::from(block.promise)).copied().unwrap_or(0)
+}
+
 /// Whether an ACK that smoltcp has written, but for an island, tells the peer nothing but of a little more room.
 #[cold]
 fn is_silly(block: &mut FlowBlock, sent: &Sent, promises: [u32; 2]) -> bool {
     let room = u32::from(sent.window) << block.ring_scale;
-    let promise = promises[usize::from(block.place.is_some())];
+    let promise = promise_of(block, promises);
     sent.ack == block.last_ack && !offer::opens(block, sent.ack, room, promise)
 }
 
