@@ -146,14 +146,24 @@ enum Speaks {
     Binary,
 }
 
-/// One step of [`Session::take`].
-enum Step {
-    /// So many bytes are done with; go on.
-    Moved(usize),
-    /// So are these, and a command was executed.
-    Executed(usize),
-    /// After so many bytes, stop.
-    Stop(usize, Stop),
+/// What [`Session::take`] is done with before it looks at the rest.
+enum Done {
+    /// So many bytes.
+    Bytes(usize),
+    /// So many bytes, with which a command was executed.
+    Command(usize),
+}
+
+/// Why [`Session::take`] cannot go on after the next `consumed` bytes.
+struct Halt {
+    consumed: usize,
+    stop: Stop,
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Halt {
+        Halt { consumed: 0, stop }
+    }
 }
 
 /// One connection's state. Small; what it is owed lies in its core's pool. End it with [`Session::end`]: dropping it
@@ -354,8 +364,8 @@ impl Taking<'_> {
                 }
             }
             match self.step(input.get(consumed..).unwrap_or_default()) {
-                Step::Moved(bytes) => consumed += bytes,
-                Step::Executed(bytes) => {
+                Ok(Done::Bytes(bytes)) => consumed += bytes,
+                Ok(Done::Command(bytes)) => {
                     consumed += bytes;
                     left -= 1;
                     // What was foreseen belongs to the first request alone.
@@ -369,7 +379,7 @@ impl Taking<'_> {
                         return (consumed, Stop::NeedInput);
                     }
                 }
-                Step::Stop(bytes, stop) => return (consumed + bytes, stop),
+                Err(halt) => return (consumed + halt.consumed, halt.stop),
             }
         }
     }
@@ -386,7 +396,8 @@ impl Taking<'_> {
         }
     }
 
-    fn step(&mut self, input: &[u8]) -> Step {
+    /// Does what the next bytes of `input` ask for.
+    fn step(&mut self, input: &[u8]) -> Result<Done, Halt> {
         match self.session.state {
             State::Line if !self.session.trusted => self.greet(input),
             State::Line => match self.session.speaks {
@@ -399,31 +410,33 @@ impl Taking<'_> {
             State::Value { .. } => self.fill_value(input),
             State::Upload { token, owner, remaining } => self.send_value(input, token, owner, remaining),
             State::Swallow { remaining, reply } => self.swallow(input, remaining, reply),
-            State::Barrier if self.clients.conns[self.session.conn].in_flight > 0 => Step::Stop(0, Stop::Waiting),
-            State::Barrier => {
+            State::Barrier if self.clients.conns[self.session.conn].in_flight > 0 => Err(Stop::Waiting.into()),
+            State::Telling if !self.session.owed.is_empty() => Err(Stop::NeedRoom.into()),
+            State::Barrier | State::Telling => {
                 self.session.state = State::Line;
-                Step::Moved(0)
+                Ok(Done::Bytes(0))
             }
-            State::Telling if !self.session.owed.is_empty() => Step::Stop(0, Stop::NeedRoom),
-            State::Telling => {
-                self.session.state = State::Line;
-                Step::Moved(0)
-            }
-            State::Deaf => Step::Stop(input.len(), Stop::NeedInput),
-            State::Closed => Step::Stop(input.len(), Stop::Close),
+            State::Deaf => Err(Halt { consumed: input.len(), stop: Stop::NeedInput }),
+            State::Closed => Err(Halt { consumed: input.len(), stop: Stop::Close }),
         }
     }
 
     /// The first byte of a connection decides what it speaks, unless the server speaks one protocol alone.
-    fn negotiate(&mut self, input: &[u8]) -> Step {
-        let Some(&first) = input.first() else { return Step::Stop(0, Stop::NeedInput) };
+    fn negotiate(&mut self, input: &[u8]) -> Result<Done, Halt> {
+        let &first = input.first().ok_or(Stop::NeedInput)?;
         let binary = match self.clients.config.protocol {
             Protocol::Auto => first == MAGIC_REQUEST,
             Protocol::Ascii => false,
             Protocol::Binary => true,
         };
         self.session.speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
-        Step::Moved(0)
+        Ok(Done::Bytes(0))
+    }
+
+    /// A command of `bytes` bytes was executed, and is counted.
+    fn executed(&mut self, bytes: usize) -> Done {
+        self.clients.counters.requests.add(1);
+        Done::Command(bytes)
     }
 
     /// Takes no more; what is owed is still given.

@@ -18,20 +18,21 @@ use crate::stats;
 impl Taking<'_> {
     /// flush_all.
     pub(super) fn flush_all(&mut self, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
-        let exptime = match delay {
-            _ if !self.clients.config.commands.flush => Err(Line::FlushDisabled),
-            delay => delay,
+        let refused = match delay {
+            _ if !self.clients.config.commands.flush => Line::FlushDisabled,
+            Ok(exptime) => return self.flush(exptime.into(), &Form::classic(noreply)),
+            Err(line) => line,
         };
-        match exptime {
-            Ok(exptime) => {
-                self.begin_barrier()?;
-                let now = self.here.now;
-                let exptime = i64::from(exptime);
-                self.here.shard.flush_all(exptime, now);
-                self.order_all(Line::Ok, &Form::classic(noreply), Request::Flush { exptime });
-            }
-            Err(line) => self.answer(line, noreply)?,
-        }
+        self.answer(refused, noreply)?;
+        self.clients.counters.cmd_flush.add(1);
+        Ok(())
+    }
+
+    /// Every item stored before `exptime` is gone, of all cores.
+    pub(super) fn flush(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
+        self.begin_barrier()?;
+        self.here.shard.flush_all(exptime, self.here.now);
+        self.order_all(Line::Ok, form, Request::Flush { exptime });
         self.clients.counters.cmd_flush.add(1);
         Ok(())
     }
@@ -59,13 +60,13 @@ impl Taking<'_> {
     }
 
     /// Stops until everything before the barrier has been answered by the other cores and there is room for its reply.
-    pub(super) fn begin_barrier(&mut self) -> Result<(), Stop> {
+    fn begin_barrier(&mut self) -> Result<(), Stop> {
         self.reply_room()?;
         if self.clients.conns[self.session.conn].in_flight > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
     /// Sends an order to every other core; this core has obeyed, and `line` is the answer when they have.
-    pub(super) fn order_all(&mut self, line: Line, form: &Form<'_>, request: Request) {
+    fn order_all(&mut self, line: Line, form: &Form<'_>, request: Request) {
         let cores = self.clients.shared.counters.cores();
         if cores == 1 {
             return self.say(form, line);

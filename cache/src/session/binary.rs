@@ -2,14 +2,13 @@
 //!
 //! Read first: [`crate::proto::binary`] for the bytes, [`crate::operation`] for what is asked of a shard.
 
-use super::{State, Step, Stop, Taking};
+use super::{Done, Halt, Stop, Taking};
 use crate::key::KEY_MAX_BYTES;
-use crate::mesh::message::Request;
 use crate::operation::Outcome;
 use crate::proto::binary::{Asked, Command, Extras, HEADER_BYTES, RequestHeader, stat_packet, stat_packets};
-use crate::proto::form::{Form, Said};
+use crate::proto::form::Form;
 use crate::proto::reply::Line;
-use crate::replies::{Owed, Waiting};
+use crate::replies::Owed;
 use crate::stats;
 
 /// Bytes of a dump of prefixes, which is one packet here; one that is cut does not end with END.
@@ -17,91 +16,47 @@ const PREFIX_DUMP_MAX_BYTES: usize = 128 << 10;
 
 impl Taking<'_> {
     /// Executes the packet at the start of `input`, if its header, extras and key are there.
-    pub(super) fn packet(&mut self, input: &[u8]) -> Step {
-        let Some(bytes) = input.first_chunk::<HEADER_BYTES>() else { return Step::Stop(0, Stop::NeedInput) };
+    pub(super) fn packet(&mut self, input: &[u8]) -> Result<Done, Halt> {
+        let bytes = input.first_chunk::<HEADER_BYTES>().ok_or(Stop::NeedInput)?;
         let Some(header) = RequestHeader::read(bytes) else {
             self.close();
-            return Step::Moved(0);
+            return Ok(Done::Bytes(0));
         };
         let form = header.form(&[]);
         if let Err(line) = header.check(KEY_MAX_BYTES) {
-            return match self.tell(&form, line) {
-                Ok(()) => {
-                    self.close();
-                    Step::Executed(HEADER_BYTES)
-                }
-                Err(stop) => Step::Stop(0, stop),
-            };
+            self.tell(&form, line)?;
+            self.close();
+            return Ok(Done::Command(HEADER_BYTES));
         }
         let (command, quiet) = Command::of(header.opcode);
         if matches!(command, Command::Unknown | Command::SaslList | Command::Sasl) {
-            return self.pass_over(&header, &form);
+            // Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
+            self.pass_over(u64::from(header.body_len), &form, Line::Error)?;
+            return Ok(self.executed(HEADER_BYTES));
         }
         let head_bytes = header.head_bytes();
-        let Some(body) = input.get(HEADER_BYTES..head_bytes) else { return Step::Stop(0, Stop::NeedInput) };
+        let body = input.get(HEADER_BYTES..head_bytes).ok_or(Stop::NeedInput)?;
         let (extras, key) = body.split_at(usize::from(header.extras_len));
         let (extras, form) = (Extras(extras), header.form(key));
-        let done = match header.asked(extras, key, self.clients.config.shard.use_cas, self.here.now) {
-            Asked::Operation(operation) => self.perform(self.locate(key), &operation, b"", &form),
+        match header.asked(extras, key, self.clients.config.shard.use_cas, self.here.now) {
+            Asked::Operation(operation) => self.perform(self.locate(key), &operation, b"", &form)?,
             Asked::Store(storing) => return self.store(input, head_bytes, &storing, &form),
             Asked::Nothing => match command {
                 // A quit that asks for no answer is obeyed without one.
                 Command::Quit => {
                     self.session.quit = quiet;
-                    return match self.tell(&form, Line::Ok) {
-                        Ok(()) => {
-                            self.close();
-                            Step::Executed(head_bytes)
-                        }
-                        Err(stop) => Step::Stop(0, stop),
-                    };
+                    self.tell(&form, Line::Ok)?;
+                    self.close();
+                    return Ok(Done::Command(head_bytes));
                 }
-                Command::Version => self.tell(&form, Line::Version),
-                Command::Flush => self.flush_packet(i64::from(extras.u32_at(0)), &form),
-                Command::Stat => self.stat(key, &header, &form),
-                _ => self.tell(&form, Line::Ok),
+                Command::Version => self.tell(&form, Line::Version)?,
+                Command::Flush if !self.clients.config.commands.flush => self.tell(&form, Line::FlushDisabled)?,
+                Command::Flush => self.flush(i64::from(extras.u32_at(0)), &form)?,
+                Command::Stat => self.stat(key, &header, &form)?,
+                _ => self.tell(&form, Line::Ok)?,
             },
-        };
-        match done {
-            Ok(()) => {
-                self.clients.counters.requests.add(1);
-                Step::Executed(head_bytes)
-            }
-            Err(stop) => Step::Stop(0, stop),
         }
-    }
-
-    /// Answers with a packet that is known at once.
-    fn tell(&mut self, form: &Form<'_>, said: impl Into<Said>) -> Result<(), Stop> {
-        self.room_to_say(form)?;
-        self.say(form, said);
-        Ok(())
-    }
-
-    /// A command that is not known: its body is passed over, then it is answered with an error.
-    ///
-    /// Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
-    fn pass_over(&mut self, header: &RequestHeader, form: &Form<'_>) -> Step {
-        if let Err(stop) = self.reply_room() {
-            return Step::Stop(0, stop);
-        }
-        let reply = Some(self.owe(form, Owed::Waiting(Waiting::Refused { said: Line::Error.into() })));
-        self.session.state = State::Swallow { remaining: u64::from(header.body_len), reply };
-        self.clients.counters.requests.add(1);
-        Step::Executed(HEADER_BYTES)
-    }
-
-    /// Flush.
-    fn flush_packet(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
-        if !self.clients.config.commands.flush {
-            return self.tell(form, Line::FlushDisabled);
-        }
-        self.begin_barrier()?;
-        let now = self.here.now;
-        self.here.shard.flush_all(exptime, now);
-        self.order_all(Line::Ok, form, Request::Flush { exptime });
-        self.clients.counters.cmd_flush.add(1);
-        Ok(())
+        Ok(self.executed(head_bytes))
     }
 
     /// Stat: a packet for each line of the text protocol's answer, then an empty one.

@@ -2,7 +2,7 @@
 
 use memchr::memchr3;
 
-use super::{State, Step, Stop, Taking};
+use super::{Done, Halt, State, Stop, Taking};
 use crate::clock::Expiry;
 use crate::core::here::Here;
 use crate::key::{KEY_MAX_BYTES, Key};
@@ -14,16 +14,17 @@ use crate::proto::text;
 
 impl Taking<'_> {
     /// Executes the next key, or ends the fetch.
-    pub(super) fn next_key(&mut self, input: &[u8]) -> Step {
-        let State::Keys { cas, expiry, any } = self.session.state else { return Step::Moved(0) };
+    pub(super) fn next_key(&mut self, input: &[u8]) -> Result<Done, Halt> {
+        let State::Keys { cas, expiry, any } = self.session.state else { return Ok(Done::Bytes(0)) };
         let spaces = input.iter().position(|&byte| byte != b' ').unwrap_or(input.len());
         let rest = &input[spaces..];
+        let halt = |stop| Halt { consumed: spaces, stop };
         // A key, the \r of a line end, and what follows.
         let seen = rest.get(..KEY_MAX_BYTES + 2).unwrap_or(rest);
         let Some(end) = memchr3(b' ', b'\n', 0, seen) else {
             return match seen.len() > KEY_MAX_BYTES + 1 {
                 true => self.refuse_keys(spaces),
-                false => Step::Stop(spaces, Stop::NeedInput),
+                false => Err(halt(Stop::NeedInput)),
             };
         };
         // A line seen whole was checked before its first key was executed; only a long one is refused here or below.
@@ -35,13 +36,9 @@ impl Taking<'_> {
         let key = if ends { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
         if key.is_empty() {
             let line = if any || expiry.is_some() { Line::End } else { Line::Error };
-            return match self.answer(line, false) {
-                Ok(()) => {
-                    self.session.state = State::Line;
-                    Step::Executed(spaces + end + 1)
-                }
-                Err(stop) => Step::Stop(spaces, stop),
-            };
+            self.answer(line, false).map_err(halt)?;
+            self.session.state = State::Line;
+            return Ok(Done::Command(spaces + end + 1));
         }
         if key.len() > KEY_MAX_BYTES {
             return self.refuse_keys(spaces);
@@ -50,26 +47,18 @@ impl Taking<'_> {
         // over with it.
         let blank = if ends || !self.session.datagram { None } else { blank_end(&rest[end..]) };
         let (last, end) = (ends || blank.is_some(), end + blank.unwrap_or(0));
-        match self.fetch(key, cas, expiry, last) {
-            Ok(()) => {
-                self.session.state = if last { State::Line } else { State::Keys { cas, expiry, any: true } };
-                Step::Executed(spaces + end + usize::from(last))
-            }
-            Err(stop) => Step::Stop(spaces, stop),
-        }
+        self.fetch(key, cas, expiry, last).map_err(halt)?;
+        self.session.state = if last { State::Line } else { State::Keys { cas, expiry, any: true } };
+        Ok(Done::Command(spaces + end + usize::from(last)))
     }
 
     /// A key that may not be, in a line too long to be checked beforehand.
     ///
     /// Deviates: the items before it have been answered; 1.6.18 drops them.
-    fn refuse_keys(&mut self, spaces: usize) -> Step {
-        match self.answer(Line::BadFormat, false) {
-            Ok(()) => {
-                self.session.state = State::SkipLine;
-                Step::Executed(spaces)
-            }
-            Err(stop) => Step::Stop(spaces, stop),
-        }
+    fn refuse_keys(&mut self, spaces: usize) -> Result<Done, Halt> {
+        self.answer(Line::BadFormat, false).map_err(|stop| Halt { consumed: spaces, stop })?;
+        self.session.state = State::SkipLine;
+        Ok(Done::Command(spaces))
     }
 
     /// Looks one key up, here or on its owner; `end`: END follows.

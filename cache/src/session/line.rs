@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{State, Step, Stop, Taking};
+use super::{Done, Halt, State, Stop, Taking};
 use crate::proto::form::Form;
 use crate::proto::meta::Name;
 use crate::proto::reply::Line;
@@ -12,13 +12,11 @@ use crate::proto::text::{
 
 impl Taking<'_> {
     /// Executes the line at the start of `input`, if it is whole.
-    pub(super) fn line(&mut self, input: &[u8]) -> Step {
+    pub(super) fn line(&mut self, input: &[u8]) -> Result<Done, Halt> {
         let foreseen = self.session.foreseen.and_then(|foreseen| foreseen.get_of(input));
         if let Some((key, line_bytes)) = foreseen.or_else(|| plain_get(input)) {
-            return match self.fetch(key, false, None, true) {
-                Ok(()) => Step::Executed(line_bytes),
-                Err(stop) => Step::Stop(0, stop),
-            };
+            self.fetch(key, false, None, true)?;
+            return Ok(Done::Command(line_bytes));
         }
         let now = self.here.now;
         if let Some((storing, noreply, line_bytes)) = plain_set(input, now) {
@@ -32,7 +30,7 @@ impl Taking<'_> {
         let Some(newline) = newline else {
             return match input.len() > LINE_MAX_BYTES {
                 true => self.long_line(window),
-                false => Step::Stop(0, Stop::NeedInput),
+                false => Err(Stop::NeedInput.into()),
             };
         };
         let text = &input[..newline];
@@ -42,74 +40,62 @@ impl Taking<'_> {
         // Deviates: 1.6.18 ends the line at a NUL and so takes `get a\0b` for `get a`.
         let command =
             if has_nul { Command::Fail { line: Line::BadFormat, noreply: false } } else { parse_line(text, now) };
-        let done = match command {
+        match command {
             Command::Fetch { cas, expiry, keys } => {
                 self.session.state = State::Keys { cas, expiry, any: true };
-                return Step::Moved(text.len() - keys.len());
+                return Ok(Done::Bytes(text.len() - keys.len()));
             }
             Command::Store { storing, noreply } => {
                 return self.store(input, line_bytes, &storing, &Form::classic(noreply));
             }
             Command::Meta { name: Name::Set, words } => return self.meta_set(input, line_bytes, words),
-            Command::Meta { name, words } => self.meta(name, words),
+            Command::Meta { name, words } => self.meta(name, words)?,
             Command::Keyed { key, operation, noreply } => {
-                self.perform(self.locate(key), &operation, b"", &Form::classic(noreply))
+                self.perform(self.locate(key), &operation, b"", &Form::classic(noreply))?;
             }
-            Command::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
-            Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply),
-            Command::Verbosity { level, noreply } => self.verbosity(level, noreply),
-            Command::Stats { arguments } => self.stats(arguments),
+            Command::FlushAll { delay, noreply } => self.flush_all(delay, noreply)?,
+            Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply)?,
+            Command::Verbosity { level, noreply } => self.verbosity(level, noreply)?,
+            Command::Stats { arguments } => self.stats(arguments)?,
             Command::Operate { order: Order::Debugtime, .. } if !self.clients.config.commands.debug => {
-                self.answer(Line::Error, false)
+                self.answer(Line::Error, false)?;
             }
-            Command::Operate { order, arguments } => self.operate(order, arguments),
-            Command::Version => self.answer(Line::Version, false),
-            Command::Fail { line, noreply } => self.answer(line, noreply),
+            Command::Operate { order, arguments } => self.operate(order, arguments)?,
+            Command::Version => self.answer(Line::Version, false)?,
+            Command::Fail { line, noreply } => self.answer(line, noreply)?,
             command @ (Command::Quit | Command::Http) => {
                 self.session.broken = command == Command::Http;
                 self.session.quit = command == Command::Quit;
                 self.close();
-                return Step::Moved(line_bytes);
+                return Ok(Done::Bytes(line_bytes));
             }
-        };
-        match done {
-            Ok(()) => {
-                self.clients.counters.requests.add(1);
-                Step::Executed(line_bytes)
-            }
-            Err(stop) => Step::Stop(0, stop),
         }
+        Ok(self.executed(line_bytes))
     }
 
     /// A line whose end is not in sight: a fetch, whose keys are read one by one, or nonsense.
-    fn long_line(&mut self, window: &[u8]) -> Step {
+    fn long_line(&mut self, window: &[u8]) -> Result<Done, Halt> {
         match begin_long_fetch(window, self.here.now) {
             LongFetch::Begun { consumed, cas, expiry } => {
                 self.session.state = State::Keys { cas, expiry, any: false };
-                Step::Moved(consumed)
+                Ok(Done::Bytes(consumed))
             }
-            LongFetch::Refused(line) => match self.answer(line, false) {
-                Ok(()) => {
-                    self.session.state = State::SkipLine;
-                    Step::Executed(0)
-                }
-                Err(stop) => Step::Stop(0, stop),
-            },
+            LongFetch::Refused(line) => {
+                self.answer(line, false)?;
+                self.session.state = State::SkipLine;
+                Ok(Done::Command(0))
+            }
             LongFetch::No => {
                 self.close_broken();
-                Step::Moved(0)
+                Ok(Done::Bytes(0))
             }
         }
     }
 
     /// Passes over the rest of a line that was answered.
-    pub(super) fn skip_line(&mut self, input: &[u8]) -> Step {
-        match memchr(b'\n', input) {
-            Some(newline) => {
-                self.session.state = State::Line;
-                Step::Moved(newline + 1)
-            }
-            None => Step::Stop(input.len(), Stop::NeedInput),
-        }
+    pub(super) fn skip_line(&mut self, input: &[u8]) -> Result<Done, Halt> {
+        let newline = memchr(b'\n', input).ok_or(Halt { consumed: input.len(), stop: Stop::NeedInput })?;
+        self.session.state = State::Line;
+        Ok(Done::Bytes(newline + 1))
     }
 }

@@ -2,14 +2,10 @@
 //!
 //! Read first: [`crate::proto::meta`] for what the flags say, [`crate::operation`] for what they ask for.
 
-use super::{State, Step, Stop, Taking};
+use super::{Done, Halt, LINE_END, Stop, Taking};
 use crate::proto::form::Form;
 use crate::proto::meta::{self, Name, Refused};
 use crate::proto::reply::Line;
-use crate::replies::{Owed, Waiting};
-
-/// Bytes of the line end that follows a value.
-const LINE_END_BYTES: u64 = 2;
 
 impl Taking<'_> {
     /// Any meta command without a value.
@@ -28,7 +24,7 @@ impl Taking<'_> {
     }
 
     /// ms, whose line is the first `line_bytes` bytes of `input`.
-    pub(super) fn meta_set(&mut self, input: &[u8], line_bytes: usize, words: &[u8]) -> Step {
+    pub(super) fn meta_set(&mut self, input: &[u8], line_bytes: usize, words: &[u8]) -> Result<Done, Halt> {
         match meta::parse_set(words) {
             Ok((meta, mode, bytes)) => {
                 let storing = meta.storing(mode, bytes, self.here.now);
@@ -39,22 +35,15 @@ impl Taking<'_> {
     }
 
     /// An ms that is wrong: its value, as far as its length is known, is passed over before the answer.
-    fn refuse_set(&mut self, line_bytes: usize, refused: Refused) -> Step {
-        if let Err(stop) = self.reply_room() {
-            return Step::Stop(0, stop);
-        }
+    fn refuse_set(&mut self, line_bytes: usize, refused: Refused) -> Result<Done, Halt> {
+        let form = Form::classic(false);
         match refused.value_bytes {
             None => {
-                self.say(&Form::classic(false), refused.line);
+                self.reply_room()?;
+                self.say(&form, refused.line);
             }
-            Some(bytes) => {
-                let said = refused.line.into();
-                let reply = Some(self.owe(&Form::classic(false), Owed::Waiting(Waiting::Refused { said })));
-                let remaining = u64::from(bytes) + LINE_END_BYTES;
-                self.session.state = State::Swallow { remaining, reply };
-            }
+            Some(bytes) => self.pass_over(u64::from(bytes) + LINE_END.len() as u64, &form, refused.line)?,
         }
-        self.clients.counters.requests.add(1);
-        Step::Executed(line_bytes)
+        Ok(self.executed(line_bytes))
     }
 }

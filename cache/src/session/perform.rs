@@ -3,7 +3,7 @@
 //! What a command needs (an entry, a landing slot, a place in a message) is asked for before it is executed or sent; if
 //! there is none, nothing has happened and the session stops.
 
-use super::{Speaks, Stop, Taking};
+use super::{LINE_END, Speaks, Stop, Taking};
 use crate::core::Need;
 use crate::key::Key;
 use crate::mesh::message::Token;
@@ -67,7 +67,7 @@ impl Taking<'_> {
 
     /// What follows a value.
     pub(super) fn value_end(&self) -> &'static [u8] {
-        if self.session.speaks == Some(Speaks::Binary) { b"" } else { b"\r\n" }
+        if self.session.speaks == Some(Speaks::Binary) { b"" } else { LINE_END }
     }
 
     /// Whether a reply that is known at once may leave at once: nothing is owed before it.
@@ -114,12 +114,16 @@ impl Taking<'_> {
         }
     }
 
+    /// Answers what is known at once. Stops when there is no room for it.
+    pub(super) fn tell(&mut self, form: &Form<'_>, said: impl Into<Said>) -> Result<(), Stop> {
+        self.room_to_say(form)?;
+        self.say(form, said);
+        Ok(())
+    }
+
     /// Answers with a line, in the text protocol. Stops when there is no room for it.
     pub(super) fn answer(&mut self, line: Line, noreply: bool) -> Result<(), Stop> {
-        let form = Form::classic(noreply);
-        self.room_to_say(&form)?;
-        self.say(&form, line);
-        Ok(())
+        self.tell(&Form::classic(noreply), line)
     }
 
     /// Executes an operation where its key lives: here, or on the core `owner`. `value` is that of a store.

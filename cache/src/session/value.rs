@@ -1,7 +1,7 @@
 //! Values that follow a storage command: in one piece where all is there, else piece by piece into room reserved
 //! where the key lives.
 
-use super::{State, Step, Stop, Taking, WHOLE_MAX_BYTES};
+use super::{Done, Halt, State, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::core::uploads::Filled;
 use crate::key::Key;
 use crate::mesh::message::{Request, Span, Token};
@@ -22,27 +22,33 @@ const PIECES_MAX: u16 = 4;
 
 impl Taking<'_> {
     /// A storage command whose line or packet head is the first `line_bytes` bytes of `input`.
-    pub(super) fn store(&mut self, input: &[u8], line_bytes: usize, storing: &Storing<'_>, form: &Form<'_>) -> Step {
+    pub(super) fn store(
+        &mut self,
+        input: &[u8],
+        line_bytes: usize,
+        storing: &Storing<'_>,
+        form: &Form<'_>,
+    ) -> Result<Done, Halt> {
         let value_end = line_bytes + storing.bytes as usize;
         let line_end = self.value_end();
         let total = value_end + line_end.len();
         if input.len() < total && (total <= WHOLE_MAX_BYTES || self.session.datagram) {
-            return Step::Stop(0, Stop::NeedInput);
+            return Err(Stop::NeedInput.into());
         }
         let located = self.locate(storing.key);
         let value = input.get(line_bytes..value_end).filter(|_| input.get(value_end..total) == Some(line_end));
         let carried = located.1 == self.here.id || storing.key.len() + storing.bytes as usize <= MESSAGE_MAX_BYTES;
-        let (done, bytes) = match value {
-            Some(value) if carried => (self.perform(located, &Operation::Store(storing.store), value, form), total),
-            _ => (self.begin_value(located, storing, form), line_bytes),
-        };
-        match done {
-            Ok(()) => {
-                self.clients.counters.requests.add(1);
-                Step::Executed(bytes)
+        let bytes = match value {
+            Some(value) if carried => {
+                self.perform(located, &Operation::Store(storing.store), value, form)?;
+                total
             }
-            Err(stop) => Step::Stop(0, stop),
-        }
+            _ => {
+                self.begin_value(located, storing, form)?;
+                line_bytes
+            }
+        };
+        Ok(self.executed(bytes))
     }
 
     /// Reserves room where the key lives; the value follows.
@@ -85,8 +91,8 @@ impl Taking<'_> {
     }
 
     /// The next bytes of a value for this core's shard, or its line end.
-    pub(super) fn fill_value(&mut self, input: &[u8]) -> Step {
-        let State::Value { upload, reply } = self.session.state else { return Step::Moved(0) };
+    pub(super) fn fill_value(&mut self, input: &[u8]) -> Result<Done, Halt> {
+        let State::Value { upload, reply } = self.session.state else { return Ok(Done::Bytes(0)) };
         let expected = self.value_end();
         match self.here.fill_upload(upload, input) {
             Filled::GaveWay { missing_bytes } => {
@@ -97,13 +103,13 @@ impl Taking<'_> {
                     self.clients.replies.entry_mut(reply).owed = Owed::Waiting(Waiting::Refused { said });
                 }
                 self.session.state = State::Swallow { remaining, reply };
-                return Step::Moved(0);
+                return Ok(Done::Bytes(0));
             }
-            Filled::Open { taken, .. } if taken > 0 => return Step::Moved(taken),
-            Filled::Open { whole: false, .. } => return Step::Stop(0, Stop::NeedInput),
+            Filled::Open { taken, .. } if taken > 0 => return Ok(Done::Bytes(taken)),
+            Filled::Open { whole: false, .. } => return Err(Stop::NeedInput.into()),
             Filled::Open { whole: true, .. } => {}
         }
-        let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
+        let Some(line_end) = input.get(..expected.len()) else { return Err(Stop::NeedInput.into()) };
         self.session.state = State::Line;
         let said: Said = if line_end == expected {
             self.here.commit_upload(upload).into()
@@ -114,42 +120,44 @@ impl Taking<'_> {
         if let Some(reply) = reply {
             self.clients.replies.settle(reply, said);
         }
-        Step::Moved(expected.len())
+        Ok(Done::Bytes(expected.len()))
     }
 
     /// The next bytes of a value for another core, or its line end.
-    pub(super) fn send_value(&mut self, input: &[u8], token: Token, owner: usize, remaining: u32) -> Step {
+    pub(super) fn send_value(
+        &mut self,
+        input: &[u8],
+        token: Token,
+        owner: usize,
+        remaining: u32,
+    ) -> Result<Done, Halt> {
         let entry = self.clients.replies.entry(token);
         let upload = match entry.owed {
             Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => upload,
             Owed::Waiting(Waiting::Refused { .. }) => {
                 let remaining = u64::from(remaining) + self.value_end().len() as u64;
                 self.session.state = State::Swallow { remaining, reply: Some(token) };
-                return Step::Moved(0);
+                return Ok(Done::Bytes(0));
             }
-            _ => return Step::Stop(0, Stop::Waiting),
+            _ => return Err(Stop::Waiting.into()),
         };
         if remaining > 0 {
             if entry.expected >= PIECES_MAX {
-                return Step::Stop(0, Stop::Waiting);
+                return Err(Stop::Waiting.into());
             }
             let bytes = input.len().min(remaining as usize).min(PIECE_MAX_BYTES);
             if bytes == 0 {
-                return Step::Stop(0, Stop::NeedInput);
+                return Err(Stop::NeedInput.into());
             }
-            if let Err(stop) = self.message_room(owner, bytes) {
-                return Step::Stop(0, stop);
-            }
+            self.message_room(owner, bytes)?;
             self.clients.ask(owner, token, [&input[..bytes], &[]], |[bytes, _]| Request::Data { upload, bytes });
             self.session.state = State::Upload { token, owner, remaining: remaining - bytes as u32 };
-            return Step::Moved(bytes);
+            return Ok(Done::Bytes(bytes));
         }
         let expected = self.value_end();
-        let Some(line_end) = input.get(..expected.len()) else { return Step::Stop(0, Stop::NeedInput) };
+        let Some(line_end) = input.get(..expected.len()) else { return Err(Stop::NeedInput.into()) };
         if line_end == expected {
-            if let Err(stop) = self.message_room(owner, 0) {
-                return Step::Stop(0, stop);
-            }
+            self.message_room(owner, 0)?;
             self.clients.replies.entry_mut(token).owed = Owed::Waiting(Waiting::Outcome);
             self.clients.ask(owner, token, [&[], &[]], |_| Request::Commit { upload });
         } else {
@@ -157,16 +165,24 @@ impl Taking<'_> {
             self.clients.owe(owner, token, Request::Abort { upload });
         }
         self.session.state = State::Line;
-        Step::Moved(expected.len())
+        Ok(Done::Bytes(expected.len()))
+    }
+
+    /// What is asked is wrong: the `remaining` bytes that follow are passed over, then `said` is answered.
+    pub(super) fn pass_over(&mut self, remaining: u64, form: &Form<'_>, said: Line) -> Result<(), Stop> {
+        self.reply_room()?;
+        let reply = self.owe(form, Owed::Waiting(Waiting::Refused { said: said.into() }));
+        self.session.state = State::Swallow { remaining, reply: Some(reply) };
+        Ok(())
     }
 
     /// Passes over a value that was refused, then answers.
-    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>) -> Step {
+    pub(super) fn swallow(&mut self, input: &[u8], remaining: u64, reply: Option<Token>) -> Result<Done, Halt> {
         let bytes = input.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let remaining = remaining - bytes as u64;
         if remaining > 0 {
             self.session.state = State::Swallow { remaining, reply };
-            return Step::Stop(bytes, Stop::NeedInput);
+            return Err(Halt { consumed: bytes, stop: Stop::NeedInput });
         }
         if let Some(reply) = reply
             && let Owed::Waiting(Waiting::Refused { said }) = self.clients.replies.entry(reply).owed
@@ -174,6 +190,6 @@ impl Taking<'_> {
             self.clients.replies.settle(reply, said);
         }
         self.session.state = State::Line;
-        Step::Moved(bytes)
+        Ok(Done::Bytes(bytes))
     }
 }
