@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 
 use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket, EtherType};
+use nic::Mac;
 
 use crate::packet::FRAME_BYTES_MIN;
-use crate::station::{Mac, Station};
+use crate::station::Station;
 
 /// Where the ARP packet starts.
 const ARP_AT: usize = 14;

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use nic::{Burst, Frame, Queue, QueueError};
+use nic::{Burst, Frame, Mac, Queue, QueueError};
 
 use crate::arp::{self, Arp};
-use crate::station::{Mac, Station};
+use crate::station::Station;
 use crate::tally::{DropReason, Tally};
 
 /// What a turn did.

@@ -33,7 +33,7 @@ pub mod resolve;
 pub mod run;
 /// `Sender`: sends, and for ping waits for the answers, checks and times them.
 pub mod sender;
-/// `Station`, `Mac`, `Endpoint`: who we are, and how that is written.
+/// `Station`, `Endpoint`: who we are, and how that is written.
 pub mod station;
 /// `Tally`: what is counted.
 pub mod tally;

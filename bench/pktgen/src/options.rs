@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
+use nic::Mac;
 use nic::xdp::{AttachMode, XskName};
 
 use crate::packet::FRAME_BYTES_MIN;
-use crate::station::{Endpoint, Mac};
+use crate::station::{Endpoint, read_mac};
 
 /// Most frames that `-n` may ask for.
 pub const COUNT_MAX: u64 = 1 << 48;
@@ -66,10 +67,10 @@ pub struct Plan {
     #[arg(short = 'd', value_name = "ENDPOINT")]
     destination: Option<Endpoint>,
     /// Our Ethernet address [default: that of the interface]
-    #[arg(short = 'S', value_name = "MAC")]
+    #[arg(short = 'S', value_name = "MAC", value_parser = read_mac)]
     pub source_mac: Option<Mac>,
     /// Ethernet address to send to [default: asked for by ARP]
-    #[arg(short = 'D', value_name = "MAC")]
+    #[arg(short = 'D', value_name = "MAC", value_parser = read_mac)]
     pub destination_mac: Option<Mac>,
     /// Where the XDP program runs: auto, native or generic
     #[arg(long = "mode", value_name = "ATTACH", default_value = "auto")]

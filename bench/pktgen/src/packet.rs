@@ -8,8 +8,9 @@ use std::net::Ipv4Addr;
 
 use etherparse::PacketBuilder;
 use etherparse::checksum::Sum16BitWords;
+use nic::Mac;
 
-use crate::station::{Mac, Station};
+use crate::station::Station;
 use crate::tally::DropReason;
 
 /// Shortest frame on Ethernet, without its check sequence of 4 bytes (IEEE 802.3 §3.2.7).

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use nic::QueueId;
+use nic::{Mac, QueueId};
 
 use crate::engine::Engine;
 use crate::options::{Mode, Plan};
@@ -11,7 +11,7 @@ use crate::packet::Ports;
 use crate::pong::Pong;
 use crate::resolve::PeerMac;
 use crate::sender::{Sender, Shot};
-use crate::station::{Mac, Station};
+use crate::station::Station;
 
 /// One end of the link.
 #[derive(Debug, Clone)]

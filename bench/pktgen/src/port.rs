@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 
 use nic::preflight::OpenError;
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue, XskName};
-use nic::{PortConfig, Queue, QueueId, Wire, WireError, WireQueue};
+use nic::{Mac, PortConfig, Queue, QueueId, Wire, WireError, WireQueue};
 
 use crate::engine::Engine;
 use crate::options::Plan;
 use crate::packet::Ports;
 use crate::part::{NoFlow, Part};
-use crate::station::Mac;
 
 /// A queue and the engine that works on it.
 #[derive(Debug)]
@@ -73,7 +72,7 @@ pub fn open_xsk(plan: &Plan, name: &XskName) -> Result<OpenXsk, PortError> {
         ..XdpConfig::new(link.as_str(), plan.source().address)
     };
     let mut device = XdpDevice::open(&config)?;
-    let mac = plan.source_mac.unwrap_or(Mac(device.link().mac.0));
+    let mac = plan.source_mac.unwrap_or(device.link().mac);
     // How a NIC spreads flows is not known here; a veth keeps a flow on the queue of the same number.
     let engines = Part::of(plan, mac).engines(|_| None)?;
     let queues = (*first_queue..=last).map_while(|queue| device.take_queue(QueueId(queue)));

@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use nic::Queue;
+use nic::{Mac, Queue};
 
 use crate::arp;
 use crate::bursts::Bursts;
 use crate::packet::FRAME_BYTES_MIN;
-use crate::station::{Mac, Station};
+use crate::station::Station;
 
 /// Time between two requests.
 const RETRY: Duration = Duration::from_millis(200);

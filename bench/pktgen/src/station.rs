@@ -1,29 +1,9 @@
-//! `Station`, `Mac`, `Endpoint`: who we are on the network, and how addresses are written on the command line.
+//! `Station`, `Endpoint`: who we are on the network, and how addresses are written on the command line.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// The address of everyone.
-    pub const BROADCAST: Self = Self([0xff; 6]);
-
-    /// Whether it names one station and not a group (IEEE 802-2014 §8.2.2: the lowest bit of the first byte).
-    pub fn is_unicast(self) -> bool {
-        self.0[0] & 1 == 0
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
+use nic::Mac;
 
 /// An address that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,27 +20,24 @@ pub enum AddressError {
     Endpoint(String),
 }
 
-impl FromStr for Mac {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = || AddressError::Mac(text.to_owned());
-        let mut mac = [0; 6];
-        let mut parts = text.split(':');
-        for byte in &mut mac {
-            let digits =
-                |part: &&str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let part = parts.next().filter(digits).ok_or_else(wrong)?;
-            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
-        }
-        if parts.next().is_some() {
-            return Err(wrong());
-        }
-        if !Self(mac).is_unicast() {
-            return Err(AddressError::Group(text.to_owned()));
-        }
-        Ok(Self(mac))
+/// Reads the Ethernet address of one station.
+///
+/// # Errors
+/// [`AddressError::Mac`] for what is no address, [`AddressError::Group`] for that of a group.
+pub fn read_mac(text: &str) -> Result<Mac, AddressError> {
+    let wrong = || AddressError::Mac(text.to_owned());
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let digits = |part: &&str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let part = parts.next().filter(digits).ok_or_else(wrong)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
     }
+    if parts.next().is_some() {
+        return Err(wrong());
+    }
+    let is_group = mac[0] & 1 != 0; // IEEE 802-2014 §8.2.2
+    if is_group { Err(AddressError::Group(text.to_owned())) } else { Ok(Mac(mac)) }
 }
 
 /// An IPv4 address, and perhaps one port or a range of ports.
@@ -108,13 +85,13 @@ mod tests {
 
     #[test]
     fn a_mac_is_read_as_it_is_written() {
-        let mac: Mac = "02:0:ab:00:00:0f".parse().unwrap();
+        let mac = read_mac("02:0:ab:00:00:0f").unwrap();
         assert_eq!(mac.to_string(), "02:00:ab:00:00:0f");
         for wrong in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "02:00:00:00:00:xx", "02:00:00:00:00:+1", "2:::::"]
         {
-            assert!(matches!(wrong.parse::<Mac>(), Err(AddressError::Mac(_))), "{wrong}");
+            assert!(matches!(read_mac(wrong), Err(AddressError::Mac(_))), "{wrong}");
         }
-        assert!(matches!("ff:ff:ff:ff:ff:ff".parse::<Mac>(), Err(AddressError::Group(_))));
+        assert!(matches!(read_mac("ff:ff:ff:ff:ff:ff"), Err(AddressError::Group(_))));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::Parser;
-use nic::{Burst, Corrupt, Faults, FrameCensus, Queue, QueueId, Reorder, Wire, WireQueue};
+use nic::{Burst, Corrupt, Faults, FrameCensus, Mac, Queue, QueueId, Reorder, Wire, WireQueue};
 use sidestep_pktgen::arp;
 use sidestep_pktgen::options::Plan;
 use sidestep_pktgen::port::{Seat, open_wire};
-use sidestep_pktgen::station::{Mac, Station};
+use sidestep_pktgen::station::Station;
 use sidestep_pktgen::tally::{DropReason, Tally, Trips};
 
 const TURN: Duration = Duration::from_micros(10);
