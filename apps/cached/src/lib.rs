@@ -62,4 +62,4 @@ pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};
 pub use stack::StrayRing;
 pub use udp_service::{UdpHandler, UdpService};
-pub use worker::{Step, Worker, WorkerError};
+pub use worker::{TurnStep, Worker, WorkerError};

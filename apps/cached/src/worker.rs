@@ -17,7 +17,7 @@ use nic::{Doorbell, Queue, QueueError};
 use stack::{FlowId, NetStack, Port, Readiness, StrayRing, Time};
 
 pub use run::WorkerError;
-pub use step::Step;
+pub use step::TurnStep;
 
 use crate::capture::CoreCapture;
 use crate::connections::Connections;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use sidestep_cached::Step;
+use sidestep_cached::TurnStep;
 
 use crate::Failure;
 use crate::bench::Bench;
@@ -34,7 +34,7 @@ pub struct Cycles {
     /// The whole turn, from the first pass.
     pub total: Spread,
     /// The steps, from the second pass, less what the readings themselves cost.
-    pub steps: Vec<(Step, Spread)>,
+    pub steps: Vec<(TurnStep, Spread)>,
     /// Frames in and out together, per request.
     pub frames: f64,
 }
@@ -73,15 +73,15 @@ pub fn measure(workload: Workload, flows: usize, batches: usize) -> Result<Cycle
     }
     let frames = per(bench.frames() - before, requests);
 
-    let mut steps: Vec<(Step, Vec<f64>)> =
-        Step::ALL.into_iter().map(|step| (step, Vec::with_capacity(batches))).collect();
+    let mut steps: Vec<(TurnStep, Vec<f64>)> =
+        TurnStep::ALL.into_iter().map(|step| (step, Vec::with_capacity(batches))).collect();
     for _ in 0..batches {
-        let (mut spent, mut answered) = ([0; Step::ALL.len()], 0);
+        let (mut spent, mut answered) = ([0; TurnStep::ALL.len()], 0);
         for _ in 0..BATCH_TURNS {
             answered += bench.turn(|worker, time, now| {
                 let mut work = 0;
                 let mut last = cpu::cycles();
-                for step in Step::ALL {
+                for step in TurnStep::ALL {
                     work += worker.step(step, time, now)?;
                     let at = cpu::cycles();
                     spent[step as usize] += at.saturating_sub(last + reading);
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn steps_are_reported_in_the_order_of_the_turn() {
         let cycles = measure(Workload::TcpGet, 0, 1).unwrap();
-        let order: Vec<Step> = cycles.steps.iter().map(|(step, _)| *step).collect();
-        assert_eq!(order, Step::ALL);
+        let order: Vec<TurnStep> = cycles.steps.iter().map(|(step, _)| *step).collect();
+        assert_eq!(order, TurnStep::ALL);
         assert_eq!(cycles.frames, 2.0, "a request and its answer");
         assert!(cycles.total.least > 0.0);
     }

@@ -140,7 +140,7 @@ mod tests {
 
     fn report() -> Report {
         let total = Spread { least: 1_000.0, median: 1_100.0 };
-        let cycles = Cycles { total, steps: vec![(sidestep_cached::Step::Ingest, total)], frames: 2.0 };
+        let cycles = Cycles { total, steps: vec![(sidestep_cached::TurnStep::Ingest, total)], frames: 2.0 };
         let profile = Profile { total: 4_000, functions: vec![("a<\"b\">".to_owned(), 3_000)] };
         let instructions = Some(Instructions { requests: 2, profile });
         let measured = Measured { workload: Workload::TcpGet, connections: 32, cycles: Some(cycles), instructions };

@@ -1,4 +1,4 @@
-//! `Step`: a step of the turn by its name, so that a benchmark can say what each costs.
+//! `TurnStep`: a step of the turn by its name, so that a benchmark can say what each costs.
 
 use cache::Now;
 use nic::{Queue, QueueError};
@@ -9,7 +9,7 @@ use super::Worker;
 /// A step of the turn; what each does is said in [`Worker::turn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the turn says it, a line a step")]
-pub enum Step {
+pub enum TurnStep {
     Collect,
     Receive,
     Ingest,
@@ -22,7 +22,7 @@ pub enum Step {
     Upkeep,
 }
 
-impl Step {
+impl TurnStep {
     /// All of them, in the order of the turn.
     pub const ALL: [Self; 10] = [
         Self::Collect,
@@ -39,23 +39,23 @@ impl Step {
 }
 
 impl<Q: Queue> Worker<Q> {
-    /// One step alone: all of [`Step::ALL`], one after the other, are a [`turn`](Self::turn). Returns how much there
+    /// One step alone: all of [`TurnStep::ALL`], one after the other, are a [`turn`](Self::turn). Returns how much there
     /// was to do, as far as that counts for the turn.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).
-    pub fn step(&mut self, step: Step, time: Time, now: Now) -> Result<usize, QueueError> {
+    pub fn step(&mut self, step: TurnStep, time: Time, now: Now) -> Result<usize, QueueError> {
         match step {
-            Step::Collect => return Ok(self.collect(now)),
-            Step::Receive => return Ok(self.receive(time, now)),
-            Step::Ingest => self.ingest(time, now),
-            Step::Strays => return Ok(self.exchange_strays(time)),
-            Step::Expire => self.expire(time),
-            Step::Serve => return Ok(self.serve(now)),
-            Step::Post => self.post(),
-            Step::Flush => self.flush(time),
-            Step::Transmit => return self.transmit(),
-            Step::Upkeep => self.upkeep(time, now),
+            TurnStep::Collect => return Ok(self.collect(now)),
+            TurnStep::Receive => return Ok(self.receive(time, now)),
+            TurnStep::Ingest => self.ingest(time, now),
+            TurnStep::Strays => return Ok(self.exchange_strays(time)),
+            TurnStep::Expire => self.expire(time),
+            TurnStep::Serve => return Ok(self.serve(now)),
+            TurnStep::Post => self.post(),
+            TurnStep::Flush => self.flush(time),
+            TurnStep::Transmit => return self.transmit(),
+            TurnStep::Upkeep => self.upkeep(time, now),
         }
         Ok(0)
     }
