@@ -183,9 +183,9 @@ impl Core {
         for peer in 0..cores {
             // At most one round of the loop's blocks: a peer that answers as fast as we ask cannot keep us here.
             for _ in 0..blocks {
-                let Some(batch) = clients.mesh.next_replies(peer) else { break };
-                for index in 0..batch.replies.len() {
-                    clients.land(peer, &batch.replies, index);
+                let Some(batch) = clients.mesh.next_answers(peer) else { break };
+                for index in 0..batch.answers.len() {
+                    clients.land(peer, &batch.answers, index);
                 }
                 clients.mesh.recycle(peer, batch);
             }
@@ -195,7 +195,7 @@ impl Core {
             for _ in 0..blocks {
                 let Some(mut batch) = clients.mesh.next_requests(peer) else { break };
                 here.serve(&mut batch, &clients.conns);
-                clients.mesh.push_replies(peer, batch);
+                clients.mesh.push_answers(peer, batch);
             }
         }
         clients.watching.wake(&clients.shared.watchers, &mut clients.conns);

@@ -36,7 +36,7 @@ mod place;
 pub use budget::Network;
 use budget::{Purse, Sources};
 pub use outlet::DatagramOutlet;
-use place::{Place, Shared, Verdict, room};
+use place::{Commons, Fate, Place, room};
 
 /// Seconds after which a request is given up that could not be answered: no client waits longer for a datagram.
 const DEADLINE_SECS: u32 = 3;
@@ -57,7 +57,7 @@ pub struct Datagrams<P> {
     ages: Lists,
     /// Places that go on.
     ready: VecDeque<u32>,
-    shared: Shared,
+    commons: Commons,
 }
 
 impl<P: Copy> Datagrams<P> {
@@ -73,7 +73,7 @@ impl<P: Copy> Datagrams<P> {
             free: (0..count as u32).rev().collect(),
             ages: Lists::new(1, count, 0),
             ready: VecDeque::with_capacity(count),
-            shared: Shared {
+            commons: Commons {
                 sources: Sources::new(trusted, core.here.hasher.clone()),
                 body_max,
                 telling: None,
@@ -110,7 +110,7 @@ impl<P: Copy> Datagrams<P> {
         let Ok((id, request)) = udp_frame::read(datagram) else {
             return counters.udp_bad_frames.add(1);
         };
-        let mut purse = self.shared.sources.purse(source, datagram.len());
+        let mut purse = self.commons.sources.purse(source, datagram.len());
         if let Some((key, bytes, cas)) = plain_fetch(request)
             && bytes == request.len()
         {
@@ -123,7 +123,7 @@ impl<P: Copy> Datagrams<P> {
                 let fetch = PlainFetch { id, key, cas };
                 if self.answer(core, &peer, source, &fetch, &mut purse, now, out) {
                     core.counters().bytes_read.add(request.len() as u64);
-                    return self.shared.sources.save(source, purse, now.secs);
+                    return self.commons.sources.save(source, purse, now.secs);
                 }
             }
         }
@@ -132,18 +132,18 @@ impl<P: Copy> Datagrams<P> {
         };
         let place = &mut self.places[index as usize];
         place.begin(peer, source, id, purse, request, now);
-        let verdict = place.visit(core, &mut self.shared, request, now, out);
-        if verdict == Verdict::Over {
-            place.end(core, &mut self.shared, now);
+        let verdict = place.visit(core, &mut self.commons, request, now, out);
+        if verdict == Fate::Over {
+            place.end(core, &mut self.commons, now);
             return self.free.push(index);
         }
-        if self.free.len() < VISITORS || !place.keep(&mut self.shared, request) {
+        if self.free.len() < VISITORS || !place.keep(&mut self.commons, request) {
             core.counters().udp_table_full.add(1);
-            place.end(core, &mut self.shared, now);
+            place.end(core, &mut self.commons, now);
             return self.free.push(index);
         }
         self.ages.push_back(0, index);
-        if verdict == Verdict::Again {
+        if verdict == Fate::Again {
             self.make_ready(index);
         }
     }
@@ -161,9 +161,9 @@ impl<P: Copy> Datagrams<P> {
         now: Now,
         out: &mut impl DatagramOutlet<P>,
     ) -> bool {
-        let sources = &mut self.shared.sources;
+        let sources = &mut self.commons.sources;
         let mut answered = false;
-        let sent = out.send(peer, HEADER_BYTES + self.shared.body_max, |buffer| {
+        let sent = out.send(peer, HEADER_BYTES + self.commons.body_max, |buffer| {
             let (head, body) = buffer.split_at_mut(HEADER_BYTES);
             let mut body = Writer::new(body);
             core.here.now = now;
@@ -214,10 +214,10 @@ impl<P: Copy> Datagrams<P> {
             if !place.is_taken() {
                 continue;
             }
-            match place.resume(core, &mut self.shared, now, out) {
-                Verdict::Over => self.end(core, index, now),
-                Verdict::Again => self.make_ready(index),
-                Verdict::Wait => {}
+            match place.resume(core, &mut self.commons, now, out) {
+                Fate::Over => self.end(core, index, now),
+                Fate::Again => self.make_ready(index),
+                Fate::Wait => {}
             }
         }
         while let Some(index) = self.ages.first(0) {
@@ -260,7 +260,7 @@ impl<P: Copy> Datagrams<P> {
     fn end(&mut self, core: &mut Core, index: u32, now: Now) {
         let place = &mut self.places[index as usize];
         if place.is_taken() {
-            place.end(core, &mut self.shared, now);
+            place.end(core, &mut self.commons, now);
             self.ages.remove(index);
             self.free.push(index);
         }

@@ -5,7 +5,7 @@
 //! ```text
 //!  requester: free ──fill──► request queue ──► owner: execute, answer in the same block
 //!      ▲                                                         │
-//!      └──────────── land the answers ◄── reply queue ◄──────────┘
+//!      └──────────── land the answers ◄── answer queue ◄─────────┘
 //! ```
 //!
 //! Invariant R1: each of a pair's blocks is in exactly one of these places, and both queues have room for all of them.
@@ -113,8 +113,8 @@ impl Mesh {
     }
 
     /// The next block of answers that `peer` has sent back.
-    pub(crate) fn next_replies(&mut self, peer: usize) -> Option<Box<Batch>> {
-        self.ends[peer].as_mut().and_then(Loops::next_replies)
+    pub(crate) fn next_answers(&mut self, peer: usize) -> Option<Box<Batch>> {
+        self.ends[peer].as_mut().and_then(Loops::next_answers)
     }
 
     /// Takes a landed block back.
@@ -130,9 +130,9 @@ impl Mesh {
     }
 
     /// Sends the answers to a block of requests of `peer`.
-    pub(crate) fn push_replies(&mut self, peer: usize, batch: Box<Batch>) {
+    pub(crate) fn push_answers(&mut self, peer: usize, batch: Box<Batch>) {
         if let Some(ends) = &mut self.ends[peer] {
-            ends.push_replies(batch);
+            ends.push_answers(batch);
         }
     }
 

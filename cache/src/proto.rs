@@ -13,10 +13,10 @@ pub(crate) mod base64;
 pub(crate) mod binary;
 /// How replies are to look.
 pub(crate) mod form;
+/// Fixed lines.
+pub(crate) mod line;
 /// Meta commands and their flags.
 pub(crate) mod meta;
-/// Fixed lines.
-pub(crate) mod reply;
 /// Where the bytes of replies go.
 pub(crate) mod sink;
 /// The classic text protocol's command lines.

@@ -27,7 +27,7 @@ pub(crate) enum Owed {
     /// A reply that is known and has no value, or an empty one.
     Ready(Said),
     /// A reply with a value that lies elsewhere.
-    Body { view: View, source: Source },
+    Body { view: View, value: ValueAt },
     /// A text made for this connection: stats.
     Text(Box<[u8]>),
     /// Answers of other cores come first.
@@ -43,7 +43,7 @@ pub(crate) enum Owed {
 
 /// Where the value of a reply lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum ValueAt {
     /// An item of this core's shard, by the number under which it is held.
     Held(u32),
     /// A landing slot, where an item of another core has begun to land.

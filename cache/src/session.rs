@@ -50,8 +50,6 @@ mod foresight;
 mod greet;
 /// What a connection may ask for at once.
 mod limit;
-/// One command line.
-mod line;
 /// Meta commands.
 mod meta;
 /// Commands of those who run the server.
@@ -62,6 +60,8 @@ mod owed;
 mod perform;
 /// One reply, cut wherever the room ends.
 mod render;
+/// Command lines.
+mod text;
 /// Values: in one piece, or piece by piece.
 mod value;
 

@@ -57,7 +57,7 @@ use crate::store::index::{Found, GENERATION_BITS, Index, SEGMENT_BITS};
 use crate::store::item::{Item, ItemRef, Loose, Pin};
 use crate::store::memory::{Memory, Toucher};
 use crate::store::queues::Queues;
-use crate::store::segment::{Segments, State};
+use crate::store::segment::{SegmentState, Segments};
 use crate::store::slab_view::SlabView;
 use crate::store::stats::ShardStats;
 
@@ -159,7 +159,7 @@ impl Shard {
         let home = 1u32 << (allowed / 256).max(1).ilog2();
         let ghosts = if config.evict { (allowed / GHOST_SHARE) as u32 } else { 0 };
         let first = allowed as u32 - home - 1 - ghosts;
-        (first..allowed as u32).for_each(|segment| segments.take(segment, State::Index));
+        (first..allowed as u32).for_each(|segment| segments.take(segment, SegmentState::Index));
         let pages: Vec<u32> = (first + ghosts + 1..allowed as u32).collect();
         let index = Index::new(&pages, first + ghosts, segment_bytes, total);
         let ghost = Ghost::new(memory.address(first, 0), ghosts as usize * segment_bytes);
@@ -293,14 +293,14 @@ impl Shard {
             let segment = self.segments.at(index);
             let held = self.segments.at(self.segments.head_of(index)).holders != 0;
             census.segments_held += usize::from(held);
-            census.segments += usize::from(segment.state != State::Off);
+            census.segments += usize::from(segment.state != SegmentState::Off);
             match segment.state {
-                State::Off => {}
-                State::Free => census.segments_free += 1,
-                State::Resting => census.segments_resting += 1,
-                State::Open => census.segments_open += 1,
-                State::Sealed | State::Tail { .. } => census.segments_sealed += 1,
-                State::Index => census.segments_index += 1,
+                SegmentState::Off => {}
+                SegmentState::Free => census.segments_free += 1,
+                SegmentState::Resting => census.segments_resting += 1,
+                SegmentState::Open => census.segments_open += 1,
+                SegmentState::Sealed | SegmentState::Tail { .. } => census.segments_sealed += 1,
+                SegmentState::Index => census.segments_index += 1,
             }
         }
         census

@@ -28,7 +28,7 @@ mod message {
         pub(crate) len: u16,
     }
     pub(crate) type Envelope = u32;
-    pub(crate) type Reply = u32;
+    pub(crate) type AnswerFor = u32;
 }
 
 use std::cell::RefCell;
@@ -67,8 +67,8 @@ fn ask(link: &RefCell<Loops>, own: &Arc<Doorbell>, peer: &Doorbell, number: u32)
     assert!(link.borrow_mut().make_room(0), "every block is here");
     link.borrow_mut().requests().expect("there is room").push(number);
     post(link, peer);
-    let batch = sleep_until(own, link, Loops::next_replies);
-    assert_eq!(batch.replies.message(0), Some(&(number + 1)));
+    let batch = sleep_until(own, link, Loops::next_answers);
+    assert_eq!(batch.answers.message(0), Some(&(number + 1)));
     link.borrow_mut().recycle(batch);
     assert_eq!(link.borrow().blocks_out(), 0);
 }
@@ -77,8 +77,8 @@ fn ask(link: &RefCell<Loops>, own: &Arc<Doorbell>, peer: &Doorbell, number: u32)
 fn serve(link: &RefCell<Loops>, own: &Arc<Doorbell>, peer: &Doorbell) {
     let mut batch = sleep_until(own, link, Loops::next_requests);
     let asked = batch.requests.message(0).expect("an empty batch is never sent");
-    batch.replies.push(asked + 1);
-    link.borrow_mut().push_replies(batch);
+    batch.answers.push(asked + 1);
+    link.borrow_mut().push_answers(batch);
     post(link, peer);
 }
 

@@ -16,10 +16,10 @@ use crate::key::Key;
 use crate::mesh::Mesh;
 use crate::mesh::batch::Half;
 use crate::mesh::landing::Landing;
-use crate::mesh::message::{Answer, Envelope, NO_STREAM, NOBODY, Reply, Request, Span, Token};
+use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, NOBODY, Request, Span, Token};
 use crate::operation::Operation;
-use crate::proto::reply::Line;
-use crate::replies::{Owed, Replies, Source, Upload, Waiting};
+use crate::proto::line::Line;
+use crate::replies::{Owed, Replies, Upload, ValueAt, Waiting};
 use crate::settings::CacheConfig;
 use crate::shared::Shared;
 
@@ -160,8 +160,8 @@ impl Clients {
     }
 
     /// Lands answer `index` of a batch that `peer` sent back.
-    pub(super) fn land(&mut self, peer: usize, replies: &Half<Reply>, index: usize) {
-        let Some(&Reply { token, answer }) = replies.message(index) else { return };
+    pub(super) fn land(&mut self, peer: usize, answers: &Half<AnswerFor>, index: usize) {
+        let Some(&AnswerFor { token, answer }) = answers.message(index) else { return };
         if token == NOBODY {
             return;
         }
@@ -169,7 +169,7 @@ impl Clients {
         entry.expected -= 1;
         let conn = entry.conn;
         if let Owed::Orphan { slot, upload } = entry.owed {
-            self.land_orphan(peer, token, slot, upload, replies, answer);
+            self.land_orphan(peer, token, slot, upload, answers, answer);
             return;
         }
         self.conns[conn].in_flight -= 1;
@@ -188,16 +188,16 @@ impl Clients {
                 self.return_slot(conn, slot);
             }
             (&mut Owed::Waiting(Waiting::Value { slot }), Answer::Hit { view, bytes, stream }) => {
-                entry.owed = Owed::Body { view, source: Source::Landed(slot) };
-                self.landing.fill(slot, 0, replies.bytes(bytes));
+                entry.owed = Owed::Body { view, value: ValueAt::Landed(slot) };
+                self.landing.fill(slot, 0, answers.bytes(bytes));
                 let landed = self.landing.slot_mut(slot);
                 (landed.len, landed.stream) = (view.len, stream);
             }
             (Owed::Waiting(Waiting::Value { .. }), Answer::Gone) => self.lose(conn),
-            (&mut Owed::Body { source: Source::Landed(slot), .. }, Answer::Bytes { bytes }) => {
-                self.land_pulled(slot, replies.bytes(bytes));
+            (&mut Owed::Body { value: ValueAt::Landed(slot), .. }, Answer::Bytes { bytes }) => {
+                self.land_pulled(slot, answers.bytes(bytes));
             }
-            (&mut Owed::Body { source: Source::Landed(slot), .. }, Answer::Gone) => {
+            (&mut Owed::Body { value: ValueAt::Landed(slot), .. }, Answer::Gone) => {
                 self.landing.slot_mut(slot).stream = NO_STREAM;
                 self.lose(conn);
             }
@@ -213,7 +213,7 @@ impl Clients {
                 }
             }
             (Owed::Waiting(Waiting::Order { said }), Answer::Unable) => *said = Line::MemlimitRefused.into(),
-            (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(replies.bytes(text), place),
+            (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(answers.bytes(text), place),
             _ => {}
         }
         if last && let Owed::Waiting(Waiting::Order { said }) = self.replies.entry(token).owed {
@@ -241,14 +241,14 @@ impl Clients {
         token: Token,
         slot: Option<u32>,
         upload: bool,
-        replies: &Half<Reply>,
+        answers: &Half<AnswerFor>,
         answer: Answer,
     ) {
         match answer {
             Answer::Hit { stream, .. } if stream != NO_STREAM => self.owe(peer, token, Request::Cancel { stream }),
             Answer::Bytes { bytes } => {
                 if let Some(slot) = slot {
-                    self.land_pulled(slot, replies.bytes(bytes));
+                    self.land_pulled(slot, answers.bytes(bytes));
                     let stream = self.landing.slot(slot).stream;
                     if stream != NO_STREAM {
                         self.owe(peer, token, Request::Cancel { stream });
@@ -287,14 +287,14 @@ impl Clients {
         let conn = entry.conn;
         self.conns[conn].in_flight -= u32::from(entry.expected);
         match std::mem::replace(&mut entry.owed, Owed::Orphan { slot: None, upload: false }) {
-            Owed::Body { source: Source::Held(hold), .. } => here.let_go(hold),
+            Owed::Body { value: ValueAt::Held(hold), .. } => here.let_go(hold),
             Owed::Walk(walk) => self.end_walk(&walk),
             Owed::Watch(watch) => self.end_watch(conn, watch.place),
             Owed::Waiting(Waiting::Value { slot }) => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
                 self.landing.leave(&mut self.conns[conn].slots);
             }
-            Owed::Body { source: Source::Landed(slot), .. } => {
+            Owed::Body { value: ValueAt::Landed(slot), .. } => {
                 entry.owed = Owed::Orphan { slot: Some(slot), upload: false };
                 self.landing.leave(&mut self.conns[conn].slots);
                 let landed = *self.landing.slot(slot);

@@ -16,7 +16,7 @@ use crate::clock::Now;
 use crate::counters::CoreCounters;
 use crate::key::{Key, KeyHash, KeyHasher};
 use crate::mesh::batch::{Batch, Half};
-use crate::mesh::message::{Answer, Envelope, NO_STREAM, Reply, Request};
+use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, Request};
 use crate::observe::Observer;
 use crate::operation::{Operation, Outcome, Purpose, Store, View};
 use crate::shard::{STEP_BYTES, Shard};
@@ -81,7 +81,7 @@ impl Here {
     /// Executes the requests of a batch in order, each with one answer. `conns`: this core's connections, of which a
     /// list may be asked for.
     pub(super) fn serve(&mut self, batch: &mut Batch, conns: &Conns) {
-        let Batch { requests, replies } = batch;
+        let Batch { requests, answers } = batch;
         for index in 0..requests.len() {
             if let Some(hash) = requests.message(index).and_then(|envelope| hash_of(&envelope.request)) {
                 self.shard.prefetch(hash);
@@ -90,8 +90,8 @@ impl Here {
         for index in 0..requests.len() {
             let Some(&Envelope { token, speaker, ref request }) = requests.message(index) else { break };
             self.observer.speaker = speaker;
-            let answer = self.serve_one(request, requests, replies, conns);
-            replies.push(Reply { token, answer });
+            let answer = self.serve_one(request, requests, answers, conns);
+            answers.push(AnswerFor { token, answer });
         }
         self.counters.messages_served.add(requests.len() as u64);
     }
@@ -100,7 +100,7 @@ impl Here {
         &mut self,
         request: &Request,
         requests: &Half<Envelope>,
-        replies: &mut Half<Reply>,
+        answers: &mut Half<AnswerFor>,
         conns: &Conns,
     ) -> Answer {
         match *request {
@@ -108,7 +108,7 @@ impl Here {
                 let key = Key { hash, bytes: requests.bytes(key) };
                 let (outcome, at) = self.execute(key, operation, requests.bytes(value));
                 match (outcome, at, room) {
-                    (Outcome::Hit(view), Some(at), Some(room)) => self.answer_hit(view, at, room, replies),
+                    (Outcome::Hit(view), Some(at), Some(room)) => self.answer_hit(view, at, room, answers),
                     _ => Answer::Outcome(outcome),
                 }
             }
@@ -127,7 +127,7 @@ impl Here {
                 self.abandon_upload(upload);
                 Answer::Done
             }
-            Request::Pull { stream, offset, room } => self.pull(stream, offset, room, replies),
+            Request::Pull { stream, offset, room } => self.pull(stream, offset, room, answers),
             Request::Cancel { stream } => {
                 self.end_stream(stream);
                 Answer::Done
@@ -141,8 +141,8 @@ impl Here {
                 Err(_) => Answer::Unable,
             },
             Request::Walk { over, place } => {
-                let (told, next) = self.walk_step(over, place, STEP_BYTES.min(replies.room()), conns);
-                Answer::Walked { text: replies.put(told), place: next }
+                let (told, next) = self.walk_step(over, place, STEP_BYTES.min(answers.room()), conns);
+                Answer::Walked { text: answers.put(told), place: next }
             }
         }
     }
@@ -154,18 +154,18 @@ impl Here {
     }
 
     /// The item's first bytes; the rest, if any, is held until it is pulled.
-    fn answer_hit(&mut self, view: View, at: ItemRef, room: u16, replies: &mut Half<Reply>) -> Answer {
+    fn answer_hit(&mut self, view: View, at: ItemRef, room: u16, answers: &mut Half<AnswerFor>) -> Answer {
         let item = self.shard.item(at);
         let len = item.value.len();
-        if len <= usize::from(room) && replies.has_room(len) {
-            return Answer::Hit { view, bytes: replies.put(item.value), stream: NO_STREAM };
+        if len <= usize::from(room) && answers.has_room(len) {
+            return Answer::Hit { view, bytes: answers.put(item.value), stream: NO_STREAM };
         }
         let stream = self.hold(at);
         let Some(item) = self.item(stream) else {
             self.let_go(stream);
             return Answer::Gone;
         };
-        let bytes = replies.put(item.value.get(..usize::from(room)).unwrap_or(item.value));
+        let bytes = answers.put(item.value.get(..usize::from(room)).unwrap_or(item.value));
         self.held.begin_stream();
         self.counters.streams.add(1);
         Answer::Hit { view, bytes, stream }
@@ -173,13 +173,13 @@ impl Here {
 
     /// More bytes of a stream, perhaps none when the block is full; with the last of them the stream is gone, and when
     /// there are no more because others needed their room.
-    fn pull(&mut self, stream: u32, offset: u32, room: u16, replies: &mut Half<Reply>) -> Answer {
+    fn pull(&mut self, stream: u32, offset: u32, room: u16, answers: &mut Half<AnswerFor>) -> Answer {
         let Some(item) = self.item(stream) else {
             self.end_stream(stream);
             return Answer::Gone;
         };
         let rest = item.value.get(offset as usize..).unwrap_or_default();
-        let bytes = replies.put(rest.get(..usize::from(room)).unwrap_or(rest));
+        let bytes = answers.put(rest.get(..usize::from(room)).unwrap_or(rest));
         let last = usize::from(bytes.len) == rest.len();
         self.note_read(stream, usize::from(bytes.len));
         if last {

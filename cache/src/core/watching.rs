@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::conns::{Conn, ConnId, Conns};
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::watch::{LINE_MAX_BYTES, WATCHERS_MAX, Watchers};
 
 /// Lines that a watcher's text holds at most.

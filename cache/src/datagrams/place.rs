@@ -17,7 +17,7 @@ const DATAGRAMS_PER_VISIT: u32 = 32;
 
 /// What is to become of a request after a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Fate {
     /// It is answered.
     Over,
     /// The core will name it.
@@ -47,7 +47,7 @@ enum Sent {
 
 /// What the requests of a core share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Commons {
     pub(super) sources: Sources,
     /// Bytes of a reply in one datagram.
     pub(super) body_max: usize,
@@ -137,10 +137,10 @@ impl<P: Copy> Place<P> {
     }
 
     /// Copies what of `request` is not taken, since its datagram goes. `false` when there is no room for it.
-    pub(super) fn keep(&mut self, shared: &mut Shared, request: &[u8]) -> bool {
+    pub(super) fn keep(&mut self, commons: &mut Commons, request: &[u8]) -> bool {
         let rest = if self.ended { &[] } else { request.get(self.taken..).unwrap_or_default() };
         if rest.len() > self.rest.capacity() {
-            match shared.large.pop_if(|large| large.capacity() >= rest.len()) {
+            match commons.large.pop_if(|large| large.capacity() >= rest.len()) {
                 Some(large) => self.usual = Some(std::mem::replace(&mut self.rest, large)),
                 None => return false,
             }
@@ -152,22 +152,22 @@ impl<P: Copy> Place<P> {
     }
 
     /// Gives the request up, or away when it is answered.
-    pub(super) fn end(&mut self, core: &mut Core, shared: &mut Shared, now: Now) {
+    pub(super) fn end(&mut self, core: &mut Core, commons: &mut Commons, now: Now) {
         if let Some(session) = self.session.take() {
             session.end(core);
-            shared.sources.save(self.source, self.purse.take(), now.secs);
+            commons.sources.save(self.source, self.purse.take(), now.secs);
         }
-        self.stop_telling(shared);
+        self.stop_telling(commons);
         (self.peer, self.message, self.staged) = (None, None, 0);
         self.rest.clear();
         if let Some(usual) = self.usual.take() {
-            shared.large.push(std::mem::replace(&mut self.rest, usual));
+            commons.large.push(std::mem::replace(&mut self.rest, usual));
         }
     }
 
-    fn stop_telling(&mut self, shared: &mut Shared) {
-        if shared.telling == Some(self.conn) {
-            shared.telling = None;
+    fn stop_telling(&mut self, commons: &mut Commons) {
+        if commons.telling == Some(self.conn) {
+            commons.telling = None;
             self.told = Vec::new();
         }
     }
@@ -176,12 +176,12 @@ impl<P: Copy> Place<P> {
     pub(super) fn resume<O: DatagramOutlet<P>>(
         &mut self,
         core: &mut Core,
-        shared: &mut Shared,
+        commons: &mut Commons,
         now: Now,
         out: &mut O,
-    ) -> Verdict {
+    ) -> Fate {
         let rest = std::mem::take(&mut self.rest);
-        let verdict = self.visit(core, shared, &rest, now, out);
+        let verdict = self.visit(core, commons, &rest, now, out);
         self.rest = rest;
         verdict
     }
@@ -190,28 +190,28 @@ impl<P: Copy> Place<P> {
     pub(super) fn visit<O: DatagramOutlet<P>>(
         &mut self,
         core: &mut Core,
-        shared: &mut Shared,
+        commons: &mut Commons,
         request: &[u8],
         now: Now,
         out: &mut O,
-    ) -> Verdict {
+    ) -> Fate {
         if self.session.as_ref().is_some_and(|session| session.owed.is_lost(&core.here, &core.clients)) {
             core.clients.lose(self.conn);
-            return Verdict::Wait;
+            return Fate::Wait;
         }
         let mut datagrams = DATAGRAMS_PER_VISIT;
         let mut commands = core.clients.config.requests_per_take;
         loop {
-            if let Sent::Later = self.send(core, shared, now, out, &mut datagrams) {
-                return Verdict::Again;
+            if let Sent::Later = self.send(core, commons, now, out, &mut datagrams) {
+                return Fate::Again;
             }
-            let Some(session) = &mut self.session else { return Verdict::Over };
+            let Some(session) = &mut self.session else { return Fate::Over };
             if self.ended {
-                return if session.pending() == 0 && self.message.is_none() { Verdict::Over } else { Verdict::Wait };
+                return if session.pending() == 0 && self.message.is_none() { Fate::Over } else { Fate::Wait };
             }
             if commands == 0 {
                 core.counters().conn_yields.add(1);
-                return Verdict::Again;
+                return Fate::Again;
             }
             commands -= 1;
             // Nothing is answered at once: what a reply costs is paid before a byte of it is written.
@@ -224,7 +224,7 @@ impl<P: Copy> Place<P> {
                 Stop::Close => self.close(core),
                 // The command just taken may have completed the reply at the head of those owed.
                 Stop::NeedRoom | Stop::Waiting if self.can_send(core) => {}
-                Stop::NeedRoom | Stop::Waiting => return Verdict::Wait,
+                Stop::NeedRoom | Stop::Waiting => return Fate::Wait,
             }
         }
     }
@@ -258,53 +258,53 @@ impl<P: Copy> Place<P> {
     }
 
     /// Begins the first reply owed, of `len` bytes, unless it may not be sent: then it is passed over.
-    fn begin_message(&mut self, core: &mut Core, shared: &mut Shared, now: Now, len: usize, whole: bool) {
-        match udp_frame::datagrams_of(len, shared.body_max) {
+    fn begin_message(&mut self, core: &mut Core, commons: &mut Commons, now: Now, len: usize, whole: bool) {
+        match udp_frame::datagrams_of(len, commons.body_max) {
             None => core.counters().udp_too_long.add(1),
             Some(total) => {
                 let bytes = len + usize::from(total) * HEADER_BYTES;
-                if shared.sources.pay(self.source, &mut self.purse, bytes, total, now.secs) {
+                if commons.sources.pay(self.source, &mut self.purse, bytes, total, now.secs) {
                     self.message = Some(Message { whole, left: len, next: 0, total });
                     return;
                 }
                 core.counters().udp_budget_drops.add(1);
             }
         }
-        self.pass_over(core, shared);
+        self.pass_over(core, commons);
     }
 
     /// Gives up the first reply owed.
-    fn pass_over(&mut self, core: &mut Core, shared: &mut Shared) {
+    fn pass_over(&mut self, core: &mut Core, commons: &mut Commons) {
         if let Some(session) = &mut self.session {
             session.owed.skip_first(&mut core.here, &mut core.clients);
         }
-        self.stop_telling(shared);
+        self.stop_telling(commons);
     }
 
     /// Sends what is known of the replies owed, in order.
     fn send<O: DatagramOutlet<P>>(
         &mut self,
         core: &mut Core,
-        shared: &mut Shared,
+        commons: &mut Commons,
         now: Now,
         out: &mut O,
         datagrams: &mut u32,
     ) -> Sent {
         loop {
             if let Some(message) = self.message {
-                if let Some(sent) = self.send_message(core, shared, message, out, datagrams) {
+                if let Some(sent) = self.send_message(core, commons, message, out, datagrams) {
                     return sent;
                 }
                 self.message = None;
-                self.stop_telling(shared);
+                self.stop_telling(commons);
                 continue;
             }
             let Some(session) = &mut self.session else { return Sent::All };
             match session.owed.first_reply(&core.here, &core.clients) {
                 FirstReply::Nothing | FirstReply::Unknown => return Sent::All,
                 FirstReply::Known { len: 0, .. } => session.owed.skip_first(&mut core.here, &mut core.clients),
-                FirstReply::Known { len, whole } => self.begin_message(core, shared, now, len, whole),
-                FirstReply::Told if self.gather(core, shared) => {}
+                FirstReply::Known { len, whole } => self.begin_message(core, commons, now, len, whole),
+                FirstReply::Told if self.gather(core, commons) => {}
                 FirstReply::Told => return Sent::All,
             }
         }
@@ -314,14 +314,14 @@ impl<P: Copy> Place<P> {
     fn send_message<O: DatagramOutlet<P>>(
         &mut self,
         core: &mut Core,
-        shared: &Shared,
+        commons: &Commons,
         mut message: Message,
         out: &mut O,
         datagrams: &mut u32,
     ) -> Option<Sent> {
         let peer = self.peer?;
         loop {
-            let want = message.left.min(shared.body_max);
+            let want = message.left.min(commons.body_max);
             if *datagrams == 0 {
                 self.message = Some(message);
                 return Some(Sent::Later);
@@ -376,17 +376,17 @@ impl<P: Copy> Place<P> {
     }
 
     /// Gathers more of the list that is told; `true` when it is whole, and its length known, or was given up.
-    fn gather(&mut self, core: &mut Core, shared: &mut Shared) -> bool {
-        if *shared.telling.get_or_insert(self.conn) != self.conn {
+    fn gather(&mut self, core: &mut Core, commons: &mut Commons) -> bool {
+        if *commons.telling.get_or_insert(self.conn) != self.conn {
             core.counters().udp_table_full.add(1);
-            self.pass_over(core, shared);
+            self.pass_over(core, commons);
             return true;
         }
         loop {
             let Some(session) = &mut self.session else { return true };
             if self.told.len() >= TOLD_MAX_BYTES {
                 core.counters().udp_too_long.add(1);
-                self.pass_over(core, shared);
+                self.pass_over(core, commons);
                 return true;
             }
             match session.owed.gather_first(&mut core.here, &mut core.clients, &mut self.told) {

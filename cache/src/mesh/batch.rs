@@ -5,7 +5,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::message::{Envelope, Reply, Span};
+use super::message::{AnswerFor, Envelope, Span};
 
 /// Messages a batch carries (contracts: one push per pair and turn, up to 32 messages).
 pub(crate) const MESSAGES_MAX: usize = 32;
@@ -14,7 +14,7 @@ pub(crate) const MESSAGES_MAX: usize = 32;
 pub(crate) const REQUEST_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of values that answers of one batch carry together.
-pub(crate) const REPLY_BYTES_MAX: usize = 32 << 10;
+pub(crate) const ANSWER_BYTES_MAX: usize = 32 << 10;
 
 /// One direction's messages and the bytes they name. Never longer than its capacity, so it never allocates.
 #[derive(Debug)]
@@ -84,18 +84,18 @@ impl<T: Copy> Half<T> {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) requests: Half<Envelope>,
-    pub(crate) replies: Half<Reply>,
+    pub(crate) answers: Half<AnswerFor>,
 }
 
 impl Batch {
     /// An empty block. Allocates; at start only.
     pub(crate) fn new() -> Box<Batch> {
-        Box::new(Batch { requests: Half::new(REQUEST_BYTES_MAX), replies: Half::new(REPLY_BYTES_MAX) })
+        Box::new(Batch { requests: Half::new(REQUEST_BYTES_MAX), answers: Half::new(ANSWER_BYTES_MAX) })
     }
 
     /// Forgets what it carried.
     pub(crate) fn clear(&mut self) {
         self.requests.clear();
-        self.replies.clear();
+        self.answers.clear();
     }
 }

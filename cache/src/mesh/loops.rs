@@ -19,9 +19,9 @@ pub(crate) struct Loops {
     /// The block of this turn.
     filling: Option<Box<Batch>>,
     requests_out: Blocks,
-    replies_in: Blocks,
+    answers_in: Blocks,
     requests_in: Blocks,
-    replies_out: Blocks,
+    answers_out: Blocks,
     blocks: usize,
     /// Something was pushed since the last [`Loops::post`].
     pushed: bool,
@@ -31,19 +31,19 @@ impl Loops {
     /// Both ends of both loops between two cores, with `blocks` blocks a loop.
     pub(crate) fn pair(blocks: usize) -> (Loops, Loops) {
         let queue = || Arc::new(ArrayQueue::new(blocks));
-        let (a_requests, a_replies, b_requests, b_replies): (Blocks, Blocks, Blocks, Blocks) =
+        let (a_requests, a_answers, b_requests, b_answers): (Blocks, Blocks, Blocks, Blocks) =
             (queue(), queue(), queue(), queue());
-        let end = |requests_out: &Blocks, replies_in: &Blocks, requests_in: &Blocks, replies_out: &Blocks| Loops {
+        let end = |requests_out: &Blocks, answers_in: &Blocks, requests_in: &Blocks, answers_out: &Blocks| Loops {
             free: (0..blocks).map(|_| Batch::new()).collect(),
             filling: None,
             requests_out: requests_out.clone(),
-            replies_in: replies_in.clone(),
+            answers_in: answers_in.clone(),
             requests_in: requests_in.clone(),
-            replies_out: replies_out.clone(),
+            answers_out: answers_out.clone(),
             blocks,
             pushed: false,
         };
-        (end(&a_requests, &a_replies, &b_requests, &b_replies), end(&b_requests, &b_replies, &a_requests, &a_replies))
+        (end(&a_requests, &a_answers, &b_requests, &b_answers), end(&b_requests, &b_answers, &a_requests, &a_answers))
     }
 
     /// Makes room for a request with `bytes` bytes of key and value; `false` when every block is on its way. A block
@@ -70,8 +70,8 @@ impl Loops {
     }
 
     /// The next batch of answers to this core's requests.
-    pub(crate) fn next_replies(&mut self) -> Option<Box<Batch>> {
-        self.replies_in.pop()
+    pub(crate) fn next_answers(&mut self) -> Option<Box<Batch>> {
+        self.answers_in.pop()
     }
 
     /// Takes a landed block back.
@@ -86,9 +86,9 @@ impl Loops {
     }
 
     /// Sends the answers to a batch of the peer's requests.
-    pub(crate) fn push_replies(&mut self, batch: Box<Batch>) {
-        let pushed = self.replies_out.push(batch);
-        debug_assert!(pushed.is_ok(), "R1: the reply queue has room for every block");
+    pub(crate) fn push_answers(&mut self, batch: Box<Batch>) {
+        let pushed = self.answers_out.push(batch);
+        debug_assert!(pushed.is_ok(), "R1: the answer queue has room for every block");
         self.pushed = true;
     }
 
@@ -103,7 +103,7 @@ impl Loops {
 
     /// Whether something has come that [`crate::Core::collect`] would take.
     pub(crate) fn has_mail(&self) -> bool {
-        !self.requests_in.is_empty() || !self.replies_in.is_empty()
+        !self.requests_in.is_empty() || !self.answers_in.is_empty()
     }
 
     /// Blocks of this core's loop that are not with it: in a queue or with the peer.

@@ -81,7 +81,7 @@ pub(crate) struct Envelope {
 
 /// An answer and whom it is for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reply {
+pub(crate) struct AnswerFor {
     pub(crate) token: Token,
     pub(crate) answer: Answer,
 }

@@ -10,7 +10,7 @@
 
 use super::Storing;
 use super::form::{Form, Kind, Said};
-use super::reply::{Line, VERSION};
+use super::line::{Line, VERSION};
 use super::sink::Sink;
 use crate::clock::{Expiry, Now};
 use crate::key::KEY_MAX_BYTES;
@@ -36,7 +36,7 @@ const GETQ: u8 = 0x09;
 
 /// What an opcode asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum Opcode {
     /// Get, GetK.
     Get {
         /// The key is answered too.
@@ -81,44 +81,44 @@ pub enum Command {
     Unknown,
 }
 
-impl Command {
+impl Opcode {
     /// The command of `opcode`, and whether its nominal answer is not wanted.
-    pub fn of(opcode: u8) -> (Command, bool) {
+    pub fn of(opcode: u8) -> (Opcode, bool) {
         let quiet = matches!(opcode, GETQ | 0x0d | 0x11..=0x1a | 0x1e | 0x24);
         let command = match opcode {
-            0x00 | GETQ => Command::Get { with_key: false },
-            0x0c | 0x0d => Command::Get { with_key: true },
-            0x01 | 0x11 => Command::Store(StoreMode::Set),
-            0x02 | 0x12 => Command::Store(StoreMode::Add),
-            0x03 | 0x13 => Command::Store(StoreMode::Replace),
-            0x04 | 0x14 => Command::Delete,
-            0x05 | 0x15 => Command::Arith { increment: true },
-            0x06 | 0x16 => Command::Arith { increment: false },
-            0x07 | 0x17 => Command::Quit,
-            0x08 | 0x18 => Command::Flush,
-            0x0a => Command::Noop,
-            0x0b => Command::Version,
-            0x0e | 0x19 => Command::Join { append: true },
-            0x0f | 0x1a => Command::Join { append: false },
-            0x10 => Command::Stat,
-            0x1c => Command::Touch,
-            0x1d | 0x1e => Command::GetAndTouch { with_key: false },
-            0x20 => Command::SaslList,
-            0x21 | 0x22 => Command::Sasl,
-            0x23 | 0x24 => Command::GetAndTouch { with_key: true },
-            _ => Command::Unknown,
+            0x00 | GETQ => Opcode::Get { with_key: false },
+            0x0c | 0x0d => Opcode::Get { with_key: true },
+            0x01 | 0x11 => Opcode::Store(StoreMode::Set),
+            0x02 | 0x12 => Opcode::Store(StoreMode::Add),
+            0x03 | 0x13 => Opcode::Store(StoreMode::Replace),
+            0x04 | 0x14 => Opcode::Delete,
+            0x05 | 0x15 => Opcode::Arith { increment: true },
+            0x06 | 0x16 => Opcode::Arith { increment: false },
+            0x07 | 0x17 => Opcode::Quit,
+            0x08 | 0x18 => Opcode::Flush,
+            0x0a => Opcode::Noop,
+            0x0b => Opcode::Version,
+            0x0e | 0x19 => Opcode::Join { append: true },
+            0x0f | 0x1a => Opcode::Join { append: false },
+            0x10 => Opcode::Stat,
+            0x1c => Opcode::Touch,
+            0x1d | 0x1e => Opcode::GetAndTouch { with_key: false },
+            0x20 => Opcode::SaslList,
+            0x21 | 0x22 => Opcode::Sasl,
+            0x23 | 0x24 => Opcode::GetAndTouch { with_key: true },
+            _ => Opcode::Unknown,
         };
         (command, quiet)
     }
 
     /// Whether the answer has the key, found or not.
     pub fn answers_key(self) -> bool {
-        matches!(self, Command::Get { with_key: true } | Command::GetAndTouch { with_key: true })
+        matches!(self, Opcode::Get { with_key: true } | Opcode::GetAndTouch { with_key: true })
     }
 
     /// Whether the answer has the value.
     pub fn answers_value(self) -> bool {
-        matches!(self, Command::Get { .. } | Command::GetAndTouch { .. })
+        matches!(self, Opcode::Get { .. } | Opcode::GetAndTouch { .. })
     }
 }
 
@@ -180,17 +180,17 @@ impl RequestHeader {
             return Err(Line::BadFormat);
         }
         let value = self.value_len();
-        let fits = match Command::of(self.opcode).0 {
-            Command::Get { .. } | Command::Delete => extras == 0 && key > 0 && value == 0,
-            Command::GetAndTouch { .. } | Command::Touch => extras == 4 && key > 0 && value == 0,
-            Command::Store(_) => extras == 8 && key > 0,
-            Command::Join { .. } => extras == 0 && key > 0,
-            Command::Arith { .. } => extras == 20 && key > 0 && value == 0,
-            Command::Flush => (extras == 0 || extras == 4) && key == 0 && value == 0,
-            Command::Stat => extras == 0 && value == 0,
-            Command::Version | Command::Noop | Command::Quit | Command::SaslList => self.body_len == 0,
-            Command::Sasl => extras == 0 && key > 0,
-            Command::Unknown => true,
+        let fits = match Opcode::of(self.opcode).0 {
+            Opcode::Get { .. } | Opcode::Delete => extras == 0 && key > 0 && value == 0,
+            Opcode::GetAndTouch { .. } | Opcode::Touch => extras == 4 && key > 0 && value == 0,
+            Opcode::Store(_) => extras == 8 && key > 0,
+            Opcode::Join { .. } => extras == 0 && key > 0,
+            Opcode::Arith { .. } => extras == 20 && key > 0 && value == 0,
+            Opcode::Flush => (extras == 0 || extras == 4) && key == 0 && value == 0,
+            Opcode::Stat => extras == 0 && value == 0,
+            Opcode::Version | Opcode::Noop | Opcode::Quit | Opcode::SaslList => self.body_len == 0,
+            Opcode::Sasl => extras == 0 && key > 0,
+            Opcode::Unknown => true,
         };
         if fits && self.body_len <= BODY_MAX_BYTES { Ok(()) } else { Err(Line::BadFormat) }
     }
@@ -228,16 +228,16 @@ impl RequestHeader {
     pub(crate) fn asked<'a>(&self, extras: Extras<'_>, key: &'a [u8], use_cas: bool, now: Now) -> Asked<'a> {
         let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
         let unique = if use_cas { self.cas } else { 0 };
-        let mode = match (Command::of(self.opcode).0, unique) {
-            (Command::Get { .. }, _) => return Asked::Operation(Operation::GET),
-            (Command::Touch | Command::GetAndTouch { .. }, _) => {
+        let mode = match (Opcode::of(self.opcode).0, unique) {
+            (Opcode::Get { .. }, _) => return Asked::Operation(Operation::GET),
+            (Opcode::Touch | Opcode::GetAndTouch { .. }, _) => {
                 return Asked::Operation(Operation::get_and_touch(expiry(extras.u32_at(0))));
             }
-            (Command::Delete, _) => {
+            (Opcode::Delete, _) => {
                 let cas = (self.cas != 0).then_some(self.cas);
                 return Asked::Operation(Operation::Delete(Delete { cas, stale: false, expiry: None, classic: true }));
             }
-            (Command::Arith { increment: up }, _) => {
+            (Opcode::Arith { increment: up }, _) => {
                 let steps = match extras.u32_at(16) {
                     NO_VIVIFY => Steps::NONE,
                     exptime => Steps::one(Step::Vivify(expiry(exptime))),
@@ -245,24 +245,24 @@ impl RequestHeader {
                 let (delta, initial, cas) = (extras.u64_at(0), extras.u64_at(8), self.cas);
                 return Asked::Operation(Operation::Count(Count { delta, up, cas, steps, initial }));
             }
-            (Command::Store(mode), 0) => mode,
-            (Command::Store(_), cas) => StoreMode::Cas(cas),
-            (Command::Join { append: true }, 0) => StoreMode::Append,
-            (Command::Join { append: true }, cas) => StoreMode::AppendIf(cas),
-            (Command::Join { append: false }, 0) => StoreMode::Prepend,
-            (Command::Join { append: false }, cas) => StoreMode::PrependIf(cas),
+            (Opcode::Store(mode), 0) => mode,
+            (Opcode::Store(_), cas) => StoreMode::Cas(cas),
+            (Opcode::Join { append: true }, 0) => StoreMode::Append,
+            (Opcode::Join { append: true }, cas) => StoreMode::AppendIf(cas),
+            (Opcode::Join { append: false }, 0) => StoreMode::Prepend,
+            (Opcode::Join { append: false }, cas) => StoreMode::PrependIf(cas),
             _ => return Asked::Nothing,
         };
         // An append has no extras; it takes flags and expiry of the item there.
         let (flags, expiry) = (extras.u32_at(0), expiry(extras.u32_at(4)));
-        let drops_old = Command::of(self.opcode).0 == Command::Store(StoreMode::Set);
+        let drops_old = Opcode::of(self.opcode).0 == Opcode::Store(StoreMode::Set);
         let store = Store { mode, flags, expiry, base64: false, drops_old, classic: true };
         Asked::Store(Storing { key, store, bytes: self.value_len() })
     }
 
     /// How the response is to look; `key` is that of the packet.
     pub(crate) fn form<'a>(&'a self, key: &'a [u8]) -> Form<'a> {
-        let (command, quiet) = Command::of(self.opcode);
+        let (command, quiet) = Opcode::of(self.opcode);
         let key = if command.answers_key() { key } else { &[] };
         let bare = Form::bare(Kind::Packet(self.opcode));
         Form { quiet, value: command.answers_value(), opaque: &self.opaque, key, ..bare }
@@ -276,7 +276,7 @@ pub(crate) const HEAD_MAX_BYTES: usize = HEADER_BYTES + 8 + KEY_MAX_BYTES;
 type Failure = (u16, &'static [u8]);
 
 /// What `outcome` of `command` is as an error; `None` is success.
-fn failure_of(command: Command, outcome: &Outcome) -> Option<Failure> {
+fn failure_of(command: Opcode, outcome: &Outcome) -> Option<Failure> {
     const NOT_FOUND: Failure = (0x01, b"Not found");
     const EXISTS: Failure = (0x02, b"Data exists for key.");
     Some(match (outcome, command) {
@@ -284,8 +284,8 @@ fn failure_of(command: Command, outcome: &Outcome) -> Option<Failure> {
         (Outcome::Number(_) | Outcome::Debug(_), _) => return None,
         (Outcome::Missed, _) => NOT_FOUND,
         (Outcome::Exists, _) => EXISTS,
-        (Outcome::NotStored, Command::Store(StoreMode::Add)) => EXISTS,
-        (Outcome::NotStored, Command::Store(StoreMode::Replace)) => NOT_FOUND,
+        (Outcome::NotStored, Opcode::Store(StoreMode::Add)) => EXISTS,
+        (Outcome::NotStored, Opcode::Store(StoreMode::Replace)) => NOT_FOUND,
         (Outcome::NotStored, _) => (0x05, b"Not stored."),
         (Outcome::TooLarge, _) => (0x03, b"Too large."),
         (Outcome::NotANumber, _) => (0x06, b"Non-numeric server-side value for incr or decr"),
@@ -321,7 +321,7 @@ impl ResponseHeader {
 
 /// Writes the response but for a value that follows.
 pub(crate) fn head(form: &Form<'_>, opcode: u8, outcome: &Outcome, out: &mut impl Sink) {
-    let (command, _) = Command::of(opcode);
+    let (command, _) = Opcode::of(opcode);
     let (flags, number);
     let mut response = Response { form, opcode, status: 0, cas: 0, extras: b"", key: b"", text: b"", value_len: 0 };
     if let Some((status, text)) = failure_of(command, outcome) {
@@ -395,7 +395,7 @@ impl Response<'_> {
 /// Whether a quiet `opcode` hides this: of a get a miss, of others success.
 #[inline]
 pub(crate) fn hides(opcode: u8, said: &Said) -> bool {
-    match (Command::of(opcode), said) {
+    match (Opcode::of(opcode), said) {
         ((_, false), _) => false,
         ((command, true), said) if command.answers_value() => *said == Said::Outcome(Outcome::Missed),
         ((command, true), Said::Outcome(outcome)) => failure_of(command, outcome).is_none(),
@@ -449,18 +449,18 @@ mod tests {
     #[test]
     fn every_opcode_has_its_parts_and_other_lengths_are_refused() {
         for opcode in 0..=255u8 {
-            let (key, extras) = match Command::of(opcode).0 {
-                Command::Store(_) => (3, 8),
-                Command::Arith { .. } => (3, 20),
-                Command::Touch | Command::GetAndTouch { .. } => (3, 4),
-                Command::Get { .. } | Command::Join { .. } | Command::Delete | Command::Sasl => (3, 0),
+            let (key, extras) = match Opcode::of(opcode).0 {
+                Opcode::Store(_) => (3, 8),
+                Opcode::Arith { .. } => (3, 20),
+                Opcode::Touch | Opcode::GetAndTouch { .. } => (3, 4),
+                Opcode::Get { .. } | Opcode::Join { .. } | Opcode::Delete | Opcode::Sasl => (3, 0),
                 _ => (0, 0),
             };
             let body = u32::from(key) + u32::from(extras);
             assert_eq!(header(opcode, key, extras, body).check(250), Ok(()), "{opcode:#x}");
             assert_eq!(header(opcode, 3, 1, 3).check(250), Err(Line::Error), "{opcode:#x}");
             assert_eq!(header(opcode, 251, extras, 300).check(250), Err(Line::BadFormat), "{opcode:#x}");
-            if Command::of(opcode).0 != Command::Unknown {
+            if Opcode::of(opcode).0 != Opcode::Unknown {
                 assert_eq!(header(opcode, key, extras + 1, body + 1).check(250), Err(Line::BadFormat), "{opcode:#x}");
             }
         }
@@ -470,10 +470,10 @@ mod tests {
     #[test]
     fn a_body_that_nobody_sends_is_refused_by_its_header_alone() {
         for opcode in 0..=255u8 {
-            let (key, extras) = match Command::of(opcode).0 {
-                Command::Store(_) => (3, 8),
-                Command::Join { .. } | Command::Sasl => (3, 0),
-                Command::Unknown => (0, 0),
+            let (key, extras) = match Opcode::of(opcode).0 {
+                Opcode::Store(_) => (3, 8),
+                Opcode::Join { .. } | Opcode::Sasl => (3, 0),
+                Opcode::Unknown => (0, 0),
                 // The others have no value at all.
                 _ => continue,
             };
@@ -491,7 +491,7 @@ mod tests {
         assert!(hides(GETQ, Outcome::Missed.into()) && !hides(GETQ, hit.into()) && !hides(0, Outcome::Missed.into()));
         assert!(hides(0x11, stored.into()) && !hides(0x11, Outcome::NotStored.into()) && !hides(0x01, stored.into()));
         assert!(hides(0x17, Line::Ok.into()) && !hides(0x07, Line::Ok.into()) && !hides(0x17, Line::BadFormat.into()));
-        let quiet: Vec<u8> = (0..=255).filter(|&opcode| Command::of(opcode).1).collect();
+        let quiet: Vec<u8> = (0..=255).filter(|&opcode| Opcode::of(opcode).1).collect();
         assert_eq!(quiet, [9, 0x0d, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1e, 0x24]);
     }
 

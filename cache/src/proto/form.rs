@@ -3,8 +3,8 @@
 //! A reply is made of a form and of what is [said](Said), which may be known much later: its head, then the value where
 //! one is wanted and was found, then what follows a value. `write.rs` makes it.
 
+use super::line::Line;
 use super::meta::Name;
-use super::reply::Line;
 use crate::key::KEY_MAX_BYTES;
 use crate::operation::Outcome;
 

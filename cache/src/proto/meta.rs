@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use super::Storing;
 use super::base64::{self, Key};
 use super::form::{FLAGS_MAX, Form, Kind, OPAQUE_MAX_BYTES};
-use super::reply::Line;
+use super::line::Line;
 use super::sink::Sink;
 use super::word::is_word;
 use super::words::{self, WORDS_MAX, Words};

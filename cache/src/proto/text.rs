@@ -9,8 +9,8 @@
 
 use super::Storing;
 use super::form::{Form, Kind};
+use super::line::Line;
 use super::meta;
-use super::reply::Line;
 use super::sink::Sink;
 use super::words::{self, WORDS_MAX, after_spaces, next_word};
 use crate::clock::{Expiry, Now};

@@ -5,7 +5,7 @@
 
 use super::base64::ENCODED_KEY_MAX_BYTES;
 use super::form::{Form, Kind, OPAQUE_MAX_BYTES, Said};
-use super::reply::LINE_MAX_BYTES;
+use super::line::LINE_MAX_BYTES;
 use super::sink::{Measure, Sink, Writer};
 use super::{binary, meta, text};
 use crate::operation::Outcome;
@@ -93,8 +93,8 @@ mod tests {
     use crate::key::KEY_MAX_BYTES;
     use crate::operation::{ItemFacts, Number, Purpose, View};
     use crate::proto::form::FormHead;
+    use crate::proto::line::Line;
     use crate::proto::meta::Name;
-    use crate::proto::reply::Line;
 
     const KEY: &[u8; KEY_MAX_BYTES] = &[b'k'; KEY_MAX_BYTES];
 
@@ -145,7 +145,7 @@ mod tests {
             }
         }
         for opcode in 0..=0x24 {
-            let value = binary::Command::of(opcode).0.answers_value();
+            let value = binary::Opcode::of(opcode).0.answers_value();
             forms.push(Form { value, opaque: b"abcd", key: KEY, ..Form::bare(Kind::Packet(opcode)) });
         }
         forms

@@ -10,7 +10,7 @@ use crate::dump::{Dump, Told};
 use crate::mesh::message::Request;
 use crate::number::unsigned_32;
 use crate::proto::form::Form;
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::proto::words::next_word;
 use crate::replies::{Owed, Waiting};
 use crate::stats;

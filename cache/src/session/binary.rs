@@ -5,9 +5,9 @@
 use super::{Done, Halt, Stop, Taking};
 use crate::key::KEY_MAX_BYTES;
 use crate::operation::Outcome;
-use crate::proto::binary::{Asked, Command, Extras, HEADER_BYTES, RequestHeader, stat_packet, stat_packets};
+use crate::proto::binary::{Asked, Extras, HEADER_BYTES, Opcode, RequestHeader, stat_packet, stat_packets};
 use crate::proto::form::Form;
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::replies::Owed;
 use crate::stats;
 
@@ -28,8 +28,8 @@ impl Taking<'_> {
             self.close();
             return Ok(Done::Command(HEADER_BYTES));
         }
-        let (command, quiet) = Command::of(header.opcode);
-        if matches!(command, Command::Unknown | Command::SaslList | Command::Sasl) {
+        let (command, quiet) = Opcode::of(header.opcode);
+        if matches!(command, Opcode::Unknown | Opcode::SaslList | Opcode::Sasl) {
             // Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
             self.pass_over(u64::from(header.body_len), &form, Line::Error)?;
             return Ok(self.executed(HEADER_BYTES));
@@ -43,16 +43,16 @@ impl Taking<'_> {
             Asked::Store(storing) => return self.store(input, head_bytes, &storing, &form),
             Asked::Nothing => match command {
                 // A quit that asks for no answer is obeyed without one.
-                Command::Quit => {
+                Opcode::Quit => {
                     self.session.quit = quiet;
                     self.tell(&form, Line::Ok)?;
                     self.close();
                     return Ok(Done::Command(head_bytes));
                 }
-                Command::Version => self.tell(&form, Line::Version)?,
-                Command::Flush if !self.clients.config.commands.flush => self.tell(&form, Line::FlushDisabled)?,
-                Command::Flush => self.flush(i64::from(extras.u32_at(0)), &form)?,
-                Command::Stat => self.stat(key, &header, &form)?,
+                Opcode::Version => self.tell(&form, Line::Version)?,
+                Opcode::Flush if !self.clients.config.commands.flush => self.tell(&form, Line::FlushDisabled)?,
+                Opcode::Flush => self.flush(i64::from(extras.u32_at(0)), &form)?,
+                Opcode::Stat => self.stat(key, &header, &form)?,
                 _ => self.tell(&form, Line::Ok)?,
             },
         }

@@ -8,7 +8,7 @@ use crate::core::here::Here;
 use crate::key::{KEY_MAX_BYTES, Key};
 use crate::operation::Operation;
 use crate::proto::form::Form;
-use crate::proto::reply::{LINE_MAX_BYTES, Line};
+use crate::proto::line::{LINE_MAX_BYTES, Line};
 use crate::proto::sink::{Sink as _, Writer};
 use crate::proto::text;
 

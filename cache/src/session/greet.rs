@@ -7,7 +7,7 @@ use memchr::memchr;
 use super::{Done, Halt, LINE_END, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::number::unsigned_32;
 use crate::proto::form::Form;
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::proto::words;
 

@@ -10,7 +10,7 @@ use memchr::memchr;
 
 use super::{Speaks, State, Stop, Taking};
 use crate::proto::binary::HEADER_BYTES;
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::proto::text::LINE_MAX_BYTES;
 
 /// What a landing slot is counted as, in replies: it has about four times the bytes of memcached's.

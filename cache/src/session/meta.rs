@@ -4,8 +4,8 @@
 
 use super::{Done, Halt, LINE_END, Stop, Taking};
 use crate::proto::form::Form;
+use crate::proto::line::Line;
 use crate::proto::meta::{self, Name, Refused};
-use crate::proto::reply::Line;
 
 impl Taking<'_> {
     /// Any meta command without a value.

@@ -10,7 +10,7 @@ use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
 use crate::number::{unsigned, unsigned_32};
 use crate::proto::form::Form;
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::proto::text::Order;
 use crate::proto::words::{self, WORDS_MAX};
 use crate::replies::Owed;

@@ -12,7 +12,7 @@ use crate::core::here::Here;
 use crate::mesh::message::{NO_STREAM, NOBODY, Token};
 use crate::operation::Outcome;
 use crate::proto::form::Form;
-use crate::replies::{NO_ENTRY, Owed, Replies, Source, Waiting};
+use crate::replies::{NO_ENTRY, Owed, Replies, ValueAt, Waiting};
 
 /// What is known of the first reply that a session owes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,8 +176,8 @@ impl OwedList {
         let entry = clients.replies.entry_mut(token);
         let expected = entry.expected;
         match std::mem::replace(&mut entry.owed, Owed::Nothing) {
-            Owed::Body { source: Source::Held(hold), .. } => here.let_go(hold),
-            Owed::Body { source: Source::Landed(slot), .. } => clients.return_slot(self.conn, slot),
+            Owed::Body { value: ValueAt::Held(hold), .. } => here.let_go(hold),
+            Owed::Body { value: ValueAt::Landed(slot), .. } => clients.return_slot(self.conn, slot),
             Owed::Walk(walk) => clients.end_walk(&walk),
             _ => {}
         }
@@ -219,12 +219,12 @@ impl OwedList {
             Owed::Nothing | Owed::Orphan { .. } => known(0),
             Owed::Ready(said) => known(form.measure(said)),
             Owed::Text(text) => known(text.len()),
-            &Owed::Body { view, source: Source::Held(hold) } => match here.item(hold) {
+            &Owed::Body { view, value: ValueAt::Held(hold) } => match here.item(hold) {
                 Some(item) => known(form.of_item(item.key).measure(&Outcome::Hit(view).into())),
                 // The bytes are gone, and with them the length: the next visit gives the request up.
                 None => FirstReply::Unknown,
             },
-            &Owed::Body { view, source: Source::Landed(slot) } => {
+            &Owed::Body { view, value: ValueAt::Landed(slot) } => {
                 let landed = clients.landing.slot(slot);
                 let whole = landed.from == 0 && u32::from(landed.filled) == view.len && landed.stream == NO_STREAM;
                 let form = form.of_item(clients.landing.key(slot));
@@ -258,7 +258,7 @@ impl OwedList {
     /// Whether the first reply owed will never be whole: others needed the room of its rest.
     pub(crate) fn is_lost(&self, here: &Here, clients: &Clients) -> bool {
         match clients.replies.get(self.first).map(|entry| &entry.owed) {
-            Some(&Owed::Body { source: Source::Held(hold), .. }) => here.item(hold).is_none(),
+            Some(&Owed::Body { value: ValueAt::Held(hold), .. }) => here.item(hold).is_none(),
             _ => false,
         }
     }

@@ -9,9 +9,9 @@ use crate::key::Key;
 use crate::mesh::message::Token;
 use crate::operation::{Operation, Outcome, View};
 use crate::proto::form::{Form, Said};
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::proto::sink::Sink as _;
-use crate::replies::{Owed, Source, Waiting};
+use crate::replies::{Owed, ValueAt, Waiting};
 use crate::store::ItemRef;
 
 impl Taking<'_> {
@@ -109,8 +109,8 @@ impl Taking<'_> {
         if self.answers_at_once() && form.fits(value.len(), &self.out) {
             form.write(&Outcome::Hit(view).into(), value, &mut self.out);
         } else {
-            let source = Source::Held(self.here.hold(at));
-            self.owe(form, Owed::Body { view, source });
+            let value = ValueAt::Held(self.here.hold(at));
+            self.owe(form, Owed::Body { view, value });
         }
     }
 

@@ -8,7 +8,7 @@ use crate::operation::Outcome;
 use crate::proto::form::{Form, Said};
 use crate::proto::sink::Writer;
 use crate::proto::write::HEAD_MAX_BYTES;
-use crate::replies::{Owed, Source};
+use crate::replies::{Owed, ValueAt};
 
 /// How far a reply has got.
 pub(super) enum Rendered {
@@ -30,7 +30,7 @@ pub(super) fn render(here: &mut Here, clients: &mut Clients, token: Token, sent:
         Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
         Owed::Ready(said) => with_value(&form, said, b"", sent, out),
         Owed::Text(text) => parts([text, b"", b""], sent, out),
-        &Owed::Body { view, source: Source::Held(hold) } => {
+        &Owed::Body { view, value: ValueAt::Held(hold) } => {
             let Some(item) = here.item(hold) else { return Rendered::Lost };
             let rendered = with_value(&form.of_item(item.key), &Outcome::Hit(view).into(), item.value, sent, out);
             if let Rendered::Part(bytes) = rendered {
@@ -38,7 +38,7 @@ pub(super) fn render(here: &mut Here, clients: &mut Clients, token: Token, sent:
             }
             rendered
         }
-        &Owed::Body { view, source: Source::Landed(slot) } => {
+        &Owed::Body { view, value: ValueAt::Landed(slot) } => {
             let (landed, form) = (clients.landing.slot(slot), form.of_item(clients.landing.key(slot)));
             let window = clients.landing.window(slot);
             let (from, said) = (landed.from as usize, Outcome::Hit(view).into());

@@ -8,7 +8,7 @@ use crate::mesh::message::{Request, Span, Token};
 use crate::operation::{Operation, Outcome, Purpose};
 use crate::proto::Storing;
 use crate::proto::form::{Form, Said};
-use crate::proto::reply::Line;
+use crate::proto::line::Line;
 use crate::replies::{Owed, Upload, Waiting};
 
 /// Bytes of key and value that go to another core in one message.

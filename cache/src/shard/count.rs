@@ -5,7 +5,7 @@ use crate::key::Key;
 use crate::number;
 use crate::operation::{Count, Number, Outcome, Purpose, Step};
 use crate::store::header::{self, Header, Marks};
-use crate::store::segment::State;
+use crate::store::segment::SegmentState;
 
 use super::get::{shown_ttl, steps_on_new};
 use super::{Known, Shard};
@@ -83,7 +83,7 @@ impl Shard {
         let digits = &digits[..digits_len];
 
         let segment = self.segments.at(found.at.segment);
-        debug_assert!(matches!(segment.state, State::Open | State::Sealed));
+        debug_assert!(matches!(segment.state, SegmentState::Open | SegmentState::Sealed));
         if digits_len <= old_len && segment.holders == 0 {
             let cas = self.new_cas();
             header::set_cas(&mut self.memory, address, cas, now.secs);

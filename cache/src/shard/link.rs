@@ -5,7 +5,7 @@ use crate::key::KeyHash;
 use crate::store::header::{self, Facts, Layout};
 use crate::store::index::Found;
 use crate::store::item::ItemRef;
-use crate::store::segment::State;
+use crate::store::segment::SegmentState;
 
 use super::{Shard, note_latest};
 
@@ -151,7 +151,7 @@ impl Shard {
     /// Gives up a sealed segment that holds no item and that nobody holds.
     pub(super) fn release_if_empty(&mut self, index: u32) {
         let segment = self.segments.at(index);
-        if segment.state == State::Sealed && segment.live == 0 && segment.holders == 0 {
+        if segment.state == SegmentState::Sealed && segment.live == 0 && segment.holders == 0 {
             self.release(index);
         }
     }

@@ -36,7 +36,7 @@ use crate::key::KeyHash;
 use crate::store::header::{self, HEAT_MAX, Layout};
 use crate::store::index::Found;
 use crate::store::item::ItemRef;
-use crate::store::segment::{Queue, State};
+use crate::store::segment::{Fifo, SegmentState};
 use crate::store::worth;
 
 use super::Shard;
@@ -70,10 +70,10 @@ const RETURN_HEAT: u8 = 2;
 
 impl Shard {
     /// The queue a new item whose key has no item goes to, and its heat: both better when it was evicted lately.
-    pub(super) fn admit(&mut self, hash: KeyHash) -> (Queue, u8) {
+    pub(super) fn admit(&mut self, hash: KeyHash) -> (Fifo, u8) {
         match self.merging.ghost.recall(&mut self.memory, hash) {
-            Some(heat) => (Queue::Main, (heat + RETURN_HEAT).min(HEAT_MAX)),
-            None => (Queue::Small, 0),
+            Some(heat) => (Fifo::Main, (heat + RETURN_HEAT).min(HEAT_MAX)),
+            None => (Fifo::Small, 0),
         }
     }
 
@@ -182,9 +182,9 @@ impl Shard {
     }
 
     /// The queue that has more than its part.
-    pub(super) fn queue_to_shorten(&self) -> Queue {
+    pub(super) fn queue_to_shorten(&self) -> Fifo {
         let [small, main] = self.queues.segments;
-        if small * SMALL_PART > small + main { Queue::Small } else { Queue::Main }
+        if small * SMALL_PART > small + main { Fifo::Small } else { Fifo::Main }
     }
 
     /// Gives a segment up at once, or chooses one to look at, of which no live item will be lost. `false` when there is
@@ -240,7 +240,11 @@ impl Shard {
         for _ in 0..SPARSE_SCAN.min(total as usize) {
             self.merging.hand = (self.merging.hand + 1) % total;
             let segment = self.segments.at(self.merging.hand);
-            if segment.state == State::Sealed && segment.holders == 0 && segment.run == 1 && segment.dead_bytes > much {
+            if segment.state == SegmentState::Sealed
+                && segment.holders == 0
+                && segment.run == 1
+                && segment.dead_bytes > much
+            {
                 best = best.max(Some((segment.dead_bytes, self.merging.hand)));
             }
         }
@@ -286,8 +290,8 @@ impl Shard {
         // The copy of an item of a sparse segment is as hot as before, and where it was: its time has not come.
         let (keep, to, heat_then) = match (victim.sparse, queue) {
             (true, _) => (true, queue, heat),
-            (false, Queue::Small) => self.judge_new(heat, bytes as u32),
-            (false, Queue::Main) => self.judge_main(heat, bytes as u32),
+            (false, Fifo::Small) => self.judge_new(heat, bytes as u32),
+            (false, Fifo::Main) => self.judge_main(heat, bytes as u32),
         };
         if keep && self.copy_kept(found, hash, bytes, (to, heat_then), now) {
             return bytes;
@@ -305,23 +309,23 @@ impl Shard {
     }
 
     /// Whether an item of small is kept, where, and how hot.
-    fn judge_new(&mut self, heat: u8, bytes: u32) -> (bool, Queue, u8) {
+    fn judge_new(&mut self, heat: u8, bytes: u32) -> (bool, Fifo, u8) {
         if heat != 0 {
-            return (true, Queue::Main, heat);
+            return (true, Fifo::Main, heat);
         }
         let short = self.merging.cutoff.passes(worth::score(heat, bytes));
-        (short && self.merging.trials.are_worthwhile(), Queue::Main, TRIAL_HEAT)
+        (short && self.merging.trials.are_worthwhile(), Fifo::Main, TRIAL_HEAT)
     }
 
     /// Whether an item of main is kept, and how hot.
-    fn judge_main(&mut self, heat: u8, bytes: u32) -> (bool, Queue, u8) {
+    fn judge_main(&mut self, heat: u8, bytes: u32) -> (bool, Fifo, u8) {
         self.merging.trials.note(heat);
         let worth_it = self.merging.cutoff.keeps(worth::score(heat, bytes), bytes, MAIN_SHARE);
-        (worth_it && heat != 0, Queue::Main, cooled(heat))
+        (worth_it && heat != 0, Fifo::Main, cooled(heat))
     }
 
     /// Copies the item found to the end of a queue. `false` when there is no room to.
-    fn copy_kept(&mut self, found: Found, hash: KeyHash, bytes: usize, (queue, heat): (Queue, u8), now: Now) -> bool {
+    fn copy_kept(&mut self, found: Found, hash: KeyHash, bytes: usize, (queue, heat): (Fifo, u8), now: Now) -> bool {
         let from = found.at;
         let expiry = self.item(from).expiry;
         let Some(to) = self.room_to_keep(bytes, expiry, queue, now) else { return false };
@@ -338,7 +342,7 @@ impl Shard {
     /// Decides over the one item of a run: to main's end, or out.
     fn look_at_run(&mut self, head: u32) {
         let segment = self.segments.at(head);
-        let (bytes, main) = (segment.used, segment.queue == Queue::Main);
+        let (bytes, main) = (segment.used, segment.queue == Fifo::Main);
         let at = ItemRef { segment: head, offset: 0, generation: self.segments.generation(head) };
         let address = self.memory.address(head, 0);
         let heat = header::heat(&self.memory, address);

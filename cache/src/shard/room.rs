@@ -9,7 +9,7 @@
 use crate::clock::{Expiry, Now};
 use crate::store::expiry::class_of;
 use crate::store::item::ItemRef;
-use crate::store::segment::{NONE, Queue, State};
+use crate::store::segment::{Fifo, NONE, SegmentState};
 
 use super::Shard;
 
@@ -32,7 +32,7 @@ const GAPS_PART: usize = 16;
 impl Shard {
     /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment of `queue` or a new
     /// run.
-    pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, queue: Queue, now: Now) -> Option<ItemRef> {
+    pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, queue: Fifo, now: Now) -> Option<ItemRef> {
         let class = class_of(expiry, now, self.ttl_classes);
         let segment_bytes = self.memory.segment_bytes();
         if bytes > segment_bytes {
@@ -52,7 +52,7 @@ impl Shard {
     }
 
     /// Room like [`Shard::room`], for an item that is kept: nothing is given up for it.
-    pub(super) fn room_to_keep(&mut self, bytes: usize, expiry: Expiry, queue: Queue, now: Now) -> Option<ItemRef> {
+    pub(super) fn room_to_keep(&mut self, bytes: usize, expiry: Expiry, queue: Fifo, now: Now) -> Option<ItemRef> {
         let class = class_of(expiry, now, self.ttl_classes);
         if !self.open_holds(bytes, queue, class) {
             let free = self.segments.free_head()?;
@@ -62,7 +62,7 @@ impl Shard {
     }
 
     /// Whether there is an open segment with `bytes` bytes to spare; seals one that has fewer.
-    fn open_holds(&mut self, bytes: usize, queue: Queue, class: usize) -> bool {
+    fn open_holds(&mut self, bytes: usize, queue: Fifo, class: usize) -> bool {
         let open = self.queues.open[queue as usize][class];
         if open != NONE && self.segments.at(open).used as usize + bytes > self.memory.segment_bytes() {
             self.seal(queue, class);
@@ -71,8 +71,8 @@ impl Shard {
         open != NONE
     }
 
-    fn open_segment(&mut self, free: u32, queue: Queue, class: usize) {
-        self.segments.take(free, State::Open);
+    fn open_segment(&mut self, free: u32, queue: Fifo, class: usize) {
+        self.segments.take(free, SegmentState::Open);
         let segment = self.segments.at_mut(free);
         (segment.class, segment.queue) = (class as u8, queue);
         self.queues.open[queue as usize][class] = free;
@@ -80,7 +80,7 @@ impl Shard {
     }
 
     /// The next `bytes` bytes of an open segment that has them.
-    fn append(&mut self, bytes: usize, queue: Queue, class: usize) -> ItemRef {
+    fn append(&mut self, bytes: usize, queue: Fifo, class: usize) -> ItemRef {
         let open = self.queues.open[queue as usize][class];
         let segment = self.segments.at_mut(open);
         let offset = segment.used;
@@ -91,21 +91,21 @@ impl Shard {
     /// Gives the last `bytes` bytes written at `at` back, if nothing was appended since.
     pub(super) fn give_back(&mut self, at: ItemRef, bytes: usize) {
         let segment = self.segments.at_mut(at.segment);
-        if segment.state == State::Open && at.offset as usize + bytes == segment.used as usize {
+        if segment.state == SegmentState::Open && at.offset as usize + bytes == segment.used as usize {
             segment.used = at.offset;
         }
     }
 
     /// Moves an open segment to the end of its queue.
-    fn seal(&mut self, queue: Queue, class: usize) {
+    fn seal(&mut self, queue: Fifo, class: usize) {
         let index = std::mem::replace(&mut self.queues.open[queue as usize][class], NONE);
-        self.segments.at_mut(index).state = State::Sealed;
+        self.segments.at_mut(index).state = SegmentState::Sealed;
         self.segments.push_back(&mut self.queues.sealed[queue as usize][class], index);
         self.release_if_empty(index);
     }
 
     /// Moves a sealed segment or run to the end of `queue`.
-    pub(super) fn requeue(&mut self, head: u32, queue: Queue) {
+    pub(super) fn requeue(&mut self, head: u32, queue: Fifo) {
         let segment = self.segments.at_mut(head);
         let (class, old) = (usize::from(segment.class), std::mem::replace(&mut segment.queue, queue));
         let run = segment.run as usize;
@@ -180,8 +180,8 @@ impl Shard {
 
     /// The oldest sealed segment that nobody holds of `queue`, or of the other one when it has none. Those held go to
     /// the end on the way.
-    pub(super) fn oldest(&mut self, queue: Queue) -> Option<u32> {
-        let other = if queue == Queue::Small { Queue::Main } else { Queue::Small };
+    pub(super) fn oldest(&mut self, queue: Fifo) -> Option<u32> {
+        let other = if queue == Fifo::Small { Fifo::Main } else { Fifo::Small };
         for queue in [queue, other] {
             for _ in 0..ROTATIONS_MAX {
                 let heads = self.queues.sealed[queue as usize].iter().filter_map(|list| list.head());
@@ -201,7 +201,7 @@ impl Shard {
             self.hands.unseen = self.hands.unseen.saturating_sub(1);
             let index = self.hands.dead;
             self.hands.dead = (index + 1) % self.segments.total() as u32;
-            if self.segments.at(index).state == State::Sealed && self.is_dead(index, now) {
+            if self.segments.at(index).state == SegmentState::Sealed && self.is_dead(index, now) {
                 self.release_dead(index, now);
                 return true;
             }
@@ -277,7 +277,7 @@ impl Shard {
         let segment = *self.segments.at(head);
         let (queue, class) = (segment.queue as usize, usize::from(segment.class));
         self.queues.segments[queue] -= segment.run as usize;
-        if segment.state == State::Open {
+        if segment.state == SegmentState::Open {
             self.queues.open[queue][class] = NONE;
         } else {
             self.segments.unlink(&mut self.queues.sealed[queue][class], head);
@@ -300,7 +300,7 @@ impl Shard {
         self.wake_rested();
         self.settle_excess();
         for _ in 0..RELEASES_MAX {
-            let free = self.find_run(run, |shard, index| shard.segments.at(index).state == State::Free);
+            let free = self.find_run(run, |shard, index| shard.segments.at(index).state == SegmentState::Free);
             if let Some(head) = free {
                 self.segments.take_run(head, run);
                 self.hands.run = head + run;
@@ -311,16 +311,16 @@ impl Shard {
             let window = self
                 .find_run(run, |shard, index| shard.may_give_up(index, now))
                 .or_else(|| self.find_run(run, |shard, index| shard.may_use(index, now)))?;
-            let off = (window..window + run).filter(|&index| self.segments.at(index).state == State::Off);
+            let off = (window..window + run).filter(|&index| self.segments.at(index).state == SegmentState::Off);
             if !self.evict && off.count() > self.segments.free_count() {
                 return None;
             }
             for index in window..window + run {
                 let head = self.segments.head_of(index);
-                if self.segments.at(head).state == State::Off {
+                if self.segments.at(head).state == SegmentState::Off {
                     self.segments.switch_on(head);
                     self.limit.excess += 1;
-                } else if !matches!(self.segments.at(head).state, State::Open | State::Sealed) {
+                } else if !matches!(self.segments.at(head).state, SegmentState::Open | SegmentState::Sealed) {
                 } else if self.is_dead(head, now) {
                     self.release_dead(head, now);
                 } else {
@@ -337,15 +337,17 @@ impl Shard {
         let head = self.segments.head_of(index);
         let segment = self.segments.at(head);
         match segment.state {
-            State::Free => true,
-            State::Open | State::Sealed => segment.holders == 0 && (self.evict || self.is_dead(head, now)),
-            State::Off | State::Resting | State::Tail { .. } | State::Index => false,
+            SegmentState::Free => true,
+            SegmentState::Open | SegmentState::Sealed => {
+                segment.holders == 0 && (self.evict || self.is_dead(head, now))
+            }
+            SegmentState::Off | SegmentState::Resting | SegmentState::Tail { .. } | SegmentState::Index => false,
         }
     }
 
     /// The same, or it is one of the gaps that a lowered limit has left: another is switched off for it.
     fn may_use(&self, index: u32, now: Now) -> bool {
-        let gap = index < self.limit.ever_on && self.segments.at(index).state == State::Off;
+        let gap = index < self.limit.ever_on && self.segments.at(index).state == SegmentState::Off;
         gap || self.may_give_up(index, now)
     }
 
@@ -395,7 +397,7 @@ impl Shard {
         for _ in 0..INDEX_SCAN {
             let index = self.hands.index;
             let segment = *self.segments.at(self.segments.head_of(index));
-            let movable = segment.state == State::Sealed && segment.holders == 0 && segment.run == 1;
+            let movable = segment.state == SegmentState::Sealed && segment.holders == 0 && segment.run == 1;
             if movable && !self.is_dead(index, now) && self.move_out_of(index, now) {
                 return None;
             }
@@ -405,13 +407,13 @@ impl Shard {
             }
             let head = self.segments.head_of(index);
             match self.segments.at(head).state {
-                State::Open => continue,
-                State::Free => {}
+                SegmentState::Open => continue,
+                SegmentState::Free => {}
                 _ if self.is_dead(head, now) => self.release_dead(head, now),
                 _ => self.evict_segment(head),
             }
-            if self.segments.at(index).state == State::Free {
-                self.segments.take(index, State::Index);
+            if self.segments.at(index).state == SegmentState::Free {
+                self.segments.take(index, SegmentState::Index);
                 self.report_memory();
                 return Some(index);
             }

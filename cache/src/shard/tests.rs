@@ -71,7 +71,7 @@ impl Bench {
         assert_eq!((census.segments_resting, sum), (0, census.segments));
         assert_eq!(census.segments_sealed, 0);
         let all = (0..self.shard.segments.total() as u32).map(|index| self.shard.segments.at(index));
-        let in_open: u32 = all.filter(|segment| segment.state == State::Open).map(|segment| segment.live).sum();
+        let in_open: u32 = all.filter(|segment| segment.state == SegmentState::Open).map(|segment| segment.live).sum();
         assert_eq!(census.items, in_open as usize, "only open segments may keep flushed items");
     }
 }
@@ -355,7 +355,7 @@ fn long_items_find_room_after_the_limit_was_lowered_and_memory_stays_within_it()
             assert!(bench.shard.census().segments <= segments, "{:?} of {segments}", bench.shard.census());
         }
         let mut beyond = bench.shard.limit.ever_on..bench.shard.segments.total() as u32;
-        assert!(beyond.len() == 768 && beyond.all(|n| bench.shard.segments.at(n).state == State::Off));
+        assert!(beyond.len() == 768 && beyond.all(|n| bench.shard.segments.at(n).state == SegmentState::Off));
         bench.assert_whole();
     }
 }

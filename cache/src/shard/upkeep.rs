@@ -2,7 +2,7 @@
 
 use crate::clock::{Expiry, Now};
 use crate::store::config::MemoryLimitError;
-use crate::store::segment::State;
+use crate::store::segment::SegmentState;
 
 use super::{SEGMENTS_MIN, Shard};
 
@@ -68,7 +68,7 @@ impl Shard {
             more -= settled;
             let mut index = 0;
             while more > 0 && index < self.segments.total() as u32 {
-                if self.segments.at(index).state == State::Off {
+                if self.segments.at(index).state == SegmentState::Off {
                     self.segments.switch_on(index);
                     more -= 1;
                 }

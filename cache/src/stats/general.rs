@@ -7,7 +7,7 @@ use cpu::Counter;
 use super::text::StatText;
 use crate::clock::Now;
 use crate::counters::{CoreCounters, Counters};
-use crate::proto::reply::VERSION;
+use crate::proto::line::VERSION;
 use crate::shared::Shared;
 use crate::store::ShardStats;
 

@@ -30,7 +30,7 @@ const RESTING: u16 = u16::MAX;
 
 /// What a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum SegmentState {
     /// Beyond the memory limit.
     Off,
     /// Holds nothing.
@@ -52,7 +52,7 @@ pub(crate) enum State {
 
 /// In which of the two queues a segment waits to be looked at (S3-FIFO's names).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Queue {
+pub(crate) enum Fifo {
     /// New items, on trial.
     Small,
     /// Items that stood the trial.
@@ -62,11 +62,11 @@ pub(crate) enum Queue {
 /// One segment. Of a run, the head speaks for all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
-    pub(crate) state: State,
+    pub(crate) state: SegmentState,
     /// The class of like time-to-live.
     pub(crate) class: u8,
     /// Whether its items were asked for when they were looked at last, or came back after an eviction.
-    pub(crate) queue: Queue,
+    pub(crate) queue: Fifo,
     /// Segments of the run; 1 for a segment alone.
     pub(crate) run: u32,
     /// Pins and reservations on its bytes.
@@ -98,9 +98,9 @@ pub(crate) struct Segment {
 
 impl Segment {
     const OFF: Segment = Segment {
-        state: State::Off,
+        state: SegmentState::Off,
         class: 0,
-        queue: Queue::Small,
+        queue: Fifo::Small,
         run: 1,
         holders: 0,
         used: 0,
@@ -215,15 +215,15 @@ impl Segments {
     /// The head of the run that `index` is part of; itself when it is alone.
     pub(crate) fn head_of(&self, index: u32) -> u32 {
         match self.at(index).state {
-            State::Tail { distance } => index - distance,
+            SegmentState::Tail { distance } => index - distance,
             _ => index,
         }
     }
 
     /// Turns a segment that is off into a free one.
     pub(crate) fn switch_on(&mut self, index: u32) {
-        debug_assert_eq!(self.at(index).state, State::Off);
-        self.at_mut(index).state = State::Free;
+        debug_assert_eq!(self.at(index).state, SegmentState::Off);
+        self.at_mut(index).state = SegmentState::Free;
         let mut free = self.free;
         self.push_back(&mut free, index);
         self.free = free;
@@ -231,12 +231,12 @@ impl Segments {
 
     /// Turns a free segment off.
     pub(crate) fn switch_off(&mut self, index: u32) {
-        self.take(index, State::Off);
+        self.take(index, SegmentState::Off);
     }
 
     /// Takes the free segment `index` into use as `state`, with nothing in it.
-    pub(crate) fn take(&mut self, index: u32, state: State) {
-        debug_assert_eq!(self.at(index).state, State::Free);
+    pub(crate) fn take(&mut self, index: u32, state: SegmentState) {
+        debug_assert_eq!(self.at(index).state, SegmentState::Free);
         let mut free = self.free;
         self.unlink(&mut free, index);
         self.free = free;
@@ -249,9 +249,9 @@ impl Segments {
     /// Takes `run` free segments from `head` on as one run.
     pub(crate) fn take_run(&mut self, head: u32, run: u32) {
         for distance in 1..run {
-            self.take(head + distance, State::Tail { distance });
+            self.take(head + distance, SegmentState::Tail { distance });
         }
-        self.take(head, State::Sealed);
+        self.take(head, SegmentState::Sealed);
         self.at_mut(head).run = run;
     }
 
@@ -270,11 +270,11 @@ impl Segments {
     ///
     /// It must be in no list of the caller's.
     pub(crate) fn give_up(&mut self, head: u32, sweeps: u64) {
-        debug_assert!(matches!(self.at(head).state, State::Open | State::Sealed));
+        debug_assert!(matches!(self.at(head).state, SegmentState::Open | SegmentState::Sealed));
         debug_assert_eq!(self.at(head).holders, 0);
         let run = self.at(head).run;
         for index in head + 1..head + run {
-            self.at_mut(index).state = State::Off;
+            self.at_mut(index).state = SegmentState::Off;
             self.switch_on(index);
         }
         let last = self.last_generation;
@@ -289,14 +289,14 @@ impl Segments {
         segment.run = 1;
         segment.live = 0;
         if rest_until > sweeps {
-            segment.state = State::Resting;
+            segment.state = SegmentState::Resting;
             (segment.rest_until, segment.rest_generation) = (rest_until, generation);
             self.generations[head as usize] = RESTING;
             let mut resting = self.resting;
             self.push_back(&mut resting, head);
             self.resting = resting;
         } else {
-            segment.state = State::Off;
+            segment.state = SegmentState::Off;
             self.switch_on(head);
         }
     }
@@ -312,7 +312,7 @@ impl Segments {
             self.unlink(&mut resting, index);
             self.resting = resting;
             self.generations[index as usize] = self.at(index).rest_generation;
-            self.at_mut(index).state = State::Off;
+            self.at_mut(index).state = SegmentState::Off;
             self.switch_on(index);
         }
     }
@@ -359,25 +359,25 @@ mod tests {
         let mut segments = Segments::new(1, 4);
         segments.switch_on(0);
         let cycle = |segments: &mut Segments, sweeps| {
-            segments.take(0, State::Sealed);
+            segments.take(0, SegmentState::Sealed);
             segments.give_up(0, sweeps);
             (segments.generation(0), segments.at(0).state)
         };
-        assert_eq!(cycle(&mut segments, 0), (2, State::Free));
+        assert_eq!(cycle(&mut segments, 0), (2, SegmentState::Free));
         assert_eq!(
             cycle(&mut segments, 0),
-            (u32::from(RESTING), State::Resting),
+            (u32::from(RESTING), SegmentState::Resting),
             "the upper half, with no sweep since the start"
         );
         segments.wake_rested(1, 8);
-        assert_eq!(segments.at(0).state, State::Resting, "the sweep that ended may have begun before");
+        assert_eq!(segments.at(0).state, SegmentState::Resting, "the sweep that ended may have begun before");
         segments.wake_rested(2, 8);
         assert_eq!(segments.generation(0), 3);
-        assert_eq!(cycle(&mut segments, 2), (4, State::Free));
-        assert_eq!(cycle(&mut segments, 3).1, State::Resting, "one sweep since it entered the upper half");
+        assert_eq!(cycle(&mut segments, 2), (4, SegmentState::Free));
+        assert_eq!(cycle(&mut segments, 3).1, SegmentState::Resting, "one sweep since it entered the upper half");
         segments.wake_rested(4, 8);
-        assert_eq!(cycle(&mut segments, 9), (2, State::Free));
-        assert_eq!(cycle(&mut segments, 9), (3, State::Free), "enough sweeps: no rest");
+        assert_eq!(cycle(&mut segments, 9), (2, SegmentState::Free));
+        assert_eq!(cycle(&mut segments, 9), (3, SegmentState::Free), "enough sweeps: no rest");
     }
 
     #[test]

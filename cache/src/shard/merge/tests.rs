@@ -91,7 +91,7 @@ fn an_item_that_comes_back_soon_after_its_eviction_is_not_on_trial_again() {
         bench.shard.segments.at(at.segment).queue
     };
     bench.ask(0, 200);
-    assert_eq!(queue_of(&mut bench, 0), Queue::Small);
+    assert_eq!(queue_of(&mut bench, 0), Fifo::Small);
     let mut n = 0;
     while bench.shard.peek(bench.hasher.key(&0u64.to_le_bytes()), NOW).is_some() {
         n += 1;
@@ -99,9 +99,9 @@ fn an_item_that_comes_back_soon_after_its_eviction_is_not_on_trial_again() {
     }
     assert!(n > 50_000, "evicted after {n} others");
     bench.ask(0, 200);
-    assert_eq!(queue_of(&mut bench, 0), Queue::Main);
+    assert_eq!(queue_of(&mut bench, 0), Fifo::Main);
     bench.ask(n + 1, 200);
-    assert_eq!(queue_of(&mut bench, n + 1), Queue::Small);
+    assert_eq!(queue_of(&mut bench, n + 1), Fifo::Small);
 }
 
 #[test]

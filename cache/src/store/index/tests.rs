@@ -2,7 +2,7 @@ use super::*;
 use crate::clock::Expiry;
 use crate::key::KeyHasher;
 use crate::store::header::{Header, Layout};
-use crate::store::segment::State;
+use crate::store::segment::SegmentState;
 
 /// Segments 0, 1 and 63 are the index's; the others hold 128 items of four-byte keys each.
 struct Bed {
@@ -19,8 +19,8 @@ impl Bed {
         let memory = Memory::new(64, 12).unwrap();
         let mut segments = Segments::new(64, 2047);
         (0..64).for_each(|segment| segments.switch_on(segment));
-        [0, 1, 63].iter().for_each(|&segment| segments.take(segment, State::Index));
-        (2..63).for_each(|segment| segments.take(segment, State::Sealed));
+        [0, 1, 63].iter().for_each(|&segment| segments.take(segment, SegmentState::Index));
+        (2..63).for_each(|segment| segments.take(segment, SegmentState::Sealed));
         let mut index = Index::new(&[0], 1, 4096, 64);
         index.add_overflow_page(63);
         Bed { memory, segments, index, hasher: KeyHasher::new([4; 16]) }
@@ -85,7 +85,7 @@ fn giving_up_a_segment_loses_its_items_and_no_other() {
     bed.index.note_stale(PER_SEGMENT);
     let of_3 = PER_SEGMENT..2 * PER_SEGMENT;
     assert!((0..900).all(|n| bed.find(n).is_none() == of_3.contains(&n)));
-    bed.segments.take(3, State::Sealed);
+    bed.segments.take(3, SegmentState::Sealed);
     assert!(of_3.clone().all(|n| bed.find(n).is_none()), "nor does taking it into use bring them back");
     (128..140).for_each(|n| assert!(bed.insert(n)));
     bed.sweep_all();

@@ -4,8 +4,8 @@ use memchr::{memchr, memchr2};
 
 use super::{Done, Halt, State, Stop, Taking};
 use crate::proto::form::Form;
+use crate::proto::line::Line;
 use crate::proto::meta::Name;
-use crate::proto::reply::Line;
 use crate::proto::text::{
     Command, LINE_MAX_BYTES, LongFetch, Order, begin_long_fetch, parse_line, plain_get, plain_set,
 };
