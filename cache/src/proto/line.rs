@@ -10,134 +10,152 @@ use crate::operation::{Outcome, Purpose};
 /// this server keeps; what follows the dash says that it is not memcached itself.
 pub const VERSION: &str = "1.6.18-sidestep";
 
-/// A line of the protocol that never varies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Line {
+/// The lines, each with its text but for the `\r\n`.
+macro_rules! lines {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A line of the protocol that never varies.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Line {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Line {
+            /// The line with its `\r\n`.
+            pub fn bytes(self) -> &'static [u8] {
+                match self {
+                    $(Line::$name => concat!($text, "\r\n").as_bytes(),)*
+                }
+            }
+        }
+    };
+}
+
+lines! {
     /// A store took place.
-    Stored,
+    Stored = "STORED",
     /// The condition of add, replace, append or prepend was not met.
-    NotStored,
+    NotStored = "NOT_STORED",
     /// cas: another unique.
-    Exists,
+    Exists = "EXISTS",
     /// No item under that key.
-    NotFound,
+    NotFound = "NOT_FOUND",
     /// delete took place.
-    Deleted,
+    Deleted = "DELETED",
     /// touch took place.
-    Touched,
+    Touched = "TOUCHED",
     /// The end of a fetch.
-    End,
+    End = "END",
     /// An administrative command took place.
-    Ok,
+    Ok = "OK",
     /// `stats reset` took place.
-    Reset,
+    Reset = "RESET",
     /// `version`.
-    Version,
+    Version = "VERSION 1.6.18-sidestep",
     /// Unknown command, or too few or too many words.
-    Error,
+    Error = "ERROR",
     /// `shutdown` without `-A` (1.6.18's wording).
-    ShutdownDisabled,
+    ShutdownDisabled = "ERROR: shutdown not enabled",
     /// An overlong key, a bad number in a storage command.
-    BadFormat,
+    BadFormat = "CLIENT_ERROR bad command line format",
     /// delete with an argument that it does not take.
-    BadDelete,
+    BadDelete = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
     /// `stats` with too few words.
-    BadStats,
+    BadStats = "CLIENT_ERROR bad command line",
     /// The value was not followed by `\r\n`.
-    BadChunk,
+    BadChunk = "CLIENT_ERROR bad data chunk",
     /// incr's or decr's amount.
-    BadDelta,
+    BadDelta = "CLIENT_ERROR invalid numeric delta argument",
     /// incr or decr on something that is not a number.
-    NonNumeric,
+    NonNumeric = "CLIENT_ERROR cannot increment or decrement non-numeric value",
     /// gat's, touch's or flush_all's time.
-    BadExptime,
+    BadExptime = "CLIENT_ERROR invalid exptime argument",
     /// `stats detail` with something else.
-    DetailUsage,
+    DetailUsage = "CLIENT_ERROR usage: stats detail on|off|dump",
     /// `stats cachedump` of a class that memcached never has.
-    BadSlabId,
+    BadSlabId = "CLIENT_ERROR Illegal slab id",
     /// `-F`.
-    FlushDisabled,
+    FlushDisabled = "CLIENT_ERROR flush_all not allowed",
     /// `cache_memlimit` below 8.
-    MemlimitTooSmall,
+    MemlimitTooSmall = "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
     /// `cache_memlimit` in bytes by mistake.
-    MemlimitNotBytes,
+    MemlimitNotBytes = "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes",
     /// `cache_memlimit` that the shards cannot follow.
-    MemlimitRefused,
+    MemlimitRefused = "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust",
     /// The item is larger than `-I`.
-    TooLarge,
+    TooLarge = "SERVER_ERROR object too large for cache",
     /// No room for an item, and nothing may be evicted.
-    NoMemoryStoring,
+    NoMemoryStoring = "SERVER_ERROR out of memory storing object",
     /// No room for a longer number or a copy.
-    NoMemory,
+    NoMemory = "SERVER_ERROR out of memory",
     /// A fetch of more than `-o read_buf_mem_limit` has room for.
-    NoMemoryFetching,
+    NoMemoryFetching = "SERVER_ERROR out of memory writing get response",
     /// ma: no room for a number that is not there yet.
-    NoMemoryCreating,
+    NoMemoryCreating = "SERVER_ERROR Out of memory allocating new item",
     /// mn.
-    MetaNoop,
+    MetaNoop = "MN",
     /// A meta flag twice, or a letter outside ASCII.
-    DuplicateFlag,
+    DuplicateFlag = "CLIENT_ERROR duplicate flag",
     /// A meta flag that 1.6.18 does not know.
-    InvalidFlag,
+    InvalidFlag = "CLIENT_ERROR invalid flag",
     /// md and ma: either of these, or a flag whose number is wrong.
-    InvalidOrDuplicateFlag,
+    InvalidOrDuplicateFlag = "CLIENT_ERROR invalid or duplicate flag",
     /// A meta flag's number.
-    BadToken,
+    BadToken = "CLIENT_ERROR bad token in command line format",
     /// b with a key that is no base64.
-    BadKeyEncoding,
+    BadKeyEncoding = "CLIENT_ERROR error decoding key",
     /// M with no letter or several.
-    ModeLength,
+    ModeLength = "CLIENT_ERROR incorrect length for M token",
     /// M of an ms.
-    BadSetMode,
+    BadSetMode = "CLIENT_ERROR invalid mode for ms M token",
     /// M of an ma.
-    BadArithMode,
+    BadArithMode = "CLIENT_ERROR invalid mode for ma M token",
     /// J.
-    BadInitial,
+    BadInitial = "CLIENT_ERROR invalid numeric initial value",
     /// D.
-    BadDeltaValue,
+    BadDeltaValue = "CLIENT_ERROR invalid numeric delta value",
     /// O.
-    OpaqueTooLong,
+    OpaqueTooLong = "CLIENT_ERROR opaque token too long",
     /// mg: more than 20 words.
-    OptionsAreTooLong,
+    OptionsAreTooLong = "CLIENT_ERROR options flags are too long",
     /// ms, md, ma: more than 20 words.
-    OptionsTooLong,
+    OptionsTooLong = "CLIENT_ERROR options flags too long",
     /// `shutdown` with a word that it does not know.
-    ShutdownMode,
+    ShutdownMode = "CLIENT_ERROR invalid shutdown mode",
     /// `slabs reassign`: there are no slabs.
-    SlabsDisabled,
+    SlabsDisabled = "CLIENT_ERROR slab reassignment disabled",
     /// `lru tune`: too much for hot and warm.
-    LruPercents,
+    LruPercents = "ERROR hot and warm pcts must not exceed 80",
     /// `lru tune`: no factor.
-    LruFactors,
+    LruFactors = "ERROR hot/warm age factors must be greater than 0",
     /// `lru_crawler` while it is disabled.
-    CrawlerDisabled,
+    CrawlerDisabled = "CLIENT_ERROR lru crawler disabled",
     /// `lru_crawler enable` while it is enabled.
-    CrawlerRunning,
+    CrawlerRunning = "ERROR failed to start lru crawler thread",
     /// `lru_crawler sleep` of more than a second.
-    CrawlerSleep,
+    CrawlerSleep = "CLIENT_ERROR sleep must be one second or less",
     /// Another dump is under way.
-    CrawlerBusy,
+    CrawlerBusy = "BUSY currently processing crawler request",
     /// No slab class.
-    BadClass,
+    BadClass = "BADCLASS invalid class id",
     /// `-X`, to metadump and mgdump.
-    DumpDisabled,
+    DumpDisabled = "ERROR metadump not allowed",
     /// `-X`, to cachedump.
-    CachedumpDisabled,
+    CachedumpDisabled = "CLIENT_ERROR stats cachedump not allowed",
     /// `-W`.
-    WatchDisabled,
+    WatchDisabled = "CLIENT_ERROR watch commands not allowed",
     /// As many watch as may.
-    WatchersFull,
+    WatchersFull = "WATCHER_TOO_MANY log watcher limit reached",
     /// `-Y`, before the client has said who it is.
-    Unauthenticated,
+    Unauthenticated = "CLIENT_ERROR unauthenticated",
     /// `-Y`: not a name and a password.
-    AuthFormat,
+    AuthFormat = "CLIENT_ERROR bad authentication token format",
     /// `-Y`: not ended by `\r\n`.
-    AuthTermination,
+    AuthTermination = "CLIENT_ERROR bad command line termination",
     /// `-Y`: longer than any name and password.
-    AuthTooLong,
+    AuthTooLong = "CLIENT_ERROR auth token too long",
     /// `-Y`: no such name with that password.
-    AuthFailure,
+    AuthFailure = "CLIENT_ERROR authentication failure",
 }
 
 impl Line {
@@ -156,74 +174,6 @@ impl Line {
             Outcome::NoMemory(Purpose::Change) => Line::NoMemory,
             Outcome::NoMemory(Purpose::Create) => Line::NoMemoryCreating,
             Outcome::NotANumber => Line::NonNumeric,
-        }
-    }
-
-    /// The line with its `\r\n`.
-    pub fn bytes(self) -> &'static [u8] {
-        match self {
-            Line::Stored => b"STORED\r\n",
-            Line::NotStored => b"NOT_STORED\r\n",
-            Line::Exists => b"EXISTS\r\n",
-            Line::NotFound => b"NOT_FOUND\r\n",
-            Line::Deleted => b"DELETED\r\n",
-            Line::Touched => b"TOUCHED\r\n",
-            Line::End => b"END\r\n",
-            Line::Ok => b"OK\r\n",
-            Line::Reset => b"RESET\r\n",
-            Line::Version => b"VERSION 1.6.18-sidestep\r\n",
-            Line::Error => b"ERROR\r\n",
-            Line::ShutdownDisabled => b"ERROR: shutdown not enabled\r\n",
-            Line::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
-            Line::BadDelete => b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n",
-            Line::BadStats => b"CLIENT_ERROR bad command line\r\n",
-            Line::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
-            Line::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
-            Line::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
-            Line::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
-            Line::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
-            Line::BadSlabId => b"CLIENT_ERROR Illegal slab id\r\n",
-            Line::FlushDisabled => b"CLIENT_ERROR flush_all not allowed\r\n",
-            Line::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
-            Line::MemlimitNotBytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
-            Line::MemlimitRefused => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
-            Line::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
-            Line::NoMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
-            Line::NoMemory => b"SERVER_ERROR out of memory\r\n",
-            Line::NoMemoryFetching => b"SERVER_ERROR out of memory writing get response\r\n",
-            Line::NoMemoryCreating => b"SERVER_ERROR Out of memory allocating new item\r\n",
-            Line::MetaNoop => b"MN\r\n",
-            Line::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
-            Line::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
-            Line::InvalidOrDuplicateFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
-            Line::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
-            Line::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
-            Line::ModeLength => b"CLIENT_ERROR incorrect length for M token\r\n",
-            Line::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
-            Line::BadArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
-            Line::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
-            Line::BadDeltaValue => b"CLIENT_ERROR invalid numeric delta value\r\n",
-            Line::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
-            Line::OptionsAreTooLong => b"CLIENT_ERROR options flags are too long\r\n",
-            Line::OptionsTooLong => b"CLIENT_ERROR options flags too long\r\n",
-            Line::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
-            Line::SlabsDisabled => b"CLIENT_ERROR slab reassignment disabled\r\n",
-            Line::LruPercents => b"ERROR hot and warm pcts must not exceed 80\r\n",
-            Line::LruFactors => b"ERROR hot/warm age factors must be greater than 0\r\n",
-            Line::CrawlerDisabled => b"CLIENT_ERROR lru crawler disabled\r\n",
-            Line::CrawlerRunning => b"ERROR failed to start lru crawler thread\r\n",
-            Line::CrawlerSleep => b"CLIENT_ERROR sleep must be one second or less\r\n",
-            Line::CrawlerBusy => b"BUSY currently processing crawler request\r\n",
-            Line::BadClass => b"BADCLASS invalid class id\r\n",
-            Line::DumpDisabled => b"ERROR metadump not allowed\r\n",
-            Line::CachedumpDisabled => b"CLIENT_ERROR stats cachedump not allowed\r\n",
-            Line::WatchDisabled => b"CLIENT_ERROR watch commands not allowed\r\n",
-            Line::WatchersFull => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
-            Line::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
-            Line::AuthFormat => b"CLIENT_ERROR bad authentication token format\r\n",
-            Line::AuthTermination => b"CLIENT_ERROR bad command line termination\r\n",
-            Line::AuthTooLong => b"CLIENT_ERROR auth token too long\r\n",
-            Line::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
         }
     }
 }
