@@ -353,29 +353,30 @@ fn by_words<'a>(name: &'a [u8], rest: &'a [u8], now: Now) -> Command<'a> {
     }
 }
 
+/// The `N` words that a command takes, perhaps one more, and whether the last is `noreply`: memcached looks for that in
+/// the last word, whichever that is.
+fn taken<'a, const N: usize>(words: &[&'a [u8]]) -> Option<([&'a [u8]; N], bool)> {
+    let (&taken, rest) = words.split_first_chunk()?;
+    (rest.len() <= 1).then(|| (taken, words.last() == Some(&&b"noreply"[..])))
+}
+
 /// `<key> <flags> <exptime> <bytes> [noreply]`.
 fn store<'a>(mode: StoreMode, words: &[&'a [u8]], now: Now) -> Command<'a> {
-    match *words {
-        // memcached looks for noreply in the last word, whichever that is.
-        [key, flags, exptime, bytes] => store_of(mode, key, [flags, exptime, bytes], None, bytes == b"noreply", now),
-        [key, flags, exptime, bytes, last] => {
-            store_of(mode, key, [flags, exptime, bytes], None, last == b"noreply", now)
+    match taken(words) {
+        Some(([key, flags, exptime, bytes], noreply)) => {
+            store_of(mode, key, [flags, exptime, bytes], None, noreply, now)
         }
-        _ => Command::fail(Line::Error),
+        None => Command::fail(Line::Error),
     }
 }
 
 /// `<key> <flags> <exptime> <bytes> <cas unique> [noreply]`.
 fn cas<'a>(words: &[&'a [u8]], now: Now) -> Command<'a> {
-    let mode = StoreMode::Cas(0);
-    match *words {
-        [key, flags, exptime, bytes, unique] => {
-            store_of(mode, key, [flags, exptime, bytes], Some(unique), unique == b"noreply", now)
+    match taken(words) {
+        Some(([key, flags, exptime, bytes, unique], noreply)) => {
+            store_of(StoreMode::Cas(0), key, [flags, exptime, bytes], Some(unique), noreply, now)
         }
-        [key, flags, exptime, bytes, unique, last] => {
-            store_of(mode, key, [flags, exptime, bytes], Some(unique), last == b"noreply", now)
-        }
-        _ => Command::fail(Line::Error),
+        None => Command::fail(Line::Error),
     }
 }
 
@@ -438,11 +439,7 @@ fn delete<'a>(words: &[&'a [u8]]) -> Command<'a> {
 
 /// A key, one more word, and perhaps noreply, as incr, decr and touch take them.
 fn key_and_word<'a>(words: &[&'a [u8]]) -> Result<(&'a [u8], &'a [u8], bool), Command<'a>> {
-    let (key, word, noreply) = match *words {
-        [key, word] => (key, word, word == b"noreply"),
-        [key, word, last] => (key, word, last == b"noreply"),
-        _ => return Err(Command::fail(Line::Error)),
-    };
+    let ([key, word], noreply) = taken(words).ok_or(Command::fail(Line::Error))?;
     if key.len() > KEY_MAX_BYTES {
         return Err(Command::Fail { line: Line::BadFormat, noreply });
     }
@@ -489,11 +486,7 @@ fn flush_all<'a>(words: &[&'a [u8]]) -> Command<'a> {
 
 /// `<megabytes> [noreply]`.
 fn memory_limit<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    let (megabytes, noreply) = match *words {
-        [megabytes] => (megabytes, megabytes == b"noreply"),
-        [megabytes, last] => (megabytes, last == b"noreply"),
-        _ => return Command::fail(Line::Error),
-    };
+    let Some(([megabytes], noreply)) = taken(words) else { return Command::fail(Line::Error) };
     match number::unsigned_32(megabytes) {
         None => Command::Fail { line: Line::Error, noreply },
         Some(0..8) => Command::Fail { line: Line::MemlimitTooSmall, noreply },
@@ -504,11 +497,7 @@ fn memory_limit<'a>(words: &[&'a [u8]]) -> Command<'a> {
 
 /// `<level> [noreply]`.
 fn verbosity<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    let (level, noreply) = match *words {
-        [level] => (level, level == b"noreply"),
-        [level, last] => (level, last == b"noreply"),
-        _ => return Command::fail(Line::Error),
-    };
+    let Some(([level], noreply)) = taken(words) else { return Command::fail(Line::Error) };
     match number::unsigned_32(level) {
         Some(level) => Command::Verbosity { level, noreply },
         None => Command::Fail { line: Line::BadFormat, noreply },
