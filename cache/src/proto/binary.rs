@@ -33,6 +33,7 @@ pub const NO_VIVIFY: u32 = u32::MAX;
 const BODY_MAX_BYTES: u32 = 1 << 30;
 
 const GETQ: u8 = 0x09;
+const STAT: u8 = 0x10;
 
 /// What an opcode asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Opcode {
             0x0b => Opcode::Version,
             0x0e | 0x19 => Opcode::Join { append: true },
             0x0f | 0x1a => Opcode::Join { append: false },
-            0x10 => Opcode::Stat,
+            STAT => Opcode::Stat,
             0x1c => Opcode::Touch,
             0x1d | 0x1e => Opcode::GetAndTouch { with_key: false },
             0x20 => Opcode::SaslList,
@@ -295,35 +296,11 @@ fn failure_of(command: Opcode, outcome: &Outcome) -> Option<Failure> {
     })
 }
 
-/// A response header.
-struct ResponseHeader {
-    opcode: u8,
-    key_len: usize,
-    extras_len: u8,
-    status: u16,
-    body_len: usize,
-    opaque: [u8; 4],
-    cas: u64,
-}
-
-impl ResponseHeader {
-    fn bytes(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        (bytes[0], bytes[1], bytes[4]) = (MAGIC_RESPONSE, self.opcode, self.extras_len);
-        bytes[2..4].copy_from_slice(&(self.key_len as u16).to_be_bytes());
-        bytes[6..8].copy_from_slice(&self.status.to_be_bytes());
-        bytes[8..12].copy_from_slice(&(self.body_len as u32).to_be_bytes());
-        bytes[12..16].copy_from_slice(&self.opaque);
-        bytes[16..24].copy_from_slice(&self.cas.to_be_bytes());
-        bytes
-    }
-}
-
 /// Writes the response but for a value that follows.
 pub(crate) fn head(form: &Form<'_>, opcode: u8, outcome: &Outcome, out: &mut impl Sink) {
     let (command, _) = Opcode::of(opcode);
     let (flags, number);
-    let mut response = Response { form, opcode, status: 0, cas: 0, extras: b"", key: b"", text: b"", value_len: 0 };
+    let mut response = Response::to(form, opcode);
     if let Some((status, text)) = failure_of(command, outcome) {
         response.status = status;
         match status == 0x01 && command.answers_key() {
@@ -358,13 +335,14 @@ pub(crate) fn line(form: &Form<'_>, opcode: u8, line: Line, out: &mut impl Sink)
         Line::Error => (0x81, b"Unknown command"),
         _ => (0x04, b"Invalid arguments"),
     };
-    Response { form, opcode, status, cas: 0, extras: b"", key: b"", text, value_len: 0 }.write(out);
+    Response { status, text, ..Response::to(form, opcode) }.write(out);
 }
 
-/// The parts of a response, but for its value.
+/// A response, but for its value.
+#[derive(Default)]
 struct Response<'a> {
-    form: &'a Form<'a>,
     opcode: u8,
+    opaque: [u8; 4],
     status: u16,
     cas: u64,
     extras: &'a [u8],
@@ -374,21 +352,24 @@ struct Response<'a> {
 }
 
 impl Response<'_> {
+    /// The response to a packet of `opcode`, with nothing in it yet.
+    fn to(form: &Form<'_>, opcode: u8) -> Self {
+        Response { opcode, opaque: form.opaque.first_chunk().copied().unwrap_or_default(), ..Response::default() }
+    }
+
     fn write(&self, out: &mut impl Sink) {
-        let &Response { form, opcode, status, cas, extras, key, text, value_len } = self;
-        let header = ResponseHeader {
-            opcode,
-            key_len: key.len(),
-            extras_len: extras.len() as u8,
-            status,
-            body_len: extras.len() + key.len() + text.len() + value_len,
-            opaque: form.opaque.first_chunk().copied().unwrap_or_default(),
-            cas,
-        };
-        out.put(&header.bytes());
-        out.put(extras);
-        out.put(key);
-        out.put(text);
+        let &Response { opcode, opaque, status, cas, extras, key, text, value_len } = self;
+        let body_len = extras.len() + key.len() + text.len() + value_len;
+        let mut header = [0; HEADER_BYTES];
+        (header[0], header[1], header[4]) = (MAGIC_RESPONSE, opcode, extras.len() as u8);
+        header[2..4].copy_from_slice(&(key.len() as u16).to_be_bytes());
+        header[6..8].copy_from_slice(&status.to_be_bytes());
+        header[8..12].copy_from_slice(&(body_len as u32).to_be_bytes());
+        header[12..16].copy_from_slice(&opaque);
+        header[16..24].copy_from_slice(&cas.to_be_bytes());
+        for part in [&header[..], extras, key, text] {
+            out.put(part);
+        }
     }
 }
 
@@ -405,18 +386,7 @@ pub(crate) fn hides(opcode: u8, said: &Said) -> bool {
 
 /// Appends one packet of a Stat's answer; without a name it is the last.
 pub(crate) fn stat_packet(out: &mut Vec<u8>, opaque: [u8; 4], name: &[u8], value: &[u8]) {
-    let header = ResponseHeader {
-        opcode: 0x10,
-        key_len: name.len(),
-        extras_len: 0,
-        status: 0,
-        body_len: name.len() + value.len(),
-        opaque,
-        cas: 0,
-    };
-    out.extend_from_slice(&header.bytes());
-    out.extend_from_slice(name);
-    out.extend_from_slice(value);
+    Response { opcode: STAT, opaque, key: name, text: value, ..Response::default() }.write(out);
 }
 
 /// The packets of a list of `STAT <name> <value>` lines, the last one included. Allocates: administrative commands only.

@@ -32,6 +32,17 @@ impl Sink for Measure {
     }
 }
 
+/// Appends. Allocates: administrative commands only.
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn number(&mut self, value: u64) {
+        self.extend_from_slice(value.to_string().as_bytes());
+    }
+}
+
 /// Writes to memory. Whoever writes has made sure that there is room.
 #[derive(Debug)]
 pub(crate) struct Writer<'a> {
