@@ -9,7 +9,7 @@
 //! lost and counted, and the watcher is told how much (`skipped=`). Without watchers the cost is one relaxed load.
 //! Read first: memcached `protocol.txt`, "Watchers"; the lines are those of memcached's `logger.c`.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -170,29 +170,28 @@ pub(crate) const LINE_MAX_BYTES: usize = 3 * KEY_MAX_BYTES + 250;
 impl Event {
     /// Appends the line, as memcached's `logger.c` writes it.
     fn write(&self, text: &mut Vec<u8>) {
-        let mut line = EventLine(text);
-        // The cache's clock shows seconds.
-        let _ = write!(line, "ts={}.0 gid={} ", self.unix_secs, self.gid);
+        // The cache's clock shows seconds. Writing to a Vec cannot fail.
+        let _ = write!(text, "ts={}.0 gid={} ", self.unix_secs, self.gid);
         let _ = match self.what {
             What::Get { status, class, cfd, bytes } => {
-                line.key("item_get", &self.key);
-                writeln!(line, "status={status} clsid={class} cfd={cfd} size={bytes}")
+                append_key(text, "item_get", &self.key);
+                writeln!(text, "status={status} clsid={class} cfd={cfd} size={bytes}")
             }
             What::Store { status, command, ttl, class, cfd, bytes } => {
-                line.key("item_store", &self.key);
-                writeln!(line, "status={status} cmd={command} ttl={ttl} clsid={class} cfd={cfd} size={bytes}")
+                append_key(text, "item_store", &self.key);
+                writeln!(text, "status={status} cmd={command} ttl={ttl} clsid={class} cfd={cfd} size={bytes}")
             }
             What::Delete { class, cfd, bytes } => {
-                line.key("deleted", &self.key);
-                writeln!(line, "cmd=delete clsid={class} cfd={cfd} size={bytes}")
+                append_key(text, "deleted", &self.key);
+                writeln!(text, "cmd=delete clsid={class} cfd={cfd} size={bytes}")
             }
             What::Evict { fetched, ttl, idle_secs, class, bytes } => {
-                line.key("eviction", &self.key);
+                append_key(text, "eviction", &self.key);
                 let fetched = if fetched { "yes" } else { "no" };
-                writeln!(line, "fetch={fetched} ttl={ttl} la={idle_secs} clsid={class} size={bytes}")
+                writeln!(text, "fetch={fetched} ttl={ttl} la={idle_secs} clsid={class} size={bytes}")
             }
             What::Open { peer, cfd } => {
-                writeln!(line, "type=conn_new rip={} rport={} transport=tcp cfd={cfd}", peer.ip(), peer.port())
+                writeln!(text, "type=conn_new rip={} rport={} transport=tcp cfd={cfd}", peer.ip(), peer.port())
             }
             What::Close { peer, cfd, reason } => {
                 let reason = match reason {
@@ -202,28 +201,17 @@ impl Event {
                     CloseReason::Shutdown => "shutdown",
                 };
                 let (rip, rport) = (peer.ip(), peer.port());
-                writeln!(line, "type=conn_close rip={rip} rport={rport} transport=tcp reason={reason} cfd={cfd}")
+                writeln!(text, "type=conn_close rip={rip} rport={rport} transport=tcp reason={reason} cfd={cfd}")
             }
         };
     }
 }
 
-/// Text being written.
-struct EventLine<'a>(&'a mut Vec<u8>);
-
-impl EventLine<'_> {
-    fn key(&mut self, kind: &str, key: &[u8]) {
-        let _ = write!(self, "type={kind} key=");
-        append_uri(self.0, key);
-        self.0.push(b' ');
-    }
-}
-
-impl std::fmt::Write for EventLine<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
+/// Appends what happened, and to which key.
+fn append_key(text: &mut Vec<u8>, kind: &str, key: &[u8]) {
+    let _ = write!(text, "type={kind} key=");
+    append_uri(text, key);
+    text.push(b' ');
 }
 
 #[cfg(test)]
