@@ -36,6 +36,8 @@ mod census;
 pub(crate) mod clients;
 /// What is known of each connection.
 pub(crate) mod conns;
+/// Texts given as far as there is room.
+mod given;
 /// Items that replies on their way are made of.
 pub(crate) mod held;
 /// This core as the owner of keys.

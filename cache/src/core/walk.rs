@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::conns::{ConnId, Conns};
+use super::given::GivenText;
 use crate::clock::Now;
 use crate::counters::Counters;
 use crate::dump::{Dump, Told};
@@ -55,9 +56,8 @@ pub(crate) struct Walk {
     /// The core whose part is told, and where it has got to.
     core: usize,
     place: Reached,
-    /// What was told and has not been given, and how much of it has.
-    text: Vec<u8>,
-    given: usize,
+    /// What was told and has not been given.
+    text: GivenText,
     /// The core has been asked.
     asked: bool,
     /// Lines still to be given, for `stats cachedump`.
@@ -80,26 +80,19 @@ struct Connection {
     idle_secs: u32,
 }
 
-const CONNECTION_BYTES: usize = 15;
+const CONNECTION_BYTES: usize = 16;
 
 impl Connection {
     fn write(self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.number.to_le_bytes());
-        bytes.extend_from_slice(&self.address.to_le_bytes());
-        bytes.extend_from_slice(&self.port.to_le_bytes());
-        bytes.push(u8::from(self.watches));
-        bytes.extend_from_slice(&self.idle_secs.to_le_bytes());
+        let port = u32::from(self.port) | u32::from(self.watches) << 16;
+        let words = [self.number, self.address, port, self.idle_secs];
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     }
 
     fn read(bytes: &[u8; CONNECTION_BYTES]) -> Connection {
-        let [n0, n1, n2, n3, a0, a1, a2, a3, p0, p1, watches, s0, s1, s2, s3] = *bytes;
-        Connection {
-            number: u32::from_le_bytes([n0, n1, n2, n3]),
-            address: u32::from_le_bytes([a0, a1, a2, a3]),
-            port: u16::from_le_bytes([p0, p1]),
-            watches: watches != 0,
-            idle_secs: u32::from_le_bytes([s0, s1, s2, s3]),
-        }
+        let (words, _) = bytes.as_chunks();
+        let [number, address, port, idle_secs] = std::array::from_fn(|at| u32::from_le_bytes(words[at]));
+        Connection { number, address, port: port as u16, watches: port >> 16 != 0, idle_secs }
     }
 
     fn show(self, config: &CacheConfig, text: &mut Vec<u8>) {
@@ -122,8 +115,7 @@ impl Walk {
             over,
             core: 0,
             place: Reached::Begin,
-            text: Vec::with_capacity(STEP_BYTES),
-            given: 0,
+            text: GivenText::with_capacity(STEP_BYTES),
             asked: false,
             lines_left: lines,
             connections: Vec::new(),
@@ -141,14 +133,15 @@ impl Walk {
     /// Takes what a core has told: `text`, and where it goes on.
     pub(crate) fn land(&mut self, text: &[u8], place: Reached) {
         self.asked = false;
+        let told = &mut self.text.text;
         match self.over {
             Over::Items(_) if self.lines_left < usize::MAX => {
                 for line in text.split_inclusive(|&byte| byte == b'\n').take(self.lines_left) {
-                    self.text.extend_from_slice(line);
+                    told.extend_from_slice(line);
                     self.lines_left -= 1;
                 }
             }
-            Over::Items(_) | Over::Prefixes => self.text.extend_from_slice(text),
+            Over::Items(_) | Over::Prefixes => told.extend_from_slice(text),
             Over::Connections => {
                 let (told, _) = text.as_chunks::<CONNECTION_BYTES>();
                 self.connections.extend(told.iter().map(Connection::read));
@@ -168,15 +161,7 @@ impl Walk {
 
     /// Writes what has been told and not been given into `out`. Returns the bytes written.
     pub(crate) fn write(&mut self, out: &mut [u8]) -> usize {
-        let rest = self.text.get(self.given..).unwrap_or_default();
-        let bytes = rest.len().min(out.len());
-        out[..bytes].copy_from_slice(&rest[..bytes]);
-        self.given += bytes;
-        if self.given == self.text.len() {
-            self.text.clear();
-            self.given = 0;
-        }
-        bytes
+        self.text.write(out)
     }
 
     /// What is to be done for the walk to go on, in a cache of `cores` cores.
@@ -198,19 +183,20 @@ impl Walk {
 
     /// Refills the text once all is told: with connections, in order of their numbers, or with the end.
     pub(crate) fn conclude(&mut self, config: &CacheConfig, now: Now) {
+        let text = &mut self.text.text;
         if self.over == Over::Connections && self.shown < self.connections.len() {
             if self.shown == 0 {
                 self.connections.sort_unstable();
-                show_listeners(config, now, &mut self.text);
+                show_listeners(config, now, text);
             }
-            while self.shown < self.connections.len() && self.text.len() < STEP_BYTES / 2 {
-                self.connections[self.shown].show(config, &mut self.text);
+            while self.shown < self.connections.len() && text.len() < STEP_BYTES / 2 {
+                self.connections[self.shown].show(config, text);
                 self.shown += 1;
             }
             return;
         }
         self.ended = true;
-        self.text.extend_from_slice(match self.over {
+        text.extend_from_slice(match self.over {
             Over::Items(Told { dump: Dump::Mg, .. }) => b"EN\r\n",
             _ => b"END\r\n",
         });

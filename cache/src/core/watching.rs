@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::conns::{Conn, ConnId, Conns};
+use super::given::GivenText;
 use crate::proto::line::Line;
 use crate::watch::{LINE_MAX_BYTES, WATCHERS_MAX, Watchers};
 
@@ -14,38 +15,29 @@ const LINES_PER_TEXT: usize = 16;
 pub(crate) struct WatchText {
     /// Its place among the watchers.
     pub(crate) place: usize,
-    text: Vec<u8>,
-    given: usize,
+    text: GivenText,
 }
 
 impl WatchText {
     pub(crate) fn new(place: usize) -> WatchText {
-        let mut text = Vec::with_capacity((LINES_PER_TEXT + 1) * LINE_MAX_BYTES);
-        text.extend_from_slice(Line::Ok.bytes());
-        WatchText { place, text, given: 0 }
+        let mut text = GivenText::with_capacity((LINES_PER_TEXT + 1) * LINE_MAX_BYTES);
+        text.text.extend_from_slice(Line::Ok.bytes());
+        WatchText { place, text }
     }
-}
 
-impl WatchText {
     /// Writes the watcher's lines into `out`. Returns the bytes written, and whether what is left did not fit.
     pub(crate) fn give(&mut self, watchers: &Watchers, out: &mut [u8]) -> (usize, bool) {
         let mut written = 0;
         loop {
-            let rest = self.text.get(self.given..).unwrap_or_default();
-            let bytes = rest.len().min(out.len() - written);
-            out[written..written + bytes].copy_from_slice(&rest[..bytes]);
-            (written, self.given) = (written + bytes, self.given + bytes);
-            if self.given < self.text.len() {
-                break;
+            written += self.text.write(&mut out[written..]);
+            if !self.text.is_empty() {
+                return (written, true);
             }
-            self.text.clear();
-            self.given = 0;
-            watchers.lines(self.place, LINES_PER_TEXT, &mut self.text);
+            watchers.lines(self.place, LINES_PER_TEXT, &mut self.text.text);
             if self.text.is_empty() {
-                break;
+                return (written, false);
             }
         }
-        (written, self.given < self.text.len())
     }
 }
 
