@@ -29,8 +29,6 @@ pub(super) enum Fate {
 /// A reply on its way.
 #[derive(Debug, Clone, Copy)]
 struct Message {
-    /// All of its bytes can be had at once.
-    whole: bool,
     /// Bytes that have not been sent.
     left: usize,
     next: u16,
@@ -235,7 +233,7 @@ impl<P: Copy> Place<P> {
             .session
             .as_ref()
             .map_or(FirstReply::Nothing, |session| session.owed.first_reply(&core.here, &core.clients));
-        self.message.is_none() && matches!(first, FirstReply::Known { .. })
+        self.message.is_none() && matches!(first, FirstReply::Known(_))
     }
 
     /// All of the request is taken, or what is left of it is not whole.
@@ -253,18 +251,18 @@ impl<P: Copy> Place<P> {
         self.ended = true;
         let alone = |session: &Session| session.has_quit() && session.owed.owes_no_bytes(&core.clients);
         if self.message.is_none() && self.session.as_ref().is_some_and(alone) {
-            self.message = Some(Message { whole: true, left: 0, next: 0, total: 0 });
+            self.message = Some(Message { left: 0, next: 0, total: 0 });
         }
     }
 
     /// Begins the first reply owed, of `len` bytes, unless it may not be sent: then it is passed over.
-    fn begin_message(&mut self, core: &mut Core, commons: &mut Commons, now: Now, len: usize, whole: bool) {
+    fn begin_message(&mut self, core: &mut Core, commons: &mut Commons, now: Now, len: usize) {
         match udp_frame::datagrams_of(len, commons.body_max) {
             None => core.counters().udp_too_long.add(1),
             Some(total) => {
                 let bytes = len + usize::from(total) * HEADER_BYTES;
                 if commons.sources.pay(self.source, &mut self.purse, bytes, total, now.secs) {
-                    self.message = Some(Message { whole, left: len, next: 0, total });
+                    self.message = Some(Message { left: len, next: 0, total });
                     return;
                 }
                 core.counters().udp_budget_drops.add(1);
@@ -302,8 +300,8 @@ impl<P: Copy> Place<P> {
             let Some(session) = &mut self.session else { return Sent::All };
             match session.owed.first_reply(&core.here, &core.clients) {
                 FirstReply::Nothing | FirstReply::Unknown => return Sent::All,
-                FirstReply::Known { len: 0, .. } => session.owed.skip_first(&mut core.here, &mut core.clients),
-                FirstReply::Known { len, whole } => self.begin_message(core, commons, now, len, whole),
+                FirstReply::Known(0) => session.owed.skip_first(&mut core.here, &mut core.clients),
+                FirstReply::Known(len) => self.begin_message(core, commons, now, len),
                 FirstReply::Told if self.gather(core, commons) => {}
                 FirstReply::Told => return Sent::All,
             }
@@ -327,38 +325,24 @@ impl<P: Copy> Place<P> {
                 return Some(Sent::Later);
             }
             let header = udp_frame::header(self.id, message.next, message.total);
-            let session = &mut self.session;
-            let sent = if message.whole {
-                out.send(&peer, HEADER_BYTES + want, |buffer| {
-                    let (head, body) = buffer.split_at_mut(HEADER_BYTES);
-                    head.copy_from_slice(&header);
-                    let given = match session {
-                        Some(session) if want > 0 => session.owed.give_first(&mut core.here, &mut core.clients, body),
-                        _ => 0,
-                    };
-                    debug_assert_eq!(given, want, "a reply that is whole has all its bytes");
-                    HEADER_BYTES + given
-                })
-            } else {
-                while self.staged < want {
-                    let free = &mut self.stage[self.staged..want];
-                    let given = session
-                        .as_mut()
-                        .map_or(0, |session| session.owed.give_first(&mut core.here, &mut core.clients, free));
-                    self.staged += given;
-                    if given == 0 {
-                        self.message = Some(message);
-                        return Some(Sent::All);
-                    }
+            while self.staged < want {
+                let free = &mut self.stage[self.staged..want];
+                let session = self.session.as_mut();
+                let given =
+                    session.map_or(0, |session| session.owed.give_first(&mut core.here, &mut core.clients, free));
+                self.staged += given;
+                if given == 0 {
+                    self.message = Some(message);
+                    return Some(Sent::All);
                 }
-                let body = &self.stage[..want];
-                out.send(&peer, HEADER_BYTES + want, |buffer| {
-                    let (head, rest) = buffer.split_at_mut(HEADER_BYTES);
-                    head.copy_from_slice(&header);
-                    rest.copy_from_slice(body);
-                    HEADER_BYTES + want
-                })
-            };
+            }
+            let body = &self.stage[..want];
+            let sent = out.send(&peer, HEADER_BYTES + want, |buffer| {
+                let (head, rest) = buffer.split_at_mut(HEADER_BYTES);
+                head.copy_from_slice(&header);
+                rest.copy_from_slice(body);
+                HEADER_BYTES + want
+            });
             if !sent {
                 self.message = Some(message);
                 return Some(Sent::Later);

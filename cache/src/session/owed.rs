@@ -9,7 +9,7 @@ use super::render::{Rendered, render};
 use crate::core::ConnId;
 use crate::core::clients::Clients;
 use crate::core::here::Here;
-use crate::mesh::message::{NO_STREAM, NOBODY, Token};
+use crate::mesh::message::{NOBODY, Token};
 use crate::operation::Outcome;
 use crate::proto::form::Form;
 use crate::replies::{NO_ENTRY, Owed, Replies, ValueAt, Waiting};
@@ -21,8 +21,8 @@ pub(crate) enum FirstReply {
     Nothing,
     /// Not its length.
     Unknown,
-    /// Its length. `whole`: all of its bytes can be had at once.
-    Known { len: usize, whole: bool },
+    /// Its length.
+    Known(usize),
     /// It is a list that is told part by part, whose length shows at its end.
     Told,
 }
@@ -212,23 +212,20 @@ impl OwedList {
         if self.is_empty() {
             return FirstReply::Nothing;
         }
-        let known = |len: usize| FirstReply::Known { len, whole: true };
         let form = clients.replies.form(self.first);
         match &clients.replies.entry(self.first).owed {
             Owed::Walk(_) => FirstReply::Told,
-            Owed::Nothing | Owed::Orphan { .. } => known(0),
-            Owed::Ready(said) => known(form.measure(said)),
-            Owed::Text(text) => known(text.len()),
+            Owed::Nothing | Owed::Orphan { .. } => FirstReply::Known(0),
+            Owed::Ready(said) => FirstReply::Known(form.measure(said)),
+            Owed::Text(text) => FirstReply::Known(text.len()),
             &Owed::Body { view, value: ValueAt::Held(hold) } => match here.item(hold) {
-                Some(item) => known(form.of_item(item.key).measure(&Outcome::Hit(view).into())),
+                Some(item) => FirstReply::Known(form.of_item(item.key).measure(&Outcome::Hit(view).into())),
                 // The bytes are gone, and with them the length: the next visit gives the request up.
                 None => FirstReply::Unknown,
             },
             &Owed::Body { view, value: ValueAt::Landed(slot) } => {
-                let landed = clients.landing.slot(slot);
-                let whole = landed.from == 0 && u32::from(landed.filled) == view.len && landed.stream == NO_STREAM;
                 let form = form.of_item(clients.landing.key(slot));
-                FirstReply::Known { len: form.measure(&Outcome::Hit(view).into()), whole }
+                FirstReply::Known(form.measure(&Outcome::Hit(view).into()))
             }
             Owed::Waiting(_) | Owed::Watch(_) => FirstReply::Unknown,
         }
