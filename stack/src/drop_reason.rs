@@ -122,7 +122,7 @@ drop_reasons! {
     SeqBeyondWindow,
     /// A segment that acknowledges what was never sent, or what was acknowledged long ago; challenged at a limited rate.
     AckOutOfRange,
-    /// A SYN that crossed our own; its sender answers ours.
+    /// A SYN that crossed our own; answered with SYN-ACK at a limited rate.
     SynCrossed,
     /// A segment that acknowledges something else than our SYN; answered with RST at a limited rate.
     AckOfNoSyn,

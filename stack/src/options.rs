@@ -9,7 +9,7 @@ use crate::wire::TCP_BYTES;
 
 /// Ends the list; fills; carries a value.
 const END: u8 = 0;
-const NOP: u8 = 1;
+pub(crate) const NOP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;

@@ -51,8 +51,11 @@ impl Control {
         self.write_with(frame, link, key, &[2, 4, high, low])
     }
 
-    /// `options`: a multiple of four bytes.
-    fn write_with(
+    /// As [`write`](Self::write), with `options`, a multiple of four bytes.
+    ///
+    /// # Errors
+    /// The frame has no room for 58 bytes and the options.
+    pub(crate) fn write_with(
         &self,
         frame: &mut Frame,
         link: &LinkHeader,

@@ -221,6 +221,8 @@ pub(crate) enum InSynSent {
     Refused,
     /// It is of another connection: answer with RST, at a limited rate, so that its sender forgets that.
     Refuse,
+    /// A SYN that crosses ours.
+    Crossing,
     /// It says nothing of use.
     Drop(DropReason),
 }
@@ -235,7 +237,7 @@ pub(crate) fn judge_in_syn_sent(block: &FlowBlock, segment: &Segment) -> InSynSe
     }
     match segment.flags & (SYN | ACK) {
         flags if flags == SYN | ACK => InSynSent::SynAck,
-        SYN => InSynSent::Drop(DropReason::SynCrossed),
+        SYN => InSynSent::Crossing,
         _ => InSynSent::Drop(DropReason::NotSynAck),
     }
 }

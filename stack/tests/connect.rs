@@ -254,11 +254,15 @@ fn an_ack_of_something_else_is_answered_with_rst_and_the_handshake_goes_on() {
 }
 
 #[test]
-fn a_syn_that_crosses_ours_is_left_to_its_sender() {
+fn a_syn_that_crosses_ours_is_answered_with_syn_ack_and_establishes_nothing() {
     let mut bench = bench();
     let (id, syn) = syn(&mut bench, &known());
-    assert_eq!(bench.tcp(&answer(&syn, SYN, 900, 0)), []);
+    let syn_ack = bench.one(&answer(&syn, SYN, 900, 0));
+    assert_eq!((syn_ack.flags, syn_ack.seq, syn_ack.ack), (SYN | ACK, syn.seq, 901));
     assert_eq!(bench.drops(DropReason::SynCrossed), 1);
+    // A stranger's, who guesses the ports.
+    assert_eq!(bench.one(&answer(&syn, SYN, 7_000, 0)).ack, 7_001);
+    assert!(bench.server.events.is_empty());
     // It has got ours, and answers it.
     let ack = bench.one(&answer(&syn, SYN | ACK, 900, syn.seq.wrapping_add(1)));
     assert_eq!((ack.flags, ack.ack), (ACK, 901));

@@ -3,9 +3,10 @@
 //! An active flow is the application's from the first, so its end is always reported. While it is connecting,
 //! its segments are judged by rules of their own (RFC 9293 §3.10.7.3), since nothing is known of its peer.
 //!
-//! A simultaneous open is left to the peer: a SYN that crosses ours is dropped, and its sender, which gets ours, answers
-//! with the SYN-ACK that completes the handshake (RFC 9293 §3.5, figure 8, as it looks from one side). Two ends that
-//! both leave it to the other time out. Read first: `connect.rs`, `ephemeral.rs`, `resolve.rs`.
+//! A simultaneous open (RFC 9293 §3.5, figure 8; MUST-10): a SYN that crosses ours is answered with a SYN-ACK, written by
+//! hand, and changes nothing here: anybody can send a SYN, and the flow is established by the peer's SYN-ACK, which has our
+//! number in it, as if nothing had crossed. Deviates: where that SYN-ACK is lost and ours is not, its sender does not send it
+//! again, so the handshake times out. Read first: `connect.rs`, `ephemeral.rs`, `resolve.rs`.
 
 use nic::Queue;
 use smoltcp::iface::{Config, Interface};
@@ -24,14 +25,15 @@ use crate::flow_id::{FlowId, FlowKey};
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::one_frame::Scratch;
-use crate::options;
+use crate::options::{self, NOP, SynOptions};
 use crate::phase::Phase;
 use crate::ready::News;
 use crate::resolve::{FOR_CONNECTIONS, Question};
 use crate::rewrite;
+use crate::segment::Control;
 use crate::sending::Sending;
 use crate::shim::{self, InSynSent};
-use crate::wire::SCALE;
+use crate::wire::{ACK, IPV4_BYTES, SCALE, SYN, TCP_BYTES};
 
 /// Most source ports that one call tries: all of one address.
 const MOST_TRIES: u64 = 1 << 16;
@@ -209,10 +211,41 @@ impl NetStack {
             InSynSent::SynAck => self.establish(arrival, index),
             InSynSent::Refused => self.end(index, CloseReason::Refused),
             InSynSent::Drop(reason) => self.stats.drops.add(reason),
+            InSynSent::Crossing => self.answer_crossing_syn(arrival, index),
             InSynSent::Refuse => {
                 self.stats.drops.add(DropReason::AckOfNoSyn);
                 self.refuse(arrival);
             }
+        }
+    }
+
+    /// Answers a SYN that crosses ours, at a limited rate, once ours has left.
+    fn answer_crossing_syn<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let (now, segment) = (arrival.now, arrival.segment);
+        self.stats.drops.add(DropReason::SynCrossed);
+        let block = &self.blocks[index as usize];
+        let waits = block.phase == Phase::Connecting && block.snd_nxt != block.highest_ack;
+        let Some(theirs) = SynOptions::read(segment, arrival.frame) else { return };
+        if !waits || !self.stranger_limit.allows(now, segment.key.remote) {
+            return;
+        }
+        let mut options = [NOP; 12];
+        let [high, low] = ((self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16).to_be_bytes();
+        options[..4].copy_from_slice(&[2, 4, high, low]);
+        if theirs.window_scale.is_some() {
+            options[5..8].copy_from_slice(&[3, 3, block.scale]);
+        }
+        if theirs.sack_permitted {
+            options[10..].copy_from_slice(&[4, 2]);
+        }
+        let window = u16::try_from(block.socket().recv_capacity()).unwrap_or(u16::MAX);
+        let control = Control { flags: SYN | ACK, seq: block.highest_ack, ack: segment.seq.wrapping_add(1), window };
+        let Some(mut frame) = arrival.port.take_frame() else { return };
+        match control.write_with(&mut frame, &block.link, &block.key, &options) {
+            Ok(()) => {
+                arrival.port.send(frame);
+            }
+            Err(_) => arrival.port.return_frame(frame),
         }
     }
 

@@ -184,7 +184,7 @@ fn a_handshake_ends_by_the_ack_of_our_syn_alone() {
 
 #[test]
 fn in_syn_sent_only_what_acknowledges_our_syn_says_something() {
-    use InSynSent::{Drop, Refuse, Refused, SynAck};
+    use InSynSent::{Crossing, Drop, Refuse, Refused, SynAck};
     let block = block();
     // Our SYN is 1,999.
     block.highest_ack = 1_999;
@@ -198,7 +198,7 @@ fn in_syn_sent_only_what_acknowledges_our_syn_says_something() {
         (2_000, RST | ACK, Refused),
         (2_001, RST | ACK, Drop(DropReason::RstNotExact)),
         (0, RST, Drop(DropReason::RstNotExact)),
-        (0, SYN, Drop(DropReason::SynCrossed)),
+        (0, SYN, Crossing),
     ] {
         let verdict = judge_in_syn_sent(block, &segment(&frame(77, ack, flags, b"")));
         assert_eq!(verdict, wanted, "{ack} {flags}");
