@@ -58,6 +58,8 @@ pub struct Bench {
     clients: Vec<Client>,
     /// Those that ask over UDP; none unless the workload is about them.
     peers: Vec<Peer>,
+    /// The next client of a flood.
+    next: u32,
     shape: Shape,
     items: Items,
     draws: Xoshiro256PlusPlus,
@@ -91,6 +93,8 @@ impl Bench {
             clients: (0..shape.connections as u32).map(Client::new).collect(),
             // As many as there are clients, which is 32.
             peers: if shape.udp { (0..shape.connections as u16).map(Peer::new).collect() } else { Vec::new() },
+            // Those before have connections.
+            next: shape.connections as u32,
             shape,
             items: Items::new(),
             draws: Xoshiro256PlusPlus::seed_from_u64(SEED),
@@ -124,6 +128,8 @@ impl Bench {
         let before = self.answered;
         if self.shape.udp {
             self.offer_datagrams()?;
+        } else if self.shape.flood {
+            self.offer_syns()?;
         } else if self.shape.reconnects {
             self.offer_connections()?;
         } else if self.shape.per_turn == self.clients.len() {
@@ -174,7 +180,7 @@ impl Bench {
             }
             self.exchange(Ask::Set, plain_turn)?;
         }
-        if self.shape.udp {
+        if self.shape.udp || self.shape.flood {
             self.close_connections()?;
         }
         Ok(())
@@ -213,6 +219,16 @@ impl Bench {
         for slot in 0..self.peers.len() {
             let item = self.draw_item();
             self.peers[slot].ask(&self.items, self.shape.ask, item, &mut self.data, &mut self.frame);
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    /// Clients that were never there before ask for a connection.
+    fn offer_syns(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.shape.per_turn {
+            Client::new(self.next).connect(&mut self.frame);
+            self.next = (self.next + 1) % NUMBERS;
             self.send()?;
         }
         Ok(())
@@ -321,11 +337,14 @@ impl Bench {
             run(&mut self.worker, time, now)?;
         }
         let (clients, peers, items) = (&mut self.clients, &mut self.peers, &self.items);
+        // Once the store is filled.
+        let flooded = self.shape.flood && clients.iter().all(|client| client.state() == State::Closed);
         let mut outcome = Ok(());
         self.worker.ports[0].queue_mut().take_sent(|frame| {
             self.frames += 1;
             if outcome.is_ok() {
                 outcome = match Sent::read(frame) {
+                    Some(Sent::Segment(segment)) if flooded => absorb_syn_ack(items, &segment, &mut self.answered),
                     Some(Sent::Segment(segment)) => absorb(clients, items, ask, &segment, &mut self.answered),
                     Some(Sent::Datagram(datagram)) => absorb_datagram(peers, items, ask, &datagram, &mut self.answered),
                     None => Err(to_nobody(frame.len())),
@@ -356,6 +375,15 @@ fn absorb(
     let answers = client.answers();
     client.absorb(segment, items, ask)?;
     *answered += u64::from(client.answers() - answers);
+    Ok(())
+}
+
+/// The answer to one of the SYNs of a flood, whose sender is made again to check it.
+fn absorb_syn_ack(items: &Items, segment: &Segment<'_>, answered: &mut u64) -> Result<(), Failure> {
+    let mut client = Client::new(Client::number_of(segment));
+    client.connect(&mut Vec::new());
+    client.absorb(segment, items, Ask::Get)?;
+    *answered += 1;
     Ok(())
 }
 

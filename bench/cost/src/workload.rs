@@ -23,6 +23,8 @@ pub enum Workload {
     /// GET over 32 connections of one core, each waiting for its answer, of keys that another core owns: the turns of
     /// both are counted.
     OtherGet,
+    /// SYNs of strangers who never answer, each answered with a cookie: the cost of one.
+    SynFlood,
     /// GET over as many connections as `--flows` says, 32 drawn at random each turn.
     GetRandom,
 }
@@ -40,6 +42,8 @@ pub struct Shape {
     pub ask: Ask,
     /// Whether requests are datagrams; the store is filled over TCP all the same.
     pub udp: bool,
+    /// Whether all that is sent are SYNs, each of another client.
+    pub flood: bool,
     /// Whether each connection serves one request.
     pub reconnects: bool,
     /// Cores. The connections are all of the first one; with two, what they ask for is the second one's.
@@ -52,8 +56,16 @@ pub struct Shape {
 
 impl Workload {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 7] =
-        [Self::TcpGet, Self::TcpSet, Self::Connect, Self::Get16, Self::UdpGet, Self::OtherGet, Self::GetRandom];
+    pub const ALL: [Self; 8] = [
+        Self::TcpGet,
+        Self::TcpSet,
+        Self::Connect,
+        Self::Get16,
+        Self::UdpGet,
+        Self::OtherGet,
+        Self::SynFlood,
+        Self::GetRandom,
+    ];
 
     /// The name in tables, in JSON, and in the line of a commit message that owns up to a cost.
     pub const fn name(self) -> &'static str {
@@ -64,6 +76,7 @@ impl Workload {
             Self::Get16 => "GET 16 deep",
             Self::UdpGet => "UDP GET",
             Self::OtherGet => "GET of another core",
+            Self::SynFlood => "SYN flood",
             Self::GetRandom => "GET random flows",
         }
     }
@@ -77,6 +90,7 @@ impl Workload {
             Self::Get16 => "get16",
             Self::UdpGet => "udp-get",
             Self::OtherGet => "other-get",
+            Self::SynFlood => "syn-flood",
             Self::GetRandom => "get-random",
         }
     }
@@ -94,6 +108,7 @@ impl Workload {
             depth: 1,
             ask: Ask::Get,
             udp: false,
+            flood: false,
             reconnects: false,
             cores: 1,
             rings: Rings::DEFAULT,
@@ -107,6 +122,7 @@ impl Workload {
             Self::Get16 => Shape { depth: 16, ..shape },
             Self::UdpGet => Shape { udp: true, ..shape },
             Self::OtherGet => Shape { cores: 2, ..shape },
+            Self::SynFlood => Shape { flood: true, ..shape },
             // The smallest rings, so that a million flows fit 2 GB. A client acknowledges an answer with its next
             // request, so that time has to go slowly for no retransmission to fall due meanwhile.
             Self::GetRandom => Shape { connections: flows, rings: Rings { rx: 512, tx: 512 }, turn_micros: 1, ..shape },
