@@ -1,18 +1,51 @@
-"""Floods without replies, and clients that do not read: bounded memory, and everybody else is served."""
+"""Spoofed SYNs, floods without replies, and clients that do not read: bounded memory, and everybody else is served."""
 
 import errno
 import os
+import re
 import select
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
-from conftest import connect, exchange, expect, found, receive, store
+from conftest import ADDRESS, connect, exchange, expect, found, only_sidestep, receive, sidestep_stats, store
 
 # A client reads nothing for this long; scripts/soak asks for a minute and more.
 SILENT_SECONDS = float(os.environ.get("SIDESTEP_E2E_SILENT_SECONDS", "6"))
 # The server may not grow by more than this: rings and pins of a few connections, and what the allocator keeps.
 GROWTH_BYTES = 48 << 20
+
+
+def spoofed_syns(rate, seconds):
+    """The process that sends them from addresses that nobody has, once it has begun."""
+    neighbor = subprocess.run(["ip", "neigh", "show", ADDRESS], capture_output=True, text=True, check=True).stdout
+    sender = os.path.join(os.path.dirname(__file__), "../../bench/floods/send.py")
+    command = [sys.executable, sender, "syn", "--interface", "sc0", "--mac", re.search(r"lladdr (\S+)", neighbor)[1]]
+    command += ["--rate", str(rate), "--seconds", str(seconds)]
+    flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert flood.stdout.readline() == "ready\n"
+    return flood
+
+
+@only_sidestep
+def test_a_flood_of_spoofed_syns_keeps_nobody_out(server):
+    old = connect()
+    exchange(old, store(b"old", b"value"), b"STORED\r\n")
+    fresh = 0
+    with spoofed_syns(rate=20_000, seconds=2) as flood:
+        while flood.poll() is None:
+            with connect() as new:
+                exchange(new, store(b"new", b"%d" % fresh), b"STORED\r\n")
+            exchange(old, b"get old\r\n", found(b"old", b"value") + b"END\r\n")
+            fresh += 1
+    counts = sidestep_stats(old)
+    assert fresh > 0 and counts["cookies_sent"] > 1_000, (fresh, counts)
+    assert counts["cookies_accepted"] > 0, (fresh, counts)
+    # At once after it, and while the flood's handshakes wait for their end.
+    with connect() as new:
+        exchange(new, b"get old\r\n", found(b"old", b"value") + b"END\r\n")
 
 
 def test_a_flood_without_replies_is_stored_and_another_client_is_served_meanwhile(server):

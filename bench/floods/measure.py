@@ -1,0 +1,260 @@
+"""What honest clients see before, under and after floods: one row of a table for each.
+
+usage: measure.py --interface sc0 --address 10.77.0.2 --server-pid N [--seconds 3] KIND[@RATE]...
+
+Run in the client's namespace; scripts/flood does all of it. An old connection asks once a millisecond; another client opens
+a connection, asks once and closes it, fifty times a second. Kinds beside those of send.py: `closed` (500 clients ask for
+megabytes and read nothing) and `trickle` (500 that read one byte a second).
+"""
+
+import argparse
+import multiprocessing
+import os
+import re
+import selectors
+import socket
+import subprocess
+import sys
+import time
+
+OLD_GAP, NEW_GAP = 0.001, 0.02
+# Longer than a SYN takes that was lost once or twice.
+LIMIT = 5.0
+READERS = 500
+# On a machine that others use: clients and flood have priority before these, and the clients before the flood.
+REAL_TIME = os.environ.get("SIDESTEP_FLOOD_REAL_TIME") == "1"
+VALUE = 100_000
+
+
+def connect(place):
+    """A connection whose every step has an end."""
+    one = socket.create_connection(place, timeout=LIMIT)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return one
+
+
+def ask(one):
+    """One get of a small value."""
+    one.sendall(b"get small\r\n")
+    reply = b""
+    while not reply.endswith(b"END\r\n"):
+        part = one.recv(4096)
+        if not part:
+            raise ConnectionError("closed")
+        reply += part
+    if reply != b"VALUE small 0 5\r\nhello\r\nEND\r\n":
+        raise ConnectionError("a wrong reply")
+
+
+def old(place, seconds, out):
+    """Asks on one connection; tells the microseconds that each answer took, and how many failed."""
+    one, took, failed = connect(place), [], 0
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        begin = time.perf_counter()
+        try:
+            one = one or connect(place)
+            ask(one)
+        except OSError:
+            failed, one = failed + 1, None
+            continue
+        took.append((time.perf_counter() - begin) * 1e6)
+        time.sleep(max(0.0, now + OLD_GAP - time.monotonic()))
+    out.send((sorted(took), failed))
+
+
+def new(place, seconds, out):
+    """Opens connections; tells the milliseconds that each took to its answer, and how many failed."""
+    took, failed = [], 0
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        try:
+            with connect(place) as one:
+                ask(one)
+            took.append((time.monotonic() - now) * 1e3)
+        except OSError:
+            failed += 1
+        time.sleep(max(0.0, now + NEW_GAP - time.monotonic()))
+    out.send((sorted(took), failed))
+
+
+def both(place, seconds):
+    """Old and new connections at once, each by a process."""
+    results = []
+    running = []
+    for work in (old, new):
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.Process(target=work, args=(place, seconds, theirs))
+        process.start()
+        if REAL_TIME:
+            os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(20 if work is old else 15))
+        running.append((process, ours))
+    for process, ours in running:
+        results.append(ours.recv())
+        process.join()
+    return results
+
+
+def at(sorted_values, share):
+    """The value below which that share lies."""
+    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))] if sorted_values else float("nan")
+
+
+def resident(pid):
+    """Megabytes that the process has in RAM."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) / 1024
+
+
+def recovery(place):
+    """Milliseconds until a new connection is answered."""
+    begin = time.monotonic()
+    while time.monotonic() < begin + 60:
+        try:
+            with connect(place) as one:
+                ask(one)
+            return (time.monotonic() - begin) * 1e3
+        except OSError:
+            continue
+    return float("nan")
+
+
+def flood(options, kind, rate, seconds):
+    """The process that sends the flood, and its first word."""
+    sender = os.path.join(os.path.dirname(os.path.abspath(__file__)), "send.py")
+    command = [sys.executable, sender, kind, "--interface", options.interface, "--mac", options.mac]
+    command += ["--address", options.address, "--rate", str(rate), "--seconds", str(seconds)]
+    if REAL_TIME:
+        command = ["chrt", "-f", "5", *command]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    return process
+
+
+def readers(place, pace, until):
+    """500 connections that ask for megabytes; `pace`: bytes a second that each reads. Returns how many were closed."""
+    ready = selectors.DefaultSelector()
+    opened = []
+    for _ in range(READERS):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.settimeout(LIMIT)
+        one.connect(place)
+        one.sendall(b"get large\r\n" * 30)
+        one.setblocking(False)
+        ready.register(one, selectors.EVENT_READ)
+        opened.append(one)
+    until.send("ready")
+    while not until.poll(1.0):
+        for one in opened if pace else ():
+            try:
+                one.recv(pace)
+            except OSError:
+                continue
+    until.recv()
+    closed = 0
+    for one in opened:
+        try:
+            # All that has come, to whatever end it has.
+            while one.recv(1 << 20):
+                pass
+            closed += 1
+        except BlockingIOError:
+            pass
+        except OSError:
+            closed += 1
+    until.send(closed)
+
+
+def store(place):
+    """What is asked for."""
+    with connect(place) as one:
+        one.sendall(b"set small 0 0 5\r\nhello\r\nset large 0 0 %d\r\n%s\r\n" % (VALUE, b"v" * VALUE))
+        reply = b""
+        while len(reply) < 16:
+            reply += one.recv(64)
+        assert reply == b"STORED\r\n" * 2, reply
+
+
+def row(options, name):
+    """Measures one kind and prints its row."""
+    kind, _, rate = name.partition("@")
+    rate = int(rate or 20_000)
+    place = (options.address, options.port)
+    idle_old, idle_new = both(place, options.seconds)
+    before = resident(options.server_pid)
+    if kind in ("closed", "trickle"):
+        ours, theirs = multiprocessing.Pipe()
+        crowd = multiprocessing.Process(target=readers, args=(place, int(kind == "trickle"), theirs))
+        crowd.start()
+        assert ours.recv() == "ready"
+        flooded_old, flooded_new = both(place, options.seconds)
+        after = resident(options.server_pid)
+        ours.send("end")
+        reached = f"{ours.recv()} closed"
+        crowd.join()
+    else:
+        # It goes on a little longer than who looks at it.
+        process = flood(options, kind, rate, options.seconds + 0.3)
+        flooded_old, flooded_new = both(place, options.seconds)
+        said = process.communicate()[0]
+        sent, seconds = re.search(r"sent (\d+) in ([\d.]+) s", said).groups()
+        reached = f"{int(sent) / float(seconds):,.0f}/s"
+        after = resident(options.server_pid)
+    again = recovery(place)
+    idle, under = at(idle_old[0], 0.99), at(flooded_old[0], 0.99)
+    cells = [
+        name,
+        reached,
+        f"{at(idle_old[0], 0.5):.0f} / {idle:.0f}",
+        f"{at(flooded_old[0], 0.5):.0f} / {under:.0f}",
+        f"{under / idle:.1f}",
+        f"{at(flooded_old[0], 1) / 1e3:.1f}",
+        f"{flooded_old[1]}",
+        f"{flooded_new[1]} of {len(flooded_new[0]) + flooded_new[1]}",
+        f"{at(idle_new[0], 1):.0f} / {at(flooded_new[0], 1):.0f}",
+        f"{again:.1f}",
+        f"{after - before:+.1f}",
+    ]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def station(address, interface):
+    """The station of a neighbour, once asked."""
+    text = subprocess.run(["ip", "neigh", "show", address, "dev", interface], capture_output=True, text=True, check=True)
+    return re.search(r"lladdr (\S+)", text.stdout)[1]
+
+
+def main():
+    """A table of all the kinds named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="+")
+    parser.add_argument("--interface", required=True)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--port", type=int, default=11211)
+    parser.add_argument("--server-pid", type=int, required=True)
+    parser.add_argument("--seconds", type=float, default=3)
+    options = parser.parse_args()
+    if REAL_TIME:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    begin = time.monotonic()
+    while True:
+        try:
+            store((options.address, options.port))
+            break
+        except OSError:
+            if time.monotonic() > begin + 30:
+                raise
+            time.sleep(0.05)
+    options.mac = station(options.address, options.interface)
+    print(
+        "| flood | rate | p50 / p99 before, us | p50 / p99 under it, us | p99, ratio | longest, ms | old failed | new failed "
+        "| longest new before / under, ms | first new after, ms | MB grown |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for name in options.kinds:
+        row(options, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Sends a flood of one kind by a packet socket, at a rate and for a time that are both bounded; prints the rate reached.
+
+usage: send.py KIND --interface sc0 --mac 02:.. [--rate 20000] [--seconds 3] [--address 10.77.0.2] [--port 11211]
+
+Sources are spoofed: addresses in 10.128.0.0/9 that nobody has. Only for networks of your own (scripts/flood makes one).
+"""
+
+import argparse
+import ctypes
+import errno
+import random
+import socket
+import struct
+import time
+
+MOST_PER_SECOND, MOST_SECONDS = 500_000, 60
+BATCH = 64
+SYN, RST, FIN, ACK, PSH = 2, 4, 1, 16, 8
+# Distinct frames of a kind whose sums have to be computed; they are sent round and round.
+DISTINCT = 20_000
+
+
+def checksum(data):
+    """The Internet checksum of `data` (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+class Maker:
+    """Makes frames to one host."""
+
+    def __init__(self, own_mac, mac, address, port, seed):
+        self.random = random.Random(seed)
+        self.own_mac, self.mac = own_mac, mac
+        self.address = socket.inet_aton(address)
+        self.port = port
+
+    def stranger(self):
+        """An address that is nobody's."""
+        return struct.pack("!I", 0x0A800000 | self.random.getrandbits(23))
+
+    def packet(self, protocol, body, source, identification=1, fragment=0):
+        """The Ethernet frame with an IPv4 packet of this body."""
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), identification, fragment, 64, protocol, 0)
+        head += source + self.address
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        return self.mac + self.own_mac + b"\x08\0" + head + body
+
+    def transport(self, protocol, head, place, data, source):
+        """A TCP or UDP packet, with its sum at `place` of its header."""
+        pseudo = source + self.address + struct.pack("!BBH", 0, protocol, len(head) + len(data))
+        body = head[:place] + struct.pack("!H", checksum(pseudo + head + data)) + head[place + 2 :] + data
+        return self.packet(protocol, body, source)
+
+    def segment(self, flags, data=b""):
+        """A TCP segment with numbers that nobody knows."""
+        bits = self.random.getrandbits
+        ack = bits(32) if flags & ACK else 0
+        options = b"\x02\x04\x05\xb4" if flags & SYN else b""
+        offset = (20 + len(options)) // 4 << 4
+        head = struct.pack("!HHIIBBHHH", 1024 | bits(15), self.port, bits(32), ack, offset, flags, 60_000, 0, 0)
+        return self.transport(6, head + options, 16, data, self.stranger())
+
+    def segments(self, flags, count):
+        """So many segments of one kind, all different: what changes in them leaves both sums as they are."""
+        one = self.segment(flags)
+        frames = bytearray(one * count)
+        high, low = struct.unpack_from("!HH", one, 26)
+        port, _, _, seq_low = struct.unpack_from("!HHHH", one, 34)
+        for at in range(0, len(frames), len(one)):
+            # As much as one word gains its neighbour loses, neither of them going past its ends.
+            step = self.random.randrange(1, 100)
+            other = self.random.randrange(60_000)
+            struct.pack_into("!HH", frames, at + 26, 0x0A80 + step, self.kept(high + low - 0x0A80 - step))
+            struct.pack_into("!H", frames, at + 34, 1024 + other)
+            struct.pack_into("!H", frames, at + 40, self.kept(port + seq_low - 1024 - other))
+            # And two words of the sequence and ACK numbers.
+            seq_high, ack_low = struct.unpack_from("!H", one, 38)[0], struct.unpack_from("!H", one, 44)[0]
+            shift = self.random.getrandbits(16)
+            if flags & ACK:
+                struct.pack_into("!H", frames, at + 38, self.kept(seq_high + shift))
+                struct.pack_into("!H", frames, at + 44, self.kept(ack_low - shift))
+        return [memoryview(frames)[at : at + len(one)] for at in range(0, len(frames), len(one))]
+
+    @staticmethod
+    def kept(word):
+        """`word` as ones' complement arithmetic has it: modulo 65,535."""
+        return word % 0xFFFF
+
+    def fragment(self):
+        """A piece of a TCP packet whose rest never comes."""
+        place = self.random.randrange(1, 185) | 0x2000
+        return self.packet(6, self.random.randbytes(32), self.stranger(), self.random.getrandbits(16), place)
+
+    def arp(self):
+        """A question, or an answer to none, of a neighbour that is none."""
+        sender = self.address[:3] + bytes([self.random.randrange(4, 250)])
+        station = b"\x02\x09" + self.random.randbytes(4)
+        operation = self.random.choice([1, 2])
+        return b"\xff" * 6 + station + struct.pack("!HHHBBH", 0x806, 1, 0x800, 6, 4, operation) + (
+            station + sender + b"\0" * 6 + self.address
+        )
+
+    def ping(self):
+        """An echo request."""
+        body = struct.pack("!BBHI", 8, 0, 0, self.random.getrandbits(32)) + b"p" * 32
+        body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+        return self.packet(1, body, self.stranger())
+
+    def datagram(self):
+        """Garbage over UDP, half of it to the port of the server."""
+        data = self.random.randbytes(64)
+        port = self.port if data[0] & 1 else self.random.randrange(1, 65_536)
+        head = struct.pack("!HHHH", 1024 | self.random.getrandbits(15), port, 8 + len(data), 0)
+        return self.transport(17, head, 6, data, self.stranger())
+
+    def any(self):
+        """One of all that."""
+        kinds = [
+            lambda: self.segment(SYN),
+            lambda: self.segment(ACK | PSH, b"get key\r\n"),
+            self.fragment,
+            self.arp,
+            self.ping,
+            self.datagram,
+        ]
+        return self.random.choice(kinds)()
+
+    def cut(self):
+        """A frame that ends early."""
+        frame = self.any()
+        return frame[: self.random.randrange(15, len(frame))]
+
+    def mutated(self):
+        """A frame with a few wrong bytes, none of them of the address of the station: it would go nowhere."""
+        frame = bytearray(self.any())
+        for _ in range(self.random.randrange(1, 5)):
+            frame[self.random.randrange(12, len(frame))] = self.random.getrandbits(8)
+        return bytes(frame)
+
+    def frames(self, kind, count):
+        """Frames of a kind: `count`, or as many as are made in a moment."""
+        flags = {"syn": SYN, "ack": ACK, "rst": RST | ACK, "fin": FIN | ACK}
+        if kind in flags:
+            return self.segments(flags[kind], count)
+        makers = {"data": lambda: self.segment(ACK | PSH, b"get key\r\n"), "fragment": self.fragment, "arp": self.arp}
+        makers |= {"icmp": self.ping, "udp": self.datagram, "cut": self.cut, "mutated": self.mutated}
+        return [makers[kind]() for _ in range(min(count, DISTINCT))]
+
+
+KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "arp", "icmp", "udp", "cut", "mutated"]
+
+
+class Batches:
+    """Sends frames by sendmmsg(2), which Python does not have."""
+
+    def __init__(self, interface, frames):
+        self.link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.link.bind((interface, 0))
+        # PACKET_QDISC_BYPASS (packet(7)).
+        self.link.setsockopt(263, 20, 1)
+        self.kept = ctypes.create_string_buffer(b"".join(frames))
+        base, self.places = ctypes.addressof(self.kept), []
+        for frame in frames:
+            self.places.append((base, len(frame)))
+            base += len(frame)
+        # struct iovec: base, length; struct mmsghdr: name, its length, iovec, their number, control, its length, flags, length.
+        self.iovecs = (ctypes.c_uint64 * (2 * BATCH))()
+        first = ctypes.addressof(self.iovecs)
+        heads = [word for at in range(BATCH) for word in (0, 0, first + 16 * at, 1, 0, 0, 0, 0)]
+        self.heads = (ctypes.c_uint64 * (8 * BATCH))(*heads)
+        self.library = ctypes.CDLL(None, use_errno=True)
+        self.next = 0
+
+    def send(self, count):
+        """Sends the next `count` frames, at most a batch; returns how many the kernel took."""
+        for at in range(count):
+            self.iovecs[2 * at], self.iovecs[2 * at + 1] = self.places[self.next]
+            self.next = (self.next + 1) % len(self.places)
+        taken = self.library.sendmmsg(self.link.fileno(), self.heads, count, 0)
+        if taken < 0 and ctypes.get_errno() not in (errno.ENOBUFS, errno.EAGAIN):
+            raise OSError(ctypes.get_errno(), "sendmmsg")
+        return max(taken, 0)
+
+
+def main():
+    """Makes the frames, says `ready`, sends them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--interface", required=True)
+    parser.add_argument("--mac", required=True, help="the station of the host that is flooded")
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--address", default="10.77.0.2")
+    parser.add_argument("--port", type=int, default=11211)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if not (0 < options.rate <= MOST_PER_SECOND and 0 < options.seconds <= MOST_SECONDS):
+        parser.error(f"at most {MOST_PER_SECOND} frames a second, for at most {MOST_SECONDS} seconds")
+    with open(f"/sys/class/net/{options.interface}/address", encoding="ascii") as file:
+        own_mac = bytes.fromhex(file.read().strip().replace(":", ""))
+    mac = bytes.fromhex(options.mac.replace(":", ""))
+    maker = Maker(own_mac, mac, options.address, options.port, options.seed)
+    batches = Batches(options.interface, maker.frames(options.kind, int(options.rate * options.seconds)))
+    print("ready", flush=True)
+    begin = time.monotonic()
+    sent, refused = 0, 0
+    while (now := time.monotonic() - begin) < options.seconds:
+        due = int(now * options.rate) - sent - refused
+        if due <= 0:
+            time.sleep(0.0002)
+            continue
+        asked = min(due, BATCH)
+        taken = batches.send(asked)
+        sent, refused = sent + taken, refused + asked - taken
+    print(f"sent {sent} in {time.monotonic() - begin:.2f} s, refused {refused}", flush=True)
+
+
+main()
