@@ -1,6 +1,8 @@
 //! One core's cache: its shard, its ends of the queues to the other cores, and what its connections are owed.
 //!
-//! A [`Core`] is owned by one thread; nothing in it is shared but counters and queues. The turn of a worker:
+//! A [`Core`] is owned by one thread; nothing in it is shared but counters and queues. It has two sides: as the owner of
+//! keys it executes what is asked of its shard (`here.rs`), as the server of its connections it owes them replies and
+//! asks other cores (`clients.rs`). This file wires the two and has the turn of a worker:
 //!
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests

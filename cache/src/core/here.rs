@@ -34,7 +34,7 @@ pub(crate) struct Here {
     pub(crate) shared: Arc<Shared>,
     /// What this core counts.
     pub(crate) counters: Arc<CachePadded<CoreCounters>>,
-    /// How keys are hashed; another's hash of anything must not be told to clients.
+    /// Hashes keys. No hash may be told to clients: whoever knows some can choose keys that collide.
     pub(crate) hasher: KeyHasher,
     pub(crate) shard: Shard,
     /// Tells watchers and counts prefixes.

@@ -85,7 +85,7 @@ pub(super) struct Place<P> {
     /// Nothing more is taken.
     ended: bool,
     message: Option<Message>,
-    /// Bytes of the next datagram that came before the rest of it.
+    /// Bytes of the next datagram, which are gathered before it is sent.
     stage: Box<[u8]>,
     staged: usize,
     told: Vec<u8>,
