@@ -1,0 +1,130 @@
+//! What it costs that a flow keeps eight islands and no more, by a peer that recovers as Linux does (RFC 6675, RFC 8985).
+
+#[path = "lab/lab.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
+use lab::bench::Bench;
+use lab::raw::{ACK, PSH, Tcp};
+use lab::{App, OWN, PEER, PORT, THEM, US};
+use sidestep_stack::DropReason;
+
+const PEER_PORT: u16 = 5_000;
+const ISN: u32 = 100;
+const BYTES: usize = 20;
+
+/// A segment of the peer's: when it was sent last, by a count of segments, and whether it has arrived as far as the peer
+/// knows.
+#[derive(Clone, Copy)]
+struct Sent {
+    order: usize,
+    arrived: bool,
+}
+
+/// A peer with a window for all that it sends.
+struct Peer {
+    bench: Bench,
+    /// The ACK number that it sends.
+    next: u32,
+    segments: Vec<Sent>,
+    sent: usize,
+}
+
+impl Peer {
+    fn open(count: usize) -> Self {
+        let mut bench = Bench::new(App::Deaf);
+        let syn = PacketBuilder::ethernet2(PEER.0, OWN.0)
+            .ipv4(THEM.octets(), US.octets(), 64)
+            .tcp(PEER_PORT, PORT, ISN, 60_000)
+            .syn()
+            .options(&[
+                TcpOptionElement::MaximumSegmentSize(1_460),
+                TcpOptionElement::SelectiveAcknowledgementPermitted,
+            ])
+            .expect("they fit");
+        let mut frame = Vec::new();
+        syn.write(&mut frame, &[]).expect("written to memory");
+        let answers = bench.frame(&frame);
+        let next = Tcp::read(answers.first().expect("a SYN-ACK")).seq.wrapping_add(1);
+        assert_eq!(bench.tcp(&Tcp::new(PEER_PORT, ACK, ISN + 1, next)), []);
+        Self { bench, next, segments: vec![Sent { order: 0, arrived: false }; count], sent: 0 }
+    }
+
+    fn seq(&self, number: usize) -> u32 {
+        ISN + 1 + (number * BYTES) as u32
+    }
+
+    /// Sends a segment, which arrives unless it is `lost`, and hears what the answer says.
+    fn send(&mut self, number: usize, lost: bool) {
+        self.sent += 1;
+        self.segments[number].order = self.sent;
+        if lost {
+            return;
+        }
+        let segment = Tcp::new(PEER_PORT, ACK | PSH, self.seq(number), self.next).with(&[7; BYTES]);
+        for frame in self.bench.frame(&segment.frame()) {
+            let sliced = SlicedPacket::from_ethernet(&frame).expect("a packet");
+            let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("no TCP") };
+            let mut told = vec![(0, tcp.acknowledgment_number())];
+            for option in tcp.options_iterator() {
+                if let Ok(TcpOptionElement::SelectiveAcknowledgement(first, others)) = option {
+                    told.extend(std::iter::once(first).chain(others.into_iter().flatten()));
+                }
+            }
+            for at in 0..self.segments.len() {
+                let (from, to) = (self.seq(at), self.seq(at + 1));
+                self.segments[at].arrived |= told.iter().any(|&(left, right)| left <= from && to <= right);
+            }
+        }
+    }
+
+    /// What is to be sent again: what was sent before something that has arrived.
+    fn lost(&self) -> Vec<usize> {
+        let newest = self.segments.iter().filter(|sent| sent.arrived).map(|sent| sent.order).max().unwrap_or(0);
+        let lost = |&number: &usize| !self.segments[number].arrived && self.segments[number].order < newest;
+        (0..self.segments.len()).filter(lost).collect()
+    }
+}
+
+#[test]
+fn a_peer_that_loses_every_second_of_128_segments_needs_one_round_trip_more_than_if_all_islands_were_kept() {
+    let mut peer = Peer::open(128);
+    for number in 0..128 {
+        peer.send(number, number % 2 == 0);
+    }
+    assert_eq!(peer.bench.drops(DropReason::NoIsland), 64 - 8);
+    let mut rounds = Vec::new();
+    while peer.segments.iter().any(|sent| !sent.arrived) {
+        let lost = peer.lost();
+        assert!(!lost.is_empty() && rounds.len() < 10, "it does not know what to send: {rounds:?}");
+        for &number in &lost {
+            peer.send(number, false);
+        }
+        // The last ACK waits for a while.
+        if let Some(last) = peer.bench.wait(Duration::from_millis(10)).last() {
+            for number in (0..128).filter(|&number| peer.seq(number + 1) <= last.ack).collect::<Vec<_>>() {
+                peer.segments[number].arrived = true;
+            }
+        }
+        rounds.push(lost.len());
+    }
+    // With 64 islands: one round of 64.
+    assert_eq!(rounds, [8, 112]);
+}
+
+#[test]
+fn a_peer_that_loses_eight_segments_of_128_sends_no_other_again() {
+    let mut peer = Peer::open(128);
+    for number in 0..128 {
+        peer.send(number, number % 16 == 3);
+    }
+    let lost = peer.lost();
+    assert_eq!(lost, (0..8).map(|hole| 16 * hole + 3).collect::<Vec<_>>());
+    for &number in &lost {
+        peer.send(number, false);
+    }
+    let last = peer.bench.wait(Duration::from_millis(10)).last().map(|last| last.ack);
+    assert!(last == Some(peer.seq(128)) || peer.segments.iter().all(|sent| sent.arrived));
+}
