@@ -1,9 +1,10 @@
-//! `PathMtus`: the ways on which a router has said that packets must be shorter than the link's, by destination.
+//! `PathMtus`: the ways on which packets must be shorter than the link's, by destination.
 //!
 //! A flow learns of its own way from the message (`net_stack/path_mtu.rs`); here it is kept for the flows that come after it.
 //! A fixed number of places, made at the start: four for each hash of an address, so that a look-up reads one cache line;
 //! who finds them taken takes that of the way that is forgotten first. A way is tried again in full length after
-//! [`LIFE`]: it may have become wider. Read first: RFC 1191 §6.3, RFC 5927 §7.
+//! [`LIFE`]: it may have become wider. One that is only suspected is tried much sooner, and later each time that it proves
+//! true: a link that was down for a second looks the same. Read first: RFC 1191 §6.3, RFC 5927 §7, RFC 8899 §4.4.
 
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
@@ -22,6 +23,12 @@ const PLATEAUS: [u16; 8] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, F
 
 /// How long a way is remembered (RFC 1191 §6.3 recommends ten minutes).
 const LIFE: Duration = Duration::from_secs(600);
+
+/// The MTU that every way is taken to have (RFC 791 §3.1, RFC 1122 §3.3.3).
+pub(crate) const SAFE: u16 = 576;
+
+/// After what time a suspicion is put to the test for the first time.
+const FIRST_TEST: Duration = Duration::from_secs(2);
 
 /// Hashes, and ways remembered for each.
 const SETS: usize = 256;
@@ -52,10 +59,12 @@ struct Way {
     /// Where it leads to; 0.0.0.0: free.
     to: u32,
     mtu: u16,
+    /// How often it was suspected, if nobody has told its MTU.
+    suspected: u8,
     until: Time,
 }
 
-const FREE: Way = Way { to: 0, mtu: 0, until: Time::ZERO };
+const FREE: Way = Way { to: 0, mtu: 0, suspected: 0, until: Time::ZERO };
 
 /// The ways of a core that are narrower than its link.
 #[derive(Debug)]
@@ -89,12 +98,25 @@ impl PathMtus {
 
     /// Notes that packets to `address` may be `mtu` bytes long, no more.
     pub(crate) fn learn(&mut self, now: Time, address: Ipv4Addr, mtu: u16) {
+        self.note(Way { to: address.to_bits(), mtu, suspected: 0, until: now.after(LIFE) });
+    }
+
+    /// Notes that longer packets to `address` than [`SAFE`] seem to be swallowed.
+    pub(crate) fn suspect(&mut self, now: Time, address: Ipv4Addr) {
         let to = address.to_bits();
+        let known = self.sets[self.set_of(to)].iter().find(|way| way.to == to && now < way.until.after(LIFE));
+        let before = known.map_or(0, |way| way.suspected);
+        let test = FIRST_TEST.saturating_mul(1 << before.min(16)).min(LIFE);
+        self.note(Way { to, mtu: SAFE, suspected: before.saturating_add(1), until: now.after(test) });
+    }
+
+    fn note(&mut self, way: Way) {
+        let to = way.to;
         let set = &mut self.sets[self.set_of(to)];
         let known = set.iter().position(|way| way.to == to);
         let first_forgotten = || (0..WAYS).min_by_key(|&number| set[number].until);
         if let Some(number) = known.or_else(first_forgotten) {
-            set[number] = Way { to, mtu, until: now.after(LIFE) };
+            set[number] = way;
             self.any = true;
         }
     }
@@ -156,6 +178,22 @@ mod tests {
         assert_eq!(ways.find(at(5), address(2)), Known::Nothing);
         ways.learn(at(700), address(1), 1_300);
         assert_eq!(ways.find(at(1_299), address(1)), Known::Mtu(1_300));
+    }
+
+    #[test]
+    fn a_suspicion_is_tested_soon_and_later_each_time_that_it_proves_true() {
+        let mut ways = PathMtus::new([1, 2]);
+        let mut now = Time::from_millis(1_000);
+        for seconds in [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
+            ways.suspect(now, address(1));
+            assert_eq!(ways.find(now.after(Duration::from_millis(seconds * 1_000 - 1)), address(1)), Known::Mtu(SAFE));
+            now = now.after(Duration::from_secs(seconds));
+            assert_eq!(ways.find(now, address(1)), Known::Past, "{seconds}");
+        }
+        // It did not: the next is as the first.
+        now = now.after(LIFE);
+        ways.suspect(now, address(1));
+        assert_eq!(ways.find(now.after(FIRST_TEST), address(1)), Known::Past);
     }
 
     #[test]

@@ -114,13 +114,15 @@ bitflags! {
         const TOO_LONG = 1 << 16;
         /// The peer knows of little room in the receive ring, and hears of more only once it is worth it.
         const TIGHT = 1 << 17;
+        /// A time-out has passed: if nothing is heard, the way may swallow long packets.
+        const SUSPECT = 1 << 18;
         /// What is sent next is to be timed.
         const TIME = 1 << 11;
         /// Everything in flight is to be sent again, since nothing was heard for long.
         const TIMED_OUT = 1 << 12;
 
         /// What a flush sees to before the flow says what it has to say.
-        const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits() | Self::NARROW.bits();
+        const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits() | Self::NARROW.bits() | Self::SUSPECT.bits();
         /// What is to be sent again before anything else is sent.
         const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits();
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by

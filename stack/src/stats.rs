@@ -98,6 +98,8 @@ pub struct StackStats {
     pub probes_needless: u64,
     /// Flows whose packets became shorter, since a router has said that its link takes none as long.
     pub path_mtus_lowered: u64,
+    /// Flows whose packets became shorter, since long ones were lost again and again without a word.
+    pub path_mtu_holes: u64,
     /// Flows parked because no frame was left to send with.
     pub parked: u64,
 }

@@ -24,6 +24,8 @@ enum Router {
     TellsSome,
     /// It says so and names no length.
     NamesNothing,
+    /// It says nothing.
+    Silent,
 }
 
 /// Numbers that follow from a seed.
@@ -139,6 +141,7 @@ fn blast(config: StackConfig, router: Router, mtu: usize, total: usize, seed: u6
                 Router::TellsSome if long % 3 == 1 => answers.push(too_long(&frame, mtu as u16)),
                 Router::TellsSome => {}
                 Router::NamesNothing => answers.push(too_long(&frame, 0)),
+                Router::Silent => {}
             }
         }
         answers.push(client.ack(window).frame());
@@ -182,6 +185,35 @@ fn bytes_pass_a_router_of_any_mtu_in_packets_as_long_as_it_takes() {
             }
         }
     }
+}
+
+/// RFC 8899 §4.3: a black hole.
+#[test]
+fn a_router_that_says_nothing_is_passed_in_short_packets() {
+    for seed in 1..=10_u64 {
+        let mtu = 576 + Numbers(seed).below(924);
+        let (bench, took, client) = blast(with_rings(16 << 20), Router::Silent, mtu, 60_000, seed);
+        let stats = bench.server.stack.stats();
+        assert!(client.longest <= mtu, "seed {seed}");
+        assert_eq!((stats.path_mtus_lowered, stats.path_mtu_holes), (0, 1), "seed {seed}");
+        assert!(took < Duration::from_millis(1_500), "seed {seed}: {took:?}");
+    }
+}
+
+/// A way that is only down for a second is used in full length soon after.
+#[test]
+fn a_way_that_was_down_is_used_in_full_length_again() {
+    let mut bench = Bench::new(App::Echo);
+    let (mut client, sent) = answered(&mut bench, 5_000);
+    let lost = bench.wait(Duration::from_secs(1));
+    assert!(lost.iter().any(|segment| segment.data.len() == 536), "{lost:?}");
+    assert_eq!(bench.server.stack.stats().path_mtu_holes, 1);
+    client.take(&sent);
+    assert_eq!(bench.tcp(&client.ack(40_000)), []);
+    bench.wait(Duration::from_secs(3));
+    let data = vec![0; 1_460];
+    let answer = bench.tcp(&client.ack(40_000).with(&data));
+    assert_eq!(answer.iter().map(|segment| segment.data.len()).collect::<Vec<_>>(), [1_460]);
 }
 
 /// 6,000 bytes fit the ring, so that the connection closes with all of them in flight.

@@ -131,6 +131,10 @@ impl NetStack {
         if block.marks.contains(Marks::TIME) {
             time_what_is_sent(block, now);
         }
+        if block.marks.contains(Marks::SUSPECT) {
+            self.look_for_hole(now, index);
+        }
+        let block = &*self.blocks[index as usize];
         if block.marks.contains(Marks::NARROW) && block.phase.has_peer() {
             return Some(self.visit_narrow(now, ports, index));
         }
@@ -359,7 +363,7 @@ fn keep_to_one_segment(
     }
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
     block.sending.timed_out(in_flight, block.snd_nxt);
-    block.marks |= Marks::REWOUND;
+    block.marks |= Marks::REWOUND | Marks::SUSPECT;
     let told = told(block);
     replay.tell(interface, flow_now, &mut block.set, told);
     true

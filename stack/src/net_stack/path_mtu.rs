@@ -5,28 +5,34 @@
 //! | a router says that a packet was too long, and quotes what is in flight | the flow's segments become smaller, and all that is in flight is sent again in them, at once |
 //! | it quotes anything else: who writes that has not seen the flow (RFC 5927 §7.2) | nothing |
 //! | a flow opens to where another has learned that | its segments are small from the first |
-//! | ten minutes have passed | the flow tries the link's length again |
+//! | what a flow has sent is lost by two time-outs, its long segments without a word of anybody | its segments have 536 bytes (RFC 4821, RFC 8899: a black hole) |
+//! | ten minutes have passed, or two seconds and more where nobody has said it | the flow tries the link's length again |
 //!
 //! smoltcp cuts segments as its interface says. A *narrow* flow is flushed through an interface of its own MTU, made for
 //! the visit (30 ns); other flows pay nothing. That what is in flight was lost smoltcp learns as it learns of a time-out.
 //! Read first: `path_mtu.rs`, `replay.rs`.
+
+use std::time::Duration;
 
 use nic::Queue;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
-use super::egress::Visit;
+use super::egress::{Visit, told};
 use crate::classify::Unreachable;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
 use crate::one_frame::Scratch;
-use crate::path_mtu::{Known, believable};
+use crate::path_mtu::{Known, SAFE, believable};
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::wire::{IPV4_BYTES, TCP_BYTES};
+
+/// For how long what was sent must be lost, from the time that it was first sent again, before its length is suspected.
+const LOST: Duration = Duration::from_millis(200);
 
 /// Headers of our segments.
 const HEADERS: u16 = (IPV4_BYTES + TCP_BYTES) as u16;
@@ -139,6 +145,43 @@ impl NetStack {
             self.blocks[index as usize].marks.remove(Marks::REWOUND);
         }
         visit
+    }
+
+    /// A time-out has passed, and perhaps another: has the flow's segments be short, if that is so.
+    #[cold]
+    pub(super) fn look_for_hole(&mut self, now: Time, index: u32) {
+        let flow_now = FlowClock::instant(now);
+        let block = &mut *self.blocks[index as usize];
+        let lost = block.marks.contains(Marks::SENT_AGAIN) && block.highest_ack == block.sent_again_from;
+        if !lost || !block.phase.has_peer() {
+            // What comes next of all that is sent again may be long too.
+            if !block.marks.contains(Marks::REWOUND) {
+                block.marks.remove(Marks::SUSPECT);
+            }
+            return;
+        }
+        let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+        let mss = block.sending.mss();
+        let long = mss > SAFE - HEADERS && in_flight >= u32::from(mss);
+        if !long || block.peer_window == 0 || now.since(block.sent_again_at) < LOST {
+            return;
+        }
+        // Whether the next time-out is now: all is in flight, and no ACK is owed.
+        let (interface, set) = (&mut self.interface, &mut block.set);
+        let due = contain(|| interface.poll_at(flow_now, set)).flatten().is_some_and(|at| at <= flow_now);
+        let acknowledged = block.last_ack == block.rcv_nxt();
+        if !(block.marks.contains(Marks::TIMED_OUT) || due && acknowledged) {
+            return;
+        }
+        let remote = block.key.remote;
+        self.narrow(index, SAFE);
+        self.path_mtus.suspect(now, remote);
+        self.stats.path_mtu_holes += 1;
+        let block = &mut *self.blocks[index as usize];
+        block.marks.remove(Marks::SUSPECT);
+        block.sending.timed_out(in_flight, block.snd_nxt);
+        let told = told(block);
+        contain(|| self.replay.tell(&mut self.interface, flow_now, &mut block.set, told));
     }
 
     /// Follows what has become known of the flow's way, by its messages or those of others.

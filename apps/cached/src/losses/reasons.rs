@@ -340,6 +340,14 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.path_mtus_lowered),
     ),
     (
+        "path_mtu_holes",
+        "Long packets of a connection were lost again and again without a word, and it sends short ones.",
+        Loss(
+            "a router on the way to the client drops long packets and says nothing: let its ICMP messages (destination unreachable, code 4) through, or lower the interface's MTU",
+        ),
+        Source::Core(|counts| counts.stack.path_mtu_holes),
+    ),
+    (
         "datagrams_refused",
         "A datagram of an answer was not sent since no frame was left; it may have been tried again.",
         Harmless,
