@@ -14,6 +14,7 @@
 
 mod answers;
 mod arrival;
+mod audit;
 mod connect;
 mod cookies;
 mod datagrams;

@@ -52,8 +52,7 @@ impl TimerWheel {
     }
 
     /// When timer `number` is armed for, rounded up to a tick.
-    #[cfg(test)]
-    fn armed_for(&self, number: u32) -> Option<Time> {
+    pub(crate) fn armed_for(&self, number: u32) -> Option<Time> {
         let tick = self.entries[number as usize].tick_plus_1.checked_sub(1)?;
         Some(Time::from_micros(tick << TICK_BITS))
     }

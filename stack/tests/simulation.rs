@@ -1,0 +1,52 @@
+//! Two stacks on a wire, by a seed: connections opened by either, written, read, left unread, closed, aborted, moved to
+//! other rings, on a wire that loses, repeats, reorders, bends, cuts and forgets, while somebody says again what was said
+//! before and time jumps. After every turn: every byte is in order and exact, no flow, frame, ring or timer is lost, and
+//! no turn is for nothing. Every few thousand steps all is closed, and nothing may be left.
+//!
+//! A failure prints its seed and its step. `SIDESTEP_SEED=n` runs that seed alone, `SIDESTEP_STEPS=n` goes on for longer,
+//! `SIDESTEP_SEEDS=n` runs the first so many seeds; `scripts/simulate` runs ten million steps. Read first: `simulation/world.rs`.
+
+#[path = "simulation/end.rs"]
+mod end;
+#[path = "lab/lab.rs"]
+mod lab;
+#[path = "simulation/streams.rs"]
+mod streams;
+#[path = "simulation/world.rs"]
+mod world;
+
+use world::World;
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+        Err(_) => default,
+    }
+}
+
+fn run(seed: u64, steps: u64) -> u64 {
+    println!("seed {seed}");
+    let mut world = World::new(seed);
+    world.run(steps);
+    println!("{}", world.summary());
+    world.digest()
+}
+
+#[test]
+fn whatever_happens_every_byte_is_exact_and_nothing_is_lost() {
+    let steps = number("SIDESTEP_STEPS", 12_500);
+    let seeds = match number("SIDESTEP_SEED", 0) {
+        0 => 1..=number("SIDESTEP_SEEDS", 8),
+        seed => seed..=seed,
+    };
+    for seed in seeds {
+        run(seed, steps);
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_simulation() {
+    let digest = run(77, 3_000);
+    assert_eq!(run(77, 3_000), digest);
+    assert_ne!(run(78, 3_000), digest);
+}

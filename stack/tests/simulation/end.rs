@@ -1,0 +1,298 @@
+//! `End`: a stack, its port and an application that opens, writes, reads, closes and aborts as it is told.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use nic::{Queue, WireQueue};
+use sidestep_stack::{CloseReason, Connect, FlowId, Mac, NetStack, Port, Readiness, StackConfig, Time};
+
+use super::streams::{Reader, Streams};
+use crate::lab::{PORT, secrets};
+
+/// Frames that a port may hold between turns: its reserve for answers.
+const RESERVE_FRAMES: usize = 64;
+
+/// Most flows that an application opens at a time; it takes as many as are opened by the other.
+const MOST_OPEN: usize = 40;
+
+/// What an application does once it has written all that it wants to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Stay,
+    Shutdown,
+    Close,
+}
+
+/// One flow, as its application knows it.
+#[derive(Debug)]
+pub struct Talk {
+    pub id: FlowId,
+    key: Option<(SocketAddr, SocketAddr)>,
+    out: Option<u64>,
+    /// Bytes still to be written.
+    pub left: usize,
+    pub then: Then,
+    /// Reads nothing.
+    pub deaf: bool,
+    reader: Reader,
+    at_end: bool,
+    shut: bool,
+}
+
+/// What was reported as closed, and must be looked into.
+#[derive(Debug)]
+pub struct Loss {
+    pub reason: CloseReason,
+    key: (SocketAddr, SocketAddr),
+    out: Option<u64>,
+    incoming: Option<u64>,
+}
+
+/// A stack with its application.
+pub struct End {
+    pub stack: NetStack,
+    pub port: Port<WireQueue>,
+    talks: Vec<Option<Talk>>,
+    free: Vec<usize>,
+    pub live: usize,
+    /// Flows that ended otherwise than in order since [`End::lost`] was last emptied.
+    pub lost: Vec<Loss>,
+    pub received: usize,
+    pub events: u64,
+    pub reasons: [u64; 6],
+    peer: (Ipv4Addr, Mac),
+    winds_up: bool,
+}
+
+impl End {
+    pub fn new(config: StackConfig, seed: u8, queue: WireQueue, peer: (Ipv4Addr, Mac)) -> Self {
+        let flows = config.max_flows;
+        Self {
+            stack: NetStack::new(config, secrets(seed)).expect("a good configuration"),
+            port: Port::new(queue),
+            talks: (0..flows).map(|_| None).collect(),
+            free: (0..flows).rev().collect(),
+            live: 0,
+            lost: Vec::new(),
+            received: 0,
+            events: 0,
+            reasons: [0; 6],
+            peer,
+            winds_up: false,
+        }
+    }
+
+    /// One turn. Returns whether there was anything to do.
+    pub fn turn(&mut self, now: Time, streams: &mut Streams) -> bool {
+        self.received = self.port.receive();
+        self.stack.ingest(now, &mut self.port, 0);
+        let mut busy = self.received > 0;
+        while let Some((id, ready)) = self.stack.next_ready() {
+            self.events += 1;
+            busy = true;
+            self.hear(id, ready, streams);
+        }
+        self.stack.expire(now);
+        self.stack.flush(now, std::slice::from_mut(&mut self.port));
+        busy |= self.port.transmit().expect("a wire is never gone") > 0;
+        busy || self.stack.has_work() || self.port.unsent() > 0
+    }
+
+    fn hear(&mut self, id: FlowId, ready: Readiness, streams: &mut Streams) {
+        let known = (ready.token as usize).checked_sub(1);
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                assert!(ready.opened && ready.closed.is_none(), "{id:?}: {ready:?} of a flow that is not known");
+                let slot = self.begin(id);
+                self.stack.flow(id).expect("it was just reported").set_token(slot as u64 + 1);
+                slot
+            }
+        };
+        let talk = self.talks[slot].as_ref().expect("nothing is reported of a flow that was let go");
+        assert_eq!(talk.id, id, "the report of another flow");
+        if let Some(reason) = ready.closed {
+            assert!(self.stack.flow(id).is_none(), "a closed flow's id is dead");
+            return self.closed(slot, reason, streams);
+        }
+        self.visit(slot, streams);
+    }
+
+    /// A slot for a new flow.
+    fn begin(&mut self, id: FlowId) -> usize {
+        let slot = self.free.pop().expect("there are no more flows than the stack may have");
+        self.live += 1;
+        let reader = Reader::default();
+        let (key, out, then) = (None, None, Then::Stay);
+        self.talks[slot] = Some(Talk { id, key, out, left: 0, then, deaf: false, reader, at_end: false, shut: false });
+        slot
+    }
+
+    fn closed(&mut self, slot: usize, reason: CloseReason, streams: &mut Streams) {
+        let talk = self.let_go(slot);
+        self.reasons[reason as usize] += 1;
+        assert_ne!(reason, CloseReason::Contained, "the protocol code has panicked over {talk:?}");
+        if reason == CloseReason::Finished {
+            // What came last was read before the end was reported, unless the application did not want it.
+            if !talk.deaf && talk.shut && !talk.at_end {
+                streams.at_end(&talk.reader);
+            }
+        } else if let Some(key) = talk.key {
+            self.lost.push(Loss { reason, key, out: talk.out, incoming: talk.reader.stream() });
+        }
+    }
+
+    fn let_go(&mut self, slot: usize) -> Talk {
+        self.free.push(slot);
+        self.live -= 1;
+        self.talks[slot].take().expect("it was live")
+    }
+
+    /// Reads and writes what can be, and goes on to what follows.
+    pub fn visit(&mut self, slot: usize, streams: &mut Streams) {
+        let Some(talk) = &mut self.talks[slot] else { return };
+        if self.winds_up {
+            talk.deaf = false;
+            if talk.then == Then::Stay {
+                talk.then = Then::Shutdown;
+            }
+        }
+        // Its end may be known to the stack and not yet reported.
+        let Some(mut flow) = self.stack.flow(talk.id) else { return };
+        let key = *talk.key.get_or_insert_with(|| (flow.local(), flow.peer()));
+        while !talk.deaf && flow.recv_queue() > 0 {
+            flow.recv(|bytes| {
+                streams.read(&mut talk.reader, key, bytes);
+                (bytes.len(), ())
+            });
+        }
+        if flow.peer_closed() && flow.recv_queue() == 0 && !talk.at_end {
+            talk.at_end = true;
+            streams.at_end(&talk.reader);
+        }
+        while talk.left > 0 && flow.send_room() > 0 {
+            let out = *talk.out.get_or_insert_with(|| streams.begin(key.0, key.1));
+            let left = talk.left;
+            talk.left -= flow.send(|room| {
+                let count = room.len().min(left);
+                streams.write(out, &mut room[..count]);
+                (count, count)
+            });
+        }
+        if talk.left > 0 || talk.then == Then::Stay {
+            return;
+        }
+        if let Some(out) = talk.out {
+            streams.end(out);
+        }
+        if !std::mem::replace(&mut talk.shut, true) {
+            flow.shutdown();
+        }
+        if talk.then == Then::Close || talk.at_end {
+            flow.close();
+            self.let_go(slot);
+        }
+    }
+
+    /// The live flow at or behind `from`, if there is one.
+    pub fn pick(&self, from: u64) -> Option<usize> {
+        // The lowest are taken first.
+        let count = self.talks.len().min(2 * MOST_OPEN);
+        let from = from as usize % count;
+        (from..count).chain(0..from).find(|&slot| self.talks[slot].is_some())
+    }
+
+    pub fn talk(&mut self, slot: usize) -> &mut Talk {
+        self.talks[slot].as_mut().expect("it is live")
+    }
+
+    /// Asks for a connection to the other end. Returns whether there is one to come.
+    pub fn open(&mut self, now: Time, known: bool, bytes: usize) -> bool {
+        let mut wanted = Connect::to(SocketAddrV4::new(self.peer.0, PORT));
+        wanted.mac = known.then_some(self.peer.1);
+        if self.live >= MOST_OPEN {
+            return false;
+        }
+        let Some(&slot) = self.free.last() else { return false };
+        wanted.token = slot as u64 + 1;
+        // No free port, no free flow: an application hears of both.
+        let Ok(id) = self.stack.connect(now, &wanted, |_| true) else { return false };
+        assert_eq!(self.begin(id), slot);
+        self.talk(slot).left = bytes;
+        true
+    }
+
+    /// Throws a flow away.
+    pub fn abort(&mut self, slot: usize) {
+        let id = self.let_go(slot).id;
+        if let Some(flow) = self.stack.flow(id) {
+            flow.abort();
+        }
+    }
+
+    /// From now on everybody reads, and closes once all is written; or does as is said again.
+    pub fn wind_up(&mut self, winds_up: bool, streams: &mut Streams) {
+        self.winds_up = winds_up;
+        // Each is visited once: what happens then is reported, or does not happen.
+        (0..self.talks.len()).for_each(|slot| self.visit(slot, streams));
+    }
+
+    /// Whether a flow that has ended at the other end is alive and well at this one.
+    pub fn is_alive(&mut self, loss: &Loss) -> bool {
+        let (own, peer) = (loss.key.1, loss.key.0);
+        let same = |talk: &&Talk| {
+            let sent_to_it = loss.incoming.is_some() && talk.out == loss.incoming;
+            let heard_it = loss.out.is_some() && talk.reader.stream() == loss.out;
+            talk.key == Some((own, peer)) && (sent_to_it || heard_it)
+        };
+        let Some(id) = self.talks.iter().flatten().find(same).map(|talk| talk.id) else { return false };
+        self.stack.flow(id).is_some()
+    }
+
+    /// Checks what must hold between any two turns.
+    pub fn check(&mut self, now: Time) {
+        let census = self.stack.census();
+        let alive = census.half_open + census.connecting + census.open + census.closing;
+        assert_eq!(census.table, alive, "the table and the flows: {census:?}");
+        assert_eq!(census.free + alive + census.dead, census.blocks, "blocks: {census:?}");
+        assert!(census.timers <= alive, "timers of no flow: {census:?}");
+        assert_eq!(self.stack.lost_timers(now), 0, "a timer is lost: {census:?}");
+        let frames = self.port.queue().census();
+        let most = RESERVE_FRAMES + self.port.unsent();
+        assert!(frames.held <= most, "{frames:?}, {} unsent", self.port.unsent());
+        assert_eq!(frames.free + frames.fill + frames.tx + frames.held, frames.total, "{frames:?}");
+        let (taken, all) = self.stack.ring_bytes();
+        assert!(taken <= all, "{taken} of {all} bytes of rings");
+        assert!(self.stack.flows() <= self.stack.config().max_flows);
+    }
+
+    /// Checks what must hold when neither has anything to do.
+    pub fn check_at_rest(&self) {
+        let census = self.stack.census();
+        assert_eq!((census.ready, census.touched, census.dead), (0, 0, 0), "{census:?}");
+        assert_eq!(census.open + census.connecting, self.live, "flows that nobody knows: {census:?}");
+        assert_eq!(self.stack.stats().rings_failed, 0);
+    }
+
+    /// What the application knows, where something is wrong.
+    pub fn talks(&mut self) -> String {
+        let mut lines = String::new();
+        for talk in self.talks.iter().flatten() {
+            let flow = self.stack.flow(talk.id).map(|mut flow| {
+                let (queued, room) = (flow.recv_queue(), flow.send_room());
+                format!("{queued} to read, {} to send, room {room}, {}", flow.send_queue(), flow.peer_closed())
+            });
+            lines += &format!("{talk:?}: {flow:?}\n");
+        }
+        lines
+    }
+
+    /// Checks that nothing is left.
+    pub fn check_nothing_left(&self) {
+        let census = self.stack.census();
+        assert_eq!(census.free, census.blocks, "{census:?}");
+        assert_eq!((census.table, census.timers, census.time_wait, self.live), (0, 0, 0, 0), "{census:?}");
+        assert_eq!((census.resolving, census.waiting, census.strays), (0, 0, 0), "{census:?}");
+        assert_eq!(self.stack.ring_bytes().0, 0, "rings");
+        assert_eq!(self.port.unsent(), 0);
+    }
+}

@@ -1,0 +1,445 @@
+//! `World`: two ends on one wire, somebody who listens on it and says again what was said, and one seed for everything.
+
+use std::time::Duration;
+
+use nic::{BurstLoss, Corrupt, Faults, PortConfig, QueueId, RateLimit, Reorder, Wire};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sidestep_stack::{CloseReason, DropReason, Mac, Rings, StackConfig, Time};
+
+use super::end::{End, Then};
+use super::streams::Streams;
+use crate::lab::station::Station;
+use crate::lab::{OWN, PEER, PORT, THEM, US};
+
+/// Frames that the listener remembers, to say them again.
+const REMEMBERED: usize = 512;
+/// Turns of both ends at one moment that no real work takes.
+const TURNS_AT_ONCE: u32 = 2_000;
+/// Turns in which nothing was received, sent or reported, in one second and for each flow that the ends may have: what
+/// timers may cause. A flow's own are 5 ms apart at the least.
+const IDLE_TURNS_A_FLOW: u64 = 200;
+/// Steps between two times when all is closed and nothing may be left.
+const STEPS_TO_REST: u64 = 4_000;
+/// How long a flow may take to end on a good wire, whatever was before: a retransmission that waits for a minute.
+const REST: Duration = Duration::from_secs(500);
+/// For so long after the wire was hopeless a flow may be given up that is alive at the other end.
+const HOPELESS: Duration = Duration::from_secs(200);
+
+/// Everything.
+pub struct World {
+    wire: Wire,
+    ends: [End; 2],
+    streams: Streams,
+    station: Station,
+    heard: Vec<Vec<u8>>,
+    next_heard: usize,
+    rng: Xoshiro256PlusPlus,
+    pub seed: u64,
+    pub step: u64,
+    hopeless_at: Duration,
+    /// Of the present second: when it began, and turns in which nothing happened.
+    second: Duration,
+    idle_turns: u64,
+    most_idle_turns: u64,
+    most_turns_at_once: u32,
+    turns: u64,
+    digest: u64,
+}
+
+/// Says which step of which seed it was, where one fails.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (seed, step, now) = (self.seed, self.step, self.wire.clock().now());
+            println!(
+                "FAILED: seed {seed} step {step} at {now:?}: SIDESTEP_SEED={seed} SIDESTEP_STEPS={step} repeats it"
+            );
+        }
+    }
+}
+
+fn config(rng: &mut Xoshiro256PlusPlus, own: (std::net::Ipv4Addr, Mac)) -> StackConfig {
+    let mut one_of = |choices: &[usize]| choices[rng.next_u32() as usize % choices.len()];
+    let mut config = StackConfig::new(own.0, 24, own.1);
+    config.ports = vec![PORT];
+    // Enough never to come under pressure: the ACK of a SYN cookie can be said again, and is taken again.
+    config.max_flows = 200;
+    config.flows_at_start = 64;
+    config.rings = Rings::CHOICES[one_of(&[3, 3, 4, 5])];
+    config.conn_memory = one_of(&[0, 4 << 20, 16 << 20, 16 << 20]);
+    config.syn_queue = 1_024;
+    config.time_wait_records = one_of(&[2, 64]);
+    config.neighbors = 4;
+    config.ip_mtu = one_of(&[576, 1_400, 1_500, 1_500]);
+    config.ephemeral_ports = (50_000, 50_000 + one_of(&[200, 1_000, 5_000]) as u16);
+    config.ack_delay = Duration::from_millis(one_of(&[0, 5, 40]) as u64);
+    // Without it one end may wait for ever for another that has given up on a hopeless wire.
+    config.keep_alive = Some(Duration::from_secs(one_of(&[15, 60]) as u64));
+    config
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let own = [(US, OWN), (THEM, PEER)];
+        let configs = own.map(|own| config(&mut rng, own));
+        let frames = 600 + rng.next_u32() as usize % 2_000;
+        let (rx_ring, tx_ring) =
+            ([64, 256, 512][rng.next_u32() as usize % 3], [8, 64, 256][rng.next_u32() as usize % 3]);
+        let narrow = || PortConfig { rx_ring, tx_ring, frames: frames.max(rx_ring + tx_ring), ..PortConfig::default() };
+        let (wire, ports) = Wire::hub(vec![narrow(), narrow(), PortConfig::default()], seed).expect("a wire");
+        let mut queues = ports.iter().map(|port| port.take_queue(QueueId(0)).expect("opened once"));
+        let mut queue = || queues.next().expect("there are three");
+        let [first, second] = configs;
+        let ends = [End::new(first, 1, queue(), own[1]), End::new(second, 2, queue(), own[0])];
+        Self {
+            wire,
+            ends,
+            streams: Streams::default(),
+            station: Station::new(queue()),
+            heard: Vec::new(),
+            next_heard: 0,
+            rng,
+            seed,
+            step: 0,
+            hopeless_at: Duration::ZERO,
+            second: Duration::ZERO,
+            idle_turns: 0,
+            most_idle_turns: 0,
+            most_turns_at_once: 0,
+            turns: 0,
+            digest: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        u64::from(self.rng.next_u32()) % limit
+    }
+
+    fn now(&self) -> Time {
+        Time::from_duration(self.wire.clock().now())
+    }
+
+    /// Takes so many steps, and comes to rest.
+    pub fn run(&mut self, steps: u64) {
+        for _ in 0..steps {
+            self.step += 1;
+            self.act();
+            let span = self.span();
+            self.pass(span);
+            if self.step.is_multiple_of(STEPS_TO_REST) {
+                self.rest();
+            }
+        }
+        self.rest();
+    }
+
+    /// What one step does.
+    fn act(&mut self) {
+        let end = self.below(2) as usize;
+        let now = self.now();
+        match self.below(100) {
+            0..12 => {
+                let (known, bytes) = (self.below(4) > 0, self.amount());
+                self.ends[end].open(now, known, bytes);
+            }
+            12..40 => self.with_flow(end, |world, end, slot| {
+                let bytes = world.amount();
+                let talk = world.ends[end].talk(slot);
+                if talk.then == Then::Stay && talk.left < 1 << 20 {
+                    talk.left += bytes;
+                }
+                world.ends[end].visit(slot, &mut world.streams);
+            }),
+            40..52 => self.with_flow(end, |world, end, slot| {
+                let deaf = world.below(3) == 0;
+                world.ends[end].talk(slot).deaf = deaf;
+                world.ends[end].visit(slot, &mut world.streams);
+            }),
+            52..60 => self.with_flow(end, |world, end, slot| {
+                world.ends[end].talk(slot).then = [Then::Shutdown, Then::Close][world.below(2) as usize];
+                world.ends[end].visit(slot, &mut world.streams);
+            }),
+            60..64 => self.with_flow(end, |world, end, slot| world.ends[end].abort(slot)),
+            64..76 => self.with_flow(end, |world, end, slot| {
+                let id = world.ends[end].talk(slot).id;
+                world.ends[end].stack.enlarge(id);
+                world.ends[end].visit(slot, &mut world.streams);
+            }),
+            76..80 => self.with_flow(end, |world, end, slot| {
+                let id = world.ends[end].talk(slot).id;
+                world.ends[end].stack.wake(id);
+            }),
+            80..90 => self.say_again(),
+            90..91 => self.say_nonsense(),
+            91..92 => {
+                let accepting = self.below(4) > 0;
+                self.ends[end].stack.set_accepting(accepting);
+            }
+            92..96 => self.change_faults(end),
+            _ => {}
+        }
+    }
+
+    fn with_flow(&mut self, end: usize, act: impl FnOnce(&mut Self, usize, usize)) {
+        let from = self.below(1 << 20);
+        if let Some(slot) = self.ends[end].pick(from) {
+            act(self, end, slot);
+        }
+    }
+
+    /// How much is written at once.
+    fn amount(&mut self) -> usize {
+        let most = [20, 200, 2_000, 2_000, 20_000, 200_000][self.below(6) as usize];
+        8 + self.below(most) as usize
+    }
+
+    /// How much time a step lets pass.
+    fn span(&mut self) -> Duration {
+        let (micros, jump) = (self.below(1_000), self.below(1_000));
+        match jump {
+            0..2 => Duration::from_millis(70 * micros),
+            2..20 => Duration::from_millis(micros),
+            20..200 => Duration::from_micros(10 * micros),
+            200..700 => Duration::from_micros(micros),
+            700..701 => {
+                // Nobody gets a turn for a while.
+                let stall = Duration::from_millis(1 << self.below(17));
+                self.wire.clock().advance(stall);
+                self.hopeless_at = self.wire.clock().now();
+                Duration::ZERO
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn change_faults(&mut self, end: usize) {
+        let micros = |world: &mut Self, most| Duration::from_micros(world.below(most));
+        let mut faults = Faults { delay: micros(self, 5_000), jitter: micros(self, 500), ..Faults::default() };
+        let share = |world: &mut Self| [0.0, 0.01, 0.05, 0.2][world.below(4) as usize];
+        match self.below(12) {
+            0..3 => faults.delay = micros(self, 60),
+            3..7 => {
+                (faults.loss, faults.duplicate) = (share(self), share(self));
+                let hold = micros(self, 3_000);
+                faults.reorder = Some(Reorder { probability: share(self), depth: 1 + self.below(6) as u32, hold });
+            }
+            7 => faults.corrupt = Some(Corrupt { probability: share(self), bits: 15 }),
+            8 => faults.cut = share(self),
+            9 => faults.burst_loss = Some(BurstLoss { enter: 0.02, leave: 0.3, loss: 0.9 }),
+            10 => {
+                let queue_bytes = 3_000 + self.below(60_000) as usize;
+                faults.rate = Some(RateLimit { bits_per_second: 1_000_000 << self.below(8), queue_bytes });
+            }
+            _ => faults.loss = [0.5, 1.0][self.below(2) as usize],
+        }
+        let lost = faults.loss + faults.cut + faults.corrupt.map_or(0.0, |corrupt| corrupt.probability);
+        if lost >= 0.04 || faults.burst_loss.is_some() || faults.rate.is_some() {
+            // Until a better wire comes, that is.
+            self.hopeless_at = Duration::MAX;
+        } else if self.hopeless_at == Duration::MAX {
+            self.hopeless_at = self.wire.clock().now();
+        }
+        self.wire.set_inbound_faults(end, faults).expect("good faults");
+    }
+
+    /// Some frames of before, as they were.
+    fn say_again(&mut self) {
+        for _ in 0..1 + self.below(4) {
+            let chosen = self.below(REMEMBERED as u64) as usize;
+            if let Some(frame) = self.heard.get(chosen).filter(|frame| !frame.is_empty()) {
+                self.station.send(frame);
+            }
+        }
+    }
+
+    fn say_nonsense(&mut self) {
+        let mut frame = vec![0; 14 + self.below(200) as usize];
+        self.rng.fill_bytes(&mut frame);
+        frame[..6].copy_from_slice([&OWN.0, &PEER.0, &[0xff; 6]][self.below(3) as usize]);
+        if self.below(2) == 0 {
+            frame[12..14].copy_from_slice(&[8, [0, 6][self.below(2) as usize]]);
+        }
+        self.station.send(&frame);
+    }
+
+    /// Lets `span` pass: both ends get a turn whenever something is due.
+    fn pass(&mut self, span: Duration) {
+        let end = self.wire.clock().now() + span;
+        loop {
+            self.settle();
+            let here = self.wire.clock().now();
+            if here >= end {
+                return;
+            }
+            let next = self.next_event().unwrap_or(end).min(end);
+            // A deadline is told in whole microseconds.
+            self.wire.clock().set(next.max(here + Duration::from_micros(1)));
+        }
+    }
+
+    fn next_event(&self) -> Option<Duration> {
+        let (here, now) = (self.wire.clock().now(), self.now());
+        let deadline = |end: &End| end.stack.next_deadline(now).map(|wait| here + wait);
+        self.ends.iter().filter_map(deadline).chain(self.wire.next_due()).min()
+    }
+
+    /// Turns at the present moment until neither end has anything to do. What must hold is checked after each.
+    fn settle(&mut self) {
+        let here = self.wire.clock().now();
+        if here >= self.second + Duration::from_secs(1) {
+            (self.second, self.idle_turns) = (here, 0);
+        }
+        for turn in 1..=TURNS_AT_ONCE {
+            let now = self.now();
+            let mut busy = false;
+            for end in &mut self.ends {
+                busy |= end.turn(now, &mut self.streams);
+                end.check(now);
+            }
+            self.listen();
+            self.judge_losses();
+            self.turns += 1;
+            self.most_turns_at_once = self.most_turns_at_once.max(turn);
+            busy |= self.wire.next_due().is_some_and(|due| due <= here);
+            if !busy {
+                if turn == 1 {
+                    self.idle_turns += 1;
+                    self.most_idle_turns = self.most_idle_turns.max(self.idle_turns);
+                    let flows: usize = self.ends.iter().map(|end| end.stack.config().max_flows).sum();
+                    assert!(self.idle_turns < IDLE_TURNS_A_FLOW * flows as u64, "turns for nothing in one second");
+                }
+                return self.ends.iter().for_each(End::check_at_rest);
+            }
+        }
+        panic!("no rest: {:?}", self.ends.each_ref().map(|end| end.stack.census()));
+    }
+
+    /// What the third on the wire hears, it remembers.
+    fn listen(&mut self) {
+        let Self { station, heard, next_heard, digest, .. } = self;
+        station.receive(|frame| {
+            for &byte in &frame[..frame.len().min(66)] {
+                *digest = (*digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+            if frame.len() >= 48 && frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 18 == 2 {
+                // What was said on an earlier connection of the same ports may be taken for news of this one, if that
+                // was reset and has sent more than its clock allows (RFC 6528 §3): TCP has no answer to that.
+                let ports = [frame[34..36].to_vec(), frame[36..38].to_vec()];
+                let same = |old: &Vec<u8>| {
+                    old.len() >= 38 && ports.contains(&old[34..36].to_vec()) && ports.contains(&old[36..38].to_vec())
+                };
+                heard.iter_mut().filter(|old| same(old)).for_each(Vec::clear);
+            }
+            if heard.len() < REMEMBERED {
+                heard.push(Vec::new());
+            }
+            heard[*next_heard].clear();
+            heard[*next_heard].extend_from_slice(frame);
+            *next_heard = (*next_heard + 1) % REMEMBERED;
+        });
+    }
+
+    /// Nothing ends at one end that is alive at the other, unless the wire or the clock was hopeless.
+    fn judge_losses(&mut self) {
+        let here = self.wire.clock().now();
+        let hopeless = here.saturating_sub(HOPELESS) < self.hopeless_at;
+        for end in 0..2 {
+            while let Some(loss) = self.ends[end].lost.pop() {
+                let excused = loss.reason == CloseReason::TimedOut && hopeless;
+                let alive = !excused && self.ends[1 - end].is_alive(&loss);
+                assert!(!alive, "{loss:?} at end {end}, and the other end is well");
+            }
+        }
+    }
+
+    /// The wire is good, everybody reads and closes: in the end nothing may be left.
+    fn rest(&mut self) {
+        let good = Faults { delay: Duration::from_micros(50), ..Faults::default() };
+        for end in 0..2 {
+            self.wire.set_inbound_faults(end, good.clone()).expect("good faults");
+            self.ends[end].stack.set_accepting(true);
+        }
+        if self.hopeless_at == Duration::MAX {
+            self.hopeless_at = self.wire.clock().now();
+        }
+        let limit = self.wire.clock().now() + REST;
+        self.settle();
+        self.ends.iter_mut().for_each(|end| end.wind_up(true, &mut self.streams));
+        loop {
+            self.settle();
+            let flows: usize = self.ends.iter().map(|end| end.stack.flows()).sum();
+            if flows == 0 {
+                break;
+            }
+            let census = self.ends.each_ref().map(|end| end.stack.census());
+            let next = self.next_event().unwrap_or_else(|| panic!("nothing will happen any more: {census:?}"));
+            if next >= limit {
+                let talks = self.ends.each_mut().map(End::talks).concat();
+                panic!("{flows} flows are left after {REST:?}:\n{talks}{census:?}");
+            }
+            let here = self.wire.clock().now();
+            self.wire.clock().set(next.max(here + Duration::from_micros(1)));
+        }
+        // TIME-WAIT and questions for neighbours run out.
+        self.pass(Duration::from_secs(61));
+        for end in &mut self.ends {
+            end.check_nothing_left();
+            end.wind_up(false, &mut self.streams);
+        }
+        // What was said before is of connections whose numbers may come again after minutes.
+        self.heard.clear();
+        self.next_heard = 0;
+    }
+
+    /// A number that is the run's alone: of all frames that were sent.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// What the run was, in a line.
+    pub fn summary(&self) -> String {
+        let sum = |of: fn(&End) -> u64| -> u64 { self.ends.iter().map(of).sum() };
+        let reason = |reason: CloseReason| -> u64 { self.ends.iter().map(|end| end.reasons[reason as usize]).sum() };
+        let wire = [self.wire.counts(0), self.wire.counts(1)];
+        let drops = |reason: DropReason| self.ends.iter().map(|end| end.stack.stats().drops.of(reason)).sum::<u64>();
+        format!(
+            "seed {} steps {} virtual_s {} turns {} frames {} lost {} duplicated {} reordered {} corrupted {} cut {} \
+             connects {} opened {} bytes_exact {} streams_whole {} finished {} reset {} timed_out {} refused {} \
+             unreachable {} aborted {} enlarged {} reduced {} short {} sent_again {} timeouts {} no_frame {} parked {} \
+             contained {} most_turns_at_once {} most_idle_turns_a_second {} digest {:016x}",
+            self.seed,
+            self.step,
+            self.wire.clock().now().as_secs(),
+            self.turns,
+            sum(|end| end.stack.stats().frames),
+            wire.iter().map(|counts| counts.all_lost()).sum::<u64>(),
+            wire.iter().map(|counts| counts.duplicated).sum::<u64>(),
+            wire.iter().map(|counts| counts.reordered).sum::<u64>(),
+            wire.iter().map(|counts| counts.corrupted).sum::<u64>(),
+            wire.iter().map(|counts| counts.cut).sum::<u64>(),
+            sum(|end| end.stack.stats().connects),
+            sum(|end| end.stack.stats().opened),
+            self.streams.exact,
+            self.streams.whole,
+            reason(CloseReason::Finished),
+            reason(CloseReason::Reset),
+            reason(CloseReason::TimedOut),
+            reason(CloseReason::Refused),
+            reason(CloseReason::Unreachable),
+            sum(|end| end.stack.stats().aborted),
+            sum(|end| end.stack.stats().rings_enlarged),
+            sum(|end| end.stack.stats().rings_reduced),
+            sum(|end| end.stack.stats().rings_short),
+            sum(|end| end.stack.stats().sent_again),
+            sum(|end| end.stack.stats().retransmission_timeouts),
+            drops(DropReason::NoFrame),
+            sum(|end| end.stack.stats().parked),
+            sum(|end| end.stack.stats().contained),
+            self.most_turns_at_once,
+            self.most_idle_turns,
+            self.digest,
+        )
+    }
+}
