@@ -9,9 +9,9 @@ use smoltcp::time::Instant;
 
 use super::NetStack;
 use super::emit::take_reply;
-use super::tail::time_what_is_sent;
+use super::tail::{has_in_flight, time_what_is_sent};
 use crate::block::FlowBlock;
-use crate::clock::{FlowClock, Time};
+use crate::clock::{FlowClock, Span, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::offer;
@@ -29,6 +29,9 @@ const SEGMENTS_PER_TURN: usize = 64;
 /// When to look again at a flow that smoltcp wants polled now and for which it then sends nothing. That does not happen;
 /// if it did, the flow would not be polled in every turn.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// No timer of smoltcp's that has it send data takes longer (`RTTE_MAX_RTO`, on a clock of five times the speed).
+const LONGEST_TIMER: Span = Span::of(Duration::from_secs(12));
 
 /// Between two probes of a peer that might have room for what waits; the flow is given up when none is answered.
 const PROBE_GAP: Duration = Duration::from_millis(500);
@@ -221,10 +224,10 @@ impl NetStack {
     fn settle<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, poll_at: Option<Time>) {
         let mut next = poll_at.unwrap_or(Time::NEVER);
         let block = &*self.blocks[index as usize];
-        if block.snd_nxt != block.highest_ack {
+        if has_in_flight(block) {
             next = next.min(now.plus(block.sending.patience()));
         }
-        if is_mute(self.blocks[index as usize], poll_at) {
+        if is_mute(self.blocks[index as usize], poll_at, now) {
             next = next.min(self.probe(now, port, index));
         }
         if self.blocks[index as usize].marks.contains(Marks::TIGHT) {
@@ -388,12 +391,13 @@ fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
 ///
 /// That happens where a window that closed meets a loss: a retransmission that finds no window stops the timer, a window
 /// that opens stops that of the zero-window probe, whatever is in flight, and where all is in flight that probe is an
-/// empty segment, which nobody answers.
+/// empty segment, which nobody answers. A timer for later than the longest of those is that of keep-alives.
 #[inline]
-fn is_mute(block: &FlowBlock, poll_at: Option<Time>) -> bool {
+fn is_mute(block: &FlowBlock, poll_at: Option<Time>, now: Time) -> bool {
     let waiting = block.socket().send_queue();
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack) as usize;
-    waiting > 0 && (poll_at.is_none() || block.peer_window == 0 && in_flight >= waiting)
+    waiting > 0
+        && (poll_at.is_none_or(|at| at > now.plus(LONGEST_TIMER)) || block.peer_window == 0 && in_flight >= waiting)
 }
 
 /// Throws away what has arrived for a flow that the application has closed.

@@ -60,7 +60,7 @@ pub(super) fn time_what_is_sent(block: &mut FlowBlock, now: Time) {
 }
 
 /// Whether data is in flight whose loss can be mended by sending it again.
-fn has_in_flight(block: &FlowBlock) -> bool {
+pub(super) fn has_in_flight(block: &FlowBlock) -> bool {
     block.phase.has_peer()
         && block.snd_nxt != block.highest_ack
         && block.peer_window != 0
