@@ -29,6 +29,8 @@ fn work_with(idle: u32) -> Work {
     config.max_flows = IDLE as usize + 1 + 100;
     config.flows_at_start = idle as usize + 1;
     config.rings = Rings { rx: 512, tx: 512 };
+    // Each flow would have a timer, of a minute.
+    config.keep_alive = None;
     let mut bench = Bench::with(config, App::Echo);
     for first in (0..idle).step_by(50) {
         let mut isns = Vec::new();
