@@ -118,6 +118,8 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
     let rings = StrayRing::of(&doorbells, 2048).expect("memory");
     let stack = || {
         let mut config = StackConfig::new(US, 16, OWN);
+        // The peers of a hundred thousand idle connections would not answer them.
+        config.keep_alive = None;
         config.ports = vec![PORT];
         config.max_flows = shape.max_flows;
         config.rings = shape.rings;
