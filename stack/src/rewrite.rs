@@ -75,8 +75,8 @@ pub(crate) fn fit(block: &FlowBlock, segment: &Segment, frame: &mut [u8]) -> Seg
     fitted
 }
 
-/// Ends the list of the options of a segment, which has some, before the first. smoltcp needs none of a segment but SYN, and would drop the
-/// segment, of which its ACK is noted by then, for one that it cannot read.
+/// Ends the list of the options of a segment, which has some, before the first. smoltcp needs options of a SYN alone, and
+/// would drop the segment, of which its ACK is noted by then, for one that it cannot read.
 pub(crate) fn hide_options(segment: &Segment, frame: &mut [u8]) {
     if let Some(kind) = frame.get_mut(segment.tcp_at() + TCP_BYTES) {
         *kind = 0;
