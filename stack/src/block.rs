@@ -28,6 +28,7 @@ use crate::phase::{Marks, Phase};
 use crate::ready::{Interest, News, Readiness};
 use crate::ring_pool::Place;
 use crate::rings::Rings;
+use crate::scoreboard::BoardNumber;
 use crate::sending::Sending;
 use crate::wire::{IPV4_BYTES, SCALE, TCP_BYTES};
 
@@ -101,7 +102,11 @@ pub(crate) struct FlowBlock {
     pub(crate) close_reason: CloseReason,
     /// What has happened since the application was last told.
     pub(crate) news: News,
+    /// Which promise the peer is made of room beyond the receive ring: [`PROMISE_OF_OWN_RINGS`] or another.
+    pub(crate) promise: u8,
     pub(crate) marks: Marks,
+    /// Window field of the peer's newest segment, as far as their order can be told.
+    pub(crate) peer_window: u16,
     /// SND.NXT: the end of the highest segment that has left.
     pub(crate) snd_nxt: u32,
     /// SND.UNA as the peer has shown it: the highest acceptable ACK number seen.
@@ -120,21 +125,22 @@ pub(crate) struct FlowBlock {
     pub(crate) ring_scale: u8,
     /// What the peer's SYN offered.
     pub(crate) options: SynOptions,
-    /// How much may be under way, and the window field that smoltcp was given last.
-    pub(crate) sending: Sending,
+    /// The window field that smoltcp was given last.
     pub(crate) told_window: u16,
+    /// How much may be under way.
+    pub(crate) sending: Sending,
+    /// What the peer says it has of what is in flight, while something is missing.
+    pub(crate) board: Option<BoardNumber>,
+    /// Port on which the peer's last frame arrived.
+    pub(crate) port: u16,
     /// Where the flow's rings are, if they are not its own.
     pub(crate) place: Option<Place>,
-    /// Which promise the peer is made of room beyond the receive ring: [`PROMISE_OF_OWN_RINGS`] or another.
-    pub(crate) promise: u8,
-    /// Window field of the peer's newest segment, as far as their order can be told.
-    pub(crate) peer_window: u16,
     /// SND.WL1: the sequence number of the segment that `peer_window` came with.
     pub(crate) window_seq: u32,
     /// Room in the transmit ring that the application waits for; 0: none.
     pub(crate) want_room: u32,
-    /// Port on which the peer's last frame arrived.
-    pub(crate) port: u16,
+    /// What from: see `sent_again_at`.
+    pub(crate) sent_again_from: u32,
     /// When the application wants to hear of the flow.
     pub(crate) interest: Interest,
     /// The header of every frame to the peer; empty while an active flow's is not known.
@@ -151,9 +157,8 @@ pub(crate) struct FlowBlock {
     pub(crate) challenge_at: Time,
     /// No question to a silent peer before.
     pub(crate) probe_at: Time,
-    /// When, and what from, the flow began to send again what it sends again at present, if [`Marks::SENT_AGAIN`].
+    /// When the flow began to send again what it sends again at present, if [`Marks::SENT_AGAIN`].
     pub(crate) sent_again_at: Time,
-    pub(crate) sent_again_from: u32,
     /// The socket.
     pub(crate) set: SocketSet<'static>,
     pub(crate) handle: SocketHandle,
@@ -224,6 +229,7 @@ impl FlowBlock {
             options: SynOptions::default(),
             sending: Sending::new(0, 0, false),
             told_window: 0,
+            board: None,
             place: None,
             promise: PROMISE_OF_OWN_RINGS,
             peer_window: 0,

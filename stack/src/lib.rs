@@ -79,13 +79,15 @@ mod rewrite;
 mod ring_pool;
 /// Sizes of a flow's rings.
 mod rings;
-/// How long the peer takes to answer.
+/// How long round trips take.
 mod round_trip;
 /// What is told of data behind a hole.
 mod sack;
+/// What a peer has of what is in flight, behind what it lacks.
+mod scoreboard;
 /// TCP segments written by hand.
 mod segment;
-/// How much may be under way.
+/// How much may be under way, and when what is under way is looked after.
 mod sending;
 /// What is decided before smoltcp sees a segment.
 mod shim;

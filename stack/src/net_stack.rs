@@ -21,6 +21,7 @@ mod datagrams;
 mod egress;
 mod emit;
 mod ingress;
+mod mend;
 mod neighbors;
 mod path_mtu;
 mod rings;
@@ -60,6 +61,7 @@ use crate::replay::Replay;
 use crate::resolve::Resolver;
 use crate::ring_pool::RingPool;
 use crate::sack::Islands;
+use crate::scoreboard::Scoreboards;
 use crate::stats::{Census, StackStats, Work};
 use crate::stray::{self, Strays};
 use crate::table::{FlowTable, TableHash};
@@ -106,6 +108,8 @@ pub struct NetStack {
     first_short_until: Time,
     replay: Replay,
     islands: Islands,
+    /// What the peers of flows that have lost something say they have.
+    boards: Scoreboards,
     /// When the turn began.
     now: Time,
     blocks: Vec<&'static mut FlowBlock>,
@@ -179,6 +183,7 @@ impl NetStack {
             first_short_until: Time::ZERO,
             replay: Replay::new(),
             islands: Islands::new(),
+            boards: Scoreboards::new(),
             now: Time::ZERO,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),
@@ -440,7 +445,9 @@ impl NetStack {
         if self.blocks[index as usize].place.is_some() {
             self.take_rings_away(index);
         }
-        self.blocks[index as usize].retire();
+        let block = &mut *self.blocks[index as usize];
+        self.boards.give_back(&mut block.board);
+        block.retire();
         self.free.push(index);
     }
 }

@@ -3,8 +3,11 @@
 //! Whatever was checked must be what is used: of an option that comes twice, smoltcp takes the last. So where smoltcp
 //! might read something else than was read here, the latter is written over all that came. Read first: RFC 9293 §3.2.
 
+use arrayvec::ArrayVec;
+
 use crate::classify::Segment;
 use crate::drop_reason::DropReason;
+use crate::scoreboard::{Block, before};
 use crate::wire::TCP_BYTES;
 
 /// Ends the list; fills; carries a value.
@@ -118,32 +121,34 @@ pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<SynOpt
     Ok(options)
 }
 
-/// Whether a segment says that something has come twice (RFC 2883 §4: the first block lies below the ACK number, or within
-/// the second).
-pub(crate) fn tells_of_duplicate(segment: &Segment, frame: &[u8]) -> bool {
+/// What a peer says it has behind what it lacks.
+pub(crate) type SackBlocks = ArrayVec<Block, 4>;
+
+/// The blocks of a segment's SACK option; and the first, apart, if it tells of what has come twice (RFC 2883 §4: it lies
+/// below the ACK number, or within the second).
+pub(crate) fn sack_blocks(segment: &Segment, frame: &[u8]) -> (SackBlocks, Option<Block>) {
     let mut options = frame.get(place(segment)).unwrap_or_default();
+    let mut blocks = SackBlocks::new();
     loop {
         options = match options {
             [NOP, rest @ ..] => rest,
-            [SACK, len, blocks @ ..] if *len >= 2 => {
-                let blocks = blocks.get(..usize::from(*len - 2)).unwrap_or_default();
-                let (edges, _) = blocks.as_chunks::<4>();
-                let within = |inner: u32, outer: u32| (inner.wrapping_sub(outer) as i32) >= 0;
-                let mut numbers = [0; 4];
-                for (number, edge) in numbers.iter_mut().zip(edges) {
-                    *number = u32::from_be_bytes(*edge);
-                }
-                let [left, right, outer_left, outer_right] = numbers;
-                return match edges.len() {
-                    0 | 1 => false,
-                    2 | 3 => within(segment.ack, right),
-                    _ => within(segment.ack, right) || within(left, outer_left) && within(outer_right, right),
-                };
+            [SACK, len, edges @ ..] if *len >= 2 => {
+                let (edges, _) = edges.get(..usize::from(*len - 2)).unwrap_or_default().as_chunks::<8>();
+                let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u32::from(byte));
+                blocks.extend(edges.iter().take(4).map(|edges| (number(&edges[..4]), number(&edges[4..]))));
+                break;
             }
             [kind, len, ..] if *kind != END && *len >= 2 => options.get(usize::from(*len)..).unwrap_or_default(),
-            _ => return false,
+            _ => break,
         };
     }
+    let twice = match *blocks {
+        [(left, right), (from, to), ..] => !before(segment.ack, right) || !before(left, from) && !before(to, right),
+        [(_, right)] => !before(segment.ack, right),
+        [] => false,
+    };
+    let twice = if twice { blocks.pop_at(0) } else { None };
+    (blocks, twice)
 }
 
 /// Where the options lie in the segment's frame.

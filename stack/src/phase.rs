@@ -121,10 +121,15 @@ bitflags! {
         /// Everything in flight is to be sent again, since nothing was heard for long.
         const TIMED_OUT = 1 << 12;
 
+        /// What the peer has, or lacks, has changed.
+        const MEND = 1 << 13;
+        /// All that was sent before a probe and that the peer has not is lost.
+        const ALL_LOST = 1 << 14;
+
         /// What a flush sees to before the flow says what it has to say.
         const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits() | Self::NARROW.bits() | Self::SUSPECT.bits();
         /// What is to be sent again before anything else is sent.
-        const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits();
+        const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits() | Self::MEND.bits() | Self::ALL_LOST.bits();
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by
         /// then.
         const OF_LISTS = Self::TOUCHED.bits() | Self::RESOLVING.bits();

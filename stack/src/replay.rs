@@ -134,6 +134,20 @@ impl Replay {
         interface.poll_egress(now + LONGEST_TIMER, &mut device, set);
     }
 
+    /// Has the one socket of `set` send a segment, which is thrown away. Returns what it was.
+    pub(crate) fn skip(
+        &mut self,
+        interface: &mut Interface,
+        now: Instant,
+        set: &mut SocketSet<'static>,
+    ) -> Option<Sent> {
+        self.out.clear();
+        let mut device = Desk { packet: None, out: &mut self.out, written: false };
+        interface.poll_egress(now, &mut device, set);
+        let written = device.written;
+        if written { Sent::of(&self.out) } else { None }
+    }
+
     /// Whether all that the socket holds can come along. A FIN behind a full ring cannot: smoltcp takes it as beyond the
     /// window then, and with it the ACK that comes last.
     pub(crate) fn can_take(socket: &Socket<'_>) -> bool {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bitflags::bitflags;
 
 use crate::clock::{Span, Time};
+use crate::phase::Marks;
 use crate::round_trip::RoundTrip;
 
 /// Segments under way at the start (RFC 6928).
@@ -23,6 +24,8 @@ const FIRST_SEGMENTS: u32 = 10;
 const FIRST_BYTES: u32 = 14_600;
 /// Duplicate ACKs after which a segment is taken for lost (RFC 5681 §3.2).
 const DUPLICATES: u8 = 3;
+/// The most of them that a path which reorders is given.
+const MOST_OVERTAKING: u8 = 96;
 /// Largest window: beyond any ring.
 const MOST_BYTES: u32 = 1 << 24;
 /// The silence, beyond two round trips, after which what is in flight is looked after; and the same for a peer that was
@@ -52,24 +55,17 @@ bitflags! {
         const PATIENT = 1 << 5;
         /// The peer tells what it gets twice (RFC 2883).
         const TELLS = 1 << 6;
+        /// It has told what it has of what is in flight (`scoreboard.rs`).
+        const MENDING = 1 << 7;
 
         /// For what the next ACK of something new is to be looked at.
         const MATTERS = Self::RECOVERING.bits()
             | Self::REWOUND.bits()
             | Self::TIMING.bits()
             | Self::TENDED.bits()
-            | Self::COUNTING.bits();
+            | Self::COUNTING.bits()
+            | Self::MENDING.bits();
     }
-}
-
-/// What an ACK calls for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
-    Nothing,
-    /// The earliest segment is to be sent again, since it was lost too.
-    SendAgain,
-    /// What is sent next is to be timed.
-    Time,
 }
 
 /// What a silence calls for.
@@ -108,6 +104,8 @@ pub(crate) struct Sending {
     /// The peer's shift of windows.
     shift: u8,
     duplicates: u8,
+    /// So many segments that arrive before one say that it is lost.
+    overtaking: u8,
     /// Probes and time-outs since something new was acknowledged.
     tries: u8,
     doing: Doing,
@@ -132,6 +130,7 @@ impl Sending {
             // RFC 7323 §2.3.
             shift: shift.min(14),
             duplicates: 0,
+            overtaking: DUPLICATES,
             tries: 0,
             doing: if tells { Doing::TELLS } else { Doing::empty() },
         };
@@ -171,8 +170,7 @@ impl Sending {
     }
 
     /// The window in bytes.
-    #[cfg(test)]
-    fn window(&self) -> u32 {
+    pub(crate) fn window(&self) -> u32 {
         self.window
     }
 
@@ -182,7 +180,74 @@ impl Sending {
         let mss = u32::from(self.mss);
         let bytes = bytes.clamp(mss, MOST_BYTES);
         self.window = bytes - bytes % mss;
-        self.field = u16::try_from((self.window >> self.shift).max(1)).unwrap_or(u16::MAX);
+        self.set_held(0);
+    }
+
+    /// Says how many bytes in flight take no room of the window, until it changes: those that the peer has, and those that
+    /// are lost and were not sent again.
+    pub(crate) fn set_held(&mut self, held: u32) {
+        let bytes = self.window + held.min(MOST_BYTES);
+        self.field = u16::try_from((bytes >> self.shift).max(1)).unwrap_or(u16::MAX);
+    }
+
+    /// Notes whether there is a scoreboard.
+    pub(crate) fn set_mending(&mut self, mending: bool) {
+        self.doing.set(Doing::MENDING, mending);
+        if !mending {
+            self.set_held(0);
+        } else if self.doing.contains(Doing::RECOVERING) {
+            // Duplicates have made it larger, since they told of what had arrived: the scoreboard does that now.
+            self.set_window(self.window.min(self.threshold));
+        }
+    }
+
+    /// Whether everything is being sent again.
+    pub(crate) fn is_rewound(&self) -> bool {
+        self.doing.contains(Doing::REWOUND)
+    }
+
+    /// Whether a loss is being made good.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.doing.contains(Doing::RECOVERING)
+    }
+
+    /// What must be acknowledged for a loss to be over.
+    pub(crate) fn recover(&self) -> u32 {
+        self.recover
+    }
+
+    /// So many bytes behind something have arrived before it did: that much is no loss.
+    pub(crate) fn was_overtaken(&mut self, bytes: u32) {
+        let segments = bytes.div_ceil(u32::from(self.mss)) + 1;
+        self.overtaking = self.overtaking.max(segments.min(u32::from(MOST_OVERTAKING)) as u8);
+    }
+
+    /// More bytes than that must have arrived behind something for it to be lost.
+    pub(crate) fn much(&self) -> u32 {
+        u32::from(self.overtaking - 1) * u32::from(self.mss)
+    }
+
+    /// Notes a loss, if enough has arrived behind something (`arrived`, or so many ACKs say so) and no loss is being made good.
+    /// Returns whether that is so.
+    pub(crate) fn lose_if(&mut self, arrived: bool, in_flight: u32, snd_nxt: u32) -> bool {
+        if self.doing.intersects(Doing::RECOVERING | Doing::REWOUND) || !arrived && self.duplicates < self.overtaking {
+            return false;
+        }
+        self.lose(in_flight, snd_nxt);
+        self.set_window(self.threshold);
+        true
+    }
+
+    /// A window field that lets out what is in flight: to the last byte if nothing is `unsent`, else no byte of that.
+    pub(crate) fn field_for(&self, in_flight: u32, unsent: bool) -> u16 {
+        let unit = 1 << self.shift;
+        let field = if unsent { in_flight / unit } else { in_flight.div_ceil(unit) };
+        u16::try_from(field).unwrap_or(u16::MAX)
+    }
+
+    /// Up to where a window field of `told` lets out what begins at `una`.
+    pub(crate) fn lets_out_to(&self, una: u32, told: u16) -> u32 {
+        una.wrapping_add(u32::from(told) << self.shift)
     }
 
     /// Whether a window field of `told` lets out more than `in_flight` bytes.
@@ -199,7 +264,7 @@ impl Sending {
     /// Times what is sent at `now`, which begins at `snd_nxt`, unless something else is timed or was sent again: then it could
     /// not be told which of the two was acknowledged (Karn).
     pub(crate) fn time(&mut self, now: Time, snd_nxt: u32) {
-        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::REWOUND) {
+        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::REWOUND | Doing::RECOVERING) {
             self.doing |= Doing::TIMING;
             (self.since, self.timed) = (micros(now), snd_nxt);
         }
@@ -252,11 +317,16 @@ impl Sending {
         Tail::Probe
     }
 
-    /// The peer says that it has got something twice. Returns whether that was a probe or what followed a time-out: it was
-    /// not lost, but acknowledged late.
-    pub(crate) fn told_of_duplicate(&mut self) -> bool {
+    /// The peer says that it has got twice what begins at `left`. Returns whether that was a probe or what followed a time-out:
+    /// it was not lost, but acknowledged late. What was sent again because others had overtaken it asks for more of those.
+    pub(crate) fn told_of_duplicate(&mut self, left: u32) -> bool {
         let needless = self.doing.contains(Doing::TENDED);
-        if needless {
+        if !needless {
+            // Of what was in flight at the last loss.
+            if self.recover.wrapping_sub(left).wrapping_sub(1) < 2 * self.threshold.min(MOST_BYTES) {
+                self.overtaking = self.overtaking.saturating_mul(2).min(MOST_OVERTAKING);
+            }
+        } else {
             self.doing.remove(Doing::TENDED);
             self.doing |= Doing::PATIENT;
             self.tries = 0;
@@ -265,18 +335,18 @@ impl Sending {
         needless
     }
 
-    /// The peer has acknowledged `bytes` more, up to `ack`, of `in_flight`.
+    /// The peer has acknowledged `bytes` more, up to `ack`, of `in_flight`. Returns what is to be seen to before something is sent.
     #[inline]
-    pub(crate) fn acknowledged(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Call {
+    pub(crate) fn acknowledged(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Marks {
         // A window that was not used says nothing of the path (RFC 7661 §4.2).
         if !self.doing.intersects(Doing::MATTERS) && in_flight < self.window / 2 {
-            return Call::Nothing;
+            return Marks::empty();
         }
         self.consider(bytes, in_flight, ack, now)
     }
 
     #[inline(never)]
-    fn consider(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Call {
+    fn consider(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Marks {
         self.doing.remove(Doing::COUNTING);
         self.duplicates = 0;
         if self.doing.contains(Doing::TIMING) && (ack.wrapping_sub(self.timed) as i32) > 0 {
@@ -285,15 +355,14 @@ impl Sending {
             self.set_patience();
         }
         if self.doing.contains(Doing::TENDED) && self.was_needed(in_flight, ack, now) {
-            return Call::SendAgain;
+            return Marks::ALL_LOST;
         }
         if self.doing.contains(Doing::REWOUND) && (ack.wrapping_sub(self.recover) as i32) >= 0 {
             self.doing.remove(Doing::REWOUND);
         }
-        if !self.doing.contains(Doing::RECOVERING) && in_flight < self.window / 2 {
-            return Call::Nothing;
-        }
-        self.grow(bytes, in_flight, ack)
+        let used = self.doing.contains(Doing::RECOVERING) || in_flight >= self.window / 2;
+        let call = if used { self.grow(bytes, in_flight, ack) } else { Marks::empty() };
+        if self.doing.contains(Doing::MENDING) { Marks::MEND } else { call }
     }
 
     /// After a probe or a time-out something new was acknowledged. Returns whether what follows that was lost too.
@@ -323,17 +392,24 @@ impl Sending {
         true
     }
 
-    fn grow(&mut self, bytes: u32, in_flight: u32, ack: u32) -> Call {
+    fn grow(&mut self, bytes: u32, in_flight: u32, ack: u32) -> Marks {
         let mss = u32::from(self.mss);
         if self.doing.contains(Doing::RECOVERING) {
             if (ack.wrapping_sub(self.recover) as i32) >= 0 {
                 self.doing.remove(Doing::RECOVERING);
+                self.overtaking = (self.overtaking - 1).max(DUPLICATES);
+                if self.doing.contains(Doing::MENDING) {
+                    return Marks::MEND;
+                }
                 self.set_window(self.threshold.min((in_flight.saturating_sub(bytes)).max(mss) + mss));
-                return Call::Nothing;
+                return Marks::empty();
+            }
+            if self.doing.contains(Doing::MENDING) {
+                return Marks::MEND;
             }
             // A partial ACK: the next segment was lost too (RFC 6582 §3.2).
             self.set_window(self.window.saturating_sub(bytes) + mss);
-            return Call::SendAgain;
+            return Marks::SEND_AGAIN;
         }
         if self.window < self.threshold {
             self.gathered += bytes;
@@ -342,12 +418,16 @@ impl Sending {
             self.set_window(self.window + whole);
         } else {
             self.gathered += bytes;
-            if self.gathered >= self.window {
-                self.gathered -= self.window;
+            // Since a loss takes less of the window than half, it grows slower than by a segment a round trip, until it is what
+            // it was (RFC 9438 §4.3: by 9/17): so it takes its share beside others, as Reno does.
+            let recovered = self.window >= self.threshold / 7 * 10;
+            let needed = if recovered { self.window } else { self.window / 9 * 17 };
+            if self.gathered >= needed {
+                self.gathered -= needed;
                 self.set_window(self.window + mss);
             }
         }
-        Call::Time
+        Marks::TIME
     }
 
     /// An ACK of nothing new has come while `in_flight` bytes, up to `snd_nxt`, are under way. Returns whether the earliest
@@ -359,6 +439,11 @@ impl Sending {
         }
         self.doing.remove(Doing::REWOUND);
         let mss = u32::from(self.mss);
+        if self.doing.contains(Doing::MENDING) {
+            self.doing |= Doing::COUNTING;
+            self.duplicates = self.duplicates.saturating_add(1);
+            return false;
+        }
         if self.doing.contains(Doing::RECOVERING) {
             // A segment has left the path.
             self.set_window(self.window + mss);
@@ -376,7 +461,8 @@ impl Sending {
 
     /// What the window is cut to when something of `in_flight` bytes was lost.
     fn reduced(&self, in_flight: u32) -> u32 {
-        (in_flight / 2).max(2 * u32::from(self.mss))
+        // RFC 9438 §4.6.
+        (in_flight / 10 * 7).max(2 * u32::from(self.mss))
     }
 
     /// Notes a loss, with `in_flight` bytes under way, which is over when `recover` is acknowledged.
@@ -392,9 +478,10 @@ impl Sending {
     pub(crate) fn timed_out(&mut self, in_flight: u32, snd_nxt: u32) {
         self.recover = snd_nxt;
         self.threshold = self.reduced(in_flight);
-        self.doing.remove(Doing::RECOVERING | Doing::TIMING);
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::MENDING);
         self.doing |= Doing::REWOUND;
         self.duplicates = 0;
+
         self.gathered = 0;
         self.set_window(u32::from(self.mss));
     }
@@ -419,15 +506,16 @@ mod tests {
     }
 
     #[test]
-    fn a_window_in_use_doubles_in_a_round_trip_and_then_grows_by_a_segment() {
+    fn a_window_in_use_doubles_in_a_round_trip_and_then_grows_by_a_segment_in_two() {
         let mut sending = Sending::new(1_000, 0, true);
         for _ in 0..10 {
-            assert_ne!(sending.acknowledged(1_000, 10_000, 0, Time::ZERO), Call::SendAgain);
+            assert_ne!(sending.acknowledged(1_000, 10_000, 0, Time::ZERO), Marks::SEND_AGAIN);
         }
         assert_eq!(sending.window(), 20_000);
         sending.threshold = 20_000;
-        for _ in 0..20 {
-            assert_ne!(sending.acknowledged(1_000, 20_000, 0, Time::ZERO), Call::SendAgain);
+        // 17/9 round trips of 20 segments each.
+        for _ in 0..38 {
+            assert_ne!(sending.acknowledged(1_000, 20_000, 0, Time::ZERO), Marks::SEND_AGAIN);
         }
         assert_eq!(sending.window(), 21_000);
     }
@@ -436,22 +524,22 @@ mod tests {
     fn a_window_that_is_not_used_stays() {
         let mut sending = Sending::new(1_000, 0, true);
         for _ in 0..100 {
-            assert_ne!(sending.acknowledged(1_000, 1_000, 0, Time::ZERO), Call::SendAgain);
+            assert_ne!(sending.acknowledged(1_000, 1_000, 0, Time::ZERO), Marks::SEND_AGAIN);
         }
         assert_eq!(sending.window(), 10_000);
     }
 
     #[test]
-    fn a_loss_halves_the_window_once_and_each_partial_ack_asks_for_the_next_segment() {
+    fn a_loss_cuts_the_window_once_and_each_partial_ack_asks_for_the_next_segment() {
         let mut sending = Sending::new(1_000, 0, true);
         assert!(!sending.duplicate(10_000, 10_000));
         assert!(!sending.duplicate(10_000, 10_000));
         assert!(sending.duplicate(10_000, 10_000), "the third");
-        assert_eq!(sending.window(), 8_000);
+        assert_eq!(sending.window(), 10_000, "0.7, and the three that have left");
         assert!(!sending.duplicate(10_000, 10_000));
-        assert_eq!(sending.window(), 9_000);
-        assert_eq!(sending.acknowledged(2_000, 10_000, 2_000, Time::ZERO), Call::SendAgain, "not all");
-        assert_ne!(sending.acknowledged(8_000, 8_000, 10_000, Time::ZERO), Call::SendAgain);
+        assert_eq!(sending.window(), 11_000);
+        assert_eq!(sending.acknowledged(2_000, 10_000, 2_000, Time::ZERO), Marks::SEND_AGAIN, "not all");
+        assert_ne!(sending.acknowledged(8_000, 8_000, 10_000, Time::ZERO), Marks::SEND_AGAIN);
         assert!(sending.window() <= 5_000 && !sending.doing.contains(Doing::RECOVERING));
     }
 
@@ -460,7 +548,7 @@ mod tests {
         let mut sending = Sending::new(1_000, 3, true);
         sending.timed_out(10_000, 10_000);
         assert_eq!((sending.window(), sending.field()), (1_000, 125));
-        assert_ne!(sending.acknowledged(1_000, 1_000, 1_000, Time::ZERO), Call::SendAgain);
+        assert_ne!(sending.acknowledged(1_000, 1_000, 1_000, Time::ZERO), Marks::SEND_AGAIN);
         assert_eq!(sending.window(), 2_000);
         for _ in 0..9 {
             assert!(!sending.duplicate(9_000, 10_000), "what was sent again was there");

@@ -14,7 +14,6 @@ use crate::block::FlowBlock;
 use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::phase::Marks;
-use crate::sending::Call;
 use crate::time_wait::{Claim, Record};
 use crate::wire::{ACK, FIN, RST, SYN};
 
@@ -203,11 +202,7 @@ pub(crate) fn note(block: &mut FlowBlock, segment: &Segment) -> bool {
     block.peer_window = segment.window;
     block.window_seq = segment.seq;
     if acknowledged != 0 {
-        match block.sending.acknowledged(acknowledged, in_flight, segment.ack, block.heard_at) {
-            Call::Nothing => {}
-            Call::SendAgain => block.marks |= Marks::SEND_AGAIN,
-            Call::Time => block.marks |= Marks::TIME,
-        }
+        block.marks |= block.sending.acknowledged(acknowledged, in_flight, segment.ack, block.heard_at);
     }
     false
 }

@@ -9,6 +9,7 @@ use smoltcp::time::Instant;
 
 use super::NetStack;
 use super::emit::take_reply;
+use super::mend::Mended;
 use super::tail::{has_in_flight, time_what_is_sent};
 use crate::block::FlowBlock;
 use crate::clock::{FlowClock, Span, Time};
@@ -148,16 +149,14 @@ impl NetStack {
     #[inline(always)]
     fn say<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Said {
         let flow_now = FlowClock::instant(now);
-        let block = &mut *self.blocks[index as usize];
         let mut asked = false;
-        if block.marks.intersects(Marks::AGAIN) {
-            let (interface, replay) = (&mut self.interface, &mut self.replay);
-            let Some(once) = contain(|| have_sent_again(block, flow_now, interface, replay)) else {
-                return self.contained(index);
+        if self.blocks[index as usize].marks.intersects(Marks::AGAIN) {
+            asked = match self.send_again(flow_now, port, index) {
+                Ok(asked) => asked,
+                Err(said) => return said,
             };
-            asked = once;
-            self.stats.sent_again += u64::from(once);
         }
+        let block = &mut *self.blocks[index as usize];
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
                 return Said::Stopped(Visit::NoFrame);
@@ -175,8 +174,11 @@ impl NetStack {
                 && (sent.end.wrapping_sub(before) as i32) <= 0
                 && !std::mem::take(&mut asked)
             {
-                let timed_out = keep_to_one_segment(block, flow_now, &mut self.interface, &mut self.replay);
+                let timed_out = keep_to_one_segment(block, sent, flow_now, &mut self.interface, &mut self.replay);
                 self.stats.retransmission_timeouts += u64::from(timed_out);
+                if timed_out {
+                    self.boards.give_back(&mut block.board);
+                }
             }
             if sent.is_some_and(|sent| was_last(block, &sent)) {
                 return Said::Last;
@@ -189,6 +191,27 @@ impl NetStack {
             }
         }
         Said::Stopped(Visit::Again)
+    }
+
+    /// Has smoltcp send again what is to be sent again. Returns whether that is its earliest segment, with the next poll.
+    #[cold]
+    #[inline(never)]
+    fn send_again<Q: Queue>(&mut self, flow_now: Instant, port: &mut Port<Q>, index: u32) -> Result<bool, Said> {
+        if self.blocks[index as usize].marks.intersects(Marks::MEND | Marks::ALL_LOST) {
+            match self.mend(flow_now, port, index) {
+                Mended::GoOn => {}
+                Mended::NoFrame => return Err(Said::Stopped(Visit::NoFrame)),
+                Mended::Contained => return Err(self.contained(index)),
+            }
+        }
+        let block = &mut *self.blocks[index as usize];
+        if !block.marks.intersects(Marks::AGAIN) {
+            return Ok(false);
+        }
+        let (interface, replay) = (&mut self.interface, &mut self.replay);
+        let once = contain(|| have_sent_again(block, flow_now, interface, replay));
+        self.stats.sent_again += u64::from(once == Some(true));
+        once.ok_or_else(|| self.contained(index))
     }
 
     /// Ends a flow over which smoltcp has panicked.
@@ -341,7 +364,7 @@ pub(super) fn told(block: &mut FlowBlock) -> Told {
 #[inline(never)]
 fn have_sent_again(block: &mut FlowBlock, flow_now: Instant, interface: &mut Interface, replay: &mut Replay) -> bool {
     let all = block.marks.contains(Marks::TIMED_OUT);
-    block.marks.remove(Marks::AGAIN);
+    block.marks.remove(Marks::SEND_AGAIN | Marks::TIMED_OUT);
     if all {
         replay.rewind(interface, flow_now, &mut block.set);
     } else {
@@ -357,11 +380,14 @@ fn have_sent_again(block: &mut FlowBlock, flow_now: Instant, interface: &mut Int
 #[inline(never)]
 fn keep_to_one_segment(
     block: &mut FlowBlock,
+    sent: &Sent,
     flow_now: Instant,
     interface: &mut Interface,
     replay: &mut Replay,
 ) -> bool {
-    if !block.phase.has_peer() || block.peer_window == 0 || block.marks.contains(Marks::REWOUND) {
+    // Of a walk through what is in flight (`mend.rs`) the last bytes may be left over, and are sent with what comes next.
+    let earliest = sent.end.wrapping_sub(block.highest_ack) <= u32::from(block.sending.mss());
+    if !block.phase.has_peer() || block.peer_window == 0 || block.marks.contains(Marks::REWOUND) || !earliest {
         return false;
     }
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);

@@ -325,8 +325,12 @@ impl NetStack {
     #[inline(never)]
     fn take_options<Q: Queue>(&mut self, index: u32, arrival: &mut Arrival<'_, Q>) {
         let block = &mut self.blocks[index as usize];
-        if block.options.sack_permitted && options::tells_of_duplicate(arrival.segment, arrival.frame) {
-            self.stats.probes_needless += u64::from(block.sending.told_of_duplicate());
+        if block.options.sack_permitted {
+            let (blocks, twice) = options::sack_blocks(arrival.segment, arrival.frame);
+            if let Some((left, _)) = twice {
+                self.stats.probes_needless += u64::from(block.sending.told_of_duplicate(left));
+            }
+            self.note_blocks(index, &blocks);
         }
         rewrite::hide_options(arrival.segment, arrival.frame);
     }
