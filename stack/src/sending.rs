@@ -317,9 +317,9 @@ impl Sending {
         Tail::Probe
     }
 
-    /// The peer says that it has got twice what begins at `left`. Returns whether that was a probe or what followed a time-out:
+    /// The peer says that it has got twice what begins at `left`, and acknowledges nothing new but if `moves`. Returns whether that was a probe or what followed a time-out:
     /// it was not lost, but acknowledged late. What was sent again because others had overtaken it asks for more of those.
-    pub(crate) fn told_of_duplicate(&mut self, left: u32) -> bool {
+    pub(crate) fn told_of_duplicate(&mut self, left: u32, moves: bool) -> bool {
         let needless = self.doing.contains(Doing::TENDED);
         if !needless {
             // Of what was in flight at the last loss.
@@ -327,9 +327,12 @@ impl Sending {
                 self.overtaking = self.overtaking.saturating_mul(2).min(MOST_OVERTAKING);
             }
         } else {
-            self.doing.remove(Doing::TENDED);
             self.doing |= Doing::PATIENT;
-            self.tries = 0;
+            // Until something new is acknowledged, time-outs go on to double.
+            if moves {
+                self.doing.remove(Doing::TENDED);
+                self.tries = 0;
+            }
             self.set_patience();
         }
         needless

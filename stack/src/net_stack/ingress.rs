@@ -328,7 +328,8 @@ impl NetStack {
         if block.options.sack_permitted {
             let (blocks, twice) = options::sack_blocks(arrival.segment, arrival.frame);
             if let Some((left, _)) = twice {
-                self.stats.probes_needless += u64::from(block.sending.told_of_duplicate(left));
+                let moves = (arrival.segment.ack.wrapping_sub(block.highest_ack) as i32) > 0;
+                self.stats.probes_needless += u64::from(block.sending.told_of_duplicate(left, moves));
             }
             self.note_blocks(index, &blocks);
         }
