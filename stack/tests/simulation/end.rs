@@ -57,6 +57,8 @@ pub struct End {
     /// Flows that ended otherwise than in order since [`End::lost`] was last emptied.
     pub lost: Vec<Loss>,
     pub received: usize,
+    /// Of those, the ones that wait for room to answer in.
+    waiting: usize,
     pub events: u64,
     pub reasons: [u64; 6],
     peer: (Ipv4Addr, Mac),
@@ -74,6 +76,7 @@ impl End {
             live: 0,
             lost: Vec::new(),
             received: 0,
+            waiting: 0,
             events: 0,
             reasons: [0; 6],
             peer,
@@ -84,7 +87,7 @@ impl End {
     /// One turn. Returns whether there was anything to do.
     pub fn turn(&mut self, now: Time, streams: &mut Streams) -> bool {
         self.received = self.port.receive();
-        self.stack.ingest(now, &mut self.port, 0);
+        self.waiting = self.received - self.stack.ingest(now, &mut self.port, 0);
         let mut busy = self.received > 0;
         while let Some((id, ready)) = self.stack.next_ready() {
             self.events += 1;
@@ -257,7 +260,7 @@ impl End {
         assert!(census.timers <= alive, "timers of no flow: {census:?}");
         assert_eq!(self.stack.lost_timers(now), 0, "a timer is lost: {census:?}");
         let frames = self.port.queue().census();
-        let most = RESERVE_FRAMES + self.port.unsent();
+        let most = RESERVE_FRAMES + self.port.unsent() + self.waiting;
         assert!(frames.held <= most, "{frames:?}, {} unsent", self.port.unsent());
         assert_eq!(frames.free + frames.fill + frames.tx + frames.held, frames.total, "{frames:?}");
         let (taken, all) = self.stack.ring_bytes();
