@@ -104,15 +104,10 @@ impl Memcached {
     /// # Errors
     /// [`StartError`].
     pub fn start_with_udp(program: &str) -> Result<Self, StartError> {
-        let free = || {
-            let udp = UdpSocket::bind("127.0.0.1:0")?;
-            let address = udp.local_addr()?;
-            TcpListener::bind(address).map(|_| address)
-        };
         // Between here and there another program may take the port; then it is another one.
         let mut tries = 0;
         loop {
-            let address = free().map_err(|source| StartError::Run { program: program.to_owned(), source })?;
+            let address = free_address().map_err(|source| StartError::Run { program: program.to_owned(), source })?;
             tries += 1;
             match Self::start_on(program, Some(address), &ORACLE) {
                 Err(StartError::NotListening { .. }) if tries < 5 => {}
@@ -186,6 +181,21 @@ impl Memcached {
         match self.network {
             None => SocketTarget::new("memcached", Address::Unix(self.socket.clone())),
             Some(address) => SocketTarget::new("memcached", Address::Tcp(address)).with_udp(address).that_waits(),
+        }
+    }
+}
+
+/// An address of the loopback interface whose port is free by TCP and by UDP.
+fn free_address() -> io::Result<SocketAddr> {
+    let mut tries = 0;
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0")?;
+        let address = udp.local_addr()?;
+        tries += 1;
+        match TcpListener::bind(address) {
+            // The kernel gives ports that are free by UDP; a connection of any program may have this one by TCP.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 100 => {}
+            bound => return bound.map(|_| address),
         }
     }
 }
