@@ -18,6 +18,7 @@ use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::HardwareAddress;
 
+use crate::block::FlowBlock;
 use crate::clock::{FlowClock, Time};
 use crate::flow_id::FlowKey;
 use crate::isn::seed_for;
@@ -85,6 +86,14 @@ pub(crate) struct Told {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) window: u16,
+}
+
+impl Told {
+    /// The last ACK of the flow's peer, with the window that smoltcp is to believe, which the block notes.
+    pub(crate) fn of(block: &mut FlowBlock) -> Self {
+        block.told_window = block.peer_window.min(block.sending.field());
+        Self { key: block.key, seq: block.rcv_nxt(), ack: block.highest_ack, window: block.told_window }
+    }
 }
 
 impl Replay {

@@ -353,12 +353,6 @@ fn rst_seq(block: &FlowBlock) -> u32 {
     if window == 0 { block.highest_ack } else { block.highest_ack.wrapping_add(in_flight.min(window)) }
 }
 
-/// The last ACK of the peer, with the window that smoltcp is to believe.
-pub(super) fn told(block: &mut FlowBlock) -> Told {
-    block.told_window = block.peer_window.min(block.sending.field());
-    Told { key: block.key, seq: block.rcv_nxt(), ack: block.highest_ack, window: block.told_window }
-}
-
 /// Has smoltcp send the earliest segment again, which it returns, or everything that is in flight.
 #[cold]
 #[inline(never)]
@@ -368,7 +362,7 @@ fn have_sent_again(block: &mut FlowBlock, flow_now: Instant, interface: &mut Int
     if all {
         replay.rewind(interface, flow_now, &mut block.set);
     } else {
-        let told = told(block);
+        let told = Told::of(block);
         replay.have_sent_again(interface, flow_now, &mut block.set, told);
     }
     !all
@@ -393,7 +387,7 @@ fn keep_to_one_segment(
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
     block.sending.timed_out(in_flight, block.snd_nxt);
     block.marks |= Marks::REWOUND | Marks::SUSPECT;
-    let told = told(block);
+    let told = Told::of(block);
     replay.tell(interface, flow_now, &mut block.set, told);
     true
 }

@@ -10,7 +10,6 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 
 use super::NetStack;
-use super::egress::told;
 use super::emit::take_reply;
 use crate::contain::contain;
 use crate::one_frame::OneFrame;
@@ -219,7 +218,7 @@ impl NetStack {
             return Mended::GoOn;
         }
         let (interface, replay) = (&mut self.interface, &mut self.replay);
-        let told = told(block);
+        let told = Told::of(block);
         match contain(|| replay.tell(interface, flow_now, &mut block.set, told)) {
             Some(()) => Mended::GoOn,
             None => Mended::Contained,

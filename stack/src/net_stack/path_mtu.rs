@@ -19,7 +19,7 @@ use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
-use super::egress::{Visit, told};
+use super::egress::Visit;
 use crate::classify::Unreachable;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -29,6 +29,7 @@ use crate::one_frame::Scratch;
 use crate::path_mtu::{Known, SAFE, believable};
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
+use crate::replay::Told;
 use crate::wire::{IPV4_BYTES, TCP_BYTES};
 
 /// For how long what was sent must be lost, from the time that it was first sent again, before its length is suspected.
@@ -180,7 +181,7 @@ impl NetStack {
         let block = &mut *self.blocks[index as usize];
         block.marks.remove(Marks::SUSPECT);
         block.sending.timed_out(in_flight, block.snd_nxt);
-        let told = told(block);
+        let told = Told::of(block);
         contain(|| self.replay.tell(&mut self.interface, flow_now, &mut block.set, told));
     }
 

@@ -8,7 +8,6 @@ use nic::Queue;
 use smoltcp::socket::tcp::State;
 
 use super::NetStack;
-use super::egress::told;
 use super::emit::take_reply;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -16,6 +15,7 @@ use crate::contain::contain;
 use crate::offer;
 use crate::one_frame::OneFrame;
 use crate::port::Port;
+use crate::replay::Told;
 
 impl NetStack {
     /// Has the flow tell its peer of the room in its receive ring, if that is worth it.
@@ -35,7 +35,7 @@ impl NetStack {
         {
             return;
         }
-        let told = told(block);
+        let told = Told::of(block);
         let packet = self.replay.old_octet(told);
         let mut device = OneFrame::new(Some(packet), port.reserve(), &block.link, self.config.ip_mtu);
         let (interface, set) = (&mut self.interface, &mut block.set);
