@@ -190,6 +190,8 @@ def write(arguments, rows, raw):
     lossless = (f"Without loss the time is the median of the least of each of {arguments.rounds} rounds; with loss, the median of "
                 "all exchanges, and the p99 beside it.")
     servers = commands(arguments)
+    # Plots show what takes place without loss.
+    plotted = arguments.sizes if 0 in arguments.losses else []
     text = [
         "# Ours beside memcached over a path", "",
         f"`scripts/compare path {' '.join(sys.argv[1:])}`".replace(" `", "`"), "",
@@ -198,11 +200,11 @@ def write(arguments, rows, raw):
         "One connection of the kernel's, one exchange at a time. " + lossless, "",
         *(f"* {side}: `{' '.join(command[2:])}`" for side, (_, command) in servers.items()), "",
         HEAD + "\n".join(rows), "",
-        *(f"![{size} bytes](path-{size}.svg)" for size in arguments.sizes), "",
+        *(f"![{size} bytes](path-{size}.svg)" for size in plotted), "",
     ]
     (folder / "README.md").write_text("\n".join(text))
     (folder / "raw.json").write_text(json.dumps(raw))
-    for size in arguments.sizes:
+    for size in plotted:
         plot(folder / f"path-{size}.svg", size, arguments.rtts, raw)
     print(f"path: wrote {folder}")
 
