@@ -35,12 +35,12 @@ fn stranger(rng: &mut Xoshiro256PlusPlus) -> [u8; 4] {
     [10, 128 | a, b, c]
 }
 
-/// A segment with these flags of a stranger's, or, one in four, of the honest client's old connection, with numbers that
-/// nobody knows.
+/// A segment with these flags and with numbers that nobody knows.
 fn segment(rng: &mut Xoshiro256PlusPlus, flags: u8) -> Tcp {
     Tcp::new(1_024 | rng.next_u32() as u16, flags, rng.next_u32(), rng.next_u32())
 }
 
+/// The frame of such a segment: of a stranger, or, one in four, on the honest client's old connection.
 fn spoofed(rng: &mut Xoshiro256PlusPlus, flags: u8) -> Vec<u8> {
     let mut spoofed = segment(rng, flags);
     if rng.next_u32().is_multiple_of(4) {

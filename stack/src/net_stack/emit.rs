@@ -84,7 +84,7 @@ fn line_up<Q: Queue>(
 
 /// How much the peer of the flow of `block` may be told that may come beyond its receive ring.
 #[inline]
-fn promise_of(block: &FlowBlock, promises: [u32; 2]) -> u32 {
+pub(super) fn promise_of(block: &FlowBlock, promises: [u32; 2]) -> u32 {
     promises.get(usize::from(block.promise)).copied().unwrap_or(0)
 }
 

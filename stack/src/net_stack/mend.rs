@@ -54,8 +54,7 @@ impl NetStack {
         }
     }
 
-    /// Sees to what the peer of a flow lacks, before it says what else it has to say. Returns false when it must not go on: no
-    /// frame is left (it is to be visited again then), or smoltcp has panicked.
+    /// Sees to what the peer of a flow lacks, before the flow says what else it has to say.
     #[cold]
     #[inline(never)]
     pub(super) fn mend<Q: Queue>(&mut self, flow_now: Instant, port: &mut Port<Q>, index: u32) -> Mended {

@@ -8,7 +8,7 @@ use nic::Queue;
 use smoltcp::socket::tcp::State;
 
 use super::NetStack;
-use super::emit::take_reply;
+use super::emit::{promise_of, take_reply};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
@@ -26,7 +26,7 @@ impl NetStack {
         let socket = block.socket();
         let room = (socket.recv_capacity() - socket.recv_queue()).min(usize::from(u16::MAX) << block.ring_scale);
         let receives = matches!(socket.state(), State::Established | State::FinWait1 | State::FinWait2);
-        let (ack, promise) = (block.rcv_nxt(), self.promises[usize::from(block.place.is_some())]);
+        let (ack, promise) = (block.rcv_nxt(), promise_of(block, self.promises));
         if !receives
             || !offer::is_nearly_closed(block, ack)
             || !offer::opens(block, ack, room as u32, promise)
