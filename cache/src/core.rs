@@ -189,7 +189,7 @@ impl Core {
             for _ in 0..blocks {
                 let Some(batch) = clients.mesh.next_answers(peer) else { break };
                 for index in 0..batch.answers.len() {
-                    clients.land(peer, &batch.answers, index);
+                    clients.land(here, peer, &batch.answers, index);
                 }
                 clients.mesh.recycle(peer, batch);
             }

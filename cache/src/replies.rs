@@ -60,7 +60,7 @@ pub(crate) enum Waiting {
     Unheard,
     /// An item, whose value will land in this slot.
     Value { slot: u32 },
-    /// Room for a value that is on its way to another core, or what becomes of it.
+    /// Room for a value that is sent piece by piece, or the rest of it.
     Upload(Upload),
     /// A value that is not wanted is passed over first; then `said` is the answer.
     Refused { said: Said },
@@ -68,12 +68,12 @@ pub(crate) enum Waiting {
     Order { said: Said },
 }
 
-/// How far a value on its way to another core has got.
+/// How far a value that is sent piece by piece has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upload {
     /// Room has been asked for.
     Asked,
-    /// There is room at this core under this number.
+    /// There is room on this core, which may be the connection's own, under this number.
     Open { owner: u16, upload: u32 },
 }
 

@@ -31,7 +31,7 @@ use crate::core::clients::Clients;
 use crate::core::here::Here;
 use crate::core::{ConnId, Core};
 use crate::key::{Key, KeyHash};
-use crate::mesh::message::{Request, Token};
+use crate::mesh::message::Token;
 use crate::proto::binary::MAGIC_REQUEST;
 use crate::proto::sink::Writer;
 use crate::proto::text::LINE_MAX_BYTES;
@@ -121,12 +121,10 @@ enum State {
     Keys { cas: bool, expiry: Option<Expiry>, any: bool },
     /// The rest of a line that was answered.
     SkipLine,
-    /// A value for this core's shard, and its line end; `reply`: the entry of its answer, unless `noreply`.
-    Value { upload: u32, reply: Option<Token> },
-    /// A value for another core, and its line end.
-    Upload { token: Token, owner: usize, remaining: u32 },
-    /// A value that was refused, and its line end; then the answer that waits in an entry, if the client wants one.
-    Swallow { remaining: u64, reply: Option<Token> },
+    /// The `remaining` bytes of a value, and its line end. The entry says where they go.
+    Value { token: Token, remaining: u32 },
+    /// A value that was refused, and its line end; then the answer that waits in the entry.
+    Swallow { token: Token, remaining: u64 },
     /// A line, but not before all cores have answered.
     Barrier,
     /// A line, but not before what is owed has been given: a dump.
@@ -272,9 +270,6 @@ impl Session {
     /// be used again at once.
     pub fn end(mut self, core: &mut Core) {
         let Core { here, clients } = core;
-        if let State::Value { upload, .. } = self.state {
-            here.abandon_upload(upload);
-        }
         self.owed.drop_all(here, clients);
         clients.forget(self.conn);
     }
@@ -285,24 +280,20 @@ impl Session {
     pub fn end_input(&mut self, core: &mut Core) {
         let Core { here, clients } = core;
         let unanswered = match std::mem::replace(&mut self.state, State::Closed) {
-            State::Value { upload, reply } => {
-                here.abandon_upload(upload);
-                reply
-            }
-            State::Upload { token, owner, remaining } => match clients.replies.entry(token).owed {
-                Owed::Waiting(Waiting::Upload(Upload::Open { upload, .. })) => {
-                    clients.owe(owner, token, Request::Abort { upload });
+            State::Value { token, remaining } => match clients.replies.entry(token).owed {
+                Owed::Waiting(Waiting::Upload(Upload::Open { owner, upload })) => {
+                    clients.abort_upload(here, owner, token, upload);
                     Some(token)
                 }
                 // It gave way.
                 Owed::Waiting(Waiting::Refused { .. }) => Some(token),
                 _ => {
                     // Not known yet where the bytes go: take waits for that and asks for none.
-                    self.state = State::Upload { token, owner, remaining };
+                    self.state = State::Value { token, remaining };
                     return;
                 }
             },
-            State::Swallow { reply, .. } => reply,
+            State::Swallow { token, .. } => Some(token),
             State::Deaf => {
                 // Nobody is there to be told: the watch alone is owed, and it has no end of its own.
                 self.owed.end_watch(clients);
@@ -407,9 +398,8 @@ impl Taking<'_> {
             },
             State::Keys { .. } => self.next_key(input),
             State::SkipLine => self.skip_line(input),
-            State::Value { .. } => self.fill_value(input),
-            State::Upload { token, owner, remaining } => self.send_value(input, token, owner, remaining),
-            State::Swallow { remaining, reply } => self.swallow(input, remaining, reply),
+            State::Value { token, remaining } => self.send_value(input, token, remaining),
+            State::Swallow { token, remaining } => self.swallow(input, token, remaining),
             State::Barrier if self.clients.conns[self.session.conn].in_flight > 0 => Err(Stop::Waiting.into()),
             State::Telling if !self.session.owed.is_empty() => Err(Stop::NeedRoom.into()),
             State::Barrier | State::Telling => {

@@ -16,7 +16,7 @@ use crate::key::Key;
 use crate::mesh::Mesh;
 use crate::mesh::batch::Half;
 use crate::mesh::landing::Landing;
-use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, NOBODY, Request, Span, Token};
+use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, NOBODY, Request, Span, Token, UploadStep};
 use crate::operation::Operation;
 use crate::proto::line::Line;
 use crate::replies::{Owed, Replies, Upload, ValueAt, Waiting};
@@ -133,6 +133,27 @@ impl Clients {
         self.mesh.owe(peer, envelope, &self.counters);
     }
 
+    /// Has `owner`, this core or another, take the next step of the value that entry `token` is for; for another core
+    /// after [`Clients::make_room`]. What comes of it lands in the entry, at once or when that core has answered.
+    pub(crate) fn upload(&mut self, here: &mut Here, owner: usize, token: Token, step: UploadStep<&[u8]>) {
+        if owner == here.id {
+            let answer = here.upload(step);
+            self.land_upload(here, owner, token, answer);
+        } else {
+            self.ask(owner, token, [step.bytes(), &[]], |[span, _]| Request::Upload(step.map(|_| span)));
+        }
+    }
+
+    /// Tells `owner`, this core or another, that no more comes of the value that entry `token` was for.
+    pub(crate) fn abort_upload(&mut self, here: &mut Here, owner: u16, token: Token, upload: u32) {
+        let owner = usize::from(owner);
+        if owner == here.id {
+            here.upload(UploadStep::Abort { upload });
+        } else {
+            self.owe(owner, token, Request::Upload(UploadStep::Abort { upload }));
+        }
+    }
+
     /// The number of the connection that entry `token` is for.
     fn speaker(&self, token: Token) -> u32 {
         self.replies.get(token).map_or(0, |entry| self.conns[entry.conn].number)
@@ -160,7 +181,7 @@ impl Clients {
     }
 
     /// Lands answer `index` of a batch that `peer` sent back.
-    pub(super) fn land(&mut self, peer: usize, answers: &Half<AnswerFor>, index: usize) {
+    pub(super) fn land(&mut self, here: &mut Here, peer: usize, answers: &Half<AnswerFor>, index: usize) {
         let Some(&AnswerFor { token, answer }) = answers.message(index) else { return };
         if token == NOBODY {
             return;
@@ -182,7 +203,9 @@ impl Clients {
                 }
                 return;
             }
-            (Owed::Waiting(Waiting::Outcome), Answer::Outcome(outcome)) => self.replies.settle(token, outcome),
+            (Owed::Waiting(Waiting::Outcome | Waiting::Upload(_)), answer) => {
+                self.land_upload(here, peer, token, answer);
+            }
             (&mut Owed::Waiting(Waiting::Value { slot }), Answer::Outcome(outcome)) => {
                 self.replies.settle(token, outcome);
                 self.return_slot(conn, slot);
@@ -201,17 +224,6 @@ impl Clients {
                 self.landing.slot_mut(slot).stream = NO_STREAM;
                 self.lose(conn);
             }
-            (Owed::Waiting(Waiting::Upload(state)), Answer::Begun { upload }) => {
-                *state = Upload::Open { owner: peer as u16, upload };
-            }
-            (&mut Owed::Waiting(Waiting::Upload(state)), Answer::Refused(outcome)) => {
-                entry.owed = Owed::Waiting(Waiting::Refused { said: outcome.into() });
-                // The value gave way while pieces of it were on their way: the owner frees its place when it is told that
-                // no more come.
-                if let Upload::Open { owner, upload } = state {
-                    self.owe(usize::from(owner), token, Request::Abort { upload });
-                }
-            }
             (Owed::Waiting(Waiting::Order { said }), Answer::Unable) => *said = Line::MemlimitRefused.into(),
             (Owed::Walk(walk), Answer::Walked { text, place }) => walk.land(answers.bytes(text), place),
             _ => {}
@@ -220,6 +232,27 @@ impl Clients {
             self.replies.settle(token, said);
         }
         self.conns.make_ready(conn);
+    }
+
+    /// Lands what `owner` answers to an operation without a value in its answer, or to a step of a value sent to it.
+    fn land_upload(&mut self, here: &mut Here, owner: usize, token: Token, answer: Answer) {
+        let owed = &mut self.replies.entry_mut(token).owed;
+        match (&*owed, answer) {
+            (Owed::Waiting(Waiting::Outcome), Answer::Outcome(outcome)) => self.replies.settle(token, outcome),
+            (Owed::Waiting(Waiting::Upload(_)), Answer::Begun { upload }) => {
+                *owed = Owed::Waiting(Waiting::Upload(Upload::Open { owner: owner as u16, upload }));
+                self.counters.uploads.add(1);
+            }
+            (&Owed::Waiting(Waiting::Upload(upload)), Answer::Refused(outcome)) => {
+                *owed = Owed::Waiting(Waiting::Refused { said: outcome.into() });
+                // The value gave way when a part of it was there, and more may be on its way: the owner frees its place
+                // when it is told that no more comes.
+                if let Upload::Open { owner, upload } = upload {
+                    self.abort_upload(here, owner, token, upload);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Puts pulled bytes behind those that the flow has sent.
@@ -260,7 +293,9 @@ impl Clients {
                     self.landing.slot_mut(slot).stream = NO_STREAM;
                 }
             }
-            Answer::Begun { upload: number } if upload => self.owe(peer, token, Request::Abort { upload: number }),
+            Answer::Begun { upload: number } if upload => {
+                self.owe(peer, token, Request::Upload(UploadStep::Abort { upload: number }));
+            }
             _ => {}
         }
         self.release_orphan(token);
@@ -304,7 +339,7 @@ impl Clients {
             }
             Owed::Waiting(Waiting::Upload(Upload::Asked)) => entry.owed = Owed::Orphan { slot: None, upload: true },
             Owed::Waiting(Waiting::Upload(Upload::Open { owner, upload })) => {
-                self.owe(usize::from(owner), token, Request::Abort { upload });
+                self.abort_upload(here, owner, token, upload);
             }
             _ => {}
         }

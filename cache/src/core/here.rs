@@ -10,15 +10,15 @@ use cpu::CachePadded;
 use super::census::CoreCensus;
 use super::conns::Conns;
 use super::held::{HeldItem, HeldItems};
-use super::uploads::{Filled, Uploads};
+use super::uploads::Uploads;
 use super::walk::{Over, Reached, StepInput, Walks};
 use crate::clock::Now;
 use crate::counters::CoreCounters;
 use crate::key::{Key, KeyHash, KeyHasher};
 use crate::mesh::batch::{Batch, Half};
-use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, Request};
+use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, Request, UploadStep};
 use crate::observe::Observer;
-use crate::operation::{Operation, Outcome, Purpose, Store, View};
+use crate::operation::{Operation, Outcome, Purpose, View};
 use crate::shard::{STEP_BYTES, Shard};
 use crate::shared::Shared;
 use crate::store::ItemRef;
@@ -112,21 +112,7 @@ impl Here {
                     _ => Answer::Outcome(outcome),
                 }
             }
-            Request::Begin { key, hash, ref store, value_len } => {
-                match self.begin_upload(Key { hash, bytes: requests.bytes(key) }, store, value_len) {
-                    Ok(upload) => Answer::Begun { upload },
-                    Err(outcome) => Answer::Refused(outcome),
-                }
-            }
-            Request::Data { upload, bytes } => match self.fill_upload(upload, requests.bytes(bytes)) {
-                Filled::Open { .. } => Answer::Done,
-                Filled::GaveWay { .. } => Answer::Refused(Outcome::NoMemory(Purpose::Store)),
-            },
-            Request::Commit { upload } => Answer::Outcome(self.commit_upload(upload)),
-            Request::Abort { upload } => {
-                self.abandon_upload(upload);
-                Answer::Done
-            }
+            Request::Upload(step) => self.upload(step.map(|span| requests.bytes(span))),
             Request::Pull { stream, offset, room } => self.pull(stream, offset, room, answers),
             Request::Cancel { stream } => {
                 self.end_stream(stream);
@@ -212,28 +198,33 @@ impl Here {
         self.held.let_go(&mut self.shard, hold);
     }
 
-    /// Makes room for a value that follows. Returns its number, or why there is no room.
-    pub(crate) fn begin_upload(&mut self, key: Key<'_>, store: &Store, value_len: u32) -> Result<u32, Outcome> {
-        self.observer.begin_store(&mut self.shard, key, store);
-        self.uploads.begin(&mut self.shard, &mut self.held, &self.counters, (key, store, value_len), self.now)
-    }
-
-    /// The next bytes of a value.
-    pub(crate) fn fill_upload(&mut self, upload: u32, bytes: &[u8]) -> Filled {
-        self.uploads.fill(&mut self.shard, upload, bytes)
-    }
-
-    /// Stores a value that is whole, unless it gave way.
-    pub(crate) fn commit_upload(&mut self, upload: u32) -> Outcome {
-        match self.uploads.finish(upload) {
-            Some(reservation) => self.observer.commit(&mut self.shard, reservation, self.now),
-            None => Outcome::NoMemory(Purpose::Store),
+    /// Takes the next step of a value that is sent piece by piece into this core's shard, for a connection here or on
+    /// another core.
+    pub(crate) fn upload(&mut self, step: UploadStep<&[u8]>) -> Answer {
+        let no_memory = Outcome::NoMemory(Purpose::Store);
+        match step {
+            UploadStep::Begin { key, hash, ref store, value_len } => {
+                let key = Key { hash, bytes: key };
+                self.observer.begin_store(&mut self.shard, key, store);
+                let asked = (key, store, value_len);
+                match self.uploads.begin(&mut self.shard, &mut self.held, &self.counters, asked, self.now) {
+                    Ok(upload) => Answer::Begun { upload },
+                    Err(outcome) => Answer::Refused(outcome),
+                }
+            }
+            UploadStep::Data { upload, bytes } => match self.uploads.fill(&mut self.shard, upload, bytes) {
+                true => Answer::Done,
+                false => Answer::Refused(no_memory),
+            },
+            UploadStep::Commit { upload } => Answer::Outcome(match self.uploads.finish(upload) {
+                Some(reservation) => self.observer.commit(&mut self.shard, reservation, self.now),
+                None => no_memory,
+            }),
+            UploadStep::Abort { upload } => {
+                self.uploads.abandon(&mut self.shard, upload);
+                Answer::Done
+            }
         }
-    }
-
-    /// Gives up a value that is being sent.
-    pub(crate) fn abandon_upload(&mut self, upload: u32) {
-        self.uploads.abandon(&mut self.shard, upload);
     }
 
     /// Tells the next part of what this core has, `conns` its connections; see [`Walks::step`].
@@ -246,7 +237,7 @@ impl Here {
 /// The hash of the key that a request looks up.
 fn hash_of(request: &Request) -> Option<KeyHash> {
     match *request {
-        Request::Operate { hash, .. } | Request::Begin { hash, .. } => Some(hash),
+        Request::Operate { hash, .. } | Request::Upload(UploadStep::Begin { hash, .. }) => Some(hash),
         _ => None,
     }
 }

@@ -28,17 +28,8 @@ const SEARCHES_MAX: usize = 4;
 pub(crate) enum Incoming {
     /// It has its room.
     Open(Reservation),
-    /// It gave way; so many bytes of it were still to come.
-    GaveWay { missing_bytes: u32 },
-}
-
-/// How far a value has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filled {
-    /// So many bytes were taken; `whole`: they were the last.
-    Open { taken: usize, whole: bool },
-    /// It gave way; so many bytes of it were still to come.
-    GaveWay { missing_bytes: u32 },
+    /// It gave way.
+    GaveWay,
 }
 
 /// The values that are being sent to one shard.
@@ -109,9 +100,7 @@ impl Uploads {
 
     /// Takes the room of a value that is being sent.
     fn drop_slow(&mut self, shard: &mut Shard, counters: &CoreCounters, upload: u32, now: Now) {
-        let Some(Incoming::Open(reservation)) = self.incoming.get(upload) else { return };
-        let missing_bytes = reservation.missing_bytes();
-        let gave_way = self.incoming.give_way(upload, Incoming::GaveWay { missing_bytes });
+        let gave_way = self.incoming.give_way(upload, Incoming::GaveWay);
         let Some(Incoming::Open(reservation)) = gave_way else { return };
         counters.uploads_dropped.add(1);
         if reservation.store().drops_old {
@@ -122,25 +111,19 @@ impl Uploads {
         shard.abandon(reservation);
     }
 
-    /// The next bytes of a value.
-    pub(crate) fn fill(&mut self, shard: &mut Shard, upload: u32, bytes: &[u8]) -> Filled {
-        match self.incoming.get_mut(upload) {
-            Some(Incoming::Open(reservation)) => {
-                let taken = shard.fill(reservation, bytes);
-                let whole = reservation.missing_bytes() == 0;
-                self.incoming.note_moved(upload, taken);
-                Filled::Open { taken, whole }
-            }
-            Some(&mut Incoming::GaveWay { missing_bytes }) => Filled::GaveWay { missing_bytes },
-            None => Filled::GaveWay { missing_bytes: 0 },
-        }
+    /// The next bytes of a value; `false` when it gave way.
+    pub(crate) fn fill(&mut self, shard: &mut Shard, upload: u32, bytes: &[u8]) -> bool {
+        let Some(Incoming::Open(reservation)) = self.incoming.get_mut(upload) else { return false };
+        let taken = shard.fill(reservation, bytes);
+        self.incoming.note_moved(upload, taken);
+        true
     }
 
     /// Takes a value out that is whole, to be committed; `None` when it gave way.
     pub(crate) fn finish(&mut self, upload: u32) -> Option<Reservation> {
         match self.incoming.remove(upload)? {
             Incoming::Open(reservation) => Some(reservation),
-            Incoming::GaveWay { .. } => None,
+            Incoming::GaveWay => None,
         }
     }
 

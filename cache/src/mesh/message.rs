@@ -27,14 +27,8 @@ pub(crate) struct Span {
 pub(crate) enum Request {
     /// An operation on the item of a key. Where `room` is given, that much of the value of a hit comes with the answer.
     Operate { key: Span, hash: KeyHash, operation: Operation, value: Span, room: Option<u16> },
-    /// A store whose value follows in [`Request::Data`].
-    Begin { key: Span, hash: KeyHash, store: Store, value_len: u32 },
-    /// The next bytes of a value.
-    Data { upload: u32, bytes: Span },
-    /// The value is whole: store it.
-    Commit { upload: u32 },
-    /// Forget the value.
-    Abort { upload: u32 },
+    /// The next step of a value that is sent piece by piece.
+    Upload(UploadStep<Span>),
     /// More bytes of a value that did not fit its landing slot.
     Pull { stream: u32, offset: u32, room: u16 },
     /// Nobody wants the rest of the value.
@@ -45,6 +39,44 @@ pub(crate) enum Request {
     MemoryLimit { bytes: u64 },
     /// The next part of a dump, or of the list of connections.
     Walk { over: Over, place: Reached },
+}
+
+/// One step of a value that is sent piece by piece into the shard that owns its key, on this core or another. `B` is
+/// the bytes that a step has: themselves, or their place in a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum UploadStep<B> {
+    /// A store whose value follows.
+    Begin { key: B, hash: KeyHash, store: Store, value_len: u32 },
+    /// The next bytes of the value.
+    Data { upload: u32, bytes: B },
+    /// The value is whole: store it.
+    Commit { upload: u32 },
+    /// Forget the value.
+    Abort { upload: u32 },
+}
+
+impl<B> UploadStep<B> {
+    /// The same step with what `put` makes of its bytes.
+    pub(crate) fn map<C>(self, put: impl FnOnce(B) -> C) -> UploadStep<C> {
+        match self {
+            UploadStep::Begin { key, hash, store, value_len } => {
+                UploadStep::Begin { key: put(key), hash, store, value_len }
+            }
+            UploadStep::Data { upload, bytes } => UploadStep::Data { upload, bytes: put(bytes) },
+            UploadStep::Commit { upload } => UploadStep::Commit { upload },
+            UploadStep::Abort { upload } => UploadStep::Abort { upload },
+        }
+    }
+}
+
+impl<'a> UploadStep<&'a [u8]> {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        match *self {
+            UploadStep::Begin { key: bytes, .. } | UploadStep::Data { bytes, .. } => bytes,
+            UploadStep::Commit { .. } | UploadStep::Abort { .. } => b"",
+        }
+    }
 }
 
 /// What the owner answers.

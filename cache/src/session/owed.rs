@@ -203,7 +203,8 @@ impl OwedList {
 
     /// Whether nothing that it owes will be sent: at most it waits for commands that are not answered (`noreply`).
     pub(crate) fn owes_no_bytes(&self, clients: &Clients) -> bool {
-        let is_unheard = || matches!(clients.replies.entry(self.first).owed, Owed::Waiting(Waiting::Unheard));
+        let is_unheard =
+            || matches!(clients.replies.entry(self.first).owed, Owed::Nothing | Owed::Waiting(Waiting::Unheard));
         self.len == 0 || (self.len == 1 && is_unheard())
     }
 
