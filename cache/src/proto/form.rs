@@ -50,9 +50,9 @@ pub(crate) enum Kind {
     Packet(u8),
 }
 
-/// How a reply is to look.
+/// How a reply is to look. `B` is what a form has of its bytes: the bytes, or their number.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Form<'a> {
+pub(crate) struct FormWith<B> {
     pub(crate) kind: Kind,
     /// The client does not want to see the nominal outcome; of a classic command (`noreply`), any.
     pub(crate) quiet: bool,
@@ -61,11 +61,34 @@ pub(crate) struct Form<'a> {
     /// The request's key was base64.
     pub(crate) base64: bool,
     /// Letters of the flags, in order.
-    pub(crate) letters: &'a [u8],
+    pub(crate) letters: B,
     /// What the client wants to be given back: O with its letter, or the bytes of a packet.
-    pub(crate) opaque: &'a [u8],
+    pub(crate) opaque: B,
     /// The key where the reply repeats it. That of a [`Kind::Fetch`] is found beside the value.
-    pub(crate) key: &'a [u8],
+    pub(crate) key: B,
+}
+
+/// How a reply is to look.
+pub(crate) type Form<'a> = FormWith<&'a [u8]>;
+
+/// A form that is kept until the outcome is known, but for its bytes: letters, opaque and key, in this order.
+pub(crate) type FormHead = FormWith<u8>;
+
+impl<B> FormWith<B> {
+    /// The same form with what `put` makes of its letters, opaque and key, in this order, and of the most bytes that each
+    /// may have.
+    #[inline]
+    fn map<C>(self, mut put: impl FnMut(B, usize) -> C) -> FormWith<C> {
+        FormWith {
+            kind: self.kind,
+            quiet: self.quiet,
+            value: self.value,
+            base64: self.base64,
+            letters: put(self.letters, FLAGS_MAX),
+            opaque: put(self.opaque, OPAQUE_MAX_BYTES),
+            key: put(self.key, KEY_MAX_BYTES),
+        }
+    }
 }
 
 impl<'a> Form<'a> {
@@ -109,18 +132,6 @@ impl<'a> Form<'a> {
     }
 }
 
-/// A form that is kept until the outcome is known, but for its bytes: letters, opaque and key, in this order.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FormHead {
-    kind: Kind,
-    quiet: bool,
-    value: bool,
-    base64: bool,
-    letters: u8,
-    opaque: u8,
-    key: u8,
-}
-
 impl FormHead {
     /// The most bytes that a form may have beside its head.
     pub(crate) const BYTES_MAX: usize = FLAGS_MAX + OPAQUE_MAX_BYTES + KEY_MAX_BYTES;
@@ -131,28 +142,25 @@ impl FormHead {
 
     /// Splits `form`: its bytes are appended to `bytes`. Not the key of a fetch, which is kept with the value.
     pub(crate) fn of(form: &Form<'_>, bytes: &mut [u8]) -> FormHead {
-        let &Form { kind, quiet, value, base64, letters, opaque, key } = form;
-        if matches!(kind, Kind::Fetch { .. } | Kind::Classic) {
+        if let Form { kind: kind @ (Kind::Fetch { .. } | Kind::Classic), quiet, value, .. } = *form {
             return FormHead { kind, quiet, value, ..FormHead::SILENT };
         }
-        let mut lengths = [0; 3];
-        let parts = [(letters, FLAGS_MAX), (opaque, OPAQUE_MAX_BYTES), (key, KEY_MAX_BYTES)];
         let mut at = 0;
-        for ((part, most), length) in parts.into_iter().zip(&mut lengths) {
+        form.map(|part, most| {
             let part = part.get(..most).unwrap_or(part);
             bytes[at..at + part.len()].copy_from_slice(part);
-            *length = part.len() as u8;
             at += part.len();
-        }
-        let [letters, opaque, key] = lengths;
-        FormHead { kind, quiet, value, base64, letters, opaque, key }
+            part.len() as u8
+        })
     }
 
     /// The form again, from what [`of`](Self::of) has put into `bytes`.
     pub(crate) fn with<'a>(&self, bytes: &'a [u8]) -> Form<'a> {
-        let &FormHead { kind, quiet, value, base64, letters, opaque, key } = self;
-        let (letters, rest) = bytes.split_at(usize::from(letters));
-        let (opaque, rest) = rest.split_at(usize::from(opaque));
-        Form { kind, quiet, value, base64, letters, opaque, key: &rest[..usize::from(key)] }
+        let mut rest = bytes;
+        self.map(|len, _| {
+            let (part, others) = rest.split_at(usize::from(len));
+            rest = others;
+            part
+        })
     }
 }
