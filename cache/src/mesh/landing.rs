@@ -36,7 +36,7 @@ pub(crate) struct Landing {
     capacity: usize,
     free: Vec<u32>,
     /// How the connections share them.
-    share: Share,
+    pub(crate) share: Share,
 }
 
 impl Landing {
@@ -62,11 +62,6 @@ impl Landing {
     /// Slots taken.
     pub(crate) fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
-    }
-
-    /// Whether a connection that holds `held` slots may have one more.
-    pub(crate) fn allows(&self, held: u32) -> bool {
-        self.share.allows(held as usize)
     }
 
     /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the bytes

@@ -3,8 +3,11 @@
 //! What a command needs (an entry, a landing slot, a place in a message) is asked for before it is executed or sent; if
 //! there is none, nothing has happened and the session stops.
 
+use cpu::Counter;
+
 use super::{LINE_END, Speaks, Stop, Taking};
 use crate::core::Need;
+use crate::core::clients::Clients;
 use crate::key::Key;
 use crate::mesh::message::Token;
 use crate::operation::{Operation, Outcome, View};
@@ -17,28 +20,40 @@ use crate::store::ItemRef;
 impl Taking<'_> {
     /// Whether another reply may be owed; the reason to stop if not.
     pub(super) fn reply_room(&mut self) -> Result<(), Stop> {
-        match self.session.owed.len() {
-            0 => self.admit(Need::Entry),
-            held if held >= self.clients.config.pending_per_connection => Err(Stop::NeedRoom),
-            held if self.clients.replies.share.allows(held) => Ok(()),
-            _ => {
-                self.clients.counters.entries_short.add(1);
-                Err(Stop::NeedRoom)
-            }
-        }
+        let (held, most) = (self.session.owed.len(), self.clients.config.pending_per_connection);
+        self.one_more(Need::Entry, (held, most), |clients| {
+            (clients.replies.share.allows(held), &clients.counters.entries_short)
+        })
     }
 
     /// Whether one more value may come from another core; the reason to stop if not.
     pub(super) fn slot_room(&mut self) -> Result<(), Stop> {
-        match self.clients.conns[self.session.conn].slots as usize {
-            0 => self.admit(Need::Slot),
-            held if held >= self.clients.config.slots_per_connection => Err(Stop::NeedRoom),
-            _ if self.clients.landing.allows(self.clients.conns[self.session.conn].slots) => Ok(()),
-            _ => {
-                self.clients.counters.slots_short.add(1);
-                Err(Stop::NeedRoom)
-            }
+        let held = self.clients.conns[self.session.conn].slots as usize;
+        self.one_more(Need::Slot, (held, self.clients.config.slots_per_connection), |clients| {
+            (clients.landing.share.allows(held), &clients.counters.slots_short)
+        })
+    }
+
+    /// Whether the connection, which has `held` of `need` and may have `most`, may take one more. Its first it gets when
+    /// its turn has come, others as long as its share `allows`, which is counted where it does not.
+    #[inline]
+    fn one_more(
+        &mut self,
+        need: Need,
+        (held, most): (usize, usize),
+        allows: impl Fn(&Clients) -> (bool, &Counter),
+    ) -> Result<(), Stop> {
+        if held == 0 {
+            return self.admit(need);
         }
+        if held < most {
+            let (allowed, short) = allows(self.clients);
+            if allowed {
+                return Ok(());
+            }
+            short.add(1);
+        }
+        Err(Stop::NeedRoom)
     }
 
     /// Whether `need` can be had; if not, the connection is in its queue.
