@@ -65,7 +65,6 @@ pub use conns::ConnId;
 use conns::Conns;
 use held::HeldItems;
 use here::Here;
-pub(crate) use told::WalkGiven;
 pub(crate) use turns::Need;
 use turns::Turns;
 use uploads::Uploads;

@@ -50,6 +50,19 @@ pub(crate) enum ValueAt {
     Landed(u32),
 }
 
+/// How far a reply has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rendered {
+    /// To its end, with so many bytes.
+    Whole(usize),
+    /// As far as the room goes.
+    Part(usize),
+    /// As far as it is known; the rest comes from another core, or in another turn.
+    Starved(usize),
+    /// The rest will never come: others needed its room.
+    Lost,
+}
+
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {

@@ -6,18 +6,8 @@ use super::here::Here;
 use super::walk::{Next, Walk};
 use super::watching::WatchText;
 use crate::mesh::message::{Request, Token};
-use crate::replies::Owed;
+use crate::replies::{Owed, Rendered};
 use crate::shard::STEP_BYTES;
-
-/// How far a walk's text has got.
-pub(crate) enum WalkGiven {
-    /// To its end.
-    Whole(usize),
-    /// As far as the room goes.
-    Part(usize),
-    /// As far as it is known.
-    Starved(usize),
-}
 
 impl Clients {
     /// Gives up what a walk holds.
@@ -28,11 +18,11 @@ impl Clients {
     }
 
     /// Lets the walk of `token` write into `out` what has been told, and tells more, at most a step.
-    pub(crate) fn give_walk(&mut self, here: &mut Here, token: Token, out: &mut [u8]) -> WalkGiven {
+    pub(crate) fn give_walk(&mut self, here: &mut Here, token: Token, out: &mut [u8]) -> Rendered {
         let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
         let Owed::Walk(mut walk) = std::mem::replace(&mut entry.owed, Owed::Nothing) else {
-            return WalkGiven::Whole(0);
+            return Rendered::Whole(0);
         };
         let given = self.give_some(here, &mut walk, (conn, token), out);
         self.replies.entry_mut(token).owed = Owed::Walk(walk);
@@ -45,7 +35,7 @@ impl Clients {
         walk: &mut Walk,
         (conn, token): (ConnId, Token),
         out: &mut [u8],
-    ) -> WalkGiven {
+    ) -> Rendered {
         let mut written = 0;
         loop {
             written += walk.write(&mut out[written..]);
@@ -54,15 +44,15 @@ impl Clients {
                 self.shared.control.dumping.renew(ticket, here.now.secs);
             }
             match next {
-                Next::Write if written == out.len() => return WalkGiven::Part(written),
+                Next::Write if written == out.len() => return Rendered::Part(written),
                 Next::Write => {}
-                Next::Nothing => return WalkGiven::Whole(written),
-                Next::Wait => return WalkGiven::Starved(written),
+                Next::Nothing => return Rendered::Whole(written),
+                Next::Wait => return Rendered::Starved(written),
                 Next::Conclude => walk.conclude(&self.config, here.now),
                 Next::Step { core: Some(core), over, place } if core != here.id => {
                     walk.note_asked();
                     self.owe(core, token, Request::Walk { over, place });
-                    return WalkGiven::Starved(written);
+                    return Rendered::Starved(written);
                 }
                 Next::Step { over, place, .. } => {
                     let (text, next) = here.walk_step(over, place, STEP_BYTES, &self.conns);
@@ -70,7 +60,7 @@ impl Clients {
                     // Nothing but a turn whose step is taken leaves the place as it is: here there is room for any bucket.
                     if next == place {
                         here.walks.wait(&mut self.conns, conn);
-                        return WalkGiven::Starved(written);
+                        return Rendered::Starved(written);
                     }
                 }
             }
@@ -87,15 +77,14 @@ impl Clients {
         self.watching.end(&self.shared.watchers, &mut self.conns, conn, place);
     }
 
-    /// Lets the watcher of `token` write its lines into `out`. Returns the bytes written, and whether what is left did
-    /// not fit.
-    pub(crate) fn give_watch(&mut self, token: Token, out: &mut [u8]) -> (usize, bool) {
+    /// Lets the watcher of `token` write its lines into `out`.
+    pub(crate) fn give_watch(&mut self, token: Token, out: &mut [u8]) -> Rendered {
         let entry = self.replies.entry_mut(token);
         let conn = entry.conn;
-        let Owed::Watch(watch) = &mut entry.owed else { return (0, false) };
+        let Owed::Watch(watch) = &mut entry.owed else { return Rendered::Starved(0) };
         let (written, more) = watch.give(&self.shared.watchers, out);
         self.conns[conn].full = more;
         self.counters.watch_bytes_sent.add(written as u64);
-        (written, more)
+        if more { Rendered::Part(written) } else { Rendered::Starved(written) }
     }
 }

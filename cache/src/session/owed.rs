@@ -5,14 +5,13 @@
 //! has been given. A datagram's replies are messages of their own, whose length must be known before their first byte
 //! leaves: [`OwedList::first_reply`] and [`OwedList::give_first`] instead of [`OwedList::give`].
 
-use super::render::{Rendered, render};
+use super::render::{Made, render};
 use crate::core::ConnId;
 use crate::core::clients::Clients;
 use crate::core::here::Here;
 use crate::mesh::message::{NOBODY, Token};
-use crate::operation::Outcome;
 use crate::proto::form::Form;
-use crate::replies::{NO_ENTRY, Owed, Replies, ValueAt, Waiting};
+use crate::replies::{NO_ENTRY, Owed, Rendered, Replies, ValueAt, Waiting};
 
 /// What is known of the first reply that a session owes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,22 +212,13 @@ impl OwedList {
         if self.is_empty() {
             return FirstReply::Nothing;
         }
-        let form = clients.replies.form(self.first);
-        match &clients.replies.entry(self.first).owed {
-            Owed::Walk(_) => FirstReply::Told,
-            Owed::Nothing | Owed::Orphan { .. } => FirstReply::Known(0),
-            Owed::Ready(said) => FirstReply::Known(form.measure(said)),
-            Owed::Text(text) => FirstReply::Known(text.len()),
-            &Owed::Body { view, value: ValueAt::Held(hold) } => match here.item(hold) {
-                Some(item) => FirstReply::Known(form.of_item(item.key).measure(&Outcome::Hit(view).into())),
-                // The bytes are gone, and with them the length: the next visit gives the request up.
-                None => FirstReply::Unknown,
-            },
-            &Owed::Body { view, value: ValueAt::Landed(slot) } => {
-                let form = form.of_item(clients.landing.key(slot));
-                FirstReply::Known(form.measure(&Outcome::Hit(view).into()))
-            }
-            Owed::Waiting(_) | Owed::Watch(_) => FirstReply::Unknown,
+        match Made::of(here, clients, self.first) {
+            Made::Nothing => FirstReply::Known(0),
+            Made::Text(text) => FirstReply::Known(text.len()),
+            Made::Said { form, said, .. } => FirstReply::Known(form.measure(&said)),
+            Made::Walk => FirstReply::Told,
+            // Where the bytes are gone, the next visit gives the request up.
+            Made::Watch | Made::Waiting | Made::Lost => FirstReply::Unknown,
         }
     }
 
@@ -255,9 +245,6 @@ impl OwedList {
 
     /// Whether the first reply owed will never be whole: others needed the room of its rest.
     pub(crate) fn is_lost(&self, here: &Here, clients: &Clients) -> bool {
-        match clients.replies.get(self.first).map(|entry| &entry.owed) {
-            Some(&Owed::Body { value: ValueAt::Held(hold), .. }) => here.item(hold).is_none(),
-            _ => false,
-        }
+        !self.is_empty() && matches!(Made::of(here, clients, self.first), Made::Lost)
     }
 }

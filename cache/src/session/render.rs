@@ -1,6 +1,5 @@
 //! Replies into the transmit ring, cut wherever the room ends.
 
-use crate::core::WalkGiven;
 use crate::core::clients::Clients;
 use crate::core::here::Here;
 use crate::mesh::message::Token;
@@ -8,60 +7,81 @@ use crate::operation::Outcome;
 use crate::proto::form::{Form, Said};
 use crate::proto::sink::Writer;
 use crate::proto::write::HEAD_MAX_BYTES;
-use crate::replies::{Owed, ValueAt};
+use crate::replies::{Owed, Rendered, ValueAt};
 
-/// How far a reply has got.
-pub(super) enum Rendered {
-    /// To its end.
-    Whole(usize),
-    /// As far as the room goes.
-    Part(usize),
-    /// As far as it is known; the rest comes from another core.
-    Starved(usize),
-    /// The rest will never come: others needed its room.
+/// What a reply that is owed is made of, as far as that is here.
+pub(super) enum Made<'a> {
+    /// Nothing, whatever was given before it was known that there is no more.
+    Nothing,
+    /// A text.
+    Text(&'a [u8]),
+    /// What is said in a form. Of the value `value` is here, which begins at its byte `from`.
+    Said { form: Form<'a>, said: Said, value: &'a [u8], from: usize },
+    /// A list that is told part by part.
+    Walk,
+    /// What a watcher is told.
+    Watch,
+    /// It is not known yet.
+    Waiting,
+    /// It was a value whose bytes are gone: others needed their room.
     Lost,
+}
+
+impl<'a> Made<'a> {
+    /// What the reply of entry `token` is made of.
+    pub(super) fn of(here: &'a Here, clients: &'a Clients, token: Token) -> Made<'a> {
+        let form = clients.replies.form(token);
+        match &clients.replies.entry(token).owed {
+            Owed::Nothing | Owed::Orphan { .. } => Made::Nothing,
+            Owed::Text(text) => Made::Text(text),
+            &Owed::Ready(said) => Made::Said { form, said, value: b"", from: 0 },
+            &Owed::Body { view, value } => {
+                let (key, value, from) = match value {
+                    ValueAt::Held(hold) => match here.item(hold) {
+                        Some(item) => (item.key, item.value, 0),
+                        None => return Made::Lost,
+                    },
+                    ValueAt::Landed(slot) => {
+                        let landing = &clients.landing;
+                        (landing.key(slot), landing.window(slot), landing.slot(slot).from as usize)
+                    }
+                };
+                Made::Said { form: form.of_item(key), said: Outcome::Hit(view).into(), value, from }
+            }
+            Owed::Walk(_) => Made::Walk,
+            Owed::Watch(_) => Made::Watch,
+            Owed::Waiting(_) => Made::Waiting,
+        }
+    }
 }
 
 /// Writes what follows the first `sent` bytes of a reply.
 pub(super) fn render(here: &mut Here, clients: &mut Clients, token: Token, sent: u32, out: &mut [u8]) -> Rendered {
     let sent = sent as usize;
-    let form = clients.replies.form(token);
-    match &clients.replies.entry(token).owed {
-        Owed::Nothing | Owed::Orphan { .. } => Rendered::Whole(0),
-        Owed::Ready(said) => with_value(&form, said, b"", sent, out),
-        Owed::Text(text) => parts([text, b"", b""], sent, out),
-        &Owed::Body { view, value: ValueAt::Held(hold) } => {
-            let Some(item) = here.item(hold) else { return Rendered::Lost };
-            let rendered = with_value(&form.of_item(item.key), &Outcome::Hit(view).into(), item.value, sent, out);
-            if let Rendered::Part(bytes) = rendered {
-                here.note_read(hold, bytes);
+    let rendered = match Made::of(here, clients, token) {
+        Made::Nothing => Rendered::Whole(0),
+        Made::Text(text) => parts([text, b"", b""], sent, out),
+        Made::Said { form, said, value, from } => {
+            let len = form.value_len(&said);
+            if from == 0 && value.len() == len {
+                with_value(&form, &said, value, sent, out)
+            } else {
+                with_window(&form, &said, value, (from, len), sent, out)
             }
-            rendered
         }
-        &Owed::Body { view, value: ValueAt::Landed(slot) } => {
-            let (landed, form) = (clients.landing.slot(slot), form.of_item(clients.landing.key(slot)));
-            let window = clients.landing.window(slot);
-            let (from, said) = (landed.from as usize, Outcome::Hit(view).into());
-            if from == 0 && window.len() == landed.len as usize {
-                return with_value(&form, &said, window, sent, out);
-            }
-            let rendered = with_window(&form, &said, window, (from, landed.len as usize), sent, out);
-            if let Rendered::Starved(_) = rendered {
-                clients.pull_more(token, slot);
-            }
-            rendered
-        }
-        Owed::Waiting(_) => Rendered::Starved(0),
-        Owed::Walk(_) => match clients.give_walk(here, token, out) {
-            WalkGiven::Whole(bytes) => Rendered::Whole(bytes),
-            WalkGiven::Part(bytes) => Rendered::Part(bytes),
-            WalkGiven::Starved(bytes) => Rendered::Starved(bytes),
-        },
-        Owed::Watch(_) => {
-            let (bytes, more) = clients.give_watch(token, out);
-            if more { Rendered::Part(bytes) } else { Rendered::Starved(bytes) }
+        Made::Walk => clients.give_walk(here, token, out),
+        Made::Watch => clients.give_watch(token, out),
+        Made::Waiting => Rendered::Starved(0),
+        Made::Lost => Rendered::Lost,
+    };
+    if let Owed::Body { value, .. } = clients.replies.entry(token).owed {
+        match (value, rendered) {
+            (ValueAt::Held(hold), Rendered::Part(bytes)) => here.note_read(hold, bytes),
+            (ValueAt::Landed(slot), Rendered::Starved(_)) => clients.pull_more(token, slot),
+            _ => {}
         }
     }
+    rendered
 }
 
 /// Writes what follows the first `sent` bytes of a reply whose whole value is `value`.
