@@ -232,15 +232,12 @@ impl Session {
     /// session of a datagram takes one command or key at most.
     pub fn take(&mut self, core: &mut Core, input: &[u8], out: &mut [u8], now: Now) -> Taken {
         let Core { here, clients } = core;
-        here.now = now;
-        here.observer.speaker = clients.conns.begin_try(self.conn, now.secs);
+        here.begin_try(clients.conns.begin_try(self.conn, now.secs), now);
         let mut taking = Taking { session: self, here, clients, out: Writer::new(out) };
         let (consumed, stop) = taking.run(input);
         let Taking { session, clients, out, .. } = taking;
         session.foreseen = None;
-        clients.turns.end_try(session.conn, stop == Stop::Waiting);
-        clients.counters.bytes_read.add(consumed as u64);
-        clients.counters.bytes_written.add(out.len() as u64);
+        clients.end_try(session.conn, stop == Stop::Waiting, consumed, out.len());
         Taken { consumed, written: out.len(), stop }
     }
 

@@ -30,12 +30,12 @@ pub(crate) struct Clients {
     pub(crate) shared: Arc<Shared>,
     /// What this core counts.
     pub(crate) counters: Arc<CachePadded<CoreCounters>>,
-    pub(crate) mesh: Mesh,
+    pub(super) mesh: Mesh,
     pub(crate) replies: Replies,
     pub(crate) landing: Landing,
     pub(crate) conns: Conns,
-    pub(crate) turns: Turns,
-    pub(crate) watching: Watching,
+    pub(super) turns: Turns,
+    pub(super) watching: Watching,
 }
 
 impl Clients {
@@ -68,6 +68,14 @@ impl Clients {
     pub(crate) fn wait_for(&mut self, conn: ConnId, need: Need) {
         self.counters.waits.add(1);
         self.turns.wait_for(conn, need);
+    }
+
+    /// Ends a try of `conn`, which took `taken` bytes and was told `written` at once: it waits only if it says so.
+    #[inline]
+    pub(crate) fn end_try(&mut self, conn: ConnId, waiting: bool, taken: usize, written: usize) {
+        self.turns.end_try(conn, waiting);
+        self.counters.bytes_read.add(taken as u64);
+        self.counters.bytes_written.add(written as u64);
     }
 
     /// What is owed to `conn` will never come, since others needed the room: it is to be closed.

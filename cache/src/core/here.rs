@@ -16,12 +16,13 @@ use crate::clock::Now;
 use crate::counters::CoreCounters;
 use crate::key::{Key, KeyHash, KeyHasher};
 use crate::mesh::batch::{Batch, Half};
-use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, Request, UploadStep};
+use crate::mesh::message::{Answer, AnswerFor, Envelope, NO_STREAM, OrderToAll, Request, UploadStep};
 use crate::observe::Observer;
 use crate::operation::{Operation, Outcome, Purpose, View};
 use crate::shard::{STEP_BYTES, Shard};
 use crate::shared::Shared;
 use crate::store::ItemRef;
+use crate::store::item::Hit;
 
 /// This core as the owner of keys.
 #[derive(Debug)]
@@ -31,14 +32,14 @@ pub(crate) struct Here {
     pub(super) cores: usize,
     /// The turn's time, as [`Core::collect`](super::Core::collect) or the last take had it.
     pub(crate) now: Now,
-    pub(crate) shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// What this core counts.
-    pub(crate) counters: Arc<CachePadded<CoreCounters>>,
+    pub(super) counters: Arc<CachePadded<CoreCounters>>,
     /// Hashes keys. No hash may be told to clients: whoever knows some can choose keys that collide.
     pub(crate) hasher: KeyHasher,
-    pub(crate) shard: Shard,
+    pub(super) shard: Shard,
     /// Tells watchers and counts prefixes.
-    pub(crate) observer: Observer,
+    pub(super) observer: Observer,
     /// Items that replies are made of, on this core and, as streams, on others.
     pub(super) held: HeldItems,
     /// Values that are being sent to this shard.
@@ -70,6 +71,13 @@ impl Here {
         }
         self.shard.prefetch(hash);
         Some(hash)
+    }
+
+    /// A session of this core takes requests of the connection that watchers know by the number `speaker`.
+    #[inline]
+    pub(crate) fn begin_try(&mut self, speaker: u32, now: Now) {
+        self.now = now;
+        self.observer.speaker = speaker;
     }
 
     /// Counts what is held of this shard.
@@ -118,13 +126,9 @@ impl Here {
                 self.end_stream(stream);
                 Answer::Done
             }
-            Request::Flush { exptime } => {
-                self.shard.flush_all(exptime, self.now);
-                Answer::Done
-            }
-            Request::MemoryLimit { bytes } => match self.shard.set_memory_limit(bytes as usize) {
-                Ok(()) => Answer::Done,
-                Err(_) => Answer::Unable,
+            Request::Order(order) => match self.obey(order) {
+                true => Answer::Done,
+                false => Answer::Unable,
             },
             Request::Walk { over, place } => {
                 let (told, next) = self.walk_step(over, place, STEP_BYTES.min(answers.room()), conns);
@@ -137,6 +141,28 @@ impl Here {
     #[inline]
     pub(crate) fn execute(&mut self, key: Key<'_>, operation: &Operation, value: &[u8]) -> (Outcome, Option<ItemRef>) {
         self.observer.execute(&mut self.shard, key, operation, value, self.now)
+    }
+
+    /// Looks `key` up and returns its item, if its value's length `fits`; see [`Observer::get_if`].
+    #[inline]
+    pub(crate) fn get_if(&mut self, key: Key<'_>, fits: impl FnOnce(usize) -> bool) -> Option<Option<Hit<'_>>> {
+        self.observer.get_if(&mut self.shard, key, self.now, fits)
+    }
+
+    /// The value of the item at `at`, which an operation has just found.
+    pub(crate) fn value(&self, at: ItemRef) -> &[u8] {
+        self.shard.item(at).value
+    }
+
+    /// Obeys an order; `false` when it cannot be obeyed.
+    pub(crate) fn obey(&mut self, order: OrderToAll) -> bool {
+        match order {
+            OrderToAll::Flush { exptime } => {
+                self.shard.flush_all(exptime, self.now);
+                true
+            }
+            OrderToAll::MemoryLimit { bytes } => self.shard.set_memory_limit(bytes as usize).is_ok(),
+        }
     }
 
     /// The item's first bytes; the rest, if any, is held until it is pulled.

@@ -33,12 +33,19 @@ pub(crate) enum Request {
     Pull { stream: u32, offset: u32, room: u16 },
     /// Nobody wants the rest of the value.
     Cancel { stream: u32 },
-    /// flush_all.
-    Flush { exptime: i64 },
-    /// cache_memlimit: this shard's part.
-    MemoryLimit { bytes: u64 },
+    /// What every core is to do.
+    Order(OrderToAll),
     /// The next part of a dump, or of the list of connections.
     Walk { over: Over, place: Reached },
+}
+
+/// What an administrator orders every core to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OrderToAll {
+    /// flush_all.
+    Flush { exptime: i64 },
+    /// cache_memlimit: each shard's part.
+    MemoryLimit { bytes: u64 },
 }
 
 /// One step of a value that is sent piece by piece into the shard that owns its key, on this core or another. `B` is
@@ -94,7 +101,7 @@ pub(crate) enum Answer {
     Begun { upload: u32 },
     /// No room, or no more: the value is to be swallowed, then this answered.
     Refused(Outcome),
-    /// The order to all cores cannot be followed.
+    /// The order cannot be obeyed.
     Unable,
     /// A part of a dump, and where it goes on.
     Walked { text: Span, place: Reached },

@@ -7,7 +7,7 @@ use super::operate::SLAB_CLASSES_MAX;
 use super::{State, Stop, Taking};
 use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
-use crate::mesh::message::Request;
+use crate::mesh::message::{OrderToAll, Request};
 use crate::number::unsigned_32;
 use crate::proto::form::Form;
 use crate::proto::line::Line;
@@ -31,8 +31,7 @@ impl Taking<'_> {
     /// Every item stored before `exptime` is gone, of all cores.
     pub(super) fn flush(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
         self.begin_barrier()?;
-        self.here.shard.flush_all(exptime, self.here.now);
-        self.order_all(Line::Ok, form, Request::Flush { exptime });
+        self.order_all(OrderToAll::Flush { exptime }, form);
         self.clients.counters.cmd_flush.add(1);
         Ok(())
     }
@@ -41,14 +40,9 @@ impl Taking<'_> {
     pub(super) fn memory_limit(&mut self, megabytes: u32, noreply: bool) -> Result<(), Stop> {
         self.begin_barrier()?;
         let bytes = (u64::from(megabytes) << 20) / self.clients.shared.counters.cores() as u64;
-        let line = match self.here.shard.set_memory_limit(bytes as usize) {
-            Ok(()) => {
-                self.clients.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
-                Line::Ok
-            }
-            Err(_) => Line::MemlimitRefused,
-        };
-        self.order_all(line, &Form::classic(noreply), Request::MemoryLimit { bytes });
+        if self.order_all(OrderToAll::MemoryLimit { bytes }, &Form::classic(noreply)) {
+            self.clients.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
+        }
         Ok(())
     }
 
@@ -65,18 +59,22 @@ impl Taking<'_> {
         if self.clients.conns[self.session.conn].in_flight > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
-    /// Sends an order to every other core; this core has obeyed, and `line` is the answer when they have.
-    fn order_all(&mut self, line: Line, form: &Form<'_>, request: Request) {
+    /// Has this core obey an order, and every other. The answer is known when all have. Returns whether this core could.
+    fn order_all(&mut self, order: OrderToAll, form: &Form<'_>) -> bool {
+        let obeyed = self.here.obey(order);
+        let line = if obeyed { Line::Ok } else { Line::MemlimitRefused };
         let cores = self.clients.shared.counters.cores();
         if cores == 1 {
-            return self.say(form, line);
+            self.say(form, line);
+            return obeyed;
         }
         let token = self.owe(form, Owed::Waiting(Waiting::Order { said: line.into() }));
         let this = self.here.id;
         for peer in (0..cores).filter(|&peer| peer != this) {
-            self.clients.owe(peer, token, request);
+            self.clients.owe(peer, token, Request::Order(order));
         }
         self.session.state = State::Barrier;
+        obeyed
     }
 
     /// stats. A connection has one such text at a time, and what it counts includes all that was answered before.

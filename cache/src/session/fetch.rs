@@ -84,7 +84,7 @@ impl Taking<'_> {
 pub(crate) fn get_at_once(here: &mut Here, key: Key<'_>, cas: bool, last: bool, out: &mut Writer<'_>) -> bool {
     let room = out.room();
     let fits = |value_len: usize| text::ITEM_MAX_BYTES + value_len <= room;
-    match here.observer.get_if(&mut here.shard, key, here.now, fits) {
+    match here.get_if(key, fits) {
         Some(Some(item)) => out.put_with(|out| {
             text::value_header(key.bytes, item.flags, item.value.len() as u32, cas.then_some(item.cas), out);
             out.put(item.value);

@@ -121,7 +121,7 @@ impl Taking<'_> {
     /// Answers with the item at `at`, after [`room_to_say`](Self::room_to_say): it is written to the output, or held
     /// until its turn comes.
     pub(super) fn say_value(&mut self, form: &Form<'_>, view: View, at: ItemRef) {
-        let value = self.here.shard.item(at).value;
+        let value = self.here.value(at);
         if self.answers_at_once() && form.fits(value.len(), &self.out) {
             form.write(&Outcome::Hit(view).into(), value, &mut self.out);
         } else {
