@@ -38,8 +38,6 @@ use crate::proto::text::LINE_MAX_BYTES;
 use crate::replies::{Owed, Upload, Waiting};
 use crate::settings::Protocol;
 
-/// Orders to every core: flush_all, cache_memlimit; and stats, verbosity.
-mod admin;
 /// Packets of the binary protocol.
 mod binary;
 /// Keys of a fetch, one by one.
@@ -60,6 +58,8 @@ mod owed;
 mod perform;
 /// One reply, cut wherever the room ends.
 mod render;
+/// The stats command.
+mod stats;
 /// Command lines.
 mod text;
 /// Values: in one piece, or piece by piece.

@@ -1,5 +1,8 @@
-//! Commands of those who run the server: watch, dumps, shutdown, and the knobs of memcached's own machinery.
+//! Commands of those who run the server: flush_all, cache_memlimit, verbosity, watch, dumps, shutdown, and the knobs of
+//! memcached's own machinery.
 //!
+//! flush_all and cache_memlimit are barriers within a connection: they begin when everything before them has been
+//! answered, and nothing after them begins before every shard has obeyed.
 //! What tunes machinery that is not here is checked and answered as memcached does when that machinery is off.
 //! Read first: memcached `protocol.txt`, "Slabs Reassign" to "Watchers"; the `process_*_command` of `proto_text.c`.
 
@@ -8,12 +11,13 @@ use crate::clock::Now;
 use crate::control::{Control, Stopping};
 use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
+use crate::mesh::message::{OrderToAll, Request};
 use crate::number::{unsigned, unsigned_32};
 use crate::proto::form::Form;
 use crate::proto::line::Line;
 use crate::proto::text::Order;
 use crate::proto::words::{self, WORDS_MAX};
-use crate::replies::Owed;
+use crate::replies::{Owed, Waiting};
 use crate::watch::{FETCHERS, wanted_by};
 
 /// Slab classes that memcached may have (memcached.h, `MAX_NUMBER_OF_SLAB_CLASSES`).
@@ -45,6 +49,67 @@ impl Taking<'_> {
                 self.answer(line, false)
             }
         }
+    }
+
+    /// flush_all.
+    pub(super) fn flush_all(&mut self, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
+        let refused = match delay {
+            _ if !self.clients.config.commands.flush => Line::FlushDisabled,
+            Ok(exptime) => return self.flush(exptime.into(), &Form::classic(noreply)),
+            Err(line) => line,
+        };
+        self.answer(refused, noreply)?;
+        self.clients.counters.cmd_flush.add(1);
+        Ok(())
+    }
+
+    /// Every item stored before `exptime` is gone, of all cores.
+    pub(super) fn flush(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
+        self.begin_barrier()?;
+        self.order_all(OrderToAll::Flush { exptime }, form);
+        self.clients.counters.cmd_flush.add(1);
+        Ok(())
+    }
+
+    /// cache_memlimit.
+    pub(super) fn memory_limit(&mut self, megabytes: u32, noreply: bool) -> Result<(), Stop> {
+        self.begin_barrier()?;
+        let bytes = (u64::from(megabytes) << 20) / self.clients.shared.counters.cores() as u64;
+        if self.order_all(OrderToAll::MemoryLimit { bytes }, &Form::classic(noreply)) {
+            self.clients.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
+        }
+        Ok(())
+    }
+
+    /// verbosity: one number that every core reads.
+    pub(super) fn verbosity(&mut self, level: u32, noreply: bool) -> Result<(), Stop> {
+        self.answer(Line::Ok, noreply)?;
+        self.clients.shared.control.set_verbosity(level);
+        Ok(())
+    }
+
+    /// Stops until everything before the barrier has been answered by the other cores and there is room for its reply.
+    fn begin_barrier(&mut self) -> Result<(), Stop> {
+        self.reply_room()?;
+        if self.clients.conns[self.session.conn].in_flight > 0 { Err(Stop::Waiting) } else { Ok(()) }
+    }
+
+    /// Has this core obey an order, and every other. The answer is known when all have. Returns whether this core could.
+    fn order_all(&mut self, order: OrderToAll, form: &Form<'_>) -> bool {
+        let obeyed = self.here.obey(order);
+        let line = if obeyed { Line::Ok } else { Line::MemlimitRefused };
+        let cores = self.clients.shared.counters.cores();
+        if cores == 1 {
+            self.say(form, line);
+            return obeyed;
+        }
+        let token = self.owe(form, Owed::Waiting(Waiting::Order { said: line.into() }));
+        let this = self.here.id;
+        for peer in (0..cores).filter(|&peer| peer != this) {
+            self.clients.owe(peer, token, Request::Order(order));
+        }
+        self.session.state = State::Barrier;
+        obeyed
     }
 
     /// `watch [kind]*`: from now on the connection is told what happens, and what it sends is passed over.
