@@ -11,7 +11,8 @@ pub const RELATIVE_LIMIT_SECS: i64 = 60 * 60 * 24 * 30;
 pub struct Now {
     /// Seconds since the process's epoch. Starts at 2 or more, so that 0 can mean never and 1 long ago.
     pub secs: u32,
-    /// Unix time, in seconds, of `secs == 0`. Fixed at start, so that a step of the wall clock moves no relative expiry.
+    /// Unix time, in seconds, of `secs == 0`. Fixed at start, so that a step of the wall clock moves no relative
+    /// expiry.
     pub unix_epoch: u64,
 }
 

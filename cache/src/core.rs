@@ -1,8 +1,8 @@
 //! One core's cache: its shard, its ends of the queues to the other cores, and what its connections are owed.
 //!
-//! A [`Core`] is owned by one thread; nothing in it is shared but counters and queues. It has two sides: as the owner of
-//! keys it executes what is asked of its shard (`here.rs`), as the server of its connections it owes them replies and
-//! asks other cores (`clients.rs`). This file wires the two and has the turn of a worker:
+//! A [`Core`] is owned by one thread; nothing in it is shared but counters and queues. It has two sides: as the owner
+//! of keys it executes what is asked of its shard (`here.rs`), as the server of its connections it owes them replies
+//! and asks other cores (`clients.rs`). This file wires the two and has the turn of a worker:
 //!
 //! ```text
 //!  core.collect(now)                 land answers, serve other cores' requests
@@ -176,8 +176,8 @@ impl Core {
         &mut self.here.shard
     }
 
-    /// Begins a turn, at least once a second: lands the answers of other cores and executes their requests. Takes what was
-    /// there when it began; needs nothing from anybody.
+    /// Begins a turn, at least once a second: lands the answers of other cores and executes their requests. Takes what
+    /// was there when it began; needs nothing from anybody.
     pub fn collect(&mut self, now: Now) {
         let Core { here, clients } = self;
         here.now = now;

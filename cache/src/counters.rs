@@ -40,10 +40,11 @@ counter_block! {
         streams,
         /// Values that were received in more than one piece.
         uploads,
-        /// Times that a connection had to wait for others: for a block of messages, or for answers to those that are gone.
+        /// Times that a connection had to wait for others: for a block of messages, or for answers to those that are
+        /// gone.
         waits,
-        /// Times that a connection could be owed no more replies before some of its own had left, because all share what
-        /// there is.
+        /// Times that a connection could be owed no more replies before some of its own had left, because all share
+        /// what there is.
         entries_short,
         /// The same, of places for values of other cores.
         slots_short,
@@ -75,7 +76,8 @@ counter_block! {
         auth_cmds,
         /// Of those, refused ones.
         auth_errors,
-        /// Fetches and connections refused because they asked for more replies than `-o read_buf_mem_limit` has room for.
+        /// Fetches and connections refused because they asked for more replies than `-o read_buf_mem_limit` has room
+        /// for.
         replies_refused,
         /// Connections closed because they had not said anything for long (`-o idle_timeout`). The application's.
         idle_kicks,

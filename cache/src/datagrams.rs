@@ -10,8 +10,8 @@
 //! datagrams that repeat the request's id. What is not whole in a datagram is dropped and has no effect.
 //!
 //! Invariant: a core has a fixed number of places, each with room for one request; a request that finds none is dropped
-//! and counted, and one that has stood in its place for [`DEADLINE_SECS`] is given up. Nothing of a datagram is referred
-//! to once [`Datagrams::receive`] has returned. Nothing is sent that [`Network`]s and budgets do not allow.
+//! and counted, and one that has stood in its place for [`DEADLINE_SECS`] is given up. Nothing of a datagram is
+//! referred to once [`Datagrams::receive`] has returned. Nothing is sent that [`Network`]s and budgets do not allow.
 //! Read first: [`crate::proto::udp_frame`], then [`crate::Session`].
 
 use std::collections::VecDeque;
@@ -82,9 +82,9 @@ impl<P: Copy> Datagrams<P> {
         }
     }
 
-    /// The hash of the key that a datagram asks for, if it is a plain get or gets of this core's shard; asks for its line
-    /// of the index. Give it to [`Shard::prefetch_item`](crate::Shard::prefetch_item) when that has had time to come, and
-    /// to [`receive`](Self::receive) with the same datagram.
+    /// The hash of the key that a datagram asks for, if it is a plain get or gets of this core's shard; asks for its
+    /// line of the index. Give it to [`Shard::prefetch_item`](crate::Shard::prefetch_item) when that has had time to
+    /// come, and to [`receive`](Self::receive) with the same datagram.
     #[inline]
     pub fn foresee(&self, core: &Core, datagram: &[u8]) -> Option<KeyHash> {
         let (key, _, _) = plain_fetch(datagram.get(HEADER_BYTES..)?)?;

@@ -1,7 +1,7 @@
 //! `Lists`: linked lists of things that have numbers.
 //!
-//! The links lie in an array indexed by number, so nothing is allocated after start and whatever dies leaves its list in
-//! constant time. A number is in at most one list of a [`Lists`].
+//! The links lie in an array indexed by number, so nothing is allocated after start and whatever dies leaves its list
+//! in constant time. A number is in at most one list of a [`Lists`].
 
 const NONE: u32 = u32::MAX;
 

@@ -76,8 +76,8 @@ impl Mesh {
         self.ends[peer].as_mut().is_some_and(|ends| ends.make_room(bytes))
     }
 
-    /// Adds a message for `peer` after [`make_room`](Self::make_room). `parts` are the key and the value it names. `false`
-    /// when there is no such core.
+    /// Adds a message for `peer` after [`make_room`](Self::make_room). `parts` are the key and the value it names.
+    /// `false` when there is no such core.
     pub(crate) fn send(
         &mut self,
         peer: usize,
@@ -136,7 +136,8 @@ impl Mesh {
         }
     }
 
-    /// Ends a turn: sends what was collected for other cores. Adds the cores that have been given something to `posted`.
+    /// Ends a turn: sends what was collected for other cores. Adds the cores that have been given something to
+    /// `posted`.
     pub(crate) fn post(&mut self, counters: &CoreCounters, posted: &mut PeerSet) {
         self.pay_debts(counters);
         for (peer, ends) in self.ends.iter_mut().enumerate() {

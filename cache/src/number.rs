@@ -93,8 +93,8 @@ pub(crate) const DIGITS_MAX: usize = 20;
 
 /// Writes `value` in decimal to the front of `out`, which has room for it; returns its length.
 ///
-/// Most numbers are short, as flags and lengths of values are. Each length of these is written without a loop, as part of
-/// the caller.
+/// Most numbers are short, as flags and lengths of values are. Each length of these is written without a loop, as part
+/// of the caller.
 #[inline(always)]
 pub(crate) fn write(out: &mut [u8], value: u64) -> usize {
     match value {

@@ -222,8 +222,8 @@ impl Observer {
         self.tell(MUTATIONS, key.bytes, what, now);
     }
 
-    /// Has the shard note what it evicts from now on if anybody watches that. Before each store: a watcher that has been
-    /// answered sees the evictions of the very next one, also on a core that has slept until it came.
+    /// Has the shard note what it evicts from now on if anybody watches that. Before each store: a watcher that has
+    /// been answered sees the evictions of the very next one, also on a core that has slept until it came.
     #[inline]
     fn heed_eviction_watchers(&self, shard: &mut Shard) {
         if self.shared.watchers.want(EVICTIONS) {

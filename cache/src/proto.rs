@@ -1,8 +1,9 @@
 //! The wire formats a client may speak, as functions on borrowed bytes.
 //!
 //! A format turns bytes into a command that borrows from them, and a [`Form`](form::Form) with what it is to say into
-//! bytes; it knows what can be asked ([`crate::operation`]), and no store and no connection. `text` is the classic text protocol, `meta` its commands of two letters,
-//! `binary` the packets. Another format is another file here and another arm of the session's first decision.
+//! bytes; it knows what can be asked ([`crate::operation`]), and no store and no connection. `text` is the classic text
+//! protocol, `meta` its commands of two letters, `binary` the packets. Another format is another file here and another
+//! arm of the session's first decision.
 //! Read first: memcached `protocol.txt`.
 
 use crate::operation::Store;

@@ -103,8 +103,8 @@ pub(crate) struct Entry {
     pub(crate) expected: u16,
 }
 
-/// The pool. Memory for those that all share is there from the start; that of the others, one for each connection, comes
-/// when so many are taken at a time.
+/// The pool. Memory for those that all share is there from the start; that of the others, one for each connection,
+/// comes when so many are taken at a time.
 #[derive(Debug)]
 pub(crate) struct Replies {
     entries: Vec<Entry>,

@@ -14,16 +14,16 @@
 //! ```
 //!
 //! Run this when bytes arrived, when the transmit ring has room again, and when [`Core::next_resumable`] names the
-//! connection; nothing else can make it move. When the client has closed its direction and `take` still needs input, say
-//! so with [`Session::end_input`]. Where a line or a small value may straddle the end of a ring, give
-//! `take` the bytes copied to one piece of at least [`WHOLE_MAX_BYTES`] (or all there are), and not a part of them first:
-//! a connection that was named because its turn has come has one try.
+//! connection; nothing else can make it move. When the client has closed its direction and `take` still needs input,
+//! say so with [`Session::end_input`]. Where a line or a small value may straddle the end of a ring, give
+//! `take` the bytes copied to one piece of at least [`WHOLE_MAX_BYTES`] (or all there are), and not a part of them
+//! first: a connection that was named because its turn has come has one try.
 //!
 //! Invariant S1: commands are executed in the order of the input. On one shard that is the order of the calls or of the
 //! messages; a reply keeps its place in the list of entries from the moment its command is executed or sent.
 //! Invariant S2: what is answered depends on the bytes alone, not on how they were cut.
-//! Invariant S3: a reply leaves after everything that was asked for before it is done, on whichever core and whether that
-//! is answered or not (`noreply`): a client that has the reply may tell others.
+//! Invariant S3: a reply leaves after everything that was asked for before it is done, on whichever core and whether
+//! that is answered or not (`noreply`): a client that has the reply may tell others.
 //! Read first: memcached `protocol.txt`, then [`crate::core`].
 
 use crate::clock::{Expiry, Now};
@@ -227,9 +227,9 @@ impl Session {
 
     /// Parses and executes what it can of `input`; see the module's documentation.
     ///
-    /// Replies that are known at once, and that nothing owed comes before, are written to the front of `out`; the caller
-    /// must send them before anything that is given. With an empty `out` every reply waits for [`give`](Self::give). A
-    /// session of a datagram takes one command or key at most.
+    /// Replies that are known at once, and that nothing owed comes before, are written to the front of `out`; the
+    /// caller must send them before anything that is given. With an empty `out` every reply waits for
+    /// [`give`](Self::give). A session of a datagram takes one command or key at most.
     pub fn take(&mut self, core: &mut Core, input: &[u8], out: &mut [u8], now: Now) -> Taken {
         let Core { here, clients } = core;
         here.begin_try(clients.conns.begin_try(self.conn, now.secs), now);
@@ -271,9 +271,9 @@ impl Session {
         clients.forget(self.conn);
     }
 
-    /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client, which
-    /// has closed its direction, will ever send: what was begun is given up and never answered, what is owed for whole
-    /// commands is still given, and then the session is [finished](Session::finished).
+    /// Says that no more bytes will come. Call it when [`Session::take`] has asked for more input than the client,
+    /// which has closed its direction, will ever send: what was begun is given up and never answered, what is owed for
+    /// whole commands is still given, and then the session is [finished](Session::finished).
     pub fn end_input(&mut self, core: &mut Core) {
         let Core { here, clients } = core;
         let unanswered = match std::mem::replace(&mut self.state, State::Closed) {

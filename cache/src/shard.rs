@@ -306,7 +306,8 @@ impl Shard {
         census
     }
 
-    /// [`Shard::lookup`] for a command that stores: what takes the place of an expired or flushed item has reclaimed it.
+    /// [`Shard::lookup`] for a command that stores: what takes the place of an expired or flushed item has reclaimed
+    /// it.
     #[inline]
     fn lookup_to_store(&mut self, key: Key<'_>, value_len: usize, now: Now) -> Option<Known> {
         let lost = |stats: &ShardStats| stats.get_expired.value() + stats.get_flushed.value();

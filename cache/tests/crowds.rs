@@ -1,4 +1,5 @@
-//! Crowds of clients that are slow in every way at once, and a few beside them that are not and are answered all the same.
+//! Crowds of clients that are slow in every way at once, and a few beside them that are not and are answered all the
+//! same.
 
 #[path = "support/asking.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]

@@ -1,7 +1,7 @@
 //! Two and three cores in process against a real memcached 1.6.18: a million seeded operations, every reply compared.
 //!
-//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_CASE` (the first), `SIDESTEP_OPERATIONS` (of each test) and
-//! `SIDESTEP_MOST_UNLISTED` change the run; a difference prints its
+//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_CASE` (the first), `SIDESTEP_OPERATIONS` (of each
+//! test) and `SIDESTEP_MOST_UNLISTED` change the run; a difference prints its
 //! seed, its case and its minimal transcript. The listed classes of difference are in `differences.md`.
 
 #[path = "support/loopback.rs"]

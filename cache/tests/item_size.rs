@@ -1,5 +1,5 @@
-//! Items as large as `-I` allows: up to half of a shard's memory they are stored and read, whatever else is in the shard;
-//! a larger `-I` is refused with the figures.
+//! Items as large as `-I` allows: up to half of a shard's memory they are stored and read, whatever else is in the
+//! shard; a larger `-I` is refused with the figures.
 
 use sidestep_cache::operation::{Purpose, Store};
 use sidestep_cache::{ItemRef, KeyHasher, Now, Operation, Outcome, Shard, ShardConfig};

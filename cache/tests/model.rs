@@ -1,7 +1,7 @@
 //! The shard against a map: every operation, a fake clock, seeded.
 //!
-//! With memory to spare every answer must be the map's. With little, an item may be missing, because it was evicted, and
-//! everything else must be the map's. Pinned bytes are compared all along, and at the end nothing may be left held.
+//! With memory to spare every answer must be the map's. With little, an item may be missing, because it was evicted,
+//! and everything else must be the map's. Pinned bytes are compared all along, and at the end nothing may be left held.
 
 use std::collections::{HashMap, HashSet};
 

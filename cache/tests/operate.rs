@@ -1,4 +1,5 @@
-//! What those who run a server see: dumps, watchers, the list of connections, names and passwords, on one to three cores.
+//! What those who run a server see: dumps, watchers, the list of connections, names and passwords, on one to three
+//! cores.
 
 #[path = "support/loopback.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]

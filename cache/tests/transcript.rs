@@ -229,8 +229,8 @@ fn the_cache_answers_as_the_transcripts_say() {
 fn memcached_answers_as_the_transcripts_say() {
     let mut differences = Vec::new();
     for (name, text) in transcripts().into_iter().filter(|(name, _)| !name.starts_with("own-")) {
-        // Its maintainer clears a flag of an item without the lock that mg does without too: once in some dozen runs the
-        // mark was lost with it that says who has the right to renew (`W`), and two had it.
+        // Its maintainer clears a flag of an item without the lock that mg does without too: once in some dozen runs
+        // the mark was lost with it that says who has the right to renew (`W`), and two had it.
         let Some(mut server) = Memcached::start(&["-o", "no_lru_maintainer"]) else {
             eprintln!("no /usr/bin/memcached: the transcripts are not compared with it");
             return;

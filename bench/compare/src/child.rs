@@ -25,8 +25,8 @@ pub const OUTPUT_LIMIT_BYTES: usize = 1 << 20;
 const ERROR_TAIL_BYTES: usize = 2_000;
 /// Time between SIGTERM and SIGKILL: a server has to give its network device back.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long the last words of a program that has ended may take to arrive: they lie in a pipe already, unless a child of
-/// it still holds the pipe open.
+/// How long the last words of a program that has ended may take to arrive: they lie in a pipe already, unless a child
+/// of it still holds the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long SIGKILL may take; beyond it the process hangs in the kernel, and waiting on would hang us too.
 const LAST_GRACE: Duration = Duration::from_secs(5);

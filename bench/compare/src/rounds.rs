@@ -1,8 +1,8 @@
 //! The schedule: rounds in random order until enough pairs are valid, or the plan's bound is reached.
 //!
-//! A round measures every side at every value that still lacks pairs, in an order that is drawn anew for every round. What
-//! is divided by each other stands together, the sides of a value or the values of a side, so that slow changes of the
-//! machine touch both alike.
+//! A round measures every side at every value that still lacks pairs, in an order that is drawn anew for every round.
+//! What is divided by each other stands together, the sides of a value or the values of a side, so that slow changes of
+//! the machine touch both alike.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -53,8 +53,8 @@ pub fn valid_pairs(plan: &Plan, runs: &[Run], value: Option<u64>) -> u32 {
     valid.count() as u32
 }
 
-/// Why `runs` need not go on: the side of the last one has now failed twice in a row. A disturbed run is another matter;
-/// it may be better the next time.
+/// Why `runs` need not go on: the side of the last one has now failed twice in a row. A disturbed run is another
+/// matter; it may be better the next time.
 fn hopeless(plan: &Plan, runs: &[Run]) -> Option<RunError> {
     let last = runs.last()?;
     let same = |run: &&Run| run.slot.role == last.slot.role && run.slot.capacity == last.slot.capacity;

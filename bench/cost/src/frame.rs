@@ -70,8 +70,8 @@ fn headers(from: Ipv4Addr) -> PacketBuilderStep<IpHeaders> {
 }
 
 impl Segment<'_> {
-    /// Writes the frame that the client sends into `frame`, replacing what is there. A SYN offers a segment size of 1,460
-    /// bytes, as a client on a link of 1,500 does.
+    /// Writes the frame that the client sends into `frame`, replacing what is there. A SYN offers a segment size of
+    /// 1,460 bytes, as a client on a link of 1,500 does.
     pub fn write(&self, frame: &mut Vec<u8>) {
         let set = |flag: u8| self.flags & flag != 0;
         let mut header = TcpHeader::new(self.port, SERVER_PORT, self.seq, u16::MAX);

@@ -49,7 +49,8 @@ fn measured_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool,
     worker.turn(time, now)
 }
 
-/// What the program does under valgrind: takes turns until `requests` have been answered, and writes how many were to `out`.
+/// What the program does under valgrind: takes turns until `requests` have been answered, and writes how many were to
+/// `out`.
 ///
 /// # Errors
 /// As [`Bench::new`] and [`Bench::turn`].

@@ -1,7 +1,7 @@
 //! One chart: title, legend, two axes and marks, drawn as SVG.
 //!
-//! Coordinates are linear: on a logarithmic axis a mark's coordinate is the decimal logarithm of its value. The legend stands above the
-//! chart, where it cannot hide a mark.
+//! Coordinates are linear: on a logarithmic axis a mark's coordinate is the decimal logarithm of its value. The legend
+//! stands above the chart, where it cannot hide a mark.
 
 use std::ops::Range;
 

@@ -72,8 +72,8 @@ impl Connection {
         self.sent == self.unsent.len() && self.tail.is_none()
     }
 
-    /// Takes `request`, which began at `since`, and appends its bytes to `out`. True when the rest of a long value is to
-    /// follow, so that nothing may be pushed until [`is_flushed`](Self::is_flushed), which must be so now.
+    /// Takes `request`, which began at `since`, and appends its bytes to `out`. True when the rest of a long value is
+    /// to follow, so that nothing may be pushed until [`is_flushed`](Self::is_flushed), which must be so now.
     #[inline]
     pub fn push(&mut self, request: Request, since: Nanos, codec: &Codec, out: &mut Vec<u8>) -> bool {
         self.in_flight.push_back(Pending { request, since });

@@ -1,8 +1,9 @@
 //! The keys of a run and the one value each may hold.
 //!
 //! Name, flags, length and bytes of a key's value are functions of its number and the seed, so that any reply can be
-//! checked without remembering what was written, whichever worker wrote it last. A value is eight bytes that no other key has,
-//! then a slice of one pool of random bytes made at start, so that checking is comparing with bytes that are there.
+//! checked without remembering what was written, whichever worker wrote it last. A value is eight bytes that no other
+//! key has, then a slice of one pool of random bytes made at start, so that checking is comparing with bytes that are
+//! there.
 
 use std::sync::Arc;
 

@@ -39,8 +39,8 @@ pub struct Tally {
     pub connect_timed_out: u64,
     /// Connections that the server ended while a request was in flight on them.
     pub cut: u64,
-    /// Nanoseconds from the start of a request to the last byte of its reply. The start: closed loop, when it was handed
-    /// to the connection; open loop, its intended time; a connection a request, when it began to be opened.
+    /// Nanoseconds from the start of a request to the last byte of its reply. The start: closed loop, when it was
+    /// handed to the connection; open loop, its intended time; a connection a request, when it began to be opened.
     pub latency_ns: Histogram<u64>,
     /// Open loop: nanoseconds from the intended time of an arrival until the generator attended to it.
     pub lateness_ns: Histogram<u64>,

@@ -25,7 +25,8 @@ pub const FLOWS_MAX: usize = 65_536;
 ///
 /// Modes: pong sends every TCP and UDP frame for its address straight back (the null responder); ping drives it and
 /// times each trip; tx sends, rx counts. All answer ARP for their address and end after -n frames, after -T seconds or
-/// on ^C, with a report. Exit code 0: it ran (and, for ping, something came back); 1: it failed; 2: a wrong command line.
+/// on ^C, with a report. Exit code 0: it ran (and, for ping, something came back); 1: it failed; 2: a wrong command
+/// line.
 ///
 ///   sidestep-pktgen -f pong -i xsk:eth1 -s 10.77.0.2
 ///
@@ -33,7 +34,8 @@ pub const FLOWS_MAX: usize = 65_536;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-pktgen", version, verbatim_doc_comment)]
 pub struct Plan {
-    /// The port: xsk:INTERFACE or xsk:INTERFACE@FIRST_QUEUE (AF_XDP), or wire: (in memory, the other end played as well)
+    /// The port: xsk:INTERFACE or xsk:INTERFACE@FIRST_QUEUE (AF_XDP), or wire: (in memory, the other end played as
+    /// well)
     #[arg(short = 'i', value_name = "PORT")]
     pub port: PortName,
     /// What to do

@@ -2,9 +2,9 @@
 //! checks every byte and times the trip.
 //!
 //! Ping without a rate is a closed loop: a window of frames is outstanding and an answer lets the next one go. With a
-//! rate it is an open loop: a frame is timed from when it was *to be* sent, however late that was, so that a stall shows
-//! in full; the window is then a mere bound. A frame has a slot while it is outstanding, so memory is bounded by the
-//! window, and each frame ends exactly once: answered or lost.
+//! rate it is an open loop: a frame is timed from when it was *to be* sent, however late that was, so that a stall
+//! shows in full; the window is then a mere bound. A frame has a slot while it is outstanding, so memory is bounded by
+//! the window, and each frame ends exactly once: answered or lost.
 //!
 //! ```text
 //!          send                      answer, stamp equal

@@ -163,7 +163,8 @@ fn send_due(end: &mut End, now: Duration) -> Result<(), RelayError> {
         }
     });
     match broken {
-        // A frame that GRO has merged, or that the other link's MTU does not let pass: lost and counted, as in a switch.
+        // A frame that GRO has merged, or that the other link's MTU does not let pass: lost and counted, as in a
+        // switch.
         Some(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => Ok(()),
         Some(error) => Err(end.broken(error)),
         None => Ok(()),

@@ -2,9 +2,9 @@
 //! are.
 //!
 //! Every stream is of gets alone; what misses is set. It begins by asking for every key once, in an order that has
-//! nothing to do with popularity, so that what is missed later was there before. All of it follows from the seed. Read first: Atikoglu et al.,
-//! "Workload analysis of a large-scale key-value store" (SIGMETRICS 2012); Yang, Yue and Rashmi, "A large scale analysis
-//! of hundreds of in-memory cache clusters at Twitter" (OSDI 2020).
+//! nothing to do with popularity, so that what is missed later was there before. All of it follows from the seed. Read
+//! first: Atikoglu et al., "Workload analysis of a large-scale key-value store" (SIGMETRICS 2012); Yang, Yue and
+//! Rashmi, "A large scale analysis of hundreds of in-memory cache clusters at Twitter" (OSDI 2020).
 
 use mcload::keyspace::{mix, put_number};
 use mcload::popularity::{Popularity, Zipf, below};

@@ -1,4 +1,5 @@
-//! `Clients`: this core as the server of its connections. What they are owed, and what is asked of other cores for them.
+//! `Clients`: this core as the server of its connections. What they are owed, and what is asked of other cores for
+//! them.
 //!
 //! An answer of another core is put where it belongs, which needs no resource, so it never waits (invariant R1).
 
@@ -118,8 +119,8 @@ impl Clients {
         }
     }
 
-    /// Adds an operation for `owner` after [`Clients::make_room`]. `value` is that of a store; `room`: so much of the value of
-    /// a hit is to come with the answer.
+    /// Adds an operation for `owner` after [`Clients::make_room`]. `value` is that of a store; `room`: so much of the
+    /// value of a hit is to come with the answer.
     pub(crate) fn ask_to_operate(
         &mut self,
         owner: usize,
@@ -274,8 +275,8 @@ impl Clients {
         self.landing.fill(slot, from, bytes);
     }
 
-    /// Lands an answer for a connection that is gone: tells the owner to let go of what it holds for the connection, and
-    /// gives the entry back.
+    /// Lands an answer for a connection that is gone: tells the owner to let go of what it holds for the connection,
+    /// and gives the entry back.
     fn land_orphan(
         &mut self,
         peer: usize,

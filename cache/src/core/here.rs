@@ -62,8 +62,8 @@ impl Here {
         (key, self.owner_of(key.hash))
     }
 
-    /// Asks for the line of the index of a key that will be looked up here, and returns its hash; `None` when another core
-    /// owns it.
+    /// Asks for the line of the index of a key that will be looked up here, and returns its hash; `None` when another
+    /// core owns it.
     #[inline]
     pub(crate) fn prefetch(&self, hash: KeyHash) -> Option<KeyHash> {
         if self.owner_of(hash) != self.id {

@@ -39,9 +39,9 @@ impl Pace {
         self.age_secs >= grace_secs && self.bytes_per_sec < SLOW_BYTES_PER_SEC
     }
 
-    /// The order in which they give way, the lowest first: those that are slow; those too young to be judged; last those
-    /// that get on, so that a client that begins anew all the time takes nothing from them. Within each kind the slowest
-    /// comes first.
+    /// The order in which they give way, the lowest first: those that are slow; those too young to be judged; last
+    /// those that get on, so that a client that begins anew all the time takes nothing from them. Within each kind the
+    /// slowest comes first.
     fn rank(&self, grace_secs: u32) -> (u8, u32) {
         let kind = match self {
             pace if pace.is_slow(grace_secs) => 0,

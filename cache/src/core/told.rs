@@ -57,7 +57,8 @@ impl Clients {
                 Next::Step { over, place, .. } => {
                     let (text, next) = here.walk_step(over, place, STEP_BYTES, &self.conns);
                     walk.land(text, next);
-                    // Nothing but a turn whose step is taken leaves the place as it is: here there is room for any bucket.
+                    // Nothing but a turn whose step is taken leaves the place as it is: here there is room for any
+                    // bucket.
                     if next == place {
                         here.walks.wait(&mut self.conns, conn);
                         return Rendered::Starved(written);

@@ -63,8 +63,8 @@ impl Turns {
         self.queues.prefetch(conn.0);
     }
 
-    /// Whether `conn` may take one of `need` now, of which `available` can be had: it is its turn, and there is one that
-    /// is promised to nobody else.
+    /// Whether `conn` may take one of `need` now, of which `available` can be had: it is its turn, and there is one
+    /// that is promised to nobody else.
     pub(crate) fn admits(&self, conn: ConnId, need: Need, available: usize) -> bool {
         let queue = need.queue();
         let granted = self.queues.note(conn.0) == queue as u32;

@@ -76,8 +76,8 @@ impl Uploads {
             }
         })?;
         self.incoming.insert(Incoming::Open(reservation), true, now.secs).map_err(|incoming| {
-            // All places are taken: besides those of live connections there are values of connections that are gone, whose
-            // cores have not said so yet.
+            // All places are taken: besides those of live connections there are values of connections that are gone,
+            // whose cores have not said so yet.
             if let Incoming::Open(reservation) = incoming {
                 shard.abandon(reservation);
             }

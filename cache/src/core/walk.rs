@@ -5,8 +5,8 @@
 //!                          here, or by Request::Walk on the core whose turn it is ──Answer::Walked──► told
 //! ```
 //!
-//! A core takes at most one step a turn, whichever core asks for it; a walk holds the text of one step. Only one dump is
-//! under way at a time, as in memcached; a dump that its client does not read loses that right after some seconds.
+//! A core takes at most one step a turn, whichever core asks for it; a walk holds the text of one step. Only one dump
+//! is under way at a time, as in memcached; a dump that its client does not read loses that right after some seconds.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -266,8 +266,8 @@ impl Walks {
         !self.waiting.is_empty()
     }
 
-    /// Tells the next part of what this core has, of at most `room` bytes, and where to go on; unless the turn's step has
-    /// been taken: then nothing is told and the place stays.
+    /// Tells the next part of what this core has, of at most `room` bytes, and where to go on; unless the turn's step
+    /// has been taken: then nothing is told and the place stays.
     pub(crate) fn step(&mut self, over: Over, place: Reached, room: usize, from: &StepInput<'_>) -> (&[u8], Reached) {
         self.text.clear();
         if std::mem::replace(&mut self.stepped, true) {

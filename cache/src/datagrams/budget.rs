@@ -2,9 +2,9 @@
 //! they have sent.
 //!
 //! Who sends a datagram may write any source address into it. A server that answers more than it was asked makes such a
-//! liar stronger against the one whose address it is (RFC 9000 §8.1 has the same rule and the same factor). So a datagram
-//! from a source that is not trusted pays for three times its bytes and for three datagrams; what its reply leaves over
-//! may be used by later requests of the source within the same second, up to [`SAVED_MAX_BYTES`].
+//! liar stronger against the one whose address it is (RFC 9000 §8.1 has the same rule and the same factor). So a
+//! datagram from a source that is not trusted pays for three times its bytes and for three datagrams; what its reply
+//! leaves over may be used by later requests of the source within the same second, up to [`SAVED_MAX_BYTES`].
 //!
 //! Invariant: whatever a source is sent in a second is paid by what came under its address in that second. The table of
 //! what is left over has a fixed size: a source that finds no place in it has lost no more than what it had left.
@@ -34,8 +34,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The addresses whose first `prefix` bits are those of `address`; `None` when `prefix` is above 32, or `address` has
-    /// bits set behind it.
+    /// The addresses whose first `prefix` bits are those of `address`; `None` when `prefix` is above 32, or `address`
+    /// has bits set behind it.
     pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Network> {
         let mask = u32::MAX.checked_shl(32u32.checked_sub(prefix.into())?).unwrap_or(0);
         let address = u32::from(address);
@@ -87,8 +87,8 @@ impl Sources {
         (!trusted).then_some(Purse { bytes: bytes as u32 * FACTOR, datagrams: FACTOR })
     }
 
-    /// Takes what a reply of `bytes` bytes in so many datagrams costs from the request's `purse` and what its source has
-    /// left over; `false`, and nothing taken, when that is not enough.
+    /// Takes what a reply of `bytes` bytes in so many datagrams costs from the request's `purse` and what its source
+    /// has left over; `false`, and nothing taken, when that is not enough.
     pub(super) fn pay(
         &mut self,
         source: Ipv4Addr,

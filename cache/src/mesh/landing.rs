@@ -40,8 +40,8 @@ pub(crate) struct Landing {
 }
 
 impl Landing {
-    /// `capacity` slots of `slot_bytes` bytes: one for each connection, and `extra` that they share; the pages of so many
-    /// are there at once.
+    /// `capacity` slots of `slot_bytes` bytes: one for each connection, and `extra` that they share; the pages of so
+    /// many are there at once.
     ///
     /// # Errors
     /// The system has not so many addresses left for this process, or no memory for the first.
@@ -64,8 +64,8 @@ impl Landing {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the bytes
-    /// of a value that it has room for.
+    /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the
+    /// bytes of a value that it has room for.
     pub(crate) fn take(&mut self, held: &mut u32, key: &[u8], owner: usize) -> Option<(u32, u16)> {
         let taken = Landed {
             owner: owner as u16,

@@ -167,8 +167,8 @@ impl RequestHeader {
     /// What is wrong with the lengths; both are answered and then the connection is closed (`dispatch_bin_command`).
     ///
     /// # Errors
-    /// [`Line::Error`]: the parts are longer than the body. [`Line::BadFormat`]: the command has other parts, or the body is
-    /// longer than any that may come.
+    /// [`Line::Error`]: the parts are longer than the body. [`Line::BadFormat`]: the command has other parts, or the
+    /// body is longer than any that may come.
     ///
     /// Deviates: 1.6.18 lets Touch, GAT and Stat have a value, which it then takes for the next header; a length beyond
     /// 31 bits is a negative one to it, so that it passes over nothing and takes the body for headers.
@@ -224,8 +224,8 @@ impl Extras<'_> {
 }
 
 impl RequestHeader {
-    /// What the packet asks for at `now`. Without uniques in the cache (`use_cas`) memcached has nowhere to keep the one
-    /// that a store names, and stores as if there were none.
+    /// What the packet asks for at `now`. Without uniques in the cache (`use_cas`) memcached has nowhere to keep the
+    /// one that a store names, and stores as if there were none.
     pub(crate) fn asked<'a>(&self, extras: Extras<'_>, key: &'a [u8], use_cas: bool, now: Now) -> Asked<'a> {
         let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
         let unique = if use_cas { self.cas } else { 0 };
@@ -389,7 +389,8 @@ pub(crate) fn stat_packet(out: &mut Vec<u8>, opaque: [u8; 4], name: &[u8], value
     Response { opcode: STAT, opaque, key: name, text: value, ..Response::default() }.write(out);
 }
 
-/// The packets of a list of `STAT <name> <value>` lines, the last one included. Allocates: administrative commands only.
+/// The packets of a list of `STAT <name> <value>` lines, the last one included. Allocates: administrative commands
+/// only.
 pub(crate) fn stat_packets(text: &[u8], opaque: [u8; 4]) -> Box<[u8]> {
     let mut out = Vec::with_capacity(text.len() * 2);
     for line in text.split(|&byte| byte == b'\n') {

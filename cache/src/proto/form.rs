@@ -75,8 +75,8 @@ pub(crate) type Form<'a> = FormWith<&'a [u8]>;
 pub(crate) type FormHead = FormWith<u8>;
 
 impl<B> FormWith<B> {
-    /// The same form with what `put` makes of its letters, opaque and key, in this order, and of the most bytes that each
-    /// may have.
+    /// The same form with what `put` makes of its letters, opaque and key, in this order, and of the most bytes that
+    /// each may have.
     #[inline]
     fn map<C>(self, mut put: impl FnMut(B, usize) -> C) -> FormWith<C> {
         FormWith {

@@ -5,8 +5,8 @@
 //!  | id     | sequence | datagrams in total | reserved | what is said …
 //! ```
 //!
-//! All big-endian. A request is one datagram; its sequence and reserved fields are not looked at, as memcached does not.
-//! A reply repeats the request's id and goes out in as many datagrams as it needs, numbered from 0.
+//! All big-endian. A request is one datagram; its sequence and reserved fields are not looked at, as memcached does
+//! not. A reply repeats the request's id and goes out in as many datagrams as it needs, numbered from 0.
 //! Read first: memcached `protocol.txt`, "UDP protocol"; `try_read_udp` and `build_udp_header` in `memcached.c`.
 
 /// Bytes of the header.

@@ -1,8 +1,8 @@
 //! Bytes that a client chose, inside lines that another client or a program reads.
 //!
-//! A key of the binary protocol, or one sent as base64, may hold any byte. Written as it is into a dump or a list, one with
-//! a line end makes lines of its own, which whoever reads the list takes for the server's and whoever replays a dump
-//! sends as commands. Every list of keys goes through one of these functions.
+//! A key of the binary protocol, or one sent as base64, may hold any byte. Written as it is into a dump or a list, one
+//! with a line end makes lines of its own, which whoever reads the list takes for the server's and whoever replays a
+//! dump sends as commands. Every list of keys goes through one of these functions.
 
 /// Whether `bytes` can stand in a line as one word: no blank, no control character.
 pub(crate) fn is_word(bytes: &[u8]) -> bool {
@@ -13,8 +13,8 @@ fn is_visible(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f
 }
 
-/// Appends `bytes` as one word, every blank and control character as `%xx`. Lists that memcached writes as they are look
-/// the same for every key that a text client can store, but for those with control characters.
+/// Appends `bytes` as one word, every blank and control character as `%xx`. Lists that memcached writes as they are
+/// look the same for every key that a text client can store, but for those with control characters.
 pub(crate) fn append_word(text: &mut Vec<u8>, bytes: &[u8]) {
     append_escaping(text, bytes, |byte| !is_visible(byte));
 }

@@ -43,8 +43,8 @@ impl Taking<'_> {
         if key.len() > KEY_MAX_BYTES {
             return self.refuse_keys(spaces);
         }
-        // Over UDP the last item and END are one message, so that blanks between the last key and the line end are passed
-        // over with it.
+        // Over UDP the last item and END are one message, so that blanks between the last key and the line end are
+        // passed over with it.
         let blank = if ends || !self.session.datagram { None } else { blank_end(&rest[end..]) };
         let (last, end) = (ends || blank.is_some(), end + blank.unwrap_or(0));
         self.fetch(key, cas, expiry, last).map_err(halt)?;
@@ -78,8 +78,8 @@ impl Taking<'_> {
 }
 
 /// Looks `key` of this core up and writes the answer to `out`, which has room for a line: the item if there is one, and
-/// END if it is the `last` of its fetch. `false` when the item is larger than the room, or somebody watches fetches: nothing was
-/// counted or written.
+/// END if it is the `last` of its fetch. `false` when the item is larger than the room, or somebody watches fetches:
+/// nothing was counted or written.
 #[inline]
 pub(crate) fn get_at_once(here: &mut Here, key: Key<'_>, cas: bool, last: bool, out: &mut Writer<'_>) -> bool {
     let room = out.room();

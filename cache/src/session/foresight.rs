@@ -1,8 +1,8 @@
 //! `Foreseen`: a command whose key has been found and hashed before its turn, so that memory can be asked for what its
 //! execution will read.
 //!
-//! Invariant: good for the very bytes that it was read from, as long as they are where they were; it knows them by their
-//! address. [`Session::take`](super::Session::take) forgets it when it returns.
+//! Invariant: good for the very bytes that it was read from, as long as they are where they were; it knows them by
+//! their address. [`Session::take`](super::Session::take) forgets it when it returns.
 
 use memchr::memchr;
 

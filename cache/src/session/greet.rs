@@ -11,7 +11,8 @@ use crate::proto::line::Line;
 use crate::proto::text::LINE_MAX_BYTES;
 use crate::proto::words;
 
-/// The longest value that is waited for (1.6.45's `MAX_AUTH_REQ_LEN`); what follows a longer one is read as the next line.
+/// The longest value that is waited for (1.6.45's `MAX_AUTH_REQ_LEN`); what follows a longer one is read as the next
+/// line.
 const SAID_MAX_BYTES: u32 = 16_384;
 
 impl Taking<'_> {

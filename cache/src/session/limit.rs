@@ -1,9 +1,9 @@
 //! The limit on replies that are asked for and have not left (memcached's `-o read_buf_mem_limit`).
 //!
 //! Without it a connection that asks for more than its core's pools hold is read no further until replies have left.
-//! Whoever sets the limit wants such a client refused: as in memcached, a fetch is answered with an error, and any other
-//! command that exceeds it ends the connection, unanswered. Replies are counted as memcached counts them, one for each
-//! key or command from when it is executed; one that waits for another core takes a landing slot besides.
+//! Whoever sets the limit wants such a client refused: as in memcached, a fetch is answered with an error, and any
+//! other command that exceeds it ends the connection, unanswered. Replies are counted as memcached counts them, one for
+//! each key or command from when it is executed; one that waits for another core takes a landing slot besides.
 //! Read first: memcached.c, `resp_allocate`; proto_text.c, `process_get_command`.
 
 use memchr::memchr;
@@ -26,7 +26,8 @@ impl Taking<'_> {
             return None;
         }
         if executed == 0 && !self.session.owed.is_empty() {
-            // Earlier calls executed the requests whose replies fill the limit. The connection waits until some have left.
+            // Earlier calls executed the requests whose replies fill the limit. The connection waits until some have
+            // left.
             return matches!(self.session.state, State::Keys { .. } | State::Line).then_some(Stop::NeedRoom);
         }
         match self.session.state {

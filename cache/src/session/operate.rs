@@ -94,7 +94,8 @@ impl Taking<'_> {
         if self.clients.conns[self.session.conn].in_flight > 0 { Err(Stop::Waiting) } else { Ok(()) }
     }
 
-    /// Has this core obey an order, and every other. The answer is known when all have. Returns whether this core could.
+    /// Has this core obey an order, and every other. The answer is known when all have. Returns whether this core
+    /// could.
     fn order_all(&mut self, order: OrderToAll, form: &Form<'_>) -> bool {
         let obeyed = self.here.obey(order);
         let line = if obeyed { Line::Ok } else { Line::MemlimitRefused };

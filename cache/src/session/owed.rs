@@ -1,9 +1,9 @@
-//! `OwedList`: what a connection is owed, in the order in which it asked; given whole or as far as there is room, or, over
-//! UDP, reply by reply.
+//! `OwedList`: what a connection is owed, in the order in which it asked; given whole or as far as there is room, or,
+//! over UDP, reply by reply.
 //!
-//! The entries lie in the core's pool ([`crate::replies`]); the list knows the first, the last, and how much of the first
-//! has been given. A datagram's replies are messages of their own, whose length must be known before their first byte
-//! leaves: [`OwedList::first_reply`] and [`OwedList::give_first`] instead of [`OwedList::give`].
+//! The entries lie in the core's pool ([`crate::replies`]); the list knows the first, the last, and how much of the
+//! first has been given. A datagram's replies are messages of their own, whose length must be known before their first
+//! byte leaves: [`OwedList::first_reply`] and [`OwedList::give_first`] instead of [`OwedList::give`].
 
 use super::render::{Made, render};
 use crate::core::ConnId;
@@ -47,8 +47,8 @@ pub(crate) struct OwedList {
     first: Token,
     last: Token,
     len: u32,
-    /// Bytes of the first reply that have been given. Of a dump and a watch this may wrap: they keep account of what they
-    /// have given, and do not read it.
+    /// Bytes of the first reply that have been given. Of a dump and a watch this may wrap: they keep account of what
+    /// they have given, and do not read it.
     sent: u32,
 }
 
@@ -91,8 +91,8 @@ impl OwedList {
         joins.then_some(self.last)
     }
 
-    /// Writes the replies owed, in order, as far as `out` goes. Returns the bytes written, and whether more is ready that
-    /// did not fit.
+    /// Writes the replies owed, in order, as far as `out` goes. Returns the bytes written, and whether more is ready
+    /// that did not fit.
     pub(super) fn give(&mut self, here: &mut Here, clients: &mut Clients, out: &mut [u8]) -> (usize, bool) {
         let (mut written, mut dropped, mut more) = (0, false, false);
         while !self.is_empty() {

@@ -34,8 +34,8 @@ impl Taking<'_> {
         })
     }
 
-    /// Whether the connection, which has `held` of `need` and may have `most`, may take one more. Its first it gets when
-    /// its turn has come, others as long as its share `allows`, which is counted where it does not.
+    /// Whether the connection, which has `held` of `need` and may have `most`, may take one more. Its first it gets
+    /// when its turn has come, others as long as its share `allows`, which is counted where it does not.
     #[inline]
     fn one_more(
         &mut self,
@@ -66,8 +66,8 @@ impl Taking<'_> {
         Stop::Waiting
     }
 
-    /// Room for a message to `owner` with `bytes` bytes, of which this core needs none; if there is none, the connection
-    /// is in the queue.
+    /// Room for a message to `owner` with `bytes` bytes, of which this core needs none; if there is none, the
+    /// connection is in the queue.
     pub(super) fn message_room(&mut self, owner: usize, bytes: usize) -> Result<(), Stop> {
         if owner == self.here.id || self.clients.make_room(self.session.conn, owner, bytes) {
             Ok(())

@@ -102,8 +102,8 @@ fn head_of<'a>(form: &Form<'_>, said: &Said, buffer: &'a mut [u8; HEAD_MAX_BYTES
     head.into_written()
 }
 
-/// Writes what follows the first `sent` bytes of a reply whose value has `len` bytes, of which only `window` is here: it
-/// begins at byte `from` of the value. Returns [`Rendered::Starved`] when the next bytes must be asked for.
+/// Writes what follows the first `sent` bytes of a reply whose value has `len` bytes, of which only `window` is here:
+/// it begins at byte `from` of the value. Returns [`Rendered::Starved`] when the next bytes must be asked for.
 fn with_window(
     form: &Form<'_>,
     said: &Said,

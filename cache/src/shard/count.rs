@@ -62,9 +62,9 @@ impl Shard {
         }
     }
 
-    /// Replaces the number in the item found, if it has the version asked for: in place when the new one fits and nobody
-    /// holds the bytes. A longer number makes a new item, without the marks of the old one. Returns the new number and
-    /// the item's cas unique, or why the number is as before.
+    /// Replaces the number in the item found, if it has the version asked for: in place when the new one fits and
+    /// nobody holds the bytes. A longer number makes a new item, without the marks of the old one. Returns the new
+    /// number and the item's cas unique, or why the number is as before.
     fn change_number(&mut self, key: Key<'_>, known: &Known, count: &Count, now: Now) -> Result<(u64, u64), Outcome> {
         let epoch = self.epoch;
         let &Known { found, address, layout: old, facts } = known;

@@ -87,8 +87,8 @@ impl Shard {
         }))
     }
 
-    /// Finds an item, counts the get and marks the item as asked for. `None`, with nothing counted or marked, when there
-    /// is an item and `fits` refuses its value's length.
+    /// Finds an item, counts the get and marks the item as asked for. `None`, with nothing counted or marked, when
+    /// there is an item and `fits` refuses its value's length.
     #[inline]
     fn get_known(&mut self, key: Key<'_>, now: Now, fits: impl FnOnce(usize) -> bool) -> Option<Option<Known>> {
         let known = self.lookup_inlined(key, now);

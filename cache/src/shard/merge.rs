@@ -11,14 +11,15 @@
 //! ```
 //!
 //! A segment is looked at item by item, oldest first, and is free when the last one has been copied or evicted. A full
-//! shard keeps step with what it is given: an operation that takes n bytes looks on until items of n bytes have gone, as
-//! far as M3 lets it, so that a set evicts about what it takes, at once, and nothing goes while nothing comes. Items come
-//! to small on trial, so that a scan of items asked for once passes through a tenth of the memory. Of main the better
-//! part by hits for each byte is kept (`store/worth.rs`), which always frees the rest; an item without heat never is. An
-//! item that nobody asked for in small has a second trial in main if it is so
-//! short that it beats what main gives up. [`Trials`](super::merging::Trials) counts how those fare, and ends second trials while next to none
-//! is asked for, which is a scan. A segment of which much is dead, since its items were replaced or deleted, is merged
-//! before any other and loses nothing. A run is moved from list to list and never copied.
+//! shard keeps step with what it is given: an operation that takes n bytes looks on until items of n bytes have gone,
+//! as far as M3 lets it, so that a set evicts about what it takes, at once, and nothing goes while nothing comes. Items
+//! come to small on trial, so that a scan of items asked for once passes through a tenth of the memory. Of main the
+//! better part by hits for each byte is kept (`store/worth.rs`), which always frees the rest; an item without heat
+//! never is. An item that nobody asked for in small has a second trial in main if it is so
+//! short that it beats what main gives up. [`Trials`](super::merging::Trials) counts how those fare, and ends second
+//! trials while next to none is asked for, which is a scan. A segment of which much is dead, since its items were
+//! replaced or deleted, is merged before any other and loses nothing. A run is moved from list to list and never
+//! copied.
 //!
 //! Heat: a hit adds 4, up to 15; main's merging halves it, 3 to 2 and 2 to 0, so that 1, 5, 9 and 13 are the heats of
 //! items on second trial alone.
@@ -28,8 +29,8 @@
 //! takes a free segment to copy into but never evicts for it.
 //! M3: an operation looks at [`ITEMS_MAX`] items at most, and begins none beyond [`PROBES_MAX`] lines of the index.
 //!
-//! Read first: Yang, Zhang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023); Yang, Yue and Vinayak,
-//! "Segcache" (NSDI 2021), §3.4. ARCHITECTURE.md has the measurements that chose this.
+//! Read first: Yang, Zhang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023); Yang, Yue and
+//! Vinayak, "Segcache" (NSDI 2021), §3.4. ARCHITECTURE.md has the measurements that chose this.
 
 use crate::clock::Now;
 use crate::key::KeyHash;
@@ -134,8 +135,8 @@ impl Shard {
         self.merge(items.min(ITEMS_MAX), now);
     }
 
-    /// Looks at up to `items` items of a shard that is full, while bytes are owed, too little of the reserve is left, or
-    /// there is much dead space. Returns whether it did anything.
+    /// Looks at up to `items` items of a shard that is full, while bytes are owed, too little of the reserve is left,
+    /// or there is much dead space. Returns whether it did anything.
     pub(super) fn merge(&mut self, items: usize, now: Now) -> bool {
         if self.merging.pause != 0 {
             self.merging.pause -= 1;
@@ -198,8 +199,8 @@ impl Shard {
         sparsest.inspect(|&segment| self.begin(segment, true)).is_some()
     }
 
-    /// Chooses the oldest segment of the queue that is too long, or decides over it at once if it is a run. `false` when
-    /// there is none.
+    /// Chooses the oldest segment of the queue that is too long, or decides over it at once if it is a run. `false`
+    /// when there is none.
     fn choose_oldest(&mut self) -> bool {
         self.merging.ghost.fit(self.stats.curr_items.value());
         let Some(oldest) = self.oldest(self.queue_to_shorten()) else { return false };

@@ -1,10 +1,10 @@
 //! Room for an item: the open segment of its queue and class, a free segment, or one given up for it.
 //!
-//! Free segments are made in step with their use by merging (`shard/merge.rs`), which looks at each item before it goes.
-//! Where that does not keep up, because a long item takes many short ones' place at once, segments are given up unseen:
-//! that costs the same however many items they hold, since their slots turn stale with the generation and the segment's
-//! own counts are taken from the shard's. One that is held goes to the end of its queue and is met again. Held segments
-//! are bounded, so that there is always one that is not.
+//! Free segments are made in step with their use by merging (`shard/merge.rs`), which looks at each item before it
+//! goes. Where that does not keep up, because a long item takes many short ones' place at once, segments are given up
+//! unseen: that costs the same however many items they hold, since their slots turn stale with the generation and the
+//! segment's own counts are taken from the shard's. One that is held goes to the end of its queue and is met again.
+//! Held segments are bounded, so that there is always one that is not.
 
 use crate::clock::{Expiry, Now};
 use crate::store::expiry::class_of;
@@ -30,8 +30,8 @@ const RELEASES_MAX: usize = 8;
 const GAPS_PART: usize = 16;
 
 impl Shard {
-    /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment of `queue` or a new
-    /// run.
+    /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment of `queue` or a
+    /// new run.
     pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, queue: Fifo, now: Now) -> Option<ItemRef> {
         let class = class_of(expiry, now, self.ttl_classes);
         let segment_bytes = self.memory.segment_bytes();

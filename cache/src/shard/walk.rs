@@ -31,8 +31,9 @@ pub(crate) struct Walked<'a> {
 }
 
 impl Shard {
-    /// Has `tell` append the lines of the next items from `cursor` on (`None`: from the first) to `text`, as long as `room` bytes
-    /// are not exceeded. Returns where to go on, which is `cursor` itself when the room was too little; `None` at the end.
+    /// Has `tell` append the lines of the next items from `cursor` on (`None`: from the first) to `text`, as long as
+    /// `room` bytes are not exceeded. Returns where to go on, which is `cursor` itself when the room was too little;
+    /// `None` at the end.
     ///
     /// Stops between two buckets, where nothing can be told twice or passed over; only a bucket that would not fit
     /// [`STEP_BYTES`] (a score of items of the longest keys) is told in parts.

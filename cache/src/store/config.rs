@@ -13,7 +13,8 @@ pub struct ShardConfig {
     pub item_size_max: u32,
     /// Whether the oldest items make room for new ones (`false`: `-M`).
     pub evict: bool,
-    /// The first cas unique, and by how much each is above the one before: so that no two items of a cache have the same.
+    /// The first cas unique, and by how much each is above the one before: so that no two items of a cache have the
+    /// same.
     pub cas_first: u64,
     /// See `cas_first`.
     pub cas_step: u64,

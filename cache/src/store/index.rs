@@ -1,7 +1,7 @@
 //! The hash index: from a key's hash to its item's place, one cache line for most lookups.
 //!
-//! A bucket is one cache line of eight 8-byte slots. A ninth item turns the last slot into a link to an overflow line of
-//! the same form. A slot is
+//! A bucket is one cache line of eight 8-byte slots. A ninth item turns the last slot into a link to an overflow line
+//! of the same form. A slot is
 //!
 //! ```text
 //!  63      48 47       37 36      20 19       0
@@ -135,7 +135,8 @@ pub(crate) struct Found {
     pub(crate) at: ItemRef,
 }
 
-/// What the index did since start. Moves with every line or item read, so that tests can bound the work of an operation.
+/// What the index did since start. Moves with every line or item read, so that tests can bound the work of an
+/// operation.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Work {
     /// Lines of the index read.
@@ -177,8 +178,8 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// An index whose buckets fill the segments `pages`, a power of two of them, all zero; with `overflow` for its first
-    /// overflow lines. `pages_max` bounds the segments it will ever have.
+    /// An index whose buckets fill the segments `pages`, a power of two of them, all zero; with `overflow` for its
+    /// first overflow lines. `pages_max` bounds the segments it will ever have.
     pub(crate) fn new(pages: &[u32], overflow: u32, segment_bytes: usize, pages_max: usize) -> Index {
         debug_assert!(pages.len().is_power_of_two());
         let lines_per_page_log2 = (segment_bytes / LINE_BYTES).ilog2();
@@ -278,8 +279,8 @@ impl Index {
 
     /// Finds the slot of `key`, and the layout of its item.
     ///
-    /// Nearly every key that is there is in the first slot with its tag, so that of each line this slot alone is looked at
-    /// here.
+    /// Nearly every key that is there is in the first slot with its tag, so that of each line this slot alone is looked
+    /// at here.
     #[inline(always)]
     pub(crate) fn find_item(&mut self, memory: &Memory, segments: &Segments, key: Key<'_>) -> Option<(Found, Layout)> {
         let mut line = self.home_line(memory, key.hash);

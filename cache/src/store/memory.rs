@@ -142,8 +142,8 @@ pub struct Toucher {
 }
 
 impl Toucher {
-    /// Makes the next pages, 2 MiB at the most, and waits for the kernel to do so. Returns how many bytes; 0: all that is
-    /// wanted is there, which `cache_memlimit` may change later.
+    /// Makes the next pages, 2 MiB at the most, and waits for the kernel to do so. Returns how many bytes; 0: all that
+    /// is wanted is there, which `cache_memlimit` may change later.
     ///
     /// # Errors
     /// The kernel has no memory, or is older than Linux 5.14.

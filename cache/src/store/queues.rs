@@ -1,4 +1,5 @@
-//! The segments that hold items: of each queue and class of like time-to-live the one being filled, and the sealed ones.
+//! The segments that hold items: of each queue and class of like time-to-live the one being filled, and the sealed
+//! ones.
 
 use super::expiry::CLASSES_MAX;
 use super::segment::{List, NONE};

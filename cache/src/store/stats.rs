@@ -88,7 +88,8 @@ counter_block! {
         merged,
         /// Items removed because they had expired and never asked for.
         expired_unfetched,
-        /// Stores that took memory which expired items had held, or the place of an expired or flushed item of their key.
+        /// Stores that took memory which expired items had held, or the place of an expired or flushed item of their
+        /// key.
         reclaimed,
         /// Stores refused because the item was too large.
         store_too_large,

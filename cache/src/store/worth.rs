@@ -1,9 +1,9 @@
 //! Which items are worth their bytes: hits for each byte, and the line above which they are kept.
 //!
-//! An item's score is the logarithm of its heat plus one over its bytes, in quarters of a doubling, so that an item half
-//! as long is as good as one asked for twice as often. [`Cutoff`] counts the bytes of each score among the items lately looked
-//! at and draws the line so that a set share of the bytes lies above it. Items on the line are kept in turn, so that the
-//! share is met where many items score alike.
+//! An item's score is the logarithm of its heat plus one over its bytes, in quarters of a doubling, so that an item
+//! half as long is as good as one asked for twice as often. [`Cutoff`] counts the bytes of each score among the items
+//! lately looked at and draws the line so that a set share of the bytes lies above it. Items on the line are kept in
+//! turn, so that the share is met where many items score alike.
 //!
 //! Read first: Berger et al., "AdaptSize" (NSDI 2017) for why bytes count; "Segcache" (NSDI 2021) §3.4 for merging.
 

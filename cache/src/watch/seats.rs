@@ -1,7 +1,8 @@
 //! Who watches what, and what waits for whom: a fixed number of seats that all cores share without a lock.
 //!
-//! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves, in
-//! one atomic step each. Nobody reads the other seats to find out, so watchers of several cores may come and go at once.
+//! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves,
+//! in one atomic step each. Nobody reads the other seats to find out, so watchers of several cores may come and go at
+//! once.
 //! Invariant W3: whoever sees what a seat wants sees whose it is: its wants are written last.
 //! `apps/cached/tests/loom.rs` tries every order of threads.
 

@@ -5,8 +5,9 @@
 //!  (file)    (script.rs)              (support/loopback.rs)                         however cut? nothing held?
 //! ```
 //!
-//! Used by the fuzz targets (`cache/fuzz/targets`) and by the test that replays their corpora (`cache/tests/corpus.rs`),
-//! so that a finding is a file. Nothing here is random: the same input does the same. Read first: `fuzz/script.rs`.
+//! Used by the fuzz targets (`cache/fuzz/targets`) and by the test that replays their corpora
+//! (`cache/tests/corpus.rs`), so that a finding is a file. Nothing here is random: the same input does the same. Read
+//! first: `fuzz/script.rs`.
 
 /// Datagrams.
 #[path = "fuzz/datagrams.rs"]

@@ -2,8 +2,8 @@
 //!
 //! All stacks have all addresses; worker w of n has the source ports that leave w when divided by n, so that no two
 //! ever have the same connection. A frame that comes by another worker's queue is a stray and goes round
-//! ([`StrayRing`]): right, but slower; a peer that answers by the queue it was asked on sends none. ARP answers may come
-//! by any queue too, so the server's Ethernet address is asked for here, before the workers start. The XDP program
+//! ([`StrayRing`]): right, but slower; a peer that answers by the queue it was asked on sends none. ARP answers may
+//! come by any queue too, so the server's Ethernet address is asked for here, before the workers start. The XDP program
 //! passes the kernel all that is not for our addresses.
 
 use std::io::{self, Write};
@@ -163,8 +163,8 @@ pub fn run_over_xsk(plan: &Plan, xsk: &XskArgs, progress: &Progress) -> Result<O
     outcome
 }
 
-/// Opens a queue for each worker of `plan` and finds out where the server is. The device keeps the XDP program attached:
-/// it must live until the workers are done.
+/// Opens a queue for each worker of `plan` and finds out where the server is. The device keeps the XDP program
+/// attached: it must live until the workers are done.
 ///
 /// # Errors
 /// [`XskError`], one line for the operator; nothing stays open or attached.
