@@ -21,7 +21,7 @@ pub enum Stopping {
     Now = 2,
 }
 
-/// The highest verbosity that is told from others (memcached's `-vv`).
+/// The highest verbosity (memcached's `-vv`); larger numbers mean the same.
 const VERBOSITY_MAX: u32 = 2;
 
 /// What administrators have set. Any core sets it, for all.
@@ -38,7 +38,7 @@ pub struct Control {
     stopping: AtomicU8,
     /// Seconds that debugtime has added to the clock.
     clock_ahead: AtomicU32,
-    /// The second at which debugtime has stopped the clock; 0: it goes.
+    /// The second at which debugtime has stopped the clock; 0: it runs.
     clock_paused: AtomicU32,
 }
 

@@ -38,13 +38,13 @@ use budget::{Purse, Sources};
 pub use outlet::DatagramOutlet;
 use place::{Commons, Fate, Place, room};
 
-/// Seconds after which a request is given up that could not be answered: no client waits longer for a datagram.
+/// Seconds after which a request that could not be answered is given up: no client waits longer for a datagram.
 const DEADLINE_SECS: u32 = 3;
 
 /// Requests longer than a packet of the link, put together of fragments, that may wait for another core.
 const LARGE: usize = 8;
 
-/// Places that are left to requests which need none for longer than their first visit.
+/// Places kept free for requests that can be answered at their first visit.
 const VISITORS: usize = 1;
 
 /// The requests over UDP of one core. `P` says who sent a datagram and where replies go.

@@ -25,12 +25,12 @@ impl DumpRight {
         self.0.compare_exchange(now, taken, Ordering::Relaxed, Ordering::Relaxed).ok().map(|_| ticket)
     }
 
-    /// Whoever was given `ticket` takes a step.
+    /// The walk that was given `ticket` takes a step.
     pub(crate) fn renew(&self, ticket: u32, now_secs: u32) {
         self.set(ticket, now_secs);
     }
 
-    /// Whoever was given `ticket` is done.
+    /// The walk that was given `ticket` is done.
     pub(crate) fn give_up(&self, ticket: u32) {
         self.set(ticket, 0);
     }

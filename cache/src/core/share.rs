@@ -1,9 +1,9 @@
 //! How a core's connections share what each of them needs to be served at all: entries, landing slots.
 //!
 //! The first of each connection is its own: it is always there, whatever the others hold. Beyond these is a number that
-//! all share, and of that a connection may hold a part of what is left: who holds most gets no more first, and the
-//! longer the queue of those who want some, the less each of them can have. So a connection never waits for another
-//! one, but for its own replies to leave, and nobody need be closed.
+//! all share, and of that a connection may hold a part of what is left: the connection that holds most is the first to
+//! get no more, and the more connections want some, the less each of them can have. So a connection never waits for
+//! another one, but for its own replies to leave, and none need be closed.
 //!
 //! Read first: Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches" (1998).
 

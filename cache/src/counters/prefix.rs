@@ -2,8 +2,8 @@
 //!
 //! Off unless an administrator asks, and nothing is made before that. Then each core counts in a table of its own that
 //! any core reads: [`PREFIXES_MAX`] prefixes, as long as their names fit [`NAME_WORDS`]; [`TABLE_BYTES`] in all. A
-//! prefix that finds no room is not counted, and that is ([`CoreCounters::detail_uncounted`]); `stats reset` makes room
-//! again.
+//! prefix that finds no room is left out, and [`CoreCounters::detail_uncounted`] says how often; `stats reset` makes
+//! room again.
 //!
 //! ```text
 //!  places, by hash of the name            names
@@ -13,8 +13,9 @@
 //!
 //! Invariant D1: only its core writes a table. A place of another generation than the last `stats reset` began is
 //! empty, so that a reset writes no table.
-//! Invariant D2: a name's words are written before its place (release), and not again in that generation: who has found
-//! the place (acquire), read the name, and then sees the generation unchanged, has read it whole.
+//! Invariant D2: a name's words are written before the place that points to them (release), and not again in that
+//! generation. So a reader that finds the place (acquire), reads the name and then sees the same generation has read
+//! the whole name.
 //! Read first: memcached `doc/protocol.txt`, "stats detail"; memcached's `stats_prefix.c`, whose later versions keep
 //! 65,536 prefixes and do not count the others.
 //!

@@ -1,13 +1,13 @@
 //! What may be sent to whom: all that is asked for to sources that are trusted, to others no more than three times what
 //! they have sent.
 //!
-//! Who sends a datagram may write any source address into it. A server that answers more than it was asked makes such a
-//! liar stronger against the one whose address it is (RFC 9000 §8.1 has the same rule and the same factor). So a
-//! datagram from a source that is not trusted pays for three times its bytes and for three datagrams; what its reply
+//! The sender of a datagram can write any source address into it. A server that answers with more bytes than it was
+//! sent would amplify an attack on the host whose address that is (RFC 9000 §8.1 has the same rule and the same
+//! factor). So a datagram from a source that is not trusted pays for three times its bytes and for three datagrams; what its reply
 //! leaves over may be used by later requests of the source within the same second, up to [`SAVED_MAX_BYTES`].
 //!
 //! Invariant: whatever a source is sent in a second is paid by what came under its address in that second. The table of
-//! what is left over has a fixed size: a source that finds no place in it has lost no more than what it had left.
+//! what is left over has a fixed size: a source without a place in it loses what it had left, and nothing else.
 
 use std::net::Ipv4Addr;
 

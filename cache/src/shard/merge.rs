@@ -288,7 +288,8 @@ impl Shard {
             return 0;
         }
         let queue = self.segments.at(at.segment).queue;
-        // The copy of an item of a sparse segment is as hot as before, and where it was: its time has not come.
+        // An item of a sparse segment keeps its heat and its queue: it is copied to free the segment, and it was not its
+        // turn to be judged.
         let (keep, to, heat_then) = match (victim.sparse, queue) {
             (true, _) => (true, queue, heat),
             (false, Fifo::Small) => self.judge_new(heat, bytes as u32),

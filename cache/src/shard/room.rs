@@ -30,8 +30,8 @@ const RELEASES_MAX: usize = 8;
 const GAPS_PART: usize = 16;
 
 impl Shard {
-    /// Room for `bytes` bytes of an item that expires at `expiry`: nobody's bytes, in an open segment of `queue` or a
-    /// new run.
+    /// Room for the `bytes` bytes of an item that expires at `expiry`, in an open segment of `queue` or in a run of its
+    /// own.
     pub(super) fn room(&mut self, bytes: usize, expiry: Expiry, queue: Fifo, now: Now) -> Option<ItemRef> {
         let class = class_of(expiry, now, self.ttl_classes);
         let segment_bytes = self.memory.segment_bytes();

@@ -3,7 +3,8 @@
 //! Invariant W2: how many watchers want a kind is counted, up by one as a watcher enters and down by one as it leaves,
 //! in one atomic step each. Nobody reads the other seats to find out, so watchers of several cores may come and go at
 //! once.
-//! Invariant W3: whoever sees what a seat wants sees whose it is: its wants are written last.
+//! Invariant W3: the kinds that a seat wants are written last, after its core (release): a core that reads them
+//! (acquire) also reads whose seat it is.
 //! `apps/cached/tests/loom.rs` tries every order of threads.
 
 use std::sync::OnceLock;
@@ -133,8 +134,8 @@ impl<E: Clone, const N: usize> Seats<E, N> {
         }
     }
 
-    /// Offers an event that happened on `core` to all who want any of `kinds`; calls `woken` with the core of each who
-    /// got it. Returns how many did, and how many lost it since they are too far behind.
+    /// Offers an event that happened on `core` to every watcher of any of `kinds`; calls `woken` with the core of each
+    /// that got it. Returns how many did, and how many lost it because they are too far behind.
     pub(crate) fn offer(&self, core: usize, kinds: u32, event: &E, mut woken: impl FnMut(usize)) -> (u64, u64) {
         let (mut told, mut lost) = (0, 0);
         for seat in self.seats.iter().filter(|seat| seat.wanted.load(Ordering::Acquire) & kinds != 0) {
