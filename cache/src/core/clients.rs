@@ -143,13 +143,14 @@ impl Clients {
     }
 
     /// Has `owner`, this core or another, take the next step of the value that entry `token` is for; for another core
-    /// after [`Clients::make_room`]. What comes of it lands in the entry, at once or when that core has answered.
-    pub(crate) fn upload(&mut self, here: &mut Here, owner: usize, token: Token, step: UploadStep<&[u8]>) {
+    /// after [`Clients::make_room`]. `bytes` go with it. What comes of it lands in the entry, at once or when that core
+    /// has answered.
+    pub(crate) fn upload(&mut self, here: &mut Here, owner: usize, token: Token, step: UploadStep, bytes: &[u8]) {
         if owner == here.id {
-            let answer = here.upload(step);
+            let answer = here.upload(step, bytes);
             self.land_upload(here, owner, token, answer);
         } else {
-            self.ask(owner, token, [step.bytes(), &[]], |[span, _]| Request::Upload(step.map(|_| span)));
+            self.ask(owner, token, [bytes, &[]], |[bytes, _]| Request::Upload { step, bytes });
         }
     }
 
@@ -157,9 +158,9 @@ impl Clients {
     pub(crate) fn abort_upload(&mut self, here: &mut Here, owner: u16, token: Token, upload: u32) {
         let owner = usize::from(owner);
         if owner == here.id {
-            here.upload(UploadStep::Abort { upload });
+            here.upload(UploadStep::Abort { upload }, b"");
         } else {
-            self.owe(owner, token, Request::Upload(UploadStep::Abort { upload }));
+            self.owe(owner, token, abort(upload));
         }
     }
 
@@ -303,7 +304,7 @@ impl Clients {
                 }
             }
             Answer::Begun { upload: number } if upload => {
-                self.owe(peer, token, Request::Upload(UploadStep::Abort { upload: number }));
+                self.owe(peer, token, abort(number));
             }
             _ => {}
         }
@@ -367,6 +368,11 @@ impl Clients {
         let (owner, stream) = (usize::from(landed.owner), landed.stream);
         self.owe(owner, token, Request::Pull { stream, offset, room });
     }
+}
+
+/// The request to forget a value.
+fn abort(upload: u32) -> Request {
+    Request::Upload { step: UploadStep::Abort { upload }, bytes: Span::EMPTY }
 }
 
 /// Units of `need` that can be had now.

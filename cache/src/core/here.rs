@@ -120,7 +120,7 @@ impl Here {
                     _ => Answer::Outcome(outcome),
                 }
             }
-            Request::Upload(step) => self.upload(step.map(|span| requests.bytes(span))),
+            Request::Upload { step, bytes } => self.upload(step, requests.bytes(bytes)),
             Request::Pull { stream, offset, room } => self.pull(stream, offset, room, answers),
             Request::Cancel { stream } => {
                 self.end_stream(stream);
@@ -225,12 +225,12 @@ impl Here {
     }
 
     /// Takes the next step of a value that is sent piece by piece into this core's shard, for a connection here or on
-    /// another core.
-    pub(crate) fn upload(&mut self, step: UploadStep<&[u8]>) -> Answer {
+    /// another core. `bytes` go with it.
+    pub(crate) fn upload(&mut self, step: UploadStep, bytes: &[u8]) -> Answer {
         let no_memory = Outcome::NoMemory(Purpose::Store);
         match step {
-            UploadStep::Begin { key, hash, ref store, value_len } => {
-                let key = Key { hash, bytes: key };
+            UploadStep::Begin { hash, ref store, value_len } => {
+                let key = Key { hash, bytes };
                 self.observer.begin_store(&mut self.shard, key, store);
                 let asked = (key, store, value_len);
                 match self.uploads.begin(&mut self.shard, &mut self.held, &self.counters, asked, self.now) {
@@ -238,7 +238,7 @@ impl Here {
                     Err(outcome) => Answer::Refused(outcome),
                 }
             }
-            UploadStep::Data { upload, bytes } => match self.uploads.fill(&mut self.shard, upload, bytes) {
+            UploadStep::Data { upload } => match self.uploads.fill(&mut self.shard, upload, bytes) {
                 true => Answer::Done,
                 false => Answer::Refused(no_memory),
             },
@@ -263,7 +263,7 @@ impl Here {
 /// The hash of the key that a request looks up.
 fn hash_of(request: &Request) -> Option<KeyHash> {
     match *request {
-        Request::Operate { hash, .. } | Request::Upload(UploadStep::Begin { hash, .. }) => Some(hash),
+        Request::Operate { hash, .. } | Request::Upload { step: UploadStep::Begin { hash, .. }, .. } => Some(hash),
         _ => None,
     }
 }

@@ -22,13 +22,18 @@ pub(crate) struct Span {
     pub(crate) len: u16,
 }
 
+impl Span {
+    /// No bytes.
+    pub(crate) const EMPTY: Span = Span { start: 0, len: 0 };
+}
+
 /// What is asked of another core.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Request {
     /// An operation on the item of a key. Where `room` is given, that much of the value of a hit comes with the answer.
     Operate { key: Span, hash: KeyHash, operation: Operation, value: Span, room: Option<u16> },
-    /// The next step of a value that is sent piece by piece.
-    Upload(UploadStep<Span>),
+    /// The next step of a value that is sent piece by piece, and the bytes that go with it.
+    Upload { step: UploadStep, bytes: Span },
     /// More bytes of a value that did not fit its landing slot.
     Pull { stream: u32, offset: u32, room: u16 },
     /// Nobody wants the rest of the value.
@@ -48,42 +53,17 @@ pub(crate) enum OrderToAll {
     MemoryLimit { bytes: u64 },
 }
 
-/// One step of a value that is sent piece by piece into the shard that owns its key, on this core or another. `B` is
-/// the bytes that a step has: themselves, or their place in a batch.
+/// One step of a value that is sent piece by piece into the shard that owns its key, on this core or another.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum UploadStep<B> {
-    /// A store whose value follows.
-    Begin { key: B, hash: KeyHash, store: Store, value_len: u32 },
-    /// The next bytes of the value.
-    Data { upload: u32, bytes: B },
+pub(crate) enum UploadStep {
+    /// A store whose value follows; its key goes with this.
+    Begin { hash: KeyHash, store: Store, value_len: u32 },
+    /// The next bytes of the value go with this.
+    Data { upload: u32 },
     /// The value is whole: store it.
     Commit { upload: u32 },
     /// Forget the value.
     Abort { upload: u32 },
-}
-
-impl<B> UploadStep<B> {
-    /// The same step with what `put` makes of its bytes.
-    pub(crate) fn map<C>(self, put: impl FnOnce(B) -> C) -> UploadStep<C> {
-        match self {
-            UploadStep::Begin { key, hash, store, value_len } => {
-                UploadStep::Begin { key: put(key), hash, store, value_len }
-            }
-            UploadStep::Data { upload, bytes } => UploadStep::Data { upload, bytes: put(bytes) },
-            UploadStep::Commit { upload } => UploadStep::Commit { upload },
-            UploadStep::Abort { upload } => UploadStep::Abort { upload },
-        }
-    }
-}
-
-impl<'a> UploadStep<&'a [u8]> {
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> &'a [u8] {
-        match *self {
-            UploadStep::Begin { key: bytes, .. } | UploadStep::Data { bytes, .. } => bytes,
-            UploadStep::Commit { .. } | UploadStep::Abort { .. } => b"",
-        }
-    }
 }
 
 /// What the owner answers.

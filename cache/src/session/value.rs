@@ -61,8 +61,8 @@ impl Taking<'_> {
         self.message_room(owner, key.bytes.len())?;
         self.clients.counters.cross_core_requests.add(u64::from(owner != self.here.id));
         let token = self.owe(form, Owed::Waiting(Waiting::Upload(Upload::Asked)));
-        let step = UploadStep::Begin { key: key.bytes, hash: key.hash, store, value_len: bytes };
-        self.clients.upload(self.here, owner, token, step);
+        let step = UploadStep::Begin { hash: key.hash, store, value_len: bytes };
+        self.clients.upload(self.here, owner, token, step, key.bytes);
         self.session.state = State::Value { token, remaining: bytes };
         Ok(())
     }
@@ -88,8 +88,7 @@ impl Taking<'_> {
                 return Err(Stop::NeedInput.into());
             }
             self.message_room(owner.into(), bytes)?;
-            let step = UploadStep::Data { upload, bytes: &input[..bytes] };
-            self.clients.upload(self.here, owner.into(), token, step);
+            self.clients.upload(self.here, owner.into(), token, UploadStep::Data { upload }, &input[..bytes]);
             self.session.state = State::Value { token, remaining: remaining - bytes as u32 };
             return Ok(Done::Bytes(bytes));
         }
@@ -98,7 +97,7 @@ impl Taking<'_> {
         if line_end == expected {
             self.message_room(owner.into(), 0)?;
             self.clients.replies.entry_mut(token).owed = Owed::Waiting(Waiting::Outcome);
-            self.clients.upload(self.here, owner.into(), token, UploadStep::Commit { upload });
+            self.clients.upload(self.here, owner.into(), token, UploadStep::Commit { upload }, b"");
         } else {
             self.clients.replies.settle(token, Line::BadChunk);
             self.clients.abort_upload(self.here, owner, token, upload);
