@@ -63,6 +63,8 @@ mod path_mtu;
 mod phase;
 /// `Port`: a queue and the frames of the turn.
 mod port;
+/// What the sender of a datagram is told on whose port nobody listens.
+mod port_unreachable;
 /// A token bucket.
 mod rate;
 /// The ready list: `Readiness`, `Interest`.

@@ -68,7 +68,7 @@ use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
 
-/// ICMP echo replies a second, to all addresses together.
+/// ICMP echo replies and "port unreachable" a second, to all addresses together.
 const ECHOES_PER_SECOND: u32 = 1_000;
 /// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
 const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
@@ -127,7 +127,7 @@ pub struct NetStack {
     ephemeral: EphemeralPorts,
     strays: Strays,
     reassembly: Reassembly,
-    /// ICMP echo replies: to one address, and in all.
+    /// ICMP echo replies and "port unreachable": to one address, and in all.
     echo_limit: SharedLimit,
     echo_rate: RateLimit,
     /// Answers to segments of no flow and of half-open flows, whose sender may have lied about its address.

@@ -69,6 +69,8 @@ pub struct StackStats {
     pub flows_moved: u64,
     /// ICMP echo requests answered.
     pub echo_replies: u64,
+    /// Datagrams for a port on which nobody listens, whose sender was told so by ICMP.
+    pub port_unreachables: u64,
     /// UDP datagrams handed to the application.
     pub datagrams: u64,
     /// Fragments of UDP datagrams kept for the rest of them: each but the last, which counts as the datagram.

@@ -1,10 +1,11 @@
-//! Answers to segments that were not taken: RST, and ACKs that say where we are, at limited rates.
+//! Answers to segments and datagrams that were not taken: RST, ACKs that say where we are, and ICMP "port unreachable", at
+//! limited rates.
 //!
 //! The limits are such that a sender who counts the answers it gets learns nothing of other connections, and cannot use
 //! up their answers (`rate.rs`).
 //! Read first: RFC 5961 §7, RFC 9293 §3.10.7.1.
 
-use nic::Queue;
+use nic::{Frame, Queue};
 
 use super::NetStack;
 use super::arrival::Arrival;
@@ -14,6 +15,7 @@ use crate::link::LinkHeader;
 use crate::offer;
 use crate::phase::Phase;
 use crate::port::Port;
+use crate::port_unreachable;
 use crate::sack::Island;
 use crate::segment::Control;
 use crate::wire::ACK;
@@ -29,6 +31,21 @@ impl NetStack {
             let link = LinkHeader::answering(arrival.frame, usize::from(segment.at));
             self.stats.rsts_sent += 1;
             self.send_control(arrival.port, &link, &segment.key, Control::rst_for(segment));
+        }
+    }
+
+    /// Tells the sender of a datagram that nobody listens on its port, in the frame that it came in, as often as echo
+    /// requests are answered: both by one limit, since whoever sends the one can send the other.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse_datagram<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, mut frame: Frame) {
+        let (sender, at) = port_unreachable::sender(frame.bytes());
+        let may = self.echo_limit.allows(now, sender) && self.echo_rate.allows(now);
+        if may && port_unreachable::answer(&mut frame, at).is_ok() {
+            self.stats.port_unreachables += 1;
+            port.send(frame);
+        } else {
+            port.free(frame);
         }
     }
 

@@ -213,7 +213,12 @@ impl NetStack {
                 self.stats.drops.add(DropReason::IcmpRate);
             }
             Class::Unreachable(message) => self.ingest_unreachable(now, frame.bytes(), &message, 0),
-            Class::Drop(reason) => self.stats.drops.add(reason),
+            Class::Drop(reason) => {
+                self.stats.drops.add(reason);
+                if reason == DropReason::UdpNoListener {
+                    return self.refuse_datagram(now, port, frame);
+                }
+            }
         }
         port.free(frame);
     }

@@ -291,6 +291,12 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.cookies_refused),
     ),
     (
+        "port_unreachables",
+        "A datagram came for a port on which nobody listens, and its sender was told so by ICMP.",
+        Harmless,
+        Source::Core(|counts| counts.stack.port_unreachables),
+    ),
+    (
         "conn_memory_bytes",
         "A connection got larger rings or gave them back: bytes of all such rings (gauge).",
         Harmless,
