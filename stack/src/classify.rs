@@ -41,7 +41,7 @@ pub(crate) enum Class {
     Tcp(Segment),
     /// A UDP datagram for us, on whatever port.
     Udp(Datagram),
-    /// A part of one.
+    /// A part of a segment or a datagram.
     Fragment(Fragment),
     /// An ARP packet about our address, or one that announces its sender's; it begins so many bytes into the frame.
     Arp { at: usize },
@@ -292,7 +292,7 @@ impl Local {
         }
         // More fragments, or an offset (RFC 791 §3.1, "Flags", "Fragment Offset").
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
-        if fragment != 0 && header[9] != PROTOCOL_UDP {
+        if fragment != 0 && !matches!(header[9], PROTOCOL_TCP | PROTOCOL_UDP) {
             return Class::Drop(DropReason::IpFragment);
         }
         let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
@@ -310,7 +310,7 @@ impl Local {
         if fragment != 0 {
             let id = u16::from_be_bytes([header[4], header[5]]);
             return Class::Fragment(Fragment {
-                key: FragmentKey { source, destination, id },
+                key: FragmentKey { source, destination, id, protocol: header[9] },
                 offset: fragment << 3,
                 more: fragment & 0x2000 != 0,
                 at: at as u8,
@@ -408,7 +408,7 @@ impl Local {
 
     /// RFC 768. A datagram may be shorter than its packet: what follows it is nobody's.
     #[inline]
-    pub(crate) fn udp(&self, source: u32, destination: u32, datagram: &[u8], at: usize) -> Result<Class, DropReason> {
+    fn udp(&self, source: u32, destination: u32, datagram: &[u8], at: usize) -> Result<Class, DropReason> {
         let header = datagram.first_chunk::<UDP_BYTES>().ok_or(DropReason::UdpLength)?;
         let len = u16::from_be_bytes([header[4], header[5]]);
         let Some(datagram) = datagram.get(..usize::from(len)).filter(|d| d.len() >= UDP_BYTES) else {

@@ -52,7 +52,7 @@ drop_reasons! {
     IpSourceRoute,
     /// An IPv4 header's checksum is wrong.
     IpChecksum,
-    /// An IPv4 packet is a fragment, and not of UDP that is listened to.
+    /// An IPv4 packet is a fragment, and neither of TCP nor of UDP that is listened to.
     IpFragment,
     /// A fragment overlaps another of its datagram, or contradicts it: all of the datagram is dropped.
     FragmentOverlap,

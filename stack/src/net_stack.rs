@@ -20,6 +20,7 @@ mod cookies;
 mod datagrams;
 mod egress;
 mod emit;
+mod fragments;
 mod ingress;
 mod mend;
 mod neighbors;
@@ -198,7 +199,7 @@ impl NetStack {
             resolver: Resolver::new(flows),
             path_mtus: PathMtus::new(secrets.table),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
-            reassembly: Reassembly::new(!config.udp_ports.is_empty()),
+            reassembly: Reassembly::new(),
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),
             echo_rate: RateLimit::new(ECHOES_PER_SECOND),

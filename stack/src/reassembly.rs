@@ -1,8 +1,12 @@
-//! `Reassembly`: datagrams that came in fragments, put together; for UDP alone, and only where it is listened to.
+//! `Reassembly`: datagrams and segments that came in fragments, put together. TCP comes so where a router has cut what its
+//! sender allowed to be cut.
 //!
-//! A fixed number of buffers, made at the start. A fragment that overlaps another, other than as its exact copy, gives up
+//! A fixed number of buffers, made at the start, whose pages the kernel makes as they are first written. A fragment that overlaps another, other than as its exact copy, gives up
 //! all of its datagram (RFC 5722 §4, which IPv4 does not forbid): only a mistake or an attack sends one. A datagram
 //! that is not whole within [`LIFE`] is given up, and so is the oldest when all buffers are taken.
+//!
+//! NICs spread fragments by their addresses alone, so that those of one packet meet at one core, which need not be that of
+//! their flow: a whole segment that no flow here knows goes the way of strays (`stray.rs`).
 //!
 //! Invariant: what is returned has every byte written by a fragment of its own key, each once. Read first: RFC 791 §3.2,
 //! RFC 1858.
@@ -11,8 +15,11 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
+use crate::checksum;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
+use crate::link::TAGGED_BYTES;
+use crate::wire::IPV4_BYTES;
 
 /// Datagrams that may be half there.
 const BUFFERS: usize = 8;
@@ -27,12 +34,16 @@ const FRAGMENTS_MAX: usize = 64;
 /// ways of its time, during which few liars could hold every buffer.
 const LIFE: Duration = Duration::from_secs(1);
 
-/// What fragments of one datagram have in common (RFC 791 §3.2); all are of UDP.
+/// In front of the bytes that are put together there is room for the headers of their frame.
+const HEAD_BYTES: usize = TAGGED_BYTES + IPV4_BYTES;
+
+/// What fragments of one datagram have in common (RFC 791 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FragmentKey {
     pub(crate) source: u32,
     pub(crate) destination: u32,
     pub(crate) id: u16,
+    pub(crate) protocol: u8,
 }
 
 /// A fragment of a datagram for us.
@@ -58,7 +69,23 @@ struct Partial {
     ranges: ArrayVec<(usize, usize), FRAGMENTS_MAX>,
     total: Option<usize>,
     here: usize,
+    /// The headers' room, then the payload. Empty while a [`Whole`] has it.
     bytes: Box<[u8]>,
+}
+
+/// A packet that is whole, as a frame like any other. To be given back.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    bytes: Box<[u8]>,
+    frame: std::ops::Range<usize>,
+    place: usize,
+}
+
+impl Whole {
+    /// The frame that nobody has cut.
+    pub(crate) fn frame_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.frame.clone()).unwrap_or_default()
+    }
 }
 
 impl Partial {
@@ -79,7 +106,9 @@ impl Partial {
         if overlaps || beyond || self.total.is_some_and(|total| !ends(total)) {
             return Err(DropReason::FragmentOverlap);
         }
-        let Some(place) = self.bytes.get_mut(start..end) else { return Err(DropReason::FragmentMalformed) };
+        let Some(place) = self.bytes.get_mut(HEAD_BYTES + start..HEAD_BYTES + end) else {
+            return Err(DropReason::FragmentMalformed);
+        };
         if self.ranges.try_push((start, end)).is_err() {
             return Err(DropReason::FragmentMalformed);
         }
@@ -89,6 +118,24 @@ impl Partial {
             self.total = Some(end);
         }
         Ok(self.total == Some(self.here))
+    }
+
+    /// Puts the headers of `cut`, the frame of one of the fragments, in front of what is whole. Returns where the frame is.
+    fn write_headers(&mut self, cut: &[u8], at: usize) -> std::ops::Range<usize> {
+        let frame = (HEAD_BYTES - IPV4_BYTES).saturating_sub(at)..HEAD_BYTES + self.here;
+        if let (Some(room), Some(headers)) = (self.bytes.get_mut(frame.start..HEAD_BYTES), cut.get(..at + IPV4_BYTES))
+            && room.len() == headers.len()
+        {
+            room.copy_from_slice(headers);
+            let ip = &mut room[at..];
+            let len = (IPV4_BYTES + self.here) as u16;
+            ip[2..4].copy_from_slice(&len.to_be_bytes());
+            ip[6..8].fill(0);
+            ip[10..12].fill(0);
+            let sum = checksum::field(checksum::add(0, ip));
+            ip[10..12].copy_from_slice(&sum);
+        }
+        frame
     }
 }
 
@@ -100,24 +147,28 @@ pub(crate) struct Reassembly {
 }
 
 impl Reassembly {
-    /// Buffers for eight datagrams, or none if nobody `listens`.
-    pub(crate) fn new(listens: bool) -> Self {
+    /// Buffers for eight datagrams.
+    pub(crate) fn new() -> Self {
         let partial = |_| Partial {
             key: None,
             since: Time::ZERO,
             ranges: ArrayVec::new(),
             total: None,
             here: 0,
-            bytes: vec![0; PAYLOAD_MAX_BYTES].into_boxed_slice(),
+            bytes: vec![0; HEAD_BYTES + PAYLOAD_MAX_BYTES].into_boxed_slice(),
         };
-        Self { partials: (0..if listens { BUFFERS } else { 0 }).map(partial).collect(), given_up: 0 }
+        Self { partials: (0..BUFFERS).map(partial).collect(), given_up: 0 }
     }
 
-    /// Takes a fragment whose bytes are `payload`. Returns the payload of the packet that is whole with it, if it is.
+    /// Takes a fragment, `frame` being its own. Returns the packet that is whole with it, if it is, which must be
+    /// [given back](Self::give_back).
     ///
     /// # Errors
     /// Why the fragment, or all of its datagram, was dropped.
-    pub(crate) fn take(&mut self, now: Time, fragment: &Fragment, payload: &[u8]) -> Result<Option<&[u8]>, DropReason> {
+    pub(crate) fn take(&mut self, now: Time, fragment: &Fragment, frame: &[u8]) -> Result<Option<Whole>, DropReason> {
+        let at = usize::from(fragment.at);
+        let payload = frame.get(at + IPV4_BYTES..).and_then(|rest| rest.get(..usize::from(fragment.len)));
+        let payload = payload.unwrap_or_default();
         // RFC 791 §3.2: all but the last are multiples of eight bytes.
         let start = usize::from(fragment.offset);
         if payload.is_empty()
@@ -138,7 +189,7 @@ impl Reassembly {
             None => {
                 let free = self.partials.iter().position(|partial| partial.key.is_none());
                 let oldest = || (0..self.partials.len()).min_by_key(|&index| self.partials[index].since);
-                let index = free.or_else(oldest).ok_or(DropReason::IpFragment)?;
+                let index = free.or_else(oldest).ok_or(DropReason::FragmentsIncomplete)?;
                 self.given_up += u64::from(free.is_none());
                 self.partials[index].begin(fragment.key, now);
                 index
@@ -149,12 +200,20 @@ impl Reassembly {
             Ok(false) => Ok(None),
             Ok(true) => {
                 partial.key = None;
-                Ok(partial.bytes.get(..partial.here))
+                let whole = partial.write_headers(frame, at);
+                Ok(Some(Whole { bytes: std::mem::take(&mut partial.bytes), frame: whole, place: index }))
             }
             Err(reason) => {
                 partial.key = None;
                 Err(reason)
             }
+        }
+    }
+
+    /// Takes back what `take` has given.
+    pub(crate) fn give_back(&mut self, whole: Whole) {
+        if let Some(partial) = self.partials.get_mut(whole.place) {
+            partial.bytes = whole.bytes;
         }
     }
 
@@ -168,7 +227,7 @@ impl Reassembly {
 mod tests {
     use super::*;
 
-    const KEY: FragmentKey = FragmentKey { source: 1, destination: 2, id: 3 };
+    const KEY: FragmentKey = FragmentKey { source: 1, destination: 2, id: 3, protocol: 17 };
 
     fn at(millis: u64) -> Time {
         Time::from_duration(Duration::from_millis(millis))
@@ -176,9 +235,19 @@ mod tests {
 
     /// Bytes `from..to` of a datagram of `total` bytes.
     fn take(all: &mut Reassembly, key: FragmentKey, from: usize, to: usize, total: usize, now: Time) -> Taken {
-        let bytes: Vec<u8> = (from..to).map(|at| (at % 251) as u8).collect();
-        let fragment = Fragment { key, offset: from as u16, more: to < total, at: 14, len: bytes.len() as u16 };
-        all.take(now, &fragment, &bytes).map(|whole| whole.map(<[u8]>::to_vec))
+        let mut frame = vec![0xee; 34];
+        frame.extend((from..to).map(|at| (at % 251) as u8));
+        // What is behind the packet is nobody's.
+        frame.extend([0xee; 9]);
+        let fragment = Fragment { key, offset: from as u16, more: to < total, at: 14, len: (to - from) as u16 };
+        let whole = all.take(now, &fragment, &frame)?;
+        Ok(whole.map(|mut whole| {
+            let frame = whole.frame_mut().to_vec();
+            all.give_back(whole);
+            assert!(checksum::is_right(checksum::add(0, &frame[14..34])));
+            assert_eq!(frame[16..18], ((frame.len() - 14) as u16).to_be_bytes());
+            frame[34..].to_vec()
+        }))
     }
 
     type Taken = Result<Option<Vec<u8>>, DropReason>;
@@ -191,7 +260,7 @@ mod tests {
     fn fragments_make_their_datagram_in_any_order_and_copies_of_them_do_no_harm() {
         let pieces = [(0, 1_480), (1_480, 2_960), (2_960, 4_104)];
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
-            let mut all = Reassembly::new(true);
+            let mut all = Reassembly::new();
             for (step, &piece) in order.iter().enumerate() {
                 let (from, to) = pieces[piece];
                 let taken = take(&mut all, KEY, from, to, 4_104, at(1));
@@ -201,7 +270,7 @@ mod tests {
                 }
             }
         }
-        let mut all = Reassembly::new(true);
+        let mut all = Reassembly::new();
         assert_eq!(take(&mut all, KEY, 0, 40_000, PAYLOAD_MAX_BYTES, at(1)), Ok(None));
         assert_eq!(take(&mut all, KEY, 40_000, PAYLOAD_MAX_BYTES, PAYLOAD_MAX_BYTES, at(1)), whole(PAYLOAD_MAX_BYTES));
     }
@@ -216,14 +285,14 @@ mod tests {
             ((100, 200), (120, 240), 240),
             ((160, 200), (0, 240), 240),
         ] {
-            let mut all = Reassembly::new(true);
+            let mut all = Reassembly::new();
             let first_total = if first.1 == 200 { 200 } else { total };
             assert_eq!(take(&mut all, KEY, first.0, first.1, first_total, at(1)), Ok(None));
             assert_eq!(take(&mut all, KEY, second.0, second.1, total, at(1)), Err(FragmentOverlap), "{second:?}");
             // Nothing of it is left.
             assert_eq!(take(&mut all, KEY, 0, 200, 240, at(1)), Ok(None));
         }
-        let mut all = Reassembly::new(true);
+        let mut all = Reassembly::new();
         // Ping of death, an empty one, and one that is no multiple of eight.
         for (from, to) in [(65_512, 65_520), (16, 16), (0, 9)] {
             assert_eq!(take(&mut all, KEY, from, to, 70_000, at(1)), Err(FragmentMalformed), "{from}..{to}");
@@ -236,7 +305,7 @@ mod tests {
 
     #[test]
     fn datagrams_that_are_not_whole_in_time_or_are_too_many_are_given_up() {
-        let mut all = Reassembly::new(true);
+        let mut all = Reassembly::new();
         let key = |id| FragmentKey { id, ..KEY };
         for id in 0..1_000 {
             assert_eq!(take(&mut all, key(id), 0, 80, 160, at(u64::from(id) / 10)), Ok(None));
@@ -246,6 +315,10 @@ mod tests {
         assert_eq!(take(&mut all, key(0), 80, 160, 160, at(100)), Ok(None));
         assert_eq!(take(&mut all, key(998), 80, 160, 160, at(1_200)), Ok(None));
         assert_eq!(all.take_given_up(), 8);
-        assert_eq!(take(&mut Reassembly::new(false), KEY, 0, 8, 16, at(1)), Err(DropReason::IpFragment));
+        // The same number in packets of two protocols.
+        let tcp = FragmentKey { protocol: 6, ..KEY };
+        assert_eq!(take(&mut all, KEY, 0, 80, 160, at(1_300)), Ok(None));
+        assert_eq!(take(&mut all, tcp, 80, 160, 160, at(1_300)), Ok(None));
+        assert_eq!(take(&mut all, tcp, 0, 80, 160, at(1_300)), whole(160));
     }
 }

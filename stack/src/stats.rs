@@ -73,7 +73,7 @@ pub struct StackStats {
     pub port_unreachables: u64,
     /// UDP datagrams handed to the application.
     pub datagrams: u64,
-    /// Fragments of UDP datagrams kept for the rest of them: each but the last, which counts as the datagram.
+    /// Fragments of segments and datagrams kept for the rest of them: each but the last, which counts as what is whole.
     pub fragments: u64,
     /// UDP datagrams sent.
     pub datagrams_sent: u64,

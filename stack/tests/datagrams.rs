@@ -5,6 +5,7 @@ mod lab;
 
 use std::net::SocketAddrV4;
 
+use lab::odd::cut;
 use lab::raw::{ACK, PSH, SYN, Tcp};
 use lab::udp::{Call, Echo, Udp, UdpBench, udp_config};
 use lab::{PORT, THEM, US};
@@ -136,9 +137,10 @@ fn what_is_not_for_a_port_of_ours_or_not_whole_is_dropped_and_counted() {
         (short, DropReason::UdpLength),
         (long, DropReason::UdpLength),
         (broken, DropReason::UdpChecksum),
-        // The first and a later fragment of what is no datagram, and a fragment that cannot be.
-        (with_ip(good(), |ip| (ip[6], ip[9]) = (0x20, 6)), DropReason::IpFragment),
+        // The first and a later fragment of what is neither segment nor datagram, and fragments that cannot be.
+        (with_ip(good(), |ip| (ip[6], ip[9]) = (0x20, 47)), DropReason::IpFragment),
         (with_ip(good(), |ip| (ip[7], ip[9]) = (0xb9, 1)), DropReason::IpFragment),
+        (with_ip(good(), |ip| (ip[6], ip[9]) = (0x20, 6)), DropReason::FragmentMalformed),
         (with_ip(good(), |ip| ip[6] = 0x20), DropReason::FragmentMalformed),
         (with_ip(good(), |ip| (ip[6], ip[7]) = (0x1f, 0xff)), DropReason::FragmentMalformed),
         (address(12, US.octets()), DropReason::Land),
@@ -180,19 +182,7 @@ fn accounted(stats: &StackStats) -> u64 {
 
 /// The frames of a datagram that is cut into fragments of at most `most` bytes of packet payload.
 fn fragments(datagram: &Udp, id: u16, most: usize) -> Vec<Vec<u8>> {
-    let whole = datagram.frame();
-    let payload = &whole[34..];
-    let most = most / 8 * 8;
-    let cut = |(index, part): (usize, &[u8])| {
-        let last = (index + 1) * most >= payload.len();
-        with_ip([&whole[..34], part].concat(), |ip| {
-            ip[2..4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
-            ip[4..6].copy_from_slice(&id.to_be_bytes());
-            let offset = (index * most / 8) as u16 | if last { 0 } else { 0x2000 };
-            ip[6..8].copy_from_slice(&offset.to_be_bytes());
-        })
-    };
-    payload.chunks(most).enumerate().map(cut).collect()
+    cut(&datagram.frame(), id, most)
 }
 
 #[test]

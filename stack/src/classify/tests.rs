@@ -117,8 +117,16 @@ fn each_wrong_ipv4_header_has_its_reason() {
     dropped(&with_ip(good(), |ip| ip[0] = 0x44), DropReason::IpTooShort);
     dropped(&with_ip(good(), |ip| ip[3] += 1), DropReason::IpTooShort);
     dropped(&with_ip(good(), |ip| ip[3] = 19), DropReason::IpTooShort);
-    dropped(&with_ip(good(), |ip| ip[6] = 0x20), DropReason::IpFragment);
-    dropped(&with_ip(good(), |ip| ip[7] = 1), DropReason::IpFragment);
+    // Fragments of TCP and UDP are put together; of nothing else.
+    for (protocol, kept) in [(6, true), (17, true), (1, false), (47, false)] {
+        for (flags, offset) in [(0x20, 0), (0, 1), (0x20, 1)] {
+            let frame = with_ip(good(), |ip| (ip[6], ip[7], ip[9]) = (flags, offset, protocol));
+            match local().classify(&frame) {
+                Class::Fragment(fragment) => assert!(kept && fragment.key.protocol == protocol),
+                other => assert_eq!((other, kept), (Class::Drop(DropReason::IpFragment), false)),
+            }
+        }
+    }
     dropped(&with_ip(good(), |ip| ip[9] = 47), DropReason::IpProtocol);
     dropped(&with_ip(good(), |ip| ip[12..16].copy_from_slice(&US)), DropReason::Land);
     for destination in [[10, 77, 0, 3], [224, 0, 0, 1], [10, 77, 1, 255]] {

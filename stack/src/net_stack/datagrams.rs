@@ -5,13 +5,10 @@
 use nic::{Frame, Queue};
 
 use super::NetStack;
-use crate::classify::{Class, Datagram};
-use crate::clock::Time;
+use crate::classify::Datagram;
 use crate::datagram::{self, DatagramHandler, DatagramPeer, DatagramReplies, HEADER_BYTES, NoFrame};
 use crate::drop_reason::DropReason;
 use crate::port::Port;
-use crate::reassembly::{Fragment, FragmentKey};
-use crate::wire::{IPV4_BYTES, UDP_BYTES};
 
 /// Where there is no application that takes datagrams.
 pub(super) enum Nobody {}
@@ -66,63 +63,28 @@ impl NetStack {
         handler: &mut impl DatagramHandler,
     ) {
         self.stats.frames += 1;
+        self.hand_datagram_over(port, port_index, frame.bytes(), datagram, handler);
+        port.free(frame);
+    }
+
+    /// Hands over the datagram in `frame`, which was admitted.
+    #[inline]
+    pub(super) fn hand_datagram_over<Q: Queue>(
+        &mut self,
+        port: &mut Port<Q>,
+        port_index: usize,
+        frame: &[u8],
+        datagram: &Datagram,
+        handler: &mut impl DatagramHandler,
+    ) {
         self.stats.datagrams += 1;
-        let peer = DatagramPeer::of(datagram, frame.bytes(), port_index);
+        let peer = DatagramPeer::of(datagram, frame, port_index);
         let mut replies = DatagramReplies {
             outlet: port.any_outlet(),
             peer: &peer,
             ip_mtu: self.config.ip_mtu,
             stats: &mut self.stats,
         };
-        handler.datagram(&peer, datagram.payload(frame.bytes()), &mut replies);
-        port.free(frame);
-    }
-
-    /// Ingests a fragment, and hands the datagram over that is whole with it. [`DatagramHandler::foresee`] is not told
-    /// of such a datagram.
-    #[inline(never)]
-    pub(super) fn ingest_fragment<Q: Queue>(
-        &mut self,
-        now: Time,
-        port: &mut Port<Q>,
-        port_index: usize,
-        frame: Frame,
-        fragment: &Fragment,
-        handler: &mut impl DatagramHandler,
-    ) {
-        self.stats.frames += 1;
-        let at = usize::from(fragment.at) + IPV4_BYTES;
-        let part = frame.bytes().get(at..at + usize::from(fragment.len)).unwrap_or_default();
-        match self.reassembly.take(now, fragment, part) {
-            Err(reason) => self.stats.drops.add(reason),
-            Ok(None) => self.stats.fragments += 1,
-            Ok(Some(packet)) => {
-                let FragmentKey { source, destination, .. } = fragment.key;
-                let admitted =
-                    self.local.udp(source, destination, packet, usize::from(fragment.at)).and_then(|class| {
-                        let Class::Udp(datagram) = class else { return Err(DropReason::IpFragment) };
-                        datagram::admit(&datagram, &self.config.udp_ports).map(|()| datagram)
-                    });
-                match admitted {
-                    Err(reason) => self.stats.drops.add(reason),
-                    Ok(datagram) => {
-                        self.stats.datagrams += 1;
-                        let peer = DatagramPeer::of(&datagram, frame.bytes(), port_index);
-                        let payload = packet.get(UDP_BYTES..UDP_BYTES + usize::from(datagram.payload_len));
-                        let mut replies = DatagramReplies {
-                            outlet: port.any_outlet(),
-                            peer: &peer,
-                            ip_mtu: self.config.ip_mtu,
-                            stats: &mut self.stats,
-                        };
-                        handler.datagram(&peer, payload.unwrap_or_default(), &mut replies);
-                    }
-                }
-            }
-        }
-        for _ in 0..self.reassembly.take_given_up() {
-            self.stats.drops.add(DropReason::FragmentsIncomplete);
-        }
-        port.free(frame);
+        handler.datagram(&peer, datagram.payload(frame), &mut replies);
     }
 }

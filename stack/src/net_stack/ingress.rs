@@ -67,8 +67,8 @@ impl NetStack {
                 (Class::Udp(datagram), Some(handler)) => {
                     self.ingest_datagram(port, port_index, frame, datagram, *handler);
                 }
-                (Class::Fragment(fragment), Some(handler)) => {
-                    self.ingest_fragment(now, port, port_index, frame, fragment, *handler);
+                (Class::Fragment(fragment), handler) => {
+                    self.ingest_fragment(now, port, port_index, frame, fragment, handler.as_deref_mut());
                 }
                 _ => self.ingest_other(now, port, port_index, frame, class),
             }
@@ -193,9 +193,8 @@ impl NetStack {
     ) {
         self.stats.frames += 1;
         match *class {
-            Class::Tcp(_) => {}
+            Class::Tcp(_) | Class::Fragment(_) => {}
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
-            Class::Fragment(_) => self.stats.drops.add(DropReason::IpFragment),
             Class::Arp { at } => {
                 if self.ingest_arp(now, port_index, frame.bytes_mut(), at, 0) {
                     port.send(frame);
@@ -225,7 +224,7 @@ impl NetStack {
 
     /// The flow that the segment belongs to.
     #[inline]
-    fn find(&self, hash: u32, segment: &Segment) -> Option<u32> {
+    pub(super) fn find(&self, hash: u32, segment: &Segment) -> Option<u32> {
         self.table.find(hash, |index| self.blocks[index as usize].key == segment.key)
     }
 

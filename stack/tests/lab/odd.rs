@@ -36,3 +36,22 @@ pub fn sum(bytes: &[u8]) -> [u8; 2] {
     }
     (!(sum as u16)).to_be_bytes()
 }
+
+/// The frames of a packet that a router has cut into fragments with at most `most` bytes of its payload each.
+pub fn cut(whole: &[u8], id: u16, most: usize) -> Vec<Vec<u8>> {
+    let link = if whole[12..14] == [0x81, 0] { 18 } else { 14 };
+    let (headers, payload) = whole.split_at(link + 20);
+    let most = most / 8 * 8;
+    let fragment = |(index, part): (usize, &[u8])| {
+        let last = (index + 1) * most >= payload.len();
+        let mut frame = [headers, part].concat();
+        let ip = &mut frame[link..link + 20];
+        ip[2..4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+        ip[4..6].copy_from_slice(&id.to_be_bytes());
+        let offset = (index * most / 8) as u16 | if last { 0 } else { 0x2000 };
+        ip[6..8].copy_from_slice(&offset.to_be_bytes());
+        sum_ip(ip);
+        frame
+    };
+    payload.chunks(most).enumerate().map(fragment).collect()
+}

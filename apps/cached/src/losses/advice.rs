@@ -49,11 +49,11 @@ pub(super) fn advice(reason: DropReason) -> Severity {
             "frames are damaged on their way, or their sender leaves checksums to a NIC that does not fill them in (ethtool -K its interface tx off)",
         ),
         DropReason::IpFragment => {
-            Loss("TCP in fragments is not taken: lower the MTU of its sender, or let path MTU discovery through")
+            Loss("pings in fragments are not answered, and UDP in fragments only where it is served")
         }
-        DropReason::FragmentOverlap | DropReason::FragmentMalformed | DropReason::FragmentsIncomplete => {
-            Loss("requests over UDP come in fragments that do not fit together: send smaller ones, or use TCP")
-        }
+        DropReason::FragmentOverlap | DropReason::FragmentMalformed | DropReason::FragmentsIncomplete => Loss(
+            "requests come in fragments that do not fit together or are not whole: send smaller ones over UDP, and let path MTU discovery of TCP through",
+        ),
         DropReason::IpMartian | DropReason::Land | DropReason::LinkSource | DropReason::ArpSource => {
             Loss("a host sends with an address that is not its own, or has ours: look for it with tcpdump")
         }
