@@ -1,13 +1,18 @@
 //! SYN cookies: what is to be known of a connection that was asked for, in the ISN of the answer (RFC 4987 §3.6).
 //!
 //! ```text
-//! bit 31                                4 3       1     0
-//! SipHash of 4-tuple, their ISN, bits 3-0 │ segment size │ parity of the period
+//! bit 31             24 23                                   4 3       1     0
+//! SipHash of 4-tuple  │ SipHash of 4-tuple, their ISN, bits 3-0 │ segment size │ parity of the period
 //! ```
 //!
 //! A cookie is of a period of 32 seconds and is good in that and the next. Each period has keys of its own, made of the
 //! secret that was drawn at the start. Of the 2^32 numbers an ACK may guess, 16 are good for its 4-tuple and its sequence
 //! number, eight sizes in two periods: a guess is right once in 2^28.
+//!
+//! The upper eight bits are there for a client whose first segment was lost, with which the cookie comes back: the number
+//! that its second acknowledges is that of a cookie of its addresses, whatever sequence number it has. Such a segment is
+//! dropped in silence (`net_stack/cookies.rs`); of others one in 256 would be. A second segment is taken for a first, whose
+//! bytes would be missing, once in 2^20.
 //!
 //! Window scale and SACK do not fit: with their five bits a guess would be right once in 2^23. Others keep them in the
 //! time stamp of the answer; but an answer with a time stamp agrees to one in each segment of the connection
@@ -71,17 +76,32 @@ impl Cookies {
         (self.cookie(given, key, syn, bits) == cookie).then(|| SIZES[(bits >> 1) as usize])
     }
 
+    /// Whether `cookie` may be one that was given to the peer of `key`, to whatever SYN: true of each that is still good, and
+    /// of one other number in 256.
+    pub(crate) fn may_be_of(&mut self, now: Time, key: &FlowKey, cookie: u32) -> bool {
+        let current = period(now);
+        let Some(given) = current.checked_sub(u64::from(cookie & 1) ^ current & 1) else { return false };
+        self.of_key(given, key).1 == cookie >> 24
+    }
+
     /// The cookie of a period whose four lowest bits are `bits`.
     fn cookie(&mut self, period: u64, key: &FlowKey, syn: u32, bits: u32) -> u32 {
+        let (mut hasher, of_key) = self.of_key(period, key);
+        hasher.write_u64(u64::from(syn) << 32 | u64::from(bits));
+        of_key << 24 | (hasher.finish() as u32 & 0xf_ffff) << 4 | bits
+    }
+
+    /// What all cookies of a period have in common that are given to the peer of `key`, and what goes on from there.
+    fn of_key(&mut self, period: u64, key: &FlowKey) -> (SipHasher24, u32) {
         let (of, keys) = &mut self.keys[(period & 1) as usize];
         if *of != period {
             (*of, *keys) = (period, keys_of(self.secret, period));
         }
         let mut hasher = SipHasher24::new_with_keys(keys[0], keys[1]);
         hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
-        hasher.write_u64(u64::from(key.remote_port) << 48 | u64::from(key.local_port) << 32 | u64::from(syn));
-        hasher.write_u8(bits as u8);
-        (hasher.finish() as u32) << 4 | bits
+        hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
+        let of_key = hasher.finish() as u32 & 0xff;
+        (hasher, of_key)
     }
 }
 
@@ -188,6 +208,26 @@ mod tests {
         let guesses = if cfg!(debug_assertions) { 1 << 20 } else { 1 << 24 };
         let right = (0..guesses).filter(|_| cookies.take(now, &KEY, rng.next_u32(), rng.next_u32()).is_some()).count();
         assert!(right <= 3, "{right} of {guesses} guesses, seed {seed}");
+    }
+
+    #[test]
+    fn a_cookie_of_another_syn_of_the_same_addresses_is_known_and_few_other_numbers_are() {
+        let mut cookies = cookies();
+        let (now, later) = (Time::from_millis(100_000), Time::from_millis(131_000));
+        for syn in 0..1_000 {
+            let cookie = cookies.give(now, &KEY, syn, 1_460);
+            assert!(cookies.may_be_of(now, &KEY, cookie) && cookies.may_be_of(later, &KEY, cookie));
+        }
+        let seed = 12;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let known = (0..1 << 16).filter(|_| cookies.may_be_of(now, &KEY, rng.next_u32())).count();
+        assert!((128..=384).contains(&known), "{known} of 65,536, seed {seed}");
+        let others = (0..1_000).filter(|port| {
+            let other = FlowKey { remote_port: 1_024 + port, ..KEY };
+            let cookie = cookies.give(now, &KEY, 7, 1_460);
+            cookies.may_be_of(now, &other, cookie)
+        });
+        assert!(others.count() < 20);
     }
 
     #[test]

@@ -132,6 +132,8 @@ drop_reasons! {
     TimeWait,
     /// A segment of no connection; answered with RST at a limited rate.
     NoFlow,
+    /// A segment of a client that was given a SYN cookie and has not given it back: the segment that does was lost, and comes again.
+    AheadOfCookie,
     /// An RST of no connection.
     RstNoFlow,
     /// A segment of no connection here that was offered to the other cores.

@@ -64,6 +64,14 @@ impl NetStack {
             && self.listener.accepts(arrival.segment.key.local_port)
     }
 
+    /// Whether a segment of no flow, which gives no cookie back, may come from a client that was given one, and whose segment
+    /// before this one was lost. That comes again, and opens the connection; an RST now would end it for the client, while
+    /// the flood lasts that cookies are for. Whoever has a connection of a time long past, or none, is told so by RST as ever.
+    pub(super) fn is_ahead_of_cookie<Q: Queue>(&mut self, arrival: &Arrival<'_, Q>) -> bool {
+        let segment = arrival.segment;
+        self.cookies.may_be_of(arrival.now, &segment.key, segment.ack.wrapping_sub(1))
+    }
+
     /// Takes a segment that gives a cookie back, if it does, and makes its flow. Returns whether it did.
     #[cold]
     #[inline(never)]

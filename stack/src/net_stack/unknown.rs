@@ -50,8 +50,11 @@ impl NetStack {
         if segment.has(RST) {
             return self.stats.drops.add(DropReason::RstNoFlow);
         }
-        self.stats.drops.add(DropReason::NoFlow);
         self.stats.cookies_refused += u64::from(may_give_back);
+        if may_give_back && self.is_ahead_of_cookie(arrival) {
+            return self.stats.drops.add(DropReason::AheadOfCookie);
+        }
+        self.stats.drops.add(DropReason::NoFlow);
         self.refuse(arrival);
     }
 

@@ -42,6 +42,7 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         | DropReason::TimeWait
         | DropReason::NoFlow
         | DropReason::RstNoFlow
+        | DropReason::AheadOfCookie
         | DropReason::Stray => Harmless,
         DropReason::Contained => Fault,
         DropReason::DoubleTag => Loss("take the outer tag off before the interface"),
