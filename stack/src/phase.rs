@@ -114,6 +114,9 @@ bitflags! {
         const TOO_LONG = 1 << 16;
         /// The peer knows of little room in the receive ring, and hears of more only once it is worth it.
         const TIGHT = 1 << 17;
+        /// Both ends have closed, and each has acknowledged that of the other, and the application has yet to read what came
+        /// before: the flow has no timer any more. smoltcp was not told, since it throws that away.
+        const OVER = 1 << 19;
         /// A time-out has passed: if nothing is heard, the way may swallow long packets.
         const SUSPECT = 1 << 18;
         /// What is sent next is to be timed.
@@ -127,7 +130,11 @@ bitflags! {
         const ALL_LOST = 1 << 14;
 
         /// What a flush sees to before the flow says what it has to say.
-        const UNUSUAL = Self::IN_DOUBT.bits() | Self::TIME.bits() | Self::NARROW.bits() | Self::SUSPECT.bits();
+        const UNUSUAL = Self::IN_DOUBT.bits()
+            | Self::TIME.bits()
+            | Self::NARROW.bits()
+            | Self::SUSPECT.bits()
+            | Self::OVER.bits();
         /// What is to be sent again before anything else is sent.
         const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits() | Self::MEND.bits() | Self::ALL_LOST.bits();
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by

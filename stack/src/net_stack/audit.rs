@@ -18,7 +18,7 @@ impl NetStack {
         let Self { interface, blocks, wheel, deadlines, .. } = self;
         let mut lost = 0;
         for (index, block) in blocks.iter().enumerate() {
-            if !block.phase.is_alive() || block.marks.contains(Marks::TOUCHED) {
+            if !block.phase.is_alive() || block.marks.intersects(Marks::TOUCHED | Marks::OVER) {
                 continue;
             }
             let deadline = deadlines.of(block);

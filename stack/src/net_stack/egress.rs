@@ -120,6 +120,10 @@ impl NetStack {
         if self.blocks[index as usize].phase.is_connecting() && self.visit_connecting(now, index) {
             return Some(Visit::Done);
         }
+        if self.blocks[index as usize].marks.contains(Marks::OVER) {
+            self.visit_over(index);
+            return Some(Visit::Done);
+        }
         let block = &mut *self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Some(Visit::Again) };
         if block.phase == Phase::Aborted {
@@ -278,6 +282,16 @@ impl NetStack {
             self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
         }
         if level {
+            self.report_levels(index);
+        }
+    }
+
+    /// Ends a flow with [`Marks::OVER`] when its application has read everything, or wants no more of it.
+    fn visit_over(&mut self, index: u32) {
+        let block = &*self.blocks[index as usize];
+        if block.phase.is_released() || block.socket().recv_queue() == 0 {
+            self.end(index, CloseReason::Finished);
+        } else if block.interest != Interest::Edge {
             self.report_levels(index);
         }
     }

@@ -270,6 +270,10 @@ impl NetStack {
                     self.acknowledge(arrival.port, index);
                 }
             }
+            // To whom the connection is over, it is over.
+            Verdict::Reset if self.blocks[index as usize].marks.contains(Marks::OVER) => {
+                self.stats.drops.add(DropReason::RstNoFlow);
+            }
             Verdict::Reset => self.end(index, CloseReason::Reset),
             Verdict::Acknowledge(reason) => {
                 self.stats.drops.add(reason);
@@ -300,6 +304,10 @@ impl NetStack {
         let block = &mut *self.blocks[index as usize];
         let socket = block.socket();
         let (before, queued) = (socket.state(), socket.recv_queue());
+        if before == State::LastAck && self.is_over_unread(index, segment) {
+            return;
+        }
+        let block = &mut *self.blocks[index as usize];
         block.heard_at = now;
         block.port = arrival.port_index as u16;
         if usize::from(segment.header_len) > TCP_BYTES {
@@ -322,6 +330,23 @@ impl NetStack {
         if self.hand_over(arrival, index) {
             self.after_segment(now, index, before, queued);
         }
+    }
+
+    /// Whether a segment acknowledges our FIN, the peer having closed before, while the application has yet to read what came
+    /// before that. smoltcp would throw it away: it is not told, and the flow is kept for the application.
+    #[cold]
+    #[inline(never)]
+    fn is_over_unread(&mut self, index: u32, segment: &Segment) -> bool {
+        let block = &mut *self.blocks[index as usize];
+        let socket = block.socket();
+        let fin_sent = block.snd_nxt.wrapping_sub(block.highest_ack) as usize == socket.send_queue() + 1;
+        let over = fin_sent && segment.ack == block.snd_nxt && socket.recv_queue() > 0 && block.phase == Phase::Open;
+        if over {
+            self.stats.segments += 1;
+            block.marks |= Marks::OVER;
+            self.work.timers += u64::from(self.wheel.cancel(index));
+        }
+        over
     }
 
     /// What the options of a segment tell, which are hidden from smoltcp then.
