@@ -161,6 +161,9 @@ impl NetStack {
             };
         }
         let block = &mut *self.blocks[index as usize];
+        if block.snd_nxt != block.highest_ack {
+            hold_rest_back(block);
+        }
         for _ in 0..SEGMENTS_PER_TURN {
             if !port.has_room() || !port.can_answer() {
                 return Said::Stopped(Visit::NoFrame);
@@ -184,8 +187,11 @@ impl NetStack {
                     self.boards.give_back(&mut block.board);
                 }
             }
-            if sent.is_some_and(|sent| was_last(block, &sent)) {
-                return Said::Last;
+            if let Some(sent) = &sent {
+                if was_last(block, sent) {
+                    return Said::Last;
+                }
+                hold_rest_back(block);
             }
             let (interface, set) = (&mut self.interface, &mut block.set);
             let Some(at) = contain(|| interface.poll_at(flow_now, set)) else { return self.contained(index) };
@@ -201,6 +207,8 @@ impl NetStack {
     #[cold]
     #[inline(never)]
     fn send_again<Q: Queue>(&mut self, flow_now: Instant, port: &mut Port<Q>, index: u32) -> Result<bool, Said> {
+        // What was sent as a small segment is sent again as one.
+        self.blocks[index as usize].socket_mut().set_nagle_enabled(false);
         if self.blocks[index as usize].marks.intersects(Marks::MEND | Marks::ALL_LOST) {
             match self.mend(flow_now, port, index) {
                 Mended::GoOn => {}
@@ -419,6 +427,26 @@ fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
         && !sent.empty
         && sent.end == block.highest_ack.wrapping_add(waiting)
         && socket.state() == State::Established
+}
+
+/// Has smoltcp hold back what would be sent as a small segment into the rest of the peer's window, when more waits than that
+/// takes, until what is in flight is acknowledged (RFC 9293 §3.8.6.2.1, MUST-38): a peer that takes small segments and tells
+/// of their room at once would never be sent full ones again. smoltcp's Nagle does it, which is off otherwise, and which no
+/// longer holds once the flow is closed; where nothing is in flight it holds nothing.
+///
+/// Half of the window is no small segment. Where the congestion window is what keeps it, the next segment is let out whole
+/// or not (`sending.rs`).
+#[cold]
+#[inline(never)]
+fn hold_rest_back(block: &mut FlowBlock) {
+    let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+    let window = block.sending.lets_out_to(0, block.told_window);
+    let rest = window.saturating_sub(in_flight);
+    let waits = block.told_window == block.peer_window && block.socket().send_queue() > window as usize;
+    let silly = waits && rest < u32::from(block.sending.mss()).min(window / 2);
+    if block.socket().nagle_enabled() != silly {
+        block.socket_mut().set_nagle_enabled(silly);
+    }
 }
 
 /// Whether smoltcp has data to send and nothing will make it say so, `poll_at` being when it wants to be polled.
