@@ -188,7 +188,6 @@ pub(crate) struct Beginning {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Knobs {
     pub(crate) ack_delay: Duration,
-    pub(crate) keep_alive: Option<Duration>,
 }
 
 impl Knobs {
@@ -201,9 +200,8 @@ impl Knobs {
         socket.set_timeout(None);
         socket.set_tsval_generator(None);
         socket.set_hop_limit(None);
-        // `None` first: with an interval set, smoltcp would start its timer now.
+        // Keep-alives are ours (`egress.rs`).
         socket.set_keep_alive(None);
-        socket.set_keep_alive(self.keep_alive.map(FlowClock::span));
     }
 }
 

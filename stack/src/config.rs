@@ -91,8 +91,6 @@ pub struct StackConfig {
     pub idle_timeout: Option<Duration>,
     /// Keep-alive interval; after three without an answer the flow is aborted. `None`: no keep-alive. RFC 1122 §4.2.3.6 would
     /// have it off by default, for the sake of those who pay for packets; here a vanished peer holds a flow for ever.
-    /// Below 13 s a keep-alive looks like a retransmission timer, of which the longest is 12 s, and a flow that smoltcp has left
-    /// without one, as after a lost window update, is not found to be stuck.
     pub keep_alive: Option<Duration>,
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Deadlines {
     linger: Span,
     /// How long nothing may be heard of the peer of a flow, whatever the flow waits for.
     silence: Span,
+    keep_alive: Span,
 }
 
 impl Deadlines {
@@ -36,7 +37,13 @@ impl Deadlines {
             fin_wait_2: Span::of(config.fin_wait_2_timeout),
             linger: Span::of(config.linger_timeout),
             silence: idle.min(keep_alive),
+            keep_alive: config.keep_alive.map_or(forever, Span::of),
         }
+    }
+
+    /// After what silence a peer is asked whether it is there.
+    pub(crate) fn keep_alive(&self) -> Span {
+        self.keep_alive
     }
 
     /// When the flow of `block` is to be given up, if nothing is heard of its peer until then.

@@ -393,7 +393,7 @@ impl NetStack {
     }
 
     fn knobs(&self) -> Knobs {
-        Knobs { ack_delay: self.config.ack_delay, keep_alive: self.config.keep_alive }
+        Knobs { ack_delay: self.config.ack_delay }
     }
 
     /// Has the next flush look at the flow.

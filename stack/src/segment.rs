@@ -51,6 +51,20 @@ impl Control {
         self.write_with(frame, link, key, &[2, 4, high, low])
     }
 
+    /// As [`write`](Self::write), with the octet of no meaning that a keep-alive may have for the sake of peers that answer
+    /// none without (RFC 9293 §3.8.4).
+    ///
+    /// # Errors
+    /// The frame has no room for 59 bytes.
+    pub(crate) fn write_keep_alive(
+        &self,
+        frame: &mut Frame,
+        link: &LinkHeader,
+        key: &FlowKey,
+    ) -> Result<(), FrameTooShort> {
+        self.write_behind(frame, link, key, &[], &[0])
+    }
+
     /// As [`write`](Self::write), with `options`, a multiple of four bytes.
     ///
     /// # Errors
@@ -62,16 +76,28 @@ impl Control {
         key: &FlowKey,
         options: &[u8],
     ) -> Result<(), FrameTooShort> {
-        frame.resize(link.len() + IPV4_BYTES + TCP_BYTES + options.len())?;
+        self.write_behind(frame, link, key, options, &[])
+    }
+
+    fn write_behind(
+        &self,
+        frame: &mut Frame,
+        link: &LinkHeader,
+        key: &FlowKey,
+        options: &[u8],
+        data: &[u8],
+    ) -> Result<(), FrameTooShort> {
+        frame.resize(link.len() + IPV4_BYTES + TCP_BYTES + options.len() + data.len())?;
         let (header, packet) = frame.bytes_mut().split_at_mut(link.len());
         header.copy_from_slice(link.bytes());
-        self.write_packet(packet, key, options);
+        self.write_packet(packet, key, options, data);
         Ok(())
     }
 
-    /// Writes the IPv4 packet, of 40 bytes and the options.
-    fn write_packet(&self, packet: &mut [u8], key: &FlowKey, options: &[u8]) {
-        let tcp_bytes = TCP_BYTES + options.len();
+    /// Writes the IPv4 packet, of 40 bytes, the options and the data.
+    fn write_packet(&self, packet: &mut [u8], key: &FlowKey, options: &[u8], data: &[u8]) {
+        let header_bytes = TCP_BYTES + options.len();
+        let tcp_bytes = header_bytes + data.len();
         let (ip, tcp) = packet.split_at_mut(IPV4_BYTES);
         ip.fill(0);
         ip[0] = 0x45;
@@ -89,10 +115,11 @@ impl Control {
         tcp[2..4].copy_from_slice(&key.remote_port.to_be_bytes());
         tcp[4..8].copy_from_slice(&self.seq.to_be_bytes());
         tcp[8..12].copy_from_slice(&self.ack.to_be_bytes());
-        tcp[12] = (tcp_bytes as u8 / 4) << 4;
+        tcp[12] = (header_bytes as u8 / 4) << 4;
         tcp[13] = self.flags;
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
-        tcp[TCP_BYTES..].copy_from_slice(options);
+        tcp[TCP_BYTES..header_bytes].copy_from_slice(options);
+        tcp[header_bytes..].copy_from_slice(data);
         let pseudo = checksum::pseudo_header(key.local.octets(), key.remote.octets(), PROTOCOL_TCP, tcp_bytes as u16);
         let sum = checksum::field(checksum::add(pseudo, tcp));
         tcp[16..18].copy_from_slice(&sum);
@@ -169,7 +196,7 @@ pub(crate) mod tests {
         let turned =
             FlowKey { remote: key.local, local: key.remote, remote_port: key.local_port, local_port: key.remote_port };
         let mut packet = vec![0; IPV4_BYTES + TCP_BYTES];
-        control.write_packet(&mut packet, &turned, &[]);
+        control.write_packet(&mut packet, &turned, &[], &[]);
         packet
     }
 

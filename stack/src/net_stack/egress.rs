@@ -12,7 +12,7 @@ use super::emit::take_reply;
 use super::mend::Mended;
 use super::tail::{has_in_flight, time_what_is_sent};
 use crate::block::FlowBlock;
-use crate::clock::{FlowClock, Span, Time};
+use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::offer;
@@ -30,9 +30,6 @@ const SEGMENTS_PER_TURN: usize = 64;
 /// When to look again at a flow that smoltcp wants polled now and for which it then sends nothing. That does not happen;
 /// if it did, the flow would not be polled in every turn.
 const RETRY: Duration = Duration::from_millis(10);
-
-/// No timer of smoltcp's that has it send data takes longer (`RTTE_MAX_RTO`, on a clock of five times the speed).
-const LONGEST_TIMER: Span = Span::of(Duration::from_secs(12));
 
 /// Between two probes of a peer that might have room for what waits; the flow is given up when none is answered.
 const PROBE_GAP: Duration = Duration::from_millis(500);
@@ -237,6 +234,8 @@ impl NetStack {
     /// before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
     fn probe<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
         let block = &mut self.blocks[index as usize];
+        // It may have been asked whether it is there, long ago or just now, and not be asked again for long.
+        block.probe_at = block.probe_at.min(now.after(PROBE_GAP));
         if now < block.probe_at {
             return block.probe_at;
         }
@@ -254,6 +253,39 @@ impl NetStack {
         now.after(PROBE_GAP)
     }
 
+    /// Asks the peer of a flow on which nothing is under way whether it is there, when nothing was heard of it for the interval
+    /// that is set (RFC 9293 §3.8.4). Returns when that is next.
+    fn keep_alive<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
+        let (interval, block) = (self.deadlines.keep_alive(), &mut *self.blocks[index as usize]);
+        let socket = block.socket();
+        let rests = matches!(socket.state(), State::Established | State::CloseWait | State::FinWait2)
+            && socket.send_queue() == 0
+            && block.snd_nxt == block.highest_ack;
+        if !rests {
+            return Time::NEVER;
+        }
+        let due = block.heard_at.plus(interval).max(block.probe_at);
+        if now < due {
+            return due;
+        }
+        block.probe_at = now.plus(interval);
+        let ack = block.rcv_nxt();
+        let window = offer::window_field(block, ack);
+        let control = Control { flags: ACK, seq: block.highest_ack.wrapping_sub(1), ack, window };
+        // The way to a silent peer is in doubt, as when something is sent again.
+        block.marks |= Marks::DOUBTED;
+        let (link, key, next) = (block.link, block.key, block.probe_at);
+        if let Some(mut frame) = port.take_frame() {
+            match control.write_keep_alive(&mut frame, &link, &key) {
+                Ok(()) => {
+                    port.send(frame);
+                }
+                Err(_) => port.return_frame(frame),
+            }
+        }
+        next
+    }
+
     /// After a flow has sent what it had to send, and smoltcp wants to be polled next at `poll_at`: probes the peer, ends the
     /// flow or arms its timer.
     fn settle<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, poll_at: Option<Time>) {
@@ -262,8 +294,10 @@ impl NetStack {
         if has_in_flight(block) {
             next = next.min(now.plus(block.sending.patience()));
         }
-        if is_mute(self.blocks[index as usize], poll_at, now) {
+        if is_mute(self.blocks[index as usize], poll_at) {
             next = next.min(self.probe(now, port, index));
+        } else if self.config.keep_alive.is_some() {
+            next = next.min(self.keep_alive(now, port, index));
         }
         if self.blocks[index as usize].marks.contains(Marks::TIGHT) {
             self.open_window(now, port, index);
@@ -453,13 +487,12 @@ fn hold_rest_back(block: &mut FlowBlock) {
 ///
 /// That happens where a window that closed meets a loss: a retransmission that finds no window stops the timer, a window
 /// that opens stops that of the zero-window probe, whatever is in flight, and where all is in flight that probe is an
-/// empty segment, which nobody answers. A timer for later than the longest of those is that of keep-alives.
+/// empty segment, which nobody answers. Keep-alives are not smoltcp's, so that any timer of its has it send something.
 #[inline]
-fn is_mute(block: &FlowBlock, poll_at: Option<Time>, now: Time) -> bool {
+fn is_mute(block: &FlowBlock, poll_at: Option<Time>) -> bool {
     let waiting = block.socket().send_queue();
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack) as usize;
-    waiting > 0
-        && (poll_at.is_none_or(|at| at > now.plus(LONGEST_TIMER)) || block.peer_window == 0 && in_flight >= waiting)
+    waiting > 0 && (poll_at.is_none() || block.peer_window == 0 && in_flight >= waiting)
 }
 
 /// Throws away what has arrived for a flow that the application has closed.

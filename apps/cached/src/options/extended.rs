@@ -63,8 +63,7 @@ const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a numbe
 
 const CONN_MEMORY: Number = Number::new("-o conn_memory", "a number of megabytes", 0, 1 << 20);
 
-/// The stack cannot tell sooner ones from retransmission timers (`StackConfig::keep_alive`).
-const KEEPALIVE: Number = Number::new("-o keepalive", "a number of seconds, or 0 for none", 15, 1 << 15);
+const KEEPALIVE: Number = Number::new("-o keepalive", "a number of seconds, or 0 for none", 1, 1 << 15);
 
 /// Seconds between keep-alives if `-o keepalive` does not say otherwise: a client that vanished without a FIN must not hold
 /// its place of `-c` for ever.
@@ -242,9 +241,9 @@ mod tests {
     #[test]
     fn keep_alives_are_a_minute_apart_unless_said_otherwise_and_none_with_0() {
         let seconds = |list| read(list).expect("seconds").keepalive_secs;
-        assert_eq!((seconds("maxconns_fast"), seconds("keepalive=15"), seconds("keepalive=0")), (60, 15, 0));
+        assert_eq!((seconds("maxconns_fast"), seconds("keepalive=1"), seconds("keepalive=0")), (60, 1, 0));
         assert!(read("keepalive=").is_err() && read("keepalive=1m").is_err() && read("keepalive=32769").is_err());
-        assert!(read("keepalive=14").is_err() && read("keepalive=-1").is_err());
+        assert!(read("keepalive=0.5").is_err() && read("keepalive=-1").is_err());
     }
 
     #[test]
