@@ -15,6 +15,8 @@ pub enum CloseReason {
     Refused,
     /// There is no way to the peer: nobody answers ARP for it or for the gateway, or a router said so by ICMP.
     Unreachable,
+    /// Memory for rings was short, and it held some for a peer that took next to nothing (`useless.rs`).
+    GaveWay,
     /// The protocol code panicked over it; the flow was dropped, the others go on.
     Contained,
 }

@@ -105,6 +105,8 @@ mod table;
 mod time_wait;
 /// Timer wheel.
 mod timer;
+/// What a connection does with the memory that it holds.
+mod useless;
 /// Lengths and numbers of headers.
 mod wire;
 

@@ -68,6 +68,7 @@ use crate::stray::{self, Strays};
 use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
+use crate::useless::Little;
 
 /// ICMP echo replies and "port unreachable" a second, to all addresses together.
 const ECHOES_PER_SECOND: u32 = 1_000;
@@ -107,6 +108,10 @@ pub struct NetStack {
     promises: [u32; 2],
     short_until: Time,
     first_short_until: Time,
+    /// The same, for flows whose peers would take more than their own rings hold.
+    missed_until: Time,
+    /// The flow that gives way first, of those with larger rings that were looked at in this round.
+    most_useless: Option<(Little, FlowId)>,
     replay: Replay,
     islands: Islands,
     /// What the peers of flows that have lost something say they have.
@@ -182,6 +187,8 @@ impl NetStack {
             promises: [0; 2],
             short_until: Time::ZERO,
             first_short_until: Time::ZERO,
+            missed_until: Time::ZERO,
+            most_useless: None,
             replay: Replay::new(),
             islands: Islands::new(),
             boards: Scoreboards::new(),
@@ -429,6 +436,7 @@ impl NetStack {
             CloseReason::Finished => &mut self.stats.finished,
             CloseReason::Reset => &mut self.stats.resets,
             CloseReason::TimedOut => &mut self.stats.timed_out,
+            CloseReason::GaveWay => &mut self.stats.gave_way,
         };
         *count += 1;
         let block = &mut self.blocks[index as usize];

@@ -117,6 +117,8 @@ bitflags! {
         /// Both ends have closed, and each has acknowledged that of the other, and the application has yet to read what came
         /// before: the flow has no timer any more. smoltcp was not told, since it throws that away.
         const OVER = 1 << 19;
+        /// The flow is to be reset, since it holds what others need.
+        const GIVES_WAY = 1 << 20;
         /// A time-out has passed: if nothing is heard, the way may swallow long packets.
         const SUSPECT = 1 << 18;
         /// What is sent next is to be timed.
@@ -134,7 +136,8 @@ bitflags! {
             | Self::TIME.bits()
             | Self::NARROW.bits()
             | Self::SUSPECT.bits()
-            | Self::OVER.bits();
+            | Self::OVER.bits()
+            | Self::GIVES_WAY.bits();
         /// What is to be sent again before anything else is sent.
         const AGAIN = Self::SEND_AGAIN.bits() | Self::TIMED_OUT.bits() | Self::MEND.bits() | Self::ALL_LOST.bits();
         /// The marks of lists. They stay with the block until the list lets go of it, whatever flow uses the block by

@@ -84,6 +84,9 @@ pub(crate) struct Rings {
     pub(crate) taken_at: Time,
     /// What was acknowledged to it when it took them.
     pub(crate) acknowledged: u32,
+    /// Since when what its peer takes is counted, and what was acknowledged then.
+    pub(crate) judged_at: Time,
+    pub(crate) judged_from: u32,
 }
 
 /// All places.
@@ -182,6 +185,11 @@ impl RingPool {
         Some((Place { class, number: number as u16 }, owner))
     }
 
+    /// Whether the place that was looked at last was the first in turn.
+    pub(crate) fn is_at_first(&self) -> bool {
+        self.next == 0
+    }
+
     /// Places that flows have.
     #[inline]
     pub(crate) fn taken(&self) -> usize {
@@ -204,7 +212,16 @@ fn rings(rx: &'static mut [u8], tx: &'static mut [u8]) -> Rings {
     let storage: &'static mut [SocketStorage<'static>; 1] = Box::leak(Box::new([SocketStorage::EMPTY]));
     let mut set = SocketSet::new(&mut storage[..]);
     let handle = set.add(Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx)));
-    Rings { set, handle, owner: None, needed_at: Time::ZERO, taken_at: Time::ZERO, acknowledged: 0 }
+    Rings {
+        set,
+        handle,
+        owner: None,
+        needed_at: Time::ZERO,
+        taken_at: Time::ZERO,
+        acknowledged: 0,
+        judged_at: Time::ZERO,
+        judged_from: 0,
+    }
 }
 
 #[cfg(test)]

@@ -126,6 +126,9 @@ impl NetStack {
         if block.phase == Phase::Aborted {
             return Some(self.reset(port, index, None));
         }
+        if block.marks.contains(Marks::GIVES_WAY) {
+            return Some(self.reset(port, index, Some(CloseReason::GaveWay)));
+        }
         if block.phase.is_released() {
             discard(block);
         }
@@ -269,11 +272,11 @@ impl NetStack {
             return due;
         }
         block.probe_at = now.plus(interval);
+        // The way to a silent peer is in doubt, as when something is sent again.
+        block.marks |= Marks::DOUBTED;
         let ack = block.rcv_nxt();
         let window = offer::window_field(block, ack);
         let control = Control { flags: ACK, seq: block.highest_ack.wrapping_sub(1), ack, window };
-        // The way to a silent peer is in doubt, as when something is sent again.
-        block.marks |= Marks::DOUBTED;
         let (link, key, next) = (block.link, block.key, block.probe_at);
         if let Some(mut frame) = port.take_frame() {
             match control.write_keep_alive(&mut frame, &link, &key) {

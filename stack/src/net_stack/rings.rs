@@ -3,7 +3,9 @@
 //! A flow asks for them when its application has more to send than fits, or when a segment within the window finds no room
 //! in its ring. The connection moves as it is (`replay.rs`), at any moment but while there is a hole in what it has
 //! received. Its own rings wait in the pool meanwhile. Where rings are short, those go back first that are not needed, and
-//! then those that were had longest. Read first: `ring_pool.rs`, `offer.rs`.
+//! then those that were had longest. Where none are left for a flow that has had none, and one that has some holds them
+//! against a peer that takes next to nothing, that connection is reset, the most useless first, one at a time.
+//! Read first: `ring_pool.rs`, `offer.rs`, `useless.rs`.
 
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::flow_id::FlowId;
 use crate::phase::{Marks, Phase};
 use crate::replay::{Record, Replay};
 use crate::ring_pool::{Class, Place};
+use crate::useless::Use;
 
 /// What a flow with small rings may be told that may come, beyond them: as a kernel tells at first.
 const SMALL_PROMISE: u32 = 65_535;
@@ -64,8 +67,12 @@ impl NetStack {
 
     /// Takes a place for the flow of larger rings than it has. Nobody gets second ones while others have asked for their
     /// first in vain.
-    fn take_place(&mut self, now: Time, index: u32) -> Option<Place> {
-        let place = self.blocks[index as usize].place;
+    fn take_place(&mut self, now: Time, index: u32, want: Want) -> Option<Place> {
+        let block = &self.blocks[index as usize];
+        let place = block.place;
+        // Somebody who takes no more than its flow's own ring holds would do no better with a larger one.
+        let window = block.sending.lets_out_to(0, block.peer_window);
+        let would_use = want == Want::Receive || window as usize > self.config.rings.tx;
         let choices: &[Class] = match place.map(|place| place.class) {
             None => &[Class::Medium, Class::Large],
             Some(Class::Medium) if now < self.first_short_until => &[],
@@ -79,6 +86,9 @@ impl NetStack {
             self.short_until = now.after(SHORT);
             if place.is_none() {
                 self.first_short_until = self.short_until;
+                if would_use {
+                    self.missed_until = self.short_until;
+                }
             }
         }
         taken
@@ -93,12 +103,13 @@ impl NetStack {
         if has_most || !self.can_move(index) {
             return false;
         }
-        let Some(place) = self.take_place(now, index) else { return false };
+        let Some(place) = self.take_place(now, index, want) else { return false };
         let moved = self.move_to(now, index, place);
         if moved {
             let rings = self.pool.rings(place);
             let block = &mut self.blocks[index as usize];
             (rings.needed_at, rings.taken_at, rings.acknowledged) = (now, now, block.highest_ack);
+            (rings.judged_at, rings.judged_from) = (now, block.highest_ack);
             (block.place, block.promise) = (Some(place), PROMISE_OF_LARGER_RINGS);
             if let Some(smaller) = before {
                 self.pool.pass_on(smaller, place);
@@ -192,7 +203,11 @@ impl NetStack {
     #[cold]
     fn look_at_some(&mut self, now: Time) {
         for _ in 0..LOOKS {
-            let Some((place, index)) = self.pool.next_taken() else { continue };
+            let next = self.pool.next_taken();
+            if self.pool.is_at_first() {
+                self.close_most_useless(now);
+            }
+            let Some((place, index)) = next else { continue };
             let (own, is_short) = (self.config.rings, now < self.short_until);
             let block = &self.blocks[index as usize];
             let (received, sent) = (block.socket().recv_queue(), block.socket().send_queue());
@@ -211,7 +226,36 @@ impl NetStack {
             let fits = received + taken.max(0) as usize <= own.rx && sent <= own.tx;
             if is_over && gets_on && fits && self.can_move(index) {
                 self.shrink(now, index, place);
+            } else if sent > own.tx {
+                self.judge_use(now, index, place);
             }
+        }
+    }
+
+    /// Notes the flow if it is more useless than those looked at before in this round.
+    fn judge_use(&mut self, now: Time, index: u32, place: Place) {
+        let (block, rings) = (&*self.blocks[index as usize], self.pool.rings(place));
+        let taken = block.highest_ack.wrapping_sub(rings.judged_from);
+        match Use::of(now.since(rings.judged_at), taken, block.peer_window == 0) {
+            Use::Unknown => {}
+            Use::Good => (rings.judged_at, rings.judged_from) = (now, block.highest_ack),
+            Use::Little(little) => {
+                if self.most_useless.is_none_or(|(most, _)| little < most) {
+                    self.most_useless = Some((little, FlowId { index, generation: block.generation }));
+                }
+            }
+        }
+    }
+
+    /// Has the most useless of the flows with larger rings give way, after all of them were looked at, if there still are
+    /// none for a flow that has none and would make use of them.
+    fn close_most_useless(&mut self, now: Time) {
+        let Some((_, id)) = self.most_useless.take() else { return };
+        let short = now < self.missed_until && !self.pool.has_free(Class::Medium) && !self.pool.has_free(Class::Large);
+        let block = &mut *self.blocks[id.index()];
+        if short && block.generation == id.generation && block.phase.has_peer() && block.place.is_some() {
+            block.marks |= Marks::GIVES_WAY;
+            self.touch(id.index);
         }
     }
 

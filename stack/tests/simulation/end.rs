@@ -60,7 +60,7 @@ pub struct End {
     /// Of those, the ones that wait for room to answer in.
     waiting: usize,
     pub events: u64,
-    pub reasons: [u64; 6],
+    pub reasons: [u64; 7],
     peer: (Ipv4Addr, Mac),
     winds_up: bool,
 }
@@ -78,7 +78,7 @@ impl End {
             received: 0,
             waiting: 0,
             events: 0,
-            reasons: [0; 6],
+            reasons: [0; 7],
             peer,
             winds_up: false,
         }

@@ -291,6 +291,14 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.cookies_refused),
     ),
     (
+        "connections_gave_way",
+        "A connection was reset: memory for larger rings was short, and it held some for a client that took next to nothing.",
+        Loss(
+            "clients do not read what they ask for, and -o conn_memory is used up: raise it, or look for those clients",
+        ),
+        Source::Core(|counts| counts.stack.gave_way),
+    ),
+    (
         "port_unreachables",
         "A datagram came for a port on which nobody listens, and its sender was told so by ICMP.",
         Harmless,
