@@ -137,6 +137,8 @@ pub struct QueueStats {
     pub tx_frames: u64,
     /// Bytes handed to the link.
     pub tx_bytes: u64,
+    /// Packets of several segments handed to the kernel, which cuts them, in place of as many frames.
+    pub tx_trains: u64,
     /// Wake-ups: system calls made by `flush`.
     pub wakeups: u64,
     /// Calls of `tx_alloc` that found no frame.

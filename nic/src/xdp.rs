@@ -27,6 +27,8 @@ mod queue;
 /// `Segmenter`: merged frames become segments again.
 pub(crate) mod segmenter;
 mod socket;
+/// `TrainSender`: segments that follow each other leave as one packet.
+mod train;
 
 use std::fmt;
 use std::io;

@@ -1,9 +1,12 @@
-//! What rustix does not offer of packet sockets: binding one to a link, and two of its options. Control side only.
+//! What rustix does not offer of packet sockets: binding one to a link, and some of its options. Control side only.
 //!
 //! Read first: `packet(7)`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `PACKET_VNET_HDR` (`linux/if_packet.h`).
+const PACKET_VNET_HDR: libc::c_int = 15;
 
 /// All protocols: `ETH_P_ALL` in network byte order.
 const ALL_PROTOCOLS: u16 = (libc::ETH_P_ALL as u16).to_be();
@@ -13,9 +16,21 @@ const ALL_PROTOCOLS: u16 = (libc::ETH_P_ALL as u16).to_be();
 /// # Errors
 /// The link is gone or down.
 pub(crate) fn bind(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    bind_for(socket, index, ALL_PROTOCOLS)
+}
+
+/// Binds a packet socket to the link with this index, to send alone.
+///
+/// # Errors
+/// The link is gone or down.
+pub(crate) fn bind_to_send(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    bind_for(socket, index, 0)
+}
+
+fn bind_for(socket: BorrowedFd<'_>, index: u32, protocol: u16) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as libc::c_ushort,
-        sll_protocol: ALL_PROTOCOLS,
+        sll_protocol: protocol,
         sll_ifindex: index.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -56,6 +71,22 @@ pub(crate) fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// The process may not (`CAP_NET_ADMIN`).
 pub(crate) fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
+}
+
+/// Sets the space for frames sent and not yet on their way, in bytes, beyond `net.core.wmem_max`.
+///
+/// # Errors
+/// The process may not (`CAP_NET_ADMIN`).
+pub(crate) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
+}
+
+/// Has each frame that is sent begin with a `struct virtio_net_hdr`, which says what the kernel is to do to it.
+///
+/// # Errors
+/// The kernel does not know the option.
+pub(crate) fn take_vnet_headers(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1_i32)
 }
 
 /// Sets an option whose value is plain memory.

@@ -213,16 +213,17 @@ impl Rings {
         self.sockets.rx.nb_avail_exact() as usize
     }
 
-    /// Moves frames from the front of `frames` into the transmit ring, at most [`BURST`] in one operation. Foreign
+    /// Moves frames from the front of `frames` into the transmit ring, at most `most` and [`BURST`] in one operation. Foreign
     /// frames and those shorter than an Ethernet header go to `refuse` instead, and count as moved in neither number.
     #[inline]
     pub(crate) fn send(
         &mut self,
         stock: &mut FrameStock,
         frames: &mut Burst,
+        most: usize,
         mut refuse: impl FnMut(&mut FrameStock, Frame),
     ) -> Moved {
-        let wanted = frames.len().min(BURST);
+        let wanted = frames.len().min(most).min(BURST);
         if wanted == 0 {
             return Moved::default();
         }

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 
 use super::fill_level::FillLevel;
 use super::segmenter::Segmenter;
+use super::train::{Train, TrainSender, may_have_trains, next_train};
 use crate::burst::{BURST, RxBurst, TxBurst};
 use crate::frame::Frame;
 use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
@@ -38,6 +39,7 @@ pub struct XdpQueue {
     fill_level: FillLevel,
     zero_copy: bool,
     segmenter: Segmenter,
+    trains: Option<TrainSender>,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -54,11 +56,18 @@ impl XdpQueue {
             stock,
             zero_copy,
             segmenter: Segmenter::new(),
+            trains: None,
             id,
             max_frame_bytes,
             stats: QueueStats::default(),
             refused: 0,
         }
+    }
+
+    /// Has segments that follow each other leave together, by `trains`.
+    pub(super) fn with_trains(mut self, trains: Option<TrainSender>) -> Self {
+        self.trains = trains;
+        self
     }
 
     /// Which queue of the link this is.
@@ -124,6 +133,64 @@ impl XdpQueue {
         Ok(())
     }
 
+    /// Moves the first `most` frames to the transmit ring, or as many as have room there. Returns how many.
+    fn send_by_ring(&mut self, frames: &mut TxBurst, most: usize) -> usize {
+        let until = frames.len().saturating_sub(most);
+        let mut sent = 0;
+        loop {
+            let (refused, foreign) = (&mut self.refused, &mut self.stats.foreign_frames);
+            let before = frames.len();
+            let moved =
+                self.rings.send(&mut self.stock, frames, before - until, |stock, frame| match stock.free(frame) {
+                    Ok(()) => *refused += 1,
+                    Err(_lost_to_its_own_queue) => *foreign += 1,
+                });
+            sent += moved.frames;
+            self.stats.tx_frames += moved.frames as u64;
+            self.stats.tx_bytes += moved.bytes;
+            // Each further round has taken at least one frame off the burst.
+            if frames.len() <= until || frames.len() == before {
+                return sent;
+            }
+        }
+    }
+
+    /// Sends the trains among `frames`, and what comes before the last of them. Returns how many frames that were.
+    #[cold]
+    fn send_trains(&mut self, frames: &mut TxBurst) -> usize {
+        let (mut sent, mut plain) = (0, 0);
+        while plain < frames.len() {
+            match next_train(frames, plain) {
+                Err(few) => plain += few,
+                Ok(train) => {
+                    sent += self.send_by_ring(frames, plain);
+                    // What is in the ring must not be overtaken.
+                    let in_order = self.push_out().is_ok() && self.rings.tx_backlog() == 0;
+                    let at_front = plain == 0 || next_train(frames, 0) == Ok(train);
+                    if !in_order || !at_front || !self.send_train(frames, train) {
+                        return sent;
+                    }
+                    sent += train.frames;
+                    plain = 0;
+                }
+            }
+        }
+        sent
+    }
+
+    /// Sends the train at the front of `frames`, whose frames are free then; false when the kernel has not taken it.
+    fn send_train(&mut self, frames: &mut TxBurst, train: Train) -> bool {
+        let taken = self.trains.as_mut().is_some_and(|trains| trains.send(frames, train));
+        for _ in 0..if taken { train.frames } else { 0 } {
+            let Some(frame) = frames.pop() else { break };
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += frame.len() as u64;
+            self.free(frame);
+        }
+        self.stats.tx_trains += u64::from(taken);
+        taken
+    }
+
     fn wake_error(&self, source: std::io::Error) -> QueueError {
         QueueError::Wakeup { queue: self.id, source }
     }
@@ -152,22 +219,8 @@ impl Queue for XdpQueue {
     }
 
     fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
-        let mut sent = 0;
-        loop {
-            let (refused, foreign) = (&mut self.refused, &mut self.stats.foreign_frames);
-            let before = frames.len();
-            let moved = self.rings.send(&mut self.stock, frames, |stock, frame| match stock.free(frame) {
-                Ok(()) => *refused += 1,
-                Err(_lost_to_its_own_queue) => *foreign += 1,
-            });
-            sent += moved.frames;
-            self.stats.tx_frames += moved.frames as u64;
-            self.stats.tx_bytes += moved.bytes;
-            // Each further round has taken at least one frame off the burst.
-            if frames.is_empty() || frames.len() == before {
-                return sent;
-            }
-        }
+        let by_train = if self.trains.is_some() && may_have_trains(frames) { self.send_trains(frames) } else { 0 };
+        by_train + self.send_by_ring(frames, usize::MAX)
     }
 
     fn free(&mut self, frame: Frame) {

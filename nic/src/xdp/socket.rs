@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::config::{ETHERNET_BYTES, XdpConfig};
 use super::queue::XdpQueue;
+use super::train::TrainSender;
 use crate::link::Link;
 use crate::queue::QueueId;
 use crate::sys::rings::{Rings, SocketShape};
@@ -39,7 +40,9 @@ pub(super) fn bind(
     let _ = sockopt::set_send_buffer(rings.fd(), send_buffer);
     let _ = sockopt::set_tx_budget(rings.fd(), shape.tx_ring.min(TX_BUDGET));
     let link_frame_bytes = link.mtu.saturating_add(ETHERNET_BYTES) as usize;
-    let mut queue = XdpQueue::new(queue, rings, stock, zero_copy, link_frame_bytes);
+    // Frames leave by the ring alone where this is not to be had.
+    let trains = if zero_copy { None } else { TrainSender::open(link).unwrap_or_default() };
+    let mut queue = XdpQueue::new(queue, rings, stock, zero_copy, link_frame_bytes).with_trains(trains);
     queue.start()?;
     Ok(queue)
 }

@@ -1,0 +1,218 @@
+//! `TrainSender`: in copy mode on a veth, segments of one connection that follow each other leave as one packet, which
+//! the kernel cuts again, late or never.
+//!
+//! In copy mode the kernel makes a buffer of each frame and takes it through the whole of its send and receive path by
+//! itself: half a microsecond of work for the bytes and one and a half for the frame. A packet socket takes a packet of
+//! up to 64 kB with the length at which it is to be cut (`PACKET_VNET_HDR`), as the kernel's own TCP hands it down: where
+//! both ends of the veth have segmentation offload the packet reaches the other end's TCP uncut, else it is cut as the
+//! last thing before the link. What leaves is the same segments, in the same order.
+//!
+//! ```text
+//! frames   |head 1|payload 1| |head 2|payload 2| |head 3|payload 3|
+//! packet   |vnet header|head 1 of the whole|payload 1|payload 2|payload 3|      gathered by one system call
+//! ```
+//!
+//! A train is of TCP over IPv4, without options or tag, of at least [`LEAST`] frames that differ only in what cutting
+//! makes anew: lengths, sequence numbers, checksums, and PSH at the last. Frames that go by the ring are sent before a
+//! train that follows them, so that none of them overtakes another.
+//! Read first: `packet(7)`, `PACKET_VNET_HDR`; kernel `segmentation-offloads.rst`; `struct virtio_net_hdr`.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
+
+use crate::burst::{BURST, TxBurst};
+use crate::link::Link;
+use crate::sys::packet;
+
+/// Frames that are worth a system call of their own.
+const LEAST: usize = 3;
+
+/// Bytes of the headers of Ethernet, IPv4 and TCP, without tag and options.
+const HEAD_BYTES: usize = TCP_AT + 20;
+const IP_AT: usize = 14;
+const TCP_AT: usize = IP_AT + 20;
+
+/// Longest IPv4 packet.
+const MOST_PACKET_BYTES: usize = 65_535;
+
+/// Space for packets on their way: some hundred of the longest.
+const SEND_BUFFER_BYTES: i32 = 16 << 20;
+
+/// The header of `struct virtio_net_hdr`, and what it says: the checksum is to be completed, the packet is TCP over IPv4.
+const VNET_BYTES: usize = 10;
+const NEEDS_CHECKSUM: u8 = 1;
+const TCP_OVER_IPV4: u8 = 1;
+
+/// TCP's flags (RFC 9293 §3.1).
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+
+/// Sends the trains of one queue. Belongs to one core.
+#[derive(Debug)]
+pub(super) struct TrainSender {
+    socket: OwnedFd,
+}
+
+/// The frames at the front of a burst that make a train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Train {
+    /// How many.
+    pub(super) frames: usize,
+    /// Bytes of their payloads together, and of each but the last, at which it is cut.
+    payload: usize,
+    cut: usize,
+    /// Whether the last has PSH.
+    pushes: bool,
+}
+
+impl TrainSender {
+    /// A sender on `link`; `None` where trains are of no use: on a link that is no veth (nothing was measured there), and
+    /// where the kernel would choose one of several queues, which another core of the other end may poll.
+    ///
+    /// # Errors
+    /// The kernel is too old, or the process may not (`CAP_NET_RAW`).
+    pub(super) fn open(link: &Link) -> io::Result<Option<Self>> {
+        if link.driver != "veth" || link.tx_queues != 1 {
+            return Ok(None);
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+        packet::take_vnet_headers(socket.as_fd())?;
+        packet::set_send_buffer(socket.as_fd(), SEND_BUFFER_BYTES)?;
+        packet::bind_to_send(socket.as_fd(), link.index)?;
+        Ok(Some(Self { socket }))
+    }
+
+    /// Sends the train at the front of `frames`. Returns false when the kernel does not take it: the frames are as they were.
+    pub(super) fn send(&mut self, frames: &TxBurst, train: Train) -> bool {
+        let mut parts = [IoSlice::new(&[]); BURST + 2];
+        let Some(first) = frames.iter().next().and_then(|frame| frame.bytes().first_chunk()) else { return false };
+        let (vnet, head) = (vnet_header(train), head_of(first, train));
+        (parts[0], parts[1]) = (IoSlice::new(&vnet), IoSlice::new(&head));
+        let mut used = 2;
+        for (part, frame) in parts[2..].iter_mut().zip(frames.iter().take(train.frames)) {
+            let Some(segment) = Segment::of(frame.bytes()) else { return false };
+            *part = IoSlice::new(segment.payload);
+            used += 1;
+        }
+        let parts = &parts[..used];
+        rustix::net::sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT).is_ok()
+    }
+}
+
+/// How many frames at the front of `frames`, behind the first `skipped`, belong together: as many as cannot be part of a
+/// train, or one that is long enough.
+pub(super) fn next_train(frames: &TxBurst, skipped: usize) -> Result<Train, usize> {
+    let mut frames = frames.iter().skip(skipped).map(|frame| Segment::of(frame.bytes()));
+    let Some(Some(first)) = frames.next() else { return Err(1) };
+    let cut = first.payload.len();
+    let mut train = Train { frames: 1, payload: cut, cut, pushes: first.pushes() };
+    let mut next = first.end();
+    for segment in frames {
+        let Some(segment) = segment else { break };
+        let full = !train.pushes && train.payload == train.frames * cut;
+        let fits = train.payload + segment.payload.len() + HEAD_BYTES - IP_AT <= MOST_PACKET_BYTES;
+        if !full || !fits || segment.payload.len() > cut || segment.seq() != next || !segment.goes_with(&first) {
+            break;
+        }
+        next = segment.end();
+        train.frames += 1;
+        train.payload += segment.payload.len();
+        train.pushes = segment.pushes();
+    }
+    if train.frames < LEAST { Err(train.frames) } else { Ok(train) }
+}
+
+/// Whether it is worth looking for trains: `frames` has as many as one needs, and the first could be one of a large flight.
+#[inline]
+pub(super) fn may_have_trains(frames: &TxBurst) -> bool {
+    frames.len() >= LEAST && frames.iter().take(LEAST).any(|frame| frame.len() > 512)
+}
+
+/// A frame that may be part of a train.
+#[derive(Debug, Clone, Copy)]
+struct Segment<'a> {
+    head: &'a [u8; HEAD_BYTES],
+    payload: &'a [u8],
+}
+
+impl<'a> Segment<'a> {
+    /// Reads a frame; `None` when it cannot be part of a train.
+    fn of(frame: &'a [u8]) -> Option<Self> {
+        let (head, payload) = frame.split_first_chunk::<HEAD_BYTES>()?;
+        let plain = head[12..15] == [8, 0, 0x45] && head[23] == 6 && head[TCP_AT + 12] == 0x50;
+        // Of the fragment's field nothing but "do not fragment" is set.
+        let whole = head[20] & !0x40 == 0 && head[21] == 0;
+        let data = head[TCP_AT + 13] & !PSH == ACK && !payload.is_empty();
+        let length = usize::from(u16::from_be_bytes([head[16], head[17]])) == frame.len() - IP_AT;
+        (plain && whole && data && length).then_some(Self { head, payload })
+    }
+
+    fn seq(&self) -> u32 {
+        let head = self.head;
+        u32::from_be_bytes([head[TCP_AT + 4], head[TCP_AT + 5], head[TCP_AT + 6], head[TCP_AT + 7]])
+    }
+
+    /// The sequence number behind its payload.
+    fn end(&self) -> u32 {
+        // A frame is at most 32,768 bytes long.
+        self.seq().wrapping_add(self.payload.len() as u32)
+    }
+
+    fn pushes(&self) -> bool {
+        self.head[TCP_AT + 13] & PSH != 0
+    }
+
+    /// Whether nothing differs but what cutting makes anew.
+    fn goes_with(&self, first: &Self) -> bool {
+        let (a, b) = (self.head, first.head);
+        // Stations, type of service; fragment's field, time to live, protocol; addresses, ports; ACK number; window; urgent
+        // pointer.
+        [0..16, 20..24, 26..38, 42..46, 48..50, 52..54].into_iter().all(|range| a[range.clone()] == b[range])
+    }
+}
+
+/// What the kernel is told of the train.
+fn vnet_header(train: Train) -> [u8; VNET_BYTES] {
+    let mut header = [0; VNET_BYTES];
+    (header[0], header[1]) = (NEEDS_CHECKSUM, TCP_OVER_IPV4);
+    // Length of the headers, where it is cut, where the sum begins and where it is to be written from there on.
+    for (place, value) in header[2..].chunks_exact_mut(2).zip([HEAD_BYTES, train.cut, TCP_AT, 16]) {
+        place.copy_from_slice(&(value as u16).to_ne_bytes());
+    }
+    header
+}
+
+/// The headers of the whole, made of those of its first frame. The TCP checksum is that of the pseudo-header, as the kernel
+/// has it of what it is to complete.
+fn head_of(first: &[u8; HEAD_BYTES], train: Train) -> [u8; HEAD_BYTES] {
+    let mut head = *first;
+    // `next_train` keeps it below 65,536.
+    let length = (train.payload + HEAD_BYTES - IP_AT) as u16;
+    head[IP_AT + 2..IP_AT + 4].copy_from_slice(&length.to_be_bytes());
+    head[IP_AT + 10..IP_AT + 12].fill(0);
+    let sum = !sum(&head[IP_AT..TCP_AT], 0);
+    head[IP_AT + 10..IP_AT + 12].copy_from_slice(&sum.to_be_bytes());
+    if train.pushes {
+        head[TCP_AT + 13] |= PSH;
+    }
+    let rest = u32::from(head[IP_AT + 9]) + u32::from(length) - (TCP_AT - IP_AT) as u32;
+    let pseudo = self::sum(&head[IP_AT + 12..TCP_AT], rest);
+    head[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&pseudo.to_be_bytes());
+    head
+}
+
+/// The sum of RFC 1071 of `bytes`, of which there is an even number, and of `more`.
+fn sum(bytes: &[u8], more: u32) -> u16 {
+    let mut sum = more;
+    for pair in bytes.chunks_exact(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+    }
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests;
