@@ -38,6 +38,12 @@ pub trait Queue: Send {
     /// Readable when frames have arrived; `None` where there is nothing to sleep on (wire, capture, relay).
     fn raw_fd(&self) -> Option<RawFd>;
 
+    /// Whether the TCP checksum of a long segment may be left to the queue, by [`Frame::leave_checksum`]: it is often not
+    /// needed there, since the kernel writes it.
+    fn completes_checksums(&self) -> bool {
+        false
+    }
+
     /// Whether there is work of which [`raw_fd`](Self::raw_fd) does not tell: frames from or for another core. A core
     /// asks before it sleeps; whoever makes such work rings the core's doorbell.
     fn has_pending(&self) -> bool {
@@ -80,6 +86,10 @@ impl Queue for Box<dyn Queue> {
 
     fn raw_fd(&self) -> Option<RawFd> {
         (**self).raw_fd()
+    }
+
+    fn completes_checksums(&self) -> bool {
+        (**self).completes_checksums()
     }
 
     fn has_pending(&self) -> bool {

@@ -28,7 +28,7 @@ mod queue;
 pub(crate) mod segmenter;
 mod socket;
 /// `TrainSender`: segments that follow each other leave as one packet.
-mod train;
+pub(crate) mod train;
 
 use std::fmt;
 use std::io;

@@ -15,12 +15,15 @@ pub struct Port<Q: Queue> {
     pub(crate) rx: RxBurst,
     tx: TxBurst,
     reserve: Vec<Frame>,
+    /// Whether checksums of long segments are left to the queue.
+    completes_checksums: bool,
 }
 
 impl<Q: Queue> Port<Q> {
     /// A port on `queue`.
     pub fn new(queue: Q) -> Self {
         Self {
+            completes_checksums: queue.completes_checksums(),
             queue,
             rx: RxBurst::with_capacity(BURST),
             tx: TxBurst::with_capacity(BURST),
@@ -79,6 +82,12 @@ impl<Q: Queue> Port<Q> {
             self.queue.free(frame);
         }
         self.queue
+    }
+
+    /// As [`Queue::completes_checksums`].
+    #[inline]
+    pub(crate) fn completes_checksums(&self) -> bool {
+        self.completes_checksums
     }
 
     /// What answers leave by.

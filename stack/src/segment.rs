@@ -179,6 +179,14 @@ pub(crate) fn write_checksums(packet: &mut [u8]) {
     }
 }
 
+/// As [`write_checksums`], of the IPv4 header alone.
+#[cold]
+pub(crate) fn write_ip_checksum(packet: &mut [u8]) {
+    let Some(ip) = packet.first_chunk_mut::<IPV4_BYTES>() else { return };
+    let sum = checksum::add(0, ip);
+    ip[10..12].copy_from_slice(&checksum::field(sum));
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::net::Ipv4Addr;

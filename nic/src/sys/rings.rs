@@ -17,6 +17,7 @@ use crate::burst::{BURST, Burst};
 use crate::frame::Frame;
 use crate::pool::HEADROOM_BYTES;
 use crate::xdp::segmenter::Segmenter;
+use crate::xdp::train::complete_checksum;
 
 /// Shortest frame that is sent, in bytes: an Ethernet header. The kernel refuses an empty one and never completes it.
 const SHORTEST_FRAME_BYTES: usize = 14;
@@ -230,7 +231,10 @@ impl Rings {
         let room = wanted.min(self.sockets.tx.nb_free(wanted as u32) as usize);
         let mut moved = Moved::default();
         while moved.frames < room {
-            let Some(frame) = frames.pop() else { break };
+            let Some(mut frame) = frames.pop() else { break };
+            if frame.is_unsummed() {
+                complete_checksum(frame.bytes_mut());
+            }
             let (start, len) = (frame.start(), frame.len());
             let index = frame.chunk_index() as usize;
             let whence = if start == HEADROOM_BYTES { &self.home } else { &self.elsewhere };

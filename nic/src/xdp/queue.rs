@@ -248,6 +248,10 @@ impl Queue for XdpQueue {
         Some(self.rings.fd())
     }
 
+    fn completes_checksums(&self) -> bool {
+        self.trains.is_some()
+    }
+
     fn census(&self) -> FrameCensus {
         self.stock.census()
     }

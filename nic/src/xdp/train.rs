@@ -214,5 +214,33 @@ fn sum(bytes: &[u8], more: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+/// Writes the TCP checksum of a segment over IPv4, without tag and without options of IPv4, that was left to the queue, and
+/// whose frame leaves by itself.
+pub(crate) fn complete_checksum(frame: &mut [u8]) {
+    let Some(tcp_bytes) = frame.len().checked_sub(TCP_AT).filter(|bytes| *bytes >= HEAD_BYTES - TCP_AT) else { return };
+    frame[TCP_AT + 16..TCP_AT + 18].fill(0);
+    // The addresses of the pseudo-header stand in front of the TCP header.
+    let rest = u64::from((tcp_bytes as u16).to_be()) + u64::from(u16::from(frame[IP_AT + 9]).to_be());
+    let sum = !long_sum(&frame[IP_AT + 12..], rest);
+    frame[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&sum.to_ne_bytes());
+}
+
+/// As [`sum`], of many bytes, in the machine's own byte order (RFC 1071 §2(B)).
+fn long_sum(bytes: &[u8], more: u64) -> u16 {
+    // Words of 64 bits, in 128, so that no carry is lost; 2^64 is 1 modulo 2^16 - 1.
+    let mut wide = u128::from(more);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        wide += u128::from(u64::from_ne_bytes(*word));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    wide += u128::from(u64::from_ne_bytes(last));
+    while wide > 0xffff {
+        wide = (wide & 0xffff) + (wide >> 16);
+    }
+    wide as u16
+}
+
 #[cfg(test)]
 mod tests;

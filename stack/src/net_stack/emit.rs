@@ -13,8 +13,11 @@ use crate::one_frame::Reply;
 use crate::phase::Marks;
 use crate::port::Port;
 use crate::sack::Islands;
-use crate::segment::{Control, Sent, write_checksums, write_seq};
+use crate::segment::{Control, Sent, write_checksums, write_ip_checksum, write_seq};
 use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
+
+/// A packet of so many bytes may be one of many that leave at once, whose checksum the queue then leaves to the kernel.
+const LONG: usize = 512;
 
 /// Lines up what smoltcp has written for the flow of `block`, if anything, and notes it there. Returns what it was.
 ///
@@ -77,7 +80,12 @@ fn line_up<Q: Queue>(
             offer::offer(block, &sent, promise_of(block, promises), packet);
         }
     }
-    write_checksums(packet);
+    if port.completes_checksums() && packet.len() >= LONG && block.link.tag().is_none() {
+        write_ip_checksum(packet);
+        frame.leave_checksum();
+    } else {
+        write_checksums(packet);
+    }
     port.send(frame);
     sent
 }

@@ -142,6 +142,15 @@ fn a_train_is_no_longer_than_a_packet_may_be() {
 
 proptest! {
     #[test]
+    fn a_checksum_that_was_left_is_what_it_would_have_been(len in 0usize..1_460, seq in any::<u32>(), psh in any::<bool>()) {
+        let whole = segment(7, seq, len, psh, 9);
+        let mut left = whole.clone();
+        left[TCP_AT + 16] ^= 0x55;
+        complete_checksum(&mut left);
+        prop_assert_eq!(left, whole);
+    }
+
+    #[test]
     fn whatever_is_sent_is_sent_in_order_and_whole(
         kinds in prop::collection::vec((0u16..2, 0u8..12, 1usize..4), 0..64),
     ) {
