@@ -273,9 +273,8 @@ impl Replay {
             return false;
         }
         peer.now = later;
-        // A window that lets out again what is in flight, and is another than the one at the end.
-        let window = if record.window == u16::MAX { u16::MAX - 1 } else { u16::MAX };
-        let mut segment = Said { flags: ACK, seq: first, ack: record.snd_una, window };
+        // A window that lets out again what is in flight, be it all that a peer without a scale can allow.
+        let mut segment = Said { flags: ACK, seq: first, ack: record.snd_una, window: u16::MAX };
         peer.say(segment, &[], 0..0);
         if peer.socket().state() != State::Established {
             return false;
@@ -304,8 +303,13 @@ impl Replay {
             peer.say(Said { flags: ACK | FIN, ..segment }, &[], 0..0);
             segment.seq = segment.seq.wrapping_add(1);
         }
-        segment.window = record.window;
+        // The window at the end is news, which has the socket count duplicates from 0.
+        segment.window = if record.window == u16::MAX { u16::MAX - 1 } else { record.window };
         peer.say(segment, &[], 0..0);
+        if segment.window != record.window {
+            segment.window = record.window;
+            peer.say(segment, &[], 0..0);
+        }
         let state = if record.fin_received { State::CloseWait } else { State::Established };
         let socket = peer.socket();
         socket.state() == state && socket.recv_queue() == received && socket.send_queue() == waiting

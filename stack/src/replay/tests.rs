@@ -289,6 +289,24 @@ fn between_rings_of_any_two_sizes_every_byte_comes_along() {
     }
 }
 
+#[test]
+fn a_connection_with_the_largest_unscaled_window_in_flight_is_moved() {
+    let mut replay = Replay::new();
+    for mut talk in (0..30).map(|seed| Talk::new(seed, (4_096, 70_000))) {
+        talk.record.window = u16::MAX;
+        talk.say(Said { flags: ACK, seq: talk.seq, ack: talk.record.snd_una, window: u16::MAX }, &[], &[]);
+        for twin in &mut talk.twins {
+            assert_eq!(twin.socket().send_slice(&[b'x'; 65_535]), Ok(65_535));
+        }
+        talk.hear();
+        assert_eq!(talk.record.snd_nxt.wrapping_sub(talk.record.snd_una), 65_535);
+        talk.relocate(&mut replay, (4_096, 100_000));
+        talk.peer(false);
+        talk.hear();
+        assert_eq!(talk.twins[0].socket().send_queue(), talk.twins[1].socket().send_queue());
+    }
+}
+
 impl Talk {
     /// What both send, windows apart: the same. Returns whether that was data.
     fn both_send(&mut self) -> bool {
