@@ -1,11 +1,13 @@
 //! Two stacks on a wire, by a seed: connections opened by either, written, read, left unread, closed, aborted, moved to
 //! other rings, on a wire that loses, repeats, reorders, bends, cuts and forgets, while somebody says again what was said
-//! before and time jumps. After every turn: every byte is in order and exact, no flow, frame, ring or timer is lost, and
+//! before, asks for connections that will not come to be, sends datagrams and time jumps. After every turn: every byte is in order and exact, no flow, frame, ring or timer is lost, and
 //! no turn is for nothing. Every few thousand steps all is closed, and nothing may be left.
 //!
 //! A failure prints its seed and its step. `SIDESTEP_SEED=n` runs that seed alone, `SIDESTEP_STEPS=n` goes on for longer,
 //! `SIDESTEP_SEEDS=n` runs the first so many seeds; `scripts/simulate` runs ten million steps. Read first: `simulation/world.rs`.
 
+#[path = "simulation/datagrams.rs"]
+mod datagrams;
 #[path = "simulation/end.rs"]
 mod end;
 #[path = "lab/lab.rs"]

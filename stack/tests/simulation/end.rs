@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use nic::{Queue, WireQueue};
-use sidestep_stack::{CloseReason, Connect, FlowId, Mac, NetStack, Port, Readiness, StackConfig, Time};
+use sidestep_stack::{
+    CloseReason, Connect, DatagramHandler, DatagramPeer, DatagramReplies, FlowId, Mac, NetStack, Port, Readiness,
+    StackConfig, Time,
+};
 
 use super::streams::{Reader, Streams};
 use crate::lab::{PORT, secrets};
@@ -47,18 +50,46 @@ pub struct Loss {
     incoming: Option<u64>,
 }
 
+/// Sends back what it gets, or as much of it as one datagram holds.
+#[derive(Debug, Default)]
+struct Echo {
+    datagrams: u64,
+    /// Of those, the ones for whose answer no frame was left.
+    refused: u64,
+}
+
+impl DatagramHandler for Echo {
+    fn datagram(&mut self, _peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>) {
+        self.datagrams += 1;
+        let payload = &payload[..payload.len().min(replies.max_payload())];
+        let sent = replies.send(payload.len(), |room| {
+            room.copy_from_slice(payload);
+            payload.len()
+        });
+        self.refused += u64::from(sent.is_err());
+    }
+}
+
+impl Loss {
+    /// Whether anything of what the other end wrote was read.
+    pub fn has_read(&self) -> bool {
+        self.incoming.is_some()
+    }
+}
+
 /// A stack with its application.
 pub struct End {
     pub stack: NetStack,
-    pub port: Port<WireQueue>,
+    /// One core polls them all.
+    pub ports: Vec<Port<WireQueue>>,
     talks: Vec<Option<Talk>>,
     free: Vec<usize>,
     pub live: usize,
     /// Flows that ended otherwise than in order since [`End::lost`] was last emptied.
     pub lost: Vec<Loss>,
-    pub received: usize,
-    /// Of those, the ones that wait for room to answer in.
-    waiting: usize,
+    /// By port: frames that wait for room to answer in.
+    waiting: Vec<usize>,
+    echo: Echo,
     pub events: u64,
     pub reasons: [u64; 7],
     peer: (Ipv4Addr, Mac),
@@ -66,17 +97,17 @@ pub struct End {
 }
 
 impl End {
-    pub fn new(config: StackConfig, seed: u8, queue: WireQueue, peer: (Ipv4Addr, Mac)) -> Self {
+    pub fn new(config: StackConfig, seed: u8, queues: Vec<WireQueue>, peer: (Ipv4Addr, Mac)) -> Self {
         let flows = config.max_flows;
         Self {
             stack: NetStack::new(config, secrets(seed)).expect("a good configuration"),
-            port: Port::new(queue),
+            waiting: vec![0; queues.len()],
+            ports: queues.into_iter().map(Port::new).collect(),
             talks: (0..flows).map(|_| None).collect(),
             free: (0..flows).rev().collect(),
             live: 0,
             lost: Vec::new(),
-            received: 0,
-            waiting: 0,
+            echo: Echo::default(),
             events: 0,
             reasons: [0; 7],
             peer,
@@ -86,18 +117,23 @@ impl End {
 
     /// One turn. Returns whether there was anything to do.
     pub fn turn(&mut self, now: Time, streams: &mut Streams) -> bool {
-        self.received = self.port.receive();
-        self.waiting = self.received - self.stack.ingest(now, &mut self.port, 0);
-        let mut busy = self.received > 0;
+        let mut busy = false;
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let received = port.receive();
+            self.waiting[index] = received - self.stack.ingest_datagrams(now, port, index, Some(&mut self.echo));
+            busy |= received > 0;
+        }
         while let Some((id, ready)) = self.stack.next_ready() {
             self.events += 1;
             busy = true;
             self.hear(id, ready, streams);
         }
         self.stack.expire(now);
-        self.stack.flush(now, std::slice::from_mut(&mut self.port));
-        busy |= self.port.transmit().expect("a wire is never gone") > 0;
-        busy || self.stack.has_work() || self.port.unsent() > 0
+        self.stack.flush(now, &mut self.ports);
+        for port in &mut self.ports {
+            busy |= port.transmit().expect("a wire is never gone") > 0 || port.unsent() > 0;
+        }
+        busy || self.stack.has_work()
     }
 
     fn hear(&mut self, id: FlowId, ready: Readiness, streams: &mut Streams) {
@@ -133,7 +169,12 @@ impl End {
     fn closed(&mut self, slot: usize, reason: CloseReason, streams: &mut Streams) {
         let talk = self.let_go(slot);
         self.reasons[reason as usize] += 1;
-        assert_ne!(reason, CloseReason::Contained, "the protocol code has panicked over {talk:?}");
+        let failed = self.stack.stats().rings_failed;
+        assert_ne!(
+            reason,
+            CloseReason::Contained,
+            "the protocol code has panicked over {talk:?}, or {failed} moves failed"
+        );
         if reason == CloseReason::Finished {
             // What came last was read before the end was reported, unless the application did not want it.
             if !talk.deaf && talk.shut && !talk.at_end {
@@ -259,13 +300,18 @@ impl End {
         assert_eq!(census.free + alive + census.dead, census.blocks, "blocks: {census:?}");
         assert!(census.timers <= alive, "timers of no flow: {census:?}");
         assert_eq!(self.stack.lost_timers(now), 0, "a timer is lost: {census:?}");
-        let frames = self.port.queue().census();
-        let most = RESERVE_FRAMES + self.port.unsent() + self.waiting;
-        assert!(frames.held <= most, "{frames:?}, {} unsent", self.port.unsent());
-        assert_eq!(frames.free + frames.fill + frames.tx + frames.held, frames.total, "{frames:?}");
+        for (port, waiting) in self.ports.iter().zip(&self.waiting) {
+            let frames = port.queue().census();
+            let most = RESERVE_FRAMES + port.unsent() + waiting;
+            assert!(frames.held <= most, "{frames:?}, {} unsent", port.unsent());
+            assert_eq!(frames.free + frames.fill + frames.tx + frames.held, frames.total, "{frames:?}");
+        }
         let (taken, all) = self.stack.ring_bytes();
         assert!(taken <= all, "{taken} of {all} bytes of rings");
         assert!(self.stack.flows() <= self.stack.config().max_flows);
+        let stats = self.stack.stats();
+        let echo = (stats.datagrams, stats.datagrams_sent, stats.datagrams_refused);
+        assert_eq!(echo, (self.echo.datagrams, self.echo.datagrams - self.echo.refused, self.echo.refused));
     }
 
     /// Checks what must hold when neither has anything to do.
@@ -296,6 +342,6 @@ impl End {
         assert_eq!((census.table, census.timers, census.time_wait, self.live), (0, 0, 0, 0), "{census:?}");
         assert_eq!((census.resolving, census.waiting, census.strays), (0, 0, 0), "{census:?}");
         assert_eq!(self.stack.ring_bytes().0, 0, "rings");
-        assert_eq!(self.port.unsent(), 0);
+        assert!(self.ports.iter().all(|port| port.unsent() == 0));
     }
 }

@@ -1,14 +1,20 @@
 //! `World`: two ends on one wire, somebody who listens on it and says again what was said, and one seed for everything.
+//!
+//! One world in three is *pressed*: few flows, a short SYN queue, and a stranger whose SYNs nobody completes, so that
+//! tables are full and SYN cookies are given. Nothing of a connection is kept then, and a segment that is said again may
+//! open it a second time: there nobody says again what was said, nobody aborts, and the wire repeats nothing.
 
 use std::time::Duration;
 
-use nic::{BurstLoss, Corrupt, Faults, PortConfig, QueueId, RateLimit, Reorder, Wire};
+use nic::{BurstLoss, Corrupt, Faults, PortConfig, QueueId, RateLimit, Reorder, Wire, WirePort, WireQueue};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_stack::{CloseReason, DropReason, Mac, Rings, StackConfig, Time};
 
+use super::datagrams::Datagrams;
 use super::end::{End, Then};
 use super::streams::Streams;
+use crate::lab::raw::{SYN, Tcp};
 use crate::lab::station::Station;
 use crate::lab::{OWN, PEER, PORT, THEM, US};
 
@@ -31,6 +37,8 @@ pub struct World {
     wire: Wire,
     ends: [End; 2],
     streams: Streams,
+    pressed: bool,
+    datagrams: Datagrams,
     station: Station,
     heard: Vec<Vec<u8>>,
     next_heard: usize,
@@ -59,16 +67,21 @@ impl Drop for World {
     }
 }
 
-fn config(rng: &mut Xoshiro256PlusPlus, own: (std::net::Ipv4Addr, Mac)) -> StackConfig {
+fn config(rng: &mut Xoshiro256PlusPlus, own: (std::net::Ipv4Addr, Mac), pressed: bool) -> StackConfig {
     let mut one_of = |choices: &[usize]| choices[rng.next_u32() as usize % choices.len()];
     let mut config = StackConfig::new(own.0, 24, own.1);
-    config.ports = vec![PORT];
-    // Enough never to come under pressure: the ACK of a SYN cookie can be said again, and is taken again.
-    config.max_flows = 200;
-    config.flows_at_start = 64;
-    config.rings = Rings::CHOICES[one_of(&[3, 3, 4, 5])];
-    config.conn_memory = one_of(&[0, 4 << 20, 16 << 20, 16 << 20]);
-    config.syn_queue = 1_024;
+    (config.ports, config.udp_ports) = (vec![PORT], vec![PORT]);
+    // Enough never to come under pressure, or too few of everything.
+    (config.max_flows, config.flows_at_start, config.syn_queue) = (200, 64, 1_024);
+    if pressed {
+        (config.max_flows, config.flows_at_start) = (one_of(&[12, 30, 90]), one_of(&[1, 8]));
+        config.syn_queue = one_of(&[2, 4, 16]);
+    }
+    config.rings = Rings::CHOICES[one_of(&[0, 1, 2, 3, 3, 3, 4, 5])];
+    // A flow that has sent its FIN gets no larger rings, and crawls from one time-out to the next as long as its peer sends
+    // what was promised beyond its ring: 64 KiB, which is too many times 512 bytes to end in time.
+    let larger = one_of(&[0, 4 << 20, 16 << 20, 16 << 20]);
+    config.conn_memory = if config.rings.rx < Rings::DEFAULT.rx { 0 } else { larger };
     config.time_wait_records = one_of(&[2, 64]);
     config.neighbors = 4;
     config.ip_mtu = one_of(&[576, 1_400, 1_500, 1_500]);
@@ -79,25 +92,37 @@ fn config(rng: &mut Xoshiro256PlusPlus, own: (std::net::Ipv4Addr, Mac)) -> Stack
     config
 }
 
+fn all_queues(port: &WirePort) -> Vec<WireQueue> {
+    (0..port.queues()).map(|queue| port.take_queue(QueueId(queue)).expect("opened once")).collect()
+}
+
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let own = [(US, OWN), (THEM, PEER)];
-        let configs = own.map(|own| config(&mut rng, own));
+        let pressed = rng.next_u32().is_multiple_of(3);
+        let configs = own.map(|own| config(&mut rng, own, pressed));
         let frames = 600 + rng.next_u32() as usize % 2_000;
         let (rx_ring, tx_ring) =
             ([64, 256, 512][rng.next_u32() as usize % 3], [8, 64, 256][rng.next_u32() as usize % 3]);
-        let narrow = || PortConfig { rx_ring, tx_ring, frames: frames.max(rx_ring + tx_ring), ..PortConfig::default() };
-        let (wire, ports) = Wire::hub(vec![narrow(), narrow(), PortConfig::default()], seed).expect("a wire");
-        let mut queues = ports.iter().map(|port| port.take_queue(QueueId(0)).expect("opened once"));
-        let mut queue = || queues.next().expect("there are three");
+        let frames = frames.max(rx_ring + tx_ring);
+        let queues = [1 + rng.next_u32() as u16 % 3, 1 + rng.next_u32() as u16 % 3];
+        let narrow = queues.map(|queues| PortConfig { rx_ring, tx_ring, frames, ..PortConfig::with_queues(queues) });
+        let [left, right] = narrow;
+        let (wire, ports) = Wire::hub(vec![left, right, PortConfig::default()], seed).expect("a wire");
+        let mut ports = ports.iter().map(all_queues);
+        let mut queues = || ports.next().expect("there are three");
+        let longest = configs.each_ref().map(|config| config.ip_mtu - 28);
         let [first, second] = configs;
-        let ends = [End::new(first, 1, queue(), own[1]), End::new(second, 2, queue(), own[0])];
+        let ends = [End::new(first, 1, queues(), own[1]), End::new(second, 2, queues(), own[0])];
+        let station = Station::new(queues().remove(0));
         Self {
             wire,
             ends,
-            streams: Streams::default(),
-            station: Station::new(queue()),
+            streams: Streams::new(pressed),
+            pressed,
+            datagrams: Datagrams::new(own, longest),
+            station,
             heard: Vec::new(),
             next_heard: 0,
             rng,
@@ -158,10 +183,13 @@ impl World {
                 world.ends[end].visit(slot, &mut world.streams);
             }),
             52..60 => self.with_flow(end, |world, end, slot| {
-                world.ends[end].talk(slot).then = [Then::Shutdown, Then::Close][world.below(2) as usize];
+                let (closes, pressed) = (world.below(2) == 0, world.pressed);
+                let talk = world.ends[end].talk(slot);
+                // One that closes over what it has not read resets the other, as one that aborts.
+                talk.then = if closes && !(pressed && talk.deaf) { Then::Close } else { Then::Shutdown };
                 world.ends[end].visit(slot, &mut world.streams);
             }),
-            60..64 => self.with_flow(end, |world, end, slot| world.ends[end].abort(slot)),
+            60..64 if !self.pressed => self.with_flow(end, |world, end, slot| world.ends[end].abort(slot)),
             64..76 => self.with_flow(end, |world, end, slot| {
                 let id = world.ends[end].talk(slot).id;
                 world.ends[end].stack.enlarge(id);
@@ -171,7 +199,12 @@ impl World {
                 let id = world.ends[end].talk(slot).id;
                 world.ends[end].stack.wake(id);
             }),
-            80..90 => self.say_again(),
+            60..64 | 80..83 if self.pressed => self.ask_without_end(end),
+            80..87 if !self.pressed => self.say_again(),
+            80..90 => {
+                let len = self.below(4_000) as usize;
+                self.datagrams.send(end, len, |frame| self.station.send(frame));
+            }
             90..91 => self.say_nonsense(),
             91..92 => {
                 let accepting = self.below(4) > 0;
@@ -203,7 +236,7 @@ impl World {
             2..20 => Duration::from_millis(micros),
             20..200 => Duration::from_micros(10 * micros),
             200..700 => Duration::from_micros(micros),
-            700..701 => {
+            700..701 if !self.pressed => {
                 // Nobody gets a turn for a while.
                 let stall = Duration::from_millis(1 << self.below(17));
                 self.wire.clock().advance(stall);
@@ -222,6 +255,9 @@ impl World {
             0..3 => faults.delay = micros(self, 60),
             3..7 => {
                 (faults.loss, faults.duplicate) = (share(self), share(self));
+                if self.pressed {
+                    faults.duplicate = 0.0;
+                }
                 let hold = micros(self, 3_000);
                 faults.reorder = Some(Reorder { probability: share(self), depth: 1 + self.below(6) as u32, hold });
             }
@@ -232,6 +268,7 @@ impl World {
                 let queue_bytes = 3_000 + self.below(60_000) as usize;
                 faults.rate = Some(RateLimit { bits_per_second: 1_000_000 << self.below(8), queue_bytes });
             }
+            _ if self.pressed => faults.loss = 0.1,
             _ => faults.loss = [0.5, 1.0][self.below(2) as usize],
         }
         let lost = faults.loss + faults.cut + faults.corrupt.map_or(0.0, |corrupt| corrupt.probability);
@@ -251,6 +288,17 @@ impl World {
             if let Some(frame) = self.heard.get(chosen).filter(|frame| !frame.is_empty()) {
                 self.station.send(frame);
             }
+        }
+    }
+
+    /// SYNs of hosts that will not complete what they begin.
+    fn ask_without_end(&mut self, end: usize) {
+        for _ in 0..1 + self.below(20) {
+            let (host, port, seq) =
+                (100 + self.below(100) as u8, 1_024 + self.below(60_000) as u16, self.rng.next_u32());
+            let mut frame = Tcp::new(port, SYN, seq, 0).frame_from([10, 77, 0, host]);
+            self.datagrams.address(end, &mut frame);
+            self.station.send(&frame);
         }
     }
 
@@ -318,8 +366,9 @@ impl World {
 
     /// What the third on the wire hears, it remembers.
     fn listen(&mut self) {
-        let Self { station, heard, next_heard, digest, .. } = self;
+        let Self { station, datagrams, heard, next_heard, digest, .. } = self;
         station.receive(|frame| {
+            datagrams.hear(frame);
             for &byte in &frame[..frame.len().min(66)] {
                 *digest = (*digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
             }
@@ -349,7 +398,9 @@ impl World {
             while let Some(loss) = self.ends[end].lost.pop() {
                 // Who is slow gives way to others where there are no rings for these.
                 let gave_way = loss.reason == CloseReason::GaveWay && self.ends[end].stack.stats().rings_short > 0;
-                let excused = loss.reason == CloseReason::TimedOut && hopeless || gave_way;
+                // Of a connection by a cookie the second segment may come first: it gives no cookie back, and is refused.
+                let overtaken = self.pressed && loss.reason == CloseReason::Reset && !loss.has_read();
+                let excused = loss.reason == CloseReason::TimedOut && hopeless || gave_way || overtaken;
                 let alive = !excused && self.ends[1 - end].is_alive(&loss);
                 assert!(!alive, "{loss:?} at end {end}, and the other end is well");
             }
@@ -410,7 +461,8 @@ impl World {
             "seed {} steps {} virtual_s {} turns {} frames {} lost {} duplicated {} reordered {} corrupted {} cut {} \
              connects {} opened {} bytes_exact {} streams_whole {} finished {} reset {} timed_out {} refused {} \
              unreachable {} aborted {} enlarged {} reduced {} short {} sent_again {} timeouts {} no_frame {} parked {} \
-             contained {} most_turns_at_once {} most_idle_turns_a_second {} digest {:016x}",
+             contained {} cookies_sent {} cookies_accepted {} syn_queue_full {} no_free_flow {} queues {} datagrams {} \
+             fragments {} datagrams_exact {} most_turns_at_once {} most_idle_turns_a_second {} digest {:016x}",
             self.seed,
             self.step,
             self.wire.clock().now().as_secs(),
@@ -439,6 +491,14 @@ impl World {
             drops(DropReason::NoFrame),
             sum(|end| end.stack.stats().parked),
             sum(|end| end.stack.stats().contained),
+            sum(|end| end.stack.stats().cookies_sent),
+            sum(|end| end.stack.stats().cookies_accepted),
+            drops(DropReason::SynQueueFull),
+            drops(DropReason::NoFreeFlow),
+            sum(|end| end.ports.len() as u64),
+            sum(|end| end.stack.stats().datagrams),
+            sum(|end| end.stack.stats().fragments),
+            self.datagrams.exact,
             self.most_turns_at_once,
             self.most_idle_turns,
             self.digest,
