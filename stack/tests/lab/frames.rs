@@ -235,12 +235,12 @@ fn put_right(frame: &mut [u8], isns: &HashMap<u16, u32>) {
 }
 
 /// The Internet checksum's sum of `bytes` (RFC 1071), added to `sum`.
-fn add(sum: u64, bytes: &[u8]) -> u64 {
+pub fn add(sum: u64, bytes: &[u8]) -> u64 {
     let pairs = bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)));
     sum + pairs.sum::<u64>()
 }
 
-fn fold(mut sum: u64) -> [u8; 2] {
+pub fn fold(mut sum: u64) -> [u8; 2] {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -248,7 +248,7 @@ fn fold(mut sum: u64) -> [u8; 2] {
 }
 
 /// Checks a frame that the stack has sent, and notes the first sequence number of a flow.
-fn check(frame: &[u8], isns: &mut HashMap<u16, u32>) {
+pub fn check(frame: &[u8], isns: &mut HashMap<u16, u32>) {
     assert!(frame.len() <= FRAME_MAX && frame[6..12] == OWN.0, "{frame:02x?}");
     let sliced = SlicedPacket::from_ethernet(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
     let ip = match &sliced.net {

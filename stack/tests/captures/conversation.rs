@@ -1,0 +1,315 @@
+//! `Conversations`: what was captured between two hosts, as if one of them had been us.
+//!
+//! The end that asked is the peer: its frames are addressed to us, and what they acknowledge is counted from our own first
+//! sequence number instead of the other host's, no further than what we have sent. The other end is the application: it
+//! writes as many bytes as that host did, ends its stream where that host did, and aborts where that host reset. A
+//! conversation whose beginning was not captured gets one. Sums are computed anew; what was cut off is filled with zeros.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use sidestep_stack::{FlowId, NetStack, Readiness};
+
+use super::read::Captured;
+use crate::lab::frames::{add, fold};
+use crate::lab::raw::{ACK, FIN, RST, SYN, Tcp};
+use crate::lab::{OWN, PORT, US};
+
+/// One end: address and port.
+type Ends = (Ipv4Addr, u16);
+
+/// The most of a segment that is sent at once: captures have what an offload has yet to cut.
+const PART: usize = 1_400;
+/// The longest packet.
+const PACKET_MAX: usize = 1_500;
+
+/// A frame to be sent. A segment acknowledges so much of what its peer is taken to have said.
+#[derive(Debug)]
+pub struct Step {
+    bytes: Vec<u8>,
+    /// Where its packet begins; `None` where it is sent as it is.
+    at: Option<usize>,
+    conversation: Option<Ends>,
+}
+
+/// One conversation, by the peer's end.
+#[derive(Debug, Default)]
+struct Conversation {
+    /// The other host's first sequence number, and the next that it had not sent yet.
+    theirs: Option<(u32, u32)>,
+    /// Our first sequence number, and the next that we have not sent yet.
+    ours: Option<(u32, u32)>,
+    begun: bool,
+    flow: Option<FlowId>,
+    /// Bytes that the application has yet to write.
+    out: usize,
+    ends: bool,
+    shut: bool,
+    aborts: bool,
+}
+
+/// All conversations of a file.
+#[derive(Debug, Default)]
+pub struct Conversations {
+    /// By peer's and other host's end as captured: the peer's end as we know it.
+    known: BTreeMap<(Ends, Ends), Ends>,
+    all: BTreeMap<Ends, Conversation>,
+    /// Those of which there is news.
+    touched: BTreeSet<Ends>,
+    /// By the peer's port: our first sequence numbers, for the check of what is sent.
+    pub isns: HashMap<u16, u32>,
+}
+
+impl Conversations {
+    /// What is to be sent for a captured frame.
+    pub fn steps(&mut self, captured: &Captured) -> Vec<Step> {
+        let as_it_is = |bytes: Vec<u8>| vec![Step { bytes, at: None, conversation: None }];
+        let mut bytes = captured.bytes.clone();
+        let Some((at, header)) = ipv4(&bytes) else { return as_it_is(bytes) };
+        let total = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        bytes.resize((at + total.min(captured.len - at)).max(bytes.len()).min(65_549), 0);
+        let to_many = bytes[0] & 1 == 1;
+        bytes[at + 16..at + 20].copy_from_slice(&US.octets());
+        let source = Ipv4Addr::new(bytes[at + 12], bytes[at + 13], bytes[at + 14], bytes[at + 15]);
+        let source = if source == US || source.is_loopback() || source.is_unspecified() {
+            Ipv4Addr::new(10, 77, 0, 200)
+        } else {
+            source
+        };
+        let destination = Ipv4Addr::from_octets(captured.bytes[at + 16..at + 20].try_into().expect("four bytes"));
+        bytes[at + 12..at + 16].copy_from_slice(&source.octets());
+        let fragment = u16::from_be_bytes([bytes[at + 6], bytes[at + 7]]) & 0x3fff != 0;
+        let kind = bytes[at + 9];
+        let mut steps = if kind == 6 && !fragment {
+            self.segment(bytes, at, header, (source, destination))
+        } else {
+            if kind == 17 && bytes.len() >= at + header + 8 && bytes[at + 6] & 0x1f == 0 && bytes[at + 7] == 0 {
+                bytes[at + header + 2..at + header + 4].copy_from_slice(&PORT.to_be_bytes());
+                let from = u16::from_be_bytes([bytes[at + header], bytes[at + header + 1]]);
+                if from < 1_024 || from == PORT {
+                    // A server's own port is not answered.
+                    bytes[at + header..at + header + 2].copy_from_slice(&(20_000 + from % 20_000).to_be_bytes());
+                }
+                if fragment {
+                    // A part of a packet has no checksum to compute; a datagram may go without (RFC 768).
+                    bytes[at + header + 6..at + header + 8].fill(0);
+                }
+            }
+            vec![Step { bytes, at: Some(at), conversation: None }]
+        };
+        if to_many {
+            // First as it was: to many, of whom none may answer.
+            let first = steps.first().map(|step| Step { bytes: step.bytes.clone(), at: step.at, conversation: None });
+            steps.splice(..0, first);
+            steps.iter_mut().skip(1).for_each(|step| step.bytes[..6].copy_from_slice(&OWN.0));
+        } else {
+            steps.iter_mut().for_each(|step| step.bytes[..6].copy_from_slice(&OWN.0));
+        }
+        steps
+    }
+
+    /// The steps of a segment between `source` and `destination`.
+    fn segment(
+        &mut self,
+        mut bytes: Vec<u8>,
+        at: usize,
+        header: usize,
+        (source, destination): (Ipv4Addr, Ipv4Addr),
+    ) -> Vec<Step> {
+        let tcp = at + header;
+        let total = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        if bytes.len() < tcp + 20 || total < header + 20 {
+            return vec![Step { bytes, at: Some(at), conversation: None }];
+        }
+        let port = |offset: usize| u16::from_be_bytes([bytes[tcp + offset], bytes[tcp + offset + 1]]);
+        let (from, to) = ((source, port(0)), (destination, port(2)));
+        let word = |offset: usize| u32::from_be_bytes(bytes[tcp + offset..tcp + offset + 4].try_into().expect("four"));
+        let (seq, ack, flags) = (word(4), word(8), bytes[tcp + 13]);
+        let data_at = tcp + (usize::from(bytes[tcp + 12] >> 4) * 4).max(20);
+        let end = (at + total).min(bytes.len());
+        let len = end.saturating_sub(data_at);
+        let asks = flags & (SYN | ACK) != SYN | ACK;
+        // The first to be seen asked, unless it answers.
+        let (key, is_peer) = if self.known.contains_key(&(from, to)) {
+            ((from, to), true)
+        } else if self.known.contains_key(&(to, from)) {
+            ((to, from), false)
+        } else if asks {
+            ((from, to), true)
+        } else {
+            ((to, from), false)
+        };
+        let all = &mut self.all;
+        let peer = *self.known.entry(key).or_insert_with(|| {
+            let (address, mut port) = key.0;
+            while port == 0 || all.contains_key(&(address, port)) {
+                port = port.wrapping_add(7_919);
+            }
+            all.insert((address, port), Conversation::default());
+            (address, port)
+        });
+        let Some(conversation) = self.all.get_mut(&peer) else { return Vec::new() };
+        if !is_peer {
+            let next = seq.wrapping_add(len as u32);
+            let first = if flags & SYN != 0 { seq } else { seq.wrapping_sub(1) };
+            let (_, sent) = conversation.theirs.get_or_insert((first, first.wrapping_add(1)));
+            let news = next.wrapping_sub(*sent) as i32;
+            if news > 0 {
+                conversation.out += news.min(1 << 20) as usize;
+                *sent = next;
+            }
+            conversation.ends |= flags & FIN != 0;
+            conversation.aborts |= flags & RST != 0;
+            self.touched.insert(peer);
+            return Vec::new();
+        }
+        if flags & ACK != 0 {
+            conversation.theirs.get_or_insert((ack.wrapping_sub(1), ack));
+        }
+        let mut steps = Vec::new();
+        if !conversation.begun && flags & (SYN | RST) == 0 {
+            for (flags, seq) in [(SYN, seq.wrapping_sub(1)), (ACK, seq)] {
+                let first = conversation.theirs.map_or(0, |(first, _)| first.wrapping_add(1));
+                let frame = Tcp::new(peer.1, flags, seq, first).frame_from(peer.0.octets());
+                steps.push(Step { bytes: frame, at: Some(14), conversation: Some(peer) });
+            }
+        }
+        conversation.begun |= flags & RST == 0;
+        bytes[tcp..tcp + 2].copy_from_slice(&peer.1.to_be_bytes());
+        bytes[tcp + 2..tcp + 4].copy_from_slice(&PORT.to_be_bytes());
+        if total <= PACKET_MAX || len <= PART {
+            steps.push(Step { bytes, at: Some(at), conversation: Some(peer) });
+            return steps;
+        }
+        for from in (0..len).step_by(PART) {
+            let part = (len - from).min(PART);
+            let mut cut = [&bytes[..data_at], &bytes[data_at + from..data_at + from + part]].concat();
+            cut[at + 2..at + 4].copy_from_slice(&((data_at - at + part) as u16).to_be_bytes());
+            cut[tcp + 4..tcp + 8].copy_from_slice(&seq.wrapping_add(from as u32).to_be_bytes());
+            if from + part < len {
+                cut[tcp + 13] &= !FIN;
+            }
+            steps.push(Step { bytes: cut, at: Some(at), conversation: Some(peer) });
+        }
+        steps
+    }
+
+    /// The frame of a step: what it acknowledges, and its sums.
+    pub fn finish(&self, step: Step) -> Vec<u8> {
+        let Step { mut bytes, at: Some(at), conversation } = step else { return step.bytes };
+        let header = usize::from(bytes[at] & 15) * 4;
+        let total = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        let end = (at + total).clamp(at + header, bytes.len().max(at + header));
+        let (ip, body) = bytes[at..end].split_at_mut(header);
+        ip[10..12].fill(0);
+        let sum = fold(add(0, ip));
+        ip[10..12].copy_from_slice(&sum);
+        if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+            return bytes;
+        }
+        if let Some(conversation) = conversation.and_then(|peer| self.all.get(&peer))
+            && let (Some((theirs, _)), Some((ours, next))) = (conversation.theirs, conversation.ours)
+            && body.len() >= 20
+        {
+            let ack = u32::from_be_bytes([body[8], body[9], body[10], body[11]]);
+            let mut ack = ack.wrapping_sub(theirs).wrapping_add(ours);
+            if ack.wrapping_sub(next) as i32 > 0 {
+                ack = next;
+            }
+            body[8..12].copy_from_slice(&ack.to_be_bytes());
+        }
+        let sum_at = match ip[9] {
+            6 if body.len() >= 20 => 16,
+            17 if body.len() >= 8 => 6,
+            1 if body.len() >= 8 => 2,
+            _ => return bytes,
+        };
+        body[sum_at..sum_at + 2].fill(0);
+        let sum = if ip[9] == 1 { 0 } else { add(u64::from(ip[9]) + body.len() as u64, &ip[12..20]) };
+        let sum = fold(add(sum, body));
+        body[sum_at..sum_at + 2].copy_from_slice(&sum);
+        bytes
+    }
+
+    /// Notes the sequence numbers of a frame that the stack has sent.
+    pub fn note(&mut self, frame: &[u8]) {
+        let Ok(sliced) = SlicedPacket::from_ethernet(frame) else { return };
+        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
+            return;
+        };
+        let peer = (ip.header().destination_addr(), tcp.destination_port());
+        let Some(conversation) = self.all.get_mut(&peer) else { return };
+        let seq = tcp.sequence_number();
+        let next = seq.wrapping_add(tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin()));
+        if tcp.syn() {
+            conversation.ours = Some((seq, next));
+        } else if let Some((_, sent)) = &mut conversation.ours
+            && next.wrapping_sub(*sent) as i32 > 0
+        {
+            *sent = next;
+        }
+    }
+
+    /// News of a flow.
+    pub fn report(&mut self, stack: &mut NetStack, id: FlowId, ready: Readiness) {
+        if ready.closed.is_some() {
+            return;
+        }
+        let Some(flow) = stack.flow(id) else { return };
+        let std::net::SocketAddr::V4(peer) = flow.peer() else { return };
+        let peer = (*peer.ip(), peer.port());
+        self.all.entry(peer).or_default().flow = Some(id);
+        self.touched.insert(peer);
+    }
+
+    /// Reads what has come and writes what can be. Returns how much was read.
+    pub fn visit(&mut self, stack: &mut NetStack) -> u64 {
+        let mut read = 0;
+        for peer in std::mem::take(&mut self.touched) {
+            let Some(conversation) = self.all.get_mut(&peer) else { continue };
+            let Some(mut flow) = conversation.flow.and_then(|id| stack.flow(id)) else { continue };
+            while flow.recv_queue() > 0 {
+                read += flow.recv(|bytes| (bytes.len(), bytes.len() as u64));
+            }
+            while conversation.out > 0 && flow.send_room() > 0 {
+                let out = conversation.out;
+                conversation.out -= flow.send(|room| {
+                    let count = room.len().min(out);
+                    room[..count].fill(0x55);
+                    (count, count)
+                });
+            }
+            if conversation.aborts {
+                flow.abort();
+                conversation.flow = None;
+            } else if conversation.out == 0 && conversation.ends {
+                if !std::mem::replace(&mut conversation.shut, true) {
+                    flow.shutdown();
+                }
+                if flow.peer_closed() {
+                    flow.close();
+                    conversation.flow = None;
+                }
+            }
+        }
+        read
+    }
+
+    /// The capture is over: what is open is closed.
+    pub fn leave(&mut self, stack: &mut NetStack) {
+        for conversation in self.all.values_mut() {
+            if let Some(flow) = conversation.flow.take().and_then(|id| stack.flow(id)) {
+                flow.close();
+            }
+        }
+    }
+}
+
+/// Where the IPv4 packet of a frame begins, and how long its header is.
+fn ipv4(bytes: &[u8]) -> Option<(usize, usize)> {
+    let at = if bytes.get(12..14)? == [0x81, 0] { 18 } else { 14 };
+    let header = usize::from(bytes.get(at)? & 15) * 4;
+    let right = bytes[at - 2..at] == [8, 0] && bytes[at] >> 4 == 4 && header >= 20 && bytes.len() >= at + header;
+    right.then_some((at, header))
+}
