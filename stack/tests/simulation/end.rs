@@ -70,13 +70,6 @@ impl DatagramHandler for Echo {
     }
 }
 
-impl Loss {
-    /// Whether anything of what the other end wrote was read.
-    pub fn has_read(&self) -> bool {
-        self.incoming.is_some()
-    }
-}
-
 /// A stack with its application.
 pub struct End {
     pub stack: NetStack,
