@@ -1,13 +1,15 @@
 """Ours beside memcached over a path: how long one set and one get take, by round trip, size and loss.
 
     scripts/compare path [--rtts MS,..] [--losses PERCENT,..] [--sizes BYTES,..] [--rounds N] [--count N] [--seconds S]
-                         [--name NAME]
+                         [--congestion NAME] [--name NAME]
 
 Both servers stand behind the same relay (scripts/relay), one after the other, in an order drawn anew for each round of each
-setting from the seed. The client is a kernel socket that does one thing at a time on one connection: `set` of a value until
-STORED, `get` of it until END. Every reply is checked byte for byte. A cell of a round ends after --count exchanges or
---seconds, whichever comes first, but has three at the least. Where nothing is lost the median of the rounds' least times
-counts, since the least is the path's; where frames are lost the median and the p99 of all exchanges do.
+setting from the seed. The congestion control of the kernels, of memcached's side and of the client's, is set in both namespaces
+and said in the README: cubic, Linux's and Debian's default, if --congestion names no other; a namespace would have the
+machine's. The client is a kernel socket that does one thing at a time on one connection: `set` of a value until STORED, `get`
+of it until END. Every reply is checked byte for byte. A cell of a round ends after --count exchanges or --seconds, whichever
+comes first, but has three at the least. Where nothing is lost the median of the rounds' least times counts, since the least is
+the path's; where frames are lost the median and the p99 of all exchanges do.
 
 Writes bench/runs/<date>-<name>/: README.md, raw.json (every exchange), a plot a size.
 """
@@ -77,6 +79,17 @@ def relay(*words):
     done = subprocess.run(["scripts/relay", *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=HANG_SECONDS)
     if done.returncode != 0:
         sys.exit(f"path: scripts/relay {' '.join(words)}: {done.stdout}{done.stderr}")
+
+
+def set_congestion(name, environment=ENVIRONMENT):
+    """Has both kernels use a congestion control, by their route to each other: the setting of a namespace may only be one that
+    the machine allows to all. Ends the run where a kernel does not have it."""
+    for side, link, address in (("client", "sc0", "10.77.0.1"), ("server", "ss0", "10.77.0.3")):
+        route = ["10.77.0.0/24", "dev", link, "proto", "kernel", "scope", "link", "src", address, "congctl", name]
+        done = subprocess.run(["scripts/lab", side, "ip", "route", "replace", *route], env=environment, capture_output=True, text=True)
+        shown = subprocess.run(["scripts/lab", side, "ip", "route", "show"], env=environment, capture_output=True, text=True).stdout
+        if f"congctl {name}" not in shown:
+            sys.exit(f"path: the {side}'s kernel does not take {name}: {done.stderr.strip()}; modprobe tcp_{name}, or name another")
 
 
 def commands(arguments):
@@ -150,6 +163,7 @@ def main():
     rng, rows, raw = random.Random(arguments.seed), [], []
     relay("up")
     try:
+        set_congestion(arguments.congestion)
         for rtt, direction, percent in settings(arguments):
             # Of either side, of each cell: the exchanges of each round.
             measured = {"ours": {}, "memcached": {}}
@@ -197,6 +211,7 @@ def write(arguments, rows, raw):
         f"`scripts/compare path {' '.join(sys.argv[1:])}`".replace(" `", "`"), "",
         f"Commit {said('git', 'describe', '--always', '--dirty=+')}; {said(arguments.peer, '--version')}; "
         f"Linux {platform.release()}, {os.cpu_count()} processors. Both servers behind the same relay, seed {arguments.seed}.",
+        f"Congestion control of both namespaces' kernels, thus of memcached and of the client: **{arguments.congestion}**.",
         "One connection of the kernel's, one exchange at a time. " + lossless, "",
         *(f"* {side}: `{' '.join(command[2:])}`" for side, (_, command) in servers.items()), "",
         HEAD + "\n".join(rows), "",
@@ -242,9 +257,11 @@ def parse():
     parser.add_argument("--count", type=int, default=30, help="most exchanges of a cell and round")
     parser.add_argument("--seconds", type=float, default=1, help="most seconds of a cell and round")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--congestion", default="cubic", metavar="NAME", help="the kernels' congestion control")
     parser.add_argument("--peer", required=True, metavar="PROGRAM", help="the memcached to compare with")
     parser.add_argument("--name", default="path")
     return parser.parse_args()
 
 
-main()
+if __name__ == "__main__":
+    main()
