@@ -47,6 +47,8 @@ mod isn;
 mod link;
 /// Ports listened on and the SYN queue.
 mod listen;
+/// Of what was sent lately, what was lost.
+mod loss_share;
 /// ARP and the neighbour table.
 mod neighbor;
 /// `NetStack`: the turn.

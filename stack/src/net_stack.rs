@@ -116,6 +116,8 @@ pub struct NetStack {
     islands: Islands,
     /// What the peers of flows that have lost something say they have.
     boards: Scoreboards,
+    /// Segments that may still be walked past in this turn (`mend.rs`).
+    walks: i32,
     /// When the turn began.
     now: Time,
     blocks: Vec<&'static mut FlowBlock>,
@@ -192,6 +194,7 @@ impl NetStack {
             replay: Replay::new(),
             islands: Islands::new(),
             boards: Scoreboards::new(),
+            walks: 0,
             now: Time::ZERO,
             blocks: Vec::with_capacity(flows),
             free: Vec::with_capacity(flows),

@@ -9,14 +9,22 @@
 //! later one tells. That is once a flight; from then on everything is sent again at each time-out, of which each is twice
 //! as long as the one before. This is for peers that tell by SACK what they get twice: a peer that delays its ACKs gives
 //! itself away by the first such probe, and is given 50 ms from then on. Others are left to smoltcp's time-out of 200 ms.
+//!
+//! A loss is no sign that the way is full where round trips are as short as ever and less than 2 % of what was sent lately
+//! was lost: such a path loses at random, and the window stays and grows as if nothing had been lost (see ARCHITECTURE.md for
+//! what that is compared with, and for its fairness).
 
 use std::time::Duration;
 
-use bitflags::bitflags;
-
 use crate::clock::{Span, Time};
+use crate::loss_share::LossShare;
 use crate::phase::Marks;
 use crate::round_trip::RoundTrip;
+use crate::scoreboard::Ages;
+
+mod doing;
+
+use doing::Doing;
 
 /// Segments under way at the start (RFC 6928).
 const FIRST_SEGMENTS: u32 = 10;
@@ -36,43 +44,18 @@ const PATIENT_MICROS: u32 = 50_000;
 const LEFT_MICROS: u32 = 200_000;
 /// The longest silence.
 const MOST_MICROS: u32 = 10_000_000;
-
-bitflags! {
-    /// What is going on.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    struct Doing: u8 {
-        /// A loss is being made good, until `recover` is acknowledged.
-        const RECOVERING = 1;
-        /// Everything up to `recover` is being sent again: duplicates say nothing.
-        const REWOUND = 1 << 1;
-        /// The round trip that began at `since` ends by the first ACK beyond `timed`.
-        const TIMING = 1 << 2;
-        /// Something was sent again at `since`, because nothing was heard.
-        const TENDED = 1 << 3;
-        /// Duplicate ACKs have been counted.
-        const COUNTING = 1 << 4;
-        /// The peer acknowledges late what is not lost.
-        const PATIENT = 1 << 5;
-        /// The peer tells what it gets twice (RFC 2883).
-        const TELLS = 1 << 6;
-        /// It has told what it has of what is in flight (`scoreboard.rs`).
-        const MENDING = 1 << 7;
-
-        /// For what the next ACK of something new is to be looked at.
-        const MATTERS = Self::RECOVERING.bits()
-            | Self::REWOUND.bits()
-            | Self::TIMING.bits()
-            | Self::TENDED.bits()
-            | Self::COUNTING.bits()
-            | Self::MENDING.bits();
-    }
-}
+/// The silence after which what a peer lacks of the end of a flight is lost, beside a quarter of a round trip (RFC 8985 §6.2).
+const REORDER_MICROS: u32 = 1_000;
+/// A round trip may take so much longer than a quarter above the least, since the machines at both ends are busy.
+const BUSY_MICROS: u32 = 500;
 
 /// What a silence calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tail {
     /// Nothing until that moment, which is to come.
     Wait(Time),
+    /// What is missing before something that has arrived is lost.
+    Hole,
     /// The earliest segment is to be sent again, since it may be the last.
     Probe,
     /// Everything is to be sent again.
@@ -97,6 +80,8 @@ pub(crate) struct Sending {
     timed: u32,
     /// How long a silence is waited for, in microseconds.
     patience: u32,
+    /// Of what was sent lately, what was lost.
+    share: LossShare,
     /// Largest segment.
     mss: u16,
     /// What the window is in the peer's units, at most 65,535.
@@ -125,6 +110,7 @@ impl Sending {
             since: 0,
             timed: 0,
             patience: LEFT_MICROS,
+            share: LossShare::default(),
             mss: mss.max(1),
             field: 0,
             // RFC 7323 §2.3.
@@ -164,7 +150,7 @@ impl Sending {
     /// Everything up to `snd_nxt` is sent again, not since the way was full.
     pub(crate) fn rewind(&mut self, snd_nxt: u32) {
         self.recover = snd_nxt;
-        self.doing.remove(Doing::RECOVERING | Doing::TIMING);
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::GROWS);
         self.doing |= Doing::REWOUND;
         self.duplicates = 0;
     }
@@ -174,8 +160,7 @@ impl Sending {
         self.window
     }
 
-    /// Whole segments, and not more than the peer's units tell: a rest of a segment would be sent as one, and again whenever
-    /// it is acknowledged.
+    /// Whole segments.
     fn set_window(&mut self, bytes: u32) {
         let mss = u32::from(self.mss);
         let bytes = bytes.clamp(mss, MOST_BYTES);
@@ -187,12 +172,17 @@ impl Sending {
     /// are lost and were not sent again.
     pub(crate) fn set_held(&mut self, held: u32) {
         let bytes = self.window + held.min(MOST_BYTES);
-        self.field = u16::try_from((bytes >> self.shift).max(1)).unwrap_or(u16::MAX);
+        // Rounded up: the rest that this lets out is held back (`hold_rest_back`).
+        self.field = u16::try_from(bytes.div_ceil(1 << self.shift)).unwrap_or(u16::MAX);
     }
 
     /// Notes whether there is a scoreboard.
     pub(crate) fn set_mending(&mut self, mending: bool) {
+        if self.doing.contains(Doing::MENDING) == mending {
+            return;
+        }
         self.doing.set(Doing::MENDING, mending);
+        self.set_patience();
         if !mending {
             self.set_held(0);
         } else if self.doing.contains(Doing::RECOVERING) {
@@ -228,14 +218,49 @@ impl Sending {
     }
 
     /// Notes a loss, if enough has arrived behind something (`arrived`, or so many ACKs say so) and no loss is being made good.
-    /// Returns whether that is so.
-    pub(crate) fn lose_if(&mut self, arrived: bool, in_flight: u32, snd_nxt: u32) -> bool {
+    /// Returns whether that is so. `on_the_way`: bytes in flight that the peer has not.
+    pub(crate) fn lose_if(&mut self, arrived: bool, on_the_way: u32, snd_nxt: u32) -> bool {
+        if self.doing.contains(Doing::NOISE) && !self.is_noise() {
+            self.cut(on_the_way);
+        }
         if self.doing.intersects(Doing::RECOVERING | Doing::REWOUND) || !arrived && self.duplicates < self.overtaking {
             return false;
         }
-        self.lose(in_flight, snd_nxt);
-        self.set_window(self.threshold);
+        self.lose(on_the_way, snd_nxt);
         true
+    }
+
+    /// Whether what is lost is not lost because the way is full.
+    fn is_noise(&self) -> bool {
+        self.doing.contains(Doing::MENDING) && !self.share.is_much() && !self.doing.contains(Doing::QUEUE)
+    }
+
+    /// Something that begins at `from` was lost and is sent again, up to `to`.
+    pub(crate) fn sent_again(&mut self, from: u32, to: u32) {
+        self.share.note(to.wrapping_sub(from) / u32::from(self.mss), true);
+        // It could not be told which of the two was acknowledged (Karn).
+        if self.timed.wrapping_sub(from) < to.wrapping_sub(from) {
+            self.doing.remove(Doing::TIMING);
+        }
+    }
+
+    /// The peer has what begins at `from`, up to `to`, behind something that it lacks.
+    pub(crate) fn arrived(&mut self, from: u32, to: u32, now: Time) {
+        if self.doing.contains(Doing::TIMING) && self.timed.wrapping_sub(from) < to.wrapping_sub(from) {
+            self.end_timing(now);
+        }
+    }
+
+    fn end_timing(&mut self, now: Time) {
+        self.doing.remove(Doing::TIMING);
+        self.take_measure(micros(now).wrapping_sub(self.since));
+    }
+
+    /// How long something that was sent again must have been under way (`Scoreboard::sort_out`).
+    pub(crate) fn ages(&self) -> Ages {
+        let smoothed = self.round_trip.smoothed();
+        let reorders = self.overtaking > DUPLICATES;
+        Ages { arrives: smoothed / 2, lost: if reorders { smoothed + smoothed / 4 } else { 0 } }
     }
 
     /// A window field that lets out what is in flight: to the last byte if nothing is `unsent`, else no byte of that.
@@ -257,14 +282,20 @@ impl Sending {
 
     /// Notes a round-trip time.
     pub(crate) fn measured(&mut self, round_trip: Duration) {
-        self.round_trip.measured(u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX));
+        self.take_measure(u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    fn take_measure(&mut self, micros: u32) {
+        let queue = self.round_trip.measured(micros, BUSY_MICROS);
+        self.doing.set(Doing::QUEUE, queue);
         self.set_patience();
     }
 
     /// Times what is sent at `now`, which begins at `snd_nxt`, unless something else is timed or was sent again: then it could
     /// not be told which of the two was acknowledged (Karn).
     pub(crate) fn time(&mut self, now: Time, snd_nxt: u32) {
-        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::REWOUND | Doing::RECOVERING) {
+        let unclear = self.doing.contains(Doing::RECOVERING) && !self.doing.contains(Doing::MENDING);
+        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::REWOUND) && !unclear {
             self.doing |= Doing::TIMING;
             (self.since, self.timed) = (micros(now), snd_nxt);
         }
@@ -281,12 +312,29 @@ impl Sending {
         let least = if self.doing.contains(Doing::PATIENT) { PATIENT_MICROS } else { LEAST_MICROS };
         self.patience = if smoothed == 0 || !self.doing.contains(Doing::TELLS) {
             LEFT_MICROS
+        } else if self.tries == 0 && self.is_behind_hole() {
+            // What comes later has arrived: out of order, if this comes soon.
+            let reorders = self.overtaking > DUPLICATES;
+            REORDER_MICROS + if reorders { smoothed } else { smoothed / 4 }
         } else if self.tries == 0 {
             2 * smoothed + least
         } else {
             let longest = u64::from(self.round_trip.longest(2 * least)) << (self.tries - 1).min(20);
             longest.min(u64::from(MOST_MICROS)) as u32
         };
+    }
+
+    /// What was taken for lost because nothing was heard was only late: the window is what it was.
+    fn take_back(&mut self) {
+        self.doing.remove(Doing::GUESSED);
+        self.threshold = MOST_BYTES;
+        self.share.halve();
+        self.set_window(self.window / 7 * 10);
+    }
+
+    /// Whether the peer has something of what is in flight behind a hole, and nothing was taken for lost.
+    fn is_behind_hole(&self) -> bool {
+        self.doing.contains(Doing::MENDING) && !self.doing.contains(Doing::RECOVERING)
     }
 
     /// Says what is to be done for what is in flight, up to `snd_nxt`, nothing having been heard since `heard`. Where
@@ -302,6 +350,9 @@ impl Sending {
         }
         if silence < self.patience {
             return Tail::Wait(now.plus(Span::from_micros(self.patience - silence)));
+        }
+        if !tended && self.is_behind_hole() {
+            return Tail::Hole;
         }
         self.since = micros(now);
         self.doing.remove(Doing::TIMING);
@@ -323,7 +374,12 @@ impl Sending {
         let needless = self.doing.contains(Doing::TENDED);
         if !needless {
             // Of what was in flight at the last loss.
-            if self.recover.wrapping_sub(left).wrapping_sub(1) < 2 * self.threshold.min(MOST_BYTES) {
+            let of_that = self.recover.wrapping_sub(left).wrapping_sub(1) < 2 * self.threshold.min(MOST_BYTES);
+            // Once for each loss, whatever is told twice of it (RFC 8985 §6.2.2: once a round trip).
+            if of_that && self.doing.contains(Doing::GUESSED) {
+                self.take_back();
+            } else if of_that && !self.doing.contains(Doing::ALLOWED) {
+                self.doing |= Doing::ALLOWED;
                 self.overtaking = self.overtaking.saturating_mul(2).min(MOST_OVERTAKING);
             }
         } else {
@@ -352,10 +408,9 @@ impl Sending {
     fn consider(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> Marks {
         self.doing.remove(Doing::COUNTING);
         self.duplicates = 0;
+        self.share.note(bytes / u32::from(self.mss), false);
         if self.doing.contains(Doing::TIMING) && (ack.wrapping_sub(self.timed) as i32) > 0 {
-            self.doing.remove(Doing::TIMING);
-            self.round_trip.measured(micros(now).wrapping_sub(self.since));
-            self.set_patience();
+            self.end_timing(now);
         }
         if self.doing.contains(Doing::TENDED) && self.was_needed(in_flight, ack, now) {
             return Marks::ALL_LOST;
@@ -365,7 +420,7 @@ impl Sending {
         }
         let used = self.doing.contains(Doing::RECOVERING) || in_flight >= self.window / 2;
         let call = if used { self.grow(bytes, in_flight, ack) } else { Marks::empty() };
-        if self.doing.contains(Doing::MENDING) { Marks::MEND } else { call }
+        if self.doing.contains(Doing::MENDING) { Marks::MEND | Marks::TIME } else { call }
     }
 
     /// After a probe or a time-out something new was acknowledged. Returns whether what follows that was lost too.
@@ -376,7 +431,7 @@ impl Sending {
         let too_soon = since < self.round_trip.smoothed() / 2;
         if too_soon {
             // It answers the first sending, which took at least so long.
-            self.round_trip.measured(2 * self.round_trip.smoothed());
+            self.round_trip.at_least(2 * self.round_trip.smoothed());
         } else {
             self.doing.remove(Doing::PATIENT);
         }
@@ -386,36 +441,44 @@ impl Sending {
         }
         // The probe was the loss's only sign (RFC 8985 §7.4.2).
         if (ack.wrapping_sub(self.recover) as i32) >= 0 {
-            self.threshold = self.reduced(in_flight);
-            self.set_window(self.window.min(self.threshold));
+            self.cut(in_flight);
+            self.doing |= Doing::GUESSED;
             return false;
         }
         self.lose(in_flight, self.recover);
-        self.set_window(self.threshold);
+        self.doing |= Doing::GUESSED;
         true
     }
 
     fn grow(&mut self, bytes: u32, in_flight: u32, ack: u32) -> Marks {
         let mss = u32::from(self.mss);
-        if self.doing.contains(Doing::RECOVERING) {
-            if (ack.wrapping_sub(self.recover) as i32) >= 0 {
-                self.doing.remove(Doing::RECOVERING);
-                self.overtaking = (self.overtaking - 1).max(DUPLICATES);
-                if self.doing.contains(Doing::MENDING) {
-                    return Marks::MEND;
-                }
+        let recovers = self.doing.contains(Doing::RECOVERING);
+        let (mends, grows) = (self.doing.contains(Doing::MENDING), self.doing.intersects(Doing::GROWS));
+        if recovers && (ack.wrapping_sub(self.recover) as i32) >= 0 {
+            self.doing.remove(Doing::RECOVERING | Doing::GROWS);
+            self.set_patience();
+            if !self.doing.contains(Doing::ALLOWED) {
+                self.overtaking = (self.overtaking - self.overtaking.div_ceil(8)).max(DUPLICATES);
+            }
+            if !mends {
                 self.set_window(self.threshold.min((in_flight.saturating_sub(bytes)).max(mss) + mss));
-                return Marks::empty();
             }
-            if self.doing.contains(Doing::MENDING) {
-                return Marks::MEND;
-            }
+        } else if recovers && !mends {
             // A partial ACK: the next segment was lost too (RFC 6582 §3.2).
             self.set_window(self.window.saturating_sub(bytes) + mss);
             return Marks::SEND_AGAIN;
         }
+        if recovers && !grows {
+            return Marks::empty();
+        }
         if self.window < self.threshold {
             self.gathered += bytes;
+            let whole = self.gathered - self.gathered % mss;
+            self.gathered -= whole;
+            self.set_window(self.window + whole);
+        } else if self.doing.contains(Doing::NOISY) {
+            // By a quarter a round trip, as a way is tried that is not known to be full (draft-ietf-ccwg-bbr).
+            self.gathered += bytes / 4;
             let whole = self.gathered - self.gathered % mss;
             self.gathered -= whole;
             self.set_window(self.window + whole);
@@ -462,99 +525,65 @@ impl Sending {
         true
     }
 
-    /// What the window is cut to when something of `in_flight` bytes was lost.
+    /// What the window is cut to when something of `in_flight` bytes was lost: of what was under way, which is not more than
+    /// the window once what has arrived is left out.
     fn reduced(&self, in_flight: u32) -> u32 {
         // RFC 9438 §4.6.
-        (in_flight / 10 * 7).max(2 * u32::from(self.mss))
+        (in_flight.min(self.window) / 10 * 7).max(2 * u32::from(self.mss))
+    }
+
+    /// The way is full: the window is cut, once for each loss.
+    fn cut(&mut self, in_flight: u32) {
+        self.threshold = self.reduced(in_flight);
+        self.gathered = 0;
+        self.doing.remove(Doing::NOISE | Doing::NOISY);
+        self.share.halve();
+        self.set_window(self.window.min(self.threshold));
     }
 
     /// Notes a loss, with `in_flight` bytes under way, which is over when `recover` is acknowledged.
     fn lose(&mut self, in_flight: u32, recover: u32) {
-        self.threshold = self.reduced(in_flight);
         self.recover = recover;
-        self.doing.remove(Doing::TIMING);
+        self.doing.remove(Doing::ALLOWED | Doing::GUESSED);
         self.doing |= Doing::RECOVERING;
-        self.gathered = 0;
+        self.set_patience();
+        if self.is_noise() {
+            self.doing |= Doing::NOISE | Doing::NOISY;
+            return;
+        }
+        if !self.doing.contains(Doing::MENDING) {
+            self.doing.remove(Doing::TIMING);
+        }
+        self.cut(in_flight);
+    }
+
+    /// What the peer lacks of what is in flight, up to `snd_nxt`, is sent again, since nothing has come for long: it is known
+    /// which it has.
+    pub(crate) fn timed_out_mending(&mut self, in_flight: u32, snd_nxt: u32) {
+        self.recover = snd_nxt;
+        self.cut(in_flight);
+        self.doing.remove(Doing::TIMING);
+        self.doing |= Doing::RECOVERING | Doing::REBUILDS;
+        self.set_patience();
+        self.set_window(u32::from(self.mss));
     }
 
     /// Nothing has come for long, and everything is sent again from the first segment on (RFC 5681 §3.1).
     pub(crate) fn timed_out(&mut self, in_flight: u32, snd_nxt: u32) {
         self.recover = snd_nxt;
         self.threshold = self.reduced(in_flight);
-        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::MENDING);
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::MENDING | Doing::GROWS);
         self.doing |= Doing::REWOUND;
         self.duplicates = 0;
-
         self.gathered = 0;
         self.set_window(u32::from(self.mss));
     }
 }
 
 /// The low bits of a moment's microseconds.
-fn micros(at: Time) -> u32 {
+pub(crate) fn micros(at: Time) -> u32 {
     at.as_micros() as u32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_segments_are_under_way_at_first() {
-        for (mss, bytes) in [(1_460, 14_600), (536, 5_360), (9_000, 18_000), (2_000, 14_000)] {
-            assert_eq!(Sending::new(mss, 0, true).window(), bytes, "{mss}");
-        }
-        assert_eq!(Sending::new(1_460, 7, true).field(), 114, "rounded down");
-        assert_eq!(Sending::new(1_460, 255, true).shift, 14);
-    }
-
-    #[test]
-    fn a_window_in_use_doubles_in_a_round_trip_and_then_grows_by_a_segment_in_two() {
-        let mut sending = Sending::new(1_000, 0, true);
-        for _ in 0..10 {
-            assert_ne!(sending.acknowledged(1_000, 10_000, 0, Time::ZERO), Marks::SEND_AGAIN);
-        }
-        assert_eq!(sending.window(), 20_000);
-        sending.threshold = 20_000;
-        // 17/9 round trips of 20 segments each.
-        for _ in 0..38 {
-            assert_ne!(sending.acknowledged(1_000, 20_000, 0, Time::ZERO), Marks::SEND_AGAIN);
-        }
-        assert_eq!(sending.window(), 21_000);
-    }
-
-    #[test]
-    fn a_window_that_is_not_used_stays() {
-        let mut sending = Sending::new(1_000, 0, true);
-        for _ in 0..100 {
-            assert_ne!(sending.acknowledged(1_000, 1_000, 0, Time::ZERO), Marks::SEND_AGAIN);
-        }
-        assert_eq!(sending.window(), 10_000);
-    }
-
-    #[test]
-    fn a_loss_cuts_the_window_once_and_each_partial_ack_asks_for_the_next_segment() {
-        let mut sending = Sending::new(1_000, 0, true);
-        assert!(!sending.duplicate(10_000, 10_000));
-        assert!(!sending.duplicate(10_000, 10_000));
-        assert!(sending.duplicate(10_000, 10_000), "the third");
-        assert_eq!(sending.window(), 10_000, "0.7, and the three that have left");
-        assert!(!sending.duplicate(10_000, 10_000));
-        assert_eq!(sending.window(), 11_000);
-        assert_eq!(sending.acknowledged(2_000, 10_000, 2_000, Time::ZERO), Marks::SEND_AGAIN, "not all");
-        assert_ne!(sending.acknowledged(8_000, 8_000, 10_000, Time::ZERO), Marks::SEND_AGAIN);
-        assert!(sending.window() <= 5_000 && !sending.doing.contains(Doing::RECOVERING));
-    }
-
-    #[test]
-    fn after_a_time_out_one_segment_goes() {
-        let mut sending = Sending::new(1_000, 3, true);
-        sending.timed_out(10_000, 10_000);
-        assert_eq!((sending.window(), sending.field()), (1_000, 125));
-        assert_ne!(sending.acknowledged(1_000, 1_000, 1_000, Time::ZERO), Marks::SEND_AGAIN);
-        assert_eq!(sending.window(), 2_000);
-        for _ in 0..9 {
-            assert!(!sending.duplicate(9_000, 10_000), "what was sent again was there");
-        }
-    }
-}
+mod tests;

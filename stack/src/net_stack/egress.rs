@@ -61,6 +61,7 @@ impl NetStack {
         if self.resolver.asking() > 0 {
             self.ask_neighbors(now, ports);
         }
+        self.refill_walks();
         for _ in 0..self.touched.len() {
             let Some(index) = self.touched.pop() else { break };
             let block = &mut *self.blocks[index as usize];
@@ -136,7 +137,8 @@ impl NetStack {
             self.visit_doubtful(now, index);
         }
         let block = &mut *self.blocks[index as usize];
-        if block.marks.contains(Marks::TIME) {
+        // What is sent again first may leave no room for what would be timed.
+        if block.marks.contains(Marks::TIME) && !block.marks.intersects(Marks::AGAIN) {
             time_what_is_sent(block, now);
         }
         if block.marks.contains(Marks::SUSPECT) {
@@ -155,7 +157,7 @@ impl NetStack {
         let flow_now = FlowClock::instant(now);
         let mut asked = false;
         if self.blocks[index as usize].marks.intersects(Marks::AGAIN) {
-            asked = match self.send_again(flow_now, port, index) {
+            asked = match self.send_again(now, port, index) {
                 Ok(asked) => asked,
                 Err(said) => return said,
             };
@@ -206,17 +208,22 @@ impl NetStack {
     /// Has smoltcp send again what is to be sent again. Returns whether that is its earliest segment, with the next poll.
     #[cold]
     #[inline(never)]
-    fn send_again<Q: Queue>(&mut self, flow_now: Instant, port: &mut Port<Q>, index: u32) -> Result<bool, Said> {
+    fn send_again<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Result<bool, Said> {
+        let flow_now = FlowClock::instant(now);
         // What was sent as a small segment is sent again as one.
         self.blocks[index as usize].socket_mut().set_nagle_enabled(false);
         if self.blocks[index as usize].marks.intersects(Marks::MEND | Marks::ALL_LOST) {
-            match self.mend(flow_now, port, index) {
+            match self.mend(now, port, index) {
                 Mended::GoOn => {}
+                Mended::Later => return Err(Said::Stopped(Visit::Again)),
                 Mended::NoFrame => return Err(Said::Stopped(Visit::NoFrame)),
                 Mended::Contained => return Err(self.contained(index)),
             }
         }
         let block = &mut *self.blocks[index as usize];
+        if block.marks.contains(Marks::TIME) {
+            time_what_is_sent(block, now);
+        }
         if !block.marks.intersects(Marks::AGAIN) {
             return Ok(false);
         }
@@ -466,20 +473,19 @@ fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
         && socket.state() == State::Established
 }
 
-/// Has smoltcp hold back what would be sent as a small segment into the rest of the peer's window, when more waits than that
-/// takes, until what is in flight is acknowledged (RFC 9293 §3.8.6.2.1, MUST-38): a peer that takes small segments and tells
+/// Has smoltcp hold back what would be sent as a small segment into the rest of the window, when more waits than that takes, until what is in flight is acknowledged (RFC 9293 §3.8.6.2.1, MUST-38): a peer that takes small segments and tells
 /// of their room at once would never be sent full ones again. smoltcp's Nagle does it, which is off otherwise, and which no
 /// longer holds once the flow is closed; where nothing is in flight it holds nothing.
 ///
-/// Half of the window is no small segment. Where the congestion window is what keeps it, the next segment is let out whole
-/// or not (`sending.rs`).
+/// Half of the window is no small segment. A congestion window of whole segments has a rest too, since it is told in the
+/// peer's units, from wherever the last ACK ends.
 #[cold]
 #[inline(never)]
 fn hold_rest_back(block: &mut FlowBlock) {
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
     let window = block.sending.lets_out_to(0, block.told_window);
     let rest = window.saturating_sub(in_flight);
-    let waits = block.told_window == block.peer_window && block.socket().send_queue() > window as usize;
+    let waits = block.socket().send_queue() > window as usize;
     let silly = waits && rest < u32::from(block.sending.mss()).min(window / 2);
     if block.socket().nagle_enabled() != silly {
         block.socket_mut().set_nagle_enabled(silly);

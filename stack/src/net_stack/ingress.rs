@@ -360,7 +360,7 @@ impl NetStack {
                 let moves = (arrival.segment.ack.wrapping_sub(block.highest_ack) as i32) > 0;
                 self.stats.probes_needless += u64::from(block.sending.told_of_duplicate(left, moves));
             }
-            self.note_blocks(index, &blocks);
+            self.note_blocks(arrival.now, index, &blocks);
         }
         rewrite::hide_options(arrival.segment, arrival.frame);
     }

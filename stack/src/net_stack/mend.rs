@@ -2,7 +2,8 @@
 //!
 //! smoltcp can send its earliest segment again, or everything. To have another sent again it is made to send everything,
 //! at once, from the first segment in flight to the last: what the peer lacks goes into frames, the rest is thrown away.
-//! That takes about 0.3 us for each segment in flight, once for what was found lost since the last time.
+//! That takes about 0.3 us for each segment in flight, once for what was found lost since the last time, and only so much of it
+//! a turn, for all flows: what a peer makes up costs others no more than that.
 //! Read first: `scoreboard.rs`, `sending.rs`.
 
 use nic::Queue;
@@ -11,16 +12,21 @@ use smoltcp::time::Instant;
 
 use super::NetStack;
 use super::emit::take_reply;
+use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
 use crate::one_frame::OneFrame;
 use crate::options::SackBlocks;
 use crate::phase::Marks;
 use crate::port::Port;
 use crate::replay::Told;
-use crate::scoreboard::{Block, before, later};
+use crate::scoreboard::{Block, Wanted, before, later};
+use crate::sending::micros;
 
 /// Most segments that one walk passes: more than the largest ring holds.
 const MOST_SEGMENTS: usize = 16_384;
+
+/// Segments that all walks of a turn may pass. One that passes more is paid for by the turns that follow.
+const SEGMENTS_A_TURN: i32 = 128;
 
 /// How seeing to what a peer lacks ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +34,15 @@ pub(super) enum Mended {
     GoOn,
     /// No frame was left for what was to be sent.
     NoFrame,
+    /// It is for a later turn.
+    Later,
     /// smoltcp has panicked.
     Contained,
 }
 
 impl NetStack {
     /// Notes what the peer of a flow says it has.
-    pub(super) fn note_blocks(&mut self, index: u32, blocks: &SackBlocks) {
+    pub(super) fn note_blocks(&mut self, now: Time, index: u32, blocks: &SackBlocks) {
         let block = &mut *self.blocks[index as usize];
         let (una, snd_nxt) = (block.highest_ack, block.snd_nxt);
         let in_flight = snd_nxt.wrapping_sub(una);
@@ -50,14 +58,51 @@ impl NetStack {
             let Some(board) = self.boards.take(&mut block.board, una) else { return };
             board.note(found);
             block.sending.set_mending(true);
+            block.sending.arrived(found.0, found.1, now);
             block.marks |= Marks::MEND;
+        }
+    }
+
+    /// A turn begins, and so much may be walked in it.
+    #[inline]
+    pub(super) fn refill_walks(&mut self) {
+        self.walks = (self.walks + SEGMENTS_A_TURN).min(SEGMENTS_A_TURN);
+    }
+
+    /// What the peer of a flow lacks before something that it has is lost.
+    pub(super) fn lose_held_back(&mut self, index: u32) {
+        let block = &mut *self.blocks[index as usize];
+        let Some(number) = block.board else { return };
+        let board = self.boards.get(number);
+        board.lost_to = later(board.lost_to, board.end());
+        block.marks |= Marks::MEND;
+    }
+
+    /// Nothing was heard for long of a flow whose peer has told what it has: all that it lacks is lost. `again`: that was so
+    /// before, since when nothing new was acknowledged.
+    pub(super) fn lose_missing(&mut self, index: u32, again: bool) {
+        let block = &mut *self.blocks[index as usize];
+        let Some(number) = block.board else { return };
+        let board = self.boards.get(number);
+        board.lose_again();
+        board.lost_to = block.snd_nxt;
+        block.marks |= Marks::MEND;
+        if again {
+            self.stats.retransmission_timeouts += 1;
+            let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+            block.sending.timed_out_mending(in_flight - board.held().min(in_flight), block.snd_nxt);
+            block.marks |= Marks::SUSPECT;
         }
     }
 
     /// Sees to what the peer of a flow lacks, before the flow says what else it has to say.
     #[cold]
     #[inline(never)]
-    pub(super) fn mend<Q: Queue>(&mut self, flow_now: Instant, port: &mut Port<Q>, index: u32) -> Mended {
+    pub(super) fn mend<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Mended {
+        if self.walks <= 0 {
+            return Mended::Later;
+        }
+        let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
         let all_lost = block.marks.contains(Marks::ALL_LOST);
         block.marks.remove(Marks::MEND | Marks::ALL_LOST);
@@ -67,7 +112,6 @@ impl NetStack {
             match self.boards.take(&mut block.board, una) {
                 Some(board) => {
                     board.lost_to = later(board.lost_to, block.sending.recover());
-                    board.round_end = snd_nxt;
                     block.sending.set_mending(true);
                 }
                 None => block.marks |= Marks::SEND_AGAIN,
@@ -77,14 +121,14 @@ impl NetStack {
         let state = block.socket().state();
         let open = matches!(state, State::Established | State::CloseWait | State::FinWait1);
         let board = self.boards.get(number);
-        if !block.sending.is_recovering() && before(board.resent_to, una) {
+        let has_come = board.acknowledged(una);
+        if has_come && !block.sending.is_recovering() {
             // What was missing has come, and was not sent again.
             block.sending.was_overtaken(board.held());
         }
-        board.acknowledged(una);
         let much = block.sending.much();
         let reach = board.lost_before(much);
-        let entered = block.sending.lose_if(reach.is_some(), in_flight, snd_nxt);
+        let entered = block.sending.lose_if(reach.is_some(), in_flight.saturating_sub(board.held()), snd_nxt);
         if !open || in_flight == 0 || !block.sending.is_recovering() && board.is_empty() {
             self.boards.give_back(&mut block.board);
             block.sending.set_mending(false);
@@ -98,37 +142,23 @@ impl NetStack {
         if entered {
             // Of whatever size what came behind it was, the earliest is lost.
             board.lost_to = later(board.lost_to, una.wrapping_add(1));
-            board.round_end = snd_nxt;
         }
-        if reach.is_some_and(|reach| (reach.wrapping_sub(board.round_end) as i32) > 0) {
-            // What was sent after it has arrived, and what was sent again is still missing: it was lost again.
-            (board.resent_to, board.round_end) = (una, snd_nxt);
-        }
+        board.sort_out(micros(now), block.sending.ages(), reach);
         let lost_to = later(board.lost_to, reach.unwrap_or(una));
-        let lost = board.missing(board.resent_to, lost_to);
-        let on_the_way = in_flight.saturating_sub(board.held() + lost);
         let mss = u32::from(block.sending.mss());
+        let (_, lost) = board.wanted(lost_to, 0);
+        let on_the_way = in_flight.saturating_sub(board.held() + lost);
         let room = block.sending.window().saturating_sub(on_the_way);
         let budget = if entered { room.max(mss) } else { room };
         let mut outcome = Mended::GoOn;
         if lost > 0 && (budget >= mss || on_the_way == 0) {
-            let from = board.resent_to;
-            let mut left = budget.max(mss);
-            let mut until = from;
-            for (start, end) in board.holes(from, lost_to) {
-                let taken = left.min(end.wrapping_sub(start));
-                if taken == 0 {
-                    break;
-                }
-                (until, left) = (start.wrapping_add(taken), left - taken);
-            }
-            let resent_to;
-            (outcome, resent_to) = self.send_missing(flow_now, port, index, (from, until));
-            self.boards.get(number).resent_to = resent_to;
+            let (wanted, _) = board.wanted(lost_to, budget.max(mss));
+            outcome = self.send_missing(now, port, index, &wanted);
         }
         let block = &mut *self.blocks[index as usize];
         let board = self.boards.get(number);
-        block.sending.set_held(board.held() + board.missing(board.resent_to, lost_to));
+        let (_, lost) = board.wanted(lost_to, 0);
+        block.sending.set_held(board.held() + lost);
         if outcome == Mended::NoFrame {
             block.marks |= Marks::MEND;
         }
@@ -138,24 +168,24 @@ impl NetStack {
         }
     }
 
-    /// Sends again what is missing in `range`. Returns up to where that was done.
-    fn send_missing<Q: Queue>(
-        &mut self,
-        flow_now: Instant,
-        port: &mut Port<Q>,
-        index: u32,
-        range: Block,
-    ) -> (Mended, u32) {
+    /// Sends again what is `wanted`.
+    fn send_missing<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, wanted: &Wanted) -> Mended {
+        let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
         let (una, snd_nxt) = (block.highest_ack, block.snd_nxt);
         let mss = u32::from(block.sending.mss());
-        let (from, until) = range;
-        let Some(number) = block.board else { return (Mended::GoOn, until) };
+        let (Some(number), Some(&(_, until))) = (block.board, wanted.last()) else { return Mended::GoOn };
         let board = self.boards.get(number);
-        if from == una && until.wrapping_sub(una) <= mss {
+        if let [(from, to)] = wanted[..]
+            && from == una
+            && to.wrapping_sub(una) <= mss
+        {
             // The earliest, which smoltcp can send alone.
             block.marks |= Marks::SEND_AGAIN;
-            return (Mended::GoOn, until);
+            let end = board.holes(una, una.wrapping_add(mss)).next().map_or(to, |(_, end)| end);
+            board.sent_again((una, end), snd_nxt, micros(now));
+            block.sending.sent_again(una, end);
+            return Mended::GoOn;
         }
         let in_flight = snd_nxt.wrapping_sub(una);
         let (interface, replay) = (&mut self.interface, &mut self.replay);
@@ -167,17 +197,16 @@ impl NetStack {
         let end = if before(edge, snd_nxt) { edge } else { snd_nxt };
         // It sends the earliest again, by which its timer runs for certain, and then, as if that had run out, everything.
         if contain(|| replay.have_sent_again(interface, flow_now, &mut block.set, told)).is_none() {
-            return (Mended::Contained, until);
+            return Mended::Contained;
         }
-        let (mut at, mut done) = (una, None);
+        let (mut at, mut out_of_frames) = (una, false);
         for step in 0..MOST_SEGMENTS {
             let next = at.wrapping_add(mss);
-            let lacks = board.holes(from, until).any(|(left, right)| before(left, next) && before(at, right));
-            let has_frame = !lacks || done.is_none() && port.has_room() && port.can_answer();
-            if !has_frame && done.is_none() {
-                done = Some(at);
-            }
-            let sent = if lacks && has_frame && step != 1 {
+            let lacks = wanted.iter().any(|&(left, right)| before(left, next) && before(at, right));
+            out_of_frames |= lacks && !(port.has_room() && port.can_answer());
+            // The first step is the earliest alone, and comes once more with all.
+            let again = lacks && !out_of_frames && step > 0;
+            let sent = if again {
                 let mut device = OneFrame::new(None, port.reserve(), &block.link, self.config.ip_mtu);
                 let outcome = contain(|| interface.poll_egress(flow_now, &mut device, &mut block.set));
                 let reply = device.into_reply();
@@ -187,10 +216,16 @@ impl NetStack {
             } else {
                 contain(|| replay.skip(interface, flow_now, &mut block.set))
             };
+            self.walks -= 1;
+            self.work.sets += 1;
             match sent {
-                None => return (Mended::Contained, until),
+                None => return Mended::Contained,
                 Some(Some(sent)) if !sent.empty && before(at, sent.end) => {
-                    // The first step is the earliest alone.
+                    if again {
+                        let to = if before(until, sent.end) { until } else { sent.end };
+                        board.sent_again((at, later(at, to)), snd_nxt, micros(now));
+                        block.sending.sent_again(at, sent.end);
+                    }
                     if step > 0 {
                         at = sent.end;
                     }
@@ -198,16 +233,13 @@ impl NetStack {
                 Some(_) => break,
             }
             if step == 0 && contain(|| replay.rewind(interface, flow_now, &mut block.set)).is_none() {
-                return (Mended::Contained, until);
+                return Mended::Contained;
             }
             if !before(at, end) {
                 break;
             }
         }
-        match done {
-            None => (Mended::GoOn, until),
-            Some(done) => (Mended::NoFrame, if before(done, from) { from } else { done }),
-        }
+        if out_of_frames { Mended::NoFrame } else { Mended::GoOn }
     }
 
     /// Has smoltcp believe the window that is right now.

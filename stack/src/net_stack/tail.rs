@@ -32,10 +32,20 @@ impl NetStack {
                     return;
                 }
             }
+            Tail::Hole => {
+                let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
+                block.sending.lose_if(true, in_flight, block.snd_nxt);
+                self.lose_held_back(index);
+            }
             Tail::Probe => {
                 self.stats.tail_probes += 1;
-                block.marks |= Marks::SEND_AGAIN;
+                if block.board.is_some() && block.sending.is_recovering() {
+                    self.lose_missing(index, false);
+                } else {
+                    block.marks |= Marks::SEND_AGAIN;
+                }
             }
+            Tail::TimeOut if block.board.is_some() => self.lose_missing(index, true),
             Tail::TimeOut => block.marks |= Marks::TIMED_OUT,
         }
         self.touch(index);

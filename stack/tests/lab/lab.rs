@@ -14,6 +14,8 @@ pub mod odd;
 mod peer;
 #[path = "raw.rs"]
 pub mod raw;
+#[path = "sink.rs"]
+pub mod sink;
 #[path = "station.rs"]
 pub mod station;
 #[path = "udp.rs"]
@@ -45,6 +47,8 @@ pub enum App {
     Deaf,
     /// Sends this many bytes of a pattern when the flow opens, then closes.
     Blast(usize),
+    /// Answers each byte with a value of this many bytes, and asks for larger rings where it does not fit.
+    Value(usize),
     /// Sends a greeting, then shuts its direction down and reads on until the peer closes.
     HalfClose,
     /// Aborts as soon as a byte arrives.
@@ -190,6 +194,28 @@ impl Server {
                 if *done == total {
                     flow.close();
                     self.flows.remove(&id);
+                }
+            }
+            App::Value(bytes) => {
+                while flow.recv_queue() > 0 {
+                    self.bytes += flow.recv(|asked| (asked.len(), asked.len() as u64));
+                }
+                let total = self.bytes as usize * bytes;
+                loop {
+                    let mut flow = self.stack.flow(id).expect("it is open");
+                    while *done < total && flow.send_room() > 0 {
+                        let from = *done;
+                        *done += flow.send(|room| {
+                            let count = room.len().min(total - from);
+                            for (i, byte) in room[..count].iter_mut().enumerate() {
+                                *byte = pattern(from + i);
+                            }
+                            (count, count)
+                        });
+                    }
+                    if *done == total || !self.stack.enlarge(id) {
+                        break;
+                    }
                 }
             }
             App::HalfClose => {

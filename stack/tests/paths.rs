@@ -1,0 +1,120 @@
+//! Values over paths that lose frames, to a client that acknowledges as Linux does.
+
+#[path = "lab/lab.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use lab::config;
+use lab::sink::Sink;
+use nic::{Faults, RateLimit};
+
+const VALUE: usize = 1_000_000;
+
+/// A path of so many microseconds each way, as fast as the relay of `scripts/relay`.
+fn path(micros: u64) -> Faults {
+    let rate = RateLimit { bits_per_second: 2_500_000_000, queue_bytes: 8 << 20 };
+    Faults { delay: Duration::from_micros(micros), rate: Some(rate), ..Faults::default() }
+}
+
+/// What came of some values: how long each took, in order of time, and what the server counts.
+#[derive(Debug, Default)]
+struct Came {
+    took: Vec<Duration>,
+    time_outs: u64,
+    probes: u64,
+    again: u64,
+    segments: u64,
+    needless: u64,
+}
+
+impl Came {
+    fn median(&self) -> Duration {
+        self.took[self.took.len() / 2]
+    }
+
+    fn p99(&self) -> Duration {
+        self.took[(self.took.len() * 99 / 100).min(self.took.len() - 1)]
+    }
+}
+
+/// Gets `count` values on one connection for each of `seeds`, over a path that loses so much of the server's frames.
+fn values(micros: u64, loss: f64, seeds: u64, count: usize) -> Came {
+    let mut came = Came::default();
+    for seed in 0..seeds {
+        let mut config = config();
+        config.conn_memory = 32 << 20;
+        let out = Faults { loss, ..path(micros) };
+        let mut sink = Sink::new(config, VALUE, (out, path(micros)), seed);
+        for _ in 0..2 {
+            sink.get(VALUE);
+        }
+        came.took.extend((0..count).map(|_| sink.get(VALUE)));
+        let stats = sink.stats();
+        assert_eq!(stats.contained, 0);
+        came.time_outs += stats.retransmission_timeouts;
+        came.probes += stats.tail_probes;
+        came.again += stats.sent_again;
+        came.segments += sink.segments;
+        came.needless += sink.needless;
+    }
+    came.took.sort();
+    came
+}
+
+fn say(what: &str, came: &Came) {
+    let Came { time_outs, probes, again, needless, segments, .. } = came;
+    println!(
+        "{what}: median {:?}, p99 {:?}, time-outs {time_outs}, probes {probes}, again {again}, needless {needless} of {segments}",
+        came.median(),
+        came.p99()
+    );
+}
+
+#[test]
+fn a_path_that_loses_one_percent_at_random_costs_a_value_few_round_trips_and_no_time_out() {
+    let came = values(5_000, 0.01, 6, 20);
+    say("10 ms, 1 %", &came);
+    // A window that each loss cuts by three tenths has room for 13 segments at such a rate, and a value has 685.
+    assert!(came.median() < Duration::from_millis(45), "{:?}", came.median());
+    assert!(came.p99() < Duration::from_millis(200), "{:?}", came.p99());
+    assert_eq!(came.time_outs, 0);
+    assert!(came.needless * 1_000 < came.segments, "{} of {}", came.needless, came.segments);
+}
+
+#[test]
+fn what_is_sent_again_and_lost_again_needs_hardly_any_time_out() {
+    let came = values(5_000, 0.05, 4, 5);
+    say("10 ms, 5 %", &came);
+    // 685 segments, 34 of them lost and 2 of these twice, in each of 28 values.
+    assert!(came.time_outs <= 2, "{}", came.time_outs);
+    assert!(came.needless * 100 < came.segments, "{} of {}", came.needless, came.segments);
+}
+
+#[test]
+fn a_peer_that_makes_up_what_it_has_costs_a_turn_little() {
+    let mut config = config();
+    config.conn_memory = 32 << 20;
+    let mut sink = Sink::new(config, VALUE, (path(5_000), path(5_000)), 1);
+    for _ in 0..4 {
+        sink.get(VALUE);
+    }
+    let begins = sink.got();
+    sink.ask();
+    sink.run(Duration::from_millis(8), |_| false);
+    let (turns, before) = (sink.turns, sink.server.stack.work().sets);
+    for step in 0..300 {
+        // Each tells of one segment more, far from the others, so that what lies between is lost.
+        let at = begins + 4_000 * (1 + step % 200);
+        sink.pretend((at, at + 1_460));
+        sink.run(Duration::from_micros(10), |_| false);
+    }
+    sink.run(Duration::from_millis(6), |_| false);
+    let (turns, walked) = (sink.turns - turns, sink.server.stack.work().sets - before);
+    println!("{walked} in {turns} turns, {} in one", sink.most_sets);
+    assert_eq!(sink.stats().contained, 0);
+    assert!(walked > 10_000, "{walked}: nothing was asked for");
+    // One goes from the first segment in flight to the last, and is paid for by those that follow.
+    assert!(sink.most_sets < 1_000, "{}", sink.most_sets);
+    assert!(walked < turns * 150 + 1_000, "{walked} in {turns} turns");
+}
