@@ -30,7 +30,7 @@ counter_block! {
         cross_core_requests,
         /// flush_all commands.
         cmd_flush,
-        /// `me` commands: the only meta command that memcached 1.6.18 counts.
+        /// `me` commands: the only meta command that memcached 1.6.45 counts.
         cmd_meta,
         /// Messages sent to other cores.
         messages_sent,

@@ -1,9 +1,9 @@
-//! Decimal numbers, in commands and in values, read exactly as memcached 1.6.18's `safe_strtoul`, `safe_strtol` and
-//! `safe_strtoull` do; and how they are written.
+//! Decimal numbers, in commands and in values, read exactly as memcached 1.6.45 does; and how they are written.
 //!
-//! They rest on C's strtol: blanks before the number are skipped, a sign is taken, and whatever follows a blank after
-//! the number is ignored. Narrowing to 32 bits keeps the low bits, as in memcached; lengths are the exception, since a
-//! length that wraps wedges the connection (`set a 0 0 4294967296` hangs 1.6.18): see `length`.
+//! It reads them in two ways. Most words of a command are digits and nothing else, a bounded number of them, and a number
+//! that does not fit is none (`mcmc_toktou32` and its kin). The flags and the exptime of a storage command, and the value
+//! that incr counts, are read with C's strtol: blanks before the number are skipped, a sign is taken, whatever follows a
+//! blank after the number is ignored, and narrowing to 32 bits keeps the low bits (`safe_strtoul`, `safe_strtol`).
 
 /// What `strtoull(text, &end, 10)` leaves: whether there was a minus sign, the magnitude, and the rest.
 struct Scanned<'a> {
@@ -39,45 +39,62 @@ fn scan(text: &[u8]) -> Option<Scanned<'_>> {
     (digits > 0).then_some(Scanned { negative, magnitude, rest })
 }
 
-/// Whether the number ends where the token ends or at a blank.
+/// Whether the number ends where the token ends, at a blank, or at a NUL.
 fn ends_well(rest: &[u8]) -> bool {
-    rest.first().is_none_or(|&byte| is_blank(byte))
+    rest.first().is_none_or(|&byte| is_blank(byte) || byte == 0)
 }
 
-/// An unsigned 64-bit number (`safe_strtoull`): incr's delta, a cas unique. `None` is the caller's error line.
+/// The number that digits alone make, at most `most` of them. `None` without one, and above 2^64 - 1.
+fn digits_only(text: &[u8], most: usize) -> Option<u64> {
+    if text.is_empty() || text.len() > most {
+        return None;
+    }
+    text.iter().try_fold(0u64, |value, digit| {
+        let digit = digit.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        value.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+/// An unsigned 64-bit number (`mcmc_toktou64`): incr's delta, a cas unique. `None` is the caller's error line.
 pub fn unsigned(text: &[u8]) -> Option<u64> {
+    digits_only(text, 22)
+}
+
+/// An unsigned 32-bit number (`mcmc_toktou32`): megabytes, verbosity, a meta command's client flags.
+pub fn unsigned_32(text: &[u8]) -> Option<u32> {
+    digits_only(text, 11)?.try_into().ok()
+}
+
+/// A signed 32-bit number (`mcmc_tokto32`): an exptime, but for that of a classic storage command. A minus alone is 0.
+pub fn signed_32(text: &[u8]) -> Option<i32> {
+    match text {
+        b"-" => Some(0),
+        [b'-', digits @ ..] => i32::try_from(-(digits_only(digits, 10)? as i64)).ok(),
+        digits => digits_only(digits, 11)?.try_into().ok(),
+    }
+}
+
+/// A value's length in bytes: 0 to 2^31 - 3, since the line end is added in an `int`.
+pub fn length(text: &[u8]) -> Option<u32> {
+    signed_32(text)?.try_into().ok().filter(|&bytes| bytes <= i32::MAX as u32 - 2)
+}
+
+/// The flags of a classic storage command (`safe_strtoflags`): the low 32 bits.
+pub fn client_flags(text: &[u8]) -> Option<u32> {
     let Scanned { negative, magnitude, rest } = scan(text)?;
     let value = if negative { magnitude.wrapping_neg() } else { magnitude };
-    // A minus sign is looked for only when the number does not fit a signed one, and then in all that follows.
-    let refused = value > i64::MAX as u64 && text.contains(&b'-');
-    (ends_well(rest) && !refused).then_some(value)
+    // C negates modulo 2^64, and memcached looks for a minus sign only when the result does not fit a signed number.
+    (ends_well(rest) && !(negative && value > i64::MAX as u64)).then_some(value as u32)
 }
 
-/// An unsigned 32-bit number (`safe_strtoul`): flags, megabytes, verbosity. Keeps the low 32 bits, as 1.6.18 does.
-pub fn unsigned_32(text: &[u8]) -> Option<u32> {
-    unsigned(text).map(|value| value as u32)
-}
-
-/// A signed number of C's `long`.
-fn signed(text: &[u8]) -> Option<i64> {
+/// The exptime of a classic storage command (`safe_strtol`): the low 32 bits.
+pub fn exptime(text: &[u8]) -> Option<i32> {
     let Scanned { negative, magnitude, rest } = scan(text)?;
     let value = if negative { 0i64.checked_sub_unsigned(magnitude)? } else { i64::try_from(magnitude).ok()? };
-    ends_well(rest).then_some(value)
+    ends_well(rest).then_some(value as i32)
 }
 
-/// A signed 32-bit number (`safe_strtol`): an exptime. Keeps the low 32 bits, as 1.6.18 does.
-pub fn signed_32(text: &[u8]) -> Option<i32> {
-    signed(text).map(|value| value as i32)
-}
-
-/// A value's length in bytes: 0 to 2^31 - 3 (`process_update_command` adds the line end in an `int`).
-///
-/// Deviates: a length outside 32 bits is refused; 1.6.18 keeps the low bits and then waits for the wrong bytes.
-pub fn length(text: &[u8]) -> Option<u32> {
-    u32::try_from(signed(text)?).ok().filter(|&bytes| bytes <= i32::MAX as u32 - 2)
-}
-
-/// The number that an item's value begins with, as incr and decr read it (`safe_strtoull`); it may end at a NUL too.
+/// The number that an item's value begins with, as incr and decr read it (`safe_strtoull`).
 ///
 /// Deviates: C's `strtoull` runs on into what follows the value; here the value's end ends the number.
 pub(crate) fn of_value(value: &[u8]) -> Option<u64> {
@@ -85,7 +102,7 @@ pub(crate) fn of_value(value: &[u8]) -> Option<u64> {
     let number = if negative { magnitude.wrapping_neg() } else { magnitude };
     // C negates after reading, and memcached refuses the result only when it looks negative.
     let refused = negative && number > i64::MAX as u64;
-    ((ends_well(rest) || rest.first() == Some(&0)) && !refused).then_some(number)
+    (ends_well(rest) && !refused).then_some(number)
 }
 
 /// Bytes of the longest number below 2^64.
@@ -142,39 +159,62 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unsigned_reads_what_strtoull_reads() {
+    fn words_of_commands_are_digits_and_nothing_else() {
         for (text, expected) in [
             ("0", Some(0)),
             ("18446744073709551615", Some(u64::MAX)),
             ("18446744073709551616", None),
+            ("0000000000000000000005", Some(5)),
+            ("00000000000000000000005", None),
             ("-1", None),
-            ("-0", Some(0)),
-            // strtoull negates modulo 2^64, and memcached looks for the sign only when the result is huge.
-            ("-18446744073709551615", Some(1)),
-            ("+5", Some(5)),
-            ("\t5", Some(5)),
-            ("5\r", Some(5)),
-            ("5\tx", Some(5)),
+            ("-0", None),
+            ("+5", None),
+            ("\t5", None),
+            ("5\r", None),
             ("5x", None),
             ("", None),
             ("-", None),
-            ("x", None),
         ] {
             assert_eq!(unsigned(text.as_bytes()), expected, "{text:?}");
         }
+        assert_eq!((unsigned_32(b"4294967295"), unsigned_32(b"4294967296")), (Some(u32::MAX), None));
+        assert_eq!((unsigned_32(b"00000000005"), unsigned_32(b"000000000005")), (Some(5), None));
+        for (text, expected) in [
+            ("2147483647", Some(i32::MAX)),
+            ("2147483648", None),
+            ("-2147483648", Some(i32::MIN)),
+            ("-2147483649", None),
+            ("-0000000005", Some(-5)),
+            ("-00000000005", None),
+            ("-", Some(0)),
+            ("--1", None),
+            ("", None),
+        ] {
+            assert_eq!(signed_32(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!((length(b"2147483645"), length(b"2147483646"), length(b"-1")), (Some(2_147_483_645), None, None));
+        assert_eq!(length(b"-0"), Some(0));
     }
 
     #[test]
-    fn narrow_numbers_keep_their_low_bits_but_lengths_do_not() {
-        assert_eq!(unsigned_32(b"4294967296"), Some(0));
-        assert_eq!(signed_32(b"4294967295"), Some(-1));
-        assert_eq!(signed_32(b"-9223372036854775808"), Some(0));
-        assert_eq!(signed_32(b"9223372036854775808"), None);
-        assert_eq!(length(b"4294967296"), None);
-        assert_eq!(length(b"2147483645"), Some(2_147_483_645));
-        assert_eq!(length(b"2147483646"), None);
-        assert_eq!(length(b"-1"), None);
-        assert_eq!(length(b"-0"), Some(0));
+    fn flags_and_exptime_of_a_storage_command_are_read_as_c_reads_them() {
+        for (text, flags, time) in [
+            ("4294967296", Some(0), Some(0)),
+            ("4294967295", Some(u32::MAX), Some(-1)),
+            // strtoull negates modulo 2^64, and memcached looks for the sign only when the result is huge.
+            ("-18446744073709551615", Some(1), None),
+            ("-9223372036854775808", None, Some(0)),
+            ("9223372036854775808", Some(0), None),
+            ("-1", None, Some(-1)),
+            ("+5", Some(5), Some(5)),
+            ("\t5", Some(5), Some(5)),
+            ("5\tx", Some(5), Some(5)),
+            ("5\0x", Some(5), Some(5)),
+            ("5x", None, None),
+            ("-", None, None),
+        ] {
+            assert_eq!((client_flags(text.as_bytes()), exptime(text.as_bytes())), (flags, time), "{text:?}");
+        }
     }
 
     #[test]

@@ -281,8 +281,6 @@ pub struct Number {
     pub value: u64,
     /// The item's new cas unique.
     pub cas: u64,
-    /// The item was made for it.
-    pub created: bool,
     /// As [`View::ttl`].
     pub ttl: Option<u32>,
 }
@@ -290,8 +288,8 @@ pub struct Number {
 /// What is known of an item, for those who look for mistakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemFacts {
-    /// Seconds since the expiry, so mostly negative; -1: never.
-    pub expired_for: i32,
+    /// Seconds until the expiry; -1: never.
+    pub expires_in: i32,
     /// Seconds since the last access.
     pub idle: u32,
     /// The cas unique.

@@ -243,6 +243,6 @@ fn unanswered_commands_in_a_row_take_one_place_however_many_they_are() {
     assert_eq!(loopback.cores[0].census().entries, 2, "the unanswered ones together, and the version");
     assert!(loopback.received(client).is_empty());
     loopback.run();
-    assert_eq!(loopback.received(client), b"VERSION 1.6.18-sidestep\r\n");
+    assert_eq!(loopback.received(client), b"VERSION 1.6.45-sidestep\r\n");
     loopback.end();
 }

@@ -1,6 +1,6 @@
-//! Two and three cores in process against a real memcached 1.6.18: a million seeded operations, every reply compared.
+//! Two and three cores in process against a real memcached 1.6.45: a million seeded operations, every reply compared.
 //!
-//! Needs Debian's `memcached` package. `SIDESTEP_SEED`, `SIDESTEP_CASE` (the first), `SIDESTEP_OPERATIONS` (of each
+//! `scripts/memcached 1.6.45` builds it. `SIDESTEP_SEED`, `SIDESTEP_CASE` (the first), `SIDESTEP_OPERATIONS` (of each
 //! test) and `SIDESTEP_MOST_UNLISTED` change the run; a difference prints its
 //! seed, its case and its minimal transcript. The listed classes of difference are in `differences.md`.
 
@@ -15,7 +15,7 @@ use differential::campaign::{Campaign, Findings};
 use differential::case::Protocol;
 use differential::datagram_peer::Assembly;
 use differential::differences::Differences;
-use differential::memcached::Memcached;
+use differential::memcached::{Memcached, golden};
 use differential::target::Target;
 use loopback::{Loopback, Pace};
 use sidestep_cache::CacheConfig;
@@ -110,8 +110,8 @@ fn compare(protocol: Protocol, cores: usize, pace: Pace, first: u64, operations:
     let (seed, operations) = (number("SIDESTEP_SEED", 1), number("SIDESTEP_OPERATIONS", operations));
     let mut differences = Differences::parse(LISTED).expect("differences.md is well formed");
     let memcached = match protocol {
-        Protocol::Udp => Memcached::start_with_udp("memcached"),
-        _ => Memcached::start("memcached"),
+        Protocol::Udp => Memcached::start_with_udp(&golden()),
+        _ => Memcached::start(&golden()),
     };
     let memcached = memcached.unwrap_or_else(|error| panic!("{error}"));
     let mut tested = InProcess::new(cores, pace, seed);

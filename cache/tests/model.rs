@@ -364,7 +364,7 @@ impl Model {
         let number = text.and_then(|text| text.parse::<u64>().ok());
         match (answer, number) {
             (Outcome::NoMemory(Purpose::Change), Some(_)) if self.shape.tight => self.refused += 1,
-            (Outcome::Number(Number { value, cas, created: false, ttl: None }), Some(old)) => {
+            (Outcome::Number(Number { value, cas, ttl: None }), Some(old)) => {
                 assert_eq!(value, if up { old.wrapping_add(delta) } else { old.saturating_sub(delta) });
                 self.new_cas(cas);
                 let entry = self.map.get_mut(&key).unwrap();

@@ -232,7 +232,7 @@ fn memcached_answers_as_the_transcripts_say() {
         // Its maintainer clears a flag of an item without the lock that mg does without too: once in some dozen runs
         // the mark was lost with it that says who has the right to renew (`W`), and two had it.
         let Some(mut server) = Memcached::start(&["-o", "no_lru_maintainer"]) else {
-            eprintln!("no /usr/bin/memcached: the transcripts are not compared with it");
+            eprintln!("no memcached 1.6.45 (scripts/memcached builds it): the transcripts are not compared with it");
             return;
         };
         differences.extend(play(&name, &text, "memcached", &mut server));

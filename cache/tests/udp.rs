@@ -103,7 +103,7 @@ fn several_commands_are_answered_in_order_by_messages_of_their_own() {
         );
         check(&mut cache, b"get a none b none\r\n", &[b"VALUE a 0 1\r\nx\r\n", b"VALUE b 0 1\r\ny\r\n", b"END\r\n"]);
         check(&mut cache, b"get none a\r\n", &[b"VALUE a 0 1\r\nx\r\nEND\r\n"]);
-        check(&mut cache, b"foo\r\n\r\nversion\r\n", &[b"ERROR\r\n", b"ERROR\r\n", b"VERSION 1.6.18-sidestep\r\n"]);
+        check(&mut cache, b"foo\r\n\r\nversion\r\n", &[b"ERROR\r\n", b"ERROR\r\n", b"VERSION 1.6.45-sidestep\r\n"]);
         check(&mut cache, b"flush_all\r\nget a\r\n", &[b"OK\r\n", b"END\r\n"]);
         check(&mut cache, b"mn\r\n", &[b"MN\r\n"]);
         let many = b"get a\r\n".repeat(200);
@@ -417,7 +417,7 @@ fn a_reply_waits_until_an_unanswered_command_of_its_datagram_is_done_on_its_core
     }
     assert_eq!(messages(&mut cache), [b""; 0], "core 1 has not had a turn");
     cache.run();
-    assert_eq!(messages(&mut cache), [b"VERSION 1.6.18-sidestep\r\n"]);
+    assert_eq!(messages(&mut cache), [b"VERSION 1.6.45-sidestep\r\n"]);
     check(&mut cache, format!("get {key}\r\n").as_bytes(), &[format!("VALUE {key} 0 1\r\nx\r\nEND\r\n").as_bytes()]);
     cache.assert_nothing_held();
 }

@@ -13,19 +13,19 @@ use clap::Parser;
 use differential::campaign::Campaign;
 use differential::case::Protocol;
 use differential::differences::Differences;
-use differential::memcached::Memcached;
+use differential::memcached::{Memcached, golden};
 use differential::target::{Address, SocketTarget};
 
-/// Sends the same seeded operations to memcached 1.6.18 and to another server, and compares every reply.
+/// Sends the same seeded operations to memcached 1.6.45 and to another server, and compares every reply.
 #[derive(Debug, Parser)]
 #[command(name = "sidestep-differential", version)]
 struct Args {
     /// The server under test, ADDRESS:PORT; without it a second memcached, which must not differ.
     #[arg(long)]
     tested: Option<SocketAddr>,
-    /// The memcached program to start as oracle.
-    #[arg(long, default_value = "memcached")]
-    memcached: String,
+    /// The memcached program to start as oracle; without it the one that scripts/memcached builds.
+    #[arg(long)]
+    memcached: Option<PathBuf>,
     /// The file of listed differences.
     #[arg(long)]
     differences: Option<PathBuf>,
@@ -55,9 +55,10 @@ fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
             Differences::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?
         }
     };
+    let program = args.memcached.clone().unwrap_or_else(golden);
     let start = || match args.protocol {
-        Protocol::Udp => Memcached::start_with_udp(&args.memcached),
-        _ => Memcached::start(&args.memcached),
+        Protocol::Udp => Memcached::start_with_udp(&program),
+        _ => Memcached::start(&program),
     };
     let oracle = start()?;
     let second;

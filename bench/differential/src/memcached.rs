@@ -10,7 +10,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -18,7 +18,13 @@ use std::time::Duration;
 use crate::target::{Address, SocketTarget};
 
 /// The version that replies are compared with.
-pub const GOLDEN: &str = "1.6.18";
+pub const GOLDEN: &str = "1.6.45";
+
+/// Where `scripts/memcached` puts the program of that version.
+pub fn golden() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    workspace.join(format!("target/conformance/memcached-{GOLDEN}/memcached"))
+}
 
 /// Whether memcached refusing to count (`refused`) where another counts to `counted` says nothing about the other.
 ///
@@ -43,7 +49,7 @@ pub fn unreliable(request: &[u8], refused: &[u8], counted: &[u8]) -> bool {
 #[non_exhaustive]
 pub enum StartError {
     /// The program is not there.
-    #[error("cannot run '{program}': {source}; apt-get install memcached")]
+    #[error("cannot run '{program}': {source}; scripts/memcached 1.6.45 builds it")]
     Run {
         /// As given.
         program: String,
@@ -52,7 +58,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// It is another version than the golden one.
-    #[error("'{program}' says \"{version}\"; replies are compared with memcached {GOLDEN} (Debian 12's package)")]
+    #[error(
+        "'{program}' says \"{version}\"; replies are compared with memcached {GOLDEN}; scripts/memcached builds it"
+    )]
     Version {
         /// As given.
         program: String,
@@ -83,11 +91,11 @@ pub struct Memcached {
 }
 
 impl Memcached {
-    /// Starts `program` (usually `memcached`) with 1 GiB, one thread and a 1 MiB item limit, and waits until it listens.
+    /// Starts `program` (usually the [`golden`] one) with 1 GiB, one thread and a 1 MiB item limit, and waits until it listens.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(program: &str) -> Result<Self, StartError> {
+    pub fn start(program: &Path) -> Result<Self, StartError> {
         Self::start_on(program, None, &ORACLE)
     }
 
@@ -95,7 +103,7 @@ impl Memcached {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start_with(program: &str, options: &[&str]) -> Result<Self, StartError> {
+    pub fn start_with(program: &Path, options: &[&str]) -> Result<Self, StartError> {
         Self::start_on(program, None, options)
     }
 
@@ -103,11 +111,12 @@ impl Memcached {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start_with_udp(program: &str) -> Result<Self, StartError> {
+    pub fn start_with_udp(program: &Path) -> Result<Self, StartError> {
         // Between here and there another program may take the port; then it is another one.
         let mut tries = 0;
         loop {
-            let address = free_address().map_err(|source| StartError::Run { program: program.to_owned(), source })?;
+            let address =
+                free_address().map_err(|source| StartError::Run { program: program.display().to_string(), source })?;
             tries += 1;
             match Self::start_on(program, Some(address), &ORACLE) {
                 Err(StartError::NotListening { .. }) if tries < 5 => {}
@@ -116,13 +125,13 @@ impl Memcached {
         }
     }
 
-    fn start_on(program: &str, network: Option<SocketAddr>, options: &[&str]) -> Result<Self, StartError> {
+    fn start_on(program: &Path, network: Option<SocketAddr>, options: &[&str]) -> Result<Self, StartError> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let failed = |source| StartError::Run { program: program.to_owned(), source };
+        let failed = |source| StartError::Run { program: program.display().to_string(), source };
         let version = Command::new(program).arg("-V").output().map_err(failed)?;
         let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
         if version != format!("memcached {GOLDEN}") {
-            return Err(StartError::Version { program: program.to_owned(), version });
+            return Err(StartError::Version { program: program.display().to_string(), version });
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let socket = std::env::temp_dir().join(format!("sidestep-memcached-{}-{serial}.sock", std::process::id()));

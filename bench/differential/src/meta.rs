@@ -126,7 +126,7 @@ fn set(maker: &mut Maker) -> Line {
     unique(maker, id, 25, &mut words);
     if maker.rough && maker.draw.chance(1, 12) {
         let opaque = "O".repeat(33);
-        words.push(word(maker.draw.pick(&["Mx", "MEE", "M", "Tx", "Cx", "Fx", "S1", "E1", "x", &opaque])));
+        words.push(word(maker.draw.pick(&["Mx", "MEE", "M", "Tx", "Cx", "Fx", "S1", "!", &opaque])));
     }
     Line { body: Some((value, b"\r\n".to_vec())), ..Line::new(words) }
 }

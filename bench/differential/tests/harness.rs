@@ -5,7 +5,7 @@ use std::io;
 use differential::campaign::{Campaign, Findings};
 use differential::case::Protocol;
 use differential::differences::Differences;
-use differential::memcached::Memcached;
+use differential::memcached::{Memcached, golden};
 use differential::target::Target;
 
 const SEED: u64 = 11;
@@ -27,7 +27,7 @@ fn run(tested: impl Fn(&Memcached) -> Box<dyn Target>, listed: &str) -> (Finding
 }
 
 fn memcached() -> Memcached {
-    Memcached::start("memcached").unwrap_or_else(|error| panic!("{error}"))
+    Memcached::start(&golden()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A memcached whose every `from` in a reply is replaced by `to`.
@@ -86,7 +86,7 @@ fn a_rare_wrong_reply_is_found_and_cut_to_the_operations_it_needs() {
 #[test]
 fn a_listed_difference_is_counted_and_what_it_does_not_cover_is_still_found() {
     let listed = "## unfriendly\n- request: `^ *version`\n- memcached: `^VERSION`\n- sidestep: `^GO AWAY`\n- why: a test\n\
-                  ```transcript\n> version\\r\\n\nmemcached: VERSION 1.6.18\\r\\n\nsidestep: GO AWAY 1.6.18\\r\\n\n```\n";
+                  ```transcript\n> version\\r\\n\nmemcached: VERSION 1.6.45\\r\\n\nsidestep: GO AWAY 1.6.45\\r\\n\n```\n";
     let (findings, differences) = run(wrong(b"VERSION", b"GO AWAY"), listed);
     assert!(findings.unlisted.is_empty(), "{}", findings.report(&differences));
     let (seen, operations) = (differences.classes()[0].seen, findings.operations);

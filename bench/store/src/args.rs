@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::stream::SPREAD;
 
-/// What the store holds and misses at equal resident memory, against memcached 1.6.18 and libcachesim.
+/// What the store holds and misses at equal resident memory, against memcached 1.6.45 and libcachesim.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Args {

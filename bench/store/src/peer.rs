@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use differential::memcached::{Memcached, StartError};
+use differential::memcached::{Memcached, StartError, golden};
 use procfs::ProcError;
 
 use crate::ours::Outcome;
@@ -17,7 +17,7 @@ use crate::resident::resident_bytes;
 use crate::stream::{Asked, Stream};
 
 /// The version that figures are compared with.
-pub const VERSION: &str = "memcached 1.6.18";
+pub const VERSION: &str = "memcached 1.6.45";
 
 /// Requests asked at a time.
 const BATCH: usize = 64;
@@ -58,7 +58,7 @@ impl Peer {
     /// [`PeerError::Start`] when it is not there, is another version, or does not listen.
     pub fn start(memory_mib: u64, threads: usize) -> Result<Peer, PeerError> {
         let (memory, threads) = (memory_mib.to_string(), threads.to_string());
-        let memcached = Memcached::start_with("memcached", &["-m", &memory, "-t", &threads])?;
+        let memcached = Memcached::start_with(&golden(), &["-m", &memory, "-t", &threads])?;
         let writer = memcached.connect()?;
         let reader = BufReader::with_capacity(1 << 16, writer.try_clone()?);
         let (values, out, line) = (vec![b'v'; 2 << 20], Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Base64 as memcached 1.6.18's `base64.c` reads and writes it: keys of meta commands with the flag b.
+//! Base64 as memcached 1.6.45's `base64.c` reads and writes it: keys of meta commands with the flag b.
 //!
 //! Reading is lenient in memcached's way: bytes outside the alphabet are passed over, and what follows the padding is
 //! ignored. Writing is RFC 4648 §4 with padding and without line ends.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The field of the status is the vbucket in a request, which memcached passes over. Read first: `protocol_binary.h`
-//! and `proto_bin.c` of memcached 1.6.18; the texts of errors are its own.
+//! and `proto_bin.c` of memcached 1.6.45; the texts of errors are its own.
 
 use super::Storing;
 use super::form::{Form, Kind, Said};

@@ -11,8 +11,8 @@ use crate::operation::Outcome;
 /// Bytes of the longest opaque, its letter counted (`MFLAG_MAX_OPAQUE_LENGTH`).
 pub(crate) const OPAQUE_MAX_BYTES: usize = 32;
 
-/// Flags that a meta command may have (`MFLAG_MAX_OPT_LENGTH`, less its terminator, its name and its key).
-pub(crate) const FLAGS_MAX: usize = 17;
+/// Flags that a meta command may have (`MFLAG_MAX_OPT_LENGTH`, less its name and its key).
+pub(crate) const FLAGS_MAX: usize = 18;
 
 /// What a reply says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

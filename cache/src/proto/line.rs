@@ -1,6 +1,6 @@
 //! `Line`: the fixed lines of the text protocol, which answer orders and wrong requests.
 //!
-//! Read first: memcached `protocol.txt`; every string below is 1.6.18's, byte for byte.
+//! Read first: memcached `protocol.txt`; every string below is 1.6.45's, byte for byte.
 
 use crate::operation::{Outcome, Purpose};
 
@@ -8,7 +8,7 @@ use crate::operation::{Outcome, Purpose};
 ///
 /// Clients parse the part before the first dash and turn features on by it, so that part is the version whose contract
 /// this server keeps; what follows the dash says that it is not memcached itself.
-pub const VERSION: &str = "1.6.18-sidestep";
+pub const VERSION: &str = "1.6.45-sidestep";
 
 /// The lines, each with its text but for the `\r\n`.
 macro_rules! lines {
@@ -51,15 +51,13 @@ lines! {
     /// `stats reset` took place.
     Reset = "RESET",
     /// `version`.
-    Version = "VERSION 1.6.18-sidestep",
-    /// Unknown command, or too few or too many words.
+    Version = "VERSION 1.6.45-sidestep",
+    /// Unknown command.
     Error = "ERROR",
-    /// `shutdown` without `-A` (1.6.18's wording).
-    ShutdownDisabled = "ERROR: shutdown not enabled",
-    /// An overlong key, a bad number in a storage command.
+    /// `shutdown` without `-A`.
+    ShutdownDisabled = "SERVER_ERROR: shutdown not enabled",
+    /// Too few words, an overlong key, a bad number in a storage command.
     BadFormat = "CLIENT_ERROR bad command line format",
-    /// delete with an argument that it does not take.
-    BadDelete = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
     /// `stats` with too few words.
     BadStats = "CLIENT_ERROR bad command line",
     /// The value was not followed by `\r\n`.
@@ -94,18 +92,16 @@ lines! {
     NoMemoryCreating = "SERVER_ERROR Out of memory allocating new item",
     /// mn.
     MetaNoop = "MN",
-    /// A meta flag twice, or a letter outside ASCII.
+    /// A meta flag twice.
     DuplicateFlag = "CLIENT_ERROR duplicate flag",
-    /// A meta flag that 1.6.18 does not know.
+    /// A meta flag that memcached does not know.
     InvalidFlag = "CLIENT_ERROR invalid flag",
-    /// md and ma: either of these, or a flag whose number is wrong.
+    /// ma: anything wrong with its flags or its key.
     InvalidOrDuplicateFlag = "CLIENT_ERROR invalid or duplicate flag",
     /// A meta flag's number.
     BadToken = "CLIENT_ERROR bad token in command line format",
     /// b with a key that is no base64.
     BadKeyEncoding = "CLIENT_ERROR error decoding key",
-    /// M with no letter or several.
-    ModeLength = "CLIENT_ERROR incorrect length for M token",
     /// M of an ms.
     BadSetMode = "CLIENT_ERROR invalid mode for ms M token",
     /// M of an ma.
@@ -116,14 +112,14 @@ lines! {
     BadDeltaValue = "CLIENT_ERROR invalid numeric delta value",
     /// O.
     OpaqueTooLong = "CLIENT_ERROR opaque token too long",
-    /// mg: more than 20 words.
-    OptionsAreTooLong = "CLIENT_ERROR options flags are too long",
-    /// ms, md, ma: more than 20 words.
-    OptionsTooLong = "CLIENT_ERROR options flags too long",
+    /// mg, ms, md: more than 20 words.
+    OptionsTooLong = "CLIENT_ERROR options flags are too long",
     /// `shutdown` with a word that it does not know.
     ShutdownMode = "CLIENT_ERROR invalid shutdown mode",
     /// `slabs reassign`: there are no slabs.
     SlabsDisabled = "CLIENT_ERROR slab reassignment disabled",
+    /// `slabs automove window` out of its limits.
+    AutomoveWindow = "CLIENT_ERROR automove window too low or too high",
     /// `lru tune`: too much for hot and warm.
     LruPercents = "ERROR hot and warm pcts must not exceed 80",
     /// `lru tune`: no factor.
@@ -138,8 +134,12 @@ lines! {
     CrawlerBusy = "BUSY currently processing crawler request",
     /// No slab class.
     BadClass = "BADCLASS invalid class id",
-    /// `-X`, to metadump and mgdump.
+    /// `-X`, to metadump.
     DumpDisabled = "ERROR metadump not allowed",
+    /// `-X`, to mgdump.
+    KeyDumpDisabled = "ERROR key dump not allowed",
+    /// `-X`, to `stats detail`.
+    DetailDisabled = "CLIENT_ERROR stats detail not allowed",
     /// `-X`, to cachedump.
     CachedumpDisabled = "CLIENT_ERROR stats cachedump not allowed",
     /// `-W`.

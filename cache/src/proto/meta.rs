@@ -1,8 +1,8 @@
 //! Meta commands: `mg ms md ma mn me`, a key, and flags of one letter (`protocol.txt`, "Meta Commands").
 //!
-//! Reads the words after the name as 1.6.18's `_meta_flag_preparse` does: every command takes every flag that is known,
-//! and uses those that mean something to it. Some flags act in the order in which they stand (T, N, R before or after
-//! t), so that order is kept; and writes the answers. Read first: `proto_text.c` of memcached 1.6.18; later versions know more flags.
+//! Reads the words after the name as memcached's `_meta_flag_preparse` does: every command takes every flag that is
+//! known, and uses those that mean something to it. Some flags act in the order in which they stand (T, N, R before or
+//! after t), so that order is kept; and writes the answers. Read first: `proto_parser.c` of memcached 1.6.45.
 
 use arrayvec::ArrayVec;
 
@@ -24,9 +24,6 @@ use crate::operation::{
 mod name;
 
 pub use name::Name;
-
-/// Words that a meta command may have, its name counted (`MFLAG_MAX_OPT_LENGTH` less the terminator).
-const META_WORDS_MAX: usize = FLAGS_MAX + 2;
 
 /// A key as the client wrote it, or decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +168,7 @@ impl<'a> Meta<'a> {
     }
 }
 
-/// Why a meta command is answered with an error.
+/// Why an ms is answered with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// The answer.
@@ -180,36 +177,29 @@ pub struct Refused {
     pub value_bytes: Option<u32>,
 }
 
-impl Refused {
-    fn at_once(line: Line) -> Refused {
-        Refused { line, value_bytes: None }
-    }
-}
-
 /// A key and its flags, read from the words after the name of mg, md, ma or me.
 ///
 /// # Errors
 /// The answer, in memcached's order of checks.
-pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Refused> {
+pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Line> {
     let words = words_of(text);
+    let [key, words @ ..] = words.as_slice() else { return Err(Line::BadFormat) };
+    if !may_be_flags(words) {
+        return Err(Line::BadFormat);
+    }
     if name == Name::Debug {
-        return parse_debug(&words);
+        return debug(key, words);
     }
-    let key = key_of(&words)?;
-    if words.len() >= META_WORDS_MAX {
-        let line = if name == Name::Get { Line::OptionsAreTooLong } else { Line::OptionsTooLong };
-        return Err(Refused::at_once(line));
-    }
-    let meta = flags(key, words.get(1..).unwrap_or_default()).map_err(|line| match name {
-        Name::Get => Refused::at_once(line),
-        _ => Refused::at_once(Line::InvalidOrDuplicateFlag),
+    let meta = flags(key, words, FLAGS_MAX).map_err(|line| match name {
+        Name::Arith => Line::InvalidOrDuplicateFlag,
+        _ => line,
     })?;
     if name == Name::Arith && counts_up(&meta).is_none() {
-        return Err(Refused::at_once(Line::BadArithMode));
+        return Err(Line::BadArithMode);
     }
-    // Deviates: 1.6.18 notices an overlong opaque of mg and ma when it has already touched or counted.
+    // Deviates: memcached notices an overlong opaque of mg and ma when it has already touched or counted.
     if meta.opaque.len() > OPAQUE_MAX_BYTES {
-        return Err(Refused::at_once(Line::OpaqueTooLong));
+        return Err(Line::OpaqueTooLong);
     }
     Ok(meta)
 }
@@ -220,14 +210,14 @@ pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Refused> {
 /// The answer, and how much of a value is to be passed over.
 pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode, u32), Refused> {
     let words = words_of(text);
-    let key = key_of(&words)?;
-    let Some(length) = words.get(1) else { return Err(Refused::at_once(Line::BadFormat)) };
-    if words.len() >= META_WORDS_MAX {
-        return Err(Refused::at_once(Line::OptionsTooLong));
+    let at_once = Refused { line: Line::BadFormat, value_bytes: None };
+    let [key, length, words @ ..] = words.as_slice() else { return Err(at_once) };
+    if !may_be_flags(words) {
+        return Err(at_once);
     }
-    let Some(bytes) = number::length(length) else { return Err(Refused::at_once(Line::BadFormat)) };
+    let bytes = number::length(length).ok_or(at_once)?;
     let refused = |line| Refused { line, value_bytes: Some(bytes) };
-    let meta = flags(key, words.get(2..).unwrap_or_default()).map_err(refused)?;
+    let meta = flags(key, words, FLAGS_MAX - 1).map_err(refused)?;
     let Some(mode) = store_mode(&meta) else { return Err(refused(Line::BadSetMode)) };
     if meta.opaque.len() > OPAQUE_MAX_BYTES {
         return Err(refused(Line::OpaqueTooLong));
@@ -236,11 +226,12 @@ pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode, u32), Refused> {
 }
 
 /// The key of an me, which takes no flag but b, and that only behind the key.
-fn parse_debug<'a>(words: &Words<'a>) -> Result<Meta<'a>, Refused> {
-    let refused = Refused::at_once(Line::BadFormat);
-    let key = key_of(words).map_err(|_| refused)?;
-    let encoded = words.get(1) == Some(&&b"b"[..]);
-    let decoded = if encoded { Some(base64::decode(key).ok_or(refused)?) } else { None };
+fn debug<'a>(key: &'a [u8], words: &[&[u8]]) -> Result<Meta<'a>, Line> {
+    if key.len() > KEY_MAX_BYTES {
+        return Err(Line::BadFormat);
+    }
+    let encoded = words.first() == Some(&&b"b"[..]);
+    let decoded = if encoded { Some(base64::decode(key).ok_or(Line::BadFormat)?) } else { None };
     Ok(Meta { key: decoded.map_or(MetaKey::Plain(key), MetaKey::Decoded), ..Meta::of(key) })
 }
 
@@ -276,22 +267,25 @@ fn words_of(text: &[u8]) -> Words<'_> {
     words::first(text, WORDS_MAX - 1)
 }
 
-/// The first word, a key that is not too long.
-fn key_of<'a>(words: &Words<'a>) -> Result<&'a [u8], Refused> {
-    match words.first() {
-        None => Err(Refused::at_once(Line::Error)),
-        Some(key) if key.len() > KEY_MAX_BYTES => Err(Refused::at_once(Line::BadFormat)),
-        Some(key) => Ok(key),
-    }
+/// Whether each of these words begins with what may be the letter of a flag (`_mcmc_tokenize_meta`).
+fn may_be_flags(words: &[&[u8]]) -> bool {
+    words.iter().all(|word| matches!(word, [b'A'..=b'z' | b'0'..=b'9', ..]))
 }
 
-/// Reads all flags (`_meta_flag_preparse`): the last thing wrong is told, an unknown or repeated letter at once.
-fn flags<'a>(key: &'a [u8], words: &[&'a [u8]]) -> Result<Meta<'a>, Line> {
+/// Reads all flags, the words behind the key of mg, md and ma and behind the length of ms (`_meta_flag_preparse`): the
+/// last thing wrong is told, an unknown or repeated letter at once. `most`: how many flags there may be.
+fn flags<'a>(key: &'a [u8], words: &[&'a [u8]], most: usize) -> Result<Meta<'a>, Line> {
+    if key.len() > KEY_MAX_BYTES {
+        return Err(Line::BadFormat);
+    }
+    if words.len() > most {
+        return Err(Line::OptionsTooLong);
+    }
     let mut meta = Meta::of(key);
     let mut wrong = None;
     for word in words {
         let Some((&letter, rest)) = word.split_first() else { continue };
-        if letter >= 127 || meta.letters.contains(&letter) {
+        if meta.letters.contains(&letter) {
             return Err(Line::DuplicateFlag);
         }
         let exptime = |wrong: &mut Option<Line>| {
@@ -323,10 +317,8 @@ fn flags<'a>(key: &'a [u8], words: &[&'a [u8]]) -> Result<Meta<'a>, Line> {
                 Some(cas) => meta.cas = Some(cas),
                 None => wrong = Some(Line::BadToken),
             },
-            b'M' => match rest {
-                &[mode] => meta.mode = Some(mode),
-                _ => wrong = Some(Line::ModeLength),
-            },
+            // What follows the first letter is ignored, and a NUL is none; a blank is no mode that any command knows.
+            b'M' => meta.mode = Some(rest.first().copied().unwrap_or(b' ')).filter(|&mode| mode != 0),
             b'J' => match number::unsigned(rest) {
                 Some(initial) => meta.initial = initial,
                 None => wrong = Some(Line::BadInitial),
@@ -353,14 +345,13 @@ pub(crate) fn is_nominal(name: Name, outcome: &Outcome) -> bool {
         Name::Get => matches!(outcome, Outcome::Missed),
         Name::Set => matches!(outcome, Outcome::Stored { .. }),
         Name::Delete => matches!(outcome, Outcome::Deleted),
-        // A number that was made for it is shown all the same (1.6.18).
-        Name::Arith => matches!(outcome, Outcome::Number(number) if !number.created),
+        Name::Arith => matches!(outcome, Outcome::Number(_)),
         Name::Noop | Name::Debug => false,
     }
 }
 
 /// Writes the reply but for a value that follows: a code of two letters, then what each flag asks for, in the order of
-/// the flags (`proto_text.c` of memcached 1.6.18).
+/// the flags (`proto_parser.c` of memcached 1.6.45).
 pub(crate) fn head(form: &Form<'_>, name: Name, outcome: &Outcome, out: &mut impl Sink) {
     match outcome {
         Outcome::Debug(facts) => return debug_line(form, facts, out),
@@ -434,7 +425,7 @@ fn shown_flag(form: &Form<'_>, name: Name, outcome: &Outcome, letter: u8, out: &
     }
 }
 
-/// Whether the key was sent as base64 because a line cannot hold it. Deviates: 1.6.18 writes the key of an item that a
+/// Whether the key was sent as base64 because a line cannot hold it. Deviates: memcached writes the key of an item that a
 /// packet has stored as it is, line ends and all.
 fn asked_by_bytes(form: &Form<'_>) -> bool {
     form.base64 && !is_word(form.key)
@@ -452,8 +443,8 @@ fn shown_key(form: &Form<'_>, encoded: bool, out: &mut impl Sink) {
 fn debug_line(form: &Form<'_>, facts: &ItemFacts, out: &mut impl Sink) {
     out.put(b"ME ");
     shown_key(form, facts.base64 || asked_by_bytes(form), out);
-    out.put(if facts.expired_for < 0 { b" exp=-" } else { b" exp=" });
-    out.number(facts.expired_for.unsigned_abs().into());
+    out.put(if facts.expires_in < 0 { b" exp=-" } else { b" exp=" });
+    out.number(facts.expires_in.unsigned_abs().into());
     out.put(b" la=");
     out.number(facts.idle.into());
     out.put(b" cas=");
@@ -470,7 +461,7 @@ mod tests {
     use super::*;
 
     fn line(name: Name, text: &str) -> Line {
-        parse(name, text.as_bytes()).unwrap_err().line
+        parse(name, text.as_bytes()).unwrap_err()
     }
 
     #[test]
@@ -487,20 +478,26 @@ mod tests {
 
     #[test]
     fn the_last_thing_wrong_is_told_but_an_unknown_or_second_letter_at_once() {
-        assert_eq!(line(Name::Get, ""), Line::Error);
+        assert_eq!(line(Name::Get, ""), Line::BadFormat);
         assert_eq!(line(Name::Get, " k Fx"), Line::BadFormat);
         assert_eq!(line(Name::Get, " k Fx Tx"), Line::BadToken);
         assert_eq!(line(Name::Get, " k Tx Fx"), Line::BadToken);
         assert_eq!(line(Name::Get, " k Tx Jx"), Line::BadInitial);
         assert_eq!(line(Name::Get, " k Tx v v"), Line::DuplicateFlag);
-        assert_eq!(line(Name::Get, " k Tx E1 v v"), Line::InvalidFlag);
-        assert_eq!(line(Name::Get, " k \u{7f}"), Line::DuplicateFlag);
-        assert_eq!(line(Name::Delete, " k Tx"), Line::InvalidOrDuplicateFlag);
+        assert_eq!(line(Name::Get, " k Tx S1 v v"), Line::InvalidFlag);
+        assert_eq!(line(Name::Get, " k 1 1"), Line::InvalidFlag);
+        for word in ["!", "\u{7f}", "\t", "{", "@"] {
+            assert_eq!(line(Name::Get, &format!(" k v v {word}")), Line::BadFormat);
+            assert_eq!(line(Name::Arith, &format!(" k v v {word}")), Line::BadFormat);
+        }
+        assert_eq!(line(Name::Delete, " k Tx"), Line::BadToken);
+        assert_eq!(line(Name::Arith, " k Tx"), Line::InvalidOrDuplicateFlag);
         assert_eq!(line(Name::Arith, " k MX O12345678901234567890123456789012"), Line::BadArithMode);
         assert_eq!(line(Name::Get, " k O12345678901234567890123456789012"), Line::OpaqueTooLong);
-        assert_eq!(line(Name::Get, &" w".repeat(19)), Line::OptionsAreTooLong);
-        assert_eq!(line(Name::Delete, &" w".repeat(19)), Line::OptionsTooLong);
+        assert_eq!(line(Name::Get, &" v".repeat(19)), Line::DuplicateFlag);
+        assert_eq!(line(Name::Delete, &" w".repeat(20)), Line::OptionsTooLong);
         assert_eq!(line(Name::Delete, &format!(" {}", "w".repeat(251))), Line::BadFormat);
+        assert_eq!(line(Name::Arith, &format!(" {}", "w".repeat(251))), Line::InvalidOrDuplicateFlag);
     }
 
     #[test]
@@ -524,7 +521,12 @@ mod tests {
         let refused = |line, value_bytes| Err(Refused { line, value_bytes });
         assert_eq!(mode(" k"), refused(Line::BadFormat, None));
         assert_eq!(mode(" k -1"), refused(Line::BadFormat, None));
+        assert_eq!(mode(" k 2 !"), refused(Line::BadFormat, None));
         assert_eq!(mode(" k 2 Mx"), refused(Line::BadSetMode, Some(2)));
+        assert_eq!(mode(" k 2 M"), refused(Line::BadSetMode, Some(2)));
+        assert_eq!(mode(" k 2 MEE"), Ok(StoreMode::Add));
+        assert_eq!(mode(&format!(" k 2{}", " v".repeat(18))), refused(Line::OptionsTooLong, Some(2)));
+        assert_eq!(mode(&format!(" {} 2", "k".repeat(251))), refused(Line::BadFormat, Some(2)));
         assert_eq!(mode(" k 2 S2"), refused(Line::InvalidFlag, Some(2)));
     }
 }

@@ -1,11 +1,12 @@
-//! Command lines of the classic text protocol, read as memcached 1.6.18 reads them.
+//! Command lines of the classic text protocol, read as memcached 1.6.45 reads them.
 //!
 //! `parse_line` takes one whole line without its line end and answers a `Command` that borrows from it. It never
 //! fails: a wrong line is a command too, `Command::Fail`, with the line that memcached would answer. Words are
 //! parted by single or many spaces and nothing else; at most `WORDS_MAX` are looked at, except in a fetch, whose
-//! keys are read one by one with `words::next_word`. The order of the checks is memcached's, since it decides which error a
-//! client sees and whether `noreply` hides it.
-//! Read first: memcached `protocol.txt`; `process_command_ascii` in memcached's `proto_text.c`.
+//! keys are read one by one with `words::next_word`. The order of the checks is memcached's, since it decides which
+//! error a client sees, whether `noreply` hides it, and whether the value of a refused storage command is passed over.
+//! Read first: memcached `protocol.txt`; `process_request` in memcached's `proto_parser.c`, `process_command_ascii` in
+//! its `proto_text.c`.
 
 use super::Storing;
 use super::form::{Form, Kind};
@@ -20,6 +21,9 @@ use crate::operation::{Count, Operation, Outcome, Store, StoreMode};
 
 /// A line that has no line end within this many bytes is a long fetch or nonsense (`try_read_command_ascii`).
 pub const LINE_MAX_BYTES: usize = 2048;
+
+/// A line is never shorter than this, its end counted (`process_request`).
+pub const LINE_MIN_BYTES: usize = 4;
 
 /// Spaces that may stand before a long fetch (`try_read_command_ascii`).
 pub const LONG_FETCH_LEADING_SPACES_MAX: usize = 100;
@@ -36,7 +40,7 @@ pub enum Command<'a> {
         cas: bool,
         /// gat and gats: the new expiry.
         expiry: Option<Expiry>,
-        /// What follows: keys parted by spaces, none overlong. Empty for `gat <exptime>` alone, which answers END.
+        /// What follows: keys parted by spaces, one at least, none overlong.
         keys: &'a [u8],
     },
     /// set, add, replace, append, prepend, cas; the value follows.
@@ -87,6 +91,8 @@ pub enum Command<'a> {
         order: Order,
         /// The words after its name; may be empty.
         arguments: &'a [u8],
+        /// No answer is wanted.
+        noreply: bool,
     },
     /// A meta command; [`meta`] reads what follows.
     Meta {
@@ -99,6 +105,15 @@ pub enum Command<'a> {
     Version,
     /// quit: answer what is owed, then close.
     Quit,
+    /// A storage command that is answered with an error when its value has been passed over.
+    Refuse {
+        /// Bytes of the value, its line end not counted.
+        value_bytes: u32,
+        /// The answer.
+        line: Line,
+        /// No answer is wanted.
+        noreply: bool,
+    },
     /// A line that is answered with an error.
     Fail {
         /// The answer.
@@ -133,24 +148,21 @@ impl Command<'_> {
     }
 }
 
-/// Reads one line, given without its line end (`\n` or `\r\n`). `now` is when times that it names begin.
-/// Contains no `\n`; a NUL makes it an error.
+/// Reads one line, given without its line end (`\n` or `\r\n`), of at least [`LINE_MIN_BYTES`] with it. `now` is when
+/// times that it names begin. Contains no `\n`.
 pub fn parse_line(line: &[u8], now: Now) -> Command<'_> {
-    let text = after_spaces(line);
-    let name_end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
-    let (name, rest) = text.split_at(name_end);
+    let name_end = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
+    let (name, rest) = line.split_at(name_end);
     match name {
-        b"get" | b"bget" => fetch(rest, false),
+        b"get" => fetch(rest, false),
         b"gets" => fetch(rest, true),
         b"gat" => fetch_and_touch(rest, false, now),
         b"gats" => fetch_and_touch(rest, true, now),
         [b'm', _] => match meta::Name::of(name) {
             Some(name) => Command::Meta { name, words: rest },
-            None => Command::fail(Line::Error),
+            None => rarely(line),
         },
-        // There are no commands shorter than two bytes.
-        [] | [_] => Command::fail(Line::Error),
-        _ => by_words(name, rest, now),
+        _ => by_words(name, rest, now).unwrap_or_else(|| rarely(line)),
     }
 }
 
@@ -267,7 +279,7 @@ pub enum LongFetch {
 
 /// Reads the beginning of a line that has no line end within [`LINE_MAX_BYTES`] (`try_read_command_ascii`).
 ///
-/// Deviates: gat and gats may be long as well; 1.6.18 takes them only if they arrive in one read.
+/// Deviates: gat and gats may be long as well; memcached takes them only if they arrive in one read.
 pub fn begin_long_fetch(line: &[u8], now: Now) -> LongFetch {
     let text = after_spaces(line);
     if line.len() - text.len() > LONG_FETCH_LEADING_SPACES_MAX {
@@ -275,12 +287,16 @@ pub fn begin_long_fetch(line: &[u8], now: Now) -> LongFetch {
     }
     let Some((name, rest)) = next_word(text) else { return LongFetch::No };
     let (cas, touches) = match name {
-        b"get" | b"bget" => (false, false),
+        b"get" => (false, false),
         b"gets" => (true, false),
         b"gat" => (false, true),
         b"gats" => (true, true),
         _ => return LongFetch::No,
     };
+    if text.len() < line.len() {
+        // Once it is whole it is a line without a name.
+        return LongFetch::Refused(Line::Error);
+    }
     let (expiry, rest) = if touches {
         let Some((word, rest)) = next_word(rest) else { return LongFetch::No };
         match number::signed_32(word) {
@@ -302,18 +318,19 @@ fn has_overlong_key(keys: &[u8]) -> bool {
 
 /// get and gets: at least one key.
 fn fetch(keys: &[u8], cas: bool) -> Command<'_> {
-    if after_spaces(keys).is_empty() {
-        Command::fail(Line::Error)
-    } else if has_overlong_key(keys) {
+    if after_spaces(keys).is_empty() || has_overlong_key(keys) {
         Command::fail(Line::BadFormat)
     } else {
         Command::Fetch { cas, expiry: None, keys }
     }
 }
 
-/// gat and gats: an exptime, and keys, of which there may be none.
+/// gat and gats: an exptime, and at least one key.
 fn fetch_and_touch(rest: &[u8], cas: bool, now: Now) -> Command<'_> {
-    let Some((exptime, keys)) = next_word(rest) else { return Command::fail(Line::Error) };
+    let Some((exptime, keys)) = next_word(rest) else { return Command::fail(Line::BadFormat) };
+    if after_spaces(keys).is_empty() {
+        return Command::fail(Line::BadFormat);
+    }
     match number::signed_32(exptime) {
         None => Command::fail(Line::BadExptime),
         Some(_) if has_overlong_key(keys) => Command::fail(Line::BadFormat),
@@ -321,62 +338,75 @@ fn fetch_and_touch(rest: &[u8], cas: bool, now: Now) -> Command<'_> {
     }
 }
 
-/// Every command but the fetches.
-fn by_words<'a>(name: &'a [u8], rest: &'a [u8], now: Now) -> Command<'a> {
+/// The commands that stand at the very beginning of their line, but for fetches and meta commands. `None`: another one.
+fn by_words<'a>(name: &'a [u8], rest: &'a [u8], now: Now) -> Option<Command<'a>> {
     // The name is the first of the words that are looked at.
     let words = words::first(rest, WORDS_MAX - 1);
     let words = words.as_slice();
-    match name {
+    Some(match name {
         b"set" => store(StoreMode::Set, words, now),
         b"add" => store(StoreMode::Add, words, now),
         b"replace" => store(StoreMode::Replace, words, now),
         b"append" => store(StoreMode::Append, words, now),
         b"prepend" => store(StoreMode::Prepend, words, now),
-        b"cas" => cas(words, now),
+        b"cas" => store(StoreMode::Cas(0), words, now),
         b"delete" => delete(words),
         b"incr" => arith(true, words),
         b"decr" => arith(false, words),
         b"touch" => touch(words, now),
-        b"flush_all" => flush_all(words),
-        b"cache_memlimit" => memory_limit(words),
-        b"verbosity" => verbosity(words),
         b"stats" => Command::Stats { arguments: rest },
         b"version" => Command::Version,
         b"quit" => Command::Quit,
-        b"watch" => Command::Operate { order: Order::Watch, arguments: rest },
-        b"lru_crawler" => Command::Operate { order: Order::Crawler, arguments: rest },
-        b"lru" => Command::Operate { order: Order::Lru, arguments: rest },
-        b"slabs" => Command::Operate { order: Order::Slabs, arguments: rest },
-        b"shutdown" => Command::Operate { order: Order::Shutdown, arguments: rest },
-        b"debugtime" => Command::Operate { order: Order::Debugtime, arguments: rest },
-        _ => unknown(name, words),
-    }
+        b"watch" => Command::Operate { order: Order::Watch, arguments: rest, noreply: false },
+        _ => return None,
+    })
 }
 
-/// The `N` words that a command takes, perhaps one more, and whether the last is `noreply`: memcached looks for that in
-/// the last word, whichever that is.
+/// Every other line: a command of those who run the server, before which spaces may stand, or none that is known. What
+/// ends with `noreply` is not answered, whatever it is.
+fn rarely(line: &[u8]) -> Command<'_> {
+    let Some((name, rest)) = next_word(line) else { return Command::fail(Line::Error) };
+    let words = words::first(rest, WORDS_MAX - 1);
+    let last = words.last().copied().unwrap_or(name);
+    let noreply = last == b"noreply";
+    let order = match name {
+        b"flush_all" => return flush_all(&words, noreply),
+        b"cache_memlimit" => return memory_limit(&words, noreply),
+        b"verbosity" => return verbosity(&words, noreply),
+        b"lru_crawler" => Order::Crawler,
+        b"lru" => Order::Lru,
+        b"slabs" => Order::Slabs,
+        b"shutdown" => Order::Shutdown,
+        b"debugtime" => Order::Debugtime,
+        _ if !words.is_empty() && last.starts_with(b"HTTP/") => return Command::Http,
+        _ => return Command::Fail { line: Line::Error, noreply },
+    };
+    Command::Operate { order, arguments: rest, noreply }
+}
+
+/// The first `N` of the words that a command takes, and whether the last of all is `noreply`, whichever that is.
 fn taken<'a, const N: usize>(words: &[&'a [u8]]) -> Option<([&'a [u8]; N], bool)> {
-    let (&taken, rest) = words.split_first_chunk()?;
-    (rest.len() <= 1).then(|| (taken, words.last() == Some(&&b"noreply"[..])))
+    let (&taken, _) = words.split_first_chunk()?;
+    Some((taken, words.last() == Some(&&b"noreply"[..])))
 }
 
-/// `<key> <flags> <exptime> <bytes> [noreply]`.
+/// `<key> <flags> <exptime> <bytes> [noreply]`, with the cas unique behind the length for cas. Once the length is known,
+/// the value of what is refused is passed over.
 fn store<'a>(mode: StoreMode, words: &[&'a [u8]], now: Now) -> Command<'a> {
-    match taken(words) {
-        Some(([key, flags, exptime, bytes], noreply)) => {
-            store_of(mode, key, [flags, exptime, bytes], None, noreply, now)
-        }
-        None => Command::fail(Line::Error),
-    }
-}
-
-/// `<key> <flags> <exptime> <bytes> <cas unique> [noreply]`.
-fn cas<'a>(words: &[&'a [u8]], now: Now) -> Command<'a> {
-    match taken(words) {
-        Some(([key, flags, exptime, bytes, unique], noreply)) => {
-            store_of(StoreMode::Cas(0), key, [flags, exptime, bytes], Some(unique), noreply, now)
-        }
-        None => Command::fail(Line::Error),
+    let Some(([key, flags, exptime, bytes], noreply)) = taken(words) else { return Command::fail(Line::BadFormat) };
+    let Some(value_bytes) = number::length(bytes) else { return Command::fail(Line::BadFormat) };
+    let read = || {
+        let flags = number::client_flags(flags)?;
+        let exptime = number::exptime(exptime)?;
+        let mode = match mode {
+            StoreMode::Cas(_) => StoreMode::Cas(number::unsigned(words.get(4)?)?),
+            mode => mode,
+        };
+        (key.len() <= KEY_MAX_BYTES).then(|| storing_of(mode, key, flags, exptime, value_bytes, now))
+    };
+    match read() {
+        Some(storing) => Command::Store { storing, noreply },
+        None => Command::Refuse { value_bytes, line: Line::BadFormat, noreply },
     }
 }
 
@@ -394,43 +424,9 @@ fn storing_of(mode: StoreMode, key: &[u8], flags: u32, exptime: i32, bytes: u32,
     Storing { key, store, bytes }
 }
 
-/// The numbers of a storage command, in memcached's order of checks.
-fn store_of<'a>(
-    mode: StoreMode,
-    key: &'a [u8],
-    [flags, exptime, bytes]: [&[u8]; 3],
-    unique: Option<&[u8]>,
-    noreply: bool,
-    now: Now,
-) -> Command<'a> {
-    let read = || {
-        let flags = number::unsigned_32(flags)?;
-        let exptime = number::signed_32(exptime)?;
-        let bytes = number::length(bytes)?;
-        let mode = match unique {
-            Some(unique) => StoreMode::Cas(number::unsigned(unique)?),
-            None => mode,
-        };
-        Some(storing_of(mode, key, flags, exptime, bytes, now))
-    };
-    match read() {
-        Some(storing) if key.len() <= KEY_MAX_BYTES => Command::Store { storing, noreply },
-        _ => Command::Fail { line: Line::BadFormat, noreply },
-    }
-}
-
-/// `<key> [0] [noreply]`.
+/// `<key> [noreply]`. Whatever else follows the key is ignored.
 fn delete<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    let (key, noreply) = match *words {
-        [key] => (key, false),
-        [key, b"0"] => (key, false),
-        [key, b"noreply"] | [key, b"0", b"noreply"] => (key, true),
-        // `delete k x noreply`: the line is wrong and its noreply hides the error.
-        [_, _] | [_, _, _] => {
-            return Command::Fail { line: Line::BadDelete, noreply: words.last() == Some(&&b"noreply"[..]) };
-        }
-        _ => return Command::fail(Line::Error),
-    };
+    let Some(([key], noreply)) = taken(words) else { return Command::fail(Line::BadFormat) };
     if key.len() > KEY_MAX_BYTES {
         return Command::Fail { line: Line::BadFormat, noreply };
     }
@@ -439,7 +435,7 @@ fn delete<'a>(words: &[&'a [u8]]) -> Command<'a> {
 
 /// A key, one more word, and perhaps noreply, as incr, decr and touch take them.
 fn key_and_word<'a>(words: &[&'a [u8]]) -> Result<(&'a [u8], &'a [u8], bool), Command<'a>> {
-    let ([key, word], noreply) = taken(words).ok_or(Command::fail(Line::Error))?;
+    let ([key, word], noreply) = taken(words).ok_or(Command::fail(Line::BadFormat))?;
     if key.len() > KEY_MAX_BYTES {
         return Err(Command::Fail { line: Line::BadFormat, noreply });
     }
@@ -472,22 +468,17 @@ fn touch<'a>(words: &[&'a [u8]], now: Now) -> Command<'a> {
 }
 
 /// `[delay] [noreply]`.
-fn flush_all<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    if words.len() > 2 {
-        return Command::fail(Line::Error);
-    }
-    let noreply = words.last() == Some(&&b"noreply"[..]);
+fn flush_all<'a>(words: &[&[u8]], noreply: bool) -> Command<'a> {
     let delay = match words.first() {
-        Some(delay) if words.len() > usize::from(noreply) => number::signed_32(delay).ok_or(Line::BadExptime),
+        Some(delay) if words.len() != usize::from(noreply) => number::signed_32(delay).ok_or(Line::BadExptime),
         _ => Ok(0),
     };
     Command::FlushAll { delay, noreply }
 }
 
 /// `<megabytes> [noreply]`.
-fn memory_limit<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    let Some(([megabytes], noreply)) = taken(words) else { return Command::fail(Line::Error) };
-    match number::unsigned_32(megabytes) {
+fn memory_limit<'a>(words: &[&[u8]], noreply: bool) -> Command<'a> {
+    match words.first().and_then(|megabytes| number::unsigned_32(megabytes)) {
         None => Command::Fail { line: Line::Error, noreply },
         Some(0..8) => Command::Fail { line: Line::MemlimitTooSmall, noreply },
         Some(1_000_000_001..) => Command::Fail { line: Line::MemlimitNotBytes, noreply },
@@ -496,19 +487,11 @@ fn memory_limit<'a>(words: &[&'a [u8]]) -> Command<'a> {
 }
 
 /// `<level> [noreply]`.
-fn verbosity<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    let Some(([level], noreply)) = taken(words) else { return Command::fail(Line::Error) };
-    match number::unsigned_32(level) {
+fn verbosity<'a>(words: &[&[u8]], noreply: bool) -> Command<'a> {
+    match words.first().and_then(|level| number::unsigned_32(level)) {
         Some(level) => Command::Verbosity { level, noreply },
         None => Command::Fail { line: Line::BadFormat, noreply },
     }
-}
-
-/// The first letters whose commands memcached looks up before it looks for an HTTP request.
-fn unknown<'a>(name: &[u8], words: &[&[u8]]) -> Command<'a> {
-    let looked_up = matches!(name, [b'm', _] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]);
-    let last = words.last().copied().unwrap_or(name);
-    if !looked_up && last.starts_with(b"HTTP/") { Command::Http } else { Command::fail(Line::Error) }
 }
 
 /// Bytes of the longest header of a value: `VALUE `, the key, three blanks, flags, length, cas, `\r\n`.

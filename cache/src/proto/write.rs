@@ -105,7 +105,7 @@ mod tests {
             View { cas, ttl, flags: u32::MAX, len: 5, idle: u32::MAX, fetched: true, base64: true, ..View::default() };
         (view.stale, view.token_sent, view.won) = (true, true, true);
         let facts = ItemFacts {
-            expired_for: i32::MIN,
+            expires_in: i32::MIN,
             idle: u32::MAX,
             cas,
             fetched: true,
@@ -119,7 +119,7 @@ mod tests {
             Outcome::Stored { cas },
             Outcome::Deleted,
             Outcome::Touched,
-            Outcome::Number(Number { value: u64::MAX, cas, created: true, ttl }),
+            Outcome::Number(Number { value: u64::MAX, cas, ttl }),
             Outcome::Debug(facts),
             Outcome::Missed,
             Outcome::Exists,
@@ -131,7 +131,7 @@ mod tests {
             Outcome::NotANumber,
         ];
         let lines =
-            [Line::Ok, Line::Version, Line::BadDelete, Line::Error, Line::FlushDisabled, Line::MemlimitNotBytes];
+            [Line::Ok, Line::Version, Line::AuthTermination, Line::Error, Line::FlushDisabled, Line::MemlimitNotBytes];
         outcomes.map(Said::from).into_iter().chain(lines.map(Said::from)).collect()
     }
 

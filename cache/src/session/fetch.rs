@@ -1,6 +1,6 @@
 //! Keys of a fetch, one by one, so that a line of any length needs room for one key.
 
-use memchr::memchr3;
+use memchr::memchr2;
 
 use super::{Done, Halt, State, Stop, Taking};
 use crate::clock::Expiry;
@@ -21,25 +21,22 @@ impl Taking<'_> {
         let halt = |stop| Halt { consumed: spaces, stop };
         // A key, the \r of a line end, and what follows.
         let seen = rest.get(..KEY_MAX_BYTES + 2).unwrap_or(rest);
-        let Some(end) = memchr3(b' ', b'\n', 0, seen) else {
+        let Some(end) = memchr2(b' ', b'\n', seen) else {
             return match seen.len() > KEY_MAX_BYTES + 1 {
                 true => self.refuse_keys(spaces),
                 false => Err(halt(Stop::NeedInput)),
             };
         };
-        // A line seen whole was checked before its first key was executed; only a long one is refused here or below.
-        if seen[end] == 0 {
-            return self.refuse_keys(spaces);
-        }
         let ends = seen[end] == b'\n';
         let word = &seen[..end];
         let key = if ends { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
         if key.is_empty() {
-            let line = if any || expiry.is_some() { Line::End } else { Line::Error };
+            let line = if any { Line::End } else { Line::BadFormat };
             self.answer(line, false).map_err(halt)?;
             self.session.state = State::Line;
             return Ok(Done::Command(spaces + end + 1));
         }
+        // A line seen whole was checked before its first key was executed; only a long one is refused here.
         if key.len() > KEY_MAX_BYTES {
             return self.refuse_keys(spaces);
         }

@@ -15,7 +15,7 @@ impl Taking<'_> {
         }
         let meta = match meta::parse(name, words) {
             Ok(meta) => meta,
-            Err(refused) => return self.answer(refused.line, false),
+            Err(line) => return self.answer(line, false),
         };
         let operation = meta.operation(name, self.here.now);
         self.perform(self.locate(meta.key.bytes()), &operation, b"", &meta.form(name))?;

@@ -12,7 +12,7 @@ use crate::control::{Control, Stopping};
 use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
 use crate::mesh::message::{OrderToAll, Request};
-use crate::number::{unsigned, unsigned_32};
+use crate::number::{signed_32, unsigned_32};
 use crate::proto::form::Form;
 use crate::proto::line::Line;
 use crate::proto::text::Order;
@@ -29,24 +29,24 @@ const CRAWLER_SLEEP_MAX_US: u32 = 1_000_000;
 /// The most that `lru tune` gives to the hot and the warm LRU together, in percent.
 const HOT_AND_WARM_MAX_PCT: u32 = 80;
 
+/// The shortest and the longest `slabs automove window`, in seconds.
+const AUTOMOVE_WINDOW_MIN_SECS: u32 = 3;
+const AUTOMOVE_WINDOW_MAX_SECS: u32 = 1800;
+
 impl Taking<'_> {
     /// Obeys one of these commands; `arguments` is what follows its name.
-    pub(super) fn operate(&mut self, order: Order, arguments: &[u8]) -> Result<(), Stop> {
-        let words = words::first(arguments, WORDS_MAX);
-        let noreply = words.last() == Some(&&b"noreply"[..]);
+    pub(super) fn operate(&mut self, order: Order, arguments: &[u8], noreply: bool) -> Result<(), Stop> {
+        let words = words::first(arguments, WORDS_MAX - 1);
         match order {
-            Order::Watch => self.watch(&words, noreply),
-            Order::Crawler => self.crawler(&words),
-            Order::Shutdown => self.shut_server_down(&words),
+            Order::Watch => self.watch(&words),
+            Order::Crawler => self.crawler(&words, noreply),
+            Order::Shutdown => self.shut_server_down(&words, noreply),
             Order::Lru => self.answer(lru(&words), noreply),
-            Order::Slabs => {
-                let noreply = noreply && words.first() == Some(&&b"automove"[..]);
-                self.answer(slabs(&words), noreply)
-            }
+            Order::Slabs => self.answer(slabs(&words), noreply),
             Order::Debugtime => {
                 self.reply_room()?;
                 let line = debugtime(&self.clients.shared.control, self.here.now, &words);
-                self.answer(line, false)
+                self.answer(line, noreply)
             }
         }
     }
@@ -114,31 +114,31 @@ impl Taking<'_> {
     }
 
     /// `watch [kind]*`: from now on the connection is told what happens, and what it sends is passed over.
-    fn watch(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
+    fn watch(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
         // A datagram is answered once; its sender cannot be told what happens later.
         if !self.clients.config.commands.watch || self.session.datagram {
-            return self.answer(Line::WatchDisabled, noreply);
+            return self.answer(Line::WatchDisabled, false);
         }
-        // Replies that are owed leave first: 1.6.18 refuses a watch that shares a packet with what comes before.
+        // Replies that are owed leave first: memcached refuses a watch that shares a packet with what comes before.
         if !self.session.owed.is_empty() {
             return Err(Stop::NeedRoom);
         }
         self.reply_room()?;
         let kinds = words.iter().map(|word| wanted_by(word)).try_fold(0, |sum, kind| Some(sum | kind?));
         let kinds = if words.is_empty() { Some(FETCHERS) } else { kinds };
-        let Some(kinds) = kinds else { return self.answer(Line::Error, noreply) };
+        let Some(kinds) = kinds else { return self.answer(Line::Error, false) };
         match self.clients.begin_watch(self.here.id, self.session.conn, kinds) {
             Some(watch) => {
                 self.owe(&Form::classic(false), Owed::Watch(Box::new(watch)));
                 self.session.state = State::Deaf;
                 Ok(())
             }
-            None => self.answer(Line::WatchersFull, noreply),
+            None => self.answer(Line::WatchersFull, false),
         }
     }
 
     /// `lru_crawler …`.
-    fn crawler(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
+    fn crawler(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
         let enabled = self.clients.shared.control.lru_crawler();
         let line = match *words {
             [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
@@ -150,9 +150,8 @@ impl Taking<'_> {
                     Line::BadClass
                 }
             }
-            [b"metadump" | b"mgdump", _] if !self.clients.config.commands.dump || self.session.datagram => {
-                Line::DumpDisabled
-            }
+            [b"metadump", _] if !self.clients.config.commands.dump || self.session.datagram => Line::DumpDisabled,
+            [b"mgdump", _] if !self.clients.config.commands.dump || self.session.datagram => Line::KeyDumpDisabled,
             [name @ (b"metadump" | b"mgdump"), classes] => {
                 let dump = if name == b"mgdump" { Dump::Mg } else { Dump::Meta };
                 return self.dump(dump, classes);
@@ -177,7 +176,7 @@ impl Taking<'_> {
             }
             _ => Line::Error,
         };
-        self.answer(line, false)
+        self.answer(line, noreply)
     }
 
     fn dump(&mut self, dump: Dump, classes: &[u8]) -> Result<(), Stop> {
@@ -203,12 +202,12 @@ impl Taking<'_> {
     }
 
     /// `shutdown [graceful]`: the server ends. Every core first gives what it owes.
-    fn shut_server_down(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
+    fn shut_server_down(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
         let how = match *words {
-            _ if !self.clients.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, false),
+            _ if !self.clients.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, noreply),
             [] => Stopping::Now,
             [b"graceful"] => Stopping::Graceful,
-            _ => return self.answer(Line::ShutdownMode, false),
+            _ => return self.answer(Line::ShutdownMode, noreply),
         };
         self.clients.shared.control.stop(how);
         self.close();
@@ -249,8 +248,13 @@ fn lru(words: &[&[u8]]) -> Line {
 fn slabs(words: &[&[u8]]) -> Line {
     match *words {
         [b"reassign", _, _] => Line::SlabsDisabled,
-        [b"automove", b"ratio", ratio, ..] if decimal(ratio).is_some() => Line::Ok,
-        [b"automove", b"ratio", ..] => Line::Error,
+        [b"automove", b"ratio" | b"freeratio", ratio, ..] if decimal(ratio).is_some() => Line::Ok,
+        [b"automove", b"ratio" | b"freeratio", ..] => Line::Error,
+        [b"automove", b"window", ref seconds @ ..] => match seconds.first().and_then(|seconds| unsigned_32(seconds)) {
+            Some(AUTOMOVE_WINDOW_MIN_SECS..=AUTOMOVE_WINDOW_MAX_SECS) => Line::Ok,
+            Some(_) => Line::AutomoveWindow,
+            None => Line::BadFormat,
+        },
         [b"automove", level, ..] => match unsigned_32(level) {
             Some(0..=2) => Line::Ok,
             Some(_) => Line::Error,
@@ -267,7 +271,7 @@ fn debugtime(control: &Control, now: Now, words: &[&[u8]]) -> Line {
     match words.first() {
         Some(&b"p") => control.pause_clock(now.secs),
         Some(&b"r") => control.resume_clock(),
-        Some(seconds) => match unsigned(seconds).and_then(|seconds| u32::try_from(seconds).ok()) {
+        Some(seconds) => match signed_32(seconds).and_then(|seconds| u32::try_from(seconds).ok()) {
             Some(seconds) => control.move_clock(seconds),
             None => return Line::Error,
         },

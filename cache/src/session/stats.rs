@@ -37,6 +37,7 @@ impl Taking<'_> {
                 self.clients.shared.counters.reset();
                 Line::Reset
             }
+            b"detail" if !self.clients.config.commands.dump => Line::DetailDisabled,
             b"detail" => match next_word(rest).map(|(word, _)| word) {
                 Some(word @ (b"on" | b"off")) => {
                     self.clients.shared.counters.prefixes.set_on(word == b"on");

@@ -1,13 +1,13 @@
 //! One command line: found, read, and executed unless a value or keys follow.
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
-use super::{Done, Halt, State, Stop, Taking};
+use super::{Done, Halt, LINE_END, State, Stop, Taking};
 use crate::proto::form::Form;
 use crate::proto::line::Line;
 use crate::proto::meta::Name;
 use crate::proto::text::{
-    Command, LINE_MAX_BYTES, LongFetch, Order, begin_long_fetch, parse_line, plain_get, plain_set,
+    Command, LINE_MAX_BYTES, LINE_MIN_BYTES, LongFetch, Order, begin_long_fetch, parse_line, plain_get, plain_set,
 };
 
 impl Taking<'_> {
@@ -23,23 +23,20 @@ impl Taking<'_> {
             return self.store(input, line_bytes, &storing, &Form::classic(noreply));
         }
         let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
-        let (newline, has_nul) = match memchr2(b'\n', 0, window) {
-            Some(at) if window[at] == 0 => (memchr(b'\n', window), true),
-            found => (found, false),
-        };
-        let Some(newline) = newline else {
+        let Some(newline) = memchr(b'\n', window) else {
             return match input.len() > LINE_MAX_BYTES {
                 true => self.long_line(window),
                 false => Err(Stop::NeedInput.into()),
             };
         };
         let text = &input[..newline];
-        // As in memcached, a \r that is the whole line is a word.
-        let text = if newline > 1 { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
         let line_bytes = newline + 1;
-        // Deviates: 1.6.18 ends the line at a NUL and so takes `get a\0b` for `get a`.
-        let command =
-            if has_nul { Command::Fail { line: Line::BadFormat, noreply: false } } else { parse_line(text, now) };
+        let command = if line_bytes < LINE_MIN_BYTES {
+            Command::Fail { line: Line::BadFormat, noreply: false }
+        } else {
+            parse_line(text, now)
+        };
         match command {
             Command::Fetch { cas, expiry, keys } => {
                 self.session.state = State::Keys { cas, expiry, any: true };
@@ -57,12 +54,15 @@ impl Taking<'_> {
             Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply)?,
             Command::Verbosity { level, noreply } => self.verbosity(level, noreply)?,
             Command::Stats { arguments } => self.stats(arguments)?,
-            Command::Operate { order: Order::Debugtime, .. } if !self.clients.config.commands.debug => {
-                self.answer(Line::Error, false)?;
+            Command::Operate { order: Order::Debugtime, noreply, .. } if !self.clients.config.commands.debug => {
+                self.answer(Line::Error, noreply)?;
             }
-            Command::Operate { order, arguments } => self.operate(order, arguments)?,
+            Command::Operate { order, arguments, noreply } => self.operate(order, arguments, noreply)?,
             Command::Version => self.answer(Line::Version, false)?,
             Command::Fail { line, noreply } => self.answer(line, noreply)?,
+            Command::Refuse { value_bytes, line, noreply } => {
+                self.pass_over(u64::from(value_bytes) + LINE_END.len() as u64, &Form::classic(noreply), line)?;
+            }
             command @ (Command::Quit | Command::Http) => {
                 self.session.broken = command == Command::Http;
                 self.session.quit = command == Command::Quit;

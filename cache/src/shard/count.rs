@@ -1,4 +1,4 @@
-//! Counts: incr, decr and their kin. Read first: memcached 1.6.18's `do_add_delta`.
+//! Counts: incr, decr and their kin. Read first: memcached 1.6.45's `do_add_delta`.
 
 use crate::clock::Now;
 use crate::key::Key;
@@ -44,7 +44,7 @@ impl Shard {
             // Without room for it the expiry stays as it was.
             self.move_expiry(key, found, expiry, now);
         }
-        Outcome::Number(Number { value, cas, created: false, ttl })
+        Outcome::Number(Number { value, cas, ttl })
     }
 
     /// Makes the number where that is asked for; else there is nothing to count.
@@ -57,7 +57,7 @@ impl Shard {
         let len = number::write(&mut digits, count.initial);
         let (expiry, ttl) = steps_on_new(&count.steps, now);
         match self.create(key, &digits[..len], expiry, now) {
-            Some((_, cas)) => Outcome::Number(Number { value: count.initial, cas, created: true, ttl }),
+            Some((_, cas)) => Outcome::Number(Number { value: count.initial, cas, ttl }),
             None => Outcome::NoMemory(Purpose::Create),
         }
     }

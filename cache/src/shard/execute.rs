@@ -54,9 +54,9 @@ impl Shard {
         let item = self.item(found.at);
         let bytes = self.slabs.item_bytes(item.key.len(), item.value.len(), item.flags != 0);
         Outcome::Debug(ItemFacts {
-            expired_for: match item.expiry.is_never() {
+            expires_in: match item.expiry.is_never() {
                 true => -1,
-                false => now.secs.wrapping_sub(item.expiry.secs()) as i32,
+                false => item.expiry.secs().wrapping_sub(now.secs) as i32,
             },
             idle: item.idle_secs(now),
             cas: item.cas,

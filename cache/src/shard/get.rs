@@ -1,6 +1,6 @@
 //! Gets: what is shown of an item, and what is done to it on the way.
 //!
-//! Read first: `process_mget_command` in memcached 1.6.18's `proto_text.c`, whose order of steps is kept: it decides
+//! Read first: `process_mget_cmd` in memcached 1.6.45's `proto_parser.c`, whose order of steps is kept: it decides
 //! which expiry is shown, and who wins the right to renew an item.
 
 use crate::clock::{Expiry, Now};

@@ -1,6 +1,6 @@
 //! Stores: values in one piece, and values that are filled piece by piece into room reserved for them.
 //!
-//! Read first: `protocol.txt`, "Storage commands"; the finer rules are those of memcached 1.6.18's `do_store_item`.
+//! Read first: `protocol.txt`, "Storage commands"; the finer rules are those of memcached 1.6.45's `do_store_item`.
 
 use arrayvec::ArrayVec;
 

@@ -15,7 +15,7 @@ impl Shard {
     /// Makes every item stored until now a miss; with an `exptime` above 0, from that second on every item stored until
     /// then. A later order replaces one that is not yet in force.
     ///
-    /// Follows memcached 1.6.18 to the second: `flush_all 1` takes effect at once and for the rest of this second, and
+    /// Follows memcached 1.6.45 to the second: `flush_all 1` takes effect at once and for the rest of this second, and
     /// a unix time before the process's epoch only cancels an order not yet in force. Deviates: items flushed stay
     /// flushed when a delayed order follows; memcached shows those not yet met again until the new order is in force.
     pub fn flush_all(&mut self, exptime: i64, now: Now) {

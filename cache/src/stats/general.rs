@@ -1,4 +1,4 @@
-//! `stats`: memcached 1.6.18's general list, in its order; and `stats sidestep`, what only this server has.
+//! `stats`: memcached 1.6.45's general list, in its order; and `stats sidestep`, what only this server has.
 //!
 //! A name without a meaning here is 0.
 
@@ -72,8 +72,10 @@ const GENERAL: &[StatLines] = &[
     Zeros(&["hash_power_level"]),
     Gauge("hash_bytes", |shared, _| shared.counters.sum_shards(|shard| &shard.hash_bytes)),
     Zeros(&["hash_is_expanding", "slab_reassign_rescues", "slab_reassign_chunk_rescues"]),
-    Zeros(&["slab_reassign_evictions_nomem", "slab_reassign_inline_reclaim", "slab_reassign_busy_items"]),
-    Zeros(&["slab_reassign_busy_deletes", "slab_reassign_running", "slabs_moved"]),
+    Zeros(&["slab_reassign_inline_reclaim", "slab_reassign_busy_items", "slab_reassign_busy_deletes"]),
+    Zeros(&["slab_reassign_busy_nomem"]),
+    Text("slab_reassign_last_busy_status", "none"),
+    Zeros(&["slab_reassign_running", "slabs_moved"]),
     Gauge("lru_crawler_running", |shared, _| u64::from(shared.control.dumping.is_taken())),
     Zeros(&["lru_crawler_starts", "lru_maintainer_juggles", "malloc_fails", "log_worker_dropped"]),
     Cores(&[("log_worker_written", |core| &core.watch_lines_written)]),

@@ -1,4 +1,4 @@
-//! `stats settings`: every name of memcached 1.6.18's list, in its order.
+//! `stats settings`: every name of memcached 1.6.45's list, in its order, and those of TLS, which not every build has.
 //!
 //! A value that is in force here is shown. What this server does not have (an LRU and its crawler, a slab mover, extstore,
 //! TLS) is shown as off where memcached has a word for that, and else with memcached's default: tools look settings up by
@@ -12,7 +12,7 @@ use crate::shared::Shared;
 const WATCHER_LOGBUF_BYTES: u32 = 256 << 10;
 
 /// Of the mover of slab pages, which is not here.
-const SLAB_MOVER: &[(&str, &str)] = &[("slab_automove_ratio", "0.80"), ("slab_automove_window", "30")];
+const SLAB_MOVER: &[(&str, &str)] = &[("slab_automove_ratio", "0.80"), ("slab_automove_window", "10")];
 
 /// Of the crawler's thread, which is not here.
 const CRAWLER: &[(&str, &str)] =
@@ -54,6 +54,7 @@ const EXTSTORE_AND_TLS: &[(&str, &str)] = &[
     ("ssl_min_version", "tlsv1.2"),
     ("num_napi_ids", "(null)"),
     ("memory_file", "(null)"),
+    ("client_flags_size", "4"),
 ];
 
 /// `stats settings`.

@@ -2,12 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-const PROGRAM: &str = "/usr/bin/memcached";
+use differential::memcached::golden;
 
 /// What is sent after every exchange, so that its answer marks the end.
 const MARK: &[u8] = b"version\r\n";
@@ -26,13 +26,14 @@ impl Memcached {
     /// Starts one; `None` where there is none to start.
     pub fn start(arguments: &[&str]) -> Option<Memcached> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        if !Path::new(PROGRAM).exists() {
+        let program = golden();
+        if !program.exists() {
             return None;
         }
         // A path of at most 107 bytes: the target folder may be deep.
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let socket = std::env::temp_dir().join(format!("sidestep-{}-{number}.sock", std::process::id()));
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new(&program)
             .args(["-u", "root", "-t", "1", "-s"])
             .arg(&socket)
             .args(arguments)

@@ -95,7 +95,7 @@ impl Script {
             }
             85..88 => {
                 self.say("version\r\n");
-                self.hear(false, "VERSION 1.6.18-sidestep");
+                self.hear(false, "VERSION 1.6.45-sidestep");
             }
             88..91 => {
                 self.say(&format!("verbosity 1{quiet}\r\n"));

@@ -24,56 +24,44 @@ fn fails(line: &str) -> (Line, bool) {
 #[test]
 fn a_storage_command_is_read_with_its_numbers() {
     assert_eq!(parse_line(b"set k 1 -1 3"), store(StoreMode::Set, false));
-    assert_eq!(parse_line(b"  set  k 1 -1  3 "), store(StoreMode::Set, false));
+    assert_eq!(parse_line(b"set  k 1 -1  3 "), store(StoreMode::Set, false));
     assert_eq!(parse_line(b"set k 1 -1 3 noreply"), store(StoreMode::Set, true));
     assert_eq!(parse_line(b"set k 1 -1 3 anything"), store(StoreMode::Set, false));
+    assert_eq!(parse_line(b"set k 1 -1 3 anything and noreply"), store(StoreMode::Set, true));
     assert_eq!(parse_line(b"cas k 1 -1 3 9"), store(StoreMode::Cas(9), false));
 }
 
 #[test]
-fn too_few_or_too_many_words_are_error() {
-    for line in [
-        "",
-        " ",
-        "x",
-        "get",
-        "get  ",
-        "gat",
-        "set a 0 0",
-        "set a 0 0 1 noreply x",
-        "cas a 0 0 1",
-        "touch a",
-        "delete",
-        "delete a 0 noreply x",
-        "incr a",
-        "verbosity",
-        "verbosity 1 2 3",
-        "cache_memlimit",
-        "flush_all 1 noreply x",
-        "mx a",
-        "unknown",
-        "getx a",
-    ] {
+fn too_few_words_are_a_bad_format_and_noreply_does_not_hide_it() {
+    for line in ["get", "get  ", "gat", "gat 0", "set a 0 0", "set a 0 noreply", "touch a", "delete", "incr a"] {
+        assert_eq!(fails(line), (Line::BadFormat, false), "{line:?}");
+    }
+}
+
+#[test]
+fn an_unknown_line_is_an_error_that_noreply_hides() {
+    for line in ["    ", "mx a", "unknown", "getx a", "bget a", " get a", " set a 0 0 1", "cache_memlimit"] {
         assert_eq!(fails(line), (Line::Error, false), "{line:?}");
     }
+    for line in ["noreply", "unknown noreply", " get noreply", "cache_memlimit noreply"] {
+        assert_eq!(fails(line), (Line::Error, true), "{line:?}");
+    }
+    let (order, arguments) = (Order::Lru, &b" mode flat"[..]);
+    assert_eq!(parse_line(b"  lru mode flat"), Command::Operate { order, arguments, noreply: false });
 }
 
 #[test]
 fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
     for (line, expected) in [
-        ("set a b 0 1", (Line::BadFormat, false)),
-        ("set a 0 b 1 noreply", (Line::BadFormat, true)),
-        ("set a 0 0 noreply", (Line::BadFormat, true)),
+        ("set a 0 0 noreply", (Line::BadFormat, false)),
         ("set a 0 0 -1", (Line::BadFormat, false)),
         ("set a 0 0 4294967296", (Line::BadFormat, false)),
-        ("cas a 0 0 1 noreply", (Line::BadFormat, true)),
         ("incr a x", (Line::BadDelta, false)),
         ("incr a -1", (Line::BadDelta, false)),
         ("decr a noreply", (Line::BadDelta, true)),
         ("touch a x", (Line::BadExptime, false)),
-        ("gat a", (Line::BadExptime, false)),
-        ("delete a 10", (Line::BadDelete, false)),
-        ("delete a 10 noreply", (Line::BadDelete, true)),
+        ("gat a b", (Line::BadExptime, false)),
+        ("verbosity", (Line::BadFormat, false)),
         ("verbosity x", (Line::BadFormat, false)),
         ("verbosity noreply", (Line::BadFormat, true)),
         ("cache_memlimit 7", (Line::MemlimitTooSmall, false)),
@@ -85,13 +73,37 @@ fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
 }
 
 #[test]
+fn the_value_of_a_storage_command_that_is_refused_is_passed_over() {
+    let refused = |noreply| Command::Refuse { value_bytes: 1, line: Line::BadFormat, noreply };
+    for line in ["set a b 0 1", "set a 0 b 1", "cas a 0 0 1", "cas a 0 0 1 -9", "cas a 0 0 1 x y z"] {
+        assert_eq!(parse_line(line.as_bytes()), refused(false), "{line:?}");
+    }
+    for line in ["set a 0 b 1 noreply", "cas a 0 0 1 noreply"] {
+        assert_eq!(parse_line(line.as_bytes()), refused(true), "{line:?}");
+    }
+}
+
+#[test]
+fn what_follows_the_words_of_a_command_is_ignored() {
+    let (key, operation) = (&b"a"[..], Operation::DELETE);
+    for (line, noreply) in [("delete a 10", false), ("delete a 10 noreply", true)] {
+        assert_eq!(parse_line(line.as_bytes()), Command::Keyed { key, operation, noreply }, "{line:?}");
+    }
+    let key = &b"noreply"[..];
+    assert_eq!(parse_line(b"delete noreply"), Command::Keyed { key, operation, noreply: true });
+    assert_eq!(parse_line(b"verbosity 1 2 3"), Command::Verbosity { level: 1, noreply: false });
+}
+
+#[test]
 fn keys_end_at_250_bytes() {
     let (key, overlong) = ("k".repeat(250), "k".repeat(251));
     assert!(matches!(parse_line(format!("get {key}").as_bytes()), Command::Fetch { .. }));
     assert!(matches!(parse_line(format!("set {key} 0 0 1").as_bytes()), Command::Store { .. }));
-    for line in ["get a {}", "gat 0 {}", "set {} 0 0 1", "delete {}", "incr {} 1", "touch {} 1"] {
+    for line in ["get a {}", "gat 0 {}", "delete {}", "incr {} 1", "touch {} 1"] {
         assert_eq!(fails(&line.replace("{}", &overlong)), (Line::BadFormat, false), "{line}");
     }
+    let refused = Command::Refuse { value_bytes: 1, line: Line::BadFormat, noreply: false };
+    assert_eq!(parse_line(format!("set {overlong} 0 0 1").as_bytes()), refused);
 }
 
 #[test]
@@ -100,7 +112,6 @@ fn fetches_keep_their_keys_for_one_by_one_reading() {
     let (first, rest) = next_word(keys).unwrap();
     let (second, rest) = next_word(rest).unwrap();
     assert_eq!((first, second, next_word(rest)), (&b"a"[..], &b"bb"[..], None));
-    assert!(matches!(parse_line(b"gat 10"), Command::Fetch { expiry: Some(_), keys: b"", .. }));
 }
 
 #[test]
@@ -116,15 +127,16 @@ fn flush_all_takes_a_delay_a_noreply_or_both() {
 #[test]
 fn an_http_request_closes_unless_its_method_is_one_of_ours() {
     assert_eq!(parse_line(b"POST / HTTP/1.1"), Command::Http);
-    assert_eq!(parse_line(b"HTTP/1.1"), Command::Http);
+    assert_eq!(parse_line(b"delegate / HTTP/1.1"), Command::Http);
+    assert_eq!(fails("HTTP/1.1"), (Line::Error, false));
     assert_eq!(fails("POST /"), (Line::Error, false));
-    assert_eq!(fails("delegate / HTTP/1.1"), (Line::Error, false));
     assert!(matches!(parse_line(b"get / HTTP/1.1"), Command::Fetch { .. }));
 }
 
 #[test]
 fn only_fetches_may_be_long() {
-    assert_eq!(begin_long_fetch(b" get a b", NOW), LongFetch::Begun { consumed: 4, cas: false, expiry: None });
+    assert_eq!(begin_long_fetch(b"get a b", NOW), LongFetch::Begun { consumed: 3, cas: false, expiry: None });
+    assert_eq!(begin_long_fetch(b" get a b", NOW), LongFetch::Refused(Line::Error));
     assert_eq!(
         begin_long_fetch(b"gats 5 a b", NOW),
         LongFetch::Begun { consumed: 6, cas: true, expiry: Some(expiry_of(5, NOW)) }

@@ -21,7 +21,7 @@ const FIXED: [&[u8]; 14] = [
     b"RESET",
     b"ERROR",
     b"MN",
-    b"VERSION 1.6.18-sidestep",
+    b"VERSION 1.6.45-sidestep",
     b"NF",
     b"EN",
 ];
