@@ -16,8 +16,14 @@ const NUMBERS: [u64; 8] = [0, 1, 2, 9, 10, 99, 1_000, 4_294_967_296];
 /// Case number `index` of campaign `seed`.
 pub fn case(seed: u64, index: u64) -> Case {
     let mut maker = maker(seed, index, Maker::classic, true);
-    let legs = (0..4).map(|_| if maker.draw.chance(1, 8) { maker.leg() } else { leg(&mut maker) }).collect();
+    let legs = (0..4).map(|_| if maker.draw.chance(1, 8) { lines(&mut maker) } else { leg(&mut maker) }).collect();
     maker.case(index, legs)
+}
+
+fn lines(maker: &mut Maker) -> Leg {
+    let mut leg = maker.leg();
+    leg.operations.insert(0, Operation::forget_unique());
+    leg
 }
 
 fn leg(maker: &mut Maker) -> Leg {

@@ -76,6 +76,13 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// A store that shows nothing: memcached gives the first value that a line stores, where a packet came before, the
+    /// unique that it last showed in a packet.
+    pub fn forget_unique() -> Self {
+        let bytes = b"set _ 0 0 0 noreply\r\n\r\n".to_vec();
+        Self { begins: true, ..Self::new(vec![Piece::Bytes(bytes)]) }
+    }
+
     /// These parts, as they are.
     pub fn new(pieces: Vec<Piece>) -> Self {
         Self { fenced: false, pieces, begins: false, incomplete: false }

@@ -45,7 +45,9 @@ fn leg(maker: &mut Maker) -> Leg {
         };
         Operation { begins: maker.draw.chance(1, together), ..operation }
     });
-    Leg { operations: operations.collect(), split: Split::Whole, udp: true }
+    let mut all: Vec<_> = if kind == 0 { Vec::new() } else { vec![Operation::forget_unique()] };
+    all.extend(operations);
+    Leg { operations: all, split: Split::Whole, udp: true }
 }
 
 /// A line and its value, bent here and there.

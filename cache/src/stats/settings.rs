@@ -52,7 +52,7 @@ const EXTSTORE_AND_TLS: &[(&str, &str)] = &[
     ("ssl_session_cache", "no"),
     ("ssl_kernel_tls", "no"),
     ("ssl_min_version", "tlsv1.2"),
-    ("num_napi_ids", "(null)"),
+    ("num_napi_ids", "0"),
     ("memory_file", "(null)"),
     ("client_flags_size", "4"),
 ];
