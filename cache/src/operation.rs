@@ -35,7 +35,8 @@ impl Operation {
     }
 
     /// A delete of whatever version is there.
-    pub const DELETE: Operation = Operation::Delete(Delete { cas: None, stale: false, expiry: None, classic: true });
+    pub const DELETE: Operation =
+        Operation::Delete(Delete { cas: None, stale: false, empty: None, expiry: None, classic: true });
 }
 
 /// What a get does to the item that it finds.
@@ -175,7 +176,10 @@ pub struct Delete {
     pub cas: Option<u64>,
     /// The item stays, marked as stale under a new cas unique.
     pub stale: bool,
-    /// The expiry of an item that is marked as stale, if it gets a new one.
+    /// The value goes alone: an empty item with these client flags takes the place of the item, under its cas unique.
+    pub empty: Option<u32>,
+    /// The expiry of an item that is marked as stale, if it gets a new one, and of an empty one, which else never
+    /// expires.
     pub expiry: Option<Expiry>,
     /// It is a delete of the classic or the binary protocol: another version is not counted as a miss, and it is counted
     /// for its key's prefix.

@@ -458,7 +458,7 @@ impl Model {
         };
         let stale = self.below(3) > 0;
         let ttl = (self.below(2) == 0).then(|| Expiry::from_exptime(self.exptime(), self.now));
-        let delete = Delete { cas, stale, expiry: ttl, classic: false };
+        let delete = Delete { cas, stale, empty: None, expiry: ttl, classic: false };
         let (outcome, _) = self.execute(&key, &Operation::Delete(delete));
         let Some(mut entry) = known else {
             assert_eq!(outcome, Outcome::Missed);

@@ -126,7 +126,7 @@ fn set(maker: &mut Maker) -> Line {
     unique(maker, id, 25, &mut words);
     if maker.rough && maker.draw.chance(1, 12) {
         let opaque = "O".repeat(33);
-        words.push(word(maker.draw.pick(&["Mx", "MEE", "M", "Tx", "Cx", "Fx", "S1", "!", &opaque])));
+        words.push(word(maker.draw.pick(&["Mx", "MEE", "M", "Tx", "Cx", "Fx", "S1", &opaque])));
     }
     Line { body: Some((value, b"\r\n".to_vec())), ..Line::new(words) }
 }
@@ -135,7 +135,7 @@ fn delete(maker: &mut Maker) -> Line {
     let id = maker.key();
     let (key, base64) = key(maker, id);
     let mut words = vec![word("md"), key];
-    words.extend(flags(maker, base64, &[("I", 65), ("T", 30), ("k", 20), ("O", 20), ("q", 20)]));
+    words.extend(flags(maker, base64, &[("I", 65), ("x", 20), ("F", 10), ("T", 30), ("k", 20), ("O", 20), ("q", 20)]));
     unique(maker, id, 20, &mut words);
     Line::new(words)
 }

@@ -37,7 +37,7 @@ const BENDS: [Bend; 20] = [
         let at = draw.below(line.words.len());
         line.words.insert(at, line.words[at].clone());
     },
-    |line, draw| line.words.push(word(draw.pick(&["noreply", "y", "0", "noreply noreply", "NOREPLY", "no reply"]))),
+    |line, draw| line.words.push(word(draw.pick(&["noreply", "x", "0", "noreply noreply", "NOREPLY", "no reply"]))),
     |line, draw| replace(line, draw, NASTY_NUMBERS.as_slice()),
     |line, draw| replace(line, draw, NASTY_NUMBERS.as_slice()),
     |line, draw| replace(line, draw, &["\x01", "a\x0bb", "\x7f\x1b[2J", "caf\u{e9}", "a\tb", "\u{80}"]),

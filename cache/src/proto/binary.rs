@@ -236,7 +236,13 @@ impl RequestHeader {
             }
             (Opcode::Delete, _) => {
                 let cas = (self.cas != 0).then_some(self.cas);
-                return Asked::Operation(Operation::Delete(Delete { cas, stale: false, expiry: None, classic: true }));
+                return Asked::Operation(Operation::Delete(Delete {
+                    cas,
+                    stale: false,
+                    empty: None,
+                    expiry: None,
+                    classic: true,
+                }));
             }
             (Opcode::Arith { increment: up }, _) => {
                 let steps = match extras.u32_at(16) {

@@ -67,6 +67,8 @@ pub struct Meta<'a> {
     pub no_update: bool,
     /// I: stale instead of gone, or instead of refused.
     pub stale: bool,
+    /// x: the value goes, the item stays.
+    pub empty: bool,
     /// C.
     pub cas: Option<u64>,
     /// T, as an exptime.
@@ -96,6 +98,7 @@ impl<'a> Meta<'a> {
             value: false,
             no_update: false,
             stale: false,
+            empty: false,
             cas: None,
             ttl: None,
             vivify: None,
@@ -114,7 +117,8 @@ impl<'a> Meta<'a> {
             Name::Get => Operation::Get(Get { steps, update: !self.no_update, classic: false }),
             Name::Delete => {
                 let expiry = self.ttl.map(|ttl| Expiry::from_exptime(ttl.into(), now));
-                Operation::Delete(Delete { cas: self.cas, stale: self.stale, expiry, classic: false })
+                let empty = self.empty.then_some(self.client_flags);
+                Operation::Delete(Delete { cas: self.cas, stale: self.stale, empty, expiry, classic: false })
             }
             Name::Arith => {
                 let (delta, up, cas) = (self.delta, counts_up(self).unwrap_or(true), self.cas.unwrap_or(0));
@@ -328,6 +332,7 @@ fn flags<'a>(key: &'a [u8], words: &[&'a [u8]], most: usize) -> Result<Meta<'a>,
                 None => wrong = Some(Line::BadDeltaValue),
             },
             b'I' => meta.stale = true,
+            b'x' => meta.empty = true,
             _ => return Err(Line::InvalidFlag),
         }
         // At most FLAGS_MAX words come here.
