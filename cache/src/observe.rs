@@ -165,8 +165,13 @@ impl Observer {
     ) {
         match (operation, outcome, there) {
             (Operation::Store(store), ..) => self.tell_store(shard, key, store, value_len, outcome, now),
-            (Operation::Delete(_), Outcome::Deleted, Some((class, bytes))) if self.shared.watchers.want(DELETIONS) => {
-                self.tell(DELETIONS, key.bytes, What::Delete { class, cfd: self.speaker, bytes }, now);
+            // One that leaves a stale item is not told of.
+            (Operation::Delete(delete), Outcome::Deleted, Some((class, bytes)))
+                if !delete.stale && self.shared.watchers.want(DELETIONS) =>
+            {
+                let command = if delete.classic { "delete" } else { "md" };
+                let bytes = if delete.empty.is_some() { 0 } else { bytes };
+                self.tell(DELETIONS, key.bytes, What::Delete { command, class, cfd: self.speaker, bytes }, now);
             }
             _ => {}
         }
