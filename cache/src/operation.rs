@@ -276,6 +276,8 @@ pub struct View {
     pub token_sent: bool,
     /// This client is to renew it.
     pub won: bool,
+    /// The value does not go with it, though it was asked for.
+    pub withheld: bool,
 }
 
 /// A number after it was counted.

@@ -6,7 +6,7 @@
 use super::line::Line;
 use super::meta::Name;
 use crate::key::KEY_MAX_BYTES;
-use crate::operation::Outcome;
+use crate::operation::{Outcome, View};
 
 /// Bytes of the longest opaque, its letter counted (`MFLAG_MAX_OPAQUE_LENGTH`).
 pub(crate) const OPAQUE_MAX_BYTES: usize = 32;
@@ -122,11 +122,17 @@ impl<'a> Form<'a> {
         self.quiet && self.kind == Kind::Classic
     }
 
+    /// Whether the value of a hit follows the head.
+    #[inline]
+    pub(crate) fn shows(&self, hit: &View) -> bool {
+        self.value && !hit.withheld
+    }
+
     /// Bytes of the value that follows the head.
     #[inline]
     pub(crate) fn value_len(&self, said: &Said) -> usize {
         match said {
-            Said::Outcome(Outcome::Hit(view)) if self.value => view.len as usize,
+            Said::Outcome(Outcome::Hit(view)) if self.shows(view) => view.len as usize,
             _ => 0,
         }
     }

@@ -360,7 +360,7 @@ pub(crate) fn is_nominal(name: Name, outcome: &Outcome) -> bool {
 pub(crate) fn head(form: &Form<'_>, name: Name, outcome: &Outcome, out: &mut impl Sink) {
     match outcome {
         Outcome::Debug(facts) => return debug_line(form, facts, out),
-        Outcome::Hit(view) if form.value => {
+        Outcome::Hit(view) if form.shows(view) => {
             out.put(b"VA ");
             out.number(view.len.into());
         }

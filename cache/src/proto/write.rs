@@ -46,7 +46,7 @@ impl Form<'_> {
     pub(crate) fn tail(&self, said: &Said) -> &'static [u8] {
         match (self.kind, said) {
             (Kind::Fetch { last, .. }, Said::Outcome(Outcome::Hit(_))) => text::value_tail(last),
-            (Kind::Meta(_), Said::Outcome(Outcome::Hit(_))) if self.value => text::value_tail(false),
+            (Kind::Meta(_), Said::Outcome(Outcome::Hit(view))) if self.shows(view) => text::value_tail(false),
             _ => b"",
         }
     }
@@ -116,6 +116,7 @@ mod tests {
         let outcomes = [
             Outcome::Hit(view),
             Outcome::Hit(View { len: 0, ..view }),
+            Outcome::Hit(View { withheld: true, ..view }),
             Outcome::Stored { cas },
             Outcome::Deleted,
             Outcome::Touched,

@@ -122,6 +122,7 @@ impl Shard {
             stale: marks.stale,
             token_sent: marks.token_sent,
             won: false,
+            withheld: false,
         };
         let mut touched = None;
         for step in get.steps.iter() {
