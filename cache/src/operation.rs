@@ -27,11 +27,11 @@ pub enum Operation {
 
 impl Operation {
     /// A get that asks for the item and nothing else.
-    pub const GET: Operation = Operation::Get(Get { steps: Steps::NONE, update: true, classic: true });
+    pub const GET: Operation = Operation::Get(Get { steps: Steps::NONE, update: true, known: None, classic: true });
 
     /// A get that gives the item a new expiry, of the classic and the binary protocol.
     pub fn get_and_touch(expiry: Expiry) -> Operation {
-        Operation::Get(Get { steps: Steps::one(Step::Touch(expiry)), update: true, classic: true })
+        Operation::Get(Get { steps: Steps::one(Step::Touch(expiry)), update: true, known: None, classic: true })
     }
 
     /// A delete of whatever version is there.
@@ -46,6 +46,8 @@ pub struct Get {
     pub steps: Steps,
     /// The item is marked as asked for.
     pub update: bool,
+    /// The version that the client has: of this one it does not want the value.
+    pub known: Option<u64>,
     /// It is a get of the classic or the binary protocol: a miss that was to touch is counted as a touch, the get is
     /// counted for its key's prefix, and it does not take the right to renew a stale item.
     pub classic: bool,

@@ -408,7 +408,8 @@ impl Model {
             Some(entry) => (false, entry.clone()),
             None => (true, Entry { stored_secs: self.now.secs, ..Entry::default() }),
         };
-        let (outcome, _) = self.execute(&key, &Operation::Get(Get { steps, update: true, classic: false }));
+        let (outcome, _) =
+            self.execute(&key, &Operation::Get(Get { steps, update: true, known: None, classic: false }));
         if created && !steps.vivify() {
             assert_eq!(outcome, Outcome::Missed);
             return;

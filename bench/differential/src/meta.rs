@@ -106,6 +106,7 @@ fn get(maker: &mut Maker) -> Line {
         ("P", 3),
     ];
     words.extend(flags(maker, base64, &often));
+    unique(maker, id, 15, &mut words);
     Line::new(words)
 }
 

@@ -114,7 +114,7 @@ impl<'a> Meta<'a> {
     pub fn operation(&self, name: Name, now: Now) -> Operation {
         let steps = self.steps(now);
         match name {
-            Name::Get => Operation::Get(Get { steps, update: !self.no_update, classic: false }),
+            Name::Get => Operation::Get(Get { steps, update: !self.no_update, known: self.cas, classic: false }),
             Name::Delete => {
                 let expiry = self.ttl.map(|ttl| Expiry::from_exptime(ttl.into(), now));
                 let empty = self.empty.then_some(self.client_flags);

@@ -34,7 +34,7 @@ impl Shard {
     #[inline]
     pub(super) fn get(&mut self, key: Key<'_>, get: &Get, now: Now) -> (Outcome, Option<ItemRef>) {
         // Most gets: of the classic protocols, which show no more than this and do nothing to the item.
-        if let &Get { steps, update: true, classic: true } = get
+        if let &Get { steps, update: true, classic: true, .. } = get
             && steps.is_empty()
         {
             let Some(known) = self.get_known(key, now, |_| true).flatten() else { return (Outcome::Missed, None) };
@@ -65,6 +65,7 @@ impl Shard {
         tried.add(1);
         counted.add(1);
         match hit {
+            Some((view, _)) if get.known == Some(view.cas) => (Outcome::Hit(View { withheld: true, ..view }), None),
             Some((view, at)) => (Outcome::Hit(view), Some(at)),
             None => (Outcome::Missed, None),
         }
