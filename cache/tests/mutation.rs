@@ -220,7 +220,8 @@ fn bent_datagrams_are_judged_alone_and_answered_the_same_on_any_number_of_cores(
 fn shows_a_unique(replies: &[Vec<u8>]) -> bool {
     let unique = |reply: &Vec<u8>| {
         let text = reply.get(8..).unwrap_or_default();
-        let line = text.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let words = || line.split(|&byte| byte == b' ');
         text.first() == Some(&0x81)
             || text.starts_with(b"ME ")

@@ -347,7 +347,7 @@ fn commands_that_are_off_say_so() {
             ("lru_crawler metadump all\r\n", "CLIENT_ERROR lru crawler disabled\r\n"),
             ("lru_crawler enable\r\n", "OK\r\n"),
             ("lru_crawler metadump all\r\n", "ERROR metadump not allowed\r\n"),
-            ("shutdown\r\n", "ERROR: shutdown not enabled\r\n"),
+            ("shutdown\r\n", "SERVER_ERROR: shutdown not enabled\r\n"),
             ("debugtime 1\r\n", "ERROR\r\n"),
         ] {
             assert_eq!(server.ask(client, request), reply, "{request}");

@@ -29,9 +29,9 @@ const FIXED: [&[u8]; 14] = [
 /// How lines begin that say more.
 const OPENINGS: [&[u8]; 12] = [
     b"ERROR ",
-    b"ERROR: ",
     b"CLIENT_ERROR ",
     b"SERVER_ERROR ",
+    b"SERVER_ERROR: ",
     b"MEMLIMIT_",
     b"BUSY ",
     b"BADCLASS ",
