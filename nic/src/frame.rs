@@ -24,8 +24,6 @@ pub struct Frame {
     chunk: Chunk,
     start: u16,
     len: u16,
-    /// See [`leave_checksum`](Self::leave_checksum).
-    unsummed: bool,
 }
 
 /// A frame could not be made as long as asked.
@@ -44,7 +42,7 @@ impl Frame {
         let start = start.min(chunk.len());
         let len = len.min(chunk.len() - start);
         // A chunk is at most 32,768 bytes (checked where memory is made), so both fit.
-        Self { chunk, start: start as u16, len: len as u16, unsummed: false }
+        Self { chunk, start: start as u16, len: len as u16 }
     }
 
     /// Gives the chunk back, ending the frame.
@@ -81,19 +79,6 @@ impl Frame {
         let start = usize::from(self.start);
         let end = start + usize::from(self.len);
         &mut self.chunk.bytes_mut()[start..end]
-    }
-
-    /// Leaves the TCP checksum to the queue, if it [completes](crate::Queue::completes_checksums) such frames: a segment over
-    /// IPv4, without tag and without options of IPv4.
-    #[inline]
-    pub fn leave_checksum(&mut self) {
-        self.unsummed = true;
-    }
-
-    /// Whether the TCP checksum is left to the queue.
-    #[inline]
-    pub(crate) fn is_unsummed(&self) -> bool {
-        self.unsummed
     }
 
     /// Length in bytes.

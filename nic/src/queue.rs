@@ -38,8 +38,8 @@ pub trait Queue: Send {
     /// Readable when frames have arrived; `None` where there is nothing to sleep on (wire, capture, relay).
     fn raw_fd(&self) -> Option<RawFd>;
 
-    /// Whether the TCP checksum of a long segment may be left to the queue, by [`Frame::leave_checksum`]: it is often not
-    /// needed there, since the kernel writes it.
+    /// Whether the TCP checksum of a segment over IPv4, without tag and options of IPv4, may be left 0: the queue writes it
+    /// then, or the kernel does for many at once. A checksum that is 0 by right stays so.
     fn completes_checksums(&self) -> bool {
         false
     }

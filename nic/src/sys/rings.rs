@@ -216,12 +216,14 @@ impl Rings {
 
     /// Moves frames from the front of `frames` into the transmit ring, at most `most` and [`BURST`] in one operation. Foreign
     /// frames and those shorter than an Ethernet header go to `refuse` instead, and count as moved in neither number.
+    /// With `completes`, TCP checksums that were left 0 are written.
     #[inline]
     pub(crate) fn send(
         &mut self,
         stock: &mut FrameStock,
         frames: &mut Burst,
         most: usize,
+        completes: bool,
         mut refuse: impl FnMut(&mut FrameStock, Frame),
     ) -> Moved {
         let wanted = frames.len().min(most).min(BURST);
@@ -232,7 +234,7 @@ impl Rings {
         let mut moved = Moved::default();
         while moved.frames < room {
             let Some(mut frame) = frames.pop() else { break };
-            if frame.is_unsummed() {
+            if completes {
                 complete_checksum(frame.bytes_mut());
             }
             let (start, len) = (frame.start(), frame.len());

@@ -140,11 +140,12 @@ impl XdpQueue {
         loop {
             let (refused, foreign) = (&mut self.refused, &mut self.stats.foreign_frames);
             let before = frames.len();
-            let moved =
-                self.rings.send(&mut self.stock, frames, before - until, |stock, frame| match stock.free(frame) {
-                    Ok(()) => *refused += 1,
-                    Err(_lost_to_its_own_queue) => *foreign += 1,
-                });
+            let refuse = |stock: &mut FrameStock, frame| match stock.free(frame) {
+                Ok(()) => *refused += 1,
+                Err(_lost_to_its_own_queue) => *foreign += 1,
+            };
+            let completes = self.trains.is_some();
+            let moved = self.rings.send(&mut self.stock, frames, before - until, completes, refuse);
             sent += moved.frames;
             self.stats.tx_frames += moved.frames as u64;
             self.stats.tx_bytes += moved.bytes;

@@ -214,11 +214,14 @@ fn sum(bytes: &[u8], more: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// Writes the TCP checksum of a segment over IPv4, without tag and without options of IPv4, that was left to the queue, and
-/// whose frame leaves by itself.
+/// Writes the TCP checksum of a frame that leaves by itself, if it is a segment over IPv4, without tag and without options of
+/// IPv4, whose checksum is 0: it was left to the queue, or comes out as 0 again.
 pub(crate) fn complete_checksum(frame: &mut [u8]) {
-    let Some(tcp_bytes) = frame.len().checked_sub(TCP_AT).filter(|bytes| *bytes >= HEAD_BYTES - TCP_AT) else { return };
-    frame[TCP_AT + 16..TCP_AT + 18].fill(0);
+    let Some(head) = frame.first_chunk::<HEAD_BYTES>() else { return };
+    if head[12..15] != [8, 0, 0x45] || head[IP_AT + 9] != 6 || head[TCP_AT + 16..TCP_AT + 18] != [0, 0] {
+        return;
+    }
+    let tcp_bytes = frame.len() - TCP_AT;
     // The addresses of the pseudo-header stand in front of the TCP header.
     let rest = u64::from((tcp_bytes as u16).to_be()) + u64::from(u16::from(frame[IP_AT + 9]).to_be());
     let sum = !long_sum(&frame[IP_AT + 12..], rest);

@@ -80,9 +80,8 @@ fn line_up<Q: Queue>(
             offer::offer(block, &sent, promise_of(block, promises), packet);
         }
     }
-    if port.completes_checksums() && packet.len() >= LONG && block.link.tag().is_none() {
+    if packet.len() >= LONG && port.completes_checksums() && block.link.tag().is_none() {
         write_ip_checksum(packet);
-        frame.leave_checksum();
     } else {
         write_checksums(packet);
     }
