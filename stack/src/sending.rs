@@ -327,6 +327,8 @@ impl Sending {
     /// What was taken for lost because nothing was heard was only late: the window is what it was.
     fn take_back(&mut self) {
         self.doing.remove(Doing::GUESSED);
+        self.doing |= Doing::PATIENT;
+        self.set_patience();
         self.threshold = MOST_BYTES;
         self.share.halve();
         self.set_window(self.window / 7 * 10);
@@ -412,7 +414,7 @@ impl Sending {
         if self.doing.contains(Doing::TIMING) && (ack.wrapping_sub(self.timed) as i32) > 0 {
             self.end_timing(now);
         }
-        if self.doing.contains(Doing::TENDED) && self.was_needed(in_flight, ack, now) {
+        if self.doing.contains(Doing::TENDED) && self.was_needed(bytes, in_flight, ack, now) {
             return Marks::ALL_LOST;
         }
         if self.doing.contains(Doing::REWOUND) && (ack.wrapping_sub(self.recover) as i32) >= 0 {
@@ -424,7 +426,7 @@ impl Sending {
     }
 
     /// After a probe or a time-out something new was acknowledged. Returns whether what follows that was lost too.
-    fn was_needed(&mut self, in_flight: u32, ack: u32, now: Time) -> bool {
+    fn was_needed(&mut self, bytes: u32, in_flight: u32, ack: u32, now: Time) -> bool {
         let since = micros(now).wrapping_sub(self.since);
         self.doing.remove(Doing::TENDED);
         self.tries = 0;
@@ -443,6 +445,10 @@ impl Sending {
         if (ack.wrapping_sub(self.recover) as i32) >= 0 {
             self.cut(in_flight);
             self.doing |= Doing::GUESSED;
+            return false;
+        }
+        if bytes > u32::from(self.mss) {
+            // More than the probe, so that what was sent first has arrived, late, and the rest is on its way (RFC 5682).
             return false;
         }
         self.lose(in_flight, self.recover);
