@@ -1,9 +1,10 @@
 //! `Reassembly`: datagrams and segments that came in fragments, put together. TCP comes so where a router has cut what its
 //! sender allowed to be cut.
 //!
-//! A fixed number of buffers, made at the start, whose pages the kernel makes as they are first written. A fragment that overlaps another, other than as its exact copy, gives up
-//! all of its datagram (RFC 5722 §4, which IPv4 does not forbid): only a mistake or an attack sends one. A datagram
-//! that is not whole within [`LIFE`] is given up, and so is the oldest when all buffers are taken.
+//! A fixed number of buffers, made at the start, whose pages the kernel makes as they are first written. A fragment that
+//! overlaps another, other than as its exact copy, gives up all of its datagram (RFC 5722 §4, which IPv4 does not forbid):
+//! only a mistake or an attack sends one. A datagram that is not whole within [`LIFE`] is given up, and so is the oldest
+//! when all buffers are taken.
 //!
 //! NICs spread fragments by their addresses alone, so that those of one packet meet at one core, which need not be that of
 //! their flow: a whole segment that no flow here knows goes the way of strays (`stray.rs`).

@@ -473,9 +473,10 @@ fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
         && socket.state() == State::Established
 }
 
-/// Has smoltcp hold back what would be sent as a small segment into the rest of the window, when more waits than that takes, until what is in flight is acknowledged (RFC 9293 §3.8.6.2.1, MUST-38): a peer that takes small segments and tells
-/// of their room at once would never be sent full ones again. smoltcp's Nagle does it, which is off otherwise, and which no
-/// longer holds once the flow is closed; where nothing is in flight it holds nothing.
+/// Has smoltcp hold back what would be sent as a small segment into the rest of the window, when more waits than that
+/// takes, until what is in flight is acknowledged (RFC 9293 §3.8.6.2.1, MUST-38): a peer that takes small segments and
+/// tells of their room at once would never be sent full ones again. smoltcp's Nagle does it, which is off otherwise, and
+/// which no longer holds once the flow is closed; where nothing is in flight it holds nothing.
 ///
 /// Half of the window is no small segment. A congestion window of whole segments has a rest too, since it is told in the
 /// peer's units, from wherever the last ACK ends.
