@@ -257,6 +257,7 @@ fn every_reply_is_right_over_a_wire_that_loses_frames() {
         let measured = &outcome.measured;
         assert_eq!((measured.ended(), measured.wrong), (measured.requests(), 0));
         assert_eq!(truth.requests.load(Ordering::Relaxed), 2 * 200 + measured.requests());
-        assert!(measured.latency_ns.max() > 200 * MILLI, "some frame was sent again");
+        // Nothing but a loss keeps a reply for so long: a lost one is sent again after 5 ms, if none follows it.
+        assert!(measured.latency_ns.max() > 4 * MILLI, "some frame was sent again");
     }
 }
