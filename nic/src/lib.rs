@@ -29,6 +29,8 @@ mod frame;
 pub mod link;
 /// `Mac`: an Ethernet address.
 mod mac;
+/// What a queue without a NIC has of its own.
+mod memory_rings;
 /// `PacketSocket`: all frames of a link, without AF_XDP.
 pub mod packet;
 /// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.

@@ -2,7 +2,6 @@
 //!
 //! Invariant: nothing of the capture is lost for want of frames: what cannot be received now is received later.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use super::{Capture, PcapRecorder};
 use crate::burst::{RxBurst, TxBurst};
 use crate::frame::Frame;
+use crate::memory_rings::MemoryRings;
 use crate::pool::{FramePool, PoolConfig, PoolError};
 use crate::queue::{FrameCensus, Queue, QueueError, QueueStats};
 
@@ -35,11 +35,8 @@ pub struct PcapReplay<W: Write + Send> {
     capture: Capture,
     next: usize,
     until: Duration,
-    pool: FramePool,
-    tx: VecDeque<Frame>,
-    tx_ring: usize,
+    rings: MemoryRings,
     sent: PcapRecorder<W>,
-    stats: QueueStats,
 }
 
 impl<W: Write + Send> PcapReplay<W> {
@@ -52,11 +49,8 @@ impl<W: Write + Send> PcapReplay<W> {
             capture,
             next: 0,
             until: Duration::MAX,
-            pool: FramePool::new(config.pool)?,
-            tx: VecDeque::with_capacity(config.tx_ring),
-            tx_ring: config.tx_ring,
+            rings: MemoryRings::new(FramePool::new(config.pool)?, config.tx_ring),
             sent,
-            stats: QueueStats::default(),
         })
     }
 
@@ -73,9 +67,9 @@ impl<W: Write + Send> PcapReplay<W> {
 
     /// Ends the replay and gives the recorder of what was sent. Frames not flushed are not recorded.
     pub fn into_sent(mut self) -> PcapRecorder<W> {
-        while let Some(frame) = self.tx.pop_front() {
+        while let Some(frame) = self.rings.tx.pop_front() {
             // Its own frame, so the pool takes it.
-            let _ = self.pool.free(frame);
+            let _ = self.rings.pool.free(frame);
         }
         self.sent
     }
@@ -89,64 +83,48 @@ impl<W: Write + Send> Queue for PcapReplay<W> {
             if at > self.until {
                 break;
             }
-            let Some(mut frame) = self.pool.alloc() else { break };
+            let Some(mut frame) = self.rings.pool.alloc() else { break };
             self.next += 1;
             if frame.resize(bytes.len()).is_err() {
-                self.stats.rx_dropped += 1;
+                self.rings.stats.rx_dropped += 1;
                 // Its own frame, so the pool takes it.
-                let _ = self.pool.free(frame);
+                let _ = self.rings.pool.free(frame);
                 continue;
             }
             frame.bytes_mut().copy_from_slice(bytes);
-            self.stats.rx_frames += 1;
-            self.stats.rx_bytes += bytes.len() as u64;
+            self.rings.stats.rx_frames += 1;
+            self.rings.stats.rx_bytes += bytes.len() as u64;
             taken += 1;
             if let Err(frame) = out.push(frame) {
-                let _ = self.pool.free(frame);
+                let _ = self.rings.pool.free(frame);
             }
         }
         taken
     }
 
     fn tx_alloc(&mut self) -> Option<Frame> {
-        let frame = self.pool.alloc();
-        self.stats.tx_exhausted += u64::from(frame.is_none());
-        frame
+        self.rings.alloc()
     }
 
     fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
-        let mut taken = 0;
-        while self.tx.len() < self.tx_ring {
-            let Some(frame) = frames.pop() else { break };
-            if !self.pool.owns(&frame) {
-                self.stats.foreign_frames += 1;
-                continue;
-            }
-            self.stats.tx_frames += 1;
-            self.stats.tx_bytes += frame.len() as u64;
-            self.tx.push_back(frame);
-            taken += 1;
-        }
-        taken
+        self.rings.burst(frames)
     }
 
     fn free(&mut self, frame: Frame) {
-        if self.pool.free(frame).is_err() {
-            self.stats.foreign_frames += 1;
-        }
+        self.rings.free(frame);
     }
 
     fn flush(&mut self) -> Result<(), QueueError> {
-        while let Some(frame) = self.tx.pop_front() {
+        while let Some(frame) = self.rings.tx.pop_front() {
             self.sent.record(frame.bytes());
             // Its own frame, so the pool takes it.
-            let _ = self.pool.free(frame);
+            let _ = self.rings.pool.free(frame);
         }
         Ok(())
     }
 
     fn max_frame_bytes(&self) -> usize {
-        self.pool.max_frame_bytes()
+        self.rings.pool.max_frame_bytes()
     }
 
     fn raw_fd(&self) -> Option<RawFd> {
@@ -154,11 +132,11 @@ impl<W: Write + Send> Queue for PcapReplay<W> {
     }
 
     fn census(&self) -> FrameCensus {
-        let (total, free, tx) = (self.pool.total_frames(), self.pool.free_frames(), self.tx.len());
+        let (total, free, tx) = (self.rings.pool.total_frames(), self.rings.pool.free_frames(), self.rings.tx.len());
         FrameCensus { total, free, fill: 0, tx, held: total - free - tx }
     }
 
     fn stats(&self) -> QueueStats {
-        self.stats
+        self.rings.stats
     }
 }

@@ -12,6 +12,7 @@ use super::port_config::{PortConfig, WireError};
 use super::shared::Shared;
 use crate::burst::{RxBurst, TxBurst};
 use crate::frame::Frame;
+use crate::memory_rings::MemoryRings;
 use crate::pool::{FramePool, HEADROOM_BYTES, PoolConfig};
 use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 
@@ -24,14 +25,11 @@ pub struct WireQueue {
     shared: Arc<Shared>,
     port: usize,
     id: QueueId,
-    pool: FramePool,
+    rings: MemoryRings,
     fill: VecDeque<Frame>,
     fill_ring: usize,
-    tx: VecDeque<Frame>,
-    tx_ring: usize,
     max_frame_bytes: usize,
     unsendable: u64,
-    stats: QueueStats,
 }
 
 impl WireQueue {
@@ -60,14 +58,11 @@ impl WireQueue {
             shared,
             port,
             id,
-            pool,
+            rings: MemoryRings::new(pool, config.tx_ring),
             fill: VecDeque::with_capacity(config.rx_ring),
             fill_ring: config.rx_ring,
-            tx: VecDeque::with_capacity(config.tx_ring),
-            tx_ring: config.tx_ring,
             max_frame_bytes: config.max_frame_bytes,
             unsendable: 0,
-            stats: QueueStats::default(),
         };
         queue.refill();
         Ok(queue)
@@ -77,7 +72,7 @@ impl WireQueue {
     fn refill(&mut self) {
         let mut posted = 0;
         while self.fill.len() < self.fill_ring {
-            let Some(frame) = self.pool.alloc() else { break };
+            let Some(frame) = self.rings.pool.alloc() else { break };
             self.fill.push_back(frame);
             posted += 1;
         }
@@ -99,8 +94,8 @@ impl Queue for WireQueue {
             if frame.resize(bytes.len()).is_ok() {
                 frame.bytes_mut().copy_from_slice(&bytes);
             }
-            self.stats.rx_frames += 1;
-            self.stats.rx_bytes += bytes.len() as u64;
+            self.rings.stats.rx_frames += 1;
+            self.rings.stats.rx_bytes += bytes.len() as u64;
             inner.spares.keep(bytes);
             taken += 1;
             if out.push(frame).is_err() {
@@ -111,36 +106,20 @@ impl Queue for WireQueue {
     }
 
     fn tx_alloc(&mut self) -> Option<Frame> {
-        let frame = self.pool.alloc();
-        self.stats.tx_exhausted += u64::from(frame.is_none());
-        frame
+        self.rings.alloc()
     }
 
     fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
-        let mut taken = 0;
-        while self.tx.len() < self.tx_ring {
-            let Some(frame) = frames.pop() else { break };
-            if !self.pool.owns(&frame) {
-                self.stats.foreign_frames += 1;
-                continue;
-            }
-            self.stats.tx_frames += 1;
-            self.stats.tx_bytes += frame.len() as u64;
-            self.tx.push_back(frame);
-            taken += 1;
-        }
-        taken
+        self.rings.burst(frames)
     }
 
     fn free(&mut self, frame: Frame) {
-        if self.pool.free(frame).is_err() {
-            self.stats.foreign_frames += 1;
-        }
+        self.rings.free(frame);
     }
 
     fn flush(&mut self) -> Result<(), QueueError> {
         let now = self.shared.clock.now();
-        let Self { shared, tx, pool, .. } = self;
+        let Self { shared, rings: MemoryRings { tx, pool, .. }, .. } = self;
         let mut inner = shared.lock();
         while let Some(frame) = tx.pop_front() {
             if (FRAME_BYTES_MIN..=self.max_frame_bytes).contains(&frame.len()) {
@@ -167,8 +146,8 @@ impl Queue for WireQueue {
     }
 
     fn census(&self) -> FrameCensus {
-        let (total, free) = (self.pool.total_frames(), self.pool.free_frames());
-        let (fill, tx) = (self.fill.len(), self.tx.len());
+        let (total, free) = (self.rings.pool.total_frames(), self.rings.pool.free_frames());
+        let (fill, tx) = (self.fill.len(), self.rings.tx.len());
         FrameCensus { total, free, fill, tx, held: total - free - fill - tx }
     }
 
@@ -176,7 +155,7 @@ impl Queue for WireQueue {
         let rx_dropped = self.shared.lock().ring(self.port, self.id).map_or(0, |ring| ring.dropped);
         // The wire drops what finds its fill ring empty, as a NIC would.
         let drops = QueueDrops { rx_fill_ring_empty: rx_dropped, tx_refused: self.unsendable, ..QueueDrops::default() };
-        QueueStats { rx_dropped, drops, ..self.stats }
+        QueueStats { rx_dropped, drops, ..self.rings.stats }
     }
 }
 
@@ -192,9 +171,9 @@ impl Drop for WireQueue {
             }
         }
         drop(inner);
-        for frame in self.fill.drain(..).chain(self.tx.drain(..)) {
+        for frame in self.fill.drain(..).chain(self.rings.tx.drain(..)) {
             // Its own frames: the pool takes them, so that their memory goes.
-            let _ = self.pool.free(frame);
+            let _ = self.rings.pool.free(frame);
         }
     }
 }

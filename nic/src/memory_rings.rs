@@ -1,0 +1,56 @@
+//! `MemoryRings`: what a queue without a NIC has of its own: a pool of frames, a transmit ring, and counts.
+
+use std::collections::VecDeque;
+
+use crate::burst::TxBurst;
+use crate::frame::Frame;
+use crate::pool::FramePool;
+use crate::queue::QueueStats;
+
+/// A pool, a transmit ring of its frames, and counts.
+#[derive(Debug)]
+pub(crate) struct MemoryRings {
+    pub(crate) pool: FramePool,
+    /// Frames handed over to be sent, all of the pool's own.
+    pub(crate) tx: VecDeque<Frame>,
+    tx_ring: usize,
+    pub(crate) stats: QueueStats,
+}
+
+impl MemoryRings {
+    /// An empty ring for `tx_ring` frames of `pool`.
+    pub(crate) fn new(pool: FramePool, tx_ring: usize) -> Self {
+        Self { pool, tx: VecDeque::with_capacity(tx_ring), tx_ring, stats: QueueStats::default() }
+    }
+
+    /// [`Queue::tx_alloc`](crate::Queue::tx_alloc).
+    pub(crate) fn alloc(&mut self) -> Option<Frame> {
+        let frame = self.pool.alloc();
+        self.stats.tx_exhausted += u64::from(frame.is_none());
+        frame
+    }
+
+    /// [`Queue::tx_burst`](crate::Queue::tx_burst).
+    pub(crate) fn burst(&mut self, frames: &mut TxBurst) -> usize {
+        let mut taken = 0;
+        while self.tx.len() < self.tx_ring {
+            let Some(frame) = frames.pop() else { break };
+            if !self.pool.owns(&frame) {
+                self.stats.foreign_frames += 1;
+                continue;
+            }
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += frame.len() as u64;
+            self.tx.push_back(frame);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// [`Queue::free`](crate::Queue::free).
+    pub(crate) fn free(&mut self, frame: Frame) {
+        if self.pool.free(frame).is_err() {
+            self.stats.foreign_frames += 1;
+        }
+    }
+}
