@@ -131,12 +131,7 @@ mod tests {
 
     use super::*;
 
-    const KEY: FlowKey = FlowKey {
-        remote: Ipv4Addr::new(10, 0, 0, 1),
-        local: Ipv4Addr::new(10, 0, 0, 2),
-        remote_port: 40_000,
-        local_port: 11_211,
-    };
+    const KEY: FlowKey = FlowKey::OF_TESTS;
 
     fn cookies() -> Cookies {
         Cookies::new([1, 2])

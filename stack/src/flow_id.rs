@@ -16,6 +16,15 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// A flow for tests: of a client to a cache.
+    #[cfg(test)]
+    pub(crate) const OF_TESTS: FlowKey = FlowKey {
+        remote: Ipv4Addr::new(10, 0, 0, 1),
+        local: Ipv4Addr::new(10, 0, 0, 2),
+        remote_port: 40_000,
+        local_port: 11_211,
+    };
+
     /// The peer's address and port, as where frames of the flow come from.
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::V4(SocketAddrV4::new(self.remote, self.remote_port))

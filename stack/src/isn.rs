@@ -106,7 +106,6 @@ pub(crate) fn seed_for(isn: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::net::Ipv4Addr;
 
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -118,12 +117,7 @@ mod tests {
     use crate::clock::FlowClock;
     use crate::one_frame::Scratch;
 
-    const KEY: FlowKey = FlowKey {
-        remote: Ipv4Addr::new(10, 0, 0, 1),
-        local: Ipv4Addr::new(10, 0, 0, 2),
-        remote_port: 40_000,
-        local_port: 11_211,
-    };
+    const KEY: FlowKey = FlowKey::OF_TESTS;
 
     /// smoltcp's own answer to a SYN, for many wanted ISNs. If this fails, smoltcp's generator has changed: see the
     /// module's documentation.

@@ -53,19 +53,7 @@ impl Echo {
     /// Returns whether there is more to send than has room.
     fn copy(&mut self, lab: &mut Lab, id: FlowId) -> bool {
         let Some(mut flow) = lab.server.stack.flow(id) else { return false };
-        let mut scratch = [0; 4_096];
-        loop {
-            let room = flow.send_room().min(scratch.len());
-            let got = flow.peek(&mut scratch[..room]);
-            if got == 0 {
-                break;
-            }
-            assert_eq!(flow.send_slice(&scratch[..got]), got);
-            let mut left = got;
-            while left > 0 {
-                left -= flow.recv(|bytes| (bytes.len().min(left), bytes.len().min(left)));
-            }
-        }
+        lab::echo(&mut flow);
         if flow.peer_closed() && flow.recv_queue() == 0 {
             flow.close();
             self.flows.remove(&id);

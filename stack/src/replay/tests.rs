@@ -1,7 +1,5 @@
 //! Connections that are moved, beside twins that are not: whatever is said to both, both say the same.
 
-use std::net::Ipv4Addr;
-
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use smoltcp::iface::SocketStorage;
@@ -9,12 +7,7 @@ use smoltcp::socket::tcp::{CongestionControl, SocketBuffer};
 
 use super::*;
 
-const KEY: FlowKey = FlowKey {
-    remote: Ipv4Addr::new(10, 0, 0, 1),
-    local: Ipv4Addr::new(10, 0, 0, 2),
-    remote_port: 40_000,
-    local_port: 11_211,
-};
+const KEY: FlowKey = FlowKey::OF_TESTS;
 
 /// A segment that was sent: flags, sequence number, ACK number, window, data.
 type Segment = (u8, u32, u32, u16, Vec<u8>);

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use nic::{Faults, PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{
-    CloseReason, DatagramHandler, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time,
+    CloseReason, DatagramHandler, Flow, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time,
 };
 
 pub use peer::Peer;
@@ -85,6 +85,24 @@ pub fn config() -> StackConfig {
 /// The byte at `offset` of the pattern that [`App::Blast`] sends.
 pub fn pattern(offset: usize) -> u8 {
     (offset % 251) as u8
+}
+
+/// Sends back what was received, as far as there is room. Returns the bytes.
+pub fn echo(flow: &mut Flow<'_>) -> u64 {
+    let (mut scratch, mut bytes) = ([0; 4_096], 0);
+    loop {
+        let room = flow.send_room().min(scratch.len());
+        let got = flow.peek(&mut scratch[..room]);
+        if got == 0 {
+            return bytes;
+        }
+        assert_eq!(flow.send_slice(&scratch[..got]), got);
+        let mut left = got;
+        while left > 0 {
+            left -= flow.recv(|bytes| (bytes.len().min(left), bytes.len().min(left)));
+        }
+        bytes += got as u64;
+    }
 }
 
 impl Server {
@@ -160,20 +178,7 @@ impl Server {
         let Some(done) = self.flows.get_mut(&id) else { panic!("{id:?} was never opened") };
         match self.app {
             App::Echo => {
-                let mut scratch = [0; 4_096];
-                loop {
-                    let room = flow.send_room().min(scratch.len());
-                    let got = flow.peek(&mut scratch[..room]);
-                    if got == 0 {
-                        break;
-                    }
-                    assert_eq!(flow.send_slice(&scratch[..got]), got);
-                    let mut left = got;
-                    while left > 0 {
-                        left -= flow.recv(|bytes| (bytes.len().min(left), bytes.len().min(left)));
-                    }
-                    self.bytes += got as u64;
-                }
+                self.bytes += echo(&mut flow);
                 if flow.peer_closed() && flow.recv_queue() == 0 {
                     flow.close();
                     self.flows.remove(&id);
@@ -309,6 +314,14 @@ impl Lab {
         panic!("no rest at {:?}: {:?}", self.now(), self.server.stack);
     }
 
+    /// When something happens next: on the wire, to the server or to the peer.
+    fn next_event(&mut self) -> Option<Time> {
+        let now = self.now();
+        let wire = self.wire.next_due().map(Time::from_duration);
+        let server = self.server.stack.next_deadline(now).map(|wait| now.after(wait));
+        [wire, server, self.peer.next_deadline(now)].into_iter().flatten().min()
+    }
+
     /// Settles, then lets time pass to the next event, until `done`; panics when that takes longer than `limit`.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.now().after(limit);
@@ -318,15 +331,7 @@ impl Lab {
                 return;
             }
             let now = self.now();
-            let next = [
-                self.wire.next_due().map(Time::from_duration),
-                self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
-                self.peer.next_deadline(now),
-            ]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(end);
+            let next = self.next_event().unwrap_or(end);
             assert!(next <= end, "not done after {limit:?}: {:?} {:?}", self.server.stack, self.server.stack.census());
             let step = next.since(now).max(Duration::from_micros(1));
             self.wire.clock().advance(step);
@@ -339,16 +344,7 @@ impl Lab {
         self.settle();
         while self.now() < end {
             let now = self.now();
-            let next = [
-                self.wire.next_due().map(Time::from_duration),
-                self.server.stack.next_deadline(now).map(|wait| now.after(wait)),
-                self.peer.next_deadline(now),
-            ]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(end)
-            .min(end);
+            let next = self.next_event().map_or(end, |next| next.min(end));
             self.wire.clock().advance(next.since(now).max(Duration::from_micros(1)));
             self.settle();
         }
