@@ -10,7 +10,7 @@
 //! | hold free frames | [`FramePool`] |
 //! | test on a virtual clock, with faults by a seed | [`Wire`], [`WirePort`], [`WireQueue`], [`Faults`] |
 //! | put the same faults between two real links | [`OneWay`], [`packet`] |
-//! | predict the queue of a flow | [`Rss`] |
+//! | predict the queue of a flow | [`Rss`]; as a NIC says, [`FlowPrediction`] |
 //! | give a queue to a core that polls none | [`relay_pair`]: [`RelayQueue`], [`RelayPort`] |
 //! | offer a frame to another core | [`stray_pair`]: [`StraySender`], [`StrayReceiver`] |
 //! | replay and record | [`Capture`], [`PcapReplay`], [`PcapTap`] with a [`SharedRecorder`], [`PcapRecorder`] |
@@ -39,6 +39,8 @@ mod pcap;
 mod plan;
 /// `FramePool`: the free frames of one queue.
 mod pool;
+/// `FlowPrediction`: on which queue a NIC's hash puts a connection.
+mod prediction;
 /// `OpenError`, `check`: wrong uses, each turned into one clear line.
 pub mod preflight;
 /// `Queue`: what the stack sees of a NIC queue.
@@ -70,6 +72,7 @@ pub use mac::Mac;
 pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig, SharedRecorder};
 pub use plan::{PlanKind, QueuePlan};
 pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
+pub use prediction::{FlowPrediction, HashedBy, Unpredictable};
 pub use queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
 pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};

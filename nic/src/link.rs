@@ -6,7 +6,8 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use crate::mac::Mac;
-use crate::sys::netdev::{Channels, NetDevice, interface_addresses};
+use crate::sys::ethtool::Channels;
+use crate::sys::netdev::{NetDevice, interface_addresses};
 pub use rtnetlink::LinkCounts;
 use rtnetlink::LinkRecord;
 

@@ -109,20 +109,15 @@ impl Rss {
         self.queue_of_hash(self.hash_flow(source, destination).unwrap_or(0))
     }
 
+    /// The queue of frames that are hashed by their addresses alone, with the same rule for two families.
+    pub fn queue_for_addresses(&self, source: IpAddr, destination: IpAddr) -> QueueId {
+        let input = HashInput::of_addresses(source, destination);
+        self.queue_of_hash(input.map_or(0, |input| self.toeplitz.hash(input.bytes())))
+    }
+
     /// The hash of a flow's addresses and ports; `None` for addresses of two families.
     pub fn hash_flow(&self, source: SocketAddr, destination: SocketAddr) -> Option<u32> {
-        let mut input = HashInput::empty();
-        match (source.ip(), destination.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                input.push(&from.octets());
-                input.push(&to.octets());
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                input.push(&from.octets());
-                input.push(&to.octets());
-            }
-            _ => return None,
-        }
+        let mut input = HashInput::of_addresses(source.ip(), destination.ip())?;
         input.push(&source.port().to_be_bytes());
         input.push(&destination.port().to_be_bytes());
         Some(self.toeplitz.hash(input.bytes()))
@@ -144,6 +139,22 @@ struct HashInput {
 impl HashInput {
     fn empty() -> Self {
         Self { bytes: [0; INPUT_BYTES_MAX], len: 0 }
+    }
+
+    fn of_addresses(source: IpAddr, destination: IpAddr) -> Option<Self> {
+        let mut input = Self::empty();
+        match (source, destination) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                input.push(&from.octets());
+                input.push(&to.octets());
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                input.push(&from.octets());
+                input.push(&to.octets());
+            }
+            _ => return None,
+        }
+        Some(input)
     }
 
     fn push(&mut self, field: &[u8]) {
@@ -259,15 +270,18 @@ mod tests {
 
     #[test]
     fn the_hash_agrees_with_microsofts_test_vectors() {
-        let rss = Rss::new(1);
+        let rss = Rss::new(4);
         for (source, destination, addresses, with_ports) in VECTORS {
-            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            let (source, destination): (SocketAddr, SocketAddr) =
+                (source.parse().unwrap(), destination.parse().unwrap());
             assert_eq!(rss.hash_flow(source, destination), Some(with_ports), "{source} {destination}");
             for tags in 0..=2 {
                 let tcp = HashInput::of_frame(&frame(source, destination, 6, tags)).unwrap();
                 assert_eq!(rss.toeplitz.hash(tcp.bytes()), with_ports, "{source} {destination}");
                 let other = HashInput::of_frame(&frame(source, destination, 1, tags)).unwrap();
                 assert_eq!(rss.toeplitz.hash(other.bytes()), addresses, "{source} {destination}");
+                let queue = rss.queue_for_addresses(source.ip(), destination.ip());
+                assert_eq!(queue, rss.queue_of_hash(addresses), "{source} {destination}");
             }
         }
     }

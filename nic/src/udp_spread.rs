@@ -8,10 +8,9 @@ use std::fmt;
 use std::io;
 
 use crate::link::Link;
+use crate::prediction::ADDRESSES_AND_PORTS;
+use crate::sys::ethtool::FlowKind;
 use crate::sys::netdev::NetDevice;
-
-/// `RXH_IP_SRC`, `RXH_IP_DST`, `RXH_L4_B_0_1` and `RXH_L4_B_2_3`: ethtool's `sdfn`.
-const ADDRESSES_AND_PORTS: u64 = 0xf0;
 
 /// How UDP over IPv4 spreads over the queues of a link. For the operator: print it.
 #[derive(Debug)]
@@ -82,11 +81,11 @@ trait UdpHash {
 
 impl UdpHash for NetDevice {
     fn fields(&self) -> io::Result<u64> {
-        self.udp4_hash_fields()
+        self.hash_fields(FlowKind::Udp4)
     }
 
     fn set_fields(&mut self, fields: u64) -> io::Result<()> {
-        self.set_udp4_hash_fields(fields)
+        self.set_hash_fields(FlowKind::Udp4, fields)
     }
 }
 

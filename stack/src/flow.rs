@@ -155,6 +155,12 @@ impl Flow<'_> {
         self.block.key.own()
     }
 
+    /// Number of the port by which the flow's frames leave, which is the one that its first segment came by, of those
+    /// given to [`NetStack::flush`](crate::NetStack::flush).
+    pub fn port(&self) -> u16 {
+        self.block.port
+    }
+
     /// Whether anything can still be written.
     pub fn may_send(&self) -> bool {
         matches!(self.block.socket().state(), State::Established | State::CloseWait)

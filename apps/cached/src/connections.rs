@@ -14,6 +14,7 @@ use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, Taken, WHOLE
 use stack::{Flow, FlowId, NetStack, Readiness};
 
 use crate::admission::Admission;
+use crate::arrivals::CoreArrivals;
 use crate::idle::Idle;
 
 /// Rounds of taking and giving that one flow gets in one turn, so that a long pipeline does not starve the others.
@@ -37,6 +38,7 @@ pub struct Connections {
     admission: Arc<Admission>,
     scratch: Scratch,
     idle: Option<Idle>,
+    arrivals: Option<CoreArrivals>,
 }
 
 /// Buffers that every visit uses anew.
@@ -65,12 +67,17 @@ impl Connections {
     pub fn new(max_flows: usize, admission: Arc<Admission>) -> Self {
         let open_flows = (0..max_flows).map(|_| None).collect();
         let scratch = Scratch { input: Box::new([0; WHOLE_MAX_BYTES]), output: Box::new([0; AT_ONCE_BYTES]) };
-        Self { open_flows, admission, scratch, idle: None }
+        Self { open_flows, admission, scratch, idle: None, arrivals: None }
     }
 
     /// The limit on connections that all cores share.
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Counts from now on by which queue connections come.
+    pub fn count_arrivals(&mut self, arrivals: CoreArrivals) {
+        self.arrivals = Some(arrivals);
     }
 
     /// Closes connections that have not said anything for `timeout_secs` seconds, from now on.
@@ -186,6 +193,9 @@ impl Connections {
     fn admit(&mut self, id: FlowId, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
         let counters = cache.counters();
         counters.total_connections.add(1);
+        if let (Some(arrivals), Some(flow)) = (&self.arrivals, stack.flow(id)) {
+            arrivals.add(flow.port(), flow.peer(), flow.local());
+        }
         if !self.admission.enter() {
             counters.rejected_connections.add(1);
             if let Some(mut flow) = stack.flow(id) {

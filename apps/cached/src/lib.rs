@@ -8,6 +8,8 @@
 mod admission;
 /// Files that say what the server is.
 mod announce;
+/// By which queue connections came.
+mod arrivals;
 /// Memory: said at the start, refused when it cannot be had.
 mod budget;
 /// The queues of a core, recorded.
@@ -48,6 +50,7 @@ mod user;
 mod worker;
 
 pub use admission::Admission;
+pub use arrivals::{Arrivals, CoreArrivals, QueueCount};
 pub use capture::{CaptureError, CoreCapture};
 pub use clock::Clock;
 pub use connections::Connections;

@@ -9,13 +9,15 @@
 //! docs/metrics.md) and one word on what to do. Nothing on the packet path adds here: stack and queues keep their own
 //! counts, and a core copies them when that is due. Read first: `losses/reasons.rs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cache::{Counters, OutsideCounts};
 use cpu::{CachePadded, Counter};
 use nic::Queue;
 use stack::{NetStack, Port, StrayRing, Time};
+
+use crate::arrivals::Arrivals;
 
 /// `Severity`: how the log speaks of a count, and what to do about it.
 mod advice;
@@ -37,6 +39,8 @@ pub struct Losses {
     reasons: Box<[Reason]>,
     /// One for each core, the last for the main thread; in each, one for each reason.
     blocks: Box<[CachePadded<Box<[Counter]>>]>,
+    /// By which queue connections came, where that is counted.
+    arrivals: OnceLock<Arc<Arrivals>>,
 }
 
 impl Losses {
@@ -44,7 +48,18 @@ impl Losses {
     pub fn new(cores: usize) -> Self {
         let reasons = reasons::all();
         let block = || CachePadded(reasons.iter().map(|_| Counter::default()).collect());
-        Self { blocks: (0..=cores).map(|_| block()).collect(), reasons }
+        Self { blocks: (0..=cores).map(|_| block()).collect(), reasons, arrivals: OnceLock::new() }
+    }
+
+    /// Shows by which queue connections came, too. Once, at the start.
+    pub fn show_arrivals(&self, arrivals: Arc<Arrivals>) {
+        // A second call would be a fault of the set-up; the first one's go on being shown.
+        let _ = self.arrivals.set(arrivals);
+    }
+
+    /// By which queue connections came, if that is counted.
+    pub fn arrivals(&self) -> Option<&Arrivals> {
+        self.arrivals.get().map(|arrivals| &**arrivals)
     }
 
     /// All that is counted, in the order in which it is shown.
@@ -91,6 +106,13 @@ impl OutsideCounts for Losses {
             // What the cache counts it shows itself.
             if !matches!(reason.source, Source::Cache(_)) {
                 give(&reason.name, self.sum(index));
+            }
+        }
+        for count in self.arrivals().into_iter().flat_map(Arrivals::counts) {
+            let name = |what| format!("queue:{}:{what}", count.queue.0);
+            give(&name("connections"), count.connections);
+            if let Some(as_predicted) = count.as_predicted {
+                give(&name("as_predicted"), as_predicted);
             }
         }
     }

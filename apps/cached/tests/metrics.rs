@@ -24,12 +24,15 @@ fn stats(rig: &mut Rig, port: u16) -> Vec<(String, u64)> {
     text.lines().filter_map(line).collect()
 }
 
-/// Names of single cores are written with an N for the number.
+/// Names of single cores and queues are written with an N for the number.
 fn without_number(name: &str) -> String {
-    match name.strip_prefix("core:").and_then(|rest| rest.split_once(':')) {
-        Some((_, what)) => format!("core:N:{what}"),
-        None => name.to_owned(),
+    for kind in ["core", "queue"] {
+        let rest = name.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':'));
+        if let Some((_, what)) = rest.and_then(|rest| rest.split_once(':')) {
+            return format!("{kind}:N:{what}");
+        }
     }
+    name.to_owned()
 }
 
 /// The rows of the document: name and sentence.
@@ -88,4 +91,22 @@ fn a_drop_is_seen_by_its_reason_while_the_server_runs_whichever_core_had_it() {
     assert_eq!(of(&stats(&mut rig, port), "dropped_tcp_checksum"), 40);
     let per_core: Vec<u64> = rig.workers.iter().map(|core| core.stack.stats().drops.total()).collect();
     assert!(per_core.iter().all(|&drops| drops > 0), "each core had some: {per_core:?}");
+}
+
+#[test]
+fn connections_are_counted_by_queue_where_the_hash_of_the_wire_predicts_them() {
+    for (queues, cores) in [(2, 2), (5, 2)] {
+        let mut rig = Rig::new(Shape { queues, cores, ..Shape::default() });
+        let ports: Vec<u16> = (0..64).map(|_| rig.connect()).collect();
+        rig.run_for(Duration::from_secs(1));
+        let shown = stats(&mut rig, ports[0]);
+        let sum = |what: &str| {
+            let of_queue = |name: &str| name.starts_with("queue:") && name.ends_with(what);
+            let counts: Vec<u64> = shown.iter().filter(|(name, _)| of_queue(name)).map(|(_, count)| *count).collect();
+            assert_eq!(counts.len(), usize::from(queues), "{shown:?}");
+            assert!(counts.iter().all(|count| *count > 0), "each queue had some: {shown:?}");
+            counts.iter().sum::<u64>()
+        };
+        assert_eq!((sum(":connections"), sum(":as_predicted")), (64, 64));
+    }
 }

@@ -10,43 +10,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-/// `ETHTOOL_GDRVINFO` (`linux/ethtool.h`).
-const GDRVINFO: u32 = 0x03;
-/// `ETHTOOL_GRINGPARAM`.
-const GRINGPARAM: u32 = 0x10;
-/// `ETHTOOL_GCHANNELS`.
-const GCHANNELS: u32 = 0x3c;
-
-/// `ETHTOOL_GRXFH` and `ETHTOOL_SRXFH`: by which fields of a frame the NIC hashes a kind of flow.
-const GRXFH: u32 = 0x29;
-const SRXFH: u32 = 0x2a;
-/// `UDP_V4_FLOW`.
-const UDP_V4_FLOW: u32 = 0x02;
-
-/// Words of the buffer that an ethtool command fills: 256 bytes. The longest answer asked for, `struct ethtool_drvinfo`,
-/// has 196 bytes.
-const ETHTOOL_WORDS: usize = 64;
-
-/// Channels of an interface: a combined one has a queue of each kind (`struct ethtool_channels`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Channels {
-    /// Channels that only receive.
-    pub(crate) rx: u32,
-    /// Channels that only transmit.
-    pub(crate) tx: u32,
-    /// Channels that do both.
-    pub(crate) combined: u32,
-    /// Most that only transmit.
-    pub(crate) tx_max: u32,
-    /// Most that do both.
-    pub(crate) combined_max: u32,
-}
-
-impl Channels {
-    /// What is assumed of a driver that does not say.
-    pub(crate) const ONE: Self = Self { rx: 1, tx: 1, combined: 0, tx_max: 1, combined_max: 0 };
-}
-
 /// A question to the kernel about one interface. Control side.
 pub(crate) struct NetDevice {
     socket: OwnedFd,
@@ -109,58 +72,12 @@ impl NetDevice {
         Ok(Some(mac))
     }
 
-    /// Channels in use, and how many there can be.
-    pub(crate) fn channels(&self) -> io::Result<Channels> {
-        // struct ethtool_channels: cmd, the maxima of rx, tx, other and combined, then their counts.
-        let words = self.ethtool(GCHANNELS)?;
-        Ok(Channels { rx: words[5], tx: words[6], combined: words[8], tx_max: words[2], combined_max: words[4] })
-    }
-
-    /// Descriptors of the hardware's receive ring.
-    pub(crate) fn rx_ring(&self) -> io::Result<u32> {
-        // struct ethtool_ringparam: cmd, four maxima, then rx, mini, jumbo and tx pending.
-        Ok(self.ethtool(GRINGPARAM)?[5])
-    }
-
-    /// The driver's name.
-    pub(crate) fn driver(&self) -> io::Result<String> {
-        // struct ethtool_drvinfo: cmd, then 32 bytes of driver name.
-        let words = self.ethtool(GDRVINFO)?;
-        let name = words[1..9].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0);
-        Ok(name.map(char::from).collect())
-    }
-
-    /// By which fields the NIC hashes UDP over IPv4, as `RXH_` bits of `ethtool.h`; `EOPNOTSUPP` where the driver has no
-    /// hash.
-    pub(crate) fn udp4_hash_fields(&self) -> io::Result<u64> {
-        // struct ethtool_rxnfc: cmd, flow type, then the fields in eight bytes.
-        let words = self.ethtool_with(&[GRXFH, UDP_V4_FLOW])?;
-        let [a, b, c, d] = words[2].to_ne_bytes();
-        let [e, f, g, h] = words[3].to_ne_bytes();
-        Ok(u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
-    }
-
-    /// Tells the NIC by which fields to hash UDP over IPv4. Needs CAP_NET_ADMIN.
-    pub(crate) fn set_udp4_hash_fields(&self, fields: u64) -> io::Result<()> {
-        let [a, b, c, d, e, f, g, h] = fields.to_ne_bytes();
-        let (low, high) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
-        self.ethtool_with(&[SRXFH, UDP_V4_FLOW, low, high]).map(drop)
-    }
-
-    fn ethtool(&self, command: u32) -> io::Result<[u32; ETHTOOL_WORDS]> {
-        self.ethtool_with(&[command])
-    }
-
-    /// A command with its first words; the answer is in the same buffer.
-    fn ethtool_with(&self, words: &[u32]) -> io::Result<[u32; ETHTOOL_WORDS]> {
-        let mut buffer = [0u32; ETHTOOL_WORDS];
-        for (place, word) in buffer.iter_mut().zip(words) {
-            *place = *word;
-        }
+    /// An ethtool command. The kernel reads it from the buffer, and writes its answer there: the buffer must be as long
+    /// as the longer of the two.
+    pub(super) fn ethtool(&self, words: &mut [u32]) -> io::Result<()> {
         let mut request = self.request();
-        request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
-        self.call(libc::SIOCETHTOOL, &mut request)?;
-        Ok(buffer)
+        request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+        self.call(libc::SIOCETHTOOL, &mut request)
     }
 
     fn ask(&self, request: libc::c_ulong) -> io::Result<libc::ifreq> {

@@ -90,6 +90,8 @@ pub struct LinkLosses {
     pub passed: u64,
     /// Receive queues that have no socket just now.
     pub queues_without_socket: u64,
+    /// Connections that came by another queue than the NIC's hash predicts.
+    pub connections_elsewhere: u64,
     /// The kernel's counts of the interface.
     pub rx_errors: u64,
     /// Likewise.
@@ -103,12 +105,14 @@ pub struct LinkLosses {
 }
 
 impl LinkLosses {
-    /// What program and interface have counted, the interface since it counted `before`; of its queues nothing.
+    /// What program and interface have counted, the interface since it counted `before`; of queues and connections
+    /// nothing.
     pub fn of(program: SteerCounters, link: LinkCounts, before: LinkCounts) -> Self {
         Self {
             no_socket: program.no_socket,
             passed: program.passed,
             queues_without_socket: 0,
+            connections_elsewhere: 0,
             rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
             rx_dropped: link.rx_dropped.saturating_sub(before.rx_dropped),
             rx_missed: link.rx_missed.saturating_sub(before.rx_missed),
@@ -184,6 +188,14 @@ const BEFORE_STACK: &[Row] = &[
         "The interface got or lost receive queues: those that have no socket (gauge).",
         Harmless,
         Source::Link(|counts| counts.queues_without_socket),
+    ),
+    (
+        "connections_elsewhere",
+        "A connection came by another queue than the NIC's hash predicts, by the key, table and fields that it had at the start.",
+        Loss(
+            "nothing is lost by it: somebody has set the NIC's hash anew (ethtool -x, ethtool -n INTERFACE rx-flow-hash tcp4), or the driver does not do what it says",
+        ),
+        Source::Link(|counts| counts.connections_elsewhere),
     ),
     (
         "xsk_rx_too_long",

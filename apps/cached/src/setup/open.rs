@@ -11,7 +11,7 @@ use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::udp_spread::spread_udp;
 use nic::xdp::XdpDevice;
-use nic::{Doorbell, QueueId, QueuePlan};
+use nic::{Doorbell, FlowPrediction, QueueId, QueuePlan};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use stack::{NetStack, Secrets, StrayRing};
@@ -20,6 +20,7 @@ use super::config::{Ports, cache_config, flows_per_core, random, stack_config, x
 use super::error::SetupError;
 use super::files::Files;
 use crate::admission::Admission;
+use crate::arrivals::{Arrivals, CoreArrivals};
 use crate::budget::{self, Budget};
 use crate::capture::CoreCapture;
 use crate::connections::Connections;
@@ -86,6 +87,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
         say(format_args!("udp: {}", spread_udp(&link)));
     }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
+    let arrivals = predict_arrivals(&link, &plan);
     let (queues, captures) = open_queues(options, &plan, &doorbells, &link, take)?;
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
@@ -93,12 +95,28 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     for (worker, capture) in workers.iter_mut().zip(captures) {
         worker.capture = capture;
     }
+    if let Some(arrivals) = arrivals {
+        for (core, worker) in workers.iter_mut().enumerate() {
+            worker.connections.count_arrivals(CoreArrivals::new(&arrivals, &plan, core));
+        }
+        losses.show_arrivals(arrivals);
+    }
     let files = Files::open(options)?;
     if let Some(user) = &options.user {
         become_user(user)?;
     }
     let base = Base { ports, shared, losses, doorbells, device, files, memory };
     Ok(Opened { workers, signals, base })
+}
+
+/// Asks the NIC how it spreads connections, and says so. `None` where it is not counted by which queue they come.
+fn predict_arrivals(link: &Link, plan: &QueuePlan) -> Option<Arc<Arrivals>> {
+    let prediction = FlowPrediction::of(link);
+    match &prediction {
+        Ok(prediction) => say(format_args!("rss: {prediction}")),
+        Err(why) => say(format_args!("rss: {why}")),
+    }
+    Arrivals::new(plan, prediction.ok()).map(Arc::new)
 }
 
 /// What will be taken of the machine's memory, which must have it.

@@ -13,6 +13,7 @@ use super::error::SetupError;
 use super::open::{Base, Opened};
 use super::watch::Watch;
 use crate::announce::{PidFile, write_ports};
+use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::cpu_time;
 use crate::daemon;
@@ -112,7 +113,7 @@ impl Running {
         let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
         self.signals.close();
         let _ = self.listener.join();
-        report(ended)
+        report(ended, self.base.losses.arrivals())
     }
 }
 
@@ -150,7 +151,7 @@ fn reload_users(base: &mut Base) {
     }
 }
 
-fn report(ended: Vec<std::thread::Result<CoreEnd>>) -> Result<(), SetupError> {
+fn report(ended: Vec<std::thread::Result<CoreEnd>>, arrivals: Option<&Arrivals>) -> Result<(), SetupError> {
     let mut reports = Vec::new();
     let mut first_error = None;
     for (core, end) in ended.into_iter().enumerate() {
@@ -162,6 +163,9 @@ fn report(ended: Vec<std::thread::Result<CoreEnd>>) -> Result<(), SetupError> {
     }
     for report in &reports {
         say(format_args!("{report}"));
+    }
+    for count in arrivals.into_iter().flat_map(Arrivals::counts) {
+        say(format_args!("{count}"));
     }
     say(format_args!("{}", total(&reports)));
     first_error.map_or(Ok(()), Err)

@@ -5,6 +5,7 @@ use std::time::Instant;
 use nic::link::{Link, LinkCounts};
 
 use super::open::Base;
+use crate::arrivals::Arrivals;
 use crate::link_watch::{LinkGone, LinkWatch};
 use crate::losses::{LinkLosses, LossLog};
 
@@ -53,6 +54,11 @@ impl Watch {
             Default::default()
         });
         let losses = LinkLosses::of(program, link, self.before);
-        base.losses.set_link(&LinkLosses { queues_without_socket: self.link.queues_without_socket(), ..losses });
+        let elsewhere = |arrivals: &Arrivals| arrivals.counts().map(|count| count.elsewhere()).sum();
+        base.losses.set_link(&LinkLosses {
+            queues_without_socket: self.link.queues_without_socket(),
+            connections_elsewhere: base.losses.arrivals().map_or(0, elsewhere),
+            ..losses
+        });
     }
 }

@@ -17,10 +17,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{CacheConfig, Core, CoreCensus, Now, ShardConfig};
-use nic::{Doorbell, Faults, PortConfig, Queue, QueueId, QueuePlan, RelayError, RxBurst, TxBurst, Wire, WireQueue};
+use nic::{
+    Doorbell, Faults, FlowPrediction, HashedBy, PortConfig, Queue, QueueId, QueuePlan, RSS_TABLE_ENTRIES, RelayError,
+    Rss, RxBurst, TxBurst, Wire, WireQueue,
+};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cached::{Admission, AnyQueue, Connections, Losses, StrayRing, Worker, share_queues};
+use sidestep_cached::{
+    Admission, AnyQueue, Arrivals, Connections, CoreArrivals, Losses, StrayRing, Worker, share_queues,
+};
 use smoltcp::socket::tcp::State;
 use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
@@ -131,9 +136,18 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
     if let Some(core) = caches.first() {
         core.shared().counters.show_outside(losses.clone());
     }
+    // The wire steers by that hash too.
+    let prediction = FlowPrediction::new(Rss::new(shape.queues), HashedBy::Ports, RSS_TABLE_ENTRIES);
+    let arrivals = Arrivals::new(plan, Some(prediction)).map(Arc::new);
+    if let Some(arrivals) = &arrivals {
+        losses.show_arrivals(arrivals.clone());
+    }
     let parts = caches.into_iter().zip(queues).zip(rings);
-    let worker = |((cache, queues), strays)| {
-        let connections = Connections::new(shape.max_flows, admission.clone());
+    let worker = |((cache, queues), strays): ((Core, _), _)| {
+        let mut connections = Connections::new(shape.max_flows, admission.clone());
+        if let Some(arrivals) = &arrivals {
+            connections.count_arrivals(CoreArrivals::new(arrivals, plan, cache.id()));
+        }
         Worker::new(queues, stack(), cache, connections, strays, &doorbells, &losses)
     };
     parts.map(worker).collect()
