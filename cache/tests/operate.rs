@@ -7,6 +7,7 @@ mod loopback;
 
 use std::collections::BTreeSet;
 
+use differential::packet::Packet;
 use loopback::{Client, Loopback, Pace};
 use sidestep_cache::{CacheConfig, CloseReason, Commands, ConnId, Stopping, User, WATCHERS_MAX};
 
@@ -351,6 +352,26 @@ fn commands_that_are_off_say_so() {
             ("debugtime 1\r\n", "ERROR\r\n"),
         ] {
             assert_eq!(server.ask(client, request), reply, "{request}");
+        }
+    });
+}
+
+/// Lines were refused and packets were not, so that whoever could ask got the names of keys (memcached 1.6.44's aa352388a).
+#[test]
+fn packets_are_told_no_detail_of_keys_where_dumps_are_off() {
+    let off = |cores| CacheConfig {
+        commands: Commands { dump: false, ..Commands::default() },
+        detail: true,
+        ..config(cores)
+    };
+    everywhere(off, |mut server, core| {
+        let client = server.connect(core);
+        for group in ["detail on", "detail dump", "detail off", "detail"] {
+            let packet = Packet { key: group.into(), ..Packet::new(0x10) };
+            server.send(client, &packet.encode());
+            server.run();
+            let said = server.take_received(client);
+            assert_eq!(said[..8], [0x81, 0x10, 0, 0, 0, 0, 0, 1], "{group}: {}", said.escape_ascii());
         }
     });
 }

@@ -75,6 +75,9 @@ impl Taking<'_> {
                 packets(b"")
             }
             _ if group.starts_with(b"settings") => packets(&list(b"settings").unwrap_or_default()),
+            _ if group.starts_with(b"detail") && !self.clients.config.commands.dump => {
+                return self.tell(form, Outcome::Missed);
+            }
             _ if group.starts_with(b"detail on") => {
                 counters.prefixes.set_on(true);
                 packets(b"")
