@@ -223,8 +223,21 @@ impl Differences {
     }
 }
 
-/// Undoes `escape_ascii`: `\r \n \t \0 \\ \' \" \xNN`, and `\*N{text}` for N times `text`.
-fn unescape(text: &str) -> Option<Vec<u8>> {
+/// Bytes that one `\*N{text}` may stand for.
+const REPEATED_MAX: usize = 1 << 24;
+
+/// Where the brace is that closes the one before `text`.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 1;
+    text.bytes().position(|byte| {
+        depth += i32::from(byte == b'{') - i32::from(byte == b'}');
+        depth == 0
+    })
+}
+
+/// Undoes `escape_ascii`: `\r \n \t \0 \\ \' \" \xNN`, and `\*N{text}` for N times `text`, which may hold another.
+/// `None`: it is no such text, or stands for more than 16 MiB.
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let (mut out, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find('\\') {
         out.extend_from_slice(&rest.as_bytes()[..at]);
@@ -242,10 +255,13 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
             }
             '*' => {
                 let (count, text) = after.as_str().split_once('{')?;
-                let (text, left) = text.split_once('}')?;
-                let count: usize = count.parse().ok().filter(|count| count * text.len() <= 1 << 22)?;
-                out.extend(unescape(text)?.repeat(count));
-                rest = left;
+                let (text, left) = text.split_at(closing(text)?);
+                let repeated = unescape(text)?;
+                let bytes = |count: &usize| count.checked_mul(repeated.len());
+                let count =
+                    count.parse().ok().filter(|count| bytes(count).is_some_and(|bytes| bytes <= REPEATED_MAX))?;
+                out.extend(repeated.repeat(count));
+                rest = &left[1..];
                 continue;
             }
             _ => return None,
@@ -290,6 +306,9 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).filter(|&byte| byte != b'*').collect();
         assert_eq!(unescape(&bytes.escape_ascii().to_string()).unwrap(), bytes);
         assert_eq!(unescape("a\\*3{xy}b").unwrap(), b"axyxyxyb");
+        assert_eq!(unescape("\\*2{a\\*3{x}b}").unwrap(), b"axxxbaxxxb");
+        assert_eq!(unescape("\\*2{a"), None);
+        assert_eq!(unescape("\\*9{\\*9000000{x}}"), None);
         assert_eq!(unescape("\\q"), None);
     }
 }
