@@ -27,16 +27,15 @@ pub enum Operation {
 
 impl Operation {
     /// A get that asks for the item and nothing else.
-    pub const GET: Operation = Operation::Get(Get { steps: Steps::NONE, update: true, known: None, classic: true });
+    pub const GET: Operation = Operation::Get(Get::CLASSIC);
 
     /// A get that gives the item a new expiry, of the classic and the binary protocol.
     pub fn get_and_touch(expiry: Expiry) -> Operation {
-        Operation::Get(Get { steps: Steps::one(Step::Touch(expiry)), update: true, known: None, classic: true })
+        Operation::Get(Get { steps: Steps::one(Step::Touch(expiry)), ..Get::CLASSIC })
     }
 
     /// A delete of whatever version is there.
-    pub const DELETE: Operation =
-        Operation::Delete(Delete { cas: None, stale: false, empty: None, expiry: None, classic: true });
+    pub const DELETE: Operation = Operation::Delete(Delete::CLASSIC);
 }
 
 /// What a get does to the item that it finds.
@@ -48,9 +47,16 @@ pub struct Get {
     pub update: bool,
     /// The version that the client has: of this one it does not want the value.
     pub known: Option<u64>,
+    /// The cas unique of an item that is made, in place of the next one.
+    pub named: Option<u64>,
     /// It is a get of the classic or the binary protocol: a miss that was to touch is counted as a touch, the get is
     /// counted for its key's prefix, and it does not take the right to renew a stale item.
     pub classic: bool,
+}
+
+impl Get {
+    /// A get of the classic or the binary protocol.
+    pub const CLASSIC: Get = Get { steps: Steps::NONE, update: true, known: None, named: None, classic: true };
 }
 
 /// Steps of an operation that are done in the order in which the client named them.
@@ -120,6 +126,10 @@ pub struct Store {
     pub flags: u32,
     /// When the item is gone.
     pub expiry: Expiry,
+    /// The cas unique of the item, in place of the next one.
+    pub named: Option<u64>,
+    /// Append and prepend store the value even where there is nothing that it could join.
+    pub vivify: bool,
     /// The key was sent as base64, which is noted in the item.
     pub base64: bool,
     /// When there is no room for the value, the item that is there goes: a client that meant to replace it must not
@@ -131,8 +141,16 @@ pub struct Store {
 
 impl Store {
     /// A set of a value without flags that never expires.
-    pub const SET: Store =
-        Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, base64: false, drops_old: false, classic: true };
+    pub const SET: Store = Store {
+        mode: StoreMode::Set,
+        flags: 0,
+        expiry: Expiry::NEVER,
+        named: None,
+        vivify: false,
+        base64: false,
+        drops_old: false,
+        classic: true,
+    };
 }
 
 /// Which of memcached's storage commands a store is (`protocol.txt`, "Storage commands").
@@ -183,9 +201,17 @@ pub struct Delete {
     /// The expiry of an item that is marked as stale, if it gets a new one, and of an empty one, which else never
     /// expires.
     pub expiry: Option<Expiry>,
+    /// The cas unique of an item that stays, in place of the next one, or of its own where the value goes alone.
+    pub named: Option<u64>,
     /// It is a delete of the classic or the binary protocol: another version is not counted as a miss, and it is counted
     /// for its key's prefix.
     pub classic: bool,
+}
+
+impl Delete {
+    /// A delete of the classic or the binary protocol, of whatever version is there.
+    pub const CLASSIC: Delete =
+        Delete { cas: None, stale: false, empty: None, expiry: None, named: None, classic: true };
 }
 
 /// How a number is counted.
@@ -199,6 +225,8 @@ pub struct Count {
     pub cas: u64,
     /// What is done and shown, in this order; recache is none of it.
     pub steps: Steps,
+    /// The cas unique of the item, in place of the next one.
+    pub named: Option<u64>,
     /// The number of an item that is made.
     pub initial: u64,
 }
@@ -206,7 +234,7 @@ pub struct Count {
 impl Count {
     /// Counts up or down and asks for nothing else.
     pub fn by(delta: u64, up: bool) -> Count {
-        Count { delta, up, cas: 0, steps: Steps::NONE, initial: 0 }
+        Count { delta, up, cas: 0, steps: Steps::NONE, named: None, initial: 0 }
     }
 }
 
@@ -219,6 +247,8 @@ pub enum Outcome {
     Stored {
         /// Its cas unique.
         cas: u64,
+        /// Bytes of its value.
+        len: u32,
     },
     /// The item is gone, or marked as stale where that was asked for.
     Deleted,

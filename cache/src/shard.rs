@@ -267,13 +267,13 @@ impl Shard {
 
     /// Where the item at `at` is and which it is, for [`Shard::loose`].
     pub(crate) fn glance(&self, at: ItemRef) -> Loose {
-        Loose { at, cas: self.stored_item(at).cas }
+        Loose { at, unique: self.stored_item(at).unique }
     }
 
     /// The item whose bytes nobody holds; `None` as soon as they are gone, because others took their place.
     pub(crate) fn loose(&self, loose: &Loose) -> Option<Item<'_>> {
         let item = self.stored_item(loose.at);
-        (item.cas == loose.cas && !item.key.is_empty()).then(|| Item { cas: self.shown(item.cas), ..item })
+        (item.unique == loose.unique && !item.key.is_empty()).then(|| Item { cas: self.shown(item.cas), ..item })
     }
 
     /// The shard's counters; clone the `Arc` to read them from another thread.
@@ -333,7 +333,7 @@ impl Shard {
         let (found, layout) = self.index.find_item(&self.memory, &self.segments, key)?;
         let address = self.memory.at(found.at);
         let facts = Facts::read(self.memory.bytes_from(address), layout);
-        if facts.cas < self.flush.cas {
+        if facts.unique < self.flush.cas {
             self.stats.get_flushed.add(1);
         } else if facts.expiry.has_passed(now) {
             self.stats.get_expired.add(1);

@@ -3,11 +3,14 @@
 //! With memory to spare every answer must be the map's. With little, an item may be missing, because it was evicted,
 //! and everything else must be the map's. Pinned bytes are compared all along, and at the end nothing may be left held.
 
-use std::collections::{HashMap, HashSet};
+#[path = "model/meta.rs"]
+mod meta;
+
+use std::collections::HashMap;
 
 use rand_xoshiro::Xoshiro256StarStar;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_cache::operation::{Count, Delete, Get, Number, Purpose, Step, Steps, Store, StoreMode};
+use sidestep_cache::operation::{Count, Number, Purpose, Store, StoreMode};
 use sidestep_cache::{Expiry, ItemRef, KeyHasher, Now, Operation, Outcome, Pin, Reservation, Shard, ShardConfig};
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -28,8 +31,6 @@ struct Upload {
     key: Vec<u8>,
     value: Vec<u8>,
     filled: usize,
-    flags: u32,
-    expiry: u32,
 }
 
 struct Model {
@@ -83,11 +84,7 @@ impl Model {
 
     fn key(&mut self) -> Vec<u8> {
         let n = self.below(self.shape.keys);
-        let mut key = n.to_string().into_bytes();
-        if n.is_multiple_of(50) {
-            key.resize(250, b'k');
-        }
-        key
+        key_of(n)
     }
 
     fn new_value(&mut self) -> Vec<u8> {
@@ -148,10 +145,24 @@ impl Model {
         }
     }
 
-    fn new_cas(&mut self, cas: u64) -> u64 {
-        assert!(cas > self.largest_cas, "cas {cas} after {}", self.largest_cas);
-        self.largest_cas = cas;
+    /// A cas unique that the client names, now and then.
+    fn named(&mut self) -> Option<u64> {
+        (self.below(8) == 0).then(|| [0, 1, u64::MAX - 1, u64::MAX][self.below(4) as usize])
+    }
+
+    fn new_cas(&mut self, cas: u64, named: Option<u64>) -> u64 {
+        if named.is_none() {
+            assert!(cas > self.largest_cas, "cas {cas} after {}", self.largest_cas);
+            self.largest_cas = cas;
+        }
+        assert_eq!(cas, named.unwrap_or(cas));
         cas
+    }
+
+    /// A store in some mode, which may name a unique and make what it was to join.
+    fn store(&mut self, known: Option<&Entry>, flags: u32, expiry: Expiry) -> Store {
+        let (mode, named, vivify) = (self.mode(known), self.named(), self.below(4) == 0);
+        Store { mode, flags, expiry, named, vivify, ..Store::SET }
     }
 
     fn mode(&mut self, known: Option<&Entry>) -> StoreMode {
@@ -173,14 +184,16 @@ impl Model {
     }
 
     /// Applies to the map what a store of `new` must do, given what it answered.
-    fn apply_store(&mut self, key: Vec<u8>, mut new: Entry, mode: StoreMode, known: Option<Entry>, outcome: Outcome) {
+    fn apply_store(&mut self, key: Vec<u8>, mut new: Entry, store: Store, known: Option<Entry>, outcome: Outcome) {
         use Outcome::{Exists, Missed, NotStored};
-        const DONE: Outcome = Outcome::Stored { cas: 0 };
+        const DONE: Outcome = Outcome::Stored { cas: 0, len: 0 };
+        let mode = store.mode;
         let item_max = self.shape.config.item_size_max as usize;
         let expected = match (mode, &known) {
             (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => DONE,
             (StoreMode::Add, Some(_)) | (StoreMode::Replace, None) => NotStored,
             (StoreMode::AppendIf(cas) | StoreMode::PrependIf(cas), Some(old)) if old.cas != cas => Exists,
+            (mode, None) if mode.joins() && store.vivify => DONE,
             (mode, None) if mode.joins() => NotStored,
             (mode, Some(old)) if mode.joins() => {
                 new.value = match mode {
@@ -191,7 +204,7 @@ impl Model {
                 if item_bytes(&key, &new) > item_max { NotStored } else { DONE }
             }
             (StoreMode::Cas(_) | StoreMode::CasOrStale(_), None) => Missed,
-            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(old)) if old.cas == cas => DONE,
+            (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(old)) if cas != 0 && old.cas == cas => DONE,
             (StoreMode::CasOrStale(cas), Some(old)) if cas != 0 && cas < old.cas => {
                 (new.expiry, new.stale, new.token_sent) = (old.expiry, true, old.token_sent);
                 DONE
@@ -205,8 +218,9 @@ impl Model {
             return;
         }
         match (outcome, expected) {
-            (Outcome::Stored { cas }, DONE) => {
-                new.cas = self.new_cas(cas);
+            (Outcome::Stored { cas, len }, DONE) => {
+                new.cas = self.new_cas(cas, store.named);
+                assert_eq!(len as usize, new.value.len());
                 self.map.insert(key, new);
             }
             _ => assert_eq!(outcome, expected, "{mode:?} with {known:?}"),
@@ -234,14 +248,13 @@ impl Model {
                 let known = self.known(&key);
                 let (value, flags, expiry) = (self.new_value(), self.flags(), self.exptime());
                 let expiry = Expiry::from_exptime(expiry, now);
-                let mode = self.mode(known.as_ref());
+                let store = self.store(known.as_ref(), flags, expiry);
                 let new = Entry { value, flags, expiry: expiry.secs(), stored_secs: now.secs, ..Entry::default() };
-                let store = Store { mode, flags, expiry, ..Store::SET };
                 let (outcome, _) = self.shard.execute(self.hasher.key(&key), &Operation::Store(store), &new.value, now);
                 if item_bytes(&key, &new) > self.shape.config.item_size_max as usize {
                     assert_eq!(outcome, Outcome::TooLarge);
                 } else {
-                    self.apply_store(key.clone(), new, mode, known, outcome);
+                    self.apply_store(key.clone(), new, store, known, outcome);
                 }
                 self.check_item(&key);
             }
@@ -309,10 +322,10 @@ impl Model {
         let (value, flags, exptime) = (self.new_value(), self.flags(), self.exptime());
         let expiry = Expiry::from_exptime(exptime, self.now);
         let known = self.known(&key);
-        let store = Store { mode: self.mode(known.as_ref()), flags, expiry, ..Store::SET };
+        let store = self.store(known.as_ref(), flags, expiry);
         match self.shard.reserve(self.hasher.key(&key), &store, value.len() as u32, self.now) {
             Ok(reservation) => {
-                self.uploads.push(Upload { reservation, key, value, filled: 0, flags, expiry: expiry.secs() });
+                self.uploads.push(Upload { reservation, key, value, filled: 0 });
             }
             Err(Outcome::TooLarge) => {
                 let new = Entry { value, flags, ..Entry::default() };
@@ -342,15 +355,16 @@ impl Model {
         upload.filled = end;
         let give_up = self.below(20) == 0;
         if give_up || self.uploads[at].reservation.missing_bytes() == 0 {
-            let Upload { reservation, key, value, flags, expiry, .. } = self.uploads.swap_remove(at);
+            let Upload { reservation, key, value, .. } = self.uploads.swap_remove(at);
             if give_up {
                 self.shard.abandon(reservation);
             } else {
                 let known = self.known(&key);
-                let mode = reservation.store().mode;
+                let store = *reservation.store();
+                let (flags, expiry) = (store.flags, store.expiry.secs());
                 let outcome = self.shard.commit(reservation, self.now);
                 let new = Entry { value, flags, expiry, stored_secs: self.now.secs, ..Entry::default() };
-                self.apply_store(key.clone(), new, mode, known, outcome);
+                self.apply_store(key.clone(), new, store, known, outcome);
                 self.check_item(&key);
             }
         }
@@ -358,15 +372,21 @@ impl Model {
 
     fn arith(&mut self, key: Vec<u8>) {
         let known = self.known(&key);
-        let (up, delta) = (self.below(2) == 0, self.rng.next_u64() >> self.below(64));
-        let (answer, _) = self.execute(&key, &Operation::Count(Count::by(delta, up)));
+        let (up, delta, named) = (self.below(2) == 0, self.rng.next_u64() >> self.below(64), self.named());
+        let (answer, _) = self.execute(&key, &Operation::Count(Count { named, ..Count::by(delta, up) }));
+        if let Outcome::Number(Number { cas, .. }) = answer {
+            assert_eq!(cas, named.unwrap_or(cas));
+        }
         let text = known.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()).map(str::trim_ascii_end);
         let number = text.and_then(|text| text.parse::<u64>().ok());
         match (answer, number) {
             (Outcome::NoMemory(Purpose::Change), Some(_)) if self.shape.tight => self.refused += 1,
-            (Outcome::Number(Number { value, cas, ttl: None }), Some(old)) => {
+            (Outcome::Number(Number { value, ttl: None, .. }), Some(old)) => {
                 assert_eq!(value, if up { old.wrapping_add(delta) } else { old.saturating_sub(delta) });
-                self.new_cas(cas);
+                let at = self.shard.peek(self.hasher.key(&key), self.now).unwrap();
+                // A number that has grown has the next unique, whatever was named and shown.
+                let grows = value.to_string().len() > known.map_or(0, |entry| entry.value.len());
+                let cas = self.new_cas(self.shard.item(at).cas, named.filter(|_| !grows));
                 let entry = self.map.get_mut(&key).unwrap();
                 let len = entry.value.len();
                 entry.value = value.to_string().into_bytes();
@@ -377,111 +397,17 @@ impl Model {
                 (entry.cas, entry.stored_secs) = (cas, self.now.secs);
             }
             (Outcome::NotANumber, None) => assert!(known.is_some()),
-            (Outcome::Number(Number { value, cas, .. }), None) => {
+            (Outcome::Number(Number { value, .. }), None) => {
                 // A random value that memcached reads as a number and Rust does not: take it as it is.
                 let entry = known.expect("a number was changed");
                 assert!(entry.value.iter().any(u8::is_ascii_digit), "{value} from {entry:?}");
-                self.new_cas(cas);
                 let at = self.shard.peek(self.hasher.key(&key), self.now).unwrap();
-                let value = self.shard.item(at).value.to_vec();
+                let (value, cas) = (self.shard.item(at).value.to_vec(), self.shard.item(at).cas);
+                self.new_cas(cas, named.filter(|_| value.len() == entry.value.len()));
                 let stored_secs = self.now.secs;
                 self.map.insert(key.clone(), Entry { value, cas, stored_secs, ..entry });
             }
             (answer, _) => assert_eq!((answer, known), (Outcome::Missed, None)),
-        }
-        self.check_item(&key);
-    }
-
-    /// mg with T, N and R in any order, and t somewhere among them.
-    fn meta_get(&mut self, key: Vec<u8>) {
-        let known = self.known(&key);
-        let mut kinds: Vec<u64> = (0..4).map(|_| self.below(5)).collect();
-        let mut seen_kinds = HashSet::new();
-        kinds.retain(|&kind| kind != 4 && seen_kinds.insert(kind));
-        let mut steps = Steps::NONE;
-        for kind in kinds {
-            let expiry = Expiry::from_exptime(self.exptime(), self.now);
-            steps
-                .push([Step::Touch(expiry), Step::Vivify(expiry), Step::Recache(expiry), Step::ShowTtl][kind as usize]);
-        }
-        let (created, mut entry) = match &known {
-            Some(entry) => (false, entry.clone()),
-            None => (true, Entry { stored_secs: self.now.secs, ..Entry::default() }),
-        };
-        let (outcome, _) =
-            self.execute(&key, &Operation::Get(Get { steps, update: true, known: None, classic: false }));
-        if created && !steps.vivify() {
-            assert_eq!(outcome, Outcome::Missed);
-            return;
-        }
-        let Outcome::Hit(seen) = outcome else {
-            assert!(created && self.shape.tight, "{key:?} is there and was not found");
-            self.refused += 1;
-            return;
-        };
-        let (mut won, mut ttl) = (entry.stale && !entry.token_sent, None);
-        for step in steps.iter() {
-            match step {
-                Step::Touch(new) => entry.expiry = new.secs(),
-                Step::Vivify(new) if created => (entry.expiry, won) = (new.secs(), true),
-                Step::Recache(before) if !created && entry.expiry != 0 && entry.expiry < before.secs() => {
-                    won |= !entry.token_sent;
-                }
-                Step::ShowTtl if entry.expiry != 0 => ttl = Some(entry.expiry.wrapping_sub(self.now.secs)),
-                _ => {}
-            }
-        }
-        assert_eq!((seen.won, seen.stale, seen.token_sent), (won, entry.stale, entry.token_sent), "{steps:?}");
-        assert_eq!(seen.ttl, ttl, "{steps:?}");
-        assert_eq!((seen.len as usize, seen.flags), (entry.value.len(), entry.flags));
-        entry.token_sent |= won;
-        if created {
-            entry.cas = self.new_cas(seen.cas);
-        }
-        assert_eq!(seen.cas, entry.cas);
-        if self.shape.tight
-            && let Some(at) = self.shard.peek(self.hasher.key(&key), self.now)
-        {
-            // Without room for the field the old expiry stays.
-            entry.expiry = self.shard.item(at).expiry.secs();
-        }
-        self.map.insert(key.clone(), entry);
-        self.check_item(&key);
-    }
-
-    /// md with C and I.
-    fn meta_delete(&mut self, key: Vec<u8>) {
-        let known = self.known(&key);
-        let cas = match self.below(3) {
-            0 => known.as_ref().map(|entry| entry.cas),
-            1 => Some(self.below(self.largest_cas + 2)),
-            _ => None,
-        };
-        let stale = self.below(3) > 0;
-        let ttl = (self.below(2) == 0).then(|| Expiry::from_exptime(self.exptime(), self.now));
-        let delete = Delete { cas, stale, empty: None, expiry: ttl, classic: false };
-        let (outcome, _) = self.execute(&key, &Operation::Delete(delete));
-        let Some(mut entry) = known else {
-            assert_eq!(outcome, Outcome::Missed);
-            return;
-        };
-        if cas.is_some_and(|cas| cas != entry.cas) {
-            assert_eq!(outcome, Outcome::Exists);
-            return;
-        }
-        assert_eq!(outcome, Outcome::Deleted);
-        self.map.remove(&key);
-        if stale {
-            entry.expiry = ttl.map_or(entry.expiry, Expiry::secs);
-            (entry.stale, entry.token_sent, entry.stored_secs) = (true, false, self.now.secs);
-            // Under a new unique, which peek shows; gone if there was no room for a copy, or at once if it has expired.
-            if let Some(at) = self.shard.peek(self.hasher.key(&key), self.now) {
-                entry.cas = self.new_cas(self.shard.item(at).cas);
-                self.map.insert(key.clone(), entry);
-            } else {
-                let expired = entry.expiry != 0 && entry.expiry <= self.now.secs;
-                assert!(expired || self.shape.tight, "{key:?} is gone");
-            }
         }
         self.check_item(&key);
     }
@@ -524,11 +450,7 @@ impl Model {
         self.now.secs += 1;
         self.shard.flush_all(0, self.now);
         for n in 0..self.shape.keys {
-            let mut key = n.to_string().into_bytes();
-            if n.is_multiple_of(50) {
-                key.resize(250, b'k');
-            }
-            assert_eq!(self.shard.peek(self.hasher.key(&key), self.now), None);
+            assert_eq!(self.shard.peek(self.hasher.key(&key_of(n)), self.now), None);
         }
         while self.shard.maintain(self.now, 1000) {}
         let census = self.shard.census();
@@ -539,6 +461,15 @@ impl Model {
         assert_eq!((stats.curr_items.value(), stats.bytes.value()), (0, 0));
         assert!(stats.classes.iter().all(|class| class.items.value() == 0));
     }
+}
+
+/// Key number `n`, one in fifty of them as long as a key may be.
+fn key_of(n: u64) -> Vec<u8> {
+    let mut key = n.to_string().into_bytes();
+    if n.is_multiple_of(50) {
+        key.resize(250, b'k');
+    }
+    key
 }
 
 /// An item's size as memcached counts it.

@@ -236,13 +236,7 @@ impl RequestHeader {
             }
             (Opcode::Delete, _) => {
                 let cas = (self.cas != 0).then_some(self.cas);
-                return Asked::Operation(Operation::Delete(Delete {
-                    cas,
-                    stale: false,
-                    empty: None,
-                    expiry: None,
-                    classic: true,
-                }));
+                return Asked::Operation(Operation::Delete(Delete { cas, ..Delete::CLASSIC }));
             }
             (Opcode::Arith { increment: up }, _) => {
                 let steps = match extras.u32_at(16) {
@@ -250,7 +244,7 @@ impl RequestHeader {
                     exptime => Steps::one(Step::Vivify(expiry(exptime))),
                 };
                 let (delta, initial, cas) = (extras.u64_at(0), extras.u64_at(8), self.cas);
-                return Asked::Operation(Operation::Count(Count { delta, up, cas, steps, initial }));
+                return Asked::Operation(Operation::Count(Count { cas, steps, initial, ..Count::by(delta, up) }));
             }
             (Opcode::Store(mode), 0) => mode,
             (Opcode::Store(_), cas) => StoreMode::Cas(cas),
@@ -263,7 +257,7 @@ impl RequestHeader {
         // An append has no extras; it takes flags and expiry of the item there.
         let (flags, expiry) = (extras.u32_at(0), expiry(extras.u32_at(4)));
         let drops_old = Opcode::of(self.opcode).0 == Opcode::Store(StoreMode::Set);
-        let store = Store { mode, flags, expiry, base64: false, drops_old, classic: true };
+        let store = Store { mode, flags, expiry, drops_old, ..Store::SET };
         Asked::Store(Storing { key, store, bytes: self.value_len() })
     }
 
@@ -325,7 +319,7 @@ pub(crate) fn head(form: &Form<'_>, opcode: u8, outcome: &Outcome, out: &mut imp
             number = counted.value.to_be_bytes();
             (response.cas, response.text) = (counted.cas, &number);
         }
-        Outcome::Stored { cas } => response.cas = *cas,
+        Outcome::Stored { cas, .. } => response.cas = *cas,
         _ => {}
     }
     response.key = if command.answers_key() { form.key } else { b"" };
@@ -464,7 +458,7 @@ mod tests {
     #[test]
     fn quiet_gets_hide_misses_and_other_quiet_commands_success() {
         let hides = |opcode, said: Said| hides(opcode, &said);
-        let (hit, stored) = (Outcome::Hit(View::default()), Outcome::Stored { cas: 1 });
+        let (hit, stored) = (Outcome::Hit(View::default()), Outcome::Stored { cas: 1, len: 0 });
         assert!(hides(GETQ, Outcome::Missed.into()) && !hides(GETQ, hit.into()) && !hides(0, Outcome::Missed.into()));
         assert!(hides(0x11, stored.into()) && !hides(0x11, Outcome::NotStored.into()) && !hides(0x01, stored.into()));
         assert!(hides(0x17, Line::Ok.into()) && !hides(0x07, Line::Ok.into()) && !hides(0x17, Line::BadFormat.into()));

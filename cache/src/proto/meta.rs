@@ -114,15 +114,19 @@ impl<'a> Meta<'a> {
     pub fn operation(&self, name: Name, now: Now) -> Operation {
         let steps = self.steps(now);
         match name {
-            Name::Get => Operation::Get(Get { steps, update: !self.no_update, known: self.cas, classic: false }),
+            Name::Get => {
+                let (update, known) = (!self.no_update, self.cas);
+                Operation::Get(Get { steps, update, known, classic: false, ..Get::CLASSIC })
+            }
             Name::Delete => {
                 let expiry = self.ttl.map(|ttl| Expiry::from_exptime(ttl.into(), now));
                 let empty = self.empty.then_some(self.client_flags);
-                Operation::Delete(Delete { cas: self.cas, stale: self.stale, empty, expiry, classic: false })
+                let (cas, stale) = (self.cas, self.stale);
+                Operation::Delete(Delete { cas, stale, empty, expiry, classic: false, ..Delete::CLASSIC })
             }
             Name::Arith => {
                 let (delta, up, cas) = (self.delta, counts_up(self).unwrap_or(true), self.cas.unwrap_or(0));
-                Operation::Count(Count { delta, up, cas, steps, initial: self.initial })
+                Operation::Count(Count { cas, steps, initial: self.initial, ..Count::by(delta, up) })
             }
             Name::Set | Name::Noop | Name::Debug => Operation::Debug,
         }
@@ -167,6 +171,7 @@ impl<'a> Meta<'a> {
             base64: self.key.is_base64(),
             drops_old: true,
             classic: false,
+            ..Store::SET
         };
         Storing { key: self.key.bytes(), store, bytes }
     }
@@ -416,7 +421,7 @@ fn shown_flag(form: &Form<'_>, name: Name, outcome: &Outcome, letter: u8, out: &
             out.put(if encoded { b" b" } else { b"" });
         }
         (b'c', &(Outcome::Hit(View { cas, .. }) | Outcome::Number(Number { cas, .. }))) => flag(cas),
-        (b'c', &Outcome::Stored { cas }) => flag(cas),
+        (b'c', &Outcome::Stored { cas, .. }) => flag(cas),
         (b'c', _) if name == Name::Set => flag(0),
         (b't', &(Outcome::Hit(View { ttl, .. }) | Outcome::Number(Number { ttl, .. }))) => match ttl {
             Some(ttl) => flag(ttl.into()),

@@ -420,7 +420,7 @@ fn expiry_of(exptime: i32, now: Now) -> Expiry {
 #[inline]
 fn storing_of(mode: StoreMode, key: &[u8], flags: u32, exptime: i32, bytes: u32, now: Now) -> Storing<'_> {
     let expiry = expiry_of(exptime, now);
-    let store = Store { mode, flags, expiry, base64: false, drops_old: mode == StoreMode::Set, classic: true };
+    let store = Store { mode, flags, expiry, drops_old: mode == StoreMode::Set, ..Store::SET };
     Storing { key, store, bytes }
 }
 

@@ -117,7 +117,7 @@ mod tests {
             Outcome::Hit(view),
             Outcome::Hit(View { len: 0, ..view }),
             Outcome::Hit(View { withheld: true, ..view }),
-            Outcome::Stored { cas },
+            Outcome::Stored { cas, len: u32::MAX },
             Outcome::Deleted,
             Outcome::Touched,
             Outcome::Number(Number { value: u64::MAX, cas, ttl }),

@@ -4,7 +4,7 @@ use crate::clock::Now;
 use crate::key::Key;
 use crate::number;
 use crate::operation::{Count, Number, Outcome, Purpose, Step};
-use crate::store::header::{self, Header, Marks};
+use crate::store::header::{self, Fields, Marks};
 use crate::store::segment::SegmentState;
 
 use super::get::{shown_ttl, steps_on_new};
@@ -56,15 +56,17 @@ impl Shard {
         let mut digits = [0; number::DIGITS_MAX];
         let len = number::write(&mut digits, count.initial);
         let (expiry, ttl) = steps_on_new(&count.steps, now);
-        match self.create(key, &digits[..len], expiry, now) {
+        let fields = Fields { expiry, named: count.named, ..Fields::NONE };
+        match self.create(key, &digits[..len], fields, now) {
             Some((_, cas)) => Outcome::Number(Number { value: count.initial, cas, ttl }),
             None => Outcome::NoMemory(Purpose::Create),
         }
     }
 
     /// Replaces the number in the item found, if it has the version asked for: in place when the new one fits and
-    /// nobody holds the bytes. A longer number makes a new item, without the marks of the old one. Returns the new
-    /// number and the item's cas unique, or why the number is as before.
+    /// nobody holds the bytes. A longer number makes a new item, without the marks of the old one, and, as in memcached,
+    /// with the next cas unique, even where the client has named one and is shown that. Returns the new number and the
+    /// cas unique that is shown, or why the number is as before.
     fn change_number(&mut self, key: Key<'_>, known: &Known, count: &Count, now: Now) -> Result<(u64, u64), Outcome> {
         let epoch = self.epoch;
         let &Known { found, address, layout: old, facts } = known;
@@ -84,27 +86,30 @@ impl Shard {
 
         let segment = self.segments.at(found.at.segment);
         debug_assert!(matches!(segment.state, SegmentState::Open | SegmentState::Sealed));
-        if digits_len <= old_len && segment.holders == 0 {
+        let (named, grows) = (self.may_name(count.named), digits_len > old_len);
+        if !grows && segment.holders == 0 && (named.is_none() || old.has_named_field()) {
             let cas = self.new_cas();
-            header::set_cas(&mut self.memory, address, cas, now.secs);
+            header::renew_cas(&mut self.memory, address, cas, named, now.secs);
             self.segments.at_mut(found.at.segment).largest_cas = cas;
             write_padded(self.memory.bytes_mut(address + old.value_at(), old_len), digits);
-            return Ok((value, self.shown(cas)));
+            return Ok((value, self.shown(named.unwrap_or(cas))));
         }
         let no_memory = Outcome::NoMemory(Purpose::Change);
-        let layout = self.check(key, digits_len.max(old_len), flags, expiry).map_err(|_| no_memory)?;
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now).ok_or(no_memory)?;
-        let address = self.memory.at(at);
+        let fields = Fields { flags, expiry, named: named.filter(|_| !grows), ..Fields::NONE };
+        let new = self.check(key, digits_len.max(old_len), fields).map_err(|_| no_memory)?;
+        let at = self.write_new(&new, Some(found), now).ok_or(no_memory)?;
+        let (address, layout) = (self.memory.at(at), new.layout);
         write_padded(self.memory.bytes_mut(address + layout.value_at(), layout.value_len as usize), digits);
-        if digits_len <= old_len {
-            // It was not done in place only because the bytes are held; the item keeps its marks all the same.
+        if !grows {
+            // It was not done in place only because the bytes are held, or had no place for a unique that the client
+            // names; the item keeps its marks all the same.
             let is_there = self.segments.is_current(found.at);
             let old = self.memory.at(found.at);
             let marks = if is_there { header::marks(&self.memory, old) } else { Marks::default() };
             header::set_marks(&mut self.memory, address, marks);
         }
         match self.link_held(key, at, (Some(found), epoch), now) {
-            Outcome::Stored { cas } => Ok((value, cas)),
+            Outcome::Stored { cas, .. } => Ok((value, named.unwrap_or(cas))),
             _ => Err(no_memory),
         }
     }

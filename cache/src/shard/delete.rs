@@ -3,7 +3,7 @@
 use crate::clock::{Expiry, Now};
 use crate::key::Key;
 use crate::operation::{Delete, Outcome, Purpose};
-use crate::store::header::{self, Header, Marks};
+use crate::store::header::{self, Fields, Layout, Marks};
 use crate::store::index::Found;
 
 use super::{Known, Shard};
@@ -28,13 +28,15 @@ impl Shard {
         let (mut there, mut expiry) = (Some(found), facts.expiry);
         if let Some(flags) = delete.empty {
             expiry = Expiry::NEVER;
-            there = self.empty_item(key, &known, flags, delete.expiry.unwrap_or(expiry), now);
+            let named = delete.named.or_else(|| header::named(self.memory.bytes_from(known.address), known.layout));
+            let fields = Fields { flags, expiry: delete.expiry.unwrap_or(expiry), named, ..Fields::NONE };
+            there = self.empty_item(key, &known, fields, now);
             if there.is_none() {
                 return Outcome::NoMemory(Purpose::Change);
             }
         }
         match there {
-            Some(found) if delete.stale => self.make_stale(key, found, delete.expiry.unwrap_or(expiry), now),
+            Some(found) if delete.stale => self.make_stale(key, found, delete, delete.expiry.unwrap_or(expiry), now),
             there => {
                 self.stats.delete_hits.add(1);
                 if let Some(found) = there.filter(|_| delete.empty.is_none()) {
@@ -45,14 +47,14 @@ impl Shard {
         Outcome::Deleted
     }
 
-    /// Puts an empty item with these flags and this expiry in the place of the item known, under its cas unique.
-    /// `None`, and all as it was, when there is no room.
-    fn empty_item(&mut self, key: Key<'_>, known: &Known, flags: u32, expiry: Expiry, now: Now) -> Option<Found> {
-        let layout = self.check(key, 0, flags, expiry).ok()?;
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(known.found), now)?;
+    /// Puts an empty item in the place of the item known, under its cas unique unless the client has named one. `None`,
+    /// and all as it was, when there is no room.
+    fn empty_item(&mut self, key: Key<'_>, known: &Known, fields: Fields, now: Now) -> Option<Found> {
+        let new = self.check(key, 0, fields).ok()?;
+        let at = self.write_new(&new, Some(known.found), now)?;
         let found = self.index.find(&self.memory, &self.segments, key);
-        if !self.link(key.hash, at, found, known.facts.cas, now) {
-            self.drop_unlinked(at, layout.total());
+        if !self.link(key.hash, at, found, known.facts.unique, now) {
+            self.drop_unlinked(at);
             return None;
         }
         self.stats.total_items.add(1);
@@ -68,12 +70,16 @@ impl Shard {
     }
 
     /// Marks the item found as stale, under a new unique, so that the next client wins the right to renew it.
-    fn make_stale(&mut self, key: Key<'_>, found: Found, expiry: Expiry, now: Now) {
-        // The unique of an item that a reply holds does not change: a copy takes its place.
-        let copies = self.segments.at(found.at.segment).holders != 0;
+    fn make_stale(&mut self, key: Key<'_>, found: Found, delete: &Delete, expiry: Expiry, now: Now) {
+        let named = self.may_name(delete.named);
+        // The unique of an item that a reply holds does not change: a copy takes its place, as it does where there is no
+        // place for one that the client names.
+        let layout = Layout::read(self.memory.bytes_from(self.memory.at(found.at)));
+        let has_place = named.is_none() || layout.is_some_and(|layout| layout.has_named_field());
+        let copies = self.segments.at(found.at.segment).holders != 0 || !has_place;
         let changes = expiry != self.item(found.at).expiry;
         let moved = match (copies, changes) {
-            (true, _) => self.copy_item(key, found, expiry, now),
+            (true, _) => self.copy_item(key, found, expiry, named, now),
             (false, true) => self.move_expiry(key, found, expiry, now),
             (false, false) => Some(found.at),
         };
@@ -85,7 +91,7 @@ impl Shard {
         let address = self.memory.at(at);
         let access = self.item(at).last_access_secs;
         let cas = self.new_cas();
-        header::set_cas(&mut self.memory, address, cas, access);
+        header::renew_cas(&mut self.memory, address, cas, named, access);
         let segment = self.segments.at_mut(at.segment);
         segment.largest_cas = segment.largest_cas.max(cas);
         let marks = header::marks(&self.memory, address);

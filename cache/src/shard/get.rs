@@ -6,7 +6,7 @@
 use crate::clock::{Expiry, Now};
 use crate::key::Key;
 use crate::operation::{Get, Outcome, Step, Steps, View};
-use crate::store::header::{self, Marks};
+use crate::store::header::{self, Fields, Marks};
 use crate::store::item::{Hit, ItemRef, idle_secs};
 
 use super::{Known, Shard};
@@ -152,7 +152,8 @@ impl Shard {
     /// Makes an empty item, which this client is to fill. `None` when there is no room.
     fn vivify(&mut self, key: Key<'_>, get: &Get, now: Now) -> Option<(View, ItemRef)> {
         let (expiry, ttl) = steps_on_new(&get.steps, now);
-        let (at, cas) = self.create(key, b"", expiry, now)?;
+        let fields = Fields { expiry, named: get.named, ..Fields::NONE };
+        let (at, cas) = self.create(key, b"", fields, now)?;
         let address = self.memory.at(at);
         header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..Marks::default() });
         if get.update {

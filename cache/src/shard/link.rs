@@ -110,14 +110,14 @@ impl Shard {
     fn count_in_segment(&mut self, at: ItemRef) -> (usize, usize) {
         let address = self.memory.at(at);
         let Some((layout, bytes, class)) = self.size_of(address) else { return (0, 0) };
-        let Facts { expiry, cas, .. } = Facts::read(self.memory.bytes_from(address), layout);
+        let Facts { expiry, unique, .. } = Facts::read(self.memory.bytes_from(address), layout);
         let fetched = header::is_fetched(&self.memory, address);
         let segment = self.segments.at_mut(at.segment);
         segment.live += 1;
         segment.live_unfetched += u32::from(!fetched);
         segment.live_bytes += bytes as u64;
         note_latest(&mut segment.latest_expiry, expiry);
-        segment.largest_cas = segment.largest_cas.max(cas);
+        segment.largest_cas = segment.largest_cas.max(unique);
         self.class_rows.add(at.segment, class, bytes);
         (bytes, class)
     }

@@ -269,7 +269,7 @@ impl Shard {
         let item = self.stored_item(at);
         let hash = self.hasher.hash(item.key);
         let heat = header::heat(&self.memory, address);
-        let (flushed, expired, fetched) = (item.cas < self.flush.cas, item.expiry.has_passed(now), item.fetched);
+        let (flushed, expired, fetched) = (item.unique < self.flush.cas, item.expiry.has_passed(now), item.fetched);
         let Some(found) = self.index.find_at(&self.memory, hash, at) else {
             // Replaced or deleted.
             self.make_up_for(bytes);

@@ -4,10 +4,10 @@
 
 use arrayvec::ArrayVec;
 
-use crate::clock::{Expiry, Now};
+use crate::clock::Now;
 use crate::key::{KEY_MAX_BYTES, Key};
 use crate::operation::{Outcome, Purpose, Store, StoreMode};
-use crate::store::header::{self, Header, Layout, Marks};
+use crate::store::header::{self, Fields, Header, Layout, Marks};
 use crate::store::index::Found;
 use crate::store::item::{ItemRef, Reservation};
 
@@ -31,11 +31,6 @@ impl Shard {
             Outcome::TooLarge | Outcome::NoMemory(_) if store.drops_old => {
                 self.forget_key(key, now);
             }
-            Outcome::Stored { .. } if store.base64 && !store.mode.joins() => {
-                if let Some(found) = self.index.find(&self.memory, &self.segments, key) {
-                    self.note_base64(found.at);
-                }
-            }
             _ => {}
         }
         outcome
@@ -43,9 +38,9 @@ impl Shard {
 
     #[inline]
     fn try_store(&mut self, key: Key<'_>, store: &Store, value: &[u8], now: Now) -> Outcome {
-        let &Store { mode, flags, expiry, .. } = store;
-        let layout = match self.check(key, value.len(), flags, expiry) {
-            Ok(layout) => layout,
+        let mode = store.mode;
+        let new = match self.check(key, value.len(), fields_of(store)) {
+            Ok(new) => new,
             Err(outcome) => return outcome,
         };
         self.stats.cmd_set.add(1);
@@ -53,17 +48,16 @@ impl Shard {
         let known = self.lookup_to_store(key, value.len(), now);
         let found = known.map(|known| known.found);
         let epoch = self.epoch;
-        let new = Header { layout, key, flags, expiry };
         // A set, which most stores are, has nothing to decide.
         let decided =
-            if mode == StoreMode::Set { Ok(Decision::Replace) } else { self.decide(mode, known.as_ref(), now) };
+            if mode == StoreMode::Set { Ok(Decision::Replace) } else { self.decide(store, known.as_ref(), now) };
         let (at, gap) = match decided {
             Err(outcome) => return outcome,
-            Ok(Decision::Join(old)) => match self.join(key, old, value.len(), mode.appends(), now) {
+            Ok(Decision::Join(old)) => match self.join(key, old, value.len(), store, now) {
                 Some(written) => written,
                 None => return Outcome::NotStored,
             },
-            Ok(Decision::ReplaceStale(old)) => match self.write_stale(old, &new, false, now) {
+            Ok(Decision::ReplaceStale(old)) => match self.write_stale(old, &new, now) {
                 Some(written) => written,
                 None => return Outcome::NoMemory(Purpose::Store),
             },
@@ -82,7 +76,7 @@ impl Shard {
                     at = self.write_new(&new, None, now);
                 }
                 let Some(at) = at else { return Outcome::NoMemory(Purpose::Store) };
-                (at, self.memory.at(at) + layout.value_at())
+                (at, self.memory.at(at) + new.layout.value_at())
             }
         };
         self.memory.bytes_mut(gap, value.len()).copy_from_slice(value);
@@ -97,24 +91,21 @@ impl Shard {
     /// is as before, whatever `store` says of it.
     pub fn reserve(&mut self, key: Key<'_>, store: &Store, value_len: u32, now: Now) -> Result<Reservation, Outcome> {
         let no_memory = Outcome::NoMemory(Purpose::Store);
-        let layout = self.check(key, value_len as usize, store.flags, store.expiry)?;
+        let new = self.check(key, value_len as usize, fields_of(store))?;
         self.advance(now);
         if self.holds.reservations == HOLDERS_MAX || self.holds.segments >= self.limit.allowed / 4 * 3 {
             self.stats.store_no_memory.add(1);
             return Err(no_memory);
         }
-        let new = Header { layout, key, flags: store.flags, expiry: store.expiry };
         let at = self.write_new(&new, None, now).ok_or(no_memory)?;
         if self.holds.segments > self.limit.allowed / 4 * 3 {
-            self.drop_unlinked(at, layout.total());
+            self.drop_unlinked(at);
             self.stats.store_no_memory.add(1);
             return Err(no_memory);
         }
-        if store.base64 {
-            self.note_base64(at);
-        }
         self.holds.reservations += 1;
-        Ok(Reservation { at, value_at: layout.value_at() as u32, value_len, filled: 0, hash: key.hash, store: *store })
+        let value_at = new.layout.value_at() as u32;
+        Ok(Reservation { at, value_at, value_len, filled: 0, hash: key.hash, store: *store })
     }
 
     /// Appends `bytes` to the reserved value. Returns how many were taken: all, or as many as were missing.
@@ -132,9 +123,8 @@ impl Shard {
     pub fn commit(&mut self, reservation: Reservation, now: Now) -> Outcome {
         self.holds.reservations -= 1;
         let Reservation { at, hash, value_at, value_len, store, .. } = reservation;
-        let total = (value_at + value_len) as usize;
         if reservation.missing_bytes() != 0 {
-            self.drop_unlinked(at, total);
+            self.drop_unlinked(at);
             return Outcome::NotStored;
         }
         self.stats.cmd_set.add(1);
@@ -145,18 +135,15 @@ impl Shard {
         let found = known.map(|known| known.found);
         let epoch = self.epoch;
         let from = self.memory.at(at);
-        let written = match self.decide(store.mode, known.as_ref(), now) {
+        let written = match self.decide(&store, known.as_ref(), now) {
             Err(outcome) => Err(outcome),
             Ok(Decision::Replace) => return self.link_held(key, at, (found, epoch), now),
             Ok(Decision::ReplaceStale(old)) => {
-                let flags = store.flags;
-                let layout = Layout::new(bytes.len() as u8, value_len, flags, Expiry::NEVER, false);
-                let new = Header { layout, key, flags, expiry: Expiry::NEVER };
-                self.write_stale(old, &new, store.base64, now).ok_or(Outcome::NoMemory(Purpose::Store))
+                // What was checked once is not refused now.
+                self.check(key, value_len as usize, fields_of(&store))
+                    .and_then(|new| self.write_stale(old, &new, now).ok_or(Outcome::NoMemory(Purpose::Store)))
             }
-            Ok(Decision::Join(old)) => {
-                self.join(key, old, value_len as usize, store.mode.appends(), now).ok_or(Outcome::NotStored)
-            }
+            Ok(Decision::Join(old)) => self.join(key, old, value_len as usize, &store, now).ok_or(Outcome::NotStored),
         };
         let outcome = match written {
             Ok((to, gap)) => {
@@ -165,7 +152,7 @@ impl Shard {
             }
             Err(outcome) => outcome,
         };
-        self.drop_unlinked(at, total);
+        self.drop_unlinked(at);
         outcome
     }
 
@@ -177,14 +164,14 @@ impl Shard {
     /// Gives a reservation's room back; the key is as before.
     pub fn abandon(&mut self, reservation: Reservation) {
         self.holds.reservations -= 1;
-        self.drop_unlinked(reservation.at, (reservation.value_at + reservation.value_len) as usize);
+        self.drop_unlinked(reservation.at);
     }
 
-    /// What `mode` makes of the item found (memcached's `do_store_item`).
+    /// What a store makes of the item found (memcached's `do_store_item`).
     #[inline]
-    fn decide(&mut self, mode: StoreMode, known: Option<&Known>, now: Now) -> Result<Decision, Outcome> {
+    fn decide(&mut self, store: &Store, known: Option<&Known>, now: Now) -> Result<Decision, Outcome> {
         let cas_there = known.map_or(0, |known| self.shown(known.facts.cas));
-        match (mode, known.map(|known| known.found)) {
+        match (store.mode, known.map(|known| known.found)) {
             (StoreMode::Set, _) | (StoreMode::Add, None) | (StoreMode::Replace, Some(_)) => Ok(Decision::Replace),
             (StoreMode::Add, Some(found)) => {
                 let address = self.memory.at(found.at);
@@ -204,6 +191,7 @@ impl Shard {
                 self.stats.cas_misses.add(1);
                 Err(Outcome::Missed)
             }
+            (mode, None) if store.vivify && mode.joins() => Ok(Decision::Replace),
             (_, None) => Err(Outcome::NotStored),
             (StoreMode::Cas(cas) | StoreMode::CasOrStale(cas), Some(_)) if cas != 0 && cas_there == cas => {
                 self.stats.cas_hits.add(1);
@@ -229,7 +217,7 @@ impl Shard {
         let segment = self.segments.at(at.segment);
         let age = self.segments.sequence() - segment.sequence;
         let young = !self.evict || age < (self.limit.allowed as u64) / 2;
-        let class = crate::store::expiry::class_of(new.expiry, now, self.ttl_classes);
+        let class = crate::store::expiry::class_of(new.fields.expiry, now, self.ttl_classes);
         segment.holders == 0
             && young
             && !self.is_being_merged(at)
@@ -251,44 +239,44 @@ impl Shard {
         let segment = self.segments.at_mut(found.at.segment);
         segment.live_unfetched += u32::from(was_fetched);
         segment.largest_cas = cas;
-        note_latest(&mut segment.latest_expiry, new.expiry);
+        note_latest(&mut segment.latest_expiry, new.fields.expiry);
         self.stats.total_items.add(1);
-        Outcome::Stored { cas: self.shown(cas) }
+        let cas = self.shown(new.fields.named.unwrap_or(cas));
+        Outcome::Stored { cas, len: new.layout.value_len }
     }
 
     /// Writes an item with the flags and expiry of the one found and room for `more` bytes beside its value, which is
     /// copied. Returns the item, held, and the address of the bytes to be filled.
-    fn join(&mut self, key: Key<'_>, found: Found, more: usize, append: bool, now: Now) -> Option<(ItemRef, usize)> {
+    fn join(&mut self, key: Key<'_>, found: Found, more: usize, store: &Store, now: Now) -> Option<(ItemRef, usize)> {
         let item = self.item(found.at);
-        let (flags, expiry) = (item.flags, item.expiry);
+        let fields = Fields { flags: item.flags, expiry: item.expiry, named: store.named, ..Fields::NONE };
         let old_len = item.value.len();
         let old_at = self.memory.at(found.at);
         let old_value = old_at + Layout::read(self.memory.bytes_from(old_at))?.value_at();
-        let layout = self.check(key, old_len + more, flags, expiry).ok()?;
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now)?;
-        let value = self.memory.at(at) + layout.value_at();
-        let (old_to, gap) = if append { (value, value + old_len) } else { (value + more, value) };
+        let new = self.check(key, old_len + more, fields).ok()?;
+        let at = self.write_new(&new, Some(found), now)?;
+        let value = self.memory.at(at) + new.layout.value_at();
+        let (old_to, gap) = if store.mode.appends() { (value, value + old_len) } else { (value + more, value) };
         self.memory.copy(old_value, old_to, old_len);
         Some((at, gap))
     }
 
     /// Writes `new` with the expiry of the newer item found, marked as stale. Returns the item, held, and the address of
     /// its value, to be filled.
-    fn write_stale(&mut self, found: Found, new: &Header<'_>, base64: bool, now: Now) -> Option<(ItemRef, usize)> {
-        let expiry = self.item(found.at).expiry;
+    fn write_stale(&mut self, found: Found, new: &Header<'_>, now: Now) -> Option<(ItemRef, usize)> {
         let token_sent = header::marks(&self.memory, self.memory.at(found.at)).token_sent;
-        let old = new.layout;
-        let layout = Layout::new(old.key_len, old.value_len, new.flags, expiry, self.wants_expiry_field());
-        let at = self.write_new(&Header { layout, expiry, ..*new }, Some(found), now)?;
+        let fields = Fields { expiry: self.item(found.at).expiry, ..new.fields };
+        let layout = Layout::new(new.layout.key_len, new.layout.value_len, &fields, self.wants_expiry_field());
+        let at = self.write_new(&Header { layout, fields, ..*new }, Some(found), now)?;
         let address = self.memory.at(at);
-        header::set_marks(&mut self.memory, address, Marks { fetched: false, base64, stale: true, token_sent });
+        let marks = Marks { fetched: false, base64: fields.base64, stale: true, token_sent };
+        header::set_marks(&mut self.memory, address, marks);
         Some((at, address + layout.value_at()))
     }
+}
 
-    /// Notes of the item at `at` that its key was sent as base64.
-    fn note_base64(&mut self, at: ItemRef) {
-        let address = self.memory.at(at);
-        let marks = header::marks(&self.memory, address);
-        header::set_marks(&mut self.memory, address, Marks { base64: true, ..marks });
-    }
+/// What a store says of its item.
+fn fields_of(store: &Store) -> Fields {
+    let &Store { flags, expiry, named, base64, .. } = store;
+    Fields { flags, expiry, named, base64 }
 }

@@ -58,7 +58,7 @@ impl Shard {
             for (place, &at) in items.iter().enumerate().skip(cursor.skip.into()) {
                 let before = text.len();
                 let item = self.stored_item(at);
-                if !item.key.is_empty() && item.cas >= self.flush.cas && !item.expiry.has_passed(now) {
+                if !item.key.is_empty() && item.unique >= self.flush.cas && !item.expiry.has_passed(now) {
                     tell(&self.walked(at, item), text);
                 }
                 if text.len() > end {

@@ -6,7 +6,7 @@
 use crate::clock::{Expiry, Now};
 use crate::key::{KEY_MAX_BYTES, Key};
 use crate::operation::{Outcome, Purpose};
-use crate::store::header::{self, Header, Layout};
+use crate::store::header::{self, Facts, Fields, Header, Layout};
 use crate::store::index::Found;
 use crate::store::item::ItemRef;
 
@@ -14,15 +14,22 @@ use super::state::Epoch;
 use super::{Shard, note_latest};
 
 impl Shard {
-    /// Whether such an item may be stored at all, and how it would be laid out.
+    /// What a client may call an item: nothing where items have no cas uniques.
+    pub(super) fn may_name(&self, named: Option<u64>) -> Option<u64> {
+        named.filter(|_| self.slabs.uses_cas())
+    }
+
+    /// Whether such an item may be stored at all, and what would be written of it but its value.
     #[inline]
-    pub(super) fn check(&self, key: Key<'_>, value_len: usize, flags: u32, expiry: Expiry) -> Result<Layout, Outcome> {
-        let bytes = self.slabs.item_bytes(key.bytes.len(), value_len, flags != 0);
+    pub(super) fn check<'a>(&self, key: Key<'a>, value_len: usize, fields: Fields) -> Result<Header<'a>, Outcome> {
+        let fields = Fields { named: self.may_name(fields.named), ..fields };
+        let bytes = self.slabs.item_bytes(key.bytes.len(), value_len, fields.flags != 0);
         if bytes > self.item_size_max as usize || key.bytes.is_empty() || key.bytes.len() > KEY_MAX_BYTES {
             self.stats.store_too_large.add(1);
             return Err(Outcome::TooLarge);
         }
-        Ok(Layout::new(key.bytes.len() as u8, value_len as u32, flags, expiry, self.wants_expiry_field()))
+        let layout = Layout::new(key.bytes.len() as u8, value_len as u32, &fields, self.wants_expiry_field());
+        Ok(Header { layout, key, fields })
     }
 
     /// Gets room for a new item, writes its header and key there, and holds its segment. The bytes of `keep`, if given,
@@ -38,7 +45,7 @@ impl Shard {
         if !self.evict {
             self.merge_ahead(0, now);
         }
-        let at = self.room(bytes, new.expiry, queue, now);
+        let at = self.room(bytes, new.fields.expiry, queue, now);
         if let Some(at) = at {
             self.hold(at.segment, usize::MAX);
             let address = self.memory.at(at);
@@ -71,50 +78,64 @@ impl Shard {
         }
         let cas = self.new_cas();
         if !self.link(key.hash, at, found, cas, now) {
-            let bytes = Layout::read(self.memory.bytes_from(self.memory.at(at)));
-            self.drop_unlinked(at, bytes.map_or(0, |layout| layout.total()));
+            self.drop_unlinked(at);
             self.stats.store_no_memory.add(1);
             return Outcome::NoMemory(Purpose::Store);
         }
         self.stats.total_items.add(1);
+        let bytes = self.memory.bytes_from(self.memory.at(at));
+        let outcome = Layout::read(bytes).map(|layout| {
+            let cas = header::named(bytes, layout).unwrap_or(cas);
+            Outcome::Stored { cas: self.shown(cas), len: layout.value_len }
+        });
         self.unhold(at.segment);
-        Outcome::Stored { cas: self.shown(cas) }
+        outcome.unwrap_or(Outcome::NoMemory(Purpose::Store))
     }
 
-    /// Gives up the `bytes` bytes of an item that was written and held but not linked.
-    pub(super) fn drop_unlinked(&mut self, at: ItemRef, bytes: usize) {
-        self.give_back(at, bytes);
+    /// Gives up an item that was written and held but not linked.
+    pub(super) fn drop_unlinked(&mut self, at: ItemRef) {
+        let layout = Layout::read(self.memory.bytes_from(self.memory.at(at)));
+        self.give_back(at, layout.map_or(0, |layout| layout.total()));
         self.unhold(at.segment);
     }
 
-    /// Makes an item without flags where there is none. Returns its place and its cas unique.
-    pub(super) fn create(&mut self, key: Key<'_>, value: &[u8], expiry: Expiry, now: Now) -> Option<(ItemRef, u64)> {
-        let layout = self.check(key, value.len(), 0, expiry).ok()?;
-        let at = self.write_new(&Header { layout, key, flags: 0, expiry }, None, now)?;
-        let address = self.memory.at(at) + layout.value_at();
+    /// Makes an item where there is none. Returns its place and its cas unique.
+    pub(super) fn create(&mut self, key: Key<'_>, value: &[u8], fields: Fields, now: Now) -> Option<(ItemRef, u64)> {
+        let new = self.check(key, value.len(), fields).ok()?;
+        let at = self.write_new(&new, None, now)?;
+        let address = self.memory.at(at) + new.layout.value_at();
         self.memory.bytes_mut(address, value.len()).copy_from_slice(value);
         match self.link_held(key, at, (None, self.epoch), now) {
-            Outcome::Stored { cas } => Some((at, cas)),
+            Outcome::Stored { cas, .. } => Some((at, cas)),
             _ => None,
         }
     }
 
-    /// Puts a copy of the item found, with this expiry, in its place; cas unique, last access and marks stay. `None`,
-    /// and all as it was, when there is no room.
-    pub(super) fn copy_item(&mut self, key: Key<'_>, found: Found, expiry: Expiry, now: Now) -> Option<ItemRef> {
-        let item = self.stored_item(found.at);
-        let (flags, cas, access) = (item.flags, item.cas, item.last_access_secs);
+    /// Puts a copy of the item found, with this expiry, in its place; last access and marks stay, and the cas unique
+    /// where the client has not `named` another. `None`, and all as it was, when there is no room.
+    pub(super) fn copy_item(
+        &mut self,
+        key: Key<'_>,
+        found: Found,
+        expiry: Expiry,
+        named: Option<u64>,
+        now: Now,
+    ) -> Option<ItemRef> {
         let address = self.memory.at(found.at);
-        let marks = header::marks(&self.memory, address);
-        let old = Layout::read(self.memory.bytes_from(address))?;
-        let layout = Layout::new(old.key_len, old.value_len, flags, expiry, self.wants_expiry_field());
-        let at = self.write_new(&Header { layout, key, flags, expiry }, Some(found), now)?;
+        let (access, marks) = (header::access(&self.memory, address), header::marks(&self.memory, address));
+        let bytes = self.memory.bytes_from(address);
+        let old = Layout::read(bytes)?;
+        let facts = Facts::read(bytes, old);
+        let named = named.or_else(|| header::named(bytes, old));
+        let fields = Fields { flags: facts.flags, expiry, named, base64: marks.base64 };
+        let layout = Layout::new(old.key_len, old.value_len, &fields, self.wants_expiry_field());
+        let at = self.write_new(&Header { layout, key, fields }, Some(found), now)?;
         let to = self.memory.at(at);
         self.memory.copy(address + old.value_at(), to + layout.value_at(), old.value_len as usize);
         header::set_marks(&mut self.memory, to, marks);
         let found = self.index.find(&self.memory, &self.segments, key);
-        if !self.link(key.hash, at, found, cas, now) {
-            self.drop_unlinked(at, layout.total());
+        if !self.link(key.hash, at, found, facts.unique, now) {
+            self.drop_unlinked(at);
             return None;
         }
         header::set_access(&mut self.memory, to, access);
@@ -134,7 +155,7 @@ impl Shard {
         if old.has_expiry_field() && stays {
             return Some(self.touch_in_place(found.at, old, expiry));
         }
-        let copy = self.copy_item(key, found, expiry, now);
+        let copy = self.copy_item(key, found, expiry, None, now);
         if copy.is_none() && self.segments.is_current(found.at) && old.has_expiry_field() {
             return Some(self.touch_in_place(found.at, old, expiry));
         }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  0        1      2                        9              12
-//! | key len | bits | cas 52 b | heat 4 b  | access (3 B) | value len (2 or 4 B) | expiry 4? | flags 4? | key | value |
+//! | key len | bits | cas 52 b | heat 4 b  | access (3 B) | value len (2 or 4 B) | expiry 4? | flags 4? | key | value | named 8? |
 //! ```
 //!
 //! Little-endian, unaligned, no padding: 14 bytes beside key and value for an item without expiry and flags whose value
 //! is shorter than 64 KiB. A bit says which of the optional fields are there. The cas has 52 bits: at ten million
-//! stores a second to one shard it repeats after 14 years. The heat counts how often the item is asked for, decaying:
+//! stores a second to one shard it repeats after 14 years. It says in which order items were stored, and clients are
+//! shown it as the cas unique; but where a client has named one of its own, that one, of 64 bits, follows the value, and
+//! is shown instead. The heat counts how often the item is asked for, decaying:
 //! `shard/merge.rs` says how. The last access is [`crate::Now::secs`] modulo 2^24.
 
 use crate::clock::Expiry;
@@ -22,10 +24,14 @@ const FETCHED: u8 = 8;
 const BASE64: u8 = 16;
 const STALE: u8 = 32;
 const TOKEN_SENT: u8 = 64;
+const NAMED: u8 = 128;
 const MARKS: u8 = FETCHED | BASE64 | STALE | TOKEN_SENT;
 
 /// Bytes before the value's length.
 const FIXED_BYTES: usize = 12;
+
+/// Bytes of a cas unique that a client has named.
+const NAMED_BYTES: usize = 8;
 
 /// Where the key begins, by which of the optional fields are there ([`WIDE`], [`EXPIRY`], [`FLAGS`]).
 const KEY_AT: [usize; 8] = [14, 16, 18, 20, 18, 20, 22, 24];
@@ -56,8 +62,9 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout of an item to be written. `expiry_field` asks for the field even when the item never expires.
     #[inline]
-    pub(crate) fn new(key_len: u8, value_len: u32, flags: u32, expiry: Expiry, expiry_field: bool) -> Layout {
-        let mut bits = 0;
+    pub(crate) fn new(key_len: u8, value_len: u32, fields: &Fields, expiry_field: bool) -> Layout {
+        let &Fields { flags, expiry, named, .. } = fields;
+        let mut bits = if named.is_some() { NAMED } else { 0 };
         if value_len > u32::from(u16::MAX) {
             bits |= WIDE;
         }
@@ -80,7 +87,7 @@ impl Layout {
         } else {
             u32::from(u16::from_le_bytes([low, high]))
         };
-        let layout = Layout { bits: bits & (WIDE | EXPIRY | FLAGS), key_len, value_len };
+        let layout = Layout { bits: bits & (WIDE | EXPIRY | FLAGS | NAMED), key_len, value_len };
         (layout.total() <= bytes.len()).then_some(layout)
     }
 
@@ -108,6 +115,11 @@ impl Layout {
     /// Bytes of the whole item.
     #[inline]
     pub(crate) fn total(&self) -> usize {
+        self.named_at() + if self.has_named_field() { NAMED_BYTES } else { 0 }
+    }
+
+    #[inline]
+    fn named_at(&self) -> usize {
         self.value_at() + self.value_len as usize
     }
 
@@ -117,6 +129,12 @@ impl Layout {
         self.bits & EXPIRY != 0
     }
 
+    /// Whether the item has a place for a cas unique that a client has named.
+    #[inline]
+    pub(crate) fn has_named_field(&self) -> bool {
+        self.bits & NAMED != 0
+    }
+
     /// Whether the item has client flags other than 0.
     #[inline]
     pub(crate) fn has_flags(&self) -> bool {
@@ -124,23 +142,41 @@ impl Layout {
     }
 }
 
+/// What a client says of an item beside key and value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields {
+    pub(crate) flags: u32,
+    pub(crate) expiry: Expiry,
+    /// The cas unique that it has named.
+    pub(crate) named: Option<u64>,
+    /// The key was sent as base64.
+    pub(crate) base64: bool,
+}
+
+impl Fields {
+    /// Nothing: no flags, no expiry.
+    pub(crate) const NONE: Fields = Fields { flags: 0, expiry: Expiry::NEVER, named: None, base64: false };
+}
+
 /// Everything of an item to be written but its value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header<'a> {
     pub(crate) layout: Layout,
     pub(crate) key: Key<'a>,
-    pub(crate) flags: u32,
-    pub(crate) expiry: Expiry,
+    pub(crate) fields: Fields,
 }
 
 impl Header<'_> {
-    /// Writes the header and the key at `address`, with no cas yet, not fetched, cold.
+    /// Writes the header and the key at `address`, with no cas but a named one, not fetched, cold.
     #[inline]
     pub(crate) fn write(&self, memory: &mut Memory, address: usize) {
-        let layout = self.layout;
+        let Header { layout, key, fields: Fields { flags, expiry, named, base64 } } = *self;
+        if let Some(named) = named {
+            memory.bytes_mut(address + layout.named_at(), NAMED_BYTES).copy_from_slice(&named.to_le_bytes());
+        }
         let bytes = memory.bytes_mut(address, layout.value_at());
         let mut fixed = [0; FIXED_BYTES];
-        (fixed[0], fixed[1]) = (layout.key_len, layout.bits);
+        (fixed[0], fixed[1]) = (layout.key_len, layout.bits | if base64 { BASE64 } else { 0 });
         bytes[..FIXED_BYTES].copy_from_slice(&fixed);
         // Lengths that the compiler knows, so that each is one store and no call.
         let len = layout.value_len.to_le_bytes();
@@ -151,13 +187,13 @@ impl Header<'_> {
         }
         if layout.has_expiry_field() {
             let expiry_at = layout.expiry_at();
-            bytes[expiry_at..expiry_at + 4].copy_from_slice(&self.expiry.secs().to_le_bytes());
+            bytes[expiry_at..expiry_at + 4].copy_from_slice(&expiry.secs().to_le_bytes());
         }
         if layout.has_flags() {
             let flags_at = layout.flags_at();
-            bytes[flags_at..flags_at + 4].copy_from_slice(&self.flags.to_le_bytes());
+            bytes[flags_at..flags_at + 4].copy_from_slice(&flags.to_le_bytes());
         }
-        bytes[layout.key_at()..].copy_from_slice(self.key.bytes);
+        bytes[layout.key_at()..].copy_from_slice(key.bytes);
     }
 }
 
@@ -173,6 +209,9 @@ pub(crate) fn layout_if_key(memory: &Memory, address: usize, key: &[u8]) -> Opti
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
     pub(crate) flags: u32,
+    /// In which order the item was stored.
+    pub(crate) unique: u64,
+    /// The cas unique that clients are shown: the same, or one that a client has named.
     pub(crate) cas: u64,
     pub(crate) expiry: Expiry,
 }
@@ -185,12 +224,23 @@ impl Facts {
             |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
         // The cas is in bytes 2 to 8 but for the upper half of the last; byte 1 is shifted out.
         let word = bytes.get(1..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |b| u64::from_le_bytes(*b));
+        let unique = word >> 8 & CAS_MAX;
         Facts {
+            unique,
+            cas: named(bytes, layout).unwrap_or(unique),
             flags: if layout.has_flags() { field(layout.flags_at()) } else { 0 },
-            cas: word >> 8 & CAS_MAX,
             expiry: Expiry::from_secs(if layout.has_expiry_field() { field(layout.expiry_at()) } else { 0 }),
         }
     }
+}
+
+/// The cas unique that a client has named of the item at the start of `bytes`, whose layout is `layout`.
+#[inline]
+pub(crate) fn named(bytes: &[u8], layout: Layout) -> Option<u64> {
+    if !layout.has_named_field() {
+        return None;
+    }
+    bytes.get(layout.named_at()..)?.first_chunk::<NAMED_BYTES>().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 /// The whole item at the start of `bytes`.
@@ -198,14 +248,15 @@ impl Facts {
 pub(crate) fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     let layout = Layout::read(bytes)?;
     let fixed = bytes.first_chunk::<FIXED_BYTES>()?;
-    let Facts { flags, cas, expiry } = Facts::read(bytes, layout);
+    let Facts { flags, unique, cas, expiry } = Facts::read(bytes, layout);
     let mut access = [0; 4];
     access[..3].copy_from_slice(&fixed[9..12]);
     Some(Item {
         key: &bytes[layout.key_at()..layout.value_at()],
-        value: &bytes[layout.value_at()..layout.total()],
+        value: &bytes[layout.value_at()..layout.named_at()],
         flags,
         cas,
+        unique,
         expiry,
         last_access_secs: u32::from_le_bytes(access),
         fetched: fixed[1] & FETCHED != 0,
@@ -259,7 +310,16 @@ pub(crate) fn set_marks(memory: &mut Memory, address: usize, marks: Marks) {
         | if marks.token_sent { TOKEN_SENT } else { 0 };
 }
 
-/// Gives the item at `address` a cas unique, and its last access at `secs`. Its heat stays.
+/// Gives the item at `address`, which stays where it is, a new cas unique: one that a client has named where it has a
+/// place for one.
+pub(crate) fn renew_cas(memory: &mut Memory, address: usize, cas: u64, named: Option<u64>, secs: u32) {
+    set_cas(memory, address, cas, secs);
+    let Some(layout) = Layout::read(memory.bytes_from(address)).filter(Layout::has_named_field) else { return };
+    let shown = named.unwrap_or(cas);
+    memory.bytes_mut(address + layout.named_at(), NAMED_BYTES).copy_from_slice(&shown.to_le_bytes());
+}
+
+/// Gives the item at `address` a cas unique beside a named one, and its last access at `secs`. Its heat stays.
 #[inline]
 pub(crate) fn set_cas(memory: &mut Memory, address: usize, cas: u64, secs: u32) {
     let bytes = memory.bytes_mut(address, FIXED_BYTES);
@@ -316,24 +376,28 @@ mod tests {
     #[test]
     fn every_layout_reads_back_as_written() {
         let mut memory = Memory::new(16, 16).unwrap();
-        for (value_len, flags, expiry, field, bytes) in [
-            (0u32, 0u32, 0u32, false, 14usize),
-            (5, 7, 0, false, 18),
-            (5, 0, 9, false, 18),
-            (5, 0, 0, true, 18),
-            (65_535, u32::MAX, u32::MAX, false, 22),
-            (65_536, 0, 0, false, 16),
-            (700_000, 1, 1, true, 24),
+        for (value_len, flags, expiry, field, named, bytes) in [
+            (0u32, 0u32, 0u32, false, None, 14usize),
+            (5, 7, 0, false, None, 18),
+            (5, 0, 9, false, None, 18),
+            (5, 0, 0, true, None, 18),
+            (0, 0, 0, false, Some(0), 22),
+            (65_535, u32::MAX, u32::MAX, false, Some(u64::MAX), 30),
+            (65_536, 0, 0, false, None, 16),
+            (700_000, 1, 1, true, Some(1), 32),
         ] {
             let expiry = Expiry::from_secs(expiry);
-            let layout = Layout::new(3, value_len, flags, expiry, field);
+            let fields = Fields { flags, expiry, named, base64: value_len == 5 };
+            let layout = Layout::new(3, value_len, &fields, field);
             assert_eq!(layout.total(), bytes + 3 + value_len as usize);
             memory.bytes_mut(0, 64).fill(0xff);
-            Header { layout, key: KeyHasher::new([0; 16]).key(b"key"), flags, expiry }.write(&mut memory, 7);
+            Header { layout, key: KeyHasher::new([0; 16]).key(b"key"), fields }.write(&mut memory, 7);
             set_cas(&mut memory, 7, CAS_MAX - 1, 0x0100_0005);
             let item = read_item(memory.bytes_from(7)).unwrap();
             assert_eq!((item.key, item.value.len()), (&b"key"[..], value_len as usize));
-            assert_eq!((item.flags, item.expiry, item.cas, item.fetched), (flags, expiry, CAS_MAX - 1, false));
+            let cas = named.unwrap_or(CAS_MAX - 1);
+            assert_eq!((item.flags, item.expiry, item.cas, item.fetched), (flags, expiry, cas, false));
+            assert_eq!((item.unique, marks(&memory, 7).base64), (CAS_MAX - 1, value_len == 5));
             assert_eq!(item.last_access_secs, 5, "modulo 2^24");
             assert_eq!(layout_if_key(&memory, 7, b"key"), Some(layout));
             assert_eq!(layout_if_key(&memory, 7, b"kez"), None);
@@ -341,9 +405,14 @@ mod tests {
             assert_eq!(heat(&memory, 7), 2 * HEAT_PER_HIT);
             (0..40).for_each(|_| assert!(!mark_fetched(&mut memory, 7, 6)));
             set_cas(&mut memory, 7, 77, 8);
-            assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().cas), (HEAT_MAX, 77));
+            assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().unique), (HEAT_MAX, 77));
+            assert_eq!(read_item(memory.bytes_from(7)).unwrap().cas, named.unwrap_or(77));
+            renew_cas(&mut memory, 7, 77, None, 8);
+            assert_eq!(read_item(memory.bytes_from(7)).unwrap().cas, 77);
+            renew_cas(&mut memory, 7, 77, named, 8);
+            assert_eq!(read_item(memory.bytes_from(7)).unwrap().cas, named.unwrap_or(77));
             set_heat(&mut memory, 7, 3);
-            assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().cas), (3, 77));
+            assert_eq!((heat(&memory, 7), read_item(memory.bytes_from(7)).unwrap().unique), (3, 77));
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Item<'a> {
     pub flags: u32,
     /// The cas unique.
     pub cas: u64,
+    /// In which order it was stored; the cas unique, unless a client has named another.
+    pub(crate) unique: u64,
     /// When it is gone.
     pub expiry: Expiry,
     /// The second ([`crate::Now::secs`]) of the last access, modulo 2^24.
@@ -30,8 +32,16 @@ impl Item<'_> {
     }
 
     /// What is shown for an item that has gone.
-    pub(crate) const EMPTY: Item<'static> =
-        Item { key: &[], value: &[], flags: 0, cas: 0, expiry: Expiry::PAST, last_access_secs: 0, fetched: false };
+    pub(crate) const EMPTY: Item<'static> = Item {
+        key: &[],
+        value: &[],
+        flags: 0,
+        cas: 0,
+        unique: 0,
+        expiry: Expiry::PAST,
+        last_access_secs: 0,
+        fetched: false,
+    };
 }
 
 /// Seconds at `now` since an access at the second `access_secs`, which is kept modulo 2^24.
@@ -68,11 +78,11 @@ pub struct Pin {
 
 /// An item whose bytes are there until somebody needs their room, whether its key still names it or not.
 ///
-/// A cas unique is given once, so that one read at the same place of the same generation is that of the same bytes.
+/// A unique is given once, so that one read at the same place of the same generation is that of the same bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Loose {
     pub(crate) at: ItemRef,
-    pub(crate) cas: u64,
+    pub(crate) unique: u64,
 }
 
 /// The right to fill a new item's value and then to commit or abandon it.

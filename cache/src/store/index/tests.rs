@@ -1,7 +1,6 @@
 use super::*;
-use crate::clock::Expiry;
 use crate::key::KeyHasher;
-use crate::store::header::{Header, Layout};
+use crate::store::header::{Fields, Header, Layout};
 use crate::store::segment::SegmentState;
 
 /// Segments 0, 1 and 63 are the index's; the others hold 128 items of four-byte keys each.
@@ -33,9 +32,9 @@ impl Bed {
 
     fn insert(&mut self, n: u32) -> bool {
         let (at, key) = (self.place(n), n.to_le_bytes());
-        let layout = Layout::new(4, 0, 0, Expiry::NEVER, false);
+        let layout = Layout::new(4, 0, &Fields::NONE, false);
         let address = self.memory.at(at);
-        Header { layout, key: self.hasher.key(&key), flags: 0, expiry: Expiry::NEVER }.write(&mut self.memory, address);
+        Header { layout, key: self.hasher.key(&key), fields: Fields::NONE }.write(&mut self.memory, address);
         self.index.insert(&mut self.memory, &self.segments, self.hasher.hash(&key), at)
     }
 
