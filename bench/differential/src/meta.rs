@@ -68,6 +68,8 @@ fn flag(maker: &mut Maker, name: &str) -> Piece {
         "D" => maker.draw.pick(&["0", "1", "2", "9", "10", "90", "1000", "4294967296"]),
         "J" => maker.draw.pick(&["0", "1", "9", "99", "4294967295"]),
         "C" => maker.draw.pick(&["0", "7777777777777777776", "18446744073709551615"]),
+        // Larger than any that a server gives, so that both find the same of the two older; or none.
+        "E" => maker.draw.pick(&["0", "7777777777777777776", "9000000000000000000", "18446744073709551615"]),
         _ => "",
     };
     word(format!("{name}{value}"))
@@ -88,7 +90,7 @@ fn get(maker: &mut Maker) -> Line {
     let id = maker.key();
     let (key, base64) = key(maker, id);
     let mut words = vec![word("mg"), key];
-    let often: [(&str, usize); 15] = [
+    let often: [(&str, usize); 16] = [
         ("v", 60),
         ("f", 20),
         ("s", 25),
@@ -102,6 +104,7 @@ fn get(maker: &mut Maker) -> Line {
         ("u", 12),
         ("T", 15),
         ("N", 12),
+        ("E", 8),
         ("R", 15),
         ("P", 3),
     ];
@@ -119,7 +122,7 @@ fn set(maker: &mut Maker) -> Line {
     words.extend(flags(
         maker,
         base64,
-        &[("T", 35), ("F", 25), ("c", 25), ("k", 20), ("O", 20), ("q", 12), ("I", 20), ("t", rough)],
+        &[("T", 35), ("F", 25), ("c", 25), ("k", 20), ("O", 20), ("q", 12), ("I", 20), ("E", 12), ("t", rough)],
     ));
     if maker.draw.chance(1, 3) {
         words.push(word(maker.draw.pick(&["ME", "MA", "MP", "MR", "MS"])));
@@ -136,7 +139,11 @@ fn delete(maker: &mut Maker) -> Line {
     let id = maker.key();
     let (key, base64) = key(maker, id);
     let mut words = vec![word("md"), key];
-    words.extend(flags(maker, base64, &[("I", 65), ("x", 20), ("F", 10), ("T", 30), ("k", 20), ("O", 20), ("q", 20)]));
+    words.extend(flags(
+        maker,
+        base64,
+        &[("I", 65), ("x", 20), ("E", 12), ("F", 10), ("T", 30), ("k", 20), ("O", 20), ("q", 20)],
+    ));
     unique(maker, id, 20, &mut words);
     Line::new(words)
 }
@@ -145,8 +152,19 @@ fn arith(maker: &mut Maker) -> Line {
     let id = maker.number_key();
     let (key, base64) = key(maker, id);
     let mut words = vec![word("ma"), key];
-    let often =
-        [("v", 60), ("t", 30), ("c", 25), ("k", 25), ("O", 15), ("q", 12), ("T", 15), ("N", 30), ("J", 25), ("D", 40)];
+    let often = [
+        ("v", 60),
+        ("t", 30),
+        ("c", 25),
+        ("k", 25),
+        ("O", 15),
+        ("q", 12),
+        ("T", 15),
+        ("N", 30),
+        ("E", 12),
+        ("J", 25),
+        ("D", 40),
+    ];
     words.extend(flags(maker, base64, &often));
     if maker.draw.chance(1, 3) {
         words.push(word(maker.draw.pick(&["MI", "M+", "MD", "M-"])));

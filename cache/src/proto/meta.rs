@@ -71,6 +71,8 @@ pub struct Meta<'a> {
     pub empty: bool,
     /// C.
     pub cas: Option<u64>,
+    /// E: the cas unique that the item gets.
+    pub named: Option<u64>,
     /// T, as an exptime.
     pub ttl: Option<i32>,
     /// N, as an exptime.
@@ -100,6 +102,7 @@ impl<'a> Meta<'a> {
             stale: false,
             empty: false,
             cas: None,
+            named: None,
             ttl: None,
             vivify: None,
             recache: None,
@@ -112,21 +115,21 @@ impl<'a> Meta<'a> {
 
     /// What `name`, which has no value, asks for at `now`.
     pub fn operation(&self, name: Name, now: Now) -> Operation {
-        let steps = self.steps(now);
+        let (steps, named) = (self.steps(now), self.named);
         match name {
             Name::Get => {
                 let (update, known) = (!self.no_update, self.cas);
-                Operation::Get(Get { steps, update, known, classic: false, ..Get::CLASSIC })
+                Operation::Get(Get { steps, update, known, named, classic: false })
             }
             Name::Delete => {
                 let expiry = self.ttl.map(|ttl| Expiry::from_exptime(ttl.into(), now));
                 let empty = self.empty.then_some(self.client_flags);
                 let (cas, stale) = (self.cas, self.stale);
-                Operation::Delete(Delete { cas, stale, empty, expiry, classic: false, ..Delete::CLASSIC })
+                Operation::Delete(Delete { cas, stale, empty, expiry, named, classic: false })
             }
             Name::Arith => {
                 let (delta, up, cas) = (self.delta, counts_up(self).unwrap_or(true), self.cas.unwrap_or(0));
-                Operation::Count(Count { cas, steps, initial: self.initial, ..Count::by(delta, up) })
+                Operation::Count(Count { cas, steps, named, initial: self.initial, ..Count::by(delta, up) })
             }
             Name::Set | Name::Noop | Name::Debug => Operation::Debug,
         }
@@ -168,6 +171,8 @@ impl<'a> Meta<'a> {
             mode,
             flags: self.client_flags,
             expiry: Expiry::from_exptime(self.ttl.unwrap_or(0).into(), now),
+            // As in memcached, an E of 0 asks for nothing here.
+            named: self.named.filter(|&named| named != 0),
             base64: self.key.is_base64(),
             drops_old: true,
             classic: false,
@@ -324,6 +329,10 @@ fn flags<'a>(key: &'a [u8], words: &[&'a [u8]], most: usize) -> Result<Meta<'a>,
             },
             b'C' => match number::unsigned(rest) {
                 Some(cas) => meta.cas = Some(cas),
+                None => wrong = Some(Line::BadToken),
+            },
+            b'E' => match number::unsigned(rest) {
+                Some(named) => meta.named = Some(named),
                 None => wrong = Some(Line::BadToken),
             },
             // What follows the first letter is ignored, and a NUL is none; a blank is no mode that any command knows.

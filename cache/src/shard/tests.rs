@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::key::KeyHasher;
-use crate::operation::{Count, Number, Operation, Outcome, Purpose, Store};
+use crate::operation::{Count, Delete, Number, Operation, Outcome, Purpose, Store, View};
 
 const NOW: Now = Now { secs: 10, unix_epoch: 1_700_000_000 };
 
@@ -166,6 +166,21 @@ fn a_count_that_finds_no_room_is_counted_as_a_hit() {
     let outcome = bench.execute(&0u32.to_le_bytes(), &Operation::Count(Count::by(1, true)), b"", NOW).0;
     assert_eq!(outcome, Outcome::NoMemory(Purpose::Change));
     assert_eq!(bench.shard.stats.incr_hits.value(), 1);
+    bench.assert_whole();
+}
+
+#[test]
+fn where_items_have_no_uniques_a_client_cannot_name_one() {
+    let config = ShardConfig { memory_bytes: 16 << 20, use_cas: false, ..ShardConfig::default() };
+    let mut bench = Bench::new(&config, 2047);
+    let named = Some(7);
+    let count = Operation::Count(Count { named, ..Count::by(1, true) });
+    let stored = Outcome::Stored { cas: 0, len: 1 };
+    assert_eq!(bench.execute(b"n", &Operation::Store(Store { named, ..Store::SET }), b"1", NOW).0, stored);
+    assert!(matches!(bench.execute(b"n", &count, b"", NOW).0, Outcome::Number(Number { value: 2, cas: 0, .. })));
+    let stale = Operation::Delete(Delete { named, stale: true, ..Delete::CLASSIC });
+    assert_eq!(bench.execute(b"n", &stale, b"", NOW).0, Outcome::Deleted);
+    assert!(matches!(bench.execute(b"n", &Operation::GET, b"", NOW).0, Outcome::Hit(View { cas: 0, len: 1, .. })));
     bench.assert_whole();
 }
 
