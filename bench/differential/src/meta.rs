@@ -122,7 +122,18 @@ fn set(maker: &mut Maker) -> Line {
     words.extend(flags(
         maker,
         base64,
-        &[("T", 35), ("F", 25), ("c", 25), ("k", 20), ("O", 20), ("q", 12), ("I", 20), ("E", 12), ("t", rough)],
+        &[
+            ("T", 35),
+            ("F", 25),
+            ("c", 25),
+            ("k", 20),
+            ("O", 20),
+            ("q", 12),
+            ("I", 20),
+            ("E", 12),
+            ("s", 20),
+            ("t", rough),
+        ],
     ));
     if maker.draw.chance(1, 3) {
         words.push(word(maker.draw.pick(&["ME", "MA", "MP", "MR", "MS"])));

@@ -60,6 +60,8 @@ pub(crate) struct FormWith<B> {
     pub(crate) value: bool,
     /// The request's key was base64.
     pub(crate) base64: bool,
+    /// Bytes of the value that an ms has sent.
+    pub(crate) sent: u32,
     /// Letters of the flags, in order.
     pub(crate) letters: B,
     /// What the client wants to be given back: O with its letter, or the bytes of a packet.
@@ -84,6 +86,7 @@ impl<B> FormWith<B> {
             quiet: self.quiet,
             value: self.value,
             base64: self.base64,
+            sent: self.sent,
             letters: put(self.letters, FLAGS_MAX),
             opaque: put(self.opaque, OPAQUE_MAX_BYTES),
             key: put(self.key, KEY_MAX_BYTES),
@@ -104,7 +107,7 @@ impl<'a> Form<'a> {
 
     /// A form of which nothing but its kind is known.
     pub(crate) const fn bare(kind: Kind) -> Form<'a> {
-        Form { kind, quiet: false, value: false, base64: false, letters: &[], opaque: &[], key: &[] }
+        Form { kind, quiet: false, value: false, base64: false, sent: 0, letters: &[], opaque: &[], key: &[] }
     }
 
     /// This form for the item of `key`, whose key it needs if it is that of a fetch.
@@ -143,8 +146,16 @@ impl FormHead {
     pub(crate) const BYTES_MAX: usize = FLAGS_MAX + OPAQUE_MAX_BYTES + KEY_MAX_BYTES;
 
     /// The form of what is never answered.
-    pub(crate) const SILENT: FormHead =
-        FormHead { kind: Kind::Classic, quiet: true, value: false, base64: false, letters: 0, opaque: 0, key: 0 };
+    pub(crate) const SILENT: FormHead = FormHead {
+        sent: 0,
+        kind: Kind::Classic,
+        quiet: true,
+        value: false,
+        base64: false,
+        letters: 0,
+        opaque: 0,
+        key: 0,
+    };
 
     /// Splits `form`: its bytes are appended to `bytes`. Not the key of a fetch, which is kept with the value.
     pub(crate) fn of(form: &Form<'_>, bytes: &mut [u8]) -> FormHead {

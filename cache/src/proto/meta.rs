@@ -83,6 +83,8 @@ pub struct Meta<'a> {
     pub client_flags: u32,
     /// M.
     pub mode: Option<u8>,
+    /// Bytes of the value, of an ms.
+    pub bytes: u32,
     /// J.
     pub initial: u64,
     /// D; 1 without.
@@ -108,6 +110,7 @@ impl<'a> Meta<'a> {
             recache: None,
             client_flags: 0,
             mode: None,
+            bytes: 0,
             initial: 0,
             delta: 1,
         }
@@ -158,6 +161,7 @@ impl<'a> Meta<'a> {
             quiet: self.quiet,
             value: self.value && matches!(name, Name::Get | Name::Arith),
             base64: self.key.is_base64(),
+            sent: self.bytes,
             letters: &self.letters,
             opaque: self.opaque,
             key: if shows_key { self.key.bytes() } else { &[] },
@@ -165,8 +169,8 @@ impl<'a> Meta<'a> {
         }
     }
 
-    /// What an ms asks for at `now`, which stores `bytes` bytes in this `mode`.
-    pub(crate) fn storing(&self, mode: StoreMode, bytes: u32, now: Now) -> Storing<'_> {
+    /// What an ms asks for at `now`, which stores in this `mode`.
+    pub(crate) fn storing(&self, mode: StoreMode, now: Now) -> Storing<'_> {
         let store = Store {
             mode,
             flags: self.client_flags,
@@ -178,7 +182,7 @@ impl<'a> Meta<'a> {
             classic: false,
             ..Store::SET
         };
-        Storing { key: self.key.bytes(), store, bytes }
+        Storing { key: self.key.bytes(), store, bytes: self.bytes }
     }
 }
 
@@ -218,11 +222,11 @@ pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Line> {
     Ok(meta)
 }
 
-/// What an ms asks for, and the length of its value.
+/// What an ms asks for, and how it stores.
 ///
 /// # Errors
 /// The answer, and how much of a value is to be passed over.
-pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode, u32), Refused> {
+pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode), Refused> {
     let words = words_of(text);
     let at_once = Refused { line: Line::BadFormat, value_bytes: None };
     let [key, length, words @ ..] = words.as_slice() else { return Err(at_once) };
@@ -231,12 +235,12 @@ pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode, u32), Refused> {
     }
     let bytes = number::length(length).ok_or(at_once)?;
     let refused = |line| Refused { line, value_bytes: Some(bytes) };
-    let meta = flags(key, words, FLAGS_MAX - 1).map_err(refused)?;
+    let meta = Meta { bytes, ..flags(key, words, FLAGS_MAX - 1).map_err(refused)? };
     let Some(mode) = store_mode(&meta) else { return Err(refused(Line::BadSetMode)) };
     if meta.opaque.len() > OPAQUE_MAX_BYTES {
         return Err(refused(Line::OpaqueTooLong));
     }
-    Ok((meta, mode, bytes))
+    Ok((meta, mode))
 }
 
 /// The key of an me, which takes no flag but b, and that only behind the key.
@@ -436,7 +440,9 @@ fn shown_flag(form: &Form<'_>, name: Name, outcome: &Outcome, letter: u8, out: &
             Some(ttl) => flag(ttl.into()),
             None => out.put(b" t-1"),
         },
-        (b's', Outcome::Hit(view)) => flag(view.len.into()),
+        (b's', &(Outcome::Hit(View { len, .. }) | Outcome::Stored { len, .. })) => flag(len.into()),
+        // Where nothing was stored: what would have been.
+        (b's', _) if name == Name::Set => flag(form.sent.into()),
         (b'f', Outcome::Hit(view)) => flag(view.flags.into()),
         (b'l', Outcome::Hit(view)) => flag(view.idle.into()),
         (b'h', Outcome::Hit(view)) => flag(view.fetched.into()),
@@ -521,7 +527,7 @@ mod tests {
 
     #[test]
     fn modes_and_uniques_of_ms_make_one_store_mode() {
-        let mode = |text: &str| parse_set(text.as_bytes()).map(|(_, mode, _)| mode);
+        let mode = |text: &str| parse_set(text.as_bytes()).map(|(_, mode)| mode);
         for (text, expected) in [
             (" k 1", StoreMode::Set),
             (" k 1 MS", StoreMode::Set),

@@ -142,7 +142,16 @@ mod tests {
         for name in names {
             for value in [false, name != Name::Set] {
                 let (letters, opaque) = (b"kOctsflhvqbTNRuI", &[b'O'; OPAQUE_MAX_BYTES]);
-                forms.push(Form { value, base64: true, letters, opaque, key: KEY, ..Form::bare(Kind::Meta(name)) });
+                let sent = u32::MAX;
+                forms.push(Form {
+                    value,
+                    base64: true,
+                    sent,
+                    letters,
+                    opaque,
+                    key: KEY,
+                    ..Form::bare(Kind::Meta(name))
+                });
             }
         }
         for opcode in 0..=0x24 {

@@ -26,8 +26,8 @@ impl Taking<'_> {
     /// ms, whose line is the first `line_bytes` bytes of `input`.
     pub(super) fn meta_set(&mut self, input: &[u8], line_bytes: usize, words: &[u8]) -> Result<Done, Halt> {
         match meta::parse_set(words) {
-            Ok((meta, mode, bytes)) => {
-                let storing = meta.storing(mode, bytes, self.here.now);
+            Ok((meta, mode)) => {
+                let storing = meta.storing(mode, self.here.now);
                 self.store(input, line_bytes, &storing, &meta.form(Name::Set))
             }
             Err(refused) => self.refuse_set(line_bytes, refused),
