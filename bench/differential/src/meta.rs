@@ -131,6 +131,7 @@ fn set(maker: &mut Maker) -> Line {
             ("q", 12),
             ("I", 20),
             ("E", 12),
+            ("N", 15),
             ("s", 20),
             ("t", rough),
         ],

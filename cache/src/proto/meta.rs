@@ -171,10 +171,14 @@ impl<'a> Meta<'a> {
 
     /// What an ms asks for at `now`, which stores in this `mode`.
     pub(crate) fn storing(&self, mode: StoreMode, now: Now) -> Storing<'_> {
+        // N makes what an append or a prepend finds missing, with its own time; other modes do not know it.
+        let vivify = self.vivify.filter(|_| mode.joins());
+        let exptime = vivify.or(self.ttl).unwrap_or(0);
         let store = Store {
             mode,
             flags: self.client_flags,
-            expiry: Expiry::from_exptime(self.ttl.unwrap_or(0).into(), now),
+            expiry: Expiry::from_exptime(exptime.into(), now),
+            vivify: vivify.is_some(),
             // As in memcached, an E of 0 asks for nothing here.
             named: self.named.filter(|&named| named != 0),
             base64: self.key.is_base64(),
