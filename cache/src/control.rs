@@ -1,9 +1,10 @@
 //! What administrators set while the cache runs, which every core reads.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::Now;
+use crate::cluster::Cluster;
 use crate::settings::{CacheConfig, User};
 
 /// Which connection may dump.
@@ -35,6 +36,8 @@ pub struct Control {
     pub(crate) dumping: DumpRight,
     /// Who may speak, if not everybody.
     users: RwLock<Vec<User>>,
+    /// The nodes of which clients are told, if they are.
+    cluster: RwLock<Option<Arc<Cluster>>>,
     stopping: AtomicU8,
     /// Seconds that debugtime has added to the clock.
     clock_ahead: AtomicU32,
@@ -51,6 +54,7 @@ impl Control {
             limit: AtomicU64::new(config.shard.memory_bytes as u64),
             dumping: DumpRight::default(),
             users: RwLock::new(config.users.clone()),
+            cluster: RwLock::new(config.cluster.clone().map(Arc::new)),
             stopping: AtomicU8::new(0),
             clock_ahead: AtomicU32::new(0),
             clock_paused: AtomicU32::new(0),
@@ -98,6 +102,17 @@ impl Control {
     /// connects from then on is refused: a server that was started with users goes on asking for a name.
     pub fn set_users(&self, users: Vec<User>) {
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+    }
+
+    /// The nodes of which clients are told, if they are. Takes a lock that only [`Control::set_cluster`] takes for long.
+    pub fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on clients are told of these nodes, by every core. Any thread but a core's. The version must be larger than
+    /// that of before, or the nodes the same, since clients take no other list over.
+    pub fn set_cluster(&self, cluster: Cluster) {
+        *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(cluster));
     }
 
     pub(crate) fn stop(&self, how: Stopping) {

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use crate::clock::Now;
+use crate::cluster::CLUSTER_KEY;
 use crate::core::{ConnId, Core};
 use crate::key::{Key, KeyHash};
 use crate::lists::Lists;
@@ -113,6 +114,7 @@ impl<P: Copy> Datagrams<P> {
         let mut purse = self.commons.sources.purse(source, datagram.len());
         if let Some((key, bytes, cas)) = plain_fetch(request)
             && bytes == request.len()
+            && key != CLUSTER_KEY
         {
             debug_assert!(
                 foreseen.is_none_or(|hash| hash == core.here.hasher.hash(key)),

@@ -8,6 +8,8 @@
 
 /// Time as an argument: seconds now, and the second at which an item is gone.
 pub mod clock;
+/// The nodes of a cluster, told by one of them.
+mod cluster;
 /// What administrators set while the cache runs.
 mod control;
 /// One core's cache: its shard, its queues to the others, what its connections are owed.
@@ -54,6 +56,7 @@ mod watch;
 
 pub use crate::core::{ConnId, Core, CoreCensus, Overdue};
 pub use clock::{Expiry, Now};
+pub use cluster::{Cluster, ClusterNode};
 pub use control::{Control, Stopping};
 pub use counters::{CoreCounters, Counters, OutsideCounts};
 pub use datagrams::{DatagramOutlet, Datagrams, Network};

@@ -1,5 +1,6 @@
 //! What a cache is built with: sizes, limits, and the facts that `stats` reports.
 
+use crate::cluster::Cluster;
 use crate::key::KEY_MAX_BYTES;
 use crate::store::{ConfigError, ShardConfig};
 
@@ -65,6 +66,8 @@ pub struct CacheConfig {
     pub detail: bool,
     /// Who may speak (`-Y`). Empty: everybody.
     pub users: Vec<User>,
+    /// The nodes of which clients are told (`--cluster`). `None`: nobody asks, as with memcached.
+    pub cluster: Option<Cluster>,
     /// Lines that a watcher may be behind each core before it loses some (`-o worker_logbuf_size`).
     pub watch_lines: usize,
     /// What connections speak (`-B`).
@@ -203,6 +206,7 @@ impl Default for CacheConfig {
             prefix_delimiter: b':',
             detail: false,
             users: Vec::new(),
+            cluster: None,
             watch_lines: 256,
             protocol: Protocol::Auto,
             server: ServerFacts::default(),

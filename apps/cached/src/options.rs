@@ -8,9 +8,11 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache::{Network, Protocol, User};
+use cache::{Cluster, Network, Protocol, User};
 use clap::Parser;
 
+/// The file of `--cluster`.
+mod cluster;
 /// Why a command line is refused.
 mod error;
 /// `-o`.
@@ -24,6 +26,7 @@ mod read;
 /// The file of `-Y`.
 mod users;
 
+pub(crate) use cluster::read_cluster;
 pub use error::{OptionError, Refusal};
 pub use extended::Extended;
 pub use read::{ListenPort, Mode};
@@ -83,6 +86,8 @@ pub struct Options {
     pub prefix_delimiter: Option<u8>,
     /// The file of `-Y`, and who is in it.
     pub auth: Option<(String, Vec<User>)>,
+    /// The file of `--cluster`, and what it says.
+    pub cluster: Option<(PathBuf, Cluster)>,
     /// Whether to run in the background.
     pub daemon: bool,
     /// Where the process's number goes.
@@ -190,6 +195,7 @@ impl Options {
             shutdown: flags.shutdown,
             prefix_delimiter: flags.prefix_delimiter,
             auth: flags.auth_file.as_deref().map(auth).transpose()?,
+            cluster: flags.cluster.map(|path| Ok((path.clone(), read_cluster(&path, None)?))).transpose()?,
             daemon: flags.daemon,
             pid_file: flags.pid_file,
             user: flags.user,

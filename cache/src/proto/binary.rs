@@ -35,6 +35,9 @@ const BODY_MAX_BYTES: u32 = 1 << 30;
 const GETQ: u8 = 0x09;
 const STAT: u8 = 0x10;
 
+/// Config Get of Amazon ElastiCache's clients; unknown to memcached.
+pub(crate) const CONFIG_GET: u8 = 0x60;
+
 /// What an opcode asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
@@ -387,6 +390,14 @@ pub(crate) fn hides(opcode: u8, said: &Said) -> bool {
 /// Appends one packet of a Stat's answer; without a name it is the last.
 pub(crate) fn stat_packet(out: &mut Vec<u8>, opaque: [u8; 4], name: &[u8], value: &[u8]) {
     Response { opcode: STAT, opaque, key: name, text: value, ..Response::default() }.write(out);
+}
+
+/// The answer to a [`CONFIG_GET`]: flags of 0, then the text.
+pub(crate) fn config_packet(text: &str, opaque: [u8; 4]) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + 4 + text.len());
+    let text = text.as_bytes();
+    Response { opcode: CONFIG_GET, opaque, extras: &[0; 4], text, ..Response::default() }.write(&mut out);
+    out.into_boxed_slice()
 }
 
 /// The packets of a list of `STAT <name> <value>` lines, the last one included. Allocates: administrative commands

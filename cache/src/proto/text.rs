@@ -138,6 +138,8 @@ pub enum Order {
     Slabs,
     /// shutdown.
     Shutdown,
+    /// config, in a server that tells of a cluster.
+    Config,
     /// debugtime, in a server that obeys it.
     Debugtime,
 }
@@ -379,6 +381,7 @@ fn rarely(line: &[u8]) -> Command<'_> {
         b"shutdown" => Order::Shutdown,
         b"debugtime" => Order::Debugtime,
         _ if !words.is_empty() && last.starts_with(b"HTTP/") => return Command::Http,
+        b"config" => Order::Config,
         _ => return Command::Fail { line: Line::Error, noreply },
     };
     Command::Operate { order, arguments: rest, noreply }

@@ -3,9 +3,12 @@
 //! Read first: [`crate::proto::binary`] for the bytes, [`crate::operation`] for what is asked of a shard.
 
 use super::{Done, Halt, Stop, Taking};
+use crate::cluster::CLUSTER;
 use crate::key::KEY_MAX_BYTES;
 use crate::operation::Outcome;
-use crate::proto::binary::{Asked, Extras, HEADER_BYTES, Opcode, RequestHeader, stat_packet, stat_packets};
+use crate::proto::binary::{
+    Asked, CONFIG_GET, Extras, HEADER_BYTES, Opcode, RequestHeader, config_packet, stat_packet, stat_packets,
+};
 use crate::proto::form::Form;
 use crate::proto::line::Line;
 use crate::replies::Owed;
@@ -30,6 +33,9 @@ impl Taking<'_> {
         }
         let (command, quiet) = Opcode::of(header.opcode);
         if matches!(command, Opcode::Unknown | Opcode::SaslList | Opcode::Sasl) {
+            if header.opcode == CONFIG_GET && self.clients.shared.control.cluster().is_some() {
+                return self.config_packet(&header, &form, input);
+            }
             // Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
             self.pass_over(u64::from(header.body_len), &form, Line::Error)?;
             return Ok(self.executed(HEADER_BYTES));
@@ -55,6 +61,21 @@ impl Taking<'_> {
                 Opcode::Stat => self.stat(key, &header, &form)?,
                 _ => self.tell(&form, Line::Ok)?,
             },
+        }
+        Ok(self.executed(head_bytes))
+    }
+
+    /// Config Get, which is Amazon ElastiCache's, where there is a cluster to tell of.
+    fn config_packet(&mut self, header: &RequestHeader, form: &Form<'_>, input: &[u8]) -> Result<Done, Halt> {
+        let head_bytes = header.head_bytes();
+        let body = input.get(HEADER_BYTES..head_bytes).ok_or(Stop::NeedInput)?;
+        if header.body_len as usize != body.len() {
+            self.pass_over(u64::from(header.body_len), form, Line::BadFormat)?;
+            return Ok(self.executed(HEADER_BYTES));
+        }
+        match body.get(usize::from(header.extras_len)..) {
+            Some(CLUSTER) => self.tell_of_cluster(form, |cluster| config_packet(&cluster.text(), header.opaque))?,
+            _ => self.tell(form, Outcome::Missed)?,
         }
         Ok(self.executed(head_bytes))
     }

@@ -4,6 +4,7 @@ use memchr::memchr2;
 
 use super::{Done, Halt, State, Stop, Taking};
 use crate::clock::Expiry;
+use crate::cluster::CLUSTER_KEY;
 use crate::core::here::Here;
 use crate::key::{KEY_MAX_BYTES, Key};
 use crate::operation::Operation;
@@ -61,6 +62,9 @@ impl Taking<'_> {
     /// Looks one key up, here or on its owner; `end`: END follows.
     #[inline]
     pub(super) fn fetch(&mut self, key: &[u8], cas: bool, expiry: Option<Expiry>, end: bool) -> Result<(), Stop> {
+        if key == CLUSTER_KEY && self.clients.shared.control.cluster().is_some() {
+            return self.tell_of_cluster(&Form::classic(false), |cluster| cluster.item(cas, end));
+        }
         let located = self.locate(key);
         let (key, owner) = located;
         let leaves = self.answers_at_once() && self.out.room() >= LINE_MAX_BYTES;

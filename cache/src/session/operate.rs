@@ -3,11 +3,13 @@
 //!
 //! flush_all and cache_memlimit are barriers within a connection: they begin when everything before them has been
 //! answered, and nothing after them begins before every shard has obeyed.
+//! `config get cluster` is no command of memcached's, but of Amazon ElastiCache's.
 //! What tunes machinery that is not here is checked and answered as memcached does when that machinery is off.
 //! Read first: memcached `protocol.txt`, "Slabs Reassign" to "Watchers"; the `process_*_command` of `proto_text.c`.
 
 use super::{State, Stop, Taking};
 use crate::clock::Now;
+use crate::cluster::{CLUSTER, Cluster};
 use crate::control::{Control, Stopping};
 use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
@@ -43,12 +45,38 @@ impl Taking<'_> {
             Order::Shutdown => self.shut_server_down(&words, noreply),
             Order::Lru => self.answer(lru(&words), noreply),
             Order::Slabs => self.answer(slabs(&words), noreply),
+            Order::Config => self.config(&words),
             Order::Debugtime => {
                 self.reply_room()?;
                 let line = debugtime(&self.clients.shared.control, self.here.now, &words);
                 self.answer(line, noreply)
             }
         }
+    }
+
+    /// `config get cluster`: the nodes. Nothing else can be asked for, and nothing set.
+    fn config(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
+        match *words {
+            [b"get", CLUSTER, ..] => self.tell_of_cluster(&Form::classic(false), Cluster::config),
+            [b"get", _, ..] => self.answer(Line::End, false),
+            [_, _, ..] => self.answer(Line::Error, false),
+            _ => self.answer(Line::BadFormat, false),
+        }
+    }
+
+    /// Answers with what `tell` makes of the cluster, which there is. A connection has one such text at a time.
+    pub(super) fn tell_of_cluster(
+        &mut self,
+        form: &Form<'_>,
+        tell: impl Fn(&Cluster) -> Box<[u8]>,
+    ) -> Result<(), Stop> {
+        if !self.session.owed.is_empty() {
+            return Err(Stop::NeedRoom);
+        }
+        self.reply_room()?;
+        let text = self.clients.shared.control.cluster().map(|cluster| tell(&cluster));
+        self.owe(form, Owed::Text(text.unwrap_or_default()));
+        Ok(())
     }
 
     /// flush_all.

@@ -57,6 +57,11 @@ impl Taking<'_> {
             Command::Operate { order: Order::Debugtime, noreply, .. } if !self.clients.config.commands.debug => {
                 self.answer(Line::Error, noreply)?;
             }
+            Command::Operate { order: Order::Config, noreply, .. }
+                if self.clients.shared.control.cluster().is_none() =>
+            {
+                self.answer(Line::Error, noreply)?;
+            }
             Command::Operate { order, arguments, noreply } => self.operate(order, arguments, noreply)?,
             Command::Version => self.answer(Line::Version, false)?,
             Command::Fail { line, noreply } => self.answer(line, noreply)?,

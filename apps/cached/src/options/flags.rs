@@ -116,6 +116,10 @@ pub(super) struct Flags {
     /// Only who says name and password may speak; a file of lines name:password
     #[arg(short = 'Y', long = "auth-file", alias = "a", value_name = "FILE")]
     pub(super) auth_file: Option<PathBuf>,
+    /// Tell clients that ask (`config get cluster`, as in Amazon ElastiCache) of the nodes in FILE, a line
+    /// HOST|ADDRESS|PORT each; read again at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(super) cluster: Option<PathBuf>,
     /// Run in the background; the command returns once requests are answered
     #[arg(short = 'd', long = "daemon")]
     pub(super) daemon: bool,

@@ -105,6 +105,7 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         prefix_delimiter: options.prefix_delimiter.unwrap_or(b':'),
         detail: options.prefix_delimiter.is_some(),
         users: options.auth.as_ref().map(|(_, users)| users.clone()).unwrap_or_default(),
+        cluster: options.cluster.as_ref().map(|(_, cluster)| cluster.clone()),
         watch_lines: (options.extended.worker_logbuf_bytes / cache::WATCH_LINE_BYTES).max(1),
         ..CacheConfig::default()
     }

@@ -1,15 +1,15 @@
-//! `Files`: the files of `-P` and `-Y` while the server runs, and the keeper of those that only root may reach.
+//! `Files`: the files of `-P`, `-Y` and `--cluster` while the server runs, and the keeper of those that only root may reach.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cache::User;
+use cache::{Cluster, User};
 
 use super::error::SetupError;
 use crate::announce::PidFile;
 use crate::keeper::Keeper;
-use crate::options::{OptionError, Options, users_in};
+use crate::options::{OptionError, Options, read_cluster, users_in};
 use crate::user::is_other;
 
 /// The files that the server has. The PID file is removed when this is dropped.
@@ -17,6 +17,8 @@ pub(super) struct Files {
     pid_file: Option<Arc<PidFile>>,
     /// The file of `-Y`, by its absolute path.
     users_file: Option<PathBuf>,
+    /// The file of `--cluster`, by its absolute path.
+    cluster_file: Option<PathBuf>,
     /// Reads the file of `-Y` and removes the PID file where this process may not.
     keeper: Option<Keeper>,
 }
@@ -32,12 +34,14 @@ impl Files {
         // A daemon leaves its working directory.
         let users_file = options.auth.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
         let users_file = users_file.map_err(SetupError::system("find the file of -Y"))?;
+        let cluster_file = options.cluster.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
+        let cluster_file = cluster_file.map_err(SetupError::system("find the file of --cluster"))?;
         let needs_keeper = options.user.as_deref().is_some_and(is_other);
         let keeper = (needs_keeper && (pid_file.is_some() || users_file.is_some()))
             .then(|| Keeper::start(pid_file.as_ref().map(PidFile::path), users_file.as_deref()))
             .transpose();
         let keeper = keeper.map_err(SetupError::system("start the keeper of the files of -P and -Y"))?;
-        Ok(Files { pid_file: pid_file.map(Arc::new), users_file, keeper })
+        Ok(Files { pid_file: pid_file.map(Arc::new), users_file, cluster_file, keeper })
     }
 
     /// The PID file, for who ends the process without dropping what it holds.
@@ -53,5 +57,10 @@ impl Files {
             (text, _) => text,
         };
         Some(users_in(path, text))
+    }
+
+    /// Reads the file of `--cluster` again, of which `before` is what it said; `None` without one.
+    pub(super) fn cluster(&self, before: Option<&Cluster>) -> Option<Result<Cluster, OptionError>> {
+        Some(read_cluster(self.cluster_file.as_ref()?, before))
     }
 }

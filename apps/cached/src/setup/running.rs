@@ -94,7 +94,10 @@ impl Running {
         let mut gone = None;
         while gone.is_none() && shared.control.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
-                Ok(Event::Reload) => reload_users(&mut self.base),
+                Ok(Event::Reload) => {
+                    reload_users(&mut self.base);
+                    reload_cluster(&self.base);
+                }
                 Ok(Event::Signal | Event::CoreEnded) => break,
                 Err(_) => {}
             }
@@ -148,6 +151,20 @@ fn reload_users(base: &mut Base) {
         Some(Err(error)) => {
             tracing::error!(%error, "the users stay as they were: their old passwords go on being good")
         }
+    }
+}
+
+/// Reads the file of `--cluster` again. A file that cannot be used leaves the nodes as they are.
+fn reload_cluster(base: &Base) {
+    let control = &base.shared.control;
+    let before = control.cluster();
+    match base.files.cluster(before.as_deref()) {
+        None => {}
+        Some(Ok(cluster)) => {
+            tracing::info!(nodes = cluster.nodes.len(), version = cluster.version, "read again which nodes there are");
+            control.set_cluster(cluster);
+        }
+        Some(Err(error)) => tracing::error!(%error, "clients are told of the same nodes as before"),
     }
 }
 
