@@ -10,7 +10,8 @@ use crate::shard::Walked;
 /// How items are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dump {
-    /// `key=… exp=… la=… cas=… fetch=… cls=… size=…`, a line an item (memcached's `crawler_metadump_eval`).
+    /// `key=… exp=… la=… cas=… fetch=… cls=… size=… flags=… `, a line an item, which ends with a blank and `\n` (memcached's
+    /// `crawler_metadump_eval`).
     Meta,
     /// `mg <key>`, ready to be sent (memcached's `crawler_mgdump_eval`, since 1.6.19); `mg <base64> b` where the key was
     /// stored so, or is no word.
@@ -43,7 +44,8 @@ impl Told {
                 let exp = if item.expiry.is_never() { -1 } else { unix(item.expiry.secs()) as i64 };
                 let la = unix(now.secs.saturating_sub(item.idle_secs(now)));
                 let (cas, fetched) = (item.cas, if item.fetched { "yes" } else { "no" });
-                writeln!(text, " exp={exp} la={la} cas={cas} fetch={fetched} cls={class} size={size}")
+                let flags = item.flags;
+                writeln!(text, " exp={exp} la={la} cas={cas} fetch={fetched} cls={class} size={size} flags={flags} ")
             }
             Dump::Mg if base64 || !is_word(item.key) => {
                 text.extend_from_slice(b"mg ");

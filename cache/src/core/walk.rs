@@ -125,8 +125,9 @@ impl Walk {
         }
     }
 
-    /// The same, with the right to dump.
-    pub(crate) fn with_right(self, ticket: u32) -> Walk {
+    /// The same, with the right to dump, which the client is told first.
+    pub(crate) fn with_right(mut self, ticket: u32) -> Walk {
+        self.text.text.extend_from_slice(b"OK\r\n");
         Walk { right: Some(ticket), ..self }
     }
 
