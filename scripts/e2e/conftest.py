@@ -209,6 +209,22 @@ def start():
 
 
 @pytest.fixture
+def oracle(tmp_path):
+    """memcached 1.6.45, the golden version, on the loopback of the client namespace: its port."""
+    program = subprocess.run(["scripts/memcached", "1.6.45"], capture_output=True, text=True, check=True).stdout.strip()
+    ports = tmp_path / "ports"
+    # memcached writes there which port it has chosen.
+    environment = os.environ | {"MEMCACHED_PORT_FILENAME": str(ports)}
+    command = [program, "-u", "root", "-l", "127.0.0.1", "-p", "-1", "-U", "0", "-t", "2", "-c", "4096"]
+    with subprocess.Popen(command, env=environment) as memcached:
+        deadline = time.monotonic() + HANG_SECONDS
+        while not ports.exists() and memcached.poll() is None and time.monotonic() < deadline:
+            select.select([], [], [], 0.01)
+        yield int(re.search(r"TCP INET: (\d+)", ports.read_text(encoding="ascii"))[1])
+        memcached.terminate()
+
+
+@pytest.fixture
 def server(start):
     """A server with two threads, ready; ended by SIGTERM, which it must survive with exit code 0."""
     running = start().wait_until_ready()
