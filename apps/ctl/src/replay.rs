@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use clap::Args;
 use nic::PcapRecorder;
 
-pub use comparison::{Comparison, Verdict};
+pub use comparison::{Compared, Comparison};
 pub use error::ReplayError;
 pub use player::Player;
 pub use recording::{Dialogue, Recording};

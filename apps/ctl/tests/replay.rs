@@ -17,7 +17,7 @@ use nic::{Capture, Corrupt, Faults, PcapRecorder, PortConfig, QueueId, QueuePlan
 use rig::{PORT, Rig, Shape, US, workers};
 use script::{Script, store_shared};
 use sidestep_cached::CoreCapture;
-use sidestep_ctl::replay::{Comparison, Player, Recording, ReplayError, Verdict};
+use sidestep_ctl::replay::{Compared, Comparison, Player, Recording, ReplayError};
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(US, PORT);
 
@@ -264,7 +264,7 @@ fn a_connection_that_began_before_the_recording_is_named_and_not_played() {
         captures.iter().map(|capture| capture.filtered(|frame| frame[34..36] != port || frame[47] & 2 == 0)).collect();
     let comparison = play(&cut);
     let row = comparison.rows.iter().find(|row| row.client == first).expect("it is named");
-    assert_eq!(row.verdict, Verdict::NotPlayed);
+    assert_eq!(row.compared, Compared::NotPlayed);
     assert!(!comparison.all_same());
     let none = Recording::of(&[Capture::default()], SERVER);
     assert!(matches!(none, Err(ReplayError::NoTraffic { frames: 0, .. })));

@@ -132,8 +132,8 @@ impl Drop for After<'_> {
 }
 
 fn run_all(plan: &Plan, stop: &Stop, folder: &RunFolder) -> Result<Vec<Run>, (Vec<Run>, RunError)> {
-    rounds::run_rounds(plan, |slot| {
-        let run = measure(plan, slot, stop)?;
+    rounds::run_rounds(plan, |id| {
+        let run = measure(plan, id, stop)?;
         output::store_run(folder, &run).map_err(|error| RunError::Store(error.to_string()))?;
         progress(plan, &run);
         Ok(run)
@@ -141,12 +141,12 @@ fn run_all(plan: &Plan, stop: &Stop, folder: &RunFolder) -> Result<Vec<Run>, (Ve
 }
 
 fn progress(plan: &Plan, run: &Run) {
-    let slot = &run.slot;
-    let name = plan.side(slot.role).map_or("", |side| side.name.as_str());
-    let value = slot.value.map_or_else(String::new, |value| format!(" at {value}"));
-    let rate = slot.rate.map_or_else(String::new, |rate| format!(" ({rate} requests/s offered)"));
-    let value = if slot.capacity { ", its capacity".to_owned() } else { value + &rate };
-    let metric = if slot.capacity { Metric::RequestsPerSecond } else { plan.metric };
+    let id = &run.id;
+    let name = plan.side(id.role).map_or("", |side| side.name.as_str());
+    let value = id.value.map_or_else(String::new, |value| format!(" at {value}"));
+    let rate = id.rate.map_or_else(String::new, |rate| format!(" ({rate} requests/s offered)"));
+    let value = if id.capacity { ", its capacity".to_owned() } else { value + &rate };
+    let metric = if id.capacity { Metric::RequestsPerSecond } else { plan.metric };
     let what = metric.label();
     let figure = run.report.as_ref().and_then(|report| metric.of(report));
     let figure = figure.map_or_else(|| format!("no {what}"), |figure| format!("{figure:.0} {what}"));
@@ -156,7 +156,7 @@ fn progress(plan: &Plan, run: &Run) {
     let _ = writeln!(
         out,
         "round {:2}  {name}{value}: {figure}{cpu}, steal {:.1} %, load {:.2}{void}",
-        slot.round, run.steal_percent, run.load_before
+        id.round, run.steal_percent, run.load_before
     );
     for reason in &run.void {
         let _ = writeln!(out, "          void: {reason}");

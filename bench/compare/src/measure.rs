@@ -15,7 +15,7 @@ use crate::child::{Child, Ended, Stop};
 use crate::cpu::{CpuTime, Foreign, ProcessTimes, load_average};
 use crate::plan::{Plan, Ready, Role};
 use crate::report::{Report, last_object};
-use crate::run::{Run, RunError, Slot};
+use crate::run::{Run, RunError, RunId};
 
 /// Time between two looks at /proc/stat while the generator runs.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -41,13 +41,13 @@ pub fn run_to_end(argv: &[String], env: &[(String, String)], bound: Duration, st
 ///
 /// # Errors
 /// [`RunError`]: no run of this plan can be made, or the user asked to stop.
-pub fn measure(plan: &Plan, slot: Slot, stop: &Stop) -> Result<Run, RunError> {
-    let commands = match slot.capacity {
+pub fn measure(plan: &Plan, id: RunId, stop: &Stop) -> Result<Run, RunError> {
+    let commands = match id.capacity {
         true => plan.commands_of_capacity()?,
-        false => plan.commands(slot.role, slot.value, slot.rate)?,
+        false => plan.commands(id.role, id.value, id.rate)?,
     };
     let mut run = Run {
-        slot,
+        id,
         void: Vec::new(),
         failed: false,
         report: None,
@@ -73,9 +73,9 @@ pub fn measure(plan: &Plan, slot: Slot, stop: &Stop) -> Result<Run, RunError> {
 }
 
 fn steps(plan: &Plan, ready: &Ready, run: &mut Run, stop: &Stop) -> Result<(), RunError> {
-    let side = plan.side(run.slot.role).ok_or_else(|| RunError::Void("the plan lacks this side".into()))?;
+    let side = plan.side(run.id.role).ok_or_else(|| RunError::Void("the plan lacks this side".into()))?;
     let generator = match &plan.capacity {
-        Some(capacity) if run.slot.capacity => &capacity.generator,
+        Some(capacity) if run.id.capacity => &capacity.generator,
         _ => plan.generator_of(side),
     };
     let (env, bound) = (plan.environment()?, Duration::from_secs(plan.bound_seconds));
@@ -137,8 +137,8 @@ fn judge(plan: &Plan, run: &mut Run, report: Report, samples: &[(Instant, CpuTim
     run.cpu_us_per_request = (requests > 0.0).then(|| run.cpu.busy() * 1e6 / requests);
     // Foreign programs are counted over the generator's whole run, loading included: they are as harmful there.
     run.void.extend(plan.void.reasons(&report, &run.cpu, &run.foreign, watched));
-    if let (Some(capacity), Some(rate)) = (&plan.capacity, run.slot.rate)
-        && run.slot.role != Role::Ours
+    if let (Some(capacity), Some(rate)) = (&plan.capacity, run.id.rate)
+        && run.id.role != Role::Ours
         && report.requests_per_second * 100.0 < rate as f64 * capacity.least_percent
     {
         run.void.push(format!(
@@ -147,7 +147,7 @@ fn judge(plan: &Plan, run: &mut Run, report: Report, samples: &[(Instant, CpuTim
             report.requests_per_second, capacity.least_percent
         ));
     }
-    if plan.metric.of(&report).is_none() && run.slot.role != Role::Null && !run.slot.capacity {
+    if plan.metric.of(&report).is_none() && run.id.role != Role::Null && !run.id.capacity {
         run.void.push(format!("the generator reports no {}", plan.metric.label()));
     }
     run.report = Some(report);

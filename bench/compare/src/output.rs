@@ -94,8 +94,8 @@ mod tests {
         let scratch = std::env::temp_dir().join(format!("sidestep-compare-every-run-{}", std::process::id()));
         let plan = plan("pairs = 2", "[sweep]\nvariable = 'n'\nlabel = 'connections'\nvalues = [0, 1000]");
         let folder = create(&scratch, "2026-11-22", &plan).unwrap();
-        let runs = run_rounds(&plan, |slot| {
-            let run = run(slot, 100.0 + slot.order as f64, if slot.round == 1 { &["steal 9 %"] } else { &[] });
+        let runs = run_rounds(&plan, |id| {
+            let run = run(id, 100.0 + id.order as f64, if id.round == 1 { &["steal 9 %"] } else { &[] });
             store_run(&folder, &run).unwrap();
             Ok(run)
         })

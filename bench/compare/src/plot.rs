@@ -201,8 +201,7 @@ mod tests {
     fn plots(more: &str, tables: &str, void: &[&str]) -> Vec<(String, String)> {
         let plan = plan(more, tables);
         let rate = |order: u32| 1000.0 + f64::from(order);
-        let runs = run_rounds(&plan, |slot| Ok(run(slot, rate(slot.order), if slot.round == 1 { void } else { &[] })))
-            .unwrap();
+        let runs = run_rounds(&plan, |id| Ok(run(id, rate(id.order), if id.round == 1 { void } else { &[] }))).unwrap();
         drawn(all(&plan, &Summary::of(&plan, &runs)))
     }
 
@@ -241,7 +240,7 @@ mod tests {
     #[test]
     fn without_a_valid_pair_the_void_ones_are_still_drawn() {
         let plan = plan("pairs = 1\nextra_pairs = 1", "");
-        let runs = run_rounds(&plan, |slot| Ok(run(slot, 5.0, &["bad"]))).unwrap();
+        let runs = run_rounds(&plan, |id| Ok(run(id, 5.0, &["bad"]))).unwrap();
         let plots = drawn(all(&plan, &Summary::of(&plan, &runs)));
         assert!(plots[0].1.contains("no valid pair"));
     }

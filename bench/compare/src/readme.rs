@@ -123,7 +123,7 @@ fn limits(out: &mut String, plan: &Plan, runs: &[Run]) {
         plan.extra_pairs
     );
     if let Some(capacity) = &plan.capacity {
-        let measured = runs.iter().filter(|run| run.slot.capacity).filter_map(|run| run.report.as_ref());
+        let measured = runs.iter().filter(|run| run.id.capacity).filter_map(|run| run.report.as_ref());
         let rates: Vec<String> = measured.map(|report| format!("{:.0}", report.requests_per_second)).collect();
         let _ = writeln!(
             out,
@@ -141,7 +141,7 @@ fn commands(out: &mut String, plan: &Plan, runs: &[Run]) {
     for (role, side) in plan.sides() {
         let generator = plan.generator_of(side);
         let _ = writeln!(out, "**{}** ({role})\n\n```", side.name);
-        if let Some(run) = runs.iter().rev().find(|run| run.slot.role == role && !run.slot.capacity) {
+        if let Some(run) = runs.iter().rev().find(|run| run.id.role == role && !run.id.capacity) {
             for (what, argv, cpus) in [
                 ("server", &run.server_command, &side.cpus),
                 ("warm-up", &run.warm_up_command, &generator.cpus),

@@ -9,16 +9,16 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::plan::{Against, Plan, Role};
-use crate::run::{Run, RunError, Slot};
+use crate::run::{Run, RunError, RunId};
 
 /// The runs of one round at one value.
 pub fn at(runs: &[Run], round: u32, value: Option<u64>) -> impl Iterator<Item = &Run> {
-    runs.iter().filter(move |run| !run.slot.capacity && run.slot.round == round && run.slot.value == value)
+    runs.iter().filter(move |run| !run.id.capacity && run.id.round == round && run.id.value == value)
 }
 
 /// The rounds that `runs` hold, in order.
 pub fn rounds_of(runs: &[Run]) -> impl Iterator<Item = u32> {
-    1..=runs.iter().map(|run| run.slot.round).max().unwrap_or(0)
+    1..=runs.iter().map(|run| run.id.round).max().unwrap_or(0)
 }
 
 /// Why the pair of `round` at `value` is void; empty when it is valid. `None` when the round has no such pair.
@@ -29,18 +29,18 @@ pub fn pair_void(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> O
     let mut seen = 0;
     for run in at(runs, round, value) {
         seen += 1;
-        let name = plan.side(run.slot.role).map_or("", |side| side.name.as_str());
+        let name = plan.side(run.id.role).map_or("", |side| side.name.as_str());
         reasons.extend(run.void.iter().map(|reason| format!("{name}: {reason}")));
     }
     if seen < plan.roles_at(value).count() {
         return None;
     }
-    for run in runs.iter().filter(|run| run.slot.capacity && run.slot.round == round) {
+    for run in runs.iter().filter(|run| run.id.capacity && run.id.round == round) {
         reasons.extend(run.void.iter().map(|reason| format!("capacity of {}: {reason}", plan.peer.name)));
     }
     let first = plan.first_value();
     if plan.against == Against::First && value != first {
-        let base = at(runs, round, first).find(|run| run.slot.role == Role::Ours)?;
+        let base = at(runs, round, first).find(|run| run.id.role == Role::Ours)?;
         reasons.extend(base.void.iter().map(|reason| format!("{} at the first value: {reason}", plan.ours.name)));
     }
     Some(reasons)
@@ -57,15 +57,15 @@ pub fn valid_pairs(plan: &Plan, runs: &[Run], value: Option<u64>) -> u32 {
 /// matter; it may be better the next time.
 fn hopeless(plan: &Plan, runs: &[Run]) -> Option<RunError> {
     let last = runs.last()?;
-    let same = |run: &&Run| run.slot.role == last.slot.role && run.slot.capacity == last.slot.capacity;
+    let same = |run: &&Run| run.id.role == last.id.role && run.id.capacity == last.id.capacity;
     let failed = runs.iter().rev().filter(same).take(2).filter(|run| run.failed).count();
-    let side = plan.side(last.slot.role).map_or("", |side| side.name.as_str());
+    let side = plan.side(last.id.role).map_or("", |side| side.name.as_str());
     (failed == 2).then(|| RunError::KeepsFailing { side: side.to_owned(), reason: last.void.join("; ") })
 }
 
 /// What each percent of the peer's capacity comes to in `round`; `None` when it could not be measured.
 fn rate_of(runs: &[Run], round: u32, percent: u64) -> Option<u64> {
-    let run = runs.iter().find(|run| run.slot.capacity && run.slot.round == round)?;
+    let run = runs.iter().find(|run| run.id.capacity && run.id.round == round)?;
     let capacity = run.report.as_ref()?.requests_per_second;
     Some(((capacity * percent as f64 / 100.0) as u64).max(1))
 }
@@ -78,7 +78,7 @@ fn rate_of(runs: &[Run], round: u32, percent: u64) -> Option<u64> {
 /// The first error of `measure`, beside the runs so far.
 pub fn run_rounds(
     plan: &Plan,
-    mut measure: impl FnMut(Slot) -> Result<Run, RunError>,
+    mut measure: impl FnMut(RunId) -> Result<Run, RunError>,
 ) -> Result<Vec<Run>, (Vec<Run>, RunError)> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(plan.seed);
     let mut runs = Vec::new();
@@ -110,19 +110,19 @@ pub fn run_rounds(
             }
         }
         points.retain(|(role, value)| plan.roles_at(*value).any(|bears| bears == *role));
-        let mut slots: Vec<Slot> = plan.capacity.iter().map(|_| Slot::of_capacity(round)).collect();
+        let mut ids: Vec<RunId> = plan.capacity.iter().map(|_| RunId::of_capacity(round)).collect();
         for (order, (role, value)) in (1..).zip(points) {
-            slots.push(Slot { round, order, role, value, rate: None, capacity: false });
+            ids.push(RunId { round, order, role, value, rate: None, capacity: false });
         }
-        for mut slot in slots {
-            if plan.capacity.is_some() && !slot.capacity {
-                slot.rate = slot.value.and_then(|percent| rate_of(&runs, round, percent));
-                if slot.rate.is_none() {
+        for mut id in ids {
+            if plan.capacity.is_some() && !id.capacity {
+                id.rate = id.value.and_then(|percent| rate_of(&runs, round, percent));
+                if id.rate.is_none() {
                     // The peer's capacity is unknown, and why has been told: another round.
                     break;
                 }
             }
-            match measure(slot) {
+            match measure(id) {
                 Ok(run) => runs.push(run),
                 Err(error) => return Err((runs, error)),
             }

@@ -12,7 +12,7 @@ use crate::report::Report;
 
 /// Which run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Slot {
+pub struct RunId {
     /// Round, from 1.
     pub round: u32,
     /// Place among all runs of the round, from 1.
@@ -27,10 +27,10 @@ pub struct Slot {
     pub capacity: bool,
 }
 
-impl Slot {
-    /// The slot that measures the peer's capacity in `round`.
-    pub fn of_capacity(round: u32) -> Slot {
-        Slot { round, order: 0, role: Role::Peer, value: None, rate: None, capacity: true }
+impl RunId {
+    /// The run that measures the peer's capacity in `round`.
+    pub fn of_capacity(round: u32) -> RunId {
+        RunId { round, order: 0, role: Role::Peer, value: None, rate: None, capacity: true }
     }
 }
 
@@ -39,7 +39,7 @@ impl Slot {
 pub struct Run {
     /// Round, place in it, side and value of the sweep.
     #[serde(flatten)]
-    pub slot: Slot,
+    pub id: RunId,
     /// Why the run is void; empty when it is valid.
     pub void: Vec<String>,
     /// True when it is void since a program failed, not since something disturbed it.

@@ -130,7 +130,7 @@ fn pair(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> Option<Pai
     let mut void = pair_void(plan, runs, round, value)?;
     let base = plan.first_value();
     let of = |role: Role, value: Option<u64>| {
-        let run = at(runs, round, value).find(|run| run.slot.role == role)?;
+        let run = at(runs, round, value).find(|run| run.id.role == role)?;
         plan.metric.of(run.report.as_ref()?)
     };
     let ours = of(Role::Ours, value);
@@ -145,20 +145,20 @@ fn pair(plan: &Plan, runs: &[Run], round: u32, value: Option<u64>) -> Option<Pai
         void.push(format!("a side reports no {}, or zero", plan.metric.label()));
     }
     let mut in_order: Vec<&Run> = at(runs, round, value).collect();
-    in_order.sort_by_key(|run| run.slot.order);
-    let order = in_order.iter().map(|run| run.slot.role).collect();
+    in_order.sort_by_key(|run| run.id.order);
+    let order = in_order.iter().map(|run| run.id.role).collect();
     Some(Pair { round, order, ratio, null: divide(of(Role::Null, value)), void })
 }
 
 fn side(plan: &Plan, runs: &[Run], role: Role, value: Option<u64>, rounds: &[u32]) -> Option<SideSummary> {
     let runs_at: Vec<&Run> = runs
         .iter()
-        .filter(|run| run.slot.role == role && run.slot.value == value && rounds.contains(&run.slot.round))
-        .filter(|run| !run.slot.capacity)
+        .filter(|run| run.id.role == role && run.id.value == value && rounds.contains(&run.id.round))
+        .filter(|run| !run.id.capacity)
         .collect();
     let base = plan.first_value();
     let own = |run: &&Run| {
-        let first = at(runs, run.slot.round, base).find(|first| first.slot.role == role)?;
+        let first = at(runs, run.id.round, base).find(|first| first.id.role == role)?;
         let of = |run: &Run| plan.metric.of(run.report.as_ref()?);
         of(first).filter(|first| *first > 0.0).zip(of(run)).map(|(first, here)| here / first)
     };
@@ -193,13 +193,13 @@ mod tests {
     fn paired_ratios_cancel_what_changes_from_round_to_round() {
         let plan = plan("pairs = 7", "");
         // The machine gets slower by the round; the ratio is 2 and the ceiling 4 in each.
-        let runs = run_rounds(&plan, |slot| {
-            let speed = match slot.role {
+        let runs = run_rounds(&plan, |id| {
+            let speed = match id.role {
                 Role::Ours => 2.0,
                 Role::Peer => 1.0,
                 Role::Null => 4.0,
             };
-            Ok(run(slot, speed * 1000.0 / f64::from(slot.round), &[]))
+            Ok(run(id, speed * 1000.0 / f64::from(id.round), &[]))
         })
         .unwrap();
         let summary = Summary::of(&plan, &runs);
@@ -213,13 +213,9 @@ mod tests {
     #[test]
     fn void_pairs_are_listed_and_left_out() {
         let plan = plan("pairs = 2\nextra_pairs = 0", "");
-        let runs = run_rounds(&plan, |slot| {
-            let odd = slot.round == 1;
-            Ok(run(
-                slot,
-                if slot.role == Role::Ours && odd { 900.0 } else { 100.0 },
-                if odd { &["steal"] } else { &[] },
-            ))
+        let runs = run_rounds(&plan, |id| {
+            let odd = id.round == 1;
+            Ok(run(id, if id.role == Role::Ours && odd { 900.0 } else { 100.0 }, if odd { &["steal"] } else { &[] }))
         })
         .unwrap();
         let summary = Summary::of(&plan, &runs);
@@ -234,9 +230,9 @@ mod tests {
     #[test]
     fn against_the_first_value_ours_is_divided_by_itself() {
         let plan = plan("pairs = 3\nagainst = 'first'", "[sweep]\nvariable = 'n'\nlabel = 'n'\nvalues = [0, 10]");
-        let runs = run_rounds(&plan, |slot| {
-            let speed = if slot.role == Role::Ours { 100.0 } else { 7.0 };
-            Ok(run(slot, if slot.value == Some(10) { speed * 0.9 } else { speed }, &[]))
+        let runs = run_rounds(&plan, |id| {
+            let speed = if id.role == Role::Ours { 100.0 } else { 7.0 };
+            Ok(run(id, if id.value == Some(10) { speed * 0.9 } else { speed }, &[]))
         })
         .unwrap();
         let summary = Summary::of(&plan, &runs);
@@ -250,17 +246,17 @@ mod tests {
     fn without_a_null_responder_the_line_says_so_and_without_pairs_there_is_none() {
         let mut plan = plan("pairs = 1\nextra_pairs = 0", "");
         plan.null = None;
-        let runs = run_rounds(&plan, |slot| Ok(run(slot, 5.0, &[]))).unwrap();
+        let runs = run_rounds(&plan, |id| Ok(run(id, 5.0, &[]))).unwrap();
         assert_eq!(Summary::of(&plan, &runs).line().unwrap(), "ratio 1.00 [1.00 1.00] null -");
-        let runs = run_rounds(&plan, |slot| Ok(run(slot, 5.0, &["bad"]))).unwrap();
+        let runs = run_rounds(&plan, |id| Ok(run(id, 5.0, &["bad"]))).unwrap();
         assert_eq!(Summary::of(&plan, &runs).line(), None);
     }
 
     #[test]
     fn a_metric_that_is_not_reported_voids_the_pair() {
         let plan = plan("pairs = 1\nextra_pairs = 0\nmetric = 'p99_us'", "");
-        let runs = run_rounds(&plan, |slot| {
-            let mut run = run(slot, 5.0, &[]);
+        let runs = run_rounds(&plan, |id| {
+            let mut run = run(id, 5.0, &[]);
             run.report.as_mut().unwrap().latency_us = [None; 5];
             Ok(run)
         })

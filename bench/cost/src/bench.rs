@@ -15,7 +15,7 @@ use sidestep_cached::{Admission, Connections, Losses, StrayRing, UdpService, Wor
 use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
 use crate::Failure;
-use crate::client::{Client, State};
+use crate::client::{Client, Stage};
 use crate::frame::{Datagram, SERVER, SERVER_MAC, SERVER_PORT, Segment, Sent};
 use crate::items::{Ask, ITEMS, Items};
 use crate::loop_queue::LoopQueue;
@@ -161,7 +161,7 @@ impl Bench {
         let fillers = self.clients.len().min(OPENED_PER_TURN);
         for first in (0..self.clients.len()).step_by(OPENED_PER_TURN) {
             let end = self.clients.len().min(first + OPENED_PER_TURN);
-            for phase in [State::Closed, State::Connected] {
+            for phase in [Stage::Closed, Stage::Connected] {
                 for slot in first..end {
                     debug_assert_eq!(self.clients[slot].state(), phase);
                     self.advance(slot)?;
@@ -204,7 +204,7 @@ impl Bench {
 
     /// Ends the connections, over which nothing more is asked: their last answers would never be acknowledged.
     fn close_connections(&mut self) -> Result<(), Failure> {
-        for phase in [State::Idle, State::Finished] {
+        for phase in [Stage::Idle, Stage::Finished] {
             for slot in 0..self.clients.len() {
                 debug_assert_eq!(self.clients[slot].state(), phase);
                 self.advance(slot)?;
@@ -250,11 +250,11 @@ impl Bench {
     /// Sends what comes next in the life of a connection that serves one request.
     fn advance(&mut self, slot: usize) -> Result<(), Failure> {
         match self.clients[slot].state() {
-            State::Closed => {
+            Stage::Closed => {
                 self.clients[slot].connect(&mut self.frame);
                 self.send()
             }
-            State::Connected => {
+            Stage::Connected => {
                 self.clients[slot].establish(&mut self.frame);
                 self.send()?;
                 if self.shape.reconnects && self.turns > 0 {
@@ -262,18 +262,18 @@ impl Bench {
                 }
                 Ok(())
             }
-            State::Idle => {
+            Stage::Idle => {
                 self.clients[slot].close(&mut self.frame);
                 self.send()
             }
-            State::Finished => {
+            Stage::Finished => {
                 self.clients[slot].finish(&mut self.frame);
                 self.send()?;
                 let next = (self.clients[slot].number() + self.clients.len() as u32) % NUMBERS;
                 self.clients[slot] = Client::new(next);
                 Ok(())
             }
-            State::SynSent | State::Waiting | State::Closing => Ok(()),
+            Stage::SynSent | Stage::Waiting | Stage::Closing => Ok(()),
         }
     }
 
@@ -284,7 +284,7 @@ impl Bench {
     }
 
     fn send_requests(&mut self, slot: usize, ask: Ask, item: u32, depth: u32) -> Result<(), Failure> {
-        if self.clients[slot].state() != State::Idle {
+        if self.clients[slot].state() != Stage::Idle {
             return Ok(());
         }
         self.clients[slot].ask(&self.items, ask, item, depth, &mut self.data, &mut self.frame);
@@ -306,7 +306,7 @@ impl Bench {
     fn draw_idle(&mut self) -> usize {
         loop {
             let slot = self.draw(self.clients.len() as u32) as usize;
-            if self.clients[slot].state() == State::Idle {
+            if self.clients[slot].state() == Stage::Idle {
                 return slot;
             }
         }
@@ -338,7 +338,7 @@ impl Bench {
         }
         let (clients, peers, items) = (&mut self.clients, &mut self.peers, &self.items);
         // Once the store is filled.
-        let flooded = self.shape.flood && clients.iter().all(|client| client.state() == State::Closed);
+        let flooded = self.shape.flood && clients.iter().all(|client| client.state() == Stage::Closed);
         let mut outcome = Ok(());
         self.worker.ports[0].queue_mut().take_sent(|frame| {
             self.frames += 1;

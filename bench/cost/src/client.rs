@@ -18,7 +18,7 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum Stage {
     /// There is none.
     Closed,
     /// SYN was sent.
@@ -40,7 +40,7 @@ pub enum State {
 #[error("wrong answer: connection {number}, {state:?}: {what}; sequence {seq}, expected {expected}")]
 pub struct Wrong {
     number: u32,
-    state: State,
+    state: Stage,
     what: &'static str,
     seq: u32,
     expected: u32,
@@ -51,7 +51,7 @@ pub struct Wrong {
 pub struct Client {
     /// Which of all possible connections: gives address and port.
     number: u32,
-    state: State,
+    state: Stage,
     /// SND.NXT.
     seq: u32,
     /// RCV.NXT.
@@ -68,11 +68,11 @@ impl Client {
     /// Connection `number`, closed.
     pub fn new(number: u32) -> Self {
         let seq = number.wrapping_mul(0x9e37_79b9);
-        Self { number, state: State::Closed, seq, ack: 0, item: 0, count: 0, answered: 0, offset: 0 }
+        Self { number, state: Stage::Closed, seq, ack: 0, item: 0, count: 0, answered: 0, offset: 0 }
     }
 
     /// How far it is.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Stage {
         self.state
     }
 
@@ -94,14 +94,14 @@ impl Client {
 
     /// Writes the first segment of the connection.
     pub fn connect(&mut self, frame: &mut Vec<u8>) {
-        self.state = State::SynSent;
+        self.state = Stage::SynSent;
         self.write(SYN, &[], frame);
         self.seq = self.seq.wrapping_add(1);
     }
 
     /// Writes the last segment of the handshake.
     pub fn establish(&mut self, frame: &mut Vec<u8>) {
-        self.state = State::Idle;
+        self.state = Stage::Idle;
         self.write(ACK, &[], frame);
     }
 
@@ -112,21 +112,21 @@ impl Client {
             data.extend_from_slice(items.request(ask, item.wrapping_add(next)));
         }
         (self.item, self.count, self.answered, self.offset) = (item, count, 0, 0);
-        self.state = State::Waiting;
+        self.state = Stage::Waiting;
         self.write(PSH | ACK, data, frame);
         self.seq = self.seq.wrapping_add(data.len() as u32);
     }
 
     /// Writes FIN.
     pub fn close(&mut self, frame: &mut Vec<u8>) {
-        self.state = State::Closing;
+        self.state = Stage::Closing;
         self.write(FIN | ACK, &[], frame);
         self.seq = self.seq.wrapping_add(1);
     }
 
     /// Writes the last ACK.
     pub fn finish(&mut self, frame: &mut Vec<u8>) {
-        self.state = State::Closed;
+        self.state = Stage::Closed;
         self.write(ACK, &[], frame);
     }
 
@@ -144,19 +144,19 @@ impl Client {
         if segment.ack != self.seq {
             return wrong(self, "not everything was acknowledged");
         }
-        if self.state == State::SynSent {
+        if self.state == Stage::SynSent {
             if segment.flags & (SYN | ACK) != SYN | ACK {
                 return wrong(self, "SYN was not answered by SYN-ACK");
             }
             self.ack = segment.seq.wrapping_add(1);
-            self.state = State::Connected;
+            self.state = Stage::Connected;
             return Ok(());
         }
         if segment.seq != self.ack {
             return wrong(self, "a segment out of order, or twice");
         }
         if !segment.data.is_empty() {
-            if self.state != State::Waiting {
+            if self.state != Stage::Waiting {
                 return wrong(self, "an answer to nothing");
             }
             if !self.compare(segment.data, items, ask) {
@@ -164,15 +164,15 @@ impl Client {
             }
             self.ack = self.ack.wrapping_add(segment.data.len() as u32);
             if self.answered == self.count {
-                self.state = State::Idle;
+                self.state = Stage::Idle;
             }
         }
         if segment.flags & FIN != 0 {
-            if self.state != State::Closing {
+            if self.state != Stage::Closing {
                 return wrong(self, "the server closed it");
             }
             self.ack = self.ack.wrapping_add(1);
-            self.state = State::Finished;
+            self.state = Stage::Finished;
         }
         Ok(())
     }
@@ -233,9 +233,9 @@ mod tests {
         let both = [items.reply(Ask::Get, 5), items.reply(Ask::Get, 6)].concat();
         let (first, second) = both.split_at(100);
         client.absorb(&segment(&client, 100, ACK, first), &items, Ask::Get).unwrap();
-        assert_eq!(client.state(), State::Waiting);
+        assert_eq!(client.state(), Stage::Waiting);
         client.absorb(&segment(&client, 200, ACK, second), &items, Ask::Get).unwrap();
-        assert_eq!(client.state(), State::Idle);
+        assert_eq!(client.state(), Stage::Idle);
     }
 
     #[test]

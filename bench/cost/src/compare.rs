@@ -34,7 +34,7 @@ pub enum CompareError {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct GateResult {
     /// A line for each workload, and what to do about it.
     pub text: String,
     /// Whether every rise is within the limit, or owned up to.
@@ -45,27 +45,27 @@ pub struct Verdict {
 ///
 /// # Errors
 /// [`CompareError`]: nothing can be said about them.
-pub fn compare(base: &str, head: &str, message: &str) -> Result<Verdict, CompareError> {
+pub fn compare(base: &str, head: &str, message: &str) -> Result<GateResult, CompareError> {
     let (base, head) = (counts("base", base)?, counts("head", head)?);
-    let mut verdict = Verdict { text: String::new(), passed: true };
+    let mut result = GateResult { text: String::new(), passed: true };
     let mut compared = 0;
     for (workload, now) in head {
         let Some((_, before)) = base.iter().find(|(other, _)| *other == workload) else {
-            let _ = writeln!(verdict.text, "{:<18} {now:>9.1}, new", workload.name());
+            let _ = writeln!(result.text, "{:<18} {now:>9.1}, new", workload.name());
             continue;
         };
         compared += 1;
         let percent = (now / before - 1.0) * 100.0;
-        let _ = write!(verdict.text, "{:<18} {before:>9.1} -> {now:>9.1} {percent:>+7.2} %", workload.name());
+        let _ = write!(result.text, "{:<18} {before:>9.1} -> {now:>9.1} {percent:>+7.2} %", workload.name());
         let owned = owned_percent(message, workload.name());
         if percent <= LIMIT_PERCENT {
-            verdict.text.push('\n');
+            result.text.push('\n');
         } else if percent <= owned + ROUNDING_PERCENT {
-            let _ = writeln!(verdict.text, "  as the commit message says");
+            let _ = writeln!(result.text, "  as the commit message says");
         } else {
-            verdict.passed = false;
+            result.passed = false;
             let _ = writeln!(
-                verdict.text,
+                result.text,
                 "  above +{LIMIT_PERCENT} %: find the cause, or add to the commit message the line\n\
                  {:>20}Costs: +{percent:.1} % {} for <the feature that costs it>",
                 "",
@@ -73,7 +73,7 @@ pub fn compare(base: &str, head: &str, message: &str) -> Result<Verdict, Compare
             );
         }
     }
-    if compared == 0 { Err(CompareError::Nothing) } else { Ok(verdict) }
+    if compared == 0 { Err(CompareError::Nothing) } else { Ok(result) }
 }
 
 fn counts(side: &'static str, text: &str) -> Result<Vec<(Workload, f64)>, CompareError> {
@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn one_percent_passes_and_more_does_not() {
         assert!(compare(BASE, "TCP GET\t2019.9\nTCP SET\t2000.0\n", "").unwrap().passed);
-        let verdict = compare(BASE, "TCP GET\t2022.0\nTCP SET\t2500.0\n", "stack: a thing").unwrap();
-        assert!(!verdict.passed);
-        assert!(verdict.text.contains("Costs: +1.1 % TCP GET for"), "{}", verdict.text);
+        let result = compare(BASE, "TCP GET\t2022.0\nTCP SET\t2500.0\n", "stack: a thing").unwrap();
+        assert!(!result.passed);
+        assert!(result.text.contains("Costs: +1.1 % TCP GET for"), "{}", result.text);
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_new_workload_is_said_to_be_new() {
-        let verdict = compare("TCP GET\t2000.0\n", BASE, "").unwrap();
-        assert!(verdict.passed && verdict.text.contains("TCP SET") && verdict.text.contains("new"));
+        let result = compare("TCP GET\t2000.0\n", BASE, "").unwrap();
+        assert!(result.passed && result.text.contains("TCP SET") && result.text.contains("new"));
     }
 }

@@ -45,13 +45,13 @@ pub struct Axis {
 }
 
 /// Where across, and where upwards.
-pub type Place = (f64, f64);
+pub type Position = (f64, f64);
 
 /// Something drawn into the chart.
 #[derive(Debug, Clone)]
 pub enum Mark {
-    /// Places joined by a line, each with a dot.
-    Line(Vec<Place>),
+    /// Positions joined by a line, each with a dot.
+    Line(Vec<Position>),
     /// At a place across, from the least to the largest of what a dot stands for.
     Whisker(f64, [f64; 2]),
     /// All of the width between two heights.
@@ -59,9 +59,9 @@ pub enum Mark {
     /// All of the width at one height, so many pixels thick.
     Level(f64, u32),
     /// One measurement.
-    Dot(Place),
+    Dot(Position),
     /// One measurement that does not count.
-    Cross(Place),
+    Cross(Position),
 }
 
 /// A chart without its drawing.

@@ -68,7 +68,7 @@ impl Shot {
 
 /// A frame that is outstanding, or was.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct SentFrame {
     stamp: Stamp,
     /// When it was handed to the queue: never before the stamp's time.
     sent: Duration,
@@ -79,7 +79,7 @@ struct Slot {
 #[derive(Debug)]
 struct Window {
     timeout: Duration,
-    slots: Vec<Slot>,
+    slots: Vec<SentFrame>,
     free: Vec<u16>,
     swept: usize,
     /// One more than the highest sequence number that was answered.
@@ -92,7 +92,7 @@ impl Window {
         let stamp = Stamp { slot: 0, sequence: 0, sent_nanos: 0 };
         Self {
             timeout,
-            slots: vec![Slot { stamp, sent: Duration::ZERO, outstanding: false }; frames],
+            slots: vec![SentFrame { stamp, sent: Duration::ZERO, outstanding: false }; frames],
             free: (0..frames).rev().map(|slot| slot as u16).collect(),
             swept: 0,
             next_expected: 0,
@@ -105,7 +105,7 @@ impl Window {
     }
 
     fn sent(&mut self, stamp: Stamp, now: Duration) {
-        self.slots[usize::from(stamp.slot)] = Slot { stamp, sent: now, outstanding: true };
+        self.slots[usize::from(stamp.slot)] = SentFrame { stamp, sent: now, outstanding: true };
         self.trips.sent += 1;
     }
 

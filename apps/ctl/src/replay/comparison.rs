@@ -15,7 +15,7 @@ const SHOWN: usize = 10;
 /// What came of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Compared {
     /// The same bytes.
     Same,
     /// The first difference.
@@ -45,7 +45,7 @@ pub struct Row {
     /// Bytes that ours sent.
     pub ours: usize,
     /// Whether they are the same.
-    pub verdict: Verdict,
+    pub compared: Compared,
     /// The recording lacks bytes of the client, or of the server.
     pub gaps: (bool, bool),
 }
@@ -65,9 +65,9 @@ impl Comparison {
             asked: dialogue.asked.bytes().len(),
             recorded: dialogue.said.bytes().len(),
             ours: ours.bytes().len(),
-            verdict: match dialogue.isn {
+            compared: match dialogue.isn {
                 Some(_) => compare(dialogue.said.bytes(), ours.bytes()),
-                None => Verdict::NotPlayed,
+                None => Compared::NotPlayed,
             },
             gaps: (dialogue.asked.has_gap(), dialogue.said.has_gap()),
         };
@@ -76,7 +76,7 @@ impl Comparison {
             asked: 0,
             recorded: 0,
             ours: 0,
-            verdict: Verdict::NotPlayed,
+            compared: Compared::NotPlayed,
             gaps: (false, false),
         };
         let rows = recording.dialogues.iter().zip(streams).map(row);
@@ -85,16 +85,16 @@ impl Comparison {
 
     /// Whether every connection was the same.
     pub fn all_same(&self) -> bool {
-        self.rows.iter().all(|row| row.verdict == Verdict::Same)
+        self.rows.iter().all(|row| row.compared == Compared::Same)
     }
 }
 
-fn compare(recorded: &[u8], ours: &[u8]) -> Verdict {
+fn compare(recorded: &[u8], ours: &[u8]) -> Compared {
     if recorded == ours {
-        return Verdict::Same;
+        return Compared::Same;
     }
     let at = recorded.iter().zip(ours).position(|(a, b)| a != b).unwrap_or(recorded.len().min(ours.len()));
-    Verdict::Differs { at, recorded: around(recorded, at), ours: around(ours, at), hint: hint(recorded, ours, at) }
+    Compared::Differs { at, recorded: around(recorded, at), ours: around(ours, at), hint: hint(recorded, ours, at) }
 }
 
 /// The bytes around a place, as text.
@@ -146,10 +146,10 @@ impl fmt::Display for Comparison {
         for (number, row) in self.rows.iter().enumerate() {
             let number = number + 1;
             write!(f, "{number:>4} {:<21} {:>10} {:>10} {:>10}  ", row.client, row.asked, row.recorded, row.ours)?;
-            match &row.verdict {
-                Verdict::Same => write!(f, "same")?,
-                Verdict::Differs { at, .. } => write!(f, "differs at byte {at}")?,
-                Verdict::NotPlayed => write!(f, "not played: no SYN and SYN-ACK in the capture")?,
+            match &row.compared {
+                Compared::Same => write!(f, "same")?,
+                Compared::Differs { at, .. } => write!(f, "differs at byte {at}")?,
+                Compared::NotPlayed => write!(f, "not played: no SYN and SYN-ACK in the capture")?,
             }
             match row.gaps {
                 (false, false) => writeln!(f)?,
@@ -159,7 +159,7 @@ impl fmt::Display for Comparison {
         }
         let mut differences = 0;
         for (number, row) in self.rows.iter().enumerate() {
-            let Verdict::Differs { at, recorded, ours, hint } = &row.verdict else { continue };
+            let Compared::Differs { at, recorded, ours, hint } = &row.compared else { continue };
             differences += 1;
             if differences > SHOWN {
                 continue;
@@ -174,8 +174,8 @@ impl fmt::Display for Comparison {
         if differences > SHOWN {
             writeln!(f, "and {} more", differences - SHOWN)?;
         }
-        let count = |verdict: fn(&Verdict) -> bool| self.rows.iter().filter(|row| verdict(&row.verdict)).count();
-        let (same, not_played) = (count(|v| *v == Verdict::Same), count(|v| *v == Verdict::NotPlayed));
+        let count = |compared: fn(&Compared) -> bool| self.rows.iter().filter(|row| compared(&row.compared)).count();
+        let (same, not_played) = (count(|v| *v == Compared::Same), count(|v| *v == Compared::NotPlayed));
         let connections = self.rows.len();
         writeln!(f, "connections={connections} same={same} different={differences} not_played={not_played}")
     }
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn the_first_difference_is_shown_with_what_is_around_it() {
-        let verdict = compare(b"STORED\r\nVERSION 1.6.18\r\n", b"STORED\r\nVERSION 1.6.19\r\n");
-        let Verdict::Differs { at, recorded, ours, hint } = verdict else { panic!("{verdict:?}") };
+        let compared = compare(b"STORED\r\nVERSION 1.6.18\r\n", b"STORED\r\nVERSION 1.6.19\r\n");
+        let Compared::Differs { at, recorded, ours, hint } = compared else { panic!("{compared:?}") };
         assert_eq!((at, &*recorded), (21, "STORED\\r\\nVERSION 1.6.1[here]8\\r\\n"));
         assert_eq!(ours, "STORED\\r\\nVERSION 1.6.1[here]9\\r\\n");
         assert_eq!(hint, Some("the recorded server was of another version"));
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn one_who_says_more_or_less_differs_where_the_other_ends() {
         let at = |recorded: &[u8], ours: &[u8]| match compare(recorded, ours) {
-            Verdict::Differs { at, .. } => Some(at),
+            Compared::Differs { at, .. } => Some(at),
             _ => None,
         };
         assert_eq!(at(b"END\r\n", b"END\r\nEND\r\n"), Some(5));

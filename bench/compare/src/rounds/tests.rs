@@ -15,7 +15,7 @@ pub(crate) fn plan(more: &str, tables: &str) -> Plan {
 }
 
 /// A finished run with this rate.
-pub(crate) fn run(slot: Slot, rate: f64, void: &[&str]) -> Run {
+pub(crate) fn run(id: RunId, rate: f64, void: &[&str]) -> Run {
     let report = Report {
         requests_per_second: rate,
         requests: None,
@@ -26,7 +26,7 @@ pub(crate) fn run(slot: Slot, rate: f64, void: &[&str]) -> Run {
         void_reason: None,
     };
     Run {
-        slot,
+        id,
         void: void.iter().map(ToString::to_string).collect(),
         failed: false,
         report: Some(report),
@@ -45,48 +45,47 @@ pub(crate) fn run(slot: Slot, rate: f64, void: &[&str]) -> Run {
 
 const SWEEP: &str = "[sweep]\nvariable = 'n'\nlabel = 'n'\nvalues = [0, 5, 10]";
 
-fn slots(plan: &Plan, void: impl Fn(Slot) -> bool) -> Vec<Slot> {
-    let runs = run_rounds(plan, |slot| Ok(run(slot, 1.0, if void(slot) { &["bad"] } else { &[] }))).unwrap();
-    runs.iter().map(|run| run.slot).collect()
+fn ids(plan: &Plan, void: impl Fn(RunId) -> bool) -> Vec<RunId> {
+    let runs = run_rounds(plan, |id| Ok(run(id, 1.0, if void(id) { &["bad"] } else { &[] }))).unwrap();
+    runs.iter().map(|run| run.id).collect()
 }
 
 #[test]
 fn every_round_holds_every_side_once() {
     let plan = plan("pairs = 6\nseed = 4", "");
-    let slots = slots(&plan, |_| false);
-    assert_eq!(slots.len(), 18);
-    for round in slots.chunks(3) {
-        let mut roles: Vec<Role> = round.iter().map(|slot| slot.role).collect();
+    let ids = ids(&plan, |_| false);
+    assert_eq!(ids.len(), 18);
+    for round in ids.chunks(3) {
+        let mut roles: Vec<Role> = round.iter().map(|id| id.role).collect();
         roles.sort();
         assert_eq!(roles, [Role::Ours, Role::Peer, Role::Null]);
-        assert_eq!(round.iter().map(|slot| slot.order).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(round.iter().map(|id| id.order).collect::<Vec<_>>(), [1, 2, 3]);
     }
 }
 
 #[test]
 fn the_order_is_random_and_comes_from_the_seed() {
-    let order = |seed: u64| slots(&plan(&format!("pairs = 20\nseed = {seed}"), ""), |_| false);
+    let order = |seed: u64| ids(&plan(&format!("pairs = 20\nseed = {seed}"), ""), |_| false);
     assert_eq!(order(1), order(1));
     assert_ne!(order(1), order(2));
-    let ours_first = order(1).iter().filter(|slot| slot.role == Role::Ours && slot.order == 1).count();
+    let ours_first = order(1).iter().filter(|id| id.role == Role::Ours && id.order == 1).count();
     assert!((2..=14).contains(&ours_first), "ours came first in {ours_first} of 20 rounds");
 }
 
 #[test]
 fn the_sides_of_a_value_stand_together() {
     let plan = plan("pairs = 3", SWEEP);
-    for point in slots(&plan, |_| false).chunks(3) {
-        assert!(point.iter().all(|slot| slot.value == point[0].value));
+    for point in ids(&plan, |_| false).chunks(3) {
+        assert!(point.iter().all(|id| id.value == point[0].value));
     }
 }
 
 #[test]
 fn a_void_pair_is_run_again_and_kept() {
     let plan = plan("pairs = 3\nextra_pairs = 5", "");
-    let runs = run_rounds(&plan, |slot| {
-        Ok(run(slot, 1.0, if slot.round == 2 && slot.role == Role::Null { &["bad"] } else { &[] }))
-    })
-    .unwrap();
+    let runs =
+        run_rounds(&plan, |id| Ok(run(id, 1.0, if id.round == 2 && id.role == Role::Null { &["bad"] } else { &[] })))
+            .unwrap();
     assert_eq!(runs.len(), 12);
     assert_eq!(valid_pairs(&plan, &runs, None), 3);
     assert_eq!(pair_void(&plan, &runs, 2, None), Some(vec!["null: bad".into()]));
@@ -95,27 +94,23 @@ fn a_void_pair_is_run_again_and_kept() {
 
 #[test]
 fn repeating_is_bounded() {
-    let slots = slots(&plan("pairs = 3\nextra_pairs = 2", ""), |_| true);
-    assert_eq!(slots.last().unwrap().round, 5);
+    let ids = ids(&plan("pairs = 3\nextra_pairs = 2", ""), |_| true);
+    assert_eq!(ids.last().unwrap().round, 5);
 }
 
 #[test]
 fn only_the_value_that_lacks_a_pair_is_run_again() {
     let plan = plan("pairs = 2", SWEEP);
-    let slots = slots(&plan, |slot| slot.round == 1 && slot.value == Some(5) && slot.role == Role::Peer);
-    let again: Vec<_> = slots.iter().filter(|slot| slot.round == 3).map(|slot| slot.value).collect();
+    let ids = ids(&plan, |id| id.round == 1 && id.value == Some(5) && id.role == Role::Peer);
+    let again: Vec<_> = ids.iter().filter(|id| id.round == 3).map(|id| id.value).collect();
     assert_eq!(again, [Some(5); 3]);
 }
 
 #[test]
 fn against_the_first_value_that_value_is_always_there_and_voids_its_round() {
     let plan = plan("pairs = 2\nagainst = 'first'", SWEEP);
-    let runs = run_rounds(&plan, |slot| {
-        Ok(run(
-            slot,
-            1.0,
-            if slot.round == 1 && slot.value == Some(0) && slot.role == Role::Ours { &["bad"] } else { &[] },
-        ))
+    let runs = run_rounds(&plan, |id| {
+        Ok(run(id, 1.0, if id.round == 1 && id.value == Some(0) && id.role == Role::Ours { &["bad"] } else { &[] }))
     })
     .unwrap();
     assert_eq!(pair_void(&plan, &runs, 1, Some(10)), Some(vec!["ours at the first value: bad".into()]));
@@ -129,7 +124,7 @@ fn against_the_first_value_that_value_is_always_there_and_voids_its_round() {
 fn an_error_returns_the_runs_before_it() {
     let plan = plan("pairs = 3", "");
     let (runs, error) =
-        run_rounds(&plan, |slot| if slot.round == 2 { Err(RunError::Interrupted) } else { Ok(run(slot, 1.0, &[])) })
+        run_rounds(&plan, |id| if id.round == 2 { Err(RunError::Interrupted) } else { Ok(run(id, 1.0, &[])) })
             .unwrap_err();
     assert_eq!(runs.len(), 3);
     assert!(matches!(error, RunError::Interrupted));
@@ -139,8 +134,8 @@ fn an_error_returns_the_runs_before_it() {
 fn a_side_is_left_out_above_what_it_bears_and_the_pair_is_whole_without_it() {
     let mut plan = plan("pairs = 2\nagainst = 'first'", SWEEP);
     plan.peer.most = Some(5);
-    let runs = run_rounds(&plan, |slot| Ok(run(slot, 1.0, &[]))).unwrap();
-    let count = |value| runs.iter().filter(|run| run.slot.role == Role::Peer && run.slot.value == Some(value)).count();
+    let runs = run_rounds(&plan, |id| Ok(run(id, 1.0, &[]))).unwrap();
+    let count = |value| runs.iter().filter(|run| run.id.role == Role::Peer && run.id.value == Some(value)).count();
     assert_eq!((count(0), count(5), count(10)), (2, 2, 0));
     assert_eq!(valid_pairs(&plan, &runs, Some(10)), 2);
     plan.against = Against::Peer;
@@ -150,7 +145,7 @@ fn a_side_is_left_out_above_what_it_bears_and_the_pair_is_whole_without_it() {
 #[test]
 fn the_values_of_a_side_stand_together_when_they_are_compared_with_the_first() {
     let plan = plan("pairs = 3\nagainst = 'first'", SWEEP);
-    for side in slots(&plan, |_| false).chunks(3) {
-        assert!(side.iter().all(|slot| slot.role == side[0].role), "{side:?}");
+    for side in ids(&plan, |_| false).chunks(3) {
+        assert!(side.iter().all(|id| id.role == side[0].role), "{side:?}");
     }
 }

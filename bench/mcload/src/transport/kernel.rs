@@ -28,7 +28,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SocketState {
     /// connect() is under way.
     Opening,
     Open,
@@ -40,7 +40,7 @@ enum State {
 struct Socket {
     fd: OwnedFd,
     generation: u32,
-    state: State,
+    state: SocketState,
 }
 
 /// Kernel sockets to one server.
@@ -133,7 +133,7 @@ impl KernelSockets {
 
     fn expect(&mut self, slot: Slot, room: bool) {
         let Some(socket) = self.sockets[slot as usize].as_mut() else { return };
-        socket.state = if room { State::Full } else { State::Open };
+        socket.state = if room { SocketState::Full } else { SocketState::Open };
         let flags = if room { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
         // A registered descriptor can be modified; if not, the engine's time limit ends the connection.
         let _ = epoll::modify(&self.poller, &socket.fd, data(slot, socket.generation), flags);
@@ -145,7 +145,7 @@ impl KernelSockets {
         let socket = self.sockets.get(slot as usize)?.as_ref().filter(|socket| socket.generation == generation)?;
         let flags = event.flags;
         match socket.state {
-            State::Opening => {
+            SocketState::Opening => {
                 let error = match sockopt::socket_error(&socket.fd) {
                     Ok(Ok(())) if flags.contains(EventFlags::OUT) => {
                         self.expect(slot, false);
@@ -157,13 +157,13 @@ impl KernelSockets {
                 self.sockets[slot as usize] = None;
                 end_of(error, true).map(|end| (slot, News::Ended(end)))
             }
-            State::Full if flags.contains(EventFlags::OUT) => {
+            SocketState::Full if flags.contains(EventFlags::OUT) => {
                 // What may be readable too is reported again by the next wait.
                 self.expect(slot, false);
                 Some((slot, News::Writable))
             }
             // HUP and ERR show themselves to recv.
-            State::Open | State::Full => Some((slot, News::Readable)),
+            SocketState::Open | SocketState::Full => Some((slot, News::Readable)),
         }
     }
 }
@@ -215,7 +215,7 @@ impl Transport for KernelSockets {
         match rustix::net::connect(&fd, &self.server) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {
                 epoll::add(&self.poller, &fd, data(slot, generation), EventFlags::OUT).map_err(failed("epoll_ctl"))?;
-                self.sockets[slot as usize] = Some(Socket { fd, generation, state: State::Opening });
+                self.sockets[slot as usize] = Some(Socket { fd, generation, state: SocketState::Opening });
             }
             Err(Errno::ADDRNOTAVAIL) => return Err(TransportError::NoPort { server: self.server, slot }),
             Err(error @ (Errno::CONNREFUSED | Errno::CONNRESET | Errno::TIMEDOUT | Errno::HOSTUNREACH)) => {
@@ -247,12 +247,12 @@ impl Transport for KernelSockets {
     fn send(&mut self, slot: Slot, bytes: &[u8]) -> usize {
         let mut sent = 0;
         while sent < bytes.len() {
-            let Some(socket) = self.socket(slot).filter(|socket| socket.state != State::Opening) else { break };
+            let Some(socket) = self.socket(slot).filter(|socket| socket.state != SocketState::Opening) else { break };
             match rustix::net::send(&socket.fd, &bytes[sent..], SendFlags::NOSIGNAL) {
                 Ok(length) => sent += length,
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => {
-                    if socket.state == State::Open {
+                    if socket.state == SocketState::Open {
                         self.expect(slot, true);
                     }
                     break;
