@@ -65,6 +65,7 @@ impl Args {
             };
             sweep.values.clone_from(values);
         }
+        plan.name_sides()?;
         plan.check()?;
         Ok(plan)
     }
@@ -89,6 +90,27 @@ mod tests {
             apply(&["--pairs", "5", "--seed", "9", "--name", "x", "--set", "port=7", "--values", "1,2"]).unwrap();
         assert_eq!((plan.pairs, plan.seed, plan.name.as_str()), (5, 9, "x"));
         assert_eq!(plan.commands(crate::plan::Role::Ours, Some(2), None).unwrap().generator, ["g", "7", "2"]);
+    }
+
+    /// The peer of the plans over a veth, given by its command line.
+    #[test]
+    fn a_server_is_given_by_its_command_line() {
+        let plan = PLAN
+            .replace("name = 'p'\ncommand = ['b']", "name = '{n2}'\ncommand = ['in', '{*peer}', '{*more}']")
+            .replace(
+                "[generator]",
+                "[set]\nn2 = 'b'\npeer = 'b'\nmore = '-l {address} -t 1'\naddress = '::1'\n[generator]",
+            );
+        let peer = |words: &[&str]| {
+            let words = ["sidestep-compare", "plan.toml", "--set", "port=7"].iter().chain(words);
+            let plan = Args::parse_from(words).apply(&plan).unwrap();
+            (plan.commands(crate::plan::Role::Peer, Some(1), None).unwrap().server.join(" "), plan.peer.name)
+        };
+        assert_eq!(peer(&[]), ("in b -l ::1 -t 1".to_owned(), "b".to_owned()));
+        assert_eq!(peer(&["--set", "peer=/usr/bin/memcached"]).0, "in /usr/bin/memcached -l ::1 -t 1");
+        let other = ["--set", "peer=pogocache", "--set", "more=-h {address}  -p {port}", "--set", "n2=pogocache"];
+        assert_eq!(peer(&other), ("in pogocache -h ::1 -p 7".to_owned(), "pogocache".to_owned()));
+        assert_eq!(peer(&["--set", "peer=a server", "--set", "more="]).0, "in a server");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What is compared, as written in TOML: the sides, the generator, how many pairs, and what makes a run void.
 //!
 //! Commands are lists of words; no shell is between. `{name}` in a word is replaced by a variable of the plan
-//! (`[set]`), of the side (`[ours.set]`) or by the value of the sweep; `{{` and `}}` stand for the braces themselves.
+//! (`[set]`), of the side (`[ours.set]`) or by the value of the sweep; `{{` and `}}` stand for the braces themselves. A
+//! word that is `{*name}` becomes as many words as the variable has between its blanks, each filled in turn: so that a
+//! whole command line can be given by `--set`.
 //! Every command of every side at every value is substituted when the plan is read, so a typing error is found before
 //! the first server starts.
 
@@ -18,7 +20,7 @@ use crate::void::Limits;
 pub mod base;
 mod substitute;
 
-use substitute::substitute;
+use substitute::words;
 
 /// Most pairs, and most extra pairs, of one plan.
 pub const MAX_PAIRS: u32 = 1_000;
@@ -86,7 +88,7 @@ pub struct Plan {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Side {
-    /// What tables and plots call it.
+    /// What tables and plots call it; placeholders are filled.
     pub name: String,
     /// Starts the server in the foreground.
     pub command: Vec<String>,
@@ -486,7 +488,28 @@ impl Plan {
             let side = at.side.and_then(|side| side.set.get(name));
             swept.map(|value| value.to_string()).or_else(|| side.or_else(|| self.set.get(name)).cloned())
         };
-        argv.iter().map(|word| substitute(word, lookup).map_err(PlanError::Wrong)).collect()
+        let mut filled = Vec::with_capacity(argv.len());
+        for word in argv {
+            filled.extend(words(word, lookup).map_err(PlanError::Wrong)?);
+        }
+        Ok(filled)
+    }
+
+    /// Fills the placeholders in what tables call the sides, once every variable is known.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub fn name_sides(&mut self) -> Result<(), PlanError> {
+        let name = |side: &Side| {
+            let at = Filling { side: Some(side), ..Filling::default() };
+            Ok(self.fill(std::slice::from_ref(&side.name), at)?.concat())
+        };
+        let names: Result<Vec<String>, PlanError> = self.sides().map(|(_, side)| name(side)).collect();
+        let sides = [&mut self.ours, &mut self.peer].into_iter().chain(&mut self.null);
+        for (side, name) in sides.zip(names?) {
+            side.name = name;
+        }
+        Ok(())
     }
 }
 

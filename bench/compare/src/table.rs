@@ -96,7 +96,17 @@ fn replaced(text: &str, table: &str) -> Result<String, &'static str> {
 /// # Errors
 /// [`TableError`], naming the file.
 pub fn table(folders: &[PathBuf]) -> Result<String, TableError> {
-    let columns = ["comparison", "figure", "ours:", "peer:", "ratio [95 % interval]:", "ours / null:", "pairs:", "run"];
+    let columns = [
+        "comparison",
+        "figure",
+        "against",
+        "ours:",
+        "peer:",
+        "ratio [95 % interval]:",
+        "ours / null:",
+        "pairs:",
+        "run",
+    ];
     let mut table = Table::new(&columns);
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         rows(folder, &mut table)?;
@@ -120,6 +130,10 @@ fn rows(folder: &Path, table: &mut Table) -> Result<(), TableError> {
     let commit = commit.get(..9).unwrap_or(commit);
     let dirty = if machine["dirty"].as_bool() == Some(false) { "" } else { "+" };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    // What its program says of itself, since a plan may be run against any.
+    let said = |of: &Value| if of[0] == "peer" { of[1].as_str().map(str::to_owned) } else { None };
+    let versions = machine["versions"].as_array();
+    let peer = versions.and_then(|versions| versions.iter().find_map(said)).unwrap_or_else(|| plan.peer.name.clone());
     for point in points {
         let number = |at: &str| point.pointer(at).and_then(Value::as_f64);
         let what = match (&plan.sweep, point["value"].as_u64()) {
@@ -138,6 +152,7 @@ fn rows(folder: &Path, table: &mut Table) -> Result<(), TableError> {
         table.row([
             what,
             plan.metric.label().to_owned(),
+            peer.clone(),
             figure("ours"),
             figure("peer"),
             ratio,
@@ -155,9 +170,10 @@ fn side(point: &Value, role: &str, at: &str) -> Option<f64> {
     sides.iter().find(|side| side["role"] == role)?.pointer(at)?.as_f64()
 }
 
+/// A figure as the table shows it: rates in thousands, where that leaves two digits.
 fn amount(metric: Metric, figure: f64) -> String {
     match metric {
-        Metric::RequestsPerSecond => format!("{:.0} k", figure / 1e3),
+        Metric::RequestsPerSecond if figure >= 1e4 => format!("{:.0} k", figure / 1e3),
         _ => format!("{figure:.0}"),
     }
 }
@@ -174,6 +190,12 @@ mod tests {
         assert_eq!(replaced(&new, "| new |\n").unwrap(), new, "again changes nothing");
         assert_eq!(replaced("no place", "").unwrap_err(), BEGIN);
         assert_eq!(replaced(BEGIN, "").unwrap_err(), END);
+    }
+
+    #[test]
+    fn small_rates_keep_their_digits() {
+        let shown = |figure| amount(Metric::RequestsPerSecond, figure);
+        assert_eq!([shown(419_400.0), shown(9_036.0), shown(331.4)], ["419 k", "9036", "331"]);
     }
 
     #[test]

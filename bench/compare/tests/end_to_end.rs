@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -128,6 +129,33 @@ fn a_known_ratio_is_found_and_everything_is_stored() {
     }
     let readme = fs::read_to_string(folder.join("README.md")).unwrap();
     for text in ["ratio 3.00 [3.00 3.00] null 0.75", "fake 1.0", "commit ", "Linux ", "taskset --cpu-list 0 sh -c"] {
+        assert!(readme.contains(text), "{text} is not in\n{readme}");
+    }
+}
+
+/// As the plans over a veth have their peer: any server, by its program, the words behind it, and what it is called.
+#[test]
+fn debians_memcached_is_a_peer_by_its_command_line() {
+    let scratch = Scratch::new("foreign");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let set = "[set]\npeer = 'false'\npeer_options = ''\npeer_version = '{peer} -V'\npeer_name = 'nobody'";
+    let text = plan(&scratch, "", GENERATOR, set);
+    let (before, peer) = text.split_once("[peer]").unwrap();
+    let (_, null) = peer.split_once("[null]").unwrap();
+    let text = format!(
+        "{before}[peer]\nname = '{{peer_name}}'\ncommand = ['{{*peer}}', '{{*peer_options}}']\n\
+         version = ['{{*peer_version}}']\nset = {{ rate = '1000', address = '127.0.0.1' }}\n\
+         ready = {{ tcp = '127.0.0.1:{port}' }}\n[null]{null}"
+    );
+    let options = format!("peer_options=-u nobody -l {{address}} -p {port}");
+    let set = ["peer=/usr/bin/memcached", &options, "peer_name=Debian's memcached"];
+    let words: Vec<&str> = set.iter().flat_map(|pair| ["--set", pair]).chain(["--pairs", "1"]).collect();
+    let output = scratch.run(&text, &words);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(last_line(&output), "ratio 3.00 [3.00 3.00] null 0.75");
+    let readme = fs::read_to_string(scratch.folder().join("README.md")).unwrap();
+    let command = format!("/usr/bin/memcached -u nobody -l 127.0.0.1 -p {port}");
+    for text in ["Debian's memcached", "peer: memcached 1.", &command] {
         assert!(readme.contains(text), "{text} is not in\n{readme}");
     }
 }
@@ -341,7 +369,7 @@ fn results_become_a_table_in_a_document() {
         command.arg("table").args(more).arg(scratch.folder()).output().unwrap()
     };
     let row = stdout(&table(&[])).lines().last().unwrap().to_owned();
-    for text in ["Two fake servers", "| 3 k | 1 k | **3.00** [3.00 3.00] | 0.75 | 2 |", "../bench/runs/"] {
+    for text in ["Two fake servers", "| fake 1.0 | 3000 | 1000 | **3.00** [3.00 3.00] | 0.75 | 2 |", "../bench/runs/"] {
         assert!(row.contains(text), "{text} is not in {row}");
     }
     let document = scratch.0.join("doc.md");

@@ -1,10 +1,23 @@
-//! `{name}` in a word of a command becomes a value; `{{` and `}}` become braces.
+//! `{name}` in a word of a command becomes a value, `{*name}` the words of a value; `{{` and `}}` become braces.
+
+/// What `word` comes to: itself with its placeholders filled, or where it is `{*name}`, the words of the variable, each
+/// with its placeholders filled.
+///
+/// # Errors
+/// As [`substitute`].
+pub(super) fn words(word: &str, lookup: impl Fn(&str) -> Option<String> + Copy) -> Result<Vec<String>, String> {
+    let Some(name) = word.strip_prefix("{*").and_then(|name| name.strip_suffix('}')) else {
+        return Ok(vec![substitute(word, lookup)?]);
+    };
+    let line = substitute(&format!("{{{name}}}"), lookup)?;
+    line.split_whitespace().map(|word| substitute(word, lookup)).collect()
+}
 
 /// Fills the placeholders of `word`.
 ///
 /// # Errors
 /// A name that `lookup` does not know, or a brace without its partner.
-pub(super) fn substitute(word: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+fn substitute(word: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = word;
     while let Some(at) = rest.find(['{', '}']) {
