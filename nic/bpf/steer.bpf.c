@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
 // Steering: frames for the stack go to the AF_XDP socket of the queue they arrived on, everything else goes on to the
-// kernel. What "for the stack" means is in two maps that user space may change while the program runs; no address and
-// no port is compiled in.
+// kernel. What "for the stack" means is in maps that user space may change while the program runs; no address and no
+// port is compiled in.
 //
 //   address mode   IPv4 to that address                          ARP for that address
 //   OWN            all of it, fragments and options included     to the stack (the kernel does not have the address)
 //   SHARED         TCP and UDP to a listed port, and ICMP         to the kernel (it has the address too)
 //                  errors that quote a frame sent from one
 //
-// One 802.1Q tag is looked through. A SHARED frame that is a fragment or carries IP options goes to the kernel, whose
-// reassembly needs every part. A queue without a socket falls back to the kernel (third argument of
-// bpf_redirect_map). Nothing is ever dropped or changed here. Read first: kernel af_xdp.rst, "XSKMAP".
+// With DEDICATED, every other frame goes to the socket of its queue too: the kernel gets nothing of a queue that has one.
+// With ALLOW_LISTED, an IPv4 packet for the stack from an address that is not listed is dropped and counted, the only
+// thing that is ever dropped here: at a SHARED address the host's own firewall does not see what goes to the stack. Of an
+// ICMP error not its sender counts, which may be any router, but to whom the packet went that it quotes.
+//
+// The fragments of a packet to a SHARED address go where the first went, which alone has the port and is remembered for
+// them; one that arrives before the first goes to the kernel, and the packet is lost. One 802.1Q tag is looked through.
+// Addresses are kept in 16 bytes, IPv4 ones as IPv6 maps them (RFC 4291 §2.5.5.2), so that IPv6 needs no other maps; an
+// IPv6 packet goes to the kernel as yet. A queue without a socket falls back to the kernel (third argument of
+// bpf_redirect_map). Nothing is changed in any frame. Read first: kernel af_xdp.rst, "XSKMAP".
 //
 // There are two programs, which differ in name only: `steer_whole` is given frames that lie in one buffer, `steer_frags`
 // also those that the kernel has merged, of which it sees the first buffer. All headers that matter lie there.
@@ -31,13 +38,34 @@ enum address_mode {
 	SHARED = 2,
 };
 
-// Indices of the map `counters`. Kept equal to SteerCounters in nic/src/xdp/program.rs.
+// Bits of the only value of the map `settings`. Kept equal to nic/src/xdp/program.rs.
+enum setting {
+	DEDICATED = 1,
+	ALLOW_LISTED = 2,
+};
+
+// Indices of the map `counters`: one for each verdict. Kept equal to SteerCounters in nic/src/xdp/program.rs.
 enum counter {
 	PASSED,     // not for the stack: to the kernel
 	REDIRECTED, // IPv4 for the stack: to the socket
 	ARP,        // ARP for the stack: to the socket
 	NO_SOCKET,  // for the stack, but its queue has no socket: to the kernel
+	DENIED,     // IPv4 for the stack from a source that is not allowed: dropped
+	ICMP_ERROR, // ICMP error about a packet of the stack's from a SHARED address: to the socket
+	FRAGMENT,   // fragment, not the first, of a packet for the stack at a SHARED address: to the socket
+	DEDICATED_QUEUE, // not for the stack, on a dedicated queue: to the socket
 	COUNTERS,
+};
+
+// An IPv6 address, or an IPv4 address as IPv6 maps it.
+struct address {
+	__be32 word[4];
+};
+
+// Key of the map `allowed` (struct bpf_lpm_trie_key). An IPv4 prefix counts from bit 96 on.
+struct allowed_key {
+	__u32 prefix_bits;
+	struct address address;
 };
 
 // A port that the stack serves at its SHARED addresses.
@@ -47,11 +75,19 @@ struct port_key {
 	__u8 zero;
 };
 
+// What the fragments of one packet have in common (RFC 791 §3.2).
+struct packet_key {
+	struct address source;
+	struct address destination;
+	__u32 identification;
+	__u32 protocol;
+};
+
 // Addresses of the stack, and whether the kernel has them too.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, __u32); // enum address_mode
 } addresses SEC(".maps");
 
@@ -62,6 +98,31 @@ struct {
 	__type(key, struct port_key);
 	__type(value, __u32);
 } ports SEC(".maps");
+
+// Bits of enum setting.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} settings SEC(".maps");
+
+// Sources that are allowed, where ALLOW_LISTED is set; the value does not matter.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 256);
+	__uint(map_flags, BPF_F_NO_PREALLOC); // a trie takes no other
+	__type(key, struct allowed_key);
+	__type(value, __u32);
+} allowed SEC(".maps");
+
+// Packets to a SHARED address whose first fragment went to the stack. The one used longest ago gives way.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct packet_key);
+	__type(value, __u32);
+} fragmented SEC(".maps");
 
 // The socket of each receive queue, by queue number. User space sets max_entries to the link's number of queues.
 struct {
@@ -114,7 +175,8 @@ struct l4_ports {
 	__be16 destination;
 };
 
-#define IP_FRAGMENT bpf_htons(0x3fff) // more-fragments flag and offset (RFC 791 §3.1)
+#define IP_MORE_FRAGMENTS bpf_htons(0x2000) // RFC 791 §3.1
+#define IP_OFFSET bpf_htons(0x1fff)         // likewise, in units of eight bytes
 #define ARP_HARDWARE_ETHERNET bpf_htons(1)
 
 static __always_inline void count(__u32 which)
@@ -125,10 +187,12 @@ static __always_inline void count(__u32 which)
 		*value += 1;
 }
 
-static __always_inline int pass(void)
+static __always_inline int is_set(enum setting setting)
 {
-	count(PASSED);
-	return XDP_PASS;
+	__u32 zero = 0;
+	__u32 *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set && (*set & setting);
 }
 
 static __always_inline int to_socket(struct xdp_md *ctx, __u32 which)
@@ -139,8 +203,29 @@ static __always_inline int to_socket(struct xdp_md *ctx, __u32 which)
 	return action;
 }
 
-static __always_inline __u32 mode_of(__be32 address)
+// The way of a frame that is not for the stack.
+static __always_inline int pass(struct xdp_md *ctx)
 {
+	if (is_set(DEDICATED))
+		return to_socket(ctx, DEDICATED_QUEUE);
+	count(PASSED);
+	return XDP_PASS;
+}
+
+static __always_inline int deny(void)
+{
+	count(DENIED);
+	return XDP_DROP;
+}
+
+static __always_inline struct address ipv4_address(__be32 ipv4)
+{
+	return (struct address){ { 0, 0, bpf_htonl(0xffff), ipv4 } };
+}
+
+static __always_inline __u32 mode_of(__be32 ipv4)
+{
+	struct address address = ipv4_address(ipv4);
 	__u32 *mode = bpf_map_lookup_elem(&addresses, &address);
 
 	return mode ? *mode : 0;
@@ -153,40 +238,84 @@ static __always_inline int is_served(__u8 protocol, __be16 port)
 	return bpf_map_lookup_elem(&ports, &key) != 0;
 }
 
-// Whether an ICMP message quotes a TCP or UDP header that the stack sent from one of its ports: path MTU discovery and
-// "port unreachable" are for it (RFC 1191 §4). `ip` has no options and is no fragment.
-static __always_inline int is_error_for_us(const struct iphdr *ip, void *end)
+static __always_inline int is_allowed(__be32 ipv4)
+{
+	struct allowed_key key = { .prefix_bits = 128, .address = ipv4_address(ipv4) };
+
+	return !is_set(ALLOW_LISTED) || bpf_map_lookup_elem(&allowed, &key) != 0;
+}
+
+// The packet that an ICMP error quotes, if `ip`, which has no options and is no fragment, is one: path MTU discovery and
+// "port unreachable" (RFC 1191 §4).
+static __always_inline const struct iphdr *quoted_by(const struct iphdr *ip, void *end)
 {
 	const struct icmp_header *icmp = (const void *)(ip + 1);
 	const struct iphdr *quoted = (const void *)(icmp + 1);
 	const struct l4_ports *l4 = (const void *)(quoted + 1);
 
+	if (ip->protocol != IPPROTO_ICMP || ip->ihl != 5 || (ip->frag_off & (IP_MORE_FRAGMENTS | IP_OFFSET)))
+		return 0;
 	if ((void *)(l4 + 1) > end)
 		return 0;
 	if (icmp->type != ICMP_DEST_UNREACH || quoted->version != 4 || quoted->ihl != 5)
 		return 0;
-	return mode_of(quoted->saddr) == SHARED && is_served(quoted->protocol, l4->source);
+	return quoted;
+}
+
+static __always_inline int steer_own(struct xdp_md *ctx, const struct iphdr *ip, void *end)
+{
+	const struct iphdr *quoted = quoted_by(ip, end);
+	__be32 peer = quoted ? quoted->daddr : ip->saddr;
+
+	return is_allowed(peer) ? to_socket(ctx, REDIRECTED) : deny();
+}
+
+static __always_inline int steer_shared(struct xdp_md *ctx, const struct iphdr *ip, void *end)
+{
+	const struct iphdr *quoted = quoted_by(ip, end);
+	const struct l4_ports *l4;
+	struct packet_key packet = {
+		.source = ipv4_address(ip->saddr),
+		.destination = ipv4_address(ip->daddr),
+		.identification = ip->id,
+		.protocol = ip->protocol,
+	};
+	__u32 one = 1;
+
+	if (quoted) {
+		l4 = (const void *)(quoted + 1);
+		if (mode_of(quoted->saddr) != SHARED || !is_served(quoted->protocol, l4->source))
+			return pass(ctx);
+		return is_allowed(quoted->daddr) ? to_socket(ctx, ICMP_ERROR) : deny();
+	}
+	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+		return pass(ctx);
+	if (ip->frag_off & IP_OFFSET)
+		return bpf_map_lookup_elem(&fragmented, &packet) ? to_socket(ctx, FRAGMENT) : pass(ctx);
+	if (ip->ihl < 5)
+		return pass(ctx);
+	l4 = (const void *)ip + ip->ihl * 4;
+	if ((void *)(l4 + 1) > end || !is_served(ip->protocol, l4->destination))
+		return pass(ctx);
+	if (!is_allowed(ip->saddr))
+		return deny();
+	if (ip->frag_off & IP_MORE_FRAGMENTS)
+		bpf_map_update_elem(&fragmented, &packet, &one, BPF_ANY);
+	return to_socket(ctx, REDIRECTED);
 }
 
 static __always_inline int steer_ipv4(struct xdp_md *ctx, const struct iphdr *ip, void *end)
 {
-	const struct l4_ports *l4 = (const void *)(ip + 1);
-	__u32 mode;
-
 	if ((void *)(ip + 1) > end || ip->version != 4)
-		return pass();
-	mode = mode_of(ip->daddr);
-	if (mode == OWN)
-		return to_socket(ctx, REDIRECTED);
-	if (mode != SHARED || ip->ihl != 5 || (ip->frag_off & IP_FRAGMENT))
-		return pass();
-	if (ip->protocol == IPPROTO_ICMP)
-		return is_error_for_us(ip, end) ? to_socket(ctx, REDIRECTED) : pass();
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
-		return pass();
-	if ((void *)(l4 + 1) > end || !is_served(ip->protocol, l4->destination))
-		return pass();
-	return to_socket(ctx, REDIRECTED);
+		return pass(ctx);
+	switch (mode_of(ip->daddr)) {
+	case OWN:
+		return steer_own(ctx, ip, end);
+	case SHARED:
+		return steer_shared(ctx, ip, end);
+	default:
+		return pass(ctx);
+	}
 }
 
 static __always_inline int steer_arp(struct xdp_md *ctx, const struct arp_ipv4 *arp, void *end)
@@ -194,12 +323,12 @@ static __always_inline int steer_arp(struct xdp_md *ctx, const struct arp_ipv4 *
 	__be32 target;
 
 	if ((void *)(arp + 1) > end)
-		return pass();
+		return pass(ctx);
 	if (arp->hardware != ARP_HARDWARE_ETHERNET || arp->protocol != bpf_htons(ETH_P_IP) ||
 	    arp->hardware_bytes != ETH_ALEN || arp->protocol_bytes != sizeof(target))
-		return pass();
+		return pass(ctx);
 	__builtin_memcpy(&target, arp->target_ip, sizeof(target));
-	return mode_of(target) == OWN ? to_socket(ctx, ARP) : pass();
+	return mode_of(target) == OWN ? to_socket(ctx, ARP) : pass(ctx);
 }
 
 static __always_inline int steer(struct xdp_md *ctx)
@@ -210,21 +339,21 @@ static __always_inline int steer(struct xdp_md *ctx)
 	__be16 ethertype;
 
 	if (payload > end)
-		return pass();
+		return pass(ctx);
 	ethertype = eth->h_proto;
 	if (ethertype == bpf_htons(ETH_P_8021Q)) {
 		struct vlan_tag *tag = payload;
 
 		payload = tag + 1;
 		if (payload > end)
-			return pass();
+			return pass(ctx);
 		ethertype = tag->ethertype;
 	}
 	if (ethertype == bpf_htons(ETH_P_IP))
 		return steer_ipv4(ctx, payload, end);
 	if (ethertype == bpf_htons(ETH_P_ARP))
 		return steer_arp(ctx, payload, end);
-	return pass();
+	return pass(ctx);
 }
 
 SEC("xdp")

@@ -13,12 +13,19 @@ use rustix::thread::CapabilitySet;
 
 use crate::link::{KernelAddress, Link, LinkError, kernel_addresses};
 use crate::queue::QueueId;
-use crate::xdp::{AddressMode, MTU_MAX, ProgramFault, XdpConfig};
+use crate::xdp::{AddressMode, MTU_MAX, ProgramFault, Transport, XdpConfig};
 use crate::xdp::{RING_MAX, RING_MIN};
+
+/// `KernelPort`: ports that sockets of the kernel have.
+mod kernel_ports;
+
+pub use kernel_ports::KernelPort;
+use kernel_ports::kernel_ports;
 
 /// What the maps of the XDP program have room for (`bpf/steer.bpf.c`).
 const ADDRESSES_MAX: usize = 64;
 const PORTS_MAX: usize = 256;
+const ALLOW_MAX: usize = 256;
 
 /// Why an AF_XDP device could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +106,40 @@ pub enum OpenError {
         /// The address.
         address: Ipv4Addr,
     },
+    /// A port of a shared address has a socket of the kernel's, which would get nothing more.
+    #[error(
+        "a socket of this host has {transport} port {port} of {address} already; stop its process (ss -{letter}anp 'sport = {port}') or choose another port",
+        letter = match transport { Transport::Tcp => 't', Transport::Udp => 'u' }
+    )]
+    PortInUse {
+        /// The shared address.
+        address: Ipv4Addr,
+        /// The port's transport.
+        transport: Transport,
+        /// The port.
+        port: u16,
+    },
     /// The stack would get no frame at all, or an address is none that a host can have.
     #[error("{address} is no address that a host can have; give a unicast IPv4 address")]
     AddressInvalid {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// A network is none: its prefix is too long, or bits are set beyond it.
+    #[error(
+        "{address}/{prefix_len} is no network; give its first address and a prefix length up to 32, such as 10.77.0.0/16"
+    )]
+    NetworkInvalid {
+        /// The address.
+        address: Ipv4Addr,
+        /// The length of its prefix, in bits.
+        prefix_len: u8,
+    },
+    /// An address is to be shared with a kernel that gets none of the queue's frames.
+    #[error(
+        "{address} cannot be shared with the kernel on dedicated queues, of which the kernel gets no frame; make it the stack's own, or do not dedicate the queues"
+    )]
+    SharedOnDedicated {
         /// The address.
         address: Ipv4Addr,
     },
@@ -209,6 +247,8 @@ pub struct Facts {
     pub link: Link,
     /// IPv4 addresses that the kernel has.
     pub kernel_addresses: Vec<KernelAddress>,
+    /// Ports that the kernel's sockets have.
+    pub kernel_ports: Vec<KernelPort>,
     /// Names of the capabilities that are missing.
     pub missing_capabilities: Vec<&'static str>,
     /// Bytes of memory that may be locked; `None` for any number.
@@ -229,7 +269,8 @@ impl Facts {
             false => rustix::process::getrlimit(Resource::Memlock).current,
         };
         let missing_capabilities = missing(effective);
-        Ok(Self { link: Link::by_name(link)?, kernel_addresses, missing_capabilities, lockable_bytes })
+        let (link, kernel_ports) = (Link::by_name(link)?, kernel_ports());
+        Ok(Self { link, kernel_addresses, kernel_ports, missing_capabilities, lockable_bytes })
     }
 }
 
@@ -282,7 +323,11 @@ fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
     if count > PORTS_MAX || (shared && count == 0) {
         return Err(OpenError::Count { what: "ports of shared addresses", count, limit: PORTS_MAX });
     }
+    check_allowed(&config.allow)?;
     for &(address, mode) in &config.addresses {
+        if mode == AddressMode::Shared && config.dedicated {
+            return Err(OpenError::SharedOnDedicated { address });
+        }
         if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
             return Err(OpenError::AddressInvalid { address });
         }
@@ -292,10 +337,36 @@ fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
                 return Err(OpenError::AddressInUse { address, on: carrier.link.clone() });
             }
             (AddressMode::Shared, None) => return Err(OpenError::AddressNotShared { address }),
-            _ => {}
+            (AddressMode::Shared, Some(_)) => check_ports(config, facts, address)?,
+            (AddressMode::Own, None) => {}
         }
     }
     Ok(())
+}
+
+/// The program takes the ports of shared addresses from the kernel, whoever has them there.
+fn check_ports(config: &XdpConfig, facts: &Facts, address: Ipv4Addr) -> Result<(), OpenError> {
+    let taken = |&&(transport, port): &&(Transport, u16)| {
+        facts.kernel_ports.iter().any(|kernel| kernel.takes(transport, address, port))
+    };
+    match config.ports.iter().find(taken) {
+        Some(&(transport, port)) => Err(OpenError::PortInUse { address, transport, port }),
+        None => Ok(()),
+    }
+}
+
+fn check_allowed(allow: &[(Ipv4Addr, u8)]) -> Result<(), OpenError> {
+    if allow.len() > ALLOW_MAX {
+        return Err(OpenError::Count { what: "allowed networks", count: allow.len(), limit: ALLOW_MAX });
+    }
+    let is_network = |address: Ipv4Addr, prefix_len: u8| {
+        let host_bits = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+        prefix_len <= 32 && address.to_bits() & host_bits == 0
+    };
+    match allow.iter().find(|&&(address, prefix_len)| !is_network(address, prefix_len)) {
+        Some(&(address, prefix_len)) => Err(OpenError::NetworkInvalid { address, prefix_len }),
+        None => Ok(()),
+    }
 }
 
 /// Returns how many queues there are to bind.

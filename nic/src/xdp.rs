@@ -160,6 +160,8 @@ impl XdpDevice {
         for (transport, port) in &config.ports {
             steering.open_port(*transport, *port).map_err(fatal)?;
         }
+        steering.set_dedicated(config.dedicated).map_err(fatal)?;
+        steering.allow(&config.allow).map_err(fatal)?;
         for queue in &queues {
             steering.set_socket(queue.id().0, queue.socket_fd()).map_err(fatal)?;
         }

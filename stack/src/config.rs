@@ -38,6 +38,9 @@ pub struct StackConfig {
     pub prefix_len: u8,
     /// The link's own Ethernet address; frames to others are dropped.
     pub mac: Mac,
+    /// Whether ARP for the stack's addresses comes to it. Not where the kernel has them too, and so gets the answers: then
+    /// nobody is asked, and a flow goes to where its peer's frames come from.
+    pub arp: bool,
     /// Longest IPv4 packet of the link, in bytes: 576 to 9,216. The MSS that is offered is 40 less.
     pub ip_mtu: usize,
     /// Whether a TCP or UDP checksum that the sender's kernel has left to offload is taken: one that is not right, but
@@ -103,6 +106,7 @@ impl StackConfig {
             gateway: None,
             prefix_len,
             mac,
+            arp: true,
             ip_mtu: 1_500,
             partial_checksums: false,
             ports: Vec::new(),

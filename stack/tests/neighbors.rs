@@ -354,6 +354,28 @@ fn a_flow_from_beyond_an_unknown_router_leaves_its_way_only_when_that_is_dead() 
     assert_eq!(sent.last(), Some(&OTHER), "{sent:?}");
 }
 
+/// Where the kernel has the address too, it has the answers to ARP.
+#[test]
+fn where_arp_is_the_kernels_nobody_is_asked_and_a_flow_follows_its_peer_on_the_link() {
+    let mut settings = config();
+    settings.arp = false;
+    let mut bench = Bench::with(settings, App::Echo);
+    let now = bench.now();
+    bench.server.stack.announce(now, 0);
+    assert_eq!(bench.turn().len(), 0);
+    let mut flow = Conversation::open_with(bench, THEM);
+    assert_eq!(flow.ask(OTHER), (vec![PEER], vec![]));
+    let mut ack = Tcp::new(5_000, ACK, flow.seq, flow.ack).frame();
+    ack[6..12].copy_from_slice(&OTHER.0);
+    flow.bench.frame(&ack);
+    let again = flow.request(OTHER);
+    for _ in 0..6 {
+        let frames = flow.bench.frame(&again).into_iter().chain(flow.wait(300));
+        assert_eq!(asked(&frames.collect::<Vec<_>>()), []);
+    }
+    assert_eq!(flow.moved(), 1);
+}
+
 /// An answer that was lost once says nothing of the way, once it is acknowledged; nor does it hide the next that is.
 #[test]
 fn a_way_that_has_lost_an_answer_is_left_only_when_it_loses_all_of_them() {

@@ -1,8 +1,10 @@
-//! The keeper: a process of root's that does two things for a server that has given up root's rights (`-u`), and no other.
+//! The keeper: a process of root's that does three things for a server, and no other.
 //!
-//! It reads the file of `-Y` again, which only root may read, and takes the PID file away once the server has ended, from a
-//! folder that only root may write to. It is this program, started again before the rights are given up; it knows both
-//! paths from its command line, takes one byte as a request, and ends with the pipe that the server holds. A server that
+//! For one that has given up root's rights (`-u`) it reads the file of `-Y` again, which only root may read, and takes the
+//! PID file away once the server has ended, from a folder that only root may write to. Of one that shares an address with
+//! the kernel it gives back the reserved ports, however the server ends. It is this program, started again before the
+//! rights are given up; it knows all of this from its command line, takes one byte as a request, and ends with the pipe
+//! that the server holds. A server that
 //! is taken over learns nothing from it but the users: the file is read only where none but root can have put another
 //! in its place.
 
@@ -20,6 +22,7 @@ use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::announce::PidFile;
+use crate::reserved_ports::ReservedPorts;
 
 /// Set in the keeper's environment.
 const MARK: &str = "SIDESTEP_CACHED_KEEPER";
@@ -39,19 +42,39 @@ pub(crate) struct Keeper {
     answers: ChildStdout,
 }
 
+/// What a keeper is started for.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The PID file, by its absolute path.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// The file of `-Y`, by its absolute path.
+    pub(crate) users: Option<PathBuf>,
+    /// The ports that the server has reserved.
+    pub(crate) reserved: ReservedPorts,
+}
+
+impl Kept {
+    /// Whether no keeper is needed.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.pid_file.is_none() && self.users.is_none() && self.reserved.is_empty()
+    }
+}
+
 impl Keeper {
-    /// Starts the keeper of these two files, by absolute paths.
+    /// Starts the keeper, which from then on has what it is started for.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(pid_file: Option<&Path>, users: Option<&Path>) -> io::Result<Keeper> {
+    pub(crate) fn start(kept: Kept) -> io::Result<Keeper> {
         let mut command = Command::new(env::current_exe()?);
-        let path = |path: Option<&Path>| path.unwrap_or(Path::new("")).as_os_str().to_owned();
-        command.arg(std::process::id().to_string()).arg(path(pid_file)).arg(path(users)).env(MARK, "1");
+        let path = |path: Option<PathBuf>| path.unwrap_or_default().into_os_string();
+        command.arg(std::process::id().to_string()).arg(path(kept.pid_file)).arg(path(kept.users));
+        command.arg(kept.reserved.to_string()).env(MARK, "1");
         // Not of the terminal's group: the server says when it ends. Standard error may be closed by a daemon, which also
         // leaves its working directory, so that what that is on can be unmounted.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).current_dir("/");
         let mut child = command.spawn()?;
+        kept.reserved.leave();
         let (requests, answers) = (child.stdin.take(), child.stdout.take());
         let answers = answers.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Keeper { child, requests, answers })
@@ -94,10 +117,11 @@ pub fn keep() -> ExitCode {
         }
     }
     let mut words = env::args_os().skip(1);
-    let (Some(server), Some(pid_file), Some(users), None) = (words.next(), words.next(), words.next(), words.next())
-    else {
+    let words = std::array::from_fn(|_| words.next());
+    let [Some(server), Some(pid_file), Some(users), Some(reserved), None] = words else {
         return ExitCode::from(2);
     };
+    let _reserved = ReservedPorts::taken(reserved.to_str().unwrap_or_default());
     let server = server.to_str().and_then(|server| server.parse().ok()).unwrap_or(0);
     let _pid_file = (!pid_file.is_empty()).then(|| PidFile::of(PathBuf::from(pid_file), server));
     match answer(&mut io::stdin().lock(), &mut io::stdout().lock(), Path::new(&users)) {

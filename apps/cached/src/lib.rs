@@ -34,6 +34,8 @@ mod losses;
 mod options;
 /// What was served, in words.
 mod report;
+/// `ReservedPorts`: ports of a shared address that the kernel must not use itself.
+mod reserved_ports;
 /// Lines on standard output.
 mod say;
 /// From options to running cores, and down again.
@@ -59,7 +61,7 @@ pub use idle::Idle;
 pub use keeper::{is_keeper, keep};
 pub use link_watch::LinkGone;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
-pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal};
+pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal, Steering};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run};
 pub use sharing::{AnyQueue, share_queues};

@@ -160,6 +160,8 @@ impl CoreLosses {
 
 #[cfg(test)]
 mod tests {
+    use nic::xdp::SteerCounters;
+
     use super::*;
 
     #[test]
@@ -186,7 +188,10 @@ mod tests {
         losses.set_core(0, &strays_dropped(3));
         losses.set_core(1, &strays_dropped(4));
         losses.set_core(1, &strays_dropped(5));
-        losses.set_link(&LinkLosses { no_socket: 7, ..LinkLosses::default() });
+        losses.set_link(&LinkLosses {
+            program: SteerCounters { no_socket: 7, ..SteerCounters::default() },
+            ..LinkLosses::default()
+        });
         let mut shown = Vec::new();
         losses.each(&mut |name, value| shown.push((name.to_owned(), value)));
         let of = |wanted: &str| shown.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);

@@ -29,7 +29,7 @@ mod users;
 pub(crate) use cluster::read_cluster;
 pub use error::{OptionError, Refusal};
 pub use extended::Extended;
-pub use read::{ListenPort, Mode};
+pub use read::{ListenPort, Mode, Steering};
 pub(crate) use users::users_in;
 
 use flags::Flags;
@@ -40,10 +40,14 @@ use read::{ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
 pub struct Options {
     /// Interface to serve on.
     pub interface: String,
-    /// The stack's own address.
+    /// The stack's own address, or the kernel's that it shares.
     pub address: Ipv4Addr,
     /// Bits of the network part of `address`.
     pub prefix: u8,
+    /// Which frames are the server's.
+    pub steering: Steering,
+    /// Networks (address and prefix length) that are served; empty: all.
+    pub allow: Vec<(Ipv4Addr, u8)>,
     /// TCP port.
     pub port: ListenPort,
     /// UDP port.
@@ -172,6 +176,8 @@ impl Options {
             interface: flags.interface,
             address,
             prefix,
+            steering: flags.steering,
+            allow: flags.allow,
             port: port(tcp_port),
             udp_port: port(udp_port),
             udp_trust: flags.udp_trust.into_iter().map(|trusted| trusted.network).collect(),
@@ -340,6 +346,18 @@ mod tests {
         }
         let error = options(&["--udp-trust", "10.0.0.0/8"]).expect_err("no UDP").to_string();
         assert!(error.starts_with("--udp-trust 10.0.0.0/8: ") && error.contains("give -U PORT too"), "{error}");
+    }
+
+    #[test]
+    fn who_is_served_is_a_list_of_networks_and_steering_one_of_three_words() {
+        let allow = |words: &[&str]| options(words).map(|options| options.allow);
+        let two = vec![(Ipv4Addr::new(10, 77, 0, 0), 16), (Ipv4Addr::new(10, 78, 0, 9), 32)];
+        assert_eq!(allow(&["--allow", "10.77.0.0/16", "--allow", "10.78.0.9"]), Ok(two));
+        let error = allow(&["--allow", "10.77.0.1/16"]).expect_err("no network").to_string();
+        assert!(error.starts_with("--allow 10.77.0.1/16: not an IPv4 network"), "{error}");
+        assert_eq!(options(&["--steering", "shared"]).map(|options| options.steering), Ok(Steering::Shared));
+        let error = options(&["--steering", "mine"]).expect_err("no such way").to_string();
+        assert_eq!(error, "--steering mine: not one of own, shared, dedicated");
     }
 
     #[test]

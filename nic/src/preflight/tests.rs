@@ -21,6 +21,7 @@ fn facts() -> Facts {
             driver: "veth".to_owned(),
         },
         kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: KERNELS }],
+        kernel_ports: Vec::new(),
         missing_capabilities: Vec::new(),
         lockable_bytes: None,
     }
@@ -40,19 +41,52 @@ fn line(config: &XdpConfig, facts: &Facts) -> String {
 #[test]
 fn a_right_use_passes() {
     check(&config(), &facts()).unwrap();
-    let shared = XdpConfig {
-        addresses: vec![(KERNELS, AddressMode::Shared)],
-        ports: vec![(Transport::Tcp, 11211)],
-        queues: Some(vec![QueueId(1)]),
-        ..config()
-    };
-    check(&shared, &facts()).unwrap();
+    check(&XdpConfig { queues: Some(vec![QueueId(1)]), ..shared() }, &facts()).unwrap();
 }
 
 #[test]
 fn an_address_that_the_kernel_has_is_refused_with_its_interface() {
     let config = XdpConfig::new("ss0", KERNELS);
     assert!(line(&config, &facts()).starts_with("the kernel already has 10.77.0.3, on ss0; take it away"));
+}
+
+/// Shares the kernel's address, for a TCP port.
+fn shared() -> XdpConfig {
+    let (addresses, ports) = (vec![(KERNELS, AddressMode::Shared)], vec![(Transport::Tcp, 11211)]);
+    XdpConfig { addresses, ports, ..config() }
+}
+
+#[test]
+fn a_shared_port_that_a_socket_of_the_host_has_is_refused() {
+    let port = |transport, address| KernelPort { transport, address, port: 11211 };
+    let with = |port| Facts { kernel_ports: vec![port], ..facts() };
+    for address in [None, Some(KERNELS)] {
+        let line = line(&shared(), &with(port(Transport::Tcp, address)));
+        let wanted = "a socket of this host has TCP port 11211 of 10.77.0.3 already; stop its process (ss -tanp 'sport = 11211')";
+        assert!(line.starts_with(wanted), "{line}");
+    }
+    check(&shared(), &with(port(Transport::Udp, None))).unwrap();
+    check(&shared(), &with(port(Transport::Tcp, Some(OURS)))).unwrap();
+    check(&config(), &with(port(Transport::Tcp, None))).unwrap();
+}
+
+#[test]
+fn an_address_is_not_shared_with_a_kernel_that_gets_no_frame() {
+    let line = line(&XdpConfig { dedicated: true, ..shared() }, &facts());
+    assert!(line.starts_with("10.77.0.3 cannot be shared with the kernel on dedicated queues"), "{line}");
+    check(&XdpConfig { dedicated: true, ..config() }, &facts()).unwrap();
+}
+
+#[test]
+fn what_is_allowed_must_be_networks_and_not_too_many() {
+    let allow = |allow: Vec<(Ipv4Addr, u8)>| XdpConfig { allow, ..config() };
+    check(&allow(vec![(Ipv4Addr::UNSPECIFIED, 0), (Ipv4Addr::new(10, 77, 0, 0), 16), (OURS, 32)]), &facts()).unwrap();
+    for (address, prefix_len) in [(OURS, 24), (OURS, 33), (Ipv4Addr::new(10, 0, 0, 0), 6)] {
+        let line = line(&allow(vec![(address, prefix_len)]), &facts());
+        assert!(line.starts_with(&format!("{address}/{prefix_len} is no network; give its first address")), "{line}");
+    }
+    let line = line(&allow(vec![(OURS, 32); 257]), &facts());
+    assert_eq!(line, "257 allowed networks given, it must be 1 to 256");
 }
 
 #[test]

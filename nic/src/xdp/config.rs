@@ -41,6 +41,11 @@ pub struct XdpConfig {
     pub addresses: Vec<(Ipv4Addr, AddressMode)>,
     /// Ports that the stack serves at its shared addresses, at most 256. Own addresses have them all.
     pub ports: Vec<(Transport, u16)>,
+    /// Whether every frame of the bound queues goes to the stack, whoever it is for: the kernel gets none of them.
+    pub dedicated: bool,
+    /// Networks (address and prefix length) from which packets for the stack are taken, at most 256; others are dropped
+    /// and counted. Empty: all are taken.
+    pub allow: Vec<(Ipv4Addr, u8)>,
     /// Where the program may be attached.
     pub attach: AttachMode,
     /// Whether zero copy is tried.
@@ -60,6 +65,8 @@ impl XdpConfig {
             queues: None,
             addresses: vec![(address, AddressMode::Own)],
             ports: Vec::new(),
+            dedicated: false,
+            allow: Vec::new(),
             attach: AttachMode::Auto,
             copy: CopyMode::Auto,
             rx_ring: 2048,

@@ -4,11 +4,13 @@
 //! last descriptor of the link closes, at the latest when the process ends for whatever reason. Control side only; no
 //! call here is on the packet path. Read first: `bpf/steer.bpf.c`.
 
+use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, Xdp};
@@ -29,6 +31,10 @@ pub enum AddressMode {
     Shared,
 }
 
+/// Bits of the map `settings`. Kept equal to `enum setting` in `bpf/steer.bpf.c`.
+const DEDICATED: u32 = 1;
+const ALLOW_LISTED: u32 = 2;
+
 impl AddressMode {
     fn value(self) -> u32 {
         match self {
@@ -47,6 +53,15 @@ pub enum Transport {
     Udp,
 }
 
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
 impl Transport {
     fn number(self) -> u8 {
         match self {
@@ -56,7 +71,8 @@ impl Transport {
     }
 }
 
-/// How many frames the program has sent each way since it was loaded, over all queues and processors.
+/// How many frames the program has sent each way since it was loaded, over all queues and processors: one for each
+/// verdict, so that their sum is the number of frames that it has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SteerCounters {
     /// Not for the stack: went on to the kernel.
@@ -67,6 +83,14 @@ pub struct SteerCounters {
     pub arp: u64,
     /// For the stack, but its queue had no socket: went on to the kernel.
     pub no_socket: u64,
+    /// IPv4 for the stack from a source that is not allowed: dropped.
+    pub denied: u64,
+    /// An ICMP error about a packet that the stack sent from a shared address: redirected to the socket of its queue.
+    pub icmp_errors: u64,
+    /// A fragment, not the first, of a packet for the stack at a shared address: redirected to the socket of its queue.
+    pub fragments: u64,
+    /// Not for the stack, on a dedicated queue: redirected to its socket.
+    pub dedicated: u64,
 }
 
 /// Why the program could not be loaded, changed or attached.
@@ -144,7 +168,7 @@ impl Steering {
     /// # Errors
     /// [`ProgramFault::Map`]: the map is full (64 addresses), or the kernel refused.
     pub fn set_address(&mut self, address: Ipv4Addr, mode: AddressMode) -> Result<(), ProgramFault> {
-        self.addresses()?.insert(address.octets(), mode.value(), 0).map_err(in_map("addresses"))
+        self.addresses()?.insert(bytes_of(address.into()), mode.value(), 0).map_err(in_map("addresses"))
     }
 
     /// Gives everything sent to `address` back to the kernel. May be called while the program runs.
@@ -152,7 +176,7 @@ impl Steering {
     /// # Errors
     /// [`ProgramFault::Map`]: the address was not set, or the kernel refused.
     pub fn remove_address(&mut self, address: Ipv4Addr) -> Result<(), ProgramFault> {
-        self.addresses()?.remove(&address.octets()).map_err(in_map("addresses"))
+        self.addresses()?.remove(&bytes_of(address.into())).map_err(in_map("addresses"))
     }
 
     /// Takes a port of all shared addresses for the stack. May be called while the program runs.
@@ -169,6 +193,38 @@ impl Steering {
     /// [`ProgramFault::Map`]: the port was not open, or the kernel refused.
     pub fn close_port(&mut self, transport: Transport, port: u16) -> Result<(), ProgramFault> {
         self.ports()?.remove(&port_key(transport, port)).map_err(in_map("ports"))
+    }
+
+    /// Takes every frame of the queues that have a socket for the stack, or only what is for it. May be called while the
+    /// program runs.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: the kernel refused.
+    pub fn set_dedicated(&mut self, dedicated: bool) -> Result<(), ProgramFault> {
+        self.set(DEDICATED, dedicated)
+    }
+
+    /// Has IPv4 packets for the stack dropped unless they come from one of `networks` (address and prefix length), and
+    /// counted; with none, all are taken. To be called once: networks of an earlier call stay allowed.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: more than 256 networks, a prefix length above 32, or the kernel refused.
+    pub fn allow(&mut self, networks: &[(Ipv4Addr, u8)]) -> Result<(), ProgramFault> {
+        let map = self.program.map_mut("allowed").ok_or(ProgramFault::Missing("map allowed"))?;
+        let mut allowed: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).map_err(in_map("allowed"))?;
+        for &(address, prefix_len) in networks {
+            let key = Key::new(IPV4_PREFIX_BITS + u32::from(prefix_len), bytes_of(address.into()));
+            allowed.insert(&key, 1, 0).map_err(in_map("allowed"))?;
+        }
+        self.set(ALLOW_LISTED, !networks.is_empty())
+    }
+
+    fn set(&mut self, setting: u32, on: bool) -> Result<(), ProgramFault> {
+        let map = self.program.map_mut("settings").ok_or(ProgramFault::Missing("map settings"))?;
+        let mut settings: Array<_, u32> = Array::try_from(map).map_err(in_map("settings"))?;
+        let before = settings.get(&0, 0).map_err(in_map("settings"))?;
+        let now = if on { before | setting } else { before & !setting };
+        settings.set(0, now, 0).map_err(in_map("settings"))
     }
 
     /// Enters the AF_XDP socket `fd`, bound to receive queue `queue`. The kernel takes it out when the socket closes.
@@ -217,10 +273,19 @@ impl Steering {
             let values = counters.get(&index, 0).map_err(in_map("counters"))?;
             Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
         };
-        Ok(SteerCounters { passed: sum(0)?, redirected: sum(1)?, arp: sum(2)?, no_socket: sum(3)? })
+        Ok(SteerCounters {
+            passed: sum(0)?,
+            redirected: sum(1)?,
+            arp: sum(2)?,
+            no_socket: sum(3)?,
+            denied: sum(4)?,
+            icmp_errors: sum(5)?,
+            fragments: sum(6)?,
+            dedicated: sum(7)?,
+        })
     }
 
-    fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 4], u32>, ProgramFault> {
+    fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], u32>, ProgramFault> {
         let map = self.program.map_mut("addresses").ok_or(ProgramFault::Missing("map addresses"))?;
         HashMap::try_from(map).map_err(in_map("addresses"))
     }
@@ -234,6 +299,17 @@ impl Steering {
 fn steer<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramFault> {
     let steer = program.program_mut(name).ok_or(ProgramFault::Missing("XDP program"))?;
     steer.try_into().map_err(|error| ProgramFault::Load(EbpfError::ProgramError(error)))
+}
+
+/// Bits before those of an IPv4 address in the address as IPv6 maps it.
+const IPV4_PREFIX_BITS: u32 = 96;
+
+/// `struct address` of `bpf/steer.bpf.c`: an IPv4 address as IPv6 maps it (RFC 4291 §2.5.5.2).
+fn bytes_of(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// `struct port_key` of `bpf/steer.bpf.c`.

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | on the link | the peer | to the station that has answered, once the flow's own, asked by itself, has not (`resolve.rs`) |
 //! | beyond a router whose address is known | the router | likewise |
-//! | beyond one that never said who it is, or does not answer | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
+//! | beyond one that never said who it is, or does not answer; or anywhere, where ARP is the kernel's | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
 //!
 //! A router is known as the gateway of the settings, or by the ARP by which it found us. ARP packets that may matter
 //! are passed round the cores as strays are, since they come over one queue only.
@@ -142,7 +142,7 @@ impl NetStack {
             return;
         }
         let block = &mut self.blocks[index as usize];
-        let beyond = !self.local.is_on_link(block.key.remote.to_bits());
+        let beyond = !self.config.arp || !self.local.is_on_link(block.key.remote.to_bits());
         let unheard = block.marks.contains(Marks::SENT_AGAIN) && block.highest_ack == block.sent_again_from;
         if beyond && unheard && now.since(block.sent_again_at) >= DEAD_WAY {
             let (from, _) = link::source(frame);
@@ -230,6 +230,9 @@ impl NetStack {
 
     /// The neighbour by which frames with the header `link` reach the flow's peer, if it is known who that is.
     fn hop_of(&mut self, now: Time, key: &FlowKey, link: &LinkHeader) -> Option<Ipv4Addr> {
+        if !self.config.arp {
+            return None;
+        }
         let hop = self.next_hop(key.remote);
         if hop.is_some() || !self.neighbor_rate.allows(now) {
             return hop;
@@ -249,8 +252,11 @@ impl NetStack {
 
     /// Tells everyone on the link of the port numbered `port` where the stack's addresses are, three times a second
     /// apart (RFC 5227 §2.3): a neighbour that asked before the stack was there need not wait until it asks again, and
-    /// one that knows another Ethernet address of ours learns the new one.
+    /// one that knows another Ethernet address of ours learns the new one. Does nothing where ARP is the kernel's.
     pub fn announce(&mut self, now: Time, port: u16) {
+        if !self.config.arp {
+            return;
+        }
         let first = self.local.address.to_bits();
         for address in (0..self.local.addresses).map(|nth| Ipv4Addr::from_bits(first.wrapping_add(nth))) {
             // An announcement is a request for the sender's own address, to which nobody replies.

@@ -84,10 +84,8 @@ impl CoreCounts {
 /// What the main thread has read, each since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinkLosses {
-    /// The XDP program: frames for the stack on a queue without a socket.
-    pub no_socket: u64,
-    /// Frames that the program left to the kernel.
-    pub passed: u64,
+    /// What the XDP program has counted.
+    pub program: SteerCounters,
     /// Receive queues that have no socket just now.
     pub queues_without_socket: u64,
     /// Connections that came by another queue than the NIC's hash predicts.
@@ -109,8 +107,7 @@ impl LinkLosses {
     /// nothing.
     pub fn of(program: SteerCounters, link: LinkCounts, before: LinkCounts) -> Self {
         Self {
-            no_socket: program.no_socket,
-            passed: program.passed,
+            program,
             queues_without_socket: 0,
             connections_elsewhere: 0,
             rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
@@ -173,7 +170,43 @@ const BEFORE_STACK: &[Row] = &[
         "xdp_passed",
         "The XDP program left a frame to the kernel, since it is not for the stack.",
         Harmless,
-        Source::Link(|counts| counts.passed),
+        Source::Link(|counts| counts.program.passed),
+    ),
+    (
+        "xdp_redirected",
+        "The XDP program gave an IPv4 packet for the stack to the socket of its queue.",
+        Harmless,
+        Source::Link(|counts| counts.program.redirected),
+    ),
+    (
+        "xdp_arp",
+        "The XDP program gave an ARP packet for the stack to the socket of its queue.",
+        Harmless,
+        Source::Link(|counts| counts.program.arp),
+    ),
+    (
+        "xdp_icmp_errors",
+        "The XDP program gave an ICMP error about a packet that the stack had sent from a shared address to the socket of its queue.",
+        Harmless,
+        Source::Link(|counts| counts.program.icmp_errors),
+    ),
+    (
+        "xdp_fragments",
+        "The XDP program gave a fragment, not the first, of a packet for the stack at a shared address to the socket of its queue.",
+        Harmless,
+        Source::Link(|counts| counts.program.fragments),
+    ),
+    (
+        "xdp_dedicated",
+        "The XDP program gave a frame that is not for the stack to the socket of its queue, which is dedicated.",
+        Harmless,
+        Source::Link(|counts| counts.program.dedicated),
+    ),
+    (
+        "xdp_denied",
+        "The XDP program dropped an IPv4 packet for the stack, from a source that --allow does not list.",
+        Loss("clients that are to be served need an --allow of their own, or somebody looks for servers"),
+        Source::Link(|counts| counts.program.denied),
     ),
     (
         "xdp_no_socket",
@@ -181,7 +214,7 @@ const BEFORE_STACK: &[Row] = &[
         Loss(
             "its sender gets no answer: the interface has more receive queues than the server (ethtool -l shows them, ethtool -L sets them; --queues)",
         ),
-        Source::Link(|counts| counts.no_socket),
+        Source::Link(|counts| counts.program.no_socket),
     ),
     (
         "queues_without_socket",

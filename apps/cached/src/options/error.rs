@@ -28,9 +28,11 @@ pub enum OptionError {
         /// What was typed.
         value: String,
     },
-    /// `--udp-trust` was not ADDRESS/PREFIX.
-    #[error("--udp-trust {value}: not an IPv4 network, with no bits behind its prefix; write it like 10.77.0.0/16")]
+    /// A network was not ADDRESS/PREFIX.
+    #[error("{option} {value}: not an IPv4 network, with no bits behind its prefix; write it like 10.77.0.0/16")]
     Network {
+        /// The option's name.
+        option: &'static str,
         /// What was typed.
         value: String,
     },

@@ -9,7 +9,9 @@ use clap::Parser;
 
 use super::error::OptionError;
 use super::number::Noted;
-use super::read::{self, BACKLOG, CONNECTIONS, CORES, Cpus, ListenPort, MEMORY, Mode, REQUESTS, SLAB_MIN, Trusted};
+use super::read::{
+    self, BACKLOG, CONNECTIONS, CORES, Cpus, ListenPort, MEMORY, Mode, REQUESTS, SLAB_MIN, Steering, Trusted,
+};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -20,9 +22,17 @@ pub(super) struct Flags {
     /// Network interface to serve on, such as eth1
     #[arg(long, value_name = "NAME", value_parser = read::name)]
     pub(super) interface: String,
-    /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's
+    /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's, unless it is shared
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::host_address)]
     pub(super) address: (Ipv4Addr, u8),
+    /// Which frames are the server's: own (all for --address), shared (those for its ports; --address is the kernel's
+    /// too, which keeps ARP, ping and every other port) or dedicated (every frame of the queues)
+    #[arg(long, value_name = "WAY", default_value = "own", value_parser = read::steering)]
+    pub(super) steering: Steering,
+    /// Sources that are served, such as 10.77.0.0/16; may be given more than once. Packets of others are dropped, before
+    /// they cost anything; default: all are served
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::allowed)]
+    pub(super) allow: Vec<(Ipv4Addr, u8)>,
     /// TCP port to listen on, 1 to 65535; 0: none, -1: any free one [default: 11211]
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = read::tcp_port, allow_negative_numbers = true)]
     pub(super) port: Option<Noted<ListenPort>>,

@@ -56,6 +56,17 @@ pub enum Mode {
     Generic,
 }
 
+/// Which frames of the interface are the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// All for an address that the kernel does not have.
+    Own,
+    /// Those for the server's ports at an address that the kernel has too.
+    Shared,
+    /// All of the queues that are opened.
+    Dedicated,
+}
+
 /// The CPUs of `--cpus`, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cpus(pub(super) Vec<usize>);
@@ -145,14 +156,30 @@ pub(super) struct Trusted {
     pub(super) text: String,
 }
 
-/// An address alone is a network too.
-pub(super) fn trusted(text: &str) -> Result<Trusted, OptionError> {
+/// Address and prefix length. An address alone is a network too.
+fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
     let (address, prefix) = text.trim().split_once('/').unwrap_or((text.trim(), "32"));
     let network = Ipv4Addr::from_str(address).ok().zip(u8::from_str(prefix).ok());
-    let network = network.and_then(|(address, prefix)| Network::new(address, prefix));
-    match network {
+    network.filter(|&(address, prefix)| Network::new(address, prefix).is_some())
+}
+
+pub(super) fn trusted(text: &str) -> Result<Trusted, OptionError> {
+    match network(text).and_then(|(address, prefix)| Network::new(address, prefix)) {
         Some(network) => Ok(Trusted { network, text: text.to_owned() }),
-        None => Err(OptionError::Network { value: text.to_owned() }),
+        None => Err(OptionError::Network { option: "--udp-trust", value: text.to_owned() }),
+    }
+}
+
+pub(super) fn allowed(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
+    network(text).ok_or_else(|| OptionError::Network { option: "--allow", value: text.to_owned() })
+}
+
+pub(super) fn steering(text: &str) -> Result<Steering, OptionError> {
+    match text.trim() {
+        "own" => Ok(Steering::Own),
+        "shared" => Ok(Steering::Shared),
+        "dedicated" => Ok(Steering::Dedicated),
+        _ => Err(OptionError::Word { option: "--steering", value: text.to_owned(), words: "own, shared, dedicated" }),
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use cache::{CacheConfig, Commands, ServerFacts, ShardConfig};
 use nic::QueueId;
 use nic::link::Link;
-use nic::xdp::{AttachMode, XdpConfig};
+use nic::xdp::{AddressMode, AttachMode, Transport, XdpConfig};
 use stack::{Mac, StackConfig};
 
 use super::error::SetupError;
-use crate::options::{ListenPort, Mode, Options};
+use crate::options::{ListenPort, Mode, Options, Steering};
 
 /// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
 const CEILING_LEAST_BYTES: usize = 256 << 20;
@@ -40,6 +40,12 @@ impl Ports {
     /// The ports that the options name; for -1 one is drawn from the range of ephemeral ports (32768 to 60999).
     pub(super) fn of(options: &Options) -> Result<Ports, SetupError> {
         Ok(Ports { tcp: port(options.port)?, udp: port(options.udp_port)? })
+    }
+
+    /// Each with its transport.
+    pub(super) fn listed(self) -> impl Iterator<Item = (Transport, u16)> {
+        let tcp = self.tcp.map(|port| (Transport::Tcp, port));
+        tcp.into_iter().chain(self.udp.map(|port| (Transport::Udp, port)))
     }
 }
 
@@ -124,8 +130,14 @@ pub(super) fn flows_per_core(options: &Options) -> usize {
 }
 
 /// What the link is opened with.
-pub(super) fn xdp_config(options: &Options) -> XdpConfig {
+pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
     let mut config = XdpConfig::new(options.interface.clone(), options.address);
+    if options.steering == Steering::Shared {
+        config.addresses = vec![(options.address, AddressMode::Shared)];
+        config.ports = ports.listed().collect();
+    }
+    config.dedicated = options.steering == Steering::Dedicated;
+    config.allow = options.allow.clone();
     config.attach = match options.mode {
         Mode::Auto => AttachMode::Auto,
         Mode::Native => AttachMode::Native,
@@ -142,6 +154,7 @@ pub(super) fn xdp_config(options: &Options) -> XdpConfig {
 pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: usize) -> StackConfig {
     let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
     config.ip_mtu = link.mtu as usize;
+    config.arp = options.steering != Steering::Shared;
     config.partial_checksums = link.leaves_checksums();
     config.ports = ports.tcp.into_iter().collect();
     config.udp_ports = ports.udp.into_iter().collect();

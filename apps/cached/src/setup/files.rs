@@ -1,15 +1,17 @@
-//! `Files`: the files of `-P`, `-Y` and `--cluster` while the server runs, and the keeper of those that only root may reach.
+//! `Files`: what the server has outside of itself while it runs, the files of `-P`, `-Y` and `--cluster` and reserved ports,
+//! and the keeper of what only root may reach.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cache::{Cluster, User};
 
 use super::error::SetupError;
 use crate::announce::PidFile;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Kept};
 use crate::options::{OptionError, Options, read_cluster, users_in};
+use crate::reserved_ports::ReservedPorts;
 use crate::user::is_other;
 
 /// The files that the server has. The PID file is removed when this is dropped.
@@ -19,16 +21,18 @@ pub(super) struct Files {
     users_file: Option<PathBuf>,
     /// The file of `--cluster`, by its absolute path.
     cluster_file: Option<PathBuf>,
-    /// Reads the file of `-Y` and removes the PID file where this process may not.
+    /// Reads the file of `-Y` and removes the PID file where this process may not; gives reserved ports back, even after
+    /// this process was killed.
     keeper: Option<Keeper>,
 }
 
 impl Files {
-    /// Writes the PID file, and starts a keeper if the server will go on as another user. To be called with root's rights.
+    /// Writes the PID file, and starts a keeper if ports are reserved or the server will go on as another user. To be
+    /// called with root's rights.
     ///
     /// # Errors
     /// A file cannot be written or found, or the keeper cannot be started.
-    pub(super) fn open(options: &Options) -> Result<Files, SetupError> {
+    pub(super) fn open(options: &Options, reserved: ReservedPorts) -> Result<Files, SetupError> {
         let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
         let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
         // A daemon leaves its working directory.
@@ -37,10 +41,11 @@ impl Files {
         let cluster_file = options.cluster.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
         let cluster_file = cluster_file.map_err(SetupError::system("find the file of --cluster"))?;
         let needs_keeper = options.user.as_deref().is_some_and(is_other);
-        let keeper = (needs_keeper && (pid_file.is_some() || users_file.is_some()))
-            .then(|| Keeper::start(pid_file.as_ref().map(PidFile::path), users_file.as_deref()))
-            .transpose();
-        let keeper = keeper.map_err(SetupError::system("start the keeper of the files of -P and -Y"))?;
+        let kept = |path: Option<&Path>| path.filter(|_| needs_keeper).map(Path::to_owned);
+        let kept =
+            Kept { pid_file: kept(pid_file.as_ref().map(PidFile::path)), users: kept(users_file.as_deref()), reserved };
+        let keeper = (!kept.is_nothing()).then(|| Keeper::start(kept)).transpose();
+        let keeper = keeper.map_err(SetupError::system("start the keeper of files and reserved ports"))?;
         Ok(Files { pid_file: pid_file.map(Arc::new), users_file, cluster_file, keeper })
     }
 

@@ -25,7 +25,8 @@ use crate::budget::{self, Budget};
 use crate::capture::CoreCapture;
 use crate::connections::Connections;
 use crate::losses::Losses;
-use crate::options::Options;
+use crate::options::{Options, Steering};
+use crate::reserved_ports::ReservedPorts;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
 use crate::touch::MemoryThread;
@@ -57,8 +58,8 @@ pub(super) struct Base {
 
 /// Opens all that `options` ask for, then gives up root's rights if that is asked for. Prints the mode obtained.
 pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
-    let budget = budget(options)?;
     let ports = Ports::of(options)?;
+    let budget = budget(options, ports)?;
     let caches = Core::mesh(&cache_config(options, ports), random()?)?;
     let Some(shared) = caches.first().map(|core| core.shared().clone()) else {
         unreachable!("`Options` has checked that there is a core")
@@ -70,9 +71,11 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     let doorbells = doorbells.map_err(SetupError::system("make a doorbell"))?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
 
-    let mut device = XdpDevice::open(&xdp_config(options)).map_err(Box::new)?;
+    let reserved = (options.steering == Steering::Shared).then(|| reserve(options, ports));
+    let mut device = XdpDevice::open(&xdp_config(options, ports)).map_err(Box::new)?;
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
     say(format_args!("link {}: {}", options.interface, device.obtained()));
+    say_steering(options, ports);
     say(format_args!("plan: {plan}"));
     say(format_args!("memory: {budget}"));
 
@@ -101,7 +104,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
         }
         losses.show_arrivals(arrivals);
     }
-    let files = Files::open(options)?;
+    let files = Files::open(options, reserved.unwrap_or_default())?;
     if let Some(user) = &options.user {
         become_user(user)?;
     }
@@ -119,9 +122,40 @@ fn predict_arrivals(link: &Link, plan: &QueuePlan) -> Option<Arc<Arrivals>> {
     Arrivals::new(plan, prediction.ok()).map(Arc::new)
 }
 
+/// Keeps the kernel from giving the server's ports to connections of its own, whose answers would come to the server.
+fn reserve(options: &Options, ports: Ports) -> ReservedPorts {
+    let wanted: Vec<u16> = ports.listed().map(|(_, port)| port).collect();
+    ReservedPorts::take(&wanted).unwrap_or_else(|error| {
+        say(format_args!(
+            "note: the kernel may give port {ports} of {} to a connection of its own, which would then get no answer, since {} cannot be changed: {error}",
+            options.address,
+            ReservedPorts::SETTING,
+        ));
+        ReservedPorts::default()
+    })
+}
+
+/// Says which frames are the server's, where it is not simply those for an address of its own.
+fn say_steering(options: &Options, ports: Ports) {
+    let (address, interface) = (options.address, &options.interface);
+    match options.steering {
+        Steering::Own => {}
+        Steering::Shared => say(format_args!(
+            "steering: port {ports} of {address} is the server's, all else the kernel's; these clients pass by the host's firewall, --allow says who is served"
+        )),
+        Steering::Dedicated => say(format_args!(
+            "steering: every frame of these queues of {interface} is the server's; the kernel is not reached by them"
+        )),
+    }
+    if !options.allow.is_empty() {
+        let networks: Vec<_> = options.allow.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+        say(format_args!("steering: only {} are served", networks.join(", ")));
+    }
+}
+
 /// What will be taken of the machine's memory, which must have it.
-fn budget(options: &Options) -> Result<Budget, SetupError> {
-    let config = xdp_config(options);
+fn budget(options: &Options, ports: Ports) -> Result<Budget, SetupError> {
+    let config = xdp_config(options, ports);
     let link = Link::by_name(&options.interface).map_err(|error| Box::new(OpenError::from(error)))?;
     let queues = options.queues.unwrap_or(usize::from(link.rx_queues.min(link.tx_queues)));
     let budget = Budget::of(options, flows_per_core(options), &config, &link, queues);
