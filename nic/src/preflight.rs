@@ -224,6 +224,17 @@ pub enum OpenError {
         /// Its queues.
         queues: u16,
     },
+    /// Zero copy was asked for, and the driver does not grant it.
+    #[error("the driver of {link} ({driver}) grants no zero copy: {source}; choose another mode, such as auto")]
+    NoZeroCopy {
+        /// The link.
+        link: String,
+        /// Its driver.
+        driver: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A socket could not be bound, for a reason not foreseen.
     #[error("cannot bind an AF_XDP socket to queue {} of {link}: {source}", .queue.0)]
     Bind {

@@ -45,6 +45,7 @@ use crate::link::Link;
 use crate::preflight::{Facts, OpenError, check, explain_bind, explain_program};
 use crate::queue::QueueId;
 use mode::{Attempt, attempts};
+use program::Loading;
 use socket::{bind, while_busy};
 
 /// An open link. Dropping it detaches the program, after which every frame goes to the kernel.
@@ -104,17 +105,17 @@ impl XdpDevice {
         let shifts = |_| OpenError::GenericShiftsQueues { link: link.name.clone(), queues: link.rx_queues };
         let attempts = attempts(config.attach, config.copy, &link.driver, link.rx_queues).map_err(shifts)?;
         let mut reasons: Vec<String> = Vec::new();
-        if !attempts.why.is_empty() {
-            reasons.push(attempts.why.to_owned());
-        }
+        reasons.extend(attempts.why.iter().map(|why| (*why).to_owned()));
         let bound = config.queues(&link).len();
         if bound < usize::from(link.rx_queues) {
             reasons
                 .push(format!("{bound} of {} queues are bound, frames on the others go to the kernel", link.rx_queues));
         }
         let mut last_error = None;
+        // While sockets are bound, which makes their memory.
+        let mut loading = Some(Steering::start_loading(link.rx_queues));
         for attempt in attempts.order {
-            match Self::open_as(config, &link, attempt) {
+            match Self::open_as(config, &link, attempt, &mut loading) {
                 Ok((steering, queues, merged)) => {
                     if attempt.copy == Copy::ZeroCopy {
                         reasons.push("the driver grants zero copy".to_owned());
@@ -137,8 +138,14 @@ impl XdpDevice {
         Err(last_error.unwrap_or_else(nothing_tried))
     }
 
-    /// Returns also whether frames longer than a chunk are received.
-    fn open_as(config: &XdpConfig, link: &Link, attempt: Attempt) -> Result<(Steering, Vec<XdpQueue>, bool), Failed> {
+    /// Takes the program that is being loaded, if an earlier attempt has left it. Returns also whether frames longer than
+    /// a chunk are received.
+    fn open_as(
+        config: &XdpConfig,
+        link: &Link,
+        attempt: Attempt,
+        loading: &mut Option<Loading>,
+    ) -> Result<(Steering, Vec<XdpQueue>, bool), Failed> {
         let fatal = |fault| Failed::Fatal(explain_program(link, fault));
         let ids = config.queues(link);
         let mut queues = Vec::with_capacity(ids.len());
@@ -153,7 +160,8 @@ impl XdpDevice {
             }
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
-        let mut steering = Steering::load(link.rx_queues, merged).map_err(fatal)?;
+        let loading = loading.take().unwrap_or_else(|| Steering::start_loading(link.rx_queues));
+        let mut steering = loading.finish(merged).map_err(fatal)?;
         for (address, mode) in &config.addresses {
             steering.set_address(*address, *mode).map_err(fatal)?;
         }
@@ -222,12 +230,12 @@ impl Drop for XdpDevice {
 
 fn failed_bind(config: &XdpConfig, link: &Link, queue: QueueId, attempt: Attempt, source: io::Error) -> Failed {
     let refused = matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP));
-    let what = format!("no zero copy: {source}");
-    let error = explain_bind(config, link, queue, source);
-    match attempt.copy {
-        Copy::ZeroCopy if refused => Failed::Unsupported { what, error },
-        _ => Failed::Fatal(error),
+    if attempt.copy == Copy::ZeroCopy && refused {
+        let what = format!("no zero copy: {source}");
+        let error = OpenError::NoZeroCopy { link: link.name.clone(), driver: link.driver.clone(), source };
+        return Failed::Unsupported { what, error };
     }
+    Failed::Fatal(explain_bind(config, link, queue, source))
 }
 
 fn failed_attach(link: &Link, attempt: Attempt, fault: ProgramFault) -> Failed {

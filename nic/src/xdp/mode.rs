@@ -25,6 +25,8 @@ pub enum CopyMode {
     Auto,
     /// Copy, without trying.
     Copy,
+    /// Zero copy or not at all.
+    ZeroCopy,
 }
 
 /// Where the XDP program is attached.
@@ -95,11 +97,11 @@ impl Attempt {
     }
 }
 
-/// What can be tried on a link, best first, and the reason for the order when it is not the usual one.
+/// What can be tried on a link, best first, and the reasons for the order when it is not the usual one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Attempts {
     pub(super) order: Vec<Attempt>,
-    pub(super) why: &'static str,
+    pub(super) why: Vec<&'static str>,
 }
 
 /// Why no combination can be tried at all.
@@ -109,7 +111,8 @@ pub(super) struct GenericShiftsQueues;
 /// Puts the combinations in order.
 ///
 /// veth in generic mode delivers frames to a queue one lower than in native mode (measured on Linux 6.18: 0 and 1 to 0,
-/// 2 to 1), so with more than one queue it is never used there; with one queue it is the faster of the two.
+/// 2 to 1), so with more than one queue it is never used there; with one queue it is the faster of the two. Zero copy,
+/// which it has not, is not even tried there: each attempt makes the memory of a queue and throws it away.
 pub(super) fn attempts(
     attach: AttachMode,
     copy: CopyMode,
@@ -122,20 +125,28 @@ pub(super) fn attempts(
 
     let veth = driver == "veth";
     let shifts = veth && rx_queues > 1;
-    let (mut order, why) = match attach {
+    let (order, why) = match attach {
         AttachMode::Generic if shifts => return Err(GenericShiftsQueues),
-        AttachMode::Generic => (vec![GENERIC], "generic mode was asked for"),
-        AttachMode::Native => (vec![ZERO_COPY, NATIVE], "native mode was asked for"),
+        AttachMode::Generic => (&[GENERIC][..], "generic mode was asked for"),
+        AttachMode::Native => (&[ZERO_COPY, NATIVE][..], "native mode was asked for"),
         AttachMode::Auto if veth && !shifts => {
-            (vec![GENERIC, NATIVE], "one queue, where generic mode is the faster on veth")
+            (&[GENERIC, NATIVE][..], "one queue, where generic mode is the faster on veth")
         }
-        AttachMode::Auto if shifts => (vec![ZERO_COPY, NATIVE], "generic mode would shift the queues of a veth"),
-        AttachMode::Auto => (vec![ZERO_COPY, NATIVE, GENERIC], ""),
+        AttachMode::Auto if shifts => (&[ZERO_COPY, NATIVE][..], "generic mode would shift the queues of a veth"),
+        AttachMode::Auto => (&[ZERO_COPY, NATIVE, GENERIC][..], ""),
     };
-    if copy == CopyMode::Copy {
-        order.retain(|attempt| attempt.copy == Copy::Copy);
-    }
+    let (order, copy_why) = match copy {
+        CopyMode::ZeroCopy => (vec![ZERO_COPY], "zero copy was asked for"),
+        CopyMode::Copy => (copying(order), "copy was asked for"),
+        CopyMode::Auto if veth && order.contains(&ZERO_COPY) => (copying(order), "a veth has no zero copy"),
+        CopyMode::Auto => (order.to_vec(), ""),
+    };
+    let why = [why, copy_why].into_iter().filter(|why| !why.is_empty()).collect();
     Ok(Attempts { order, why })
+}
+
+fn copying(order: &[Attempt]) -> Vec<Attempt> {
+    order.iter().copied().filter(|attempt| attempt.copy == Copy::Copy).collect()
 }
 
 #[cfg(test)]
@@ -153,12 +164,22 @@ mod tests {
         assert_eq!(order(AttachMode::Auto, CopyMode::Auto, "igb", 4), all);
         assert_eq!(order(AttachMode::Auto, CopyMode::Copy, "igb", 4), all[1..]);
         assert_eq!(order(AttachMode::Native, CopyMode::Auto, "igb", 1), all[..2]);
+        assert_eq!(order(AttachMode::Native, CopyMode::ZeroCopy, "igb", 1), all[..1]);
     }
 
     #[test]
     fn a_veth_with_more_than_one_queue_is_never_generic() {
         assert!(order(AttachMode::Auto, CopyMode::Auto, "veth", 2).iter().all(|(attach, _)| *attach == Attach::Native));
         assert_eq!(attempts(AttachMode::Generic, CopyMode::Auto, "veth", 2), Err(GenericShiftsQueues));
+    }
+
+    #[test]
+    fn zero_copy_is_tried_on_a_veth_only_where_it_was_asked_for() {
+        let tried = attempts(AttachMode::Auto, CopyMode::Auto, "veth", 2).unwrap();
+        assert_eq!(tried.order, [Attempt { attach: Attach::Native, copy: Copy::Copy }]);
+        assert_eq!(tried.why, ["generic mode would shift the queues of a veth", "a veth has no zero copy"]);
+        let asked = order(AttachMode::Native, CopyMode::ZeroCopy, "veth", 2);
+        assert_eq!(asked, [(Attach::Native, Copy::ZeroCopy)]);
     }
 
     #[test]

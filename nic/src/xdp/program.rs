@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
+use std::thread::JoinHandle;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
@@ -156,7 +157,17 @@ impl Steering {
     /// # Errors
     /// [`ProgramFault::Load`]: no permission, the kernel's verifier refused it, or, with `merged`, a kernel before 5.18.
     pub fn load(queues: u16, merged: bool) -> Result<Self, ProgramFault> {
-        let mut program = EbpfLoader::new().map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT)?;
+        Self::start_loading(queues).finish(merged)
+    }
+
+    /// Begins to load the program on a thread of its own: aya reads all types of the kernel first, which takes a
+    /// processor some 100 ms.
+    pub(super) fn start_loading(queues: u16) -> Loading {
+        let load = move || EbpfLoader::new().map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT);
+        Loading(std::thread::spawn(load))
+    }
+
+    fn of(mut program: Ebpf, merged: bool) -> Result<Self, ProgramFault> {
         let name = if merged { "steer_frags" } else { "steer_whole" };
         let steer: &mut Xdp = steer(&mut program, name)?;
         steer.load().map_err(EbpfError::from)?;
@@ -293,6 +304,18 @@ impl Steering {
     fn ports(&mut self) -> Result<HashMap<&mut MapData, [u8; 4], u32>, ProgramFault> {
         let map = self.program.map_mut("ports").ok_or(ProgramFault::Missing("map ports"))?;
         HashMap::try_from(map).map_err(in_map("ports"))
+    }
+}
+
+/// A program that is being loaded.
+#[derive(Debug)]
+pub(super) struct Loading(JoinHandle<Result<Ebpf, EbpfError>>);
+
+impl Loading {
+    /// Waits for it. For `merged` and the errors see [`Steering::load`].
+    pub(super) fn finish(self, merged: bool) -> Result<Steering, ProgramFault> {
+        let loaded = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Steering::of(loaded?, merged)
     }
 }
 

@@ -144,7 +144,8 @@ pub(super) struct Flags {
     /// hashpower=N, modern, no_modern; what only tunes memcached's own machinery is taken with a note
     #[arg(short = 'o', long = "extended", value_name = "LIST")]
     pub(super) extended: Vec<String>,
-    /// How the XDP program is attached: auto, native or generic
+    /// How frames come: auto (the best there is), zero-copy, native (with zero copy or without), copy (native without), or
+    /// generic
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = read::mode)]
     pub(super) mode: Mode,
     /// Most queues to open; default: all that the interface has

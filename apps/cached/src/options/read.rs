@@ -48,10 +48,14 @@ impl fmt::Display for ListenPort {
 /// How the XDP program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Native, or generic where that is faster or all there is.
+    /// Native, or generic where that is faster or all there is; with zero copy where the driver grants it.
     Auto,
-    /// In the driver.
+    /// In the driver, and the NIC writes frames into our memory itself.
+    ZeroCopy,
+    /// In the driver, with zero copy or without.
     Native,
+    /// In the driver, without zero copy.
+    Copy,
     /// After the kernel has made an skb of the frame.
     Generic,
 }
@@ -195,9 +199,14 @@ pub(super) fn protocol(text: &str) -> Result<Protocol, OptionError> {
 pub(super) fn mode(text: &str) -> Result<Mode, OptionError> {
     match text.trim() {
         "auto" => Ok(Mode::Auto),
+        "zero-copy" => Ok(Mode::ZeroCopy),
         "native" => Ok(Mode::Native),
+        "copy" => Ok(Mode::Copy),
         "generic" => Ok(Mode::Generic),
-        _ => Err(OptionError::Word { option: "--mode", value: text.to_owned(), words: "auto, native, generic" }),
+        _ => {
+            let words = "auto, zero-copy, native, copy, generic";
+            Err(OptionError::Word { option: "--mode", value: text.to_owned(), words })
+        }
     }
 }
 

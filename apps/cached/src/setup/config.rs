@@ -6,7 +6,7 @@ use std::time::Duration;
 use cache::{CacheConfig, Commands, ServerFacts, ShardConfig};
 use nic::QueueId;
 use nic::link::Link;
-use nic::xdp::{AddressMode, AttachMode, Transport, XdpConfig};
+use nic::xdp::{AddressMode, AttachMode, CopyMode, Transport, XdpConfig};
 use stack::{Mac, StackConfig};
 
 use super::error::SetupError;
@@ -138,10 +138,12 @@ pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
     }
     config.dedicated = options.steering == Steering::Dedicated;
     config.allow = options.allow.clone();
-    config.attach = match options.mode {
-        Mode::Auto => AttachMode::Auto,
-        Mode::Native => AttachMode::Native,
-        Mode::Generic => AttachMode::Generic,
+    (config.attach, config.copy) = match options.mode {
+        Mode::Auto => (AttachMode::Auto, CopyMode::Auto),
+        Mode::ZeroCopy => (AttachMode::Native, CopyMode::ZeroCopy),
+        Mode::Native => (AttachMode::Native, CopyMode::Auto),
+        Mode::Copy => (AttachMode::Native, CopyMode::Copy),
+        Mode::Generic => (AttachMode::Generic, CopyMode::Auto),
     };
     if let Some(queues) = options.queues {
         // At most 1024, which fits: `Options` has checked it.
