@@ -5,6 +5,7 @@
 //! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
 //! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
 //! | have the NIC spread datagrams by their ports | [`udp_spread`] |
+//! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
 //! | share queues among cores | [`QueuePlan`] |
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |
@@ -25,6 +26,10 @@ mod burst;
 mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
 mod frame;
+/// `Guard`: settings of a NIC, saved before they are changed, and given back.
+pub mod guard;
+/// By which fields of a frame a NIC hashes.
+mod hash_fields;
 /// `Link`: what there is to know of a network interface before using it.
 pub mod link;
 /// `Mac`: an Ethernet address.
@@ -49,6 +54,8 @@ mod queue;
 mod relay;
 /// `Rss`: Toeplitz hash, key, indirection table.
 mod rss;
+/// `Setting`: what can be set on a NIC, as text.
+pub mod settings;
 /// `SoftwareRss`: a queue whose frames are shared out among cores by flow.
 mod software_rss;
 /// `StraySender`, `StrayReceiver`: frames offered to another core.

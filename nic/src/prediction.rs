@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::hash_fields::{ADDRESSES, ADDRESSES_AND_PORTS};
 use crate::link::Link;
 use crate::queue::QueueId;
 use crate::rss::{RSS_KEY_BYTES, Rss};
@@ -15,11 +16,6 @@ use crate::sys::netdev::NetDevice;
 
 /// `ETH_RSS_HASH_TOP` of `linux/ethtool.h`: Toeplitz.
 const TOEPLITZ: u8 = 1;
-
-/// `RXH_IP_SRC` and `RXH_IP_DST`: ethtool's `sd`.
-const ADDRESSES: u64 = 0x30;
-/// `sd`, `RXH_L4_B_0_1` and `RXH_L4_B_2_3`: ethtool's `sdfn`.
-pub(crate) const ADDRESSES_AND_PORTS: u64 = 0xf0;
 
 /// What of a frame is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

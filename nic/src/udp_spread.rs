@@ -7,8 +7,10 @@
 use std::fmt;
 use std::io;
 
+use crate::guard::Guard;
+use crate::hash_fields::{ADDRESSES_AND_PORTS, letters};
 use crate::link::Link;
-use crate::prediction::ADDRESSES_AND_PORTS;
+use crate::settings::Setting;
 use crate::sys::ethtool::FlowKind;
 use crate::sys::netdev::NetDevice;
 
@@ -50,7 +52,7 @@ impl fmt::Display for UdpSpread {
             Self::ByPorts => f.write_str("the NIC spreads datagrams by addresses and ports"),
             Self::Set { link, before } => write!(
                 f,
-                "the NIC has been told to spread datagrams by addresses and ports; `ethtool -N {link} rx-flow-hash udp4 {before}` undoes it"
+                "the NIC has been told to spread datagrams by addresses and ports; by `{before}` before, which {link} gets back at the end"
             ),
             Self::NoHash { driver } => write!(
                 f,
@@ -64,11 +66,12 @@ impl fmt::Display for UdpSpread {
     }
 }
 
-/// Has the NIC spread UDP over IPv4 by addresses and ports, where it does not yet, and says what came of it. Nothing that
-/// is wrong here keeps a server from serving: every core answers what comes to it.
-pub fn spread_udp(link: &Link) -> UdpSpread {
+/// Has the NIC spread UDP over IPv4 by addresses and ports, where it does not yet, and says what came of it; `guard`
+/// saves what it was and gives it back. Nothing that is wrong here keeps a server from serving: every core answers what
+/// comes to it.
+pub fn spread_udp(link: &Link, guard: &mut Guard) -> UdpSpread {
     match NetDevice::new(&link.name) {
-        Ok(mut device) => spread(link, &mut device),
+        Ok(device) => spread(link, &mut Guarded { device, guard }),
         Err(source) => UdpSpread::Refused { link: link.name.clone(), driver: link.driver.clone(), source },
     }
 }
@@ -79,13 +82,18 @@ trait UdpHash {
     fn set_fields(&mut self, fields: u64) -> io::Result<()>;
 }
 
-impl UdpHash for NetDevice {
+struct Guarded<'a> {
+    device: NetDevice,
+    guard: &'a mut Guard,
+}
+
+impl UdpHash for Guarded<'_> {
     fn fields(&self) -> io::Result<u64> {
-        self.hash_fields(FlowKind::Udp4)
+        self.device.hash_fields(FlowKind::Udp4)
     }
 
     fn set_fields(&mut self, fields: u64) -> io::Result<()> {
-        self.set_hash_fields(FlowKind::Udp4, fields)
+        self.guard.change(&Setting::UdpHash, &letters(fields)).map(drop).map_err(io::Error::other)
     }
 }
 
@@ -114,16 +122,6 @@ fn spread(link: &Link, hash: &mut impl UdpHash) -> UdpSpread {
         }
         Err(source) => refused(source),
     }
-}
-
-/// The fields in ethtool's letters.
-fn letters(fields: u64) -> String {
-    /// Letters by bit, from bit 1 on.
-    const LETTERS: [char; 7] = ['m', 'v', 't', 's', 'd', 'f', 'n'];
-    let set = LETTERS.iter().enumerate().filter(|(bit, _)| fields >> (bit + 1) & 1 == 1);
-    let text: String = set.map(|(_, letter)| letter).collect();
-    // `r`: discard, the only letter that ethtool has for no field at all.
-    if text.is_empty() { "r".to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -172,7 +170,7 @@ mod tests {
     #[test]
     fn a_driver_that_hashes_by_addresses_alone_is_told_and_looked_at_again() {
         let (text, orders) = said(2, Ok(0x30), Ok);
-        assert!(text.contains("told to spread") && text.contains("ethtool -N eth7 rx-flow-hash udp4 sd`"), "{text}");
+        assert!(text.contains("told to spread") && text.contains("by `sd` before, which eth7 gets back"), "{text}");
         assert_eq!(orders, 1);
         let (text, _) = said(2, Ok(0x30), |_| Ok(0x30));
         assert!(text.contains("hashes by `sd` all the same") && text.contains("one core"), "{text}");
@@ -192,10 +190,5 @@ mod tests {
             assert!(text.contains(wanted), "{text}");
             assert_eq!(orders, 0);
         }
-    }
-
-    #[test]
-    fn fields_are_told_in_the_letters_of_ethtool() {
-        assert_eq!([letters(0x30), letters(0xf0), letters(0), letters(0x36)], ["sd", "sdfn", "r", "mvsd"]);
     }
 }

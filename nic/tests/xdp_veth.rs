@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use lab::{CLIENT, KERNEL, Lab, OURS, Side, eventually};
 use packet::{Place, UDP_BYTES, answer_arp, is_arp_request_for, read_udp, write_udp};
+use sidestep_nic::guard::Guard;
 use sidestep_nic::link::{Link, LinkError};
 use sidestep_nic::preflight::OpenError;
 use sidestep_nic::udp_spread::spread_udp;
@@ -137,7 +138,8 @@ fn a_veth_has_no_hash_to_set_and_one_queue_needs_none() {
         let Some(lab) = Lab::up(queues) else { return };
         let said = lab.inside(Side::Server, || {
             let link = Link::by_name(Side::Server.link()).expect("it is there");
-            spread_udp(&link).to_string()
+            let mut guard = Guard::new(&link, &std::env::temp_dir()).expect("the kernel tells");
+            spread_udp(&link, &mut guard).to_string()
         });
         assert!(said.starts_with(wanted), "{said}");
     }

@@ -14,10 +14,26 @@ const GRINGPARAM: u32 = 0x10;
 /// `ETHTOOL_GRXFH` and `ETHTOOL_SRXFH`: by which fields of a frame the NIC hashes a kind of flow.
 const GRXFH: u32 = 0x29;
 const SRXFH: u32 = 0x2a;
-/// `ETHTOOL_GCHANNELS`.
+/// `ETHTOOL_GSTRINGS` and `ETHTOOL_GSSET_INFO`: a set of names, and how many it has.
+const GSTRINGS: u32 = 0x1b;
+const GSSET_INFO: u32 = 0x37;
+/// `ETH_SS_FEATURES`: the names of features.
+const FEATURE_NAMES: u32 = 4;
+/// `ETH_GSTRING_LEN`: bytes of a name.
+const NAME_BYTES: usize = 32;
+/// `ETHTOOL_GFEATURES` and `ETHTOOL_SFEATURES`.
+const GFEATURES: u32 = 0x3a;
+const SFEATURES: u32 = 0x3b;
+/// `ETHTOOL_GCHANNELS` and `ETHTOOL_SCHANNELS`.
 const GCHANNELS: u32 = 0x3c;
-/// `ETHTOOL_GRSSH`: hash function, key and indirection table.
+const SCHANNELS: u32 = 0x3d;
+/// `ETHTOOL_GRSSH` and `ETHTOOL_SRSSH`: hash function, key and indirection table.
 const GRSSH: u32 = 0x46;
+const SRSSH: u32 = 0x47;
+/// `ETH_RXFH_INDIR_NO_CHANGE`.
+const SAME_TABLE: u32 = 0xffff_ffff;
+/// The most features for which there is room: thirty times what kernels have.
+const FEATURES_MAX: u32 = 1 << 12;
 
 /// Words of `struct ethtool_rxfh` before the table.
 const RXFH_WORDS: usize = 6;
@@ -61,6 +77,17 @@ pub(crate) struct RawRss {
     pub(crate) key: Vec<u8>,
 }
 
+/// A feature of an interface, such as `rx-gro`: an offload that can be on or off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Feature {
+    /// ethtool's name for it (`ethtool -k`).
+    pub(crate) name: String,
+    /// Whether it is on.
+    pub(crate) active: bool,
+    /// Whether it can be set.
+    pub(crate) settable: bool,
+}
+
 /// A kind of flow that has hash fields of its own, as `linux/ethtool.h` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -77,6 +104,60 @@ impl NetDevice {
         // struct ethtool_channels: cmd, the maxima of rx, tx, other and combined, then their counts.
         let words = self.fixed(&[GCHANNELS])?;
         Ok(Channels { rx: words[5], tx: words[6], combined: words[8], tx_max: words[2], combined_max: words[4] })
+    }
+
+    /// Sets how many channels there are; the driver may stop and start the link for it. Needs CAP_NET_ADMIN.
+    pub(crate) fn set_channels(&self, rx: u32, tx: u32, combined: u32) -> io::Result<()> {
+        let mut words = self.fixed(&[GCHANNELS])?;
+        (words[0], words[5], words[6], words[8]) = (SCHANNELS, rx, tx, combined);
+        self.ethtool(&mut words)
+    }
+
+    /// All features, in the kernel's order.
+    pub(crate) fn features(&self) -> io::Result<Vec<Feature>> {
+        let names = self.feature_names()?;
+        let blocks = names.len().div_ceil(32);
+        // struct ethtool_gfeatures: cmd, blocks, then a block for each 32: available, requested, active, never changed.
+        let mut words = vec![0; 2 + 4 * blocks];
+        words[..2].copy_from_slice(&[GFEATURES, blocks as u32]);
+        self.ethtool(&mut words)?;
+        let bit = |number: usize, kind: usize| words[2 + number / 32 * 4 + kind] >> (number % 32) & 1 == 1;
+        let feature = |(number, name)| Feature { name, active: bit(number, 2), settable: bit(number, 0) };
+        Ok(names.into_iter().enumerate().map(feature).collect())
+    }
+
+    /// Asks for a feature to be on or off; whether it then is has to be read. Needs CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`: there is no such feature; or the kernel refused.
+    pub(crate) fn set_feature(&self, name: &str, on: bool) -> io::Result<()> {
+        let names = self.feature_names()?;
+        let unknown = || io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+        let number = names.iter().position(|known| known == name).ok_or_else(unknown)?;
+        let blocks = names.len().div_ceil(32);
+        // struct ethtool_sfeatures: cmd, blocks, then a block for each 32: valid, requested.
+        let mut words = vec![0; 2 + 2 * blocks];
+        words[..2].copy_from_slice(&[SFEATURES, blocks as u32]);
+        let (block, bit) = (2 + number / 32 * 2, 1 << (number % 32));
+        words[block] = bit;
+        words[block + 1] = if on { bit } else { 0 };
+        self.ethtool(&mut words)
+    }
+
+    fn feature_names(&self) -> io::Result<Vec<String>> {
+        // struct ethtool_sset_info: cmd, reserved, a mask of sets in eight bytes, then how many names each has. The
+        // kernel writes as many names as it has: their number never changes while it runs.
+        let (low, high) = mask_words(1 << FEATURE_NAMES);
+        let count = self.fixed(&[GSSET_INFO, 0, low, high])?[4];
+        if count > FEATURES_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EOVERFLOW));
+        }
+        let mut words = vec![0; 3 + FEATURES_MAX as usize * NAME_BYTES / 4];
+        words[..3].copy_from_slice(&[GSTRINGS, FEATURE_NAMES, count]);
+        self.ethtool(&mut words)?;
+        let bytes: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let name = |bytes: &[u8]| bytes.iter().take_while(|byte| **byte != 0).map(|&byte| char::from(byte)).collect();
+        Ok(bytes.chunks_exact(NAME_BYTES).take(count as usize).map(name).collect())
     }
 
     /// Descriptors of the hardware's receive ring.
@@ -105,8 +186,7 @@ impl NetDevice {
 
     /// Tells the NIC by which fields to hash a kind of flow. Needs CAP_NET_ADMIN.
     pub(crate) fn set_hash_fields(&self, kind: FlowKind, fields: u64) -> io::Result<()> {
-        let [a, b, c, d, e, f, g, h] = fields.to_ne_bytes();
-        let (low, high) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
+        let (low, high) = mask_words(fields);
         self.fixed(&[SRXFH, kind as u32, low, high]).map(drop)
     }
 
@@ -125,6 +205,32 @@ impl NetDevice {
         Ok(RawRss { function, transform, table: table.to_vec(), key })
     }
 
+    /// Sets the indirection table, the key, or both, of the lengths that [`rss`](Self::rss) gives. Needs CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// `EINVAL`: another length, or a queue that is not there; or the driver refused.
+    pub(crate) fn set_rss(&self, table: Option<&[u32]>, key: Option<&[u8]>) -> io::Result<()> {
+        let now = self.rss()?;
+        let wrong = |given: usize, wanted: usize| given != wanted;
+        if table.is_some_and(|table| wrong(table.len(), now.table.len()) || table.is_empty())
+            || key.is_some_and(|key| wrong(key.len(), now.key.len()))
+        {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let key_bytes = key.map_or(0, <[u8]>::len) as u32;
+        // No hash function means the one that is there; the transform is repeated, since older kernels want zeroes there.
+        let kept = u32::from_ne_bytes([0, now.transform, 0, 0]);
+        let entries = table.map_or(SAME_TABLE, |table| table.len() as u32);
+        let mut words = vec![SRSSH, 0, entries, key_bytes, kept, 0];
+        words.extend(table.unwrap_or_default());
+        for part in key.unwrap_or_default().chunks(4) {
+            let mut word = [0; 4];
+            word[..part.len()].copy_from_slice(part);
+            words.push(u32::from_ne_bytes(word));
+        }
+        self.ethtool(&mut words)
+    }
+
     /// A command with its first words, and an answer of a fixed length in the same buffer.
     fn fixed(&self, words: &[u32]) -> io::Result<[u32; FIXED_WORDS]> {
         let mut buffer = [0u32; FIXED_WORDS];
@@ -134,4 +240,10 @@ impl NetDevice {
         self.ethtool(&mut buffer)?;
         Ok(buffer)
     }
+}
+
+/// Eight bytes of a structure as the two words that lie there.
+fn mask_words(value: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = value.to_ne_bytes();
+    (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
 }

@@ -49,6 +49,14 @@ impl NetDevice {
         Ok(mtu.unsigned_abs())
     }
 
+    /// Sets the MTU. Needs CAP_NET_ADMIN.
+    pub(crate) fn set_mtu(&self, mtu: u32) -> io::Result<()> {
+        let mut request = self.request();
+        // An MTU above 2^31 is refused as a negative one.
+        request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
+        self.call(libc::SIOCSIFMTU, &mut request)
+    }
+
     /// Whether the interface is up.
     pub(crate) fn is_up(&self) -> io::Result<bool> {
         let answer = self.ask(libc::SIOCGIFFLAGS)?;

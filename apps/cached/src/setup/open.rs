@@ -4,9 +4,11 @@
 //!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cache::{Core, Shared};
+use nic::guard::{FOLDER, Guard};
 use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::udp_spread::spread_udp;
@@ -52,6 +54,8 @@ pub(super) struct Base {
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
     pub(super) device: XdpDevice,
+    /// Holds what the NIC's settings were, and gives them back.
+    pub(super) guard: Guard,
     pub(super) files: Files,
     pub(super) memory: MemoryThread,
 }
@@ -80,6 +84,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     say(format_args!("memory: {budget}"));
 
     let link = device.link().clone();
+    let mut guard = Guard::new(&link, Path::new(FOLDER)).map_err(SetupError::system("ask about the interface"))?;
     if link.leaves_checksums() {
         say(format_args!(
             "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
@@ -87,7 +92,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
         ));
     }
     if ports.udp.is_some() {
-        say(format_args!("udp: {}", spread_udp(&link)));
+        say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
     }
     let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
     let arrivals = predict_arrivals(&link, &plan);
@@ -108,7 +113,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     if let Some(user) = &options.user {
         become_user(user)?;
     }
-    let base = Base { ports, shared, losses, doorbells, device, files, memory };
+    let base = Base { ports, shared, losses, doorbells, device, guard, files, memory };
     Ok(Opened { workers, signals, base })
 }
 

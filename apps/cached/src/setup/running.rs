@@ -108,7 +108,7 @@ impl Running {
     }
 
     /// Stops every core and says what they did. All that was opened closes.
-    pub(super) fn stop(self) -> Result<(), SetupError> {
+    pub(super) fn stop(mut self) -> Result<(), SetupError> {
         self.stop.store(true, Ordering::Relaxed);
         for doorbell in &self.base.doorbells {
             doorbell.ring();
@@ -116,6 +116,9 @@ impl Running {
         let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
         self.signals.close();
         let _ = self.listener.join();
+        for outcome in self.base.guard.restore() {
+            say(format_args!("nic: {outcome}"));
+        }
         report(ended, self.base.losses.arrivals())
     }
 }

@@ -1,0 +1,335 @@
+//! `Guard`: settings of a NIC, saved in a file before they are changed, and given back in reverse order.
+//!
+//! ```text
+//!   change ── save what it was ──► file ── set ── read again ──► file      restore ── read ── ours still? ── set back
+//! ```
+//!
+//! Invariant: before a setting is changed, the file says what it was; so whoever comes after a crash can give it back,
+//! by [`left_behind`]. What somebody else has changed since is left as it is, and said. A file belongs to one process
+//! and one network namespace. Control side only. Read first: `guard/record.rs` for the file.
+
+/// `Record`: the file.
+mod record;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::link::{Link, LinkError};
+use crate::settings::{Knobs, NicKnobs, Setting};
+use record::{Entry, Record};
+
+/// Where the files are.
+pub const FOLDER: &str = "/run/sidestep";
+
+/// Why a setting was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// There is no such setting, or the kernel does not say what it is.
+    #[error("{setting} cannot be read: {source}")]
+    Read {
+        /// The setting.
+        setting: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// What it was could not be saved; so it was left as it is.
+    #[error("cannot save what {setting} is in {}, so it stays as it is: {source}", .file.display())]
+    Save {
+        /// The setting.
+        setting: String,
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused.
+    #[error("{setting} cannot be set to {value}: {source}")]
+    Write {
+        /// The setting.
+        setting: String,
+        /// The value.
+        value: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel said yes, and it is something else.
+    #[error("{setting} was set to {value}, and is {now}")]
+    NotDone {
+        /// The setting.
+        setting: String,
+        /// The value it was to have.
+        value: String,
+        /// What it is.
+        now: String,
+    },
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It had that value already; nothing was touched.
+    Already,
+    /// It has it now.
+    From(String),
+}
+
+/// What came of giving one setting back.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is as it was before.
+    Restored {
+        /// The setting.
+        setting: Setting,
+        /// What it is again.
+        value: String,
+    },
+    /// It was as before already.
+    AsBefore {
+        /// The setting.
+        setting: Setting,
+    },
+    /// Somebody else has changed it since: it was left alone.
+    Foreign {
+        /// The setting.
+        setting: Setting,
+        /// What it was before.
+        before: String,
+        /// What it was set to.
+        set: String,
+        /// What it is.
+        now: String,
+        /// The command that would give it back all the same, if there is one.
+        command: Option<String>,
+    },
+    /// It could not be given back.
+    Failed {
+        /// The setting.
+        setting: Setting,
+        /// What it was before.
+        before: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The interface is not there any more, and its settings with it.
+    Gone {
+        /// The interface.
+        link: String,
+    },
+}
+
+impl fmt::Display for Outcome {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restored { setting, value } => write!(f, "{setting} is {value} again"),
+            Self::AsBefore { setting } => write!(f, "{setting} is as it was"),
+            Self::Foreign { setting, before, set, now, command } => {
+                write!(f, "{setting} was {before}, was set to {set}, and somebody has made it {now} since: left so")?;
+                command.as_ref().map_or(Ok(()), |command| write!(f, "; as before: {command}"))
+            }
+            Self::Failed { setting, before, source } => write!(f, "{setting} cannot be set back to {before}: {source}"),
+            Self::Gone { link } => write!(f, "interface {link} is gone, and its settings with it"),
+        }
+    }
+}
+
+/// Changes settings of one interface, and gives them back when asked or dropped.
+#[derive(Debug)]
+pub struct Guard<K: Knobs = NicKnobs> {
+    /// `None`: the interface is gone.
+    knobs: Option<K>,
+    path: PathBuf,
+    record: Record,
+}
+
+impl Guard {
+    /// For `link`, with a file in `folder` from the first change on.
+    ///
+    /// # Errors
+    /// The kernel refused to be asked.
+    pub fn new(link: &Link, folder: &Path) -> io::Result<Self> {
+        Self::for_process(std::process::id(), link, folder)
+    }
+
+    /// The same, with a file that says that the process `pid` holds the settings; see [`keep`](Self::keep).
+    ///
+    /// # Errors
+    /// There is no such process, or the kernel refused to be asked.
+    pub fn for_process(pid: u32, link: &Link, folder: &Path) -> io::Result<Self> {
+        let record = Record::new(link.name.clone(), link.index, pid)?;
+        Ok(Self { knobs: Some(NicKnobs::of(link)?), path: record.path(folder), record })
+    }
+}
+
+impl<K: Knobs> Guard<K> {
+    /// Gives a setting a value, and looks whether it has it then.
+    ///
+    /// # Errors
+    /// [`GuardError`]: it is as it was, or as the error says.
+    pub fn change(&mut self, setting: &Setting, value: &str) -> Result<Changed, GuardError> {
+        let unread = |source| GuardError::Read { setting: setting.to_string(), source };
+        let Some(knobs) = &mut self.knobs else {
+            return Err(unread(io::Error::from_raw_os_error(libc::ENODEV)));
+        };
+        let before = knobs.read(setting).map_err(unread)?;
+        if before == value {
+            return Ok(Changed::Already);
+        }
+        for disturbed in setting.disturbs() {
+            // A driver without it has nothing to be disturbed.
+            if let Ok(now) = knobs.read(disturbed) {
+                self.record.note(disturbed, &now, &now);
+            }
+        }
+        self.record.note(setting, &before, value);
+        if let Err(source) = self.record.save(&self.path) {
+            return Err(GuardError::Save { setting: setting.to_string(), file: self.path.clone(), source });
+        }
+        let written = knobs.write(setting, value);
+        let now = knobs.read(setting);
+        // Whatever came of it is ours; so is what it has done to others.
+        for entry in &mut self.record.settings {
+            if (entry.setting == *setting || setting.disturbs().contains(&entry.setting))
+                && let Ok(now) = knobs.read(&entry.setting)
+            {
+                entry.set = now;
+            }
+        }
+        let saved = self.record.save(&self.path);
+        saved.map_err(|source| GuardError::Save { setting: setting.to_string(), file: self.path.clone(), source })?;
+        let (setting, value) = (setting.to_string(), value.to_owned());
+        match (written, now) {
+            (Err(source), _) => Err(GuardError::Write { setting, value, source }),
+            (Ok(()), Ok(now)) if now != value => Err(GuardError::NotDone { setting, value, now }),
+            _ => Ok(Changed::From(before)),
+        }
+    }
+
+    /// Leaves everything as it is now, the file too; whoever comes later gives it back by [`left_behind`].
+    pub fn keep(mut self) {
+        self.record.settings.clear();
+    }
+
+    /// The settings that were changed, and what they were, in order.
+    pub fn changed(&self) -> impl Iterator<Item = (&Setting, &str)> {
+        self.record.settings.iter().map(|entry| (&entry.setting, entry.before.as_str()))
+    }
+
+    /// Gives back what was changed, the last first, and forgets it; the file goes, unless something could not be given
+    /// back, which is then still in it.
+    pub fn restore(&mut self) -> Vec<Outcome> {
+        let entries = std::mem::take(&mut self.record.settings);
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        let Some(knobs) = &mut self.knobs else {
+            self.record.remove(&self.path);
+            return vec![Outcome::Gone { link: self.record.interface.clone() }];
+        };
+        // What is somebody else's is seen before anything is set back, since that may disturb others.
+        let ours: Vec<_> = entries.into_iter().map(|entry| (knobs.read(&entry.setting), entry)).collect();
+        let mut outcomes = Vec::new();
+        let mut kept = Vec::new();
+        for (now, entry) in ours.into_iter().rev() {
+            let outcome = give_back(knobs, now, &entry, &self.record.interface);
+            if matches!(outcome, Outcome::Failed { .. }) {
+                kept.push(entry);
+            }
+            outcomes.push(outcome);
+        }
+        kept.reverse();
+        self.record.settings = kept;
+        if self.record.settings.is_empty() {
+            self.record.remove(&self.path);
+        } else {
+            // The file of before says more than is true now, which does no harm.
+            let _ = self.record.save(&self.path);
+        }
+        outcomes
+    }
+}
+
+fn give_back(knobs: &mut impl Knobs, seen: io::Result<String>, entry: &Entry, link: &str) -> Outcome {
+    let Entry { setting, before, set } = entry;
+    let (setting, before, set) = (setting.clone(), before.clone(), set.clone());
+    match seen {
+        Err(source) => return Outcome::Failed { setting, before, source },
+        Ok(now) if now != set && now != before => {
+            let command = setting.command(link, &before);
+            return Outcome::Foreign { setting, before, set, now, command };
+        }
+        Ok(_) => {}
+    }
+    if knobs.read(&setting).is_ok_and(|now| now == before) {
+        return Outcome::AsBefore { setting };
+    }
+    match knobs.write(&setting, &before).and_then(|()| knobs.read(&setting)) {
+        Ok(now) if now == before => Outcome::Restored { setting, value: before },
+        Ok(now) => Outcome::Failed { setting, before, source: io::Error::other(format!("it is {now} all the same")) },
+        Err(source) => Outcome::Failed { setting, before, source },
+    }
+}
+
+impl<K: Knobs> Drop for Guard<K> {
+    fn drop(&mut self) {
+        for outcome in self.restore() {
+            tracing::info!(interface = self.record.interface, "{outcome}");
+        }
+    }
+}
+
+/// A file of settings that a process has left behind, or holds.
+#[derive(Debug)]
+pub struct LeftBehind {
+    record: Record,
+    path: PathBuf,
+}
+
+impl LeftBehind {
+    /// The process that changed them, if it still runs.
+    pub fn holder(&self) -> Option<u32> {
+        self.record.owner.runs().then_some(self.record.owner.pid)
+    }
+
+    /// Where they are saved.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes them over, to give them back.
+    ///
+    /// # Errors
+    /// The kernel does not say whether the interface is there.
+    pub fn take(self) -> Result<Guard, LinkError> {
+        let knobs = match Link::by_index(self.record.index) {
+            Ok(link) => {
+                let refused = |source| LinkError::Kernel { name: link.name.clone(), source };
+                Some(NicKnobs::of(&link).map_err(refused)?)
+            }
+            Err(LinkError::Gone { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Guard { knobs, path: self.path, record: self.record })
+    }
+}
+
+/// What processes have saved of `interface`, in the network namespace of the calling thread: the youngest first, the order
+/// in which to give it back.
+///
+/// # Errors
+/// The folder, or a file that is there, cannot be read.
+pub fn left_behind(interface: &str, folder: &Path) -> io::Result<Vec<LeftBehind>> {
+    let mut found: Vec<_> =
+        Record::all(interface, folder)?.into_iter().map(|(path, record)| LeftBehind { record, path }).collect();
+    found.sort_by_key(|left| std::cmp::Reverse(left.record.since));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! `Setting`: what can be set on a NIC, each with a value that is text; read, set and said in the same words.
+//!
+//! Control side only, in the network namespace of the calling thread. Read first: `ethtool(8)`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::hash_fields;
+use crate::link::Link;
+use crate::sys::ethtool::FlowKind;
+use crate::sys::netdev::NetDevice;
+
+/// Something that can be set. Its text, by which files name it, is in the table.
+///
+/// | text | value |
+/// |---|---|
+/// | `mtu` | bytes: `1500` |
+/// | `channels` | `rx 0 tx 0 combined 2` |
+/// | `rss-table` | the queue of each entry: `0 1 0 1` |
+/// | `rss-key` | bytes: `6d:5a:56` |
+/// | `rx-flow-hash udp4` | ethtool's letters: `sdfn` |
+/// | `feature NAME` (a name of `ethtool -k`, in its kernel's spelling) | `on`, `off` |
+/// | `file PATH` (of /proc or /sys) | what it says |
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// The longest packet.
+    Mtu,
+    /// How many queues there are.
+    Channels,
+    /// The indirection table.
+    RssTable,
+    /// The hash key.
+    RssKey,
+    /// By what UDP over IPv4 is hashed.
+    UdpHash,
+    /// An offload.
+    Feature(String),
+    /// A file of the kernel's, such as the affinity of an interrupt.
+    File(PathBuf),
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mtu => f.write_str("mtu"),
+            Self::Channels => f.write_str("channels"),
+            Self::RssTable => f.write_str("rss-table"),
+            Self::RssKey => f.write_str("rss-key"),
+            Self::UdpHash => f.write_str("rx-flow-hash udp4"),
+            Self::Feature(name) => write!(f, "feature {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+/// A text that names no setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no setting that is known here")]
+pub struct UnknownSetting(String);
+
+impl FromStr for Setting {
+    type Err = UnknownSetting;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSetting> {
+        Ok(match text.split_once(' ') {
+            None if text == "mtu" => Self::Mtu,
+            None if text == "channels" => Self::Channels,
+            None if text == "rss-table" => Self::RssTable,
+            None if text == "rss-key" => Self::RssKey,
+            Some(("rx-flow-hash", "udp4")) => Self::UdpHash,
+            Some(("feature", name)) => Self::Feature(name.to_owned()),
+            // Only of the kernel's own file systems, whoever wrote the text.
+            Some(("file", path)) if is_kernels(path) => Self::File(path.into()),
+            _ => return Err(UnknownSetting(text.to_owned())),
+        })
+    }
+}
+
+fn is_kernels(path: &str) -> bool {
+    (path.starts_with("/proc/") || path.starts_with("/sys/")) && !path.split('/').any(|part| part == "..")
+}
+
+impl Setting {
+    /// Settings that a driver may set anew by itself when this one is changed.
+    pub fn disturbs(&self) -> &'static [Setting] {
+        match self {
+            Self::Channels => &[Self::RssTable],
+            _ => &[],
+        }
+    }
+
+    /// The command by which an operator would give it that value; `None` where there is none.
+    pub fn command(&self, link: &str, value: &str) -> Option<String> {
+        Some(match self {
+            Self::Mtu => format!("ip link set {link} mtu {value}"),
+            Self::Channels => format!("ethtool -L {link} {value}"),
+            Self::RssTable => return None,
+            Self::RssKey => format!("ethtool -X {link} hkey {value}"),
+            Self::UdpHash => format!("ethtool -N {link} rx-flow-hash udp4 {value}"),
+            Self::Feature(name) => format!("ethtool -K {link} {name} {value}"),
+            Self::File(path) => format!("echo {value} >{}", path.display()),
+        })
+    }
+}
+
+/// What settings are read from and written to.
+pub trait Knobs {
+    /// What a setting is now.
+    ///
+    /// # Errors
+    /// There is no such setting here (`EOPNOTSUPP` or `ENOENT`), or the kernel refused.
+    fn read(&self, setting: &Setting) -> io::Result<String>;
+
+    /// Gives a setting another value.
+    ///
+    /// # Errors
+    /// The value is none that it can have (`EINVAL`), or the kernel refused.
+    fn write(&mut self, setting: &Setting, value: &str) -> io::Result<()>;
+}
+
+/// The settings of one interface.
+pub struct NicKnobs(NetDevice);
+
+impl fmt::Debug for NicKnobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NicKnobs").finish_non_exhaustive()
+    }
+}
+
+impl NicKnobs {
+    /// Of a link.
+    ///
+    /// # Errors
+    /// No socket to ask the kernel by.
+    pub fn of(link: &Link) -> io::Result<Self> {
+        NetDevice::new(&link.name).map(Self)
+    }
+
+    /// Names of the features that are on and can be set, in the kernel's order.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn features_on(&self) -> io::Result<Vec<String>> {
+        let features = self.0.features()?.into_iter();
+        Ok(features.filter(|feature| feature.active && feature.settable).map(|feature| feature.name).collect())
+    }
+}
+
+impl Knobs for NicKnobs {
+    fn read(&self, setting: &Setting) -> io::Result<String> {
+        Ok(match setting {
+            Setting::Mtu => self.0.mtu()?.to_string(),
+            Setting::Channels => {
+                let channels = self.0.channels()?;
+                format!("rx {} tx {} combined {}", channels.rx, channels.tx, channels.combined)
+            }
+            Setting::RssTable => {
+                let table: Vec<String> = self.0.rss()?.table.iter().map(u32::to_string).collect();
+                if table.is_empty() {
+                    return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+                }
+                table.join(" ")
+            }
+            Setting::RssKey => {
+                let key: Vec<String> = self.0.rss()?.key.iter().map(|byte| format!("{byte:02x}")).collect();
+                key.join(":")
+            }
+            Setting::UdpHash => hash_fields::letters(self.0.hash_fields(FlowKind::Udp4)?),
+            Setting::Feature(name) => {
+                let features = self.0.features()?;
+                let feature = features.iter().find(|feature| feature.name == *name);
+                let feature = feature.ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))?;
+                if feature.active { "on" } else { "off" }.to_owned()
+            }
+            Setting::File(path) => std::fs::read_to_string(path)?.trim().to_owned(),
+        })
+    }
+
+    fn write(&mut self, setting: &Setting, value: &str) -> io::Result<()> {
+        let wrong = || io::Error::from_raw_os_error(libc::EINVAL);
+        match setting {
+            Setting::Mtu => self.0.set_mtu(value.parse().map_err(|_| wrong())?),
+            Setting::Channels => {
+                let [rx, tx, combined] = channels(value).ok_or_else(wrong)?;
+                self.0.set_channels(rx, tx, combined)
+            }
+            Setting::RssTable => {
+                let table: Result<Vec<u32>, _> = value.split_whitespace().map(str::parse).collect();
+                self.0.set_rss(Some(&table.map_err(|_| wrong())?), None)
+            }
+            Setting::RssKey => {
+                let key: Result<Vec<u8>, _> = value.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+                self.0.set_rss(None, Some(&key.map_err(|_| wrong())?))
+            }
+            Setting::UdpHash => self.0.set_hash_fields(FlowKind::Udp4, hash_fields::fields(value).ok_or_else(wrong)?),
+            Setting::Feature(name) => match value {
+                "on" | "off" => self.0.set_feature(name, value == "on"),
+                _ => Err(wrong()),
+            },
+            Setting::File(path) => std::fs::write(path, value),
+        }
+    }
+}
+
+/// The numbers of `rx N tx N combined N`; a kind that is left out is 0.
+fn channels(value: &str) -> Option<[u32; 3]> {
+    let mut counts = [0; 3];
+    let mut words = value.split_whitespace();
+    while let Some(kind) = words.next() {
+        let place = ["rx", "tx", "combined"].iter().position(|known| *known == kind)?;
+        counts[place] = words.next()?.parse().ok()?;
+    }
+    Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_known_by_its_text() {
+        let all = [
+            Setting::Mtu,
+            Setting::Channels,
+            Setting::RssTable,
+            Setting::RssKey,
+            Setting::UdpHash,
+            Setting::Feature("rx-gro".to_owned()),
+            Setting::File("/proc/irq/33/smp_affinity_list".into()),
+        ];
+        for setting in all {
+            assert_eq!(setting.to_string().parse(), Ok(setting));
+        }
+        for text in ["", "mtu 1", "file /etc/passwd", "file /proc/../etc/passwd", "rx-flow-hash tcp4", "feature"] {
+            assert!(text.parse::<Setting>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_of_channels_are_read_back() {
+        assert_eq!(channels("rx 1 tx 2 combined 3"), Some([1, 2, 3]));
+        assert_eq!(channels("combined 3"), Some([0, 0, 3]));
+        assert_eq!((channels("rx"), channels("queues 1"), channels("rx one")), (None, None, None));
+    }
+}
