@@ -4,5 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 #![warn(missing_docs)]
 
+/// A NIC made ready for the server, and given back.
+pub mod nic;
 /// A recorded session played to stack and cache again.
 pub mod replay;

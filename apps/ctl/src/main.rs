@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sidestep_ctl::nic::{self, NicFlags};
 use sidestep_ctl::replay::{self, ReplayFlags};
 
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ struct Arguments {
 enum Tool {
     /// Play a recorded session to stack and cache, without a NIC, and compare what they send with what was recorded
     Replay(ReplayFlags),
+    /// Make a NIC ready for the server, and give it back as it was
+    Nic(NicFlags),
 }
 
 fn main() -> ExitCode {
@@ -30,9 +33,18 @@ fn main() -> ExitCode {
             return ExitCode::from(code as u8);
         }
     };
-    let Tool::Replay(flags) = arguments.tool;
+    match arguments.tool {
+        Tool::Replay(flags) => replay_with(&flags),
+        Tool::Nic(flags) => match nic::run(&flags, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failure(&error),
+        },
+    }
+}
+
+fn replay_with(flags: &ReplayFlags) -> ExitCode {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let end = replay::run(&flags, &mut out);
+    let end = replay::run(flags, &mut out);
     let flushed = match out.flush() {
         // A reader that has gone away wants no more.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
@@ -45,10 +57,12 @@ fn main() -> ExitCode {
     match end {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // Where standard error takes nothing, the exit code has to say it.
-            let _ = writeln!(std::io::stderr(), "sidestep: {error}");
-            ExitCode::from(2)
-        }
+        Err(error) => failure(&error),
     }
+}
+
+fn failure(error: &dyn std::fmt::Display) -> ExitCode {
+    // Where standard error takes nothing, the exit code has to say it.
+    let _ = writeln!(std::io::stderr(), "sidestep: {error}");
+    ExitCode::from(2)
 }
