@@ -1,4 +1,5 @@
-"""Runs stock clients one after the other against one server and prints a table; called by scripts/clients.
+"""Runs stock clients one after the other against one server and prints a table, then suites of tests that others wrote, and
+prints another; called by scripts/clients.
 
 A client's program tells of each operation in one line of JSON on its standard output:
     {"operation": "cas", "verdict": "ok" | "n/a" | "FAILED", "note": "..."}
@@ -8,7 +9,7 @@ and may ask for what no client can do for itself, answered by one line of JSON o
     {"ask": "ttl", "key": KEY}                       {"ttl": seconds}
     {"ask": "read", "key": KEY}                      {"value": hex}, the bytes that the server holds
     {"ask": "write", "key": KEY, "value": hex}       {}
-Ends with 1 unless every operation that a client has is ok.
+Ends with 1 unless every operation that a client has is ok, and every test of a suite passes.
 """
 
 import argparse
@@ -34,6 +35,10 @@ PYTHON = "target/python/clients/bin/python"
 NODE_MODULES = "target/clients/node/node_modules"
 RUST = "target/clients/rust/release/sidestep-rust-clients"
 
+DJANGO = "target/clients/django"
+# Longest that one suite may take; Django's wait for items to expire.
+SUITE_SECONDS = 300
+
 # Row, package, its home, protocol, program.
 CLIENTS = [
     ("pymemcache", "pymemcache", "PyPI", "text", [PYTHON, HERE / "python/with_pymemcache.py"]),
@@ -48,7 +53,18 @@ CLIENTS = [
     ("memcache-binary", "memcache", "crate", "binary", [RUST, "memcache-binary"]),
     ("memcache-text", "memcache", "crate", "text", [RUST, "memcache-text"]),
     ("async-memcached", "async-memcached", "crate", "text, meta", [RUST, "async-memcached"]),
+    ("php-memcached-text", "php-memcached", "Debian", "text", ["php", HERE / "php/with_memcached.php", "text"]),
+    ("php-memcached-binary", "php-memcached", "Debian", "binary", ["php", HERE / "php/with_memcached.php", "binary"]),
 ]
+
+# Suite, package, its home, what runs: Django's tests of its cache, once over pymemcache and once over pylibmc.
+SUITES = [
+    ("django-pymemcache", "Django", "PyPI", "cache.tests.PyMemcacheCacheTests"),
+    ("django-pylibmc", "Django", "PyPI", "cache.tests.PyLibMCCacheTests"),
+]
+
+
+KNOWN = [row[0] for row in CLIENTS] + [suite[0] for suite in SUITES]
 
 
 def versions():
@@ -62,6 +78,10 @@ def versions():
         found["npm", path.removeprefix("node_modules/")] = package.get("version")
     for package in tomllib.loads((HERE / "rust/Cargo.lock").read_text())["package"]:
         found["crate", package["name"]] = package["version"]
+    for package in {package for _, package, home, *_ in CLIENTS if home == "Debian"}:
+        # What is installed: Debian's release pins it.
+        query = ["dpkg-query", "-W", "-f", "${Version}", package]
+        found["Debian", package] = subprocess.run(query, capture_output=True, text=True, check=True).stdout
     return found
 
 
@@ -141,11 +161,44 @@ def run(server, name, command):
     return told
 
 
+def run_suite(name, tests):
+    """Runs one suite of Django's; returns how many of its tests passed, failed and were skipped, and what it said if any failed."""
+    environment = os.environ | {"SIDESTEP_SERVER": f"{ADDRESS}:{PORT}", "PYTHONPATH": str((HERE / "python").resolve())}
+    command = [os.path.abspath(PYTHON), "runtests.py", "--settings=django_settings", "--parallel=1", tests]
+    began = time.monotonic()
+    try:
+        ended = subprocess.run(
+            command, cwd=f"{DJANGO}/tests", env=environment, capture_output=True, text=True, timeout=SUITE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return 0, 1, 0, f"not finished after {SUITE_SECONDS} s"
+    print(f"clients: {name}: {time.monotonic() - began:.2f} s", file=sys.stderr)
+    said = ended.stderr
+    ran = re.search(r"^Ran (\d+) tests? in ", said, re.MULTILINE)
+    ran = int(ran[1]) if ran else 0
+    failed, skipped = (
+        sum(int(number) for number in re.findall(pattern, said)) for pattern in (r"(?:failures|errors)=(\d+)", r"skipped=(\d+)")
+    )
+    if ran == 0 or (ended.returncode != 0 and failed == 0):
+        failed = max(failed, 1)
+    return max(ran - failed - skipped, 0), failed, skipped, said[-4000:] if failed else ""
+
+
 def show(rows, markdown):
     """The table, then the notes."""
     titles = ["client", "version", "protocol", *OPERATIONS]
-    lines = [titles] + [[package, version, protocol, *[told[name][0] for name in OPERATIONS]]
-                        for package, version, protocol, told in rows]
+    show_table([titles] + [[package, version, protocol, *[told[name][0] for name in OPERATIONS]]
+                           for package, version, protocol, told in rows], markdown)
+    for package, _, protocol, told in rows:
+        for name in OPERATIONS:
+            verdict, note = told[name]
+            if note:
+                print(f"{'- ' if markdown else ''}{package} ({protocol}), {name}: {verdict}: {note}")
+
+
+def show_table(lines, markdown):
+    """A table whose first line is its titles, and an empty line."""
+    titles = lines[0]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     separator = " | " if markdown else "  "
     edge = "|" if markdown else ""
@@ -155,11 +208,6 @@ def show(rows, markdown):
         if markdown and number == 0:
             print("|" + "|".join("---" for _ in titles) + "|")
     print()
-    for package, _, protocol, told in rows:
-        for name in OPERATIONS:
-            verdict, note = told[name]
-            if note:
-                print(f"{'- ' if markdown else ''}{package} ({protocol}), {name}: {verdict}: {note}")
 
 
 def main():
@@ -167,16 +215,16 @@ def main():
     parser.add_argument("--server", choices=["sidestep", "memcached"], default="sidestep")
     parser.add_argument("--binary", required=True)
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    parser.add_argument("clients", nargs="*", help="rows to run; all without: " + " ".join(row[0] for row in CLIENTS))
+    parser.add_argument("clients", nargs="*", help="rows and suites to run; all without: " + " ".join(KNOWN))
     options = parser.parse_args()
-    unknown = set(options.clients) - {row[0] for row in CLIENTS}
+    unknown = set(options.clients) - set(KNOWN)
     if unknown:
-        parser.error(f"unknown clients {' '.join(sorted(unknown))}; there are {' '.join(row[0] for row in CLIENTS)}")
+        parser.error(f"unknown clients {' '.join(sorted(unknown))}; there are {' '.join(KNOWN)}")
 
     began = time.monotonic()
     version = re.search(r"\S+$", subprocess.run([options.binary, "-V"], capture_output=True, text=True).stdout.strip())
     pinned = versions()
-    rows = []
+    rows, suites, troubles = [], [], []
     server = Server(options.server, options.binary)
     try:
         for name, package, home, protocol, command in CLIENTS:
@@ -186,17 +234,31 @@ def main():
             if server.process.poll() is not None:
                 rows[-1][3]["reconnect"] = ("FAILED", f"the server is gone: {server.process.returncode}")
                 server.start()
+        for name, package, home, tests in SUITES:
+            if options.clients and name not in options.clients:
+                continue
+            *counts, trouble = run_suite(name, tests)
+            suites.append([f"{package} ({home}), {tests.rpartition('.')[2]}", pinned[home, package], *map(str, counts)])
+            if trouble:
+                troubles.append(f"{name}: {trouble}")
         server.stop()
     finally:
         server.kill()
-    show(rows, options.markdown)
+    if rows:
+        show(rows, options.markdown)
+    if suites:
+        print()
+        show_table([["tests of others", "version", "passed", "failed", "skipped"], *suites], options.markdown)
+    print("\n".join(troubles))
     verdicts = [told[name][0] for *_, told in rows for name in OPERATIONS]
     failed = verdicts.count("FAILED")
+    bad = sum(int(suite[3]) for suite in suites)
     print(
-        f"\nclients: {datetime.date.today()}, {options.server} {version[0] if version else ''}: {len(rows)} rows, "
-        f"{verdicts.count('ok')} ok, {verdicts.count('n/a')} n/a, {failed} failed, {time.monotonic() - began:.0f} s"
+        f"clients: {datetime.date.today()}, {options.server} {version[0] if version else ''}: {len(rows)} rows, "
+        f"{verdicts.count('ok')} ok, {verdicts.count('n/a')} n/a, {failed} failed; {len(suites)} suites, "
+        f"{sum(int(suite[2]) for suite in suites)} tests passed, {bad} failed, {time.monotonic() - began:.0f} s"
     )
-    return 1 if failed else 0
+    return 1 if failed or bad else 0
 
 
 if __name__ == "__main__":
