@@ -64,7 +64,8 @@ TABLE = [
     (["-o", "idle_timeout=30s"], "idle_timeout", 30),
     (["-o", "idle_timeout=5", "-o", "no_lru_crawler,idle_timeout=30"], "idle_timeout", 30),
     (["-o", "idle_timeout=30", "-o", "no_maxconns_fast"], "idle_timeout", 30),
-    (["-o", "slab_chunk_max=16384", "-o", "modern"], "slab_chunk_max", 16384),
+    (["-o", "slab_chunk_max=16", "-o", "modern"], "slab_chunk_max", 16384),
+    (["-o", "slab_chunk_max=4,slab_chunk_max=16"], "slab_chunk_max", 16384),
     (["--extended=maxconns_fast,hashpower=20 "], "hashpower_init", 20),
     (["memcached", "-m", "128", ""], "maxbytes", 128 << 20),
 ]

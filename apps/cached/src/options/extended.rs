@@ -57,9 +57,12 @@ impl Default for Extended {
 // memcached reads the first two with `atoi`, the others whole (memcached.c, the `switch` over `getsubopt`).
 const IDLE_TIMEOUT: Number = Number::new("-o idle_timeout", "a number of seconds", 0, 1 << 31);
 const HASHPOWER: Number = Number::new("-o hashpower", "a power of two", 12, 32);
-const SLAB_CHUNK_MAX: Number = Number::new("-o slab_chunk_max", "a number of bytes", 256, 512 << 10);
+const SLAB_CHUNK_MAX: Number = Number::new("-o slab_chunk_max", "a number of kilobytes", 1, SLAB_PAGE_BYTES as i64);
 const WORKER_LOGBUF: Number = Number::new("-o worker_logbuf_size", "a number of kilobytes", 1, 1 << 16);
 const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a number of megabytes", 0, 1 << 20);
+
+/// Bytes of a slab page of memcached's: its largest chunk.
+const SLAB_PAGE_BYTES: u64 = 1 << 20;
 
 const CONN_MEMORY: Number = Number::new("-o conn_memory", "a number of megabytes", 0, 1 << 20);
 
@@ -165,7 +168,13 @@ impl Extended {
             "no_lru_crawler" => self.lru_crawler = false,
             "no_lru_maintainer" => self.lru_maintainer = false,
             "slab_chunk_max" => {
-                self.slab_chunk_max = SLAB_CHUNK_MAX.read_whole(value)? as u32;
+                let given = SLAB_CHUNK_MAX.read_whole(value)?;
+                let in_kib = given <= SLAB_PAGE_BYTES >> 10;
+                self.slab_chunk_max = if in_kib { given << 10 } else { given } as u32;
+                // As many kilobytes are more than a page, so that 1.6.45 refuses the word: it was written for 1.6.18.
+                if !in_kib {
+                    self.note(word, "read as bytes, as memcached 1.6.18 does; 1.6.45 reads kilobytes");
+                }
             }
             "worker_logbuf_size" => {
                 let kib = WORKER_LOGBUF.read_whole(value)?;
@@ -218,10 +227,21 @@ mod tests {
     #[test]
     fn what_is_kept_is_set_and_needs_no_note() {
         let extended =
-            read("idle_timeout=3,no_maxconns_fast,slab_chunk_max=16384,no_lru_crawler").expect("all are kept");
+            read("idle_timeout=3,no_maxconns_fast,slab_chunk_max=16,no_lru_crawler").expect("all are kept");
         assert_eq!((extended.idle_timeout_secs, extended.maxconns_fast), (3, false));
         assert_eq!((extended.slab_chunk_max, extended.lru_crawler), (16_384, false));
         assert_eq!(extended.notes, [""; 0]);
+    }
+
+    #[test]
+    fn a_slab_chunk_is_in_kilobytes_but_where_only_bytes_can_be_meant() {
+        let read = |list| read(list).map(|extended| (extended.slab_chunk_max, extended.notes.len()));
+        assert_eq!(read("slab_chunk_max=1"), Ok((1 << 10, 0)));
+        assert_eq!(read("slab_chunk_max=1024"), Ok((1 << 20, 0)));
+        assert_eq!(read("slab_chunk_max=1025"), Ok((1025, 1)));
+        assert_eq!(read("slab_chunk_max=16384,slab_chunk_max=4"), Ok((4 << 10, 1)), "the last wins");
+        assert_eq!(read("slab_chunk_max=1048576"), Ok((1 << 20, 1)));
+        assert!(read("slab_chunk_max=1048577").is_err() && read("slab_chunk_max=0").is_err());
     }
 
     #[test]
@@ -264,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_no_number_is_refused() {
-        for word in ["idle_timeout", "idle_timeout=", "idle_timeout=x", "idle_timeout=-1", "slab_chunk_max=1"] {
+        for word in ["idle_timeout", "idle_timeout=", "idle_timeout=x", "idle_timeout=-1", "slab_chunk_max=0"] {
             assert!(matches!(read(word), Err(OptionError::Number { .. })), "{word}");
         }
     }
