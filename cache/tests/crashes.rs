@@ -13,6 +13,7 @@ mod memcached;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crashes::{Crash, Started, Step, listed};
+use differential::memcached::says_that_nothing_is_compared;
 use differential::packet;
 use loopback::{Client, Loopback, Pace};
 use memcached::Memcached;
@@ -216,6 +217,9 @@ fn sent_as_datagrams_they_harm_nobody() {
 /// The entries whose clients come one after the other, none doing anything that a plain connection cannot.
 #[test]
 fn memcached_1_6_45_answers_the_same() {
+    if says_that_nothing_is_compared() {
+        return;
+    }
     let mut played_to_it = 0;
     all_hold("played to memcached 1.6.45", |crash| {
         let plain = |step: &Step| !matches!(step, Step::Reads(..) | Step::Leaves(_) | Step::Wait(_) | Step::Users(..));

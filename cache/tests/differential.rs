@@ -15,7 +15,7 @@ use differential::campaign::{Campaign, Findings};
 use differential::case::Protocol;
 use differential::datagram_peer::Assembly;
 use differential::differences::Differences;
-use differential::memcached::{Memcached, golden};
+use differential::memcached::{Memcached, golden, says_that_nothing_is_compared};
 use differential::target::Target;
 use loopback::{Loopback, Pace};
 use sidestep_cache::CacheConfig;
@@ -107,6 +107,9 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 fn compare(protocol: Protocol, cores: usize, pace: Pace, first: u64, operations: u64) {
+    if says_that_nothing_is_compared() {
+        return;
+    }
     let (seed, operations) = (number("SIDESTEP_SEED", 1), number("SIDESTEP_OPERATIONS", operations));
     let mut differences = Differences::parse(LISTED).expect("differences.md is well formed");
     let memcached = match protocol {

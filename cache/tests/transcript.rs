@@ -9,6 +9,7 @@ mod memcached;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use differential::memcached::says_that_nothing_is_compared;
 use differential::packet::{self, Packet};
 use loopback::{Client, Loopback, Pace};
 use memcached::Memcached;
@@ -227,6 +228,9 @@ fn the_cache_answers_as_the_transcripts_say() {
 
 #[test]
 fn memcached_answers_as_the_transcripts_say() {
+    if says_that_nothing_is_compared() {
+        return;
+    }
     let mut differences = Vec::new();
     for (name, text) in transcripts().into_iter().filter(|(name, _)| !name.starts_with("own-")) {
         // Its maintainer clears a flag of an item without the lock that mg does without too: once in some dozen runs
