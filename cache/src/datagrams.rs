@@ -6,7 +6,7 @@
 //!                 └─ waits for another core, a frame, others ─► its rest is copied; serve goes on with it
 //! ```
 //!
-//! Every command, and every item of a fetch, is answered by a message of its own, as memcached 1.6.18 does: one or more
+//! Every command, and every item of a fetch, is answered by a message of its own, as memcached does: one or more
 //! datagrams that repeat the request's id. What is not whole in a datagram is dropped and has no effect.
 //!
 //! Invariant: a core has a fixed number of places, each with room for one request; a request that finds none is dropped

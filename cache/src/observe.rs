@@ -171,7 +171,7 @@ impl Observer {
             {
                 let command = if delete.classic { "delete" } else { "md" };
                 let bytes = if delete.empty.is_some() { 0 } else { bytes };
-                self.tell(DELETIONS, key.bytes, What::Delete { command, class, cfd: self.speaker, bytes }, now);
+                self.tell(DELETIONS, key.bytes, What::Delete { command, class, bytes }, now);
             }
             _ => {}
         }
@@ -221,9 +221,11 @@ impl Observer {
             StoreMode::Prepend | StoreMode::PrependIf(_) => "prepend",
             StoreMode::Cas(_) | StoreMode::CasOrStale(_) => "cas",
         };
-        let class = shard.class_of(key.bytes.len(), value_len as usize, store.flags);
+        // What was joined is told of as it is now.
+        let bytes = if let &Outcome::Stored { len, .. } = outcome { len } else { value_len };
+        let class = shard.class_of(key.bytes.len(), bytes as usize, store.flags);
         let ttl = store.expiry.remaining_secs(now).unwrap_or(0);
-        let what = What::Store { status, command, ttl, class, cfd: self.speaker, bytes: value_len };
+        let what = What::Store { status, command, ttl, class, cfd: self.speaker, bytes };
         self.tell(MUTATIONS, key.bytes, what, now);
     }
 

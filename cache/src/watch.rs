@@ -81,7 +81,7 @@ pub(crate) enum What {
     /// An item was stored, or not.
     Store { status: &'static str, command: &'static str, ttl: u32, class: u8, cfd: u32, bytes: u32 },
     /// An item was deleted.
-    Delete { command: &'static str, class: u8, cfd: u32, bytes: u32 },
+    Delete { command: &'static str, class: u8, bytes: u32 },
     /// An item made room for another; `ttl` in seconds, -1 never.
     Evict { fetched: bool, ttl: i64, idle_secs: u32, class: u8, bytes: u32 },
     /// A connection was opened.
@@ -181,9 +181,9 @@ impl Event {
                 append_key(text, "item_store", &self.key);
                 writeln!(text, "status={status} cmd={command} ttl={ttl} clsid={class} cfd={cfd} size={bytes}")
             }
-            What::Delete { command, class, cfd, bytes } => {
+            What::Delete { command, class, bytes } => {
                 append_key(text, "deleted", &self.key);
-                writeln!(text, "cmd={command} clsid={class} cfd={cfd} size={bytes}")
+                writeln!(text, "cmd={command} clsid={class} size={bytes}")
             }
             What::Evict { fetched, ttl, idle_secs, class, bytes } => {
                 append_key(text, "eviction", &self.key);

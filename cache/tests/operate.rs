@@ -158,7 +158,10 @@ fn a_watcher_sees_what_others_do_on_every_core() {
         let watcher = server.connect(core);
         assert_eq!(server.ask(watcher, "watch fetchers mutations deletions\r\n"), "OK\r\n");
         let client = server.connect(0);
-        server.send(client, b"set foo 0 90 5\r\nhello\r\nget foo\r\nget nope\r\ndelete foo\r\n");
+        server.send(
+            client,
+            b"set foo 0 90 5\r\nhello\r\nget foo\r\nget nope\r\nappend foo 0 90 3\r\nyou\r\ndelete foo\r\n",
+        );
         server.run();
         let text = String::from_utf8(server.take_received(watcher)).expect("text");
         let cfd = text.lines().next().and_then(|line| line.split("cfd=").nth(1)?.split(' ').next()).expect("a number");
@@ -169,7 +172,9 @@ fn a_watcher_sees_what_others_do_on_every_core() {
             format!("item_store key=foo status=stored cmd=set ttl=90 clsid=1 cfd={cfd} size=5"),
             format!("item_get key=foo status=found clsid=1 cfd={cfd} size=5"),
             format!("item_get key=nope status=not_found clsid=0 cfd={cfd} size=0"),
-            format!("deleted key=foo cmd=delete clsid=1 cfd={cfd} size=5"),
+            format!("item_store key=foo status=stored cmd=append ttl=90 clsid=1 cfd={cfd} size=8"),
+            format!("item_get key=foo status=found clsid=1 cfd={cfd} size=8"),
+            "deleted key=foo cmd=delete clsid=1 size=8".to_owned(),
         ];
         assert_eq!(kinds, expected.into_iter().collect());
         assert!(text.lines().all(|line| line.starts_with("ts=1700000100.0 gid=")), "{text}");
@@ -436,7 +441,7 @@ fn with_a_limit_on_replies_whoever_asks_for_more_at_once_is_refused_and_counted(
     });
 }
 
-/// What memcached 1.6.18 -C answers to the same bytes.
+/// What memcached 1.6.45 -C answers to the same bytes.
 #[test]
 fn without_cas_uniques_all_are_0_and_none_matches() {
     let without = |cores| {

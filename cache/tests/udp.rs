@@ -91,7 +91,7 @@ fn one_command_is_answered_by_one_message_wherever_its_key_is() {
     }
 }
 
-/// As memcached 1.6.18: every command and every item a message of its own.
+/// As memcached: every command and every item a message of its own.
 #[test]
 fn several_commands_are_answered_in_order_by_messages_of_their_own() {
     for cores in 1..=3 {

@@ -173,8 +173,7 @@ impl RequestHeader {
     /// [`Line::Error`]: the parts are longer than the body. [`Line::BadFormat`]: the command has other parts, or the
     /// body is longer than any that may come.
     ///
-    /// Deviates: 1.6.18 lets Touch, GAT and Stat have a value, which it then takes for the next header; a length beyond
-    /// 31 bits is a negative one to it, so that it passes over nothing and takes the body for headers.
+    /// Deviates: memcached lets Touch, GAT and Stat have a value, which it then takes for the next header.
     pub fn check(&self, key_max_bytes: usize) -> Result<(), Line> {
         let (key, extras) = (usize::from(self.key_len), self.extras_len);
         if u32::from(self.key_len) + u32::from(extras) > self.body_len {

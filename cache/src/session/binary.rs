@@ -36,7 +36,7 @@ impl Taking<'_> {
             if header.opcode == CONFIG_GET && self.clients.shared.control.cluster().is_some() {
                 return self.config_packet(&header, &form, input);
             }
-            // Deviates: 1.6.18 passes over the body once more than it is there when it has extras or a key.
+            // Deviates: memcached passes over the body once more than it is there when it has extras or a key.
             self.pass_over(u64::from(header.body_len), &form, Line::Error)?;
             return Ok(self.executed(HEADER_BYTES));
         }

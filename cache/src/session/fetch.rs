@@ -52,7 +52,7 @@ impl Taking<'_> {
 
     /// A key that may not be, in a line too long to be checked beforehand.
     ///
-    /// Deviates: the items before it have been answered; 1.6.18 drops them.
+    /// Deviates: the items before it have been answered; memcached drops them.
     fn refuse_keys(&mut self, spaces: usize) -> Result<Done, Halt> {
         self.answer(Line::BadFormat, false).map_err(|stop| Halt { consumed: spaces, stop })?;
         self.session.state = State::SkipLine;

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_default_classes_are_memcacheds() {
         let view = SlabView::new(1.25, 48, 512 << 10, true);
-        // As `memcached -vv` of 1.6.18 prints them.
+        // As `memcached -vv` of 1.6.45 prints them.
         assert_eq!(view.chunk_bytes()[..6], [96, 120, 152, 192, 240, 304]);
         assert_eq!(view.chunk_bytes()[36..], [315_872, 394_840, 524_288]);
         assert_eq!(view.chunk_bytes().len(), 39);

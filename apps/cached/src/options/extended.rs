@@ -226,8 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_set_and_needs_no_note() {
-        let extended =
-            read("idle_timeout=3,no_maxconns_fast,slab_chunk_max=16,no_lru_crawler").expect("all are kept");
+        let extended = read("idle_timeout=3,no_maxconns_fast,slab_chunk_max=16,no_lru_crawler").expect("all are kept");
         assert_eq!((extended.idle_timeout_secs, extended.maxconns_fast), (3, false));
         assert_eq!((extended.slab_chunk_max, extended.lru_crawler), (16_384, false));
         assert_eq!(extended.notes, [""; 0]);
