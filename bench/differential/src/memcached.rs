@@ -7,7 +7,7 @@
 //! replies leave, and generated operations of these kinds are preceded by one that has no reply
 //! ([`FENCE`](crate::case::FENCE)); so each is judged alone. The background threads are off because they hold items for a moment, which `incr` sees too.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -36,13 +36,15 @@ pub fn stand_in() -> Option<String> {
     Some(note.trim().to_owned())
 }
 
-/// Whether replies cannot be compared with the golden version's, which it then says.
+/// Whether replies cannot be compared with the golden version's, which it then says in the words by which `scripts/test`
+/// counts a test as skipped: to standard error itself, since the test harness keeps what the print macros of a test that
+/// passes write.
 pub fn says_that_nothing_is_compared() -> bool {
-    let stand_in = stand_in();
-    if let Some(version) = &stand_in {
-        eprintln!("not compared: Debian has no memcached {GOLDEN} any more, only {version}");
-    }
-    stand_in.is_some()
+    let Some(version) = stand_in() else { return false };
+    let line = format!("skipped: nothing to compare with: Debian has memcached {version} and no {GOLDEN} any more\n");
+    // Whoever cannot be told sees the test as passed.
+    let _ = io::stderr().write_all(line.as_bytes());
+    true
 }
 
 fn conformance() -> PathBuf {
