@@ -184,7 +184,6 @@ impl<'a> Meta<'a> {
             base64: self.key.is_base64(),
             drops_old: true,
             classic: false,
-            ..Store::SET
         };
         Storing { key: self.key.bytes(), store, bytes: self.bytes }
     }
