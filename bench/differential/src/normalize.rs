@@ -16,6 +16,10 @@ struct Seen {
     version: u64,
 }
 
+/// Uniques from here on are none that a server has counted up to: a client has named them (`E`), and they stay as they are.
+const NAMED_LEAST: u64 = 1 << 52;
+const NAMED_BELOW: i64 = NAMED_LEAST as i64;
+
 /// The uniques that one target has shown during one case.
 #[derive(Debug, Default)]
 pub struct Uniques {
@@ -60,7 +64,7 @@ impl Uniques {
                 continue;
             };
             match unique {
-                None => out.extend_from_slice(line),
+                Some((_, NAMED_LEAST..)) | None => out.extend_from_slice(line),
                 Some((text, unique)) => {
                     let version = self.version(key, unique);
                     out.extend_from_slice(&line[..line.len() - text.len() - 2]);
@@ -102,8 +106,10 @@ impl Uniques {
             let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<i64>().ok());
             let shown = match (name, number, &key) {
                 // The unique of an item that me shows under an encoded key is looked up under that name alone.
-                (b"c" | b"cas=", Some(unique @ 1..), Some(key)) => format!("#{}", self.version(key, unique as u64)),
-                (b"c" | b"cas=", Some(1..), None) => "#?".to_owned(),
+                (b"c" | b"cas=", Some(unique @ 1..NAMED_BELOW), Some(key)) => {
+                    format!("#{}", self.version(key, unique as u64))
+                }
+                (b"c" | b"cas=", Some(1..NAMED_BELOW), None) => "#?".to_owned(),
                 (b"t" | b"exp=", Some(left), _) => about(left),
                 (b"l" | b"la=", Some(_), _) => "#".to_owned(),
                 _ => continue,
@@ -119,7 +125,7 @@ impl Uniques {
     /// a packet's opaque is the number of its key, whose name `key` gives.
     pub fn normalize_packets(&mut self, replies: &[u8], key: impl Fn(usize) -> Option<Vec<u8>>) -> Vec<u8> {
         packet::lines(replies, |response| match (response.cas, key((response.opaque >> 24) as usize)) {
-            (0, _) => "0".to_owned(),
+            (unique @ (0 | NAMED_LEAST..), _) => unique.to_string(),
             (unique, Some(key)) => format!("#{}", self.version(&key, unique)),
             (_, None) => "#?".to_owned(),
         })
