@@ -281,6 +281,7 @@ static __always_inline int steer_shared(struct xdp_md *ctx, const struct iphdr *
 		.protocol = ip->protocol,
 	};
 	__u32 one = 1;
+	int served;
 
 	if (quoted) {
 		l4 = (const void *)(quoted + 1);
@@ -295,13 +296,19 @@ static __always_inline int steer_shared(struct xdp_md *ctx, const struct iphdr *
 	if (ip->ihl < 5)
 		return pass(ctx);
 	l4 = (const void *)ip + ip->ihl * 4;
-	if ((void *)(l4 + 1) > end || !is_served(ip->protocol, l4->destination))
+	if ((void *)(l4 + 1) > end)
 		return pass(ctx);
-	if (!is_allowed(ip->saddr))
-		return deny();
-	if (ip->frag_off & IP_MORE_FRAGMENTS)
-		bpf_map_update_elem(&fragmented, &packet, &one, BPF_ANY);
-	return to_socket(ctx, REDIRECTED);
+	served = is_served(ip->protocol, l4->destination);
+	if (ip->frag_off & IP_MORE_FRAGMENTS) {
+		// What is known under this identification is of an earlier packet: the numbers come round.
+		if (served && is_allowed(ip->saddr))
+			bpf_map_update_elem(&fragmented, &packet, &one, BPF_ANY);
+		else
+			bpf_map_delete_elem(&fragmented, &packet);
+	}
+	if (!served)
+		return pass(ctx);
+	return is_allowed(ip->saddr) ? to_socket(ctx, REDIRECTED) : deny();
 }
 
 static __always_inline int steer_ipv4(struct xdp_md *ctx, const struct iphdr *ip, void *end)

@@ -27,6 +27,7 @@ const STEPS_MAX: usize = 10_000;
 const XDP_REDIRECT: u64 = 4;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
+const MAP_DELETE_ELEM: i32 = 3;
 const REDIRECT_MAP: i32 = 51;
 
 /// What a map finds by its key.
@@ -215,6 +216,11 @@ impl Run<'_> {
                 let (key, value) = (self.read_bytes(key, key_bytes), self.read(value, 4));
                 self.of.set(name, &key, value);
                 0
+            }
+            MAP_DELETE_ELEM => {
+                let (name, key_bytes) = (self.of.maps[map as usize].name, self.of.maps[map as usize].key_bytes);
+                let key = self.read_bytes(key, key_bytes);
+                if self.of.remove(name, &key) { 0 } else { (-i64::from(libc::ENOENT)) as u64 }
             }
             REDIRECT_MAP => {
                 assert_eq!(map as usize, SOCKETS);
