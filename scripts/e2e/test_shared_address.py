@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from conftest import (
@@ -242,8 +243,10 @@ def test_a_dedicated_queue_leaves_the_kernel_nothing(start):
     log = Log(server)
     assert [line for line in server.lines if line.startswith("steering: every frame of these queues of ss0")]
     # Counted by the main thread once a second.
+    deadline = time.monotonic() + HANG_SECONDS
     while sidestep_stats(connection)["xdp_dedicated"] == 0:
         assert server.process.poll() is None, log.text
+        assert time.monotonic() < deadline, "no frame of the kernel's was counted"
     assert server.stop() == 0
     with pytest.raises(ConnectionRefusedError):
         connect(22, KERNEL_ADDRESS)
