@@ -104,7 +104,7 @@ drop_reasons! {
     IcmpUnreachable,
     /// An ICMP echo request beyond the rate at which they are answered.
     IcmpRate,
-    /// A SYN that found the SYN queue full, or that nobody accepts connections for now.
+    /// A SYN that found the SYN queue full, or the queue of those that wait for a cookie, or that nobody accepts connections now.
     SynQueueFull,
     /// A SYN, or an ACK that gave a SYN cookie back, that found no free flow.
     NoFreeFlow,

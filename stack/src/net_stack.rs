@@ -30,8 +30,10 @@ mod tail;
 mod unknown;
 mod window;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use cookies::{Asking, MOST_ASKING};
 use nic::{BURST, Queue};
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
@@ -99,6 +101,8 @@ pub struct NetStack {
     isns: IsnGenerator,
     cookies: Cookies,
     /// For a replay.
+    /// SYNs that are to be answered with cookies, oldest first.
+    asking: VecDeque<Asking>,
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
     make_blocks: MakeBlocks,
@@ -186,6 +190,7 @@ impl NetStack {
             deadlines: Deadlines::new(&config),
             make_blocks: maker(config.rings)?,
             pool: RingPool::new(config.conn_memory)?,
+            asking: VecDeque::with_capacity(MOST_ASKING),
             promises: [0; 2],
             short_until: Time::ZERO,
             first_short_until: Time::ZERO,
@@ -320,7 +325,7 @@ impl NetStack {
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0
+        !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0 || !self.asking.is_empty()
     }
 
     /// Gives the oldest stray, as the bytes of its frame and its hops, to `offer`, which passes a copy on to the next
@@ -400,6 +405,7 @@ impl NetStack {
     /// Whether `port`'s frames are long enough for the link's packets.
     pub fn fits<Q: Queue>(&self, port: &Port<Q>) -> bool {
         port.queue().max_frame_bytes() >= self.config.ip_mtu + TAGGED_BYTES
+            asking: self.asking.len(),
     }
 
     fn knobs(&self) -> Knobs {

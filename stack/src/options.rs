@@ -113,11 +113,20 @@ impl SynOptions {
 /// # Errors
 /// They do not parse, or the segment size that they offer is too small.
 pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<SynOptions, DropReason> {
+    let options = read_syn(segment, frame)?;
+    options.write(segment, frame);
+    Ok(options)
+}
+
+/// Reads the options of a SYN that smoltcp is not to see.
+///
+/// # Errors
+/// As [`restrict_syn`].
+pub(crate) fn read_syn(segment: &Segment, frame: &[u8]) -> Result<SynOptions, DropReason> {
     let options = SynOptions::read(segment, frame).ok_or(DropReason::TcpOptions)?;
     if options.mss.is_some_and(|mss| mss < SMALLEST_MSS) {
         return Err(DropReason::TcpTinyMss);
     }
-    options.write(segment, frame);
     Ok(options)
 }
 

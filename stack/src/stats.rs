@@ -182,6 +182,8 @@ pub struct Census {
     pub touched: usize,
     /// Strays that wait to be taken.
     pub strays: usize,
+    /// SYNs that wait to be answered with a cookie.
+    pub asking: usize,
     /// Neighbours that are asked for their Ethernet address.
     pub resolving: usize,
     /// Entries of the list of flows that wait for one.

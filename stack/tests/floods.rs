@@ -206,11 +206,24 @@ impl Flooded {
         self.bench.wait(span);
     }
 
+    /// The rest of the turns of a look: the server turns on while it has work, which takes it a small part of the time
+    /// between two looks.
+    fn go_on(&mut self) {
+        for _ in 0..AT_ONCE {
+            if !self.bench.server.stack.has_work() {
+                return;
+            }
+            self.bench.turn_with(|_| {});
+        }
+        panic!("the server has work for more than {AT_ONCE} turns");
+    }
+
     /// A second of the flood.
     fn run(&mut self, flood: Flood) {
         for look in 0..LOOKS {
             self.bench.wire.clock().advance(STEP);
             self.old_is_served(Some(flood));
+            self.go_on();
             if look % OPENS_EVERY == 0 {
                 self.new_is_served(None);
             }
@@ -258,6 +271,61 @@ fn a_syn_flood_shuts_nobody_out_and_costs_no_memory() {
     flooded.new_is_served(None);
     assert_eq!(flooded.bench.server.stack.stats().cookies_sent, stats.cookies_sent + 1);
     flooded.end();
+}
+
+/// How many SYN-ACKs are among `frames`.
+fn syn_acks(frames: &[Vec<u8>]) -> usize {
+    frames.iter().filter(|frame| Tcp::read(frame).flags == SYN | ACK).count()
+}
+
+/// To send may be far dearer than to receive: an answer must not wait for those to a whole burst of SYNs.
+#[test]
+fn a_request_behind_a_burst_of_syns_is_answered_before_them_and_they_a_few_a_turn() {
+    let mut flooded = Flooded::new(13);
+    while flooded.bench.server.stack.census().half_open < 512 {
+        let frame = syn(&mut flooded.rng);
+        flooded.bench.frame(&frame);
+    }
+    for _ in 0..AT_ONCE {
+        let frame = syn(&mut flooded.rng);
+        flooded.bench.send(&frame);
+    }
+    let (seq, ack) = flooded.old;
+    let frames = flooded.bench.frame(&Tcp::new(OLD_PORT, ACK | PSH, seq, ack).with(b"get key\r\n").frame());
+    assert_eq!(Tcp::read(&frames[0]).data, b"get key\r\n");
+    let mut answered = syn_acks(&frames);
+    assert_eq!(answered, 8);
+    for _ in 1..AT_ONCE.div_ceil(8) {
+        assert!(flooded.bench.server.stack.has_work(), "a core that sleeps answers nobody");
+        let frames = flooded.bench.turn();
+        assert!(syn_acks(&frames) <= 8);
+        answered += syn_acks(&frames);
+    }
+    assert_eq!((answered, flooded.bench.server.stack.has_work()), (AT_ONCE, false));
+}
+
+#[test]
+fn syns_that_come_faster_than_they_are_answered_are_dropped_and_counted() {
+    let mut flooded = Flooded::new(14);
+    let mut sent = 0;
+    for _ in 0..100 {
+        for _ in 0..AT_ONCE {
+            let frame = syn(&mut flooded.rng);
+            flooded.bench.send(&frame);
+            sent += 1;
+        }
+        flooded.bench.turn_with(|_| {});
+    }
+    while flooded.bench.server.stack.has_work() {
+        flooded.bench.turn_with(|_| {});
+    }
+    let stats = flooded.bench.server.stack.stats();
+    let dropped = stats.drops.of(DropReason::SynQueueFull);
+    // The connection that there is has sent one too.
+    assert_eq!((stats.syns - 1, stats.cookies_sent + dropped), (512, sent - 512));
+    // All but those of the last turn, and the thousand that wait at most, at eight a turn.
+    assert!((2_500..3_500).contains(&dropped), "{dropped} of {sent}");
+    flooded.new_is_served(None);
 }
 
 #[test]

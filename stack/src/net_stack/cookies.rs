@@ -5,6 +5,11 @@
 //! a cookie has no window scale and no SACK. The ACK is taken for as long as a cookie that was given may be good
 //! (`cookie.rs`). It makes a half-open flow, as its SYN would have, and is then read like any other segment.
 //!
+//! To send a frame may cost far more than to receive one (on a veth the kernel carries it into the peer's namespace
+//! within the call that sends it), so a turn gives few cookies, after all that established flows have to say: nobody who
+//! has a connection waits for the answers to a whole burst of SYNs. Those that are to be answered wait in a queue of fixed
+//! size, and what finds that full is dropped: its sender, if there is one, sends it again.
+//!
 //! A SYN that follows a connection in TIME-WAIT gets none, since its ISN could not be above the numbers of the earlier one.
 //! Nor does any while recorded ISNs are used.
 //! Read first: RFC 4987 §3.6, `cookie.rs`.
@@ -13,13 +18,33 @@ use nic::Queue;
 
 use super::NetStack;
 use super::arrival::Arrival;
+use crate::clock::Time;
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
+use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
 use crate::options::{self, SynOptions};
+use crate::port::Port;
 use crate::replay::Record;
 use crate::segment::Control;
 use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
+
+/// SYNs that are answered with cookies in a turn.
+const COOKIES_A_TURN: usize = 8;
+/// SYNs that wait for cookies: what comes in a few milliseconds.
+pub(super) const MOST_ASKING: usize = 1_024;
+
+/// A SYN that is to be answered with a cookie.
+#[derive(Debug)]
+pub(super) struct Asking {
+    key: FlowKey,
+    /// Its sequence number, and the segment size that it offers.
+    seq: u32,
+    offered: u16,
+    /// The port by which the answer leaves, and its link header.
+    port: u16,
+    link: LinkHeader,
+}
 
 impl NetStack {
     /// Whether a SYN is to be answered with a cookie.
@@ -33,26 +58,56 @@ impl NetStack {
         self.listener.is_half_full() || room > 0 && (self.free.is_empty() || 2 * (half_open + 1) > room)
     }
 
-    /// Answers a SYN with a cookie.
-    pub(super) fn give_cookie<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) {
-        let (now, segment) = (arrival.now, arrival.segment);
-        let options = match options::restrict_syn(segment, arrival.frame) {
+    /// Notes a SYN that is to be answered with a cookie, once the flows that this turn has touched have said what they have
+    /// to say.
+    pub(super) fn ask_for_cookie<Q: Queue>(&mut self, arrival: &Arrival<'_, Q>) {
+        let segment = arrival.segment;
+        let options = match options::read_syn(segment, arrival.frame) {
             Ok(options) => options,
             Err(reason) => return self.stats.drops.add(reason),
         };
-        let offered = options.segment_bytes(usize::from(u16::MAX));
-        let seq = self.cookies.give(now, &segment.key, segment.seq, offered);
-        let window = u16::try_from(self.config.rings.rx).unwrap_or(u16::MAX);
-        let control = Control { flags: SYN | ACK, seq, ack: segment.seq.wrapping_add(1), window };
-        let link = LinkHeader::answering(arrival.frame, usize::from(segment.at));
-        let mss = (self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16;
-        let Some(mut frame) = arrival.port.take_frame() else { return self.stats.drops.add(DropReason::NoFrame) };
-        match control.write_with_mss(&mut frame, &link, &segment.key, mss) {
-            Ok(()) => {
-                self.stats.cookies_sent += 1;
-                arrival.port.send(frame);
+        if self.asking.len() == MOST_ASKING {
+            return self.stats.drops.add(DropReason::SynQueueFull);
+        }
+        self.asking.push_back(Asking {
+            key: segment.key,
+            seq: segment.seq,
+            offered: options.segment_bytes(usize::from(u16::MAX)),
+            port: arrival.port_index as u16,
+            link: LinkHeader::answering(arrival.frame, usize::from(segment.at)),
+        });
+    }
+
+    /// Answers SYNs with cookies, as many as one turn may.
+    #[inline]
+    pub(super) fn give_cookies<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
+        if !self.asking.is_empty() {
+            self.give_some_cookies(now, ports);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_some_cookies<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
+        for _ in 0..COOKIES_A_TURN {
+            let Some(asking) = self.asking.front() else { return };
+            let Some(port) = ports.get_mut(usize::from(asking.port)) else { return };
+            if !port.has_room() {
+                return;
             }
-            Err(_) => arrival.port.return_frame(frame),
+            let Some(mut frame) = port.take_frame() else { return };
+            let seq = self.cookies.give(now, &asking.key, asking.seq, asking.offered);
+            let window = u16::try_from(self.config.rings.rx).unwrap_or(u16::MAX);
+            let control = Control { flags: SYN | ACK, seq, ack: asking.seq.wrapping_add(1), window };
+            let mss = (self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16;
+            match control.write_with_mss(&mut frame, &asking.link, &asking.key, mss) {
+                Ok(()) => {
+                    self.stats.cookies_sent += 1;
+                    port.send(frame);
+                }
+                Err(_) => port.return_frame(frame),
+            }
+            self.asking.pop_front();
         }
     }
 

@@ -77,6 +77,7 @@ impl NetStack {
             }
             self.touch(index);
         }
+        self.give_cookies(now, ports);
     }
 
     #[inline(always)]

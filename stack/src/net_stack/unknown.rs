@@ -33,7 +33,7 @@ impl NetStack {
         let syn = segment.flags & (SYN | ACK) == SYN;
         if syn && self.listener.accepts(segment.key.local_port) {
             if self.is_pressed() {
-                self.give_cookie(arrival);
+                self.ask_for_cookie(arrival);
             } else {
                 self.accept(arrival, None);
             }

@@ -265,7 +265,7 @@ impl Server {
             "{census:?}"
         );
         assert_eq!((census.connecting, census.resolving, census.waiting), (0, 0, 0), "{census:?}");
-        assert_eq!((census.ready, census.touched, census.strays), (0, 0, 0), "{census:?}");
+        assert_eq!((census.ready, census.touched, census.strays, census.asking), (0, 0, 0, 0), "{census:?}");
         assert!(self.flows.is_empty());
     }
 }
