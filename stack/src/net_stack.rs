@@ -72,7 +72,7 @@ use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
 use crate::useless::Little;
 
-/// ICMP echo replies and "port unreachable" a second, to all addresses together.
+/// ICMP echo replies a second, and as many of "port unreachable", to all addresses together.
 const ECHOES_PER_SECOND: u32 = 1_000;
 /// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
 const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
@@ -139,10 +139,13 @@ pub struct NetStack {
     ephemeral: EphemeralPorts,
     strays: Strays,
     reassembly: Reassembly,
-    /// ICMP echo replies and "port unreachable": to one address, and in all.
+    /// ICMP echo replies: to one address, and in all.
     echo_limit: SharedLimit,
     echo_rate: RateLimit,
     /// Answers to segments of no flow and of half-open flows, whose sender may have lied about its address.
+    /// The same of "port unreachable": who floods with the one shall not take the other from those who wait for it.
+    unreachable_limit: SharedLimit,
+    unreachable_rate: RateLimit,
     stranger_limit: SharedLimit,
     /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
     challenge_limit: SharedLimit,
@@ -219,6 +222,8 @@ impl NetStack {
             echo_limit: SharedLimit::new(secrets.table, 0),
             echo_rate: RateLimit::new(ECHOES_PER_SECOND),
             stranger_limit: SharedLimit::new(secrets.table, 1),
+            unreachable_limit: SharedLimit::new(secrets.table, 3),
+            unreachable_rate: RateLimit::new(ECHOES_PER_SECOND),
             challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),
             neighbor_rate: RateLimit::new(NEIGHBOR_WORK_PER_SECOND),

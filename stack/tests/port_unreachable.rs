@@ -6,7 +6,7 @@ mod lab;
 use std::time::Duration;
 
 use etherparse::icmpv4::DestUnreachableHeader;
-use etherparse::{Icmpv4Type, NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{Icmpv4Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use lab::odd::{sum, sum_ip, with_ip_options};
 use lab::udp::{Udp, UdpBench};
 use lab::{OWN, PEER, PORT, THEM, US};
@@ -116,4 +116,23 @@ fn a_flood_of_closed_ports_is_answered_as_rarely_as_one_of_pings() {
     assert_eq!(stats.drops.of(DropReason::UdpNoListener), 10_000);
     assert!((900..=1_100).contains(&stats.port_unreachables), "{}", stats.port_unreachables);
     bench.assert_nothing_left();
+}
+
+/// Who pings without end shall not keep others from being told that a port is closed, nor the other way round.
+#[test]
+fn a_flood_of_pings_takes_no_answer_from_who_asks_a_closed_port_nor_that_one_from_pings() {
+    let ping = {
+        let mut frame = Vec::new();
+        let to = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(THEM.octets(), US.octets(), 64);
+        to.icmpv4_echo_request(1, 1).write(&mut frame, &[1; 32]).expect("written to memory");
+        frame
+    };
+    let closed = elsewhere(b"get k").frame();
+    for (flood, honest) in [(&ping, &closed), (&closed, &ping)] {
+        let mut bench = UdpBench::new();
+        let answered = (0..1_000).filter(|_| !bench.echo(flood).is_empty()).count();
+        assert!(answered < 100, "{answered}");
+        assert_eq!(bench.echo(honest).len(), 1);
+        bench.assert_nothing_left();
+    }
 }

@@ -34,13 +34,12 @@ impl NetStack {
         }
     }
 
-    /// Tells the sender of a datagram that nobody listens on its port, in the frame that it came in, as often as echo
-    /// requests are answered: both by one limit, since whoever sends the one can send the other.
+    /// Tells the sender of a datagram that nobody listens on its port, in the frame that it came in, at a limited rate.
     #[cold]
     #[inline(never)]
     pub(super) fn refuse_datagram<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, mut frame: Frame) {
         let (sender, at) = port_unreachable::sender(frame.bytes());
-        let may = self.echo_limit.allows(now, sender) && self.echo_rate.allows(now);
+        let may = self.unreachable_limit.allows(now, sender) && self.unreachable_rate.allows(now);
         if may && port_unreachable::answer(&mut frame, at).is_ok() {
             self.stats.port_unreachables += 1;
             port.send(frame);
