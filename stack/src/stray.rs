@@ -9,6 +9,12 @@ use std::collections::VecDeque;
 /// Most strays that wait at a time.
 const STRAYS: usize = 64;
 
+/// Set in a stray's hops if a core that has seen it may have given its sender a cookie that it has yet to give back.
+pub(crate) const AHEAD_OF_COOKIE: u8 = 0x80;
+
+/// Most cores that a stray is offered to.
+pub(crate) const MOST_HOPS: u8 = AHEAD_OF_COOKIE - 1;
+
 /// Bytes of the longest frame on a link of this MTU: one that a queue has cut from what the kernel had merged may fill a
 /// chunk, which is more than the MTU.
 pub(crate) fn longest_frame(ip_mtu: usize) -> usize {

@@ -5,9 +5,9 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::bench::Bench;
-use lab::raw::{ACK, Tcp};
-use lab::{App, config};
+use lab::bench::{Bench, segments};
+use lab::raw::{ACK, RST, SYN, Tcp};
+use lab::{App, Server, config};
 use sidestep_stack::DropReason;
 
 fn bench() -> Bench {
@@ -47,4 +47,36 @@ fn strays_that_nobody_takes_are_bounded() {
     flood(&mut bench, 1_000, false);
     assert_eq!((bench.drops(DropReason::Stray), bench.drops(DropReason::StrayRate)), (64, 936));
     assert_eq!(bench.server.stack.census().strays, 64);
+}
+
+/// A client was given a cookie by one core, and the first segment that gives it back is lost. The second goes round the
+/// cores, of which the last has given no cookies: its RST would end the connection that the first would open.
+#[test]
+fn a_segment_ahead_of_the_one_that_gives_a_cookie_back_is_reset_by_no_core() {
+    let mut config = config();
+    (config.peers, config.syn_queue) = (2, 2);
+    let mut cores: Vec<Bench> = (0..3).map(|_| Bench::with(config.clone(), App::Echo)).collect();
+    cores[0].one(&Tcp::new(3_000, SYN, 1, 0));
+    let next = cores[0].one(&Tcp::new(4_000, SYN, 1, 0)).seq.wrapping_add(1);
+    assert_eq!(cores[0].server.stack.stats().cookies_sent, 1);
+    let second = Tcp::new(4_000, ACK, 1_462, next).with(b"the rest");
+    let stranger = Tcp::new(4_001, ACK, 1_462, next).with(b"the rest");
+    for (segment, ahead) in [(&second, 1), (&stranger, 0)] {
+        assert_eq!(cores[0].tcp(segment), []);
+        for core in 1..3 {
+            let mut taken = Vec::new();
+            assert!(cores[core - 1].server.stack.next_stray(|frame, hops| taken.push((frame.to_vec(), hops))));
+            let (mut frame, hops) = taken.remove(0);
+            let now = cores[core].now();
+            let Server { stack, ports, .. } = &mut cores[core].server;
+            stack.ingest_stray(now, ports, &mut frame, hops);
+        }
+        let answers = segments(&cores[2].turn());
+        assert_eq!(answers.iter().filter(|answer| answer.flags & RST != 0).count(), 1 - ahead, "{answers:?}");
+        assert_eq!(cores[2].drops(DropReason::AheadOfCookie), 1);
+    }
+    // The first comes again, and opens it.
+    let answer = cores[0].tcp(&Tcp::new(4_000, ACK, 2, next).with(&[7; 1_460]));
+    assert!(!answer[0].data.is_empty());
+    assert_eq!(cores[0].server.stack.stats().cookies_accepted, 1);
 }

@@ -19,6 +19,7 @@ use crate::options::{self, SynOptions};
 use crate::phase::Phase;
 use crate::segment::Control;
 use crate::shim::{self, InTimeWait};
+use crate::stray::{AHEAD_OF_COOKIE, MOST_HOPS};
 use crate::time_wait::Claim;
 use crate::wire::{ACK, RST, SYN};
 
@@ -43,15 +44,19 @@ impl NetStack {
         if may_give_back && self.take_cookie(arrival) {
             return;
         }
-        if !syn && arrival.hops < self.config.peers {
-            let reason = self.pass_on(arrival.now, arrival.frame, arrival.hops);
+        let ahead = arrival.hops & AHEAD_OF_COOKIE != 0 || may_give_back && self.is_ahead_of_cookie(arrival);
+        let hops = arrival.hops & !AHEAD_OF_COOKIE;
+        if !syn && hops < self.config.peers.min(MOST_HOPS) {
+            // Whichever core is the last to see it has to know what this one does.
+            let mark = if ahead { AHEAD_OF_COOKIE } else { 0 };
+            let reason = self.pass_on(arrival.now, arrival.frame, hops | mark);
             return self.stats.drops.add(reason);
         }
         if segment.has(RST) {
             return self.stats.drops.add(DropReason::RstNoFlow);
         }
         self.stats.cookies_refused += u64::from(may_give_back);
-        if may_give_back && self.is_ahead_of_cookie(arrival) {
+        if ahead {
             return self.stats.drops.add(DropReason::AheadOfCookie);
         }
         self.stats.drops.add(DropReason::NoFlow);
