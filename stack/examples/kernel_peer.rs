@@ -364,9 +364,6 @@ impl Ours {
         let mut config = StackConfig::new(plan.own, 24, Mac(device.link().mac.0));
         config.ports = vec![STREAM_PORT, MESSAGE_PORT];
         config.conn_memory = 64 << 20;
-        // What is closed lingers for a minute in all by default, however much is acknowledged meanwhile: over a wire that
-        // loses one frame in five, too short for what a ring holds.
-        config.linger_timeout = Duration::from_secs(900);
         config.ip_mtu = usize::try_from(device.link().mtu)?;
         let secrets = Secrets::from_bytes(std::array::from_fn(|i| plan.seed.wrapping_mul(i as u64 + 3) as u8));
         println!("listening");
@@ -467,7 +464,7 @@ impl Ours {
             let task = if flow.local().port() == STREAM_PORT { Task::Stream([ours, theirs]) } else { Task::Answer };
             Talk { task, read: 0, sent: 0, shut: false }
         });
-        let mut moved = false;
+        let (mut moved, mut shuts) = (false, false);
         let more;
         match &mut talk.task {
             Task::Stream([out, incoming]) => {
@@ -509,9 +506,7 @@ impl Ours {
                     moved = true;
                 }
                 more = (allowed - talk.sent) as usize;
-                if ends.last().is_none_or(|&end| end == talk.sent) && !std::mem::replace(&mut talk.shut, true) {
-                    flow.shutdown();
-                }
+                shuts = ends.last().is_none_or(|&end| end == talk.sent);
             }
             Task::Answer => {
                 let mut scratch = [0; 4_096];
@@ -533,8 +528,10 @@ impl Ours {
             }
         }
         let is_stream = matches!(talk.task, Task::Stream(_));
-        if is_stream && talk.sent == plan.bytes && !std::mem::replace(&mut talk.shut, true) {
-            flow.shutdown();
+        shuts |= is_stream && talk.sent == plan.bytes;
+        if shuts && !std::mem::replace(&mut talk.shut, true) {
+            self.stack.shutdown(id);
+            flow = self.stack.flow(id).ok_or("a flow ended that was shut")?;
         }
         let ended = flow.peer_closed() && flow.recv_queue() == 0;
         let wanted = match &talk.task {

@@ -145,13 +145,13 @@ pub(crate) struct FlowBlock {
     pub(crate) interest: Interest,
     /// The header of every frame to the peer; empty while an active flow's is not known.
     pub(crate) link: LinkHeader,
-    /// The application's own number for the flow.
+    /// The application's own number for the flow; of a flow that it has closed, what was acknowledged at `state_since`.
     pub(crate) token: u64,
     /// When the peer was last heard.
     pub(crate) heard_at: Time,
     /// When something unacknowledged last began to wait, if [`Marks::WAITING`].
     pub(crate) waiting_since: Time,
-    /// When the present closing state, or the handshake, began.
+    /// When the present closing state, or the handshake, began; of a flow that lingers, when its peer last got on.
     pub(crate) state_since: Time,
     /// No challenge ACK before.
     pub(crate) challenge_at: Time,

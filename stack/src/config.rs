@@ -86,7 +86,7 @@ pub struct StackConfig {
     pub give_up_timeout: Duration,
     /// How long a closed flow waits for the peer's FIN (FIN-WAIT-2).
     pub fin_wait_2_timeout: Duration,
-    /// How long a flow that the application has closed may linger in all until its data is acknowledged.
+    /// How long a flow that the application has closed may linger while nothing of what it has to say is acknowledged.
     pub linger_timeout: Duration,
     /// How long a TIME-WAIT record lives.
     pub time_wait: Duration,

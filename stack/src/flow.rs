@@ -123,15 +123,6 @@ impl Flow<'_> {
         self.block.marks.contains(Marks::FIN_RECEIVED)
     }
 
-    /// Closes our direction after what was written; the peer may go on sending and the flow is still reported.
-    /// Nothing can be written afterwards. A flow whose handshake is under way ends, as
-    /// [`CloseReason::Finished`](crate::CloseReason::Finished).
-    pub fn shutdown(&mut self) {
-        self.block.socket_mut().close();
-        // A connection whose FIN is on its way cannot be moved to larger rings.
-        self.block.promise = NO_PROMISE;
-    }
-
     /// Closes the flow: what was written is sent, then FIN; what still arrives is thrown away. The id is dead at once
     /// and nothing more is reported of the flow.
     pub fn close(self) {

@@ -35,10 +35,11 @@ use std::time::Duration;
 
 use cookies::{Asking, MOST_ASKING};
 use nic::{BURST, Queue};
+use rings::Want;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
-use crate::block::{FlowBlock, Knobs, MakeBlocks, maker};
+use crate::block::{FlowBlock, Knobs, MakeBlocks, NO_PROMISE, maker};
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -100,9 +101,9 @@ pub struct NetStack {
     listener: Listener,
     isns: IsnGenerator,
     cookies: Cookies,
-    /// For a replay.
     /// SYNs that are to be answered with cookies, oldest first.
     asking: VecDeque<Asking>,
+    /// For a replay.
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
     make_blocks: MakeBlocks,
@@ -142,10 +143,10 @@ pub struct NetStack {
     /// ICMP echo replies: to one address, and in all.
     echo_limit: SharedLimit,
     echo_rate: RateLimit,
-    /// Answers to segments of no flow and of half-open flows, whose sender may have lied about its address.
     /// The same of "port unreachable": who floods with the one shall not take the other from those who wait for it.
     unreachable_limit: SharedLimit,
     unreachable_rate: RateLimit,
+    /// Answers to segments of no flow and of half-open flows, whose sender may have lied about its address.
     stranger_limit: SharedLimit,
     /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
     challenge_limit: SharedLimit,
@@ -189,11 +190,11 @@ impl NetStack {
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
             cookies: Cookies::new(secrets.isn),
+            asking: VecDeque::with_capacity(MOST_ASKING),
             recorded_isns: None,
             deadlines: Deadlines::new(&config),
             make_blocks: maker(config.rings)?,
             pool: RingPool::new(config.conn_memory)?,
-            asking: VecDeque::with_capacity(MOST_ASKING),
             promises: [0; 2],
             short_until: Time::ZERO,
             first_short_until: Time::ZERO,
@@ -221,9 +222,9 @@ impl NetStack {
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),
             echo_rate: RateLimit::new(ECHOES_PER_SECOND),
-            stranger_limit: SharedLimit::new(secrets.table, 1),
             unreachable_limit: SharedLimit::new(secrets.table, 3),
             unreachable_rate: RateLimit::new(ECHOES_PER_SECOND),
+            stranger_limit: SharedLimit::new(secrets.table, 1),
             challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),
             neighbor_rate: RateLimit::new(NEIGHBOR_WORK_PER_SECOND),
@@ -274,6 +275,27 @@ impl NetStack {
         }
         self.touch(id.index);
         Some(Flow { block: self.blocks[id.index()] })
+    }
+
+    /// Closes our direction of the flow after what was written; the peer may go on sending and the flow is still reported.
+    /// Nothing can be written afterwards. A flow whose handshake is under way ends, as
+    /// [`CloseReason::Finished`](crate::CloseReason::Finished).
+    pub fn shutdown(&mut self, id: FlowId) {
+        if !self.is_open(id) {
+            return;
+        }
+        // A connection whose FIN is on its way cannot be moved: what its peer was told that it may send gets its ring now.
+        let block = &self.blocks[id.index()];
+        if block.phase == Phase::Open && block.edge != block.ring_edge && !block.marks.contains(Marks::FIN_RECEIVED) {
+            self.enlarge_flow(self.now, id.index, Want::Receive);
+        }
+        // It may have ended.
+        if self.is_open(id) {
+            let block = &mut self.blocks[id.index()];
+            block.socket_mut().close();
+            block.promise = NO_PROMISE;
+            self.touch(id.index);
+        }
     }
 
     /// Puts the flow on the ready list again, as when an answer for it has come from another core. Does nothing when
@@ -383,6 +405,7 @@ impl NetStack {
             ready: self.ready.len(),
             touched: self.touched.len(),
             strays: self.strays.len(),
+            asking: self.asking.len(),
             resolving: self.resolver.asking(),
             waiting: self.resolver.waiting(),
             ..Census::default()
@@ -410,7 +433,6 @@ impl NetStack {
     /// Whether `port`'s frames are long enough for the link's packets.
     pub fn fits<Q: Queue>(&self, port: &Port<Q>) -> bool {
         port.queue().max_frame_bytes() >= self.config.ip_mtu + TAGGED_BYTES
-            asking: self.asking.len(),
     }
 
     fn knobs(&self) -> Knobs {

@@ -28,7 +28,7 @@ pub(crate) enum Phase {
     Cancelled,
     /// The application has closed the flow; no flush has seen that yet.
     Released,
-    /// The application has closed the flow, and `state_since` says when.
+    /// The application has closed the flow, and `state_since` says when, or when its peer last acknowledged something new.
     Closing,
     /// The same, and the peer has acknowledged our FIN at `state_since`.
     FinWait2,
@@ -115,7 +115,7 @@ bitflags! {
         /// The peer knows of little room in the receive ring, and hears of more only once it is worth it.
         const TIGHT = 1 << 17;
         /// Both ends have closed, and each has acknowledged that of the other, and the application has yet to read what came
-        /// before: the flow has no timer any more. smoltcp was not told, since it throws that away.
+        /// before: the flow has no timer any more, and smoltcp is not asked again, since it would throw that away.
         const OVER = 1 << 19;
         /// The flow is to be reset, since it holds what others need.
         const GIVES_WAY = 1 << 20;

@@ -488,11 +488,11 @@ fn cancelled_while_a_neighbour_is_asked_for_leaves_nothing() {
         let ids: Vec<_> = (0..20).map(|_| connect(&mut bench, &wanted).expect("nothing is in the way")).collect();
         bench.turn();
         for (number, id) in ids.into_iter().enumerate() {
-            let mut flow = bench.server.stack.flow(id).expect("it is there");
+            let flow = bench.server.stack.flow(id).expect("it is there");
             match (number + round) % 3 {
                 0 => flow.close(),
                 1 => flow.abort(),
-                _ => flow.shutdown(),
+                _ => bench.server.stack.shutdown(id),
             }
         }
         // Those that were shut down are reported in the next turn.

@@ -120,7 +120,7 @@ impl NetStack {
             return Some(Visit::Done);
         }
         if self.blocks[index as usize].marks.contains(Marks::OVER) {
-            self.visit_over(index);
+            self.visit_over(now, index);
             return Some(Visit::Done);
         }
         let block = &mut *self.blocks[index as usize];
@@ -314,7 +314,7 @@ impl NetStack {
             self.open_window(now, port, index);
         }
         let state = self.blocks[index as usize].socket().state();
-        if matches!(state, State::TimeWait | State::Closed) && self.ends_by_itself(now, index, state) {
+        if matches!(state, State::TimeWait | State::Closed) && self.ends_by_itself(now, port, index, state) {
             return;
         }
         let block = &mut *self.blocks[index as usize];
@@ -340,9 +340,12 @@ impl NetStack {
     }
 
     /// Ends a flow with [`Marks::OVER`] when its application has read everything, or wants no more of it.
-    fn visit_over(&mut self, index: u32) {
+    fn visit_over(&mut self, now: Time, index: u32) {
         let block = &*self.blocks[index as usize];
         if block.phase.is_released() || block.socket().recv_queue() == 0 {
+            if block.socket().state() == State::TimeWait {
+                self.begin_time_wait(now, index);
+            }
             self.end(index, CloseReason::Finished);
         } else if block.interest != Interest::Edge {
             self.report_levels(index);
@@ -351,19 +354,36 @@ impl NetStack {
 
     /// Ends a flow of which smoltcp has said its last, if that is so.
     #[inline(never)]
-    fn ends_by_itself(&mut self, now: Time, index: u32, state: State) -> bool {
+    fn ends_by_itself<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, state: State) -> bool {
         let block = &mut self.blocks[index as usize];
         if state == State::TimeWait {
             if !block.phase.is_released() {
-                return false;
+                // smoltcp would throw away with its TIME-WAIT what the application has yet to read. All that it may still
+                // have to say is an ACK.
+                let over = block.socket().recv_queue() > 0;
+                if over {
+                    block.marks |= Marks::OVER;
+                    self.work.timers += u64::from(self.wheel.cancel(index));
+                    if self.blocks[index as usize].last_ack != self.blocks[index as usize].rcv_nxt() {
+                        self.acknowledge(port, index);
+                    }
+                    self.visit_over(now, index);
+                }
+                return over;
             }
-            let sequence = (block.snd_nxt, block.rcv_nxt());
-            let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
-            self.stats.time_waits += 1;
-            self.stats.time_waits_evicted += u64::from(evicted);
+            self.begin_time_wait(now, index);
         }
         self.end(index, CloseReason::Finished);
         true
+    }
+
+    /// Makes the record of a connection in TIME-WAIT.
+    fn begin_time_wait(&mut self, now: Time, index: u32) {
+        let block = &self.blocks[index as usize];
+        let sequence = (block.snd_nxt, block.rcv_nxt());
+        let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
+        self.stats.time_waits += 1;
+        self.stats.time_waits_evicted += u64::from(evicted);
     }
 
     /// Reports a flow again that has what its application is interested in for as long as it is there.
@@ -533,8 +553,12 @@ fn note_state(block: &mut FlowBlock, now: Time) {
     let next = match block.phase {
         Phase::Released | Phase::Closing if state == State::FinWait2 => Phase::FinWait2,
         Phase::Released => Phase::Closing,
+        // The peer gets on with what the flow lingers for.
+        Phase::Closing if block.token != u64::from(block.highest_ack) => Phase::Closing,
         _ => return,
     };
+    // No application asks for its number any more.
+    block.token = u64::from(block.highest_ack);
     block.phase = next;
     block.state_since = now;
 }

@@ -268,7 +268,8 @@ impl Conversations {
         let mut read = 0;
         for peer in std::mem::take(&mut self.touched) {
             let Some(conversation) = self.all.get_mut(&peer) else { continue };
-            let Some(mut flow) = conversation.flow.and_then(|id| stack.flow(id)) else { continue };
+            let Some(id) = conversation.flow else { continue };
+            let Some(mut flow) = stack.flow(id) else { continue };
             while flow.recv_queue() > 0 {
                 read += flow.recv(|bytes| (bytes.len(), bytes.len() as u64));
             }
@@ -285,9 +286,11 @@ impl Conversations {
                 conversation.flow = None;
             } else if conversation.out == 0 && conversation.ends {
                 if !std::mem::replace(&mut conversation.shut, true) {
-                    flow.shutdown();
+                    stack.shutdown(id);
                 }
-                if flow.peer_closed() {
+                if let Some(flow) = stack.flow(id)
+                    && flow.peer_closed()
+                {
                     flow.close();
                     conversation.flow = None;
                 }

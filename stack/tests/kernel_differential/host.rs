@@ -66,9 +66,7 @@ impl Host for Ours {
 
     fn shut_down(&mut self) {
         for &id in self.bench.server.flows.keys() {
-            if let Some(mut flow) = self.bench.server.stack.flow(id) {
-                flow.shutdown();
-            }
+            self.bench.server.stack.shutdown(id);
         }
     }
 

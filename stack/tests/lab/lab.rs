@@ -226,8 +226,9 @@ impl Server {
             App::HalfClose => {
                 if *done == 0 {
                     *done = flow.send_slice(b"greeting");
-                    flow.shutdown();
+                    self.stack.shutdown(id);
                 }
+                let Some(mut flow) = self.stack.flow(id) else { return };
                 while flow.recv_queue() > 0 {
                     let received = &mut self.received;
                     flow.recv(|bytes| {

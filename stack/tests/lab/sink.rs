@@ -109,6 +109,12 @@ impl Sink {
         self.send(ACK, &[], &[block]);
     }
 
+    /// Throws away what has come out of order, of which it has told: a kernel does so when it is short of memory (RFC 2018 §8).
+    /// Returns how many bytes that was.
+    pub fn renege(&mut self) -> u64 {
+        self.islands.drain(..).map(|(from, to)| to - from).sum()
+    }
+
     /// Asks for a value of `bytes` and waits until it is there; how long that took.
     pub fn get(&mut self, bytes: usize) -> Duration {
         let (began, until) = (self.now(), self.got + bytes as u64);

@@ -222,10 +222,12 @@ impl End {
             streams.end(out);
         }
         if !std::mem::replace(&mut talk.shut, true) {
-            flow.shutdown();
+            self.stack.shutdown(talk.id);
         }
         if talk.then == Then::Close || talk.at_end {
-            flow.close();
+            if let Some(flow) = self.stack.flow(talk.id) {
+                flow.close();
+            }
             self.let_go(slot);
         }
     }

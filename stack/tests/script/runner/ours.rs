@@ -225,7 +225,9 @@ impl Ours {
                 }
             }
             What::Shutdown => {
-                flow.shutdown();
+                if let Some(id) = connection.id {
+                    self.server.stack.shutdown(id);
+                }
                 Outcome::Done
             }
             What::Close => {
