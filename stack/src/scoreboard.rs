@@ -100,12 +100,17 @@ impl Scoreboard {
 
     /// Forgets what comes before `una`, which was acknowledged. Returns whether something is that was missing and was not sent
     /// again.
+    ///
+    /// A peer that acknowledges all before something that it has told of, and not that, has thrown it away (RFC 2018 §8): all
+    /// that it has told of is lost.
     pub(crate) fn acknowledged(&mut self, una: u32) -> bool {
+        if self.blocks.iter().any(|&(from, to)| !before(una, from) && before(una, to)) {
+            self.lost_to = later(self.lost_to, self.end());
+            self.blocks.clear();
+            self.pieces.clear();
+        }
         let resent = self.pieces.iter().any(|piece| !before(self.una, piece.from) && before(self.una, piece.to));
         self.blocks.retain(|&mut (_, to)| before(una, to));
-        if let Some((from, _)) = self.blocks.first_mut() {
-            *from = later(*from, una);
-        }
         self.lost_to = later(self.lost_to, una);
         let came = before(self.una, una) && !resent;
         self.una = una;
@@ -334,8 +339,21 @@ mod tests {
         board.note((6_000, 6_001));
         assert_eq!(board.lost_before(2_000), Some(4_000));
         assert_eq!(board.holes(1_500, 9_000).collect::<Vec<_>>(), [(1_500, 2_000), (3_000, 4_000), (6_001, 9_000)]);
-        board.acknowledged(4_500);
-        assert_eq!((board.held(), missing(&board, 4_500, 6_001)), (1_501, 0));
+        board.acknowledged(3_500);
+        assert_eq!((board.held(), missing(&board, 3_500, 6_001)), (2_001, 500));
+    }
+
+    #[test]
+    fn a_peer_that_acknowledges_not_all_that_it_has_told_of_has_none_of_it() {
+        for una in [2_000, 2_500] {
+            let mut board = board(1_000);
+            board.note((2_000, 3_000));
+            board.note((4_000, 6_000));
+            board.sent_again((1_000, 2_000), 6_000, 0);
+            board.acknowledged(una);
+            assert_eq!((board.held(), board.lost_to), (0, 6_000));
+            assert_eq!(wanted(&board, board.lost_to, 9_000), (vec![(una, 6_000)], 6_000 - una));
+        }
     }
 
     #[test]
@@ -366,6 +384,10 @@ mod tests {
                 if act == 0 {
                     una = una.max(left);
                     board.acknowledged(start.wrapping_add(una));
+                    if has[una as usize] {
+                        // It does not have that, so nothing.
+                        has.fill(false);
+                    }
                 } else if left >= una {
                     board.note((start.wrapping_add(left), start.wrapping_add(left + len)));
                     has[left as usize..(left + len) as usize].fill(true);

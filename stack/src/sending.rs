@@ -230,9 +230,13 @@ impl Sending {
         true
     }
 
-    /// Whether what is lost is not lost because the way is full.
     fn is_noise(&self) -> bool {
-        self.doing.contains(Doing::MENDING) && !self.share.is_much() && !self.doing.contains(Doing::QUEUE)
+        self.doing.contains(Doing::MENDING) && self.has_room()
+    }
+
+    /// Whether what is lost is not lost because the way is full.
+    fn has_room(&self) -> bool {
+        !self.share.is_much() && !self.doing.contains(Doing::QUEUE)
     }
 
     /// Something that begins at `from` was lost and is sent again, up to `to`.
@@ -370,8 +374,7 @@ impl Sending {
         Tail::Probe
     }
 
-    /// The peer says that it has got twice what begins at `left`, and acknowledges nothing new but if `moves`. Returns whether that was a probe or what followed a time-out:
-    /// it was not lost, but acknowledged late. What was sent again because others had overtaken it asks for more of those.
+    /// The peer has got twice what begins at `left`; `moves`: it acknowledges something new. Returns whether that was a probe.
     pub(crate) fn told_of_duplicate(&mut self, left: u32, moves: bool) -> bool {
         let needless = self.doing.contains(Doing::TENDED);
         if !needless {
@@ -443,8 +446,11 @@ impl Sending {
         }
         // The probe was the loss's only sign (RFC 8985 §7.4.2).
         if (ack.wrapping_sub(self.recover) as i32) >= 0 {
-            self.cut(in_flight);
-            self.doing |= Doing::GUESSED;
+            self.share.note(1, true);
+            if !self.has_room() {
+                self.cut(in_flight);
+                self.doing |= Doing::GUESSED;
+            }
             return false;
         }
         if bytes > u32::from(self.mss) {
@@ -452,7 +458,7 @@ impl Sending {
             return false;
         }
         self.lose(in_flight, self.recover);
-        self.doing |= Doing::GUESSED;
+        self.doing.set(Doing::GUESSED, !self.doing.contains(Doing::NOISE));
         true
     }
 
@@ -531,11 +537,10 @@ impl Sending {
         true
     }
 
-    /// What the window is cut to when something of `in_flight` bytes was lost: of what was under way, which is not more than
-    /// the window once what has arrived is left out.
+    /// What the window is cut to when something of `in_flight` bytes was lost (RFC 9438 §4.6). Where little is under way, there
+    /// was little to send, and the path has taken half of the window before: it grows only then (RFC 7661 §4.3, pipeACK).
     fn reduced(&self, in_flight: u32) -> u32 {
-        // RFC 9438 §4.6.
-        (in_flight.min(self.window) / 10 * 7).max(2 * u32::from(self.mss))
+        (in_flight.clamp(self.window / 2, self.window) / 10 * 7).max(2 * u32::from(self.mss))
     }
 
     /// The way is full: the window is cut, once for each loss.

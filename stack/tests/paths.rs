@@ -82,13 +82,31 @@ fn a_path_that_loses_one_percent_at_random_costs_a_value_few_round_trips_and_no_
     assert!(came.needless * 1_000 < came.segments, "{} of {}", came.needless, came.segments);
 }
 
+/// What made some values take ten times as long as others: a loss among the last few segments of a value cut the window to
+/// two, and a segment that was held back until an ACK came made the path look as if it had become longer.
+#[test]
+fn the_unluckiest_values_take_a_few_times_as_long_as_others() {
+    let mut worst = Duration::ZERO;
+    for seed in [3, 15, 21, 22, 30, 39] {
+        let mut config = config();
+        config.conn_memory = 32 << 20;
+        let out = Faults { loss: 0.01, ..path(5_000) };
+        let mut sink = Sink::new(config, VALUE, (out, path(5_000)), seed);
+        let took: Vec<_> = (0..10).map(|_| sink.get(VALUE)).collect();
+        println!("{took:?}");
+        worst = worst.max(took.into_iter().max().expect("there are ten"));
+    }
+    assert!(worst < Duration::from_millis(180), "{worst:?}");
+}
+
 #[test]
 fn what_is_sent_again_and_lost_again_needs_hardly_any_time_out() {
     let came = values(5_000, 0.05, 4, 5);
     say("10 ms, 5 %", &came);
     // 685 segments, 34 of them lost and 2 of these twice, in each of 28 values.
     assert!(came.time_outs <= 2, "{}", came.time_outs);
-    assert!(came.needless * 100 < came.segments, "{} of {}", came.needless, came.segments);
+    // Segments do not end where those of the value before did: what the peer has of one was taken for all of it.
+    assert!(came.needless * 250 < came.segments, "{} of {}", came.needless, came.segments);
 }
 
 #[test]
@@ -117,4 +135,31 @@ fn a_peer_that_makes_up_what_it_has_costs_a_turn_little() {
     // One goes from the first segment in flight to the last, and is paid for by those that follow.
     assert!(sink.most_sets < 1_000, "{}", sink.most_sets);
     assert!(walked < turns * 150 + 1_000, "{walked} in {turns} turns");
+}
+
+/// RFC 2018 §8: a receiver may throw away what it has told that it has, and the sender must find out.
+#[test]
+fn a_peer_that_throws_away_what_it_has_told_of_is_sent_it_again() {
+    let mut thrown = 0;
+    for seed in 0..20 {
+        let mut config = config();
+        config.conn_memory = 32 << 20;
+        let out = Faults { loss: 0.02, ..path(5_000) };
+        let mut sink = Sink::new(config, VALUE, (out, path(5_000)), seed);
+        for _ in 0..3 {
+            sink.get(VALUE);
+        }
+        let until = sink.got() + VALUE as u64;
+        let began = sink.now();
+        sink.ask();
+        for _ in 0..3 {
+            sink.run(Duration::from_millis(12), |sink| sink.got() >= until);
+            thrown += sink.renege();
+        }
+        sink.run(Duration::from_secs(20), |sink| sink.got() >= until);
+        println!("{:?}, {} time-outs", sink.now().since(began), sink.stats().retransmission_timeouts);
+        assert!(sink.got() >= until, "{} bytes are missing: {:?}", until - sink.got(), sink.server.stack);
+        assert_eq!(sink.stats().retransmission_timeouts, 0);
+    }
+    assert!(thrown > 1_000_000, "{thrown}");
 }

@@ -6,6 +6,7 @@
 //! a turn, for all flows: what a peer makes up costs others no more than that.
 //! Read first: `scoreboard.rs`, `sending.rs`.
 
+use arrayvec::ArrayVec;
 use nic::Queue;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
@@ -24,6 +25,9 @@ use crate::sending::micros;
 
 /// Most segments that one walk passes: more than the largest ring holds.
 const MOST_SEGMENTS: usize = 16_384;
+
+/// Most stretches of one segment that are noted as sent again.
+const MOST_IN_ONE: usize = 4;
 
 /// Segments that all walks of a turn may pass. One that passes more is paid for by the turns that follow.
 const SEGMENTS_A_TURN: i32 = 128;
@@ -223,7 +227,11 @@ impl NetStack {
                 Some(Some(sent)) if !sent.empty && before(at, sent.end) => {
                     if again {
                         let to = if before(until, sent.end) { until } else { sent.end };
-                        board.sent_again((at, later(at, to)), snd_nxt, micros(now));
+                        // Of what is in the segment, the peer may have some: that says nothing of the rest.
+                        let missing: ArrayVec<Block, MOST_IN_ONE> = board.holes(at, to).take(MOST_IN_ONE).collect();
+                        for hole in missing {
+                            board.sent_again(hole, snd_nxt, micros(now));
+                        }
                         block.sending.sent_again(at, sent.end);
                     }
                     if step > 0 {

@@ -63,7 +63,10 @@ pub(super) fn measure_handshake(block: &mut FlowBlock, now: Time) {
 /// Times what the flow is about to send, if it is.
 pub(super) fn time_what_is_sent(block: &mut FlowBlock, now: Time) {
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
-    if block.socket().send_queue() > in_flight as usize && block.sending.lets_out(block.told_window, in_flight) {
+    let unsent = (block.socket().send_queue() as u32).saturating_sub(in_flight);
+    // Less than a segment of more than that is held back (`hold_rest_back`), and would be timed from too early on.
+    let least = unsent.min(u32::from(block.sending.mss()));
+    if unsent > 0 && block.sending.lets_out(block.told_window, in_flight + least - 1) {
         block.marks.remove(Marks::TIME);
         block.sending.time(now, block.snd_nxt);
     }
