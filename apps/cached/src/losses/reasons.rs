@@ -50,6 +50,8 @@ pub struct CoreCounts {
     pub drops: QueueDrops,
     /// Times that no frame was free to send with.
     pub tx_exhausted: u64,
+    /// Packets of several segments handed to the kernel.
+    pub tx_trains: u64,
     /// Strays that the next core took none of.
     pub strays_dropped: u64,
 }
@@ -76,6 +78,7 @@ impl CoreCounts {
             sum.relay_full += drops.relay_full;
             sum.tx_refused += drops.tx_refused;
             counts.tx_exhausted += stats.tx_exhausted;
+            counts.tx_trains += stats.tx_trains;
         }
         counts
     }
@@ -285,6 +288,12 @@ const BEFORE_STACK: &[Row] = &[
         "No frame was free to send with; receiving waits until one is.",
         Harmless,
         Source::Core(|counts| counts.tx_exhausted),
+    ),
+    (
+        "tx_trains",
+        "Segments of one connection that follow each other left as one packet, which the kernel cuts.",
+        Harmless,
+        Source::Core(|counts| counts.tx_trains),
     ),
     (
         "relay_dropped",
