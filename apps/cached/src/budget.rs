@@ -19,9 +19,13 @@ const RECORD_BYTES: u64 = 256;
 /// slot and some 500 of what it is owed.
 const UNREAD_BYTES: u64 = 5 << 10;
 
-/// Bytes that UDP takes on one core, rounded up from 2.7 MB: 512 requests of 3 KB and records of theirs, 16 buffers of
-/// 64 KiB for long ones, whole and in fragments, and 4,096 budgets.
-const DATAGRAMS_BYTES: u64 = 3 << 20;
+/// Bytes that a core takes whatever it serves, rounded up from 850 KB: 8 buffers of 64 KiB for fragments, of TCP too, 512
+/// scoreboards of some 530 bytes, and 1,024 SYNs that wait for a cookie.
+const CORE_BYTES: u64 = 1 << 20;
+
+/// Bytes that UDP takes on one core, rounded up from 2.2 MB: 512 requests of 3 KB and records of theirs, 8 buffers of
+/// 64 KiB for long ones, and 4,096 budgets.
+const DATAGRAMS_BYTES: u64 = 5 << 19;
 
 /// Bytes of memory, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +34,9 @@ pub struct Budget {
     pub items: u64,
     /// Frames of all queues.
     pub frames: u64,
-    /// Records of connections, reserved at the start.
+    /// Records of connections, and what a core has for fragments, lost segments and floods: reserved at the start.
     pub records: u64,
-    /// Places for requests over UDP, fragments and budgets, if that is served.
+    /// Places for requests over UDP, and budgets, if that is served.
     pub datagrams: u64,
     /// Blocks of connections and what these do not read, if every core has as many as it may.
     pub connections_most: u64,
@@ -62,7 +66,7 @@ impl Budget {
         Self {
             items: options.memory_bytes as u64,
             frames: xdp.umem_bytes(link) * queues as u64,
-            records: cores * flows * RECORD_BYTES,
+            records: cores * (flows * RECORD_BYTES + CORE_BYTES),
             datagrams: if options.udp_port == ListenPort::Off { 0 } else { cores * DATAGRAMS_BYTES },
             connections_most: cores * flows * (Rings::DEFAULT.flow_bytes() as u64 + unread),
             larger_rings: cores * options.extended.conn_memory(options.cores) as u64,
