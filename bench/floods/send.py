@@ -86,6 +86,18 @@ class Maker:
                 struct.pack_into("!H", frames, at + 44, self.kept(ack_low - shift))
         return [memoryview(frames)[at : at + len(one)] for at in range(0, len(frames), len(one))]
 
+    def spoiled(self, kind, count):
+        """SYNs of which the server's stack makes nothing: `bent` ones have a wrong sum and are dropped as they are received,
+        `astray` ones are for a station that is not there and never reach it."""
+        frames = []
+        for frame in self.segments(SYN, count):
+            if kind == "bent":
+                frame[50] ^= 0x55
+            else:
+                frame[5] ^= 0x55
+            frames.append(frame)
+        return frames
+
     @staticmethod
     def kept(word):
         """`word` as ones' complement arithmetic has it: modulo 65,535."""
@@ -147,12 +159,14 @@ class Maker:
         flags = {"syn": SYN, "ack": ACK, "rst": RST | ACK, "fin": FIN | ACK}
         if kind in flags:
             return self.segments(flags[kind], count)
+        if kind in ("bent", "astray"):
+            return self.spoiled(kind, count)
         makers = {"data": lambda: self.segment(ACK | PSH, b"get key\r\n"), "fragment": self.fragment, "arp": self.arp}
         makers |= {"icmp": self.ping, "udp": self.datagram, "cut": self.cut, "mutated": self.mutated}
         return [makers[kind]() for _ in range(min(count, DISTINCT))]
 
 
-KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "arp", "icmp", "udp", "cut", "mutated"]
+KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "arp", "icmp", "udp", "cut", "mutated", "bent", "astray"]
 
 
 class Batches:
