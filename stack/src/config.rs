@@ -86,7 +86,8 @@ pub struct StackConfig {
     pub give_up_timeout: Duration,
     /// How long a closed flow waits for the peer's FIN (FIN-WAIT-2).
     pub fin_wait_2_timeout: Duration,
-    /// How long a flow that the application has closed may linger while nothing of what it has to say is acknowledged.
+    /// How long a flow that the application has closed may linger while less than 16 KiB of what it has to say
+    /// are acknowledged.
     pub linger_timeout: Duration,
     /// How long a TIME-WAIT record lives.
     pub time_wait: Duration,

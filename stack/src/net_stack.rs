@@ -284,7 +284,8 @@ impl NetStack {
         if !self.is_open(id) {
             return;
         }
-        // A connection whose FIN is on its way cannot be moved: what its peer was told that it may send gets its ring now.
+        // A connection whose FIN is on its way cannot be moved: what its peer was told that it may send gets its ring now, if
+        // there is one and nothing is missing before; what finds none is sent again until the application has read.
         let block = &self.blocks[id.index()];
         if block.phase == Phase::Open && block.edge != block.ring_edge && !block.marks.contains(Marks::FIN_RECEIVED) {
             self.enlarge_flow(self.now, id.index, Want::Receive);

@@ -28,7 +28,7 @@ pub(crate) enum Phase {
     Cancelled,
     /// The application has closed the flow; no flush has seen that yet.
     Released,
-    /// The application has closed the flow, and `state_since` says when, or when its peer last acknowledged something new.
+    /// The application has closed the flow, and `state_since` says when, or when its peer had taken 16 KiB more.
     Closing,
     /// The same, and the peer has acknowledged our FIN at `state_since`.
     FinWait2,

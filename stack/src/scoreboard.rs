@@ -104,12 +104,12 @@ impl Scoreboard {
     /// A peer that acknowledges all before something that it has told of, and not that, has thrown it away (RFC 2018 §8): all
     /// that it has told of is lost.
     pub(crate) fn acknowledged(&mut self, una: u32) -> bool {
+        let resent = self.pieces.iter().any(|piece| !before(self.una, piece.from) && before(self.una, piece.to));
         if self.blocks.iter().any(|&(from, to)| !before(una, from) && before(una, to)) {
             self.lost_to = later(self.lost_to, self.end());
             self.blocks.clear();
             self.pieces.clear();
         }
-        let resent = self.pieces.iter().any(|piece| !before(self.una, piece.from) && before(self.una, piece.to));
         self.blocks.retain(|&mut (_, to)| before(una, to));
         self.lost_to = later(self.lost_to, una);
         let came = before(self.una, una) && !resent;

@@ -7,14 +7,14 @@
 //!
 //! To send a frame may cost far more than to receive one (on a veth the kernel carries it into the peer's namespace
 //! within the call that sends it), so a turn gives few cookies, after all that established flows have to say: nobody who
-//! has a connection waits for the answers to a whole burst of SYNs. Those that are to be answered wait in a queue of fixed
+//! has a connection waits for the answers to a whole burst of SYNs, unless more come than are answered so. Those that are to be answered wait in a queue of fixed
 //! size, and what finds that full is dropped: its sender, if there is one, sends it again.
 //!
 //! A SYN that follows a connection in TIME-WAIT gets none, since its ISN could not be above the numbers of the earlier one.
 //! Nor does any while recorded ISNs are used.
 //! Read first: RFC 4987 §3.6, `cookie.rs`.
 
-use nic::Queue;
+use nic::{BURST, Queue};
 
 use super::NetStack;
 use super::arrival::Arrival;
@@ -29,7 +29,7 @@ use crate::replay::Record;
 use crate::segment::Control;
 use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
 
-/// SYNs that are answered with cookies in a turn.
+/// SYNs that are answered with cookies in a turn; where more than half of the queue waits, as many are as a turn brings.
 const COOKIES_A_TURN: usize = 8;
 /// SYNs that wait for cookies: what comes in a few milliseconds.
 pub(super) const MOST_ASKING: usize = 1_024;
@@ -89,7 +89,8 @@ impl NetStack {
     #[cold]
     #[inline(never)]
     fn give_some_cookies<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
-        for _ in 0..COOKIES_A_TURN {
+        let most = if self.asking.len() > MOST_ASKING / 2 { BURST } else { COOKIES_A_TURN };
+        for _ in 0..most {
             let Some(asking) = self.asking.front() else { return };
             let Some(port) = ports.get_mut(usize::from(asking.port)) else { return };
             if !port.has_room() {

@@ -34,6 +34,10 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Between two probes of a peer that might have room for what waits; the flow is given up when none is answered.
 const PROBE_GAP: Duration = Duration::from_millis(500);
 
+/// What the peer of a flow that lingers must have acknowledged for its time to begin anew: who takes a byte a minute does
+/// not hold a block for ever.
+const LINGER_BYTES: u32 = 16 << 10;
+
 /// What came of visiting a flow.
 pub(super) enum Visit {
     Done,
@@ -554,7 +558,7 @@ fn note_state(block: &mut FlowBlock, now: Time) {
         Phase::Released | Phase::Closing if state == State::FinWait2 => Phase::FinWait2,
         Phase::Released => Phase::Closing,
         // The peer gets on with what the flow lingers for.
-        Phase::Closing if block.token != u64::from(block.highest_ack) => Phase::Closing,
+        Phase::Closing if block.highest_ack.wrapping_sub(block.token as u32) >= LINGER_BYTES => Phase::Closing,
         _ => return,
     };
     // No application asks for its number any more.
