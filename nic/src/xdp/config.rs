@@ -26,6 +26,10 @@ const LARGEST_CHUNK_BYTES: u32 = 4096;
 /// Largest MTU that fits one chunk: 4096 bytes without the kernel's 256 bytes of headroom and a tagged Ethernet header.
 pub const MTU_MAX: u32 = LARGEST_CHUNK_BYTES - HEADROOM_BYTES as u32 - TAGGED_BYTES;
 
+/// Drivers whose NICs are told the size of a receive buffer in whole KiB (`SRRCTL.BSIZEPKT`): in zero copy they round a
+/// chunk down to that, and lose every frame that is longer. Seen of igb, read of the others.
+const WHOLE_KIB_DRIVERS: [&str; 3] = ["igb", "igc", "ixgbe"];
+
 /// Fewest and most descriptors of a ring.
 pub(crate) const RING_MIN: u32 = 64;
 pub(crate) const RING_MAX: u32 = 32_768;
@@ -55,6 +59,14 @@ pub struct XdpConfig {
     /// Descriptors of a queue's transmit ring; likewise. So many frames and two bursts more are reserved for sending, so
     /// that a burst of answers can be written while the ring is full.
     pub tx_ring: u32,
+}
+
+/// Bytes of a chunk that holds the longest frame of a link, as its driver uses it.
+fn chunk_bytes(link: &Link) -> u32 {
+    let small = LARGEST_CHUNK_BYTES / 2;
+    let buffer = (small - HEADROOM_BYTES as u32) / 1024 * 1024;
+    let rounded = WHOLE_KIB_DRIVERS.contains(&link.driver.as_str()) && link.mtu + TAGGED_BYTES > buffer;
+    if link.mtu > SMALL_MTU || rounded { LARGEST_CHUNK_BYTES } else { small }
 }
 
 impl XdpConfig {
@@ -95,7 +107,7 @@ impl XdpConfig {
         let hardware = link.rx_ring.unwrap_or(self.rx_ring).min(RING_MAX);
         let fill_ring = self.rx_ring.saturating_add(hardware).next_power_of_two();
         let umem = UmemShape {
-            chunk_bytes: if link.mtu > SMALL_MTU { LARGEST_CHUNK_BYTES } else { LARGEST_CHUNK_BYTES / 2 },
+            chunk_bytes: chunk_bytes(link),
             chunks: fill_ring.saturating_add(self.tx_ring).saturating_add(2 * BURST as u32),
             fill_ring,
             completion_ring: self.tx_ring,
@@ -110,5 +122,33 @@ impl XdpConfig {
             umem,
             rx_chunks: fill_ring,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mac::Mac;
+
+    #[test]
+    fn a_nic_that_rounds_its_buffers_down_to_whole_kib_gets_chunks_that_hold_a_frame() {
+        let chunk = |driver: &str, mtu| {
+            chunk_bytes(&Link {
+                name: "eth7".to_owned(),
+                index: 7,
+                mac: Mac([2; 6]),
+                mtu,
+                up: true,
+                rx_queues: 2,
+                tx_queues: 2,
+                tx_queues_max: 2,
+                combined: 2,
+                rx_ring: None,
+                driver: driver.to_owned(),
+            })
+        };
+        assert_eq!(["veth", "i40e", "virtio_net"].map(|driver| chunk(driver, 1500)), [2048; 3]);
+        assert_eq!(["igb", "igc", "ixgbe"].map(|driver| chunk(driver, 1500)), [4096; 3]);
+        assert_eq!((chunk("igb", 1006), chunk("veth", 3000)), (2048, 4096));
     }
 }
