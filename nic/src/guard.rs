@@ -19,8 +19,16 @@ use crate::link::{Link, LinkError};
 use crate::settings::{Knobs, NicKnobs, Setting};
 use record::{Entry, Record};
 
-/// Where the files are.
+/// Where the files are, unless SIDESTEP_STATE names another folder.
 pub const FOLDER: &str = "/run/sidestep";
+
+/// The variable of the environment that names another folder.
+const FOLDER_VARIABLE: &str = "SIDESTEP_STATE";
+
+/// Where the files are.
+pub fn folder() -> PathBuf {
+    std::env::var_os(FOLDER_VARIABLE).map_or_else(|| PathBuf::from(FOLDER), PathBuf::from)
+}
 
 /// Why a setting was not changed.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ use crate::sys::netdev::NetDevice;
 /// | `rss-key` | bytes: `6d:5a:56` |
 /// | `rx-flow-hash udp4` | ethtool's letters: `sdfn` |
 /// | `feature NAME` (a name of `ethtool -k`, in its kernel's spelling) | `on`, `off` |
-/// | `file PATH` (of /proc or /sys) | what it says |
+/// | `file PATH` (an interrupt's `smp_affinity_list`, or of /proc/sys/net) | what it says |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {
     /// The longest packet.
@@ -71,15 +71,18 @@ impl FromStr for Setting {
             None if text == "rss-key" => Self::RssKey,
             Some(("rx-flow-hash", "udp4")) => Self::UdpHash,
             Some(("feature", name)) => Self::Feature(name.to_owned()),
-            // Only of the kernel's own file systems, whoever wrote the text.
-            Some(("file", path)) if is_kernels(path) => Self::File(path.into()),
+            // Only what is set here: whoever wrote the text shall have no other file written.
+            Some(("file", path)) if is_settable(path) => Self::File(path.into()),
             _ => return Err(UnknownSetting(text.to_owned())),
         })
     }
 }
 
-fn is_kernels(path: &str) -> bool {
-    (path.starts_with("/proc/") || path.starts_with("/sys/")) && !path.split('/').any(|part| part == "..")
+/// Whether a path is the affinity of an interrupt, or a setting of the network: neither has links to elsewhere below it.
+fn is_settable(path: &str) -> bool {
+    let interrupt = path.strip_prefix("/proc/irq/").and_then(|rest| rest.strip_suffix("/smp_affinity_list"));
+    let interrupt = interrupt.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()));
+    (interrupt || path.starts_with("/proc/sys/net/")) && !path.split('/').any(|part| part == "..")
 }
 
 impl Setting {
@@ -233,7 +236,16 @@ mod tests {
         for setting in all {
             assert_eq!(setting.to_string().parse(), Ok(setting));
         }
-        for text in ["", "mtu 1", "file /etc/passwd", "file /proc/../etc/passwd", "rx-flow-hash tcp4", "feature"] {
+        for text in [
+            "",
+            "mtu 1",
+            "file /etc/passwd",
+            "file /proc/sys/net/../../etc/passwd",
+            "file /proc/self/root/etc/passwd",
+            "file /proc/irq/self/smp_affinity_list",
+            "rx-flow-hash tcp4",
+            "feature",
+        ] {
             assert!(text.parse::<Setting>().is_err(), "{text}");
         }
     }

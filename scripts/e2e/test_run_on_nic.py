@@ -33,6 +33,8 @@ def state(tmp_path, monkeypatch):
     # A client's flow must come by a queue that the server still has.
     queues("sc0", 1, here=True)
     yield tmp_path
+    while Launched.all:
+        Launched.all.pop().kill()
     in_server_namespace("ip", "route", "del", "default")
     queues("ss0", 2)
     queues("sc0", 2, here=True)
@@ -63,11 +65,19 @@ def launch(*arguments):
 class Launched:
     """The launcher while its server serves."""
 
+    # All that were started, so that none outlives its test.
+    all = []
+
     def __init__(self, *arguments):
         command = ["ip", "netns", "exec", SERVER_NAMESPACE, LAUNCHER, "ss0", *arguments, "--", *SERVER_OPTIONS]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+        self.all.append(self)
         self.said = b""
         while b"\nready: " not in self.said:
             assert select.select([self.process.stdout], [], [], HANG_SECONDS)[0], self.said
@@ -83,6 +93,14 @@ class Launched:
     @staticmethod
     def is_server(pid):
         return pathlib.Path(f"/proc/{pid}/exe").resolve().name == "sidestep-cached"
+
+    def kill(self):
+        """Ends launcher and server, if they still run."""
+        if self.process.poll() is None:
+            children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            for pid in [*map(int, children), self.process.pid]:
+                os.kill(pid, signal.SIGKILL)
+        self.process.communicate(timeout=HANG_SECONDS)
 
     def end(self):
         """What it has said, and its exit code, once it has ended."""
@@ -126,9 +144,21 @@ def test_a_client_is_served_and_the_nic_comes_back_when_the_server_is_asked_to_e
     assert settings() != before and len(list(state.iterdir())) == 1
     second = launch("ss0", "--", *SERVER_OPTIONS)
     assert second.returncode == 2 and "ss0 is set for process" in second.stderr, second
+    assert "is not as it was" not in second.stderr, second
     launched.process.send_signal(signal.SIGTERM)
     said, code = launched.end()
     assert code == 0 and "served: connections=1" in said and "channels is rx 2 tx 2 combined 0 again" in said, said
+    assert settings() == before and not list(state.iterdir())
+
+
+@only_sidestep
+def test_a_signal_to_all_of_the_terminals_processes_reaches_the_server_once(state):
+    before = settings()
+    launched = Launched("--threads", "1")
+    exchange(connect(), store(b"k", b"v"), b"STORED\r\n")
+    os.killpg(launched.process.pid, signal.SIGINT)
+    said, code = launched.end()
+    assert code == 0 and "served: connections=1" in said, said
     assert settings() == before and not list(state.iterdir())
 
 

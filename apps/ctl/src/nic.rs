@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use nic::guard::{FOLDER, Guard, GuardError, Outcome, left_behind};
+use nic::guard::{Guard, GuardError, Outcome, folder, left_behind};
 use nic::link::{Link, LinkError};
 use nic::settings::{Knobs, NicKnobs, Setting};
 
@@ -37,9 +37,9 @@ const CARRIER_INTERVAL: Duration = Duration::from_millis(100);
 /// What was typed.
 #[derive(Debug, Clone, Args)]
 pub struct NicFlags {
-    /// Where what settings were is saved
-    #[arg(long, global = true, value_name = "FOLDER", default_value = FOLDER)]
-    pub state: PathBuf,
+    /// Where what settings were is saved [default: what SIDESTEP_STATE says, or /run/sidestep]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
     #[command(subcommand)]
     act: Act,
 }
@@ -161,12 +161,13 @@ impl NicError {
 /// # Errors
 /// [`NicError`]: one line for the operator; nothing stays changed, but what could not be given back.
 pub fn run(flags: &NicFlags, out: &mut impl Write) -> Result<(), NicError> {
+    let state = &flags.state.clone().unwrap_or_else(folder);
     match &flags.act {
         Act::Prepare(prepare) => {
             let machine = Machine::here();
-            Preparation { flags: prepare, state: &flags.state, machine: &machine }.run(out)
+            Preparation { flags: prepare, state, machine: &machine }.run(out)
         }
-        Act::Restore { interface, owner } => restore(interface, *owner, &flags.state, out),
+        Act::Restore { interface, owner } => restore(interface, *owner, state, out),
     }
 }
 
@@ -182,22 +183,31 @@ fn restore(interface: &str, owner: Option<u32>, state: &std::path::Path, out: &m
         return say(out, format_args!("{interface}: nothing was changed, or all of it is as it was"));
     }
     let mut failed = 0;
+    let mut first_error = None;
+    // All of it is given back, whatever becomes of one part, and whether or not anybody reads what is said.
     for left in found {
-        match left.holder() {
-            Some(holder) if owner != Some(holder) => {
-                return Err(NicError::Held { link: interface.to_owned(), holder });
+        if let Some(holder) = left.holder().filter(|holder| owner != Some(*holder)) {
+            first_error.get_or_insert(NicError::Held { link: interface.to_owned(), holder });
+            continue;
+        }
+        let outcomes = match left.take() {
+            Ok(mut guard) => guard.restore(),
+            Err(error) => {
+                first_error.get_or_insert(error.into());
+                continue;
             }
-            _ => {}
-        }
-        for outcome in left.take()?.restore() {
+        };
+        for outcome in outcomes {
             failed += usize::from(matches!(outcome, Outcome::Failed { .. }));
-            say(out, format_args!("{interface}: {outcome}"))?;
+            if let Err(error) = say(out, format_args!("{interface}: {outcome}")) {
+                first_error.get_or_insert(error);
+            }
         }
     }
-    match failed {
-        0 => Ok(()),
-        count => Err(NicError::NotBack { link: interface.to_owned(), count, folder: state.to_owned() }),
+    if failed > 0 {
+        return Err(NicError::NotBack { link: interface.to_owned(), count: failed, folder: state.to_owned() });
     }
+    first_error.map_or(Ok(()), Err)
 }
 
 /// One run of `prepare`.
@@ -305,3 +315,6 @@ impl Preparation<'_> {
 fn read(knobs: &impl Knobs, setting: &Setting) -> Option<String> {
     knobs.read(setting).ok()
 }
+
+#[cfg(test)]
+mod tests;

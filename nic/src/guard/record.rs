@@ -17,11 +17,12 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::settings::Setting;
@@ -151,11 +152,12 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             entries => entries?,
         };
+        only_ours(&fs::symlink_metadata(folder)?, folder)?;
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with(&begin) && name.ends_with(".toml") {
-                let text = fs::read_to_string(&path)?;
+                let text = read_own(&path)?;
                 let say = |error| io::Error::other(format!("{} is not understood: {error}", path.display()));
                 let record = toml::from_str(&text).map_err(say)?;
                 found.push((path, record));
@@ -163,6 +165,24 @@ impl Record {
         }
         Ok(found)
     }
+}
+
+/// Reads a file that nobody else can have written: what it says is done with root's rights.
+fn read_own(path: &Path) -> io::Result<String> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    only_ours(&file.metadata()?, path)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Refuses what belongs to another user, or others may write to.
+fn only_ours(of: &fs::Metadata, path: &Path) -> io::Result<()> {
+    if of.uid() == rustix::process::geteuid().as_raw() && of.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} is another user's, or others may write to it: not used", path.display())))
 }
 
 /// Which network namespace this thread is in; 0 where the kernel does not say.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
 use super::*;
@@ -151,11 +152,30 @@ fn settings_of_an_interface_that_is_gone_are_forgotten() {
 }
 
 #[test]
+fn a_file_or_a_folder_that_others_may_write_to_is_not_used() {
+    let (fake, folder) = (Fake::new(), Folder::new("others"));
+    let mut guard = guard(&fake, &folder);
+    guard.change(&Setting::Mtu, "1400").expect("it can");
+    let refused = |path: &Path, mode, usual| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        let error = left_behind("eth7", &folder.0).expect_err("it is refused").to_string();
+        assert!(error.contains("not used"), "{error}");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(usual)).expect("it is ours");
+    };
+    refused(&folder.0, 0o777, 0o700);
+    refused(&guard.path, 0o666, 0o600);
+    assert_eq!(left_behind("eth7", &folder.0).expect("it can be read").len(), 1);
+    guard.restore();
+}
+
+#[test]
 fn a_file_that_is_not_understood_is_said_not_skipped() {
     let folder = Folder::new("garbage");
     std::fs::create_dir_all(&folder.0).expect("it can be made");
+    std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
     let record = Record::new("eth7".to_owned(), 7, std::process::id()).expect("/proc is there");
     std::fs::write(record.path(&folder.0), "{").expect("it can be written");
+    std::fs::set_permissions(record.path(&folder.0), std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     let error = left_behind("eth7", &folder.0).expect_err("it is no record").to_string();
     assert!(error.contains("is not understood"), "{error}");
 }

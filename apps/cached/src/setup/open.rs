@@ -4,11 +4,10 @@
 //!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
 //! ```
 
-use std::path::Path;
 use std::sync::Arc;
 
 use cache::{Core, Shared};
-use nic::guard::{FOLDER, Guard};
+use nic::guard::{Guard, folder};
 use nic::link::Link;
 use nic::preflight::OpenError;
 use nic::udp_spread::spread_udp;
@@ -84,7 +83,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     say(format_args!("memory: {budget}"));
 
     let link = device.link().clone();
-    let mut guard = Guard::new(&link, Path::new(FOLDER)).map_err(SetupError::system("ask about the interface"))?;
+    let mut guard = Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"))?;
     if link.leaves_checksums() {
         say(format_args!(
             "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
@@ -111,6 +110,12 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     }
     let files = Files::open(options, reserved.unwrap_or_default())?;
     if let Some(user) = &options.user {
+        if guard.changed().next().is_some() {
+            say(format_args!(
+                "note: with -u the server may not set {0} back at its end: `sidestep nic restore {0}` does, as scripts/run-on-nic has it",
+                link.name
+            ));
+        }
         become_user(user)?;
     }
     let base = Base { ports, shared, losses, doorbells, device, guard, files, memory };
