@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::link::{KernelAddress, Link, LinkError, kernel_addresses};
 use crate::queue::QueueId;
-use crate::xdp::{AddressMode, MTU_MAX, ProgramFault, Transport, XdpConfig};
+use crate::xdp::{AddressMode, Attach, MTU_MAX, ProgramFault, Transport, XdpConfig};
 use crate::xdp::{RING_MAX, RING_MIN};
 
 /// `KernelPort`: ports that sockets of the kernel have.
@@ -235,6 +235,23 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The driver cannot run the program in the mode asked for.
+    #[error(
+        "the driver of {link} ({driver}) cannot run an XDP program in {mode} mode: {reason}; choose another mode, such as auto"
+    )]
+    AttachUnsupported {
+        /// The link.
+        link: String,
+        /// Its driver.
+        driver: String,
+        /// The mode.
+        mode: Attach,
+        /// What the kernel said, in words.
+        reason: io::Error,
+        /// The same, with where it was said.
+        #[source]
+        source: Box<ProgramFault>,
+    },
     /// A socket could not be bound, for a reason not foreseen.
     #[error("cannot bind an AF_XDP socket to queue {} of {link}: {source}", .queue.0)]
     Bind {
@@ -430,7 +447,12 @@ pub(crate) fn explain_bind(config: &XdpConfig, link: &Link, queue: QueueId, sour
 /// Explains the kernel's refusal to load or attach the program.
 pub(crate) fn explain_program(link: &Link, source: ProgramFault) -> OpenError {
     let name = link.name.clone();
-    match source.raw_os_error() {
+    let code = source.raw_os_error();
+    if let (ProgramFault::Attach { mode, .. }, Some(code @ (libc::EINVAL | libc::EOPNOTSUPP))) = (&source, code) {
+        let (mode, driver, reason) = (*mode, link.driver.clone(), io::Error::from_raw_os_error(code));
+        return OpenError::AttachUnsupported { link: name, driver, mode, reason, source: Box::new(source) };
+    }
+    match code {
         // EEXIST: attached in the other mode.
         Some(libc::EBUSY | libc::EEXIST) => OpenError::ProgramAttached { link: name, source: Box::new(source) },
         Some(libc::EPERM | libc::EACCES) if !matches!(source, ProgramFault::Load(_)) => {

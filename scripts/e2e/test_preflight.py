@@ -1,0 +1,96 @@
+"""States of the machine that keep the server from starting, each made here and told in one line with what mends it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import SERVER_NAMESPACE, in_server_namespace, only_sidestep
+from test_wrong_use import refused
+
+# Loads an XDP program that passes every frame, attaches it to ss0 by a link, and holds that until its input ends.
+OTHER_PROGRAM = """
+import ctypes, platform, socket, struct, sys
+bpf = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+call = ctypes.CDLL(None, use_errno=True).syscall
+def attempt(command, attributes):
+    number = call(bpf, command, attributes, len(attributes))
+    assert number >= 0, ctypes.get_errno()
+    return number
+code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0))
+licence = ctypes.create_string_buffer(b"GPL")
+program = attempt(5, struct.pack("=IIQQ", 6, 2, ctypes.addressof(code), ctypes.addressof(licence)) + bytes(48))
+link = attempt(28, struct.pack("=IIII", program, socket.if_nametoindex("ss0"), 37, 0) + bytes(48))
+print("attached", flush=True)
+sys.stdin.read()
+"""
+
+
+def said_with(*changes, **options):
+    """What is said after each of these commands was run in the server's namespace; the last word undoes them."""
+    *do, undo = changes
+    try:
+        for command in do:
+            done = in_server_namespace(*command.split())
+            assert done.returncode == 0, done.stderr
+        return refused(**options)
+    finally:
+        assert in_server_namespace(*undo.split()).returncode == 0
+
+
+@only_sidestep
+def test_an_interface_that_is_down_is_told_with_the_command_that_brings_it_up():
+    said = said_with("ip link set ss0 down", "ip link set ss0 up")
+    assert "interface ss0 is down; bring it up: ip link set ss0 up" in said, said
+
+
+@only_sidestep
+def test_another_xdp_program_is_told_with_the_commands_that_find_and_detach_it():
+    command = ["ip", "netns", "exec", SERVER_NAMESPACE, sys.executable, "-c", OTHER_PROGRAM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "attached\n"
+        said = refused()
+    wanted = "another XDP program is attached to ss0; stop its owner (bpftool net list) or detach it: ip link set ss0 xdp off"
+    assert wanted in said, said
+
+
+@only_sidestep
+@pytest.mark.parametrize("capability", ["net_admin", "net_raw", "bpf"])
+def test_each_capability_that_is_missing_is_named(capability):
+    # CAP_SYS_ADMIN would do in place of CAP_BPF.
+    without = ",".join(f"-{name}" for name in {capability, "sys_admin"})
+    said = refused(prefix=["setpriv", "--bounding-set", without, "--inh-caps", without])
+    assert f"no permission for AF_XDP: CAP_{capability.upper()} missing; run as root or give the program" in said, said
+
+
+@only_sidestep
+def test_too_little_memory_that_may_be_locked_is_told_with_both_numbers():
+    without = ["setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock"]
+    said = refused(prefix=[*without, "prlimit", "--memlock=65536:65536"])
+    wanted = r"frames of 2 queues need \d+ bytes of locked memory, RLIMIT_MEMLOCK allows 65536 bytes; raise it \(ulimit -l\)"
+    assert re.search(wanted, said), said
+
+
+@only_sidestep
+def test_a_mode_that_is_not_to_be_had_is_told_with_one_that_is():
+    said = refused(**{"--mode": "zero-copy"})
+    assert re.search(r"driver of ss0 \(veth\) grants no zero copy: .*; choose another mode, such as auto", said), said
+    said = refused(**{"--mode": "generic"})
+    assert "ss0 is a veth with 2 queues, where generic mode delivers frames to the wrong queue; use native mode" in said
+    add = "ip link add over0 link ss0 type macvlan mode bridge"
+    said = said_with(add, "ip link set over0 up", "ip link del over0", **{"--interface": "over0", "--mode": "native"})
+    wanted = r"driver of over0 \(macvlan\) cannot run an XDP program in native mode: .*; choose another mode, such as auto"
+    assert re.search(wanted, said), said
+
+
+@only_sidestep
+def test_a_queue_that_the_interface_lacks_is_told_with_those_it_has():
+    said = refused(**{"--queues": "3"})
+    assert "interface ss0 has no queue 2: its queues are 0 to 1" in said, said
+
+
+@only_sidestep
+def test_a_word_that_is_no_mode_and_no_steering_is_told_with_those_that_are():
+    assert "--mode quick: not one of auto, zero-copy, native, copy, generic" in refused(**{"--mode": "quick"})
+    assert "--steering all: not one of own, shared, dedicated" in refused(**{"--steering": "all"})
+    assert "--allow 10.77.0.1/24: not an IPv4 network" in refused(**{"--allow": "10.77.0.1/24"})
