@@ -56,6 +56,7 @@ pub struct XdpDevice {
     queues: Vec<(QueueId, Option<XdpQueue>)>,
     link: Link,
     obtained: Obtained,
+    huge: bool,
 }
 
 /// Said of a copy mode in which frames longer than a chunk are lost.
@@ -124,8 +125,9 @@ impl XdpDevice {
                     }
                     let obtained = Obtained { attach: attempt.attach, copy: attempt.copy, why: reasons.join("; ") };
                     tracing::info!(link = link.name, queues = queues.len(), mode = %obtained, "AF_XDP is open");
+                    let huge = queues.iter().all(XdpQueue::on_huge_pages);
                     let queues = queues.into_iter().map(|queue| (queue.id(), Some(queue))).collect();
-                    return Ok(Self { steering, queues, link, obtained });
+                    return Ok(Self { steering, queues, link, obtained, huge });
                 }
                 Err(Failed::Unsupported { what, error }) => {
                     reasons.push(what);
@@ -182,6 +184,11 @@ impl XdpDevice {
     /// The mode obtained, and why. Print it.
     pub fn obtained(&self) -> &Obtained {
         &self.obtained
+    }
+
+    /// Whether the frames of all queues lie on huge pages: where enough were free.
+    pub fn on_huge_pages(&self) -> bool {
+        self.huge
     }
 
     /// The link as it was when opened.

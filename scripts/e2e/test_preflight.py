@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SERVER_NAMESPACE, in_server_namespace, only_sidestep
+from conftest import SERVER_NAMESPACE, connect, exchange, found, in_server_namespace, only_sidestep, store
 from test_wrong_use import refused
 
 # Loads an XDP program that passes every frame, attaches it to ss0 by a link, and holds that until its input ends.
@@ -94,3 +94,35 @@ def test_a_word_that_is_no_mode_and_no_steering_is_told_with_those_that_are():
     assert "--mode quick: not one of auto, zero-copy, native, copy, generic" in refused(**{"--mode": "quick"})
     assert "--steering all: not one of own, shared, dedicated" in refused(**{"--steering": "all"})
     assert "--allow 10.77.0.1/24: not an IPv4 network" in refused(**{"--allow": "10.77.0.1/24"})
+
+
+@only_sidestep
+def test_frames_lie_on_huge_pages_where_enough_are_free(start):
+    # The setting is the machine's, not the namespace's: only one that is not used is touched, and given back.
+    with open("/proc/sys/vm/nr_hugepages", encoding="ascii") as setting:
+        if setting.read().strip() != "0":
+            pytest.skip("the machine's huge pages are somebody's")
+    server = start().wait_until_ready()
+    small = "memory: frames on small pages: too few huge ones are free (sysctl vm.nr_hugepages)"
+    assert small in server.lines, server.lines
+    assert server.stop() == 0
+    try:
+        assert in_server_namespace("sysctl", "-qw", "vm.nr_hugepages=14").returncode == 0
+        free = free_huge_pages()
+        if free < 14:
+            pytest.skip("the kernel has no 28 MiB in whole huge pages")
+        server = start().wait_until_ready()
+        assert "memory: frames on huge pages" in server.lines, server.lines
+        connection = connect()
+        exchange(connection, store(b"k", b"v" * 100_000), b"STORED\r\n")
+        exchange(connection, b"get k\r\n", found(b"k", b"v" * 100_000) + b"END\r\n")
+        assert free - free_huge_pages() == 14
+        assert server.stop() == 0
+    finally:
+        in_server_namespace("sysctl", "-qw", "vm.nr_hugepages=0")
+
+
+def free_huge_pages():
+    """Of the kernel's usual size."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        return int(re.search(r"HugePages_Free:\s+(\d+)", lines.read())[1])

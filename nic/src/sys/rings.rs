@@ -87,6 +87,8 @@ pub(crate) struct Rings {
     scratch: [FrameDesc; BURST],
     chunk_shift: u32,
     tx_ring: u32,
+    /// Whether the UMEM lies on huge pages.
+    huge: bool,
     /// Whether the chunk received last was not the last one of its frame.
     within: bool,
     /// Addresses from the kernel that no parked chunk has.
@@ -132,6 +134,7 @@ impl Rings {
             umem: parts.umem,
             elsewhere: vec![FrameDesc::default(); parts.home.len()].into_boxed_slice(),
             home: parts.home,
+            huge: parts.huge,
             scratch: [FrameDesc::default(); BURST],
             chunk_shift: shape.umem.chunk_bytes.trailing_zeros(),
             tx_ring: shape.tx_ring,
@@ -140,6 +143,11 @@ impl Rings {
             abandoned: false,
         };
         Ok((rings, stock))
+    }
+
+    /// Whether the UMEM lies on huge pages.
+    pub(crate) fn on_huge_pages(&self) -> bool {
+        self.huge
     }
 
     /// Puts up to `most` free chunks, and up to [`BURST`], into the fill ring, in one operation; returns how many.

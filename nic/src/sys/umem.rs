@@ -33,9 +33,12 @@ pub(crate) struct UmemParts {
     pub(crate) region: Region,
     /// By chunk index: the descriptor whose address is `HEADROOM_BYTES` into the chunk.
     pub(crate) home: Box<[FrameDesc]>,
+    /// Whether it lies on huge pages.
+    pub(crate) huge: bool,
 }
 
-/// Maps and registers a UMEM.
+/// Maps and registers a UMEM: on huge pages, where enough of them are free, and then of as many chunks more as fill the
+/// last page.
 ///
 /// # Errors
 /// A shape that xsk-rs refuses (`InvalidInput`), or the kernel's refusal: `ENOMEM`/`ENOBUFS` for want of lockable
@@ -48,11 +51,17 @@ pub(crate) fn create(shape: UmemShape) -> io::Result<UmemParts> {
         .build()
         .map_err(invalid)?;
     let chunks = NonZeroU32::new(shape.chunks).ok_or_else(|| invalid("a umem of no chunk"))?;
-    let (umem, descriptors) = Umem::new(config, chunks, false).map_err(|error| kernel_error(&error))?;
+    // Another process may take the pages first.
+    let on_huge = HugePages::now().chunks(shape).and_then(|chunks| Umem::new(config, chunks, true).ok());
+    let huge = on_huge.is_some();
+    let (umem, descriptors) = match on_huge {
+        Some(made) => made,
+        None => Umem::new(config, chunks, false).map_err(|error| kernel_error(&error))?,
+    };
     let home = descriptors.into_boxed_slice();
     let chunk_bytes = shape.chunk_bytes as usize;
     let aligned = |(index, desc): (usize, &FrameDesc)| desc.addr() == index * chunk_bytes + HEADROOM_BYTES;
-    if home.len() != shape.chunks as usize || !home.iter().enumerate().all(aligned) {
+    if home.len() < shape.chunks as usize || !home.iter().enumerate().all(aligned) {
         return Err(io::Error::other("xsk-rs laid the umem out in an unknown way; a version other than 0.11?"));
     }
     let base = base(&umem, &home)?;
@@ -60,7 +69,42 @@ pub(crate) fn create(shape: UmemShape) -> io::Result<UmemParts> {
     // clone of `umem` is dropped, which the owner is; nobody else of this process reads or writes them but `rings.rs`,
     // through descriptors of parked chunks.
     let region = unsafe { Region::lent(base, chunk_bytes, home.len(), Box::new(umem.clone())) };
-    Ok(UmemParts { umem, region: region.map_err(invalid)?, home })
+    Ok(UmemParts { umem, region: region.map_err(invalid)?, home, huge })
+}
+
+/// Huge pages of the kernel's usual size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct HugePages {
+    free: u64,
+    page_bytes: u64,
+}
+
+impl HugePages {
+    /// Those that are free just now; none where the kernel does not tell.
+    fn now() -> Self {
+        Self::read(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default())
+    }
+
+    /// Reads `/proc/meminfo` (proc(5)). Those that are free and reserved are somebody's already.
+    fn read(meminfo: &str) -> Self {
+        let value = |name: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let reserved = value("HugePages_Rsvd").unwrap_or(0);
+        let free = value("HugePages_Free").unwrap_or(0).saturating_sub(reserved);
+        Self { free, page_bytes: value("Hugepagesize").unwrap_or(0) << 10 }
+    }
+
+    /// How many chunks a UMEM of this shape has on whole pages; `None` if too few are free, or they are so large that most
+    /// of the last would be for nothing.
+    fn chunks(self, shape: UmemShape) -> Option<NonZeroU32> {
+        let bytes = u64::from(shape.chunk_bytes) * u64::from(shape.chunks);
+        let pages = bytes.checked_div(self.page_bytes)? + u64::from(bytes % self.page_bytes > 0);
+        let chunks = pages * self.page_bytes / u64::from(shape.chunk_bytes);
+        let fits = pages <= self.free && pages * self.page_bytes <= 2 * bytes;
+        fits.then(|| u32::try_from(chunks).ok().and_then(NonZeroU32::new))?
+    }
 }
 
 /// The address of the UMEM's first byte.
@@ -84,5 +128,36 @@ pub(super) fn kernel_error(error: &(dyn std::error::Error + 'static)) -> io::Err
     match source.and_then(io::Error::raw_os_error) {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: UmemShape = UmemShape { chunk_bytes: 2048, chunks: 6272, fill_ring: 4096, completion_ring: 2048 };
+
+    fn free(free: u64, reserved: u64) -> HugePages {
+        HugePages::read(&format!(
+            "MemTotal: 1 kB\nHugePages_Total:      99\nHugePages_Free:       {free}\nHugePages_Rsvd:        {reserved}\nHugepagesize:       2048 kB\n"
+        ))
+    }
+
+    #[test]
+    fn a_umem_on_huge_pages_fills_the_last_one() {
+        // 12.25 MiB.
+        assert_eq!(free(7, 0).chunks(SHAPE).map(NonZeroU32::get), Some(7 << 10));
+        assert_eq!(free(6, 0).chunks(SHAPE), None);
+        assert_eq!(free(9, 3).chunks(SHAPE), None, "reserved ones are somebody's");
+        let gigabyte = HugePages { free: 8, page_bytes: 1 << 30 };
+        assert_eq!(gigabyte.chunks(SHAPE), None, "far more than is asked for");
+        let whole = UmemShape { chunks: 1024, ..SHAPE };
+        assert_eq!(free(1, 0).chunks(whole).map(NonZeroU32::get), Some(1024));
+    }
+
+    #[test]
+    fn a_kernel_without_huge_pages_has_none() {
+        assert_eq!(HugePages::read("MemTotal: 1 kB\n"), HugePages::default());
+        assert_eq!(HugePages::default().chunks(SHAPE), None);
     }
 }

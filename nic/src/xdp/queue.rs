@@ -80,6 +80,11 @@ impl XdpQueue {
         self.rings.fd()
     }
 
+    /// Whether its frames lie on huge pages.
+    pub fn on_huge_pages(&self) -> bool {
+        self.rings.on_huge_pages()
+    }
+
     /// Counters of this back-end. Costs a system call.
     pub fn xdp_stats(&self) -> XdpQueueStats {
         XdpQueueStats {

@@ -35,6 +35,9 @@ use crate::udp_service::UdpService;
 use crate::user::become_user;
 use crate::worker::Worker;
 
+/// Said where frames do not lie on huge pages.
+const NO_HUGE_PAGES: &str = "small pages: too few huge ones are free (sysctl vm.nr_hugepages)";
+
 /// Everything opened, nothing running yet. What is dropped closes; the kernel detaches the program with its link.
 pub(super) struct Opened {
     /// The cores, each to be moved to its thread.
@@ -81,6 +84,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     say_steering(options, ports);
     say(format_args!("plan: {plan}"));
     say(format_args!("memory: {budget}"));
+    say(format_args!("memory: frames on {}", if device.on_huge_pages() { "huge pages" } else { NO_HUGE_PAGES }));
 
     let link = device.link().clone();
     let mut guard = Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"))?;
