@@ -27,7 +27,7 @@ const LARGEST_CHUNK_BYTES: u32 = 4096;
 pub const MTU_MAX: u32 = LARGEST_CHUNK_BYTES - HEADROOM_BYTES as u32 - TAGGED_BYTES;
 
 /// Drivers whose NICs are told the size of a receive buffer in whole KiB (`SRRCTL.BSIZEPKT`): in zero copy they round a
-/// chunk down to that, and lose every frame that is longer. Seen of igb, read of the others.
+/// chunk down to that, and lose every frame that is longer. Seen of igb; the others are of its kind and believed to do the same.
 const WHOLE_KIB_DRIVERS: [&str; 3] = ["igb", "igc", "ixgbe"];
 
 /// Fewest and most descriptors of a ring.
