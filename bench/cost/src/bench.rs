@@ -466,7 +466,13 @@ mod tests {
             let answered = run();
             let shape = workload.shape(1_000);
             let each = if shape.reconnects { 8 } else { shape.per_turn as u64 * u64::from(shape.depth) };
-            assert!(answered.iter().all(|&n| n == each), "{}: {answered:?}", workload.name());
+            if shape.flood {
+                // A turn answers few of the SYNs that wait, or a burst of them when many do: the same in the end.
+                let (all, sent) = (answered.iter().sum::<u64>(), answered.len() as u64 * each);
+                assert!(all.abs_diff(sent) <= 2 * nic::BURST as u64, "{all} of {sent} SYNs: {answered:?}");
+            } else {
+                assert!(answered.iter().all(|&n| n == each), "{}: {answered:?}", workload.name());
+            }
             assert_eq!(answered, run());
         }
     }

@@ -7,8 +7,9 @@
 //!
 //! To send a frame may cost far more than to receive one (on a veth the kernel carries it into the peer's namespace
 //! within the call that sends it), so a turn gives few cookies, after all that established flows have to say: nobody who
-//! has a connection waits for the answers to a whole burst of SYNs, unless more come than are answered so. Those that are to be answered wait in a queue of fixed
-//! size, and what finds that full is dropped: its sender, if there is one, sends it again.
+//! has a connection waits for the answers to a whole burst of SYNs, unless more come than are answered so. Those that are
+//! to be answered wait in a queue of fixed size, and what finds that full is dropped: its sender, if there is one, sends
+//! it again.
 //!
 //! A SYN that follows a connection in TIME-WAIT gets none, since its ISN could not be above the numbers of the earlier one.
 //! Nor does any while recorded ISNs are used.
