@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariant: before a setting is changed, the file says what it was; so whoever comes after a crash can give it back,
-//! by [`left_behind`]. What somebody else has changed since is left as it is, and said. A file belongs to one process
+//! by [`left_behind`](crate::guard::left_behind). What somebody else has changed since is left as it is, and said. A file belongs to one process
 //! and one network namespace. Control side only. Read first: `guard/record.rs` for the file.
 
 /// `Record`: the file.

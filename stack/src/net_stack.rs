@@ -14,6 +14,7 @@
 
 mod answers;
 mod arrival;
+mod asking;
 mod audit;
 mod connect;
 mod cookies;
@@ -33,9 +34,8 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use cookies::{Asking, MOST_ASKING};
+use asking::{Asking, MOST_ASKING};
 use nic::{BURST, Queue};
-use rings::Want;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
@@ -288,7 +288,7 @@ impl NetStack {
         // there is one and nothing is missing before; what finds none is sent again until the application has read.
         let block = &self.blocks[id.index()];
         if block.phase == Phase::Open && block.edge != block.ring_edge && !block.marks.contains(Marks::FIN_RECEIVED) {
-            self.enlarge_flow(self.now, id.index, Want::Receive);
+            self.make_room_to_receive(id.index);
         }
         // It may have ended.
         if self.is_open(id) {

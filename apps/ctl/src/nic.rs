@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use nic::guard::{Guard, GuardError, Outcome, folder, left_behind};
 use nic::link::{Link, LinkError};
-use nic::settings::{Knobs, NicKnobs, Setting};
+use nic::settings::{NicKnobs, Setting};
 
 use finding::Finding;
 use machine::Machine;
@@ -309,11 +309,6 @@ impl Preparation<'_> {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// What a setting is, if there is such a setting.
-fn read(knobs: &impl Knobs, setting: &Setting) -> Option<String> {
-    knobs.read(setting).ok()
 }
 
 #[cfg(test)]

@@ -19,10 +19,10 @@ use nic::{BURST, Queue};
 
 use super::NetStack;
 use super::arrival::Arrival;
+use super::asking::{Asking, MOST_ASKING};
 use crate::clock::Time;
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
-use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
 use crate::options::{self, SynOptions};
 use crate::port::Port;
@@ -32,20 +32,6 @@ use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
 
 /// SYNs that are answered with cookies in a turn; where more than half of the queue waits, as many are as a turn brings.
 const COOKIES_A_TURN: usize = 8;
-/// SYNs that wait for cookies: what comes in a few milliseconds.
-pub(super) const MOST_ASKING: usize = 1_024;
-
-/// A SYN that is to be answered with a cookie.
-#[derive(Debug)]
-pub(super) struct Asking {
-    key: FlowKey,
-    /// Its sequence number, and the segment size that it offers.
-    seq: u32,
-    offered: u16,
-    /// The port by which the answer leaves, and its link header.
-    port: u16,
-    link: LinkHeader,
-}
 
 impl NetStack {
     /// Whether a SYN is to be answered with a cookie.

@@ -53,6 +53,11 @@ impl NetStack {
         self.is_open(id) && self.pool.is_there() && self.enlarge_flow(self.now, id.index, Want::Transmit)
     }
 
+    /// Gives the flow larger rings, if there are any, because more may come than has room.
+    pub(super) fn make_room_to_receive(&mut self, index: u32) {
+        self.enlarge_flow(self.now, index, Want::Receive);
+    }
+
     /// Says anew what flows are told that may come beyond their rings.
     pub(super) fn update_promises(&mut self) {
         let [medium, large, huge] = Class::ALL.map(|class| self.pool.has_free(class));

@@ -11,7 +11,6 @@ use nic::xdp::MTU_MAX;
 use super::cpus;
 use super::finding::Finding;
 use super::machine::{Cpu, Machine};
-use super::read;
 
 /// Drivers of Linux 6.18 and before that give AF_XDP zero copy. Whether one does is only seen when it is tried.
 const ZERO_COPY: [&str; 14] = [
@@ -255,6 +254,11 @@ fn governor(machine: &Machine, server: &[Cpu]) -> Finding {
         ),
         None => Finding::ok("no CPU of the server's is slowed by a governor"),
     }
+}
+
+/// What a setting is, if there is such a setting.
+fn read(knobs: &impl Knobs, setting: &Setting) -> Option<String> {
+    knobs.read(setting).ok()
 }
 
 #[cfg(test)]
