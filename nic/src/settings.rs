@@ -241,7 +241,7 @@ mod tests {
             "mtu 1",
             "file /etc/passwd",
             "file /proc/sys/net/../../etc/passwd",
-            "file /proc/self/root/etc/passwd",
+            "file /proc/1/cwd/etc/passwd",
             "file /proc/irq/self/smp_affinity_list",
             "rx-flow-hash tcp4",
             "feature",
