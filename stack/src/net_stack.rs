@@ -23,6 +23,7 @@ mod egress;
 mod emit;
 mod fragments;
 mod ingress;
+mod lingering;
 mod mend;
 mod neighbors;
 mod path_mtu;
@@ -35,6 +36,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use asking::{Asking, MOST_ASKING};
+use lingering::Lingering;
 use nic::{BURST, Queue};
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
@@ -117,6 +119,7 @@ pub struct NetStack {
     missed_until: Time,
     /// The flow that gives way first, of those with larger rings that were looked at in this round.
     most_useless: Option<(Little, FlowId)>,
+    lingering: Lingering,
     replay: Replay,
     islands: Islands,
     /// What the peers of flows that have lost something say they have.
@@ -200,6 +203,7 @@ impl NetStack {
             first_short_until: Time::ZERO,
             missed_until: Time::ZERO,
             most_useless: None,
+            lingering: Lingering::default(),
             replay: Replay::new(),
             islands: Islands::new(),
             boards: Scoreboards::new(),
@@ -332,6 +336,7 @@ impl NetStack {
         self.time_wait.expire(now, BURST);
         self.now = now;
         self.look_at_rings(now);
+        self.look_at_lingering(now);
         self.expire_neighbors(now);
         // As many as were taken, so that a turn pays for its own connections: the kernel makes pages for each block.
         let taken = FREE_BLOCKS.saturating_sub(self.free.len()).min(BURST);
@@ -353,7 +358,8 @@ impl NetStack {
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0 || !self.asking.is_empty()
+        let seeks = self.lingering.seeks();
+        !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0 || !self.asking.is_empty() || seeks
     }
 
     /// Gives the oldest stray, as the bytes of its frame and its hops, to `offer`, which passes a copy on to the next

@@ -40,7 +40,7 @@ pub struct StackStats {
     pub resets: u64,
     /// Opened flows given up because the peer no longer answered, lingered or idled too long.
     pub timed_out: u64,
-    /// Opened flows that were reset since memory for rings was short and their peers took next to nothing.
+    /// Opened flows that were reset since memory for rings, or blocks for flows, were short and their peers took next to nothing.
     pub gave_way: u64,
     /// Opened flows that the application threw away.
     pub aborted: u64,

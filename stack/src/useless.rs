@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// How long a connection may take little before it can be useless.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Bytes a second that are not little: what the cache asks of those who hold its values.
 const LITTLE: u64 = 16 << 10;

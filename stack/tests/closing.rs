@@ -6,9 +6,9 @@ mod lab;
 use std::time::Duration;
 
 use lab::bench::Bench;
-use lab::raw::{ACK, FIN, PSH, RST, Tcp};
+use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, config};
-use sidestep_stack::{CloseReason, FlowId, Rings};
+use sidestep_stack::{CloseReason, DropReason, FlowId, Rings};
 
 const CLIENT: u16 = 4_000;
 const SECOND: Duration = Duration::from_secs(1);
@@ -153,4 +153,96 @@ fn what_came_before_the_peers_fin_is_read_whenever_the_application_reads() {
         bench.wait(60 * SECOND);
         bench.server.assert_nothing_left();
     }
+}
+
+/// Fills a host of `flows` blocks with connections whose application has closed them over what their peers, which were heard of
+/// long ago, have not taken: all of them with a window of so many bytes.
+fn full_of_lingering(flows: usize) -> (Bench, Vec<u32>) {
+    let mut config = config();
+    (config.max_flows, config.flows_at_start) = (flows, flows);
+    let mut bench = Bench::with(config, App::Record);
+    let mut nexts = Vec::new();
+    for at in 0..flows {
+        let port = CLIENT + at as u16;
+        let syn_ack = bench.one(&Tcp::new(port, SYN, 1, 0));
+        let next = syn_ack.seq.wrapping_add(1);
+        let mut ack = Tcp::new(port, ACK, 2, next);
+        ack.window = 0;
+        bench.tcp(&ack);
+        let id = bench.server.events.last().expect("it was reported").0;
+        let mut flow = bench.server.stack.flow(id).expect("it is open");
+        assert_eq!(flow.send_slice(&[7; 1_000]), 1_000);
+        flow.close();
+        bench.turn();
+        nexts.push(next);
+    }
+    (bench, nexts)
+}
+
+/// Who has closed holds a block for a peer that takes nothing for up to a minute, while clients wait at the door.
+#[test]
+fn a_connection_that_lingers_gives_its_block_to_who_has_none() {
+    let (mut bench, nexts) = full_of_lingering(300);
+    let newcomer = Tcp::new(CLIENT - 1, SYN, 1, 0);
+    // Nobody can tell yet whether their peers get on.
+    bench.wire.clock().advance(2 * SECOND);
+    assert!(bench.tcp(&newcomer).iter().all(|segment| segment.flags & (RST | SYN) == 0));
+    bench.wait(SECOND / 100);
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (1, 0));
+    // All but one take nothing.
+    let mut ack = Tcp::new(CLIENT + 299, ACK, 2, nexts[299]);
+    for taken in [0, 100, 500, 900] {
+        ack.ack = nexts[299].wrapping_add(taken);
+        bench.tcp(&ack);
+    }
+    bench.wire.clock().advance(2 * SECOND);
+    let began = bench.tcp(&newcomer);
+    let resets: Vec<u16> = [began, bench.wait(SECOND / 100)]
+        .concat()
+        .iter()
+        .filter(|sent| sent.flags & RST != 0)
+        .map(|sent| sent.peer_port)
+        .collect();
+    assert!(
+        resets.len() == 1 && resets[0] != CLIENT + 299,
+        "one for one, and not the one that takes something: {resets:?}"
+    );
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (2, 1));
+    let answer = bench.one(&newcomer);
+    assert_eq!((answer.flags, answer.ack), (SYN | ACK, 2));
+}
+
+/// An open connection is its application's, however useless, and one that lingers is left alone unless it is in the way.
+#[test]
+fn nobody_gives_way_but_who_has_been_closed_and_whose_peer_takes_nothing() {
+    let (mut bench, nexts) = full_of_lingering(64);
+    bench.wait(10 * SECOND);
+    assert_eq!(bench.server.stack.stats().gave_way, 0, "nobody has asked");
+    for (at, next) in nexts.iter().enumerate() {
+        let mut ack = Tcp::new(CLIENT + at as u16, ACK, 2, *next);
+        ack.window = 30_000;
+        bench.tcp(&ack);
+        bench.tcp(&Tcp::new(CLIENT + at as u16, ACK, 2, next.wrapping_add(1_001)));
+    }
+    // Their peers have everything and do not close, for less than 3 s.
+    bench.tcp(&Tcp::new(CLIENT - 1, SYN, 1, 0));
+    bench.wait(SECOND);
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (1, 0));
+    bench.wait(3 * SECOND);
+    bench.tcp(&Tcp::new(CLIENT - 1, SYN, 1, 0));
+    bench.wait(SECOND / 100);
+    assert_eq!(bench.server.stack.stats().gave_way, 1);
+    assert_eq!(bench.one(&Tcp::new(CLIENT - 1, SYN, 1, 0)).flags, SYN | ACK);
+
+    // Open ones stay.
+    let mut config = config();
+    (config.max_flows, config.flows_at_start, config.keep_alive) = (64, 64, None);
+    let mut bench = Bench::with(config, App::Record);
+    for at in 0..64 {
+        bench.open(CLIENT + at, 1);
+    }
+    bench.wait(10 * SECOND);
+    bench.tcp(&Tcp::new(CLIENT - 1, SYN, 1, 0));
+    bench.wait(SECOND);
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (1, 0));
 }

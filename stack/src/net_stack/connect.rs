@@ -74,7 +74,11 @@ impl NetStack {
         if self.free.is_empty() {
             let max_flows = self.config.max_flows;
             let all = self.blocks.len() == max_flows;
-            return Err(if all { ConnectError::NoFreeFlow { max_flows } } else { ConnectError::NoBlockYet });
+            if !all {
+                return Err(ConnectError::NoBlockYet);
+            }
+            self.miss_block();
+            return Err(ConnectError::NoFreeFlow { max_flows });
         }
         let (key, hash, after) = self.choose_source(now, connect, comes_home)?;
         let question = Question::new(now, hop, key.local, connect.port);

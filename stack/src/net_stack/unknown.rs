@@ -142,7 +142,10 @@ impl NetStack {
         options: &SynOptions,
     ) -> Result<u32, DropReason> {
         let segment = arrival.segment;
-        let index = self.free.pop().ok_or(DropReason::NoFreeFlow)?;
+        let Some(index) = self.free.pop() else {
+            self.miss_block();
+            return Err(DropReason::NoFreeFlow);
+        };
         let beginning = Beginning {
             phase: Phase::HalfOpen,
             key: segment.key,

@@ -346,9 +346,9 @@ const AFTER_STACK: &[Row] = &[
     ),
     (
         "connections_gave_way",
-        "A connection was reset: memory for larger rings was short, and it held some for a client that took next to nothing.",
+        "A connection was reset: memory for larger rings was short, and it held some for a client that took next to nothing; or no flow was free for a new client, and it had been closed and lingered.",
         Loss(
-            "clients do not read what they ask for, and -o conn_memory is used up: raise it, or look for those clients",
+            "clients do not read what they ask for, and -o conn_memory or -c is used up: raise that, or look for those clients",
         ),
         Source::Core(|counts| counts.stack.gave_way),
     ),
