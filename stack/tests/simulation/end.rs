@@ -338,5 +338,9 @@ impl End {
         assert_eq!((census.resolving, census.waiting, census.strays), (0, 0, 0), "{census:?}");
         assert_eq!(self.stack.ring_bytes().0, 0, "rings");
         assert!(self.ports.iter().all(|port| port.unsent() == 0));
+        // Each connection that was opened has ended in one way, which was counted once.
+        let stats = self.stack.stats();
+        let unhappy = stats.resets + stats.timed_out + stats.gave_way + stats.contained;
+        assert_eq!(stats.opened, stats.finished + stats.aborted + unhappy, "{stats:?}");
     }
 }

@@ -475,7 +475,7 @@ impl World {
             sum(|end| end.stack.stats().opened),
             self.streams.exact,
             self.streams.whole,
-            reason(CloseReason::Finished),
+            sum(|end| end.stack.stats().finished),
             reason(CloseReason::Reset),
             reason(CloseReason::TimedOut),
             reason(CloseReason::Refused),
