@@ -4,6 +4,7 @@
 //! |---|---|
 //! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
 //! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
+//! | open a TAP interface, where there is no AF_XDP | [`tap`] |
 //! | have the NIC spread datagrams by their ports | [`udp_spread`] |
 //! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
 //! | share queues among cores | [`QueuePlan`] |
@@ -63,6 +64,8 @@ mod stray;
 /// Atomics and queues, under names that a model checker can take over.
 mod sync;
 mod sys;
+/// `TapDevice`, `TapQueue`: the TAP back-end.
+pub mod tap;
 /// `UdpSpread`: whether the datagrams of one host spread over the queues.
 pub mod udp_spread;
 /// `Doorbell`, `Sleeper`: how an idle core sleeps on all its queues, and how another wakes it.

@@ -118,6 +118,15 @@ pub enum QueueError {
         #[source]
         source: std::io::Error,
     },
+    /// The link takes and gives no frames any more.
+    #[error("queue {queue}: the kernel has no interface behind it any more: {source}; was it removed?", queue = queue.0)]
+    Gone {
+        /// The queue.
+        queue: QueueId,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// Where the frames of a pool are; the fields besides `total` always add up to it.
@@ -179,6 +188,7 @@ pub struct QueueDrops {
     pub tx_invalid_descriptors: u64,
     /// Handed over by another core while this one had posted no frame, or longer than one.
     pub relay_full: u64,
-    /// Handed in to be sent, but shorter than an Ethernet header or longer than the link takes.
+    /// Handed in to be sent, but shorter than an Ethernet header or longer than the link takes; of a TAP also what the
+    /// kernel did not take, since the interface was down or memory was short.
     pub tx_refused: u64,
 }

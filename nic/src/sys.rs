@@ -17,5 +17,7 @@ pub(crate) mod rings;
 pub(crate) mod sockopt;
 /// Where each chunk of an AF_XDP queue is.
 pub(crate) mod stock;
+/// TAP interfaces, by `/dev/net/tun`.
+pub(crate) mod tun;
 /// A UMEM and the descriptors of its chunks.
 pub(crate) mod umem;

@@ -65,6 +65,15 @@ impl NetDevice {
         Ok(libc::c_int::from(flags) & libc::IFF_UP != 0)
     }
 
+    /// Brings the interface up. Needs CAP_NET_ADMIN.
+    pub(crate) fn set_up(&self) -> io::Result<()> {
+        let mut request = self.ask(libc::SIOCGIFFLAGS)?;
+        // SAFETY: S1 — SIOCGIFFLAGS fills this member.
+        let flags = unsafe { request.ifr_ifru.ifru_flags };
+        request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+        self.call(libc::SIOCSIFFLAGS, &mut request)
+    }
+
     /// The MAC address; `None` when the interface is no Ethernet.
     pub(crate) fn mac(&self) -> io::Result<Option<[u8; 6]>> {
         let answer = self.ask(libc::SIOCGIFHWADDR)?;
