@@ -5,6 +5,7 @@
 //! | move frames, whatever is behind | [`Queue`], with [`Frame`]s in [`RxBurst`] and [`TxBurst`] |
 //! | open the queues of a network interface | [`xdp`], after [`preflight`]; [`link`] tells about the interface |
 //! | open a TAP interface, where there is no AF_XDP | [`tap`] |
+//! | read which of them a command line names | [`DeviceName`] |
 //! | have the NIC spread datagrams by their ports | [`udp_spread`] |
 //! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
 //! | share queues among cores | [`QueuePlan`] |
@@ -23,6 +24,8 @@
 
 /// `RxBurst`, `TxBurst`: the frames of a turn.
 mod burst;
+/// `DeviceName`: what frames come from and go to, on a command line.
+mod device;
 /// `Faults`: what goes wrong on the wire, by a seed.
 mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
@@ -76,6 +79,7 @@ mod wire;
 pub mod xdp;
 
 pub use burst::{BURST, Burst, RxBurst, TxBurst};
+pub use device::{DeviceName, DeviceNameError};
 pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, Flap, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
 pub use mac::Mac;

@@ -19,6 +19,7 @@ mod queue;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use queue::TAGGED_BYTES;
 pub use queue::TapQueue;
 
 use crate::link::{Link, LinkError};
@@ -31,14 +32,16 @@ use crate::sys::tun;
 /// Most queues that a TAP has (`MAX_TAP_QUEUES` in kernel `include/linux/if_tap.h`).
 pub const TAP_QUEUES_MAX: u16 = 256;
 
-/// Bytes of an Ethernet header with one 802.1Q tag.
-const TAGGED_BYTES: usize = 18;
-
 /// Bytes of the largest chunk.
 const CHUNK_BYTES_MAX: usize = 32_768;
 
 /// Longest MTU whose frames fit a chunk, with one byte more by which a longer frame is seen.
 pub const TAP_MTU_MAX: u32 = (CHUNK_BYTES_MAX - HEADROOM_BYTES - TAGGED_BYTES - 1) as u32;
+
+/// Bytes of a chunk that holds the longest frame, and one byte more.
+fn chunk_bytes(mtu: u32) -> usize {
+    (HEADROOM_BYTES + mtu as usize + TAGGED_BYTES + 1).next_power_of_two().max(2048)
+}
 
 /// What to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,11 @@ impl TapConfig {
     /// So many queues of the interface `name`, with 2048 frames and a transmit ring of 512 each.
     pub fn new(name: impl Into<String>, queues: u16) -> Self {
         Self { name: name.into(), queues, mtu: None, frames: 2048, tx_ring: 512 }
+    }
+
+    /// Bytes of memory that the frames of one queue take at this MTU.
+    pub fn queue_bytes(&self, mtu: u32) -> u64 {
+        (self.frames * chunk_bytes(mtu)) as u64
     }
 }
 
@@ -168,13 +176,11 @@ impl TapDevice {
         if !device.is_up().map_err(failed("ask about"))? {
             device.set_up().map_err(failed("bring up"))?;
         }
-        // The kernel does not tell of a TAP's queues.
-        let link = Link { rx_queues: queues, tx_queues: queues, combined: queues, ..Link::by_name(&name)? };
+        let link = Link::by_name(&name)?;
         if link.mtu > TAP_MTU_MAX {
             return Err(TapError::Mtu { name, mtu: link.mtu });
         }
-        let chunk_bytes = HEADROOM_BYTES + link.mtu as usize + TAGGED_BYTES + 1;
-        let chunk_bytes = chunk_bytes.next_power_of_two().max(2048);
+        let chunk_bytes = chunk_bytes(link.mtu);
         let pool = PoolConfig { frames: config.frames, chunk_bytes, headroom_bytes: HEADROOM_BYTES };
         let queues = files.into_iter().zip(0..).map(|(file, number)| {
             let id = QueueId(number);
@@ -183,7 +189,8 @@ impl TapDevice {
         Ok(Self { queues: queues.collect::<Result<_, PoolError>>()?, link, made })
     }
 
-    /// The link as it was when opened, with the queues that are open here. Its address is the kernel's.
+    /// The link as it was when opened, as the kernel tells of it: with one queue, however many a TAP has
+    /// ([`queue_ids`](Self::queue_ids)), and with the address that is the kernel's.
     pub fn link(&self) -> &Link {
         &self.link
     }

@@ -149,7 +149,7 @@ fn flows_of_the_kernel_come_over_all_queues_and_each_stays_where_it_is_answered(
     let Some(lab) = Lab::up(1) else { return };
     let mut device = open(&lab, &TapConfig::new("tm", 2)).expect("a TAP of two queues");
     assert!(device.was_made());
-    assert_eq!((device.link().rx_queues, device.link().driver.as_str()), (2, "tun"));
+    assert_eq!((device.queue_ids().len(), device.link().driver.as_str()), (2, "tun"));
     let station = device.station();
     assert_ne!(station, device.link().mac);
     lab.ip(Side::Server, &["address", "add", "10.78.0.1/24", "dev", "tm"]);

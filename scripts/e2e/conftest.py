@@ -42,7 +42,8 @@ class Server:
             in_server_namespace("ip", "address", "replace", address + "/24", "dev", interface)
             own = ["-u", "root", "-l", address]
         else:
-            own = ["--interface", interface, "--address", address + "/24"]
+            option = "--device" if ":" in interface else "--interface"
+            own = [option, interface, "--address", address + "/24"]
         arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
         self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
         self.process = subprocess.Popen(

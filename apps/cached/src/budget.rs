@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use nic::link::Link;
-use nic::xdp::XdpConfig;
 use stack::Rings;
 
 use crate::options::{ListenPort, Options};
@@ -59,13 +57,13 @@ pub struct BudgetError {
 }
 
 impl Budget {
-    /// What `options` ask for, on cores of at most `flows` flows each and `queues` queues of `link`.
-    pub fn of(options: &Options, flows: usize, xdp: &XdpConfig, link: &Link, queues: usize) -> Self {
+    /// What `options` ask for, on cores of at most `flows` flows each and with `frames` bytes for the frames of all queues.
+    pub fn of(options: &Options, flows: usize, frames: u64) -> Self {
         let (cores, flows) = (options.cores as u64, flows as u64);
         let unread = if cores > 1 { UNREAD_BYTES } else { 0 };
         Self {
             items: options.memory_bytes as u64,
-            frames: xdp.umem_bytes(link) * queues as u64,
+            frames,
             records: cores * (flows * RECORD_BYTES + CORE_BYTES),
             datagrams: if options.udp_port == ListenPort::Off { 0 } else { cores * DATAGRAMS_BYTES },
             connections_most: cores * flows * (Rings::DEFAULT.flow_bytes() as u64 + unread),

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use cache::{Cluster, Network, Protocol, User};
 use clap::Parser;
+use nic::DeviceName;
+use nic::tap::TAP_QUEUES_MAX;
+use nic::xdp::XskName;
 
 /// The file of `--cluster`.
 mod cluster;
@@ -38,7 +41,9 @@ use read::{ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
 /// What holds: every value within its limits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Interface to serve on.
+    /// What to serve on: an interface over AF_XDP, or a TAP.
+    pub device: DeviceName,
+    /// Its name alone.
     pub interface: String,
     /// The stack's own address, or the kernel's that it shares.
     pub address: Ipv4Addr,
@@ -172,8 +177,10 @@ impl Options {
         // A port in -l is for both, if they are not off.
         let listen_port = listen_port(flags.listen.as_deref(), address)?.map(ListenPort::Number);
         let port = |port| if port == ListenPort::Off { port } else { listen_port.unwrap_or(port) };
-        Ok(Options {
-            interface: flags.interface,
+        let (device, interface) = device_of(flags.interface, flags.device);
+        let options = Options {
+            device,
+            interface,
             address,
             prefix,
             steering: flags.steering,
@@ -214,8 +221,46 @@ impl Options {
             debug_commands: flags.debug_commands,
             verbose: flags.verbose,
             notes,
-        })
+        };
+        check_tap(&options)?;
+        Ok(options)
     }
+}
+
+/// What `--interface` and `--device` name, of which clap takes exactly one; and its name alone.
+fn device_of(interface: Option<String>, device: Option<DeviceName>) -> (DeviceName, String) {
+    match device {
+        Some(DeviceName::Tap(name)) => (DeviceName::Tap(name.clone()), name),
+        Some(DeviceName::Xdp(name)) => (DeviceName::Xdp(name.clone()), name.link),
+        // `read::device` refuses the other kinds.
+        _ => {
+            let link = interface.unwrap_or_default();
+            (DeviceName::Xdp(XskName { link: link.clone(), first_queue: 0 }), link)
+        }
+    }
+}
+
+/// Checks that the device can do what is asked of it.
+fn check_tap(options: &Options) -> Result<(), OptionError> {
+    let DeviceName::Tap(name) = &options.device else { return Ok(()) };
+    let refused =
+        |option: &str, why| Err(OptionError::Refused { option: format!("--device tap:{name} {option}"), why });
+    if options.steering != Steering::Own {
+        return refused("--steering", "every frame of a TAP is the server's; leave --steering out");
+    }
+    if !options.allow.is_empty() {
+        return refused(
+            "--allow",
+            "no XDP program stands before a TAP; filter on the kernel's side of it (nft), or leave it out",
+        );
+    }
+    if options.mode != Mode::Auto {
+        return refused("--mode", "the kernel copies every frame of a TAP; leave --mode out");
+    }
+    if options.queues.unwrap_or(options.cores) > usize::from(TAP_QUEUES_MAX) {
+        return refused("--queues", "a TAP has 256 queues at most");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -237,6 +282,36 @@ mod tests {
         assert_eq!((options.port, options.cores, options.connections), (ListenPort::Number(11211), 4, 1024));
         assert_eq!((options.memory_bytes, options.item_size_bytes), (64 << 20, 1 << 20));
         assert!(options.evict && options.use_cas);
+    }
+
+    #[test]
+    fn a_device_is_an_interface_or_a_tap_and_the_others_say_what_to_do() {
+        let device = |more: &[&str]| {
+            let always = ["sidestep-cached", "--address", "10.77.0.2/24"];
+            Options::read(always.iter().chain(more)).map(|options| (options.device.to_string(), options.interface))
+        };
+        let same = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());
+        assert_eq!(device(&["--interface", "ss0"]).ok(), Some(same("xdp:ss0", "ss0")));
+        assert_eq!(device(&["--device", "xdp:ss0"]).ok(), Some(same("xdp:ss0", "ss0")));
+        assert_eq!(device(&["--device", "tap:t0", "--queues", "2"]).ok(), Some(same("tap:t0", "t0")));
+        for (words, said) in [
+            (&["--device", "wire:"][..], "give tap:NAME"),
+            (&["--device", "pcap:x"], "sidestep replay"),
+            (&["--device", "ss0"], "write xdp:INTERFACE or tap:INTERFACE"),
+            (&["--device", "xdp:ss0@1"], "give --queues"),
+            (&["--device", "tap:t0", "--steering", "shared"], "leave --steering out"),
+            (&["--device", "tap:t0", "--allow", "10.0.0.0/8"], "filter on the kernel's side"),
+            (&["--device", "tap:t0", "--mode", "native"], "leave --mode out"),
+            (&["--device", "tap:t0", "--queues", "300"], "256 queues"),
+            (&["--device", "tap:t0", "--interface", "ss0"], "cannot be used with"),
+            (&[], "--interface"),
+        ] {
+            let refusal = match device(words).expect_err("it has no sense") {
+                Refusal::Option(error) => error.to_string(),
+                Refusal::Message(message) => message.to_string(),
+            };
+            assert!(refusal.contains(said), "{words:?}: {refusal}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 
 /// What each part is given, of what the options say.
 mod config;
+/// What was opened: an interface or a TAP.
+mod device;
 /// Why the server does not start, or ends.
 mod error;
 /// The files of `-P` and `-Y`.

@@ -7,7 +7,6 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-use super::TAGGED_BYTES;
 use crate::burst::{RxBurst, TxBurst};
 use crate::frame::Frame;
 use crate::memory_rings::MemoryRings;
@@ -16,6 +15,9 @@ use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueSta
 
 /// Bytes of an Ethernet header.
 const ETHERNET_BYTES: usize = 14;
+
+/// Bytes of an Ethernet header with one 802.1Q tag.
+pub(super) const TAGGED_BYTES: usize = 18;
 
 /// One queue of a [`TapDevice`](super::TapDevice). Closes when dropped.
 #[derive(Debug)]

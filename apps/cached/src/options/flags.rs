@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cache::Protocol;
 use clap::Parser;
+use nic::DeviceName;
 
 use super::error::OptionError;
 use super::number::Noted;
@@ -19,9 +20,13 @@ use super::read::{
 // As getopt_long(3): of an option given twice the last wins, and a long name may be cut as long as it is unambiguous.
 #[command(args_override_self = true, infer_long_args = true)]
 pub(super) struct Flags {
-    /// Network interface to serve on, such as eth1
-    #[arg(long, value_name = "NAME", value_parser = read::name)]
-    pub(super) interface: String,
+    /// Network interface to serve on, such as eth1; short for --device xdp:eth1
+    #[arg(long, value_name = "NAME", value_parser = read::name, required_unless_present = "device", conflicts_with = "device")]
+    pub(super) interface: Option<String>,
+    /// What to serve on: xdp:NAME, an interface over AF_XDP, or tap:NAME, a TAP interface, which is made if there is none of
+    /// that name
+    #[arg(long, value_name = "KIND:NAME", value_parser = read::device)]
+    pub(super) device: Option<DeviceName>,
     /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's, unless it is shared
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::host_address)]
     pub(super) address: (Ipv4Addr, u8),

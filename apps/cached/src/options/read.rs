@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cache::{Network, Protocol, User};
+use nic::DeviceName;
 
 use super::error::OptionError;
 use super::number::{Noted, Number, decimal, integer};
@@ -213,6 +214,25 @@ pub(super) fn mode(text: &str) -> Result<Mode, OptionError> {
 /// A name, without the blanks that unit files leave around it.
 pub(super) fn name(text: &str) -> Result<String, Infallible> {
     Ok(text.trim().to_owned())
+}
+
+/// Which of the devices the server takes.
+pub(super) fn device(text: &str) -> Result<DeviceName, OptionError> {
+    let refused = |why| Err(OptionError::Refused { option: format!("--device {text}"), why });
+    match text.trim().parse() {
+        Ok(DeviceName::Xdp(name)) if name.first_queue > 0 => {
+            refused("the server opens the first queues of an interface: leave the queue out, and give --queues NUMBER")
+        }
+        Ok(device @ (DeviceName::Xdp(_) | DeviceName::Tap(_))) => Ok(device),
+        Ok(DeviceName::Wire) => {
+            refused("a wire joins ports of one process, and no client is on it; without a NIC give tap:NAME")
+        }
+        Ok(DeviceName::Pcap(_)) => refused(
+            "the clients of a capture wait for no answer; `sidestep replay FILE` plays a capture to the server's code, and \
+             compares what it answers",
+        ),
+        Err(_) => refused("no device; write xdp:INTERFACE or tap:INTERFACE, such as xdp:eth0"),
+    }
 }
 
 pub(super) fn slab_factor(text: &str) -> Result<f64, OptionError> {

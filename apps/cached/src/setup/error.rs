@@ -17,6 +17,9 @@ pub enum SetupError {
     /// The link could not be opened.
     #[error(transparent)]
     Open(#[from] Box<OpenError>),
+    /// The TAP could not be opened.
+    #[error(transparent)]
+    Tap(#[from] nic::tap::TapError),
     /// The cache cannot be built as asked.
     #[error(transparent)]
     Cache(#[from] MeshError),

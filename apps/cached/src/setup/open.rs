@@ -9,15 +9,14 @@ use std::sync::Arc;
 use cache::{Core, Shared};
 use nic::guard::{Guard, folder};
 use nic::link::Link;
-use nic::preflight::OpenError;
 use nic::udp_spread::spread_udp;
-use nic::xdp::XdpDevice;
-use nic::{Doorbell, FlowPrediction, QueueId, QueuePlan};
+use nic::{DeviceName, Doorbell, FlowPrediction, QueueId, QueuePlan};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use stack::{NetStack, Secrets, StrayRing};
 
-use super::config::{Ports, cache_config, flows_per_core, random, stack_config, xdp_config};
+use super::config::{Ports, cache_config, flows_per_core, random, stack_config};
+use super::device::{Device, frame_bytes};
 use super::error::SetupError;
 use super::files::Files;
 use crate::admission::Admission;
@@ -55,7 +54,7 @@ pub(super) struct Base {
     pub(super) losses: Arc<Losses>,
     pub(super) doorbells: Vec<Arc<Doorbell>>,
     /// Holds the program's link.
-    pub(super) device: XdpDevice,
+    pub(super) device: Device,
     /// Holds what the NIC's settings were, and gives them back.
     pub(super) guard: Guard,
     pub(super) files: Files,
@@ -78,13 +77,15 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
 
     let reserved = (options.steering == Steering::Shared).then(|| reserve(options, ports));
-    let mut device = XdpDevice::open(&xdp_config(options, ports)).map_err(Box::new)?;
+    let mut device = Device::open(options, ports)?;
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
-    say(format_args!("link {}: {}", options.interface, device.obtained()));
+    say(format_args!("link {}: {}", options.interface, device));
     say_steering(options, ports);
     say(format_args!("plan: {plan}"));
     say(format_args!("memory: {budget}"));
-    say(format_args!("memory: frames on {}", if device.on_huge_pages() { "huge pages" } else { NO_HUGE_PAGES }));
+    if let Some(huge) = device.on_huge_pages() {
+        say(format_args!("memory: frames on {}", if huge { "huge pages" } else { NO_HUGE_PAGES }));
+    }
 
     let link = device.link().clone();
     let mut guard = Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"))?;
@@ -97,12 +98,12 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     if ports.udp.is_some() {
         say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
     }
-    let take = |queue| device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue);
-    let arrivals = predict_arrivals(&link, &plan);
-    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, take)?;
+    let arrivals = predict_arrivals(options, &link, &plan);
+    let stack_link = device.stack_link();
+    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, |queue| device.take_queue(queue))?;
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
-    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &link, &losses)?;
+    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, &losses)?;
     for (worker, capture) in workers.iter_mut().zip(captures) {
         worker.capture = capture;
     }
@@ -127,7 +128,11 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
 }
 
 /// Asks the NIC how it spreads connections, and says so. `None` where it is not counted by which queue they come.
-fn predict_arrivals(link: &Link, plan: &QueuePlan) -> Option<Arc<Arrivals>> {
+fn predict_arrivals(options: &Options, link: &Link, plan: &QueuePlan) -> Option<Arc<Arrivals>> {
+    if matches!(options.device, DeviceName::Tap(_)) {
+        say(format_args!("rss: the kernel chooses the queue of a TAP for each connection, and does not tell how"));
+        return None;
+    }
     let prediction = FlowPrediction::of(link);
     match &prediction {
         Ok(prediction) => say(format_args!("rss: {prediction}")),
@@ -169,10 +174,7 @@ fn say_steering(options: &Options, ports: Ports) {
 
 /// What will be taken of the machine's memory, which must have it.
 fn budget(options: &Options, ports: Ports) -> Result<Budget, SetupError> {
-    let config = xdp_config(options, ports);
-    let link = Link::by_name(&options.interface).map_err(|error| Box::new(OpenError::from(error)))?;
-    let queues = options.queues.unwrap_or(usize::from(link.rx_queues.min(link.tx_queues)));
-    let budget = Budget::of(options, flows_per_core(options), &config, &link, queues);
+    let budget = Budget::of(options, flows_per_core(options), frame_bytes(options, ports)?);
     budget.check(budget::machine_bytes())?;
     Ok(budget)
 }
