@@ -25,6 +25,7 @@ mod fragments;
 mod ingress;
 mod lingering;
 mod mend;
+mod missed;
 mod neighbors;
 mod path_mtu;
 mod rings;
@@ -36,7 +37,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use asking::{Asking, MOST_ASKING};
-use lingering::Lingering;
+use missed::Missed;
 use nic::{BURST, Queue};
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
@@ -119,7 +120,7 @@ pub struct NetStack {
     missed_until: Time,
     /// The flow that gives way first, of those with larger rings that were looked at in this round.
     most_useless: Option<(Little, FlowId)>,
-    lingering: Lingering,
+    missed: Missed,
     replay: Replay,
     islands: Islands,
     /// What the peers of flows that have lost something say they have.
@@ -203,7 +204,7 @@ impl NetStack {
             first_short_until: Time::ZERO,
             missed_until: Time::ZERO,
             most_useless: None,
-            lingering: Lingering::default(),
+            missed: Missed::default(),
             replay: Replay::new(),
             islands: Islands::new(),
             boards: Scoreboards::new(),
@@ -358,7 +359,7 @@ impl NetStack {
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
     pub fn has_work(&self) -> bool {
-        let seeks = self.lingering.seeks();
+        let seeks = self.missed.is_some();
         !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0 || !self.asking.is_empty() || seeks
     }
 

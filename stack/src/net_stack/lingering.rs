@@ -12,29 +12,10 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::NetStack;
+use super::missed::LOOKS;
 use crate::clock::Time;
 use crate::phase::{Marks, Phase};
 use crate::useless::{Little, PATIENCE, Use};
-
-/// Blocks looked at in a turn.
-const LOOKS: usize = 64;
-
-/// Who asked for a block in vain, and where they are looked for.
-#[derive(Debug, Default)]
-pub(super) struct Lingering {
-    /// So many have found no block, and none was given up for them yet.
-    missed: usize,
-    /// The block that is looked at next, and how many there are still to look at before all were.
-    next: usize,
-    left: usize,
-}
-
-impl Lingering {
-    /// Whether there are blocks to look at, for who has found none.
-    pub(super) fn seeks(&self) -> bool {
-        self.missed > 0
-    }
-}
 
 /// How dispensable a flow is that lingers, the least first: without anything left to say, or taking little of it; for how long.
 type Rank = (Option<Little>, Reverse<Duration>);
@@ -43,25 +24,24 @@ impl NetStack {
     /// Somebody has found no free block.
     #[cold]
     pub(super) fn miss_block(&mut self) {
-        self.lingering.missed = (self.lingering.missed + 1).min(LOOKS);
-        self.lingering.left = self.blocks.len();
+        self.missed.note(self.blocks.len());
     }
 
     /// Has as many flows that linger give way as blocks were asked for in vain, of those that are looked at in this turn.
     #[inline]
     pub(super) fn look_at_lingering(&mut self, now: Time) {
-        if self.lingering.seeks() {
+        if self.missed.is_some() {
             self.look_at_blocks(now);
         }
     }
 
     #[cold]
     fn look_at_blocks(&mut self, now: Time) {
-        let (missed, looks) = (self.lingering.missed, LOOKS.min(self.lingering.left));
+        let (missed, looks) = (self.missed.count, LOOKS.min(self.missed.left));
         let mut found = ArrayVec::<(Rank, u32), LOOKS>::new();
         for _ in 0..looks {
-            let index = self.lingering.next % self.blocks.len();
-            self.lingering.next = index + 1;
+            let index = self.missed.next % self.blocks.len();
+            self.missed.next = index + 1;
             if let Some(rank) = self.rank(now, index) {
                 found.push((rank, index as u32));
             }
@@ -71,8 +51,8 @@ impl NetStack {
             self.blocks[index as usize].marks |= Marks::GIVES_WAY;
             self.touch(index);
         }
-        self.lingering.left -= looks;
-        self.lingering.missed = if self.lingering.left == 0 { 0 } else { missed - missed.min(found.len()) };
+        self.missed.left -= looks;
+        self.missed.count = if self.missed.left == 0 { 0 } else { missed - missed.min(found.len()) };
     }
 
     /// How dispensable a flow is; `None`: it does not linger, or not for long, or its peer gets on.
