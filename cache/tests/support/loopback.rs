@@ -96,6 +96,10 @@ pub struct Loopback {
     pub udp: Vec<Datagrams<u32>>,
     pub mailbox: Mailbox,
     conns: Vec<Conn>,
+    /// Numbers of the connections that have a session, rising.
+    live: Vec<usize>,
+    /// Where a session writes before its bytes go to the transmit ring.
+    written: Vec<u8>,
     free_ids: Vec<Vec<u32>>,
     pace: Pace,
     rng: Xoshiro256PlusPlus,
@@ -119,6 +123,8 @@ impl Loopback {
             udp,
             mailbox,
             conns: Vec::new(),
+            live: Vec::new(),
+            written: Vec::new(),
             free_ids,
             pace,
             rng,
@@ -170,6 +176,7 @@ impl Loopback {
             closed: false,
             overdue: None,
         });
+        self.live.push(self.conns.len() - 1);
         Client(self.conns.len() - 1)
     }
 
@@ -246,6 +253,7 @@ impl Loopback {
         if let Some(session) = conn.session.take() {
             session.end(&mut self.cores[conn.core]);
             self.free_ids[conn.core].push(conn.id.0);
+            self.live.retain(|&live| live != client.0);
         }
         conn.closed = true;
     }
@@ -284,12 +292,12 @@ impl Loopback {
     /// Whether a worker would have a turn now.
     fn is_due(&self, core: usize) -> bool {
         let moving = |conn: &Conn| {
-            conn.session.is_some()
-                && (conn.ready
-                    || (conn.input.len() - conn.taken).min(conn.receive_ring) > conn.arrived
-                    || (conn.reads && !conn.transmit.is_empty()))
+            conn.ready
+                || (conn.input.len() - conn.taken).min(conn.receive_ring) > conn.arrived
+                || (conn.reads && !conn.transmit.is_empty())
         };
-        !self.asleep[core] || self.conns.iter().any(|conn| conn.core == core && moving(conn))
+        !self.asleep[core]
+            || self.live.iter().map(|&live| &self.conns[live]).any(|conn| conn.core == core && moving(conn))
     }
 
     /// One turn of one core, as a worker has it. Returns whether anything moved.
@@ -304,14 +312,17 @@ impl Loopback {
             self.conns[client].overdue = Some(why);
             self.close(Client(client));
         }
-        for client in 0..self.conns.len() {
-            if self.conns[client].core == core && self.conns[client].session.is_some() {
+        let mut next = 0;
+        while let Some(&client) = self.live.get(next) {
+            if self.conns[client].core == core {
                 moved |= self.bytes_arrive(client);
                 moved |= self.bytes_leave(client);
                 if self.conns[client].ready {
                     moved |= self.run_session(client);
                 }
             }
+            // A session that has finished is off the list.
+            next += usize::from(self.live.get(next) == Some(&client));
         }
         while let Some(id) = self.cores[core].next_resumable() {
             moved = true;
@@ -340,7 +351,7 @@ impl Loopback {
     }
 
     fn client_of(&self, core: usize, id: ConnId) -> Option<usize> {
-        self.conns.iter().position(|conn| conn.core == core && conn.id == id && conn.session.is_some())
+        self.live.iter().copied().find(|&live| self.conns[live].core == core && self.conns[live].id == id)
     }
 
     /// Some of what was sent reaches the receive ring.
@@ -386,6 +397,9 @@ impl Loopback {
         let core = &mut self.cores[conn.core];
         let Some(session) = conn.session.as_mut() else { return false };
         let mut moved = std::mem::take(&mut conn.ready);
+        if self.written.len() < conn.transmit_ring {
+            self.written.resize(conn.transmit_ring, 0);
+        }
         loop {
             let free = conn.transmit_ring - conn.transmit.len();
             let room = match self.pace {
@@ -402,21 +416,18 @@ impl Loopback {
                 session.foresee(core, &conn.input[conn.taken..conn.taken + conn.arrived]);
             }
             let input = &conn.input[conn.taken..conn.taken + conn.arrived];
-            let start = conn.transmit.len();
-            conn.transmit.resize(start + room, 0);
-            let taken = session.take(core, input, &mut conn.transmit[start..], self.now);
+            let taken = session.take(core, input, &mut self.written[..room], self.now);
             assert!(taken.consumed <= conn.arrived && taken.written <= room);
-            conn.transmit.truncate(start + taken.written);
+            conn.transmit.extend_from_slice(&self.written[..taken.written]);
             moved |= taken.written > 0;
             conn.taken += taken.consumed;
             conn.arrived -= taken.consumed;
             if conn.shut && taken.stop == Stop::NeedInput && conn.taken + conn.arrived == conn.input.len() {
                 session.end_input(core);
             }
-            let start = conn.transmit.len();
-            conn.transmit.resize(conn.transmit_ring, 0);
-            let given = session.give(core, &mut conn.transmit[start..]);
-            conn.transmit.truncate(start + given.written);
+            let free = conn.transmit_ring - conn.transmit.len();
+            let given = session.give(core, &mut self.written[..free]);
+            conn.transmit.extend_from_slice(&self.written[..given.written]);
             moved |= taken.consumed + given.written > 0;
             if taken.stop == Stop::Yield {
                 conn.ready = true;
