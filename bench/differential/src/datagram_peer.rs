@@ -1,8 +1,9 @@
 //! `DatagramPeer`: a client of memcached's UDP protocol on a kernel socket, which puts messages together.
 //!
-//! What a server owes for a datagram shows only when it has answered a later one: each request is followed by a fence, a
-//! datagram of another id whose answer must be the last. A server that has taken the fence for the rest of a value is
-//! sent another.
+//! What a server owes for a datagram shows only when it has answered a later one: a few requests, each of an id of its
+//! own, are followed by a fence, a datagram of another id whose answer must be the last. A server that has taken the
+//! fence for the rest of a value is sent another. Requests go out together because a server answers datagrams in the
+//! order in which they came, and two processes that wait for each other at every one do little else.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -17,6 +18,9 @@ const BUFFER_BYTES: usize = 16 << 20;
 /// How long the answer to a fence may take before it is sent again, and how often.
 const FENCE_WAIT: Duration = Duration::from_millis(250);
 const FENCES: usize = 40;
+
+/// Requests that go out before a fence: with what the kernel adds to each they fit the smallest usual receive buffer.
+const TOGETHER: usize = 16;
 
 /// What the fence asks, and its answer.
 const FENCE: (&[u8], &[u8]) = (b"mn\r\n", b"MN\r\n");
@@ -93,15 +97,25 @@ impl DatagramPeer {
         Ok(Self { socket, next: 0, buffer: vec![0; 65_536] })
     }
 
-    /// The messages that answer `request`, in the order in which they were whole.
+    /// The messages that answer each of `requests`, in the order in which they were whole. An empty request is not sent.
     ///
     /// # Errors
-    /// The server does not answer the fence, or its datagrams make no messages.
-    pub fn ask(&mut self, request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let (id, fence) = (self.next, self.next.wrapping_add(1));
-        self.next = self.next.wrapping_add(2);
-        self.send(id, request)?;
-        let mut assembly = Assembly::default();
+    /// The server does not answer a fence, or its datagrams make no messages.
+    pub fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for together in requests.chunks(TOGETHER) {
+            answers.extend(self.ask_together(together)?);
+        }
+        Ok(answers)
+    }
+
+    fn ask_together(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
+        let (first, fence) = (self.next, self.next.wrapping_add(requests.len() as u16));
+        self.next = fence.wrapping_add(1);
+        let mut assemblies: Vec<Assembly> = requests.iter().map(|_| Assembly::default()).collect();
+        for (number, request) in requests.iter().enumerate().filter(|(_, request)| !request.is_empty()) {
+            self.send(first.wrapping_add(number as u16), request)?;
+        }
         for _ in 0..FENCES {
             self.send(fence, FENCE.0)?;
             loop {
@@ -111,19 +125,26 @@ impl DatagramPeer {
                     Err(error) => return Err(error),
                 };
                 let datagram = &self.buffer[..length];
-                if datagram.starts_with(&id.to_be_bytes()) {
+                let id = datagram.first_chunk().map_or(fence.wrapping_add(1), |id| u16::from_be_bytes(*id));
+                let number = usize::from(id.wrapping_sub(first));
+                if let Some(assembly) = assemblies.get_mut(number) {
                     assembly.take(datagram).map_err(|what| {
-                        io::Error::other(format!("{what}: {} to {}", datagram.escape_ascii(), request.escape_ascii()))
+                        let request = requests[number].escape_ascii();
+                        io::Error::other(format!("{what}: {} to {request}", datagram.escape_ascii()))
                     })?;
-                } else if datagram.starts_with(&fence.to_be_bytes()) && datagram.ends_with(FENCE.1) {
-                    return assembly
-                        .whole()
-                        .map_err(|what| io::Error::other(format!("{what}, to {}", request.escape_ascii())));
+                } else if id == fence && datagram.ends_with(FENCE.1) {
+                    let whole = |(assembly, request): (Assembly, &Vec<u8>)| {
+                        assembly
+                            .whole()
+                            .map_err(|what| io::Error::other(format!("{what}, to {}", request.escape_ascii())))
+                    };
+                    return assemblies.into_iter().zip(requests).map(whole).collect();
                 }
                 // Else the answer to an earlier fence that was sent twice.
             }
         }
-        Err(io::Error::new(ErrorKind::TimedOut, format!("no answer after {}", request.escape_ascii())))
+        let last = requests.last().map_or_else(String::new, |request| request.escape_ascii().to_string());
+        Err(io::Error::new(ErrorKind::TimedOut, format!("no answer after {last}")))
     }
 
     fn send(&self, id: u16, request: &[u8]) -> io::Result<()> {

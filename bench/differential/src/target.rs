@@ -116,8 +116,7 @@ impl Target for SocketTarget {
             Some(peer) => peer,
             none => none.insert(DatagramPeer::connect(address)?),
         };
-        let mut ask = |request: &Vec<u8>| if request.is_empty() { Ok(Vec::new()) } else { peer.ask(request) };
-        requests.iter().map(&mut ask).collect()
+        peer.ask(requests)
     }
 
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
