@@ -10,9 +10,11 @@ megabytes and read nothing) and `trickle` (500 that read one byte a second).
 import argparse
 import multiprocessing
 import os
+import random
 import re
 import selectors
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -219,6 +221,47 @@ def row(options, name):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def windows(options, name):
+    """Idle and flooded windows by turns, on one machine in one mood: prints the row of their ratios."""
+    kind, _, rate = name.partition("@")
+    rate = int(rate or 20_000)
+    place = (options.address, options.port)
+    pairs, reached, failed, longest = [], [], [0, 0], [0.0, 0.0]
+    for turn in range(options.pairs):
+        p99 = [0.0, 0.0]
+        # Which of the two comes first changes, so that what drifts does so for both.
+        for flooded in (False, True) if turn % 2 == 0 else (True, False):
+            process = flood(options, kind, rate, options.window + 0.1) if flooded else None
+            ours, theirs = multiprocessing.Pipe()
+            client = multiprocessing.Process(target=old, args=(place, options.window, theirs))
+            client.start()
+            if REAL_TIME:
+                os.sched_setscheduler(client.pid, os.SCHED_FIFO, os.sched_param(20))
+            took, fails = ours.recv()
+            client.join()
+            if process:
+                sent, seconds = re.search(r"sent (\d+) in ([\d.]+) s", process.communicate()[0]).groups()
+                reached.append(int(sent) / float(seconds))
+                recovery(place)
+            p99[flooded] = at(took, 0.99)
+            longest[flooded] = max(longest[flooded], at(took, 1))
+            failed[flooded] += fails
+        pairs.append(p99)
+    ratios = sorted(under / idle for idle, under in pairs)
+    chosen = random.Random(1)
+    medians = sorted(statistics.median(chosen.choices(ratios, k=len(ratios))) for _ in range(2_000))
+    cells = [
+        name,
+        f"{len(pairs)} x {options.window:g} s",
+        f"{statistics.median(reached):,.0f}/s",
+        f"{statistics.median(idle for idle, _ in pairs):.0f} / {statistics.median(under for _, under in pairs):.0f}",
+        f"**{statistics.median(ratios):.2f}** [{at(medians, 0.025):.2f} {at(medians, 0.975):.2f}]",
+        f"{longest[0] / 1e3:.1f} / {longest[1] / 1e3:.1f}",
+        f"{failed[0]} / {failed[1]}",
+    ]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def station(address, interface):
     """The station of a neighbour, once asked."""
     text = subprocess.run(["ip", "neigh", "show", address, "dev", interface], capture_output=True, text=True, check=True)
@@ -234,6 +277,8 @@ def main():
     parser.add_argument("--port", type=int, default=11211)
     parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--pairs", type=int, default=0, help="so many windows without and with the flood by turns, instead")
+    parser.add_argument("--window", type=float, default=1, help="seconds of each")
     options = parser.parse_args()
     if REAL_TIME:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
@@ -247,6 +292,14 @@ def main():
                 raise
             time.sleep(0.05)
     options.mac = station(options.address, options.interface)
+    if options.pairs:
+        if crowds := {"closed", "trickle"} & set(options.kinds):
+            parser.error(f"{', '.join(sorted(crowds))}: no flood that comes and goes, so there are no pairs of windows")
+        print("| flood | pairs | rate, median | p99 idle / under it, us, medians | p99, median of the pairs' ratios [95 %] | longest, ms | failed |")
+        print("|---|---:|---:|---:|---:|---:|---:|")
+        for name in options.kinds:
+            windows(options, name)
+        return
     print(
         "| flood | rate | p50 / p99 before, us | p50 / p99 under it, us | p99, ratio | longest, ms | old failed | new failed "
         "| longest new before / under, ms | first new after, ms | MB grown |"
