@@ -4,10 +4,11 @@ import re
 import socket
 import struct
 import subprocess
+import time
 
 import pytest
 from conftest import HANG_SECONDS, PORT, SERVER_NAMESPACE, Log, connect, exchange, expect, found
-from conftest import in_server_namespace, only_sidestep, store
+from conftest import in_server_namespace, only_sidestep, sidestep_stats, store
 
 # udp(7): a payload longer than so much is sent as several datagrams. Python has no names for these.
 SOL_UDP, UDP_SEGMENT = 17, 103
@@ -104,6 +105,22 @@ def test_what_the_other_end_left_to_segmentation_offload_is_received(start, veth
     drive([connect(address=OWN_ADDRESS)], size=1_000_000)
     assert server.stop() == 0, server.errors
     assert_nothing_was_dropped(server)
+
+
+@only_sidestep
+def test_stats_tell_that_segments_in_a_row_left_together(start, veth):
+    veth(1)
+    start(interface=SERVER_LINK, address=OWN_ADDRESS, extra=("--mode", "generic")).wait_until_ready()
+    connection = connect(address=OWN_ADDRESS)
+    assert sidestep_stats(connection)["tx_trains"] == 0
+    drive([connection])
+    # A core tells what it counts some times a second.
+    until, trains = time.monotonic() + HANG_SECONDS, 0
+    while trains == 0:
+        assert time.monotonic() < until, "it is never told"
+        trains = sidestep_stats(connection)["tx_trains"]
+    # The value has 70 segments, in a few packets.
+    assert trains < 70
 
 
 @only_sidestep
