@@ -13,8 +13,8 @@ use rustix::thread::CapabilitySet;
 
 use crate::link::{KernelAddress, Link, LinkError, kernel_addresses};
 use crate::queue::QueueId;
-use crate::xdp::{AddressMode, Attach, MTU_MAX, ProgramFault, Transport, XdpConfig};
-use crate::xdp::{RING_MAX, RING_MIN};
+use crate::xdp::{AddressMode, Attach, CopyMode, MTU_MAX, ProgramFault, Transport, XdpConfig};
+use crate::xdp::{RING_MAX, RING_MIN, zero_copy_mtu_max};
 
 /// `KernelPort`: ports that sockets of the kernel have.
 mod kernel_ports;
@@ -76,6 +76,20 @@ pub enum OpenError {
         /// Its MTU in bytes.
         mtu: u32,
         /// The largest possible, in bytes.
+        limit: u32,
+    },
+    /// Zero copy was asked for, and the driver would lose the longest frames without a count.
+    #[error(
+        "interface {link} has an MTU of {mtu} bytes, and in zero copy {driver} loses frames of one above {limit}; lower it: ip link set {link} mtu {limit}, or choose another mode, such as auto"
+    )]
+    MtuTooBigForZeroCopy {
+        /// The link.
+        link: String,
+        /// Its driver.
+        driver: String,
+        /// Its MTU in bytes.
+        mtu: u32,
+        /// The largest possible in zero copy, in bytes.
         limit: u32,
     },
     /// The driver refused the program for the MTU.
@@ -330,6 +344,11 @@ pub fn check(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
     }
     if link.mtu > MTU_MAX {
         return Err(OpenError::MtuTooBig { link: link.name.clone(), mtu: link.mtu, limit: MTU_MAX });
+    }
+    let limit = zero_copy_mtu_max(link);
+    if config.copy == CopyMode::ZeroCopy && link.mtu > limit {
+        let (link, driver, mtu) = (link.name.clone(), link.driver.clone(), link.mtu);
+        return Err(OpenError::MtuTooBigForZeroCopy { link, driver, mtu, limit });
     }
     if !facts.missing_capabilities.is_empty() {
         return Err(OpenError::Permission { missing: facts.missing_capabilities.join(", ") });

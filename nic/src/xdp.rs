@@ -35,7 +35,7 @@ use std::io;
 
 pub use crate::sys::rings::XskStatistics;
 pub use config::{MTU_MAX, XdpConfig};
-pub(crate) use config::{RING_MAX, RING_MIN};
+pub(crate) use config::{RING_MAX, RING_MIN, zero_copy_mtu_max};
 pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
 pub use name::{AttachModeError, XskName, XskNameError};
 pub use program::{AddressMode, ProgramFault, SteerCounters, Steering, Transport};
@@ -104,9 +104,17 @@ impl XdpDevice {
         check(config, &facts)?;
         let link = facts.link;
         let shifts = |_| OpenError::GenericShiftsQueues { link: link.name.clone(), queues: link.rx_queues };
-        let attempts = attempts(config.attach, config.copy, &link.driver, link.rx_queues).map_err(shifts)?;
+        let mut attempts = attempts(config.attach, config.copy, &link.driver, link.rx_queues).map_err(shifts)?;
         let mut reasons: Vec<String> = Vec::new();
         reasons.extend(attempts.why.iter().map(|why| (*why).to_owned()));
+        let limit = zero_copy_mtu_max(&link);
+        if link.mtu > limit && attempts.without_zero_copy() {
+            // Asked for, it has been refused by `check`.
+            let (mtu, driver) = (link.mtu, &link.driver);
+            reasons.push(format!(
+                "no zero copy: {driver} loses frames of an MTU above {limit} bytes there, and it is {mtu}"
+            ));
+        }
         let bound = config.queues(&link).len();
         if bound < usize::from(link.rx_queues) {
             reasons

@@ -1,6 +1,6 @@
 use super::*;
 use crate::mac::Mac;
-use crate::xdp::Transport;
+use crate::xdp::{CopyMode, Transport};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
@@ -119,6 +119,18 @@ fn an_mtu_beyond_a_chunk_is_refused_with_the_limit() {
     assert!(line(&config(), &facts).contains("an MTU of 9000 bytes, at most 3822 fit"));
     facts.link.mtu = MTU_MAX;
     check(&config(), &facts).unwrap();
+}
+
+#[test]
+fn an_mtu_whose_frames_zero_copy_would_lose_is_refused_where_zero_copy_is_asked_for() {
+    let mut facts = facts();
+    facts.link = Link { mtu: 3055, driver: "igb".to_owned(), ..facts.link };
+    let asked = XdpConfig { copy: CopyMode::ZeroCopy, ..config() };
+    let said = line(&asked, &facts);
+    assert!(said.contains("an MTU of 3055 bytes, and in zero copy igb loses frames of one above 3054"), "{said}");
+    check(&config(), &facts).unwrap();
+    facts.link.mtu = 3054;
+    check(&asked, &facts).unwrap();
 }
 
 #[test]

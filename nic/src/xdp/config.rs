@@ -64,9 +64,23 @@ pub struct XdpConfig {
 /// Bytes of a chunk that holds the longest frame of a link, as its driver uses it.
 fn chunk_bytes(link: &Link) -> u32 {
     let small = LARGEST_CHUNK_BYTES / 2;
-    let buffer = (small - HEADROOM_BYTES as u32) / 1024 * 1024;
-    let rounded = WHOLE_KIB_DRIVERS.contains(&link.driver.as_str()) && link.mtu + TAGGED_BYTES > buffer;
+    let rounded = rounds_down(link) && link.mtu > rounded_mtu(small);
     if link.mtu > SMALL_MTU || rounded { LARGEST_CHUNK_BYTES } else { small }
+}
+
+fn rounds_down(link: &Link) -> bool {
+    WHOLE_KIB_DRIVERS.contains(&link.driver.as_str())
+}
+
+/// Largest MTU that fits what is left of a chunk after rounding down to whole KiB.
+fn rounded_mtu(chunk_bytes: u32) -> u32 {
+    (chunk_bytes - HEADROOM_BYTES as u32) / 1024 * 1024 - TAGGED_BYTES
+}
+
+/// Largest MTU with which zero copy loses nothing on `link`: 3054 where the driver rounds buffers down to whole KiB, else
+/// [`MTU_MAX`]. In copy mode the kernel copies out of the driver's own buffers, and the limit is [`MTU_MAX`] everywhere.
+pub(crate) fn zero_copy_mtu_max(link: &Link) -> u32 {
+    if rounds_down(link) { rounded_mtu(LARGEST_CHUNK_BYTES) } else { MTU_MAX }
 }
 
 impl XdpConfig {
@@ -130,23 +144,32 @@ mod tests {
     use super::*;
     use crate::mac::Mac;
 
+    fn link(driver: &str, mtu: u32) -> Link {
+        Link {
+            name: "eth7".to_owned(),
+            index: 7,
+            mac: Mac([2; 6]),
+            mtu,
+            up: true,
+            rx_queues: 2,
+            tx_queues: 2,
+            tx_queues_max: 2,
+            combined: 2,
+            rx_ring: None,
+            driver: driver.to_owned(),
+        }
+    }
+
+    #[test]
+    fn zero_copy_has_a_smaller_largest_mtu_where_buffers_are_rounded_down_to_whole_kib() {
+        let limit = |driver| zero_copy_mtu_max(&link(driver, 1500));
+        assert_eq!(["igb", "igc", "ixgbe"].map(limit), [3054; 3]);
+        assert_eq!(["i40e", "virtio_net"].map(limit), [MTU_MAX; 2]);
+    }
+
     #[test]
     fn a_nic_that_rounds_its_buffers_down_to_whole_kib_gets_chunks_that_hold_a_frame() {
-        let chunk = |driver: &str, mtu| {
-            chunk_bytes(&Link {
-                name: "eth7".to_owned(),
-                index: 7,
-                mac: Mac([2; 6]),
-                mtu,
-                up: true,
-                rx_queues: 2,
-                tx_queues: 2,
-                tx_queues_max: 2,
-                combined: 2,
-                rx_ring: None,
-                driver: driver.to_owned(),
-            })
-        };
+        let chunk = |driver: &str, mtu| chunk_bytes(&link(driver, mtu));
         assert_eq!(["veth", "i40e", "virtio_net"].map(|driver| chunk(driver, 1500)), [2048; 3]);
         assert_eq!(["igb", "igc", "ixgbe"].map(|driver| chunk(driver, 1500)), [4096; 3]);
         assert_eq!((chunk("igb", 1006), chunk("veth", 3000)), (2048, 4096));

@@ -104,6 +104,15 @@ pub(super) struct Attempts {
     pub(super) why: Vec<&'static str>,
 }
 
+impl Attempts {
+    /// Takes zero copy out; says whether it was among them.
+    pub(super) fn without_zero_copy(&mut self) -> bool {
+        let before = self.order.len();
+        self.order = copying(&self.order);
+        self.order.len() < before
+    }
+}
+
 /// Why no combination can be tried at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GenericShiftsQueues;
@@ -165,6 +174,13 @@ mod tests {
         assert_eq!(order(AttachMode::Auto, CopyMode::Copy, "igb", 4), all[1..]);
         assert_eq!(order(AttachMode::Native, CopyMode::Auto, "igb", 1), all[..2]);
         assert_eq!(order(AttachMode::Native, CopyMode::ZeroCopy, "igb", 1), all[..1]);
+    }
+
+    #[test]
+    fn what_is_left_without_zero_copy_keeps_its_order() {
+        let mut all = attempts(AttachMode::Auto, CopyMode::Auto, "igb", 4).unwrap();
+        assert!(all.without_zero_copy() && !all.without_zero_copy());
+        assert_eq!(all.order, attempts(AttachMode::Auto, CopyMode::Copy, "igb", 4).unwrap().order);
     }
 
     #[test]
