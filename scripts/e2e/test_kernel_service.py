@@ -1,11 +1,11 @@
 """The kernel keeps what is the kernel's: before, while and after the server runs, and after it was killed."""
 
-import json
 import subprocess
 import sys
 
 import pytest
 from conftest import KERNEL_ADDRESS, SERVER_NAMESPACE, connect, exchange, found, only_sidestep, store
+from test_leaks import bpf_objects, settled
 
 ECHO = """
 import socket, sys
@@ -34,15 +34,6 @@ def reachable(port):
     connection.close()
 
 
-def bpf_objects():
-    """Ids of all programs, maps and links that bpftool sees."""
-    seen = []
-    for kind in ("prog", "map", "link"):
-        listed = subprocess.run(["bpftool", "-j", kind, "list"], capture_output=True, text=True, check=True).stdout
-        seen += [(kind, entry["id"], entry.get("name")) for entry in json.loads(listed or "[]")]
-    return sorted(seen, key=str)
-
-
 def test_the_kernels_service_is_reachable_before_while_and_after(start, echo):
     reachable(echo)
     server = start().wait_until_ready()
@@ -66,16 +57,7 @@ def test_killed_without_warning_it_leaves_the_kernel_as_it_was_and_starts_again_
     exchange(connect(), b"get k\r\n", b"END\r\n")
     assert server.stop() == 0
     reachable(echo)
-    assert settled(bpf_objects, before) == before
-
-
-def settled(look, wanted):
-    """What `look` sees once it is `wanted`, or after many looks: the kernel frees maps a moment after the last user."""
-    for _ in range(500):
-        seen = look()
-        if seen == wanted:
-            break
-    return seen
+    assert settled(bpf_objects, lambda seen: seen == before) == before
 
 
 @only_sidestep
