@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use crate::binary;
-use crate::case::{Case, Operation, Protocol, shown};
+use crate::case::{Case, Leg, Operation, Protocol, shown};
 use crate::conversation::Parting;
 use crate::differences::Differences;
 use crate::generate;
@@ -191,24 +191,36 @@ fn last_request(case: &Case) -> Vec<u8> {
     case.last().map(|operation| request(case, operation)).unwrap_or_default()
 }
 
-/// `case` without the operations of the leg that differs which a listed class covers, if there are any. One of them is
-/// most likely the culprit; if not, the difference is still there when the rest is played.
+/// `case` without what a listed class names as the cause of the difference, up to the leg that differs; if that is not
+/// there, without the operations of this leg which a listed class covers, if there are any. One of them is most likely
+/// the culprit; if not, the difference is still there when the rest is played.
 fn without_listed(
     case: &Case,
     parting: &Parting,
     differences: &mut Differences,
     findings: &mut Findings,
 ) -> Option<Case> {
-    let leg = case.legs.get(parting.leg)?;
-    let requests: Vec<_> = leg.operations.iter().map(|operation| request(case, operation)).collect();
-    let covered = differences.classify_any(&requests, &parting.oracle, &parting.tested)?;
-    findings.listed += covered.len() as u64;
-    let mut rest = case.clone();
-    let mut number = 0;
-    rest.legs[parting.leg].operations.retain(|_| {
-        number += 1;
-        !covered.contains(&(number - 1))
-    });
+    let requests = |legs: &[Leg]| -> Vec<_> {
+        legs.iter().flat_map(|leg| &leg.operations).map(|operation| request(case, operation)).collect()
+    };
+    let (before, leg) = (case.legs.get(..parting.leg)?, case.legs.get(parting.leg..=parting.leg)?);
+    let causes = differences.classify_causes(&requests(&case.legs[..=parting.leg]), &parting.oracle, &parting.tested);
+    let cut = match causes {
+        Some(causes) => causes,
+        None => {
+            let first: usize = before.iter().map(|leg| leg.operations.len()).sum();
+            let covered = differences.classify_any(&requests(leg), &parting.oracle, &parting.tested)?;
+            covered.into_iter().map(|at| first + at).collect()
+        }
+    };
+    findings.listed += cut.len() as u64;
+    let (mut rest, mut number) = (case.clone(), 0);
+    for leg in &mut rest.legs {
+        leg.operations.retain(|_| {
+            number += 1;
+            !cut.contains(&(number - 1))
+        });
+    }
     rest.legs.retain(|leg| !leg.operations.is_empty());
     Some(rest)
 }

@@ -3,6 +3,7 @@
 //! ````text
 //! ## name-of-the-class
 //! - request: `regular expression for the request that shows it`
+//! - cause: `regular expression for the earlier request that makes it` (where that is another)
 //! - memcached: `regular expression for memcached's line`
 //! - sidestep: `regular expression for our line`
 //! - why: the reason, in one line
@@ -36,6 +37,7 @@ pub struct Class {
     /// Its heading.
     pub name: String,
     request: Regex,
+    cause: Option<Regex>,
     memcached: Regex,
     sidestep: Regex,
     /// The reason.
@@ -109,21 +111,25 @@ impl Class {
                 let value = value.trim();
                 match field {
                     "why" => why = Some(value.to_owned()),
-                    "request" | "memcached" | "sidestep" => {
+                    "request" | "cause" | "memcached" | "sidestep" => {
                         let mut builder = RegexBuilder::new(value.trim_matches('`'));
                         let built = builder.unicode(false).dot_matches_new_line(true).build();
                         expressions.insert(field, built.map_err(|error| wrong(error.to_string()))?);
                     }
-                    other => return Err(wrong(format!("'{other}' is none of request, memcached, sidestep, why"))),
+                    other => {
+                        return Err(wrong(format!("'{other}' is none of request, cause, memcached, sidestep, why")));
+                    }
                 }
             }
         }
         if sent.is_empty() {
             return Err(lacks("transcript with a '> ' line"));
         }
+        let cause = expressions.remove("cause");
         let mut expression = |field, part| expressions.remove(field).ok_or_else(|| lacks(part));
         let mut reply = |side, part| says.remove(side).ok_or_else(|| lacks(part));
         Ok(Self {
+            cause,
             request: expression("request", "'- request:' expression")?,
             memcached: expression("memcached", "'- memcached:' expression")?,
             sidestep: expression("sidestep", "'- sidestep:' expression")?,
@@ -178,6 +184,20 @@ impl Differences {
             let showing: Vec<usize> = (0..requests.len()).filter(|&at| class.request.is_match(&requests[at])).collect();
             class.seen += showing.len() as u64;
             (!showing.is_empty()).then_some(showing)
+        })
+    }
+
+    /// As [`classify_any`](Self::classify_any), of the classes that name a cause: which of `requests`, those up to the
+    /// difference, may have made it. With these left out, what shows the difference can be compared.
+    pub fn classify_causes(&mut self, requests: &[Vec<u8>], memcached: &[u8], sidestep: &[u8]) -> Option<Vec<usize>> {
+        self.classes.iter_mut().find_map(|class| {
+            let cause = class.cause.as_ref()?;
+            if !class.memcached.is_match(memcached) || !class.sidestep.is_match(sidestep) {
+                return None;
+            }
+            let causes: Vec<usize> = (0..requests.len()).filter(|&at| cause.is_match(&requests[at])).collect();
+            class.seen += causes.len() as u64;
+            (!causes.is_empty()).then_some(causes)
         })
     }
 
@@ -299,6 +319,18 @@ mod tests {
         assert_eq!(message(FILE.replace("> FOO\\r\\n\n", "")), "class 'shouting' has no transcript with a '> ' line");
         assert!(message(FILE.replace("^FOO", "(")).starts_with("line 4: "));
         assert!(message(FILE.repeat(26)).starts_with("26 classes are listed"));
+    }
+
+    #[test]
+    fn a_cause_is_found_among_the_requests_before_what_shows_it() {
+        let file = FILE.replace("- memcached", "- cause: `^BAR`\n- memcached");
+        let requests = [&b"BAR\r\n"[..], b"BAZ\r\n", b"FOO\r\n"].map(<[u8]>::to_vec);
+        let mut differences = Differences::parse(&file).unwrap();
+        assert_eq!(differences.classify_causes(&requests, b"ERROR\r\n", b""), Some(vec![0]));
+        assert_eq!(differences.classify_causes(&requests[1..], b"ERROR\r\n", b""), None);
+        assert_eq!(differences.classify_causes(&requests, b"OK\r\n", b""), None);
+        assert_eq!(differences.classes()[0].seen, 1);
+        assert_eq!(Differences::parse(FILE).unwrap().classify_causes(&requests, b"ERROR\r\n", b""), None);
     }
 
     #[test]
