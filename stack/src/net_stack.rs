@@ -170,6 +170,17 @@ impl std::fmt::Debug for NetStack {
     }
 }
 
+/// The interface through which all flows but those that open go.
+fn shared_interface(ip_mtu: usize, secrets: &Secrets) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    // Draws nothing that leaves the machine: every SYN has an interface of its own (`isn`).
+    config.random_seed = secrets.isn[0] ^ secrets.isn[1];
+    let mut device = Scratch::new(&[], ip_mtu);
+    let mut interface = Interface::new(config, &mut device, FlowClock::instant(Time::ZERO));
+    interface.set_any_ip(true);
+    interface
+}
+
 impl NetStack {
     /// Makes a stack. All memory that the packet path needs is reserved here, and the first
     /// [`flows_at_start`](StackConfig::flows_at_start) blocks are made.
@@ -178,19 +189,13 @@ impl NetStack {
     /// A setting is out of range.
     pub fn new(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
         config.check()?;
-        let mut interface_config = Config::new(HardwareAddress::Ip);
-        // Draws nothing that leaves the machine: every SYN has an interface of its own (`isn`).
-        interface_config.random_seed = secrets.isn[0] ^ secrets.isn[1];
-        let mut device = Scratch::new(&[], config.ip_mtu);
-        let mut interface = Interface::new(interface_config, &mut device, FlowClock::instant(Time::ZERO));
-        interface.set_any_ip(true);
         let flows = config.max_flows;
         let local = Local::new(config.address, config.prefix_len, config.mac)
             .with_addresses(config.addresses)
             .with_partial_checksums(config.partial_checksums);
         let mut stack = Self {
             local,
-            interface,
+            interface: shared_interface(config.ip_mtu, &secrets),
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
             cookies: Cookies::new(secrets.isn),

@@ -267,18 +267,7 @@ impl Replay {
         let at = later - FlowClock::span(record.round_trip).min(later - Instant::ZERO);
         let isn = record.snd_una.wrapping_sub(1);
         let mut peer = Peer::new(self, at, record, set, handle, seed_for(isn));
-        let options = syn_options(&record.options);
-        peer.say(Said { flags: SYN, seq: first.wrapping_sub(1), ack: 0, window: u16::MAX }, &options, 0..0);
-        if peer.hear().is_none_or(|(sent, _)| sent.end != record.snd_una) {
-            return false;
-        }
-        peer.now = later;
-        // A window that lets out again what is in flight, be it all that a peer without a scale can allow.
-        let mut segment = Said { flags: ACK, seq: first, ack: record.snd_una, window: u16::MAX };
-        peer.say(segment, &[], 0..0);
-        if peer.socket().state() != State::Established {
-            return false;
-        }
+        let Some(mut segment) = peer.connect(record, first, later) else { return false };
         let fin_acknowledged = record.fin_received && acknowledged > received;
         segment.seq = peer.put(segment, 0..acknowledged.min(received));
         if fin_acknowledged {
@@ -303,13 +292,7 @@ impl Replay {
             peer.say(Said { flags: ACK | FIN, ..segment }, &[], 0..0);
             segment.seq = segment.seq.wrapping_add(1);
         }
-        // The window at the end is news, which has the socket count duplicates from 0.
-        segment.window = if record.window == u16::MAX { u16::MAX - 1 } else { record.window };
-        peer.say(segment, &[], 0..0);
-        if segment.window != record.window {
-            segment.window = record.window;
-            peer.say(segment, &[], 0..0);
-        }
+        peer.tell_window(segment, record.window);
         let state = if record.fin_received { State::CloseWait } else { State::Established };
         let socket = peer.socket();
         socket.state() == state && socket.recv_queue() == received && socket.send_queue() == waiting
@@ -366,6 +349,28 @@ impl<'a> Peer<'a> {
         let mut interface = Interface::new(config, &mut device, now);
         interface.set_any_ip(true);
         Self { replay, interface, now, key: record.key, set, handle }
+    }
+
+    /// Opens the connection of `record`, whose peer sends `first` next: the SYN now, the rest at `later`. Returns what the
+    /// peer's segments are from then on; `None`: the socket is not where it was.
+    fn connect(&mut self, record: &Record, first: u32, later: Instant) -> Option<Said> {
+        let options = syn_options(&record.options);
+        self.say(Said { flags: SYN, seq: first.wrapping_sub(1), ack: 0, window: u16::MAX }, &options, 0..0);
+        self.hear().filter(|(sent, _)| sent.end == record.snd_una)?;
+        self.now = later;
+        // A window that lets out again what is in flight, be it all that a peer without a scale can allow.
+        let segment = Said { flags: ACK, seq: first, ack: record.snd_una, window: u16::MAX };
+        self.say(segment, &[], 0..0);
+        (self.socket().state() == State::Established).then_some(segment)
+    }
+
+    /// Tells the socket the window as it was. It is news to it, which has the socket count duplicates from 0.
+    fn tell_window(&mut self, segment: Said, window: u16) {
+        // The socket has been told the largest all the time: another goes before it.
+        if window == u16::MAX {
+            self.say(Said { window: window - 1, ..segment }, &[], 0..0);
+        }
+        self.say(Said { window, ..segment }, &[], 0..0);
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
