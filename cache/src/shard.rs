@@ -112,6 +112,36 @@ struct Known {
     facts: Facts,
 }
 
+/// Bytes of each segment: a power of two, by the memory where the configuration does not say.
+fn segment_bytes(config: &ShardConfig) -> usize {
+    match config.segment_bytes {
+        0 => 1 << (config.memory_bytes / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2(),
+        bytes => (1usize << bytes.max(1).ilog2()).clamp(4096, SEGMENT_BYTES_MAX),
+    }
+}
+
+/// Whether a shard of `least` to `most` bytes of memory can be made as the configuration says.
+fn check(config: &ShardConfig, least: usize, most: usize) -> Result<(), ConfigError> {
+    let memory_bytes = config.memory_bytes;
+    if memory_bytes < least {
+        return Err(ConfigError::MemoryTooSmall { given: memory_bytes, least });
+    }
+    if memory_bytes > most {
+        return Err(ConfigError::MemoryTooLarge { given: memory_bytes, most });
+    }
+    if config.item_size_max < ITEM_SIZE_MAX_LEAST {
+        return Err(ConfigError::ItemSizeMaxTooSmall { given: config.item_size_max });
+    }
+    if config.item_size_max as usize > memory_bytes / 2 {
+        let (given, most) = (config.item_size_max, memory_bytes / 2);
+        return Err(ConfigError::ItemSizeMaxTooLarge { given, memory: memory_bytes, most });
+    }
+    if !(config.slab_factor > 1.0 && config.slab_factor.is_finite()) {
+        return Err(ConfigError::SlabFactor { given: config.slab_factor });
+    }
+    Ok(())
+}
+
 impl Shard {
     /// An empty shard with its memory mapped; the index's first part is touched, the rest when [`Shard::maintain`] or
     /// the first use comes to it. `hasher` is what keys are looked up by.
@@ -124,30 +154,10 @@ impl Shard {
 
     /// [`Shard::new`] with generations 1..=`last_generation`, so that tests can make them come round.
     fn with_generations(config: &ShardConfig, hasher: KeyHasher, last_generation: u16) -> Result<Shard, ConfigError> {
-        let memory_bytes = config.memory_bytes;
-        let segment_bytes = match config.segment_bytes {
-            0 => 1 << (memory_bytes / 256).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).ilog2(),
-            bytes => (1usize << bytes.max(1).ilog2()).clamp(4096, SEGMENT_BYTES_MAX),
-        };
-        let least = SEGMENTS_MIN * segment_bytes;
+        let segment_bytes = segment_bytes(config);
         let most = segment_bytes << SEGMENT_BITS;
-        if memory_bytes < least {
-            return Err(ConfigError::MemoryTooSmall { given: memory_bytes, least });
-        }
-        if memory_bytes > most {
-            return Err(ConfigError::MemoryTooLarge { given: memory_bytes, most });
-        }
-        if config.item_size_max < ITEM_SIZE_MAX_LEAST {
-            return Err(ConfigError::ItemSizeMaxTooSmall { given: config.item_size_max });
-        }
-        if config.item_size_max as usize > memory_bytes / 2 {
-            let (given, most) = (config.item_size_max, memory_bytes / 2);
-            return Err(ConfigError::ItemSizeMaxTooLarge { given, memory: memory_bytes, most });
-        }
-        if !(config.slab_factor > 1.0 && config.slab_factor.is_finite()) {
-            return Err(ConfigError::SlabFactor { given: config.slab_factor });
-        }
-        let allowed = memory_bytes / segment_bytes;
+        check(config, SEGMENTS_MIN * segment_bytes, most)?;
+        let allowed = config.memory_bytes / segment_bytes;
         let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
         let memory = Memory::new(total, segment_bytes.ilog2())
             .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;

@@ -309,60 +309,46 @@ fn flags<'a>(key: &'a [u8], words: &[&'a [u8]], most: usize) -> Result<Meta<'a>,
         if meta.letters.contains(&letter) {
             return Err(Line::DuplicateFlag);
         }
-        let exptime = |wrong: &mut Option<Line>| {
-            let read = number::signed_32(rest);
-            if read.is_none() {
-                *wrong = Some(Line::BadToken);
-            }
-            read
-        };
-        match letter {
-            b'b' => match base64::decode(key) {
-                Some(decoded) => meta.key = MetaKey::Decoded(decoded),
-                None => wrong = Some(Line::BadKeyEncoding),
-            },
-            b'N' => meta.vivify = exptime(&mut wrong),
-            b'T' => meta.ttl = exptime(&mut wrong),
-            b'R' => meta.recache = exptime(&mut wrong),
-            b'O' => meta.opaque = word,
-            b'l' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'h' => {}
-            b'v' => meta.value = true,
-            b'u' => meta.no_update = true,
-            b'q' => meta.quiet = true,
-            b'F' => match number::unsigned_32(rest) {
-                Some(flags) => meta.client_flags = flags,
-                // memcached has no words of its own for this one.
-                None => wrong = wrong.or(Some(Line::BadFormat)),
-            },
-            b'C' => match number::unsigned(rest) {
-                Some(cas) => meta.cas = Some(cas),
-                None => wrong = Some(Line::BadToken),
-            },
-            b'E' => match number::unsigned(rest) {
-                Some(named) => meta.named = Some(named),
-                None => wrong = Some(Line::BadToken),
-            },
-            // What follows the first letter is ignored, and a NUL is none; a blank is no mode that any command knows.
-            b'M' => meta.mode = Some(rest.first().copied().unwrap_or(b' ')).filter(|&mode| mode != 0),
-            b'J' => match number::unsigned(rest) {
-                Some(initial) => meta.initial = initial,
-                None => wrong = Some(Line::BadInitial),
-            },
-            b'D' => match number::unsigned(rest) {
-                Some(delta) => meta.delta = delta,
-                None => wrong = Some(Line::BadDeltaValue),
-            },
-            b'I' => meta.stale = true,
-            b'x' => meta.empty = true,
-            _ => return Err(Line::InvalidFlag),
+        match read_flag(&mut meta, key, letter, word, rest) {
+            Ok(()) => {}
+            Err(Line::InvalidFlag) => return Err(Line::InvalidFlag),
+            // memcached has no words of its own for what is wrong with F: whatever else is wrong is told.
+            Err(Line::BadFormat) => wrong = wrong.or(Some(Line::BadFormat)),
+            Err(line) => wrong = Some(line),
         }
         // At most FLAGS_MAX words come here.
         let _ = meta.letters.try_push(letter);
     }
-    match wrong {
-        None => Ok(meta),
-        Some(line) => Err(line),
+    wrong.map_or(Ok(meta), Err)
+}
+
+/// Reads one flag: `word` is its `letter` and the `rest`. The error is the line that is due for this flag alone.
+#[inline]
+fn read_flag<'a>(meta: &mut Meta<'a>, key: &[u8], letter: u8, word: &'a [u8], rest: &[u8]) -> Result<(), Line> {
+    let exptime = || number::signed_32(rest).ok_or(Line::BadToken);
+    let unique = || number::unsigned(rest).ok_or(Line::BadToken);
+    match letter {
+        b'b' => meta.key = MetaKey::Decoded(base64::decode(key).ok_or(Line::BadKeyEncoding)?),
+        b'N' => meta.vivify = Some(exptime()?),
+        b'T' => meta.ttl = Some(exptime()?),
+        b'R' => meta.recache = Some(exptime()?),
+        b'O' => meta.opaque = word,
+        b'l' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'h' => {}
+        b'v' => meta.value = true,
+        b'u' => meta.no_update = true,
+        b'q' => meta.quiet = true,
+        b'F' => meta.client_flags = number::unsigned_32(rest).ok_or(Line::BadFormat)?,
+        b'C' => meta.cas = Some(unique()?),
+        b'E' => meta.named = Some(unique()?),
+        // What follows the first letter is ignored, and a NUL is none; a blank is no mode that any command knows.
+        b'M' => meta.mode = Some(rest.first().copied().unwrap_or(b' ')).filter(|&mode| mode != 0),
+        b'J' => meta.initial = number::unsigned(rest).ok_or(Line::BadInitial)?,
+        b'D' => meta.delta = number::unsigned(rest).ok_or(Line::BadDeltaValue)?,
+        b'I' => meta.stale = true,
+        b'x' => meta.empty = true,
+        _ => return Err(Line::InvalidFlag),
     }
+    Ok(())
 }
 
 /// Whether a quiet `name` hides this outcome.

@@ -18,10 +18,15 @@ impl Taking<'_> {
             self.fetch(key, false, None, true)?;
             return Ok(Done::Command(line_bytes));
         }
-        let now = self.here.now;
-        if let Some((storing, noreply, line_bytes)) = plain_set(input, now) {
+        if let Some((storing, noreply, line_bytes)) = plain_set(input, self.here.now) {
             return self.store(input, line_bytes, &storing, &Form::classic(noreply));
         }
+        self.any_line(input)
+    }
+
+    /// Executes a line of any form.
+    fn any_line(&mut self, input: &[u8]) -> Result<Done, Halt> {
+        let now = self.here.now;
         let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
         let Some(newline) = memchr(b'\n', window) else {
             return match input.len() > LINE_MAX_BYTES {
