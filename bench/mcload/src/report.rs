@@ -1,6 +1,6 @@
 //! An outcome as text for people and as one line of JSON for programs. README.md lists the fields.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use clap::ValueEnum;
 use figures::quantiles::micros;
@@ -72,8 +72,37 @@ pub fn text(plan: &Plan, outcome: &Outcome) -> String {
     out
 }
 
-fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result {
-    let (codec, measured, sample) = (&plan.codec, &outcome.measured, &outcome.sample);
+fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> fmt::Result {
+    plan_to(out, plan)?;
+    if plan.load {
+        let sample = &outcome.sample;
+        writeln!(
+            out,
+            "loaded {} keys in {:.2} s; read back {}: {} found, {} missing",
+            outcome.load.sets,
+            outcome.load_time.as_secs_f64(),
+            sample.requests(),
+            sample.hits,
+            sample.misses
+        )?;
+    }
+    rate_to(out, plan, outcome)?;
+    latency_to(out, plan, outcome)?;
+    if plan.dead > 0 {
+        writeln!(out, "dead connections: {} opened, {} alive at the end", plan.dead, outcome.dead.requests())?;
+    }
+    if let Some(reason) = void_reason(plan, outcome) {
+        writeln!(out, "VOID: {reason}")?;
+    }
+    match first_wrong(outcome) {
+        None => writeln!(out, "wrong replies: 0"),
+        Some(first) => writeln!(out, "WRONG REPLIES on {} connections; the first: {first}", outcome.wrong()),
+    }
+}
+
+/// What was done to which server.
+fn plan_to(out: &mut String, plan: &Plan) -> fmt::Result {
+    let codec = &plan.codec;
     let keyspace = codec.keyspace();
     write!(
         out,
@@ -93,18 +122,12 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
     if codec.multiget() > 1 {
         write!(out, ", {} keys a get", codec.multiget())?;
     }
-    writeln!(out, ", mix get={},set={}, seed {}", plan.mix.get, plan.mix.set, plan.seed)?;
-    if plan.load {
-        writeln!(
-            out,
-            "loaded {} keys in {:.2} s; read back {}: {} found, {} missing",
-            outcome.load.sets,
-            outcome.load_time.as_secs_f64(),
-            sample.requests(),
-            sample.hits,
-            sample.misses
-        )?;
-    }
+    writeln!(out, ", mix get={},set={}, seed {}", plan.mix.get, plan.mix.set, plan.seed)
+}
+
+/// How much was done in a second, and of what.
+fn rate_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> fmt::Result {
+    let measured = &outcome.measured;
     match plan.pace {
         Loop::Closed => write!(out, "closed loop: {:.0} requests/s", per_second(measured.requests(), outcome))?,
         Loop::Open { rate, .. } => write!(
@@ -136,6 +159,12 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
             micros(&measured.connect_ns)
         )?;
     }
+    Ok(())
+}
+
+/// How long the requests took, and which took for ever.
+fn latency_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> fmt::Result {
+    let measured = &outcome.measured;
     writeln!(out, "latency us: {}", micros(&measured.latency_ns))?;
     if measured.timed_out > 0 {
         let share = measured.timed_out as f64 / measured.ended() as f64;
@@ -151,16 +180,7 @@ fn text_to(out: &mut String, plan: &Plan, outcome: &Outcome) -> std::fmt::Result
     if matches!(plan.pace, Loop::Open { .. }) {
         writeln!(out, "lateness of the generator us: {}", micros(&measured.lateness_ns))?;
     }
-    if plan.dead > 0 {
-        writeln!(out, "dead connections: {} opened, {} alive at the end", plan.dead, outcome.dead.requests())?;
-    }
-    if let Some(reason) = void_reason(plan, outcome) {
-        writeln!(out, "VOID: {reason}")?;
-    }
-    match first_wrong(outcome) {
-        None => writeln!(out, "wrong replies: 0"),
-        Some(first) => writeln!(out, "WRONG REPLIES on {} connections; the first: {first}", outcome.wrong()),
-    }
+    Ok(())
 }
 
 fn quantiles(histogram: &Histogram<u64>) -> Value {
