@@ -36,7 +36,7 @@ pub use read::{ListenPort, Mode, Steering};
 pub(crate) use users::users_in;
 
 use flags::Flags;
-use read::{ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
+use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
 
 /// What holds: every value within its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,30 +149,17 @@ impl Options {
             None if flags.item_size.is_some() => THREADS,
             None => threads_for(memory_bytes, item_size_bytes, &mut notes),
         };
-        let cpus = flags.cpus.map_or(Vec::new(), |cpus| cpus.0);
-        if !cpus.is_empty() && cpus.len() < cores {
-            return Err(OptionError::Cpus { named: cpus.len(), threads: cores });
-        }
-        let protocol = match (flags.protocol, &flags.auth_file) {
-            (Protocol::Binary, Some(_)) => {
-                let why = "names and passwords are only of the text protocol; give -B ascii, or leave -Y out";
-                return Err(OptionError::Refused { option: "-B binary -Y".to_owned(), why });
-            }
-            (Protocol::Auto, Some(_)) => Protocol::Ascii,
-            (protocol, _) => protocol,
-        };
+        let cpus = cpus(flags.cpus, cores)?;
         let udp_port = flags.udp_port.take(&mut notes);
-        let udp = udp_port != ListenPort::Off;
-        if udp && flags.auth_file.is_some() {
-            let why = "a datagram has no connection on which names and passwords could be asked for; give -U 0";
-            return Err(OptionError::Refused { option: format!("-U {udp_port} -Y"), why });
-        }
-        if !udp && let Some(trusted) = flags.udp_trust.first() {
+        let protocol = protocol(flags.protocol, flags.auth_file.is_some(), udp_port)?;
+        if udp_port == ListenPort::Off
+            && let Some(trusted) = flags.udp_trust.first()
+        {
             let why = "there is no UDP to trust anybody with; give -U PORT too";
             return Err(OptionError::Refused { option: format!("--udp-trust {}", trusted.text), why });
         }
         // As memcached: -U alone is both (main, "udp_specified").
-        let otherwise = if udp { udp_port } else { TCP_PORT };
+        let otherwise = if udp_port == ListenPort::Off { TCP_PORT } else { udp_port };
         let tcp_port = flags.port.map_or(otherwise, |port| port.take(&mut notes));
         // A port in -l is for both, if they are not off.
         let listen_port = listen_port(flags.listen.as_deref(), address)?.map(ListenPort::Number);
@@ -261,6 +248,31 @@ fn check_tap(options: &Options) -> Result<(), OptionError> {
         return refused("--queues", "a TAP has 256 queues at most");
     }
     Ok(())
+}
+
+/// The CPUs to pin to, of which there is one for each core if there are any.
+fn cpus(named: Option<Cpus>, cores: usize) -> Result<Vec<usize>, OptionError> {
+    let cpus = named.map_or(Vec::new(), |cpus| cpus.0);
+    if !cpus.is_empty() && cpus.len() < cores {
+        return Err(OptionError::Cpus { named: cpus.len(), threads: cores });
+    }
+    Ok(cpus)
+}
+
+/// The protocol that connections speak: the text protocol alone where names are asked for, and then no datagrams.
+fn protocol(asked: Protocol, names: bool, udp_port: ListenPort) -> Result<Protocol, OptionError> {
+    if !names {
+        return Ok(asked);
+    }
+    if asked == Protocol::Binary {
+        let why = "names and passwords are only of the text protocol; give -B ascii, or leave -Y out";
+        return Err(OptionError::Refused { option: "-B binary -Y".to_owned(), why });
+    }
+    if udp_port != ListenPort::Off {
+        let why = "a datagram has no connection on which names and passwords could be asked for; give -U 0";
+        return Err(OptionError::Refused { option: format!("-U {udp_port} -Y"), why });
+    }
+    Ok(Protocol::Ascii)
 }
 
 #[cfg(test)]
