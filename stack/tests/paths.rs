@@ -163,3 +163,45 @@ fn a_peer_that_throws_away_what_it_has_told_of_is_sent_it_again() {
     }
     assert!(thrown > 1_000_000, "{thrown}");
 }
+
+/// An ACK says all that those before it have said: the way on which they come may lose many of them.
+#[test]
+fn lost_acknowledgments_cost_a_value_nothing_and_have_nothing_sent_again() {
+    for micros in [100, 5_000, 20_000] {
+        let mut whole = Duration::ZERO;
+        for loss in [0.0, 0.001, 0.01, 0.1] {
+            let mut config = config();
+            config.conn_memory = 32 << 20;
+            let mut sink = Sink::new(config, VALUE, (path(micros), path(micros)), 1);
+            for _ in 0..2 {
+                sink.get(VALUE);
+            }
+            let mut took = Vec::new();
+            for _ in 0..20 {
+                // Its request is not to be lost: a client has a time-out of its own for that.
+                let (until, began) = (sink.got() + VALUE as u64, sink.now());
+                sink.ask();
+                sink.run(Duration::from_micros(2 * micros), |_| false);
+                sink.set_faults_of_acknowledgments(Faults { loss, ..path(micros) });
+                sink.run(Duration::from_secs(20), |sink| sink.got() >= until);
+                sink.set_faults_of_acknowledgments(path(micros));
+                assert!(sink.got() >= until, "{} bytes are missing", until - sink.got());
+                took.push(sink.now().since(began));
+            }
+            took.sort();
+            let (median, stats) = (took[10], sink.stats());
+            println!(
+                "{micros} us, {loss}: median {median:?}, most {:?}, {} lost",
+                took[19],
+                sink.lost_acknowledgments()
+            );
+            assert!(loss < 0.005 || sink.lost_acknowledgments() > 0, "none was lost");
+            if loss == 0.0 {
+                whole = median;
+            }
+            assert!(median <= whole + whole / 20, "{median:?} instead of {whole:?}");
+            assert!(stats.sent_again * 1_000 <= sink.segments, "{} of {}", stats.sent_again, sink.segments);
+            assert_eq!(stats.retransmission_timeouts, 0);
+        }
+    }
+}

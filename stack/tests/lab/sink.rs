@@ -96,6 +96,16 @@ impl Sink {
         self.got
     }
 
+    /// From now on what the client sends meets these faults.
+    pub fn set_faults_of_acknowledgments(&mut self, faults: Faults) {
+        self.wire.set_inbound_faults(0, faults).expect("good faults");
+    }
+
+    /// Frames of the client that were lost.
+    pub fn lost_acknowledgments(&self) -> u64 {
+        self.wire.counts(0).all_lost()
+    }
+
     /// Asks for a value. Returns the sequence number of that.
     pub fn ask(&mut self) -> u32 {
         self.send(ACK, b"?", &[]);
