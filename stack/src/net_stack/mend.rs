@@ -21,6 +21,7 @@ use crate::phase::Marks;
 use crate::port::Port;
 use crate::replay::Told;
 use crate::scoreboard::{Block, Wanted, before, later};
+use crate::segment::Sent;
 use crate::sending::micros;
 
 /// Most segments that one walk passes: more than the largest ring holds.
@@ -106,22 +107,12 @@ impl NetStack {
         if self.walks <= 0 {
             return Mended::Later;
         }
+        self.begin_to_mend(index);
         let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
-        let all_lost = block.marks.contains(Marks::ALL_LOST);
-        block.marks.remove(Marks::MEND | Marks::ALL_LOST);
+        let Some(number) = block.board else { return Mended::GoOn };
         let (una, snd_nxt) = (block.highest_ack, block.snd_nxt);
         let in_flight = snd_nxt.wrapping_sub(una);
-        if all_lost && in_flight > 0 {
-            match self.boards.take(&mut block.board, una) {
-                Some(board) => {
-                    board.lost_to = later(board.lost_to, block.sending.recover());
-                    block.sending.set_mending(true);
-                }
-                None => block.marks |= Marks::SEND_AGAIN,
-            }
-        }
-        let Some(number) = block.board else { return Mended::GoOn };
         let state = block.socket().state();
         let open = matches!(state, State::Established | State::CloseWait | State::FinWait1);
         let board = self.boards.get(number);
@@ -149,6 +140,46 @@ impl NetStack {
         }
         board.sort_out(micros(now), block.sending.ages(), reach);
         let lost_to = later(board.lost_to, reach.unwrap_or(una));
+        let outcome = self.send_lost(now, port, index, lost_to, entered);
+        match self.tell_window(flow_now, index) {
+            Mended::GoOn => outcome,
+            worse => worse,
+        }
+    }
+
+    /// Takes the marks for which a flow is mended off it. If all that was in flight was found lost, a scoreboard says so, or
+    /// smoltcp sends everything again where there is no scoreboard.
+    fn begin_to_mend(&mut self, index: u32) {
+        let block = &mut *self.blocks[index as usize];
+        let all_lost = block.marks.contains(Marks::ALL_LOST);
+        block.marks.remove(Marks::MEND | Marks::ALL_LOST);
+        let una = block.highest_ack;
+        if !all_lost || block.snd_nxt == una {
+            return;
+        }
+        match self.boards.take(&mut block.board, una) {
+            Some(board) => {
+                board.lost_to = later(board.lost_to, block.sending.recover());
+                block.sending.set_mending(true);
+            }
+            None => block.marks |= Marks::SEND_AGAIN,
+        }
+    }
+
+    /// Sends again what is lost before `lost_to`, as much as the congestion window has room for. `entered`: the loss has only
+    /// just been found, for which one segment is sent whatever the window (RFC 6675 §5, step 4.3).
+    fn send_lost<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        index: u32,
+        lost_to: u32,
+        entered: bool,
+    ) -> Mended {
+        let block = &mut *self.blocks[index as usize];
+        let Some(number) = block.board else { return Mended::GoOn };
+        let board = self.boards.get(number);
+        let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
         let mss = u32::from(block.sending.mss());
         let (_, lost) = board.wanted(lost_to, 0);
         let on_the_way = in_flight.saturating_sub(board.held() + lost);
@@ -166,43 +197,24 @@ impl NetStack {
         if outcome == Mended::NoFrame {
             block.marks |= Marks::MEND;
         }
-        match self.tell_window(flow_now, index) {
-            Mended::GoOn => outcome,
-            worse => worse,
-        }
+        outcome
     }
 
     /// Sends again what is `wanted`.
     fn send_missing<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32, wanted: &Wanted) -> Mended {
-        let flow_now = FlowClock::instant(now);
         let block = &mut *self.blocks[index as usize];
-        let (una, snd_nxt) = (block.highest_ack, block.snd_nxt);
+        let una = block.highest_ack;
         let mss = u32::from(block.sending.mss());
-        let (Some(number), Some(&(_, until))) = (block.board, wanted.last()) else { return Mended::GoOn };
-        let board = self.boards.get(number);
+        let Some(&(_, until)) = wanted.last() else { return Mended::GoOn };
         if let [(from, to)] = wanted[..]
             && from == una
             && to.wrapping_sub(una) <= mss
         {
-            // The earliest, which smoltcp can send alone.
-            block.marks |= Marks::SEND_AGAIN;
-            let end = board.holes(una, una.wrapping_add(mss)).next().map_or(to, |(_, end)| end);
-            board.sent_again((una, end), snd_nxt, micros(now));
-            block.sending.sent_again(una, end);
+            self.send_earliest(now, index, to);
             return Mended::GoOn;
         }
-        let in_flight = snd_nxt.wrapping_sub(una);
-        let (interface, replay) = (&mut self.interface, &mut self.replay);
-        // Everything that was sent, and nothing else: of what was not, some may be less than a unit of the window away.
-        let unsent = block.socket().send_queue() > in_flight as usize;
-        block.told_window = block.sending.field_for(in_flight, unsent);
-        let told = Told { key: block.key, seq: block.rcv_nxt(), ack: una, window: block.told_window };
-        let edge = block.sending.lets_out_to(una, block.told_window);
-        let end = if before(edge, snd_nxt) { edge } else { snd_nxt };
-        // It sends the earliest again, by which its timer runs for certain, and then, as if that had run out, everything.
-        if contain(|| replay.have_sent_again(interface, flow_now, &mut block.set, told)).is_none() {
-            return Mended::Contained;
-        }
+        let flow_now = FlowClock::instant(now);
+        let Some(end) = self.begin_walk(flow_now, index) else { return Mended::Contained };
         let (mut at, mut out_of_frames) = (una, false);
         for step in 0..MOST_SEGMENTS {
             let next = at.wrapping_add(mss);
@@ -210,44 +222,92 @@ impl NetStack {
             out_of_frames |= lacks && !(port.has_room() && port.can_answer());
             // The first step is the earliest alone, and comes once more with all.
             let again = lacks && !out_of_frames && step > 0;
-            let sent = if again {
-                let mut device = OneFrame::new(None, port.reserve(), &block.link, self.config.ip_mtu);
-                let outcome = contain(|| interface.poll_egress(flow_now, &mut device, &mut block.set));
-                let reply = device.into_reply();
-                let sent = take_reply(block, port, reply, self.promises, &mut self.islands);
-                self.stats.sent_again += 1;
-                outcome.map(|_| sent)
-            } else {
-                contain(|| replay.skip(interface, flow_now, &mut block.set))
-            };
-            self.walks -= 1;
-            self.work.sets += 1;
-            match sent {
-                None => return Mended::Contained,
-                Some(Some(sent)) if !sent.empty && before(at, sent.end) => {
-                    if again {
-                        let to = if before(until, sent.end) { until } else { sent.end };
-                        // Of what is in the segment, the peer may have some: that says nothing of the rest.
-                        let missing: ArrayVec<Block, MOST_IN_ONE> = board.holes(at, to).take(MOST_IN_ONE).collect();
-                        for hole in missing {
-                            board.sent_again(hole, snd_nxt, micros(now));
-                        }
-                        block.sending.sent_again(at, sent.end);
-                    }
-                    if step > 0 {
-                        at = sent.end;
-                    }
-                }
-                Some(_) => break,
+            let Some(sent) = self.walk_past_one(flow_now, port, index, again) else { return Mended::Contained };
+            let Some(sent) = sent.filter(|sent| !sent.empty && before(at, sent.end)) else { break };
+            if again {
+                let to = if before(until, sent.end) { until } else { sent.end };
+                self.note_sent_again(now, index, (at, to), sent.end);
             }
-            if step == 0 && contain(|| replay.rewind(interface, flow_now, &mut block.set)).is_none() {
-                return Mended::Contained;
+            if step > 0 {
+                at = sent.end;
+            } else {
+                let (interface, replay) = (&mut self.interface, &mut self.replay);
+                let set = &mut self.blocks[index as usize].set;
+                if contain(|| replay.rewind(interface, flow_now, set)).is_none() {
+                    return Mended::Contained;
+                }
             }
             if !before(at, end) {
                 break;
             }
         }
         if out_of_frames { Mended::NoFrame } else { Mended::GoOn }
+    }
+
+    /// Has smoltcp send the earliest segment again, which it can do alone. `to`: the end of what is wanted of it.
+    fn send_earliest(&mut self, now: Time, index: u32, to: u32) {
+        let block = &mut *self.blocks[index as usize];
+        let Some(number) = block.board else { return };
+        block.marks |= Marks::SEND_AGAIN;
+        let board = self.boards.get(number);
+        let una = block.highest_ack;
+        let next = una.wrapping_add(u32::from(block.sending.mss()));
+        let end = board.holes(una, next).next().map_or(to, |(_, end)| end);
+        board.sent_again((una, end), block.snd_nxt, micros(now));
+        block.sending.sent_again(una, end);
+    }
+
+    /// Has smoltcp send the earliest again with the next poll, by which its timer runs for certain. Returns up to where it
+    /// sends when it sends everything; `None`: it has panicked.
+    fn begin_walk(&mut self, flow_now: Instant, index: u32) -> Option<u32> {
+        let block = &mut *self.blocks[index as usize];
+        let (una, snd_nxt) = (block.highest_ack, block.snd_nxt);
+        let in_flight = snd_nxt.wrapping_sub(una);
+        // Everything that was sent, and nothing else: of what was not, some may be less than a unit of the window away.
+        let unsent = block.socket().send_queue() > in_flight as usize;
+        block.told_window = block.sending.field_for(in_flight, unsent);
+        let told = Told { key: block.key, seq: block.rcv_nxt(), ack: una, window: block.told_window };
+        let edge = block.sending.lets_out_to(una, block.told_window);
+        let (interface, replay) = (&mut self.interface, &mut self.replay);
+        contain(|| replay.have_sent_again(interface, flow_now, &mut block.set, told))?;
+        Some(if before(edge, snd_nxt) { edge } else { snd_nxt })
+    }
+
+    /// Has smoltcp send one segment, which goes into a frame if it is to go out `again`. Returns what it sent, if anything;
+    /// the outer `None`: it has panicked.
+    fn walk_past_one<Q: Queue>(
+        &mut self,
+        flow_now: Instant,
+        port: &mut Port<Q>,
+        index: u32,
+        again: bool,
+    ) -> Option<Option<Sent>> {
+        self.walks -= 1;
+        self.work.sets += 1;
+        let block = &mut *self.blocks[index as usize];
+        let (interface, replay) = (&mut self.interface, &mut self.replay);
+        if !again {
+            return contain(|| replay.skip(interface, flow_now, &mut block.set));
+        }
+        let mut device = OneFrame::new(None, port.reserve(), &block.link, self.config.ip_mtu);
+        let outcome = contain(|| interface.poll_egress(flow_now, &mut device, &mut block.set));
+        let reply = device.into_reply();
+        let sent = take_reply(block, port, reply, self.promises, &mut self.islands);
+        self.stats.sent_again += 1;
+        outcome.map(|_| sent)
+    }
+
+    /// Notes that a segment, which ends at `end`, was sent again, and of it what was missing in `stretch`.
+    fn note_sent_again(&mut self, now: Time, index: u32, stretch: Block, end: u32) {
+        let block = &mut *self.blocks[index as usize];
+        let Some(number) = block.board else { return };
+        let board = self.boards.get(number);
+        // Of what is in the segment, the peer may have some: that says nothing of the rest.
+        let missing: ArrayVec<Block, MOST_IN_ONE> = board.holes(stretch.0, stretch.1).take(MOST_IN_ONE).collect();
+        for hole in missing {
+            board.sent_again(hole, block.snd_nxt, micros(now));
+        }
+        block.sending.sent_again(stretch.0, end);
     }
 
     /// Has smoltcp believe the window that is right now.
