@@ -186,11 +186,11 @@ pub(crate) struct Beginning {
 
 /// What every socket is set to, whenever it is recycled.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Knobs {
+pub(crate) struct SocketSettings {
     pub(crate) ack_delay: Duration,
 }
 
-impl Knobs {
+impl SocketSettings {
     /// Sets a socket that listens or connects.
     pub(crate) fn apply(self, socket: &mut Socket<'static>) {
         // The congestion window is the block's.
@@ -296,8 +296,8 @@ impl FlowBlock {
 
     /// Makes the block that of a new flow, whose socket listens or connects: sets every field of the block, and of the
     /// socket what smoltcp's `reset` leaves of an earlier flow.
-    pub(crate) fn begin(&mut self, now: Time, beginning: Beginning, knobs: Knobs) {
-        self.set_knobs(knobs);
+    pub(crate) fn begin(&mut self, now: Time, beginning: Beginning, settings: SocketSettings) {
+        self.set_socket(settings);
         let active = beginning.phase == Phase::Connecting;
         self.key = beginning.key;
         self.hash = beginning.hash;
@@ -343,8 +343,8 @@ impl FlowBlock {
     /// ACK of the next handshake clears (the ACK of our SYN-ACK, or a SYN-ACK, neither of which can count as a
     /// duplicate), and the pending fast retransmit, which is always cleared within the call that sets it, since
     /// egress is only asked for with a frame in hand.
-    fn set_knobs(&mut self, knobs: Knobs) {
-        knobs.apply(self.socket_mut());
+    fn set_socket(&mut self, settings: SocketSettings) {
+        settings.apply(self.socket_mut());
     }
 
     /// Notes what the peer's SYN has offered. `scales`: our windows are shifted, if the peer takes that.

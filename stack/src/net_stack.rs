@@ -42,7 +42,7 @@ use nic::{BURST, Queue};
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
-use crate::block::{FlowBlock, Knobs, MakeBlocks, NO_PROMISE, maker};
+use crate::block::{FlowBlock, MakeBlocks, NO_PROMISE, SocketSettings, maker};
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -448,8 +448,8 @@ impl NetStack {
         port.queue().max_frame_bytes() >= self.config.ip_mtu + TAGGED_BYTES
     }
 
-    fn knobs(&self) -> Knobs {
-        Knobs { ack_delay: self.config.ack_delay }
+    fn socket_settings(&self) -> SocketSettings {
+        SocketSettings { ack_delay: self.config.ack_delay }
     }
 
     /// Has the next flush look at the flow.

@@ -161,14 +161,14 @@ impl NetStack {
     /// Makes the flow.
     fn begin_active(&mut self, now: Time, index: u32, beginning: Beginning) {
         let scales = self.pool.is_there();
-        let knobs = self.knobs();
+        let settings = self.socket_settings();
         let block = &mut self.blocks[index as usize];
         let mut device = Scratch::new(&[], self.config.ip_mtu);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed_for(beginning.isn);
         let mut interface = Interface::new(config, &mut device, FlowClock::instant(now));
         block.connect(interface.context(), &beginning.key);
-        block.begin(now, beginning, knobs);
+        block.begin(now, beginning, settings);
         // Until the peer has said whether it takes that.
         block.scale = if scales { SCALE } else { 0 };
         self.table.insert(beginning.hash, index);

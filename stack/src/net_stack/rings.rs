@@ -140,7 +140,7 @@ impl NetStack {
     /// Moves the connection into the socket at `place`, and the socket that it had to there. A connection that does not come
     /// through, which none does not, is ended.
     fn move_to(&mut self, now: Time, index: u32, place: Place) -> bool {
-        let knobs = self.knobs();
+        let settings = self.socket_settings();
         let block = &mut self.blocks[index as usize];
         let rings = self.pool.rings(place);
         let record = Record {
@@ -160,9 +160,9 @@ impl NetStack {
             socket.abort();
             let listening = socket.listen(record.key.local_port);
             debug_assert!(listening.is_ok());
-            knobs.apply(socket);
+            settings.apply(socket);
             replay.take_out(now, &record, &mut block.set, block.handle)
-                && replay.put_in(now, &record, &mut rings.set, rings.handle, knobs.ack_delay)
+                && replay.put_in(now, &record, &mut rings.set, rings.handle, settings.ack_delay)
         });
         if moved != Some(true) {
             self.stats.rings_failed += 1;

@@ -157,11 +157,11 @@ impl NetStack {
             rcv_nxt,
             peer_window: segment.window,
         };
-        let knobs = self.knobs();
+        let settings = self.socket_settings();
         let scales = self.pool.is_there();
         let block = &mut self.blocks[index as usize];
         block.listen(segment.key.local_port);
-        block.begin(arrival.now, beginning, knobs);
+        block.begin(arrival.now, beginning, settings);
         block.agree(options, self.config.ip_mtu, scales);
         self.heed_path_mtu(arrival.now, index);
         self.work.flows += 1;
