@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
 use nic::{Doorbell, Queue, Sleeper};
-use sidestep_stack::{Connect, ConnectError, FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+use sidestep_stack::{Connect, ConnectError, Flow, FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
 
 /// Where streams and messages are listened for.
 const STREAM_PORT: u16 = 7_001;
@@ -338,6 +338,93 @@ struct Talk {
     shut: bool,
 }
 
+/// What a visit to a flow did.
+struct Exchange {
+    /// Bytes were read or written.
+    moved: bool,
+    /// Bytes that there was no room for.
+    more: usize,
+    /// All was sent.
+    shuts: bool,
+}
+
+impl Talk {
+    /// Reads what has come and writes what there is room for. A stream has so many `bytes` either way.
+    fn exchange(&mut self, flow: &mut Flow<'_>, bytes: u64) -> Result<Exchange, Box<dyn Error>> {
+        let (read, end, stream) = match &mut self.task {
+            &mut Task::Stream([out, incoming]) => (self.read_all(flow, incoming)?, bytes, out),
+            &mut Task::Ask { stream, .. } => (self.read_all(flow, stream)?, self.allowed(), stream),
+            Task::Answer => {
+                let moved = self.answer(flow)?;
+                return Ok(Exchange { moved, more: flow.recv_queue(), shuts: false });
+            }
+        };
+        let moved = self.write_up_to(flow, stream, end) || read;
+        Ok(Exchange { moved, more: (end - self.sent) as usize, shuts: self.sent == self.last(bytes) })
+    }
+
+    /// Reads and checks all that has come of `stream`. Returns whether there was anything.
+    fn read_all(&mut self, flow: &mut Flow<'_>, stream: u64) -> Result<bool, Box<dyn Error>> {
+        let before = self.read;
+        while flow.recv_queue() > 0 {
+            let at = self.read;
+            self.read += flow.recv(|bytes| (bytes.len(), check(stream, at, bytes).map(|()| bytes.len())))? as u64;
+        }
+        Ok(self.read > before)
+    }
+
+    /// Writes `stream` up to `end`, as there is room. Returns whether there was any.
+    fn write_up_to(&mut self, flow: &mut Flow<'_>, stream: u64, end: u64) -> bool {
+        let before = self.sent;
+        while self.sent < end && flow.send_room() > 0 {
+            let (at, left) = (self.sent, (end - self.sent) as usize);
+            self.sent += flow.send(|room| {
+                let len = room.len().min(left);
+                fill(stream, at, &mut room[..len]);
+                (len, len as u64)
+            });
+        }
+        self.sent > before
+    }
+
+    /// Up to where messages may be sent: few are under way at a time.
+    fn allowed(&mut self) -> u64 {
+        let Task::Ask { ends, answered, .. } = &mut self.task else { return 0 };
+        while ends.get(*answered).is_some_and(|&end| end <= self.read) {
+            *answered += 1;
+        }
+        ends.get(*answered + WINDOW - 1).or(ends.last()).copied().unwrap_or(0)
+    }
+
+    /// Sends back what has come. Returns whether anything had.
+    fn answer(&mut self, flow: &mut Flow<'_>) -> Result<bool, Box<dyn Error>> {
+        let before = self.read;
+        let mut scratch = [0; 4_096];
+        while flow.recv_queue() > 0 && flow.send_room() > 0 {
+            let room = flow.send_room().min(scratch.len());
+            let got = flow.recv(|bytes| {
+                let got = bytes.len().min(room);
+                scratch[..got].copy_from_slice(&bytes[..got]);
+                (got, got)
+            });
+            if flow.send_slice(&scratch[..got]) != got {
+                return Err("the room that was told is not there".into());
+            }
+            self.read += got as u64;
+        }
+        Ok(self.read > before)
+    }
+
+    /// How many bytes are sent, and come, in all.
+    fn last(&self, bytes: u64) -> u64 {
+        match &self.task {
+            Task::Stream(_) => bytes,
+            Task::Ask { ends, .. } => ends.last().copied().unwrap_or(0),
+            Task::Answer => self.read,
+        }
+    }
+}
+
 struct Ours {
     plan: Plan,
     stack: NetStack,
@@ -464,81 +551,14 @@ impl Ours {
             let task = if flow.local().port() == STREAM_PORT { Task::Stream([ours, theirs]) } else { Task::Answer };
             Talk { task, read: 0, sent: 0, shut: false }
         });
-        let (mut moved, mut shuts) = (false, false);
-        let more;
-        match &mut talk.task {
-            Task::Stream([out, incoming]) => {
-                while flow.recv_queue() > 0 {
-                    let at = talk.read;
-                    talk.read +=
-                        flow.recv(|bytes| (bytes.len(), check(*incoming, at, bytes).map(|()| bytes.len())))? as u64;
-                    moved = true;
-                }
-                while talk.sent < plan.bytes && flow.send_room() > 0 {
-                    let (at, left) = (talk.sent, (plan.bytes - talk.sent) as usize);
-                    talk.sent += flow.send(|room| {
-                        let len = room.len().min(left);
-                        fill(*out, at, &mut room[..len]);
-                        (len, len as u64)
-                    });
-                    moved = true;
-                }
-                more = (plan.bytes - talk.sent) as usize;
-            }
-            Task::Ask { stream, ends, answered } => {
-                while flow.recv_queue() > 0 {
-                    let at = talk.read;
-                    talk.read +=
-                        flow.recv(|bytes| (bytes.len(), check(*stream, at, bytes).map(|()| bytes.len())))? as u64;
-                    moved = true;
-                }
-                while ends.get(*answered).is_some_and(|&end| end <= talk.read) {
-                    *answered += 1;
-                }
-                let allowed = ends.get(*answered + WINDOW - 1).or(ends.last()).copied().unwrap_or(0);
-                while talk.sent < allowed && flow.send_room() > 0 {
-                    let (at, left) = (talk.sent, (allowed - talk.sent) as usize);
-                    talk.sent += flow.send(|room| {
-                        let len = room.len().min(left);
-                        fill(*stream, at, &mut room[..len]);
-                        (len, len as u64)
-                    });
-                    moved = true;
-                }
-                more = (allowed - talk.sent) as usize;
-                shuts = ends.last().is_none_or(|&end| end == talk.sent);
-            }
-            Task::Answer => {
-                let mut scratch = [0; 4_096];
-                while flow.recv_queue() > 0 && flow.send_room() > 0 {
-                    let room = flow.send_room().min(scratch.len());
-                    let got = flow.recv(|bytes| {
-                        let got = bytes.len().min(room);
-                        scratch[..got].copy_from_slice(&bytes[..got]);
-                        (got, got)
-                    });
-                    let written = flow.send_slice(&scratch[..got]);
-                    if written != got {
-                        return Err("the room that was told is not there".into());
-                    }
-                    talk.read += got as u64;
-                    moved = true;
-                }
-                more = flow.recv_queue();
-            }
-        }
+        let Exchange { moved, more, shuts } = talk.exchange(&mut flow, plan.bytes)?;
         let is_stream = matches!(talk.task, Task::Stream(_));
-        shuts |= is_stream && talk.sent == plan.bytes;
         if shuts && !std::mem::replace(&mut talk.shut, true) {
             self.stack.shutdown(id);
             flow = self.stack.flow(id).ok_or("a flow ended that was shut")?;
         }
         let ended = flow.peer_closed() && flow.recv_queue() == 0;
-        let wanted = match &talk.task {
-            Task::Stream(_) => plan.bytes,
-            Task::Ask { ends, .. } => ends.last().copied().unwrap_or(0),
-            Task::Answer => talk.read,
-        };
+        let wanted = talk.last(plan.bytes);
         if ended && talk.read != wanted {
             return Err(format!("a stream ends after {} of {wanted} bytes", talk.read).into());
         }

@@ -100,6 +100,29 @@ fn client_config() -> StackConfig {
     config
 }
 
+fn now(wire: &Wire) -> Time {
+    Time::from_duration(wire.clock().now())
+}
+
+/// Turns until the client has nothing left to do and neither side has a flow.
+fn run_to_the_end(wire: &Wire, client: &mut Client, server: &mut Server) {
+    loop {
+        let at = now(wire);
+        client.turn(at);
+        server.turn(at);
+        let over = client.left == 0 && client.flows.is_empty();
+        if over && client.stack.flows() == 0 && server.stack.flows() == 0 {
+            break;
+        }
+        assert!(at < Time::from_millis(100_000_000), "does not end: {:?} {:?}", client.stack, server.stack);
+        let waits = [client.stack.next_deadline(at), server.stack.next_deadline(at)];
+        let frames = wire.next_due().map(|due| due.saturating_sub(wire.clock().now()));
+        let wait = waits.into_iter().flatten().chain(frames).min().unwrap_or(Duration::from_millis(1));
+        // Where ports are short, the client looks again in a while.
+        wire.clock().advance(wait.clamp(Duration::from_micros(1), Duration::from_millis(5)));
+    }
+}
+
 /// Runs `cycles` connections to their end. Returns the client's counters, the server's, and the time it took.
 fn run(seed: u64, cycles: u64, faults: Faults) -> (StackStats, StackStats, Duration) {
     println!("seed {seed}");
@@ -121,22 +144,7 @@ fn run(seed: u64, cycles: u64, faults: Faults) -> (StackStats, StackStats, Durat
         refused_ports: 0,
         most_flows: 0,
     };
-    let now = |wire: &Wire| Time::from_duration(wire.clock().now());
-    loop {
-        let at = now(&wire);
-        client.turn(at);
-        server.turn(at);
-        let over = client.left == 0 && client.flows.is_empty();
-        if over && client.stack.flows() == 0 && server.stack.flows() == 0 {
-            break;
-        }
-        assert!(at < Time::from_millis(100_000_000), "does not end: {:?} {:?}", client.stack, server.stack);
-        let waits = [client.stack.next_deadline(at), server.stack.next_deadline(at)];
-        let frames = wire.next_due().map(|due| due.saturating_sub(wire.clock().now()));
-        let wait = waits.into_iter().flatten().chain(frames).min().unwrap_or(Duration::from_millis(1));
-        // Where ports are short, the client looks again in a while.
-        wire.clock().advance(wait.clamp(Duration::from_micros(1), Duration::from_millis(5)));
-    }
+    run_to_the_end(&wire, &mut client, &mut server);
     let took = wire.clock().now();
     println!(
         "{} done, {} given up, {} without a port, {} flows at the most, {took:?}, {:?}",

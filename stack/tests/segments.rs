@@ -200,6 +200,21 @@ fn an_application_that_waits_is_not_told_too_early() {
     }
 }
 
+/// A segment of any flags from a peer whose next number is about `our`, of a server whose next is about `their`.
+fn nonsense(rng: &mut Xoshiro256PlusPlus, port: u16, (their, our): (u32, u32)) -> Tcp {
+    let near = |base: u32, rng: &mut Xoshiro256PlusPlus| match rng.next_u32() % 4 {
+        0 => rng.next_u32(),
+        1 => base.wrapping_add(rng.next_u32() % 3_000).wrapping_sub(1_500),
+        _ => base,
+    };
+    let mut segment = Tcp::new(5_000 + port, 0, near(our, rng), near(their, rng));
+    segment.flags = [SYN, ACK, ACK | PSH, ACK | FIN, RST, RST | ACK, SYN | ACK, ACK, ACK, ACK | PSH]
+        [(rng.next_u32() % 10) as usize];
+    segment.window = [0, 1, 500, 65_535][(rng.next_u32() % 4) as usize];
+    segment.data = vec![7; [0, 1, 300, 1_400][(rng.next_u32() % 4) as usize]];
+    segment
+}
+
 /// Segments that make no sense over a few connections that do: nothing panics, nothing leaks, and who behaves is served.
 #[test]
 fn nonsense_harms_nobody() {
@@ -216,16 +231,7 @@ fn nonsense_harms_nobody() {
     for round in 0..20_000u32 {
         let port = (rng.next_u32() % 8) as u16;
         let (their, our) = heard[usize::from(port)];
-        let near = |base: u32, rng: &mut Xoshiro256PlusPlus| match rng.next_u32() % 4 {
-            0 => rng.next_u32(),
-            1 => base.wrapping_add(rng.next_u32() % 3_000).wrapping_sub(1_500),
-            _ => base,
-        };
-        let mut segment = Tcp::new(5_000 + port, 0, near(our, &mut rng), near(their, &mut rng));
-        segment.flags = [SYN, ACK, ACK | PSH, ACK | FIN, RST, RST | ACK, SYN | ACK, ACK, ACK, ACK | PSH]
-            [(rng.next_u32() % 10) as usize];
-        segment.window = [0, 1, 500, 65_535][(rng.next_u32() % 4) as usize];
-        segment.data = vec![7; [0, 1, 300, 1_400][(rng.next_u32() % 4) as usize]];
+        let segment = nonsense(&mut rng, port, (their, our));
         bench.send(&segment.frame());
         bench.turn_with(|frame| {
             if is_arp(frame) {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use sidestep_stack::{FlowId, NetStack, Readiness};
@@ -47,6 +48,22 @@ struct Conversation {
     ends: bool,
     shut: bool,
     aborts: bool,
+}
+
+impl Conversation {
+    /// The other host sent a segment with `len` bytes of data, all of which the application has to write.
+    fn take_sent(&mut self, seq: u32, len: usize, flags: u8) {
+        let next = seq.wrapping_add(len as u32);
+        let first = if flags & SYN != 0 { seq } else { seq.wrapping_sub(1) };
+        let (_, sent) = self.theirs.get_or_insert((first, first.wrapping_add(1)));
+        let news = next.wrapping_sub(*sent) as i32;
+        if news > 0 {
+            self.out += news.min(1 << 20) as usize;
+            *sent = next;
+        }
+        self.ends |= flags & FIN != 0;
+        self.aborts |= flags & RST != 0;
+    }
 }
 
 /// All conversations of a file.
@@ -130,37 +147,10 @@ impl Conversations {
         let end = (at + total).min(bytes.len());
         let len = end.saturating_sub(data_at);
         let asks = flags & (SYN | ACK) != SYN | ACK;
-        // The first to be seen asked, unless it answers.
-        let (key, is_peer) = if self.known.contains_key(&(from, to)) {
-            ((from, to), true)
-        } else if self.known.contains_key(&(to, from)) {
-            ((to, from), false)
-        } else if asks {
-            ((from, to), true)
-        } else {
-            ((to, from), false)
-        };
-        let all = &mut self.all;
-        let peer = *self.known.entry(key).or_insert_with(|| {
-            let (address, mut port) = key.0;
-            while port == 0 || all.contains_key(&(address, port)) {
-                port = port.wrapping_add(7_919);
-            }
-            all.insert((address, port), Conversation::default());
-            (address, port)
-        });
+        let (peer, is_peer) = self.peer_of(from, to, asks);
         let Some(conversation) = self.all.get_mut(&peer) else { return Vec::new() };
         if !is_peer {
-            let next = seq.wrapping_add(len as u32);
-            let first = if flags & SYN != 0 { seq } else { seq.wrapping_sub(1) };
-            let (_, sent) = conversation.theirs.get_or_insert((first, first.wrapping_add(1)));
-            let news = next.wrapping_sub(*sent) as i32;
-            if news > 0 {
-                conversation.out += news.min(1 << 20) as usize;
-                *sent = next;
-            }
-            conversation.ends |= flags & FIN != 0;
-            conversation.aborts |= flags & RST != 0;
+            conversation.take_sent(seq, len, flags);
             self.touched.insert(peer);
             return Vec::new();
         }
@@ -183,16 +173,34 @@ impl Conversations {
             return steps;
         }
         for from in (0..len).step_by(PART) {
-            let part = (len - from).min(PART);
-            let mut cut = [&bytes[..data_at], &bytes[data_at + from..data_at + from + part]].concat();
-            cut[at + 2..at + 4].copy_from_slice(&((data_at - at + part) as u16).to_be_bytes());
-            cut[tcp + 4..tcp + 8].copy_from_slice(&seq.wrapping_add(from as u32).to_be_bytes());
-            if from + part < len {
-                cut[tcp + 13] &= !FIN;
-            }
-            steps.push(Step { bytes: cut, at: Some(at), conversation: Some(peer) });
+            let bytes = part_of(&bytes, (at, tcp, data_at), from..len.min(from + PART), len);
+            steps.push(Step { bytes, at: Some(at), conversation: Some(peer) });
         }
         steps
+    }
+
+    /// The peer of a segment's conversation, as we know it, and whether the segment is its: who was first seen to ask is the
+    /// peer, or to be answered. `asks`: the segment is no answer to a SYN.
+    fn peer_of(&mut self, from: Ends, to: Ends, asks: bool) -> (Ends, bool) {
+        let (key, is_peer) = if self.known.contains_key(&(from, to)) {
+            ((from, to), true)
+        } else if self.known.contains_key(&(to, from)) {
+            ((to, from), false)
+        } else if asks {
+            ((from, to), true)
+        } else {
+            ((to, from), false)
+        };
+        let all = &mut self.all;
+        let peer = *self.known.entry(key).or_insert_with(|| {
+            let (address, mut port) = key.0;
+            while port == 0 || all.contains_key(&(address, port)) {
+                port = port.wrapping_add(7_919);
+            }
+            all.insert((address, port), Conversation::default());
+            (address, port)
+        });
+        (peer, is_peer)
     }
 
     /// The frame of a step: what it acknowledges, and its sums.
@@ -307,6 +315,18 @@ impl Conversations {
             }
         }
     }
+}
+
+/// The segment of `bytes` whose packet, header and data begin `at` these places, with a part alone of its `len` bytes of data.
+fn part_of(bytes: &[u8], (at, tcp, data_at): (usize, usize, usize), part: Range<usize>, len: usize) -> Vec<u8> {
+    let mut cut = [&bytes[..data_at], &bytes[data_at + part.start..data_at + part.end]].concat();
+    cut[at + 2..at + 4].copy_from_slice(&((data_at - at + part.len()) as u16).to_be_bytes());
+    let seq = u32::from_be_bytes(bytes[tcp + 4..tcp + 8].try_into().expect("four"));
+    cut[tcp + 4..tcp + 8].copy_from_slice(&seq.wrapping_add(part.start as u32).to_be_bytes());
+    if part.end < len {
+        cut[tcp + 13] &= !FIN;
+    }
+    cut
 }
 
 /// Where the IPv4 packet of a frame begins, and how long its header is.

@@ -105,6 +105,20 @@ pub fn echo(flow: &mut Flow<'_>) -> u64 {
     }
 }
 
+/// Sends the pattern up to `total`, as there is room. `done`: how much of it was sent.
+fn send_pattern(flow: &mut Flow<'_>, done: &mut usize, total: usize) {
+    while *done < total && flow.send_room() > 0 {
+        let from = *done;
+        *done += flow.send(|room| {
+            let count = room.len().min(total - from);
+            for (i, byte) in room[..count].iter_mut().enumerate() {
+                *byte = pattern(from + i);
+            }
+            (count, count)
+        });
+    }
+}
+
 impl Server {
     pub fn new(config: StackConfig, queues: Vec<WireQueue>, app: App) -> Self {
         let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
@@ -186,16 +200,7 @@ impl Server {
             }
             App::Deaf | App::Record => {}
             App::Blast(total) => {
-                while *done < total && flow.send_room() > 0 {
-                    let from = *done;
-                    *done += flow.send(|room| {
-                        let count = room.len().min(total - from);
-                        for (i, byte) in room[..count].iter_mut().enumerate() {
-                            *byte = pattern(from + i);
-                        }
-                        (count, count)
-                    });
-                }
+                send_pattern(&mut flow, done, total);
                 if *done == total {
                     flow.close();
                     self.flows.remove(&id);
@@ -208,16 +213,7 @@ impl Server {
                 let total = self.bytes as usize * bytes;
                 loop {
                     let mut flow = self.stack.flow(id).expect("it is open");
-                    while *done < total && flow.send_room() > 0 {
-                        let from = *done;
-                        *done += flow.send(|room| {
-                            let count = room.len().min(total - from);
-                            for (i, byte) in room[..count].iter_mut().enumerate() {
-                                *byte = pattern(from + i);
-                            }
-                            (count, count)
-                        });
-                    }
+                    send_pattern(&mut flow, done, total);
                     if *done == total || !self.stack.enlarge(id) {
                         break;
                     }
