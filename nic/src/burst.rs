@@ -35,6 +35,11 @@ impl Burst {
         Self { frames: VecDeque::with_capacity(capacity), capacity }
     }
 
+    /// Has room from now on for `capacity` frames in all, at most for as many as it was made for.
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity.min(self.frames.capacity()).max(self.frames.len());
+    }
+
     /// Appends a frame.
     ///
     /// # Errors

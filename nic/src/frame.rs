@@ -61,6 +61,11 @@ impl Frame {
         self.chunk.index()
     }
 
+    /// Where the memory begins that the chunk is a part of: the same for frames of one queue, and for no others.
+    pub(crate) fn memory(&self) -> usize {
+        self.chunk.bytes().as_ptr() as usize - self.chunk.index() as usize * self.chunk.len()
+    }
+
     /// Where in the chunk the frame starts, in bytes.
     pub(crate) fn start(&self) -> usize {
         usize::from(self.start)

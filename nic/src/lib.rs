@@ -8,6 +8,7 @@
 //! | read which of them a command line names | [`DeviceName`] |
 //! | have the NIC spread datagrams by their ports | [`udp_spread`] |
 //! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
+//! | see a queue as rings of slots, and forward without copying | [`ring`] |
 //! | share queues among cores | [`QueuePlan`] |
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |
@@ -56,6 +57,8 @@ pub mod preflight;
 mod queue;
 /// `RelayQueue`, `RelayPort`: a queue for a core that polls no NIC queue.
 mod relay;
+/// `RingPort`: rings of slots over any queue, as netmap has them.
+pub mod ring;
 /// `Rss`: Toeplitz hash, key, indirection table.
 mod rss;
 /// `Setting`: what can be set on a NIC, as text.
