@@ -21,7 +21,8 @@
 //!
 //! Nothing is copied: frames move from the queue into slots and back. To forward without copying, swap the buffer of a
 //! received slot with that of a free one ([`forward`]), which both are of the same port. Queues have memory of their
-//! own, each; between two of them [`Slot::copy_from`] copies, by name.
+//! own, each, so that forwarding between two ports without copying is not to be had yet; [`Slot::copy_from`] copies, by
+//! name.
 //!
 //! A port belongs to one core, as its queue does. Only the two syncs call the queue, and nothing allocates after
 //! [`RingPort::new`]. Read first: `queue.rs`.

@@ -3,8 +3,8 @@
 //! A TAP is an Ethernet link whose other end is this program: what the kernel (or the bridge the TAP is in) sends over
 //! the interface is received here, and the other way round. It is not fast: each frame costs a system call.
 //!
-//! * An interface that is there (`ip tuntap add dev NAME mode tap multi_queue`) is joined, and stays; else it is made,
-//!   brought up, and goes when the last of its queues is dropped.
+//! * An interface that is there (`ip tuntap add dev NAME mode tap multi_queue`) is joined, brought up, and stays up, with the
+//!   MTU of [`TapConfig::mtu`]; else it is made, and goes when the last of its queues is dropped.
 //! * The kernel chooses the queue of a flow: that on which the flow's last frame was written, else by a hash of its own
 //!   (`tun_automq_select_queue` in kernel `drivers/net/tun.c`). It cannot be predicted; arrivals tell.
 //! * The interface's address is the kernel's; this end's is [`TapDevice::station`].
@@ -117,8 +117,8 @@ pub enum TapError {
         /// Queues asked for.
         queues: u16,
     },
-    /// The MTU is too large.
-    #[error("{name} has an MTU of {mtu}, and {TAP_MTU_MAX} is the most: ip link set {name} mtu 1500")]
+    /// The MTU is too large, that of the interface or the one asked for.
+    #[error("an MTU of {mtu} for {name}, and {TAP_MTU_MAX} is the most; give it another: ip link set {name} mtu 1500")]
     Mtu {
         /// The interface.
         name: String,
@@ -162,6 +162,10 @@ impl TapDevice {
         let queues = config.queues;
         if !(1..=TAP_QUEUES_MAX).contains(&queues) {
             return Err(TapError::Queues { queues });
+        }
+        // Before anything of the interface is changed.
+        if let Some(mtu) = config.mtu.filter(|mtu| *mtu > TAP_MTU_MAX) {
+            return Err(TapError::Mtu { name: config.name.clone(), mtu });
         }
         let made = matches!(Link::by_name(&config.name), Err(LinkError::NotFound { .. }));
         let (files, name) = open_queues(config)?;

@@ -252,4 +252,9 @@ fn what_cannot_be_opened_says_what_to_do() {
     drop(first);
     let said = error(&TapConfig { mtu: Some(40_000), ..TapConfig::new("ts", 1) });
     assert!(said.contains("ip link set ts mtu 1500"), "{said}");
+    let mtu = lab.inside(Side::Server, || Link::by_name("ts")).expect("it is there").mtu;
+    assert_eq!(mtu, 1500, "what is refused changes nothing");
+    lab.ip(Side::Server, &["link", "set", "ts", "mtu", "40000"]);
+    let said = error(&TapConfig::new("ts", 1));
+    assert!(said.contains("ip link set ts mtu 1500"), "{said}");
 }
