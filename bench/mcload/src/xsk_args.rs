@@ -11,8 +11,16 @@ pub const MAX_ADDRESSES: u32 = 64;
 /// `--interface` and what goes with it; a command line without any of it has none, hence `required = false`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct XskArgs {
-    /// Our own stack over AF_XDP instead of kernel sockets: xsk:LINK, or xsk:LINK@QUEUE for the first worker's queue
-    #[arg(short = 'i', long, value_name = "PORT", required = false, requires = "address", help_heading = "Own stack")]
+    /// Our own stack over AF_XDP instead of kernel sockets: xdp:LINK, or xdp:LINK@QUEUE for the first worker's queue
+    #[arg(
+        short = 'i',
+        long,
+        visible_alias = "device",
+        value_name = "PORT",
+        required = false,
+        requires = "address",
+        help_heading = "Own stack"
+    )]
     pub interface: XskName,
     /// Our addresses, which the kernel must not have: `FIRST[-LAST][/PREFIX]`, the prefix being 24 unless given
     #[arg(long, value_name = "RANGE", required = false, requires = "interface", help_heading = "Own stack")]

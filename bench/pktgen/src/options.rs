@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
+use nic::DeviceName;
 use nic::Mac;
 use nic::xdp::{AttachMode, XskName};
 
@@ -34,9 +35,9 @@ pub const FLOWS_MAX: usize = 65_536;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-pktgen", version, verbatim_doc_comment)]
 pub struct Plan {
-    /// The port: xsk:INTERFACE or xsk:INTERFACE@FIRST_QUEUE (AF_XDP), or wire: (in memory, the other end played as
+    /// The port: xdp:INTERFACE or xdp:INTERFACE@FIRST_QUEUE (AF_XDP), or wire: (in memory, the other end played as
     /// well)
-    #[arg(short = 'i', value_name = "PORT")]
+    #[arg(short = 'i', long = "device", value_name = "PORT")]
     pub port: PortName,
     /// What to do
     #[arg(short = 'f', value_name = "MODE", value_enum)]
@@ -145,10 +146,15 @@ impl FromStr for PortName {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "wire:" {
-            return Ok(Self::Wire);
+        match text.parse() {
+            Ok(DeviceName::Xdp(name)) => Ok(Self::Xsk(name)),
+            Ok(DeviceName::Wire) => Ok(Self::Wire),
+            Ok(DeviceName::Tap(_)) => {
+                Err("a TAP is measured from its kernel's side; generate on a veth: xdp:INTERFACE")
+            }
+            Ok(DeviceName::Pcap(_)) => Err("packets are made, not played; `sidestep replay FILE` plays a capture"),
+            Err(_) => Err("it must be xdp:INTERFACE, xdp:INTERFACE@QUEUE or wire:"),
         }
-        text.parse().map(Self::Xsk).map_err(|_| "it must be xsk:INTERFACE, xsk:INTERFACE@QUEUE or wire:")
     }
 }
 

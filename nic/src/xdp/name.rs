@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::mode::AttachMode;
 
-/// `xsk:LINK` or `xsk:LINK@QUEUE`: an interface, and the first of the queues meant.
+/// `xdp:LINK` or `xdp:LINK@QUEUE` (or `xsk:` in place of `xdp:`): an interface, and the first of the queues meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct XskName {
     /// The interface.
@@ -24,7 +24,7 @@ impl FromStr for XskName {
 
     fn from_str(text: &str) -> Result<Self, XskNameError> {
         let wrong = || XskNameError(text.to_owned());
-        let name = text.strip_prefix("xsk:").ok_or_else(wrong)?;
+        let name = text.strip_prefix("xdp:").or_else(|| text.strip_prefix("xsk:")).ok_or_else(wrong)?;
         let (link, queue) = name.split_once('@').unwrap_or((name, "0"));
         if link.is_empty() {
             return Err(wrong());
@@ -65,6 +65,7 @@ mod tests {
     fn a_name_is_read_as_it_is_written() {
         let name: XskName = "xsk:eth0@2".parse().expect("a name");
         assert_eq!((name.link.as_str(), name.first_queue, name.to_string()), ("eth0", 2, "xsk:eth0@2".to_owned()));
+        assert_eq!("xdp:eth0@2".parse(), Ok(name));
         assert_eq!("xsk:eth0".parse().map(|name: XskName| name.first_queue), Ok(0));
         for wrong in ["eth0", "xsk:", "xsk:@1", "xsk:eth0@", "xsk:eth0@x", "xsk:eth0@65536"] {
             assert_eq!(wrong.parse::<XskName>(), Err(XskNameError(wrong.to_owned())));

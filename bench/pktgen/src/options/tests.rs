@@ -20,6 +20,8 @@ fn a_plain_pong_and_a_plain_ping_are_understood() {
     let ping = plan("-f ping -i xsk:eth0 -s 10.0.0.1 -d 10.0.0.2:7-9 -p 2 -l 1514 -T 0.5").unwrap();
     assert_eq!((ping.source().ports, ping.destination().ports), (Some((7000, 7128)), Some((7, 9))));
     assert_eq!((ping.frame_bytes(), ping.window(), ping.time), (1514, 64, Duration::from_millis(500)));
+    let other = plan("-f ping --device xdp:eth0 -s 10.0.0.1 -d 10.0.0.2:7-9").unwrap();
+    assert_eq!(other.port, ping.port);
     assert_eq!(plan("-f ping -i wire: -R 1000").unwrap().window(), 4096);
 }
 
@@ -30,9 +32,11 @@ fn what_is_wrong_is_named_with_its_limits() {
         assert!(error.contains(what), "{line}: {error}");
     };
     wrong("-f fwd -i wire:", "possible values: pong, ping, rx, tx");
-    for port in ["eth0", "xsk:", "xsk:eth0@x", "tap:t0", "wire:0"] {
-        wrong(&format!("-f rx -i {port}"), "it must be xsk:INTERFACE, xsk:INTERFACE@QUEUE or wire:");
+    for port in ["eth0", "xsk:", "xsk:eth0@x", "xdp:", "tap:", "wire:0"] {
+        wrong(&format!("-f rx -i {port}"), "it must be xdp:INTERFACE, xdp:INTERFACE@QUEUE or wire:");
     }
+    wrong("-f rx --device tap:t0", "generate on a veth: xdp:INTERFACE");
+    wrong("-f rx -i pcap:x", "`sidestep replay FILE` plays a capture");
     wrong("-f rx -i wire: -b 65", "65 is not in 1..=64");
     wrong("-f rx -i wire: -T 0", "0.01 to 86400");
     wrong("-f rx -i wire: -T NaN", "0.01 to 86400");
