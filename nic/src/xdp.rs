@@ -32,13 +32,14 @@ pub(crate) mod train;
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 
 pub use crate::sys::rings::XskStatistics;
 pub use config::{MTU_MAX, XdpConfig};
 pub(crate) use config::{RING_MAX, RING_MIN, zero_copy_mtu_max};
 pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
 pub use name::{AttachModeError, XskName, XskNameError};
-pub use program::{AddressMode, ProgramFault, SteerCounters, Steering, Transport};
+pub use program::{AddressMode, CountersOf, ProgramFault, SteerCounters, Steering, Transport};
 pub use queue::{XdpQueue, XdpQueueStats};
 
 use crate::link::Link;
@@ -223,6 +224,14 @@ impl XdpDevice {
     /// [`ProgramFault::Map`]: the kernel refused.
     pub fn steer_counters(&self) -> Result<SteerCounters, ProgramFault> {
         self.steering.counters()
+    }
+
+    /// A descriptor of what [`steer_counters`](Self::steer_counters) reads, for another process ([`CountersOf`]).
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn share_counters(&self) -> io::Result<OwnedFd> {
+        self.steering.share_counters()
     }
 
     /// What to tell whoever bound some of the link's queues at the end of a run; `None` when nothing was lost by it.

@@ -5,6 +5,7 @@ server is ready when it says so, or, for memcached, when it accepts.
 """
 
 import os
+import pathlib
 import re
 import select
 import signal
@@ -98,9 +99,17 @@ class Server:
         self.lines += out.decode().splitlines()
         self.errors = self.errors.decode()
 
+    def plane(self):
+        """The number of the process that serves: Sidestep's data plane, which the started one watches over."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for child in children.read_text(encoding="ascii").split():
+            if pathlib.Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sidestep-cached: data plane\0"):
+                return int(child)
+        return self.process.pid
+
     def resident_bytes(self):
-        """Memory of the process that is in RAM (proc(5), VmRSS)."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+        """Memory of the process that serves that is in RAM (proc(5), VmRSS)."""
+        with open(f"/proc/{self.plane()}/status", encoding="ascii") as status:
             return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) * 1024
 
     def core_reports(self):

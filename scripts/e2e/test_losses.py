@@ -1,6 +1,7 @@
 """What is lost is seen while the server runs: by its reason in `stats sidestep`, and in the log once it grows."""
 
 import re
+import os
 import signal
 import socket
 import struct
@@ -68,10 +69,10 @@ def test_frames_that_come_while_no_core_runs_are_counted_by_the_ring_that_was_fu
     log = Log(server)
     connection = connect()
     exchange(connection, store(b"k", b"v"), b"STORED\r\n")
-    server.process.send_signal(signal.SIGSTOP)
+    os.kill(server.plane(), signal.SIGSTOP)
     # More than the rings of two queues hold.
     damaged_syns(20_000)
-    server.process.send_signal(signal.SIGCONT)
+    os.kill(server.plane(), signal.SIGCONT)
     line = log.until("a core does not keep up")
     assert "WARN" in line and "xsk_" in line, line
     counts = sidestep_stats(connection)

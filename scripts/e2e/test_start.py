@@ -46,8 +46,9 @@ def test_who_asked_for_the_server_before_it_was_there_is_told(start, a_neighbour
 def pages_made_for_cores(server):
     """How often a core has waited for the kernel to make a page (proc_pid_stat(5), minflt)."""
     made = 0
-    for thread in os.listdir(f"/proc/{server.process.pid}/task"):
-        with open(f"/proc/{server.process.pid}/task/{thread}/stat", encoding="ascii") as stat:
+    plane = server.plane()
+    for thread in os.listdir(f"/proc/{plane}/task"):
+        with open(f"/proc/{plane}/task/{thread}/stat", encoding="ascii") as stat:
             before, _, after = stat.read().rpartition(")")
         if "(core-" in before:
             made += int(after.split()[7])

@@ -16,6 +16,8 @@ mod budget;
 mod capture;
 /// The one place that reads the time.
 mod clock;
+/// What the data plane gives up.
+pub mod confine;
 /// Which session belongs to which flow, and what passes between the two.
 mod connections;
 /// The processor time of the process, for `stats`.
@@ -42,11 +44,13 @@ mod say;
 mod setup;
 /// Queues shared out among cores.
 mod sharing;
+/// The process that starts the data plane, and outlives it.
+mod supervisor;
 /// Memory made ahead of use.
 mod touch;
 /// Requests over UDP, between stack and cache.
 mod udp_service;
-/// `-u`: root's rights given up.
+/// `-u`: who the data plane becomes.
 mod user;
 /// One core's turn, in ten steps.
 mod worker;

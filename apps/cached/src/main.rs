@@ -33,10 +33,7 @@ fn main() -> ExitCode {
     // A line that cannot be written is lost. To complain of it on the same standard error would end in a panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(io::stderr).with_ansi(takes_colours()).init();
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(1, &error),
-    }
+    run(&options).unwrap_or_else(|error| failure(error.exit_code(), &error))
 }
 
 /// Whether standard error shows colours: a file, a pipe or a journal would keep their escape sequences. NO_COLOR says

@@ -29,12 +29,13 @@ mod read;
 /// The file of `-Y`.
 mod users;
 
-pub(crate) use cluster::read_cluster;
+pub(crate) use cluster::{cluster_in, cluster_text};
 pub use error::{OptionError, Refusal};
 pub use extended::Extended;
 pub use read::{ListenPort, Mode, Steering};
 pub(crate) use users::users_in;
 
+use cluster::read_cluster;
 use flags::Flags;
 use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
 

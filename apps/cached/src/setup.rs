@@ -1,47 +1,54 @@
-//! From options to running cores, and down again, in four steps that belong to the main thread.
+//! From options to running cores, and down again, in the data plane: four steps that belong to its main thread.
 //!
 //! ```text
-//!  open    cache, stacks, link, program, files; then rights are given up     setup/open.rs
-//!  start   one pinned thread a core; says `ready`                            setup/running.rs
-//!  wait    for a signal, `shutdown`, a core that ends, a link that is gone
+//!  open    cache, stacks, link, program, captures; then rights and files are given up     setup/open.rs
+//!  start   one pinned thread a core, each with its list of system calls                   setup/running.rs
+//!  wait    for the supervisor, `shutdown`, a core that ends
 //!  stop    every core drains and says what it did; all that was opened closes
 //! ```
+//! What the supervisor has of it, `../supervisor.rs`, is in `files.rs` and `watch.rs`.
 
 /// What each part is given, of what the options say.
-mod config;
+pub(crate) mod config;
 /// What was opened: an interface or a TAP.
 mod device;
 /// Why the server does not start, or ends.
 mod error;
-/// The files of `-P` and `-Y`.
-mod files;
+/// The files of `-P`, `-Y` and `--cluster`.
+pub(crate) mod files;
 /// What needs a right.
 mod open;
+/// The way to the supervisor.
+mod plane;
 /// The cores running.
 mod running;
-/// What the main thread looks at meanwhile.
-mod watch;
+/// What the supervisor looks at meanwhile.
+pub(crate) mod watch;
 
-use crate::daemon;
+use std::process::ExitCode;
+
 use crate::options::Options;
-use crate::say::say;
+use crate::supervisor;
+pub(crate) use error::PANICKED;
 pub use error::SetupError;
+use plane::Supervised;
 use running::Running;
 
-/// Serves until SIGINT or SIGTERM. Prints the mode obtained and a line with `ready` once requests are answered, and
-/// what was served at the end.
+/// Serves until SIGINT or SIGTERM: starts a data plane and watches over it, or is that. Prints the mode obtained and a
+/// line with `ready` once requests are answered, and what was served at the end. Returns the exit code.
 ///
 /// # Errors
 /// [`SetupError`]: one line for the operator; nothing stays open or attached.
-pub fn run(options: &Options) -> Result<(), SetupError> {
-    if options.daemon {
-        daemon::leave_terminal().map_err(SetupError::system("leave the terminal"))?;
+pub fn run(options: &Options) -> Result<ExitCode, SetupError> {
+    match Supervised::of_environment() {
+        None => supervisor::run(options),
+        Some(supervised) => serve(options, supervised?).map(|()| ExitCode::SUCCESS),
     }
-    for note in &options.notes {
-        say(format_args!("note: {note}"));
-    }
-    let mut running = Running::start(open::open(options)?, options)?;
-    let gone = running.wait();
-    running.stop()?;
-    gone.map_or(Ok(()), Err)
+}
+
+fn serve(options: &Options, mut supervised: Supervised) -> Result<(), SetupError> {
+    let opened = open::open(options, &mut supervised)?;
+    let mut running = Running::start(opened, options, supervised)?;
+    running.wait();
+    running.stop()
 }

@@ -1,37 +1,52 @@
-//! `-u`: root's rights given up once everything is open.
+//! `-u`: who the data plane becomes once everything is open.
 //!
-//! What needs them is done by then: the AF_XDP sockets, the maps and the program's link are descriptors, which stay
-//! usable, and closing the link detaches the program whoever closes it. The server can no longer start itself again as
-//! root, nor read and write files that only root may; the keeper (`keeper.rs`) does so for it.
+//! What needs root's rights is done by then: the AF_XDP sockets, the maps and the program's link are descriptors, which
+//! stay usable, and closing the link detaches the program whoever closes it. The supervisor stays root's, and reads files
+//! that were named by whoever started it with no more rights than that user has.
 
-use nix::unistd::{Uid, User, setgid, setgroups, setuid};
+use std::io;
+use std::thread;
+
+use nix::unistd::{Uid, User};
+use rustix::process::{Gid as ThreadGid, Uid as ThreadUid};
 
 use crate::options::OptionError;
 
-/// Whether [`become_user`] will change anything.
-pub fn is_other(name: &str) -> bool {
-    matches!(User::from_name(name), Ok(Some(user)) if user.uid != Uid::effective())
-}
-
-/// Goes on as `name`, if this process is root and `name` is not.
+/// The user of this name, if this process is root and can become it, or is it already.
 ///
 /// # Errors
-/// There is no such user, this process is not root, or the kernel refused.
-pub fn become_user(name: &str) -> Result<(), OptionError> {
+/// There is no such user, or this process is not root.
+pub fn user_named(name: &str) -> Result<User, OptionError> {
     let wrong = |why| OptionError::User { value: name.to_owned(), why };
     let user = match User::from_name(name) {
         Ok(Some(user)) => user,
         Ok(None) => return Err(wrong("there is no such user; name one of the password database")),
         Err(_) => return Err(wrong("the password database cannot be read")),
     };
-    if user.uid == Uid::effective() {
-        return Ok(());
-    }
-    if !Uid::effective().is_root() {
+    if user.uid != Uid::effective() && !Uid::effective().is_root() {
         return Err(wrong("only root can become another user; start as root, or leave -u out"));
     }
-    let became = setgroups(&[user.gid]).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid));
-    became.map_err(|_| wrong("the kernel refused to change to this user"))
+    Ok(user)
+}
+
+/// Does something, on a thread of its own, with no more rights than `user` has.
+///
+/// # Errors
+/// The kernel refused, or what `act` says.
+pub fn as_user<T: Send>(user: &User, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let (uid, gid) = (ThreadUid::from_raw(user.uid.as_raw()), ThreadGid::from_raw(user.gid.as_raw()));
+    let body = || {
+        rustix::thread::set_thread_groups(&[gid])?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        act()
+    };
+    thread::scope(|scope| scope.spawn(body).join()).unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+}
+
+/// The user that the server is to go on as, if it is another than this process's.
+pub fn other(name: &str) -> Option<User> {
+    User::from_name(name).ok().flatten().filter(|user| user.uid != Uid::effective())
 }
 
 #[cfg(test)]
@@ -40,10 +55,17 @@ mod tests {
 
     #[test]
     fn a_user_that_is_not_there_is_refused_and_ones_own_name_changes_nothing() {
-        let error = become_user("no-such-user-of-sidestep").expect_err("there is none").to_string();
+        let error = user_named("no-such-user-of-sidestep").expect_err("there is none").to_string();
         assert!(error.starts_with("-u no-such-user-of-sidestep: there is no such user"), "{error}");
         let own = User::from_uid(Uid::effective()).ok().flatten().expect("this process has a user");
-        assert_eq!(become_user(&own.name), Ok(()));
-        assert!(!is_other(&own.name) && !is_other("no-such-user-of-sidestep"));
+        assert_eq!(user_named(&own.name).expect("it is there").uid, own.uid);
+        assert!(other(&own.name).is_none() && other("no-such-user-of-sidestep").is_none());
+    }
+
+    #[test]
+    fn what_is_done_as_another_user_has_that_users_rights_and_leaves_ones_own() {
+        let Some(nobody) = other("nobody").filter(|_| Uid::effective().is_root()) else { return };
+        let uid = as_user(&nobody, || Ok(rustix::process::geteuid().as_raw())).expect("root may");
+        assert_eq!((uid, Uid::effective().as_raw()), (nobody.uid.as_raw(), 0));
     }
 }

@@ -7,11 +7,11 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::thread::JoinHandle;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, Xdp};
@@ -278,22 +278,18 @@ impl Steering {
     /// # Errors
     /// [`ProgramFault::Map`]: the kernel refused.
     pub fn counters(&self) -> Result<SteerCounters, ProgramFault> {
-        let map = self.program.map("counters").ok_or(ProgramFault::Missing("map counters"))?;
-        let counters: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map).map_err(in_map("counters"))?;
-        let sum = |index: u32| -> Result<u64, ProgramFault> {
-            let values = counters.get(&index, 0).map_err(in_map("counters"))?;
-            Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
-        };
-        Ok(SteerCounters {
-            passed: sum(0)?,
-            redirected: sum(1)?,
-            arp: sum(2)?,
-            no_socket: sum(3)?,
-            denied: sum(4)?,
-            icmp_errors: sum(5)?,
-            fragments: sum(6)?,
-            dedicated: sum(7)?,
-        })
+        read_counters(self.program.map("counters").ok_or(ProgramFault::Missing("map counters"))?)
+    }
+
+    /// A descriptor of the counters' map, for a process that reads them in place of this one ([`CountersOf`]).
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn share_counters(&self) -> io::Result<OwnedFd> {
+        match self.program.map("counters") {
+            Some(Map::PerCpuArray(map)) => map.fd().as_fd().try_clone_to_owned(),
+            _ => Err(io::Error::other(ProgramFault::Missing("map counters"))),
+        }
     }
 
     fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], u32>, ProgramFault> {
@@ -305,6 +301,46 @@ impl Steering {
         let map = self.program.map_mut("ports").ok_or(ProgramFault::Missing("map ports"))?;
         HashMap::try_from(map).map_err(in_map("ports"))
     }
+}
+
+/// The counters of a program that another process has loaded.
+#[derive(Debug)]
+pub struct CountersOf(Map);
+
+impl CountersOf {
+    /// By a descriptor that [`Steering::share_counters`] gave.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: it is none, or the kernel refused.
+    pub fn open(counters: OwnedFd) -> Result<Self, ProgramFault> {
+        Ok(Self(Map::PerCpuArray(MapData::from_fd(counters).map_err(in_map("counters"))?)))
+    }
+
+    /// The counters, summed over all processors. Costs a few system calls.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: the kernel refused.
+    pub fn read(&self) -> Result<SteerCounters, ProgramFault> {
+        read_counters(&self.0)
+    }
+}
+
+fn read_counters(map: &Map) -> Result<SteerCounters, ProgramFault> {
+    let counters: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map).map_err(in_map("counters"))?;
+    let sum = |index: u32| -> Result<u64, ProgramFault> {
+        let values = counters.get(&index, 0).map_err(in_map("counters"))?;
+        Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
+    };
+    Ok(SteerCounters {
+        passed: sum(0)?,
+        redirected: sum(1)?,
+        arp: sum(2)?,
+        no_socket: sum(3)?,
+        denied: sum(4)?,
+        icmp_errors: sum(5)?,
+        fragments: sum(6)?,
+        dedicated: sum(7)?,
+    })
 }
 
 /// A program that is being loaded.

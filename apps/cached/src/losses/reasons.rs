@@ -93,6 +93,8 @@ pub struct LinkLosses {
     pub queues_without_socket: u64,
     /// Connections that came by another queue than the NIC's hash predicts.
     pub connections_elsewhere: u64,
+    /// Data planes that have ended and were started again.
+    pub plane_restarts: u64,
     /// The kernel's counts of the interface.
     pub rx_errors: u64,
     /// Likewise.
@@ -113,6 +115,7 @@ impl LinkLosses {
             program,
             queues_without_socket: 0,
             connections_elsewhere: 0,
+            plane_restarts: 0,
             rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
             rx_dropped: link.rx_dropped.saturating_sub(before.rx_dropped),
             rx_missed: link.rx_missed.saturating_sub(before.rx_missed),
@@ -232,6 +235,12 @@ const BEFORE_STACK: &[Row] = &[
             "nothing is lost by it: somebody has set the NIC's hash anew (ethtool -x, ethtool -n INTERFACE rx-flow-hash tcp4), or the driver does not do what it says",
         ),
         Source::Link(|counts| counts.connections_elsewhere),
+    ),
+    (
+        "plane_restarts",
+        "The data plane ended, killed or by a fault of its own, and the supervisor started it again, empty.",
+        Loss("an ERROR line of the log says how it ended, and the lines before it why; report a panic with them"),
+        Source::Link(|counts| counts.plane_restarts),
     ),
     (
         "xsk_rx_too_long",

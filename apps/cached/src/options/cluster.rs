@@ -36,17 +36,31 @@ const VERSION: &str = "version";
 ///
 /// # Errors
 /// It cannot be read, names no node, too many or one twice, a line is none, or the version it says has not grown.
-pub(crate) fn read_cluster(path: &Path, before: Option<&Cluster>) -> Result<Cluster, OptionError> {
+pub(super) fn read_cluster(path: &Path, before: Option<&Cluster>) -> Result<Cluster, OptionError> {
+    cluster_in(path, cluster_text(path), before)
+}
+
+/// The list in what was read of `path`.
+///
+/// # Errors
+/// As for [`read_cluster`].
+pub(crate) fn cluster_in(
+    path: &Path,
+    read: io::Result<(String, u64)>,
+    before: Option<&Cluster>,
+) -> Result<Cluster, OptionError> {
     let wrong = |why: String| OptionError::File { option: "--cluster", path: path.display().to_string(), why };
-    let (text, written) =
-        read(path).map_err(|error| wrong(format!("{error}; name a file of lines HOST|ADDRESS|PORT")))?;
+    let (text, written) = read.map_err(|error| wrong(format!("{error}; name a file of lines HOST|ADDRESS|PORT")))?;
     let (said, nodes) = nodes_of(&text).map_err(wrong)?;
     let version = version_of(said, written, &nodes, before).map_err(wrong)?;
     Ok(Cluster { version, nodes })
 }
 
 /// What the file holds, and the second at which it was written.
-fn read(path: &Path) -> io::Result<(String, u64)> {
+///
+/// # Errors
+/// It cannot be read, or is too long.
+pub(crate) fn cluster_text(path: &Path) -> io::Result<(String, u64)> {
     let file = File::open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {

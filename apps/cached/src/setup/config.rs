@@ -1,6 +1,9 @@
 //! What each part is given, of what the options say.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use cache::{CacheConfig, Commands, ServerFacts, ShardConfig};
@@ -20,10 +23,10 @@ const CEILING_LEAST_BYTES: usize = 256 << 20;
 const DATAGRAM_PLACES: usize = 512;
 
 /// The ports that are listened on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ports {
-    pub(super) tcp: Option<u16>,
-    pub(super) udp: Option<u16>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) tcp: Option<u16>,
+    pub(crate) udp: Option<u16>,
 }
 
 impl fmt::Display for Ports {
@@ -38,14 +41,32 @@ impl fmt::Display for Ports {
 
 impl Ports {
     /// The ports that the options name; for -1 one is drawn from the range of ephemeral ports (32768 to 60999).
-    pub(super) fn of(options: &Options) -> Result<Ports, SetupError> {
+    pub(crate) fn of(options: &Options) -> Result<Ports, SetupError> {
         Ok(Ports { tcp: port(options.port)?, udp: port(options.udp_port)? })
     }
 
     /// Each with its transport.
-    pub(super) fn listed(self) -> impl Iterator<Item = (Transport, u16)> {
+    pub(crate) fn listed(self) -> impl Iterator<Item = (Transport, u16)> {
         let tcp = self.tcp.map(|port| (Transport::Tcp, port));
         tcp.into_iter().chain(self.udp.map(|port| (Transport::Udp, port)))
+    }
+
+    /// What tells a data plane of them, and of the folder in which the server was started.
+    pub(crate) fn mark(self, folder: &Path) -> OsString {
+        let mut mark = OsString::from(format!("{} {} ", self.tcp.unwrap_or(0), self.udp.unwrap_or(0)));
+        mark.push(folder);
+        mark
+    }
+
+    /// The same back.
+    pub(super) fn of_mark(mark: &OsStr) -> Option<(Ports, &Path)> {
+        let mut words = mark.as_bytes().splitn(3, |&byte| byte == b' ');
+        let mut port = || {
+            let port: u16 = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+            Some((port > 0).then_some(port))
+        };
+        let ports = Ports { tcp: port()?, udp: port()? };
+        Some((ports, Path::new(OsStr::from_bytes(words.next()?))))
     }
 }
 
@@ -175,4 +196,18 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], SetupError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(SetupError::Random)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_plane_is_told_ports_and_folder() {
+        for ports in [Ports { tcp: Some(11_211), udp: None }, Ports { tcp: None, udp: Some(5) }] {
+            let mark = ports.mark(Path::new("/a folder/b"));
+            assert_eq!(Ports::of_mark(&mark), Some((ports, Path::new("/a folder/b"))));
+        }
+        assert_eq!(Ports::of_mark(OsStr::new("1 x /")), None);
+    }
 }

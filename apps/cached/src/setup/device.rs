@@ -1,11 +1,13 @@
 //! `Device`: what the server has opened, an interface over AF_XDP or a TAP, for all that is the same of both.
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 
 use nic::link::{Link, kernel_addresses};
 use nic::preflight::OpenError;
 use nic::tap::{TapConfig, TapDevice};
-use nic::xdp::{ProgramFault, SteerCounters, XdpDevice};
+use nic::xdp::XdpDevice;
 use nic::{DeviceName, QueueId};
 
 use super::config::{Ports, xdp_config};
@@ -72,14 +74,14 @@ impl Device {
         }
     }
 
-    /// What the XDP program has counted; a TAP has none.
+    /// A descriptor by which the supervisor reads what the XDP program counts; a TAP has no program.
     ///
     /// # Errors
-    /// The kernel refused.
-    pub(super) fn steer_counters(&self) -> Result<SteerCounters, ProgramFault> {
+    /// The process has no descriptor left.
+    pub(super) fn share_counters(&self) -> Option<io::Result<OwnedFd>> {
         match self {
-            Self::Xdp(device) => device.steer_counters(),
-            Self::Tap(_) => Ok(SteerCounters::default()),
+            Self::Xdp(device) => Some(device.share_counters()),
+            Self::Tap(_) => None,
         }
     }
 

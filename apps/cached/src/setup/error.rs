@@ -10,6 +10,9 @@ use crate::link_watch::LinkGone;
 use crate::options::OptionError;
 use crate::worker::WorkerError;
 
+/// The exit code of a data plane of which a core has panicked: that of any Rust program whose main thread has.
+pub(crate) const PANICKED: u8 = 101;
+
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,6 +70,14 @@ pub enum SetupError {
         #[source]
         source: WorkerError,
     },
+    /// The data plane does not stay.
+    #[error("the data plane {how} again, after {restarts} restarts; that is given up: the lines above say why it ends")]
+    PlaneEnds {
+        /// How it ended last.
+        how: String,
+        /// How often it was started again.
+        restarts: u64,
+    },
     /// A core panicked; all have stopped. The panic itself was printed by its thread.
     #[error("core {core} panicked; this is a fault of sidestep: report it with the lines above")]
     Panicked {
@@ -76,8 +87,16 @@ pub enum SetupError {
 }
 
 impl SetupError {
+    /// The exit code that says it to whoever started the process.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Panicked { .. } => PANICKED,
+            _ => 1,
+        }
+    }
+
     /// `what` failed, for the kernel's reason.
-    pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> SetupError {
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> SetupError {
         move |source| SetupError::System { what, source }
     }
 }

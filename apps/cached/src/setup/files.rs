@@ -5,17 +5,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cache::{Cluster, User};
+use nix::unistd::User;
 
 use super::error::SetupError;
 use crate::announce::PidFile;
 use crate::keeper::{Keeper, Kept};
-use crate::options::{OptionError, Options, read_cluster, users_in};
+use crate::options::{Options, cluster_text};
 use crate::reserved_ports::ReservedPorts;
-use crate::user::is_other;
+use crate::supervisor::channel::FileText;
+use crate::user::{as_user, other};
 
 /// The files that the server has. The PID file is removed when this is dropped.
-pub(super) struct Files {
+pub(crate) struct Files {
     pid_file: Option<Arc<PidFile>>,
     /// The file of `-Y`, by its absolute path.
     users_file: Option<PathBuf>,
@@ -24,6 +25,8 @@ pub(super) struct Files {
     /// Reads the file of `-Y` and removes the PID file where this process may not; gives reserved ports back, even after
     /// this process was killed.
     keeper: Option<Keeper>,
+    /// The user of `-u`, with whose rights files are read again.
+    user: Option<User>,
 }
 
 impl Files {
@@ -32,7 +35,7 @@ impl Files {
     ///
     /// # Errors
     /// A file cannot be written or found, or the keeper cannot be started.
-    pub(super) fn open(options: &Options, reserved: ReservedPorts) -> Result<Files, SetupError> {
+    pub(crate) fn open(options: &Options, reserved: ReservedPorts) -> Result<Files, SetupError> {
         let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
         let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
         // A daemon leaves its working directory.
@@ -40,32 +43,44 @@ impl Files {
         let users_file = users_file.map_err(SetupError::system("find the file of -Y"))?;
         let cluster_file = options.cluster.as_ref().map(|(path, _)| std::path::absolute(path)).transpose();
         let cluster_file = cluster_file.map_err(SetupError::system("find the file of --cluster"))?;
-        let needs_keeper = options.user.as_deref().is_some_and(is_other);
-        let kept = |path: Option<&Path>| path.filter(|_| needs_keeper).map(Path::to_owned);
+        let user = options.user.as_deref().and_then(other);
+        let kept = |path: Option<&Path>| path.filter(|_| user.is_some()).map(Path::to_owned);
         let kept =
             Kept { pid_file: kept(pid_file.as_ref().map(PidFile::path)), users: kept(users_file.as_deref()), reserved };
         let keeper = (!kept.is_nothing()).then(|| Keeper::start(kept)).transpose();
         let keeper = keeper.map_err(SetupError::system("start the keeper of files and reserved ports"))?;
-        Ok(Files { pid_file: pid_file.map(Arc::new), users_file, cluster_file, keeper })
+        Ok(Files { pid_file: pid_file.map(Arc::new), users_file, cluster_file, keeper, user })
     }
 
     /// The PID file, for who ends the process without dropping what it holds.
-    pub(super) fn pid_file(&self) -> Option<Arc<PidFile>> {
+    pub(crate) fn pid_file(&self) -> Option<Arc<PidFile>> {
         self.pid_file.clone()
     }
 
     /// Reads the file of `-Y` again; `None` without one.
-    pub(super) fn users(&mut self) -> Option<Result<Vec<User>, OptionError>> {
-        let path = self.users_file.as_ref()?;
-        let text = match (std::fs::read(path), &mut self.keeper) {
+    pub(crate) fn users(&mut self) -> Option<FileText> {
+        let path = self.users_file.clone()?;
+        let text = match (self.read(|| std::fs::read(&path)), &mut self.keeper) {
             (Err(error), Some(keeper)) if error.kind() == io::ErrorKind::PermissionDenied => keeper.users(),
             (text, _) => text,
         };
-        Some(users_in(path, text))
+        Some(text.map_err(|error| error.to_string()))
     }
 
-    /// Reads the file of `--cluster` again, of which `before` is what it said; `None` without one.
-    pub(super) fn cluster(&self, before: Option<&Cluster>) -> Option<Result<Cluster, OptionError>> {
-        Some(read_cluster(self.cluster_file.as_ref()?, before))
+    /// Reads the file of `--cluster` again, and when it was written; `None` without one.
+    pub(crate) fn cluster(&self) -> Option<(u64, FileText)> {
+        let path = self.cluster_file.as_ref()?;
+        Some(match self.read(|| cluster_text(path)) {
+            Ok((text, written)) => (written, Ok(text.into_bytes())),
+            Err(error) => (0, Err(error.to_string())),
+        })
+    }
+
+    /// Reads with no more rights than the user of `-u` has, who may have put another file there.
+    fn read<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        match &self.user {
+            Some(user) => as_user(user, act),
+            None => act(),
+        }
     }
 }

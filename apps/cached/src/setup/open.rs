@@ -1,37 +1,36 @@
-//! What needs a right: all of it is opened here, before the first thread starts.
+//! What needs a right: all of it is opened here, before the first core starts.
 //!
 //! ```text
-//!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  files  ─►  rights given up
+//!  cache and stacks (memory: may be refused)  ─►  link opened, program attached  ─►  captures  ─►  rights given up
 //! ```
 
 use std::sync::Arc;
 
 use cache::{Core, Shared};
-use nic::guard::{Guard, folder};
 use nic::link::Link;
-use nic::udp_spread::spread_udp;
 use nic::{DeviceName, Doorbell, FlowPrediction, QueueId, QueuePlan};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
 use stack::{NetStack, Secrets, StrayRing};
 
 use super::config::{Ports, cache_config, flows_per_core, random, stack_config};
 use super::device::{Device, frame_bytes};
 use super::error::SetupError;
-use super::files::Files;
+use super::plane::Supervised;
 use crate::admission::Admission;
 use crate::arrivals::{Arrivals, CoreArrivals};
 use crate::budget::{self, Budget};
 use crate::capture::CoreCapture;
+use crate::confine::give_up;
 use crate::connections::Connections;
+use crate::cpu_time::CpuTime;
+use crate::daemon;
 use crate::losses::Losses;
 use crate::options::{Options, Steering};
-use crate::reserved_ports::ReservedPorts;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
+use crate::supervisor::empty_folder;
 use crate::touch::MemoryThread;
 use crate::udp_service::UdpService;
-use crate::user::become_user;
+use crate::user::user_named;
 use crate::worker::Worker;
 
 /// Said where frames do not lie on huge pages.
@@ -41,29 +40,25 @@ const NO_HUGE_PAGES: &str = "small pages: too few huge ones are free (sysctl vm.
 pub(super) struct Opened {
     /// The cores, each to be moved to its thread.
     pub(super) workers: Vec<Worker<AnyQueue>>,
-    /// What is listened to.
-    pub(super) signals: Signals,
     /// What stays with the main thread.
     pub(super) base: Base,
 }
 
 /// What stays with the main thread while the cores run.
 pub(super) struct Base {
-    pub(super) ports: Ports,
     pub(super) shared: Arc<Shared>,
     pub(super) losses: Arc<Losses>,
     pub(super) doorbells: Vec<Arc<Doorbell>>,
-    /// Holds the program's link.
-    pub(super) device: Device,
-    /// Holds what the NIC's settings were, and gives them back.
-    pub(super) guard: Guard,
-    pub(super) files: Files,
+    /// Holds the program's link, until the cores have ended.
+    pub(super) _device: Device,
     pub(super) memory: MemoryThread,
+    pub(super) time: CpuTime,
 }
 
-/// Opens all that `options` ask for, then gives up root's rights if that is asked for. Prints the mode obtained.
-pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
-    let ports = Ports::of(options)?;
+/// Opens all that `options` ask for, then gives up every right. Prints the mode obtained.
+pub(super) fn open(options: &Options, supervised: &mut Supervised) -> Result<Opened, SetupError> {
+    let ports = supervised.ports;
+    let user = options.user.as_deref().map(user_named).transpose()?;
     let budget = budget(options, ports)?;
     let caches = Core::mesh(&cache_config(options, ports), random()?)?;
     let Some(shared) = caches.first().map(|core| core.shared().clone()) else {
@@ -74,9 +69,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     let memory = MemoryThread::start(touchers).map_err(SetupError::system("start a thread"))?;
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(SetupError::system("make a doorbell"))?;
-    let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
 
-    let reserved = (options.steering == Steering::Shared).then(|| reserve(options, ports));
     let mut device = Device::open(options, ports)?;
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
     say(format_args!("link {}: {}", options.interface, device));
@@ -88,16 +81,14 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
     }
 
     let link = device.link().clone();
-    let mut guard = Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"))?;
     if link.leaves_checksums() {
         say(format_args!(
             "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
             link.name, link.driver
         ));
     }
-    if ports.udp.is_some() {
-        say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
-    }
+    // It saves what the NIC's settings are before it changes any, and writes the PID file.
+    supervised.opened(&device)?;
     let arrivals = predict_arrivals(options, &link, &plan);
     let stack_link = device.stack_link();
     let (queues, captures) = open_queues(options, &plan, &doorbells, &link, |queue| device.take_queue(queue))?;
@@ -113,18 +104,15 @@ pub(super) fn open(options: &Options) -> Result<Opened, SetupError> {
         }
         losses.show_arrivals(arrivals);
     }
-    let files = Files::open(options, reserved.unwrap_or_default())?;
-    if let Some(user) = &options.user {
-        if guard.changed().next().is_some() {
-            say(format_args!(
-                "note: with -u the server may not set {0} back at its end: `sidestep nic restore {0}` does, as scripts/run-on-nic has it",
-                link.name
-            ));
-        }
-        become_user(user)?;
+    let time = CpuTime::open().map_err(SetupError::system("read the time of the processor"))?;
+    if options.daemon {
+        daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
     }
-    let base = Base { ports, shared, losses, doorbells, device, guard, files, memory };
-    Ok(Opened { workers, signals, base })
+    // `-u root` says who starts the server; there is nothing for which its data plane would have to be root.
+    let user = user.filter(|user| !user.uid.is_root());
+    give_up(user.as_ref(), &empty_folder()).map_err(SetupError::system("give up the rights of the data plane"))?;
+    let base = Base { shared, losses, doorbells, _device: device, memory, time };
+    Ok(Opened { workers, base })
 }
 
 /// Asks the NIC how it spreads connections, and says so. `None` where it is not counted by which queue they come.
@@ -139,19 +127,6 @@ fn predict_arrivals(options: &Options, link: &Link, plan: &QueuePlan) -> Option<
         Err(why) => say(format_args!("rss: {why}")),
     }
     Arrivals::new(plan, prediction.ok()).map(Arc::new)
-}
-
-/// Keeps the kernel from giving the server's ports to connections of its own, whose answers would come to the server.
-fn reserve(options: &Options, ports: Ports) -> ReservedPorts {
-    let wanted: Vec<u16> = ports.listed().map(|(_, port)| port).collect();
-    ReservedPorts::take(&wanted).unwrap_or_else(|error| {
-        say(format_args!(
-            "note: the kernel may give port {ports} of {} to a connection of its own, which would then get no answer, since {} cannot be changed: {error}",
-            options.address,
-            ReservedPorts::SETTING,
-        ));
-        ReservedPorts::default()
-    })
 }
 
 /// Says which frames are the server's, where it is not simply those for an address of its own.

@@ -1,37 +1,33 @@
 //! The cores running: started, watched, stopped.
 
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-use signal_hook::consts::SIGHUP;
-use signal_hook::iterator::{Handle, Signals};
+use std::time::{Duration, Instant};
 
 use super::error::SetupError;
 use super::open::{Base, Opened};
-use super::watch::Watch;
-use crate::announce::{PidFile, write_ports};
+use super::plane::Supervised;
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
-use crate::cpu_time;
-use crate::daemon;
-use crate::options::Options;
+use crate::confine::{Role, restrict};
+use crate::losses::{LinkLosses, LossLog};
+use crate::options::{Options, cluster_in, users_in};
 use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
+use crate::supervisor::channel::{FileText, ToPlane, losses_of};
 use crate::worker::{Worker, WorkerError};
 
-/// How often the main thread looks what has become of the link and what is lost, and brings `rusage_user` and
-/// `rusage_system` of
-/// `stats` up to date.
+/// How often the main thread brings `rusage_user` and `rusage_system` of `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the main thread waits for.
 enum Event {
-    Signal,
-    Reload,
+    Said(ToPlane),
     CoreEnded,
 }
 
@@ -56,14 +52,17 @@ pub(super) struct Running {
     inbox: Receiver<Event>,
     /// Keeps the channel open after all other senders are dropped.
     _events: Sender<Event>,
-    signals: Handle,
-    listener: JoinHandle<()>,
+    log: LossLog,
+    since: Instant,
+    /// The names of the files of `-Y` and `--cluster`, for what is said of them.
+    users_file: String,
+    cluster_file: String,
 }
 
 impl Running {
     /// Starts one thread a core, and says that requests are answered.
-    pub(super) fn start(opened: Opened, options: &Options) -> Result<Running, SetupError> {
-        let Opened { workers, signals, base } = opened;
+    pub(super) fn start(opened: Opened, options: &Options, mut supervised: Supervised) -> Result<Running, SetupError> {
+        let Opened { workers, base } = opened;
         base.memory.wait_for_first();
         let clock = Clock::start();
         let stop = Arc::new(AtomicBool::new(false));
@@ -73,102 +72,102 @@ impl Running {
         for worker in workers {
             cores.push(start(worker, options, &cpus, clock, &stop, &events)?);
         }
-        let handle = signals.handle();
-        let on_signal = events.clone();
-        let pid_file = base.files.pid_file();
-        let listener = std::thread::spawn(move || listen(signals, &on_signal, pid_file.as_deref()));
-        let ports = base.ports;
-        write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
-        say(format_args!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores));
-        if options.daemon {
-            daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
-        }
-        Ok(Running { base, cores, stop, inbox, _events: events, signals: handle, listener })
+        let (ear, heard) = (supervised.ear()?, events.clone());
+        let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard));
+        ear.map_err(SetupError::system("start a thread"))?;
+        restrict(Role::Main).map_err(SetupError::system("confine the main thread"))?;
+        supervised.ready()?;
+        let named = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
+        Ok(Running {
+            base,
+            cores,
+            stop,
+            inbox,
+            _events: events,
+            log: LossLog::default(),
+            since: Instant::now(),
+            users_file: options.auth.as_ref().map_or(String::new(), |(path, _)| path.clone()),
+            cluster_file: named(options.cluster.as_ref().map(|(path, _)| path.as_path())),
+        })
     }
 
-    /// Waits for a reason to stop: a signal, the command shutdown, a core that ended, or a link that is gone, which is
-    /// an error once all have stopped.
-    pub(super) fn wait(&mut self) -> Option<SetupError> {
+    /// Waits for a reason to stop: the supervisor's word, the command shutdown, or a core that ended.
+    pub(super) fn wait(&mut self) {
         let shared = self.base.shared.clone();
-        let mut watch = Watch::new(&self.base);
-        let mut gone = None;
-        while gone.is_none() && shared.control.stopping().is_none() {
+        while shared.control.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
-                Ok(Event::Reload) => {
-                    reload_users(&mut self.base);
-                    reload_cluster(&self.base);
-                }
-                Ok(Event::Signal | Event::CoreEnded) => break,
-                Err(_) => {}
+                Ok(Event::Said(ToPlane::Stop) | Event::CoreEnded) => break,
+                Ok(Event::Said(ToPlane::Counts(counts))) => self.count(losses_of(&counts)),
+                Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
+                Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
+                Ok(Event::Said(ToPlane::Go)) | Err(_) => {}
             }
-            cpu_time::publish(shared.counters.core(0));
-            gone = watch.look(&self.base).err().map(SetupError::LinkGone);
+            self.base.time.publish(shared.counters.core(0));
         }
-        gone
+    }
+
+    /// Shows what the supervisor has read of link and program, and says in the log what grows.
+    fn count(&mut self, counts: LinkLosses) {
+        let losses = &self.base.losses;
+        let elsewhere = |arrivals: &Arrivals| arrivals.counts().map(|count| count.elsewhere()).sum();
+        let connections_elsewhere = losses.arrivals().map_or(0, elsewhere);
+        losses.set_link(&LinkLosses { connections_elsewhere, ..counts });
+        self.log.say(self.since.elapsed(), losses.totals(&self.base.shared.counters));
+    }
+
+    /// Takes what the file of `-Y` says now. One that cannot be used leaves the users as they are.
+    fn set_users(&self, text: FileText) {
+        match users_in(Path::new(&self.users_file), text.map_err(std::io::Error::other)) {
+            Ok(users) => {
+                tracing::info!(users = users.len(), "read again who may speak");
+                self.base.shared.control.set_users(users);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the users stay as they were: their old passwords go on being good")
+            }
+        }
+    }
+
+    /// Takes what the file of `--cluster` says now. One that cannot be used leaves the nodes as they are.
+    fn set_cluster(&self, written: u64, text: FileText) {
+        let control = &self.base.shared.control;
+        let before = control.cluster();
+        let text = text.map(|text| (String::from_utf8_lossy(&text).into_owned(), written));
+        match cluster_in(Path::new(&self.cluster_file), text.map_err(std::io::Error::other), before.as_deref()) {
+            Ok(cluster) => {
+                tracing::info!(
+                    nodes = cluster.nodes.len(),
+                    version = cluster.version,
+                    "read again which nodes there are"
+                );
+                control.set_cluster(cluster);
+            }
+            Err(error) => tracing::error!(%error, "clients are told of the same nodes as before"),
+        }
     }
 
     /// Stops every core and says what they did. All that was opened closes.
-    pub(super) fn stop(mut self) -> Result<(), SetupError> {
+    pub(super) fn stop(self) -> Result<(), SetupError> {
         self.stop.store(true, Ordering::Relaxed);
         for doorbell in &self.base.doorbells {
             doorbell.ring();
         }
         let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
-        self.signals.close();
-        let _ = self.listener.join();
-        for outcome in self.base.guard.restore() {
-            say(format_args!("nic: {outcome}"));
-        }
         report(ended, self.base.losses.arrivals())
     }
 }
 
-/// Passes signals on until the handle is closed.
-fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: Option<&PidFile>) {
-    let mut asked = false;
-    for signal in signals.forever() {
-        // Sending fails when the server is ending and has dropped the receiver.
-        if signal == SIGHUP {
-            let _ = events.send(Event::Reload);
-            continue;
-        }
-        if std::mem::replace(&mut asked, true) {
-            // The second signal ends the process at once. The kernel detaches the program with its link.
-            if let Some(pid_file) = pid_file {
-                pid_file.remove();
-            }
-            std::process::exit(1);
-        }
-        let _ = events.send(Event::Signal);
+/// Passes on what the supervisor says. When it has ended, so does this process, at once: its sockets and the program's
+/// link close, and the NIC is the kernel's.
+fn listen(mut from: UnixStream, events: &Sender<Event>) {
+    if restrict(Role::Ear).is_err() {
+        std::process::exit(1);
     }
-}
-
-/// Reads the file of `-Y` again. A file that cannot be used leaves the users as they are.
-fn reload_users(base: &mut Base) {
-    match base.files.users() {
-        None => {}
-        Some(Ok(users)) => {
-            tracing::info!(users = users.len(), "read again who may speak");
-            base.shared.control.set_users(users);
-        }
-        Some(Err(error)) => {
-            tracing::error!(%error, "the users stay as they were: their old passwords go on being good")
-        }
+    // Sending fails when the server is ending and has dropped the receiver.
+    while let Ok(message) = ToPlane::read(&mut from) {
+        let _ = events.send(Event::Said(message));
     }
-}
-
-/// Reads the file of `--cluster` again. A file that cannot be used leaves the nodes as they are.
-fn reload_cluster(base: &Base) {
-    let control = &base.shared.control;
-    let before = control.cluster();
-    match base.files.cluster(before.as_deref()) {
-        None => {}
-        Some(Ok(cluster)) => {
-            tracing::info!(nodes = cluster.nodes.len(), version = cluster.version, "read again which nodes there are");
-            control.set_cluster(cluster);
-        }
-        Some(Err(error)) => tracing::error!(%error, "clients are told of the same nodes as before"),
-    }
+    std::process::exit(1);
 }
 
 fn report(ended: Vec<std::thread::Result<CoreEnd>>, arrivals: Option<&Arrivals>) -> Result<(), SetupError> {
@@ -222,6 +221,7 @@ fn start(
         {
             tracing::warn!(core, cpu = cpu.id, "cannot be pinned to this CPU; goes on unpinned");
         }
+        restrict(Role::Core).map_err(WorkerError::Confine)?;
         worker.run(&clock, &stop, spin)
     };
     let builder = std::thread::Builder::new().name(format!("core-{core}"));

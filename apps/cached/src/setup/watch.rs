@@ -1,64 +1,74 @@
-//! `Watch`: what the main thread looks at, once a second, while the cores serve: the link, and everything that is lost.
+//! `Watch`: what the supervisor looks at, once a second, while the data plane serves: the link, and what it and the program
+//! have counted.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nic::link::{Link, LinkCounts};
+use nic::xdp::CountersOf;
 
-use super::open::Base;
-use crate::arrivals::Arrivals;
 use crate::link_watch::{LinkGone, LinkWatch};
-use crate::losses::{LinkLosses, LossLog};
+use crate::losses::LinkLosses;
 
 /// Looks, and says in the log what the operator should know.
-pub(super) struct Watch {
+pub(crate) struct Watch {
+    index: u32,
     link: LinkWatch,
-    log: LossLog,
-    since: Instant,
+    /// Of the XDP program; a TAP has none.
+    counters: Option<CountersOf>,
     /// What the kernel had counted of the interface at the start.
     before: LinkCounts,
+    /// When it has looked last.
+    looked: Option<Instant>,
+    /// What it has seen and nobody has asked for yet.
+    fresh: Option<LinkLosses>,
     /// Whether it has been said that the program's counts cannot be read.
     blind: bool,
 }
 
 impl Watch {
-    /// Over what was opened.
-    pub(super) fn new(base: &Base) -> Self {
-        let link = base.device.link();
+    /// Over a link with sockets on its first `queues` queues, and the program's counters.
+    pub(crate) fn new(link: Link, queues: usize, counters: Option<CountersOf>) -> Self {
         Self {
-            link: LinkWatch::new(link.clone(), base.device.queue_ids().len()),
-            log: LossLog::default(),
-            since: Instant::now(),
+            index: link.index,
             before: Link::counts(link.index).unwrap_or_default(),
+            link: LinkWatch::new(link, queues),
+            counters,
+            looked: None,
+            fresh: None,
             blind: false,
         }
     }
 
-    /// Looks once.
+    /// Looks, unless it has looked less than `interval` before `now`.
     ///
     /// # Errors
     /// [`LinkGone`]: there is nothing to serve on any more.
-    pub(super) fn look(&mut self, base: &Base) -> Result<(), LinkGone> {
+    pub(crate) fn look_if_due(&mut self, now: Instant, interval: Duration) -> Result<(), LinkGone> {
+        if self.looked.is_some_and(|looked| now.duration_since(looked) < interval) {
+            return Ok(());
+        }
+        self.looked = Some(now);
         self.link.look()?;
-        self.read_counts(base);
-        self.log.say(self.since.elapsed(), base.losses.totals(&base.shared.counters));
+        self.read_counts();
         Ok(())
     }
 
-    fn read_counts(&mut self, base: &Base) {
+    /// What was counted, if there is anything new.
+    pub(crate) fn fresh(&mut self) -> Option<LinkLosses> {
+        self.fresh.take()
+    }
+
+    fn read_counts(&mut self) {
         // The interface is gone: the next look says so.
-        let Ok(link) = Link::counts(base.device.link().index) else { return };
-        let program = base.device.steer_counters().unwrap_or_else(|error| {
+        let Ok(link) = Link::counts(self.index) else { return };
+        let read = self.counters.as_ref().map_or_else(|| Ok(Default::default()), CountersOf::read);
+        let program = read.unwrap_or_else(|error| {
             if !std::mem::replace(&mut self.blind, true) {
                 tracing::warn!(%error, "the counts of the XDP program are not known from here on");
             }
             Default::default()
         });
         let losses = LinkLosses::of(program, link, self.before);
-        let elsewhere = |arrivals: &Arrivals| arrivals.counts().map(|count| count.elsewhere()).sum();
-        base.losses.set_link(&LinkLosses {
-            queues_without_socket: self.link.queues_without_socket(),
-            connections_elsewhere: base.losses.arrivals().map_or(0, elsewhere),
-            ..losses
-        });
+        self.fresh = Some(LinkLosses { queues_without_socket: self.link.queues_without_socket(), ..losses });
     }
 }

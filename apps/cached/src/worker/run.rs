@@ -37,6 +37,9 @@ pub enum WorkerError {
     /// What was recorded of a queue is not whole.
     #[error("the capture is not whole: {0}")]
     Capture(#[from] PcapError),
+    /// The kernel does not confine the core's thread.
+    #[error("the core's thread cannot be confined: {0}")]
+    Confine(#[source] std::io::Error),
     /// The kernel refused to let the core sleep.
     #[error("cannot wait for frames: {0}")]
     Sleep(#[source] std::io::Error),

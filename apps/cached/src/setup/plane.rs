@@ -1,0 +1,72 @@
+//! `Supervised`: the data plane's end of the way to its supervisor.
+
+use std::env;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+use super::config::Ports;
+use super::device::Device;
+use super::error::SetupError;
+use crate::confine;
+use crate::supervisor::channel::{FromPlane, ToPlane, send_descriptor};
+use crate::supervisor::life::MARK;
+
+/// A data plane whose supervisor listens.
+pub(super) struct Supervised {
+    channel: UnixStream,
+    /// The ports, of which the supervisor has drawn those that are to be any.
+    pub(super) ports: Ports,
+}
+
+impl Supervised {
+    /// What this process is told, if it is a data plane. To be called before the first thread.
+    pub(super) fn of_environment() -> Option<Result<Self, SetupError>> {
+        let mark = env::var_os(MARK)?;
+        let begin = || -> io::Result<Self> {
+            let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+            rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+            let (ports, folder) = Ports::of_mark(&mark).ok_or(io::ErrorKind::InvalidInput)?;
+            // Names of files are as they were typed where the server was started; a daemon's supervisor has left there.
+            let _ = env::set_current_dir(folder);
+            // A signal to all processes of a service is the supervisor's to answer: noted and passed over.
+            for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] {
+                signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+            }
+            // What `ps -e` shows; the name of the file that was started would be /proc/self/exe's.
+            rustix::thread::set_name(c"sidestep-plane")?;
+            confine::begin()?;
+            Ok(Self { channel, ports })
+        };
+        Some(begin().map_err(SetupError::system("begin as the data plane")))
+    }
+
+    /// Tells that the link is open, and waits until what is outside is ready.
+    pub(super) fn opened(&mut self, device: &Device) -> Result<(), SetupError> {
+        let mut said = || -> io::Result<ToPlane> {
+            send_descriptor(&self.channel, device.share_counters().transpose()?.as_ref())?;
+            let queues = device.queue_ids().len() as u32;
+            FromPlane::Opened { index: device.link().index, queues }.write(&mut self.channel)?;
+            ToPlane::read(&mut self.channel)
+        };
+        match said().map_err(SetupError::system("speak with the supervisor"))? {
+            ToPlane::Go => Ok(()),
+            // It is asked to end before it serves.
+            _ => std::process::exit(0),
+        }
+    }
+
+    /// Tells that requests are answered.
+    pub(super) fn ready(&mut self) -> Result<(), SetupError> {
+        FromPlane::Ready.write(&mut self.channel).map_err(SetupError::system("speak with the supervisor"))
+    }
+
+    /// The end at which the supervisor is heard, for a thread of its own.
+    pub(super) fn ear(&self) -> Result<UnixStream, SetupError> {
+        self.channel.try_clone().map_err(SetupError::system("speak with the supervisor"))
+    }
+}

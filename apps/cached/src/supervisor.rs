@@ -1,0 +1,286 @@
+//! The supervisor: the process that is started, which keeps root's rights, starts the data plane and outlives it.
+//!
+//! ```text
+//!  supervisor (root)                                   data plane (nobody, no rights, no files, few calls)
+//!  signals, files of -P -Y --cluster, reserved ports    sockets, UMEM, program and its link, stacks, shards
+//!  the NIC's settings, a look at the link each second   threads: one a core, memory, ear, main
+//!           └──────────── one socket pair, the data plane's standard input ────────────┘
+//! ```
+//!
+//! Invariant: whichever of the two ends, the NIC is the kernel's at once. The data plane holds the sockets and the BPF
+//! link, which close with it; it is killed by the kernel with its supervisor, and ends when the socket pair does. It is
+//! this program, started again, so that no thread and no memory is shared. Read first: `channel.rs`; the data plane's
+//! side is `setup/`.
+
+/// What the two say to each other.
+pub(crate) mod channel;
+/// One life of the data plane.
+pub(crate) mod life;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use nic::guard::{Guard, folder};
+use nic::link::Link;
+use nic::udp_spread::spread_udp;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::announce::{PidFile, write_ports};
+use crate::daemon;
+use crate::options::{Options, Steering};
+use crate::reserved_ports::ReservedPorts;
+use crate::say::say;
+use crate::setup::config::Ports;
+use crate::setup::files::Files;
+use crate::setup::watch::Watch;
+use crate::setup::{PANICKED, SetupError};
+use channel::{FromPlane, ToPlane};
+use life::{Event, Lives, Plane, how};
+
+/// How often the supervisor looks what has become of the link.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The supervisor while it runs.
+struct Supervisor<'a> {
+    options: &'a Options,
+    ports: Ports,
+    mark: OsString,
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+    plane: Plane,
+    lives: Lives,
+    /// The counters of the plane that is being started.
+    counters: Option<Box<nic::xdp::CountersOf>>,
+    watch: Option<Watch>,
+    /// Once the first plane has opened the link.
+    outside: Option<Outside>,
+    reserved: Option<ReservedPorts>,
+    /// Whether a plane has been ready.
+    served: bool,
+    /// Whether the plane is to end, and why if it is an error.
+    stopping: Option<Option<SetupError>>,
+}
+
+/// What there is outside of the server while it runs.
+struct Outside {
+    files: Files,
+    guard: Guard,
+}
+
+/// Serves, by a data plane, until SIGINT or SIGTERM. Returns the exit code.
+///
+/// # Errors
+/// [`SetupError`]: one line for the operator; nothing stays open or attached.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
+    if options.daemon {
+        daemon::leave_terminal().map_err(SetupError::system("leave the terminal"))?;
+    }
+    for note in &options.notes {
+        say(format_args!("note: {note}"));
+    }
+    let (events, inbox) = mpsc::channel();
+    let pid_file = Arc::new(OnceLock::new());
+    let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
+    let (to, written) = (events.clone(), pid_file.clone());
+    let listener = std::thread::Builder::new().name("signals".to_owned()).spawn(move || listen(signals, &to, &written));
+    listener.map_err(SetupError::system("start a thread"))?;
+    let ports = Ports::of(options)?;
+    let reserved = (options.steering == Steering::Shared).then(|| reserve(options, ports));
+    let mark = ports.mark(&std::env::current_dir().unwrap_or_default());
+    let plane = Plane::start(&mark, &events).map_err(SetupError::system("start the data plane"))?;
+    let mut supervisor = Supervisor {
+        options,
+        ports,
+        mark,
+        events,
+        inbox,
+        plane,
+        lives: Lives::default(),
+        counters: None,
+        watch: None,
+        outside: None,
+        reserved,
+        served: false,
+        stopping: None,
+    };
+    let ended = supervisor.serve(&pid_file);
+    if let Some(outside) = &mut supervisor.outside {
+        for outcome in outside.guard.restore() {
+            say(format_args!("nic: {outcome}"));
+        }
+    }
+    ended
+}
+
+impl Supervisor<'_> {
+    fn serve(&mut self, pid_file: &OnceLock<Weak<PidFile>>) -> Result<ExitCode, SetupError> {
+        loop {
+            match self.inbox.recv_timeout(WATCH_INTERVAL) {
+                Ok(Event::Signal) => self.stop(None),
+                Ok(Event::Reload) => self.reload(),
+                Ok(Event::Counters(counters)) => self.counters = counters,
+                Ok(Event::Said(FromPlane::Opened { index, queues })) => {
+                    self.opened(index, queues)?;
+                    if let Some(written) = self.outside.as_ref().and_then(|outside| outside.files.pid_file()) {
+                        let _ = pid_file.set(Arc::downgrade(&written));
+                    }
+                }
+                Ok(Event::Said(FromPlane::Ready)) => self.ready()?,
+                Ok(Event::PlaneEnded) => {
+                    if let Some(code) = self.plane_ended()? {
+                        return Ok(code);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor has a sender itself"),
+            }
+            self.look();
+        }
+    }
+
+    /// Asks the plane to end. The first reason is the one that is told.
+    fn stop(&mut self, why: Option<SetupError>) {
+        self.stopping.get_or_insert(why);
+        self.plane.say(&ToPlane::Stop);
+    }
+
+    /// The plane has opened the link, and waits for what is outside.
+    fn opened(&mut self, index: u32, queues: u32) -> Result<(), SetupError> {
+        let link = Link::by_index(index).map_err(|error| SetupError::Open(Box::new(error.into())))?;
+        if self.outside.is_none() {
+            let mut guard = Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"))?;
+            if self.ports.udp.is_some() {
+                say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
+            }
+            let files = Files::open(self.options, self.reserved.take().unwrap_or_default())?;
+            self.outside = Some(Outside { files, guard });
+        }
+        self.watch = Some(Watch::new(link, queues as usize, self.counters.take().map(|counters| *counters)));
+        self.plane.say(&ToPlane::Go);
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<(), SetupError> {
+        let (ports, options) = (self.ports, self.options);
+        let again = self.served;
+        if !std::mem::replace(&mut self.served, true) {
+            write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
+        }
+        say(format_args!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores));
+        if again {
+            tracing::warn!(restarts = self.lives.restarts, "the data plane serves again, with an empty cache");
+        } else if options.daemon {
+            daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
+        }
+        self.tell_counts();
+        Ok(())
+    }
+
+    /// Looks what has become of link and program, and tells the plane.
+    fn look(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        if let Err(gone) = watch.look_if_due(Instant::now(), WATCH_INTERVAL) {
+            if self.plane.has_ended() {
+                // A TAP that it had made goes with it; its event comes.
+                return;
+            }
+            self.watch = None;
+            return self.stop(Some(SetupError::LinkGone(gone)));
+        }
+        self.tell_counts();
+    }
+
+    fn tell_counts(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        if let Some(mut losses) = watch.fresh() {
+            losses.plane_restarts = self.lives.restarts;
+            self.plane.say(&ToPlane::Counts(channel::counts_of(&losses)));
+        }
+    }
+
+    /// Hands over what the files of `-Y` and `--cluster` say now.
+    fn reload(&mut self) {
+        let Some(outside) = &mut self.outside else { return };
+        if let Some(text) = outside.files.users() {
+            self.plane.say(&ToPlane::Users(text));
+        }
+        if let Some((written, text)) = outside.files.cluster() {
+            self.plane.say(&ToPlane::Cluster(written, text));
+        }
+    }
+
+    /// The plane has ended. Returns the exit code, or `None` once another has been started.
+    fn plane_ended(&mut self) -> Result<Option<ExitCode>, SetupError> {
+        self.watch = None;
+        let status = self.plane.wait().map_err(SetupError::system("wait for the data plane"))?;
+        if let Some(why) = self.stopping.take() {
+            return why.map_or(Ok(Some(exit_code(status.code()))), Err);
+        }
+        let fell = status.code().is_none_or(|code| code == i32::from(PANICKED));
+        // It has said why on standard error, which is this process's own.
+        if !fell && (!self.served || self.lives.restarts == 0 || status.success()) {
+            return Ok(Some(exit_code(status.code())));
+        }
+        let how = how(status);
+        let Some(wait) = self.lives.another(Instant::now()) else {
+            return Err(SetupError::PlaneEnds { how, restarts: self.lives.restarts });
+        };
+        tracing::error!(
+            restarts = self.lives.restarts,
+            "the data plane {how}: all connections and items are lost; it is started again"
+        );
+        // A reload in between is not missed: the next plane reads the files anyway.
+        if let Ok(Event::Signal) = self.inbox.recv_timeout(wait) {
+            return Ok(Some(ExitCode::SUCCESS));
+        }
+        self.counters = None;
+        self.plane = Plane::start(&self.mark, &self.events).map_err(SetupError::system("start the data plane"))?;
+        Ok(None)
+    }
+}
+
+fn exit_code(code: Option<i32>) -> ExitCode {
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// Passes signals on. The second that asks for the end ends the process at once, and the data plane with it.
+fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: &OnceLock<Weak<PidFile>>) {
+    let mut asked = false;
+    for signal in signals.forever() {
+        // Sending fails when the supervisor is ending and has dropped the receiver.
+        if signal == SIGHUP {
+            let _ = events.send(Event::Reload);
+            continue;
+        }
+        if std::mem::replace(&mut asked, true) {
+            if let Some(pid_file) = pid_file.get().and_then(Weak::upgrade) {
+                pid_file.remove();
+            }
+            std::process::exit(1);
+        }
+        let _ = events.send(Event::Signal);
+    }
+}
+
+/// Keeps the kernel from giving the server's ports to connections of its own, whose answers would come to the server.
+fn reserve(options: &Options, ports: Ports) -> ReservedPorts {
+    let wanted: Vec<u16> = ports.listed().map(|(_, port)| port).collect();
+    ReservedPorts::take(&wanted).unwrap_or_else(|error| {
+        say(format_args!(
+            "note: the kernel may give port {ports} of {} to a connection of its own, which would then get no answer, since {} cannot be changed: {error}",
+            options.address,
+            ReservedPorts::SETTING,
+        ));
+        ReservedPorts::default()
+    })
+}
+
+/// The folder that becomes the root of this process, the data plane: below where settings are saved.
+pub(crate) fn empty_folder() -> std::path::PathBuf {
+    Path::new(&folder()).join(format!("empty-{}", std::process::id()))
+}
