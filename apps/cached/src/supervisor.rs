@@ -45,6 +45,9 @@ use life::{Event, Lives, Plane, how};
 /// How often the supervisor looks what has become of the link.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a plane may take to answer what has come and to end: far longer than a core takes (`worker/run.rs`).
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
 /// The supervisor while it runs.
 struct Supervisor<'a> {
     options: &'a Options,
@@ -64,6 +67,10 @@ struct Supervisor<'a> {
     served: bool,
     /// Whether the plane is to end, and why if it is an error.
     stopping: Option<Option<SetupError>>,
+    /// When a plane that is to end is killed.
+    kill_at: Option<Instant>,
+    /// Whether a plane that opens is to be told of the files again.
+    reloads: bool,
 }
 
 /// What there is outside of the server while it runs.
@@ -107,6 +114,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         reserved,
         served: false,
         stopping: None,
+        kill_at: None,
+        reloads: false,
     };
     let ended = supervisor.serve(&pid_file);
     if let Some(outside) = &mut supervisor.outside {
@@ -139,6 +148,9 @@ impl Supervisor<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor has a sender itself"),
             }
+            if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+                self.plane.kill();
+            }
             self.look();
         }
     }
@@ -146,6 +158,7 @@ impl Supervisor<'_> {
     /// Asks the plane to end. The first reason is the one that is told.
     fn stop(&mut self, why: Option<SetupError>) {
         self.stopping.get_or_insert(why);
+        self.kill_at.get_or_insert_with(|| Instant::now() + STOP_LIMIT);
         self.plane.say(&ToPlane::Stop);
     }
 
@@ -178,6 +191,9 @@ impl Supervisor<'_> {
             daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
         }
         self.tell_counts();
+        if self.reloads {
+            self.reload();
+        }
         Ok(())
     }
 
@@ -205,7 +221,9 @@ impl Supervisor<'_> {
 
     /// Hands over what the files of `-Y` and `--cluster` say now.
     fn reload(&mut self) {
-        let Some(outside) = &mut self.outside else { return };
+        // One that opens waits for nothing but Go.
+        self.reloads = self.watch.is_none();
+        let Some(outside) = self.outside.as_mut().filter(|_| !self.reloads) else { return };
         if let Some(text) = outside.files.users() {
             self.plane.say(&ToPlane::Users(text));
         }

@@ -36,6 +36,9 @@ pub(crate) const MARK: &str = "SIDESTEP_CACHED_PLANE";
 /// What `ps` shows.
 const NAME: &str = "sidestep-cached: data plane";
 
+/// How long the supervisor waits for a plane to take what it says.
+const SAY_LIMIT: Duration = Duration::from_millis(200);
+
 /// How often the data plane is started anew within a [`WINDOW`] before that is given up.
 const RESTARTS_MAX: usize = 5;
 
@@ -61,6 +64,8 @@ impl Plane {
     /// It cannot be started.
     pub(super) fn start(mark: &OsStr, events: &Sender<Event>) -> io::Result<Plane> {
         let (channel, theirs) = UnixStream::pair()?;
+        // A plane that hangs does not hold its supervisor.
+        channel.set_write_timeout(Some(SAY_LIMIT))?;
         // Not by its path: the file may have been replaced since.
         let mut command = Command::new("/proc/self/exe");
         command.arg0(NAME).args(env::args_os().skip(1)).env(MARK, mark).stdin(OwnedFd::from(theirs));
@@ -73,9 +78,16 @@ impl Plane {
         Ok(Plane { child, channel, ear: Some(ear) })
     }
 
-    /// Says something to it. One that has ended is found by its event.
+    /// Says something to it. One that does not listen is killed; its end comes as an event.
     pub(super) fn say(&mut self, message: &ToPlane) {
-        let _ = message.write(&mut self.channel);
+        if message.write(&mut self.channel).is_err() {
+            self.kill();
+        }
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        let _ = self.child.kill();
     }
 
     /// Whether it has ended.
@@ -88,13 +100,15 @@ impl Plane {
     /// # Errors
     /// Somebody else has waited for it.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        // Its end of the socket pair closes last of all. If it still runs, it has closed it against all custom.
+        self.kill();
         self.child.wait()
     }
 }
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        // It ends with this, and by the signal if it hangs.
+        // Either ends it.
         let _ = self.channel.shutdown(std::net::Shutdown::Both);
         let _ = self.child.kill();
         let _ = self.child.wait();
