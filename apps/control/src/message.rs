@@ -1,0 +1,110 @@
+//! What is asked and answered, as JSON that people can read.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The version of these messages. Another one is another number, and the client says so.
+pub const VERSION: u32 = 1;
+
+/// What a hello begins with.
+pub const NAME: &str = "sidestep-control";
+
+/// Where the server of `interface` listens, in `folder`.
+pub fn default_path(folder: &Path, interface: &str) -> PathBuf {
+    folder.join(format!("{interface}.sock"))
+}
+
+/// What a server says first, unasked, as frame 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`NAME`].
+    pub hello: String,
+    /// [`VERSION`].
+    pub version: u32,
+}
+
+impl Hello {
+    /// This version's.
+    pub fn new() -> Hello {
+        Hello { hello: NAME.to_owned(), version: VERSION }
+    }
+}
+
+impl Default for Hello {
+    fn default() -> Hello {
+        Hello::new()
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Request {
+    /// All settings, as `stats settings` names them, and which of them can change.
+    Settings,
+    /// Another value for a setting.
+    Set {
+        /// The setting.
+        name: String,
+        /// Its value from now on.
+        value: String,
+    },
+    /// A list of `stats`.
+    Stats {
+        /// Which one: nothing for the general list, or settings, items, slabs, sizes, sidestep.
+        #[serde(default)]
+        kind: String,
+    },
+    /// By which queue connections came, and whether that is the one predicted.
+    Queues,
+    /// The server answers what has arrived and ends.
+    Shutdown,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done, or begun; in words.
+    Done(String),
+    /// It was not done, and why.
+    Error(String),
+    /// To [`Request::Settings`].
+    Settings(Vec<Setting>),
+    /// To [`Request::Stats`]: names and values, in the order of the list.
+    Stats(Vec<(String, String)>),
+    /// To [`Request::Queues`].
+    Queues {
+        /// What decides the queue of a connection, in words.
+        rule: String,
+        /// One for each queue that is polled.
+        queues: Vec<QueueRow>,
+    },
+}
+
+/// A setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// What it is now.
+    pub value: String,
+    /// Whether it can be changed while the server runs.
+    pub changeable: bool,
+}
+
+/// What came by a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueRow {
+    /// Its number.
+    pub queue: u16,
+    /// The core that polls it.
+    pub core: usize,
+    /// Connections made over it.
+    pub connections: u64,
+    /// Those of them that the NIC's hash predicts there, if anything is predicted.
+    pub as_predicted: Option<u64>,
+    /// Those that it predicts elsewhere.
+    pub elsewhere: Option<u64>,
+}
