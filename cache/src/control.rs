@@ -66,7 +66,8 @@ impl Control {
         self.verbosity.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_verbosity(&self, level: u32) {
+    /// Sets the verbosity that is shown; larger numbers than 2 mean 2. Any thread.
+    pub fn set_verbosity(&self, level: u32) {
         self.verbosity.store(level.min(VERBOSITY_MAX), Ordering::Relaxed);
     }
 
@@ -75,7 +76,8 @@ impl Control {
         self.lru_crawler.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_lru_crawler(&self, on: bool) {
+    /// Sets whether the commands of lru_crawler are obeyed. Any thread.
+    pub fn set_lru_crawler(&self, on: bool) {
         self.lru_crawler.store(on, Ordering::Relaxed);
     }
 
@@ -115,7 +117,8 @@ impl Control {
         *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(cluster));
     }
 
-    pub(crate) fn stop(&self, how: Stopping) {
+    /// Asks the server to end, as the command shutdown does. Any thread; whoever waits has to be woken besides.
+    pub fn stop(&self, how: Stopping) {
         self.stopping.fetch_max(how as u8, Ordering::Relaxed);
     }
 

@@ -155,6 +155,11 @@ impl Counters {
         }
     }
 
+    /// Begins or ends counting by prefix, as `stats detail` does. Any thread.
+    pub fn set_detail(&self, on: bool) {
+        self.prefixes.set_on(on);
+    }
+
     /// Cores of the cache.
     pub fn cores(&self) -> usize {
         self.cores.len()

@@ -67,6 +67,7 @@ pub use session::{Given, Session, Stop, Taken, WHOLE_MAX_BYTES};
 pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, REQUESTS_PER_TAKE, ServerFacts, User};
 pub use shard::Shard;
 pub use shared::Shared;
+pub use stats::stats_list;
 pub use store::{
     Census, ClassStats, ConfigError, Item, ItemRef, MemoryLimitError, Pin, Reservation, ShardConfig, ShardStats,
     Toucher,

@@ -27,3 +27,15 @@ pub(crate) fn list(group: &[u8], shared: &Shared, now: Now) -> Option<Box<[u8]>>
         _ => return None,
     })
 }
+
+/// The names and values of the list that `stats <group>` answers, in its order, for whoever asks otherwise than over a
+/// connection. Any thread.
+pub fn stats_list(group: &str, shared: &Shared, now: Now) -> Option<Vec<(String, String)>> {
+    let text = list(group.as_bytes(), shared, now)?;
+    let text = String::from_utf8_lossy(&text);
+    let pair = |line: &str| {
+        let (name, value) = line.strip_prefix("STAT ")?.split_once(' ')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    Some(text.lines().filter_map(pair).collect())
+}

@@ -17,7 +17,8 @@ pub struct Arrivals {
     prediction: Option<FlowPrediction>,
     /// By queue number; numbers that no core polls stay 0 and are not shown.
     queues: Box<[CachePadded<QueueArrivals>]>,
-    polled: Vec<QueueId>,
+    /// In the order of the queues, with the core that polls each.
+    polled: Vec<(QueueId, usize)>,
 }
 
 /// What came by one queue.
@@ -32,6 +33,8 @@ struct QueueArrivals {
 pub struct QueueCount {
     /// The queue.
     pub queue: QueueId,
+    /// The core that polls it.
+    pub core: usize,
     /// Connections made over it.
     pub connections: u64,
     /// Those of them that the hash predicts there; `None` where nothing is predicted.
@@ -63,19 +66,26 @@ impl Arrivals {
         if !plan.flows_follow_queues() {
             return None;
         }
-        let mut polled: Vec<_> = (0..plan.cores()).flat_map(|core| plan.polled_by(core)).copied().collect();
-        polled.sort_unstable_by_key(|queue| queue.0);
-        let numbers = polled.last().map_or(0, |queue| usize::from(queue.0) + 1);
+        let mut polled: Vec<_> =
+            (0..plan.cores()).flat_map(|core| plan.polled_by(core).iter().map(move |&queue| (queue, core))).collect();
+        polled.sort_unstable_by_key(|(queue, _)| queue.0);
+        let numbers = polled.last().map_or(0, |(queue, _)| usize::from(queue.0) + 1);
         Some(Self { prediction, queues: (0..numbers).map(|_| CachePadded::default()).collect(), polled })
     }
 
     /// What came by each queue so far, in their order.
     pub fn counts(&self) -> impl Iterator<Item = QueueCount> + '_ {
-        self.polled.iter().map(|&queue| {
+        self.polled.iter().map(|&(queue, core)| {
             let counted = &self.queues[usize::from(queue.0)].0;
             let as_predicted = self.prediction.as_ref().map(|_| counted.as_predicted.value());
-            QueueCount { queue, connections: counted.connections.value(), as_predicted }
+            QueueCount { queue, core, connections: counted.connections.value(), as_predicted }
         })
+    }
+
+    /// What decides the queue of a connection, in words.
+    pub fn rule(&self) -> String {
+        let unknown = || "the NIC does not say how it spreads connections: nothing is predicted".to_owned();
+        self.prediction.as_ref().map_or_else(unknown, FlowPrediction::to_string)
     }
 
     fn add(&self, queue: QueueId, peer: SocketAddr, own: SocketAddr) {

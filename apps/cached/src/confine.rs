@@ -36,6 +36,8 @@ pub enum Role {
     Ear,
     /// Makes pages of the store.
     Memory,
+    /// Answers what `sidestep ctl` asks.
+    Control,
 }
 
 /// What every thread needs: memory, locks, the time, its own end and the process's, and to say why it panics.
@@ -86,6 +88,8 @@ impl Role {
                 libc::SYS_restart_syscall,
             ],
             Role::Ear => &[libc::SYS_read, libc::SYS_recvfrom],
+            // A level of the log is read into a table of its own, which asks for a secret.
+            Role::Control => &[libc::SYS_read, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_getrandom],
             // It is there before rights are given up, for which the C library stops every thread (`nptl(7)`).
             Role::Memory => &[
                 libc::SYS_setpriority,
@@ -193,7 +197,7 @@ mod tests {
             libc::SYS_ioctl,
             libc::SYS_ptrace,
         ];
-        for role in [Role::Core, Role::Main, Role::Ear, Role::Memory] {
+        for role in [Role::Core, Role::Main, Role::Ear, Role::Memory, Role::Control] {
             let calls: Vec<_> = ALL.iter().chain(role.calls()).collect();
             assert!(calls.len() <= 25, "{role:?}: {}", calls.len());
             assert!(!calls.iter().any(|call| opens.contains(call)), "{role:?}");

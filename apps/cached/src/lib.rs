@@ -24,12 +24,16 @@ mod connections;
 mod cpu_time;
 /// `-d`: the server in the background.
 mod daemon;
+/// What `sidestep ctl` asks for.
+mod governed;
 /// Connections that have been silent for too long.
 mod idle;
 /// The process that keeps root's rights for a server that has given them up.
 mod keeper;
 /// What becomes of the interface while the server runs.
 mod link_watch;
+/// The log, and its level.
+mod log;
 /// What is dropped on the way, by reason.
 mod losses;
 /// The command line, checked.
@@ -64,6 +68,7 @@ pub use daemon::{is_child as is_in_background, start as start_in_background};
 pub use idle::Idle;
 pub use keeper::{is_keeper, keep};
 pub use link_watch::LinkGone;
+pub use log::start_log;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
 pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal, Steering};
 pub use report::{CoreReport, total};

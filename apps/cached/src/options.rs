@@ -116,6 +116,8 @@ pub struct Options {
     pub spin: Duration,
     /// Folder for a capture of every frame.
     pub capture: Option<PathBuf>,
+    /// Socket of the control channel, if it is not where it usually is.
+    pub control: Option<PathBuf>,
     /// Whether debugtime is obeyed.
     pub debug_commands: bool,
     /// How often -v was given.
@@ -206,6 +208,7 @@ impl Options {
             cpus,
             spin: flags.spin,
             capture: flags.capture,
+            control: flags.control,
             debug_commands: flags.debug_commands,
             verbose: flags.verbose,
             notes,

@@ -18,15 +18,18 @@ pub(crate) mod channel;
 pub(crate) mod life;
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use control::{Front, FrontHandle, Limits};
 use nic::guard::{Guard, folder};
 use nic::link::Link;
 use nic::udp_spread::spread_udp;
+use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -39,6 +42,7 @@ use crate::setup::config::Ports;
 use crate::setup::files::Files;
 use crate::setup::watch::Watch;
 use crate::setup::{PANICKED, SetupError};
+use crate::user::other;
 use channel::{FromPlane, ToPlane};
 use life::{Event, Lives, Plane, how};
 
@@ -63,6 +67,8 @@ struct Supervisor<'a> {
     /// Once the first plane has opened the link.
     outside: Option<Outside>,
     reserved: Option<ReservedPorts>,
+    /// Where `sidestep ctl` is listened to, if that could be had.
+    front: Option<FrontHandle>,
     /// Whether a plane has been ready.
     served: bool,
     /// Whether the plane is to end, and why if it is an error.
@@ -112,6 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         watch: None,
         outside: None,
         reserved,
+        front: None,
         served: false,
         stopping: None,
         kill_at: None,
@@ -133,6 +140,7 @@ impl Supervisor<'_> {
                 Ok(Event::Signal) => self.stop(None),
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Counters(counters)) => self.counters = counters,
+                Ok(Event::Control(socket)) => self.govern(socket)?,
                 Ok(Event::Said(FromPlane::Opened { index, queues })) => {
                     self.opened(index, queues)?;
                     if let Some(written) = self.outside.as_ref().and_then(|outside| outside.files.pid_file()) {
@@ -176,6 +184,17 @@ impl Supervisor<'_> {
         self.watch = Some(Watch::new(link, queues as usize, self.counters.take().map(|counters| *counters)));
         self.plane.say(&ToPlane::Go);
         Ok(())
+    }
+
+    /// The data plane answers what `sidestep ctl` asks over `socket`. The first opens the channel: a server that cannot open
+    /// its link has none, and takes no path from one that runs.
+    fn govern(&mut self, socket: UnixStream) -> Result<(), SetupError> {
+        let started = || SetupError::system("start the control channel");
+        if !self.served && self.front.is_none() {
+            let front = open_front(self.options)?;
+            self.front = front.map(|front| front.start(Limits::default())).transpose().map_err(started())?;
+        }
+        self.front.as_ref().map_or(Ok(()), |front| front.set_plane(socket)).map_err(started())
     }
 
     fn ready(&mut self) -> Result<(), SetupError> {
@@ -282,6 +301,20 @@ fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: &OnceLock<Weak
             std::process::exit(1);
         }
         let _ = events.send(Event::Signal);
+    }
+}
+
+/// Listens for `sidestep ctl`. Where no path was named, a server without a channel is better than none.
+fn open_front(options: &Options) -> Result<Option<Front>, SetupError> {
+    let path = options.control.clone().unwrap_or_else(|| control::default_path(&folder(), &options.interface));
+    let user = options.user.as_deref().and_then(other).map_or(Uid::effective(), |user| user.uid);
+    match Front::open(&path, user.as_raw()) {
+        Ok(front) => Ok(Some(front)),
+        Err(error) if options.control.is_some() => Err(error.into()),
+        Err(error) => {
+            say(format_args!("note: `sidestep ctl` cannot govern this server: {error}"));
+            Ok(None)
+        }
     }
 }
 

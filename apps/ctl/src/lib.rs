@@ -4,6 +4,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where a pipe has no reader, or a disk is full.
 #![warn(missing_docs)]
 
+/// A running server governed.
+pub mod ctl;
 /// A NIC made ready for the server, and given back.
 pub mod nic;
 /// A recorded session played to stack and cache again.

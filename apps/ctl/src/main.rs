@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sidestep_ctl::ctl::{self, CtlFlags};
 use sidestep_ctl::nic::{self, NicFlags};
 use sidestep_ctl::replay::{self, ReplayFlags};
 
@@ -22,6 +23,8 @@ enum Tool {
     Replay(ReplayFlags),
     /// Make a NIC ready for the server, and give it back as it was
     Nic(NicFlags),
+    /// Ask and govern a running server. Exits with 1 if the server does not do it, with 2 if no server answers
+    Ctl(CtlFlags),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,11 @@ fn main() -> ExitCode {
         Tool::Replay(flags) => replay_with(&flags),
         Tool::Nic(flags) => match nic::run(&flags, &mut std::io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failure(&error),
+        },
+        Tool::Ctl(flags) => match ctl::run(&flags, &mut std::io::stdout().lock(), &mut std::io::stderr().lock()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => failure(&error),
         },
     }

@@ -64,7 +64,7 @@ pub(super) struct Flags {
     #[arg(
         short = 'c',
         long = "conn-limit",
-        alias = "c",
+        aliases = ["c", "co", "con"],
         value_name = "NUMBER",
         default_value = "1024",
         value_parser = |text: &str| CONNECTIONS.read(text),
@@ -165,6 +165,9 @@ pub(super) struct Flags {
     /// Record every frame in and out to DIR/queue-N.pcap
     #[arg(long, value_name = "DIR")]
     pub(super) capture: Option<PathBuf>,
+    /// Socket by which `sidestep ctl` governs the server [default: /run/sidestep/INTERFACE.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
     /// Obey debugtime, which moves the cache's clock: for tests
     #[arg(long)]
     pub(super) debug_commands: bool,

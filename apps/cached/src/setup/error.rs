@@ -38,6 +38,9 @@ pub enum SetupError {
     /// A queue cannot be recorded.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The socket named with --control cannot be had.
+    #[error(transparent)]
+    Control(#[from] control::FrontError),
     /// An option that only now shows that it cannot be kept.
     #[error(transparent)]
     Option(#[from] OptionError),

@@ -19,6 +19,8 @@ use crate::supervisor::life::MARK;
 /// A data plane whose supervisor listens.
 pub(super) struct Supervised {
     channel: UnixStream,
+    /// Over which `sidestep ctl` asks, once the supervisor has its other end.
+    control: Option<UnixStream>,
     /// The ports, of which the supervisor has drawn those that are to be any.
     pub(super) ports: Ports,
 }
@@ -40,7 +42,7 @@ impl Supervised {
             // What `ps -e` shows; the name of the file that was started would be /proc/self/exe's.
             rustix::thread::set_name(c"sidestep-plane")?;
             confine::begin()?;
-            Ok(Self { channel, ports })
+            Ok(Self { channel, control: None, ports })
         };
         Some(begin().map_err(SetupError::system("begin as the data plane")))
     }
@@ -49,6 +51,9 @@ impl Supervised {
     pub(super) fn opened(&mut self, device: &Device) -> Result<(), SetupError> {
         let mut said = || -> io::Result<ToPlane> {
             send_descriptor(&self.channel, device.share_counters().transpose()?.as_ref())?;
+            let (own, theirs) = UnixStream::pair()?;
+            send_descriptor(&self.channel, Some(&theirs.into()))?;
+            self.control = Some(own);
             let queues = device.queue_ids().len() as u32;
             FromPlane::Opened { index: device.link().index, queues }.write(&mut self.channel)?;
             ToPlane::read(&mut self.channel)
@@ -63,6 +68,11 @@ impl Supervised {
     /// Tells that requests are answered.
     pub(super) fn ready(&mut self) -> Result<(), SetupError> {
         FromPlane::Ready.write(&mut self.channel).map_err(SetupError::system("speak with the supervisor"))
+    }
+
+    /// The socket over which `sidestep ctl` asks. Once.
+    pub(super) fn take_control(&mut self) -> Option<UnixStream> {
+        self.control.take()
     }
 
     /// The end at which the supervisor is heard, for a thread of its own.

@@ -1,5 +1,7 @@
 //! The cores running: started, watched, stopped.
 
+use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use super::plane::Supervised;
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
+use crate::governed::Governed;
 use crate::losses::{LinkLosses, LossLog};
 use crate::options::{Options, cluster_in, users_in};
 use crate::report::{CoreReport, total};
@@ -28,6 +31,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// What the main thread waits for.
 enum Event {
     Said(ToPlane),
+    /// `sidestep ctl` has asked for the end.
+    Asked,
     CoreEnded,
 }
 
@@ -52,6 +57,8 @@ pub(super) struct Running {
     inbox: Receiver<Event>,
     /// Keeps the channel open after all other senders are dropped.
     _events: Sender<Event>,
+    /// The control channel: its socket, and the thread that answers.
+    control: Option<(UnixStream, JoinHandle<()>)>,
     log: LossLog,
     since: Instant,
     /// The names of the files of `-Y` and `--cluster`, for what is said of them.
@@ -75,6 +82,9 @@ impl Running {
         let (ear, heard) = (supervised.ear()?, events.clone());
         let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard));
         ear.map_err(SetupError::system("start a thread"))?;
+        let control = supervised.take_control();
+        let control = control.map(|socket| govern(socket, &base, clock, &events)).transpose();
+        let control = control.map_err(SetupError::system("start the control channel"))?;
         restrict(Role::Main).map_err(SetupError::system("confine the main thread"))?;
         supervised.ready()?;
         let named = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
@@ -84,6 +94,7 @@ impl Running {
             stop,
             inbox,
             _events: events,
+            control,
             log: LossLog::default(),
             since: Instant::now(),
             users_file: options.auth.as_ref().map_or(String::new(), |(path, _)| path.clone()),
@@ -96,7 +107,7 @@ impl Running {
         let shared = self.base.shared.clone();
         while shared.control.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
-                Ok(Event::Said(ToPlane::Stop) | Event::CoreEnded) => break,
+                Ok(Event::Said(ToPlane::Stop) | Event::Asked | Event::CoreEnded) => break,
                 Ok(Event::Said(ToPlane::Counts(counts))) => self.count(losses_of(&counts)),
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
@@ -153,8 +164,29 @@ impl Running {
             doorbell.ring();
         }
         let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
+        if let Some((socket, thread)) = self.control {
+            // Whoever has asked for the end is told first that it comes.
+            let _ = socket.shutdown(Shutdown::Read);
+            let _ = thread.join();
+        }
         report(ended, self.base.losses.arrivals())
     }
+}
+
+/// Starts the thread that answers what is asked over `socket`.
+fn govern(
+    socket: UnixStream,
+    base: &Base,
+    clock: Clock,
+    events: &Sender<Event>,
+) -> io::Result<(UnixStream, JoinHandle<()>)> {
+    let (events, kept) = (events.clone(), socket.try_clone()?);
+    let wake = Box::new(move || {
+        // Fails when the server is ending and has dropped the receiver.
+        let _ = events.send(Event::Asked);
+    });
+    let governed = Governed::new(base.shared.clone(), base.losses.clone(), clock, wake);
+    Ok((kept, governed.start(socket)?))
 }
 
 /// Passes on what the supervisor says. When it has ended, so does this process, at once: its sockets and the program's

@@ -1,7 +1,8 @@
 //! What supervisor and data plane say to each other, over one socket pair, in whole messages.
 //!
 //! ```text
-//!  plane ──── the descriptor of the XDP program's counters, then Opened, Ready ────►  supervisor
+//!  plane ──── descriptors: the XDP program's counters, the control channel's socket;
+//!             then Opened, Ready ──────────────────────────────────────────────►  supervisor
 //!  plane  ◄──── Go, Counts, Users, Cluster, Stop ────────────────────────────────  supervisor
 //! ```
 //! A message is its length (four bytes), its kind (one) and its body, numbers in little endian. Whoever finds the other

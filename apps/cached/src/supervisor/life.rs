@@ -24,6 +24,8 @@ pub(super) enum Event {
     Reload,
     /// The counters of the program of the plane that is being started, if it has one.
     Counters(Option<Box<CountersOf>>),
+    /// The socket over which the plane answers what `sidestep ctl` asks.
+    Control(UnixStream),
     /// What the plane says.
     Said(FromPlane),
     /// The plane has ended, or is about to.
@@ -124,6 +126,9 @@ fn listen(mut from: UnixStream, events: &Sender<Event>) {
     if let Ok(counters) = receive_descriptor(&from) {
         let counters = counters.and_then(|counters| CountersOf::open(counters).ok()).map(Box::new);
         let _ = events.send(Event::Counters(counters));
+        if let Ok(Some(control)) = receive_descriptor(&from) {
+            let _ = events.send(Event::Control(control.into()));
+        }
         while let Ok(message) = FromPlane::read(&mut from) {
             let _ = events.send(Event::Said(message));
         }

@@ -1,0 +1,208 @@
+//! `sidestep ctl`: a running server asked and governed over its control channel.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use control::{AskError, Client, Reply, Request};
+use nic::guard::folder;
+
+/// What is typed after `sidestep ctl`.
+#[derive(Debug, Args)]
+pub struct CtlFlags {
+    /// Socket of the server [default: the only one in /run/sidestep]
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "interface")]
+    control: Option<PathBuf>,
+    /// Interface of the server, whose socket is /run/sidestep/NAME.sock
+    #[arg(long, value_name = "NAME", global = true)]
+    interface: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Seconds to wait for an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
+    timeout: u64,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show every setting, and which of them can be changed while the server runs
+    Settings,
+    /// Change a setting until the server ends
+    Set {
+        /// Name, as `settings` shows it
+        name: String,
+        /// Value from now on
+        value: String,
+    },
+    /// Show counts
+    Stats {
+        /// Which list: settings, items, slabs, sizes or sidestep [default: the general one]
+        #[arg(default_value = "", hide_default_value = true)]
+        kind: String,
+    },
+    /// Show by which queue connections came, and whether that is the one that the NIC's hash predicts
+    Queues,
+    /// Have the log say more or less: warn, info, debug, or what RUST_LOG takes
+    LogLevel {
+        /// What the log lets through from now on
+        level: String,
+    },
+    /// End the server once it has answered what has arrived
+    Shutdown,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CtlError {
+    /// No answer.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// Nothing says which server is meant.
+    #[error("no server runs here that can be asked: there is no socket in {0}; name one with --control PATH")]
+    NoServer(PathBuf),
+    /// Several could be meant.
+    #[error("several servers run here: {0}; name one with --interface NAME or --control PATH")]
+    Several(String),
+    /// The answer cannot be shown.
+    #[error("cannot print the answer: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Asks, and prints the answer. Returns whether the server did what was asked; why not goes to `err`.
+///
+/// # Errors
+/// [`CtlError`].
+pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result<bool, CtlError> {
+    let path = match (&flags.control, &flags.interface) {
+        (Some(path), _) => path.clone(),
+        (None, Some(interface)) => control::default_path(&folder(), interface),
+        (None, None) => only_socket(&folder())?,
+    };
+    let mut client = Client::connect(&path, Duration::from_secs(flags.timeout))?;
+    let reply = client.ask(&request(&flags.what))?;
+    if let Reply::Error(why) = &reply {
+        if flags.json {
+            print_json(&reply, out)?;
+        }
+        writeln!(err, "sidestep: {why}")?;
+        return Ok(false);
+    }
+    if flags.json {
+        print_json(&reply, out)?
+    } else {
+        print(&reply, out)?
+    }
+    Ok(true)
+}
+
+fn request(what: &What) -> Request {
+    match what {
+        What::Settings => Request::Settings,
+        What::Set { name, value } => Request::Set { name: name.clone(), value: value.clone() },
+        What::Stats { kind } => Request::Stats { kind: kind.clone() },
+        What::Queues => Request::Queues,
+        What::LogLevel { level } => Request::Set { name: "log_filter".to_owned(), value: level.clone() },
+        What::Shutdown => Request::Shutdown,
+    }
+}
+
+/// The socket in `folder`, where there is one.
+fn only_socket(folder: &Path) -> Result<PathBuf, CtlError> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut sockets: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "sock")).collect();
+    sockets.sort();
+    match sockets.len() {
+        0 => Err(CtlError::NoServer(folder.to_owned())),
+        1 => Ok(sockets.remove(0)),
+        _ => {
+            let names: Vec<_> = sockets.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
+            Err(CtlError::Several(names.join(", ")))
+        }
+    }
+}
+
+/// One document: of counts an object by name, of anything else what the channel says.
+fn print_json(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
+    match reply {
+        Reply::Stats(lines) => {
+            let counts = lines.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            serde_json::to_writer(&mut *out, &serde_json::Value::Object(counts.collect()))?;
+        }
+        Reply::Settings(settings) => serde_json::to_writer(&mut *out, settings)?,
+        reply => serde_json::to_writer(&mut *out, reply)?,
+    }
+    writeln!(out)
+}
+
+fn print(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
+    match reply {
+        Reply::Done(what) | Reply::Error(what) => writeln!(out, "{what}"),
+        Reply::Stats(lines) => lines.iter().try_for_each(|(name, value)| writeln!(out, "{name} {value}")),
+        Reply::Settings(settings) => settings.iter().try_for_each(|setting| {
+            let mark = if setting.changeable { "  (can change)" } else { "" };
+            writeln!(out, "{} {}{mark}", setting.name, setting.value)
+        }),
+        Reply::Queues { rule, queues } => {
+            writeln!(out, "{rule}")?;
+            queues.iter().try_for_each(|row| {
+                write!(out, "queue {} core {}: connections={}", row.queue, row.core, row.connections)?;
+                if let (Some(predicted), Some(elsewhere)) = (row.as_predicted, row.elsewhere) {
+                    write!(out, " as_predicted={predicted} elsewhere={elsewhere}")?;
+                }
+                writeln!(out)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::{QueueRow, Setting};
+
+    use super::*;
+
+    fn shown(reply: &Reply, json: bool) -> String {
+        let mut out = Vec::new();
+        if json { print_json(reply, &mut out) } else { print(reply, &mut out) }.expect("memory takes it");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn answers_are_lines_for_people_and_one_document_for_programs() {
+        let stats = Reply::Stats(vec![("uptime".to_owned(), "4".to_owned()), ("inter".to_owned(), "ss0".to_owned())]);
+        assert_eq!(shown(&stats, false), "uptime 4\ninter ss0\n");
+        assert_eq!(shown(&stats, true), "{\"inter\":\"ss0\",\"uptime\":\"4\"}\n");
+        let settings = Reply::Settings(vec![
+            Setting { name: "verbosity".to_owned(), value: "0".to_owned(), changeable: true },
+            Setting { name: "tcpport".to_owned(), value: "11211".to_owned(), changeable: false },
+        ]);
+        assert_eq!(shown(&settings, false), "verbosity 0  (can change)\ntcpport 11211\n");
+        assert!(shown(&settings, true).starts_with("[{\"name\":\"verbosity\",\"value\":\"0\",\"changeable\":true},"));
+        let row = QueueRow { queue: 1, core: 0, connections: 5, as_predicted: Some(4), elsewhere: Some(1) };
+        let queues = Reply::Queues { rule: "by a hash".to_owned(), queues: vec![row] };
+        let text = "by a hash\nqueue 1 core 0: connections=5 as_predicted=4 elsewhere=1\n";
+        assert_eq!(shown(&queues, false), text);
+        assert!(shown(&queues, true).contains("\"as_predicted\":4"));
+    }
+
+    #[test]
+    fn the_only_socket_is_meant_and_several_are_named() {
+        let folder = std::env::temp_dir().join(format!("sidestep-ctl-{}", std::process::id()));
+        assert!(matches!(only_socket(&folder), Err(CtlError::NoServer(_))));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("eth1.json"), "").expect("a file");
+        assert!(matches!(only_socket(&folder), Err(CtlError::NoServer(_))));
+        fs::write(folder.join("eth1.sock"), "").expect("a file");
+        assert_eq!(only_socket(&folder).expect("one"), folder.join("eth1.sock"));
+        fs::write(folder.join("eth2.sock"), "").expect("a file");
+        let error = only_socket(&folder).expect_err("two").to_string();
+        fs::remove_dir_all(&folder).expect("it was made");
+        assert!(error.contains("eth1, eth2") && error.contains("--interface"), "{error}");
+    }
+}

@@ -1,0 +1,156 @@
+"""The control channel: `sidestep ctl` beside clients, what it may not do, and what may not be done to it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect
+
+pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached has no such channel")
+
+
+def ctl(path, *words, prefix=()):
+    """`sidestep ctl`, finished."""
+    command = [*prefix, os.path.join(TOOLS, "sidestep"), "ctl", "--control", str(path), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
+
+
+@pytest.fixture
+def governed(start, tmp_path):
+    """A running server and the path of its channel."""
+    path = tmp_path / "control.sock"
+    return start(extra=["--control", str(path)]).wait_until_ready(), path
+
+
+def stats(connection, kind):
+    connection.sendall(b"stats %s\r\n" % kind)
+    text = b""
+    while not text.endswith(b"END\r\n"):
+        part = connection.recv(65536)
+        assert part, "the server closed"
+        text += part
+    lines = text.decode().splitlines()[:-1]
+    return dict(line.removeprefix("STAT ").split(" ", 1) for line in lines)
+
+
+def test_stats_settings_and_the_channel_agree_also_after_a_change(governed):
+    _, path = governed
+    connection = connect()
+    for change in [None, ("verbosity", "2"), ("detail_enabled", "yes"), ("lru_crawler", "no")]:
+        if change:
+            done = ctl(path, "set", *change)
+            assert done.returncode == 0, done.stderr
+        shown = {row["name"]: row["value"] for row in json.loads(ctl(path, "--json", "settings").stdout)}
+        said = stats(connection, b"settings")
+        log = shown.pop("log_filter")
+        assert shown == said
+        if change:
+            assert said[change[0]] == change[1] and log == "debug"
+    refused = ctl(path, "set", "tcpport", "1")
+    assert refused.returncode == 1 and "when the server starts" in refused.stderr, refused.stderr
+    assert ctl(path, "stats").stdout.splitlines()[0].startswith("pid ")
+    counts = json.loads(ctl(path, "--json", "stats", "sidestep").stdout)
+    assert counts["cores"] == "2"
+    assert ctl(path, "log-level", "warn").returncode == 0
+    expect_alive(connection)
+
+
+def expect_alive(connection):
+    connection.sendall(b"set k 0 0 1\r\nv\r\nget k\r\n")
+    expect(connection, b"STORED\r\nVALUE k 0 1\r\nv\r\nEND\r\n")
+
+
+def test_queues_show_as_many_connections_as_were_made(governed):
+    _, path = governed
+    connections = [connect() for _ in range(8)]
+    for connection in connections:
+        expect_alive(connection)
+    shown = json.loads(ctl(path, "--json", "queues").stdout)["queues"]
+    assert sum(row["connections"] for row in shown["queues"]) == 8, shown
+    assert [row["core"] for row in shown["queues"]] == [0, 1]
+
+
+def test_the_socket_is_for_root_and_another_user_is_refused_even_where_its_mode_lets_in(governed, tmp_path):
+    _, path = governed
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
+    nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
+    script = (
+        "import socket,sys\ns = socket.socket(socket.AF_UNIX)\n"
+        "try:\n s.connect(sys.argv[1])\n print(s.recv(4096))\nexcept OSError as error:\n print(type(error).__name__)\n"
+    )
+
+    def as_nobody():
+        command = [*nobody, "/usr/bin/python3", "-c", script, str(path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
+
+    assert as_nobody().stdout == "PermissionError\n"
+    path.chmod(0o666)
+    said = as_nobody().stdout
+    assert "own user may govern it" in said, said
+    assert ctl(path, "stats").returncode == 0
+
+
+def test_garbage_half_messages_and_readers_that_read_nothing_keep_nobody_out(governed):
+    _, path = governed
+    connection = connect()
+    open_ones = []
+    for number in range(300):
+        one = socket.socket(socket.AF_UNIX)
+        one.connect(str(path))
+        one.setblocking(False)
+        try:
+            one.send([b"GET / HTTP/1.1\r\n\r\n", b"\x0c\0\0\0\1\0", b'\x0e\0\0\0\1\0\0\0{"do":"stats"}'][number % 3])
+        except (BrokenPipeError, ConnectionResetError):
+            # Others ask, and it was quiet.
+            pass
+        open_ones.append(one)
+        if number % 50 == 0:
+            answered = ctl(path, "stats")
+            assert answered.returncode == 0, answered.stderr
+            expect_alive(connection)
+    for one in open_ones:
+        one.close()
+    assert ctl(path, "stats").returncode == 0
+
+
+def test_shutdown_is_answered_then_the_server_ends_and_its_socket_is_gone(governed):
+    server, path = governed
+    done = ctl(path, "shutdown")
+    assert done.returncode == 0 and "ends" in done.stdout, done.stderr
+    server._collect()
+    assert server.process.returncode == 0, server.errors
+    assert not path.exists()
+    missing = ctl(path, "stats")
+    assert missing.returncode == 2 and str(path) in missing.stderr and "--control" in missing.stderr, missing.stderr
+
+
+def test_a_new_data_plane_answers_after_the_old_one_was_killed(governed):
+    server, path = governed
+    connect().close()
+    number = server.process.pid
+    with open(f"/proc/{number}/task/{number}/children", encoding="ascii") as children:
+        os.kill(int(children.read().split()[0]), signal.SIGKILL)
+    deadline = time.monotonic() + HANG_SECONDS
+    while True:
+        again = ctl(path, "--json", "stats")
+        # Its counts begin anew.
+        if again.returncode == 0 and json.loads(again.stdout)["total_connections"] == "0":
+            break
+        assert time.monotonic() < deadline, again.stderr
+    assert server.stop() == 0, server.errors
+
+
+def test_a_path_that_cannot_be_had_is_an_error_where_it_was_named(start, tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("precious", encoding="ascii")
+    server = start(extra=["--control", str(path)])
+    server._collect()
+    assert server.process.returncode == 1 and "is no socket" in server.errors, server.errors
+    assert path.read_text(encoding="ascii") == "precious"
