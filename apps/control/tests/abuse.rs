@@ -246,32 +246,3 @@ fn an_answering_end_that_takes_nothing_is_sent_no_more_than_a_bound() {
     }
     panic!("every one of a thousand long requests was kept");
 }
-
-#[test]
-fn who_hangs_up_while_it_waits_costs_no_processor() {
-    let channel = Channel::new("hangs-up", Limits { answer: Duration::from_millis(500), ..Limits::default() });
-    let (_silent, theirs) = UnixStream::pair().expect("two sockets");
-    channel.handle.as_ref().expect("it runs").set_plane(theirs).expect("a socket");
-    for _ in 0..8 {
-        let mut stream = channel.raw();
-        stream.write_all(&Frame { number: 1, body: br#"{"do":"stats"}"#.to_vec() }.encode()).expect("there is room");
-    }
-    let spent = || {
-        let threads = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
-        let front =
-            |path: &Path| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "control-front\n");
-        let thread = threads.map(|thread| thread.path()).find(|path| front(path)).expect("the front");
-        let counts = std::fs::read_to_string(thread.join("status")).expect("status");
-        let switches = counts.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a count");
-        let schedule = std::fs::read_to_string(thread.join("schedstat")).expect("schedstat");
-        let nanoseconds: u64 = schedule.split(' ').next().and_then(|word| word.parse().ok()).expect("a time");
-        (nanoseconds, switches.trim().to_owned())
-    };
-    let before = spent();
-    // It is answered for after half a second, for which the front has slept and not looked round and round.
-    let mut client = Client::connect(&channel.path, PATIENCE).expect("a hello");
-    let reply = client.ask(&Request::Settings).expect("an answer");
-    assert!(matches!(&reply, Reply::Error(why) if why.contains("not answered")), "{reply:?}");
-    let after = spent();
-    assert!(after.0 - before.0 < 250_000_000, "from {before:?} to {after:?}");
-}
