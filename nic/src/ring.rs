@@ -26,6 +26,15 @@
 //!
 //! A port belongs to one core, as its queue does. Only the two syncs call the queue, and nothing allocates after
 //! [`RingPort::new`]. Read first: `queue.rs`.
+//!
+//! [`RingPort`]: crate::ring::RingPort
+//! [`RingPort::new`]: crate::ring::RingPort::new
+//! [`RingPort::rxsync`]: crate::ring::RingPort::rxsync
+//! [`RingPort::txsync`]: crate::ring::RingPort::txsync
+//! [`Ring::is_ready`]: crate::ring::Ring::is_ready
+//! [`swap_buffers`]: crate::ring::swap_buffers
+//! [`forward`]: crate::ring::forward
+//! [`Slot::copy_from`]: crate::ring::Slot::copy_from
 
 use crate::burst::{BURST, Burst};
 use crate::frame::{Frame, FrameTooShort};

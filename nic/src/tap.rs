@@ -4,10 +4,10 @@
 //! the interface is received here, and the other way round. It is not fast: each frame costs a system call.
 //!
 //! * An interface that is there (`ip tuntap add dev NAME mode tap multi_queue`) is joined, brought up, and stays up, with the
-//!   MTU of [`TapConfig::mtu`]; else it is made, and goes when the last of its queues is dropped.
+//!   MTU of [`TapConfig::mtu`](crate::tap::TapConfig::mtu); else it is made, and goes when the last of its queues is dropped.
 //! * The kernel chooses the queue of a flow: that on which the flow's last frame was written, else by a hash of its own
 //!   (`tun_automq_select_queue` in kernel `drivers/net/tun.c`). It cannot be predicted; arrivals tell.
-//! * The interface's address is the kernel's; this end's is [`TapDevice::station`].
+//! * The interface's address is the kernel's; this end's is [`TapDevice::station`](crate::tap::TapDevice::station).
 //! * What finds the kernel's queue of a TAP full is dropped there, and counted as `tx_dropped` of the interface
 //!   ([`LinkCounts`](crate::link::LinkCounts)), of all its queues together.
 //!

@@ -9,6 +9,8 @@
 //! Invariant: a thread makes no call beyond its list once [`restrict`] has returned, and neither do threads that it
 //! starts. A call that is refused does no harm to those that go on, which a killed process would. Read first:
 //! `seccomp(2)`, `capabilities(7)`, `prctl(2)`.
+//!
+//! [`restrict`]: crate::confine::restrict
 
 use std::collections::BTreeMap;
 use std::fs;
