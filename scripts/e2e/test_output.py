@@ -15,7 +15,7 @@ NEEDED = {
     "sidestep-cached": ["--interface", "--address"],
     "sidestep": ["Usage:", "replay"],
     "sidestep-mcload": ["--server"],
-    "sidestep-pktgen": ["-i <PORT>", "-f <MODE>"],
+    "sidestep-pktgen": ["--device <PORT>", "-f <MODE>"],
     "sidestep-compare": ["<PLAN>"],
     "sidestep-cost": ["Usage:", "compare"],
     "sidestep-storebench": ["Usage:", "ours"],

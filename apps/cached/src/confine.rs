@@ -66,10 +66,12 @@ impl Role {
     /// The system calls beyond [`ALL`].
     fn calls(self) -> &'static [i64] {
         match self {
-            // Frames: wake-ups of a socket (sendto, poll), its counts (getsockopt), the doorbell (read).
+            // Frames: wake-ups of a socket (sendto, poll), its counts (getsockopt), segments in a row (sendmsg), the
+            // doorbell (read).
             Role::Core => &[
                 libc::SYS_read,
                 libc::SYS_sendto,
+                libc::SYS_sendmsg,
                 libc::SYS_recvfrom,
                 libc::SYS_ppoll,
                 #[cfg(target_arch = "x86_64")]

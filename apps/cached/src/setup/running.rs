@@ -74,18 +74,22 @@ impl Running {
         let clock = Clock::start();
         let stop = Arc::new(AtomicBool::new(false));
         let (events, inbox) = mpsc::channel();
+        let (confined, all_confined) = mpsc::channel::<()>();
         let mut cores = Vec::new();
         let cpus = cpus(options);
         for worker in workers {
-            cores.push(start(worker, options, &cpus, clock, &stop, &events)?);
+            cores.push(start(worker, options, &cpus, clock, &stop, (&events, &confined))?);
         }
-        let (ear, heard) = (supervised.ear()?, events.clone());
-        let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard));
+        let (ear, heard, listening) = (supervised.ear()?, events.clone(), confined.clone());
+        let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard, listening));
         ear.map_err(SetupError::system("start a thread"))?;
         let control = supervised.take_control();
         let control = control.map(|socket| govern(socket, &base, clock, &events)).transpose();
         let control = control.map_err(SetupError::system("start the control channel"))?;
         restrict(Role::Main).map_err(SetupError::system("confine the main thread"))?;
+        // Every thread drops its sender once it is confined, or has ended because it cannot be.
+        drop(confined);
+        let _ = all_confined.recv();
         supervised.ready()?;
         let named = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
         Ok(Running {
@@ -191,10 +195,11 @@ fn govern(
 
 /// Passes on what the supervisor says. When it has ended, so does this process, at once: its sockets and the program's
 /// link close, and the NIC is the kernel's.
-fn listen(mut from: UnixStream, events: &Sender<Event>) {
+fn listen(mut from: UnixStream, events: &Sender<Event>, confined: Sender<()>) {
     if restrict(Role::Ear).is_err() {
         std::process::exit(1);
     }
+    drop(confined);
     // Sending fails when the server is ending and has dropped the receiver.
     while let Ok(message) = ToPlane::read(&mut from) {
         let _ = events.send(Event::Said(message));
@@ -240,12 +245,12 @@ fn start(
     cpus: &[core_affinity::CoreId],
     clock: Clock,
     stop: &Arc<AtomicBool>,
-    events: &Sender<Event>,
+    (events, confined): (&Sender<Event>, &Sender<()>),
 ) -> Result<JoinHandle<CoreEnd>, SetupError> {
     let core = worker.cache.id();
     let cpu = cpus.get(core).copied();
     let (stop, spin) = (stop.clone(), options.spin);
-    let farewell = Farewell(events.clone());
+    let (farewell, confined) = (Farewell(events.clone()), confined.clone());
     let body = move || {
         let _farewell = farewell;
         if let Some(cpu) = cpu
@@ -254,6 +259,7 @@ fn start(
             tracing::warn!(core, cpu = cpu.id, "cannot be pinned to this CPU; goes on unpinned");
         }
         restrict(Role::Core).map_err(WorkerError::Confine)?;
+        drop(confined);
         worker.run(&clock, &stop, spin)
     };
     let builder = std::thread::Builder::new().name(format!("core-{core}"));

@@ -47,6 +47,9 @@ const RESTARTS_MAX: usize = 5;
 /// A minute.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// How long a data plane has to end that has closed its end of the socket pair: to give a large UMEM back takes a while.
+const LAST_STEPS: Duration = Duration::from_secs(2);
+
 /// How long the second start of a window waits; each one after it waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
@@ -97,12 +100,20 @@ impl Plane {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, once its end of the socket pair has closed. One that still runs after [`LAST_STEPS`] has
+    /// closed it against all custom, and is killed.
     ///
     /// # Errors
     /// Somebody else has waited for it.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
-        // Its end of the socket pair closes last of all. If it still runs, it has closed it against all custom.
+        // A process that ends closes its descriptors a moment before it can be waited for.
+        let begun = Instant::now();
+        while begun.elapsed() < LAST_STEPS {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.kill();
         self.child.wait()
     }
