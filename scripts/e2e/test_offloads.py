@@ -115,12 +115,13 @@ def test_stats_tell_that_segments_in_a_row_left_together(start, veth):
     assert sidestep_stats(connection)["tx_trains"] == 0
     drive([connection])
     # A core tells what it counts some times a second.
-    until, trains = time.monotonic() + HANG_SECONDS, 0
+    until, trains, answers = time.monotonic() + HANG_SECONDS, 0, 1
     while trains == 0:
         assert time.monotonic() < until, "it is never told"
         trains = sidestep_stats(connection)["tx_trains"]
-    # The value has 70 segments, in a few packets.
-    assert trains < 70
+        answers += 1
+    # The value has 70 segments, in a few packets; each answer of stats, which counts too, has fewer.
+    assert trains < 70 * answers
 
 
 @only_sidestep
