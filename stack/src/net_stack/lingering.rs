@@ -21,10 +21,12 @@ use crate::useless::{Little, PATIENCE, Use};
 type Rank = (Option<Little>, Reverse<Duration>);
 
 impl NetStack {
-    /// Somebody has found no free block.
+    /// Somebody has found no free block. Nobody gives way while more of them can be made, which a later turn does.
     #[cold]
     pub(super) fn miss_block(&mut self) {
-        self.missed.note(self.blocks.len());
+        if self.blocks.len() == self.config.max_flows {
+            self.missed.note(self.blocks.len());
+        }
     }
 
     /// Has as many flows that linger give way as blocks were asked for in vain, of those that are looked at in this turn.
