@@ -2,8 +2,9 @@
 //!
 //! smoltcp can send its earliest segment again, or everything. To have another sent again it is made to send everything,
 //! at once, from the first segment in flight to the last: what the peer lacks goes into frames, the rest is thrown away.
-//! That takes about 0.3 us for each segment in flight, once for what was found lost since the last time, and only so much of it
-//! a turn, for all flows: what a peer makes up costs others no more than that.
+//! That takes about 0.3 us for each segment in flight, once for what was found lost since the last time. No walk begins in a
+//! turn whose share for all flows is used up; one that has begun goes to its end, which a peer with small segments and a
+//! large window can make thousands of segments away, and the turns that follow pay for it.
 //! Read first: `scoreboard.rs`, `sending.rs`.
 
 use arrayvec::ArrayVec;
