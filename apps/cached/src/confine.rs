@@ -154,7 +154,7 @@ pub(crate) fn give_up(user: Option<&User>, empty: &Path) -> io::Result<()> {
         let became = setgroups(&[gid]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
         if let Err(error) = became {
             say(format_args!(
-                "note: the data plane stays root's, without a right: the kernel does not let it become user {uid}: {error}"
+                "note: the data plane stays root's, and the thread that makes its memory keeps root's rights, with no call to use them by: the kernel does not let it become user {uid}: {error}"
             ));
         }
     }

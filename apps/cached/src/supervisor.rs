@@ -3,7 +3,7 @@
 //! ```text
 //!  supervisor (root)                                   data plane (nobody, no rights, no files, few calls)
 //!  signals, files of -P -Y --cluster, reserved ports    sockets, UMEM, program and its link, stacks, shards
-//!  the NIC's settings, a look at the link each second   threads: one a core, memory, ear, main
+//!  the NIC's settings, a look at the link each second   threads: one a core, memory, ear, control, main
 //!           └──────────── one socket pair, the data plane's standard input ────────────┘
 //! ```
 //!
