@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use differential::campaign::{Campaign, Findings};
 use differential::case::Protocol;
+use differential::conversation::BEGIN;
 use differential::datagram_peer::Assembly;
 use differential::differences::Differences;
 use differential::memcached::{Memcached, golden, says_that_nothing_is_compared};
@@ -79,7 +80,7 @@ impl Target for InProcess {
     }
 
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
-        if self.connections >= CONNECTIONS && pieces == [&b"flush_all\r\n"[..]] {
+        if self.connections >= CONNECTIONS && pieces == [BEGIN] {
             self.cache.close_all();
             self.cache.assert_nothing_held();
             self.seed += 1;

@@ -15,12 +15,16 @@ pub enum Delivery {
     AsSplit,
 }
 
+/// What a play begins with. The store takes the unique that a refused ms of a connection before has left behind: memcached
+/// keeps it with the descriptor, and gives it to the first value that the next connection of this descriptor stores.
+pub const BEGIN: &[u8] = b"set _ 0 0 0 noreply\r\n\r\nflush_all\r\n";
+
 /// The normalised replies of each leg.
 ///
 /// # Errors
 /// The target failed or hung, or could not be flushed.
 pub fn play(case: &Case, target: &mut dyn Target, delivery: Delivery) -> io::Result<Vec<Vec<u8>>> {
-    let flushed = target.exchange(&[b"flush_all\r\n"])?;
+    let flushed = target.exchange(&[BEGIN])?;
     if flushed != b"OK\r\n" {
         let said = format!("{} answers flush_all with \"{}\"", target.name(), flushed.escape_ascii());
         return Err(io::Error::other(said));
