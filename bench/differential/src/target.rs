@@ -33,6 +33,15 @@ pub trait Target {
         Err(io::Error::other(format!("{} is not asked over UDP", self.name())))
     }
 
+    /// The second that its clock shows; 0 where it stands still. memcached goes by whole seconds, so that its answer may change
+    /// when the next begins, and only then.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange), or it does not say.
+    fn second(&mut self) -> io::Result<u64> {
+        Ok(0)
+    }
+
     /// Whether it can be asked over UDP.
     fn takes_datagrams(&self) -> bool {
         false
@@ -106,6 +115,14 @@ impl Target for SocketTarget {
 
     fn forgets_incomplete(&self) -> bool {
         self.forgets_incomplete
+    }
+
+    fn second(&mut self) -> io::Result<u64> {
+        let stats = self.exchange(&[b"stats\r\n"])?;
+        let shown = stats
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| std::str::from_utf8(line.strip_prefix(b"STAT time ")?).ok()?.trim_end().parse().ok());
+        shown.ok_or_else(|| io::Error::other(format!("the stats of {} show no time", self.name)))
     }
 
     fn datagrams(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {

@@ -42,6 +42,10 @@ impl Target for Wrong {
         "wrong"
     }
 
+    fn second(&mut self) -> io::Result<u64> {
+        self.inner.second()
+    }
+
     fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
         let replies = self.inner.exchange(pieces)?;
         let mut out = Vec::new();
