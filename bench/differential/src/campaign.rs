@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::io;
 
 use crate::binary;
-use crate::case::{Case, Leg, Operation, Protocol, shown};
-use crate::conversation::Parting;
+use crate::case::{Case, Operation, Protocol, shown};
+use crate::conversation::{Parting, compare};
 use crate::differences::Differences;
 use crate::generate;
 use crate::memcached::unreliable;
@@ -94,13 +94,9 @@ impl Campaign {
         findings: &mut Findings,
     ) -> io::Result<()> {
         for _ in 0..CUTS {
-            let Some(seen) = pair.differ(&mut case)? else { return Ok(()) };
-            if let Some(reliable) = self.without_unreliable(&case, &seen) {
-                findings.unreliable += 1;
-                case = reliable;
-                continue;
-            }
-            if let Some(rest) = without_listed(&case, &seen, differences, findings) {
+            let replies = pair.play(&mut case)?;
+            let Some(seen) = compare(&replies.0, &replies.1) else { return Ok(()) };
+            if let Some(rest) = self.without_explained(pair, &case, (&seen, &replies.1), differences, findings)? {
                 case = rest;
                 continue;
             }
@@ -147,6 +143,28 @@ impl Campaign {
         Ok(())
     }
 
+    /// `case` without what explains the difference: replies of memcached that say nothing, or what a listed class names.
+    /// `difference`: where the replies part, and all replies of what is tested.
+    fn without_explained(
+        &self,
+        pair: &mut Pair<'_>,
+        case: &Case,
+        difference: (&Parting, &[Vec<u8>]),
+        differences: &mut Differences,
+        findings: &mut Findings,
+    ) -> io::Result<Option<Case>> {
+        if let Some(reliable) = self.without_unreliable(case, difference.0) {
+            findings.unreliable += 1;
+            return Ok(Some(reliable));
+        }
+        if let Some(rest) = without_listed(case, difference.0, differences, findings) {
+            return Ok(Some(rest));
+        }
+        let rest = without_cause(pair, case, difference, differences)?;
+        findings.listed += u64::from(rest.is_some());
+        Ok(rest)
+    }
+
     /// `case` without the operations whose answer by memcached says nothing, if the two replies part at one of them.
     ///
     /// What lies behind an item changes from play to play, so that the shortest beginning need not end with the culprit.
@@ -191,38 +209,52 @@ fn last_request(case: &Case) -> Vec<u8> {
     case.last().map(|operation| request(case, operation)).unwrap_or_default()
 }
 
-/// `case` without what a listed class names as the cause of the difference, up to the leg that differs; if that is not
-/// there, without the operations of this leg which a listed class covers, if there are any. One of them is most likely
-/// the culprit; if not, the difference is still there when the rest is played.
+/// `case` without the operations of the leg that differs which a listed class covers by its lines, if there are any. One
+/// of them is most likely the culprit; if not, the difference is still there when the rest is played.
 fn without_listed(
     case: &Case,
     parting: &Parting,
     differences: &mut Differences,
     findings: &mut Findings,
 ) -> Option<Case> {
-    let requests = |legs: &[Leg]| -> Vec<_> {
-        legs.iter().flat_map(|leg| &leg.operations).map(|operation| request(case, operation)).collect()
-    };
-    let (before, leg) = (case.legs.get(..parting.leg)?, case.legs.get(parting.leg..=parting.leg)?);
-    let causes = differences.classify_causes(&requests(&case.legs[..=parting.leg]), &parting.oracle, &parting.tested);
-    let cut = match causes {
-        Some(causes) => causes,
-        None => {
-            let first: usize = before.iter().map(|leg| leg.operations.len()).sum();
-            let covered = differences.classify_any(&requests(leg), &parting.oracle, &parting.tested)?;
-            covered.into_iter().map(|at| first + at).collect()
-        }
-    };
-    findings.listed += cut.len() as u64;
+    let operations = &case.legs.get(parting.leg)?.operations;
+    let requests: Vec<_> = operations.iter().map(|operation| request(case, operation)).collect();
+    let covered = differences.classify_any(&requests, &parting.oracle, &parting.tested)?;
+    findings.listed += covered.len() as u64;
     let (mut rest, mut number) = (case.clone(), 0);
-    for leg in &mut rest.legs {
-        leg.operations.retain(|_| {
-            number += 1;
-            !cut.contains(&(number - 1))
-        });
-    }
+    rest.legs[parting.leg].operations.retain(|_| {
+        number += 1;
+        !covered.contains(&(number - 1))
+    });
     rest.legs.retain(|leg| !leg.operations.is_empty());
     Some(rest)
+}
+
+/// `case` with the cause of the difference blanked in one operation, the last that is it: one that a listed class names,
+/// up to the leg that differs. It is the cause if the difference is gone without it, and nothing else has changed in what
+/// is tested (`difference` holds its replies to `case`): what memcached alone makes of it. A fault of ours would either
+/// stay or change our replies.
+fn without_cause(
+    pair: &mut Pair<'_>,
+    case: &Case,
+    (parting, tested): (&Parting, &[Vec<u8>]),
+    differences: &mut Differences,
+) -> io::Result<Option<Case>> {
+    let before = case.of_first_attempt(tested);
+    let legs = case.legs.iter().enumerate().take(parting.leg + 1);
+    let places = legs.flat_map(|(leg, of)| (0..of.operations.len()).map(move |at| (leg, at)));
+    for (leg, at) in places.collect::<Vec<_>>().into_iter().rev() {
+        let Some((class, text)) = differences.cause(&request(case, &case.legs[leg].operations[at])) else { continue };
+        let mut without = case.clone();
+        without.legs[leg].operations[at].blank(&text);
+        let (oracle, tested) = pair.play(&mut without)?;
+        let later = compare(&oracle, &tested).is_none_or(|next| (next.leg, next.same) > (parting.leg, parting.same));
+        if later && without.of_first_attempt(&tested) == before {
+            differences.count(class);
+            return Ok(Some(without));
+        }
+    }
+    Ok(None)
 }
 
 /// What makes two differences look alike.
@@ -270,5 +302,85 @@ impl Findings {
             self.given_up
         );
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{Leg, Piece, Split};
+    use crate::conversation::BEGIN;
+
+    const LISTED: &str = "## left-behind\n- cause: `^ms .* (E9+)[ \\r]`\n- why: a test\n\
+                          ```transcript\n> ms k 1 E9\\r\\n\nmemcached:\nsidestep:\n```\n";
+    const REFUSED: &str = "ms k 1 E999 q\r\nxyz";
+    const SHOWS: &str = "ms j 1 I C7\r\nx\r\n";
+
+    /// A server to which an E of 9s may make a difference for what the next connection is told.
+    struct Server {
+        says: [&'static str; 2],
+        left: bool,
+    }
+
+    impl Target for Server {
+        fn name(&self) -> &str {
+            "server"
+        }
+
+        fn exchange(&mut self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+            let sent = pieces.concat();
+            if sent == BEGIN {
+                self.left = false;
+                return Ok(b"OK\r\n".to_vec());
+            }
+            self.left |= sent.windows(2).any(|two| two == b"E9");
+            let said = if sent.starts_with(b"ms j") { self.says[usize::from(self.left)] } else { "CLIENT_ERROR\r\n" };
+            Ok(said.as_bytes().to_vec())
+        }
+    }
+
+    /// What a campaign makes of a case of two connections: how many differences it listed, and the unlisted ones.
+    fn examined(first: &str, oracle_says: [&'static str; 2], tested_says: [&'static str; 2]) -> (u64, Vec<String>) {
+        let leg = |text: &str| Leg {
+            operations: vec![Operation::new(vec![Piece::Bytes(text.into())])],
+            split: Split::Whole,
+            udp: false,
+        };
+        let legs = vec![leg(first), leg(SHOWS)];
+        let case = Case { index: 0, key_lengths: Vec::new(), unique: false, attempt: 0, legs };
+        let [mut oracle, mut tested] = [oracle_says, tested_says].map(|says| Server { says, left: false });
+        let mut pair = Pair { oracle: &mut oracle, tested: &mut tested, plays: 0 };
+        let mut differences = Differences::parse(LISTED).expect("well formed");
+        let campaign = Campaign {
+            protocol: Protocol::Meta,
+            seed: 1,
+            first: 0,
+            operations: 1,
+            most_unlisted: 1,
+            tested_is_memcached: false,
+        };
+        let mut findings = Findings::default();
+        campaign.examine(&mut pair, case, &mut differences, &mut findings).expect("both answer");
+        assert_eq!(differences.classes()[0].seen, findings.listed);
+        (findings.listed, findings.unlisted)
+    }
+
+    #[test]
+    fn a_difference_that_goes_with_its_cause_while_ours_stays_is_listed() {
+        assert_eq!(examined(REFUSED, ["EX\r\n", "HD\r\n"], ["EX\r\n", "EX\r\n"]), (1, Vec::new()));
+    }
+
+    #[test]
+    fn a_difference_beside_its_cause_that_does_not_come_from_it_is_found() {
+        let cases = [
+            ("it stays without the cause", REFUSED, ["HD\r\n", "HD\r\n"], ["EX\r\n", "EX\r\n"]),
+            ("what is tested makes it", REFUSED, ["EX\r\n", "EX\r\n"], ["EX\r\n", "HD\r\n"]),
+            ("both make something of the cause", REFUSED, ["EX\r\n", "HD\r\n"], ["HD\r\n", "EX\r\n"]),
+            ("there is no cause", "ms k 1 q\r\nxyz", ["HD\r\n", "HD\r\n"], ["EX\r\n", "EX\r\n"]),
+        ];
+        for (what, first, oracle, tested) in cases {
+            let (listed, unlisted) = examined(first, oracle, tested);
+            assert_eq!((listed, unlisted.len()), (0, 1), "{what}");
+        }
     }
 }

@@ -83,6 +83,15 @@ impl Operation {
         Self { begins: true, ..Self::new(vec![Piece::Bytes(bytes)]) }
     }
 
+    /// Puts spaces in place of `text`, so that as many bytes are sent as before.
+    pub fn blank(&mut self, text: &[u8]) {
+        for piece in &mut self.pieces {
+            if let Piece::Bytes(bytes) = piece {
+                *bytes = replaced(bytes, text, &vec![b' '; text.len()]);
+            }
+        }
+    }
+
     /// These parts, as they are.
     pub fn new(pieces: Vec<Piece>) -> Self {
         Self { fenced: false, pieces, begins: false, incomplete: false }
@@ -186,6 +195,19 @@ impl Case {
         name
     }
 
+    /// Replies to this attempt, with the names that the first attempt's would have: so they are alike over attempts.
+    pub fn of_first_attempt(&self, replies: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let (first, mut replies) = (Case { attempt: 0, legs: Vec::new(), ..self.clone() }, replies.to_vec());
+        for id in (0..self.key_lengths.len()).filter(|_| self.unique) {
+            let (name, of_first) = (self.key(id), first.key(id));
+            let encoded = [&name, &of_first].map(|name| base64::encode(name));
+            for reply in &mut replies {
+                *reply = replaced(&replaced(reply, &name, &of_first), &encoded[0], &encoded[1]);
+            }
+        }
+        replies
+    }
+
     /// Appends the bytes of `operation`, with the cas uniques that the target has shown.
     pub fn render(&self, operation: &Operation, uniques: &Uniques, out: &mut Vec<u8>) {
         /// No server gives out so high a unique within a test.
@@ -286,6 +308,21 @@ impl Case {
     pub fn last(&self) -> Option<&Operation> {
         self.legs.last().and_then(|leg| leg.operations.last())
     }
+}
+
+/// `bytes` with `to` in place of each `from`, which is not empty.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let Some((first, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(from) {
+            out.extend_from_slice(to);
+            rest = after;
+        } else {
+            out.push(*first);
+            rest = after;
+        }
+    }
+    out
 }
 
 /// Bytes as a person reads them: escaped, long runs shortened, one line a line.

@@ -73,6 +73,8 @@ fn normalize_messages(answers: &[Vec<Vec<u8>>], uniques: &mut Uniques, case: &Ca
 pub struct Parting {
     /// Which leg.
     pub leg: usize,
+    /// How many bytes of this leg's replies are the same.
+    pub same: usize,
     /// The line of the oracle's reply that differs; empty when it sent no more.
     pub oracle: Vec<u8>,
     /// The line of the other's.
@@ -85,7 +87,7 @@ pub fn compare(oracle: &[Vec<u8>], tested: &[Vec<u8>]) -> Option<Parting> {
     let empty = Vec::new();
     let (oracle, tested) = (oracle.get(leg).unwrap_or(&empty), tested.get(leg).unwrap_or(&empty));
     let same = oracle.iter().zip(tested).take_while(|(a, b)| a == b).count();
-    Some(Parting { leg, oracle: line_at(oracle, same), tested: line_at(tested, same) })
+    Some(Parting { leg, same, oracle: line_at(oracle, same), tested: line_at(tested, same) })
 }
 
 fn line_at(bytes: &[u8], at: usize) -> Vec<u8> {
@@ -103,8 +105,9 @@ mod tests {
         let legs = |text: &[&str]| text.iter().map(|leg| leg.as_bytes().to_vec()).collect::<Vec<_>>();
         assert_eq!(compare(&legs(&["a\r\n", "b\r\n"]), &legs(&["a\r\n", "b\r\n"])), None);
         let parting = compare(&legs(&["a\r\n", "ok\r\nfour 1\r\nx"]), &legs(&["a\r\n", "ok\r\nfour 2\r\nx"])).unwrap();
-        assert_eq!(parting, Parting { leg: 1, oracle: b"four 1\r\n".to_vec(), tested: b"four 2\r\n".to_vec() });
+        let expected = Parting { leg: 1, same: 9, oracle: b"four 1\r\n".to_vec(), tested: b"four 2\r\n".to_vec() };
+        assert_eq!(parting, expected);
         let parting = compare(&legs(&["a\r\n"]), &legs(&["a\r\nb\r\n"])).unwrap();
-        assert_eq!(parting, Parting { leg: 0, oracle: Vec::new(), tested: b"b\r\n".to_vec() });
+        assert_eq!(parting, Parting { leg: 0, same: 3, oracle: Vec::new(), tested: b"b\r\n".to_vec() });
     }
 }

@@ -3,7 +3,6 @@
 //! ````text
 //! ## name-of-the-class
 //! - request: `regular expression for the request that shows it`
-//! - cause: `regular expression for the earlier request that makes it` (where that is another)
 //! - memcached: `regular expression for memcached's line`
 //! - sidestep: `regular expression for our line`
 //! - why: the reason, in one line
@@ -14,6 +13,16 @@
 //! sidestep: our whole reply\r\n
 //! ```
 //! ````
+//!
+//! A class whose difference shows wherever an earlier request has left something behind has no such expressions, which would
+//! cover far too much, but one line
+//!
+//! ````text
+//! - cause: `regular expression for the earlier request (the part of it that makes the difference)`
+//! ````
+//!
+//! and covers what a play proves: with this part of one such request blanked the difference is gone, and Sidestep has
+//! answered all the same.
 //!
 //! In a block ```` ```datagrams ```` each line `> ` is a datagram, sent over UDP; a header alone is shown as
 //! `<header alone>`.
@@ -36,10 +45,7 @@ pub const MOST_CLASSES: usize = 25;
 pub struct Class {
     /// Its heading.
     pub name: String,
-    request: Regex,
-    cause: Option<Regex>,
-    memcached: Regex,
-    sidestep: Regex,
+    sign: Sign,
     /// The reason.
     pub why: String,
     sent: Vec<u8>,
@@ -49,6 +55,40 @@ pub struct Class {
     sidestep_says: Vec<u8>,
     /// How often it was seen.
     pub seen: u64,
+}
+
+/// By what a difference of a class is known.
+#[derive(Debug)]
+enum Sign {
+    /// The request that shows it, and the line of each.
+    Lines { request: Regex, memcached: Regex, sidestep: Regex },
+    /// An earlier request, and in a group what of it makes the difference.
+    Cause(Regex),
+}
+
+impl Sign {
+    fn read(mut expressions: HashMap<&str, Regex>) -> Result<Self, &'static str> {
+        if let Some(cause) = expressions.remove("cause") {
+            let alone = expressions.is_empty() && cause.captures_len() == 2;
+            return if alone { Ok(Sign::Cause(cause)) } else { Err("'- cause:' alone, with one group") };
+        }
+        let mut take = |field, part| expressions.remove(field).ok_or(part);
+        Ok(Sign::Lines {
+            request: take("request", "'- request:' expression")?,
+            memcached: take("memcached", "'- memcached:' expression")?,
+            sidestep: take("sidestep", "'- sidestep:' expression")?,
+        })
+    }
+
+    /// The expression for the request, if the class covers these two lines.
+    fn of_lines(&self, memcached_says: &[u8], sidestep_says: &[u8]) -> Option<&Regex> {
+        match self {
+            Sign::Lines { request, memcached, sidestep } => {
+                (memcached.is_match(memcached_says) && sidestep.is_match(sidestep_says)).then_some(request)
+            }
+            Sign::Cause(_) => None,
+        }
+    }
 }
 
 /// What is wrong with the file.
@@ -125,14 +165,9 @@ impl Class {
         if sent.is_empty() {
             return Err(lacks("transcript with a '> ' line"));
         }
-        let cause = expressions.remove("cause");
-        let mut expression = |field, part| expressions.remove(field).ok_or_else(|| lacks(part));
         let mut reply = |side, part| says.remove(side).ok_or_else(|| lacks(part));
         Ok(Self {
-            cause,
-            request: expression("request", "'- request:' expression")?,
-            memcached: expression("memcached", "'- memcached:' expression")?,
-            sidestep: expression("sidestep", "'- sidestep:' expression")?,
+            sign: Sign::read(expressions).map_err(lacks)?,
             why: why.ok_or_else(|| lacks("reason ('- why: ...')"))?,
             sent: sent.concat(),
             datagrams: datagrams.then_some(sent),
@@ -165,11 +200,11 @@ impl Differences {
         }
     }
 
-    /// The listed class that covers a difference, which is counted.
+    /// The listed class that covers a difference by its lines, which is counted.
     pub fn classify(&mut self, request: &[u8], memcached: &[u8], sidestep: &[u8]) -> Option<&str> {
-        let class = self.classes.iter_mut().find(|class| {
-            class.request.is_match(request) && class.memcached.is_match(memcached) && class.sidestep.is_match(sidestep)
-        })?;
+        let covers =
+            |class: &Class| class.sign.of_lines(memcached, sidestep).is_some_and(|shows| shows.is_match(request));
+        let class = self.classes.iter_mut().find(|class| covers(class))?;
         class.seen += 1;
         Some(&class.name)
     }
@@ -178,27 +213,26 @@ impl Differences {
     /// Returns which requests they are.
     pub fn classify_any(&mut self, requests: &[Vec<u8>], memcached: &[u8], sidestep: &[u8]) -> Option<Vec<usize>> {
         self.classes.iter_mut().find_map(|class| {
-            if !class.memcached.is_match(memcached) || !class.sidestep.is_match(sidestep) {
-                return None;
-            }
-            let showing: Vec<usize> = (0..requests.len()).filter(|&at| class.request.is_match(&requests[at])).collect();
+            let shows = class.sign.of_lines(memcached, sidestep)?;
+            let showing: Vec<usize> = (0..requests.len()).filter(|&at| shows.is_match(&requests[at])).collect();
             class.seen += showing.len() as u64;
             (!showing.is_empty()).then_some(showing)
         })
     }
 
-    /// As [`classify_any`](Self::classify_any), of the classes that name a cause: which of `requests`, those up to the
-    /// difference, may have made it. With these left out, what shows the difference can be compared.
-    pub fn classify_causes(&mut self, requests: &[Vec<u8>], memcached: &[u8], sidestep: &[u8]) -> Option<Vec<usize>> {
-        self.classes.iter_mut().find_map(|class| {
-            let cause = class.cause.as_ref()?;
-            if !class.memcached.is_match(memcached) || !class.sidestep.is_match(sidestep) {
-                return None;
-            }
-            let causes: Vec<usize> = (0..requests.len()).filter(|&at| cause.is_match(&requests[at])).collect();
-            class.seen += causes.len() as u64;
-            (!causes.is_empty()).then_some(causes)
+    /// Whether `request` may be the cause of a later difference: the number of the class, and what of it would be.
+    pub fn cause(&self, request: &[u8]) -> Option<(usize, Vec<u8>)> {
+        self.classes.iter().enumerate().find_map(|(number, class)| {
+            let Sign::Cause(cause) = &class.sign else { return None };
+            Some((number, cause.captures(request)?.get(1)?.as_bytes().to_vec()))
         })
+    }
+
+    /// Counts a difference whose cause was that of class number `class`.
+    pub fn count(&mut self, class: usize) {
+        if let Some(class) = self.classes.get_mut(class) {
+            class.seen += 1;
+        }
     }
 
     /// All classes, in the file's order.
@@ -322,15 +356,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_found_among_the_requests_before_what_shows_it() {
-        let file = FILE.replace("- memcached", "- cause: `^BAR`\n- memcached");
-        let requests = [&b"BAR\r\n"[..], b"BAZ\r\n", b"FOO\r\n"].map(<[u8]>::to_vec);
-        let mut differences = Differences::parse(&file).unwrap();
-        assert_eq!(differences.classify_causes(&requests, b"ERROR\r\n", b""), Some(vec![0]));
-        assert_eq!(differences.classify_causes(&requests[1..], b"ERROR\r\n", b""), None);
-        assert_eq!(differences.classify_causes(&requests, b"OK\r\n", b""), None);
+    fn a_class_with_a_cause_covers_no_lines_and_names_the_part_that_makes_the_difference() {
+        let by_lines =
+            FILE.lines().filter(|line| !line.starts_with("- ") || line.starts_with("- why")).collect::<Vec<_>>();
+        let of = |cause: &str| by_lines.join("\n").replace("- why", &format!("{cause}\n- why"));
+        let mut differences = Differences::parse(&of("- cause: `^BAR (E[0-9]+)`")).unwrap();
+        assert_eq!(differences.cause(b"BAR E12 x\r\n"), Some((0, b"E12".to_vec())));
+        assert_eq!(differences.cause(b"FOO\r\n"), None);
+        assert_eq!(differences.classify(b"BAR E12 x\r\n", b"ERROR\r\n", b""), None);
+        differences.count(0);
         assert_eq!(differences.classes()[0].seen, 1);
-        assert_eq!(Differences::parse(FILE).unwrap().classify_causes(&requests, b"ERROR\r\n", b""), None);
+        for cause in ["- cause: `^BAR`", "- cause: `^(B)`\n- request: `B`"] {
+            let message = Differences::parse(&of(cause)).unwrap_err().to_string();
+            assert_eq!(message, "class 'shouting' has no '- cause:' alone, with one group");
+        }
     }
 
     #[test]

@@ -12,16 +12,14 @@ const SEED: u64 = 11;
 
 /// What is tested is a memcached too, as it is or with a wrong reply, and so as unreliable as the oracle is.
 fn run(tested: impl Fn(&Memcached) -> Box<dyn Target>, listed: &str) -> (Findings, Differences) {
+    run_of(Protocol::Text, tested, listed)
+}
+
+fn run_of(protocol: Protocol, tested: impl Fn(&Memcached) -> Box<dyn Target>, listed: &str) -> (Findings, Differences) {
     let (oracle, other) = (memcached(), memcached());
     let mut differences = Differences::parse(listed).unwrap();
-    let campaign = Campaign {
-        protocol: Protocol::Text,
-        seed: SEED,
-        first: 0,
-        operations: 60_000,
-        most_unlisted: 1,
-        tested_is_memcached: true,
-    };
+    let campaign =
+        Campaign { protocol, seed: SEED, first: 0, operations: 60_000, most_unlisted: 1, tested_is_memcached: true };
     let findings = campaign.run(&mut oracle.target(), &mut *tested(&other), &mut differences).unwrap();
     (findings, differences)
 }
@@ -103,4 +101,14 @@ fn a_listed_difference_is_counted_and_what_it_does_not_cover_is_still_found() {
 
     let (findings, _) = run(wrong(b"NOT_FOUND", b"NOT-FOUND"), listed);
     assert!(!findings.unlisted.is_empty());
+}
+
+#[test]
+fn a_wrong_word_is_found_beside_refused_stores_whose_unique_memcached_keeps() {
+    let listed = include_str!("../../../cache/tests/differences.md");
+    let (findings, differences) = run_of(Protocol::Meta, wrong(b"EX ", b"HD "), listed);
+    let first = findings.unlisted.first().unwrap_or_else(|| panic!("{}", findings.report(&differences)));
+    assert!(first.contains("EX ") && first.contains("HD "), "{first}");
+    let class = differences.classes().iter().find(|class| class.name == "a-refused-ms-leaves-its-unique-behind");
+    assert_eq!(class.map(|class| class.seen), Some(0));
 }
