@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 use crate::mac::Mac;
 use crate::sys::ethtool::Channels;
 use crate::sys::netdev::{NetDevice, interface_addresses};
-pub use rtnetlink::LinkCounts;
 use rtnetlink::LinkRecord;
+pub use rtnetlink::{LinkCounts, LinkState};
 
 /// Interfaces by any of their names, or by index.
 mod rtnetlink;
@@ -138,6 +138,14 @@ impl Link {
     /// [`LinkError`]: there is none of that index, or the kernel refused.
     pub fn counts(index: u32) -> Result<LinkCounts, LinkError> {
         LinkRecord::by_index(index).map(|record| record.counts).map_err(|source| unnamed(index, source))
+    }
+
+    /// What the interface of that index can carry just now, and which XDP programs see its frames.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is none of that index, or the kernel refused.
+    pub fn state(index: u32) -> Result<LinkState, LinkError> {
+        LinkRecord::by_index(index).map(|record| record.state).map_err(|source| unnamed(index, source))
     }
 
     /// The command that gives the link so many receive and as many transmit queues.

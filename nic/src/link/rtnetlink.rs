@@ -16,6 +16,16 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 const IFNAME: u16 = 3;
 /// `IFLA_STATS64`.
 const STATS64: u16 = 23;
+/// `IFLA_CARRIER`: one byte.
+const CARRIER: u16 = 33;
+/// `IFLA_XDP`, and of what is nested in it `IFLA_XDP_PROG_ID`, `IFLA_XDP_DRV_PROG_ID` and `IFLA_XDP_SKB_PROG_ID`: the program, or
+/// where there is one for each way of attaching, that of each.
+const XDP: u16 = 43;
+const XDP_PROGRAM: u16 = 4;
+const XDP_DRIVER_PROGRAM: u16 = 5;
+const XDP_GENERIC_PROGRAM: u16 = 6;
+/// Bits of an attribute's kind that say how it is encoded (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
+const KIND_FLAGS: u16 = 0xc000;
 /// `IFLA_ALT_IFNAME`, asked for since Linux 5.5.
 const ALT_IFNAME: u16 = 53;
 /// `RTM_NEWLINK`, the kind of the answer (`linux/rtnetlink.h`).
@@ -43,6 +53,23 @@ pub struct LinkCounts {
     pub tx_dropped: u64,
 }
 
+/// What an interface can carry just now, and which XDP programs see its frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkState {
+    /// Whether there is somebody at the other end: a cable with a link, or a veth's peer that is up. True of a driver that
+    /// does not tell.
+    pub carrier: bool,
+    /// Numbers of the programs, in the driver and in the kernel's receive path; empty where none is attached.
+    pub programs: Vec<u32>,
+}
+
+impl Default for LinkState {
+    fn default() -> Self {
+        Self { carrier: true, programs: Vec::new() }
+    }
+}
+
 /// What rtnetlink says of one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LinkRecord {
@@ -52,6 +79,8 @@ pub(super) struct LinkRecord {
     pub(super) name: String,
     /// What was counted of it.
     pub(super) counts: LinkCounts,
+    /// Its state.
+    pub(super) state: LinkState,
 }
 
 impl LinkRecord {
@@ -115,20 +144,38 @@ fn read(answer: &[u8]) -> io::Result<LinkRecord> {
     }
     let index = LinkHeader::parse(answer.payload()).map_err(invalid)?.index;
     let attributes = answer.payload().get(HEADER_BYTES..).unwrap_or_default();
-    let (mut name, mut counts) = (None, LinkCounts::default());
+    let (mut name, mut counts, mut state) = (None, LinkCounts::default(), LinkState::default());
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute.map_err(invalid)?;
-        match attribute.kind() {
+        match attribute.kind() & !KIND_FLAGS {
             IFNAME => {
                 let bytes = String::from_utf8_lossy(attribute.value());
                 name = Some(bytes.trim_end_matches('\0').to_owned());
             }
+            CARRIER => state.carrier = attribute.value() != [0],
+            XDP => state.programs = read_programs(attribute.value())?,
             STATS64 => counts = read_counts(&Stats64::parse(attribute.value()).map_err(invalid)?),
             _ => {}
         }
     }
     let name = name.ok_or_else(|| io::Error::other("rtnetlink told no name"))?;
-    Ok(LinkRecord { index, name, counts })
+    Ok(LinkRecord { index, name, counts, state })
+}
+
+/// The programs of what is nested in `IFLA_XDP`, each once.
+fn read_programs(nested: &[u8]) -> io::Result<Vec<u32>> {
+    let mut programs = Vec::new();
+    for attribute in NlasIterator::new(nested) {
+        let attribute = attribute.map_err(invalid)?;
+        if matches!(attribute.kind() & !KIND_FLAGS, XDP_PROGRAM | XDP_DRIVER_PROGRAM | XDP_GENERIC_PROGRAM)
+            && let Ok(number) = attribute.value().try_into().map(u32::from_ne_bytes)
+            && number != 0
+            && !programs.contains(&number)
+        {
+            programs.push(number);
+        }
+    }
+    Ok(programs)
 }
 
 fn read_counts(kernel: &Stats64) -> LinkCounts {
@@ -154,6 +201,32 @@ mod tests {
         let found = LinkRecord::by_name("lo").expect("every namespace has one");
         assert_eq!((found.index, found.name.as_str()), (1, "lo"));
         assert_eq!(LinkRecord::by_index(1).expect("every namespace has one").name, "lo");
+    }
+
+    #[test]
+    fn an_interface_without_a_program_has_a_carrier_unless_the_kernel_says_otherwise() {
+        let lo = LinkRecord::by_index(1).expect("every namespace has one");
+        assert!(lo.state.programs.is_empty(), "{lo:?}");
+        assert!(LinkState::default().carrier);
+    }
+
+    #[test]
+    fn programs_are_read_wherever_they_are_attached_and_each_once() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = 4 + value.len() as u16;
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let number = |kind, number: u32| attribute(kind, &number.to_ne_bytes());
+        // IFLA_XDP_ATTACHED: 1 in the driver, 4 in several ways.
+        let one = [attribute(2, &[1]), number(XDP_PROGRAM, 7), number(XDP_DRIVER_PROGRAM, 7)].concat();
+        assert_eq!(read_programs(&one).expect("it is well formed"), [7]);
+        let two = [attribute(2, &[4]), number(XDP_DRIVER_PROGRAM, 7), number(XDP_GENERIC_PROGRAM, 9)].concat();
+        assert_eq!(read_programs(&two).expect("it is well formed"), [7, 9]);
+        assert_eq!(read_programs(&attribute(2, &[0])).expect("it is well formed"), []);
+        assert!(read_programs(&two[..two.len() - 2]).is_err(), "cut short");
     }
 
     #[test]
