@@ -1,15 +1,20 @@
 """What becomes of the interface, before the server starts and while it runs: its names, its queues, its state."""
 
+import errno
+import json
 import re
 import select
 import socket
 import subprocess
+import sys
+import time
 
 import pytest
 from conftest import (
     ADDRESS,
     HANG_SECONDS,
     PORT,
+    SERVER_NAMESPACE,
     Log,
     connect,
     exchange,
@@ -19,6 +24,7 @@ from conftest import (
     sidestep_stats,
     store,
 )
+from test_preflight import OTHER_PROGRAM
 from test_wrong_use import refused
 
 
@@ -48,6 +54,8 @@ def link():
     in_server_namespace("ip", "link", "set", "renamed0", "down")
     in_server_namespace("ip", "link", "set", "renamed0", "name", "ss0")
     ip("link", "set", "ss0", "up")
+    ip("link", "set", "ss0", "mtu", "1500")
+    client_is("up")
     server_queues(2, 2)
     client_queues(2)
 
@@ -142,3 +150,118 @@ def test_connections_that_come_by_a_queue_without_a_socket_are_counted_and_said(
     for client in clients:
         client.close()
     assert server.stop() == 0
+
+
+@only_sidestep
+def test_a_peer_that_is_gone_is_said_and_counted_and_comes_back_with_its_connections(start, link):
+    server = start(extra=["-v"]).wait_until_ready()
+    log = Log(server)
+    connection = connect()
+    exchange(connection, store(b"k", b"v"), b"STORED\r\n")
+    client_is("down")
+    log.until("interface ss0 has no carrier")
+    client_is("up")
+    log.until("interface ss0 is up again")
+    exchange(connection, b"get k\r\n", found(b"k", b"v") + b"END\r\n")
+    counts = counted(connection, "link_changes", 2)
+    assert counts["link_down"] == 0, counts
+    assert server.stop() == 0
+
+
+@only_sidestep
+def test_a_smaller_mtu_is_said_and_answers_go_on(start, link):
+    with_mtu(start, 1000, b"v" * 5000)
+
+
+@only_sidestep
+def test_a_larger_mtu_than_a_chunk_holds_is_said_and_answers_go_on(start, link):
+    # Beside a receive buffer's frame of 2048 bytes; the peer's MTU stays as it is.
+    with_mtu(start, 3000, b"v" * 5000)
+
+
+def with_mtu(start, mtu, value):
+    """A connection, and a new one, are served while the MTU is another than at the start, which is said once each way."""
+    server = start(extra=["-v"]).wait_until_ready()
+    log = Log(server)
+    old = connect()
+    exchange(old, store(b"k", value), b"STORED\r\n")
+    ip("link", "set", "ss0", "mtu", str(mtu))
+    assert "`ip link set ss0 mtu 1500`" in log.until(f"interface ss0 has an MTU of {mtu} bytes now")
+    for connection in (old, connect()):
+        # A veth takes no frame in that is longer than its MTU; what fits goes on, and answers as long as at the start.
+        exchange(connection, store(b"short", b"v") + b"get k\r\n", b"STORED\r\n" + found(b"k", value) + b"END\r\n")
+    ip("link", "set", "ss0", "mtu", "1500")
+    log.until("interface ss0 has an MTU of 1500 bytes again")
+    exchange(old, b"get k\r\n", found(b"k", value) + b"END\r\n")
+    counted(old, "link_changes", 2)
+    assert server.stop() == 0
+
+
+@only_sidestep
+def test_a_queue_that_has_a_socket_is_not_taken_away_by_the_kernel(start, link):
+    server = start().wait_until_ready()
+    done = in_server_namespace("ethtool", "-L", "ss0", "rx", "1", "tx", "1")
+    assert done.returncode != 0 and "AF_XDP" in done.stderr, done
+    for _ in range(8):
+        exchange(connect(), store(b"k", b"v"), b"STORED\r\n")
+    assert server.stop() == 0
+
+
+@only_sidestep
+def test_another_program_is_kept_out_by_the_kernel_while_the_server_has_its_own(start):
+    server = start().wait_until_ready()
+    command = ["ip", "netns", "exec", SERVER_NAMESPACE, sys.executable, "-c", OTHER_PROGRAM]
+    other = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=HANG_SECONDS)
+    assert other.returncode != 0 and f"AssertionError: {errno.EBUSY}" in other.stderr, other
+    assert in_server_namespace("ip", "link", "set", "ss0", "xdp", "off").returncode != 0
+    exchange(connect(), store(b"k", b"v"), b"STORED\r\n")
+    assert server.stop() == 0
+
+
+@only_sidestep
+def test_a_server_whose_program_was_detached_ends_and_says_so_and_the_kernel_has_its_frames(start):
+    server = start().wait_until_ready()
+    [interface] = json.loads(in_server_namespace("ip", "-j", "link", "show", "ss0").stdout)
+    program = interface["xdp"]["prog"]["id"]
+    listed = json.loads(in_server_namespace("bpftool", "-j", "link", "list").stdout)
+    [ours] = [link["id"] for link in listed if link["prog_id"] == program]
+    assert in_server_namespace("bpftool", "link", "detach", "id", str(ours)).returncode == 0
+    said = ended_by_itself(server)
+    assert "the XDP program of this server was detached from interface ss0" in said, said
+
+
+@only_sidestep
+def test_a_server_whose_interface_is_removed_ends_and_says_so(start):
+    ip("link", "add", "gone0", "type", "veth", "peer", "name", "gone1")
+    for name in ("gone0", "gone1"):
+        ip("link", "set", name, "up")
+    server = start(interface="gone0", address="10.78.0.2", threads=1).wait_until_ready()
+    ip("link", "del", "gone0")
+    # Whoever notices first says it: the core whose socket has gone, or who looks after the interface.
+    said = ended_by_itself(server)
+    by_watch = "interface gone0 was removed, or moved to another network namespace; start again once it is back"
+    assert by_watch in said or re.search(r"core 0 could not go on: .*; is the link still there\?", said), said
+
+
+def ended_by_itself(server):
+    """What a server says that ends because it has to: in one line of its own, and with another exit code than 0."""
+    server._collect()
+    assert server.process.returncode == 1, server.errors
+    lines = [line for line in server.errors.splitlines() if line.startswith("sidestep-cached: ")]
+    assert len(lines) == 1, server.errors
+    return lines[0]
+
+
+def client_is(state):
+    """Brings the client's end up, or down."""
+    done = subprocess.run(["ip", "link", "set", "sc0", state], capture_output=True, text=True, timeout=HANG_SECONDS)
+    assert done.returncode == 0, done.stderr
+
+
+def counted(connection, name, value):
+    """What `stats sidestep` counts once `name` is `value`: it is brought up to date once a second."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while (counts := sidestep_stats(connection))[name] != value and time.monotonic() < deadline:
+        pass
+    assert counts[name] == value, counts
+    return counts

@@ -1,30 +1,84 @@
 //! `LinkWatch`: what has become of the interface since it was opened, for the operator.
 //!
 //! Queues, addresses and lengths are learnt once, at the start; an AF_XDP socket says nothing when they change, not
-//! even when its interface goes. So the main thread asks once a second, and says what changed, what that loses and
-//! which command mends it: one line a change, and one when it is again as it was. The interface is known by its index:
-//! another name is no other interface.
+//! even when its interface or its program goes. So the main thread asks once a second, and says what changed, what that
+//! loses and which command mends it: one line a change, and one when it is again as it was. The interface is known by its
+//! index: another name is no other interface. docs/nic.md has the table of all of it.
 
 use std::fmt;
 
 use nic::Mac;
-use nic::link::{Link, LinkError};
+use nic::link::{Link, LinkError, LinkState};
+use nic::settings::{Knobs, NicKnobs, Setting};
 
-/// The interface is not there any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkGone {
-    /// The name it had last.
-    pub name: String,
+/// There is nothing to serve on any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkGone {
+    /// The interface.
+    #[error("interface {name} was removed, or moved to another network namespace; start again once it is back")]
+    Removed {
+        /// The name it had last.
+        name: String,
+    },
+    /// The XDP program was detached by somebody else: no frame comes any more, and clients would wait in vain.
+    #[error(
+        "the XDP program of this server was detached from interface {name}{}: no client reaches it any more, so it ends, and the kernel gets every frame; start it again once its place is free", instead(.others)
+    )]
+    ProgramDetached {
+        /// The interface.
+        name: String,
+        /// The programs that are there now.
+        others: Vec<u32>,
+    },
+}
+
+fn instead(programs: &[u32]) -> String {
+    let list = |id: &u32| format!(", where `bpftool prog show id {id}` shows another now");
+    programs.iter().map(list).collect()
 }
 
 /// Looks at one interface. The main thread's.
 #[derive(Debug)]
 pub struct LinkWatch {
     /// What the queues, the stack and the program were made for.
-    opened: Link,
+    opened: Seen,
     /// Receive queues that have a socket: the first so many, and as many transmit queues.
     bound: u16,
-    last: Link,
+    /// The kernel's number of the server's program; `None` where there is none, as on a TAP, or it is not known.
+    program: Option<u32>,
+    last: Seen,
+    /// Whether its program was missing when looked at last. The death of the data plane takes the program along, and is told
+    /// otherwise; so one look is not believed.
+    program_missed: bool,
+    /// Lines said.
+    said: u64,
+}
+
+/// What is seen of the interface in one look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    link: Link,
+    state: LinkState,
+    /// Key and indirection table, as text; `None` where the driver does not tell just now.
+    hash: Option<String>,
+}
+
+impl Seen {
+    fn of(link: Link, state: LinkState) -> Self {
+        Self { hash: hash(&link), link, state }
+    }
+
+    /// Whether frames can come and go.
+    fn carries(&self) -> bool {
+        self.link.up && self.state.carrier
+    }
+}
+
+fn hash(link: &Link) -> Option<String> {
+    // Asked of one queue, the answer would change nothing.
+    let knobs = (link.rx_queues > 1).then(|| NicKnobs::of(link).ok()).flatten()?;
+    let [table, key] = [Setting::RssTable, Setting::RssKey].map(|setting| knobs.read(&setting).ok());
+    Some(table? + " " + &key?)
 }
 
 /// Something that is not as it was when looked at last.
@@ -38,7 +92,10 @@ enum Change {
     MtuBack { link: String, now: u32 },
     Mac { link: String, now: Mac, opened: Mac },
     MacBack { link: String, now: Mac },
+    Hash { link: String },
+    HashBack { link: String },
     Down { link: String },
+    NoCarrier { link: String },
     Up { link: String },
 }
 
@@ -47,8 +104,9 @@ impl Change {
     fn hurts(&self) -> bool {
         match self {
             Self::MoreQueues { .. } | Self::FewerQueues { .. } => true,
-            Self::Mtu { .. } | Self::Mac { .. } | Self::Down { .. } => true,
-            Self::Name { .. } | Self::QueuesBack { .. } => false,
+            Self::Mtu { .. } | Self::Mac { .. } | Self::Hash { .. } => true,
+            Self::Down { .. } | Self::NoCarrier { .. } => true,
+            Self::Name { .. } | Self::QueuesBack { .. } | Self::HashBack { .. } => false,
             Self::MtuBack { .. } | Self::MacBack { .. } | Self::Up { .. } => false,
         }
     }
@@ -92,60 +150,118 @@ impl fmt::Display for Change {
                     "interface {link} is down: nothing comes and nothing goes; mend it with `ip link set {link} up`"
                 )
             }
+            Self::NoCarrier { link } => {
+                write!(
+                    f,
+                    "interface {link} has no carrier: nobody is at its other end, nothing comes and nothing goes; plug the cable in, or bring the other end up"
+                )
+            }
             Self::Up { link } => write!(f, "interface {link} is up again"),
+            Self::Hash { link } => write!(
+                f,
+                "interface {link} spreads frames by another key or indirection table than at the start: connections go on, those that come by another queue now over one core more; start the server again to have what arrives compared with the new ones (ethtool -x {link})"
+            ),
+            Self::HashBack { link } => write!(f, "interface {link} spreads frames as at the start again"),
         }
     }
 }
 
 impl LinkWatch {
-    /// A watch over a link that was opened as `opened`, with sockets on its first `bound` queues.
+    /// A watch over a link that was opened as `opened`, with sockets on its first `bound` queues. The program that is
+    /// attached now is the server's: the kernel takes no second one.
     pub fn new(opened: Link, bound: usize) -> Self {
+        let state = Link::state(opened.index).unwrap_or_default();
+        let program = state.programs.first().copied();
+        Self::over(Seen::of(opened, state), bound, program)
+    }
+
+    fn over(opened: Seen, bound: usize, program: Option<u32>) -> Self {
         // A link has at most 65,535 queues.
         let bound = u16::try_from(bound).unwrap_or(u16::MAX);
-        Self { last: opened.clone(), opened, bound }
+        // Frames could come and go when it was opened, or the first look says that they cannot.
+        let last = Seen { state: LinkState::default(), ..opened.clone() };
+        Self { last, opened, bound, program, program_missed: false, said: 0 }
     }
 
     /// Receive queues that have no socket just now. A veth does not even show their frames to the XDP program when they
     /// came after it (Linux 6.18), so that nothing else would count them.
     pub fn queues_without_socket(&self) -> u64 {
-        u64::from(self.last.rx_queues.saturating_sub(self.bound))
+        u64::from(self.last.link.rx_queues.saturating_sub(self.bound))
+    }
+
+    /// Whether the interface was down, or had no carrier, when looked at last.
+    pub fn is_down(&self) -> bool {
+        !self.last.carries()
+    }
+
+    /// How many changes have been said.
+    pub fn changes_said(&self) -> u64 {
+        self.said
     }
 
     /// Asks the kernel, and says in the log what has changed since it was last asked.
     ///
     /// # Errors
-    /// [`LinkGone`]: it was removed, or moved to another network namespace.
+    /// [`LinkGone`]: it was removed, or moved to another network namespace, or the program was detached.
     pub fn look(&mut self) -> Result<(), LinkGone> {
-        match Link::by_index(self.opened.index) {
-            Ok(now) => {
+        let index = self.opened.link.index;
+        match Link::by_index(index).and_then(|link| Ok((link, Link::state(index)?))) {
+            Ok((link, state)) => {
+                let now = Seen::of(link, state);
+                let checked = self.check_program(&now);
+                if std::mem::replace(&mut self.program_missed, checked.is_err()) {
+                    checked?;
+                }
                 self.say(now);
                 Ok(())
             }
-            Err(LinkError::Gone { .. }) => Err(LinkGone { name: self.last.name.clone() }),
+            Err(LinkError::Gone { .. }) => Err(LinkGone::Removed { name: self.last.link.name.clone() }),
             // The kernel did not say; it may the next time.
             Err(_) => Ok(()),
         }
     }
 
-    fn say(&mut self, now: Link) {
+    fn check_program(&self, now: &Seen) -> Result<(), LinkGone> {
+        let programs = &now.state.programs;
+        match self.program {
+            Some(ours) if !programs.contains(&ours) => {
+                Err(LinkGone::ProgramDetached { name: now.link.name.clone(), others: programs.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn say(&mut self, now: Seen) {
         for change in self.changes(&now) {
+            self.said += 1;
             if change.hurts() {
                 tracing::warn!("{change}");
             } else {
                 tracing::info!("{change}");
             }
         }
-        self.last = now;
+        // A driver that does not tell for a while, such as one that is down, has not forgotten.
+        let hash = now.hash.clone().or_else(|| self.last.hash.take());
+        self.last = Seen { hash, ..now };
     }
 
-    fn changes(&self, now: &Link) -> Vec<Change> {
-        let (last, opened, name) = (&self.last, &self.opened, || now.name.clone());
+    fn changes(&self, seen: &Seen) -> Vec<Change> {
+        let (now, last, opened) = (&seen.link, &self.last.link, &self.opened.link);
+        let name = || now.name.clone();
         let mut changes = Vec::new();
         if now.name != last.name {
             changes.push(Change::Name { before: last.name.clone(), now: name() });
         }
         if (now.rx_queues, now.tx_queues) != (last.rx_queues, last.tx_queues) {
             changes.push(self.queues_changed(now));
+        } else if let (Some(hash), Some(before)) = (&seen.hash, &self.last.hash)
+            && hash != before
+        {
+            // A driver makes a new table for other queues, which has its line already.
+            changes.push(match seen.hash == self.opened.hash {
+                true => Change::HashBack { link: name() },
+                false => Change::Hash { link: name() },
+            });
         }
         if now.mtu != last.mtu {
             changes.push(match now.mtu == opened.mtu {
@@ -159,8 +275,14 @@ impl LinkWatch {
                 false => Change::Mac { link: name(), now: now.mac, opened: opened.mac },
             });
         }
-        if now.up != last.up {
-            changes.push(if now.up { Change::Up { link: name() } } else { Change::Down { link: name() } });
+        // What is down has no carrier either: one line.
+        let states = [&self.last, seen].map(|seen| (seen.link.up, seen.carries()));
+        if states[0] != states[1] {
+            changes.push(match states[1] {
+                (_, true) => Change::Up { link: name() },
+                (true, false) => Change::NoCarrier { link: name() },
+                (false, false) => Change::Down { link: name() },
+            });
         }
         changes
     }
@@ -172,7 +294,7 @@ impl LinkWatch {
             return Change::FewerQueues { link, rx: now.rx_queues, tx: now.tx_queues, bound, command };
         }
         // With --queues there may have been more queues than sockets from the start; the log has said so then.
-        if now.rx_queues > self.opened.rx_queues.max(bound) {
+        if now.rx_queues > self.opened.link.rx_queues.max(bound) {
             return Change::MoreQueues { link, queues: now.rx_queues, bound, command };
         }
         Change::QueuesBack { link, queues: now.rx_queues, bound }
@@ -199,15 +321,87 @@ mod tests {
         }
     }
 
+    /// The link as it is, with a carrier, the server's program 7, and a hash.
+    fn seen(link: Link) -> Seen {
+        let state = LinkState::default();
+        Seen { link, state, hash: Some("0 1 0 1".to_owned()) }
+    }
+
     /// What is said, line by line, as the link becomes each of these, and whether it hurts.
     fn said(as_time_goes: impl IntoIterator<Item = Link>) -> Vec<(bool, String)> {
-        let mut watch = LinkWatch::new(link(), 2);
+        said_of(as_time_goes.into_iter().map(seen))
+    }
+
+    fn said_of(as_time_goes: impl IntoIterator<Item = Seen>) -> Vec<(bool, String)> {
+        let mut watch = LinkWatch::over(seen(link()), 2, Some(7));
         let mut lines = Vec::new();
         for now in as_time_goes {
             lines.extend(watch.changes(&now).into_iter().map(|change| (change.hurts(), change.to_string())));
             watch.say(now);
         }
+        assert_eq!(watch.changes_said(), lines.len() as u64);
         lines
+    }
+
+    #[test]
+    fn another_hash_is_said_once_and_so_is_its_return_however_silent_the_driver_is_meanwhile() {
+        let with = |hash: Option<&str>| Seen { hash: hash.map(str::to_owned), ..seen(link()) };
+        let lines = said_of([with(Some("0 0 0 0")), with(None), with(Some("0 0 0 0")), with(Some("0 1 0 1"))]);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].0
+                && lines[0].1.contains("another key or indirection table")
+                && lines[0].1.contains("ethtool -x ss0")
+        );
+        assert_eq!(lines[1], (false, "interface ss0 spreads frames as at the start again".to_owned()));
+    }
+
+    #[test]
+    fn the_table_that_a_driver_makes_for_other_queues_is_no_line_of_its_own() {
+        let more = Link { rx_queues: 4, tx_queues: 4, ..link() };
+        let lines = said_of([Seen { hash: Some("0 1 2 3".to_owned()), ..seen(more) }]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_no_interface_that_is_down_and_either_is_one_line() {
+        let no_carrier = || {
+            let mut seen = seen(link());
+            seen.state.carrier = false;
+            seen
+        };
+        let down = || Seen { link: Link { up: false, ..link() }, ..no_carrier() };
+        let lines: Vec<_> = said_of([no_carrier(), seen(link()), down(), no_carrier(), seen(link())]);
+        let words: Vec<_> = lines.iter().map(|(_, line)| line.split([':', ';']).next().unwrap_or_default()).collect();
+        let (gone, up) = ("interface ss0 has no carrier", "interface ss0 is up again");
+        assert_eq!(words, [gone, up, "interface ss0 is down", gone, up]);
+        let mut watch = LinkWatch::over(seen(link()), 2, Some(7));
+        watch.say(no_carrier());
+        assert!(watch.is_down());
+        watch.say(seen(link()));
+        assert!(!watch.is_down());
+    }
+
+    #[test]
+    fn a_program_that_is_gone_ends_the_watch_and_names_who_is_there_instead() {
+        let watch = LinkWatch::over(seen(link()), 2, Some(7));
+        let with = |programs: &[u32]| {
+            let mut now = seen(link());
+            now.state.programs = programs.to_vec();
+            watch.check_program(&now).map_err(|gone| gone.to_string())
+        };
+        assert_eq!(with(&[7]), Ok(()));
+        let none = with(&[]).unwrap_err();
+        assert!(
+            none.starts_with("the XDP program of this server was detached from interface ss0: no client"),
+            "{none}"
+        );
+        assert!(with(&[9]).unwrap_err().contains("`bpftool prog show id 9` shows another"), "it is named");
+        assert_eq!(
+            LinkWatch::over(seen(link()), 2, None).check_program(&seen(link())),
+            Ok(()),
+            "unknown from the start"
+        );
     }
 
     #[test]
@@ -227,9 +421,9 @@ mod tests {
 
     #[test]
     fn queues_without_a_socket_are_counted_while_there_are_any() {
-        let mut watch = LinkWatch::new(link(), 2);
+        let mut watch = LinkWatch::over(seen(link()), 2, Some(7));
         let mut after = |rx_queues| {
-            watch.say(Link { rx_queues, ..link() });
+            watch.say(seen(Link { rx_queues, ..link() }));
             watch.queues_without_socket()
         };
         assert_eq!((after(2), after(4), after(1), after(2)), (0, 2, 0, 0));
@@ -237,9 +431,9 @@ mod tests {
 
     #[test]
     fn queues_that_were_left_without_a_socket_are_not_said_to_have_one() {
-        let mut watch = LinkWatch::new(Link { rx_queues: 4, tx_queues: 4, ..link() }, 2);
-        watch.say(Link { rx_queues: 2, ..link() });
-        let changes = watch.changes(&Link { rx_queues: 3, tx_queues: 4, ..link() });
+        let mut watch = LinkWatch::over(seen(Link { rx_queues: 4, tx_queues: 4, ..link() }), 2, Some(7));
+        watch.say(seen(Link { rx_queues: 2, ..link() }));
+        let changes = watch.changes(&seen(Link { rx_queues: 3, tx_queues: 4, ..link() }));
         let lines: Vec<_> = changes.iter().map(Change::to_string).collect();
         assert_eq!(lines, ["interface ss0 has 3 receive queues now, and the server has sockets on the first 2"]);
     }

@@ -91,6 +91,10 @@ pub struct LinkLosses {
     pub program: SteerCounters,
     /// Receive queues that have no socket just now.
     pub queues_without_socket: u64,
+    /// 1 while the interface is down or has no carrier.
+    pub link_down: u64,
+    /// Changes of the interface that have been said in the log.
+    pub link_changes: u64,
     /// Connections that came by another queue than the NIC's hash predicts.
     pub connections_elsewhere: u64,
     /// Data planes that have ended and were started again.
@@ -108,12 +112,14 @@ pub struct LinkLosses {
 }
 
 impl LinkLosses {
-    /// What program and interface have counted, the interface since it counted `before`; of queues and connections
+    /// What program and interface have counted, the interface since it counted `before`; of queues, state and connections
     /// nothing.
     pub fn of(program: SteerCounters, link: LinkCounts, before: LinkCounts) -> Self {
         Self {
             program,
             queues_without_socket: 0,
+            link_down: 0,
+            link_changes: 0,
             connections_elsewhere: 0,
             plane_restarts: 0,
             rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
@@ -142,6 +148,18 @@ type Row = (&'static str, &'static str, Severity, Source);
 use Severity::{Fault, Harmless, Loss};
 
 const BEFORE_STACK: &[Row] = &[
+    (
+        "link_changes",
+        "The interface changed (name, state, queues, hash, MTU, address) and the log has a line about it.",
+        Harmless,
+        Source::Link(|counts| counts.link_changes),
+    ),
+    (
+        "link_down",
+        "The interface went down or lost its carrier, and came back: 1 while it is so (gauge).",
+        Harmless,
+        Source::Link(|counts| counts.link_down),
+    ),
     (
         "link_rx_errors",
         "The interface received a damaged frame, whoever it was for.",

@@ -47,10 +47,8 @@ pub enum SetupError {
     /// More memory is asked for than there is.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// The interface is not there any more.
-    #[error(
-        "interface {} was removed, or moved to another network namespace; start again once it is back", .0.name
-    )]
+    /// The interface is not there any more, or not the server's.
+    #[error(transparent)]
     LinkGone(LinkGone),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes: {0}")]

@@ -69,6 +69,11 @@ impl Watch {
             Default::default()
         });
         let losses = LinkLosses::of(program, link, self.before);
-        self.fresh = Some(LinkLosses { queues_without_socket: self.link.queues_without_socket(), ..losses });
+        self.fresh = Some(LinkLosses {
+            queues_without_socket: self.link.queues_without_socket(),
+            link_down: self.link.is_down().into(),
+            link_changes: self.link.changes_said(),
+            ..losses
+        });
     }
 }

@@ -24,7 +24,7 @@ use crate::losses::LinkLosses;
 const BODY_MAX_BYTES: u32 = 2 << 20;
 
 /// Numbers of [`LinkLosses`].
-const COUNTS: usize = 16;
+const COUNTS: usize = 17;
 
 /// What was read of a file, or why it could not be.
 pub(crate) type FileText = Result<Vec<u8>, String>;
@@ -116,7 +116,7 @@ impl FromPlane {
 pub(crate) fn counts_of(losses: &LinkLosses) -> Box<[u64; COUNTS]> {
     let LinkLosses { program, queues_without_socket, connections_elsewhere: _, plane_restarts, .. } = *losses;
     let SteerCounters { passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated } = program;
-    let LinkLosses { rx_errors, rx_dropped, rx_missed, tx_errors, tx_dropped, .. } = *losses;
+    let LinkLosses { link_down, link_changes, rx_errors, rx_dropped, rx_missed, tx_errors, tx_dropped, .. } = *losses;
     Box::new([
         passed,
         redirected,
@@ -128,22 +128,26 @@ pub(crate) fn counts_of(losses: &LinkLosses) -> Box<[u64; COUNTS]> {
         dedicated,
         queues_without_socket,
         plane_restarts,
+        link_down,
+        link_changes,
         rx_errors,
         rx_dropped,
         rx_missed,
         tx_errors,
         tx_dropped,
-        0,
     ])
 }
 
 /// The same back; connections that came elsewhere are the data plane's own to count.
 pub(crate) fn losses_of(counts: &[u64; COUNTS]) -> LinkLosses {
     let &[passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, ref rest @ ..] = counts;
-    let &[queues_without_socket, plane_restarts, rx_errors, rx_dropped, rx_missed, tx_errors, tx_dropped, _] = rest;
+    let &[queues_without_socket, plane_restarts, link_down, link_changes, ref rest @ ..] = rest;
+    let &[rx_errors, rx_dropped, rx_missed, tx_errors, tx_dropped] = rest;
     LinkLosses {
         program: SteerCounters { passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated },
         queues_without_socket,
+        link_down,
+        link_changes,
         connections_elsewhere: 0,
         plane_restarts,
         rx_errors,
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn counts_are_the_same_on_the_other_side() {
-        let numbers: [u64; COUNTS] = std::array::from_fn(|n| if n == COUNTS - 1 { 0 } else { n as u64 });
+        let numbers: [u64; COUNTS] = std::array::from_fn(|n| n as u64);
         assert_eq!(*counts_of(&losses_of(&numbers)), numbers);
     }
 
