@@ -3,7 +3,7 @@
 //! ```text
 //!  supervisor (root)                                   data plane (nobody, no rights, no files, few calls)
 //!  signals, files of -P -Y --cluster, reserved ports    sockets, UMEM, program and its link, stacks, shards
-//!  the NIC's settings, a look at the link each second   threads: one a core, memory, ear, control, main
+//!  the NIC's settings, a look at the link each 0.4 s    threads: one a core, memory, ear, control, main
 //!           └──────────── one socket pair, the data plane's standard input ────────────┘
 //! ```
 //!
@@ -46,8 +46,9 @@ use crate::user::other;
 use channel::{FromPlane, ToPlane};
 use life::{Event, Lives, Plane, how};
 
-/// How often the supervisor looks what has become of the link.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the supervisor looks what has become of the link: a program that two looks in a row have missed is told of
+/// within a second.
+const WATCH_INTERVAL: Duration = Duration::from_millis(400);
 
 /// How long a plane may take to answer what has come and to end: far longer than a core takes (`worker/run.rs`).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -136,7 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
 impl Supervisor<'_> {
     fn serve(&mut self, pid_file: &OnceLock<Weak<PidFile>>) -> Result<ExitCode, SetupError> {
         loop {
-            match self.inbox.recv_timeout(WATCH_INTERVAL) {
+            match self.inbox.recv_timeout(self.until_look()) {
                 Ok(Event::Signal) => self.stop(None),
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Counters(counters)) => self.counters = counters,
@@ -216,6 +217,11 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// How long to wait for an event before the next look.
+    fn until_look(&self) -> Duration {
+        self.watch.as_ref().map_or(WATCH_INTERVAL, |watch| watch.due_in(Instant::now(), WATCH_INTERVAL))
+    }
+
     /// Looks what has become of link and program, and tells the plane.
     fn look(&mut self) {
         let Some(watch) = &mut self.watch else { return };
@@ -256,7 +262,9 @@ impl Supervisor<'_> {
         self.watch = None;
         let status = self.plane.wait().map_err(SetupError::system("wait for the data plane"))?;
         if let Some(why) = self.stopping.take() {
-            return why.map_or(Ok(Some(exit_code(status.code()))), Err);
+            // One that ends with an error has said it: an interface that is gone is told of once, by whoever met it first.
+            let told = status.code().is_some_and(|code| code != 0);
+            return why.filter(|_| !told).map_or(Ok(Some(exit_code(status.code()))), Err);
         }
         let fell = status.code().is_none_or(|code| code == i32::from(PANICKED));
         // It has said why on standard error, which is this process's own.

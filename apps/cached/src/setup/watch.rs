@@ -1,5 +1,5 @@
-//! `Watch`: what the supervisor looks at, once a second, while the data plane serves: the link, and what it and the program
-//! have counted.
+//! `Watch`: what the supervisor looks at every 0.4 s while the data plane serves: the link, and what it and the program have
+//! counted.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,11 @@ impl Watch {
             fresh: None,
             blind: false,
         }
+    }
+
+    /// How long after `now` it is to look again.
+    pub(crate) fn due_in(&self, now: Instant, interval: Duration) -> Duration {
+        self.looked.map_or(Duration::ZERO, |looked| interval.saturating_sub(now.saturating_duration_since(looked)))
     }
 
     /// Looks, unless it has looked less than `interval` before `now`.
