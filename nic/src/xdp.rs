@@ -6,7 +6,7 @@
 //! that polls it.
 //!
 //! ```text
-//!   XdpDevice ── Steering (program, maps, BPF link)          control side
+//!   XdpDevice ── SteeringProgram (with maps and BPF link)    control side
 //!       └── take_queue ──► XdpQueue (socket, rings, UMEM)    one core each
 //! ```
 //!
@@ -20,7 +20,7 @@ mod fill_level;
 mod mode;
 /// `XskName`: the queues of an interface, on a command line.
 mod name;
-/// `Steering`: the XDP program, its maps and its link.
+/// `SteeringProgram`: the XDP program, its maps and its link.
 mod program;
 /// `XdpQueue`: one bound socket behind the trait `Queue`.
 mod queue;
@@ -39,7 +39,7 @@ pub use config::{MTU_MAX, XdpConfig};
 pub(crate) use config::{RING_MAX, RING_MIN, zero_copy_mtu_max};
 pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
 pub use name::{AttachModeError, XskName, XskNameError};
-pub use program::{AddressMode, CountersOf, ProgramFault, SteerCounters, Steering, Transport};
+pub use program::{AddressMode, CountersOf, ProgramFault, SteerCounters, SteeringProgram, Transport};
 pub use queue::{XdpQueue, XdpQueueStats};
 
 use crate::link::Link;
@@ -53,7 +53,7 @@ use socket::{bind, while_busy};
 #[derive(Debug)]
 pub struct XdpDevice {
     // Before the queues: detached first.
-    steering: Steering,
+    steering: SteeringProgram,
     queues: Vec<(QueueId, Option<XdpQueue>)>,
     link: Link,
     obtained: Obtained,
@@ -123,7 +123,7 @@ impl XdpDevice {
         }
         let mut last_error = None;
         // While sockets are bound, which makes their memory.
-        let mut loading = Some(Steering::start_loading(link.rx_queues));
+        let mut loading = Some(SteeringProgram::start_loading(link.rx_queues));
         for attempt in attempts.order {
             match Self::open_as(config, &link, attempt, &mut loading) {
                 Ok((steering, queues, merged)) => {
@@ -156,7 +156,7 @@ impl XdpDevice {
         link: &Link,
         attempt: Attempt,
         loading: &mut Option<Loading>,
-    ) -> Result<(Steering, Vec<XdpQueue>, bool), Failed> {
+    ) -> Result<(SteeringProgram, Vec<XdpQueue>, bool), Failed> {
         let fatal = |fault| Failed::Fatal(explain_program(link, fault));
         let ids = config.queues(link);
         let mut queues = Vec::with_capacity(ids.len());
@@ -171,7 +171,7 @@ impl XdpDevice {
             }
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
-        let loading = loading.take().unwrap_or_else(|| Steering::start_loading(link.rx_queues));
+        let loading = loading.take().unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues));
         let mut steering = loading.finish(merged).map_err(fatal)?;
         for (address, mode) in &config.addresses {
             steering.set_address(*address, *mode).map_err(fatal)?;
@@ -241,7 +241,7 @@ impl XdpDevice {
     }
 
     /// The program's maps: addresses, ports and counters, which may be used while it runs.
-    pub fn steering(&mut self) -> &mut Steering {
+    pub fn steering(&mut self) -> &mut SteeringProgram {
         &mut self.steering
     }
 }

@@ -1,14 +1,16 @@
 //! The guard over a veth of a namespace of its own: what a veth has of settings, given back, also after a SIGKILL. Needs
 //! root; without it each test says so and passes.
 
+#[path = "xdp_veth/holder.rs"]
+mod holder;
 #[path = "xdp_veth/lab.rs"]
 #[allow(dead_code, reason = "shared with the tests of AF_XDP")]
 mod lab;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
+use holder::Holder;
 use lab::{Lab, Side};
 use sidestep_nic::guard::{Guard, left_behind};
 use sidestep_nic::link::Link;
@@ -75,7 +77,7 @@ fn settings_of_a_veth_come_back_when_asked_and_after_a_kill() {
     });
     assert_eq!(lab.inside(Side::Server, values), before);
 
-    let mut holder = Holder::start(&lab, "settings_of_a_veth_come_back_when_asked_and_after_a_kill");
+    let mut holder = Holder::start(&lab, HOLD, "settings_of_a_veth_come_back_when_asked_and_after_a_kill");
     assert_eq!(lab.inside(Side::Server, values), wanted);
     let left = || left_behind(Side::Server.link(), &folder).expect("the folder can be read");
     assert_eq!(lab.inside(Side::Server, || left()[0].holder()), Some(holder.0.id()));
@@ -96,31 +98,4 @@ fn settings_of_a_veth_come_back_when_asked_and_after_a_kill() {
     let after = lab.inside(Side::Server, values);
     assert_eq!((after[0].as_str(), &after[1..]), ("1300", &before[1..]));
     std::fs::remove_dir(&folder).expect("it is empty");
-}
-
-/// This test binary again, in another role; killed when dropped.
-struct Holder(Child);
-
-impl Holder {
-    fn start(lab: &Lab, test: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["--exact", test, "--nocapture"])
-            .env(HOLD, lab.name())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = child.stdout.take().expect("piped");
-        let holder = Self(child);
-        let said = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "holding");
-        assert!(said, "the other process did not change the settings");
-        holder
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        // Fails when it was killed before.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -1,5 +1,7 @@
 //! AF_XDP over veth pairs in namespaces of their own. Needs root; without it each test says so and passes.
 
+#[path = "xdp_veth/holder.rs"]
+mod holder;
 #[path = "xdp_veth/lab.rs"]
 mod lab;
 #[path = "xdp_veth/packet.rs"]
@@ -9,12 +11,12 @@ mod packet;
 mod suite;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holder::Holder;
 use lab::{CLIENT, KERNEL, Lab, OURS, Side, eventually};
 use packet::{Place, UDP_BYTES, answer_arp, is_arp_request_for, read_udp, write_udp};
 use sidestep_nic::guard::Guard;
@@ -221,7 +223,7 @@ fn a_killed_process_gives_the_link_back() {
         }
     }
     let Some(lab) = Lab::up(2) else { return };
-    let mut holder = Holder::start(&lab, "a_killed_process_gives_the_link_back");
+    let mut holder = Holder::start(&lab, HOLD, "a_killed_process_gives_the_link_back");
     let program = attached_program(&lab).expect("attached");
     assert!(aya::programs::loaded_programs().flatten().any(|info| info.id() == program));
     let maps = maps_of(program);
@@ -246,33 +248,6 @@ fn a_killed_process_gives_the_link_back() {
     drop(again);
     assert_eq!(attached_program(&lab), None);
     assert_kernel_reachable(&lab, "after both");
-}
-
-/// This test binary again, in another role; killed when dropped.
-struct Holder(Child);
-
-impl Holder {
-    fn start(lab: &Lab, test: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["--exact", test, "--nocapture"])
-            .env(HOLD, lab.name())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = child.stdout.take().expect("piped");
-        let holder = Self(child);
-        let said = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.starts_with("holding "));
-        assert!(said, "the other process did not open the device");
-        holder
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        // Fails when it was killed before.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Id of the XDP program on the server's link.
@@ -420,7 +395,7 @@ fn wrong_uses_are_refused_in_one_line_and_leave_nothing_behind() {
 
     // Another program, without sockets, so that it is the program that is in the way.
     let index = lab.inside(Side::Server, || sidestep_nic::link::Link::by_name("s0")).expect("the link").index;
-    let mut other = sidestep_nic::xdp::Steering::load(2, false).expect("it loads");
+    let mut other = sidestep_nic::xdp::SteeringProgram::load(2, false).expect("it loads");
     lab.inside(Side::Server, || other.attach(index, Attach::Native)).expect("it attaches");
     let attached = open_as(&lab, Side::Server, &good).expect_err("it must be refused");
     assert!(matches!(attached, OpenError::ProgramAttached { .. }), "{attached}");

@@ -1,4 +1,4 @@
-//! `Steering`: the XDP program with its maps, and the BPF link that attaches it.
+//! `SteeringProgram`: the XDP program with its maps, and the BPF link that attaches it.
 //!
 //! Invariant: the program is attached by a BPF link only, never by netlink, so that the kernel detaches it when the
 //! last descriptor of the link closes, at the latest when the process ends for whatever reason. Control side only; no
@@ -143,14 +143,14 @@ impl ProgramFault {
 
 /// The loaded program, its maps and, once attached, its link. Dropping it detaches.
 #[derive(Debug)]
-pub struct Steering {
+pub struct SteeringProgram {
     // Dropped first: frames stop being redirected before anything else goes.
     link: Option<FdLink>,
     program: Ebpf,
     name: &'static str,
 }
 
-impl Steering {
+impl SteeringProgram {
     /// Loads the program, with room for the sockets of `queues` queues, attached nowhere. With `merged` it is also given
     /// frames that do not lie in one buffer, which sockets must then be able to take.
     ///
@@ -348,10 +348,10 @@ fn read_counters(map: &Map) -> Result<SteerCounters, ProgramFault> {
 pub(super) struct Loading(JoinHandle<Result<Ebpf, EbpfError>>);
 
 impl Loading {
-    /// Waits for it. For `merged` and the errors see [`Steering::load`].
-    pub(super) fn finish(self, merged: bool) -> Result<Steering, ProgramFault> {
+    /// Waits for it. For `merged` and the errors see [`SteeringProgram::load`].
+    pub(super) fn finish(self, merged: bool) -> Result<SteeringProgram, ProgramFault> {
         let loaded = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Steering::of(loaded?, merged)
+        SteeringProgram::of(loaded?, merged)
     }
 }
 

@@ -15,7 +15,7 @@ const AF_XDP: u16 = 44;
 #[derive(Debug)]
 pub(super) enum Bench {
     /// The kernel, with a socket that is bound to nothing.
-    Kernel { steering: Box<Steering>, _socket: OwnedFd },
+    Kernel { steering: Box<SteeringProgram>, _socket: OwnedFd },
     /// This process.
     Interpreter(Box<Interpreter>),
 }
@@ -33,7 +33,7 @@ pub(super) fn benches(with_socket: bool, merged: bool) -> Vec<Bench> {
         return benches;
     }
     let socket = rustix::net::socket(AddressFamily::from_raw(AF_XDP), SocketType::RAW, None).unwrap();
-    let mut steering = Steering::load(1, merged).unwrap();
+    let mut steering = SteeringProgram::load(1, merged).unwrap();
     if with_socket {
         steering.set_socket(0, socket.as_raw_fd()).unwrap();
     }
