@@ -15,7 +15,8 @@ use crate::sys::memory::Chunk;
 /// The move-only right to one UMEM chunk, with the bytes of one Ethernet frame in it.
 ///
 /// Comes from [`Queue::rx_burst`](crate::Queue::rx_burst) or [`Queue::tx_alloc`](crate::Queue::tx_alloc) and goes back
-/// to the *same* queue by [`Queue::tx_burst`](crate::Queue::tx_burst) or [`Queue::free`](crate::Queue::free). One that
+/// to the *same* queue by [`Queue::tx_burst`](crate::Queue::tx_burst) or [`Queue::free`](crate::Queue::free); between
+/// queues of one memory two frames may change places ([`exchange`](Self::exchange)). One that
 /// is dropped instead is lost to its pool until the queue closes: its chunk is then missing from
 /// [`FrameCensus`](crate::FrameCensus), which every test checks.
 #[derive(Debug)]
@@ -61,9 +62,29 @@ impl Frame {
         self.chunk.index()
     }
 
-    /// Where the memory begins that the chunk is a part of: the same for frames of one queue, and for no others.
-    pub(crate) fn memory(&self) -> usize {
-        self.chunk.bytes().as_ptr() as usize - self.chunk.index() as usize * self.chunk.len()
+    /// Lets two frames change places, bytes and all, which copies nothing: each then is in the chunk of the other, and
+    /// goes back to the queue to which it belonged before (invariant F6). For frames of one queue, or of queues that were
+    /// opened over one memory. False, and nothing changed, for others.
+    pub fn exchange(&mut self, other: &mut Self) -> bool {
+        let done = self.chunk.exchange(&mut other.chunk);
+        if done {
+            std::mem::swap(&mut self.start, &mut other.start);
+            std::mem::swap(&mut self.len, &mut other.len);
+        }
+        done
+    }
+
+    /// Moves the frame's bytes to where they begin `start` bytes into the chunk; false, and nothing changed, when they do
+    /// not fit there.
+    pub(crate) fn move_to(&mut self, start: usize) -> bool {
+        let (from, len) = (self.start(), self.len());
+        if start + len > self.chunk.len() {
+            return false;
+        }
+        self.chunk.bytes_mut().copy_within(from..from + len, start);
+        // A chunk is at most 32,768 bytes long.
+        self.start = start as u16;
+        true
     }
 
     /// Where in the chunk the frame starts, in bytes.

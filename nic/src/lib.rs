@@ -8,7 +8,7 @@
 //! | read which of them a command line names | [`DeviceName`] |
 //! | have the NIC spread datagrams by their ports | [`udp_spread`] |
 //! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
-//! | see a queue as rings of slots, and forward without copying | [`ring`] |
+//! | see a queue as rings of slots, and forward without copying, also between ports | [`ring`] |
 //! | share queues among cores | [`QueuePlan`] |
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |

@@ -1,7 +1,8 @@
 //! `FramePool`: the free frames of one queue, last in first out, so that the frame used next is still in the cache.
 //!
 //! Invariant: every frame of the pool is either here, free, or out, and a frame of another pool is never let in
-//! (checked by address, counted). A pool belongs to one core. Read first: `frame.rs`.
+//! (checked by address and share, counted). A pool belongs to one core. Pools of one memory ([`FramePool::over_one_memory`])
+//! exchange frames one for one, so that each keeps its number. Read first: `frame.rs`.
 
 /// `PoolError`: why a pool could not be made.
 mod error;
@@ -9,7 +10,7 @@ mod error;
 pub use error::PoolError;
 
 use crate::frame::Frame;
-use crate::sys::memory::{Chunk, Region};
+use crate::sys::memory::{Chunk, Purpose, Region};
 
 /// Shape of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl FramePool {
         Self::over(Region::heap(config.chunk_bytes, config.frames)?, config.headroom_bytes)
     }
 
+    /// Pools over one memory, `config.frames` each: frames of any two of them may change places ([`Frame::exchange`]).
+    ///
+    /// # Errors
+    /// [`PoolError`]: a shape out of range, no pool or too many, or no memory.
+    pub fn over_one_memory(config: PoolConfig, pools: usize) -> Result<Vec<Self>, PoolError> {
+        let frames = config.frames.saturating_mul(pools);
+        let shares = Region::heap(config.chunk_bytes, frames)?.split(&vec![config.frames; pools])?;
+        shares.into_iter().map(|share| Self::over(share, config.headroom_bytes)).collect()
+    }
+
     /// A pool of all chunks of `region` that were not handed out yet.
     ///
     /// # Errors
@@ -60,7 +71,7 @@ impl FramePool {
             return Err(PoolError::Headroom { headroom_bytes, chunk_bytes });
         }
         let mut free = Vec::with_capacity(region.chunks());
-        free.extend(std::iter::from_fn(|| region.take()));
+        free.extend(std::iter::from_fn(|| region.take(Purpose::Receive)));
         free.reverse(); // The first chunk is used first.
         Ok(Self { free, headroom: headroom_bytes, foreign: 0, region })
     }
@@ -82,7 +93,7 @@ impl FramePool {
             self.foreign += 1;
             return Err(frame);
         }
-        // Never grows: the vector was made for all chunks and each of them is here at most once.
+        // Never grows: the vector was made for all chunks of the share, and no more of them count for it (F6).
         self.free.push(frame.into_chunk());
         Ok(())
     }
@@ -160,6 +171,29 @@ mod tests {
         let config = PoolConfig { headroom_bytes: 2048, ..SMALL };
         let error = FramePool::new(config).unwrap_err();
         assert_eq!(error, PoolError::Headroom { headroom_bytes: 2048, chunk_bytes: 2048 });
+    }
+
+    #[test]
+    fn frames_of_pools_over_one_memory_change_places_and_each_pool_keeps_its_number() {
+        let mut pools = FramePool::over_one_memory(SMALL, 2).unwrap();
+        let (mut b, mut a) = (pools.pop().unwrap(), pools.pop().unwrap());
+        let (mut one, mut other) = (a.alloc().unwrap(), b.alloc().unwrap());
+        one.resize(60).unwrap();
+        one.bytes_mut().fill(1);
+        let (place, index) = (one.bytes().as_ptr(), one.chunk_index());
+        assert!(one.exchange(&mut other));
+        assert_eq!((other.bytes().as_ptr(), other.chunk_index()), (place, index), "nothing is copied");
+        assert_eq!((one.len(), other.len()), (0, 60));
+        let other = a.free(other).expect_err("it is the other pool's now");
+        a.free(one).unwrap();
+        b.free(other).unwrap();
+        assert_eq!((a.free_frames(), b.free_frames()), (16, 16));
+        let (mut one, mut third) = (a.alloc().unwrap(), FramePool::new(SMALL).unwrap());
+        let mut other = third.alloc().unwrap();
+        assert!(!one.exchange(&mut other), "different memory");
+        a.free(one).unwrap();
+        third.free(other).unwrap();
+        assert!(FramePool::over_one_memory(SMALL, 0).is_err());
     }
 
     #[derive(Debug, Clone, Copy)]

@@ -362,7 +362,9 @@ pub fn check(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
 
 fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
     let count = config.addresses.len();
-    if !(1..=ADDRESSES_MAX).contains(&count) {
+    // Whoever takes every frame need not name any address.
+    let least = usize::from(!config.dedicated);
+    if !(least..=ADDRESSES_MAX).contains(&count) {
         return Err(OpenError::Count { what: "addresses", count, limit: ADDRESSES_MAX });
     }
     let shared = config.addresses.iter().any(|(_, mode)| *mode == AddressMode::Shared);

@@ -17,15 +17,29 @@
 //! * every slot of the program's has a buffer, and a buffer is in one place (a [`Frame`] is move-only);
 //! * one slot always stays with the link, so that `head == tail` means that the program has none;
 //! * `head` and `cur` move forward only, and never beyond `tail`: another number is refused, and changes nothing;
-//! * a buffer leaves for the queue whose memory it is of: [`swap_buffers`] refuses two slots of different memory.
+//! * [`swap_buffers`] refuses two slots of different memory;
+//! * a port has as many buffers for receiving, and as many for sending, as it began with: what is swapped is swapped one
+//!   for one, and the buffer that a slot gets counts for what the one before it counted for (SAFETY.md, F6). No port can
+//!   run dry since another hoards, which is what a pool that ports share has to guard against.
 //!
 //! Nothing is copied: frames move from the queue into slots and back. To forward without copying, swap the buffer of a
-//! received slot with that of a free one ([`forward`]), which both are of the same port. Queues have memory of their
-//! own, each, so that forwarding between two ports without copying is not to be had yet; [`Slot::copy_from`] copies, by
-//! name.
+//! received slot with that of a free one ([`forward`]). Both may be of one port, or of two with one memory: two AF_XDP
+//! queues, of one interface or of two, opened by [`XdpDevice::open_together`](crate::xdp::XdpDevice::open_together) (one
+//! UMEM, with a fill and a completion ring for each), or two queues of a wire, given pools by
+//! [`FramePool::over_one_memory`](crate::FramePool::over_one_memory). Any other two queues have memory of their own, each;
+//! [`Slot::copy_from`] copies between them, by name. `examples/ring_forward.rs` is a forwarder between two ports.
 //!
-//! A port belongs to one core, as its queue does. Only the two syncs call the queue, and nothing allocates after
-//! [`RingPort::new`]. Read first: `queue.rs`.
+//! | call | who, when | what changes hands |
+//! |---|---|---|
+//! | [`RingPort::rxsync`] | the port's core, each turn, and before it sleeps | slots before `head` become the link's; frames that arrived become the program's |
+//! | [`RingPort::txsync`] | the port's core, after it has filled slots, and each turn in which some wait | slots before `head` leave, in order; buffers that were sent become the program's |
+//! | the rest | the port's core, between two syncs | nothing: numbers and bytes of the program's own slots |
+//!
+//! A port belongs to one core, as its queue does (it is `Send`, and not shared); two ports that swap buffers belong to the
+//! same one. Only the two syncs call the queue, each makes at most the system calls of one
+//! [`Queue::flush`](crate::Queue::flush), and nothing allocates after [`RingPort::new`]. What is different from netmap:
+//! a sync does not wait (sleep on [`Queue::raw_fd`](crate::Queue::raw_fd), by a [`Sleeper`](crate::Sleeper)), slots are
+//! taken by number and checked, and a slot's buffer is not a number that a program may write. Read first: `queue.rs`.
 //!
 //! [`RingPort`]: crate::ring::RingPort
 //! [`RingPort::new`]: crate::ring::RingPort::new
@@ -116,20 +130,20 @@ pub struct NotOurs {
 /// # Errors
 /// [`OtherMemory`]: one of them would be lost to its queue; nothing has changed.
 pub fn swap_buffers(one: &mut Slot, other: &mut Slot) -> Result<(), OtherMemory> {
-    match (&one.frame, &other.frame) {
-        (Some(a), Some(b)) if a.memory() == b.memory() => {}
-        _ => return Err(OtherMemory),
+    let (Some(a), Some(b)) = (&mut one.frame, &mut other.frame) else { return Err(OtherMemory) };
+    if !a.exchange(b) {
+        return Err(OtherMemory);
     }
-    std::mem::swap(&mut one.frame, &mut other.frame);
     (one.changed, other.changed) = (true, true);
     Ok(())
 }
 
-/// Moves frames from the front of a receive ring to the front of the transmit ring of the same port, at most `most`, by
-/// swapping buffers; returns how many. Both syncs are the caller's.
+/// Moves frames from the front of a receive ring to the front of a transmit ring, of the same port or of one with the same
+/// memory, at most `most`, by swapping buffers; returns how many. What finds no room stays in the receive ring. Both syncs
+/// are the caller's.
 ///
 /// # Errors
-/// [`OtherMemory`]: the rings are of different ports; those before are moved.
+/// [`OtherMemory`]: the rings are of different memory; nothing is moved.
 pub fn forward(received: &mut Ring, sent: &mut Ring, most: usize) -> Result<usize, OtherMemory> {
     let count = received.space().min(sent.space()).min(most);
     for _ in 0..count {

@@ -34,6 +34,7 @@ use cable::Cable;
 use shared::{FarSide, Ring, Shared};
 
 use crate::fault::{FaultError, Faults};
+use crate::pool::FramePool;
 use crate::queue::QueueId;
 use crate::rss::Rss;
 
@@ -152,7 +153,25 @@ impl WirePort {
     /// # Errors
     /// [`WireError`]: no such queue, it is open, or there is no memory for its frames.
     pub fn take_queue(&self, id: QueueId) -> Result<WireQueue, WireError> {
-        WireQueue::open(Arc::clone(&self.shared), self.number, id, &self.config)
+        let shape = wire_queue::pool_of(&self.config);
+        let pool = || FramePool::new(shape).map_err(|source| WireError::Pool { queue: id, source });
+        WireQueue::open(Arc::clone(&self.shared), self.number, id, &self.config, pool)
+    }
+
+    /// As [`take_queue`](Self::take_queue), with frames of `pool` in place of a pool of its own: one of several over one
+    /// memory ([`FramePool::over_one_memory`]), with as many frames at least as the port's rings.
+    ///
+    /// # Errors
+    /// [`WireError`]: no such queue, it is open, or the pool has too few frames or too short ones.
+    pub fn take_queue_with(&self, id: QueueId, pool: FramePool) -> Result<WireQueue, WireError> {
+        let (frames, bytes) = (pool.total_frames(), pool.max_frame_bytes());
+        let range = |what, value, min| match value < min {
+            true => Err(WireError::Range { what, value, min, max: u32::MAX as usize }),
+            false => Ok(()),
+        };
+        range("frames", frames, self.config.rx_ring + self.config.tx_ring)?;
+        range("chunk_bytes", bytes, self.config.max_frame_bytes)?;
+        WireQueue::open(Arc::clone(&self.shared), self.number, id, &self.config, || Ok(pool))
     }
 
     /// Which port of the wire this is, from 0; the number by which [`Wire`] knows it.

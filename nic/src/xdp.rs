@@ -27,6 +27,8 @@ mod queue;
 /// `Segmenter`: merged frames become segments again.
 pub(crate) mod segmenter;
 mod socket;
+/// `XdpDevice::open_together`: several links, or queues, over one UMEM.
+mod together;
 /// `TrainSender`: segments that follow each other leave as one packet.
 pub(crate) mod train;
 
@@ -157,7 +159,6 @@ impl XdpDevice {
         attempt: Attempt,
         loading: &mut Option<Loading>,
     ) -> Result<(SteeringProgram, Vec<XdpQueue>, bool), Failed> {
-        let fatal = |fault| Failed::Fatal(explain_program(link, fault));
         let ids = config.queues(link);
         let mut queues = Vec::with_capacity(ids.len());
         let mut merged = attempt.may_be_merged();
@@ -172,22 +173,32 @@ impl XdpDevice {
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
         let loading = loading.take().unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues));
-        let mut steering = loading.finish(merged).map_err(fatal)?;
+        let mut steering = Self::steer(config, loading, merged, &queues)
+            .map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
+        attach(&mut steering, link, attempt)?;
+        Ok((steering, queues, merged))
+    }
+
+    /// The program with all that `config` says, before it is attached.
+    fn steer(
+        config: &XdpConfig,
+        loading: Loading,
+        merged: bool,
+        queues: &[XdpQueue],
+    ) -> Result<SteeringProgram, ProgramFault> {
+        let mut steering = loading.finish(merged)?;
         for (address, mode) in &config.addresses {
-            steering.set_address(*address, *mode).map_err(fatal)?;
+            steering.set_address(*address, *mode)?;
         }
         for (transport, port) in &config.ports {
-            steering.open_port(*transport, *port).map_err(fatal)?;
+            steering.open_port(*transport, *port)?;
         }
-        steering.set_dedicated(config.dedicated).map_err(fatal)?;
-        steering.allow(&config.allow).map_err(fatal)?;
-        for queue in &queues {
-            steering.set_socket(queue.id().0, queue.socket_fd()).map_err(fatal)?;
+        steering.set_dedicated(config.dedicated)?;
+        steering.allow(&config.allow)?;
+        for queue in queues {
+            steering.set_socket(queue.id().0, queue.socket_fd())?;
         }
-        let is_busy = |fault: &ProgramFault| fault.raw_os_error() == Some(libc::EBUSY);
-        while_busy(|| steering.attach(link.index, attempt.attach), is_busy)
-            .map_err(|fault| failed_attach(link, attempt, fault))?;
-        Ok((steering, queues, merged))
+        Ok(steering)
     }
 
     /// The mode obtained, and why. Print it.
@@ -250,6 +261,13 @@ impl Drop for XdpDevice {
     fn drop(&mut self) {
         self.steering.detach();
     }
+}
+
+/// Attaches the program, with patience for one that was there until just now.
+fn attach(steering: &mut SteeringProgram, link: &Link, attempt: Attempt) -> Result<(), Failed> {
+    let is_busy = |fault: &ProgramFault| fault.raw_os_error() == Some(libc::EBUSY);
+    while_busy(|| steering.attach(link.index, attempt.attach), is_busy)
+        .map_err(|fault| failed_attach(link, attempt, fault))
 }
 
 fn failed_bind(config: &XdpConfig, link: &Link, queue: QueueId, attempt: Attempt, source: io::Error) -> Failed {

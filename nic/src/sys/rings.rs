@@ -7,12 +7,13 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::stock::FrameStock;
-use super::umem::{self, UmemShape, kernel_error};
+use super::umem::{UmemShape, UmemShare, kernel_error};
 use crate::burst::{BURST, Burst};
 use crate::frame::Frame;
 use crate::pool::HEADROOM_BYTES;
@@ -37,9 +38,9 @@ pub(crate) struct SocketShape {
     pub(crate) rx_ring: u32,
     /// Descriptors of the transmit ring, a power of two.
     pub(crate) tx_ring: u32,
-    /// The UMEM.
+    /// The UMEM, or this socket's share of one.
     pub(crate) umem: UmemShape,
-    /// How many of its chunks are for receiving.
+    /// How many of these chunks are for receiving.
     pub(crate) rx_chunks: u32,
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Rings {
     sockets: ManuallyDrop<Sockets>,
     umem: Umem,
     /// By chunk index: descriptor with the frame behind the usual headroom.
-    home: Box<[FrameDesc]>,
+    home: Arc<[FrameDesc]>,
     /// By chunk index: descriptor as last received, where the driver put the frame elsewhere. Rarely touched.
     elsewhere: Box<[FrameDesc]>,
     scratch: [FrameDesc; BURST],
@@ -89,6 +90,10 @@ pub(crate) struct Rings {
     tx_ring: u32,
     /// Whether the UMEM lies on huge pages.
     huge: bool,
+    /// Whether no other socket has a share of the UMEM.
+    is_alone: bool,
+    /// Frames that were moved within their chunk before they were sent.
+    shifted: u64,
     /// Whether the chunk received last was not the last one of its frame.
     within: bool,
     /// Addresses from the kernel that no parked chunk has.
@@ -97,21 +102,8 @@ pub(crate) struct Rings {
     abandoned: bool,
 }
 
-impl std::fmt::Debug for Rings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rings").field("fd", &self.fd()).field("chunks", &self.home.len()).finish_non_exhaustive()
-    }
-}
-
-impl Rings {
-    /// Makes a UMEM and binds a socket to it; no frame is in any ring yet.
-    ///
-    /// # Errors
-    /// What the kernel said: `EBUSY` the queue is taken, `EOPNOTSUPP` or `EINVAL` no zero copy here, no frames of several
-    /// chunks (before Linux 6.6), or no such queue,
-    /// `EPERM` no `CAP_NET_RAW`, `ENOBUFS`/`ENOMEM` too little lockable memory, `ENODEV` no such link.
-    pub(crate) fn open(shape: &SocketShape) -> io::Result<(Self, FrameStock)> {
-        let parts = umem::create(shape.umem)?;
+impl Sockets {
+    fn bind(shape: &SocketShape, umem: &Umem) -> io::Result<Self> {
         let mode = if shape.zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
         let merged = if shape.merged { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
@@ -123,18 +115,46 @@ impl Rings {
             .build();
         let interface: Interface =
             shape.link.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        // SAFETY: F4 — the UMEM is shared with no other socket, so its fill and completion ring are this one's alone.
-        let socket = unsafe { Socket::new(config, &parts.umem, &interface, u32::from(shape.queue)) };
+        // SAFETY: F4 — no other socket of the UMEM is for this queue, or the kernel's rings of this queue would have been
+        // given to that one, and `None` come here; so the fill and completion ring are this socket's alone.
+        let socket = unsafe { Socket::new(config, umem, &interface, u32::from(shape.queue)) };
         let (tx, rx, rings) = socket.map_err(|error| kernel_error(&error))?;
-        let (fill, completion) = rings.ok_or_else(|| io::Error::other("the socket came without a fill ring"))?;
-        let stock = FrameStock::over(parts.region, shape.rx_chunks, HEADROOM_BYTES)
+        let (fill, completion) = rings.ok_or_else(|| io::Error::other("the queue has a socket already"))?;
+        Ok(Self { rx, tx, fill, completion })
+    }
+}
+
+impl std::fmt::Debug for Rings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rings").field("fd", &self.fd()).field("chunks", &self.home.len()).finish_non_exhaustive()
+    }
+}
+
+impl Rings {
+    /// Binds a socket to a share of a UMEM, which is taken when that is done; no frame is in any ring yet. The first of several
+    /// sockets over one UMEM decides about copy mode and long frames for all.
+    ///
+    /// # Errors
+    /// What the kernel said: `EBUSY` the queue is taken, `EOPNOTSUPP` or `EINVAL` no zero copy here, no frames of several
+    /// chunks (before Linux 6.6), or no such queue,
+    /// `EPERM` no `CAP_NET_RAW`, `ENOBUFS`/`ENOMEM` too little lockable memory, `ENODEV` no such link.
+    pub(crate) fn open(shape: &SocketShape, share: &mut Option<UmemShare>) -> io::Result<(Self, FrameStock)> {
+        let umem = share.as_ref().map(|share| share.umem.clone());
+        let umem = umem.ok_or_else(|| io::Error::other("the share of the umem is taken"))?;
+        let sockets = Sockets::bind(shape, &umem)?;
+        let Some(UmemShare { region, home, huge, is_whole, .. }) = share.take() else {
+            return Err(io::Error::other("the share of the umem is taken"));
+        };
+        let stock = FrameStock::over(region, shape.rx_chunks, HEADROOM_BYTES)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let rings = Self {
-            sockets: ManuallyDrop::new(Sockets { rx, tx, fill, completion }),
-            umem: parts.umem,
-            elsewhere: vec![FrameDesc::default(); parts.home.len()].into_boxed_slice(),
-            home: parts.home,
-            huge: parts.huge,
+            sockets: ManuallyDrop::new(sockets),
+            umem,
+            elsewhere: vec![FrameDesc::default(); home.len()].into_boxed_slice(),
+            home,
+            huge,
+            is_alone: is_whole,
+            shifted: 0,
             scratch: [FrameDesc::default(); BURST],
             chunk_shift: shape.umem.chunk_bytes.trailing_zeros(),
             tx_ring: shape.tx_ring,
@@ -245,11 +265,8 @@ impl Rings {
             if completes {
                 complete_checksum(frame.bytes_mut());
             }
-            let (start, len) = (frame.start(), frame.len());
-            let index = frame.chunk_index() as usize;
-            let whence = if start == HEADROOM_BYTES { &self.home } else { &self.elsewhere };
-            let desc = whence.get(index).copied().filter(|desc| self.split(desc.addr()) == (index, start));
-            let (Some(mut desc), true) = (desc, len >= SHORTEST_FRAME_BYTES) else {
+            let len = frame.len();
+            let (Some(mut desc), true) = (self.descriptor_of(&mut frame), len >= SHORTEST_FRAME_BYTES) else {
                 refuse(stock, frame);
                 continue;
             };
@@ -269,6 +286,33 @@ impl Rings {
         let produced = unsafe { self.sockets.tx.produce(&self.scratch[..moved.frames]) };
         debug_assert_eq!(produced, moved.frames, "the ring had room for all, and produce is all or nothing");
         moved
+    }
+
+    /// The descriptor of a frame that is to be sent. One that lies where no descriptor of this queue says, since another
+    /// queue has received it beside the usual place, or it was cut out of a longer one, is moved to the usual place; `None`
+    /// where it does not fit there.
+    #[inline]
+    fn descriptor_of(&mut self, frame: &mut Frame) -> Option<FrameDesc> {
+        let (index, start) = (frame.chunk_index() as usize, frame.start());
+        if start == HEADROOM_BYTES {
+            return self.home.get(index).copied();
+        }
+        let elsewhere = self.elsewhere.get(index).copied();
+        elsewhere.filter(|desc| self.split(desc.addr()) == (index, start)).or_else(|| self.bring_home(frame))
+    }
+
+    #[cold]
+    fn bring_home(&mut self, frame: &mut Frame) -> Option<FrameDesc> {
+        if !frame.move_to(HEADROOM_BYTES) {
+            return None;
+        }
+        self.shifted += 1;
+        self.home.get(frame.chunk_index() as usize).copied()
+    }
+
+    /// Frames that were moved within their chunk before they were sent. 0 where nothing was copied.
+    pub(crate) fn shifted_frames(&self) -> u64 {
+        self.shifted
     }
 
     /// Takes up to [`BURST`] completions; returns how many there were.
@@ -350,7 +394,7 @@ impl Rings {
     }
 
     /// To be called before the end when frames are still held: their memory stays mapped, but the socket closes, so that
-    /// the queue can be bound again.
+    /// the queue can be bound again. The first socket of a UMEM that others share stays open with that memory.
     pub(crate) fn abandon(&mut self) {
         self.abandoned = true;
     }
@@ -379,7 +423,7 @@ impl Drop for Rings {
         let fd = self.fd();
         // SAFETY: F5 — dropped once, here, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.sockets) };
-        if self.abandoned {
+        if self.abandoned && self.is_alone {
             // The UMEM, which is about to be forgotten, would keep its descriptor, and with it the queue, for good; so
             // the socket's number gets something harmless to stand for.
             let Ok(nothing) = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC) else { return };

@@ -2,10 +2,11 @@
 //!
 //! Invariant: each chunk is in exactly one of: a free list, lent to the kernel to be filled, lent to it to be sent, or
 //! held by the caller (F1). What is lent is parked here, and an address that the kernel hands back gives a chunk only
-//! if that chunk is lent for that purpose. Chunks below `rx_chunks` are for receiving, the others for sending, so that a
-//! flood of one kind never starves the other. Safe code; it is in `sys` since the rings' safety rests on it.
+//! if that chunk is lent for that purpose. Some chunks are for receiving, the others for sending, so that a flood of one
+//! kind never starves the other; how many of either is for good, whichever chunks they are (F6). Safe code; it is in `sys`
+//! since the rings' safety rests on it.
 
-use super::memory::{Chunk, Region};
+use super::memory::{Chunk, Purpose, Region};
 use crate::frame::Frame;
 use crate::pool::PoolError;
 use crate::queue::FrameCensus;
@@ -26,8 +27,8 @@ enum Lent {
 pub(crate) struct FrameStock {
     rx_free: Vec<Chunk>,
     tx_free: Vec<Chunk>,
+    /// By chunk index, of all that the memory has: frames may come in any of them.
     lent: Box<[Lent]>,
-    rx_chunks: u32,
     fill: usize,
     tx: usize,
     headroom: usize,
@@ -36,8 +37,8 @@ pub(crate) struct FrameStock {
 }
 
 impl FrameStock {
-    /// A stock of all chunks of `region`, the first `rx_chunks` of them for receiving. `headroom` is where a frame
-    /// starts in its chunk.
+    /// A stock of all chunks of `region`, `rx_chunks` of them for receiving. `headroom` is where a frame starts in its
+    /// chunk.
     ///
     /// # Errors
     /// [`PoolError::Headroom`] when the headroom leaves no byte for a frame.
@@ -50,11 +51,10 @@ impl FrameStock {
         let rx_count = total.min(rx_chunks as usize);
         let mut rx_free = Vec::with_capacity(rx_count);
         let mut tx_free = Vec::with_capacity(total - rx_count);
-        while let Some(chunk) = region.take() {
-            if chunk.index() < rx_chunks { rx_free.push(chunk) } else { tx_free.push(chunk) }
-        }
-        let lent = (0..total).map(|_| Lent::Not).collect();
-        Ok(Self { rx_free, tx_free, lent, rx_chunks, fill: 0, tx: 0, headroom, region })
+        rx_free.extend((0..rx_count).map_while(|_| region.take(Purpose::Receive)));
+        tx_free.extend(std::iter::from_fn(|| region.take(Purpose::Send)));
+        let lent = (0..region.memory_chunks()).map(|_| Lent::Not).collect();
+        Ok(Self { rx_free, tx_free, lent, fill: 0, tx: 0, headroom, region })
     }
 
     /// Takes a free frame for sending; `None` when all are in flight.
@@ -158,8 +158,11 @@ impl FrameStock {
 
     #[inline]
     fn shelve(&mut self, chunk: Chunk) {
-        // Neither list grows: each was made for all chunks of its kind.
-        if chunk.index() < self.rx_chunks { self.rx_free.push(chunk) } else { self.tx_free.push(chunk) }
+        // Neither list grows: each was made for all chunks of its kind, and no more count for it (F6).
+        match chunk.purpose() {
+            Purpose::Receive => self.rx_free.push(chunk),
+            Purpose::Send => self.tx_free.push(chunk),
+        }
     }
 
     /// Where every chunk is.
@@ -240,6 +243,29 @@ mod tests {
         let foreign = stock.free(other.alloc().unwrap()).unwrap_err();
         let foreign = stock.lend_to_send(foreign).unwrap_err();
         other.free(foreign).unwrap();
+    }
+
+    #[test]
+    fn what_two_queues_exchange_leaves_each_as_many_for_receiving_and_for_sending() {
+        let shares = Region::heap(2048, 2 * CHUNKS).unwrap().split(&[CHUNKS, CHUNKS]).unwrap();
+        let mut stocks = shares.into_iter().map(|share| FrameStock::over(share, RX, 256).unwrap());
+        let (mut a, mut b) = (stocks.next().unwrap(), stocks.next().unwrap());
+        // Many times round, so that every chunk has wandered.
+        for _ in 0..100 {
+            let index = a.lend_to_fill().unwrap();
+            let mut received = a.take_filled(index, 300, 60).unwrap();
+            let mut free = b.alloc().unwrap();
+            assert!(received.exchange(&mut free));
+            assert_eq!((free.chunk_index() as usize, free.start(), free.len()), (index, 300, 60));
+            assert!(!a.owns(&free) && !b.owns(&received));
+            let index = b.lend_to_send(free).unwrap();
+            a.free(received).unwrap();
+            assert!(b.take_sent(index));
+            for stock in [&a, &b] {
+                assert_eq!((stock.rx_free.len(), stock.tx_free.len()), (8, CHUNKS - 8));
+                assert_eq!(stock.census(), FrameCensus { total: CHUNKS, free: CHUNKS, fill: 0, tx: 0, held: 0 });
+            }
+        }
     }
 
     proptest! {

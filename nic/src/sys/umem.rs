@@ -7,6 +7,7 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
@@ -27,23 +28,38 @@ pub(crate) struct UmemShape {
     pub(crate) completion_ring: u32,
 }
 
-/// A UMEM, registered with the kernel, before a socket uses it.
-pub(crate) struct UmemParts {
+/// One socket's share of a UMEM that is registered with the kernel, before the socket uses it.
+pub(crate) struct UmemShare {
     pub(crate) umem: Umem,
+    /// The chunks of this share.
     pub(crate) region: Region,
-    /// By chunk index: the descriptor whose address is `HEADROOM_BYTES` into the chunk.
-    pub(crate) home: Box<[FrameDesc]>,
+    /// By chunk index: the descriptor whose address is `HEADROOM_BYTES` into the chunk. The same for all shares.
+    pub(crate) home: Arc<[FrameDesc]>,
     /// Whether it lies on huge pages.
     pub(crate) huge: bool,
+    /// Whether it is the whole UMEM.
+    pub(crate) is_whole: bool,
 }
 
-/// Maps and registers a UMEM: on huge pages, where enough of them are free, and then of as many chunks more as fill the
-/// last page.
+/// Maps and registers a UMEM of `shape.chunks` chunks for each of `shares` sockets: on huge pages, where enough of them are
+/// free, and then of as many chunks more as fill the last page, which are the last share's.
 ///
 /// # Errors
 /// A shape that xsk-rs refuses (`InvalidInput`), or the kernel's refusal: `ENOMEM`/`ENOBUFS` for want of lockable
 /// memory, `EPERM` without `CAP_NET_RAW`.
-pub(crate) fn create(shape: UmemShape) -> io::Result<UmemParts> {
+pub(crate) fn create(shape: UmemShape, shares: usize) -> io::Result<Vec<UmemShare>> {
+    let each = shape.chunks as usize;
+    let all = u32::try_from(each.saturating_mul(shares)).map_err(invalid)?;
+    let (umem, region, home, huge) = create_whole(UmemShape { chunks: all, ..shape })?;
+    let is_whole = shares == 1;
+    let share_of = |region| UmemShare { umem: umem.clone(), region, home: Arc::clone(&home), huge, is_whole };
+    let regions = region.split(&vec![each; shares]).map_err(invalid)?;
+    Ok(regions.into_iter().map(share_of).collect())
+}
+
+type Whole = (Umem, Region, Arc<[FrameDesc]>, bool);
+
+fn create_whole(shape: UmemShape) -> io::Result<Whole> {
     let config = UmemConfig::builder()
         .frame_size(FrameSize::new(shape.chunk_bytes).map_err(invalid)?)
         .fill_queue_size(QueueSize::new(shape.fill_ring).map_err(invalid)?)
@@ -58,7 +74,7 @@ pub(crate) fn create(shape: UmemShape) -> io::Result<UmemParts> {
         Some(made) => made,
         None => Umem::new(config, chunks, false).map_err(|error| kernel_error(&error))?,
     };
-    let home = descriptors.into_boxed_slice();
+    let home: Arc<[FrameDesc]> = descriptors.into();
     let chunk_bytes = shape.chunk_bytes as usize;
     let aligned = |(index, desc): (usize, &FrameDesc)| desc.addr() == index * chunk_bytes + HEADROOM_BYTES;
     if home.len() < shape.chunks as usize || !home.iter().enumerate().all(aligned) {
@@ -69,7 +85,7 @@ pub(crate) fn create(shape: UmemShape) -> io::Result<UmemParts> {
     // clone of `umem` is dropped, which the owner is; nobody else of this process reads or writes them but `rings.rs`,
     // through descriptors of parked chunks.
     let region = unsafe { Region::lent(base, chunk_bytes, home.len(), Box::new(umem.clone())) };
-    Ok(UmemParts { umem, region: region.map_err(invalid)?, home, huge })
+    Ok((umem, region.map_err(invalid)?, home, huge))
 }
 
 /// Huge pages of the kernel's usual size.

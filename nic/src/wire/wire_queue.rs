@@ -19,6 +19,11 @@ use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueSta
 /// Shortest frame that can be sent: an Ethernet header.
 const FRAME_BYTES_MIN: usize = 14;
 
+/// The pool that a queue of such a port has.
+pub(super) fn pool_of(config: &PortConfig) -> PoolConfig {
+    PoolConfig { frames: config.frames, chunk_bytes: config.chunk_bytes, headroom_bytes: HEADROOM_BYTES }
+}
+
 /// One queue of a [`WirePort`](crate::WirePort). Closes when dropped.
 #[derive(Debug)]
 pub struct WireQueue {
@@ -33,10 +38,14 @@ pub struct WireQueue {
 }
 
 impl WireQueue {
-    /// Opens the queue and fills its fill ring.
-    pub(super) fn open(shared: Arc<Shared>, port: usize, id: QueueId, config: &PortConfig) -> Result<Self, WireError> {
-        let shape =
-            PoolConfig { frames: config.frames, chunk_bytes: config.chunk_bytes, headroom_bytes: HEADROOM_BYTES };
+    /// Opens the queue, with the frames that `pool` makes, and fills its fill ring.
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        port: usize,
+        id: QueueId,
+        config: &PortConfig,
+        pool: impl FnOnce() -> Result<FramePool, WireError>,
+    ) -> Result<Self, WireError> {
         {
             let mut inner = shared.lock();
             let queues = usize::from(config.queues);
@@ -46,14 +55,15 @@ impl WireQueue {
             }
             ring.open = true;
             ring.dropped = 0;
-            ring.frame_bytes = config.chunk_bytes - HEADROOM_BYTES;
         }
-        let pool = FramePool::new(shape).map_err(|source| {
+        let pool = pool().inspect_err(|_| {
             if let Some(ring) = shared.lock().ring(port, id) {
                 ring.open = false;
             }
-            WireError::Pool { queue: id, source }
         })?;
+        if let Some(ring) = shared.lock().ring(port, id) {
+            ring.frame_bytes = pool.max_frame_bytes();
+        }
         let mut queue = Self {
             shared,
             port,

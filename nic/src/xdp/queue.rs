@@ -28,6 +28,9 @@ pub struct XdpQueueStats {
     pub refused: u64,
     /// Addresses that the kernel handed back without having them. Not zero means a fault of the kernel or of ours.
     pub stray_addresses: u64,
+    /// Frames that were moved within their chunk before they were sent, since the driver of the queue that received them had
+    /// put them beside the usual place, or they were cut out of a longer one. 0: no byte of any was copied here.
+    pub shifted: u64,
 }
 
 /// One AF_XDP queue. Owned by one core; it is `Send`.
@@ -92,6 +95,7 @@ impl XdpQueue {
             kernel: self.rings.statistics().unwrap_or_default(),
             refused: self.refused,
             stray_addresses: self.rings.stray_addresses(),
+            shifted: self.rings.shifted_frames(),
         }
     }
 
