@@ -8,6 +8,8 @@ from conftest import ADDRESS, PORT, connect, exchange, store
 
 TOOL = "/usr/share/memcached/scripts/memcached-tool"
 SIZES = {"short": 10, "middle": 1_000, "long": 50_000}
+# Five of each size, and one that ends.
+ITEMS = 16
 
 
 def tool(server, *words):
@@ -15,6 +17,16 @@ def tool(server, *words):
     run = subprocess.run(["perl", TOOL, f"{server[0]}:{server[1]}", *words], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines(), run.stderr.splitlines()
+
+
+def items(server, word, lines_each=1):
+    """The lines of a word that lists the items. memcached's crawler passes over one that its maintainer moves just then (once in
+    some hundred lists): it is asked until it has told of all. We must at once."""
+    lines = tool(server, word)[0]
+    tries = 0
+    while server[0] != ADDRESS and len(lines) < ITEMS * lines_each and tries < 100:
+        lines, tries = tool(server, word)[0], tries + 1
+    return lines
 
 
 @pytest.fixture
@@ -73,24 +85,23 @@ def test_keys_lists_every_item_and_no_more_than_asked_for(both):
         assert all(found), lines
         return sorted((line[1], line[2] == "-1", *line.groups()[2:]) for line in found)
 
-    ours, theirs = (keys(tool(server, "keys")[0]) for server in both)
-    assert ours == theirs
+    ours, theirs = (keys(items(server, "keys")) for server in both)
+    assert ours == theirs and len(ours) == ITEMS
     # The OK before the items is one of the lines that it counts.
     assert [len(tool(server, "keys", "3")[0]) for server in both] == [2, 2]
 
 
 def test_dump_prints_commands_that_store_the_items_again(both, start):
-    def commands(server, *words):
+    def commands(lines):
         """The commands, with an end that is told to the second made one of two."""
-        lines = tool(server, "dump", *words)[0]
         heads = [re.sub(r"(?<=^add ends 0 )\d{10}", "TIME", line) for line in lines[::2]]
         return sorted(zip(heads, lines[1::2]))
 
-    ours, theirs = (commands(server) for server in both)
-    assert ours == theirs and len(ours) == 16
-    assert [len(commands(server, "4")) for server in both] == [3, 3]
+    ours, theirs = (commands(items(server, "dump", 2)) for server in both)
+    assert ours == theirs and len(ours) == ITEMS
+    assert [len(commands(tool(server, "dump", "4")[0])) for server in both] == [3, 3]
     # It prints \n behind the \r of every line, which is what a server wants.
     run = subprocess.run(["perl", TOOL, f"{ADDRESS}:{PORT}", "dump"], capture_output=True, timeout=60, check=True)
     connection = connect()
-    exchange(connection, b"flush_all\r\n" + run.stdout, b"OK\r\n" + b"STORED\r\n" * 16)
+    exchange(connection, b"flush_all\r\n" + run.stdout, b"OK\r\n" + b"STORED\r\n" * ITEMS)
     exchange(connection, b"get short-1\r\n", b"VALUE short-1 7 10\r\nvvvvvvvvvv\r\nEND\r\n")
