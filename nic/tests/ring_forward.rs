@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use lab::{CLIENT, Lab, Side};
@@ -25,6 +26,12 @@ use sidestep_nic::{PortConfig, Queue, QueueId, Wire, WireQueue, leaked_regions};
 
 /// Slots of each ring.
 const SLOTS: usize = 16;
+
+/// Steps after which what has not come is lost: about ten times as many as are needed.
+const STEPS_MAX: u64 = 500_000;
+
+/// How long a kernel's socket waits before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends a frame with this number; false when there is no free slot.
 fn send(port: &mut RingPort<WireQueue>, number: u64) -> bool {
@@ -85,7 +92,11 @@ fn frames_are_forwarded_once_and_in_order_and_both_ports_keep_their_number() {
         let totals = [&one, &other].map(|port| port.queue().census().total);
         let (mut model, mut next) = ([VecDeque::new(), VecDeque::new()], 0);
         let mut idle = 0;
-        while next < 3000 || idle < 100 {
+        for step in 0.. {
+            if next == 3000 && idle >= 100 {
+                break;
+            }
+            assert!(step < STEPS_MAX, "{next} were sent, and these have not come: {model:?}");
             let side = (random.next_u64() % 2) as usize;
             match random.next_u64() % 4 {
                 // No more than finds room behind the forwarder, so that no wire drops any.
@@ -259,12 +270,21 @@ fn two_hosts() -> Option<(Lab, Lab)> {
     Some((near, far))
 }
 
-/// Forwards until `stop`, in the middle namespace; returns what each port has done.
-fn forward_until(near: &Lab, stop: &AtomicBool, ready: &std::sync::Barrier) -> [RingPort<XdpQueue>; 2] {
+/// Sets a flag when dropped, so that who waits for it ends, however its owner does.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Forwards until `stop`, in the middle namespace, and says when it begins; returns what each port has done.
+fn forward_until(near: &Lab, stop: &AtomicBool, begun: &Sender<()>) -> [RingPort<XdpQueue>; 2] {
     near.inside(Side::Server, || {
         let (_devices, [mut one, mut other]) = open(["s0", "s1"]).expect("both links open");
         let totals = [&one, &other].map(|port| port.queue().census().total);
-        ready.wait();
+        begun.send(()).expect("the test waits for it");
         let mut turns = 0_u64;
         while !stop.load(Ordering::Relaxed) {
             let moved = turn(&mut one, &mut other).expect("the links are there");
@@ -284,13 +304,17 @@ fn forward_until(near: &Lab, stop: &AtomicBool, ready: &std::sync::Barrier) -> [
 #[test]
 fn two_kernels_speak_through_a_forwarder_that_copies_nothing() {
     let Some((near, far)) = two_hosts() else { return };
-    let (stop, ready) = (AtomicBool::new(false), std::sync::Barrier::new(2));
+    let stop = AtomicBool::new(false);
     let [one, other] = std::thread::scope(|scope| {
-        let forwarder = scope.spawn(|| forward_until(&near, &stop, &ready));
-        ready.wait();
-        datagrams_go_both_ways(&near, &far);
-        a_connection_moves(&near, &far, 4 << 20);
-        stop.store(true, Ordering::Relaxed);
+        let (begun, begins) = channel();
+        let (near, stop) = (&near, &stop);
+        let forwarder = scope.spawn(move || forward_until(near, stop, &begun));
+        let at_end = AtEnd(stop);
+        // Fails at once if the forwarder has ended instead.
+        begins.recv().expect("the forwarder begins");
+        datagrams_go_both_ways(near, &far);
+        a_connection_moves(near, &far, 4 << 20);
+        drop(at_end);
         forwarder.join().expect("the forwarder ends well")
     });
     for port in [&one, &other] {
@@ -317,7 +341,7 @@ fn datagrams_go_both_ways(near: &Lab, far: &Lab) {
     let there = far.inside(Side::Client, || UdpSocket::bind((FAR, 0))).expect("the kernel has the address");
     let (to_here, to_there) = (here.local_addr().expect("bound"), there.local_addr().expect("bound"));
     for socket in [&here, &there] {
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     }
     let mut bytes = [0; 2048];
     // Never more than a few under way: a datagram that a kernel's own queue drops would not be the forwarder's loss.
@@ -334,17 +358,24 @@ fn datagrams_go_both_ways(near: &Lab, far: &Lab) {
 }
 
 fn a_connection_moves(near: &Lab, far: &Lab, bytes: usize) {
+    let patient = |stream: &TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    };
     let listener = far.inside(Side::Client, || TcpListener::bind((FAR, 0))).expect("the kernel has the address");
     let to = listener.local_addr().expect("bound");
     let text: Vec<u8> = (0..bytes).map(|at| (at as u64).wrapping_mul(0x9e37_79b9) as u8).collect();
+    // The kernel has taken it when this returns, so that `accept` does not wait.
+    let mut stream = near.inside(Side::Client, || TcpStream::connect_timeout(&to, PATIENCE)).expect("connected");
+    let (mut server, _) = listener.accept().expect("a connection");
+    patient(&stream);
+    patient(&server);
     std::thread::scope(|scope| {
         let echo = scope.spawn(|| {
-            let (mut stream, _) = listener.accept().expect("a connection");
             let mut got = vec![0; bytes];
-            stream.read_exact(&mut got).expect("all of it");
-            stream.write_all(&got).expect("all of it");
+            server.read_exact(&mut got).expect("all of it");
+            server.write_all(&got).expect("all of it");
         });
-        let mut stream = near.inside(Side::Client, || TcpStream::connect(to)).expect("connected");
         stream.write_all(&text).expect("all of it");
         let mut got = vec![0; bytes];
         stream.read_exact(&mut got).expect("all of it");
