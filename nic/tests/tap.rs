@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use lab::{Lab, Side, eventually};
 use sidestep_nic::link::{Link, LinkError};
+use sidestep_nic::ring::{OtherMemory, RingPort, forward};
 use sidestep_nic::tap::{TapConfig, TapDevice, TapError, TapQueue};
 use sidestep_nic::{Burst, Queue, QueueError, QueueId};
 use suite::{Backend, End, Ends};
@@ -257,4 +258,44 @@ fn what_cannot_be_opened_says_what_to_do() {
     lab.ip(Side::Server, &["link", "set", "ts", "mtu", "40000"]);
     let said = error(&TapConfig::new("ts", 1));
     assert!(said.contains("ip link set ts mtu 1500"), "{said}");
+}
+
+/// Rings of slots over TAPs, as over any queue: what one sends the other receives, in order, and each has its own memory.
+#[test]
+fn rings_of_slots_go_over_a_tap_as_over_any_queue() {
+    let Some(lab) = with_bridge() else { return };
+    let [mut a, mut b] = bridged(&lab, |name| TapConfig::new(name, 1)).map(|queue| RingPort::new(queue, 32));
+    for number in 0..200_u8 {
+        let (_, sent) = a.rings();
+        let head = sent.head();
+        let slot = sent.slot_mut(head).expect("a free slot");
+        slot.set_len(60).expect("room");
+        slot.bytes_mut().fill(number);
+        slot.bytes_mut()[..6].copy_from_slice(&EVERYBODY);
+        slot.bytes_mut()[6..12].copy_from_slice(&[2, 0, 0, 0, 1, 1]);
+        slot.bytes_mut()[12..HEADER].copy_from_slice(&ETHERTYPE);
+        sent.set_head(sent.next(head)).expect("it was ours");
+        a.txsync().expect("the interface is there");
+        let got = eventually("the frame", || {
+            b.rxsync().expect("the interface is there");
+            let (received, _) = b.rings();
+            let bytes = received.slot(received.head())?.bytes();
+            let got = is_ours(bytes).then(|| bytes[20]);
+            received.set_head(received.next(received.head())).expect("it was ours");
+            got
+        });
+        assert_eq!(got, number);
+    }
+    // One frame more, for a try to pass it on.
+    let (_, sent) = a.rings();
+    let head = sent.head();
+    sent.slot_mut(head).expect("a free slot").set_len(60).expect("room");
+    sent.slot_mut(head).expect("the same").bytes_mut()[..6].copy_from_slice(&EVERYBODY);
+    sent.set_head(sent.next(head)).expect("it was ours");
+    a.txsync().expect("the interface is there");
+    eventually("the frame", || {
+        b.rxsync().expect("the interface is there");
+        (b.rings().0.space() > 0).then_some(())
+    });
+    assert_eq!(forward(b.rings().0, a.rings().1, 1), Err(OtherMemory));
 }
