@@ -76,6 +76,8 @@ counter_block! {
         auth_cmds,
         /// Of those, refused ones.
         auth_errors,
+        /// `lru_crawler crawl` and dumps that were begun.
+        lru_crawler_starts,
         /// Fetches and connections refused because they asked for more replies than `-o read_buf_mem_limit` has room
         /// for.
         replies_refused,

@@ -33,6 +33,21 @@ fn told<'a>(dump: &'a str, end: &str) -> &'a str {
 }
 
 #[test]
+fn crawls_and_dumps_that_begin_are_counted_and_refused_ones_are_not() {
+    everywhere(config, |mut server, core| {
+        let client = server.connect(core);
+        for line in
+            ["crawl all", "crawl 1,2", "metadump all", "mgdump hash", "crawl 0", "crawl x", "metadump x", "tocrawl 1"]
+        {
+            server.ask(client, format!("lru_crawler {line}\r\n"));
+        }
+        let stats = server.ask(client, "stats\r\n");
+        assert!(stats.contains("STAT lru_crawler_starts 4\r\n"), "{stats}");
+        server.end();
+    });
+}
+
+#[test]
 fn a_dump_shows_every_item_once_and_no_expired_one() {
     everywhere(config, |mut server, core| {
         let client = server.connect(core);

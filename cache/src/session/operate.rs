@@ -173,6 +173,8 @@ impl Taking<'_> {
             // The shard gives up expired items segment by segment by itself; the command has nothing to do.
             [b"crawl", classes] => {
                 if classes_of(classes).is_some() {
+                    self.reply_room()?;
+                    self.clients.counters.lru_crawler_starts.add(1);
                     Line::Ok
                 } else {
                     Line::BadClass
@@ -218,6 +220,7 @@ impl Taking<'_> {
         else {
             return self.answer(Line::CrawlerBusy, false);
         };
+        self.clients.counters.lru_crawler_starts.add(1);
         self.begin_walk(Walk::new(Over::Items(Told { dump, classes }), usize::MAX).with_right(ticket));
         Ok(())
     }
