@@ -86,6 +86,22 @@ fn old_clients_find_the_list_under_a_key_in_the_order_asked() {
     });
 }
 
+/// dalli-elasticache reads the digits and dots of `STAT version`, and asks for the key where that is below 1.4.14.
+#[test]
+fn a_client_that_looks_at_the_version_in_stats_asks_by_config() {
+    everywhere(|mut server, core| {
+        let client = server.connect(core);
+        let stats = server.ask(client, "stats\r\n");
+        let version = stats.lines().find_map(|line| line.strip_prefix("STAT version ")).expect("stats has the version");
+        let digits = version.split(|letter: char| !letter.is_ascii_digit() && letter != '.').next().unwrap_or("");
+        let numbers: Vec<u32> = digits.split('.').map(|part| part.parse().expect("a number")).collect();
+        assert!(numbers >= vec![1, 4, 14], "{version}");
+        assert!(stats.ends_with("END\r\n"), "that is where it stops to read");
+        assert_eq!(server.ask(client, "config get cluster\r\n"), config_reply(TEXT));
+        server.end();
+    });
+}
+
 #[test]
 fn a_packet_asks_for_the_nodes_too() {
     everywhere(|mut server, core| {
