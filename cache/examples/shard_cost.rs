@@ -30,75 +30,42 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
     let start_ms = started.elapsed().as_secs_f64() * 1e3;
     while shard.maintain(NOW, 1000) {}
     let value = vec![b'v'; value_len];
-    let set = |shard: &mut Shard, key: Key<'_>| {
-        shard.execute(key, &Operation::Store(Store::SET), &value, NOW);
+    // Sets the next keys; returns nanoseconds for each.
+    let set_block = |shard: &mut Shard, keys: &mut u64| {
+        let new: Vec<_> = (*keys..*keys + BLOCK as u64).map(|n| key_of(n, key_len)).collect();
+        *keys += BLOCK as u64;
+        let started = Instant::now();
+        for key in &new {
+            shard.execute(hasher.key(key), &Operation::Store(Store::SET), &value, NOW);
+        }
+        started.elapsed().as_secs_f64() * 1e9 / BLOCK as f64
     };
 
     let mut keys = 0u64;
     let mut blocks = Vec::new();
     while shard.stats().evictions.value() == 0 {
-        let new: Vec<_> = (keys..keys + BLOCK as u64).map(|n| key_of(n, key_len)).collect();
-        let started = Instant::now();
-        new.iter().for_each(|key| set(&mut shard, hasher.key(key)));
-        blocks.push(started.elapsed().as_secs_f64() * 1e9 / BLOCK as f64);
-        keys += BLOCK as u64;
+        blocks.push(set_block(&mut shard, &mut keys));
     }
     let fill_ns = median(&mut blocks);
     // A steady state: three times the memory has passed through.
     let end = keys * 4;
     while keys < end {
-        let key = key_of(keys, key_len);
-        set(&mut shard, hasher.key(&key));
-        keys += 1;
+        set_block(&mut shard, &mut keys);
     }
     let items = shard.stats().curr_items.value();
-    let mut blocks = Vec::new();
-    for _ in 0..items / BLOCK as u64 {
-        let new: Vec<_> = (keys..keys + BLOCK as u64).map(|n| key_of(n, key_len)).collect();
-        let started = Instant::now();
-        new.iter().for_each(|key| set(&mut shard, hasher.key(key)));
-        blocks.push(started.elapsed().as_secs_f64() * 1e9 / BLOCK as f64);
-        keys += BLOCK as u64;
-    }
+    let mut blocks: Vec<f64> = (0..items / BLOCK as u64).map(|_| set_block(&mut shard, &mut keys)).collect();
     let set_ns = median(&mut blocks);
 
-    let all: Vec<(Vec<u8>, KeyHash)> = (keys - items * 9 / 10..keys)
+    let mut held: Vec<(Vec<u8>, KeyHash)> = (keys - items * 9 / 10..keys)
         .map(|n| {
             let key = key_of(n, key_len);
             let hash = hasher.hash(&key);
             (key, hash)
         })
         .collect();
-    let mut order: Vec<u32> = (0..all.len() as u32).collect();
-    let mut state = 1u64;
-    for at in (1..order.len()).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        order.swap(at, (state >> 33) as usize % (at + 1));
-    }
-    let mut run = |prefetch: bool| {
-        let mut blocks = Vec::new();
-        let mut hits = 0;
-        for block in order.chunks(BLOCK) {
-            // The keys themselves are brought into the cache first: a request's key is in its frame.
-            let requests: Vec<(Vec<u8>, KeyHash)> = block.iter().map(|&n| all[n as usize].clone()).collect();
-            let started = Instant::now();
-            for batch in requests.chunks(BATCH) {
-                if prefetch {
-                    batch.iter().for_each(|(_, hash)| shard.prefetch(*hash));
-                    batch.iter().for_each(|(_, hash)| shard.prefetch_item(*hash));
-                }
-                for (key, hash) in batch {
-                    let key = Key { hash: *hash, bytes: key };
-                    let (_, found) = shard.execute(key, &Operation::GET, b"", NOW);
-                    hits += usize::from(found.is_some_and(|at| shard.item(at).value.len() == value_len));
-                }
-            }
-            blocks.push(started.elapsed().as_secs_f64() * 1e9 / block.len() as f64);
-        }
-        assert!(hits * 100 >= order.len() * 99, "{hits} hits of {}", order.len());
-        median(&mut blocks)
-    };
-    let (plain_ns, prefetched_ns) = (run(false), run(true));
+    shuffle(&mut held);
+    let plain_ns = measure_gets(&mut shard, &held, value_len, false);
+    let prefetched_ns = measure_gets(&mut shard, &held, value_len, true);
     println!(
         "{key_len} B key, {value_len} B value, {} MiB: start {start_ms:.1} ms, {items} items, {:.1} B an item ({:.1} beside key and \
          value, {:.1} of them index); set {fill_ns:.0} ns filling, {set_ns:.0} ns evicting; get {plain_ns:.0} ns, {prefetched_ns:.0} ns prefetched",
@@ -107,6 +74,39 @@ fn measure(memory_bytes: usize, key_len: usize, value_len: usize) {
         memory_bytes as f64 / items as f64 - (key_len + value_len) as f64,
         shard.stats().hash_bytes.value() as f64 / items as f64,
     );
+}
+
+/// Gets of the keys in `held`, most of which are there; returns nanoseconds for each.
+fn measure_gets(shard: &mut Shard, held: &[(Vec<u8>, KeyHash)], value_len: usize, prefetch: bool) -> f64 {
+    let mut blocks = Vec::new();
+    let mut hits = 0;
+    for block in held.chunks(BLOCK) {
+        // The keys themselves are brought into the cache first: a request's key is in its frame.
+        let requests = block.to_vec();
+        let started = Instant::now();
+        for batch in requests.chunks(BATCH) {
+            if prefetch {
+                batch.iter().for_each(|(_, hash)| shard.prefetch(*hash));
+                batch.iter().for_each(|(_, hash)| shard.prefetch_item(*hash));
+            }
+            for (key, hash) in batch {
+                let key = Key { hash: *hash, bytes: key };
+                let (_, found) = shard.execute(key, &Operation::GET, b"", NOW);
+                hits += usize::from(found.is_some_and(|at| shard.item(at).value.len() == value_len));
+            }
+        }
+        blocks.push(started.elapsed().as_secs_f64() * 1e9 / block.len() as f64);
+    }
+    assert!(hits * 100 >= held.len() * 99, "{hits} hits of {}", held.len());
+    median(&mut blocks)
+}
+
+fn shuffle<T>(all: &mut [T]) {
+    let mut state = 1u64;
+    for at in (1..all.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        all.swap(at, (state >> 33) as usize % (at + 1));
+    }
 }
 
 fn median(figures: &mut [f64]) -> f64 {

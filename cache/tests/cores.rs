@@ -141,8 +141,8 @@ fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     [&packet, extras, key, value].concat()
 }
 
-#[test]
-fn a_reply_waits_until_an_unanswered_command_before_it_is_done_on_its_core() {
+/// Commands that are not answered on a key of core 1, and after each one that is.
+fn unanswered_and_answered() -> Vec<(Vec<u8>, Vec<u8>)> {
     let [here, owned, third] = [0, 1, 2].map(key_of);
     let text = |line: &str| line.replace("KEY", &owned).into_bytes();
     let long = format!("set KEY 0 0 20000 noreply\r\n{}\r\n", "v".repeat(20_000));
@@ -199,7 +199,12 @@ fn a_reply_waits_until_an_unanswered_command_before_it_is_done_on_its_core() {
             pairs.push((first.clone(), later));
         }
     }
-    for (first, later) in pairs {
+    pairs
+}
+
+#[test]
+fn a_reply_waits_until_an_unanswered_command_before_it_is_done_on_its_core() {
+    for (first, later) in unanswered_and_answered() {
         let what = format!("{} after {}", later.escape_ascii(), first.escape_ascii());
         let mut config = CacheConfig { cores: 3, connections_per_core: 4, ..CacheConfig::default() };
         config.shard.memory_bytes = 24 << 20;

@@ -31,6 +31,59 @@ struct Slow {
     asked: Vec<(String, usize)>,
 }
 
+/// Some slow clients more, each of which asks for some of the values that are `shared`, or begins to send one.
+fn join(loopback: &mut Loopback, cores: usize, shared: &[(String, usize)], crowd: &mut Vec<Slow>) {
+    for _ in 0..loopback.below(12) {
+        let core = loopback.below(cores);
+        let client = loopback.connect_with(core, 4_096, RING);
+        loopback.set_reads(client, false);
+        let mut asked = Vec::new();
+        if loopback.below(2) == 0 {
+            asked = (0..1 + loopback.below(40)).map(|_| shared[loopback.below(shared.len())].clone()).collect();
+            let request: String = asked.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
+            loopback.send(client, request.as_bytes());
+        } else {
+            let (number, bytes) = (loopback.below(100), 3_000 + loopback.below(400_000));
+            loopback.send(client, format!("set slow{number} 0 0 {bytes}\r\n").as_bytes());
+        }
+        crowd.push(Slow { core, client, asked });
+    }
+}
+
+/// Each of the crowd reads or sends a little, or goes, or does nothing.
+fn dawdle(loopback: &mut Loopback, second: usize, crowd: &mut Vec<Slow>, what: &str) {
+    for at in (0..crowd.len()).rev() {
+        let &Slow { core, client, ref asked } = &crowd[at];
+        match loopback.below(12) {
+            0..4 if asked.is_empty() => loopback.send(client, &b"v".repeat(second)),
+            0..4 => drip(loopback, core, &[client]),
+            4 => {
+                let Slow { asked, .. } = crowd.swap_remove(at);
+                let received = loopback.take_received(client);
+                assert!(asked.is_empty() || is_beginning_of_answers(&received, &asked), "{what}: torn");
+                loopback.close(client);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An honest client sets one of the values that are `shared`, and gets all. Returns whether there was no room for it.
+fn ask_honestly(loopback: &mut Loopback, client: Client, shared: &[(String, usize)], what: &str) -> bool {
+    let (key, bytes) = &shared[loopback.below(shared.len())];
+    let answer = loopback.ask(client, set(key, *bytes));
+    assert!(answer == "STORED\r\n" || answer == NO_MEMORY, "{what}: {answer:?} {:?}", loopback.census());
+    let expected = if answer == "STORED\r\n" { hit(key, *bytes) } else { "END\r\n".to_owned() };
+    let refused = answer == NO_MEMORY;
+    assert!(loopback.ask(client, format!("get {key}\r\n")) == expected, "{what}: {key}");
+    let gets: String = shared.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
+    let answer = loopback.ask(client, gets);
+    assert!(is_beginning_of_answers(answer.as_bytes(), shared) && answer.ends_with("END\r\n"), "{what}");
+    let ends = answer.match_indices("END\r\n").count();
+    assert_eq!(ends, shared.len(), "{what}: every get is answered");
+    refused
+}
+
 /// Crowds of clients that read and write slowly, or stop, or die, come and go. Each second every honest client is
 /// answered, rightly, whatever they do; in the end nothing is held.
 #[test]
@@ -51,48 +104,12 @@ fn every_honest_request_is_answered_whatever_the_slow_ones_do() {
         let (mut refused, mut stored) = (0, 0);
         for second in 0..40 {
             let what = format!("seed {seed}, second {second}");
-            for _ in 0..loopback.below(12) {
-                let core = loopback.below(cores);
-                let client = loopback.connect_with(core, 4_096, RING);
-                loopback.set_reads(client, false);
-                let mut asked = Vec::new();
-                if loopback.below(2) == 0 {
-                    asked = (0..1 + loopback.below(40)).map(|_| shared[loopback.below(shared.len())].clone()).collect();
-                    let request: String = asked.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
-                    loopback.send(client, request.as_bytes());
-                } else {
-                    let (number, bytes) = (loopback.below(100), 3_000 + loopback.below(400_000));
-                    loopback.send(client, format!("set slow{number} 0 0 {bytes}\r\n").as_bytes());
-                }
-                crowd.push(Slow { core, client, asked });
-            }
+            join(&mut loopback, cores, &shared, &mut crowd);
             loopback.tick(1);
-            for at in (0..crowd.len()).rev() {
-                let &Slow { core, client, ref asked } = &crowd[at];
-                match loopback.below(12) {
-                    0..4 if asked.is_empty() => loopback.send(client, &b"v".repeat(second)),
-                    0..4 => drip(&mut loopback, core, &[client]),
-                    4 => {
-                        let Slow { asked, .. } = crowd.swap_remove(at);
-                        let received = loopback.take_received(client);
-                        assert!(asked.is_empty() || is_beginning_of_answers(&received, &asked), "{what}: torn");
-                        loopback.close(client);
-                    }
-                    _ => {}
-                }
-            }
+            dawdle(&mut loopback, second, &mut crowd, &what);
             for &client in &honest {
-                let (key, bytes) = &shared[loopback.below(shared.len())];
-                let answer = loopback.ask(client, set(key, *bytes));
-                assert!(answer == "STORED\r\n" || answer == NO_MEMORY, "{what}: {answer:?} {:?}", loopback.census());
-                let expected = if answer == "STORED\r\n" { hit(key, *bytes) } else { "END\r\n".to_owned() };
-                (refused, stored) = (refused + usize::from(answer == NO_MEMORY), stored + 1);
-                assert!(loopback.ask(client, format!("get {key}\r\n")) == expected, "{what}: {key}");
-                let gets: String = shared.iter().map(|(key, _)| format!("get {key}\r\n")).collect();
-                let answer = loopback.ask(client, gets);
-                assert!(is_beginning_of_answers(answer.as_bytes(), &shared) && answer.ends_with("END\r\n"), "{what}");
-                let ends = answer.match_indices("END\r\n").count();
-                assert_eq!(ends, shared.len(), "{what}: every get is answered");
+                refused += usize::from(ask_honestly(&mut loopback, client, &shared, &what));
+                stored += 1;
             }
         }
         assert!(10 * refused <= stored, "seed {seed}: {refused} of {stored} sets found no room");

@@ -244,20 +244,7 @@ impl Model {
                 assert!(found.is_none_or(|at| self.shard.item(at).fetched));
                 self.check_item(&key);
             }
-            350..620 => {
-                let known = self.known(&key);
-                let (value, flags, expiry) = (self.new_value(), self.flags(), self.exptime());
-                let expiry = Expiry::from_exptime(expiry, now);
-                let store = self.store(known.as_ref(), flags, expiry);
-                let new = Entry { value, flags, expiry: expiry.secs(), stored_secs: now.secs, ..Entry::default() };
-                let (outcome, _) = self.shard.execute(self.hasher.key(&key), &Operation::Store(store), &new.value, now);
-                if item_bytes(&key, &new) > self.shape.config.item_size_max as usize {
-                    assert_eq!(outcome, Outcome::TooLarge);
-                } else {
-                    self.apply_store(key.clone(), new, store, known, outcome);
-                }
-                self.check_item(&key);
-            }
+            350..620 => self.store_whole(key),
             620..660 => self.begin_upload(key),
             660..740 => self.go_on_uploading(),
             740..790 => {
@@ -267,54 +254,81 @@ impl Model {
                 self.map.remove(&key);
             }
             790..860 => self.arith(key),
-            860..920 => {
-                let known = self.known(&key);
-                let expiry = Expiry::from_exptime(self.exptime(), now);
-                let (touched, _) = self.execute(&key, &Operation::Touch(expiry));
-                match touched {
-                    Outcome::NoMemory(Purpose::Change) if self.shape.tight => self.refused += 1,
-                    Outcome::Touched => {
-                        assert!(known.is_some());
-                        self.map.get_mut(&key).unwrap().expiry = expiry.secs();
-                    }
-                    _ => assert_eq!((touched, known), (Outcome::Missed, None)),
-                }
-                self.check_item(&key);
-            }
-            920..960 => {
-                let known = self.known(&key);
-                let (_, found) = self.execute(&key, &Operation::GET);
-                let pinned = found.and_then(|at| self.shard.pin(at));
-                if let (Some(pin), Some(entry)) = (pinned, known) {
-                    self.pins.push((pin, key, entry));
-                }
-                if self.pins.len() > 12 {
-                    let at = self.below(self.pins.len() as u64) as usize;
-                    let (pin, key, entry) = self.pins.swap_remove(at);
-                    self.check_pin(&pin, &key, &entry);
-                    self.shard.unpin(pin);
-                }
-            }
+            860..920 => self.touch(key),
+            920..960 => self.pin(key),
             960..990 => {
                 self.shard.maintain(now, 20);
             }
             990..998 => self.now.secs += 1 + self.below(3) as u32,
-            998 if self.below(4 + self.shape.keys / 100) == 0 => {
-                let delay = [0, 0, -1, 1, 2, 5][self.below(6) as usize];
-                self.known(&key);
-                self.shard.flush_all(delay, now);
-                self.flush_last = None;
-                if delay > 0 {
-                    self.flush_last = Some(now.secs + delay as u32 - 1);
-                } else {
-                    self.map.clear();
-                }
-            }
+            998 if self.below(4 + self.shape.keys / 100) == 0 => self.flush(&key),
             _ => {
                 let known = self.known(&key);
                 assert_eq!(self.shard.forget_key(self.hasher.key(&key), now), known.is_some());
                 self.map.remove(&key);
             }
+        }
+    }
+
+    /// A store of any mode, of a whole value.
+    fn store_whole(&mut self, key: Vec<u8>) {
+        let now = self.now;
+        let known = self.known(&key);
+        let (value, flags, expiry) = (self.new_value(), self.flags(), self.exptime());
+        let expiry = Expiry::from_exptime(expiry, now);
+        let store = self.store(known.as_ref(), flags, expiry);
+        let new = Entry { value, flags, expiry: expiry.secs(), stored_secs: now.secs, ..Entry::default() };
+        let (outcome, _) = self.shard.execute(self.hasher.key(&key), &Operation::Store(store), &new.value, now);
+        if item_bytes(&key, &new) > self.shape.config.item_size_max as usize {
+            assert_eq!(outcome, Outcome::TooLarge);
+        } else {
+            self.apply_store(key.clone(), new, store, known, outcome);
+        }
+        self.check_item(&key);
+    }
+
+    /// Another expiry.
+    fn touch(&mut self, key: Vec<u8>) {
+        let known = self.known(&key);
+        let expiry = Expiry::from_exptime(self.exptime(), self.now);
+        let (touched, _) = self.execute(&key, &Operation::Touch(expiry));
+        match touched {
+            Outcome::NoMemory(Purpose::Change) if self.shape.tight => self.refused += 1,
+            Outcome::Touched => {
+                assert!(known.is_some());
+                self.map.get_mut(&key).unwrap().expiry = expiry.secs();
+            }
+            _ => assert_eq!((touched, known), (Outcome::Missed, None)),
+        }
+        self.check_item(&key);
+    }
+
+    /// Pins what a get finds; of many that are pinned, one is compared and let go.
+    fn pin(&mut self, key: Vec<u8>) {
+        let known = self.known(&key);
+        let (_, found) = self.execute(&key, &Operation::GET);
+        let pinned = found.and_then(|at| self.shard.pin(at));
+        if let (Some(pin), Some(entry)) = (pinned, known) {
+            self.pins.push((pin, key, entry));
+        }
+        if self.pins.len() > 12 {
+            let at = self.below(self.pins.len() as u64) as usize;
+            let (pin, key, entry) = self.pins.swap_remove(at);
+            self.check_pin(&pin, &key, &entry);
+            self.shard.unpin(pin);
+        }
+    }
+
+    /// Flushes, at once or later.
+    fn flush(&mut self, key: &[u8]) {
+        let now = self.now;
+        let delay = [0, 0, -1, 1, 2, 5][self.below(6) as usize];
+        self.known(key);
+        self.shard.flush_all(delay, now);
+        self.flush_last = None;
+        if delay > 0 {
+            self.flush_last = Some(now.secs + delay as u32 - 1);
+        } else {
+            self.map.clear();
         }
     }
 

@@ -377,6 +377,36 @@ fn fetches(loopback: &mut Loopback) -> Vec<u64> {
     names.iter().map(|name| value(name).and_then(|(value, _)| value.parse().ok()).expect("a count")).collect()
 }
 
+type Request<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+
+/// Fetches of all keys over UDP, by a core that has no frame for answers until all have come if `slow`.
+fn fetch_by_datagrams(loopback: &mut Loopback, core: usize, keys: &[String], request: Request<'_>, slow: bool) {
+    loopback.mailbox.frames = slow.then_some(0);
+    for (id, key) in keys.iter().enumerate() {
+        loopback.datagram(core, id as u16, &request(key));
+        loopback.run();
+    }
+    loopback.mailbox.frames = None;
+    loopback.run();
+    let last = |sent: &&(u32, Vec<u8>)| sent.1[2..4] == [0, 0];
+    assert_eq!(loopback.mailbox.sent.iter().filter(last).count(), 100, "all are answered");
+    loopback.mailbox.sent.clear();
+}
+
+/// Fetches of all keys, each by a connection of its own, which reads only when all have come if `slow`.
+fn fetch_by_connections(loopback: &mut Loopback, core: usize, keys: &[String], request: Request<'_>, slow: bool) {
+    let readers: Vec<Client> = keys.iter().map(|_| loopback.connect_with(core, 65_535, 1_000)).collect();
+    for (key, &reader) in keys.iter().zip(&readers) {
+        loopback.set_reads(reader, !slow);
+        loopback.send(reader, &request(key));
+        loopback.run();
+    }
+    readers.iter().for_each(|&reader| loopback.set_reads(reader, true));
+    loopback.run();
+    assert!(readers.iter().all(|&reader| loopback.received(reader).len() > 100_000), "all are answered");
+    readers.iter().for_each(|&reader| loopback.close(reader));
+}
+
 /// A fetch whose value has to be held while none can be is counted and touches its item as often as one that is read at
 /// once, by every road. Before, whoever waited for a pin was executed twice.
 #[test]
@@ -385,8 +415,7 @@ fn a_fetch_for_which_pins_are_short_is_counted_once() {
         let lengths = [0, key.len() as u8, extras.len() as u8, 0, 0, 0, 0, 0, 0, (extras.len() + key.len()) as u8];
         [&[0x80, opcode][..], &lengths, &[0; 12], extras, key.as_bytes()].concat()
     };
-    type Road<'a> = (&'a str, &'a dyn Fn(&str) -> Vec<u8>);
-    let roads: [Road<'_>; 7] = [
+    let roads: [(&str, Request<'_>); 7] = [
         ("get", &|key| format!("get {key}\r\n").into_bytes()),
         ("gat", &|key| format!("gat 100 {key}\r\n").into_bytes()),
         ("mg", &|key| format!("mg {key} v\r\n").into_bytes()),
@@ -401,6 +430,7 @@ fn a_fetch_for_which_pins_are_short_is_counted_once() {
         for (road, request) in roads {
             for udp in [false, true] {
                 let what = format!("{road}, {cores} cores, UDP: {udp}");
+                println!("{what}");
                 let mut loopback = Loopback::new(&config, Pace::Even, 1);
                 let keys = keys_of(0, cores, 100);
                 let setter = loopback.connect(0);
@@ -409,30 +439,8 @@ fn a_fetch_for_which_pins_are_short_is_counted_once() {
                 let mut counts = Vec::new();
                 for slow in [false, true] {
                     let before = fetches(&mut loopback);
-                    if udp {
-                        loopback.mailbox.frames = slow.then_some(0);
-                        for (id, key) in keys.iter().enumerate() {
-                            loopback.datagram(cores - 1, id as u16, &request(key));
-                            loopback.run();
-                        }
-                        loopback.mailbox.frames = None;
-                        loopback.run();
-                        let last = |sent: &&(u32, Vec<u8>)| sent.1[2..4] == [0, 0];
-                        assert_eq!(loopback.mailbox.sent.iter().filter(last).count(), 100, "{what}: all are answered");
-                        loopback.mailbox.sent.clear();
-                    } else {
-                        let readers: Vec<Client> =
-                            keys.iter().map(|_| loopback.connect_with(cores - 1, 65_535, 1_000)).collect();
-                        for (key, &reader) in keys.iter().zip(&readers) {
-                            loopback.set_reads(reader, !slow);
-                            loopback.send(reader, &request(key));
-                            loopback.run();
-                        }
-                        readers.iter().for_each(|&reader| loopback.set_reads(reader, true));
-                        loopback.run();
-                        assert!(readers.iter().all(|&reader| loopback.received(reader).len() > 100_000), "{what}");
-                        readers.iter().for_each(|&reader| loopback.close(reader));
-                    }
+                    let fetch = if udp { fetch_by_datagrams } else { fetch_by_connections };
+                    fetch(&mut loopback, cores - 1, &keys, request, slow);
                     let after = fetches(&mut loopback);
                     counts.push(after.iter().zip(before).map(|(after, before)| after - before).collect::<Vec<u64>>());
                 }

@@ -244,84 +244,105 @@ impl<'a> World<'a> {
                 }
             }
             Act::Ask { from, count } => (from..from + count).for_each(|key| self.ask(key % KEYS)),
-            Act::Append { key, len } => {
-                let (known, more) = (self.known(key), self.value(len));
-                let append = Operation::Store(Store { mode: StoreMode::Append, ..Store::SET });
-                let (outcome, _) = self.execute(key, &append, &more);
-                if let (Some(entry), Outcome::Stored { .. }) = (&known, outcome) {
-                    self.note_store(key, [&entry.value[..], &more[..]].concat(), entry.expiry, outcome);
-                } else {
-                    assert_eq!(outcome, Outcome::NotStored, "too large, no room, or nothing there: {known:?}");
-                }
-            }
-            Act::Touch { key, ttl } => {
-                let (known, expiry) = (self.known(key), self.expiry(ttl));
-                match self.execute(key, &Operation::Touch(expiry), b"").0 {
-                    Outcome::Touched => self.map.get_mut(&key).expect("it was touched").expiry = expiry,
-                    Outcome::NoMemory(_) => self.seen.borrow_mut().refused += 1,
-                    _ => assert!(known.is_none()),
-                }
-            }
+            Act::Append { key, len } => self.append(key, len),
+            Act::Touch { key, ttl } => self.touch(key, ttl),
             Act::Delete { key } => {
                 let known = self.known(key);
                 let (outcome, _) = self.execute(key, &Operation::DELETE, b"");
                 assert_eq!(outcome == Outcome::Deleted, known.is_some());
                 self.map.remove(&key);
             }
-            Act::Pin { key } => {
-                let known = self.known(key);
-                let (_, found) = self.execute(key, &Operation::GET, b"");
-                let pin = found.filter(|_| self.pins.len() < PINS_MAX).and_then(|at| self.shard.pin(at));
-                self.pins.extend(pin.map(|pin| (pin, key, known.expect("it was found").value)));
-            }
+            Act::Pin { key } => self.pin(key),
             Act::Unpin { nth } if !self.pins.is_empty() => {
                 let (pin, key, value) = self.pins.swap_remove(nth % self.pins.len());
                 let still = self.known(key).is_some_and(|entry| entry.value == value);
                 self.seen.borrow_mut().pins_of_items_gone += u64::from(!still);
                 self.shard.unpin(pin);
             }
-            Act::Reserve { key, len } => {
-                let bytes = key.to_le_bytes();
-                match self.shard.reserve(self.hasher.key(&bytes), &Store::SET, len as u32, self.now) {
-                    Ok(mut reservation) => {
-                        let value = self.value(len);
-                        assert_eq!(self.shard.fill(&mut reservation, &value), len);
-                        self.reservations.push((reservation, key, value));
-                    }
-                    Err(_) => self.seen.borrow_mut().refused += 1,
-                }
-            }
-            Act::Settle { nth, commit } if !self.reservations.is_empty() => {
-                let (reservation, key, value) = self.reservations.swap_remove(nth % self.reservations.len());
-                if commit {
-                    let outcome = self.shard.commit(reservation, self.now);
-                    self.note_store(key, value, Expiry::NEVER, outcome);
-                } else {
-                    self.shard.abandon(reservation);
-                }
-            }
+            Act::Reserve { key, len } => self.reserve(key, len),
+            Act::Settle { nth, commit } if !self.reservations.is_empty() => self.settle(nth, commit),
             Act::Unpin { .. } | Act::Settle { .. } => {}
-            Act::Flush { delay } => {
-                self.known(0);
-                self.shard.flush_all(i64::from(delay), self.now);
-                self.flush_last = (delay > 0).then(|| self.now.secs + delay - 1);
-                if delay == 0 {
-                    self.seen.borrow_mut().flushed += self.map.len() as u64;
-                    self.map.clear();
-                }
-            }
+            Act::Flush { delay } => self.flush(delay),
             Act::Tick { secs } => self.now.secs += secs,
-            Act::Limit { segments } => {
-                if self.shard.set_memory_limit(segments * SEGMENT_BYTES).is_ok() {
-                    let mut seen = self.seen.borrow_mut();
-                    seen.raised += u64::from(segments > self.segments);
-                    seen.lowered += u64::from(segments < self.segments);
-                    self.segments = segments;
-                }
-            }
+            Act::Limit { segments } => self.limit(segments),
             Act::Maintain { steps } => {
                 self.shard.maintain(self.now, steps);
             }
+        }
+    }
+
+    /// Appends, and compares what came of it with the map.
+    fn append(&mut self, key: u16, len: usize) {
+        let (known, more) = (self.known(key), self.value(len));
+        let append = Operation::Store(Store { mode: StoreMode::Append, ..Store::SET });
+        let (outcome, _) = self.execute(key, &append, &more);
+        if let (Some(entry), Outcome::Stored { .. }) = (&known, outcome) {
+            self.note_store(key, [&entry.value[..], &more[..]].concat(), entry.expiry, outcome);
+        } else {
+            assert_eq!(outcome, Outcome::NotStored, "too large, no room, or nothing there: {known:?}");
+        }
+    }
+
+    /// Gives an item another expiry, if it is there.
+    fn touch(&mut self, key: u16, ttl: u32) {
+        let (known, expiry) = (self.known(key), self.expiry(ttl));
+        match self.execute(key, &Operation::Touch(expiry), b"").0 {
+            Outcome::Touched => self.map.get_mut(&key).expect("it was touched").expiry = expiry,
+            Outcome::NoMemory(_) => self.seen.borrow_mut().refused += 1,
+            _ => assert!(known.is_none()),
+        }
+    }
+
+    /// Pins what a get finds, while few are pinned.
+    fn pin(&mut self, key: u16) {
+        let known = self.known(key);
+        let (_, found) = self.execute(key, &Operation::GET, b"");
+        let pin = found.filter(|_| self.pins.len() < PINS_MAX).and_then(|at| self.shard.pin(at));
+        self.pins.extend(pin.map(|pin| (pin, key, known.expect("it was found").value)));
+    }
+
+    /// Reserves room for a value and fills it; it is settled later.
+    fn reserve(&mut self, key: u16, len: usize) {
+        let bytes = key.to_le_bytes();
+        match self.shard.reserve(self.hasher.key(&bytes), &Store::SET, len as u32, self.now) {
+            Ok(mut reservation) => {
+                let value = self.value(len);
+                assert_eq!(self.shard.fill(&mut reservation, &value), len);
+                self.reservations.push((reservation, key, value));
+            }
+            Err(_) => self.seen.borrow_mut().refused += 1,
+        }
+    }
+
+    /// Commits or abandons a reservation.
+    fn settle(&mut self, nth: usize, commit: bool) {
+        let (reservation, key, value) = self.reservations.swap_remove(nth % self.reservations.len());
+        if commit {
+            let outcome = self.shard.commit(reservation, self.now);
+            self.note_store(key, value, Expiry::NEVER, outcome);
+        } else {
+            self.shard.abandon(reservation);
+        }
+    }
+
+    /// Flushes, at once or later.
+    fn flush(&mut self, delay: u32) {
+        self.known(0);
+        self.shard.flush_all(i64::from(delay), self.now);
+        self.flush_last = (delay > 0).then(|| self.now.secs + delay - 1);
+        if delay == 0 {
+            self.seen.borrow_mut().flushed += self.map.len() as u64;
+            self.map.clear();
+        }
+    }
+
+    /// Changes how much memory there is.
+    fn limit(&mut self, segments: usize) {
+        if self.shard.set_memory_limit(segments * SEGMENT_BYTES).is_ok() {
+            let mut seen = self.seen.borrow_mut();
+            seen.raised += u64::from(segments > self.segments);
+            seen.lowered += u64::from(segments < self.segments);
+            self.segments = segments;
         }
     }
 
