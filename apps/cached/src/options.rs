@@ -37,7 +37,7 @@ pub(crate) use users::users_in;
 
 use cluster::read_cluster;
 use flags::Flags;
-use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_port, threads_for};
+use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_list, listen_port, threads_for};
 
 /// What holds: every value within its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +165,8 @@ impl Options {
         let otherwise = if udp_port == ListenPort::Off { TCP_PORT } else { udp_port };
         let tcp_port = flags.port.map_or(otherwise, |port| port.take(&mut notes));
         // A port in -l is for both, if they are not off.
-        let listen_port = listen_port(flags.listen.as_deref(), address)?.map(ListenPort::Number);
+        let listen = listen_list(flags.listen);
+        let listen_port = listen_port(listen.as_deref(), address)?.map(ListenPort::Number);
         let port = |port| if port == ListenPort::Off { port } else { listen_port.unwrap_or(port) };
         let (device, interface) = device_of(flags.interface, flags.device);
         let options = Options {
@@ -178,7 +179,7 @@ impl Options {
             port: port(tcp_port),
             udp_port: port(udp_port),
             udp_trust: flags.udp_trust.into_iter().map(|trusted| trusted.network).collect(),
-            listen: flags.listen,
+            listen,
             cores,
             memory_bytes,
             evict: !flags.no_evict,
@@ -399,9 +400,23 @@ mod tests {
             assert_eq!(port(own), Ok(ListenPort::Number(9)), "{own}");
         }
         assert_eq!(port("10.77.0.2:10"), Ok(ListenPort::Number(10)));
-        for wrong in ["fooble", "127.0.0.1", "10.77.0.2:0", "10.77.0.2:x", "tag:x:10.77.0.2", "::1"] {
+        assert_eq!(port("10.77.0.2:10,,0.0.0.0:10"), Ok(ListenPort::Number(10)));
+        for wrong in
+            ["fooble", "127.0.0.1", "10.77.0.2:0", "10.77.0.2:x", "tag:x:10.77.0.2", "::1", "0.0.0.0:1,0.0.0.0:2", ","]
+        {
             assert!(matches!(port(wrong), Err(OptionError::Listen { .. })), "{wrong}");
         }
+    }
+
+    /// As memcached's `case 'l'`: no address is dropped because another follows.
+    #[test]
+    fn several_addresses_to_listen_on_add_up() {
+        let listen = |more: &[&str]| options(more).map(|options| options.listen);
+        let twice = listen(&["-l", "10.77.0.2", "-l", "0.0.0.0"]);
+        assert_eq!(twice, Ok(Some("10.77.0.2,0.0.0.0".to_owned())));
+        assert_eq!(listen(&["-l", "10.77.0.2", "-l", "10.77.0.2"]), Ok(Some("10.77.0.2".to_owned())));
+        let other = listen(&["-l", "127.0.0.1", "-l", "10.77.0.2"]);
+        assert!(matches!(other, Err(OptionError::Listen { .. })), "the first counts too: {other:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Read first: `memcached -h`, and the `switch` over `getsubopt` in memcached.c.
 
 use super::error::OptionError;
-use super::number::Number;
+use super::number::{Number, decimal};
 
 /// What `-o` sets.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +112,25 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     (&["watcher_logbuf_size"], "what a watcher has not read waits in the buffers of the cores, see worker_logbuf_size"),
 ];
 
+/// Words without effect whose number memcached checks, and its limits. It reads all but the last two with `atoi`, and those whole.
+const WITHOUT_EFFECT_INTEGERS: &[(&str, Number)] = &[
+    ("slab_automove", Number::new("-o slab_automove", "one of memcached's modes", 0, 2)),
+    ("slab_automove_window", Number::new("-o slab_automove_window", "a number of seconds", 3, 1_800)),
+    ("tail_repair_time", Number::new("-o tail_repair_time", "a number of seconds", 10, i32::MAX as i64)),
+    ("lru_crawler_sleep", Number::new("-o lru_crawler_sleep", "a number of microseconds", 0, 1_000_000)),
+    ("hot_lru_pct", Number::new("-o hot_lru_pct", "a percentage", 1, 79)),
+    ("warm_lru_pct", Number::new("-o warm_lru_pct", "a percentage", 1, 79)),
+    ("lru_crawler_tocrawl", Number::new("-o lru_crawler_tocrawl", "a number of items", 0, i64::MAX)),
+    ("watcher_logbuf_size", Number::new("-o watcher_logbuf_size", "a number of kilobytes", 0, i64::MAX)),
+];
+
+/// The same of words whose number is a decimal, and its largest.
+const WITHOUT_EFFECT_DECIMALS: &[(&str, f64, &str)] = &[
+    ("slab_automove_ratio", 1.0, "not a ratio above 0 and up to 1"),
+    ("hot_max_factor", f64::INFINITY, "not a factor above 0"),
+    ("warm_max_factor", f64::INFINITY, "not a factor above 0"),
+];
+
 /// Beginnings of words that promise what is not here, and what there is instead.
 const REFUSED: &[(&str, &str)] = &[
     ("ext_", "there is no storage on disk; leave it out"),
@@ -202,6 +221,7 @@ impl Extended {
 
     fn take_other(&mut self, name: &str, word: &str) -> Result<(), OptionError> {
         if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(names, _)| names.contains(&name)) {
+            check_number(name, word)?;
             self.note(word, why);
             return Ok(());
         }
@@ -214,6 +234,26 @@ impl Extended {
     fn note(&mut self, word: &str, why: &str) {
         self.notes.push(format!("-o {word}: {why}"));
     }
+}
+
+/// Checks the number of a word without effect as memcached does, so that a mistake is found before the list is taken to a
+/// memcached: `slab_automove` alone may stand without one.
+fn check_number(name: &str, word: &str) -> Result<(), OptionError> {
+    let value = word.split_once('=').map(|(_, value)| value);
+    let whole = ["lru_crawler_tocrawl", "watcher_logbuf_size"].contains(&name);
+    if let Some((_, number)) = WITHOUT_EFFECT_INTEGERS.iter().find(|(known, _)| *known == name) {
+        return match value {
+            None if name == "slab_automove" => Ok(()),
+            value if whole => number.read_whole(value.unwrap_or("")).map(drop),
+            value => number.read(value.unwrap_or("")).map(drop),
+        };
+    }
+    if let Some((_, most, why)) = WITHOUT_EFFECT_DECIMALS.iter().find(|(known, ..)| *known == name) {
+        let fits = value.and_then(decimal).is_some_and(|(value, _)| value > 0.0 && value <= *most);
+        let refused = || OptionError::Refused { option: format!("-o {word}"), why };
+        return if fits { Ok(()) } else { Err(refused()) };
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -270,6 +310,55 @@ mod tests {
         let extended = read("modern,slab_automove_window=3,hot_lru_pct=20").expect("all are taken");
         assert_eq!(extended.notes.len(), 3);
         assert_eq!(Extended { notes: Vec::new(), ..extended }, Extended::default());
+    }
+
+    /// Where memcached 1.6.45 refuses a value (the `switch` over `getsubopt` in its memcached.c), so does this.
+    #[test]
+    fn a_value_that_changes_nothing_is_refused_where_memcached_refuses_it() {
+        for taken in [
+            "slab_automove",
+            "slab_automove=0",
+            "slab_automove=2",
+            "slab_automove_window=3",
+            "slab_automove_window=1800",
+            "slab_automove_ratio=0.8",
+            "slab_automove_ratio=1",
+            "tail_repair_time=10",
+            "lru_crawler_sleep=0",
+            "lru_crawler_sleep=1000000",
+            "lru_crawler_tocrawl=4294967295",
+            "hot_lru_pct=1",
+            "warm_lru_pct=79",
+            "hot_max_factor=0.1",
+            "warm_max_factor=2",
+            "watcher_logbuf_size=256",
+            "temporary_ttl=61",
+        ] {
+            assert!(read(taken).is_ok_and(|extended| extended.notes.len() == 1), "{taken}");
+        }
+        for refused in [
+            "slab_automove=3",
+            "slab_automove=-1",
+            "slab_automove_window",
+            "slab_automove_window=2",
+            "slab_automove_window=1801",
+            "slab_automove_ratio=0",
+            "slab_automove_ratio=1.1",
+            "slab_automove_ratio=x",
+            "tail_repair_time=9",
+            "lru_crawler_sleep=1000001",
+            "lru_crawler_tocrawl=-1",
+            "lru_crawler_tocrawl=1x",
+            "hot_lru_pct=0",
+            "warm_lru_pct=80",
+            "hot_max_factor=0",
+            "warm_max_factor",
+            "watcher_logbuf_size=x",
+        ] {
+            assert!(read(refused).is_err(), "{refused}");
+        }
+        let error = read("slab_automove_window=2").expect_err("too short").to_string();
+        assert_eq!(error, "-o slab_automove_window 2: not a number of seconds from 3 to 1800");
     }
 
     #[test]

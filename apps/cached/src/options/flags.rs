@@ -48,9 +48,10 @@ pub(super) struct Flags {
     /// loopback too, are sent no more than three times what they send
     #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX", value_parser = read::trusted)]
     pub(super) udp_trust: Vec<Trusted>,
-    /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p and -U
+    /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p and -U; several, by commas or by
+    /// more than one -l, are all to be that
     #[arg(short = 'l', long = "listen", value_name = "ADDRESS", value_parser = read::name)]
-    pub(super) listen: Option<String>,
+    pub(super) listen: Vec<String>,
     /// Threads, one core and one shard of the cache each, 1 to 64 [default: 4, fewer if -m is too small for them]
     #[arg(short = 't', long = "threads", value_name = "NUMBER", value_parser = |text: &str| CORES.read(text), allow_negative_numbers = true)]
     pub(super) threads: Option<Noted<u64>>,

@@ -135,9 +135,27 @@ fn port(option: &'static str, unit: &'static str, text: &str) -> Result<Noted<Li
     }
 }
 
-/// The port that `-l` names, if it does.
+/// All addresses of `-l` as one list; several `-l` add up, and one that is a part of those before adds nothing (memcached.c,
+/// `case 'l'`).
+pub(super) fn listen_list(given: Vec<String>) -> Option<String> {
+    given.into_iter().reduce(|list, next| if list.contains(&next) { list } else { format!("{list},{next}") })
+}
+
+/// The port that the addresses of `-l` name, if they do: there is one port, so that all name the same.
 pub(super) fn listen_port(listen: Option<&str>, own: Ipv4Addr) -> Result<Option<u16>, OptionError> {
-    let Some(listen) = listen else { return Ok(None) };
+    let Some(list) = listen else { return Ok(None) };
+    let mut addresses = list.split([',', ';']).filter(|address| !address.is_empty());
+    let port = port_of_address(addresses.next().unwrap_or(list), own)?;
+    for next in addresses {
+        if port_of_address(next, own)? != port {
+            let why = "its port is not that of the address before, and there is one listener";
+            return Err(OptionError::Listen { value: next.to_owned(), why, own: own.to_string() });
+        }
+    }
+    Ok(port)
+}
+
+fn port_of_address(listen: &str, own: Ipv4Addr) -> Result<Option<u16>, OptionError> {
     let wrong = |why| OptionError::Listen { value: listen.to_owned(), why, own: own.to_string() };
     let listen = listen.trim();
     let place = listen.strip_prefix("tcp:").unwrap_or(listen);

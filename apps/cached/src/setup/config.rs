@@ -138,9 +138,11 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
     }
 }
 
-/// The address as listeners show it: that of `-l`, or the stack's own.
+/// The address as listeners show it: the first of `-l`, or the stack's own.
 fn shown_address(options: &Options) -> String {
-    let host = options.listen.as_deref().map(|listen| listen.strip_prefix("tcp:").unwrap_or(listen));
+    let given = options.listen.iter().flat_map(|list| list.split([',', ';']));
+    let first = given.map(str::trim).find(|address| !address.is_empty());
+    let host = first.map(|listen| listen.strip_prefix("tcp:").unwrap_or(listen));
     let host = host.map(|host| host.split_once(':').map_or(host, |(host, _)| host));
     host.map_or(options.address.to_string(), str::to_owned)
 }
