@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache::{Cluster, Network, Protocol, User};
+use cache::{Cluster, Commands, Network, Protocol, User};
 use clap::Parser;
 use nic::DeviceName;
 use nic::tap::TAP_QUEUES_MAX;
@@ -37,7 +37,8 @@ pub(crate) use users::users_in;
 
 use cluster::read_cluster;
 use flags::Flags;
-use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, auth, listen_list, listen_port, threads_for};
+use number::Noted;
+use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, Trusted, auth, listen_list, listen_port, threads_for};
 
 /// What holds: every value within its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,14 +85,8 @@ pub struct Options {
     pub protocol: Protocol,
     /// Whether items have cas uniques.
     pub use_cas: bool,
-    /// Whether flush_all is obeyed.
-    pub flush: bool,
-    /// Whether items may be dumped.
-    pub dump: bool,
-    /// Whether watch is obeyed.
-    pub watch: bool,
-    /// Whether shutdown is obeyed.
-    pub shutdown: bool,
+    /// Which commands are obeyed.
+    pub commands: Commands,
     /// What ends a key's prefix, if prefixes are counted from the start.
     pub prefix_delimiter: Option<u8>,
     /// The file of `-Y`, and who is in it.
@@ -118,8 +113,6 @@ pub struct Options {
     pub capture: Option<PathBuf>,
     /// Socket of the control channel, if it is not where it usually is.
     pub control: Option<PathBuf>,
-    /// Whether debugtime is obeyed.
-    pub debug_commands: bool,
     /// How often -v was given.
     pub verbose: u8,
     /// What was taken and changes nothing, or was changed: said at the start.
@@ -139,46 +132,28 @@ impl Options {
     /// Checks what options say of each other.
     fn of(flags: Flags) -> Result<Options, OptionError> {
         flags.foreign.check()?;
-        let (address, prefix) = flags.address;
         let mut extended = Extended::read(&flags.extended, flags.debug_commands)?;
         let mut notes = std::mem::take(&mut extended.notes);
-        for word in flags.operands.iter().map(|word| word.trim()).filter(|word| !word.is_empty()) {
-            notes.push(format!("{word}: no option begins so; memcached takes no notice of it either"));
-        }
+        notes.extend(flags.operands.iter().filter_map(|word| note_of_operand(word)));
+        let commands = flags.commands(extended.lru_crawler);
         let memory_bytes = (flags.memory.take(&mut notes) as usize) << 20;
-        let item_size_bytes = flags.item_size.unwrap_or(ITEM_SIZE_BYTES);
-        let cores = match flags.threads {
-            Some(threads) => threads.take(&mut notes) as usize,
-            None if flags.item_size.is_some() => THREADS,
-            None => threads_for(memory_bytes, item_size_bytes, &mut notes),
-        };
-        let cpus = cpus(flags.cpus, cores)?;
+        let cores = threads(flags.threads, memory_bytes, flags.item_size, &mut notes);
         let udp_port = flags.udp_port.take(&mut notes);
+        let tcp_port = flags.port.map(|port| port.take(&mut notes));
         let protocol = protocol(flags.protocol, flags.auth_file.is_some(), udp_port)?;
-        if udp_port == ListenPort::Off
-            && let Some(trusted) = flags.udp_trust.first()
-        {
-            let why = "there is no UDP to trust anybody with; give -U PORT too";
-            return Err(OptionError::Refused { option: format!("--udp-trust {}", trusted.text), why });
-        }
-        // As memcached: -U alone is both (main, "udp_specified").
-        let otherwise = if udp_port == ListenPort::Off { TCP_PORT } else { udp_port };
-        let tcp_port = flags.port.map_or(otherwise, |port| port.take(&mut notes));
-        // A port in -l is for both, if they are not off.
         let listen = listen_list(flags.listen);
-        let listen_port = listen_port(listen.as_deref(), address)?.map(ListenPort::Number);
-        let port = |port| if port == ListenPort::Off { port } else { listen_port.unwrap_or(port) };
+        let (port, udp_port) = ports(tcp_port, udp_port, listen_port(listen.as_deref(), flags.address.0)?);
         let (device, interface) = device_of(flags.interface, flags.device);
         let options = Options {
             device,
             interface,
-            address,
-            prefix,
+            address: flags.address.0,
+            prefix: flags.address.1,
             steering: flags.steering,
             allow: flags.allow,
-            port: port(tcp_port),
-            udp_port: port(udp_port),
-            udp_trust: flags.udp_trust.into_iter().map(|trusted| trusted.network).collect(),
+            port,
+            udp_port,
+            udp_trust: udp_trust(flags.udp_trust, udp_port)?,
             listen,
             cores,
             memory_bytes,
@@ -188,15 +163,12 @@ impl Options {
             backlog: flags.backlog.take(&mut notes).max(1) as usize,
             // Both fit 32 bits: their limits say so.
             requests_per_take: flags.requests.take(&mut notes) as u32,
-            item_size_bytes,
+            item_size_bytes: flags.item_size.unwrap_or(ITEM_SIZE_BYTES),
             slab_factor: flags.slab_factor,
             slab_min: flags.slab_min.take(&mut notes) as u32,
             protocol,
             use_cas: !flags.no_cas,
-            flush: !flags.no_flush,
-            dump: !flags.no_dump,
-            watch: !flags.no_watch,
-            shutdown: flags.shutdown,
+            commands,
             prefix_delimiter: flags.prefix_delimiter,
             auth: flags.auth_file.as_deref().map(auth).transpose()?,
             cluster: flags.cluster.map(|path| Ok((path.clone(), read_cluster(&path, None)?))).transpose()?,
@@ -206,16 +178,52 @@ impl Options {
             extended,
             mode: flags.mode,
             queues: flags.queues,
-            cpus,
+            cpus: cpus(flags.cpus, cores)?,
             spin: flags.spin,
             capture: flags.capture,
             control: flags.control,
-            debug_commands: flags.debug_commands,
             verbose: flags.verbose,
             notes,
         };
         check_tap(&options)?;
         Ok(options)
+    }
+}
+
+/// What to say of a word that is no option; `None` of blanks.
+fn note_of_operand(word: &str) -> Option<String> {
+    let word = word.trim();
+    (!word.is_empty()).then(|| format!("{word}: no option begins so; memcached takes no notice of it either"))
+}
+
+/// The number of threads: what is asked for, or as many as the store has room for, if the largest item is not given either.
+fn threads(asked: Option<Noted<u64>>, memory_bytes: usize, item_size: Option<usize>, notes: &mut Vec<String>) -> usize {
+    match asked {
+        Some(asked) => asked.take(notes) as usize,
+        None if item_size.is_some() => THREADS,
+        None => threads_for(memory_bytes, notes),
+    }
+}
+
+/// The ports for TCP and UDP. As in memcached `-U` alone is both (main, "udp_specified"); a port in `-l` is for both, where
+/// they are not off.
+fn ports(tcp: Option<ListenPort>, udp: ListenPort, listen: Option<u16>) -> (ListenPort, ListenPort) {
+    let tcp = tcp.unwrap_or(if udp == ListenPort::Off { TCP_PORT } else { udp });
+    let port = |port| match listen {
+        Some(number) if port != ListenPort::Off => ListenPort::Number(number),
+        _ => port,
+    };
+    (port(tcp), port(udp))
+}
+
+/// Whose requests over UDP are answered in full, of which there can be none without UDP.
+fn udp_trust(trusted: Vec<Trusted>, udp_port: ListenPort) -> Result<Vec<Network>, OptionError> {
+    match trusted.first() {
+        Some(first) if udp_port == ListenPort::Off => {
+            let why = "there is no UDP to trust anybody with; give -U PORT too";
+            Err(OptionError::Refused { option: format!("--udp-trust {}", first.text), why })
+        }
+        _ => Ok(trusted.into_iter().map(|trusted| trusted.network).collect()),
     }
 }
 
@@ -490,8 +498,9 @@ mod tests {
     fn flags_are_clustered_and_repeated_as_getopt_takes_them() {
         let clustered = options(&["-vvAFm128", "-MCXWMv", "-m", "64", "-vm 256 "]).expect("memcached takes it");
         assert_eq!((clustered.verbose, clustered.memory_bytes), (4, 256 << 20), "of -m the last wins");
-        assert!(clustered.shutdown && !clustered.flush && !clustered.evict && !clustered.use_cas);
-        assert!(!clustered.dump && !clustered.watch);
+        assert!(!clustered.evict && !clustered.use_cas);
+        let commands = clustered.commands;
+        assert!(commands.shutdown && !commands.flush && !commands.dump && !commands.watch);
         let lists = options(&["-o", "idle_timeout=1,hashpower=20", "-o", "no_lru_crawler,idle_timeout= 9s"]);
         let extended = lists.expect("memcached takes them").extended;
         assert_eq!((extended.idle_timeout_secs, extended.hashpower, extended.lru_crawler), (9, 20, false));

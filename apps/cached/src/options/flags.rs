@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache::Protocol;
+use cache::{Commands, Protocol};
 use clap::Parser;
 use nic::DeviceName;
 
@@ -180,6 +180,20 @@ pub(super) struct Flags {
     /// What is no option: memcached takes no notice of it.
     #[arg(hide = true)]
     pub(super) operands: Vec<String>,
+}
+
+impl Flags {
+    /// Which commands are obeyed; `lru_crawler` is what `-o` says of those.
+    pub(super) fn commands(&self, lru_crawler: bool) -> Commands {
+        Commands {
+            flush: !self.no_flush,
+            dump: !self.no_dump,
+            watch: !self.no_watch,
+            shutdown: self.shutdown,
+            debug: self.debug_commands,
+            lru_crawler,
+        }
+    }
 }
 
 /// memcached's letters that are not kept here: read so that each is refused with its reason.

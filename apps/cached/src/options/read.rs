@@ -85,15 +85,14 @@ pub(super) const THREADS: usize = 4;
 /// The largest item unless `-I` says otherwise, as in memcached.
 pub(super) const ITEM_SIZE_BYTES: usize = 1 << 20;
 
-/// Least memory of a shard, in bytes, beside room for two of the largest items.
-const SHARD_LEAST_BYTES: usize = 1 << 20;
+/// Least memory of a shard, in bytes: room for two of the largest items.
+const SHARD_LEAST_BYTES: usize = 2 * ITEM_SIZE_BYTES;
 
 /// Threads for a store of `memory_bytes`: the default, or as many as have room for a shard of their own.
-pub(super) fn threads_for(memory_bytes: usize, item_size_bytes: usize, notes: &mut Vec<String>) -> usize {
-    let least = SHARD_LEAST_BYTES.max(2 * item_size_bytes);
-    let threads = (memory_bytes / least).clamp(1, THREADS);
+pub(super) fn threads_for(memory_bytes: usize, notes: &mut Vec<String>) -> usize {
+    let threads = (memory_bytes / SHARD_LEAST_BYTES).clamp(1, THREADS);
     if threads < THREADS {
-        let (megabytes, least) = (memory_bytes >> 20, least >> 20);
+        let (megabytes, least) = (memory_bytes >> 20, SHARD_LEAST_BYTES >> 20);
         notes.push(format!(
             "-m {megabytes}: {threads} of {THREADS} threads, a shard needs {least} MB at -I 1m; -t decides otherwise"
         ));

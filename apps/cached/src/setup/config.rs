@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use cache::{CacheConfig, Commands, ServerFacts, ShardConfig};
+use cache::{CacheConfig, ServerFacts, ShardConfig};
 use nic::QueueId;
 use nic::link::Link;
 use nic::xdp::{AddressMode, AttachMode, CopyMode, Transport, XdpConfig};
@@ -121,14 +121,7 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         server,
         requests_per_take: options.requests_per_take,
         reply_limit: options.extended.reply_limit(options.cores),
-        commands: Commands {
-            flush: options.flush,
-            dump: options.dump,
-            watch: options.watch,
-            shutdown: options.shutdown,
-            debug: options.debug_commands,
-            lru_crawler: options.extended.lru_crawler,
-        },
+        commands: options.commands,
         prefix_delimiter: options.prefix_delimiter.unwrap_or(b':'),
         detail: options.prefix_delimiter.is_some(),
         users: options.auth.as_ref().map(|(_, users)| users.clone()).unwrap_or_default(),
