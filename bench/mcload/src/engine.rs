@@ -82,7 +82,7 @@ pub enum EngineError {
 
 /// Where a slot stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
+enum ConnState {
     Closed,
     Opening,
     Open,
@@ -92,8 +92,8 @@ enum Link {
 
 /// A slot's connection.
 #[derive(Debug)]
-struct Line {
-    link: Link,
+struct SlotConn {
+    state: ConnState,
     connection: Connection,
     /// When it began to be opened; then, when it last finished a request, or had one after having none.
     moved: Nanos,
@@ -121,7 +121,7 @@ pub struct Settings {
 pub struct Engine {
     settings: Settings,
     codec: Codec,
-    lines: Vec<Line>,
+    conns: Vec<SlotConn>,
     phase: Phase,
     busy: u64,
     tally: Tally,
@@ -137,12 +137,13 @@ impl Engine {
     /// An engine with all connections closed and nothing to do.
     pub fn new(settings: Settings, codec: Codec) -> Self {
         let asked = Request { operation: Operation::Get, key: 0 };
-        let line = || Line { link: Link::Closed, connection: Connection::new(), moved: 0, intended: 0, asked };
-        let lines = (0..settings.slots).map(|_| line()).collect();
+        let conn =
+            || SlotConn { state: ConnState::Closed, connection: Connection::new(), moved: 0, intended: 0, asked };
+        let conns = (0..settings.slots).map(|_| conn()).collect();
         Self {
             settings,
             codec,
-            lines,
+            conns,
             phase: Phase::Idle,
             busy: 0,
             tally: Tally::new(),
@@ -193,15 +194,15 @@ impl Engine {
 
     #[inline]
     fn readable<T: Transport>(&mut self, slot: Slot, transport: &mut T) -> Result<(), EngineError> {
-        let Self { lines, codec, tally, scratch, .. } = self;
-        let line = &mut lines[slot as usize];
-        let in_flight = line.connection.in_flight() as u64;
+        let Self { conns, codec, tally, scratch, .. } = self;
+        let conn = &mut conns[slot as usize];
+        let in_flight = conn.connection.in_flight() as u64;
         let (mut finished, mut wrong, mut at) = (0, None, 0);
         let mut desk = Desk { codec, tally, scratch };
         transport.recv(slot, &mut |bytes, now| {
             at = now;
             if wrong.is_none() {
-                match line.connection.receive(bytes, now, &mut desk) {
+                match conn.connection.receive(bytes, now, &mut desk) {
                     Ok(count) => finished += count,
                     Err(mismatch) => wrong = Some(mismatch),
                 }
@@ -213,7 +214,7 @@ impl Engine {
         if finished == 0 {
             return Ok(());
         }
-        line.moved = at;
+        conn.moved = at;
         self.answered_at = at;
         match &mut self.phase {
             Phase::Steady(_) => {
@@ -242,9 +243,9 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.tally.record_wrong(mismatch);
         transport.close(slot, Close::Reset);
-        let line = &mut self.lines[slot as usize];
-        let lost = line.connection.reset() as u64;
-        line.link = Link::Retired;
+        let conn = &mut self.conns[slot as usize];
+        let lost = conn.connection.reset() as u64;
+        conn.state = ConnState::Retired;
         self.tally.abandoned += lost.saturating_sub(1);
         match &mut self.phase {
             Phase::Steady(steady) if slot < steady.slots => {
@@ -264,11 +265,11 @@ impl Engine {
 
     fn opened<T: Transport>(&mut self, slot: Slot, transport: &mut T) -> Result<(), EngineError> {
         let now = transport.now();
-        let line = &mut self.lines[slot as usize];
-        line.link = Link::Open;
+        let conn = &mut self.conns[slot as usize];
+        conn.state = ConnState::Open;
         self.tally.connects += 1;
-        record(&mut self.tally.connect_ns, line.moved, now);
-        line.moved = now;
+        record(&mut self.tally.connect_ns, conn.moved, now);
+        conn.moved = now;
         match &mut self.phase {
             Phase::Opening(_) => {
                 self.busy -= 1;
@@ -287,8 +288,8 @@ impl Engine {
     }
 
     fn writable<T: Transport>(&mut self, slot: Slot, transport: &mut T) -> Result<(), EngineError> {
-        let line = &mut self.lines[slot as usize];
-        line.connection.send(&[], &self.codec, |bytes| transport.send(slot, bytes));
+        let conn = &mut self.conns[slot as usize];
+        conn.connection.send(&[], &self.codec, |bytes| transport.send(slot, bytes));
         if matches!(self.phase, Phase::Steady(_)) {
             let now = transport.now();
             self.feed(slot, now, transport);
@@ -297,20 +298,20 @@ impl Engine {
     }
 
     fn ended<T: Transport>(&mut self, slot: Slot, end: End, transport: &mut T) -> Result<(), EngineError> {
-        let line = &mut self.lines[slot as usize];
-        let was = std::mem::replace(&mut line.link, Link::Closed);
-        let lost = line.connection.reset();
+        let conn = &mut self.conns[slot as usize];
+        let was = std::mem::replace(&mut conn.state, ConnState::Closed);
+        let lost = conn.connection.reset();
         match &mut self.phase {
             Phase::Churn(churn) if slot < churn.slots => {
                 match end {
                     End::Refused => self.tally.refused += 1,
-                    End::TimedOut if was == Link::Opening => self.tally.connect_timed_out += 1,
+                    End::TimedOut if was == ConnState::Opening => self.tally.connect_timed_out += 1,
                     End::TimedOut => self.tally.timed_out += 1,
                     End::Finished | End::Reset => self.tally.cut += 1,
                 }
                 self.free(slot, transport)
             }
-            _ if was == Link::Opening => Err(self.cannot_connect(slot, end)),
+            _ if was == ConnState::Opening => Err(self.cannot_connect(slot, end)),
             Phase::Steady(steady) if slot < steady.slots => {
                 let how = if end == End::Finished { "in order" } else { "by reset or time-out" };
                 Err(EngineError::Closed { how, in_flight: lost })
@@ -347,13 +348,13 @@ impl Engine {
         for _ in 0..slots.len().min(SCANNED_AT_A_TIME) {
             let slot = if slots.contains(&self.scanned) { self.scanned } else { slots.start };
             self.scanned = slot + 1;
-            let line = &self.lines[slot as usize];
-            if now.saturating_sub(line.moved) <= timeout {
+            let conn = &self.conns[slot as usize];
+            if now.saturating_sub(conn.moved) <= timeout {
                 continue;
             }
-            match line.link {
-                Link::Opening => self.open_too_slow(slot, transport)?,
-                Link::Open if line.connection.in_flight() > 0 => self.reply_too_slow(slot, now, transport)?,
+            match conn.state {
+                ConnState::Opening => self.open_too_slow(slot, transport)?,
+                ConnState::Open if conn.connection.in_flight() > 0 => self.reply_too_slow(slot, now, transport)?,
                 _ => {}
             }
         }
@@ -369,7 +370,7 @@ impl Engine {
             return Err(self.cannot_connect(slot, End::TimedOut));
         }
         transport.close(slot, Close::Reset);
-        self.lines[slot as usize].link = Link::Closed;
+        self.conns[slot as usize].state = ConnState::Closed;
         self.tally.connect_timed_out += 1;
         self.free(slot, transport)
     }
@@ -378,9 +379,9 @@ impl Engine {
     /// the connection is given up and opened anew.
     fn reply_too_slow<T: Transport>(&mut self, slot: Slot, now: Nanos, transport: &mut T) -> Result<(), EngineError> {
         transport.close(slot, Close::Reset);
-        let line = &mut self.lines[slot as usize];
-        let lost = line.connection.reset() as u64;
-        line.link = Link::Closed;
+        let conn = &mut self.conns[slot as usize];
+        let lost = conn.connection.reset() as u64;
+        conn.state = ConnState::Closed;
         self.tally.timed_out += 1;
         self.tally.abandoned += lost - 1;
         match &mut self.phase {
@@ -402,9 +403,9 @@ impl Engine {
     }
 
     fn open<T: Transport>(&mut self, slot: Slot, transport: &mut T) -> Result<(), EngineError> {
-        let line = &mut self.lines[slot as usize];
-        line.link = Link::Opening;
-        line.moved = transport.now();
+        let conn = &mut self.conns[slot as usize];
+        conn.state = ConnState::Opening;
+        conn.moved = transport.now();
         Ok(transport.open(slot)?)
     }
 }

@@ -146,7 +146,7 @@ pub fn run<T: Transport>(
                     let share = Share::of(plan, worker);
                     let result = make(share)
                         .map_err(Into::into)
-                        .and_then(|transport| Worker::new(plan, share, transport, meeting, progress).work());
+                        .and_then(|transport| Runner::new(plan, share, transport, meeting, progress).work());
                     if result.is_err() {
                         meeting.failed.store(true, Ordering::Release);
                     }
@@ -184,7 +184,8 @@ pub fn run_over_sockets(plan: &Plan, progress: &Progress) -> Result<Outcome, Eng
     run(plan, progress, |share| KernelSockets::new(plan.server, share.slots(), origin))
 }
 
-struct Worker<'r, T> {
+/// One worker's way through the phases.
+struct Runner<'r, T> {
     plan: &'r Plan,
     share: Share,
     transport: T,
@@ -194,7 +195,7 @@ struct Worker<'r, T> {
     meetings: u32,
 }
 
-impl<'r, T: Transport> Worker<'r, T> {
+impl<'r, T: Transport> Runner<'r, T> {
     fn new(plan: &'r Plan, share: Share, transport: T, meeting: &'r Meeting, progress: &'r Progress) -> Self {
         let settings =
             Settings { server: plan.server, slots: share.slots(), timeout: nanos(plan.timeout), close: plan.close };

@@ -1,7 +1,7 @@
 //! A new connection for each request: open, ask, take the reply, close.
 
 use super::phase::{Churn, Pace, Phase};
-use super::{Engine, EngineError, Link};
+use super::{ConnState, Engine, EngineError};
 use crate::tally::record;
 use crate::transport::{Nanos, Slot, Transport};
 use crate::workload::Request;
@@ -48,8 +48,8 @@ impl Engine {
             let next = if churn.idle.is_empty() { None } else { churn.next_request(now) };
             if let (Some((request, intended)), Some(slot)) = (next, churn.idle.last().copied()) {
                 churn.idle.pop();
-                let line = &mut self.lines[slot as usize];
-                (line.asked, line.intended) = (request, intended);
+                let conn = &mut self.conns[slot as usize];
+                (conn.asked, conn.intended) = (request, intended);
                 self.busy += 1;
                 self.open(slot, transport)?;
             } else if !arrived {
@@ -61,10 +61,10 @@ impl Engine {
 
     /// The connection is open: send its request.
     pub(super) fn ask<T: Transport>(&mut self, slot: Slot, transport: &mut T) {
-        let line = &mut self.lines[slot as usize];
+        let conn = &mut self.conns[slot as usize];
         self.out.clear();
-        line.connection.push(line.asked, line.intended, &self.codec, &mut self.out);
-        line.connection.send(&self.out, &self.codec, |bytes| transport.send(slot, bytes));
+        conn.connection.push(conn.asked, conn.intended, &self.codec, &mut self.out);
+        conn.connection.send(&self.out, &self.codec, |bytes| transport.send(slot, bytes));
     }
 
     /// The reply is whole: close.
@@ -75,9 +75,9 @@ impl Engine {
 
     /// A slot's connection is closed, however that came: the slot may serve the next request.
     pub(super) fn free<T: Transport>(&mut self, slot: Slot, transport: &mut T) -> Result<(), EngineError> {
-        let line = &mut self.lines[slot as usize];
-        line.connection.reset();
-        line.link = Link::Closed;
+        let conn = &mut self.conns[slot as usize];
+        conn.connection.reset();
+        conn.state = ConnState::Closed;
         self.busy -= 1;
         if let Phase::Churn(churn) = &mut self.phase {
             churn.idle.push(slot);

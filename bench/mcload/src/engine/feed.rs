@@ -2,7 +2,7 @@
 //! is assigned to, at random, as if each connection were a client of its own.
 
 use super::phase::{Pace, Phase};
-use super::{Engine, EngineError, Link, OUT_BYTES};
+use super::{ConnState, Engine, EngineError, OUT_BYTES};
 use crate::popularity::below;
 use crate::tally::record;
 use crate::transport::{Nanos, Slot, Transport};
@@ -15,14 +15,14 @@ impl Engine {
     /// left: the transport reports when there is room.
     #[inline]
     pub(super) fn feed<T: Transport>(&mut self, slot: Slot, now: Nanos, transport: &mut T) {
-        let Self { phase: Phase::Steady(steady), lines, codec, out, busy, .. } = self else { return };
-        let line = &mut lines[slot as usize];
-        if slot >= steady.slots || line.link != Link::Open {
+        let Self { phase: Phase::Steady(steady), conns, codec, out, busy, .. } = self else { return };
+        let conn = &mut conns[slot as usize];
+        if slot >= steady.slots || conn.state != ConnState::Open {
             return;
         }
-        while line.connection.is_flushed() && line.connection.in_flight() < steady.depth {
+        while conn.connection.is_flushed() && conn.connection.in_flight() < steady.depth {
             out.clear();
-            while line.connection.in_flight() < steady.depth && out.len() < OUT_BYTES {
+            while conn.connection.in_flight() < steady.depth && out.len() < OUT_BYTES {
                 let since = match &mut steady.pace {
                     Pace::Closed { end } => {
                         if steady.exhausted || end.is_some_and(|end| now >= end) {
@@ -40,18 +40,18 @@ impl Engine {
                     steady.exhausted = true;
                     break;
                 };
-                if line.connection.in_flight() == 0 {
-                    line.moved = now;
+                if conn.connection.in_flight() == 0 {
+                    conn.moved = now;
                 }
                 *busy += 1;
-                if line.connection.push(request, since, codec, out) {
+                if conn.connection.push(request, since, codec, out) {
                     break;
                 }
             }
             if out.is_empty() {
                 return;
             }
-            line.connection.send(out, codec, |bytes| transport.send(slot, bytes));
+            conn.connection.send(out, codec, |bytes| transport.send(slot, bytes));
         }
     }
 
@@ -81,7 +81,7 @@ impl Engine {
             self.tally.offered += 1;
             record(&mut self.tally.lateness_ns, intended, now);
             let drawn = below(&mut steady.assign, steady.slots.into()) as Slot;
-            let Some(slot) = live_from(drawn, steady.slots, |slot| self.lines[slot as usize].link) else {
+            let Some(slot) = live_from(drawn, steady.slots, |slot| self.conns[slot as usize].state) else {
                 self.tally.abandoned += 1;
                 continue;
             };
@@ -95,11 +95,11 @@ impl Engine {
 
     /// A connection is used no more: what waits for it goes to another.
     pub(super) fn retire(&mut self, slot: Slot) {
-        let Self { phase: Phase::Steady(steady), lines, tally, .. } = self else { return };
+        let Self { phase: Phase::Steady(steady), conns, tally, .. } = self else { return };
         steady.live = steady.live.saturating_sub(1);
         let Pace::Open { backlog, .. } = &mut steady.pace else { return };
         while let Some(intended) = backlog.pop(slot) {
-            match live_from(slot, steady.slots, |slot| lines[slot as usize].link) {
+            match live_from(slot, steady.slots, |slot| conns[slot as usize].state) {
                 // One was taken out, so there is room.
                 Some(other) => drop(backlog.push(other, intended)),
                 None => tally.abandoned += 1,
@@ -110,6 +110,6 @@ impl Engine {
 
 /// The first slot from `slot` on, round the end, that is not retired.
 #[inline]
-fn live_from(slot: Slot, slots: Slot, link: impl Fn(Slot) -> Link) -> Option<Slot> {
-    (slot..slots).chain(0..slot).find(|&slot| link(slot) != Link::Retired)
+fn live_from(slot: Slot, slots: Slot, state: impl Fn(Slot) -> ConnState) -> Option<Slot> {
+    (slot..slots).chain(0..slot).find(|&slot| state(slot) != ConnState::Retired)
 }

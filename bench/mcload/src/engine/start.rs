@@ -5,7 +5,7 @@ use std::ops::Range;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::phase::{Churn, Pace, Phase, Steady, Walk};
-use super::{Engine, EngineError, Link};
+use super::{ConnState, Engine, EngineError};
 use crate::transport::{Close, Nanos, Slot, Transport};
 use crate::workload::{Operation, Request, Workload};
 
@@ -107,16 +107,16 @@ impl Engine {
                 return;
             }
             walk.next += 1;
-            let line = &mut self.lines[slot as usize];
-            if line.link != Link::Open {
+            let conn = &mut self.conns[slot as usize];
+            if conn.state != ConnState::Open {
                 continue;
             }
-            line.moved = transport.now();
+            conn.moved = transport.now();
             self.busy += 1;
             self.out.clear();
             let request = Request { operation: Operation::Get, key: u64::from(slot) % keys };
-            line.connection.push(request, line.moved, &self.codec, &mut self.out);
-            line.connection.send(&self.out, &self.codec, |bytes| transport.send(slot, bytes));
+            conn.connection.push(request, conn.moved, &self.codec, &mut self.out);
+            conn.connection.send(&self.out, &self.codec, |bytes| transport.send(slot, bytes));
         }
     }
 
@@ -124,9 +124,9 @@ impl Engine {
     pub fn close<T: Transport>(&mut self, slots: Range<Slot>, transport: &mut T) {
         for slot in slots {
             transport.close(slot, Close::InOrder);
-            let line = &mut self.lines[slot as usize];
-            line.connection.reset();
-            line.link = Link::Closed;
+            let conn = &mut self.conns[slot as usize];
+            conn.connection.reset();
+            conn.state = ConnState::Closed;
         }
     }
 }
