@@ -37,7 +37,7 @@ mod place;
 pub use budget::Network;
 use budget::{Purse, Sources};
 pub use outlet::DatagramOutlet;
-use place::{Commons, Fate, Place, room};
+use place::{Commons, DatagramPlace, Fate, room};
 
 /// Seconds after which a request that could not be answered is given up: no client waits longer for a datagram.
 const DEADLINE_SECS: u32 = 3;
@@ -52,7 +52,7 @@ const VISITORS: usize = 1;
 #[derive(Debug)]
 pub struct Datagrams<P> {
     first: u32,
-    places: Box<[Place<P>]>,
+    places: Box<[DatagramPlace<P>]>,
     free: Vec<u32>,
     /// Places taken, the longest first.
     ages: Lists,
@@ -67,7 +67,7 @@ impl<P: Copy> Datagrams<P> {
     pub fn new(core: &Core, payload_max: usize, trusted: &[Network]) -> Datagrams<P> {
         let (first, count) = (core.clients.config.connections_per_core as u32, core.clients.config.datagram_places);
         let body_max = payload_max.clamp(HEADER_BYTES + 1, REPLY_MAX_BYTES) - HEADER_BYTES;
-        let place = |index: u32| Place::new(ConnId(first + index), payload_max, body_max);
+        let place = |index: u32| DatagramPlace::new(ConnId(first + index), payload_max, body_max);
         Datagrams {
             first,
             places: (0..count as u32).map(place).collect(),

@@ -1,4 +1,4 @@
-//! `Place`: one request over UDP that is not answered yet.
+//! `DatagramPlace`: one request over UDP that is not answered yet.
 
 use std::net::Ipv4Addr;
 
@@ -67,7 +67,7 @@ pub(super) fn room(bytes: usize) -> Vec<u8> {
 
 /// Room for one request.
 #[derive(Debug)]
-pub(super) struct Place<P> {
+pub(super) struct DatagramPlace<P> {
     conn: ConnId,
     session: Option<Session>,
     peer: Option<P>,
@@ -91,10 +91,10 @@ pub(super) struct Place<P> {
     told: Vec<u8>,
 }
 
-impl<P: Copy> Place<P> {
+impl<P: Copy> DatagramPlace<P> {
     /// Room for requests of `request_max` bytes, whose replies go out in pieces of `body_max`.
-    pub(super) fn new(conn: ConnId, request_max: usize, body_max: usize) -> Place<P> {
-        Place {
+    pub(super) fn new(conn: ConnId, request_max: usize, body_max: usize) -> DatagramPlace<P> {
+        DatagramPlace {
             conn,
             session: None,
             peer: None,
