@@ -31,6 +31,9 @@ const FIRST_BYTES: u32 = 14_600;
 const DUPLICATES: u8 = 3;
 /// The most of them that a path which reorders is given.
 const MOST_OVERTAKING: u8 = 96;
+/// Most segments under way, whatever the window: of an Ethernet's length the largest transmit ring holds fewer. Of shorter ones
+/// a large window could hold thousands, and each of them costs whoever looks for what the peer lacks (`net_stack/mend.rs`).
+const MOST_SEGMENTS: u32 = 1_024;
 /// Largest window: beyond any ring.
 const MOST_BYTES: u32 = 1 << 24;
 /// The silence while that is left to smoltcp: its shortest time-out.
@@ -146,8 +149,10 @@ impl Sending {
     /// are lost and were not sent again.
     pub(crate) fn set_held(&mut self, held: u32) {
         let bytes = self.window + held.min(MOST_BYTES);
+        let most = (MOST_SEGMENTS * u32::from(self.mss)) >> self.shift;
         // Rounded up: the rest that this lets out is held back (`hold_rest_back`).
-        self.field = u16::try_from(bytes.div_ceil(1 << self.shift)).unwrap_or(u16::MAX);
+        let field = bytes.div_ceil(1 << self.shift).min(most.max(1));
+        self.field = u16::try_from(field).unwrap_or(u16::MAX);
     }
 
     /// Notes whether there is a scoreboard.

@@ -137,6 +137,34 @@ fn a_peer_that_makes_up_what_it_has_costs_a_turn_little() {
     assert!(walked < turns * 150 + 1_000, "{walked} in {turns} turns");
 }
 
+/// A peer that takes small segments, and has a window for many, could have as many of them under way as its window holds, of
+/// which each that it says it lacks has all of them walked past.
+#[test]
+fn a_walk_past_what_is_in_flight_is_bounded_however_small_the_segments_are() {
+    for mss in [216, 536, 1_460] {
+        let mut config = config();
+        config.conn_memory = 32 << 20;
+        let mut sink = Sink::with_mss(mss, config, VALUE, (path(5_000), path(5_000)), 1);
+        for _ in 0..6 {
+            sink.get(VALUE);
+        }
+        let begins = sink.got();
+        sink.ask();
+        sink.run(Duration::from_millis(8), |_| false);
+        (sink.most_sets, sink.segments) = (0, 0);
+        for step in 0..20 {
+            let at = begins + u64::from(mss) * (4 + 2 * step);
+            sink.pretend((at, at + u64::from(mss)));
+            sink.run(Duration::from_micros(10), |_| false);
+        }
+        sink.run(Duration::from_millis(6), |_| false);
+        println!("{mss}: {} in one turn, {} came", sink.most_sets, sink.segments);
+        assert!(sink.segments >= 600, "{}: so few were under way", sink.segments);
+        // All that is in flight, the first of it once more, and what a turn sends beside it.
+        assert!(sink.most_sets <= 1_024 + 2 + 64, "{mss}: {}", sink.most_sets);
+    }
+}
+
 /// RFC 2018 §8: a receiver may throw away what it has told that it has, and the sender must find out.
 #[test]
 fn a_peer_that_throws_away_what_it_has_told_of_is_sent_it_again() {

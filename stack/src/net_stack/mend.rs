@@ -2,9 +2,9 @@
 //!
 //! smoltcp can send its earliest segment again, or everything. To have another sent again it is made to send everything,
 //! at once, from the first segment in flight to the last: what the peer lacks goes into frames, the rest is thrown away.
-//! That takes about 0.3 us for each segment in flight, once for what was found lost since the last time. No walk begins in a
-//! turn whose share for all flows is used up; one that has begun goes to its end, which a peer with small segments and a
-//! large window can make thousands of segments away, and the turns that follow pay for it.
+//! That takes about 0.3 us for each segment in flight, of which there are at most 1,024 (`sending.rs`), once for what was
+//! found lost since the last time. No walk begins in a turn whose share for all flows is used up; one that has begun goes to
+//! its end, and the turns that follow pay for it.
 //! Read first: `scoreboard.rs`, `sending.rs`.
 
 use arrayvec::ArrayVec;
@@ -20,13 +20,14 @@ use crate::one_frame::OneFrame;
 use crate::options::SackBlocks;
 use crate::phase::Marks;
 use crate::port::Port;
-use crate::replay::Told;
+use crate::replay::{MOST_BYTES, Told};
 use crate::scoreboard::{Block, Wanted, before, later};
 use crate::segment::Sent;
 use crate::sending::micros;
 
-/// Most segments that one walk passes: more than the largest ring holds.
-const MOST_SEGMENTS: usize = 16_384;
+/// Most segments that one walk passes: what the largest ring holds of the shortest that a path has room for, where it has
+/// become so narrow while much was in flight.
+const MOST_SEGMENTS: usize = MOST_BYTES / 512 + 2;
 
 /// Most stretches of one segment that are noted as sent again.
 const MOST_IN_ONE: usize = 4;

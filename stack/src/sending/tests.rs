@@ -82,3 +82,16 @@ fn an_ack_of_more_than_the_probe_says_that_the_flight_was_late() {
     assert!(!sending.acknowledged(2_000, 10_000, 2_000, ms(45)).contains(Marks::ALL_LOST));
     assert!(!sending.is_recovering() && sending.window() >= 10_000, "{sending:?}");
 }
+
+#[test]
+fn no_window_lets_more_than_1_024_segments_out() {
+    for (mss, shift) in [(48, 0), (48, 14), (216, 7), (512, 14), (1_460, 0), (9_000, 7)] {
+        let mut sending = Sending::new(mss, shift, true);
+        for (window, held) in [(1 << 20, 0), (MOST_BYTES, MOST_BYTES), (10_000, 1 << 20)] {
+            sending.set_window(window);
+            sending.set_held(held);
+            let out = u32::from(sending.field()) << shift;
+            assert!(out > 0 && out <= 1_024 * u32::from(mss), "{mss} {shift} {window} {held}: {out}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub struct Sink {
     pub wire: Wire,
     pub server: Server,
     station: Station,
+    /// The largest segment that its SYN offers.
+    mss: u16,
     seq: u32,
     /// The server's first sequence number behind its SYN, once it was heard.
     first: Option<u32>,
@@ -47,7 +49,12 @@ pub struct Sink {
 
 impl Sink {
     /// `out`: what meets the server's frames; `back`: the client's.
-    pub fn new(config: StackConfig, value: usize, (out, back): (Faults, Faults), seed: u64) -> Self {
+    pub fn new(config: StackConfig, value: usize, faults: (Faults, Faults), seed: u64) -> Self {
+        Self::with_mss(MSS, config, value, faults, seed)
+    }
+
+    /// As [`new`](Self::new), with a client that takes segments of `mss` bytes.
+    pub fn with_mss(mss: u16, config: StackConfig, value: usize, (out, back): (Faults, Faults), seed: u64) -> Self {
         println!("seed {seed}");
         let port = |inbound| PortConfig { inbound, rx_ring: 4_096, frames: 8_192, ..PortConfig::with_queues(1) };
         let (wire, ours, theirs) = Wire::pair(port(back), port(out), seed).expect("a good configuration");
@@ -57,6 +64,7 @@ impl Sink {
             wire,
             server,
             station,
+            mss,
             seq: ISS,
             first: None,
             got: 0,
@@ -246,7 +254,7 @@ impl Sink {
         let first = self.first.unwrap_or_default();
         if flags & SYN != 0 {
             let options = [
-                TcpOptionElement::MaximumSegmentSize(MSS),
+                TcpOptionElement::MaximumSegmentSize(self.mss),
                 TcpOptionElement::SelectiveAcknowledgementPermitted,
                 TcpOptionElement::WindowScale(SCALE),
             ];
