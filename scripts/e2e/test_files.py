@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HANG_SECONDS, KIND, connect
+from conftest import HANG_SECONDS, KIND, connect, expect
 
 pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached writes and reads its files in other ways")
 
@@ -31,10 +31,14 @@ def wait_until_let_in(password):
 
 
 @pytest.mark.parametrize("user", ["root", "nobody"])
-def test_a_pid_file_in_roots_folder_is_gone_after_a_clean_end(start, tmp_path, user):
+def test_a_pid_file_in_roots_folder_has_the_number_that_stats_tells_and_is_gone_after_a_clean_end(start, tmp_path, user):
     path = tmp_path / "pid"
     server = start(extra=["-P", str(path), "-u", user]).wait_until_ready()
-    assert path.read_text(encoding="ascii").strip().isdigit()
+    number = path.read_text(encoding="ascii").strip()
+    assert number == str(server.process.pid)
+    connection = connect()
+    connection.sendall(b"stats\r\n")
+    expect(connection, b"STAT pid %s\r\n" % number.encode())
     assert server.stop() == 0, server.errors
     assert not path.exists()
 

@@ -94,6 +94,8 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         ..ShardConfig::default()
     };
     let server = ServerFacts {
+        // The supervisor's: it was started, it takes signals, and it stands in the file of `-P`.
+        pid: rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get().unsigned_abs()),
         tcp_port: ports.tcp.unwrap_or(0),
         udp_port: ports.udp.unwrap_or(0),
         max_connections: options.connections,
