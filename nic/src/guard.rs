@@ -12,8 +12,11 @@
 mod record;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
 
 use crate::link::{Link, LinkError};
 use crate::settings::{Knobs, NicKnobs, Setting};
@@ -150,8 +153,9 @@ impl fmt::Display for Outcome {
 /// Changes settings of one interface, and gives them back when asked or dropped.
 #[derive(Debug)]
 pub struct Guard<K: Knobs = NicKnobs> {
-    /// `None`: the interface is gone.
-    knobs: Option<K>,
+    knobs: K,
+    /// Whether the interface is gone, and its settings with it, but for those that are the machine's.
+    gone: bool,
     path: PathBuf,
     record: Record,
 }
@@ -171,7 +175,7 @@ impl Guard {
     /// There is no such process, or the kernel refused to be asked.
     pub fn for_process(pid: u32, link: &Link, folder: &Path) -> io::Result<Self> {
         let record = Record::new(link.name.clone(), link.index, pid)?;
-        Ok(Self { knobs: Some(NicKnobs::of(link)?), path: record.path(folder), record })
+        Ok(Self { knobs: NicKnobs::of(link)?, gone: false, path: record.path(folder), record })
     }
 }
 
@@ -182,9 +186,7 @@ impl<K: Knobs> Guard<K> {
     /// [`GuardError`]: it is as it was, or as the error says.
     pub fn change(&mut self, setting: &Setting, value: &str) -> Result<Changed, GuardError> {
         let unread = |source| GuardError::Read { setting: setting.to_string(), source };
-        let Some(knobs) = &mut self.knobs else {
-            return Err(unread(io::Error::from_raw_os_error(libc::ENODEV)));
-        };
+        let knobs = &mut self.knobs;
         let before = knobs.read(setting).map_err(unread)?;
         if before == value {
             return Ok(Changed::Already);
@@ -232,20 +234,21 @@ impl<K: Knobs> Guard<K> {
     /// Gives back what was changed, the last first, and forgets it; the file goes, unless something could not be given
     /// back, which is then still in it.
     pub fn restore(&mut self) -> Vec<Outcome> {
-        let entries = std::mem::take(&mut self.record.settings);
+        let mut entries = std::mem::take(&mut self.record.settings);
         if entries.is_empty() {
             return Vec::new();
         }
-        let Some(knobs) = &mut self.knobs else {
-            self.record.remove(&self.path);
-            return vec![Outcome::Gone { link: self.record.interface.clone() }];
-        };
+        let knobs = &mut self.knobs;
+        let mut outcomes = Vec::new();
+        if self.gone {
+            outcomes.push(Outcome::Gone { link: self.record.interface.clone() });
+            entries.retain(|entry| entry.setting.outlives_the_link());
+        }
         // What is somebody else's is seen before anything is set back, since that may disturb others.
         let ours: Vec<_> = entries.into_iter().map(|entry| (knobs.read(&entry.setting), entry)).collect();
-        let mut outcomes = Vec::new();
         let mut kept = Vec::new();
         for (now, entry) in ours.into_iter().rev() {
-            let outcome = give_back(knobs, now, &entry, &self.record.interface);
+            let outcome = set_back(knobs, now, &entry, &self.record.interface);
             if matches!(outcome, Outcome::Failed { .. }) {
                 kept.push(entry);
             }
@@ -263,7 +266,7 @@ impl<K: Knobs> Guard<K> {
     }
 }
 
-fn give_back(knobs: &mut impl Knobs, seen: io::Result<String>, entry: &Entry, link: &str) -> Outcome {
+fn set_back(knobs: &mut impl Knobs, seen: io::Result<String>, entry: &Entry, link: &str) -> Outcome {
     let Entry { setting, before, set } = entry;
     let (setting, before, set) = (setting.clone(), before.clone(), set.clone());
     match seen {
@@ -305,6 +308,16 @@ impl LeftBehind {
         self.record.owner.runs().then_some(self.record.owner.pid)
     }
 
+    /// The process that changed them, whether it still runs or not.
+    pub fn process(&self) -> u32 {
+        self.record.owner.pid
+    }
+
+    /// What was changed.
+    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
+        self.record.settings.iter().map(|entry| &entry.setting)
+    }
+
     /// Where they are saved.
     pub fn path(&self) -> &Path {
         &self.path
@@ -315,16 +328,36 @@ impl LeftBehind {
     /// # Errors
     /// The kernel does not say whether the interface is there.
     pub fn take(self) -> Result<Guard, LinkError> {
-        let knobs = match Link::by_index(self.record.index) {
+        let (knobs, gone) = match Link::by_index(self.record.index) {
             Ok(link) => {
                 let refused = |source| LinkError::Kernel { name: link.name.clone(), source };
-                Some(NicKnobs::of(&link).map_err(refused)?)
+                (NicKnobs::of(&link).map_err(refused)?, false)
             }
-            Err(LinkError::Gone { .. }) => None,
+            Err(LinkError::Gone { .. }) => (NicKnobs::of_the_machine(), true),
             Err(error) => return Err(error),
         };
-        Ok(Guard { knobs, path: self.path, record: self.record })
+        Ok(Guard { knobs, gone, path: self.path, record: self.record })
     }
+}
+
+/// Gives back what processes that have ended have left of `interface`, as far as `which` says. Two that do it at once, or one that
+/// does it and one that then changes settings, do not come between each other: the folder is locked meanwhile.
+///
+/// # Errors
+/// The folder, or a file that is there, cannot be read; or the kernel does not say whether the interface is there.
+pub fn give_back(interface: &str, folder: &Path, which: impl Fn(&LeftBehind) -> bool) -> io::Result<Vec<Outcome>> {
+    let locked = match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive)?;
+    let mut outcomes = Vec::new();
+    for left in left_behind(interface, folder)? {
+        if left.holder().is_none() && which(&left) {
+            outcomes.extend(left.take().map_err(io::Error::other)?.restore());
+        }
+    }
+    Ok(outcomes)
 }
 
 /// What processes have saved of `interface`, in the network namespace of the calling thread: the youngest first, the order

@@ -12,6 +12,9 @@ use crate::link::Link;
 use crate::sys::ethtool::FlowKind;
 use crate::sys::netdev::NetDevice;
 
+/// Ports that the kernel gives to no connection of its own.
+mod reserved_ports;
+
 /// Something that can be set. Its text, by which files name it, is in the table.
 ///
 /// | text | value |
@@ -22,6 +25,7 @@ use crate::sys::netdev::NetDevice;
 /// | `rss-key` | bytes: `6d:5a:56` |
 /// | `rx-flow-hash udp4` | ethtool's letters: `sdfn` |
 /// | `feature NAME` (a name of `ethtool -k`, in its kernel's spelling) | `on`, `off` |
+/// | `reserved-port NUMBER` (kept from the kernel's own connections by `ip_local_reserved_ports`) | `on`, `off` |
 /// | `file PATH` (an interrupt's `smp_affinity_list`, or of /proc/sys/net) | what it says |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {
@@ -37,6 +41,9 @@ pub enum Setting {
     UdpHash,
     /// An offload.
     Feature(String),
+    /// Whether the kernel gives a port to no connection of its own. The machine's, or the network namespace's; each port is a
+    /// setting, so that each is given back whatever else of the list has been changed meanwhile.
+    ReservedPort(u16),
     /// A file of the kernel's, such as the affinity of an interrupt.
     File(PathBuf),
 }
@@ -50,6 +57,7 @@ impl fmt::Display for Setting {
             Self::RssKey => f.write_str("rss-key"),
             Self::UdpHash => f.write_str("rx-flow-hash udp4"),
             Self::Feature(name) => write!(f, "feature {name}"),
+            Self::ReservedPort(port) => write!(f, "reserved-port {port}"),
             Self::File(path) => write!(f, "file {}", path.display()),
         }
     }
@@ -71,6 +79,9 @@ impl FromStr for Setting {
             None if text == "rss-key" => Self::RssKey,
             Some(("rx-flow-hash", "udp4")) => Self::UdpHash,
             Some(("feature", name)) => Self::Feature(name.to_owned()),
+            Some(("reserved-port", port)) => {
+                Self::ReservedPort(port.parse().map_err(|_| UnknownSetting(text.to_owned()))?)
+            }
             // Only what is set here: whoever wrote the text shall have no other file written.
             Some(("file", path)) if is_settable(path) => Self::File(path.into()),
             _ => return Err(UnknownSetting(text.to_owned())),
@@ -94,6 +105,11 @@ impl Setting {
         }
     }
 
+    /// Whether it is still there once the interface is gone.
+    pub fn outlives_the_link(&self) -> bool {
+        matches!(self, Self::ReservedPort(_))
+    }
+
     /// The command by which an operator would give it that value; `None` where there is none.
     pub fn command(&self, link: &str, value: &str) -> Option<String> {
         Some(match self {
@@ -103,6 +119,8 @@ impl Setting {
             Self::RssKey => format!("ethtool -X {link} hkey {value}"),
             Self::UdpHash => format!("ethtool -N {link} rx-flow-hash udp4 {value}"),
             Self::Feature(name) => format!("ethtool -K {link} {name} {value}"),
+            // A list with more in it than this port.
+            Self::ReservedPort(_) => return None,
             Self::File(path) => format!("echo {value} >{}", path.display()),
         })
     }
@@ -123,8 +141,8 @@ pub trait Knobs {
     fn write(&mut self, setting: &Setting, value: &str) -> io::Result<()>;
 }
 
-/// The settings of one interface.
-pub struct NicKnobs(NetDevice);
+/// The settings of one interface, and of the machine; without an interface of the machine alone.
+pub struct NicKnobs(Option<NetDevice>);
 
 impl fmt::Debug for NicKnobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +156,16 @@ impl NicKnobs {
     /// # Errors
     /// No socket to ask the kernel by.
     pub fn of(link: &Link) -> io::Result<Self> {
-        NetDevice::new(&link.name).map(Self)
+        NetDevice::new(&link.name).map(Some).map(Self)
+    }
+
+    /// Of no link: what is an interface's fails with `ENODEV`.
+    pub fn of_the_machine() -> Self {
+        Self(None)
+    }
+
+    fn device(&self) -> io::Result<&NetDevice> {
+        self.0.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 
     /// Names of the features that are on and can be set, in the kernel's order.
@@ -146,7 +173,7 @@ impl NicKnobs {
     /// # Errors
     /// The kernel refused.
     pub fn features_on(&self) -> io::Result<Vec<String>> {
-        let features = self.0.features()?.into_iter();
+        let features = self.device()?.features()?.into_iter();
         Ok(features.filter(|feature| feature.active && feature.settable).map(|feature| feature.name).collect())
     }
 }
@@ -154,29 +181,30 @@ impl NicKnobs {
 impl Knobs for NicKnobs {
     fn read(&self, setting: &Setting) -> io::Result<String> {
         Ok(match setting {
-            Setting::Mtu => self.0.mtu()?.to_string(),
+            Setting::Mtu => self.device()?.mtu()?.to_string(),
             Setting::Channels => {
-                let channels = self.0.channels()?;
+                let channels = self.device()?.channels()?;
                 format!("rx {} tx {} combined {}", channels.rx, channels.tx, channels.combined)
             }
             Setting::RssTable => {
-                let table: Vec<String> = self.0.rss()?.table.iter().map(u32::to_string).collect();
+                let table: Vec<String> = self.device()?.rss()?.table.iter().map(u32::to_string).collect();
                 if table.is_empty() {
                     return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
                 }
                 table.join(" ")
             }
             Setting::RssKey => {
-                let key: Vec<String> = self.0.rss()?.key.iter().map(|byte| format!("{byte:02x}")).collect();
+                let key: Vec<String> = self.device()?.rss()?.key.iter().map(|byte| format!("{byte:02x}")).collect();
                 key.join(":")
             }
-            Setting::UdpHash => hash_fields::letters(self.0.hash_fields(FlowKind::Udp4)?),
+            Setting::UdpHash => hash_fields::letters(self.device()?.hash_fields(FlowKind::Udp4)?),
             Setting::Feature(name) => {
-                let features = self.0.features()?;
+                let features = self.device()?.features()?;
                 let feature = features.iter().find(|feature| feature.name == *name);
                 let feature = feature.ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))?;
-                if feature.active { "on" } else { "off" }.to_owned()
+                on_or_off(feature.active).to_owned()
             }
+            Setting::ReservedPort(port) => on_or_off(reserved_ports::is_listed(*port)?).to_owned(),
             Setting::File(path) => std::fs::read_to_string(path)?.trim().to_owned(),
         })
     }
@@ -184,26 +212,38 @@ impl Knobs for NicKnobs {
     fn write(&mut self, setting: &Setting, value: &str) -> io::Result<()> {
         let wrong = || io::Error::from_raw_os_error(libc::EINVAL);
         match setting {
-            Setting::Mtu => self.0.set_mtu(value.parse().map_err(|_| wrong())?),
+            Setting::Mtu => self.device()?.set_mtu(value.parse().map_err(|_| wrong())?),
             Setting::Channels => {
                 let [rx, tx, combined] = channels(value).ok_or_else(wrong)?;
-                self.0.set_channels(rx, tx, combined)
+                self.device()?.set_channels(rx, tx, combined)
             }
             Setting::RssTable => {
                 let table: Result<Vec<u32>, _> = value.split_whitespace().map(str::parse).collect();
-                self.0.set_rss(Some(&table.map_err(|_| wrong())?), None)
+                self.device()?.set_rss(Some(&table.map_err(|_| wrong())?), None)
             }
             Setting::RssKey => {
                 let key: Result<Vec<u8>, _> = value.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-                self.0.set_rss(None, Some(&key.map_err(|_| wrong())?))
+                self.device()?.set_rss(None, Some(&key.map_err(|_| wrong())?))
             }
-            Setting::UdpHash => self.0.set_hash_fields(FlowKind::Udp4, hash_fields::fields(value).ok_or_else(wrong)?),
-            Setting::Feature(name) => match value {
-                "on" | "off" => self.0.set_feature(name, value == "on"),
-                _ => Err(wrong()),
-            },
+            Setting::UdpHash => {
+                self.device()?.set_hash_fields(FlowKind::Udp4, hash_fields::fields(value).ok_or_else(wrong)?)
+            }
+            Setting::Feature(name) => self.device()?.set_feature(name, is_on(value).ok_or_else(wrong)?),
+            Setting::ReservedPort(port) => reserved_ports::list(*port, is_on(value).ok_or_else(wrong)?),
             Setting::File(path) => std::fs::write(path, value),
         }
+    }
+}
+
+fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn is_on(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
     }
 }
 
@@ -231,6 +271,7 @@ mod tests {
             Setting::RssKey,
             Setting::UdpHash,
             Setting::Feature("rx-gro".to_owned()),
+            Setting::ReservedPort(11211),
             Setting::File("/proc/irq/33/smp_affinity_list".into()),
         ];
         for setting in all {
@@ -245,6 +286,8 @@ mod tests {
             "file /proc/irq/self/smp_affinity_list",
             "rx-flow-hash tcp4",
             "feature",
+            "reserved-port",
+            "reserved-port 65536",
         ] {
             assert!(text.parse::<Setting>().is_err(), "{text}");
         }

@@ -66,7 +66,7 @@ impl Drop for Folder {
 
 fn guard(fake: &Fake, folder: &Folder) -> Guard<Fake> {
     let record = Record::new("eth7".to_owned(), 7, std::process::id()).expect("/proc is there");
-    Guard { knobs: Some(fake.clone()), path: record.path(&folder.0), record }
+    Guard { knobs: fake.clone(), gone: false, path: record.path(&folder.0), record }
 }
 
 fn lines(outcomes: Vec<Outcome>) -> Vec<String> {
@@ -120,7 +120,7 @@ fn a_process_that_dies_leaves_a_file_that_gives_everything_back() {
     assert!(left_behind("eth", &folder.0).expect("it can").is_empty(), "another interface");
     assert_eq!((found.len(), found[0].path(), found[0].holder()), (1, path.as_path(), Some(std::process::id())));
     let LeftBehind { record, path } = found.into_iter().next().expect("one");
-    let mut second = Guard { knobs: Some(fake.clone()), path, record };
+    let mut second = Guard { knobs: fake.clone(), gone: false, path, record };
     assert_eq!(second.restore().len(), 3);
     assert_eq!(fake.all(), before);
     assert!(left_behind("eth7", &folder.0).expect("it can").is_empty());
@@ -146,8 +146,22 @@ fn settings_of_an_interface_that_is_gone_are_forgotten() {
     let (fake, folder) = (Fake::new(), Folder::new("gone"));
     let mut guard = guard(&fake, &folder);
     guard.change(&Setting::Mtu, "1400").expect("it can");
-    guard.knobs = None;
+    guard.gone = true;
     assert_eq!(lines(guard.restore()), ["interface eth7 is gone, and its settings with it"]);
+    assert!(!guard.path.exists());
+}
+
+#[test]
+fn settings_of_the_machine_are_given_back_though_the_interface_is_gone() {
+    let (fake, folder) = (Fake::new(), Folder::new("machine"));
+    fake.set("reserved-port 11211", "off");
+    let mut guard = guard(&fake, &folder);
+    guard.change(&Setting::Mtu, "1400").expect("it can");
+    guard.change(&Setting::ReservedPort(11211), "on").expect("it can");
+    guard.gone = true;
+    let said = ["interface eth7 is gone, and its settings with it", "reserved-port 11211 is off again"];
+    assert_eq!(lines(guard.restore()), said);
+    assert_eq!(fake.all()["reserved-port 11211"], "off");
     assert!(!guard.path.exists());
 }
 
