@@ -186,6 +186,18 @@ def test_ports_of_a_shared_address_are_reserved_while_the_server_lives(start):
 
 
 @only_sidestep
+def test_a_server_started_right_after_a_killed_one_keeps_its_port_reserved(start):
+    for _ in range(5):
+        start_shared(start).kill()
+        # The keeper of the first gives the port back at this moment.
+        server = start_shared(start)
+        for _ in range(200):
+            assert reserved() == str(PORT)
+        assert server.stop() == 0, server.errors
+        assert reserved() == ""
+
+
+@only_sidestep
 def test_a_kernels_connection_to_elsewhere_never_gets_a_shared_port(start):
     server = start_shared(start)
     narrow = f"sysctl -qw net.ipv4.ip_local_port_range='{PORT - 1} {PORT + 1}'"
@@ -242,7 +254,7 @@ def test_a_dedicated_queue_leaves_the_kernel_nothing(start):
             nobody.connect((KERNEL_ADDRESS, 22))
     log = Log(server)
     assert [line for line in server.lines if line.startswith("steering: every frame of these queues of ss0")]
-    # Counted by the main thread once a second.
+    # Counted by the supervisor every 0.4 s.
     deadline = time.monotonic() + HANG_SECONDS
     while sidestep_stats(connection)["xdp_dedicated"] == 0:
         assert server.process.poll() is None, log.text

@@ -1,12 +1,11 @@
 //! The keeper: a process of root's that does three things for a server, and no other.
 //!
 //! For one that has given up root's rights (`-u`) it reads the file of `-Y` again, which only root may read, and takes the
-//! PID file away once the server has ended, from a folder that only root may write to. Of one that shares an address with
-//! the kernel it gives back the reserved ports, however the server ends. It is this program, started again before the
-//! rights are given up; it knows all of this from its command line, takes one byte as a request, and ends with the pipe
-//! that the server holds. A server that
-//! is taken over learns nothing from it but the users: the file is read only where none but root can have put another
-//! in its place.
+//! PID file away once the server has ended, from a folder that only root may write to. Of one that has changed settings of the
+//! NIC or reserved ports it gives them back when the server was killed. It is this program, started again before the rights
+//! are given up; it knows all of this from its command line, takes one byte as a request, and ends with the pipe that the
+//! server holds. A server that is taken over learns nothing from it but the users: the file is read only where none but root
+//! can have put another in its place.
 
 use std::env;
 use std::fs::{self, File};
@@ -17,18 +16,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
+use nic::guard::{folder, give_back, left_behind};
 use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::announce::PidFile;
-use crate::reserved_ports::ReservedPorts;
 
 /// Set in the keeper's environment.
 const MARK: &str = "SIDESTEP_CACHED_KEEPER";
 
 /// The one request: the users.
 const USERS: u8 = b'u';
+
+/// The server ends and has given back what it had changed.
+const DONE: u8 = b'd';
+
+/// How long a killed server has to end after its pipe has closed: to give a large UMEM back takes a while.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// Far more than memcached's eight lines of 256 bytes.
 const USERS_MAX_BYTES: u64 = 64 << 10;
@@ -49,14 +55,14 @@ pub(crate) struct Kept {
     pub(crate) pid_file: Option<PathBuf>,
     /// The file of `-Y`, by its absolute path.
     pub(crate) users: Option<PathBuf>,
-    /// The ports that the server has reserved.
-    pub(crate) reserved: ReservedPorts,
+    /// The interface of which settings are changed, by its name.
+    pub(crate) guarded: Option<String>,
 }
 
 impl Kept {
     /// Whether no keeper is needed.
     pub(crate) fn is_nothing(&self) -> bool {
-        self.pid_file.is_none() && self.users.is_none() && self.reserved.is_empty()
+        self.pid_file.is_none() && self.users.is_none() && self.guarded.is_none()
     }
 }
 
@@ -69,12 +75,11 @@ impl Keeper {
         let mut command = Command::new(env::current_exe()?);
         let path = |path: Option<PathBuf>| path.unwrap_or_default().into_os_string();
         command.arg(std::process::id().to_string()).arg(path(kept.pid_file)).arg(path(kept.users));
-        command.arg(kept.reserved.to_string()).env(MARK, "1");
+        command.arg(kept.guarded.unwrap_or_default()).env(MARK, "1");
         // Not of the terminal's group: the server says when it ends. Standard error may be closed by a daemon, which also
         // leaves its working directory, so that what that is on can be unmounted.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).current_dir("/");
         let mut child = command.spawn()?;
-        kept.reserved.leave();
         let (requests, answers) = (child.stdin.take(), child.stdout.take());
         let answers = answers.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Keeper { child, requests, answers })
@@ -98,7 +103,10 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        drop(self.requests.take());
+        if let Some(mut requests) = self.requests.take() {
+            // Fails where the keeper has ended before.
+            let _ = requests.write_all(&[DONE]);
+        }
         let _ = self.child.wait();
     }
 }
@@ -118,23 +126,39 @@ pub fn keep() -> ExitCode {
     }
     let mut words = env::args_os().skip(1);
     let words = std::array::from_fn(|_| words.next());
-    let [Some(server), Some(pid_file), Some(users), Some(reserved), None] = words else {
+    let [Some(server), Some(pid_file), Some(users), Some(guarded), None] = words else {
         return ExitCode::from(2);
     };
-    let _reserved = ReservedPorts::taken(reserved.to_str().unwrap_or_default());
     let server = server.to_str().and_then(|server| server.parse().ok()).unwrap_or(0);
     let _pid_file = (!pid_file.is_empty()).then(|| PidFile::of(PathBuf::from(pid_file), server));
-    match answer(&mut io::stdin().lock(), &mut io::stdout().lock(), Path::new(&users)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_server_gone) => ExitCode::FAILURE,
+    let answered = answer(&mut io::stdin().lock(), &mut io::stdout().lock(), Path::new(&users));
+    if !matches!(answered, Ok(true)) {
+        give_back_of(server, guarded.to_str().unwrap_or_default());
     }
+    if answered.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Answers requests until the server closes its end.
-fn answer(requests: &mut impl BufRead, answers: &mut impl Write, users: &Path) -> io::Result<()> {
+/// Gives back what the process `server` had changed of an interface, once it has ended.
+fn give_back_of(server: u32, interface: &str) {
+    let running = || {
+        let left = left_behind(interface, &folder()).unwrap_or_default();
+        left.iter().any(|left| left.holder() == Some(server))
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < LAST_STEPS && running() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // What cannot be given back stays in its file, for `sidestep nic restore`. A server that has been started meanwhile has done
+    // it already (`supervisor.rs`).
+    let _ = give_back(interface, &folder(), |left| left.process() == server);
+}
+
+/// Answers requests until the server closes its end. Returns whether it has said before that it is done.
+fn answer(requests: &mut impl BufRead, answers: &mut impl Write, users: &Path) -> io::Result<bool> {
     for request in requests.bytes() {
-        if request? != USERS {
-            break;
+        match request? {
+            USERS => {}
+            other => return Ok(other == DONE),
         }
         let (status, text) = match read_trusted(users) {
             Ok(text) => (0, text),
@@ -145,7 +169,7 @@ fn answer(requests: &mut impl BufRead, answers: &mut impl Write, users: &Path) -
         answers.write_all(&text)?;
         answers.flush()?;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Reads a file of which only root can say what it is.
@@ -199,10 +223,14 @@ mod tests {
     #[test]
     fn requests_are_answered_until_the_server_closes_or_says_nonsense() {
         let mut out = Vec::new();
-        answer(&mut &b"uu"[..], &mut out, Path::new("/does/not/exist")).expect("memory can be written");
+        let answer = |said: &[u8], out: &mut Vec<u8>| {
+            answer(&mut &said[..], out, Path::new("/does/not/exist")).expect("memory can be written")
+        };
+        assert!(!answer(b"uu", &mut out), "it ends without a word");
         assert_eq!((out[0], out.iter().filter(|byte| **byte == 1).count() >= 2), (1, true));
         out.clear();
-        answer(&mut &b"xu"[..], &mut out, Path::new("/does/not/exist")).expect("memory can be written");
+        assert!(!answer(b"xu", &mut out));
+        assert!(answer(b"d", &mut out) && answer(b"du", &mut out));
         assert_eq!(out, b"");
     }
 

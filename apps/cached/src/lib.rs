@@ -40,8 +40,6 @@ mod losses;
 mod options;
 /// What was served, in words.
 mod report;
-/// `ReservedPorts`: ports of a shared address that the kernel must not use itself.
-mod reserved_ports;
 /// Lines on standard output.
 mod say;
 /// From options to running cores, and down again.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   core: NetStack, queues, strays ──every 250 ms──► its block ─┐
-//!   main thread: XDP program, link ──every second──► its block ─┴─► stats sidestep (sums), log (what grows)
+//!   supervisor: XDP program, link ───every 400 ms──► its block ─┴─► stats sidestep (sums), log (what grows)
 //! ```
 //!
 //! Invariant: a block has one writer, and every reason one name, one sentence that says when it moves (the one of

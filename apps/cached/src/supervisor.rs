@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  supervisor (root)                                   data plane (nobody, no rights, no files, few calls)
-//!  signals, files of -P -Y --cluster, reserved ports    sockets, UMEM, program and its link, stacks, shards
+//!  signals, files of -P -Y --cluster                    sockets, UMEM, program and its link, stacks, shards
 //!  the NIC's settings, a look at the link each 0.4 s    threads: one a core, memory, ear, control, main
 //!           └──────────── one socket pair, the data plane's standard input ────────────┘
 //! ```
@@ -26,8 +26,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use control::{Front, FrontHandle, Limits};
-use nic::guard::{Guard, folder};
+use nic::guard::{Guard, LeftBehind, folder, give_back};
 use nic::link::Link;
+use nic::settings::Setting;
 use nic::udp_spread::spread_udp;
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -36,7 +37,6 @@ use signal_hook::iterator::Signals;
 use crate::announce::{PidFile, write_ports};
 use crate::daemon;
 use crate::options::{Options, Steering};
-use crate::reserved_ports::ReservedPorts;
 use crate::say::say;
 use crate::setup::config::Ports;
 use crate::setup::files::Files;
@@ -67,7 +67,8 @@ struct Supervisor<'a> {
     watch: Option<Watch>,
     /// Once the first plane has opened the link.
     outside: Option<Outside>,
-    reserved: Option<ReservedPorts>,
+    /// What is changed before the first plane opens the link.
+    guard: Option<Guard>,
     /// Where `sidestep ctl` is listened to, if that could be had.
     front: Option<FrontHandle>,
     /// Whether a plane has been ready.
@@ -104,7 +105,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
     let listener = std::thread::Builder::new().name("signals".to_owned()).spawn(move || listen(signals, &to, &written));
     listener.map_err(SetupError::system("start a thread"))?;
     let ports = Ports::of(options)?;
-    let reserved = (options.steering == Steering::Shared).then(|| reserve(options, ports));
+    take_back(&options.interface);
+    let guard = if options.steering == Steering::Shared { reserve(options, ports) } else { None };
     let mark = ports.mark(&std::env::current_dir().unwrap_or_default());
     let plane = Plane::start(&mark, &events).map_err(SetupError::system("start the data plane"))?;
     let mut supervisor = Supervisor {
@@ -118,7 +120,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         counters: None,
         watch: None,
         outside: None,
-        reserved,
+        guard,
         front: None,
         served: false,
         stopping: None,
@@ -175,11 +177,13 @@ impl Supervisor<'_> {
     fn opened(&mut self, index: u32, queues: u32) -> Result<(), SetupError> {
         let link = Link::by_index(index).map_err(|error| SetupError::Open(Box::new(error.into())))?;
         if self.outside.is_none() {
-            let mut guard = Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"))?;
+            let new = || Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"));
+            let mut guard = self.guard.take().map_or_else(new, Ok)?;
             if self.ports.udp.is_some() {
                 say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
             }
-            let files = Files::open(self.options, self.reserved.take().unwrap_or_default())?;
+            let guarded = guard.changed().next().is_some().then_some(link.name.as_str());
+            let files = Files::open(self.options, guarded)?;
             self.outside = Some(Outside { files, guard });
         }
         self.watch = Some(Watch::new(link, queues as usize, self.counters.take().map(|counters| *counters)));
@@ -224,7 +228,8 @@ impl Supervisor<'_> {
 
     /// Looks what has become of link and program, and tells the plane.
     fn look(&mut self) {
-        let Some(watch) = &mut self.watch else { return };
+        // With its queues closed, as a plane that ends leaves it, a TAP has no carrier.
+        let Some(watch) = self.watch.as_mut().filter(|_| self.stopping.is_none()) else { return };
         if let Err(gone) = watch.look_if_due(Instant::now(), WATCH_INTERVAL) {
             if self.plane.has_ended() {
                 // A TAP that it had made goes with it; its event comes.
@@ -326,17 +331,39 @@ fn open_front(options: &Options) -> Result<Option<Front>, SetupError> {
     }
 }
 
-/// Keeps the kernel from giving the server's ports to connections of its own, whose answers would come to the server.
-fn reserve(options: &Options, ports: Ports) -> ReservedPorts {
-    let wanted: Vec<u16> = ports.listed().map(|(_, port)| port).collect();
-    ReservedPorts::take(&wanted).unwrap_or_else(|error| {
+/// Gives back what a server of before has left changed that was killed, so that this one finds what was there before both. What
+/// `sidestep nic prepare` has changed is the launcher's, which does the same.
+fn take_back(interface: &str) {
+    let Ok(link) = Link::by_name(interface) else { return };
+    let launchers = |setting: &Setting| match setting {
+        Setting::Mtu | Setting::Channels | Setting::RssTable | Setting::RssKey | Setting::Feature(_) => true,
+        Setting::File(path) => path.starts_with("/proc/irq"),
+        _ => false,
+    };
+    let servers = |left: &LeftBehind| !left.settings().any(launchers);
+    match give_back(&link.name, &folder(), servers) {
+        Ok(outcomes) => outcomes.iter().for_each(|outcome| say(format_args!("nic: an earlier run: {outcome}"))),
+        Err(error) => say(format_args!("note: what an earlier run has saved of {} is not known: {error}", link.name)),
+    }
+}
+
+/// Keeps the kernel from giving the server's ports to connections of its own, whose answers would come to the server; what was
+/// changed for it. `None` where there is no such interface, of which the data plane tells.
+fn reserve(options: &Options, ports: Ports) -> Option<Guard> {
+    let link = Link::by_name(&options.interface).ok()?;
+    let not_reserved = |error: &dyn std::fmt::Display| {
         say(format_args!(
-            "note: the kernel may give port {ports} of {} to a connection of its own, which would then get no answer, since {} cannot be changed: {error}",
+            "note: the kernel may give port {ports} of {} to a connection of its own, which would then get no answer: {error}",
             options.address,
-            ReservedPorts::SETTING,
         ));
-        ReservedPorts::default()
-    })
+    };
+    let mut guard = Guard::new(&link, &folder()).inspect_err(|error| not_reserved(error)).ok()?;
+    for (_, port) in ports.listed() {
+        if let Err(error) = guard.change(&Setting::ReservedPort(port), "on") {
+            not_reserved(&error);
+        }
+    }
+    Some(guard)
 }
 
 /// The folder that becomes the root of this process, the data plane: below where settings are saved.

@@ -1,5 +1,5 @@
-//! `Files`: what the server has outside of itself while it runs, the files of `-P`, `-Y` and `--cluster` and reserved ports,
-//! and the keeper of what only root may reach.
+//! `Files`: what the server has outside of itself while it runs, the files of `-P`, `-Y` and `--cluster`, and
+//! the keeper of what only root may reach.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use super::error::SetupError;
 use crate::announce::PidFile;
 use crate::keeper::{Keeper, Kept};
 use crate::options::{Options, cluster_text};
-use crate::reserved_ports::ReservedPorts;
 use crate::supervisor::channel::FileText;
 use crate::user::{as_user, other};
 
@@ -22,20 +21,20 @@ pub(crate) struct Files {
     users_file: Option<PathBuf>,
     /// The file of `--cluster`, by its absolute path.
     cluster_file: Option<PathBuf>,
-    /// Reads the file of `-Y` and removes the PID file where this process may not; gives reserved ports back, even after
-    /// this process was killed.
+    /// Reads the file of `-Y` and removes the PID file where this process may not; gives settings back after this process was
+    /// killed.
     keeper: Option<Keeper>,
     /// The user of `-u`, with whose rights files are read again.
     user: Option<User>,
 }
 
 impl Files {
-    /// Writes the PID file, and starts a keeper if ports are reserved or the server will go on as another user. To be
-    /// called with root's rights.
+    /// Writes the PID file, and starts a keeper if settings of the interface `guarded` have been changed or the server will go
+    /// on as another user. To be called with root's rights.
     ///
     /// # Errors
     /// A file cannot be written or found, or the keeper cannot be started.
-    pub(crate) fn open(options: &Options, reserved: ReservedPorts) -> Result<Files, SetupError> {
+    pub(crate) fn open(options: &Options, guarded: Option<&str>) -> Result<Files, SetupError> {
         let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose();
         let pid_file = pid_file.map_err(SetupError::system("write the file of -P"))?;
         // A daemon leaves its working directory.
@@ -45,10 +44,10 @@ impl Files {
         let cluster_file = cluster_file.map_err(SetupError::system("find the file of --cluster"))?;
         let user = options.user.as_deref().and_then(other);
         let kept = |path: Option<&Path>| path.filter(|_| user.is_some()).map(Path::to_owned);
-        let kept =
-            Kept { pid_file: kept(pid_file.as_ref().map(PidFile::path)), users: kept(users_file.as_deref()), reserved };
+        let (pid, users) = (kept(pid_file.as_ref().map(PidFile::path)), kept(users_file.as_deref()));
+        let kept = Kept { pid_file: pid, users, guarded: guarded.map(str::to_owned) };
         let keeper = (!kept.is_nothing()).then(|| Keeper::start(kept)).transpose();
-        let keeper = keeper.map_err(SetupError::system("start the keeper of files and reserved ports"))?;
+        let keeper = keeper.map_err(SetupError::system("start the keeper of files and settings"))?;
         Ok(Files { pid_file: pid_file.map(Arc::new), users_file, cluster_file, keeper, user })
     }
 
