@@ -105,6 +105,8 @@ pub struct Options {
     pub mode: Mode,
     /// Most queues to open.
     pub queues: Option<usize>,
+    /// Descriptors of a queue's receive ring, and of its transmit ring, if that was said.
+    pub ring_size: Option<u32>,
     /// CPUs to pin to; empty: those the process may use.
     pub cpus: Vec<usize>,
     /// How long an idle thread looks for work before it sleeps.
@@ -178,6 +180,7 @@ impl Options {
             extended,
             mode: flags.mode,
             queues: flags.queues,
+            ring_size: flags.ring_size,
             cpus: cpus(flags.cpus, cores)?,
             spin: flags.spin,
             capture: flags.capture,
@@ -257,6 +260,9 @@ fn check_tap(options: &Options) -> Result<(), OptionError> {
     if options.mode != Mode::Auto {
         return refused("--mode", "the kernel copies every frame of a TAP; leave --mode out");
     }
+    if options.ring_size.is_some() {
+        return refused("--ring-size", "the rings of a TAP are not shared with the kernel; leave --ring-size out");
+    }
     if options.queues.unwrap_or(options.cores) > usize::from(TAP_QUEUES_MAX) {
         return refused("--queues", "a TAP has 256 queues at most");
     }
@@ -328,6 +334,9 @@ mod tests {
             (&["--device", "tap:t0", "--allow", "10.0.0.0/8"], "filter on the kernel's side"),
             (&["--device", "tap:t0", "--mode", "native"], "leave --mode out"),
             (&["--device", "tap:t0", "--queues", "300"], "256 queues"),
+            (&["--device", "tap:t0", "--ring-size", "64"], "leave --ring-size out"),
+            (&["--device", "xdp:ss0", "--ring-size", "100"], "--ring-size 100: not a power of two from 64 to 32768"),
+            (&["--device", "xdp:ss0", "--ring-size", "32"], "--ring-size 32: not a power of two from 64 to 32768"),
             (&["--device", "tap:t0", "--interface", "ss0"], "cannot be used with"),
             (&[], "--interface"),
         ] {

@@ -157,6 +157,10 @@ pub(super) struct Flags {
     /// Most queues to open; default: all that the interface has
     #[arg(long, value_name = "NUMBER", value_parser = read::queues)]
     pub(super) queues: Option<usize>,
+    /// Descriptors of each queue's receive and transmit ring, a power of two: how many frames may wait, and how much memory
+    /// they take [default: 2048]
+    #[arg(long, value_name = "NUMBER", value_parser = read::ring_size)]
+    pub(super) ring_size: Option<u32>,
     /// CPUs to pin the threads to, such as 0,2,4; default: the CPUs this process may use, in order
     #[arg(long, value_name = "LIST", value_parser = read::cpus)]
     pub(super) cpus: Option<Cpus>,

@@ -83,7 +83,8 @@ impl Number {
         }
     }
 
-    fn wrong(&self, text: &str) -> OptionError {
+    /// Why `text` is refused.
+    pub(super) fn wrong(&self, text: &str) -> OptionError {
         let Number { option, unit, least, most, hint } = *self;
         OptionError::Number { option, value: text.trim().to_owned(), unit, least, most, hint }
     }

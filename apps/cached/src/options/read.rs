@@ -21,6 +21,7 @@ pub(super) const BACKLOG: Number = Number::new("-b", "a number of half-open conn
 pub(super) const REQUESTS: Number = Number::new("-R", "a number of requests", 1, 1 << 30);
 pub(super) const SLAB_MIN: Number = Number::new("-n", "a number of bytes", 1, 256 << 10);
 const QUEUES: Number = Number::new("--queues", "a number of queues", 1, 1024);
+const RING_SIZE: Number = Number::new("--ring-size", "a power of two", 64, 32_768);
 const CPU: Number = Number::new("--cpus", "a CPU number", 0, 4095).hint("; separate them by commas");
 const SPIN: Number = Number::new("--spin", "a number of microseconds", 0, 1_000_000);
 
@@ -107,6 +108,11 @@ pub(super) fn cpus(list: &str) -> Result<Cpus, OptionError> {
 
 pub(super) fn queues(text: &str) -> Result<usize, OptionError> {
     QUEUES.read_whole(text).map(|queues| queues as usize)
+}
+
+pub(super) fn ring_size(text: &str) -> Result<u32, OptionError> {
+    let size = RING_SIZE.read_whole(text)? as u32;
+    if size.is_power_of_two() { Ok(size) } else { Err(RING_SIZE.wrong(text)) }
 }
 
 pub(super) fn spin(text: &str) -> Result<Duration, OptionError> {

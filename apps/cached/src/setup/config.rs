@@ -156,6 +156,9 @@ pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
     }
     config.dedicated = options.steering == Steering::Dedicated;
     config.allow = options.allow.clone();
+    if let Some(size) = options.ring_size {
+        (config.rx_ring, config.tx_ring) = (size, size);
+    }
     (config.attach, config.copy) = match options.mode {
         Mode::Auto => (AttachMode::Auto, CopyMode::Auto),
         Mode::ZeroCopy => (AttachMode::Native, CopyMode::ZeroCopy),
