@@ -36,7 +36,7 @@ pub enum OpenError {
     Link(#[from] LinkError),
     /// Permission is missing.
     #[error(
-        "no permission for AF_XDP: {missing} missing; run as root or give the program cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock with setcap"
+        "no permission for AF_XDP: {missing} missing; run as root or give the program cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock with setcap"
     )]
     Permission {
         /// The capabilities, by name.
@@ -44,7 +44,7 @@ pub enum OpenError {
     },
     /// The kernel refuses to lock that much memory.
     #[error(
-        "the frames of {queues} queues need {needed} bytes of locked memory, RLIMIT_MEMLOCK allows {limit} bytes; raise it (ulimit -l), grant CAP_IPC_LOCK, or use smaller rings"
+        "the frames of {queues} queues need {needed} bytes of locked memory, RLIMIT_MEMLOCK allows {limit} bytes; raise it (ulimit -l), grant CAP_IPC_LOCK, or use smaller rings (--ring-size)"
     )]
     LockedMemory {
         /// Queues to be bound.
@@ -55,7 +55,7 @@ pub enum OpenError {
         limit: u64,
     },
     /// The machine has too little memory.
-    #[error("no memory for {needed} bytes of frames a queue; free some or use smaller rings")]
+    #[error("no memory for {needed} bytes of frames a queue; free some or use smaller rings (--ring-size)")]
     NoMemory {
         /// Bytes needed for one queue.
         needed: u64,
@@ -316,12 +316,14 @@ impl Facts {
     }
 }
 
-/// Names of the capabilities that AF_XDP needs and `effective` lacks. `CAP_SYS_ADMIN` includes `CAP_BPF`.
+/// Names of the capabilities that AF_XDP needs and `effective` lacks. `CAP_SYS_ADMIN` includes `CAP_BPF` and `CAP_PERFMON`, without
+/// which the verifier lets no program compare pointers, as ours does with the end of each frame.
 fn missing(effective: CapabilitySet) -> Vec<&'static str> {
     let needed = [
         ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
         ("CAP_NET_RAW", CapabilitySet::NET_RAW),
         ("CAP_BPF", CapabilitySet::BPF | CapabilitySet::SYS_ADMIN),
+        ("CAP_PERFMON", CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN),
     ];
     needed.into_iter().filter(|(_, any)| !effective.intersects(*any)).map(|(name, _)| name).collect()
 }

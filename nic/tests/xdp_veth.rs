@@ -393,8 +393,16 @@ fn wrong_uses_are_refused_in_one_line_and_leave_nothing_behind() {
         lab.ip(side, &["link", "set", side.link(), "mtu", "1500"]);
     }
 
+    // A program that takes frames of one buffer alone, as before Linux 5.18, on a link whose other end sends longer ones.
+    let index = lab.inside(Side::Server, || Link::by_name("s0")).expect("the link").index;
+    lab.ip(Side::Client, &["link", "set", "c0", "mtu", "9000"]);
+    let mut whole = sidestep_nic::xdp::SteeringProgram::load(2, false).expect("it loads");
+    let fault =
+        lab.inside(Side::Server, || whole.attach(index, Attach::Native)).expect_err("the frames may be too long");
+    assert_eq!(fault.raw_os_error(), Some(libc::ERANGE), "what preflight tells as MtuRefused: {fault}");
+    lab.ip(Side::Client, &["link", "set", "c0", "mtu", "1500"]);
+
     // Another program, without sockets, so that it is the program that is in the way.
-    let index = lab.inside(Side::Server, || sidestep_nic::link::Link::by_name("s0")).expect("the link").index;
     let mut other = sidestep_nic::xdp::SteeringProgram::load(2, false).expect("it loads");
     lab.inside(Side::Server, || other.attach(index, Attach::Native)).expect("it attaches");
     let attached = open_as(&lab, Side::Server, &good).expect_err("it must be refused");

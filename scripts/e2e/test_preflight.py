@@ -55,9 +55,9 @@ def test_another_xdp_program_is_told_with_the_commands_that_find_and_detach_it()
 
 
 @only_sidestep
-@pytest.mark.parametrize("capability", ["net_admin", "net_raw", "bpf"])
+@pytest.mark.parametrize("capability", ["net_admin", "net_raw", "bpf", "perfmon"])
 def test_each_capability_that_is_missing_is_named(capability):
-    # CAP_SYS_ADMIN would do in place of CAP_BPF.
+    # CAP_SYS_ADMIN would do in place of the last two.
     without = ",".join(f"-{name}" for name in {capability, "sys_admin"})
     said = refused(prefix=["setpriv", "--bounding-set", without, "--inh-caps", without])
     assert f"no permission for AF_XDP: CAP_{capability.upper()} missing; run as root or give the program" in said, said
@@ -69,6 +69,29 @@ def test_too_little_memory_that_may_be_locked_is_told_with_both_numbers():
     said = refused(prefix=[*without, "prlimit", "--memlock=65536:65536"])
     wanted = r"frames of 2 queues need \d+ bytes of locked memory, RLIMIT_MEMLOCK allows 65536 bytes; raise it \(ulimit -l\)"
     assert re.search(wanted, said), said
+
+
+@only_sidestep
+def test_frames_for_which_there_is_no_memory_are_told_with_their_size(start):
+    # With the longest rings and chunks of a page the frames of a queue take 385 MiB: more than is left of an address space that
+    # holds all else, which a server with the usual rings has shown.
+    assert in_server_namespace("ip", "link", "set", "ss0", "mtu", "3000").returncode == 0
+    try:
+        server = start(connections=1024).wait_until_ready()
+        with open(f"/proc/{server.plane()}/status", encoding="ascii") as status:
+            most = int(re.search(r"VmPeak:\s+(\d+) kB", status.read())[1]) * 1024
+        assert server.stop() == 0
+        limit = most + (200 << 20)
+        said = refused(prefix=["prlimit", f"--as={limit}:{limit}"], **{"--ring-size": "32768", "-c": "1024"})
+    finally:
+        assert in_server_namespace("ip", "link", "set", "ss0", "mtu", "1500").returncode == 0
+    assert re.search(r"no memory for \d{9} bytes of frames a queue; free some or use smaller rings \(--ring-size\)", said), said
+
+
+@only_sidestep
+def test_an_interface_that_is_no_ethernet_is_told():
+    said = refused(**{"--interface": "lo"})
+    assert "interface lo is no Ethernet; AF_XDP and this stack need one" in said, said
 
 
 @only_sidestep

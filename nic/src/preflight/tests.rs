@@ -99,7 +99,7 @@ fn a_shared_address_that_the_kernel_lacks_is_refused() {
 #[test]
 fn missing_permission_names_the_capabilities() {
     let facts = Facts { missing_capabilities: missing(CapabilitySet::NET_ADMIN), ..facts() };
-    assert!(line(&config(), &facts).contains("CAP_NET_RAW, CAP_BPF missing"));
+    assert!(line(&config(), &facts).contains("CAP_NET_RAW, CAP_BPF, CAP_PERFMON missing"));
     assert!(missing(CapabilitySet::all()).is_empty());
     assert_eq!(missing(CapabilitySet::SYS_ADMIN), ["CAP_NET_ADMIN", "CAP_NET_RAW"]);
 }
@@ -186,6 +186,44 @@ fn the_kernels_refusals_are_explained() {
     assert!(bind(libc::ENODEV).starts_with("cannot bind an AF_XDP socket to queue 1 of ss0"));
 }
 
+/// The kernel's refusal to attach the program in native mode.
+fn attach(code: i32) -> ProgramFault {
+    let call = aya::sys::SyscallError { call: "bpf_link_create", io_error: io::Error::from_raw_os_error(code) };
+    ProgramFault::Attach { mode: Attach::Native, source: aya::programs::ProgramError::SyscallError(call) }
+}
+
+#[test]
+fn the_kernels_refusals_of_the_program_are_explained() {
+    let link = facts().link;
+    let said = |fault| explain_program(&link, fault).to_string();
+    for code in [libc::EINVAL, libc::EOPNOTSUPP] {
+        let line = said(attach(code));
+        let wanted = "the driver of ss0 (veth) cannot run an XDP program in native mode: ";
+        assert!(line.starts_with(wanted) && line.ends_with("choose another mode, such as auto"), "{line}");
+    }
+    for code in [libc::EBUSY, libc::EEXIST] {
+        let line = said(attach(code));
+        assert!(
+            line.starts_with("another XDP program is attached to ss0; stop its owner (bpftool net list)"),
+            "{line}"
+        );
+    }
+    for code in [libc::EPERM, libc::EACCES] {
+        assert!(said(attach(code)).starts_with("no permission for AF_XDP: CAP_NET_ADMIN missing"));
+    }
+    let mtu = said(attach(libc::ERANGE));
+    assert!(mtu.starts_with("the driver of ss0 cannot run an XDP program with this MTU (1500 bytes here;"), "{mtu}");
+    let load = |code| {
+        ProgramFault::Load(aya::EbpfError::FileError { path: "x".into(), error: io::Error::from_raw_os_error(code) })
+    };
+    assert!(said(load(libc::EPERM)).starts_with("no permission for AF_XDP: CAP_BPF missing"));
+    // The verifier's word for a program that it does not take.
+    assert!(said(load(libc::EACCES)).starts_with("cannot load the XDP program: "));
+    assert!(said(attach(libc::ENODEV)).starts_with("cannot attach the XDP program in native mode: "));
+    assert!(said(ProgramFault::NoLink).contains("Linux 5.9 or later is needed"));
+    assert!(said(ProgramFault::Missing("map sockets")).ends_with("rebuild sidestep-nic"));
+}
+
 #[test]
 fn more_receive_than_transmit_queues_are_refused_with_the_command_that_mends_it() {
     let link = |rx_queues, tx_queues, tx_queues_max, combined| Link {
@@ -208,4 +246,36 @@ fn more_receive_than_transmit_queues_are_refused_with_the_command_that_mends_it(
     // Who asks for some queues takes what comes by them.
     let some = XdpConfig { queues: Some(vec![QueueId(0)]), ..config() };
     check(&some, &Facts { link: link(4, 1, 4, 0), ..facts() }).unwrap();
+}
+
+/// docs/nic.md has a row for each, with tests; `the same` are those of the row before.
+#[test]
+fn every_refusal_is_in_the_document_with_a_test_that_provokes_it() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the tree");
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("it is there");
+    let document = read(&root.join("docs/nic.md"));
+    let source = include_str!("../preflight.rs");
+    let (_, kinds) = source.split_once("pub enum OpenError {").expect("it is defined there");
+    let (kinds, _) = kinds.split_once("\n}\n").expect("it ends");
+    let kinds: Vec<&str> = kinds.lines().filter_map(variant).collect();
+    assert!(kinds.len() > 20, "{kinds:?}");
+    let folders = ["nic/src/preflight", "nic/tests", "apps/cached/src", "scripts/e2e"].map(|folder| root.join(folder));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("it is there")).flatten();
+    let tests: String = files.filter(|file| file.path().is_file()).map(|file| read(&file.path())).collect();
+    for kind in kinds {
+        let row = document.lines().find(|line| line.starts_with(&format!("| `{kind}`")));
+        let named =
+            row.unwrap_or_else(|| panic!("docs/nic.md has no row for {kind}")).rsplit('|').nth(1).expect("cells");
+        let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty() || named.trim() == "the same", "no test provokes {kind}");
+        for name in names {
+            assert!(tests.contains(&format!(" {name}(")), "docs/nic.md names the test {name}, which is not there");
+        }
+    }
+}
+
+/// The name that a line of an enum begins, if it does.
+fn variant(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("    ")?.split(['(', ' ', ',']).next()?;
+    name.starts_with(|first: char| first.is_ascii_uppercase()).then_some(name)
 }
