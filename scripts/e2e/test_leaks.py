@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 
@@ -50,6 +51,27 @@ def pinned_pages():
     """Pages of memory that the kernel has pinned for anybody on this machine, a UMEM's among them (`/proc/vmstat`)."""
     counts = dict(line.split() for line in pathlib.Path("/proc/vmstat").read_text(encoding="ascii").splitlines())
     return int(counts["nr_foll_pin_acquired"]) - int(counts["nr_foll_pin_released"])
+
+
+def others_with_frames():
+    """Whether a process of another namespace has AF_XDP sockets, or rings of others like them, mapped: its pages come and go too."""
+    ours = set(processes())
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) not in ours and " socket:[" in (process / "maps").read_text(encoding="utf-8", errors="replace"):
+                return True
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return False
+
+
+def pinned_at_rest():
+    """The fewest pinned pages of some looks: what a process that has just ended leaves to the kernel to free is no leak."""
+    looks = []
+    for _ in range(30):
+        looks.append(pinned_pages())
+        select.select([], [], [], 0.01)
+    return min(looks)
 
 
 def account(state):
@@ -99,7 +121,7 @@ def load():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["asked", "killed"])
 def test_ten_cycles_of_start_load_and_stop_leave_nothing(start, number, tmp_path, monkeypatch):
     monkeypatch.setenv("SIDESTEP_STATE", str(tmp_path))
-    before, pages = account(tmp_path), pinned_pages()
+    before, alone, pages = account(tmp_path), not others_with_frames(), pinned_at_rest()
     for _ in range(CYCLES):
         server = start(extra=["-U", "11211"]).wait_until_ready()
         load()
@@ -109,9 +131,11 @@ def test_ten_cycles_of_start_load_and_stop_leave_nothing(start, number, tmp_path
         else:
             assert server.stop(number) == 0, server.errors
     assert settled(lambda: account(tmp_path), lambda seen: seen == before) == before
-    # Two queues of 6,272 chunks of 2048 bytes have 6,272 pages, ten times; others on this machine may start servers too.
-    half = CYCLES * 6_272 // 2
-    assert settled(pinned_pages, lambda seen: seen < pages + half) < pages + half
+    # Two queues of 6,272 chunks of 2048 bytes have 3,136 pages each, ten times. One of the twenty is seen where nobody else on this
+    # machine has frames; where somebody has, whose pages are counted with ours, half of them are.
+    bound = 3_136 if alone and not others_with_frames() else CYCLES * 6_272 // 2
+    print(f"pinned pages: {pages} before, fewer than {bound} more are no leak")
+    assert settled(pinned_pages, lambda seen: seen < pages + bound) < pages + bound
 
 
 @only_sidestep
