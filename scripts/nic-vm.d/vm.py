@@ -6,15 +6,19 @@ import select
 import subprocess
 import time
 
+from trial import TrialError
+
 READY = b"SIDESTEP-VM-READY"
 
 
-class VmError(Exception):
+class VmError(TrialError):
     """The machine did not do what it was asked to."""
 
 
 class Vm:
-    """QEMU with the devices given, running until closed."""
+    """QEMU with the devices given, running until closed. A host as trial.py has them."""
+
+    launcher, folder = "run-on-nic", "/tmp"
 
     def __init__(self, folder, devices):
         unpacked = f"{folder}/qemu"
@@ -68,6 +72,10 @@ class Vm:
         if check and end[1] != "0":
             raise VmError(f"{command}: exit code {end[1]}: {said}")
         return said
+
+    def server_pids(self):
+        """Of supervisor and data plane."""
+        return self.run("pidof sidestep-cached", check=False).split()
 
     def close(self):
         """Ends it at once."""
