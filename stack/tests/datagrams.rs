@@ -5,7 +5,7 @@ mod lab;
 
 use std::net::SocketAddrV4;
 
-use lab::odd::cut;
+use lab::odd::{cut, sum_ip};
 use lab::raw::{ACK, PSH, SYN, Tcp};
 use lab::udp::{Call, Echo, Udp, UdpBench, udp_config};
 use lab::{PORT, THEM, US};
@@ -22,11 +22,7 @@ impl DatagramHandler for Silent {
 /// Changes the frame's IPv4 header, which begins at 14, and makes its checksum right again.
 fn with_ip(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     change(&mut frame[14..34]);
-    frame[24..26].fill(0);
-    let words = frame[14..34].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let sum = words.sum::<u32>();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    frame[24..26].copy_from_slice(&(!(sum + (sum >> 16)) as u16).to_be_bytes());
+    sum_ip(&mut frame[14..34]);
     frame
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use lab::arp::{REPLY, REQUEST, arp};
 use lab::bench::Bench;
+use lab::odd::sum_ip;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, OWN, PEER, PORT, THEM, US, config};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -62,12 +63,7 @@ fn fragment(rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     let [identification, place] = [rng.next_u32() as u16, rng.next_u32() as u16 & 0x1fff | 0x2000];
     frame[18..20].copy_from_slice(&identification.to_be_bytes());
     frame[20..22].copy_from_slice(&place.to_be_bytes());
-    frame[24..26].fill(0);
-    let mut sum: u32 = frame[14..34].chunks(2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    sum_ip(&mut frame[14..34]);
     frame
 }
 

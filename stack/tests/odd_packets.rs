@@ -143,7 +143,7 @@ fn an_unreachable_with_a_bent_checksum_says_nothing() {
     let mut frame = ping(&quoted[14..42]);
     // A "host unreachable" instead of an echo request.
     frame[34..42].copy_from_slice(&[3, 1, 0, 0, 0, 0, 0, 0]);
-    let right = sum(&frame[34..]);
+    let right = sum(&[&frame[34..]]);
     frame[36..38].copy_from_slice(&right);
     assert!(bench.frame(&frame).is_empty());
     assert_eq!((bench.drops(DropReason::IcmpOther), bench.drops(DropReason::IcmpMalformed)), (1, 0));

@@ -246,7 +246,7 @@ fn a_message_for_a_flow_of_another_core_is_passed_on_and_believed_there() {
     // One that no core has a flow for goes round once.
     let mut unknown = too_long(&Tcp::new(9, ACK, 1, 1).with(&[0; 1_460]).frame(), 1_400);
     unknown[34 + 8 + 12..34 + 8 + 16].copy_from_slice(&US.octets());
-    let sum = lab::odd::sum(&[&unknown[34..36], &[0, 0], &unknown[38..]].concat());
+    let sum = lab::odd::sum(&[&unknown[34..36], &[0, 0], &unknown[38..]]);
     unknown[36..38].copy_from_slice(&sum);
     let now = home.now();
     home.server.stack.ingest_stray(now, &mut home.server.ports, &mut unknown, 1);

@@ -55,7 +55,7 @@ fn options_of_the_datagram_do_not_keep_its_sender_from_being_told() {
     let frame = elsewhere(b"get k").frame();
     let quoted = quoted(&mut bench, &with_ip_options(&frame, &[1, 1, 1, 1]));
     // The header that is quoted is that of the packet without them; addresses and ports are those of the sender.
-    assert_eq!((&quoted[12..20], &quoted[20..28], sum(&quoted[..20])), (&frame[26..34], &frame[34..42], [0; 2]));
+    assert_eq!((&quoted[12..20], &quoted[20..28], sum(&[&quoted[..20]])), (&frame[26..34], &frame[34..42], [0; 2]));
 }
 
 /// RFC 1122 §3.2.2: no error about what came for many, from who is not one host, in fragments, or about an ICMP error.

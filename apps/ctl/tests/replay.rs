@@ -13,6 +13,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use etherparse::checksum::Sum16BitWords;
 use nic::{Capture, Corrupt, Faults, PcapRecorder, PortConfig, QueueId, QueuePlan, Reorder, Wire};
 use rig::{PORT, Rig, Shape, US, workers};
 use script::{Script, store_shared};
@@ -189,10 +190,9 @@ fn change_version(capture: &Capture) -> Vec<u8> {
             frame[place] = b'v';
             // A TCP header without options begins 20 bytes before its payload; the sum of the pseudo header alone.
             let tcp_bytes = frame.len() - 34;
-            let words = frame[26..34].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
-            let sum = words.sum::<u32>() + 6 + tcp_bytes as u32;
-            let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
-            frame[50..52].copy_from_slice(&sum.to_be_bytes());
+            let addresses = Sum16BitWords::new().add_slice(&frame[26..34]);
+            let sum = addresses.add_2bytes([0, 6]).add_2bytes((tcp_bytes as u16).to_be_bytes());
+            frame[50..52].copy_from_slice(&(!sum.ones_complement()).to_ne_bytes());
         }
         recorder.set_time(at);
         recorder.record(&frame);

@@ -1,3 +1,5 @@
+use etherparse::checksum::Sum16BitWords;
+
 use super::*;
 
 fn injector(faults: Faults, seed: u64) -> Injector {
@@ -7,16 +9,8 @@ fn injector(faults: Faults, seed: u64) -> Injector {
 
 /// Ones-complement sum of 16-bit words (RFC 1071).
 fn sum(parts: &[&[u8]]) -> u16 {
-    let mut total = 0u32;
-    for part in parts {
-        for word in part.chunks(2) {
-            total += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
-        }
-    }
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    total as u16
+    let sum = parts.iter().fold(Sum16BitWords::new(), |sum, part| sum.add_slice(part));
+    !sum.ones_complement().to_be()
 }
 
 /// A frame of `protocol` over IPv4 with right checksums and a random payload.

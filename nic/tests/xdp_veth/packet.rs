@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use etherparse::checksum::Sum16BitWords;
+
 /// Bytes of Ethernet and IPv4 header.
 pub const IPV4_BYTES: usize = 34;
 
@@ -30,10 +32,8 @@ pub fn write_udp(frame: &mut [u8], from: Place, to: Place) {
     ip[9] = 17;
     ip[12..16].copy_from_slice(&from.address.octets());
     ip[16..20].copy_from_slice(&to.address.octets());
-    let sum: u32 = ip.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let sum = Sum16BitWords::new().add_slice(ip).ones_complement();
+    ip[10..12].copy_from_slice(&sum.to_ne_bytes());
     let udp = &mut frame[IPV4_BYTES..UDP_BYTES];
     udp[0..2].copy_from_slice(&from.port.to_be_bytes());
     udp[2..4].copy_from_slice(&to.port.to_be_bytes());

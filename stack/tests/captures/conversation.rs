@@ -13,7 +13,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use sidestep_stack::{FlowId, NetStack, Readiness};
 
 use super::read::Captured;
-use crate::lab::frames::{add, fold};
+use crate::lab::odd::{sum_body, sum_ip};
 use crate::lab::raw::{ACK, FIN, RST, SYN, Tcp};
 use crate::lab::{OWN, PORT, US};
 
@@ -210,9 +210,7 @@ impl Conversations {
         let total = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
         let end = (at + total).clamp(at + header, bytes.len().max(at + header));
         let (ip, body) = bytes[at..end].split_at_mut(header);
-        ip[10..12].fill(0);
-        let sum = fold(add(0, ip));
-        ip[10..12].copy_from_slice(&sum);
+        sum_ip(ip);
         if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
             return bytes;
         }
@@ -227,16 +225,7 @@ impl Conversations {
             }
             body[8..12].copy_from_slice(&ack.to_be_bytes());
         }
-        let sum_at = match ip[9] {
-            6 if body.len() >= 20 => 16,
-            17 if body.len() >= 8 => 6,
-            1 if body.len() >= 8 => 2,
-            _ => return bytes,
-        };
-        body[sum_at..sum_at + 2].fill(0);
-        let sum = if ip[9] == 1 { 0 } else { add(u64::from(ip[9]) + body.len() as u64, &ip[12..20]) };
-        let sum = fold(add(sum, body));
-        body[sum_at..sum_at + 2].copy_from_slice(&sum);
+        sum_body(ip, body);
         bytes
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::lab::odd::{padded, sum, sum_ip, with_ip_options};
+use crate::lab::odd::{padded, sum_body, sum_ip, with_ip_options};
 use crate::lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 
 /// The two ends of a conversation, as the odd peer sees them.
@@ -63,16 +63,13 @@ impl Segment {
         tcp.extend([0xea, 0x60, 0, 0, 0, 0]);
         tcp.extend(self.options);
         tcp.resize(tcp.len() + self.len, b'x');
-        let mut pseudo = [ends.peer.octets(), ends.host.octets(), [0, 6, 0, tcp.len() as u8]].concat();
-        pseudo.extend(&tcp);
-        pseudo.resize(pseudo.len().next_multiple_of(2), 0);
-        tcp[16..18].copy_from_slice(&sum(&pseudo));
         let mut frame = [&ends.host_mac[..], &ends.peer_mac, &[8, 0, 0x45, 0]].concat();
         frame.extend((20 + tcp.len() as u16).to_be_bytes());
         frame.extend([0, 1, 0x40, 0, 64, 6, 0, 0]);
         frame.extend(ends.peer.octets());
         frame.extend(ends.host.octets());
         sum_ip(&mut frame[14..34]);
+        sum_body(&frame[14..34], &mut tcp);
         frame.extend(tcp);
         match self.bend {
             Bend::Plain => {}

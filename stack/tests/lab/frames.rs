@@ -21,6 +21,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use nic::{PortConfig, Queue, QueueId, Wire};
 use sidestep_stack::{DatagramPeer, DatagramReplies, Time};
 
+use super::odd::{sum, sum_body, sum_ip};
 use super::raw::{ACK, SYN};
 use super::station::Station;
 use super::udp::Call;
@@ -202,9 +203,7 @@ fn put_right(frame: &mut [u8], isns: &HashMap<u16, u32>) {
     if ip[12..16] == US.octets() {
         ip[12..16].copy_from_slice(&THEM.octets());
     }
-    ip[10..12].fill(0);
-    let sum = fold(add(0, ip));
-    ip[10..12].copy_from_slice(&sum);
+    sum_ip(ip);
     let len = usize::from(u16::from_be_bytes([ip[2], ip[3]])).saturating_sub(20).min(rest.len());
     let body = &mut rest[..len];
     let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
@@ -215,36 +214,13 @@ fn put_right(frame: &mut [u8], isns: &HashMap<u16, u32>) {
         }
         return;
     }
-    let sum_at = match ip[9] {
-        6 if body.len() >= 20 => 16,
-        17 if body.len() >= 8 => 6,
-        1 if body.len() >= 8 => 2,
-        _ => return,
-    };
-    if ip[9] == 6 && body[13] & ACK != 0 {
+    if ip[9] == 6 && body.len() >= 20 && body[13] & ACK != 0 {
         let port = u16::from_be_bytes([body[0], body[1]]);
         let relative = u32::from_be_bytes([body[8], body[9], body[10], body[11]]);
         let ack = relative.wrapping_add(isns.get(&port).copied().unwrap_or(0));
         body[8..12].copy_from_slice(&ack.to_be_bytes());
     }
-    body[sum_at..sum_at + 2].fill(0);
-    let mut sum = if ip[9] == 1 { 0 } else { add(u64::from(ip[9]) + body.len() as u64, &ip[12..20]) };
-    sum = add(sum, body);
-    let sum = fold(sum);
-    body[sum_at..sum_at + 2].copy_from_slice(&sum);
-}
-
-/// The Internet checksum's sum of `bytes` (RFC 1071), added to `sum`.
-pub fn add(sum: u64, bytes: &[u8]) -> u64 {
-    let pairs = bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)));
-    sum + pairs.sum::<u64>()
-}
-
-pub fn fold(mut sum: u64) -> [u8; 2] {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
+    sum_body(ip, body);
 }
 
 /// Checks a frame that the stack has sent, and notes the first sequence number of a flow.
@@ -274,7 +250,7 @@ pub fn check(frame: &[u8], isns: &mut HashMap<u16, u32>) {
             assert!(udp.destination_port() >= 1_024 && udp.destination_port() != PORT, "a port that may answer");
         }
         Some(TransportSlice::Icmpv4(icmp)) => {
-            assert_eq!(fold(add(0, icmp.slice())), [0, 0], "{frame:02x?}");
+            assert_eq!(sum(&[icmp.slice()]), [0, 0], "{frame:02x?}");
         }
         other => panic!("{other:?}: {frame:02x?}"),
     }

@@ -1,4 +1,6 @@
-//! Frames as links and middle boxes make them: padded, with IPv4 options, with a byte bent.
+//! Frames as links and middle boxes make them: padded, with IPv4 options, with a byte bent; and their checksums put right.
+
+use etherparse::checksum::Sum16BitWords;
 
 /// The IPv4 packet of an untagged frame with `options`, filled up to whole words, behind its header.
 pub fn with_ip_options(frame: &[u8], options: &[u8]) -> Vec<u8> {
@@ -24,17 +26,29 @@ pub fn padded(frame: &[u8], more: usize) -> Vec<u8> {
 /// Writes the right checksum into an IPv4 header.
 pub fn sum_ip(header: &mut [u8]) {
     header[10..12].fill(0);
-    let sum = sum(header);
+    let sum = sum(&[header]);
     header[10..12].copy_from_slice(&sum);
 }
 
-/// The Internet checksum of `bytes` (RFC 1071), an even number of them.
-pub fn sum(bytes: &[u8]) -> [u8; 2] {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
+/// Writes the right checksum into the TCP segment, datagram or ICMP message `body` behind the IPv4 header `ip`; not if it is
+/// too short to have one.
+pub fn sum_body(ip: &[u8], body: &mut [u8]) {
+    let at = match ip[9] {
+        6 if body.len() >= 20 => 16,
+        17 if body.len() >= 8 => 6,
+        1 if body.len() >= 8 => 2,
+        _ => return,
+    };
+    body[at..at + 2].fill(0);
+    let [high, low] = (body.len() as u16).to_be_bytes();
+    let sum = if ip[9] == 1 { sum(&[body]) } else { sum(&[&ip[12..20], &[0, ip[9], high, low], body]) };
+    body[at..at + 2].copy_from_slice(&sum);
+}
+
+/// The Internet checksum of `parts` (RFC 1071), of which only the last may have an odd number of bytes.
+pub fn sum(parts: &[&[u8]]) -> [u8; 2] {
+    let sum = parts.iter().fold(Sum16BitWords::new(), |sum, part| sum.add_slice(part));
+    sum.ones_complement().to_ne_bytes()
 }
 
 /// The frames of a packet that a router has cut into fragments with at most `most` bytes of its payload each.

@@ -6,6 +6,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 
+use etherparse::checksum::Sum16BitWords;
+
 /// Flags of a TCP header (RFC 9293 §3.1).
 pub const FIN: u8 = 1;
 /// Opens a connection.
@@ -70,22 +72,15 @@ fn address(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
     be32(bytes, at).map(Ipv4Addr::from)
 }
 
-/// The one's complement sum of RFC 1071, begun at `sum`.
-fn add_words(sum: u32, bytes: &[u8]) -> u32 {
-    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u32::from(low)));
-    let sum = words.fold(u64::from(sum), |sum, word| sum + u64::from(word));
-    fold(sum)
+/// The one's complement sum of RFC 1071, in sixteen bits.
+fn folded(sum: &Sum16BitWords) -> u16 {
+    !sum.ones_complement().to_be()
 }
 
-fn fold(mut sum: u64) -> u32 {
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    sum as u32
-}
-
-fn pseudo_header(frame: &[u8], ip_at: usize, tcp_bytes: usize) -> u32 {
-    add_words(fold(6 + tcp_bytes as u64), &frame[ip_at + 12..ip_at + 20])
+/// The sum of the pseudo-header: addresses, protocol and length.
+fn pseudo_header(frame: &[u8], ip_at: usize, tcp_bytes: usize) -> Sum16BitWords {
+    let addresses = Sum16BitWords::new().add_slice(&frame[ip_at + 12..ip_at + 20]);
+    addresses.add_2bytes([0, 6]).add_4bytes((tcp_bytes as u32).to_be_bytes())
 }
 
 impl Segment {
@@ -113,13 +108,14 @@ impl Segment {
             return None;
         }
         let pseudo = pseudo_header(frame, ip_at, tcp.len());
-        let field = u32::from(be16(tcp, 16)?);
-        let ip_sum_right = be16(header, 10)? == 0 || add_words(0, frame.get(ip_at..tcp_at)?) == 0xffff;
+        let field = be16(tcp, 16)?;
+        let ip_sum_right =
+            be16(header, 10)? == 0 || folded(&Sum16BitWords::new().add_slice(frame.get(ip_at..tcp_at)?)) == 0xffff;
         let sum = if !ip_sum_right {
             Sum::Wrong
-        } else if add_words(pseudo, tcp) == 0xffff {
+        } else if folded(&pseudo.clone().add_slice(tcp)) == 0xffff {
             Sum::Right
-        } else if field == pseudo || field == pseudo_header(frame, ip_at, 0) {
+        } else if field == folded(&pseudo) || field == folded(&pseudo_header(frame, ip_at, 0)) {
             Sum::LeftToTheLink
         } else {
             Sum::Wrong
@@ -191,12 +187,12 @@ impl Segment {
         let packet_bytes = (frame.len() - ip) as u16;
         frame[ip + 2..ip + 4].copy_from_slice(&packet_bytes.to_be_bytes());
         frame[ip + 10..ip + 12].fill(0);
-        let sum = !add_words(0, &frame[ip..tcp]) as u16;
-        frame[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
+        let sum = Sum16BitWords::new().add_slice(&frame[ip..tcp]).ones_complement();
+        frame[ip + 10..ip + 12].copy_from_slice(&sum.to_ne_bytes());
         frame[tcp + 16..tcp + 18].fill(0);
         let pseudo = pseudo_header(frame, ip, frame.len() - tcp);
-        let sum = !add_words(pseudo, &frame[tcp..]) as u16;
-        frame[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+        let sum = pseudo.add_slice(&frame[tcp..]).ones_complement();
+        frame[tcp + 16..tcp + 18].copy_from_slice(&sum.to_ne_bytes());
     }
 }
 
@@ -246,7 +242,7 @@ mod tests {
         let payload: Vec<u8> = (0..10_000u32).map(|byte| byte as u8).collect();
         let mut frame = frame(&payload);
         let tcp_bytes = frame.len() - 34;
-        let partial = pseudo_header(&frame, 14, tcp_bytes) as u16;
+        let partial = folded(&pseudo_header(&frame, 14, tcp_bytes));
         frame[50..52].copy_from_slice(&partial.to_be_bytes());
         let segment = Segment::of(&frame).expect("TCP");
         assert_eq!(segment.sum, Sum::LeftToTheLink);
