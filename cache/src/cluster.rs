@@ -2,7 +2,7 @@
 //! of Amazon ElastiCache speak.
 //!
 //! ```text
-//!  config get cluster                        get AmazonElastiCache:cluster      (clients of before 1.4.14)
+//!  config get cluster                        get AmazonElastiCache:cluster      (clients written for servers below 1.4.14)
 //!  CONFIG cluster 0 <bytes>                  VALUE AmazonElastiCache:cluster 0 <bytes>
 //!  <version>\n                               <version>\n
 //!  <host>|<address>|<port> ...\n             <host>|<address>|<port> ...\n
@@ -16,7 +16,7 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-/// The key under which clients of before the command `config` look for the list.
+/// The key under which clients that do not know the command `config` look for the list.
 pub(crate) const CLUSTER_KEY: &[u8] = b"AmazonElastiCache:cluster";
 
 /// What `config get` and the binary packet ask for by name; there is nothing else.

@@ -111,8 +111,8 @@ impl Control {
         self.cluster.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on clients are told of these nodes, by every core. Any thread but a core's. The version must be larger than
-    /// that of before, or the nodes the same, since clients take no other list over.
+    /// From now on clients are told of these nodes, by every core. Any thread but a core's. Unless the
+    /// nodes are the same, the version must have grown, since clients take no other list over.
     pub fn set_cluster(&self, cluster: Cluster) {
         *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(cluster));
     }

@@ -372,7 +372,7 @@ fn who_is_not_trusted_is_sent_at_most_three_times_what_he_sent() {
         }
         assert!(answered > 20 && dropped > 20);
         assert_eq!(cache.counted(|core| core.udp_budget_drops.value()), dropped);
-        // What others have sent does not help him; what he has sent does, within the second.
+        // The stranger's budget grows by what the stranger has sent within the second, and not by what others have.
         let long = [&[0, 1, 0, 0, 0, 1, 0, 0][..], b"set s 0 0 1000 noreply\r\n", &[b's'; 1000], b"\r\n"].concat();
         cache.tick(1);
         cache.datagram_from(0, STRANGER, 1, &long);

@@ -162,7 +162,7 @@ fn challenges_to_all_addresses_together_are_limited() {
     assert!((SHARES * SHARE.start()..=SHARES * SHARE.end()).contains(&challenged), "{challenged}");
 }
 
-/// What a stranger can count of his own connection must not depend on whether another 4-tuple is connected
+/// What a stranger can count of a connection that is the stranger's own must not depend on whether another 4-tuple is connected
 /// (CVE-2016-5696, RFC 5961 §7).
 #[test]
 fn one_limit_for_all_challenges_tells_nobody_of_others_connections() {
@@ -173,7 +173,7 @@ fn one_limit_for_all_challenges_tells_nobody_of_others_connections() {
             bench.open(5_000, 777);
         }
         bench.wait(Duration::from_millis(500));
-        // One spoofed SYN to the 4-tuple in question, whose answer goes to the victim, then 200 FINs of his own.
+        // One spoofed SYN to the 4-tuple in question, whose answer goes to the victim, then 200 FINs of the stranger's own.
         bench.frame(&Tcp::new(5_000, SYN, 123_456, 0).frame());
         (0..200).map(|_| bench.frame(&fin).len()).sum::<usize>()
     };

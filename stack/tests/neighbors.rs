@@ -101,7 +101,7 @@ fn a_stranger_with_right_numbers_does_not_get_a_quiet_flows_answers() {
     assert_eq!((flow.moved(), flow.bench.server.stack.neighbor(THEM)), (0, Some(PEER)));
 }
 
-/// A stranger connects as the peer, so that he is the holder of that flow's station and has its last word.
+/// A stranger connects as the peer, so that the flow's station is the stranger's, which has its last word.
 #[test]
 fn a_stranger_who_connects_as_the_peer_does_not_get_the_peers_other_flows() {
     let mut flow = Conversation::open(THEM);
@@ -118,7 +118,7 @@ fn a_stranger_who_connects_as_the_peer_does_not_get_the_peers_other_flows() {
         assert_eq!(stations(&syn_ack), [station]);
         let ack = Tcp::read(&syn_ack[0]).seq.wrapping_add(1);
         flow.bench.frame(&from(station, ACK, 101, ack));
-        // His flow is in doubt, and he confirms that the peer is where he is.
+        // The stranger's flow is in doubt, and the stranger confirms that the peer is at the stranger's station.
         assert_eq!(asked(&flow.bench.frame(&from(OTHER, ACK, 101, ack))), [EVERYBODY]);
         flow.reply(THEM, PEER);
         flow.reply(THEM, station);
@@ -307,7 +307,8 @@ fn a_flow_from_beyond_the_link_follows_its_router() {
     assert_eq!(flow.moved(), 1);
 }
 
-/// Else he would be asked for when the way is in doubt, and the router could not contradict him: it is not its address.
+/// Else the stranger would be asked for when the way is in doubt, and the router could not contradict: the address is not its
+/// own.
 #[test]
 fn who_claims_to_be_at_the_routers_station_does_not_get_its_flows() {
     let mut bench = Bench::new(App::Echo);

@@ -117,7 +117,7 @@ fn config_of(spoken: Spoken, script: &Script) -> CacheConfig {
         (config.blocks_per_pair, config.uploads_per_owner, config.requests_per_take) = (1, 1, 3);
         (config.copied_bytes_max, config.grace_secs) = (8000, 2);
     }
-    // Who says who he is does it in lines: with users, a server speaks nothing else.
+    // Name and password are said in lines: a server with users speaks nothing else.
     if script.asks_who && spoken == Spoken::Lines {
         config.users = vec![User { name: b"u".as_slice().into(), password: b"p".as_slice().into() }];
     }

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(version_of(Some(7), 90, &one, None), Ok(7));
         assert_eq!(version(None, 200, &one), Ok(100), "the same nodes, written again");
         assert_eq!(version(None, 200, &two), Ok(200));
-        assert_eq!(version(None, 50, &two), Ok(101), "a file of before, or a clock that went back");
+        assert_eq!(version(None, 50, &two), Ok(101), "an older file, or a clock that went back");
         assert_eq!((version(Some(101), 0, &two), version(Some(100), 0, &one)), (Ok(101), Ok(100)));
         assert!(version(Some(100), 0, &two).is_err() && version(Some(99), 0, &one).is_err());
     }
