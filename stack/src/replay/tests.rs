@@ -63,6 +63,25 @@ struct Talk {
     now: Time,
 }
 
+/// What `twin` sends now: what each segment says, and its packet.
+fn all_sent(twin: &mut Side, interface: &mut Interface, now: Time) -> Vec<(Sent, Vec<u8>)> {
+    let mut all = Vec::new();
+    loop {
+        let mut out = Vec::new();
+        let mut device = Desk { packet: None, out: &mut out, written: false };
+        interface.poll_egress(FlowClock::instant(now), &mut device, &mut twin.set);
+        if !device.written {
+            return all;
+        }
+        all.push((Sent::of(&out).expect("a TCP segment"), out));
+    }
+}
+
+/// What a TCP segment over IPv4 carries.
+fn payload(packet: &[u8]) -> &[u8] {
+    &packet[IPV4_BYTES + usize::from(packet[IPV4_BYTES + 12] >> 4) * 4..]
+}
+
 impl Talk {
     fn new(seed: u64, rings: (usize, usize)) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -125,17 +144,9 @@ impl Talk {
     fn hear(&mut self) -> Vec<Segment> {
         let mut heard = [Vec::new(), Vec::new()];
         for ((twin, interface), heard) in self.twins.iter_mut().zip(&mut self.interfaces).zip(&mut heard) {
-            loop {
-                let mut out = Vec::new();
-                let mut device = Desk { packet: None, out: &mut out, written: false };
-                interface.poll_egress(FlowClock::instant(self.now), &mut device, &mut twin.set);
-                if !device.written {
-                    break;
-                }
-                let sent = Sent::of(&out).expect("a TCP segment");
-                let at = IPV4_BYTES + usize::from(out[IPV4_BYTES + 12] >> 4) * 4;
-                let seq = u32::from_be_bytes(out[IPV4_BYTES + 4..IPV4_BYTES + 8].try_into().expect("four"));
-                heard.push((sent.flags, seq, sent.ack, sent.window, out[at..].to_vec()));
+            for (sent, packet) in all_sent(twin, interface, self.now) {
+                let seq = u32::from_be_bytes(packet[IPV4_BYTES + 4..IPV4_BYTES + 8].try_into().expect("four"));
+                heard.push((sent.flags, seq, sent.ack, sent.window, payload(&packet).to_vec()));
             }
         }
         let [one, other] = heard;
@@ -308,17 +319,9 @@ impl Talk {
         for (((twin, interface), data), next) in
             self.twins.iter_mut().zip(&mut self.interfaces).zip(&mut data).zip(&mut next)
         {
-            loop {
-                let mut out = Vec::new();
-                let mut device = Desk { packet: None, out: &mut out, written: false };
-                interface.poll_egress(FlowClock::instant(self.now), &mut device, &mut twin.set);
-                if !device.written {
-                    break;
-                }
-                let sent = Sent::of(&out).expect("a TCP segment");
-                let at = IPV4_BYTES + usize::from(out[IPV4_BYTES + 12] >> 4) * 4;
-                if out.len() > at {
-                    data.extend_from_slice(&out[at..]);
+            for (sent, packet) in all_sent(twin, interface, self.now) {
+                if !payload(&packet).is_empty() {
+                    data.extend_from_slice(payload(&packet));
                     *next = sent.end;
                     self.record.snd_nxt = sent.end;
                 }

@@ -10,9 +10,8 @@ use nic::packet::PacketSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::lab::bench::Bench;
-use crate::lab::raw::Tcp;
+use crate::lab::raw::{Ends, Tcp};
 use crate::lab::{App, OWN, PEER, PORT, THEM, US, config};
-use crate::segment::Ends;
 use crate::veth::{KERNEL, Lab, Side};
 
 /// A host with one listening port and an application that takes nothing.

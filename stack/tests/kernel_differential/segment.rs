@@ -1,19 +1,9 @@
 //! An odd segment, written for whichever host it goes to, and an answer, read as either host might have written it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 
 use crate::lab::odd::{padded, sum_body, sum_ip, with_ip_options};
-use crate::lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
-
-/// The two ends of a conversation, as the odd peer sees them.
-#[derive(Debug, Clone, Copy)]
-pub struct Ends {
-    pub peer_mac: [u8; 6],
-    pub host_mac: [u8; 6],
-    pub peer: Ipv4Addr,
-    pub host: Ipv4Addr,
-}
+use crate::lab::raw::{ACK, Ends, FIN, PSH, RST, SYN, Tcp};
 
 /// What a link or a middle box has done to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Frames made by hand, and frames read back.
 
+use std::net::Ipv4Addr;
+
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
 
 use super::{OWN, PEER, PORT, THEM, US};
@@ -9,6 +11,15 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const PSH: u8 = 8;
 pub const ACK: u8 = 16;
+
+/// The two ends of a conversation with a host that is played by frames.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    pub peer_mac: [u8; 6],
+    pub host_mac: [u8; 6],
+    pub peer: Ipv4Addr,
+    pub host: Ipv4Addr,
+}
 
 /// A TCP segment.
 #[derive(Debug, Clone, PartialEq, Eq)]

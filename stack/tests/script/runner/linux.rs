@@ -18,10 +18,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::thread::CpuSet;
 
 use super::host::{Host, Outcome, Tolerance};
-use super::packet::{Ends, pattern};
+use super::packet::pattern;
 use super::parse::{Event, Script};
 use super::play::{Failure, play};
 use super::syntax::{Act, Call, Reason, State, What, When};
+use crate::lab::raw::Ends;
 use crate::veth::{KERNEL, Lab, Side};
 
 /// The peer's first address on the veth; no kernel has it. Scripts with ICMP have one of their own each, since the kernel

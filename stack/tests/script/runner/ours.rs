@@ -8,10 +8,11 @@ use nic::{PortConfig, QueueId, Rss, Wire};
 use sidestep_stack::{CloseReason, Connect, FlowId, FlowKey, Readiness, RecordedIsns, Rings, StackConfig, Time};
 
 use super::host::{Host, Outcome, Tolerance};
-use super::packet::{Ends, pattern};
+use super::packet::pattern;
 use super::parse::Script;
 use super::syntax::{Call, Reason, State, What};
 use crate::lab::arp::{REPLY, arp, asked};
+use crate::lab::raw::Ends;
 use crate::lab::station::Station;
 use crate::lab::{App, OWN, PEER, PORT, Server, THEM, US, config};
 

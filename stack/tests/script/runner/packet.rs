@@ -1,22 +1,9 @@
 //! Frames: written from the segments of a script, and read back into such segments.
 
-use std::net::Ipv4Addr;
-
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 use super::syntax::{Icmp, Segment, TcpOption};
-
-const ACK: u8 = 16;
-const SYN: u8 = 2;
-
-/// The two ends of a script's connections, as frames name them.
-#[derive(Debug, Clone, Copy)]
-pub struct Ends {
-    pub peer_mac: [u8; 6],
-    pub host_mac: [u8; 6],
-    pub peer: Ipv4Addr,
-    pub host: Ipv4Addr,
-}
+use crate::lab::raw::{ACK, Ends, PSH, SYN};
 
 /// The byte at `offset` of what either side sends.
 pub fn pattern(offset: usize) -> u8 {
@@ -267,7 +254,6 @@ fn read_option(option: &[u8], first: u32) -> TcpOption {
 /// Whether the host's segment `got` is the one that `wanted` describes. PSH says nothing about a stream (RFC 9293 §3.8.2)
 /// and is not compared; the order of options and what fills between them neither.
 pub fn fits(wanted: &Segment, got: &Segment) -> bool {
-    const PSH: u8 = 8;
     let options = match (&wanted.options, &got.options) {
         (None, _) => true,
         (Some(wanted), Some(got)) => fit_options(wanted, got),
