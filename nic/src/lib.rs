@@ -10,6 +10,7 @@
 //! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
 //! | see a queue as rings of slots, and forward without copying, also between ports | [`ring`] |
 //! | share queues among cores | [`QueuePlan`] |
+//! | have a NIC interrupt later, or not at all | [`wait_mode`] |
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
 //! | hold free frames | [`FramePool`] |
 //! | test on a virtual clock, with faults by a seed | [`Wire`], [`WirePort`], [`WireQueue`], [`Faults`] |
@@ -41,6 +42,8 @@ pub mod link;
 mod mac;
 /// What a queue without a NIC has of its own.
 mod memory_rings;
+/// `NapiValues`: when the interrupts of a queue come.
+mod napi;
 /// `PacketSocket`: all frames of a link, without AF_XDP.
 pub mod packet;
 /// `PcapReplay`, `PcapTap`: a capture as a queue, and any queue recorded.
@@ -76,6 +79,8 @@ pub mod tap;
 pub mod udp_spread;
 /// `Doorbell`, `Sleeper`: how an idle core sleeps on all its queues, and how another wakes it.
 mod wait;
+/// `WaitMode`: how a core without work waits for frames, and what a NIC is told for that.
+pub mod wait_mode;
 /// `Wire`: NICs and the cable between them in memory, on a virtual clock.
 mod wire;
 /// `XdpDevice`, `XdpQueue`: the AF_XDP back-end.

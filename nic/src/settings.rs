@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use crate::hash_fields;
 use crate::link::Link;
+use crate::napi;
 use crate::sys::ethtool::FlowKind;
 use crate::sys::netdev::NetDevice;
 
@@ -26,7 +27,8 @@ mod reserved_ports;
 /// | `rx-flow-hash udp4` | ethtool's letters: `sdfn` |
 /// | `feature NAME` (a name of `ethtool -k`, in its kernel's spelling) | `on`, `off` |
 /// | `reserved-port NUMBER` (kept from the kernel's own connections by `ip_local_reserved_ports`) | `on`, `off` |
-/// | `file PATH` (an interrupt's `smp_affinity_list`, or of /proc/sys/net) | what it says |
+/// | `napi QUEUE` (when the interrupts of that queue come) | `defer-hard-irqs 2 gro-flush-timeout 200000 irq-suspend-timeout 0`, times in ns |
+/// | `file PATH` (an interrupt's `smp_affinity_list`, of /proc/sys/net, or when an interface's interrupts come) | what it says |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {
     /// The longest packet.
@@ -44,6 +46,8 @@ pub enum Setting {
     /// Whether the kernel gives a port to no connection of its own. The machine's, or the network namespace's; each port is a
     /// setting, so that each is given back whatever else of the list has been changed meanwhile.
     ReservedPort(u16),
+    /// When the interrupts of a receive queue come.
+    Napi(u16),
     /// A file of the kernel's, such as the affinity of an interrupt.
     File(PathBuf),
 }
@@ -58,6 +62,7 @@ impl fmt::Display for Setting {
             Self::UdpHash => f.write_str("rx-flow-hash udp4"),
             Self::Feature(name) => write!(f, "feature {name}"),
             Self::ReservedPort(port) => write!(f, "reserved-port {port}"),
+            Self::Napi(queue) => write!(f, "napi {queue}"),
             Self::File(path) => write!(f, "file {}", path.display()),
         }
     }
@@ -82,6 +87,7 @@ impl FromStr for Setting {
             Some(("reserved-port", port)) => {
                 Self::ReservedPort(port.parse().map_err(|_| UnknownSetting(text.to_owned()))?)
             }
+            Some(("napi", queue)) => Self::Napi(queue.parse().map_err(|_| UnknownSetting(text.to_owned()))?),
             // Only what is set here: whoever wrote the text shall have no other file written.
             Some(("file", path)) if is_settable(path) => Self::File(path.into()),
             _ => return Err(UnknownSetting(text.to_owned())),
@@ -89,11 +95,14 @@ impl FromStr for Setting {
     }
 }
 
-/// Whether a path is the affinity of an interrupt, or a setting of the network: neither has links to elsewhere below it.
+/// Whether a path is the affinity of an interrupt, a setting of the network, or when an interface's interrupts come: none
+/// has links to elsewhere below it but that of the interface's name.
 fn is_settable(path: &str) -> bool {
     let interrupt = path.strip_prefix("/proc/irq/").and_then(|rest| rest.strip_suffix("/smp_affinity_list"));
     let interrupt = interrupt.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()));
-    (interrupt || path.starts_with("/proc/sys/net/")) && !path.split('/').any(|part| part == "..")
+    let deferral = path.strip_prefix("/sys/class/net/").and_then(|rest| rest.split_once('/'));
+    let deferral = deferral.is_some_and(|(_, file)| ["napi_defer_hard_irqs", "gro_flush_timeout"].contains(&file));
+    (interrupt || deferral || path.starts_with("/proc/sys/net/")) && !path.split('/').any(|part| part == "..")
 }
 
 impl Setting {
@@ -115,7 +124,7 @@ impl Setting {
         Some(match self {
             Self::Mtu => format!("ip link set {link} mtu {value}"),
             Self::Channels => format!("ethtool -L {link} {value}"),
-            Self::RssTable => return None,
+            Self::RssTable | Self::Napi(_) => return None,
             Self::RssKey => format!("ethtool -X {link} hkey {value}"),
             Self::UdpHash => format!("ethtool -N {link} rx-flow-hash udp4 {value}"),
             Self::Feature(name) => format!("ethtool -K {link} {name} {value}"),
@@ -205,6 +214,7 @@ impl Knobs for NicKnobs {
                 on_or_off(feature.active).to_owned()
             }
             Setting::ReservedPort(port) => on_or_off(reserved_ports::is_listed(*port)?).to_owned(),
+            Setting::Napi(queue) => napi::read(self.device()?.index()?, *queue)?.to_string(),
             Setting::File(path) => std::fs::read_to_string(path)?.trim().to_owned(),
         })
     }
@@ -230,6 +240,7 @@ impl Knobs for NicKnobs {
             }
             Setting::Feature(name) => self.device()?.set_feature(name, is_on(value).ok_or_else(wrong)?),
             Setting::ReservedPort(port) => reserved_ports::list(*port, is_on(value).ok_or_else(wrong)?),
+            Setting::Napi(queue) => napi::write(self.device()?.index()?, *queue, value.parse().map_err(|()| wrong())?),
             Setting::File(path) => std::fs::write(path, value),
         }
     }
@@ -272,7 +283,9 @@ mod tests {
             Setting::UdpHash,
             Setting::Feature("rx-gro".to_owned()),
             Setting::ReservedPort(11211),
+            Setting::Napi(3),
             Setting::File("/proc/irq/33/smp_affinity_list".into()),
+            Setting::File("/sys/class/net/eth1/gro_flush_timeout".into()),
         ];
         for setting in all {
             assert_eq!(setting.to_string().parse(), Ok(setting));
@@ -285,6 +298,11 @@ mod tests {
             "file /proc/1/cwd/etc/passwd",
             "file /proc/irq/self/smp_affinity_list",
             "rx-flow-hash tcp4",
+            "napi",
+            "napi all",
+            "file /sys/class/net/../../etc/gro_flush_timeout",
+            "file /sys/class/net/eth1/device/gro_flush_timeout",
+            "file /sys/class/net/eth1/mtu",
             "feature",
             "reserved-port",
             "reserved-port 65536",

@@ -100,11 +100,31 @@ pub struct Sleeper {
     set: PollSet,
 }
 
+/// How long the kernel polls the drivers of a sleeper's queues before it lets the core sleep, and for how many frames at a
+/// time: as in `networking/napi.rst`.
+const BUSY_POLL_USECS: u32 = 64;
+const BUSY_POLL_BUDGET: u16 = 64;
+
 impl Sleeper {
     /// A sleeper for the owner of `doorbell`, on these queues' descriptors ([`Queue::raw_fd`](crate::Queue::raw_fd)).
     pub fn new(doorbell: Arc<Doorbell>, queues: impl IntoIterator<Item = RawFd>) -> Self {
         let set = PollSet::new(&doorbell.event, queues);
         Self { doorbell, set }
+    }
+
+    /// The same, where the kernel polls the drivers of the queues before it lets the core sleep, and keeps their interrupts
+    /// off while that brings frames ([`wait_mode`](crate::wait_mode)).
+    ///
+    /// # Errors
+    /// The kernel cannot (before Linux 6.9).
+    pub fn polling(doorbell: Arc<Doorbell>, queues: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
+        let set = PollSet::polling(&doorbell.event, queues, BUSY_POLL_USECS, BUSY_POLL_BUDGET)?;
+        Ok(Self { doorbell, set })
+    }
+
+    /// Whether it sleeps in an `epoll_pwait2`, and not in a `ppoll`.
+    pub fn is_polling(&self) -> bool {
+        self.set.is_polling()
     }
 
     /// Sleeps until a frame arrives, the doorbell rings, `timeout` is over (`None`: no limit) or a signal arrives.

@@ -46,6 +46,28 @@ fn a_readable_queue_ends_the_sleep() {
     assert_eq!(sleeper.sleep(None, || false).unwrap(), Woken::Frames);
 }
 
+/// A sleeper whose kernel polls drivers wakes by the same things; its descriptors need not be sockets.
+#[test]
+fn a_sleeper_that_polls_is_rung_woken_by_frames_and_ends_its_time() {
+    let (reader, writer) = io::pipe().unwrap();
+    let doorbell = Arc::new(Doorbell::new().unwrap());
+    let mut sleeper = match Sleeper::polling(doorbell.clone(), [reader.as_raw_fd()]) {
+        Ok(sleeper) => sleeper,
+        // Before Linux 6.9.
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    assert_eq!(sleeper.sleep(Some(Duration::from_millis(1)), || false).unwrap(), Woken::Idle);
+    let ring = || {
+        assert!(doorbell.ring());
+        false
+    };
+    assert_eq!(sleeper.sleep(None, ring).unwrap(), Woken::Rung);
+    assert_eq!(sleeper.sleep(Some(Duration::ZERO), || false).unwrap(), Woken::Idle);
+    rustix::io::write(&writer, b"frame").unwrap();
+    assert_eq!(sleeper.sleep(None, || false).unwrap(), Woken::Frames);
+    assert_eq!(sleeper.sleep(None, || true).unwrap(), Woken::Busy);
+}
+
 /// A push and a last look at the same moment, again and again. Whichever comes first: the look finds the message, or
 /// the ring ends the sleep. Without either of the two fences this fails within some thousand rounds on x86-64 with two processors.
 #[test]

@@ -134,6 +134,32 @@ fn kernel_flows_reach_both_queues_and_each_stays_on_one() {
     assert!(server.steering().counters().expect("counters").arp > 0);
 }
 
+/// On a veth, which has no driver to ask, the kernel takes what is asked for, and frames come as without it.
+#[test]
+fn a_queue_that_asks_its_driver_wakes_a_sleeper_that_polls() {
+    let Some(lab) = Lab::up(1) else { return };
+    let mut server = open(&lab, Side::Server, OURS);
+    let mac = server.link().mac.0;
+    let mut queue = take_all(&mut server).remove(0);
+    queue.poll_driver().expect("root may, since Linux 5.11");
+    let doorbell = Arc::new(Doorbell::new().expect("a descriptor"));
+    let mut sleeper = match Sleeper::polling(doorbell, queue.raw_fd()) {
+        Ok(sleeper) => sleeper,
+        // Before Linux 6.9.
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let socket = lab.inside(Side::Client, || UdpSocket::bind((CLIENT, 0))).expect("a port");
+    for round in 0..20u8 {
+        socket.send_to(&[round], (OURS, 9)).expect("sent");
+        let body = eventually("the datagram", || {
+            // The first time it is the question who has the address.
+            assert!(matches!(sleeper.sleep(Some(Duration::from_secs(5)), || false), Ok(Woken::Frames)));
+            receive(&mut queue, mac, |bytes| read_udp(bytes).map(|udp| udp.2.to_vec()))
+        });
+        assert_eq!(body, [round]);
+    }
+}
+
 #[test]
 fn a_veth_has_no_hash_to_set_and_one_queue_needs_none() {
     for (queues, wanted) in [(2, "the driver (veth) has no hash to set"), (1, "one queue takes all datagrams")] {

@@ -32,6 +32,8 @@ const NOBODY: u32 = 65_534;
 pub enum Role {
     /// Takes turns at its queues, its stack and its shard.
     Core,
+    /// The same, where the kernel polls the drivers of its queues before the thread sleeps (`--wait irq`).
+    PollingCore,
     /// Waits for the supervisor and the cores.
     Main,
     /// Passes on what the supervisor says.
@@ -66,7 +68,7 @@ impl Role {
     /// The system calls beyond [`ALL`].
     fn calls(self) -> &'static [i64] {
         match self {
-            // Frames: wake-ups of a socket (sendto, poll), its counts (getsockopt), segments in a row (sendmsg), the
+            // Frames: wake-ups of a socket (sendto, poll, recvfrom), its counts (getsockopt), segments in a row (sendmsg), the
             // doorbell (read).
             Role::Core => &[
                 libc::SYS_read,
@@ -74,6 +76,19 @@ impl Role {
                 libc::SYS_sendmsg,
                 libc::SYS_recvfrom,
                 libc::SYS_ppoll,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_poll,
+                libc::SYS_getsockopt,
+                libc::SYS_sched_yield,
+                libc::SYS_getrandom,
+            ],
+            // It sleeps in another call (epoll_pwait2 in place of ppoll).
+            Role::PollingCore => &[
+                libc::SYS_read,
+                libc::SYS_sendto,
+                libc::SYS_sendmsg,
+                libc::SYS_recvfrom,
+                libc::SYS_epoll_pwait2,
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_poll,
                 libc::SYS_getsockopt,
@@ -201,7 +216,7 @@ mod tests {
             libc::SYS_ioctl,
             libc::SYS_ptrace,
         ];
-        for role in [Role::Core, Role::Main, Role::Ear, Role::Memory, Role::Control] {
+        for role in [Role::Core, Role::PollingCore, Role::Main, Role::Ear, Role::Memory, Role::Control] {
             let calls: Vec<_> = ALL.iter().chain(role.calls()).collect();
             assert!(calls.len() <= 25, "{role:?}: {}", calls.len());
             assert!(!calls.iter().any(|call| opens.contains(call)), "{role:?}");

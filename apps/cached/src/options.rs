@@ -12,6 +12,7 @@ use cache::{Cluster, Commands, Network, Protocol, User};
 use clap::Parser;
 use nic::DeviceName;
 use nic::tap::TAP_QUEUES_MAX;
+use nic::wait_mode::WaitMode;
 use nic::xdp::XskName;
 
 /// The file of `--cluster`.
@@ -38,7 +39,9 @@ pub(crate) use users::users_in;
 use cluster::read_cluster;
 use flags::Flags;
 use number::Noted;
-use read::{Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, Trusted, auth, listen_list, listen_port, threads_for};
+use read::{
+    Cpus, ITEM_SIZE_BYTES, TCP_PORT, THREADS, Trusted, auth, listen_list, listen_port, threads_for, time_to_look,
+};
 
 /// What holds: every value within its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +112,8 @@ pub struct Options {
     pub ring_size: Option<u32>,
     /// CPUs to pin to; empty: those the process may use.
     pub cpus: Vec<usize>,
+    /// How a thread without work waits.
+    pub wait: WaitMode,
     /// How long an idle thread looks for work before it sleeps.
     pub spin: Duration,
     /// Folder for a capture of every frame.
@@ -182,7 +187,8 @@ impl Options {
             queues: flags.queues,
             ring_size: flags.ring_size,
             cpus: cpus(flags.cpus, cores)?,
-            spin: flags.spin,
+            wait: flags.wait,
+            spin: time_to_look(flags.wait, flags.spin)?,
             capture: flags.capture,
             control: flags.control,
             verbose: flags.verbose,
@@ -313,6 +319,17 @@ mod tests {
         assert_eq!((options.port, options.cores, options.connections), (ListenPort::Number(11211), 4, 1024));
         assert_eq!((options.memory_bytes, options.item_size_bytes), (64 << 20, 1 << 20));
         assert!(options.evict && options.use_cas);
+    }
+
+    #[test]
+    fn a_way_to_wait_says_how_long_a_thread_looks_for_work() {
+        let spin = |more: &[&str]| options(more).map(|options| options.spin).map_err(|error| error.to_string());
+        assert_eq!(spin(&[]), Ok(Duration::from_micros(50)));
+        assert_eq!(spin(&["--wait", "auto", "--spin", "7"]), Ok(Duration::from_micros(7)));
+        assert_eq!(spin(&["--wait", "spin"]), Ok(Duration::MAX));
+        assert_eq!(spin(&["--wait", "irq"]), Ok(Duration::ZERO));
+        assert!(spin(&["--wait", "irq", "--spin", "7"]).is_err_and(|why| why.contains("leave --spin out")));
+        assert!(spin(&["--wait", "poll"]).is_err_and(|why| why.contains("spin, irq or auto")));
     }
 
     #[test]

@@ -26,10 +26,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use control::{Front, FrontHandle, Limits};
+use nic::QueueId;
 use nic::guard::{Guard, LeftBehind, folder, give_back};
 use nic::link::Link;
 use nic::settings::Setting;
 use nic::udp_spread::spread_udp;
+use nic::wait_mode::tell_nic;
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -181,6 +183,11 @@ impl Supervisor<'_> {
             let mut guard = self.guard.take().map_or_else(new, Ok)?;
             if self.ports.udp.is_some() {
                 say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
+            }
+            // At most 1024, which fits: `Options` has checked it.
+            let bound: Vec<_> = (0..queues as u16).map(QueueId).collect();
+            if let Some(line) = tell_nic(self.options.wait, &link, &bound, &mut guard) {
+                say(format_args!("wait: {line}"));
             }
             let guarded = guard.changed().next().is_some().then_some(link.name.as_str());
             let files = Files::open(self.options, guarded)?;

@@ -60,6 +60,8 @@ pub struct Worker<Q: Queue> {
     pub capture: CoreCapture,
     /// The doorbells of all cores, by number.
     pub doorbells: Vec<Arc<Doorbell>>,
+    /// Whether the kernel is to poll the drivers of its queues before it lets the core sleep (`--wait irq`).
+    pub polls: bool,
     /// Whether connections above the limit are told so, rather than left to wait (`-o maxconns_fast`).
     pub maxconns_fast: bool,
     /// Where others see what it has lost.
@@ -90,6 +92,7 @@ impl<Q: Queue> Worker<Q> {
             strays,
             capture: CoreCapture::default(),
             doorbells: doorbells.to_vec(),
+            polls: false,
             maxconns_fast: true,
             paused_at: None,
         }

@@ -24,6 +24,27 @@ pub(crate) fn set_tx_budget(fd: RawFd, frames: u32) -> io::Result<()> {
     set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames)
 }
 
+/// Has system calls on the socket poll the driver of its queue, and keeps that driver's interrupts off meanwhile, where
+/// they are deferred (kernel `af_xdp.rst`, "SO_PREFER_BUSY_POLL"): for `usecs` microseconds at most and `budget` frames.
+///
+/// # Errors
+/// The kernel does not know the options (before Linux 5.11), or the process may not (`CAP_NET_ADMIN`).
+pub(crate) fn set_busy_poll(fd: RawFd, usecs: u32, budget: u32) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 1)?;
+    set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, usecs)?;
+    set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, budget)
+}
+
+/// Has the kernel poll the driver of a socket's queue, if [`set_busy_poll`] has asked for it. One system call; receives
+/// nothing, and what it says is of no use.
+#[inline]
+pub(crate) fn poll_driver(fd: RawFd) {
+    // SAFETY: S1 — no buffer of any length is given.
+    let _ = unsafe {
+        libc::recvfrom(fd, std::ptr::null_mut(), 0, libc::MSG_DONTWAIT, std::ptr::null_mut(), std::ptr::null_mut())
+    };
+}
+
 fn set(fd: RawFd, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
     let length = size_of::<u32>() as libc::socklen_t;
     // SAFETY: S1 — the value is a local of the length given, and is only read.

@@ -12,11 +12,16 @@ use crate::burst::{BURST, RxBurst, TxBurst};
 use crate::frame::Frame;
 use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 use crate::sys::rings::{Rings, XskStatistics};
+use crate::sys::sockopt;
 use crate::sys::stock::FrameStock;
 
 /// Frames that one wake-up sends at least, if there are as many, in copy mode (`TX_BATCH_SIZE` in kernel
 /// `net/xdp/xsk.c`).
 const TX_BATCH: u32 = 32;
+
+/// How long a system call polls the driver at most, and for how many frames, as in `af_xdp.rst`.
+const BUSY_POLL_USECS: u32 = 20;
+const BUSY_POLL_BUDGET: u32 = 64;
 
 /// What happened on an AF_XDP queue besides its [`QueueStats`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct XdpQueue {
     zero_copy: bool,
     segmenter: Segmenter,
     trains: Option<TrainSender>,
+    /// Whether the driver is asked for frames where none has come.
+    polls_driver: bool,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -60,6 +67,7 @@ impl XdpQueue {
             zero_copy,
             segmenter: Segmenter::new(),
             trains: None,
+            polls_driver: false,
             id,
             max_frame_bytes,
             stats: QueueStats::default(),
@@ -71,6 +79,16 @@ impl XdpQueue {
     pub(super) fn with_trains(mut self, trains: Option<TrainSender>) -> Self {
         self.trains = trains;
         self
+    }
+
+    /// Has system calls on the queue poll its driver, and each [`rx_burst`](Queue::rx_burst) that finds no frame make one.
+    ///
+    /// # Errors
+    /// The kernel cannot (before Linux 5.11), or the process may not (`CAP_NET_ADMIN`).
+    pub fn poll_driver(&mut self) -> std::io::Result<()> {
+        sockopt::set_busy_poll(self.rings.fd(), BUSY_POLL_USECS, BUSY_POLL_BUDGET)?;
+        self.polls_driver = true;
+        Ok(())
     }
 
     /// Which queue of the link this is.
@@ -209,7 +227,11 @@ impl XdpQueue {
 impl Queue for XdpQueue {
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         self.refill();
-        let moved = self.rings.receive(&mut self.stock, &mut self.segmenter, out);
+        let mut moved = self.rings.receive(&mut self.stock, &mut self.segmenter, out);
+        if moved.frames == 0 && self.polls_driver {
+            sockopt::poll_driver(self.rings.fd());
+            moved = self.rings.receive(&mut self.stock, &mut self.segmenter, out);
+        }
         self.stats.rx_frames += moved.frames as u64;
         self.stats.rx_bytes += moved.bytes;
         if moved.frames == BURST {

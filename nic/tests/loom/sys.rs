@@ -43,6 +43,20 @@ pub(crate) mod poll {
             Self { signals: event.0.clone(), is_signalled: false }
         }
 
+        /// There is no driver here.
+        pub(crate) fn polling(
+            event: &Event,
+            fds: impl IntoIterator<Item = RawFd>,
+            _usecs: u32,
+            _budget: u16,
+        ) -> io::Result<Self> {
+            Ok(Self::new(event, fds))
+        }
+
+        pub(crate) fn is_polling(&self) -> bool {
+            false
+        }
+
         /// Waits without limit: a wake-up that is lost is a deadlock, which loom reports.
         pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
             assert_eq!(timeout, None, "there is no time here");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cache::{Commands, Protocol};
 use clap::Parser;
 use nic::DeviceName;
+use nic::wait_mode::WaitMode;
 
 use super::error::OptionError;
 use super::number::Noted;
@@ -164,9 +165,13 @@ pub(super) struct Flags {
     /// CPUs to pin the threads to, such as 0,2,4; default: the CPUs this process may use, in order
     #[arg(long, value_name = "LIST", value_parser = read::cpus)]
     pub(super) cpus: Option<Cpus>,
-    /// Microseconds that an idle thread looks for work before it sleeps
-    #[arg(long, value_name = "MICROSECONDS", default_value = "50", value_parser = read::spin)]
-    pub(super) spin: Duration,
+    /// How a thread without work waits: auto (looks for --spin microseconds, then sleeps), spin (never sleeps, and asks the
+    /// NIC's driver for frames itself) or irq (sleeps at once; interrupts are suspended while frames keep coming)
+    #[arg(long, value_name = "WAY", default_value = "auto", value_parser = read::wait)]
+    pub(super) wait: WaitMode,
+    /// Microseconds that an idle thread looks for work before it sleeps, with --wait auto [default: 50]
+    #[arg(long, value_name = "MICROSECONDS", value_parser = read::spin)]
+    pub(super) spin: Option<Duration>,
     /// Record every frame in and out to DIR/queue-N.pcap
     #[arg(long, value_name = "DIR")]
     pub(super) capture: Option<PathBuf>,

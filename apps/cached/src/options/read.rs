@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cache::{Network, Protocol, User};
 use nic::DeviceName;
+use nic::wait_mode::WaitMode;
 
 use super::error::OptionError;
 use super::number::{Noted, Number, decimal, integer};
@@ -24,6 +25,9 @@ const QUEUES: Number = Number::new("--queues", "a number of queues", 1, 1024);
 const RING_SIZE: Number = Number::new("--ring-size", "a power of two", 64, 32_768);
 const CPU: Number = Number::new("--cpus", "a CPU number", 0, 4095).hint("; separate them by commas");
 const SPIN: Number = Number::new("--spin", "a number of microseconds", 0, 1_000_000);
+
+/// How long an idle thread looks for work before it sleeps, unless told otherwise.
+const SPIN_DEFAULT: Duration = Duration::from_micros(50);
 
 /// A port, of TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +121,24 @@ pub(super) fn ring_size(text: &str) -> Result<u32, OptionError> {
 
 pub(super) fn spin(text: &str) -> Result<Duration, OptionError> {
     SPIN.read_whole(text).map(Duration::from_micros)
+}
+
+/// How long an idle thread looks for work before it sleeps: for ever, not at all, or as long as is asked.
+pub(super) fn time_to_look(wait: WaitMode, asked: Option<Duration>) -> Result<Duration, OptionError> {
+    let time = match wait {
+        WaitMode::Auto => return Ok(asked.unwrap_or(SPIN_DEFAULT)),
+        WaitMode::Spin => Duration::MAX,
+        WaitMode::Irq => Duration::ZERO,
+    };
+    let why = "that says already how long a thread looks for work; leave --spin out, or give --wait auto";
+    let refused =
+        |asked: Duration| OptionError::Refused { option: format!("--wait {wait} --spin {}", asked.as_micros()), why };
+    asked.map_or(Ok(time), |asked| Err(refused(asked)))
+}
+
+pub(super) fn wait(text: &str) -> Result<WaitMode, OptionError> {
+    let why = "no way to wait; it must be spin, irq or auto";
+    text.trim().parse().map_err(|_| OptionError::Refused { option: format!("--wait {text}"), why })
 }
 
 pub(super) fn tcp_port(text: &str) -> Result<Noted<ListenPort>, OptionError> {

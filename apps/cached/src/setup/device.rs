@@ -7,12 +7,14 @@ use std::os::fd::OwnedFd;
 use nic::link::{Link, kernel_addresses};
 use nic::preflight::OpenError;
 use nic::tap::{TapConfig, TapDevice};
+use nic::wait_mode::Waiting;
 use nic::xdp::XdpDevice;
 use nic::{DeviceName, QueueId};
 
 use super::config::{Ports, xdp_config};
 use super::error::SetupError;
 use crate::options::Options;
+use crate::say::say;
 use crate::sharing::AnyQueue;
 
 /// MTU of a TAP that is made.
@@ -66,10 +68,21 @@ impl Device {
         }
     }
 
-    /// Hands out a queue; `None` the second time.
-    pub(super) fn take_queue(&mut self, queue: QueueId) -> Option<AnyQueue> {
+    /// Hands out a queue, which asks its driver for frames if `waiting` wants that; `None` the second time.
+    pub(super) fn take_queue(&mut self, queue: QueueId, waiting: Waiting) -> Option<AnyQueue> {
         match self {
-            Self::Xdp(device) => device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue),
+            Self::Xdp(device) => {
+                let mut queue = device.take_queue(queue)?;
+                if waiting == (Waiting::Looks { polls: true })
+                    && let Err(error) = queue.poll_driver()
+                {
+                    let id = queue.id().0;
+                    say(format_args!(
+                        "wait: queue {id} cannot ask its driver for frames, and waits for interrupts: {error}"
+                    ));
+                }
+                Some(Box::new(queue))
+            }
             Self::Tap(device) => device.take_queue(queue).map(|queue| Box::new(queue) as AnyQueue),
         }
     }

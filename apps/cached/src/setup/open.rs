@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cache::{Core, Shared};
 use nic::link::Link;
+use nic::wait_mode::Waiting;
 use nic::{DeviceName, Doorbell, FlowPrediction, QueueId, QueuePlan};
 use stack::{NetStack, Secrets, StrayRing};
 
@@ -91,12 +92,14 @@ pub(super) fn open(options: &Options, supervised: &mut Supervised) -> Result<Ope
     supervised.opened(&device)?;
     let arrivals = predict_arrivals(options, &link, &plan);
     let stack_link = device.stack_link();
-    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, |queue| device.take_queue(queue))?;
+    let waiting = options.wait.on(&link.driver);
+    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, |queue| device.take_queue(queue, waiting))?;
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
     let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, &losses)?;
     for (worker, capture) in workers.iter_mut().zip(captures) {
         worker.capture = capture;
+        worker.polls = waiting == (Waiting::Sleeps { polls: true });
     }
     if let Some(arrivals) = arrivals {
         for (core, worker) in workers.iter_mut().enumerate() {

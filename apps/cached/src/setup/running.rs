@@ -250,6 +250,9 @@ fn start(
     let core = worker.cache.id();
     let cpu = cpus.get(core).copied();
     let (stop, spin) = (stop.clone(), options.spin);
+    // Here, since the core's thread may not make what it sleeps on.
+    let sleeper = worker.sleeper();
+    let role = if sleeper.is_polling() { Role::PollingCore } else { Role::Core };
     let (farewell, confined) = (Farewell(events.clone()), confined.clone());
     let body = move || {
         let _farewell = farewell;
@@ -258,9 +261,9 @@ fn start(
         {
             tracing::warn!(core, cpu = cpu.id, "cannot be pinned to this CPU; goes on unpinned");
         }
-        restrict(Role::Core).map_err(WorkerError::Confine)?;
+        restrict(role).map_err(WorkerError::Confine)?;
         drop(confined);
-        worker.run(&clock, &stop, spin)
+        worker.run(sleeper, &clock, &stop, spin)
     };
     let builder = std::thread::Builder::new().name(format!("core-{core}"));
     builder.spawn(body).map_err(SetupError::system("start a thread"))

@@ -52,14 +52,33 @@ impl<Q: Queue> Worker<Q> {
         (time, self.cache.shared().control.shown(now))
     }
 
+    /// What the core sleeps on; where it is told to, and the kernel can, one that polls the drivers of its queues.
+    pub fn sleeper(&self) -> Sleeper {
+        let fds = || self.ports.iter().filter_map(|port| port.queue().raw_fd());
+        let bell = || self.doorbells[self.cache.id()].clone();
+        let polling = self.polls.then(|| Sleeper::polling(bell(), fds()));
+        match polling {
+            Some(Ok(sleeper)) => sleeper,
+            Some(Err(error)) => {
+                tracing::info!(%error, "the kernel cannot poll drivers before a core sleeps; interrupts wake it");
+                Sleeper::new(bell(), fds())
+            }
+            None => Sleeper::new(bell(), fds()),
+        }
+    }
+
     /// Takes turns until `stop` is set, then answers what has arrived, closes every connection and says what was done.
     ///
     /// # Errors
     /// A queue failed, or the kernel does not let the core sleep.
-    pub fn run(mut self, clock: &Clock, stop: &AtomicBool, spin: Duration) -> Result<CoreReport, WorkerError> {
+    pub fn run(
+        mut self,
+        mut sleeper: Sleeper,
+        clock: &Clock,
+        stop: &AtomicBool,
+        spin: Duration,
+    ) -> Result<CoreReport, WorkerError> {
         let core = self.cache.id();
-        let fds = self.ports.iter().filter_map(|port| port.queue().raw_fd());
-        let mut sleeper = Sleeper::new(self.doorbells[core].clone(), fds);
         let mut sleeps = 0;
         let mut busy_at = Time::ZERO;
         if core == 0 {
