@@ -9,6 +9,8 @@ use clap::{Args, Subcommand};
 use control::{AskError, Client, Reply, Request};
 use nic::guard::folder;
 
+use crate::device;
+
 /// What is typed after `sidestep ctl`.
 #[derive(Debug, Args)]
 pub struct CtlFlags {
@@ -16,7 +18,7 @@ pub struct CtlFlags {
     #[arg(long, value_name = "PATH", global = true, conflicts_with = "interface")]
     control: Option<PathBuf>,
     /// Interface of the server, whose socket is /run/sidestep/NAME.sock
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, visible_alias = "device", value_name = "NAME", value_parser = device::server, global = true)]
     interface: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]

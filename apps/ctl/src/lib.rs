@@ -6,6 +6,8 @@
 
 /// A running server governed.
 pub mod ctl;
+/// What the tools take of `--device`.
+mod device;
 /// A NIC made ready for the server, and given back.
 pub mod nic;
 /// A recorded session played to stack and cache again.

@@ -28,6 +28,7 @@ use nic::guard::{Guard, GuardError, Outcome, folder, left_behind};
 use nic::link::{Link, LinkError};
 use nic::settings::{NicKnobs, Setting};
 
+use crate::device;
 use finding::Finding;
 use machine::Machine;
 
@@ -50,7 +51,8 @@ enum Act {
     Prepare(PrepareFlags),
     /// Give a NIC back as it was before `prepare`, or before a server that was killed
     Restore {
-        /// The interface
+        /// The interface: NAME or xdp:NAME
+        #[arg(value_parser = device::nic)]
         interface: String,
         /// Also what a process holds that still runs: this one
         #[arg(long, value_name = "PID")]
@@ -60,7 +62,8 @@ enum Act {
 
 #[derive(Debug, Clone, Args)]
 struct PrepareFlags {
-    /// The interface
+    /// The interface: NAME or xdp:NAME
+    #[arg(value_parser = device::nic)]
     interface: String,
     /// Threads of the server, and so queues that the NIC should have
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -31,6 +31,8 @@ use std::path::PathBuf;
 use clap::Args;
 use nic::PcapRecorder;
 
+use crate::device;
+
 pub use comparison::{Compared, Comparison};
 pub use error::ReplayError;
 pub use player::Player;
@@ -41,8 +43,11 @@ pub use stream::Stream;
 #[derive(Debug, Clone, Args)]
 pub struct ReplayFlags {
     /// Captures of one session, such as one of each queue: classic pcap, Ethernet, whole frames
-    #[arg(value_name = "FILE.pcap", required = true)]
+    #[arg(value_name = "FILE.pcap", required_unless_present = "device")]
     pub files: Vec<PathBuf>,
+    /// The same as FILE.pcap; may be given more than once
+    #[arg(long, value_name = "pcap:FILE", value_parser = device::capture)]
+    pub device: Vec<PathBuf>,
     /// The recorded server's IPv4 address
     #[arg(long, value_name = "ADDRESS")]
     pub address: Ipv4Addr,
@@ -66,7 +71,8 @@ pub struct ReplayFlags {
 /// [`ReplayError`]: nothing was compared; one line for the user.
 pub fn run(flags: &ReplayFlags, out: &mut dyn Write) -> Result<bool, ReplayError> {
     let server = SocketAddrV4::new(flags.address, flags.port);
-    let recording = Recording::read(&flags.files, server)?;
+    let files: Vec<PathBuf> = flags.files.iter().chain(&flags.device).cloned().collect();
+    let recording = Recording::read(&files, server)?;
     let system = |what: String| move |source| ReplayError::System { what, source };
     let written = match &flags.write {
         None => None,

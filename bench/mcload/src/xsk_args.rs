@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use nic::DeviceName;
 use nic::xdp::{AttachMode, XskName};
 
 /// Most addresses of one run: what the XDP program has room for.
@@ -11,7 +12,8 @@ pub const MAX_ADDRESSES: u32 = 64;
 /// `--interface` and what goes with it; a command line without any of it has none, hence `required = false`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct XskArgs {
-    /// Our own stack over AF_XDP instead of kernel sockets: xdp:LINK, or xdp:LINK@QUEUE for the first worker's queue
+    /// Our own stack instead of kernel sockets, over AF_XDP: xdp:LINK, or xdp:LINK@QUEUE for the first worker's queue; or
+    /// over a TAP: tap:LINK, which is made if there is none of that name
     #[arg(
         short = 'i',
         long,
@@ -21,7 +23,7 @@ pub struct XskArgs {
         requires = "address",
         help_heading = "Own stack"
     )]
-    pub interface: XskName,
+    pub interface: Port,
     /// Our addresses, which the kernel must not have: `FIRST[-LAST][/PREFIX]`, the prefix being 24 unless given
     #[arg(long, value_name = "RANGE", required = false, requires = "interface", help_heading = "Own stack")]
     pub address: Addresses,
@@ -34,6 +36,31 @@ pub struct XskArgs {
     /// The CPU of each worker, separated by commas; a worker beyond them is not pinned
     #[arg(long, value_name = "CPUS", value_delimiter = ',', requires = "interface", help_heading = "Own stack")]
     pub cpu: Vec<usize>,
+}
+
+/// What our own stack is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Port {
+    /// Queues of an interface over AF_XDP, from this one on.
+    Xdp(XskName),
+    /// A TAP interface.
+    Tap(String),
+}
+
+impl FromStr for Port {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(DeviceName::Xdp(name)) => Ok(Self::Xdp(name)),
+            Ok(DeviceName::Tap(name)) => Ok(Self::Tap(name)),
+            Ok(DeviceName::Wire) => {
+                Err("a wire joins ports of one process, and no server is on it; give xdp:LINK or tap:LINK")
+            }
+            Ok(DeviceName::Pcap(_)) => Err("requests are made, not played; `sidestep replay FILE` plays a capture"),
+            Err(_) => Err("it must be xdp:LINK, xdp:LINK@QUEUE or tap:LINK, such as xdp:eth0"),
+        }
+    }
 }
 
 /// Addresses in one row, and the subnet that they are in.
@@ -66,6 +93,16 @@ impl FromStr for Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_an_interface_or_a_tap_and_the_others_say_what_to_do() {
+        assert_eq!("xsk:c0@2".parse(), Ok(Port::Xdp(XskName { link: "c0".to_owned(), first_queue: 2 })));
+        assert_eq!("tap:t0".parse(), Ok(Port::Tap("t0".to_owned())));
+        for (wrong, said) in [("wire:", "give xdp:LINK"), ("pcap:x", "sidestep replay"), ("c0", "it must be xdp:LINK")]
+        {
+            assert!(wrong.parse::<Port>().expect_err(wrong).contains(said), "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses_are_one_or_a_range_with_a_prefix_or_without() {

@@ -21,7 +21,11 @@ use server::{Fault, serve};
 
 /// Runs the generator in the client's namespace.
 fn run(lab: &Lab, server: &str, arguments: &str) -> Result<Outcome, String> {
-    let line = format!("sidestep-mcload --server {server} -i xsk:c0 {arguments}");
+    run_on(lab, "xsk:c0", server, arguments)
+}
+
+fn run_on(lab: &Lab, port: &str, server: &str, arguments: &str) -> Result<Outcome, String> {
+    let line = format!("sidestep-mcload --server {server} -i {port} {arguments}");
     let args = Args::try_parse_from(line.split_whitespace()).unwrap();
     let (plan, xsk) = (args.plan().unwrap(), args.xsk.expect("an interface is given"));
     let progress = Progress::new(plan.workers, false);
@@ -64,6 +68,23 @@ fn two_workers_on_two_queues_find_their_frames_wherever_they_arrive() {
     let outcome = run(&lab, &server, arguments).unwrap();
     assert!(outcome.all_right());
     assert_eq!((outcome.measured.requests(), outcome.measured.misses), (2_000, 0));
+}
+
+/// Without AF_XDP: the kernel that serves is at the other side of a TAP, in the same namespace.
+#[test]
+fn two_workers_load_a_kernel_over_a_tap() {
+    let Some(lab) = Lab::up(1) else { return };
+    lab.ip(Side::Client, &["tuntap", "add", "dev", "tm0", "mode", "tap", "multi_queue"]);
+    lab.ip(Side::Client, &["address", "add", "10.79.0.1/24", "dev", "tm0"]);
+    lab.ip(Side::Client, &["link", "set", "tm0", "up"]);
+    let listener = lab.inside(Side::Client, || TcpListener::bind(("10.79.0.1", 0)).unwrap());
+    let server = serve(listener, Fault::None).to_string();
+    let arguments = "--address 10.79.0.2 --connections 6 --requests 2000 --keys 100 --value-bytes 5000";
+    let outcome = run_on(&lab, "tap:tm0", &server, &format!("{arguments} --workers 2")).unwrap();
+    assert!(outcome.all_right());
+    assert_eq!((outcome.load.sets, outcome.measured.requests(), outcome.measured.misses), (100, 2_000, 0));
+    let refused = run_on(&lab, "tap:tm0", &server, &format!("{arguments} --mode native")).unwrap_err();
+    assert!(refused.contains("leave it out"), "{refused}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use nic::xdp::XskName;
 use sidestep_pktgen::options::{Plan, PortName};
-use sidestep_pktgen::port::{open_wire, open_xsk};
+use sidestep_pktgen::port::{open_tap, open_wire, open_xsk};
 use sidestep_pktgen::report::Report;
 use sidestep_pktgen::run::{Limits, Outcome, came_to_nothing, choose_cpus, run_pinned, work};
 
@@ -60,6 +60,7 @@ fn run(plan: &Plan) -> Result<(Report, bool), Failure> {
             ("both ends in memory, on one thread".to_owned(), work(seats, plan, &limits, Instant::now())?)
         }
         PortName::Xsk(name) => run_xsk(plan, name, &limits)?,
+        PortName::Tap(name) => run_tap(plan, name, &limits)?,
     };
     let failed = came_to_nothing(plan, &outcomes);
     Ok((Report::new(plan, device, &outcomes), failed))
@@ -69,7 +70,25 @@ fn run_xsk(plan: &Plan, name: &XskName, limits: &Limits) -> Result<(String, Vec<
     let cpus = choose_cpus(plan)?;
     let open = open_xsk(plan, name)?;
     let device = open.device.obtained().to_string();
-    // Scripts wait for this line.
+    say_ready(plan, &device);
+    let outcomes = run_pinned(open.seats, &cpus, plan, limits)?;
+    if let Some(note) = open.device.unserved() {
+        let _ = writeln!(io::stderr(), "sidestep-pktgen: {note}");
+    }
+    Ok((device, outcomes))
+}
+
+fn run_tap(plan: &Plan, name: &str, limits: &Limits) -> Result<(String, Vec<Outcome>), Failure> {
+    let cpus = choose_cpus(plan)?;
+    let (tap, seats) = open_tap(plan, name)?;
+    let made = if tap.was_made() { "made for this run" } else { "joined" };
+    let device = format!("a TAP, {made}; each frame is copied and costs a system call");
+    say_ready(plan, &device);
+    Ok((device, run_pinned(seats, &cpus, plan, limits)?))
+}
+
+/// Scripts wait for this line.
+fn say_ready(plan: &Plan, device: &str) {
     let _ = writeln!(
         io::stderr(),
         "sidestep-pktgen: {} ready on {} for {}: {device}",
@@ -77,9 +96,4 @@ fn run_xsk(plan: &Plan, name: &XskName, limits: &Limits) -> Result<(String, Vec<
         plan.port,
         plan.source().address
     );
-    let outcomes = run_pinned(open.seats, &cpus, plan, limits)?;
-    if let Some(note) = open.device.unserved() {
-        let _ = writeln!(io::stderr(), "sidestep-pktgen: {note}");
-    }
-    Ok((device, outcomes))
 }

@@ -35,8 +35,8 @@ pub const FLOWS_MAX: usize = 65_536;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-pktgen", version, verbatim_doc_comment)]
 pub struct Plan {
-    /// The port: xdp:INTERFACE or xdp:INTERFACE@FIRST_QUEUE (AF_XDP), or wire: (in memory, the other end played as
-    /// well)
+    /// The port: xdp:INTERFACE or xdp:INTERFACE@FIRST_QUEUE (AF_XDP), tap:INTERFACE (a TAP, made if there is none of that
+    /// name), or wire: (in memory, the other end played as well)
     #[arg(short = 'i', long = "device", value_name = "PORT")]
     pub port: PortName,
     /// What to do
@@ -129,6 +129,8 @@ impl fmt::Display for Mode {
 pub enum PortName {
     /// Queues of an interface, over AF_XDP: each thread has the next, from the first on.
     Xsk(XskName),
+    /// A TAP interface, a queue of it for each thread.
+    Tap(String),
     /// The wire in memory.
     Wire,
 }
@@ -137,6 +139,7 @@ impl fmt::Display for PortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Xsk(name) => name.fmt(f),
+            Self::Tap(name) => write!(f, "tap:{name}"),
             Self::Wire => f.write_str("wire:"),
         }
     }
@@ -149,11 +152,9 @@ impl FromStr for PortName {
         match text.parse() {
             Ok(DeviceName::Xdp(name)) => Ok(Self::Xsk(name)),
             Ok(DeviceName::Wire) => Ok(Self::Wire),
-            Ok(DeviceName::Tap(_)) => {
-                Err("a TAP is measured from its kernel's side; generate on a veth: xdp:INTERFACE")
-            }
+            Ok(DeviceName::Tap(name)) => Ok(Self::Tap(name)),
             Ok(DeviceName::Pcap(_)) => Err("packets are made, not played; `sidestep replay FILE` plays a capture"),
-            Err(_) => Err("it must be xdp:INTERFACE, xdp:INTERFACE@QUEUE or wire:"),
+            Err(_) => Err("it must be xdp:INTERFACE, xdp:INTERFACE@QUEUE, tap:INTERFACE or wire:"),
         }
     }
 }
@@ -219,6 +220,7 @@ impl Plan {
     fn refuse_useless(&self, wire: bool) -> Result<(), PlanError> {
         let mode = self.mode;
         let (sends, pings) = (mode.sends() || wire, mode == Mode::Ping || wire);
+        let tap = matches!(self.port, PortName::Tap(_));
         let (of_mode, over_wire) = (format!("with -f {mode}"), "over wire:".to_owned());
         let useless = [
             ("-d", self.destination.is_some() && !sends, &of_mode),
@@ -232,6 +234,7 @@ impl Plan {
             ("--poll", self.poll.is_some() && wire, &over_wire),
             ("-a", self.first_cpu.is_some() && wire, &over_wire),
             ("--mode", self.attach != AttachMode::Auto && wire, &over_wire),
+            ("--mode", self.attach != AttachMode::Auto && tap, &"over a TAP, which has no XDP program".to_owned()),
         ];
         match useless.into_iter().find(|(_, useless, _)| *useless) {
             Some((option, _, with)) => Err(PlanError::Useless { option, with: with.clone() }),

@@ -1,8 +1,9 @@
-//! What `-i` names, opened: the queues of an interface over AF_XDP, or both ends of a wire in memory.
+//! What `-i` names, opened: the queues of an interface over AF_XDP or of a TAP, or both ends of a wire in memory.
 
 use std::net::SocketAddr;
 
 use nic::preflight::OpenError;
+use nic::tap::{TapConfig, TapDevice, TapError, TapQueue};
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue, XskName};
 use nic::{Mac, PortConfig, Queue, QueueId, Wire, WireError, WireQueue};
 
@@ -29,6 +30,9 @@ pub enum PortError {
     /// AF_XDP could not be had.
     #[error(transparent)]
     Xsk(#[from] OpenError),
+    /// The TAP could not be had.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// The wire could not be made.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -80,6 +84,20 @@ pub fn open_xsk(plan: &Plan, name: &XskName) -> Result<OpenXsk, PortError> {
         engines.into_iter().zip(queues).map(|(engine, queue)| Seat { engine, queue, asked: true }).collect();
     check_length(plan, &seats)?;
     Ok(OpenXsk { device, seats })
+}
+
+/// Opens a TAP with a queue for each thread. The kernel chooses the queue of a flow.
+///
+/// # Errors
+/// [`PortError`], one line for the operator.
+pub fn open_tap(plan: &Plan, name: &str) -> Result<(TapDevice, Vec<Seat<TapQueue>>), PortError> {
+    let mut device = TapDevice::open(&TapConfig::new(name, plan.threads))?;
+    let engines = Part::of(plan, plan.source_mac.unwrap_or_else(|| device.station())).engines(|_| None)?;
+    let queues: Vec<_> = device.queue_ids().into_iter().filter_map(|id| device.take_queue(id)).collect();
+    let seats: Vec<_> =
+        engines.into_iter().zip(queues).map(|(engine, queue)| Seat { engine, queue, asked: true }).collect();
+    check_length(plan, &seats)?;
+    Ok((device, seats))
 }
 
 /// Makes a wire, with the asked mode at one end and its opposite at the other.

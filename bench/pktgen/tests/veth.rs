@@ -25,12 +25,16 @@ struct Pong(Child);
 
 impl Pong {
     fn start(lab: &Lab, arguments: &str) -> Self {
-        let arguments = format!("-f pong -i xsk:s0 -s 10.77.0.2 -T 600 --json {arguments}");
+        Self::start_on(lab, "xsk:s0", "xsk:s0@0", arguments)
+    }
+
+    fn start_on(lab: &Lab, port: &str, shown: &str, arguments: &str) -> Self {
+        let arguments = format!("-f pong -i {port} -s 10.77.0.2 -T 600 --json {arguments}");
         let mut command = pktgen(lab, Side::Server, &arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut ready).unwrap();
-        assert!(ready.contains("pong ready on xsk:s0@0"), "{ready}");
+        assert!(ready.contains(&format!("pong ready on {shown} for")), "{ready}");
         Self(child)
     }
 
@@ -154,4 +158,24 @@ fn a_port_that_is_not_there_and_a_peer_that_is_not_there_are_told() {
     assert!(error.contains("no answer to ARP for 10.77.0.77 within 5 s"), "{error}");
     let (code, error) = failure("-f fwd -i xsk:c0 -s 10.77.0.4");
     assert!(code == Some(2) && error.contains("possible values: pong, ping, rx, tx"), "{error}");
+}
+
+/// The null responder without AF_XDP: the kernel at the other side of the TAP gets back what it sends.
+#[test]
+fn a_kernel_gets_its_datagrams_back_over_a_tap() {
+    let Some(lab) = Lab::up(1) else { return };
+    lab.ip(Side::Server, &["address", "flush", "dev", "s0"]);
+    let pong = Pong::start_on(&lab, "tap:tp0", "tap:tp0", "-p 2");
+    lab.ip(Side::Server, &["address", "add", "10.77.0.9/24", "dev", "tp0"]);
+    let socket = lab.inside(Side::Server, || UdpSocket::bind(("10.77.0.9", 0))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut bytes = [0; 2048];
+    for number in 0..500_u32 {
+        let sent = [&number.to_be_bytes()[..], &vec![number as u8; (number * 2) as usize]].concat();
+        socket.send_to(&sent, "10.77.0.2:7").unwrap();
+        let (length, from) = socket.recv_from(&mut bytes).unwrap();
+        assert_eq!((&bytes[..length], from.to_string().as_str()), (&sent[..], "10.77.0.2:7"));
+    }
+    let report = pong.end();
+    assert!(figures(&report, ["/device"])[0].as_str().unwrap().starts_with("a TAP, made for this run"), "{report}");
 }

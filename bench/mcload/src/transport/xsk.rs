@@ -1,4 +1,4 @@
-//! What a run over AF_XDP opens: a link's queues, one a worker, each with a stack of its own.
+//! What a run over our own stack opens: queues of a link over AF_XDP, or of a TAP, one a worker, each with a stack.
 //!
 //! All stacks have all addresses; worker w of n has the source ports that leave w when divided by n, so that no two
 //! ever have the same connection. A frame that comes by another worker's queue is a stray and goes round
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use nic::link::Link;
 use nic::preflight::OpenError;
-use nic::xdp::{AddressMode, XdpConfig, XdpDevice, XdpQueue};
+use nic::tap::{TapConfig, TapDevice, TapError, TapQueue};
+use nic::xdp::{AddressMode, AttachMode, XdpConfig, XdpDevice, XdpQueue, XskName};
 use nic::{Doorbell, PoolError, Queue, QueueError, QueueId};
 use stack::{ConfigError, Mac, NetStack, Port, Rings, Secrets, StackConfig, StrayRing, Time};
 
@@ -24,7 +25,7 @@ use crate::engine::EngineError;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::{Outcome, Share, run};
-use crate::xsk_args::XskArgs;
+use crate::xsk_args::{Port as PortName, XskArgs};
 
 /// Source ports of an address: all but those below 1,024, which some servers treat as privileged.
 const SOURCE_PORTS: (u16, u16) = (1_024, u16::MAX);
@@ -48,6 +49,12 @@ pub enum XskError {
     /// AF_XDP could not be had.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The TAP could not be had.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// An option of another kind of port.
+    #[error("--mode says where an XDP program runs, and a TAP has none; leave it out")]
+    Mode,
     /// The stack cannot be made as asked.
     #[error(transparent)]
     Stack(#[from] ConfigError),
@@ -132,16 +139,16 @@ impl From<XskError> for TransportError {
 
 /// What one worker takes with it.
 #[derive(Debug)]
-struct Seat {
-    queue: XdpQueue,
+struct Seat<Q> {
+    queue: Q,
     stack: NetStack,
     strays: StrayRing,
 }
 
 /// A seat for each worker, on a link that is open.
 #[derive(Debug)]
-pub struct Seats {
-    seats: Mutex<Vec<Option<Seat>>>,
+pub struct Seats<Q> {
+    seats: Mutex<Vec<Option<Seat<Q>>>>,
     server: SocketAddrV4,
     mac: Mac,
     cpus: Vec<usize>,
@@ -153,7 +160,14 @@ pub struct Seats {
 /// # Errors
 /// As [`run`], and what [`XskError`] says.
 pub fn run_over_xsk(plan: &Plan, xsk: &XskArgs, progress: &Progress) -> Result<Outcome, EngineError> {
-    let (device, seats) = open(plan, xsk).map_err(TransportError::from)?;
+    let name = match &xsk.interface {
+        PortName::Xdp(name) => name,
+        PortName::Tap(name) => {
+            let (_device, seats) = open_tap(plan, xsk, name).map_err(TransportError::from)?;
+            return run(plan, progress, |share| Ok(seats.take(share)?));
+        }
+    };
+    let (device, seats) = open(plan, xsk, name).map_err(TransportError::from)?;
     let outcome = run(plan, progress, |share| Ok(seats.take(share)?));
     if let Some(note) = device.unserved() {
         // Where standard error takes nothing, the outcome has the connections that failed.
@@ -168,31 +182,63 @@ pub fn run_over_xsk(plan: &Plan, xsk: &XskArgs, progress: &Progress) -> Result<O
 ///
 /// # Errors
 /// [`XskError`], one line for the operator; nothing stays open or attached.
-pub fn open(plan: &Plan, xsk: &XskArgs) -> Result<(XdpDevice, Seats), XskError> {
+fn open(plan: &Plan, xsk: &XskArgs, name: &XskName) -> Result<(XdpDevice, Seats<XdpQueue>), XskError> {
+    let server = server_of(plan, xsk)?;
+    let (first, workers) = (name.first_queue, plan.workers);
+    let queues: Vec<QueueId> =
+        (u32::from(first)..).take(workers as usize).map_while(|id| u16::try_from(id).ok().map(QueueId)).collect();
+    if queues.len() < workers as usize {
+        return Err(XskError::Queues { workers, first });
+    }
+    let mut config = XdpConfig::new(name.link.clone(), xsk.address.first);
+    config.addresses = addresses(xsk).map(|address| (address, AddressMode::Own)).collect();
+    config.queues = Some(queues.clone());
+    config.attach = xsk.mode;
+    let mut device = XdpDevice::open(&config)?;
+    let ports = queues.iter().filter_map(|queue| device.take_queue(*queue)).map(Port::new).collect();
+    let seats = seats(plan, xsk, server, device.link(), ports)?;
+    Ok((device, seats))
+}
+
+/// The same with a TAP, of which the kernel chooses the queue.
+fn open_tap(plan: &Plan, xsk: &XskArgs, name: &str) -> Result<(TapDevice, Seats<TapQueue>), XskError> {
+    let server = server_of(plan, xsk)?;
+    if xsk.mode != AttachMode::Auto {
+        return Err(XskError::Mode);
+    }
+    let queues = u16::try_from(plan.workers).map_err(|_| XskError::Queues { workers: plan.workers, first: 0 })?;
+    let mut device = TapDevice::open(&TapConfig::new(name, queues))?;
+    let ids = device.queue_ids();
+    let ports = ids.into_iter().filter_map(|queue| device.take_queue(queue)).map(Port::new).collect();
+    let link = Link { mac: device.station(), ..device.link().clone() };
+    let seats = seats(plan, xsk, server, &link, ports)?;
+    Ok((device, seats))
+}
+
+/// The server, if our own stack can have so many connections with it.
+fn server_of(plan: &Plan, xsk: &XskArgs) -> Result<SocketAddrV4, XskError> {
     let SocketAddr::V4(server) = plan.server else { return Err(XskError::Ipv6 { server: plan.server }) };
     let connections = u64::from(plan.connections) + u64::from(plan.dead);
     let needed = connections.div_ceil(PORTS_EACH);
     if needed > u64::from(xsk.address.count) {
         return Err(XskError::Addresses { connections, needed, given: xsk.address.count });
     }
-    let (first, workers) = (xsk.interface.first_queue, plan.workers);
-    let queues: Vec<QueueId> =
-        (u32::from(first)..).take(workers as usize).map_while(|id| u16::try_from(id).ok().map(QueueId)).collect();
-    if queues.len() < workers as usize {
-        return Err(XskError::Queues { workers, first });
-    }
-    let mut config = XdpConfig::new(xsk.interface.link.clone(), xsk.address.first);
-    config.addresses = addresses(xsk).map(|address| (address, AddressMode::Own)).collect();
-    config.queues = Some(queues.clone());
-    config.attach = xsk.mode;
-    let mut device = XdpDevice::open(&config)?;
-    let ports = queues.iter().filter_map(|queue| device.take_queue(*queue)).map(Port::new).collect();
-    let base = stack_config(xsk, device.link());
-    let (mac, queues) = resolve(&base, *server.ip(), &device.link().name, ports)?;
+    Ok(server)
+}
 
+/// A seat for each of `ports`, once it is known where the server is.
+fn seats<Q: Queue>(
+    plan: &Plan,
+    xsk: &XskArgs,
+    server: SocketAddrV4,
+    link: &Link,
+    ports: Vec<Port<Q>>,
+) -> Result<Seats<Q>, XskError> {
+    let base = stack_config(xsk, link);
+    let (mac, queues) = resolve(&base, *server.ip(), &link.name, ports)?;
     let bell = || Doorbell::new().map(Arc::new).map_err(|source| XskError::System { what: "make a doorbell", source });
     let bells = queues.iter().map(|_| bell()).collect::<Result<Vec<_>, _>>()?;
-    let chunk = (device.link().mtu as usize + LINK_BYTES).next_power_of_two().max(2_048);
+    let chunk = (link.mtu as usize + LINK_BYTES).next_power_of_two().max(2_048);
     let rings = StrayRing::of(&bells, chunk)?;
     let mut seats = Vec::new();
     for (worker, (queue, strays)) in queues.into_iter().zip(rings).enumerate() {
@@ -201,15 +247,15 @@ pub fn open(plan: &Plan, xsk: &XskArgs) -> Result<(XdpDevice, Seats), XskError> 
         seats.push(Some(Seat { queue, stack, strays }));
     }
     let cpus = xsk.cpu.clone();
-    Ok((device, Seats { seats: Mutex::new(seats), server, mac, cpus, origin: Instant::now() }))
+    Ok(Seats { seats: Mutex::new(seats), server, mac, cpus, origin: Instant::now() })
 }
 
-impl Seats {
+impl<Q: Queue> Seats<Q> {
     /// Hands a worker its transport and pins its thread, which is the one that calls.
     ///
     /// # Errors
     /// The CPU is not to be had.
-    pub fn take(&self, share: Share) -> Result<OwnStack<XdpQueue>, XskError> {
+    pub fn take(&self, share: Share) -> Result<OwnStack<Q>, XskError> {
         let worker = share.worker;
         if let Some(&cpu) = self.cpus.get(worker as usize)
             && !core_affinity::set_for_current(CoreId { id: cpu })
@@ -267,12 +313,12 @@ fn rings_for(slots: usize) -> Rings {
 }
 
 /// Asks by ARP, over all queues at once, where frames for the server go. Gives the queues back.
-fn resolve(
+fn resolve<Q: Queue>(
     base: &StackConfig,
     server: Ipv4Addr,
     link: &str,
-    mut ports: Vec<Port<XdpQueue>>,
-) -> Result<(Mac, Vec<XdpQueue>), XskError> {
+    mut ports: Vec<Port<Q>>,
+) -> Result<(Mac, Vec<Q>), XskError> {
     let mut config = base.clone();
     (config.max_flows, config.flows_at_start) = (1, 1);
     let mut stack = NetStack::new(config, random()?)?;
@@ -299,7 +345,7 @@ fn resolve(
             break mac;
         }
     };
-    let mut queues: Vec<XdpQueue> = ports.into_iter().map(Port::into_queue).collect();
+    let mut queues: Vec<Q> = ports.into_iter().map(Port::into_queue).collect();
     for queue in &mut queues {
         queue.flush()?;
     }

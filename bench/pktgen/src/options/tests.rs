@@ -22,6 +22,8 @@ fn a_plain_pong_and_a_plain_ping_are_understood() {
     assert_eq!((ping.frame_bytes(), ping.window(), ping.time), (1514, 64, Duration::from_millis(500)));
     let other = plan("-f ping --device xdp:eth0 -s 10.0.0.1 -d 10.0.0.2:7-9").unwrap();
     assert_eq!(other.port, ping.port);
+    let tap = plan("-f pong --device tap:t0 -s 10.0.0.2 -p 2").unwrap();
+    assert_eq!((tap.port.to_string(), tap.threads), ("tap:t0".to_owned(), 2));
     assert_eq!(plan("-f ping -i wire: -R 1000").unwrap().window(), 4096);
 }
 
@@ -33,9 +35,8 @@ fn what_is_wrong_is_named_with_its_limits() {
     };
     wrong("-f fwd -i wire:", "possible values: pong, ping, rx, tx");
     for port in ["eth0", "xsk:", "xsk:eth0@x", "xdp:", "tap:", "wire:0"] {
-        wrong(&format!("-f rx -i {port}"), "it must be xdp:INTERFACE, xdp:INTERFACE@QUEUE or wire:");
+        wrong(&format!("-f rx -i {port}"), "it must be xdp:INTERFACE, xdp:INTERFACE@QUEUE, tap:INTERFACE or wire:");
     }
-    wrong("-f rx --device tap:t0", "generate on a veth: xdp:INTERFACE");
     wrong("-f rx -i pcap:x", "`sidestep replay FILE` plays a capture");
     wrong("-f rx -i wire: -b 65", "65 is not in 1..=64");
     wrong("-f rx -i wire: -T 0", "0.01 to 86400");
@@ -57,5 +58,6 @@ fn an_option_without_a_meaning_is_refused_and_not_ignored() {
     }
     assert!(refusal("-f tx -i xsk:a -s 10.0.0.1 -d 10.0.0.2 --poll 1").starts_with("--poll has no meaning"));
     assert!(refusal("-f ping -i xsk:a -s 10.0.0.1 -d 10.0.0.2 --poll 1 -R 5").starts_with("--poll has no meaning"));
+    assert!(refusal("-f rx -i tap:a -s 10.0.0.1 --mode native").ends_with("which has no XDP program; leave it out"));
     assert!(refusal("-f ping -i wire: -a 1").ends_with("over wire:; leave it out"));
 }
