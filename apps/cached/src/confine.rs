@@ -106,7 +106,7 @@ impl Role {
                 libc::SYS_tgkill,
                 libc::SYS_restart_syscall,
             ],
-            Role::Ear => &[libc::SYS_read, libc::SYS_recvfrom],
+            Role::Ear => &[libc::SYS_recvmsg],
             // A level of the log is read into a table of its own, which asks for a secret.
             Role::Control => &[libc::SYS_read, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_getrandom],
             // It is there before rights are given up, for which the C library stops every thread (`nptl(7)`).

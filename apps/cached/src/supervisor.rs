@@ -18,6 +18,7 @@ pub(crate) mod channel;
 pub(crate) mod life;
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use nic::link::Link;
 use nic::settings::Setting;
 use nic::udp_spread::spread_udp;
 use nic::wait_mode::tell_nic;
+use nic::xdp::CountersOf;
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -64,8 +66,6 @@ struct Supervisor<'a> {
     inbox: Receiver<Event>,
     plane: Plane,
     lives: Lives,
-    /// The counters of the plane that is being started.
-    counters: Option<Box<nic::xdp::CountersOf>>,
     watch: Option<Watch>,
     /// Once the first plane has opened the link.
     outside: Option<Outside>,
@@ -119,7 +119,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         inbox,
         plane,
         lives: Lives::default(),
-        counters: None,
         watch: None,
         outside: None,
         guard,
@@ -144,15 +143,13 @@ impl Supervisor<'_> {
             match self.inbox.recv_timeout(self.until_look()) {
                 Ok(Event::Signal) => self.stop(None),
                 Ok(Event::Reload) => self.reload(),
-                Ok(Event::Counters(counters)) => self.counters = counters,
-                Ok(Event::Control(socket)) => self.govern(socket)?,
-                Ok(Event::Said(FromPlane::Opened { index, queues })) => {
-                    self.opened(index, queues)?;
+                Ok(Event::Said(FromPlane::Opened { index, queues }, handed)) => {
+                    self.opened(index, queues, handed)?;
                     if let Some(written) = self.outside.as_ref().and_then(|outside| outside.files.pid_file()) {
                         let _ = pid_file.set(Arc::downgrade(&written));
                     }
                 }
-                Ok(Event::Said(FromPlane::Ready)) => self.ready()?,
+                Ok(Event::Said(FromPlane::Ready, _)) => self.ready()?,
                 Ok(Event::PlaneEnded) => {
                     if let Some(code) = self.plane_ended()? {
                         return Ok(code);
@@ -176,7 +173,12 @@ impl Supervisor<'_> {
     }
 
     /// The plane has opened the link, and waits for what is outside.
-    fn opened(&mut self, index: u32, queues: u32) -> Result<(), SetupError> {
+    fn opened(&mut self, index: u32, queues: u32, handed: Vec<OwnedFd>) -> Result<(), SetupError> {
+        let mut handed = handed.into_iter();
+        if let Some(socket) = handed.next() {
+            self.govern(socket.into())?;
+        }
+        let counters = handed.next().and_then(|counters| CountersOf::open(counters).ok());
         let link = Link::by_index(index).map_err(|error| SetupError::Open(Box::new(error.into())))?;
         if self.outside.is_none() {
             let new = || Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"));
@@ -193,7 +195,7 @@ impl Supervisor<'_> {
             let files = Files::open(self.options, guarded)?;
             self.outside = Some(Outside { files, guard });
         }
-        self.watch = Some(Watch::new(link, queues as usize, self.counters.take().map(|counters| *counters)));
+        self.watch = Some(Watch::new(link, queues as usize, counters));
         self.plane.say(&ToPlane::Go);
         Ok(())
     }
@@ -252,7 +254,7 @@ impl Supervisor<'_> {
         let Some(watch) = &mut self.watch else { return };
         if let Some(mut losses) = watch.fresh() {
             losses.plane_restarts = self.lives.restarts;
-            self.plane.say(&ToPlane::Counts(channel::counts_of(&losses)));
+            self.plane.say(&ToPlane::Counts(Box::new(losses)));
         }
     }
 
@@ -295,7 +297,6 @@ impl Supervisor<'_> {
         if let Ok(Event::Signal) = self.inbox.recv_timeout(wait) {
             return Ok(Some(ExitCode::SUCCESS));
         }
-        self.counters = None;
         self.plane = Plane::start(&self.mark, &self.events).map_err(SetupError::system("start the data plane"))?;
         Ok(None)
     }

@@ -5,8 +5,20 @@
 //!  | length | number | body: JSON, `length` bytes |      both numbers little endian
 //! ```
 //!
-//! The peer chooses the numbers of its requests; a reply carries that of its request. Number 0 is what is said unasked:
+//! Descriptors travel beside the bytes (`unix(7)`, SCM_RIGHTS), with the first of a message's. The peer chooses the numbers of its requests; a reply carries that of its request. Number 0 is what is said unasked:
 //! the hello, and why a connection ends.
+
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Bytes before the body.
 const HEAD_BYTES: usize = 8;
@@ -16,6 +28,9 @@ pub const REQUEST_MAX_BYTES: usize = 64 << 10;
 
 /// The longest body of a reply, in bytes.
 pub const REPLY_MAX_BYTES: usize = 256 << 10;
+
+/// The most descriptors that come with a message.
+pub const DESCRIPTORS_MAX: usize = 8;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +52,49 @@ pub struct FrameError {
 }
 
 impl Frame {
+    /// Of something said.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn of(number: u32, said: &impl Serialize) -> io::Result<Frame> {
+        Ok(Frame { number, body: serde_json::to_vec(said)? })
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// `InvalidData`: something else.
+    pub fn parse<T: DeserializeOwned>(&self) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.body)?)
+    }
+
+    /// Sends it whole, and `descriptors`, at most [`DESCRIPTORS_MAX`], with its first byte. Without any it takes no call but
+    /// `write`.
+    ///
+    /// # Errors
+    /// The socket failed, or its time is over.
+    pub fn send(&self, to: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = self.encode();
+        let sent = if descriptors.is_empty() { 0 } else { send_with(to, &bytes, descriptors)? };
+        (&mut &*to).write_all(&bytes[sent..])
+    }
+
+    /// Receives the next one whole, of at most `most` bytes, and the descriptors that come with it.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` once the other end is closed, `InvalidData` for what is too long; or the socket failed.
+    pub fn receive(from: &UnixStream, most: usize) -> io::Result<(Frame, Vec<OwnedFd>)> {
+        let (mut head, mut descriptors) = ([0; HEAD_BYTES], Vec::new());
+        fill(from, &mut head, &mut descriptors)?;
+        let (length, number) = read_head(&head);
+        if length > most {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, FrameError { length, most }));
+        }
+        let mut body = vec![0; length];
+        fill(from, &mut body, &mut descriptors)?;
+        Ok((Frame { number, body }, descriptors))
+    }
+
     /// Its bytes on a socket. A body is never longer than 32 bits can say: whoever makes one keeps to the limits.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.body.len());
@@ -76,8 +134,7 @@ impl Decoder {
     /// [`FrameError`]: it is longer than allowed; what follows cannot be read either.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
-        let [a, b, c, d, e, f, g, h] = *head;
-        let (length, number) = (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]));
+        let (length, number) = read_head(head);
         if length > self.most {
             return Err(FrameError { length, most: self.most });
         }
@@ -88,9 +145,84 @@ impl Decoder {
     }
 }
 
+/// Length and number.
+fn read_head(head: &[u8; HEAD_BYTES]) -> (usize, u32) {
+    let [a, b, c, d, e, f, g, h] = *head;
+    (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]))
+}
+
+/// Sends what there is room for, one byte at least, and `descriptors` with it. Returns how many bytes that was.
+///
+/// # Errors
+/// The socket failed, or its time is over; nothing was sent.
+pub(crate) fn send_with(to: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors with one message"));
+    }
+    Ok(sendmsg(to, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// Takes what has come, as far as `buffer` goes, and appends the descriptors that came with it; 0 at the end.
+///
+/// # Errors
+/// The socket failed, or its time is over.
+pub(crate) fn receive_with(from: &UnixStream, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(from, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(handed) = message {
+            descriptors.extend(handed);
+        }
+    }
+    Ok(got.bytes)
+}
+
+fn fill(from: &UnixStream, mut buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match receive_with(from, buffer, descriptors) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(got) => buffer = &mut buffer[got..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
     use super::*;
+
+    #[test]
+    fn descriptors_come_with_their_own_message_and_who_has_ended_sends_none() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair can be had");
+        let (mut left, right) = UnixStream::pair().expect("a pair can be had");
+        let said = |number| Frame::of(number, &("x".repeat(100), number)).expect("it is JSON");
+        said(1).send(&ours, &[]).expect("it is open");
+        said(2).send(&ours, &[right.as_fd(), left.as_fd()]).expect("it is open");
+        said(3).send(&ours, &[]).expect("it is open");
+        drop(right);
+        let mut handed = Vec::new();
+        for (number, count) in [(1, 0), (2, 2), (3, 0)] {
+            let (frame, descriptors) = Frame::receive(&theirs, 1000).expect("it was sent");
+            assert_eq!((frame.number, frame.parse::<(String, u32)>().expect("it is JSON").1), (number, number));
+            assert_eq!(descriptors.len(), count);
+            handed.extend(descriptors);
+        }
+        left.write_all(b"x").expect("it is open");
+        UnixStream::from(handed.remove(0)).read_exact(&mut [0]).expect("it is the same socket");
+        said(4).send(&ours, &[]).expect("it is open");
+        assert_eq!(Frame::receive(&theirs, 10).expect_err("too long").kind(), io::ErrorKind::InvalidData);
+        drop(ours);
+        let (_, theirs) = UnixStream::pair().expect("a pair can be had");
+        assert_eq!(Frame::receive(&theirs, 10).expect_err("closed").kind(), io::ErrorKind::UnexpectedEof);
+    }
 
     #[test]
     fn frames_come_out_as_they_went_in_however_they_are_cut() {

@@ -16,6 +16,7 @@ use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use serde::{Deserialize, Serialize};
 
 use super::mode::Attach;
 
@@ -74,7 +75,7 @@ impl Transport {
 
 /// How many frames the program has sent each way since it was loaded, over all queues and processors: one for each
 /// verdict, so that their sum is the number of frames that it has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SteerCounters {
     /// Not for the stack: went on to the kernel.
     pub passed: u64,

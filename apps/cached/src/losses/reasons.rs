@@ -7,6 +7,7 @@ use cpu::Counter;
 use nic::link::LinkCounts;
 use nic::xdp::SteerCounters;
 use nic::{Queue, QueueDrops};
+use serde::{Deserialize, Serialize};
 use stack::{DropReason, NetStack, Port, StackStats, StrayRing};
 
 use super::advice::{Severity, advice};
@@ -85,7 +86,7 @@ impl CoreCounts {
 }
 
 /// What the main thread has read, each since the start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkLosses {
     /// What the XDP program has counted.
     pub program: SteerCounters,

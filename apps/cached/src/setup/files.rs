@@ -57,7 +57,7 @@ impl Files {
     }
 
     /// Reads the file of `-Y` again; `None` without one.
-    pub(crate) fn users(&mut self) -> Option<FileText> {
+    pub(crate) fn users(&mut self) -> Option<FileText<Vec<u8>>> {
         let path = self.users_file.clone()?;
         let text = match (self.read(|| std::fs::read(&path)), &mut self.keeper) {
             (Err(error), Some(keeper)) if error.kind() == io::ErrorKind::PermissionDenied => keeper.users(),
@@ -67,10 +67,10 @@ impl Files {
     }
 
     /// Reads the file of `--cluster` again, and when it was written; `None` without one.
-    pub(crate) fn cluster(&self) -> Option<(u64, FileText)> {
+    pub(crate) fn cluster(&self) -> Option<(u64, FileText<String>)> {
         let path = self.cluster_file.as_ref()?;
         Some(match self.read(|| cluster_text(path)) {
-            Ok((text, written)) => (written, Ok(text.into_bytes())),
+            Ok((text, written)) => (written, Ok(text)),
             Err(error) => (0, Err(error.to_string())),
         })
     }

@@ -13,7 +13,7 @@ use super::config::Ports;
 use super::device::Device;
 use super::error::SetupError;
 use crate::confine;
-use crate::supervisor::channel::{FromPlane, ToPlane, send_descriptor};
+use crate::supervisor::channel::{FromPlane, ToPlane, hear, say};
 use crate::supervisor::life::MARK;
 
 /// A data plane whose supervisor listens.
@@ -50,13 +50,13 @@ impl Supervised {
     /// Tells that the link is open, and waits until what is outside is ready.
     pub(super) fn opened(&mut self, device: &Device) -> Result<(), SetupError> {
         let mut said = || -> io::Result<ToPlane> {
-            send_descriptor(&self.channel, device.share_counters().transpose()?.as_ref())?;
             let (own, theirs) = UnixStream::pair()?;
-            send_descriptor(&self.channel, Some(&theirs.into()))?;
             self.control = Some(own);
+            let counters = device.share_counters().transpose()?;
+            let handed: Vec<_> = [theirs.as_fd()].into_iter().chain(counters.as_ref().map(AsFd::as_fd)).collect();
             let queues = device.queue_ids().len() as u32;
-            FromPlane::Opened { index: device.link().index, queues }.write(&mut self.channel)?;
-            ToPlane::read(&mut self.channel)
+            say(&self.channel, &FromPlane::Opened { index: device.link().index, queues }, &handed)?;
+            Ok(hear(&self.channel)?.0)
         };
         match said().map_err(SetupError::system("speak with the supervisor"))? {
             ToPlane::Go => Ok(()),
@@ -67,7 +67,7 @@ impl Supervised {
 
     /// Tells that requests are answered.
     pub(super) fn ready(&mut self) -> Result<(), SetupError> {
-        FromPlane::Ready.write(&mut self.channel).map_err(SetupError::system("speak with the supervisor"))
+        say(&self.channel, &FromPlane::Ready, &[]).map_err(SetupError::system("speak with the supervisor"))
     }
 
     /// The socket over which `sidestep ctl` asks. Once.

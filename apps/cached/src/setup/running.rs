@@ -22,7 +22,7 @@ use crate::options::{Options, cluster_in, users_in};
 use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
-use crate::supervisor::channel::{FileText, ToPlane, losses_of};
+use crate::supervisor::channel::{FileText, ToPlane, hear};
 use crate::worker::{Worker, WorkerError};
 
 /// How often the main thread brings `rusage_user` and `rusage_system` of `stats` up to date.
@@ -112,7 +112,7 @@ impl Running {
         while shared.control.stopping().is_none() {
             match self.inbox.recv_timeout(WATCH_INTERVAL) {
                 Ok(Event::Said(ToPlane::Stop) | Event::Asked | Event::CoreEnded) => break,
-                Ok(Event::Said(ToPlane::Counts(counts))) => self.count(losses_of(&counts)),
+                Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
                 Ok(Event::Said(ToPlane::Go)) | Err(_) => {}
@@ -131,7 +131,7 @@ impl Running {
     }
 
     /// Takes what the file of `-Y` says now. One that cannot be used leaves the users as they are.
-    fn set_users(&self, text: FileText) {
+    fn set_users(&self, text: FileText<Vec<u8>>) {
         match users_in(Path::new(&self.users_file), text.map_err(std::io::Error::other)) {
             Ok(users) => {
                 tracing::info!(users = users.len(), "read again who may speak");
@@ -144,10 +144,10 @@ impl Running {
     }
 
     /// Takes what the file of `--cluster` says now. One that cannot be used leaves the nodes as they are.
-    fn set_cluster(&self, written: u64, text: FileText) {
+    fn set_cluster(&self, written: u64, text: FileText<String>) {
         let control = &self.base.shared.control;
         let before = control.cluster();
-        let text = text.map(|text| (String::from_utf8_lossy(&text).into_owned(), written));
+        let text = text.map(|text| (text, written));
         match cluster_in(Path::new(&self.cluster_file), text.map_err(std::io::Error::other), before.as_deref()) {
             Ok(cluster) => {
                 tracing::info!(
@@ -195,13 +195,13 @@ fn govern(
 
 /// Passes on what the supervisor says. When it has ended, so does this process, at once: its sockets and the program's
 /// link close, and the NIC is the kernel's.
-fn listen(mut from: UnixStream, events: &Sender<Event>, confined: Sender<()>) {
+fn listen(from: UnixStream, events: &Sender<Event>, confined: Sender<()>) {
     if restrict(Role::Ear).is_err() {
         std::process::exit(1);
     }
     drop(confined);
     // Sending fails when the server is ending and has dropped the receiver.
-    while let Ok(message) = ToPlane::read(&mut from) {
+    while let Ok((message, _)) = hear(&from) {
         let _ = events.send(Event::Said(message));
     }
     std::process::exit(1);

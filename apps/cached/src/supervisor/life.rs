@@ -12,9 +12,7 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nic::xdp::CountersOf;
-
-use super::channel::{FromPlane, ToPlane, receive_descriptor};
+use super::channel::{FromPlane, ToPlane, hear, say};
 
 /// What the supervisor waits for.
 pub(super) enum Event {
@@ -22,12 +20,8 @@ pub(super) enum Event {
     Signal,
     /// It is asked to read its files again.
     Reload,
-    /// The counters of the program of the plane that is being started, if it has one.
-    Counters(Option<Box<CountersOf>>),
-    /// The socket over which the plane answers what `sidestep ctl` asks.
-    Control(UnixStream),
-    /// What the plane says.
-    Said(FromPlane),
+    /// What the plane says, and the descriptors that it hands over with it.
+    Said(FromPlane, Vec<OwnedFd>),
     /// The plane has ended, or is about to.
     PlaneEnded,
 }
@@ -85,7 +79,7 @@ impl Plane {
 
     /// Says something to it. One that does not listen is killed; its end comes as an event.
     pub(super) fn say(&mut self, message: &ToPlane) {
-        if message.write(&mut self.channel).is_err() {
+        if say(&self.channel, message, &[]).is_err() {
             self.kill();
         }
     }
@@ -132,17 +126,10 @@ impl Drop for Plane {
 }
 
 /// Passes on what the plane says, until it has ended.
-fn listen(mut from: UnixStream, events: &Sender<Event>) {
+fn listen(from: UnixStream, events: &Sender<Event>) {
     // Sending fails when the supervisor is ending and has dropped the receiver.
-    if let Ok(counters) = receive_descriptor(&from) {
-        let counters = counters.and_then(|counters| CountersOf::open(counters).ok()).map(Box::new);
-        let _ = events.send(Event::Counters(counters));
-        if let Ok(Some(control)) = receive_descriptor(&from) {
-            let _ = events.send(Event::Control(control.into()));
-        }
-        while let Ok(message) = FromPlane::read(&mut from) {
-            let _ = events.send(Event::Said(message));
-        }
+    while let Ok((message, handed)) = hear(&from) {
+        let _ = events.send(Event::Said(message, handed));
     }
     let _ = events.send(Event::PlaneEnded);
 }
