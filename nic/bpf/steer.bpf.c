@@ -18,7 +18,12 @@
 // them; one that arrives before the first goes to the kernel, and the packet is lost. One 802.1Q tag is looked through.
 // Addresses are kept in 16 bytes, IPv4 ones as IPv6 maps them (RFC 4291 §2.5.5.2), so that IPv6 needs no other maps; an
 // IPv6 packet goes to the kernel as yet. A queue without a socket falls back to the kernel (third argument of
-// bpf_redirect_map). Nothing is changed in any frame. Read first: kernel af_xdp.rst, "XSKMAP".
+// bpf_redirect_map).
+//
+// While NOBODY serves, which the process says that outlives the one with the sockets, clients of an OWN address are told
+// at once: a TCP segment becomes the RST that answers it, and a request of ARP the reply, both sent back from here. One
+// frame makes one of no more bytes. At a SHARED address the kernel answers so itself. Nothing else is changed in any
+// frame. Read first: kernel af_xdp.rst, "XSKMAP"; RFC 9293 §3.10.7.1.
 //
 // There are two programs, which differ in name only: `steer_whole` is given frames that lie in one buffer, `steer_frags`
 // also those that the kernel has merged, of which it sees the first buffer. All headers that matter lie there.
@@ -42,6 +47,8 @@ enum address_mode {
 enum setting {
 	DEDICATED = 1,
 	ALLOW_LISTED = 2,
+	NOBODY = 4,
+	ANSWER_BY_REDIRECT = 8,
 };
 
 // Indices of the map `counters`: one for each verdict. Kept equal to SteerCounters in nic/src/xdp/program.rs.
@@ -54,6 +61,8 @@ enum counter {
 	ICMP_ERROR, // ICMP error about a packet of the stack's from a SHARED address: to the socket
 	FRAGMENT,   // fragment, not the first, of a packet for the stack at a SHARED address: to the socket
 	DEDICATED_QUEUE, // not for the stack, on a dedicated queue: to the socket
+	REFUSED,         // TCP for the stack while nobody serves: answered with RST
+	ARP_ANSWERED,    // ARP for the stack while nobody serves: answered
 	COUNTERS,
 };
 
@@ -73,6 +82,12 @@ struct port_key {
 	__be16 port;
 	__u8 protocol; // IPPROTO_TCP or IPPROTO_UDP
 	__u8 zero;
+};
+
+// A MAC address in eight bytes.
+struct station {
+	__u8 mac[ETH_ALEN];
+	__u8 zero[2];
 };
 
 // What the fragments of one packet have in common (RFC 791 §3.2).
@@ -106,6 +121,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } settings SEC(".maps");
+
+// The address of the NIC, for answers to ARP.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct station);
+} station SEC(".maps");
 
 // Sources that are allowed, where ALLOW_LISTED is set; the value does not matter.
 struct {
@@ -175,6 +198,29 @@ struct l4_ports {
 	__be16 destination;
 };
 
+// TCP header without options (RFC 9293 §3.1); <linux/tcp.h> has its flags as bit fields of the machine's order.
+struct tcp_header {
+	struct l4_ports ports;
+	__be32 sequence;
+	__be32 acknowledgment;
+	__u8 data_offset; // in words, the upper four bits
+	__u8 flags;
+	__be16 window;
+	__be16 checksum;
+	__be16 urgent;
+};
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define ARP_REQUEST bpf_htons(1)
+#define ARP_REPLY bpf_htons(2)
+
+#define IP_DONT_FRAGMENT bpf_htons(0x4000)
+#define HOPS 64 // of an answer, as the stack's own
+
 #define IP_MORE_FRAGMENTS bpf_htons(0x2000) // RFC 791 §3.1
 #define IP_OFFSET bpf_htons(0x1fff)         // likewise, in units of eight bytes
 #define ARP_HARDWARE_ETHERNET bpf_htons(1)
@@ -195,12 +241,135 @@ static __always_inline int is_set(enum setting setting)
 	return set && (*set & setting);
 }
 
+static __always_inline int redirect(struct xdp_md *ctx)
+{
+	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+}
+
 static __always_inline int to_socket(struct xdp_md *ctx, __u32 which)
 {
-	int action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+	int action = redirect(ctx);
 
 	count(action == XDP_REDIRECT ? which : NO_SOCKET);
 	return action;
+}
+
+static __always_inline int is_group(const __u8 *mac)
+{
+	return mac[0] & 1;
+}
+
+// Whether a packet may come from this address (RFC 1122 §3.2.1.3): no network's own, no loopback, no group.
+static __always_inline int is_station(__be32 ipv4)
+{
+	__u8 first = bpf_ntohl(ipv4) >> 24;
+
+	return first != 0 && first != 127 && first < 224;
+}
+
+// The one's complement sum of 32-bit words as an internet checksum (RFC 1071 §2: neither the order of bytes nor the
+// length of words matters).
+static __always_inline __be16 checksum(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+// Sends a frame back by the interface that it came by. Of what XDP_TX sends, the other end of a veth is not told in native mode
+// unless it has a program too (drivers/net/veth.c, veth_xdp_flush); of what is redirected it is.
+static __always_inline int send_back(struct xdp_md *ctx)
+{
+	return is_set(ANSWER_BY_REDIRECT) ? bpf_redirect(ctx->ingress_ifindex, 0) : XDP_TX;
+}
+
+// Makes of a TCP segment the answer of a host at which nobody listens (RFC 9293 §3.10.7.1), to be sent back by the way it
+// came. Returns 0, and the frame is as it was, if there is none. The segment's checksum is not looked at: on a veth it
+// may be left to be made, and a damaged segment is answered with numbers that its sender does not take.
+static __always_inline int refuse(struct xdp_md *ctx, struct ethhdr *eth, struct iphdr *ip, void *end, int merged)
+{
+	struct tcp_header *tcp = (void *)ip + ip->ihl * 4, *answer = (void *)(ip + 1);
+	__u8 mac[ETH_ALEN];
+	__be32 from = ip->saddr, to = ip->daddr, sequence = 0, acknowledgment = 0;
+	__be32 *words;
+	struct l4_ports ports;
+	__u32 headers, total = bpf_ntohs(ip->tot_len), length, wanted;
+	__u8 flags;
+	__u64 sum;
+	void *pad;
+
+	if (ip->protocol != IPPROTO_TCP || ip->ihl < 5 || (ip->frag_off & (IP_MORE_FRAGMENTS | IP_OFFSET)))
+		return 0;
+	if ((void *)(tcp + 1) > end || (void *)(answer + 1) > end)
+		return 0;
+	headers = ip->ihl * 4 + (tcp->data_offset >> 4) * 4;
+	if (tcp->data_offset >> 4 < 5 || total < headers)
+		return 0;
+	if (is_group(eth->h_dest) || is_group(eth->h_source) || !is_station(from) || from == to)
+		return 0;
+	flags = tcp->flags;
+	if (flags & TCP_RST)
+		return 0;
+	ports = tcp->ports;
+	if (flags & TCP_ACK)
+		sequence = tcp->acknowledgment;
+	else
+		acknowledgment = bpf_htonl(bpf_ntohl(tcp->sequence) + total - headers + !!(flags & TCP_SYN) + !!(flags & TCP_FIN));
+
+	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+
+	words = (void *)ip;
+	words[0] = bpf_htonl(0x45000000 + sizeof(*ip) + sizeof(*answer));
+	words[1] = bpf_htonl(0x4000); // no identification, not to be fragmented
+	words[2] = bpf_htonl(HOPS << 24 | IPPROTO_TCP << 16);
+	words[3] = to;
+	words[4] = from;
+	ip->check = checksum((__u64)words[0] + words[1] + words[2] + to + from);
+
+	words = (void *)answer;
+	answer->ports.source = ports.destination;
+	answer->ports.destination = ports.source;
+	answer->sequence = sequence;
+	answer->acknowledgment = acknowledgment;
+	words[3] = bpf_htonl(0x50000000 | (flags & TCP_ACK ? TCP_RST : TCP_RST | TCP_ACK) << 16);
+	words[4] = 0;
+	sum = (__u64)to + from + bpf_htonl(IPPROTO_TCP << 16 | sizeof(*answer));
+	answer->checksum = checksum(sum + words[0] + words[1] + words[2] + words[3]);
+
+	// What is behind it is not the answer's; a frame has 60 bytes at least (IEEE 802.3 clause 3.2.8).
+	pad = answer + 1;
+	if (pad + 6 <= end)
+		__builtin_memset(pad, 0, 6);
+	wanted = (__u32)((long)pad - (long)eth);
+	if (wanted < ETH_ZLEN)
+		wanted = ETH_ZLEN;
+	length = merged ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
+	// A driver that cannot leaves the frame longer than its packet, which receivers do not mind.
+	if (length > wanted)
+		bpf_xdp_adjust_tail(ctx, (int)wanted - (int)length);
+	return 1;
+}
+
+// Makes of a request of ARP the reply that the stack would send (RFC 826), likewise.
+static __always_inline int answer_arp(struct ethhdr *eth, struct arp_ipv4 *arp, __be32 target)
+{
+	__u32 zero = 0;
+	struct station *ours = bpf_map_lookup_elem(&station, &zero);
+
+	if (!ours || arp->operation != ARP_REQUEST || is_group(eth->h_source))
+		return 0;
+	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, ours->mac, ETH_ALEN);
+	arp->operation = ARP_REPLY;
+	__builtin_memcpy(arp->target_mac, arp->sender_mac, ETH_ALEN);
+	__builtin_memcpy(arp->target_ip, arp->sender_ip, sizeof(target));
+	__builtin_memcpy(arp->sender_mac, ours->mac, ETH_ALEN);
+	__builtin_memcpy(arp->sender_ip, &target, sizeof(target));
+	return 1;
 }
 
 // The way of a frame that is not for the stack.
@@ -262,12 +431,25 @@ static __always_inline const struct iphdr *quoted_by(const struct iphdr *ip, voi
 	return quoted;
 }
 
-static __always_inline int steer_own(struct xdp_md *ctx, const struct iphdr *ip, void *end)
+static __always_inline int steer_own(struct xdp_md *ctx, struct ethhdr *eth, struct iphdr *ip, void *end, int merged)
 {
 	const struct iphdr *quoted = quoted_by(ip, end);
 	__be32 peer = quoted ? quoted->daddr : ip->saddr;
+	__u32 which = REDIRECTED;
+	int action;
 
-	return is_allowed(peer) ? to_socket(ctx, REDIRECTED) : deny();
+	if (!is_allowed(peer))
+		return deny();
+	action = redirect(ctx);
+	if (action != XDP_REDIRECT) {
+		which = NO_SOCKET;
+		if (is_set(NOBODY) && refuse(ctx, eth, ip, end, merged)) {
+			which = REFUSED;
+			action = send_back(ctx);
+		}
+	}
+	count(which);
+	return action;
 }
 
 static __always_inline int steer_shared(struct xdp_md *ctx, const struct iphdr *ip, void *end)
@@ -311,13 +493,13 @@ static __always_inline int steer_shared(struct xdp_md *ctx, const struct iphdr *
 	return is_allowed(ip->saddr) ? to_socket(ctx, REDIRECTED) : deny();
 }
 
-static __always_inline int steer_ipv4(struct xdp_md *ctx, const struct iphdr *ip, void *end)
+static __always_inline int steer_ipv4(struct xdp_md *ctx, struct ethhdr *eth, struct iphdr *ip, void *end, int merged)
 {
 	if ((void *)(ip + 1) > end || ip->version != 4)
 		return pass(ctx);
 	switch (mode_of(ip->daddr)) {
 	case OWN:
-		return steer_own(ctx, ip, end);
+		return steer_own(ctx, eth, ip, end, merged);
 	case SHARED:
 		return steer_shared(ctx, ip, end);
 	default:
@@ -325,9 +507,11 @@ static __always_inline int steer_ipv4(struct xdp_md *ctx, const struct iphdr *ip
 	}
 }
 
-static __always_inline int steer_arp(struct xdp_md *ctx, const struct arp_ipv4 *arp, void *end)
+static __always_inline int steer_arp(struct xdp_md *ctx, struct ethhdr *eth, struct arp_ipv4 *arp, void *end)
 {
 	__be32 target;
+	__u32 which = ARP;
+	int action;
 
 	if ((void *)(arp + 1) > end)
 		return pass(ctx);
@@ -335,10 +519,22 @@ static __always_inline int steer_arp(struct xdp_md *ctx, const struct arp_ipv4 *
 	    arp->hardware_bytes != ETH_ALEN || arp->protocol_bytes != sizeof(target))
 		return pass(ctx);
 	__builtin_memcpy(&target, arp->target_ip, sizeof(target));
-	return mode_of(target) == OWN ? to_socket(ctx, ARP) : pass(ctx);
+	if (mode_of(target) != OWN)
+		return pass(ctx);
+	action = redirect(ctx);
+	if (action != XDP_REDIRECT) {
+		which = NO_SOCKET;
+		if (is_set(NOBODY) && answer_arp(eth, arp, target)) {
+			which = ARP_ANSWERED;
+			action = send_back(ctx);
+		}
+	}
+	count(which);
+	return action;
 }
 
-static __always_inline int steer(struct xdp_md *ctx)
+// `merged`: whether the frame may lie in several buffers.
+static __always_inline int steer(struct xdp_md *ctx, int merged)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = (void *)(long)ctx->data;
@@ -357,22 +553,22 @@ static __always_inline int steer(struct xdp_md *ctx)
 		ethertype = tag->ethertype;
 	}
 	if (ethertype == bpf_htons(ETH_P_IP))
-		return steer_ipv4(ctx, payload, end);
+		return steer_ipv4(ctx, eth, payload, end, merged);
 	if (ethertype == bpf_htons(ETH_P_ARP))
-		return steer_arp(ctx, payload, end);
+		return steer_arp(ctx, eth, payload, end);
 	return pass(ctx);
 }
 
 SEC("xdp")
 int steer_whole(struct xdp_md *ctx)
 {
-	return steer(ctx);
+	return steer(ctx, 0);
 }
 
 SEC("xdp.frags")
 int steer_frags(struct xdp_md *ctx)
 {
-	return steer(ctx);
+	return steer(ctx, 1);
 }
 
 // The kernel's spelling of this project's licence; none of the helpers used needs GPL.

@@ -1,6 +1,8 @@
 //! The only unsafe code of the workspace besides `sidestep-cpu`; SAFETY.md lists the invariants that its notes cite.
 #![allow(unsafe_code)]
 
+/// BPF links.
+pub(crate) mod bpf;
 /// Channels, hashing and offloads of interfaces, by ethtool's ioctl.
 pub(crate) mod ethtool;
 /// Memory cut into chunks, each the only right to its bytes.

@@ -16,6 +16,8 @@
 mod config;
 /// `FillLevel`: how many frames lie ready for the kernel to fill.
 mod fill_level;
+/// `HeldProgram`: the program, held by a process that outlives its sockets.
+mod held;
 /// `AttachMode`, `CopyMode`, `Obtained`: which mode to try, and what was obtained.
 mod mode;
 /// `XskName`: the queues of an interface, on a command line.
@@ -34,14 +36,14 @@ pub(crate) mod train;
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 
 pub use crate::sys::rings::XskStatistics;
 pub use config::{MTU_MAX, XdpConfig};
 pub(crate) use config::{RING_MAX, RING_MIN, zero_copy_mtu_max};
+pub use held::{AttachedLink, HeldProgram, SharedProgram};
 pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
 pub use name::{AttachModeError, XskName, XskNameError};
-pub use program::{AddressMode, CountersOf, ProgramFault, SteerCounters, SteeringProgram, Transport};
+pub use program::{AddressMode, ProgramFault, SteerCounters, SteeringProgram, Transport};
 pub use queue::{XdpQueue, XdpQueueStats};
 
 use crate::link::Link;
@@ -88,6 +90,14 @@ impl fmt::Display for Unserved {
     }
 }
 
+/// What was begun before the first attempt, and what the one needs that succeeds.
+struct Begun {
+    /// The program that is being loaded, if an earlier attempt has left it.
+    loading: Option<Loading>,
+    /// The link that is there already.
+    over: Option<AttachedLink>,
+}
+
 /// How an attempt at one mode ended, when it failed.
 enum Failed {
     /// The mode is not to be had here; another may be.
@@ -103,11 +113,24 @@ impl XdpDevice {
     /// # Errors
     /// [`OpenError`], each of which is one line for the operator. Nothing is left attached or bound.
     pub fn open(config: &XdpConfig) -> Result<Self, OpenError> {
+        Self::open_over(config, None)
+    }
+
+    /// The same; its program takes the place of the one that another process holds at `over`, if there is one, in one step,
+    /// so that no frame comes between.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_over(config: &XdpConfig, over: Option<AttachedLink>) -> Result<Self, OpenError> {
         let facts = Facts::gather(&config.link)?;
         check(config, &facts)?;
         let link = facts.link;
         let shifts = |_| OpenError::GenericShiftsQueues { link: link.name.clone(), queues: link.rx_queues };
         let mut attempts = attempts(config.attach, config.copy, &link.driver, link.rx_queues).map_err(shifts)?;
+        if let Some(over) = &over {
+            // A link keeps the mode that it was made for.
+            attempts.order.retain(|attempt| attempt.attach == over.attach);
+        }
         let mut reasons: Vec<String> = Vec::new();
         reasons.extend(attempts.why.iter().map(|why| (*why).to_owned()));
         let limit = zero_copy_mtu_max(&link);
@@ -125,9 +148,9 @@ impl XdpDevice {
         }
         let mut last_error = None;
         // While sockets are bound, which makes their memory.
-        let mut loading = Some(SteeringProgram::start_loading(link.rx_queues));
+        let mut begun = Begun { loading: Some(SteeringProgram::start_loading(link.rx_queues)), over };
         for attempt in attempts.order {
-            match Self::open_as(config, &link, attempt, &mut loading) {
+            match Self::open_as(config, &link, attempt, &mut begun) {
                 Ok((steering, queues, merged)) => {
                     if attempt.copy == Copy::ZeroCopy {
                         reasons.push("the driver grants zero copy".to_owned());
@@ -151,13 +174,12 @@ impl XdpDevice {
         Err(last_error.unwrap_or_else(nothing_tried))
     }
 
-    /// Takes the program that is being loaded, if an earlier attempt has left it. Returns also whether frames longer than
-    /// a chunk are received.
+    /// Opens the queues in one mode. Returns also whether frames longer than a chunk are received.
     fn open_as(
         config: &XdpConfig,
         link: &Link,
         attempt: Attempt,
-        loading: &mut Option<Loading>,
+        begun: &mut Begun,
     ) -> Result<(SteeringProgram, Vec<XdpQueue>, bool), Failed> {
         let ids = config.queues(link);
         let mut queues = Vec::with_capacity(ids.len());
@@ -172,10 +194,11 @@ impl XdpDevice {
             }
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
-        let loading = loading.take().unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues));
+        let loading = begun.loading.take().unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues));
         let mut steering = Self::steer(config, loading, merged, &queues)
             .map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
-        attach(&mut steering, link, attempt)?;
+        steering.set_station(link.mac).map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
+        attach(&mut steering, link, attempt, begun.over.take())?;
         Ok((steering, queues, merged))
     }
 
@@ -237,12 +260,12 @@ impl XdpDevice {
         self.steering.counters()
     }
 
-    /// A descriptor of what [`steer_counters`](Self::steer_counters) reads, for another process ([`CountersOf`]).
+    /// Descriptors by which another process holds the program ([`HeldProgram`]).
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub fn share_counters(&self) -> io::Result<OwnedFd> {
-        self.steering.share_counters()
+    pub fn share(&self) -> io::Result<SharedProgram> {
+        self.steering.share()
     }
 
     /// What to tell whoever bound some of the link's queues at the end of a run; `None` when nothing was lost by it.
@@ -263,11 +286,21 @@ impl Drop for XdpDevice {
     }
 }
 
-/// Attaches the program, with patience for one that was there until just now.
-fn attach(steering: &mut SteeringProgram, link: &Link, attempt: Attempt) -> Result<(), Failed> {
+/// Attaches the program, `over` another if that is there, else with patience for one that was there until just now.
+fn attach(
+    steering: &mut SteeringProgram,
+    link: &Link,
+    attempt: Attempt,
+    over: Option<AttachedLink>,
+) -> Result<(), Failed> {
     let is_busy = |fault: &ProgramFault| fault.raw_os_error() == Some(libc::EBUSY);
-    while_busy(|| steering.attach(link.index, attempt.attach), is_busy)
-        .map_err(|fault| failed_attach(link, attempt, fault))
+    let redirects = link.driver == "veth" && attempt.attach == Attach::Native;
+    steering.set_answer_by_redirect(redirects).map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
+    match over {
+        Some(over) => steering.attach_over(over, link.index),
+        None => while_busy(|| steering.attach(link.index, attempt.attach), is_busy),
+    }
+    .map_err(|fault| failed_attach(link, attempt, fault))
 }
 
 fn failed_bind(config: &XdpConfig, link: &Link, queue: QueueId, attempt: Attempt, source: io::Error) -> Failed {

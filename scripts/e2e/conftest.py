@@ -103,7 +103,12 @@ class Server:
         """The number of the process that serves: Sidestep's data plane, which the started one watches over."""
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for child in children.read_text(encoding="ascii").split():
-            if pathlib.Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sidestep-cached: data plane\0"):
+            try:
+                command = pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+            except OSError:
+                # It has ended meanwhile.
+                continue
+            if command.startswith(b"sidestep-cached: data plane\0"):
                 return int(child)
         return self.process.pid
 

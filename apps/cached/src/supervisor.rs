@@ -7,8 +7,10 @@
 //!           └──────────── one socket pair, the data plane's standard input ────────────┘
 //! ```
 //!
-//! Invariant: whichever of the two ends, the NIC is the kernel's at once. The data plane holds the sockets and the BPF
-//! link, which close with it; it is killed by the kernel with its supervisor, and ends when the socket pair does. It is
+//! Invariant: whichever of the two ends, the NIC is the kernel's at once. The data plane's sockets close with it, and each
+//! frame falls through to the kernel; the program stays, since the supervisor has its link too, only to tell clients of an
+//! address that the kernel does not have that nobody serves, until the next plane's takes its place. The plane is killed by
+//! the kernel with its supervisor, and ends when the socket pair does. It is
 //! this program, started again, so that no thread and no memory is shared. Read first: `channel.rs`; the data plane's
 //! side is `setup/`.
 
@@ -33,7 +35,7 @@ use nic::link::Link;
 use nic::settings::Setting;
 use nic::udp_spread::spread_udp;
 use nic::wait_mode::tell_nic;
-use nic::xdp::CountersOf;
+use nic::xdp::{Attach, HeldProgram, SharedProgram};
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -67,6 +69,8 @@ struct Supervisor<'a> {
     plane: Plane,
     lives: Lives,
     watch: Option<Watch>,
+    /// The program, which outlives a plane.
+    program: Option<HeldProgram>,
     /// Once the first plane has opened the link.
     outside: Option<Outside>,
     /// What is changed before the first plane opens the link.
@@ -110,7 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
     take_back(&options.interface);
     let guard = if options.steering == Steering::Shared { reserve(options, ports) } else { None };
     let mark = ports.mark(&std::env::current_dir().unwrap_or_default());
-    let plane = Plane::start(&mark, &events).map_err(SetupError::system("start the data plane"))?;
+    let plane = Plane::start(&mark, &events, None).map_err(SetupError::system("start the data plane"))?;
     let mut supervisor = Supervisor {
         options,
         ports,
@@ -120,6 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         plane,
         lives: Lives::default(),
         watch: None,
+        program: None,
         outside: None,
         guard,
         front: None,
@@ -129,6 +134,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         reloads: false,
     };
     let ended = supervisor.serve(&pid_file);
+    // Detached before settings are as they were.
+    supervisor.program = None;
     if let Some(outside) = &mut supervisor.outside {
         for outcome in outside.guard.restore() {
             say(format_args!("nic: {outcome}"));
@@ -143,8 +150,8 @@ impl Supervisor<'_> {
             match self.inbox.recv_timeout(self.until_look()) {
                 Ok(Event::Signal) => self.stop(None),
                 Ok(Event::Reload) => self.reload(),
-                Ok(Event::Said(FromPlane::Opened { index, queues }, handed)) => {
-                    self.opened(index, queues, handed)?;
+                Ok(Event::Said(FromPlane::Opened { index, queues, program }, handed)) => {
+                    self.opened(index, queues, program, handed)?;
                     if let Some(written) = self.outside.as_ref().and_then(|outside| outside.files.pid_file()) {
                         let _ = pid_file.set(Arc::downgrade(&written));
                     }
@@ -173,12 +180,20 @@ impl Supervisor<'_> {
     }
 
     /// The plane has opened the link, and waits for what is outside.
-    fn opened(&mut self, index: u32, queues: u32, handed: Vec<OwnedFd>) -> Result<(), SetupError> {
+    fn opened(
+        &mut self,
+        index: u32,
+        queues: u32,
+        attach: Option<Attach>,
+        handed: Vec<OwnedFd>,
+    ) -> Result<(), SetupError> {
         let mut handed = handed.into_iter();
         if let Some(socket) = handed.next() {
             self.govern(socket.into())?;
         }
-        let counters = handed.next().and_then(|counters| CountersOf::open(counters).ok());
+        if let (Some(attach), Ok(descriptors)) = (attach, handed.collect::<Vec<_>>().try_into()) {
+            self.hold(SharedProgram { descriptors, attach });
+        }
         let link = Link::by_index(index).map_err(|error| SetupError::Open(Box::new(error.into())))?;
         if self.outside.is_none() {
             let new = || Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"));
@@ -195,9 +210,26 @@ impl Supervisor<'_> {
             let files = Files::open(self.options, guarded)?;
             self.outside = Some(Outside { files, guard });
         }
-        self.watch = Some(Watch::new(link, queues as usize, counters));
+        self.watch = Some(Watch::new(link, queues as usize));
         self.plane.say(&ToPlane::Go);
         Ok(())
+    }
+
+    /// Holds the program of the plane that has opened, which has taken the place of the one before.
+    fn hold(&mut self, shared: SharedProgram) {
+        let before = self.program.take().and_then(|program| program.counters().ok()).unwrap_or_default();
+        match HeldProgram::of(shared) {
+            Ok(program) => self.program = Some(program.after(before)),
+            Err(error) => tracing::warn!(%error, "what the XDP program counts is not known"),
+        }
+    }
+
+    /// Has the program tell clients that nobody serves.
+    fn tell_that_nobody_serves(&mut self) {
+        let Some(program) = &mut self.program else { return };
+        if let Err(error) = program.set_served(false) {
+            tracing::warn!(%error, "clients are not told that nobody serves");
+        }
     }
 
     /// The data plane answers what `sidestep ctl` asks over `socket`. The first opens the channel: a server that cannot open
@@ -239,7 +271,7 @@ impl Supervisor<'_> {
     fn look(&mut self) {
         // With its queues closed, as a plane that ends leaves it, a TAP has no carrier.
         let Some(watch) = self.watch.as_mut().filter(|_| self.stopping.is_none()) else { return };
-        if let Err(gone) = watch.look_if_due(Instant::now(), WATCH_INTERVAL) {
+        if let Err(gone) = watch.look_if_due(Instant::now(), WATCH_INTERVAL, self.program.as_ref()) {
             if self.plane.has_ended() {
                 // A TAP that it had made goes with it; its event comes.
                 return;
@@ -274,6 +306,7 @@ impl Supervisor<'_> {
     /// The plane has ended. Returns the exit code, or `None` once another has been started.
     fn plane_ended(&mut self) -> Result<Option<ExitCode>, SetupError> {
         self.watch = None;
+        self.tell_that_nobody_serves();
         let status = self.plane.wait().map_err(SetupError::system("wait for the data plane"))?;
         if let Some(why) = self.stopping.take() {
             // One that ends with an error has said it: an interface that is gone is told of once, by whoever met it first.
@@ -297,7 +330,9 @@ impl Supervisor<'_> {
         if let Ok(Event::Signal) = self.inbox.recv_timeout(wait) {
             return Ok(Some(ExitCode::SUCCESS));
         }
-        self.plane = Plane::start(&self.mark, &self.events).map_err(SetupError::system("start the data plane"))?;
+        let over = self.program.as_ref().and_then(|program| program.attached().ok());
+        self.plane =
+            Plane::start(&self.mark, &self.events, over).map_err(SetupError::system("start the data plane"))?;
         Ok(None)
     }
 }

@@ -7,18 +7,19 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::thread::JoinHandle;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
-use aya::programs::links::FdLink;
-use aya::programs::xdp::XdpMode;
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use serde::{Deserialize, Serialize};
 
+use super::held::{AttachedLink, SharedProgram};
 use super::mode::Attach;
+use crate::mac::Mac;
+use crate::sys::bpf::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, create_link, update_link};
 
 /// What `build.rs` made of `bpf/steer.bpf.c`, aligned as an ELF file must be.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
@@ -36,6 +37,8 @@ pub enum AddressMode {
 /// Bits of the map `settings`. Kept equal to `enum setting` in `bpf/steer.bpf.c`.
 const DEDICATED: u32 = 1;
 const ALLOW_LISTED: u32 = 2;
+pub(super) const NOBODY: u32 = 4;
+const ANSWER_BY_REDIRECT: u32 = 8;
 
 impl AddressMode {
     fn value(self) -> u32 {
@@ -93,7 +96,45 @@ pub struct SteerCounters {
     pub fragments: u64,
     /// Not for the stack, on a dedicated queue: redirected to its socket.
     pub dedicated: u64,
+    /// TCP for the stack while no process served: answered with RST.
+    pub refused: u64,
+    /// ARP for the stack while no process served: answered.
+    pub arp_answered: u64,
 }
+
+impl SteerCounters {
+    /// Each in the order of the map.
+    fn of(counts: [u64; COUNTERS]) -> Self {
+        let [passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, refused, arp_answered] =
+            counts;
+        Self { passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, refused, arp_answered }
+    }
+
+    fn counts(self) -> [u64; COUNTERS] {
+        let Self {
+            passed,
+            redirected,
+            arp,
+            no_socket,
+            denied,
+            icmp_errors,
+            fragments,
+            dedicated,
+            refused,
+            arp_answered,
+        } = self;
+        [passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, refused, arp_answered]
+    }
+
+    /// Both together.
+    pub(super) fn plus(self, more: Self) -> Self {
+        let (counts, more) = (self.counts(), more.counts());
+        Self::of(std::array::from_fn(|index| counts[index].wrapping_add(more[index])))
+    }
+}
+
+/// Verdicts that are counted.
+const COUNTERS: usize = 10;
 
 /// Why the program could not be loaded, changed or attached.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +162,7 @@ pub enum ProgramFault {
         mode: Attach,
         /// What the kernel said.
         #[source]
-        source: ProgramError,
+        source: io::Error,
     },
     /// The kernel cannot attach XDP programs by BPF link (before Linux 5.9).
     #[error("the kernel cannot attach an XDP program by BPF link; Linux 5.9 or later is needed")]
@@ -146,7 +187,7 @@ impl ProgramFault {
 #[derive(Debug)]
 pub struct SteeringProgram {
     // Dropped first: frames stop being redirected before anything else goes.
-    link: Option<FdLink>,
+    link: Option<AttachedLink>,
     program: Ebpf,
     name: &'static str,
 }
@@ -232,11 +273,26 @@ impl SteeringProgram {
     }
 
     fn set(&mut self, setting: u32, on: bool) -> Result<(), ProgramFault> {
-        let map = self.program.map_mut("settings").ok_or(ProgramFault::Missing("map settings"))?;
-        let mut settings: Array<_, u32> = Array::try_from(map).map_err(in_map("settings"))?;
-        let before = settings.get(&0, 0).map_err(in_map("settings"))?;
-        let now = if on { before | setting } else { before & !setting };
-        settings.set(0, now, 0).map_err(in_map("settings"))
+        set_bit(self.program.map_mut("settings").ok_or(ProgramFault::Missing("map settings"))?, setting, on)
+    }
+
+    /// How the program sends answers back: by a redirect to the interface, which a veth in native mode needs, or as other
+    /// drivers do it.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: the kernel refused.
+    pub fn set_answer_by_redirect(&mut self, redirect: bool) -> Result<(), ProgramFault> {
+        self.set(ANSWER_BY_REDIRECT, redirect)
+    }
+
+    /// Says which address the NIC has, so that ARP can be answered for the stack while no process serves.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: the kernel refused.
+    pub fn set_station(&mut self, mac: Mac) -> Result<(), ProgramFault> {
+        let map = self.program.map_mut("station").ok_or(ProgramFault::Missing("map station"))?;
+        let mut station: Array<_, [u8; 8]> = Array::try_from(map).map_err(in_map("station"))?;
+        station.set(0, station_of(mac), 0).map_err(in_map("station"))
     }
 
     /// Enters the AF_XDP socket `fd`, bound to receive queue `queue`. The kernel takes it out when the socket closes.
@@ -254,22 +310,41 @@ impl SteeringProgram {
     /// # Errors
     /// [`ProgramFault::Attach`], with the kernel's number in [`raw_os_error`](ProgramFault::raw_os_error): `EBUSY`
     /// another program is attached, `EOPNOTSUPP` the driver has no native mode, `ERANGE` the MTU is too big.
-    pub fn attach(&mut self, index: u32, mode: Attach) -> Result<(), ProgramFault> {
-        let aya_mode = match mode {
-            Attach::Native => XdpMode::Driver,
-            Attach::Generic => XdpMode::Skb,
+    pub fn attach(&mut self, index: u32, attach: Attach) -> Result<(), ProgramFault> {
+        let flags = match attach {
+            Attach::Native => XDP_FLAGS_DRV_MODE,
+            Attach::Generic => XDP_FLAGS_SKB_MODE,
         };
-        let steer = steer(&mut self.program, self.name)?;
-        let in_attach = |source| ProgramFault::Attach { mode, source };
-        let id = steer.attach_to_if_index(index, aya_mode).map_err(in_attach)?;
-        let link = steer.take_link(id).map_err(in_attach)?;
-        // aya falls back to netlink where the kernel knows no link, and such a program would outlive a killed process.
-        // Dropping that netlink link detaches it.
-        self.link = Some(FdLink::try_from(link).map_err(|_| ProgramFault::NoLink)?);
+        let link = create_link(self.fd()?.as_fd(), index, flags).map_err(|source| match source.raw_os_error() {
+            Some(libc::EINVAL) if !kernel_has_links() => ProgramFault::NoLink,
+            _ => ProgramFault::Attach { mode: attach, source },
+        })?;
+        self.link = Some(AttachedLink { link, attach });
         Ok(())
     }
 
-    /// Detaches the program: from here on every frame goes to the kernel.
+    /// Takes the place of the program that another process has attached to the link with this index, so that there is one
+    /// for every frame; attaches anew where somebody has detached that one.
+    ///
+    /// # Errors
+    /// As for [`attach`](Self::attach).
+    pub fn attach_over(&mut self, over: AttachedLink, index: u32) -> Result<(), ProgramFault> {
+        let mode = over.attach;
+        match update_link(over.link.as_fd(), self.fd()?.as_fd()) {
+            Ok(()) => self.link = Some(over),
+            Err(source) if source.raw_os_error() == Some(libc::ENOLINK) => self.attach(index, mode)?,
+            Err(source) => return Err(ProgramFault::Attach { mode, source }),
+        }
+        Ok(())
+    }
+
+    fn fd(&mut self) -> Result<ProgramFd, ProgramFault> {
+        let fd = steer(&mut self.program, self.name)?.fd().and_then(|fd| Ok(fd.try_clone()?));
+        fd.map_err(|error| ProgramFault::Load(error.into()))
+    }
+
+    /// Detaches the program: from here on every frame goes to the kernel, unless another process holds it
+    /// ([`HeldProgram`](crate::xdp::HeldProgram)).
     pub fn detach(&mut self) {
         self.link = None;
     }
@@ -282,15 +357,24 @@ impl SteeringProgram {
         read_counters(self.program.map("counters").ok_or(ProgramFault::Missing("map counters"))?)
     }
 
-    /// A descriptor of the counters' map, for a process that reads them in place of this one ([`CountersOf`]).
+    /// Descriptors by which another process holds the program.
     ///
     /// # Errors
-    /// The process has no descriptor left.
-    pub fn share_counters(&self) -> io::Result<OwnedFd> {
-        match self.program.map("counters") {
-            Some(Map::PerCpuArray(map)) => map.fd().as_fd().try_clone_to_owned(),
-            _ => Err(io::Error::other(ProgramFault::Missing("map counters"))),
-        }
+    /// The process has no descriptor left, or the program is not attached.
+    pub fn share(&self) -> io::Result<SharedProgram> {
+        let missing = |what| io::Error::other(ProgramFault::Missing(what));
+        let Some(AttachedLink { link, attach }) = &self.link else { return Err(missing("link")) };
+        let (Some(Map::Array(settings)), Some(Map::PerCpuArray(counters))) =
+            (self.program.map("settings"), self.program.map("counters"))
+        else {
+            return Err(missing("maps settings and counters"));
+        };
+        let descriptors = [
+            link.try_clone()?,
+            settings.fd().as_fd().try_clone_to_owned()?,
+            counters.fd().as_fd().try_clone_to_owned()?,
+        ];
+        Ok(SharedProgram { descriptors, attach: *attach })
     }
 
     fn addresses(&mut self) -> Result<HashMap<&mut MapData, [u8; 16], u32>, ProgramFault> {
@@ -304,44 +388,22 @@ impl SteeringProgram {
     }
 }
 
-/// The counters of a program that another process has loaded.
-#[derive(Debug)]
-pub struct CountersOf(Map);
-
-impl CountersOf {
-    /// By a descriptor that [`Steering::share_counters`] gave.
-    ///
-    /// # Errors
-    /// [`ProgramFault::Map`]: it is none, or the kernel refused.
-    pub fn open(counters: OwnedFd) -> Result<Self, ProgramFault> {
-        Ok(Self(Map::PerCpuArray(MapData::from_fd(counters).map_err(in_map("counters"))?)))
-    }
-
-    /// The counters, summed over all processors. Costs a few system calls.
-    ///
-    /// # Errors
-    /// [`ProgramFault::Map`]: the kernel refused.
-    pub fn read(&self) -> Result<SteerCounters, ProgramFault> {
-        read_counters(&self.0)
-    }
+/// Changes one of the settings in their map.
+pub(super) fn set_bit(map: &mut Map, setting: u32, on: bool) -> Result<(), ProgramFault> {
+    let mut settings: Array<_, u32> = Array::try_from(map).map_err(in_map("settings"))?;
+    let before = settings.get(&0, 0).map_err(in_map("settings"))?;
+    let now = if on { before | setting } else { before & !setting };
+    settings.set(0, now, 0).map_err(in_map("settings"))
 }
 
-fn read_counters(map: &Map) -> Result<SteerCounters, ProgramFault> {
+pub(super) fn read_counters(map: &Map) -> Result<SteerCounters, ProgramFault> {
     let counters: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map).map_err(in_map("counters"))?;
-    let sum = |index: u32| -> Result<u64, ProgramFault> {
+    let mut counts = [0; COUNTERS];
+    for (index, count) in (0..).zip(&mut counts) {
         let values = counters.get(&index, 0).map_err(in_map("counters"))?;
-        Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
-    };
-    Ok(SteerCounters {
-        passed: sum(0)?,
-        redirected: sum(1)?,
-        arp: sum(2)?,
-        no_socket: sum(3)?,
-        denied: sum(4)?,
-        icmp_errors: sum(5)?,
-        fragments: sum(6)?,
-        dedicated: sum(7)?,
-    })
+        *count = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
+    }
+    Ok(SteerCounters::of(counts))
 }
 
 /// A program that is being loaded.
@@ -372,13 +434,30 @@ fn bytes_of(address: IpAddr) -> [u8; 16] {
     }
 }
 
+/// `struct station` of `bpf/steer.bpf.c`.
+fn station_of(mac: Mac) -> [u8; 8] {
+    let mut station = [0; 8];
+    station[..6].copy_from_slice(&mac.0);
+    station
+}
+
+/// Whether this kernel can attach XDP programs by link: since Linux 5.9. One that does not tell its version can.
+fn kernel_has_links() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= (5, 9),
+        _ => true,
+    }
+}
+
 /// `struct port_key` of `bpf/steer.bpf.c`.
 fn port_key(transport: Transport, port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, transport.number(), 0]
 }
 
-fn in_map(map: &'static str) -> impl Fn(MapError) -> ProgramFault {
+pub(super) fn in_map(map: &'static str) -> impl Fn(MapError) -> ProgramFault {
     move |source| ProgramFault::Map { map, source }
 }
 

@@ -76,7 +76,7 @@ impl<'a> Wanted<'a> {
             .map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
         let mut failed = None;
         for attempt in self.tries(copy) {
-            match attach(&mut steering, link, attempt) {
+            match attach(&mut steering, link, attempt, None) {
                 Ok(()) => return Ok((steering, attempt.attach)),
                 Err(error @ Failed::Unsupported { .. }) => failed = Some(error),
                 Err(error) => return Err(error),

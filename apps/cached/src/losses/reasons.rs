@@ -234,6 +234,18 @@ const BEFORE_STACK: &[Row] = &[
         Source::Link(|counts| counts.program.denied),
     ),
     (
+        "xdp_refused",
+        "A TCP segment for an address of the server's own came while no data plane ran, and the XDP program answered it with RST.",
+        Harmless,
+        Source::Link(|counts| counts.program.refused),
+    ),
+    (
+        "xdp_arp_answered",
+        "ARP asked for an address of the server's own while no data plane ran, and the XDP program answered.",
+        Harmless,
+        Source::Link(|counts| counts.program.arp_answered),
+    ),
+    (
         "xdp_no_socket",
         "A frame for the stack came by a queue that has no socket, and was left to the kernel.",
         Loss(

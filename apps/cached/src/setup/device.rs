@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 
 use nic::link::{Link, kernel_addresses};
 use nic::preflight::OpenError;
 use nic::tap::{TapConfig, TapDevice};
 use nic::wait_mode::Waiting;
-use nic::xdp::XdpDevice;
+use nic::xdp::{AttachedLink, SharedProgram, XdpDevice};
 use nic::{DeviceName, QueueId};
 
 use super::config::{Ports, xdp_config};
@@ -27,13 +26,13 @@ pub(super) enum Device {
 }
 
 impl Device {
-    /// Opens what `options` name.
+    /// Opens what `options` name. The program of an interface takes the place of the one that is attached `over` it.
     ///
     /// # Errors
     /// It cannot be had, or the address of the options is the kernel's.
-    pub(super) fn open(options: &Options, ports: Ports) -> Result<Device, SetupError> {
+    pub(super) fn open(options: &Options, ports: Ports, over: Option<AttachedLink>) -> Result<Device, SetupError> {
         let DeviceName::Tap(name) = &options.device else {
-            let device = XdpDevice::open(&xdp_config(options, ports)).map_err(Box::new)?;
+            let device = XdpDevice::open_over(&xdp_config(options, ports), over).map_err(Box::new)?;
             return Ok(Self::Xdp(Box::new(device)));
         };
         // A kernel that has the address answers for it: a connection would have two ends here.
@@ -87,13 +86,13 @@ impl Device {
         }
     }
 
-    /// A descriptor by which the supervisor reads what the XDP program counts; a TAP has no program.
+    /// What the supervisor needs to hold the XDP program; a TAP has none.
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub(super) fn share_counters(&self) -> Option<io::Result<OwnedFd>> {
+    pub(super) fn share(&self) -> Option<io::Result<SharedProgram>> {
         match self {
-            Self::Xdp(device) => Some(device.share_counters()),
+            Self::Xdp(device) => Some(device.share()),
             Self::Tap(_) => None,
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn open(options: &Options, supervised: &mut Supervised) -> Result<Ope
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(SetupError::system("make a doorbell"))?;
 
-    let mut device = Device::open(options, ports)?;
+    let mut device = Device::open(options, ports, supervised.take_link())?;
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
     say(format_args!("link {}: {}", options.interface, device));
     say_steering(options, ports);

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nic::xdp::AttachedLink;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::config::Ports;
@@ -21,6 +22,8 @@ pub(super) struct Supervised {
     channel: UnixStream,
     /// Over which `sidestep ctl` asks, once the supervisor has its other end.
     control: Option<UnixStream>,
+    /// The link of the plane before, if there was one.
+    over: Option<AttachedLink>,
     /// The ports, of which the supervisor has drawn those that are to be any.
     pub(super) ports: Ports,
 }
@@ -42,7 +45,11 @@ impl Supervised {
             // What `ps -e` shows; the name of the file that was started would be /proc/self/exe's.
             rustix::thread::set_name(c"sidestep-plane")?;
             confine::begin()?;
-            Ok(Self { channel, control: None, ports })
+            let (ToPlane::Begin(attach), handed) = hear(&channel)? else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            let over = handed.into_iter().next().zip(attach).map(|(link, attach)| AttachedLink { link, attach });
+            Ok(Self { channel, control: None, over, ports })
         };
         Some(begin().map_err(SetupError::system("begin as the data plane")))
     }
@@ -52,10 +59,12 @@ impl Supervised {
         let mut said = || -> io::Result<ToPlane> {
             let (own, theirs) = UnixStream::pair()?;
             self.control = Some(own);
-            let counters = device.share_counters().transpose()?;
-            let handed: Vec<_> = [theirs.as_fd()].into_iter().chain(counters.as_ref().map(AsFd::as_fd)).collect();
+            let shared = device.share().transpose()?;
+            let of_program = shared.iter().flat_map(|shared| &shared.descriptors).map(AsFd::as_fd);
+            let handed: Vec<_> = [theirs.as_fd()].into_iter().chain(of_program).collect();
             let queues = device.queue_ids().len() as u32;
-            say(&self.channel, &FromPlane::Opened { index: device.link().index, queues }, &handed)?;
+            let program = shared.as_ref().map(|shared| shared.attach);
+            say(&self.channel, &FromPlane::Opened { index: device.link().index, queues, program }, &handed)?;
             Ok(hear(&self.channel)?.0)
         };
         match said().map_err(SetupError::system("speak with the supervisor"))? {
@@ -68,6 +77,11 @@ impl Supervised {
     /// Tells that requests are answered.
     pub(super) fn ready(&mut self) -> Result<(), SetupError> {
         say(&self.channel, &FromPlane::Ready, &[]).map_err(SetupError::system("speak with the supervisor"))
+    }
+
+    /// The link at which the program of the plane before is still attached. Once.
+    pub(super) fn take_link(&mut self) -> Option<AttachedLink> {
+        self.over.take()
     }
 
     /// The socket over which `sidestep ctl` asks. Once.

@@ -115,7 +115,7 @@ impl Running {
                 Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
-                Ok(Event::Said(ToPlane::Go)) | Err(_) => {}
+                Ok(Event::Said(ToPlane::Begin(_) | ToPlane::Go)) | Err(_) => {}
             }
             self.base.time.publish(shared.counters.core(0));
         }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use nic::link::{Link, LinkCounts};
-use nic::xdp::CountersOf;
+use nic::xdp::HeldProgram;
 
 use crate::link_watch::{LinkGone, LinkWatch};
 use crate::losses::LinkLosses;
@@ -13,8 +13,6 @@ use crate::losses::LinkLosses;
 pub(crate) struct Watch {
     index: u32,
     link: LinkWatch,
-    /// Of the XDP program; a TAP has none.
-    counters: Option<CountersOf>,
     /// What the kernel had counted of the interface at the start.
     before: LinkCounts,
     /// When it has looked last.
@@ -26,13 +24,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Over a link with sockets on its first `queues` queues, and the program's counters.
-    pub(crate) fn new(link: Link, queues: usize, counters: Option<CountersOf>) -> Self {
+    /// Over a link with sockets on its first `queues` queues.
+    pub(crate) fn new(link: Link, queues: usize) -> Self {
         Self {
             index: link.index,
             before: Link::counts(link.index).unwrap_or_default(),
             link: LinkWatch::new(link, queues),
-            counters,
             looked: None,
             fresh: None,
             blind: false,
@@ -44,17 +41,22 @@ impl Watch {
         self.looked.map_or(Duration::ZERO, |looked| interval.saturating_sub(now.saturating_duration_since(looked)))
     }
 
-    /// Looks, unless it has looked less than `interval` before `now`.
+    /// Looks, also at what `program` has counted, unless it has looked less than `interval` before `now`.
     ///
     /// # Errors
     /// [`LinkGone`]: there is nothing to serve on any more.
-    pub(crate) fn look_if_due(&mut self, now: Instant, interval: Duration) -> Result<(), LinkGone> {
+    pub(crate) fn look_if_due(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        program: Option<&HeldProgram>,
+    ) -> Result<(), LinkGone> {
         if self.looked.is_some_and(|looked| now.duration_since(looked) < interval) {
             return Ok(());
         }
         self.looked = Some(now);
         self.link.look()?;
-        self.read_counts();
+        self.read_counts(program);
         Ok(())
     }
 
@@ -63,10 +65,10 @@ impl Watch {
         self.fresh.take()
     }
 
-    fn read_counts(&mut self) {
+    fn read_counts(&mut self, program: Option<&HeldProgram>) {
         // The interface is gone: the next look says so.
         let Ok(link) = Link::counts(self.index) else { return };
-        let read = self.counters.as_ref().map_or_else(|| Ok(Default::default()), CountersOf::read);
+        let read = program.map_or_else(|| Ok(Default::default()), HeldProgram::counters);
         let program = read.unwrap_or_else(|error| {
             if !std::mem::replace(&mut self.blind, true) {
                 tracing::warn!(%error, "the counts of the XDP program are not known from here on");

@@ -1,8 +1,8 @@
 //! What supervisor and data plane say to each other, over one socket pair, in the frames of the control channel.
 //!
 //! ```text
-//!  plane ──── Opened, with the descriptors that the supervisor is to have; Ready ──►  supervisor
-//!  plane  ◄──── Go, Counts, Users, Cluster, Stop ────────────────────────────────────  supervisor
+//!  plane ──── Opened, with the descriptors that the supervisor is to have; Ready ────────►  supervisor
+//!  plane  ◄──── Begin, with the link of the plane before; Go, Counts, Users, Cluster, Stop ──  supervisor
 //! ```
 //! Both are the same program, so no version is said. Whoever finds the other end closed knows that the other process has
 //! ended.
@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use control::Frame;
+use nic::xdp::Attach;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub(crate) type FileText<T> = Result<T, String>;
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum ToPlane {
+    /// First of all: where the program of the plane before is attached, if it is; its link comes along.
+    Begin(Option<Attach>),
     /// What is outside is ready: serve.
     Go,
     /// What link and program have counted.
@@ -41,13 +44,15 @@ pub(crate) enum ToPlane {
 /// From the data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromPlane {
-    /// The link is open. With it come the socket over which the plane answers what `sidestep ctl` asks and, if there is a
-    /// program that counts, the map of its counters.
+    /// The link is open. With it come the socket over which the plane answers what `sidestep ctl` asks and, if a program is
+    /// attached, what is needed to hold it.
     Opened {
         /// The link's.
         index: u32,
         /// Its first so many queues have a socket.
         queues: u32,
+        /// Where the program is attached.
+        program: Option<Attach>,
     },
     /// Requests are answered.
     Ready,
@@ -98,6 +103,7 @@ mod tests {
     fn what_is_said_is_heard_and_a_cut_message_is_none() {
         let counts = LinkLosses { rx_missed: 1 << 60, plane_restarts: 7, ..LinkLosses::default() };
         for message in [
+            ToPlane::Begin(Some(Attach::Native)),
             ToPlane::Go,
             ToPlane::Counts(Box::new(counts)),
             ToPlane::Users(Ok(b"u:\xff\n".to_vec())),
@@ -107,7 +113,7 @@ mod tests {
         ] {
             is_heard(&message);
         }
-        is_heard(&FromPlane::Opened { index: 3, queues: 4 });
+        is_heard(&FromPlane::Opened { index: 3, queues: 4, program: Some(Attach::Generic) });
         is_heard(&FromPlane::Ready);
     }
 }

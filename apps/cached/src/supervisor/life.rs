@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use nic::xdp::AttachedLink;
 
 use super::channel::{FromPlane, ToPlane, hear, say};
 
@@ -56,15 +58,18 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    /// Starts this program again, as the data plane; what it says comes as events. To be called by the main thread, with
+    /// Starts this program again, as the data plane, whose program takes the place of the one `over` the link; what it says
+    /// comes as events. To be called by the main thread, with
     /// whose end the kernel kills it.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(mark: &OsStr, events: &Sender<Event>) -> io::Result<Plane> {
+    pub(super) fn start(mark: &OsStr, events: &Sender<Event>, over: Option<AttachedLink>) -> io::Result<Plane> {
         let (channel, theirs) = UnixStream::pair()?;
         // A plane that hangs does not hold its supervisor.
         channel.set_write_timeout(Some(SAY_LIMIT))?;
+        let link: Vec<_> = over.iter().map(|over| over.link.as_fd()).collect();
+        say(&channel, &ToPlane::Begin(over.as_ref().map(|over| over.attach)), &link)?;
         // Not by its path: the file may have been replaced since.
         let mut command = Command::new("/proc/self/exe");
         command.arg0(NAME).args(env::args_os().skip(1)).env(MARK, mark).stdin(OwnedFd::from(theirs));

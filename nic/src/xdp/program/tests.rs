@@ -10,6 +10,8 @@ use bench::{Bench, benches};
 mod bench;
 /// `Interpreter`: runs it without the kernel.
 mod interpreter;
+/// What clients are told while nobody serves.
+mod nobody;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const SHARED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);

@@ -96,14 +96,46 @@ impl Bench {
         run.set("settings", &0u32.to_ne_bytes(), u64::from(if on { before | setting } else { before & !setting }));
     }
 
+    pub(super) fn set_nobody(&mut self, nobody: bool) {
+        match self {
+            Self::Kernel { steering, .. } => steering.set(NOBODY, nobody).unwrap(),
+            Self::Interpreter(_) => self.set(NOBODY, nobody),
+        }
+    }
+
+    pub(super) fn set_answer_by_redirect(&mut self) {
+        match self {
+            Self::Kernel { steering, .. } => steering.set_answer_by_redirect(true).unwrap(),
+            Self::Interpreter(_) => self.set(ANSWER_BY_REDIRECT, true),
+        }
+    }
+
+    pub(super) fn set_station(&mut self, mac: Mac) {
+        match self {
+            Self::Kernel { steering, .. } => steering.set_station(mac).unwrap(),
+            Self::Interpreter(run) => {
+                run.set("station", &0u32.to_ne_bytes(), u64::from_ne_bytes(station_of(mac)));
+            }
+        }
+    }
+
     /// What the program says of a frame.
     pub(super) fn verdict(&mut self, frame: &[u8]) -> u32 {
+        self.answer(frame).0
+    }
+
+    /// What the program says of a frame, and makes of it.
+    pub(super) fn answer(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
         match self {
             Self::Kernel { steering, .. } => {
                 let program = steer(&mut steering.program, steering.name).unwrap();
+                let mut made = vec![0; frame.len()];
                 let mut options = TestRunOptions::new();
                 options.data_in = Some(frame);
-                program.test_run(options).unwrap().return_value
+                options.data_out = Some(&mut made);
+                let result = program.test_run(options).unwrap();
+                made.truncate(result.data_size_out as usize);
+                (result.return_value, made)
             }
             Self::Interpreter(run) => run.run(frame),
         }
@@ -115,15 +147,6 @@ impl Bench {
             Self::Interpreter(run) => run,
         };
         let of = |index: u32| run.get("counters", &index.to_ne_bytes()).unwrap();
-        SteerCounters {
-            passed: of(0),
-            redirected: of(1),
-            arp: of(2),
-            no_socket: of(3),
-            denied: of(4),
-            icmp_errors: of(5),
-            fragments: of(6),
-            dedicated: of(7),
-        }
+        SteerCounters::of(std::array::from_fn(|index| of(index as u32)))
     }
 }

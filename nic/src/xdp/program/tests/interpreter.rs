@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, HashSet};
 use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
 
+use super::super::COUNTERS;
+
 /// Where the four parts of memory begin.
 const CONTEXT: u64 = 0x1_0000;
 const PACKET: u64 = 0x10_0000;
@@ -28,7 +30,10 @@ const XDP_REDIRECT: u64 = 4;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const REDIRECT: i32 = 23;
 const REDIRECT_MAP: i32 = 51;
+const ADJUST_TAIL: i32 = 65;
+const GET_BUFF_LEN: i32 = 188;
 
 /// What a map finds by its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +54,11 @@ struct Map {
 }
 
 /// The maps of `bpf/steer.bpf.c` but that of sockets, with the length of their keys.
-const MAPS: [(&str, usize, Find); 6] = [
+const MAPS: [(&str, usize, Find); 7] = [
     ("addresses", 16, Find::Exact),
     ("ports", 4, Find::Exact),
     ("settings", 4, Find::Exact),
+    ("station", 4, Find::Exact),
     ("allowed", 20, Find::Longest),
     ("fragmented", 40, Find::Exact),
     ("counters", 4, Find::Exact),
@@ -74,7 +80,7 @@ pub(super) struct Interpreter {
 struct Run<'a> {
     of: &'a mut Interpreter,
     context: Vec<u8>,
-    packet: &'a [u8],
+    packet: Vec<u8>,
     stack: [u8; STACK_BYTES],
     registers: [u64; 11],
 }
@@ -96,7 +102,8 @@ impl Interpreter {
             sockets: HashSet::new(),
         };
         loaded.set("settings", &0u32.to_ne_bytes(), 0);
-        for index in 0..8u32 {
+        loaded.set("station", &0u32.to_ne_bytes(), 0);
+        for index in 0..COUNTERS as u32 {
             loaded.set("counters", &index.to_ne_bytes(), 0);
         }
         loaded
@@ -131,16 +138,16 @@ impl Interpreter {
         self.sockets.insert(queue);
     }
 
-    /// What the program says of `frame`, which came by queue 0.
-    pub(super) fn run(&mut self, frame: &[u8]) -> u32 {
+    /// What the program says of `frame`, which came by queue 0, and makes of it.
+    pub(super) fn run(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
         // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex (struct xdp_md).
         let end = PACKET + frame.len() as u64;
         let context = [PACKET, end, PACKET, 1, 0, 0].map(|field| (field as u32).to_ne_bytes()).concat();
         let mut registers = [0; 11];
         registers[1] = CONTEXT;
         registers[10] = STACK + STACK_BYTES as u64;
-        let mut run = Run { of: self, context, packet: frame, stack: [0; STACK_BYTES], registers };
-        run.finish()
+        let mut run = Run { of: self, context, packet: frame.to_vec(), stack: [0; STACK_BYTES], registers };
+        (run.finish(), run.packet)
     }
 }
 
@@ -226,6 +233,19 @@ impl Run<'_> {
                 assert_eq!(map as usize, SOCKETS);
                 if self.of.sockets.contains(&key) { XDP_REDIRECT } else { value }
             }
+            // To the interface that the frame came by (`run`).
+            REDIRECT => {
+                assert_eq!((map, key), (1, 0));
+                XDP_REDIRECT
+            }
+            ADJUST_TAIL => {
+                let length = self.packet.len().strict_add_signed(key as i32 as isize);
+                assert!(length <= self.packet.len(), "a frame grows");
+                self.packet.truncate(length);
+                self.context[4..8].copy_from_slice(&((PACKET as usize + length) as u32).to_ne_bytes());
+                0
+            }
+            GET_BUFF_LEN => self.packet.len() as u64,
             other => panic!("the program calls helper {other}"),
         };
         // A call leaves nothing in the registers of its arguments.
@@ -306,7 +326,7 @@ impl Run<'_> {
         let (memory, begin) = match address {
             VALUES.. => (&self.of.values[..], VALUES),
             STACK.. => (&self.stack[..], STACK),
-            PACKET.. => (self.packet, PACKET),
+            PACKET.. => (&self.packet[..], PACKET),
             _ => (&self.context[..], CONTEXT),
         };
         let at = address.checked_sub(begin).expect("an address of no memory") as usize;
@@ -323,6 +343,7 @@ impl Run<'_> {
         let (memory, begin) = match address {
             VALUES.. => (&mut self.of.values[..], VALUES),
             STACK.. => (&mut self.stack[..], STACK),
+            PACKET.. => (&mut self.packet[..], PACKET),
             _ => panic!("{bytes} bytes at {address:#x} are written"),
         };
         let at = (address - begin) as usize;
