@@ -95,8 +95,13 @@ impl Role {
                 libc::SYS_sched_yield,
                 libc::SYS_getrandom,
             ],
-            // The time of the processor (pread64), words to the supervisor, and the end of what was opened.
+            // The time of the processor (pread64), words to the supervisor, the end of what was opened, and that of a
+            // daemon's standard output and error (dup).
             Role::Main => &[
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_dup2,
+                #[cfg(not(target_arch = "x86_64"))]
+                libc::SYS_dup3,
                 libc::SYS_read,
                 libc::SYS_pread64,
                 libc::SYS_sendto,
@@ -115,6 +120,7 @@ impl Role {
                 libc::SYS_setgroups,
                 libc::SYS_setresgid,
                 libc::SYS_setresuid,
+                libc::SYS_capset,
                 libc::SYS_clock_nanosleep,
             ],
         }
@@ -169,7 +175,7 @@ pub(crate) fn give_up(user: Option<&User>, empty: &Path) -> io::Result<()> {
         let became = setgroups(&[gid]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
         if let Err(error) = became {
             say(format_args!(
-                "note: the data plane stays root's, and the thread that makes its memory keeps root's rights, with no call to use them by: the kernel does not let it become user {uid}: {error}"
+                "note: the data plane stays root's, without root's rights: the kernel does not let it become user {uid}: {error}"
             ));
         }
     }

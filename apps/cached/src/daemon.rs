@@ -54,16 +54,30 @@ pub fn leave_terminal() -> io::Result<()> {
     Ok(())
 }
 
-/// The child, which is ready, lets go of what it shares with its parent: standard output and error (which stays with
-/// `-v`), and the working directory.
-///
-/// # Errors
-/// The kernel refused.
-pub fn let_go(verbose: bool) -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&null)?;
-    if !verbose {
-        rustix::stdio::dup2_stderr(&null)?;
+/// What a child needs to let go of what it shares with its parent, once nothing is left that it might have to say there.
+#[derive(Debug)]
+pub struct Leaving {
+    null: File,
+    verbose: bool,
+}
+
+impl Leaving {
+    /// Does what can fail: finds where to speak to from then on, and leaves the working directory.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn prepare(verbose: bool) -> io::Result<Leaving> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        env::set_current_dir("/")?;
+        Ok(Leaving { null, verbose })
     }
-    env::set_current_dir("/")
+
+    /// Lets go of standard output, and of standard error, which stays with `-v`.
+    pub fn let_go(self) {
+        // Refused for no descriptor that is open.
+        let _ = rustix::stdio::dup2_stdout(&self.null);
+        if !self.verbose {
+            let _ = rustix::stdio::dup2_stderr(&self.null);
+        }
+    }
 }

@@ -41,7 +41,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::announce::{PidFile, write_ports};
-use crate::daemon;
+use crate::daemon::{self, Leaving};
 use crate::options::{Options, Steering};
 use crate::say::say;
 use crate::setup::config::Ports;
@@ -79,6 +79,8 @@ struct Supervisor<'a> {
     front: Option<FrontHandle>,
     /// Whether a plane has been ready.
     served: bool,
+    /// Whether a signal has asked for the end.
+    asked: bool,
     /// Whether the plane is to end, and why if it is an error.
     stopping: Option<Option<SetupError>>,
     /// When a plane that is to end is killed.
@@ -129,6 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         guard,
         front: None,
         served: false,
+        asked: false,
         stopping: None,
         kill_at: None,
         reloads: false,
@@ -148,7 +151,7 @@ impl Supervisor<'_> {
     fn serve(&mut self, pid_file: &OnceLock<Weak<PidFile>>) -> Result<ExitCode, SetupError> {
         loop {
             match self.inbox.recv_timeout(self.until_look()) {
-                Ok(Event::Signal) => self.stop(None),
+                Ok(Event::Signal) => self.asked_to_stop(),
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Said(FromPlane::Opened { index, queues, program }, handed)) => {
                     self.opened(index, queues, program, handed)?;
@@ -170,6 +173,14 @@ impl Supervisor<'_> {
             }
             self.look();
         }
+    }
+
+    /// Stops, at the second signal without waiting for the plane: what is outside is given back all the same.
+    fn asked_to_stop(&mut self) {
+        if std::mem::replace(&mut self.asked, true) {
+            self.plane.kill();
+        }
+        self.stop(None);
     }
 
     /// Asks the plane to end. The first reason is the one that is told.
@@ -249,11 +260,13 @@ impl Supervisor<'_> {
         if !std::mem::replace(&mut self.served, true) {
             write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
         }
+        let leaving = (options.daemon && !again).then(|| Leaving::prepare(options.verbose > 0)).transpose();
+        let leaving = leaving.map_err(SetupError::system("let go of the terminal"))?;
         say(format_args!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores));
         if again {
             tracing::warn!(restarts = self.lives.restarts, "the data plane serves again, with an empty cache");
-        } else if options.daemon {
-            daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
+        } else if let Some(leaving) = leaving {
+            leaving.let_go();
         }
         self.tell_counts();
         if self.reloads {
@@ -341,16 +354,18 @@ fn exit_code(code: Option<i32>) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// Passes signals on. The second that asks for the end ends the process at once, and the data plane with it.
+/// Passes signals on. The third that asks for the end ends the process at once, and the data plane with it: this process
+/// must hang itself.
 fn listen(mut signals: Signals, events: &Sender<Event>, pid_file: &OnceLock<Weak<PidFile>>) {
-    let mut asked = false;
+    let mut asked = 0;
     for signal in signals.forever() {
         // Sending fails when the supervisor is ending and has dropped the receiver.
         if signal == SIGHUP {
             let _ = events.send(Event::Reload);
             continue;
         }
-        if std::mem::replace(&mut asked, true) {
+        asked += 1;
+        if asked > 2 {
             if let Some(pid_file) = pid_file.get().and_then(Weak::upgrade) {
                 pid_file.remove();
             }

@@ -31,9 +31,20 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The thread. Ends when dropped, within the time of a page.
 #[derive(Debug)]
 pub(crate) struct MemoryThread {
-    stop: Arc<AtomicBool>,
+    told: Arc<Told>,
     thread: Option<JoinHandle<()>>,
     first: Receiver<()>,
+    /// Closed once it has no rights.
+    rightless: Receiver<()>,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Told {
+    /// To end.
+    stop: AtomicBool,
+    /// That all threads have become another user, or could not: it gives up its own rights now.
+    give_up: AtomicBool,
 }
 
 impl MemoryThread {
@@ -42,21 +53,33 @@ impl MemoryThread {
     /// # Errors
     /// The thread cannot be started.
     pub(crate) fn start(shards: Vec<Toucher>) -> io::Result<MemoryThread> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, first) = mpsc::channel();
-        let stopped = stop.clone();
-        let shards = Shards { shards, next: 0 };
+        let told = Arc::new(Told::default());
+        let (ready, first) = mpsc::channel();
+        let (rights, rightless) = mpsc::channel();
+        let listens = told.clone();
+        let shards = Shards { shards, next: 0, rights: Some(rights) };
         let body = move || {
             // In a test it is not confined; where it is to be, the data plane has begun with that.
             if rustix::thread::no_new_privs().unwrap_or(false) && !confine_self() {
                 return;
             }
-            if let Err(error) = shards.make_all(&stopped, told) {
+            if let Err(error) = shards.make_all(&listens, ready) {
                 tracing::warn!(%error, "memory is not made ahead of use; requests will wait for it");
             }
         };
         let thread = thread::Builder::new().name("memory".to_owned()).spawn(body)?;
-        Ok(MemoryThread { stop, thread: Some(thread), first })
+        Ok(MemoryThread { told, thread: Some(thread), first, rightless })
+    }
+
+    /// Has it give up every right, and waits until it has: it is there before its process gives up root's, and a process that
+    /// is refused to become another user leaves its threads what they have.
+    pub(crate) fn give_up(&self) {
+        self.told.give_up.store(true, Ordering::Relaxed);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+        // Closed, also by its end: nothing is ever sent.
+        let _ = self.rightless.recv();
     }
 
     /// Waits until what the first requests need is there, cannot be had ahead of use, or takes longer than a server may
@@ -69,7 +92,7 @@ impl MemoryThread {
 
 impl Drop for MemoryThread {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.told.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();
@@ -93,26 +116,40 @@ fn confine_self() -> bool {
 struct Shards {
     shards: Vec<Toucher>,
     next: usize,
+    /// Dropped with the thread's rights.
+    rights: Option<Sender<()>>,
 }
 
 impl Shards {
-    fn make_all(mut self, stop: &AtomicBool, told: Sender<()>) -> io::Result<()> {
-        self.make(AHEAD_OF_READY_BYTES, stop)?;
-        drop(told);
+    fn make_all(mut self, told: &Told, ready: Sender<()>) -> io::Result<()> {
+        self.make(AHEAD_OF_READY_BYTES, told)?;
+        drop(ready);
         // Refused only where it is the lowest already.
         let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
-        while !stop.load(Ordering::Relaxed) {
-            self.make(usize::MAX, stop)?;
+        while !told.stop.load(Ordering::Relaxed) {
+            self.make(usize::MAX, told)?;
+            self.give_up_if(told)?;
             thread::park_timeout(LOOK_INTERVAL);
         }
         Ok(())
     }
 
-    /// Makes pages in turn until `bytes` are made, all that is wanted is there, or `stop` is set. Returns how many bytes
-    /// were made.
-    fn make(&mut self, bytes: usize, stop: &AtomicBool) -> io::Result<usize> {
+    fn give_up_if(&mut self, told: &Told) -> io::Result<()> {
+        if told.give_up.load(Ordering::Relaxed)
+            && let Some(rights) = self.rights.take()
+        {
+            drop_capabilities()?;
+            drop(rights);
+        }
+        Ok(())
+    }
+
+    /// Makes pages in turn until `bytes` are made, all that is wanted is there, or it is told to end. Returns how many
+    /// bytes were made.
+    fn make(&mut self, bytes: usize, told: &Told) -> io::Result<usize> {
         let (mut made, mut satisfied) = (0, 0);
-        while made < bytes && satisfied < self.shards.len() && !stop.load(Ordering::Relaxed) {
+        while made < bytes && satisfied < self.shards.len() && !told.stop.load(Ordering::Relaxed) {
+            self.give_up_if(told)?;
             let at = self.next % self.shards.len();
             let step = self.shards[at].step()?;
             self.next = at + 1;
@@ -135,14 +172,14 @@ mod tests {
         let shard = |_| Shard::new(&config, KeyHasher::new([0; 16])).expect("address space is there");
         let cores: Vec<Shard> = (0..2).map(shard).collect();
         let touchers = cores.iter().map(Shard::toucher).collect();
-        (cores, Shards { shards: touchers, next: 0 })
+        (cores, Shards { shards: touchers, next: 0, rights: None })
     }
 
     #[test]
     fn what_is_made_before_ready_does_not_grow_with_the_store() {
         for gigabytes in [1, 8, 256] {
             let (_cores, mut shards) = shards(gigabytes << 30);
-            let made = shards.make(AHEAD_OF_READY_BYTES, &AtomicBool::new(false)).expect("Linux 5.14 or later");
+            let made = shards.make(AHEAD_OF_READY_BYTES, &Told::default()).expect("Linux 5.14 or later");
             assert!((AHEAD_OF_READY_BYTES..AHEAD_OF_READY_BYTES + (2 << 20)).contains(&made), "{made}");
         }
     }
@@ -150,7 +187,7 @@ mod tests {
     #[test]
     fn all_that_is_wanted_is_made_and_then_nothing() {
         let (_cores, mut shards) = shards(8 << 20);
-        let go_on = AtomicBool::new(false);
+        let go_on = Told::default();
         let made = shards.make(usize::MAX, &go_on).expect("Linux 5.14 or later");
         assert!(made >= 8 << 20, "{made}");
         assert_eq!(shards.make(usize::MAX, &go_on).expect("nothing is asked of the kernel"), 0);
@@ -161,6 +198,7 @@ mod tests {
         let (_cores, shards) = shards(256 << 30);
         let thread = MemoryThread::start(shards.shards).expect("a thread can be had");
         thread.wait_for_first();
+        thread.give_up();
         drop(thread);
     }
 }

@@ -23,7 +23,7 @@ use crate::capture::CoreCapture;
 use crate::confine::give_up;
 use crate::connections::Connections;
 use crate::cpu_time::CpuTime;
-use crate::daemon;
+use crate::daemon::Leaving;
 use crate::losses::Losses;
 use crate::options::{Options, Steering};
 use crate::say::say;
@@ -54,6 +54,8 @@ pub(super) struct Base {
     pub(super) _device: Device,
     pub(super) memory: MemoryThread,
     pub(super) time: CpuTime,
+    /// Of a daemon.
+    pub(super) leaving: Option<Leaving>,
 }
 
 /// Opens all that `options` ask for, then gives up every right. Prints the mode obtained.
@@ -108,13 +110,13 @@ pub(super) fn open(options: &Options, supervised: &mut Supervised) -> Result<Ope
         losses.show_arrivals(arrivals);
     }
     let time = CpuTime::open().map_err(SetupError::system("read the time of the processor"))?;
-    if options.daemon {
-        daemon::let_go(options.verbose > 0).map_err(SetupError::system("let go of the terminal"))?;
-    }
+    let leaving = options.daemon.then(|| Leaving::prepare(options.verbose > 0)).transpose();
+    let leaving = leaving.map_err(SetupError::system("let go of the terminal"))?;
     // `-u root` says who starts the server; there is nothing for which its data plane would have to be root.
     let user = user.filter(|user| !user.uid.is_root());
     give_up(user.as_ref(), &empty_folder()).map_err(SetupError::system("give up the rights of the data plane"))?;
-    let base = Base { shared, losses, doorbells, _device: device, memory, time };
+    memory.give_up();
+    let base = Base { shared, losses, doorbells, _device: device, memory, time, leaving };
     Ok(Opened { workers, base })
 }
 

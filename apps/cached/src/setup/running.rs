@@ -69,7 +69,7 @@ pub(super) struct Running {
 impl Running {
     /// Starts one thread a core, and says that requests are answered.
     pub(super) fn start(opened: Opened, options: &Options, mut supervised: Supervised) -> Result<Running, SetupError> {
-        let Opened { workers, base } = opened;
+        let Opened { workers, mut base } = opened;
         base.memory.wait_for_first();
         let clock = Clock::start();
         let stop = Arc::new(AtomicBool::new(false));
@@ -90,6 +90,10 @@ impl Running {
         // Every thread drops its sender once it is confined, or has ended because it cannot be.
         drop(confined);
         let _ = all_confined.recv();
+        // What could fail has not: what is said from here on is for the log.
+        if let Some(leaving) = base.leaving.take() {
+            leaving.let_go();
+        }
         supervised.ready()?;
         let named = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
         Ok(Running {
