@@ -70,7 +70,7 @@ pub use log::start_log;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
 pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal, Steering};
 pub use report::{CoreReport, total};
-pub use setup::{SetupError, run};
+pub use setup::{SetupError, run, run_with};
 pub use sharing::{AnyQueue, share_queues};
 pub use stack::StrayRing;
 pub use udp_service::{UdpHandler, UdpService};

@@ -28,6 +28,7 @@ pub(crate) mod watch;
 use std::process::ExitCode;
 
 use crate::options::Options;
+use crate::sharing::AnyQueue;
 use crate::supervisor;
 pub(crate) use error::PANICKED;
 pub use error::SetupError;
@@ -40,14 +41,22 @@ use running::Running;
 /// # Errors
 /// [`SetupError`]: one line for the operator; nothing stays open or attached.
 pub fn run(options: &Options) -> Result<ExitCode, SetupError> {
+    run_with(options, &|queue| queue)
+}
+
+/// The same, with each queue as `wrap` makes it: for tests in which a queue does what no NIC can be brought to do.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_with(options: &Options, wrap: &dyn Fn(AnyQueue) -> AnyQueue) -> Result<ExitCode, SetupError> {
     match Supervised::of_environment() {
         None => supervisor::run(options),
-        Some(supervised) => serve(options, supervised?).map(|()| ExitCode::SUCCESS),
+        Some(supervised) => serve(options, supervised?, wrap).map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn serve(options: &Options, mut supervised: Supervised) -> Result<(), SetupError> {
-    let opened = open::open(options, &mut supervised)?;
+fn serve(options: &Options, mut supervised: Supervised, wrap: &dyn Fn(AnyQueue) -> AnyQueue) -> Result<(), SetupError> {
+    let opened = open::open(options, &mut supervised, wrap)?;
     let mut running = Running::start(opened, options, supervised)?;
     running.wait();
     running.stop()

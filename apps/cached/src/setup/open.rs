@@ -58,8 +58,12 @@ pub(super) struct Base {
     pub(super) leaving: Option<Leaving>,
 }
 
-/// Opens all that `options` ask for, then gives up every right. Prints the mode obtained.
-pub(super) fn open(options: &Options, supervised: &mut Supervised) -> Result<Opened, SetupError> {
+/// Opens all that `options` ask for, each queue as `wrap` makes it, then gives up every right. Prints the mode obtained.
+pub(super) fn open(
+    options: &Options,
+    supervised: &mut Supervised,
+    wrap: &dyn Fn(AnyQueue) -> AnyQueue,
+) -> Result<Opened, SetupError> {
     let ports = supervised.ports;
     let user = options.user.as_deref().map(user_named).transpose()?;
     let budget = budget(options, ports)?;
@@ -95,7 +99,8 @@ pub(super) fn open(options: &Options, supervised: &mut Supervised) -> Result<Ope
     let arrivals = predict_arrivals(options, &link, &plan);
     let stack_link = device.stack_link();
     let waiting = options.wait.on(&link.driver);
-    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, |queue| device.take_queue(queue, waiting))?;
+    let take = |queue| device.take_queue(queue, waiting).map(wrap);
+    let (queues, captures) = open_queues(options, &plan, &doorbells, &link, take)?;
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
     let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, &losses)?;
