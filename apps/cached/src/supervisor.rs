@@ -20,6 +20,7 @@ pub(crate) mod channel;
 pub(crate) mod life;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -77,6 +78,8 @@ struct Supervisor<'a> {
     guard: Option<Guard>,
     /// Where `sidestep ctl` is listened to, if that could be had.
     front: Option<FrontHandle>,
+    /// Whether the present plane has opened the link.
+    opened: bool,
     /// Whether a plane has been ready.
     served: bool,
     /// Whether a signal has asked for the end.
@@ -130,6 +133,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         outside: None,
         guard,
         front: None,
+        opened: false,
         served: false,
         asked: false,
         stopping: None,
@@ -160,6 +164,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Ok(Event::Said(FromPlane::Ready, _)) => self.ready()?,
+                Ok(Event::Nonsense(error)) => self.end_plane(&error),
                 Ok(Event::PlaneEnded) => {
                     if let Some(code) = self.plane_ended()? {
                         return Ok(code);
@@ -198,6 +203,12 @@ impl Supervisor<'_> {
         attach: Option<Attach>,
         handed: Vec<OwnedFd>,
     ) -> Result<(), SetupError> {
+        // The socket of the control channel, and what a program is held by.
+        let due = 1 + attach.map_or(0, |_| 3);
+        if std::mem::replace(&mut self.opened, true) || handed.len() != due {
+            self.end_plane(&"it opens twice, or hands over what it should not");
+            return Ok(());
+        }
         let mut handed = handed.into_iter();
         if let Some(socket) = handed.next() {
             self.govern(socket.into())?;
@@ -224,6 +235,12 @@ impl Supervisor<'_> {
         self.watch = Some(Watch::new(link, queues as usize));
         self.plane.say(&ToPlane::Go);
         Ok(())
+    }
+
+    /// Ends a plane that does what none does: as when it dies, it is said, counted, and another is started.
+    fn end_plane(&mut self, why: &dyn Display) {
+        tracing::error!(%why, "the data plane speaks nonsense, and is killed");
+        self.plane.kill();
     }
 
     /// Holds the program of the plane that has opened, which has taken the place of the one before.
@@ -343,6 +360,7 @@ impl Supervisor<'_> {
         if let Ok(Event::Signal) = self.inbox.recv_timeout(wait) {
             return Ok(Some(ExitCode::SUCCESS));
         }
+        self.opened = false;
         let over = self.program.as_ref().and_then(|program| program.attached().ok());
         self.plane =
             Plane::start(&self.mark, &self.events, over).map_err(SetupError::system("start the data plane"))?;

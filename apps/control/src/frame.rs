@@ -79,10 +79,11 @@ impl Frame {
         (&mut &*to).write_all(&bytes[sent..])
     }
 
-    /// Receives the next one whole, of at most `most` bytes, and the descriptors that come with it.
+    /// Receives the next one whole, of at most `most` bytes, and the descriptors that come with it, at most
+    /// [`DESCRIPTORS_MAX`].
     ///
     /// # Errors
-    /// `UnexpectedEof` once the other end is closed, `InvalidData` for what is too long; or the socket failed.
+    /// `UnexpectedEof` once the other end is closed, `InvalidData` for what is more than that; or the socket failed.
     pub fn receive(from: &UnixStream, most: usize) -> io::Result<(Frame, Vec<OwnedFd>)> {
         let (mut head, mut descriptors) = ([0; HEAD_BYTES], Vec::new());
         fill(from, &mut head, &mut descriptors)?;
@@ -184,6 +185,10 @@ fn fill(from: &UnixStream, mut buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>
     while !buffer.is_empty() {
         match receive_with(from, buffer, descriptors) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) if descriptors.len() > DESCRIPTORS_MAX => {
+                let why = "more descriptors than may come with one message";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
             Ok(got) => buffer = &mut buffer[got..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -222,6 +227,18 @@ mod tests {
         drop(ours);
         let (_, theirs) = UnixStream::pair().expect("a pair can be had");
         assert_eq!(Frame::receive(&theirs, 10).expect_err("closed").kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn more_descriptors_than_allowed_are_no_message_however_they_come() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair can be had");
+        let bytes = Frame::of(1, &"x".repeat(100)).expect("it is JSON").encode();
+        let handed = [ours.as_fd(); DESCRIPTORS_MAX];
+        for part in [&bytes[..20], &bytes[20..]] {
+            assert_eq!(send_with(&ours, part, &handed).expect("there is room"), part.len());
+        }
+        assert_eq!(Frame::receive(&theirs, 1000).expect_err("too many").kind(), io::ErrorKind::InvalidData);
+        assert!(send_with(&ours, b"x", &[ours.as_fd(); DESCRIPTORS_MAX + 1]).is_err());
     }
 
     #[test]

@@ -18,8 +18,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::losses::LinkLosses;
 
-/// More than the longest message, a file of `--cluster` of 1 MiB, each byte of which may take six.
-const MESSAGE_MAX_BYTES: usize = 8 << 20;
+/// What is said one way.
+pub(crate) trait Message: Serialize + DeserializeOwned {
+    /// More than the longest takes, in bytes.
+    const MOST_BYTES: usize;
+}
+
+impl Message for ToPlane {
+    // A file of `--cluster` has 1 MiB, each byte of which may take six.
+    const MOST_BYTES: usize = 8 << 20;
+}
+
+impl Message for FromPlane {
+    // Root's process takes no more from one that may have been taken over.
+    const MOST_BYTES: usize = 4 << 10;
+}
 
 /// What was read of a file, or why it could not be.
 pub(crate) type FileText<T> = Result<T, String>;
@@ -62,16 +75,16 @@ pub(crate) enum FromPlane {
 ///
 /// # Errors
 /// The other process has ended, or does not listen.
-pub(crate) fn say(to: &UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn say(to: &UnixStream, message: &impl Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     Frame::of(0, message)?.send(to, descriptors)
 }
 
 /// Hears the next message.
 ///
 /// # Errors
-/// `UnexpectedEof` once the other process has ended; anything else is nonsense.
-pub(crate) fn hear<M: DeserializeOwned>(from: &UnixStream) -> io::Result<(M, Vec<OwnedFd>)> {
-    let (frame, descriptors) = Frame::receive(from, MESSAGE_MAX_BYTES)?;
+/// `UnexpectedEof` once the other process has ended; anything else is nonsense, or more of it than is ever said.
+pub(crate) fn hear<M: Message>(from: &UnixStream) -> io::Result<(M, Vec<OwnedFd>)> {
+    let (frame, descriptors) = Frame::receive(from, M::MOST_BYTES)?;
     Ok((frame.parse()?, descriptors))
 }
 
@@ -83,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn is_heard<M: Serialize + DeserializeOwned + PartialEq + Debug + Sync>(message: &M) {
+    fn is_heard<M: Message + PartialEq + Debug + Sync>(message: &M) {
         let (ours, theirs) = UnixStream::pair().expect("a pair can be had");
         thread::scope(|scope| {
             scope.spawn(|| say(&ours, message, &[]).expect("it is open"));

@@ -24,6 +24,8 @@ pub(super) enum Event {
     Reload,
     /// What the plane says, and the descriptors that it hands over with it.
     Said(FromPlane, Vec<OwnedFd>),
+    /// The plane says what no plane says: it is not to go on.
+    Nonsense(io::Error),
     /// The plane has ended, or is about to.
     PlaneEnded,
 }
@@ -133,8 +135,15 @@ impl Drop for Plane {
 /// Passes on what the plane says, until it has ended.
 fn listen(from: UnixStream, events: &Sender<Event>) {
     // Sending fails when the supervisor is ending and has dropped the receiver.
-    while let Ok((message, handed)) = hear(&from) {
-        let _ = events.send(Event::Said(message, handed));
+    loop {
+        match hear(&from) {
+            Ok((message, handed)) => drop(events.send(Event::Said(message, handed))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let _ = events.send(Event::Nonsense(error));
+                break;
+            }
+            Err(_ended) => break,
+        }
     }
     let _ = events.send(Event::PlaneEnded);
 }
