@@ -31,7 +31,8 @@ fn compile(object: &std::path::Path) -> Result<(), String> {
     let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let output = Command::new(&clang)
-        .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
+        // Headers are read and written as words too.
+        .args(["-target", "bpf", "-O2", "-g", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"])
         // Debian keeps <asm/types.h> in the directory of the machine, which clang does not search for `-target bpf`.
         .arg(format!("-I/usr/include/{arch}-linux-gnu"))
         .args(["-c", SOURCE, "-o"])

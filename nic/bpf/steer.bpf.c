@@ -278,6 +278,16 @@ static __always_inline __be16 checksum(__u64 sum)
 	return ~sum;
 }
 
+// Whether a frame is for the NIC itself: not for a station behind a bridge that floods, nor one that the address has moved to.
+static __always_inline int is_ours(const __u8 *mac, const struct station *ours)
+{
+	const __u8 *own = ours->mac;
+
+	// clang makes a call of a function that compares.
+	return mac[0] == own[0] && mac[1] == own[1] && mac[2] == own[2] && mac[3] == own[3] && mac[4] == own[4] &&
+	       mac[5] == own[5];
+}
+
 // Sends a frame back by the interface that it came by. Of what XDP_TX sends, the other end of a veth is not told in native mode
 // unless it has a program too (drivers/net/veth.c, veth_xdp_flush); of what is redirected it is.
 static __always_inline int send_back(struct xdp_md *ctx)
@@ -291,7 +301,8 @@ static __always_inline int send_back(struct xdp_md *ctx)
 static __always_inline int refuse(struct xdp_md *ctx, struct ethhdr *eth, struct iphdr *ip, void *end, int merged)
 {
 	struct tcp_header *tcp = (void *)ip + ip->ihl * 4, *answer = (void *)(ip + 1);
-	__u8 mac[ETH_ALEN];
+	__u32 zero = 0;
+	struct station *ours = bpf_map_lookup_elem(&station, &zero);
 	__be32 from = ip->saddr, to = ip->daddr, sequence = 0, acknowledgment = 0;
 	__be32 *words;
 	struct l4_ports ports;
@@ -307,7 +318,7 @@ static __always_inline int refuse(struct xdp_md *ctx, struct ethhdr *eth, struct
 	headers = ip->ihl * 4 + (tcp->data_offset >> 4) * 4;
 	if (tcp->data_offset >> 4 < 5 || total < headers)
 		return 0;
-	if (is_group(eth->h_dest) || is_group(eth->h_source) || !is_station(from) || from == to)
+	if (!ours || !is_ours(eth->h_dest, ours) || is_group(eth->h_source) || !is_station(from) || from == to)
 		return 0;
 	flags = tcp->flags;
 	if (flags & TCP_RST)
@@ -318,9 +329,8 @@ static __always_inline int refuse(struct xdp_md *ctx, struct ethhdr *eth, struct
 	else
 		acknowledgment = bpf_htonl(bpf_ntohl(tcp->sequence) + total - headers + !!(flags & TCP_SYN) + !!(flags & TCP_FIN));
 
-	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, ours->mac, ETH_ALEN);
 
 	words = (void *)ip;
 	words[0] = bpf_htonl(0x45000000 + sizeof(*ip) + sizeof(*answer));
@@ -361,6 +371,8 @@ static __always_inline int answer_arp(struct ethhdr *eth, struct arp_ipv4 *arp, 
 	struct station *ours = bpf_map_lookup_elem(&station, &zero);
 
 	if (!ours || arp->operation != ARP_REQUEST || is_group(eth->h_source))
+		return 0;
+	if (!is_group(eth->h_dest) && !is_ours(eth->h_dest, ours))
 		return 0;
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, ours->mac, ETH_ALEN);

@@ -40,10 +40,10 @@ use std::io;
 pub use crate::sys::rings::XskStatistics;
 pub use config::{MTU_MAX, XdpConfig};
 pub(crate) use config::{RING_MAX, RING_MIN, zero_copy_mtu_max};
-pub use held::{AttachedLink, HeldProgram, SharedProgram};
+pub use held::HeldProgram;
 pub use mode::{Attach, AttachMode, Copy, CopyMode, Obtained};
 pub use name::{AttachModeError, XskName, XskNameError};
-pub use program::{AddressMode, ProgramFault, SteerCounters, SteeringProgram, Transport};
+pub use program::{AddressMode, AttachedLink, ProgramFault, SharedProgram, SteerCounters, SteeringProgram, Transport};
 pub use queue::{XdpQueue, XdpQueueStats};
 
 use crate::link::Link;

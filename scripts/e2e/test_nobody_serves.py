@@ -6,6 +6,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 from conftest import (
@@ -44,8 +45,9 @@ def hold_back(server, log):
     for restarts in range(1, 4):
         killed = server.plane()
         os.kill(killed, signal.SIGKILL)
+        deadline = time.monotonic() + HANG_SECONDS
         while (held := server.plane()) in (killed, server.process.pid):
-            pass
+            assert time.monotonic() < deadline, "no other data plane is started"
         os.kill(held, signal.SIGSTOP)
         if not has_loaded(held):
             return held

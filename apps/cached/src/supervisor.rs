@@ -246,7 +246,8 @@ impl Supervisor<'_> {
     /// Holds the program of the plane that has opened, which has taken the place of the one before.
     fn hold(&mut self, shared: SharedProgram) {
         let before = self.program.take().and_then(|program| program.counters().ok()).unwrap_or_default();
-        match HeldProgram::of(shared) {
+        let held = HeldProgram::of(shared).and_then(|mut program| program.set_served(true).map(|()| program));
+        match held {
             Ok(program) => self.program = Some(program.after(before)),
             Err(error) => tracing::warn!(%error, "what the XDP program counts is not known"),
         }

@@ -188,8 +188,7 @@ fn the_kernels_refusals_are_explained() {
 
 /// The kernel's refusal to attach the program in native mode.
 fn attach(code: i32) -> ProgramFault {
-    let call = aya::sys::SyscallError { call: "bpf_link_create", io_error: io::Error::from_raw_os_error(code) };
-    ProgramFault::Attach { mode: Attach::Native, source: aya::programs::ProgramError::SyscallError(call) }
+    ProgramFault::Attach { mode: Attach::Native, source: io::Error::from_raw_os_error(code) }
 }
 
 #[test]

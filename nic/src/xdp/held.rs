@@ -14,25 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::maps::{Map, MapData};
 
 use super::mode::Attach;
-use super::program::{NOBODY, ProgramFault, SteerCounters, in_map, read_counters, set_bit};
-
-/// What is needed to hold a program: its link, its settings, its counters. Each may be sent to another process.
-#[derive(Debug)]
-pub struct SharedProgram {
-    /// In this order.
-    pub descriptors: [OwnedFd; 3],
-    /// Where it is attached.
-    pub attach: Attach,
-}
-
-/// A link by which a program is attached, for [`XdpDevice::open_over`](crate::xdp::XdpDevice::open_over).
-#[derive(Debug)]
-pub struct AttachedLink {
-    /// Its descriptor.
-    pub link: OwnedFd,
-    /// Where it is attached.
-    pub attach: Attach,
-}
+use super::program::{
+    AttachedLink, NOBODY, ProgramFault, SharedProgram, SteerCounters, in_map, read_counters, set_bit,
+};
 
 /// The program, attached for as long as this lives.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::thread::JoinHandle;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -16,7 +16,6 @@ use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use serde::{Deserialize, Serialize};
 
-use super::held::{AttachedLink, SharedProgram};
 use super::mode::Attach;
 use crate::mac::Mac;
 use crate::sys::bpf::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, create_link, update_link};
@@ -183,6 +182,24 @@ impl ProgramFault {
     }
 }
 
+/// What is needed to hold a program: its link, its settings, its counters. Each may be sent to another process.
+#[derive(Debug)]
+pub struct SharedProgram {
+    /// In this order.
+    pub descriptors: [OwnedFd; 3],
+    /// Where it is attached.
+    pub attach: Attach,
+}
+
+/// A link by which a program is attached, for [`XdpDevice::open_over`](crate::xdp::XdpDevice::open_over).
+#[derive(Debug)]
+pub struct AttachedLink {
+    /// Its descriptor.
+    pub link: OwnedFd,
+    /// Where it is attached.
+    pub attach: Attach,
+}
+
 /// The loaded program, its maps and, once attached, its link. Dropping it detaches.
 #[derive(Debug)]
 pub struct SteeringProgram {
@@ -330,6 +347,8 @@ impl SteeringProgram {
     /// As for [`attach`](Self::attach).
     pub fn attach_over(&mut self, over: AttachedLink, index: u32) -> Result<(), ProgramFault> {
         let mode = over.attach;
+        // Until its holder says that it serves: a process may end before it has told.
+        self.set(NOBODY, true)?;
         match update_link(over.link.as_fd(), self.fd()?.as_fd()) {
             Ok(()) => self.link = Some(over),
             Err(source) if source.raw_os_error() == Some(libc::ENOLINK) => self.attach(index, mode)?,

@@ -112,7 +112,6 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         worker_logbuf_bytes: options.extended.worker_logbuf_bytes,
         read_buf_mem_limit_bytes: options.extended.read_buf_mem_limit_bytes,
         verbosity: options.verbose.into(),
-        ..ServerFacts::default()
     };
     CacheConfig {
         shard,

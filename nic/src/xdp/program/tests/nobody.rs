@@ -11,8 +11,8 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// The NIC's address, which is not that of the frames.
-const STATION: Mac = Mac([2, 0, 0, 0, 0, 9]);
+/// The NIC's address, to which the frames go.
+const STATION: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
 /// Benches of which no queue has a socket and nobody serves.
 fn left(merged: bool) -> Vec<Bench> {
@@ -119,6 +119,8 @@ fn what_no_station_asks_is_not_answered_and_stays_as_it_is() {
         to_ours(&segment(RST, 0, b"")),
         to_ours(&segment(RST | ACK, 0, b"")),
         bent(0, &[0xff; 6]),
+        bent(0, &[2, 0, 0, 0, 0, 9]),
+        [&[2, 0, 0, 0, 0, 9][..], &arp(1, PEER, OURS)[6..]].concat(),
         bent(6, &[0x01]),
         bent(26, &[0, 0, 0, 0]),
         bent(26, &[127, 0, 0, 1]),
@@ -150,8 +152,8 @@ fn what_no_station_asks_is_not_answered_and_stays_as_it_is() {
 #[test]
 fn while_nobody_serves_arp_is_answered_with_the_address_of_the_nic() {
     for mut bench in left(false) {
-        for sender in [PEER, Ipv4Addr::UNSPECIFIED] {
-            let (said, answer) = bench.answer(&arp(1, sender, OURS));
+        for (sender, to) in [(PEER, STATION.0), (Ipv4Addr::UNSPECIFIED, [0xff; 6])] {
+            let (said, answer) = bench.answer(&[&to[..], &arp(1, sender, OURS)[6..]].concat());
             assert_eq!(said, XDP_TX);
             let expected = [
                 &[2, 0, 0, 0, 0, 1][..],
