@@ -27,7 +27,7 @@ use crate::sending::micros;
 
 /// Most segments that one walk passes: what the largest ring holds of the shortest that a path has room for, where it has
 /// become so narrow while much was in flight.
-const MOST_SEGMENTS: usize = MOST_BYTES / 512 + 2;
+const MOST_STEPS: usize = MOST_BYTES / 512 + 2;
 
 /// Most stretches of one segment that are noted as sent again.
 const MOST_IN_ONE: usize = 4;
@@ -218,7 +218,7 @@ impl NetStack {
         let flow_now = FlowClock::instant(now);
         let Some(end) = self.begin_walk(flow_now, index) else { return Mended::Contained };
         let (mut at, mut out_of_frames) = (una, false);
-        for step in 0..MOST_SEGMENTS {
+        for step in 0..MOST_STEPS {
             let next = at.wrapping_add(mss);
             let lacks = wanted.iter().any(|&(left, right)| before(left, next) && before(at, right));
             out_of_frames |= lacks && !(port.has_room() && port.can_answer());
