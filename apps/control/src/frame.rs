@@ -159,7 +159,9 @@ fn read_head(head: &[u8; HEAD_BYTES]) -> (usize, u32) {
 pub(crate) fn send_with(to: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    // `push` says no only beyond the space, which is rounded up.
+    let few = descriptors.len() <= DESCRIPTORS_MAX;
+    if !(few && control.push(SendAncillaryMessage::ScmRights(descriptors))) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors with one message"));
     }
     Ok(sendmsg(to, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
