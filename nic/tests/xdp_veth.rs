@@ -253,7 +253,7 @@ fn a_killed_process_gives_the_link_back() {
     let program = attached_program(&lab).expect("attached");
     assert!(aya::programs::loaded_programs().flatten().any(|info| info.id() == program));
     let maps = maps_of(program);
-    assert_eq!(maps.len(), 7, "addresses, ports, settings, allowed, fragmented, sockets, counters");
+    assert_eq!(maps.len(), 8, "addresses, ports, settings, station, allowed, fragmented, sockets, counters");
     assert_kernel_reachable(&lab, "while it is held");
     let busy = open_as(&lab, Side::Server, &XdpConfig::new("s0", OURS)).expect_err("another process holds it");
     assert!(matches!(busy, OpenError::QueueBusy { queue: QueueId(0), .. }), "{busy}");
