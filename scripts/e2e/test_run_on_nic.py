@@ -74,7 +74,9 @@ class Launched:
     all = []
 
     def __init__(self, *arguments):
-        command = ["ip", "netns", "exec", SERVER_NAMESPACE, LAUNCHER, "ss0", *arguments, "--", *SERVER_OPTIONS]
+        # Whoever started these tests in the background has SIGINT ignored, and a shell keeps to what it was started with.
+        here = ["env", "--default-signal=INT", "ip", "netns", "exec", SERVER_NAMESPACE]
+        command = [*here, LAUNCHER, "ss0", *arguments, "--", *SERVER_OPTIONS]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
