@@ -234,7 +234,7 @@ impl FlowBlock {
             window_seq: 0,
             want_room: 0,
             port: 0,
-            interest: Interest::Edge,
+            interest: Interest::EDGE,
             link: LinkHeader::EMPTY,
             token: 0,
             heard_at: Time::ZERO,
@@ -322,7 +322,7 @@ impl FlowBlock {
         self.window_seq = beginning.rcv_nxt;
         self.want_room = 0;
         self.port = beginning.port;
-        self.interest = Interest::Edge;
+        self.interest = Interest::EDGE;
         self.link = beginning.link;
         self.token = beginning.token;
         self.promise = PROMISE_OF_OWN_RINGS;

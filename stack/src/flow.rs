@@ -40,6 +40,14 @@ impl Flow<'_> {
         }
     }
 
+    /// Takes as many bytes from the front of the receive ring as `into` holds, across its end if need be. Returns how many.
+    #[inline]
+    pub fn recv_slice(&mut self, into: &mut [u8]) -> usize {
+        let taken = self.block.socket_mut().recv_slice(into).unwrap_or(0);
+        self.block.rcv_base = self.block.rcv_base.wrapping_add(taken as u32);
+        taken
+    }
+
     /// Copies bytes from the front of the receive ring, across its end if need be, and takes none away.
     /// Returns how many were copied.
     #[inline]

@@ -22,6 +22,10 @@ bitflags! {
         const WRITABLE = 1 << 3;
         /// Another core, or the application itself, wants the flow to be looked at.
         const WOKEN = 1 << 4;
+        /// The peer has closed its direction; [`READABLE`](Self::READABLE) is told with it.
+        const PEER_CLOSED = 1 << 5;
+        /// What is true of the flow is to be looked at, whatever has happened.
+        const LOOK = 1 << 6;
     }
 }
 
@@ -43,19 +47,27 @@ pub struct Readiness {
     pub token: u64,
 }
 
-/// When a flow is put on the ready list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Interest {
-    /// When something new happens (the default): after each report, take what there is or remember to come back.
-    #[default]
-    Edge,
-    /// Each turn in which there is anything to read, or room to write if that is asked for too.
-    Level {
-        /// Report while bytes wait, or the end of them.
-        read: bool,
-        /// Report while there is room in the transmit ring.
-        write: bool,
-    },
+bitflags! {
+    /// What an application wants to hear of a flow, and when.
+    ///
+    /// Edge-triggered unless [`LEVEL`](Self::LEVEL) is set: told when something new happens, so after each report take
+    /// what there is, or remember to come back. Empty: nothing is told.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct Interest: u8 {
+        /// Bytes wait, or the end of them.
+        const READABLE = 1;
+        /// There is room in the transmit ring.
+        const WRITABLE = 1 << 1;
+        /// Told in each turn in which it is so, not only when it becomes so.
+        const LEVEL = 1 << 2;
+        /// Told once; then nothing but the flow's end, until the flow is registered anew.
+        const ONESHOT = 1 << 3;
+    }
+}
+
+impl Interest {
+    /// Everything, as it happens: what a flow begins with.
+    pub const EDGE: Self = Self::READABLE.union(Self::WRITABLE);
 }
 
 /// Flows with news, oldest first.

@@ -69,7 +69,7 @@ fn level_interest_reports_as_long_as_bytes_wait() {
     let now = bench.now();
     let stack = &mut bench.server.stack;
     assert!(!stack.has_work(), "an edge is reported once");
-    stack.flow(id).expect("it is open").set_interest(Interest::Level { read: true, write: false });
+    stack.flow(id).expect("it is open").set_interest(Interest::READABLE | Interest::LEVEL);
     for _ in 0..3 {
         stack.flush(now, &mut bench.server.ports);
         let (ready, news) = stack.next_ready().expect("bytes wait");

@@ -331,7 +331,7 @@ impl NetStack {
     #[inline(always)]
     fn wait(&mut self, now: Time, index: u32, next: Time) {
         let block = &mut *self.blocks[index as usize];
-        let level = block.interest != Interest::Edge;
+        let level = block.interest.contains(Interest::LEVEL);
         if block.marks.contains(Marks::DOUBTED) {
             self.sent_again(now, index);
         }
@@ -351,7 +351,7 @@ impl NetStack {
                 self.begin_time_wait(now, index);
             }
             self.end(index, CloseReason::Finished);
-        } else if block.interest != Interest::Edge {
+        } else if block.interest.contains(Interest::LEVEL) {
             self.report_levels(index);
         }
     }
@@ -382,7 +382,7 @@ impl NetStack {
     }
 
     /// Makes the record of a connection in TIME-WAIT.
-    fn begin_time_wait(&mut self, now: Time, index: u32) {
+    pub(super) fn begin_time_wait(&mut self, now: Time, index: u32) {
         let block = &self.blocks[index as usize];
         let sequence = (block.snd_nxt, block.rcv_nxt());
         let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
@@ -394,7 +394,8 @@ impl NetStack {
     #[inline(never)]
     fn report_levels(&mut self, index: u32) {
         let block = &self.blocks[index as usize];
-        let Interest::Level { read, write } = block.interest else { return };
+        let read = block.interest.contains(Interest::READABLE);
+        let write = block.interest.contains(Interest::WRITABLE);
         let socket = block.socket();
         let mut events = News::empty();
         events.set(News::READABLE, read && (socket.can_recv() || block.marks.contains(Marks::FIN_RECEIVED)));

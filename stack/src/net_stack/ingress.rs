@@ -502,7 +502,7 @@ impl NetStack {
         let fin = matches!(after, State::CloseWait | State::Closing | State::TimeWait | State::LastAck);
         if fin && !block.marks.contains(Marks::FIN_RECEIVED) {
             block.marks |= Marks::FIN_RECEIVED;
-            news |= News::READABLE;
+            news |= News::READABLE | News::PEER_CLOSED;
         }
         match after {
             // The peer's last ACK has come; RSTs never get here.

@@ -84,7 +84,7 @@ pub(super) fn has_in_flight(block: &FlowBlock) -> bool {
 fn rests(block: &FlowBlock) -> bool {
     block.phase == Phase::Open
         && !block.marks.intersects(Marks::TOUCHED | Marks::IN_DOUBT | Marks::SEND_AGAIN | Marks::TIMED_OUT)
-        && block.interest == Interest::Edge
+        && !block.interest.contains(Interest::LEVEL)
         && block.socket().send_queue() as u32 == block.snd_nxt.wrapping_sub(block.highest_ack)
         && block.last_ack == block.rcv_nxt()
 }
