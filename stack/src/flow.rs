@@ -170,7 +170,8 @@ impl Flow<'_> {
         self.block.token = token;
     }
 
-    /// Sets when the flow is reported.
+    /// Sets when the flow is reported. Of [`Interest::LEVEL`] alone [`NetStack::next_ready`](crate::NetStack::next_ready) takes note: for
+    /// [`Poll`](crate::Poll) there is [`Poll::register`](crate::Poll::register).
     pub fn set_interest(&mut self, interest: Interest) {
         self.block.interest = interest;
     }

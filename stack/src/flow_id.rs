@@ -48,6 +48,9 @@ pub struct FlowId {
 }
 
 impl FlowId {
+    /// No flow: no stack has so many.
+    pub(crate) const NONE: Self = Self { index: u32::MAX, generation: 0 };
+
     /// A number below [`StackConfig::max_flows`](crate::StackConfig::max_flows), to index the application's own table
     /// with. A later flow may have the same index; keep the whole id beside and compare.
     #[inline]

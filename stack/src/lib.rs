@@ -1,5 +1,6 @@
 //! Flows out of frames: one core's TCP/IP on smoltcp, with no thread, no clock and no I/O of its own.
 //!
+//! [`Poll`] is what a server or a client is written on: events of flows, level- or edge-triggered. Below it,
 //! [`NetStack`] is the turn: `receive` (on each [`Port`]) → [`ingest`](NetStack::ingest) →
 //! [`next_ready`](NetStack::next_ready) and [`flow`](NetStack::flow) (the application) →
 //! [`expire`](NetStack::expire) → [`flush`](NetStack::flush) → `transmit`. Time is an argument ([`Time`]).
@@ -33,6 +34,8 @@ mod drop_reason;
 mod echo;
 /// Source ports of active opens (RFC 6056).
 mod ephemeral;
+/// What an application is told: `Event`, `Events`, `Token`.
+mod event;
 /// `Flow`: what the application sees.
 mod flow;
 /// How a flow is named: `FlowKey`, `FlowId`.
@@ -63,6 +66,8 @@ mod options;
 mod path_mtu;
 /// How far a flow has come.
 mod phase;
+/// `Poll`: a core's network, told in events.
+mod poll;
 /// `Port`: a queue and the frames of the turn.
 mod port;
 /// What the sender of a datagram is told on whose port nobody listens.
@@ -118,13 +123,20 @@ pub use config::{ConfigError, Secrets, StackConfig};
 pub use connect::{Connect, ConnectError};
 pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
+pub use event::{Event, Events, Token};
 pub use flow::Flow;
 pub use flow_id::{FlowId, FlowKey};
 pub use isn::RecordedIsns;
 pub use link::Mac;
 pub use net_stack::NetStack;
+pub use poll::Poll;
 pub use port::Port;
 pub use ready::{Interest, Readiness};
 pub use rings::Rings;
 pub use stats::{Census, DropCounts, StackStats, Work};
 pub use stray_ring::StrayRing;
+
+/// The programs in the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -21,6 +21,7 @@ mod cookies;
 mod datagrams;
 mod egress;
 mod emit;
+mod events;
 mod fragments;
 mod ingress;
 mod lingering;
@@ -37,6 +38,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use asking::{Asking, MOST_ASKING};
+pub(crate) use events::Look;
 use missed::Missed;
 use nic::{BURST, Queue};
 use smoltcp::iface::{Config, Interface};

@@ -1,7 +1,8 @@
 //! The ready list: which flows have news for the application, each at most once, and what the news is.
 //!
 //! What happened is kept in the flow's block, so that a flow that waits on the list gathers further news without
-//! growing it. Bounded by the number of flows; taken in the order in which flows first had news.
+//! growing it. Bounded by the number of flows; taken in the order in which flows first had news. Two take from it:
+//! [`NetStack::next_ready`](crate::NetStack::next_ready) tells what has happened, [`Poll`](crate::Poll) what is true.
 
 use bitflags::bitflags;
 

@@ -16,8 +16,8 @@ const STRAY_BUDGET: usize = 32;
 /// Frames between two cores: a burst of each of two turns.
 const STRAY_FRAMES: usize = 128;
 
-/// One core's place in the ring.
-#[derive(Debug)]
+/// One core's place in the ring; by default that of a core that is alone.
+#[derive(Debug, Default)]
 pub struct StrayRing {
     next: Option<(StraySender, Arc<Doorbell>)>,
     previous: Option<StrayReceiver>,

@@ -1,0 +1,135 @@
+//! What is true of the flows on the ready list, for [`Poll`](crate::Poll): epoll's algorithm.
+//!
+//! A flow leaves the list and is looked at once; what of its interest is met is told. Edge-triggered it is listed again by
+//! what happens next, level-triggered at once, behind all others. So a look costs the same however many flows there are,
+//! and there are as many looks as there was news. Read first: `ready.rs`; epoll(7).
+
+use smoltcp::socket::tcp::State;
+
+use super::NetStack;
+use crate::block::FlowBlock;
+use crate::close_reason::CloseReason;
+use crate::event::{Event, Token};
+use crate::flow_id::FlowId;
+use crate::phase::{Marks, Phase};
+use crate::ready::{Interest, News};
+
+/// What came of looking at a listed flow.
+pub(crate) enum Look {
+    /// A peer has opened it. Nothing is told of it until it is registered.
+    New(FlowId),
+    Event(Event),
+    /// Nothing that its application wants to hear of.
+    Nothing,
+}
+
+impl NetStack {
+    /// Flows that have news, or are to be looked at.
+    pub(crate) fn listed(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Takes the next flow off the ready list and looks what is true of it.
+    pub(crate) fn look_at_next(&mut self) -> Look {
+        let Some(index) = self.ready.pop() else { return Look::Nothing };
+        let news = std::mem::replace(&mut self.blocks[index as usize].news, News::empty());
+        self.end_if_over(index);
+        let block = &mut *self.blocks[index as usize];
+        let flow = FlowId { index, generation: block.generation };
+        let token = Token(block.token as usize);
+        let wanted = block.interest;
+        let hears_end = wanted.contains(Interest::READABLE);
+        if block.phase == Phase::Ended {
+            let closed = Some(block.close_reason);
+            self.free(index);
+            let event = Event { flow, token, met: wanted & Interest::EDGE, peer_closed: hears_end, closed };
+            return if wanted.is_empty() { Look::Nothing } else { Look::Event(event) };
+        }
+        if !block.phase.is_open() {
+            return Look::Nothing;
+        }
+        if news.contains(News::OPENED) && !block.marks.contains(Marks::ACTIVE) {
+            block.interest = Interest::empty();
+            return Look::New(flow);
+        }
+        if !concerns(news, wanted) {
+            return Look::Nothing;
+        }
+        let met = met(block, wanted);
+        let peer_closed = hears_end && block.marks.contains(Marks::FIN_RECEIVED);
+        if met.is_empty() {
+            return Look::Nothing;
+        }
+        if wanted.contains(Interest::ONESHOT) {
+            block.interest = Interest::ONESHOT;
+        } else if wanted.contains(Interest::LEVEL) {
+            self.report(index, News::LOOK);
+        }
+        Look::Event(Event { flow, token, met, peer_closed, closed: None })
+    }
+
+    /// Ends a flow of which both ends have closed, and of which nothing is unread, though its application has not let go of it:
+    /// there is nothing more that it could do with it. The peer's FIN is acknowledged first, by the flush before the next look.
+    fn end_if_over(&mut self, index: u32) {
+        let block = &*self.blocks[index as usize];
+        if block.phase != Phase::Open || block.socket().state() != State::TimeWait || block.socket().recv_queue() > 0 {
+            return;
+        }
+        if block.last_ack == block.rcv_nxt() {
+            self.begin_time_wait(self.now, index);
+            self.end(index, CloseReason::Finished);
+        } else {
+            self.report(index, News::LOOK);
+        }
+    }
+
+    /// Has `interest` in the flow told from now on, with `token`; what is true already is told too. Returns whether there is
+    /// such a flow.
+    pub(crate) fn register(&mut self, id: FlowId, token: Token, interest: Interest) -> bool {
+        let open = self.is_open(id);
+        if open {
+            let block = &mut *self.blocks[id.index()];
+            block.token = token.0 as u64;
+            block.interest = interest;
+            self.report(id.index, News::LOOK);
+        }
+        open
+    }
+
+    /// Whether the flow is there, to be visited.
+    pub(crate) fn has_flow(&mut self, id: FlowId) -> bool {
+        self.is_open(id)
+    }
+}
+
+/// Whether the news are such that who has this interest is to be told what is true. Of the peer's end, as of all that
+/// changes the state of a connection, everybody is who wants to hear of the flow at all.
+fn concerns(news: News, wanted: Interest) -> bool {
+    let whatever = News::OPENED | News::WOKEN | News::PEER_CLOSED | News::LOOK;
+    news.intersects(whatever)
+        || wanted.contains(Interest::READABLE) && news.contains(News::READABLE)
+        || wanted.contains(Interest::WRITABLE) && news.contains(News::WRITABLE)
+}
+
+/// What of the interest in a flow is met. Where it is room that is wanted, and there is not enough, its coming will be news.
+fn met(block: &mut FlowBlock, wanted: Interest) -> Interest {
+    let mut met = Interest::empty();
+    if block.phase == Phase::Connecting {
+        return met;
+    }
+    let socket = block.socket();
+    let readable = socket.recv_queue() > 0 || block.marks.contains(Marks::FIN_RECEIVED);
+    met.set(Interest::READABLE, readable && wanted.contains(Interest::READABLE));
+    if wanted.contains(Interest::WRITABLE) {
+        let (capacity, queued) = (socket.send_capacity(), socket.send_queue());
+        let may_send = socket.may_send();
+        if block.want_room == 0 {
+            block.want_room = capacity as u32 / 2;
+        }
+        if !may_send || capacity - queued >= block.want_room as usize {
+            block.want_room = 0;
+            met |= Interest::WRITABLE;
+        }
+    }
+    met
+}
