@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import waits
 from devices import IGB, PAIR, VIRTIO, devices
 from trial import HANG_SECONDS, Trial, attempt, bad, table
 from vm import Vm
@@ -15,14 +16,15 @@ from vm import Vm
 CASES = [(2, 2), (2, 1), (1, 2)]
 # A mode of --mode, and the cases in which it is tried on each NIC: the emulation is slow.
 MODES = [("zero-copy", CASES), ("copy", CASES[:1]), ("generic", CASES[:1])]
+DRIVERS = {IGB: "igb", VIRTIO: "virtio_net"}
 
 
 class VmTrial(Trial):
     """On a NIC of the machine, with a tap behind it."""
 
     def __init__(self, vm, nic, mode, queues, threads):
-        (link, self.tap, net), driver = nic, {IGB: "igb", VIRTIO: "virtio_net"}[nic[0]]
-        super().__init__(vm, link, driver, mode, queues, threads, f"10.78.{net}")
+        link, _, net = nic
+        super().__init__(vm, link, DRIVERS[link], mode, queues, threads, f"10.78.{net}")
 
     def run(self):
         self.host.run(f"ethtool -L {self.link} combined {self.queues}", check=False)
@@ -51,7 +53,7 @@ def conformance(vm):
 def main(folder, out):
     """Boots, tries, prints the verdict."""
     vm = Vm(folder, devices())
-    trials, lines, passed = [], [], False
+    trials, ways, lines, passed = [], [], [], False
     try:
         vm.boot()
         kernel = vm.run("uname -r")
@@ -60,19 +62,20 @@ def main(folder, out):
         for nic in nics:
             prepare(vm, *nic)
         trials = [VmTrial(vm, nic, mode, *case) for nic in nics for mode, cases in MODES for case in cases]
-        for trial in trials:
+        ways = [waits.WaitTrial(vm, link, DRIVERS[link], way, net) for link, _, net in nics for way in waits.WAYS]
+        for trial in trials + ways:
             attempt(trial)
         lines, passed = conformance(vm)
         print(f"conformance on two igb: {'yes' if passed else 'NO'}", flush=True)
-        lines = [f"kernel {kernel}", *[line for trial in trials for line in [f"== {trial.name()}", *trial.lines]], "== suite", *lines]
+        lines = [f"kernel {kernel}", *[line for trial in trials + ways for line in [f"== {trial.name()}", *trial.lines]], "== suite", *lines]
     finally:
         vm.close()
         if out:
-            text = f"{table(trials)}\nThe conformance suite of nic over two igb joined by a hub: {'yes' if passed else 'NO'}.\n"
+            text = f"{table(trials)}\n{waits.table(ways)}\nThe conformance suite of nic over two igb joined by a hub: {'yes' if passed else 'NO'}.\n"
             pathlib.Path(out, "table.md").write_text(text, encoding="utf-8")
             pathlib.Path(out, "console.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     # virtio's quirks are the emulation's (docs/nic.md): it is tried for function, igb for all of it.
-    wanted = [what for what in bad(trials) if what.startswith("igb")] + ([] if passed else ["conformance on two igb"])
+    wanted = [what for what in bad(trials + ways) if what.startswith("igb")] + ([] if passed else ["conformance on two igb"])
     print(f"nic-vm: {'all is well' if not wanted else 'NOT: ' + '; '.join(wanted)}")
     return 1 if wanted or not trials else 0
 

@@ -43,7 +43,8 @@ class Trial:
         commands = f"ethtool -l {link}; ethtool -x {link}; ethtool -n {link} rx-flow-hash udp4; ethtool -k {link} | sed 's/ .requested on.//'"
         irqs = f"for f in /sys/class/net/{link}/device/msi_irqs/* /sys/class/net/{link}/device/../msi_irqs/*; do"
         irqs += ' n=${f##*/}; [ ! -e /proc/irq/$n/smp_affinity_list ] || echo "irq $n $(cat /proc/irq/$n/smp_affinity_list)"; done'
-        rest = f"ip -o address show dev {link}; cat /sys/class/net/{link}/mtu /proc/sys/net/ipv4/ip_local_reserved_ports"
+        files = " ".join(f"/sys/class/net/{link}/{name}" for name in ("mtu", "napi_defer_hard_irqs", "gro_flush_timeout"))
+        rest = f"ip -o address show dev {link}; cat {files} /proc/sys/net/ipv4/ip_local_reserved_ports"
         return self.host.run(f"{commands}; {irqs}; {rest}", check=False)
 
     def command(self):
