@@ -23,6 +23,11 @@ impl MemoryRings {
         Self { pool, tx: VecDeque::with_capacity(tx_ring), tx_ring, stats: QueueStats::default() }
     }
 
+    /// Takes another pool, before the first frame.
+    pub(crate) fn set_pool(&mut self, pool: FramePool) {
+        *self = Self::new(pool, self.tx_ring);
+    }
+
     /// [`Queue::tx_alloc`](crate::Queue::tx_alloc).
     pub(crate) fn alloc(&mut self) -> Option<Frame> {
         let frame = self.pool.alloc();

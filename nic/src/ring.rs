@@ -22,12 +22,21 @@
 //!   for one, and the buffer that a slot gets counts for what the one before it counted for (SAFETY.md, F6). No port can
 //!   run dry since another hoards, which is what a pool that ports share has to guard against.
 //!
-//! Nothing is copied: frames move from the queue into slots and back. To forward without copying, swap the buffer of a
-//! received slot with that of a free one ([`forward`]). Both may be of one port, or of two with one memory: two AF_XDP
-//! queues, of one interface or of two, opened by [`XdpDevice::open_together`](crate::xdp::XdpDevice::open_together) (one
-//! UMEM, with a fill and a completion ring for each), or two queues of a wire, given pools by
-//! [`FramePool::over_one_memory`](crate::FramePool::over_one_memory). Any other two queues have memory of their own, each;
-//! [`Slot::copy_from`] copies between them, by name. `examples/ring_forward.rs` is a forwarder between two ports.
+//! The rings copy nothing: frames move from the queue into slots and back. To forward without copying, swap the buffer of a
+//! received slot with that of a free one ([`forward`]). Both slots may be of one port, or of two ports with one memory. Two
+//! queues have one memory when they are opened so; otherwise each has its own, and [`Slot::copy_from`] copies between them,
+//! by name. `examples/ring_forward.rs` is a forwarder between two ports.
+//!
+//! | back-end | its queues have one memory by | from the link into the slot | from the slot to the link |
+//! |---|---|---|---|
+//! | AF_XDP | [`XdpDevice::open_together`](crate::xdp::XdpDevice::open_together), of one interface or of several: one UMEM, with a fill and a completion ring for each queue | zero copy: the NIC writes it; else the kernel copies once | zero copy: the NIC reads it; else the kernel copies once |
+//! | TAP | [`TapDevice::take_queue_with`](crate::tap::TapDevice::take_queue_with) | `read(2)` into the slot: the kernel copies once | `write(2)` from the slot: the kernel copies once |
+//! | wire | [`WirePort::take_queue_with`](crate::WirePort::take_queue_with) | copied once from what is on the cable | copied once onto the cable |
+//! | capture | [`PcapReplay::over`](crate::pcap::PcapReplay::over) | copied once from the file's bytes | copied once into the writer's buffer |
+//!
+//! The pools of the last three are of one kind, [`FramePool::over_one_memory`](crate::FramePool::over_one_memory), so that
+//! any two of them forward to each other by swapping too; AF_XDP's frames lie in memory that the kernel has registered, and
+//! go to another back-end by [`Slot::copy_from`].
 //!
 //! | call | who, when | what changes hands |
 //! |---|---|---|

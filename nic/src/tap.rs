@@ -24,7 +24,7 @@ pub use queue::TapQueue;
 
 use crate::link::{Link, LinkError};
 use crate::mac::Mac;
-use crate::pool::{HEADROOM_BYTES, PoolConfig, PoolError};
+use crate::pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 use crate::queue::QueueId;
 use crate::sys::netdev::NetDevice;
 use crate::sys::tun;
@@ -62,6 +62,11 @@ impl TapConfig {
     /// So many queues of the interface `name`, with 2048 frames and a transmit ring of 512 each.
     pub fn new(name: impl Into<String>, queues: u16) -> Self {
         Self { name: name.into(), queues, mtu: None, frames: 2048, tx_ring: 512 }
+    }
+
+    /// The pool that each queue has at this MTU.
+    pub fn pool(&self, mtu: u32) -> PoolConfig {
+        PoolConfig { frames: self.frames, chunk_bytes: chunk_bytes(mtu), headroom_bytes: HEADROOM_BYTES }
     }
 
     /// Bytes of memory that the frames of one queue take at this MTU.
@@ -184,8 +189,7 @@ impl TapDevice {
         if link.mtu > TAP_MTU_MAX {
             return Err(TapError::Mtu { name, mtu: link.mtu });
         }
-        let chunk_bytes = chunk_bytes(link.mtu);
-        let pool = PoolConfig { frames: config.frames, chunk_bytes, headroom_bytes: HEADROOM_BYTES };
+        let pool = config.pool(link.mtu);
         let queues = files.into_iter().zip(0..).map(|(file, number)| {
             let id = QueueId(number);
             Ok((id, Some(TapQueue::new(id, file, pool, config.tx_ring, link.mtu as usize)?)))
@@ -221,6 +225,19 @@ impl TapDevice {
     /// Hands out a queue, to be moved to its core; `None` when it was handed out already or is not open.
     pub fn take_queue(&mut self, queue: QueueId) -> Option<TapQueue> {
         self.queues.iter_mut().find(|(id, _)| *id == queue)?.1.take()
+    }
+
+    /// As [`take_queue`](Self::take_queue), with frames of `pool` in place of the queue's own: one of several over one memory
+    /// ([`FramePool::over_one_memory`], of [`TapConfig::pool`]).
+    ///
+    /// # Errors
+    /// [`PoolError::TooShort`]: the link's longest frame does not fit, by which the queue stays to be taken.
+    pub fn take_queue_with(&mut self, queue: QueueId, pool: FramePool) -> Result<Option<TapQueue>, PoolError> {
+        let (room, needed) = (pool.max_frame_bytes(), self.link.mtu as usize + TAGGED_BYTES + 1);
+        if room < needed {
+            return Err(PoolError::TooShort { room, needed });
+        }
+        Ok(self.take_queue(queue).map(|queue| queue.with_pool(pool)))
     }
 }
 

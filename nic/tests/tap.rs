@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use lab::{Lab, Side, eventually};
 use sidestep_nic::link::{Link, LinkError};
-use sidestep_nic::ring::{OtherMemory, RingPort, forward};
+use sidestep_nic::ring::{OtherMemory, RingPort, forward, swap_buffers};
 use sidestep_nic::tap::{TapConfig, TapDevice, TapError, TapQueue};
-use sidestep_nic::{Burst, Queue, QueueError, QueueId};
+use sidestep_nic::{Burst, FramePool, PoolConfig, PoolError, Queue, QueueError, QueueId};
 use suite::{Backend, End, Ends};
 
 /// The EtherType kept for experiments (IEEE Std 802, "Local Experimental EtherType 1").
@@ -298,4 +298,60 @@ fn rings_of_slots_go_over_a_tap_as_over_any_queue() {
         (b.rings().0.space() > 0).then_some(())
     });
     assert_eq!(forward(b.rings().0, a.rings().1, 1), Err(OtherMemory));
+}
+
+/// Two TAPs of one memory: what comes by the one leaves by the other in the buffer that the kernel wrote it to.
+#[test]
+fn frames_go_from_one_tap_to_another_of_one_memory_without_being_copied() {
+    let Some(lab) = with_bridge() else { return };
+    lab.ip(Side::Server, &["link", "add", "b1", "type", "bridge", "mcast_snooping", "0"]);
+    lab.ip(Side::Server, &["link", "set", "b1", "up"]);
+    let config = |name: &str| TapConfig { frames: 128, tx_ring: 32, ..TapConfig::new(name, 1) };
+    let mut pools = FramePool::over_one_memory(config("").pool(1500), 2).expect("memory for 256 frames");
+    let join = |name: &str, bridge: &str, pool: Option<FramePool>| {
+        let mut device = open(&lab, &config(name)).expect("a TAP");
+        lab.ip(Side::Server, &["link", "set", name, "master", bridge]);
+        eventually("the bridge's port", || {
+            lab.ip(Side::Server, &["-d", "link", "show", "dev", name]).contains("state forwarding").then_some(())
+        });
+        match pool {
+            Some(pool) => device.take_queue_with(QueueId(0), pool).expect("frames fit").expect("not taken yet"),
+            None => device.take_queue(QueueId(0)).expect("not taken yet"),
+        }
+    };
+    let mut sender = join("ts", "b0", None);
+    let mut receiver = join("td", "b1", None);
+    let [mut near, mut far] =
+        [("ta", "b0"), ("tb", "b1")].map(|(name, bridge)| RingPort::new(join(name, bridge, pools.pop()), 16));
+    let before = [near.queue().census().total, far.queue().census().total];
+    for number in 0..200_u8 {
+        send(&mut sender, number);
+        // The kernel's own frames are passed on too.
+        let got = eventually("the frame at the other end", || {
+            near.rxsync().expect("the interface is there");
+            let (received, sent) = (near.rings().0, far.rings().1);
+            let (from, to) = (received.head(), sent.head());
+            if let (Some(came), Some(leaves)) = (received.slot_mut(from), sent.slot_mut(to)) {
+                let buffers = (came.buffer(), leaves.buffer());
+                swap_buffers(came, leaves).expect("one memory");
+                assert_eq!((leaves.buffer(), came.buffer()), buffers);
+                received.set_head(received.next(from)).expect("it was ours");
+                sent.set_head(sent.next(to)).expect("it was ours");
+            }
+            far.txsync().expect("the interface is there");
+            receive(&mut receiver, |bytes| is_ours(bytes).then_some(bytes[20])).into_iter().next()
+        });
+        assert_eq!(got, number);
+    }
+    assert_eq!([near.queue().census().total, far.queue().census().total], before);
+}
+
+#[test]
+fn a_pool_whose_frames_are_shorter_than_the_links_is_refused_and_the_queue_can_still_be_taken() {
+    let Some(lab) = Lab::up(1) else { return };
+    let mut device = open(&lab, &TapConfig { mtu: Some(4000), ..TapConfig::new("tl", 1) }).expect("a TAP");
+    let pool = FramePool::new(PoolConfig::default()).expect("memory");
+    let refused = device.take_queue_with(QueueId(0), pool);
+    assert!(matches!(refused, Err(PoolError::TooShort { room: 1792, needed: 4019 })), "{refused:?}");
+    assert!(device.take_queue(QueueId(0)).is_some());
 }

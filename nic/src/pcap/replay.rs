@@ -45,13 +45,13 @@ impl<W: Write + Send> PcapReplay<W> {
     /// # Errors
     /// [`PoolError`]: the shape of the pool is out of range, or there is no memory for it.
     pub fn new(capture: Capture, sent: PcapRecorder<W>, config: ReplayConfig) -> Result<Self, PoolError> {
-        Ok(Self {
-            capture,
-            next: 0,
-            until: Duration::MAX,
-            rings: MemoryRings::new(FramePool::new(config.pool)?, config.tx_ring),
-            sent,
-        })
+        Ok(Self::over(capture, sent, FramePool::new(config.pool)?, config.tx_ring))
+    }
+
+    /// The same with frames of `pool`, one of several over one memory ([`FramePool::over_one_memory`]), and a transmit ring of
+    /// `tx_ring` frames.
+    pub fn over(capture: Capture, sent: PcapRecorder<W>, pool: FramePool, tx_ring: usize) -> Self {
+        Self { capture, next: 0, until: Duration::MAX, rings: MemoryRings::new(pool, tx_ring), sent }
     }
 
     /// Receives from now on only frames recorded at `until` or before; frames that are sent are recorded at this time.

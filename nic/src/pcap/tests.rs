@@ -1,8 +1,9 @@
 use super::*;
 use crate::burst::Burst;
 use crate::frame::Frame;
-use crate::pool::PoolConfig;
+use crate::pool::{FramePool, PoolConfig};
 use crate::queue::{Queue, QueueId};
+use crate::ring::{RingPort, forward};
 use crate::wire::{PortConfig, Wire};
 
 const MS: Duration = Duration::from_millis(1);
@@ -189,4 +190,27 @@ fn what_is_no_capture_of_ethernet_is_refused() {
     assert!(matches!(Capture::read(&cut[..]), Err(PcapError::Cut { frame: 0, kept: 60, len: 69 })));
     let missing = Capture::open(Path::new("/nonexistent/file.pcap")).unwrap_err().to_string();
     assert!(missing.starts_with("/nonexistent/file.pcap: "), "{missing}");
+}
+
+/// A capture and a wire of one memory: what was recorded goes out by the wire in the buffers that it was replayed in.
+#[test]
+fn a_replay_and_a_wire_of_one_memory_forward_by_changing_buffers() {
+    let config = PortConfig { rx_ring: 8, tx_ring: 8, frames: 32, ..PortConfig::default() };
+    let shape = PoolConfig { frames: config.frames, chunk_bytes: config.chunk_bytes, ..PoolConfig::default() };
+    let mut pools = FramePool::over_one_memory(shape, 2).unwrap();
+    let (_wire, near, far) = Wire::pair(config.clone(), config, 1).unwrap();
+    let mut host = far.take_queue(QueueId(0)).unwrap();
+    let mut wire = RingPort::new(near.take_queue_with(QueueId(0), pools.pop().unwrap()).unwrap(), 8);
+    let replay = PcapReplay::over(capture(0..20), recorder(), pools.pop().unwrap(), 8);
+    let mut replay = RingPort::new(replay, 8);
+    let mut arrived = Vec::new();
+    for _ in 0..20 {
+        replay.rxsync().unwrap();
+        forward(replay.rings().0, wire.rings().1, 4).unwrap();
+        wire.txsync().unwrap();
+        arrived.extend(receive(&mut host));
+        host.flush().unwrap();
+    }
+    assert_eq!(arrived, (0..20).map(numbered).collect::<Vec<_>>());
+    assert_eq!((replay.queue().census().total, wire.queue().census().total), (32, 32));
 }

@@ -24,6 +24,14 @@ pub enum PoolError {
         /// Bytes of a chunk.
         chunk_bytes: usize,
     },
+    /// A pool for a queue whose frames do not fit it.
+    #[error("frames of {needed} bytes do not fit a pool of frames of {room} bytes; give it larger chunks")]
+    TooShort {
+        /// Bytes of a frame of the pool.
+        room: usize,
+        /// Bytes that the queue needs.
+        needed: usize,
+    },
     /// The memory could not be had.
     #[error("no memory for {frames} frames of {chunk_bytes} bytes; lower the number of frames")]
     OutOfMemory {

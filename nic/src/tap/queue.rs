@@ -1,6 +1,7 @@
 //! `TapQueue`: one queue of a TAP, behind the trait [`Queue`].
 //!
-//! `flush` writes what `tx_burst` took. Invariants: frames kept for sending are never used for receiving, so that a
+//! Frames are read by the kernel straight into a frame of the pool, and written straight from one; `flush` writes what
+//! `tx_burst` took. Invariants: frames kept for sending are never used for receiving, so that a
 //! flood cannot keep its own answers from being written; a frame that the kernel did not take is counted.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -44,6 +45,13 @@ impl TapQueue {
         let rings = MemoryRings::new(FramePool::new(pool)?, tx_ring);
         let kept = tx_ring.min(pool.frames / 2);
         Ok(Self { id, file, rings, kept, mtu, drops: QueueDrops::default(), gone: None })
+    }
+
+    /// The same queue, before its first frame, with frames of `pool` in place of its own.
+    pub(super) fn with_pool(mut self, pool: FramePool) -> Self {
+        self.kept = self.kept.min(pool.total_frames() / 2);
+        self.rings.set_pool(pool);
+        self
     }
 
     /// Which queue of the TAP this is.
