@@ -159,8 +159,11 @@ impl Shard {
         check(config, SEGMENTS_MIN * segment_bytes, most)?;
         let allowed = config.memory_bytes / segment_bytes;
         let total = allowed.max(config.memory_ceiling_bytes.min(most) / segment_bytes);
-        let memory = Memory::new(total, segment_bytes.ilog2())
-            .map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
+        let memory = match config.huge_pages {
+            true => Memory::on_huge_pages(total, allowed, segment_bytes.ilog2()),
+            false => Memory::new(total, segment_bytes.ilog2()),
+        };
+        let memory = memory.map_err(|source| ConfigError::Map { bytes: total * segment_bytes, source })?;
         memory.want(allowed);
         let slabs = SlabView::new(config.slab_factor, config.slab_chunk_min, config.slab_chunk_max, config.use_cas);
         let mut segments = Segments::new(total, last_generation);
@@ -198,6 +201,11 @@ impl Shard {
         };
         shard.report_memory();
         Ok(shard)
+    }
+
+    /// Whether its memory lies on huge pages that the machine keeps aside; what a later, higher limit adds does not.
+    pub fn is_on_huge_pages(&self) -> bool {
+        self.memory.is_on_huge_pages()
     }
 
     /// What makes the shard's memory ahead of use, on another thread: the index first, then segments in the order in

@@ -140,9 +140,47 @@ def test_frames_lie_on_huge_pages_where_enough_are_free(start):
         exchange(connection, store(b"k", b"v" * 100_000), b"STORED\r\n")
         exchange(connection, b"get k\r\n", found(b"k", b"v" * 100_000) + b"END\r\n")
         assert free - free_huge_pages() == 14
+        assert not any(line == "memory: items on huge pages" for line in server.lines), server.lines
         assert server.stop() == 0
     finally:
         in_server_namespace("sysctl", "-qw", "vm.nr_hugepages=0")
+
+
+@only_sidestep
+def test_items_lie_on_huge_pages_where_enough_are_free_and_give_them_back(start):
+    with open("/proc/sys/vm/nr_hugepages", encoding="ascii") as setting:
+        if setting.read().strip() != "0":
+            pytest.skip("the machine's huge pages are somebody's")
+    try:
+        # 64 MiB of items and 28 of frames.
+        assert in_server_namespace("sysctl", "-qw", "vm.nr_hugepages=46").returncode == 0
+        free = free_huge_pages()
+        if free < 46:
+            pytest.skip("the kernel has no 92 MiB in whole huge pages")
+        server = start().wait_until_ready()
+        assert "memory: frames on huge pages" in server.lines, server.lines
+        assert "memory: items on huge pages" in server.lines, server.lines
+        assert free_huge_pages() - reserved_huge_pages() == 0, "all are this server's"
+        # What is stored lies on them, and what is used is not counted as reserved any more.
+        connection = connect()
+        for number in range(40):
+            exchange(connection, store(b"k%d" % number, b"v" * 1_000_000), b"STORED\r\n")
+        exchange(connection, b"get k39\r\n", found(b"k39", b"v" * 1_000_000) + b"END\r\n")
+        # A higher limit than they hold is had from other memory.
+        exchange(connection, b"cache_memlimit 128\r\n", b"OK\r\n")
+        for number in range(40, 110):
+            exchange(connection, store(b"k%d" % number, b"v" * 1_000_000), b"STORED\r\n")
+        exchange(connection, b"get k109\r\n", found(b"k109", b"v" * 1_000_000) + b"END\r\n")
+        assert server.stop() == 0
+        assert free_huge_pages() == free
+    finally:
+        in_server_namespace("sysctl", "-qw", "vm.nr_hugepages=0")
+
+
+def reserved_huge_pages():
+    """Free, but promised to somebody."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        return int(re.search(r"HugePages_Rsvd:\s+(\d+)", lines.read())[1])
 
 
 def free_huge_pages():

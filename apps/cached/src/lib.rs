@@ -26,6 +26,8 @@ mod cpu_time;
 mod daemon;
 /// What `sidestep ctl` asks for.
 mod governed;
+/// Whether the store may lie on huge pages.
+mod huge_pages;
 /// Connections that have been silent for too long.
 mod idle;
 /// The process that keeps root's rights for a server that has given them up.

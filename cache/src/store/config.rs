@@ -7,6 +7,8 @@ pub struct ShardConfig {
     pub memory_bytes: usize,
     /// Bytes up to which [`crate::Shard::set_memory_limit`] may go later. Only address space until then.
     pub memory_ceiling_bytes: usize,
+    /// Whether `memory_bytes` lie on huge pages that the machine keeps aside (`vm.nr_hugepages`), if enough are free.
+    pub huge_pages: bool,
     /// Bytes of a segment, a power of two from 4 KiB to 1 MiB; 0 takes 1/256 of the memory, from 64 KiB to 1 MiB.
     pub segment_bytes: usize,
     /// The largest item, in bytes as memcached counts them (`-I`).
@@ -33,6 +35,7 @@ impl Default for ShardConfig {
         ShardConfig {
             memory_bytes: 64 << 20,
             memory_ceiling_bytes: 0,
+            huge_pages: false,
             segment_bytes: 0,
             item_size_max: 1 << 20,
             evict: true,

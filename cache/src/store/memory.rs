@@ -2,7 +2,8 @@
 //!
 //! Nothing is resident before it is first used, which costs its user the time that the kernel takes to make a page. So
 //! another thread makes pages ahead of use, by a [`Toucher`]: those of the index first, then segments in the order in
-//! which they are taken. Huge pages are asked for and may be refused.
+//! which they are taken. Huge pages that the machine keeps aside are taken where they are asked for and enough are free; else the kernel is
+//! asked for some, which it may refuse.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ const TOUCH_STEP_BYTES: usize = 2 << 20;
 /// The map and how much of it is wanted ahead of use.
 pub(crate) struct Memory {
     map: Map,
+    huge: bool,
     segment_shift: u32,
     /// Bytes from the start that may come into use; its [`Toucher`] reads it.
     wanted: Arc<AtomicUsize>,
@@ -29,7 +31,20 @@ pub(crate) struct Memory {
 impl Memory {
     /// Maps `segments` segments of `1 << segment_shift` bytes.
     pub(crate) fn new(segments: usize, segment_shift: u32) -> std::io::Result<Memory> {
-        Ok(Memory { map: Map::new(segments << segment_shift)?, segment_shift, wanted: Arc::default() })
+        Ok(Memory { map: Map::new(segments << segment_shift)?, huge: false, segment_shift, wanted: Arc::default() })
+    }
+
+    /// The same, the first `first` segments on huge pages that the machine keeps aside, if enough of them are free.
+    pub(crate) fn on_huge_pages(segments: usize, first: usize, segment_shift: u32) -> std::io::Result<Memory> {
+        match Map::on_huge_pages(segments << segment_shift, first << segment_shift) {
+            Ok(map) => Ok(Memory { map, huge: true, segment_shift, wanted: Arc::default() }),
+            Err(_) => Memory::new(segments, segment_shift),
+        }
+    }
+
+    /// Whether its first segments lie on huge pages that the machine keeps aside.
+    pub(crate) fn is_on_huge_pages(&self) -> bool {
+        self.huge
     }
 
     /// What makes the pages of the wanted bytes, those of the `first` segments before all others.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Memory whose pages another thread makes ahead of use.
 mod map;
 
-pub use map::{Map, Pages};
+pub use map::{HUGE_PAGE_BYTES, Map, Pages};
 
 /// Bytes in a cache line of every processor this project runs on.
 pub const CACHE_LINE_BYTES: usize = 64;

@@ -12,11 +12,16 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+/// Bytes of a page that the machine may keep aside, on every processor with pages of 4 KiB; others have none of this size.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// Zeroed memory of this process alone, readable and writable. No page of it takes memory before it is first used.
 #[derive(Debug)]
 pub struct Map {
     start: NonNull<u8>,
     bytes: usize,
+    /// Where `start` is in the mapping.
+    skipped: usize,
     mapping: Arc<MmapRaw>,
 }
 
@@ -42,18 +47,54 @@ impl Map {
         Map::with_pages(bytes, Advice::NoHugePage)
     }
 
+    /// As [`Map::new`], the first `first` bytes, up to a whole page, on pages that the machine keeps aside
+    /// (`vm.nr_hugepages`): they are this map's from now on, used or not.
+    ///
+    /// # Errors
+    /// As [`Map::new`]; `ENOMEM`: too few of these pages are free, or none of [`HUGE_PAGE_BYTES`] exists; or a control group
+    /// lets this process have none. The address space is left mapped then, without a page in it.
+    pub fn on_huge_pages(bytes: usize, first: usize) -> io::Result<Map> {
+        let first = first.checked_next_multiple_of(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        // One page more, since such a page begins at a multiple of its size.
+        let whole = bytes.max(first).checked_add(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let Map { start, mapping, .. } = Map::new(whole)?;
+        let skipped = start.as_ptr().align_offset(HUGE_PAGE_BYTES);
+        // Inside the mapping, which is longer by a page.
+        let start = NonNull::new(start.as_ptr().wrapping_add(skipped)).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = Map { start, bytes, skipped, mapping };
+        // The first page is made here, to see whether it may be had.
+        match replace_by_huge_pages(start, first).and_then(|()| map.pages().make(0, 1)) {
+            Ok(()) => Ok(map),
+            Err(error) => {
+                // The kernel may have taken the old pages away before it refused the new ones. To unmap a hole could unmap what
+                // another thread has been given there meanwhile.
+                std::mem::forget(map);
+                Err(error)
+            }
+        }
+    }
+
     fn with_pages(bytes: usize, pages: Advice) -> io::Result<Map> {
         // Not reserved: a kernel that keeps account of what is promised would refuse more than the machine has.
         let mapping = MmapRaw::from(MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?);
         let _ = mapping.advise(pages);
         let start = NonNull::new(mapping.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Map { start, bytes, mapping: Arc::new(mapping) })
+        Ok(Map { start, bytes, skipped: 0, mapping: Arc::new(mapping) })
     }
 
     /// A handle by which another thread has pages made. The memory stays mapped while there is one.
     pub fn pages(&self) -> Pages {
-        Pages { mapping: Arc::clone(&self.mapping) }
+        Pages { skipped: self.skipped, bytes: self.bytes, mapping: Arc::clone(&self.mapping) }
     }
+}
+
+/// Puts zeroed huge pages in the place of the first `bytes` bytes from `start` on, which nobody has used yet. They are set
+/// aside for this mapping, so that their first use does not fail.
+fn replace_by_huge_pages(start: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    // SAFETY: M1 — the range lies within a mapping that the caller has just made and of which no reference exists.
+    let mapped = unsafe { libc::mmap(start.as_ptr().cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 impl Deref for Map {
@@ -61,7 +102,7 @@ impl Deref for Map {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: M1 — the mapping is `bytes` long, zeroed by the kernel, and stays while `self.mapping` does.
+        // SAFETY: M1 — the mapping is `bytes` long from `start` on, zeroed by the kernel, and stays while `self.mapping` does.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 }
@@ -77,6 +118,8 @@ impl DerefMut for Map {
 /// The pages of a [`Map`], to be made ahead of use. Any thread.
 #[derive(Debug, Clone)]
 pub struct Pages {
+    skipped: usize,
+    bytes: usize,
     mapping: Arc<MmapRaw>,
 }
 
@@ -87,11 +130,11 @@ impl Pages {
     /// # Errors
     /// The kernel has no memory, or is older than Linux 5.14.
     pub fn make(&self, from: usize, bytes: usize) -> io::Result<()> {
-        let bytes = bytes.min(self.mapping.len().saturating_sub(from));
+        let bytes = bytes.min(self.bytes.saturating_sub(from));
         if bytes == 0 {
             return Ok(());
         }
-        self.mapping.advise_range(Advice::PopulateWrite, from, bytes)
+        self.mapping.advise_range(Advice::PopulateWrite, self.skipped + from, bytes)
     }
 }
 
@@ -106,6 +149,31 @@ mod tests {
         let last = map.len() - 1;
         map[last] = 7;
         assert_eq!((map[0], map[last]), (0, 7));
+    }
+
+    /// The machine's setting is left alone: where it keeps pages aside, and enough are free, they are had, else none is.
+    #[test]
+    fn huge_pages_are_had_or_refused_and_what_is_mapped_otherwise_works() {
+        let free =
+            std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").unwrap_or_default();
+        match Map::on_huge_pages(5 << 20, 3 << 20) {
+            Ok(mut map) => {
+                assert_eq!(map.as_ptr() as usize % HUGE_PAGE_BYTES, 0);
+                assert_eq!(map.len(), 5 << 20);
+                map.pages().make(0, 5 << 20).expect("they are set aside, and small ones can be had");
+                (map[0], map[(4 << 20) - 1], map[(5 << 20) - 1]) = (1, 2, 3);
+                assert_eq!(map.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 6);
+            }
+            Err(error) => {
+                // Others may take them, or give them back, while this test runs.
+                eprintln!("{} free before: {error}", free.trim());
+                assert!(matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EINVAL | libc::EFAULT)), "{error}");
+            }
+        }
+        assert!(Map::on_huge_pages(1 << 20, 1 << 50).is_err(), "a pebibyte of them");
+        let mut map = Map::new(1 << 20).expect("1 MiB");
+        map[7] = 7;
+        assert_eq!(map[7], 7);
     }
 
     #[test]

@@ -240,7 +240,11 @@ impl Foreign {
             ("-S", self.sasl, "there is no SASL; -Y FILE asks for name and password in the text protocol"),
             ("-Z", self.tls, "there is no TLS; put a TLS proxy in front, or leave it out"),
             ("-k", self.lock_memory, "memory is not locked; run without swap, or leave it out"),
-            ("-L", self.large_pages, "large pages are the kernel's choice (transparent_hugepage); leave it out"),
+            (
+                "-L",
+                self.large_pages,
+                "huge pages are taken where enough are free (sysctl vm.nr_hugepages); leave it out",
+            ),
             ("-r", self.core_dumps, "set the limit of core dumps where the server is started (ulimit -c)"),
             ("-i", self.license, "the licences are in Cargo.toml: MIT or Apache-2.0"),
         ];

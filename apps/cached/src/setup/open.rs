@@ -24,6 +24,7 @@ use crate::confine::give_up;
 use crate::connections::Connections;
 use crate::cpu_time::CpuTime;
 use crate::daemon::Leaving;
+use crate::huge_pages;
 use crate::losses::Losses;
 use crate::options::{Options, Steering};
 use crate::say::say;
@@ -34,7 +35,14 @@ use crate::udp_service::UdpService;
 use crate::user::user_named;
 use crate::worker::Worker;
 
-/// Said where frames do not lie on huge pages.
+/// Said where frames or items lie on huge pages that the machine keeps aside.
+const HUGE_PAGES: &str = "huge pages";
+
+/// Said where items do not: the kernel is asked for huge pages all the same.
+const HUGE_IF_ANY: &str =
+    "what pages the kernel finds: too few huge ones are kept aside for them (sysctl vm.nr_hugepages)";
+
+/// Said where frames do not.
 const NO_HUGE_PAGES: &str = "small pages: too few huge ones are free (sysctl vm.nr_hugepages)";
 
 /// Everything opened, nothing running yet. What is dropped closes; the kernel detaches the program with its link.
@@ -67,10 +75,13 @@ pub(super) fn open(
     let ports = supervised.ports;
     let user = options.user.as_deref().map(user_named).transpose()?;
     let budget = budget(options, ports)?;
-    let caches = Core::mesh(&cache_config(options, ports), random()?)?;
+    let mut cache_config = cache_config(options, ports);
+    cache_config.shard.huge_pages = huge_pages::for_items(&budget, options.cores);
+    let caches = Core::mesh(&cache_config, random()?)?;
     let Some(shared) = caches.first().map(|core| core.shared().clone()) else {
         unreachable!("`Options` has checked that there is a core")
     };
+    let huge_items = caches.iter().all(|core| core.shard().is_on_huge_pages());
     // First of all, so that it goes on while the link is opened.
     let touchers = caches.iter().map(|core| core.shard().toucher()).collect();
     let memory = MemoryThread::start(touchers).map_err(SetupError::system("start a thread"))?;
@@ -83,9 +94,7 @@ pub(super) fn open(
     say_steering(options, ports);
     say(format_args!("plan: {plan}"));
     say(format_args!("memory: {budget}"));
-    if let Some(huge) = device.on_huge_pages() {
-        say(format_args!("memory: frames on {}", if huge { "huge pages" } else { NO_HUGE_PAGES }));
-    }
+    say_pages(device.on_huge_pages(), huge_items);
 
     let link = device.link().clone();
     if link.leaves_checksums() {
@@ -123,6 +132,14 @@ pub(super) fn open(
     memory.give_up();
     let base = Base { shared, losses, doorbells, _device: device, memory, time, leaving };
     Ok(Opened { workers, base })
+}
+
+/// Says on which pages frames, if they lie on any of the kernel's, and items are.
+fn say_pages(frames: Option<bool>, items: bool) {
+    if let Some(huge) = frames {
+        say(format_args!("memory: frames on {}", if huge { HUGE_PAGES } else { NO_HUGE_PAGES }));
+    }
+    say(format_args!("memory: items on {}", if items { HUGE_PAGES } else { HUGE_IF_ANY }));
 }
 
 /// Asks the NIC how it spreads connections, and says so. `None` where it is not counted by which queue they come.
