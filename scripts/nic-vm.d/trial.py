@@ -64,9 +64,13 @@ class Trial:
 
     def end(self, signal):
         """Sends the server a signal; returns what was said from start to end, once the launcher has ended."""
-        ended = f"{self.host.folder}/ended"
         pids = " ".join(map(str, self.host.server_pids()))
         self.host.run(f"kill -{signal} {pids}", check=False)
+        return self.ended()
+
+    def ended(self):
+        """What was said from start to end, once the launcher has ended."""
+        ended = f"{self.host.folder}/ended"
         self.host.run(f"for i in $(seq 600); do [ ! -e {ended} ] || break; sleep 0.2; done; [ -e {ended} ]")
         return self.host.run(f"cat {self.host.folder}/said; echo exit $(cat {ended})")
 
