@@ -198,6 +198,27 @@ def with_mtu(start, mtu, value):
 
 
 @only_sidestep
+def test_another_ethernet_address_is_said_and_clients_who_know_the_old_one_are_served(start, link):
+    [interface] = json.loads(in_server_namespace("ip", "-j", "link", "show", "ss0").stdout)
+    before = interface["address"]
+    server = start(extra=["-v"]).wait_until_ready()
+    log = Log(server)
+    old = connect()
+    exchange(old, store(b"k", b"v"), b"STORED\r\n")
+    try:
+        ip("link", "set", "ss0", "address", "02:00:00:00:77:01")
+        assert f"`ip link set ss0 address {before}`" in log.until("interface ss0 has the address 02:00:00:00:77:01 now")
+        # A veth takes every frame in; who asks where the server is hears the address that it was opened with.
+        for connection in (old, connect()):
+            exchange(connection, b"get k\r\n", found(b"k", b"v") + b"END\r\n")
+    finally:
+        ip("link", "set", "ss0", "address", before)
+    log.until(f"interface ss0 has the address {before} again")
+    counted(old, "link_changes", 2)
+    assert server.stop() == 0
+
+
+@only_sidestep
 def test_a_queue_that_has_a_socket_is_not_taken_away_by_the_kernel(start, link):
     server = start().wait_until_ready()
     done = in_server_namespace("ethtool", "-L", "ss0", "rx", "1", "tx", "1")
