@@ -60,9 +60,9 @@ def main(folder, out, only):
     vm = Vm(folder, devices())
     nics = [(IGB, "tap1", 1), (VIRTIO, "tap0", 2)]
     trials = [VmTrial(vm, nic, mode, *case) for nic in nics for mode, cases in MODES for case in cases]
-    ways = [waits.WaitTrial(vm, link, DRIVERS[link], way, net) for link, _, net in nics for way in waits.WAYS]
+    ways = [waits.WaitTrial(vm, link, DRIVERS[link], way, f"10.78.{net}") for link, _, net in nics for way in waits.WAYS]
     # Last, since it takes the NICs away.
-    changed = [changes.ChangeTrial(vm, link, DRIVERS[link], net) for link, _, net in nics]
+    changed = [changes.ChangeTrial(vm, link, DRIVERS[link], f"10.78.{net}") for link, _, net in nics]
     trials, ways, changed = ([trial for trial in some if re.search(only, trial.name())] for some in (trials, ways, changed))
     lines, suite, passed = [], [], not re.search(only, SUITE)
     try:

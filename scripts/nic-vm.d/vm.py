@@ -40,19 +40,20 @@ class Vm:
         self.said = b""
         self.number = 0
 
-    def until(self, words, limit):
-        """What is said from here on, up to these words."""
+    def until(self, pattern, limit):
+        """What is said from here on, up to what this pattern finds; that as well."""
         deadline, text = time.monotonic() + limit, b""
-        while words not in text:
+        # All that was said, since a read may end anywhere.
+        while not (found := re.search(pattern, text)):
             if time.monotonic() > deadline:
-                raise VmError(f"waited {limit} s for {words}: {text[-4000:].decode(errors='replace')}")
+                raise VmError(f"waited {limit} s for {pattern}: {text[-4000:].decode(errors='replace')}")
             if select.select([self.process.stdout], [], [], 1)[0]:
                 part = os.read(self.process.stdout.fileno(), 65536)
                 if not part:
                     raise VmError(f"the machine has ended: {(self.said + text)[-4000:].decode(errors='replace')}")
                 text += part
         self.said += text
-        return text.decode(errors="replace").replace("\r", "")
+        return text.decode(errors="replace").replace("\r", ""), found
 
     def boot(self, limit=400):
         """Returns once it takes commands."""
@@ -65,12 +66,10 @@ class Vm:
         # The words that end it are not in the command, whose echo would end it at once.
         self.process.stdin.write(f"{command}\necho END-''{self.number}-$?-END\n".encode())
         self.process.stdin.flush()
-        text = self.until(f"END-{self.number}-".encode(), limit)
-        while not (end := re.search(rf"END-{self.number}-(\d+)-END", text)):
-            text += self.until(b"END", limit)
-        said = text[: end.start()].strip()
-        if check and end[1] != "0":
-            raise VmError(f"{command}: exit code {end[1]}: {said}")
+        text, end = self.until(rf"END-{self.number}-(\d+)-END".encode(), limit)
+        said = text[: text.rindex(f"END-{self.number}-")].strip()
+        if check and end[1] != b"0":
+            raise VmError(f"{command}: exit code {int(end[1])}: {said}")
         return said
 
     def server_pids(self):
