@@ -24,11 +24,13 @@ const QUEUE_GET: u8 = 10;
 const NAPI_GET: u8 = 11;
 const NAPI_SET: u8 = 14;
 
-/// Attributes of a queue: its number, interface and kind (0: receive), and its NAPI instance.
+/// Attributes of a queue: its number, interface and kind, and its NAPI instance.
 const QUEUE_ID: u16 = 1;
 const QUEUE_IFINDEX: u16 = 2;
 const QUEUE_TYPE: u16 = 3;
 const QUEUE_NAPI_ID: u16 = 4;
+const RECEIVES: u32 = 0;
+const SENDS: u32 = 1;
 
 /// Attributes of a NAPI instance.
 const NAPI_ID: u16 = 2;
@@ -85,7 +87,7 @@ impl FromStr for NapiValues {
 /// `EOPNOTSUPP`: the kernel has no such settings for each queue, or the driver does not tell which NAPI instance is whose.
 pub(crate) fn read(index: u32, queue: u16) -> io::Result<NapiValues> {
     let netdev = Netdev::open()?;
-    let napi = netdev.napi_of(index, queue)?;
+    let napi = netdev.napi_of(index, queue, RECEIVES)?;
     let answer = netdev.ask(NAPI_GET, 0, &[(NAPI_ID, napi)])?;
     let value = |kind| attribute(&answer, kind);
     match (value(NAPI_DEFER_HARD_IRQS)?, value(NAPI_GRO_FLUSH_TIMEOUT)?) {
@@ -103,7 +105,7 @@ pub(crate) fn read(index: u32, queue: u16) -> io::Result<NapiValues> {
 /// As of [`read`]; also where a time is asked for that the kernel does not have.
 pub(crate) fn write(index: u32, queue: u16, values: NapiValues) -> io::Result<()> {
     let netdev = Netdev::open()?;
-    let napi = netdev.napi_of(index, queue)?;
+    let napi = netdev.napi_of(index, queue, RECEIVES)?;
     let narrow = |value: u64| u32::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
     let mut wanted = vec![
         (NAPI_ID, napi),
@@ -114,6 +116,16 @@ pub(crate) fn write(index: u32, queue: u16, values: NapiValues) -> io::Result<()
         wanted.push((NAPI_IRQ_SUSPEND_TIMEOUT, narrow(timeout)?));
     }
     netdev.ask(NAPI_SET, NLM_F_ACK, &wanted).map(drop)
+}
+
+/// Whether receive queue `queue` of the interface of that index and the transmit queue of that number have one NAPI
+/// instance, so that who polls the one polls the other.
+///
+/// # Errors
+/// `EOPNOTSUPP`: the kernel or the driver does not tell.
+pub(crate) fn is_of_both_directions(index: u32, queue: u16) -> io::Result<bool> {
+    let netdev = Netdev::open()?;
+    Ok(netdev.napi_of(index, queue, RECEIVES)? == netdev.napi_of(index, queue, SENDS)?)
 }
 
 /// A socket to the kernel's family `netdev`.
@@ -133,9 +145,9 @@ impl Netdev {
         Ok(Self { socket, family: family.ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))? })
     }
 
-    /// The NAPI instance of a receive queue.
-    fn napi_of(&self, index: u32, queue: u16) -> io::Result<u32> {
-        let asked = [(QUEUE_ID, u32::from(queue)), (QUEUE_IFINDEX, index), (QUEUE_TYPE, 0)];
+    /// The NAPI instance of a queue of that kind.
+    fn napi_of(&self, index: u32, queue: u16, kind: u32) -> io::Result<u32> {
+        let asked = [(QUEUE_ID, u32::from(queue)), (QUEUE_IFINDEX, index), (QUEUE_TYPE, kind)];
         let answer = self.ask(QUEUE_GET, 0, &asked)?;
         let napi = attribute(&answer, QUEUE_NAPI_ID)?.and_then(|id| u32::try_from(id).ok());
         napi.ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))
@@ -243,6 +255,8 @@ mod tests {
         let error = read(1, 0).expect_err("there is none");
         assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
         let error = write(1, 0, NapiValues::new(0, 0, None)).expect_err("there is none");
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+        let error = is_of_both_directions(1, 0).expect_err("there is none");
         assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
     }
 }

@@ -22,20 +22,22 @@ const LINKS: &str = "SIDESTEP_NIC_TEST_LINKS";
 
 /// Two AF_XDP devices, one on each NIC.
 struct OverNics {
+    /// Whether the drivers are polled, and their interrupts not waited for.
+    polled: bool,
     names: [String; 2],
     places: [Place; 2],
     devices: Option<[XdpDevice; 2]>,
 }
 
 impl OverNics {
-    fn new(names: [String; 2]) -> Self {
+    fn new(names: [String; 2], polled: bool) -> Self {
         let mut number = 0;
         let places = names.each_ref().map(|name| {
             number += 1;
             let mac = Link::by_name(name).expect("the NIC is there").mac.0;
             Place { mac, address: Ipv4Addr::new(10, 78, 1, number), port: u16::from(number) }
         });
-        Self { names, places, devices: None }
+        Self { polled, names, places, devices: None }
     }
 }
 
@@ -67,7 +69,13 @@ impl suite::Backend for OverNics {
         });
         println!("{}: {}", self.names[0], devices[0].obtained());
         self.names.iter().for_each(|name| wait_for_carrier(name));
-        let [a, b] = devices.each_mut().map(|device| device.take_queue(QueueId(0)).expect("not taken yet"));
+        let [a, b] = devices.each_mut().map(|device| {
+            let mut queue = device.take_queue(QueueId(0)).expect("not taken yet");
+            if self.polled {
+                queue.poll_driver(device.link()).expect("root may, since Linux 5.11");
+            }
+            queue
+        });
         self.devices = Some(devices);
         suite::Ends { a: Box::new(a), b: Box::new(b) }
     }
@@ -110,10 +118,20 @@ impl suite::Backend for OverNics {
 
 #[test]
 fn two_nics_on_a_cable_conform() {
+    conform(false);
+}
+
+/// Where a driver sends by another NAPI instance than it receives by, nothing is sent by polling it (`XdpQueue::poll_driver`).
+#[test]
+fn two_nics_on_a_cable_conform_whose_drivers_are_polled() {
+    conform(true);
+}
+
+fn conform(polled: bool) {
     let Ok(names) = std::env::var(LINKS) else {
         eprintln!("skipped: needs root and two NICs, named by {LINKS}");
         return;
     };
     let names: Vec<String> = names.split(',').map(str::to_owned).collect();
-    suite::run_all(&mut OverNics::new(names.try_into().expect("two names")));
+    suite::run_all(&mut OverNics::new(names.try_into().expect("two names"), polled));
 }

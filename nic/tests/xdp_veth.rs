@@ -141,7 +141,8 @@ fn a_queue_that_asks_its_driver_wakes_a_sleeper_that_polls() {
     let mut server = open(&lab, Side::Server, OURS);
     let mac = server.link().mac.0;
     let mut queue = take_all(&mut server).remove(0);
-    queue.poll_driver().expect("root may, since Linux 5.11");
+    let link = server.link().clone();
+    lab.inside(Side::Server, || queue.poll_driver(&link)).expect("root may, since Linux 5.11");
     let doorbell = Arc::new(Doorbell::new().expect("a descriptor"));
     let mut sleeper = match Sleeper::polling(doorbell, queue.raw_fd()) {
         Ok(sleeper) => sleeper,

@@ -10,6 +10,8 @@ use super::segmenter::Segmenter;
 use super::train::{Train, TrainSender, may_have_trains, next_train};
 use crate::burst::{BURST, RxBurst, TxBurst};
 use crate::frame::Frame;
+use crate::link::Link;
+use crate::napi;
 use crate::queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 use crate::sys::rings::{Rings, XskStatistics};
 use crate::sys::sockopt;
@@ -50,6 +52,8 @@ pub struct XdpQueue {
     trains: Option<TrainSender>,
     /// Whether the driver is asked for frames where none has come.
     polls_driver: bool,
+    /// Whether the driver has to be told to send though it is polled.
+    kicks: bool,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -68,6 +72,7 @@ impl XdpQueue {
             segmenter: Segmenter::new(),
             trains: None,
             polls_driver: false,
+            kicks: false,
             id,
             max_frame_bytes,
             stats: QueueStats::default(),
@@ -82,12 +87,19 @@ impl XdpQueue {
     }
 
     /// Has system calls on the queue poll its driver, and each [`rx_burst`](Queue::rx_burst) that finds no frame make one.
+    /// `link` is the queue's.
+    ///
+    /// A poll is of the NAPI instance by which the queue receives. With zero copy the kernel then leaves sending to it too, and
+    /// wakes nobody (`xsk_no_wakeup`): where a driver sends by another instance, as igb and virtio_net do with an interrupt for
+    /// each direction, nothing would ever be sent. So the driver is told, which costs an interrupt, unless the kernel says that
+    /// both are one instance.
     ///
     /// # Errors
     /// The kernel cannot (before Linux 5.11), or the process may not (`CAP_NET_ADMIN`).
-    pub fn poll_driver(&mut self) -> std::io::Result<()> {
+    pub fn poll_driver(&mut self, link: &Link) -> std::io::Result<()> {
         sockopt::set_busy_poll(self.rings.fd(), BUSY_POLL_USECS, BUSY_POLL_BUDGET)?;
         self.polls_driver = true;
+        self.kicks = self.zero_copy && !napi::is_of_both_directions(link.index, self.id.0).unwrap_or(false);
         Ok(())
     }
 
@@ -147,7 +159,11 @@ impl XdpQueue {
             if backlog == 0 || !self.rings.tx_needs_wakeup() {
                 break;
             }
-            self.rings.wake_tx()?;
+            if self.kicks {
+                self.rings.kick_tx()?;
+            } else {
+                self.rings.wake_tx()?;
+            }
             self.stats.wakeups += 1;
             // Room in the completion ring is what the kernel may be waiting for.
             self.reap();

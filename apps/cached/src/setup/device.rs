@@ -73,7 +73,7 @@ impl Device {
             Self::Xdp(device) => {
                 let mut queue = device.take_queue(queue)?;
                 if waiting == (Waiting::Looks { polls: true })
-                    && let Err(error) = queue.poll_driver()
+                    && let Err(error) = queue.poll_driver(device.link())
                 {
                     let id = queue.id().0;
                     say(format_args!(
