@@ -10,8 +10,10 @@ DONE = [
     ("link down", "ip link set {0} down", "is down", "ip link set {0} up", "is up again"),
     ("MTU lowered", "ip link set {0} mtu 1400", "has an MTU of 1400", "ip link set {0} mtu 1500", "has an MTU of 1500 bytes again"),
     ("queue taken away", "ethtool -L {0} combined 1", None, None, None),
-    ("RSS table changed", "ethtool -X {0} equal 1", "by another key", "ethtool -X {0} equal 2", "as at the start again"),
+    ("RSS table changed", "ethtool -X {0} equal 1", "by another key", "ethtool -X {0} {1}", "as at the start again"),
 ]
+# As the driver makes it by itself.
+TABLE = {"igb": "weight 1 1", "virtio_net": "equal 2"}
 
 
 class ChangeTrial(Trial):
@@ -30,13 +32,14 @@ class ChangeTrial(Trial):
         """A command that counts how often the server has said that of its interface."""
         return f"grep -c 'interface {self.link}.*{words}' {self.host.folder}/said"
 
-    def until_said(self, words, before):
-        """Tenths of a second until the server says that of its interface once more than before."""
-        loop = f"for i in $(seq 0 300); do [ $({self.said(words)}) -gt {before} ] && break; sleep 0.1; done; echo $i"
-        tenths = int(self.host.run(loop))
-        if tenths == 300:
+    def until_said(self, command, words):
+        """Does it, and waits until the server says that of its interface once more than before: seconds, by the host's clock."""
+        loop = f"for i in $(seq 0 300); do [ $({self.said(words)}) -gt $n ] && break; sleep 0.05; done"
+        times = f"n=$({self.said(words)}); read a _ </proc/uptime; {command}; {loop}; read b _ </proc/uptime; echo $i $a $b"
+        tries, begin, end = self.host.run(times, check=False).split()[-3:]
+        if tries == "300":
             raise TrialError(f"{self.name()}: {words}: not said: {self.host.run(f'cat {self.host.folder}/said')}")
-        return tenths
+        return float(end) - float(begin)
 
     def all_answer(self, open_ones):
         """Whether each connection is answered, and a new one."""
@@ -63,7 +66,7 @@ class ChangeTrial(Trial):
         for what, change, words, undo, back in DONE:
             self.change(what, change.format(self.link), words, open_ones)
             if undo:
-                self.change(f"{what}, undone", undo.format(self.link), back, open_ones)
+                self.change(f"{what}, undone", undo.format(self.link, TABLE[self.driver]), back, open_ones)
         # The kernel's own way to take a device away.
         device = self.host.run(f"realpath /sys/class/net/{self.link}/device")
         device = re.search(r".*/[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]", device)[0]
@@ -75,16 +78,15 @@ class ChangeTrial(Trial):
 
     def change(self, what, command, words, open_ones):
         """Does it, and looks what becomes of it."""
-        before = int(self.host.run(self.said(words), check=False))
-        refused = self.host.run(f"{command} && echo done", check=False)
         if words is None:
+            refused = self.host.run(f"{command} && echo done", check=False)
             self.note(what, not refused.endswith("done") and self.all_answer(open_ones), "the kernel refuses it; all are served")
             self.lines += refused.splitlines()
             return
-        tenths = self.until_said(words, before)
+        seconds = self.until_said(command, words)
         # While it is down nobody is served.
         served = words == "is down" or self.all_answer(open_ones)
-        self.note(what, served, f"said after {tenths / 10} s")
+        self.note(what, served, f"said after {seconds:.2f} s")
 
 
 def table(trials):

@@ -17,7 +17,7 @@ from vm import Vm
 # Queues and threads: as many, more queues, fewer.
 CASES = [(2, 2), (2, 1), (1, 2)]
 # A mode of --mode, and the cases in which it is tried on each NIC: the emulation is slow.
-MODES = [("zero-copy", CASES), ("copy", CASES[:1]), ("generic", CASES[:1])]
+MODES = [("auto", CASES[:1]), ("zero-copy", CASES), ("copy", CASES[:1]), ("generic", CASES[:1])]
 DRIVERS = {IGB: "igb", VIRTIO: "virtio_net"}
 
 
@@ -39,6 +39,8 @@ def prepare(vm, link, tap, net):
     command = ["ip", "address", "add", f"10.78.{net}.1/24", "dev", tap]
     subprocess.run(command, check=True, timeout=HANG_SECONDS)
     vm.run(f"ip address add 10.78.{net}.3/24 dev {link}; ip link set {link} up")
+    # Its address of IPv6 is not what it will be until nobody else has claimed it.
+    vm.run(f"for i in $(seq 150); do ip address show dev {link} | grep -q tentative || break; sleep 0.2; done")
 
 
 def conformance(vm):
@@ -47,9 +49,9 @@ def conformance(vm):
         vm.run(f"ip link set {link} up; ethtool -L {link} combined 1", check=False)
     vm.run("sleep 5")
     said = vm.run(
-        f"SIDESTEP_NIC_TEST_LINKS={','.join(PAIR)} conformance --nocapture 2>&1; echo ended $?", limit=1200, check=False
+        f"SIDESTEP_NIC_TEST_LINKS={','.join(PAIR)} conformance --nocapture --test-threads 1 2>&1; echo ended $?", limit=2400, check=False
     )
-    return said.splitlines(), "ended 0" in said and "1 passed" in said
+    return said.splitlines(), "ended 0" in said and "2 passed" in said
 
 
 SUITE = "conformance on two igb"

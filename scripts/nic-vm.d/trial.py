@@ -213,9 +213,10 @@ def attempt(trial):
     except Exception as error:  # pylint: disable=broad-except  # A client's own kinds among them: each is one cell.
         trial.note("runs to its end", False, f"{type(error).__name__}: {error}"[-2000:].replace("\n", " / "))
     finally:
-        # The launcher sees its server's end, and gives the NIC back.
+        # The launcher sees its server's end, and gives the NIC back, before the next one wants it.
         for pid in trial.host.server_pids():
             trial.host.run(f"kill -9 {pid}", check=False)
+        trial.host.run(f"for i in $(seq 300); do [ -e {trial.host.folder}/ended ] && break; sleep 0.2; done", check=False)
 
 
 def bad(trials):

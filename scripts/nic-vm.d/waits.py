@@ -24,12 +24,11 @@ class WaitTrial(Trial):
         return f"{super().command()} --wait {self.way}"
 
     def interrupts(self):
-        """How many interrupts of the NIC's queues there have been."""
+        """How many interrupts of the NIC's queues there have been: for what was received, and for what was sent."""
         # igb names them by the interface, virtio_net by its own number; each line counts by processor, and there are two.
         said = self.host.run("cat /proc/interrupts").splitlines()
-        own = [line for line in said if re.search(rf"{self.link}-|virtio\d+-(in|out)put", line)]
-        named = [line for line in own if self.link in line] or own
-        return sum(int(count) for line in named for count in line.split()[1:3])
+        names = {"igb": (f"{self.link}-rx", f"{self.link}-tx"), "virtio_net": ("-input", "-output")}[self.driver]
+        return [sum(int(count) for line in said if name in line for count in line.split()[1:3]) for name in names]
 
     def saved(self):
         """What the server has saved of the interrupts of its queues, and what it found once it had set them."""
@@ -39,12 +38,13 @@ class WaitTrial(Trial):
     def gets(self):
         """Gets one after the other; the median in microseconds."""
         times = []
-        with Client((self.server, PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS) as client:
-            client.set("key", b"value", noreply=False)
-            for _ in range(GETS):
-                begin = time.monotonic()
-                assert client.get("key") == b"value"
-                times.append(time.monotonic() - begin)
+        client = Client((self.server, PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS)
+        client.set("key", b"value", noreply=False)
+        for _ in range(GETS):
+            begin = time.monotonic()
+            assert client.get("key") == b"value"
+            times.append(time.monotonic() - begin)
+        client.close()
         return round(sorted(times)[GETS // 2] * 1e6)
 
     def begin(self):
@@ -68,8 +68,9 @@ class WaitTrial(Trial):
         self.note("interrupts of the queues", len(saved) == queues, values)
         first = self.interrupts()
         micros = self.gets()
-        came = self.interrupts() - first
-        self.note("serves", True, f"{GETS} gets one after the other: {came} interrupts, median {micros} us")
+        received, sent = (now - then for then, now in zip(first, self.interrupts(), strict=True))
+        times = f"{GETS} gets, median {micros} us, {received} interrupts of receiving and {sent} of sending"
+        self.note("serves", True, times)
         killed = self.end("KILL")
         self.lines += [f"killed: {line}" for line in killed.splitlines() if "napi" in line]
         restored = not self.left() and self.settings() == before
