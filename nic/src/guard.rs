@@ -20,6 +20,7 @@ use rustix::fs::FlockOperation;
 
 use crate::link::{Link, LinkError};
 use crate::settings::{Knobs, NicKnobs, Setting};
+pub use record::Program;
 use record::{Entry, Record};
 
 /// Where the files are, unless SIDESTEP_STATE names another folder.
@@ -161,20 +162,24 @@ pub struct Guard<K: Knobs = NicKnobs> {
 }
 
 impl Guard {
-    /// For `link`, with a file in `folder` from the first change on.
+    /// Of a server, which this process is, for `link`, with a file in `folder` from the first change on.
     ///
     /// # Errors
     /// The kernel refused to be asked.
-    pub fn new(link: &Link, folder: &Path) -> io::Result<Self> {
-        Self::for_process(std::process::id(), link, folder)
+    pub fn of_server(link: &Link, folder: &Path) -> io::Result<Self> {
+        Self::of(Program::Server, std::process::id(), link, folder)
     }
 
-    /// The same, with a file that says that the process `pid` holds the settings; see [`keep`](Self::keep).
+    /// Of a launcher, with a file that says that the process `pid` holds the settings; see [`keep`](Self::keep).
     ///
     /// # Errors
     /// There is no such process, or the kernel refused to be asked.
-    pub fn for_process(pid: u32, link: &Link, folder: &Path) -> io::Result<Self> {
-        let record = Record::new(link.name.clone(), link.index, pid)?;
+    pub fn of_launcher(pid: u32, link: &Link, folder: &Path) -> io::Result<Self> {
+        Self::of(Program::Launcher, pid, link, folder)
+    }
+
+    fn of(program: Program, pid: u32, link: &Link, folder: &Path) -> io::Result<Self> {
+        let record = Record::new(link.name.clone(), link.index, program, pid)?;
         Ok(Self { knobs: NicKnobs::of(link)?, gone: false, path: record.path(folder), record })
     }
 }
@@ -311,6 +316,11 @@ impl LeftBehind {
     /// The process that changed them, whether it still runs or not.
     pub fn process(&self) -> u32 {
         self.record.owner.pid
+    }
+
+    /// What that process was; `None` where the file does not say, as those of before did not.
+    pub fn program(&self) -> Option<Program> {
+        self.record.owner.program
     }
 
     /// What was changed.

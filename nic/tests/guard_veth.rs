@@ -43,7 +43,7 @@ fn folder(lab: &Lab) -> PathBuf {
 }
 
 fn change_all(folder: &Path) -> Guard {
-    let mut guard = Guard::new(&link(), folder).expect("the kernel tells");
+    let mut guard = Guard::of_server(&link(), folder).expect("the kernel tells");
     for (setting, value) in changes() {
         guard.change(&setting, value).unwrap_or_else(|error| panic!("{error}"));
     }

@@ -167,7 +167,7 @@ fn a_veth_has_no_hash_to_set_and_one_queue_needs_none() {
         let Some(lab) = Lab::up(queues) else { return };
         let said = lab.inside(Side::Server, || {
             let link = Link::by_name(Side::Server.link()).expect("it is there");
-            let mut guard = Guard::new(&link, &std::env::temp_dir()).expect("the kernel tells");
+            let mut guard = Guard::of_server(&link, &std::env::temp_dir()).expect("the kernel tells");
             spread_udp(&link, &mut guard).to_string()
         });
         assert!(said.starts_with(wanted), "{said}");

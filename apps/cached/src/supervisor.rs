@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use control::{Front, FrontHandle, Limits};
 use nic::QueueId;
-use nic::guard::{Guard, LeftBehind, folder, give_back};
+use nic::guard::{Guard, LeftBehind, Program, folder, give_back};
 use nic::link::Link;
 use nic::settings::Setting;
 use nic::udp_spread::spread_udp;
@@ -218,7 +218,7 @@ impl Supervisor<'_> {
         }
         let link = Link::by_index(index).map_err(|error| SetupError::Open(Box::new(error.into())))?;
         if self.outside.is_none() {
-            let new = || Guard::new(&link, &folder()).map_err(SetupError::system("ask about the interface"));
+            let new = || Guard::of_server(&link, &folder()).map_err(SetupError::system("ask about the interface"));
             let mut guard = self.guard.take().map_or_else(new, Ok)?;
             if self.ports.udp.is_some() {
                 say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
@@ -412,12 +412,7 @@ fn open_front(options: &Options) -> Result<Option<Front>, SetupError> {
 /// `sidestep nic prepare` has changed is the launcher's, which does the same.
 fn take_back(interface: &str) {
     let Ok(link) = Link::by_name(interface) else { return };
-    let launchers = |setting: &Setting| match setting {
-        Setting::Mtu | Setting::Channels | Setting::RssTable | Setting::RssKey | Setting::Feature(_) => true,
-        Setting::File(path) => path.starts_with("/proc/irq"),
-        _ => false,
-    };
-    let servers = |left: &LeftBehind| !left.settings().any(launchers);
+    let servers = |left: &LeftBehind| left.program() == Some(Program::Server);
     match give_back(&link.name, &folder(), servers) {
         Ok(outcomes) => outcomes.iter().for_each(|outcome| say(format_args!("nic: an earlier run: {outcome}"))),
         Err(error) => say(format_args!("note: what an earlier run has saved of {} is not known: {error}", link.name)),
@@ -434,7 +429,7 @@ fn reserve(options: &Options, ports: Ports) -> Option<Guard> {
             options.address,
         ));
     };
-    let mut guard = Guard::new(&link, &folder()).inspect_err(|error| not_reserved(error)).ok()?;
+    let mut guard = Guard::of_server(&link, &folder()).inspect_err(|error| not_reserved(error)).ok()?;
     for (_, port) in ports.listed() {
         if let Err(error) = guard.change(&Setting::ReservedPort(port), "on") {
             not_reserved(&error);

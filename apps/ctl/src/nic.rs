@@ -292,7 +292,7 @@ impl Preparation<'_> {
 
     fn guard(&self, link: &Link) -> Result<Guard, NicError> {
         let owner = self.flags.owner.unwrap_or_else(std::os::unix::process::parent_id);
-        Guard::for_process(owner, link, self.state).map_err(NicError::system("cannot keep what settings are"))
+        Guard::of_launcher(owner, link, self.state).map_err(NicError::system("cannot keep what settings are"))
     }
 
     /// Says a finding, and makes its change. One that cannot be made ends it all, and the guard gives back what was

@@ -8,6 +8,7 @@
 //! index = 3
 //! since = 1764460800000000000
 //! [owner]
+//! program = "server"
 //! pid = 4711
 //! started = 123456
 //! [[settings]]
@@ -43,10 +44,23 @@ pub(super) struct Record {
     pub(super) settings: Vec<Entry>,
 }
 
-/// A process: its number, and when it was started, since numbers are used again.
+/// For what settings are changed: a successor gives back what its like has left, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A server, for as long as it runs; the next one at the interface takes its place.
+    Server,
+    /// A launcher, which makes an interface ready before a server starts and gives it back after that has ended.
+    Launcher,
+}
+
+/// A process: what it is, its number, and when it was started, since numbers are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Owner {
+    /// `None` in a file of a version that did not say.
+    #[serde(default)]
+    pub(super) program: Option<Program>,
     pub(super) pid: u32,
     /// Clock ticks since boot (`proc(5)`, starttime).
     started: u64,
@@ -73,10 +87,10 @@ fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Setting, D::E
 }
 
 impl Owner {
-    fn of(pid: u32) -> io::Result<Self> {
+    fn of(program: Program, pid: u32) -> io::Result<Self> {
         let unknown = || io::Error::other(format!("/proc does not say when process {pid} began"));
         let started = started(pid).ok_or_else(unknown)?;
-        Ok(Self { pid, started })
+        Ok(Self { program: Some(program), pid, started })
     }
 
     /// Whether it is still there.
@@ -98,12 +112,12 @@ fn started(pid: u32) -> Option<u64> {
 }
 
 impl Record {
-    /// Of the process `pid`, with nothing changed yet.
-    pub(super) fn new(interface: String, index: u32, pid: u32) -> io::Result<Self> {
+    /// Of the process `pid`, which is a `program`, with nothing changed yet.
+    pub(super) fn new(interface: String, index: u32, program: Program, pid: u32) -> io::Result<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // 2554 is far away.
         let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Self { interface, index, since, owner: Owner::of(pid)?, settings: Vec::new() })
+        Ok(Self { interface, index, since, owner: Owner::of(program, pid)?, settings: Vec::new() })
     }
 
     /// Where it is saved.

@@ -65,7 +65,7 @@ impl Drop for Folder {
 }
 
 fn guard(fake: &Fake, folder: &Folder) -> Guard<Fake> {
-    let record = Record::new("eth7".to_owned(), 7, std::process::id()).expect("/proc is there");
+    let record = Record::new("eth7".to_owned(), 7, Program::Server, std::process::id()).expect("/proc is there");
     Guard { knobs: fake.clone(), gone: false, path: record.path(&folder.0), record }
 }
 
@@ -187,9 +187,58 @@ fn a_file_that_is_not_understood_is_said_not_skipped() {
     let folder = Folder::new("garbage");
     std::fs::create_dir_all(&folder.0).expect("it can be made");
     std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
-    let record = Record::new("eth7".to_owned(), 7, std::process::id()).expect("/proc is there");
+    let record = Record::new("eth7".to_owned(), 7, Program::Server, std::process::id()).expect("/proc is there");
     std::fs::write(record.path(&folder.0), "{").expect("it can be written");
     std::fs::set_permissions(record.path(&folder.0), std::fs::Permissions::from_mode(0o600)).expect("it is ours");
     let error = left_behind("eth7", &folder.0).expect_err("it is no record").to_string();
     assert!(error.contains("is not understood"), "{error}");
+}
+
+/// Writes the file of process `pid`, which no process can be, with all kinds of settings of an interface that is gone; `program` is its
+/// line about what the process was.
+fn left_by(folder: &Folder, pid: u32, program: &str) -> PathBuf {
+    let settings = [
+        "mtu",
+        "channels",
+        "napi 0",
+        "file /sys/class/net/eth7/gro_flush_timeout",
+        "file /proc/irq/7/smp_affinity_list",
+    ];
+    let entry = |setting| format!("[[settings]]\nsetting = \"{setting}\"\nbefore = \"1\"\nset = \"2\"\n");
+    let head = format!("interface = \"eth7\"\nindex = 2147483632\nsince = {pid}\n");
+    // No process has been started at tick 1 but the kernel's own.
+    let text = format!("{head}[owner]\n{program}pid = {pid}\nstarted = 1\n{}", settings.map(entry).concat());
+    let record = Record::new("eth7".to_owned(), 7, Program::Server, std::process::id());
+    let mut record = record.expect("/proc is there");
+    record.owner.pid = pid;
+    let path = record.path(&folder.0);
+    std::fs::create_dir_all(&folder.0).expect("it can be made");
+    std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+    std::fs::write(&path, text).expect("it can be written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    path
+}
+
+#[test]
+fn a_file_says_whose_it_is_so_that_a_server_gives_back_all_that_one_has_left_and_nothing_of_a_launchers() {
+    let folder = Folder::new("whose");
+    let server = left_by(&folder, 4_000_001, "program = \"server\"\n");
+    let launcher = left_by(&folder, 4_000_002, "program = \"launcher\"\n");
+    let of_before = left_by(&folder, 4_000_003, "");
+    let servers = |left: &LeftBehind| left.program() == Some(Program::Server);
+    let outcomes = give_back("eth7", &folder.0, servers).expect("the folder can be read");
+    assert_eq!(lines(outcomes), ["interface eth7 is gone, and its settings with it"], "whatever the settings are");
+    assert!(!server.exists() && launcher.exists() && of_before.exists());
+    let left: Vec<_> = left_behind("eth7", &folder.0).expect("it can").iter().map(LeftBehind::program).collect();
+    assert_eq!(left, [None, Some(Program::Launcher)]);
+}
+
+#[test]
+fn what_a_server_saves_says_that_it_is_one() {
+    let (fake, folder) = (Fake::new(), Folder::new("server"));
+    let mut guard = guard(&fake, &folder);
+    guard.change(&Setting::Mtu, "1400").expect("it can");
+    let found = left_behind("eth7", &folder.0).expect("the folder can be read");
+    assert_eq!(found[0].program(), Some(Program::Server));
+    guard.restore();
 }
