@@ -1,12 +1,12 @@
 """While no data plane runs: clients are told at once, instead of waiting for a time-out, and so is who asks for the first
 time; and what is outside of the server is given back however it ends."""
 
+import errno
 import os
 import pathlib
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 from conftest import (
@@ -31,30 +31,53 @@ pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached has no sup
 ONE_QUEUE_ADDRESS = "10.78.0.2"
 
 
-def has_loaded(process):
-    """Whether the process has a program for the NIC already."""
-    descriptors = pathlib.Path(f"/proc/{process}/fd")
-    try:
-        return any("bpf-prog" in os.readlink(descriptor) for descriptor in descriptors.iterdir())
-    except OSError:
-        return False
+class Held:
+    """Servers whose next data plane can be held at its first breath: it reads the file of -Y before it opens anything, and the test
+    says when that has an end."""
+
+    def __init__(self, file):
+        self.file, self.writer = file, None
+        file.write_text("user:word\n", encoding="ascii")
+        self.extra = ["-Y", str(file)]
+
+    def kill(self, server):
+        """Kills the data plane, and returns once the next one has begun and waits: until it is released nobody serves."""
+        self.file.unlink()
+        os.mkfifo(self.file)
+        os.kill(server.plane(), signal.SIGKILL)
+        until(self.is_read, "no other data plane is started")
+
+    def is_read(self):
+        """Whether somebody has opened the file: then it can be opened to write, and whoever reads waits for that."""
+        try:
+            self.writer = os.open(self.file, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO, error
+        return self.writer is not None
+
+    def release(self):
+        """The file has an end: what waits goes on."""
+        os.write(self.writer, b"user:word\n")
+        self.close()
+
+    def close(self):
+        """Nobody waits any more."""
+        if self.writer is not None:
+            os.close(self.writer)
+            self.writer = None
 
 
-def hold_back(server, log):
-    """Kills the data plane, and stops the next one before it has a program: until it is told to go on nobody serves."""
-    for restarts in range(1, 4):
-        killed = server.plane()
-        os.kill(killed, signal.SIGKILL)
-        deadline = time.monotonic() + HANG_SECONDS
-        while (held := server.plane()) in (killed, server.process.pid):
-            assert time.monotonic() < deadline, "no other data plane is started"
-        os.kill(held, signal.SIGSTOP)
-        if not has_loaded(held):
-            return held
-        # This machine was too slow for it.
-        os.kill(held, signal.SIGCONT)
-        log.until(f"with an empty cache restarts={restarts}")
-    pytest.fail("each data plane was too quick to be stopped")
+@pytest.fixture
+def held(tmp_path):
+    servers = Held(tmp_path / "users")
+    yield servers
+    servers.close()
+
+
+def log_in(connection):
+    """The connection may speak."""
+    exchange(connection, b"set login 0 0 9\r\nuser word\r\n", b"STORED\r\n")
+    return connection
 
 
 @pytest.fixture
@@ -84,24 +107,24 @@ def is_told(connection, address, link):
 
 
 def serves_again(held, log, address):
-    os.kill(held, signal.SIGCONT)
+    held.release()
     log.until("serves again")
-    connection = connect(address=address)
+    connection = log_in(connect(address=address))
     exchange(connection, b"get k\r\n" + store(b"k", b"w") + b"get k\r\n", b"END\r\nSTORED\r\n" + found(b"k", b"w") + b"END\r\n")
     return connection
 
 
 @pytest.mark.parametrize("generic", [False, True])
-def test_clients_of_an_own_address_are_told_at_once_that_nobody_serves(start, one_queue, generic):
+def test_clients_of_an_own_address_are_told_at_once_that_nobody_serves(start, held, one_queue, generic):
     address, link = (ONE_QUEUE_ADDRESS, "sc9") if generic else ("10.77.0.2", "sc0")
     options = {"interface": one_queue, "address": address, "threads": 1} if generic else {}
-    server = start(**options).wait_until_ready()
+    server = start(extra=held.extra, **options).wait_until_ready()
     mode = next(line for line in server.lines if line.startswith("link "))
     assert ("generic mode" if generic else "native mode") in mode, mode
     log = Log(server)
-    old = connect(address=address)
+    old = log_in(connect(address=address))
     exchange(old, store(b"k", b"v"), b"STORED\r\n")
-    held = hold_back(server, log)
+    held.kill(server)
     is_told(old, address, link)
     connection = serves_again(held, log, address)
     counts = {}
@@ -112,12 +135,12 @@ def test_clients_of_an_own_address_are_told_at_once_that_nobody_serves(start, on
     until(lambda: "prog/xdp" not in in_server_namespace("ip", "link", "show").stdout, "the program outlives its server")
 
 
-def test_clients_of_a_shared_address_are_told_by_the_kernel(start):
-    server = start(address=KERNEL_ADDRESS, extra=SHARED).wait_until_ready()
+def test_clients_of_a_shared_address_are_told_by_the_kernel(start, held):
+    server = start(address=KERNEL_ADDRESS, extra=[*SHARED, *held.extra]).wait_until_ready()
     log = Log(server)
-    old = connect(address=KERNEL_ADDRESS)
+    old = log_in(connect(address=KERNEL_ADDRESS))
     exchange(old, store(b"k", b"v"), b"STORED\r\n")
-    held = hold_back(server, log)
+    held.kill(server)
     is_told(old, KERNEL_ADDRESS, "sc0")
     connection = serves_again(held, log, KERNEL_ADDRESS)
     assert sidestep_stats(connection)["xdp_refused"] == 0
