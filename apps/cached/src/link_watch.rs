@@ -11,6 +11,9 @@ use nic::Mac;
 use nic::link::{Link, LinkError, LinkState};
 use nic::settings::{Knobs, NicKnobs, Setting};
 
+/// Looks in a row after which whatever has become of the interface has been said, and its state is known.
+pub const LOOKS_MOST: u32 = 2;
+
 /// There is nothing to serve on any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkGone {
@@ -205,9 +208,13 @@ impl LinkWatch {
     /// [`LinkGone`]: it was removed, or moved to another network namespace, or the program was detached.
     pub fn look(&mut self) -> Result<(), LinkGone> {
         let index = self.opened.link.index;
-        match Link::by_index(index).and_then(|link| Ok((link, Link::state(index)?))) {
-            Ok((link, state)) => {
-                let now = Seen::of(link, state);
+        self.take(Link::by_index(index).and_then(|link| Ok(Seen::of(link, Link::state(index)?))))
+    }
+
+    /// Takes what was seen in a look.
+    fn take(&mut self, seen: Result<Seen, LinkError>) -> Result<(), LinkGone> {
+        match seen {
+            Ok(now) => {
                 let checked = self.check_program(&now);
                 if std::mem::replace(&mut self.program_missed, checked.is_err()) {
                     checked?;
@@ -402,6 +409,61 @@ mod tests {
             Ok(()),
             "unknown from the start"
         );
+    }
+
+    /// What becomes of a link.
+    type Becomes = fn(&mut Seen);
+
+    /// How many looks it takes until a link that stays so has its line and its state, or the server its end.
+    fn looks(mut look: impl FnMut() -> Result<Seen, LinkError>) -> (u32, Result<LinkWatch, LinkGone>) {
+        let mut watch = LinkWatch::over(seen(link()), 2, Some(7));
+        for count in 1..=LOOKS_MOST {
+            if let Err(gone) = watch.take(look()) {
+                return (count, Err(gone));
+            }
+            if watch.changes_said() > 0 {
+                return (count, Ok(watch));
+            }
+        }
+        panic!("it is not told of in {LOOKS_MOST} looks")
+    }
+
+    #[test]
+    fn each_state_is_told_of_once_in_its_first_look_and_each_end_in_the_second_at_the_latest() {
+        let with = |change: Becomes| {
+            let mut changed = seen(link());
+            changed.state.programs = vec![7];
+            change(&mut changed);
+            changed
+        };
+        let states: [(&str, Becomes); 8] = [
+            ("is down", |seen| seen.link.up = false),
+            ("has no carrier", |seen| seen.state.carrier = false),
+            ("has an MTU of 1400 bytes now", |seen| seen.link.mtu = 1400),
+            ("has 4 receive queues now", |seen| seen.link.rx_queues = 4),
+            ("has 1 receive and 2 transmit queues now", |seen| seen.link.rx_queues = 1),
+            ("by another key or indirection table", |seen| seen.hash = Some("0 0 0 0".to_owned())),
+            ("is called lan0 now", |seen| seen.link.name = "lan0".to_owned()),
+            ("has the address 02:02:02:02:02:02 now", |seen| seen.link.mac = Mac([2; 6])),
+        ];
+        for (words, change) in states {
+            let said = LinkWatch::over(seen(link()), 2, Some(7)).changes(&with(change));
+            assert!(said.len() == 1 && said[0].to_string().contains(words), "{said:?}");
+            let (count, watch) = looks(|| Ok(with(change)));
+            let mut watch = watch.expect("it goes on");
+            assert_eq!((count, watch.changes_said()), (1, 1), "{words}");
+            // The counters that show it are as it is, and what stays so has no second line.
+            assert_eq!(watch.is_down(), !with(change).carries(), "{words}");
+            assert_eq!(watch.queues_without_socket(), u64::from(with(change).link.rx_queues.saturating_sub(2)));
+            watch.take(Ok(with(change))).expect("it goes on");
+            assert_eq!(watch.changes_said(), 1, "{words}");
+        }
+        let gone = || Err(LinkError::Gone { index: 7 });
+        assert!(matches!(looks(gone), (1, Err(LinkGone::Removed { .. }))));
+        let replaced = || Ok(with(|seen| seen.state.programs = vec![9]));
+        assert!(matches!(looks(replaced), (2, Err(LinkGone::ProgramDetached { .. }))));
+        let detached = || Ok(with(|seen| seen.state.programs.clear()));
+        assert!(matches!(looks(detached), (2, Err(LinkGone::ProgramDetached { .. }))));
     }
 
     #[test]

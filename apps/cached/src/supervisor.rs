@@ -43,6 +43,7 @@ use signal_hook::iterator::Signals;
 
 use crate::announce::{PidFile, write_ports};
 use crate::daemon::{self, Leaving};
+use crate::link_watch::LOOKS_MOST;
 use crate::options::{Options, Steering};
 use crate::say::say;
 use crate::setup::config::Ports;
@@ -51,11 +52,13 @@ use crate::setup::watch::Watch;
 use crate::setup::{PANICKED, SetupError};
 use crate::user::other;
 use channel::{FromPlane, ToPlane};
-use life::{Event, Lives, Plane, how};
+use life::{Event, Lives, Plane, SAY_LIMIT, how};
 
-/// How often the supervisor looks what has become of the link: a program that two looks in a row have missed is told of
-/// within a second.
+/// How often the supervisor looks what has become of the link.
 const WATCH_INTERVAL: Duration = Duration::from_millis(400);
+
+// Whatever becomes of the link is told of within a second, also while a plane does not listen.
+const _: () = assert!(WATCH_INTERVAL.as_millis() * LOOKS_MOST as u128 + SAY_LIMIT.as_millis() <= 1000);
 
 /// How long a plane may take to answer what has come and to end: far longer than a core takes (`worker/run.rs`).
 const STOP_LIMIT: Duration = Duration::from_secs(10);

@@ -84,3 +84,43 @@ impl Watch {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nic::Mac;
+
+    use super::*;
+
+    /// A link that no kernel has, so that a look finds it gone.
+    fn gone() -> Link {
+        Link {
+            name: "gone0".to_owned(),
+            index: u32::MAX >> 1,
+            mac: Mac([2; 6]),
+            mtu: 1500,
+            up: true,
+            rx_queues: 1,
+            tx_queues: 1,
+            tx_queues_max: 1,
+            combined: 0,
+            rx_ring: None,
+            driver: "veth".to_owned(),
+        }
+    }
+
+    #[test]
+    fn it_looks_at_once_and_then_when_the_interval_is_over_and_not_before() {
+        let (begin, interval) = (Instant::now(), Duration::from_millis(400));
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut watch = Watch::new(gone(), 1);
+        assert_eq!(watch.due_in(begin, interval), Duration::ZERO);
+        assert!(watch.look_if_due(begin, interval, None).is_err(), "it has looked");
+        assert_eq!(watch.due_in(at(100), interval), Duration::from_millis(300));
+        assert_eq!(watch.look_if_due(at(399), interval, None), Ok(()), "it has not looked");
+        assert_eq!(
+            (watch.due_in(at(400), interval), watch.due_in(at(5_000), interval)),
+            (Duration::ZERO, Duration::ZERO)
+        );
+        assert!(watch.look_if_due(at(400), interval, None).is_err(), "it has looked");
+    }
+}

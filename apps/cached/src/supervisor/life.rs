@@ -37,7 +37,7 @@ pub(crate) const MARK: &str = "SIDESTEP_CACHED_PLANE";
 const NAME: &str = "sidestep-cached: data plane";
 
 /// How long the supervisor waits for a plane to take what it says.
-const SAY_LIMIT: Duration = Duration::from_millis(200);
+pub(super) const SAY_LIMIT: Duration = Duration::from_millis(200);
 
 /// How often the data plane is started anew within a [`WINDOW`] before that is given up.
 const RESTARTS_MAX: usize = 5;
