@@ -1,11 +1,12 @@
 """The server at an address that is the kernel's too (--steering shared), or with an address of its own, on one interface
 with a service of the kernel's: each gets what is its own, and the kernel's loses nothing, whatever becomes of the server.
 
-SIDESTEP_E2E_ROUNDS is how often the server comes and goes (default 4).
+SIDESTEP_E2E_ROUNDS is how often the server comes and goes, each time with a data plane that is killed (default 4).
 """
 
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -29,6 +30,7 @@ from conftest import (
     sidestep_stats,
     store,
 )
+from test_supervisor import is_there, until
 from test_wrong_use import refused
 
 # Stands for ssh: a service on the kernel's address, a thread a client.
@@ -125,25 +127,56 @@ def service():
     running.end()
 
 
+def first_answer(address, begun):
+    """Milliseconds from `begun` to the first answer to who has asked all the time."""
+    while time.monotonic() < begun + HANG_SECONDS:
+        try:
+            with socket.create_connection((address, PORT), timeout=0.05) as connection:
+                connection.sendall(b"version\r\n")
+                if connection.recv(64).startswith(b"VERSION"):
+                    break
+        except OSError:
+            pass
+    return round((time.monotonic() - begun) * 1000)
+
+
+def is_asked_by_many(address):
+    """Connections come, ask and go."""
+    for _ in range(20):
+        with connect(address=address) as connection:
+            ask(connection)
+
+
 @only_sidestep
 @pytest.mark.parametrize("way", ["own", "shared"])
 def test_the_kernels_connection_loses_no_request_as_the_server_comes_and_goes(start, service, way):
     address, extra = (KERNEL_ADDRESS, SHARED) if way == "shared" else (ADDRESS, ())
+    first = []
     for number in range(ROUNDS):
-        before = service.answered
-        server = start(address=address, extra=extra).wait_until_ready()
-        for _ in range(20):
-            ask(connect(address=address))
+        before, begun = service.answered, time.monotonic()
+        server = start(address=address, extra=extra)
+        first.append(first_answer(address, begun))
+        log = Log(server.wait_until_ready())
+        is_asked_by_many(address)
+        # A server starts five data planes in a minute, so each server loses one.
+        plane = server.plane()
+        os.kill(plane, signal.SIGKILL)
+        log.until("serves again")
+        is_asked_by_many(address)
+        plane = server.plane()
         if number % 2:
             server.kill()
         else:
             assert server.stop() == 0, server.errors
+        until(lambda: not is_there(plane), "the data plane outlives its supervisor")
         # It was asked meanwhile, or is once it has the processor again.
         while service.answered == before and service.failed is None and service.thread.is_alive():
             service.thread.join(0.01)
         assert service.failed is None, f"round {number}: {service.failed!r}"
     exchange(connect(service.port, KERNEL_ADDRESS), b"ssh", b"ssh")
     print(f"{ROUNDS} rounds, {service.answered} requests of the kernel's service answered")
+    spread = f"{min(first)}, {sorted(first)[len(first) // 2]}, {max(first)}"
+    print(f"first answer of a server that was started, in ms: least, median, most: {spread}; each: {first}")
 
 
 @only_sidestep
