@@ -10,6 +10,8 @@ import time
 import pytest
 from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect
 
+LAB = os.environ["SIDESTEP_LAB_SUFFIX"]
+
 pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached has no such channel")
 
 
@@ -118,6 +120,29 @@ def test_garbage_half_messages_and_readers_that_read_nothing_keep_nobody_out(gov
     for one in open_ones:
         one.close()
     assert ctl(path, "stats").returncode == 0
+
+
+def test_servers_on_interfaces_of_one_name_in_two_namespaces_are_two(start):
+    one, other = "sidestep-one" + LAB, "sidestep-other" + LAB
+    for namespace in [one, other]:
+        subprocess.run(["ip", "netns", "add", namespace], check=True)
+    try:
+        servers = {
+            namespace: start(interface="tap:sst8", address="10.79.8.2", port=port, prefix=["ip", "netns", "exec", namespace])
+            for namespace, port in [(one, 11301), (other, 11302)]
+        }
+        for namespace, server in servers.items():
+            server.wait_until_ready()
+            assert not any("cannot govern" in line for line in server.lines), server.lines
+            command = ["ip", "netns", "exec", namespace, os.path.join(TOOLS, "sidestep"), "ctl", "--json", "stats", "settings"]
+            asked = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
+            assert asked.returncode == 0, asked.stderr
+            assert json.loads(asked.stdout)["tcpport"] == str(server.port)
+        for server in servers.values():
+            assert server.stop() == 0, server.errors
+    finally:
+        for namespace in [one, other]:
+            subprocess.run(["ip", "netns", "delete", namespace], check=True)
 
 
 def test_shutdown_is_answered_then_the_server_ends_and_its_socket_is_gone(governed):

@@ -1,5 +1,6 @@
 //! What is asked and answered, as JSON that people can read.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,16 @@ pub const VERSION: u32 = 1;
 /// What a hello begins with.
 pub const NAME: &str = "sidestep-control";
 
-/// Where the server of `interface` listens, in `folder`.
+/// Where the server of `interface` of this thread's network namespace listens, in `folder`: interfaces of one name in two
+/// namespaces are two.
 pub fn default_path(folder: &Path, interface: &str) -> PathBuf {
-    folder.join(format!("{interface}.sock"))
+    folder.join(format!("{interface}{}", default_ending()))
+}
+
+/// What the name of every such socket of this network namespace ends with.
+pub fn default_ending() -> String {
+    let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |namespace| namespace.ino());
+    format!(".{namespace}.sock")
 }
 
 /// What a server says first, unasked, as frame 0.

@@ -14,10 +14,10 @@ use crate::device;
 /// What is typed after `sidestep ctl`.
 #[derive(Debug, Args)]
 pub struct CtlFlags {
-    /// Socket of the server [default: the only one in /run/sidestep]
+    /// Socket of the server [default: the only one in /run/sidestep of this network namespace, or of any]
     #[arg(long, value_name = "PATH", global = true, conflicts_with = "interface")]
     control: Option<PathBuf>,
-    /// Interface of the server, whose socket is /run/sidestep/NAME.sock
+    /// Interface of the server, in this network namespace
     #[arg(long, visible_alias = "device", value_name = "NAME", value_parser = device::server, global = true)]
     interface: Option<String>,
     /// Print JSON
@@ -71,6 +71,11 @@ pub enum CtlError {
     /// Several could be meant.
     #[error("several servers run here: {0}; name one with --interface NAME or --control PATH")]
     Several(String),
+    /// Several could be meant, none of them in this network namespace.
+    #[error(
+        "servers run in other network namespaces: {0}; enter the one that is meant (ip netns exec), or name its socket with --control PATH"
+    )]
+    Elsewhere(String),
     /// The answer cannot be shown.
     #[error("cannot print the answer: {0}")]
     Print(#[from] io::Error),
@@ -114,17 +119,21 @@ fn request(what: &What) -> Request {
     }
 }
 
-/// The socket in `folder`, where there is one.
+/// The socket in `folder` whose server is meant: the only one of this network namespace, or of any.
 fn only_socket(folder: &Path) -> Result<PathBuf, CtlError> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut sockets: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "sock")).collect();
-    sockets.sort();
-    match sockets.len() {
-        0 => Err(CtlError::NoServer(folder.to_owned())),
-        1 => Ok(sockets.remove(0)),
-        _ => {
-            let names: Vec<_> = sockets.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
-            Err(CtlError::Several(names.join(", ")))
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.ends_with(".sock"));
+    names.sort();
+    let own = control::default_ending();
+    let here: Vec<String> = names.iter().filter(|name| name.ends_with(&own)).cloned().collect();
+    match (&here[..], &names[..]) {
+        ([only], _) | ([], [only]) => Ok(folder.join(only)),
+        (_, []) => Err(CtlError::NoServer(folder.to_owned())),
+        ([], several) => Err(CtlError::Elsewhere(several.join(", "))),
+        (several, _) => {
+            let interfaces: Vec<_> = several.iter().filter_map(|name| name.strip_suffix(&own)).collect();
+            Err(CtlError::Several(interfaces.join(", ")))
         }
     }
 }
@@ -200,10 +209,16 @@ mod tests {
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("eth1.json"), "").expect("a file");
         assert!(matches!(only_socket(&folder), Err(CtlError::NoServer(_))));
-        fs::write(folder.join("eth1.sock"), "").expect("a file");
-        assert_eq!(only_socket(&folder).expect("one"), folder.join("eth1.sock"));
-        fs::write(folder.join("eth2.sock"), "").expect("a file");
+        fs::write(folder.join("eth1.7.sock"), "").expect("a file");
+        assert_eq!(only_socket(&folder).expect("one"), folder.join("eth1.7.sock"));
+        fs::write(folder.join("eth1.8.sock"), "").expect("a file");
         let error = only_socket(&folder).expect_err("two").to_string();
+        assert!(error.contains("eth1.7.sock, eth1.8.sock") && error.contains("netns"), "{error}");
+        let ours = ["eth1", "eth2"].map(|name| control::default_path(&folder, name));
+        fs::write(&ours[0], "").expect("a file");
+        assert_eq!(only_socket(&folder).expect("one here"), ours[0]);
+        fs::write(&ours[1], "").expect("a file");
+        let error = only_socket(&folder).expect_err("two here").to_string();
         fs::remove_dir_all(&folder).expect("it was made");
         assert!(error.contains("eth1, eth2") && error.contains("--interface"), "{error}");
     }

@@ -175,7 +175,7 @@ pub(super) struct Flags {
     /// Record every frame in and out to DIR/queue-N.pcap
     #[arg(long, value_name = "DIR")]
     pub(super) capture: Option<PathBuf>,
-    /// Socket by which `sidestep ctl` governs the server [default: /run/sidestep/INTERFACE.sock]
+    /// Socket by which `sidestep ctl` governs the server [default: /run/sidestep/INTERFACE.NAMESPACE.sock]
     #[arg(long, value_name = "PATH")]
     pub(super) control: Option<PathBuf>,
     /// Obey debugtime, which moves the cache's clock: for tests
