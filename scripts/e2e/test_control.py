@@ -122,6 +122,33 @@ def test_garbage_half_messages_and_readers_that_read_nothing_keep_nobody_out(gov
     assert ctl(path, "stats").returncode == 0
 
 
+def connections(path):
+    return json.loads(ctl(path, "--json", "connections").stdout)
+
+
+def test_connections_are_shown_one_by_one_on_every_page(start, tmp_path):
+    path = tmp_path / "control.sock"
+    start(extra=["--control", str(path)], connections=2048).wait_until_ready()
+    assert connections(path) == []
+    opened = [connect() for _ in range(900)]
+    for one in opened:
+        expect_alive(one)
+    shown = {row["peer"]: row for row in connections(path)}
+    names = ["%s:%d" % one.getsockname() for one in opened]
+    assert sorted(shown) == sorted(names)
+    assert {row["core"] for row in shown.values()} == {0, 1}
+    assert all(row["state"] == "ESTAB" and row["unread_bytes"] == 0 for row in shown.values())
+    assert sum(row["rtt_us"] is not None for row in shown.values()) > 800
+    text = ctl(path, "connections").stdout.splitlines()
+    assert len(text) == 900 and " ESTAB core=" in text[0], text[0]
+    for one in opened[1:]:
+        one.close()
+    deadline = time.monotonic() + HANG_SECONDS
+    while len(left := connections(path)) > 1 and time.monotonic() < deadline:
+        pass
+    assert [row["peer"] for row in left] == names[:1]
+
+
 def test_servers_on_interfaces_of_one_name_in_two_namespaces_are_two(start):
     one, other = "sidestep-one" + LAB, "sidestep-other" + LAB
     for namespace in [one, other]:

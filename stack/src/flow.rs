@@ -1,6 +1,7 @@
 //! A flow as the application sees it: bytes in, bytes out, and how it ended.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use smoltcp::socket::tcp::State;
 
@@ -12,6 +13,48 @@ use crate::ready::Interest;
 #[derive(Debug)]
 pub struct Flow<'a> {
     pub(crate) block: &'a mut FlowBlock,
+}
+
+/// What there is to see of a flow from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowLook {
+    /// The peer's address and port.
+    pub peer: SocketAddr,
+    /// The state of RFC 9293 §3.3.2, as `ss` names it.
+    pub state: &'static str,
+    /// Bytes received that the application has not taken.
+    pub unread: usize,
+    /// Bytes that are not acknowledged, sent or not.
+    pub unsent: usize,
+    /// The smoothed round-trip time (RFC 6298 §2); `None` while none was measured.
+    pub round_trip: Option<Duration>,
+}
+
+impl FlowLook {
+    pub(crate) fn of(block: &FlowBlock) -> Self {
+        let socket = block.socket();
+        let state = match socket.state() {
+            State::Closed => "CLOSED",
+            State::Listen => "LISTEN",
+            State::SynSent => "SYN-SENT",
+            State::SynReceived => "SYN-RECV",
+            State::Established => "ESTAB",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::CloseWait => "CLOSE-WAIT",
+            State::Closing => "CLOSING",
+            State::LastAck => "LAST-ACK",
+            State::TimeWait => "TIME-WAIT",
+        };
+        let round_trip = block.sending.round_trip();
+        Self {
+            peer: block.key.peer(),
+            state,
+            unread: socket.recv_queue(),
+            unsent: socket.send_queue(),
+            round_trip: (!round_trip.is_zero()).then_some(round_trip),
+        }
+    }
 }
 
 impl Flow<'_> {

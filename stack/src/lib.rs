@@ -124,7 +124,7 @@ pub use connect::{Connect, ConnectError};
 pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
 pub use event::{Event, Events, Token};
-pub use flow::Flow;
+pub use flow::{Flow, FlowLook};
 pub use flow_id::{FlowId, FlowKey};
 pub use isn::RecordedIsns;
 pub use link::Mac;

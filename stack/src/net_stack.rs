@@ -52,7 +52,7 @@ use crate::config::{ConfigError, Secrets, StackConfig};
 use crate::cookie::Cookies;
 use crate::deadline::Deadlines;
 use crate::ephemeral::EphemeralPorts;
-use crate::flow::Flow;
+use crate::flow::{Flow, FlowLook};
 use crate::flow_id::FlowId;
 use crate::flow_list::FlowList;
 use crate::isn::{IsnGenerator, RecordedIsns};
@@ -324,6 +324,12 @@ impl NetStack {
     /// counted as by a full SYN queue: who wants to connect tries again, as with a kernel's full backlog.
     pub fn set_accepting(&mut self, accepting: bool) {
         self.listener.set_paused(!accepting);
+    }
+
+    /// What there is to see of a flow, without touching it; `None` when it has ended.
+    pub fn look(&self, id: FlowId) -> Option<FlowLook> {
+        let block = self.blocks.get(id.index())?;
+        (block.generation == id.generation && block.phase.is_open()).then(|| FlowLook::of(block))
     }
 
     /// Whether the application may still visit the flow.

@@ -1,20 +1,23 @@
 //! The answering end of the control channel: what `sidestep ctl` asks for, answered by a thread beside the cores.
 //!
-//! It reads what all cores share and sets what all cores read, none of it locked on a request's path; no core looks for
-//! what it is asked. Read first: `sidestep_control`.
+//! It reads what all cores share and sets what all cores read, none of it locked on a request's path; what only a core can
+//! do or tell is an order to it (`orders.rs`), which it looks at between turns. Read first: `sidestep_control`.
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cache::{Shared, Stopping, stats_list};
-use control::{QueueRow, Reply, Request, Setting};
+use control::{ConnectionRow, QueueRow, Reply, Request, Setting};
 
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
 use crate::log::{level, set_log_filter};
 use crate::losses::Losses;
+use crate::orders::{Listing, Order, Orders, Seen};
 
 /// Settings that [`Governed::answer`] can change.
 const CHANGEABLE: [&str; 4] = ["verbosity", "detail_enabled", "lru_crawler", LOG_FILTER];
@@ -22,14 +25,30 @@ const CHANGEABLE: [&str; 4] = ["verbosity", "detail_enabled", "lru_crawler", LOG
 /// What the log lets through: no setting of memcached's.
 const LOG_FILTER: &str = "log_filter";
 
+/// Connections told in one reply: some 80 KiB of JSON.
+const CONNECTIONS_AT_ONCE: usize = 400;
+
+/// How long cores may take for an order: less than the front waits for an answer.
+const ORDER_LIMIT: Duration = Duration::from_millis(1500);
+
+/// The cores, as who governs them has them.
+pub struct Cores {
+    /// What they share of the cache.
+    pub shared: Arc<Shared>,
+    /// What they lose.
+    pub losses: Arc<Losses>,
+    /// The way to each of them.
+    pub orders: Arc<Orders>,
+    /// Their time.
+    pub clock: Clock,
+    /// Tells whoever waits for a reason to stop.
+    pub wake: Box<dyn Fn() + Send>,
+}
+
 /// What is governed.
 pub struct Governed {
-    shared: Arc<Shared>,
-    losses: Arc<Losses>,
-    clock: Clock,
+    cores: Cores,
     log_filter: String,
-    /// Wakes whoever waits for a reason to stop.
-    wake: Box<dyn Fn() + Send>,
 }
 
 impl std::fmt::Debug for Governed {
@@ -39,10 +58,11 @@ impl std::fmt::Debug for Governed {
 }
 
 impl Governed {
-    /// The cores that share `shared` and `losses`; `wake` is called once the server is to stop.
-    pub fn new(shared: Arc<Shared>, losses: Arc<Losses>, clock: Clock, wake: Box<dyn Fn() + Send>) -> Governed {
-        let log_filter = std::env::var("RUST_LOG").unwrap_or_else(|_| level(shared.control.verbosity()).to_owned());
-        Governed { shared, losses, clock, log_filter, wake }
+    /// These cores.
+    pub fn new(cores: Cores) -> Governed {
+        let set = std::env::var("RUST_LOG");
+        let log_filter = set.unwrap_or_else(|_| level(cores.shared.control.verbosity()).to_owned());
+        Governed { cores, log_filter }
     }
 
     /// Answers what comes over `stream`, in a thread that ends with the other end of it.
@@ -80,18 +100,19 @@ impl Governed {
                 )),
             },
             Request::Queues => self.queues(),
+            Request::Connections { core, from } => self.connections(core, from),
             Request::Shutdown => {
                 tracing::info!("told to stop by sidestep ctl");
-                self.shared.control.stop(Stopping::Graceful);
-                (self.wake)();
+                self.cores.shared.control.stop(Stopping::Graceful);
+                (self.cores.wake)();
                 Reply::Done("the server answers what has arrived, and ends".to_owned())
             }
         }
     }
 
     fn list(&self, kind: &str) -> Option<Vec<(String, String)>> {
-        let now = self.shared.control.shown(self.clock.read().1);
-        stats_list(kind, &self.shared, now)
+        let now = self.cores.shared.control.shown(self.cores.clock.read().1);
+        stats_list(kind, &self.cores.shared, now)
     }
 
     /// What `stats settings` says, and which of it can change.
@@ -108,7 +129,7 @@ impl Governed {
             "no" | "off" => Ok(false),
             _ => Err("it is yes or no".to_owned()),
         };
-        let control = &self.shared.control;
+        let control = &self.cores.shared.control;
         match name {
             "verbosity" => {
                 let verbosity = value.parse().ok().filter(|verbosity| *verbosity <= 2).ok_or("it is 0, 1 or 2")?;
@@ -120,7 +141,7 @@ impl Governed {
                 set_log_filter(value)?;
                 self.log_filter = value.to_owned();
             }
-            "detail_enabled" => self.shared.counters.set_detail(yes(value)?),
+            "detail_enabled" => self.cores.shared.counters.set_detail(yes(value)?),
             "lru_crawler" => control.set_lru_crawler(yes(value)?),
             _ if self.settings().iter().any(|setting| setting.name == name) => {
                 return Err("it is decided when the server starts".to_owned());
@@ -130,8 +151,37 @@ impl Governed {
         Ok(())
     }
 
+    fn connections(&self, core: usize, from: u32) -> Reply {
+        let (to, found) = mpsc::channel();
+        let listing = Order::Connections(Listing::new(from, CONNECTIONS_AT_ONCE, to));
+        if core >= self.cores.orders.cores() {
+            return Reply::Error(format!("there are {} cores, the first of them 0", self.cores.orders.cores()));
+        }
+        let listed = self.give(core, listing).and_then(|()| found.recv_timeout(ORDER_LIMIT).map_err(|_| late()));
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(why) => return Reply::Error(why),
+        };
+        let following = (core + 1 < self.cores.orders.cores()).then_some((core + 1, 0));
+        let next = listed.next.map(|place| (core, place)).or(following);
+        let row = |Seen { look, idle_secs }: Seen| ConnectionRow {
+            peer: look.peer.to_string(),
+            state: look.state.to_owned(),
+            core,
+            idle_secs,
+            unread_bytes: look.unread,
+            unsent_bytes: look.unsent,
+            rtt_us: look.round_trip.map(|time| time.as_micros() as u64),
+        };
+        Reply::Connections { connections: listed.found.into_iter().map(row).collect(), next }
+    }
+
+    fn give(&self, core: usize, order: Order) -> Result<(), String> {
+        if self.cores.orders.give(core, order) { Ok(()) } else { Err(late()) }
+    }
+
     fn queues(&self) -> Reply {
-        let Some(arrivals) = self.losses.arrivals() else {
+        let Some(arrivals) = self.cores.losses.arrivals() else {
             let rule = "there are fewer queues than cores: frames are handed over between cores, by a hash of addresses and ports, and nothing is counted by queue";
             return Reply::Queues { rule: rule.to_owned(), queues: Vec::new() };
         };
@@ -146,21 +196,34 @@ impl Governed {
     }
 }
 
+fn late() -> String {
+    format!("a core has not done what it was told for {} ms", ORDER_LIMIT.as_millis())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use cache::{CacheConfig, Core, Now};
+    use nic::Doorbell;
 
     use super::*;
 
+    /// A plane of one core that does nothing, and whether whoever waits for its end was told.
     fn plane() -> (Governed, Arc<Shared>, Arc<AtomicBool>) {
         let caches = Core::mesh(&CacheConfig::default(), [7; 16]).expect("the defaults");
         let shared = caches[0].shared().clone();
-        let woken = Arc::new(AtomicBool::new(false));
-        let sets = woken.clone();
-        let wake = Box::new(move || sets.store(true, Ordering::Relaxed));
-        (Governed::new(shared.clone(), Arc::new(Losses::new(1)), Clock::start(), wake), shared, woken)
+        let told = Arc::new(AtomicBool::new(false));
+        let tells = told.clone();
+        let doorbell = Arc::new(Doorbell::new().expect("a descriptor"));
+        let cores = Cores {
+            shared: shared.clone(),
+            losses: Arc::new(Losses::new(1)),
+            orders: Arc::new(Orders::new(&[doorbell])),
+            clock: Clock::start(),
+            wake: Box::new(move || tells.store(true, Ordering::Relaxed)),
+        };
+        (Governed::new(cores), shared, told)
     }
 
     #[test]
@@ -217,9 +280,18 @@ mod tests {
 
     #[test]
     fn shutdown_sets_the_reason_and_wakes_who_waits() {
-        let (mut plane, shared, woken) = plane();
+        let (mut plane, shared, told) = plane();
         assert!(matches!(plane.answer(Request::Shutdown), Reply::Done(_)));
-        assert!(woken.load(Ordering::Relaxed));
+        assert!(told.load(Ordering::Relaxed));
         assert_eq!(shared.control.stopping(), Some(Stopping::Graceful));
+    }
+
+    #[test]
+    fn connections_of_a_core_that_is_not_there_or_does_nothing_are_an_error() {
+        let (mut plane, _, _) = plane();
+        for core in [0, 1] {
+            let reply = plane.answer(Request::Connections { core, from: 0 });
+            assert!(matches!(reply, Reply::Error(_)), "{reply:?}");
+        }
     }
 }

@@ -40,6 +40,8 @@ mod log;
 mod losses;
 /// The command line, checked.
 mod options;
+/// What a core is told by others than its clients.
+mod orders;
 /// What was served, in words.
 mod report;
 /// Lines on standard output.
@@ -71,6 +73,7 @@ pub use link_watch::LinkGone;
 pub use log::start_log;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
 pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal, Steering};
+pub use orders::{Listed, Listing, Order, Orders, Seen};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run, run_with};
 pub use sharing::{AnyQueue, share_queues};

@@ -4,6 +4,8 @@
 //! Invariant: everything a worker holds is its own core's; what crosses cores goes through a bounded queue. A turn
 //! never waits, and each of its steps has a bound. Read first: ARCHITECTURE.md, "One request through the files".
 
+/// What it is told by others than its clients.
+mod obey;
 /// Turn after turn, sleep between them, and the end.
 mod run;
 /// A single step of the turn, for benchmarks.
@@ -22,6 +24,7 @@ pub use step::TurnStep;
 use crate::capture::CoreCapture;
 use crate::connections::Connections;
 use crate::losses::{CoreLosses, Losses};
+use crate::orders::Listing;
 use crate::udp_service::UdpService;
 
 /// Flows served in one turn; the rest stay on the ready list for the next.
@@ -66,6 +69,8 @@ pub struct Worker<Q: Queue> {
     pub maxconns_fast: bool,
     /// Where others see what it has lost.
     pub losses: CoreLosses,
+    /// What it is about to tell of its connections.
+    pub(crate) listing: Option<Listing>,
     /// Since when connections are not accepted, if they are not.
     paused_at: Option<Time>,
 }
@@ -94,6 +99,7 @@ impl<Q: Queue> Worker<Q> {
             doorbells: doorbells.to_vec(),
             polls: false,
             maxconns_fast: true,
+            listing: None,
             paused_at: None,
         }
     }

@@ -66,6 +66,15 @@ pub enum Request {
     },
     /// By which queue connections came, and whether that is the one predicted.
     Queues,
+    /// Connections one by one, some at a time.
+    Connections {
+        /// The core to begin with.
+        #[serde(default)]
+        core: usize,
+        /// The place among its connections to begin with.
+        #[serde(default)]
+        from: u32,
+    },
     /// The server answers what has arrived and ends.
     Shutdown,
 }
@@ -89,6 +98,32 @@ pub enum Reply {
         /// One for each queue that is polled.
         queues: Vec<QueueRow>,
     },
+    /// To [`Request::Connections`].
+    Connections {
+        /// Some of them.
+        connections: Vec<ConnectionRow>,
+        /// Core and place to ask for next, unless these were the last.
+        next: Option<(usize, u32)>,
+    },
+}
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionRow {
+    /// Address and port of its client.
+    pub peer: String,
+    /// Its state, as `ss` names it.
+    pub state: String,
+    /// The core that serves it.
+    pub core: usize,
+    /// Seconds since its last command.
+    pub idle_secs: u32,
+    /// Bytes received and not yet taken by the server.
+    pub unread_bytes: usize,
+    /// Bytes that the client has not acknowledged.
+    pub unsent_bytes: usize,
+    /// Smoothed round-trip time in microseconds, if one was measured.
+    pub rtt_us: Option<u64>,
 }
 
 /// A setting.

@@ -54,6 +54,8 @@ enum What {
         /// What the log lets through from now on
         level: String,
     },
+    /// Show every connection: client, state, core, seconds since its last command, bytes that wait, round trip
+    Connections,
     /// End the server once it has answered what has arrived
     Shutdown,
 }
@@ -92,7 +94,17 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
         (None, None) => only_socket(&folder())?,
     };
     let mut client = Client::connect(&path, Duration::from_secs(flags.timeout))?;
-    let reply = client.ask(&request(&flags.what))?;
+    let mut reply = client.ask(&request(&flags.what))?;
+    while let Reply::Connections { connections, next: next @ Some(_) } = &mut reply {
+        let (core, from) = next.take().unwrap_or_default();
+        match client.ask(&Request::Connections { core, from })? {
+            Reply::Connections { connections: more, next: after } => {
+                connections.extend(more);
+                *next = after;
+            }
+            other => reply = other,
+        }
+    }
     if let Reply::Error(why) = &reply {
         if flags.json {
             print_json(&reply, out)?;
@@ -115,6 +127,7 @@ fn request(what: &What) -> Request {
         What::Stats { kind } => Request::Stats { kind: kind.clone() },
         What::Queues => Request::Queues,
         What::LogLevel { level } => Request::Set { name: "log_filter".to_owned(), value: level.clone() },
+        What::Connections => Request::Connections { core: 0, from: 0 },
         What::Shutdown => Request::Shutdown,
     }
 }
@@ -146,6 +159,7 @@ fn print_json(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
             serde_json::to_writer(&mut *out, &serde_json::Value::Object(counts.collect()))?;
         }
         Reply::Settings(settings) => serde_json::to_writer(&mut *out, settings)?,
+        Reply::Connections { connections, .. } => serde_json::to_writer(&mut *out, connections)?,
         reply => serde_json::to_writer(&mut *out, reply)?,
     }
     writeln!(out)
@@ -158,6 +172,14 @@ fn print(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
         Reply::Settings(settings) => settings.iter().try_for_each(|setting| {
             let mark = if setting.changeable { "  (can change)" } else { "" };
             writeln!(out, "{} {}{mark}", setting.name, setting.value)
+        }),
+        Reply::Connections { connections, .. } => connections.iter().try_for_each(|row| {
+            let rtt = row.rtt_us.map_or("-".to_owned(), |micros| format!("{micros}us"));
+            writeln!(
+                out,
+                "{} {} core={} idle={}s unread={} unsent={} rtt={rtt}",
+                row.peer, row.state, row.core, row.idle_secs, row.unread_bytes, row.unsent_bytes
+            )
         }),
         Reply::Queues { rule, queues } => {
             writeln!(out, "{rule}")?;
@@ -174,7 +196,7 @@ fn print(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use control::{QueueRow, Setting};
+    use control::{ConnectionRow, QueueRow, Setting};
 
     use super::*;
 
@@ -195,6 +217,19 @@ mod tests {
         ]);
         assert_eq!(shown(&settings, false), "verbosity 0  (can change)\ntcpport 11211\n");
         assert!(shown(&settings, true).starts_with("[{\"name\":\"verbosity\",\"value\":\"0\",\"changeable\":true},"));
+        let row = ConnectionRow {
+            peer: "10.0.0.1:4000".to_owned(),
+            state: "ESTAB".to_owned(),
+            core: 1,
+            idle_secs: 2,
+            unread_bytes: 0,
+            unsent_bytes: 9,
+            rtt_us: Some(120),
+        };
+        let connections = Reply::Connections { connections: vec![row], next: None };
+        let text = "10.0.0.1:4000 ESTAB core=1 idle=2s unread=0 unsent=9 rtt=120us\n";
+        assert_eq!(shown(&connections, false), text);
+        assert!(shown(&connections, true).starts_with("[{\"peer\":\"10.0.0.1:4000\","));
         let row = QueueRow { queue: 1, core: 0, connections: 5, as_predicted: Some(4), elsewhere: Some(1) };
         let queues = Reply::Queues { rule: "by a hash".to_owned(), queues: vec![row] };
         let text = "by a hash\nqueue 1 core 0: connections=5 as_predicted=4 elsewhere=1\n";

@@ -27,6 +27,7 @@ use crate::daemon::Leaving;
 use crate::huge_pages;
 use crate::losses::Losses;
 use crate::options::{Options, Steering};
+use crate::orders::Orders;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
 use crate::supervisor::empty_folder;
@@ -57,7 +58,7 @@ pub(super) struct Opened {
 pub(super) struct Base {
     pub(super) shared: Arc<Shared>,
     pub(super) losses: Arc<Losses>,
-    pub(super) doorbells: Vec<Arc<Doorbell>>,
+    pub(super) orders: Arc<Orders>,
     /// Holds the program's link, until the cores have ended.
     pub(super) _device: Device,
     pub(super) memory: MemoryThread,
@@ -130,7 +131,8 @@ pub(super) fn open(
     let user = user.filter(|user| !user.uid.is_root());
     give_up(user.as_ref(), &empty_folder()).map_err(SetupError::system("give up the rights of the data plane"))?;
     memory.give_up();
-    let base = Base { shared, losses, doorbells, _device: device, memory, time, leaving };
+    let orders = Arc::new(Orders::new(&doorbells));
+    let base = Base { shared, losses, orders, _device: device, memory, time, leaving };
     Ok(Opened { workers, base })
 }
 

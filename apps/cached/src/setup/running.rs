@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,9 +15,10 @@ use super::plane::Supervised;
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
-use crate::governed::Governed;
+use crate::governed::{Cores, Governed};
 use crate::losses::{LinkLosses, LossLog};
 use crate::options::{Options, cluster_in, users_in};
+use crate::orders::Orders;
 use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
@@ -53,7 +53,6 @@ type CoreEnd = Result<CoreReport, WorkerError>;
 pub(super) struct Running {
     base: Base,
     cores: Vec<JoinHandle<CoreEnd>>,
-    stop: Arc<AtomicBool>,
     inbox: Receiver<Event>,
     /// Keeps the channel open after all other senders are dropped.
     _events: Sender<Event>,
@@ -72,13 +71,12 @@ impl Running {
         let Opened { workers, mut base } = opened;
         base.memory.wait_for_first();
         let clock = Clock::start();
-        let stop = Arc::new(AtomicBool::new(false));
         let (events, inbox) = mpsc::channel();
         let (confined, all_confined) = mpsc::channel::<()>();
         let mut cores = Vec::new();
         let cpus = cpus(options);
         for worker in workers {
-            cores.push(start(worker, options, &cpus, clock, &stop, (&events, &confined))?);
+            cores.push(start(worker, options, &cpus, clock, &base.orders, (&events, &confined))?);
         }
         let (ear, heard, listening) = (supervised.ear()?, events.clone(), confined.clone());
         let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard, listening));
@@ -99,7 +97,6 @@ impl Running {
         Ok(Running {
             base,
             cores,
-            stop,
             inbox,
             _events: events,
             control,
@@ -167,10 +164,7 @@ impl Running {
 
     /// Stops every core and says what they did. All that was opened closes.
     pub(super) fn stop(self) -> Result<(), SetupError> {
-        self.stop.store(true, Ordering::Relaxed);
-        for doorbell in &self.base.doorbells {
-            doorbell.ring();
-        }
+        self.base.orders.stop();
         let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
         if let Some((socket, thread)) = self.control {
             // Whoever has asked for the end is told first that it comes.
@@ -193,7 +187,13 @@ fn govern(
         // Fails when the server is ending and has dropped the receiver.
         let _ = events.send(Event::Asked);
     });
-    let governed = Governed::new(base.shared.clone(), base.losses.clone(), clock, wake);
+    let governed = Governed::new(Cores {
+        shared: base.shared.clone(),
+        losses: base.losses.clone(),
+        orders: base.orders.clone(),
+        clock,
+        wake,
+    });
     Ok((kept, governed.start(socket)?))
 }
 
@@ -248,12 +248,12 @@ fn start(
     options: &Options,
     cpus: &[core_affinity::CoreId],
     clock: Clock,
-    stop: &Arc<AtomicBool>,
+    orders: &Arc<Orders>,
     (events, confined): (&Sender<Event>, &Sender<()>),
 ) -> Result<JoinHandle<CoreEnd>, SetupError> {
     let core = worker.cache.id();
     let cpu = cpus.get(core).copied();
-    let (stop, spin) = (stop.clone(), options.spin);
+    let (orders, spin) = (orders.clone(), options.spin);
     // Here, since the core's thread may not make what it sleeps on.
     let sleeper = worker.sleeper();
     let role = if sleeper.is_polling() { Role::PollingCore } else { Role::Core };
@@ -267,7 +267,7 @@ fn start(
         }
         restrict(role).map_err(WorkerError::Confine)?;
         drop(confined);
-        worker.run(sleeper, &clock, &stop, spin)
+        worker.run(sleeper, &clock, &orders, spin)
     };
     let builder = std::thread::Builder::new().name(format!("core-{core}"));
     builder.spawn(body).map_err(SetupError::system("start a thread"))

@@ -1,7 +1,6 @@
 //! The life of a core: turn after turn until the server stops, asleep on all queues and the doorbell at once when there
 //! is nothing to do, and the turns in which it answers what has arrived and closes its connections.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cache::Now;
@@ -10,6 +9,7 @@ use stack::{Port, Time};
 
 use super::Worker;
 use crate::clock::Clock;
+use crate::orders::Orders;
 use crate::report::CoreReport;
 
 /// How long a stopping core at least takes in frames before it closes connections, since other cores may hand them over.
@@ -46,6 +46,52 @@ pub enum WorkerError {
 }
 
 impl<Q: Queue> Worker<Q> {
+    /// Takes turns and does what `orders` say; once they say that it ends, answers what has arrived, closes every connection
+    /// and says what was done.
+    ///
+    /// # Errors
+    /// A queue failed, or the kernel does not let the core sleep.
+    pub fn run(
+        mut self,
+        mut sleeper: Sleeper,
+        clock: &Clock,
+        orders: &Orders,
+        spin: Duration,
+    ) -> Result<CoreReport, WorkerError> {
+        let core = self.cache.id();
+        let mut sleeps = 0;
+        let mut busy_at = Time::ZERO;
+        if core == 0 {
+            // The first core polls a queue in every plan, and one core is enough to tell everybody.
+            self.stack.announce(clock.read().0, 0);
+        }
+        loop {
+            let (time, now) = self.read(clock);
+            if orders.wants(core) {
+                if orders.stops(core) {
+                    break;
+                }
+                self.obey(orders);
+            }
+            if self.turn(time, now)? {
+                busy_at = time;
+                continue;
+            }
+            let limit = if time.since(busy_at) < spin { None } else { self.sleep_limit(time) };
+            let Some(limit) = limit else {
+                std::hint::spin_loop();
+                continue;
+            };
+            sleeps += 1;
+            sleeper.sleep(Some(limit), || self.has_work() || orders.wants(core)).map_err(WorkerError::Sleep)?;
+        }
+        self.drain(clock)?;
+        self.capture.finish()?;
+        Ok(CoreReport::of(&self, sleeps))
+    }
+}
+
+impl<Q: Queue> Worker<Q> {
     /// The moment, as debugtime may have set it for the cache.
     fn read(&self, clock: &Clock) -> (Time, Now) {
         let (time, now) = clock.read();
@@ -65,45 +111,6 @@ impl<Q: Queue> Worker<Q> {
             }
             None => Sleeper::new(bell(), fds()),
         }
-    }
-
-    /// Takes turns until `stop` is set, then answers what has arrived, closes every connection and says what was done.
-    ///
-    /// # Errors
-    /// A queue failed, or the kernel does not let the core sleep.
-    pub fn run(
-        mut self,
-        mut sleeper: Sleeper,
-        clock: &Clock,
-        stop: &AtomicBool,
-        spin: Duration,
-    ) -> Result<CoreReport, WorkerError> {
-        let core = self.cache.id();
-        let mut sleeps = 0;
-        let mut busy_at = Time::ZERO;
-        if core == 0 {
-            // The first core polls a queue in every plan, and one core is enough to tell everybody.
-            self.stack.announce(clock.read().0, 0);
-        }
-        while !stop.load(Ordering::Relaxed) {
-            let (time, now) = self.read(clock);
-            if self.turn(time, now)? {
-                busy_at = time;
-                continue;
-            }
-            let limit = if time.since(busy_at) < spin { None } else { self.sleep_limit(time) };
-            let Some(limit) = limit else {
-                std::hint::spin_loop();
-                continue;
-            };
-            sleeps += 1;
-            sleeper
-                .sleep(Some(limit), || self.has_work() || stop.load(Ordering::Relaxed))
-                .map_err(WorkerError::Sleep)?;
-        }
-        self.drain(clock)?;
-        self.capture.finish()?;
-        Ok(CoreReport::of(&self, sleeps))
     }
 
     /// How long a core that found nothing to do at `time` may sleep; `None` while there is upkeep to be done first.

@@ -1,0 +1,43 @@
+//! What a core is told by others than its clients, done between two turns.
+
+use cache::ConnId;
+use nic::Queue;
+
+use super::Worker;
+use crate::orders::{Order, Orders, Seen};
+
+/// Orders obeyed between two turns.
+const OBEYED_AT_ONCE: usize = 16;
+
+impl<Q: Queue> Worker<Q> {
+    /// Does what it was told, a bounded part of it, and keeps the rest for after the next turn.
+    #[cold]
+    pub fn obey(&mut self, orders: &Orders) {
+        let core = self.cache.id();
+        for _ in 0..OBEYED_AT_ONCE {
+            // One list after the other.
+            if self.listing.is_some() {
+                break;
+            }
+            let Some(order) = orders.take(core) else { break };
+            match order {
+                Order::Connections(listing) => self.listing = Some(listing),
+            }
+        }
+        let listing = self.listing.take();
+        self.listing = listing.and_then(|listing| {
+            let all = self.stack.config().max_flows as u32;
+            listing.go_on(all, |place| self.seen(place))
+        });
+        if self.listing.is_some() || orders.waiting(core) > 0 {
+            orders.look_again(core);
+        }
+    }
+
+    /// The connection at a place, if there is one.
+    fn seen(&self, place: u32) -> Option<Seen> {
+        let conn = ConnId(place);
+        let look = self.stack.look(self.connections.flow_of(conn)?)?;
+        Some(Seen { look, idle_secs: self.cache.idle_secs(conn) })
+    }
+}
