@@ -149,6 +149,36 @@ def test_connections_are_shown_one_by_one_on_every_page(start, tmp_path):
     assert [row["peer"] for row in left] == names[:1]
 
 
+def test_drain_refuses_new_connections_keeps_old_ones_and_ends_with_the_last(governed):
+    server, path = governed
+    old = connect()
+    expect_alive(old)
+    done = ctl(path, "drain")
+    assert done.returncode == 0 and done.stdout.startswith("1 connections go on"), (done.stdout, done.stderr)
+    # A second time it is no other state; a time that no clock has is none.
+    assert ctl(path, "drain", "--within", "3600").returncode == 0
+    assert ctl(path, "drain", "--within", str(2**64 - 1)).returncode == 0
+    for _ in range(20):
+        with pytest.raises(ConnectionRefusedError):
+            connect()
+    expect_alive(old)
+    assert json.loads(ctl(path, "--json", "stats").stdout)["accepting_conns"] == "0"
+    old.close()
+    server._collect()
+    assert server.process.returncode == 0, server.errors
+    assert not path.exists()
+
+
+def test_drain_ends_within_the_time_given_whoever_stays(governed):
+    server, path = governed
+    old = connect()
+    expect_alive(old)
+    assert "in 1 s at the latest" in ctl(path, "drain", "--within", "1").stdout
+    assert old.recv(64) == b""
+    server._collect()
+    assert server.process.returncode == 0, server.errors
+
+
 def test_servers_on_interfaces_of_one_name_in_two_namespaces_are_two(start):
     one, other = "sidestep-one" + LAB, "sidestep-other" + LAB
     for namespace in [one, other]:

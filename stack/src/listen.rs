@@ -50,6 +50,11 @@ impl Listener {
         self.paused = paused;
     }
 
+    /// No handshake begins any more; those under way go on.
+    pub(crate) fn close(&mut self) {
+        self.ports.fill(0);
+    }
+
     /// A handshake has begun.
     pub(crate) fn begin(&mut self) {
         self.half_open += 1;
@@ -75,6 +80,13 @@ mod tests {
         let listener = Listener::new(&[1, 64, 11_211, 65_535], 1);
         let accepted: Vec<u16> = (0..=u16::MAX).filter(|&port| listener.accepts(port)).collect();
         assert_eq!(accepted, [1, 64, 11_211, 65_535]);
+    }
+
+    #[test]
+    fn no_port_is_accepted_once_it_has_closed() {
+        let mut listener = Listener::new(&[11_211], 1);
+        listener.close();
+        assert!(!listener.accepts(11_211) && !listener.is_full());
     }
 
     #[test]

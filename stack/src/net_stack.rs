@@ -326,6 +326,12 @@ impl NetStack {
         self.listener.set_paused(!accepting);
     }
 
+    /// Accepts no new connection for good: a SYN is answered with RST, as at a port on which nobody listens. Handshakes under
+    /// way and flows go on.
+    pub fn stop_listening(&mut self) {
+        self.listener.close();
+    }
+
     /// What there is to see of a flow, without touching it; `None` when it has ended.
     pub fn look(&self, id: FlowId) -> Option<FlowLook> {
         let block = self.blocks.get(id.index())?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use cache::{Shared, Stopping, stats_list};
 use control::{ConnectionRow, QueueRow, Reply, Request, Setting};
 
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
 use crate::log::{level, set_log_filter};
@@ -31,6 +32,18 @@ const CONNECTIONS_AT_ONCE: usize = 400;
 /// How long cores may take for an order: less than the front waits for an answer.
 const ORDER_LIMIT: Duration = Duration::from_millis(1500);
 
+/// How the server is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Once what has arrived is answered.
+    Now,
+    /// Once the last connection has ended, or after a time.
+    WithLastConnection {
+        /// The time, if there is one.
+        within: Option<Duration>,
+    },
+}
+
 /// The cores, as who governs them has them.
 pub struct Cores {
     /// What they share of the cache.
@@ -39,16 +52,19 @@ pub struct Cores {
     pub losses: Arc<Losses>,
     /// The way to each of them.
     pub orders: Arc<Orders>,
+    /// Their connections.
+    pub admission: Arc<Admission>,
     /// Their time.
     pub clock: Clock,
     /// Tells whoever waits for a reason to stop.
-    pub wake: Box<dyn Fn() + Send>,
+    pub wake: Box<dyn Fn(Ending) + Send>,
 }
 
 /// What is governed.
 pub struct Governed {
     cores: Cores,
     log_filter: String,
+    drains: bool,
 }
 
 impl std::fmt::Debug for Governed {
@@ -62,7 +78,7 @@ impl Governed {
     pub fn new(cores: Cores) -> Governed {
         let set = std::env::var("RUST_LOG");
         let log_filter = set.unwrap_or_else(|_| level(cores.shared.control.verbosity()).to_owned());
-        Governed { cores, log_filter }
+        Governed { cores, log_filter, drains: false }
     }
 
     /// Answers what comes over `stream`, in a thread that ends with the other end of it.
@@ -101,10 +117,11 @@ impl Governed {
             },
             Request::Queues => self.queues(),
             Request::Connections { core, from } => self.connections(core, from),
+            Request::Drain { seconds } => self.drain(seconds.map(Duration::from_secs)),
             Request::Shutdown => {
                 tracing::info!("told to stop by sidestep ctl");
                 self.cores.shared.control.stop(Stopping::Graceful);
-                (self.cores.wake)();
+                (self.cores.wake)(Ending::Now);
                 Reply::Done("the server answers what has arrived, and ends".to_owned())
             }
         }
@@ -149,6 +166,24 @@ impl Governed {
             _ => return Err(format!("there is no such setting; these can change: {}", CHANGEABLE.join(", "))),
         }
         Ok(())
+    }
+
+    /// Accepts no connections any more, and ends with the last.
+    fn drain(&mut self, within: Option<Duration>) -> Reply {
+        if !std::mem::replace(&mut self.drains, true) {
+            for core in 0..self.cores.orders.cores() {
+                if let Err(why) = self.give(core, Order::StopListening) {
+                    return Reply::Error(why);
+                }
+            }
+        }
+        let open = self.cores.admission.open();
+        tracing::info!(connections = open, "told to drain by sidestep ctl");
+        (self.cores.wake)(Ending::WithLastConnection { within });
+        let limit = within.map_or(String::new(), |within| format!(", in {} s at the latest", within.as_secs()));
+        Reply::Done(format!(
+            "{open} connections go on and no new one is accepted; the server ends with the last{limit}"
+        ))
     }
 
     fn connections(&self, core: usize, from: u32) -> Reply {
@@ -202,26 +237,27 @@ fn late() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Mutex;
 
     use cache::{CacheConfig, Core, Now};
     use nic::Doorbell;
 
     use super::*;
 
-    /// A plane of one core that does nothing, and whether whoever waits for its end was told.
-    fn plane() -> (Governed, Arc<Shared>, Arc<AtomicBool>) {
+    /// A plane of one core that does nothing, and what whoever waits for its end was told.
+    fn plane() -> (Governed, Arc<Shared>, Arc<Mutex<Vec<Ending>>>) {
         let caches = Core::mesh(&CacheConfig::default(), [7; 16]).expect("the defaults");
         let shared = caches[0].shared().clone();
-        let told = Arc::new(AtomicBool::new(false));
+        let told = Arc::new(Mutex::new(Vec::new()));
         let tells = told.clone();
         let doorbell = Arc::new(Doorbell::new().expect("a descriptor"));
         let cores = Cores {
             shared: shared.clone(),
             losses: Arc::new(Losses::new(1)),
             orders: Arc::new(Orders::new(&[doorbell])),
+            admission: Arc::new(Admission::new(8)),
             clock: Clock::start(),
-            wake: Box::new(move || tells.store(true, Ordering::Relaxed)),
+            wake: Box::new(move |ending| tells.lock().expect("nobody panics").push(ending)),
         };
         (Governed::new(cores), shared, told)
     }
@@ -282,8 +318,22 @@ mod tests {
     fn shutdown_sets_the_reason_and_wakes_who_waits() {
         let (mut plane, shared, told) = plane();
         assert!(matches!(plane.answer(Request::Shutdown), Reply::Done(_)));
-        assert!(told.load(Ordering::Relaxed));
+        assert_eq!(*told.lock().expect("nobody panics"), [Ending::Now]);
         assert_eq!(shared.control.stopping(), Some(Stopping::Graceful));
+    }
+
+    #[test]
+    fn who_drains_twice_changes_the_time_and_each_core_is_told_once() {
+        let (mut plane, shared, told) = plane();
+        for seconds in [None, Some(7)] {
+            let Reply::Done(said) = plane.answer(Request::Drain { seconds }) else { panic!("it drains") };
+            assert_eq!(said.contains("in 7 s"), seconds.is_some(), "{said}");
+        }
+        let within = Some(Duration::from_secs(7));
+        let endings = [Ending::WithLastConnection { within: None }, Ending::WithLastConnection { within }];
+        assert_eq!(*told.lock().expect("nobody panics"), endings);
+        assert_eq!(shared.control.stopping(), None);
+        assert_eq!(plane.cores.orders.waiting(0), 1);
     }
 
     #[test]

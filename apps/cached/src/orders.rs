@@ -28,6 +28,8 @@ const ORDERS: u8 = 2;
 /// Something to be done by a core, between two turns.
 #[derive(Debug)]
 pub enum Order {
+    /// Accept no connection any more.
+    StopListening,
     /// Tell of connections.
     Connections(Listing),
 }

@@ -71,6 +71,8 @@ pub struct Worker<Q: Queue> {
     pub losses: CoreLosses,
     /// What it is about to tell of its connections.
     pub(crate) listing: Option<Listing>,
+    /// Whether it accepts no connection any more (`sidestep ctl drain`).
+    pub(crate) drains: bool,
     /// Since when connections are not accepted, if they are not.
     paused_at: Option<Time>,
 }
@@ -100,6 +102,7 @@ impl<Q: Queue> Worker<Q> {
             polls: false,
             maxconns_fast: true,
             listing: None,
+            drains: false,
             paused_at: None,
         }
     }
@@ -234,7 +237,7 @@ impl<Q: Queue> Worker<Q> {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
         self.connections.close_idle(&mut self.stack, &mut self.cache, now);
         self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays);
-        if !self.maxconns_fast {
+        if !self.maxconns_fast && !self.drains {
             self.accept_or_wait(time);
         }
     }

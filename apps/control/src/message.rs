@@ -75,6 +75,12 @@ pub enum Request {
         #[serde(default)]
         from: u32,
     },
+    /// No new connections; the server ends once none is left.
+    Drain {
+        /// After so many seconds although some are left.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
     /// The server answers what has arrived and ends.
     Shutdown,
 }

@@ -56,6 +56,12 @@ enum What {
     },
     /// Show every connection: client, state, core, seconds since its last command, bytes that wait, round trip
     Connections,
+    /// Accept no new connection, and end with the last one
+    Drain {
+        /// End after so many seconds although connections are left
+        #[arg(long, value_name = "SECONDS")]
+        within: Option<u64>,
+    },
     /// End the server once it has answered what has arrived
     Shutdown,
 }
@@ -128,6 +134,7 @@ fn request(what: &What) -> Request {
         What::Queues => Request::Queues,
         What::LogLevel { level } => Request::Set { name: "log_filter".to_owned(), value: level.clone() },
         What::Connections => Request::Connections { core: 0, from: 0 },
+        What::Drain { within } => Request::Drain { seconds: *within },
         What::Shutdown => Request::Shutdown,
     }
 }

@@ -59,6 +59,7 @@ pub(super) struct Base {
     pub(super) shared: Arc<Shared>,
     pub(super) losses: Arc<Losses>,
     pub(super) orders: Arc<Orders>,
+    pub(super) admission: Arc<Admission>,
     /// Holds the program's link, until the cores have ended.
     pub(super) _device: Device,
     pub(super) memory: MemoryThread,
@@ -113,7 +114,8 @@ pub(super) fn open(
     let (queues, captures) = open_queues(options, &plan, &doorbells, &link, take)?;
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
-    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, &losses)?;
+    let admission = Arc::new(Admission::new(options.connections));
+    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, (&losses, &admission))?;
     for (worker, capture) in workers.iter_mut().zip(captures) {
         worker.capture = capture;
         worker.polls = waiting == (Waiting::Sleeps { polls: true });
@@ -132,7 +134,7 @@ pub(super) fn open(
     give_up(user.as_ref(), &empty_folder()).map_err(SetupError::system("give up the rights of the data plane"))?;
     memory.give_up();
     let orders = Arc::new(Orders::new(&doorbells));
-    let base = Base { shared, losses, orders, _device: device, memory, time, leaving };
+    let base = Base { shared, losses, orders, admission, _device: device, memory, time, leaving };
     Ok(Opened { workers, base })
 }
 
@@ -213,9 +215,8 @@ fn make_workers(
     queues: Vec<Vec<AnyQueue>>,
     doorbells: &[Arc<Doorbell>],
     link: &Link,
-    losses: &Arc<Losses>,
+    (losses, admission): (&Arc<Losses>, &Arc<Admission>),
 ) -> Result<Vec<Worker<AnyQueue>>, SetupError> {
-    let admission = Arc::new(Admission::new(options.connections));
     let rings = StrayRing::of(doorbells, chunk_bytes(link))?;
     let isn_secret: [u8; 32] = random()?;
     let mut workers = Vec::new();

@@ -15,7 +15,7 @@ use super::plane::Supervised;
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
-use crate::governed::{Cores, Governed};
+use crate::governed::{Cores, Ending, Governed};
 use crate::losses::{LinkLosses, LossLog};
 use crate::options::{Options, cluster_in, users_in};
 use crate::orders::Orders;
@@ -28,11 +28,14 @@ use crate::worker::{Worker, WorkerError};
 /// How often the main thread brings `rusage_user` and `rusage_system` of `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often it looks whether the last connection has ended, where that is waited for.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What the main thread waits for.
 enum Event {
     Said(ToPlane),
     /// `sidestep ctl` has asked for the end.
-    Asked,
+    Asked(Ending),
     CoreEnded,
 }
 
@@ -53,6 +56,8 @@ type CoreEnd = Result<CoreReport, WorkerError>;
 pub(super) struct Running {
     base: Base,
     cores: Vec<JoinHandle<CoreEnd>>,
+    /// When it ends although connections are left; `None` unless it ends with the last of them.
+    drains_until: Option<Option<Instant>>,
     inbox: Receiver<Event>,
     /// Keeps the channel open after all other senders are dropped.
     _events: Sender<Event>,
@@ -97,6 +102,7 @@ impl Running {
         Ok(Running {
             base,
             cores,
+            drains_until: None,
             inbox,
             _events: events,
             control,
@@ -111,15 +117,30 @@ impl Running {
     pub(super) fn wait(&mut self) {
         let shared = self.base.shared.clone();
         while shared.control.stopping().is_none() {
-            match self.inbox.recv_timeout(WATCH_INTERVAL) {
-                Ok(Event::Said(ToPlane::Stop) | Event::Asked | Event::CoreEnded) => break,
+            let interval = if self.drains_until.is_some() { DRAIN_INTERVAL } else { WATCH_INTERVAL };
+            match self.inbox.recv_timeout(interval) {
+                Ok(Event::Said(ToPlane::Stop) | Event::Asked(Ending::Now) | Event::CoreEnded) => break,
+                Ok(Event::Asked(Ending::WithLastConnection { within })) => {
+                    // What is too long for the clock is for ever.
+                    self.drains_until = Some(within.and_then(|within| Instant::now().checked_add(within)));
+                }
                 Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
                 Ok(Event::Said(ToPlane::Begin(_) | ToPlane::Go)) | Err(_) => {}
             }
+            if self.has_drained() {
+                tracing::info!(connections = self.base.admission.open(), "drained");
+                break;
+            }
             self.base.time.publish(shared.counters.core(0));
         }
+    }
+
+    /// Whether the end has come that [`Ending::WithLastConnection`] asked for.
+    fn has_drained(&self) -> bool {
+        let Some(until) = self.drains_until else { return false };
+        self.base.admission.open() == 0 || until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Shows what the supervisor has read of link and program, and says in the log what grows.
@@ -183,14 +204,15 @@ fn govern(
     events: &Sender<Event>,
 ) -> io::Result<(UnixStream, JoinHandle<()>)> {
     let (events, kept) = (events.clone(), socket.try_clone()?);
-    let wake = Box::new(move || {
+    let wake = Box::new(move |ending| {
         // Fails when the server is ending and has dropped the receiver.
-        let _ = events.send(Event::Asked);
+        let _ = events.send(Event::Asked(ending));
     });
     let governed = Governed::new(Cores {
         shared: base.shared.clone(),
         losses: base.losses.clone(),
         orders: base.orders.clone(),
+        admission: base.admission.clone(),
         clock,
         wake,
     });

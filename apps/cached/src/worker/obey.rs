@@ -21,6 +21,11 @@ impl<Q: Queue> Worker<Q> {
             }
             let Some(order) = orders.take(core) else { break };
             match order {
+                Order::StopListening => {
+                    self.drains = true;
+                    self.stack.stop_listening();
+                    self.cache.counters().not_accepting.set(1);
+                }
                 Order::Connections(listing) => self.listing = Some(listing),
             }
         }
