@@ -32,6 +32,10 @@ pub struct Control {
     lru_crawler: AtomicBool,
     /// What `-m` or the last `cache_memlimit` asked for, in bytes.
     limit: AtomicU64,
+    /// The connections that may be open at a time, over all cores.
+    connections: AtomicU32,
+    /// The seconds after which a silent connection is closed; 0: never.
+    idle_timeout: AtomicU32,
     /// The right to dump.
     pub(crate) dumping: DumpRight,
     /// Who may speak, if not everybody.
@@ -52,6 +56,8 @@ impl Control {
             verbosity: AtomicU32::new(config.server.verbosity.min(VERBOSITY_MAX)),
             lru_crawler: AtomicBool::new(config.commands.lru_crawler),
             limit: AtomicU64::new(config.shard.memory_bytes as u64),
+            connections: AtomicU32::new(config.server.max_connections as u32),
+            idle_timeout: AtomicU32::new(config.server.idle_timeout_secs),
             dumping: DumpRight::default(),
             users: RwLock::new(config.users.clone()),
             cluster: RwLock::new(config.cluster.clone().map(Arc::new)),
@@ -82,12 +88,33 @@ impl Control {
     }
 
     /// Bytes that the shards may use together, as asked for: they use whole segments of it.
-    pub(crate) fn limit_bytes(&self) -> u64 {
+    pub fn limit_bytes(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_limit_bytes(&self, bytes: u64) {
+    /// Sets the limit that is shown, once every shard keeps its part of it. Any thread.
+    pub fn set_limit_bytes(&self, bytes: u64) {
         self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The connections that may be open at a time, as shown; the application keeps to it.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of connections that is shown. Any thread.
+    pub fn set_connections(&self, most: u32) {
+        self.connections.store(most, Ordering::Relaxed);
+    }
+
+    /// The seconds after which a silent connection is closed, as shown; 0 is never. The application keeps to it.
+    pub fn idle_timeout(&self) -> u32 {
+        self.idle_timeout.load(Ordering::Relaxed)
+    }
+
+    /// Sets the seconds that are shown. Any thread.
+    pub fn set_idle_timeout(&self, seconds: u32) {
+        self.idle_timeout.store(seconds, Ordering::Relaxed);
     }
 
     /// Whether a user has that name and password. Takes a lock that only [`Control::set_users`] takes for long.

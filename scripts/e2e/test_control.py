@@ -179,6 +179,31 @@ def test_drain_ends_within_the_time_given_whoever_stays(governed):
     assert server.process.returncode == 0, server.errors
 
 
+def test_memory_connections_and_idle_time_change_while_clients_are_served(governed):
+    server, path = governed
+    first, second = connect(), connect()
+    for connection in [first, second]:
+        expect_alive(connection)
+    limit = 32 << 20
+    for change in [("maxbytes", str(limit)), ("maxconns", "2")]:
+        done = ctl(path, "set", *change)
+        assert done.returncode == 0, done.stderr
+        assert stats(first, b"settings")[change[0]] == change[1]
+    assert stats(first, b"")["limit_maxbytes"] == str(limit)
+    third = connect()
+    assert third.recv(64) == b"ERROR Too many open connections\r\n"
+    # Nobody says anything on the second, nor, from here on, on the first.
+    assert ctl(path, "set", "idle_timeout", "2").returncode == 0
+    assert second.recv(64) == b""
+    for change in [("maxbytes", "1"), ("maxbytes", str(1 << 40)), ("maxconns", "4097"), ("idle_timeout", "soon")]:
+        refused = ctl(path, "set", *change)
+        assert refused.returncode == 1 and "stays as it is" in refused.stderr, (change, refused.stderr)
+    again = connect()
+    shown = stats(again, b"settings")
+    assert (shown["maxbytes"], shown["maxconns"], shown["idle_timeout"]) == (str(limit), "2", "2")
+    assert ctl(path, "set", "idle_timeout", "0").returncode == 0
+
+
 def test_servers_on_interfaces_of_one_name_in_two_namespaces_are_two(start):
     one, other = "sidestep-one" + LAB, "sidestep-other" + LAB
     for namespace in [one, other]:

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// A number of connections that may be open at a time, over all cores. Any thread.
 #[derive(Debug)]
 pub struct Admission {
-    limit: usize,
+    limit: AtomicUsize,
     open: AtomicUsize,
     /// By core, of which there are at most 64: it has stopped.
     stopped: AtomicU64,
@@ -17,19 +17,25 @@ pub struct Admission {
 impl Admission {
     /// Admits `limit` connections at a time.
     pub fn new(limit: usize) -> Self {
-        Self { limit, open: AtomicUsize::new(0), stopped: AtomicU64::new(0) }
+        Self { limit: AtomicUsize::new(limit), open: AtomicUsize::new(0), stopped: AtomicU64::new(0) }
     }
 
     /// Admits one connection, unless the limit is reached.
     pub fn enter(&self) -> bool {
-        let more = |open: usize| (open < self.limit).then_some(open + 1);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let more = |open: usize| (open < limit).then_some(open + 1);
         // Only the number counts, no other memory depends on it.
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Whether no more are admitted.
     pub fn is_full(&self) -> bool {
-        self.open() >= self.limit
+        self.open() >= self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Admits `limit` connections at a time from now on. Those beyond it that are open already go on.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Connections that are admitted just now.
@@ -64,5 +70,8 @@ mod tests {
         assert!(!admission.enter());
         admission.leave();
         assert!(admission.enter());
+        admission.set_limit(1);
+        admission.leave();
+        assert!(admission.is_full() && !admission.enter(), "one of two goes on");
     }
 }

@@ -85,10 +85,16 @@ impl Connections {
         self.idle = Some(Idle::new(timeout_secs, self.open_flows.len()));
     }
 
+    /// Closes those of `idle`, which must have room for as many connections as this; `None`: none any more.
+    pub fn close_idle_of(&mut self, idle: Option<Idle>) {
+        self.idle = idle;
+    }
+
     /// Closes those that have not said anything for too long, if that was asked for; a bounded number a turn.
     pub fn close_idle(&mut self, stack: &mut NetStack, cache: &mut Core, now: Now) {
         let Some(idle) = &mut self.idle else { return };
         let open_flows = &self.open_flows;
+        idle.take_in(now.secs, |index| open_flows.get(index)?.as_ref().map(|(id, _)| *id));
         let idle_secs = |id: FlowId| {
             let (_, session) = open_flows.get(id.index())?.as_ref().filter(|(open, _)| *open == id)?;
             Some(if session.is_idle() { cache.idle_secs(session.conn()) } else { 0 })

@@ -6,9 +6,9 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache::{Shared, Stopping, stats_list};
 use control::{ConnectionRow, QueueRow, Reply, Request, Setting};
@@ -16,15 +16,23 @@ use control::{ConnectionRow, QueueRow, Reply, Request, Setting};
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
+use crate::idle::Idle;
 use crate::log::{level, set_log_filter};
 use crate::losses::Losses;
 use crate::orders::{Listing, Order, Orders, Seen};
 
 /// Settings that [`Governed::answer`] can change.
-const CHANGEABLE: [&str; 4] = ["verbosity", "detail_enabled", "lru_crawler", LOG_FILTER];
+const CHANGEABLE: [&str; 7] =
+    ["maxbytes", "maxconns", "idle_timeout", "verbosity", "detail_enabled", "lru_crawler", LOG_FILTER];
 
 /// What the log lets through: no setting of memcached's.
 const LOG_FILTER: &str = "log_filter";
+
+/// The least that memory is limited to, as for cache_memlimit.
+const MEMORY_MIN_BYTES: u64 = 8 << 20;
+
+/// The longest idle time-out, in seconds, as at the start.
+const IDLE_MAX_SECS: u32 = 1 << 31;
 
 /// Connections told in one reply: some 80 KiB of JSON.
 const CONNECTIONS_AT_ONCE: usize = 400;
@@ -54,6 +62,10 @@ pub struct Cores {
     pub orders: Arc<Orders>,
     /// Their connections.
     pub admission: Arc<Admission>,
+    /// Connections for which memory was reserved at the start.
+    pub reserved: usize,
+    /// The most connections that one core has.
+    pub flows_per_core: usize,
     /// Their time.
     pub clock: Clock,
     /// Tells whoever waits for a reason to stop.
@@ -148,6 +160,18 @@ impl Governed {
         };
         let control = &self.cores.shared.control;
         match name {
+            "maxbytes" => self.set_memory(value)?,
+            "maxconns" => {
+                let reserved = self.cores.reserved;
+                let most = value.parse::<usize>().ok().filter(|most| (1..=reserved).contains(most));
+                let most = most.ok_or_else(|| format!("it is 1 to {reserved}, for which -c has reserved memory"))?;
+                self.cores.admission.set_limit(most);
+                control.set_connections(most as u32);
+            }
+            "idle_timeout" => {
+                let seconds = value.parse::<u32>().ok().filter(|seconds| *seconds <= IDLE_MAX_SECS);
+                self.set_idle_timeout(seconds.ok_or("it is a number of seconds, 0 for never")?)?;
+            }
             "verbosity" => {
                 let verbosity = value.parse().ok().filter(|verbosity| *verbosity <= 2).ok_or("it is 0, 1 or 2")?;
                 set_log_filter(level(verbosity))?;
@@ -165,6 +189,54 @@ impl Governed {
             }
             _ => return Err(format!("there is no such setting; these can change: {}", CHANGEABLE.join(", "))),
         }
+        Ok(())
+    }
+
+    /// Limits all shards together to so many bytes, or none of them.
+    fn set_memory(&self, value: &str) -> Result<(), String> {
+        let control = &self.cores.shared.control;
+        let bytes = value.parse::<u64>().ok().filter(|bytes| *bytes >= MEMORY_MIN_BYTES);
+        let bytes = bytes.ok_or_else(|| format!("it is a number of bytes, {MEMORY_MIN_BYTES} at least"))?;
+        if let Err(why) = self.limit_memory(bytes) {
+            // Those that could are to be as they were: what they were told before they can.
+            let _ = self.tell_memory(control.limit_bytes());
+            return Err(why);
+        }
+        control.set_limit_bytes(bytes);
+        Ok(())
+    }
+
+    fn limit_memory(&self, bytes: u64) -> Result<(), String> {
+        if self.all(&self.tell_memory(bytes)?)?.contains(&false) {
+            return Err("it is more than was reserved at the start, or too little for the longest item".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Tells every core; each says whether it can.
+    fn tell_memory(&self, bytes: u64) -> Result<Receiver<bool>, String> {
+        let orders = &self.cores.orders;
+        let (obeyed, answers) = mpsc::channel();
+        let each = (bytes / orders.cores() as u64) as usize;
+        for core in 0..orders.cores() {
+            self.give(core, Order::MemoryLimit { bytes: each, obeyed: obeyed.clone() })?;
+        }
+        Ok(answers)
+    }
+
+    /// What every core says.
+    fn all<T>(&self, answers: &Receiver<T>) -> Result<Vec<T>, String> {
+        let by = Instant::now() + ORDER_LIMIT;
+        let next = |_| answers.recv_timeout(by.saturating_duration_since(Instant::now())).map_err(|_| late());
+        (0..self.cores.orders.cores()).map(next).collect()
+    }
+
+    fn set_idle_timeout(&self, seconds: u32) -> Result<(), String> {
+        for core in 0..self.cores.orders.cores() {
+            let idle = (seconds > 0).then(|| Box::new(Idle::among(seconds, self.cores.flows_per_core)));
+            self.give(core, Order::CloseIdle(idle))?;
+        }
+        self.cores.shared.control.set_idle_timeout(seconds);
         Ok(())
     }
 
@@ -256,6 +328,8 @@ mod tests {
             losses: Arc::new(Losses::new(1)),
             orders: Arc::new(Orders::new(&[doorbell])),
             admission: Arc::new(Admission::new(8)),
+            reserved: 8,
+            flows_per_core: 16,
             clock: Clock::start(),
             wake: Box::new(move |ending| tells.lock().expect("nobody panics").push(ending)),
         };
@@ -266,7 +340,14 @@ mod tests {
     fn stats_settings_and_the_channel_agree_before_and_after_a_change() {
         let (mut plane, shared, _) = plane();
         let now = Now { secs: 2, unix_epoch: 0 };
-        for (name, value) in [("", ""), ("detail_enabled", "yes"), ("lru_crawler", "no")] {
+        for (name, value) in [
+            ("", ""),
+            ("detail_enabled", "yes"),
+            ("lru_crawler", "no"),
+            ("maxconns", "5"),
+            ("idle_timeout", "60"),
+            ("idle_timeout", "0"),
+        ] {
             if !name.is_empty() {
                 let set = Request::Set { name: name.to_owned(), value: value.to_owned() };
                 assert_eq!(plane.answer(set), Reply::Done(format!("{name} is {value}")));
@@ -302,6 +383,12 @@ mod tests {
         assert!(why("colour", "red").contains("no such setting"));
         assert!(why("verbosity", "3").contains("0, 1 or 2"));
         assert!(why("detail_enabled", "perhaps").contains("yes or no"));
+        assert!(why("maxconns", "9").contains("1 to 8") && why("maxconns", "0").contains("1 to 8"));
+        assert!(why("idle_timeout", "-1").contains("a number of seconds"));
+        assert!(
+            why("maxbytes", "64m").contains("a number of bytes") && why("maxbytes", "8388607").contains("at least")
+        );
+        assert!(why("maxbytes", "67108864").contains("has not done what it was told"), "the core does nothing here");
     }
 
     #[test]

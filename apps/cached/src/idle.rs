@@ -15,13 +15,30 @@ const LOOKS_PER_TURN: usize = 64;
 pub struct Idle {
     timeout_secs: u32,
     queue: VecDeque<(u32, FlowId)>,
+    /// Connections that were open before, from this index on, have no place yet.
+    unseen: usize,
+    max_flows: usize,
 }
 
 impl Idle {
     /// Connections idle for `timeout_secs` seconds are closed; there are at most `max_flows`.
     pub fn new(timeout_secs: u32, max_flows: usize) -> Idle {
         // A connection that ends keeps its place until it is looked at, so one more may come for each.
-        Idle { timeout_secs, queue: VecDeque::with_capacity(2 * max_flows) }
+        Idle { timeout_secs, queue: VecDeque::with_capacity(2 * max_flows), unseen: max_flows, max_flows }
+    }
+
+    /// The same for connections that are open already too, which [`take_in`](Self::take_in) finds.
+    pub fn among(timeout_secs: u32, max_flows: usize) -> Idle {
+        Idle { unseen: 0, ..Idle::new(timeout_secs, max_flows) }
+    }
+
+    /// Gives places to connections that were open before, a bounded number a turn: `open` says which there is at an index.
+    pub fn take_in(&mut self, now_secs: u32, open: impl Fn(usize) -> Option<FlowId>) {
+        let end = self.max_flows.min(self.unseen + LOOKS_PER_TURN);
+        for id in (self.unseen..end).filter_map(open) {
+            self.add(id, now_secs);
+        }
+        self.unseen = end;
     }
 
     /// A connection was opened. When ended connections fill the queue, the first of them makes room.
@@ -58,6 +75,18 @@ impl Idle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_that_were_open_before_are_found_and_named() {
+        let mut idle = Idle::among(3, 200);
+        let (silent, later) = (FlowId::from_bits(150), FlowId::from_bits(7));
+        for _ in 0..4 {
+            idle.take_in(100, |index| (index == 150).then_some(silent));
+        }
+        idle.add(later, 100);
+        assert_eq!(idle.next_overdue(110, |id| Some(if id == silent { 10 } else { 0 })), Some(silent));
+        assert_eq!(idle.next_overdue(110, |_| Some(0)), None);
+    }
 
     #[test]
     fn a_silent_connection_is_named_once_and_a_busy_one_never() {

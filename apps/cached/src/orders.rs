@@ -12,6 +12,8 @@ use crossbeam_queue::ArrayQueue;
 use nic::Doorbell;
 use stack::FlowLook;
 
+use crate::idle::Idle;
+
 /// Orders of one core that wait; more are refused.
 const WAITING_MAX: usize = 16;
 
@@ -30,6 +32,15 @@ const ORDERS: u8 = 2;
 pub enum Order {
     /// Accept no connection any more.
     StopListening,
+    /// Keep the shard within so many bytes, and say whether it can.
+    MemoryLimit {
+        /// Of this shard.
+        bytes: usize,
+        /// Who wants to know.
+        obeyed: Sender<bool>,
+    },
+    /// Close silent connections so, or not at all.
+    CloseIdle(Option<Box<Idle>>),
     /// Tell of connections.
     Connections(Listing),
 }

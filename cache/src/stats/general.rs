@@ -48,7 +48,7 @@ const GENERAL: &[StatLines] = &[
     Gauge("pointer_size", |_, _| u64::from(usize::BITS)),
     Micros("rusage_user", |core| &core.rusage_user_us),
     Micros("rusage_system", |core| &core.rusage_system_us),
-    Gauge("max_connections", |shared, _| shared.config.server.max_connections as u64),
+    Gauge("max_connections", |shared, _| u64::from(shared.control.connections())),
     Gauge("curr_connections", |shared, _| shared.counters.sum(|core| &core.curr_connections)),
     Cores(named![total_connections, rejected_connections]),
     Gauge("connection_structures", |shared, _| (shared.config.connections_per_core * shared.config.cores) as u64),
@@ -99,7 +99,7 @@ const GENERAL: &[StatLines] = &[
 fn is_shown(shared: &Shared, name: &str) -> bool {
     let server = &shared.config.server;
     match name {
-        "idle_kicks" => server.idle_timeout_secs > 0,
+        "idle_kicks" => shared.control.idle_timeout() > 0,
         "rejected_connections" => server.maxconns_fast,
         "lru_crawler_running" | "lru_crawler_starts" => shared.control.lru_crawler(),
         "lru_maintainer_juggles"

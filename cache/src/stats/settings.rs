@@ -63,7 +63,7 @@ pub(super) fn settings(shared: &Shared) -> Box<[u8]> {
     let yes = |is: bool| if is { "yes" } else { "no" };
     let mut text = StatText::default();
     text.stat("maxbytes", control.limit_bytes());
-    text.stat("maxconns", config.server.max_connections);
+    text.stat("maxconns", control.connections());
     text.stat("tcpport", config.server.tcp_port);
     text.stat("udpport", config.server.udp_port);
     text.stat("inter", config.server.interface.as_deref().unwrap_or("NULL"));
@@ -105,7 +105,7 @@ pub(super) fn settings(shared: &Shared) -> Box<[u8]> {
     text.stat("lru_maintainer_thread", "no");
     text.stat("lru_segmented", "no");
     text.stats(LRU);
-    text.stat("idle_timeout", config.server.idle_timeout_secs);
+    text.stat("idle_timeout", control.idle_timeout());
     text.stat("watcher_logbuf_size", WATCHER_LOGBUF_BYTES);
     text.stat("worker_logbuf_size", config.server.worker_logbuf_bytes);
     text.stat("read_buf_mem_limit", config.server.read_buf_mem_limit_bytes);

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::config::flows_per_core;
 use super::error::SetupError;
 use super::open::{Base, Opened};
 use super::plane::Supervised;
@@ -87,7 +88,7 @@ impl Running {
         let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard, listening));
         ear.map_err(SetupError::system("start a thread"))?;
         let control = supervised.take_control();
-        let control = control.map(|socket| govern(socket, &base, clock, &events)).transpose();
+        let control = control.map(|socket| govern(socket, &base, clock, options, &events)).transpose();
         let control = control.map_err(SetupError::system("start the control channel"))?;
         restrict(Role::Main).map_err(SetupError::system("confine the main thread"))?;
         // Every thread drops its sender once it is confined, or has ended because it cannot be.
@@ -201,6 +202,7 @@ fn govern(
     socket: UnixStream,
     base: &Base,
     clock: Clock,
+    options: &Options,
     events: &Sender<Event>,
 ) -> io::Result<(UnixStream, JoinHandle<()>)> {
     let (events, kept) = (events.clone(), socket.try_clone()?);
@@ -213,6 +215,8 @@ fn govern(
         losses: base.losses.clone(),
         orders: base.orders.clone(),
         admission: base.admission.clone(),
+        reserved: options.connections,
+        flows_per_core: flows_per_core(options),
         clock,
         wake,
     });

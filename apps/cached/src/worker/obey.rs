@@ -26,6 +26,11 @@ impl<Q: Queue> Worker<Q> {
                     self.stack.stop_listening();
                     self.cache.counters().not_accepting.set(1);
                 }
+                Order::MemoryLimit { bytes, obeyed } => {
+                    // Whoever has asked may have given up.
+                    let _ = obeyed.send(self.cache.shard_mut().set_memory_limit(bytes).is_ok());
+                }
+                Order::CloseIdle(idle) => self.connections.close_idle_of(idle.map(|idle| *idle)),
                 Order::Connections(listing) => self.listing = Some(listing),
             }
         }
