@@ -191,4 +191,6 @@ pub struct QueueDrops {
     /// Handed in to be sent, but shorter than an Ethernet header or longer than the link takes; of a TAP also what the
     /// kernel did not take, since the interface was down or memory was short.
     pub tx_refused: u64,
+    /// Went by a tap whose recorder took no more. Not lost: received or sent all the same.
+    pub unrecorded: u64,
 }

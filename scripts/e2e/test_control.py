@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 
 import pytest
-from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect
+from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect, receive
+from test_link import counted
 
 LAB = os.environ["SIDESTEP_LAB_SUFFIX"]
 
@@ -225,6 +227,116 @@ def test_servers_on_interfaces_of_one_name_in_two_namespaces_are_two(start):
     finally:
         for namespace in [one, other]:
             subprocess.run(["ip", "netns", "delete", namespace], check=True)
+
+
+def frames_of(path):
+    """The frames of a pcap file (draft-ietf-opsawg-pcap), whole."""
+    data = path.read_bytes()
+    assert struct.unpack("<I", data[:4]) == (0xA1B23C4D,)
+    frames, at = [], 24
+    while at < len(data):
+        seconds, nanoseconds, kept, length = struct.unpack("<IIII", data[at : at + 16])
+        assert kept == length and nanoseconds < 10**9 and abs(time.time() - seconds) < 3600
+        assert at + 16 + kept <= len(data), "the last frame is cut"
+        frames.append(data[at + 16 : at + 16 + kept])
+        at += 16 + kept
+    return frames
+
+
+def test_a_capture_has_every_frame_between_on_and_off_and_can_be_turned_on_again(governed, tmp_path):
+    server, path = governed
+    connection = connect()
+    for name in ["first.pcap", "second.pcap"]:
+        file = tmp_path / name
+        connection.sendall(b"set k 0 0 6\r\nbefore\r\n")
+        expect(connection, b"STORED\r\n")
+        on = ctl(path, "capture", "on", str(file))
+        assert on.returncode == 0, on.stderr
+        again = ctl(path, "capture", "on", str(tmp_path / "other.pcap"))
+        assert again.returncode == 1 and "on already" in again.stderr, again.stderr
+        assert not (tmp_path / "other.pcap").exists(), "it was made for nothing"
+        for number in range(300):
+            connection.sendall(b"set k 0 0 9\r\nvalue%04d\r\n" % number)
+            expect(connection, b"STORED\r\n")
+        off = ctl(path, "capture", "off")
+        assert off.returncode == 0 and "; 0 frames went by" in off.stdout, (off.stdout, off.stderr)
+        connection.sendall(b"set k 0 0 5\r\nafter\r\n")
+        expect(connection, b"STORED\r\n")
+        frames = frames_of(file)
+        assert off.stdout.startswith(f"recorded {len(frames)} frames, {file.stat().st_size} bytes"), off.stdout
+        everything = b"".join(frames)
+        assert all(b"value%04d" % number in everything for number in range(300))
+        assert everything.count(b"STORED") >= 300
+        assert b"before" not in everything and b"after" not in everything
+    assert ctl(path, "capture", "off").returncode == 1
+    # What is there already stays as it is.
+    whole = (tmp_path / "first.pcap").read_bytes()
+    there = ctl(path, "capture", "on", str(tmp_path / "first.pcap"))
+    assert there.returncode == 2 and "first.pcap" in there.stderr, there.stderr
+    assert (tmp_path / "first.pcap").read_bytes() == whole
+    assert server.stop() == 0, server.errors
+
+
+def test_a_capture_to_a_full_disk_says_so_and_clients_are_served_on(governed, tmp_path):
+    _, path = governed
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(disk)], check=True)
+    try:
+        connection = connect()
+        assert ctl(path, "capture", "on", str(disk / "all.pcap")).returncode == 0
+        for _ in range(50):
+            connection.sendall(b"set k 0 0 20000\r\n" + b"v" * 20000 + b"\r\n")
+            expect(connection, b"STORED\r\n")
+        off = ctl(path, "capture", "off")
+        assert off.returncode == 1 and "is not whole" in off.stderr and "No space left" in off.stderr, off.stderr
+        expect_alive(connection)
+        counted(connection, "capture_unrecorded", lambda count: count > 0)
+        # It is over: the next one is good.
+        assert ctl(path, "capture", "on", str(tmp_path / "good.pcap")).returncode == 0
+        expect_alive(connection)
+        assert ctl(path, "capture", "off").returncode == 0
+        assert len(frames_of(tmp_path / "good.pcap")) >= 2
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def message(number, body, carries=False):
+    """A request; with the bit that says that a descriptor comes with it."""
+    return struct.pack("<II", len(body) | carries << 31, number) + body
+
+
+def answer(stream):
+    """The number and the text of the next message."""
+    length, number = struct.unpack("<II", receive(stream, 8))
+    return number, receive(stream, length).decode()
+
+
+def test_a_descriptor_is_taken_by_the_request_that_wants_one_and_else_closed(governed):
+    server, path = governed
+    held = f"/proc/{server.plane()}/fd"
+    assert ctl(path, "stats").returncode == 0
+    before = len(os.listdir(held))
+    with socket.socket(socket.AF_UNIX) as stream, open("/dev/null", "wb") as file:
+        stream.settimeout(HANG_SECONDS)
+        stream.connect(str(path))
+        assert answer(stream)[0] == 0
+        for number in range(1, 101):
+            socket.send_fds(stream, [message(number, b'{"do":"stats"}', True)], [file.fileno()])
+            said = answer(stream)
+            assert said[0] == number and "takes no descriptor" in said[1], said
+        # It is said that one comes, and none does; and one is wanted, and none is said to come.
+        stream.sendall(message(101, b'{"do":"capture","on":true}', True))
+        assert "has not come with it" in answer(stream)[1]
+        stream.sendall(message(102, b'{"do":"capture","on":true}'))
+        assert "no file came along" in answer(stream)[1]
+        socket.send_fds(stream, [message(103, b'{"do":"capture","on":false}', True)], [file.fileno()])
+        assert "nothing is to be recorded" in answer(stream)[1]
+        # One that nobody speaks of.
+        socket.send_fds(stream, [message(104, b'{"do":"settings"}')], [file.fileno()] * 8)
+        assert "log_filter" in answer(stream)[1]
+        assert len(os.listdir(held)) == before
+    assert server.stop() == 0, server.errors
 
 
 def test_shutdown_is_answered_then_the_server_ends_and_its_socket_is_gone(governed):

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::Now;
 use nic::{PcapError, PcapRecorder, PcapTap, QueueId, SharedRecorder};
-use stack::Time;
+use stack::{Port, Time};
 
 use crate::announce::new_file;
+use crate::live_capture::{Capture, LiveTaps, NoQueue};
 use crate::sharing::AnyQueue;
 
 /// Why a queue cannot be recorded.
@@ -34,6 +36,8 @@ pub enum CaptureError {
 #[derive(Default)]
 pub struct CoreCapture {
     recorders: Vec<SharedRecorder<Sink>>,
+    /// Of a capture that was turned on while the server ran.
+    live: Option<LiveTaps>,
 }
 
 /// Where a capture is written.
@@ -69,9 +73,29 @@ impl CoreCapture {
     /// The time of the frames of the turn that begins: that of the day, whose seconds begin where the cache's do.
     #[inline]
     pub fn set_time(&self, time: Time, now: Now) {
-        for recorder in &self.recorders {
-            let micros = (time.as_micros() % 1_000_000) as u32;
-            recorder.set_time(Duration::new(now.unix_epoch + u64::from(now.secs), micros * 1_000));
+        if self.recorders.is_empty() && self.live.is_none() {
+            return;
+        }
+        let micros = (time.as_micros() % 1_000_000) as u32;
+        let now = Duration::new(now.unix_epoch + u64::from(now.secs), micros * 1_000);
+        self.recorders.iter().for_each(|recorder| recorder.set_time(now));
+        if let Some(live) = &self.live {
+            live.set_time(now);
+        }
+    }
+
+    /// Records all that goes through these queues from now on too, or no more.
+    pub(crate) fn set_live(&mut self, ports: &mut [Port<AnyQueue>], capture: Option<Arc<Capture>>) {
+        if self.live.is_none() && capture.is_some() {
+            let taps = LiveTaps::default();
+            for port in ports {
+                let queue = std::mem::replace(port.queue_mut(), Box::new(NoQueue));
+                *port.queue_mut() = taps.tap(queue);
+            }
+            self.live = Some(taps);
+        }
+        if let Some(live) = &self.live {
+            live.set(capture);
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Role {
     Memory,
     /// Answers what `sidestep ctl` asks.
     Control,
+    /// Writes what is captured.
+    Capture,
 }
 
 /// What every thread needs: memory, locks, the time, its own end and the process's, and to say why it panics.
@@ -113,7 +115,8 @@ impl Role {
             ],
             Role::Ear => &[libc::SYS_recvmsg],
             // A level of the log is read into a table of its own, which asks for a secret.
-            Role::Control => &[libc::SYS_read, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_getrandom],
+            Role::Control => &[libc::SYS_recvmsg, libc::SYS_sendto, libc::SYS_getrandom],
+            Role::Capture => &[],
             // It is there before rights are given up, for which the C library stops every thread (`nptl(7)`).
             Role::Memory => &[
                 libc::SYS_setpriority,
@@ -222,7 +225,7 @@ mod tests {
             libc::SYS_ioctl,
             libc::SYS_ptrace,
         ];
-        for role in [Role::Core, Role::PollingCore, Role::Main, Role::Ear, Role::Memory, Role::Control] {
+        for role in [Role::Core, Role::PollingCore, Role::Main, Role::Ear, Role::Memory, Role::Control, Role::Capture] {
             let calls: Vec<_> = ALL.iter().chain(role.calls()).collect();
             assert!(calls.len() <= 25, "{role:?}: {}", calls.len());
             assert!(!calls.iter().any(|call| opens.contains(call)), "{role:?}");

@@ -4,6 +4,7 @@
 //! do or tell is an order to it (`orders.rs`), which it looks at between turns. Read first: `sidestep_control`.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -17,6 +18,7 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
 use crate::idle::Idle;
+use crate::live_capture::{Capture, CaptureWriter, Outcome};
 use crate::log::{level, set_log_filter};
 use crate::losses::Losses;
 use crate::orders::{Listing, Order, Orders, Seen};
@@ -58,6 +60,8 @@ pub struct Cores {
     pub shared: Arc<Shared>,
     /// What they lose.
     pub losses: Arc<Losses>,
+    /// Who writes what they capture.
+    pub writer: CaptureWriter,
     /// The way to each of them.
     pub orders: Arc<Orders>,
     /// Their connections.
@@ -103,7 +107,7 @@ impl Governed {
                 tracing::error!(%error, "the thread of the control channel cannot be confined: it is not served");
                 return;
             }
-            if let Err(error) = control::serve(stream, |request| self.answer(request)) {
+            if let Err(error) = control::serve(stream, |request, descriptor| self.answer(request, descriptor)) {
                 tracing::error!(%error, "the control channel has ended");
             }
         };
@@ -111,8 +115,15 @@ impl Governed {
     }
 
     /// Does what is asked.
-    pub fn answer(&mut self, request: Request) -> Reply {
+    pub fn answer(&mut self, request: Request, descriptor: Option<OwnedFd>) -> Reply {
+        if let Request::Capture { on } = request {
+            return self.capture(on, descriptor);
+        }
+        if descriptor.is_some() {
+            return Reply::Error("this request takes no descriptor".to_owned());
+        }
         match request {
+            Request::Capture { .. } => unreachable!("it is answered above"),
             Request::Settings => Reply::Settings(self.settings()),
             Request::Set { name, value } => match self.set(&name, &value) {
                 Ok(()) => {
@@ -283,6 +294,50 @@ impl Governed {
         Reply::Connections { connections: listed.found.into_iter().map(row).collect(), next }
     }
 
+    /// Turns a capture on, or off.
+    fn capture(&mut self, on: bool, descriptor: Option<OwnedFd>) -> Reply {
+        let cores = self.cores.orders.cores();
+        let capture = match (on, descriptor) {
+            (true, None) => return Reply::Error("no file came along to record to".to_owned()),
+            (false, Some(_)) => return Reply::Error("a file came along, and nothing is to be recorded".to_owned()),
+            (true, Some(file)) => match self.cores.writer.begin(cores, file.into()) {
+                Ok(capture) => Some(capture),
+                Err(why) => return Reply::Error(why.to_owned()),
+            },
+            (false, None) if !self.cores.writer.is_on() => return Reply::Error("no capture is on".to_owned()),
+            (false, None) => None,
+        };
+        let obeyed = self.tell_of_capture(capture);
+        if on {
+            return match obeyed {
+                Ok(()) => Reply::Done("every frame is recorded from now on".to_owned()),
+                Err(why) => {
+                    let _ = self.tell_of_capture(None);
+                    self.cores.writer.end();
+                    Reply::Error(why)
+                }
+            };
+        }
+        match self.cores.writer.end() {
+            None => Reply::Error("the file is still being written".to_owned()),
+            Some(Outcome { recorded, unrecorded, bytes, error: None }) => Reply::Done(format!(
+                "recorded {recorded} frames, {bytes} bytes; {unrecorded} frames went by unrecorded"
+            )),
+            Some(Outcome { bytes, error: Some(error), .. }) => {
+                Reply::Error(format!("the capture is not whole: its file took {bytes} bytes, then: {error}"))
+            }
+        }
+    }
+
+    /// Waits until every core has done so.
+    fn tell_of_capture(&self, capture: Option<Arc<Capture>>) -> Result<(), String> {
+        let (done, obeyed) = mpsc::channel();
+        for core in 0..self.cores.orders.cores() {
+            self.give(core, Order::Capture { capture: capture.clone(), done: done.clone() })?;
+        }
+        self.all(&obeyed).map(|_| ())
+    }
+
     fn give(&self, core: usize, order: Order) -> Result<(), String> {
         if self.cores.orders.give(core, order) { Ok(()) } else { Err(late()) }
     }
@@ -326,6 +381,7 @@ mod tests {
         let cores = Cores {
             shared: shared.clone(),
             losses: Arc::new(Losses::new(1)),
+            writer: CaptureWriter::start(None).expect("a thread"),
             orders: Arc::new(Orders::new(&[doorbell])),
             admission: Arc::new(Admission::new(8)),
             reserved: 8,
@@ -350,9 +406,9 @@ mod tests {
         ] {
             if !name.is_empty() {
                 let set = Request::Set { name: name.to_owned(), value: value.to_owned() };
-                assert_eq!(plane.answer(set), Reply::Done(format!("{name} is {value}")));
+                assert_eq!(plane.answer(set, None), Reply::Done(format!("{name} is {value}")));
             }
-            let Reply::Settings(settings) = plane.answer(Request::Settings) else { panic!("settings") };
+            let Reply::Settings(settings) = plane.answer(Request::Settings, None) else { panic!("settings") };
             let shown: Vec<_> = settings.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
             let said = stats_list("settings", &shared, now).expect("there is such a list");
             assert_eq!(shown[..said.len()], said[..]);
@@ -374,7 +430,7 @@ mod tests {
         let (mut plane, _, _) = plane();
         let mut why = |name: &str, value: &str| {
             let set = Request::Set { name: name.to_owned(), value: value.to_owned() };
-            match plane.answer(set) {
+            match plane.answer(set, None) {
                 Reply::Error(why) => why,
                 reply => panic!("{name}={value}: {reply:?}"),
             }
@@ -395,16 +451,16 @@ mod tests {
     fn the_lists_of_stats_are_those_of_the_protocol_and_others_are_refused() {
         let (mut plane, _, _) = plane();
         for kind in ["", "settings", "slabs", "sizes", "sidestep"] {
-            let reply = plane.answer(Request::Stats { kind: kind.to_owned() });
+            let reply = plane.answer(Request::Stats { kind: kind.to_owned() }, None);
             assert!(matches!(&reply, Reply::Stats(lines) if !lines.is_empty()), "{kind}: {reply:?}");
         }
-        assert!(matches!(plane.answer(Request::Stats { kind: "nothing".to_owned() }), Reply::Error(_)));
+        assert!(matches!(plane.answer(Request::Stats { kind: "nothing".to_owned() }, None), Reply::Error(_)));
     }
 
     #[test]
     fn shutdown_sets_the_reason_and_wakes_who_waits() {
         let (mut plane, shared, told) = plane();
-        assert!(matches!(plane.answer(Request::Shutdown), Reply::Done(_)));
+        assert!(matches!(plane.answer(Request::Shutdown, None), Reply::Done(_)));
         assert_eq!(*told.lock().expect("nobody panics"), [Ending::Now]);
         assert_eq!(shared.control.stopping(), Some(Stopping::Graceful));
     }
@@ -413,7 +469,7 @@ mod tests {
     fn who_drains_twice_changes_the_time_and_each_core_is_told_once() {
         let (mut plane, shared, told) = plane();
         for seconds in [None, Some(7)] {
-            let Reply::Done(said) = plane.answer(Request::Drain { seconds }) else { panic!("it drains") };
+            let Reply::Done(said) = plane.answer(Request::Drain { seconds }, None) else { panic!("it drains") };
             assert_eq!(said.contains("in 7 s"), seconds.is_some(), "{said}");
         }
         let within = Some(Duration::from_secs(7));
@@ -424,10 +480,26 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_needs_a_file_and_nothing_else_takes_one() {
+        let (mut plane, _, _) = plane();
+        let file = || Some(OwnedFd::from(std::fs::File::open("/dev/null").expect("it is there")));
+        for (request, descriptor, why) in [
+            (Request::Capture { on: true }, None, "no file came along"),
+            (Request::Capture { on: false }, file(), "nothing is to be recorded"),
+            (Request::Capture { on: false }, None, "no capture is on"),
+            (Request::Capture { on: true }, file(), "has not done what it was told"),
+            (Request::Settings, file(), "takes no descriptor"),
+        ] {
+            let Reply::Error(said) = plane.answer(request, descriptor) else { panic!("{why}") };
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
     fn connections_of_a_core_that_is_not_there_or_does_nothing_are_an_error() {
         let (mut plane, _, _) = plane();
         for core in [0, 1] {
-            let reply = plane.answer(Request::Connections { core, from: 0 });
+            let reply = plane.answer(Request::Connections { core, from: 0 }, None);
             assert!(matches!(reply, Reply::Error(_)), "{reply:?}");
         }
     }

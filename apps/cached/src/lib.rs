@@ -34,6 +34,8 @@ mod idle;
 mod keeper;
 /// What becomes of the interface while the server runs.
 mod link_watch;
+/// A capture turned on and off.
+mod live_capture;
 /// The log, and its level.
 mod log;
 /// What is dropped on the way, by reason.

@@ -13,6 +13,7 @@ use nic::Doorbell;
 use stack::FlowLook;
 
 use crate::idle::Idle;
+use crate::live_capture::Capture;
 
 /// Orders of one core that wait; more are refused.
 const WAITING_MAX: usize = 16;
@@ -43,6 +44,13 @@ pub enum Order {
     CloseIdle(Option<Box<Idle>>),
     /// Tell of connections.
     Connections(Listing),
+    /// Record every frame, or none any more, and say that it is so.
+    Capture {
+        /// The capture.
+        capture: Option<Arc<Capture>>,
+        /// Who wants to know.
+        done: Sender<()>,
+    },
 }
 
 /// Connections of a core, as they are found.

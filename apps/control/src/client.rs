@@ -1,6 +1,7 @@
 //! `Client`: the asking end.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,9 +95,17 @@ impl Client {
     /// # Errors
     /// [`AskError`]. That the server cannot do what is asked is a [`Reply::Error`].
     pub fn ask(&mut self, request: &Request) -> Result<Reply, AskError> {
+        self.ask_with(request, None)
+    }
+
+    /// The same, with a descriptor that the server is to have.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub fn ask_with(&mut self, request: &Request, descriptor: Option<BorrowedFd<'_>>) -> Result<Reply, AskError> {
         self.number += 1;
-        let body = serde_json::to_vec(request).map_err(io::Error::other)?;
-        let sent = self.stream.write_all(&Frame { number: self.number, body }.encode());
+        let frame = Frame { carries: descriptor.is_some(), ..Frame::of(self.number, request)? };
+        let sent = frame.send(&self.stream, descriptor.as_slice());
         loop {
             // A server that has closed may have said why: that is read first.
             let frame = match self.read() {

@@ -5,8 +5,10 @@
 //!  | length | number | body: JSON, `length` bytes |      both numbers little endian
 //! ```
 //!
-//! Descriptors travel beside the bytes (`unix(7)`, SCM_RIGHTS), with the first of a message's. The peer chooses the numbers of its requests; a reply carries that of its request. Number 0 is what is said unasked:
-//! the hello, and why a connection ends.
+//! Descriptors travel beside the bytes (`unix(7)`, SCM_RIGHTS), with the first of a message's. The highest bit of the length says
+//! that one comes with a request; the kernel may hand it over together with bytes of the message before. The peer chooses the
+//! numbers of its requests; a reply carries that of its request. Number 0 is what is said unasked: the hello, and why a
+//! connection ends.
 
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -39,6 +41,8 @@ pub struct Frame {
     pub number: u32,
     /// What it says, in JSON.
     pub body: Vec<u8>,
+    /// A descriptor comes with it.
+    pub carries: bool,
 }
 
 /// What is no frame.
@@ -51,13 +55,21 @@ pub struct FrameError {
     pub most: usize,
 }
 
+/// The bit of the length that says that a descriptor comes with it.
+const CARRIES: u32 = 1 << 31;
+
 impl Frame {
+    /// With nothing but bytes.
+    pub fn new(number: u32, body: Vec<u8>) -> Frame {
+        Frame { number, body, carries: false }
+    }
+
     /// Of something said.
     ///
     /// # Errors
     /// It cannot be written as JSON.
     pub fn of(number: u32, said: &impl Serialize) -> io::Result<Frame> {
-        Ok(Frame { number, body: serde_json::to_vec(said)? })
+        Ok(Frame::new(number, serde_json::to_vec(said)?))
     }
 
     /// What it says.
@@ -87,19 +99,20 @@ impl Frame {
     pub fn receive(from: &UnixStream, most: usize) -> io::Result<(Frame, Vec<OwnedFd>)> {
         let (mut head, mut descriptors) = ([0; HEAD_BYTES], Vec::new());
         fill(from, &mut head, &mut descriptors)?;
-        let (length, number) = read_head(&head);
+        let (length, number, carries) = read_head(&head);
         if length > most {
             return Err(io::Error::new(io::ErrorKind::InvalidData, FrameError { length, most }));
         }
         let mut body = vec![0; length];
         fill(from, &mut body, &mut descriptors)?;
-        Ok((Frame { number, body }, descriptors))
+        Ok((Frame { number, body, carries }, descriptors))
     }
 
     /// Its bytes on a socket. A body is never longer than 32 bits can say: whoever makes one keeps to the limits.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.body.len());
-        bytes.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        let flag = if self.carries { CARRIES } else { 0 };
+        bytes.extend_from_slice(&(self.body.len() as u32 | flag).to_le_bytes());
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(&self.body);
         bytes
@@ -135,21 +148,22 @@ impl Decoder {
     /// [`FrameError`]: it is longer than allowed; what follows cannot be read either.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
-        let (length, number) = read_head(head);
+        let (length, number, carries) = read_head(head);
         if length > self.most {
             return Err(FrameError { length, most: self.most });
         }
         let Some(body) = rest.get(..length) else { return Ok(None) };
-        let frame = Frame { number, body: body.to_vec() };
+        let frame = Frame { number, body: body.to_vec(), carries };
         self.bytes.drain(..HEAD_BYTES + length);
         Ok(Some(frame))
     }
 }
 
-/// Length and number.
-fn read_head(head: &[u8; HEAD_BYTES]) -> (usize, u32) {
+/// Length, number, and whether a descriptor comes along.
+fn read_head(head: &[u8; HEAD_BYTES]) -> (usize, u32, bool) {
     let [a, b, c, d, e, f, g, h] = *head;
-    (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]))
+    let length = u32::from_le_bytes([a, b, c, d]);
+    ((length & !CARRIES) as usize, u32::from_le_bytes([e, f, g, h]), length & CARRIES != 0)
 }
 
 /// Sends what there is room for, one byte at least, and `descriptors` with it. Returns how many bytes that was.
@@ -245,7 +259,8 @@ mod tests {
 
     #[test]
     fn frames_come_out_as_they_went_in_however_they_are_cut() {
-        let frames = [Frame { number: 7, body: b"{}".to_vec() }, Frame { number: u32::MAX, body: Vec::new() }];
+        let carries = Frame { carries: true, ..Frame::new(9, b"[]".to_vec()) };
+        let frames = [Frame::new(7, b"{}".to_vec()), carries, Frame::new(u32::MAX, Vec::new())];
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
         for cut in 1..bytes.len() {
             let mut decoder = Decoder::new(16);

@@ -332,8 +332,14 @@ impl Desk {
             }
             while session.waiting < self.limits.waiting {
                 match session.line.decoder.next_frame() {
-                    Ok(Some(Frame { number, body })) => {
+                    Ok(Some(Frame { number, body, carries })) => {
                         session.quiet_since = now;
+                        let descriptor = if carries { session.line.handed.pop_front() } else { None };
+                        if carries && descriptor.is_none() {
+                            let why = "the descriptor that it speaks of has not come with it";
+                            session.line.say(number, encode(&Reply::Error(why.to_owned())));
+                            continue;
+                        }
                         let Some(plane) = &mut self.plane else {
                             let why = "no cores run at the moment; they are being started again, or could not be";
                             session.line.say(number, encode(&Reply::Error(why.to_owned())));
@@ -348,7 +354,10 @@ impl Desk {
                         session.waiting += 1;
                         let asked = Asked { session: session.id, number, since: now };
                         self.asked.insert(self.number, asked);
-                        plane.say(self.number, body);
+                        match descriptor {
+                            Some(descriptor) => plane.say_with(self.number, body, descriptor),
+                            None => plane.say(self.number, body),
+                        }
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -373,7 +382,7 @@ impl Desk {
                 Err(_) => break true,
             }
         };
-        for Frame { number, body } in answers {
+        for Frame { number, body, .. } in answers {
             self.pass_on(number, body);
         }
         if gone {

@@ -75,6 +75,11 @@ pub enum Request {
         #[serde(default)]
         from: u32,
     },
+    /// Every frame is recorded into the file whose descriptor comes along, or none any more.
+    Capture {
+        /// Whether it is to be.
+        on: bool,
+    },
     /// No new connections; the server ends once none is left.
     Drain {
         /// After so many seconds although some are left.

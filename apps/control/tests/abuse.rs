@@ -1,6 +1,8 @@
 //! What clients of the channel may do to it: others are answered meanwhile and afterwards.
 
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,8 +25,14 @@ fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-fn echo(request: Request) -> Reply {
+/// Answers; to `capture` with what it reads of the descriptor that came along.
+fn echo(request: Request, descriptor: Option<OwnedFd>) -> Reply {
     match request {
+        Request::Capture { .. } => {
+            let mut text = String::new();
+            let read = descriptor.map(|descriptor| File::from(descriptor).read_to_string(&mut text));
+            Reply::Done(format!("{} {text}", read.is_some()))
+        }
         Request::Set { name, .. } => Reply::Done(name),
         Request::Stats { .. } => Reply::Stats(vec![("long".to_owned(), "x".repeat(200_000))]),
         Request::Queues => Reply::Stats(vec![("longer".to_owned(), "x".repeat(REPLY_MAX_BYTES))]),
@@ -75,7 +83,7 @@ fn rest(mut stream: UnixStream) -> Vec<(u32, String)> {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return frames,
             Err(error) => panic!("no end: {error}"),
         }
-        while let Some(Frame { number, body }) = decoder.next_frame().expect("frames") {
+        while let Some(Frame { number, body, .. }) = decoder.next_frame().expect("frames") {
             frames.push((number, String::from_utf8(body).expect("text")));
         }
     }
@@ -99,13 +107,66 @@ fn a_request_that_is_not_known_is_answered_by_an_error_and_the_next_is_served() 
     for (number, body) in
         [(5, &b"{\"do\":\"dance\"}"[..]), (6, b"\xff\xfe"), (7, b"{\"do\":\"set\",\"name\":\"n\",\"value\":\"v\"}")]
     {
-        stream.write_all(&Frame { number, body: body.to_vec() }.encode()).expect("there is room");
+        stream.write_all(&Frame::new(number, body.to_vec()).encode()).expect("there is room");
     }
     stream.shutdown(std::net::Shutdown::Write).expect("a socket");
     let said = rest(stream);
     let [(0, _), (5, dance), (6, bytes), (7, set)] = &said[..] else { panic!("{said:?}") };
     assert!(dance.contains("not known") && bytes.contains("not known"), "{said:?}");
     assert_eq!(set, "{\"done\":\"n\"}");
+}
+
+/// A file of no name, at its beginning, that says so much.
+fn file_of(text: &str) -> File {
+    let path = std::env::temp_dir().join(format!("sidestep-control-{}-{text}", std::process::id()));
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).expect("a folder");
+    std::fs::remove_file(&path).expect("it is there");
+    file.write_all(text.as_bytes()).expect("there is room");
+    file.rewind().expect("a file");
+    file
+}
+
+#[test]
+fn a_descriptor_goes_with_its_own_request_whatever_comes_before_and_after_it() {
+    let channel = Channel::new("descriptors", Limits::default());
+    let stream = channel.raw();
+    let set = |number| Frame::new(number, br#"{"do":"set","name":"n","value":"v"}"#.to_vec());
+    let capture = |number, carries| Frame { carries, ..Frame::new(number, br#"{"do":"capture","on":true}"#.to_vec()) };
+    set(1).send(&stream, &[]).expect("there is room");
+    capture(2, true).send(&stream, &[file_of("two").as_fd()]).expect("there is room");
+    capture(3, false).send(&stream, &[]).expect("there is room");
+    // One that takes none, and one that says that one comes where none does.
+    Frame { carries: true, ..set(4) }.send(&stream, &[file_of("four").as_fd()]).expect("there is room");
+    capture(5, true).send(&stream, &[]).expect("there is room");
+    stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+    let said: Vec<_> = rest(stream).into_iter().skip(1).collect();
+    let of = |number: u32| said.iter().find(|(of, _)| *of == number).map_or("", |(_, text)| text);
+    assert_eq!(
+        (of(1), of(2), of(3)),
+        (r#"{"done":"n"}"#, r#"{"done":"true two"}"#, r#"{"done":"false "}"#),
+        "{said:?}"
+    );
+    assert_eq!(of(4), r#"{"done":"n"}"#, "{said:?}");
+    assert!(of(5).contains("has not come with it"), "{said:?}");
+}
+
+#[test]
+fn descriptors_that_nobody_speaks_of_are_closed() {
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("proc is there").count();
+    let channel = Channel::new("stray-descriptors", Limits::default());
+    let stream = channel.raw();
+    let before = descriptors();
+    for number in 1..=200 {
+        let file = file_of(&format!("stray-{number}"));
+        Frame::new(number, br#"{"do":"set","name":"n","value":"v"}"#.to_vec())
+            .send(&stream, &[file.as_fd(); 8])
+            .expect("there is room");
+        let answer = Frame::receive(&stream, REPLY_MAX_BYTES).expect("an answer");
+        assert_eq!(answer.0.number, if number == 1 { 0 } else { number - 1 });
+    }
+    // Other tests have some too.
+    assert!(descriptors() < before + 400, "1,600 came");
+    channel.is_answered("after descriptors");
 }
 
 #[test]
@@ -145,7 +206,7 @@ fn a_thousand_connections_keep_nobody_out() {
 fn a_reader_that_reads_nothing_is_dropped_and_others_are_answered() {
     let channel = Channel::new("reader", Limits { patience: Duration::from_millis(50), ..Limits::default() });
     let mut stream = channel.raw();
-    let request = Frame { number: 1, body: br#"{"do":"stats"}"#.to_vec() }.encode();
+    let request = Frame::new(1, br#"{"do":"stats"}"#.to_vec()).encode();
     // Its answers fill what the kernel keeps for it, and no more of its requests are read then.
     let mut sent = 0;
     stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
@@ -216,7 +277,7 @@ fn who_was_told_that_the_server_ends_has_the_answer_before_the_channel_is_gone()
         let mut channel = Channel::new("last", Limits::default());
         channel.handle.as_ref().expect("it runs").set_plane(ours).expect("a socket");
         std::thread::spawn(move || {
-            serve(theirs, |_| {
+            serve(theirs, |_, _| {
                 let _ = tell.send(());
                 Reply::Done("it ends".to_owned())
             })

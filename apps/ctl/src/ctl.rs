@@ -1,7 +1,8 @@
 //! `sidestep ctl`: a running server asked and governed over its control channel.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +57,11 @@ enum What {
     },
     /// Show every connection: client, state, core, seconds since its last command, bytes that wait, round trip
     Connections,
+    /// Record every frame to a file, or no more
+    Capture {
+        #[command(subcommand)]
+        what: CaptureWhat,
+    },
     /// Accept no new connection, and end with the last one
     Drain {
         /// End after so many seconds although connections are left
@@ -64,6 +70,17 @@ enum What {
     },
     /// End the server once it has answered what has arrived
     Shutdown,
+}
+
+#[derive(Debug, Subcommand)]
+enum CaptureWhat {
+    /// Record to this new file (pcap)
+    On {
+        /// File
+        file: PathBuf,
+    },
+    /// End the recording, and say how many frames it has
+    Off,
 }
 
 /// Why there is nothing to show.
@@ -84,6 +101,15 @@ pub enum CtlError {
         "servers run in other network namespaces: {0}; enter the one that is meant (ip netns exec), or name its socket with --control PATH"
     )]
     Elsewhere(String),
+    /// There is no file to record to.
+    #[error("cannot record to {path}: {source}")]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The answer cannot be shown.
     #[error("cannot print the answer: {0}")]
     Print(#[from] io::Error),
@@ -100,7 +126,15 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
         (None, None) => only_socket(&folder())?,
     };
     let mut client = Client::connect(&path, Duration::from_secs(flags.timeout))?;
-    let mut reply = client.ask(&request(&flags.what))?;
+    let file = match &flags.what {
+        // Opened with the rights of who asks: the server has none.
+        What::Capture { what: CaptureWhat::On { file } } => {
+            let opened = File::options().write(true).create_new(true).open(file);
+            Some(opened.map_err(|source| CtlError::File { path: file.clone(), source })?)
+        }
+        _ => None,
+    };
+    let mut reply = client.ask_with(&request(&flags.what), file.as_ref().map(AsFd::as_fd))?;
     while let Reply::Connections { connections, next: next @ Some(_) } = &mut reply {
         let (core, from) = next.take().unwrap_or_default();
         match client.ask(&Request::Connections { core, from })? {
@@ -112,6 +146,10 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
         }
     }
     if let Reply::Error(why) = &reply {
+        if let What::Capture { what: CaptureWhat::On { file } } = &flags.what {
+            // It was made for nothing.
+            let _ = fs::remove_file(file);
+        }
         if flags.json {
             print_json(&reply, out)?;
         }
@@ -134,6 +172,7 @@ fn request(what: &What) -> Request {
         What::Queues => Request::Queues,
         What::LogLevel { level } => Request::Set { name: "log_filter".to_owned(), value: level.clone() },
         What::Connections => Request::Connections { core: 0, from: 0 },
+        What::Capture { what } => Request::Capture { on: matches!(what, CaptureWhat::On { .. }) },
         What::Drain { within } => Request::Drain { seconds: *within },
         What::Shutdown => Request::Shutdown,
     }

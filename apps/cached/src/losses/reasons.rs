@@ -78,6 +78,7 @@ impl CoreCounts {
             sum.tx_invalid_descriptors += drops.tx_invalid_descriptors;
             sum.relay_full += drops.relay_full;
             sum.tx_refused += drops.tx_refused;
+            sum.unrecorded += drops.unrecorded;
             counts.tx_exhausted += stats.tx_exhausted;
             counts.tx_trains += stats.tx_trains;
         }
@@ -342,6 +343,12 @@ const BEFORE_STACK: &[Row] = &[
             "there are fewer queues than threads, and a thread does not keep up: as many queues as threads are best (ethtool -L, -t)",
         ),
         Source::Core(|counts| counts.drops.relay_full),
+    ),
+    (
+        "capture_unrecorded",
+        "A frame went by unrecorded while a capture was on, since its file did not take frames in time.",
+        Loss("the disk does not keep up, or is full: record to a faster one (sidestep ctl capture on FILE)"),
+        Source::Core(|counts| counts.drops.unrecorded),
     ),
     (
         "strays_dropped",

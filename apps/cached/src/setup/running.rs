@@ -17,6 +17,7 @@ use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
 use crate::governed::{Cores, Ending, Governed};
+use crate::live_capture::CaptureWriter;
 use crate::losses::{LinkLosses, LossLog};
 use crate::options::{Options, cluster_in, users_in};
 use crate::orders::Orders;
@@ -88,7 +89,8 @@ impl Running {
         let ear = std::thread::Builder::new().name("ear".to_owned()).spawn(move || listen(ear, &heard, listening));
         ear.map_err(SetupError::system("start a thread"))?;
         let control = supervised.take_control();
-        let control = control.map(|socket| govern(socket, &base, clock, options, &events)).transpose();
+        let writer = CaptureWriter::start(Some(confined.clone())).map_err(SetupError::system("start a thread"))?;
+        let control = control.map(|socket| govern(socket, &base, clock, writer, options, &events)).transpose();
         let control = control.map_err(SetupError::system("start the control channel"))?;
         restrict(Role::Main).map_err(SetupError::system("confine the main thread"))?;
         // Every thread drops its sender once it is confined, or has ended because it cannot be.
@@ -202,6 +204,7 @@ fn govern(
     socket: UnixStream,
     base: &Base,
     clock: Clock,
+    writer: CaptureWriter,
     options: &Options,
     events: &Sender<Event>,
 ) -> io::Result<(UnixStream, JoinHandle<()>)> {
@@ -213,6 +216,7 @@ fn govern(
     let governed = Governed::new(Cores {
         shared: base.shared.clone(),
         losses: base.losses.clone(),
+        writer,
         orders: base.orders.clone(),
         admission: base.admission.clone(),
         reserved: options.connections,

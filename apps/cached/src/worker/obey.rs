@@ -1,15 +1,15 @@
 //! What a core is told by others than its clients, done between two turns.
 
 use cache::ConnId;
-use nic::Queue;
 
 use super::Worker;
 use crate::orders::{Order, Orders, Seen};
+use crate::sharing::AnyQueue;
 
 /// Orders obeyed between two turns.
 const OBEYED_AT_ONCE: usize = 16;
 
-impl<Q: Queue> Worker<Q> {
+impl Worker<AnyQueue> {
     /// Does what it was told, a bounded part of it, and keeps the rest for after the next turn.
     #[cold]
     pub fn obey(&mut self, orders: &Orders) {
@@ -32,6 +32,10 @@ impl<Q: Queue> Worker<Q> {
                 }
                 Order::CloseIdle(idle) => self.connections.close_idle_of(idle.map(|idle| *idle)),
                 Order::Connections(listing) => self.listing = Some(listing),
+                Order::Capture { capture, done } => {
+                    self.capture.set_live(&mut self.ports, capture);
+                    let _ = done.send(());
+                }
             }
         }
         let listing = self.listing.take();

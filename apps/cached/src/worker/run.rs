@@ -11,6 +11,7 @@ use super::Worker;
 use crate::clock::Clock;
 use crate::orders::Orders;
 use crate::report::CoreReport;
+use crate::sharing::AnyQueue;
 
 /// How long a stopping core at least takes in frames before it closes connections, since other cores may hand them over.
 const ARRIVED_LEAST: Duration = Duration::from_millis(5);
@@ -45,7 +46,7 @@ pub enum WorkerError {
     Sleep(#[source] std::io::Error),
 }
 
-impl<Q: Queue> Worker<Q> {
+impl Worker<AnyQueue> {
     /// Takes turns and does what `orders` say; once they say that it ends, answers what has arrived, closes every connection
     /// and says what was done.
     ///

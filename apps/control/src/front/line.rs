@@ -1,20 +1,29 @@
 //! `Line`: a socket that never blocks, with what has come over it and what is still to leave.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::frame::{Decoder, Frame};
+use crate::frame::{Decoder, Frame, receive_with, send_with};
 
 /// Bytes read of a socket at a time; what more there is waits in the kernel, whose buffer is bounded.
 const READ_BYTES: usize = 16 << 10;
+
+/// Descriptors of a peer's that wait for the messages that they come with; more are closed.
+const HANDED_MAX: usize = 4;
 
 /// A socket and its two queues.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) stream: UnixStream,
     pub(super) decoder: Decoder,
+    /// Descriptors that have come, in order.
+    pub(super) handed: VecDeque<OwnedFd>,
     out: Vec<u8>,
+    /// Descriptors that are to leave, each with the byte at this place of `out`.
+    passed: VecDeque<(usize, OwnedFd)>,
     /// Since when a part of a message is there.
     midway: Option<Instant>,
     /// Since when nothing of what is to leave has left.
@@ -31,7 +40,9 @@ impl Line {
         Line {
             stream,
             decoder: Decoder::new(most),
+            handed: VecDeque::new(),
             out: Vec::new(),
+            passed: VecDeque::new(),
             midway: None,
             stuck: None,
             ends: false,
@@ -41,7 +52,13 @@ impl Line {
 
     /// Puts a message where it leaves from.
     pub(super) fn say(&mut self, number: u32, body: Vec<u8>) {
-        self.out.extend_from_slice(&Frame { number, body }.encode());
+        self.out.extend_from_slice(&Frame::new(number, body).encode());
+    }
+
+    /// The same with a descriptor, which leaves with the message's first byte.
+    pub(super) fn say_with(&mut self, number: u32, body: Vec<u8>, descriptor: OwnedFd) {
+        self.passed.push_back((self.out.len(), descriptor));
+        self.out.extend_from_slice(&Frame { carries: true, ..Frame::new(number, body) }.encode());
     }
 
     /// Says a last message, unasked, and reads no more.
@@ -56,8 +73,11 @@ impl Line {
         if self.ends {
             return;
         }
-        let mut buffer = [0; READ_BYTES];
-        match self.stream.read(&mut buffer) {
+        let (mut buffer, mut handed) = ([0; READ_BYTES], Vec::new());
+        let read = receive_with(&self.stream, &mut buffer, &mut handed);
+        let room = HANDED_MAX - self.handed.len();
+        self.handed.extend(handed.into_iter().take(room));
+        match read {
             Ok(0) => self.ends = true,
             Ok(read) => {
                 self.decoder.push(&buffer[..read]);
@@ -85,9 +105,10 @@ impl Line {
     /// Sends what can be sent.
     pub(super) fn write(&mut self, now: Instant) {
         while !self.out.is_empty() && !self.failed {
-            match self.stream.write(&self.out) {
+            match self.write_some() {
                 Ok(sent) => {
                     self.out.drain(..sent);
+                    self.passed.iter_mut().for_each(|(at, _)| *at -= sent);
                     self.stuck = None;
                 }
                 Err(error) if is_for_later(&error) => {
@@ -96,6 +117,19 @@ impl Line {
                 }
                 Err(_) => self.failed = true,
             }
+        }
+    }
+
+    /// Sends once: up to the next byte that a descriptor leaves with, or from there on.
+    fn write_some(&mut self) -> io::Result<usize> {
+        let end = |at: Option<&(usize, OwnedFd)>| at.map_or(self.out.len(), |(at, _)| *at);
+        match self.passed.front() {
+            Some((0, descriptor)) => {
+                let sent = send_with(&self.stream, &self.out[..end(self.passed.get(1))], &[descriptor.as_fd()])?;
+                self.passed.pop_front();
+                Ok(sent)
+            }
+            next => (&self.stream).write(&self.out[..end(next)]),
         }
     }
 
