@@ -167,7 +167,10 @@ fn part_of_the_client() {
     log.until("serves again");
     for (index, connection) in old.iter_mut().enumerate() {
         let end = end_of(connection);
-        assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)), "connection {index}: {end:?}");
+        assert!(
+            matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)),
+            "connection {index}: {end:?}"
+        );
     }
     assert_eq!(asked("get k\r\n"), "END\r\n", "the cache is empty");
     assert_eq!(asked("set k 0 0 1\r\nw\r\nget k\r\n"), "STORED\r\nVALUE k 0 1\r\nw\r\nEND\r\n");
