@@ -143,6 +143,8 @@ pub(crate) struct FlowBlock {
     pub(crate) sent_again_from: u32,
     /// When the application wants to hear of the flow.
     pub(crate) interest: Interest,
+    /// Of a flow that connects: source ports that were given up, since answers went to another core (`homing.rs`).
+    pub(crate) tries: u8,
     /// The header of every frame to the peer; empty while an active flow's is not known.
     pub(crate) link: LinkHeader,
     /// The application's own number for the flow; of a flow that it has closed, what was acknowledged at `state_since`.
@@ -235,6 +237,7 @@ impl FlowBlock {
             want_room: 0,
             port: 0,
             interest: Interest::EDGE,
+            tries: 0,
             link: LinkHeader::EMPTY,
             token: 0,
             heard_at: Time::ZERO,
@@ -323,6 +326,7 @@ impl FlowBlock {
         self.want_room = 0;
         self.port = beginning.port;
         self.interest = Interest::EDGE;
+        self.tries = 0;
         self.link = beginning.link;
         self.token = beginning.token;
         self.promise = PROMISE_OF_OWN_RINGS;

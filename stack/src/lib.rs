@@ -42,6 +42,8 @@ mod flow;
 mod flow_id;
 /// Flows in a row.
 mod flow_list;
+/// Which connections' answers came to another core.
+mod homes;
 /// IPv4 options, taken off before anything else is read.
 mod ip_options;
 /// RFC 6528 initial sequence numbers, delivered through smoltcp.

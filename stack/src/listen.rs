@@ -12,6 +12,7 @@ pub(crate) struct Listener {
     half_open: usize,
     syn_queue: usize,
     paused: bool,
+    hands_over: bool,
 }
 
 impl Listener {
@@ -21,7 +22,7 @@ impl Listener {
         for &port in ports {
             bits[usize::from(port >> 6)] |= 1 << (port & 63);
         }
-        Self { ports: bits, half_open: 0, syn_queue, paused: false }
+        Self { ports: bits, half_open: 0, syn_queue, paused: false, hands_over: false }
     }
 
     /// Whether connections to `port` are accepted.
@@ -53,6 +54,16 @@ impl Listener {
     /// No handshake begins any more; those under way go on.
     pub(crate) fn close(&mut self) {
         self.ports.fill(0);
+    }
+
+    /// Whether SYNs are for another core, since nobody accepts here.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.hands_over
+    }
+
+    /// Whether they are from now on.
+    pub(crate) fn set_handing_over(&mut self, hands_over: bool) {
+        self.hands_over = hands_over;
     }
 
     /// A handshake has begun.

@@ -23,6 +23,8 @@ mod egress;
 mod emit;
 mod events;
 mod fragments;
+mod hand_over;
+mod homing;
 mod ingress;
 mod lingering;
 mod mend;
@@ -55,6 +57,7 @@ use crate::ephemeral::EphemeralPorts;
 use crate::flow::{Flow, FlowLook};
 use crate::flow_id::FlowId;
 use crate::flow_list::FlowList;
+use crate::homes::Homes;
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
@@ -144,6 +147,7 @@ pub struct NetStack {
     resolver: Resolver,
     path_mtus: PathMtus,
     ephemeral: EphemeralPorts,
+    homes: Homes,
     strays: Strays,
     reassembly: Reassembly,
     /// ICMP echo replies: to one address, and in all.
@@ -230,6 +234,7 @@ impl NetStack {
             resolver: Resolver::new(flows),
             path_mtus: PathMtus::new(secrets.table),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
+            homes: Homes::new(config.peers),
             reassembly: Reassembly::new(),
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),

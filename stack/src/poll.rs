@@ -59,8 +59,9 @@ impl DatagramHandler for NoDatagrams {
 
 impl<Q: Queue> Poll<Q> {
     /// Of a stack and the queues of its core, in the order that [`Flow::port`] and [`Connect::port`] number them. Nobody
-    /// listens at first.
-    pub fn new(stack: NetStack, queues: impl IntoIterator<Item = Q>) -> Self {
+    /// listens at first: where there are other cores, connections are handed over to them.
+    pub fn new(mut stack: NetStack, queues: impl IntoIterator<Item = Q>) -> Self {
+        stack.set_worker(false);
         let limit = stack.config().syn_queue;
         let listener = Listener {
             // Handshakes that are under way when it is full are completed all the same.
@@ -182,8 +183,10 @@ impl<Q: Queue> Poll<Q> {
     }
 
     /// Tells with `token` of connections that wait to be accepted, from now on; [`Interest::READABLE`], in which way. What
-    /// waits already is told too.
+    /// waits already is told too. With an empty interest nobody listens any more: connections that come are handed over to
+    /// the other cores, of which the first that listens has them, or dropped, and tried again by their clients.
     pub fn listen(&mut self, token: Token, interest: Interest) {
+        self.stack.set_worker(!interest.is_empty());
         self.listener.token = token;
         self.listener.interest = interest;
         self.listener.listed = true;

@@ -20,12 +20,20 @@ pub struct StackStats {
     pub cookies_accepted: u64,
     /// Segments of no flow that gave back what was no SYN cookie, or none that is still good, while some were out.
     pub cookies_refused: u64,
+    /// SYNs handed over to another core, since nobody accepts connections at this one; each time that one comes.
+    pub handed_over: u64,
+    /// Segments of flows that came to another core first, which did not know them.
+    pub segments_astray: u64,
     /// Flows opened: handshakes completed, begun by either side.
     pub opened: u64,
     /// Connections asked for: [`NetStack::connect`](crate::NetStack::connect) made a flow.
     pub connects: u64,
     /// Connections asked for and opened.
     pub connected: u64,
+    /// Times that a connection asked for was answered at another core, and so begun anew from another source port.
+    pub connects_elsewhere: u64,
+    /// Of those, how many were kept all the same: there was no other port, or too many were tried.
+    pub connects_kept_away: u64,
     /// Connections asked for and refused by the peer.
     pub connects_refused: u64,
     /// Connections asked for that nobody answered in time.

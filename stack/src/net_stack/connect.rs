@@ -15,6 +15,7 @@ use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
 use super::arrival::Arrival;
+use super::homing::NO_OTHER_PORT;
 use super::tail::measure_handshake;
 use crate::block::Beginning;
 use crate::clock::{FlowClock, Time};
@@ -38,6 +39,10 @@ use crate::wire::{ACK, IPV4_BYTES, SCALE, SYN, TCP_BYTES};
 /// Most source ports that one call tries: all of one address.
 const MOST_TRIES: u64 = 1 << 16;
 
+/// Where a connection of ours is to come from: both its ends, their hash in the flow table, and the TIME-WAIT record that it
+/// takes over.
+pub(super) type Source = (FlowKey, u32, Option<u32>);
+
 impl NetStack {
     /// Opens a connection: the next [`flush`](Self::flush) sends the SYN, or asks for the Ethernet address that it
     /// needs. Later the ready list reports `opened`, or `closed` with [`Refused`](CloseReason::Refused),
@@ -45,8 +50,9 @@ impl NetStack {
     /// written, and the flow may be closed or aborted, after which nothing is reported of it.
     ///
     /// `comes_home` says whether the peer's frames of a flow reach this core; only such a source port is taken. Where
-    /// a NIC steers by hash, ask [`nic::Rss::queue_for_flow`] with [`FlowKey::peer`] and [`FlowKey::own`]; where that
-    /// is not known, or there is one core, say yes to all.
+    /// a NIC steers by hash, ask [`nic::FlowPrediction::queue_of`] with [`FlowKey::peer`] and [`FlowKey::own`]; where that
+    /// is not known, or there is one core, say yes to all. Whatever it says is verified: a connection that is answered at
+    /// another core is begun anew from another port, unless [`source_port`](Connect::source_port) is given.
     ///
     /// A source port is used again as late as can be, and never while its connection is in the table; one in TIME-WAIT
     /// only when it has been there for [`time_wait_reuse`](crate::StackConfig::time_wait_reuse), with an ISN above all
@@ -85,13 +91,7 @@ impl NetStack {
         if mac.is_none() && !self.resolver.ask(question, FOR_CONNECTIONS) {
             return Err(ConnectError::TooManyNeighbors);
         }
-        let after = after.map(|record| {
-            let sent = self.time_wait.record(record).snd_nxt;
-            self.time_wait.remove(record);
-            self.stats.time_waits_reused += 1;
-            sent
-        });
-        let isn = above(after, self.isns.isn(now, &key));
+        let (key, hash, isn) = self.take_source(now, (key, hash, after));
         let Some(index) = self.free.pop() else { return Err(ConnectError::NoBlockYet) };
         let beginning = Beginning {
             phase: Phase::Connecting,
@@ -105,19 +105,23 @@ impl NetStack {
             peer_window: 0,
         };
         self.begin_active(now, index, beginning);
+        self.stats.connects += 1;
+        if connect.source_port.is_some() {
+            self.blocks[index as usize].tries = NO_OTHER_PORT;
+        }
         if mac.is_none() {
             self.wait_for_neighbor(index);
         }
         Ok(FlowId { index, generation: self.blocks[index as usize].generation })
     }
 
-    /// A source address and port that are free, the hash of the flow, and the TIME-WAIT record that it takes over.
-    fn choose_source(
+    /// A source that is free, and that has not led to another core lately if there is such.
+    pub(super) fn choose_source(
         &mut self,
         now: Time,
         connect: &Connect,
         mut comes_home: impl FnMut(&FlowKey) -> bool,
-    ) -> Result<(FlowKey, u32, Option<u32>), ConnectError> {
+    ) -> Result<Source, ConnectError> {
         let remote = connect.remote;
         let key_from =
             |local, local_port| FlowKey { remote: *remote.ip(), local, remote_port: remote.port(), local_port };
@@ -128,20 +132,36 @@ impl NetStack {
         }
         let search = self.ephemeral.search(&self.local, connect.source, remote);
         let tries = search.space.min(MOST_TRIES);
+        let mut elsewhere = None;
         for _ in 0..tries {
             let (local, port) = self.ephemeral.next(&search);
             let key = key_from(local, port);
-            if comes_home(&key)
-                && let Some(source) = self.source_if_free(now, key)
-            {
+            if !comes_home(&key) {
+                continue;
+            }
+            let Some(source) = self.source_if_free(now, key) else { continue };
+            if !self.homes.are_elsewhere(now, source.1) {
                 return Ok(source);
             }
+            elsewhere = elsewhere.or(Some(source));
         }
-        Err(ConnectError::NoFreePort { tried: tries as u32, remote })
+        // A port that led elsewhere is better than none.
+        elsewhere.ok_or(ConnectError::NoFreePort { tried: tries as u32, remote })
     }
 
-    /// The flow's hash and the TIME-WAIT record that it would take over, if no other flow has the key.
-    fn source_if_free(&self, now: Time, key: FlowKey) -> Option<(FlowKey, u32, Option<u32>)> {
+    /// Takes a source over, with the ISN of a connection from there.
+    pub(super) fn take_source(&mut self, now: Time, (key, hash, record): Source) -> (FlowKey, u32, u32) {
+        let after = record.map(|record| {
+            let sent = self.time_wait.record(record).snd_nxt;
+            self.time_wait.remove(record);
+            self.stats.time_waits_reused += 1;
+            sent
+        });
+        (key, hash, above(after, self.isns.isn(now, &key)))
+    }
+
+    /// The source of this key, if no other flow has it.
+    fn source_if_free(&self, now: Time, key: FlowKey) -> Option<Source> {
         if self.listener.accepts(key.local_port) {
             return None;
         }
@@ -159,7 +179,7 @@ impl NetStack {
     }
 
     /// Makes the flow.
-    fn begin_active(&mut self, now: Time, index: u32, beginning: Beginning) {
+    pub(super) fn begin_active(&mut self, now: Time, index: u32, beginning: Beginning) {
         let scales = self.pool.is_there();
         let settings = self.socket_settings();
         let block = &mut self.blocks[index as usize];
@@ -172,7 +192,6 @@ impl NetStack {
         // Until the peer has said whether it takes that.
         block.scale = if scales { SCALE } else { 0 };
         self.table.insert(beginning.hash, index);
-        self.stats.connects += 1;
         self.touch(index);
     }
 
@@ -212,7 +231,12 @@ impl NetStack {
     /// A segment of a flow whose handshake is under way.
     pub(super) fn ingest_connecting<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         match shim::judge_in_syn_sent(self.blocks[index as usize], arrival.segment) {
-            InSynSent::SynAck => self.establish(arrival, index),
+            InSynSent::SynAck => {
+                let again = Self::is_astray(arrival) && self.connect_again(arrival, index);
+                if !again {
+                    self.establish(arrival, index);
+                }
+            }
             InSynSent::Refused => self.end(index, CloseReason::Refused),
             InSynSent::Drop(reason) => self.stats.drops.add(reason),
             InSynSent::Crossing => self.answer_crossing_syn(arrival, index),

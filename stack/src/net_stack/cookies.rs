@@ -105,6 +105,7 @@ impl NetStack {
         self.cookies.are_out(arrival.now)
             && arrival.segment.flags & (ACK | SYN | RST) == ACK
             && self.listener.accepts(arrival.segment.key.local_port)
+            && !self.listener.hands_over()
     }
 
     /// Whether a segment of no flow, which gives no cookie back, may come from a client that was given one, and whose segment

@@ -156,7 +156,10 @@ impl NetStack {
         let segment = &segment;
         let mut arrival = Arrival { now, port, port_index: home, frame, segment, hash, hops };
         match flow {
-            Some(index) => self.ingest_segment_apart(&mut arrival, index),
+            Some(index) => {
+                self.stats.segments_astray += 1;
+                self.ingest_segment_apart(&mut arrival, index);
+            }
             None => self.ingest_unknown(&mut arrival),
         }
     }

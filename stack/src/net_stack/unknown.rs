@@ -33,7 +33,9 @@ impl NetStack {
         }
         let syn = segment.flags & (SYN | ACK) == SYN;
         if syn && self.listener.accepts(segment.key.local_port) {
-            if self.is_pressed() {
+            if self.listener.hands_over() {
+                self.hand_over_syn(arrival);
+            } else if self.is_pressed() {
                 self.ask_for_cookie(arrival);
             } else {
                 self.accept(arrival, None);
@@ -70,6 +72,10 @@ impl NetStack {
         let listening = self.listener.accepts(segment.key.local_port);
         let verdict = shim::judge_in_time_wait(&record, segment);
         match verdict {
+            InTimeWait::Begin if listening && self.listener.hands_over() => {
+                self.time_wait.remove(number);
+                return self.hand_over_syn(arrival);
+            }
             InTimeWait::Begin if listening => {
                 // Without room the record stays: the SYN comes again, and begins above the old numbers then.
                 if self.accept(arrival, Some(record.snd_nxt)) {
