@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use siphasher::sip::SipHasher13;
 
 use crate::classify::Local;
+use crate::homes::Homes;
 
 /// Counters: destinations that share one merely see its steps.
 const COUNTERS: usize = 64;
@@ -23,6 +24,8 @@ pub(crate) struct EphemeralPorts {
     ports: u64,
     secret: [u64; 2],
     counters: [u64; COUNTERS],
+    /// What led to another core.
+    pub(crate) homes: Homes,
 }
 
 /// Where the search for one connection stands.
@@ -36,9 +39,11 @@ pub(crate) struct Search {
 }
 
 impl EphemeralPorts {
-    /// The ports from `first` to `last`, which is not below it, in an order that `secret` decides.
-    pub(crate) fn new((first, last): (u16, u16), secret: [u64; 2]) -> Self {
-        Self { first, ports: u64::from(last - first) + 1, secret, counters: [0; COUNTERS] }
+    /// The ports from `first` to `last`, which is not below it, in an order that `secret` decides, of a core beside `peers`
+    /// others.
+    pub(crate) fn new((first, last): (u16, u16), secret: [u64; 2], peers: u8) -> Self {
+        let ports = u64::from(last - first) + 1;
+        Self { first, ports, secret, counters: [0; COUNTERS], homes: Homes::new(peers) }
     }
 
     /// A search for a connection to `remote` from `source`, or from any address of `local`.
@@ -82,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_port_of_every_address_comes_before_any_comes_again() {
-        let mut ports = EphemeralPorts::new((65_000, 65_535), [1, 2]);
+        let mut ports = EphemeralPorts::new((65_000, 65_535), [1, 2], 0);
         let search = ports.search(&local(3), None, remote(80));
         assert_eq!(search.space, 3 * 536);
         let tried: HashSet<_> = (0..search.space).map(|_| ports.next(&search)).collect();
@@ -93,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_given_address_is_kept_to() {
-        let mut ports = EphemeralPorts::new((1, 9), [1, 2]);
+        let mut ports = EphemeralPorts::new((1, 9), [1, 2], 0);
         let source = Ipv4Addr::new(10, 0, 0, 255);
         let search = ports.search(&local(2), Some(source), remote(80));
         assert!((0..20).all(|_| ports.next(&search).0 == source));
@@ -104,7 +109,7 @@ mod tests {
         let starts = |secret| -> Vec<u16> {
             (0..64)
                 .map(|port| {
-                    let mut ports = EphemeralPorts::new((49_152, 65_535), secret);
+                    let mut ports = EphemeralPorts::new((49_152, 65_535), secret, 0);
                     let search = ports.search(&local(1), None, remote(port));
                     ports.next(&search).1
                 })

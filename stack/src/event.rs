@@ -63,12 +63,15 @@ impl Event {
 #[derive(Debug)]
 pub struct Events {
     list: Vec<Event>,
+    flows: usize,
 }
 
 impl Events {
-    /// Room for `capacity` events, at least one: no more flows are told of in one turn, the others in the next.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { list: Vec::with_capacity(capacity.max(1)) }
+    /// Room for `flows` flows, at least one, and for the listener behind them: no more are told of in one turn, the others in
+    /// the next.
+    pub fn with_capacity(flows: usize) -> Self {
+        let flows = flows.max(1);
+        Self { list: Vec::with_capacity(flows + 1), flows }
     }
 
     /// The events.
@@ -90,13 +93,14 @@ impl Events {
         self.list.clear();
     }
 
+    /// Whether no other flow is to be told of.
     pub(crate) fn is_full(&self) -> bool {
-        self.list.len() == self.list.capacity()
+        self.list.len() >= self.flows
     }
 
-    /// Adds an event, for which there must be room.
+    /// Adds an event.
     pub(crate) fn push(&mut self, event: Event) {
-        debug_assert!(!self.is_full());
+        debug_assert!(self.list.len() <= self.flows);
         self.list.push(event);
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Listener {
     syn_queue: usize,
     paused: bool,
     hands_over: bool,
+    /// Flows opened by their peers that were found by a look for events (`net_stack/events.rs`), or have ended before.
+    found: u64,
 }
 
 impl Listener {
@@ -22,7 +24,7 @@ impl Listener {
         for &port in ports {
             bits[usize::from(port >> 6)] |= 1 << (port & 63);
         }
-        Self { ports: bits, half_open: 0, syn_queue, paused: false, hands_over: false }
+        Self { ports: bits, half_open: 0, syn_queue, paused: false, hands_over: false, found: 0 }
     }
 
     /// Whether connections to `port` are accepted.
@@ -64,6 +66,16 @@ impl Listener {
     /// Whether they are from now on.
     pub(crate) fn set_handing_over(&mut self, hands_over: bool) {
         self.hands_over = hands_over;
+    }
+
+    /// A flow that a peer has opened was found, or has ended before, if it `was`.
+    pub(crate) fn note_found(&mut self, was: bool) {
+        self.found += u64::from(was);
+    }
+
+    /// How many there were.
+    pub(crate) fn found(&self) -> u64 {
+        self.found
     }
 
     /// A handshake has begun.

@@ -57,7 +57,6 @@ use crate::ephemeral::EphemeralPorts;
 use crate::flow::{Flow, FlowLook};
 use crate::flow_id::FlowId;
 use crate::flow_list::FlowList;
-use crate::homes::Homes;
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
@@ -147,7 +146,6 @@ pub struct NetStack {
     resolver: Resolver,
     path_mtus: PathMtus,
     ephemeral: EphemeralPorts,
-    homes: Homes,
     strays: Strays,
     reassembly: Reassembly,
     /// ICMP echo replies: to one address, and in all.
@@ -233,8 +231,7 @@ impl NetStack {
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
             resolver: Resolver::new(flows),
             path_mtus: PathMtus::new(secrets.table),
-            ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn),
-            homes: Homes::new(config.peers),
+            ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn, config.peers),
             reassembly: Reassembly::new(),
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),
@@ -511,6 +508,7 @@ impl NetStack {
         // Of a flow that the peer has opened, the application need not hear if it has not yet.
         let untold = block.news.contains(News::OPENED) && !block.marks.contains(Marks::ACTIVE);
         if untold || phase.is_released() {
+            self.listener.note_found(untold);
             return self.free(index);
         }
         (block.phase, block.close_reason) = (Phase::Ended, reason);

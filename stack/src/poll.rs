@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use nic::{Queue, QueueError};
+use nic::{BURST, Queue, QueueError};
 
 use crate::clock::Time;
 use crate::connect::{Connect, ConnectError};
@@ -64,8 +64,8 @@ impl<Q: Queue> Poll<Q> {
         stack.set_worker(false);
         let limit = stack.config().syn_queue;
         let listener = Listener {
-            // Handshakes that are under way when it is full are completed all the same.
-            waiting: VecDeque::with_capacity(2 * limit),
+            // Handshakes that are under way when it is full are completed all the same, and a burst may begin some more.
+            waiting: VecDeque::with_capacity(2 * limit + BURST),
             limit,
             is_full: false,
             token: Token(0),
@@ -148,10 +148,9 @@ impl<Q: Queue> Poll<Q> {
     /// next.
     pub fn tell(&mut self, events: &mut Events) {
         events.clear();
-        let listener_first = self.listener.tell(events);
         for _ in 0..self.stack.listed() {
             if events.is_full() {
-                return;
+                break;
             }
             match self.stack.look_at_next() {
                 Look::New(id) => self.listener.push(id),
@@ -159,12 +158,18 @@ impl<Q: Queue> Poll<Q> {
                 Look::Nothing => {}
             }
         }
-        if self.listener.waiting.len() >= self.listener.limit && !self.listener.is_full {
-            self.listener.is_full = true;
-            self.stack.set_accepting(false);
-        }
-        if !listener_first && !events.is_full() {
-            self.listener.tell(events);
+        self.pause_or_resume();
+        self.listener.tell(events);
+    }
+
+    /// Lets no more connections in while as many as there may be wait to be accepted, those among them that wait to be found by
+    /// [`tell`](Self::tell); lets them in again when half have been taken, or have ended.
+    fn pause_or_resume(&mut self) {
+        let (waiting, limit) = (self.listener.waiting.len() + self.stack.unfound(), self.listener.limit);
+        let is_full = if self.listener.is_full { waiting > limit / 2 } else { waiting >= limit };
+        if is_full != self.listener.is_full {
+            self.listener.is_full = is_full;
+            self.stack.set_accepting(!is_full);
         }
     }
 
@@ -195,9 +200,8 @@ impl<Q: Queue> Poll<Q> {
     /// Takes the connection that has waited longest. Nothing is told of it until it is registered.
     pub fn accept(&mut self) -> Option<FlowId> {
         while let Some(id) = self.listener.waiting.pop_front() {
-            if self.listener.is_full && self.listener.waiting.len() <= self.listener.limit / 2 {
-                self.listener.is_full = false;
-                self.stack.set_accepting(true);
+            if self.listener.is_full {
+                self.pause_or_resume();
             }
             // Others have ended meanwhile.
             if self.stack.has_flow(id) {
@@ -295,21 +299,20 @@ impl Listener {
         self.listed = true;
     }
 
-    /// Tells of what waits, if somebody wants to hear it and there is news. Returns whether it did.
-    fn tell(&mut self, events: &mut Events) -> bool {
+    /// Tells of what waits, if somebody wants to hear it and there is news.
+    fn tell(&mut self, events: &mut Events) {
         if !self.listed || !self.interest.contains(Interest::READABLE) {
-            return false;
+            return;
         }
         let waits = !self.waiting.is_empty();
         self.listed = waits && self.interest.contains(Interest::LEVEL);
         if !waits {
-            return false;
+            return;
         }
         if self.interest.contains(Interest::ONESHOT) {
             self.interest = Interest::ONESHOT;
         }
         let (flow, token, met) = (FlowId::NONE, self.token, Interest::READABLE);
         events.push(Event { flow, token, met, peer_closed: false, closed: None });
-        true
     }
 }

@@ -173,6 +173,21 @@ fn connections_that_nobody_accepts_are_bounded_and_others_come_once_some_are() {
     assert!(bench.shake(3_008).is_some() && bench.poll.accept().is_some());
 }
 
+/// With events for fewer flows than have news, too: connections wait to be found then, and are found in turn.
+#[test]
+fn the_accept_queue_is_bounded_however_busy_the_flows_are() {
+    let mut config = config();
+    config.syn_queue = 8;
+    let mut bench = Bench::new(config, 1);
+    let (_, next) = bench.open(2_000, Interest::READABLE | Interest::LEVEL);
+    bench.ask(2_000, 2, next, b"never read");
+    let answered = (0..100).filter(|number| bench.shake(3_000 + number).is_some()).count();
+    // As many as the queue holds, and handshakes that were under way when it was found full.
+    assert!((8..=17).contains(&answered), "{answered}");
+    let accepted = std::iter::from_fn(|| bench.poll.accept()).count();
+    assert!((8..=17).contains(&accepted), "{accepted}");
+}
+
 #[test]
 fn who_is_silent_for_too_long_is_ended_and_told() {
     let mut config = config();

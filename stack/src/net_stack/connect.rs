@@ -140,7 +140,7 @@ impl NetStack {
                 continue;
             }
             let Some(source) = self.source_if_free(now, key) else { continue };
-            if !self.homes.are_elsewhere(now, source.1) {
+            if !self.ephemeral.homes.are_elsewhere(now, source.1) {
                 return Ok(source);
             }
             elsewhere = elsewhere.or(Some(source));

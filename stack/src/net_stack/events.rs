@@ -29,6 +29,11 @@ impl NetStack {
         self.ready.len()
     }
 
+    /// Flows that a peer has opened and that no look has found yet; for who looks from the first flow on.
+    pub(crate) fn unfound(&self) -> usize {
+        (self.stats.opened - self.stats.connected - self.listener.found()) as usize
+    }
+
     /// Takes the next flow off the ready list and looks what is true of it.
     pub(crate) fn look_at_next(&mut self) -> Look {
         let Some(index) = self.ready.pop() else { return Look::Nothing };
@@ -50,6 +55,7 @@ impl NetStack {
         }
         if news.contains(News::OPENED) && !block.marks.contains(Marks::ACTIVE) {
             block.interest = Interest::empty();
+            self.listener.note_found(true);
             return Look::New(flow);
         }
         if !concerns(news, wanted) {

@@ -46,7 +46,7 @@ impl NetStack {
         let (interest, since, tries) = (block.interest, block.state_since, block.tries);
         let (token, generation) = (block.token, block.generation);
         self.stats.connects_elsewhere += 1;
-        self.homes.note_elsewhere(now, block.hash);
+        self.ephemeral.homes.note_elsewhere(now, block.hash);
         let mut connect = Connect::to(SocketAddrV4::new(block.key.remote, block.key.remote_port));
         connect.source = Some(block.key.local);
         let source = if tries < MOST_TRIES { self.choose_source(now, &connect, |_| true).ok() } else { None };
