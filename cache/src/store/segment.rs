@@ -25,6 +25,9 @@ use crate::store::item::ItemRef;
 /// No segment.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// So many segments that were never in use are few: they are used up before others are used again.
+const FEW_UNUSED: usize = 16;
+
 /// The generation of a resting segment: that of no slot, since the next one may still be that of a stale slot.
 const RESTING: u16 = u16::MAX;
 
@@ -89,6 +92,8 @@ pub(crate) struct Segment {
     pub(crate) sequence: u64,
     prev: u32,
     next: u32,
+    /// Whether it was ever in use, so that its memory is there.
+    was_used: bool,
     /// For a resting segment: the number of ended sweeps at which it is free, and its generation then.
     rest_until: u64,
     rest_generation: u16,
@@ -113,6 +118,7 @@ impl Segment {
         sequence: 0,
         prev: NONE,
         next: NONE,
+        was_used: false,
         rest_until: 0,
         rest_generation: 0,
         half_entered: 0,
@@ -150,7 +156,9 @@ pub(crate) struct Segments {
     table: Vec<Segment>,
     generations: Vec<u16>,
     last_generation: u16,
+    /// Free segments that were in use before, and those that never were.
     free: List,
+    unused: List,
     resting: List,
     sequence: u64,
 }
@@ -163,6 +171,7 @@ impl Segments {
             generations: vec![1; total],
             last_generation,
             free: List::EMPTY,
+            unused: List::EMPTY,
             resting: List::EMPTY,
             sequence: 0,
         }
@@ -175,12 +184,21 @@ impl Segments {
 
     /// Segments that may be taken at once.
     pub(crate) fn free_count(&self) -> usize {
-        self.free.len()
+        self.free.len() + self.unused.len()
     }
 
-    /// The oldest free segment.
+    /// The free segment to be taken next: while many were never in use, of those that were the one that has been free the
+    /// longest, if there is one. Memory that nobody has touched has to be made by the kernel first, which takes longer than to
+    /// fill it. The last few are taken before others, as those that have been free the longest.
     pub(crate) fn free_head(&self) -> Option<u32> {
-        self.free.head()
+        let (first, then) =
+            if self.unused.len() > FEW_UNUSED { (&self.free, &self.unused) } else { (&self.unused, &self.free) };
+        first.head().or(then.head())
+    }
+
+    /// The list of free segments that `index` belongs to.
+    fn list_of_free(&mut self, index: u32) -> &mut List {
+        if self.at(index).was_used { &mut self.free } else { &mut self.unused }
     }
 
     /// Segments that wait for sweeps.
@@ -224,9 +242,9 @@ impl Segments {
     pub(crate) fn switch_on(&mut self, index: u32) {
         debug_assert_eq!(self.at(index).state, SegmentState::Off);
         self.at_mut(index).state = SegmentState::Free;
-        let mut free = self.free;
+        let mut free = *self.list_of_free(index);
         self.push_back(&mut free, index);
-        self.free = free;
+        *self.list_of_free(index) = free;
     }
 
     /// Turns a free segment off.
@@ -237,13 +255,14 @@ impl Segments {
     /// Takes the free segment `index` into use as `state`, with nothing in it.
     pub(crate) fn take(&mut self, index: u32, state: SegmentState) {
         debug_assert_eq!(self.at(index).state, SegmentState::Free);
-        let mut free = self.free;
+        let mut free = *self.list_of_free(index);
         self.unlink(&mut free, index);
-        self.free = free;
+        *self.list_of_free(index) = free;
         let half_entered = self.at(index).half_entered;
         let sequence = self.sequence;
         self.sequence += 1;
-        *self.at_mut(index) = Segment { state, sequence, half_entered, ..Segment::OFF };
+        let was_used = self.at(index).was_used || state != SegmentState::Off;
+        *self.at_mut(index) = Segment { state, sequence, half_entered, was_used, ..Segment::OFF };
     }
 
     /// Takes `run` free segments from `head` on as one run.
@@ -391,6 +410,47 @@ mod tests {
         segments.give_up(2, 0);
         assert!(!segments.is_current(old));
         assert_eq!((segments.free_count(), segments.head_of(5)), (8, 5));
+    }
+
+    #[test]
+    fn while_many_segments_were_never_used_those_that_were_are_used_again_first() {
+        let mut segments = Segments::new(30, 100);
+        (0..30).for_each(|index| segments.switch_on(index));
+        let take = |segments: &mut Segments, most: usize| -> Vec<u32> {
+            let next = || {
+                let next = segments.free_head()?;
+                segments.take(next, SegmentState::Sealed);
+                Some(next)
+            };
+            std::iter::from_fn(next).take(most).collect()
+        };
+        assert_eq!(take(&mut segments, 3), [0, 1, 2]);
+        segments.take_run(4, 2);
+        segments.switch_off(3);
+        for head in [1, 4, 0] {
+            segments.give_up(head, 0);
+        }
+        segments.switch_on(3);
+        assert_eq!(segments.free_count(), 29);
+        assert_eq!(take(&mut segments, 6), [1, 5, 4, 0, 6, 7], "those given up, the longest free first");
+        segments.give_up(6, 0);
+        assert_eq!(take(&mut segments, 2), [6, 8]);
+        for head in [0, 1] {
+            segments.give_up(head, 0);
+        }
+        assert_eq!(take(&mut segments, 2), [0, 1]);
+        assert_eq!(take(&mut segments, 6), [9, 10, 11, 12, 13, 14]);
+        segments.give_up(0, 0);
+        let last: Vec<u32> = (15..30).chain([3, 0]).collect();
+        assert_eq!(
+            take(&mut segments, 30),
+            last,
+            "few were never used: these first, and 3, switched off and on, as well"
+        );
+        for head in [20, 2] {
+            segments.give_up(head, 0);
+        }
+        assert_eq!(take(&mut segments, 30), [20, 2], "all were used");
     }
 
     #[test]
