@@ -90,6 +90,11 @@ impl Connections {
         self.idle = idle;
     }
 
+    /// Whether connections are still looked for that are to be closed once they are silent.
+    pub fn takes_in_idle(&self) -> bool {
+        self.idle.as_ref().is_some_and(Idle::takes_in)
+    }
+
     /// Closes those that have not said anything for too long, if that was asked for; a bounded number a turn.
     pub fn close_idle(&mut self, stack: &mut NetStack, cache: &mut Core, now: Now) {
         let Some(idle) = &mut self.idle else { return };

@@ -36,13 +36,26 @@ impl Idle {
     pub fn take_in(&mut self, now_secs: u32, open: impl Fn(usize) -> Option<FlowId>) {
         let end = self.max_flows.min(self.unseen + LOOKS_PER_TURN);
         for id in (self.unseen..end).filter_map(open) {
-            self.add(id, now_secs);
+            self.queue_up(id, now_secs);
         }
         self.unseen = end;
     }
 
-    /// A connection was opened. When ended connections fill the queue, the first of them makes room.
+    /// Whether there are connections that have no place yet: a core is not to sleep meanwhile.
+    pub fn takes_in(&self) -> bool {
+        self.unseen < self.max_flows
+    }
+
+    /// A connection was opened.
     pub fn add(&mut self, id: FlowId, now_secs: u32) {
+        // One beyond is found with those that were open before.
+        if id.index() < self.unseen {
+            self.queue_up(id, now_secs);
+        }
+    }
+
+    /// Gives a connection a place. When ended connections fill the queue, the first of them makes room.
+    fn queue_up(&mut self, id: FlowId, now_secs: u32) {
         if self.queue.len() == self.queue.capacity() {
             self.queue.pop_front();
         }
@@ -61,7 +74,7 @@ impl Idle {
             match idle_secs(id) {
                 None => {}
                 Some(idle) if idle > self.timeout_secs => return Some(id),
-                Some(_) => self.add(id, now_secs),
+                Some(_) => self.queue_up(id, now_secs),
             }
         }
         None
@@ -80,12 +93,22 @@ mod tests {
     fn connections_that_were_open_before_are_found_and_named() {
         let mut idle = Idle::among(3, 200);
         let (silent, later) = (FlowId::from_bits(150), FlowId::from_bits(7));
-        for _ in 0..4 {
-            idle.take_in(100, |index| (index == 150).then_some(silent));
+        // Opened while they are looked for, before and behind where that is.
+        let (before, behind) = (FlowId::from_bits(3), FlowId::from_bits(160));
+        idle.take_in(100, |_| None);
+        for opened in [before, behind] {
+            idle.add(opened, 100);
+        }
+        while idle.takes_in() {
+            let there = |index| [silent, behind].into_iter().find(|id| id.index() == index);
+            idle.take_in(100, there);
         }
         idle.add(later, 100);
-        assert_eq!(idle.next_overdue(110, |id| Some(if id == silent { 10 } else { 0 })), Some(silent));
-        assert_eq!(idle.next_overdue(110, |_| Some(0)), None);
+        let mut named = Vec::new();
+        while let Some(id) = idle.next_overdue(110, |_| Some(10)) {
+            named.push(id);
+        }
+        assert_eq!(named, [before, silent, behind, later], "each once");
     }
 
     #[test]

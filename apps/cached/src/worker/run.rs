@@ -117,7 +117,8 @@ impl<Q: Queue> Worker<Q> {
     /// How long a core that found nothing to do at `time` may sleep; `None` while there is upkeep to be done first.
     pub fn sleep_limit(&self, time: Time) -> Option<Duration> {
         let deadline = self.stack.next_deadline(time).unwrap_or(LONGEST_SLEEP);
-        (!self.cache.shard().may_hold_dead()).then_some(deadline.min(LONGEST_SLEEP))
+        let upkeep = self.cache.shard().may_hold_dead() || self.connections.takes_in_idle();
+        (!upkeep).then_some(deadline.min(LONGEST_SLEEP))
     }
 
     /// Whether there is work of which no descriptor tells. Asked when other cores can see already that this one is
