@@ -40,7 +40,7 @@ const IDLE_MAX_SECS: u32 = 1 << 31;
 const CONNECTIONS_AT_ONCE: usize = 400;
 
 /// How long cores may take for an order: less than the front waits for an answer.
-const ORDER_LIMIT: Duration = Duration::from_millis(1500);
+const ORDER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How the server is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,12 +253,11 @@ impl Governed {
 
     /// Accepts no connections any more, and ends with the last.
     fn drain(&mut self, within: Option<Duration>) -> Reply {
-        if !std::mem::replace(&mut self.drains, true) {
-            for core in 0..self.cores.orders.cores() {
-                if let Err(why) = self.give(core, Order::StopListening) {
-                    return Reply::Error(why);
-                }
+        if !self.drains {
+            if let Err(why) = self.stop_listening() {
+                return Reply::Error(why);
             }
+            self.drains = true;
         }
         let open = self.cores.admission.open();
         tracing::info!(connections = open, "told to drain by sidestep ctl");
@@ -267,6 +266,15 @@ impl Governed {
         Reply::Done(format!(
             "{open} connections go on and no new one is accepted; the server ends with the last{limit}"
         ))
+    }
+
+    /// Waits until every core has done so.
+    fn stop_listening(&self) -> Result<(), String> {
+        let (done, obeyed) = mpsc::channel();
+        for core in 0..self.cores.orders.cores() {
+            self.give(core, Order::StopListening { done: done.clone() })?;
+        }
+        self.all(&obeyed).map(|_| ())
     }
 
     fn connections(&self, core: usize, from: u32) -> Reply {
@@ -466,17 +474,34 @@ mod tests {
     }
 
     #[test]
-    fn who_drains_twice_changes_the_time_and_each_core_is_told_once() {
+    fn who_drains_hears_it_once_every_core_has_obeyed_and_a_second_time_changes_the_time() {
         let (mut plane, shared, told) = plane();
+        let reply = plane.answer(Request::Drain { seconds: None }, None);
+        assert!(matches!(&reply, Reply::Error(why) if why.contains("has not done")), "{reply:?}");
+        assert!(told.lock().expect("nobody panics").is_empty(), "it goes on");
+        let orders = plane.cores.orders.clone();
+        let core = std::thread::spawn(move || {
+            // The first, which nobody waits for any more, and the second.
+            for _ in 0..2 {
+                let done = loop {
+                    match orders.take(0) {
+                        Some(Order::StopListening { done }) => break done,
+                        _ => std::thread::yield_now(),
+                    }
+                };
+                let _ = done.send(());
+            }
+        });
         for seconds in [None, Some(7)] {
             let Reply::Done(said) = plane.answer(Request::Drain { seconds }, None) else { panic!("it drains") };
             assert_eq!(said.contains("in 7 s"), seconds.is_some(), "{said}");
         }
+        core.join().expect("it obeys");
+        assert_eq!(plane.cores.orders.waiting(0), 0, "it is told no third time");
         let within = Some(Duration::from_secs(7));
         let endings = [Ending::WithLastConnection { within: None }, Ending::WithLastConnection { within }];
         assert_eq!(*told.lock().expect("nobody panics"), endings);
         assert_eq!(shared.control.stopping(), None);
-        assert_eq!(plane.cores.orders.waiting(0), 1);
     }
 
     #[test]

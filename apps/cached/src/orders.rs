@@ -31,8 +31,11 @@ const ORDERS: u8 = 2;
 /// Something to be done by a core, between two turns.
 #[derive(Debug)]
 pub enum Order {
-    /// Accept no connection any more.
-    StopListening,
+    /// Accept no connection any more, and say that it is so.
+    StopListening {
+        /// Who wants to know.
+        done: Sender<()>,
+    },
     /// Keep the shard within so many bytes, and say whether it can.
     MemoryLimit {
         /// Of this shard.

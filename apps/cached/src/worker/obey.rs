@@ -21,13 +21,14 @@ impl Worker<AnyQueue> {
             }
             let Some(order) = orders.take(core) else { break };
             match order {
-                Order::StopListening => {
+                Order::StopListening { done } => {
                     self.drains = true;
                     self.stack.stop_listening();
                     self.cache.counters().not_accepting.set(1);
+                    // Whoever has asked may have given up.
+                    let _ = done.send(());
                 }
                 Order::MemoryLimit { bytes, obeyed } => {
-                    // Whoever has asked may have given up.
                     let _ = obeyed.send(self.cache.shard_mut().set_memory_limit(bytes).is_ok());
                 }
                 Order::CloseIdle(idle) => self.connections.close_idle_of(idle.map(|idle| *idle)),
