@@ -9,8 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect, receive
-from test_link import counted
+from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect, receive, sidestep_stats
 
 LAB = os.environ["SIDESTEP_LAB_SUFFIX"]
 
@@ -262,6 +261,7 @@ def test_a_capture_has_every_frame_between_on_and_off_and_can_be_turned_on_again
         assert off.returncode == 0 and "; 0 frames went by" in off.stdout, (off.stdout, off.stderr)
         connection.sendall(b"set k 0 0 5\r\nafter\r\n")
         expect(connection, b"STORED\r\n")
+        assert file.stat().st_mode & 0o777 == 0o600
         frames = frames_of(file)
         assert off.stdout.startswith(f"recorded {len(frames)} frames, {file.stat().st_size} bytes"), off.stdout
         everything = b"".join(frames)
@@ -277,6 +277,19 @@ def test_a_capture_has_every_frame_between_on_and_off_and_can_be_turned_on_again
     assert server.stop() == 0, server.errors
 
 
+def test_a_capture_ends_with_the_bytes_that_its_file_may_have(governed, tmp_path):
+    _, path = governed
+    connection, file = connect(), tmp_path / "all.pcap"
+    assert ctl(path, "capture", "on", str(file), "--limit", "300000").returncode == 0
+    for _ in range(20):
+        connection.sendall(b"set k 0 0 100000\r\n" + b"v" * 100000 + b"\r\n")
+        expect(connection, b"STORED\r\n")
+    off = ctl(path, "capture", "off")
+    assert off.returncode == 1 and "no more than 300000 bytes" in off.stderr, off.stderr
+    assert file.stat().st_size <= 300000
+    frames_of(file)
+
+
 def test_a_capture_to_a_full_disk_says_so_and_clients_are_served_on(governed, tmp_path):
     _, path = governed
     disk = tmp_path / "disk"
@@ -285,13 +298,15 @@ def test_a_capture_to_a_full_disk_says_so_and_clients_are_served_on(governed, tm
     try:
         connection = connect()
         assert ctl(path, "capture", "on", str(disk / "all.pcap")).returncode == 0
-        for _ in range(50):
-            connection.sendall(b"set k 0 0 20000\r\n" + b"v" * 20000 + b"\r\n")
+        deadline = time.monotonic() + HANG_SECONDS
+        # As many as the writer has written to the disk, and then the blocks that it keeps.
+        while sidestep_stats(connection)["capture_unrecorded"] == 0:
+            assert time.monotonic() < deadline, "every frame was recorded"
+            connection.sendall(b"set k 0 0 200000\r\n" + b"v" * 200000 + b"\r\n")
             expect(connection, b"STORED\r\n")
         off = ctl(path, "capture", "off")
         assert off.returncode == 1 and "is not whole" in off.stderr and "No space left" in off.stderr, off.stderr
         expect_alive(connection)
-        counted(connection, "capture_unrecorded", lambda count: count > 0)
         # It is over: the next one is good.
         assert ctl(path, "capture", "on", str(tmp_path / "good.pcap")).returncode == 0
         expect_alive(connection)

@@ -84,21 +84,21 @@ pub fn write_ports(tcp: Option<u16>, udp: Option<u16>) -> io::Result<()> {
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
-    new_file(Path::new(&unfinished))?.write_all(text.as_bytes())?;
+    new_file(Path::new(&unfinished), 0o666)?.write_all(text.as_bytes())?;
     fs::rename(&unfinished, path)
 }
 
-/// A new file at `path`, in place of what was there: a link there is removed, not followed.
+/// A new file at `path` with this mode, in place of what was there: a link there is removed, not followed.
 ///
 /// # Errors
 /// It cannot be made, or somebody puts something there at the same moment.
-pub(crate) fn new_file(path: &Path) -> io::Result<File> {
+pub(crate) fn new_file(path: &Path, mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     // O_EXCL: what has appeared since, a link too, is an error (`open(2)`).
-    File::options().write(true).create_new(true).open(path)
+    File::options().write(true).create_new(true).mode(mode).open(path)
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ impl CoreCapture {
     /// [`CaptureError`]: the file cannot be made or written.
     pub fn record(&mut self, id: QueueId, queue: AnyQueue, folder: &Path) -> Result<AnyQueue, CaptureError> {
         let path = folder.join(format!("queue-{}.pcap", id.0));
-        let file = new_file(&path).map_err(|source| CaptureError::File { path, source })?;
+        // What all clients say is for nobody else to read.
+        let file = new_file(&path, 0o600).map_err(|source| CaptureError::File { path, source })?;
         Ok(self.record_to(queue, Box::new(BufWriter::new(file)))?)
     }
 

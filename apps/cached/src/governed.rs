@@ -116,8 +116,8 @@ impl Governed {
 
     /// Does what is asked.
     pub fn answer(&mut self, request: Request, descriptor: Option<OwnedFd>) -> Reply {
-        if let Request::Capture { on } = request {
-            return self.capture(on, descriptor);
+        if let Request::Capture { on, limit } = request {
+            return self.capture(on, descriptor, limit);
         }
         if descriptor.is_some() {
             return Reply::Error("this request takes no descriptor".to_owned());
@@ -303,12 +303,12 @@ impl Governed {
     }
 
     /// Turns a capture on, or off.
-    fn capture(&mut self, on: bool, descriptor: Option<OwnedFd>) -> Reply {
+    fn capture(&mut self, on: bool, descriptor: Option<OwnedFd>, limit: u64) -> Reply {
         let cores = self.cores.orders.cores();
         let capture = match (on, descriptor) {
             (true, None) => return Reply::Error("no file came along to record to".to_owned()),
             (false, Some(_)) => return Reply::Error("a file came along, and nothing is to be recorded".to_owned()),
-            (true, Some(file)) => match self.cores.writer.begin(cores, file.into()) {
+            (true, Some(file)) => match self.cores.writer.begin(cores, file.into(), limit) {
                 Ok(capture) => Some(capture),
                 Err(why) => return Reply::Error(why.to_owned()),
             },
@@ -509,10 +509,10 @@ mod tests {
         let (mut plane, _, _) = plane();
         let file = || Some(OwnedFd::from(std::fs::File::open("/dev/null").expect("it is there")));
         for (request, descriptor, why) in [
-            (Request::Capture { on: true }, None, "no file came along"),
-            (Request::Capture { on: false }, file(), "nothing is to be recorded"),
-            (Request::Capture { on: false }, None, "no capture is on"),
-            (Request::Capture { on: true }, file(), "has not done what it was told"),
+            (Request::Capture { on: true, limit: 1 << 20 }, None, "no file came along"),
+            (Request::Capture { on: false, limit: 0 }, file(), "nothing is to be recorded"),
+            (Request::Capture { on: false, limit: 0 }, None, "no capture is on"),
+            (Request::Capture { on: true, limit: 1 << 20 }, file(), "has not done what it was told"),
             (Request::Settings, file(), "takes no descriptor"),
         ] {
             let Reply::Error(said) = plane.answer(request, descriptor) else { panic!("{why}") };

@@ -79,6 +79,9 @@ pub enum Request {
     Capture {
         /// Whether it is to be.
         on: bool,
+        /// The most bytes that the file gets.
+        #[serde(default = "capture_limit")]
+        limit: u64,
     },
     /// No new connections; the server ends once none is left.
     Drain {
@@ -88,6 +91,13 @@ pub enum Request {
     },
     /// The server answers what has arrived and ends.
     Shutdown,
+}
+
+/// Bytes of a capture that nobody limits otherwise.
+pub const CAPTURE_LIMIT_BYTES: u64 = 1 << 30;
+
+fn capture_limit() -> u64 {
+    CAPTURE_LIMIT_BYTES
 }
 
 /// What is answered.

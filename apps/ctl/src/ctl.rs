@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +79,9 @@ enum CaptureWhat {
     On {
         /// File
         file: PathBuf,
+        /// The most bytes that it gets; then the recording ends
+        #[arg(long, value_name = "BYTES", default_value_t = control::CAPTURE_LIMIT_BYTES)]
+        limit: u64,
     },
     /// End the recording, and say how many frames it has
     Off,
@@ -128,8 +132,9 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
     let mut client = Client::connect(&path, Duration::from_secs(flags.timeout))?;
     let file = match &flags.what {
         // Opened with the rights of who asks: the server has none.
-        What::Capture { what: CaptureWhat::On { file } } => {
-            let opened = File::options().write(true).create_new(true).open(file);
+        What::Capture { what: CaptureWhat::On { file, .. } } => {
+            // What all clients say is for nobody else to read.
+            let opened = File::options().write(true).create_new(true).mode(0o600).open(file);
             Some(opened.map_err(|source| CtlError::File { path: file.clone(), source })?)
         }
         _ => None,
@@ -146,7 +151,7 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
         }
     }
     if let Reply::Error(why) = &reply {
-        if let What::Capture { what: CaptureWhat::On { file } } = &flags.what {
+        if let What::Capture { what: CaptureWhat::On { file, .. } } = &flags.what {
             // It was made for nothing.
             let _ = fs::remove_file(file);
         }
@@ -172,7 +177,8 @@ fn request(what: &What) -> Request {
         What::Queues => Request::Queues,
         What::LogLevel { level } => Request::Set { name: "log_filter".to_owned(), value: level.clone() },
         What::Connections => Request::Connections { core: 0, from: 0 },
-        What::Capture { what } => Request::Capture { on: matches!(what, CaptureWhat::On { .. }) },
+        What::Capture { what: CaptureWhat::On { limit, .. } } => Request::Capture { on: true, limit: *limit },
+        What::Capture { what: CaptureWhat::Off } => Request::Capture { on: false, limit: 0 },
         What::Drain { within } => Request::Drain { seconds: *within },
         What::Shutdown => Request::Shutdown,
     }

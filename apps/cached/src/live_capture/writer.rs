@@ -37,6 +37,8 @@ struct Writing {
     capture: Arc<Capture>,
     file: File,
     bytes: u64,
+    /// The most bytes that the file gets.
+    limit: u64,
     error: Option<io::Error>,
 }
 
@@ -45,7 +47,11 @@ impl Writing {
         if self.error.is_some() {
             return;
         }
-        match self.file.write_all(bytes) {
+        let written = match self.limit - self.bytes < bytes.len() as u64 {
+            true => Err(io::Error::other(format!("it may have no more than {} bytes", self.limit))),
+            false => self.file.write_all(bytes),
+        };
+        match written {
             Ok(()) => self.bytes += bytes.len() as u64,
             Err(error) => {
                 tracing::error!(%error, "the capture is not whole: its file takes nothing more");
@@ -112,16 +118,16 @@ impl CaptureWriter {
         self.capture.is_some()
     }
 
-    /// Begins a capture of `cores` cores into `file`: they are to be given what is returned.
+    /// Begins a capture of `cores` cores into `file`, of at most `limit` bytes: they are to be given what is returned.
     ///
     /// # Errors
     /// Why not, in words.
-    pub fn begin(&mut self, cores: usize, file: File) -> Result<Arc<Capture>, &'static str> {
+    pub fn begin(&mut self, cores: usize, file: File, limit: u64) -> Result<Arc<Capture>, &'static str> {
         if self.is_on() {
             return Err("a capture is on already; turn it off first");
         }
         let capture = Arc::new(Capture::new(cores, self.thread.thread().clone()));
-        let writing = Writing { capture: capture.clone(), file, bytes: 0, error: None };
+        let writing = Writing { capture: capture.clone(), file, bytes: 0, limit, error: None };
         if self.jobs.send(Job::Begin(Box::new(writing))).is_err() {
             return Err("nobody is there to write it: the log says why");
         }
@@ -196,8 +202,8 @@ mod tests {
     fn what_two_cores_record_is_one_whole_file_and_nothing_after_the_end() {
         let mut writer = CaptureWriter::start(None).expect("a thread");
         let kept = file();
-        let capture = writer.begin(2, kept.try_clone().expect("a descriptor")).expect("none is on");
-        assert!(writer.begin(2, file()).is_err(), "one at a time");
+        let capture = writer.begin(2, kept.try_clone().expect("a descriptor"), u64::MAX).expect("none is on");
+        assert!(writer.begin(2, file(), u64::MAX).is_err(), "one at a time");
         let cores = [LiveTaps::default(), LiveTaps::default()];
         let now = Duration::new(1_700_000_000, 5);
         for (core, taps) in cores.iter().enumerate() {
@@ -234,7 +240,7 @@ mod tests {
     fn a_file_that_takes_nothing_ends_the_recording_and_says_why() {
         let mut writer = CaptureWriter::start(None).expect("a thread");
         let full = File::options().write(true).open("/dev/full").expect("Linux has it");
-        let capture = writer.begin(1, full).expect("none is on");
+        let capture = writer.begin(1, full, u64::MAX).expect("none is on");
         let taps = LiveTaps::default();
         taps.set(Some(capture.clone()));
         for _ in 0..10_000 {
@@ -244,5 +250,21 @@ mod tests {
         let outcome = writer.end().expect("it was on");
         assert_eq!((outcome.bytes, outcome.recorded + outcome.unrecorded), (0, 10_000));
         assert_eq!(outcome.error.expect("it is full").kind(), io::ErrorKind::StorageFull);
+    }
+    #[test]
+    fn a_file_gets_no_more_than_it_may_have_and_whole_frames_alone() {
+        let mut writer = CaptureWriter::start(None).expect("a thread");
+        let (kept, limit) = (file(), 2 * BLOCK_BYTES as u64);
+        let capture = writer.begin(1, kept.try_clone().expect("a descriptor"), limit).expect("none is on");
+        let taps = LiveTaps::default();
+        taps.set(Some(capture));
+        for _ in 0..10_000 {
+            taps.record(&[1; 1_500]);
+        }
+        taps.set(None);
+        let outcome = writer.end().expect("it was on");
+        assert!(outcome.bytes <= limit && outcome.bytes == kept.metadata().expect("a file").len());
+        assert_eq!((outcome.bytes - 24) % (16 + 1_500), 0);
+        assert!(outcome.error.expect("more was recorded").to_string().contains("no more than 524288 bytes"));
     }
 }
