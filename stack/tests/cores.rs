@@ -1,4 +1,4 @@
-//! Two cores of one address, each with a queue, a stack and its place in the ring of strays: connections that are handed over to
+//! Two cores of one address, each with a stack, its place in the ring of strays, and a queue or a way to the other's: connections that are handed over to
 //! the core that accepts, and connections of ours whose answers arrive where they were asked for.
 
 #[path = "lab/lab.rs"]
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{OWN, PEER, PORT, Peer, THEM, US, config, pattern, secrets};
-use nic::{Doorbell, PortConfig, QueueId, Rss, Wire, WirePort, WireQueue};
+use nic::{Doorbell, FlowOwner, PortConfig, Queue, QueueId, RelayConfig, Rss, SoftwareRss, Wire, WirePort, relay_pair};
 use sidestep_stack::{
     Connect, Events, FlowId, Interest, NetStack, Poll, Secrets, StackConfig, StackStats, StrayRing, Time, Token,
 };
@@ -17,9 +17,11 @@ use smoltcp::socket::tcp::State;
 
 const LISTENER: Token = Token(0);
 
+type AnyQueue = Box<dyn Queue>;
+
 /// What a core of the echo does.
 struct Core {
-    poll: Poll<WireQueue>,
+    poll: Poll<AnyQueue>,
     events: Events,
     /// Connections that it has accepted.
     accepted: usize,
@@ -48,24 +50,39 @@ impl Core {
     }
 }
 
-/// The stacks of `cores` cores with a queue of `port` each.
+/// The stacks of two cores of `port`: with a queue each, or, where it has one alone, with that for the first, which hands the
+/// other's frames over.
 fn cores(port: &WirePort, config: &StackConfig, secrets: Secrets) -> Vec<Core> {
-    let cores = usize::from(port.queues());
-    let doorbells: Vec<_> = (0..cores).map(|_| Arc::new(Doorbell::new().expect("a descriptor"))).collect();
+    let doorbells = [0; 2].map(|_| Arc::new(Doorbell::new().expect("a descriptor")));
     let rings = StrayRing::of(&doorbells, 2_048).expect("memory");
+    let take = |number| port.take_queue(QueueId(number)).expect("opened once");
+    let queues: [AnyQueue; 2] = if port.queues() == 2 {
+        [Box::new(take(0)), Box::new(take(1))]
+    } else {
+        let (mut relay, port) = relay_pair(RelayConfig::default()).expect("memory");
+        relay.set_doorbell(doorbells[0].clone());
+        let owner = FlowOwner { core: QueueId(1), port, doorbell: doorbells[1].clone() };
+        [Box::new(SoftwareRss::new(take(0), Rss::new(2), vec![owner])), Box::new(relay)]
+    };
     let mut config = config.clone();
-    config.peers = cores as u8 - 1;
-    let core = |(core, strays): (usize, StrayRing)| {
+    config.peers = 1;
+    let core = |(queue, strays): (AnyQueue, StrayRing)| {
         let stack = NetStack::new(config.clone(), secrets).expect("a good configuration");
-        let queue = port.take_queue(QueueId(core as u16)).expect("opened once");
         Core { poll: Poll::new(stack, [queue]).with_strays(strays), events: Events::with_capacity(64), accepted: 0 }
     };
-    rings.into_iter().enumerate().map(core).collect()
+    queues.into_iter().zip(rings).map(core).collect()
+}
+
+/// One core alone.
+fn core(port: &WirePort) -> Core {
+    let queue: AnyQueue = Box::new(port.take_queue(QueueId(0)).expect("opened once"));
+    let stack = NetStack::new(config(), secrets(1)).expect("a good configuration");
+    Core { poll: Poll::new(stack, [queue]), events: Events::with_capacity(64), accepted: 0 }
 }
 
 /// Two servers' cores and a peer on a wire; `count` clients send `bytes` each and get them back. Returns the cores.
-fn serve(listening: [bool; 2], count: usize, bytes: usize) -> Vec<Core> {
-    let (wire, ours, theirs) = Wire::pair(PortConfig::with_queues(2), PortConfig::default(), 1).expect("a wire");
+fn serve(queues: u16, listening: [bool; 2], count: usize, bytes: usize) -> Vec<Core> {
+    let (wire, ours, theirs) = Wire::pair(PortConfig::with_queues(queues), PortConfig::default(), 1).expect("a wire");
     let mut cores = cores(&ours, &config(), secrets(1));
     let mut peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), 7);
     for (core, listens) in cores.iter_mut().zip(listening) {
@@ -104,7 +121,7 @@ fn serve(listening: [bool; 2], count: usize, bytes: usize) -> Vec<Core> {
 #[test]
 fn connections_that_arrive_where_nobody_accepts_are_served_by_the_core_that_does() {
     for worker in 0..2 {
-        let cores = serve([worker == 0, worker == 1], 100, 10_000);
+        let cores = serve(2, [worker == 0, worker == 1], 100, 10_000);
         let (worker, other) = (&cores[worker], &cores[1 - worker]);
         assert_eq!((worker.accepted, other.accepted), (100, 0));
         // Each came to either queue, as the hash has it.
@@ -117,10 +134,20 @@ fn connections_that_arrive_where_nobody_accepts_are_served_by_the_core_that_does
 
 #[test]
 fn with_a_worker_on_each_core_nothing_is_handed_over() {
-    let cores = serve([true, true], 100, 10_000);
-    assert_eq!(cores.iter().map(|core| core.accepted).sum::<usize>(), 100);
-    assert!(cores.iter().all(|core| core.accepted >= 30 && core.stats().handed_over == 0));
-    assert!(cores.iter().all(|core| core.stats().segments_astray == 0));
+    // With one queue for both, the frames of half of the flows come by a relay, and answers go back by it.
+    for queues in [2, 1] {
+        let cores = serve(queues, [true, true], 100, 10_000);
+        assert_eq!(cores.iter().map(|core| core.accepted).sum::<usize>(), 100);
+        assert!(cores.iter().all(|core| core.accepted >= 30 && core.stats().handed_over == 0));
+        assert!(cores.iter().all(|core| core.stats().segments_astray == 0));
+    }
+}
+
+#[test]
+fn a_core_without_a_queue_serves_for_one_that_has_it_and_nobody_who_accepts() {
+    let cores = serve(1, [false, true], 100, 10_000);
+    assert_eq!((cores[0].accepted, cores[1].accepted), (0, 100));
+    assert!((30..=70).contains(&cores[0].stats().handed_over));
 }
 
 /// Where nobody accepts anywhere a SYN goes round once, and is tried again: whoever begins to listen has it then.
@@ -150,15 +177,18 @@ fn a_connection_that_nobody_accepts_yet_waits_with_its_client() {
 
 /// Opens a thousand connections from core 0 of two, to a server whose answers come as the wire's hash has it. Returns what
 /// each core has counted.
-fn open_a_thousand(home: impl Fn(&Rss, &sidestep_stack::FlowKey) -> bool) -> Vec<StackStats> {
-    let (wire, theirs, ours) = Wire::pair(PortConfig::default(), PortConfig::with_queues(2), 1).expect("a wire");
-    let queue = theirs.take_queue(QueueId(0)).expect("opened once");
-    let stack = NetStack::new(config(), secrets(1)).expect("a good configuration");
-    let mut server = Core { poll: Poll::new(stack, [queue]), events: Events::with_capacity(64), accepted: 0 };
+fn open_a_thousand(
+    queues: u16,
+    asking: usize,
+    home: impl Fn(&Rss, &sidestep_stack::FlowKey) -> bool,
+) -> (StackStats, StackStats) {
+    let (wire, theirs, ours) = Wire::pair(PortConfig::default(), PortConfig::with_queues(queues), 1).expect("a wire");
+    let mut server = core(&theirs);
     server.poll.listen(LISTENER, Interest::READABLE);
     let mut own = StackConfig::new(THEM, 24, PEER);
     own.time_wait_reuse = Duration::from_secs(30);
     let mut cores = cores(&ours, &own, secrets(2));
+    let rss = Rss::new(2);
     let mut connect = Connect::to(SocketAddrV4::new(US, PORT));
     (connect.mac, connect.token) = (Some(OWN), 7);
     let (mut begun, mut answered) = (0, 0);
@@ -166,8 +196,8 @@ fn open_a_thousand(home: impl Fn(&Rss, &sidestep_stack::FlowKey) -> bool) -> Vec
     for _ in 0..200_000 {
         let now = Time::from_duration(wire.clock().now());
         server.turn(now);
-        cores[1].turn(now);
-        let core = &mut cores[0];
+        cores[1 - asking].turn(now);
+        let core = &mut cores[asking];
         core.poll.poll(now, &mut core.events).expect("a wire is never gone");
         for event in &core.events {
             assert_eq!((event.token(), event.closed()), (Token(7), None), "it is the flow that was asked for");
@@ -183,10 +213,10 @@ fn open_a_thousand(home: impl Fn(&Rss, &sidestep_stack::FlowKey) -> bool) -> Vec
             }
         }
         if answered == 1_000 && server.poll.stack().flows() == 0 {
-            return cores.iter().map(Core::stats).collect();
+            return (cores[asking].stats(), cores[1 - asking].stats());
         }
         if begun < 1_000 && open.len() < 50 {
-            open.push(core.poll.connect(now, &connect, |key| home(ours.rss(), key)).expect("it can be tried"));
+            open.push(core.poll.connect(now, &connect, |key| home(&rss, key)).expect("it can be tried"));
             begun += 1;
         }
         wire.clock().advance(Duration::from_micros(100));
@@ -196,14 +226,18 @@ fn open_a_thousand(home: impl Fn(&Rss, &sidestep_stack::FlowKey) -> bool) -> Vec
 
 #[test]
 fn a_thousand_opens_come_home_by_prediction() {
-    let stats = open_a_thousand(|rss, key| rss.queue_for_flow(key.peer(), key.own()) == QueueId(0));
-    assert_eq!((stats[0].connected, stats[0].connects_elsewhere, stats[1].strays), (1_000, 0, 0));
+    // From a core without a queue too: its frames are handed over by the same hash.
+    for (queues, asking) in [(2, 0), (2, 1), (1, 0), (1, 1)] {
+        let home = QueueId(asking as u16);
+        let (core, other) =
+            open_a_thousand(queues, asking, |rss, key| rss.queue_for_flow(key.peer(), key.own()) == home);
+        assert_eq!((core.connected, core.connects_elsewhere, other.strays), (1_000, 0, 0));
+    }
 }
 
 #[test]
 fn a_thousand_opens_come_home_where_nothing_is_known_by_what_arrives_where() {
-    let stats = open_a_thousand(|_, _| true);
-    let [core, other] = &stats[..] else { panic!("two cores") };
+    let (core, other) = open_a_thousand(2, 0, |_, _| true);
     assert_eq!((core.connects, core.connected, core.connects_kept_away), (1_000, 1_000, 0));
     // Half of all source ports lead to the other core: each was tried once, and its SYN-ACK is all that came there.
     assert!((800..1_200).contains(&core.connects_elsewhere), "{}", core.connects_elsewhere);
@@ -212,17 +246,15 @@ fn a_thousand_opens_come_home_where_nothing_is_known_by_what_arrives_where() {
 
 #[test]
 fn a_prediction_that_is_wrong_is_found_out() {
-    let stats = open_a_thousand(|rss, key| rss.queue_for_flow(key.peer(), key.own()) == QueueId(1));
-    assert_eq!((stats[0].connected, stats[0].connects_kept_away), (1_000, 0));
-    assert!(stats[0].connects_elsewhere >= 1_000);
+    let (core, _) = open_a_thousand(2, 0, |rss, key| rss.queue_for_flow(key.peer(), key.own()) == QueueId(1));
+    assert_eq!((core.connected, core.connects_kept_away), (1_000, 0));
+    assert!(core.connects_elsewhere >= 1_000);
 }
 
 #[test]
 fn a_source_port_of_the_applications_choice_is_kept() {
     let (wire, theirs, ours) = Wire::pair(PortConfig::default(), PortConfig::with_queues(2), 1).expect("a wire");
-    let queue = theirs.take_queue(QueueId(0)).expect("opened once");
-    let stack = NetStack::new(config(), secrets(1)).expect("a good configuration");
-    let mut server = Core { poll: Poll::new(stack, [queue]), events: Events::with_capacity(64), accepted: 0 };
+    let mut server = core(&theirs);
     server.poll.listen(LISTENER, Interest::READABLE);
     let mut cores = cores(&ours, &StackConfig::new(THEM, 24, PEER), secrets(2));
     let mut connect = Connect::to(SocketAddrV4::new(US, PORT));
