@@ -76,6 +76,10 @@ pub struct StackConfig {
     pub connect_timeout: Duration,
     /// Source ports of connections that are asked for, first and last (RFC 6335 §6: 49,152 to 65,535).
     pub ephemeral_ports: (u16, u16),
+    /// Which of how many cores of the same addresses this is, so that no two choose the same source port: a core takes those whose
+    /// number, divided by the second, leaves the first. (0, 1): all. One of several that has no share of its own is not
+    /// given another port where answers come to another core, since that might be in use there.
+    pub source_port_share: (u8, u8),
     /// How old a TIME-WAIT record must be for its addresses and ports to serve a new connection of ours, whose ISN is
     /// then above all that the earlier one has sent (RFC 1122 §4.2.2.13, RFC 6191). Long enough for a segment of the
     /// earlier one to be no longer under way.
@@ -123,6 +127,7 @@ impl StackConfig {
             handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             ephemeral_ports: (49_152, 65_535),
+            source_port_share: (0, 1),
             time_wait_reuse: Duration::from_secs(1),
             ack_delay: Duration::from_millis(5),
             give_up_timeout: Duration::from_secs(60),
@@ -173,6 +178,10 @@ impl StackConfig {
         let (first, last) = self.ephemeral_ports;
         if first == 0 || first > last {
             return Err(ConfigError::EphemeralPorts { first, last });
+        }
+        let (core, cores) = self.source_port_share;
+        if core >= cores {
+            return Err(ConfigError::SourcePortShare { core, cores });
         }
         if self.ack_delay >= Duration::from_millis(500) {
             return Err(ConfigError::AckDelay { ack_delay: self.ack_delay });
@@ -233,6 +242,14 @@ pub enum ConfigError {
         first: u16,
         /// The last asked for.
         last: u16,
+    },
+    /// No share of the source ports.
+    #[error("core {core} of {cores} has no share of the source ports; cores are numbered from 0")]
+    SourcePortShare {
+        /// The core asked for.
+        core: u8,
+        /// How many there are to be.
+        cores: u8,
     },
     /// A table of no entries.
     #[error("the SYN queue, the TIME-WAIT table and the neighbour table need at least one entry each")]
@@ -305,12 +322,13 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut StackConfig);
-        let cases: [(Spoil, &str); 11] = [
+        let cases: [(Spoil, &str); 12] = [
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
             (|c| c.addresses = 0, "0 addresses"),
             (|c| c.gateway = Some(Ipv4Addr::UNSPECIFIED), "0.0.0.0"),
             (|c| c.ephemeral_ports = (2, 1), "from 2 to 1"),
+            (|c| c.source_port_share = (2, 2), "core 2 of 2"),
             (|c| c.mac = Mac([1, 0, 0, 0, 0, 0]), "01:00:00:00:00:00"),
             (|c| c.ip_mtu = 9_217, "9217 bytes"),
             (|c| c.ports = vec![0], "port 0"),

@@ -66,17 +66,21 @@ fn cores(port: &WirePort, config: &StackConfig, secrets: Secrets) -> Vec<Core> {
     };
     let mut config = config.clone();
     config.peers = 1;
-    let core = |(queue, strays): (AnyQueue, StrayRing)| {
+    config.max_flows = 8_192;
+    let core = |(number, (queue, strays)): (usize, (AnyQueue, StrayRing))| {
+        config.source_port_share = (number as u8, 2);
         let stack = NetStack::new(config.clone(), secrets).expect("a good configuration");
         Core { poll: Poll::new(stack, [queue]).with_strays(strays), events: Events::with_capacity(64), accepted: 0 }
     };
-    queues.into_iter().zip(rings).map(core).collect()
+    queues.into_iter().zip(rings).enumerate().map(core).collect()
 }
 
 /// One core alone.
 fn core(port: &WirePort) -> Core {
     let queue: AnyQueue = Box::new(port.take_queue(QueueId(0)).expect("opened once"));
-    let stack = NetStack::new(config(), secrets(1)).expect("a good configuration");
+    let mut config = config();
+    config.max_flows = 8_192;
+    let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
     Core { poll: Poll::new(stack, [queue]), events: Events::with_capacity(64), accepted: 0 }
 }
 
@@ -242,6 +246,37 @@ fn a_thousand_opens_come_home_where_nothing_is_known_by_what_arrives_where() {
     // Half of all source ports lead to the other core: each was tried once, and its SYN-ACK is all that came there.
     assert!((800..1_200).contains(&core.connects_elsewhere), "{}", core.connects_elsewhere);
     assert_eq!((other.strays, core.segments_astray), (core.connects_elsewhere, core.connects_elsewhere));
+}
+
+/// Each core asks the same server for a thousand connections, and knows nothing of the other's ports.
+#[test]
+fn two_cores_that_ask_the_same_server_never_ask_from_the_same_port() {
+    let (wire, theirs, ours) = Wire::pair(PortConfig::default(), PortConfig::with_queues(2), 1).expect("a wire");
+    let mut server = core(&theirs);
+    server.poll.listen(LISTENER, Interest::READABLE);
+    let mut cores = cores(&ours, &StackConfig::new(THEM, 24, PEER), secrets(2));
+    let mut connect = Connect::to(SocketAddrV4::new(US, PORT));
+    connect.mac = Some(OWN);
+    for turn in 0..2_000 {
+        let now = Time::from_duration(wire.clock().now());
+        server.turn(now);
+        for core in &mut cores {
+            core.turn(now);
+            if turn % 2 == 0 {
+                core.poll.connect(now, &connect, |_| true).expect("it can be tried");
+            }
+        }
+        wire.clock().advance(Duration::from_micros(100));
+    }
+    for _ in 0..2_000 {
+        let now = Time::from_duration(wire.clock().now());
+        server.turn(now);
+        cores.iter_mut().for_each(|core| core.turn(now));
+        wire.clock().advance(Duration::from_micros(100));
+    }
+    let stats = [cores[0].stats(), cores[1].stats()];
+    assert_eq!(stats.map(|core| (core.connected, core.connects_kept_away)), [(1_000, 0); 2]);
+    assert_eq!((server.accepted, server.poll.stack().flows()), (2_000, 2_000), "each from a port of its own");
 }
 
 #[test]

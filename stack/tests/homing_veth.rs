@@ -34,9 +34,10 @@ struct Core {
 }
 
 impl Core {
-    fn new(queue: XdpQueue, mac: [u8; 6], strays: StrayRing, bell: Arc<Doorbell>, start: Instant) -> Self {
+    fn new(number: u8, queue: XdpQueue, mac: [u8; 6], strays: StrayRing, bell: Arc<Doorbell>, start: Instant) -> Self {
         let mut config = StackConfig::new(OURS, 24, Mac(mac));
         config.peers = 1;
+        config.source_port_share = (number, 2);
         let fds: Vec<RawFd> = queue.raw_fd().into_iter().collect();
         let stack = NetStack::new(config, Secrets::from_bytes([9; 32])).expect("a good configuration");
         let poll = Poll::new(stack, [queue]).with_strays(strays);
@@ -119,8 +120,9 @@ fn every_answer_of_a_thousand_opens_arrives_at_the_core_that_asked() {
     let start = Instant::now();
     let ids = device.queue_ids();
     let queues = ids.into_iter().map(|id| device.take_queue(id).expect("not taken yet"));
-    let mut cores =
-        queues.zip(rings).zip(bells).map(|((queue, strays), bell)| Core::new(queue, mac, strays, bell, start));
+    let parts = (0..).zip(queues.zip(rings).zip(bells));
+    let core = |(number, ((queue, strays), bell))| Core::new(number, queue, mac, strays, bell, start);
+    let mut cores = parts.map(core);
     let (mut asking, mut other) = (cores.next().expect("two queues"), cores.next().expect("two queues"));
     let stop = AtomicBool::new(false);
     let stats: [StackStats; 2] = std::thread::scope(|scope| {

@@ -52,7 +52,8 @@ impl NetStack {
     /// `comes_home` says whether the peer's frames of a flow reach this core; only such a source port is taken. Where
     /// a NIC steers by hash, ask [`nic::FlowPrediction::queue_of`] with [`FlowKey::peer`] and [`FlowKey::own`]; where that
     /// is not known, or there is one core, say yes to all. Whatever it says is verified: a connection that is answered at
-    /// another core is begun anew from another port, unless [`source_port`](Connect::source_port) is given.
+    /// another core is begun anew from another port of this core's
+    /// [share](crate::StackConfig::source_port_share), unless [`source_port`](Connect::source_port) is given.
     ///
     /// A source port is used again as late as can be, and never while its connection is in the table; one in TIME-WAIT
     /// only when it has been there for [`time_wait_reuse`](crate::StackConfig::time_wait_reuse), with an ISN above all
@@ -136,7 +137,8 @@ impl NetStack {
         for _ in 0..tries {
             let (local, port) = self.ephemeral.next(&search);
             let key = key_from(local, port);
-            if !comes_home(&key) {
+            let (core, cores) = self.config.source_port_share;
+            if port % u16::from(cores) != u16::from(core) || !comes_home(&key) {
                 continue;
             }
             let Some(source) = self.source_if_free(now, key) else { continue };

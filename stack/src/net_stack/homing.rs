@@ -49,7 +49,9 @@ impl NetStack {
         self.ephemeral.homes.note_elsewhere(now, block.hash);
         let mut connect = Connect::to(SocketAddrV4::new(block.key.remote, block.key.remote_port));
         connect.source = Some(block.key.local);
-        let source = if tries < MOST_TRIES { self.choose_source(now, &connect, |_| true).ok() } else { None };
+        // A port that is not this core's own may be in use at another.
+        let may = tries < MOST_TRIES && self.config.source_port_share.1 > 1;
+        let source = if may { self.choose_source(now, &connect, |_| true).ok() } else { None };
         let Some((key, hash, isn)) = source.map(|source| self.take_source(now, source)) else {
             self.stats.connects_kept_away += 1;
             return false;

@@ -296,6 +296,10 @@ fn worker_config(base: &StackConfig, plan: &Plan, share: Share) -> StackConfig {
     config.max_flows = slots + CLOSING_FLOWS.max(share.active as usize);
     config.flows_at_start = config.max_flows;
     config.rings = rings_for(slots);
+    // As its route has it, and for attempts that are answered at another worker's queue too.
+    if let (Ok(worker), Ok(workers)) = (u8::try_from(share.worker), u8::try_from(plan.workers)) {
+        config.source_port_share = (worker, workers);
+    }
     config.peers = (plan.workers - 1).min(u32::from(u8::MAX)) as u8;
     // One for each address and port, so that none is forgotten before it may be used again.
     config.time_wait_records = (PORTS_EACH * u64::from(config.addresses)).div_ceil(u64::from(plan.workers)) as usize;
