@@ -18,6 +18,7 @@
 //! | predict the queue of a flow | [`Rss`]; as a NIC says, [`FlowPrediction`] |
 //! | give a queue to a core that polls none | [`relay_pair`]: [`RelayQueue`], [`RelayPort`] |
 //! | offer a frame to another core | [`stray_pair`]: [`StraySender`], [`StrayReceiver`] |
+//! | sum what is sent and received | [`checksum`] |
 //! | replay and record | [`Capture`], [`PcapReplay`], [`PcapTap`] with a [`SharedRecorder`], [`PcapRecorder`] |
 //!
 //! Read first: `queue.rs`, then `frame.rs`. What every back-end must do is in `tests/conformance/suite.rs`.
@@ -26,6 +27,8 @@
 
 /// `RxBurst`, `TxBurst`: the frames of a turn.
 mod burst;
+/// The Internet checksum, for all who write or check one.
+pub mod checksum;
 /// `DeviceName`: what frames come from and go to, on a command line.
 mod device;
 /// `Faults`: what goes wrong on the wire, by a seed.

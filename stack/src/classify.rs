@@ -10,7 +10,8 @@
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
-use crate::checksum;
+use nic::checksum;
+
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::ip_options;

@@ -11,9 +11,8 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use nic::{Frame, Queue};
+use nic::{Frame, Queue, checksum};
 
-use crate::checksum;
 use crate::classify::Datagram;
 use crate::drop_reason::DropReason;
 use crate::link::LinkHeader;

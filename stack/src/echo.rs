@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use crate::checksum;
+use nic::checksum;
+
 use crate::link::turn_round;
 use crate::wire::IPV4_BYTES;
 

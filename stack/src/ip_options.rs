@@ -7,7 +7,8 @@
 //! Invariant: what [`take_off`] leaves is a packet with a plain header and a right checksum, so that no other code
 //! knows of options. Answers carry none. Read first: RFC 791 §3.1, "Options".
 
-use crate::checksum;
+use nic::checksum;
+
 use crate::drop_reason::DropReason;
 use crate::link::{ETHERNET_BYTES, ETHERTYPE_VLAN, TAGGED_BYTES};
 use crate::wire::IPV4_BYTES;

@@ -8,8 +8,6 @@
 
 /// Flow blocks: a flow's memory, made once and recycled.
 mod block;
-/// The Internet checksum.
-mod checksum;
 /// What a frame is, in one pass.
 mod classify;
 /// `Time`, and the five times faster clock that smoltcp sees.

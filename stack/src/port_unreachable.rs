@@ -7,9 +7,8 @@
 
 use std::net::Ipv4Addr;
 
-use nic::{Frame, FrameTooShort};
+use nic::{Frame, FrameTooShort, checksum};
 
-use crate::checksum;
 use crate::link::{ETHERNET_BYTES, TAGGED_BYTES, source, turn_round};
 use crate::wire::{IPV4_BYTES, PROTOCOL_ICMP, UDP_BYTES};
 

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use crate::checksum;
+use nic::checksum;
+
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::link::TAGGED_BYTES;

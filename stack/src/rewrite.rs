@@ -3,8 +3,9 @@
 //! Checksums that `classify` has verified are not kept right, except where it costs nothing: smoltcp does not verify
 //! them (`one_frame.rs`), and nobody else reads the frame.
 
+use nic::checksum;
+
 use crate::block::FlowBlock;
-use crate::checksum;
 use crate::classify::Segment;
 use crate::shim::ring_left;
 use crate::wire::{FIN, TCP_BYTES};

@@ -1,8 +1,7 @@
 //! TCP segments without data, written by hand: RST, and ACKs that smoltcp would not send.
 
-use nic::{Frame, FrameTooShort};
+use nic::{Frame, FrameTooShort, checksum};
 
-use crate::checksum;
 use crate::classify::Segment;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;

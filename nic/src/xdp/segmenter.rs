@@ -16,6 +16,7 @@
 //! Safe code; off the path of every frame that is in one chunk.
 //! Read first: kernel `af_xdp.rst`, "Multi-Buffer Rx"; `segmentation-offloads.rst`.
 
+use crate::checksum;
 use crate::frame::Frame;
 
 /// The longest headers that are told apart: of a tagged link, IPv4 and TCP, both with all the options that fit.
@@ -139,16 +140,16 @@ impl Segmenter {
         let Cut { ip_at, tcp_at, payload_at, seq, left } = *cut;
         // A frame is at most 32,768 bytes long.
         let packet_len = (frame.len() - ip_at) as u16;
-        let merged_len = word(&self.head, ip_at + 2);
+        let (merged, here) = (pair(&self.head, ip_at + 2), packet_len.to_be_bytes());
         let head = &mut frame[..payload_at];
         head.copy_from_slice(&self.head[..payload_at]);
-        put(head, ip_at + 2, packet_len);
-        // The complement of the sum is what is stored here, and the sum itself where it is left to offload.
-        let ip_sum = replace(!word(head, ip_at + 10), merged_len, packet_len);
-        put(head, ip_at + 10, !ip_sum);
-        // The pseudo-header has the packet's length without the IPv4 header, which changes by as much.
-        let tcp_sum = replace(word(head, tcp_at + 16), merged_len, packet_len);
-        put(head, tcp_at + 16, tcp_sum);
+        head[ip_at + 2..ip_at + 4].copy_from_slice(&here);
+        let ip_sum = checksum::changed(pair(head, ip_at + 10), &merged, &here);
+        head[ip_at + 10..ip_at + 12].copy_from_slice(&ip_sum);
+        // The pseudo-header has the packet's length without the IPv4 header, which changes by as much. What is left to offload
+        // is the sum itself.
+        let tcp_sum = checksum::sum_changed(pair(head, tcp_at + 16), &merged, &here);
+        head[tcp_at + 16..tcp_at + 18].copy_from_slice(&tcp_sum);
         head[tcp_at + 4..tcp_at + 8].copy_from_slice(&seq.to_be_bytes());
         if left > 0 {
             head[tcp_at + 13] &= !ONLY_LAST;
@@ -156,19 +157,8 @@ impl Segmenter {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn put(bytes: &mut [u8], at: usize, word: u16) {
-    bytes[at..at + 2].copy_from_slice(&word.to_be_bytes());
-}
-
-/// The sum after one of its words has become another (RFC 1624 §3).
-fn replace(sum: u16, old: u16, new: u16) -> u16 {
-    let sum = u32::from(sum) + u32::from(!old) + u32::from(new);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+fn pair(bytes: &[u8], at: usize) -> [u8; 2] {
+    [bytes[at], bytes[at + 1]]
 }
 
 #[cfg(test)]

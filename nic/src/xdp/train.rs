@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 
 use crate::burst::{BURST, TxBurst};
+use crate::checksum;
 use crate::link::Link;
 use crate::sys::packet;
 
@@ -45,7 +46,8 @@ const VNET_BYTES: usize = 10;
 const NEEDS_CHECKSUM: u8 = 1;
 const TCP_OVER_IPV4: u8 = 1;
 
-/// TCP's flags (RFC 9293 §3.1).
+/// TCP's number as a protocol over IPv4, and its flags (RFC 9293 §3.1).
+const TCP: u8 = 6;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
@@ -142,7 +144,7 @@ impl<'a> Segment<'a> {
     /// Reads a frame; `None` when it cannot be part of a train.
     fn of(frame: &'a [u8]) -> Option<Self> {
         let (head, payload) = frame.split_first_chunk::<HEAD_BYTES>()?;
-        let plain = head[12..15] == [8, 0, 0x45] && head[23] == 6 && head[TCP_AT + 12] == 0x50;
+        let plain = head[12..15] == [8, 0, 0x45] && head[IP_AT + 9] == TCP && head[TCP_AT + 12] == 0x50;
         // Of the fragment's field nothing but "do not fragment" is set.
         let whole = head[20] & !0x40 == 0 && head[21] == 0;
         let data = head[TCP_AT + 13] & !PSH == ACK && !payload.is_empty();
@@ -193,56 +195,32 @@ fn head_of(first: &[u8; HEAD_BYTES], train: Train) -> [u8; HEAD_BYTES] {
     let length = (train.payload + HEAD_BYTES - IP_AT) as u16;
     head[IP_AT + 2..IP_AT + 4].copy_from_slice(&length.to_be_bytes());
     head[IP_AT + 10..IP_AT + 12].fill(0);
-    let sum = !sum(&head[IP_AT..TCP_AT], 0);
-    head[IP_AT + 10..IP_AT + 12].copy_from_slice(&sum.to_be_bytes());
+    let sum = checksum::field(checksum::add(0, &head[IP_AT..TCP_AT]));
+    head[IP_AT + 10..IP_AT + 12].copy_from_slice(&sum);
     if train.pushes {
         head[TCP_AT + 13] |= PSH;
     }
-    let rest = u32::from(head[IP_AT + 9]) + u32::from(length) - (TCP_AT - IP_AT) as u32;
-    let pseudo = self::sum(&head[IP_AT + 12..TCP_AT], rest);
-    head[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&pseudo.to_be_bytes());
+    let pseudo = checksum::fold(pseudo_header(&head, usize::from(length) + IP_AT)).to_ne_bytes();
+    head[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&pseudo);
     head
 }
 
-/// The sum of RFC 1071 of `bytes`, of which there is an even number, and of `more`.
-fn sum(bytes: &[u8], more: u32) -> u16 {
-    let mut sum = more;
-    for pair in bytes.chunks_exact(2) {
-        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
-    }
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+/// The sum of the pseudo-header of a segment that has these headers and whose frame is as long as this.
+fn pseudo_header(head: &[u8; HEAD_BYTES], frame_bytes: usize) -> u64 {
+    let addresses = checksum::add(0, &head[IP_AT + 12..TCP_AT]);
+    // A packet is shorter than 64 kB.
+    addresses + checksum::pseudo_header([0; 4], [0; 4], TCP, (frame_bytes - TCP_AT) as u16)
 }
 
 /// Writes the TCP checksum of a frame that leaves by itself, if it is a segment over IPv4, without tag and without options of
 /// IPv4, whose checksum is 0: it was left to the queue, or comes out as 0 again.
 pub(crate) fn complete_checksum(frame: &mut [u8]) {
     let Some(head) = frame.first_chunk::<HEAD_BYTES>() else { return };
-    if head[12..15] != [8, 0, 0x45] || head[IP_AT + 9] != 6 || head[TCP_AT + 16..TCP_AT + 18] != [0, 0] {
+    if head[12..15] != [8, 0, 0x45] || head[IP_AT + 9] != TCP || head[TCP_AT + 16..TCP_AT + 18] != [0, 0] {
         return;
     }
-    let tcp_bytes = frame.len() - TCP_AT;
-    // The addresses of the pseudo-header stand in front of the TCP header.
-    let rest = u64::from((tcp_bytes as u16).to_be()) + u64::from(u16::from(frame[IP_AT + 9]).to_be());
-    let sum = !long_sum(&frame[IP_AT + 12..], rest);
-    frame[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&sum.to_ne_bytes());
-}
-
-/// As [`sum`], of many bytes, in the machine's own byte order (RFC 1071 §2(B)).
-fn long_sum(bytes: &[u8], more: u64) -> u16 {
-    // Words of 64 bits, in 128, so that no carry is lost; 2^64 is 1 modulo 2^16 - 1.
-    let mut wide = u128::from(more);
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        wide += u128::from(u64::from_ne_bytes(*word));
-    }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    wide += u128::from(u64::from_ne_bytes(last));
-    while wide > 0xffff {
-        wide = (wide & 0xffff) + (wide >> 16);
-    }
-    wide as u16
+    let sum = checksum::field(checksum::add(pseudo_header(head, frame.len()), &frame[TCP_AT..]));
+    frame[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&sum);
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use etherparse::checksum::Sum16BitWords;
 use etherparse::{PacketBuilder, TcpHeader};
 use proptest::prelude::*;
 
@@ -6,6 +7,11 @@ use crate::pool::{FramePool, PoolConfig};
 
 const US: [u8; 4] = [10, 77, 0, 2];
 const PEER: [u8; 4] = [10, 77, 0, 1];
+
+/// The sum of RFC 1071, each part of an even length, in the machine's own byte order.
+fn sum(parts: &[&[u8]]) -> u16 {
+    !parts.iter().fold(Sum16BitWords::new(), |sum, part| sum.add_slice(part)).ones_complement()
+}
 
 /// A segment from `port` with the bytes `seq..seq + len` of a stream, its checksums right.
 fn segment(port: u16, seq: u32, len: usize, psh: bool, ack: u32) -> Vec<u8> {
@@ -53,15 +59,15 @@ fn cut(frames: &TxBurst, train: Train) -> Vec<Vec<u8>> {
         frames.iter().take(train.frames).flat_map(|frame| frame.bytes()[HEAD_BYTES..].to_vec()).collect();
     let length = u16::from_be_bytes([head[16], head[17]]);
     assert_eq!(usize::from(length), payload.len() + HEAD_BYTES - IP_AT);
-    assert_eq!(sum(&head[IP_AT..TCP_AT], 0), 0xffff, "the IPv4 checksum of the whole is right");
+    assert_eq!(sum(&[&head[IP_AT..TCP_AT]]), 0xffff, "the IPv4 checksum of the whole is right");
     // What stands in the place of the TCP checksum and the rest of the packet add up to the checksum.
     let mut whole = head[TCP_AT..].to_vec();
     whole.extend_from_slice(&payload);
     whole.resize(whole.len().next_multiple_of(2), 0);
-    let checksum = !sum(&whole, 0);
-    whole[16..18].copy_from_slice(&checksum.to_be_bytes());
-    let pseudo = sum(&head[IP_AT + 12..TCP_AT], 6 + u32::from(length) - 20);
-    assert_eq!(sum(&whole, u32::from(pseudo)), 0xffff, "the TCP checksum of the whole comes out right");
+    let checksum = !sum(&[&whole]);
+    whole[16..18].copy_from_slice(&checksum.to_ne_bytes());
+    let pseudo = [&head[IP_AT + 12..TCP_AT], &[0, 6], &(length - 20).to_be_bytes()];
+    assert_eq!(sum(&[pseudo.concat().as_slice(), &whole]), 0xffff, "the TCP checksum of the whole comes out right");
     let seq = u32::from_be_bytes([head[38], head[39], head[40], head[41]]);
     let ack = u32::from_be_bytes([head[42], head[43], head[44], head[45]]);
     let port = u16::from_be_bytes([head[36], head[37]]);

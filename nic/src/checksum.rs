@@ -8,7 +8,7 @@
 /// Words of 64 bits are added in 128, so that no carry is lost and one addition need not wait for the carry of the
 /// one before it; 2^64 is 1 modulo 2^16 - 1, so the upper half is added to the lower.
 #[inline]
-pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
+pub fn add(sum: u64, bytes: &[u8]) -> u64 {
     let mut wide = u128::from(sum);
     let (blocks, rest) = bytes.as_chunks::<32>();
     for block in blocks {
@@ -41,37 +41,43 @@ pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
 
 /// The sum in sixteen bits, carries added back: each half is added to the other, and the upper one has the carry too.
 #[inline]
-pub(crate) fn fold(sum: u64) -> u16 {
+pub fn fold(sum: u64) -> u16 {
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// Whether the message whose sum this is, checksum field included, is whole.
 #[inline]
-pub(crate) fn is_right(sum: u64) -> bool {
+pub fn is_right(sum: u64) -> bool {
     // Folded, it is 2^16 - 1: it is a multiple of that, and not 0.
     sum.is_multiple_of(0xffff) && sum != 0
 }
 
 /// The bytes of the checksum field of a message whose sum, with a field of zero, is `sum`.
 #[inline]
-pub(crate) fn field(sum: u64) -> [u8; 2] {
+pub fn field(sum: u64) -> [u8; 2] {
     (!fold(sum)).to_ne_bytes()
 }
 
 /// The sum of the pseudo-header of RFC 9293 §3.1 for `len` bytes of protocol `protocol`.
 #[inline]
-pub(crate) fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> u64 {
+pub fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> u64 {
     let addresses = u64::from(u32::from_ne_bytes(source)) + u64::from(u32::from_ne_bytes(destination));
     addresses + u64::from(u16::from_ne_bytes([0, protocol])) + u64::from(len.to_be())
 }
 
 /// The checksum field after the bytes `old` of the message, at an even place, have become `new` (RFC 1624 §3, eqn. 3).
 #[inline]
-pub(crate) fn changed(checksum: [u8; 2], old: &[u8], new: &[u8]) -> [u8; 2] {
+pub fn changed(checksum: [u8; 2], old: &[u8], new: &[u8]) -> [u8; 2] {
     let kept = u64::from(!u16::from_ne_bytes(checksum));
     let without = u64::from(!fold(add(0, old)));
     field(add(kept + without, new))
+}
+
+/// The same for a field that holds the sum itself, as a kernel leaves that of the pseudo-header to offload.
+#[inline]
+pub fn sum_changed(sum: [u8; 2], old: &[u8], new: &[u8]) -> [u8; 2] {
+    changed(sum.map(|byte| !byte), old, new).map(|byte| !byte)
 }
 
 #[cfg(test)]
