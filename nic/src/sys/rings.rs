@@ -352,18 +352,6 @@ impl Rings {
         }
     }
 
-    /// Tells the driver to send, also where the kernel would leave that to whoever polls the driver (`xsk_poll` in kernel
-    /// `net/xdp/xsk.c`, as against `xsk_sendmsg`). One system call, which does not sleep.
-    ///
-    /// # Errors
-    /// The kernel refused to poll.
-    pub(crate) fn kick_tx(&mut self) -> io::Result<()> {
-        match self.sockets.tx.poll(0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result.map(drop),
-        }
-    }
-
     /// Whether the kernel wants a wake-up to go on receiving, since it had found the fill ring empty.
     #[inline]
     pub(crate) fn fill_needs_wakeup(&self) -> bool {

@@ -24,13 +24,14 @@ pub(crate) fn set_tx_budget(fd: RawFd, frames: u32) -> io::Result<()> {
     set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames)
 }
 
-/// Has system calls on the socket poll the driver of its queue, and keeps that driver's interrupts off meanwhile, where
-/// they are deferred (kernel `af_xdp.rst`, "SO_PREFER_BUSY_POLL"): for `usecs` microseconds at most and `budget` frames.
+/// Has system calls on the socket poll the driver of its queue, for `usecs` microseconds at most and `budget` frames; with
+/// `prefer` that driver's interrupts are kept off meanwhile, where they are deferred, and with zero copy nobody is woken to
+/// send (kernel `af_xdp.rst`, "SO_PREFER_BUSY_POLL").
 ///
 /// # Errors
 /// The kernel does not know the options (before Linux 5.11), or the process may not (`CAP_NET_ADMIN`).
-pub(crate) fn set_busy_poll(fd: RawFd, usecs: u32, budget: u32) -> io::Result<()> {
-    set(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 1)?;
+pub(crate) fn set_busy_poll(fd: RawFd, prefer: bool, usecs: u32, budget: u32) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, prefer.into())?;
     set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, usecs)?;
     set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, budget)
 }

@@ -52,8 +52,6 @@ pub struct XdpQueue {
     trains: Option<TrainSender>,
     /// Whether the driver is asked for frames where none has come.
     polls_driver: bool,
-    /// Whether the driver has to be told to send though it is polled.
-    kicks: bool,
     id: QueueId,
     max_frame_bytes: usize,
     stats: QueueStats,
@@ -72,7 +70,6 @@ impl XdpQueue {
             segmenter: Segmenter::new(),
             trains: None,
             polls_driver: false,
-            kicks: false,
             id,
             max_frame_bytes,
             stats: QueueStats::default(),
@@ -89,17 +86,17 @@ impl XdpQueue {
     /// Has system calls on the queue poll its driver, and each [`rx_burst`](Queue::rx_burst) that finds no frame make one.
     /// `link` is the queue's.
     ///
-    /// A poll is of the NAPI instance by which the queue receives. With zero copy the kernel then leaves sending to it too, and
-    /// wakes nobody (`xsk_no_wakeup`): where a driver sends by another instance, as igb and virtio_net do with an interrupt for
-    /// each direction, nothing would ever be sent. So the driver is told, which costs an interrupt, unless the kernel says that
-    /// both are one instance.
+    /// A poll is of the NAPI instance by which the queue receives. A socket that *prefers* it has its interrupts kept off more
+    /// strictly, but with zero copy the kernel then leaves sending to it too, and wakes nobody (`xsk_no_wakeup` in kernel
+    /// `net/xdp/xsk.c`): where a driver sends by another instance, as igb and virtio_net do with an interrupt for each
+    /// direction, nothing would ever be sent. So it is preferred only where the kernel says that both are one instance.
     ///
     /// # Errors
     /// The kernel cannot (before Linux 5.11), or the process may not (`CAP_NET_ADMIN`).
     pub fn poll_driver(&mut self, link: &Link) -> std::io::Result<()> {
-        sockopt::set_busy_poll(self.rings.fd(), BUSY_POLL_USECS, BUSY_POLL_BUDGET)?;
+        let prefer = napi::is_of_both_directions(link.index, self.id.0).unwrap_or(false);
+        sockopt::set_busy_poll(self.rings.fd(), prefer, BUSY_POLL_USECS, BUSY_POLL_BUDGET)?;
         self.polls_driver = true;
-        self.kicks = self.zero_copy && !napi::is_of_both_directions(link.index, self.id.0).unwrap_or(false);
         Ok(())
     }
 
@@ -159,11 +156,7 @@ impl XdpQueue {
             if backlog == 0 || !self.rings.tx_needs_wakeup() {
                 break;
             }
-            if self.kicks {
-                self.rings.kick_tx()?;
-            } else {
-                self.rings.wake_tx()?;
-            }
+            self.rings.wake_tx()?;
             self.stats.wakeups += 1;
             // Room in the completion ring is what the kernel may be waiting for.
             self.reap();
