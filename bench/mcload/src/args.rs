@@ -19,7 +19,7 @@ use crate::workload::Mix;
 use crate::xsk_args::XskArgs;
 
 /// Most connections of one run that carry requests: bounds memory.
-pub const MAX_CONNECTIONS: i64 = 65_536;
+pub const MAX_CONNECTIONS: i64 = 1_000_000;
 /// Most dead connections of one run.
 pub const MAX_DEAD: i64 = 4_000_000;
 /// Most requests in flight on one connection.

@@ -22,7 +22,7 @@ use stack::{ConfigError, Mac, NetStack, Port, Rings, Secrets, StackConfig, Stray
 use super::TransportError;
 use super::own_stack::{OwnStack, Route};
 use crate::engine::EngineError;
-use crate::plan::Plan;
+use crate::plan::{Plan, Reuse};
 use crate::progress::Progress;
 use crate::run::{Outcome, Share, run};
 use crate::xsk_args::{Port as PortName, XskArgs};
@@ -293,7 +293,9 @@ fn stack_config(xsk: &XskArgs, link: &Link) -> StackConfig {
 fn worker_config(base: &StackConfig, plan: &Plan, share: Share) -> StackConfig {
     let mut config = base.clone();
     let slots = share.slots();
-    config.max_flows = slots + CLOSING_FLOWS.max(share.active as usize);
+    // Where connections are kept, few close while others open.
+    let closing = if plan.reuse == Reuse::PerRequest { share.active as usize } else { 0 };
+    config.max_flows = slots + CLOSING_FLOWS.max(closing);
     config.flows_at_start = config.max_flows;
     config.rings = rings_for(slots);
     // As its route has it, and for attempts that are answered at another worker's queue too.
