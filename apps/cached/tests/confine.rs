@@ -20,7 +20,7 @@ fn confined<T: Send>(role: Role, act: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn no_thread_opens_a_file_or_a_socket_or_starts_a_program() {
-    for role in [Role::Core, Role::Main, Role::Ear, Role::Memory, Role::Control, Role::Capture] {
+    for role in [Role::Core, Role::PollingCore, Role::Main, Role::Ear, Role::Memory, Role::Control, Role::Capture] {
         let errors = confined(role, || {
             [
                 File::open("/proc/self/stat").map(drop),
