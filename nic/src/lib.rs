@@ -65,6 +65,8 @@ mod queue;
 mod relay;
 /// `RingPort`: rings of slots over any queue, as netmap has them.
 pub mod ring;
+/// `Route`: by whom packets for a network are handed on.
+mod route;
 /// `Rss`: Toeplitz hash, key, indirection table.
 mod rss;
 /// `Setting`: what can be set on a NIC, as text.
@@ -100,6 +102,7 @@ pub use pool::{FramePool, HEADROOM_BYTES, PoolConfig, PoolError};
 pub use prediction::{FlowPrediction, HashedBy, Unpredictable};
 pub use queue::{FrameCensus, Queue, QueueDrops, QueueError, QueueId, QueueStats};
 pub use relay::{RelayConfig, RelayError, RelayPort, RelayPortStats, RelayQueue, relay_pair};
+pub use route::Route;
 pub use rss::{RSS_DEFAULT_KEY, RSS_KEY_BYTES, RSS_TABLE_ENTRIES, Rss, RssTableError, Toeplitz};
 pub use software_rss::{FlowOwner, SoftwareRss};
 pub use stray::{StrayHeader, StrayReceiver, StraySender, stray_pair};

@@ -8,9 +8,12 @@ use std::net::Ipv4Addr;
 use crate::mac::Mac;
 use crate::sys::ethtool::Channels;
 use crate::sys::netdev::{NetDevice, interface_addresses};
+pub use routes::Routes;
 use rtnetlink::LinkRecord;
 pub use rtnetlink::{LinkCounts, LinkState};
 
+/// The next hops of an interface.
+mod routes;
 /// Interfaces by any of their names, or by index.
 mod rtnetlink;
 

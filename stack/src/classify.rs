@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 
 use nic::checksum;
 
+use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::ip_options;
@@ -150,6 +151,13 @@ impl Local {
     pub(crate) fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
         Self { address, addresses: 1, mac, station: number(mac), mask, takes_partial: false, partial: Cell::new(0) }
+    }
+
+    /// Who the stack is that is told `config`.
+    pub(crate) fn of(config: &StackConfig) -> Self {
+        Self::new(config.address, config.prefix_len, config.mac)
+            .with_addresses(config.addresses)
+            .with_partial_checksums(config.partial_checksums)
     }
 
     /// The same host with `addresses` addresses in a row.
@@ -387,6 +395,8 @@ impl Local {
             [3, _] => self.unreachable(message),
             // Echo request (RFC 792).
             [8, 0] => Ok(Class::Echo { at, len: packet_len }),
+            // RFC 1122 §3.2.2.2 would have it believed where it comes from the flow's router, whose name anybody can use.
+            [5, _] => Err(DropReason::IcmpRedirect),
             _ => Err(DropReason::IcmpOther),
         }
     }

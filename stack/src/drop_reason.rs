@@ -96,6 +96,8 @@ drop_reasons! {
     IcmpMalformed,
     /// An ICMP message that is neither an echo request nor changes anything of a connection here.
     IcmpOther,
+    /// An ICMP redirect: anybody can send one, and no flow goes where it says.
+    IcmpRedirect,
     /// An ICMP message that a segment of ours was too long, which quotes nothing in flight or cannot be true: not believed.
     IcmpBlind,
     /// An ICMP message that a segment of ours in flight was too long for its way: its connection sends shorter ones.

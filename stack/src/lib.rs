@@ -90,6 +90,8 @@ mod ring_pool;
 mod rings;
 /// How long round trips take.
 mod round_trip;
+/// By whom packets for hosts beyond the link are handed on.
+mod routes;
 /// What is told of data behind a hole.
 mod sack;
 /// What a peer has of what is in flight, behind what it lacks.
@@ -129,10 +131,12 @@ pub use flow_id::{FlowId, FlowKey};
 pub use isn::RecordedIsns;
 pub use link::Mac;
 pub use net_stack::NetStack;
+pub use nic::Route;
 pub use poll::Poll;
 pub use port::Port;
 pub use ready::{Interest, Readiness};
 pub use rings::Rings;
+pub use routes::Routes;
 pub use stats::{Census, DropCounts, StackStats, Work};
 pub use stray_ring::StrayRing;
 

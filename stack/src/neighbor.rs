@@ -20,6 +20,13 @@ use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, LinkHeader, Mac, TAGGED_BYTES, 
 
 const WAYS: usize = 4;
 
+/// How long an answer to a question of ours settles where a neighbour is (RFC 1122 §2.3.2.1 has a minute; Linux 30 s).
+pub(crate) const REACHABLE: Duration = Duration::from_secs(30);
+
+/// After how long without a word a neighbour is asked for anew before something is sent to it (RFC 1122 §2.3.2.1: of the
+/// order of a minute).
+const AGE: Duration = Duration::from_secs(60);
+
 /// Length of an ARP packet for IPv4 over Ethernet, in bytes.
 const ARP_BYTES: usize = 28;
 
@@ -98,9 +105,16 @@ impl NeighborTable {
         set.iter().flatten().find(|n| n.address == address).copied()
     }
 
-    /// Where `address` was last heard.
-    pub(crate) fn find(&self, address: Ipv4Addr) -> Option<Mac> {
-        self.get(address).map(|n| n.mac)
+    /// Where `address` is, if it was heard not too long ago.
+    pub(crate) fn find(&self, now: Time, address: Ipv4Addr) -> Option<Mac> {
+        self.get(address).filter(|n| now.since(n.heard_at) < AGE).map(|n| n.mac)
+    }
+
+    /// Notes that something was heard of `address` by way of the station `mac`: what is known of it does not age.
+    pub(crate) fn hear(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
+        if let Some(known) = self.get(address).filter(|known| known.mac == mac) {
+            self.put(Neighbor { heard_at: now, ..known });
+        }
     }
 
     /// An address that is at the station `mac`, or else one that has left it; of several the one heard last. Looks at the whole
@@ -198,6 +212,7 @@ mod tests {
     const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
     const OTHER: Mac = Mac([2, 0, 0, 0, 0, 3]);
     const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const SOON: Time = Time::from_millis(1_000);
 
     #[test]
     fn a_full_table_forgets_whom_it_heard_longest_ago_and_never_grows() {
@@ -206,9 +221,9 @@ mod tests {
             table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), PEER);
         }
         assert_eq!(table.sets.len(), 1);
-        assert_eq!(table.find(Ipv4Addr::from_bits(999)), Some(PEER));
-        assert_eq!(table.find(Ipv4Addr::from_bits(996)), Some(PEER));
-        assert_eq!(table.find(Ipv4Addr::from_bits(995)), None);
+        assert_eq!(table.find(SOON, Ipv4Addr::from_bits(999)), Some(PEER));
+        assert_eq!(table.find(SOON, Ipv4Addr::from_bits(996)), Some(PEER));
+        assert_eq!(table.find(SOON, Ipv4Addr::from_bits(995)), None);
     }
 
     #[test]
@@ -218,7 +233,21 @@ mod tests {
         for host in 0..1_000u32 {
             table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), OTHER);
         }
-        assert_eq!(table.find(HOST), Some(PEER));
+        assert_eq!(table.find(SOON, HOST), Some(PEER));
+    }
+
+    #[test]
+    fn what_is_known_ages_unless_something_is_heard_of_it() {
+        let mut table = NeighborTable::new(4, 77);
+        table.confirm(Time::ZERO, HOST, PEER, None);
+        assert_eq!(table.find(Time::from_millis(59_999), HOST), Some(PEER));
+        assert_eq!(table.find(Time::from_millis(60_000), HOST), None);
+        table.hear(Time::from_millis(60_000), HOST, OTHER);
+        assert_eq!(table.find(Time::from_millis(60_000), HOST), None, "it was heard elsewhere");
+        table.hear(Time::from_millis(60_000), HOST, PEER);
+        assert_eq!(table.find(Time::from_millis(119_999), HOST), Some(PEER));
+        // What was confirmed is not, for having been heard.
+        assert!(!table.get(HOST).is_some_and(|known| known.is_confirmed(Time::from_millis(60_000), AGE)));
     }
 
     #[test]

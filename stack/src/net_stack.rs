@@ -31,7 +31,9 @@ mod mend;
 mod missed;
 mod neighbors;
 mod path_mtu;
+mod rerouting;
 mod rings;
+mod routers;
 mod tail;
 mod unknown;
 mod window;
@@ -43,6 +45,7 @@ use asking::{Asking, MOST_ASKING};
 pub(crate) use events::Look;
 use missed::Missed;
 use nic::{BURST, Queue};
+use rerouting::Rerouting;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
@@ -71,6 +74,7 @@ use crate::reassembly::Reassembly;
 use crate::replay::Replay;
 use crate::resolve::Resolver;
 use crate::ring_pool::RingPool;
+use crate::routes::Routes;
 use crate::sack::Islands;
 use crate::scoreboard::Scoreboards;
 use crate::stats::{Census, StackStats, Work};
@@ -144,6 +148,9 @@ pub struct NetStack {
     classes: Vec<Classified>,
     neighbors: NeighborTable,
     resolver: Resolver,
+    routes: Routes,
+    /// While flows go over to other routers.
+    rerouting: Option<Rerouting>,
     path_mtus: PathMtus,
     ephemeral: EphemeralPorts,
     strays: Strays,
@@ -194,11 +201,8 @@ impl NetStack {
     pub fn new(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
         config.check()?;
         let flows = config.max_flows;
-        let local = Local::new(config.address, config.prefix_len, config.mac)
-            .with_addresses(config.addresses)
-            .with_partial_checksums(config.partial_checksums);
         let mut stack = Self {
-            local,
+            local: Local::of(&config),
             interface: shared_interface(config.ip_mtu, &secrets),
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
@@ -230,6 +234,8 @@ impl NetStack {
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
             resolver: Resolver::new(flows),
+            routes: Routes::new(config.address, config.prefix_len, config.gateway.map(nic::Route::default_by)),
+            rerouting: None,
             path_mtus: PathMtus::new(secrets.table),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn, config.peers),
             reassembly: Reassembly::new(),
@@ -360,6 +366,7 @@ impl NetStack {
         self.look_at_rings(now);
         self.look_at_lingering(now);
         self.expire_neighbors(now);
+        self.look_at_routes(now);
         // As many as were taken, so that a turn pays for its own connections: the kernel makes pages for each block.
         let taken = FREE_BLOCKS.saturating_sub(self.free.len()).min(BURST);
         if taken > 0 && self.blocks.len() < self.config.max_flows {
@@ -380,7 +387,7 @@ impl NetStack {
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
     pub fn has_work(&self) -> bool {
-        let seeks = self.missed.is_some();
+        let seeks = self.missed.is_some() || self.rerouting.as_ref().is_some_and(Rerouting::has_work);
         !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0 || !self.asking.is_empty() || seeks
     }
 
@@ -392,7 +399,7 @@ impl NetStack {
 
     /// The Ethernet address at which `address` is: it has answered by ARP, or asked for us and never contradicted.
     pub fn neighbor(&self, address: std::net::Ipv4Addr) -> Option<Mac> {
-        self.neighbors.find(address)
+        self.neighbors.get(address).map(|known| known.mac)
     }
 
     /// Flows at present, half-open and closing ones included.

@@ -62,6 +62,11 @@ impl Question {
         Self { holder: Some(holder), tag, ..self }
     }
 
+    /// The same, in the VLAN `tag`.
+    pub(crate) fn tagged(self, tag: Option<u16>) -> Self {
+        Self { tag, ..self }
+    }
+
     /// The station that the next request goes to.
     pub(crate) fn to(&self) -> Mac {
         self.claimant.and(self.holder).unwrap_or(Mac::BROADCAST)

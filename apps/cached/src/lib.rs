@@ -54,6 +54,8 @@ mod setup;
 mod sharing;
 /// The process that starts the data plane, and outlives it.
 mod supervisor;
+/// `Surroundings`: what the cores are told of the link while they run.
+mod surroundings;
 /// Memory made ahead of use.
 mod touch;
 /// Requests over UDP, between stack and cache.

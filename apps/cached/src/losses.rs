@@ -132,13 +132,21 @@ impl CoreLosses {
         Self { losses: losses.clone(), core, due: Time::ZERO }
     }
 
-    /// Copies what the core has counted, if that is due: a system call a queue, four times a second.
+    /// Copies what the core has counted, if that is due: a system call a queue, four times a second. Returns whether it was.
     #[inline]
-    pub fn copy_if_due<Q: Queue>(&mut self, now: Time, stack: &NetStack, ports: &[Port<Q>], strays: &StrayRing) {
-        if now >= self.due {
+    pub fn copy_if_due<Q: Queue>(
+        &mut self,
+        now: Time,
+        stack: &NetStack,
+        ports: &[Port<Q>],
+        strays: &StrayRing,
+    ) -> bool {
+        let due = now >= self.due;
+        if due {
             self.due = now.after(COPY_INTERVAL);
             self.copy(stack, ports, strays);
         }
+        due
     }
 
     /// The same at once.

@@ -11,12 +11,12 @@ use std::time::Duration;
 use cache::{Cluster, Commands, Network, Protocol, User};
 use clap::Parser;
 use nic::DeviceName;
-use nic::tap::TAP_QUEUES_MAX;
 use nic::wait_mode::WaitMode;
-use nic::xdp::XskName;
 
 /// The file of `--cluster`.
 mod cluster;
+/// What the device and the network of the options can do for each other.
+mod device;
 /// Why a command line is refused.
 mod error;
 /// `-o`.
@@ -37,6 +37,7 @@ pub use read::{ListenPort, Mode, Steering};
 pub(crate) use users::users_in;
 
 use cluster::read_cluster;
+use device::{device_of, gateway};
 use flags::Flags;
 use number::Noted;
 use read::{
@@ -54,6 +55,8 @@ pub struct Options {
     pub address: Ipv4Addr,
     /// Bits of the network part of `address`.
     pub prefix: u8,
+    /// The router to other networks; `None`: as the kernel's routes say.
+    pub gateway: Option<Ipv4Addr>,
     /// Which frames are the server's.
     pub steering: Steering,
     /// Networks (address and prefix length) that are served; empty: all.
@@ -137,8 +140,9 @@ impl Options {
     }
 
     /// Checks what options say of each other.
-    fn of(flags: Flags) -> Result<Options, OptionError> {
+    fn of(mut flags: Flags) -> Result<Options, OptionError> {
         flags.foreign.check()?;
+        let (device, interface) = device_of(&mut flags)?;
         let mut extended = Extended::read(&flags.extended, flags.debug_commands)?;
         let mut notes = std::mem::take(&mut extended.notes);
         notes.extend(flags.operands.iter().filter_map(|word| note_of_operand(word)));
@@ -150,12 +154,12 @@ impl Options {
         let protocol = protocol(flags.protocol, flags.auth_file.is_some(), udp_port)?;
         let listen = listen_list(flags.listen);
         let (port, udp_port) = ports(tcp_port, udp_port, listen_port(listen.as_deref(), flags.address.0)?);
-        let (device, interface) = device_of(flags.interface, flags.device);
-        let options = Options {
+        Ok(Options {
             device,
             interface,
             address: flags.address.0,
             prefix: flags.address.1,
+            gateway: gateway(flags.gateway, flags.address, flags.steering)?,
             steering: flags.steering,
             allow: flags.allow,
             port,
@@ -193,9 +197,7 @@ impl Options {
             control: flags.control,
             verbose: flags.verbose,
             notes,
-        };
-        check_tap(&options)?;
-        Ok(options)
+        })
     }
 }
 
@@ -234,45 +236,6 @@ fn udp_trust(trusted: Vec<Trusted>, udp_port: ListenPort) -> Result<Vec<Network>
         }
         _ => Ok(trusted.into_iter().map(|trusted| trusted.network).collect()),
     }
-}
-
-/// What `--interface` and `--device` name, of which clap takes exactly one; and its name alone.
-fn device_of(interface: Option<String>, device: Option<DeviceName>) -> (DeviceName, String) {
-    match device {
-        Some(DeviceName::Tap(name)) => (DeviceName::Tap(name.clone()), name),
-        Some(DeviceName::Xdp(name)) => (DeviceName::Xdp(name.clone()), name.link),
-        // `read::device` refuses the other kinds.
-        _ => {
-            let link = interface.unwrap_or_default();
-            (DeviceName::Xdp(XskName { link: link.clone(), first_queue: 0 }), link)
-        }
-    }
-}
-
-/// Checks that the device can do what is asked of it.
-fn check_tap(options: &Options) -> Result<(), OptionError> {
-    let DeviceName::Tap(name) = &options.device else { return Ok(()) };
-    let refused =
-        |option: &str, why| Err(OptionError::Refused { option: format!("--device tap:{name} {option}"), why });
-    if options.steering != Steering::Own {
-        return refused("--steering", "every frame of a TAP is the server's; leave --steering out");
-    }
-    if !options.allow.is_empty() {
-        return refused(
-            "--allow",
-            "no XDP program stands before a TAP; filter on the kernel's side of it (nft), or leave it out",
-        );
-    }
-    if options.mode != Mode::Auto {
-        return refused("--mode", "the kernel copies every frame of a TAP; leave --mode out");
-    }
-    if options.ring_size.is_some() {
-        return refused("--ring-size", "the rings of a TAP are not shared with the kernel; leave --ring-size out");
-    }
-    if options.queues.unwrap_or(options.cores) > usize::from(TAP_QUEUES_MAX) {
-        return refused("--queues", "a TAP has 256 queues at most");
-    }
-    Ok(())
 }
 
 /// The CPUs to pin to, of which there is one for each core if there are any.

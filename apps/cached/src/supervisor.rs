@@ -48,7 +48,7 @@ use crate::options::{Options, Steering};
 use crate::say::say;
 use crate::setup::config::Ports;
 use crate::setup::files::Files;
-use crate::setup::watch::Watch;
+use crate::setup::watch::{Watch, followed};
 use crate::setup::{PANICKED, SetupError};
 use crate::user::other;
 use channel::{FromPlane, ToPlane};
@@ -235,7 +235,8 @@ impl Supervisor<'_> {
             let files = Files::open(self.options, guarded)?;
             self.outside = Some(Outside { files, guard });
         }
-        self.watch = Some(Watch::new(link, queues as usize));
+        let routes = followed(self.options, &link);
+        self.watch = Some(Watch::new(link, queues as usize, routes));
         self.plane.say(&ToPlane::Go);
         Ok(())
     }
@@ -321,6 +322,9 @@ impl Supervisor<'_> {
         if let Some(mut losses) = watch.fresh() {
             losses.plane_restarts = self.lives.restarts;
             self.plane.say(&ToPlane::Counts(Box::new(losses)));
+        }
+        if let Some(routes) = watch.fresh_routes() {
+            self.plane.say(&ToPlane::Routes(routes));
         }
     }
 

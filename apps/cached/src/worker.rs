@@ -25,6 +25,7 @@ use crate::capture::CoreCapture;
 use crate::connections::Connections;
 use crate::losses::{CoreLosses, Losses};
 use crate::orders::Listing;
+use crate::surroundings::CoreSurroundings;
 use crate::udp_service::UdpService;
 
 /// Flows served in one turn; the rest stay on the ready list for the next.
@@ -73,6 +74,8 @@ pub struct Worker<Q: Queue> {
     pub(crate) listing: Option<Listing>,
     /// Whether it accepts no connection any more (`sidestep ctl drain`).
     pub(crate) drains: bool,
+    /// What it is told of the link.
+    pub surroundings: CoreSurroundings,
     /// Since when connections are not accepted, if they are not.
     paused_at: Option<Time>,
 }
@@ -93,6 +96,7 @@ impl<Q: Queue> Worker<Q> {
             ports: queues.into_iter().map(Port::new).collect(),
             stack,
             losses: CoreLosses::new(losses, cache.id()),
+            surroundings: CoreSurroundings::default(),
             cache,
             connections,
             udp: UdpService::default(),
@@ -236,7 +240,9 @@ impl<Q: Queue> Worker<Q> {
     fn upkeep(&mut self, time: Time, now: Now) {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
         self.connections.close_idle(&mut self.stack, &mut self.cache, now);
-        self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays);
+        if self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays) {
+            self.surroundings.take(time, &mut self.stack);
+        }
         if !self.maxconns_fast && !self.drains {
             self.accept_or_wait(time);
         }

@@ -77,7 +77,7 @@ impl NetStack {
             return Err(ConnectError::Source { address });
         }
         let hop = self.next_hop(*remote.ip()).ok_or(ConnectError::NoRoute { remote })?;
-        let mac = connect.mac.or_else(|| self.neighbors.find(hop));
+        let mac = connect.mac.or_else(|| self.neighbors.find(now, hop));
         if self.free.is_empty() {
             let max_flows = self.config.max_flows;
             let all = self.blocks.len() == max_flows;
@@ -217,7 +217,7 @@ impl NetStack {
         if self.blocks[index as usize].link != LinkHeader::EMPTY {
             return false;
         }
-        if let Some(mac) = self.neighbors.find(hop) {
+        if let Some(mac) = self.neighbors.find(now, hop) {
             self.blocks[index as usize].link = self.link_to(mac);
             return false;
         }
@@ -319,6 +319,11 @@ impl NetStack {
         block.heard_at = now;
         block.port = arrival.port_index as u16;
         block.state_since = now;
+        let (remote, station) = (block.key.remote, block.link.peer());
+        // Traffic both ways confirms who handed it on (RFC 1122 §2.3.2.1 (4)).
+        if let Some(hop) = self.next_hop(remote) {
+            self.neighbors.hear(now, hop, station);
+        }
         self.stats.opened += 1;
         self.stats.connected += 1;
         self.touch(index);

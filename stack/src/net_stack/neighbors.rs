@@ -7,10 +7,10 @@
 //! | the peer is | who is asked by ARP | the flow moves |
 //! |---|---|---|
 //! | on the link | the peer | to the station that has answered, once the flow's own, asked by itself, has not (`resolve.rs`) |
-//! | beyond a router whose address is known | the router | likewise |
+//! | beyond a router whose address is known | the router | likewise, or when the table of routes names another (`routers.rs`) |
 //! | beyond one that never said who it is, or does not answer; or anywhere, where ARP is the kernel's | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
 //!
-//! A router is known as the gateway of the settings, or by the ARP by which it found us. ARP packets that may matter
+//! A router is known by the table of routes, or by the ARP by which it found us. ARP packets that may matter
 //! are passed round the cores as strays are, since they come over one queue only.
 //! Read first: `neighbor.rs`, `resolve.rs`.
 
@@ -25,13 +25,10 @@ use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::link::{self, ETHERTYPE_IPV4, LinkHeader, Mac};
-use crate::neighbor::{self, Arp, write_request};
+use crate::neighbor::{self, Arp, REACHABLE, write_request};
 use crate::phase::Marks;
 use crate::port::Port;
 use crate::resolve::{Answer, FOR_CLAIMS, FOR_CONNECTIONS, FOR_FLOWS, Question};
-
-/// How long an answer to a question of ours settles where a neighbour is (RFC 1122 §2.3.2.1 has a minute; Linux 30 s).
-const REACHABLE: Duration = Duration::from_secs(30);
 
 /// Within this time of an answer nobody is asked again, whatever is claimed: Linux's `locktime`.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -66,12 +63,12 @@ impl NetStack {
     /// asked for. Nobody is asked more than three times a second apart; ask again to go on.
     pub fn ask_neighbor(&mut self, now: Time, address: Ipv4Addr, port: u16) -> bool {
         let question = Question::new(now, address, self.local.address, port);
-        self.neighbors.find(address).is_some() || self.resolver.ask(question, FOR_CONNECTIONS)
+        self.neighbors.find(now, address).is_some() || self.resolver.ask(question, FOR_CONNECTIONS)
     }
 
     /// The host to which packets for `remote` are handed; `None` when there is no way.
     pub fn next_hop(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
-        if self.local.is_on_link(remote.to_bits()) { Some(remote) } else { self.config.gateway }
+        self.routes.hop(remote)
     }
 
     /// The header of frames to `mac`.
@@ -221,7 +218,7 @@ impl NetStack {
     }
 
     /// Has the flow's frames go to another station.
-    fn move_flow(&mut self, index: u32, to: Mac) {
+    pub(super) fn move_flow(&mut self, index: u32, to: Mac) {
         let block = &mut self.blocks[index as usize];
         block.link.set_peer(to);
         block.marks.remove(Marks::SENT_AGAIN);

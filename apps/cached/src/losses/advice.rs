@@ -16,6 +16,9 @@ pub enum Severity {
     Fault,
 }
 
+/// On a redirect.
+const REDIRECT: &str = "a router says that another is nearer: name that one (--gateway, or the kernel's route), or somebody tries to take packets";
+
 /// The severity of each reason. For one that is not listed the only advice is where to read about it.
 pub(super) fn advice(reason: DropReason) -> Severity {
     match reason {
@@ -62,6 +65,7 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         DropReason::UdpNoSource | DropReason::UdpLoopPort => {
             Loss("requests over UDP must come from a port of 1024 and above that is not the server's own")
         }
+        DropReason::IcmpRedirect => Loss(REDIRECT),
         DropReason::IcmpRate => Loss("somebody pings more often than answers are given"),
         DropReason::SynQueueFull => Loss("more clients connect at once than -b allows, or an attack: raise -b"),
         DropReason::NoFreeFlow => Loss("there are as many connections as -c allows: raise -c"),

@@ -97,6 +97,8 @@ pub struct LinkLosses {
     pub link_down: u64,
     /// Changes of the interface that have been said in the log.
     pub link_changes: u64,
+    /// Times that the kernel's routes of the interface changed.
+    pub route_changes: u64,
     /// Connections that came by another queue than the NIC's hash predicts.
     pub connections_elsewhere: u64,
     /// Data planes that have ended and were started again.
@@ -122,6 +124,7 @@ impl LinkLosses {
             queues_without_socket: 0,
             link_down: 0,
             link_changes: 0,
+            route_changes: 0,
             connections_elsewhere: 0,
             plane_restarts: 0,
             rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
@@ -161,6 +164,12 @@ const BEFORE_STACK: &[Row] = &[
         "The interface went down or lost its carrier, and came back: 1 while it is so (gauge).",
         Harmless,
         Source::Link(|counts| counts.link_down),
+    ),
+    (
+        "route_changes",
+        "The kernel's routes of the interface changed, which the server follows unless --gateway is given.",
+        Harmless,
+        Source::Link(|counts| counts.route_changes),
     ),
     (
         "link_rx_errors",
@@ -370,6 +379,12 @@ const AFTER_STACK: &[Row] = &[
         "A connection had to wait since no frame was left to send its data with.",
         Harmless,
         Source::Core(|counts| counts.stack.parked),
+    ),
+    (
+        "flows_moved",
+        "A connection's frames go to another station than before: its peer, or the router to it, has moved or is another.",
+        Harmless,
+        Source::Core(|counts| counts.stack.flows_moved),
     ),
     (
         "cookies_sent",

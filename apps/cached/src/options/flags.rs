@@ -31,6 +31,10 @@ pub(super) struct Flags {
     /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's, unless it is shared
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::host_address)]
     pub(super) address: (Ipv4Addr, u8),
+    /// Router to other networks, on the network of --address; default: as the kernel's routes of the interface say, and go on
+    /// saying
+    #[arg(long, value_name = "ADDRESS", value_parser = read::gateway)]
+    pub(super) gateway: Option<Ipv4Addr>,
     /// Which frames are the server's: own (all for --address), shared (those for its ports; --address is the kernel's
     /// too, which keeps ARP, ping and every other port) or dedicated (every frame of the queues)
     #[arg(long, value_name = "WAY", default_value = "own", value_parser = read::steering)]

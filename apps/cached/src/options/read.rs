@@ -325,6 +325,11 @@ pub(super) fn host_address(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
     }
 }
 
+pub(super) fn gateway(text: &str) -> Result<Ipv4Addr, OptionError> {
+    let why = "not an IPv4 address; write it like 10.77.0.1";
+    text.trim().parse().map_err(|_| OptionError::Refused { option: format!("--gateway {text}"), why })
+}
+
 /// memcached's -I: bytes, or with k or m; 1 KiB to 1 GiB (memcached.c, option `I`). A unit is the last character.
 pub(super) fn item_size(text: &str) -> Result<usize, OptionError> {
     let text = text.trim();

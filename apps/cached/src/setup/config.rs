@@ -177,6 +177,7 @@ pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: 
     let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
     config.ip_mtu = link.mtu as usize;
     config.arp = options.steering != Steering::Shared;
+    config.gateway = options.gateway;
     config.partial_checksums = link.leaves_checksums();
     config.ports = ports.tcp.into_iter().collect();
     config.udp_ports = ports.udp.into_iter().collect();

@@ -10,12 +10,13 @@ use cache::{Core, Shared};
 use nic::link::Link;
 use nic::wait_mode::Waiting;
 use nic::{DeviceName, Doorbell, FlowPrediction, QueueId, QueuePlan};
-use stack::{NetStack, Secrets, StrayRing};
+use stack::{NetStack, Routes, Secrets, StrayRing};
 
 use super::config::{Ports, cache_config, flows_per_core, random, stack_config};
 use super::device::{Device, frame_bytes};
 use super::error::SetupError;
 use super::plane::Supervised;
+use super::watch::followed;
 use crate::admission::Admission;
 use crate::arrivals::{Arrivals, CoreArrivals};
 use crate::budget::{self, Budget};
@@ -31,6 +32,7 @@ use crate::orders::Orders;
 use crate::say::say;
 use crate::sharing::{AnyQueue, share_queues};
 use crate::supervisor::empty_folder;
+use crate::surroundings::{CoreSurroundings, Surroundings};
 use crate::touch::MemoryThread;
 use crate::udp_service::UdpService;
 use crate::user::user_named;
@@ -60,6 +62,7 @@ pub(super) struct Base {
     pub(super) losses: Arc<Losses>,
     pub(super) orders: Arc<Orders>,
     pub(super) admission: Arc<Admission>,
+    pub(super) surroundings: Arc<Surroundings>,
     /// Holds the program's link, until the cores have ended.
     pub(super) _device: Device,
     pub(super) memory: MemoryThread,
@@ -99,12 +102,7 @@ pub(super) fn open(
     say_pages(device.on_huge_pages(), huge_items);
 
     let link = device.link().clone();
-    if link.leaves_checksums() {
-        say(format_args!(
-            "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
-            link.name, link.driver
-        ));
-    }
+    say_checksums(&link);
     // It saves what the NIC's settings are before it changes any, and writes the PID file.
     supervised.opened(&device)?;
     let arrivals = predict_arrivals(options, &link, &plan);
@@ -115,7 +113,9 @@ pub(super) fn open(
     let losses = Arc::new(Losses::new(options.cores));
     shared.counters.show_outside(losses.clone());
     let admission = Arc::new(Admission::new(options.connections));
-    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, (&losses, &admission))?;
+    let surroundings = Arc::new(Surroundings::default());
+    let shared_by_all = (&losses, &admission, &surroundings);
+    let mut workers = make_workers(options, ports, caches, queues, &doorbells, &stack_link, shared_by_all)?;
     for (worker, capture) in workers.iter_mut().zip(captures) {
         worker.capture = capture;
         worker.polls = waiting == (Waiting::Sleeps { polls: true });
@@ -134,7 +134,7 @@ pub(super) fn open(
     give_up(user.as_ref(), &empty_folder()).map_err(SetupError::system("give up the rights of the data plane"))?;
     memory.give_up();
     let orders = Arc::new(Orders::new(&doorbells));
-    let base = Base { shared, losses, orders, admission, _device: device, memory, time, leaving };
+    let base = Base { shared, losses, orders, admission, surroundings, _device: device, memory, time, leaving };
     Ok(Opened { workers, base })
 }
 
@@ -158,6 +158,16 @@ fn predict_arrivals(options: &Options, link: &Link, plan: &QueuePlan) -> Option<
         Err(why) => say(format_args!("rss: {why}")),
     }
     Arrivals::new(plan, prediction.ok()).map(Arc::new)
+}
+
+/// Says what is taken for right on a link without a wire.
+fn say_checksums(link: &Link) {
+    if link.leaves_checksums() {
+        say(format_args!(
+            "note: {} is a {}: checksums that a sender's kernel leaves to offload are taken",
+            link.name, link.driver
+        ));
+    }
 }
 
 /// Says which frames are the server's, where it is not simply those for an address of its own.
@@ -208,6 +218,13 @@ fn chunk_bytes(link: &Link) -> usize {
     (link.mtu as usize + 512).next_power_of_two().max(2048)
 }
 
+/// The kernel's routes as they are now, if they are followed: a flow that is open when they change goes over from one router to
+/// another, and must have had the one.
+fn routes_at_start(options: &Options, link: &Link) -> Option<Routes> {
+    let routes = followed(options, link).map(nic::link::Routes::new)?.look().ok()??;
+    Some(Routes::new(options.address, options.prefix, routes))
+}
+
 fn make_workers(
     options: &Options,
     ports: Ports,
@@ -215,10 +232,11 @@ fn make_workers(
     queues: Vec<Vec<AnyQueue>>,
     doorbells: &[Arc<Doorbell>],
     link: &Link,
-    (losses, admission): (&Arc<Losses>, &Arc<Admission>),
+    (losses, admission, surroundings): (&Arc<Losses>, &Arc<Admission>, &Arc<Surroundings>),
 ) -> Result<Vec<Worker<AnyQueue>>, SetupError> {
     let rings = StrayRing::of(doorbells, chunk_bytes(link))?;
     let isn_secret: [u8; 32] = random()?;
+    let routes = routes_at_start(options, link);
     let mut workers = Vec::new();
     for ((cache, queues), strays) in caches.into_iter().zip(queues).zip(rings) {
         let config = stack_config(options, ports, link, doorbells.len() - 1);
@@ -228,10 +246,15 @@ fn make_workers(
         }
         tracing::info!(core = cache.id(), queues = queues.len(), max_flows = config.max_flows, "core");
         // One secret for all cores: a frame that comes to another core than before meets the same numbers.
-        let stack = NetStack::new(config, Secrets::from_bytes(isn_secret))?;
+        let mut stack = NetStack::new(config, Secrets::from_bytes(isn_secret))?;
+        if let Some(routes) = &routes {
+            stack.set_routes(routes);
+        }
         let udp = ports.udp.map(|_| UdpService::new(&cache, &stack, &options.udp_trust));
         let mut worker = Worker::new(queues, stack, cache, connections, strays, doorbells, losses);
         worker.udp = udp.unwrap_or_default();
+        // The first core polls a queue in every plan, and one core is enough to tell everybody.
+        worker.surroundings = CoreSurroundings::new(surroundings, worker.cache.id() == 0);
         worker.maxconns_fast = options.extended.maxconns_fast;
         workers.push(worker);
     }

@@ -1,7 +1,7 @@
 //! The cores running: started, watched, stopped.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use crate::say::say;
 use crate::sharing::AnyQueue;
 use crate::supervisor::channel::{FileText, ToPlane, hear};
 use crate::worker::{Worker, WorkerError};
+use stack::Routes;
 
 /// How often the main thread brings `rusage_user` and `rusage_system` of `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,6 +68,10 @@ pub(super) struct Running {
     control: Option<(UnixStream, JoinHandle<()>)>,
     log: LossLog,
     since: Instant,
+    /// The server's address, and the bits of its network.
+    own: (Ipv4Addr, u8),
+    /// Whether the link was down when last told of.
+    link_was_down: bool,
     /// The names of the files of `-Y` and `--cluster`, for what is said of them.
     users_file: String,
     cluster_file: String,
@@ -111,6 +116,8 @@ impl Running {
             control,
             log: LossLog::default(),
             since: Instant::now(),
+            own: (options.address, options.prefix),
+            link_was_down: false,
             users_file: options.auth.as_ref().map_or(String::new(), |(path, _)| path.clone()),
             cluster_file: named(options.cluster.as_ref().map(|(path, _)| path.as_path())),
         })
@@ -128,6 +135,10 @@ impl Running {
                     self.drains_until = Some(within.and_then(|within| Instant::now().checked_add(within)));
                 }
                 Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
+                Ok(Event::Said(ToPlane::Routes(routes))) => {
+                    let (own, prefix) = self.own;
+                    self.base.surroundings.set_routes(Routes::new(own, prefix, routes));
+                }
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
                 Ok(Event::Said(ToPlane::Begin(_) | ToPlane::Go)) | Err(_) => {}
@@ -148,6 +159,10 @@ impl Running {
 
     /// Shows what the supervisor has read of link and program, and says in the log what grows.
     fn count(&mut self, counts: LinkLosses) {
+        let down = counts.link_down > 0;
+        if std::mem::replace(&mut self.link_was_down, down) && !down {
+            self.base.surroundings.link_returns();
+        }
         let losses = &self.base.losses;
         let elsewhere = |arrivals: &Arrivals| arrivals.counts().map(|count| count.elsewhere()).sum();
         let connections_elsewhere = losses.arrivals().map_or(0, elsewhere);

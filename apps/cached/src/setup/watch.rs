@@ -1,13 +1,25 @@
-//! `Watch`: what the supervisor looks at every 0.4 s while the data plane serves: the link, and what it and the program have
-//! counted.
+//! `Watch`: what the supervisor looks at every 0.4 s while the data plane serves: the link, its routes, and what it and the
+//! program have counted.
 
 use std::time::{Duration, Instant};
 
-use nic::link::{Link, LinkCounts};
+use nic::link::{Link, LinkCounts, Routes};
 use nic::xdp::HeldProgram;
+use nic::{DeviceName, Route};
 
 use crate::link_watch::{LinkGone, LinkWatch};
 use crate::losses::LinkLosses;
+use crate::options::{Options, Steering};
+
+/// Routes of which the log tells.
+const SHOWN: usize = 8;
+
+/// The index of the interface whose routes in the kernel's table are the server's; `None` where nobody's are followed.
+pub(crate) fn followed(options: &Options, link: &Link) -> Option<u32> {
+    // The routes by a TAP are the other end's, and lead here. At a shared address nobody is asked for a router.
+    let follows = matches!(options.device, DeviceName::Xdp(_)) && options.steering != Steering::Shared;
+    (follows && options.gateway.is_none()).then_some(link.index)
+}
 
 /// Looks, and says in the log what the operator should know.
 pub(crate) struct Watch {
@@ -21,12 +33,24 @@ pub(crate) struct Watch {
     fresh: Option<LinkLosses>,
     /// Whether it has been said that the program's counts cannot be read.
     blind: bool,
+    /// Where the kernel's routes are followed.
+    routes: Option<Routes>,
+    /// The routes there are, if they are new and nobody has asked for them yet.
+    fresh_routes: Option<Vec<Route>>,
+    /// Whether any were there before, and how often they have changed since.
+    told_routes: bool,
+    route_changes: u64,
 }
 
 impl Watch {
-    /// Over a link with sockets on its first `queues` queues.
-    pub(crate) fn new(link: Link, queues: usize) -> Self {
+    /// Over a link with sockets on its first `queues` queues, and over the kernel's routes by the interface of the index
+    /// `followed`.
+    pub(crate) fn new(link: Link, queues: usize, followed: Option<u32>) -> Self {
         Self {
+            routes: followed.map(Routes::new),
+            fresh_routes: None,
+            told_routes: false,
+            route_changes: 0,
             index: link.index,
             before: Link::counts(link.index).unwrap_or_default(),
             link: LinkWatch::new(link, queues),
@@ -55,9 +79,32 @@ impl Watch {
             return Ok(());
         }
         self.looked = Some(now);
+        let before = self.link.changes_said();
         self.link.look()?;
+        self.read_routes(self.link.changes_said() != before);
         self.read_counts(program);
         Ok(())
+    }
+
+    /// The routes, if they are others than when last asked for.
+    pub(crate) fn fresh_routes(&mut self) -> Option<Vec<Route>> {
+        self.fresh_routes.take()
+    }
+
+    /// Reads the routes, which vanish without a word when the interface does: `doubted`.
+    fn read_routes(&mut self, doubted: bool) {
+        let Some(routes) = &mut self.routes else { return };
+        if doubted {
+            routes.doubt();
+        }
+        // What the kernel does not say now it may at the next look.
+        let Ok(Some(found)) = routes.look() else { return };
+        let list = found.iter().take(SHOWN).map(Route::to_string).collect::<Vec<_>>().join(", ");
+        let more = found.len().saturating_sub(SHOWN);
+        tracing::info!(routes = found.len(), more, "the kernel's routes of the interface: {list}");
+        // The first are no change.
+        self.route_changes += u64::from(std::mem::replace(&mut self.told_routes, true));
+        self.fresh_routes = Some(found);
     }
 
     /// What was counted, if there is anything new.
@@ -80,6 +127,7 @@ impl Watch {
             queues_without_socket: self.link.queues_without_socket(),
             link_down: self.link.is_down().into(),
             link_changes: self.link.changes_said(),
+            route_changes: self.route_changes,
             ..losses
         });
     }
@@ -112,7 +160,7 @@ mod tests {
     fn it_looks_at_once_and_then_when_the_interval_is_over_and_not_before() {
         let (begin, interval) = (Instant::now(), Duration::from_millis(400));
         let at = |millis| begin + Duration::from_millis(millis);
-        let mut watch = Watch::new(gone(), 1);
+        let mut watch = Watch::new(gone(), 1, None);
         assert_eq!(watch.due_in(begin, interval), Duration::ZERO);
         assert!(watch.look_if_due(begin, interval, None).is_err(), "it has looked");
         assert_eq!(watch.due_in(at(100), interval), Duration::from_millis(300));

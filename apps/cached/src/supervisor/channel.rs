@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  plane ──── Opened, with the descriptors that the supervisor is to have; Ready ────────►  supervisor
-//!  plane  ◄──── Begin, with the link of the plane before; Go, Counts, Users, Cluster, Stop ──  supervisor
+//!  plane  ◄── Begin, with the link of the plane before; Go, Counts, Routes, Users, Cluster, Stop  supervisor
 //! ```
 //! Both are the same program, so no version is said. Whoever finds the other end closed knows that the other process has
 //! ended.
@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use control::Frame;
+use nic::Route;
 use nic::xdp::Attach;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub(crate) enum ToPlane {
     Go,
     /// What link and program have counted.
     Counts(Box<LinkLosses>),
+    /// The routes that the kernel has by the interface now.
+    Routes(Vec<Route>),
     /// What the file of `-Y` says now.
     Users(FileText<Vec<u8>>),
     /// What the file of `--cluster` says now, and the second at which it was written.
@@ -119,6 +122,7 @@ mod tests {
             ToPlane::Begin(Some(Attach::Native)),
             ToPlane::Go,
             ToPlane::Counts(Box::new(counts)),
+            ToPlane::Routes(vec![Route::default_by([10, 77, 0, 1].into()); Route::MOST]),
             ToPlane::Users(Ok(b"u:\xff\n".to_vec())),
             ToPlane::Users(Err("why".to_owned())),
             ToPlane::Cluster(7, Ok("\u{1}".repeat(1 << 20))),

@@ -1,0 +1,86 @@
+//! Routes that change while flows are open.
+//!
+//! A flow whose packets were handed to one router and are to be handed to another goes there as soon as that has
+//! answered ARP, whether the first still forwards or not, as a kernel's would. The flows are looked at some a turn; those
+//! that go by no router, or had no route before, answer where their frames come from, as ever. Read first: `rerouting.rs`.
+
+use super::NetStack;
+use super::rerouting::Rerouting;
+use crate::clock::Time;
+use crate::neighbor::REACHABLE;
+use crate::resolve::{FOR_FLOWS, Question};
+use crate::routes::Routes;
+
+/// Flows looked at in one turn.
+const LOOKS: usize = 64;
+
+impl NetStack {
+    /// Hands packets to hosts beyond the link to the routers that `routes` names, from now on. Flows that are open go over
+    /// to a router that takes another's place, in the next turns. Allocates nothing.
+    pub fn set_routes(&mut self, routes: &Routes) {
+        if *routes == self.routes {
+            return;
+        }
+        let before = std::mem::replace(&mut self.routes, routes.clone());
+        let earlier = self.rerouting.take();
+        if self.config.arp {
+            self.rerouting = Some(Rerouting::new(before, earlier));
+        }
+    }
+
+    /// Looks at some of the flows, if the table has changed.
+    #[inline]
+    pub(super) fn look_at_routes(&mut self, now: Time) {
+        if self.rerouting.is_some() {
+            self.reroute(now);
+        }
+    }
+
+    #[cold]
+    fn reroute(&mut self, now: Time) {
+        let Some(mut rerouting) = self.rerouting.take() else { return };
+        rerouting.waits = false;
+        for _ in 0..LOOKS {
+            if rerouting.next >= self.blocks.len() {
+                return;
+            }
+            if !self.reroute_flow(now, rerouting.next as u32, &mut rerouting) {
+                break;
+            }
+            rerouting.next += 1;
+        }
+        self.rerouting = Some(rerouting);
+    }
+
+    /// Has the flow go by its new router. Returns false while that one's answer is waited for.
+    fn reroute_flow(&mut self, now: Time, index: u32, rerouting: &mut Rerouting) -> bool {
+        let Some(block) = self.blocks.get(index as usize).filter(|block| block.phase.has_peer()) else { return true };
+        let (key, port, link) = (block.key, block.port, block.link);
+        let (Some(before), Some(hop)) = (rerouting.before_of(index).hop(key.remote), self.routes.hop(key.remote))
+        else {
+            return true;
+        };
+        if before == hop || hop == key.remote {
+            return true;
+        }
+        let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
+        if let Some(known) = known {
+            if known.mac != link.peer() {
+                self.move_flow(index, known.mac);
+            }
+            return true;
+        }
+        if !self.resolver.is_asking(hop) {
+            if rerouting.asked.contains(&hop) || rerouting.asked.is_full() {
+                return true;
+            }
+            rerouting.asked.push(hop);
+            // Where too many are asked for, this one is not: its flows stay until they doubt their way.
+            if !self.resolver.ask(Question::new(now, hop, key.local, port).tagged(link.tag()), FOR_FLOWS) {
+                return true;
+            }
+        }
+        rerouting.waits = true;
+        false
+    }
+}
