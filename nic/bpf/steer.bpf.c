@@ -5,7 +5,8 @@
 // port is compiled in.
 //
 //   address mode   IPv4 to that address                          ARP for that address
-//   OWN            all of it, fragments and options included     to the stack (the kernel does not have the address)
+//   OWN            all of it, fragments and options included     to the stack (the kernel does not have the address), and
+//                                                                ARP of whoever says that it has it, too
 //   SHARED         TCP and UDP to a listed port, and ICMP         to the kernel (it has the address too)
 //                  errors that quote a frame sent from one
 //
@@ -521,9 +522,9 @@ static __always_inline int steer_ipv4(struct xdp_md *ctx, struct ethhdr *eth, st
 
 static __always_inline int steer_arp(struct xdp_md *ctx, struct ethhdr *eth, struct arp_ipv4 *arp, void *end)
 {
-	__be32 target;
+	__be32 sender, target;
 	__u32 which = ARP;
-	int action;
+	int action, asked;
 
 	if ((void *)(arp + 1) > end)
 		return pass(ctx);
@@ -531,12 +532,15 @@ static __always_inline int steer_arp(struct xdp_md *ctx, struct ethhdr *eth, str
 	    arp->hardware_bytes != ETH_ALEN || arp->protocol_bytes != sizeof(target))
 		return pass(ctx);
 	__builtin_memcpy(&target, arp->target_ip, sizeof(target));
-	if (mode_of(target) != OWN)
+	__builtin_memcpy(&sender, arp->sender_ip, sizeof(sender));
+	asked = mode_of(target) == OWN;
+	// Else a station that says it has the address, which may answer a probe of the stack's (RFC 5227 §2.1.1).
+	if (!asked && mode_of(sender) != OWN)
 		return pass(ctx);
 	action = redirect(ctx);
 	if (action != XDP_REDIRECT) {
 		which = NO_SOCKET;
-		if (is_set(NOBODY) && answer_arp(eth, arp, target)) {
+		if (asked && is_set(NOBODY) && answer_arp(eth, arp, target)) {
 			which = ARP_ANSWERED;
 			action = send_back(ctx);
 		}

@@ -276,11 +276,16 @@ impl Local {
         let target = u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]]);
         let sender = u32::from_be_bytes([packet[14], packet[15], packet[16], packet[17]]);
         let probe = sender == 0;
+        let group = packet[8] & 1 != 0;
+        // RFC 5227 §2.4: whatever it asks or answers, and of whomever.
+        if self.has(sender) && !group && packet[8..14] != self.mac.0 {
+            return Err(DropReason::AddressConflict);
+        }
         // Who asks for itself, or answers itself, announces where it is (RFC 5227 §3).
         if !self.has(target) && (target != sender || probe) {
             return Err(DropReason::ArpNotOurs);
         }
-        if packet[8] & 1 != 0 || self.has(sender) || !probe && self.is_martian(sender) {
+        if group || self.has(sender) || !probe && self.is_martian(sender) {
             return Err(DropReason::ArpSource);
         }
         Ok(Class::Arp { at })

@@ -42,6 +42,8 @@ drop_reasons! {
     ArpNotOurs,
     /// An ARP packet claims to come from our own address or from a group.
     ArpSource,
+    /// An ARP packet says that another station has our address.
+    AddressConflict,
     /// An IPv4 packet is shorter than its header or its total length.
     IpTooShort,
     /// An IPv4 packet is of another version than 4.

@@ -39,6 +39,7 @@ mod unknown;
 mod window;
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use asking::{Asking, MOST_ASKING};
@@ -148,6 +149,8 @@ pub struct NetStack {
     classes: Vec<Classified>,
     neighbors: NeighborTable,
     resolver: Resolver,
+    /// Who said last that it has an address of ours, and which.
+    conflict: Option<(Ipv4Addr, Mac)>,
     routes: Routes,
     /// While flows go over to other routers.
     rerouting: Option<Rerouting>,
@@ -234,6 +237,7 @@ impl NetStack {
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
             resolver: Resolver::new(flows),
+            conflict: None,
             routes: Routes::new(config.address, config.prefix_len, config.gateway.map(nic::Route::default_by)),
             rerouting: None,
             path_mtus: PathMtus::new(secrets.table),
@@ -398,7 +402,7 @@ impl NetStack {
     }
 
     /// The Ethernet address at which `address` is: it has answered by ARP, or asked for us and never contradicted.
-    pub fn neighbor(&self, address: std::net::Ipv4Addr) -> Option<Mac> {
+    pub fn neighbor(&self, address: Ipv4Addr) -> Option<Mac> {
         self.neighbors.get(address).map(|known| known.mac)
     }
 
@@ -545,8 +549,6 @@ fn touch(touched: &mut FlowList, block: &mut FlowBlock, index: u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn config() -> StackConfig {

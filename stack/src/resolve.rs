@@ -6,6 +6,8 @@
 //! only when the holder stays silent. So a station that claims the address of a live neighbour gets nothing, and a
 //! neighbour that has moved is found a tenth of a second after it has answered.
 //!
+//! An address of our own is announced once nobody has answered for it: it is probed before ([`Question::probe`]).
+//!
 //! Invariant: a flow's block is on the list at most once, marked by `Marks::RESOLVING`, which outlives the flow; the
 //! caller, which takes a block off the list, checks whether its flow still waits for anything. All memory is made at start.
 
@@ -30,12 +32,19 @@ const TRIES: u8 = 3;
 const GAP: Duration = Duration::from_secs(1);
 /// Requests to the holder of an address before another station is believed.
 const LAST_WORDS: u8 = 2;
+/// Requests for an address of our own before it is announced, and between two of them. Deviates: RFC 5227 §1.1 has 1 to 2 s
+/// between probes and 2 s of silence before an address is used. Here it is in use from the start, since a server that is
+/// started again answers within 0.3 s, and a client that asked before it was there waits for the announcement; the probes only
+/// tell whether somebody else has it. Stations on one link answer within milliseconds, and one that takes longer is told of as
+/// soon as it does.
+const PROBES: u8 = 3;
+const PROBE_GAP: Duration = Duration::from_millis(20);
 /// Between two requests to the holder. Stations on one link answer within a millisecond; together less than the least
 /// retransmission time-out, so that a flow whose peer has moved loses one segment.
 const LAST_WORD_GAP: Duration = Duration::from_millis(50);
 
 /// A neighbour that is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) target: Ipv4Addr,
     /// Our address that asks.
@@ -51,10 +60,31 @@ pub(crate) struct Question {
     next_at: Time,
 }
 
+/// What has come of a question that nothing more is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Another station is believed to be the neighbour, and the one that held its address was silent.
+    Believed { address: Ipv4Addr, mac: Mac, left: Mac },
+    /// Nobody has answered.
+    Silent { address: Ipv4Addr },
+    /// Nobody else has an address of ours.
+    Free { announcement: Question },
+}
+
 impl Question {
     /// A question to be asked at once.
     pub(crate) fn new(now: Time, target: Ipv4Addr, source: Ipv4Addr, port: u16) -> Self {
         Self { target, source, port, tag: None, holder: None, claimant: None, sent: 0, next_at: now }
+    }
+
+    /// The question whether somebody else has `address`, which is ours. It is asked from no address (RFC 5227 §2.1.1), so
+    /// that nobody learns anything of it.
+    pub(crate) fn probe(now: Time, address: Ipv4Addr, port: u16) -> Self {
+        Self::new(now, address, Ipv4Addr::UNSPECIFIED, port)
+    }
+
+    fn is_probe(&self) -> bool {
+        self.source.is_unspecified()
     }
 
     /// The same, about a neighbour that frames go to at `holder`, in the VLAN `tag`.
@@ -73,7 +103,19 @@ impl Question {
     }
 
     fn tries(&self) -> u8 {
-        if self.claimant.is_some() { LAST_WORDS } else { TRIES }
+        match (self.claimant, self.is_probe()) {
+            (Some(_), _) => LAST_WORDS,
+            (None, true) => PROBES,
+            (None, false) => TRIES,
+        }
+    }
+
+    fn gap(&self) -> Duration {
+        match (self.claimant, self.is_probe()) {
+            (Some(_), _) => LAST_WORD_GAP,
+            (None, true) => PROBE_GAP,
+            (None, false) => GAP,
+        }
     }
 
     fn is_due(&self, now: Time) -> bool {
@@ -145,12 +187,24 @@ impl Resolver {
         Answer::HolderFirst
     }
 
-    /// Ends a question that nothing more is waited for, if there is one: which neighbour, and the station that is
-    /// believed to be it and the one that was silent, `None` where nobody has answered.
-    pub(crate) fn conclude(&mut self, now: Time) -> Option<(Ipv4Addr, Option<(Mac, Mac)>)> {
+    /// Ends a question that nothing more is waited for, if there is one, and says what has come of it.
+    pub(crate) fn conclude(&mut self, now: Time) -> Option<Over> {
         let at = self.questions.iter().position(|question| question.is_over(now))?;
         let question = self.questions.swap_remove(at);
-        Some((question.target, question.claimant.zip(question.holder)))
+        let address = question.target;
+        Some(match question.claimant.zip(question.holder) {
+            Some((mac, left)) => Over::Believed { address, mac, left },
+            None if question.is_probe() => {
+                let announcement = Question::new(now, address, address, question.port).tagged(question.tag);
+                Over::Free { announcement }
+            }
+            None => Over::Silent { address },
+        })
+    }
+
+    /// Asks and tells no more of an address of ours: somebody else has it.
+    pub(crate) fn give_up(&mut self, address: Ipv4Addr) {
+        self.questions.retain(|question| question.target != address);
     }
 
     /// A question that is due to be asked.
@@ -162,7 +216,7 @@ impl Resolver {
     pub(crate) fn sent(&mut self, now: Time, target: Ipv4Addr) {
         for question in self.questions.iter_mut().filter(|question| question.target == target) {
             question.sent += 1;
-            question.next_at = now.after(if question.claimant.is_some() { LAST_WORD_GAP } else { GAP });
+            question.next_at = now.after(question.gap());
         }
     }
 
@@ -224,7 +278,7 @@ mod tests {
         }
         assert_eq!(resolver.next_deadline(), Some(at(3_000)));
         assert_eq!((resolver.due(at(3_000)).is_some(), resolver.asking()), (false, 1));
-        assert_eq!(resolver.conclude(at(3_000)), Some((HOST, None)));
+        assert_eq!(resolver.conclude(at(3_000)), Some(Over::Silent { address: HOST }));
         assert_eq!((resolver.asking(), resolver.next_deadline()), (0, None));
     }
 
@@ -256,7 +310,25 @@ mod tests {
             resolver.sent(at(millis), HOST);
         }
         assert_eq!((resolver.conclude(at(1_599)), resolver.next_deadline()), (None, Some(at(1_600))));
-        assert_eq!(resolver.conclude(at(1_600)), Some((HOST, Some((THERE, HERE)))));
+        assert_eq!(resolver.conclude(at(1_600)), Some(Over::Believed { address: HOST, mac: THERE, left: HERE }));
+    }
+
+    #[test]
+    fn an_address_of_ours_is_announced_once_nobody_has_answered_for_it() {
+        let mut resolver = Resolver::new(4);
+        resolver.ask(Question::probe(at(0), US, 1).tagged(Some(7)), 1);
+        for millis in [0, 20, 40] {
+            let due = resolver.due(at(millis)).map(|question| (question.source, question.to()));
+            assert_eq!(due, Some((Ipv4Addr::UNSPECIFIED, Mac::BROADCAST)));
+            resolver.sent(at(millis), US);
+            assert_eq!((resolver.due(at(millis + 19)), resolver.conclude(at(millis + 19))), (None, None));
+        }
+        let Some(Over::Free { announcement }) = resolver.conclude(at(60)) else { panic!("nobody has answered") };
+        assert_eq!((announcement.source, announcement.target), (US, US));
+        assert_eq!((announcement.port, announcement.tag), (1, Some(7)));
+        resolver.ask(Question::probe(at(60), US, 1), 1);
+        resolver.give_up(US);
+        assert_eq!((resolver.asking(), resolver.conclude(at(9_000))), (0, None));
     }
 
     #[test]

@@ -146,26 +146,6 @@ fn an_exact_rst_refuses_and_no_other() {
 }
 
 #[test]
-fn a_stack_that_comes_up_says_so_to_neighbours_that_have_asked_in_vain() {
-    let mut bench = bench();
-    let now = bench.now();
-    bench.server.stack.announce(now, 0);
-    let mut told = Vec::new();
-    for tick in 0..310u64 {
-        for frame in bench.turn() {
-            // RFC 5227 §2.3: sender and target are the address announced.
-            assert!(is_arp_request(&frame, US), "{frame:02x?}");
-            assert_eq!((&frame[..6], &frame[6..12], &frame[22..28]), (&[0xff; 6][..], &OWN.0[..], &OWN.0[..]));
-            assert_eq!(&frame[28..32], &US.octets()[..]);
-            told.push(tick * 10);
-        }
-        bench.wire.clock().advance(Duration::from_millis(10));
-    }
-    assert_eq!(told, [0, 1_000, 2_000]);
-    finish(bench);
-}
-
-#[test]
 fn a_host_that_is_not_there_is_unreachable_after_three_requests() {
     let mut bench = bench();
     let mut wanted = known();

@@ -1,12 +1,14 @@
-//! `Surroundings`: what the cores are told of the link while they run: its routes, and that it has returned.
+//! `Surroundings`: what the cores are told of the link while they run, its routes and that it has returned, and what they
+//! meet there: another station that has an address of the server's.
 //!
-//! The main thread says it, and each core takes it when it copies its counts, four times a second: nothing is looked at on
+//! The main thread says and hears it, and each core takes and gives it when it copies its counts, four times a second: nothing is looked at on
 //! the packet path. A core that finds the lock taken comes again.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stack::{NetStack, Routes, Time};
+use stack::{Mac, NetStack, Routes, Time};
 
 /// What was said last.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,8 @@ pub struct Surroundings {
     /// Moves after `said` has.
     changes: AtomicU64,
     said: Mutex<Said>,
+    /// What a core has met: an address of the server's at another station.
+    conflict: Mutex<Option<(Ipv4Addr, Mac)>>,
 }
 
 impl Surroundings {
@@ -35,9 +39,36 @@ impl Surroundings {
         self.change(|said| said.returns += 1);
     }
 
+    /// The address of the server's that another station said last that it has, and that station, if any core has heard of
+    /// one since this was asked.
+    pub fn take_conflict(&self) -> Option<(Ipv4Addr, Mac)> {
+        self.conflict.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Said)) {
         change(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
         self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Stations of which the log says that they have an address of the server's: whoever makes up more is counted alone.
+const STATIONS_SAID: usize = 8;
+
+/// Who else has an address of the server's, each said once.
+#[derive(Debug, Default)]
+pub(crate) struct Conflicts(Vec<(Ipv4Addr, Mac)>);
+
+impl Conflicts {
+    /// Says that the station `mac` has `address`, unless that was said. Returns whether it was not.
+    pub(crate) fn say(&mut self, address: Ipv4Addr, mac: Mac) -> bool {
+        let new = self.0.len() < STATIONS_SAID && !self.0.contains(&(address, mac));
+        if new {
+            self.0.push((address, mac));
+            tracing::warn!(
+                "{address} is also the address of the station {mac}, which says so by ARP: clients reach now the one and now the other, and neither gives way here; find it (ip neigh, or the switch's table) and give one of the two another address"
+            );
+        }
+        new
     }
 }
 
@@ -47,6 +78,7 @@ pub struct CoreSurroundings {
     of: Arc<Surroundings>,
     taken: u64,
     returns: u64,
+    conflict: Option<(Ipv4Addr, Mac)>,
     /// Whether this core tells the link's neighbours where the server is.
     announces: bool,
 }
@@ -57,8 +89,14 @@ impl CoreSurroundings {
         Self { of: of.clone(), announces, ..Self::default() }
     }
 
-    /// Tells `stack` what was said since it was told last.
-    pub fn take(&mut self, now: Time, stack: &mut NetStack) {
+    /// Tells `stack` what was said since it was told last, and hears what it has met.
+    pub fn exchange(&mut self, now: Time, stack: &mut NetStack) {
+        let conflict = stack.conflict();
+        if conflict != self.conflict
+            && let Ok(mut told) = self.of.conflict.try_lock()
+        {
+            (*told, self.conflict) = (conflict, conflict);
+        }
         let changes = self.of.changes.load(Ordering::Acquire);
         if changes == self.taken {
             return;
@@ -76,10 +114,8 @@ impl CoreSurroundings {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use nic::Route;
-    use stack::{Mac, Secrets, StackConfig};
+    use stack::{Secrets, StackConfig};
 
     use super::*;
 
@@ -97,7 +133,7 @@ mod tests {
         let mut cores = [true, false].map(|announces| (CoreSurroundings::new(&surroundings, announces), stack()));
         let mut take = || {
             cores.each_mut().map(|(core, stack)| {
-                core.take(Time::ZERO, stack);
+                core.exchange(Time::ZERO, stack);
                 (stack.next_hop(FAR), stack.census().resolving)
             })
         };
@@ -107,5 +143,18 @@ mod tests {
         assert_eq!(take(), [(Some(router), 0); 2]);
         surroundings.link_returns();
         assert_eq!(take(), [(Some(router), 1), (Some(router), 0)]);
+    }
+
+    #[test]
+    fn a_conflict_is_heard_of_by_the_main_thread_once_and_said_once_a_station() {
+        let surroundings = Arc::new(Surroundings::default());
+        let (mut core, mut stack) = (CoreSurroundings::new(&surroundings, true), stack());
+        core.exchange(Time::ZERO, &mut stack);
+        assert_eq!(surroundings.take_conflict(), None);
+        let mut conflicts = Conflicts::default();
+        let station = |last| Mac([2, 0, 0, 0, 0, last]);
+        assert!(conflicts.say(OWN, station(9)) && !conflicts.say(OWN, station(9)) && conflicts.say(FAR, station(9)));
+        let said = (10..100).filter(|&last| conflicts.say(OWN, station(last))).count();
+        assert_eq!(said, STATIONS_SAID - 2, "whoever makes up stations does not fill the log");
     }
 }

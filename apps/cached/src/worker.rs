@@ -241,7 +241,7 @@ impl<Q: Queue> Worker<Q> {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
         self.connections.close_idle(&mut self.stack, &mut self.cache, now);
         if self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays) {
-            self.surroundings.take(time, &mut self.stack);
+            self.surroundings.exchange(time, &mut self.stack);
         }
         if !self.maxconns_fast && !self.drains {
             self.accept_or_wait(time);

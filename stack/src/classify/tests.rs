@@ -292,6 +292,18 @@ fn arp_is_only_about_our_address() {
     dropped(&other, DropReason::ArpNotOurs);
     let mut spoofed = frame.clone();
     spoofed[28..32].copy_from_slice(&US);
+    dropped(&spoofed, DropReason::AddressConflict);
+    // About whomever: also the answer to a probe, which has no address yet.
+    for target in [THEM, [0; 4]] {
+        spoofed[38..42].copy_from_slice(&target);
+        dropped(&spoofed, DropReason::AddressConflict);
+    }
+    spoofed[38..42].copy_from_slice(&US);
+    let mut group = spoofed.clone();
+    group[22] |= 1;
+    dropped(&group, DropReason::ArpSource);
+    // What we have sent ourselves comes back.
+    spoofed[22..28].copy_from_slice(&OWN);
     dropped(&spoofed, DropReason::ArpSource);
     dropped(&frame[..41], DropReason::ArpMalformed);
 }

@@ -136,6 +136,8 @@ impl NetStack {
         // Options were taken off by the core before.
         let segment = match self.local.classify(frame) {
             Class::Tcp(segment) => segment,
+            // Counted by the core that it came to.
+            Class::Drop(DropReason::AddressConflict) => return self.note_conflict(now, frame, hops),
             Class::Drop(reason) => return self.stats.drops.add(reason),
             Class::Arp { at } => {
                 self.ingest_arp(now, 0, frame, at, hops);
@@ -217,8 +219,10 @@ impl NetStack {
             Class::Unreachable(message) => self.ingest_unreachable(now, frame.bytes(), &message, 0),
             Class::Drop(reason) => {
                 self.stats.drops.add(reason);
-                if reason == DropReason::UdpNoListener {
-                    return self.refuse_datagram(now, port, frame);
+                match reason {
+                    DropReason::UdpNoListener => return self.refuse_datagram(now, port, frame),
+                    DropReason::AddressConflict => self.note_conflict(now, frame.bytes(), 0),
+                    _ => {}
                 }
             }
         }

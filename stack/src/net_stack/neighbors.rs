@@ -24,11 +24,11 @@ use super::arrival::Arrival;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
-use crate::link::{self, ETHERTYPE_IPV4, LinkHeader, Mac};
+use crate::link::{self, ETHERNET_BYTES, ETHERTYPE_IPV4, LinkHeader, Mac, TAGGED_BYTES};
 use crate::neighbor::{self, Arp, REACHABLE, write_request};
 use crate::phase::Marks;
 use crate::port::Port;
-use crate::resolve::{Answer, FOR_CLAIMS, FOR_CONNECTIONS, FOR_FLOWS, Question};
+use crate::resolve::{Answer, FOR_CLAIMS, FOR_CONNECTIONS, FOR_FLOWS, Over, Question};
 
 /// Within this time of an answer nobody is asked again, whatever is claimed: Linux's `locktime`.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -247,19 +247,42 @@ impl NetStack {
         link
     }
 
-    /// Tells everyone on the link of the port numbered `port` where the stack's addresses are, three times a second
-    /// apart (RFC 5227 §2.3): a neighbour that asked before the stack was there need not wait until it asks again, and
-    /// one that knows another Ethernet address of ours learns the new one. Does nothing where ARP is the kernel's.
+    /// Asks on the link of the port numbered `port` whether somebody else has one of the stack's addresses; of those for
+    /// whom nobody answers it tells everyone there where they are, three times a second apart (RFC 5227 §2.1.1, §2.3): a
+    /// neighbour that asked before the stack was there need not wait until it asks again, and one that knows another
+    /// Ethernet address of ours learns the new one. To be called at the start, and when the link has been away. Does nothing
+    /// where ARP is the kernel's.
     pub fn announce(&mut self, now: Time, port: u16) {
         if !self.config.arp {
             return;
         }
         let first = self.local.address.to_bits();
         for address in (0..self.local.addresses).map(|nth| Ipv4Addr::from_bits(first.wrapping_add(nth))) {
-            // An announcement is a request for the sender's own address, to which nobody replies.
-            if !self.resolver.ask(Question::new(now, address, address, port), FOR_CONNECTIONS) {
+            // One that is announced just now is probed again.
+            self.resolver.give_up(address);
+            if !self.resolver.ask(Question::probe(now, address, port), FOR_CONNECTIONS) {
                 break;
             }
+        }
+    }
+
+    /// The address of ours that another station said last that it has, and that station.
+    pub fn conflict(&self) -> Option<(Ipv4Addr, Mac)> {
+        self.conflict
+    }
+
+    /// An ARP packet, somewhere behind the link header of `frame`, which `hops` other cores have looked at, says that another
+    /// station has an address of ours. Not fought: the address is announced no more, and who asks for it is answered as before
+    /// (RFC 5227 §2.4 would have us defend it once, and then give it up, which connections would not survive). The packet goes
+    /// round the cores, since one of them announces.
+    #[cold]
+    pub(super) fn note_conflict(&mut self, now: Time, frame: &[u8], hops: u8) {
+        let at = if link::source(frame).1.is_some() { TAGGED_BYTES } else { ETHERNET_BYTES };
+        let Some(arp) = Arp::read(frame, at) else { return };
+        self.resolver.give_up(arp.sender);
+        self.conflict = Some((arp.sender, arp.mac));
+        if hops < self.config.peers && self.neighbor_rate.allows(now) && self.strays.keep(frame, hops + 1) {
+            self.stats.strays += 1;
         }
     }
 
@@ -293,11 +316,15 @@ impl NetStack {
     /// Ends questions that nothing more is waited for.
     pub(super) fn expire_neighbors(&mut self, now: Time) {
         while self.resolver.asking() > 0
-            && let Some((hop, believed)) = self.resolver.conclude(now)
+            && let Some(over) = self.resolver.conclude(now)
         {
-            match believed {
-                Some((mac, left)) => self.settle_neighbor(now, hop, mac, Some(left)),
-                None => self.wake_waiting(hop),
+            match over {
+                Over::Believed { address, mac, left } => self.settle_neighbor(now, address, mac, Some(left)),
+                Over::Silent { address } => self.wake_waiting(address),
+                // An announcement is a request for the sender's own address, to which nobody replies.
+                Over::Free { announcement } => {
+                    self.resolver.ask(announcement, FOR_CONNECTIONS);
+                }
             }
         }
     }

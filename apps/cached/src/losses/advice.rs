@@ -16,6 +16,9 @@ pub enum Severity {
     Fault,
 }
 
+/// On another station with an address of ours.
+const CONFLICT: &str = "another station has the server's address too, and clients reach now the one and now the other: a line of the log names it; give one of the two another address";
+
 /// On a redirect.
 const REDIRECT: &str = "a router says that another is nearer: name that one (--gateway, or the kernel's route), or somebody tries to take packets";
 
@@ -61,6 +64,7 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         DropReason::IpMartian | DropReason::Land | DropReason::LinkSource | DropReason::ArpSource => {
             Loss("a host sends with an address that is not its own, or has ours: look for it with tcpdump")
         }
+        DropReason::AddressConflict => Loss(CONFLICT),
         DropReason::TcpTinyMss => Loss("an attack, or a client behind a tunnel with a very small MTU"),
         DropReason::UdpNoSource | DropReason::UdpLoopPort => {
             Loss("requests over UDP must come from a port of 1024 and above that is not the server's own")

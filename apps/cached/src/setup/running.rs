@@ -25,6 +25,7 @@ use crate::report::{CoreReport, total};
 use crate::say::say;
 use crate::sharing::AnyQueue;
 use crate::supervisor::channel::{FileText, ToPlane, hear};
+use crate::surroundings::Conflicts;
 use crate::worker::{Worker, WorkerError};
 use stack::Routes;
 
@@ -70,6 +71,7 @@ pub(super) struct Running {
     since: Instant,
     /// The server's address, and the bits of its network.
     own: (Ipv4Addr, u8),
+    conflicts: Conflicts,
     /// Whether the link was down when last told of.
     link_was_down: bool,
     /// The names of the files of `-Y` and `--cluster`, for what is said of them.
@@ -117,6 +119,7 @@ impl Running {
             log: LossLog::default(),
             since: Instant::now(),
             own: (options.address, options.prefix),
+            conflicts: Conflicts::default(),
             link_was_down: false,
             users_file: options.auth.as_ref().map_or(String::new(), |(path, _)| path.clone()),
             cluster_file: named(options.cluster.as_ref().map(|(path, _)| path.as_path())),
@@ -162,6 +165,9 @@ impl Running {
         let down = counts.link_down > 0;
         if std::mem::replace(&mut self.link_was_down, down) && !down {
             self.base.surroundings.link_returns();
+        }
+        if let Some((address, mac)) = self.base.surroundings.take_conflict() {
+            self.conflicts.say(address, mac);
         }
         let losses = &self.base.losses;
         let elsewhere = |arrivals: &Arrivals| arrivals.counts().map(|count| count.elsewhere()).sum();
