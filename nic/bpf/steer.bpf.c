@@ -16,7 +16,8 @@
 // ICMP error not its sender counts, which may be any router, but to whom the packet went that it quotes.
 //
 // The fragments of a packet to a SHARED address go where the first went, which alone has the port and is remembered for
-// them; one that arrives before the first goes to the kernel, and the packet is lost. One 802.1Q tag is looked through.
+// them; one that arrives before the first goes to the kernel, and the packet is lost. Frames of one VLAN are the stack's: those
+// with its 802.1Q tag, or those without a tag, or with one that has no number (priority alone), where none is set.
 // Addresses are kept in 16 bytes, IPv4 ones as IPv6 maps them (RFC 4291 §2.5.5.2), so that IPv6 needs no other maps; an
 // IPv6 packet goes to the kernel as yet. A queue without a socket falls back to the kernel (third argument of
 // bpf_redirect_map).
@@ -51,6 +52,10 @@ enum setting {
 	NOBODY = 4,
 	ANSWER_BY_REDIRECT = 8,
 };
+
+// The upper half: the number of the VLAN whose frames may be the stack's, 0 for those without a tag.
+#define VLAN_SHIFT 16
+#define VLAN_NUMBER 0xfff
 
 // Indices of the map `counters`: one for each verdict. Kept equal to SteerCounters in nic/src/xdp/program.rs.
 enum counter {
@@ -234,12 +239,17 @@ static __always_inline void count(__u32 which)
 		*value += 1;
 }
 
-static __always_inline int is_set(enum setting setting)
+static __always_inline __u32 settings_now(void)
 {
 	__u32 zero = 0;
 	__u32 *set = bpf_map_lookup_elem(&settings, &zero);
 
-	return set && (*set & setting);
+	return set ? *set : 0;
+}
+
+static __always_inline int is_set(enum setting setting)
+{
+	return settings_now() & setting;
 }
 
 static __always_inline int redirect(struct xdp_md *ctx)
@@ -556,6 +566,7 @@ static __always_inline int steer(struct xdp_md *ctx, int merged)
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	void *payload = eth + 1;
 	__be16 ethertype;
+	__u32 number = 0;
 
 	if (payload > end)
 		return pass(ctx);
@@ -567,7 +578,10 @@ static __always_inline int steer(struct xdp_md *ctx, int merged)
 		if (payload > end)
 			return pass(ctx);
 		ethertype = tag->ethertype;
+		number = bpf_ntohs(tag->control) & VLAN_NUMBER;
 	}
+	if (number != (settings_now() >> VLAN_SHIFT & VLAN_NUMBER))
+		return pass(ctx);
 	if (ethertype == bpf_htons(ETH_P_IP))
 		return steer_ipv4(ctx, eth, payload, end, merged);
 	if (ethertype == bpf_htons(ETH_P_ARP))

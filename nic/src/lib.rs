@@ -82,6 +82,8 @@ mod sys;
 pub mod tap;
 /// `UdpSpread`: whether the datagrams of one host spread over the queues.
 pub mod udp_spread;
+/// `VlanTags`: whether the XDP program sees the 802.1Q tags of frames.
+pub mod vlan_tags;
 /// `Doorbell`, `Sleeper`: how an idle core sleeps on all its queues, and how another wakes it.
 mod wait;
 /// `WaitMode`: how a core without work waits for frames, and what a NIC is told for that.

@@ -10,7 +10,7 @@ use crate::sys::ethtool::Channels;
 use crate::sys::netdev::{NetDevice, interface_addresses};
 pub use routes::Routes;
 use rtnetlink::LinkRecord;
-pub use rtnetlink::{LinkCounts, LinkState};
+pub use rtnetlink::{LinkCounts, LinkState, VlanLink};
 
 /// The next hops of an interface.
 mod routes;
@@ -133,6 +133,17 @@ impl Link {
         // It was there every time, under another name.
         let source = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::Interrupted));
         Err(LinkError::Kernel { name: format!("of index {index}"), source })
+    }
+
+    /// Whether `name` is an interface of the kernel's for one VLAN, of an 802.1Q tag, and which.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is none of that name, or the kernel refused.
+    pub fn vlan(name: &str) -> Result<Option<VlanLink>, LinkError> {
+        LinkRecord::by_name(name).map(|record| record.vlan).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENODEV) => LinkError::NotFound { name: name.to_owned(), known: names().unwrap_or_default() },
+            _ => LinkError::Kernel { name: name.to_owned(), source },
+        })
     }
 
     /// What the kernel and the driver have counted of the interface of that index since it was made.

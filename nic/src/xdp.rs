@@ -217,6 +217,7 @@ impl XdpDevice {
             steering.open_port(*transport, *port)?;
         }
         steering.set_dedicated(config.dedicated)?;
+        steering.set_vlan(config.vlan)?;
         steering.allow(&config.allow)?;
         for queue in queues {
             steering.set_socket(queue.id().0, queue.socket_fd())?;

@@ -16,7 +16,9 @@ use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::ip_options;
-use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES};
+use crate::link::{
+    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES, VLAN_NUMBER,
+};
 use crate::reassembly::{Fragment, FragmentKey};
 use crate::wire::{ACK, FIN, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, RST, SYN, TCP_BYTES, UDP_BYTES};
 
@@ -29,6 +31,10 @@ pub(crate) struct Local {
     pub(crate) mac: Mac,
     /// The same, as a number.
     station: u64,
+    /// The VLAN, as in [`StackConfig::vlan`](crate::StackConfig::vlan).
+    vlan: Option<u16>,
+    /// The EtherType of IPv4 in frames without a tag; more than any EtherType where those are not taken.
+    untagged_ipv4: u32,
     mask: u32,
     /// Whether a checksum that the sender's kernel has left to offload is taken.
     takes_partial: bool,
@@ -150,19 +156,41 @@ impl Local {
     /// The host with `address` alone.
     pub(crate) fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
-        Self { address, addresses: 1, mac, station: number(mac), mask, takes_partial: false, partial: Cell::new(0) }
+        Self {
+            address,
+            addresses: 1,
+            mac,
+            station: number(mac),
+            vlan: None,
+            untagged_ipv4: ETHERTYPE_IPV4.into(),
+            mask,
+            takes_partial: false,
+            partial: Cell::new(0),
+        }
     }
 
     /// Who the stack is that is told `config`.
     pub(crate) fn of(config: &StackConfig) -> Self {
         Self::new(config.address, config.prefix_len, config.mac)
             .with_addresses(config.addresses)
+            .in_vlan(config.vlan)
             .with_partial_checksums(config.partial_checksums)
     }
 
     /// The same host with `addresses` addresses in a row.
     pub(crate) fn with_addresses(self, addresses: u32) -> Self {
         Self { addresses, ..self }
+    }
+
+    /// The same host in a VLAN, as in [`StackConfig::vlan`](crate::StackConfig::vlan).
+    pub(crate) fn in_vlan(self, vlan: Option<u16>) -> Self {
+        let untagged_ipv4 = if vlan.unwrap_or(0) == 0 { ETHERTYPE_IPV4.into() } else { u32::MAX };
+        Self { vlan, untagged_ipv4, ..self }
+    }
+
+    /// The tag of frames that answer nothing, if they have one.
+    pub(crate) fn tag(&self) -> Option<u16> {
+        self.vlan.filter(|&vlan| vlan > 0)
     }
 
     /// The same host on a link on which kernels leave checksums to offload, if `takes_partial`.
@@ -247,19 +275,30 @@ impl Local {
             return Class::Drop(DropReason::LinkSource);
         }
         let ours = destination == self.station;
-        let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
-        let mut at = ETHERNET_BYTES;
-        if ethertype == ETHERTYPE_VLAN {
-            let Some(tagged) = frame.first_chunk::<TAGGED_BYTES>() else {
-                return Class::Drop(DropReason::LinkTooShort);
-            };
-            ethertype = u16::from_be_bytes([tagged[16], tagged[17]]);
-            at = TAGGED_BYTES;
+        let ethertype = u16::from_be_bytes([header[12], header[13]]);
+        if u32::from(ethertype) == self.untagged_ipv4 && ours {
+            return self.ipv4(frame, ETHERNET_BYTES);
         }
-        if ethertype == ETHERTYPE_IPV4 && ours {
-            return self.ipv4(frame, at);
+        self.tagged_or_other(frame, ethertype, destination)
+    }
+
+    /// Says what `frame` is, which has a tag, or is no IPv4 for us.
+    #[inline(never)]
+    fn tagged_or_other(&self, frame: &[u8], ethertype: u16, destination: u64) -> Class {
+        let (ethertype, at, number) = match (ethertype, frame.first_chunk::<TAGGED_BYTES>()) {
+            (ETHERTYPE_VLAN, Some(tagged)) => {
+                let number = u16::from_be_bytes([tagged[14], tagged[15]]) & VLAN_NUMBER;
+                (u16::from_be_bytes([tagged[16], tagged[17]]), TAGGED_BYTES, number)
+            }
+            (ETHERTYPE_VLAN, None) => return Class::Drop(DropReason::LinkTooShort),
+            _ => (ethertype, ETHERNET_BYTES, 0),
+        };
+        if self.vlan.is_some_and(|vlan| vlan != number) {
+            return Class::Drop(DropReason::OtherVlan);
         }
+        let ours = destination == self.station;
         match ethertype {
+            ETHERTYPE_IPV4 if ours => self.ipv4(frame, at),
             ETHERTYPE_ARP if ours || destination == BROADCAST => self.arp(frame, at).unwrap_or_else(Class::Drop),
             ETHERTYPE_VLAN => Class::Drop(DropReason::DoubleTag),
             ETHERTYPE_IPV6 => Class::Drop(DropReason::Ipv6),

@@ -15,6 +15,9 @@ const MIN_IP_MTU: usize = 576;
 /// Largest packet of any link in use (jumbo frames); what smoltcp was tested with.
 const MAX_IP_MTU: usize = 9_216;
 
+/// Largest number of a VLAN (IEEE 802.1Q §9.6: 4095 is reserved).
+const VLAN_MAX: u16 = 4_094;
+
 /// Most addresses of one stack: with every port, as many connections to one server as it can have flows.
 const MAX_ADDRESSES: u32 = 1 << 16;
 
@@ -38,6 +41,10 @@ pub struct StackConfig {
     pub prefix_len: u8,
     /// The link's own Ethernet address; frames to others are dropped.
     pub mac: Mac,
+    /// The VLAN that the stack is in, by the number of its 802.1Q tag, 1 to 4094; 0: it takes frames without a tag, or with one
+    /// of priority alone. `None`: whatever comes, where something before the stack chooses. An answer has the tag of what it
+    /// answers, priority and all.
+    pub vlan: Option<u16>,
     /// Whether ARP for the stack's addresses comes to it. Not where the kernel has them too, and so gets the answers: then
     /// nobody is asked, and a flow goes to where its peer's frames come from.
     pub arp: bool,
@@ -111,6 +118,7 @@ impl StackConfig {
             gateway: None,
             prefix_len,
             mac,
+            vlan: None,
             arp: true,
             ip_mtu: 1_500,
             partial_checksums: false,
@@ -162,6 +170,9 @@ impl StackConfig {
         }
         if !self.mac.is_unicast() {
             return Err(ConfigError::Mac { mac: self.mac });
+        }
+        if self.vlan.is_some_and(|vlan| vlan > VLAN_MAX) {
+            return Err(ConfigError::Vlan { vlan: self.vlan.unwrap_or(0) });
         }
         if !(MIN_IP_MTU..=MAX_IP_MTU).contains(&self.ip_mtu) {
             return Err(ConfigError::IpMtu { ip_mtu: self.ip_mtu });
@@ -217,6 +228,12 @@ pub enum ConfigError {
     IpMtu {
         /// What was asked for.
         ip_mtu: usize,
+    },
+    /// No number of a VLAN.
+    #[error("{vlan} is not the number of a VLAN, 1 to 4094")]
+    Vlan {
+        /// What was asked for.
+        vlan: u16,
     },
     /// Port 0.
     #[error("port 0 cannot be listened on; give 1 to 65535")]
@@ -322,7 +339,8 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut StackConfig);
-        let cases: [(Spoil, &str); 12] = [
+        let cases: [(Spoil, &str); 13] = [
+            (|c| c.vlan = Some(4_095), "4095 is not"),
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
             (|c| c.addresses = 0, "0 addresses"),

@@ -34,6 +34,8 @@ drop_reasons! {
     EtherType,
     /// The frame carries IPv6, which this version does not speak.
     Ipv6,
+    /// The frame is of another VLAN than the stack.
+    OtherVlan,
     /// The frame has more than one 802.1Q tag.
     DoubleTag,
     /// An ARP packet is too short or not about IPv4 over Ethernet.

@@ -14,6 +14,8 @@ pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
 pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// EtherType of an 802.1Q tag.
 pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100;
+/// The bits of a tag that are the VLAN's number; the others are its priority (IEEE 802.1Q §9.6).
+pub(crate) const VLAN_NUMBER: u16 = 0xfff;
 /// Length of a header without a tag, in bytes.
 pub(crate) const ETHERNET_BYTES: usize = 14;
 /// Length of a header with one tag, in bytes.

@@ -10,7 +10,7 @@ use lab::App;
 use lab::arp::{REPLY, REQUEST, arp};
 use lab::bench::Bench;
 use lab::{OWN, PEER, THEM, US, config};
-use sidestep_stack::{DropReason, Mac};
+use sidestep_stack::{Connect, DropReason, Mac};
 
 /// Another station that has our address.
 const OTHER: Mac = Mac([2, 0, 0, 0, 0, 66]);
@@ -134,4 +134,32 @@ fn what_it_has_sent_itself_is_no_conflict() {
         bench.frame(&frame);
     }
     assert_eq!((bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()), (0, None));
+}
+
+#[test]
+fn in_a_vlan_what_is_said_unasked_has_its_tag() {
+    let mut settings = config();
+    settings.vlan = Some(100);
+    settings.gateway = Some(THEM);
+    let mut bench = Bench::with(settings, App::Echo);
+    let now = bench.now();
+    bench.server.stack.announce(now, 0);
+    let far = std::net::SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
+    bench.server.stack.connect(now, &Connect::to(far), |_| true).expect("there is a way");
+    let tagged = |frame: &[u8], tag: u16| [&frame[..12], &[0x81, 0], &tag.to_be_bytes()[..], &frame[12..]].concat();
+    let mut sent = bench.turn();
+    assert_eq!(sent.len(), 2, "a probe, and who the router is");
+    // What has no tag, or another's, is not ours.
+    for frame in [arp(REPLY, (THEM, PEER), US), tagged(&arp(REPLY, (THEM, PEER), US), 101)] {
+        assert_eq!(bench.frame(&frame), Vec::<Vec<u8>>::new());
+    }
+    assert_eq!(bench.drops(DropReason::OtherVlan), 2);
+    sent.extend(bench.frame(&tagged(&arp(REPLY, (THEM, PEER), US), 0xe064)));
+    assert_eq!(sent.len(), 3, "and the SYN");
+    for frame in &sent {
+        assert_eq!(frame[12..16], [0x81, 0, 0, 100], "{frame:02x?}");
+    }
+    assert_eq!((&sent[2][..6], &sent[2][16..18]), (&PEER.0[..], &[8, 0][..]));
+    bench.frame(&tagged(&arp(REQUEST, (US, OTHER), US), 100));
+    assert_eq!(bench.server.stack.conflict(), Some((US, OTHER)));
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use cache::{Cluster, Commands, Network, Protocol, User};
 use clap::Parser;
 use nic::DeviceName;
+use nic::link::VlanLink;
 use nic::wait_mode::WaitMode;
 
 /// The file of `--cluster`.
@@ -57,6 +58,10 @@ pub struct Options {
     pub prefix: u8,
     /// The router to other networks; `None`: as the kernel's routes say.
     pub gateway: Option<Ipv4Addr>,
+    /// The VLAN whose frames are the server's, by the number of its tag; `None`: frames without a tag.
+    pub vlan: Option<u16>,
+    /// The kernel's interface of that VLAN, if it was named.
+    pub vlan_link: Option<VlanLink>,
     /// Which frames are the server's.
     pub steering: Steering,
     /// Networks (address and prefix length) that are served; empty: all.
@@ -159,6 +164,8 @@ impl Options {
             interface,
             address: flags.address.0,
             prefix: flags.address.1,
+            vlan: flags.vlan,
+            vlan_link: None,
             gateway: gateway(flags.gateway, flags.address, flags.steering)?,
             steering: flags.steering,
             allow: flags.allow,

@@ -22,6 +22,8 @@ mod open;
 mod plane;
 /// The cores running.
 mod running;
+/// An interface of a VLAN is its parent, and the tag.
+pub(crate) mod vlan;
 /// What the supervisor looks at meanwhile.
 pub(crate) mod watch;
 
@@ -49,6 +51,7 @@ pub fn run(options: &Options) -> Result<ExitCode, SetupError> {
 /// # Errors
 /// As for [`run`].
 pub fn run_with(options: &Options, wrap: &dyn Fn(AnyQueue) -> AnyQueue) -> Result<ExitCode, SetupError> {
+    let options = &vlan::on_parent(options)?;
     match Supervised::of_environment() {
         None => supervisor::run(options),
         Some(supervised) => serve(options, supervised?, wrap).map(|()| ExitCode::SUCCESS),

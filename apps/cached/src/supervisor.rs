@@ -30,13 +30,14 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use control::{Front, FrontHandle, Limits};
-use nic::QueueId;
 use nic::guard::{Guard, LeftBehind, Program, folder, give_back};
 use nic::link::Link;
 use nic::settings::Setting;
 use nic::udp_spread::spread_udp;
+use nic::vlan_tags::VlanTags;
 use nic::wait_mode::tell_nic;
 use nic::xdp::{Attach, HeldProgram, SharedProgram};
+use nic::{DeviceName, QueueId};
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -225,6 +226,13 @@ impl Supervisor<'_> {
             let mut guard = self.guard.take().map_or_else(new, Ok)?;
             if self.ports.udp.is_some() {
                 say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
+            }
+            if let (Some(number), DeviceName::Xdp(_)) = (self.options.vlan, &self.options.device) {
+                let known = self.options.vlan_link.is_some();
+                let tags = VlanTags::see_to(&link, number, known, &mut guard);
+                say(format_args!(
+                    "vlan: frames with the tag {number} are the server's, those with others or none the kernel's; {tags}"
+                ));
             }
             // At most 1024, which fits: `Options` has checked it.
             let bound: Vec<_> = (0..queues as u16).map(QueueId).collect();

@@ -1,8 +1,8 @@
 //! `Surroundings`: what the cores are told of the link while they run, its routes and that it has returned, and what they
 //! meet there: another station that has an address of the server's.
 //!
-//! The main thread says and hears it, and each core takes and gives it when it copies its counts, four times a second: nothing is looked at on
-//! the packet path. A core that finds the lock taken comes again.
+//! The main thread says and hears it, and each core takes and gives it when it copies its counts, four times a second:
+//! nothing is looked at on the packet path. A core that finds the lock taken comes again.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};

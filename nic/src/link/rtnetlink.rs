@@ -14,6 +14,18 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// `IFLA_IFNAME` (`linux/if_link.h`).
 const IFNAME: u16 = 3;
+/// `IFLA_LINK`: the interface that this one stands on; `IFLA_LINK_NETNSID`: it is in another namespace.
+const LINK: u16 = 5;
+const LINK_NETNSID: u16 = 37;
+/// `IFLA_LINKINFO`, and of what is nested in it `IFLA_INFO_KIND` and `IFLA_INFO_DATA`, in which `IFLA_VLAN_ID` and
+/// `IFLA_VLAN_PROTOCOL` are.
+const LINKINFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const VLAN_ID: u16 = 1;
+const VLAN_PROTOCOL: u16 = 5;
+/// EtherType of an 802.1Q tag.
+const ETHERTYPE_VLAN: u16 = 0x8100;
 /// `IFLA_STATS64`.
 const STATS64: u16 = 23;
 /// `IFLA_CARRIER`: one byte.
@@ -70,6 +82,17 @@ impl Default for LinkState {
     }
 }
 
+/// An interface of the kernel's for one VLAN, such as eth0.100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VlanLink {
+    /// Its index.
+    pub index: u32,
+    /// The index of the interface by which its frames go, with their tag.
+    pub parent: u32,
+    /// The number in their tag.
+    pub number: u16,
+}
+
 /// What rtnetlink says of one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LinkRecord {
@@ -81,6 +104,8 @@ pub(super) struct LinkRecord {
     pub(super) counts: LinkCounts,
     /// Its state.
     pub(super) state: LinkState,
+    /// If it is a VLAN's: an 802.1Q tag of which interface.
+    pub(super) vlan: Option<VlanLink>,
 }
 
 impl LinkRecord {
@@ -145,6 +170,7 @@ fn read(answer: &[u8]) -> io::Result<LinkRecord> {
     let index = LinkHeader::parse(answer.payload()).map_err(invalid)?.index;
     let attributes = answer.payload().get(HEADER_BYTES..).unwrap_or_default();
     let (mut name, mut counts, mut state) = (None, LinkCounts::default(), LinkState::default());
+    let (mut parent, mut elsewhere, mut number) = (None, false, None);
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute.map_err(invalid)?;
         match attribute.kind() & !KIND_FLAGS {
@@ -153,13 +179,42 @@ fn read(answer: &[u8]) -> io::Result<LinkRecord> {
                 name = Some(bytes.trim_end_matches('\0').to_owned());
             }
             CARRIER => state.carrier = attribute.value() != [0],
+            LINK => parent = attribute.value().try_into().ok().map(u32::from_ne_bytes),
+            LINK_NETNSID => elsewhere = true,
+            LINKINFO => number = read_vlan(attribute.value())?,
             XDP => state.programs = read_programs(attribute.value())?,
             STATS64 => counts = read_counts(&Stats64::parse(attribute.value()).map_err(invalid)?),
             _ => {}
         }
     }
     let name = name.ok_or_else(|| io::Error::other("rtnetlink told no name"))?;
-    Ok(LinkRecord { index, name, counts, state })
+    let vlan = parent.filter(|_| !elsewhere).zip(number);
+    let vlan = vlan.map(|(parent, number)| VlanLink { index, parent, number });
+    Ok(LinkRecord { index, name, counts, state, vlan })
+}
+
+/// The number of the 802.1Q tag of what is nested in `IFLA_LINKINFO`; `None` of an interface of another kind.
+fn read_vlan(nested: &[u8]) -> io::Result<Option<u16>> {
+    let (mut is_vlan, mut number, mut protocol) = (false, None, ETHERTYPE_VLAN);
+    for attribute in NlasIterator::new(nested) {
+        let attribute = attribute.map_err(invalid)?;
+        match attribute.kind() & !KIND_FLAGS {
+            INFO_KIND => is_vlan = attribute.value().strip_suffix(b"\0") == Some(b"vlan"),
+            INFO_DATA => {
+                for attribute in NlasIterator::new(attribute.value()) {
+                    let attribute = attribute.map_err(invalid)?;
+                    let word: Option<[u8; 2]> = attribute.value().try_into().ok();
+                    match attribute.kind() & !KIND_FLAGS {
+                        VLAN_ID => number = word.map(u16::from_ne_bytes),
+                        VLAN_PROTOCOL => protocol = word.map_or(0, u16::from_be_bytes),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(number.filter(|_| is_vlan && protocol == ETHERTYPE_VLAN))
 }
 
 /// The programs of what is nested in `IFLA_XDP`, each once.
@@ -208,6 +263,29 @@ mod tests {
         let lo = LinkRecord::by_index(1).expect("every namespace has one");
         assert!(lo.state.programs.is_empty(), "{lo:?}");
         assert!(LinkState::default().carrier);
+    }
+
+    #[test]
+    fn an_interface_of_a_vlan_tells_its_number_and_others_none() {
+        // As the kernel tells of them (drivers without 8021q make none): length, kind, value, each filled up to four bytes.
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = 4 + value.len() as u16;
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let of = |kind: &[u8], number: u16, protocol: u16| {
+            let flags = attribute(2, &[1, 0, 0, 0, 255, 255, 255, 255]);
+            let data =
+                [attribute(VLAN_PROTOCOL, &protocol.to_be_bytes()), attribute(VLAN_ID, &number.to_ne_bytes()), flags];
+            let nested = [attribute(INFO_KIND, kind), attribute(INFO_DATA, &data.concat())].concat();
+            read_vlan(&nested).expect("it is well formed")
+        };
+        assert_eq!(of(b"vlan\0", 100, 0x8100), Some(100));
+        assert_eq!(of(b"vlan\0", 100, 0x88a8), None, "a provider's tag is another");
+        assert_eq!(of(b"macvlan\0", 1, 0x8100), None);
+        assert_eq!(LinkRecord::by_index(1).expect("every namespace has one").vlan, None);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct XdpConfig {
     pub ports: Vec<(Transport, u16)>,
     /// Whether every frame of the bound queues goes to the stack, whoever it is for: the kernel gets none of them.
     pub dedicated: bool,
+    /// The VLAN whose frames may be for the stack, 1 to 4094; `None`: those without a tag. Others are the kernel's.
+    pub vlan: Option<u16>,
     /// Networks (address and prefix length) from which packets for the stack are taken, at most 256; others are dropped
     /// and counted. Empty: all are taken.
     pub allow: Vec<(Ipv4Addr, u8)>,
@@ -92,6 +94,7 @@ impl XdpConfig {
             addresses: vec![(address, AddressMode::Own)],
             ports: Vec::new(),
             dedicated: false,
+            vlan: None,
             allow: Vec::new(),
             attach: AttachMode::Auto,
             copy: CopyMode::Auto,

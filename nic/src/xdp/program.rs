@@ -39,6 +39,9 @@ const ALLOW_LISTED: u32 = 2;
 pub(super) const NOBODY: u32 = 4;
 const ANSWER_BY_REDIRECT: u32 = 8;
 
+/// Where in the same value the number of the VLAN is.
+const VLAN_SHIFT: u32 = 16;
+
 impl AddressMode {
     fn value(self) -> u32 {
         match self {
@@ -287,6 +290,14 @@ impl SteeringProgram {
             allowed.insert(&key, 1, 0).map_err(in_map("allowed"))?;
         }
         self.set(ALLOW_LISTED, !networks.is_empty())
+    }
+
+    /// Takes frames with the 802.1Q tag `vlan` alone for the stack, 1 to 4094; `None`: those without a tag. To be called once.
+    ///
+    /// # Errors
+    /// [`ProgramFault::Map`]: the kernel refused.
+    pub fn set_vlan(&mut self, vlan: Option<u16>) -> Result<(), ProgramFault> {
+        self.set(u32::from(vlan.unwrap_or(0)) << VLAN_SHIFT, true)
     }
 
     fn set(&mut self, setting: u32, on: bool) -> Result<(), ProgramFault> {

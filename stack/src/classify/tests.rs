@@ -309,6 +309,36 @@ fn arp_is_only_about_our_address() {
 }
 
 #[test]
+fn a_host_in_a_vlan_takes_frames_of_its_number_alone() {
+    let tagged = |tag: u16, frame: &[u8]| {
+        let mut bytes = frame[..12].to_vec();
+        bytes.extend([0x81, 0]);
+        bytes.extend(tag.to_be_bytes());
+        bytes.extend(&frame[12..]);
+        bytes
+    };
+    let bare = tcp_frame(b"get k\r\n");
+    let taken = |vlan, frame: &[u8]| match local().in_vlan(vlan).classify(frame) {
+        Class::Tcp(_) => true,
+        other => {
+            assert_eq!(other, Class::Drop(DropReason::OtherVlan));
+            false
+        }
+    };
+    let frames = [bare.clone(), tagged(0xe000, &bare), tagged(100, &bare), tagged(0xe064, &bare), tagged(101, &bare)];
+    let of = |vlan| frames.each_ref().map(|frame| taken(vlan, frame));
+    assert_eq!(of(None), [true; 5]);
+    assert_eq!(of(Some(0)), [true, true, false, false, false]);
+    assert_eq!(of(Some(100)), [false, false, true, true, false]);
+    // No EtherType of a frame without a tag passes for IPv4 in a VLAN.
+    for ethertype in 0..=u16::MAX {
+        let mut frame = bare.clone();
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        assert!(!matches!(local().in_vlan(Some(100)).classify(&frame), Class::Tcp(_)), "{ethertype:#x}");
+    }
+}
+
+#[test]
 fn a_subnet_of_two_has_no_broadcast_address() {
     let local = Local::new([10, 0, 0, 1].into(), 31, Mac(OWN));
     assert!(!local.is_broadcast(u32::from_be_bytes([10, 0, 0, 1])));

@@ -88,7 +88,7 @@ impl NetStack {
             return Err(ConnectError::NoFreeFlow { max_flows });
         }
         let (key, hash, after) = self.choose_source(now, connect, comes_home)?;
-        let question = Question::new(now, hop, key.local, connect.port);
+        let question = Question::new(now, hop, key.local, connect.port).tagged(self.local.tag());
         if mac.is_none() && !self.resolver.ask(question, FOR_CONNECTIONS) {
             return Err(ConnectError::TooManyNeighbors);
         }

@@ -62,7 +62,7 @@ impl NetStack {
     /// or asked for already; [`neighbor`](Self::neighbor) has it once it has come. Returns false when too many others are
     /// asked for. Nobody is asked more than three times a second apart; ask again to go on.
     pub fn ask_neighbor(&mut self, now: Time, address: Ipv4Addr, port: u16) -> bool {
-        let question = Question::new(now, address, self.local.address, port);
+        let question = Question::new(now, address, self.local.address, port).tagged(self.local.tag());
         self.neighbors.find(now, address).is_some() || self.resolver.ask(question, FOR_CONNECTIONS)
     }
 
@@ -73,7 +73,7 @@ impl NetStack {
 
     /// The header of frames to `mac`.
     pub(super) fn link_to(&self, mac: Mac) -> LinkHeader {
-        LinkHeader::new(mac, self.local.mac, None, ETHERTYPE_IPV4)
+        LinkHeader::new(mac, self.local.mac, self.local.tag(), ETHERTYPE_IPV4)
     }
 
     /// An ARP packet that begins `at` in `frame` and has been looked at by `hops` other cores. Returns whether `frame`
@@ -260,7 +260,7 @@ impl NetStack {
         for address in (0..self.local.addresses).map(|nth| Ipv4Addr::from_bits(first.wrapping_add(nth))) {
             // One that is announced just now is probed again.
             self.resolver.give_up(address);
-            if !self.resolver.ask(Question::probe(now, address, port), FOR_CONNECTIONS) {
+            if !self.resolver.ask(Question::probe(now, address, port).tagged(self.local.tag()), FOR_CONNECTIONS) {
                 break;
             }
         }

@@ -27,6 +27,7 @@ pub(super) fn advice(reason: DropReason) -> Severity {
     match reason {
         // What every link carries, and what TCP does of its own accord.
         DropReason::OtherStation
+        | DropReason::OtherVlan
         | DropReason::EtherType
         | DropReason::Ipv6
         | DropReason::ArpNotOurs

@@ -35,6 +35,10 @@ pub(super) struct Flags {
     /// saying
     #[arg(long, value_name = "ADDRESS", value_parser = read::gateway)]
     pub(super) gateway: Option<Ipv4Addr>,
+    /// VLAN whose frames are the server's, by the number of their 802.1Q tag, 1 to 4094; those of others and without a tag are
+    /// the kernel's. An interface of a VLAN, such as eth0.100, says the same; default: frames without a tag
+    #[arg(long, value_name = "NUMBER", value_parser = read::vlan)]
+    pub(super) vlan: Option<u16>,
     /// Which frames are the server's: own (all for --address), shared (those for its ports; --address is the kernel's
     /// too, which keeps ARP, ping and every other port) or dedicated (every frame of the queues)
     #[arg(long, value_name = "WAY", default_value = "own", value_parser = read::steering)]

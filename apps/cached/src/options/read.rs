@@ -24,6 +24,7 @@ pub(super) const SLAB_MIN: Number = Number::new("-n", "a number of bytes", 1, 25
 const QUEUES: Number = Number::new("--queues", "a number of queues", 1, 1024);
 const RING_SIZE: Number = Number::new("--ring-size", "a power of two", 64, 32_768);
 const CPU: Number = Number::new("--cpus", "a CPU number", 0, 4095).hint("; separate them by commas");
+const VLAN: Number = Number::new("--vlan", "a VLAN number", 1, 4094);
 const SPIN: Number = Number::new("--spin", "a number of microseconds", 0, 1_000_000);
 
 /// How long an idle thread looks for work before it sleeps, unless told otherwise.
@@ -112,6 +113,11 @@ pub(super) fn cpus(list: &str) -> Result<Cpus, OptionError> {
 
 pub(super) fn queues(text: &str) -> Result<usize, OptionError> {
     QUEUES.read_whole(text).map(|queues| queues as usize)
+}
+
+pub(super) fn vlan(text: &str) -> Result<u16, OptionError> {
+    // At most 4094, which fits.
+    Ok(VLAN.read_whole(text)? as u16)
 }
 
 pub(super) fn ring_size(text: &str) -> Result<u32, OptionError> {

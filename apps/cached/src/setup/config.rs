@@ -13,6 +13,7 @@ use nic::xdp::{AddressMode, AttachMode, CopyMode, Transport, XdpConfig};
 use stack::{Mac, StackConfig};
 
 use super::error::SetupError;
+use super::vlan;
 use crate::options::{ListenPort, Mode, Options, Steering};
 
 /// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
@@ -155,6 +156,7 @@ pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
     }
     config.dedicated = options.steering == Steering::Dedicated;
     config.allow = options.allow.clone();
+    config.vlan = options.vlan;
     if let Some(size) = options.ring_size {
         (config.rx_ring, config.tx_ring) = (size, size);
     }
@@ -175,7 +177,9 @@ pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
 /// What the stack of each core is given; `peers` is the number of the other cores.
 pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: usize) -> StackConfig {
     let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
-    config.ip_mtu = link.mtu as usize;
+    config.ip_mtu = vlan::mtu(options, link) as usize;
+    // What the XDP program leaves to the kernel; a TAP has none.
+    config.vlan = Some(options.vlan.unwrap_or(0));
     config.arp = options.steering != Steering::Shared;
     config.gateway = options.gateway;
     config.partial_checksums = link.leaves_checksums();

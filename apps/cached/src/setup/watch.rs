@@ -10,6 +10,7 @@ use nic::{DeviceName, Route};
 use crate::link_watch::{LinkGone, LinkWatch};
 use crate::losses::LinkLosses;
 use crate::options::{Options, Steering};
+use crate::setup::vlan::routes_of;
 
 /// Routes of which the log tells.
 const SHOWN: usize = 8;
@@ -18,7 +19,7 @@ const SHOWN: usize = 8;
 pub(crate) fn followed(options: &Options, link: &Link) -> Option<u32> {
     // The routes by a TAP are the other end's, and lead here. At a shared address nobody is asked for a router.
     let follows = matches!(options.device, DeviceName::Xdp(_)) && options.steering != Steering::Shared;
-    (follows && options.gateway.is_none()).then_some(link.index)
+    routes_of(options, link).filter(|_| follows && options.gateway.is_none())
 }
 
 /// Looks, and says in the log what the operator should know.

@@ -100,7 +100,8 @@ fn everything_for_an_own_address_goes_to_the_socket() {
     let frames = [
         tcp(OURS, 11211),
         tcp(OURS, 22),
-        ethernet(0x0800, Some(7), &ipv4(PEER, OURS, 17, 0, &ports(1, 11211))),
+        // A tag of priority alone.
+        ethernet(0x0800, Some(0xe000), &ipv4(PEER, OURS, 17, 0, &ports(1, 11211))),
         ethernet(0x0800, None, &ipv4(PEER, OURS, 1, 0, &[8, 0, 0, 0])),
         ethernet(0x0800, None, &fragment),
         ethernet(0x0800, None, &options),
@@ -142,6 +143,31 @@ fn arp_for_an_own_address_goes_to_the_socket_and_other_arp_to_the_kernel() {
         assert_eq!(bench.verdict(&arp(1, OURS, PEER)), XDP_REDIRECT);
         assert_eq!(bench.verdict(&arp(2, SHARED, Ipv4Addr::UNSPECIFIED)), XDP_PASS);
         assert_eq!(bench.counters(), SteerCounters { arp: 4, passed: 3, ..SteerCounters::default() });
+    }
+}
+
+#[test]
+fn frames_of_one_vlan_are_the_stacks_and_those_of_others_the_kernels() {
+    let arp = |tag| ethernet(0x0806, tag, &arp(1, PEER, OURS)[14..]);
+    let tcp = |tag| ethernet(0x0800, tag, &ipv4(PEER, OURS, 6, 0x4000, &ports(40000, 11211)));
+    let shared = |tag| ethernet(0x0800, tag, &ipv4(PEER, SHARED, 6, 0x4000, &ports(40000, 11211)));
+    let double = ethernet(0x8100, Some(100), &[&[0, 100, 8, 0][..], &ipv4(PEER, OURS, 6, 0, &ports(1, 2))].concat());
+    for mut bench in loaded() {
+        for frame in [arp, tcp, shared] {
+            let verdicts = [None, Some(0), Some(100)].map(|tag| bench.verdict(&frame(tag)));
+            assert_eq!(verdicts, [XDP_REDIRECT, XDP_REDIRECT, XDP_PASS]);
+        }
+        bench.set_vlan(100);
+        for frame in [arp, tcp, shared] {
+            // Its number counts, whatever the priority.
+            let tags = [None, Some(0), Some(100), Some(0xe064), Some(101), Some(4095)];
+            let [pass, ours] = [XDP_PASS, XDP_REDIRECT];
+            assert_eq!(tags.map(|tag| bench.verdict(&frame(tag))), [pass, pass, ours, ours, pass, pass]);
+        }
+        assert_eq!(bench.verdict(&double), XDP_PASS);
+        bench.set_nobody(true);
+        assert_eq!(bench.verdict(&tcp(Some(101))), XDP_PASS, "other settings stay apart");
+        assert_eq!(bench.verdict(&tcp(Some(100))), XDP_REDIRECT);
     }
 }
 
@@ -308,6 +334,7 @@ fn the_kernel_and_the_interpreter_judge_bent_and_cut_frames_alike() {
         fragment(SHARED, 1, 0x0002, &[0; 40]),
         unreachable(PEER, SHARED, &ipv4(SHARED, PEER, 6, 0, &ports(11211, 40000))),
         ethernet(0x0800, Some(7), &ipv4(PEER, SHARED, 17, 0, &ports(1, 11211))),
+        ethernet(0x0800, Some(0), &ipv4(PEER, SHARED, 17, 0, &ports(1, 11211))),
     ];
     let mut benches = loaded();
     for bench in &mut benches {

@@ -90,6 +90,13 @@ impl Bench {
         }
     }
 
+    pub(super) fn set_vlan(&mut self, vlan: u16) {
+        match self {
+            Self::Kernel { steering, .. } => steering.set_vlan(Some(vlan)).unwrap(),
+            Self::Interpreter(_) => self.set(u32::from(vlan) << VLAN_SHIFT, true),
+        }
+    }
+
     fn set(&mut self, setting: u32, on: bool) {
         let Self::Interpreter(run) = self else { return };
         let before = run.get("settings", &0u32.to_ne_bytes()).unwrap() as u32;

@@ -90,6 +90,7 @@ fn the_answer_is_as_short_behind_options_a_tag_and_a_merged_frame() {
             assert_eq!((said, answer.len()), (XDP_TX, 60));
             is_reset(&answer, 0x0102_0304, None);
 
+            bench.set_vlan(7);
             let tagged = ethernet(0x0800, Some(7), &ipv4(PEER, OURS, 6, 0, &segment(SYN, 10, b"")));
             let (said, answer) = bench.answer(&tagged);
             assert_eq!((said, answer.len()), (XDP_TX, 60));
