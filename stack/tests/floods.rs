@@ -9,7 +9,7 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use lab::arp::{REPLY, REQUEST, arp};
 use lab::bench::Bench;
-use lab::odd::sum_ip;
+use lab::odd::{sum, sum_ip};
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, OWN, PEER, PORT, THEM, US, config};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -72,6 +72,36 @@ fn arp_packet(rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     let sender = std::net::Ipv4Addr::new(10, 77, 0, 3 + host % 250);
     let operation = if a & 1 == 0 { REQUEST } else { REPLY };
     arp(operation, (sender, Mac([2, 9, 9, a, b, c])), US)
+}
+
+/// A station that says it has our address, of us, of the honest client, or of nobody.
+fn conflict(rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
+    let [a, b, c, kind] = rng.next_u32().to_be_bytes();
+    let operation = if a & 1 == 0 { REQUEST } else { REPLY };
+    let target = [US, THEM, std::net::Ipv4Addr::UNSPECIFIED][usize::from(kind % 3)];
+    arp(operation, (US, Mac([2, 9, 9, a, b, c])), target)
+}
+
+/// A redirect of the honest client's old connection, or of one that there is not, by whoever it may be said to come from.
+fn redirect(rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
+    let mut quoted = segment(rng, ACK);
+    if rng.next_u32().is_multiple_of(2) {
+        quoted.peer_port = OLD_PORT;
+    }
+    // As it came; a redirect quotes what was sent.
+    let quoted = quoted.frame();
+    let mut frame = segment(rng, ACK).with(&[0; 16]).frame_from(stranger(rng));
+    frame[23] = 1;
+    let (ip, message) = frame[14..].split_at_mut(20);
+    message[..4].copy_from_slice(&[5, 1, 0, 0]);
+    message[4..8].copy_from_slice(&stranger(rng));
+    message[8..36].copy_from_slice(&quoted[14..42]);
+    message[20..24].copy_from_slice(&US.octets());
+    message[24..28].copy_from_slice(&THEM.octets());
+    let right = sum(&[&*message]);
+    message[2..4].copy_from_slice(&right);
+    sum_ip(ip);
+    frame
 }
 
 fn ping(rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
@@ -361,6 +391,24 @@ fn a_flood_of_fragments_stops_nobody() {
 #[test]
 fn a_flood_of_arp_packets_stops_nobody() {
     endure(arp_packet, 8).end();
+}
+
+#[test]
+fn a_flood_of_stations_that_have_our_address_stops_nobody_and_is_not_fought() {
+    let flooded = endure(conflict, 13);
+    let stack = &flooded.bench.server.stack;
+    assert!(stack.conflict().is_some_and(|(address, _)| address == US));
+    assert_eq!(flooded.bench.drops(DropReason::AddressConflict), (AT_ONCE * LOOKS) as u64);
+    assert!(stack.stats().arp_requests < 10, "{:?}", stack.stats());
+    flooded.end();
+}
+
+#[test]
+fn a_flood_of_redirects_stops_nobody_and_moves_no_flow() {
+    let flooded = endure(redirect, 14);
+    assert_eq!(flooded.bench.drops(DropReason::IcmpRedirect), (AT_ONCE * LOOKS) as u64);
+    assert_eq!(flooded.bench.server.stack.stats().flows_moved, 0);
+    flooded.end();
 }
 
 #[test]
