@@ -15,15 +15,18 @@ const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 /// The control groups, of version 2.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// The most bytes of such pages that a control group and those below it may have, in each of them.
-const GROUP_LIMITS: [&str; 2] = ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"];
+/// The most bytes of such pages that a control group and those below it may have, and how many they have, in each of them.
+const GROUP_LIMITS: [(&str, &str); 2] =
+    [("hugetlb.2MB.max", "hugetlb.2MB.current"), ("hugetlb.2MB.rsvd.max", "hugetlb.2MB.rsvd.current")];
 
 /// Whether as many are free as the items of so many shards need, and the frames beside them.
 pub(crate) fn for_items(budget: &Budget, shards: usize) -> bool {
-    let wanted = items_bytes(budget.items, shards);
     let page = HUGE_PAGE_BYTES as u64;
-    free_bytes(Path::new(POOL)) >= wanted.saturating_add(budget.frames.next_multiple_of(page))
-        && group_limit(&own_group(), Path::new(GROUPS)) >= wanted
+    let wanted = items_bytes(budget.items, shards).saturating_add(budget.frames.next_multiple_of(page));
+    // Each queue has whole pages too; of the machine's there may be one too few, of a group's not.
+    let rounded = page.saturating_mul(shards as u64);
+    free_bytes(Path::new(POOL)) >= wanted
+        && group_left(&own_group(), Path::new(GROUPS)) >= wanted.saturating_add(rounded)
 }
 
 /// Each shard has whole pages.
@@ -46,12 +49,15 @@ fn own_group() -> PathBuf {
     PathBuf::from(own)
 }
 
-/// The most that a control group and those above it allow: who uses more is killed by the kernel.
-fn group_limit(own: &Path, groups: &Path) -> u64 {
+/// What a control group and those above it allow beyond what they have: who uses more is killed by the kernel.
+fn group_left(own: &Path, groups: &Path) -> u64 {
     let folders = own.ancestors().map(|group| groups.join(group));
-    let limits = folders.flat_map(|folder| GROUP_LIMITS.map(|file| number(&folder.join(file))));
-    // No file, or `max`: no limit.
-    limits.flatten().min().unwrap_or(u64::MAX)
+    let left = |folder: &Path, (most, current): (&str, &str)| {
+        // No file, or `max`: no limit.
+        number(&folder.join(most)).map(|most| most.saturating_sub(number(&folder.join(current)).unwrap_or(0)))
+    };
+    let all = folders.flat_map(|folder| GROUP_LIMITS.map(|files| left(&folder, files)));
+    all.flatten().min().unwrap_or(u64::MAX)
 }
 
 fn number(file: &Path) -> Option<u64> {
@@ -107,13 +113,15 @@ mod tests {
         let root = Folder::new("groups");
         let own = Path::new("system.slice/sidestep.service");
         std::fs::create_dir_all(root.0.join(own)).expect("a folder");
-        assert_eq!(group_limit(own, &root.0), u64::MAX);
+        assert_eq!(group_left(own, &root.0), u64::MAX);
         root.write("system.slice/sidestep.service/hugetlb.2MB.max", "max\n");
-        assert_eq!(group_limit(own, &root.0), u64::MAX);
+        assert_eq!(group_left(own, &root.0), u64::MAX);
         root.write("system.slice/hugetlb.2MB.rsvd.max", "4194304\n");
-        assert_eq!(group_limit(own, &root.0), 4 << 20);
+        assert_eq!(group_left(own, &root.0), 4 << 20);
+        root.write("system.slice/hugetlb.2MB.rsvd.current", "2097152\n");
+        assert_eq!(group_left(own, &root.0), 2 << 20);
         root.write("system.slice/sidestep.service/hugetlb.2MB.max", "0\n");
-        assert_eq!(group_limit(own, &root.0), 0);
-        assert_eq!(group_limit(Path::new(""), &root.0), u64::MAX);
+        assert_eq!(group_left(own, &root.0), 0);
+        assert_eq!(group_left(Path::new(""), &root.0), u64::MAX);
     }
 }
