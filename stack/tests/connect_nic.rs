@@ -17,6 +17,17 @@ const OPENS: &str = "SIDESTEP_STACK_TEST_OPENS";
 /// So many connections of a core are under way at once.
 const AT_ONCE: usize = 32;
 
+/// Ends the others where a core fails, which would wait for it for ever.
+struct EndsOthers<'a>(&'a AtomicUsize, usize);
+
+impl Drop for EndsOthers<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fetch_add(self.1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What a core shall do.
 #[derive(Debug, Clone, Copy)]
 struct Task {
@@ -35,6 +46,7 @@ impl Task {
         mut comes_home: impl FnMut(&FlowKey) -> bool,
         (cores, done): (usize, &AtomicUsize),
     ) -> StackStats {
+        let _others = EndsOthers(done, cores);
         let mut config = StackConfig::new(self.address, 24, self.mac);
         (config.max_flows, config.flows_at_start) = (2 * self.opens, 2 * self.opens);
         // An emulation, beside other work.
