@@ -156,7 +156,10 @@ def test_a_kernel_that_has_the_address_already_is_said_and_the_server_announces_
         # Served all the same.
         connection = connect()
         exchange(connection, store(b"k", b"v"), b"STORED\r\n")
-        assert sidestep_stats(connection)["dropped_address_conflict"] >= 1
+        # The core that has told of it may be another than the one that counts it, which shows its counts when it wakes.
+        ends = time.monotonic() + HANG_SECONDS
+        while sidestep_stats(connection).get("dropped_address_conflict", 0) < 1:
+            assert time.monotonic() < ends
         # An answer that came late may have met the first announcement; there is no second, nor a third.
         assert [frame for frame in said_within(wire, 3) if frame[28:32] == OURS][1:] == []
     assert server.stop() == 0
