@@ -95,7 +95,7 @@ pub(crate) struct FlowBlock {
     /// The 4-tuple, and its hash in the flow table.
     pub(crate) key: FlowKey,
     pub(crate) hash: u32,
-    /// Counts the flows that this block has served.
+    /// Counts the flows that this number has served.
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
     /// Why the flow is over, in [`Phase::Ended`].
@@ -250,6 +250,11 @@ impl FlowBlock {
             set,
             handle,
         }
+    }
+
+    /// Whether the number of the block is on a list of flows.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.marks.intersects(Marks::OF_LISTS) || self.news.contains(News::LISTED)
     }
 
     /// Asks for the cache lines of the block and of its socket, which lies right behind it.

@@ -61,6 +61,9 @@ pub struct StackConfig {
     pub udp_ports: Vec<u16>,
     /// Most flows at a time, half-open ones included. 20 bytes each are reserved at the start.
     pub max_flows: usize,
+    /// Flows that may be awake at a time. Those beyond, of which nothing is under way, sleep in 60 bytes, and whoever needs a
+    /// block has it of one that rests. As many as `max_flows`, or more: none ever sleeps.
+    pub awake_flows: usize,
     /// Flow blocks made at the start; more are made ahead of use, outside the packet path, up to `max_flows`.
     pub flows_at_start: usize,
     /// Sizes of a flow's rings.
@@ -125,6 +128,7 @@ impl StackConfig {
             ports: Vec::new(),
             udp_ports: Vec::new(),
             max_flows: 4_096,
+            awake_flows: usize::MAX,
             flows_at_start: 256,
             rings: Rings::DEFAULT,
             conn_memory: 0,
@@ -179,6 +183,9 @@ impl StackConfig {
         }
         if self.ports.contains(&0) || self.udp_ports.contains(&0) {
             return Err(ConfigError::Port);
+        }
+        if self.awake_flows == 0 {
+            return Err(ConfigError::Zero);
         }
         if !(1..=MAX_FLOWS).contains(&self.max_flows) {
             return Err(ConfigError::MaxFlows { max_flows: self.max_flows });
@@ -269,7 +276,9 @@ pub enum ConfigError {
         cores: u8,
     },
     /// A table of no entries.
-    #[error("the SYN queue, the TIME-WAIT table and the neighbour table need at least one entry each")]
+    #[error(
+        "the SYN queue, the TIME-WAIT table, the neighbour table and the flows that may be awake need at least one entry each"
+    )]
     Zero,
     /// The kernel has no such stretch of addresses.
     #[error("the kernel has no room for {bytes} bytes of connections' rings; give less")]

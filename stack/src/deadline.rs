@@ -46,6 +46,13 @@ impl Deadlines {
         self.keep_alive
     }
 
+    /// When a flow that sleeps, and whose peer was last heard at `heard`, is to be given up or asked whether it is there;
+    /// `closed_since`: when it came to FIN-WAIT-2, if it has.
+    pub(crate) fn of_sleeper(&self, heard: Time, closed_since: Option<Time>) -> Time {
+        let closing = closed_since.map_or(Time::NEVER, |since| since.plus(self.fin_wait_2));
+        heard.plus(self.silence.min(self.keep_alive)).min(closing)
+    }
+
     /// When the flow of `block` is to be given up, if nothing is heard of its peer until then.
     #[inline]
     pub(crate) fn of(&self, block: &FlowBlock) -> Time {

@@ -31,11 +31,21 @@ impl FlowList {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<u32> {
         if self.is_empty() {
+            self.rewind();
             return None;
         }
         let at = self.taken & (self.slots.len() - 1);
         self.taken = self.taken.wrapping_add(1);
         self.slots.get(at).copied()
+    }
+
+    /// Begins anew at the first place, if the list is empty, so that its memory is touched only as far as there were flows on
+    /// it at a time.
+    #[inline]
+    pub(crate) fn rewind(&mut self) {
+        if self.is_empty() {
+            (self.taken, self.entered) = (0, 0);
+        }
     }
 
     /// Flows on the list.
@@ -64,6 +74,7 @@ mod tests {
                 list.push(round * 3 + flow);
             }
             assert_eq!((list.len(), list.is_empty()), (3, false));
+            assert_eq!(list.slots[..3], [round * 3, round * 3 + 1, round * 3 + 2], "an empty list begins anew");
             let taken: Vec<u32> = std::iter::from_fn(|| list.pop()).collect();
             assert_eq!(taken, [round * 3, round * 3 + 1, round * 3 + 2]);
         }

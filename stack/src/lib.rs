@@ -8,6 +8,8 @@
 
 /// Flow blocks: a flow's memory, made once and recycled.
 mod block;
+/// Which block serves which flow: `Blocks`.
+mod blocks;
 /// What a frame is, in one pass.
 mod classify;
 /// `Time`, and the five times faster clock that smoltcp sees.
@@ -82,6 +84,8 @@ mod reassembly;
 mod replay;
 /// Neighbours asked for by ARP, and the flows that wait.
 mod resolve;
+/// A connection that rests, in a cache line.
+mod resting;
 /// What of a segment is rewritten before smoltcp reads it.
 mod rewrite;
 /// Larger rings, in one bounded memory.

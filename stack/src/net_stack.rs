@@ -34,6 +34,7 @@ mod path_mtu;
 mod rerouting;
 mod rings;
 mod routers;
+mod sleep;
 mod tail;
 mod unknown;
 mod window;
@@ -50,7 +51,8 @@ use rerouting::Rerouting;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
-use crate::block::{FlowBlock, MakeBlocks, NO_PROMISE, SocketSettings, maker};
+use crate::block::{FlowBlock, NO_PROMISE, SocketSettings, maker};
+use crate::blocks::Blocks;
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -74,11 +76,12 @@ use crate::ready::{News, Readiness, ReadyList};
 use crate::reassembly::Reassembly;
 use crate::replay::Replay;
 use crate::resolve::Resolver;
+use crate::resting::RestingFlow;
 use crate::ring_pool::RingPool;
 use crate::routes::Routes;
 use crate::sack::Islands;
 use crate::scoreboard::Scoreboards;
-use crate::stats::{Census, StackStats, Work};
+use crate::stats::{StackStats, Work};
 use crate::stray::{self, Strays};
 use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
@@ -118,7 +121,6 @@ pub struct NetStack {
     /// For a replay.
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
-    make_blocks: MakeBlocks,
     /// Rings for flows that move much; how much beyond its ring a flow with its own and with larger rings may be told; until
     /// when rings are short, and until when for flows that have none; what moves a flow.
     pool: RingPool,
@@ -138,7 +140,11 @@ pub struct NetStack {
     walks: i32,
     /// When the turn began.
     now: Time,
-    blocks: Vec<&'static mut FlowBlock>,
+    blocks: Blocks,
+    /// Blocks that may still be looked at in this turn, for flows that need one at once (`sleep.rs`).
+    looks: usize,
+    /// No sweep for flows that rest before.
+    sweep_at: Time,
     free: Vec<u32>,
     hash: TableHash,
     table: FlowTable,
@@ -213,20 +219,21 @@ impl NetStack {
             asking: VecDeque::with_capacity(MOST_ASKING),
             recorded_isns: None,
             deadlines: Deadlines::new(&config),
-            make_blocks: maker(config.rings)?,
             pool: RingPool::new(config.conn_memory)?,
             promises: [0; 2],
             short_until: Time::ZERO,
             first_short_until: Time::ZERO,
             missed_until: Time::ZERO,
             most_useless: None,
-            missed: Missed::default(),
+            missed: Missed::new(if config.awake_flows < flows { flows } else { 0 }),
             replay: Replay::new(),
             islands: Islands::new(),
             boards: Scoreboards::new(),
             walks: 0,
             now: Time::ZERO,
-            blocks: Vec::with_capacity(flows),
+            blocks: Blocks::new(maker(config.rings)?, flows, config.awake_flows),
+            looks: sleep::LOOKS_A_TURN,
+            sweep_at: Time::ZERO,
             free: Vec::with_capacity(flows),
             hash: TableHash::new(secrets.table),
             table: FlowTable::new(flows),
@@ -263,10 +270,7 @@ impl NetStack {
 
     /// Makes up to `count` blocks, within the limit of flows.
     fn make_blocks(&mut self, count: usize) {
-        let first = self.blocks.len();
-        (self.make_blocks)(count.min(self.config.max_flows - first), &mut self.blocks);
-        // The lowest number on top.
-        self.free.extend((first as u32..self.blocks.len() as u32).rev());
+        self.blocks.make(count, &mut self.free);
     }
 
     /// Takes the next flow off the ready list. The application bounds how many it takes in a turn; the others wait.
@@ -294,11 +298,24 @@ impl NetStack {
     /// The flow `id`, or `None` when it has ended or was closed. The next [`flush`](Self::flush) looks at the flow.
     #[inline]
     pub fn flow(&mut self, id: FlowId) -> Option<Flow<'_>> {
-        if !self.is_open(id) {
+        if self.blocks.is_asleep(id.index) && !self.is_open_asleep(id) {
             return None;
         }
-        self.touch(id.index);
-        Some(Flow { block: self.blocks[id.index()] })
+        let block = self.blocks.get_mut(id.index())?;
+        if block.generation != id.generation || !block.phase.is_open() {
+            return None;
+        }
+        touch(&mut self.touched, block, id.index);
+        Some(Flow { block })
+    }
+
+    /// The flow that the application may visit and whose [`FlowId::index`] is `index`, if there is one; it is not woken.
+    pub fn open_at(&self, index: usize) -> Option<FlowId> {
+        let generation = match self.blocks.get(index) {
+            Some(block) => block.phase.is_open().then_some(block.generation),
+            None => self.blocks.open_sleeper(index as u32).map(|sleeper| sleeper.generation),
+        };
+        generation.map(|generation| FlowId { index: index as u32, generation })
     }
 
     /// Closes our direction of the flow after what was written; the peer may go on sending and the flow is still reported.
@@ -346,15 +363,27 @@ impl NetStack {
 
     /// What there is to see of a flow, without touching it; `None` when it has ended.
     pub fn look(&self, id: FlowId) -> Option<FlowLook> {
-        let block = self.blocks.get(id.index())?;
+        let Some(block) = self.blocks.get(id.index()) else {
+            let sleeper = self.blocks.open_sleeper(id.index).filter(|sleeper| sleeper.generation == id.generation);
+            return sleeper.map(RestingFlow::look);
+        };
         (block.generation == id.generation && block.phase.is_open()).then(|| FlowLook::of(block))
     }
 
     /// Whether the application may still visit the flow.
     #[inline]
-    fn is_open(&self, id: FlowId) -> bool {
-        let block = self.blocks.get(id.index());
-        block.is_some_and(|block| block.generation == id.generation && block.phase.is_open())
+    fn is_open(&mut self, id: FlowId) -> bool {
+        match self.blocks.get(id.index()) {
+            Some(block) => block.generation == id.generation && block.phase.is_open(),
+            None => self.is_open_asleep(id),
+        }
+    }
+
+    /// The same of a flow that sleeps, which is awake then.
+    #[cold]
+    fn is_open_asleep(&mut self, id: FlowId) -> bool {
+        let asleep = self.blocks.open_sleeper(id.index).is_some_and(|sleeper| sleeper.generation == id.generation);
+        asleep && self.wake_for_application(id.index)
     }
 
     /// Fires timers that are due, forgets what is over, and makes blocks ahead of use. Once a turn, before
@@ -363,18 +392,24 @@ impl NetStack {
         for _ in 0..TIMERS_PER_TURN {
             let Some(index) = self.wheel.pop_due(now) else { break };
             self.work.timers += 1;
-            self.ran_out(now, index);
+            if !self.blocks.is_asleep(index) || self.ran_out_asleep(now, index) {
+                self.ran_out(now, index);
+            }
         }
         self.time_wait.expire(now, BURST);
         self.now = now;
+        self.looks = sleep::LOOKS_A_TURN;
         self.look_at_rings(now);
         self.look_at_lingering(now);
         self.expire_neighbors(now);
         self.look_at_routes(now);
         // As many as were taken, so that a turn pays for its own connections: the kernel makes pages for each block.
-        let taken = FREE_BLOCKS.saturating_sub(self.free.len()).min(BURST);
-        if taken > 0 && self.blocks.len() < self.config.max_flows {
-            self.make_blocks(taken);
+        let taken = FREE_BLOCKS.saturating_sub(self.free.len() + self.blocks.spare()).min(BURST);
+        if taken > 0 && self.blocks.may_grow() {
+            self.find_blocks(now, taken);
+        }
+        if self.blocks.lacks_reserve() {
+            self.blocks.fill_reserve();
         }
     }
 
@@ -408,7 +443,7 @@ impl NetStack {
 
     /// Flows at present, half-open and closing ones included.
     pub fn flows(&self) -> usize {
-        self.blocks.len() - self.free.len()
+        self.blocks.len() - self.free.len() - self.blocks.bare()
     }
 
     /// The settings.
@@ -431,38 +466,6 @@ impl NetStack {
     /// What the stack has worked on.
     pub fn work(&self) -> Work {
         self.work
-    }
-
-    /// What the stack holds, counted by walking every flow.
-    pub fn census(&self) -> Census {
-        let mut census = Census {
-            blocks: self.blocks.len(),
-            free: self.free.len(),
-            half_open: self.listener.half_open(),
-            table: self.table.len(),
-            time_wait: self.time_wait.len(),
-            timers: self.wheel.armed(),
-            ready: self.ready.len(),
-            touched: self.touched.len(),
-            strays: self.strays.len(),
-            asking: self.asking.len(),
-            resolving: self.resolver.asking(),
-            waiting: self.resolver.waiting(),
-            ..Census::default()
-        };
-        for block in &self.blocks {
-            match block.phase {
-                // Both are counted above.
-                Phase::Free | Phase::HalfOpen => {}
-                Phase::Connecting => census.connecting += 1,
-                Phase::Open => census.open += 1,
-                Phase::Cancelled | Phase::Released | Phase::Closing | Phase::FinWait2 | Phase::Aborted => {
-                    census.closing += 1;
-                }
-                Phase::Ended => census.dead += 1,
-            }
-        }
-        census
     }
 
     /// From now on, connections that were recorded get the ISNs that were recorded; for replays alone.

@@ -238,6 +238,42 @@ impl Replay {
         (sent.end == record.snd_una && peer.socket().state() == State::SynReceived).then_some(sent)
     }
 
+    /// Puts the connection of `record`, of which nothing is in either ring, into the socket of `handle`, as
+    /// [`put_in`](Self::put_in) does.
+    pub(crate) fn put_in_empty(
+        &mut self,
+        now: Time,
+        record: &Record,
+        set: &mut SocketSet<'static>,
+        handle: SocketHandle,
+        ack_delay: Duration,
+    ) -> bool {
+        self.rx.clear();
+        self.tx.clear();
+        self.put_in(now, record, set, handle, ack_delay)
+    }
+
+    /// As [`put_in_empty`](Self::put_in_empty), in FIN-WAIT-2: the octet before SND.NXT is our FIN, which is acknowledged.
+    pub(crate) fn put_in_closed(
+        &mut self,
+        now: Time,
+        record: &Record,
+        set: &mut SocketSet<'static>,
+        handle: SocketHandle,
+        ack_delay: Duration,
+    ) -> bool {
+        let before = record.snd_nxt.wrapping_sub(1);
+        let open = Record { snd_una: before, snd_nxt: before, ..*record };
+        if !self.put_in_empty(now, &open, set, handle, ack_delay) {
+            return false;
+        }
+        set.get_mut::<Socket>(handle).close();
+        let mut peer = Peer::new(self, FlowClock::instant(now), &open, set, handle, 0);
+        let fin = peer.hear().is_some_and(|(sent, _)| sent.end == record.snd_nxt);
+        peer.say(Said { flags: ACK, seq: record.rcv_base, ack: record.snd_nxt, window: record.window }, &[], 0..0);
+        fin && peer.socket().state() == State::FinWait2
+    }
+
     /// Puts the connection of `record`, with the bytes that were taken out, into the socket of `handle`, in `set`, which
     /// listens as if it had just been made. Returns whether it is there, as it was.
     ///

@@ -112,6 +112,12 @@ pub struct StackStats {
     pub path_mtus_lowered: u64,
     /// Flows whose packets became shorter, since long ones were lost again and again without a word.
     pub path_mtu_holes: u64,
+    /// Flows that rested and gave their block away, and flows that were woken again.
+    pub fell_asleep: u64,
+    /// See `fell_asleep`.
+    pub woke: u64,
+    /// Blocks made beyond [`awake_flows`](crate::StackConfig::awake_flows), for applications that wanted flows that slept.
+    pub blocks_beyond: u64,
     /// Flows parked because no frame was left to send with.
     pub parked: u64,
 }
@@ -167,6 +173,8 @@ pub struct Census {
     pub blocks: usize,
     /// Flow blocks that no flow uses.
     pub free: usize,
+    /// Flows that sleep; they are open ones too.
+    pub asleep: usize,
     /// Flows whose handshake is under way.
     pub half_open: usize,
     /// Connections asked for whose handshake is under way; the SYN queue does not count them.

@@ -15,10 +15,14 @@ const LEVELS: usize = 11;
 /// log2 of the microseconds of a tick.
 const TICK_BITS: u32 = 10;
 
+/// Bits of a tick that an entry keeps: the rest follows from the present, since no timer lies in the past, and none so far
+/// ahead (25 days).
+const KEPT: u64 = (1 << 31) - 1;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
-    /// 0: not armed; else the tick + 1.
-    tick_plus_1: u64,
+    /// 0: not armed; else the kept bits of the tick, + 1.
+    tick_plus_1: u32,
     /// Neighbours in the slot's list: 0 none, else number + 1.
     prev: u32,
     next: u32,
@@ -53,22 +57,40 @@ impl TimerWheel {
 
     /// When timer `number` is armed for, rounded up to a tick.
     pub(crate) fn armed_for(&self, number: u32) -> Option<Time> {
-        let tick = self.entries[number as usize].tick_plus_1.checked_sub(1)?;
-        Some(Time::from_micros(tick << TICK_BITS))
+        let armed = self.entries[number as usize].tick_plus_1;
+        (armed != 0).then(|| Time::from_micros((self.now + self.ahead(armed)) << TICK_BITS))
     }
 
-    /// Arms timer `number` for `at` unless it is armed for then or earlier. Returns whether anything was done.
+    /// How many ticks from now a timer is due whose entry has this tick, + 1.
     #[inline]
+    fn ahead(&self, tick_plus_1: u32) -> u64 {
+        u64::from(tick_plus_1).wrapping_sub(1).wrapping_sub(self.now) & KEPT
+    }
+
+    /// Arms timer `number` for `at`, or for as far ahead as a timer may lie, unless it is armed for then or earlier. Returns
+    /// whether anything was done.
+    #[inline(always)]
     pub(crate) fn arm_no_later(&mut self, number: u32, at: Time) -> bool {
+        // Mostly it is armed for earlier, which shows without a call.
+        let ahead = (at.as_micros() >> TICK_BITS).saturating_sub(self.now);
+        match self.entries.get(number as usize) {
+            Some(entry) if entry.tick_plus_1 != 0 && self.ahead(entry.tick_plus_1) <= ahead => false,
+            _ => self.arm_earlier(number, at),
+        }
+    }
+
+    #[inline(never)]
+    fn arm_earlier(&mut self, number: u32, at: Time) -> bool {
         let tick = at.as_micros().saturating_add((1 << TICK_BITS) - 1) >> TICK_BITS;
+        let ahead = tick.saturating_sub(self.now).min(KEPT);
         let armed = self.entries[number as usize].tick_plus_1;
         if armed != 0 {
-            if armed - 1 <= tick.max(self.now) {
+            if self.ahead(armed) <= ahead {
                 return false;
             }
             self.unlink(number);
         }
-        self.link(number, tick.max(self.now));
+        self.link(number, self.now + ahead);
         true
     }
 
@@ -103,7 +125,7 @@ impl TimerWheel {
                 let entry = self.entries[number as usize];
                 next = entry.next;
                 self.armed -= 1;
-                self.link(number, entry.tick_plus_1 - 1);
+                self.link(number, self.now + self.ahead(entry.tick_plus_1));
             }
         }
     }
@@ -133,7 +155,7 @@ impl TimerWheel {
         let (level, slot) = self.place(tick);
         let head = std::mem::replace(&mut self.heads[level][slot], number + 1);
         self.occupied[level] |= 1 << slot;
-        self.entries[number as usize] = Entry { tick_plus_1: tick + 1, prev: 0, next: head };
+        self.entries[number as usize] = Entry { tick_plus_1: (tick & KEPT) as u32 + 1, prev: 0, next: head };
         if head != 0 {
             self.entries[head as usize - 1].prev = number + 1;
         }
@@ -148,7 +170,7 @@ impl TimerWheel {
         if entry.prev != 0 {
             self.entries[entry.prev as usize - 1].next = entry.next;
         } else {
-            let (level, slot) = self.place(entry.tick_plus_1 - 1);
+            let (level, slot) = self.place(self.now + self.ahead(entry.tick_plus_1));
             self.heads[level][slot] = entry.next;
             if entry.next == 0 {
                 self.occupied[level] &= !(1 << slot);
@@ -209,6 +231,18 @@ mod tests {
                 prop_assert!(told <= first);
             }
         }
+    }
+
+    #[test]
+    fn one_that_is_too_far_ahead_fires_after_25_days_and_takes_12_bytes_meanwhile() {
+        assert_eq!(size_of::<Entry>(), 12);
+        let start = 1 << 50;
+        let mut wheel = TimerWheel::new(1, Time::from_micros(start));
+        assert!(wheel.arm_no_later(0, Time::from_micros(start + (1 << 45))));
+        let due = start + (KEPT << TICK_BITS);
+        assert_eq!(wheel.armed_for(0), Some(Time::from_micros(due)));
+        assert_eq!((wheel.pop_due(Time::from_micros(due - 1)), wheel.armed()), (None, 1));
+        assert_eq!(wheel.pop_due(Time::from_micros(due)), Some(0));
     }
 
     #[test]

@@ -32,6 +32,10 @@ fn run(script: &[Op]) -> Vec<Told> {
     let mut ours = Ours::new();
     let expected: Vec<Told> = script.iter().filter_map(|&op| ours.act(op)).collect();
     ours.finish();
+    let mut drowsy = Ours::drowsy();
+    let asleep: Vec<Told> = script.iter().filter_map(|&op| drowsy.act(op)).collect();
+    drowsy.finish();
+    assert_eq!(asleep, expected, "flows that sleep and flows that do not: {script:?}");
     let mut kernel = Kernel::new();
     let mut polls = expected.iter();
     for (at, &op) in script.iter().enumerate() {

@@ -1,23 +1,61 @@
-//! What a stack promises of its timers, checked for every flow at once: for tests, never for the packet path.
+//! What a stack holds, and what it promises of its timers, looked at for every flow at once: for tests, never for the packet
+//! path.
 
 use std::time::Duration;
 
 use super::NetStack;
 use crate::clock::{FlowClock, Time};
 use crate::link::LinkHeader;
-use crate::phase::Marks;
+use crate::phase::{Marks, Phase};
+use crate::stats::Census;
 
 /// How much later than asked a flow may be looked at: a tick of the wheel, and the pause after a poll that sent nothing.
 const LATE: Duration = Duration::from_millis(12);
 
 impl NetStack {
+    /// What the stack holds, counted by walking every flow.
+    pub fn census(&self) -> Census {
+        let (open, closing) = self.blocks.count_sleepers();
+        let mut census = Census {
+            blocks: self.blocks.made() - self.blocks.spare(),
+            asleep: self.blocks.asleep(),
+            open,
+            closing,
+            free: self.free.len(),
+            half_open: self.listener.half_open(),
+            table: self.table.len(),
+            time_wait: self.time_wait.len(),
+            timers: self.wheel.armed(),
+            ready: self.ready.len(),
+            touched: self.touched.len(),
+            strays: self.strays.len(),
+            asking: self.asking.len(),
+            resolving: self.resolver.asking(),
+            waiting: self.resolver.waiting(),
+            ..Census::default()
+        };
+        for (_, block) in self.blocks.iter() {
+            match block.phase {
+                // Both are counted above.
+                Phase::Free | Phase::HalfOpen => {}
+                Phase::Connecting => census.connecting += 1,
+                Phase::Open => census.open += 1,
+                Phase::Cancelled | Phase::Released | Phase::Closing | Phase::FinWait2 | Phase::Aborted => {
+                    census.closing += 1;
+                }
+                Phase::Ended => census.dead += 1,
+            }
+        }
+        census
+    }
+
     /// How many flows wait for a moment at which nothing will look at them: smoltcp wants them polled, or they are to be
     /// given up, and neither a timer is armed for then nor will the next flush look at them. None ever does. To be asked
     /// between turns, counted by walking every flow: for tests.
     pub fn lost_timers(&mut self, now: Time) -> usize {
         let Self { interface, blocks, wheel, deadlines, .. } = self;
         let mut lost = 0;
-        for (index, block) in blocks.iter().enumerate() {
+        for (index, block) in blocks.iter() {
             if !block.phase.is_alive() || block.marks.intersects(Marks::TOUCHED | Marks::OVER) {
                 continue;
             }

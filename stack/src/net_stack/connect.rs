@@ -78,13 +78,13 @@ impl NetStack {
         }
         let hop = self.next_hop(*remote.ip()).ok_or(ConnectError::NoRoute { remote })?;
         let mac = connect.mac.or_else(|| self.neighbors.find(now, hop));
-        if self.free.is_empty() {
+        if self.free.is_empty() && !self.free_block(now) {
+            self.miss_block();
             let max_flows = self.config.max_flows;
-            let all = self.blocks.len() == max_flows;
+            let all = self.flows() == max_flows;
             if !all {
                 return Err(ConnectError::NoBlockYet);
             }
-            self.miss_block();
             return Err(ConnectError::NoFreeFlow { max_flows });
         }
         let (key, hash, after) = self.choose_source(now, connect, comes_home)?;
@@ -168,7 +168,7 @@ impl NetStack {
             return None;
         }
         let hash = self.hash.of(&key);
-        if self.table.find(hash, |index| self.blocks[index as usize].key == key).is_some() {
+        if self.table.find(hash, |index| self.blocks.has_key(index, &key)).is_some() {
             return None;
         }
         let record = self.time_wait.find(hash, &key);

@@ -1,7 +1,8 @@
 //! SYN cookies: SYNs answered without keeping anything, and connections made of the ACKs that prove their senders real.
 //!
 //! Under pressure, which is when half of the SYN queue or half of the flows that could still be had are half-open, so that
-//! a flood can take neither all of the one nor of the other; and while no block is ready. Never otherwise: a connection of
+//! a flood can take neither all of the one nor of the other; and while no block is ready and no flow rests that could give
+//! one up. Never otherwise: a connection of
 //! a cookie has no window scale and no SACK. The ACK is taken for as long as a cookie that was given may be good
 //! (`cookie.rs`). It makes a half-open flow, as its SYN would have, and is then read like any other segment.
 //!
@@ -35,14 +36,18 @@ const COOKIES_A_TURN: usize = 8;
 
 impl NetStack {
     /// Whether a SYN is to be answered with a cookie.
-    pub(super) fn is_pressed(&self) -> bool {
+    pub(super) fn is_pressed(&mut self, now: Time) -> bool {
         if self.listener.is_paused() || self.recorded_isns.is_some() {
             return false;
         }
         let half_open = self.listener.half_open();
         // Flows that are there to be had, by whoever proves real; half-open ones can become one each.
         let room = self.config.max_flows - (self.flows() - half_open);
-        self.listener.is_half_full() || room > 0 && (self.free.is_empty() || 2 * (half_open + 1) > room)
+        if self.listener.is_half_full() || room > 0 && 2 * (half_open + 1) > room {
+            return true;
+        }
+        // A flow that rests gives its block to one that is new.
+        room > 0 && self.free.is_empty() && !self.free_block(now)
     }
 
     /// Notes a SYN that is to be answered with a cookie, once the flows that this turn has touched have said what they have

@@ -12,7 +12,7 @@ use super::emit::take_reply;
 use super::mend::Mended;
 use super::tail::{has_in_flight, time_what_is_sent};
 use crate::block::FlowBlock;
-use crate::clock::{FlowClock, Time};
+use crate::clock::{FlowClock, Span, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::offer;
@@ -49,8 +49,9 @@ pub(super) enum Visit {
 
 /// What came of having smoltcp say what a flow has to say.
 enum Said {
-    /// Its last segment ends where its data ends: until the peer answers, only the retransmission timer matters.
-    Last,
+    /// Its last segment ends where its data ends: until the peer answers, only the retransmission timer matters, which is
+    /// `patience`. `more`: see [`has_more`].
+    Last { patience: Span, more: bool },
     /// Everything, until that moment; `None`: until it hears of its peer or of the application.
     Until(Option<Time>),
     /// Not everything, or the flow has ended.
@@ -68,57 +69,62 @@ impl NetStack {
         self.refill_walks();
         for _ in 0..self.touched.len() {
             let Some(index) = self.touched.pop() else { break };
-            let block = &mut *self.blocks[index as usize];
-            block.marks.remove(Marks::TOUCHED);
-            if !block.phase.is_alive() {
-                continue;
-            }
-            self.work.flows += 1;
-            match self.visit(now, ports, index) {
+            match self.visit::<Q, false>(now, ports, index) {
                 Visit::Done => continue,
                 Visit::Again => {}
                 Visit::NoFrame => self.stats.parked += 1,
             }
             self.touch(index);
         }
+        self.touched.rewind();
         self.give_cookies(now, ports);
     }
 
+    /// Has a flow say what it has to say. `PREPARED`: all that is done before was done.
     #[inline(always)]
-    fn visit<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
+    pub(super) fn visit<Q: Queue, const PREPARED: bool>(
+        &mut self,
+        now: Time,
+        ports: &mut [Port<Q>],
+        index: u32,
+    ) -> Visit {
+        // It is looked up again only where others may have changed it: each time costs six instructions.
         let block = &mut *self.blocks[index as usize];
-        let plain = matches!(block.phase, Phase::Open) && !block.marks.intersects(Marks::UNUSUAL);
-        if !plain && let Some(visit) = self.prepare(now, ports, index) {
-            return visit;
+        if !PREPARED {
+            block.marks.remove(Marks::TOUCHED);
+            if !block.phase.is_alive() {
+                return Visit::Done;
+            }
+            self.work.flows += 1;
+            if !matches!(block.phase, Phase::Open) || block.marks.intersects(Marks::UNUSUAL) {
+                return self.visit_unusual(now, ports, index);
+            }
         }
-        self.visit_plain(now, ports, index)
-    }
-
-    /// The rest of a visit, of whatever flow.
-    #[inline(always)]
-    pub(super) fn visit_plain<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
-        let block = &mut *self.blocks[index as usize];
         let Some(port) = ports.get_mut(usize::from(block.port)) else { return Visit::Again };
-        let block = &mut *self.blocks[index as usize];
         note_state(block, now);
         let deadline = self.deadlines.of(block);
         if deadline <= now {
             return self.give_up(port, index);
         }
         match self.say(now, port, index) {
-            Said::Last => {
-                let patience = self.blocks[index as usize].sending.patience();
-                self.wait(now, index, deadline.min(now.plus(patience)));
-            }
+            Said::Last { patience, more } => self.wait(now, index, deadline.min(now.plus(patience)), more),
             Said::Until(at) => self.settle(now, port, index, at),
             Said::Stopped(visit) => return visit,
         }
         Visit::Done
     }
 
+    /// Visits a flow that is not simply open.
+    #[inline(never)]
+    fn visit_unusual<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
+        match self.prepare(now, ports, index) {
+            Some(visit) => visit,
+            None => self.visit::<Q, true>(now, ports, index),
+        }
+    }
+
     /// What is done before a flow that is not simply open says what it has to say; returns what came of the visit if
     /// that is all.
-    #[inline(never)]
     fn prepare<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Option<Visit> {
         if self.blocks[index as usize].phase.is_connecting() && self.visit_connecting(now, index) {
             return Some(Visit::Done);
@@ -161,13 +167,14 @@ impl NetStack {
     fn say<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Said {
         let flow_now = FlowClock::instant(now);
         let mut asked = false;
-        if self.blocks[index as usize].marks.intersects(Marks::AGAIN) {
+        let mut block = &mut *self.blocks[index as usize];
+        if block.marks.intersects(Marks::AGAIN) {
             asked = match self.send_again(now, port, index) {
                 Ok(asked) => asked,
                 Err(said) => return said,
             };
+            block = &mut *self.blocks[index as usize];
         }
-        let block = &mut *self.blocks[index as usize];
         if block.snd_nxt != block.highest_ack {
             hold_rest_back(block);
         }
@@ -196,7 +203,7 @@ impl NetStack {
             }
             if let Some(sent) = &sent {
                 if was_last(block, sent) {
-                    return Said::Last;
+                    return Said::Last { patience: block.sending.patience(), more: has_more(block) };
                 }
                 hold_rest_back(block);
             }
@@ -323,22 +330,29 @@ impl NetStack {
         }
         let block = &mut *self.blocks[index as usize];
         note_state(block, now);
-        let deadline = self.deadlines.of(block);
-        self.wait(now, index, deadline.min(next));
+        let (deadline, more) = (self.deadlines.of(block), has_more(block));
+        self.wait(now, index, deadline.min(next), more);
     }
 
-    /// Has the flow looked at again `next` at the latest.
+    /// Has the flow looked at again `next` at the latest. `more`: see [`has_more`].
     #[inline(always)]
-    fn wait(&mut self, now: Time, index: u32, next: Time) {
-        let block = &mut *self.blocks[index as usize];
-        let level = block.interest.contains(Interest::LEVEL);
-        if block.marks.contains(Marks::DOUBTED) {
-            self.sent_again(now, index);
-        }
+    fn wait(&mut self, now: Time, index: u32, next: Time, more: bool) {
         if next != Time::NEVER {
             self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
         }
-        if level {
+        if more {
+            self.see_to_more(now, index);
+        }
+    }
+
+    /// See [`has_more`].
+    #[cold]
+    #[inline(never)]
+    fn see_to_more(&mut self, now: Time, index: u32) {
+        if self.blocks[index as usize].marks.contains(Marks::DOUBTED) {
+            self.sent_again(now, index);
+        }
+        if self.blocks[index as usize].interest.contains(Interest::LEVEL) {
             self.report_levels(index);
         }
     }
@@ -517,6 +531,13 @@ fn hold_rest_back(block: &mut FlowBlock) {
     if block.socket().nagle_enabled() != silly {
         block.socket_mut().set_nagle_enabled(silly);
     }
+}
+
+/// Whether there is more to be done once the flow has said what it had to say: it has sent something again, or is to be
+/// reported for as long as there is something to read or room to write.
+#[inline]
+fn has_more(block: &FlowBlock) -> bool {
+    block.marks.contains(Marks::DOUBTED) || block.interest.contains(Interest::LEVEL)
 }
 
 /// Whether smoltcp has data to send and nothing will make it say so, `poll_at` being when it wants to be polled.

@@ -111,7 +111,10 @@ impl NetStack {
             if let Class::Tcp(_) = classified.class
                 && let Some(index) = self.table.candidate(classified.hash)
             {
-                prefetch_read(&*self.blocks[index as usize]);
+                match self.blocks.get(index as usize) {
+                    Some(block) => prefetch_read(block),
+                    None => self.blocks.prefetch_sleeper(index),
+                }
                 classified.candidate = Some(index);
             }
         }
@@ -123,8 +126,10 @@ impl NetStack {
     /// Asks for what ingesting a segment will read of its flow.
     #[inline]
     fn prefetch_block(&self, classified: &Classified) {
-        if let Some(index) = classified.candidate {
-            self.blocks[index as usize].prefetch();
+        if let Some(index) = classified.candidate
+            && let Some(block) = self.blocks.get(index as usize)
+        {
+            block.prefetch();
         }
     }
 
@@ -150,7 +155,7 @@ impl NetStack {
         };
         let hash = self.hash.of(&segment.key);
         let flow = self.find(hash, &segment);
-        let home = flow.map_or(0, |index| usize::from(self.blocks[index as usize].port));
+        let home = flow.map_or(0, |index| usize::from(self.blocks.port_of(index)));
         let Some(port) = ports.get_mut(home) else { return self.stats.drops.add(DropReason::NoFrame) };
         if !port.has_room() || !port.can_answer() {
             return self.stats.drops.add(DropReason::NoFrame);
@@ -232,24 +237,25 @@ impl NetStack {
     /// The flow that the segment belongs to.
     #[inline]
     pub(super) fn find(&self, hash: u32, segment: &Segment) -> Option<u32> {
-        self.table.find(hash, |index| self.blocks[index as usize].key == segment.key)
+        self.table.find(hash, |index| self.blocks.has_key(index, &segment.key))
     }
 
     /// A segment of a flow: RFC 9293's checks, and what comes of them.
-    ///
-    /// It is one function with what it calls for nearly every segment, since each call would spend as much on its
-    /// arguments as on its work.
     #[inline(always)]
     fn ingest_segment<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         self.work.flows += 1;
-        let block = &mut self.blocks[index as usize];
-        if block.phase.is_connecting() {
-            return self.ingest_connecting(arrival, index);
-        }
-        let half_open = matches!(block.phase, Phase::HalfOpen);
-        match shim::judge(block, arrival.segment, half_open) {
-            Verdict::Acceptable => self.take_in(arrival, index),
-            verdict => self.ingest_odd(arrival, index, verdict),
+        self.ingest_judged::<Q, false>(arrival, index);
+    }
+
+    /// A segment of a flow that sleeps: wakes it first.
+    #[cold]
+    #[inline(never)]
+    fn ingest_asleep<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        if self.wake_flow(arrival.now, index) {
+            self.work.flows -= 1;
+            self.ingest_segment_apart(arrival, index);
+        } else {
+            self.stats.drops.add(DropReason::NoFreeFlow);
         }
     }
 
@@ -305,26 +311,50 @@ impl NetStack {
     }
 
     /// An acceptable segment of a flow: what it tells, smoltcp, and what came of it.
-    #[inline(always)]
+    #[inline(never)]
     fn take_in<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        self.ingest_judged::<Q, true>(arrival, index);
+    }
+
+    /// A segment of a flow. `ACCEPTABLE`: it was judged, and is acceptable.
+    ///
+    /// It is one function with what it calls for nearly every segment, since each call would spend as much on its
+    /// arguments as on its work; and the block is looked up again only where others may have changed it, since each time
+    /// costs six instructions.
+    #[inline(always)]
+    fn ingest_judged<Q: Queue, const ACCEPTABLE: bool>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         let (now, segment) = (arrival.now, arrival.segment);
-        let block = &mut *self.blocks[index as usize];
+        let Some(mut block) = self.blocks.get_mut(index as usize) else { return self.ingest_asleep(arrival, index) };
+        if !ACCEPTABLE {
+            if block.phase.is_connecting() {
+                return self.ingest_connecting(arrival, index);
+            }
+            let half_open = matches!(block.phase, Phase::HalfOpen);
+            let verdict = shim::judge(block, segment, half_open);
+            if verdict != Verdict::Acceptable {
+                return self.ingest_odd(arrival, index, verdict);
+            }
+        }
         let socket = block.socket();
         let (before, queued) = (socket.state(), socket.recv_queue());
-        if before == State::LastAck && self.is_over_unread(index, segment) {
-            return;
+        if before == State::LastAck {
+            if self.is_over_unread(index, segment) {
+                return;
+            }
+            block = &mut *self.blocks[index as usize];
         }
-        let block = &mut *self.blocks[index as usize];
         block.heard_at = now;
         block.port = arrival.port_index as u16;
         if usize::from(segment.header_len) > TCP_BYTES {
             self.take_options(index, arrival);
+            block = &mut *self.blocks[index as usize];
         }
-        let block = &*self.blocks[index as usize];
-        if repeats_ack(block, segment) && !self.is_news(index, segment) {
-            return;
+        if repeats_ack(block, segment) {
+            if !self.is_news(index, segment) {
+                return;
+            }
+            block = &mut *self.blocks[index as usize];
         }
-        let block = &mut self.blocks[index as usize];
         if shim::note(block, segment) {
             rewrite::raise_ack(block, segment, arrival.frame);
             self.stats.acks_raised += 1;
@@ -470,7 +500,7 @@ impl NetStack {
     /// What a segment has changed.
     #[inline(always)]
     fn after_segment(&mut self, now: Time, index: u32, before: State, queued: usize) {
-        let block = &mut *self.blocks[index as usize];
+        let mut block = &mut *self.blocks[index as usize];
         let socket = block.socket();
         let (after, arrived) = (socket.state(), socket.recv_queue() > queued);
         let mut news = News::empty();
@@ -487,8 +517,8 @@ impl NetStack {
                 Some(more) => news |= more,
                 None => return,
             }
+            block = &mut *self.blocks[index as usize];
         }
-        let block = &mut *self.blocks[index as usize];
         if block.want_room != 0 {
             let socket = block.socket();
             if socket.send_capacity() - socket.send_queue() >= block.want_room as usize {

@@ -43,10 +43,15 @@ impl NetStack {
     /// flow. Where it is unknown here it is passed on: a router's address has chosen the queue, not the flow's.
     pub(super) fn ingest_unreachable(&mut self, now: Time, frame: &[u8], message: &Unreachable, hops: u8) {
         let hash = self.hash.of(&message.key);
-        let found = self.table.find(hash, |index| self.blocks[index as usize].key == message.key);
+        let found = self.table.find(hash, |index| self.blocks.has_key(index, &message.key));
         let reason = match found {
             None if hops < self.config.peers => self.pass_on(now, frame, hops),
             None => DropReason::IcmpOther,
+            // Nothing of it is in flight.
+            Some(index) if self.blocks.is_asleep(index) => match message.code {
+                4 => DropReason::IcmpBlind,
+                _ => DropReason::IcmpOther,
+            },
             Some(index) if message.code == 4 => self.hear_of_length(now, index, message),
             Some(index) => self.hear_of_end(index, message),
         };
@@ -140,7 +145,7 @@ impl NetStack {
             }
         }
         std::mem::swap(&mut self.interface, &mut interface);
-        let visit = self.visit_plain(now, ports, index);
+        let visit = self.visit::<Q, true>(now, ports, index);
         std::mem::swap(&mut self.interface, &mut interface);
         if too_long && matches!(visit, Visit::Done) {
             self.blocks[index as usize].marks.remove(Marks::REWOUND);

@@ -257,6 +257,9 @@ impl NetStack {
     fn close_most_useless(&mut self, now: Time) {
         let Some((_, id)) = self.most_useless.take() else { return };
         let short = now < self.missed_until && !self.pool.has_free(Class::Medium) && !self.pool.has_free(Class::Large);
+        if self.blocks.is_asleep(id.index) {
+            return;
+        }
         let block = &mut *self.blocks[id.index()];
         if short && block.generation == id.generation && block.phase.has_peer() && block.place.is_some() {
             block.marks |= Marks::GIVES_WAY;

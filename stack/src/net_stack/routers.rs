@@ -54,8 +54,11 @@ impl NetStack {
 
     /// Has the flow go by its new router. Returns false while that one's answer is waited for.
     fn reroute_flow(&mut self, now: Time, index: u32, rerouting: &mut Rerouting) -> bool {
-        let Some(block) = self.blocks.get(index as usize).filter(|block| block.phase.has_peer()) else { return true };
-        let (key, port, link) = (block.key, block.port, block.link);
+        let (key, port, link) = match (self.blocks.get(index as usize), self.blocks.sleeper(index)) {
+            (Some(block), _) if block.phase.has_peer() => (block.key, block.port, block.link),
+            (None, Some(sleeper)) => (sleeper.key(), sleeper.port(), sleeper.link(self.local.mac)),
+            _ => return true,
+        };
         let (Some(before), Some(hop)) = (rerouting.before_of(index).hop(key.remote), self.routes.hop(key.remote))
         else {
             return true;
@@ -65,7 +68,7 @@ impl NetStack {
         }
         let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
         if let Some(known) = known {
-            if known.mac != link.peer() {
+            if known.mac != link.peer() && !self.blocks.move_sleeper(index, known.mac) {
                 self.move_flow(index, known.mac);
             }
             return true;

@@ -35,7 +35,7 @@ impl NetStack {
         if syn && self.listener.accepts(segment.key.local_port) {
             if self.listener.hands_over() {
                 self.hand_over_syn(arrival);
-            } else if self.is_pressed() {
+            } else if self.is_pressed(arrival.now) {
                 self.ask_for_cookie(arrival);
             } else {
                 self.accept(arrival, None);
@@ -148,10 +148,11 @@ impl NetStack {
         options: &SynOptions,
     ) -> Result<u32, DropReason> {
         let segment = arrival.segment;
-        let Some(index) = self.free.pop() else {
+        if self.free.is_empty() && !self.free_block(arrival.now) {
             self.miss_block();
             return Err(DropReason::NoFreeFlow);
-        };
+        }
+        let Some(index) = self.free.pop() else { return Err(DropReason::NoFreeFlow) };
         let beginning = Beginning {
             phase: Phase::HalfOpen,
             key: segment.key,

@@ -21,14 +21,30 @@ pub struct Ours {
     flows: HashMap<usize, FlowId>,
     /// Bytes that each peer has yet to read.
     to_peer: HashMap<usize, usize>,
+    /// Every flow that rests is laid down, again and again.
+    drowsy: bool,
 }
 
 impl Ours {
     pub fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// One whose flows sleep whenever they may.
+    pub fn drowsy() -> Self {
+        Self::with(true)
+    }
+
+    fn with(drowsy: bool) -> Self {
         let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
-        let stack = NetStack::new(config(), secrets(1)).expect("good");
+        let mut config = config();
+        if drowsy {
+            config.awake_flows = config.max_flows - 1;
+        }
+        let stack = NetStack::new(config, secrets(1)).expect("good");
         Self {
             wire,
+            drowsy,
             poll: Poll::new(stack, [ours.take_queue(QueueId(0)).expect("opened once")]),
             peer: Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), 7),
             sockets: HashMap::new(),
@@ -93,6 +109,9 @@ impl Ours {
                 let active = self.peer.poll(now);
                 let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
                 self.poll.take_in(now);
+                if self.drowsy {
+                    self.poll.stack_mut().lay_all_down();
+                }
                 if !active && !due {
                     break;
                 }

@@ -260,6 +260,11 @@ impl End {
         true
     }
 
+    /// Has every flow sleep that rests.
+    pub fn lay_down(&mut self) {
+        self.stack.lay_all_down();
+    }
+
     /// Throws a flow away.
     pub fn abort(&mut self, slot: usize) {
         let id = self.let_go(slot).id;
@@ -292,7 +297,7 @@ impl End {
         let census = self.stack.census();
         let alive = census.half_open + census.connecting + census.open + census.closing;
         assert_eq!(census.table, alive, "the table and the flows: {census:?}");
-        assert_eq!(census.free + alive + census.dead, census.blocks, "blocks: {census:?}");
+        assert_eq!(census.free + alive + census.dead - census.asleep, census.blocks, "blocks: {census:?}");
         assert!(census.timers <= alive, "timers of no flow: {census:?}");
         assert_eq!(self.stack.lost_timers(now), 0, "a timer is lost: {census:?}");
         for (port, waiting) in self.ports.iter().zip(&self.waiting) {

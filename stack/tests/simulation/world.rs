@@ -38,6 +38,8 @@ pub struct World {
     ends: [End; 2],
     streams: Streams,
     pressed: bool,
+    /// By end: flows that rest are told to sleep after each turn (1), each other one, and so on; 0: after none.
+    drowsy: [u64; 2],
     datagrams: Datagrams,
     station: Station,
     heard: Vec<Vec<u8>>,
@@ -78,6 +80,9 @@ fn config(rng: &mut Xoshiro256PlusPlus, own: (std::net::Ipv4Addr, Mac), pressed:
         config.syn_queue = one_of(&[2, 4, 16]);
     }
     config.rings = Rings::CHOICES[one_of(&[0, 1, 2, 3, 3, 3, 4, 5])];
+    // None sleeps; whoever rests, since so few blocks are always wanted, and not all who come get one; or who is told to.
+    let few = if pressed { &[usize::MAX, 8, 40] } else { &[usize::MAX, 199, 199] };
+    config.awake_flows = one_of(few);
     // A flow that has sent its FIN gets no larger rings, and crawls from one time-out to the next as long as its peer sends
     // what was promised beyond its ring: 64 KiB, which is too many times 512 bytes to end in time.
     let larger = one_of(&[0, 4 << 20, 16 << 20, 16 << 20]);
@@ -116,11 +121,13 @@ impl World {
         let [first, second] = configs;
         let ends = [End::new(first, 1, queues(), own[1]), End::new(second, 2, queues(), own[0])];
         let station = Station::new(queues().remove(0));
+        let drowsy = [0; 2].map(|_: u64| [0, 1, 7][rng.next_u32() as usize % 3]);
         Self {
             wire,
             ends,
             streams: Streams::new(pressed),
             pressed,
+            drowsy,
             datagrams: Datagrams::new(own, longest),
             station,
             heard: Vec::new(),
@@ -342,8 +349,11 @@ impl World {
         for turn in 1..=TURNS_AT_ONCE {
             let now = self.now();
             let mut busy = false;
-            for end in &mut self.ends {
+            for (end, drowsy) in self.ends.iter_mut().zip(self.drowsy) {
                 busy |= end.turn(now, &mut self.streams);
+                if drowsy > 0 && self.turns.is_multiple_of(drowsy) {
+                    end.lay_down();
+                }
                 end.check(now);
             }
             self.listen();
@@ -396,8 +406,11 @@ impl World {
         let hopeless = here.saturating_sub(HOPELESS) < self.hopeless_at;
         for end in 0..2 {
             while let Some(loss) = self.ends[end].lost.pop() {
-                // Who is slow gives way to others where there are no rings for these.
-                let gave_way = loss.reason == CloseReason::GaveWay && self.ends[end].stack.stats().rings_short > 0;
+                // Who is slow gives way to others where there are no rings for these, or no block for one that sleeps.
+                let stats = self.ends[end].stack.stats();
+                let short =
+                    stats.rings_short > 0 || stats.drops.of(DropReason::NoFreeFlow) > 0 && stats.fell_asleep > 0;
+                let gave_way = loss.reason == CloseReason::GaveWay && short;
                 let excused = loss.reason == CloseReason::TimedOut && hopeless || gave_way;
                 let alive = !excused && self.ends[1 - end].is_alive(&loss);
                 assert!(!alive, "{loss:?} at end {end}, and the other end is well");
@@ -459,7 +472,7 @@ impl World {
             "seed {} steps {} virtual_s {} turns {} frames {} lost {} duplicated {} reordered {} corrupted {} cut {} \
              connects {} opened {} bytes_exact {} streams_whole {} finished {} reset {} timed_out {} refused {} \
              unreachable {} aborted {} enlarged {} reduced {} short {} sent_again {} timeouts {} no_frame {} parked {} \
-             contained {} cookies_sent {} cookies_accepted {} syn_queue_full {} no_free_flow {} queues {} datagrams {} \
+             contained {} fell_asleep {} woke {} cookies_sent {} cookies_accepted {} syn_queue_full {} no_free_flow {} queues {} datagrams {} \
              fragments {} datagrams_exact {} most_turns_at_once {} most_idle_turns_a_second {} digest {:016x}",
             self.seed,
             self.step,
@@ -489,6 +502,8 @@ impl World {
             drops(DropReason::NoFrame),
             sum(|end| end.stack.stats().parked),
             sum(|end| end.stack.stats().contained),
+            sum(|end| end.stack.stats().fell_asleep),
+            sum(|end| end.stack.stats().woke),
             sum(|end| end.stack.stats().cookies_sent),
             sum(|end| end.stack.stats().cookies_accepted),
             drops(DropReason::SynQueueFull),
