@@ -63,7 +63,7 @@ pub use datagrams::{DatagramOutlet, Datagrams, Network};
 pub use key::{KEY_MAX_BYTES, Key, KeyHash, KeyHasher};
 pub use operation::{Operation, Outcome};
 pub use peers::PeerSet;
-pub use session::{Given, Session, Stop, Taken, WHOLE_MAX_BYTES};
+pub use session::{Given, Resting, Session, Stop, Taken, WHOLE_MAX_BYTES};
 pub use settings::{CORES_MAX, CacheConfig, Commands, MeshError, Protocol, REQUESTS_PER_TAKE, ServerFacts, User};
 pub use shard::Shard;
 pub use shared::Shared;

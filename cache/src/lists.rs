@@ -5,13 +5,14 @@
 
 const NONE: u32 = u32::MAX;
 
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    previous: u32,
-    next: u32,
-    list: u32,
-    note: u32,
-}
+/// The links of a number, and its note, each one more than it is, so that [`NONE`] is 0: memory of numbers that were never
+/// on a list is not touched.
+type Node = [u32; 4];
+
+const PREVIOUS: usize = 0;
+const NEXT: usize = 1;
+const LIST: usize = 2;
+const NOTE: usize = 3;
 
 #[derive(Debug, Clone, Copy)]
 struct Ends {
@@ -31,7 +32,7 @@ impl Lists {
     /// `lists` empty lists for numbers below `count`. Each number has a note of `note` beside its links.
     pub(crate) fn new(lists: usize, count: usize, note: u32) -> Lists {
         Lists {
-            links: vec![Node { previous: NONE, next: NONE, list: NONE, note }; count].into_boxed_slice(),
+            links: vec![[0, 0, 0, note.wrapping_add(1)]; count].into_boxed_slice(),
             ends: vec![Ends { first: NONE, last: NONE, len: 0 }; lists].into_boxed_slice(),
         }
     }
@@ -45,13 +46,13 @@ impl Lists {
     /// What the owner of the lists notes of `number`.
     #[inline]
     pub(crate) fn note(&self, number: u32) -> u32 {
-        self.links[number as usize].note
+        self.links[number as usize][NOTE].wrapping_sub(1)
     }
 
     /// Replaces what is noted of `number`.
     #[inline]
     pub(crate) fn set_note(&mut self, number: u32, note: u32) -> u32 {
-        std::mem::replace(&mut self.links[number as usize].note, note)
+        std::mem::replace(&mut self.links[number as usize][NOTE], note.wrapping_add(1)).wrapping_sub(1)
     }
 
     /// Numbers in `list`.
@@ -66,7 +67,7 @@ impl Lists {
 
     /// The list that `number` is in.
     pub(crate) fn list_of(&self, number: u32) -> Option<usize> {
-        let list = self.links[number as usize].list;
+        let list = self.links[number as usize][LIST].wrapping_sub(1);
         (list != NONE).then_some(list as usize)
     }
 
@@ -83,7 +84,7 @@ impl Lists {
         self.link(number, last, NONE, list as u32);
         match last {
             NONE => self.ends[list].first = number,
-            last => self.links[last as usize].next = number,
+            last => self.links[last as usize][NEXT] = number + 1,
         }
         self.ends[list].len += 1;
     }
@@ -95,7 +96,7 @@ impl Lists {
         self.link(number, NONE, first, list as u32);
         match first {
             NONE => self.ends[list].last = number,
-            first => self.links[first as usize].previous = number,
+            first => self.links[first as usize][PREVIOUS] = number + 1,
         }
         self.ends[list].len += 1;
     }
@@ -108,19 +109,25 @@ impl Lists {
     }
 
     /// Takes `number` out of the list it is in, if any.
+    #[inline]
     pub(crate) fn remove(&mut self, number: u32) {
-        let Node { previous, next, list, .. } = self.links[number as usize];
-        if list == NONE {
-            return;
+        // Most are on none: each request asks.
+        if self.links[number as usize][LIST] != 0 {
+            self.unlink(number);
         }
+    }
+
+    #[cold]
+    fn unlink(&mut self, number: u32) {
+        let [previous, next, list, _] = self.links[number as usize].map(|link| link.wrapping_sub(1));
         let list = list as usize;
         match previous {
             NONE => self.ends[list].first = next,
-            previous => self.links[previous as usize].next = next,
+            previous => self.links[previous as usize][NEXT] = next.wrapping_add(1),
         }
         match next {
             NONE => self.ends[list].last = previous,
-            next => self.links[next as usize].previous = previous,
+            next => self.links[next as usize][PREVIOUS] = previous.wrapping_add(1),
         }
         self.ends[list].len -= 1;
         self.link(number, NONE, NONE, NONE);
@@ -128,7 +135,8 @@ impl Lists {
 
     fn link(&mut self, number: u32, previous: u32, next: u32, list: u32) {
         let links = &mut self.links[number as usize];
-        (links.previous, links.next, links.list) = (previous, next, list);
+        (links[PREVIOUS], links[NEXT]) = (previous.wrapping_add(1), next.wrapping_add(1));
+        links[LIST] = list.wrapping_add(1);
     }
 }
 

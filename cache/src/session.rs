@@ -185,6 +185,41 @@ pub struct Session {
     foreseen: Option<Foreseen>,
 }
 
+/// What is left of a session between commands: what it speaks, and whether its client is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resting {
+    speaks: Option<Speaks>,
+    trusted: bool,
+}
+
+impl Resting {
+    /// How many there are.
+    pub const KINDS: u32 = 6;
+
+    /// What is left of a session that has seen nothing.
+    pub const NEW: Resting = Resting { speaks: None, trusted: false };
+
+    /// Its number, below [`KINDS`](Self::KINDS).
+    pub fn number(self) -> u32 {
+        let speaks = match self.speaks {
+            None => 0,
+            Some(Speaks::Text) => 1,
+            Some(Speaks::Binary) => 2,
+        };
+        2 * speaks + u32::from(self.trusted)
+    }
+
+    /// The one of that number.
+    pub fn of_number(number: u32) -> Resting {
+        let speaks = match number / 2 {
+            0 => None,
+            1 => Some(Speaks::Text),
+            _ => Some(Speaks::Binary),
+        };
+        Resting { speaks, trusted: number % 2 == 1 }
+    }
+}
+
 /// One call of [`Session::take`]: whose it is, the two sides of the core that it is on, and where replies go that are
 /// known at once.
 struct Taking<'a> {
@@ -218,6 +253,18 @@ impl Session {
         let binary = request.first() == Some(&MAGIC_REQUEST);
         let speaks = Some(if binary { Speaks::Binary } else { Speaks::Text });
         Session { datagram: true, speaks, ..Session::new(conn) }
+    }
+
+    /// What is left of the conversation if it is between commands and owes nothing: it may be forgotten then, and made
+    /// again by [`of_resting`](Self::of_resting). What it has not taken of its input is no part of it.
+    pub fn rest(&self) -> Option<Resting> {
+        let rests = self.is_idle() && !(self.broken || self.datagram || self.quit || self.foreseen.is_some());
+        rests.then_some(Resting { speaks: self.speaks, trusted: self.trusted })
+    }
+
+    /// The conversation for connection `conn` of which `resting` was left.
+    pub fn of_resting(conn: ConnId, resting: Resting) -> Session {
+        Session { speaks: resting.speaks, trusted: resting.trusted, ..Session::new(conn) }
     }
 
     /// The connection it is for.

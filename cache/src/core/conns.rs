@@ -16,19 +16,26 @@ impl ConnId {
     }
 }
 
+/// A session uses the number of a connection.
+const OPEN: u8 = 1;
+/// It is in the ready ring.
+const READY: u8 = 1 << 1;
+/// It is in the queue of walkers.
+const WALKS: u8 = 1 << 2;
+/// What it is owed will never come; it is to be closed.
+const LOST: u8 = 1 << 3;
+/// What it is told as a watcher does not fit its ring.
+const FULL: u8 = 1 << 4;
+
 /// What the core knows of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conn {
     /// Answers from other cores still to come to it.
     pub(crate) in_flight: u32,
     /// Landing slots it holds.
-    pub(crate) slots: u32,
-    /// A session uses the number.
-    open: bool,
-    /// It is in the ready ring.
-    ready: bool,
-    /// It is in the queue of walkers.
-    pub(super) walks: bool,
+    pub(crate) slots: u16,
+    /// Those of [`OPEN`] and the following that are true of it.
+    marks: u8,
     /// Its number, by which `stats conns` and watchers name it; 0 when the application has given none.
     pub(crate) number: u32,
     /// Its client.
@@ -37,10 +44,36 @@ pub(crate) struct Conn {
     pub(crate) last_secs: u32,
     /// Its place among the watchers.
     pub(crate) watches: Option<u8>,
-    /// What it is told as a watcher does not fit its ring.
-    pub(crate) full: bool,
-    /// What it is owed will never come; it is to be closed.
-    lost: bool,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 24, "each connection costs it, idle or not");
+
+impl Conn {
+    fn has(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// Sets a mark or takes it away. Returns whether it was set.
+    fn mark(&mut self, mark: u8, on: bool) -> bool {
+        let before = self.has(mark);
+        self.marks = if on { self.marks | mark } else { self.marks & !mark };
+        before
+    }
+
+    /// Notes whether it is in the queue of walkers. Returns whether it was.
+    pub(super) fn set_walks(&mut self, walks: bool) -> bool {
+        self.mark(WALKS, walks)
+    }
+
+    /// Whether what it is told as a watcher does not fit its ring.
+    pub(super) fn is_full(&self) -> bool {
+        self.has(FULL)
+    }
+
+    /// Notes that.
+    pub(super) fn set_full(&mut self, full: bool) {
+        self.mark(FULL, full);
+    }
 }
 
 impl Default for Conn {
@@ -48,15 +81,11 @@ impl Default for Conn {
         Conn {
             in_flight: 0,
             slots: 0,
-            open: false,
-            ready: false,
-            walks: false,
+            marks: 0,
             number: 0,
             peer: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
             last_secs: 0,
             watches: None,
-            full: false,
-            lost: false,
         }
     }
 }
@@ -91,13 +120,14 @@ impl Conns {
     #[inline]
     pub(crate) fn begin_try(&mut self, conn: ConnId, now_secs: u32) -> u32 {
         let state = &mut self[conn];
-        (state.open, state.last_secs) = (true, now_secs);
+        state.marks |= OPEN;
+        state.last_secs = now_secs;
         state.number
     }
 
     /// Names `conn` in this or the next turn.
     pub(crate) fn make_ready(&mut self, conn: ConnId) {
-        if !std::mem::replace(&mut self[conn].ready, true) {
+        if !self[conn].mark(READY, true) {
             self.ready.push_back(conn);
         }
     }
@@ -106,8 +136,8 @@ impl Conns {
     pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
         while let Some(conn) = self.ready.pop_front() {
             let state = &mut self[conn];
-            state.ready = false;
-            if state.open {
+            state.mark(READY, false);
+            if state.has(OPEN) {
                 return Some(conn);
             }
         }
@@ -116,7 +146,7 @@ impl Conns {
 
     /// What is owed to `conn` will never come: it is to be closed. `false` when that was known.
     pub(crate) fn lose(&mut self, conn: ConnId) -> bool {
-        let known = std::mem::replace(&mut self[conn].lost, true);
+        let known = self[conn].mark(LOST, true);
         if !known {
             self.lost.push_back(conn);
         }
@@ -135,12 +165,12 @@ impl Conns {
 
     /// Forgets what is known of a connection that is gone.
     pub(crate) fn forget(&mut self, conn: ConnId) {
-        if self[conn].lost {
+        if self[conn].has(LOST) {
             self.lost.retain(|&other| other != conn);
         }
         // It may still be in the ready ring or among the walkers, where its number must not come to stand twice.
-        let Conn { ready, walks, .. } = self[conn];
-        self[conn] = Conn { ready, walks, ..Conn::default() };
+        let marks = self[conn].marks & (READY | WALKS);
+        self[conn] = Conn { marks, ..Conn::default() };
     }
 
     /// Connections from index `from` on.

@@ -84,7 +84,7 @@ impl Clients {
         let conn = entry.conn;
         let Owed::Watch(watch) = &mut entry.owed else { return Rendered::Starved(0) };
         let (written, more) = watch.give(&self.shared.watchers, out);
-        self.conns[conn].full = more;
+        self.conns[conn].set_full(more);
         self.counters.watch_bytes_sent.add(written as u64);
         if more { Rendered::Part(written) } else { Rendered::Starved(written) }
     }

@@ -86,8 +86,9 @@ impl Turns {
     /// Ends a connection's try: it waits only if it says so.
     #[inline]
     pub(crate) fn end_try(&mut self, conn: ConnId, waiting: bool) {
-        let granted = self.queues.set_note(conn.0, NONE);
+        let granted = self.queues.note(conn.0);
         if granted != NONE {
+            self.queues.set_note(conn.0, NONE);
             self.granted[granted as usize] -= 1;
         }
         if !waiting {

@@ -249,7 +249,7 @@ impl Walks {
     pub(crate) fn begin_turn(&mut self, conns: &mut Conns) {
         self.stepped = false;
         if let Some(conn) = self.waiting.pop_front() {
-            conns[conn].walks = false;
+            conns[conn].set_walks(false);
             conns.make_ready(conn);
         }
     }
@@ -257,7 +257,7 @@ impl Walks {
     /// Lets `conn` try again in one of the next turns. Whether it is in the queue is known here and not by its walk: in
     /// its turn the step may have been taken by another core's request, and then it must queue anew.
     pub(crate) fn wait(&mut self, conns: &mut Conns, conn: ConnId) {
-        if !std::mem::replace(&mut conns[conn].walks, true) {
+        if !conns[conn].set_walks(true) {
             self.waiting.push_back(conn);
         }
     }

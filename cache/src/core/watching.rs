@@ -83,5 +83,5 @@ impl Watching {
 }
 
 fn has_lines(watchers: &Watchers, conn: &Conn) -> bool {
-    !conn.full && conn.watches.is_some_and(|at| watchers.has_news(at.into()))
+    !conn.is_full() && conn.watches.is_some_and(|at| watchers.has_news(at.into()))
 }

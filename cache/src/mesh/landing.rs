@@ -66,7 +66,7 @@ impl Landing {
 
     /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the
     /// bytes of a value that it has room for.
-    pub(crate) fn take(&mut self, held: &mut u32, key: &[u8], owner: usize) -> Option<(u32, u16)> {
+    pub(crate) fn take(&mut self, held: &mut u16, key: &[u8], owner: usize) -> Option<(u32, u16)> {
         let taken = Landed {
             owner: owner as u16,
             stream: NO_STREAM,
@@ -89,22 +89,22 @@ impl Landing {
         };
         let start = index as usize * self.slot_bytes;
         self.bytes[start..start + key.len()].copy_from_slice(key);
-        self.share.take(*held as usize);
+        self.share.take(usize::from(*held));
         *held += 1;
         Some((index, (self.slot_bytes - key.len()) as u16))
     }
 
     /// Gives a slot back of a connection that holds `held`.
-    pub(crate) fn put_back(&mut self, held: &mut u32, index: u32) {
+    pub(crate) fn put_back(&mut self, held: &mut u16, index: u32) {
         *held -= 1;
-        self.share.give_back(*held as usize);
+        self.share.give_back(usize::from(*held));
         self.free(index);
     }
 
     /// A connection that holds `held` slots leaves one behind, which waits without it for what still comes.
-    pub(crate) fn leave(&mut self, held: &mut u32) {
+    pub(crate) fn leave(&mut self, held: &mut u16) {
         *held -= 1;
-        self.share.leave(*held as usize);
+        self.share.leave(usize::from(*held));
     }
 
     /// Gives a slot back that was left behind.

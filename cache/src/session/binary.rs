@@ -19,6 +19,7 @@ const PREFIX_DUMP_MAX_BYTES: usize = 128 << 10;
 
 impl Taking<'_> {
     /// Executes the packet at the start of `input`, if its header, extras and key are there.
+    #[inline(never)]
     pub(super) fn packet(&mut self, input: &[u8]) -> Result<Done, Halt> {
         let bytes = input.first_chunk::<HEADER_BYTES>().ok_or(Stop::NeedInput)?;
         let Some(header) = RequestHeader::read(bytes) else {

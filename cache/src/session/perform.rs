@@ -28,7 +28,7 @@ impl Taking<'_> {
 
     /// Whether one more value may come from another core; the reason to stop if not.
     pub(super) fn slot_room(&mut self) -> Result<(), Stop> {
-        let held = self.clients.conns[self.session.conn].slots as usize;
+        let held = usize::from(self.clients.conns[self.session.conn].slots);
         self.one_more(Need::Slot, (held, self.clients.config.slots_per_connection), |clients| {
             (clients.landing.share.allows(held), &clients.counters.slots_short)
         })

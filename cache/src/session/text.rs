@@ -24,7 +24,9 @@ impl Taking<'_> {
         self.any_line(input)
     }
 
-    /// Executes a line of any form.
+    /// Executes a line of any form. Within the loop over a pipeline's requests it would cost each plain one some of the
+    /// processor's registers.
+    #[inline(never)]
     fn any_line(&mut self, input: &[u8]) -> Result<Done, Halt> {
         let now = self.here.now;
         let window = input.get(..LINE_MAX_BYTES + 1).unwrap_or(input);
