@@ -1,6 +1,8 @@
 """Connections of the kernel's spread over both cores, and what one stores every other reads."""
 
-from conftest import KIND, connect, expect, found, store
+import resource
+
+from conftest import KIND, connect, expect, found, only_sidestep, sidestep_stats, store
 
 COUNT = 64
 
@@ -45,3 +47,28 @@ def test_replies_to_all_that_was_sent_come_before_the_end(server):
     connection.sendall(store(b"k", b"v") + b"get k\r\n" * 1000 + b"quit\r\n")
     expect(connection, b"STORED\r\n" + (found(b"k", b"v") + b"END\r\n") * 1000)
     assert connection.recv(1) == b""
+
+
+@only_sidestep
+def test_connections_that_say_nothing_sleep_and_answer_when_they_are_asked(start):
+    count, awake = 1500, 1024
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    server = start(threads=1, extra=["-o", f"awake_flows={awake}"]).wait_until_ready()
+    connections = [connect() for _ in range(count)]
+    for number, connection in enumerate(connections):
+        connection.sendall(store(b"key-%d" % number, b"value of %d" % number))
+        expect(connection, b"STORED\r\n")
+    stats = sidestep_stats(connections[0])
+    assert stats["flows_asleep"] >= count - awake, stats
+    for number, connection in enumerate(connections):
+        connection.sendall(b"get key")
+        connection.sendall(b"-%d\r\n" % number)
+        expect(connection, found(b"key-%d" % number, b"value of %d" % number) + b"END\r\n")
+    woken = sidestep_stats(connections[0])["flows_woken"]
+    assert woken >= count - awake, woken
+    assert server.stop() == 0, server.errors
+    # Whoever slept is closed as the others are.
+    for connection in connections:
+        assert connection.recv(1) == b""
+        connection.close()

@@ -1,7 +1,7 @@
 //! What the server will take of the machine's memory: said at the start, and refused when it cannot be had.
 //!
 //! Everything is sized at the start. Only the blocks of connections, and slots for what they do not read, are made as
-//! connections come, up to `-c` on each core, and then recycled.
+//! connections come, up to `-c` or `-o awake_flows` on each core, and then recycled.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use stack::Rings;
 
 use crate::options::{ListenPort, Options};
 
-/// Bytes of one connection that a core reserves at the start: session, places in the tables, lists and the wheel.
-/// Rounded up from 88 and 120.
+/// Bytes of one connection that a core reserves at the start: places in the tables, lists and the wheel, what is left of it
+/// while it rests, and of its session while it does not. Some 130 of them are used; address space alone is taken by the
+/// rest until it is.
 const RECORD_BYTES: u64 = 256;
 
 /// Bytes that a connection takes while it does not read what came from another core, rounded up from 4,096 of its landing
@@ -25,6 +26,9 @@ const CORE_BYTES: u64 = 1 << 20;
 /// 64 KiB for long ones, and 4,096 budgets.
 const DATAGRAMS_BYTES: u64 = 5 << 19;
 
+/// Fewer connections than these of a core are not kept from having rings, however small the machine.
+const LEAST_AWAKE: usize = 1_024;
+
 /// Bytes of memory, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -36,7 +40,7 @@ pub struct Budget {
     pub records: u64,
     /// Places for requests over UDP, and budgets, if that is served.
     pub datagrams: u64,
-    /// Blocks of connections and what these do not read, if every core has as many as it may.
+    /// Blocks of connections and what these do not read, if every core has as many as it may have awake.
     pub connections_most: u64,
     /// `-o conn_memory`: larger rings of connections that move much, on all cores.
     pub larger_rings: u64,
@@ -61,12 +65,13 @@ impl Budget {
     pub fn of(options: &Options, flows: usize, frames: u64) -> Self {
         let (cores, flows) = (options.cores as u64, flows as u64);
         let unread = if cores > 1 { UNREAD_BYTES } else { 0 };
+        let awake = flows.min(awake_flows(options, machine_bytes()) as u64);
         Self {
             items: options.memory_bytes as u64,
             frames,
             records: cores * (flows * RECORD_BYTES + CORE_BYTES),
             datagrams: if options.udp_port == ListenPort::Off { 0 } else { cores * DATAGRAMS_BYTES },
-            connections_most: cores * flows * (Rings::DEFAULT.flow_bytes() as u64 + unread),
+            connections_most: cores * awake * (Rings::DEFAULT.flow_bytes() as u64 + unread),
             larger_rings: cores * options.extended.conn_memory(options.cores) as u64,
         }
     }
@@ -106,6 +111,14 @@ fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
+/// Connections of a core that may be awake: as many as `-o awake_flows` says, or as have rings in half of a machine of
+/// `machine_bytes`.
+pub fn awake_flows(options: &Options, machine_bytes: u64) -> usize {
+    let rings = options.cores as u64 * Rings::DEFAULT.flow_bytes() as u64;
+    let fit = usize::try_from(machine_bytes / 2 / rings.max(1)).unwrap_or(usize::MAX);
+    options.extended.awake_flows.unwrap_or(fit.max(LEAST_AWAKE))
+}
+
 /// Memory of the machine (`proc_meminfo(5)`, MemTotal); without a limit where the kernel does not say.
 pub fn machine_bytes() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -135,6 +148,16 @@ mod tests {
         assert_eq!(BUDGET.check(90 << 20), Ok(()));
         let error = BUDGET.check(88 << 20).expect_err("one byte too many").to_string();
         assert!(error.contains("make 89 MiB at the start, the machine has 88 MiB; lower -c"), "{error}");
+    }
+
+    #[test]
+    fn connections_sleep_where_their_rings_would_take_more_than_half_of_the_machine() {
+        let options = |words: &str| Options::read(format!("x --interface v --address 10.0.0.2/24 {words}").split(' '));
+        let rings = Rings::DEFAULT.flow_bytes() as u64;
+        let awake = |words, bytes| options(words).map(|options| awake_flows(&options, bytes)).ok();
+        assert_eq!(awake("-t 2 -c 10000000", 400_000 * rings), Some(100_000));
+        assert_eq!(awake("-t 2 -c 1024", 8 * rings), Some(LEAST_AWAKE));
+        assert_eq!(awake("-t 2 -o awake_flows=5000", 400_000 * rings), Some(5_000));
     }
 
     #[test]

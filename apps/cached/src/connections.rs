@@ -1,7 +1,7 @@
 //! The connections of one core: which session belongs to which flow, and what passes between the two.
 //!
-//! Invariant: a flow that the stack has reported and that has not ended has its id and session at its index, and a
-//! session is ended, never just dropped, so that it gives back what it holds of the cache. A session's requests and
+//! Invariant: a flow that the stack has reported and that has not ended has a session (`sessions.rs`), and a session
+//! is ended, never just dropped, so that it gives back what it holds of the cache. A session's requests and
 //! answers go straight between the flow's rings and the shard but for two buffers of the core: one for what may hold a
 //! token that straddles the end of the receive ring, and one for replies that are known while the receive ring is read,
 //! when the transmit ring cannot be written.
@@ -16,6 +16,7 @@ use stack::{Flow, FlowId, NetStack, Readiness};
 use crate::admission::Admission;
 use crate::arrivals::CoreArrivals;
 use crate::idle::Idle;
+use crate::sessions::Sessions;
 
 /// Rounds of taking and giving that one flow gets in one turn, so that a long pipeline does not starve the others.
 const ROUNDS: usize = 4;
@@ -33,8 +34,8 @@ const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
 /// The connections of one core.
 #[derive(Debug)]
 pub struct Connections {
-    /// By index: the flow that is open, if any, and its session.
-    open_flows: Vec<Option<(FlowId, Session)>>,
+    /// Of the flows that are open.
+    sessions: Sessions,
     admission: Arc<Admission>,
     scratch: Scratch,
     idle: Option<Idle>,
@@ -65,9 +66,8 @@ enum Next {
 impl Connections {
     /// Room for `max_flows` connections, whose total over all cores `admission` limits.
     pub fn new(max_flows: usize, admission: Arc<Admission>) -> Self {
-        let open_flows = (0..max_flows).map(|_| None).collect();
         let scratch = Scratch { input: Box::new([0; WHOLE_MAX_BYTES]), output: Box::new([0; AT_ONCE_BYTES]) };
-        Self { open_flows, admission, scratch, idle: None, arrivals: None }
+        Self { sessions: Sessions::new(max_flows), admission, scratch, idle: None, arrivals: None }
     }
 
     /// The limit on connections that all cores share.
@@ -82,7 +82,7 @@ impl Connections {
 
     /// Closes connections that have not said anything for `timeout_secs` seconds, from now on.
     pub fn close_idle_after(&mut self, timeout_secs: u32) {
-        self.idle = Some(Idle::new(timeout_secs, self.open_flows.len()));
+        self.idle = Some(Idle::new(timeout_secs, self.sessions.capacity()));
     }
 
     /// Closes those of `idle`, which must have room for as many connections as this; `None`: none any more.
@@ -98,11 +98,14 @@ impl Connections {
     /// Closes those that have not said anything for too long, if that was asked for; a bounded number a turn.
     pub fn close_idle(&mut self, stack: &mut NetStack, cache: &mut Core, now: Now) {
         let Some(idle) = &mut self.idle else { return };
-        let open_flows = &self.open_flows;
-        idle.take_in(now.secs, |index| open_flows.get(index)?.as_ref().map(|(id, _)| *id));
+        let (sessions, flows) = (&self.sessions, &*stack);
+        // An index is below the number of flows, which fits 32 bits.
+        idle.take_in(now.secs, |index| sessions.flow_of(ConnId(index as u32), flows));
         let idle_secs = |id: FlowId| {
-            let (_, session) = open_flows.get(id.index())?.as_ref().filter(|(open, _)| *open == id)?;
-            Some(if session.is_idle() { cache.idle_secs(session.conn()) } else { 0 })
+            // Of one that has ended somebody else may have the index.
+            flows.open_at(id.index()).filter(|&open| open == id)?;
+            let idle = sessions.is_idle(id)?;
+            Some(if idle { cache.idle_secs(ConnId(id.index() as u32)) } else { 0 })
         };
         let Some(id) = idle.next_overdue(now.secs, idle_secs) else { return };
         cache.counters().idle_kicks.add(1);
@@ -112,17 +115,29 @@ impl Connections {
         self.end(id, cache, CloseReason::IdleTimeout);
     }
 
+    /// Forgets of some connections what can be made again, where there are many. Once a turn.
+    #[inline]
+    pub fn lay_to_rest(&mut self) {
+        self.sessions.lay_to_rest();
+    }
+
+    /// Has every connection forget what can be made again, its flow too. For tests: looks at all of them. Returns how many
+    /// flows sleep then.
+    pub fn lay_all_to_rest(&mut self, stack: &mut NetStack) -> usize {
+        self.sessions.lay_all_to_rest();
+        stack.lay_all_down();
+        stack.sleepers().0
+    }
+
     /// The flow of a connection, if it is still open.
-    pub fn flow_of(&self, conn: ConnId) -> Option<FlowId> {
-        self.open_flows.get(conn.0 as usize)?.as_ref().map(|(id, _)| *id)
+    pub fn flow_of(&self, conn: ConnId, stack: &NetStack) -> Option<FlowId> {
+        self.sessions.flow_of(conn, stack)
     }
 
     /// Prefetches what [`foresee`](Self::foresee) and [`serve`](Self::serve) will read of the flow's connection.
     #[inline]
     pub fn prefetch(&self, id: FlowId, cache: &Core) {
-        if let Some(place) = self.open_flows.get(id.index()) {
-            cpu::prefetch_beyond(place, 0, size_of_val(place));
-        }
+        self.sessions.prefetch(id);
         // An index is below the number of flows, which fits 32 bits.
         cache.prefetch_connection(ConnId(id.index() as u32));
     }
@@ -131,10 +146,7 @@ impl Connections {
     /// caches, the place where its answer will be written. Returns that key's hash.
     #[inline]
     pub fn foresee(&mut self, id: FlowId, far: bool, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
-        let (open, session) = self.open_flows.get_mut(id.index())?.as_mut()?;
-        if *open != id {
-            return None;
-        }
+        let session = self.sessions.get(id)?;
         let mut flow = stack.flow(id)?;
         if far {
             flow.send(|out| {
@@ -147,18 +159,10 @@ impl Connections {
 
     /// Serves a flow that is on the ready list. Returns whether it is to be put there again.
     pub fn serve(&mut self, id: FlowId, ready: Readiness, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
-        if ready.opened && !self.admit(id, stack, cache, now) {
+        if (ready.opened || ready.closed.is_some()) && !self.begin_or_end(id, ready, stack, cache, now) {
             return false;
         }
-        if let Some(reason) = ready.closed {
-            let normal = reason == stack::CloseReason::Finished;
-            self.end(id, cache, if normal { CloseReason::Normal } else { CloseReason::Error });
-            return false;
-        }
-        let Some(Some((open, session))) = self.open_flows.get_mut(id.index()) else { return false };
-        if *open != id {
-            return false;
-        }
+        let Some(session) = self.sessions.get(id) else { return false };
         let Some(mut flow) = stack.flow(id) else { return false };
         match visit(session, &mut flow, cache, now, &mut self.scratch) {
             Next::Wait => false,
@@ -174,9 +178,24 @@ impl Connections {
         }
     }
 
+    /// Begins or ends a connection, as `ready` says. Returns whether it has something to say now.
+    #[inline(never)]
+    fn begin_or_end(&mut self, id: FlowId, ready: Readiness, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
+        if ready.opened && !self.admit(id, stack, cache, now) {
+            return false;
+        }
+        if let Some(reason) = ready.closed {
+            let normal = reason == stack::CloseReason::Finished;
+            self.end(id, cache, if normal { CloseReason::Normal } else { CloseReason::Error });
+            return false;
+        }
+        // One that has nothing to say yet needs no session before.
+        ready.readable
+    }
+
     /// Throws a connection away because the cache says that it holds up others.
     pub fn abort(&mut self, conn: ConnId, stack: &mut NetStack, cache: &mut Core) {
-        let Some(id) = self.flow_of(conn) else { return };
+        let Some(id) = self.flow_of(conn, stack) else { return };
         if let Some(flow) = stack.flow(id) {
             flow.abort();
         }
@@ -186,9 +205,14 @@ impl Connections {
     /// Serves every connection once more and closes those that are owed nothing; for a core that stops. With `all`,
     /// throws away the rest too. Looks at every connection: not for the packet path.
     pub fn drain(&mut self, all: bool, stack: &mut NetStack, cache: &mut Core, now: Now) {
-        for index in 0..self.open_flows.len() {
-            let Some((id, session)) = &mut self.open_flows[index] else { continue };
-            let id = *id;
+        for index in 0..self.sessions.capacity() {
+            // An index is below the number of flows, which fits 32 bits.
+            let Some(id) = self.flow_of(ConnId(index as u32), stack) else { continue };
+            // One that sleeps is closed once others that were have given their blocks back.
+            if !stack.may_visit(id) {
+                continue;
+            }
+            let Some(session) = self.sessions.get(id) else { continue };
             if let Some(mut flow) = stack.flow(id) {
                 match visit(session, &mut flow, cache, now, &mut self.scratch) {
                     Next::Close => flow.close(),
@@ -226,13 +250,12 @@ impl Connections {
         if let Some(idle) = &mut self.idle {
             idle.add(id, now.secs);
         }
-        self.open_flows[id.index()] = Some((id, Session::new(conn)));
+        self.sessions.begin(id);
         true
     }
 
     fn end(&mut self, id: FlowId, cache: &mut Core, reason: CloseReason) {
-        let Some(slot) = self.open_flows.get_mut(id.index()) else { return };
-        if let Some((_, session)) = slot.take_if(|(open, _)| *open == id) {
+        if let Some(session) = self.sessions.end(id) {
             self.admission.leave();
             cache.counters().curr_connections.sub(1);
             cache.note_close(session.conn(), reason);

@@ -48,6 +48,8 @@ mod orders;
 mod report;
 /// Lines on standard output.
 mod say;
+/// Which session is a flow's, awake or at rest.
+mod sessions;
 /// From options to running cores, and down again.
 mod setup;
 /// Queues shared out among cores.

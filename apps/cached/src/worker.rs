@@ -137,7 +137,7 @@ impl<Q: Queue> Worker<Q> {
             && let Some(conn) = self.cache.next_resumable()
         {
             if !self.udp.wake(conn)
-                && let Some(id) = self.connections.flow_of(conn)
+                && let Some(id) = self.connections.flow_of(conn, &self.stack)
             {
                 self.stack.wake(id);
             }
@@ -240,6 +240,7 @@ impl<Q: Queue> Worker<Q> {
     fn upkeep(&mut self, time: Time, now: Now) {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
         self.connections.close_idle(&mut self.stack, &mut self.cache, now);
+        self.connections.lay_to_rest();
         if self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays) {
             self.surroundings.exchange(time, &mut self.stack);
         }

@@ -73,7 +73,9 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         DropReason::IcmpRedirect => Loss(REDIRECT),
         DropReason::IcmpRate => Loss("somebody pings more often than answers are given"),
         DropReason::SynQueueFull => Loss("more clients connect at once than -b allows, or an attack: raise -b"),
-        DropReason::NoFreeFlow => Loss("there are as many connections as -c allows: raise -c"),
+        DropReason::NoFreeFlow => {
+            Loss("there are as many connections as -c allows, or as many at work as -o awake_flows: raise that")
+        }
         DropReason::StrayRate => {
             Loss("frames of one connection come by different queues, or an attack: look at how the NIC spreads them")
         }

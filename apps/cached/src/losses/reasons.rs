@@ -387,6 +387,30 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.flows_moved),
     ),
     (
+        "flows_asleep",
+        "A connection that rested gave its rings to others, or had rings again: connections without any (gauge).",
+        Harmless,
+        Source::Core(|counts| counts.stack.fell_asleep.wrapping_sub(counts.stack.woke)),
+    ),
+    (
+        "flows_fell_asleep",
+        "A connection that rested gave its rings to others, since -o awake_flows had them all.",
+        Harmless,
+        Source::Core(|counts| counts.stack.fell_asleep),
+    ),
+    (
+        "flows_woken",
+        "A connection without rings had some again: a segment came for it, or it was asked whether it is there.",
+        Harmless,
+        Source::Core(|counts| counts.stack.woke),
+    ),
+    (
+        "flows_beyond_awake",
+        "A connection without rings had something to say while all of -o awake_flows were at work: rings were made for it beyond those.",
+        Loss("more connections are at work at once than -o awake_flows: raise that"),
+        Source::Core(|counts| counts.stack.blocks_beyond),
+    ),
+    (
         "cookies_sent",
         "A SYN was answered with a SYN cookie: half of -b, or half of the connections still to be had, are half-open.",
         Loss(

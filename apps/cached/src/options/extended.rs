@@ -29,6 +29,9 @@ pub struct Extended {
     /// Bytes that connections which move much may have beyond their own rings, all cores together; `None`: so many a core
     /// as `CONN_MEMORY_PER_CORE` says.
     pub conn_memory_bytes: Option<usize>,
+    /// Most connections of a core that have rings of their own at a time; those beyond, which rest, are kept in a few bytes.
+    /// `None`: see [`awake_flows`](crate::budget::awake_flows).
+    pub awake_flows: Option<usize>,
     /// Seconds of silence after which a connection's client is asked whether it is there; after three questions without an
     /// answer the connection is closed. 0 is never.
     pub keepalive_secs: u32,
@@ -48,6 +51,7 @@ impl Default for Extended {
             worker_logbuf_bytes: 64 << 10,
             read_buf_mem_limit_bytes: 0,
             conn_memory_bytes: None,
+            awake_flows: None,
             keepalive_secs: KEEPALIVE_SECS,
             notes: Vec::new(),
         }
@@ -65,6 +69,8 @@ const READ_BUF_MEM_LIMIT: Number = Number::new("-o read_buf_mem_limit", "a numbe
 const SLAB_PAGE_BYTES: u64 = 1 << 20;
 
 const CONN_MEMORY: Number = Number::new("-o conn_memory", "a number of megabytes", 0, 1 << 20);
+
+const AWAKE: Number = Number::new("-o awake_flows", "a number of connections", 1_024, 1 << 24);
 
 const KEEPALIVE: Number = Number::new("-o keepalive", "a number of seconds, or 0 for none", 1, 1 << 15);
 
@@ -202,6 +208,7 @@ impl Extended {
             "conn_memory" => {
                 self.conn_memory_bytes = Some((CONN_MEMORY.read(value)?.take(&mut self.notes) as usize) << 20);
             }
+            "awake_flows" => self.awake_flows = Some(AWAKE.read_whole(value)? as usize),
             "keepalive" if value.trim() == "0" => self.keepalive_secs = 0,
             "keepalive" => self.keepalive_secs = KEEPALIVE.read_whole(value)? as u32,
             "read_buf_mem_limit" => {
@@ -303,6 +310,13 @@ mod tests {
         assert_eq!((seconds("maxconns_fast"), seconds("keepalive=1"), seconds("keepalive=0")), (60, 1, 0));
         assert!(read("keepalive=").is_err() && read("keepalive=1m").is_err() && read("keepalive=32769").is_err());
         assert!(read("keepalive=0.5").is_err() && read("keepalive=-1").is_err());
+    }
+
+    #[test]
+    fn so_many_connections_have_rings_of_their_own_as_is_said() {
+        let awake = |list| read(list).map(|extended| extended.awake_flows);
+        assert_eq!((awake("maxconns_fast"), awake("awake_flows=5000")), (Ok(None), Ok(Some(5_000))));
+        assert!(awake("awake_flows=x").is_err() && awake("awake_flows=1023").is_err());
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub(super) struct Flags {
     #[arg(short = 'u', long = "user", value_name = "USER", value_parser = read::name)]
     pub(super) user: Option<String>,
     /// Extended options, separated by commas: maxconns_fast, no_maxconns_fast, idle_timeout=SECONDS, keepalive=SECONDS,
-    /// conn_memory=MEGABYTES, lru_crawler, no_lru_crawler, slab_chunk_max=KILOBYTES, worker_logbuf_size=KILOBYTES,
+    /// conn_memory=MEGABYTES, awake_flows=NUMBER, lru_crawler, no_lru_crawler, slab_chunk_max=KILOBYTES, worker_logbuf_size=KILOBYTES,
     /// hashpower=N, modern, no_modern; what only tunes memcached's own machinery is taken with a note
     #[arg(short = 'o', long = "extended", value_name = "LIST")]
     pub(super) extended: Vec<String>,

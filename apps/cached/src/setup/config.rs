@@ -14,6 +14,7 @@ use stack::{Mac, StackConfig};
 
 use super::error::SetupError;
 use super::vlan;
+use crate::budget;
 use crate::options::{ListenPort, Mode, Options, Steering};
 
 /// Where `cache_memlimit` may go at least, in bytes, however small `-m` is.
@@ -186,6 +187,7 @@ pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: 
     config.ports = ports.tcp.into_iter().collect();
     config.udp_ports = ports.udp.into_iter().collect();
     config.max_flows = flows_per_core(options);
+    config.awake_flows = budget::awake_flows(options, budget::machine_bytes());
     config.syn_queue = options.backlog;
     let seconds = u64::from(options.extended.keepalive_secs);
     config.keep_alive = (seconds > 0).then(|| Duration::from_secs(seconds));

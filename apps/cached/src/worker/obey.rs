@@ -52,7 +52,7 @@ impl Worker<AnyQueue> {
     /// The connection at a place, if there is one.
     fn seen(&self, place: u32) -> Option<Seen> {
         let conn = ConnId(place);
-        let look = self.stack.look(self.connections.flow_of(conn)?)?;
+        let look = self.stack.look(self.connections.flow_of(conn, &self.stack)?)?;
         Some(Seen { look, idle_secs: self.cache.idle_secs(conn) })
     }
 }

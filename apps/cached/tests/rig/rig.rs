@@ -8,6 +8,8 @@ mod beds;
 mod client;
 #[path = "../../../../stack/tests/lab/raw.rs"]
 pub mod raw;
+#[path = "shape.rs"]
+mod shape;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -18,8 +20,8 @@ use std::time::Duration;
 
 use cache::{CacheConfig, Core, CoreCensus, Now, ShardConfig};
 use nic::{
-    Doorbell, Faults, FlowPrediction, HashedBy, PortConfig, Queue, QueueId, QueuePlan, RSS_TABLE_ENTRIES, RelayError,
-    Rss, RxBurst, TxBurst, Wire, WireQueue,
+    Doorbell, FlowPrediction, HashedBy, PortConfig, Queue, QueueId, QueuePlan, RSS_TABLE_ENTRIES, RelayError, Rss,
+    RxBurst, TxBurst, Wire, WireQueue,
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -31,6 +33,7 @@ use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
 pub use beds::Bed;
 pub use client::Client;
+pub use shape::Shape;
 
 pub const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -49,45 +52,6 @@ const GRAIN: Duration = Duration::from_micros(10);
 
 /// Turns at one moment that no real work takes.
 const ROUNDS: usize = 10_000;
-
-/// What a rig is made of.
-#[derive(Debug, Clone)]
-pub struct Shape {
-    pub queues: u16,
-    pub cores: usize,
-    pub max_flows: usize,
-    pub memory_bytes: usize,
-    pub connection_limit: usize,
-    /// Places of a core for values of other cores.
-    pub landing_slots: usize,
-    /// Seconds for which a connection may hold what others wait for.
-    pub grace_secs: u32,
-    pub faults: Faults,
-    pub seed: u64,
-    pub rings: stack::Rings,
-    pub idle_timeout: Option<Duration>,
-    /// Cores without work sleep until they are woken, rather than take turns for nothing.
-    pub sleeps: bool,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self {
-            queues: 2,
-            cores: 2,
-            max_flows: 256,
-            memory_bytes: 64 << 20,
-            connection_limit: 1 << 20,
-            landing_slots: 512,
-            grace_secs: CacheConfig::default().grace_secs,
-            faults: Faults::default(),
-            seed: 1,
-            rings: stack::Rings::DEFAULT,
-            idle_timeout: None,
-            sleeps: true,
-        }
-    }
-}
 
 /// The seed of a run: what the environment says, or the test's own. Printed.
 pub fn seed(own: u64) -> u64 {
@@ -123,8 +87,8 @@ pub fn workers(shape: &Shape, plan: &QueuePlan, mut take: impl FnMut(QueueId) ->
     let rings = StrayRing::of(&doorbells, 2048).expect("memory");
     let stack = || {
         let mut config = StackConfig::new(US, 16, OWN);
-        // The peers of a hundred thousand idle connections would not answer them.
-        config.keep_alive = None;
+        config.keep_alive = shape.keep_alive;
+        config.awake_flows = shape.awake_flows;
         config.ports = vec![PORT];
         config.max_flows = shape.max_flows;
         config.rings = shape.rings;
@@ -186,6 +150,9 @@ pub struct Rig {
     pub unclaimed: Vec<Vec<u8>>,
     /// A core that takes no turns, as one whose thread the kernel does not run.
     pub stalled: Option<usize>,
+    drowsy: bool,
+    /// The most flows of a core that slept at a time, where that is asked for after every turn.
+    pub most_asleep: usize,
 }
 
 impl Rig {
@@ -204,6 +171,7 @@ impl Rig {
             let queues = |core| plan.polled_by(core).iter().map(|&id| (rig.wire.clone(), id)).collect();
             rig.beds = rig.workers.iter().map(|worker| Bed::new(worker, queues(worker.cache.id()))).collect();
         }
+        rig.drowsy = shape.drowsy;
         rig
     }
 
@@ -245,6 +213,8 @@ impl Rig {
             beds: Vec::new(),
             unclaimed: Vec::new(),
             stalled: None,
+            drowsy: false,
+            most_asleep: 0,
         }
     }
 
@@ -318,8 +288,14 @@ impl Rig {
         if self.stalled == Some(core) {
             return false;
         }
-        let worker = &mut self.workers[core];
-        let turn = |worker: &mut Worker<AnyQueue>| worker.turn(time, now).expect("a wire is never gone");
+        let (worker, drowsy, most_asleep) = (&mut self.workers[core], self.drowsy, &mut self.most_asleep);
+        let mut turn = |worker: &mut Worker<AnyQueue>| {
+            let worked = worker.turn(time, now).expect("a wire is never gone");
+            if drowsy {
+                *most_asleep = (*most_asleep).max(worker.connections.lay_all_to_rest(&mut worker.stack));
+            }
+            worked
+        };
         if let Some(begin) = self.stopping_since {
             worker.drain_turn(begin, time, now).expect("a wire is never gone");
             return worker.has_work();
