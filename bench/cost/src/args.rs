@@ -24,6 +24,21 @@ pub enum Command {
     Cycles(Measure),
     /// Instructions alone; the same on a busy machine.
     Instructions(Measure),
+    /// What idle connections cost: memory, the others' requests, and waking them.
+    Idle {
+        /// Idle connections.
+        #[arg(long, default_value_t = 1_000_000)]
+        idle: usize,
+        /// Connections beside them that ask all the time.
+        #[arg(long, default_value_t = 1_000)]
+        active: usize,
+        /// Most connections that are awake.
+        #[arg(long, default_value_t = 32_768)]
+        awake: usize,
+        /// Pairs of batches of 16 turns, with and without them.
+        #[arg(long, default_value_t = 2_000)]
+        pairs: usize,
+    },
     /// Compares the `lines` of two runs of `instructions`, and fails when a request costs above 1 % more.
     Compare {
         /// What the parent printed.

@@ -5,6 +5,7 @@
 //! draws and time are fixed.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cache::{CacheConfig, Core, Network, Now, ShardConfig};
@@ -83,6 +84,14 @@ impl Bench {
         if workload == Workload::GetRandom && !(least..=most).contains(&flows) {
             return Err(format!("--flows is {flows}; choose {least} to {most}").into());
         }
+        Self::of(shape)
+    }
+
+    /// Builds a worker for a workload of this shape, as [`new`](Self::new) does.
+    ///
+    /// # Errors
+    /// No memory, or the server does something wrong.
+    pub fn of(shape: Shape) -> Result<Self, Failure> {
         let mut workers = workers(&shape)?.into_iter();
         let worker = workers.next().ok_or("a workload without a core")?;
         let mut bench = Self {
@@ -132,8 +141,8 @@ impl Bench {
             self.offer_syns()?;
         } else if self.shape.reconnects {
             self.offer_connections()?;
-        } else if self.shape.per_turn == self.clients.len() {
-            for slot in 0..self.clients.len() {
+        } else if self.shape.per_turn == self.shape.connections {
+            for slot in 0..self.shape.connections {
                 self.offer(slot, self.shape.ask, self.shape.depth)?;
             }
         } else {
@@ -144,6 +153,66 @@ impl Bench {
         }
         self.exchange(self.shape.ask, run)?;
         Ok(self.answered - before)
+    }
+
+    /// Opens so many connections more, each of which asks once and acknowledges the answer; 32 at a time. All answers of
+    /// the others must be acknowledged.
+    ///
+    /// # Errors
+    /// The server did something wrong.
+    pub fn open_more(&mut self, count: usize) -> Result<(), Failure> {
+        self.clients.reserve_exact(count);
+        let end = self.clients.len() + count;
+        while self.clients.len() < end {
+            let first = self.clients.len();
+            let group = first..end.min(first + OPENED_PER_TURN);
+            // At most 2^24.
+            self.clients.extend(group.clone().map(|number| Client::new(number as u32)));
+            for _ in [Stage::Closed, Stage::Connected] {
+                for slot in group.clone() {
+                    self.advance(slot)?;
+                }
+                self.exchange(Ask::Get, plain_turn)?;
+            }
+            self.ask(group.clone(), plain_turn)?;
+            self.acknowledge(group)?;
+        }
+        Ok(())
+    }
+
+    /// The clients of `group` ask for something each, in one turn, which `run` has the worker take.
+    ///
+    /// # Errors
+    /// The queue failed, or the server did something wrong.
+    pub fn ask(
+        &mut self,
+        group: Range<usize>,
+        run: impl FnMut(&mut BenchWorker, Time, Now) -> Result<bool, QueueError>,
+    ) -> Result<(), Failure> {
+        let (answered, count) = (self.answered, group.len() as u64);
+        for slot in group {
+            self.offer(slot, Ask::Get, 1)?;
+        }
+        self.exchange(Ask::Get, run)?;
+        let answered = self.answered - answered;
+        if answered == count { Ok(()) } else { Err(format!("{answered} of {count} were answered").into()) }
+    }
+
+    /// The clients of `group` acknowledge what they have been answered, in one turn.
+    ///
+    /// # Errors
+    /// The server did something wrong.
+    pub fn acknowledge(&mut self, group: Range<usize>) -> Result<(), Failure> {
+        for slot in group {
+            self.clients[slot].acknowledge(&mut self.frame);
+            self.send()?;
+        }
+        self.exchange(Ask::Get, plain_turn)
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
     }
 
     /// Frames that have passed, both ways together.
@@ -305,7 +374,7 @@ impl Bench {
     /// A client that waits for nothing. There always are many: at most half of the clients ask in one turn.
     fn draw_idle(&mut self) -> usize {
         loop {
-            let slot = self.draw(self.clients.len() as u32) as usize;
+            let slot = self.draw(self.shape.connections as u32) as usize;
             if self.clients[slot].state() == Stage::Idle {
                 return slot;
             }
@@ -408,7 +477,7 @@ fn plain_turn(worker: &mut BenchWorker, time: Time, now: Now) -> Result<bool, Qu
 
 fn workers(shape: &Shape) -> Result<Vec<BenchWorker>, Failure> {
     // Beside the connections held open, those that are being closed.
-    let flows = shape.connections + 256;
+    let flows = shape.connections + shape.more + 256;
     let cache = CacheConfig {
         cores: shape.cores,
         shard: ShardConfig { memory_bytes: MEMORY_BYTES * shape.cores, ..ShardConfig::default() },
@@ -445,7 +514,8 @@ fn stack_config(shape: &Shape, flows: usize) -> StackConfig {
         config.udp_ports = vec![SERVER_PORT];
     }
     config.max_flows = flows;
-    config.flows_at_start = flows;
+    config.awake_flows = shape.awake_flows;
+    config.flows_at_start = flows.min(shape.awake_flows);
     config.rings = shape.rings;
     // At most two cores.
     config.peers = (shape.cores - 1) as u8;

@@ -117,6 +117,11 @@ impl Client {
         self.seq = self.seq.wrapping_add(data.len() as u32);
     }
 
+    /// Writes an ACK of all that has come.
+    pub fn acknowledge(&self, frame: &mut Vec<u8>) {
+        self.write(ACK, &[], frame);
+    }
+
     /// Writes FIN.
     pub fn close(&mut self, frame: &mut Vec<u8>) {
         self.state = Stage::Closing;

@@ -27,6 +27,8 @@ pub mod compare;
 pub mod cycles;
 // `Segment` and `Datagram`: the frames between clients and server, written and read.
 pub mod frame;
+// `Idle`: what connections cost that are open and say nothing.
+pub mod idle;
 // `Instructions`: the turn by callgrind.
 pub mod instructions;
 // `Items`: the keys, values, requests and replies.

@@ -12,6 +12,7 @@ use sidestep_cost::Failure;
 use sidestep_cost::args::{Args, Command, Format, Measure};
 use sidestep_cost::compare::compare;
 use sidestep_cost::cycles;
+use sidestep_cost::idle::{self, IdlePlan};
 use sidestep_cost::instructions::{count, counted};
 use sidestep_cost::report::{Measured, Report};
 use sidestep_cost::workload::Workload;
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
         Command::Counted { workload, flows, requests } => {
             counted(workload, flows, requests, &mut io::stdout()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Idle { idle, active, awake, pairs } => idle::measure(&IdlePlan { idle, active, awake, pairs })
+            .and_then(|idle| Ok(print(&idle.table()).map(|()| ExitCode::SUCCESS)?)),
         Command::Compare { base, head, message } => judge(&base, &head, message.as_deref()),
     };
     outcome.unwrap_or_else(|error| {

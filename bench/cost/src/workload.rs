@@ -50,8 +50,21 @@ pub struct Shape {
     pub cores: usize,
     /// Sizes of a flow's rings.
     pub rings: Rings,
+    /// Connections that are awake at most.
+    pub awake_flows: usize,
+    /// Connections beyond those held open that there may be.
+    pub more: usize,
     /// Virtual microseconds that pass with each turn.
     pub turn_micros: u64,
+}
+
+impl Shape {
+    /// GETs over `active` connections, 32 drawn at random each turn, beside which `more` may be opened; of all of them
+    /// `awake_flows` are awake at most.
+    pub fn beside_idle(active: usize, more: usize, awake_flows: usize) -> Self {
+        // As with random flows, time goes slowly.
+        Self { connections: active, more, awake_flows, turn_micros: 1, ..Workload::TcpGet.shape(0) }
+    }
 }
 
 impl Workload {
@@ -112,6 +125,8 @@ impl Workload {
             reconnects: false,
             cores: 1,
             rings: Rings::DEFAULT,
+            awake_flows: usize::MAX,
+            more: 0,
             // As if a core did a million requests a second.
             turn_micros: 32,
         };
