@@ -454,7 +454,9 @@ impl Ours {
         let sleeper = Sleeper::new(Arc::new(Doorbell::new()?), queue.raw_fd());
         let mut config = StackConfig::new(plan.own, 24, Mac(device.link().mac.0));
         config.ports = vec![STREAM_PORT, MESSAGE_PORT];
-        config.conn_memory = 64 << 20;
+        // Larger rings for every connection: where they are short, who takes less than 16 KiB/s for three seconds is reset, and
+        // over a bad wire all are so slow.
+        config.conn_memory = (64 << 20).max((usize::try_from(plan.connections)? + 8) * (512 << 10));
         (config.give_up_timeout, config.linger_timeout) = (PATIENCE, PATIENCE);
         config.ip_mtu = usize::try_from(device.link().mtu)?;
         let secrets = Secrets::from_bytes(std::array::from_fn(|i| plan.seed.wrapping_mul(i as u64 + 3) as u8));
