@@ -19,6 +19,10 @@ use crate::resting::RestingFlow;
 /// are at work: more than it does in a turn.
 const RESERVE: usize = 5 * BURST;
 
+/// Blocks that the hand passes in one turn for all flows that need one at once; for new ones no more than leave half of these
+/// for flows that are woken.
+pub(crate) const LOOKS_A_TURN: usize = 8 * BURST;
+
 /// A block that lies at no number.
 const NOWHERE: u32 = u32::MAX;
 

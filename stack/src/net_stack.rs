@@ -52,7 +52,7 @@ use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
 use crate::block::{FlowBlock, NO_PROMISE, SocketSettings, maker};
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, LOOKS_A_TURN};
 use crate::classify::{Class, Local};
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
@@ -232,7 +232,7 @@ impl NetStack {
             walks: 0,
             now: Time::ZERO,
             blocks: Blocks::new(maker(config.rings)?, flows, config.awake_flows),
-            looks: sleep::LOOKS_A_TURN,
+            looks: LOOKS_A_TURN,
             sweep_at: Time::ZERO,
             free: Vec::with_capacity(flows),
             hash: TableHash::new(secrets.table),
@@ -398,7 +398,7 @@ impl NetStack {
         }
         self.time_wait.expire(now, BURST);
         self.now = now;
-        self.looks = sleep::LOOKS_A_TURN;
+        self.looks = LOOKS_A_TURN;
         self.look_at_rings(now);
         self.look_at_lingering(now);
         self.expire_neighbors(now);

@@ -14,6 +14,7 @@ use nic::BURST;
 
 use super::NetStack;
 use crate::block::NO_PROMISE;
+use crate::blocks::LOOKS_A_TURN;
 use crate::clock::Time;
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
@@ -24,10 +25,6 @@ use crate::resting::RestingFlow;
 
 /// Blocks that the hand passes for blocks ahead of use, and for one flow that needs a block at once.
 const LOOKS: usize = 2 * BURST;
-
-/// Blocks that it passes in one turn for all flows that need one at once; for new ones no more than leave half of these for
-/// flows that are woken.
-pub(super) const LOOKS_A_TURN: usize = 8 * BURST;
 
 /// Least time between two sweeps of the hand where the last has found nobody who rests.
 const SWEEP_GAP: Duration = Duration::from_millis(1);

@@ -30,7 +30,7 @@ pub struct Extended {
     /// as `CONN_MEMORY_PER_CORE` says.
     pub conn_memory_bytes: Option<usize>,
     /// Most connections of a core that have rings of their own at a time; those beyond, which rest, are kept in a few bytes.
-    /// `None`: see [`awake_flows`](crate::budget::awake_flows).
+    /// `None`: as many as have them in half of the memory of the machine.
     pub awake_flows: Option<usize>,
     /// Seconds of silence after which a connection's client is asked whether it is there; after three questions without an
     /// answer the connection is closed. 0 is never.
