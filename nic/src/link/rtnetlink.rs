@@ -251,6 +251,15 @@ fn invalid(error: DecodeError) -> io::Error {
 mod tests {
     use super::*;
 
+    /// An attribute as the kernel writes it: length, kind, value, filled up to four bytes.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = 4 + value.len() as u16;
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
     #[test]
     fn the_loopback_interface_is_found_by_name_and_by_index() {
         let found = LinkRecord::by_name("lo").expect("every namespace has one");
@@ -267,14 +276,7 @@ mod tests {
 
     #[test]
     fn an_interface_of_a_vlan_tells_its_number_and_others_none() {
-        // As the kernel tells of them (drivers without 8021q make none): length, kind, value, each filled up to four bytes.
-        let attribute = |kind: u16, value: &[u8]| {
-            let length = 4 + value.len() as u16;
-            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-            bytes.extend(value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytes
-        };
+        // As the kernel tells of them (drivers without 8021q make none).
         let of = |kind: &[u8], number: u16, protocol: u16| {
             let flags = attribute(2, &[1, 0, 0, 0, 255, 255, 255, 255]);
             let data =
@@ -290,13 +292,6 @@ mod tests {
 
     #[test]
     fn programs_are_read_wherever_they_are_attached_and_each_once() {
-        let attribute = |kind: u16, value: &[u8]| {
-            let length = 4 + value.len() as u16;
-            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-            bytes.extend(value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytes
-        };
         let number = |kind, number: u32| attribute(kind, &number.to_ne_bytes());
         // IFLA_XDP_ATTACHED: 1 in the driver, 4 in several ways.
         let one = [attribute(2, &[1]), number(XDP_PROGRAM, 7), number(XDP_DRIVER_PROGRAM, 7)].concat();
