@@ -234,7 +234,12 @@ fn an_interface_that_was_there_is_joined_and_stays_one_that_was_made_goes() {
         drop(device);
         assert!(exists(name), "{name} has queues");
         drop(taken);
-        assert_eq!(exists(name), stays, "{name}");
+        if stays {
+            assert!(exists(name), "{name} was there before");
+        } else {
+            // A child that another test forks has the descriptors too until it executes its program.
+            eventually("the interface goes with its last queue", || (!exists(name)).then_some(()));
+        }
     }
 }
 
@@ -251,7 +256,11 @@ fn what_cannot_be_opened_says_what_to_do() {
     let said = error(&TapConfig::new("ts", 1));
     assert!(said.contains("another process has it open"), "{said}");
     drop(first);
-    let said = error(&TapConfig { mtu: Some(40_000), ..TapConfig::new("ts", 1) });
+    // As above, a forked child may have the queue a moment longer.
+    let said = eventually("the queue can be had again", || {
+        let said = error(&TapConfig { mtu: Some(40_000), ..TapConfig::new("ts", 1) });
+        (!said.contains("another process has it open")).then_some(said)
+    });
     assert!(said.contains("ip link set ts mtu 1500"), "{said}");
     let mtu = lab.inside(Side::Server, || Link::by_name("ts")).expect("it is there").mtu;
     assert_eq!(mtu, 1500, "what is refused changes nothing");
