@@ -66,6 +66,13 @@ pub fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u
     addresses + u64::from(u16::from_ne_bytes([0, protocol])) + u64::from(len.to_be())
 }
 
+/// The sum of the pseudo-header of RFC 8200 §8.1 for `len` bytes of upper-layer protocol `protocol`.
+#[inline]
+pub fn pseudo_header_v6(source: [u8; 16], destination: [u8; 16], protocol: u8, len: u32) -> u64 {
+    let addresses = add(add(0, &source), &destination);
+    addresses + u64::from(u16::from_ne_bytes([0, protocol])) + u64::from(len.to_be())
+}
+
 /// The checksum field after the bytes `old` of the message, at an even place, have become `new` (RFC 1624 §3, eqn. 3).
 #[inline]
 pub fn changed(checksum: [u8; 2], old: &[u8], new: &[u8]) -> [u8; 2] {
@@ -93,6 +100,15 @@ mod tests {
     }
 
     proptest! {
+        /// The pseudo-header as the RFC draws it, added up.
+        #[test]
+        fn the_pseudo_header_of_ipv6_is_that_of_the_rfc(
+            source in any::<[u8; 16]>(), destination in any::<[u8; 16]>(), protocol in any::<u8>(), len in any::<u32>(),
+        ) {
+            let drawn = [&source[..], &destination, &len.to_be_bytes(), &[0, 0, 0, protocol]].concat();
+            prop_assert_eq!(fold(pseudo_header_v6(source, destination, protocol, len)), fold(add(0, &drawn)));
+        }
+
         #[test]
         fn a_sum_in_pieces_is_the_sum(bytes in prop::collection::vec(any::<u8>(), 0..2000), at in 0usize..1000) {
             let at = (at * 2).min(bytes.len() & !1);
