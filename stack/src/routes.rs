@@ -3,7 +3,7 @@
 //! A flow answers the station of its handshake, so that the table is asked only when a flow is opened from here, is in
 //! doubt, or the table changes: a walk through all routes, the longest prefix first. Read first: RFC 1122 §3.3.1.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use nic::Route;
@@ -17,7 +17,8 @@ impl Routes {
     /// one network the first counts, and the subnet is one; of more than [`Route::MOST`] the longest prefixes do not.
     pub fn new(own: Ipv4Addr, prefix_len: u8, routes: impl IntoIterator<Item = Route>) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
-        let subnet = Route { network: Ipv4Addr::from_bits(own.to_bits() & mask), prefix_len, gateway: None };
+        let network = Ipv4Addr::from_bits(own.to_bits() & mask).into();
+        let subnet = Route { network, prefix_len, gateway: None };
         let mut routes: Vec<_> = [subnet].into_iter().chain(routes).collect();
         // Stable: of one network the first stays the first.
         routes.sort_by_key(|route| route.prefix_len);
@@ -28,8 +29,11 @@ impl Routes {
 
     /// The host to which packets for `remote` are handed; `None` when there is no way.
     pub(crate) fn hop(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
-        let route = self.0.iter().find(|route| route.covers(remote))?;
-        Some(route.gateway.unwrap_or(remote))
+        match self.0.iter().find(|route| route.covers(remote))?.gateway {
+            Some(IpAddr::V4(gateway)) => Some(gateway),
+            // A route has a gateway of its own family.
+            Some(IpAddr::V6(_)) | None => Some(remote),
+        }
     }
 }
 
@@ -55,7 +59,11 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_decides_and_of_one_network_the_first_route() {
-        let by = |network, prefix_len, last| Route { network, prefix_len, gateway: Some(router(last)) };
+        let by = |network: Ipv4Addr, prefix_len, last| Route {
+            network: network.into(),
+            prefix_len,
+            gateway: Some(router(last).into()),
+        };
         let net = Ipv4Addr::new(192, 0, 2, 0);
         let given = [Route::default_by(router(1)), by(net, 24, 2), by(net, 24, 3), by(FAR, 32, 4)];
         let routes = Routes::new(OWN, 24, given);
@@ -65,7 +73,8 @@ mod tests {
 
     #[test]
     fn too_many_routes_leave_those_that_lead_furthest() {
-        let hosts = (0..5_000).map(|n| Route { network: Ipv4Addr::from_bits(n), prefix_len: 32, gateway: None });
+        let host = |n| Route { network: Ipv4Addr::from_bits(n).into(), prefix_len: 32, gateway: None };
+        let hosts = (0..5_000).map(host);
         let routes = Routes::new(OWN, 24, hosts.chain([Route::default_by(router(1))]));
         assert_eq!((routes.0.len(), routes.hop(FAR)), (Route::MOST, Some(router(1))));
     }

@@ -101,7 +101,7 @@ fn flows_go_by_the_router_that_takes_anothers_place_once_it_has_answered() {
 #[test]
 fn only_flows_whose_route_has_changed_go_elsewhere() {
     let (mut bench, mut flows) = open(&[FAR, ELSEWHERE]);
-    let special = Route { network: ELSEWHERE, prefix_len: 24, gateway: Some(SECOND) };
+    let special = Route { network: ELSEWHERE.into(), prefix_len: 24, gateway: Some(SECOND.into()) };
     bench.server.stack.set_routes(&routes([Route::default_by(FIRST), special]));
     bench.turn();
     answer(&mut bench);

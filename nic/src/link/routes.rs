@@ -1,12 +1,12 @@
 //! `Routes`: the next hops of an interface, as the kernel's main table has them, and what becomes of them.
 //!
-//! The kernel tells of each change over the multicast group of IPv4 routes, so that a look at a machine with a million
+//! The kernel tells of each change over the multicast groups of IPv4 and IPv6 routes, so that a look at a machine with a million
 //! routes costs nothing while they stay; then the routes of this interface alone are asked for. Routes that vanish with
 //! their interface vanish without a word, so who watches asks anew when the state of the interface has changed. Control
 //! side only; sees the network namespace of the calling thread. Read first: `rtnetlink(7)`, "RTM_GETROUTE".
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{DecodeError, ErrorBuffer, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -18,10 +18,12 @@ const NEWROUTE: u16 = 24;
 const GETROUTE: u16 = 26;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
-/// `RTNLGRP_IPV4_ROUTE`.
+/// `RTNLGRP_IPV4_ROUTE` and `RTNLGRP_IPV6_ROUTE`.
 const IPV4_ROUTES: u32 = 7;
-/// `AF_INET`, `RT_TABLE_MAIN`, `RTN_UNICAST`.
+const IPV6_ROUTES: u32 = 11;
+/// `AF_INET`, `AF_INET6`, `RT_TABLE_MAIN`, `RTN_UNICAST`.
 const INET: u8 = 2;
+const INET6: u8 = 10;
 const MAIN: u8 = 254;
 const UNICAST: u8 = 1;
 /// `RTNH_F_DEAD | RTNH_F_LINKDOWN`, of a route or of one of its hops.
@@ -65,7 +67,7 @@ impl Routes {
     }
 
     /// All routes, if they are others than at the last look: of each network the one of the least metric, the longest
-    /// prefixes first, at most [`Route::MOST`].
+    /// prefixes of IPv4 first and then those of IPv6, at most [`Route::MOST`] of each.
     ///
     /// # Errors
     /// The kernel refused; the next look asks again.
@@ -89,6 +91,7 @@ fn listen() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.add_membership(IPV4_ROUTES)?;
+    socket.add_membership(IPV6_ROUTES)?;
     socket.set_non_blocking(true)?;
     Ok(socket)
 }
@@ -110,24 +113,30 @@ fn has_told(socket: &Socket) -> bool {
 
 /// The routes of the main table that leave by the interface of that index, sorted.
 fn routes_of(index: u32) -> io::Result<Vec<Route>> {
+    let mut routes = sorted(routes_of_family(INET, index)?);
+    // A kernel without IPv6 tells of IPv4 again, which `read` tells apart.
+    routes.extend(sorted(routes_of_family(INET6, index)?));
+    Ok(routes)
+}
+
+fn routes_of_family(family: u8, index: u32) -> io::Result<Vec<(u32, Route)>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     // Before Linux 4.20 it tells of all interfaces, which `read` tells apart as well.
     let _ = socket.set_netlink_get_strict_chk(true);
     // To the kernel: its port is 0.
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(index), 0)?;
+    socket.send(&request(family, index), 0)?;
     let mut found = Vec::new();
     loop {
         let (answer, _) = socket.recv_from_full()?;
-        if read(&answer, index, &mut found)? {
-            break;
+        if read(&answer, family, index, &mut found)? {
+            return Ok(found);
         }
     }
-    Ok(sorted(found))
 }
 
-/// A request for the IPv4 routes of the main table by that interface.
-fn request(index: u32) -> Vec<u8> {
+/// A request for the routes of a family, of the main table, by that interface.
+fn request(family: u8, index: u32) -> Vec<u8> {
     let attribute = |kind: u16, value: u32| {
         let mut bytes = [8u16.to_ne_bytes(), kind.to_ne_bytes()].concat();
         bytes.extend(value.to_ne_bytes());
@@ -140,14 +149,14 @@ fn request(index: u32) -> Vec<u8> {
     bytes.extend(DUMP.to_ne_bytes());
     // Sequence number and port.
     bytes.extend([0; 8]);
-    bytes.push(INET);
+    bytes.push(family);
     bytes.extend([0; ROUTE_BYTES - 1]);
     bytes.extend(attributes);
     bytes
 }
 
 /// Reads one datagram of a dump into `found`, each route with its metric. Returns whether it was the last.
-fn read(mut datagram: &[u8], index: u32, found: &mut Vec<(u32, Route)>) -> io::Result<bool> {
+fn read(mut datagram: &[u8], family: u8, index: u32, found: &mut Vec<(u32, Route)>) -> io::Result<bool> {
     while !datagram.is_empty() {
         let message = NetlinkBuffer::new_checked(datagram).map_err(invalid)?;
         match message.message_type() {
@@ -157,7 +166,7 @@ fn read(mut datagram: &[u8], index: u32, found: &mut Vec<(u32, Route)>) -> io::R
                 // The kernel gives the error number negated.
                 return Err(io::Error::from_raw_os_error(error.code().map_or(0, |code| -code.get())));
             }
-            NEWROUTE => found.extend(route(message.payload(), index)?),
+            NEWROUTE => found.extend(route(message.payload(), family, index)?),
             _ => {}
         }
         let length = (message.length() as usize).next_multiple_of(4);
@@ -166,20 +175,36 @@ fn read(mut datagram: &[u8], index: u32, found: &mut Vec<(u32, Route)>) -> io::R
     Ok(false)
 }
 
-/// A route of the main table by that interface, with its metric.
-fn route(payload: &[u8], index: u32) -> io::Result<Option<(u32, Route)>> {
+/// The address of an attribute of that family.
+fn address(family: u8, value: &[u8]) -> Option<IpAddr> {
+    match family {
+        INET => value.first_chunk::<4>().map(|&bytes| IpAddr::from(bytes)),
+        _ => value.first_chunk::<16>().map(|&bytes| IpAddr::from(bytes)),
+    }
+}
+
+/// A route of the family's main table by that interface, with its metric.
+fn route(payload: &[u8], asked: u8, index: u32) -> io::Result<Option<(u32, Route)>> {
     let Some((header, attributes)) = payload.split_first_chunk::<ROUTE_BYTES>() else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let [family, prefix_len, source_len, tos, mut table, _, _, kind, flags, ..] = *header;
-    let mut route = Route { network: Ipv4Addr::UNSPECIFIED, prefix_len, gateway: None };
+    // A route for packets of some sources or kinds only is none of ours.
+    if family != asked || kind != UNICAST || source_len != 0 || tos != 0 {
+        return Ok(None);
+    }
+    let (any, most) = match family {
+        INET => (Ipv4Addr::UNSPECIFIED.into(), 32),
+        _ => (Ipv6Addr::UNSPECIFIED.into(), 128),
+    };
+    let mut route = Route { network: any, prefix_len, gateway: None };
     let (mut interface, mut metric, mut hops) = (None, 0, None);
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute.map_err(invalid)?;
         let word = attribute.value().first_chunk::<4>().copied();
         match (attribute.kind() & !KIND_FLAGS, word) {
-            (DESTINATION, Some(word)) => route.network = word.into(),
-            (GATEWAY, Some(word)) => route.gateway = Some(word.into()),
+            (DESTINATION, _) => route.network = address(family, attribute.value()).unwrap_or(any),
+            (GATEWAY, _) => route.gateway = address(family, attribute.value()),
             (INTERFACE, Some(word)) => interface = Some(u32::from_ne_bytes(word)),
             (PRIORITY, Some(word)) => metric = u32::from_ne_bytes(word),
             // A table's number of 256 and more is only here.
@@ -188,13 +213,11 @@ fn route(payload: &[u8], index: u32) -> io::Result<Option<(u32, Route)>> {
             _ => {}
         }
     }
-    // A route for packets of some sources or kinds only is none of ours.
-    let plain = family == INET && kind == UNICAST && table == MAIN && source_len == 0 && tos == 0;
-    if !plain || prefix_len > 32 {
+    if table != MAIN || prefix_len > most {
         return Ok(None);
     }
     if let Some(hops) = hops {
-        let Some(gateway) = hop(&hops, index)? else { return Ok(None) };
+        let Some(gateway) = hop(&hops, family, index)? else { return Ok(None) };
         return Ok(Some((metric, Route { gateway, ..route })));
     }
     let ours = interface == Some(index) && flags & DEAD == 0;
@@ -202,7 +225,7 @@ fn route(payload: &[u8], index: u32) -> io::Result<Option<(u32, Route)>> {
 }
 
 /// The gateway of the first of several hops that leaves by that interface and is not dead.
-fn hop(mut hops: &[u8], index: u32) -> io::Result<Option<Option<Ipv4Addr>>> {
+fn hop(mut hops: &[u8], family: u8, index: u32) -> io::Result<Option<Option<IpAddr>>> {
     while let Some(header) = hops.first_chunk::<HOP_BYTES>() {
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
         let interface = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
@@ -212,7 +235,7 @@ fn hop(mut hops: &[u8], index: u32) -> io::Result<Option<Option<Ipv4Addr>>> {
             for attribute in NlasIterator::new(attributes) {
                 let attribute = attribute.map_err(invalid)?;
                 if attribute.kind() & !KIND_FLAGS == GATEWAY {
-                    gateway = attribute.value().first_chunk::<4>().copied().map(Ipv4Addr::from);
+                    gateway = address(family, attribute.value());
                 }
             }
             return Ok(Some(gateway));
@@ -249,12 +272,16 @@ mod tests {
     }
 
     /// A message of a dump: table, kind and flags, prefix length, and attributes.
-    fn message((table, kind, flags): (u8, u8, u8), prefix_len: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+    fn message(what: (u8, u8, u8), prefix_len: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+        message_of(INET, what, prefix_len, attributes)
+    }
+
+    fn message_of(family: u8, (table, kind, flags): (u8, u8, u8), prefix_len: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
         let attributes = attributes.concat();
         let mut bytes = ((MESSAGE_BYTES + ROUTE_BYTES + attributes.len()) as u32).to_ne_bytes().to_vec();
         bytes.extend(NEWROUTE.to_ne_bytes());
         bytes.extend([2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend([INET, prefix_len, 0, 0, table, 3, 0, kind, flags, 0, 0, 0]);
+        bytes.extend([family, prefix_len, 0, 0, table, 3, 0, kind, flags, 0, 0, 0]);
         bytes.extend(attributes);
         bytes
     }
@@ -277,12 +304,12 @@ mod tests {
     fn routes(messages: &[Vec<u8>]) -> Vec<Route> {
         let mut found = Vec::new();
         let datagram = [messages.concat(), done()].concat();
-        assert!(read(&datagram, OURS, &mut found).expect("it is well formed"));
+        assert!(read(&datagram, INET, OURS, &mut found).expect("it is well formed"));
         sorted(found)
     }
 
     fn route_of(network: [u8; 4], prefix_len: u8, gateway: Option<u8>) -> Route {
-        let gateway = gateway.map(|last| Ipv4Addr::new(10, 77, 0, last));
+        let gateway = gateway.map(|last| [10, 77, 0, last].into());
         Route { network: network.into(), prefix_len, gateway }
     }
 
@@ -311,6 +338,47 @@ mod tests {
         assert_eq!(found, wanted);
     }
 
+    /// As the kernel tells of them: the link's prefix, a default route that a router has advertised, and two hops.
+    #[test]
+    fn routes_of_ipv6_are_read_like_those_of_ipv4_and_each_family_by_itself() {
+        const PLAIN: (u8, u8, u8) = (MAIN, UNICAST, 0);
+        let ipv6 = |text: &str| text.parse::<Ipv6Addr>().expect("an address");
+        let octets = |kind, text: &str| attribute(kind, &ipv6(text).octets());
+        let metric = attribute(PRIORITY, &1_024u32.to_ne_bytes());
+        let hop = |index: u32, router: &str| {
+            let gateway = octets(GATEWAY, router);
+            let mut bytes = ((HOP_BYTES + gateway.len()) as u16).to_ne_bytes().to_vec();
+            bytes.extend([0, 0]);
+            bytes.extend(index.to_ne_bytes());
+            bytes.extend(gateway);
+            bytes
+        };
+        let datagram = [
+            message_of(INET6, PLAIN, 0, &[by(OURS), octets(GATEWAY, "fe80::1"), metric]),
+            message_of(INET6, PLAIN, 64, &[octets(DESTINATION, "2001:db8::"), by(OURS)]),
+            message_of(
+                INET6,
+                PLAIN,
+                48,
+                &[
+                    octets(DESTINATION, "2001:db8:7::"),
+                    attribute(MULTIPATH, &[hop(8, "fe80::8"), hop(OURS, "fe80::7")].concat()),
+                ],
+            ),
+            message_of(INET6, (255, 5, 0), 8, &[octets(DESTINATION, "ff00::"), by(OURS)]),
+            message(PLAIN, 24, &[attribute(DESTINATION, &[10, 77, 0, 0]), by(OURS)]),
+            done(),
+        ]
+        .concat();
+        let read = |family| {
+            let mut found = Vec::new();
+            assert!(read(&datagram, family, OURS, &mut found).expect("it is well formed"));
+            sorted(found).iter().map(Route::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(read(INET6), ["2001:db8::/64", "2001:db8:7::/48 via fe80::7", "default via fe80::1"]);
+        assert_eq!(read(INET), ["10.77.0.0/24"]);
+    }
+
     #[test]
     fn of_several_hops_the_first_that_leaves_by_the_interface_and_lives_is_taken() {
         let hop = |index: u32, flags: u8, last: u8| {
@@ -329,12 +397,13 @@ mod tests {
         let mut cut = hop(OURS, 0, 3);
         cut.truncate(12);
         let cut = message((MAIN, UNICAST, 0), 0, &[attribute(MULTIPATH, &cut)]);
-        assert!(read(&cut, OURS, &mut Vec::new()).is_err(), "a hop that is cut short");
+        assert!(read(&cut, INET, OURS, &mut Vec::new()).is_err(), "a hop that is cut short");
     }
 
     #[test]
     fn of_too_many_routes_those_that_lead_furthest_are_kept() {
-        let many = (0..2_000u32).map(|n| (0, Route { network: n.into(), prefix_len: 32, gateway: None }));
+        let host = |n: u32| Route { network: Ipv4Addr::from_bits(n).into(), prefix_len: 32, gateway: None };
+        let many = (0..2_000).map(|n| (0, host(n)));
         let default = route_of([0, 0, 0, 0], 0, Some(1));
         let kept = sorted(many.chain([(0, default)]).collect());
         assert_eq!((kept.len(), kept.last()), (Route::MOST, Some(&default)));

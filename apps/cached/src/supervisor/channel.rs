@@ -122,7 +122,7 @@ mod tests {
             ToPlane::Begin(Some(Attach::Native)),
             ToPlane::Go,
             ToPlane::Counts(Box::new(counts)),
-            ToPlane::Routes(vec![Route::default_by([10, 77, 0, 1].into()); Route::MOST]),
+            ToPlane::Routes(vec![Route::default_by([10, 77, 0, 1]); Route::MOST]),
             ToPlane::Users(Ok(b"u:\xff\n".to_vec())),
             ToPlane::Users(Err("why".to_owned())),
             ToPlane::Cluster(7, Ok("\u{1}".repeat(1 << 20))),
