@@ -1,6 +1,7 @@
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{
-    NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeader, TransportSlice, VlanId, ip_number,
+    IpHeaders, Ipv4Extensions, Ipv6Extensions, Ipv6Header, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket,
+    TcpHeader, TransportSlice, VlanId, ip_number,
 };
 use proptest::prelude::*;
 
@@ -9,23 +10,31 @@ use crate::pool::{FramePool, PoolConfig};
 
 const PEER: [u8; 4] = [10, 77, 0, 1];
 const US: [u8; 4] = [10, 77, 0, 2];
+const PEER6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+const US6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 const SEQ: u32 = 0xffff_ff00;
 
 /// What a kernel leaves in the checksum of TCP for a device to finish: the sum of the pseudo-header.
-fn partial(len: usize) -> [u8; 2] {
-    let sum = Sum16BitWords::new().add_4bytes(PEER).add_4bytes(US).add_2bytes([0, 6]);
+fn partial(shape: Shape, len: usize) -> [u8; 2] {
+    let mut sum = Sum16BitWords::new().add_2bytes([0, 6]);
+    let sum = match shape.ipv6 {
+        true => sum.add_16bytes(PEER6).add_16bytes(US6),
+        false => sum.add_4bytes(PEER).add_4bytes(US),
+    };
     (!sum.add_2bytes((len as u16).to_be_bytes()).ones_complement()).to_ne_bytes()
 }
 
 /// How a merged frame looks.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
+    ipv6: bool,
     tagged: bool,
     ip_options: usize,
     tcp_options: usize,
 }
 
-const PLAIN: Shape = Shape { tagged: false, ip_options: 0, tcp_options: 0 };
+const PLAIN: Shape = Shape { ipv6: false, tagged: false, ip_options: 0, tcp_options: 0 };
+const PLAIN6: Shape = Shape { ipv6: true, ..PLAIN };
 
 /// A frame of one segment with `payload`, its flags PSH and FIN set, its checksum left to offload.
 fn merged(shape: Shape, payload: &[u8]) -> Vec<u8> {
@@ -37,15 +46,25 @@ fn merged(shape: Shape, payload: &[u8]) -> Vec<u8> {
     ip.dont_fragment = true;
     ip.options = vec![1; 4 * shape.ip_options].as_slice().try_into().expect("they fit");
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]);
-    let ip = etherparse::IpHeaders::Ipv4(ip, etherparse::Ipv4Extensions::default());
-    let packet: PacketBuilderStep<etherparse::IpHeaders> = match shape.tagged {
+    let ipv6 = Ipv6Header {
+        next_header: ip_number::TCP,
+        hop_limit: 64,
+        source: PEER6,
+        destination: US6,
+        ..Ipv6Header::default()
+    };
+    let ip = match shape.ipv6 {
+        true => IpHeaders::Ipv6(ipv6, Ipv6Extensions::default()),
+        false => IpHeaders::Ipv4(ip, Ipv4Extensions::default()),
+    };
+    let packet: PacketBuilderStep<IpHeaders> = match shape.tagged {
         true => ethernet.single_vlan(VlanId::try_new(7).expect("in range")).ip(ip),
         false => ethernet.ip(ip),
     };
     let mut frame = Vec::new();
     packet.tcp_header(tcp).write(&mut frame, payload).expect("written to memory");
     let checksum_at = frame.len() - tcp_len + 16;
-    frame[checksum_at..checksum_at + 2].copy_from_slice(&partial(tcp_len));
+    frame[checksum_at..checksum_at + 2].copy_from_slice(&partial(shape, tcp_len));
     frame
 }
 
@@ -73,18 +92,25 @@ fn joined(shape: Shape, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = Vec::new();
     for (index, frame) in frames.iter().enumerate() {
         let packet = SlicedPacket::from_ethernet(frame).expect("a packet");
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&packet.net, &packet.transport) else {
-            panic!("not TCP over IPv4: {frame:02x?}");
-        };
-        let header = ip.header().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum());
-        assert_eq!((header.source, header.destination, header.options.len()), (PEER, US, 4 * shape.ip_options));
+        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("no TCP: {frame:02x?}") };
+        match &packet.net {
+            Some(NetSlice::Ipv4(ip)) if !shape.ipv6 => {
+                let header = ip.header().to_header();
+                assert_eq!(header.header_checksum, header.calc_header_checksum());
+                assert_eq!((header.source, header.destination, header.options.len()), (PEER, US, 4 * shape.ip_options));
+            }
+            Some(NetSlice::Ipv6(ip)) if shape.ipv6 => {
+                let header = ip.header().to_header();
+                assert_eq!((header.source, header.destination, header.hop_limit), (PEER6, US6, 64));
+            }
+            other => panic!("another family: {other:?}"),
+        }
         assert_eq!(packet.link_exts.len(), usize::from(shape.tagged));
         assert_eq!(tcp.sequence_number(), SEQ.wrapping_add(payload.len() as u32));
         assert_eq!((tcp.acknowledgment_number(), tcp.options().len()), (99, 4 * shape.tcp_options));
         let last = index + 1 == frames.len();
         assert_eq!((tcp.ack(), tcp.psh(), tcp.fin()), (true, last, last));
-        assert_eq!(tcp.checksum().to_be_bytes(), partial(tcp.slice().len()), "left to offload, as before");
+        assert_eq!(tcp.checksum().to_be_bytes(), partial(shape, tcp.slice().len()), "left to offload, as before");
         assert!(!tcp.payload().is_empty(), "nothing is told twice");
         payload.extend(tcp.payload());
     }
@@ -95,9 +121,9 @@ proptest! {
     #[test]
     fn a_merged_frame_becomes_whole_segments_of_the_same_bytes(
         lens in prop::collection::vec(0usize..63_000, 1..4),
-        tagged in any::<bool>(), ip_options in 0usize..11, tcp_options in 0usize..11, first in any::<u8>(),
+        (ipv6, tagged) in any::<(bool, bool)>(), ip_options in 0usize..11, tcp_options in 0usize..11, first in any::<u8>(),
     ) {
-        let shape = Shape { tagged, ip_options, tcp_options };
+        let shape = Shape { ipv6, tagged, ip_options, tcp_options };
         let (mut segmenter, mut pool) = (Segmenter::new(), pool());
         for len in lens {
             // Longer than a chunk, else it would not come this way.
@@ -111,10 +137,10 @@ proptest! {
 
     #[test]
     fn whatever_comes_in_several_chunks_no_frame_is_lost_and_none_panics(
-        mut frame in prop::collection::vec(any::<u8>(), 1_800..6_000), real in any::<bool>(), bend in 0usize..80, to in any::<u8>(),
+        mut frame in prop::collection::vec(any::<u8>(), 1_800..6_000), real in 0u8..3, bend in 0usize..80, to in any::<u8>(),
     ) {
-        if real {
-            frame = merged(PLAIN, &frame);
+        if real > 0 {
+            frame = merged(if real == 1 { PLAIN } else { PLAIN6 }, &frame);
             frame[bend] = to;
         }
         let (mut segmenter, mut pool) = (Segmenter::new(), pool());
@@ -129,17 +155,27 @@ proptest! {
 /// What a link appends to a packet is nobody's.
 #[test]
 fn what_lies_behind_the_packet_is_no_payload() {
-    let payload = [9; 3_000];
-    let mut frame = merged(PLAIN, &payload);
-    frame.resize(frame.len() + 2_500, 0xee);
-    let (mut segmenter, mut pool) = (Segmenter::new(), pool());
-    assert_eq!(joined(PLAIN, &cut(&mut segmenter, &mut pool, &frame)), payload);
+    for shape in [PLAIN, PLAIN6] {
+        let payload = [9; 3_000];
+        let mut frame = merged(shape, &payload);
+        frame.resize(frame.len() + 2_500, 0xee);
+        let (mut segmenter, mut pool) = (Segmenter::new(), pool());
+        assert_eq!(joined(shape, &cut(&mut segmenter, &mut pool, &frame)), payload);
+    }
 }
 
 #[test]
 fn what_is_no_merged_segment_is_dropped_whole_and_counted() {
     let (mut segmenter, mut pool) = (Segmenter::new(), pool());
     type Bend = fn(&mut Vec<u8>);
+    let bends6: [Bend; 6] = [
+        |frame| frame[20] = 17,        // UDP.
+        |frame| frame[20] = 0,         // Another header before that of TCP.
+        |frame| frame[14] = 0x45,      // IP of another version.
+        |frame| frame[67] |= 0x02,     // SYN.
+        |frame| frame[66] = 0x40,      // A TCP header that is too short.
+        |frame| frame[18..20].fill(0), // Longer than a length can tell (BIG TCP).
+    ];
     let bends: [Bend; 8] = [
         |frame| frame[23] = 17,        // UDP.
         |frame| frame[12] = 0x86,      // Another EtherType.
@@ -150,8 +186,9 @@ fn what_is_no_merged_segment_is_dropped_whole_and_counted() {
         |frame| frame[46] = 0x40,      // A TCP header that is too short.
         |frame| frame[16..18].fill(0), // Longer than a length can tell (BIG TCP).
     ];
-    for (count, bend) in bends.iter().enumerate() {
-        let mut frame = merged(PLAIN, &[5; 5_000]);
+    let all = bends.into_iter().map(|bend| (PLAIN, bend)).chain(bends6.map(|bend| (PLAIN6, bend)));
+    for (count, (shape, bend)) in all.enumerate() {
+        let mut frame = merged(shape, &[5; 5_000]);
         bend(&mut frame);
         assert_eq!(cut(&mut segmenter, &mut pool, &frame), Vec::<Vec<u8>>::new(), "{count}");
         assert_eq!(segmenter.refused(), count as u64 + 1);
