@@ -31,6 +31,8 @@ mod burst;
 pub mod checksum;
 /// `DeviceName`: what frames come from and go to, on a command line.
 mod device;
+/// `IpFamily`: IPv4 or IPv6, where they are kept apart.
+mod family;
 /// `Faults`: what goes wrong on the wire, by a seed.
 mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
@@ -95,6 +97,7 @@ pub mod xdp;
 
 pub use burst::{BURST, Burst, RxBurst, TxBurst};
 pub use device::{DeviceName, DeviceNameError};
+pub use family::IpFamily;
 pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, Flap, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
 pub use mac::Mac;

@@ -45,11 +45,13 @@ impl fmt::Display for HashedBy {
     }
 }
 
-/// Predicts the queue of TCP connections over IPv4. Never changes; a NIC that is set anew needs a new one.
+/// Predicts the queue of TCP connections. Never changes; a NIC that is set anew needs a new one.
 #[derive(Debug, Clone)]
 pub struct FlowPrediction {
     rss: Rss,
     tcp: HashedBy,
+    /// Over IPv6.
+    tcp6: HashedBy,
     entries: usize,
 }
 
@@ -82,7 +84,7 @@ pub enum Unpredictable {
 impl FlowPrediction {
     /// By a key, a table and what is hashed of TCP; for a link in memory, or a test.
     pub fn new(rss: Rss, tcp: HashedBy, entries: usize) -> Self {
-        Self { rss, tcp, entries }
+        Self { rss, tcp, tcp6: tcp, entries }
     }
 
     /// By what the NIC says now.
@@ -97,11 +99,13 @@ impl FlowPrediction {
         let device = NetDevice::new(&link.name).map_err(no_hash)?;
         let rss = device.rss().map_err(no_hash)?;
         let tcp = device.hash_fields(FlowKind::Tcp4).map_err(no_hash)?;
-        Self::of_answers(rss, tcp)
+        // Some drivers tell of IPv4 alone.
+        let tcp6 = device.hash_fields(FlowKind::Tcp6).unwrap_or(tcp);
+        Self::of_answers(rss, tcp, tcp6)
             .map_err(|what| Unpredictable::OtherHash { driver: link.driver.clone(), what: what.to_owned() })
     }
 
-    fn of_answers(rss: RawRss, tcp: u64) -> Result<Self, &'static str> {
+    fn of_answers(rss: RawRss, tcp: u64, tcp6: u64) -> Result<Self, &'static str> {
         if rss.function & TOEPLITZ == 0 {
             return Err("hashes by another function than Toeplitz");
         }
@@ -110,18 +114,19 @@ impl FlowPrediction {
         }
         // Longer keys are for longer inputs than addresses and ports.
         let key = rss.key.first_chunk::<RSS_KEY_BYTES>().ok_or("has a key shorter than 40 bytes")?;
-        let tcp = HashedBy::of(tcp).ok_or("hashes TCP neither by addresses nor by addresses and ports")?;
+        let [tcp, tcp6] = [tcp, tcp6].map(HashedBy::of);
+        let (tcp, tcp6) = tcp.zip(tcp6).ok_or("hashes TCP neither by addresses nor by addresses and ports")?;
         let queues = rss.table.iter().map(|&queue| u16::try_from(queue).map(QueueId)).collect::<Result<Vec<_>, _>>();
         let queues = queues.map_err(|_| "has an indirection table with impossible queues")?;
         let entries = queues.len();
         let rss =
             Rss::with_table(key, queues).map_err(|_| "has an indirection table whose length is no power of two")?;
-        Ok(Self { rss, tcp, entries })
+        Ok(Self { rss, tcp, tcp6, entries })
     }
 
     /// The queue on which segments from `peer` to `own` should arrive.
     pub fn queue_of(&self, peer: SocketAddr, own: SocketAddr) -> QueueId {
-        match self.tcp {
+        match if own.is_ipv4() { self.tcp } else { self.tcp6 } {
             HashedBy::Ports => self.rss.queue_for_flow(peer, own),
             HashedBy::Addresses => self.rss.queue_for_addresses(peer.ip(), own.ip()),
         }
@@ -152,8 +157,9 @@ mod tests {
     fn a_nic_that_hashes_as_rss_does_is_predicted_by_its_fields() {
         let own: SocketAddr = "10.77.0.2:11211".parse().unwrap();
         let peer = |port| SocketAddr::new("10.77.0.1".parse().unwrap(), port);
-        let by_ports = FlowPrediction::of_answers(raw(), 0xf0).unwrap();
-        let by_addresses = FlowPrediction::of_answers(RawRss { key: [raw().key, vec![7; 12]].concat(), ..raw() }, 0x30);
+        let by_ports = FlowPrediction::of_answers(raw(), 0xf0, 0x30).unwrap();
+        let longer = RawRss { key: [raw().key, vec![7; 12]].concat(), ..raw() };
+        let by_addresses = FlowPrediction::of_answers(longer, 0x30, 0xf0);
         let by_addresses = by_addresses.unwrap();
         let mut queues = [0; 2];
         for port in 1_000..1_064 {
@@ -162,6 +168,13 @@ mod tests {
             assert_eq!(by_addresses.queue_of(peer(port), own), by_addresses.queue_of(peer(1), own));
         }
         assert!(queues.iter().all(|&flows| flows > 16), "{queues:?}");
+        // Each family by fields of its own.
+        let own: SocketAddr = "[2001:db8:77::2]:11211".parse().unwrap();
+        let peer = |port| SocketAddr::new("2001:db8:77::1".parse().unwrap(), port);
+        for port in 1_000..1_064 {
+            assert_eq!(by_ports.queue_of(peer(port), own), by_ports.queue_of(peer(1), own));
+            assert_eq!(by_addresses.queue_of(peer(port), own), Rss::new(2).queue_for_flow(peer(port), own));
+        }
         assert!(by_ports.to_string().contains("addresses and ports and a table of 128 entries"), "{by_ports}");
     }
 
@@ -175,7 +188,7 @@ mod tests {
             (RawRss { table: vec![0, 1 << 16], ..raw() }, 0xf0, "impossible queues"),
             (raw(), 0x10, "hashes TCP neither"),
         ] {
-            let error = FlowPrediction::of_answers(rss, tcp).unwrap_err();
+            let error = FlowPrediction::of_answers(rss, tcp, 0xf0).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::family::IpFamily;
 use crate::hash_fields;
 use crate::link::Link;
 use crate::napi;
@@ -24,7 +25,7 @@ mod reserved_ports;
 /// | `channels` | `rx 0 tx 0 combined 2` |
 /// | `rss-table` | the queue of each entry: `0 1 0 1` |
 /// | `rss-key` | bytes: `6d:5a:56` |
-/// | `rx-flow-hash udp4` | ethtool's letters: `sdfn` |
+/// | `rx-flow-hash udp4`, `rx-flow-hash udp6` | ethtool's letters: `sdfn` |
 /// | `feature NAME` (a name of `ethtool -k`, in its kernel's spelling) | `on`, `off` |
 /// | `reserved-port NUMBER` (kept from the kernel's own connections by `ip_local_reserved_ports`) | `on`, `off` |
 /// | `napi QUEUE` (when the interrupts of that queue come) | `defer-hard-irqs 2 gro-flush-timeout 200000 irq-suspend-timeout 0`, times in ns |
@@ -39,8 +40,8 @@ pub enum Setting {
     RssTable,
     /// The hash key.
     RssKey,
-    /// By what UDP over IPv4 is hashed.
-    UdpHash,
+    /// By what UDP of that family is hashed.
+    UdpHash(IpFamily),
     /// An offload.
     Feature(String),
     /// Whether the kernel gives a port to no connection of its own. The machine's, or the network namespace's; each port is a
@@ -59,12 +60,28 @@ impl fmt::Display for Setting {
             Self::Channels => f.write_str("channels"),
             Self::RssTable => f.write_str("rss-table"),
             Self::RssKey => f.write_str("rss-key"),
-            Self::UdpHash => f.write_str("rx-flow-hash udp4"),
+            Self::UdpHash(family) => write!(f, "rx-flow-hash {}", udp_of(*family)),
             Self::Feature(name) => write!(f, "feature {name}"),
             Self::ReservedPort(port) => write!(f, "reserved-port {port}"),
             Self::Napi(queue) => write!(f, "napi {queue}"),
             Self::File(path) => write!(f, "file {}", path.display()),
         }
+    }
+}
+
+/// ethtool's word for UDP of that family.
+fn udp_of(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "udp4",
+        IpFamily::V6 => "udp6",
+    }
+}
+
+/// The same as the kernel numbers it.
+pub(crate) fn udp_kind(family: IpFamily) -> FlowKind {
+    match family {
+        IpFamily::V4 => FlowKind::Udp4,
+        IpFamily::V6 => FlowKind::Udp6,
     }
 }
 
@@ -82,7 +99,8 @@ impl FromStr for Setting {
             None if text == "channels" => Self::Channels,
             None if text == "rss-table" => Self::RssTable,
             None if text == "rss-key" => Self::RssKey,
-            Some(("rx-flow-hash", "udp4")) => Self::UdpHash,
+            Some(("rx-flow-hash", "udp4")) => Self::UdpHash(IpFamily::V4),
+            Some(("rx-flow-hash", "udp6")) => Self::UdpHash(IpFamily::V6),
             Some(("feature", name)) => Self::Feature(name.to_owned()),
             Some(("reserved-port", port)) => {
                 Self::ReservedPort(port.parse().map_err(|_| UnknownSetting(text.to_owned()))?)
@@ -126,7 +144,7 @@ impl Setting {
             Self::Channels => format!("ethtool -L {link} {value}"),
             Self::RssTable | Self::Napi(_) => return None,
             Self::RssKey => format!("ethtool -X {link} hkey {value}"),
-            Self::UdpHash => format!("ethtool -N {link} rx-flow-hash udp4 {value}"),
+            Self::UdpHash(family) => format!("ethtool -N {link} rx-flow-hash {} {value}", udp_of(*family)),
             Self::Feature(name) => format!("ethtool -K {link} {name} {value}"),
             // A list with more in it than this port.
             Self::ReservedPort(_) => return None,
@@ -206,7 +224,7 @@ impl Knobs for NicKnobs {
                 let key: Vec<String> = self.device()?.rss()?.key.iter().map(|byte| format!("{byte:02x}")).collect();
                 key.join(":")
             }
-            Setting::UdpHash => hash_fields::letters(self.device()?.hash_fields(FlowKind::Udp4)?),
+            Setting::UdpHash(family) => hash_fields::letters(self.device()?.hash_fields(udp_kind(*family))?),
             Setting::Feature(name) => {
                 let features = self.device()?.features()?;
                 let feature = features.iter().find(|feature| feature.name == *name);
@@ -235,8 +253,8 @@ impl Knobs for NicKnobs {
                 let key: Result<Vec<u8>, _> = value.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
                 self.device()?.set_rss(None, Some(&key.map_err(|_| wrong())?))
             }
-            Setting::UdpHash => {
-                self.device()?.set_hash_fields(FlowKind::Udp4, hash_fields::fields(value).ok_or_else(wrong)?)
+            Setting::UdpHash(family) => {
+                self.device()?.set_hash_fields(udp_kind(*family), hash_fields::fields(value).ok_or_else(wrong)?)
             }
             Setting::Feature(name) => self.device()?.set_feature(name, is_on(value).ok_or_else(wrong)?),
             Setting::ReservedPort(port) => reserved_ports::list(*port, is_on(value).ok_or_else(wrong)?),
@@ -280,7 +298,8 @@ mod tests {
             Setting::Channels,
             Setting::RssTable,
             Setting::RssKey,
-            Setting::UdpHash,
+            Setting::UdpHash(IpFamily::V4),
+            Setting::UdpHash(IpFamily::V6),
             Setting::Feature("rx-gro".to_owned()),
             Setting::ReservedPort(11211),
             Setting::Napi(3),

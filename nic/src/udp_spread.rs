@@ -7,14 +7,14 @@
 use std::fmt;
 use std::io;
 
+use crate::family::IpFamily;
 use crate::guard::Guard;
 use crate::hash_fields::{ADDRESSES_AND_PORTS, letters};
 use crate::link::Link;
-use crate::settings::Setting;
-use crate::sys::ethtool::FlowKind;
+use crate::settings::{Setting, udp_kind};
 use crate::sys::netdev::NetDevice;
 
-/// How UDP over IPv4 spreads over the queues of a link. For the operator: print it.
+/// How UDP of one family spreads over the queues of a link. For the operator: print it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UdpSpread {
@@ -36,6 +36,8 @@ pub enum UdpSpread {
     },
     /// The driver hashes by less and cannot be told otherwise.
     Refused {
+        /// What would tell it.
+        setting: Setting,
         /// The link.
         link: String,
         /// The driver's name.
@@ -58,25 +60,30 @@ impl fmt::Display for UdpSpread {
                 f,
                 "the driver ({driver}) has no hash to set; a datagram is answered by the core of whichever queue it comes by"
             ),
-            Self::Refused { link, driver, source } => write!(
+            Self::Refused { setting, link, driver, source } => write!(
                 f,
-                "the driver ({driver}) does not spread datagrams by ports: {source}; all of one client's may come to one core; try `ethtool -N {link} rx-flow-hash udp4 sdfn`"
+                "the driver ({driver}) does not spread datagrams by ports: {source}; all of one client's may come to one core; try `ethtool -N {link} {setting} sdfn`"
             ),
         }
     }
 }
 
-/// Has the NIC spread UDP over IPv4 by addresses and ports, where it does not yet, and says what came of it; `guard`
+/// Has the NIC spread UDP of `family` by addresses and ports, where it does not yet, and says what came of it; `guard`
 /// saves what it was and gives it back. Nothing that is wrong here keeps a server from serving: every core answers what
 /// comes to it.
-pub fn spread_udp(link: &Link, guard: &mut Guard) -> UdpSpread {
+pub fn spread_udp(link: &Link, family: IpFamily, guard: &mut Guard) -> UdpSpread {
     match NetDevice::new(&link.name) {
-        Ok(device) => spread(link, &mut Guarded { device, guard }),
-        Err(source) => UdpSpread::Refused { link: link.name.clone(), driver: link.driver.clone(), source },
+        Ok(device) => spread(link, family, &mut Guarded { device, family, guard }),
+        Err(source) => refused(link, family, source),
     }
 }
 
-/// By which fields of a frame a NIC hashes UDP over IPv4, as bits of `ethtool.h`.
+fn refused(link: &Link, family: IpFamily, source: io::Error) -> UdpSpread {
+    let setting = Setting::UdpHash(family);
+    UdpSpread::Refused { setting, link: link.name.clone(), driver: link.driver.clone(), source }
+}
+
+/// By which fields of a frame a NIC hashes UDP of a family, as bits of `ethtool.h`.
 trait UdpHash {
     fn fields(&self) -> io::Result<u64>;
     fn set_fields(&mut self, fields: u64) -> io::Result<()>;
@@ -84,24 +91,25 @@ trait UdpHash {
 
 struct Guarded<'a> {
     device: NetDevice,
+    family: IpFamily,
     guard: &'a mut Guard,
 }
 
 impl UdpHash for Guarded<'_> {
     fn fields(&self) -> io::Result<u64> {
-        self.device.hash_fields(FlowKind::Udp4)
+        self.device.hash_fields(udp_kind(self.family))
     }
 
     fn set_fields(&mut self, fields: u64) -> io::Result<()> {
-        self.guard.change(&Setting::UdpHash, &letters(fields)).map(drop).map_err(io::Error::other)
+        self.guard.change(&Setting::UdpHash(self.family), &letters(fields)).map(drop).map_err(io::Error::other)
     }
 }
 
-fn spread(link: &Link, hash: &mut impl UdpHash) -> UdpSpread {
+fn spread(link: &Link, family: IpFamily, hash: &mut impl UdpHash) -> UdpSpread {
     if link.rx_queues == 1 {
         return UdpSpread::OneQueue;
     }
-    let refused = |source| UdpSpread::Refused { link: link.name.clone(), driver: link.driver.clone(), source };
+    let refused = |source| refused(link, family, source);
     let before = match hash.fields() {
         Ok(ADDRESSES_AND_PORTS) => return UdpSpread::ByPorts,
         Ok(fields) => fields,
@@ -163,7 +171,7 @@ mod tests {
             driver: "igb".to_owned(),
         };
         let mut driver = Driver { fields, obeys, orders: 0 };
-        let outcome = spread(&link, &mut driver);
+        let outcome = spread(&link, IpFamily::V6, &mut driver);
         (outcome.to_string(), driver.orders)
     }
 
@@ -176,6 +184,7 @@ mod tests {
         assert!(text.contains("hashes by `sd` all the same") && text.contains("one core"), "{text}");
         let (text, _) = said(2, Ok(0x30), |_| Err(libc::EINVAL));
         assert!(text.contains("(igb) does not spread") && text.contains("Invalid argument"), "{text}");
+        assert!(text.ends_with("try `ethtool -N eth7 rx-flow-hash udp6 sdfn`"), "{text}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use sidestep_nic::link::{Link, LinkError};
 use sidestep_nic::preflight::OpenError;
 use sidestep_nic::udp_spread::spread_udp;
 use sidestep_nic::xdp::{Attach, AttachMode, Copy, XdpConfig, XdpDevice, XdpQueue};
-use sidestep_nic::{Burst, Doorbell, Queue, QueueId, Sleeper, Woken};
+use sidestep_nic::{Burst, Doorbell, IpFamily, Queue, QueueId, Sleeper, Woken};
 
 fn open(lab: &Lab, side: Side, address: Ipv4Addr) -> XdpDevice {
     open_as(lab, side, &XdpConfig::new(side.link(), address)).expect("the device opens")
@@ -168,7 +168,7 @@ fn a_veth_has_no_hash_to_set_and_one_queue_needs_none() {
         let said = lab.inside(Side::Server, || {
             let link = Link::by_name(Side::Server.link()).expect("it is there");
             let mut guard = Guard::of_server(&link, &std::env::temp_dir()).expect("the kernel tells");
-            spread_udp(&link, &mut guard).to_string()
+            spread_udp(&link, IpFamily::V4, &mut guard).to_string()
         });
         assert!(said.starts_with(wanted), "{said}");
     }

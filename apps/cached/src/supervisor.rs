@@ -37,7 +37,7 @@ use nic::udp_spread::spread_udp;
 use nic::vlan_tags::VlanTags;
 use nic::wait_mode::tell_nic;
 use nic::xdp::{Attach, HeldProgram, SharedProgram};
-use nic::{DeviceName, QueueId};
+use nic::{DeviceName, IpFamily, QueueId};
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -225,7 +225,7 @@ impl Supervisor<'_> {
             let new = || Guard::of_server(&link, &folder()).map_err(SetupError::system("ask about the interface"));
             let mut guard = self.guard.take().map_or_else(new, Ok)?;
             if self.ports.udp.is_some() {
-                say(format_args!("udp: {}", spread_udp(&link, &mut guard)));
+                say(format_args!("udp: {}", spread_udp(&link, IpFamily::V4, &mut guard)));
             }
             if let (Some(number), DeviceName::Xdp(_)) = (self.options.vlan, &self.options.device) {
                 let known = self.options.vlan_link.is_some();

@@ -306,7 +306,7 @@ impl Preparation<'_> {
         match guard.change(setting, value) {
             Ok(_) => Ok(()),
             // Nothing depends on these but speed, and some drivers cannot do it.
-            Err(error) if matches!(setting, Setting::File(_) | Setting::UdpHash | Setting::RssTable) => {
+            Err(error) if matches!(setting, Setting::File(_) | Setting::UdpHash(_) | Setting::RssTable) => {
                 say(out, Finding::note(format_args!("{error}; it goes on without")))
             }
             Err(error) => Err(error.into()),

@@ -96,6 +96,10 @@ pub(crate) enum FlowKind {
     Tcp4 = 0x01,
     /// UDP over IPv4.
     Udp4 = 0x02,
+    /// TCP over IPv6.
+    Tcp6 = 0x05,
+    /// UDP over IPv6.
+    Udp6 = 0x06,
 }
 
 impl NetDevice {

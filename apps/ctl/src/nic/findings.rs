@@ -3,10 +3,10 @@
 //! What is the NIC's own is changed; what is the machine's (governor, irqbalance, memory) is left to the operator. A NIC
 //! that the kernel goes on using keeps its channels, its MTU and its interrupts.
 
-use nic::FlowPrediction;
 use nic::link::Link;
 use nic::settings::{Knobs, Setting};
 use nic::xdp::MTU_MAX;
+use nic::{FlowPrediction, IpFamily};
 
 use super::cpus;
 use super::finding::Finding;
@@ -116,7 +116,7 @@ fn channels(link: &Link, wishes: &Wishes) -> Finding {
 }
 
 fn udp_hash(link: &Link, knobs: &impl Knobs) -> Option<Finding> {
-    let value = read(knobs, &Setting::UdpHash)?;
+    let value = read(knobs, &Setting::UdpHash(IpFamily::V4))?;
     let is = format!("UDP is hashed by {value}");
     Some(match value.as_str() {
         "sdfn" => Finding::ok(is),
@@ -124,7 +124,7 @@ fn udp_hash(link: &Link, knobs: &impl Knobs) -> Option<Finding> {
             is,
             "sdfn: by addresses and ports, so that one client's datagrams spread",
             &link.name,
-            Setting::UdpHash,
+            Setting::UdpHash(IpFamily::V4),
             "sdfn",
         ),
     })
