@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "bpf/steer.bpf.c";
+/// What is part of it.
+const FOLDER: &str = "bpf";
 const PACKAGES: &str = "apt-get install clang libbpf-dev linux-libc-dev";
 
 fn main() -> ExitCode {
-    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed={FOLDER}");
     println!("cargo::rerun-if-env-changed=CLANG");
     let Some(out_dir) = env::var_os("OUT_DIR") else {
         println!("cargo::error=OUT_DIR is not set; build with cargo");

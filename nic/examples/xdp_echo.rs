@@ -58,7 +58,7 @@ fn config(link: &str, address: &str, mode: &[&str]) -> Result<XdpConfig, Box<dyn
         ["generic"] => AttachMode::Generic,
         _ => return Err("the mode is native or generic".into()),
     };
-    Ok(XdpConfig { attach, ..XdpConfig::new(link, address.parse()?) })
+    Ok(XdpConfig { attach, ..XdpConfig::new(link, address.parse::<Ipv4Addr>()?) })
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6], Box<dyn Error>> {

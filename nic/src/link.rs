@@ -3,7 +3,7 @@
 //! Control side only; sees the network namespace of the calling thread. Read first: `netdevice(7)`.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::mac::Mac;
 use crate::sys::ethtool::Channels;
@@ -208,16 +208,16 @@ pub fn names() -> io::Result<Vec<String>> {
     Ok(entries.into_iter().filter(|entry| entry.address.is_none()).map(|entry| entry.name).collect())
 }
 
-/// An IPv4 address that the kernel has.
+/// An IP address that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelAddress {
     /// The interface that carries it.
     pub link: String,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
-/// IPv4 addresses that the kernel has, on any interface.
+/// IP addresses that the kernel has, on any interface; of IPv6 also those that it still probes.
 ///
 /// # Errors
 /// The kernel refused.

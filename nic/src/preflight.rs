@@ -6,7 +6,7 @@
 //! so. Control side only. Read first: `capabilities(7)`.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
@@ -22,7 +22,7 @@ mod kernel_ports;
 pub use kernel_ports::KernelPort;
 use kernel_ports::kernel_ports;
 
-/// What the maps of the XDP program have room for (`bpf/steer.bpf.c`).
+/// What the maps of the XDP program have room for (`bpf/maps.h`).
 const ADDRESSES_MAX: usize = 64;
 const PORTS_MAX: usize = 256;
 const ALLOW_MAX: usize = 256;
@@ -108,7 +108,7 @@ pub enum OpenError {
     )]
     AddressInUse {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The interface that carries it.
         on: String,
     },
@@ -118,7 +118,7 @@ pub enum OpenError {
     )]
     AddressNotShared {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A port of a shared address has a socket of the kernel's, which would get nothing more.
     #[error(
@@ -127,25 +127,27 @@ pub enum OpenError {
     )]
     PortInUse {
         /// The shared address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The port's transport.
         transport: Transport,
         /// The port.
         port: u16,
     },
     /// The stack would get no frame at all, or an address is none that a host can have.
-    #[error("{address} is no address that a host can have; give a unicast IPv4 address")]
+    #[error("{address} is no address that a host can have; give a unicast address")]
     AddressInvalid {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A network is none: its prefix is too long, or bits are set beyond it.
     #[error(
-        "{address}/{prefix_len} is no network; give its first address and a prefix length up to 32, such as 10.77.0.0/16"
+        "{address}/{prefix_len} is no network; give its first address and a prefix length up to {most}, such as {example}",
+        most = if .address.is_ipv4() { 32 } else { 128 },
+        example = if .address.is_ipv4() { "10.77.0.0/16" } else { "2001:db8::/32" }
     )]
     NetworkInvalid {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The length of its prefix, in bits.
         prefix_len: u8,
     },
@@ -155,7 +157,13 @@ pub enum OpenError {
     )]
     SharedOnDedicated {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
+    },
+    /// An address is given twice.
+    #[error("{address} is given twice; give each address once")]
+    AddressTwice {
+        /// The address.
+        address: IpAddr,
     },
     /// Too many, or no, addresses, ports or queues.
     #[error("{count} {what} given, it must be 1 to {limit}")]
@@ -287,7 +295,7 @@ pub enum OpenError {
 pub struct Facts {
     /// The link.
     pub link: Link,
-    /// IPv4 addresses that the kernel has.
+    /// IP addresses that the kernel has.
     pub kernel_addresses: Vec<KernelAddress>,
     /// Ports that the kernel's sockets have.
     pub kernel_ports: Vec<KernelPort>,
@@ -375,12 +383,15 @@ fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
         return Err(OpenError::Count { what: "ports of shared addresses", count, limit: PORTS_MAX });
     }
     check_allowed(&config.allow)?;
-    for &(address, mode) in &config.addresses {
+    for (position, &(address, mode)) in config.addresses.iter().enumerate() {
         if mode == AddressMode::Shared && config.dedicated {
             return Err(OpenError::SharedOnDedicated { address });
         }
-        if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+        if !is_host(address) {
             return Err(OpenError::AddressInvalid { address });
+        }
+        if config.addresses.iter().take(position).any(|(earlier, _)| *earlier == address) {
+            return Err(OpenError::AddressTwice { address });
         }
         let carrier = facts.kernel_addresses.iter().find(|known| known.address == address);
         match (mode, carrier) {
@@ -395,8 +406,16 @@ fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Whether a host can have the address on a link. IPv6 writes IPv4 addresses in several ways (RFC 4291 §2.5.5), none of which a
+/// packet on a link may have.
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    let disguised = matches!(address, IpAddr::V6(address) if address.to_ipv4().is_some());
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast || disguised)
+}
+
 /// The program takes the ports of shared addresses from the kernel, whoever has them there.
-fn check_ports(config: &XdpConfig, facts: &Facts, address: Ipv4Addr) -> Result<(), OpenError> {
+fn check_ports(config: &XdpConfig, facts: &Facts, address: IpAddr) -> Result<(), OpenError> {
     let taken = |&&(transport, port): &&(Transport, u16)| {
         facts.kernel_ports.iter().any(|kernel| kernel.takes(transport, address, port))
     };
@@ -406,13 +425,19 @@ fn check_ports(config: &XdpConfig, facts: &Facts, address: Ipv4Addr) -> Result<(
     }
 }
 
-fn check_allowed(allow: &[(Ipv4Addr, u8)]) -> Result<(), OpenError> {
+fn check_allowed(allow: &[(IpAddr, u8)]) -> Result<(), OpenError> {
     if allow.len() > ALLOW_MAX {
         return Err(OpenError::Count { what: "allowed networks", count: allow.len(), limit: ALLOW_MAX });
     }
-    let is_network = |address: Ipv4Addr, prefix_len: u8| {
-        let host_bits = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
-        prefix_len <= 32 && address.to_bits() & host_bits == 0
+    let is_network = |address: IpAddr, prefix_len: u8| match address {
+        IpAddr::V4(address) => {
+            let host_bits = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+            prefix_len <= 32 && address.to_bits() & host_bits == 0
+        }
+        IpAddr::V6(address) => {
+            let host_bits = u128::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+            prefix_len <= 128 && address.to_bits() & host_bits == 0
+        }
     };
     match allow.iter().find(|&&(address, prefix_len)| !is_network(address, prefix_len)) {
         Some(&(address, prefix_len)) => Err(OpenError::NetworkInvalid { address, prefix_len }),

@@ -1,3 +1,5 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::*;
 use crate::mac::Mac;
 use crate::xdp::{CopyMode, Transport};
@@ -20,7 +22,7 @@ fn facts() -> Facts {
             rx_ring: None,
             driver: "veth".to_owned(),
         },
-        kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: KERNELS }],
+        kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: KERNELS.into() }],
         kernel_ports: Vec::new(),
         missing_capabilities: Vec::new(),
         lockable_bytes: None,
@@ -52,7 +54,7 @@ fn an_address_that_the_kernel_has_is_refused_with_its_interface() {
 
 /// Shares the kernel's address, for a TCP port.
 fn shared() -> XdpConfig {
-    let (addresses, ports) = (vec![(KERNELS, AddressMode::Shared)], vec![(Transport::Tcp, 11211)]);
+    let (addresses, ports) = (vec![(KERNELS.into(), AddressMode::Shared)], vec![(Transport::Tcp, 11211)]);
     XdpConfig { addresses, ports, ..config() }
 }
 
@@ -60,13 +62,13 @@ fn shared() -> XdpConfig {
 fn a_shared_port_that_a_socket_of_the_host_has_is_refused() {
     let port = |transport, address| KernelPort { transport, address, port: 11211 };
     let with = |port| Facts { kernel_ports: vec![port], ..facts() };
-    for address in [None, Some(KERNELS)] {
+    for address in [None, Some(KERNELS.into()), Some(Ipv4Addr::UNSPECIFIED.into())] {
         let line = line(&shared(), &with(port(Transport::Tcp, address)));
         let wanted = "a socket of this host has TCP port 11211 of 10.77.0.3 already; stop its process (ss -tanp 'sport = 11211')";
         assert!(line.starts_with(wanted), "{line}");
     }
     check(&shared(), &with(port(Transport::Udp, None))).unwrap();
-    check(&shared(), &with(port(Transport::Tcp, Some(OURS)))).unwrap();
+    check(&shared(), &with(port(Transport::Tcp, Some(OURS.into())))).unwrap();
     check(&config(), &with(port(Transport::Tcp, None))).unwrap();
 }
 
@@ -79,20 +81,35 @@ fn an_address_is_not_shared_with_a_kernel_that_gets_no_frame() {
 
 #[test]
 fn what_is_allowed_must_be_networks_and_not_too_many() {
-    let allow = |allow: Vec<(Ipv4Addr, u8)>| XdpConfig { allow, ..config() };
-    check(&allow(vec![(Ipv4Addr::UNSPECIFIED, 0), (Ipv4Addr::new(10, 77, 0, 0), 16), (OURS, 32)]), &facts()).unwrap();
-    for (address, prefix_len) in [(OURS, 24), (OURS, 33), (Ipv4Addr::new(10, 0, 0, 0), 6)] {
-        let line = line(&allow(vec![(address, prefix_len)]), &facts());
+    let allow = |networks: &[(&str, u8)]| XdpConfig {
+        allow: networks.iter().map(|(address, len)| (address.parse().unwrap(), *len)).collect(),
+        ..config()
+    };
+    let right = [("0.0.0.0", 0), ("10.77.0.0", 16), ("10.77.0.2", 32), ("::", 0), ("2001:db8::", 32), ("fe80::1", 128)];
+    check(&allow(&right), &facts()).unwrap();
+    for (network, example) in [
+        (("10.77.0.2", 24), "10.77.0.0/16"),
+        (("10.77.0.2", 33), "10.77.0.0/16"),
+        (("10.0.0.0", 6), "10.77.0.0/16"),
+        (("2001:db8::1", 64), "2001:db8::/32"),
+        (("::", 129), "2001:db8::/32"),
+    ] {
+        let line = line(&allow(&[network]), &facts());
+        let (address, prefix_len) = network;
         assert!(line.starts_with(&format!("{address}/{prefix_len} is no network; give its first address")), "{line}");
+        assert!(line.ends_with(example), "{line}");
     }
-    let line = line(&allow(vec![(OURS, 32); 257]), &facts());
+    let line = line(&allow(&[("10.77.0.2", 32); 257]), &facts());
     assert_eq!(line, "257 allowed networks given, it must be 1 to 256");
 }
 
 #[test]
 fn a_shared_address_that_the_kernel_lacks_is_refused() {
-    let config =
-        XdpConfig { addresses: vec![(OURS, AddressMode::Shared)], ports: vec![(Transport::Tcp, 11211)], ..config() };
+    let config = XdpConfig {
+        addresses: vec![(OURS.into(), AddressMode::Shared)],
+        ports: vec![(Transport::Tcp, 11211)],
+        ..config()
+    };
     assert!(line(&config, &facts()).starts_with("10.77.0.2 is to be shared with the kernel"));
 }
 
@@ -162,16 +179,45 @@ fn rings_that_are_no_power_of_two_or_out_of_range_are_refused() {
 
 #[test]
 fn an_address_that_no_host_can_have_is_refused() {
-    for address in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1)] {
+    for address in [
+        "0.0.0.0",
+        "255.255.255.255",
+        "127.0.0.1",
+        "224.0.0.1",
+        "::",
+        "::1",
+        "ff02::1",
+        "::ffff:10.77.0.2",
+        "::10.77.0.2",
+    ] {
+        let address: IpAddr = address.parse().unwrap();
         assert!(line(&XdpConfig::new("ss0", address), &facts()).contains("is no address that a host can have"));
     }
+    for address in ["10.77.0.2", "2001:db8::2", "fe80::2"] {
+        check(&XdpConfig::new("ss0", address.parse::<IpAddr>().unwrap()), &facts()).unwrap();
+    }
+}
+
+#[test]
+fn several_addresses_of_both_families_pass_and_one_given_twice_does_not() {
+    let own = |address: &str| (address.parse().unwrap(), AddressMode::Own);
+    let of = |addresses: &[&str]| XdpConfig { addresses: addresses.iter().map(|&one| own(one)).collect(), ..config() };
+    check(&of(&["10.77.0.2", "10.78.0.2", "2001:db8::2"]), &facts()).unwrap();
+    let twice = line(&of(&["10.77.0.2", "2001:db8::2", "2001:db8:0::2"]), &facts());
+    assert_eq!(twice, "2001:db8::2 is given twice; give each address once");
+    let kernels = Facts {
+        kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: Ipv6Addr::from_bits(7 << 64).into() }],
+        ..facts()
+    };
+    let taken = line(&of(&["10.77.0.2", "0:0:0:7::"]), &kernels);
+    assert!(taken.starts_with("the kernel already has 0:0:0:7::, on ss0; take it away (ip address del"), "{taken}");
 }
 
 #[test]
 fn no_address_and_no_port_for_a_shared_one_are_refused() {
     let none = XdpConfig { addresses: Vec::new(), ..config() };
     assert_eq!(line(&none, &facts()), "0 addresses given, it must be 1 to 64");
-    let portless = XdpConfig { addresses: vec![(KERNELS, AddressMode::Shared)], ..config() };
+    let portless = XdpConfig { addresses: vec![(KERNELS.into(), AddressMode::Shared)], ..config() };
     assert_eq!(line(&portless, &facts()), "0 ports of shared addresses given, it must be 1 to 256");
 }
 

@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -114,16 +114,16 @@ impl NetDevice {
     }
 }
 
-/// An entry of the kernel's list: an interface, or an IPv4 address of one.
+/// An entry of the kernel's list: an interface, or an IP address of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InterfaceAddress {
     /// The interface's name.
     pub(crate) name: String,
     /// The address; `None` for the entry that every interface has.
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address: Option<IpAddr>,
 }
 
-/// All interfaces and their IPv4 addresses.
+/// All interfaces and their IP addresses.
 ///
 /// # Errors
 /// The kernel refused or memory is short.
@@ -149,7 +149,13 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<InterfaceAddress>> {
                 // SAFETY: S2 — the family says that it is a sockaddr_in.
                 let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
                 let address = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-                found.push(InterfaceAddress { name, address: Some(address) });
+                found.push(InterfaceAddress { name, address: Some(address.into()) });
+            }
+            libc::AF_INET6 => {
+                // SAFETY: S2 — the family says that it is a sockaddr_in6.
+                let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+                let address = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                found.push(InterfaceAddress { name, address: Some(address.into()) });
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! `XdpConfig`: what to open and how large, with defaults that fit a server.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::mode::{AttachMode, CopyMode};
 use super::program::{AddressMode, Transport};
@@ -41,8 +41,8 @@ pub struct XdpConfig {
     pub link: String,
     /// The queues to bind; `None` for all of the link's. Frames that arrive on another queue go to the kernel.
     pub queues: Option<Vec<QueueId>>,
-    /// The stack's addresses, at most 64.
-    pub addresses: Vec<(Ipv4Addr, AddressMode)>,
+    /// The stack's addresses, of either family, at most 64.
+    pub addresses: Vec<(IpAddr, AddressMode)>,
     /// Ports that the stack serves at its shared addresses, at most 256. Own addresses have them all.
     pub ports: Vec<(Transport, u16)>,
     /// Whether every frame of the bound queues goes to the stack, whoever it is for: the kernel gets none of them.
@@ -50,8 +50,8 @@ pub struct XdpConfig {
     /// The VLAN whose frames may be for the stack, 1 to 4094; `None`: those without a tag. Others are the kernel's.
     pub vlan: Option<u16>,
     /// Networks (address and prefix length) from which packets for the stack are taken, at most 256; others are dropped
-    /// and counted. Empty: all are taken.
-    pub allow: Vec<(Ipv4Addr, u8)>,
+    /// and counted, of a family that none is named of too. Empty: all are taken.
+    pub allow: Vec<(IpAddr, u8)>,
     /// Where the program may be attached.
     pub attach: AttachMode,
     /// Whether zero copy is tried.
@@ -87,11 +87,11 @@ pub(crate) fn zero_copy_mtu_max(link: &Link) -> u32 {
 
 impl XdpConfig {
     /// All queues of `link` for an address of the stack's own, in the best mode there is, rings of 2048.
-    pub fn new(link: impl Into<String>, address: Ipv4Addr) -> Self {
+    pub fn new(link: impl Into<String>, address: impl Into<IpAddr>) -> Self {
         Self {
             link: link.into(),
             queues: None,
-            addresses: vec![(address, AddressMode::Own)],
+            addresses: vec![(address.into(), AddressMode::Own)],
             ports: Vec::new(),
             dedicated: false,
             vlan: None,

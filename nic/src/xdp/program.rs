@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::thread::JoinHandle;
 
@@ -23,17 +23,17 @@ use crate::sys::bpf::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, create_link, updat
 /// What `build.rs` made of `bpf/steer.bpf.c`, aligned as an ELF file must be.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
-/// Who owns an address: the stack or the kernel too. Kept equal to `enum address_mode` in `bpf/steer.bpf.c`.
+/// Who owns an address: the stack or the kernel too. Kept equal to `enum address_mode` in `bpf/maps.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressMode {
-    /// The stack's alone: all IPv4 to it, and ARP for it, goes to the stack. The kernel must not have it.
+    /// The stack's alone: all IP to it, and ARP or neighbour discovery for it, goes to the stack. The kernel must not have it.
     Own,
-    /// The kernel's too: the stack gets TCP and UDP to the listed ports, and ICMP errors about them; ARP stays with the
-    /// kernel.
+    /// The kernel's too: the stack gets TCP and UDP to the listed ports, and ICMP errors about them; ARP and neighbour
+    /// discovery stay with the kernel.
     Shared,
 }
 
-/// Bits of the map `settings`. Kept equal to `enum setting` in `bpf/steer.bpf.c`.
+/// Bits of the map `settings`. Kept equal to `enum setting` in `bpf/maps.h`.
 const DEDICATED: u32 = 1;
 const ALLOW_LISTED: u32 = 2;
 pub(super) const NOBODY: u32 = 4;
@@ -84,13 +84,13 @@ impl Transport {
 pub struct SteerCounters {
     /// Not for the stack: went on to the kernel.
     pub passed: u64,
-    /// IPv4 for the stack: redirected to the socket of its queue.
+    /// IP for the stack: redirected to the socket of its queue.
     pub redirected: u64,
     /// ARP for the stack: redirected to the socket of its queue.
     pub arp: u64,
     /// For the stack, but its queue had no socket: went on to the kernel.
     pub no_socket: u64,
-    /// IPv4 for the stack from a source that is not allowed: dropped.
+    /// IP for the stack from a source that is not allowed: dropped.
     pub denied: u64,
     /// An ICMP error about a packet that the stack sent from a shared address: redirected to the socket of its queue.
     pub icmp_errors: u64,
@@ -102,17 +102,28 @@ pub struct SteerCounters {
     pub refused: u64,
     /// ARP for the stack while no process served: answered.
     pub arp_answered: u64,
+    /// A neighbour solicitation or advertisement for the stack: redirected to the socket of its queue.
+    pub neighbors: u64,
+    /// A neighbour solicitation for the stack while no process served: answered.
+    pub neighbors_answered: u64,
 }
 
 impl SteerCounters {
     /// Each in the order of the map.
     fn of(counts: [u64; COUNTERS]) -> Self {
-        let [passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, refused, arp_answered] =
-            counts;
-        Self { passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, refused, arp_answered }
+        let mut counters = Self::default();
+        for (place, count) in counters.places().into_iter().zip(counts) {
+            *place = count;
+        }
+        counters
     }
 
-    fn counts(self) -> [u64; COUNTERS] {
+    fn counts(mut self) -> [u64; COUNTERS] {
+        self.places().map(|place| *place)
+    }
+
+    /// All of them, in the order of the map.
+    fn places(&mut self) -> [&mut u64; COUNTERS] {
         let Self {
             passed,
             redirected,
@@ -124,8 +135,23 @@ impl SteerCounters {
             dedicated,
             refused,
             arp_answered,
+            neighbors,
+            neighbors_answered,
         } = self;
-        [passed, redirected, arp, no_socket, denied, icmp_errors, fragments, dedicated, refused, arp_answered]
+        [
+            passed,
+            redirected,
+            arp,
+            no_socket,
+            denied,
+            icmp_errors,
+            fragments,
+            dedicated,
+            refused,
+            arp_answered,
+            neighbors,
+            neighbors_answered,
+        ]
     }
 
     /// Both together.
@@ -136,7 +162,7 @@ impl SteerCounters {
 }
 
 /// Verdicts that are counted.
-const COUNTERS: usize = 10;
+const COUNTERS: usize = 12;
 
 /// Why the program could not be loaded, changed or attached.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +177,7 @@ pub enum ProgramFault {
     /// A map could not be read or changed.
     #[error("cannot use the map {map} of the XDP program: {source}")]
     Map {
-        /// The map's name in `bpf/steer.bpf.c`.
+        /// The map's name in `bpf/maps.h`.
         map: &'static str,
         /// What the kernel said.
         #[source]
@@ -240,7 +266,7 @@ impl SteeringProgram {
     ///
     /// # Errors
     /// [`ProgramFault::Map`]: the map is full (64 addresses), or the kernel refused.
-    pub fn set_address(&mut self, address: Ipv4Addr, mode: AddressMode) -> Result<(), ProgramFault> {
+    pub fn set_address(&mut self, address: impl Into<IpAddr>, mode: AddressMode) -> Result<(), ProgramFault> {
         self.addresses()?.insert(bytes_of(address.into()), mode.value(), 0).map_err(in_map("addresses"))
     }
 
@@ -248,7 +274,7 @@ impl SteeringProgram {
     ///
     /// # Errors
     /// [`ProgramFault::Map`]: the address was not set, or the kernel refused.
-    pub fn remove_address(&mut self, address: Ipv4Addr) -> Result<(), ProgramFault> {
+    pub fn remove_address(&mut self, address: impl Into<IpAddr>) -> Result<(), ProgramFault> {
         self.addresses()?.remove(&bytes_of(address.into())).map_err(in_map("addresses"))
     }
 
@@ -277,16 +303,16 @@ impl SteeringProgram {
         self.set(DEDICATED, dedicated)
     }
 
-    /// Has IPv4 packets for the stack dropped unless they come from one of `networks` (address and prefix length), and
+    /// Has IP packets for the stack dropped unless they come from one of `networks` (address and prefix length), and
     /// counted; with none, all are taken. To be called once: networks of an earlier call stay allowed.
     ///
     /// # Errors
-    /// [`ProgramFault::Map`]: more than 256 networks, a prefix length above 32, or the kernel refused.
-    pub fn allow(&mut self, networks: &[(Ipv4Addr, u8)]) -> Result<(), ProgramFault> {
+    /// [`ProgramFault::Map`]: more than 256 networks, a prefix length beyond the address, or the kernel refused.
+    pub fn allow(&mut self, networks: &[(IpAddr, u8)]) -> Result<(), ProgramFault> {
         let map = self.program.map_mut("allowed").ok_or(ProgramFault::Missing("map allowed"))?;
         let mut allowed: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(map).map_err(in_map("allowed"))?;
         for &(address, prefix_len) in networks {
-            let key = Key::new(IPV4_PREFIX_BITS + u32::from(prefix_len), bytes_of(address.into()));
+            let key = Key::new(prefix_bits(address, prefix_len), bytes_of(address));
             allowed.insert(&key, 1, 0).map_err(in_map("allowed"))?;
         }
         self.set(ALLOW_LISTED, !networks.is_empty())
@@ -313,7 +339,7 @@ impl SteeringProgram {
         self.set(ANSWER_BY_REDIRECT, redirect)
     }
 
-    /// Says which address the NIC has, so that ARP can be answered for the stack while no process serves.
+    /// Says which address the NIC has, so that ARP and solicitations can be answered for the stack while no process serves.
     ///
     /// # Errors
     /// [`ProgramFault::Map`]: the kernel refused.
@@ -453,10 +479,12 @@ fn steer<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramFa
     steer.try_into().map_err(|error| ProgramFault::Load(EbpfError::ProgramError(error)))
 }
 
-/// Bits before those of an IPv4 address in the address as IPv6 maps it.
-const IPV4_PREFIX_BITS: u32 = 96;
+/// Leading bits of a network as the map has it: those of IPv4 are behind the 96 that IPv6 maps it by.
+fn prefix_bits(address: IpAddr, prefix_len: u8) -> u32 {
+    u32::from(prefix_len) + if address.is_ipv4() { 96 } else { 0 }
+}
 
-/// `struct address` of `bpf/steer.bpf.c`: an IPv4 address as IPv6 maps it (RFC 4291 §2.5.5.2).
+/// `struct address` of `bpf/maps.h`: an IPv4 address as IPv6 maps it (RFC 4291 §2.5.5.2).
 fn bytes_of(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -464,7 +492,7 @@ fn bytes_of(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// `struct station` of `bpf/steer.bpf.c`.
+/// `struct station` of `bpf/maps.h`.
 fn station_of(mac: Mac) -> [u8; 8] {
     let mut station = [0; 8];
     station[..6].copy_from_slice(&mac.0);
@@ -481,7 +509,7 @@ fn kernel_has_links() -> bool {
     }
 }
 
-/// `struct port_key` of `bpf/steer.bpf.c`.
+/// `struct port_key` of `bpf/maps.h`.
 fn port_key(transport: Transport, port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, transport.number(), 0]

@@ -209,7 +209,7 @@ const BEFORE_STACK: &[Row] = &[
     ),
     (
         "xdp_redirected",
-        "The XDP program gave an IPv4 packet for the stack to the socket of its queue.",
+        "The XDP program gave an IP packet for the stack to the socket of its queue.",
         Harmless,
         Source::Link(|counts| counts.program.redirected),
     ),
@@ -218,6 +218,12 @@ const BEFORE_STACK: &[Row] = &[
         "The XDP program gave an ARP packet for the stack to the socket of its queue.",
         Harmless,
         Source::Link(|counts| counts.program.arp),
+    ),
+    (
+        "xdp_neighbors",
+        "The XDP program gave a neighbour solicitation or advertisement of IPv6 for the stack to the socket of its queue.",
+        Harmless,
+        Source::Link(|counts| counts.program.neighbors),
     ),
     (
         "xdp_icmp_errors",
@@ -239,7 +245,7 @@ const BEFORE_STACK: &[Row] = &[
     ),
     (
         "xdp_denied",
-        "The XDP program dropped an IPv4 packet for the stack, from a source that --allow does not list.",
+        "The XDP program dropped an IP packet for the stack, from a source that --allow does not list.",
         Loss("clients that are to be served need an --allow of their own, or somebody looks for servers"),
         Source::Link(|counts| counts.program.denied),
     ),
@@ -254,6 +260,12 @@ const BEFORE_STACK: &[Row] = &[
         "ARP asked for an address of the server's own while no data plane ran, and the XDP program answered.",
         Harmless,
         Source::Link(|counts| counts.program.arp_answered),
+    ),
+    (
+        "xdp_neighbors_answered",
+        "A neighbour solicitation asked for an IPv6 address of the server's own while no data plane ran, and the XDP program answered.",
+        Harmless,
+        Source::Link(|counts| counts.program.neighbors_answered),
     ),
     (
         "xdp_no_socket",

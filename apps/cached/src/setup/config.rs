@@ -152,11 +152,11 @@ pub(super) fn flows_per_core(options: &Options) -> usize {
 pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
     let mut config = XdpConfig::new(options.interface.clone(), options.address);
     if options.steering == Steering::Shared {
-        config.addresses = vec![(options.address, AddressMode::Shared)];
+        config.addresses = vec![(options.address.into(), AddressMode::Shared)];
         config.ports = ports.listed().collect();
     }
     config.dedicated = options.steering == Steering::Dedicated;
-    config.allow = options.allow.clone();
+    config.allow = options.allow.iter().map(|&(address, prefix_len)| (address.into(), prefix_len)).collect();
     config.vlan = options.vlan;
     if let Some(size) = options.ring_size {
         (config.rx_ring, config.tx_ring) = (size, size);

@@ -36,9 +36,10 @@ impl Device {
             return Ok(Self::Xdp(Box::new(device)));
         };
         // A kernel that has the address answers for it: a connection would have two ends here.
-        let carrier = kernel_addresses().unwrap_or_default().into_iter().find(|known| known.address == options.address);
+        let address = options.address.into();
+        let carrier = kernel_addresses().unwrap_or_default().into_iter().find(|known| known.address == address);
         if let Some(carrier) = carrier {
-            return Err(Box::new(OpenError::AddressInUse { address: options.address, on: carrier.link }).into());
+            return Err(Box::new(OpenError::AddressInUse { address, on: carrier.link }).into());
         }
         Ok(Self::Tap(TapDevice::open(&tap_config(name, options))?))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use nic::link::Link;
@@ -115,17 +115,6 @@ impl Machine {
         let tables = ["proc/self/net/tcp", "proc/self/net/tcp6"].map(|table| self.read(table).unwrap_or_default());
         let lines = tables.iter().flat_map(|table| table.lines().skip(1));
         lines.filter_map(|line| established(line, &inodes)).collect()
-    }
-
-    /// The interface of each IPv6 address.
-    pub(super) fn ipv6_addresses(&self) -> Vec<(Ipv6Addr, String)> {
-        let table = self.read("proc/self/net/if_inet6").unwrap_or_default();
-        let row = |line: &str| {
-            let mut fields = line.split_whitespace();
-            let address = u128::from_str_radix(fields.next()?, 16).ok()?;
-            Some((Ipv6Addr::from(address), fields.last()?.to_owned()))
-        };
-        table.lines().filter_map(row).collect()
     }
 
     /// The CPUs of a list such as `0-3,8`.

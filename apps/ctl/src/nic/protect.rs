@@ -8,10 +8,9 @@ use super::machine::Machine;
 
 /// Why the kernel needs the interface, in words that follow its name; `None` when nothing is known of that.
 pub(super) fn needed(machine: &Machine, link: &Link) -> Option<String> {
-    let v4 = kernel_addresses().unwrap_or_default();
-    let v4 = v4.into_iter().map(|known| (IpAddr::V4(known.address), known.link));
-    let v6 = machine.ipv6_addresses().into_iter().map(|(address, link)| (IpAddr::V6(address), link));
-    needed_by(machine, &link.name, &v4.chain(v6).collect::<Vec<_>>())
+    let addresses = kernel_addresses().unwrap_or_default();
+    let addresses: Vec<_> = addresses.into_iter().map(|known| (known.address, known.link)).collect();
+    needed_by(machine, &link.name, &addresses)
 }
 
 fn needed_by(machine: &Machine, link: &str, addresses: &[(IpAddr, String)]) -> Option<String> {

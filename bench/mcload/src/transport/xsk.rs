@@ -191,7 +191,7 @@ fn open(plan: &Plan, xsk: &XskArgs, name: &XskName) -> Result<(XdpDevice, Seats<
         return Err(XskError::Queues { workers, first });
     }
     let mut config = XdpConfig::new(name.link.clone(), xsk.address.first);
-    config.addresses = addresses(xsk).map(|address| (address, AddressMode::Own)).collect();
+    config.addresses = addresses(xsk).map(|address| (address.into(), AddressMode::Own)).collect();
     config.queues = Some(queues.clone());
     config.attach = xsk.mode;
     let mut device = XdpDevice::open(&config)?;

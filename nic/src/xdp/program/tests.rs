@@ -1,5 +1,7 @@
 //! The program alone, on frames made here: interpreted, and where root runs the tests by the kernel too.
 
+use std::net::Ipv4Addr;
+
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
@@ -10,6 +12,8 @@ use bench::{Bench, benches};
 mod bench;
 /// `Interpreter`: runs it without the kernel.
 mod interpreter;
+/// The same over IPv6.
+mod ipv6;
 /// What clients are told while nobody serves.
 mod nobody;
 
@@ -252,7 +256,7 @@ fn where_sources_are_listed_no_other_reaches_the_stack() {
     // The router that sends an error is nobody's client: it counts to whom the quoted packet went.
     let about = |to, peer| unreachable(STRANGER, to, &ipv4(to, peer, 6, 0, &ports(11211, 40000)));
     for mut bench in loaded() {
-        bench.allow(&[(Ipv4Addr::new(10, 77, 0, 0), 24), (Ipv4Addr::new(10, 78, 0, 9), 32)]);
+        bench.allow(&[([10, 77, 0, 0].into(), 24), ([10, 78, 0, 9].into(), 32)]);
         for to in [OURS, SHARED] {
             assert_eq!(bench.verdict(&from(PEER, to, 11211)), XDP_REDIRECT);
             assert_eq!(bench.verdict(&from(Ipv4Addr::new(10, 78, 0, 9), to, 11211)), XDP_REDIRECT);
@@ -339,7 +343,7 @@ fn the_kernel_and_the_interpreter_judge_bent_and_cut_frames_alike() {
     let mut benches = loaded();
     for bench in &mut benches {
         bench.open_port(Transport::Udp, 11211);
-        bench.allow(&[(Ipv4Addr::new(10, 77, 0, 0), 29), (Ipv4Addr::new(10, 0, 0, 0), 9)]);
+        bench.allow(&[([10, 77, 0, 0].into(), 29), ([10, 0, 0, 0].into(), 9)]);
     }
     for round in 0..5_000 {
         if round == 2_500 {

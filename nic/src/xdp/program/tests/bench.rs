@@ -42,18 +42,20 @@ pub(super) fn benches(with_socket: bool, merged: bool) -> Vec<Bench> {
 }
 
 impl Bench {
-    pub(super) fn set_address(&mut self, address: Ipv4Addr, mode: AddressMode) {
+    pub(super) fn set_address(&mut self, address: impl Into<IpAddr>, mode: AddressMode) {
+        let address = address.into();
         match self {
             Self::Kernel { steering, .. } => steering.set_address(address, mode).unwrap(),
-            Self::Interpreter(run) => run.set("addresses", &bytes_of(address.into()), mode.value().into()),
+            Self::Interpreter(run) => run.set("addresses", &bytes_of(address), mode.value().into()),
         }
     }
 
     /// Returns whether the address was there.
-    pub(super) fn remove_address(&mut self, address: Ipv4Addr) -> bool {
+    pub(super) fn remove_address(&mut self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
         match self {
             Self::Kernel { steering, .. } => steering.remove_address(address).is_ok(),
-            Self::Interpreter(run) => run.remove("addresses", &bytes_of(address.into())),
+            Self::Interpreter(run) => run.remove("addresses", &bytes_of(address)),
         }
     }
 
@@ -71,14 +73,14 @@ impl Bench {
         }
     }
 
-    pub(super) fn allow(&mut self, networks: &[(Ipv4Addr, u8)]) {
+    pub(super) fn allow(&mut self, networks: &[(IpAddr, u8)]) {
         let run = match self {
             Self::Kernel { steering, .. } => return steering.allow(networks).unwrap(),
             Self::Interpreter(run) => run,
         };
         for &(address, prefix_len) in networks {
-            let bits = IPV4_PREFIX_BITS + u32::from(prefix_len);
-            run.set("allowed", &[&bits.to_ne_bytes()[..], &bytes_of(address.into())].concat(), 1);
+            let bits = prefix_bits(address, prefix_len);
+            run.set("allowed", &[&bits.to_ne_bytes()[..], &bytes_of(address)].concat(), 1);
         }
         self.set(ALLOW_LISTED, !networks.is_empty());
     }

@@ -53,7 +53,7 @@ struct Map {
     entries: BTreeMap<Vec<u8>, usize>,
 }
 
-/// The maps of `bpf/steer.bpf.c` but that of sockets, with the length of their keys.
+/// The maps of `bpf/maps.h` but that of sockets, with the length of their keys.
 const MAPS: [(&str, usize, Find); 7] = [
     ("addresses", 16, Find::Exact),
     ("ports", 4, Find::Exact),

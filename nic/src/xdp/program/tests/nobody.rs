@@ -4,15 +4,15 @@ use etherparse::{SlicedPacket, TransportSlice};
 
 use super::*;
 
-const XDP_TX: u32 = 3;
+pub(super) const XDP_TX: u32 = 3;
 
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
+pub(super) const FIN: u8 = 1;
+pub(super) const SYN: u8 = 2;
+pub(super) const RST: u8 = 4;
+pub(super) const ACK: u8 = 16;
 
 /// The NIC's address, to which the frames go.
-const STATION: Mac = Mac([2, 0, 0, 0, 0, 2]);
+pub(super) const STATION: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
 /// Benches of which no queue has a socket and nobody serves.
 fn left(merged: bool) -> Vec<Bench> {
@@ -25,7 +25,7 @@ fn left(merged: bool) -> Vec<Bench> {
 }
 
 /// A TCP segment with `words` words of options, and its payload.
-fn segment(flags: u8, words: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn segment(flags: u8, words: u8, payload: &[u8]) -> Vec<u8> {
     let mut header = [40000_u16.to_be_bytes(), 11211_u16.to_be_bytes()].concat();
     header.extend(0xffff_fffe_u32.to_be_bytes());
     header.extend(0x0102_0304_u32.to_be_bytes());
@@ -143,7 +143,7 @@ fn what_no_station_asks_is_not_answered_and_stays_as_it_is() {
         for (index, frame) in frames.iter().enumerate() {
             assert_eq!(bench.answer(frame), (XDP_PASS, frame.clone()), "frame {index}");
         }
-        bench.allow(&[(Ipv4Addr::new(10, 79, 0, 0), 24)]);
+        bench.allow(&[([10, 79, 0, 0].into(), 24)]);
         assert_eq!(bench.verdict(&good), XDP_DROP, "who may not speak is told nothing");
         let counters = bench.counters();
         assert_eq!((counters.refused, counters.arp_answered), (0, 0));
