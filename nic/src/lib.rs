@@ -37,6 +37,8 @@ mod family;
 mod fault;
 /// `Frame`: the move-only right to one UMEM chunk.
 mod frame;
+/// `SolicitedGroups`: the groups by which neighbours solicit the stack's IPv6 addresses.
+mod groups;
 /// `Guard`: settings of a NIC, saved before they are changed, and given back.
 pub mod guard;
 /// By which fields of a frame a NIC hashes.
@@ -100,6 +102,7 @@ pub use device::{DeviceName, DeviceNameError};
 pub use family::IpFamily;
 pub use fault::{BurstLoss, CORRUPT_BITS_MAX, Corrupt, FaultError, Faults, Flap, RateLimit, Reorder};
 pub use frame::{Frame, FrameTooShort};
+pub use groups::SolicitedGroups;
 pub use mac::Mac;
 pub use pcap::{Capture, PcapError, PcapRecorder, PcapReplay, PcapTap, ReplayConfig, SharedRecorder};
 pub use plan::{PlanKind, QueuePlan};

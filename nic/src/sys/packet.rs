@@ -48,12 +48,27 @@ fn bind_for(socket: BorrowedFd<'_>, index: u32, protocol: u16) -> io::Result<()>
 /// # Errors
 /// The link is gone, or the process may not.
 pub(crate) fn hear_all_stations(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    let request = libc::packet_mreq {
+    hear(socket, index, libc::PACKET_MR_PROMISC, &[])
+}
+
+/// Makes the link take in frames to the group `mac`, for as long as the socket is open.
+///
+/// # Errors
+/// The link is gone.
+pub(crate) fn hear_group(socket: BorrowedFd<'_>, index: u32, mac: [u8; 6]) -> io::Result<()> {
+    hear(socket, index, libc::PACKET_MR_MULTICAST, &mac)
+}
+
+fn hear(socket: BorrowedFd<'_>, index: u32, kind: libc::c_int, mac: &[u8]) -> io::Result<()> {
+    let mut request = libc::packet_mreq {
         mr_ifindex: index.cast_signed(),
-        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-        mr_alen: 0,
+        mr_type: kind as libc::c_ushort,
+        mr_alen: mac.len() as libc::c_ushort,
         mr_address: [0; 8],
     };
+    for (place, byte) in request.mr_address.iter_mut().zip(mac) {
+        *place = *byte;
+    }
     set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
 }
 
