@@ -138,7 +138,7 @@ def readers(place, pace, until):
     ready = selectors.DefaultSelector()
     opened = []
     for _ in range(READERS):
-        one = socket.socket()
+        one = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.settimeout(LIMIT)
         one.connect(place)

@@ -2,7 +2,9 @@
 
 usage: send.py KIND --interface sc0 --mac 02:.. [--rate 20000] [--seconds 3] [--address 10.77.0.2] [--port 11211]
 
-Sources are spoofed: addresses in 10.128.0.0/9 that nobody has. Only for networks of your own (scripts/flood makes one).
+Over IPv6 where the address is one of IPv6; ns, na and ra are of IPv6 alone, arp of IPv4. Sources are spoofed: addresses in
+10.128.0.0/9 and 2001:db8::/32 that nobody has, and neighbours that are none. Only for networks of your own (scripts/flood
+makes one).
 """
 
 import argparse
@@ -16,6 +18,8 @@ import time
 MOST_PER_SECOND, MOST_SECONDS = 500_000, 60
 BATCH = 64
 SYN, RST, FIN, ACK, PSH = 2, 4, 1, 16, 8
+TCP, UDP, ICMP, ICMP_V6 = 6, 17, 1, 58
+ALL_NODES = socket.inet_pton(socket.AF_INET6, "ff02::1")
 # Distinct frames of a kind whose sums have to be computed; they are sent round and round.
 DISTINCT = 20_000
 
@@ -36,23 +40,48 @@ class Maker:
     def __init__(self, own_mac, mac, address, port, seed):
         self.random = random.Random(seed)
         self.own_mac, self.mac = own_mac, mac
-        self.address = socket.inet_aton(address)
+        self.v6 = ":" in address
+        self.address = socket.inet_pton(socket.AF_INET6 if self.v6 else socket.AF_INET, address)
         self.port = port
 
     def stranger(self):
         """An address that is nobody's."""
+        if self.v6:
+            return b"\x20\x01\x0d\xb8" + self.random.randbytes(12)
         return struct.pack("!I", 0x0A800000 | self.random.getrandbits(23))
 
+    def neighbor(self):
+        """An address of the server's subnet that is nobody's, and a station."""
+        if self.v6:
+            return self.address[:8] + b"\x99" + self.random.randbytes(7), b"\x02\x09" + self.random.randbytes(4)
+        return self.address[:3] + bytes([self.random.randrange(4, 250)]), b"\x02\x09" + self.random.randbytes(4)
+
     def packet(self, protocol, body, source, identification=1, fragment=0):
-        """The Ethernet frame with an IPv4 packet of this body."""
+        """The Ethernet frame with an IP packet of this body."""
+        if self.v6:
+            return self.packet_v6(self.mac, self.own_mac, source, self.address, protocol, body, 64)
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), identification, fragment, 64, protocol, 0)
         head += source + self.address
         head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
         return self.mac + self.own_mac + b"\x08\0" + head + body
 
+    @staticmethod
+    def packet_v6(to, station, source, destination, protocol, body, hop_limit):
+        """The Ethernet frame from a station to another, with an IPv6 packet of this body."""
+        head = struct.pack("!IHBB", 0x60000000, len(body), protocol, hop_limit) + source + destination
+        return to + station + b"\x86\xdd" + head + body
+
+    @staticmethod
+    def pseudo_v6(source, destination, protocol, length):
+        """What is summed before a body (RFC 8200, 8.1)."""
+        return source + destination + struct.pack("!II", length, protocol)
+
     def transport(self, protocol, head, place, data, source):
         """A TCP or UDP packet, with its sum at `place` of its header."""
-        pseudo = source + self.address + struct.pack("!BBH", 0, protocol, len(head) + len(data))
+        if self.v6:
+            pseudo = self.pseudo_v6(source, self.address, protocol, len(head) + len(data))
+        else:
+            pseudo = source + self.address + struct.pack("!BBH", 0, protocol, len(head) + len(data))
         body = head[:place] + struct.pack("!H", checksum(pseudo + head + data)) + head[place + 2 :] + data
         return self.packet(protocol, body, source)
 
@@ -67,6 +96,8 @@ class Maker:
 
     def segments(self, flags, count):
         """So many segments of one kind, all different: what changes in them leaves both sums as they are."""
+        if self.v6:
+            return [bytearray(self.segment(flags)) for _ in range(min(count, DISTINCT))]
         one = self.segment(flags)
         frames = bytearray(one * count)
         high, low = struct.unpack_from("!HH", one, 26)
@@ -92,7 +123,7 @@ class Maker:
         frames = []
         for frame in self.segments(SYN, count):
             if kind == "bent":
-                frame[50] ^= 0x55
+                frame[70 if self.v6 else 50] ^= 0x55
             else:
                 frame[5] ^= 0x55
             frames.append(frame)
@@ -106,19 +137,70 @@ class Maker:
     def fragment(self):
         """A piece of a TCP packet whose rest never comes."""
         place = self.random.randrange(1, 185) | 0x2000
+        if self.v6:
+            head = struct.pack("!BBHI", TCP, 0, (place & 0x1FFF) << 3 | 1, self.random.getrandbits(32))
+            return self.packet(44, head + self.random.randbytes(32), self.stranger())
         return self.packet(6, self.random.randbytes(32), self.stranger(), self.random.getrandbits(16), place)
 
     def arp(self):
         """A question, or an answer to none, of a neighbour that is none."""
-        sender = self.address[:3] + bytes([self.random.randrange(4, 250)])
-        station = b"\x02\x09" + self.random.randbytes(4)
+        sender, station = self.neighbor()
         operation = self.random.choice([1, 2])
         return b"\xff" * 6 + station + struct.pack("!HHHBBH", 0x806, 1, 0x800, 6, 4, operation) + (
             station + sender + b"\0" * 6 + self.address
         )
 
+    def discovery(self, kind, body, source, destination, station):
+        """A message of neighbour discovery from a station to a group or to the server."""
+        to = b"\x33\x33" + destination[12:] if destination[0] == 0xFF else self.mac
+        body = struct.pack("!BBH", kind, 0, 0) + body
+        total = checksum(self.pseudo_v6(source, destination, ICMP_V6, len(body)) + body)
+        body = body[:2] + struct.pack("!H", total) + body[4:]
+        return self.packet_v6(to, station, source, destination, ICMP_V6, body, 255)
+
+    def solicitation(self):
+        """A question for the server's address, or for one that nobody has, of a neighbour that is none."""
+        sender, station = self.neighbor()
+        target = self.random.choice([self.address, sender])
+        group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")[:13] + target[13:]
+        return self.discovery(135, bytes(4) + target + b"\x01\x01" + station, sender, group, station)
+
+    def advertisement(self):
+        """An answer that nobody asked for: of a neighbour that is none, or of one that has the server's address."""
+        sender, station = self.neighbor()
+        target = self.address if self.random.getrandbits(3) == 0 else sender
+        flags = self.random.choice([0x20, 0x60])
+        destination = ALL_NODES if flags == 0x20 else self.address
+        return self.discovery(136, bytes([flags, 0, 0, 0]) + target + b"\x02\x01" + station, target, destination, station)
+
+    def router(self):
+        """A router that is none, with a prefix of its own and an MTU."""
+        station = b"\x02\x09" + self.random.randbytes(4)
+        sender = socket.inet_pton(socket.AF_INET6, "fe80::")[:8] + self.random.randbytes(8)
+        head = struct.pack("!BBHII", 64, 0, self.random.choice([0, 1800, 65535]), 0, 0)
+        prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + b"\x20\x01\x0d\xb8" + self.random.randbytes(4) + bytes(8)
+        mtu = struct.pack("!BBHI", 5, 1, 0, self.random.choice([1280, 1400, 9000]))
+        return self.discovery(134, head + prefix + mtu + b"\x01\x01" + station, sender, ALL_NODES, station)
+
+    def redirect(self):
+        """A message that a host is better reached otherwise, about a segment that the server may have sent."""
+        far, router = self.stranger(), self.stranger()
+        quoted = struct.pack("!HHI", self.port, 1024 | self.random.getrandbits(15), self.random.getrandbits(32))
+        if self.v6:
+            router = socket.inet_pton(socket.AF_INET6, "fe80::")[:8] + self.random.randbytes(8)
+            return self.discovery(137, bytes(4) + router + far, router, self.address, self.own_mac)
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 60, 1, 0x4000, 64, TCP, 0) + self.address + far
+        head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+        body = struct.pack("!BBH", 5, 1, 0) + router + head + quoted
+        body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+        return self.packet(ICMP, body, self.stranger())
+
     def ping(self):
         """An echo request."""
+        if self.v6:
+            source, body = self.stranger(), struct.pack("!BBHI", 128, 0, 0, self.random.getrandbits(32)) + b"p" * 32
+            total = checksum(self.pseudo_v6(source, self.address, ICMP_V6, len(body)) + body)
+            return self.packet(ICMP_V6, body[:2] + struct.pack("!H", total) + body[4:], source)
         body = struct.pack("!BBHI", 8, 0, 0, self.random.getrandbits(32)) + b"p" * 32
         body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
         return self.packet(1, body, self.stranger())
@@ -136,7 +218,7 @@ class Maker:
             lambda: self.segment(SYN),
             lambda: self.segment(ACK | PSH, b"get key\r\n"),
             self.fragment,
-            self.arp,
+            self.solicitation if self.v6 else self.arp,
             self.ping,
             self.datagram,
         ]
@@ -162,11 +244,14 @@ class Maker:
         if kind in ("bent", "astray"):
             return self.spoiled(kind, count)
         makers = {"data": lambda: self.segment(ACK | PSH, b"get key\r\n"), "fragment": self.fragment, "arp": self.arp}
+        makers |= {"ns": self.solicitation, "na": self.advertisement, "ra": self.router, "redirect": self.redirect}
         makers |= {"icmp": self.ping, "udp": self.datagram, "cut": self.cut, "mutated": self.mutated}
         return [makers[kind]() for _ in range(min(count, DISTINCT))]
 
 
-KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "arp", "icmp", "udp", "cut", "mutated", "bent", "astray"]
+KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "icmp", "udp", "redirect", "cut", "mutated", "bent", "astray"]
+# Of one family alone.
+KINDS_V4, KINDS_V6 = ["arp"], ["ns", "na", "ra"]
 
 
 class Batches:
@@ -204,7 +289,7 @@ class Batches:
 def main():
     """Makes the frames, says `ready`, sends them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, *KINDS_V4, *KINDS_V6])
     parser.add_argument("--interface", required=True)
     parser.add_argument("--mac", required=True, help="the station of the host that is flooded")
     parser.add_argument("--rate", type=int, default=20_000)
@@ -215,6 +300,8 @@ def main():
     options = parser.parse_args()
     if not (0 < options.rate <= MOST_PER_SECOND and 0 < options.seconds <= MOST_SECONDS):
         parser.error(f"at most {MOST_PER_SECOND} frames a second, for at most {MOST_SECONDS} seconds")
+    if options.kind in (KINDS_V4 if ":" in options.address else KINDS_V6):
+        parser.error(f"{options.kind} is not of the family of {options.address}")
     with open(f"/sys/class/net/{options.interface}/address", encoding="ascii") as file:
         own_mac = bytes.fromhex(file.read().strip().replace(":", ""))
     mac = bytes.fromhex(options.mac.replace(":", ""))

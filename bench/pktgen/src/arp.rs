@@ -6,10 +6,18 @@ use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket, EtherType};
 use nic::Mac;
 
 use crate::packet::FRAME_BYTES_MIN;
-use crate::station::Station;
 
 /// Where the ARP packet starts.
 const ARP_AT: usize = 14;
+
+/// Who we are to ARP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// Our Ethernet address.
+    pub mac: Mac,
+    /// Our address.
+    pub address: Ipv4Addr,
+}
 
 /// What an ARP frame means to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +31,7 @@ pub enum Arp {
 }
 
 /// Looks at an ARP frame, and turns a request for our address into the answer.
-pub fn receive(frame: &mut [u8], ours: Station) -> Arp {
+pub fn receive(frame: &mut [u8], ours: Host) -> Arp {
     let packet = frame.get(ARP_AT..).and_then(|packet| ArpPacket::from_slice(packet).ok());
     let Some(packet) = packet.and_then(|packet| packet.try_eth_ipv4().ok()) else { return Arp::Other };
     let sender = Mac(packet.sender_mac);
@@ -41,14 +49,14 @@ pub fn receive(frame: &mut [u8], ours: Station) -> Arp {
 }
 
 /// A frame that asks everyone who has `wanted`.
-pub fn request(ours: Station, wanted: Ipv4Addr) -> [u8; FRAME_BYTES_MIN] {
+pub fn request(ours: Host, wanted: Ipv4Addr) -> [u8; FRAME_BYTES_MIN] {
     let mut frame = [0; FRAME_BYTES_MIN];
     write(&mut frame, ours, ArpOperation::REQUEST, (Mac::BROADCAST, [0; 6]), wanted.octets());
     frame
 }
 
 /// Writes a frame from us: to which Ethernet address, and which addresses its packet is about.
-fn write(frame: &mut [u8], ours: Station, operation: ArpOperation, (to, mac): (Mac, [u8; 6]), address: [u8; 4]) {
+fn write(frame: &mut [u8], ours: Host, operation: ArpOperation, (to, mac): (Mac, [u8; 6]), address: [u8; 4]) {
     let packet = ArpEthIpv4Packet {
         operation,
         sender_mac: ours.mac.0,
@@ -66,8 +74,8 @@ fn write(frame: &mut [u8], ours: Station, operation: ArpOperation, (to, mac): (M
 mod tests {
     use super::*;
 
-    const OURS: Station = Station { mac: Mac([2, 0, 0, 0, 0, 1]), address: Ipv4Addr::new(10, 0, 0, 1) };
-    const PEER: Station = Station { mac: Mac([2, 0, 0, 0, 0, 2]), address: Ipv4Addr::new(10, 0, 0, 2) };
+    const OURS: Host = Host { mac: Mac([2, 0, 0, 0, 0, 1]), address: Ipv4Addr::new(10, 0, 0, 1) };
+    const PEER: Host = Host { mac: Mac([2, 0, 0, 0, 0, 2]), address: Ipv4Addr::new(10, 0, 0, 2) };
 
     #[test]
     fn a_request_becomes_the_answer_that_the_asker_learns_from() {

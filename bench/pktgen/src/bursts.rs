@@ -1,11 +1,11 @@
 //! `Bursts`: the frames of a turn, on their way between a queue and a mode.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nic::{Burst, Frame, Mac, Queue, QueueError};
 
-use crate::arp::{self, Arp};
+use crate::neighbor::{self, Neighbor};
 use crate::station::Station;
 use crate::tally::{DropReason, Tally};
 
@@ -82,20 +82,20 @@ impl Bursts {
         queue.free(frame);
     }
 
-    /// Handles an ARP frame: answers it if it asks for us, and returns what it taught.
-    pub fn arp<Q: Queue>(&mut self, queue: &mut Q, mut frame: Frame, ours: Station) -> Option<(Ipv4Addr, Mac)> {
-        match arp::receive(frame.bytes_mut(), ours) {
-            Arp::Answer => {
-                self.tally.arp_answered += 1;
+    /// Handles a frame of ARP or neighbour discovery: answers it if it asks for us, and returns what it taught.
+    pub fn neighbor<Q: Queue>(&mut self, queue: &mut Q, mut frame: Frame, ours: Station) -> Option<(IpAddr, Mac)> {
+        match neighbor::receive(&mut frame, ours) {
+            Neighbor::Answer => {
+                self.tally.neighbors_answered += 1;
                 self.send(queue, frame);
                 None
             }
-            Arp::Learned(address, mac) => {
+            Neighbor::Learned(address, mac) => {
                 queue.free(frame);
                 Some((address, mac))
             }
-            Arp::Other => {
-                self.drop(queue, frame, DropReason::OtherArp);
+            Neighbor::Other => {
+                self.drop(queue, frame, DropReason::OtherNeighbor);
                 None
             }
         }

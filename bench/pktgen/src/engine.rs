@@ -36,7 +36,7 @@ impl Engine {
         if let Self::Sender(sender) = self { sender.stop() } else { false }
     }
 
-    /// Whether it ended for want of an answer to ARP.
+    /// Whether it ended for want of an answer to ARP or a solicitation.
     pub fn found_nobody(&self) -> bool {
         if let Self::Sender(sender) = self { sender.found_nobody() } else { false }
     }

@@ -13,6 +13,10 @@ pub mod arp;
 pub mod bursts;
 /// `Engine`: the mode that runs on a queue.
 pub mod engine;
+/// Neighbour discovery (RFC 4861) for IPv6: the same.
+pub mod ndp;
+/// `Neighbor`: finding each other, whichever the family.
+pub mod neighbor;
 /// `Plan`: the command line.
 pub mod options;
 /// `Pace`: when each frame is to be sent.

@@ -1,7 +1,7 @@
 //! The command line: a run as it was asked for, every value checked.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use nic::DeviceName;
 use nic::Mac;
 use nic::xdp::{AttachMode, XskName};
 
-use crate::packet::FRAME_BYTES_MIN;
+use crate::packet::{FRAME_BYTES_MIN, frame_bytes_min};
 use crate::station::{Endpoint, read_mac};
 
 /// Most frames that `-n` may ask for.
@@ -25,13 +25,15 @@ pub const FLOWS_MAX: usize = 65_536;
 /// Sends, reflects and counts frames over AF_XDP, with the letters of netmap's pkt-gen.
 ///
 /// Modes: pong sends every TCP and UDP frame for its address straight back (the null responder); ping drives it and
-/// times each trip; tx sends, rx counts. All answer ARP for their address and end after -n frames, after -T seconds or
-/// on ^C, with a report. Exit code 0: it ran (and, for ping, something came back); 1: it failed; 2: a wrong command
-/// line.
+/// times each trip; tx sends, rx counts. All answer ARP or neighbour solicitations for their address and end after -n
+/// frames, after -T seconds or on ^C, with a report. Exit code 0: it ran (and, for ping, something came back); 1: it
+/// failed; 2: a wrong command line.
 ///
 ///   sidestep-pktgen -f pong -i xsk:eth1 -s 10.77.0.2
 ///
 ///   sidestep-pktgen -f ping -i xsk:eth0 -s 10.77.0.4 -d 10.77.0.2 -T 2
+///
+///   sidestep-pktgen -f ping -i tap:t0 -s '[fd77::4]:7000-7063' -d fd77::2
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-pktgen", version, verbatim_doc_comment)]
 pub struct Plan {
@@ -45,7 +47,7 @@ pub struct Plan {
     /// Frames to send (ping, tx), reflect (pong) or receive (rx); without it, -T alone ends the run
     #[arg(short = 'n', value_name = "COUNT", value_parser = value_parser!(u64).range(1..=COUNT_MAX))]
     pub count: Option<u64>,
-    /// Bytes of a frame that is sent, without the check sequence [default: 60]
+    /// Bytes of a frame that is sent, without the check sequence [default: 60, over IPv6 80, which are the least]
     #[arg(short = 'l', value_name = "BYTES", value_parser = value_parser!(u16).range(FRAME_BYTES_MIN as i64..=FRAME_BYTES_MAX))]
     frame_bytes: Option<u16>,
     /// Most frames a turn, 1 to 64
@@ -63,7 +65,7 @@ pub struct Plan {
     /// Pin threads from this CPU on [default: pong and rx from the first, ping and tx up to the last]
     #[arg(short = 'a', value_name = "CPU")]
     pub first_cpu: Option<usize>,
-    /// Our address, which the kernel must not have, and ports: ADDRESS[:PORT[-LAST]]
+    /// Our address, which the kernel must not have, and ports: ADDRESS[:PORT[-LAST]]; IPv6 with ports in brackets
     #[arg(short = 's', value_name = "ENDPOINT")]
     source: Option<Endpoint>,
     /// Where to send to: ADDRESS[:PORT[-LAST]]
@@ -72,7 +74,7 @@ pub struct Plan {
     /// Our Ethernet address [default: that of the interface]
     #[arg(short = 'S', value_name = "MAC", value_parser = read_mac)]
     pub source_mac: Option<Mac>,
-    /// Ethernet address to send to [default: asked for by ARP]
+    /// Ethernet address to send to [default: asked for by ARP or neighbour solicitation]
     #[arg(short = 'D', value_name = "MAC", value_parser = read_mac)]
     pub destination_mac: Option<Mac>,
     /// Where the XDP program runs: auto, native or generic
@@ -183,6 +185,22 @@ pub enum PlanError {
         /// With which other.
         with: String,
     },
+    /// Two families of addresses.
+    #[error("-s is {source_address} and -d is {destination}; give two addresses of IPv4, or two of IPv6")]
+    Families {
+        /// As given, or its stand-in.
+        source_address: IpAddr,
+        /// As given, or its stand-in.
+        destination: IpAddr,
+    },
+    /// Too short for the headers.
+    #[error("-l is {asked}; over IPv6 a frame has at least {least} bytes")]
+    Short {
+        /// As asked.
+        asked: usize,
+        /// The least there can be.
+        least: usize,
+    },
     /// Too many flows.
     #[error("{flows} flows from the ranges of -s and -d; there can be {FLOWS_MAX} at most")]
     Flows {
@@ -211,6 +229,14 @@ impl Plan {
         }
         if self.destination.is_none() && !wire && self.mode.sends() {
             return Err(missing("-d", "the address to send to"));
+        }
+        let (source, destination) = (self.source().address, self.destination().address);
+        if source.is_ipv4() != destination.is_ipv4() {
+            return Err(PlanError::Families { source_address: source, destination });
+        }
+        let (asked, least) = (self.frame_bytes(), frame_bytes_min(source));
+        if asked < least {
+            return Err(PlanError::Short { asked, least });
         }
         let ports = |endpoint: Endpoint| endpoint.ports.map_or(1, |(first, last)| usize::from(last - first) + 1);
         let flows = ports(self.source()) * ports(self.destination());
@@ -253,15 +279,20 @@ impl Plan {
         self.endpoint(self.destination, 2, (7, 7))
     }
 
-    fn endpoint(&self, given: Option<Endpoint>, stand_in: u8, ports: (u16, u16)) -> Endpoint {
-        let stand_in = Endpoint { address: Ipv4Addr::new(192, 0, 2, stand_in), ports: None };
-        let endpoint = given.unwrap_or(stand_in);
+    fn endpoint(&self, given: Option<Endpoint>, stand_in: u16, ports: (u16, u16)) -> Endpoint {
+        // One of the family that the other is of, among those for documentation (RFC 5737, RFC 3849).
+        let is_v6 = self.source.or(self.destination).is_some_and(|endpoint| endpoint.address.is_ipv6());
+        let address = match is_v6 {
+            true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, stand_in)),
+            false => IpAddr::V4(Ipv4Addr::new(192, 0, 2, stand_in as u8)),
+        };
+        let endpoint = given.unwrap_or(Endpoint { address, ports: None });
         Endpoint { ports: endpoint.ports.or(self.mode.sends().then_some(ports)), ..endpoint }
     }
 
     /// Bytes of a frame that is sent.
     pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes.map_or(FRAME_BYTES_MIN, usize::from)
+        self.frame_bytes.map_or_else(|| frame_bytes_min(self.source().address), usize::from)
     }
 
     /// Most frames of a thread that wait for their answer.

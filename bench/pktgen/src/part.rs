@@ -1,6 +1,6 @@
 //! `Part`: what one end of the link is to do, and the engines that do it, one a queue.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nic::{Mac, QueueId};
 
@@ -23,7 +23,7 @@ pub struct Part {
     /// Its ports: those it serves, or those it sends from. `None`: all, or 7000.
     pub ports: Option<(u16, u16)>,
     /// The other end's address.
-    pub peer: Ipv4Addr,
+    pub peer: IpAddr,
     /// The other end's Ethernet address.
     pub peer_mac: PeerMac,
     /// The other end's ports; `None`: 7.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! rx_burst ──► classify ──► reflect ──► tx_burst ──► flush
-//!                 │ ARP for us: answered
+//!                 │ ARP, neighbour discovery for us: answered
 //!                 └ anything else: freed and counted by reason
 //! ```
 
@@ -34,7 +34,8 @@ impl Pong {
         Self { station, ports, reflects: true, bursts: Bursts::new(batch), left: count }
     }
 
-    /// `-f rx`: counts and frees up to `count` frames sent to this station, and answers ARP so that they can be sent.
+    /// `-f rx`: counts and frees up to `count` frames sent to this station, and answers ARP and neighbour discovery so that they can
+    /// be sent.
     pub fn rx(station: Station, batch: usize, count: u64) -> Self {
         Self { reflects: false, ..Self::new(station, None, batch, count) }
     }
@@ -57,8 +58,8 @@ impl Pong {
                     self.left = self.left.saturating_sub(1);
                 }
                 Class::Ours { .. } => self.bursts.drop(queue, frame, DropReason::OtherPort),
-                Class::Arp => {
-                    self.bursts.arp(queue, frame, self.station);
+                Class::Neighbor => {
+                    self.bursts.neighbor(queue, frame, self.station);
                 }
                 Class::Drop(reason) => self.bursts.drop(queue, frame, reason),
             }

@@ -114,7 +114,7 @@ impl Report {
         write!(out, "dropped   {} by the link, {} for want of a frame to send;", self.link_dropped, self.tx_exhausted)?;
         let drops = self.drops().map(|(name, count)| format!(" {name} {count}")).collect::<Vec<_>>();
         writeln!(out, " freed:{}", if drops.is_empty() { " none".to_owned() } else { drops.join(",") })?;
-        writeln!(out, "arp       {} answered", self.tally.arp_answered)?;
+        writeln!(out, "neighbors {} answered", self.tally.neighbors_answered)?;
         let Some(trips) = &self.tally.trips else { return Ok(()) };
         writeln!(
             out,
@@ -172,7 +172,7 @@ impl Report {
             "link_dropped": self.link_dropped,
             "tx_exhausted": self.tx_exhausted,
             "drops": self.drops().map(|(name, count)| (name.to_owned(), count.into())).collect::<Map<_, _>>(),
-            "arp_answered": tally.arp_answered,
+            "neighbors_answered": tally.neighbors_answered,
             "trips": trips,
         });
         format!("{report}\n")

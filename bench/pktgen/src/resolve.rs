@@ -1,14 +1,13 @@
-//! `Resolve`: finds the Ethernet address that frames go to, by ARP, before the first is sent.
+//! `Resolve`: finds the Ethernet address that frames go to, by ARP or neighbour discovery, before the first is sent.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nic::{Mac, Queue};
 
-use crate::arp;
 use crate::bursts::Bursts;
-use crate::packet::FRAME_BYTES_MIN;
+use crate::neighbor;
 use crate::station::Station;
 
 /// Time between two requests.
@@ -31,7 +30,7 @@ impl PeerMac {
 #[derive(Debug)]
 pub struct Resolve {
     station: Station,
-    peer: Ipv4Addr,
+    peer: IpAddr,
     mac: PeerMac,
     started: Option<Duration>,
     next_request: Duration,
@@ -50,12 +49,12 @@ pub enum Resolution {
 
 impl Resolve {
     /// A search for the peer's, which may be known already.
-    pub fn new(station: Station, peer: Ipv4Addr, mac: PeerMac) -> Self {
+    pub fn new(station: Station, peer: IpAddr, mac: PeerMac) -> Self {
         Self { station, peer, mac, started: None, next_request: Duration::ZERO }
     }
 
-    /// Takes what an answer to ARP says.
-    pub fn learn(&mut self, address: Ipv4Addr, mac: Mac) {
+    /// Takes what an answer says.
+    pub fn learn(&mut self, address: IpAddr, mac: Mac) {
         if address == self.peer {
             // A second answer changes nothing.
             let _ = self.mac.0.set(mac);
@@ -75,10 +74,11 @@ impl Resolve {
             && let Some(mut frame) = queue.tx_alloc()
         {
             self.next_request = now + RETRY;
-            if frame.resize(FRAME_BYTES_MIN).is_ok() {
-                frame.bytes_mut().copy_from_slice(&arp::request(self.station, self.peer));
+            if neighbor::ask(&mut frame, self.station, self.peer) {
+                bursts.send(queue, frame);
+            } else {
+                queue.free(frame);
             }
-            bursts.send(queue, frame);
         }
         Resolution::Asking
     }

@@ -37,8 +37,12 @@ pub enum RunError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// Nobody has the peer's address.
-    #[error("no answer to ARP for {0} within 5 s; is it up? give its Ethernet address with -D")]
-    NoAnswer(std::net::Ipv4Addr),
+    #[error(
+        "no answer to {question} for {address} within 5 s; is it up? give its Ethernet address with -D",
+        question = question(.0),
+        address = .0
+    )]
+    NoAnswer(std::net::IpAddr),
     /// Too few CPUs.
     #[error("{threads} threads from CPU {first} on need CPUs that this process may not use; it may use {allowed:?}")]
     Cpus {
@@ -58,6 +62,11 @@ pub enum RunError {
     /// A thread is gone.
     #[error("a thread panicked; its message is above")]
     Panicked,
+}
+
+/// How the Ethernet address of an address is asked for.
+fn question(address: &std::net::IpAddr) -> &'static str {
+    if address.is_ipv4() { "ARP" } else { "neighbour solicitations" }
 }
 
 /// When to stop, for all threads.

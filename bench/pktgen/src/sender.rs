@@ -12,7 +12,7 @@
 //!                        └───────── time-out ────────────► free (lost)
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nic::{Frame, Queue, QueueError};
@@ -35,7 +35,7 @@ pub struct Shot {
     /// Who sends.
     pub station: Station,
     /// To whom.
-    pub peer: Ipv4Addr,
+    pub peer: IpAddr,
     /// Whose Ethernet address that is.
     pub peer_mac: PeerMac,
     /// Ports, taken in turn; at least one pair.
@@ -229,8 +229,8 @@ impl Sender {
                 Ok(()) => queue.free(frame),
                 Err(reason) => self.bursts.drop(queue, frame, reason),
             },
-            Class::Arp => {
-                if let Some((address, mac)) = self.bursts.arp(queue, frame, self.shot.station) {
+            Class::Neighbor => {
+                if let Some((address, mac)) = self.bursts.neighbor(queue, frame, self.shot.station) {
                     self.resolve.learn(address, mac);
                 }
             }

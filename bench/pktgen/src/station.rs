@@ -1,6 +1,6 @@
 //! `Station`, `Endpoint`: who we are on the network, and how addresses are written on the command line.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use nic::Mac;
@@ -16,7 +16,10 @@ pub enum AddressError {
     #[error("'{0}' is a group's address; give that of one station (an even first byte)")]
     Group(String),
     /// No endpoint.
-    #[error("'{0}' is no endpoint; write ADDRESS, ADDRESS:PORT or ADDRESS:FIRST-LAST, such as 10.0.0.1:7000-7063")]
+    #[error(
+        "'{0}' is no endpoint; write ADDRESS, ADDRESS:PORT or ADDRESS:FIRST-LAST, such as 10.0.0.1:7000-7063 or \
+         [fd00::1]:7000-7063"
+    )]
     Endpoint(String),
 }
 
@@ -40,11 +43,11 @@ pub fn read_mac(text: &str) -> Result<Mac, AddressError> {
     if is_group { Err(AddressError::Group(text.to_owned())) } else { Ok(Mac(mac)) }
 }
 
-/// An IPv4 address, and perhaps one port or a range of ports.
+/// An address, and perhaps one port or a range of ports. Where ports follow, an IPv6 address stands in brackets (RFC 5952 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// First and last port, in order.
     pub ports: Option<(u16, u16)>,
 }
@@ -54,9 +57,17 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let wrong = || AddressError::Endpoint(text.to_owned());
-        let (address, ports) = match text.split_once(':') {
-            Some((address, ports)) => (address, Some(ports)),
-            None => (text, None),
+        let bracketed = text.strip_prefix('[').map(|text| text.split_once(']').ok_or_else(wrong)).transpose()?;
+        let (address, ports): (Option<IpAddr>, _) = match (bracketed, text.split_once(':')) {
+            (Some((address, "")), _) => (address.parse::<Ipv6Addr>().ok().map(IpAddr::V6), None),
+            (Some((address, ports)), _) => {
+                let ports = ports.strip_prefix(':').ok_or_else(wrong)?;
+                (address.parse::<Ipv6Addr>().ok().map(IpAddr::V6), Some(ports))
+            }
+            // Without brackets, of an address with colons all is address.
+            (None, Some((_, rest))) if rest.contains(':') => (text.parse().ok(), None),
+            (None, Some((address, ports))) => (address.parse().ok(), Some(ports)),
+            (None, None) => (text.parse().ok(), None),
         };
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
         let ports = match ports.map(|ports| ports.split_once('-').unwrap_or((ports, ports))) {
@@ -66,7 +77,7 @@ impl FromStr for Endpoint {
         if ports.is_some_and(|(first, last)| first > last) {
             return Err(wrong());
         }
-        Ok(Self { address: address.parse().map_err(|_| wrong())?, ports })
+        Ok(Self { address: address.ok_or_else(wrong)?, ports })
     }
 }
 
@@ -75,8 +86,8 @@ impl FromStr for Endpoint {
 pub struct Station {
     /// Our Ethernet address.
     pub mac: Mac,
-    /// Our IPv4 address.
-    pub address: Ipv4Addr,
+    /// Our address.
+    pub address: IpAddr,
 }
 
 #[cfg(test)]
@@ -100,7 +111,16 @@ mod tests {
         assert_eq!(endpoint("10.0.0.1").unwrap().ports, None);
         assert_eq!(endpoint("10.0.0.1:7").unwrap().ports, Some((7, 7)));
         assert_eq!(endpoint("10.0.0.1:7-9").unwrap(), Endpoint { address: [10, 0, 0, 1].into(), ports: Some((7, 9)) });
-        for wrong in ["", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:9-7", "10.0.0.1:65536", "[::1]:7"] {
+        for text in ["fd77::2", "[fd77::2]"] {
+            assert_eq!(endpoint(text).unwrap(), Endpoint { address: "fd77::2".parse().unwrap(), ports: None });
+        }
+        let range = Endpoint { address: "fd77::2".parse().unwrap(), ports: Some((7, 9)) };
+        assert_eq!(endpoint("[fd77::2]:7-9").unwrap(), range);
+        let wrong =
+            ["", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:9-7", "10.0.0.1:65536", "[10.0.0.1]:7", "fd77::2-3"];
+        for wrong in
+            wrong.into_iter().chain(["[fd77::2", "[fd77::2]7", "[fd77::2]:", "[fd77::2]:0", "[]:7", "::g", "::1:"])
+        {
             assert_eq!(endpoint(wrong), Err(AddressError::Endpoint(wrong.to_owned())));
         }
     }

@@ -9,20 +9,20 @@ use hdrhistogram::Histogram;
 pub enum DropReason {
     /// Too short for the headers that it announces.
     Truncated,
-    /// Neither IPv4 nor ARP; also IPv4 behind a VLAN tag.
-    NotIpv4,
+    /// Neither of our address's family nor ARP; also what is behind a VLAN tag.
+    OtherFamily,
     /// Sent to, or from, a group's Ethernet address: it cannot be reflected.
     Group,
-    /// IPv4 for another address.
+    /// For another address.
     OtherAddress,
     /// A fragment: only the first has ports.
     Fragment,
-    /// IPv4 for us that is neither TCP nor UDP.
+    /// A packet for us that is neither TCP nor UDP; over IPv6 also one with an extension header, none of which is passed over.
     OtherProtocol,
     /// For us, at a port that we do not use.
     OtherPort,
-    /// ARP that asks nothing of us.
-    OtherArp,
+    /// ARP or neighbour discovery that asks nothing of us.
+    OtherNeighbor,
     /// A wrong IPv4 header or UDP checksum (looked at by ping only).
     BadChecksum,
     /// UDP at our port that is no answer to a ping of ours: wrong length, or bytes that are not those sent.
@@ -35,13 +35,13 @@ impl DropReason {
     /// All reasons, in the order of their counters.
     pub const ALL: [(Self, &'static str); 11] = [
         (Self::Truncated, "truncated"),
-        (Self::NotIpv4, "not_ipv4"),
+        (Self::OtherFamily, "other_family"),
         (Self::Group, "group"),
         (Self::OtherAddress, "other_address"),
         (Self::Fragment, "fragment"),
         (Self::OtherProtocol, "other_protocol"),
         (Self::OtherPort, "other_port"),
-        (Self::OtherArp, "other_arp"),
+        (Self::OtherNeighbor, "other_neighbor"),
         (Self::BadChecksum, "bad_checksum"),
         (Self::BadPayload, "bad_payload"),
         (Self::Unexpected, "unexpected"),
@@ -180,8 +180,8 @@ pub struct Tally {
     pub tx: Traffic,
     /// Frames received and freed, by reason.
     pub drops: Drops,
-    /// ARP requests answered; these are in `rx` and `tx` too.
-    pub arp_answered: u64,
+    /// ARP requests and neighbour solicitations answered; these are in `rx` and `tx` too.
+    pub neighbors_answered: u64,
     /// Frames a receiving call.
     pub rx_batches: Batches,
     /// Frames a sending call.
@@ -213,7 +213,7 @@ impl Tally {
         self.rx.add(&other.rx);
         self.tx.add(&other.tx);
         self.drops.add(&other.drops);
-        self.arp_answered += other.arp_answered;
+        self.neighbors_answered += other.neighbors_answered;
         self.rx_batches.add(&other.rx_batches);
         self.tx_batches.add(&other.tx_batches);
         self.turns += other.turns;

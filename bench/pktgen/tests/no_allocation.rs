@@ -23,7 +23,7 @@ fn turns(seats: &mut [Seat<WireQueue>], wire: &nic::Wire, turns: usize) {
 /// One test, so that no other thread of this program allocates meanwhile.
 #[test]
 fn turns_do_not_allocate() {
-    for line in ["-f ping", "-f ping -R 300000 -p 2", "-f tx"] {
+    for line in ["-f ping", "-f ping -R 300000 -p 2", "-f tx", "-f ping -s fd77::4 -d fd77::2"] {
         let plan =
             Plan::try_parse_from(format!("pktgen -i wire: {line}").split_whitespace()).unwrap().checked().unwrap();
         let (wire, mut seats) = open_wire(&plan, 1).unwrap();

@@ -5,7 +5,7 @@
 mod lab;
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ struct Pong(Child);
 
 impl Pong {
     fn start(lab: &Lab, arguments: &str) -> Self {
-        Self::start_on(lab, "xsk:s0", "xsk:s0@0", arguments)
+        Self::start_on(lab, ("xsk:s0", "xsk:s0@0"), "10.77.0.2", arguments)
     }
 
-    fn start_on(lab: &Lab, port: &str, shown: &str, arguments: &str) -> Self {
-        let arguments = format!("-f pong -i {port} -s 10.77.0.2 -T 600 --json {arguments}");
+    fn start_on(lab: &Lab, (port, shown): (&str, &str), address: &str, arguments: &str) -> Self {
+        let arguments = format!("-f pong -i {port} -s {address} -T 600 --json {arguments}");
         let mut command = pktgen(lab, Side::Server, &arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
@@ -82,8 +82,24 @@ fn every_ping_comes_back_in_generic_mode_and_both_ends_agree() {
         figures(&ping, ["/trips/sent", "/trips/answered", "/trips/lost", "/trips/reordered"]),
         [20_000, 20_000, 0, 0]
     );
-    assert_eq!(figures(&pong, ["/rx/frames", "/arp_answered"]), [20_001, 1]);
+    assert_eq!(figures(&pong, ["/rx/frames", "/neighbors_answered"]), [20_001, 1]);
     assert_eq!(figures(&pong, ["/drops"]), [serde_json::json!({})]);
+}
+
+#[test]
+fn every_ping_over_ipv6_comes_back_by_two_queues() {
+    let Some(lab) = Lab::up(2) else { return };
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        eprintln!("skipped: needs two CPUs");
+        return;
+    }
+    let pong = Pong::start_on(&lab, ("xsk:s0", "xsk:s0@0"), "fd77::2", "-p 2 --mode native --poll 0");
+    let ping = "-f ping -i xsk:c0 -s fd77::4 -d fd77::2 -p 2 -n 20000 -T 600 --timeout 60000 --mode native --json";
+    let ping = report(pktgen(&lab, Side::Client, ping).output().unwrap());
+    let pong = pong.end();
+    assert_eq!(figures(&ping, ["/trips/sent", "/trips/answered", "/tx/bytes"]), [20_000, 20_000, 20_000 * 80 + 86]);
+    assert_eq!(figures(&ping, ["/drops"]), [serde_json::json!({})]);
+    assert_eq!(figures(&pong, ["/neighbors_answered"]), [1]);
 }
 
 #[test]
@@ -160,22 +176,32 @@ fn a_port_that_is_not_there_and_a_peer_that_is_not_there_are_told() {
     assert!(code == Some(2) && error.contains("possible values: pong, ping, rx, tx"), "{error}");
 }
 
-/// The null responder without AF_XDP: the kernel at the other side of the TAP gets back what it sends.
+/// The null responder without AF_XDP: the kernel at the other side of the TAP gets back what it sends, over both families.
 #[test]
 fn a_kernel_gets_its_datagrams_back_over_a_tap() {
     let Some(lab) = Lab::up(1) else { return };
     lab.ip(Side::Server, &["address", "flush", "dev", "s0"]);
-    let pong = Pong::start_on(&lab, "tap:tp0", "tap:tp0", "-p 2");
-    lab.ip(Side::Server, &["address", "add", "10.77.0.9/24", "dev", "tp0"]);
-    let socket = lab.inside(Side::Server, || UdpSocket::bind(("10.77.0.9", 0))).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut bytes = [0; 2048];
-    for number in 0..500_u32 {
-        let sent = [&number.to_be_bytes()[..], &vec![number as u8; (number * 2) as usize]].concat();
-        socket.send_to(&sent, "10.77.0.2:7").unwrap();
-        let (length, from) = socket.recv_from(&mut bytes).unwrap();
-        assert_eq!((&bytes[..length], from.to_string().as_str()), (&sent[..], "10.77.0.2:7"));
+    for (pong, kernel, prefix, link) in [("10.77.0.2", "10.77.0.9", "24", "tp0"), ("fd77::2", "fd77::9", "64", "tp1")] {
+        let tap = format!("tap:{link}");
+        let ours = Pong::start_on(&lab, (&tap, &tap), pong, "-p 2");
+        let (pong, kernel): (IpAddr, IpAddr) = (pong.parse().unwrap(), kernel.parse().unwrap());
+        if kernel.is_ipv6() {
+            let setting = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+            lab.inside(Side::Server, || std::fs::write(setting, "0").expect("the kernel speaks IPv6"));
+            lab.ip(Side::Server, &["address", "add", &format!("{kernel}/{prefix}"), "dev", link, "nodad"]);
+        } else {
+            lab.ip(Side::Server, &["address", "add", &format!("{kernel}/{prefix}"), "dev", link]);
+        }
+        let socket = lab.inside(Side::Server, || UdpSocket::bind((kernel, 0))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut bytes = [0; 2048];
+        for number in 0..500_u32 {
+            let sent = [&number.to_be_bytes()[..], &vec![number as u8; (number * 2) as usize]].concat();
+            socket.send_to(&sent, (pong, 7)).unwrap();
+            let (length, from) = socket.recv_from(&mut bytes).unwrap();
+            assert_eq!((&bytes[..length], from), (&sent[..], (pong, 7).into()));
+        }
+        let report = ours.end();
+        assert!(figures(&report, ["/device"])[0].as_str().unwrap().starts_with("a TAP, made for this run"), "{report}");
     }
-    let report = pong.end();
-    assert!(figures(&report, ["/device"])[0].as_str().unwrap().starts_with("a TAP, made for this run"), "{report}");
 }

@@ -1,14 +1,15 @@
 //! All modes over the in-memory wire, on virtual time: what is lost, changed or not ours is counted exactly.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use clap::Parser;
 use nic::{Burst, Corrupt, Faults, FrameCensus, Mac, Queue, QueueId, Reorder, Wire, WireQueue};
-use sidestep_pktgen::arp;
 use sidestep_pktgen::options::Plan;
 use sidestep_pktgen::port::{Seat, open_wire};
 use sidestep_pktgen::station::Station;
 use sidestep_pktgen::tally::{DropReason, Tally, Trips};
+use sidestep_pktgen::{arp, ndp};
 
 const TURN: Duration = Duration::from_micros(10);
 /// More turns than any of these runs needs: ten virtual seconds.
@@ -99,17 +100,32 @@ fn every_ping_comes_back_from_pong_whatever_its_length() {
         assert_eq!((trips.sent, trips.answered, trips.lost, trips.reordered), (10_000, 10_000, 0, 0));
         assert_eq!((ended.asked.drops.all(), ended.other.drops.all()), (0, 0));
         // One ARP request each way besides.
-        assert_eq!((ended.other.rx.frames, ended.other.tx.frames, ended.other.arp_answered), (10_001, 10_001, 1));
+        assert_eq!((ended.other.rx.frames, ended.other.tx.frames, ended.other.neighbors_answered), (10_001, 10_001, 1));
         assert_eq!(ended.asked.rx.bytes, 10_000 * bytes + 60);
     }
 }
 
 #[test]
+fn every_ping_over_ipv6_comes_back_from_pong_whatever_its_length() {
+    for bytes in [80, 81, 512, 1514] {
+        let ended = Bench::new(&format!("-f ping -n 10000 -l {bytes} -s fd77::4 -d fd77::2"), 1).run();
+        let trips = ended.trips();
+        assert_eq!((trips.sent, trips.answered, trips.lost, trips.reordered), (10_000, 10_000, 0, 0));
+        assert_eq!((ended.asked.drops.all(), ended.other.drops.all()), (0, 0));
+        // One solicitation each way besides, of 86 bytes.
+        assert_eq!((ended.other.rx.frames, ended.other.tx.frames, ended.other.neighbors_answered), (10_001, 10_001, 1));
+        assert_eq!(ended.asked.rx.bytes, 10_000 * bytes + 86);
+    }
+}
+
+#[test]
 fn pings_of_several_queues_each_come_home() {
-    let ended = Bench::new("-f ping -p 3 -n 30001 -s 192.0.2.1:7000-7127", 2).run();
-    let trips = ended.trips();
-    assert_eq!((trips.sent, trips.answered, trips.lost), (30_001, 30_001, 0));
-    assert_eq!(ended.asked.drops.all(), 0);
+    for ends in ["-s 192.0.2.1:7000-7127", "-s [fd77::4]:7000-7127 -d fd77::2"] {
+        let ended = Bench::new(&format!("-f ping -p 3 -n 30001 {ends}"), 2).run();
+        let trips = ended.trips();
+        assert_eq!((trips.sent, trips.answered, trips.lost), (30_001, 30_001, 0));
+        assert_eq!(ended.asked.drops.all(), 0);
+    }
 }
 
 #[test]
@@ -237,7 +253,7 @@ fn a_rate_is_kept_and_timed_from_the_intended_moment() {
 #[test]
 fn what_tx_sends_rx_counts() {
     let ended = Bench::new("-f rx -n 10000 -l 300", 1).run();
-    let counted = ended.asked.rx.frames - ended.asked.arp_answered;
+    let counted = ended.asked.rx.frames - ended.asked.neighbors_answered;
     assert!((10_000..10_064).contains(&counted), "{counted}");
     assert_eq!(ended.asked.drops.all(), 0);
     let ended = Bench::new("-f tx -n 10000 -R 1000000 -D 02:00:00:00:00:02", 1).run();
@@ -247,7 +263,7 @@ fn what_tx_sends_rx_counts() {
 #[test]
 fn pong_ends_after_as_many_frames_as_asked() {
     let ended = Bench::new("-f pong -n 1000", 1).run();
-    assert_eq!(ended.asked.tx.frames, 1_000 + ended.asked.arp_answered);
+    assert_eq!(ended.asked.tx.frames, 1_000 + ended.asked.neighbors_answered);
 }
 
 /// A pong alone with a port of which the test holds the other end.
@@ -280,7 +296,9 @@ fn receive(queue: &mut WireQueue) -> Vec<Vec<u8>> {
         .collect()
 }
 
-const STRANGER: Station = Station { mac: Mac([2, 0, 0, 0, 0, 9]), address: std::net::Ipv4Addr::new(192, 0, 2, 9) };
+const STRANGER: arp::Host = arp::Host { mac: Mac([2, 0, 0, 0, 0, 9]), address: Ipv4Addr::new(192, 0, 2, 9) };
+const STRANGER_V6: ndp::Host =
+    ndp::Host { mac: Mac([2, 0, 0, 0, 0, 9]), address: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9) };
 
 #[test]
 fn arp_for_its_address_is_answered_and_for_another_is_not() {
@@ -294,14 +312,42 @@ fn arp_for_its_address_is_answered_and_for_another_is_not() {
     let learned = arp::receive(&mut answers[0], STRANGER);
     assert_eq!(learned, arp::Arp::Learned([192, 0, 2, 1].into(), Mac([2, 0, 0, 0, 0, 1])));
     let ended = bench.end();
-    assert_eq!((ended.asked.arp_answered, ended.asked.drops.of(DropReason::OtherArp)), (1, 1));
+    assert_eq!((ended.asked.neighbors_answered, ended.asked.drops.of(DropReason::OtherNeighbor)), (1, 1));
+}
+
+#[test]
+fn a_solicitation_for_its_address_is_answered_and_one_for_another_is_not() {
+    let (mut bench, mut stranger) = pong_and_stranger("-f pong -s 2001:db8::1");
+    let ours = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    let asks = [ndp::solicitation(STRANGER_V6, ours), ndp::solicitation(STRANGER_V6, STRANGER_V6.address)];
+    // Who has no address yet asks in fewer bytes, without an option.
+    let testing = ndp::Host { address: Ipv6Addr::UNSPECIFIED, ..STRANGER_V6 };
+    let mut short = ndp::solicitation(testing, ours)[..78].to_vec();
+    short[19] = 24;
+    short[56..58].fill(0);
+    let sum = nic::checksum::pseudo_header_v6([0; 16], *short[38..].first_chunk().unwrap(), 58, 24);
+    let field = nic::checksum::field(nic::checksum::add(sum, &short[54..]));
+    short[56..58].copy_from_slice(&field);
+    for frame in [&asks[0][..], &asks[1], &short] {
+        send(&mut stranger, frame);
+        bench.turn();
+    }
+    let answers = receive(&mut stranger);
+    assert_eq!(answers.len(), 2);
+    assert_eq!((&answers[0][..6], &answers[1][..6]), (&STRANGER_V6.mac.0[..], &[0x33, 0x33, 0, 0, 0, 1][..]));
+    for answer in &answers {
+        assert_eq!(ndp::receive(answer, STRANGER_V6), ndp::Ndp::Learned(ours, Mac([2, 0, 0, 0, 0, 1])));
+    }
+    let ended = bench.end();
+    assert_eq!((ended.asked.neighbors_answered, ended.asked.drops.of(DropReason::OtherNeighbor)), (2, 1));
 }
 
 #[test]
 fn what_is_not_for_it_is_freed_and_counted_and_only_the_rest_reflected() {
     use sidestep_pktgen::packet::{Ports, Stamp, UdpTemplate};
     let (mut bench, mut stranger) = pong_and_stranger("-f pong -s 192.0.2.1:7-9");
-    let template = UdpTemplate::new(STRANGER, Mac([2, 0, 0, 0, 0, 1]), [192, 0, 2, 1].into(), 60);
+    let stranger_station = Station { mac: STRANGER.mac, address: STRANGER.address.into() };
+    let template = UdpTemplate::new(stranger_station, Mac([2, 0, 0, 0, 0, 1]), [192, 0, 2, 1].into(), 60);
     let udp = |destination| {
         let mut frame = vec![0; 60];
         let stamp = Stamp { slot: 1, sequence: 2, sent_nanos: 3 };
@@ -318,7 +364,7 @@ fn what_is_not_for_it_is_freed_and_counted_and_only_the_rest_reflected() {
         (udp(7), None),
         (changed(23, 6), None), // TCP
         (udp(10), Some(DropReason::OtherPort)),
-        (changed(12, 0x86), Some(DropReason::NotIpv4)),
+        (changed(12, 0x86), Some(DropReason::OtherFamily)),
         (changed(33, 2), Some(DropReason::OtherAddress)),
         (changed(23, 1), Some(DropReason::OtherProtocol)),
         (changed(20, 0x20), Some(DropReason::Fragment)),

@@ -61,3 +61,18 @@ fn an_option_without_a_meaning_is_refused_and_not_ignored() {
     assert!(refusal("-f rx -i tap:a -s 10.0.0.1 --mode native").ends_with("which has no XDP program; leave it out"));
     assert!(refusal("-f ping -i wire: -a 1").ends_with("over wire:; leave it out"));
 }
+
+#[test]
+fn both_addresses_are_of_one_family_and_a_frame_has_room_for_its_headers() {
+    let ping = plan("-f ping -i tap:t0 -s [fd77::4]:7000-7063 -d fd77::2").unwrap();
+    assert_eq!((ping.source().ports, ping.frame_bytes()), (Some((7000, 7063)), 80));
+    assert_eq!(ping.destination(), "[fd77::2]:7".parse().unwrap());
+    // The end of a wire that is not named is of the same family.
+    assert!(plan("-f ping -i wire: -d fd77::2").unwrap().source().address.is_ipv6());
+    assert!(plan("-f pong -i wire: -s fd77::2").unwrap().destination().address.is_ipv6());
+    assert!(
+        refusal("-f ping -i tap:t0 -s fd77::4 -d 10.0.0.2").starts_with("-s is fd77::4 and -d is 10.0.0.2; give two")
+    );
+    assert!(refusal("-f tx -i wire: -s fd77::4 -l 79").starts_with("-l is 79; over IPv6 a frame has at least 80"));
+    assert_eq!(plan("-f tx -i wire: -s 10.0.0.1 -l 60").unwrap().frame_bytes(), 60);
+}
