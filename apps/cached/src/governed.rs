@@ -3,13 +3,16 @@
 //! It reads what all cores share and sets what all cores read, none of it locked on a request's path; what only a core can
 //! do or tell is an order to it (`orders.rs`), which it looks at between turns. Read first: `sidestep_control`.
 
+/// How long a request waits.
+mod patience;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cache::{Shared, Stopping, stats_list};
 use control::{ConnectionRow, QueueRow, Reply, Request, Setting};
@@ -22,6 +25,7 @@ use crate::live_capture::{Capture, CaptureWriter, Outcome};
 use crate::log::{level, set_log_filter};
 use crate::losses::Losses;
 use crate::orders::{Listing, Order, Orders, Seen};
+use patience::{FILE_LIMIT, ORDER_LIMIT, Patience};
 
 /// Settings that [`Governed::answer`] can change.
 const CHANGEABLE: [&str; 7] =
@@ -38,9 +42,6 @@ const IDLE_MAX_SECS: u32 = 1 << 31;
 
 /// Connections told in one reply: some 80 KiB of JSON.
 const CONNECTIONS_AT_ONCE: usize = 400;
-
-/// How long cores may take for an order: less than the front waits for an answer.
-const ORDER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How the server is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,10 @@ pub struct Governed {
     cores: Cores,
     log_filter: String,
     drains: bool,
+    /// How long cores may take for the orders of one request.
+    order_limit: Duration,
+    /// What is left of it for the present one.
+    patience: Patience,
 }
 
 impl std::fmt::Debug for Governed {
@@ -94,7 +99,8 @@ impl Governed {
     pub fn new(cores: Cores) -> Governed {
         let set = std::env::var("RUST_LOG");
         let log_filter = set.unwrap_or_else(|_| level(cores.shared.control.verbosity()).to_owned());
-        Governed { cores, log_filter, drains: false }
+        let patience = Patience::new(ORDER_LIMIT);
+        Governed { cores, log_filter, drains: false, order_limit: ORDER_LIMIT, patience }
     }
 
     /// Answers what comes over `stream`, in a thread that ends with the other end of it.
@@ -116,6 +122,7 @@ impl Governed {
 
     /// Does what is asked.
     pub fn answer(&mut self, request: Request, descriptor: Option<OwnedFd>) -> Reply {
+        self.patience = Patience::new(self.order_limit);
         if let Request::Capture { on, limit } = request {
             return self.capture(on, descriptor, limit);
         }
@@ -204,21 +211,21 @@ impl Governed {
     }
 
     /// Limits all shards together to so many bytes, or none of them.
-    fn set_memory(&self, value: &str) -> Result<(), String> {
-        let control = &self.cores.shared.control;
+    fn set_memory(&mut self, value: &str) -> Result<(), String> {
         let bytes = value.parse::<u64>().ok().filter(|bytes| *bytes >= MEMORY_MIN_BYTES);
         let bytes = bytes.ok_or_else(|| format!("it is a number of bytes, {MEMORY_MIN_BYTES} at least"))?;
         if let Err(why) = self.limit_memory(bytes) {
             // Those that could are to be as they were: what they were told before they can.
-            let _ = self.tell_memory(control.limit_bytes());
+            let _ = self.tell_memory(self.cores.shared.control.limit_bytes());
             return Err(why);
         }
-        control.set_limit_bytes(bytes);
+        self.cores.shared.control.set_limit_bytes(bytes);
         Ok(())
     }
 
-    fn limit_memory(&self, bytes: u64) -> Result<(), String> {
-        if self.all(&self.tell_memory(bytes)?)?.contains(&false) {
+    fn limit_memory(&mut self, bytes: u64) -> Result<(), String> {
+        let answers = self.tell_memory(bytes)?;
+        if self.all(&answers)?.contains(&false) {
             return Err("it is more than was reserved at the start, or too little for the longest item".to_owned());
         }
         Ok(())
@@ -236,9 +243,8 @@ impl Governed {
     }
 
     /// What every core says.
-    fn all<T>(&self, answers: &Receiver<T>) -> Result<Vec<T>, String> {
-        let by = Instant::now() + ORDER_LIMIT;
-        let next = |_| answers.recv_timeout(by.saturating_duration_since(Instant::now())).map_err(|_| late());
+    fn all<T>(&mut self, answers: &Receiver<T>) -> Result<Vec<T>, String> {
+        let next = |_| self.patience.wait(answers).ok_or_else(late);
         (0..self.cores.orders.cores()).map(next).collect()
     }
 
@@ -269,7 +275,7 @@ impl Governed {
     }
 
     /// Waits until every core has done so.
-    fn stop_listening(&self) -> Result<(), String> {
+    fn stop_listening(&mut self) -> Result<(), String> {
         let (done, obeyed) = mpsc::channel();
         for core in 0..self.cores.orders.cores() {
             self.give(core, Order::StopListening { done: done.clone() })?;
@@ -277,13 +283,13 @@ impl Governed {
         self.all(&obeyed).map(|_| ())
     }
 
-    fn connections(&self, core: usize, from: u32) -> Reply {
+    fn connections(&mut self, core: usize, from: u32) -> Reply {
         let (to, found) = mpsc::channel();
         let listing = Order::Connections(Listing::new(from, CONNECTIONS_AT_ONCE, to));
         if core >= self.cores.orders.cores() {
             return Reply::Error(format!("there are {} cores, the first of them 0", self.cores.orders.cores()));
         }
-        let listed = self.give(core, listing).and_then(|()| found.recv_timeout(ORDER_LIMIT).map_err(|_| late()));
+        let listed = self.give(core, listing).and_then(|()| self.patience.wait(&found).ok_or_else(late));
         let listed = match listed {
             Ok(listed) => listed,
             Err(why) => return Reply::Error(why),
@@ -320,13 +326,18 @@ impl Governed {
             return match obeyed {
                 Ok(()) => Reply::Done("every frame is recorded from now on".to_owned()),
                 Err(why) => {
+                    // Nothing is left to wait: a core that comes round late finds both orders, one behind the other.
                     let _ = self.tell_of_capture(None);
-                    self.cores.writer.end();
+                    self.cores.writer.end(FILE_LIMIT);
                     Reply::Error(why)
                 }
             };
         }
-        match self.cores.writer.end() {
+        let ended = self.cores.writer.end(FILE_LIMIT);
+        if let Err(why) = obeyed {
+            return Reply::Error(format!("the capture has ended, and is not whole: {why}"));
+        }
+        match ended {
             None => Reply::Error("the file is still being written".to_owned()),
             Some(Outcome { recorded, unrecorded, bytes, error: None }) => Reply::Done(format!(
                 "recorded {recorded} frames, {bytes} bytes; {unrecorded} frames went by unrecorded"
@@ -338,11 +349,11 @@ impl Governed {
     }
 
     /// Waits until every core has done so.
-    fn tell_of_capture(&self, capture: Option<Arc<Capture>>) -> Result<(), String> {
+    fn tell_of_capture(&mut self, capture: Option<Arc<Capture>>) -> Result<(), String> {
         let (done, obeyed) = mpsc::channel();
-        for core in 0..self.cores.orders.cores() {
-            self.give(core, Order::Capture { capture: capture.clone(), done: done.clone() })?;
-        }
+        // Also those behind one that has no room for it: none is to record into a capture that has ended.
+        let given = |core| self.give(core, Order::Capture { capture: capture.clone(), done: done.clone() });
+        (0..self.cores.orders.cores()).map(given).fold(Ok(()), Result::and)?;
         self.all(&obeyed).map(|_| ())
     }
 
@@ -397,7 +408,8 @@ mod tests {
             clock: Clock::start(),
             wake: Box::new(move |ending| tells.lock().expect("nobody panics").push(ending)),
         };
-        (Governed::new(cores), shared, told)
+        let governed = Governed { order_limit: Duration::from_millis(5), ..Governed::new(cores) };
+        (governed, shared, told)
     }
 
     #[test]
@@ -480,6 +492,7 @@ mod tests {
         assert!(matches!(&reply, Reply::Error(why) if why.contains("has not done")), "{reply:?}");
         assert!(told.lock().expect("nobody panics").is_empty(), "it goes on");
         let orders = plane.cores.orders.clone();
+        plane.order_limit = Duration::MAX;
         let core = std::thread::spawn(move || {
             // The first, which nobody waits for any more, and the second.
             for _ in 0..2 {
@@ -513,6 +526,8 @@ mod tests {
             (Request::Capture { on: false, limit: 0 }, file(), "nothing is to be recorded"),
             (Request::Capture { on: false, limit: 0 }, None, "no capture is on"),
             (Request::Capture { on: true, limit: 1 << 20 }, file(), "has not done what it was told"),
+            // What one core did not begin has ended for all.
+            (Request::Capture { on: false, limit: 0 }, None, "no capture is on"),
             (Request::Settings, file(), "takes no descriptor"),
         ] {
             let Reply::Error(said) = plane.answer(request, descriptor) else { panic!("{why}") };

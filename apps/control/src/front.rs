@@ -27,6 +27,9 @@ use crate::serve::encode;
 /// A socket, with what has come over it and what is still to leave.
 mod line;
 
+/// The longest time for an answer, unless [`Limits`] say otherwise: then the front answers in place of who does not.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
 /// What a front allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -43,7 +46,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { sessions: 16, waiting: 4, patience: Duration::from_secs(5), answer: Duration::from_secs(3) }
+        Limits { sessions: 16, waiting: 4, patience: Duration::from_secs(5), answer: ANSWER_LIMIT }
     }
 }
 

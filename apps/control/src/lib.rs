@@ -27,7 +27,7 @@ mod serve;
 
 pub use client::{AskError, Client};
 pub use frame::{DESCRIPTORS_MAX, Decoder, Frame, FrameError, REPLY_MAX_BYTES, REQUEST_MAX_BYTES};
-pub use front::{Front, FrontError, FrontHandle, Limits};
+pub use front::{ANSWER_LIMIT, Front, FrontError, FrontHandle, Limits};
 pub use message::{
     CAPTURE_LIMIT_BYTES, ConnectionRow, Hello, NAME, QueueRow, Reply, Request, Setting, VERSION, default_ending,
     default_path,

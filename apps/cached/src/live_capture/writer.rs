@@ -16,7 +16,7 @@ use crate::confine::{Role, restrict};
 /// Ethernet.
 const FILE_HEAD: [u32; 6] = [0xa1b2_3c4d, 2 | 4 << 16, 0, 0, 65_535, 1];
 
-/// How long the end of a capture waits for its file.
+/// How long a server that ends waits for the file.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What became of a capture.
@@ -136,14 +136,14 @@ impl CaptureWriter {
         Ok(capture)
     }
 
-    /// Ends the capture, once no core has a part of it any more. `None` when none is on, or the file takes too long: it is
-    /// written to its end all the same.
-    pub fn end(&mut self) -> Option<Outcome> {
+    /// Ends the capture, once no core has a part of it any more. `None` when none is on, or the file takes longer than `limit`:
+    /// it is written to its end all the same.
+    pub fn end(&mut self, limit: Duration) -> Option<Outcome> {
         self.capture.take()?;
         let (to, outcome) = mpsc::channel();
         self.jobs.send(Job::End(to)).ok()?;
         self.thread.thread().unpark();
-        outcome.recv_timeout(LAST_WORDS).ok()
+        outcome.recv_timeout(limit).ok()
     }
 }
 
@@ -175,7 +175,7 @@ fn write(jobs: &Receiver<Job>) {
 
 impl Drop for CaptureWriter {
     fn drop(&mut self) {
-        let _ = self.end();
+        let _ = self.end(LAST_WORDS);
         // The thread ends with its inbox, of which it is told here.
         let (jobs, _) = mpsc::channel();
         self.jobs = jobs;
@@ -215,7 +215,7 @@ mod tests {
         }
         cores.iter().for_each(|taps| taps.set(None));
         drop(capture);
-        let outcome = writer.end().expect("it was on");
+        let outcome = writer.end(Duration::MAX).expect("it was on");
         cores[0].record(&[7; 60]);
         let mut bytes = Vec::new();
         let mut kept = kept;
@@ -233,7 +233,7 @@ mod tests {
             of_core[usize::from(record[16])] += 1;
         }
         assert_eq!(of_core, [300, 300]);
-        assert!(writer.end().is_none());
+        assert!(writer.end(Duration::MAX).is_none());
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
             taps.record(&[1; 1_500]);
         }
         taps.set(None);
-        let outcome = writer.end().expect("it was on");
+        let outcome = writer.end(Duration::MAX).expect("it was on");
         assert_eq!((outcome.bytes, outcome.recorded + outcome.unrecorded), (0, 10_000));
         assert_eq!(outcome.error.expect("it is full").kind(), io::ErrorKind::StorageFull);
     }
@@ -262,7 +262,7 @@ mod tests {
             taps.record(&[1; 1_500]);
         }
         taps.set(None);
-        let outcome = writer.end().expect("it was on");
+        let outcome = writer.end(Duration::MAX).expect("it was on");
         assert!(outcome.bytes <= limit && outcome.bytes == kept.metadata().expect("a file").len());
         assert_eq!((outcome.bytes - 24) % (16 + 1_500), 0);
         assert!(outcome.error.expect("more was recorded").to_string().contains("no more than 524288 bytes"));
