@@ -12,7 +12,7 @@ use crate::config::ConfigError;
 
 /// A class of rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Class {
+pub(crate) enum RingClass {
     /// 64 KiB each way: what arrives in a turn, a value of some tens of kilobytes.
     Medium,
     /// A little above 1 MiB each way: the largest value at once.
@@ -21,7 +21,7 @@ pub(crate) enum Class {
     Huge,
 }
 
-impl Class {
+impl RingClass {
     pub(crate) const ALL: [Self; CLASSES] = [Self::Medium, Self::Large, Self::Huge];
 
     /// Receive and transmit ring. The former is not above 65,535 where smoltcp is not to shift windows.
@@ -68,13 +68,13 @@ const HUGE: usize = (4 << 20) + (64 << 10);
 /// A place of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) class: Class,
+    pub(crate) class: RingClass,
     number: u16,
 }
 
 /// The rings of a place, or, while a flow has these, the flow's own.
 #[derive(Debug)]
-pub(crate) struct Rings {
+pub(crate) struct PlaceRings {
     pub(crate) set: SocketSet<'static>,
     pub(crate) handle: SocketHandle,
     /// The flow that has them.
@@ -92,7 +92,7 @@ pub(crate) struct Rings {
 /// All places.
 #[derive(Debug)]
 pub(crate) struct RingPool {
-    places: [Vec<Rings>; CLASSES],
+    places: [Vec<PlaceRings>; CLASSES],
     free: [Vec<u16>; CLASSES],
     /// The place that is looked at next, and how many flows have.
     next: usize,
@@ -106,7 +106,7 @@ impl RingPool {
     /// The kernel has no such stretch of addresses.
     pub(crate) fn new(memory: usize) -> Result<Self, ConfigError> {
         let mut pool = Self { places: Default::default(), free: Default::default(), next: 0, taken: 0 };
-        for class in Class::ALL {
+        for class in RingClass::ALL {
             let count = class.places(memory).min(usize::from(u16::MAX));
             if count == 0 {
                 continue;
@@ -133,12 +133,12 @@ impl RingPool {
 
     /// Whether a place of the class is free.
     #[inline]
-    pub(crate) fn has_free(&self, class: Class) -> bool {
+    pub(crate) fn has_free(&self, class: RingClass) -> bool {
         !self.free[class as usize].is_empty()
     }
 
     /// Takes a place for the flow.
-    pub(crate) fn take(&mut self, class: Class, owner: u32) -> Option<Place> {
+    pub(crate) fn take(&mut self, class: RingClass, owner: u32) -> Option<Place> {
         let number = self.free[class as usize].pop()?;
         let place = Place { class, number };
         self.rings(place).owner = Some(owner);
@@ -154,7 +154,7 @@ impl RingPool {
     }
 
     /// What lies at the place.
-    pub(crate) fn rings(&mut self, place: Place) -> &mut Rings {
+    pub(crate) fn rings(&mut self, place: Place) -> &mut PlaceRings {
         &mut self.places[place.class as usize][usize::from(place.number)]
     }
 
@@ -175,7 +175,7 @@ impl RingPool {
         }
         self.next = (self.next + 1) % all;
         let mut number = self.next;
-        let class = Class::ALL.into_iter().find(|&class| {
+        let class = RingClass::ALL.into_iter().find(|&class| {
             let count = self.places[class as usize].len();
             let here = number < count;
             number -= if here { 0 } else { count };
@@ -198,21 +198,21 @@ impl RingPool {
 
     /// Bytes of the rings that flows have.
     pub(crate) fn bytes_taken(&self) -> usize {
-        let taken = |class: Class| self.places[class as usize].len() - self.free[class as usize].len();
-        Class::ALL.iter().map(|&class| taken(class) * class.bytes()).sum()
+        let taken = |class: RingClass| self.places[class as usize].len() - self.free[class as usize].len();
+        RingClass::ALL.iter().map(|&class| taken(class) * class.bytes()).sum()
     }
 
     /// Bytes of all rings.
     pub(crate) fn bytes(&self) -> usize {
-        Class::ALL.iter().map(|&class| self.places[class as usize].len() * class.bytes()).sum()
+        RingClass::ALL.iter().map(|&class| self.places[class as usize].len() * class.bytes()).sum()
     }
 }
 
-fn rings(rx: &'static mut [u8], tx: &'static mut [u8]) -> Rings {
+fn rings(rx: &'static mut [u8], tx: &'static mut [u8]) -> PlaceRings {
     let storage: &'static mut [SocketStorage<'static>; 1] = Box::leak(Box::new([SocketStorage::EMPTY]));
     let mut set = SocketSet::new(&mut storage[..]);
     let handle = set.add(Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx)));
-    Rings {
+    PlaceRings {
         set,
         handle,
         owner: None,
@@ -233,7 +233,7 @@ mod tests {
         for (memory, counts) in [(8 << 20, [16, 2, 0]), (64 << 20, [128, 20, 1])] {
             let mut pool = RingPool::new(memory).expect("so many addresses");
             assert!(pool.bytes() <= memory);
-            let all = Class::ALL.map(|class| std::iter::from_fn(|| pool.take(class, 7)).collect::<Vec<_>>());
+            let all = RingClass::ALL.map(|class| std::iter::from_fn(|| pool.take(class, 7)).collect::<Vec<_>>());
             assert_eq!(all.each_ref().map(Vec::len), counts);
             assert_eq!(pool.bytes_taken(), pool.bytes());
             let looked_at: std::collections::HashSet<_> = (0..pool.taken())

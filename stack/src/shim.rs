@@ -14,7 +14,7 @@ use crate::block::FlowBlock;
 use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::phase::Marks;
-use crate::time_wait::{Claim, Record};
+use crate::time_wait::{Claim, TimeWait};
 use crate::wire::{ACK, FIN, RST, SYN};
 
 /// How far behind the highest ACK number one may be and still be of this connection: the largest window that there is
@@ -255,7 +255,7 @@ pub(crate) enum InTimeWait {
 }
 
 /// Judges a segment of a connection in TIME-WAIT (RFC 9293 §3.10.7.4; RFC 1337 for RST).
-pub(crate) fn judge_in_time_wait(record: &Record, segment: &Segment) -> InTimeWait {
+pub(crate) fn judge_in_time_wait(record: &TimeWait, segment: &Segment) -> InTimeWait {
     let ahead = segment.seq.wrapping_sub(record.rcv_nxt) as i32;
     if segment.has(RST) {
         // Deviates: RFC 1337 would have no RST end TIME-WAIT, since old data can draw one. This one was drawn by our

@@ -33,7 +33,7 @@ pub(crate) enum Claim {
 
 /// A connection in TIME-WAIT.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Record {
+pub(crate) struct TimeWait {
     pub(crate) key: FlowKey,
     hash: u32,
     pub(crate) snd_nxt: u32,
@@ -48,12 +48,12 @@ pub(crate) struct Record {
     pub(crate) claim: Claim,
 }
 
-const _: () = assert!(size_of::<Record>() <= 64, "a TIME-WAIT record fits a cache line");
+const _: () = assert!(size_of::<TimeWait>() <= 64, "a TIME-WAIT record fits a cache line");
 
 /// Records by 4-tuple, and in a list by age, so that any can go in constant time.
 #[derive(Debug)]
 pub(crate) struct TimeWaitTable {
-    records: Vec<Record>,
+    records: Vec<TimeWait>,
     free: Vec<u32>,
     table: FlowTable,
     oldest: u32,
@@ -89,7 +89,7 @@ impl TimeWaitTable {
     }
 
     /// The record with this number.
-    pub(crate) fn record(&self, number: u32) -> &Record {
+    pub(crate) fn record(&self, number: u32) -> &TimeWait {
         &self.records[number as usize]
     }
 
@@ -110,7 +110,7 @@ impl TimeWaitTable {
         let until = now.after(self.lifetime);
         let (older, younger, answer_at) = (NONE, NONE, millis(now));
         let claim = Claim::None;
-        let record = Record { key, hash, snd_nxt, rcv_nxt, until, link, older, younger, answer_at, claim };
+        let record = TimeWait { key, hash, snd_nxt, rcv_nxt, until, link, older, younger, answer_at, claim };
         let number = match self.free.pop() {
             Some(number) => {
                 self.records[number as usize] = record;
@@ -185,7 +185,7 @@ impl TimeWaitTable {
 
     /// Takes a record out of the list.
     fn unlink(&mut self, number: u32) {
-        let Record { older, younger, .. } = self.records[number as usize];
+        let TimeWait { older, younger, .. } = self.records[number as usize];
         match older {
             NONE => self.oldest = younger,
             older => self.records[older as usize].younger = younger,

@@ -19,7 +19,7 @@ use crate::contain::contain;
 use crate::flow_id::FlowId;
 use crate::phase::{Marks, Phase};
 use crate::replay::{Record, Replay};
-use crate::ring_pool::{Class, Place};
+use crate::ring_pool::{Place, RingClass};
 use crate::useless::Use;
 
 /// What a flow with small rings may be told that may come, beyond them: as a kernel tells at first.
@@ -60,7 +60,7 @@ impl NetStack {
 
     /// Says anew what flows are told that may come beyond their rings.
     pub(super) fn update_promises(&mut self) {
-        let [medium, large, huge] = Class::ALL.map(|class| self.pool.has_free(class));
+        let [medium, large, huge] = RingClass::ALL.map(|class| self.pool.has_free(class));
         let first = if medium || large { SMALL_PROMISE } else { 0 };
         let later = match (large, huge) {
             (true, true) => HUGE_PROMISE,
@@ -78,11 +78,11 @@ impl NetStack {
         // Somebody who takes no more than its flow's own ring holds would do no better with a larger one.
         let window = block.sending.lets_out_to(0, block.peer_window);
         let would_use = want == Want::Receive || window as usize > self.config.rings.tx;
-        let choices: &[Class] = match place.map(|place| place.class) {
-            None => &[Class::Medium, Class::Large],
-            Some(Class::Medium) if now < self.first_short_until => &[],
-            Some(Class::Medium) => &[Class::Large],
-            Some(Class::Large) if now >= self.short_until => &[Class::Huge],
+        let choices: &[RingClass] = match place.map(|place| place.class) {
+            None => &[RingClass::Medium, RingClass::Large],
+            Some(RingClass::Medium) if now < self.first_short_until => &[],
+            Some(RingClass::Medium) => &[RingClass::Large],
+            Some(RingClass::Large) if now >= self.short_until => &[RingClass::Huge],
             Some(_) => return None,
         };
         let taken = choices.iter().find_map(|&class| self.pool.take(class, index));
@@ -104,7 +104,7 @@ impl NetStack {
     #[inline(never)]
     pub(super) fn enlarge_flow(&mut self, now: Time, index: u32, want: Want) -> bool {
         let before = self.blocks[index as usize].place;
-        let has_most = before.is_some_and(|place| place.class >= Class::Large && want == Want::Transmit);
+        let has_most = before.is_some_and(|place| place.class >= RingClass::Large && want == Want::Transmit);
         if has_most || !self.can_move(index) {
             return false;
         }
@@ -216,7 +216,7 @@ impl NetStack {
             let (own, is_short) = (self.config.rings, now < self.short_until);
             let block = &self.blocks[index as usize];
             let (received, sent) = (block.socket().recv_queue(), block.socket().send_queue());
-            let (rx, tx) = place.class.before().map_or((own.rx, own.tx), Class::rings);
+            let (rx, tx) = place.class.before().map_or((own.rx, own.tx), RingClass::rings);
             let rings = self.pool.rings(place);
             // What fits smaller rings does not need these, however much passes through them.
             if received > rx || sent > tx {
@@ -256,7 +256,8 @@ impl NetStack {
     /// none for a flow that has none and would make use of them.
     fn close_most_useless(&mut self, now: Time) {
         let Some((_, id)) = self.most_useless.take() else { return };
-        let short = now < self.missed_until && !self.pool.has_free(Class::Medium) && !self.pool.has_free(Class::Large);
+        let short =
+            now < self.missed_until && !self.pool.has_free(RingClass::Medium) && !self.pool.has_free(RingClass::Large);
         if self.blocks.is_asleep(id.index) {
             return;
         }
