@@ -9,6 +9,7 @@
 //! | have the NIC spread datagrams by their ports | [`udp_spread`] |
 //! | set a NIC, and give it back as it was | [`guard`], over [`settings`] |
 //! | see a queue as rings of slots, and forward without copying, also between ports | [`ring`] |
+//! | change what a queue does in a call or two | [`QueueWrapper`] |
 //! | share queues among cores | [`QueuePlan`] |
 //! | have a NIC interrupt later, or not at all | [`wait_mode`] |
 //! | sleep when idle, and wake another core | [`Sleeper`], [`Doorbell`] |
@@ -94,6 +95,8 @@ mod wait;
 pub mod wait_mode;
 /// `Wire`: NICs and the cable between them in memory, on a virtual clock.
 mod wire;
+/// `QueueWrapper`: a queue around another.
+mod wrapper;
 /// `XdpDevice`, `XdpQueue`: the AF_XDP back-end.
 pub mod xdp;
 
@@ -119,3 +122,4 @@ pub use wait::{Doorbell, Sleeper, Woken};
 pub use wire::{
     OneWay, PortConfig, Wire, WireClock, WireCounts, WireError, WireEvent, WireHappening, WirePort, WireQueue,
 };
+pub use wrapper::QueueWrapper;

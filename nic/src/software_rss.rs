@@ -10,15 +10,14 @@
 //! frames of a flow reach one core whichever queue they come over. Invariant: a frame pool is touched by its own core
 //! alone; what goes to another core is a copy. Belongs to the core that polls the queue. Read first: `relay.rs`.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::burst::{BURST, RxBurst, TxBurst};
-use crate::frame::Frame;
-use crate::queue::{FrameCensus, Queue, QueueError, QueueId, QueueStats};
+use crate::queue::{Queue, QueueError, QueueId};
 use crate::relay::RelayPort;
 use crate::rss::Rss;
 use crate::wait::Doorbell;
+use crate::wrapper::QueueWrapper;
 
 /// Another core that owns some of the flows, and gets their frames from this queue.
 #[derive(Debug)]
@@ -101,7 +100,18 @@ impl<Q: Queue> SoftwareRss<Q> {
     }
 }
 
-impl<Q: Queue> Queue for SoftwareRss<Q> {
+/// Frames that wait here are held by this queue's caller, as far as its pool is concerned.
+impl<Q: Queue> QueueWrapper for SoftwareRss<Q> {
+    type Wrapped = Q;
+
+    fn wrapped(&self) -> &Q {
+        &self.queue
+    }
+
+    fn wrapped_mut(&mut self) -> &mut Q {
+        &mut self.queue
+    }
+
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         if self.arrived.is_empty() {
             self.queue.rx_burst(&mut self.arrived);
@@ -109,43 +119,19 @@ impl<Q: Queue> Queue for SoftwareRss<Q> {
         self.share_out(out)
     }
 
-    fn tx_alloc(&mut self) -> Option<Frame> {
-        self.queue.tx_alloc()
-    }
-
-    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
-        self.queue.tx_burst(frames)
-    }
-
-    fn free(&mut self, frame: Frame) {
-        self.queue.free(frame);
-    }
-
     fn flush(&mut self) -> Result<(), QueueError> {
         self.send_answers();
         self.queue.flush()
     }
 
-    fn max_frame_bytes(&self) -> usize {
-        self.queue.max_frame_bytes()
-    }
-
-    fn raw_fd(&self) -> Option<RawFd> {
-        self.queue.raw_fd()
+    /// The relays of other cores complete none, and one answer is as another here.
+    fn completes_checksums(&self) -> bool {
+        false
     }
 
     fn has_pending(&self) -> bool {
         let answers = self.others.iter().any(|other| other.port.has_frames());
         answers || !self.arrived.is_empty() || !self.returning.is_empty() || self.queue.has_pending()
-    }
-
-    fn census(&self) -> FrameCensus {
-        // Frames that wait here are held by this queue's caller, as far as the pool is concerned.
-        self.queue.census()
-    }
-
-    fn stats(&self) -> QueueStats {
-        self.queue.stats()
     }
 }
 
@@ -159,7 +145,8 @@ impl<Q: Queue> Drop for SoftwareRss<Q> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    // Not the trait by which it is a queue: its calls have the names of `Queue`'s.
+    use super::{Arc, Doorbell, FlowOwner, Queue, QueueId, Rss, RxBurst, SoftwareRss, TxBurst};
     use crate::relay::{RelayConfig, relay_pair};
     use crate::wire::{PortConfig, Wire};
 

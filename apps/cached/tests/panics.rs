@@ -6,11 +6,10 @@
 use std::env;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::RawFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use nic::{Frame, FrameCensus, Queue, QueueError, QueueStats, RxBurst, TxBurst};
+use nic::{Queue, QueueWrapper, RxBurst};
 use sidestep_cached::{AnyQueue, Options, run_with, start_log};
 
 /// Which of the three this process is.
@@ -27,7 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A queue with a fault.
 struct Faulty(AnyQueue);
 
-impl Queue for Faulty {
+impl QueueWrapper for Faulty {
+    type Wrapped = AnyQueue;
+
+    fn wrapped(&self) -> &AnyQueue {
+        &self.0
+    }
+
+    fn wrapped_mut(&mut self) -> &mut AnyQueue {
+        &mut self.0
+    }
+
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         let before = out.len();
         let taken = self.0.rx_burst(out);
@@ -36,46 +45,6 @@ impl Queue for Faulty {
             assert!(!deadly, "a queue that was told to panic does");
         }
         taken
-    }
-
-    fn tx_alloc(&mut self) -> Option<Frame> {
-        self.0.tx_alloc()
-    }
-
-    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
-        self.0.tx_burst(frames)
-    }
-
-    fn free(&mut self, frame: Frame) {
-        self.0.free(frame);
-    }
-
-    fn flush(&mut self) -> Result<(), QueueError> {
-        self.0.flush()
-    }
-
-    fn max_frame_bytes(&self) -> usize {
-        self.0.max_frame_bytes()
-    }
-
-    fn raw_fd(&self) -> Option<RawFd> {
-        self.0.raw_fd()
-    }
-
-    fn completes_checksums(&self) -> bool {
-        self.0.completes_checksums()
-    }
-
-    fn has_pending(&self) -> bool {
-        self.0.has_pending()
-    }
-
-    fn census(&self) -> FrameCensus {
-        self.0.census()
-    }
-
-    fn stats(&self) -> QueueStats {
-        self.0.stats()
     }
 }
 

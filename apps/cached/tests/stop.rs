@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use cache::{CacheConfig, Core, Now};
 use etherparse::PacketBuilder;
-use nic::{
-    Doorbell, Frame, FrameCensus, PortConfig, Queue, QueueError, QueueId, QueueStats, RxBurst, TxBurst, Wire, WireQueue,
-};
+use nic::{Doorbell, PortConfig, Queue, QueueId, QueueWrapper, RxBurst, TxBurst, Wire, WireQueue};
 use sidestep_cached::{Admission, Connections, Losses, StrayRing, Worker};
 use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 
@@ -22,7 +20,17 @@ struct Noisy {
     noisy: bool,
 }
 
-impl Queue for Noisy {
+impl QueueWrapper for Noisy {
+    type Wrapped = WireQueue;
+
+    fn wrapped(&self) -> &WireQueue {
+        &self.queue
+    }
+
+    fn wrapped_mut(&mut self) -> &mut WireQueue {
+        &mut self.queue
+    }
+
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         let taken = self.queue.rx_burst(out);
         if !self.noisy {
@@ -33,38 +41,6 @@ impl Queue for Noisy {
         frame.bytes_mut().fill(0);
         out.push(frame).expect("the burst is never full");
         taken + 1
-    }
-
-    fn tx_alloc(&mut self) -> Option<Frame> {
-        self.queue.tx_alloc()
-    }
-
-    fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
-        self.queue.tx_burst(frames)
-    }
-
-    fn free(&mut self, frame: Frame) {
-        self.queue.free(frame);
-    }
-
-    fn flush(&mut self) -> Result<(), QueueError> {
-        self.queue.flush()
-    }
-
-    fn max_frame_bytes(&self) -> usize {
-        self.queue.max_frame_bytes()
-    }
-
-    fn raw_fd(&self) -> Option<i32> {
-        None
-    }
-
-    fn census(&self) -> FrameCensus {
-        self.queue.census()
-    }
-
-    fn stats(&self) -> QueueStats {
-        self.queue.stats()
     }
 }
 

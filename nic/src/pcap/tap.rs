@@ -5,12 +5,11 @@
 //! changes what the queue does.
 
 use std::io::Write;
-use std::os::fd::RawFd;
 
 use super::SharedRecorder;
 use crate::burst::{RxBurst, TxBurst};
-use crate::frame::Frame;
-use crate::queue::{FrameCensus, Queue, QueueError, QueueStats};
+use crate::queue::Queue;
+use crate::wrapper::QueueWrapper;
 
 /// A queue whose frames are recorded, those of both directions in one file, in the order of the calls: received ones
 /// at `rx_burst`, sent ones at `tx_burst`.
@@ -36,16 +35,22 @@ impl<Q: Queue, W: Write + Send> PcapTap<Q, W> {
     }
 }
 
-impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
+impl<Q: Queue, W: Write + Send> QueueWrapper for PcapTap<Q, W> {
+    type Wrapped = Q;
+
+    fn wrapped(&self) -> &Q {
+        &self.queue
+    }
+
+    fn wrapped_mut(&mut self) -> &mut Q {
+        &mut self.queue
+    }
+
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         let before = out.len();
         let taken = self.queue.rx_burst(out);
         out.iter().skip(before).for_each(|frame| self.recorder.record(frame.bytes()));
         taken
-    }
-
-    fn tx_alloc(&mut self) -> Option<Frame> {
-        self.queue.tx_alloc()
     }
 
     fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
@@ -74,31 +79,8 @@ impl<Q: Queue, W: Write + Send> Queue for PcapTap<Q, W> {
         taken
     }
 
-    fn free(&mut self, frame: Frame) {
-        self.queue.free(frame);
-    }
-
-    fn flush(&mut self) -> Result<(), QueueError> {
-        self.queue.flush()
-    }
-
-    fn max_frame_bytes(&self) -> usize {
-        self.queue.max_frame_bytes()
-    }
-
-    fn raw_fd(&self) -> Option<RawFd> {
-        self.queue.raw_fd()
-    }
-
-    fn has_pending(&self) -> bool {
-        self.queue.has_pending()
-    }
-
-    fn census(&self) -> FrameCensus {
-        self.queue.census()
-    }
-
-    fn stats(&self) -> QueueStats {
-        self.queue.stats()
+    /// What is recorded is whole, so that it can be replayed.
+    fn completes_checksums(&self) -> bool {
+        false
     }
 }
