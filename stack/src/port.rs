@@ -73,6 +73,13 @@ impl<Q: Queue> Port<Q> {
         &mut self.queue
     }
 
+    /// The same port with a queue around its own, or any other that takes the frames of its own.
+    pub fn map_queue<R: Queue>(self, around: impl FnOnce(Q) -> R) -> Port<R> {
+        let Self { queue, rx, tx, reserve, completes_checksums: _ } = self;
+        let queue = around(queue);
+        Port { completes_checksums: queue.completes_checksums(), queue, rx, tx, reserve }
+    }
+
     /// Gives every frame back and the queue with it.
     pub fn into_queue(mut self) -> Q {
         for frame in self.reserve.drain(..) {

@@ -11,7 +11,7 @@ use nic::{PcapError, PcapRecorder, PcapTap, QueueId, SharedRecorder};
 use stack::{Port, Time};
 
 use crate::announce::new_file;
-use crate::live_capture::{Capture, LiveTaps, NoQueue};
+use crate::live_capture::{Capture, LiveTaps};
 use crate::sharing::AnyQueue;
 
 /// Why a queue cannot be recorded.
@@ -74,25 +74,24 @@ impl CoreCapture {
     /// The time of the frames of the turn that begins: that of the day, whose seconds begin where the cache's do.
     #[inline]
     pub fn set_time(&self, time: Time, now: Now) {
-        if self.recorders.is_empty() && self.live.is_none() {
+        let live = self.live.as_ref().filter(|live| live.is_on());
+        if self.recorders.is_empty() && live.is_none() {
             return;
         }
         let micros = (time.as_micros() % 1_000_000) as u32;
         let now = Duration::new(now.unix_epoch + u64::from(now.secs), micros * 1_000);
         self.recorders.iter().for_each(|recorder| recorder.set_time(now));
-        if let Some(live) = &self.live {
+        if let Some(live) = live {
             live.set_time(now);
         }
     }
 
     /// Records all that goes through these queues from now on too, or no more.
-    pub(crate) fn set_live(&mut self, ports: &mut [Port<AnyQueue>], capture: Option<Arc<Capture>>) {
+    pub(crate) fn set_live(&mut self, ports: &mut Vec<Port<AnyQueue>>, capture: Option<Arc<Capture>>) {
         if self.live.is_none() && capture.is_some() {
             let taps = LiveTaps::default();
-            for port in ports {
-                let queue = std::mem::replace(port.queue_mut(), Box::new(NoQueue));
-                *port.queue_mut() = taps.tap(queue);
-            }
+            let tapped = ports.drain(..).map(|port| port.map_queue(|queue| taps.tap(queue)));
+            *ports = tapped.collect();
             self.live = Some(taps);
         }
         if let Some(live) = &self.live {

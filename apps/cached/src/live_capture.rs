@@ -6,19 +6,19 @@
 //! ```
 //! Invariant: a core never waits for the file: a frame that finds no block is counted and passed on unrecorded. A block
 //! holds whole records, so that blocks of several cores make one good file, in which records of two cores may be out of order
-//! by a quarter of a second. Until a capture is turned on for the first time no queue is wrapped.
+//! by a quarter of a second. Until a capture is turned on for the first time no queue is wrapped, and while none is on a core
+//! reads one word a burst.
 
 /// The thread that writes.
 mod writer;
 
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use nic::{Frame, FrameCensus, Queue, QueueError, QueueStats, RxBurst, TxBurst};
+use nic::{Frame, Queue, QueueStats, QueueWrapper, RxBurst, TxBurst};
 
 use crate::sharing::AnyQueue;
 pub use writer::{CaptureWriter, Outcome};
@@ -116,7 +116,18 @@ impl Drop for Recording {
 
 /// The taps of one core, to be turned on and off. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct LiveTaps(Arc<Mutex<Live>>);
+pub struct LiveTaps(Arc<Switched>);
+
+/// What the taps of a core share. All of it is that core's: it is in an `Arc` and behind a lock because queues are `Send`.
+#[derive(Debug, Default)]
+struct Switched {
+    /// Whether there is a recording: what is read where there is none.
+    on: AtomicBool,
+    live: Mutex<Live>,
+    /// How often the lock was taken.
+    #[cfg(test)]
+    taken: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Live {
@@ -129,10 +140,17 @@ struct Live {
 impl LiveTaps {
     /// Records what goes through from now on, if a capture is given, else nothing any more: the rest is handed over.
     pub fn set(&self, capture: Option<Arc<Capture>>) {
+        self.0.on.store(capture.is_some(), Ordering::Relaxed);
         self.lock().recording = capture.map(|capture| Recording { capture, block: Vec::new(), frames: 0 });
     }
 
-    /// The time of the frames of the turn that begins.
+    /// Whether anything is recorded.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.0.on.load(Ordering::Relaxed)
+    }
+
+    /// The time of the frames of the turn that begins. To be told once a turn while it is on.
     pub fn set_time(&self, now: Duration) {
         let mut live = self.lock();
         live.now = now;
@@ -159,7 +177,9 @@ impl LiveTaps {
 
     /// Of one core, so that it is never waited for.
     fn lock(&self) -> MutexGuard<'_, Live> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        #[cfg(test)]
+        self.0.taken.fetch_add(1, Ordering::Relaxed);
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,6 +196,9 @@ struct LiveTap {
 impl LiveTap {
     /// Records those `frames`, if a capture is on.
     fn record<'a>(&mut self, frames: impl Iterator<Item = &'a Frame>) {
+        if !self.taps.is_on() {
+            return;
+        }
         if let Live { now, recording: Some(recording), .. } = &mut *self.taps.lock() {
             let lost = frames.filter(|frame| !recording.record(*now, frame.bytes())).count();
             self.unrecorded += lost as u64;
@@ -183,7 +206,17 @@ impl LiveTap {
     }
 }
 
-impl Queue for LiveTap {
+impl QueueWrapper for LiveTap {
+    type Wrapped = AnyQueue;
+
+    fn wrapped(&self) -> &AnyQueue {
+        &self.queue
+    }
+
+    fn wrapped_mut(&mut self) -> &mut AnyQueue {
+        &mut self.queue
+    }
+
     fn rx_burst(&mut self, out: &mut RxBurst) -> usize {
         let before = out.len();
         let taken = self.queue.rx_burst(out);
@@ -193,43 +226,11 @@ impl Queue for LiveTap {
         taken
     }
 
-    fn tx_alloc(&mut self) -> Option<Frame> {
-        self.queue.tx_alloc()
-    }
-
     fn tx_burst(&mut self, frames: &mut TxBurst) -> usize {
         self.record(frames.iter().skip(self.seen));
         let taken = self.queue.tx_burst(frames);
         self.seen = frames.len();
         taken
-    }
-
-    fn free(&mut self, frame: Frame) {
-        self.queue.free(frame);
-    }
-
-    fn flush(&mut self) -> Result<(), QueueError> {
-        self.queue.flush()
-    }
-
-    fn max_frame_bytes(&self) -> usize {
-        self.queue.max_frame_bytes()
-    }
-
-    fn raw_fd(&self) -> Option<RawFd> {
-        self.queue.raw_fd()
-    }
-
-    fn completes_checksums(&self) -> bool {
-        self.queue.completes_checksums()
-    }
-
-    fn has_pending(&self) -> bool {
-        self.queue.has_pending()
-    }
-
-    fn census(&self) -> FrameCensus {
-        self.queue.census()
     }
 
     fn stats(&self) -> QueueStats {
@@ -239,41 +240,46 @@ impl Queue for LiveTap {
     }
 }
 
-/// Stands where a queue is, for the moment in which that is wrapped.
-pub(crate) struct NoQueue;
+#[cfg(test)]
+mod tests {
+    use nic::{PortConfig, QueueId, Wire};
 
-impl Queue for NoQueue {
-    fn rx_burst(&mut self, _out: &mut RxBurst) -> usize {
-        0
+    use super::*;
+
+    /// Sends a frame from one end to the other.
+    fn pass(from: &mut AnyQueue, to: &mut AnyQueue) {
+        let (mut sent, mut received) = (TxBurst::default(), RxBurst::default());
+        let mut frame = from.tx_alloc().expect("one is free");
+        frame.resize(60).expect("it fits");
+        sent.push(frame).expect("there is room");
+        assert_eq!(from.tx_burst(&mut sent), 1);
+        from.flush().expect("a wire");
+        assert_eq!(to.rx_burst(&mut received), 1);
+        to.free(received.pop().expect("it was received"));
     }
 
-    fn tx_alloc(&mut self) -> Option<Frame> {
-        None
-    }
-
-    fn tx_burst(&mut self, _frames: &mut TxBurst) -> usize {
-        0
-    }
-
-    fn free(&mut self, _frame: Frame) {}
-
-    fn flush(&mut self) -> Result<(), QueueError> {
-        Ok(())
-    }
-
-    fn max_frame_bytes(&self) -> usize {
-        0
-    }
-
-    fn raw_fd(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn census(&self) -> FrameCensus {
-        FrameCensus::default()
-    }
-
-    fn stats(&self) -> QueueStats {
-        QueueStats::default()
+    #[test]
+    fn while_no_capture_is_on_frames_pass_without_a_lock_and_while_one_is_each_is_recorded() {
+        let (_wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
+        let [mut queue, mut peer] =
+            [ours, theirs].map(|port| Box::new(port.take_queue(QueueId(0)).expect("the first time")) as AnyQueue);
+        let taps = LiveTaps::default();
+        queue = taps.tap(queue);
+        // How often the lock is taken for a frame in and one out.
+        let mut locks = || {
+            let before = taps.0.taken.load(Ordering::Relaxed);
+            pass(&mut peer, &mut queue);
+            pass(&mut queue, &mut peer);
+            taps.0.taken.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(locks(), 0, "none was turned on yet");
+        let mut writer = CaptureWriter::start(None).expect("a thread");
+        let file = std::fs::File::options().write(true).open("/dev/null").expect("Linux has it");
+        taps.set(Some(writer.begin(1, file, u64::MAX).expect("none is on")));
+        assert_eq!(locks(), 2, "one a burst");
+        taps.set(None);
+        assert_eq!(locks(), 0, "it was turned off");
+        let outcome = writer.end(Duration::MAX).expect("it was on");
+        assert_eq!((outcome.recorded, outcome.unrecorded), (2, 0));
     }
 }
