@@ -8,10 +8,13 @@ use std::net::IpAddr;
 use crate::mac::Mac;
 use crate::sys::ethtool::Channels;
 use crate::sys::netdev::{NetDevice, interface_addresses};
+pub use news::LinkNews;
 pub use routes::Routes;
 use rtnetlink::LinkRecord;
 pub use rtnetlink::{LinkCounts, LinkState, VlanLink};
 
+/// What the kernel tells as it happens.
+mod news;
 /// The next hops of an interface.
 mod routes;
 /// Interfaces by any of their names, or by index.

@@ -3,7 +3,8 @@
 //! ```text
 //!  supervisor (root)                                   data plane (nobody, no rights, no files, few calls)
 //!  signals, files of -P -Y --cluster                    sockets, UMEM, program and its link, stacks, shards
-//!  the NIC's settings, a look at the link each 0.4 s    threads: one a core, memory, ear, control, main
+//!  the NIC's settings, a look at the link when the
+//!  kernel tells of it, and each 0.4 s                   threads: one a core, memory, ear, control, main
 //!           └──────────── one socket pair, the data plane's standard input ────────────┘
 //! ```
 //!
@@ -18,6 +19,8 @@
 pub(crate) mod channel;
 /// One life of the data plane.
 pub(crate) mod life;
+/// What the kernel tells of the interface.
+mod link_ear;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -54,8 +57,9 @@ use crate::setup::{PANICKED, SetupError};
 use crate::user::other;
 use channel::{FromPlane, ToPlane};
 use life::{Event, Lives, Plane, SAY_LIMIT, how};
+use link_ear::LinkEar;
 
-/// How often the supervisor looks what has become of the link.
+/// How often the supervisor looks what has become of the link, whatever it is told.
 const WATCH_INTERVAL: Duration = Duration::from_millis(400);
 
 // Whatever becomes of the link is told of within a second, also while a plane does not listen.
@@ -74,6 +78,8 @@ struct Supervisor<'a> {
     plane: Plane,
     lives: Lives,
     watch: Option<Watch>,
+    /// `None` where the kernel tells nothing: then each look waits for its time.
+    link_ear: Option<LinkEar>,
     /// The program, which outlives a plane.
     program: Option<HeldProgram>,
     /// Once the first plane has opened the link.
@@ -122,6 +128,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
     let ports = Ports::of(options)?;
     take_back(&options.interface);
     let guard = if options.steering == Steering::Shared { reserve(options, ports) } else { None };
+    let unheard = |error: &std::io::Error| tracing::warn!(%error, "the kernel does not tell of the interface");
+    let link_ear = LinkEar::start(&events).inspect_err(unheard).ok();
     let mark = ports.mark(&std::env::current_dir().unwrap_or_default());
     let plane = Plane::start(&mark, &events, None).map_err(SetupError::system("start the data plane"))?;
     let mut supervisor = Supervisor {
@@ -133,6 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         plane,
         lives: Lives::default(),
         watch: None,
+        link_ear,
         program: None,
         outside: None,
         guard,
@@ -174,6 +183,7 @@ impl Supervisor<'_> {
                         return Ok(code);
                     }
                 }
+                Ok(Event::LinkTold) => self.watch.iter_mut().for_each(Watch::hear),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor has a sender itself"),
             }
@@ -244,6 +254,7 @@ impl Supervisor<'_> {
             self.outside = Some(Outside { files, guard });
         }
         let routes = followed(self.options, &link);
+        self.link_ear.iter().for_each(|ear| ear.listen_for(index));
         self.watch = Some(Watch::new(link, queues as usize, routes));
         self.plane.say(&ToPlane::Go);
         Ok(())
@@ -349,6 +360,19 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Waits, without a plane, and returns whether the end is asked for meanwhile. A reload in between is not missed: the next
+    /// plane reads the files anyway.
+    fn is_asked_within(&self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        loop {
+            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Signal) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// The plane has ended. Returns the exit code, or `None` once another has been started.
     fn plane_ended(&mut self) -> Result<Option<ExitCode>, SetupError> {
         self.watch = None;
@@ -372,8 +396,7 @@ impl Supervisor<'_> {
             restarts = self.lives.restarts,
             "the data plane {how}: all connections and items are lost; it is started again"
         );
-        // A reload in between is not missed: the next plane reads the files anyway.
-        if let Ok(Event::Signal) = self.inbox.recv_timeout(wait) {
+        if self.is_asked_within(wait) {
             return Ok(Some(ExitCode::SUCCESS));
         }
         self.opened = false;

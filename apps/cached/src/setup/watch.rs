@@ -1,5 +1,5 @@
-//! `Watch`: what the supervisor looks at every 0.4 s while the data plane serves: the link, its routes, and what it and the
-//! program have counted.
+//! `Watch`: what the supervisor looks at while the data plane serves, every 0.4 s and when the kernel tells of the link: the link,
+//! its routes, and what it and the program have counted.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,9 @@ use crate::link_watch::{LinkGone, LinkWatch};
 use crate::losses::LinkLosses;
 use crate::options::{Options, Steering};
 use crate::setup::vlan::routes_of;
+
+/// The shortest time between two looks, however often the kernel tells of the link.
+const INTERVAL_LEAST: Duration = Duration::from_millis(50);
 
 /// Routes of which the log tells.
 const SHOWN: usize = 8;
@@ -30,6 +33,8 @@ pub(crate) struct Watch {
     before: LinkCounts,
     /// When it has looked last.
     looked: Option<Instant>,
+    /// Whether the kernel has told of the link since.
+    heard: bool,
     /// What it has seen and nobody has asked for yet.
     fresh: Option<LinkLosses>,
     /// Whether it has been said that the program's counts cannot be read.
@@ -56,17 +61,25 @@ impl Watch {
             before: Link::counts(link.index).unwrap_or_default(),
             link: LinkWatch::new(link, queues),
             looked: None,
+            heard: false,
             fresh: None,
             blind: false,
         }
     }
 
+    /// The kernel has told of the link: the next look is due.
+    pub(crate) fn hear(&mut self) {
+        self.heard = true;
+    }
+
     /// How long after `now` it is to look again.
     pub(crate) fn due_in(&self, now: Instant, interval: Duration) -> Duration {
+        let interval = if self.heard { INTERVAL_LEAST } else { interval };
         self.looked.map_or(Duration::ZERO, |looked| interval.saturating_sub(now.saturating_duration_since(looked)))
     }
 
-    /// Looks, also at what `program` has counted, unless it has looked less than `interval` before `now`.
+    /// Looks, also at what `program` has counted, unless it has looked less than `interval` before `now` and has heard of
+    /// nothing since, or less than [`INTERVAL_LEAST`].
     ///
     /// # Errors
     /// [`LinkGone`]: there is nothing to serve on any more.
@@ -76,10 +89,11 @@ impl Watch {
         interval: Duration,
         program: Option<&HeldProgram>,
     ) -> Result<(), LinkGone> {
-        if self.looked.is_some_and(|looked| now.duration_since(looked) < interval) {
+        if self.due_in(now, interval) > Duration::ZERO {
             return Ok(());
         }
         self.looked = Some(now);
+        self.heard = false;
         let before = self.link.changes_said();
         self.link.look()?;
         self.read_routes(self.link.changes_said() != before);
@@ -171,5 +185,26 @@ mod tests {
             (Duration::ZERO, Duration::ZERO)
         );
         assert!(watch.look_if_due(at(400), interval, None).is_err(), "it has looked");
+    }
+
+    #[test]
+    fn what_the_kernel_tells_is_looked_at_at_once_but_not_more_than_twenty_times_a_second() {
+        let (begin, interval) = (Instant::now(), Duration::from_millis(400));
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut watch = Watch::new(gone(), 1, None);
+        assert!(watch.look_if_due(begin, interval, None).is_err(), "it has looked");
+        watch.hear();
+        assert_eq!(watch.due_in(at(10), interval), Duration::from_millis(40));
+        assert_eq!(watch.look_if_due(at(49), interval, None), Ok(()), "it has not looked");
+        assert!(watch.look_if_due(at(50), interval, None).is_err(), "it has looked");
+        assert_eq!(watch.due_in(at(60), interval), Duration::from_millis(390), "nothing new was told");
+        watch.hear();
+        assert_eq!(watch.due_in(at(260), interval), Duration::ZERO);
+        // A link that is told of all the time.
+        let looks = (0..1_000).filter(|&millis| {
+            watch.hear();
+            watch.look_if_due(at(1_000 + millis), interval, None).is_err()
+        });
+        assert_eq!(looks.count(), 20);
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum Event {
     Nonsense(io::Error),
     /// The plane has ended, or is about to.
     PlaneEnded,
+    /// The kernel has told that something has become of the interface.
+    LinkTold,
 }
 
 /// Set in the data plane's environment: its ports, 0 for none, and the folder in which the server was started.
