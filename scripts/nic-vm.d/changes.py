@@ -1,5 +1,6 @@
 """What is done to a NIC while a server runs on it: what is said, how soon, and whether old connections and new ones are served."""
 
+import datetime
 import re
 
 from trial import Trial, TrialError
@@ -41,6 +42,18 @@ class ChangeTrial(Trial):
             raise TrialError(f"{self.name()}: {words}: not said: {self.host.run(f'cat {self.host.folder}/said')}")
         return float(end) - float(begin)
 
+    def carrier_to_line(self):
+        """Seconds from the kernel's word that the interface carries again to the server's line, both by the host's clock."""
+        carries, up = None, False
+        for line in self.host.run(f"cat {self.host.folder}/told").splitlines():
+            if time := re.match(r"\[(\S+)\] .*<(\S*)>", line):
+                # The first word of each stretch of them.
+                if (before := up) != (up := "LOWER_UP" in time[2].split(",")) and not before:
+                    carries = datetime.datetime.fromisoformat(time[1])
+        line = self.host.run(f"grep 'interface {self.link}.*is up again' {self.host.folder}/said | tail -n 1")
+        said = datetime.datetime.fromisoformat(re.search(r"\d{4}-\S+T[\d:.]+(?=Z)", line)[0])
+        return (said - carries).total_seconds()
+
     def all_answer(self, open_ones):
         """Whether each connection is answered, and a new one."""
         for number, connection in enumerate([*open_ones, self.connect()]):
@@ -59,6 +72,7 @@ class ChangeTrial(Trial):
         said = self.start()
         if "\nready: " not in "\n" + said:
             raise TrialError(f"{self.name()}: it did not start: {said}")
+        self.host.run(f"ip -ts -o monitor link dev {self.link} >{self.host.folder}/told 2>&1 </dev/null & ")
         open_ones = [self.connect() for _ in range(OPEN)]
         for number, connection in enumerate(open_ones):
             connection.sendall(b"set flow%d 0 0 1\r\nx\r\n" % number)
@@ -86,7 +100,8 @@ class ChangeTrial(Trial):
         seconds = self.until_said(command, words)
         # While it is down nobody is served.
         served = words == "is down" or self.all_answer(open_ones)
-        self.note(what, served, f"said after {seconds:.2f} s")
+        carrier = f", {self.carrier_to_line():.3f} s after the kernel told of its carrier" if words == "is up again" else ""
+        self.note(what, served, f"said after {seconds:.2f} s{carrier}")
 
 
 def table(trials):

@@ -1,8 +1,8 @@
 //! `LinkWatch`: what has become of the interface since it was opened, for the operator.
 //!
 //! Queues, addresses and lengths are learnt once, at the start; an AF_XDP socket says nothing when they change, not
-//! even when its interface or its program goes. So the supervisor asks every 0.4 s, and says what changed, what that
-//! loses and which command mends it: one line a change, and one when it is again as it was. The interface is known by its
+//! even when its interface or its program goes. So the supervisor asks, every 0.4 s and when the kernel tells of the interface, and
+//! says what changed, what that loses and which command mends it: one line a change, and one when it is again as it was. The interface is known by its
 //! index: another name is no other interface. docs/nic.md has the table of all of it.
 
 use std::fmt;
