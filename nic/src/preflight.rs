@@ -66,9 +66,9 @@ pub enum OpenError {
         /// The link.
         link: String,
     },
-    /// The MTU does not fit one chunk.
+    /// The MTU does not fit one chunk, and the kernel hands over no frame that lies in several.
     #[error(
-        "interface {link} has an MTU of {mtu} bytes, at most {limit} fit one frame; lower it: ip link set {link} mtu 1500"
+        "interface {link} has an MTU of {mtu} bytes, and this kernel, before Linux 6.6, hands over no frame of one above {limit}; lower it: ip link set {link} mtu 1500"
     )]
     MtuTooBig {
         /// The link.
@@ -352,9 +352,6 @@ pub fn check(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
     if !link.up {
         return Err(OpenError::LinkDown { link: link.name.clone() });
     }
-    if link.mtu > MTU_MAX {
-        return Err(OpenError::MtuTooBig { link: link.name.clone(), mtu: link.mtu, limit: MTU_MAX });
-    }
     let limit = zero_copy_mtu_max(link);
     if config.copy == CopyMode::ZeroCopy && link.mtu > limit {
         let (link, driver, mtu) = (link.name.clone(), link.driver.clone(), link.mtu);
@@ -474,6 +471,17 @@ fn fewer_transmit_queues(link: &Link) -> OpenError {
     let (rx, tx) = (link.rx_queues, link.tx_queues);
     let command = link.command_for_queues(if link.tx_queues_max >= rx { rx } else { tx });
     OpenError::FewerTransmitQueues { link: link.name.clone(), rx, tx, command }
+}
+
+/// What keeps a link whose sockets are bound from being used: frames longer than a chunk, unless they come in `several`.
+///
+/// # Errors
+/// [`OpenError::MtuTooBig`].
+pub(crate) fn check_chunks(link: &Link, several: bool) -> Result<(), OpenError> {
+    match several || link.mtu <= MTU_MAX {
+        true => Ok(()),
+        false => Err(OpenError::MtuTooBig { link: link.name.clone(), mtu: link.mtu, limit: MTU_MAX }),
+    }
 }
 
 /// Explains the kernel's refusal to bind a socket.

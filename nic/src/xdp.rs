@@ -47,7 +47,7 @@ pub use program::{AddressMode, AttachedLink, ProgramFault, SharedProgram, SteerC
 pub use queue::{XdpQueue, XdpQueueStats};
 
 use crate::link::Link;
-use crate::preflight::{Facts, OpenError, check, explain_bind, explain_program};
+use crate::preflight::{Facts, OpenError, check, check_chunks, explain_bind, explain_program};
 use crate::queue::QueueId;
 use mode::{Attempt, attempts};
 use program::Loading;
@@ -149,6 +149,10 @@ impl XdpDevice {
         let mut last_error = None;
         // While sockets are bound, which makes their memory.
         let mut begun = Begun { loading: Some(SteeringProgram::start_loading(link.rx_queues)), over };
+        if link.mtu > MTU_MAX {
+            reasons
+                .push(format!("packets of at most {MTU_MAX} bytes are sent and asked for, of an MTU of {}", link.mtu));
+        }
         for attempt in attempts.order {
             match Self::open_as(config, &link, attempt, &mut begun) {
                 Ok((steering, queues, merged)) => {
@@ -161,7 +165,7 @@ impl XdpDevice {
                     tracing::info!(link = link.name, queues = queues.len(), mode = %obtained, "AF_XDP is open");
                     let huge = queues.iter().all(XdpQueue::on_huge_pages);
                     let queues = queues.into_iter().map(|queue| (queue.id(), Some(queue))).collect();
-                    return Ok(Self { steering, queues, link, obtained, huge });
+                    return Ok(Self { steering, queues, link: as_served(link), obtained, huge });
                 }
                 Err(Failed::Unsupported { what, error }) => {
                     reasons.push(what);
@@ -194,6 +198,7 @@ impl XdpDevice {
             }
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
+        check_chunks(link, merged).map_err(Failed::Fatal)?;
         let loading = begun.loading.take().unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues));
         let mut steering = Self::steer(config, loading, merged, &queues)
             .map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
@@ -235,7 +240,7 @@ impl XdpDevice {
         self.huge
     }
 
-    /// The link as it was when opened.
+    /// The link as it was when opened, but that its MTU is at most [`MTU_MAX`]: no longer packet is sent, nor asked for.
     pub fn link(&self) -> &Link {
         &self.link
     }
@@ -285,6 +290,12 @@ impl Drop for XdpDevice {
     fn drop(&mut self) {
         self.steering.detach();
     }
+}
+
+/// A link whose frames are longer than a chunk is served as one whose frames are not. Who speaks TCP sends no longer segments
+/// than it was told; what is longer all the same comes in several chunks, of which a [`segmenter`] makes frames if it is TCP.
+fn as_served(link: Link) -> Link {
+    Link { mtu: link.mtu.min(MTU_MAX), ..link }
 }
 
 /// Attaches the program, `over` another if that is there, else with patience for one that was there until just now.

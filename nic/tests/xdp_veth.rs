@@ -23,7 +23,7 @@ use sidestep_nic::guard::Guard;
 use sidestep_nic::link::{Link, LinkError};
 use sidestep_nic::preflight::OpenError;
 use sidestep_nic::udp_spread::spread_udp;
-use sidestep_nic::xdp::{Attach, AttachMode, Copy, XdpConfig, XdpDevice, XdpQueue};
+use sidestep_nic::xdp::{Attach, AttachMode, Copy, CopyMode, MTU_MAX, XdpConfig, XdpDevice, XdpQueue};
 use sidestep_nic::{Burst, Doorbell, IpFamily, Queue, QueueId, Sleeper, Woken};
 
 fn open(lab: &Lab, side: Side, address: Ipv4Addr) -> XdpDevice {
@@ -415,7 +415,14 @@ fn wrong_uses_are_refused_in_one_line_and_leave_nothing_behind() {
     lab.ip(Side::Client, &["link", "set", "c0", "mtu", "9000"]);
     drop(open_as(&lab, Side::Server, &good).expect("it opens"));
     lab.ip(Side::Server, &["link", "set", "s0", "mtu", "9000"]);
-    assert!(line(&good).contains("has an MTU of 9000 bytes, at most 3822 fit"));
+    let zero_copy = XdpConfig { copy: CopyMode::ZeroCopy, ..good.clone() };
+    assert!(
+        line(&zero_copy).contains("has an MTU of 9000 bytes, and in zero copy veth loses frames of one above 3822")
+    );
+    let jumbo = open_as(&lab, Side::Server, &good).expect("it opens, in copy mode");
+    assert_eq!(jumbo.link().mtu, MTU_MAX);
+    assert!(jumbo.obtained().why.contains("at most 3822 bytes are sent and asked for"), "{}", jumbo.obtained());
+    drop(jumbo);
     for side in [Side::Client, Side::Server] {
         lab.ip(side, &["link", "set", side.link(), "mtu", "1500"]);
     }

@@ -198,6 +198,34 @@ def with_mtu(start, mtu, value):
 
 
 @only_sidestep
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_a_link_of_jumbo_frames_is_served_with_those_that_fit_a_chunk(start, link, mode):
+    if mode == "generic":
+        client_queues(1)
+        server_queues(1, 1)
+    ip("link", "set", "ss0", "mtu", "9000")
+    subprocess.run(["ip", "link", "set", "sc0", "mtu", "9000"], check=True, timeout=HANG_SECONDS)
+    try:
+        server = start(threads=1, extra=["--mode", mode]).wait_until_ready()
+        said = [line for line in server.lines if line.startswith("link ss0")]
+        assert "packets of at most 3822 bytes are sent and asked for, of an MTU of 9000" in said[0], server.lines
+        connection = connect()
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == 3822 - 40
+        value = os.urandom(1_000_000)
+        exchange(connection, store(b"k", value), b"STORED\r\n")
+        exchange(connection, b"get k\r\n", found(b"k", value) + b"END\r\n")
+        # Longer than a chunk, and no TCP: dropped, and counted.
+        before = sidestep_stats(connection)["xsk_rx_uncut"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            for length in (3_000, 8_000):
+                datagrams.sendto(bytes(length), (ADDRESS, PORT))
+        counted(connection, "xsk_rx_uncut", before + 1)
+        assert server.stop() == 0
+    finally:
+        subprocess.run(["ip", "link", "set", "sc0", "mtu", "1500"], check=True, timeout=HANG_SECONDS)
+
+
+@only_sidestep
 def test_another_ethernet_address_is_said_and_clients_who_know_the_old_one_are_served(start, link):
     [interface] = json.loads(in_server_namespace("ip", "-j", "link", "show", "ss0").stdout)
     before = interface["address"]

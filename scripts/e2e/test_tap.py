@@ -1,6 +1,7 @@
 """A server on a TAP interface, for machines without AF_XDP: the kernel's side of the TAP is in this namespace."""
 
 import os
+import socket
 import subprocess
 
 import pytest
@@ -57,6 +58,18 @@ def test_a_stock_client_is_served_over_a_tap(start, threads, queues):
     reports = server.core_reports()
     assert len(reports) == threads and all(report["in"] > 0 for report in reports), reports
     assert not exists("sst0")
+
+
+@only_sidestep
+def test_a_tap_of_jumbo_frames_is_served_with_them(start, kept):
+    ip("link", "set", kept, "mtu", "9000")
+    server = start_on(start, kept, threads=1)
+    with connect(address=ADDRESS) as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == 9000 - 40
+        value = os.urandom(1_000_000)
+        exchange(connection, store(b"k", value), b"STORED\r\n")
+        exchange(connection, b"get k\r\n", found(b"k", value) + b"END\r\n")
+    assert server.stop() == 0
 
 
 @only_sidestep

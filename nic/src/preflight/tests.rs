@@ -130,12 +130,17 @@ fn too_little_lockable_memory_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn an_mtu_beyond_a_chunk_is_refused_with_the_limit() {
-    let mut facts = facts();
-    facts.link.mtu = 9000;
-    assert!(line(&config(), &facts).contains("an MTU of 9000 bytes, at most 3822 fit"));
-    facts.link.mtu = MTU_MAX;
-    check(&config(), &facts).unwrap();
+fn an_mtu_beyond_a_chunk_is_refused_where_no_frame_comes_in_several() {
+    let link = |mtu| Link { mtu, ..facts().link };
+    let said = check_chunks(&link(9000), false).expect_err("frames would be lost").to_string();
+    assert!(said.contains("an MTU of 9000 bytes") && said.contains("no frame of one above 3822"), "{said}");
+    assert!(said.ends_with("ip link set ss0 mtu 1500") && !said.contains('\n'), "{said}");
+    check_chunks(&link(9000), true).expect("they come");
+    check_chunks(&link(MTU_MAX), false).expect("it fits");
+    check(&config(), &Facts { link: link(9000), ..facts() }).expect("it depends on what the kernel grants");
+    let zero_copy = XdpConfig { copy: CopyMode::ZeroCopy, ..config() };
+    let said = line(&zero_copy, &Facts { link: link(9000), ..facts() });
+    assert!(said.contains("in zero copy veth loses frames of one above 3822"), "{said}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ const SMALL_MTU: u32 = 1700;
 /// Largest umem chunk: the kernel's page size, since a frame must lie in one page.
 const LARGEST_CHUNK_BYTES: u32 = 4096;
 
-/// Largest MTU that fits one chunk: 4096 bytes without the kernel's 256 bytes of headroom and a tagged Ethernet header.
+/// Longest packet that is sent, or fits one chunk when it comes: 4096 bytes without the kernel's 256 bytes of headroom and a tagged Ethernet header.
 pub const MTU_MAX: u32 = LARGEST_CHUNK_BYTES - HEADROOM_BYTES as u32 - TAGGED_BYTES;
 
 /// Drivers whose NICs are told the size of a receive buffer in whole KiB (`SRRCTL.BSIZEPKT`): in zero copy they round a

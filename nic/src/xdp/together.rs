@@ -89,6 +89,9 @@ impl<'a> Wanted<'a> {
 
 fn open_as(wanted: &[Wanted<'_>], copy: Copy, reasons: &[String]) -> Result<Vec<XdpDevice>, Failed> {
     let (queues, merged) = bind_all(wanted, copy)?;
+    for wanted in wanted {
+        check_chunks(&wanted.link, merged).map_err(Failed::Fatal)?;
+    }
     let mut queues = queues.into_iter();
     let mut devices = Vec::with_capacity(wanted.len());
     for wanted in wanted {
@@ -104,7 +107,7 @@ fn open_as(wanted: &[Wanted<'_>], copy: Copy, reasons: &[String]) -> Result<Vec<
         let huge = queues.iter().all(XdpQueue::on_huge_pages);
         tracing::info!(link = wanted.link.name, queues = count, mode = %obtained, "AF_XDP is open");
         let queues = queues.into_iter().map(|queue| (queue.id(), Some(queue))).collect();
-        devices.push(XdpDevice { steering, queues, link: wanted.link.clone(), obtained, huge });
+        devices.push(XdpDevice { steering, queues, link: as_served(wanted.link.clone()), obtained, huge });
     }
     Ok(devices)
 }

@@ -73,7 +73,7 @@ fn driver(link: &Link) -> Finding {
 
 fn mtu(link: &Link, wishes: &Wishes) -> Finding {
     let is = format!("MTU {}", link.mtu);
-    let should = format!("at most {MTU_MAX}, so that a frame fits a chunk");
+    let should = format!("at most {MTU_MAX}, so that a frame fits a chunk, as zero copy needs");
     match link.mtu <= MTU_MAX {
         true => Finding::ok(is),
         false if wishes.shared => Finding::advice(is, should, format_args!("ip link set {} mtu 1500", link.name)),

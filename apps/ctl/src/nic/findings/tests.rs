@@ -71,7 +71,7 @@ fn each_finding_says_what_is_what_it_should_be_and_the_command() {
     let said = lines(&all(&machine, &Link { mtu: 9000, ..link() }, &knobs, &wishes(2, false)));
     for line in [
         "ok     driver igb: known to give zero copy; the server says what it got",
-        "change MTU 9000; should be at most 3822, so that a frame fits a chunk: ip link set eth7 mtu 1500",
+        "change MTU 9000; should be at most 3822, so that a frame fits a chunk, as zero copy needs: ip link set eth7 mtu 1500",
         "change rx-lro is on; should be off: AF_XDP takes frames as they are on the wire: ethtool -K eth7 rx-lro off",
         "ok     rx-gro-hw is off",
         "change 8 receive and 8 transmit queues for 2 threads; should be 2, one a thread: ethtool -L eth7 combined 2",
