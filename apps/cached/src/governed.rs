@@ -21,10 +21,10 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::confine::{Role, restrict};
 use crate::idle::Idle;
-use crate::live_capture::{Capture, CaptureWriter, Outcome};
+use crate::live_capture::{Capture, CaptureEnd, CaptureWriter};
 use crate::log::{level, set_log_filter};
 use crate::losses::Losses;
-use crate::orders::{Listing, Order, Orders, Seen};
+use crate::orders::{ConnectionLook, Listing, Order, Orders};
 use patience::{FILE_LIMIT, ORDER_LIMIT, Patience};
 
 /// Settings that [`Governed::answer`] can change.
@@ -296,7 +296,7 @@ impl Governed {
         };
         let following = (core + 1 < self.cores.orders.cores()).then_some((core + 1, 0));
         let next = listed.next.map(|place| (core, place)).or(following);
-        let row = |Seen { look, idle_secs }: Seen| ConnectionRow {
+        let row = |ConnectionLook { look, idle_secs }: ConnectionLook| ConnectionRow {
             peer: look.peer.to_string(),
             state: look.state.to_owned(),
             core,
@@ -339,10 +339,10 @@ impl Governed {
         }
         match ended {
             None => Reply::Error("the file is still being written".to_owned()),
-            Some(Outcome { recorded, unrecorded, bytes, error: None }) => Reply::Done(format!(
+            Some(CaptureEnd { recorded, unrecorded, bytes, error: None }) => Reply::Done(format!(
                 "recorded {recorded} frames, {bytes} bytes; {unrecorded} frames went by unrecorded"
             )),
-            Some(Outcome { bytes, error: Some(error), .. }) => {
+            Some(CaptureEnd { bytes, error: Some(error), .. }) => {
                 Reply::Error(format!("the capture is not whole: its file took {bytes} bytes, then: {error}"))
             }
         }

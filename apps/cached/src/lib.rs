@@ -79,7 +79,7 @@ pub use link_watch::LinkGone;
 pub use log::start_log;
 pub use losses::{CoreCounts, CoreLosses, Losses, Reason, Severity, Source};
 pub use options::{Extended, ListenPort, Mode, OptionError, Options, Refusal, Steering};
-pub use orders::{Listed, Listing, Order, Orders, Seen};
+pub use orders::{ConnectionLook, Listed, Listing, Order, Orders};
 pub use report::{CoreReport, total};
 pub use setup::{SetupError, run, run_with};
 pub use sharing::{AnyQueue, share_queues};

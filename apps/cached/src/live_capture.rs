@@ -21,7 +21,7 @@ use crossbeam_queue::ArrayQueue;
 use nic::{Frame, Queue, QueueStats, QueueWrapper, RxBurst, TxBurst};
 
 use crate::sharing::AnyQueue;
-pub use writer::{CaptureWriter, Outcome};
+pub use writer::{CaptureEnd, CaptureWriter};
 
 /// Bytes of a block.
 const BLOCK_BYTES: usize = 256 << 10;

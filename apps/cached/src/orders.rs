@@ -64,7 +64,7 @@ pub struct Listing {
     /// The first place that is left for another order.
     until: u32,
     /// As many as are wanted at most: there is room for them.
-    found: Vec<Seen>,
+    found: Vec<ConnectionLook>,
     to: Sender<Listed>,
 }
 
@@ -72,14 +72,14 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct Listed {
     /// Which there are.
-    pub found: Vec<Seen>,
+    pub found: Vec<ConnectionLook>,
     /// Where to go on, unless these were the last.
     pub next: Option<u32>,
 }
 
 /// A connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub struct ConnectionLook {
     /// What its stack knows.
     pub look: FlowLook,
     /// For how long it has sent no command.
@@ -93,7 +93,7 @@ impl Listing {
     }
 
     /// Looks at some more of `all` places, by what `seen` says of each. `None` once it was told.
-    pub fn go_on(mut self, all: u32, seen: impl Fn(u32) -> Option<Seen>) -> Option<Listing> {
+    pub fn go_on(mut self, all: u32, seen: impl Fn(u32) -> Option<ConnectionLook>) -> Option<Listing> {
         let end = self.until.min(all);
         let stop = end.min(self.from.saturating_add(LOOKS_PER_TURN));
         while self.from < stop && self.found.len() < self.found.capacity() {
@@ -199,11 +199,11 @@ mod tests {
     }
 
     /// A connection at each place that is a multiple of `every`, known by its port.
-    fn at(every: u32) -> impl Fn(u32) -> Option<Seen> {
+    fn at(every: u32) -> impl Fn(u32) -> Option<ConnectionLook> {
         move |place| {
             let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, (place % 50_000) as u16));
             let look = FlowLook { peer, state: "ESTAB", unread: 0, unsent: 0, round_trip: None };
-            place.is_multiple_of(every).then_some(Seen { look, idle_secs: place })
+            place.is_multiple_of(every).then_some(ConnectionLook { look, idle_secs: place })
         }
     }
 

@@ -21,7 +21,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What became of a capture.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct CaptureEnd {
     /// Frames that were handed to the file.
     pub recorded: u64,
     /// Frames that went by unrecorded.
@@ -70,17 +70,17 @@ impl Writing {
         }
     }
 
-    fn end(mut self) -> Outcome {
+    fn end(mut self) -> CaptureEnd {
         self.write_blocks();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (recorded, unrecorded) = (count(&self.capture.recorded), count(&self.capture.unrecorded));
-        Outcome { recorded, unrecorded, bytes: self.bytes, error: self.error }
+        CaptureEnd { recorded, unrecorded, bytes: self.bytes, error: self.error }
     }
 }
 
 enum Job {
     Begin(Box<Writing>),
-    End(Sender<Outcome>),
+    End(Sender<CaptureEnd>),
 }
 
 /// The thread, for who governs.
@@ -138,7 +138,7 @@ impl CaptureWriter {
 
     /// Ends the capture, once no core has a part of it any more. `None` when none is on, or the file takes longer than `limit`:
     /// it is written to its end all the same.
-    pub fn end(&mut self, limit: Duration) -> Option<Outcome> {
+    pub fn end(&mut self, limit: Duration) -> Option<CaptureEnd> {
         self.capture.take()?;
         let (to, outcome) = mpsc::channel();
         self.jobs.send(Job::End(to)).ok()?;

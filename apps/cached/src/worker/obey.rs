@@ -3,7 +3,7 @@
 use cache::ConnId;
 
 use super::Worker;
-use crate::orders::{Order, Orders, Seen};
+use crate::orders::{ConnectionLook, Order, Orders};
 use crate::sharing::AnyQueue;
 
 /// Orders obeyed between two turns.
@@ -50,9 +50,9 @@ impl Worker<AnyQueue> {
     }
 
     /// The connection at a place, if there is one.
-    fn seen(&self, place: u32) -> Option<Seen> {
+    fn seen(&self, place: u32) -> Option<ConnectionLook> {
         let conn = ConnId(place);
         let look = self.stack.look(self.connections.flow_of(conn, &self.stack)?)?;
-        Some(Seen { look, idle_secs: self.cache.idle_secs(conn) })
+        Some(ConnectionLook { look, idle_secs: self.cache.idle_secs(conn) })
     }
 }
