@@ -273,8 +273,14 @@ fn a_killed_process_gives_the_link_back() {
         gone.then_some(())
     });
     drop(again);
-    assert_eq!(attached_program(&lab), None);
+    until_detached(&lab);
     assert_kernel_reachable(&lab, "after both");
+}
+
+/// Waits until no program is on the server's link. A child that another test forks has the descriptors of this process too until
+/// it executes its program, so that a link that was closed may be there a moment longer.
+fn until_detached(lab: &Lab) {
+    eventually("the program is detached", || attached_program(lab).is_none().then_some(()));
 }
 
 /// Id of the XDP program on the server's link.
@@ -414,6 +420,7 @@ fn wrong_uses_are_refused_in_one_line_and_leave_nothing_behind() {
     // The other end may send longer packets: they are not this end's, and its kernel drops them.
     lab.ip(Side::Client, &["link", "set", "c0", "mtu", "9000"]);
     drop(open_as(&lab, Side::Server, &good).expect("it opens"));
+    until_detached(&lab);
     lab.ip(Side::Server, &["link", "set", "s0", "mtu", "9000"]);
     let zero_copy = XdpConfig { copy: CopyMode::ZeroCopy, ..good.clone() };
     assert!(
@@ -423,6 +430,7 @@ fn wrong_uses_are_refused_in_one_line_and_leave_nothing_behind() {
     assert_eq!(jumbo.link().mtu, MTU_MAX);
     assert!(jumbo.obtained().why.contains("at most 3822 bytes are sent and asked for"), "{}", jumbo.obtained());
     drop(jumbo);
+    until_detached(&lab);
     for side in [Side::Client, Side::Server] {
         lab.ip(side, &["link", "set", side.link(), "mtu", "1500"]);
     }
