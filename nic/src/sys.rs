@@ -5,6 +5,8 @@
 pub(crate) mod bpf;
 /// Channels, hashing and offloads of interfaces, by ethtool's ioctl.
 pub(crate) mod ethtool;
+/// A thread that finds no files.
+pub(crate) mod hidden;
 /// Memory cut into chunks, each the only right to its bytes.
 pub mod memory;
 /// Interfaces, by ioctl and `getifaddrs`.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::mode::Attach;
 use crate::mac::Mac;
 use crate::sys::bpf::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, create_link, update_link};
+use crate::sys::hidden::without_files;
 
 /// What `build.rs` made of `bpf/steer.bpf.c`, aligned as an ELF file must be.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
@@ -248,10 +249,9 @@ impl SteeringProgram {
         Self::start_loading(queues).finish(merged)
     }
 
-    /// Begins to load the program on a thread of its own: aya reads all types of the kernel first, which takes a
-    /// processor some 100 ms.
+    /// Begins to load the program on a thread of its own, which takes some milliseconds.
     pub(super) fn start_loading(queues: u16) -> Loading {
-        let load = move || EbpfLoader::new().map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT);
+        let load = move || loader()?.map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT);
         Loading(std::thread::spawn(load))
     }
 
@@ -472,6 +472,12 @@ impl Loading {
         let loaded = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         SteeringProgram::of(loaded?, merged)
     }
+}
+
+/// A loader that knows no type of the running kernel's, of which the program uses none. aya reads all of them (5 MB of
+/// `/sys/kernel/btf/vmlinux`, some 100 ms of a processor) whenever it makes a loader, if it finds them.
+fn loader() -> Result<EbpfLoader<'static>, EbpfError> {
+    without_files(EbpfLoader::new).map_err(|error| EbpfError::FileError { path: "/".into(), error })
 }
 
 fn steer<'a>(program: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramFault> {
