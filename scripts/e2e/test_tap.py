@@ -1,11 +1,12 @@
 """A server on a TAP interface, for machines without AF_XDP: the kernel's side of the TAP is in this namespace."""
 
 import os
+import signal
 import socket
 import subprocess
 
 import pytest
-from conftest import HANG_SECONDS, PORT, connect, exchange, found, only_sidestep, sidestep_stats, store
+from conftest import HANG_SECONDS, PORT, Log, connect, exchange, found, only_sidestep, sidestep_stats, store
 from pymemcache.client.base import Client
 
 ADDRESS = "10.79.0.2"
@@ -85,6 +86,23 @@ def test_a_tap_that_was_there_is_served_again_after_a_kill(start, kept):
         exchange(connection, store(b"k", b"w") + b"get k\r\n", b"STORED\r\n" + found(b"k", b"w") + b"END\r\n")
     assert server.stop() == 0, server.errors
     assert exists(kept)
+
+
+@only_sidestep
+def test_clients_over_a_tap_are_told_by_the_next_data_plane(start, kept):
+    server = start_on(start, kept)
+    log = Log(server)
+    with connect(address=ADDRESS) as connection:
+        exchange(connection, store(b"k", b"v"), b"STORED\r\n")
+        os.kill(server.plane(), signal.SIGKILL)
+        log.until("serves again")
+        # What is sent is answered, at the first time or the second, by who does not know the connection.
+        with pytest.raises(ConnectionResetError):
+            connection.sendall(b"get k\r\n")
+            connection.recv(64)
+    with connect(address=ADDRESS) as connection:
+        exchange(connection, b"get k\r\n", b"END\r\n")
+    assert server.stop() == 0
 
 
 @only_sidestep
