@@ -15,7 +15,7 @@
 //! Read first: [`crate::proto::udp_frame`], then [`crate::Session`].
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::clock::Now;
 use crate::cluster::CLUSTER_KEY;
@@ -35,7 +35,7 @@ mod outlet;
 mod place;
 
 pub use budget::Network;
-use budget::{Purse, Sources};
+use budget::{Payer, Purse, Sources};
 pub use outlet::DatagramOutlet;
 use place::{Commons, DatagramPlace, Fate, room};
 
@@ -99,7 +99,7 @@ impl<P: Copy> Datagrams<P> {
         &mut self,
         core: &mut Core,
         peer: P,
-        source: Ipv4Addr,
+        source: IpAddr,
         datagram: &[u8],
         foreseen: Option<KeyHash>,
         now: Now,
@@ -111,6 +111,7 @@ impl<P: Copy> Datagrams<P> {
         let Ok((id, request)) = udp_frame::read(datagram) else {
             return counters.udp_bad_frames.add(1);
         };
+        let payer = Payer::of(source);
         let mut purse = self.commons.sources.purse(source, datagram.len());
         if let Some((key, bytes, cas)) = plain_fetch(request)
             && bytes == request.len()
@@ -123,9 +124,9 @@ impl<P: Copy> Datagrams<P> {
             let key = foreseen.map_or_else(|| core.here.hasher.key(key), |hash| Key { hash, bytes: key });
             if core.here.owner_of(key.hash) == core.here.id {
                 let fetch = PlainFetch { id, key, cas };
-                if self.answer(core, &peer, source, &fetch, &mut purse, now, out) {
+                if self.answer(core, &peer, payer, &fetch, &mut purse, now, out) {
                     core.counters().bytes_read.add(request.len() as u64);
-                    return self.commons.sources.save(source, purse, now.secs);
+                    return self.commons.sources.save(payer, purse, now.secs);
                 }
             }
         }
@@ -133,7 +134,7 @@ impl<P: Copy> Datagrams<P> {
             return core.counters().udp_table_full.add(1);
         };
         let place = &mut self.places[index as usize];
-        place.begin(peer, source, id, purse, request, now);
+        place.begin(peer, payer, id, purse, request, now);
         let verdict = place.visit(core, &mut self.commons, request, now, out);
         if verdict == Fate::Over {
             place.end(core, &mut self.commons, now);
@@ -157,7 +158,7 @@ impl<P: Copy> Datagrams<P> {
         &mut self,
         core: &mut Core,
         peer: &P,
-        source: Ipv4Addr,
+        payer: Payer,
         fetch: &PlainFetch<'_>,
         purse: &mut Option<Purse>,
         now: Now,
@@ -176,7 +177,7 @@ impl<P: Copy> Datagrams<P> {
             }
             core.counters().requests.add(1);
             let bytes = HEADER_BYTES + body.len();
-            if !sources.pay(source, purse, bytes, 1, now.secs) {
+            if !sources.pay(payer, purse, bytes, 1, now.secs) {
                 core.counters().udp_budget_drops.add(1);
                 return 0;
             }

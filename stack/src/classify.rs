@@ -7,18 +7,23 @@
 //! etherparse, which is the oracle of the tests: a dozen fixed offsets cost a third of its slices.
 //! Read first: RFC 791 §3.1, RFC 9293 §3.1, RFC 1122 §3.2.1.3.
 
-use std::cell::Cell;
-use std::net::Ipv4Addr;
+mod beside;
+pub(crate) mod ipv6;
 
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipv6::{Fragment6, Message};
 use nic::checksum;
 
-use crate::config::StackConfig;
+use crate::config::{OwnAddress, StackConfig};
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::ip_options;
 use crate::link::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES, VLAN_NUMBER,
 };
+use crate::names::Names;
 use crate::reassembly::{Fragment, FragmentKey};
 use crate::wire::{ACK, FIN, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, RST, SYN, TCP_BYTES, UDP_BYTES};
 
@@ -36,6 +41,8 @@ pub(crate) struct Local {
     /// The EtherType of IPv4 in frames without a tag; more than any EtherType where those are not taken.
     untagged_ipv4: u32,
     mask: u32,
+    /// Addresses beside those in a row, and the masks of their networks.
+    others: Box<[(u32, u32)]>,
     /// Whether a checksum that the sender's kernel has left to offload is taken.
     takes_partial: bool,
     /// Segments and datagrams taken with such a checksum. Only ever touched when a checksum is not right.
@@ -55,13 +62,22 @@ pub(crate) enum Class {
     Arp { at: usize },
     /// An ICMP echo request for us: its IPv4 packet begins `at` and is `len` bytes long.
     Echo { at: usize, len: usize },
+    /// The same by ICMPv6.
+    Echo6(Message),
     /// An ICMP message that a segment of ours did not arrive. Anyone may have written it.
     Unreachable(Unreachable),
+    /// A part of a segment or a datagram over IPv6.
+    Fragment6(Fragment6),
+    /// A message of NDP that comes from the link, about one of our addresses, one of our neighbours, or a router.
+    Ndp(Message),
+    /// A router asks which groups somebody here listens to.
+    GroupQuery(Message),
     /// Nothing for us.
     Drop(DropReason),
 }
 
-/// What an ICMP "destination unreachable" says of the segment that it quotes (RFC 792).
+/// What an ICMP "destination unreachable" says of the segment that it quotes (RFC 792). What ICMPv6 says is put in the same
+/// words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unreachable {
     /// The flow of the segment, as seen from here.
@@ -84,9 +100,9 @@ pub(crate) struct Segment {
     pub(crate) ack: u32,
     pub(crate) window: u16,
     pub(crate) flags: u8,
-    /// Length of the link header: where the IPv4 packet begins.
+    /// Length of the link header: where the IPv4 packet begins. Of a segment over IPv6: where an IPv4 header would (`ipv6.rs`).
     pub(crate) at: u8,
-    /// Length of the IPv4 packet.
+    /// Length of the IPv4 packet, or of what would be one.
     pub(crate) packet_len: u16,
     /// Length of the TCP header.
     pub(crate) header_len: u8,
@@ -98,7 +114,7 @@ pub(crate) struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Datagram {
     pub(crate) key: FlowKey,
-    /// Length of the link header: where the IPv4 packet begins.
+    /// As in [`Segment`].
     pub(crate) at: u8,
     /// Length of the payload.
     pub(crate) payload_len: u16,
@@ -114,6 +130,39 @@ impl Datagram {
 }
 
 impl Segment {
+    /// Reads a TCP header: of a segment from and to the addresses `ends`, whose packet begins `at` and is `packet_len` bytes
+    /// long, of which `header_len` are the TCP header's.
+    #[inline(always)]
+    fn read(
+        header: &[u8; TCP_BYTES],
+        (remote, local): (Ipv4Addr, Ipv4Addr),
+        (at, packet_len, header_len): (usize, usize, usize),
+    ) -> Result<Self, DropReason> {
+        let flags = header[13];
+        let remote_port = u16::from_be_bytes([header[0], header[1]]);
+        let local_port = u16::from_be_bytes([header[2], header[3]]);
+        let control = flags & (FIN | SYN | RST);
+        let several = control & control.wrapping_sub(1) != 0;
+        if several || remote_port == 0 || local_port == 0 {
+            return Err(DropReason::TcpFlags);
+        }
+        // RFC 9293 §3.10.7.4: a segment that is none of SYN, RST and ACK says nothing.
+        if flags & (SYN | RST | ACK) == 0 {
+            return Err(DropReason::TcpNoAck);
+        }
+        Ok(Self {
+            key: FlowKey { remote, local, remote_port, local_port },
+            seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
+            window: u16::from_be_bytes([header[14], header[15]]),
+            flags,
+            at: at as u8,
+            packet_len: packet_len as u16,
+            header_len: header_len as u8,
+            payload_len: (packet_len - IPV4_BYTES - header_len) as u16,
+        })
+    }
+
     /// Whether any of `flags` is set.
     #[inline]
     pub(crate) fn has(&self, flags: u8) -> bool {
@@ -152,10 +201,14 @@ const fn number(mac: Mac) -> u64 {
     u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
+/// The mask of a network whose hosts have so many leading bits in common.
+fn mask_of(prefix_len: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0)
+}
+
 impl Local {
     /// The host with `address` alone.
     pub(crate) fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
         Self {
             address,
             addresses: 1,
@@ -163,7 +216,8 @@ impl Local {
             station: number(mac),
             vlan: None,
             untagged_ipv4: ETHERTYPE_IPV4.into(),
-            mask,
+            mask: mask_of(prefix_len),
+            others: Box::default(),
             takes_partial: false,
             partial: Cell::new(0),
         }
@@ -173,13 +227,25 @@ impl Local {
     pub(crate) fn of(config: &StackConfig) -> Self {
         Self::new(config.address, config.prefix_len, config.mac)
             .with_addresses(config.addresses)
+            .with_others(&config.others)
             .in_vlan(config.vlan)
             .with_partial_checksums(config.partial_checksums)
     }
 
     /// The same host with `addresses` addresses in a row.
     pub(crate) fn with_addresses(self, addresses: u32) -> Self {
-        Self { addresses, ..self }
+        // Without any, nobody is of its network.
+        let mask = if addresses == 0 { u32::MAX } else { self.mask };
+        Self { addresses, mask, ..self }
+    }
+
+    /// The same host with these addresses too.
+    pub(crate) fn with_others(self, others: &[OwnAddress]) -> Self {
+        let of_ipv4 = |other: &OwnAddress| match other.address {
+            IpAddr::V4(address) => Some((address.to_bits(), mask_of(other.prefix_len))),
+            IpAddr::V6(_) => None,
+        };
+        Self { others: others.iter().filter_map(of_ipv4).collect(), ..self }
     }
 
     /// The same host in a VLAN, as in [`StackConfig::vlan`](crate::StackConfig::vlan).
@@ -221,21 +287,16 @@ impl Local {
     /// Whether `address` is one of ours.
     #[inline]
     pub(crate) fn has(&self, address: u32) -> bool {
+        self.has_in_row(address) || !self.others.is_empty() && self.has_beside(address)
+    }
+
+    #[inline]
+    fn has_in_row(&self, address: u32) -> bool {
         address.wrapping_sub(self.address.to_bits()) < self.addresses
     }
 
-    /// Whether a connection to `address` makes sense: one other host has it.
-    pub(crate) fn may_reach(&self, address: Ipv4Addr) -> bool {
-        let address = address.to_bits();
-        !self.has(address) && !self.is_martian(address)
-    }
-
-    /// Whether `address` is on our own link.
-    pub(crate) fn is_on_link(&self, address: u32) -> bool {
-        (address ^ self.address.to_bits()) & self.mask == 0
-    }
-
     /// Whether `address` is that of everyone, here or everywhere. A /31 or /32 has no such address (RFC 3021).
+    #[inline]
     fn is_broadcast(&self, address: u32) -> bool {
         let subnet = address & self.mask == self.address.to_bits() & self.mask;
         address == u32::MAX || self.mask < 0xffff_fffe && subnet && address | self.mask == u32::MAX
@@ -245,13 +306,22 @@ impl Local {
     /// broadcast, or our own subnet's number.
     fn is_martian(&self, address: u32) -> bool {
         let first = address >> 24;
-        let on_link = self.is_on_link(address);
+        let on_link = self.is_on_first_link(address);
         first == 0
             || first == 127
             || first >= 224
             || on_link
                 && (self.is_broadcast(address)
                     || self.mask < 0xffff_fffe && self.mask != 0 && address & !self.mask == 0)
+    }
+
+    /// Says what `frame` is, of which [`classify`](Self::classify) has said that it is `apart`: with IPv4 options, or of IPv6.
+    #[inline(never)]
+    pub(crate) fn classify_apart(&self, names: &mut Names, frame: &mut [u8], apart: DropReason) -> Class {
+        match apart {
+            DropReason::Ipv6 => self.classify_ipv6(names, frame),
+            _ => self.classify_without_options(frame),
+        }
     }
 
     /// Says what `frame`, whose packet has IPv4 options, is without them: they are taken off in place.
@@ -324,7 +394,7 @@ impl Local {
         if !self.has(target) && (target != sender || probe) {
             return Err(DropReason::ArpNotOurs);
         }
-        if group || self.has(sender) || !probe && self.is_martian(sender) {
+        if group || self.has(sender) || !probe && (self.is_martian(sender) || self.is_odd_beside(sender)) {
             return Err(DropReason::ArpSource);
         }
         Ok(Class::Arp { at })
@@ -354,14 +424,19 @@ impl Local {
         let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
         let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
         if !self.has(destination) {
-            let all = self.is_broadcast(destination);
+            let all = self.is_broadcast(destination) || self.is_odd_beside(destination);
             return Class::Drop(if all { DropReason::IpBroadcast } else { DropReason::IpNotOurs });
         }
-        if self.has(source) {
+        if self.has_in_row(source) {
             return Class::Drop(DropReason::Land);
         }
         if self.is_martian(source) {
             return Class::Drop(DropReason::IpMartian);
+        }
+        if !self.others.is_empty()
+            && let Some(reason) = self.odd_source(source)
+        {
+            return Class::Drop(reason);
         }
         if fragment != 0 {
             let id = u16::from_be_bytes([header[4], header[5]]);
@@ -401,34 +476,11 @@ impl Local {
         if !long_and_left && !checksum::is_right(checksum::add(pseudo, segment)) && !is_left() {
             return Class::Drop(DropReason::TcpChecksum);
         }
-        let flags = header[13];
-        let remote_port = u16::from_be_bytes([header[0], header[1]]);
-        let local_port = u16::from_be_bytes([header[2], header[3]]);
-        let control = flags & (FIN | SYN | RST);
-        let several = control & control.wrapping_sub(1) != 0;
-        if several || remote_port == 0 || local_port == 0 {
-            return Class::Drop(DropReason::TcpFlags);
+        let (remote, local) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
+        match Segment::read(header, (remote, local), (at, packet_len, header_len)) {
+            Ok(segment) => Class::Tcp(segment),
+            Err(reason) => Class::Drop(reason),
         }
-        // RFC 9293 §3.10.7.4: a segment that is none of SYN, RST and ACK says nothing.
-        if flags & (SYN | RST | ACK) == 0 {
-            return Class::Drop(DropReason::TcpNoAck);
-        }
-        Class::Tcp(Segment {
-            key: FlowKey {
-                remote: Ipv4Addr::from_bits(source),
-                local: Ipv4Addr::from_bits(destination),
-                remote_port,
-                local_port,
-            },
-            seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-            ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
-            window: u16::from_be_bytes([header[14], header[15]]),
-            flags,
-            at: at as u8,
-            packet_len: packet_len as u16,
-            header_len: header_len as u8,
-            payload_len: (segment.len() - header_len) as u16,
-        })
     }
 
     fn icmp(&self, message: &[u8], at: usize, packet_len: usize) -> Result<Class, DropReason> {

@@ -1,9 +1,12 @@
 //! What a stack is told at its start, and the checks of it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use nic::Route;
+
 use crate::link::Mac;
+use crate::own_addresses;
 use crate::rings::Rings;
 
 /// Most flows that one core can be asked to hold: a flow's index must fit the table's slot with room to spare.
@@ -11,6 +14,9 @@ const MAX_FLOWS: usize = 1 << 26;
 
 /// Smallest packet size that every IPv4 host must be able to take (RFC 791 §3.1).
 const MIN_IP_MTU: usize = 576;
+
+/// The same of IPv6 (RFC 8200 §5).
+const MIN_IPV6_MTU: usize = 1_280;
 
 /// Largest packet of any link in use (jumbo frames); what smoltcp was tested with.
 const MAX_IP_MTU: usize = 9_216;
@@ -21,22 +27,56 @@ const VLAN_MAX: u16 = 4_094;
 /// Most addresses of one stack: with every port, as many connections to one server as it can have flows.
 const MAX_ADDRESSES: u32 = 1 << 16;
 
-/// Whether one host can have `address`.
+/// Whether one host can have `address`. Those from 240.0.0.0 on nobody has (RFC 1112 §4).
 fn is_host(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified() || address.is_broadcast() || address.is_multicast() || address.is_loopback())
+    !(address.is_unspecified() || address.octets()[0] >= 224 || address.is_loopback())
+}
+
+/// An address of the stack's own, and the network on the link that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Leading bits that the hosts of its network have in common.
+    pub prefix_len: u8,
+}
+
+impl OwnAddress {
+    /// The address `address`/`prefix_len`.
+    pub fn new(address: impl Into<IpAddr>, prefix_len: u8) -> Self {
+        Self { address: address.into(), prefix_len }
+    }
+}
+
+impl std::fmt::Display for OwnAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
 }
 
 /// Settings of one core's stack. Make one by [`StackConfig::new`], then change fields.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StackConfig {
-    /// The stack's own IPv4 address; the first, if it has several.
+    /// The stack's own IPv4 address; the first, if it has several. 0.0.0.0: it has none.
     pub address: Ipv4Addr,
-    /// How many addresses in a row, from `address` on, are the stack's own: at least 1. Connections are accepted at
+    /// How many addresses in a row, from `address` on, are the stack's own: at least 1; 0 where it has none. Connections are accepted at
     /// each; several give connections to one server more source ports than one address has.
     pub addresses: u32,
+    /// Further addresses of the stack's own, of IPv4 or of IPv6, each with its network, in whatever order; at most
+    /// [`MOST_OTHERS`](Self::MOST_OTHERS). Connections are accepted at each. Those that the stack opens come from the row unless
+    /// [`source`](crate::Connect::source) says otherwise.
+    pub others: Vec<OwnAddress>,
     /// The router for addresses beyond the subnet. `None`: they cannot be connected to.
     pub gateway: Option<Ipv4Addr>,
+    /// The same for IPv6. `None`: the routers that say so themselves, if `router_advertisements`.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Whether what routers of IPv6 say of themselves and of the link is heeded, where neither `gateway6` nor any
+    /// [route](crate::NetStack::set_routes) by a router of IPv6 is set (RFC 4861 §6.3).
+    pub router_advertisements: bool,
+    /// Most hosts of IPv6 with connections at a time, those in TIME-WAIT included; a SYN from another is dropped and counted. 0:
+    /// as many as there can be flows and TIME-WAIT records. 44 bytes each are reserved if there is an address of IPv6.
+    pub stations: usize,
     /// Leading one bits of the subnet mask, 0 to 32.
     pub prefix_len: u8,
     /// The link's own Ethernet address; frames to others are dropped.
@@ -113,12 +153,25 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
-    /// Settings for `address`/`prefix_len` on the link `mac`, with the defaults of everything else and no ports.
-    pub fn new(address: Ipv4Addr, prefix_len: u8, mac: Mac) -> Self {
+    /// Most addresses beside those of the row.
+    pub const MOST_OTHERS: usize = 64;
+
+    /// Settings for `address`/`prefix_len`, of either family, on the link `mac`, with the defaults of everything else and no
+    /// ports.
+    pub fn new(address: impl Into<IpAddr>, prefix_len: u8, mac: Mac) -> Self {
+        let own = OwnAddress::new(address, prefix_len);
+        let (address, prefix_len, others) = match own.address {
+            IpAddr::V4(address) => (address, prefix_len, Vec::new()),
+            IpAddr::V6(_) => (Ipv4Addr::UNSPECIFIED, 0, vec![own]),
+        };
         Self {
             address,
-            addresses: 1,
+            addresses: u32::from(!address.is_unspecified()),
+            others,
             gateway: None,
+            gateway6: None,
+            router_advertisements: true,
+            stations: 0,
             prefix_len,
             mac,
             vlan: None,
@@ -157,29 +210,34 @@ impl StackConfig {
     /// The first field found wrong, with its limit.
     pub fn check(&self) -> Result<(), ConfigError> {
         let a = self.address;
-        if !is_host(a) {
-            return Err(ConfigError::Address { address: a });
+        let has_ipv6 = self.has_ipv6();
+        let none = a.is_unspecified() && self.addresses == 0 && has_ipv6;
+        if !none {
+            self.check_row()?;
         }
-        let last = a.to_bits().checked_add(self.addresses.wrapping_sub(1)).map(Ipv4Addr::from_bits);
-        if !(1..=MAX_ADDRESSES).contains(&self.addresses) || !last.is_some_and(is_host) {
-            return Err(ConfigError::Addresses { address: a, addresses: self.addresses });
+        let least = if has_ipv6 { MIN_IPV6_MTU } else { MIN_IP_MTU };
+        if !(least..=MAX_IP_MTU).contains(&self.ip_mtu) {
+            return Err(ConfigError::IpMtu { ip_mtu: self.ip_mtu, least });
+        }
+        if let Some(gateway) = self.gateway6
+            && !own_addresses::is_host(&gateway)
+        {
+            return Err(ConfigError::Address { address: gateway.into() });
         }
         if let Some(gateway) = self.gateway
             && !is_host(gateway)
         {
-            return Err(ConfigError::Address { address: gateway });
+            return Err(ConfigError::Address { address: gateway.into() });
         }
         if self.prefix_len > 32 {
-            return Err(ConfigError::PrefixLen { prefix_len: self.prefix_len });
+            return Err(ConfigError::PrefixLen { prefix_len: self.prefix_len, most: 32 });
         }
+        self.check_others()?;
         if !self.mac.is_unicast() {
             return Err(ConfigError::Mac { mac: self.mac });
         }
         if self.vlan.is_some_and(|vlan| vlan > VLAN_MAX) {
             return Err(ConfigError::Vlan { vlan: self.vlan.unwrap_or(0) });
-        }
-        if !(MIN_IP_MTU..=MAX_IP_MTU).contains(&self.ip_mtu) {
-            return Err(ConfigError::IpMtu { ip_mtu: self.ip_mtu });
         }
         if self.ports.contains(&0) || self.udp_ports.contains(&0) {
             return Err(ConfigError::Port);
@@ -206,6 +264,62 @@ impl StackConfig {
         }
         Ok(())
     }
+
+    /// Checks the first address.
+    fn check_row(&self) -> Result<(), ConfigError> {
+        let a = self.address;
+        if !is_host(a) {
+            return Err(ConfigError::Address { address: a.into() });
+        }
+        let last = a.to_bits().checked_add(self.addresses.wrapping_sub(1)).map(Ipv4Addr::from_bits);
+        if !(1..=MAX_ADDRESSES).contains(&self.addresses) || !last.is_some_and(is_host) {
+            return Err(ConfigError::Addresses { address: a, addresses: self.addresses });
+        }
+        Ok(())
+    }
+
+    /// Checks the addresses beside the row.
+    fn check_others(&self) -> Result<(), ConfigError> {
+        if self.others.len() > Self::MOST_OTHERS {
+            return Err(ConfigError::TooManyOthers { others: self.others.len() });
+        }
+        for (place, other) in self.others.iter().enumerate() {
+            let (is_host, most, in_row) = match other.address {
+                IpAddr::V4(address) => {
+                    let place = address.to_bits().wrapping_sub(self.address.to_bits());
+                    (is_host(address), 32, place < self.addresses)
+                }
+                IpAddr::V6(address) => (own_addresses::is_host(&address), 128, false),
+            };
+            if !is_host {
+                return Err(ConfigError::Address { address: other.address });
+            }
+            if other.prefix_len > most {
+                return Err(ConfigError::PrefixLen { prefix_len: other.prefix_len, most });
+            }
+            if in_row || self.others[..place].iter().any(|before| before.address == other.address) {
+                return Err(ConfigError::Duplicate { address: other.address });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every address of the stack's own with its network, those of the row by the first of them.
+    pub fn own_addresses(&self) -> impl Iterator<Item = OwnAddress> + '_ {
+        let first = (self.addresses > 0).then(|| OwnAddress::new(self.address, self.prefix_len));
+        first.into_iter().chain(self.others.iter().copied())
+    }
+
+    /// Whether any address is of IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.others.iter().any(|other| other.address.is_ipv6())
+    }
+
+    /// The routes by the routers that are set.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = Route> + '_ {
+        let ipv4 = self.gateway.map(Route::default_by);
+        ipv4.into_iter().chain(self.gateway6.map(Route::default_by))
+    }
 }
 
 /// Why a stack cannot be made as asked.
@@ -216,13 +330,27 @@ pub enum ConfigError {
     #[error("{address} is not the address of one host; give a unicast address such as 10.77.0.2")]
     Address {
         /// What was asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
+    },
+    /// The same address twice.
+    #[error("{address} is given twice; give each address once")]
+    Duplicate {
+        /// What was asked for.
+        address: IpAddr,
+    },
+    /// Too many addresses.
+    #[error("{others} addresses beside those in a row are above 64; give fewer")]
+    TooManyOthers {
+        /// How many were asked for.
+        others: usize,
     },
     /// A subnet mask has at most 32 bits.
-    #[error("a prefix length of {prefix_len} bits is above the 32 bits of an IPv4 address")]
+    #[error("a prefix length of {prefix_len} bits is above the {most} bits of an address")]
     PrefixLen {
         /// What was asked for.
         prefix_len: u8,
+        /// Bits of an address of that family.
+        most: u8,
     },
     /// Not the address of one station.
     #[error("{mac} is not the Ethernet address of one station; read it from the interface")]
@@ -231,10 +359,12 @@ pub enum ConfigError {
         mac: Mac,
     },
     /// Packet size out of range.
-    #[error("a packet size (MTU) of {ip_mtu} bytes is outside 576 to 9216; change the interface's MTU")]
+    #[error("a packet size (MTU) of {ip_mtu} bytes is outside {least} to 9216; change the interface's MTU")]
     IpMtu {
         /// What was asked for.
         ip_mtu: usize,
+        /// The least: 576, or 1280 with an address of IPv6.
+        least: usize,
     },
     /// No number of a VLAN.
     #[error("{vlan} is not the number of a VLAN, 1 to 4094")]
@@ -340,19 +470,54 @@ mod tests {
         StackConfig::new(Ipv4Addr::new(10, 77, 0, 2), 24, Mac([2, 0, 0, 0, 0, 1]))
     }
 
+    const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+
+    #[test]
+    fn a_stack_may_have_addresses_of_ipv6_alone() {
+        let config = StackConfig::new(IPV6, 64, Mac([2, 0, 0, 0, 0, 1]));
+        assert_eq!((config.check(), config.addresses), (Ok(()), 0));
+        assert_eq!(config.own_addresses().collect::<Vec<_>>(), [OwnAddress::new(IPV6, 64)]);
+        let mut none = config;
+        none.others.clear();
+        assert!(none.check().is_err());
+    }
+
+    fn other(address: [u8; 4]) -> OwnAddress {
+        OwnAddress::new(Ipv4Addr::from(address), 24)
+    }
+
     #[test]
     fn the_defaults_are_accepted() {
         assert_eq!(good().check(), Ok(()));
     }
 
     #[test]
+    fn addresses_of_other_networks_are_accepted_and_told_behind_the_first() {
+        let mut config = good();
+        config.others = (0..64).map(|host| other([10, 78, 1, host])).collect();
+        assert_eq!(config.check(), Ok(()));
+        let own: Vec<_> = config.own_addresses().map(|own| own.to_string()).collect();
+        assert_eq!((own.len(), &own[0][..], &own[64][..]), (65, "10.77.0.2/24", "10.78.1.63/24"));
+    }
+
+    #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut StackConfig);
-        let cases: [(Spoil, &str); 13] = [
+        let cases: [(Spoil, &str); 23] = [
             (|c| c.vlan = Some(4_095), "4095 is not"),
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
             (|c| c.addresses = 0, "0 addresses"),
+            (|c| c.address = Ipv4Addr::new(240, 0, 0, 1), "240.0.0.1"),
+            (|c| c.others = vec![other([10, 77, 0, 2])], "10.77.0.2 is given twice"),
+            (|c| c.others = vec![other([10, 78, 0, 2]); 2], "10.78.0.2 is given twice"),
+            (|c| c.others = vec![other([224, 0, 0, 1])], "224.0.0.1"),
+            (|c| c.others = vec![OwnAddress::new(Ipv4Addr::new(10, 78, 0, 2), 33)], "33 bits"),
+            (|c| c.gateway6 = Some(Ipv6Addr::LOCALHOST), "::1"),
+            (|c| c.others = vec![OwnAddress::new(Ipv6Addr::UNSPECIFIED, 64)], ":: is not"),
+            (|c| c.others = vec![OwnAddress::new(IPV6, 129)], "128 bits"),
+            (|c| (c.ip_mtu, c.others) = (1_279, vec![OwnAddress::new(IPV6, 64)]), "1280 to 9216"),
+            (|c| c.others = (0..65).map(|host| other([10, 78, 1, host])).collect(), "65 addresses"),
             (|c| c.gateway = Some(Ipv4Addr::UNSPECIFIED), "0.0.0.0"),
             (|c| c.ephemeral_ports = (2, 1), "from 2 to 1"),
             (|c| c.source_port_share = (2, 2), "core 2 of 2"),

@@ -24,7 +24,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher24;
 
 use crate::clock::Time;
-use crate::flow_id::FlowKey;
+use crate::flow_id::Ends;
 
 /// How long the keys are the same.
 const PERIOD_MICROS: u64 = 32_000_000;
@@ -60,46 +60,45 @@ impl Cookies {
     }
 
     /// The ISN that answers a SYN with the sequence number `syn`, which offers segments of `mss` bytes.
-    pub(crate) fn give(&mut self, now: Time, key: &FlowKey, syn: u32, mss: u16) -> u32 {
+    pub(crate) fn give(&mut self, now: Time, ends: &Ends, syn: u32, mss: u16) -> u32 {
         self.until = self.until.max(now.after(LIFETIME));
         let period = period(now);
         let size = SIZES.partition_point(|&size| size <= mss).saturating_sub(1) as u32;
-        self.cookie(period, key, syn, size << 1 | (period & 1) as u32)
+        self.cookie(period, ends, syn, size << 1 | (period & 1) as u32)
     }
 
     /// The segment size in `cookie`, to which a SYN with the sequence number `syn` was answered; `None`: none was
     /// answered so, or that is too long ago.
-    pub(crate) fn take(&mut self, now: Time, key: &FlowKey, syn: u32, cookie: u32) -> Option<u16> {
+    pub(crate) fn take(&mut self, now: Time, ends: &Ends, syn: u32, cookie: u32) -> Option<u16> {
         let current = period(now);
         let given = current.checked_sub(u64::from(cookie & 1) ^ current & 1)?;
         let bits = cookie & 0xf;
-        (self.cookie(given, key, syn, bits) == cookie).then(|| SIZES[(bits >> 1) as usize])
+        (self.cookie(given, ends, syn, bits) == cookie).then(|| SIZES[(bits >> 1) as usize])
     }
 
-    /// Whether `cookie` may be one that was given to the peer of `key`, to whatever SYN: true of each that is still good, and
+    /// Whether `cookie` may be one that was given to the peer of `ends`, to whatever SYN: true of each that is still good, and
     /// of one other number in 256.
-    pub(crate) fn may_be_of(&mut self, now: Time, key: &FlowKey, cookie: u32) -> bool {
+    pub(crate) fn may_be_of(&mut self, now: Time, ends: &Ends, cookie: u32) -> bool {
         let current = period(now);
         let Some(given) = current.checked_sub(u64::from(cookie & 1) ^ current & 1) else { return false };
-        self.of_key(given, key).1 == cookie >> 24
+        self.of_key(given, ends).1 == cookie >> 24
     }
 
     /// The cookie of a period whose four lowest bits are `bits`.
-    fn cookie(&mut self, period: u64, key: &FlowKey, syn: u32, bits: u32) -> u32 {
-        let (mut hasher, of_key) = self.of_key(period, key);
+    fn cookie(&mut self, period: u64, ends: &Ends, syn: u32, bits: u32) -> u32 {
+        let (mut hasher, of_key) = self.of_key(period, ends);
         hasher.write_u64(u64::from(syn) << 32 | u64::from(bits));
         of_key << 24 | (hasher.finish() as u32 & 0xf_ffff) << 4 | bits
     }
 
-    /// What all cookies of a period have in common that are given to the peer of `key`, and what goes on from there.
-    fn of_key(&mut self, period: u64, key: &FlowKey) -> (SipHasher24, u32) {
+    /// What all cookies of a period have in common that are given to the peer of `ends`, and what goes on from there.
+    fn of_key(&mut self, period: u64, ends: &Ends) -> (SipHasher24, u32) {
         let (of, keys) = &mut self.keys[(period & 1) as usize];
         if *of != period {
             (*of, *keys) = (period, keys_of(self.secret, period));
         }
         let mut hasher = SipHasher24::new_with_keys(keys[0], keys[1]);
-        hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
-        hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
+        ends.feed(&mut hasher);
         let of_key = hasher.finish() as u32 & 0xff;
         (hasher, of_key)
     }
@@ -110,7 +109,7 @@ fn period(now: Time) -> u64 {
     now.as_micros() / PERIOD_MICROS
 }
 
-/// The keys of a period. Of what else is hashed with the secret (`isn.rs`, `ephemeral.rs`), nothing is as long.
+/// The keys of a period. Of what else is hashed with the secret (`isn.rs`, `ephemeral.rs`), nothing has that length.
 fn keys_of(secret: [u64; 2], period: u64) -> [u64; 2] {
     [0, 1].map(|half| {
         let mut hasher = SipHasher24::new_with_keys(secret[0], secret[1]);
@@ -124,14 +123,15 @@ fn keys_of(secret: [u64; 2], period: u64) -> [u64; 2] {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
     use super::*;
 
-    const KEY: FlowKey = FlowKey::OF_TESTS;
+    const KEY: Ends = Ends::OF_TESTS;
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 
     fn cookies() -> Cookies {
         Cookies::new([1, 2])
@@ -170,15 +170,28 @@ mod tests {
         assert!(cookies.are_out(Time::from_millis(64_004)) && !cookies.are_out(Time::from_millis(64_005)));
     }
 
+    /// Two addresses of IPv6 whose last 32 bits are the same are two.
+    #[test]
+    fn all_of_an_address_counts() {
+        let mut cookies = cookies();
+        let ends = |first| {
+            let remote = Ipv6Addr::new(0xfd00, first, 0, 0, 0, 0, 0, 1).into();
+            Ends { remote, local: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(), ..KEY }
+        };
+        let cookie = cookies.give(Time::ZERO, &ends(0), 7, 1_440);
+        assert_eq!(cookies.take(Time::ZERO, &ends(0), 7, cookie), Some(1_440));
+        assert_eq!(cookies.take(Time::ZERO, &ends(1), 7, cookie), None);
+    }
+
     #[test]
     fn a_cookie_is_of_one_connection_alone() {
         let mut cookies = cookies();
         let cookie = cookies.give(Time::ZERO, &KEY, 7, 1_460);
         let others = [
-            FlowKey { remote: Ipv4Addr::new(10, 0, 0, 3), ..KEY },
-            FlowKey { local: Ipv4Addr::new(10, 0, 0, 3), ..KEY },
-            FlowKey { remote_port: 40_001, ..KEY },
-            FlowKey { local_port: 11_212, ..KEY },
+            Ends { remote: OTHER, ..KEY },
+            Ends { local: OTHER, ..KEY },
+            Ends { remote_port: 40_001, ..KEY },
+            Ends { local_port: 11_212, ..KEY },
         ];
         assert!(others.iter().all(|other| cookies.take(Time::ZERO, other, 7, cookie).is_none()));
         assert_eq!(cookies.take(Time::ZERO, &KEY, 8, cookie), None);
@@ -218,7 +231,7 @@ mod tests {
         let known = (0..1 << 16).filter(|_| cookies.may_be_of(now, &KEY, rng.next_u32())).count();
         assert!((128..=384).contains(&known), "{known} of 65,536, seed {seed}");
         let others = (0..1_000).filter(|port| {
-            let other = FlowKey { remote_port: 1_024 + port, ..KEY };
+            let other = Ends { remote_port: 1_024 + port, ..KEY };
             let cookie = cookies.give(now, &KEY, 7, 1_460);
             cookies.may_be_of(now, &other, cookie)
         });

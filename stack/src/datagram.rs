@@ -9,16 +9,19 @@
 //! goes back to the queue in the same turn, whatever became of the answer. A reply goes to the address, the port and
 //! the station that the datagram came from, with the VLAN tag it came with. Read first: RFC 768, RFC 8085.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nic::{Frame, Queue, checksum};
 
 use crate::classify::Datagram;
 use crate::drop_reason::DropReason;
+use crate::flow_id::Ends;
+use crate::ipv6::{HOP_LIMIT, Head};
 use crate::link::LinkHeader;
+use crate::names::Names;
 use crate::port::Outlet;
 use crate::stats::StackStats;
-use crate::wire::{IPV4_BYTES, PROTOCOL_UDP, UDP_BYTES};
+use crate::wire::{IPV4_BYTES, IPV6_BYTES, LONGER_BYTES, PROTOCOL_UDP, UDP_BYTES};
 
 /// The first port that an unprivileged program can have (RFC 6335 §6): below it are services that answer whatever
 /// comes (echo, chargen, DNS), and an answer to them may start a circle.
@@ -34,10 +37,7 @@ pub(crate) const HEADER_BYTES: usize = IPV4_BYTES + UDP_BYTES;
 /// came. Small; may be kept for answers in later turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramPeer {
-    remote: Ipv4Addr,
-    local: Ipv4Addr,
-    remote_port: u16,
-    local_port: u16,
+    ends: Ends,
     port: u16,
     link: LinkHeader,
 }
@@ -45,13 +45,9 @@ pub struct DatagramPeer {
 impl DatagramPeer {
     /// The sender of `datagram`, which came in `frame` by the port numbered `port`.
     #[inline]
-    pub(crate) fn of(datagram: &Datagram, frame: &[u8], port: usize) -> Self {
-        let key = &datagram.key;
+    pub(crate) fn of(datagram: &Datagram, frame: &[u8], port: usize, names: &Names) -> Self {
         Self {
-            remote: key.remote,
-            local: key.local,
-            remote_port: key.remote_port,
-            local_port: key.local_port,
+            ends: names.ends(&datagram.key),
             port: port as u16,
             link: LinkHeader::answering(frame, usize::from(datagram.at)),
         }
@@ -59,14 +55,14 @@ impl DatagramPeer {
 
     /// The sender.
     #[inline]
-    pub fn peer(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.remote, self.remote_port)
+    pub fn peer(&self) -> SocketAddr {
+        self.ends.peer()
     }
 
     /// The address and port of ours to which the datagram was sent, and from which its answers come.
     #[inline]
-    pub fn local(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.local, self.local_port)
+    pub fn local(&self) -> SocketAddr {
+        self.ends.own()
     }
 
     /// The number of the port by which it came and its answers leave.
@@ -75,12 +71,52 @@ impl DatagramPeer {
         usize::from(self.port)
     }
 
-    /// Writes the link, IPv4 and UDP headers of a reply in front of its payload, which is the rest of `frame`.
+    /// Bytes of the headers of the packet that carries a datagram to the sender.
+    #[inline]
+    pub(crate) fn header_bytes(&self) -> usize {
+        if self.ends.remote.is_ipv6() { HEADER_BYTES + LONGER_BYTES } else { HEADER_BYTES }
+    }
+
+    /// Writes the link, IP and UDP headers of a reply in front of its payload, which is the rest of `frame`.
     #[inline]
     fn write_headers(&self, frame: &mut [u8]) {
-        let link = self.link.bytes();
-        let (header, packet) = frame.split_at_mut(link.len());
-        header.copy_from_slice(link);
+        self.link.write(frame);
+        match (self.ends.remote, self.ends.local) {
+            (IpAddr::V4(remote), IpAddr::V4(local)) => self.write_ipv4(frame, remote, local),
+            (IpAddr::V6(remote), IpAddr::V6(local)) => self.write_ipv6(frame, remote, local),
+            // Both ends are of one family.
+            _ => {}
+        }
+    }
+
+    fn write_ipv6(&self, frame: &mut [u8], remote: Ipv6Addr, local: Ipv6Addr) {
+        let packet = frame.get_mut(self.link.len() - LONGER_BYTES..).unwrap_or_default();
+        let Some((header, datagram)) = packet.split_first_chunk_mut::<IPV6_BYTES>() else { return };
+        let head =
+            Head { source: local, destination: remote, label: 0, next_header: PROTOCOL_UDP, hop_limit: HOP_LIMIT };
+        head.write(header, datagram.len());
+        self.write_udp(datagram, head.pseudo_sum(datagram.len()));
+    }
+
+    /// Writes the UDP header, `pseudo` being the sum of the pseudo-header.
+    #[inline(always)]
+    fn write_udp(&self, datagram: &mut [u8], pseudo: u64) {
+        let len = datagram.len() as u16;
+        datagram[..2].copy_from_slice(&self.ends.local_port.to_be_bytes());
+        datagram[2..4].copy_from_slice(&self.ends.remote_port.to_be_bytes());
+        datagram[4..6].copy_from_slice(&len.to_be_bytes());
+        datagram[6..8].fill(0);
+        let sum = match checksum::field(checksum::add(pseudo, datagram)) {
+            // RFC 768: zero would mean that there is none.
+            [0, 0] => [0xff, 0xff],
+            sum => sum,
+        };
+        datagram[6..8].copy_from_slice(&sum);
+    }
+
+    #[inline(always)]
+    fn write_ipv4(&self, frame: &mut [u8], remote: Ipv4Addr, local: Ipv4Addr) {
+        let packet = &mut frame[self.link.len()..];
         // A packet is at most the MTU long, which `StackConfig::check` keeps below 65,536.
         let packet_len = packet.len() as u16;
         let (ip, datagram) = packet.split_at_mut(IPV4_BYTES);
@@ -88,22 +124,13 @@ impl DatagramPeer {
         // anything (RFC 6864 §4.1).
         ip[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, PROTOCOL_UDP, 0, 0]);
         ip[2..4].copy_from_slice(&packet_len.to_be_bytes());
-        ip[12..16].copy_from_slice(&self.local.octets());
-        ip[16..20].copy_from_slice(&self.remote.octets());
+        ip[12..16].copy_from_slice(&local.octets());
+        ip[16..20].copy_from_slice(&remote.octets());
         let sum = checksum::field(checksum::add(0, ip));
         ip[10..12].copy_from_slice(&sum);
         let len = packet_len - IPV4_BYTES as u16;
-        datagram[..2].copy_from_slice(&self.local_port.to_be_bytes());
-        datagram[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
-        datagram[4..6].copy_from_slice(&len.to_be_bytes());
-        datagram[6..8].fill(0);
-        let pseudo = checksum::pseudo_header(self.local.octets(), self.remote.octets(), PROTOCOL_UDP, len);
-        let sum = match checksum::field(checksum::add(pseudo, datagram)) {
-            // RFC 768: zero would mean that there is none.
-            [0, 0] => [0xff, 0xff],
-            sum => sum,
-        };
-        datagram[6..8].copy_from_slice(&sum);
+        let pseudo = checksum::pseudo_header(local.octets(), remote.octets(), PROTOCOL_UDP, len);
+        self.write_udp(datagram, pseudo);
     }
 }
 
@@ -155,7 +182,7 @@ impl DatagramReplies<'_> {
     /// The longest payload of one datagram, in bytes: what the link's MTU leaves.
     #[inline]
     pub fn max_payload(&self) -> usize {
-        self.ip_mtu - HEADER_BYTES
+        self.ip_mtu - self.peer.header_bytes()
     }
 }
 
@@ -192,7 +219,7 @@ pub(crate) fn send<Q: Queue + ?Sized>(
     len: usize,
     write: impl FnOnce(&mut [u8]) -> usize,
 ) -> Result<bool, NoFrame> {
-    if len > ip_mtu - HEADER_BYTES || !outlet.has_room() {
+    if len > ip_mtu - peer.header_bytes() || !outlet.has_room() {
         return Err(NoFrame);
     }
     let mut frame = outlet.take_frame().ok_or(NoFrame)?;

@@ -30,10 +30,8 @@ drop_reasons! {
     OtherStation,
     /// The frame's source address is a group or all zero.
     LinkSource,
-    /// The frame carries neither IPv4 nor ARP.
+    /// The frame carries neither IP nor ARP.
     EtherType,
-    /// The frame carries IPv6, which this version does not speak.
-    Ipv6,
     /// The frame is of another VLAN than the stack.
     OtherVlan,
     /// The frame has more than one 802.1Q tag.
@@ -44,7 +42,7 @@ drop_reasons! {
     ArpNotOurs,
     /// An ARP packet claims to come from our own address or from a group.
     ArpSource,
-    /// An ARP packet says that another station has our address.
+    /// ARP or NDP says that another station has our address.
     AddressConflict,
     /// An IPv4 packet is shorter than its header or its total length.
     IpTooShort,
@@ -52,11 +50,13 @@ drop_reasons! {
     IpVersion,
     /// An IPv4 header's options do not parse.
     IpOptions,
+    /// The frame carries IPv6, and the stack has no IPv6 address.
+    Ipv6,
     /// An IPv4 packet asks for a route of its sender's choice.
     IpSourceRoute,
     /// An IPv4 header's checksum is wrong.
     IpChecksum,
-    /// An IPv4 packet is a fragment, and neither of TCP nor of UDP that is listened to.
+    /// A packet is a fragment, and neither of TCP nor of UDP that is listened to.
     IpFragment,
     /// A fragment overlaps another of its datagram, or contradicts it: all of the datagram is dropped.
     FragmentOverlap,
@@ -70,10 +70,36 @@ drop_reasons! {
     IpBroadcast,
     /// An IPv4 packet comes from an address that no single host can have.
     IpMartian,
-    /// An IPv4 packet claims to come from our own address (LAND).
+    /// A packet claims to come from our own address (LAND).
     Land,
-    /// An IPv4 packet carries neither TCP, UDP nor ICMP.
+    /// A packet carries neither TCP, UDP nor ICMP.
     IpProtocol,
+    /// An IPv6 packet is shorter than its header, or than its payload length says.
+    Ip6TooShort,
+    /// An IPv6 packet is of another version than 6.
+    Ip6Version,
+    /// An IPv6 packet is a jumbogram, or has no payload.
+    Ip6Jumbo,
+    /// An IPv6 packet's extension headers do not parse, are out of order, or are more than are passed over.
+    Ip6Headers,
+    /// An IPv6 packet has an option that its sender wants no one to take who does not know it.
+    Ip6Option,
+    /// An IPv6 packet asks for a route of its sender's choice.
+    Ip6RoutingHeader,
+    /// An IPv6 packet is for another host, for a group, or for an address of ours that is not in use.
+    Ip6NotOurs,
+    /// An IPv6 packet comes from an address that no single host can have.
+    Ip6Martian,
+    /// An NDP message is too short, came in fragments, or has options that do not parse.
+    NdpMalformed,
+    /// An NDP message has passed a router: its hop limit is not 255.
+    NdpHopLimit,
+    /// An NDP message is about none of our addresses and none of our neighbours.
+    NdpNotOurs,
+    /// An NDP message claims to come from our own address or from a group, or comes from who may not say such things.
+    NdpSource,
+    /// A SYN over IPv6 from a host whose address finds no room among those that are remembered.
+    NoStation,
     /// A TCP segment is shorter than its header says.
     TcpTooShort,
     /// A TCP segment's checksum is wrong.
@@ -90,6 +116,8 @@ drop_reasons! {
     UdpLength,
     /// A UDP datagram's checksum is wrong.
     UdpChecksum,
+    /// A UDP datagram over IPv6 without a checksum.
+    UdpNoChecksum,
     /// A UDP datagram for a port on which nobody listens.
     UdpNoListener,
     /// A UDP datagram without a source port: its sender wants no answer.

@@ -6,7 +6,7 @@
 //! address comes the first of the next. Says nothing about what is in use; the caller looks.
 
 use std::hash::Hasher;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
@@ -46,10 +46,17 @@ impl EphemeralPorts {
         Self { first, ports, secret, counters: [0; COUNTERS], homes: Homes::new(peers) }
     }
 
-    /// A search for a connection to `remote` from `source`, or from any address of `local`.
-    pub(crate) fn search(&self, local: &Local, source: Option<Ipv4Addr>, remote: SocketAddrV4) -> Search {
+    /// A search for a connection to `remote` from `source`, which may be a name, or from any address in the row of `local`.
+    pub(crate) fn search(&self, local: &Local, source: Option<Ipv4Addr>, remote: SocketAddr) -> Search {
         let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
-        hasher.write_u64(u64::from(source.map_or(0, Ipv4Addr::to_bits)) << 32 | u64::from(remote.ip().to_bits()));
+        let source_bits = source.map_or(0, Ipv4Addr::to_bits);
+        match remote.ip() {
+            IpAddr::V4(ip) => hasher.write_u64(u64::from(source_bits) << 32 | u64::from(ip.to_bits())),
+            IpAddr::V6(ip) => {
+                hasher.write_u32(source_bits);
+                hasher.write_u128(ip.to_bits());
+            }
+        }
         hasher.write_u16(remote.port());
         let hash = hasher.finish();
         let (address, addresses) = match source {
@@ -81,8 +88,8 @@ mod tests {
         Local::new(Ipv4Addr::new(10, 0, 0, 254), 16, Mac([2, 0, 0, 0, 0, 1])).with_addresses(addresses)
     }
 
-    fn remote(port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::new(10, 0, 9, 9), port)
+    fn remote(port: u16) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::new(10, 0, 9, 9).into(), port)
     }
 
     #[test]

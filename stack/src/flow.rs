@@ -6,6 +6,7 @@ use std::time::Duration;
 use smoltcp::socket::tcp::State;
 
 use crate::block::{FlowBlock, NO_PROMISE};
+use crate::names::Names;
 use crate::phase::Marks;
 use crate::ready::Interest;
 
@@ -13,6 +14,7 @@ use crate::ready::Interest;
 #[derive(Debug)]
 pub struct Flow<'a> {
     pub(crate) block: &'a mut FlowBlock,
+    pub(crate) names: &'a Names,
 }
 
 /// What there is to see of a flow from outside.
@@ -31,7 +33,7 @@ pub struct FlowLook {
 }
 
 impl FlowLook {
-    pub(crate) fn of(block: &FlowBlock) -> Self {
+    pub(crate) fn of(block: &FlowBlock, names: &Names) -> Self {
         let socket = block.socket();
         let state = match socket.state() {
             State::Closed => "CLOSED",
@@ -48,7 +50,7 @@ impl FlowLook {
         };
         let round_trip = block.sending.round_trip();
         Self {
-            peer: block.key.peer(),
+            peer: names.ends(&block.key).peer(),
             state,
             unread: socket.recv_queue(),
             unsent: socket.send_queue(),
@@ -189,12 +191,12 @@ impl Flow<'_> {
 
     /// The peer's address and port.
     pub fn peer(&self) -> SocketAddr {
-        self.block.key.peer()
+        self.names.ends(&self.block.key).peer()
     }
 
     /// Our address and port.
     pub fn local(&self) -> SocketAddr {
-        self.block.key.own()
+        self.names.ends(&self.block.key).own()
     }
 
     /// Number of the port by which the flow's frames leave, which is the one that its first segment came by, of those

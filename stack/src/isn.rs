@@ -13,22 +13,22 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use crate::clock::Time;
-use crate::flow_id::FlowKey;
+use crate::flow_id::Ends;
 
 /// The ISNs that a recorded server chose, so that a replay's acknowledgements are of the same numbers. Never for traffic
 /// of others: these numbers are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecordedIsns(HashMap<(FlowKey, u32), u32>);
+pub struct RecordedIsns(HashMap<(Ends, u32), u32>);
 
 impl RecordedIsns {
-    /// The connection of `key` whose SYN has the sequence number `syn` gets the ISN `isn`.
-    pub fn insert(&mut self, key: FlowKey, syn: u32, isn: u32) {
-        self.0.insert((key, syn), isn);
+    /// The connection of `ends` whose SYN has the sequence number `syn` gets the ISN `isn`.
+    pub fn insert(&mut self, ends: Ends, syn: u32, isn: u32) {
+        self.0.insert((ends, syn), isn);
     }
 
     /// The ISN for a SYN; `None` when it was not recorded.
-    pub(crate) fn find(&self, key: &FlowKey, syn: u32) -> Option<u32> {
-        self.0.get(&(*key, syn)).copied()
+    pub(crate) fn find(&self, ends: &Ends, syn: u32) -> Option<u32> {
+        self.0.get(&(*ends, syn)).copied()
     }
 }
 
@@ -44,10 +44,9 @@ impl IsnGenerator {
     }
 
     /// The ISN for a connection that begins at `now`.
-    pub(crate) fn isn(&self, now: Time, key: &FlowKey) -> u32 {
+    pub(crate) fn isn(&self, now: Time, ends: &Ends) -> u32 {
         let mut hasher = SipHasher24::new_with_keys(self.secret[0], self.secret[1]);
-        hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
-        hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
+        ends.feed(&mut hasher);
         (hasher.finish() as u32).wrapping_add((now.as_micros() / 4) as u32)
     }
 }
@@ -115,9 +114,11 @@ mod tests {
 
     use super::*;
     use crate::clock::FlowClock;
+    use crate::flow_id::FlowKey;
     use crate::one_frame::Scratch;
 
     const KEY: FlowKey = FlowKey::OF_TESTS;
+    const ENDS: Ends = Ends::OF_TESTS;
 
     /// smoltcp's own answer to a SYN, for many wanted ISNs. If this fails, smoltcp's generator has changed: see the
     /// module's documentation.
@@ -159,9 +160,9 @@ mod tests {
         let isns = IsnGenerator::new([1, 2]);
         let at = Time::from_millis(7);
         let later = at.after(std::time::Duration::from_micros(400));
-        assert_eq!(isns.isn(later, &KEY).wrapping_sub(isns.isn(at, &KEY)), 100);
-        let many: HashSet<_> = (0..10_000u16).map(|port| isns.isn(at, &FlowKey { remote_port: port, ..KEY })).collect();
+        assert_eq!(isns.isn(later, &ENDS).wrapping_sub(isns.isn(at, &ENDS)), 100);
+        let many: HashSet<_> = (0..10_000u16).map(|port| isns.isn(at, &Ends { remote_port: port, ..ENDS })).collect();
         assert!(many.len() > 9_990);
-        assert_ne!(IsnGenerator::new([1, 3]).isn(at, &KEY), isns.isn(at, &KEY));
+        assert_ne!(IsnGenerator::new([1, 3]).isn(at, &ENDS), isns.isn(at, &ENDS));
     }
 }

@@ -6,6 +6,8 @@
 //! [`expire`](NetStack::expire) → [`flush`](NetStack::flush) → `transmit`. Time is an argument ([`Time`]).
 #![forbid(unsafe_code)]
 
+/// A SYN that waits for its cookie.
+mod asking;
 /// Flow blocks: a flow's memory, made once and recycled.
 mod block;
 /// Which block serves which flow: `Blocks`.
@@ -16,7 +18,7 @@ mod classify;
 mod clock;
 /// How a flow ended: `CloseReason`.
 mod close_reason;
-/// `StackConfig`, `Secrets`.
+/// `StackConfig`, `OwnAddress`, `Secrets`.
 mod config;
 /// What a connection that is asked for is: `Connect`, `ConnectError`.
 mod connect;
@@ -28,6 +30,8 @@ mod cookie;
 mod datagram;
 /// When a flow is given up.
 mod deadline;
+/// What routers of IPv6 say of themselves.
+mod discovery;
 /// Why a frame was dropped.
 mod drop_reason;
 /// ICMP echo.
@@ -38,14 +42,18 @@ mod ephemeral;
 mod event;
 /// `Flow`: what the application sees.
 mod flow;
-/// How a flow is named: `FlowKey`, `FlowId`.
+/// How a flow is named: `Ends`, `FlowKey`, `FlowId`.
 mod flow_id;
 /// Flows in a row.
 mod flow_list;
 /// Which connections' answers came to another core.
 mod homes;
+/// ICMPv6 answers.
+mod icmpv6;
 /// IPv4 options, taken off before anything else is read.
 mod ip_options;
+/// IPv6 headers in place of IPv4 ones.
+mod ipv6;
 /// RFC 6528 initial sequence numbers, delivered through smoltcp.
 mod isn;
 /// Ethernet and 802.1Q headers.
@@ -54,6 +62,10 @@ mod link;
 mod listen;
 /// Of what was sent lately, what was lost.
 mod loss_share;
+/// IPv6 addresses in 32 bits.
+mod names;
+/// Neighbour discovery, read and written.
+mod ndp;
 /// ARP and the neighbour table.
 mod neighbor;
 /// `NetStack`: the turn.
@@ -64,6 +76,8 @@ mod offer;
 mod one_frame;
 /// The options of a SYN.
 mod options;
+/// Our own IPv6 addresses.
+mod own_addresses;
 /// Ways that take no packets as long as the link does.
 mod path_mtu;
 /// How far a flow has come.
@@ -125,13 +139,13 @@ mod wire;
 
 pub use clock::Time;
 pub use close_reason::CloseReason;
-pub use config::{ConfigError, Secrets, StackConfig};
+pub use config::{ConfigError, OwnAddress, Secrets, StackConfig};
 pub use connect::{Connect, ConnectError};
 pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
 pub use event::{Event, Events, Token};
 pub use flow::{Flow, FlowLook};
-pub use flow_id::{FlowId, FlowKey};
+pub use flow_id::{Ends, FlowId};
 pub use isn::RecordedIsns;
 pub use link::Mac;
 pub use net_stack::NetStack;

@@ -6,6 +6,9 @@
 
 pub use nic::Mac;
 
+use crate::flow_id::FlowKey;
+use crate::wire::LONGER_BYTES;
+
 /// EtherType of IPv4.
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of ARP.
@@ -25,6 +28,7 @@ pub(crate) const TAGGED_BYTES: usize = 18;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LinkHeader {
     bytes: [u8; TAGGED_BYTES],
+    /// See [`len`](Self::len).
     len: u8,
 }
 
@@ -49,15 +53,43 @@ impl LinkHeader {
         Self { bytes, len: len as u8 }
     }
 
-    /// The header of an answer to `frame`, whose link header is `len` bytes long and checked.
+    /// The header of an answer to `frame`, whose packet, as far as the rest of the stack reads it, begins `at`, and whose link
+    /// header is checked: `at` is its length, or more where the packet is IPv6.
     #[inline]
-    pub(crate) fn answering(frame: &[u8], len: usize) -> Self {
-        let len = len.min(TAGGED_BYTES).min(frame.len());
+    pub(crate) fn answering(frame: &[u8], at: usize) -> Self {
+        if at > TAGGED_BYTES {
+            return Self::answering_ipv6(frame);
+        }
+        let len = at.min(frame.len());
         let mut bytes = [0; TAGGED_BYTES];
         bytes[..len].copy_from_slice(&frame[..len]);
         let (peer, own) = bytes.split_at_mut(6);
         peer.swap_with_slice(&mut own[..6]);
         Self { bytes, len: len as u8 }
+    }
+
+    /// The same to a frame that carries IPv6.
+    #[cold]
+    fn answering_ipv6(frame: &[u8]) -> Self {
+        let (own, tag) = (frame.first_chunk::<6>().copied().unwrap_or_default(), source(frame));
+        Self::for_ipv6(tag.0, Mac(own), tag.1)
+    }
+
+    /// As [`new`](Self::new), for frames that carry IPv6.
+    pub(crate) fn for_ipv6(peer: Mac, own: Mac, tag: Option<u16>) -> Self {
+        let header = Self::new(peer, own, tag, ETHERTYPE_IPV6);
+        Self { len: header.len + LONGER_BYTES as u8, ..header }
+    }
+
+    /// As [`new`](Self::new), for frames of the flow `key`.
+    pub(crate) fn of_flow(peer: Mac, own: Mac, tag: Option<u16>, key: &FlowKey) -> Self {
+        if key.is_ipv6() { Self::for_ipv6(peer, own, tag) } else { Self::new(peer, own, tag, ETHERTYPE_IPV4) }
+    }
+
+    /// Whether it is of frames that carry IPv6.
+    #[inline]
+    pub(crate) fn is_ipv6(&self) -> bool {
+        usize::from(self.len) > TAGGED_BYTES
     }
 
     /// The station that frames with this header go to.
@@ -74,7 +106,7 @@ impl LinkHeader {
 
     /// The tag control information, if the header has any.
     pub(crate) fn tag(&self) -> Option<u16> {
-        let tagged = usize::from(self.len) == TAGGED_BYTES;
+        let tagged = self.bytes[12..14] == ETHERTYPE_VLAN.to_be_bytes();
         tagged.then(|| u16::from_be_bytes([self.bytes[14], self.bytes[15]]))
     }
 
@@ -87,13 +119,22 @@ impl LinkHeader {
     /// A header of no bytes, for a block that no flow uses.
     pub(crate) const EMPTY: Self = Self { bytes: [0; TAGGED_BYTES], len: 0 };
 
-    /// The bytes to put in front of the packet.
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+    /// What a frame begins with. What is behind the header itself is written over by the packet.
+    #[cfg(test)]
+    pub(crate) fn start(&self) -> &[u8; TAGGED_BYTES] {
+        &self.bytes
     }
 
-    /// Length in bytes.
+    /// Writes it in front of a frame, which is longer than any header. The packet must be written afterwards.
+    #[inline]
+    pub(crate) fn write(&self, frame: &mut [u8]) {
+        if let Some(start) = frame.first_chunk_mut() {
+            *start = self.bytes;
+        }
+    }
+
+    /// Bytes in front of the packet as it is written at first: the header, and for IPv6 as many as an IPv6 header is longer than
+    /// the one of IPv4, in whose form the packet is written.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.len)
@@ -110,6 +151,12 @@ pub(crate) fn source(frame: &[u8]) -> (Mac, Option<u16>) {
         _ => None,
     };
     (Mac(mac), tag)
+}
+
+/// Whether `frame` carries IPv6.
+pub(crate) fn is_ipv6(frame: &[u8]) -> bool {
+    let at = if source(frame).1.is_some() { TAGGED_BYTES } else { ETHERNET_BYTES };
+    frame.get(at - 2..at) == Some(&ETHERTYPE_IPV6.to_be_bytes())
 }
 
 /// Turns the link header at the front of `frame` round, in place: the answer goes to whom it came from.
@@ -131,10 +178,22 @@ mod tests {
     fn an_answer_goes_back_with_the_tag_it_came_with() {
         for tag in [None, Some(0x6042)] {
             let sent = LinkHeader::new(OWN, PEER, tag, ETHERTYPE_IPV4);
-            let answer = LinkHeader::answering(sent.bytes(), sent.len());
+            let answer = LinkHeader::answering(sent.start(), sent.len());
             assert_eq!(answer, LinkHeader::new(PEER, OWN, tag, ETHERTYPE_IPV4));
-            assert_eq!((answer.peer(), answer.tag(), answer.is_from_peer(sent.bytes())), (PEER, tag, true));
+            assert_eq!((answer.peer(), answer.tag(), answer.is_from_peer(sent.start())), (PEER, tag, true));
         }
+    }
+
+    #[test]
+    fn the_header_of_ipv6_leaves_room_for_what_is_longer_in_it() {
+        for (tag, len) in [(None, 14), (Some(0x6042), 18)] {
+            let sent = LinkHeader::for_ipv6(OWN, PEER, tag);
+            let answer = LinkHeader::answering(sent.start(), sent.len() + 8);
+            assert_eq!(answer, LinkHeader::for_ipv6(PEER, OWN, tag));
+            assert_eq!((answer.len(), answer.tag(), answer.is_ipv6()), (len + 20, tag, true));
+            assert_eq!(answer.start()[len - 2..len], [0x86, 0xdd]);
+        }
+        assert!(!LinkHeader::new(OWN, PEER, Some(1), ETHERTYPE_IPV4).is_ipv6());
     }
 
     #[test]
@@ -143,13 +202,13 @@ mod tests {
         let other = Mac([2, 0, 0, 0, 0, 3]);
         link.set_peer(other);
         assert_eq!(link, LinkHeader::new(other, OWN, Some(7), ETHERTYPE_IPV4));
-        assert!(!link.is_from_peer(LinkHeader::new(OWN, PEER, Some(7), ETHERTYPE_IPV4).bytes()));
+        assert!(!link.is_from_peer(LinkHeader::new(OWN, PEER, Some(7), ETHERTYPE_IPV4).start()));
         assert!(!link.is_from_peer(&[0; 11]));
     }
 
     #[test]
     fn turning_round_twice_changes_nothing() {
-        let mut frame = LinkHeader::new(OWN, PEER, None, ETHERTYPE_ARP).bytes().to_vec();
+        let mut frame = LinkHeader::new(OWN, PEER, None, ETHERTYPE_ARP).start()[..14].to_vec();
         let before = frame.clone();
         turn_round(&mut frame);
         assert_eq!(&frame[..6], &PEER.0);

@@ -17,6 +17,7 @@ use nic::{Frame, FrameTooShort};
 use crate::classify::Local;
 use crate::clock::Time;
 use crate::link::{ETHERNET_BYTES, ETHERTYPE_ARP, LinkHeader, Mac, TAGGED_BYTES, turn_round};
+use crate::names::is_name;
 
 const WAYS: usize = 4;
 
@@ -46,6 +47,11 @@ impl Neighbor {
     /// Whether it has left the station `mac` for where it is now.
     pub(crate) fn has_left(&self, mac: Mac) -> bool {
         self.left == Some(mac)
+    }
+
+    /// Whether it has ever answered a question of ours.
+    pub(crate) fn was_confirmed(&self) -> bool {
+        self.confirmed_at.is_some()
     }
 
     /// Whether it has answered a question of ours within the last `span`.
@@ -117,10 +123,11 @@ impl NeighborTable {
         }
     }
 
-    /// An address that is at the station `mac`, or else one that has left it; of several the one heard last. Looks at the whole
-    /// table.
-    pub(crate) fn address_of(&self, mac: Mac) -> Option<Ipv4Addr> {
-        let those = self.sets.iter().flatten().flatten().filter(|n| n.mac == mac || n.has_left(mac));
+    /// An address that is at the station `mac`, or else one that has left it: the name of one of IPv6, if `of_ipv6`, which alone can
+    /// be asked for from such; of several the one heard last. Looks at the whole table.
+    pub(crate) fn address_of(&self, mac: Mac, of_ipv6: bool) -> Option<Ipv4Addr> {
+        let of_family = self.sets.iter().flatten().flatten().filter(|n| is_name(n.address) == of_ipv6);
+        let those = of_family.filter(|n| n.mac == mac || n.has_left(mac));
         those.max_by_key(|n| (n.mac == mac, n.confirmed_at.is_some(), n.heard_at)).map(|n| n.address)
     }
 
@@ -195,8 +202,8 @@ pub(crate) fn write_request(
     frame.resize(link.len() + ARP_BYTES)?;
     let bytes = frame.bytes_mut();
     bytes.fill(0);
-    let (header, packet) = bytes.split_at_mut(link.len());
-    header.copy_from_slice(link.bytes());
+    link.write(bytes);
+    let packet = &mut bytes[link.len()..];
     packet[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
     packet[8..14].copy_from_slice(&own.0);
     packet[14..18].copy_from_slice(&source.octets());
@@ -266,20 +273,25 @@ mod tests {
     #[test]
     fn a_station_of_several_addresses_is_the_one_heard_last() {
         let mut table = NeighborTable::new(64, 77);
-        assert_eq!(table.address_of(PEER), None);
+        assert_eq!(table.address_of(PEER, false), None);
         for host in 1..9 {
             table.learn(Time::from_millis(u64::from(host)), Ipv4Addr::from_bits(host), PEER);
         }
-        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(8)));
+        assert_eq!(table.address_of(PEER, false), Some(Ipv4Addr::from_bits(8)));
         table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), PEER, None);
-        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(3)));
+        assert_eq!(table.address_of(PEER, false), Some(Ipv4Addr::from_bits(3)));
         // Who has left is found by where it was, if nobody else is there.
         for left in [Some(PEER), None] {
             table.confirm(Time::ZERO, Ipv4Addr::from_bits(3), OTHER, left);
         }
-        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(8)));
+        assert_eq!(table.address_of(PEER, false), Some(Ipv4Addr::from_bits(8)));
         (1..9).filter(|&host| host != 3).for_each(|host| table.forget(Ipv4Addr::from_bits(host)));
-        assert_eq!(table.address_of(PEER), Some(Ipv4Addr::from_bits(3)));
+        assert_eq!(table.address_of(PEER, false), Some(Ipv4Addr::from_bits(3)));
+        // Its address of the other family cannot be asked for in this one's stead.
+        let named = Ipv4Addr::new(240, 16, 0, 7);
+        table.learn(SOON, named, OTHER);
+        assert_eq!(table.address_of(OTHER, false), Some(Ipv4Addr::from_bits(3)));
+        assert_eq!((table.address_of(OTHER, true), table.address_of(PEER, true)), (Some(named), None));
     }
 
     #[test]

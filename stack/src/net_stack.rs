@@ -14,7 +14,6 @@
 
 mod answers;
 mod arrival;
-mod asking;
 mod audit;
 mod connect;
 mod cookies;
@@ -26,9 +25,12 @@ mod fragments;
 mod hand_over;
 mod homing;
 mod ingress;
+mod ipv6;
 mod lingering;
 mod mend;
 mod missed;
+mod naming;
+mod ndp;
 mod neighbors;
 mod path_mtu;
 mod rerouting;
@@ -40,10 +42,9 @@ mod unknown;
 mod window;
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use asking::{Asking, MOST_ASKING};
 pub(crate) use events::Look;
 use missed::Missed;
 use nic::{BURST, Queue};
@@ -51,6 +52,7 @@ use rerouting::Rerouting;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
+use crate::asking::{Asking, MOST_ASKING};
 use crate::block::{FlowBlock, NO_PROMISE, SocketSettings, maker};
 use crate::blocks::{Blocks, LOOKS_A_TURN};
 use crate::classify::{Class, Local};
@@ -59,6 +61,7 @@ use crate::close_reason::CloseReason;
 use crate::config::{ConfigError, Secrets, StackConfig};
 use crate::cookie::Cookies;
 use crate::deadline::Deadlines;
+use crate::discovery::Discovery;
 use crate::ephemeral::EphemeralPorts;
 use crate::flow::{Flow, FlowLook};
 use crate::flow_id::FlowId;
@@ -66,6 +69,7 @@ use crate::flow_list::FlowList;
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
+use crate::names::Names;
 use crate::neighbor::NeighborTable;
 use crate::one_frame::Scratch;
 use crate::path_mtu::PathMtus;
@@ -73,10 +77,9 @@ use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::rate::{RateLimit, SharedLimit};
 use crate::ready::{News, Readiness, ReadyList};
-use crate::reassembly::Reassembly;
+use crate::reassembly::{FragmentKey, Ipv6FragmentKey, Reassembly};
 use crate::replay::Replay;
 use crate::resolve::Resolver;
-use crate::resting::RestingFlow;
 use crate::ring_pool::RingPool;
 use crate::routes::Routes;
 use crate::sack::Islands;
@@ -112,6 +115,8 @@ struct Classified {
 pub struct NetStack {
     config: StackConfig,
     local: Local,
+    /// The 32-bit names of IPv6 addresses.
+    names: Names,
     interface: Interface,
     listener: Listener,
     isns: IsnGenerator,
@@ -155,15 +160,18 @@ pub struct NetStack {
     classes: Vec<Classified>,
     neighbors: NeighborTable,
     resolver: Resolver,
+    /// Routers of IPv6 that have said what they are.
+    discovery: Discovery,
     /// Who said last that it has an address of ours, and which.
-    conflict: Option<(Ipv4Addr, Mac)>,
+    conflict: Option<(IpAddr, Mac)>,
     routes: Routes,
     /// While flows go over to other routers.
     rerouting: Option<Rerouting>,
     path_mtus: PathMtus,
     ephemeral: EphemeralPorts,
     strays: Strays,
-    reassembly: Reassembly,
+    reassembly: Reassembly<FragmentKey>,
+    ipv6_reassembly: Reassembly<Ipv6FragmentKey>,
     /// ICMP echo replies: to one address, and in all.
     echo_limit: SharedLimit,
     echo_rate: RateLimit,
@@ -210,8 +218,9 @@ impl NetStack {
     pub fn new(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
         config.check()?;
         let flows = config.max_flows;
-        let mut stack = Self {
+        let stack = Self {
             local: Local::of(&config),
+            names: Names::of(&config, &secrets),
             interface: shared_interface(config.ip_mtu, &secrets),
             listener: Listener::new(&config.ports, config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
@@ -243,13 +252,15 @@ impl NetStack {
             touched: FlowList::new(flows),
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
-            resolver: Resolver::new(flows),
+            resolver: Resolver::new(flows, config.others.len()),
+            discovery: Discovery::new(config.router_advertisements && config.gateway6.is_none()),
             conflict: None,
-            routes: Routes::new(config.address, config.prefix_len, config.gateway.map(nic::Route::default_by)),
+            routes: Routes::new(config.own_addresses(), config.gateways()),
             rerouting: None,
             path_mtus: PathMtus::new(secrets.table),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn, config.peers),
             reassembly: Reassembly::new(),
+            ipv6_reassembly: Reassembly::of_ipv6(config.has_ipv6()),
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
             echo_limit: SharedLimit::new(secrets.table, 0),
             echo_rate: RateLimit::new(ECHOES_PER_SECOND),
@@ -263,9 +274,16 @@ impl NetStack {
             work: Work::default(),
             config,
         };
-        stack.make_blocks(stack.config.flows_at_start);
-        stack.update_promises();
-        Ok(stack)
+        Ok(stack.begun())
+    }
+
+    /// The same, ready for its first turn.
+    fn begun(mut self) -> Self {
+        self.make_blocks(self.config.flows_at_start);
+        self.hold_routers();
+        self.begin_to_use_addresses();
+        self.update_promises();
+        self
     }
 
     /// Makes up to `count` blocks, within the limit of flows.
@@ -306,7 +324,7 @@ impl NetStack {
             return None;
         }
         touch(&mut self.touched, block, id.index);
-        Some(Flow { block })
+        Some(Flow { block, names: &self.names })
     }
 
     /// The flow that the application may visit and whose [`FlowId::index`] is `index`, if there is one; it is not woken.
@@ -365,9 +383,9 @@ impl NetStack {
     pub fn look(&self, id: FlowId) -> Option<FlowLook> {
         let Some(block) = self.blocks.get(id.index()) else {
             let sleeper = self.blocks.open_sleeper(id.index).filter(|sleeper| sleeper.generation == id.generation);
-            return sleeper.map(RestingFlow::look);
+            return sleeper.map(|sleeper| sleeper.look(&self.names));
         };
-        (block.generation == id.generation && block.phase.is_open()).then(|| FlowLook::of(block))
+        (block.generation == id.generation && block.phase.is_open()).then(|| FlowLook::of(block, &self.names))
     }
 
     /// Whether the application may still visit the flow.
@@ -396,7 +414,8 @@ impl NetStack {
                 self.ran_out(now, index);
             }
         }
-        self.time_wait.expire(now, BURST);
+        let names = &mut self.names;
+        self.time_wait.expire(now, BURST, |key| names.release(key.remote));
         self.now = now;
         self.looks = LOOKS_A_TURN;
         self.look_at_rings(now);
@@ -436,9 +455,9 @@ impl NetStack {
         self.strays.next(offer)
     }
 
-    /// The Ethernet address at which `address` is: it has answered by ARP, or asked for us and never contradicted.
-    pub fn neighbor(&self, address: Ipv4Addr) -> Option<Mac> {
-        self.neighbors.get(address).map(|known| known.mac)
+    /// The Ethernet address at which `address` is: it has answered by ARP or NDP, or asked for us and never contradicted.
+    pub fn neighbor(&self, address: impl Into<IpAddr>) -> Option<Mac> {
+        self.neighbors.get(self.name_if_known(address.into())?).map(|known| known.mac)
     }
 
     /// Flows at present, half-open and closing ones included.
@@ -536,6 +555,9 @@ impl NetStack {
         }
         let block = &mut *self.blocks[index as usize];
         self.boards.give_back(&mut block.board);
+        if block.key.is_ipv6() {
+            self.names.release(block.key.remote);
+        }
         block.retire();
         self.free.push(index);
     }
@@ -551,49 +573,4 @@ fn touch(touched: &mut FlowList, block: &mut FlowBlock, index: u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> StackConfig {
-        StackConfig::new(Ipv4Addr::new(10, 0, 0, 2), 24, Mac([2, 0, 0, 0, 0, 1]))
-    }
-
-    #[test]
-    fn a_stack_can_be_made_on_one_thread_and_used_on_another() {
-        let stack = NetStack::new(config(), Secrets::from_bytes([1; 32])).expect("the defaults are good");
-        let flows = std::thread::spawn(move || stack.flows()).join().expect("it does not panic");
-        assert_eq!(flows, 0);
-    }
-
-    #[test]
-    fn blocks_are_made_ahead_of_use_up_to_the_limit() {
-        let mut config = config();
-        config.max_flows = 300;
-        config.flows_at_start = 10;
-        let mut stack = NetStack::new(config, Secrets::from_bytes([1; 32])).expect("good");
-        assert_eq!(stack.census().blocks, 10);
-        for _ in 0..5 {
-            stack.expire(Time::ZERO);
-        }
-        assert_eq!((stack.census().blocks, stack.flows()), (FREE_BLOCKS, 0));
-        stack.free.truncate(FREE_BLOCKS - 3);
-        stack.expire(Time::ZERO);
-        assert_eq!(stack.census().blocks, FREE_BLOCKS + 3, "a turn makes no more than were taken");
-        stack.free.clear();
-        for _ in 0..5 {
-            stack.expire(Time::ZERO);
-            stack.free.clear();
-        }
-        assert_eq!(stack.census().blocks, 300);
-    }
-
-    #[test]
-    fn an_id_that_never_was_is_no_flow() {
-        let mut stack = NetStack::new(config(), Secrets::from_bytes([1; 32])).expect("good");
-        for bits in [0, 1, 1 << 32, u64::MAX] {
-            assert!(stack.flow(FlowId::from_bits(bits)).is_none());
-            stack.wake(FlowId::from_bits(bits));
-        }
-        assert!(!stack.has_work() && stack.next_ready().is_none());
-    }
-}
+mod tests;

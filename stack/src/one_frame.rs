@@ -121,16 +121,16 @@ impl TxToken for OneReply<'_, '_> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
         let device = self.0;
-        let header = device.link.bytes();
+        let at = device.link.len();
         let Some(frame) = device.reserve.pop() else { return write(&mut vec![0; len]) };
         let frame = device.reply.insert(frame);
-        if frame.resize(header.len() + len).is_err() {
+        if frame.resize(at + len).is_err() {
             // A frame shorter than the link's MTU, which `NetStack::fits` would have told: the answer is lost.
             return write(&mut vec![0; len]);
         }
         let bytes = frame.bytes_mut();
-        bytes[..header.len()].copy_from_slice(header);
-        let result = write(&mut bytes[header.len()..]);
+        device.link.write(bytes);
+        let result = write(&mut bytes[at..]);
         device.written = true;
         result
     }

@@ -77,6 +77,12 @@ impl SynOptions {
         u16::try_from(own).unwrap_or(u16::MAX).min(peer)
     }
 
+    /// Has the peer be taken to offer no more than `most` bytes.
+    pub(crate) fn limit_mss(&mut self, most: usize) {
+        let most = u16::try_from(most).unwrap_or(u16::MAX);
+        self.mss = self.mss.map(|mss| if mss == 0 { mss } else { mss.min(most) });
+    }
+
     /// Writes them over the options of `segment`, whence they were read, where smoltcp might read those otherwise.
     pub(crate) fn write(&self, segment: &Segment, frame: &mut [u8]) {
         if self.ambiguous {
@@ -108,13 +114,21 @@ impl SynOptions {
     }
 }
 
-/// Reads the options of a SYN or SYN-ACK, and leaves in it, for smoltcp, only what was read.
+/// Reads the options of a SYN or SYN-ACK, and leaves in it, for smoltcp, only what was read: of the segment size no more than
+/// `most`, where that is less than smoltcp knows of.
 ///
 /// # Errors
 /// They do not parse, or the segment size that they offer is too small.
-pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8]) -> Result<SynOptions, DropReason> {
-    let options = read_syn(segment, frame)?;
-    options.write(segment, frame);
+pub(crate) fn restrict_syn(segment: &Segment, frame: &mut [u8], most: Option<usize>) -> Result<SynOptions, DropReason> {
+    let mut options = read_syn(segment, frame)?;
+    match most {
+        None => options.write(segment, frame),
+        Some(most) => {
+            options.limit_mss(most);
+            options.write_over(segment, frame);
+            options.ambiguous = false;
+        }
+    }
     Ok(options)
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use crate::clock::Time;
+use crate::ipv6::LEAST_MTU;
 
 /// The shortest MTU that is believed. Linux's `min_pmtu`: who says less wants us to send many tiny packets
 /// (RFC 5927 §7.2), since every IPv4 host can take 576 bytes.
@@ -41,6 +42,12 @@ pub(crate) fn believable(named: u16, len: u16) -> Option<u16> {
         return PLATEAUS.into_iter().find(|&plateau| plateau < len);
     }
     (named < len).then_some(named.max(FLOOR))
+}
+
+/// The same of an IPv6 way. A router names its MTU always, and one below the least of any link is not believed
+/// (RFC 8201 §4; Linux takes it for that least).
+pub(crate) fn believable_ipv6(named: u16, len: u16) -> Option<u16> {
+    (named >= LEAST_MTU && named < len).then_some(named)
 }
 
 /// What is known of a way.
@@ -101,13 +108,13 @@ impl PathMtus {
         self.note(Way { to: address.to_bits(), mtu, suspected: 0, until: now.after(LIFE) });
     }
 
-    /// Notes that longer packets to `address` than [`SAFE`] seem to be swallowed.
-    pub(crate) fn suspect(&mut self, now: Time, address: Ipv4Addr) {
+    /// Notes that longer packets to `address` than `safe` seem to be swallowed.
+    pub(crate) fn suspect(&mut self, now: Time, address: Ipv4Addr, safe: u16) {
         let to = address.to_bits();
         let known = self.sets[self.set_of(to)].iter().find(|way| way.to == to && now < way.until.after(LIFE));
         let before = known.map_or(0, |way| way.suspected);
         let test = FIRST_TEST.saturating_mul(1 << before.min(16)).min(LIFE);
-        self.note(Way { to, mtu: SAFE, suspected: before.saturating_add(1), until: now.after(test) });
+        self.note(Way { to, mtu: safe, suspected: before.saturating_add(1), until: now.after(test) });
     }
 
     fn note(&mut self, way: Way) {
@@ -118,6 +125,15 @@ impl PathMtus {
         if let Some(number) = known.or_else(first_forgotten) {
             set[number] = way;
             self.any = true;
+        }
+    }
+
+    /// Forgets the way to `address`: it is another's from now on.
+    pub(crate) fn forget(&mut self, address: Ipv4Addr) {
+        let to = address.to_bits();
+        let set = self.set_of(to);
+        for way in self.sets[set].iter_mut().filter(|way| way.to == to) {
+            *way = FREE;
         }
     }
 
@@ -149,6 +165,29 @@ mod tests {
         ] {
             assert_eq!(believable(named, len), wanted, "{named} {len}");
         }
+    }
+
+    #[test]
+    fn no_ipv6_way_is_narrower_than_any_link() {
+        for (named, len, wanted) in [
+            (1_400, 1_500, Some(1_400)),
+            (1_280, 1_500, Some(1_280)),
+            (1_279, 1_500, None),
+            (0, 1_500, None),
+            (1_500, 1_500, None),
+            (u16::MAX, 1_500, None),
+        ] {
+            assert_eq!(believable_ipv6(named, len), wanted, "{named} {len}");
+        }
+    }
+
+    #[test]
+    fn a_way_that_is_forgotten_is_no_longer_known() {
+        let mut ways = PathMtus::new([1, 2]);
+        (1..4).for_each(|number| ways.learn(Time::ZERO, address(number), 1_400));
+        ways.forget(address(2));
+        let known = [1, 2, 3].map(|number| ways.find(Time::ZERO, address(number)));
+        assert_eq!(known, [Known::Mtu(1_400), Known::Nothing, Known::Mtu(1_400)]);
     }
 
     #[test]
@@ -185,14 +224,14 @@ mod tests {
         let mut ways = PathMtus::new([1, 2]);
         let mut now = Time::from_millis(1_000);
         for seconds in [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
-            ways.suspect(now, address(1));
+            ways.suspect(now, address(1), SAFE);
             assert_eq!(ways.find(now.after(Duration::from_millis(seconds * 1_000 - 1)), address(1)), Known::Mtu(SAFE));
             now = now.after(Duration::from_secs(seconds));
             assert_eq!(ways.find(now, address(1)), Known::Past, "{seconds}");
         }
         // It did not: the next is as the first.
         now = now.after(LIFE);
-        ways.suspect(now, address(1));
+        ways.suspect(now, address(1), SAFE);
         assert_eq!(ways.find(now.after(FIRST_TEST), address(1)), Known::Past);
     }
 

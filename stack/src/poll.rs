@@ -22,7 +22,7 @@ use crate::connect::{Connect, ConnectError};
 use crate::datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 use crate::event::{Event, Events, Token};
 use crate::flow::Flow;
-use crate::flow_id::{FlowId, FlowKey};
+use crate::flow_id::{Ends, FlowId};
 use crate::net_stack::{Look, NetStack};
 use crate::port::Port;
 use crate::ready::Interest;
@@ -231,7 +231,7 @@ impl<Q: Queue> Poll<Q> {
         &mut self,
         now: Time,
         connect: &Connect,
-        comes_home: impl FnMut(&FlowKey) -> bool,
+        comes_home: impl FnMut(&Ends) -> bool,
     ) -> Result<FlowId, ConnectError> {
         self.stack.connect(now, connect, comes_home)
     }

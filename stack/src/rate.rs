@@ -2,7 +2,6 @@
 //! stranger anything of the others.
 
 use std::hash::Hasher;
-use std::net::Ipv4Addr;
 
 use siphasher::sip::SipHasher13;
 
@@ -68,14 +67,14 @@ impl SharedLimit {
         limit
     }
 
-    /// Whether one more answer may go to `address`; counts it.
-    pub(crate) fn allows(&mut self, now: Time, address: Ipv4Addr) -> bool {
+    /// Whether one more answer may go to `payer`, which is an address, or all that share what they get (`names.rs`); counts it.
+    pub(crate) fn allows(&mut self, now: Time, payer: u64) -> bool {
         let round = now.as_micros() / ROUND_MICROS;
         if round != self.round {
             self.round = round;
             self.draw();
         }
-        let share = self.hash(u64::from(address.to_bits())) as usize % SHARES;
+        let share = self.hash(payer) as usize % SHARES;
         let allowed = self.left[share] > 0;
         self.left[share] -= u8::from(allowed);
         allowed
@@ -83,7 +82,7 @@ impl SharedLimit {
 
     /// Fills the shares for a round.
     fn draw(&mut self) {
-        // No address is above 32 bits.
+        // No IPv4 address is above 32 bits, and those of IPv6 have the first of 64.
         let drawn = [self.hash(1 << 32), self.hash(1 << 33)].map(u64::to_ne_bytes);
         for (left, byte) in self.left.iter_mut().zip(drawn.as_flattened()) {
             *left = LEAST + byte % (MOST - LEAST + 1);
@@ -103,8 +102,8 @@ impl SharedLimit {
 mod tests {
     use super::*;
 
-    fn address(number: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(0x0a00_0000 + number)
+    fn address(number: u32) -> u64 {
+        u64::from(0x0a00_0000 + number)
     }
 
     /// Answers that `address` gets for 1,000 questions at `now`.

@@ -9,19 +9,24 @@
 //! NICs spread fragments by their addresses alone, so that those of one packet meet at one core, which need not be that of
 //! their flow: a whole segment that no flow here knows goes the way of strays (`stray.rs`).
 //!
+//! Fragments of IPv6 have buffers of their own, made only where there is IPv6; what is put together of them has no extension
+//! headers.
+//!
 //! Invariant: what is returned has every byte written by a fragment of its own key, each once. Read first: RFC 791 §3.2,
-//! RFC 1858.
+//! RFC 1858, RFC 8200 §4.5.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
 use nic::checksum;
 
+use crate::classify::ipv6::Fragment6;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::link::TAGGED_BYTES;
-use crate::wire::IPV4_BYTES;
+use crate::wire::{IPV4_BYTES, IPV6_BYTES};
 
 /// Datagrams that may be half there.
 const BUFFERS: usize = 8;
@@ -36,8 +41,9 @@ const FRAGMENTS_MAX: usize = 64;
 /// ways of its time, during which few liars could hold every buffer.
 const LIFE: Duration = Duration::from_secs(1);
 
-/// In front of the bytes that are put together there is room for the headers of their frame.
+/// In front of the bytes that are put together there is room for the headers of their frame: so many with IPv4, and with IPv6.
 const HEAD_BYTES: usize = TAGGED_BYTES + IPV4_BYTES;
+const IPV6_HEAD_BYTES: usize = TAGGED_BYTES + IPV6_BYTES;
 
 /// What fragments of one datagram have in common (RFC 791 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +52,14 @@ pub(crate) struct FragmentKey {
     pub(crate) destination: u32,
     pub(crate) id: u16,
     pub(crate) protocol: u8,
+}
+
+/// What fragments of one packet of IPv6 have in common (RFC 8200 §4.5), and of which protocol it is, as the first says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ipv6FragmentKey {
+    ends: [u8; 32],
+    id: [u8; 4],
+    protocol: u8,
 }
 
 /// A fragment of a datagram for us.
@@ -64,9 +78,11 @@ pub(crate) struct Fragment {
 
 /// One datagram, as far as it has come.
 #[derive(Debug)]
-struct Partial {
-    key: Option<FragmentKey>,
+struct Partial<K> {
+    key: Option<K>,
     since: Time,
+    /// A fragment has contradicted others: no more of it is taken, be it what it should have been (RFC 5722 §4).
+    refused: bool,
     /// Of each fragment, its first byte and the one behind its last.
     ranges: ArrayVec<(usize, usize), FRAGMENTS_MAX>,
     total: Option<usize>,
@@ -79,7 +95,7 @@ struct Partial {
 #[derive(Debug)]
 pub(crate) struct Whole {
     bytes: Box<[u8]>,
-    frame: std::ops::Range<usize>,
+    frame: Range<usize>,
     place: usize,
 }
 
@@ -90,14 +106,15 @@ impl Whole {
     }
 }
 
-impl Partial {
-    fn begin(&mut self, key: FragmentKey, now: Time) {
+impl<K> Partial<K> {
+    fn begin(&mut self, key: K, now: Time) {
         (self.key, self.since, self.total, self.here) = (Some(key), now, None, 0);
+        self.refused = false;
         self.ranges.clear();
     }
 
     /// Puts a fragment in its place. Returns whether the datagram is whole.
-    fn put(&mut self, start: usize, payload: &[u8], more: bool) -> Result<bool, DropReason> {
+    fn put(&mut self, head: usize, start: usize, payload: &[u8], more: bool) -> Result<bool, DropReason> {
         let end = start + payload.len();
         if self.ranges.contains(&(start, end)) {
             return Ok(false);
@@ -108,7 +125,7 @@ impl Partial {
         if overlaps || beyond || self.total.is_some_and(|total| !ends(total)) {
             return Err(DropReason::FragmentOverlap);
         }
-        let Some(place) = self.bytes.get_mut(HEAD_BYTES + start..HEAD_BYTES + end) else {
+        let Some(place) = self.bytes.get_mut(head + start..head + end) else {
             return Err(DropReason::FragmentMalformed);
         };
         if self.ranges.try_push((start, end)).is_err() {
@@ -121,9 +138,11 @@ impl Partial {
         }
         Ok(self.total == Some(self.here))
     }
+}
 
+impl Partial<FragmentKey> {
     /// Puts the headers of `cut`, the frame of one of the fragments, in front of what is whole. Returns where the frame is.
-    fn write_headers(&mut self, cut: &[u8], at: usize) -> std::ops::Range<usize> {
+    fn write_headers(&mut self, cut: &[u8], at: usize) -> Range<usize> {
         let frame = (HEAD_BYTES - IPV4_BYTES).saturating_sub(at)..HEAD_BYTES + self.here;
         if let (Some(room), Some(headers)) = (self.bytes.get_mut(frame.start..HEAD_BYTES), cut.get(..at + IPV4_BYTES))
             && room.len() == headers.len()
@@ -141,25 +160,35 @@ impl Partial {
     }
 }
 
+impl Partial<Ipv6FragmentKey> {
+    /// The same. The fragment header is gone, and all that was in front of it but the IPv6 header.
+    fn write_headers(&mut self, cut: &[u8], at: usize, protocol: u8) -> Range<usize> {
+        let frame = (IPV6_HEAD_BYTES - IPV6_BYTES).saturating_sub(at)..IPV6_HEAD_BYTES + self.here;
+        let room = self.bytes.get_mut(frame.start..IPV6_HEAD_BYTES);
+        if let (Some(room), Some(headers)) = (room, cut.get(..at + IPV6_BYTES))
+            && room.len() == headers.len()
+        {
+            room.copy_from_slice(headers);
+            let ip = &mut room[at..];
+            ip[4..6].copy_from_slice(&(self.here as u16).to_be_bytes());
+            ip[6] = protocol;
+        }
+        frame
+    }
+}
+
 /// The datagrams of a core that are half there.
 #[derive(Debug)]
-pub(crate) struct Reassembly {
-    partials: Box<[Partial]>,
+pub(crate) struct Reassembly<K> {
+    partials: Box<[Partial<K>]>,
+    head: usize,
     given_up: u64,
 }
 
-impl Reassembly {
+impl Reassembly<FragmentKey> {
     /// Buffers for eight datagrams.
     pub(crate) fn new() -> Self {
-        let partial = |_| Partial {
-            key: None,
-            since: Time::ZERO,
-            ranges: ArrayVec::new(),
-            total: None,
-            here: 0,
-            bytes: vec![0; HEAD_BYTES + PAYLOAD_MAX_BYTES].into_boxed_slice(),
-        };
-        Self { partials: (0..BUFFERS).map(partial).collect(), given_up: 0 }
+        Self::with_buffers(BUFFERS, HEAD_BYTES)
     }
 
     /// Takes a fragment, `frame` being its own. Returns the packet that is whole with it, if it is, which must be
@@ -170,22 +199,81 @@ impl Reassembly {
     pub(crate) fn take(&mut self, now: Time, fragment: &Fragment, frame: &[u8]) -> Result<Option<Whole>, DropReason> {
         let at = usize::from(fragment.at);
         let payload = frame.get(at + IPV4_BYTES..).and_then(|rest| rest.get(..usize::from(fragment.len)));
-        let payload = payload.unwrap_or_default();
+        let piece = (usize::from(fragment.offset), payload.unwrap_or_default(), fragment.more);
+        let whole = self.take_piece(now, fragment.key, piece)?;
+        Ok(whole.map(|place| {
+            let frame = self.partials[place].write_headers(frame, at);
+            self.lend(place, frame)
+        }))
+    }
+}
+
+impl Reassembly<Ipv6FragmentKey> {
+    /// Buffers for eight packets, if `there` is any IPv6.
+    pub(crate) fn of_ipv6(there: bool) -> Self {
+        Self::with_buffers(if there { BUFFERS } else { 0 }, IPV6_HEAD_BYTES)
+    }
+
+    /// As [`take`](Reassembly::take).
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn take_ipv6(
+        &mut self,
+        now: Time,
+        fragment: &Fragment6,
+        frame: &[u8],
+    ) -> Result<Option<Whole>, DropReason> {
+        let (at, from) = (usize::from(fragment.at), usize::from(fragment.payload_at));
+        let payload = frame.get(from..).and_then(|rest| rest.get(..usize::from(fragment.len)));
+        let ends = frame.get(at + 8..).and_then(|rest| rest.first_chunk::<32>());
+        let id = frame.get(from.saturating_sub(4)..).and_then(|rest| rest.first_chunk::<4>());
+        let (Some(payload), Some(&ends), Some(&id)) = (payload, ends, id) else {
+            return Err(DropReason::FragmentMalformed);
+        };
+        let key = Ipv6FragmentKey { ends, id, protocol: fragment.protocol };
+        let piece = (usize::from(fragment.offset), payload, fragment.more);
+        let whole = self.take_piece(now, key, piece)?;
+        Ok(whole.map(|place| {
+            let frame = self.partials[place].write_headers(frame, at, fragment.protocol);
+            self.lend(place, frame)
+        }))
+    }
+}
+
+impl<K: Copy + PartialEq> Reassembly<K> {
+    fn with_buffers(count: usize, head: usize) -> Self {
+        let partial = |_| Partial {
+            key: None,
+            since: Time::ZERO,
+            refused: false,
+            ranges: ArrayVec::new(),
+            total: None,
+            here: 0,
+            bytes: vec![0; head + PAYLOAD_MAX_BYTES].into_boxed_slice(),
+        };
+        Self { partials: (0..count).map(partial).collect(), head, given_up: 0 }
+    }
+
+    /// Takes a piece of the datagram of `key`: where it belongs, its bytes, and whether others follow it. Returns where the
+    /// datagram is, if it is whole.
+    fn take_piece(
+        &mut self,
+        now: Time,
+        key: K,
+        (start, payload, more): (usize, &[u8], bool),
+    ) -> Result<Option<usize>, DropReason> {
         // RFC 791 §3.2: all but the last are multiples of eight bytes.
-        let start = usize::from(fragment.offset);
-        if payload.is_empty()
-            || fragment.more && !payload.len().is_multiple_of(8)
-            || start + payload.len() > PAYLOAD_MAX_BYTES
-        {
+        if payload.is_empty() || more && !payload.len().is_multiple_of(8) || start + payload.len() > PAYLOAD_MAX_BYTES {
             return Err(DropReason::FragmentMalformed);
         }
         for partial in &mut self.partials {
             if partial.key.is_some() && now.since(partial.since) >= LIFE {
                 partial.key = None;
-                self.given_up += 1;
+                self.given_up += u64::from(!partial.refused);
             }
         }
-        let found = self.partials.iter().position(|partial| partial.key == Some(fragment.key));
+        let found = self.partials.iter().position(|partial| partial.key == Some(key));
         let index = match found {
             Some(index) => index,
             None => {
@@ -193,23 +281,26 @@ impl Reassembly {
                 let oldest = || (0..self.partials.len()).min_by_key(|&index| self.partials[index].since);
                 let index = free.or_else(oldest).ok_or(DropReason::FragmentsIncomplete)?;
                 self.given_up += u64::from(free.is_none());
-                self.partials[index].begin(fragment.key, now);
+                self.partials[index].begin(key, now);
                 index
             }
         };
         let partial = &mut self.partials[index];
-        match partial.put(start, payload, fragment.more) {
-            Ok(false) => Ok(None),
-            Ok(true) => {
-                partial.key = None;
-                let whole = partial.write_headers(frame, at);
-                Ok(Some(Whole { bytes: std::mem::take(&mut partial.bytes), frame: whole, place: index }))
-            }
-            Err(reason) => {
-                partial.key = None;
-                Err(reason)
-            }
+        if partial.refused {
+            return Err(DropReason::FragmentOverlap);
         }
+        let put = partial.put(self.head, start, payload, more);
+        // Numbers of IPv4 come round too soon to be remembered.
+        partial.refused = put.is_err() && self.head == IPV6_HEAD_BYTES;
+        if put != Ok(false) && !partial.refused {
+            partial.key = None;
+        }
+        Ok(put?.then_some(index))
+    }
+
+    /// Lends the packet at `place`, which is whole, as a frame.
+    fn lend(&mut self, place: usize, frame: Range<usize>) -> Whole {
+        Whole { bytes: std::mem::take(&mut self.partials[place].bytes), frame, place }
     }
 
     /// Takes back what `take` has given.
@@ -236,7 +327,14 @@ mod tests {
     }
 
     /// Bytes `from..to` of a datagram of `total` bytes.
-    fn take(all: &mut Reassembly, key: FragmentKey, from: usize, to: usize, total: usize, now: Time) -> Taken {
+    fn take(
+        all: &mut Reassembly<FragmentKey>,
+        key: FragmentKey,
+        from: usize,
+        to: usize,
+        total: usize,
+        now: Time,
+    ) -> Taken {
         let mut frame = vec![0xee; 34];
         frame.extend((from..to).map(|at| (at % 251) as u8));
         // What is behind the packet is nobody's.

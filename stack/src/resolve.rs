@@ -8,6 +8,9 @@
 //!
 //! An address of our own is announced once nobody has answered for it: it is probed before ([`Question::probe`]).
 //!
+//! Neighbours of IPv6 are asked for by the same rules, under their names; what a question looks like on the wire does not matter
+//! here.
+//!
 //! Invariant: a flow's block is on the list at most once, marked by `Marks::RESOLVING`, which outlives the flow; the
 //! caller, which takes a block off the list, checks whether its flow still waits for anything. All memory is made at start.
 
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::link::Mac;
+use crate::names::is_name;
 
 /// Most neighbours asked for at a time, for all reasons together: an application connects to few new hosts at once. A
 /// reason that strangers can cause may use fewer questions, so that they cannot use up those of flows in doubt, nor of the
@@ -39,6 +43,10 @@ const LAST_WORDS: u8 = 2;
 /// soon as it does.
 const PROBES: u8 = 3;
 const PROBE_GAP: Duration = Duration::from_millis(20);
+/// The same of IPv6, a second before the address is in use (RFC 4862 §5.1: DupAddrDetectTransmits).
+const PROBES_OF_IPV6: u8 = 1;
+/// Between two questions to all routers (RFC 4861 §10: RTR_SOLICITATION_INTERVAL).
+const ROUTER_GAP: Duration = Duration::from_secs(4);
 /// Between two requests to the holder. Stations on one link answer within a millisecond; together less than the least
 /// retransmission time-out, so that a flow whose peer has moved loses one segment.
 const LAST_WORD_GAP: Duration = Duration::from_millis(50);
@@ -83,6 +91,14 @@ impl Question {
         Self::new(now, address, Ipv4Addr::UNSPECIFIED, port)
     }
 
+    /// Who all routers of IPv6 are, to be asked.
+    pub(crate) const ROUTERS: Ipv4Addr = Ipv4Addr::new(240, 0, 255, 255);
+
+    /// The question which routers there are.
+    pub(crate) fn for_routers(now: Time, port: u16) -> Self {
+        Self::new(now, Self::ROUTERS, Self::ROUTERS, port)
+    }
+
     fn is_probe(&self) -> bool {
         self.source.is_unspecified()
     }
@@ -105,6 +121,7 @@ impl Question {
     fn tries(&self) -> u8 {
         match (self.claimant, self.is_probe()) {
             (Some(_), _) => LAST_WORDS,
+            (None, true) if is_name(self.target) => PROBES_OF_IPV6,
             (None, true) => PROBES,
             (None, false) => TRIES,
         }
@@ -113,7 +130,9 @@ impl Question {
     fn gap(&self) -> Duration {
         match (self.claimant, self.is_probe()) {
             (Some(_), _) => LAST_WORD_GAP,
+            (None, true) if is_name(self.target) => GAP,
             (None, true) => PROBE_GAP,
+            (None, false) if self.target == Self::ROUTERS => ROUTER_GAP,
             (None, false) => GAP,
         }
     }
@@ -142,13 +161,21 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Resolver {
     questions: Vec<Question>,
+    /// Most questions, those about our own addresses included.
+    most: usize,
     waiting: VecDeque<u32>,
 }
 
 impl Resolver {
-    /// For at most `flows` flows.
-    pub(crate) fn new(flows: usize) -> Self {
-        Self { questions: Vec::with_capacity(FOR_CONNECTIONS), waiting: VecDeque::with_capacity(flows) }
+    /// For at most `flows` flows, of a host with `others` addresses beside those in a row.
+    pub(crate) fn new(flows: usize, others: usize) -> Self {
+        let most = FOR_CONNECTIONS + others;
+        Self { questions: Vec::with_capacity(most), most, waiting: VecDeque::with_capacity(flows) }
+    }
+
+    /// Begins to ask about ourselves.
+    pub(crate) fn ask_for_own(&mut self, question: Question) -> bool {
+        self.ask(question, self.most)
     }
 
     /// Begins to ask unless the same neighbour is asked for already: then the holder is noted, if none was known.
@@ -168,6 +195,11 @@ impl Resolver {
     /// Whether `target` is asked for.
     pub(crate) fn is_asking(&self, target: Ipv4Addr) -> bool {
         self.questions.iter().any(|question| question.target == target)
+    }
+
+    /// Whether the one that holds the address `target` is asked by itself.
+    pub(crate) fn asks_holder(&self, target: Ipv4Addr) -> bool {
+        self.questions.iter().any(|question| question.target == target && question.claimant.is_some())
     }
 
     /// `target` has said that it is at `mac`.
@@ -265,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_asked_for_three_times_a_second_apart_and_then_given_up() {
-        let mut resolver = Resolver::new(4);
+        let mut resolver = Resolver::new(4, 0);
         let first = Question::new(Time::ZERO, HOST, US, 0);
         assert!(resolver.ask(first, 1) && resolver.ask(Question::new(Time::ZERO, HOST, US, 1), 1));
         for second in 0..3 {
@@ -284,7 +316,7 @@ mod tests {
 
     #[test]
     fn who_holds_an_address_is_heard_before_who_claims_it() {
-        let mut resolver = Resolver::new(4);
+        let mut resolver = Resolver::new(4, 0);
         resolver.ask(Question::new(at(0), HOST, US, 0).about(HERE, Some(7)), 1);
         resolver.sent(at(0), HOST);
         assert_eq!(resolver.answer(at(10), HOST, THERE), Answer::HolderFirst);
@@ -301,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_first_claim_is_believed_when_the_holder_is_silent() {
-        let mut resolver = Resolver::new(4);
+        let mut resolver = Resolver::new(4, 0);
         resolver.ask(Question::new(at(0), HOST, US, 0).about(HERE, None), 1);
         resolver.sent(at(0), HOST);
         assert_eq!(resolver.answer(at(1_500), HOST, THERE), Answer::HolderFirst);
@@ -315,7 +347,7 @@ mod tests {
 
     #[test]
     fn an_address_of_ours_is_announced_once_nobody_has_answered_for_it() {
-        let mut resolver = Resolver::new(4);
+        let mut resolver = Resolver::new(4, 0);
         resolver.ask(Question::probe(at(0), US, 1).tagged(Some(7)), 1);
         for millis in [0, 20, 40] {
             let due = resolver.due(at(millis)).map(|question| (question.source, question.to()));
@@ -333,7 +365,7 @@ mod tests {
 
     #[test]
     fn questions_are_bounded_and_those_of_strangers_leave_room() {
-        let mut resolver = Resolver::new(4);
+        let mut resolver = Resolver::new(4, 0);
         let mut hosts = 0..;
         for most in [FOR_CLAIMS, FOR_FLOWS, FOR_CONNECTIONS] {
             let asked = (0..1_000).filter(|_| resolver.ask(question(hosts.next().expect("endless")), most)).count();
@@ -347,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_doubt_about_a_neighbour_that_is_asked_for_has_its_holder_heard_first() {
-        let mut resolver = Resolver::new(4);
+        let mut resolver = Resolver::new(4, 0);
         let question = Question::new(at(0), HOST, US, 0);
         assert!(resolver.ask(question, 1) && resolver.ask(question.about(HERE, None), 1));
         assert_eq!(resolver.answer(at(0), HOST, THERE), Answer::HolderFirst);

@@ -15,7 +15,8 @@ use crate::block::{Beginning, FlowBlock, SocketSettings};
 use crate::clock::{Span, Time};
 use crate::flow::FlowLook;
 use crate::flow_id::FlowKey;
-use crate::link::{ETHERTYPE_IPV4, LinkHeader, Mac};
+use crate::link::{LinkHeader, Mac};
+use crate::names::Names;
 use crate::options::SynOptions;
 use crate::phase::{Marks, Phase};
 use crate::ready::{Interest, News};
@@ -134,7 +135,7 @@ impl RestingFlow {
             && block.challenge_at <= now
             // If its peer was asked whether it is there, that has answered.
             && block.probe_at <= block.heard_at.plus(keep_alive);
-        let link = LinkHeader::new(block.link.peer(), own, block.link.tag(), ETHERTYPE_IPV4);
+        let link = LinkHeader::of_flow(block.link.peer(), own, block.link.tag(), &block.key);
         let scale = block.options.window_scale.unwrap_or(0);
         if !rests || link != block.link || block.options.ambiguous || scale > MOST_SCALE {
             return None;
@@ -194,10 +195,10 @@ impl RestingFlow {
     }
 
     /// What there is to see of the flow.
-    pub(crate) fn look(&self) -> FlowLook {
+    pub(crate) fn look(&self, names: &Names) -> FlowLook {
         let round_trip = Duration::from_micros(u64::from(self.round_trip));
         FlowLook {
-            peer: self.key().peer(),
+            peer: names.ends(&self.key()).peer(),
             state: "ESTAB",
             unread: 0,
             unsent: 0,
@@ -208,7 +209,7 @@ impl RestingFlow {
     /// The header of frames to the peer's station, from ours, which is `own`.
     pub(crate) fn link(&self, own: Mac) -> LinkHeader {
         let tag = self.traits.contains(Traits::TAGGED).then_some(self.tag);
-        LinkHeader::new(self.peer, own, tag, ETHERTYPE_IPV4)
+        LinkHeader::of_flow(self.peer, own, tag, &self.key())
     }
 
     /// Has frames go to another station.

@@ -87,9 +87,9 @@ impl Control {
         data: &[u8],
     ) -> Result<(), FrameTooShort> {
         frame.resize(link.len() + IPV4_BYTES + TCP_BYTES + options.len() + data.len())?;
-        let (header, packet) = frame.bytes_mut().split_at_mut(link.len());
-        header.copy_from_slice(link.bytes());
-        self.write_packet(packet, key, options, data);
+        let bytes = frame.bytes_mut();
+        link.write(bytes);
+        self.write_packet(&mut bytes[link.len()..], key, options, data);
         Ok(())
     }
 
@@ -218,7 +218,7 @@ pub(crate) mod tests {
             remote_port: 1_234,
             local_port: 80,
         };
-        let mut frame = LinkHeader::new(OWN, PEER, None, ETHERTYPE_IPV4).bytes().to_vec();
+        let mut frame = LinkHeader::new(OWN, PEER, None, ETHERTYPE_IPV4).start()[..14].to_vec();
         frame.extend(packet_from_peer(&key, control));
         match Local::new(key.local, 24, OWN).classify(&frame) {
             Class::Tcp(segment) => segment,

@@ -75,6 +75,14 @@ pub struct StackStats {
     pub arp_requests: u64,
     /// ARP requests answered.
     pub arp_replies: u64,
+    /// Messages of NDP sent unasked: solicitations of neighbours and routers, and announcements of our addresses.
+    pub solicitations: u64,
+    /// Solicitations answered.
+    pub advertisements: u64,
+    /// Router advertisements heeded.
+    pub router_advertisements: u64,
+    /// Reports sent of the groups that are listened in.
+    pub group_reports: u64,
     /// Flows whose frames go to another station than before: their peer, or the router to it, has moved.
     pub flows_moved: u64,
     /// ICMP echo requests answered.
@@ -204,4 +212,8 @@ pub struct Census {
     pub resolving: usize,
     /// Entries of the list of flows that wait for one.
     pub waiting: usize,
+    /// Hosts of IPv6 that are known, and what holds them: flows, TIME-WAIT records, routes.
+    pub stations: usize,
+    /// See `stations`.
+    pub stations_held: usize,
 }

@@ -28,7 +28,13 @@ impl TableHash {
     pub(crate) fn of(self, key: &FlowKey) -> u32 {
         let addresses = u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits());
         let ports = u64::from(key.remote_port) << 16 | u64::from(key.local_port);
-        let mixed = fold(addresses ^ self.first, ports ^ self.second);
+        self.of_words(addresses, ports)
+    }
+
+    /// The hash of two words.
+    #[inline]
+    pub(crate) fn of_words(self, one: u64, other: u64) -> u32 {
+        let mixed = fold(one ^ self.first, other ^ self.second);
         let mixed = fold(mixed ^ self.second, self.first | 1);
         (mixed ^ mixed >> 32) as u32
     }

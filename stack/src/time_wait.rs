@@ -93,7 +93,7 @@ impl TimeWaitTable {
         &self.records[number as usize]
     }
 
-    /// Makes a record. Returns whether another had to give way.
+    /// Makes a record. Returns the key of another if that had to give way.
     pub(crate) fn insert(
         &mut self,
         now: Time,
@@ -101,11 +101,9 @@ impl TimeWaitTable {
         hash: u32,
         sequence: (u32, u32),
         link: LinkHeader,
-    ) -> bool {
+    ) -> Option<FlowKey> {
         let full = self.records.len() == self.records.capacity() && self.free.is_empty();
-        if full {
-            self.remove(self.oldest);
-        }
+        let evicted = full.then(|| self.remove(self.oldest));
         let (snd_nxt, rcv_nxt) = sequence;
         let until = now.after(self.lifetime);
         let (older, younger, answer_at) = (NONE, NONE, millis(now));
@@ -123,7 +121,7 @@ impl TimeWaitTable {
         };
         self.table.insert(hash, number);
         self.append(number);
-        full
+        evicted
     }
 
     /// Whether the peer has said nothing since the record was made, or last restarted, for at least `age`.
@@ -153,21 +151,24 @@ impl TimeWaitTable {
         self.append(number);
     }
 
-    /// Ends the record: a new connection takes its place. Its contents can be read until the next one is made.
-    pub(crate) fn remove(&mut self, number: u32) {
+    /// Ends the record: a new connection takes its place. Its contents can be read until the next one is made. Returns whose it
+    /// was.
+    pub(crate) fn remove(&mut self, number: u32) -> FlowKey {
         self.unlink(number);
-        self.table.remove(self.records[number as usize].hash, number);
+        let Record { key, hash, .. } = self.records[number as usize];
+        self.table.remove(hash, number);
         self.free.push(number);
+        key
     }
 
-    /// Forgets records whose time is over, at most `budget` of them.
-    pub(crate) fn expire(&mut self, now: Time, budget: usize) {
+    /// Forgets records whose time is over, at most `budget` of them, and tells `forgotten` whose they were.
+    pub(crate) fn expire(&mut self, now: Time, budget: usize, mut forgotten: impl FnMut(&FlowKey)) {
         for _ in 0..budget {
             let oldest = self.oldest;
             if oldest == NONE || self.records[oldest as usize].until > now {
                 return;
             }
-            self.remove(oldest);
+            forgotten(&self.remove(oldest));
         }
     }
 
@@ -219,7 +220,7 @@ mod tests {
 
     fn add(table: &mut TimeWaitTable, now: u64, port: u16) -> bool {
         let hash = u32::from(port) * 3;
-        table.insert(Time::from_millis(now), key(port), hash, (1, 2), LinkHeader::EMPTY)
+        table.insert(Time::from_millis(now), key(port), hash, (1, 2), LinkHeader::EMPTY).is_some()
     }
 
     fn there(table: &TimeWaitTable, port: u16) -> bool {
@@ -234,10 +235,10 @@ mod tests {
         let first = table.find(3, &key(1)).expect("just made");
         table.restart(Time::from_millis(9_000), first);
         for now in [10_500, 11_500, 11_600] {
-            table.expire(Time::from_millis(now), 10);
+            table.expire(Time::from_millis(now), 10, |_| {});
         }
         assert!(there(&table, 1) && !there(&table, 2));
-        table.expire(Time::from_millis(19_001), 10);
+        table.expire(Time::from_millis(19_001), 10, |_| {});
         assert_eq!(table.len(), 0);
     }
 
@@ -260,7 +261,7 @@ mod tests {
             table.remove(number);
             assert!(!add(&mut table, 1, 4), "nothing live gave way");
             assert!((1..=4).all(|port| there(&table, port) == (port != removed)));
-            table.expire(Time::from_millis(10_000), 10);
+            table.expire(Time::from_millis(10_000), 10, |_| {});
             assert!(there(&table, 4) && table.len() == 1);
         }
     }

@@ -68,7 +68,10 @@ fn an_address_that_answers_a_probe_is_not_announced_and_is_served_all_the_same()
         assert_eq!(said(&mut bench, 30), PROBES[..2]);
         assert_eq!(bench.frame(&answer), Vec::<Vec<u8>>::new(), "it is not fought");
         assert_eq!(said(&mut bench, 5_000), []);
-        assert_eq!((bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()), (1, Some((US, OTHER))));
+        assert_eq!(
+            (bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()),
+            (1, Some((US.into(), OTHER)))
+        );
         assert_eq!(bench.frame(&arp(REQUEST, (THEM, PEER), US)).len(), 1, "who asks is answered");
         bench.open(5_000, 100);
     }
@@ -83,7 +86,7 @@ fn a_station_that_takes_the_address_later_is_counted_and_no_connection_minds() {
         assert_eq!(bench.frame(&arp(REQUEST, (US, OTHER), US)), Vec::<Vec<u8>>::new());
         assert_eq!(
             (bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()),
-            (round, Some((US, OTHER)))
+            (round, Some((US.into(), OTHER)))
         );
     }
     assert_eq!(said(&mut bench, 5_000), []);
@@ -111,7 +114,7 @@ fn a_conflict_that_another_core_hears_of_ends_the_announcements_too() {
     assert_eq!(said(&mut announcer, 5_000), []);
     for (bench, counted) in [(&announcer, 0), (&other, 1)] {
         let conflict = bench.server.stack.conflict();
-        assert_eq!((bench.drops(DropReason::AddressConflict), conflict), (counted, Some((US, OTHER))));
+        assert_eq!((bench.drops(DropReason::AddressConflict), conflict), (counted, Some((US.into(), OTHER))));
     }
     assert_eq!(announcer.server.stack.census().strays, 0, "it has been round");
 }
@@ -161,5 +164,5 @@ fn in_a_vlan_what_is_said_unasked_has_its_tag() {
     }
     assert_eq!((&sent[2][..6], &sent[2][16..18]), (&PEER.0[..], &[8, 0][..]));
     bench.frame(&tagged(&arp(REQUEST, (US, OTHER), US), 100));
-    assert_eq!(bench.server.stack.conflict(), Some((US, OTHER)));
+    assert_eq!(bench.server.stack.conflict(), Some((US.into(), OTHER)));
 }

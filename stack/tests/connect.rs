@@ -4,7 +4,7 @@
 mod lab;
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use etherparse::{IcmpEchoHeader, Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
@@ -14,7 +14,7 @@ use lab::{App, OWN, PEER, PORT, THEM, US, config};
 use nic::{QueueId, Rss};
 use sidestep_stack::{CloseReason, Connect, ConnectError, DropReason, FlowId, StackConfig};
 
-const SERVER: SocketAddrV4 = SocketAddrV4::new(THEM, 80);
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(THEM), 80);
 
 fn bench() -> Bench {
     Bench::new(App::Record)
@@ -109,7 +109,7 @@ fn a_connection_is_opened_used_and_closed() {
     let (opened, ready) = bench.server.events.pop().expect("it is reported");
     assert_eq!((opened, ready.opened, ready.closed, ready.token), (id, true, None, 77));
     let mut flow = bench.server.stack.flow(id).expect("it is there");
-    assert_eq!((flow.peer(), flow.local()), (SERVER.into(), SocketAddrV4::new(US, syn.our_port).into()));
+    assert_eq!((flow.peer(), flow.local()), (SERVER, SocketAddrV4::new(US, syn.our_port).into()));
     assert_eq!(flow.send_slice(b"request"), 7);
     let sent = bench.turn();
     let request = Tcp::read(&sent[0]);
@@ -436,16 +436,16 @@ fn what_cannot_be_tried_is_refused_at_once() {
     let mut bench = Bench::with(config, App::Record);
     let mut wanted = known();
     for (address, port) in [(US, 80), (THEM, 0), (Ipv4Addr::BROADCAST, 80), (Ipv4Addr::LOCALHOST, 80)] {
-        let remote = SocketAddrV4::new(address, port);
+        let remote = SocketAddrV4::new(address, port).into();
         wanted.remote = remote;
         assert_eq!(connect(&mut bench, &wanted), Err(ConnectError::Remote { remote }));
     }
-    let remote = SocketAddrV4::new(Ipv4Addr::new(10, 78, 0, 1), 80);
+    let remote = SocketAddrV4::new(Ipv4Addr::new(10, 78, 0, 1), 80).into();
     wanted.remote = remote;
     assert_eq!(connect(&mut bench, &wanted), Err(ConnectError::NoRoute { remote }));
     wanted = known();
-    wanted.source = Some(THEM);
-    assert_eq!(connect(&mut bench, &wanted), Err(ConnectError::Source { address: THEM }));
+    wanted.source = Some(THEM.into());
+    assert_eq!(connect(&mut bench, &wanted), Err(ConnectError::Source { address: THEM.into() }));
     wanted = known();
     for port in [0, PORT] {
         wanted.source_port = Some(port);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nic::link::Link;
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
 use nic::{FlowPrediction, QueueId};
-use sidestep_stack::{Connect, FlowKey, Mac, NetStack, Port, Secrets, StackConfig, StackStats, Time};
+use sidestep_stack::{Connect, Ends, Mac, NetStack, Port, Secrets, StackConfig, StackStats, Time};
 
 const OPENS: &str = "SIDESTEP_STACK_TEST_OPENS";
 
@@ -43,7 +43,7 @@ impl Task {
     fn run(
         self,
         queue: XdpQueue,
-        mut comes_home: impl FnMut(&FlowKey) -> bool,
+        mut comes_home: impl FnMut(&Ends) -> bool,
         (cores, done): (usize, &AtomicUsize),
     ) -> StackStats {
         let _others = EndsOthers(done, cores);
@@ -111,7 +111,7 @@ fn every_answer_comes_to_the_core_that_asked_by_the_prediction_of_the_nics_hash(
     let (cores, prediction, done) = (queues.len(), &prediction, &done);
     let counts: Vec<StackStats> = std::thread::scope(|scope| {
         let run = |(id, queue): (QueueId, XdpQueue)| {
-            let home = move |key: &FlowKey| prediction.queue_of(key.peer(), key.own()) == id;
+            let home = move |key: &Ends| prediction.queue_of(key.peer(), key.own()) == id;
             scope.spawn(move || task.run(queue, home, (cores, done)))
         };
         let threads: Vec<_> = queues.into_iter().map(run).collect();

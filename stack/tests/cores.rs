@@ -184,7 +184,7 @@ fn a_connection_that_nobody_accepts_yet_waits_with_its_client() {
 fn open_a_thousand(
     queues: u16,
     asking: usize,
-    home: impl Fn(&Rss, &sidestep_stack::FlowKey) -> bool,
+    home: impl Fn(&Rss, &sidestep_stack::Ends) -> bool,
 ) -> (StackStats, StackStats) {
     let (wire, theirs, ours) = Wire::pair(PortConfig::default(), PortConfig::with_queues(queues), 1).expect("a wire");
     let mut server = core(&theirs);

@@ -53,7 +53,7 @@ fn the_handler_sees_who_asks_whom_and_the_payload_where_it_lies() {
     bench.turn(&mut Call(|peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>| {
         seen.push((peer.peer(), peer.local(), payload.to_vec(), replies.max_payload()));
     }));
-    let (peer, local) = (SocketAddrV4::new(THEM, 5_001), SocketAddrV4::new(US, PORT));
+    let (peer, local) = (SocketAddrV4::new(THEM, 5_001).into(), SocketAddrV4::new(US, PORT).into());
     assert_eq!(seen, [(peer, local, b"abc".to_vec(), 1_472)]);
 }
 
@@ -201,7 +201,7 @@ fn a_datagram_in_fragments_is_handed_over_whole_once() {
                 .expect("a frame is left");
         }));
     }
-    assert_eq!(seen, vec![(SocketAddrV4::new(THEM, 5_000), payload.clone()); 3]);
+    assert_eq!(seen, vec![(SocketAddrV4::new(THEM, 5_000).into(), payload.clone()); 3]);
     // A wrong checksum over all of it; a port of nobody's; one half of each is missing.
     let mut frames = fragments(&Udp::new(5_000, &payload), 9, 1_480);
     let last = frames.len() - 1;

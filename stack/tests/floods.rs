@@ -397,7 +397,7 @@ fn a_flood_of_arp_packets_stops_nobody() {
 fn a_flood_of_stations_that_have_our_address_stops_nobody_and_is_not_fought() {
     let flooded = endure(conflict, 13);
     let stack = &flooded.bench.server.stack;
-    assert!(stack.conflict().is_some_and(|(address, _)| address == US));
+    assert!(stack.conflict().is_some_and(|(address, _)| address == std::net::IpAddr::V4(US)));
     assert_eq!(flooded.bench.drops(DropReason::AddressConflict), (AT_ONCE * LOOKS) as u64);
     assert!(stack.stats().arp_requests < 10, "{:?}", stack.stats());
     flooded.end();

@@ -11,7 +11,7 @@ use lab::bench::Bench;
 use lab::odd::{sum, sum_ip};
 use lab::raw::{ACK, PSH, SYN, Tcp};
 use lab::{App, PEER, THEM, US, config};
-use sidestep_stack::{DropReason, Mac, Route, Routes};
+use sidestep_stack::{DropReason, Mac, OwnAddress, Route, Routes};
 
 /// Hosts that are not on the link.
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -22,7 +22,7 @@ const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 const SECOND_MAC: Mac = Mac([2, 0, 0, 0, 0, 254]);
 
 fn routes(routes: impl IntoIterator<Item = Route>) -> Routes {
-    Routes::new(US, 24, routes)
+    Routes::new([OwnAddress::new(US, 24)], routes)
 }
 
 fn by(router: Ipv4Addr) -> Routes {
@@ -143,7 +143,7 @@ fn a_flow_that_had_no_route_goes_on_answering_where_its_frames_come_from() {
         assert_eq!(asked(&bench.turn()), []);
         assert_eq!(flows[0].ask(&mut bench), PEER);
     }
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(SECOND));
+    assert_eq!(bench.server.stack.next_hop(FAR), Some(SECOND.into()));
 }
 
 #[test]
@@ -176,5 +176,5 @@ fn a_redirect_is_counted_and_moves_nothing() {
     assert_eq!(bench.frame(&redirect), Vec::<Vec<u8>>::new());
     assert_eq!(bench.drops(DropReason::IcmpRedirect), 1);
     assert_eq!((flows[0].ask(&mut bench), bench.server.stack.stats().flows_moved), (PEER, 0));
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(FIRST));
+    assert_eq!(bench.server.stack.next_hop(FAR), Some(FIRST.into()));
 }

@@ -6,6 +6,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::bench::{Bench, is_arp};
+use lab::family::port;
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
 use lab::{App, Server, config};
 use nic::{PortConfig, QueueId, Wire};
@@ -273,8 +274,8 @@ fn nonsense_harms_nobody() {
 #[test]
 fn without_frames_flows_wait_and_nothing_is_lost() {
     let (wire, ours, theirs) = Wire::pair(
-        PortConfig { frames: 20, rx_ring: 8, tx_ring: 4, ..PortConfig::default() },
-        PortConfig::default(),
+        port(PortConfig { frames: 20, rx_ring: 8, tx_ring: 4, ..PortConfig::default() }),
+        port(PortConfig::default()),
         1,
     )
     .expect("a wire");

@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn who_is_trusted_over_udp_is_a_network() {
         let trust = |text: &str| options(&["-U", "9", "--udp-trust", text]).map(|options| options.udp_trust);
-        assert_eq!(trust("10.77.0.0/16"), Ok(vec![Network::new([10, 77, 0, 0].into(), 16).expect("a network")]));
+        assert_eq!(trust("10.77.0.0/16"), Ok(vec![Network::new([10, 77, 0, 0], 16).expect("a network")]));
         assert_eq!(trust("10.77.0.9"), trust("10.77.0.9/32"));
         for wrong in ["10.77.0.1/16", "10.77.0.0/33", "x/8", "10.77.0.0/", "", "::1"] {
             assert!(matches!(trust(wrong), Err(OptionError::Network { .. })), "{wrong}");

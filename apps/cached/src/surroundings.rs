@@ -4,7 +4,7 @@
 //! The main thread says and hears it, and each core takes and gives it when it copies its counts, four times a second:
 //! nothing is looked at on the packet path. A core that finds the lock taken comes again.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +25,7 @@ pub struct Surroundings {
     changes: AtomicU64,
     said: Mutex<Said>,
     /// What a core has met: an address of the server's at another station.
-    conflict: Mutex<Option<(Ipv4Addr, Mac)>>,
+    conflict: Mutex<Option<(IpAddr, Mac)>>,
 }
 
 impl Surroundings {
@@ -41,7 +41,7 @@ impl Surroundings {
 
     /// The address of the server's that another station said last that it has, and that station, if any core has heard of
     /// one since this was asked.
-    pub fn take_conflict(&self) -> Option<(Ipv4Addr, Mac)> {
+    pub fn take_conflict(&self) -> Option<(IpAddr, Mac)> {
         self.conflict.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -56,16 +56,16 @@ const STATIONS_SAID: usize = 8;
 
 /// Who else has an address of the server's, each said once.
 #[derive(Debug, Default)]
-pub(crate) struct Conflicts(Vec<(Ipv4Addr, Mac)>);
+pub(crate) struct Conflicts(Vec<(IpAddr, Mac)>);
 
 impl Conflicts {
     /// Says that the station `mac` has `address`, unless that was said. Returns whether it was not.
-    pub(crate) fn say(&mut self, address: Ipv4Addr, mac: Mac) -> bool {
+    pub(crate) fn say(&mut self, address: IpAddr, mac: Mac) -> bool {
         let new = self.0.len() < STATIONS_SAID && !self.0.contains(&(address, mac));
         if new {
             self.0.push((address, mac));
             tracing::warn!(
-                "{address} is also the address of the station {mac}, which says so by ARP: clients reach now the one and now the other, and neither gives way here; find it (ip neigh, or the switch's table) and give one of the two another address"
+                "{address} is also the address of the station {mac}, which says so by ARP or NDP: clients reach now the one and now the other, and neither gives way here; find it (ip neigh, or the switch's table) and give one of the two another address"
             );
         }
         new
@@ -78,7 +78,7 @@ pub struct CoreSurroundings {
     of: Arc<Surroundings>,
     taken: u64,
     returns: u64,
-    conflict: Option<(Ipv4Addr, Mac)>,
+    conflict: Option<(IpAddr, Mac)>,
     /// Whether this core tells the link's neighbours where the server is.
     announces: bool,
 }
@@ -114,8 +114,10 @@ impl CoreSurroundings {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use nic::Route;
-    use stack::{Secrets, StackConfig};
+    use stack::{OwnAddress, Secrets, StackConfig};
 
     use super::*;
 
@@ -139,10 +141,10 @@ mod tests {
         };
         assert_eq!(take(), [(None, 0); 2]);
         let router = Ipv4Addr::new(10, 77, 0, 1);
-        surroundings.set_routes(Routes::new(OWN, 24, [Route::default_by(router)]));
-        assert_eq!(take(), [(Some(router), 0); 2]);
+        surroundings.set_routes(Routes::new([OwnAddress::new(OWN, 24)], [Route::default_by(router)]));
+        assert_eq!(take(), [(Some(router.into()), 0); 2]);
         surroundings.link_returns();
-        assert_eq!(take(), [(Some(router), 1), (Some(router), 0)]);
+        assert_eq!(take(), [(Some(router.into()), 1), (Some(router.into()), 0)]);
     }
 
     #[test]
@@ -153,8 +155,12 @@ mod tests {
         assert_eq!(surroundings.take_conflict(), None);
         let mut conflicts = Conflicts::default();
         let station = |last| Mac([2, 0, 0, 0, 0, last]);
-        assert!(conflicts.say(OWN, station(9)) && !conflicts.say(OWN, station(9)) && conflicts.say(FAR, station(9)));
-        let said = (10..100).filter(|&last| conflicts.say(OWN, station(last))).count();
+        assert!(
+            conflicts.say(OWN.into(), station(9))
+                && !conflicts.say(OWN.into(), station(9))
+                && conflicts.say(FAR.into(), station(9))
+        );
+        let said = (10..100).filter(|&last| conflicts.say(OWN.into(), station(last))).count();
         assert_eq!(said, STATIONS_SAID - 2, "whoever makes up stations does not fill the log");
     }
 }

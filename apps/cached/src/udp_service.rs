@@ -125,7 +125,7 @@ impl DatagramHandler for UdpHandler<'_> {
             }
             _ => None,
         };
-        let source = *peer.peer().ip();
+        let source = peer.peer().ip();
         self.requests.receive(self.cache, *peer, source, payload, foreseen, self.now, &mut AtOnce(replies));
     }
 }

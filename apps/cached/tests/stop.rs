@@ -55,7 +55,7 @@ fn cores(count: usize) -> Vec<(Worker<Noisy>, WireQueue)> {
     let core = |(cache, strays)| {
         let (_wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
         let queue = |port: nic::WirePort| port.take_queue(QueueId(0)).expect("opened once");
-        let mut config = StackConfig::new(US.into(), 24, OWN);
+        let mut config = StackConfig::new(US, 24, OWN);
         config.ports = vec![11_211];
         config.max_flows = 16;
         let queues = vec![Noisy { queue: queue(ours), noisy: false }];

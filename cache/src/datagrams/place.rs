@@ -1,8 +1,6 @@
 //! `DatagramPlace`: one request over UDP that is not answered yet.
 
-use std::net::Ipv4Addr;
-
-use super::budget::{Purse, Sources};
+use super::budget::{Payer, Purse, Sources};
 use super::outlet::DatagramOutlet;
 use crate::clock::Now;
 use crate::core::{ConnId, Core};
@@ -71,7 +69,7 @@ pub(super) struct DatagramPlace<P> {
     conn: ConnId,
     session: Option<Session>,
     peer: Option<P>,
-    source: Ipv4Addr,
+    payer: Payer,
     id: RequestId,
     purse: Option<Purse>,
     pub(super) since_secs: u32,
@@ -98,7 +96,7 @@ impl<P: Copy> DatagramPlace<P> {
             conn,
             session: None,
             peer: None,
-            source: Ipv4Addr::UNSPECIFIED,
+            payer: Payer::NOBODY,
             id: RequestId(0),
             purse: None,
             since_secs: 0,
@@ -118,14 +116,14 @@ impl<P: Copy> DatagramPlace<P> {
     pub(super) fn begin(
         &mut self,
         peer: P,
-        source: Ipv4Addr,
+        payer: Payer,
         id: RequestId,
         purse: Option<Purse>,
         request: &[u8],
         now: Now,
     ) {
         self.session = Some(Session::of_datagram(self.conn, request));
-        (self.peer, self.source, self.id, self.purse) = (Some(peer), source, id, purse);
+        (self.peer, self.payer, self.id, self.purse) = (Some(peer), payer, id, purse);
         (self.since_secs, self.taken, self.ended, self.message, self.staged) = (now.secs, 0, false, None, 0);
     }
 
@@ -153,7 +151,7 @@ impl<P: Copy> DatagramPlace<P> {
     pub(super) fn end(&mut self, core: &mut Core, commons: &mut Commons, now: Now) {
         if let Some(session) = self.session.take() {
             session.end(core);
-            commons.sources.save(self.source, self.purse.take(), now.secs);
+            commons.sources.save(self.payer, self.purse.take(), now.secs);
         }
         self.stop_telling(commons);
         (self.peer, self.message, self.staged) = (None, None, 0);
@@ -261,7 +259,7 @@ impl<P: Copy> DatagramPlace<P> {
             None => core.counters().udp_too_long.add(1),
             Some(total) => {
                 let bytes = len + usize::from(total) * HEADER_BYTES;
-                if commons.sources.pay(self.source, &mut self.purse, bytes, total, now.secs) {
+                if commons.sources.pay(self.payer, &mut self.purse, bytes, total, now.secs) {
                     self.message = Some(Message { left: len, next: 0, total });
                     return;
                 }

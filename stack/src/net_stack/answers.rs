@@ -11,7 +11,7 @@ use super::NetStack;
 use super::arrival::Arrival;
 use crate::classify::Segment;
 use crate::clock::Time;
-use crate::link::LinkHeader;
+use crate::link::{self, LinkHeader};
 use crate::offer;
 use crate::phase::Phase;
 use crate::port::Port;
@@ -27,7 +27,7 @@ impl NetStack {
     /// Answers a segment of a connection that is not here with RST, at a limited rate.
     pub(super) fn refuse<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) {
         let segment = arrival.segment;
-        if self.stranger_limit.allows(arrival.now, segment.key.remote) {
+        if self.stranger_limit.allows(arrival.now, self.names.payer(segment.key.remote)) {
             let link = LinkHeader::answering(arrival.frame, usize::from(segment.at));
             self.stats.rsts_sent += 1;
             self.send_control(arrival.port, &link, &segment.key, Control::rst_for(segment));
@@ -38,8 +38,11 @@ impl NetStack {
     #[cold]
     #[inline(never)]
     pub(super) fn refuse_datagram<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, mut frame: Frame) {
+        if link::is_ipv6(frame.bytes()) {
+            return self.refuse_ipv6_datagram(now, port, frame);
+        }
         let (sender, at) = port_unreachable::sender(frame.bytes());
-        let may = self.unreachable_limit.allows(now, sender) && self.unreachable_rate.allows(now);
+        let may = self.unreachable_limit.allows(now, sender.to_bits().into()) && self.unreachable_rate.allows(now);
         if may && port_unreachable::answer(&mut frame, at).is_ok() {
             self.stats.port_unreachables += 1;
             port.send(frame);
@@ -66,7 +69,7 @@ impl NetStack {
         }
         let half_open = block.phase == Phase::HalfOpen;
         let limit = if half_open { &mut self.stranger_limit } else { &mut self.challenge_limit };
-        if limit.allows(now, block.key.remote) {
+        if limit.allows(now, self.names.payer(block.key.remote)) {
             block.challenge_at = now.after(CHALLENGE_GAP);
             self.acknowledge(port, index);
         }
@@ -95,11 +98,7 @@ impl NetStack {
         let written = control
             .write(&mut frame, &block.link, &block.key)
             .and_then(|()| self.islands.add(block, ack, again, &mut frame));
-        match written {
-            Ok(()) => {
-                port.send(frame);
-            }
-            Err(_) => port.return_frame(frame),
-        }
+        let ends = (block.link, block.key);
+        self.send_written(port, frame, (&ends.0, &ends.1), written);
     }
 }

@@ -16,6 +16,7 @@ impl NetStack {
     /// What the stack holds, counted by walking every flow.
     pub fn census(&self) -> Census {
         let (open, closing) = self.blocks.count_sleepers();
+        let (stations, stations_held) = self.names.census();
         let mut census = Census {
             blocks: self.blocks.made() - self.blocks.spare(),
             asleep: self.blocks.asleep(),
@@ -32,6 +33,8 @@ impl NetStack {
             asking: self.asking.len(),
             resolving: self.resolver.asking(),
             waiting: self.resolver.waiting(),
+            stations,
+            stations_held,
             ..Census::default()
         };
         for (_, block) in self.blocks.iter() {

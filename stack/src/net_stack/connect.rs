@@ -8,6 +8,8 @@
 //! number in it, as if nothing had crossed. Deviates: where that SYN-ACK is lost and ours is not, its sender does not send it
 //! again, so the handshake times out. Read first: `connect.rs`, `ephemeral.rs`, `resolve.rs`.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use nic::Queue;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::socket::tcp::State;
@@ -22,11 +24,14 @@ use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::connect::{Connect, ConnectError};
 use crate::drop_reason::DropReason;
-use crate::flow_id::{FlowId, FlowKey};
+use crate::flow_id::{Ends, FlowId, FlowKey};
+use crate::ipv6;
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
+use crate::names;
 use crate::one_frame::Scratch;
 use crate::options::{self, NOP, SynOptions};
+use crate::own_addresses::{Standing, is_host};
 use crate::phase::Phase;
 use crate::ready::News;
 use crate::resolve::{FOR_CONNECTIONS, Question};
@@ -50,7 +55,7 @@ impl NetStack {
     /// written, and the flow may be closed or aborted, after which nothing is reported of it.
     ///
     /// `comes_home` says whether the peer's frames of a flow reach this core; only such a source port is taken. Where
-    /// a NIC steers by hash, ask [`nic::FlowPrediction::queue_of`] with [`FlowKey::peer`] and [`FlowKey::own`]; where that
+    /// a NIC steers by hash, ask [`nic::FlowPrediction::queue_of`] with [`Ends::peer`] and [`Ends::own`]; where that
     /// is not known, or there is one core, say yes to all. Whatever it says is verified: a connection that is answered at
     /// another core is begun anew from another port of this core's
     /// [share](crate::StackConfig::source_port_share), unless [`source_port`](Connect::source_port) is given.
@@ -65,18 +70,39 @@ impl NetStack {
         &mut self,
         now: Time,
         connect: &Connect,
-        comes_home: impl FnMut(&FlowKey) -> bool,
+        comes_home: impl FnMut(&Ends) -> bool,
     ) -> Result<FlowId, ConnectError> {
         let remote = connect.remote;
-        if remote.port() == 0 || !self.local.may_reach(*remote.ip()) {
+        let may_reach = match remote.ip() {
+            IpAddr::V4(address) => self.local.may_reach(address),
+            IpAddr::V6(address) => is_host(&address) && self.names.own.position(&address).is_none(),
+        };
+        if remote.port() == 0 || !may_reach {
             return Err(ConnectError::Remote { remote });
         }
-        if let Some(address) = connect.source
-            && !self.local.has(address.to_bits())
-        {
-            return Err(ConnectError::Source { address });
+        if remote.is_ipv6() && !self.names.are_there() {
+            return Err(ConnectError::NoRoute { remote });
         }
-        let hop = self.next_hop(*remote.ip()).ok_or(ConnectError::NoRoute { remote })?;
+        let passing = self.name(remote.ip());
+        let peer = self.hold(passing).ok_or(ConnectError::TooManyHosts)?;
+        let made = self.connect_to(now, connect, peer, comes_home);
+        if made.is_err() {
+            self.names.release(peer);
+        }
+        made
+    }
+
+    /// The same to a peer whose name is held, for the flow if there is one then.
+    fn connect_to(
+        &mut self,
+        now: Time,
+        connect: &Connect,
+        peer: Ipv4Addr,
+        comes_home: impl FnMut(&Ends) -> bool,
+    ) -> Result<FlowId, ConnectError> {
+        let remote = connect.remote;
+        let source = self.source_of(connect)?;
+        let hop = self.hop_to(peer).ok_or(ConnectError::NoRoute { remote })?;
         let mac = connect.mac.or_else(|| self.neighbors.find(now, hop));
         if self.free.is_empty() && !self.free_block(now) {
             self.miss_block();
@@ -87,7 +113,7 @@ impl NetStack {
             }
             return Err(ConnectError::NoFreeFlow { max_flows });
         }
-        let (key, hash, after) = self.choose_source(now, connect, comes_home)?;
+        let (key, hash, after) = self.choose_source(now, connect, (peer, source), comes_home)?;
         let question = Question::new(now, hop, key.local, connect.port).tagged(self.local.tag());
         if mac.is_none() && !self.resolver.ask(question, FOR_CONNECTIONS) {
             return Err(ConnectError::TooManyNeighbors);
@@ -99,7 +125,7 @@ impl NetStack {
             key,
             hash,
             port: connect.port,
-            link: mac.map_or(LinkHeader::EMPTY, |mac| self.link_to(mac)),
+            link: mac.map_or(LinkHeader::EMPTY, |mac| self.link_to(mac, &key)),
             token: connect.token,
             isn,
             rcv_nxt: 0,
@@ -116,29 +142,49 @@ impl NetStack {
         Ok(FlowId { index, generation: self.blocks[index as usize].generation })
     }
 
+    /// The address that a connection is to come from: `None`: any in the row. That of IPv6 is a name.
+    pub(super) fn source_of(&self, connect: &Connect) -> Result<Option<Ipv4Addr>, ConnectError> {
+        let own = &self.names.own;
+        match (connect.remote.ip(), connect.source) {
+            (IpAddr::V4(_), None) if self.local.addresses > 0 => Ok(None),
+            (IpAddr::V4(_), Some(IpAddr::V4(address))) if self.local.has(address.to_bits()) => Ok(Some(address)),
+            (IpAddr::V6(address), None) => {
+                let facing = own.facing(&address).ok_or(ConnectError::NoRoute { remote: connect.remote })?;
+                Ok(Some(names::of_own(facing)))
+            }
+            (IpAddr::V6(_), Some(IpAddr::V6(address))) => own
+                .position(&address)
+                .filter(|&number| own.standing(number) == Standing::Assigned)
+                .map(|number| Some(names::of_own(number)))
+                .ok_or(ConnectError::Source { address: address.into() }),
+            (_, Some(address)) => Err(ConnectError::Source { address }),
+            (_, None) => Err(ConnectError::NoRoute { remote: connect.remote }),
+        }
+    }
+
     /// A source that is free, and that has not led to another core lately if there is such.
     pub(super) fn choose_source(
         &mut self,
         now: Time,
         connect: &Connect,
-        mut comes_home: impl FnMut(&FlowKey) -> bool,
+        (peer, source): (Ipv4Addr, Option<Ipv4Addr>),
+        mut comes_home: impl FnMut(&Ends) -> bool,
     ) -> Result<Source, ConnectError> {
         let remote = connect.remote;
-        let key_from =
-            |local, local_port| FlowKey { remote: *remote.ip(), local, remote_port: remote.port(), local_port };
+        let key_from = |local, local_port| FlowKey { remote: peer, local, remote_port: remote.port(), local_port };
         if let Some(port) = connect.source_port {
-            let key = key_from(connect.source.unwrap_or(self.local.address), port);
+            let key = key_from(source.unwrap_or(self.local.address), port);
             let free = if port == 0 { None } else { self.source_if_free(now, key) };
             return free.ok_or(ConnectError::PortInUse { port, remote });
         }
-        let search = self.ephemeral.search(&self.local, connect.source, remote);
+        let search = self.ephemeral.search(&self.local, source, remote);
         let tries = search.space.min(MOST_TRIES);
         let mut elsewhere = None;
         for _ in 0..tries {
             let (local, port) = self.ephemeral.next(&search);
             let key = key_from(local, port);
             let (core, cores) = self.config.source_port_share;
-            if port % u16::from(cores) != u16::from(core) || !comes_home(&key) {
+            if port % u16::from(cores) != u16::from(core) || !comes_home(&self.names.ends(&key)) {
                 continue;
             }
             let Some(source) = self.source_if_free(now, key) else { continue };
@@ -155,11 +201,11 @@ impl NetStack {
     pub(super) fn take_source(&mut self, now: Time, (key, hash, record): Source) -> (FlowKey, u32, u32) {
         let after = record.map(|record| {
             let sent = self.time_wait.record(record).snd_nxt;
-            self.time_wait.remove(record);
+            self.forget_time_wait(record);
             self.stats.time_waits_reused += 1;
             sent
         });
-        (key, hash, above(after, self.isns.isn(now, &key)))
+        (key, hash, above(after, self.isns.isn(now, &self.names.ends(&key))))
     }
 
     /// The source of this key, if no other flow has it.
@@ -203,22 +249,29 @@ impl NetStack {
         let remote = block.key.remote;
         let deadline = block.state_since.after(self.config.connect_timeout);
         let cancelled = block.phase == Phase::Cancelled || block.socket().state() == State::Closed;
-        let Some(hop) = self.next_hop(remote) else { return true };
         if cancelled {
             self.end(index, CloseReason::Finished);
             return true;
         }
+        let hop = self.hop_to(remote);
         if deadline <= now {
             // The Ethernet address may be another station's by now: the next connection asks for it again.
-            self.neighbors.forget(hop);
+            if let Some(hop) = hop {
+                self.neighbors.forget(hop);
+            }
             self.end(index, CloseReason::TimedOut);
             return true;
         }
         if self.blocks[index as usize].link != LinkHeader::EMPTY {
             return false;
         }
+        // The way there was may be no more.
+        let Some(hop) = hop else {
+            self.end(index, CloseReason::Unreachable);
+            return true;
+        };
         if let Some(mac) = self.neighbors.find(now, hop) {
-            self.blocks[index as usize].link = self.link_to(mac);
+            self.blocks[index as usize].link = self.link_to(mac, &self.blocks[index as usize].key);
             return false;
         }
         if self.resolver.is_asking(hop) {
@@ -256,7 +309,7 @@ impl NetStack {
         let block = &self.blocks[index as usize];
         let waits = block.phase == Phase::Connecting && block.snd_nxt != block.highest_ack;
         let Some(theirs) = SynOptions::read(segment, arrival.frame) else { return };
-        if !waits || !self.stranger_limit.allows(now, segment.key.remote) {
+        if !waits || !self.stranger_limit.allows(now, self.names.payer(segment.key.remote)) {
             return;
         }
         let mut options = [NOP; 12];
@@ -271,18 +324,22 @@ impl NetStack {
         let window = u16::try_from(block.socket().recv_capacity()).unwrap_or(u16::MAX);
         let control = Control { flags: SYN | ACK, seq: block.highest_ack, ack: segment.seq.wrapping_add(1), window };
         let Some(mut frame) = arrival.port.take_frame() else { return };
-        match control.write_with(&mut frame, &block.link, &block.key, &options) {
-            Ok(()) => {
-                arrival.port.send(frame);
-            }
-            Err(_) => arrival.port.return_frame(frame),
-        }
+        let (link, key) = (block.link, block.key);
+        let written = control.write_with(&mut frame, &link, &key, &options);
+        self.send_written(arrival.port, frame, (&link, &key), written);
     }
 
     /// The SYN-ACK.
     fn establish<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        if let Some(offering) = ipv6::with_usual_mss(arrival.frame, arrival.segment) {
+            return self.establish_as_offered(&mut arrival.with_segment(&offering), index);
+        }
+        self.establish_as_offered(arrival, index);
+    }
+
+    fn establish_as_offered<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         let (now, segment) = (arrival.now, arrival.segment);
-        let options = match options::restrict_syn(segment, arrival.frame) {
+        let options = match options::restrict_syn(segment, arrival.frame, self.most_if_ipv6(&segment.key)) {
             Ok(options) => options,
             Err(reason) => return self.stats.drops.add(reason),
         };
@@ -321,7 +378,7 @@ impl NetStack {
         block.state_since = now;
         let (remote, station) = (block.key.remote, block.link.peer());
         // Traffic both ways confirms who handed it on (RFC 1122 §2.3.2.1 (4)).
-        if let Some(hop) = self.next_hop(remote) {
+        if let Some(hop) = self.hop_to(remote) {
             self.neighbors.hear(now, hop, station);
         }
         self.stats.opened += 1;

@@ -20,10 +20,12 @@ use nic::{BURST, Queue};
 
 use super::NetStack;
 use super::arrival::Arrival;
-use super::asking::{Asking, MOST_ASKING};
+use crate::asking::{Asking, MOST_ASKING};
 use crate::clock::Time;
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
+use crate::flow_id::FlowKey;
+use crate::ipv6::USUAL_MSS;
 use crate::link::LinkHeader;
 use crate::options::{self, SynOptions};
 use crate::port::Port;
@@ -54,15 +56,19 @@ impl NetStack {
     /// to say.
     pub(super) fn ask_for_cookie<Q: Queue>(&mut self, arrival: &Arrival<'_, Q>) {
         let segment = arrival.segment;
-        let options = match options::read_syn(segment, arrival.frame) {
+        let mut options = match options::read_syn(segment, arrival.frame) {
             Ok(options) => options,
             Err(reason) => return self.stats.drops.add(reason),
         };
+        if segment.key.is_ipv6() {
+            options.mss = options.mss.or(Some(USUAL_MSS));
+        }
         if self.asking.len() == MOST_ASKING {
             return self.stats.drops.add(DropReason::SynQueueFull);
         }
+        let key = FlowKey { remote: self.names.ask(segment.key.remote), ..segment.key };
         self.asking.push_back(Asking {
-            key: segment.key,
+            key,
             seq: segment.seq,
             offered: options.segment_bytes(usize::from(u16::MAX)),
             port: arrival.port_index as u16,
@@ -89,13 +95,14 @@ impl NetStack {
                 return;
             }
             let Some(mut frame) = port.take_frame() else { return };
-            let seq = self.cookies.give(now, &asking.key, asking.seq, asking.offered);
+            let seq = self.cookies.give(now, &self.names.ends(&asking.key), asking.seq, asking.offered);
             let window = u16::try_from(self.config.rings.rx).unwrap_or(u16::MAX);
             let control = Control { flags: SYN | ACK, seq, ack: asking.seq.wrapping_add(1), window };
             let mss = (self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16;
             match control.write_with_mss(&mut frame, &asking.link, &asking.key, mss) {
                 Ok(()) => {
                     self.stats.cookies_sent += 1;
+                    self.names.finish(&mut frame, &asking.link, &asking.key);
                     port.send(frame);
                 }
                 Err(_) => port.return_frame(frame),
@@ -118,7 +125,7 @@ impl NetStack {
     /// the flood lasts that cookies are for. Whoever has a connection of a time long past, or none, is told so by RST as ever.
     pub(super) fn is_ahead_of_cookie<Q: Queue>(&mut self, arrival: &Arrival<'_, Q>) -> bool {
         let segment = arrival.segment;
-        self.cookies.may_be_of(arrival.now, &segment.key, segment.ack.wrapping_sub(1))
+        self.cookies.may_be_of(arrival.now, &self.names.ends(&segment.key), segment.ack.wrapping_sub(1))
     }
 
     /// Takes a segment that gives a cookie back, if it does, and makes its flow. Returns whether it did.
@@ -127,7 +134,8 @@ impl NetStack {
     pub(super) fn take_cookie<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) -> bool {
         let segment = arrival.segment;
         let (syn, cookie) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));
-        let Some(mss) = self.cookies.take(arrival.now, &segment.key, syn, cookie) else { return false };
+        let ends = self.names.ends(&segment.key);
+        let Some(mss) = self.cookies.take(arrival.now, &ends, syn, cookie) else { return false };
         match self.begin_with_cookie(arrival, cookie, mss) {
             Ok(index) => {
                 self.stats.cookies_accepted += 1;
@@ -153,10 +161,13 @@ impl NetStack {
         if self.listener.is_paused() {
             return Err(DropReason::SynQueueFull);
         }
-        let options = SynOptions { mss: Some(mss), ..SynOptions::default() };
+        let mut options = SynOptions { mss: Some(mss), ..SynOptions::default() };
+        if let Some(most) = self.most_if_ipv6(&segment.key) {
+            options.limit_mss(most);
+        }
         let index = self.begin_block(arrival, cookie, segment.seq, &options)?;
         let record = Record {
-            key: segment.key,
+            key: self.blocks[index as usize].key,
             snd_una: segment.ack,
             snd_nxt: segment.ack,
             rcv_base: segment.seq,

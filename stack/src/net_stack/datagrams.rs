@@ -9,6 +9,7 @@ use crate::classify::Datagram;
 use crate::datagram::{self, DatagramHandler, DatagramPeer, DatagramReplies, HEADER_BYTES, NoFrame};
 use crate::drop_reason::DropReason;
 use crate::port::Port;
+use crate::wire::LONGER_BYTES;
 
 /// Where there is no application that takes datagrams.
 pub(super) enum Nobody {}
@@ -40,9 +41,10 @@ impl NetStack {
         datagram::count(&mut self.stats, sent)
     }
 
-    /// The longest payload of one datagram, in bytes: what the link's MTU leaves.
+    /// The longest payload of one datagram, in bytes: what the link's MTU leaves, to whatever peer there may be.
     pub fn max_datagram_payload(&self) -> usize {
-        self.config.ip_mtu - HEADER_BYTES
+        let longer = if self.names.are_there() { LONGER_BYTES } else { 0 };
+        self.config.ip_mtu - HEADER_BYTES - longer
     }
 
     /// Whether a datagram is for the application, and why not.
@@ -78,7 +80,7 @@ impl NetStack {
         handler: &mut impl DatagramHandler,
     ) {
         self.stats.datagrams += 1;
-        let peer = DatagramPeer::of(datagram, frame, port_index);
+        let peer = DatagramPeer::of(datagram, frame, port_index, &self.names);
         let mut replies = DatagramReplies {
             outlet: port.any_outlet(),
             peer: &peer,

@@ -188,7 +188,7 @@ impl NetStack {
             let reply = device.into_reply();
             self.work.sets += 1;
             let before = block.snd_nxt;
-            let sent = take_reply(block, port, reply, self.promises, &mut self.islands);
+            let sent = take_reply(block, port, reply, self.promises, (&mut self.islands, &self.names));
             let Some(result) = outcome else { return self.contained(index) };
             if let Some(sent) = &sent
                 && !sent.empty
@@ -298,12 +298,8 @@ impl NetStack {
         let control = Control { flags: ACK, seq: block.highest_ack.wrapping_sub(1), ack, window };
         let (link, key, next) = (block.link, block.key, block.probe_at);
         if let Some(mut frame) = port.take_frame() {
-            match control.write_keep_alive(&mut frame, &link, &key) {
-                Ok(()) => {
-                    port.send(frame);
-                }
-                Err(_) => port.return_frame(frame),
-            }
+            let written = control.write_keep_alive(&mut frame, &link, &key);
+            self.send_written(port, frame, (&link, &key), written);
         }
         next
     }
@@ -398,10 +394,17 @@ impl NetStack {
     /// Makes the record of a connection in TIME-WAIT.
     pub(super) fn begin_time_wait(&mut self, now: Time, index: u32) {
         let block = &self.blocks[index as usize];
-        let sequence = (block.snd_nxt, block.rcv_nxt());
-        let evicted = self.time_wait.insert(now, block.key, block.hash, sequence, block.link);
+        let (key, sequence) = (block.key, (block.snd_nxt, block.rcv_nxt()));
+        let evicted = self.time_wait.insert(now, key, block.hash, sequence, block.link);
+        if key.is_ipv6() {
+            // The flow's own name, which it still holds.
+            self.hold(key.remote);
+        }
         self.stats.time_waits += 1;
-        self.stats.time_waits_evicted += u64::from(evicted);
+        if let Some(evicted) = evicted {
+            self.stats.time_waits_evicted += 1;
+            self.names.release(evicted.remote);
+        }
     }
 
     /// Reports a flow again that has what its application is interested in for as long as it is there.

@@ -8,6 +8,7 @@ use super::NetStack;
 use crate::block::FlowBlock;
 use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
+use crate::names::Names;
 use crate::offer;
 use crate::one_frame::Reply;
 use crate::phase::Marks;
@@ -22,18 +23,18 @@ const LONG: usize = 512;
 /// Lines up what smoltcp has written for the flow of `block`, if anything, and notes it there. Returns what it was.
 ///
 /// `promises` is how much a flow with its own and with larger rings may tell the peer that may come, `islands` what flows
-/// have told of data behind holes.
+/// have told of data behind holes, `names` how the ends of those of IPv6 are called on the wire.
 #[inline(always)]
 pub(super) fn take_reply<Q: Queue>(
     block: &mut FlowBlock,
     port: &mut Port<Q>,
     reply: Reply,
     promises: [u32; 2],
-    islands: &mut Islands,
+    (islands, names): (&mut Islands, &Names),
 ) -> Option<Sent> {
     match reply {
         Reply::None => None,
-        Reply::Written(frame) => line_up(block, port, frame, promises, islands),
+        Reply::Written(frame) => line_up(block, port, frame, promises, islands, names),
         Reply::Unwritten(frame) => {
             port.return_frame(frame);
             None
@@ -47,6 +48,7 @@ fn line_up<Q: Queue>(
     mut frame: Frame,
     promises: [u32; 2],
     islands: &mut Islands,
+    names: &Names,
 ) -> Option<Sent> {
     let mut packet = frame.bytes_mut().get_mut(block.link.len()..).unwrap_or_default();
     let sent = Sent::of(packet);
@@ -80,7 +82,9 @@ fn line_up<Q: Queue>(
             offer::offer(block, &sent, promise_of(block, promises), packet);
         }
     }
-    if packet.len() >= LONG && port.completes_checksums() && block.link.tag().is_none() {
+    if block.link.is_ipv6() {
+        names.finish(&mut frame, &block.link, &block.key);
+    } else if packet.len() >= LONG && port.completes_checksums() && block.link.tag().is_none() {
         write_ip_checksum(packet);
     } else {
         write_checksums(packet);
@@ -113,11 +117,7 @@ impl NetStack {
         control: Control,
     ) {
         let Some(mut frame) = port.take_frame() else { return };
-        match control.write(&mut frame, link, key) {
-            Ok(()) => {
-                port.send(frame);
-            }
-            Err(_) => port.return_frame(frame),
-        }
+        let written = control.write(&mut frame, link, key);
+        self.send_written(port, frame, (link, key), written);
     }
 }

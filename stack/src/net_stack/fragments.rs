@@ -11,7 +11,6 @@ use crate::clock::Time;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
 use crate::port::Port;
-use crate::reassembly::Fragment;
 use crate::wire::PROTOCOL_UDP;
 
 impl NetStack {
@@ -25,24 +24,35 @@ impl NetStack {
         port: &mut Port<Q>,
         port_index: usize,
         frame: Frame,
-        fragment: &Fragment,
+        class: &Class,
         handler: Option<&mut impl DatagramHandler>,
     ) {
         self.stats.frames += 1;
         // Datagrams that nobody takes keep no room from segments.
-        let wanted = fragment.key.protocol != PROTOCOL_UDP || handler.is_some() && !self.config.udp_ports.is_empty();
-        let taken =
-            if wanted { self.reassembly.take(now, fragment, frame.bytes()) } else { Err(DropReason::IpFragment) };
+        let takes_datagrams = handler.is_some() && !self.config.udp_ports.is_empty();
+        let wanted = |protocol| protocol != PROTOCOL_UDP || takes_datagrams;
+        let (bytes, of_ipv6) = (frame.bytes(), matches!(class, Class::Fragment6(_)));
+        let taken = match class {
+            Class::Fragment(fragment) if wanted(fragment.key.protocol) => self.reassembly.take(now, fragment, bytes),
+            Class::Fragment6(fragment) if wanted(fragment.protocol) => {
+                self.ipv6_reassembly.take_ipv6(now, fragment, bytes)
+            }
+            _ => Err(DropReason::IpFragment),
+        };
         port.free(frame);
         match taken {
             Err(reason) => self.stats.drops.add(reason),
             Ok(None) => self.stats.fragments += 1,
             Ok(Some(mut whole)) => {
                 self.ingest_whole(now, port, port_index, whole.frame_mut(), handler);
-                self.reassembly.give_back(whole);
+                if of_ipv6 {
+                    self.ipv6_reassembly.give_back(whole);
+                } else {
+                    self.reassembly.give_back(whole);
+                }
             }
         }
-        for _ in 0..self.reassembly.take_given_up() {
+        for _ in 0..self.reassembly.take_given_up() + self.ipv6_reassembly.take_given_up() {
             self.stats.drops.add(DropReason::FragmentsIncomplete);
         }
     }
@@ -56,7 +66,11 @@ impl NetStack {
         frame: &mut [u8],
         handler: Option<&mut impl DatagramHandler>,
     ) {
-        match (self.local.classify(frame), handler) {
+        let class = match self.local.classify(frame) {
+            Class::Drop(DropReason::Ipv6) => self.local.classify_ipv6(&mut self.names, frame),
+            class => class,
+        };
+        match (class, handler) {
             (Class::Tcp(segment), _) => {
                 let (hash, segment) = (self.hash.of(&segment.key), &segment);
                 let flow = self.find(hash, segment);

@@ -7,8 +7,6 @@
 //! is remembered and not tried again (`homes.rs`).
 //! Read first: `connect.rs`, `stray_ring.rs`.
 
-use std::net::SocketAddrV4;
-
 use nic::Queue;
 
 use super::NetStack;
@@ -47,11 +45,12 @@ impl NetStack {
         let (token, generation) = (block.token, block.generation);
         self.stats.connects_elsewhere += 1;
         self.ephemeral.homes.note_elsewhere(now, block.hash);
-        let mut connect = Connect::to(SocketAddrV4::new(block.key.remote, block.key.remote_port));
-        connect.source = Some(block.key.local);
+        let (ends, peer, local) = (self.names.ends(&block.key), block.key.remote, block.key.local);
+        let mut connect = Connect::to(ends.peer());
+        connect.source = Some(ends.local);
         // A port that is not this core's own may be in use at another.
         let may = tries < MOST_TRIES && self.config.source_port_share.1 > 1;
-        let source = if may { self.choose_source(now, &connect, |_| true).ok() } else { None };
+        let source = if may { self.choose_source(now, &connect, (peer, Some(local)), |_| true).ok() } else { None };
         let Some((key, hash, isn)) = source.map(|source| self.take_source(now, source)) else {
             self.stats.connects_kept_away += 1;
             return false;

@@ -17,6 +17,7 @@ use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
+use crate::ipv6;
 use crate::one_frame::OneFrame;
 use crate::options;
 use crate::phase::{Marks, Phase};
@@ -67,8 +68,8 @@ impl NetStack {
                 (Class::Udp(datagram), Some(handler)) => {
                     self.ingest_datagram(port, port_index, frame, datagram, *handler);
                 }
-                (Class::Fragment(fragment), handler) => {
-                    self.ingest_fragment(now, port, port_index, frame, fragment, handler.as_deref_mut());
+                (Class::Fragment(_) | Class::Fragment6(_), handler) => {
+                    self.ingest_fragment(now, port, port_index, frame, class, handler.as_deref_mut());
                 }
                 _ => self.ingest_other(now, port, port_index, frame, class),
             }
@@ -87,10 +88,11 @@ impl NetStack {
         classes: &mut Vec<Classified>,
     ) {
         classes.clear();
+        self.names.begin_burst();
         for frame in port.rx.iter_mut() {
             let mut class = self.local.classify(frame.bytes());
-            if matches!(class, Class::Drop(DropReason::IpOptions)) {
-                class = self.local.classify_without_options(frame.bytes_mut());
+            if let Class::Drop(apart @ (DropReason::IpOptions | DropReason::Ipv6)) = class {
+                class = self.local.classify_apart(&mut self.names, frame.bytes_mut(), apart);
             }
             let mut hash = 0;
             match &class {
@@ -139,7 +141,11 @@ impl NetStack {
     pub fn ingest_stray<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], frame: &mut [u8], hops: u8) {
         self.stats.frames += 1;
         // Options were taken off by the core before.
-        let segment = match self.local.classify(frame) {
+        let class = match self.local.classify(frame) {
+            Class::Drop(DropReason::Ipv6) => self.local.classify_ipv6(&mut self.names, frame),
+            class => class,
+        };
+        let segment = match class {
             Class::Tcp(segment) => segment,
             // Counted by the core that it came to.
             Class::Drop(DropReason::AddressConflict) => return self.note_conflict(now, frame, hops),
@@ -149,9 +155,12 @@ impl NetStack {
                 return;
             }
             Class::Unreachable(message) => return self.ingest_unreachable(now, frame, &message, hops),
-            Class::Udp(_) | Class::Fragment(_) | Class::Echo { .. } => {
-                return self.stats.drops.add(DropReason::NoFlow);
+            Class::Ndp(message) => {
+                self.ingest_ndp(now, 0, frame, message, hops);
+                return;
             }
+            // Of no flow.
+            _ => return self.stats.drops.add(DropReason::NoFlow),
         };
         let hash = self.hash.of(&segment.key);
         let flow = self.find(hash, &segment);
@@ -203,7 +212,7 @@ impl NetStack {
     ) {
         self.stats.frames += 1;
         match *class {
-            Class::Tcp(_) | Class::Fragment(_) => {}
+            Class::Tcp(_) | Class::Fragment(_) | Class::Fragment6(_) => {}
             Class::Udp(_) => self.stats.drops.add(DropReason::UdpNoListener),
             Class::Arp { at } => {
                 if self.ingest_arp(now, port_index, frame.bytes_mut(), at, 0) {
@@ -213,13 +222,16 @@ impl NetStack {
             }
             Class::Echo { at, len } => {
                 let sender = crate::echo::sender(frame.bytes(), at);
-                if self.echo_limit.allows(now, sender) && self.echo_rate.allows(now) {
+                if self.echo_limit.allows(now, sender.to_bits().into()) && self.echo_rate.allows(now) {
                     self.stats.echo_replies += 1;
                     crate::echo::answer(frame.bytes_mut(), at, len);
                     port.send(frame);
                     return;
                 }
                 self.stats.drops.add(DropReason::IcmpRate);
+            }
+            Class::Echo6(_) | Class::Ndp(_) | Class::GroupQuery(_) => {
+                return self.ingest_control_ipv6(now, port, port_index, frame, class);
             }
             Class::Unreachable(message) => self.ingest_unreachable(now, frame.bytes(), &message, 0),
             Class::Drop(reason) => {
@@ -480,8 +492,11 @@ impl NetStack {
             self.stats.drops.add(DropReason::NoFrame);
             return false;
         }
-        let packet = arrival.segment.packet(arrival.frame);
         let block = &mut *self.blocks[index as usize];
+        if block.link.is_ipv6() {
+            ipv6::write_as_ipv4(arrival.frame, arrival.segment, &block.key);
+        }
+        let packet = arrival.segment.packet(arrival.frame);
         let mut device = OneFrame::new(Some(packet), port.reserve(), &block.link, self.config.ip_mtu);
         let (interface, set) = (&mut self.interface, &mut block.set);
         let flow_now = FlowClock::instant(arrival.now);
@@ -489,7 +504,7 @@ impl NetStack {
         let reply = device.into_reply();
         self.work.sets += 1;
         self.stats.segments += 1;
-        take_reply(block, port, reply, self.promises, &mut self.islands);
+        take_reply(block, port, reply, self.promises, (&mut self.islands, &self.names));
         if outcome.is_none() {
             self.stats.drops.add(DropReason::Contained);
             self.end(index, CloseReason::Contained);

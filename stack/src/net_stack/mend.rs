@@ -294,7 +294,7 @@ impl NetStack {
         let mut device = OneFrame::new(None, port.reserve(), &block.link, self.config.ip_mtu);
         let outcome = contain(|| interface.poll_egress(flow_now, &mut device, &mut block.set));
         let reply = device.into_reply();
-        let sent = take_reply(block, port, reply, self.promises, &mut self.islands);
+        let sent = take_reply(block, port, reply, self.promises, (&mut self.islands, &self.names));
         self.stats.sent_again += 1;
         outcome.map(|_| sent)
     }

@@ -11,10 +11,11 @@
 //! | beyond one that never said who it is, or does not answer; or anywhere, where ARP is the kernel's | nobody | to where its segments come from, once what it sent by the old way has gone unacknowledged for a second |
 //!
 //! A router is known by the table of routes, or by the ARP by which it found us. ARP packets that may matter
-//! are passed round the cores as strays are, since they come over one queue only.
+//! are passed round the cores as strays are, since they come over one queue only. All of it is true of NDP and neighbours of IPv6
+//! too (`ndp.rs`).
 //! Read first: `neighbor.rs`, `resolve.rs`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use nic::Queue;
@@ -24,8 +25,10 @@ use super::arrival::Arrival;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
-use crate::link::{self, ETHERNET_BYTES, ETHERTYPE_IPV4, LinkHeader, Mac, TAGGED_BYTES};
+use crate::link::{self, ETHERNET_BYTES, LinkHeader, Mac, TAGGED_BYTES};
+use crate::names::{self, is_name};
 use crate::neighbor::{self, Arp, REACHABLE, write_request};
+use crate::own_addresses::is_link_local;
 use crate::phase::Marks;
 use crate::port::Port;
 use crate::resolve::{Answer, FOR_CLAIMS, FOR_CONNECTIONS, FOR_FLOWS, Over, Question};
@@ -52,28 +55,63 @@ enum Doubt {
 }
 
 impl NetStack {
-    /// Notes that `address` is at `mac`, as if it had answered by ARP: for a core that ARP answers do not reach.
-    pub fn learn_neighbor(&mut self, now: Time, address: Ipv4Addr, mac: Mac) {
-        self.resolver.answer(now, address, mac);
-        self.settle_neighbor(now, address, mac, None);
+    /// Notes that `address` is at `mac`, as if it had answered by ARP or NDP: for a core that the answers do not reach.
+    pub fn learn_neighbor(&mut self, now: Time, address: impl Into<IpAddr>, mac: Mac) {
+        let passing = self.name(address.into());
+        // Where there is no room for it, it is asked for when it is wanted.
+        if let Some(name) = self.know(passing) {
+            self.resolver.answer(now, name, mac);
+            self.settle_neighbor(now, name, mac, None);
+        }
     }
 
     /// Asks by the port numbered `port` for the Ethernet address of `address`, a host of the subnet, unless it is known
     /// or asked for already; [`neighbor`](Self::neighbor) has it once it has come. Returns false when too many others are
     /// asked for. Nobody is asked more than three times a second apart; ask again to go on.
-    pub fn ask_neighbor(&mut self, now: Time, address: Ipv4Addr, port: u16) -> bool {
-        let question = Question::new(now, address, self.local.address, port).tagged(self.local.tag());
-        self.neighbors.find(now, address).is_some() || self.resolver.ask(question, FOR_CONNECTIONS)
+    pub fn ask_neighbor(&mut self, now: Time, address: impl Into<IpAddr>, port: u16) -> bool {
+        let address = address.into();
+        let passing = self.name(address);
+        let source = match address {
+            IpAddr::V4(address) => self.local.facing(address),
+            IpAddr::V6(address) => self.names.own.facing(&address).map(names::of_own),
+        };
+        let (Some(name), Some(source)) = (self.know(passing), source) else { return false };
+        let question = Question::new(now, name, source, port).tagged(self.local.tag());
+        self.neighbors.find(now, name).is_some() || self.resolver.ask(question, FOR_CONNECTIONS)
     }
 
     /// The host to which packets for `remote` are handed; `None` when there is no way.
-    pub fn next_hop(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.routes.hop(remote)
+    pub fn next_hop(&self, remote: impl Into<IpAddr>) -> Option<IpAddr> {
+        let remote = remote.into();
+        match remote {
+            // Of use on its link alone.
+            IpAddr::V6(address) if is_link_local(&address) => Some(remote),
+            IpAddr::V6(address) => {
+                let said = || self.discovery.is_on_link(self.now, &address).then_some(remote);
+                let router = || self.discovery.router(self.now).map(|name| self.names.ip(name));
+                self.routes.hop(remote).or_else(said).or_else(router)
+            }
+            IpAddr::V4(_) => self.routes.hop(remote),
+        }
     }
 
-    /// The header of frames to `mac`.
-    pub(super) fn link_to(&self, mac: Mac) -> LinkHeader {
-        LinkHeader::new(mac, self.local.mac, self.local.tag(), ETHERTYPE_IPV4)
+    /// The same by names.
+    pub(super) fn hop_to(&self, remote: Ipv4Addr) -> Option<Ipv4Addr> {
+        if !is_name(remote) {
+            return match self.routes.hop(remote.into())? {
+                IpAddr::V4(hop) => Some(hop),
+                IpAddr::V6(_) => None,
+            };
+        }
+        let address = self.names.ip(remote);
+        let hop = self.next_hop(address)?;
+        // A router is held, so that it has a name.
+        if hop == address { Some(remote) } else { self.name_if_known(hop) }
+    }
+
+    /// The header of frames of the flow `key` to `mac`.
+    pub(super) fn link_to(&self, mac: Mac, key: &FlowKey) -> LinkHeader {
+        LinkHeader::of_flow(mac, self.local.mac, self.local.tag(), key)
     }
 
     /// An ARP packet that begins `at` in `frame` and has been looked at by `hops` other cores. Returns whether `frame`
@@ -103,7 +141,15 @@ impl NetStack {
     }
 
     /// A neighbour has said where it is, in a frame of the station `from` that has the tag `tag`.
-    fn hear_neighbor(&mut self, now: Time, port_index: usize, arp: &Arp, ours: bool, from: Mac, tag: Option<u16>) {
+    pub(super) fn hear_neighbor(
+        &mut self,
+        now: Time,
+        port_index: usize,
+        arp: &Arp,
+        ours: bool,
+        from: Mac,
+        tag: Option<u16>,
+    ) {
         match self.resolver.answer(now, arp.sender, arp.mac) {
             Answer::Settled => return self.settle_neighbor(now, arp.sender, arp.mac, None),
             Answer::HolderFirst => return,
@@ -113,7 +159,8 @@ impl NetStack {
             Some(known) if known.mac != arp.mac && known.is_confirmed(now, SETTLED) => {}
             Some(known) if known.mac != arp.mac => {
                 // It may have moved, or somebody else wants its frames: it is asked.
-                let source = if ours { arp.target } else { self.local.address };
+                let source = if ours { Some(arp.target) } else { self.facing(arp.sender) };
+                let Some(source) = source else { return };
                 let question = Question::new(now, arp.sender, source, port_index as u16);
                 self.resolver.ask(question.about(known.mac, tag), FOR_CLAIMS);
             }
@@ -121,9 +168,21 @@ impl NetStack {
             // only when it claims the station that its frame comes from: an address claimed at a router's station would
             // pass for the router's.
             None if !(ours && arp.asks && from == arp.mac) => {}
-            _ if self.next_hop(arp.sender) == Some(arp.sender) => self.neighbors.learn(now, arp.sender, arp.mac),
+            _ if self.hop_to(arp.sender) == Some(arp.sender) => {
+                if let Some(name) = self.know(arp.sender) {
+                    self.neighbors.learn(now, name, arp.mac);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// The address of ours that is nearest to `address`; of IPv6 by names.
+    fn facing(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        if is_name(address) {
+            return self.names.own.facing(&self.names.address(address)).map(names::of_own);
+        }
+        self.local.facing(address)
     }
 
     /// It is settled where `address` is, and which station it has left, if any.
@@ -139,12 +198,23 @@ impl NetStack {
             return;
         }
         let block = &mut self.blocks[index as usize];
-        let beyond = !self.config.arp || !self.local.is_on_link(block.key.remote.to_bits());
+        let remote = block.key.remote;
+        let beyond = !self.config.arp || !self.is_on_link(remote);
+        let block = &mut self.blocks[index as usize];
         let unheard = block.marks.contains(Marks::SENT_AGAIN) && block.highest_ack == block.sent_again_from;
         if beyond && unheard && now.since(block.sent_again_at) >= DEAD_WAY {
             let (from, _) = link::source(frame);
             self.move_flow(index, from);
         }
+    }
+
+    /// Whether the host that `remote` names is on the link, as far as our addresses say, or routers.
+    fn is_on_link(&self, remote: Ipv4Addr) -> bool {
+        if !is_name(remote) {
+            return self.local.is_on_link(remote.to_bits());
+        }
+        let address = self.names.address(remote);
+        self.names.own.is_on_link(&address) || self.discovery.is_on_link(self.now, &address)
     }
 
     /// A segment of the flow was received before. If it comes from another station than the flow's frames go to, the
@@ -230,16 +300,16 @@ impl NetStack {
         if !self.config.arp {
             return None;
         }
-        let hop = self.next_hop(key.remote);
+        let hop = self.hop_to(key.remote);
         if hop.is_some() || !self.neighbor_rate.allows(now) {
             return hop;
         }
-        self.neighbors.address_of(link.peer())
+        self.neighbors.address_of(link.peer(), key.is_ipv6())
     }
 
     /// The header of an answer for a record of a flow, whose frames went to `link`: the peer may have moved since.
     pub(super) fn link_now(&self, now: Time, key: &FlowKey, mut link: LinkHeader) -> LinkHeader {
-        if let Some(known) = self.next_hop(key.remote).and_then(|hop| self.neighbors.get(hop))
+        if let Some(known) = self.hop_to(key.remote).and_then(|hop| self.neighbors.get(hop))
             && known.is_confirmed(now, REACHABLE)
         {
             link.set_peer(known.mac);
@@ -256,18 +326,19 @@ impl NetStack {
         if !self.config.arp {
             return;
         }
-        let first = self.local.address.to_bits();
-        for address in (0..self.local.addresses).map(|nth| Ipv4Addr::from_bits(first.wrapping_add(nth))) {
+        self.probe_ipv6_addresses(now, port);
+        for number in 0.. {
+            let Some(address) = self.local.nth(number) else { break };
             // One that is announced just now is probed again.
             self.resolver.give_up(address);
-            if !self.resolver.ask(Question::probe(now, address, port).tagged(self.local.tag()), FOR_CONNECTIONS) {
+            if !self.resolver.ask_for_own(Question::probe(now, address, port).tagged(self.local.tag())) {
                 break;
             }
         }
     }
 
     /// The address of ours that another station said last that it has, and that station.
-    pub fn conflict(&self) -> Option<(Ipv4Addr, Mac)> {
+    pub fn conflict(&self) -> Option<(IpAddr, Mac)> {
         self.conflict
     }
 
@@ -280,7 +351,7 @@ impl NetStack {
         let at = if link::source(frame).1.is_some() { TAGGED_BYTES } else { ETHERNET_BYTES };
         let Some(arp) = Arp::read(frame, at) else { return };
         self.resolver.give_up(arp.sender);
-        self.conflict = Some((arp.sender, arp.mac));
+        self.conflict = Some((arp.sender.into(), arp.mac));
         if hops < self.config.peers && self.neighbor_rate.allows(now) && self.strays.keep(frame, hops + 1) {
             self.stats.strays += 1;
         }
@@ -305,7 +376,7 @@ impl NetStack {
                 continue;
             }
             let remote = block.key.remote;
-            if self.next_hop(remote) == Some(hop) {
+            if self.hop_to(remote) == Some(hop) {
                 self.touch(index);
             } else {
                 self.wait_for_neighbor(index);
@@ -323,7 +394,8 @@ impl NetStack {
                 Over::Silent { address } => self.wake_waiting(address),
                 // An announcement is a request for the sender's own address, to which nobody replies.
                 Over::Free { announcement } => {
-                    self.resolver.ask(announcement, FOR_CONNECTIONS);
+                    self.assign(announcement.target);
+                    self.resolver.ask_for_own(announcement);
                 }
             }
         }
@@ -338,6 +410,11 @@ impl NetStack {
                     return;
                 }
                 let Some(mut frame) = port.take_frame() else { return };
+                if is_name(question.target) {
+                    self.ask_by_ndp(port, frame, &question);
+                    self.resolver.sent(now, question.target);
+                    continue;
+                }
                 let own = (self.local.mac, question.source);
                 match write_request(&mut frame, own, question.to(), question.tag, question.target) {
                     Ok(()) => {

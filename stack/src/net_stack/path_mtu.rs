@@ -1,11 +1,11 @@
-//! Path MTU discovery: flows whose way takes no packets as long as the link does (RFC 1191).
+//! Path MTU discovery: flows whose way takes no packets as long as the link does (RFC 1191, RFC 8201).
 //!
 //! | what happens | what comes of it |
 //! |---|---|
 //! | a router says that a packet was too long, and quotes what is in flight | the flow's segments become smaller, and all that is in flight is sent again in them, at once |
 //! | it quotes anything else: who writes that has not seen the flow (RFC 5927 §7.2) | nothing |
 //! | a flow opens to where another has learned that | its segments are small from the first |
-//! | what a flow has sent is lost by two time-outs, its long segments without a word of anybody | its segments have 536 bytes (RFC 4821, RFC 8899: a black hole) |
+//! | what a flow has sent is lost by two time-outs, its long segments without a word of anybody | its packets have 576 bytes, or IPv6's least of 1,280 (RFC 4821, RFC 8899: a black hole) |
 //! | ten minutes have passed, or two seconds and more where nobody has said it | the flow tries the link's length again |
 //!
 //! smoltcp cuts segments as its interface says. A *narrow* flow is flushed through an interface of its own MTU, made for
@@ -20,23 +20,31 @@ use smoltcp::wire::HardwareAddress;
 
 use super::NetStack;
 use super::egress::Visit;
+use super::naming::headers_of;
 use crate::classify::Unreachable;
 use crate::clock::{FlowClock, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
+use crate::flow_id::FlowKey;
+use crate::ipv6::LEAST_MTU;
 use crate::one_frame::Scratch;
-use crate::path_mtu::{Known, SAFE, believable};
+use crate::path_mtu::{Known, SAFE, believable, believable_ipv6};
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::replay::Told;
 use crate::wire::{IPV4_BYTES, TCP_BYTES};
 
+/// Headers of segments as smoltcp writes them, of whatever flow.
+const HEADERS_OF_SMOLTCP: u16 = (IPV4_BYTES + TCP_BYTES) as u16;
+
 /// For how long what was sent must be lost, from the time that it was first sent again, before its length is suspected.
 const LOST: Duration = Duration::from_millis(200);
 
-/// Headers of our segments.
-const HEADERS: u16 = (IPV4_BYTES + TCP_BYTES) as u16;
+/// The MTU that every way has between the ends of `key`.
+fn safe_mtu(key: &FlowKey) -> u16 {
+    if key.is_ipv6() { LEAST_MTU } else { SAFE }
+}
 
 impl NetStack {
     /// A router, or the peer, says in `frame` that a segment of ours cannot arrive; `hops` other cores have looked for its
@@ -84,7 +92,8 @@ impl NetStack {
         let block = &self.blocks[index as usize];
         let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
         let seen = block.phase.has_peer() && message.seq.wrapping_sub(block.highest_ack) < in_flight;
-        let Some(mtu) = believable(message.mtu, message.len).filter(|_| seen) else {
+        let believed = if block.key.is_ipv6() { believable_ipv6 } else { believable };
+        let Some(mtu) = believed(message.mtu, message.len).filter(|_| seen) else {
             return DropReason::IcmpBlind;
         };
         let remote = block.key.remote;
@@ -102,7 +111,7 @@ impl NetStack {
     /// Has the flow's packets be no longer than `mtu`. Returns whether they were.
     fn narrow(&mut self, index: u32, mtu: u16) -> bool {
         let block = &mut self.blocks[index as usize];
-        let mss = mtu - HEADERS;
+        let mss = mtu - headers_of(&block.key) as u16;
         let news = mss < block.sending.mss();
         if news {
             block.sending.set_mss(mss);
@@ -126,7 +135,7 @@ impl NetStack {
     #[inline(never)]
     pub(super) fn visit_narrow<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
         self.look_at_path(now, index);
-        let mtu = self.blocks[index as usize].sending.mss() + HEADERS;
+        let mtu = self.blocks[index as usize].sending.mss() + HEADERS_OF_SMOLTCP;
         let mut config = Config::new(HardwareAddress::Ip);
         // Draws nothing that leaves the machine.
         config.random_seed = 1;
@@ -168,7 +177,8 @@ impl NetStack {
         }
         let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
         let mss = block.sending.mss();
-        let long = mss > SAFE - HEADERS && in_flight >= u32::from(mss);
+        let (key, safe) = (block.key, safe_mtu(&block.key));
+        let long = mss > safe - headers_of(&key) as u16 && in_flight >= u32::from(mss);
         if !long || block.peer_window == 0 || now.since(block.sent_again_at) < LOST {
             return;
         }
@@ -179,9 +189,8 @@ impl NetStack {
         if !(block.marks.contains(Marks::TIMED_OUT) || due && acknowledged) {
             return;
         }
-        let remote = block.key.remote;
-        self.narrow(index, SAFE);
-        self.path_mtus.suspect(now, remote);
+        self.narrow(index, safe);
+        self.path_mtus.suspect(now, key.remote, safe);
         self.stats.path_mtu_holes += 1;
         let block = &mut *self.blocks[index as usize];
         block.marks.remove(Marks::SUSPECT);
@@ -192,6 +201,7 @@ impl NetStack {
 
     /// Follows what has become known of the flow's way, by its messages or those of others.
     fn look_at_path(&mut self, now: Time, index: u32) {
+        let longest = self.most_segment_bytes(&self.blocks[index as usize].key);
         let block = &mut self.blocks[index as usize];
         match self.path_mtus.find(now, block.key.remote) {
             Known::Mtu(mtu) => {
@@ -199,7 +209,7 @@ impl NetStack {
             }
             Known::Past => {
                 block.marks.remove(Marks::NARROW);
-                let longest = block.options.segment_bytes(self.config.ip_mtu - usize::from(HEADERS));
+                let longest = block.options.segment_bytes(longest);
                 block.sending.set_mss(longest);
             }
             // Others needed the place: the flow goes on as it is.

@@ -22,9 +22,36 @@ impl NetStack {
             return;
         }
         let before = std::mem::replace(&mut self.routes, routes.clone());
+        self.hold_routers();
         let earlier = self.rerouting.take();
         if self.config.arp {
             self.rerouting = Some(Rerouting::new(before, earlier));
+        }
+    }
+
+    /// Holds the routers of IPv6 that the table names now, and those of the table before no more. Where it names any way of
+    /// IPv6, what routers say of themselves is not heeded.
+    pub(super) fn hold_routers(&mut self) {
+        if !self.names.are_there() {
+            return;
+        }
+        let before = std::mem::take(&mut self.discovery.held);
+        let routes = self.routes.clone();
+        for gateway in routes.ipv6_gateways() {
+            let passing = self.names.see(&gateway);
+            let known = self.names.find(&gateway).is_some_and(|name| self.discovery.held.contains(&name));
+            // One for which there is no room has no name, and so there is no way by it.
+            if !known
+                && !self.discovery.held.is_full()
+                && let Some(name) = self.hold(passing)
+            {
+                self.discovery.held.push(name);
+            }
+        }
+        before.iter().for_each(|&name| self.names.release(name));
+        let wanted = self.config.router_advertisements && routes.ipv6_gateways().next().is_none();
+        for forgotten in self.discovery.set_wanted(wanted) {
+            self.names.release(forgotten);
         }
     }
 
@@ -59,13 +86,14 @@ impl NetStack {
             (None, Some(sleeper)) => (sleeper.key(), sleeper.port(), sleeper.link(self.local.mac)),
             _ => return true,
         };
-        let (Some(before), Some(hop)) = (rerouting.before_of(index).hop(key.remote), self.routes.hop(key.remote))
-        else {
+        let remote = self.names.ip(key.remote);
+        let (Some(before), Some(hop)) = (rerouting.before_of(index).hop(remote), self.routes.hop(remote)) else {
             return true;
         };
-        if before == hop || hop == key.remote {
+        if before == hop || hop == remote {
             return true;
         }
+        let Some(hop) = self.name_if_known(hop) else { return true };
         let known = self.neighbors.get(hop).filter(|known| known.is_confirmed(now, REACHABLE));
         if let Some(known) = known {
             if known.mac != link.peer() && !self.blocks.move_sleeper(index, known.mac) {

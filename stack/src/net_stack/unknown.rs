@@ -12,6 +12,7 @@ use crate::classify::Segment;
 use crate::clock::{FlowClock, Time};
 use crate::contain::contain;
 use crate::drop_reason::DropReason;
+use crate::ipv6;
 use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::one_frame::Scratch;
@@ -28,6 +29,9 @@ impl NetStack {
     #[inline(never)]
     pub(super) fn ingest_unknown<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>) {
         let segment = arrival.segment;
+        if segment.key.is_ipv6() && self.ingest_by_newer_name(arrival) {
+            return;
+        }
         if let Some(number) = self.time_wait.find(arrival.hash, &segment.key) {
             return self.ingest_time_wait(arrival, number);
         }
@@ -73,13 +77,13 @@ impl NetStack {
         let verdict = shim::judge_in_time_wait(&record, segment);
         match verdict {
             InTimeWait::Begin if listening && self.listener.hands_over() => {
-                self.time_wait.remove(number);
+                self.forget_time_wait(number);
                 return self.hand_over_syn(arrival);
             }
             InTimeWait::Begin if listening => {
                 // Without room the record stays: the SYN comes again, and begins above the old numbers then.
                 if self.accept(arrival, Some(record.snd_nxt)) {
-                    self.time_wait.remove(number);
+                    self.forget_time_wait(number);
                 }
                 return;
             }
@@ -90,7 +94,10 @@ impl NetStack {
         }
         self.stats.drops.add(DropReason::TimeWait);
         let answers = !matches!(verdict, InTimeWait::Yield | InTimeWait::Ignore);
-        if answers && self.time_wait.may_answer(now, number) && self.challenge_limit.allows(now, record.key.remote) {
+        if answers
+            && self.time_wait.may_answer(now, number)
+            && self.challenge_limit.allows(now, self.names.payer(record.key.remote))
+        {
             let control = Control { flags: ACK, seq: record.snd_nxt, ack: record.rcv_nxt, window: 0 };
             let link = self.link_now(now, &record.key, record.link);
             self.send_control(arrival.port, &link, &record.key, control);
@@ -100,7 +107,10 @@ impl NetStack {
     /// A SYN for a port that is listened on: a half-open flow, if there is room; returns whether there is one now.
     /// `after` is where an earlier connection of the same 4-tuple left off.
     fn accept<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, after: Option<u32>) -> bool {
-        let begun = self.begin_half_open(arrival, after);
+        let begun = match ipv6::with_usual_mss(arrival.frame, arrival.segment) {
+            Some(offering) => self.begin_half_open(&mut arrival.with_segment(&offering), after),
+            None => self.begin_half_open(arrival, after),
+        };
         if let Err(reason) = begun {
             self.stats.drops.add(reason);
         }
@@ -117,13 +127,16 @@ impl NetStack {
         after: Option<u32>,
     ) -> Result<(), DropReason> {
         let segment = arrival.segment;
-        let options = options::restrict_syn(segment, arrival.frame)?;
+        let options = options::restrict_syn(segment, arrival.frame, self.most_if_ipv6(&segment.key))?;
         if self.listener.is_full() {
             return Err(DropReason::SynQueueFull);
         }
         let isn = self.isn_for(arrival.now, segment, after);
         let index = self.begin_block(arrival, isn, segment.seq.wrapping_add(1), &options)?;
         let block = &mut self.blocks[index as usize];
+        if block.key.is_ipv6() {
+            ipv6::write_as_ipv4(arrival.frame, segment, &block.key);
+        }
         replay_syn(arrival, isn, self.config.ip_mtu, &mut block.set);
         if block.socket().state() != State::SynReceived {
             // smoltcp has panicked over it.
@@ -152,11 +165,13 @@ impl NetStack {
             self.miss_block();
             return Err(DropReason::NoFreeFlow);
         }
+        let (key, hash) = self.hold_ends(segment.key, arrival.hash)?;
+        // It is not empty, or `free_block` would have said so.
         let Some(index) = self.free.pop() else { return Err(DropReason::NoFreeFlow) };
         let beginning = Beginning {
             phase: Phase::HalfOpen,
-            key: segment.key,
-            hash: arrival.hash,
+            key,
+            hash,
             port: arrival.port_index as u16,
             link: LinkHeader::answering(arrival.frame, usize::from(segment.at)),
             token: 0,
@@ -185,12 +200,13 @@ impl NetStack {
 
     /// The ISN of the connection that a SYN opens. `after` is where an earlier connection of the same 4-tuple left off.
     fn isn_for(&self, now: Time, segment: &Segment, after: Option<u32>) -> u32 {
+        let ends = self.names.ends(&segment.key);
         if let Some(recorded) = &self.recorded_isns
-            && let Some(isn) = recorded.find(&segment.key, segment.seq)
+            && let Some(isn) = recorded.find(&ends, segment.seq)
         {
             return isn;
         }
-        above(after, self.isns.isn(now, &segment.key))
+        above(after, self.isns.isn(now, &ends))
     }
 }
 

@@ -42,7 +42,7 @@ impl NetStack {
         let outcome = contain(|| interface.poll_ingress_single(FlowClock::instant(now), &mut device, set));
         let reply = device.into_reply();
         self.work.sets += 1;
-        take_reply(block, port, reply, self.promises, &mut self.islands);
+        take_reply(block, port, reply, self.promises, (&mut self.islands, &self.names));
         if outcome.is_none() {
             self.end(index, CloseReason::Contained);
         }

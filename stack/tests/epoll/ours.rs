@@ -7,7 +7,7 @@ use nic::{PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{CloseReason, Event, Events, FlowId, NetStack, Poll, Time, Token};
 use smoltcp::iface::SocketHandle;
 
-use crate::lab::{Peer, config, secrets};
+use super::lab::{Peer, config, secrets};
 use crate::script::{LISTENER, Op, Told, words};
 
 /// Bytes of the rings of a peer's socket.

@@ -22,13 +22,16 @@ impl Bench {
     }
 
     pub fn with(config: StackConfig, app: App) -> Self {
-        let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
+        let port = || super::family::port(PortConfig::default());
+        let (wire, ours, theirs) = Wire::pair(port(), port(), 1).expect("a wire");
         let server = Server::new(config, vec![ours.take_queue(QueueId(0)).expect("opened once")], app);
         Self::on(wire, server, theirs.take_queue(QueueId(0)).expect("opened once"))
     }
 
     pub fn on(wire: Wire, server: Server, queue: WireQueue) -> Self {
-        Self { wire, server, station: Station::new(queue) }
+        let (mut server, mut station) = (server, Station::new(queue));
+        super::begin_to_use_addresses(&wire, &mut server, || station.receive(|_| {}));
+        Self { wire, server, station }
     }
 
     pub fn now(&self) -> Time {
@@ -101,7 +104,7 @@ pub fn segments(frames: &[Vec<u8>]) -> Vec<Tcp> {
     frames.iter().filter(|frame| !is_arp(frame)).map(|frame| Tcp::read(frame)).collect()
 }
 
-/// Whether a frame is about ARP: a flow in doubt asks where its peer is.
+/// Whether a frame is about ARP, or NDP: a flow in doubt asks where its peer is.
 pub fn is_arp(frame: &[u8]) -> bool {
-    frame[12..14] == [8, 6]
+    frame[12..14] == [8, 6] || frame[12..14] == [0x86, 0xdd]
 }

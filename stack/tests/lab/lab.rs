@@ -6,6 +6,8 @@
 pub mod arp;
 #[path = "bench.rs"]
 pub mod bench;
+#[path = "family.rs"]
+pub mod family;
 #[path = "frames.rs"]
 pub mod frames;
 #[path = "odd.rs"]
@@ -25,6 +27,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use family::Family;
 use nic::{Faults, PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{
     CloseReason, DatagramHandler, Flow, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time,
@@ -82,6 +85,19 @@ pub fn config() -> StackConfig {
     config
 }
 
+/// Has a stack that speaks IPv6 use its address, which takes a second, and say all that it says unasked.
+fn begin_to_use_addresses(wire: &Wire, server: &mut Server, mut swallow: impl FnMut()) {
+    if family::FAMILY == Family::Ipv4 || !server.stack.config().arp {
+        return;
+    }
+    for _ in 0..160 {
+        let now = Time::from_duration(wire.clock().now());
+        server.turn(now);
+        swallow();
+        wire.clock().advance(Duration::from_millis(100));
+    }
+}
+
 /// The byte at `offset` of the pattern that [`App::Blast`] sends.
 pub fn pattern(offset: usize) -> u8 {
     (offset % 251) as u8
@@ -121,7 +137,7 @@ fn send_pattern(flow: &mut Flow<'_>, done: &mut usize, total: usize) {
 
 impl Server {
     pub fn new(config: StackConfig, queues: Vec<WireQueue>, app: App) -> Self {
-        let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
+        let stack = NetStack::new(family::configured(config), secrets(1)).expect("a good configuration");
         let ports: Vec<_> = queues.into_iter().map(Port::new).collect();
         assert!(ports.iter().all(|port| stack.fits(port)));
         Self {
@@ -262,6 +278,8 @@ impl Server {
             "{census:?}"
         );
         assert_eq!((census.connecting, census.resolving, census.waiting), (0, 0, 0), "{census:?}");
+        let held = census.time_wait.min(census.stations_held);
+        assert_eq!(census.stations_held, held, "only TIME-WAIT holds hosts: {census:?}");
         assert_eq!((census.ready, census.touched, census.strays, census.asking), (0, 0, 0, 0), "{census:?}");
         assert!(self.flows.is_empty());
     }
@@ -286,11 +304,13 @@ impl Lab {
     /// One core that polls several queues.
     pub fn with_queues(config: StackConfig, app: App, faults: Faults, seed: u64, queues: u16) -> Self {
         println!("seed {seed}");
-        let port = |queues| PortConfig { inbound: faults.clone(), ..PortConfig::with_queues(queues) };
+        let port = |queues| family::port(PortConfig { inbound: faults.clone(), ..PortConfig::with_queues(queues) });
         let (wire, ours, theirs) = Wire::pair(port(queues), port(1), seed).expect("a good configuration");
         let queues = (0..queues).map(|queue| ours.take_queue(QueueId(queue)).expect("opened once")).collect();
-        let peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
-        Self { wire, server: Server::new(config, queues, app), peer }
+        let mut peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
+        let mut server = Server::new(config, queues, app);
+        begin_to_use_addresses(&wire, &mut server, || while peer.device.take().is_some() {});
+        Self { wire, server, peer }
     }
 
     pub fn now(&self) -> Time {

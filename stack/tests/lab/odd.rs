@@ -69,3 +69,11 @@ pub fn cut(whole: &[u8], id: u16, most: usize) -> Vec<Vec<u8>> {
     };
     payload.chunks(most).enumerate().map(fragment).collect()
 }
+
+/// Has a frame of TCP go to `address`, with right sums.
+pub fn readdress(frame: &mut [u8], address: std::net::Ipv4Addr) {
+    frame[30..34].copy_from_slice(&address.octets());
+    let (ip, body) = frame[14..].split_at_mut(20);
+    sum_ip(ip);
+    sum_body(ip, body);
+}

@@ -11,6 +11,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use super::family::{self, FAMILY, Family};
 use super::{OWN, PEER, PORT, THEM, US};
 
 /// The other end.
@@ -110,6 +111,13 @@ pub struct PeerDevice {
 impl PeerDevice {
     /// Sends a whole frame.
     pub fn send(&mut self, bytes: &[u8]) {
+        if FAMILY == Family::Ipv6 {
+            return self.send_on_wire(&family::to_wire(bytes));
+        }
+        self.send_on_wire(bytes);
+    }
+
+    fn send_on_wire(&mut self, bytes: &[u8]) {
         self.frames += 1;
         self.digest.write(bytes);
         let mut frame = self.queue.tx_alloc().expect("a frame is free");
@@ -132,7 +140,7 @@ impl PeerDevice {
         self.queue.flush().expect("a wire is never gone");
         self.frames += 1;
         self.digest.write(&bytes);
-        Some(bytes)
+        Some(if FAMILY == Family::Ipv6 { family::from_wire(&bytes) } else { bytes })
     }
 }
 

@@ -3,7 +3,9 @@
 use nic::{Queue, RxBurst, TxBurst, WireQueue};
 use sidestep_stack::Port;
 
-/// A queue that belongs to the test. Allocates nothing.
+use super::family::{self, FAMILY, Family};
+
+/// A queue that belongs to the test. Over IPv4 it allocates nothing.
 pub struct Station {
     queue: WireQueue,
     tx: TxBurst,
@@ -17,6 +19,13 @@ impl Station {
 
     /// Sends a frame.
     pub fn send(&mut self, bytes: &[u8]) {
+        if FAMILY == Family::Ipv6 {
+            return self.send_on_wire(&family::to_wire(bytes));
+        }
+        self.send_on_wire(bytes);
+    }
+
+    fn send_on_wire(&mut self, bytes: &[u8]) {
         let mut frame = self.queue.tx_alloc().expect("a frame is free");
         frame.resize(bytes.len()).expect("it fits");
         frame.bytes_mut().copy_from_slice(bytes);
@@ -30,7 +39,11 @@ impl Station {
         self.queue.flush().expect("a wire is never gone");
         while self.queue.rx_burst(&mut self.rx) > 0 {
             while let Some(frame) = self.rx.pop() {
-                look(frame.bytes());
+                if FAMILY == Family::Ipv6 {
+                    look(&family::from_wire(frame.bytes()));
+                } else {
+                    look(frame.bytes());
+                }
                 self.queue.free(frame);
             }
             self.queue.flush().expect("a wire is never gone");

@@ -7,8 +7,8 @@ use etherparse::{
 };
 use sidestep_stack::Mac;
 
+use super::lab::PORT;
 use super::streams::{HEADER, byte};
-use crate::lab::PORT;
 
 /// Where the third host is.
 const HOST: ([u8; 4], [u8; 6]) = ([10, 77, 0, 9], [2, 0, 0, 0, 0, 9]);

@@ -1,6 +1,6 @@
 //! `End`: a stack, its port and an application that opens, writes, reads, closes and aborts as it is told.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use nic::{Queue, WireQueue};
 use sidestep_stack::{
@@ -8,8 +8,9 @@ use sidestep_stack::{
     StackConfig, Time,
 };
 
+use super::lab::family::{FAMILY, Family, in_ipv6};
+use super::lab::{PORT, secrets};
 use super::streams::{Reader, Streams};
-use crate::lab::{PORT, secrets};
 
 /// Frames that a port may hold between turns: its reserve for answers.
 const RESERVE_FRAMES: usize = 64;
@@ -246,7 +247,10 @@ impl End {
 
     /// Asks for a connection to the other end. Returns whether there is one to come.
     pub fn open(&mut self, now: Time, known: bool, bytes: usize) -> bool {
-        let mut wanted = Connect::to(SocketAddrV4::new(self.peer.0, PORT));
+        // Where there are both families, each second connection is of IPv6, once addresses are in use.
+        let of_ipv6 = FAMILY == Family::Mixed && self.free.len() % 2 == 1;
+        let address = if of_ipv6 { in_ipv6(self.peer.0).into() } else { self.peer.0.into() };
+        let mut wanted = Connect::to(SocketAddr::new(address, PORT));
         wanted.mac = known.then_some(self.peer.1);
         if self.live >= MOST_OPEN {
             return false;

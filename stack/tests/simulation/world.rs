@@ -13,10 +13,11 @@ use sidestep_stack::{CloseReason, DropReason, Mac, Rings, StackConfig, Time};
 
 use super::datagrams::Datagrams;
 use super::end::{End, Then};
+use super::lab::family::configured;
+use super::lab::raw::{SYN, Tcp};
+use super::lab::station::Station;
+use super::lab::{OWN, PEER, PORT, THEM, US};
 use super::streams::Streams;
-use crate::lab::raw::{SYN, Tcp};
-use crate::lab::station::Station;
-use crate::lab::{OWN, PEER, PORT, THEM, US};
 
 /// Frames that the listener remembers, to say them again.
 const REMEMBERED: usize = 512;
@@ -106,7 +107,7 @@ impl World {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let own = [(US, OWN), (THEM, PEER)];
         let pressed = rng.next_u32().is_multiple_of(3);
-        let configs = own.map(|own| config(&mut rng, own, pressed));
+        let configs = own.map(|own| configured(config(&mut rng, own, pressed)));
         let frames = 600 + rng.next_u32() as usize % 2_000;
         let (rx_ring, tx_ring) =
             ([64, 256, 512][rng.next_u32() as usize % 3], [8, 64, 256][rng.next_u32() as usize % 3]);
@@ -382,12 +383,17 @@ impl World {
             for &byte in &frame[..frame.len().min(66)] {
                 *digest = (*digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
             }
-            if frame.len() >= 48 && frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 18 == 2 {
+            let of_ipv6 = frame.len() >= 68 && frame[12..14] == [0x86, 0xdd] && frame[20] == 6 && frame[67] & 18 == 2;
+            if frame.len() >= 48 && frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 18 == 2 || of_ipv6 {
                 // What was said on an earlier connection of the same ports may be taken for news of this one, if that
                 // was reset and has sent more than its clock allows (RFC 6528 §3): TCP has no answer to that.
-                let ports = [frame[34..36].to_vec(), frame[36..38].to_vec()];
+                let at = if of_ipv6 { 54 } else { 34 };
+                let ports = [frame[at..at + 2].to_vec(), frame[at + 2..at + 4].to_vec()];
                 let same = |old: &Vec<u8>| {
-                    old.len() >= 38 && ports.contains(&old[34..36].to_vec()) && ports.contains(&old[36..38].to_vec())
+                    old.len() >= at + 4
+                        && old[12..14] == frame[12..14]
+                        && ports.contains(&old[at..at + 2].to_vec())
+                        && ports.contains(&old[at + 2..at + 4].to_vec())
                 };
                 heard.iter_mut().filter(|old| same(old)).for_each(Vec::clear);
             }

@@ -34,6 +34,8 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         | DropReason::IpNotOurs
         | DropReason::IpBroadcast
         | DropReason::IpProtocol
+        | DropReason::Ip6NotOurs
+        | DropReason::NdpNotOurs
         | DropReason::UdpNoListener
         | DropReason::IcmpOther
         | DropReason::IcmpUnreachable
@@ -62,10 +64,20 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         DropReason::FragmentOverlap | DropReason::FragmentMalformed | DropReason::FragmentsIncomplete => Loss(
             "requests come in fragments that do not fit together or are not whole: send smaller ones over UDP, and let path MTU discovery of TCP through",
         ),
-        DropReason::IpMartian | DropReason::Land | DropReason::LinkSource | DropReason::ArpSource => {
+        DropReason::IpMartian
+        | DropReason::Ip6Martian
+        | DropReason::Land
+        | DropReason::LinkSource
+        | DropReason::ArpSource
+        | DropReason::NdpSource => {
             Loss("a host sends with an address that is not its own, or has ours: look for it with tcpdump")
         }
         DropReason::AddressConflict => Loss(CONFLICT),
+        DropReason::Ip6Headers | DropReason::Ip6Option | DropReason::Ip6RoutingHeader => {
+            Loss("somebody sends IPv6 packets with headers that no client needs: look for it with tcpdump")
+        }
+        DropReason::NdpHopLimit => Loss("somebody beyond a router speaks as if it were on the link: an attack"),
+        DropReason::NoStation => Loss("hosts of more addresses connect over IPv6 than there is room for: raise -c"),
         DropReason::TcpTinyMss => Loss("an attack, or a client behind a tunnel with a very small MTU"),
         DropReason::UdpNoSource | DropReason::UdpLoopPort => {
             Loss("requests over UDP must come from a port of 1024 and above that is not the server's own")

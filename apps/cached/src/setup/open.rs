@@ -10,7 +10,7 @@ use cache::{Core, Shared};
 use nic::link::Link;
 use nic::wait_mode::Waiting;
 use nic::{DeviceName, Doorbell, FlowPrediction, QueueId, QueuePlan};
-use stack::{NetStack, Routes, Secrets, StrayRing};
+use stack::{NetStack, OwnAddress, Routes, Secrets, StrayRing};
 
 use super::config::{Ports, cache_config, flows_per_core, random, stack_config};
 use super::device::{Device, frame_bytes};
@@ -222,7 +222,7 @@ fn chunk_bytes(link: &Link) -> usize {
 /// another, and must have had the one.
 fn routes_at_start(options: &Options, link: &Link) -> Option<Routes> {
     let routes = followed(options, link).map(nic::link::Routes::new)?.look().ok()??;
-    Some(Routes::new(options.address, options.prefix, routes))
+    Some(Routes::new([OwnAddress::new(options.address, options.prefix)], routes))
 }
 
 fn make_workers(

@@ -27,7 +27,7 @@ use crate::sharing::AnyQueue;
 use crate::supervisor::channel::{FileText, ToPlane, hear};
 use crate::surroundings::Conflicts;
 use crate::worker::{Worker, WorkerError};
-use stack::Routes;
+use stack::{OwnAddress, Routes};
 
 /// How often the main thread brings `rusage_user` and `rusage_system` of `stats` up to date.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -140,7 +140,7 @@ impl Running {
                 Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
                 Ok(Event::Said(ToPlane::Routes(routes))) => {
                     let (own, prefix) = self.own;
-                    self.base.surroundings.set_routes(Routes::new(own, prefix, routes));
+                    self.base.surroundings.set_routes(Routes::new([OwnAddress::new(own, prefix)], routes));
                 }
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nic::{Capture, PcapError};
-use stack::{FlowKey, RecordedIsns};
+use stack::{Ends, RecordedIsns};
 
 use super::error::ReplayError;
 use super::segment::{ACK, SYN, Segment, Sum};
@@ -171,13 +171,13 @@ impl Recording {
         let mut isns = RecordedIsns::default();
         for dialogue in &self.dialogues {
             let Some(isn) = dialogue.isn else { continue };
-            let key = FlowKey {
-                remote: *dialogue.client.ip(),
-                local: *server.ip(),
+            let ends = Ends {
+                remote: (*dialogue.client.ip()).into(),
+                local: (*server.ip()).into(),
                 remote_port: dialogue.client.port(),
                 local_port: server.port(),
             };
-            isns.insert(key, dialogue.syn, isn);
+            isns.insert(ends, dialogue.syn, isn);
         }
         isns
     }

@@ -7,7 +7,7 @@
 //! passes the kernel all that is not for our addresses.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -102,7 +102,7 @@ pub enum XskError {
     #[error("nobody answers ARP for {hop} on {link}; is the address right, and the server's link up?")]
     NoAnswer {
         /// Who was asked for.
-        hop: Ipv4Addr,
+        hop: IpAddr,
         /// The link.
         link: String,
     },

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use nic::{PortConfig, QueueId, Rss, Wire};
-use sidestep_stack::{CloseReason, Connect, FlowId, FlowKey, Readiness, RecordedIsns, Rings, StackConfig, Time};
+use sidestep_stack::{CloseReason, Connect, FlowId, Readiness, RecordedIsns, Rings, StackConfig, Time};
 
 use super::host::{Host, Outcome, Tolerance};
 use super::packet::pattern;
@@ -327,8 +327,9 @@ fn small_port() -> PortConfig {
 fn recorded(isn: u32, syn: u32) -> RecordedIsns {
     let mut recorded = RecordedIsns::default();
     for peer in 1..=9 {
-        let key = FlowKey { remote: THEM, local: US, remote_port: 5_000 + peer, local_port: PORT };
-        recorded.insert(key, syn, isn);
+        let ends =
+            sidestep_stack::Ends { remote: THEM.into(), local: US.into(), remote_port: 5_000 + peer, local_port: PORT };
+        recorded.insert(ends, syn, isn);
     }
     recorded
 }

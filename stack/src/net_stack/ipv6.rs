@@ -1,0 +1,87 @@
+//! Frames of IPv6 that are neither segments nor for the application: echo requests, messages about the link, and datagrams
+//! on whose port nobody listens. Each is answered in the frame that it came in, if at all.
+
+use std::net::Ipv6Addr;
+
+use nic::{Frame, Queue};
+
+use super::NetStack;
+use crate::classify::Class;
+use crate::clock::Time;
+use crate::drop_reason::DropReason;
+use crate::icmpv6;
+use crate::link;
+use crate::ndp::Letter;
+use crate::port::Port;
+
+impl NetStack {
+    /// Ingests a frame of one of the classes that are IPv6's alone.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn ingest_control_ipv6<Q: Queue>(
+        &mut self,
+        now: Time,
+        port: &mut Port<Q>,
+        port_index: usize,
+        mut frame: Frame,
+        class: &Class,
+    ) {
+        let answered = match *class {
+            Class::Echo6(place) => {
+                let sender = self.names.see(&icmpv6::sender(frame.bytes(), usize::from(place.at)));
+                let may = self.echo_limit.allows(now, self.names.payer(sender)) && self.echo_rate.allows(now);
+                if may {
+                    self.stats.echo_replies += 1;
+                    icmpv6::answer_echo(frame.bytes_mut(), place);
+                } else {
+                    self.stats.drops.add(DropReason::IcmpRate);
+                }
+                may
+            }
+            Class::Ndp(message) => match self.ingest_ndp(now, port_index, frame.bytes(), message, 0) {
+                Some((letter, asker)) => {
+                    let to = link::source(frame.bytes()).0;
+                    let written = letter.advertise(&mut frame, asker, to).is_ok();
+                    self.stats.advertisements += u64::from(written);
+                    written
+                }
+                None => false,
+            },
+            Class::GroupQuery(_) => self.answer_group_query(now, &mut frame),
+            _ => false,
+        };
+        if answered {
+            port.send(frame);
+        } else {
+            port.free(frame);
+        }
+    }
+
+    /// Answers the question of a router, or of a switch that stands in for one, by the groups of our addresses.
+    fn answer_group_query(&mut self, now: Time, frame: &mut Frame) -> bool {
+        let (_, tag) = link::source(frame.bytes());
+        if !self.config.arp || !self.neighbor_rate.allows(now) {
+            self.stats.drops.add(DropReason::IcmpOther);
+            return false;
+        }
+        let letter = Letter { own: self.local.mac, tag, source: Ipv6Addr::UNSPECIFIED };
+        let written = letter.report_groups(frame, self.names.own.iter()).is_ok();
+        self.stats.group_reports += u64::from(written);
+        written
+    }
+
+    /// Tells the sender of a datagram over IPv6 that nobody listens on its port, at a limited rate.
+    #[cold]
+    pub(super) fn refuse_ipv6_datagram<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, mut frame: Frame) {
+        let at = icmpv6::packet_at(frame.bytes());
+        let sender = self.names.see(&icmpv6::sender(frame.bytes(), at));
+        let payer = self.names.payer(sender);
+        let may = self.unreachable_limit.allows(now, payer) && self.unreachable_rate.allows(now);
+        if may && icmpv6::refuse(&mut frame, at).is_ok() {
+            self.stats.port_unreachables += 1;
+            port.send(frame);
+        } else {
+            port.free(frame);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! IPv6 made by hand and read back: segments, messages of ICMPv6 and NDP.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::net::Ipv6Addr;
+
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
+use nic::checksum;
+use sidestep_stack::Mac;
+
+use super::lab::bench::Bench;
+use super::lab::raw::{ACK, FIN, PSH, RST, SYN};
+use super::lab::{OWN, PEER, PORT};
+
+pub const US6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
+pub const THEM6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// Another station of the link.
+pub const OTHER: Mac = Mac([2, 0, 0, 0, 0, 66]);
+
+/// A TCP segment over IPv6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcp6 {
+    pub peer: Ipv6Addr,
+    pub peer_port: u16,
+    pub flags: u8,
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub mss: Option<u16>,
+    pub data: Vec<u8>,
+    pub label: u32,
+}
+
+impl Tcp6 {
+    /// One from the peer's port.
+    pub fn new(peer_port: u16, flags: u8, seq: u32, ack: u32) -> Self {
+        Self { peer: THEM6, peer_port, flags, seq, ack, window: 60_000, mss: None, data: Vec::new(), label: 0 }
+    }
+
+    pub fn with(mut self, data: &[u8]) -> Self {
+        self.data = data.to_vec();
+        self
+    }
+
+    pub fn from(mut self, peer: Ipv6Addr) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    /// The frame that carries it.
+    pub fn frame(&self) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv6(self.peer.octets(), US6.octets(), 64);
+        let mut tcp = builder.tcp(self.peer_port, PORT, self.seq, self.window);
+        if self.flags & ACK != 0 {
+            tcp = tcp.ack(self.ack);
+        }
+        if self.flags & FIN != 0 {
+            tcp = tcp.fin();
+        }
+        if self.flags & SYN != 0 {
+            tcp = tcp.syn();
+        }
+        if self.flags & RST != 0 {
+            tcp = tcp.rst();
+        }
+        if let Some(mss) = self.mss {
+            tcp = tcp.options(&[TcpOptionElement::MaximumSegmentSize(mss)]).expect("it fits");
+        }
+        let mut frame = Vec::new();
+        tcp.write(&mut frame, &self.data).expect("written to memory");
+        frame
+    }
+}
+
+/// The segment in a frame that the stack has sent, if it is one over IPv6; its sum is checked.
+pub fn tcp(frame: &[u8]) -> Option<Tcp6> {
+    let sliced = SlicedPacket::from_ethernet(frame).expect("a packet");
+    let (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
+        return None;
+    };
+    let header = ip.header().to_header();
+    assert_eq!((header.source, header.hop_limit, header.traffic_class), (US6.octets(), 64, 0));
+    let sum = tcp.to_header().calc_checksum_ipv6(&header, tcp.payload()).expect("not too long");
+    assert_eq!(tcp.checksum() % u16::MAX, sum % u16::MAX);
+    assert_eq!(frame.len(), 54 + usize::from(header.payload_length), "nothing behind the packet");
+    let mut flags = 0;
+    for (set, flag) in [(tcp.fin(), FIN), (tcp.syn(), SYN), (tcp.rst(), RST), (tcp.psh(), PSH), (tcp.ack(), ACK)] {
+        flags |= u8::from(set) * flag;
+    }
+    let mss = tcp.options_iterator().find_map(|option| match option {
+        Ok(TcpOptionElement::MaximumSegmentSize(mss)) => Some(mss),
+        _ => None,
+    });
+    Some(Tcp6 {
+        peer: header.destination.into(),
+        peer_port: tcp.destination_port(),
+        flags,
+        seq: tcp.sequence_number(),
+        ack: tcp.acknowledgment_number(),
+        window: tcp.window_size(),
+        mss,
+        data: tcp.payload().to_vec(),
+        label: header.flow_label.value(),
+    })
+}
+
+/// The segments among frames.
+pub fn segments(frames: &[Vec<u8>]) -> Vec<Tcp6> {
+    frames.iter().filter_map(|frame| tcp(frame)).collect()
+}
+
+/// A connection that a peer has opened, as the peer sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Talk {
+    pub peer: Ipv6Addr,
+    pub port: u16,
+    pub seq: u32,
+    pub ack: u32,
+    pub label: u32,
+}
+
+impl Talk {
+    /// Opens one from the usual peer.
+    pub fn open(bench: &mut Bench, port: u16) -> Self {
+        Self::open_from(bench, THEM6, port)
+    }
+
+    /// Opens one.
+    #[track_caller]
+    pub fn open_from(bench: &mut Bench, peer: Ipv6Addr, port: u16) -> Self {
+        let answers = segments(&bench.frame(&Tcp6::new(port, SYN, 100, 0).from(peer).frame()));
+        let [answer] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((answer.flags, answer.ack, answer.peer, answer.peer_port), (SYN | ACK, 101, peer, port));
+        let talk = Self { peer, port, seq: 101, ack: answer.seq.wrapping_add(1), label: answer.label };
+        assert_eq!(segments(&bench.frame(&talk.segment(ACK, b""))), []);
+        talk
+    }
+
+    /// The frame of the next segment.
+    pub fn segment(&self, flags: u8, data: &[u8]) -> Vec<u8> {
+        Tcp6::new(self.port, flags, self.seq, self.ack).from(self.peer).with(data).frame()
+    }
+
+    /// Sends `data` and returns the data of the answer, which the peer acknowledges with what it sends next.
+    #[track_caller]
+    pub fn ask(&mut self, bench: &mut Bench, data: &[u8]) -> Vec<u8> {
+        let answers = segments(&bench.frame(&self.segment(ACK | PSH, data)));
+        self.seq = self.seq.wrapping_add(data.len() as u32);
+        let [answer] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((answer.ack, answer.seq, answer.label), (self.seq, self.ack, self.label));
+        self.ack = self.ack.wrapping_add(answer.data.len() as u32);
+        answer.data.clone()
+    }
+}
+
+/// The group in which the holder of `address` is asked for.
+pub fn group_of(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
+}
+
+/// A frame of IPv6: to the station of its destination, from the peer's.
+pub fn packet(source: Ipv6Addr, destination: Ipv6Addr, next: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+    let [.., a, b, c, d] = destination.octets();
+    let mut frame = if destination.is_multicast() { vec![0x33, 0x33, a, b, c, d] } else { OWN.0.to_vec() };
+    frame.extend(PEER.0);
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend((payload.len() as u16).to_be_bytes());
+    frame.extend([next, hop_limit]);
+    frame.extend(source.octets());
+    frame.extend(destination.octets());
+    frame.extend(payload);
+    frame
+}
+
+/// A message of ICMPv6 with its sum.
+pub fn icmp(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    let pseudo = checksum::pseudo_header_v6(source.octets(), destination.octets(), 58, body.len() as u32);
+    body[2..4].fill(0);
+    let sum = checksum::field(checksum::add(pseudo, &body));
+    body[2..4].copy_from_slice(&sum);
+    packet(source, destination, 58, hop_limit, &body)
+}
+
+/// A message of NDP: its first eight bytes, an address if it has one, and options.
+pub fn message(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    head: &[u8; 8],
+    about: Option<Ipv6Addr>,
+    options: &[u8],
+) -> Vec<u8> {
+    let mut body = head.to_vec();
+    body.extend(about.iter().flat_map(|address| address.octets()));
+    body.extend(options);
+    icmp(source, destination, 255, &body)
+}
+
+/// An option that says where somebody is: of the sender (1) or the target (2).
+pub fn station_option(kind: u8, station: Mac) -> [u8; 8] {
+    let [a, b, c, d, e, f] = station.0;
+    [kind, 1, a, b, c, d, e, f]
+}
+
+/// An option that says which network is on the link.
+pub fn prefix_option(prefix: Ipv6Addr, len: u8, secs: u32) -> Vec<u8> {
+    let mut option = vec![3, 4, len, 0xc0];
+    option.extend(secs.to_be_bytes());
+    option.extend(secs.to_be_bytes());
+    option.extend([0; 4]);
+    option.extend(prefix.octets());
+    option
+}
+
+/// Who has `target`?
+pub fn solicitation(source: Ipv6Addr, destination: Ipv6Addr, target: Ipv6Addr, station: Option<Mac>) -> Vec<u8> {
+    let option = station.map(|station| station_option(1, station).to_vec()).unwrap_or_default();
+    message(source, destination, &[135, 0, 0, 0, 0, 0, 0, 0], Some(target), &option)
+}
+
+/// `target` is at `station`.
+pub fn advertisement(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    target: Ipv6Addr,
+    station: Option<Mac>,
+    solicited: bool,
+) -> Vec<u8> {
+    let option = station.map(|station| station_option(2, station).to_vec()).unwrap_or_default();
+    let flags = 0x20 | u8::from(solicited) << 6;
+    message(source, destination, &[136, 0, 0, 0, flags, 0, 0, 0], Some(target), &option)
+}
+
+/// A router takes packets for so many seconds.
+pub fn router_advertisement(source: Ipv6Addr, lifetime: u16, options: &[u8]) -> Vec<u8> {
+    let [high, low] = lifetime.to_be_bytes();
+    let rest = [&[0; 8][..], options].concat();
+    message(source, ALL_NODES, &[134, 0, 0, 0, 64, 0, high, low], None, &rest)
+}
+
+/// A router asks which groups somebody listens in (RFC 3810 §5.1).
+pub fn group_query(source: Ipv6Addr) -> Vec<u8> {
+    let mut body = vec![0; 28];
+    body[0] = 130;
+    let pseudo = checksum::pseudo_header_v6(source.octets(), ALL_NODES.octets(), 58, body.len() as u32);
+    let sum = checksum::field(checksum::add(pseudo, &body));
+    body[2..4].copy_from_slice(&sum);
+    let payload = [&[58, 0, 5, 2, 0, 0, 1, 0][..], &body].concat();
+    packet(source, ALL_NODES, 0, 1, &payload)
+}
+
+/// The frame from another station.
+pub fn from_station(frame: &[u8], station: Mac) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[6..12].copy_from_slice(&station.0);
+    frame
+}
+
+/// The frame with another hop limit, of which no sum knows.
+pub fn with_hop_limit(frame: &[u8], hop_limit: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[21] = hop_limit;
+    frame
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Solicitation,
+    Advertisement,
+    RouterSolicitation,
+    Report,
+}
+
+/// A message that the stack has sent about its link.
+#[derive(Debug, Clone, Copy)]
+pub struct Message {
+    pub kind: Kind,
+    /// The station that it went to.
+    pub to: Mac,
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub target: Ipv6Addr,
+    pub station: Option<Mac>,
+    pub solicited: bool,
+    pub overrides: bool,
+    /// The first groups of a report.
+    pub groups: [Ipv6Addr; 2],
+}
+
+/// Reads a frame of NDP, or a report of groups; its sum and its hop limit are checked.
+pub fn ndp(frame: &[u8]) -> Option<Message> {
+    if frame[12..14] != [0x86, 0xdd] || !matches!(frame[20], 0 | 58) {
+        return None;
+    }
+    let address = |at: usize| {
+        let octets: [u8; 16] = frame.get(at..at + 16).unwrap_or(&[0; 16]).try_into().expect("sixteen");
+        Ipv6Addr::from(octets)
+    };
+    let (source, destination) = (address(22), address(38));
+    let report = frame[20] == 0;
+    let body = &frame[if report { 62 } else { 54 }..];
+    let pseudo = checksum::pseudo_header_v6(source.octets(), destination.octets(), 58, body.len() as u32);
+    assert!(checksum::is_right(checksum::add(pseudo, body)), "{frame:02x?}");
+    assert_eq!(usize::from(u16::from_be_bytes([frame[18], frame[19]])), frame.len() - 54, "{frame:02x?}");
+    let kind = match body[0] {
+        133 => Kind::RouterSolicitation,
+        135 => Kind::Solicitation,
+        136 => Kind::Advertisement,
+        143 => Kind::Report,
+        _ => return None,
+    };
+    assert_eq!((frame[21], &frame[6..12]), (if report { 1 } else { 255 }, &OWN.0[..]), "{frame:02x?}");
+    let option = body.get(24..32).filter(|option| matches!(option[..2], [1 | 2, 1]));
+    let station = option.map(|option| Mac(option[2..].try_into().expect("six")));
+    let groups = if report { [address(62 + 12), address(62 + 32)] } else { [Ipv6Addr::UNSPECIFIED; 2] };
+    let flags = body[4];
+    Some(Message {
+        kind,
+        to: Mac(frame[..6].try_into().expect("six")),
+        source,
+        destination,
+        target: address(62),
+        station,
+        solicited: kind == Kind::Advertisement && flags & 0x40 != 0,
+        overrides: kind == Kind::Advertisement && flags & 0x20 != 0,
+        groups,
+    })
+}
