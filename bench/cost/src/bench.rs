@@ -18,6 +18,7 @@ use stack::{Mac, NetStack, Secrets, StackConfig, Time};
 use crate::Failure;
 use crate::client::{Client, Stage};
 use crate::frame::{Datagram, SERVER, SERVER_MAC, SERVER_PORT, Segment, Sent};
+use crate::ipv6;
 use crate::items::{Ask, ITEMS, Items};
 use crate::loop_queue::LoopQueue;
 use crate::peer::Peer;
@@ -384,6 +385,9 @@ impl Bench {
     fn send(&mut self) -> Result<(), Failure> {
         let queue = self.worker.ports[0].queue_mut();
         self.frames += 1;
+        if self.shape.ipv6 {
+            ipv6::make_ipv6(&mut self.frame);
+        }
         if queue.arrive(&self.frame) {
             return Ok(());
         }
@@ -408,9 +412,11 @@ impl Bench {
         let (clients, peers, items) = (&mut self.clients, &mut self.peers, &self.items);
         // Once the store is filled.
         let flooded = self.shape.flood && clients.iter().all(|client| client.state() == Stage::Closed);
-        let mut outcome = Ok(());
+        let (mut outcome, of_ipv6) = (Ok(()), self.shape.ipv6);
         self.worker.ports[0].queue_mut().take_sent(|frame| {
             self.frames += 1;
+            let read = if of_ipv6 { ipv6::as_ipv4(frame) } else { None };
+            let frame = read.as_deref().unwrap_or(frame);
             if outcome.is_ok() {
                 outcome = match Sent::read(frame) {
                     Some(Sent::Segment(segment)) if flooded => absorb_syn_ack(items, &segment, &mut self.answered),
@@ -508,7 +514,14 @@ fn secrets() -> Secrets {
 }
 
 fn stack_config(shape: &Shape, flows: usize) -> StackConfig {
-    let mut config = StackConfig::new(SERVER, 8, Mac(SERVER_MAC));
+    let mut config = if shape.ipv6 {
+        // Its address is in use at once.
+        let mut config = StackConfig::new(ipv6::address(SERVER), 64, Mac(SERVER_MAC));
+        config.arp = false;
+        config
+    } else {
+        StackConfig::new(SERVER, 8, Mac(SERVER_MAC))
+    };
     config.ports = vec![SERVER_PORT];
     if shape.udp {
         config.udp_ports = vec![SERVER_PORT];

@@ -31,6 +31,8 @@ pub mod frame;
 pub mod idle;
 // `Instructions`: the turn by callgrind.
 pub mod instructions;
+// The same frames over IPv6.
+pub mod ipv6;
 // `Items`: the keys, values, requests and replies.
 pub mod items;
 // `LoopQueue`: a NIC queue that costs as little as one can.

@@ -12,6 +12,8 @@ const CONNECTIONS: usize = 32;
 pub enum Workload {
     /// GET over 32 connections, each waiting for its answer.
     TcpGet,
+    /// The same over IPv6.
+    Tcp6Get,
     /// SET over 32 connections, each waiting for its answer; the store is full, so that reclaiming is part of it.
     TcpSet,
     /// A connection, one GET, and its end, 32 at a time: the cost is that of the whole connection.
@@ -40,6 +42,8 @@ pub struct Shape {
     pub depth: u32,
     /// What is asked.
     pub ask: Ask,
+    /// Whether frames are of IPv6.
+    pub ipv6: bool,
     /// Whether requests are datagrams; the store is filled over TCP all the same.
     pub udp: bool,
     /// Whether all that is sent are SYNs, each of another client.
@@ -69,8 +73,9 @@ impl Shape {
 
 impl Workload {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::TcpGet,
+        Self::Tcp6Get,
         Self::TcpSet,
         Self::Connect,
         Self::Get16,
@@ -84,6 +89,7 @@ impl Workload {
     pub const fn name(self) -> &'static str {
         match self {
             Self::TcpGet => "TCP GET",
+            Self::Tcp6Get => "TCP GET over IPv6",
             Self::TcpSet => "TCP SET",
             Self::Connect => "connect-GET-close",
             Self::Get16 => "GET 16 deep",
@@ -98,6 +104,7 @@ impl Workload {
     pub const fn argument(self) -> &'static str {
         match self {
             Self::TcpGet => "tcp-get",
+            Self::Tcp6Get => "tcp6-get",
             Self::TcpSet => "tcp-set",
             Self::Connect => "connect",
             Self::Get16 => "get16",
@@ -120,6 +127,7 @@ impl Workload {
             per_turn: CONNECTIONS,
             depth: 1,
             ask: Ask::Get,
+            ipv6: false,
             udp: false,
             flood: false,
             reconnects: false,
@@ -132,6 +140,7 @@ impl Workload {
         };
         match self {
             Self::TcpGet => shape,
+            Self::Tcp6Get => Shape { ipv6: true, ..shape },
             Self::TcpSet => Shape { ask: Ask::Set, ..shape },
             Self::Connect => Shape { reconnects: true, ..shape },
             Self::Get16 => Shape { depth: 16, ..shape },
