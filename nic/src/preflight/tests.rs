@@ -227,6 +227,14 @@ fn no_address_and_no_port_for_a_shared_one_are_refused() {
 }
 
 #[test]
+fn more_addresses_and_ports_than_the_maps_hold_are_refused() {
+    let many = XdpConfig { addresses: vec![(OURS.into(), AddressMode::Own); 65], ..config() };
+    assert_eq!(line(&many, &facts()), "65 addresses given, it must be 1 to 64");
+    let ports = XdpConfig { ports: vec![(Transport::Tcp, 1); 257], ..shared() };
+    assert_eq!(line(&ports, &facts()), "257 ports of shared addresses given, it must be 1 to 256");
+}
+
+#[test]
 fn the_kernels_refusals_are_explained() {
     let facts = facts();
     let bind = |code| explain_bind(&config(), &facts.link, QueueId(1), io::Error::from_raw_os_error(code)).to_string();
