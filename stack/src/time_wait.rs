@@ -155,7 +155,7 @@ impl TimeWaitTable {
     /// was.
     pub(crate) fn remove(&mut self, number: u32) -> FlowKey {
         self.unlink(number);
-        let Record { key, hash, .. } = self.records[number as usize];
+        let TimeWait { key, hash, .. } = self.records[number as usize];
         self.table.remove(hash, number);
         self.free.push(number);
         key
