@@ -13,10 +13,9 @@ pub(crate) mod ipv6;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipv6::{Fragment6, Message};
 use nic::checksum;
 
-use crate::config::{OwnAddress, StackConfig};
+use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::ip_options;
@@ -24,7 +23,8 @@ use crate::link::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Mac, TAGGED_BYTES, VLAN_NUMBER,
 };
 use crate::names::Names;
-use crate::reassembly::{Fragment, FragmentKey};
+use crate::own_addresses::OwnAddress;
+use crate::reassembly::{Fragment, Fragment6, FragmentKey};
 use crate::wire::{ACK, FIN, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, RST, SYN, TCP_BYTES, UDP_BYTES};
 
 /// Who we are.
@@ -90,6 +90,14 @@ pub(crate) struct Unreachable {
     pub(crate) len: u16,
     /// With code 4: how long packets may be, or 0 (RFC 1191 §4).
     pub(crate) mtu: u16,
+}
+
+/// An ICMPv6 message about the link, or to be answered: its packet begins `at`, and it lies from `from` to `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) at: u8,
+    pub(crate) from: u8,
+    pub(crate) to: u16,
 }
 
 /// A TCP segment's headers, and where it lies in its frame.

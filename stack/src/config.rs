@@ -6,7 +6,7 @@ use std::time::Duration;
 use nic::Route;
 
 use crate::link::Mac;
-use crate::own_addresses;
+use crate::own_addresses::{self, OwnAddress};
 use crate::rings::Rings;
 
 /// Most flows that one core can be asked to hold: a flow's index must fit the table's slot with room to spare.
@@ -30,28 +30,6 @@ const MAX_ADDRESSES: u32 = 1 << 16;
 /// Whether one host can have `address`. Those from 240.0.0.0 on nobody has (RFC 1112 §4).
 fn is_host(address: Ipv4Addr) -> bool {
     !(address.is_unspecified() || address.octets()[0] >= 224 || address.is_loopback())
-}
-
-/// An address of the stack's own, and the network on the link that it is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OwnAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Leading bits that the hosts of its network have in common.
-    pub prefix_len: u8,
-}
-
-impl OwnAddress {
-    /// The address `address`/`prefix_len`.
-    pub fn new(address: impl Into<IpAddr>, prefix_len: u8) -> Self {
-        Self { address: address.into(), prefix_len }
-    }
-}
-
-impl std::fmt::Display for OwnAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_len)
-    }
 }
 
 /// Settings of one core's stack. Make one by [`StackConfig::new`], then change fields.

@@ -3,7 +3,14 @@
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::names::is_name;
+/// The first of the numbers that name IPv6 addresses (`names.rs`).
+pub(crate) const FIRST_NAME: u32 = 0xf000_0000;
+
+/// Whether `address` is the name of an IPv6 address.
+#[inline]
+pub(crate) fn is_name(address: Ipv4Addr) -> bool {
+    address.to_bits() >= FIRST_NAME
+}
 
 /// Which connection: the addresses and ports of both ends, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,7 +5,8 @@ use std::net::Ipv6Addr;
 
 use nic::{Frame, FrameTooShort, checksum};
 
-use crate::classify::ipv6::{Message, UNREACHABLE};
+use crate::classify::Message;
+use crate::classify::ipv6::UNREACHABLE;
 use crate::ipv6::{HOP_LIMIT, Head, LEAST_MTU};
 use crate::link::{ETHERNET_BYTES, TAGGED_BYTES, source, turn_round};
 use crate::wire::{IPV6_BYTES, PROTOCOL_ICMPV6};

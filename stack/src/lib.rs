@@ -18,7 +18,7 @@ mod classify;
 mod clock;
 /// How a flow ended: `CloseReason`.
 mod close_reason;
-/// `StackConfig`, `OwnAddress`, `Secrets`.
+/// `StackConfig`, `Secrets`.
 mod config;
 /// What a connection that is asked for is: `Connect`, `ConnectError`.
 mod connect;
@@ -76,7 +76,7 @@ mod offer;
 mod one_frame;
 /// The options of a SYN.
 mod options;
-/// Our own IPv6 addresses.
+/// `OwnAddress`; our own IPv6 addresses.
 mod own_addresses;
 /// Ways that take no packets as long as the link does.
 mod path_mtu;
@@ -139,7 +139,7 @@ mod wire;
 
 pub use clock::Time;
 pub use close_reason::CloseReason;
-pub use config::{ConfigError, OwnAddress, Secrets, StackConfig};
+pub use config::{ConfigError, Secrets, StackConfig};
 pub use connect::{Connect, ConnectError};
 pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
@@ -150,6 +150,7 @@ pub use isn::RecordedIsns;
 pub use link::Mac;
 pub use net_stack::NetStack;
 pub use nic::Route;
+pub use own_addresses::OwnAddress;
 pub use poll::Poll;
 pub use port::Port;
 pub use ready::{Interest, Readiness};

@@ -20,12 +20,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::asking::MOST_ASKING;
 use crate::config::{Secrets, StackConfig};
-use crate::flow_id::{Ends, FlowKey};
+pub(crate) use crate::flow_id::is_name;
+use crate::flow_id::{Ends, FIRST_NAME, FlowKey};
 use crate::own_addresses::OwnIpv6;
 use crate::table::{FlowTable, TableHash};
 
-/// The first number that is a name.
-const FIRST: u32 = 0xf000_0000;
 /// The first names of passers-by, of those that wait for cookies, and of stations.
 const PASSING: u32 = 0xf001_0000;
 const ASKING: u32 = 0xf002_0000;
@@ -43,12 +42,6 @@ const LOOKS: usize = 16;
 /// No station.
 const NONE: u32 = u32::MAX;
 
-/// Whether `address` is the name of an IPv6 address.
-#[inline]
-pub(crate) fn is_name(address: Ipv4Addr) -> bool {
-    address.to_bits() >= FIRST
-}
-
 /// Whether it is that of nobody who is kept.
 #[inline]
 pub(crate) fn is_passing(address: Ipv4Addr) -> bool {
@@ -57,7 +50,7 @@ pub(crate) fn is_passing(address: Ipv4Addr) -> bool {
 
 /// The name of our own address with this number.
 pub(crate) fn of_own(number: usize) -> Ipv4Addr {
-    Ipv4Addr::from_bits(FIRST + number as u32)
+    Ipv4Addr::from_bits(FIRST_NAME + number as u32)
 }
 
 /// A host of which something is kept.
@@ -193,7 +186,7 @@ impl Names {
             STATIONS.. => self.stations.get((bits - STATIONS) as usize).map(|station| station.address),
             ASKING.. => self.asking.get((bits - ASKING) as usize).copied(),
             PASSING.. => self.passing.get((bits - PASSING) as usize).copied(),
-            FIRST.. => self.own.get((bits - FIRST) as usize),
+            FIRST_NAME.. => self.own.get((bits - FIRST_NAME) as usize),
             _ => None,
         };
         found.unwrap_or(Ipv6Addr::UNSPECIFIED)
@@ -349,7 +342,7 @@ mod tests {
     use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
     use super::*;
-    use crate::config::OwnAddress;
+    use crate::own_addresses::OwnAddress;
 
     fn address(number: u32) -> Ipv6Addr {
         Ipv6Addr::from_bits(0xfd00_0000_0000_0000_0000_0000_0000_0000 | u128::from(number))

@@ -8,7 +8,8 @@ use std::net::Ipv6Addr;
 
 use nic::{Frame, FrameTooShort, checksum};
 
-use crate::classify::ipv6::{ADVERTISEMENT, Message, ROUTER_ADVERTISEMENT, SOLICITATION, UNROUTED};
+use crate::classify::Message;
+use crate::classify::ipv6::{ADVERTISEMENT, ROUTER_ADVERTISEMENT, SOLICITATION, UNROUTED};
 use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
 use crate::ipv6::Head;

@@ -1,9 +1,30 @@
-//! `OwnIpv6`: our own IPv6 addresses, each with what is known of whether somebody else has it (RFC 4862 §5.4).
+//! `OwnAddress`; `OwnIpv6`: our own IPv6 addresses, each with what is known of whether somebody else has it (RFC 4862 §5.4).
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::config::OwnAddress;
 use crate::link::Mac;
+
+/// An address of the stack's own, and the network on the link that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Leading bits that the hosts of its network have in common.
+    pub prefix_len: u8,
+}
+
+impl OwnAddress {
+    /// The address `address`/`prefix_len`.
+    pub fn new(address: impl Into<IpAddr>, prefix_len: u8) -> Self {
+        Self { address: address.into(), prefix_len }
+    }
+}
+
+impl std::fmt::Display for OwnAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
+}
 
 /// Every node of the link (RFC 4291 §2.7.1).
 pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

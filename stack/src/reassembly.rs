@@ -22,7 +22,6 @@ use arrayvec::ArrayVec;
 
 use nic::checksum;
 
-use crate::classify::ipv6::Fragment6;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::link::TAGGED_BYTES;
@@ -74,6 +73,21 @@ pub(crate) struct Fragment {
     pub(crate) at: u8,
     /// Length of its bytes.
     pub(crate) len: u16,
+}
+
+/// A fragment of an IPv6 packet for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fragment6 {
+    /// Length of the link header: where the packet begins.
+    pub(crate) at: u8,
+    /// Where its bytes begin, behind the fragment header, and how many there are.
+    pub(crate) payload_at: u8,
+    pub(crate) len: u16,
+    /// Where they belong.
+    pub(crate) offset: u16,
+    /// Others follow it.
+    pub(crate) more: bool,
+    pub(crate) protocol: u8,
 }
 
 /// One datagram, as far as it has come.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nic::Route;
 
-use crate::config::OwnAddress;
+use crate::own_addresses::OwnAddress;
 
 /// Routes of a host, the longest prefixes first. A copy costs nothing: many cores may have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,12 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nic::checksum;
 
-use super::{Class, Datagram, LONG, Local, Segment, Unreachable, number};
+use super::{Class, Datagram, LONG, Local, Message, Segment, Unreachable, number};
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::link::{ETHERNET_BYTES, Mac, TAGGED_BYTES};
 use crate::names::{self, Names};
 use crate::own_addresses::{ALL_NODES, Standing, is_host, is_link_local};
+use crate::reassembly::Fragment6;
 use crate::wire::{IPV4_BYTES, IPV6_BYTES, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES, UDP_BYTES};
 
 /// IPv6's numbers for extension headers, and for "nothing follows".
@@ -40,29 +41,6 @@ const REDIRECT: u8 = 137;
 
 /// Hop limit of what no router has handed on (RFC 4861 §7.1.1).
 pub(crate) const UNROUTED: u8 = 255;
-
-/// A fragment of an IPv6 packet for us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fragment6 {
-    /// Length of the link header: where the packet begins.
-    pub(crate) at: u8,
-    /// Where its bytes begin, behind the fragment header, and how many there are.
-    pub(crate) payload_at: u8,
-    pub(crate) len: u16,
-    /// Where they belong.
-    pub(crate) offset: u16,
-    /// Others follow it.
-    pub(crate) more: bool,
-    pub(crate) protocol: u8,
-}
-
-/// An ICMPv6 message about the link, or to be answered: its packet begins `at`, and it lies from `from` to `to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) at: u8,
-    pub(crate) from: u8,
-    pub(crate) to: u16,
-}
 
 /// A packet whose headers are being read.
 struct Packet<'a> {

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nic::{Frame, FrameTooShort, Queue};
 
 use super::NetStack;
-use crate::classify::ipv6::Message;
+use crate::classify::Message;
 use crate::clock::Time;
 use crate::drop_reason::DropReason;
 use crate::link::{self, Mac};
