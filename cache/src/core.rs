@@ -15,7 +15,7 @@
 //! before it is sent, in one step, or not at all; so nothing is held while something else is waited for.
 //! Read first: `crate::mesh`, then [`crate::Session`].
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::clock::Now;
@@ -134,7 +134,7 @@ impl Core {
                 mesh,
                 replies: Replies::new(config.conns(), config.pending_per_core),
                 landing,
-                conns: Conns::new(config.conns()),
+                conns: Conns::new(config.conns(), config.server.locals.iter().any(SocketAddr::is_ipv6)),
                 turns: Turns::new(cores, config.conns()),
                 watching: Watching::default(),
             };
@@ -234,11 +234,14 @@ impl Core {
 
     /// Registers a connection, so that `stats conns` and the lines of watchers name it, and tells those who watch
     /// connections. Called before its session's first `take`; without it the connection has no number.
-    pub fn open(&mut self, conn: ConnId, peer: SocketAddrV4) {
+    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, local: IpAddr) {
         let Core { here, clients } = self;
         let number = here.shared.counters.next_connection();
+        clients.conns.set_peer(conn, peer);
+        let place = clients.config.server.locals.iter().position(|own| own.ip() == local).unwrap_or(0);
         let state = &mut clients.conns[conn];
-        (state.number, state.peer, state.last_secs) = (number, peer, here.now.secs);
+        // At most 256 are kept: where there are more, one is shown for another.
+        (state.number, state.local, state.last_secs) = (number, place as u8, here.now.secs);
         if here.shared.watchers.want(CONNEVENTS) {
             here.observer.tell(CONNEVENTS, b"", What::Open { peer, cfd: number }, here.now);
         }
@@ -249,7 +252,7 @@ impl Core {
         let Core { here, clients } = self;
         let state = clients.conns[conn];
         if state.number != 0 && here.shared.watchers.want(CONNEVENTS) {
-            let what = What::Close { peer: state.peer, cfd: state.number, reason };
+            let what = What::Close { peer: clients.conns.peer(conn), cfd: state.number, reason };
             here.observer.tell(CONNEVENTS, b"", what, here.now);
         }
     }

@@ -1,5 +1,7 @@
 //! What a cache is built with: sizes, limits, and the facts that `stats` reports.
 
+use std::net::SocketAddr;
+
 use crate::cluster::Cluster;
 use crate::key::KEY_MAX_BYTES;
 use crate::store::{ConfigError, ShardConfig};
@@ -139,8 +141,9 @@ pub struct ServerFacts {
     pub listeners: Vec<String>,
     /// Where datagrams are taken, as `stats conns` shows it; empty: nowhere.
     pub udp_listeners: Vec<String>,
-    /// The server's end of every connection, as `stats conns` shows it.
-    pub local: String,
+    /// The server's ends of connections, of which `stats conns` shows that of each; at most 256. Where one is of IPv6, a
+    /// connection's place takes 16 bytes more.
+    pub locals: Vec<SocketAddr>,
     /// The file of `-Y`.
     pub auth_file: Option<String>,
     /// Whether connections above `-c` are told so and closed, rather than left to wait.
@@ -171,7 +174,7 @@ impl Default for ServerFacts {
             backlog: 1024,
             listeners: Vec::new(),
             udp_listeners: Vec::new(),
-            local: "tcp:0.0.0.0:11211".to_owned(),
+            locals: Vec::new(),
             auth_file: None,
             maxconns_fast: true,
             idle_timeout_secs: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::key::KeyHasher;
-use crate::settings::CacheConfig;
+use crate::settings::{CacheConfig, ServerFacts};
 use crate::store::ShardStats;
 use crate::watch::Watchers;
 
@@ -23,6 +23,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The facts that `stats` reports.
+    pub fn server(&self) -> &ServerFacts {
+        &self.config.server
+    }
+
     /// Of a cache whose shards count in `shards`. `hasher` decides where the prefixes of `stats detail` are looked for.
     pub(crate) fn new(config: Arc<CacheConfig>, shards: Vec<Arc<ShardStats>>, hasher: &KeyHasher) -> Shared {
         let prefixes = (config.prefix_delimiter, config.detail);

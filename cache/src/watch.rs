@@ -10,7 +10,7 @@
 //! Read first: memcached `protocol.txt`, "Watchers"; the lines are those of memcached's `logger.c`.
 
 use std::io::Write as _;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
@@ -85,9 +85,9 @@ pub(crate) enum What {
     /// An item made room for another; `ttl` in seconds, -1 never.
     Evict { fetched: bool, ttl: i64, idle_secs: u32, class: u8, bytes: u32 },
     /// A connection was opened.
-    Open { peer: SocketAddrV4, cfd: u32 },
+    Open { peer: SocketAddr, cfd: u32 },
     /// A connection was closed.
-    Close { peer: SocketAddrV4, cfd: u32, reason: CloseReason },
+    Close { peer: SocketAddr, cfd: u32, reason: CloseReason },
 }
 
 /// What happened, when, and to which key.

@@ -39,12 +39,13 @@ class Server:
         self, threads=2, memory=64, connections=4096, port=PORT, extra=(), prefix=(), interface="ss0", address=ADDRESS
     ):
         self.port = port
+        prefix_len = "/64" if ":" in address else "/24"
         if KIND == "memcached":
-            in_server_namespace("ip", "address", "replace", address + "/24", "dev", interface)
+            in_server_namespace("ip", "address", "replace", address + prefix_len, "dev", interface)
             own = ["-u", "root", "-l", address]
         else:
             option = "--device" if ":" in interface else "--interface"
-            own = [option, interface, "--address", address + "/24"]
+            own = [option, interface, "--address", address + prefix_len]
         arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
         self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
         self.process = subprocess.Popen(

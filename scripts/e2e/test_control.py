@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import HANG_SECONDS, KIND, TOOLS, connect, expect, receive, sidestep_stats
+from conftest import ADDRESS, HANG_SECONDS, KIND, TOOLS, connect, expect, receive, sidestep_stats
 
 LAB = os.environ["SIDESTEP_LAB_SUFFIX"]
 
@@ -50,6 +50,7 @@ def test_stats_settings_and_the_channel_agree_also_after_a_change(governed):
         shown = {row["name"]: row["value"] for row in json.loads(ctl(path, "--json", "settings").stdout)}
         said = stats(connection, b"settings")
         log = shown.pop("log_filter")
+        assert shown.pop("addresses") == ADDRESS
         assert shown == said
         if change:
             assert said[change[0]] == change[1] and log == "debug"

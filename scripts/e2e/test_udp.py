@@ -27,12 +27,12 @@ def served(start):
 class Client:
     """A socket, and its requests' ids."""
 
-    def __init__(self, port=0):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    def __init__(self, port=0, family=socket.AF_INET, address=ADDRESS):
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
         # Room for the longest reply, however late this process has its turn: what finds none is lost for good.
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
         self.socket.bind(("", port))
-        self.socket.connect((ADDRESS, PORT))
+        self.socket.connect((address, PORT))
         self.socket.settimeout(HANG_SECONDS)
         self.id = 0
 

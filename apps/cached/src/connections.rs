@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-
 use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, Taken, WHOLE_MAX_BYTES};
 use stack::{Flow, FlowId, NetStack, Readiness};
 
@@ -242,11 +240,9 @@ impl Connections {
         counters.curr_connections.add(1);
         // An index is below the number of flows, which fits 32 bits.
         let conn = ConnId(id.index() as u32);
-        let peer = match stack.flow(id).map(|flow| flow.peer()) {
-            Some(SocketAddr::V4(peer)) => peer,
-            _ => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-        };
-        cache.open(conn, peer);
+        if let Some(flow) = stack.flow(id) {
+            cache.open(conn, flow.peer(), flow.local().ip());
+        }
         if let Some(idle) = &mut self.idle {
             idle.add(id, now.secs);
         }

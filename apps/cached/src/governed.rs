@@ -31,6 +31,9 @@ use patience::{FILE_LIMIT, ORDER_LIMIT, Patience};
 const CHANGEABLE: [&str; 7] =
     ["maxbytes", "maxconns", "idle_timeout", "verbosity", "detail_enabled", "lru_crawler", LOG_FILTER];
 
+/// Where clients reach the server: no setting of memcached's.
+const ADDRESSES: &str = "addresses";
+
 /// What the log lets through: no setting of memcached's.
 const LOG_FILTER: &str = "log_filter";
 
@@ -166,7 +169,9 @@ impl Governed {
     fn settings(&self) -> Vec<Setting> {
         let changeable = |name: &str| CHANGEABLE.contains(&name);
         let lines = self.list("settings").unwrap_or_default().into_iter();
-        let lines = lines.chain([(LOG_FILTER.to_owned(), self.log_filter.clone())]);
+        let own = self.cores.shared.server().locals.iter();
+        let own = own.map(|local| local.ip().to_string()).collect::<Vec<_>>().join(",");
+        let lines = lines.chain([(ADDRESSES.to_owned(), own), (LOG_FILTER.to_owned(), self.log_filter.clone())]);
         lines.map(|(name, value)| Setting { changeable: changeable(&name), name, value }).collect()
     }
 
@@ -432,7 +437,10 @@ mod tests {
             let shown: Vec<_> = settings.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
             let said = stats_list("settings", &shared, now).expect("there is such a list");
             assert_eq!(shown[..said.len()], said[..]);
-            assert_eq!(shown[said.len()..].iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), [LOG_FILTER]);
+            assert_eq!(
+                shown[said.len()..].iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(),
+                [ADDRESSES, LOG_FILTER]
+            );
             if !name.is_empty() {
                 assert!(said.contains(&(name.to_owned(), value.to_owned())), "{name}");
             }

@@ -24,6 +24,7 @@ mod link_ear;
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -40,10 +41,11 @@ use nic::udp_spread::spread_udp;
 use nic::vlan_tags::VlanTags;
 use nic::wait_mode::tell_nic;
 use nic::xdp::{Attach, HeldProgram, SharedProgram};
-use nic::{DeviceName, IpFamily, QueueId};
+use nic::{DeviceName, IpFamily, QueueId, SolicitedGroups};
 use nix::unistd::Uid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
+use stack::OwnAddress;
 
 use crate::announce::{PidFile, write_ports};
 use crate::daemon::{self, Leaving};
@@ -52,6 +54,7 @@ use crate::options::{Options, Steering};
 use crate::say::say;
 use crate::setup::config::Ports;
 use crate::setup::files::Files;
+use crate::setup::vlan::routes_of;
 use crate::setup::watch::{Watch, followed};
 use crate::setup::{PANICKED, SetupError};
 use crate::user::other;
@@ -106,6 +109,8 @@ struct Supervisor<'a> {
 struct Outside {
     files: Files,
     guard: Guard,
+    /// By which neighbours ask for the server's IPv6 addresses, whichever data plane serves.
+    _groups: Option<SolicitedGroups>,
 }
 
 /// Serves, by a data plane, until SIGINT or SIGTERM. Returns the exit code.
@@ -235,7 +240,11 @@ impl Supervisor<'_> {
             let new = || Guard::of_server(&link, &folder()).map_err(SetupError::system("ask about the interface"));
             let mut guard = self.guard.take().map_or_else(new, Ok)?;
             if self.ports.udp.is_some() {
-                say(format_args!("udp: {}", spread_udp(&link, IpFamily::V4, &mut guard)));
+                for (family, name) in [(IpFamily::V4, "udp"), (IpFamily::V6, "udp over IPv6")] {
+                    if self.options.has(family) {
+                        say(format_args!("{name}: {}", spread_udp(&link, family, &mut guard)));
+                    }
+                }
             }
             if let (Some(number), DeviceName::Xdp(_)) = (self.options.vlan, &self.options.device) {
                 let known = self.options.vlan_link.is_some();
@@ -251,7 +260,8 @@ impl Supervisor<'_> {
             }
             let guarded = guard.changed().next().is_some().then_some(link.name.as_str());
             let files = Files::open(self.options, guarded)?;
-            self.outside = Some(Outside { files, guard });
+            let groups = join_groups(self.options, &link);
+            self.outside = Some(Outside { files, guard, _groups: groups });
         }
         let routes = followed(self.options, &link);
         self.link_ear.iter().for_each(|ear| ear.listen_for(index));
@@ -303,7 +313,8 @@ impl Supervisor<'_> {
         }
         let leaving = (options.daemon && !again).then(|| Leaving::prepare(options.verbose > 0)).transpose();
         let leaving = leaving.map_err(SetupError::system("let go of the terminal"))?;
-        say(format_args!("{}{}:{ports} with {} cores", daemon::READY, options.address, options.cores));
+        let (tcp, udp) = ports.in_words();
+        say(format_args!("{}{}{udp} with {} cores", daemon::READY, options.at(tcp), options.cores));
         if again {
             tracing::warn!(restarts = self.lives.restarts, "the data plane serves again, with an empty cache");
         } else if let Some(leaving) = leaving {
@@ -464,7 +475,7 @@ fn reserve(options: &Options, ports: Ports) -> Option<Guard> {
     let not_reserved = |error: &dyn std::fmt::Display| {
         say(format_args!(
             "note: the kernel may give port {ports} of {} to a connection of its own, which would then get no answer: {error}",
-            options.address,
+            options.shown_addresses(),
         ));
     };
     let mut guard = Guard::of_server(&link, &folder()).inspect_err(|error| not_reserved(error)).ok()?;
@@ -474,6 +485,29 @@ fn reserve(options: &Options, ports: Ports) -> Option<Guard> {
         }
     }
     Some(guard)
+}
+
+/// Has the interface take in the frames by which neighbours ask for IPv6 addresses that only the server has. A TAP takes in all;
+/// of a shared address the kernel sees to that.
+fn join_groups(options: &Options, link: &Link) -> Option<SolicitedGroups> {
+    if options.steering == Steering::Shared || !matches!(options.device, DeviceName::Xdp(_)) {
+        return None;
+    }
+    let ipv6 = |own: &OwnAddress| match own.address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address),
+    };
+    let addresses: Vec<_> = options.addresses.iter().filter_map(ipv6).collect();
+    match SolicitedGroups::join(link, routes_of(options, link), &addresses) {
+        Ok(groups) => groups.inspect(|groups| say(format_args!("ipv6: {groups}"))),
+        Err(error) => {
+            say(format_args!(
+                "note: {} may not take in what neighbours ask for the server's IPv6 addresses by: {error}",
+                link.name
+            ));
+            None
+        }
+    }
 }
 
 /// The folder that becomes the root of this process, the data plane: below where settings are saved.

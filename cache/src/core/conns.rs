@@ -1,7 +1,7 @@
 //! `Conns`: what a core knows of each of its connections, and which of them can go on.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::ops::{Index, IndexMut};
 
 /// A connection of one core, numbered by the application from 0 to below
@@ -26,6 +26,8 @@ const WALKS: u8 = 1 << 2;
 const LOST: u8 = 1 << 3;
 /// What it is told as a watcher does not fit its ring.
 const FULL: u8 = 1 << 4;
+/// Its client's address is one of IPv6, and apart.
+const IPV6: u8 = 1 << 5;
 
 /// What the core knows of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +40,10 @@ pub(crate) struct Conn {
     marks: u8,
     /// Its number, by which `stats conns` and watchers name it; 0 when the application has given none.
     pub(crate) number: u32,
-    /// Its client.
-    pub(crate) peer: SocketAddrV4,
+    /// Its client, of which an IPv6 address is apart ([`Conns::peer`]).
+    peer: SocketAddrV4,
+    /// Its own end, by its place among [`ServerFacts::locals`](crate::ServerFacts::locals).
+    pub(crate) local: u8,
     /// The second of its last command.
     pub(crate) last_secs: u32,
     /// Its place among the watchers.
@@ -84,6 +88,7 @@ impl Default for Conn {
             marks: 0,
             number: 0,
             peer: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            local: 0,
             last_secs: 0,
             watches: None,
         }
@@ -94,6 +99,8 @@ impl Default for Conn {
 #[derive(Debug)]
 pub(crate) struct Conns {
     conns: Box<[Conn]>,
+    /// The IPv6 addresses of their clients, by the same index; empty where there are none.
+    ipv6: Box<[Ipv6Addr]>,
     /// The ready ring: those that can go on.
     ready: VecDeque<ConnId>,
     /// Those that are to be closed.
@@ -101,10 +108,12 @@ pub(crate) struct Conns {
 }
 
 impl Conns {
-    /// `count` connections, none of them in use.
-    pub(crate) fn new(count: usize) -> Conns {
+    /// `count` connections, none of them in use, whose clients may have addresses of `ipv6`.
+    pub(crate) fn new(count: usize, ipv6: bool) -> Conns {
+        let addresses = if ipv6 { count } else { 0 };
         Conns {
             conns: vec![Conn::default(); count].into_boxed_slice(),
+            ipv6: vec![Ipv6Addr::UNSPECIFIED; addresses].into_boxed_slice(),
             ready: VecDeque::with_capacity(count),
             lost: VecDeque::with_capacity(count),
         }
@@ -123,6 +132,32 @@ impl Conns {
         state.marks |= OPEN;
         state.last_secs = now_secs;
         state.number
+    }
+
+    /// Notes who its client is.
+    pub(crate) fn set_peer(&mut self, conn: ConnId, peer: SocketAddr) {
+        let (address, is_ipv6) = match peer.ip() {
+            IpAddr::V4(address) => (address, false),
+            IpAddr::V6(address) => {
+                if let Some(place) = self.ipv6.get_mut(conn.index()) {
+                    *place = address;
+                }
+                (Ipv4Addr::UNSPECIFIED, true)
+            }
+        };
+        let state = &mut self[conn];
+        state.mark(IPV6, is_ipv6);
+        state.peer = SocketAddrV4::new(address, peer.port());
+    }
+
+    /// Its client.
+    pub(crate) fn peer(&self, conn: ConnId) -> SocketAddr {
+        let state = &self[conn];
+        if !state.has(IPV6) {
+            return state.peer.into();
+        }
+        let address = self.ipv6.get(conn.index()).copied().unwrap_or(Ipv6Addr::UNSPECIFIED);
+        SocketAddr::new(address.into(), state.peer.port())
     }
 
     /// Names `conn` in this or the next turn.
@@ -173,9 +208,10 @@ impl Conns {
         self[conn] = Conn { marks, ..Conn::default() };
     }
 
-    /// Connections from index `from` on.
-    pub(crate) fn from(&self, from: usize) -> &[Conn] {
-        self.conns.get(from..).unwrap_or_default()
+    /// The numbers of connections from index `from` on.
+    pub(crate) fn from(&self, from: usize) -> impl ExactSizeIterator<Item = ConnId> + use<> {
+        // Fewer than 2^32: each has a number of 32 bits.
+        (from.min(self.conns.len())..self.conns.len()).map(|index| ConnId(index as u32))
     }
 }
 
@@ -203,7 +239,7 @@ mod tests {
     /// whoever has its number next is not put there beside it, however often that happens.
     #[test]
     fn a_connection_that_is_gone_stands_in_the_ring_no_more_than_once() {
-        let mut conns = Conns::new(4);
+        let mut conns = Conns::new(4, false);
         let conn = ConnId(0);
         for _ in 0..100 {
             conns.make_ready(conn);

@@ -9,7 +9,7 @@
 //! is under way at a time, as in memcached; a dump that its client does not read loses that right after some seconds.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::conns::{ConnId, Conns};
 use super::given::GivenText;
@@ -74,37 +74,53 @@ pub(crate) struct Walk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Connection {
     number: u32,
-    address: u32,
+    /// Of its client, an IPv4 one as IPv6 maps it, and its port.
+    address: Ipv6Addr,
     port: u16,
+    /// The place of its own end among the server's.
+    local: u8,
     watches: bool,
     idle_secs: u32,
 }
 
-const CONNECTION_BYTES: usize = 16;
+const CONNECTION_BYTES: usize = 28;
 
 impl Connection {
     fn write(self, bytes: &mut Vec<u8>) {
-        let port = u32::from(self.port) | u32::from(self.watches) << 16;
-        let words = [self.number, self.address, port, self.idle_secs];
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        let [port_low, port_high] = self.port.to_le_bytes();
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.idle_secs.to_le_bytes());
+        bytes.extend([port_low, port_high, self.local, self.watches.into()]);
+        bytes.extend(self.address.octets());
     }
 
     fn read(bytes: &[u8; CONNECTION_BYTES]) -> Connection {
-        let (words, _) = bytes.as_chunks();
-        let [number, address, port, idle_secs] = std::array::from_fn(|at| u32::from_le_bytes(words[at]));
-        Connection { number, address, port: port as u16, watches: port >> 16 != 0, idle_secs }
+        let (words, _) = bytes.as_chunks::<4>();
+        let [number, idle_secs, rest] = std::array::from_fn(|at| u32::from_le_bytes(words[at]));
+        let [port_low, port_high, local, watches] = rest.to_le_bytes();
+        let port = u16::from_le_bytes([port_low, port_high]);
+        let address = bytes.last_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets: &[u8; 16]| Ipv6Addr::from(*octets));
+        Connection { number, address, port, local, watches: watches != 0, idle_secs }
     }
 
     fn show(self, config: &CacheConfig, text: &mut Vec<u8>) {
-        let Connection { number, address, port, watches, idle_secs } = self;
-        let peer = SocketAddrV4::new(Ipv4Addr::from(address), port);
+        let Connection { number, address, port, local, watches, idle_secs } = self;
+        let peer = shown(SocketAddr::new(address.to_canonical(), port));
         let state = if watches { "conn_watch" } else { "conn_read" };
-        let local = &config.server.local;
+        let local = config.server.locals.get(usize::from(local)).map_or(String::new(), |&local| shown(local));
         let lines = format!(
-            "STAT {number}:addr tcp:{peer}\r\nSTAT {number}:listen_addr {local}\r\n\
+            "STAT {number}:addr {peer}\r\nSTAT {number}:listen_addr {local}\r\n\
              STAT {number}:state {state}\r\nSTAT {number}:secs_since_last_cmd {idle_secs}\r\n"
         );
         text.extend_from_slice(lines.as_bytes());
+    }
+}
+
+/// An end of a connection as memcached shows it (memcached.c, `conn_to_str`).
+fn shown(end: SocketAddr) -> String {
+    match end {
+        SocketAddr::V4(end) => format!("tcp:{end}"),
+        SocketAddr::V6(end) => format!("tcp6:[{}]:{}", end.ip(), end.port()),
     }
 }
 
@@ -300,17 +316,23 @@ impl Walks {
 fn tell_connections(conns: &Conns, from: usize, room: usize, now: Now, text: &mut Vec<u8>) -> Reached {
     let most = CONNECTIONS_PER_STEP.min(room / CONNECTION_BYTES);
     let rest = conns.from(from);
-    for state in rest.iter().take(most).filter(|state| state.number != 0) {
+    let left = rest.len();
+    for conn in rest.take(most).filter(|&conn| conns[conn].number != 0) {
+        let (state, peer) = (&conns[conn], conns.peer(conn));
         let connection = Connection {
             number: state.number,
-            address: u32::from(*state.peer.ip()),
-            port: state.peer.port(),
+            address: match peer.ip() {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            },
+            port: peer.port(),
+            local: state.local,
             watches: state.watches.is_some(),
             idle_secs: now.secs.saturating_sub(state.last_secs),
         };
         connection.write(text);
     }
-    if most < rest.len() && most > 0 { Reached::Connection((from + most) as u32) } else { Reached::End }
+    if most < left && most > 0 { Reached::Connection((from + most) as u32) } else { Reached::End }
 }
 
 fn show_listeners(config: &CacheConfig, now: Now, text: &mut Vec<u8>) {
@@ -340,10 +362,42 @@ fn show_listeners(config: &CacheConfig, now: Now, text: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_connection_is_told_with_both_ends_as_memcached_shows_them() {
+        let end = |text: &str| text.parse::<SocketAddr>().expect("an address and a port");
+        let mut config = CacheConfig::default();
+        config.server.locals = vec![end("10.77.0.2:11211"), end("[2001:db8::2]:11211")];
+        let mut conns = Conns::new(3, true);
+        for (index, peer) in ["10.77.0.1:40000", "[2001:db8::1]:40001", "10.77.0.9:1"].into_iter().enumerate() {
+            let conn = ConnId(index as u32);
+            conns.set_peer(conn, end(peer));
+            assert_eq!(conns.peer(conn), end(peer));
+            (conns[conn].number, conns[conn].local) = (7 + conn.0, u8::from(peer.contains("db8")));
+        }
+        conns.forget(ConnId(2));
+        assert_eq!(conns.peer(ConnId(2)), end("0.0.0.0:0"));
+        let now = Now { secs: 9, unix_epoch: 0 };
+        let mut bytes = Vec::new();
+        assert_eq!(tell_connections(&conns, 0, 1_000, now, &mut bytes), Reached::End);
+        let mut text = Vec::new();
+        for told in bytes.as_chunks::<CONNECTION_BYTES>().0 {
+            Connection::read(told).show(&config, &mut text);
+        }
+        let shown = |number, peer, local| {
+            format!(
+                "STAT {number}:addr {peer}\r\nSTAT {number}:listen_addr {local}\r\n\
+                 STAT {number}:state conn_read\r\nSTAT {number}:secs_since_last_cmd 9\r\n"
+            )
+        };
+        let wanted = shown(7, "tcp:10.77.0.1:40000", "tcp:10.77.0.2:11211")
+            + &shown(8, "tcp6:[2001:db8::1]:40001", "tcp6:[2001:db8::2]:11211");
+        assert_eq!(String::from_utf8(text).expect("text"), wanted);
+    }
+
     /// One that is gone may still wait for its step, and whoever has its number next is not put there beside it.
     #[test]
     fn a_connection_that_is_gone_waits_for_a_step_no_more_than_once() {
-        let (mut walks, mut conns) = (Walks::new(), Conns::new(4));
+        let (mut walks, mut conns) = (Walks::new(), Conns::new(4, false));
         let conn = ConnId(0);
         for _ in 0..100 {
             walks.wait(&mut conns, conn);

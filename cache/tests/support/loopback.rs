@@ -158,7 +158,7 @@ impl Loopback {
     pub fn connect_with(&mut self, core: usize, receive_ring: usize, transmit_ring: usize) -> Client {
         let id = ConnId(self.free_ids[core].pop().expect("fewer connections than connections_per_core"));
         let peer = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 1000 + self.conns.len() as u16);
-        self.cores[core].open(id, peer);
+        self.cores[core].open(id, peer.into(), [10, 0, 0, 2].into());
         self.conns.push(Conn {
             core,
             id,

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_packet_core::{DecodeError, ErrorBuffer, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use crate::family::IpFamily;
 use crate::route::Route;
 
 /// `RTM_NEWROUTE`, the kind of each answer, and `RTM_GETROUTE` (`linux/rtnetlink.h`).
@@ -48,6 +49,7 @@ const TOLD_AT_ONCE: usize = 4_096;
 #[derive(Debug)]
 pub struct Routes {
     index: u32,
+    families: Vec<IpFamily>,
     /// Where the kernel tells that routes have changed; `None`: it would not, and each look asks.
     told: Option<Socket>,
     /// Whether to ask whatever is told.
@@ -56,9 +58,9 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Of the interface of that index. The first look tells all of them.
-    pub fn new(index: u32) -> Self {
-        Self { index, told: listen().ok(), stale: true, last: Vec::new() }
+    /// Those of `families` of the interface of that index. The first look tells all of them.
+    pub fn new(index: u32, families: Vec<IpFamily>) -> Self {
+        Self { index, told: listen(&families).ok(), families, stale: true, last: Vec::new() }
     }
 
     /// Has the next look ask, as after the interface was down.
@@ -66,8 +68,8 @@ impl Routes {
         self.stale = true;
     }
 
-    /// All routes, if they are others than at the last look: of each network the one of the least metric, the longest
-    /// prefixes of IPv4 first and then those of IPv6, at most [`Route::MOST`] of each.
+    /// All routes, if they are others than at the last look: of each network the one of the least metric, of each family the
+    /// longest prefixes first, at most [`Route::MOST`].
     ///
     /// # Errors
     /// The kernel refused; the next look asks again.
@@ -77,7 +79,7 @@ impl Routes {
             return Ok(None);
         }
         self.stale = true;
-        let routes = routes_of(self.index)?;
+        let routes = routes_of(self.index, &self.families)?;
         self.stale = false;
         if routes == self.last {
             return Ok(None);
@@ -87,11 +89,15 @@ impl Routes {
     }
 }
 
-fn listen() -> io::Result<Socket> {
+fn listen(families: &[IpFamily]) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, 0))?;
-    socket.add_membership(IPV4_ROUTES)?;
-    socket.add_membership(IPV6_ROUTES)?;
+    for family in families {
+        socket.add_membership(match family {
+            IpFamily::V4 => IPV4_ROUTES,
+            IpFamily::V6 => IPV6_ROUTES,
+        })?;
+    }
     socket.set_non_blocking(true)?;
     Ok(socket)
 }
@@ -112,10 +118,16 @@ fn has_told(socket: &Socket) -> bool {
 }
 
 /// The routes of the main table that leave by the interface of that index, sorted.
-fn routes_of(index: u32) -> io::Result<Vec<Route>> {
-    let mut routes = sorted(routes_of_family(INET, index)?);
-    // A kernel without IPv6 tells of IPv4 again, which `read` tells apart.
-    routes.extend(sorted(routes_of_family(INET6, index)?));
+fn routes_of(index: u32, families: &[IpFamily]) -> io::Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for family in families {
+        // A kernel without IPv6 tells of IPv4 instead, which `read` tells apart.
+        let number = match family {
+            IpFamily::V4 => INET,
+            IpFamily::V6 => INET6,
+        };
+        routes.extend(sorted(routes_of_family(number, index)?));
+    }
     Ok(routes)
 }
 
@@ -412,7 +424,7 @@ mod tests {
     #[test]
     fn the_kernel_is_asked_once_while_nothing_changes() {
         // An interface that there is not has no routes, and its first look tells of none.
-        let mut routes = Routes::new(0x7fff_fff0);
+        let mut routes = Routes::new(0x7fff_fff0, vec![IpFamily::V4, IpFamily::V6]);
         assert_eq!(routes.look().expect("every namespace can be asked"), None);
         assert!(!routes.stale);
         routes.doubt();

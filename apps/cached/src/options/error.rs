@@ -23,13 +23,17 @@ pub enum OptionError {
         hint: &'static str,
     },
     /// An address was not ADDRESS/PREFIX.
-    #[error("--address {value}: not an IPv4 address with a prefix of 1 to 30 bits; write it like 10.77.0.2/24")]
+    #[error(
+        "--address {value}: not an address with a prefix, of IPv4 of 1 to 30 bits, of IPv6 of 1 to 128; write it like 10.77.0.2/24 or 2001:db8::2/64"
+    )]
     Address {
         /// What was typed.
         value: String,
     },
     /// A network was not ADDRESS/PREFIX.
-    #[error("{option} {value}: not an IPv4 network, with no bits behind its prefix; write it like 10.77.0.0/16")]
+    #[error(
+        "{option} {value}: not a network, with no bits behind its prefix; write it like 10.77.0.0/16 or 2001:db8::/32"
+    )]
     Network {
         /// The option's name.
         option: &'static str,
@@ -68,14 +72,14 @@ pub enum OptionError {
         /// Threads asked for.
         threads: usize,
     },
-    /// `-l` names what the stack does not have.
-    #[error("-l {value}: {why}; give 0.0.0.0 or the stack's own address {own}, which --address sets")]
+    /// `-l` names what the stack does not have, or not all that it has.
+    #[error("-l {value}: {why}; give * or the stack's own {own}, which --address sets")]
     Listen {
         /// What was typed.
         value: String,
         /// What is wrong with it.
-        why: &'static str,
-        /// The stack's own address.
+        why: String,
+        /// The stack's own addresses.
         own: String,
     },
     /// An option of memcached's that this server does not keep.

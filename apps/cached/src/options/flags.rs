@@ -1,6 +1,6 @@
 //! What was typed: memcached's letters, and the names that are ours, each value read and checked for itself.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use cache::{Commands, Protocol};
 use clap::Parser;
 use nic::DeviceName;
 use nic::wait_mode::WaitMode;
+use stack::OwnAddress;
 
 use super::error::OptionError;
 use super::number::Noted;
@@ -28,13 +29,14 @@ pub(super) struct Flags {
     /// that name
     #[arg(long, value_name = "KIND:NAME", value_parser = read::device)]
     pub(super) device: Option<DeviceName>,
-    /// The stack's own IPv4 address and prefix, such as 10.77.0.2/24; it must not be the kernel's, unless it is shared
-    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::host_address)]
-    pub(super) address: (Ipv4Addr, u8),
-    /// Router to other networks, on the network of --address; default: as the kernel's routes of the interface say, and go on
-    /// saying
+    /// The stack's own address and prefix, of IPv4 or IPv6, such as 10.77.0.2/24 or 2001:db8::2/64; may be given up to 64
+    /// times, and is served at each. It must not be the kernel's, unless it is shared
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::host_address, required = true)]
+    pub(super) address: Vec<OwnAddress>,
+    /// Router to other networks, on the network of an --address, or of IPv6 by its address on the link (fe80::1); once for each
+    /// family. Default: as the kernel's routes of the interface say, and go on saying
     #[arg(long, value_name = "ADDRESS", value_parser = read::gateway)]
-    pub(super) gateway: Option<Ipv4Addr>,
+    pub(super) gateway: Vec<IpAddr>,
     /// VLAN whose frames are the server's, by the number of their 802.1Q tag, 1 to 4094; those of others and without a tag are
     /// the kernel's. An interface of a VLAN, such as eth0.100, says the same; default: frames without a tag
     #[arg(long, value_name = "NUMBER", value_parser = read::vlan)]
@@ -43,22 +45,22 @@ pub(super) struct Flags {
     /// too, which keeps ARP, ping and every other port) or dedicated (every frame of the queues)
     #[arg(long, value_name = "WAY", default_value = "own", value_parser = read::steering)]
     pub(super) steering: Steering,
-    /// Sources that are served, such as 10.77.0.0/16; may be given more than once. Packets of others are dropped, before
-    /// they cost anything; default: all are served
+    /// Sources that are served, such as 10.77.0.0/16 or 2001:db8::/32; may be given more than once. Packets of others are
+    /// dropped, before they cost anything; default: all are served
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = read::allowed)]
-    pub(super) allow: Vec<(Ipv4Addr, u8)>,
+    pub(super) allow: Vec<(IpAddr, u8)>,
     /// TCP port to listen on, 1 to 65535; 0: none, -1: any free one [default: 11211]
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = read::tcp_port, allow_negative_numbers = true)]
     pub(super) port: Option<Noted<ListenPort>>,
     /// UDP port to listen on, 1 to 65535, also the TCP port unless -p is given; 0: none, -1: any free one
     #[arg(short = 'U', long = "udp-port", aliases = ["ud", "udp", "udp-"], value_name = "PORT", default_value = "0", value_parser = read::udp_port, allow_negative_numbers = true)]
     pub(super) udp_port: Noted<ListenPort>,
-    /// Sources whose requests over UDP are answered in full, such as 10.77.0.0/16; may be given more than once. Others,
-    /// loopback too, are sent no more than three times what they send
+    /// Sources whose requests over UDP are answered in full, such as 10.77.0.0/16 or 2001:db8::/32; may be given more than
+    /// once. Others, loopback too, are sent no more than three times what they send
     #[arg(long = "udp-trust", value_name = "ADDRESS/PREFIX", value_parser = read::trusted)]
     pub(super) udp_trust: Vec<Trusted>,
-    /// Address to listen on: 0.0.0.0 or the stack's own, with :PORT if it is not that of -p and -U; several, by commas or by
-    /// more than one -l, are all to be that
+    /// Addresses to listen on, by commas or by more than one -l: those of --address, or * for all, 0.0.0.0 for all of IPv4, ::
+    /// for all of IPv6; with :PORT (of IPv6 [ADDRESS]:PORT) if it is not that of -p and -U. None may be left out
     #[arg(short = 'l', long = "listen", value_name = "ADDRESS", value_parser = read::name)]
     pub(super) listen: Vec<String>,
     /// Threads, one core and one shard of the cache each, 1 to 64 [default: 4, fewer if -m is too small for them]

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use cache::{Network, Protocol, User};
 use nic::DeviceName;
 use nic::wait_mode::WaitMode;
+use stack::OwnAddress;
 
 use super::error::OptionError;
 use super::number::{Noted, Number, decimal, integer};
@@ -168,43 +169,6 @@ fn port(option: &'static str, unit: &'static str, text: &str) -> Result<Noted<Li
     }
 }
 
-/// All addresses of `-l` as one list; several `-l` add up, and one that is a part of those before adds nothing (memcached.c,
-/// `case 'l'`).
-pub(super) fn listen_list(given: Vec<String>) -> Option<String> {
-    given.into_iter().reduce(|list, next| if list.contains(&next) { list } else { format!("{list},{next}") })
-}
-
-/// The port that the addresses of `-l` name, if they do: there is one port, so that all name the same.
-pub(super) fn listen_port(listen: Option<&str>, own: Ipv4Addr) -> Result<Option<u16>, OptionError> {
-    let Some(list) = listen else { return Ok(None) };
-    let mut addresses = list.split([',', ';']).filter(|address| !address.is_empty());
-    let port = port_of_address(addresses.next().unwrap_or(list), own)?;
-    for next in addresses {
-        if port_of_address(next, own)? != port {
-            let why = "its port is not that of the address before, and there is one listener";
-            return Err(OptionError::Listen { value: next.to_owned(), why, own: own.to_string() });
-        }
-    }
-    Ok(port)
-}
-
-fn port_of_address(listen: &str, own: Ipv4Addr) -> Result<Option<u16>, OptionError> {
-    let wrong = |why| OptionError::Listen { value: listen.to_owned(), why, own: own.to_string() };
-    let listen = listen.trim();
-    let place = listen.strip_prefix("tcp:").unwrap_or(listen);
-    let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
-    match Ipv4Addr::from_str(host) {
-        Ok(address) if address == own || address.is_unspecified() => {}
-        Ok(_) => return Err(wrong("this is another address")),
-        Err(_) => return Err(wrong("this is no IPv4 address")),
-    }
-    match port.map(u16::from_str) {
-        None => Ok(None),
-        Some(Ok(port)) if port > 0 => Ok(Some(port)),
-        Some(_) => Err(wrong("what follows the colon is no port")),
-    }
-}
-
 /// A network of `--udp-trust`, with its text for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trusted {
@@ -213,10 +177,13 @@ pub(super) struct Trusted {
 }
 
 /// Address and prefix length. An address alone is a network too.
-fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, prefix) = text.trim().split_once('/').unwrap_or((text.trim(), "32"));
-    let network = Ipv4Addr::from_str(address).ok().zip(u8::from_str(prefix).ok());
-    network.filter(|&(address, prefix)| Network::new(address, prefix).is_some())
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) =
+        text.trim().split_once('/').map_or((text.trim(), None), |(left, right)| (left, Some(right)));
+    let address = IpAddr::from_str(address).ok()?;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Some(whole), |prefix| u8::from_str(prefix).ok())?;
+    Some((address, prefix)).filter(|&(address, prefix)| Network::new(address, prefix).is_some())
 }
 
 pub(super) fn trusted(text: &str) -> Result<Trusted, OptionError> {
@@ -226,7 +193,7 @@ pub(super) fn trusted(text: &str) -> Result<Trusted, OptionError> {
     }
 }
 
-pub(super) fn allowed(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
+pub(super) fn allowed(text: &str) -> Result<(IpAddr, u8), OptionError> {
     network(text).ok_or_else(|| OptionError::Network { option: "--allow", value: text.to_owned() })
 }
 
@@ -305,34 +272,46 @@ pub(super) fn auth(path: &Path) -> Result<(String, Vec<User>), OptionError> {
     Ok((path.display().to_string(), users::read_users(path)?))
 }
 
-pub(super) fn host_address(text: &str) -> Result<(Ipv4Addr, u8), OptionError> {
+pub(super) fn host_address(text: &str) -> Result<OwnAddress, OptionError> {
     let wrong = || OptionError::Address { value: text.to_owned() };
     let (address, prefix) = text.trim().split_once('/').ok_or_else(wrong)?;
-    let address = Ipv4Addr::from_str(address).map_err(|_| wrong())?;
+    let address = IpAddr::from_str(address).map_err(|_| wrong())?;
     let prefix = u8::from_str(prefix).map_err(|_| wrong())?;
-    if !(1..=30).contains(&prefix) {
+    let prefixes = if address.is_ipv4() { 1..=30 } else { 1..=128 };
+    if !prefixes.contains(&prefix) {
         return Err(wrong());
     }
-    let host_bits = u32::from(address) & (u32::MAX >> prefix);
-    let why = if address.is_loopback() {
-        Some("it is a loopback address")
-    } else if address.is_multicast() || address.is_unspecified() || address.octets()[0] >= 240 {
-        Some("it is no unicast address")
-    } else if host_bits == 0 {
-        Some("it is the network's own address")
-    } else if host_bits == u32::MAX >> prefix {
-        Some("it is the network's broadcast address")
-    } else {
-        None
-    };
-    match why {
+    match no_host(address, prefix) {
         Some(why) => Err(OptionError::NotAHost { value: text.to_owned(), why }),
-        None => Ok((address, prefix)),
+        None => Ok(OwnAddress::new(address, prefix)),
     }
 }
 
-pub(super) fn gateway(text: &str) -> Result<Ipv4Addr, OptionError> {
-    let why = "not an IPv4 address; write it like 10.77.0.1";
+/// Why no host can have the address, if none can.
+fn no_host(address: IpAddr, prefix: u8) -> Option<&'static str> {
+    let (host_bits, all_ones) = match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX >> prefix;
+            (u128::from(address.to_bits() & mask), Some(u128::from(mask)))
+        }
+        // Of a link between two (RFC 6164) and of a single host the first address is one like others.
+        IpAddr::V6(address) => (address.to_bits() & u128::MAX.checked_shr(prefix.into()).unwrap_or(0), None),
+    };
+    let single = address.is_ipv6() && prefix >= 127;
+    match address {
+        _ if address.is_loopback() => Some("it is a loopback address"),
+        _ if address.is_multicast() || address.is_unspecified() => Some("it is no unicast address"),
+        IpAddr::V4(address) if address.octets()[0] >= 240 => Some("it is no unicast address"),
+        IpAddr::V6(address) if address.to_ipv4().is_some() => Some("it is an IPv4 address in disguise"),
+        IpAddr::V4(_) if host_bits == 0 => Some("it is the network's own address"),
+        IpAddr::V6(_) if host_bits == 0 && !single => Some("it is that of every router of the network"),
+        _ if all_ones == Some(host_bits) => Some("it is the network's broadcast address"),
+        _ => None,
+    }
+}
+
+pub(super) fn gateway(text: &str) -> Result<IpAddr, OptionError> {
+    let why = "not an IP address; write it like 10.77.0.1 or fe80::1";
     text.trim().parse().map_err(|_| OptionError::Refused { option: format!("--gateway {text}"), why })
 }
 

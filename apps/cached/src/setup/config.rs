@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -33,11 +34,8 @@ pub(crate) struct Ports {
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.tcp {
-            Some(port) => write!(f, "{port}")?,
-            None => write!(f, "no port")?,
-        }
-        self.udp.map_or(Ok(()), |port| write!(f, " and UDP port {port}"))
+        let (tcp, udp) = self.in_words();
+        write!(f, "{tcp}{udp}")
     }
 }
 
@@ -45,6 +43,12 @@ impl Ports {
     /// The ports that the options name; for -1 one is drawn from the range of ephemeral ports (32768 to 60999).
     pub(crate) fn of(options: &Options) -> Result<Ports, SetupError> {
         Ok(Ports { tcp: port(options.port)?, udp: port(options.udp_port)? })
+    }
+
+    /// That for TCP, and what to say behind it of the other.
+    pub(crate) fn in_words(self) -> (String, String) {
+        let tcp = self.tcp.map_or("no port".to_owned(), |port| port.to_string());
+        (tcp, self.udp.map_or(String::new(), |port| format!(" and UDP port {port}")))
     }
 
     /// Each with its transport.
@@ -103,9 +107,9 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
         max_connections: options.connections,
         interface: Some(options.listen.clone().unwrap_or_else(|| options.interface.clone())),
         backlog: options.backlog,
-        listeners: ports.tcp.map(|port| format!("tcp:{}:{port}", shown_address(options))).into_iter().collect(),
-        udp_listeners: ports.udp.map(|port| format!("udp:{}:{port}", shown_address(options))).into_iter().collect(),
-        local: format!("tcp:{}:{}", options.address, ports.tcp.unwrap_or(0)),
+        listeners: ports.tcp.map(|port| listeners(options, Transport::Tcp, port)).unwrap_or_default(),
+        udp_listeners: ports.udp.map(|port| listeners(options, Transport::Udp, port)).unwrap_or_default(),
+        locals: options.addresses.iter().map(|own| SocketAddr::new(own.address, ports.tcp.unwrap_or(0))).collect(),
         auth_file: options.auth.as_ref().map(|(path, _)| path.clone()),
         maxconns_fast: options.extended.maxconns_fast,
         idle_timeout_secs: options.extended.idle_timeout_secs,
@@ -134,13 +138,20 @@ pub(super) fn cache_config(options: &Options, ports: Ports) -> CacheConfig {
     }
 }
 
-/// The address as listeners show it: the first of `-l`, or the stack's own.
-fn shown_address(options: &Options) -> String {
-    let given = options.listen.iter().flat_map(|list| list.split([',', ';']));
-    let first = given.map(str::trim).find(|address| !address.is_empty());
-    let host = first.map(|listen| listen.strip_prefix("tcp:").unwrap_or(listen));
-    let host = host.map(|host| host.split_once(':').map_or(host, |(host, _)| host));
-    host.map_or(options.address.to_string(), str::to_owned)
+/// Where is listened on, as `stats conns` shows it: at the addresses of `-l`, or else at the stack's own.
+fn listeners(options: &Options, transport: Transport, port: u16) -> Vec<String> {
+    let protocol = match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    let show = |address: IpAddr| match address {
+        IpAddr::V4(address) => format!("{protocol}:{address}:{port}"),
+        IpAddr::V6(address) => format!("{protocol}6:[{address}]:{port}"),
+    };
+    match options.listen_addresses() {
+        Some(addresses) => addresses.into_iter().map(show).collect(),
+        None => options.addresses.iter().map(|own| show(own.address)).collect(),
+    }
 }
 
 /// Flows a core may have: all connections may come to one core, and those above the limit are told so.
@@ -150,9 +161,11 @@ pub(super) fn flows_per_core(options: &Options) -> usize {
 
 /// What the link is opened with.
 pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
-    let mut config = XdpConfig::new(options.interface.clone(), options.address);
-    if options.steering == Steering::Shared {
-        config.addresses = vec![(options.address.into(), AddressMode::Shared)];
+    let shared = options.steering == Steering::Shared;
+    let mode = if shared { AddressMode::Shared } else { AddressMode::Own };
+    let mut config = XdpConfig::new(options.interface.clone(), Ipv4Addr::UNSPECIFIED);
+    config.addresses = options.addresses.iter().map(|own| (own.address, mode)).collect();
+    if shared {
         config.ports = ports.listed().collect();
     }
     config.dedicated = options.steering == Steering::Dedicated;
@@ -177,12 +190,17 @@ pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
 
 /// What the stack of each core is given; `peers` is the number of the other cores.
 pub(super) fn stack_config(options: &Options, ports: Ports, link: &Link, peers: usize) -> StackConfig {
-    let mut config = StackConfig::new(options.address, options.prefix, Mac(link.mac.0));
+    // An IPv4 address first: the stack tells that apart quickest.
+    let (v4, v6): (Vec<_>, Vec<_>) = options.addresses.iter().partition(|own| own.address.is_ipv4());
+    let mut own = v4.into_iter().chain(v6).copied();
+    let Some(first) = own.next() else { unreachable!("`Options` has checked that there is an address") };
+    let mut config = StackConfig::new(first.address, first.prefix_len, Mac(link.mac.0));
+    config.others.extend(own);
     config.ip_mtu = vlan::mtu(options, link) as usize;
     // What the XDP program leaves to the kernel; a TAP has none.
     config.vlan = Some(options.vlan.unwrap_or(0));
     config.arp = options.steering != Steering::Shared;
-    config.gateway = options.gateway;
+    (config.gateway, config.gateway6) = (options.gateways.v4, options.gateways.v6);
     config.partial_checksums = link.leaves_checksums();
     config.ports = ports.tcp.into_iter().collect();
     config.udp_ports = ports.udp.into_iter().collect();

@@ -29,17 +29,17 @@ impl Device {
     /// Opens what `options` name. The program of an interface takes the place of the one that is attached `over` it.
     ///
     /// # Errors
-    /// It cannot be had, or the address of the options is the kernel's.
+    /// It cannot be had, or an address of the options is the kernel's.
     pub(super) fn open(options: &Options, ports: Ports, over: Option<AttachedLink>) -> Result<Device, SetupError> {
         let DeviceName::Tap(name) = &options.device else {
             let device = XdpDevice::open_over(&xdp_config(options, ports), over).map_err(Box::new)?;
             return Ok(Self::Xdp(Box::new(device)));
         };
         // A kernel that has the address answers for it: a connection would have two ends here.
-        let address = options.address.into();
-        let carrier = kernel_addresses().unwrap_or_default().into_iter().find(|known| known.address == address);
+        let is_own = |address| options.addresses.iter().any(|own| own.address == address);
+        let carrier = kernel_addresses().unwrap_or_default().into_iter().find(|known| is_own(known.address));
         if let Some(carrier) = carrier {
-            return Err(Box::new(OpenError::AddressInUse { address, on: carrier.link }).into());
+            return Err(Box::new(OpenError::AddressInUse { address: carrier.address, on: carrier.link }).into());
         }
         Ok(Self::Tap(TapDevice::open(&tap_config(name, options))?))
     }

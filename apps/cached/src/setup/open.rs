@@ -10,7 +10,7 @@ use cache::{Core, Shared};
 use nic::link::Link;
 use nic::wait_mode::Waiting;
 use nic::{DeviceName, Doorbell, FlowPrediction, QueueId, QueuePlan};
-use stack::{NetStack, OwnAddress, Routes, Secrets, StrayRing};
+use stack::{NetStack, Routes, Secrets, StrayRing};
 
 use super::config::{Ports, cache_config, flows_per_core, random, stack_config};
 use super::device::{Device, frame_bytes};
@@ -172,11 +172,12 @@ fn say_checksums(link: &Link) {
 
 /// Says which frames are the server's, where it is not simply those for an address of its own.
 fn say_steering(options: &Options, ports: Ports) {
-    let (address, interface) = (options.address, &options.interface);
+    let interface = &options.interface;
     match options.steering {
         Steering::Own => {}
         Steering::Shared => say(format_args!(
-            "steering: port {ports} of {address} is the server's, all else the kernel's; these clients pass by the host's firewall, --allow says who is served"
+            "steering: port {ports} of {} is the server's, all else the kernel's; these clients pass by the host's firewall, --allow says who is served",
+            options.shown_addresses()
         )),
         Steering::Dedicated => say(format_args!(
             "steering: every frame of these queues of {interface} is the server's; the kernel is not reached by them"
@@ -221,8 +222,8 @@ fn chunk_bytes(link: &Link) -> usize {
 /// The kernel's routes as they are now, if they are followed: a flow that is open when they change goes over from one router to
 /// another, and must have had the one.
 fn routes_at_start(options: &Options, link: &Link) -> Option<Routes> {
-    let routes = followed(options, link).map(nic::link::Routes::new)?.look().ok()??;
-    Some(Routes::new([OwnAddress::new(options.address, options.prefix)], routes))
+    let routes = followed(options, link)?.look().ok()??;
+    Some(Routes::new(options.addresses.iter().copied(), options.gateways.beside(routes)))
 }
 
 fn make_workers(

@@ -1,7 +1,7 @@
 //! The cores running: started, watched, stopped.
 
 use std::io;
-use std::net::{Ipv4Addr, Shutdown};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::confine::{Role, restrict};
 use crate::governed::{Cores, Ending, Governed};
 use crate::live_capture::CaptureWriter;
 use crate::losses::{LinkLosses, LossLog};
-use crate::options::{Options, cluster_in, users_in};
+use crate::options::{Gateways, Options, cluster_in, users_in};
 use crate::orders::Orders;
 use crate::report::{CoreReport, total};
 use crate::say::say;
@@ -69,8 +69,9 @@ pub(super) struct Running {
     control: Option<(UnixStream, JoinHandle<()>)>,
     log: LossLog,
     since: Instant,
-    /// The server's address, and the bits of its network.
-    own: (Ipv4Addr, u8),
+    /// The server's addresses, and the routers that the options name.
+    own: Vec<OwnAddress>,
+    gateways: Gateways,
     conflicts: Conflicts,
     /// Whether the link was down when last told of.
     link_was_down: bool,
@@ -118,7 +119,8 @@ impl Running {
             control,
             log: LossLog::default(),
             since: Instant::now(),
-            own: (options.address, options.prefix),
+            own: options.addresses.clone(),
+            gateways: options.gateways,
             conflicts: Conflicts::default(),
             link_was_down: false,
             users_file: options.auth.as_ref().map_or(String::new(), |(path, _)| path.clone()),
@@ -139,8 +141,8 @@ impl Running {
                 }
                 Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
                 Ok(Event::Said(ToPlane::Routes(routes))) => {
-                    let (own, prefix) = self.own;
-                    self.base.surroundings.set_routes(Routes::new([OwnAddress::new(own, prefix)], routes));
+                    let routes = self.gateways.beside(routes);
+                    self.base.surroundings.set_routes(Routes::new(self.own.iter().copied(), routes));
                 }
                 Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
                 Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),

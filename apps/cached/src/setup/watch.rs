@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nic::link::{Link, LinkCounts, Routes};
 use nic::xdp::HeldProgram;
-use nic::{DeviceName, Route};
+use nic::{DeviceName, IpFamily, Route};
 
 use crate::link_watch::{LinkGone, LinkWatch};
 use crate::losses::LinkLosses;
@@ -18,11 +18,15 @@ const INTERVAL_LEAST: Duration = Duration::from_millis(50);
 /// Routes of which the log tells.
 const SHOWN: usize = 8;
 
-/// The index of the interface whose routes in the kernel's table are the server's; `None` where nobody's are followed.
-pub(crate) fn followed(options: &Options, link: &Link) -> Option<u32> {
+/// The kernel's routes that are the server's: those of the interface, of the families in which it has an address and was told of
+/// no router; `None` where nobody's are followed.
+pub(crate) fn followed(options: &Options, link: &Link) -> Option<Routes> {
     // The routes by a TAP are the other end's, and lead here. At a shared address nobody is asked for a router.
     let follows = matches!(options.device, DeviceName::Xdp(_)) && options.steering != Steering::Shared;
-    routes_of(options, link).filter(|_| follows && options.gateway.is_none())
+    let is_open = |family: &IpFamily| options.has(*family) && !options.gateways.has(*family);
+    let families: Vec<_> = [IpFamily::V4, IpFamily::V6].into_iter().filter(is_open).collect();
+    let index = routes_of(options, link).filter(|_| follows && !families.is_empty())?;
+    Some(Routes::new(index, families))
 }
 
 /// Looks, and says in the log what the operator should know.
@@ -49,11 +53,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Over a link with sockets on its first `queues` queues, and over the kernel's routes by the interface of the index
-    /// `followed`.
-    pub(crate) fn new(link: Link, queues: usize, followed: Option<u32>) -> Self {
+    /// Over a link with sockets on its first `queues` queues, and over the kernel's routes that are `followed`.
+    pub(crate) fn new(link: Link, queues: usize, followed: Option<Routes>) -> Self {
         Self {
-            routes: followed.map(Routes::new),
+            routes: followed,
             fresh_routes: None,
             told_routes: false,
             route_changes: 0,

@@ -74,6 +74,8 @@ pub(super) struct Interpreter {
     values: Vec<u8>,
     /// Queues that have a socket.
     sockets: HashSet<u64>,
+    /// Instructions that the last frame took, those of helpers apart.
+    pub(super) steps: usize,
 }
 
 /// Memory and registers of one run.
@@ -100,6 +102,7 @@ impl Interpreter {
             maps: maps.into(),
             values: Vec::new(),
             sockets: HashSet::new(),
+            steps: 0,
         };
         loaded.set("settings", &0u32.to_ne_bytes(), 0);
         loaded.set("station", &0u32.to_ne_bytes(), 0);
@@ -170,7 +173,8 @@ impl Map {
 impl Run<'_> {
     fn finish(&mut self) -> u32 {
         let mut at = 0;
-        for _ in 0..STEPS_MAX {
+        for step in 1..=STEPS_MAX {
+            self.of.steps = step;
             let instruction = self.of.code[at];
             at += 1;
             match instruction.code {
