@@ -8,29 +8,13 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use lab::arp::{REPLY, REQUEST, arp};
-use lab::bench::Bench;
+use lab::flooded::{AT_ONCE, Family, Flood, Flooded, LOOKS, OLD_PORT, endure_over};
 use lab::odd::{sum, sum_ip};
 use lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
-use lab::{App, OWN, PEER, PORT, THEM, US, config};
+use lab::{OWN, PEER, PORT, THEM, US};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::rand_core::RngCore;
 use sidestep_stack::{DropReason, Mac};
-
-/// Frames of the flood between two looks at the honest clients, and how often that is in the second.
-const AT_ONCE: usize = 50;
-const LOOKS: usize = 2_000;
-const STEP: Duration = Duration::from_micros(500);
-/// Turns in which so many frames, and those of the honest clients, are taken in.
-const TURNS: usize = 2;
-/// Turns that all of it may take until the server has nothing to do: SYNs are answered eight a turn.
-const MOST_TURNS: usize = 100;
-/// Looks between two new connections of an honest client.
-const OPENS_EVERY: usize = 10;
-
-const OLD_PORT: u16 = 4_000;
-
-/// A frame of a flood.
-type Flood = fn(&mut Xoshiro256PlusPlus) -> Vec<u8>;
 
 /// An address that is nobody's here.
 fn stranger(rng: &mut Xoshiro256PlusPlus) -> [u8; 4] {
@@ -154,131 +138,9 @@ fn mutated(rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {
     frame
 }
 
-/// A host that is flooded, and an honest client beside.
-struct Flooded {
-    bench: Bench,
-    rng: Xoshiro256PlusPlus,
-    /// Of the old connection: the client's next sequence number, and the server's.
-    old: (u32, u32),
-    next_port: u16,
-}
-
-impl Flooded {
-    fn new(seed: u64) -> Self {
-        println!("seed {seed}");
-        let mut config = config();
-        // So that no block need be made meanwhile.
-        config.flows_at_start = 1_024;
-        let mut bench = Bench::with(config, App::Echo);
-        let next = bench.open(OLD_PORT, 1);
-        Self { bench, rng: Xoshiro256PlusPlus::seed_from_u64(seed), old: (2, next), next_port: 20_000 }
-    }
-
-    /// Some frames of the flood, then `segment` of the honest client; what the client is sent.
-    fn ask(&mut self, flood: Option<Flood>, segment: &Tcp) -> Vec<Tcp> {
-        if let Some(flood) = flood {
-            for _ in 0..AT_ONCE {
-                let frame = flood(&mut self.rng);
-                self.bench.send(&frame);
-            }
-        }
-        self.bench.send(&segment.frame());
-        let mut answers = Vec::new();
-        for _ in 0..TURNS {
-            self.bench.turn_with(|frame| {
-                if frame[12..14] == [8, 0] && frame[23] == 6 && frame[30..34] == THEM.octets() {
-                    let answer = Tcp::read(frame);
-                    if answer.peer_port == segment.peer_port {
-                        answers.push(answer);
-                    }
-                }
-            });
-        }
-        answers
-    }
-
-    /// A request on the old connection is answered at once.
-    fn old_is_served(&mut self, flood: Option<Flood>) {
-        let (seq, ack) = self.old;
-        let answers = self.ask(flood, &Tcp::new(OLD_PORT, ACK | PSH, seq, ack).with(b"get key\r\n"));
-        let echo = answers.iter().find(|answer| !answer.data.is_empty());
-        assert_eq!(echo.map(|echo| (echo.seq, &echo.data[..])), Some((ack, &b"get key\r\n"[..])), "{answers:?}");
-        self.old = (seq.wrapping_add(9), ack.wrapping_add(9));
-    }
-
-    /// A new connection opens, asks and ends. Returns the answer to its SYN.
-    fn new_is_served(&mut self, flood: Option<Flood>) -> Tcp {
-        let port = self.next_port;
-        self.next_port += 1;
-        let mut syn = Tcp::new(port, SYN, 100, 0);
-        syn.mss = Some(1_460);
-        let answers = self.ask(flood, &syn);
-        assert_eq!(answers.len(), 1, "{answers:?}");
-        let syn_ack = answers[0].clone();
-        assert_eq!((syn_ack.flags, syn_ack.ack, syn_ack.mss), (SYN | ACK, 101, Some(1_460)));
-        let next = syn_ack.seq.wrapping_add(1);
-        assert_eq!(self.ask(flood, &Tcp::new(port, ACK, 101, next)), []);
-        let echo = self.ask(flood, &Tcp::new(port, ACK | PSH, 101, next).with(b"get key\r\n"));
-        assert_eq!(echo.iter().map(|answer| &answer.data[..]).collect::<Vec<_>>(), [b"get key\r\n"]);
-        let next = next.wrapping_add(9);
-        let fin = self.ask(flood, &Tcp::new(port, ACK | FIN, 110, next));
-        assert!(fin.iter().any(|answer| answer.flags & FIN != 0), "{fin:?}");
-        assert_eq!(self.ask(flood, &Tcp::new(port, ACK, 111, next.wrapping_add(1))), []);
-        syn_ack
-    }
-
-    /// Time passes, nothing being unacknowledged.
-    fn pass(&mut self, span: Duration) {
-        let (seq, ack) = self.old;
-        assert_eq!(self.ask(None, &Tcp::new(OLD_PORT, ACK, seq, ack)), []);
-        self.bench.wait(span);
-    }
-
-    /// The rest of the turns of a look: the server turns on while it has work, which takes it a small part of the time
-    /// between two looks.
-    fn go_on(&mut self) {
-        for _ in 0..MOST_TURNS {
-            if !self.bench.server.stack.has_work() {
-                return;
-            }
-            self.bench.turn_with(|_| {});
-        }
-        panic!("the server has work for more than {MOST_TURNS} turns");
-    }
-
-    /// A second of the flood.
-    fn run(&mut self, flood: Flood) {
-        for look in 0..LOOKS {
-            self.bench.wire.clock().advance(STEP);
-            self.old_is_served(Some(flood));
-            self.go_on();
-            if look % OPENS_EVERY == 0 {
-                self.new_is_served(None);
-            }
-        }
-    }
-
-    /// All is as before the flood: at once, and, when the last handshake has timed out, without a trace.
-    fn end(mut self) {
-        self.old_is_served(None);
-        self.new_is_served(None);
-        self.pass(Duration::from_secs(31));
-        let (seq, ack) = self.old;
-        let fin = self.bench.one(&Tcp::new(OLD_PORT, ACK | FIN, seq, ack));
-        assert_eq!(fin.flags & FIN, FIN);
-        self.bench.tcp(&Tcp::new(OLD_PORT, ACK, seq.wrapping_add(1), ack.wrapping_add(1)));
-        self.bench.server.assert_nothing_left();
-    }
-}
-
 /// A second of `flood`, beside honest clients; returns the host then.
 fn endure(flood: Flood, seed: u64) -> Flooded {
-    let mut flooded = Flooded::new(seed);
-    let before = flooded.bench.server.stack.census();
-    flooded.run(flood);
-    let after = flooded.bench.server.stack.census();
-    assert_eq!((after.blocks, after.open), (before.blocks, 1), "memory grew, or a connection of nobody is there");
-    flooded
+    endure_over(Family::V4, flood, seed)
 }
 
 #[test]
@@ -309,7 +171,7 @@ fn syn_acks(frames: &[Vec<u8>]) -> usize {
 /// To send may be far dearer than to receive: an answer must not wait for those to a whole burst of SYNs.
 #[test]
 fn a_request_behind_a_burst_of_syns_is_answered_before_them_and_they_a_few_a_turn() {
-    let mut flooded = Flooded::new(13);
+    let mut flooded = Flooded::new(Family::V4, 13);
     while flooded.bench.server.stack.census().half_open < 512 {
         let frame = syn(&mut flooded.rng);
         flooded.bench.frame(&frame);
@@ -335,7 +197,7 @@ fn a_request_behind_a_burst_of_syns_is_answered_before_them_and_they_a_few_a_tur
 /// Where more come than eight a turn, as many are answered as come.
 #[test]
 fn syns_that_come_faster_than_a_few_a_turn_are_all_answered() {
-    let mut flooded = Flooded::new(14);
+    let mut flooded = Flooded::new(Family::V4, 14);
     let mut sent = 0;
     for _ in 0..100 {
         for _ in 0..AT_ONCE {

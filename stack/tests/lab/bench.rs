@@ -7,6 +7,7 @@ use sidestep_stack::{DropReason, StackConfig, Time};
 
 use super::raw::{ACK, SYN, Tcp};
 use super::station::Station;
+use super::v6::ICMP;
 use super::{App, Server, config};
 
 /// A server, and a queue to throw frames at it.
@@ -99,12 +100,13 @@ impl Bench {
     }
 }
 
-/// The frames read as segments; ARP packets among them are left out.
+/// The frames read as segments; those of ARP, NDP and the reports of groups among them are left out.
 pub fn segments(frames: &[Vec<u8>]) -> Vec<Tcp> {
     frames.iter().filter(|frame| !is_arp(frame)).map(|frame| Tcp::read(frame)).collect()
 }
 
-/// Whether a frame is about ARP, or NDP: a flow in doubt asks where its peer is.
+/// Whether a frame is about ARP, or ICMPv6, of which NDP is a part: a flow in doubt asks where its peer is. A report of
+/// groups stands behind a header for each hop.
 pub fn is_arp(frame: &[u8]) -> bool {
-    frame[12..14] == [8, 6] || frame[12..14] == [0x86, 0xdd]
+    frame[12..14] == [8, 6] || frame[12..14] == [0x86, 0xdd] && [0, ICMP].contains(&frame[20])
 }

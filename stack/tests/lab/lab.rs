@@ -8,6 +8,8 @@ pub mod arp;
 pub mod bench;
 #[path = "family.rs"]
 pub mod family;
+#[path = "flooded.rs"]
+pub mod flooded;
 #[path = "frames.rs"]
 pub mod frames;
 #[path = "odd.rs"]
@@ -22,6 +24,8 @@ pub mod sink;
 pub mod station;
 #[path = "udp.rs"]
 pub mod udp;
+#[path = "v6.rs"]
+pub mod v6;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;

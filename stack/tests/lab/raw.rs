@@ -83,12 +83,20 @@ impl Tcp {
     /// Reads a frame that the stack sent; checks its sums.
     pub fn read(frame: &[u8]) -> Self {
         let sliced = SlicedPacket::from_ethernet(frame).expect("a packet");
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
-            panic!("not TCP over IPv4: {frame:02x?}");
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("not TCP: {frame:02x?}") };
+        let sum = match &sliced.net {
+            Some(NetSlice::Ipv4(ip)) => {
+                let header = ip.header().to_header();
+                assert_eq!(header.header_checksum, header.calc_header_checksum());
+                tcp.calc_checksum_ipv4(header.source, header.destination)
+            }
+            Some(NetSlice::Ipv6(ip)) => {
+                let header = ip.header().to_header();
+                tcp.calc_checksum_ipv6(header.source, header.destination)
+            }
+            _ => panic!("neither IPv4 nor IPv6: {frame:02x?}"),
         };
-        let header = ip.header().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum());
-        let sum = tcp.calc_checksum_ipv4(header.source, header.destination).expect("not too long");
+        let sum = sum.expect("not too long");
         // Either of the two zeros of ones' complement is right (RFC 1624 §2).
         assert_eq!(tcp.checksum() % u16::MAX, sum % u16::MAX);
         let mut flags = 0;
