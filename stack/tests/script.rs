@@ -28,7 +28,10 @@ const KERNELS: usize = 6;
 fn play_on_ours(script: &Script) -> Result<Vec<String>, String> {
     let mut host = Ours::new(script)?;
     let played = play(script, &mut host).map_err(|failure| failure.to_string());
-    host.end();
+    // One that failed says where; what it has left is of no interest.
+    if played.is_ok() {
+        host.end();
+    }
     if is_traced() {
         println!("{}: {:#?}", script.path, played);
     }

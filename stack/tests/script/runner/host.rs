@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::packet::Ends;
 use super::syntax::{Call, Reason, State};
-use crate::lab::raw::Ends;
 
 /// A host with one connection or several, all with one peer.
 pub trait Host {

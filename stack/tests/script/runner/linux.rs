@@ -1,4 +1,5 @@
-//! The Linux kernel as a host: in a namespace of its own, behind a veth on which the script is the peer.
+//! The Linux kernel as a host: in a namespace of its own, behind a veth on which the script is the peer, or, over IPv6,
+//! behind a TAP (`tap.rs`).
 //!
 //! Frames go in and out by a packet socket on the veth's other end. Time is real, so that only short scripts make sense.
 //! An echo request behind each frame and each call is the end marker: the kernel answers in order, so its reply says that
@@ -6,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::thread::CpuSet;
 
 use super::host::{Host, Outcome, Tolerance};
-use super::packet::pattern;
+use super::packet::{Ends, pattern};
 use super::parse::{Event, Script};
 use super::play::{Failure, play};
 use super::syntax::{Act, Call, Reason, State, What, When};
-use crate::lab::raw::Ends;
-use crate::veth::{KERNEL, Lab, Side};
+use super::tap::{Setup, Tap};
+use super::v6::build::{is_ndp, is_said_whenever};
+use super::v6::layers::{Icmp, Payload};
+use super::wire::Wire;
+use crate::veth::{Lab, Side};
 
 /// The peer's first address on the veth; no kernel has it. Scripts with ICMP have one of their own each, since the kernel
 /// remembers what routers say of a path.
@@ -33,8 +37,14 @@ const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 77];
 /// The longest script that is played in real time.
 const LONGEST: Duration = Duration::from_millis(700);
 
+/// The longest that shows neighbour discovery, whose questions are a second apart (RFC 4861 §10).
+const LONGEST_OF_NEIGHBORS: Duration = Duration::from_millis(4_500);
+
 /// How much later than it should the peer may do something for a failure to be one: the kernel's timers went on meanwhile.
 const LATEST: Duration = Duration::from_millis(15);
+
+/// The port of the host's where nobody listens.
+const CLOSED_PORT: u16 = 9;
 
 /// How often a script is played again that failed on a busy machine.
 const TRIES: usize = 50;
@@ -52,11 +62,22 @@ pub fn for_kernel(script: &Script) -> Option<Script> {
     if let Some(Event { when: When::After(span), act: Act::Quiet, .. }) = script.events.last_mut() {
         *span = LAST_SILENCE.min(*span);
     }
-    (script.settings.stack.is_empty() && script.span(ANY_TIME) <= LONGEST).then_some(script)
+    let longest = if script.settings.shows_neighbors { LONGEST_OF_NEIGHBORS } else { LONGEST };
+    (script.settings.stack.is_empty() && script.span(ANY_TIME) <= longest).then_some(script)
 }
 
+/// Whether a router tells something about a path in it.
 fn has_icmp(script: &Script) -> bool {
-    script.events.iter().any(|event| matches!(event.act, Act::Icmp(_)))
+    script.events.iter().any(|event| match &event.act {
+        Act::Icmp(_) => true,
+        Act::Packet(packet) => matches!(packet.payload, Payload::Icmp(Icmp::Error { .. })),
+        _ => false,
+    })
+}
+
+/// Whether a script has a TAP of its own, where the kernel knows nobody.
+fn has_own_tap(script: &Script) -> bool {
+    script.settings.v6 && (script.settings.shows_neighbors || script.comes_up())
 }
 
 /// Keeps the calling thread, the one of this number, on one processor: answers in order come from one.
@@ -79,6 +100,11 @@ pub struct Linux {
     last_peer: Ipv4Addr,
     /// The last of those that the kernel was told of.
     known_peer: Ipv4Addr,
+    /// The TAP of most scripts of IPv6, and the peers on it that were used.
+    tap: Tap,
+    tap_peers: u16,
+    /// Those of the scripts that have one each, by the script's name.
+    own_taps: HashMap<String, Tap>,
 }
 
 impl Linux {
@@ -86,7 +112,10 @@ impl Linux {
     /// that begins has all sockets of the process open for a moment, and one that is closed then is not closed yet.
     pub fn new(scripts: &[&Script]) -> Option<Self> {
         let lab = Lab::up(1)?;
+        lab.ip(Side::Server, &["link", "set", "lo", "up"]);
         let mac = lab.inside(Side::Server, || {
+            // What the kernel tells itself of a neighbour that is not there comes by the loopback.
+            std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0").expect("the kernel speaks IPv6");
             // What one connection has learnt of a path is no matter of the next script.
             std::fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1").expect("the kernel has the setting");
             Link::by_name(Side::Server.link()).expect("the veth").mac.0
@@ -95,9 +124,16 @@ impl Linux {
             let link = Link::by_name(Side::Client.link()).expect("the veth");
             PacketSocket::open(&link).expect("root may")
         });
-        let others = scripts.iter().filter(|script| has_icmp(script)).count() as u32;
+        let others = |v6| scripts.iter().filter(|script| script.settings.v6 == v6 && has_icmp(script)).count() as u32;
+        let peer_mac = PEER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+        let tap = Tap::new(&lab, 0, Setup::Known(1 + others(true) as u16), &peer_mac);
+        let own_taps = scripts.iter().filter(|script| has_own_tap(script)).enumerate().map(|(nth, script)| {
+            let setup = if script.comes_up() { Setup::Down } else { Setup::Unknown };
+            (script.path.clone(), Tap::new(&lab, 1 + nth as u16, setup, &peer_mac))
+        });
+        let (own_taps, others) = (own_taps.collect(), others(false));
         let known_peer = Ipv4Addr::from_bits(PEER.to_bits() + others);
-        let linux = Self { lab, socket, mac, scripts: 0, last_peer: PEER, known_peer };
+        let linux = Self { lab, socket, mac, scripts: 0, last_peer: PEER, known_peer, tap, tap_peers: 0, own_taps };
         (0..=others).for_each(|nth| linux.tell_of(Ipv4Addr::from_bits(PEER.to_bits() + nth)));
         Some(linux)
     }
@@ -120,37 +156,71 @@ impl Linux {
                 _ => break,
             }
         }
+        if let Some(tap) = self.own_taps.get(&script.path) {
+            tap.end(&self.lab);
+        }
         outcome
     }
 
-    /// The kernel, with a socket for `script`.
-    fn host(&mut self, script: &Script) -> LinuxHost<'_> {
-        self.scripts += 1;
-        let mut peer = PEER;
+    /// The peer of a script, at an address that the kernel has learnt nothing of where it matters.
+    fn peer_of(&mut self, script: &Script) -> IpAddr {
+        if let Some(peer) = script.settings.peer {
+            return peer.into();
+        }
+        if let Some(tap) = self.own_taps.get(&script.path) {
+            // One that is played again has another.
+            return tap.peer(self.scripts).into();
+        }
+        if script.settings.v6 {
+            self.tap_peers += u16::from(has_icmp(script));
+            let Setup::Known(peers) = self.tap.setup() else { panic!("the kernel knows some peers") };
+            // As many times as there are scripts; those of one that is played again are used again.
+            return self.tap.peer(if has_icmp(script) { 1 + (self.tap_peers - 1) % (peers - 1) } else { 0 }).into();
+        }
         if has_icmp(script) {
-            peer = Ipv4Addr::from_bits(self.last_peer.to_bits() + 1);
+            let peer = Ipv4Addr::from_bits(self.last_peer.to_bits() + 1);
             if peer > self.known_peer {
                 self.tell_of(peer);
                 self.known_peer = peer;
             }
             self.last_peer = peer;
+            return peer.into();
         }
+        PEER.into()
+    }
+
+    /// The kernel, with a socket for `script`.
+    fn host(&mut self, script: &Script) -> LinuxHost<'_> {
+        self.scripts += 1;
+        let peer = self.peer_of(script);
+        let Self { lab, socket, mac, tap, own_taps, scripts, .. } = self;
+        let wire = match own_taps.get_mut(&script.path) {
+            Some(tap) => Wire::Tap(tap),
+            None if script.settings.v6 => Wire::Tap(tap),
+            None => Wire::Veth(socket, *mac),
+        };
+        let host = wire.host();
         let (mut listener, mut connecting) = (None, None);
         let host_port = if script.connects() {
-            let (socket, port) = self.lab.inside(Side::Server, bound);
+            let (socket, port) = lab.inside(Side::Server, || bound(host));
             connecting = Some(socket);
             port
-        } else {
-            let made = self.lab.inside(Side::Server, || TcpListener::bind((KERNEL, 0)).expect("a port"));
+        } else if script.listens() {
+            let made = lab.inside(Side::Server, || TcpListener::bind((host, 0)).expect("a port"));
             let port = made.local_addr().expect("bound").port();
             made.set_nonblocking(true).expect("a listener");
-            listener = script.listens().then_some(made);
+            listener = Some(made);
             port
+        } else {
+            CLOSED_PORT
         };
         LinuxHost {
-            first_peer_port: 10_000 + 10 * self.scripts,
-            linux: self,
+            lab,
+            wire,
+            shows_neighbors: script.settings.shows_neighbors || script.comes_up(),
+            first_peer_port: 10_000 + 10 * *scripts,
             peer,
+            host,
             host_port,
             listener,
             connecting,
@@ -164,12 +234,13 @@ impl Linux {
 }
 
 /// A socket that is bound and will connect.
-fn bound() -> (OwnedFd, u16) {
+fn bound(host: IpAddr) -> (OwnedFd, u16) {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
-    rustix::net::bind(&socket, &SocketAddrV4::new(KERNEL, 0)).expect("a port");
+    let family = if host.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
+    rustix::net::bind(&socket, &SocketAddr::new(host, 0)).expect("a port");
     let address = rustix::net::getsockname(&socket).expect("bound");
-    (socket, SocketAddrV4::try_from(address).expect("IPv4").port())
+    (socket, SocketAddr::try_from(address).expect("an address").port())
 }
 
 /// A connection of the kernel's.
@@ -190,8 +261,11 @@ impl Connection {
 
 /// The kernel, playing one script.
 pub struct LinuxHost<'a> {
-    linux: &'a mut Linux,
-    peer: Ipv4Addr,
+    lab: &'a Lab,
+    wire: Wire<'a>,
+    shows_neighbors: bool,
+    peer: IpAddr,
+    host: IpAddr,
     first_peer_port: u16,
     host_port: u16,
     listener: Option<TcpListener>,
@@ -206,36 +280,30 @@ pub struct LinuxHost<'a> {
 }
 
 impl LinuxHost<'_> {
-    fn send(&self, frame: &[u8]) {
-        assert!(self.linux.socket.send(frame).expect("the link is up"), "the link has room for one frame");
-    }
-
     /// Reads a frame if there is one by then; keeps it if it is of this script. Returns whether it is the marker's reply;
     /// `None`: there is none.
     fn receive(&mut self, patience: Duration) -> Option<bool> {
-        let mut buffer = [0; 2048];
-        let len = match self.linux.socket.receive(&mut buffer).expect("the link is up") {
-            Some(len) => len,
-            None => {
-                let mut fds = [PollFd::new(&self.linux.socket, PollFlags::IN)];
-                let patience = Timespec::try_from(patience).expect("no year");
-                poll(&mut fds, Some(&patience)).expect("a descriptor");
-                self.linux.socket.receive(&mut buffer).expect("the link is up")?
-            }
-        };
-        let frame = &buffer[..len];
-        if len < 54 - 12 || frame[..6] != PEER_MAC || frame[12..14] != [8, 0] {
+        let frame = self.wire.receive(patience)?;
+        if frame.len() < 54 - 12 {
             return Some(false);
         }
-        match frame[23] {
-            1 => return Some(frame[34] == 0 && frame[40..42] == self.marker.to_be_bytes()),
-            6 => {
-                let port = u16::from_be_bytes([frame[36], frame[37]]);
-                if (self.first_peer_port..self.first_peer_port + 10).contains(&port) {
-                    self.sent.push_back((self.began.elapsed(), frame.to_vec()));
-                }
+        let is_of_script = |port: &[u8]| {
+            let port = u16::from_be_bytes([port[0], port[1]]);
+            (self.first_peer_port..self.first_peer_port + 10).contains(&port)
+        };
+        let is_kept = match (&frame[12..14], frame[23], self.peer) {
+            ([8, 0], 1, _) if frame[..6] == PEER_MAC => {
+                return Some(frame[34] == 0 && frame[40..42] == self.marker.to_be_bytes());
             }
-            _ => {}
+            ([8, 0], 6, IpAddr::V4(_)) => frame[..6] == PEER_MAC && is_of_script(&frame[36..]),
+            ([0x86, 0xdd], _, IpAddr::V6(_)) if frame.len() >= 62 => match frame[20] {
+                6 => is_of_script(&frame[56..]),
+                _ => !is_said_whenever(&frame) && (self.shows_neighbors || !is_ndp(&frame)),
+            },
+            _ => false,
+        };
+        if is_kept {
+            self.sent.push_back((self.began.elapsed(), frame));
         }
         Some(false)
     }
@@ -244,9 +312,10 @@ impl LinuxHost<'_> {
     fn settle(&mut self) {
         self.marker = self.marker.wrapping_add(1);
         let mut ping = Vec::new();
-        let builder = PacketBuilder::ethernet2(PEER_MAC, self.linux.mac).ipv4(self.peer.octets(), KERNEL.octets(), 64);
+        let (from, to) = self.wire.marker_ends(self.peer);
+        let builder = PacketBuilder::ethernet2(PEER_MAC, self.wire.mac()).ipv4(from.octets(), to.octets(), 64);
         builder.icmpv4_echo_request(77, self.marker).write(&mut ping, b"marker").expect("written to memory");
-        self.send(&ping);
+        self.wire.send(&ping);
         while let Some(is_reply) = self.receive(Duration::from_secs(30)) {
             if is_reply {
                 return;
@@ -257,10 +326,14 @@ impl LinuxHost<'_> {
 
     fn connect(&mut self, port: u16) -> Outcome {
         let Some(socket) = self.connecting.take() else { return Outcome::Failed("it connects once".to_owned()) };
-        match rustix::net::connect(&socket, &SocketAddrV4::new(self.peer, port)) {
+        match rustix::net::connect(&socket, &SocketAddr::new(self.peer, port)) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {
                 self.connections.insert(port, Connection::new(TcpStream::from(socket)));
                 Outcome::Done
+            }
+            Err(rustix::io::Errno::NETUNREACH) => {
+                self.connecting = Some(socket);
+                Outcome::None
             }
             Err(error) => Outcome::Failed(error.to_string()),
         }
@@ -282,9 +355,8 @@ impl LinuxHost<'_> {
 
     /// Where the connection is, by the kernel's own list.
     fn state(&self, peer_port: u16) -> Outcome {
-        let list = self.linux.lab.inside(Side::Server, || {
-            std::fs::read_to_string("/proc/thread-self/net/tcp").expect("the kernel has the list")
-        });
+        let path = if self.host.is_ipv4() { "/proc/thread-self/net/tcp" } else { "/proc/thread-self/net/tcp6" };
+        let list = self.lab.inside(Side::Server, || std::fs::read_to_string(path).expect("the kernel has the list"));
         let port_of = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap_or_default(), 16).ok();
         let state = list.lines().skip(1).find_map(|line| {
             let mut words = line.split_whitespace().skip(1);
@@ -383,7 +455,7 @@ impl Connection {
 
 impl Host for LinuxHost<'_> {
     fn ends(&self) -> Ends {
-        Ends { peer_mac: PEER_MAC, host_mac: self.linux.mac, peer: self.peer, host: KERNEL }
+        Ends { peer_mac: PEER_MAC, host_mac: self.wire.mac(), peer: self.peer, host: self.host }
     }
 
     fn ports(&self, peer: u8) -> (u16, u16) {
@@ -395,15 +467,20 @@ impl Host for LinuxHost<'_> {
     }
 
     fn take(&mut self, frame: &[u8]) {
-        self.send(frame);
+        self.wire.send(frame);
         self.settle();
     }
 
     fn call(&mut self, call: &Call) -> Outcome {
         let port = self.ports(call.peer).0;
         let outcome = match &call.what {
+            What::Up => {
+                let Wire::Tap(tap) = &self.wire else { panic!("it comes up over IPv6") };
+                tap.begin(self.lab);
+                Outcome::Done
+            }
             What::Listen => Outcome::Done,
-            What::Connect => self.connect(port),
+            What::Connect(_) => self.connect(port),
             What::Accept(_) => self.accept(port),
             What::Opened => match self.is_ready(port, PollFlags::OUT) {
                 Outcome::Done if self.ended(port) == Outcome::None => Outcome::Done,

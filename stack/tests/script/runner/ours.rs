@@ -1,18 +1,21 @@
 //! Our stack as a host: on an in-memory wire, with a virtual clock that jumps from event to event.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use nic::{PortConfig, QueueId, Rss, Wire};
-use sidestep_stack::{CloseReason, Connect, FlowId, Readiness, RecordedIsns, Rings, StackConfig, Time};
+use sidestep_stack::{
+    CloseReason, Connect, ConnectError, Ends as FlowEnds, FlowId, Readiness, RecordedIsns, Rings, StackConfig, Time,
+};
 
 use super::host::{Host, Outcome, Tolerance};
-use super::packet::pattern;
+use super::packet::{Ends, pattern};
 use super::parse::Script;
 use super::syntax::{Call, Reason, State, What};
+use super::v6::build;
 use crate::lab::arp::{REPLY, arp, asked};
-use crate::lab::raw::Ends;
 use crate::lab::station::Station;
 use crate::lab::{App, OWN, PEER, PORT, Server, THEM, US, config};
 
@@ -48,7 +51,19 @@ pub struct Ours {
     /// By the peer's port.
     connections: HashMap<u16, Connection>,
     connects: bool,
+    /// The peer and this host.
+    ends: Ends,
+    shows_neighbors: bool,
+    /// When the script begins, by the wire's clock.
+    begins: Duration,
 }
+
+/// What a stack takes to test its address of IPv6 (RFC 4862 §5.4) and to say that it has it; a script begins behind that.
+const ADDRESS_TAKES: Duration = Duration::from_secs(5);
+
+/// The peer's address and ours over IPv6.
+const THEM_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
+const US_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 
 impl Ours {
     /// A host as the script wants it.
@@ -56,7 +71,12 @@ impl Ours {
     /// # Errors
     /// A setting that there is not.
     pub fn new(script: &Script) -> Result<Self, String> {
-        let mut settings = config();
+        let (them, us): (IpAddr, IpAddr) = match (script.settings.v6, script.settings.peer) {
+            (true, peer) => (peer.unwrap_or(THEM_V6).into(), US_V6.into()),
+            (false, _) => (THEM.into(), US.into()),
+        };
+        let mut settings = if us.is_ipv4() { config() } else { StackConfig::new(us, 64, OWN) };
+        settings.ports = vec![PORT];
         (settings.max_flows, settings.flows_at_start) = (8, 8);
         (settings.time_wait_records, settings.neighbors) = (16, 16);
         if !script.listens() {
@@ -70,23 +90,51 @@ impl Ours {
         let mut server = Server::new(settings, vec![queue], App::Record);
         let station = Station::new(theirs.take_queue(QueueId(0)).expect("opened once"));
         let connects = script.connects();
+        let ends = Ends { peer_mac: PEER.0, host_mac: OWN.0, peer: them, host: us };
         if let Some(isn) = script.settings.isn {
-            server.stack.use_recorded_isns(recorded(isn, script.settings.peer_isn.unwrap_or(100_000)));
+            server.stack.use_recorded_isns(recorded(&ends, isn, script.settings.peer_isn.unwrap_or(100_000)));
         }
         let (frames, connections) = (VecDeque::new(), HashMap::new());
-        let mut ours = Self { wire, server, station, frames, connections, connects };
-        ours.settle();
+        let shows_neighbors = script.settings.shows_neighbors || script.comes_up();
+        let mut ours = Self {
+            wire,
+            server,
+            station,
+            frames,
+            connections,
+            connects,
+            ends,
+            shows_neighbors,
+            begins: Duration::ZERO,
+        };
+        if us.is_ipv6() && !script.comes_up() {
+            ours.wait_for_the_address();
+        }
         Ok(ours)
+    }
+
+    /// Lets the time pass after which the stack has its address.
+    fn wait_for_the_address(&mut self) {
+        while self.now() < ADDRESS_TAKES {
+            self.wait(ADDRESS_TAKES);
+            self.frames.clear();
+        }
+        self.begins = ADDRESS_TAKES;
+    }
+
+    /// The time by the wire's clock, which the stack knows.
+    fn time(&self) -> Time {
+        Time::from_duration(self.wire.clock().now())
     }
 
     /// Turns at the present moment until nothing is left to do.
     fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
-            let now = Time::from_duration(self.now());
+            let now = self.time();
             self.server.turn(now);
             self.note_events();
             let asked = self.look();
-            let due = self.wire.next_due().is_some_and(|due| due <= self.now());
+            let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
             if !asked && !due && !self.server.stack.has_work() {
                 return;
             }
@@ -94,7 +142,8 @@ impl Ours {
         panic!("no rest after {TURNS_MAX} turns: {:?}", self.server.stack.census());
     }
 
-    /// Takes what the stack has sent, and answers ARP as any peer would; whether there was anything to answer.
+    /// Takes what the stack has sent, and answers ARP and solicitations as any peer would, where the script does not itself;
+    /// whether there was anything to answer.
     fn look(&mut self) -> bool {
         let now = self.now();
         let mut frames = Vec::new();
@@ -106,7 +155,18 @@ impl Ours {
             answer[..6].copy_from_slice(&OWN.0);
             self.station.send(&answer);
         }
-        self.frames.extend(frames.into_iter().filter(|frame| frame[12..14] == [8, 0]).map(|frame| (now, frame)));
+        if let (IpAddr::V6(peer), false) = (self.ends.peer, self.shows_neighbors) {
+            for answer in frames.iter().filter_map(|frame| build::answer(frame, peer, PEER.0)) {
+                answered = true;
+                self.station.send(&answer);
+            }
+        }
+        let is_kept = |frame: &Vec<u8>| match frame[12..14] {
+            [8, 0] => true,
+            [0x86, 0xdd] => !build::is_said_whenever(frame) && (self.shows_neighbors || !build::is_ndp(frame)),
+            _ => false,
+        };
+        self.frames.extend(frames.into_iter().filter(is_kept).map(|frame| (now, frame)));
         answered
     }
 
@@ -130,15 +190,17 @@ impl Ours {
     }
 
     fn connect(&mut self, port: u16) -> Outcome {
-        let remote = std::net::SocketAddrV4::new(THEM, port);
-        let mut connect = Connect::to(remote);
-        (connect.source_port, connect.mac) = (Some(SOURCE_PORT), Some(PEER));
-        match self.server.stack.connect(Time::from_duration(self.now()), &connect, |_| true) {
+        let mut connect = Connect::to(SocketAddr::new(self.ends.peer, port));
+        connect.source_port = Some(SOURCE_PORT);
+        connect.mac = (!self.shows_neighbors).then_some(PEER);
+        let now = self.time();
+        match self.server.stack.connect(now, &connect, |_| true) {
             Ok(id) => {
                 let connection = Connection { id: Some(id), active: true, ..Connection::default() };
                 self.connections.insert(port, connection);
                 Outcome::Done
             }
+            Err(ConnectError::NoRoute { .. }) => Outcome::None,
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }
@@ -264,7 +326,7 @@ impl Ours {
 
 impl Host for Ours {
     fn ends(&self) -> Ends {
-        Ends { peer_mac: PEER.0, host_mac: OWN.0, peer: THEM, host: US }
+        self.ends
     }
 
     fn ports(&self, peer: u8) -> (u16, u16) {
@@ -272,7 +334,7 @@ impl Host for Ours {
     }
 
     fn now(&self) -> Duration {
-        self.wire.clock().now()
+        self.wire.clock().now() - self.begins
     }
 
     fn take(&mut self, frame: &[u8]) {
@@ -283,8 +345,10 @@ impl Host for Ours {
     fn call(&mut self, call: &Call) -> Outcome {
         let port = self.ports(call.peer).0;
         let outcome = match &call.what {
+            // The stack does so in its first turn.
+            What::Up => Outcome::Done,
             What::Listen => Outcome::Done,
-            What::Connect => self.connect(port),
+            What::Connect(_) => self.connect(port),
             What::State(_) => self.state(),
             What::Accept(_) | What::Opened | What::Readable(_) | What::Writable(_) | What::Closed(_) => {
                 self.seen(port, &call.what)
@@ -302,9 +366,10 @@ impl Host for Ours {
     fn wait(&mut self, until: Duration) {
         while self.now() < until && self.frames.is_empty() {
             let now = self.now();
-            let timer = self.server.stack.next_deadline(Time::from_duration(now)).map(|span| now + span);
-            let next = [timer, self.wire.next_due()].into_iter().flatten().min().unwrap_or(until);
-            self.wire.clock().set(next.clamp(now + STEP.min(until - now), until));
+            let timer = self.server.stack.next_deadline(self.time()).map(|span| now + span);
+            let due = self.wire.next_due().map(|due| due - self.begins);
+            let next = [timer, due].into_iter().flatten().min().unwrap_or(until);
+            self.wire.clock().set(self.begins + next.clamp(now + STEP.min(until - now), until));
             self.settle();
         }
     }
@@ -324,11 +389,10 @@ fn small_port() -> PortConfig {
 }
 
 /// Our first sequence number will be `isn`, for whichever port of the peer's whose SYN has the number `syn`.
-fn recorded(isn: u32, syn: u32) -> RecordedIsns {
+fn recorded(ends: &Ends, isn: u32, syn: u32) -> RecordedIsns {
     let mut recorded = RecordedIsns::default();
     for peer in 1..=9 {
-        let ends =
-            sidestep_stack::Ends { remote: THEM.into(), local: US.into(), remote_port: 5_000 + peer, local_port: PORT };
+        let ends = FlowEnds { remote: ends.peer, local: ends.host, remote_port: 5_000 + peer, local_port: PORT };
         recorded.insert(ends, syn, isn);
     }
     recorded

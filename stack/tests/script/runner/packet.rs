@@ -1,9 +1,20 @@
 //! Frames: written from the segments of a script, and read back into such segments.
 
+use std::net::IpAddr;
+
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 use super::syntax::{Icmp, Segment, TcpOption};
-use crate::lab::raw::{ACK, Ends, PSH, SYN};
+use crate::lab::raw::{ACK, PSH, SYN};
+
+/// The two ends of a conversation with a host that is played by frames: both addresses are of one family.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    pub peer_mac: [u8; 6],
+    pub host_mac: [u8; 6],
+    pub peer: IpAddr,
+    pub host: IpAddr,
+}
 
 /// The byte at `offset` of what either side sends.
 pub fn pattern(offset: usize) -> u8 {
@@ -62,9 +73,13 @@ impl Conversation {
         }
         let seq = self.peer_isn.wrapping_add(segment.seq as u32);
         let window = segment.win.unwrap_or(u16::MAX);
-        let mut tcp = PacketBuilder::ethernet2(ends.peer_mac, ends.host_mac)
-            .ipv4(ends.peer.octets(), ends.host.octets(), 64)
-            .tcp(self.peer_port, self.host_port, seq, window);
+        let ethernet = PacketBuilder::ethernet2(ends.peer_mac, ends.host_mac);
+        let ip = match (ends.peer, ends.host) {
+            (IpAddr::V4(peer), IpAddr::V4(host)) => ethernet.ipv4(peer.octets(), host.octets(), 64),
+            (IpAddr::V6(peer), IpAddr::V6(host)) => ethernet.ipv6(peer.octets(), host.octets(), 64),
+            _ => panic!("two families: {ends:?}"),
+        };
+        let mut tcp = ip.tcp(self.peer_port, self.host_port, seq, window);
         if let Some(ack) = segment.ack {
             tcp = tcp.ack(self.host_isn().wrapping_add(ack as u32));
         }
@@ -117,21 +132,44 @@ impl Conversation {
 
     /// The frame by which a router tells the host of a segment of its that cannot go on.
     pub fn write_icmp(&self, ends: &Ends, icmp: &Icmp) -> Vec<u8> {
+        let (IpAddr::V4(peer), IpAddr::V4(host)) = (ends.peer, ends.host) else {
+            panic!("`icmp` is IPv4's; over IPv6 it is `icmpv6`");
+        };
         let mut quoted = vec![0x45, 0];
         quoted.extend((40 + icmp.len as u16).to_be_bytes());
         quoted.extend([0, 1, 0x40, 0, 63, 6, 0, 0]);
-        quoted.extend(ends.host.octets());
-        quoted.extend(ends.peer.octets());
-        quoted.extend(self.host_port.to_be_bytes());
-        quoted.extend(self.peer_port.to_be_bytes());
-        quoted.extend(self.host_isn().wrapping_add(icmp.seq as u32).to_be_bytes());
+        quoted.extend(host.octets());
+        quoted.extend(peer.octets());
+        quoted.extend(self.quoted_ports_and_number(icmp.seq));
         let [high, low] = icmp.mtu.to_be_bytes();
         let builder = PacketBuilder::ethernet2(ends.peer_mac, ends.host_mac)
-            .ipv4(ends.peer.octets(), ends.host.octets(), 64)
+            .ipv4(peer.octets(), host.octets(), 64)
             .icmpv4_raw(3, icmp.code, [0, 0, high, low]);
         let mut frame = Vec::new();
         builder.write(&mut frame, &quoted).expect("written to memory");
         frame
+    }
+
+    /// What an error of ICMPv6 quotes of a segment of the host's (RFC 4443 §2.4 (c)): its headers, without options.
+    pub fn quote_v6(&self, ends: &Ends, seq: i64, len: usize) -> Vec<u8> {
+        let (IpAddr::V6(peer), IpAddr::V6(host)) = (ends.peer, ends.host) else {
+            panic!("`icmpv6` is IPv6's; over IPv4 it is `icmp`");
+        };
+        let mut quoted = vec![0x60, 0, 0, 0];
+        quoted.extend((20 + len as u16).to_be_bytes());
+        quoted.extend([6, 63]);
+        quoted.extend(host.octets());
+        quoted.extend(peer.octets());
+        quoted.extend(self.quoted_ports_and_number(seq));
+        // The peer's number, a header of 20 bytes, ACK, and the rest of it.
+        quoted.extend(self.peer_isn.wrapping_add(1).to_be_bytes());
+        quoted.extend([0x50, ACK, 0xff, 0xff, 0, 0, 0, 0]);
+        quoted
+    }
+
+    fn quoted_ports_and_number(&self, seq: i64) -> Vec<u8> {
+        let number = self.host_isn().wrapping_add(seq as u32);
+        [&self.host_port.to_be_bytes()[..], &self.peer_port.to_be_bytes(), &number.to_be_bytes()].concat()
     }
 
     /// Reads a segment that the host has sent in this conversation as the script would write it.
@@ -192,17 +230,25 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Reads a frame; `None` when it is not TCP over IPv4. Checks its sums.
+    /// Reads a frame; `None` when it is not TCP. Checks its sums.
     pub fn read(frame: &[u8]) -> Option<Self> {
         let sliced = SlicedPacket::from_ethernet(frame).ok()?;
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
-            return None;
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return None };
+        let sum = match &sliced.net {
+            Some(NetSlice::Ipv4(ip)) => {
+                let header = ip.header().to_header();
+                assert_eq!(header.header_checksum, header.calc_header_checksum(), "the host's IPv4 checksum");
+                tcp.calc_checksum_ipv4(header.source, header.destination)
+            }
+            Some(NetSlice::Ipv6(ip)) => {
+                let header = ip.header().to_header();
+                assert_eq!((header.hop_limit, header.traffic_class), (64, 0), "the host's IPv6 header");
+                tcp.calc_checksum_ipv6(header.source, header.destination)
+            }
+            _ => return None,
         };
-        let header = ip.header().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum(), "the host's IPv4 checksum");
-        let sum = tcp.calc_checksum_ipv4(header.source, header.destination).expect("not too long");
         // Either of the two zeros of ones' complement is right (RFC 1624 §2).
-        assert_eq!(tcp.checksum() % u16::MAX, sum % u16::MAX, "the host's TCP checksum");
+        assert_eq!(tcp.checksum() % u16::MAX, sum.expect("not too long") % u16::MAX, "the host's TCP checksum");
         Some(Self {
             peer_port: tcp.destination_port(),
             // The 14th byte of the header.

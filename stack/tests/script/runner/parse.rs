@@ -1,8 +1,11 @@
 //! Scripts read: `Script::parse`. Whatever is not understood is an error that names its file and line.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::syntax::{Act, Call, FLAGS, Icmp, Reason, Received, Segment, State, TcpOption, What, When};
+use super::v6::layers::Packet;
+use super::v6::told::Told;
 
 /// A script.
 #[derive(Debug, Clone)]
@@ -28,6 +31,12 @@ pub struct Settings {
     /// The first sequence numbers of the peer and of the host, instead of any.
     pub peer_isn: Option<u32>,
     pub isn: Option<u32>,
+    /// Whether it is played over IPv6.
+    pub v6: bool,
+    /// Whether the script itself has the neighbours' questions and answers; else the peer's are given for it.
+    pub shows_neighbors: bool,
+    /// The peer's address, where it is not on the link.
+    pub peer: Option<Ipv6Addr>,
     /// Settings of our stack, by name.
     pub stack: Vec<(String, String)>,
 }
@@ -60,13 +69,18 @@ impl Script {
             match name {
                 "peer_isn" => self.settings.peer_isn = Some(number(value)?),
                 "isn" => self.settings.isn = Some(number(value)?),
+                "ip_version" => self.settings.v6 = named(&[("ipv4", false), ("ipv6", true)], value)?,
+                "neighbors" => {
+                    self.settings.shows_neighbors = named(&[("hidden", false), ("shown", true)], value)?;
+                }
+                "peer" => self.settings.peer = Some(number(value)?),
                 _ => self.settings.stack.push((name.to_owned(), value.to_owned())),
             }
             return Ok(());
         }
         let (when, what) = text.split_once(char::is_whitespace).ok_or("a line is a time and what happens then")?;
         let (when, act) = (read_when(when)?, read_act(what.trim())?);
-        if matches!(when, When::AnyTime | When::Within(..)) && !matches!(act, Act::Out(_)) {
+        if matches!(when, When::AnyTime | When::Within(..)) && !matches!(act, Act::Out(_) | Act::Told(_)) {
             return Err("only what the host sends may come at some time or other".to_owned());
         }
         self.events.push(Event { line, text: text.to_owned(), when, act });
@@ -80,7 +94,12 @@ impl Script {
 
     /// Whether the host connects.
     pub fn connects(&self) -> bool {
-        self.calls(|what| matches!(what, What::Connect))
+        self.calls(|what| matches!(what, What::Connect(_)))
+    }
+
+    /// Whether the host begins to use its address in it.
+    pub fn comes_up(&self) -> bool {
+        self.calls(|what| matches!(what, What::Up))
     }
 
     fn calls(&self, which: impl Fn(&What) -> bool) -> bool {
@@ -105,7 +124,7 @@ fn names_a_clause(line: &str) -> bool {
         && clause.split_once('§').is_some_and(|(_, section)| section.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+pub fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("`{text}` is not a number that fits here"))
 }
 
@@ -136,15 +155,21 @@ fn read_when(text: &str) -> Result<When, String> {
 fn read_act(text: &str) -> Result<Act, String> {
     match text.split_once(char::is_whitespace) {
         Some(("<", rest)) if rest.trim().split(' ').any(|word| word == "icmp") => read_icmp(rest.trim()).map(Act::Icmp),
-        Some(("<", rest)) => read_segment(rest.trim()).map(Act::In),
-        Some((">", rest)) => read_segment(rest.trim()).map(Act::Out),
+        Some(("<", rest)) => match Packet::parse(rest.trim())? {
+            Some(packet) => Ok(Act::Packet(packet)),
+            None => read_segment(rest.trim()).map(Act::In),
+        },
+        Some((">", rest)) => match Told::parse(rest.trim())? {
+            Some(told) => Ok(Act::Told(told)),
+            None => read_segment(rest.trim()).map(Act::Out),
+        },
         _ if text == "quiet" => Ok(Act::Quiet),
         _ => read_call(text).map(Act::Call),
     }
 }
 
 /// Takes `@2` off the front of a line.
-fn read_peer(text: &str) -> Result<(u8, &str), String> {
+pub fn read_peer(text: &str) -> Result<(u8, &str), String> {
     let Some(rest) = text.strip_prefix('@') else { return Ok((1, text)) };
     let (peer, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     match number(peer)? {
@@ -154,7 +179,7 @@ fn read_peer(text: &str) -> Result<(u8, &str), String> {
 }
 
 /// `from:to(len)`.
-fn read_range(text: &str) -> Result<(i64, usize), String> {
+pub fn read_range(text: &str) -> Result<(i64, usize), String> {
     let wrong = || format!("`{text}` is not first:next(length)");
     let (seq, rest) = text.split_once(':').ok_or_else(wrong)?;
     let (end, len) = rest.strip_suffix(')').and_then(|rest| rest.split_once('(')).ok_or_else(wrong)?;
@@ -165,7 +190,7 @@ fn read_range(text: &str) -> Result<(i64, usize), String> {
     Ok((seq, usize::from(len)))
 }
 
-fn read_segment(text: &str) -> Result<Segment, String> {
+pub fn read_segment(text: &str) -> Result<Segment, String> {
     let (text, options) = match text.split_once('<') {
         None => (text, Some(Vec::new())),
         Some((text, options)) => {
@@ -262,9 +287,10 @@ fn read_call(text: &str) -> Result<Call, String> {
         Some(other) => Err(format!("`{other}` is not none")),
     };
     let what = match (name, argument) {
+        ("up", None) => What::Up,
         ("listen", None) => What::Listen,
         ("accept", None) => What::Accept(is(answer)?),
-        ("connect", None) => What::Connect,
+        ("connect", None) => What::Connect(is(answer)?),
         ("opened", None) => What::Opened,
         ("send", Some(bytes)) => What::Send(bytes, answer.map_or(Ok(bytes), number)?),
         ("recv", limit) => {
@@ -287,8 +313,10 @@ fn read_call(text: &str) -> Result<Call, String> {
         },
         (name, Some(_)) => return Err(format!("`{name}` takes no number")),
     };
-    let answered =
-        matches!(what, What::Accept(_) | What::Send(..) | What::Recv(..) | What::Readable(_) | What::Writable(_));
+    let answered = matches!(
+        what,
+        What::Connect(_) | What::Accept(_) | What::Send(..) | What::Recv(..) | What::Readable(_) | What::Writable(_)
+    );
     if answer.is_some() && !answered {
         return Err(format!("`{name}` gives nothing"));
     }

@@ -8,6 +8,9 @@ use super::host::{Host, Outcome};
 use super::packet::{Conversation, Sent, fits};
 use super::parse::{Event, Script};
 use super::syntax::{Act, Call, Received, Segment, What, When};
+use super::v6::build;
+use super::v6::layers::{Icmp, Payload};
+use super::v6::told::{Said, Told};
 
 /// Where a script and a host part.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub fn play(script: &Script, host: &mut dyn Host) -> Result<Vec<String>, Box<Fai
     }
     if let Some((at, frame)) = play.host.sent() {
         let end = script.events.last().map_or(0, |event| event.line);
-        let got = play.read(at, &frame).map_or_else(|error| error, |(text, _)| text);
+        let got = play.read(at, &frame).map_or_else(|error| error, |got| got.text);
         return Err(play.failure(end, "the end of the script", Parted { expected: "nothing more".to_owned(), got }));
     }
     Ok(play.so_far)
@@ -100,8 +103,10 @@ impl Play<'_> {
     }
 
     fn event(&mut self, event: &Event) -> Result<(), Parted> {
-        if let Act::Out(segment) = &event.act {
-            return self.expect(event, segment);
+        match &event.act {
+            Act::Out(segment) => return self.expect(event, Wanted::Segment(segment)),
+            Act::Told(told) => return self.expect(event, Wanted::Told(told)),
+            _ => {}
         }
         let at = match event.when {
             When::At(at) => at,
@@ -124,8 +129,18 @@ impl Play<'_> {
                 self.note(at, &format!("< {icmp:?}"));
                 self.host.take(&frame);
             }
+            Act::Packet(packet) => {
+                let peer = match &packet.payload {
+                    Payload::Segment(segment) => segment.peer,
+                    Payload::Icmp(Icmp::Error { peer, .. }) => *peer,
+                    _ => 1,
+                };
+                let frame = build::frame(packet, &ends, self.conversation(peer));
+                self.note(at, &format!("< {}", packet.text));
+                self.host.take(&frame);
+            }
             Act::Call(call) => {
-                if call.what == What::Connect {
+                if matches!(call.what, What::Connect(_)) {
                     self.conversation(call.peer).host_connects();
                 }
                 let outcome = self.host.call(call);
@@ -133,7 +148,7 @@ impl Play<'_> {
                 self.note_lag(at);
                 judge(call, outcome)?;
             }
-            Act::Quiet | Act::Out(_) => {}
+            Act::Quiet | Act::Out(_) | Act::Told(_) => {}
         }
         self.note_lag(at);
         self.settled = self.host.now();
@@ -144,7 +159,7 @@ impl Play<'_> {
     fn pass_until(&mut self, at: Duration) -> Result<(), Parted> {
         loop {
             if let Some((sent_at, frame)) = self.host.sent() {
-                let got = self.read(sent_at, &frame).map_or_else(|error| error, |(text, _)| text);
+                let got = self.read(sent_at, &frame).map_or_else(|error| error, |got| got.text);
                 let expected = format!("nothing until {:.6}", at.as_secs_f64());
                 return Err(Parted { expected, got });
             }
@@ -155,8 +170,8 @@ impl Play<'_> {
         }
     }
 
-    /// Waits for a segment of the host's.
-    fn expect(&mut self, event: &Event, wanted: &Segment) -> Result<(), Parted> {
+    /// Waits for a segment or another packet of the host's.
+    fn expect(&mut self, event: &Event, wanted: Wanted<'_>) -> Result<(), Parted> {
         let tolerance = self.host.tolerance();
         let exact = |at: Duration| {
             // What is due at once has been sent by now.
@@ -172,16 +187,16 @@ impl Play<'_> {
         let expected = format!("{:.6}~{:.6} > {wanted}", earliest.as_secs_f64(), latest.as_secs_f64());
         loop {
             if let Some((at, frame)) = self.host.sent() {
-                let (text, got) = match self.read(at, &frame) {
+                let got = match self.read(at, &frame) {
                     Ok(read) => read,
                     Err(got) => return Err(Parted { expected, got }),
                 };
                 let in_time = at >= earliest.saturating_sub(tolerance.early) && at <= latest.max(self.settled);
-                if !in_time || !got.is_some_and(|got| fits(wanted, &got)) {
-                    return Err(Parted { expected, got: text });
+                if !in_time || !self.is_wanted(wanted, &got) {
+                    return Err(Parted { expected, got: got.text });
                 }
                 self.last = at;
-                self.so_far.push(text);
+                self.so_far.push(got.text);
                 return Ok(());
             }
             if self.host.now() >= latest {
@@ -191,28 +206,68 @@ impl Play<'_> {
         }
     }
 
-    /// Reads a frame that was sent at `at`: as text, and as a segment if it is one.
+    fn is_wanted(&self, wanted: Wanted<'_>, got: &Got) -> bool {
+        match wanted {
+            Wanted::Segment(segment) => got.segment.as_ref().is_some_and(|got| fits(segment, got)),
+            Wanted::Told(told) => {
+                let ends = self.host.ends();
+                got.said.as_ref().is_some_and(|said| told.fits(said, got.segment.as_ref(), &ends))
+            }
+        }
+    }
+
+    /// Reads a frame that was sent at `at`.
     ///
     /// # Errors
     /// What is wrong with it whatever the script says.
-    fn read(&mut self, at: Duration, frame: &[u8]) -> Result<(String, Option<Segment>), String> {
+    fn read(&mut self, at: Duration, frame: &[u8]) -> Result<Got, String> {
         let seconds = at.as_secs_f64();
-        let Some(sent) = Sent::read(frame) else { return Ok((format!("{seconds:.6} > {frame:02x?}"), None)) };
+        let said = Said::read(frame, &self.host.ends()).transpose()?;
+        let Some(sent) = Sent::read(frame) else {
+            let text = match &said {
+                Some(said) => format!("{seconds:.6} > {said}"),
+                None => format!("{seconds:.6} > {frame:02x?}"),
+            };
+            return Ok(Got { text, said, segment: None });
+        };
         let peers = 1..=9;
         let Some(peer) = peers.into_iter().find(|&peer| self.host.ports(peer).0 == sent.peer_port) else {
-            return Ok((format!("{seconds:.6} > {sent:?}"), None));
+            return Ok(Got { text: format!("{seconds:.6} > {sent:?}"), said, segment: None });
         };
         let segment = self.conversation(peer).read(&sent, peer)?;
-        Ok((format!("{seconds:.6} > {segment}"), Some(segment)))
+        Ok(Got { text: format!("{seconds:.6} > {segment}"), said, segment: Some(segment) })
     }
+}
+
+/// What the host is to send.
+#[derive(Debug, Clone, Copy)]
+enum Wanted<'a> {
+    Segment(&'a Segment),
+    Told(&'a Told),
+}
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(segment) => segment.fmt(f),
+            Self::Told(told) => f.write_str(&told.text),
+        }
+    }
+}
+
+/// What it has sent: as text, as a packet of IPv6 and as a segment, if it is one.
+struct Got {
+    text: String,
+    said: Option<Said>,
+    segment: Option<Segment>,
 }
 
 /// Whether a call gave what it had to.
 fn judge(call: &Call, outcome: Outcome) -> Result<(), Parted> {
     let wanted = match &call.what {
-        What::Accept(true) | What::Readable(true) | What::Writable(true) => Outcome::Done,
-        What::Accept(false) | What::Readable(false) | What::Writable(false) => Outcome::None,
-        What::Listen | What::Connect | What::Opened | What::Shutdown | What::Close | What::Abort => Outcome::Done,
+        What::Connect(true) | What::Accept(true) | What::Readable(true) | What::Writable(true) => Outcome::Done,
+        What::Connect(false) | What::Accept(false) | What::Readable(false) | What::Writable(false) => Outcome::None,
+        What::Up | What::Listen | What::Opened | What::Shutdown | What::Close | What::Abort => Outcome::Done,
         What::Send(_, bytes) => Outcome::Bytes(*bytes),
         What::Recv(_, Received::Bytes(bytes)) => Outcome::Bytes(*bytes),
         What::Recv(_, Received::None) => Outcome::None,

@@ -17,14 +17,20 @@ pub mod parse;
 pub mod play;
 #[path = "syntax.rs"]
 pub mod syntax;
+#[path = "tap.rs"]
+pub mod tap;
+#[path = "v6.rs"]
+pub mod v6;
+#[path = "wire.rs"]
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 
 use parse::Script;
 
 /// The folders of scripts, by what they are about.
-pub const FOLDERS: [&str; 10] =
-    ["open", "close", "data", "loss", "rst", "window", "timewait", "pmtu", "keepalive", "cookie"];
+pub const FOLDERS: [&str; 11] =
+    ["open", "close", "data", "loss", "rst", "window", "timewait", "pmtu", "keepalive", "cookie", "v6"];
 
 /// Where the scripts are.
 pub fn root() -> PathBuf {

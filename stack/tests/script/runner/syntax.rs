@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::v6::layers::Packet;
+use super::v6::told::Told;
+
 /// When something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -25,6 +28,10 @@ pub enum Act {
     Out(Segment),
     /// A router says something about a segment of the host's.
     Icmp(Icmp),
+    /// The peer, or a neighbour of its, sends a packet of IPv6 that is no plain segment.
+    Packet(Packet),
+    /// The host sends a packet of IPv6 that is no segment, or whose header is looked at.
+    Told(Told),
     /// The host's application does or sees something.
     Call(Call),
     /// The host sends nothing until then.
@@ -83,11 +90,14 @@ pub struct Call {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
+    /// The host begins to use its address.
+    Up,
     /// Connections are accepted from now on.
     Listen,
     /// Takes a connection; `false`: there is none to be taken.
     Accept(bool),
-    Connect,
+    /// Asks for a connection; `false`: there is no way to the peer.
+    Connect(bool),
     /// The connection that was asked for is open.
     Opened,
     /// Writes so many bytes, of which so many must find room.
