@@ -198,6 +198,19 @@ fn a_captured_conversation_is_held_with_the_stack() {
 }
 
 #[test]
+fn a_captured_conversation_over_ipv6_is_held_with_the_stack() {
+    let mut stage = Stage::new();
+    let frames = made::conversation_v6();
+    let outcome = stage.play(&frames, Pass::Conversation);
+    assert_eq!((outcome.opened, outcome.bytes), (1, made::ASKED as u64), "{outcome:?}");
+    assert_eq!((outcome.datagrams, stage.stack.stats().finished), (1, 1), "{outcome:?}");
+    for pass in [Pass::Captured, Pass::Station] {
+        let outcome = Stage::new().play(&frames, pass);
+        assert_eq!((outcome.answers, outcome.accepted, outcome.dropped()), (0, 0, frames.len() as u64), "{pass:?}");
+    }
+}
+
+#[test]
 fn a_conversation_whose_beginning_was_not_captured_gets_one() {
     let frames = read::read(&made::all()[0].1).expect("a capture").frames;
     let outcome = Stage::new().play(&frames[3..], Pass::Conversation);

@@ -4,18 +4,22 @@
 //! sequence number instead of the other host's, no further than what we have sent. The other end is the application: it
 //! writes as many bytes as that host did, ends its stream where that host did, and aborts where that host reset. A
 //! conversation whose beginning was not captured gets one. Sums are computed anew; what was cut off is filled with zeros.
+//!
+//! An IPv6 packet without extension headers is worked on in the shape of an IPv4 packet, its peer under an IPv4 address that
+//! stands for it, and gets its header back before it is sent; others are sent as they are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use sidestep_stack::{FlowId, NetStack, Readiness};
 
 use super::read::Captured;
+use crate::lab::frames::Isns;
 use crate::lab::odd::{sum_body, sum_ip};
 use crate::lab::raw::{ACK, FIN, RST, SYN, Tcp};
-use crate::lab::{OWN, PORT, US};
+use crate::lab::{OWN, PORT, US, v6};
 
 /// One end: address and port.
 type Ends = (Ipv4Addr, u16);
@@ -74,13 +78,60 @@ pub struct Conversations {
     all: BTreeMap<Ends, Conversation>,
     /// Those of which there is news.
     touched: BTreeSet<Ends>,
-    /// By the peer's port: our first sequence numbers, for the check of what is sent.
-    pub isns: HashMap<u16, u32>,
+    /// Our first sequence numbers, for the check of what is sent.
+    pub isns: Isns,
+    /// The IPv4 addresses that stand for those of IPv6.
+    stand_ins: BTreeMap<Ipv6Addr, Ipv4Addr>,
 }
 
+/// The first address that stands for one of IPv6.
+const FIRST_STAND_IN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 0);
+
 impl Conversations {
+    /// The address that stands for one of IPv6.
+    fn stand_in(&mut self, address: Ipv6Addr) -> Ipv4Addr {
+        let next = Ipv4Addr::from_bits(FIRST_STAND_IN.to_bits() + self.stand_ins.len() as u32);
+        *self.stand_ins.entry(address).or_insert(next)
+    }
+
+    /// The frame of an IPv6 packet in the shape of one of IPv4; `None` for another.
+    fn in_the_shape_of_ipv4(&mut self, captured: &Captured) -> Option<Captured> {
+        let (at, body_at) = ipv6(&captured.bytes)?;
+        let header = &captured.bytes[at..body_at];
+        let address = |at: usize| Ipv6Addr::from(*header[at..].first_chunk::<16>().expect("40 bytes"));
+        let (kind, source, destination) = (header[6], address(8), address(24));
+        let len = 20 + u16::from_be_bytes([header[4], header[5]]).min(u16::MAX - 20);
+        let mut bytes =
+            [&captured.bytes[..at - 2], &[8, 0, 0x45, 0], &len.to_be_bytes(), &[0, 0, 0, 0, 64, kind, 0, 0]].concat();
+        bytes.extend(self.stand_in(source).octets());
+        bytes.extend(self.stand_in(destination).octets());
+        bytes.extend(&captured.bytes[body_at..]);
+        Some(Captured { at: captured.at, bytes, len: captured.len - 20 })
+    }
+
+    /// The IPv6 packet that this frame in the shape of one of IPv4 stands for; a frame of another peer is left as it is.
+    fn as_ipv6(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let Some((at, header)) = ipv4(&bytes) else { return bytes };
+        let source = Ipv4Addr::new(bytes[at + 12], bytes[at + 13], bytes[at + 14], bytes[at + 15]);
+        let Some((source, _)) = self.stand_ins.iter().find(|(_, stand_in)| **stand_in == source) else { return bytes };
+        let source =
+            if source.is_unspecified() || source.is_loopback() || *source == v6::US { &v6::THEM } else { source };
+        let total = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        let body =
+            &bytes[(at + header).min(bytes.len())..(at + total).clamp(at + header, bytes.len().max(at + header))];
+        let kind = bytes[at + 9];
+        let packet = match kind {
+            6 if body.len() >= 20 => v6::summed((*source, OWN), v6::US, (kind, 64), body, 16),
+            17 if body.len() >= 8 => v6::summed((*source, OWN), v6::US, (kind, 64), body, 6),
+            _ => v6::packet((*source, OWN), v6::US, (kind, 64), body),
+        };
+        [&bytes[..at - 2], &packet[12..]].concat()
+    }
+
     /// What is to be sent for a captured frame.
     pub fn steps(&mut self, captured: &Captured) -> Vec<Step> {
+        let shaped = self.in_the_shape_of_ipv4(captured);
+        let captured = shaped.as_ref().unwrap_or(captured);
         let as_it_is = |bytes: Vec<u8>| vec![Step { bytes, at: None, conversation: None }];
         let mut bytes = captured.bytes.clone();
         let Some((at, header)) = ipv4(&bytes) else { return as_it_is(bytes) };
@@ -212,7 +263,7 @@ impl Conversations {
         let (ip, body) = bytes[at..end].split_at_mut(header);
         sum_ip(ip);
         if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
-            return bytes;
+            return self.as_ipv6(bytes);
         }
         if let Some(conversation) = conversation.and_then(|peer| self.all.get(&peer))
             && let (Some((theirs, _)), Some((ours, next))) = (conversation.theirs, conversation.ours)
@@ -226,16 +277,19 @@ impl Conversations {
             body[8..12].copy_from_slice(&ack.to_be_bytes());
         }
         sum_body(ip, body);
-        bytes
+        self.as_ipv6(bytes)
     }
 
     /// Notes the sequence numbers of a frame that the stack has sent.
     pub fn note(&mut self, frame: &[u8]) {
         let Ok(sliced) = SlicedPacket::from_ethernet(frame) else { return };
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
-            return;
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return };
+        let peer = match &sliced.net {
+            Some(NetSlice::Ipv4(ip)) => ip.header().destination_addr(),
+            Some(NetSlice::Ipv6(ip)) => self.stand_in(ip.header().destination_addr()),
+            _ => return,
         };
-        let peer = (ip.header().destination_addr(), tcp.destination_port());
+        let peer = (peer, tcp.destination_port());
         let Some(conversation) = self.all.get_mut(&peer) else { return };
         let seq = tcp.sequence_number();
         let next = seq.wrapping_add(tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin()));
@@ -254,8 +308,10 @@ impl Conversations {
             return;
         }
         let Some(flow) = stack.flow(id) else { return };
-        let std::net::SocketAddr::V4(peer) = flow.peer() else { return };
-        let peer = (*peer.ip(), peer.port());
+        let peer = match flow.peer() {
+            SocketAddr::V4(peer) => (*peer.ip(), peer.port()),
+            SocketAddr::V6(peer) => (self.stand_in(*peer.ip()), peer.port()),
+        };
         self.all.entry(peer).or_default().flow = Some(id);
         self.touched.insert(peer);
     }
@@ -324,4 +380,11 @@ fn ipv4(bytes: &[u8]) -> Option<(usize, usize)> {
     let header = usize::from(bytes.get(at)? & 15) * 4;
     let right = bytes[at - 2..at] == [8, 0] && bytes[at] >> 4 == 4 && header >= 20 && bytes.len() >= at + header;
     right.then_some((at, header))
+}
+
+/// Where the IPv6 packet of a frame begins, and its segment or datagram; `None` where it has another header, or is cut.
+fn ipv6(bytes: &[u8]) -> Option<(usize, usize)> {
+    let at = if bytes.get(12..14)? == [0x81, 0] { 18 } else { 14 };
+    let right = bytes.get(at - 2..at)? == [0x86, 0xdd] && bytes.len() >= at + 40 && bytes[at] >> 4 == 6;
+    (right && [6, 17].contains(&bytes[at + 6])).then_some((at, at + 40))
 }

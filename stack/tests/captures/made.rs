@@ -1,5 +1,6 @@
 //! `made`: one small conversation and a datagram, as captures of every format that is read.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
@@ -8,8 +9,11 @@ use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use pcap_file::{DataLink, Endianness, TsResolution};
+use sidestep_stack::Mac;
 
+use super::read::Captured;
 use crate::lab::raw::{ACK, FIN, PSH, SYN};
+use crate::lab::v6;
 
 /// Bytes that the client sends.
 pub const ASKED: usize = 100;
@@ -68,6 +72,23 @@ pub fn conversation() -> Vec<Vec<u8>> {
         segment(false, ACK, [answered + 1, asked + 1], 0),
         datagram,
     ]
+}
+
+/// The same over IPv6, as if it had been captured.
+pub fn conversation_v6() -> Vec<Captured> {
+    let address = |octets: &[u8]| {
+        let [a, b, c, d] = *octets.first_chunk().expect("four bytes");
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+    };
+    let over_ipv6 = |(number, frame): (usize, Vec<u8>)| {
+        let kind = frame[23];
+        let (from, to) = (address(&frame[26..]), address(&frame[30..]));
+        let mac = Mac(*frame[6..].first_chunk().expect("six bytes"));
+        let mut bytes = v6::summed((from, mac), to, (kind, 64), &frame[34..], if kind == 6 { 16 } else { 6 });
+        bytes[..6].copy_from_slice(&frame[..6]);
+        Captured { at: at(number), len: bytes.len(), bytes }
+    };
+    conversation().into_iter().enumerate().map(over_ipv6).collect()
 }
 
 fn pcap(order: Endianness, resolution: TsResolution, link: u32, put_before: &[u8], cut_to: usize) -> Vec<u8> {

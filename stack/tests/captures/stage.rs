@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use nic::{PortConfig, Queue, QueueId, Wire, WireQueue};
-use sidestep_stack::{CloseReason, DropReason, NetStack, Port, StackStats, Time};
+use sidestep_stack::{CloseReason, DropReason, NetStack, OwnAddress, Port, StackStats, Time};
 
 use super::conversation::Conversations;
 use super::read::Captured;
 use crate::lab::frames::check;
 use crate::lab::station::Station;
 use crate::lab::udp::{Call, udp_config};
-use crate::lab::{OWN, THEM, US, secrets};
+use crate::lab::{OWN, THEM, US, secrets, v6};
 
 /// Turns at one moment that no real work takes.
 const TURNS_MAX: usize = 1_000;
@@ -99,6 +99,8 @@ impl Stage {
         let (wire, ours, theirs) = Wire::pair(PortConfig::default(), far, 1).expect("a wire");
         let mut config = udp_config();
         config.gateway = Some(THEM);
+        config.others = vec![OwnAddress::new(v6::US, 64)];
+        config.gateway6 = Some(v6::THEM);
         // Small tables, so that they fill.
         (config.max_flows, config.flows_at_start, config.syn_queue) = (256, 64, 32);
         (config.time_wait_records, config.neighbors, config.conn_memory) = (16, 16, 8 << 20);
@@ -112,7 +114,8 @@ impl Stage {
             outcome: Outcome::default(),
             reserve: 0,
         };
-        stage.advance(Duration::from_millis(1));
+        // Until the address of IPv6 has been tested, and told of.
+        stage.advance(Duration::from_secs(5));
         stage.reserve = stage.held();
         stage
     }
@@ -184,7 +187,7 @@ impl Stage {
         }
         let taken = taken(&after) - taken(&before);
         // Counted where it ends, once; an ARP packet that is believed and a reset are not counted apart.
-        let silent = is_arp(bytes) || is_reset(bytes);
+        let silent = is_arp(bytes) || is_discovery(bytes) || is_reset(bytes);
         assert!(taken + dropped == 1 || silent && taken + dropped == 0, "{taken} and {dropped}: {before:?} {after:?}");
         self.outcome.accepted += 1 - dropped;
         let sent = self.outcome.answers - answered;
@@ -280,9 +283,15 @@ fn is_arp(bytes: &[u8]) -> bool {
     packet(bytes).is_some_and(|(_, kind)| kind == [8, 6])
 }
 
+/// Whether a frame is of neighbour discovery.
+fn is_discovery(bytes: &[u8]) -> bool {
+    let of_kind = |at: usize| bytes.get(at + 6) == Some(&v6::ICMP) && matches!(bytes.get(at + 40), Some(133..=137));
+    packet(bytes).is_some_and(|(at, kind)| kind == [0x86, 0xdd] && of_kind(at))
+}
+
 fn is_reset(bytes: &[u8]) -> bool {
-    let flags = packet(bytes).and_then(|(at, _)| {
-        let header = usize::from(bytes.get(at)? & 15) * 4;
+    let flags = packet(bytes).and_then(|(at, kind)| {
+        let header = if kind == [0x86, 0xdd] { 40 } else { usize::from(bytes.get(at)? & 15) * 4 };
         bytes.get(at + header + 13)
     });
     flags.is_some_and(|flags| flags & 4 != 0)
@@ -296,6 +305,9 @@ fn is_to_many(bytes: &[u8]) -> bool {
     match kind {
         [8, 6] => false,
         [8, 0] => group || bytes.get(at + 16..at + 20) != Some(&US.octets()),
+        // A solicitation goes to a group; who is not known may be asked for, whatever came.
+        [0x86, 0xdd] if is_discovery(bytes) => false,
+        [0x86, 0xdd] => group || bytes.get(at + 24..at + 40) != Some(&v6::US.octets()),
         _ => true,
     }
 }

@@ -6,7 +6,7 @@
 //! | 0 | what the application does with flows: echo, greet and close half, take nothing, abort, talk and close |
 //! | then records: kind, and what belongs to it | |
 //! | kind 0, length (2 bytes, little-endian), bytes | a frame, as it is |
-//! | kind 1, length, bytes | a frame put right: addressed to us, checksums, and what a segment acknowledges counted from our first sequence number to its port |
+//! | kind 1, length, bytes | a frame put right: addressed to us by IPv4 or IPv6, checksums, and what a segment acknowledges counted from our first sequence number to its port |
 //! | kind 2, one byte | time passes: 1, 5, 50, 250 or 1000 ms, 11 or 61 s, nothing |
 //!
 //! A stack keeps its blocks for ever, so one is used for all inputs of a process; each ends with nothing open and begins
@@ -18,14 +18,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use nic::{PortConfig, Queue, QueueId, Wire};
-use sidestep_stack::{DatagramPeer, DatagramReplies, Time};
+use nic::{PortConfig, Queue, QueueId, Wire, checksum};
+use sidestep_stack::{DatagramPeer, DatagramReplies, OwnAddress, Time};
 
 use super::odd::{sum, sum_body, sum_ip};
 use super::raw::{ACK, SYN};
 use super::station::Station;
 use super::udp::Call;
-use super::{App, OWN, PORT, Server, THEM, US, config};
+use super::{App, OWN, PEER, PORT, Server, THEM, US, config, v6};
 
 /// The longest frame: Ethernet's, with a tag.
 const FRAME_MAX: usize = 1518;
@@ -44,11 +44,13 @@ struct Stage {
     wire: Wire,
     server: Server,
     station: Station,
-    /// By the peer's port: our first sequence number.
-    isns: HashMap<u16, u32>,
+    isns: Isns,
     /// Frames that the port keeps ready to send in.
     reserve: usize,
 }
+
+/// Our first sequence number, by whether it is over IPv6 and by the peer's port.
+pub type Isns = HashMap<(bool, u16), u32>;
 
 thread_local! {
     static STAGE: RefCell<Stage> = RefCell::new(Stage::new());
@@ -70,6 +72,7 @@ impl Stage {
     fn new() -> Self {
         let mut config = config();
         config.udp_ports = vec![PORT];
+        config.others = vec![OwnAddress::new(v6::US, 64)];
         // Small tables, so that they fill.
         (config.max_flows, config.flows_at_start, config.syn_queue) = (6, 6, 4);
         (config.time_wait_records, config.neighbors) = (4, 4);
@@ -77,7 +80,8 @@ impl Stage {
         let server = Server::new(config, vec![ours.take_queue(QueueId(0)).expect("opened once")], App::Echo);
         let queue = theirs.take_queue(QueueId(0)).expect("opened once");
         let mut stage = Self { wire, server, station: Station::new(queue), isns: HashMap::new(), reserve: 0 };
-        stage.wait(1);
+        // Until the address of IPv6 has been tested, and told of.
+        stage.wait(5_000);
         stage.reserve = stage.held();
         stage
     }
@@ -169,11 +173,32 @@ impl Stage {
                 break;
             }
         }
+        self.end_routers();
         self.server.closed.clear();
         self.server.received.clear();
         self.server.assert_nothing_open();
         assert_eq!(self.held(), self.reserve, "frames are held");
         assert_eq!(self.server.stack.stats().contained, 0, "a flow was thrown away because of a panic");
+    }
+}
+
+/// What a router may say of its lifetime (RFC 4861 §4.2), and a little more, in milliseconds.
+const LONGEST_LIFETIME: u64 = 66_000_000;
+
+impl Stage {
+    /// Routers that were believed are known for as long as they have said, and those whose time is over until the next is heard:
+    /// one that comes, and goes.
+    fn end_routers(&mut self) {
+        if self.server.stack.census().stations_held == 0 {
+            return;
+        }
+        self.wait(LONGEST_LIFETIME);
+        for lifetime in [1_800_u16, 0] {
+            let says = [&[64, 0], &lifetime.to_be_bytes()[..], &[0; 8]].concat();
+            let router = (std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), PEER);
+            self.send(&v6::discovery(router, v6::ALL_NODES, v6::ROUTER_ADVERTISEMENT, &says));
+            self.settle();
+        }
     }
 }
 
@@ -187,7 +212,7 @@ fn echo(_peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>)
 }
 
 /// Addresses the frame to us, counts what it acknowledges from our first number, and computes its checksums.
-fn put_right(frame: &mut [u8], isns: &HashMap<u16, u32>) {
+fn put_right(frame: &mut [u8], isns: &Isns) {
     if frame.len() < 34 {
         return;
     }
@@ -195,6 +220,9 @@ fn put_right(frame: &mut [u8], isns: &HashMap<u16, u32>) {
         frame[..6].copy_from_slice(&OWN.0);
     }
     let at = if frame[12..14] == [0x81, 0] { 18 } else { 14 };
+    if frame.len() >= at + 40 && frame[at - 2..at] == [0x86, 0xdd] {
+        return put_right_v6(&mut frame[at..], isns);
+    }
     if frame.len() < at + 20 || frame[at - 2..at] != [8, 0] {
         return;
     }
@@ -214,44 +242,115 @@ fn put_right(frame: &mut [u8], isns: &HashMap<u16, u32>) {
         }
         return;
     }
-    if ip[9] == 6 && body.len() >= 20 && body[13] & ACK != 0 {
-        let port = u16::from_be_bytes([body[0], body[1]]);
-        let relative = u32::from_be_bytes([body[8], body[9], body[10], body[11]]);
-        let ack = relative.wrapping_add(isns.get(&port).copied().unwrap_or(0));
-        body[8..12].copy_from_slice(&ack.to_be_bytes());
+    if ip[9] == 6 {
+        count_ack(body, false, isns);
     }
     sum_body(ip, body);
 }
 
+/// The same of an IPv6 packet: what is for a group stays so, and the checksum is that of the first header of TCP, UDP or
+/// ICMPv6 behind those before it. A part of a packet is left as it is.
+fn put_right_v6(packet: &mut [u8], isns: &Isns) {
+    let (header, rest) = packet.split_at_mut(40);
+    if header[24] != 0xff {
+        header[24..40].copy_from_slice(&v6::US.octets());
+    }
+    if header[8..24] == v6::US.octets() {
+        header[8..24].copy_from_slice(&v6::THEM.octets());
+    }
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]])).min(rest.len());
+    let (mut next, mut at) = (header[6], 0);
+    // Options for each hop, for the destination, and a routing header.
+    while [0, 60, 43].contains(&next) && at + 8 <= len {
+        (next, at) = (rest[at], at + 8 * (1 + usize::from(rest[at + 1])));
+    }
+    let Some(body) = rest.get_mut(at..len) else { return };
+    let sum_at = match next {
+        6 if body.len() >= 20 => 16,
+        17 if body.len() >= 8 => 6,
+        58 if body.len() >= 4 => 2,
+        _ => return,
+    };
+    if next == 6 {
+        count_ack(body, true, isns);
+    }
+    body[sum_at..sum_at + 2].fill(0);
+    let octets = |at: usize| *header[at..].first_chunk().expect("40 bytes");
+    let sum = checksum::pseudo_header_v6(octets(8), octets(24), next, body.len() as u32);
+    let field = checksum::field(checksum::add(sum, body));
+    body[sum_at..sum_at + 2].copy_from_slice(&field);
+}
+
+/// Counts what a segment acknowledges from our first sequence number to its port.
+fn count_ack(segment: &mut [u8], v6: bool, isns: &Isns) {
+    if segment.len() >= 20 && segment[13] & ACK != 0 {
+        let port = u16::from_be_bytes([segment[0], segment[1]]);
+        let relative = u32::from_be_bytes([segment[8], segment[9], segment[10], segment[11]]);
+        let ack = relative.wrapping_add(isns.get(&(v6, port)).copied().unwrap_or(0));
+        segment[8..12].copy_from_slice(&ack.to_be_bytes());
+    }
+}
+
 /// Checks a frame that the stack has sent, and notes the first sequence number of a flow.
-pub fn check(frame: &[u8], isns: &mut HashMap<u16, u32>) {
+pub fn check(frame: &[u8], isns: &mut Isns) {
     assert!(frame.len() <= FRAME_MAX && frame[6..12] == OWN.0, "{frame:02x?}");
     let sliced = SlicedPacket::from_ethernet(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
-    let ip = match &sliced.net {
-        Some(NetSlice::Ipv4(ip)) => ip,
+    let v6 = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum(), "{frame:02x?}");
+            assert_eq!(header.source, US.octets(), "{frame:02x?}");
+            false
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header().to_header();
+            // Who tests its address, and who reports its groups before it has one, has none yet.
+            let own = header.source_addr() == v6::US || header.source_addr().is_unspecified();
+            assert!(own && header.hop_limit >= 1 && !header.destination_addr().is_unspecified(), "{frame:02x?}");
+            true
+        }
         Some(NetSlice::Arp(_)) => return,
-        other => panic!("neither IPv4 nor ARP but {other:?}: {frame:02x?}"),
+        other => panic!("neither IP nor ARP but {other:?}: {frame:02x?}"),
     };
-    let header = ip.header().to_header();
-    assert_eq!(header.header_checksum, header.calc_header_checksum(), "{frame:02x?}");
-    assert_eq!(header.source, US.octets(), "{frame:02x?}");
+    assert!(sums_are_right(&sliced), "{frame:02x?}");
     match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => {
-            let sum = tcp.calc_checksum_ipv4(header.source, header.destination).expect("not too long");
-            assert_eq!(tcp.checksum(), sum, "{frame:02x?}");
             if tcp.syn() {
-                isns.insert(tcp.destination_port(), tcp.sequence_number());
+                isns.insert((v6, tcp.destination_port()), tcp.sequence_number());
             }
             assert!(!(tcp.syn() && (tcp.fin() || tcp.rst())), "flags {SYN} with others: {frame:02x?}");
         }
         Some(TransportSlice::Udp(udp)) => {
-            let sum = udp.to_header().calc_checksum_ipv4(&header, udp.payload()).expect("not too long");
-            assert!(udp.checksum() == sum && sum != 0, "{frame:02x?}");
+            assert_ne!(udp.checksum(), 0, "{frame:02x?}");
             assert!(udp.destination_port() >= 1_024 && udp.destination_port() != PORT, "a port that may answer");
         }
-        Some(TransportSlice::Icmpv4(icmp)) => {
-            assert_eq!(sum(&[icmp.slice()]), [0, 0], "{frame:02x?}");
-        }
+        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_)) => {}
         other => panic!("{other:?}: {frame:02x?}"),
     }
+}
+
+/// Whether the checksum of the segment, datagram or message of a packet is right.
+fn sums_are_right(packet: &SlicedPacket<'_>) -> bool {
+    let sum = match (&packet.net, &packet.transport) {
+        (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) => {
+            tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).map(|sum| sum == tcp.checksum())
+        }
+        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Tcp(tcp))) => {
+            tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()).map(|sum| sum == tcp.checksum())
+        }
+        (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) => {
+            let header = ip.header().to_header();
+            udp.to_header().calc_checksum_ipv4(&header, udp.payload()).map(|sum| sum == udp.checksum())
+        }
+        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Udp(udp))) => {
+            let header = ip.header().to_header();
+            udp.to_header().calc_checksum_ipv6(&header, udp.payload()).map(|sum| sum == udp.checksum())
+        }
+        (_, Some(TransportSlice::Icmpv4(icmp))) => Ok(sum(&[icmp.slice()]) == [0, 0]),
+        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) => {
+            Ok(icmp.is_checksum_valid(ip.header().source(), ip.header().destination()))
+        }
+        _ => return false,
+    };
+    sum.expect("not too long")
 }
