@@ -282,7 +282,7 @@ fn without_frames_flows_wait_and_nothing_is_lost() {
     let server = Server::new(config(), vec![ours.take_queue(QueueId(0)).expect("opened once")], App::Blast(40_000));
     let mut bench = Bench::on(wire, server, theirs.take_queue(QueueId(0)).expect("opened once"));
     let mut got = 0;
-    let syn = bench.one(&Tcp::new(5_000, SYN, 1, 0));
+    let syn = bench.one(&Tcp { mss: Some(536), ..Tcp::new(5_000, SYN, 1, 0) });
     let mut next = syn.seq.wrapping_add(1);
     let mut answers = bench.tcp(&Tcp::new(5_000, ACK, 2, next));
     for _ in 0..10_000 {
