@@ -49,6 +49,7 @@ pub(crate) use events::Look;
 use missed::Missed;
 use nic::{BURST, Queue};
 use rerouting::Rerouting;
+use rings::Short;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
@@ -127,13 +128,10 @@ pub struct NetStack {
     recorded_isns: Option<Box<RecordedIsns>>,
     deadlines: Deadlines,
     /// Rings for flows that move much; how much beyond its ring a flow with its own and with larger rings may be told; until
-    /// when rings are short, and until when for flows that have none; what moves a flow.
+    /// when rings are short; what moves a flow.
     pool: RingPool,
     promises: [u32; 2],
-    short_until: Time,
-    first_short_until: Time,
-    /// The same, for flows whose peers would take more than their own rings hold.
-    missed_until: Time,
+    short: Short,
     /// The flow that gives way first, of those with larger rings that were looked at in this round.
     most_useless: Option<(Little, FlowId)>,
     missed: Missed,
@@ -217,8 +215,13 @@ impl NetStack {
     /// A setting is out of range.
     pub fn new(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
         config.check()?;
+        Self::of_checked(config, secrets).map(Self::begun)
+    }
+
+    /// The same of settings that are in range, before its first turn.
+    fn of_checked(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
         let flows = config.max_flows;
-        let stack = Self {
+        Ok(Self {
             local: Local::of(&config),
             names: Names::of(&config, &secrets),
             interface: shared_interface(config.ip_mtu, &secrets),
@@ -230,9 +233,7 @@ impl NetStack {
             deadlines: Deadlines::new(&config),
             pool: RingPool::new(config.conn_memory)?,
             promises: [0; 2],
-            short_until: Time::ZERO,
-            first_short_until: Time::ZERO,
-            missed_until: Time::ZERO,
+            short: Short::default(),
             most_useless: None,
             missed: Missed::new(if config.awake_flows < flows { flows } else { 0 }),
             replay: Replay::new(),
@@ -273,8 +274,7 @@ impl NetStack {
             stats: StackStats::default(),
             work: Work::default(),
             config,
-        };
-        Ok(stack.begun())
+        })
     }
 
     /// The same, ready for its first turn.

@@ -46,6 +46,16 @@ pub(super) enum Want {
     Receive,
 }
 
+/// Until when rings are short.
+#[derive(Debug, Default)]
+pub(super) struct Short {
+    until: Time,
+    /// The same, for flows that have none.
+    first_until: Time,
+    /// And for those among them whose peers would take more than their own rings hold.
+    missed_until: Time,
+}
+
 impl NetStack {
     /// Gives the flow larger rings, if there are any, because its application has more to send than has room. Returns
     /// whether it has.
@@ -80,19 +90,19 @@ impl NetStack {
         let would_use = want == Want::Receive || window as usize > self.config.rings.tx;
         let choices: &[RingClass] = match place.map(|place| place.class) {
             None => &[RingClass::Medium, RingClass::Large],
-            Some(RingClass::Medium) if now < self.first_short_until => &[],
+            Some(RingClass::Medium) if now < self.short.first_until => &[],
             Some(RingClass::Medium) => &[RingClass::Large],
-            Some(RingClass::Large) if now >= self.short_until => &[RingClass::Huge],
+            Some(RingClass::Large) if now >= self.short.until => &[RingClass::Huge],
             Some(_) => return None,
         };
         let taken = choices.iter().find_map(|&class| self.pool.take(class, index));
         if taken.is_none() {
             self.stats.rings_short += 1;
-            self.short_until = now.after(SHORT);
+            self.short.until = now.after(SHORT);
             if place.is_none() {
-                self.first_short_until = self.short_until;
+                self.short.first_until = self.short.until;
                 if would_use {
-                    self.missed_until = self.short_until;
+                    self.short.missed_until = self.short.until;
                 }
             }
         }
@@ -213,7 +223,7 @@ impl NetStack {
                 self.close_most_useless(now);
             }
             let Some((place, index)) = next else { continue };
-            let (own, is_short) = (self.config.rings, now < self.short_until);
+            let (own, is_short) = (self.config.rings, now < self.short.until);
             let block = &self.blocks[index as usize];
             let (received, sent) = (block.socket().recv_queue(), block.socket().send_queue());
             let (rx, tx) = place.class.before().map_or((own.rx, own.tx), RingClass::rings);
@@ -256,8 +266,9 @@ impl NetStack {
     /// none for a flow that has none and would make use of them.
     fn close_most_useless(&mut self, now: Time) {
         let Some((_, id)) = self.most_useless.take() else { return };
-        let short =
-            now < self.missed_until && !self.pool.has_free(RingClass::Medium) && !self.pool.has_free(RingClass::Large);
+        let short = now < self.short.missed_until
+            && !self.pool.has_free(RingClass::Medium)
+            && !self.pool.has_free(RingClass::Large);
         if self.blocks.is_asleep(id.index) {
             return;
         }
