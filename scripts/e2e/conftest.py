@@ -14,6 +14,7 @@ import subprocess
 import time
 
 import pytest
+from pymemcache.client.base import Client
 
 ADDRESS = "10.77.0.2"
 KERNEL_ADDRESS = "10.77.0.3"
@@ -30,6 +31,17 @@ def in_server_namespace(*command, **options):
     """Runs a command in the server namespace and returns the completed process."""
     command = ["ip", "netns", "exec", SERVER_NAMESPACE, *command]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, **options)
+
+
+def serve_stock_clients(address=ADDRESS, count=16, step=6000):
+    """Has so many stock clients, each with a connection of its own, set items of every size and read those of all."""
+    clients = [Client((address, PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS) for _ in range(count)]
+    for number, client in enumerate(clients):
+        assert client.set(f"key{number}", bytes([number]) * (number * step + 1), noreply=False)
+    for client in clients:
+        for number in range(count):
+            assert client.get(f"key{number}") == bytes([number]) * (number * step + 1)
+        client.close()
 
 
 class Server:

@@ -6,8 +6,17 @@ import socket
 import subprocess
 
 import pytest
-from conftest import HANG_SECONDS, PORT, Log, connect, exchange, found, only_sidestep, sidestep_stats, store
-from pymemcache.client.base import Client
+from conftest import (
+    HANG_SECONDS,
+    Log,
+    connect,
+    exchange,
+    found,
+    only_sidestep,
+    serve_stock_clients,
+    sidestep_stats,
+    store,
+)
 
 ADDRESS = "10.79.0.2"
 # The server runs here instead of in the server namespace, so that the kernel's side of the TAP is this kernel's.
@@ -43,14 +52,7 @@ def start_on(start, name, **options):
 @pytest.mark.parametrize("threads,queues", [(1, 1), (2, 2), (2, 1), (1, 2)])
 def test_a_stock_client_is_served_over_a_tap(start, threads, queues):
     server = start_on(start, "sst0", threads=threads, extra=["--queues", str(queues)])
-    clients = [Client((ADDRESS, PORT), connect_timeout=30, timeout=30) for _ in range(16)]
-    for number, client in enumerate(clients):
-        assert client.set(f"key{number}", bytes([number]) * (number * 6000 + 1), noreply=False)
-    for client in clients:
-        for number in range(len(clients)):
-            assert client.get(f"key{number}") == bytes([number]) * (number * 6000 + 1)
-    for client in clients:
-        client.close()
+    serve_stock_clients(ADDRESS)
     with connect(address=ADDRESS) as connection:
         stats = sidestep_stats(connection)
     lost = {name: count for name, count in stats.items() if count and ("tx_refused" in name or "too_long" in name)}
@@ -119,3 +121,21 @@ def test_an_address_of_the_kernels_is_refused_on_a_tap(start, kept):
     server = start(interface=f"tap:{kept}", address=ADDRESS, prefix=HERE)
     errors = server.process.communicate(timeout=HANG_SECONDS)[1].decode()
     assert server.process.returncode != 0 and ADDRESS in errors and kept in errors, errors
+
+
+@pytest.fixture
+def plain():
+    """A TAP that the kernel has without queues (no multi_queue): it is one stream of frames."""
+    ip("tuntap", "add", "dev", "sst2", "mode", "tap")
+    yield "sst2"
+    ip("link", "delete", "sst2")
+
+
+@only_sidestep
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_stock_client_is_served_over_a_device_without_queues(start, plain, threads):
+    server = start_on(start, plain, threads=threads, extra=["--queues", "1"])
+    serve_stock_clients(ADDRESS)
+    assert server.stop() == 0, server.errors
+    reports = server.core_reports()
+    assert len(reports) == threads and all(report["connections"] > 0 for report in reports), reports
