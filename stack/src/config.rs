@@ -89,7 +89,8 @@ pub struct StackConfig {
     /// Most bytes that flows may have, together, in rings larger than [`rings`](Self::rings), which those get that move
     /// much. 0: there are none, and windows are not scaled.
     pub conn_memory: usize,
-    /// Most half-open connections at a time; a SYN beyond is dropped and counted.
+    /// Most half-open connections at a time, for each of which about a hundred bytes are reserved; a SYN beyond is dropped
+    /// and counted.
     pub syn_queue: usize,
     /// Most TIME-WAIT records; beyond, the oldest gives way and is counted.
     pub time_wait_records: usize,

@@ -46,6 +46,11 @@ impl Deadlines {
         self.keep_alive
     }
 
+    /// When a handshake that began `since` then is given up.
+    pub(crate) fn of_handshake(&self, since: Time) -> Time {
+        since.plus(self.handshake)
+    }
+
     /// When a flow that sleeps, and whose peer was last heard at `heard`, is to be given up or asked whether it is there;
     /// `closed_since`: when it came to FIN-WAIT-2, if it has.
     pub(crate) fn of_sleeper(&self, heard: Time, closed_since: Option<Time>) -> Time {
@@ -62,7 +67,6 @@ impl Deadlines {
     /// As [`of`](Self::of) for a flow that begins or ends.
     fn of_other(&self, block: &FlowBlock) -> Time {
         let closing = match block.phase {
-            Phase::HalfOpen => return block.state_since.plus(self.handshake),
             Phase::Connecting | Phase::Cancelled => return block.state_since.plus(self.connect),
             Phase::Closing => block.state_since.plus(self.linger),
             Phase::FinWait2 => block.state_since.plus(self.fin_wait_2),

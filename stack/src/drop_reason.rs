@@ -140,7 +140,7 @@ drop_reasons! {
     IcmpRate,
     /// A SYN that found the SYN queue full, or the queue of those that wait for a cookie, or that nobody accepts connections now.
     SynQueueFull,
-    /// A SYN, or an ACK that gave a SYN cookie back, that found no free flow;
+    /// A SYN, or an ACK that completes a handshake, that found no free flow;
     /// or a segment of a flow that sleeps while all blocks are at work.
     NoFreeFlow,
     /// A SYN for the handshake that is already under way.

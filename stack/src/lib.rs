@@ -58,7 +58,7 @@ mod ipv6;
 mod isn;
 /// Ethernet and 802.1Q headers.
 mod link;
-/// Ports listened on and the SYN queue.
+/// Ports listened on.
 mod listen;
 /// Of what was sent lately, what was lost.
 mod loss_share;
@@ -126,6 +126,8 @@ mod stats;
 mod stray;
 /// Strays on their way round the cores.
 mod stray_ring;
+/// Connections in SYN-RECEIVED.
+mod syn_queue;
 /// From 4-tuple to flow.
 mod table;
 /// TIME-WAIT records.

@@ -8,7 +8,7 @@
 //! one frame, so that a turn's work depends on the frames, the flows that the application visits and the timers that
 //! are due, never on how many flows there are. ACKs wait for [`flush`](NetStack::flush), so that they ride on answers.
 //!
-//! Invariant: a flow is in the table from its SYN, or from `connect`, until it ends; its block is free only when it is in
+//! Invariant: a flow is in the table from the ACK that opens it, or from `connect`, until it ends; its block is free only when it is in
 //! neither the table nor the wheel. Nothing here reads a clock, blocks, or allocates on the packet path;
 //! [`expire`](NetStack::expire) may make blocks ahead of use.
 
@@ -22,6 +22,7 @@ mod egress;
 mod emit;
 mod events;
 mod fragments;
+mod half_open;
 mod hand_over;
 mod homing;
 mod ingress;
@@ -87,6 +88,7 @@ use crate::sack::Islands;
 use crate::scoreboard::Scoreboards;
 use crate::stats::{StackStats, Work};
 use crate::stray::{self, Strays};
+use crate::syn_queue::SynQueue;
 use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
@@ -120,6 +122,7 @@ pub struct NetStack {
     names: Names,
     interface: Interface,
     listener: Listener,
+    syn_queue: SynQueue,
     isns: IsnGenerator,
     cookies: Cookies,
     /// SYNs that are to be answered with cookies, oldest first.
@@ -225,7 +228,8 @@ impl NetStack {
             local: Local::of(&config),
             names: Names::of(&config, &secrets),
             interface: shared_interface(config.ip_mtu, &secrets),
-            listener: Listener::new(&config.ports, config.syn_queue),
+            listener: Listener::new(&config.ports),
+            syn_queue: SynQueue::new(config.syn_queue),
             isns: IsnGenerator::new(secrets.isn),
             cookies: Cookies::new(secrets.isn),
             asking: VecDeque::with_capacity(MOST_ASKING),
@@ -440,7 +444,8 @@ impl NetStack {
         }
         let timer = self.wheel.next_deadline();
         let neighbor = self.resolver.next_deadline();
-        timer.into_iter().chain(neighbor).min().map(|at| at.since(now))
+        let handshake = self.syn_queue.next_deadline();
+        timer.into_iter().chain(neighbor).chain(handshake).min().map(|at| at.since(now))
     }
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
@@ -462,7 +467,7 @@ impl NetStack {
 
     /// Flows at present, half-open and closing ones included.
     pub fn flows(&self) -> usize {
-        self.blocks.len() - self.free.len() - self.blocks.bare()
+        self.blocks.len() - self.free.len() - self.blocks.bare() + self.syn_queue.len()
     }
 
     /// The settings.
@@ -520,7 +525,6 @@ impl NetStack {
         self.work.timers += u64::from(self.wheel.cancel(index));
         let phase = block.phase;
         if phase == Phase::HalfOpen {
-            self.listener.end();
             self.stats.handshakes_failed += 1;
             return self.free(index);
         }

@@ -22,6 +22,9 @@ const SACK: u8 = 5;
 /// link in use that a smaller one only serves to make us send many tiny segments.
 const SMALLEST_MSS: u16 = 216;
 
+/// Most bytes of the options of our SYN-ACKs.
+const MOST_ANSWER: usize = 12;
+
 /// What a SYN or SYN-ACK offers. Of an option that comes more than once the last counts, as with Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SynOptions {
@@ -81,6 +84,27 @@ impl SynOptions {
     pub(crate) fn limit_mss(&mut self, most: usize) {
         let most = u16::try_from(most).unwrap_or(u16::MAX);
         self.mss = self.mss.map(|mss| if mss == 0 { mss } else { mss.min(most) });
+    }
+
+    /// The options of the SYN-ACK that answers a SYN with these: segments of `mss` bytes, and, where the peer has offered them, a
+    /// shift of our windows by `scale` bits, and SACK.
+    pub(crate) fn answer(&self, mss: u16, scale: u8) -> ArrayVec<u8, MOST_ANSWER> {
+        let [high, low] = mss.to_be_bytes();
+        let mut options = ArrayVec::from([MSS, 4, high, low, END, END, END, END, END, END, END, END]);
+        let mut len = 4;
+        let mut put = |option: &[u8]| {
+            options[len..len + option.len()].copy_from_slice(option);
+            len += option.len();
+        };
+        if self.window_scale.is_some() {
+            put(&[WINDOW_SCALE, 3, scale]);
+        }
+        if self.sack_permitted {
+            put(&[SACK_PERMITTED, 2]);
+        }
+        let len = len.next_multiple_of(4);
+        options.truncate(len);
+        options
     }
 
     /// Writes them over the options of `segment`, whence they were read, where smoltcp might read those otherwise.
@@ -197,6 +221,23 @@ mod tests {
         // What follows the end of the list is none.
         assert_eq!(SynOptions::parse(&[1, 0, 2, 4, 0, 1]), Some(SynOptions::default()));
         assert_eq!(SynOptions::parse(&[]), Some(SynOptions::default()));
+    }
+
+    #[test]
+    fn the_answer_offers_what_was_offered_in_whole_words() {
+        let all = SynOptions { mss: Some(536), window_scale: Some(2), sack_permitted: true, ambiguous: false };
+        for (offered, words) in [
+            (SynOptions::default(), 1),
+            (SynOptions { sack_permitted: false, ..all }, 2),
+            (SynOptions { window_scale: None, ..all }, 2),
+            (all, 3),
+        ] {
+            let answer = offered.answer(1_460, 7);
+            assert_eq!(answer.len(), 4 * words);
+            let read = SynOptions::parse(&answer).expect("they parse");
+            let scale = offered.window_scale.map(|_| 7);
+            assert_eq!(read, SynOptions { mss: Some(1_460), window_scale: scale, ..offered });
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ use bitflags::bitflags;
 pub(crate) enum Phase {
     /// No flow uses the block.
     Free,
-    /// The peer has sent a SYN and not yet acknowledged ours. The application does not know of the flow.
+    /// The peer acknowledges our SYN-ACK, which the socket has yet to read: within a call alone (`net_stack/half_open.rs`). The
+    /// application does not know of the flow.
     HalfOpen,
     /// The handshake is complete and the application has the flow, or will be told of it by the ready list.
     Open,

@@ -14,6 +14,7 @@ use crate::block::FlowBlock;
 use crate::classify::Segment;
 use crate::drop_reason::DropReason;
 use crate::phase::Marks;
+use crate::syn_queue::HalfOpen;
 use crate::time_wait::{Claim, TimeWait};
 use crate::wire::{ACK, FIN, RST, SYN};
 
@@ -117,6 +118,24 @@ fn judge_check_by_check(block: &FlowBlock, segment: &Segment, half_open: bool) -
     }
     let behind_hole = start > 0 && segment.payload_len > 0 && acceptable == Verdict::Acceptable;
     if behind_hole { Verdict::BehindHole } else { acceptable }
+}
+
+/// Judges a segment of a half-open connection, as [`judge`] does one of a flow that is half-open: whether it is acceptable, and
+/// acknowledges our SYN. What of it is taken the flow says that it makes.
+pub(crate) fn judge_half_open(record: &HalfOpen, segment: &Segment) -> Verdict {
+    let window = u32::from(record.window);
+    let start = segment.seq.wrapping_sub(record.rcv_nxt) as i32;
+    if segment.has(RST | SYN) {
+        return judge_control(segment, start, window, true);
+    }
+    let mut acceptable = Verdict::Acceptable;
+    if start != 0 || u32::from(segment.payload_len) > window {
+        acceptable = judge_sequence(segment, start, window, true);
+        if !matches!(acceptable, Verdict::Acceptable | Verdict::AcceptableInPart) {
+            return acceptable;
+        }
+    }
+    if segment.ack == record.isn.wrapping_add(1) { acceptable } else { Verdict::Refuse(DropReason::AckOfNoSyn) }
 }
 
 /// The first check for a segment that does not simply follow what was received. It begins `start` bytes behind the next

@@ -183,7 +183,7 @@ pub struct Census {
     pub free: usize,
     /// Flows that sleep; they are open ones too.
     pub asleep: usize,
-    /// Flows whose handshake is under way.
+    /// Connections whose handshake a peer has begun, and which have a record each, and no block.
     pub half_open: usize,
     /// Connections asked for whose handshake is under way; the SYN queue does not count them.
     pub connecting: usize,
@@ -194,7 +194,7 @@ pub struct Census {
     pub closing: usize,
     /// Dead flows of which the application has yet to be told.
     pub dead: usize,
-    /// Entries of the flow table.
+    /// Entries of the flow table and of the SYN queue's.
     pub table: usize,
     /// TIME-WAIT records.
     pub time_wait: usize,

@@ -13,7 +13,6 @@ use crate::classify::Segment;
 use crate::clock::Time;
 use crate::link::{self, LinkHeader};
 use crate::offer;
-use crate::phase::Phase;
 use crate::port::Port;
 use crate::port_unreachable;
 use crate::sack::Island;
@@ -21,7 +20,7 @@ use crate::segment::Control;
 use crate::wire::ACK;
 
 /// Least time between two challenge ACKs of one flow (RFC 5961 §7 leaves it to us): that of Linux.
-const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
+pub(super) const CHALLENGE_GAP: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl NetStack {
     /// Answers a segment of a connection that is not here with RST, at a limited rate.
@@ -67,9 +66,7 @@ impl NetStack {
         if now < block.challenge_at {
             return;
         }
-        let half_open = block.phase == Phase::HalfOpen;
-        let limit = if half_open { &mut self.stranger_limit } else { &mut self.challenge_limit };
-        if limit.allows(now, self.names.payer(block.key.remote)) {
+        if self.challenge_limit.allows(now, self.names.payer(block.key.remote)) {
             block.challenge_at = now.after(CHALLENGE_GAP);
             self.acknowledge(port, index);
         }

@@ -23,10 +23,10 @@ impl NetStack {
             open,
             closing,
             free: self.free.len(),
-            half_open: self.listener.half_open(),
-            table: self.table.len(),
+            half_open: self.syn_queue.len(),
+            table: self.table.len() + self.syn_queue.len(),
             time_wait: self.time_wait.len(),
-            timers: self.wheel.armed(),
+            timers: self.wheel.armed() + self.syn_queue.timers(),
             ready: self.ready.len(),
             touched: self.touched.len(),
             strays: self.strays.len(),
@@ -39,7 +39,7 @@ impl NetStack {
         };
         for (_, block) in self.blocks.iter() {
             match block.phase {
-                // Both are counted above.
+                // A block is half-open within a call alone.
                 Phase::Free | Phase::HalfOpen => {}
                 Phase::Connecting => census.connecting += 1,
                 Phase::Open => census.open += 1,

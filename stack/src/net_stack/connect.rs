@@ -30,7 +30,7 @@ use crate::isn::{above, seed_for};
 use crate::link::LinkHeader;
 use crate::names;
 use crate::one_frame::Scratch;
-use crate::options::{self, NOP, SynOptions};
+use crate::options::{self, SynOptions};
 use crate::own_addresses::{Standing, is_host};
 use crate::phase::Phase;
 use crate::ready::News;
@@ -104,14 +104,12 @@ impl NetStack {
         let source = self.source_of(connect)?;
         let hop = self.hop_to(peer).ok_or(ConnectError::NoRoute { remote })?;
         let mac = connect.mac.or_else(|| self.neighbors.find(now, hop));
-        if self.free.is_empty() && !self.free_block(now) {
+        // Those that are half-open can become a flow each.
+        let max_flows = self.config.max_flows;
+        let all = self.flows() >= max_flows;
+        if all || self.free.is_empty() && !self.free_block(now) {
             self.miss_block();
-            let max_flows = self.config.max_flows;
-            let all = self.flows() == max_flows;
-            if !all {
-                return Err(ConnectError::NoBlockYet);
-            }
-            return Err(ConnectError::NoFreeFlow { max_flows });
+            return Err(if all { ConnectError::NoFreeFlow { max_flows } } else { ConnectError::NoBlockYet });
         }
         let (key, hash, after) = self.choose_source(now, connect, (peer, source), comes_home)?;
         let question = Question::new(now, hop, key.local, connect.port).tagged(self.local.tag());
@@ -214,7 +212,8 @@ impl NetStack {
             return None;
         }
         let hash = self.hash.of(&key);
-        if self.table.find(hash, |index| self.blocks.has_key(index, &key)).is_some() {
+        let taken = self.table.find(hash, |index| self.blocks.has_key(index, &key)).is_some();
+        if taken || self.syn_queue.find(hash, &key).is_some() {
             return None;
         }
         let record = self.time_wait.find(hash, &key);
@@ -312,15 +311,7 @@ impl NetStack {
         if !waits || !self.stranger_limit.allows(now, self.names.payer(segment.key.remote)) {
             return;
         }
-        let mut options = [NOP; 12];
-        let [high, low] = ((self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16).to_be_bytes();
-        options[..4].copy_from_slice(&[2, 4, high, low]);
-        if theirs.window_scale.is_some() {
-            options[5..8].copy_from_slice(&[3, 3, block.scale]);
-        }
-        if theirs.sack_permitted {
-            options[10..].copy_from_slice(&[4, 2]);
-        }
+        let options = theirs.answer((self.config.ip_mtu - IPV4_BYTES - TCP_BYTES) as u16, block.scale);
         let window = u16::try_from(block.socket().recv_capacity()).unwrap_or(u16::MAX);
         let control = Control { flags: SYN | ACK, seq: block.highest_ack, ack: segment.seq.wrapping_add(1), window };
         let Some(mut frame) = arrival.port.take_frame() else { return };

@@ -1,10 +1,9 @@
 //! SYN cookies: SYNs answered without keeping anything, and connections made of the ACKs that prove their senders real.
 //!
 //! Under pressure, which is when half of the SYN queue or half of the flows that could still be had are half-open, so that
-//! a flood can take neither all of the one nor of the other; and while no block is ready and no flow rests that could give
-//! one up. Never otherwise: a connection of
+//! a flood can take neither all of the one nor of the other. Never otherwise: a connection of
 //! a cookie has no window scale and no SACK. The ACK is taken for as long as a cookie that was given may be good
-//! (`cookie.rs`). It makes a half-open flow, as its SYN would have, and is then read like any other segment.
+//! (`cookie.rs`). It makes a flow, as that of a half-open connection does (`half_open.rs`), and is then read like any other segment.
 //!
 //! To send a frame may cost far more than to receive one (on a veth the kernel carries it into the peer's namespace
 //! within the call that sends it), so a turn gives few cookies, after all that established flows have to say: nobody who
@@ -21,15 +20,15 @@ use nic::{BURST, Queue};
 use super::NetStack;
 use super::arrival::Arrival;
 use crate::asking::{Asking, MOST_ASKING};
+use crate::block::Beginning;
 use crate::clock::Time;
-use crate::contain::contain;
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::ipv6::USUAL_MSS;
 use crate::link::LinkHeader;
 use crate::options::{self, SynOptions};
+use crate::phase::Phase;
 use crate::port::Port;
-use crate::replay::Record;
 use crate::segment::Control;
 use crate::wire::{ACK, IPV4_BYTES, RST, SYN, TCP_BYTES};
 
@@ -38,18 +37,14 @@ const COOKIES_A_TURN: usize = 8;
 
 impl NetStack {
     /// Whether a SYN is to be answered with a cookie.
-    pub(super) fn is_pressed(&mut self, now: Time) -> bool {
+    pub(super) fn is_pressed(&self) -> bool {
         if self.listener.is_paused() || self.recorded_isns.is_some() {
             return false;
         }
-        let half_open = self.listener.half_open();
+        let half_open = self.syn_queue.len();
         // Flows that are there to be had, by whoever proves real; half-open ones can become one each.
         let room = self.config.max_flows - (self.flows() - half_open);
-        if self.listener.is_half_full() || room > 0 && 2 * (half_open + 1) > room {
-            return true;
-        }
-        // A flow that rests gives its block to one that is new.
-        room > 0 && self.free.is_empty() && !self.free_block(now)
+        self.syn_queue.is_half_full() || room > 0 && 2 * (half_open + 1) > room
     }
 
     /// Notes a SYN that is to be answered with a cookie, once the flows that this turn has touched have said what they have
@@ -139,7 +134,7 @@ impl NetStack {
         match self.begin_with_cookie(arrival, cookie, mss) {
             Ok(index) => {
                 self.stats.cookies_accepted += 1;
-                self.ingest_segment_apart(arrival, index);
+                self.ingest_first(arrival, index);
             }
             // Its sender sends again what it has to say.
             Err(reason) => self.stats.drops.add(reason),
@@ -147,7 +142,7 @@ impl NetStack {
         true
     }
 
-    /// The half-open flow whose SYN-ACK had the ISN `cookie`.
+    /// The flow whose SYN-ACK had the ISN `cookie`, and which waits for the ACK of that.
     ///
     /// # Errors
     /// There is none, and the reason why the segment is dropped.
@@ -161,32 +156,28 @@ impl NetStack {
         if self.listener.is_paused() {
             return Err(DropReason::SynQueueFull);
         }
+        // Those that are half-open can become a flow each.
+        if self.flows() >= self.config.max_flows {
+            self.miss_block();
+            return Err(DropReason::NoFreeFlow);
+        }
         let mut options = SynOptions { mss: Some(mss), ..SynOptions::default() };
         if let Some(most) = self.most_if_ipv6(&segment.key) {
             options.limit_mss(most);
         }
-        let index = self.begin_block(arrival, cookie, segment.seq, &options)?;
-        let record = Record {
-            key: self.blocks[index as usize].key,
-            snd_una: segment.ack,
-            snd_nxt: segment.ack,
-            rcv_base: segment.seq,
-            last_ack: segment.seq,
-            fin_received: false,
-            options,
-            window: segment.window,
-            round_trip: std::time::Duration::ZERO,
+        let beginning = Beginning {
+            phase: Phase::HalfOpen,
+            key: segment.key,
+            hash: arrival.hash,
+            port: arrival.port_index as u16,
+            link: LinkHeader::answering(arrival.frame, usize::from(segment.at)),
+            token: 0,
+            isn: cookie,
+            rcv_nxt: segment.seq,
+            peer_window: segment.window,
         };
-        let (block, replay) = (&mut *self.blocks[index as usize], &mut self.replay);
-        let answer = contain(|| replay.begin(arrival.now, &record, &mut block.set, block.handle));
-        let Some(Some(sent)) = answer else {
-            self.free(index);
-            return Err(DropReason::Contained);
-        };
-        block.snd_nxt = sent.end;
-        block.ring_edge = sent.ack.wrapping_add(u32::from(sent.window));
-        block.edge = block.ring_edge;
-        self.join_half_open(index);
-        Ok(index)
+        let index = self.begin_block(arrival.now, beginning, &options)?;
+        let window = u16::try_from(self.config.rings.rx).unwrap_or(u16::MAX);
+        self.replay_handshake(arrival.now, index, &options, window)
     }
 }

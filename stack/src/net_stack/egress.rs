@@ -77,6 +77,7 @@ impl NetStack {
             self.touch(index);
         }
         self.touched.rewind();
+        self.tend_half_open(now, ports);
         self.give_cookies(now, ports);
     }
 
@@ -424,11 +425,6 @@ impl NetStack {
 
     /// Gives a flow up whose peer no longer answers.
     fn give_up<Q: Queue>(&mut self, port: &mut Port<Q>, index: u32) -> Visit {
-        if self.blocks[index as usize].phase == Phase::HalfOpen {
-            // The handshake was never completed, so the application does not know of the flow.
-            self.end(index, CloseReason::TimedOut);
-            return Visit::Done;
-        }
         self.reset(port, index, Some(CloseReason::TimedOut))
     }
 

@@ -116,8 +116,21 @@ impl NetStack {
         key: &FlowKey,
         control: Control,
     ) {
-        let Some(mut frame) = port.take_frame() else { return };
-        let written = control.write(&mut frame, link, key);
+        self.send_control_with(port, link, key, control, &[]);
+    }
+
+    /// The same, with options, a multiple of four bytes. Returns whether there was a frame.
+    pub(super) fn send_control_with<Q: Queue>(
+        &mut self,
+        port: &mut Port<Q>,
+        link: &LinkHeader,
+        key: &FlowKey,
+        control: Control,
+        options: &[u8],
+    ) -> bool {
+        let Some(mut frame) = port.take_frame() else { return false };
+        let written = control.write_with(&mut frame, link, key, options);
         self.send_written(port, frame, (link, key), written);
+        true
     }
 }

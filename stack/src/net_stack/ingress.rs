@@ -571,7 +571,6 @@ impl NetStack {
                 measure_handshake(block, now);
                 block.state_since = now;
                 news |= News::OPENED;
-                self.listener.end();
                 self.stats.opened += 1;
             }
             _ => {}

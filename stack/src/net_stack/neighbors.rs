@@ -246,7 +246,7 @@ impl NetStack {
             block.marks |= Marks::SENT_AGAIN;
             (block.sent_again_from, block.sent_again_at) = (block.highest_ack, now);
         }
-        // Of a half-open flow it is not known that there is a peer: a flood of SYNs would have us ask for everybody.
+        // Of a flow that connects it is not known that there is a peer.
         if block.phase.has_peer() {
             let silent = now.since(block.heard_at) >= SILENCE;
             self.doubt(now, index, silent.then_some(if routine { REACHABLE } else { SETTLED }));

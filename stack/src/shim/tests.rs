@@ -182,6 +182,43 @@ fn a_handshake_ends_by_the_ack_of_our_syn_alone() {
     }
 }
 
+/// What is judged by a record is judged as by the block that would hold the same numbers.
+#[test]
+fn a_record_judges_as_a_half_open_block_does() {
+    let block = block();
+    block.highest_ack = 1_999;
+    let record = crate::syn_queue::HalfOpen::new(
+        Time::ZERO,
+        &crate::syn_queue::Syn {
+            key: block.key,
+            isn: 1_999,
+            rcv_nxt: 1_000,
+            port: 0,
+            peer_window: 77,
+            window: 500,
+            options: crate::options::SynOptions::default(),
+            link: LinkHeader::EMPTY,
+        },
+    );
+    use Verdict::{Acceptable, AcceptableInPart, BehindHole, BeyondRing};
+    let opens = |verdict| matches!(verdict, Acceptable | AcceptableInPart | BehindHole | BeyondRing);
+    let mut opening = 0;
+    for flags in [ACK, ACK | FIN, ACK | SYN, ACK | RST, RST, SYN] {
+        for start in [0, 1, 2, 499, 500, 501, 1 << 31, u32::MAX - 10, u32::MAX - 1, u32::MAX] {
+            for len in [0, 1, 10, 11, 500, 501] {
+                for ack in [0, 1_999, 2_000, 2_001, 1 << 31] {
+                    let segment = segment(&frame(1_000u32.wrapping_add(start), ack, flags, &vec![0; len]));
+                    let (by_record, by_block) = (judge_half_open(&record, &segment), judge(block, &segment, true));
+                    let same = by_record == by_block || opens(by_record) && opens(by_block);
+                    assert!(same, "{by_record:?}, {by_block:?}: {segment:?}");
+                    opening += u32::from(opens(by_record));
+                }
+            }
+        }
+    }
+    assert!(opening > 0);
+}
+
 #[test]
 fn in_syn_sent_only_what_acknowledges_our_syn_says_something() {
     use InSynSent::{Crossing, Drop, Refuse, Refused, SynAck};

@@ -301,7 +301,8 @@ impl End {
         let census = self.stack.census();
         let alive = census.half_open + census.connecting + census.open + census.closing;
         assert_eq!(census.table, alive, "the table and the flows: {census:?}");
-        assert_eq!(census.free + alive + census.dead - census.asleep, census.blocks, "blocks: {census:?}");
+        let without = census.half_open + census.asleep;
+        assert_eq!(census.free + alive + census.dead - without, census.blocks, "blocks: {census:?}");
         assert!(census.timers <= alive, "timers of no flow: {census:?}");
         assert_eq!(self.stack.lost_timers(now), 0, "a timer is lost: {census:?}");
         for (port, waiting) in self.ports.iter().zip(&self.waiting) {
