@@ -1,4 +1,4 @@
-//! `Blocks`: which flow block serves which flow. A flow that sleeps has none, but a [`RestingFlow`] of 60 bytes.
+//! `Blocks`: which flow block serves which flow. A flow that sleeps has none, but a [`RestingFlow`] of 56 bytes.
 //!
 //! A flow keeps its number, by which the table, the wheel and the application know it, whether it is awake or not. What a
 //! number has at its place is a block (of a flow, or free), or nothing: then its record says whose it is. A block that

@@ -79,7 +79,7 @@ pub struct StackConfig {
     pub udp_ports: Vec<u16>,
     /// Most flows at a time, half-open ones included. 20 bytes each are reserved at the start.
     pub max_flows: usize,
-    /// Flows that may be awake at a time. Those beyond, of which nothing is under way, sleep in 60 bytes, and whoever needs a
+    /// Flows that may be awake at a time. Those beyond, of which nothing is under way, sleep in 56 bytes, and whoever needs a
     /// block has it of one that rests. As many as `max_flows`, or more: none ever sleeps.
     pub awake_flows: usize,
     /// Flow blocks made at the start; more are made ahead of use, outside the packet path, up to `max_flows`.

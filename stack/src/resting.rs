@@ -1,8 +1,10 @@
-//! `RestingFlow`: an established connection on which nothing is under way, in 60 bytes.
+//! `RestingFlow`: an established connection on which nothing is under way, in 56 bytes, which with its place in the
+//! flow table are 64.
 //!
 //! A flow sleeps when nothing is in flight and nothing waits in either direction, every byte received is acknowledged, and
 //! its application has nothing to hear of it; or has closed it, and the peer, which has acknowledged that, has not
 //! (FIN-WAIT-2). What is left of it then is a few numbers, of which `replay.rs` makes it again.
+//! What is rounded: how long round trips take, to 0.1 %, and how far the peer may send, up to what a window can say.
 //! What is forgotten: the congestion window, which begins anew after idling (RFC 5681 §4.1), how round trips vary, how
 //! far segments overtake each other, and a way's own MTU, which all flows to an address share (`path_mtu.rs`).
 
@@ -63,12 +65,13 @@ pub(crate) struct RestingFlow {
     remote_port: u16,
     local_port: u16,
     pub(crate) generation: u32,
-    /// SND.NXT and SND.UNA; RCV.NXT and what was acknowledged last; how far the peer may send.
+    /// SND.NXT and SND.UNA; RCV.NXT and what was acknowledged last; how far beyond that the peer may send, in units of our
+    /// windows.
     snd_nxt: u32,
     rcv_nxt: u32,
-    edge: u32,
-    /// Microseconds of a round trip.
-    round_trip: u32,
+    room: u16,
+    /// Microseconds of a round trip: see [`rounded`].
+    round_trip: u16,
     /// When the peer was last heard, rounded down.
     heard: u32,
     /// The peer's station, and the tag of frames to it, if [`Traits::TAGGED`].
@@ -82,7 +85,7 @@ pub(crate) struct RestingFlow {
     traits: Traits,
 }
 
-const _: () = assert!(size_of::<RestingFlow>() <= 60, "each idle connection costs it");
+const _: () = assert!(size_of::<RestingFlow>() <= 56, "each idle connection costs it");
 
 /// Bits of the interest in `traits`.
 const INTEREST_SHIFT: u32 = 1;
@@ -93,6 +96,17 @@ const _: () =
 /// Bits of the window scale in `traits`, and its largest value (RFC 7323 §2.3).
 const SCALE_SHIFT: u32 = 12;
 const MOST_SCALE: u8 = 14;
+
+/// Bits of a round trip that are kept, below those that say by how many it is shifted.
+const MANTISSA_BITS: u32 = 11;
+const MANTISSA: u16 = (1 << MANTISSA_BITS) - 1;
+
+/// Microseconds of a round trip, rounded down to 11 bits; what was rounded once stays.
+fn rounded(round_trip: Duration) -> u16 {
+    let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+    let shift = (u32::BITS - micros.leading_zeros()).saturating_sub(MANTISSA_BITS);
+    (shift << MANTISSA_BITS) as u16 | (micros >> shift) as u16
+}
 
 impl RestingFlow {
     /// Nobody.
@@ -105,7 +119,7 @@ impl RestingFlow {
         generation: 0,
         snd_nxt: 0,
         rcv_nxt: 0,
-        edge: 0,
+        room: 0,
         round_trip: 0,
         heard: 0,
         peer: Mac([0; 6]),
@@ -140,6 +154,8 @@ impl RestingFlow {
         if !rests || link != block.link || block.options.ambiguous || scale > MOST_SCALE {
             return None;
         }
+        // Always so little: that is what windows have said.
+        let room = u16::try_from(block.edge.wrapping_sub(block.rcv_base).div_ceil(1 << block.scale)).ok()?;
         let mut traits = Traits::empty();
         traits.set(Traits::ACTIVE, block.marks.contains(Marks::ACTIVE));
         traits.set(Traits::TIGHT, block.marks.contains(Marks::TIGHT));
@@ -161,8 +177,8 @@ impl RestingFlow {
             generation: block.generation,
             snd_nxt: block.snd_nxt,
             rcv_nxt: block.rcv_base,
-            edge: block.edge,
-            round_trip: u32::try_from(block.sending.round_trip().as_micros()).unwrap_or(u32::MAX),
+            room,
+            round_trip: rounded(block.sending.round_trip()),
             heard: (block.heard_at.as_micros() >> HEARD_BITS) as u32,
             peer: block.link.peer(),
             tag: block.link.tag().unwrap_or(0),
@@ -196,7 +212,7 @@ impl RestingFlow {
 
     /// What there is to see of the flow.
     pub(crate) fn look(&self, names: &Names) -> FlowLook {
-        let round_trip = Duration::from_micros(u64::from(self.round_trip));
+        let round_trip = self.round_trip();
         FlowLook {
             peer: names.ends(&self.key()).peer(),
             state: "ESTAB",
@@ -204,6 +220,11 @@ impl RestingFlow {
             unsent: 0,
             round_trip: (!round_trip.is_zero()).then_some(round_trip),
         }
+    fn round_trip(&self) -> Duration {
+        let micros = u32::from(self.round_trip & MANTISSA) << (self.round_trip >> MANTISSA_BITS);
+        Duration::from_micros(u64::from(micros))
+    }
+
     }
 
     /// The header of frames to the peer's station, from ours, which is `own`.
@@ -270,12 +291,12 @@ impl RestingFlow {
         let interest = self.traits.intersection(Traits::INTEREST).bits() >> INTEREST_SHIFT;
         block.interest = Interest::from_bits_truncate(interest as u8);
         block.heard_at = self.heard_at(now);
-        let round_trip = Duration::from_micros(u64::from(self.round_trip));
-        if self.round_trip > 0 {
+        let round_trip = self.round_trip();
+        if !round_trip.is_zero() {
             block.sending.measured(round_trip);
         }
         block.told_window = self.window.min(block.sending.field());
-        block.edge = self.edge;
+        block.edge = self.rcv_nxt.wrapping_add(u32::from(self.room) << block.scale);
         Record {
             key,
             snd_una: self.snd_nxt,
@@ -286,6 +307,22 @@ impl RestingFlow {
             options: self.options(),
             window: block.told_window,
             round_trip,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_kept_to_a_thousandth_and_rounded_once() {
+        for micros in [0, 1, 99, 2_047, 2_048, 2_049, 10_001, 123_457, 9_999_999, u32::MAX] {
+            let flow = |round_trip| RestingFlow { round_trip, ..RestingFlow::NOBODY }.round_trip();
+            let kept = flow(rounded(Duration::from_micros(micros.into())));
+            let lost = u128::from(micros) - kept.as_micros();
+            assert!(lost * 1_000 <= u128::from(micros), "{micros}: {kept:?}");
+            assert_eq!(flow(rounded(kept)), kept);
         }
     }
 }
