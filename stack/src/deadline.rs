@@ -10,6 +10,9 @@ use crate::phase::{Marks, Phase};
 /// Keep-alive intervals without an answer after which a flow is dead.
 const KEEP_ALIVES: u32 = 3;
 
+/// The longest pause between two of smoltcp's questions to a closed window.
+const LONGEST_PAUSE: Duration = Duration::from_secs(12);
+
 /// The time-outs of the settings, ready to be added: they are asked for whenever a flow is looked at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
@@ -21,6 +24,9 @@ pub(crate) struct Deadlines {
     /// How long nothing may be heard of the peer of a flow, whatever the flow waits for.
     silence: Span,
     keep_alive: Span,
+    /// After what silence a peer whose window is closed is asked, where the pauses between smoltcp's own questions are longer than
+    /// what is waited for: it may be there, and answer, and shall not be given up.
+    closed_window: Span,
 }
 
 impl Deadlines {
@@ -28,6 +34,7 @@ impl Deadlines {
     pub(crate) fn new(config: &StackConfig) -> Self {
         let forever = Span::FOREVER;
         let idle = config.idle_timeout.map_or(forever, Span::of);
+        let asks = config.keep_alive.unwrap_or(Duration::MAX).min(config.give_up_timeout / KEEP_ALIVES);
         let keep_alive =
             config.keep_alive.map_or(forever, |interval: Duration| Span::of(interval.saturating_mul(KEEP_ALIVES)));
         Self {
@@ -38,12 +45,18 @@ impl Deadlines {
             linger: Span::of(config.linger_timeout),
             silence: idle.min(keep_alive),
             keep_alive: config.keep_alive.map_or(forever, Span::of),
+            closed_window: if asks < LONGEST_PAUSE { Span::of(asks) } else { forever },
         }
     }
 
     /// After what silence a peer is asked whether it is there.
     pub(crate) fn keep_alive(&self) -> Span {
         self.keep_alive
+    }
+
+    /// The same for a peer whose window is closed, while something waits for it to open.
+    pub(crate) fn closed_window(&self) -> Span {
+        self.closed_window
     }
 
     /// When a handshake that began `since` then is given up.

@@ -42,7 +42,8 @@ impl Bench {
 
     fn sent(&mut self) -> Vec<Tcp> {
         let mut sent = Vec::new();
-        self.station.receive(|frame| sent.push(Tcp::read(frame)));
+        // Where a peer is may be asked for meanwhile.
+        self.station.receive(|frame| sent.extend((frame[12..14] == [8, 0]).then(|| Tcp::read(frame))));
         sent
     }
 
@@ -220,4 +221,54 @@ fn keep_alives_end_a_flow_whose_peer_is_gone_and_a_close_lingers_no_longer_than_
     let told = bench.wait(30 * SECOND);
     assert_eq!(told.iter().filter_map(Event::closed).collect::<Vec<_>>(), [CloseReason::TimedOut]);
     assert_eq!(bench.poll.stack().flows(), 0);
+}
+
+/// Its answers are as far apart as it is asked, and smoltcp's questions to a closed window soon are twelve seconds apart.
+#[test]
+fn a_peer_that_answers_with_a_closed_window_is_not_given_up_however_short_the_patience() {
+    let ms = Duration::from_millis;
+    for (keep_alive, give_up) in [
+        (Some(ms(500)), 60 * SECOND),
+        (Some(ms(100)), 60 * SECOND),
+        (None, 3 * SECOND),
+        (Some(60 * SECOND), 5 * SECOND),
+    ] {
+        let mut config = config();
+        (config.keep_alive, config.give_up_timeout) = (keep_alive, give_up);
+        let mut bench = Bench::new(config, 64);
+        let (id, next) = bench.open(2_000, Interest::READABLE);
+        let mut closed = Tcp::new(2_000, ACK, 2, next);
+        closed.window = 0;
+        bench.station.send(&closed.frame());
+        bench.turn();
+        assert_eq!(bench.poll.flow(id).expect("it is open").send_slice(b"what waits"), 10);
+        let mut asked = 0;
+        for _ in 0..9_000 {
+            bench.wire.clock().advance(ms(10));
+            assert!(bench.turn().is_empty(), "{keep_alive:?} {give_up:?}");
+            for _ in bench.sent() {
+                asked += 1;
+                bench.station.send(&closed.frame());
+            }
+        }
+        // It is not asked more often than the patience wants either.
+        let patience = keep_alive.unwrap_or(Duration::MAX).min(give_up / 3);
+        let most = 2 * (90 * SECOND).div_duration_f64(patience) as u32 + 20;
+        assert!((7..most).contains(&asked), "{asked} questions, {keep_alive:?} {give_up:?}");
+        // It opens the window: what waits comes.
+        bench.station.send(&Tcp::new(2_000, ACK, 2, next).frame());
+        bench.turn();
+        bench.turn();
+        let data: Vec<u8> = bench.sent().into_iter().flat_map(|segment| segment.data).collect();
+        assert!(data.ends_with(b"hat waits"), "{data:?}");
+        // One that answers no more is given up as soon as ever.
+        let mut ends = Vec::new();
+        let begin = bench.wire.clock().now();
+        while ends.is_empty() {
+            bench.wire.clock().advance(ms(10));
+            ends.extend(bench.turn().iter().filter_map(Event::closed));
+        }
+        let limit = keep_alive.map_or(give_up, |interval| give_up.min(3 * interval)) + ms(100);
+        assert!(ends == [CloseReason::TimedOut] && bench.wire.clock().now() - begin <= limit, "{ends:?}");
+    }
 }

@@ -257,13 +257,14 @@ impl NetStack {
     /// before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
     fn probe<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
         let block = &mut self.blocks[index as usize];
+        let gap = Span::of(PROBE_GAP).min(self.deadlines.closed_window());
         // It may have been asked whether it is there, long ago or just now, and not be asked again for long.
-        block.probe_at = block.probe_at.min(now.after(PROBE_GAP));
+        block.probe_at = block.probe_at.min(now.plus(gap));
         if now < block.probe_at {
             return block.probe_at;
         }
         let late = now.since(block.probe_at);
-        block.probe_at = now.after(PROBE_GAP);
+        block.probe_at = now.plus(gap);
         if late > PROBE_GAP {
             // The flow was not mute for a while: what it waits for may come with the peer's next segment.
             return block.probe_at;
@@ -273,20 +274,25 @@ impl NetStack {
         let (link, key, seq) = (block.link, block.key, block.highest_ack.wrapping_sub(1));
         self.stats.probes += 1;
         self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
-        now.after(PROBE_GAP)
+        now.plus(gap)
     }
 
-    /// Asks the peer of a flow on which nothing is under way whether it is there, when nothing was heard of it for the interval
-    /// that is set (RFC 9293 §3.8.4). Returns when that is next.
+    /// Asks the peer of a flow on which nothing is under way, or which waits for a closed window to open, whether it is there,
+    /// when nothing was heard of it for the interval that is set (RFC 9293 §3.8.4). Returns when that is next.
     fn keep_alive<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
-        let (interval, block) = (self.deadlines.keep_alive(), &mut *self.blocks[index as usize]);
+        let block = &mut *self.blocks[index as usize];
         let socket = block.socket();
-        let rests = matches!(socket.state(), State::Established | State::CloseWait | State::FinWait2)
-            && socket.send_queue() == 0
+        let (state, waits) = (socket.state(), socket.send_queue() > 0);
+        let rests = matches!(state, State::Established | State::CloseWait | State::FinWait2)
+            && !waits
             && block.snd_nxt == block.highest_ack;
-        if !rests {
+        let interval = if rests {
+            self.deadlines.keep_alive()
+        } else if waits && block.peer_window == 0 && block.phase.has_peer() {
+            self.deadlines.closed_window()
+        } else {
             return Time::NEVER;
-        }
+        };
         let due = block.heard_at.plus(interval).max(block.probe_at);
         if now < due {
             return due;
@@ -315,7 +321,7 @@ impl NetStack {
         }
         if is_mute(self.blocks[index as usize], poll_at) {
             next = next.min(self.probe(now, port, index));
-        } else if self.config.keep_alive.is_some() {
+        } else if self.config.keep_alive.is_some() || self.blocks[index as usize].peer_window == 0 {
             next = next.min(self.keep_alive(now, port, index));
         }
         if self.blocks[index as usize].marks.contains(Marks::TIGHT) {
