@@ -287,6 +287,11 @@ impl<Q: Queue> Poll<Q> {
         &self.ports
     }
 
+    /// The same, to be changed.
+    pub fn ports_mut(&mut self) -> &mut [Port<Q>] {
+        &mut self.ports
+    }
+
     /// Gives every frame back, and the queues.
     pub fn into_queues(self) -> Vec<Q> {
         self.ports.into_iter().map(Port::into_queue).collect()
