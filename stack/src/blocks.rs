@@ -164,9 +164,13 @@ impl Blocks {
 
     /// Flows that sleep, counted one by one: those that the application knows of, and the others.
     pub(crate) fn count_sleepers(&self) -> (usize, usize) {
-        let sleepers = (0..self.slots.len() as u32).filter_map(|number| self.sleeper(number));
-        let closed = sleepers.filter(|sleeper| sleeper.closed_since().is_some()).count();
+        let closed = self.sleepers().filter(|sleeper| sleeper.closed_since().is_some()).count();
         (self.asleep - closed, closed)
+    }
+
+    /// Every flow that sleeps.
+    pub(crate) fn sleepers(&self) -> impl Iterator<Item = &RestingFlow> {
+        (0..self.slots.len() as u32).filter_map(|number| self.sleeper(number))
     }
 
     /// Whether the flow at the number has this key.

@@ -158,7 +158,7 @@ pub use port::Port;
 pub use ready::{Interest, Readiness};
 pub use rings::Rings;
 pub use routes::Routes;
-pub use stats::{Census, DropCounts, StackStats, Work};
+pub use stats::{Census, DropCounts, StackStats, UnderWay, Woken, Work};
 pub use stray_ring::StrayRing;
 
 /// The programs in the README are compiled.

@@ -206,8 +206,23 @@ impl RestingFlow {
         self.traits.contains(Traits::CLOSED).then(|| Time::from_micros(self.token()))
     }
 
+    /// SND.NXT and RCV.NXT.
+    pub(crate) fn sequence(&self) -> (u32, u32) {
+        (self.snd_nxt, self.rcv_nxt)
+    }
+
+    /// The window field of the peer's newest segment.
+    pub(crate) fn window(&self) -> u16 {
+        self.window
+    }
+
     fn token(&self) -> u64 {
         u64::from(self.token[0]) | u64::from(self.token[1]) << 32
+    }
+
+    fn round_trip(&self) -> Duration {
+        let micros = u32::from(self.round_trip & MANTISSA) << (self.round_trip >> MANTISSA_BITS);
+        Duration::from_micros(u64::from(micros))
     }
 
     /// What there is to see of the flow.
@@ -220,11 +235,6 @@ impl RestingFlow {
             unsent: 0,
             round_trip: (!round_trip.is_zero()).then_some(round_trip),
         }
-    fn round_trip(&self) -> Duration {
-        let micros = u32::from(self.round_trip & MANTISSA) << (self.round_trip >> MANTISSA_BITS);
-        Duration::from_micros(u64::from(micros))
-    }
-
     }
 
     /// The header of frames to the peer's station, from ours, which is `own`.

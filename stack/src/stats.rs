@@ -1,6 +1,8 @@
 //! What a stack counts, each with the sentence that says when it moves.
 
+use crate::classify::Segment;
 use crate::drop_reason::DropReason;
+use crate::wire::{FIN, RST, SYN};
 
 /// Counters of one core's stack. All only ever grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,6 +126,8 @@ pub struct StackStats {
     pub fell_asleep: u64,
     /// See `fell_asleep`.
     pub woke: u64,
+    /// By what.
+    pub woken_by: Woken,
     /// Blocks made beyond [`awake_flows`](crate::StackConfig::awake_flows), for applications that wanted flows that slept.
     pub blocks_beyond: u64,
     /// Flows parked because no frame was left to send with.
@@ -160,6 +164,86 @@ impl DropCounts {
     pub(crate) fn add(&mut self, reason: DropReason) {
         self.0[reason as usize] += 1;
     }
+}
+
+/// What has woken flows that slept; see [`StackStats::woken_by`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Woken {
+    /// Data that was not received before.
+    pub data: u64,
+    /// The peer's FIN, with data or without.
+    pub fin: u64,
+    /// What was received before.
+    pub repeated: u64,
+    /// A keep-alive, or a probe of a window.
+    pub keep_alive: u64,
+    /// Another window, and nothing else.
+    pub window: u64,
+    /// An ACK that says nothing new.
+    pub bare: u64,
+    /// RST, exact or not.
+    pub reset: u64,
+    /// SYN, or SYN-ACK.
+    pub syn: u64,
+    /// The flow's timer.
+    pub timer: u64,
+    /// The application.
+    pub application: u64,
+}
+
+impl Woken {
+    /// A segment has woken a flow whose next is `rcv_nxt`, and whose peer's window was `window`.
+    pub(crate) fn note(&mut self, segment: &Segment, rcv_nxt: u32, window: u16) {
+        let ahead = segment.seq.wrapping_sub(rcv_nxt) as i32;
+        let count = if segment.has(RST) {
+            &mut self.reset
+        } else if segment.has(SYN) {
+            &mut self.syn
+        } else if ahead == -1 && segment.payload_len <= 1 && !segment.has(FIN) {
+            &mut self.keep_alive
+        } else if ahead < 0 {
+            &mut self.repeated
+        } else if segment.has(FIN) {
+            &mut self.fin
+        } else if segment.payload_len > 0 {
+            &mut self.data
+        } else if segment.window != window {
+            &mut self.window
+        } else {
+            &mut self.bare
+        };
+        *count += 1;
+    }
+}
+
+/// What is under way on flows that are awake, and of what is left of those that sleep: each flow counts wherever it belongs. For
+/// tests, which show that they reach every moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Data in flight.
+    pub sent: u64,
+    /// Data in the receive ring.
+    pub unread: u64,
+    /// Data behind a hole.
+    pub hole: u64,
+    /// Something was sent again and is not acknowledged.
+    pub sent_again: u64,
+    /// Data waits for a closed window.
+    pub closed_window: u64,
+    /// Our FIN is in flight.
+    pub fin_sent: u64,
+    /// The peer's FIN has come.
+    pub fin_received: u64,
+    /// What has come is yet to be acknowledged.
+    pub ack_owed: u64,
+    /// The peer was asked whether it is there, and has not answered.
+    pub asked: u64,
+    /// The flow has larger rings.
+    pub enlarged: u64,
+    /// Sleeping flows whose peers' windows are closed.
+    pub asleep_closed_window: u64,
+    /// Sleeping flows in FIN-WAIT-2.
+    pub asleep_closed: u64,
 }
 
 /// What a stack has worked on since it was made: the difference over a turn is the turn's work, and must not depend

@@ -17,6 +17,7 @@ mod streams;
 #[path = "simulation/world.rs"]
 mod world;
 
+use end::{MOMENTS, WOKEN_BY};
 use world::World;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -26,12 +27,12 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-fn run(seed: u64, steps: u64) -> u64 {
+fn run(seed: u64, steps: u64) -> World {
     println!("seed {seed}");
     let mut world = World::new(seed);
     world.run(steps);
     println!("{}", world.summary());
-    world.digest()
+    world
 }
 
 #[test]
@@ -41,14 +42,27 @@ fn whatever_happens_every_byte_is_exact_and_nothing_is_lost() {
         0 => 1..=number("SIDESTEP_SEEDS", 8),
         seed => seed..=seed,
     };
+    let all = seeds.end() - seeds.start() + 1 >= 8 && steps >= 12_500;
+    let (mut moments, mut woken) = ([0; MOMENTS.len()], [0; WOKEN_BY.len()]);
     for seed in seeds {
-        run(seed, steps);
+        let (more_moments, more_woken) = run(seed, steps).sleepers();
+        moments.iter_mut().zip(more_moments).for_each(|(sum, more)| *sum += more);
+        woken.iter_mut().zip(more_woken).for_each(|(sum, more)| *sum += more);
+    }
+    // Every moment at which a flow can be told to sleep, and everything that can wake one, comes up.
+    for (what, count) in MOMENTS.iter().zip(moments) {
+        println!("told to sleep with {what}: {count}");
+        assert!(!all || count > 0, "never told to sleep with {what}");
+    }
+    for (what, count) in WOKEN_BY.iter().zip(woken) {
+        println!("woken by {what}: {count}");
+        assert!(!all || count > 0, "never woken by {what}");
     }
 }
 
 #[test]
 fn the_same_seed_is_the_same_simulation() {
-    let digest = run(77, 3_000);
-    assert_eq!(run(77, 3_000), digest);
-    assert_ne!(run(78, 3_000), digest);
+    let digest = run(77, 3_000).digest();
+    assert_eq!(run(77, 3_000).digest(), digest);
+    assert_ne!(run(78, 3_000).digest(), digest);
 }

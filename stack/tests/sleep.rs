@@ -220,6 +220,34 @@ fn a_syn_that_finds_flows_that_rest_gets_the_block_of_one_and_no_cookie() {
     assert_eq!(bench.server.stack.sleepers().1, 4, "blocks");
 }
 
+/// A window may close as the last byte is acknowledged: nothing waits, and the flow sleeps, and what is to be said next waits.
+#[test]
+fn a_flow_sleeps_before_a_closed_window_and_sends_what_comes_then_once_that_opens() {
+    let mut pair = Pair::new();
+    let mut client = pair.open(2_000, 7);
+    pair.exchange(&mut client, b"before");
+    let id = (0..FLOWS).find_map(|index| pair.sleeps.server.stack.open_at(index)).expect("it is open");
+    let Client { port, seq, ack, .. } = client;
+    for window in [0, 60_000, 0] {
+        assert_eq!(pair.tcp(&Tcp { window, ..Tcp::new(port, ACK, seq, ack) }), []);
+        assert!(pair.sleeps.server.stack.lay_down(id));
+        assert_eq!(pair.sleeps.server.stack.under_way().asleep_closed_window, u64::from(window == 0));
+    }
+    // Its question comes with the window closed: the answer waits, and the flow does not sleep.
+    let said = Tcp { window: 0, ..Tcp::new(port, ACK | PSH, seq, ack).with(b"again") };
+    let acks = pair.tcp(&said);
+    assert!(acks.iter().all(|segment| segment.data.len() < 2), "no more than a probe: {acks:?}");
+    assert!(!pair.sleeps.server.stack.lay_down(id));
+    // Probes of the window, alike.
+    let probes = pair.wait(Duration::from_secs(2));
+    assert!(probes.iter().any(|probe| probe.data == b"a"), "{probes:?}");
+    let mut sent = pair.tcp(&Tcp::new(port, ACK, seq + 5, ack));
+    // The octet of the probes has arrived, or comes first.
+    sent.extend(pair.tcp(&Tcp::new(port, ACK, seq + 5, ack + 1)));
+    assert!(sent.iter().any(|segment| segment.data.ends_with(b"gain")), "{sent:?}");
+    assert_eq!(pair.sleeps.server.stack.stats().woken_by.window, 2);
+}
+
 #[test]
 fn a_flow_that_is_told_to_sleeps_if_it_rests_and_wakes_with_its_next_segment() {
     let mut bench = Bench::with(of_rings(AWAKE), App::Record);

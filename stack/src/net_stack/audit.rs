@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use smoltcp::socket::tcp::State;
+
 use super::NetStack;
 use crate::clock::{FlowClock, Time};
 use crate::link::LinkHeader;
 use crate::phase::{Marks, Phase};
-use crate::stats::Census;
+use crate::stats::{Census, UnderWay};
 
 /// How much later than asked a flow may be looked at: a tick of the wheel, and the pause after a poll that sent nothing.
 const LATE: Duration = Duration::from_millis(12);
@@ -50,6 +52,32 @@ impl NetStack {
             }
         }
         census
+    }
+
+    /// What is under way, counted by walking every flow: for tests.
+    pub fn under_way(&self) -> UnderWay {
+        let mut found = UnderWay::default();
+        let keep_alive = self.deadlines.keep_alive();
+        for (_, block) in self.blocks.iter().filter(|(_, block)| block.phase.has_peer()) {
+            let (socket, marks) = (block.socket(), block.marks);
+            let in_flight = block.snd_nxt != block.highest_ack;
+            let fin_sent = matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck);
+            found.sent += u64::from(in_flight && socket.send_queue() > 0);
+            found.unread += u64::from(socket.recv_queue() > 0);
+            found.hole += u64::from(marks.contains(Marks::ISLANDS));
+            found.sent_again += u64::from(in_flight && marks.intersects(Marks::SENT_AGAIN | Marks::REWOUND));
+            found.closed_window += u64::from(block.peer_window == 0 && socket.send_queue() > 0);
+            found.fin_sent += u64::from(in_flight && fin_sent);
+            found.fin_received += u64::from(marks.contains(Marks::FIN_RECEIVED));
+            found.ack_owed += u64::from(block.last_ack != block.rcv_nxt());
+            found.asked += u64::from(block.probe_at > block.heard_at.plus(keep_alive));
+            found.enlarged += u64::from(block.place.is_some());
+        }
+        for sleeper in self.blocks.sleepers() {
+            found.asleep_closed_window += u64::from(sleeper.window() == 0);
+            found.asleep_closed += u64::from(sleeper.closed_since().is_some());
+        }
+        found
     }
 
     /// How many flows wait for a moment at which nothing will look at them: smoltcp wants them polled, or they are to be

@@ -263,7 +263,10 @@ impl NetStack {
     #[cold]
     #[inline(never)]
     fn ingest_asleep<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+        let before = self.blocks.sleeper(index).map(|sleeper| (sleeper.sequence().1, sleeper.window()));
         if self.wake_flow(arrival.now, index) {
+            let (rcv_nxt, window) = before.unwrap_or_default();
+            self.stats.woken_by.note(arrival.segment, rcv_nxt, window);
             self.work.flows -= 1;
             self.ingest_segment_apart(arrival, index);
         } else {

@@ -154,6 +154,7 @@ impl NetStack {
         self.get_up(self.now, index)
     }
 
+        self.stats.woken_by.application += 1;
     fn get_up(&mut self, now: Time, index: u32) -> bool {
         let (settings, ip_mtu, scales) = (self.socket_settings(), self.config.ip_mtu, self.pool.is_there());
         let Some(sleeper) = self.blocks.get_up(index) else { return false };
@@ -196,6 +197,7 @@ impl NetStack {
         if !awake && self.blocks.is_asleep(index) {
             self.wheel.arm_no_later(index, now.after(LATER));
         }
+        self.stats.woken_by.timer += u64::from(awake);
         awake
     }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use nic::{Queue, WireQueue};
 use sidestep_stack::{
     CloseReason, Connect, DatagramHandler, DatagramPeer, DatagramReplies, FlowId, Mac, NetStack, Port, Readiness,
-    StackConfig, Time,
+    StackConfig, Time, UnderWay, Woken,
 };
 
 use super::lab::family::{FAMILY, Family, in_ipv6};
@@ -17,6 +17,35 @@ const RESERVE_FRAMES: usize = 64;
 
 /// Most flows that an application opens at a time; it takes as many as are opened by the other.
 const MOST_OPEN: usize = 40;
+
+/// What may be under way when a flow is told to sleep: of all but the last, it does not.
+pub const MOMENTS: [&str; 11] = [
+    "data in flight",
+    "data unread",
+    "data behind a hole",
+    "a retransmission pending",
+    "a closed window",
+    "our FIN in flight",
+    "the peer's FIN come",
+    "an ACK owed",
+    "a keep-alive unanswered",
+    "larger rings",
+    "asleep in FIN-WAIT-2",
+];
+
+/// What wakes a flow.
+pub const WOKEN_BY: [&str; 10] = [
+    "data",
+    "a FIN",
+    "what came before",
+    "a keep-alive",
+    "another window",
+    "an ACK",
+    "an RST",
+    "a SYN",
+    "its timer",
+    "its application",
+];
 
 /// What an application does once it has written all that it wants to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +115,8 @@ pub struct End {
     echo: Echo,
     pub events: u64,
     pub reasons: [u64; 7],
+    /// How often flows were told to sleep while something of [`MOMENTS`] was under way.
+    pub moments: [u64; MOMENTS.len()],
     peer: (Ipv4Addr, Mac),
     winds_up: bool,
 }
@@ -104,6 +135,7 @@ impl End {
             echo: Echo::default(),
             events: 0,
             reasons: [0; 7],
+            moments: [0; MOMENTS.len()],
             peer,
             winds_up: false,
         }
@@ -264,9 +296,33 @@ impl End {
         true
     }
 
-    /// Has every flow sleep that rests.
+    /// Has every flow sleep that rests, whatever is under way.
     pub fn lay_down(&mut self) {
         self.stack.lay_all_down();
+        let UnderWay { sent, unread, hole, sent_again, closed_window, fin_sent, fin_received, ack_owed, .. } =
+            self.stack.under_way();
+        let UnderWay { asked, enlarged, asleep_closed, .. } = self.stack.under_way();
+        let found = [
+            sent,
+            unread,
+            hole,
+            sent_again,
+            closed_window,
+            fin_sent,
+            fin_received,
+            ack_owed,
+            asked,
+            enlarged,
+            asleep_closed,
+        ];
+        self.moments.iter_mut().zip(found).for_each(|(moment, found)| *moment += found);
+    }
+
+    /// By what flows that slept were woken.
+    pub fn woken(&self) -> [u64; WOKEN_BY.len()] {
+        let Woken { data, fin, repeated, keep_alive, window, bare, reset, syn, timer, application } =
+            self.stack.stats().woken_by;
+        [data, fin, repeated, keep_alive, window, bare, reset, syn, timer, application]
     }
 
     /// Throws a flow away.

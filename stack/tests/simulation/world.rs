@@ -12,7 +12,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_stack::{CloseReason, DropReason, Mac, Rings, StackConfig, Time};
 
 use super::datagrams::Datagrams;
-use super::end::{End, Then};
+use super::end::{End, MOMENTS, Then, WOKEN_BY};
 use super::lab::family::configured;
 use super::lab::raw::{SYN, Tcp};
 use super::lab::station::Station;
@@ -466,6 +466,15 @@ impl World {
     /// A number that is the run's alone: of all frames that were sent.
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// How often flows were told to sleep at each of [`MOMENTS`], and woken by each of [`WOKEN_BY`].
+    pub fn sleepers(&self) -> ([u64; MOMENTS.len()], [u64; WOKEN_BY.len()]) {
+        let [left, right] = &self.ends;
+        let (mut moments, mut woken) = (left.moments, left.woken());
+        moments.iter_mut().zip(right.moments).for_each(|(sum, more)| *sum += more);
+        woken.iter_mut().zip(right.woken()).for_each(|(sum, more)| *sum += more);
+        (moments, woken)
     }
 
     /// What the run was, in a line.
