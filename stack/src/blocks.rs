@@ -315,6 +315,14 @@ impl Blocks {
         Some(sleeper)
     }
 
+    /// The flow that sleeps at the number is over: nobody has the number then.
+    pub(crate) fn end_asleep(&mut self, number: u32) {
+        let sleeper = &mut self.sleepers[number as usize];
+        sleeper.forget_but(sleeper.generation);
+        self.bare.push(number);
+        self.asleep -= 1;
+    }
+
     /// The next block in turn that lies at a number: that number, and before when its flow must have been heard last for
     /// nothing to have been heard of it since the hand came by. `now` is when.
     pub(crate) fn next_in_turn(&mut self, now: Time) -> Option<(u32, Time)> {

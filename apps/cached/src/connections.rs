@@ -9,7 +9,8 @@
 use std::sync::Arc;
 
 use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, Taken, WHOLE_MAX_BYTES};
-use stack::{Flow, FlowId, NetStack, Readiness};
+use nic::Queue;
+use stack::{Flow, FlowId, NetStack, Port, Readiness, Time};
 
 use crate::admission::Admission;
 use crate::arrivals::CoreArrivals;
@@ -38,6 +39,8 @@ pub struct Connections {
     scratch: Scratch,
     idle: Option<Idle>,
     arrivals: Option<CoreArrivals>,
+    /// Where [`abort_asleep`](Self::abort_asleep) goes on.
+    aborted_to: usize,
 }
 
 /// Buffers that every visit uses anew.
@@ -65,7 +68,7 @@ impl Connections {
     /// Room for `max_flows` connections, whose total over all cores `admission` limits.
     pub fn new(max_flows: usize, admission: Arc<Admission>) -> Self {
         let scratch = Scratch { input: Box::new([0; WHOLE_MAX_BYTES]), output: Box::new([0; AT_ONCE_BYTES]) };
-        Self { sessions: Sessions::new(max_flows), admission, scratch, idle: None, arrivals: None }
+        Self { sessions: Sessions::new(max_flows), admission, scratch, idle: None, arrivals: None, aborted_to: 0 }
     }
 
     /// The limit on connections that all cores share.
@@ -221,6 +224,34 @@ impl Connections {
             }
             self.end(id, cache, CloseReason::Shutdown);
         }
+    }
+
+    /// Throws away connections that sleep and are owed nothing, without waking them, for as long as there are frames to tell
+    /// their clients by; the next call goes on from there. For a core that stops, and with more of them than it can close.
+    pub fn abort_asleep<Q: Queue>(
+        &mut self,
+        time: Time,
+        stack: &mut NetStack,
+        ports: &mut [Port<Q>],
+        cache: &mut Core,
+    ) {
+        let from = self.aborted_to;
+        for index in from..self.sessions.capacity() {
+            self.aborted_to = index;
+            // An index is below the number of flows, which fits 32 bits.
+            let Some(id) = self.flow_of(ConnId(index as u32), stack).filter(|&id| stack.is_asleep(id)) else {
+                continue;
+            };
+            if self.sessions.is_idle(id) != Some(true) {
+                continue;
+            }
+            if !stack.abort_asleep(time, id, ports) {
+                return;
+            }
+            self.end(id, cache, CloseReason::Shutdown);
+        }
+        // Others may have fallen asleep meanwhile.
+        self.aborted_to = 0;
     }
 
     fn admit(&mut self, id: FlowId, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {

@@ -19,6 +19,8 @@ pub struct CoreReport {
     pub losses: Vec<(String, u64)>,
     /// Connections opened, and refused.
     pub connections: (u64, u64),
+    /// Connections that were open at the end, and whose clients were not told that it came.
+    pub untold: u64,
     /// Commands executed or sent on, each key of a fetch once.
     pub requests: u64,
     /// Of those, keys of other cores' shards.
@@ -43,6 +45,7 @@ impl CoreReport {
             link_dropped: sum(|stats| stats.rx_dropped),
             losses: losses.map(|(reason, count)| (reason.to_owned(), count)).collect(),
             connections: (counters.total_connections.value(), counters.rejected_connections.value()),
+            untold: counters.curr_connections.value(),
             requests: counters.requests.value(),
             crossed: counters.cross_core_requests.value(),
             strays: worker.strays.counts().0,
@@ -57,6 +60,9 @@ impl fmt::Display for CoreReport {
         let Self { core, frames: (rx, tx), connections: (opened, refused), requests, crossed, .. } = self;
         write!(f, "core {core}: packets in={rx} out={tx} connections={opened} refused={refused} ")?;
         write!(f, "requests={requests} crossed={crossed} strays={} sleeps={}", self.strays, self.sleeps)?;
+        if self.untold > 0 {
+            write!(f, " untold={}", self.untold)?;
+        }
         if self.link_dropped > 0 {
             write!(f, " link_dropped={}", self.link_dropped)?;
         }
@@ -72,8 +78,10 @@ pub fn total(cores: &[CoreReport]) -> String {
     let sum = |of: fn(&CoreReport) -> u64| cores.iter().map(of).sum::<u64>();
     let (requests, crossed) = (sum(|core| core.requests), sum(|core| core.crossed));
     let share = if requests == 0 { 0.0 } else { 100.0 * crossed as f64 / requests as f64 };
+    let untold = sum(|core| core.untold);
+    let untold = if untold == 0 { String::new() } else { format!(" untold={untold}") };
     format!(
-        "served: connections={} requests={requests} crossed_share={share:.1}% packets in={} out={}",
+        "served: connections={} requests={requests} crossed_share={share:.1}% packets in={} out={}{untold}",
         sum(|core| core.connections.0),
         sum(|core| core.frames.0),
         sum(|core| core.frames.1),
@@ -97,5 +105,12 @@ mod tests {
         let text = report.to_string();
         assert!(text.starts_with("core 0: packets in=0 out=0 ") && text.ends_with("dropped_tcp_checksum=3"), "{text}");
         assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn who_was_told_nothing_is_counted_and_said_if_there_was_anybody() {
+        let core = |untold| CoreReport { untold, ..CoreReport::default() };
+        assert!(core(3).to_string().contains(" untold=3") && !core(0).to_string().contains("untold"));
+        assert!(total(&[core(3), core(4)]).ends_with(" untold=7") && !total(&[core(0)]).contains("untold"));
     }
 }

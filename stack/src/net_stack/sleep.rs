@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use nic::BURST;
+use nic::{BURST, Queue};
 
 use super::NetStack;
 use crate::block::NO_PROMISE;
@@ -20,8 +20,11 @@ use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::flow_id::FlowId;
 use crate::phase::Phase;
+use crate::port::Port;
 use crate::replay::Replay;
 use crate::resting::RestingFlow;
+use crate::segment::Control;
+use crate::wire::{ACK, RST};
 
 /// Blocks that the hand passes for blocks ahead of use, and for one flow that needs a block at once.
 const LOOKS: usize = 2 * BURST;
@@ -151,10 +154,10 @@ impl NetStack {
             self.stats.blocks_beyond += 1;
             self.blocks.take_reserve();
         }
+        self.stats.woken_by.application += 1;
         self.get_up(self.now, index)
     }
 
-        self.stats.woken_by.application += 1;
     fn get_up(&mut self, now: Time, index: u32) -> bool {
         let (settings, ip_mtu, scales) = (self.socket_settings(), self.config.ip_mtu, self.pool.is_there());
         let Some(sleeper) = self.blocks.get_up(index) else { return false };
@@ -194,10 +197,10 @@ impl NetStack {
             return false;
         }
         let awake = self.wake_flow(now, index);
+        self.stats.woken_by.timer += u64::from(awake);
         if !awake && self.blocks.is_asleep(index) {
             self.wheel.arm_no_later(index, now.after(LATER));
         }
-        self.stats.woken_by.timer += u64::from(awake);
         awake
     }
 
@@ -205,6 +208,35 @@ impl NetStack {
     /// that shows without looking for one. For who visits many flows at once.
     pub fn may_visit(&self, id: FlowId) -> bool {
         !self.blocks.is_asleep(id.index) || self.blocks.spare() > 0 || !self.free.is_empty()
+    }
+
+    /// Throws away a flow that sleeps, of which the application knows, without waking it: RST goes to its peer, made of the
+    /// record. Returns whether it sleeps no more: it does if no frame is left just now. For an application that ends while more
+    /// of them sleep than it could close.
+    pub fn abort_asleep<Q: Queue>(&mut self, now: Time, id: FlowId, ports: &mut [Port<Q>]) -> bool {
+        let Some(sleeper) = self.blocks.open_sleeper(id.index).filter(|sleeper| sleeper.generation == id.generation)
+        else {
+            return true;
+        };
+        let (key, link, (seq, ack)) = (sleeper.key(), sleeper.link(self.local.mac), sleeper.sequence());
+        let Some(port) = ports.get_mut(usize::from(sleeper.port())) else { return true };
+        let link = self.link_now(now, &key, link);
+        let control = Control { flags: RST | ACK, seq, ack, window: 0 };
+        if !port.has_room() || !self.send_control_with(port, &link, &key, control, &[]) {
+            return false;
+        }
+        self.table.remove(self.hash.of(&key), id.index);
+        self.work.timers += u64::from(self.wheel.cancel(id.index));
+        self.blocks.end_asleep(id.index);
+        self.names.release(key.remote);
+        self.stats.rsts_sent += 1;
+        self.stats.aborted += 1;
+        true
+    }
+
+    /// Whether the flow sleeps.
+    pub fn is_asleep(&self, id: FlowId) -> bool {
+        self.blocks.open_sleeper(id.index).is_some_and(|sleeper| sleeper.generation == id.generation)
     }
 
     /// Flows that sleep, and the blocks that were made.

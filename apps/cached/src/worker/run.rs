@@ -22,6 +22,9 @@ const ARRIVED_LIMIT: Duration = Duration::from_millis(50);
 /// How long a stopping core waits for its connections to be answered before it throws them away.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
+/// After what time it throws connections away that sleep, without waking them: those that no block was found for till then.
+const ASLEEP_LIMIT: Duration = Duration::from_millis(250);
+
 /// How long it then waits for the last FINs to be acknowledged.
 const CLOSE_LIMIT: Duration = Duration::from_millis(250);
 
@@ -157,11 +160,15 @@ impl<Q: Queue> Worker<Q> {
             return Ok(false);
         }
         self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
+        if waited > ASLEEP_LIMIT {
+            self.connections.abort_asleep(time, &mut self.stack, &mut self.ports, &mut self.cache);
+        }
         if waited > ANSWER_LIMIT {
             self.udp.end_all(&mut self.cache, now);
         }
         let admission = self.connections.admission();
-        if admission.open() == 0 && self.stack.flows() == 0 && self.udp.pending() == 0 {
+        let said = self.ports.iter().all(|port| port.unsent() == 0);
+        if said && admission.open() == 0 && self.stack.flows() == 0 && self.udp.pending() == 0 {
             admission.note_stopped(self.cache.id());
         }
         // The cores leave together: they may ask for items of this core's shard, and send and receive by its queues.
