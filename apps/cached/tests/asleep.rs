@@ -8,7 +8,7 @@ mod rig;
 #[path = "rig/script.rs"]
 mod script;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use nic::{Corrupt, Faults, Reorder};
@@ -24,12 +24,53 @@ const BATCHES: usize = 30;
 /// How the clients' time passes.
 const STEP: Duration = Duration::from_millis(1);
 
+/// Where in its requests a client is, when it has said so much of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Between two requests, of which the one before wanted a reply.
+    Between,
+    /// The same, and it wanted none.
+    AfterNoreply,
+    /// Within a line.
+    Line,
+    /// Within the data of an item.
+    Upload,
+}
+
+const PLACES: [Place; 4] = [Place::Between, Place::AfterNoreply, Place::Line, Place::Upload];
+
+/// Where who has said the first `said` bytes of `ask` is.
+fn place(ask: &[u8], said: usize) -> Place {
+    let (mut at, mut before) = (0, Place::Between);
+    while at < said {
+        let line = ask[at..].iter().position(|&byte| byte == b'\n').map_or(ask.len(), |end| at + end + 1);
+        if said < line {
+            return Place::Line;
+        }
+        let text = String::from_utf8_lossy(&ask[at..line]);
+        let words: Vec<_> = text.split_whitespace().collect();
+        let data = match words[..] {
+            ["set" | "add" | "append", _, _, _, bytes, ..] => bytes.parse::<usize>().expect("a length") + 2,
+            _ => 0,
+        };
+        if said < line + data {
+            return if said == line { Place::Line } else { Place::Upload };
+        }
+        before = if words.last() == Some(&"noreply") { Place::AfterNoreply } else { Place::Between };
+        at = line + data;
+    }
+    before
+}
+
 /// A client that says its requests in pieces, with pauses, and takes the answers when it likes.
 struct Talk {
     port: u16,
     script: Script,
     rng: Xoshiro256PlusPlus,
-    /// What it has yet to say of its requests, and when it says the next piece.
+    /// Its requests, and how much of them it has said.
+    ask: Vec<u8>,
+    said: usize,
+    /// What it has yet to say of them, and when it says the next piece.
     pieces: VecDeque<Vec<u8>>,
     next_at: Time,
     answer: Vec<u8>,
@@ -60,6 +101,8 @@ impl Talk {
             port: rig.connect(),
             script: Script::new(number, seed),
             rng,
+            ask: Vec::new(),
+            said: 0,
             pieces: VecDeque::new(),
             next_at: Time::ZERO,
             answer: Vec::new(),
@@ -93,6 +136,7 @@ impl Talk {
             self.pieces.push_back(rest[..piece].to_vec());
             rest = &rest[piece..];
         }
+        (self.ask, self.said) = (ask, 0);
         self.next_at = now.after(self.pause());
     }
 
@@ -107,6 +151,7 @@ impl Talk {
             return;
         }
         let Some(piece) = self.pieces.pop_front() else { return self.take(rig, now) };
+        self.said += piece.len();
         self.next_at = now.after(self.pause());
         let (last, deaf) = (self.pieces.is_empty(), self.below(4) == 0);
         let until = now.after(self.pause());
@@ -162,6 +207,20 @@ fn shape(seed: u64, faults: Faults, drowsy: bool) -> Shape {
     }
 }
 
+/// Adds for each client whether its flow sleeps, by the place in its requests: how often it was told to, and does.
+fn count_sleepers(rig: &Rig, talks: &[Talk], told: &mut [[u64; 2]; PLACES.len()]) {
+    let mut asleep = BTreeMap::new();
+    for worker in &rig.workers {
+        let flows = (0..worker.stack.config().max_flows).filter_map(|index| worker.stack.open_at(index));
+        asleep.extend(flows.filter_map(|id| Some((worker.stack.look(id)?.peer.port(), worker.stack.is_asleep(id)))));
+    }
+    for talk in talks {
+        let Some(&asleep) = asleep.get(&talk.port) else { continue };
+        let at = PLACES.iter().position(|&at| at == place(&talk.ask, talk.said)).expect("all are there");
+        told[at][usize::from(asleep)] += 1;
+    }
+}
+
 /// Runs all clients to their end. Returns when each of their batches was answered.
 fn run(seed: u64, faults: Faults, drowsy: bool) -> Vec<Vec<Time>> {
     let lossy = faults.loss > 0.0;
@@ -171,10 +230,17 @@ fn run(seed: u64, faults: Faults, drowsy: bool) -> Vec<Vec<Time>> {
     rig.client(first).send(b"mn\r\n");
     rig.run_until(Duration::from_secs(60), |rig| rig.client(first).received == b"MN\r\n");
     let mut talks: Vec<_> = (0..CLIENTS).map(|number| Talk::new(&mut rig, number, seed)).collect();
+    let mut told = [[0; 2]; PLACES.len()];
     while talks.iter().any(|talk| !talk.over) {
         assert!(rig.now() < Time::from_millis(1_200_000), "{}", rig.what_is_left());
         talks.iter_mut().for_each(|talk| talk.advance(&mut rig));
         rig.run_for(STEP);
+        count_sleepers(&rig, &talks, &mut told);
+    }
+    for (at, [awake, asleep]) in PLACES.iter().zip(told) {
+        println!("told to sleep {at:?}: {} times, {asleep} do", awake + asleep);
+        // What is said of a line waits in the ring until the rest has come: so does the flow.
+        assert!(!drowsy || if *at == Place::Line { awake > 0 } else { asleep > 0 }, "never told to sleep {at:?}");
     }
     rig.client(first).close();
     let is_over = |rig: &mut Rig, talk: &Talk| rig.clients.get_mut(&talk.port).is_some_and(|client| client.is_over());
