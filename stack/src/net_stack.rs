@@ -50,7 +50,6 @@ pub(crate) use events::Look;
 use missed::Missed;
 use nic::{BURST, Queue};
 use rerouting::Rerouting;
-use rings::Short;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 
@@ -82,7 +81,7 @@ use crate::ready::{News, Readiness, ReadyList};
 use crate::reassembly::{FragmentKey, Ipv6FragmentKey, Reassembly};
 use crate::replay::Replay;
 use crate::resolve::Resolver;
-use crate::ring_pool::RingPool;
+use crate::ring_pool::{RingPool, Short};
 use crate::routes::Routes;
 use crate::sack::Islands;
 use crate::scoreboard::Scoreboards;

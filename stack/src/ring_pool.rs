@@ -89,6 +89,16 @@ pub(crate) struct PlaceRings {
     pub(crate) judged_from: u32,
 }
 
+/// Until when rings are short.
+#[derive(Debug, Default)]
+pub(crate) struct Short {
+    pub(crate) until: Time,
+    /// The same, for flows that have none.
+    pub(crate) first_until: Time,
+    /// And for those among them whose peers would take more than their own rings hold.
+    pub(crate) missed_until: Time,
+}
+
 /// All places.
 #[derive(Debug)]
 pub(crate) struct RingPool {

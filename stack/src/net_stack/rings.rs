@@ -46,16 +46,6 @@ pub(super) enum Want {
     Receive,
 }
 
-/// Until when rings are short.
-#[derive(Debug, Default)]
-pub(super) struct Short {
-    until: Time,
-    /// The same, for flows that have none.
-    first_until: Time,
-    /// And for those among them whose peers would take more than their own rings hold.
-    missed_until: Time,
-}
-
 impl NetStack {
     /// Gives the flow larger rings, if there are any, because its application has more to send than has room. Returns
     /// whether it has.
