@@ -181,7 +181,7 @@ drop_reasons! {
     NoFrame,
     /// A segment that its flow's window allowed found no room in the receive ring, and no larger ring was free.
     NoRing,
-    /// A segment came behind one hole more than a connection remembers; its sender is told that it is missing.
+    /// A segment came behind more holes than can be remembered; its sender is told that it is missing.
     NoIsland,
 }
 

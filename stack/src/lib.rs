@@ -120,6 +120,8 @@ mod segment;
 mod sending;
 /// What is decided before smoltcp sees a segment.
 mod shim;
+/// Segments behind more holes than smoltcp keeps islands.
+mod stash;
 /// Counters, work, census.
 mod stats;
 /// Segments to be offered to other cores.

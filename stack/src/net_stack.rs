@@ -27,6 +27,7 @@ mod hand_over;
 mod homing;
 mod ingress;
 mod ipv6;
+mod islands;
 mod lingering;
 mod mend;
 mod missed;
@@ -85,6 +86,7 @@ use crate::ring_pool::{RingPool, Short};
 use crate::routes::Routes;
 use crate::sack::Islands;
 use crate::scoreboard::Scoreboards;
+use crate::stash::Stash;
 use crate::stats::{StackStats, Work};
 use crate::stray::{self, Strays};
 use crate::syn_queue::SynQueue;
@@ -139,6 +141,8 @@ pub struct NetStack {
     missed: Missed,
     replay: Replay,
     islands: Islands,
+    /// Segments behind more holes than a socket keeps islands.
+    stash: Stash,
     /// What the peers of flows that have lost something say they have.
     boards: Scoreboards,
     /// Segments that may still be walked past in this turn (`mend.rs`).
@@ -241,6 +245,7 @@ impl NetStack {
             missed: Missed::new(if config.awake_flows < flows { flows } else { 0 }),
             replay: Replay::new(),
             islands: Islands::new(),
+            stash: Stash::new(config.ip_mtu),
             boards: Scoreboards::new(),
             walks: 0,
             now: Time::ZERO,
@@ -557,6 +562,9 @@ impl NetStack {
             self.take_rings_away(index);
         }
         let block = &mut *self.blocks[index as usize];
+        if !self.stash.is_empty() {
+            self.stash.forget((index, block.generation));
+        }
         self.boards.give_back(&mut block.board);
         if block.key.is_ipv6() {
             self.names.release(block.key.remote);

@@ -119,6 +119,23 @@ impl Replay {
         &self.packet
     }
 
+    /// Has the one socket of `set` receive `data`, which is what comes next. Its answer is thrown away.
+    pub(crate) fn give(
+        &mut self,
+        interface: &mut Interface,
+        now: Instant,
+        set: &mut SocketSet<'static>,
+        told: Told,
+        data: &[u8],
+    ) {
+        let said = Said { flags: ACK, seq: told.seq, ack: told.ack, window: told.window };
+        write_head(&mut self.packet, &told.key, said, &[], data.len());
+        self.packet.extend_from_slice(data);
+        self.out.clear();
+        let mut device = Desk { packet: Some(&self.packet), out: &mut self.out, written: false };
+        interface.poll_ingress_single(now, &mut device, set);
+    }
+
     /// Has the one socket of `set` send its earliest segment again with the next poll, if it was sent: three duplicates of
     /// the last ACK do.
     pub(crate) fn have_sent_again(

@@ -71,6 +71,13 @@ impl Islands {
         }
     }
 
+    /// Notes an island that has grown, of which smoltcp knows nothing.
+    pub(crate) fn note(&mut self, block: &FlowBlock, island: Island) {
+        if block.options.sack_permitted {
+            self.list(block).put_first(island);
+        }
+    }
+
     /// Has an ACK of ours that smoltcp has written tell of all islands that the flow has told of last, and of what has come
     /// again. The sums are to be written afterwards.
     #[cold]

@@ -327,7 +327,7 @@ impl NetStack {
 
     /// An acceptable segment of a flow: what it tells, smoltcp, and what came of it.
     #[inline(never)]
-    fn take_in<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
+    pub(super) fn take_in<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
         self.ingest_judged::<Q, true>(arrival, index);
     }
 
@@ -375,12 +375,16 @@ impl NetStack {
             self.stats.acks_raised += 1;
         }
         rewrite::limit_window(block, segment, arrival.frame);
+        let behind = block.marks.contains(Marks::ISLANDS);
         // Anyone can send a frame that fits: the flow keeps its station until the link says otherwise.
         if !block.link.is_from_peer(arrival.frame) {
             self.heard_elsewhere(now, index, arrival.frame);
         }
         if self.hand_over(arrival, index) {
             self.after_segment(now, index, before, queued);
+            if behind && !self.stash.is_empty() {
+                self.take_from_beside(arrival, index);
+            }
         }
     }
 
@@ -434,29 +438,6 @@ impl NetStack {
         self.stats.segments += u64::from(!news);
         self.touch(index);
         news
-    }
-
-    /// A segment behind a hole. smoltcp answers it at once, unless it has no place left to note an island in: then the
-    /// peer is told all the same that something is missing (RFC 5681 §4.2).
-    fn take_in_behind_hole<Q: Queue>(&mut self, arrival: &mut Arrival<'_, Q>, index: u32) {
-        let segment = arrival.segment;
-        let end = segment.seq.wrapping_add(u32::from(segment.payload_len));
-        let block = &mut self.blocks[index as usize];
-        if !block.marks.contains(Marks::ISLANDS) || (end.wrapping_sub(block.island_end) as i32) > 0 {
-            block.island_end = end;
-        }
-        // What smoltcp answers is no news of room, and must be said.
-        block.marks.remove(Marks::TIGHT);
-        block.marks |= Marks::ISLANDS;
-        self.islands.note_arrival(block, (segment.seq, end));
-        let lined_up = arrival.port.unsent();
-        self.take_in(arrival, index);
-        if arrival.port.unsent() == lined_up && self.blocks[index as usize].phase.is_alive() {
-            // It was counted as one that smoltcp has taken.
-            self.stats.segments -= 1;
-            self.stats.drops.add(DropReason::NoIsland);
-            self.acknowledge(arrival.port, index);
-        }
     }
 
     /// What `fit` has left of a segment.
