@@ -275,6 +275,14 @@ impl FlowBlock {
         self.set.get_mut(self.handle)
     }
 
+    /// The sequence number of a segment without data: the next one, but where the peer's window is closed the one that it waits
+    /// for. What lies behind that is the octet of a zero-window probe, which the peer has not taken, and a segment behind the
+    /// window, with all that it acknowledges, is nothing to it.
+    #[inline]
+    pub(crate) fn empty_seq(&self) -> u32 {
+        if self.peer_window == 0 && self.phase.has_peer() { self.highest_ack } else { self.snd_nxt }
+    }
+
     /// RCV.NXT: the next sequence number expected of the peer.
     #[inline]
     pub(crate) fn rcv_nxt(&self) -> u32 {

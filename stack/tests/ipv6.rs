@@ -14,6 +14,10 @@ mod echo;
 mod handshake;
 #[path = "islands.rs"]
 mod islands;
+#[path = "loss.rs"]
+mod loss;
+#[path = "rings.rs"]
+mod rings;
 #[path = "segments.rs"]
 mod segments;
 #[path = "sleep.rs"]

@@ -154,3 +154,27 @@ fn keep_alives_come_at_whatever_interval_is_set_and_end_what_does_not_answer() {
         bench.server.assert_nothing_left();
     }
 }
+
+/// The peer has not taken the octet by which it was asked, so that what follows that would be behind its window (RFC 9293
+/// §3.10.7.4): it would throw our ACKs away, and send the same again until it has room itself.
+#[test]
+fn who_reads_nothing_is_acknowledged_all_the_same() {
+    on_each(|mut bench| {
+        let next = bench.open(5_000, 100);
+        let ask = |seq, data: &[u8]| {
+            let mut segment = Tcp::new(5_000, ACK | PSH, seq, next).with(data);
+            segment.window = 0;
+            segment
+        };
+        bench.tcp(&ask(101, b"one"));
+        let probes = bench.wait(Duration::from_millis(900));
+        assert!(probes.iter().any(|probe| (probe.seq, probe.data.len()) == (next, 1)), "it is asked: {probes:?}");
+        // In order, and again.
+        let mut answers = bench.tcp(&ask(104, b"two"));
+        answers.extend(bench.wait(Duration::from_millis(50)));
+        answers.extend(bench.tcp(&ask(104, b"two")));
+        let empty = answers.iter().filter(|answer| answer.data.is_empty());
+        let said: Vec<_> = empty.map(|answer| (answer.seq, answer.ack)).collect();
+        assert!(said.len() >= 2 && said.iter().all(|&said| said == (next, 107)), "{said:?}");
+    });
+}

@@ -91,7 +91,7 @@ impl NetStack {
         let window = offer::window_field(block, ack);
         self.stats.challenge_acks += 1;
         let Some(mut frame) = port.take_frame() else { return };
-        let control = Control { flags: ACK, seq: block.snd_nxt, ack, window };
+        let control = Control { flags: ACK, seq: block.empty_seq(), ack, window };
         let written = control
             .write(&mut frame, &block.link, &block.key)
             .and_then(|()| self.islands.add(block, ack, again, &mut frame));

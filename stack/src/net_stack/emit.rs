@@ -62,9 +62,9 @@ fn line_up<Q: Queue>(
         } else if !sent.empty {
             block.marks |= Marks::DOUBTED;
         } else {
-            if sent.flags & ACK != 0 && sent.end != block.snd_nxt {
+            if sent.flags & ACK != 0 && sent.end != block.empty_seq() {
                 // While it sends data again, smoltcp sends ACKs from there too; a peer that has that data drops them.
-                write_seq(packet, block.snd_nxt);
+                write_seq(packet, block.empty_seq());
             }
             if block.marks.contains(Marks::TIGHT) && is_silly(block, &sent, promises) {
                 port.return_frame(frame);
