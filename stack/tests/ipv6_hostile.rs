@@ -1,6 +1,8 @@
 //! What somebody on the link may send over IPv6 to do harm: nothing is answered that must not be, nothing is asked in a family
 //! that the question is not of, and nothing is left behind.
 
+#[path = "ipv6_hostile/crowd.rs"]
+mod crowd;
 #[path = "lab/lab.rs"]
 mod lab;
 #[path = "lab/talk6.rs"]
