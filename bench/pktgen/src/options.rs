@@ -33,7 +33,7 @@ pub const FLOWS_MAX: usize = 65_536;
 ///
 ///   sidestep-pktgen -f ping -i xsk:eth0 -s 10.77.0.4 -d 10.77.0.2 -T 2
 ///
-///   sidestep-pktgen -f ping -i tap:t0 -s '[fd77::4]:7000-7063' -d fd77::2
+///   sidestep-pktgen -f ping -i tap:t0 -s fd77::4 -d fd77::2
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sidestep-pktgen", version, verbatim_doc_comment)]
 pub struct Plan {

@@ -25,34 +25,7 @@ const REDIRECT: &str = "a router says that another is nearer: name that one (--g
 /// The severity of each reason. For one that is not listed the only advice is where to read about it.
 pub(super) fn advice(reason: DropReason) -> Severity {
     match reason {
-        // What every link carries, and what TCP does of its own accord.
-        DropReason::OtherStation
-        | DropReason::OtherVlan
-        | DropReason::EtherType
-        | DropReason::Ipv6
-        | DropReason::ArpNotOurs
-        | DropReason::IpNotOurs
-        | DropReason::IpBroadcast
-        | DropReason::IpProtocol
-        | DropReason::Ip6NotOurs
-        | DropReason::NdpNotOurs
-        | DropReason::UdpNoListener
-        | DropReason::IcmpOther
-        | DropReason::IcmpUnreachable
-        | DropReason::IcmpBlind
-        | DropReason::IcmpTooLong
-        | DropReason::SynRepeated
-        | DropReason::SynOnLiveFlow
-        | DropReason::SynCrossed
-        | DropReason::RstNotExact
-        | DropReason::SeqRepeated
-        | DropReason::AckOfNoSyn
-        | DropReason::NotSynAck
-        | DropReason::TimeWait
-        | DropReason::NoFlow
-        | DropReason::RstNoFlow
-        | DropReason::AheadOfCookie
-        | DropReason::Stray => Harmless,
+        reason if is_harmless(reason) => Harmless,
         DropReason::Contained => Fault,
         DropReason::DoubleTag => Loss("take the outer tag off before the interface"),
         DropReason::IpChecksum | DropReason::TcpChecksum | DropReason::UdpChecksum | DropReason::IcmpMalformed => Loss(
@@ -95,4 +68,38 @@ pub(super) fn advice(reason: DropReason) -> Severity {
         DropReason::NoFrame => Loss("the link does not take answers as fast as requests come"),
         _ => Loss("docs/metrics.md says when it moves"),
     }
+}
+
+/// Whether every link carries such frames, or TCP drops them of its own accord.
+fn is_harmless(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::OtherStation
+            | DropReason::OtherVlan
+            | DropReason::EtherType
+            | DropReason::Ipv6
+            | DropReason::ArpNotOurs
+            | DropReason::IpNotOurs
+            | DropReason::IpBroadcast
+            | DropReason::IpProtocol
+            | DropReason::Ip6NotOurs
+            | DropReason::NdpNotOurs
+            | DropReason::UdpNoListener
+            | DropReason::IcmpOther
+            | DropReason::IcmpUnreachable
+            | DropReason::IcmpBlind
+            | DropReason::IcmpTooLong
+            | DropReason::SynRepeated
+            | DropReason::SynOnLiveFlow
+            | DropReason::SynCrossed
+            | DropReason::RstNotExact
+            | DropReason::SeqRepeated
+            | DropReason::AckOfNoSyn
+            | DropReason::NotSynAck
+            | DropReason::TimeWait
+            | DropReason::NoFlow
+            | DropReason::RstNoFlow
+            | DropReason::AheadOfCookie
+            | DropReason::Stray
+    )
 }

@@ -169,7 +169,7 @@ pub(super) fn xdp_config(options: &Options, ports: Ports) -> XdpConfig {
         config.ports = ports.listed().collect();
     }
     config.dedicated = options.steering == Steering::Dedicated;
-    config.allow = options.allow.iter().map(|&(address, prefix_len)| (address.into(), prefix_len)).collect();
+    config.allow.clone_from(&options.allow);
     config.vlan = options.vlan;
     if let Some(size) = options.ring_size {
         (config.rx_ring, config.tx_ring) = (size, size);

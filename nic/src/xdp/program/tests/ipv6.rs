@@ -345,7 +345,7 @@ fn bent(random: &mut Xoshiro256PlusPlus, whole: &[Vec<u8>]) -> Vec<u8> {
             *byte ^= 1 << (random.next_u64() % 8);
         }
     }
-    if random.next_u64() % 4 == 0 {
+    if random.next_u64().is_multiple_of(4) {
         frame.truncate(14 + random.next_u64() as usize % 100);
     }
     frame
