@@ -168,7 +168,7 @@ fn datagrams(count: usize, cores: &mut [Core]) {
             [&b"\0\x07\0\0\0\x01\0\0"[..], line.as_bytes()].concat()
         })
         .collect();
-    let everybody = Network::new([0, 0, 0, 0].into(), 0).expect("a network");
+    let everybody = Network::new([0, 0, 0, 0], 0).expect("a network");
     for (trusted, least) in [(&[everybody][..], 50 * 2 * 50_000), (&[], 50 * 100)] {
         let mut udp = Datagrams::new(&cores[0], 1472, trusted);
         let mut out = Outlet { frame: [0; 1472], len: 0, bytes: 0 };

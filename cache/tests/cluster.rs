@@ -138,7 +138,7 @@ fn a_packet_asks_for_the_nodes_too() {
 #[test]
 fn a_datagram_asks_for_the_nodes_too() {
     everywhere(|mut server, _| {
-        server.trust(&[sidestep_cache::Network::new(loopback::SENDER.into(), 32).expect("one address")]);
+        server.trust(&[sidestep_cache::Network::new(loopback::SENDER, 32).expect("one address")]);
         for (request, reply) in [
             ("config get cluster\r\n", config_reply(TEXT)),
             (

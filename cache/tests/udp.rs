@@ -342,7 +342,7 @@ fn who_is_not_trusted_is_sent_at_most_three_times_what_he_sent() {
     const STRANGER: [u8; 4] = [192, 0, 2, 1];
     for cores in 1..=2 {
         let mut cache = cache(cores);
-        cache.trust(&[Network::new([10, 0, 0, 0].into(), 8).expect("a network")]);
+        cache.trust(&[Network::new([10, 0, 0, 0], 8).expect("a network")]);
         let values = [5, 60, 400, 1_300, 5_000, 100_000];
         let client = cache.connect(0);
         for (number, key) in keys().enumerate() {

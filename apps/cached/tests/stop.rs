@@ -117,7 +117,7 @@ fn heard(peer: &mut WireQueue) -> Vec<(u16, u8, u32, u32)> {
 /// Opens connections from so many ports, all of which sleep then. Returns the server's next number for each.
 fn open_and_sleep((worker, peer): &mut (Worker<Noisy>, WireQueue), count: u16) -> Vec<u32> {
     let now = Now { secs: 2, unix_epoch: 0 };
-    let mut turn = |worker: &mut Worker<Noisy>| worker.turn(Time::ZERO, now).map(drop).expect("a wire is never gone");
+    let turn = |worker: &mut Worker<Noisy>| worker.turn(Time::ZERO, now).map(drop).expect("a wire is never gone");
     let mut nexts = Vec::new();
     for port in 5_000..5_000 + count {
         say(peer, port, SYN, 1, 0);

@@ -115,7 +115,7 @@ impl Loopback {
         let free_ids = cores.iter().map(|_| (0..config.connections_per_core as u32).rev().collect()).collect();
         let now = Now { secs: 100, unix_epoch: 1_700_000_000 };
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let everybody = Network::new([0, 0, 0, 0].into(), 0).expect("a network");
+        let everybody = Network::new([0, 0, 0, 0], 0).expect("a network");
         let udp = cores.iter().map(|core| Datagrams::new(core, PAYLOAD_MAX, &[everybody])).collect();
         let mailbox = Mailbox::default();
         Loopback {

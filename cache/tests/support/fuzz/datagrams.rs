@@ -73,7 +73,7 @@ pub fn drive(input: &[u8]) {
 
 fn play(config: &CacheConfig, script: &Script, pace: Pace) -> Played {
     let mut cache = Loopback::new(config, pace, script.seed);
-    cache.trust(&[Network::new([10, 0, 0, 0].into(), 8).expect("a network")]);
+    cache.trust(&[Network::new([10, 0, 0, 0], 8).expect("a network")]);
     let (mut exchanges, mut stream, mut client) = (Vec::<Exchange>::new(), false, None);
     for step in &script.steps {
         match *step {
