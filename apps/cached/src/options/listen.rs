@@ -28,10 +28,11 @@ impl Named {
     }
 }
 
-/// All addresses of `-l` as one list; several `-l` add up, and one that is a part of those before adds nothing (memcached.c,
-/// `case 'l'`).
+/// All addresses of `-l` as one list; several `-l` add up, and one that is there adds nothing (memcached.c, `case 'l'`, which
+/// takes 10.77.0.2 to be there where 10.77.0.22 is).
 pub(super) fn listen_list(given: Vec<String>) -> Option<String> {
-    given.into_iter().reduce(|list, next| if list.contains(&next) { list } else { format!("{list},{next}") })
+    let is_there = |list: &str, next: &str| listed(list).any(|before| before == next);
+    given.into_iter().reduce(|list, next| if is_there(&list, &next) { list } else { format!("{list},{next}") })
 }
 
 /// The addresses of such a list, as they were typed.

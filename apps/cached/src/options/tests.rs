@@ -209,6 +209,8 @@ fn several_addresses_to_listen_on_add_up() {
     let twice = listen(&["-l", "10.77.0.2", "-l", "0.0.0.0"]);
     assert_eq!(twice, Ok(Some("10.77.0.2,0.0.0.0".to_owned())));
     assert_eq!(listen(&["-l", "10.77.0.2", "-l", "10.77.0.2"]), Ok(Some("10.77.0.2".to_owned())));
+    let alike = ["--address", "10.77.0.22/24", "-l", "10.77.0.22", "-l", "10.77.0.2"];
+    assert_eq!(listen(&alike), Ok(Some("10.77.0.22,10.77.0.2".to_owned())));
     let other = listen(&["-l", "127.0.0.1", "-l", "10.77.0.2"]);
     assert!(matches!(other, Err(OptionError::Listen { .. })), "the first counts too: {other:?}");
 }
