@@ -16,8 +16,11 @@ import time
 import pytest
 from pymemcache.client.base import Client
 
-ADDRESS = "10.77.0.2"
-KERNEL_ADDRESS = "10.77.0.3"
+# scripts/e2e/run --v6: the server has an IPv6 address and no other.
+V6 = os.environ.get("SIDESTEP_E2E_V6") == "1"
+ADDRESS = "fd77::2" if V6 else "10.77.0.2"
+KERNEL_ADDRESS = "fd77::3" if V6 else "10.77.0.3"
+FAMILY = socket.AF_INET6 if V6 else socket.AF_INET
 PORT = 11211
 KIND = os.environ["SIDESTEP_E2E_KIND"]
 BINARY = os.environ["SIDESTEP_E2E_BINARY"]
@@ -25,6 +28,16 @@ TOOLS = os.environ["SIDESTEP_E2E_TOOLS"]
 SERVER_NAMESPACE = "sidestep-server" + os.environ["SIDESTEP_LAB_SUFFIX"]
 # How long anything may take before it counts as hung; no test asserts a speed.
 HANG_SECONDS = 30
+
+
+def with_port(address, port):
+    """Address and port as most programs take them: an IPv6 address stands in brackets (RFC 5952, 6)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def with_prefix(address):
+    """An address with the length of its subnet's prefix."""
+    return address + ("/64" if ":" in address else "/24")
 
 
 def in_server_namespace(*command, **options):
@@ -51,13 +64,13 @@ class Server:
         self, threads=2, memory=64, connections=4096, port=PORT, extra=(), prefix=(), interface="ss0", address=ADDRESS
     ):
         self.port = port
-        prefix_len = "/64" if ":" in address else "/24"
         if KIND == "memcached":
-            in_server_namespace("ip", "address", "replace", address + prefix_len, "dev", interface)
+            nodad = ["nodad"] if ":" in address else []
+            in_server_namespace("ip", "address", "replace", with_prefix(address), "dev", interface, *nodad)
             own = ["-u", "root", "-l", address]
         else:
             option = "--device" if ":" in interface else "--interface"
-            own = [option, interface, "--address", address + prefix_len]
+            own = [option, interface, "--address", with_prefix(address)]
         arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
         self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
         self.process = subprocess.Popen(
@@ -160,6 +173,15 @@ def connect(port=PORT, address=ADDRESS):
     connection = socket.create_connection((address, port), timeout=HANG_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def in_use(server):
+    """The server, once all its cores take what comes to its address. In its first second an IPv6 address is asked for, and takes
+    nothing (RFC 4862, 5.4): a SYN comes again, anything else does not."""
+    for _ in range(10 if V6 else 0):
+        # Some go to each core.
+        connect(server.port).close()
+    return server
 
 
 def receive(connection, length):

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ADDRESS, KIND, PORT, TOOLS
+from conftest import ADDRESS, KIND, PORT, TOOLS, with_port
 
 OPERATIONS = os.environ.get("SIDESTEP_E2E_OPERATIONS", "100000")
 LISTED = os.path.join(os.path.dirname(__file__), "..", "..", "cache", "tests", "differences.md")
@@ -24,7 +24,7 @@ def tool(name):
 def test_a_load_meets_no_wrong_reply(server, depth, value_bytes):
     keys = 2000 if value_bytes > 1000 else 10_000
     requests = 10_000 if value_bytes > 1000 else 60_000
-    command = [tool("sidestep-mcload"), "--server", f"{ADDRESS}:{PORT}", "--connections", "64", "--depth", str(depth)]
+    command = [tool("sidestep-mcload"), "--server", with_port(ADDRESS, PORT), "--connections", "64", "--depth", str(depth)]
     command += ["--requests", str(requests), "--keys", str(keys), "--value-bytes", str(value_bytes), "--json"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -37,7 +37,7 @@ def test_memslap_ends(server, test):
     # Debian's libmemcached-tools calls it memcslap. Its mget writes all its requests before it reads the first reply.
     program = shutil.which("memslap") or shutil.which("memcslap")
     assert program, "there is no memslap; scripts/prepare test installs libmemcached-tools"
-    command = [program, f"--servers={ADDRESS}:{PORT}", "--concurrency=2", f"--test={test}"]
+    command = [program, f"--servers={with_port(ADDRESS, PORT)}", "--concurrency=2", f"--test={test}"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"Time to {test}" in run.stdout and "20000 keys" in run.stdout, run.stdout
@@ -47,7 +47,7 @@ def test_replies_are_memcacheds_but_for_the_listed_differences(start):
     # A memcached under test is run as the oracle is, see bench/differential/src/memcached.rs.
     extra = ["-R", "1", "-o", "no_lru_maintainer,no_lru_crawler"] if KIND == "memcached" else []
     start(memory=1024, extra=extra).wait_until_ready()
-    command = [tool("sidestep-differential"), "--tested", f"{ADDRESS}:{PORT}", "--operations", OPERATIONS]
+    command = [tool("sidestep-differential"), "--tested", with_port(ADDRESS, PORT), "--operations", OPERATIONS]
     if KIND == "sidestep":
         command += ["--differences", LISTED]
     run = subprocess.run(command, capture_output=True, text=True, timeout=1800)

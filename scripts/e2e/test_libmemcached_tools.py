@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import ADDRESS, PORT
+from conftest import ADDRESS, PORT, with_port
 
 BOTH = pytest.mark.parametrize("protocol", [[], ["--binary"]], ids=["text", "binary"])
 
@@ -15,7 +15,7 @@ BOTH = pytest.mark.parametrize("protocol", [[], ["--binary"]], ids=["text", "bin
 @pytest.fixture
 def servers(server, oracle):
     """Ours and memcached, as the tools name them."""
-    return [f"{ADDRESS}:{PORT}", f"127.0.0.1:{oracle}"]
+    return [with_port(ADDRESS, PORT), f"127.0.0.1:{oracle}"]
 
 
 def tool(server, name, *words):

@@ -8,18 +8,21 @@ import struct
 
 from conftest import (
     ADDRESS,
+    FAMILY,
     PORT,
+    V6,
     Log,
     connect,
     exchange,
     found,
     in_server_namespace,
+    in_use,
     only_sidestep,
     sidestep_stats,
     store,
 )
 
-CLIENT_ADDRESS = "10.77.0.1"
+CLIENT_ADDRESS = "fd77::1" if V6 else "10.77.0.1"
 
 
 def damaged_syns(count):
@@ -28,21 +31,25 @@ def damaged_syns(count):
     with open("/sys/class/net/sc0/address", encoding="ascii") as address:
         own_mac = address.read().strip()
     macs = bytes.fromhex((server_mac + own_mac).replace(":", ""))
+    ends = socket.inet_pton(FAMILY, CLIENT_ADDRESS) + socket.inet_pton(FAMILY, ADDRESS)
+    if V6:
+        ip = b"\x86\xdd" + struct.pack("!IHBB", 0x60000000, 20, 6, 64) + ends
+    else:
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, 6, 0) + ends
+        total = sum(struct.unpack("!10H", ip))
+        total = (total & 0xFFFF) + (total >> 16)
+        ip = b"\x08\x00" + ip[:10] + struct.pack("!H", ~total & 0xFFFF) + ip[12:]
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind(("sc0", 0))
         for number in range(count):
-            ends = socket.inet_aton(CLIENT_ADDRESS) + socket.inet_aton(ADDRESS)
-            ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, 6, 0) + ends
-            total = sum(struct.unpack("!10H", ip))
-            total = (total & 0xFFFF) + (total >> 16)
-            ip = ip[:10] + struct.pack("!H", ~total & 0xFFFF) + ip[12:]
-            tcp = struct.pack("!HHIIBBHHH", 30_000 + number, PORT, 1, 0, 0x50, 2, 1024, 0xBAD, 0)
-            raw.send(macs + b"\x08\x00" + ip + tcp)
+            # This sum is right for one port, which is none of these.
+            tcp = struct.pack("!HHIIBBHHH", 30_000 + number, PORT, 1, 0, 0x50, 2, 1024, 0x1BAD, 0)
+            raw.send(macs + ip + tcp)
 
 
 @only_sidestep
 def test_drops_are_counted_by_reason_while_the_server_runs_and_said_once_in_the_log(start):
-    server = start().wait_until_ready()
+    server = in_use(start().wait_until_ready())
     log = Log(server)
     connection = connect()
     exchange(connection, store(b"k", b"v"), b"STORED\r\n")
@@ -65,7 +72,7 @@ def test_drops_are_counted_by_reason_while_the_server_runs_and_said_once_in_the_
 
 @only_sidestep
 def test_frames_that_come_while_no_core_runs_are_counted_by_the_ring_that_was_full(start):
-    server = start().wait_until_ready()
+    server = in_use(start().wait_until_ready())
     log = Log(server)
     connection = connect()
     exchange(connection, store(b"k", b"v"), b"STORED\r\n")

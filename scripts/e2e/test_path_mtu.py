@@ -1,6 +1,7 @@
 """A router on the way to the client whose next link takes shorter packets: its kernel says so by ICMP, or it is silent.
 
     server  pm-s0  10.78.1.2   <== veth ==>  pm-r0  router  pm-r1  <== veth ==>  pm-c0  10.78.2.2  far client
+                   fd78:1::2                                                            fd78:2::2
 """
 
 import math
@@ -9,11 +10,16 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HANG_SECONDS, PORT, SERVER_NAMESPACE, only_sidestep
+from conftest import HANG_SECONDS, PORT, SERVER_NAMESPACE, only_sidestep, with_prefix
 
 SUFFIX = os.environ["SIDESTEP_LAB_SUFFIX"]
 ROUTER, FAR = "sidestep-router" + SUFFIX, "sidestep-far" + SUFFIX
-ADDRESS = "10.78.1.2"
+# Of each family: addresses of the server, of the router on both sides and of the client, the network beyond the router, that
+# of the server, and what has the router forward.
+FAMILIES = {
+    "v4": ("10.78.1.2", "10.78.1.1", "10.78.2.1", "10.78.2.2", "10.78.2.0/24", "10.78.1.0/24", "net.ipv4.ip_forward"),
+    "v6": ("fd78:1::2", "fd78:1::1", "fd78:2::1", "fd78:2::2", "fd78:2::/64", "fd78:1::/64", "net.ipv6.conf.all.forwarding"),
+}
 # What the way from the router to the client takes.
 MTU = 1300
 
@@ -69,9 +75,19 @@ def inside(namespace, *words):
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
 
 
-@pytest.fixture
-def router():
-    """The way through the router, which tells."""
+def own(namespace, link, address):
+    """Gives a link an address that is used at once."""
+    if ":" in address:
+        for setting in ("disable_ipv6=0", "accept_dad=0", "router_solicitations=0"):
+            inside(namespace, "sysctl", "-q", "-w", f"net.ipv6.conf.{link}.{setting}")
+    nodad = ["nodad"] if ":" in address else []
+    ip("-n", namespace, "address", "add", with_prefix(address), "dev", link, *nodad)
+
+
+@pytest.fixture(params=["v4", "v6"])
+def router(request):
+    """The way through the router, which tells; gives the server's address and its network."""
+    address, near, beyond, client, far_network, near_network, forwarding = FAMILIES[request.param]
     try:
         for namespace in (ROUTER, FAR):
             ip("netns", "add", namespace)
@@ -82,23 +98,24 @@ def router():
         for link, namespace in ends.items():
             inside(namespace, "ethtool", "-K", link, "tx", "off")
             ip("-n", namespace, "link", "set", link, "up")
-        ip("-n", ROUTER, "address", "add", "10.78.1.1/24", "dev", "pm-r0")
-        ip("-n", ROUTER, "address", "add", "10.78.2.1/24", "dev", "pm-r1")
-        ip("-n", FAR, "address", "add", "10.78.2.2/24", "dev", "pm-c0")
-        ip("-n", FAR, "route", "add", "default", "via", "10.78.2.1")
-        inside(ROUTER, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        own(ROUTER, "pm-r0", near)
+        own(ROUTER, "pm-r1", beyond)
+        own(FAR, "pm-c0", client)
+        ip("-n", FAR, "route", "add", "default", "via", beyond)
+        inside(ROUTER, "sysctl", "-q", "-w", f"{forwarding}=1")
         # The link takes more, so that the client, which has no part in this, need not know.
-        ip("-n", ROUTER, "route", "change", "10.78.2.0/24", "dev", "pm-r1", "mtu", "lock", str(MTU))
-        yield
+        metric = ["metric", "256"] if ":" in address else []
+        ip("-n", ROUTER, "route", "change", far_network, "dev", "pm-r1", *metric, "mtu", "lock", str(MTU))
+        yield address, near_network
     finally:
         subprocess.run(["ip", "-n", SERVER_NAMESPACE, "link", "del", "pm-s0"], capture_output=True, timeout=HANG_SECONDS)
         for namespace in (ROUTER, FAR):
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=HANG_SECONDS)
 
 
-def fetch(size, times):
+def fetch(address, size, times):
     """Slowest fetch and all in milliseconds, flows whose packets became shorter by a message, and by silence."""
-    words = [ADDRESS, PORT, size, times, HANG_SECONDS]
+    words = [address, PORT, size, times, HANG_SECONDS]
     command = ["ip", "netns", "exec", FAR, sys.executable, "-c", CLIENT, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=4 * HANG_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -107,8 +124,9 @@ def fetch(size, times):
 
 @only_sidestep
 def test_a_router_that_says_that_packets_are_too_long_is_heeded(start, router):
-    server = start(interface="pm-s0", address=ADDRESS).wait_until_ready()
-    slowest, _, told, holes = fetch(1_000_000, 20)
+    address, _ = router
+    server = start(interface="pm-s0", address=address).wait_until_ready()
+    slowest, _, told, holes = fetch(address, 1_000_000, 20)
     # The first connection is told; those after it begin as small, whichever core has them.
     assert 1 <= told <= 2, told
     assert holes == 0
@@ -119,10 +137,12 @@ def test_a_router_that_says_that_packets_are_too_long_is_heeded(start, router):
 @only_sidestep
 def test_a_router_that_says_nothing_is_passed_in_short_packets(start, router):
     # What the router itself says to the server's side is thrown away.
-    ip("-n", ROUTER, "route", "add", "blackhole", "10.78.1.0/24", "table", "99")
-    ip("-n", ROUTER, "rule", "add", "iif", "lo", "to", "10.78.1.0/24", "lookup", "99", "priority", "1")
-    server = start(interface="pm-s0", address=ADDRESS).wait_until_ready()
-    slowest, took, told, holes = fetch(1_000_000, 5)
+    address, network = router
+    family = "-6" if ":" in address else "-4"
+    ip(family, "-n", ROUTER, "route", "add", "blackhole", network, "table", "99")
+    ip(family, "-n", ROUTER, "rule", "add", "iif", "lo", "to", network, "lookup", "99", "priority", "1")
+    server = start(interface="pm-s0", address=address).wait_until_ready()
+    slowest, took, told, holes = fetch(address, 1_000_000, 5)
     assert told == 0
     # Each of the two cores finds the hole once, and again whenever it has put its suspicion to the test: 2 s after the first,
     # then after twice as long each time.

@@ -4,9 +4,23 @@ import socket
 import struct
 
 import pytest
-from conftest import ADDRESS, HANG_SECONDS, KIND, PORT, connect, exchange, found, only_sidestep, sidestep_stats, store
+from conftest import (
+    ADDRESS,
+    FAMILY,
+    HANG_SECONDS,
+    KIND,
+    PORT,
+    V6,
+    connect,
+    exchange,
+    found,
+    in_use,
+    only_sidestep,
+    sidestep_stats,
+    store,
+)
 
-NETWORK = "10.77.0.0/24"
+NETWORK = "fd77::/64" if V6 else "10.77.0.0/24"
 BODY = 1392
 # socket(7); Python has no name for it.
 SO_RCVBUFFORCE = 33
@@ -16,7 +30,7 @@ SO_RCVBUFFORCE = 33
 def served(start):
     """A server with two threads that takes datagrams and trusts the clients' network."""
     trust = () if KIND == "memcached" else ("--udp-trust", NETWORK)
-    running = start(extra=("-U", str(PORT), *trust)).wait_until_ready()
+    running = in_use(start(extra=("-U", str(PORT), *trust)).wait_until_ready())
     yield running
     code = running.stop()
     # Shown when a test fails: what was dropped, by reason.
@@ -27,7 +41,7 @@ def served(start):
 class Client:
     """A socket, and its requests' ids."""
 
-    def __init__(self, port=0, family=socket.AF_INET, address=ADDRESS):
+    def __init__(self, port=0, family=FAMILY, address=ADDRESS):
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         # Room for the longest reply, however late this process has its turn: what finds none is lost for good.
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
@@ -175,7 +189,7 @@ def test_a_stranger_is_sent_at_most_three_times_what_he_sends(start):
 
 @only_sidestep
 def test_ports_that_would_answer_back_are_not_answered(start):
-    server = start(extra=("-U", str(PORT), "--udp-trust", NETWORK)).wait_until_ready()
+    server = in_use(start(extra=("-U", str(PORT), "--udp-trust", NETWORK)).wait_until_ready())
     client = Client()
     client.ask(store(b"k", b"v"), b"STORED\r\n")
     loops = [Client(port) for port in (7, 1023, 11211)]
