@@ -25,7 +25,7 @@ mod stream;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -48,9 +48,9 @@ pub struct ReplayFlags {
     /// The same as FILE.pcap; may be given more than once
     #[arg(long, value_name = "pcap:FILE", value_parser = device::capture)]
     pub device: Vec<PathBuf>,
-    /// The recorded server's IPv4 address
+    /// The recorded server's address
     #[arg(long, value_name = "ADDRESS")]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The recorded server's TCP port
     #[arg(short = 'p', long, value_name = "PORT", default_value = "11211", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
@@ -70,7 +70,7 @@ pub struct ReplayFlags {
 /// # Errors
 /// [`ReplayError`]: nothing was compared; one line for the user.
 pub fn run(flags: &ReplayFlags, out: &mut dyn Write) -> Result<bool, ReplayError> {
-    let server = SocketAddrV4::new(flags.address, flags.port);
+    let server = SocketAddr::new(flags.address, flags.port);
     let files: Vec<PathBuf> = flags.files.iter().chain(&flags.device).cloned().collect();
     let recording = Recording::read(&files, server)?;
     let system = |what: String| move |source| ReplayError::System { what, source };

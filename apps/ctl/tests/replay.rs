@@ -7,7 +7,7 @@ mod rig;
 mod script;
 
 use std::io::Write;
-use std::net::SocketAddrV4;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use script::{Script, store_shared};
 use sidestep_cached::CoreCapture;
 use sidestep_ctl::replay::{Compared, Comparison, Player, Recording, ReplayError};
 
-const SERVER: SocketAddrV4 = SocketAddrV4::new(US, PORT);
+const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(US), PORT);
 
 /// A file in memory.
 #[derive(Debug, Clone, Default)]
@@ -85,8 +85,13 @@ fn captures(files: &[Vec<u8>]) -> Vec<Capture> {
 
 /// Plays captures.
 fn play(captures: &[Capture]) -> Comparison {
-    let recording = Recording::of(captures, SERVER).expect("a session");
-    let mut player = Player::new(&recording, SERVER, 64 << 20, None).expect("a worker");
+    play_to(SERVER, captures)
+}
+
+/// Plays captures of this server.
+fn play_to(server: SocketAddr, captures: &[Capture]) -> Comparison {
+    let recording = Recording::of(captures, server).expect("a session");
+    let mut player = Player::new(&recording, server, 64 << 20, None).expect("a worker");
     player.play(&recording, |_| {}).expect("a wire is never gone");
     Comparison::new(&recording, &player.finish().0)
 }
@@ -131,6 +136,47 @@ fn a_session_of_two_queues_replays_the_same() {
     assert!(comparison.all_same(), "{comparison}");
     assert_eq!(comparison.rows.len(), 21);
     assert!(comparison.rows.iter().all(|row| row.asked > 0 && row.recorded > 0), "{comparison}");
+}
+
+/// The host of IPv6 that stands for one of IPv4.
+fn mapped(octets: &[u8]) -> Ipv6Addr {
+    let [a, b, c, d] = *octets.first_chunk().expect("four bytes");
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+/// The capture as if its hosts had spoken IPv6.
+fn over_ipv6(capture: &Capture) -> Capture {
+    let mut recorder = PcapRecorder::new(Vec::new()).expect("written to memory");
+    for (at, frame) in capture.iter().filter(|(_, frame)| frame[12..14] == [8, 0]) {
+        let (from, to) = (mapped(&frame[26..]), mapped(&frame[30..]));
+        let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+        let mut tcp = frame[34..end].to_vec();
+        tcp[16..18].fill(0);
+        let sum = nic::checksum::pseudo_header_v6(from.octets(), to.octets(), 6, tcp.len() as u32);
+        let field = nic::checksum::field(nic::checksum::add(sum, &tcp));
+        tcp[16..18].copy_from_slice(&field);
+        let mut made =
+            [&frame[..12], &[0x86, 0xdd, 0x60, 0, 0, 0], &(tcp.len() as u16).to_be_bytes(), &[6, 64]].concat();
+        made.extend(from.octets());
+        made.extend(to.octets());
+        made.extend(tcp);
+        recorder.set_time(at);
+        recorder.record(&made);
+    }
+    Capture::read(&recorder.finish().expect("written to memory")[..]).expect("a capture")
+}
+
+#[test]
+fn a_session_over_ipv6_replays_the_same() {
+    let files = session(8, 40, Faults { delay: Duration::from_micros(40), ..Faults::default() }, rig::seed(6));
+    let captures: Vec<_> = captures(&files).iter().map(over_ipv6).collect();
+    let comparison = play_to(SocketAddr::new(mapped(&US.octets()).into(), PORT), &captures);
+    assert!(comparison.all_same(), "{comparison}");
+    assert_eq!(comparison.rows.len(), 9);
+    assert!(
+        comparison.rows.iter().all(|row| row.client.is_ipv6() && row.asked > 0 && row.recorded > 0),
+        "{comparison}"
+    );
 }
 
 #[test]

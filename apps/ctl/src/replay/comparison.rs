@@ -1,7 +1,7 @@
 //! `Comparison`: what the recorded server said on each connection, and what ours did.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::recording::{Dialogue, Recording};
 use super::stream::Stream;
@@ -37,7 +37,7 @@ pub enum Compared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The client.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Bytes that the client sent.
     pub asked: usize,
     /// Bytes that the recorded server sent.
@@ -71,7 +71,7 @@ impl Comparison {
             },
             gaps: (dialogue.asked.has_gap(), dialogue.said.has_gap()),
         };
-        let headless = |&client: &SocketAddrV4| Row {
+        let headless = |&client: &SocketAddr| Row {
             client,
             asked: 0,
             recorded: 0,

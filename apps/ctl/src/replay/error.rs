@@ -1,6 +1,6 @@
 //! `ReplayError`: why nothing could be replayed, in one line for the user.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use cache::MeshError;
 use nic::{PcapError, PoolError, QueueError, WireError};
@@ -27,13 +27,13 @@ pub enum ReplayError {
     )]
     Address {
         /// What was typed.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// No frame is for the server.
     #[error("no TCP frame to {server} among {frames} frames; {hint}")]
     NoTraffic {
         /// Where it should go.
-        server: SocketAddrV4,
+        server: SocketAddr,
         /// Frames there are.
         frames: usize,
         /// What to do.
@@ -45,7 +45,7 @@ pub enum ReplayError {
     )]
     NoBeginning {
         /// Where they go.
-        server: SocketAddrV4,
+        server: SocketAddr,
         /// How many there are.
         connections: usize,
     },

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,11 +66,14 @@ pub struct Player {
     tx: TxBurst,
     /// By dialogue.
     connections: Vec<PlayedConnection>,
-    current: HashMap<SocketAddrV4, usize>,
-    /// The whole second in which the recording begins: the wire's time 0.
+    current: HashMap<SocketAddr, usize>,
+    /// The whole second in which the recording begins, over IPv6 some earlier: the wire's time 0.
     epoch: Duration,
     recorder: Option<PcapRecorder<BufWriter<File>>>,
 }
+
+/// What our stack takes to test its address of IPv6 before it uses it (RFC 4862 §5.4), and more.
+const ADDRESS_TAKES: Duration = Duration::from_secs(5);
 
 /// Whether `a` is after `b`, as sequence numbers go.
 fn after(a: u32, b: u32) -> bool {
@@ -85,7 +88,7 @@ impl Player {
     /// The worker cannot be made: an address no host can have, too little memory.
     pub fn new(
         recording: &Recording,
-        server: SocketAddrV4,
+        server: SocketAddr,
         memory_bytes: u64,
         recorder: Option<PcapRecorder<BufWriter<File>>>,
     ) -> Result<Self, ReplayError> {
@@ -95,7 +98,7 @@ impl Player {
         let config = CacheConfig { shard, connections_per_core: flows, server: facts, ..CacheConfig::default() };
         // Nobody else reads what is played, so the keys need not be secret.
         let cache = Core::mesh(&config, [0; 16])?.into_iter().next();
-        let mut config = StackConfig::new(*server.ip(), 8, Mac(OWN));
+        let mut config = StackConfig::new(server.ip(), if server.is_ipv4() { 8 } else { 64 }, Mac(OWN));
         config.ports = vec![server.port()];
         config.max_flows = flows;
         // The largest, so that frames are held back as rarely as can be.
@@ -122,7 +125,11 @@ impl Player {
             tx: TxBurst::default(),
             connections: recording.dialogues.iter().map(|_| PlayedConnection::default()).collect(),
             current: HashMap::new(),
-            epoch: Duration::from_secs(begin.as_secs()),
+            epoch: Duration::from_secs(begin.as_secs()).saturating_sub(if server.is_ipv6() {
+                ADDRESS_TAKES
+            } else {
+                Duration::ZERO
+            }),
             recorder,
         })
     }

@@ -1,7 +1,7 @@
 //! `Recording`: what captures of one server hold: its connections, what its clients sent, what it answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::stream::Stream;
 #[derive(Debug, Clone)]
 pub struct Dialogue {
     /// The client.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Sequence number of its SYN.
     pub syn: u32,
     /// Sequence number of the server's SYN; `None` when it was not recorded.
@@ -46,7 +46,7 @@ pub struct Recording {
     /// Frames of clients, in order of time.
     pub frames: Vec<ClientFrame>,
     /// Clients of connections that had begun before the recording.
-    pub headless: BTreeSet<SocketAddrV4>,
+    pub headless: BTreeSet<SocketAddr>,
     /// Frames that are not of the server's TCP connections.
     pub others: usize,
 }
@@ -56,7 +56,7 @@ impl Recording {
     ///
     /// # Errors
     /// A file cannot be used, or none of them has a whole connection to the server.
-    pub fn read(files: &[PathBuf], server: SocketAddrV4) -> Result<Self, ReplayError> {
+    pub fn read(files: &[PathBuf], server: SocketAddr) -> Result<Self, ReplayError> {
         let open = |path: &PathBuf| {
             Capture::open(path).map_err(|source| match source {
                 // It names the file itself.
@@ -72,16 +72,16 @@ impl Recording {
     ///
     /// # Errors
     /// None of them has a whole connection to the server.
-    pub fn of(captures: &[Capture], server: SocketAddrV4) -> Result<Self, ReplayError> {
+    pub fn of(captures: &[Capture], server: SocketAddr) -> Result<Self, ReplayError> {
         if server.ip().is_loopback() {
-            return Err(ReplayError::Address { address: *server.ip() });
+            return Err(ReplayError::Address { address: server.ip() });
         }
         let mut frames: Vec<_> = captures.iter().flat_map(Capture::iter).collect();
         // Stable: what has the same time stays in the order of its file.
         frames.sort_by_key(|(at, _)| *at);
         let mut recording = Self::default();
         let mut current = HashMap::new();
-        let mut destinations: BTreeMap<SocketAddrV4, usize> = BTreeMap::new();
+        let mut destinations: BTreeMap<SocketAddr, usize> = BTreeMap::new();
         for &(at, bytes) in &frames {
             let Some(segment) = Segment::of(bytes) else {
                 recording.others += 1;
@@ -90,7 +90,7 @@ impl Recording {
             *destinations.entry(segment.destination).or_default() += 1;
             if segment.destination == server {
                 if segment.source.ip() == server.ip() {
-                    return Err(ReplayError::Address { address: *server.ip() });
+                    return Err(ReplayError::Address { address: server.ip() });
                 }
                 recording.hear_client(at, bytes, &segment, &mut current);
             } else if segment.source == server {
@@ -106,7 +106,7 @@ impl Recording {
                 Some((other, count)) => {
                     format!("most are for {other} ({count} frames); give --address and --port of the server")
                 }
-                None => "is it a capture of TCP over IPv4?".to_owned(),
+                None => "is it a capture of TCP over IPv4 or IPv6?".to_owned(),
             };
             return Err(ReplayError::NoTraffic { server, frames: frames.len(), hint });
         }
@@ -116,13 +116,7 @@ impl Recording {
         Ok(recording)
     }
 
-    fn hear_client(
-        &mut self,
-        at: Duration,
-        bytes: &[u8],
-        segment: &Segment,
-        current: &mut HashMap<SocketAddrV4, usize>,
-    ) {
+    fn hear_client(&mut self, at: Duration, bytes: &[u8], segment: &Segment, current: &mut HashMap<SocketAddr, usize>) {
         let client = segment.source;
         let mut known = current.get(&client).copied();
         if segment.flags & (SYN | ACK) == SYN && segment.sum != Sum::Wrong {
@@ -151,7 +145,7 @@ impl Recording {
         self.frames.extend(frames.map(|bytes| ClientFrame { at, dialogue, bytes }));
     }
 
-    fn hear_server(&mut self, bytes: &[u8], segment: &Segment, current: &HashMap<SocketAddrV4, usize>) {
+    fn hear_server(&mut self, bytes: &[u8], segment: &Segment, current: &HashMap<SocketAddr, usize>) {
         let Some(&dialogue) = current.get(&segment.destination) else { return };
         let dialogue = &mut self.dialogues[dialogue];
         if segment.sum == Sum::Wrong {
@@ -167,13 +161,13 @@ impl Recording {
     }
 
     /// The sequence numbers that the server chose.
-    pub fn isns(&self, server: SocketAddrV4) -> RecordedIsns {
+    pub fn isns(&self, server: SocketAddr) -> RecordedIsns {
         let mut isns = RecordedIsns::default();
         for dialogue in &self.dialogues {
             let Some(isn) = dialogue.isn else { continue };
             let ends = Ends {
-                remote: (*dialogue.client.ip()).into(),
-                local: (*server.ip()).into(),
+                remote: dialogue.client.ip(),
+                local: server.ip(),
                 remote_port: dialogue.client.port(),
                 local_port: server.port(),
             };
