@@ -1,6 +1,6 @@
 //! The options of our own stack over AF_XDP.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use nic::DeviceName;
@@ -24,12 +24,12 @@ pub struct XskArgs {
         help_heading = "Own stack"
     )]
     pub interface: Port,
-    /// Our addresses, which the kernel must not have: `FIRST[-LAST][/PREFIX]`, the prefix being 24 unless given
+    /// Our addresses, which the kernel must not have: `FIRST[-LAST][/PREFIX]`, the prefix being 24 unless given, of IPv6 64
     #[arg(long, value_name = "RANGE", required = false, requires = "interface", help_heading = "Own stack")]
     pub address: Addresses,
     /// The router, for a server beyond the subnet
     #[arg(long, value_name = "ADDR", requires = "interface", help_heading = "Own stack")]
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Where the XDP program runs: auto, native or generic
     #[arg(long, value_name = "ATTACH", default_value = "auto", help_heading = "Own stack")]
     pub mode: AttachMode,
@@ -67,7 +67,7 @@ impl FromStr for Port {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
     /// The first.
-    pub first: Ipv4Addr,
+    pub first: IpAddr,
     /// How many there are from it on.
     pub count: u32,
     /// Leading one bits of the subnet mask.
@@ -78,15 +78,34 @@ impl FromStr for Addresses {
     type Err = &'static str;
 
     fn from_str(range: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "it must be FIRST, FIRST-LAST, or either with /PREFIX, such as 10.77.0.16-10.77.0.19/24, and \
-                            at most 64 addresses";
-        let (ends, prefix) = range.split_once('/').unwrap_or((range, "24"));
-        let prefix: u8 = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or(FORM)?;
+        const FORM: &str = "it must be FIRST, FIRST-LAST, or either with /PREFIX, such as 10.77.0.16-10.77.0.19/24 or \
+                            fd77::10-fd77::13/64, and at most 64 addresses";
+        let (ends, prefix) = match range.split_once('/') {
+            Some((ends, prefix)) => (ends, Some(prefix.parse::<u8>().map_err(|_| FORM)?)),
+            None => (range, None),
+        };
         let (first, last) = ends.split_once('-').unwrap_or((ends, ends));
-        let [first, last]: [Result<Ipv4Addr, _>; 2] = [first, last].map(str::parse);
+        let [first, last]: [Result<IpAddr, _>; 2] = [first, last].map(str::parse);
         let (first, last) = (first.map_err(|_| FORM)?, last.map_err(|_| FORM)?);
-        let more = last.to_bits().checked_sub(first.to_bits()).filter(|more| *more < MAX_ADDRESSES);
-        Ok(Self { first, count: more.ok_or(FORM)? + 1, prefix })
+        let (more, longest) = match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (last.to_bits().checked_sub(first.to_bits()).map(u128::from), 32),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (last.to_bits().checked_sub(first.to_bits()), 128),
+            _ => return Err(FORM),
+        };
+        let more = more.filter(|more| *more < u128::from(MAX_ADDRESSES)).ok_or(FORM)?;
+        let prefix = prefix.unwrap_or(if longest == 32 { 24 } else { 64 });
+        if prefix > longest { Err(FORM) } else { Ok(Self { first, count: more as u32 + 1, prefix }) }
+    }
+}
+
+impl Addresses {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let first = self.first;
+        (0..self.count).map(move |nth| match first {
+            IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits().saturating_add(nth)).into(),
+            IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits().saturating_add(u128::from(nth))).into(),
+        })
     }
 }
 
@@ -106,13 +125,24 @@ mod tests {
 
     #[test]
     fn addresses_are_one_or_a_range_with_a_prefix_or_without() {
-        let first = Ipv4Addr::new(10, 77, 0, 16);
+        let first = IpAddr::from([10, 77, 0, 16]);
         for (range, count, prefix) in
             [("10.77.0.16", 1, 24), ("10.77.0.16-10.77.0.19", 4, 24), ("10.77.0.16-10.77.0.79/16", 64, 16)]
         {
             assert_eq!(range.parse(), Ok(Addresses { first, count, prefix }));
         }
-        for wrong in ["", "10.77.0", "10.77.0.16-", "10.77.0.16-10.77.0.15", "10.77.0.16-10.77.0.80", "10.77.0.1/33"] {
+        let first: IpAddr = "fd77::10".parse().unwrap();
+        for (range, count, prefix) in
+            [("fd77::10", 1, 64), ("fd77::10-fd77::13", 4, 64), ("fd77::10-fd77::4f/48", 64, 48)]
+        {
+            assert_eq!(range.parse(), Ok(Addresses { first, count, prefix }));
+        }
+        let all: Vec<_> = "fd77::ffff-fd77::1:0".parse::<Addresses>().unwrap().all().collect();
+        assert_eq!(all, ["fd77::ffff", "fd77::1:0"].map(|address| address.parse::<IpAddr>().unwrap()));
+        for wrong in ["", "10.77.0", "10.77.0.16-", "10.77.0.16-10.77.0.15", "10.77.0.16-10.77.0.80", "10.77.0.1/33"]
+            .into_iter()
+            .chain(["fd77::10-fd77::f", "fd77::10-fd77::50", "fd77::10/129", "fd77::10-10.77.0.16", "fd77::10/"])
+        {
             assert!(wrong.parse::<Addresses>().is_err(), "{wrong}");
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nic::{Queue, QueueError};
@@ -20,6 +20,9 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// Silence of a peer after which no more closing connections are waited for.
 const LINGER_SILENCE: Duration = Duration::from_millis(500);
 
+/// What a stack takes to test its addresses of IPv6 before it connects from one (RFC 4862 §5.4), and more: until then slots wait.
+const ADDRESS_TAKES: Duration = Duration::from_secs(3);
+
 /// Connections begun again in one turn because there was no room for them before.
 const RETRIES_PER_TURN: usize = 64;
 
@@ -30,7 +33,7 @@ pub type Clock = Box<dyn FnMut() -> Duration + Send>;
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// The server.
-    pub server: SocketAddrV4,
+    pub server: SocketAddr,
     /// The Ethernet address of the server, or of the gateway; `None`: as the stack finds it.
     pub mac: Option<Mac>,
     /// This worker's number and how many there are: each has source ports of its own.
@@ -50,6 +53,8 @@ pub struct OwnStack<Q: Queue> {
     told_next: VecDeque<(Slot, News)>,
     /// Slots that found no room to be opened.
     waiting: VecDeque<Slot>,
+    /// When a slot first found no way.
+    begun: Option<Time>,
 }
 
 impl<Q: Queue> fmt::Debug for OwnStack<Q> {
@@ -85,6 +90,7 @@ impl<Q: Queue> OwnStack<Q> {
             // Each slot has at most what one report of its flow says, and its end.
             told_next: VecDeque::with_capacity(slots + 4),
             waiting: VecDeque::with_capacity(slots),
+            begun: None,
         }
     }
 
@@ -130,9 +136,16 @@ impl<Q: Queue> OwnStack<Q> {
             Ok(id) => self.flows[slot as usize] = Some(id),
             // Flows that are closing have the blocks: some are free in a moment.
             Err(ConnectError::NoFreeFlow { .. } | ConnectError::NoBlockYet) => self.waiting.push_back(slot),
+            Err(ConnectError::NoRoute { .. }) if self.may_still_test_its_address(now) => self.waiting.push_back(slot),
             Err(error) => return Err(failed(error)),
         }
         Ok(())
+    }
+
+    /// Whether there may be no way yet only because no address of IPv6 has been tested.
+    fn may_still_test_its_address(&mut self, now: Time) -> bool {
+        let begun = *self.begun.get_or_insert(now);
+        self.route.server.is_ipv6() && now.since(begun) < ADDRESS_TAKES
     }
 
     fn retry_waiting(&mut self) -> Result<(), TransportError> {

@@ -2,12 +2,12 @@
 //!
 //! All stacks have all addresses; worker w of n has the source ports that leave w when divided by n, so that no two
 //! ever have the same connection. A frame that comes by another worker's queue is a stray and goes round
-//! ([`StrayRing`]): right, but slower; a peer that answers by the queue it was asked on sends none. ARP answers may
-//! come by any queue too, so the server's Ethernet address is asked for here, before the workers start. The XDP program
-//! passes the kernel all that is not for our addresses.
+//! ([`StrayRing`]): right, but slower; a peer that answers by the queue it was asked on sends none. Answers to ARP and
+//! neighbour solicitations may come by any queue too, so the server's Ethernet address is asked for here, before the workers
+//! start. The XDP program passes the kernel all that is not for our addresses.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use nic::preflight::OpenError;
 use nic::tap::{TapConfig, TapDevice, TapError, TapQueue};
 use nic::xdp::{AddressMode, AttachMode, XdpConfig, XdpDevice, XdpQueue, XskName};
 use nic::{Doorbell, PoolError, Queue, QueueError, QueueId};
-use stack::{ConfigError, Mac, NetStack, Port, Rings, Secrets, StackConfig, StrayRing, Time};
+use stack::{ConfigError, Mac, NetStack, OwnAddress, Port, Rings, Secrets, StackConfig, StrayRing, Time};
 
 use super::TransportError;
 use super::own_stack::{OwnStack, Route};
@@ -64,11 +64,13 @@ pub enum XskError {
     /// A queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The stack speaks IPv4 alone.
-    #[error("the server is {server}; our own stack speaks IPv4 alone: give an IPv4 address")]
-    Ipv6 {
+    /// Two families.
+    #[error("the server is {server}, --address and --gateway are of the other family; give {wanted}")]
+    Families {
         /// As given.
         server: SocketAddr,
+        /// What would go with it.
+        wanted: &'static str,
     },
     /// More workers than queue numbers.
     #[error("{workers} workers from queue {first} on are more than there can be queues; use fewer")]
@@ -92,14 +94,14 @@ pub enum XskError {
     #[error("{server} is not in {address}/{prefix}; give --gateway, or another prefix with --address")]
     NoRoute {
         /// The server.
-        server: Ipv4Addr,
+        server: IpAddr,
         /// Our first address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The subnet's prefix length.
         prefix: u8,
     },
-    /// Nobody answered ARP.
-    #[error("nobody answers ARP for {hop} on {link}; is the address right, and the server's link up?")]
+    /// Nobody answered ARP or a neighbour solicitation.
+    #[error("nobody says where {hop} is on {link}; is the address right, and the server's link up?")]
     NoAnswer {
         /// Who was asked for.
         hop: IpAddr,
@@ -149,7 +151,7 @@ struct Seat<Q> {
 #[derive(Debug)]
 pub struct Seats<Q> {
     seats: Mutex<Vec<Option<Seat<Q>>>>,
-    server: SocketAddrV4,
+    server: SocketAddr,
     mac: Mac,
     cpus: Vec<usize>,
     origin: Instant,
@@ -191,7 +193,7 @@ fn open(plan: &Plan, xsk: &XskArgs, name: &XskName) -> Result<(XdpDevice, Seats<
         return Err(XskError::Queues { workers, first });
     }
     let mut config = XdpConfig::new(name.link.clone(), xsk.address.first);
-    config.addresses = addresses(xsk).map(|address| (address.into(), AddressMode::Own)).collect();
+    config.addresses = xsk.address.all().map(|address| (address, AddressMode::Own)).collect();
     config.queues = Some(queues.clone());
     config.attach = xsk.mode;
     let mut device = XdpDevice::open(&config)?;
@@ -216,8 +218,13 @@ fn open_tap(plan: &Plan, xsk: &XskArgs, name: &str) -> Result<(TapDevice, Seats<
 }
 
 /// The server, if our own stack can have so many connections with it.
-fn server_of(plan: &Plan, xsk: &XskArgs) -> Result<SocketAddrV4, XskError> {
-    let SocketAddr::V4(server) = plan.server else { return Err(XskError::Ipv6 { server: plan.server }) };
+fn server_of(plan: &Plan, xsk: &XskArgs) -> Result<SocketAddr, XskError> {
+    let server = plan.server;
+    let is_other = |address: IpAddr| address.is_ipv4() != server.is_ipv4();
+    if is_other(xsk.address.first) || xsk.gateway.is_some_and(is_other) {
+        let wanted = if server.is_ipv4() { "addresses of IPv4" } else { "addresses of IPv6" };
+        return Err(XskError::Families { server, wanted });
+    }
     let connections = u64::from(plan.connections) + u64::from(plan.dead);
     let needed = connections.div_ceil(PORTS_EACH);
     if needed > u64::from(xsk.address.count) {
@@ -230,12 +237,12 @@ fn server_of(plan: &Plan, xsk: &XskArgs) -> Result<SocketAddrV4, XskError> {
 fn seats<Q: Queue>(
     plan: &Plan,
     xsk: &XskArgs,
-    server: SocketAddrV4,
+    server: SocketAddr,
     link: &Link,
     ports: Vec<Port<Q>>,
 ) -> Result<Seats<Q>, XskError> {
     let base = stack_config(xsk, link);
-    let (mac, queues) = resolve(&base, *server.ip(), &link.name, ports)?;
+    let (mac, queues) = resolve(&base, xsk, server.ip(), &link.name, ports)?;
     let bell = || Doorbell::new().map(Arc::new).map_err(|source| XskError::System { what: "make a doorbell", source });
     let bells = queues.iter().map(|_| bell()).collect::<Result<Vec<_>, _>>()?;
     let chunk = (link.mtu as usize + LINK_BYTES).next_power_of_two().max(2_048);
@@ -272,17 +279,21 @@ impl<Q: Queue> Seats<Q> {
     }
 }
 
-/// Our addresses.
-fn addresses(xsk: &XskArgs) -> impl Iterator<Item = Ipv4Addr> {
-    let first = xsk.address.first.to_bits();
-    (first..=first.saturating_add(xsk.address.count - 1)).map(Ipv4Addr::from_bits)
-}
-
 /// What all stacks of the run have in common.
 fn stack_config(xsk: &XskArgs, link: &Link) -> StackConfig {
     let mut config = StackConfig::new(xsk.address.first, xsk.address.prefix, Mac(link.mac.0));
-    config.addresses = xsk.address.count;
-    config.gateway = xsk.gateway;
+    match xsk.address.first {
+        IpAddr::V4(_) => config.addresses = xsk.address.count,
+        IpAddr::V6(_) => {
+            let prefix = xsk.address.prefix;
+            config.others = xsk.address.all().map(|address| OwnAddress::new(address, prefix)).collect();
+        }
+    }
+    match xsk.gateway {
+        Some(IpAddr::V4(gateway)) => config.gateway = Some(gateway),
+        Some(IpAddr::V6(gateway)) => config.gateway6 = Some(gateway),
+        None => {}
+    }
     config.ip_mtu = link.mtu as usize;
     config.partial_checksums = link.leaves_checksums();
     config.ephemeral_ports = SOURCE_PORTS;
@@ -304,7 +315,8 @@ fn worker_config(base: &StackConfig, plan: &Plan, share: Share) -> StackConfig {
     }
     config.peers = (plan.workers - 1).min(u32::from(u8::MAX)) as u8;
     // One for each address and port, so that none is forgotten before it may be used again.
-    config.time_wait_records = (PORTS_EACH * u64::from(config.addresses)).div_ceil(u64::from(plan.workers)) as usize;
+    let addresses = u64::from(config.addresses) + config.others.len() as u64;
+    config.time_wait_records = (PORTS_EACH * addresses).div_ceil(u64::from(plan.workers)) as usize;
     config
 }
 
@@ -318,17 +330,18 @@ fn rings_for(slots: usize) -> Rings {
     }
 }
 
-/// Asks by ARP, over all queues at once, where frames for the server go. Gives the queues back.
+/// Asks by ARP or neighbour solicitations, over all queues at once, where frames for the server go. Gives the queues back.
 fn resolve<Q: Queue>(
     base: &StackConfig,
-    server: Ipv4Addr,
+    xsk: &XskArgs,
+    server: IpAddr,
     link: &str,
     mut ports: Vec<Port<Q>>,
 ) -> Result<(Mac, Vec<Q>), XskError> {
     let mut config = base.clone();
     (config.max_flows, config.flows_at_start) = (1, 1);
     let mut stack = NetStack::new(config, random()?)?;
-    let no_route = XskError::NoRoute { server, address: base.address, prefix: base.prefix_len };
+    let no_route = XskError::NoRoute { server, address: xsk.address.first, prefix: xsk.address.prefix };
     let hop = stack.next_hop(server).ok_or(no_route)?;
     let start = Instant::now();
     let mac = loop {

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl OverStack {
             replies: BinaryHeap::new(),
             scheduled: 0,
         };
-        let route = Route { server: SocketAddrV4::new(SERVER.0, PORT), mac: None, worker: (0, 1) };
+        let route = Route { server: SocketAddr::new(SERVER.0.into(), PORT), mac: None, worker: (0, 1) };
         let over = Arc::new(AtomicBool::new(false));
         let (time, ended) = (wire.clock().clone(), over.clone());
         let clock = Box::new(move || {
