@@ -317,7 +317,8 @@ fn every_refusal_is_in_the_document_with_a_test_that_provokes_it() {
     let (kinds, _) = kinds.split_once("\n}\n").expect("it ends");
     let kinds: Vec<&str> = kinds.lines().filter_map(variant).collect();
     assert!(kinds.len() > 20, "{kinds:?}");
-    let folders = ["nic/src/preflight", "nic/tests", "apps/cached/src", "scripts/e2e"].map(|folder| root.join(folder));
+    let folders = ["nic/src/preflight", "nic/tests", "apps/cached/src", "apps/cached/src/options", "scripts/e2e"];
+    let folders = folders.map(|folder| root.join(folder));
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("it is there")).flatten();
     let tests: String = files.filter(|file| file.path().is_file()).map(|file| read(&file.path())).collect();
     for kind in kinds {
