@@ -18,29 +18,11 @@ use lab::{App, OWN, PEER, PORT, US};
 use nic::checksum;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{Connect, ConnectError, DropReason, OwnAddress, StackConfig};
-use talk6::{ALL_NODES, OTHER, THEM6, Talk, Tcp6, US6, group_of, icmp, packet};
+use sidestep_stack::{Connect, ConnectError, DropReason, StackConfig};
+use talk6::{ALL_NODES, OTHER, THEM6, Talk, Tcp6, US6, config, group_of, icmp, packet, settled};
 
 const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-
-/// Both families.
-fn config() -> StackConfig {
-    let mut config = StackConfig::new(US, 24, OWN);
-    config.ports = vec![PORT];
-    config.others.push(OwnAddress::new(US6, 64));
-    config
-}
-
-/// A stack whose addresses are in use, and that is quiet.
-fn settled(config: StackConfig) -> Bench {
-    let mut bench = Bench::with(config, App::Echo);
-    for _ in 0..160 {
-        bench.turn();
-        bench.wire.clock().advance(Duration::from_millis(100));
-    }
-    bench
-}
 
 /// The same frame, sent to the stations of a group.
 fn to_group(frame: &[u8]) -> Vec<u8> {

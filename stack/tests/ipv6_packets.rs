@@ -10,30 +10,12 @@ use std::time::Duration;
 
 use lab::bench::Bench;
 use lab::raw::{ACK, FIN, RST, SYN, Tcp};
-use lab::{App, OWN, PORT, US};
+use lab::{App, PORT, US};
 use nic::checksum;
-use sidestep_stack::{DropReason, OwnAddress, StackConfig};
-use talk6::{ALL_NODES, THEM6, Talk, Tcp6, US6, icmp, packet, segments};
+use sidestep_stack::{DropReason, OwnAddress};
+use talk6::{ALL_NODES, THEM6, Talk, Tcp6, US6, config, icmp, packet, segments, settled};
 
 const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-
-/// Both families.
-fn config() -> StackConfig {
-    let mut config = StackConfig::new(US, 24, OWN);
-    config.ports = vec![PORT];
-    config.others.push(OwnAddress::new(US6, 64));
-    config
-}
-
-/// A stack whose addresses are in use, and that is quiet.
-fn settled(config: StackConfig) -> Bench {
-    let mut bench = Bench::with(config, App::Echo);
-    for _ in 0..160 {
-        bench.turn();
-        bench.wire.clock().advance(Duration::from_millis(100));
-    }
-    bench
-}
 
 /// The payload of a frame of IPv6: what is behind its header.
 fn payload(frame: &[u8]) -> &[u8] {

@@ -2,20 +2,39 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
 use nic::checksum;
-use sidestep_stack::Mac;
+use sidestep_stack::{Mac, OwnAddress, StackConfig};
 
 use super::lab::bench::Bench;
 use super::lab::raw::{ACK, FIN, PSH, RST, SYN};
-use super::lab::{OWN, PEER, PORT};
+use super::lab::{App, OWN, PEER, PORT, US};
 
 pub const US6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 pub const THEM6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Another station of the link.
 pub const OTHER: Mac = Mac([2, 0, 0, 0, 0, 66]);
+
+/// Both families.
+pub fn config() -> StackConfig {
+    let mut config = StackConfig::new(US, 24, OWN);
+    config.ports = vec![PORT];
+    config.others.push(OwnAddress::new(US6, 64));
+    config
+}
+
+/// A stack whose addresses are in use, and that is quiet.
+pub fn settled(config: StackConfig) -> Bench {
+    let mut bench = Bench::with(config, App::Echo);
+    for _ in 0..160 {
+        bench.turn();
+        bench.wire.clock().advance(Duration::from_millis(100));
+    }
+    bench
+}
 
 /// A TCP segment over IPv6.
 #[derive(Debug, Clone, PartialEq, Eq)]
