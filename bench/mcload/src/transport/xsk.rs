@@ -101,7 +101,10 @@ pub enum XskError {
         prefix: u8,
     },
     /// Nobody answered ARP or a neighbour solicitation.
-    #[error("nobody says where {hop} is on {link}; is the address right, and the server's link up?")]
+    #[error(
+        "nobody answers {} for {hop} on {link}; is the address right, and the server's link up?",
+        if hop.is_ipv4() { "ARP" } else { "neighbour solicitations" }
+    )]
     NoAnswer {
         /// Who was asked for.
         hop: IpAddr,
