@@ -26,7 +26,7 @@ from conftest import (
     sidestep_stats,
     store,
 )
-from test_routers import namespace
+from test_routers import namespace, stats_when
 
 NUMBER = 100
 # With a priority of 3, which answers keep.
@@ -152,6 +152,68 @@ def test_frames_of_other_vlans_and_without_a_tag_are_the_kernels(start, trunk):
         after = sidestep_stats(connection)
         # The client's kernel asks now and then, too, in the server's VLAN.
         assert after["xdp_arp"] < before["xdp_arp"] + PROBES and after.get("dropped_other_vlan", 0) == 0, after
+    assert server.stop() == 0
+
+
+def internet_sum(data):
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", total ^ 0xFFFF)
+
+
+def solicitation(station):
+    """Asks for the server's IPv6 address, as a neighbour does: to whom, and the packet behind the tags."""
+    source, target = (socket.inet_pton(socket.AF_INET6, address) for address in ("fd77::1", "fd77::2"))
+    group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:2")
+    body = struct.pack("!BBHI", 135, 0, 0, 0) + target + b"\x01\x01" + station
+    summed = internet_sum(source + group + struct.pack("!II", len(body), 58) + body)
+    head = struct.pack("!HIHBB", 0x86DD, 0x60000000, len(body), 58, 255) + source + group
+    return b"\x33\x33" + group[12:], head + body[:2] + summed + body[4:]
+
+
+def datagram(v6, payload):
+    """One to the server's address and port, from the network of the lab."""
+    udp = struct.pack("!HHHH", 40_000, PORT, 8 + len(payload), 0) + payload
+    if v6:
+        ends = [socket.inet_pton(socket.AF_INET6, address) for address in ("fd77::1", "fd77::2")]
+        return struct.pack("!HIHBB", 0x86DD, 0x60000000, len(udp), 17, 64) + b"".join(ends) + udp
+    ends = b"".join(socket.inet_aton(address) for address in ("10.77.0.1", ADDRESS))
+    head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(udp), 1, 0, 64, 17)
+    return struct.pack("!H", 0x0800) + head + internet_sum(head + b"\0\0" + ends) + ends + udp
+
+
+@only_sidestep
+def test_what_would_be_the_servers_in_its_vlan_is_the_kernels_in_another_whichever_the_family(start, trunk):
+    server = start(extra=["--vlan", str(NUMBER), "--address", "fd77::2/64", "-U", str(PORT)]).wait_until_ready()
+    connection = connect()
+    exchange(connection, store(b"k", b"v"), b"STORED\r\n")
+    with namespace(SERVER_NAMESPACE):
+        # All that the kernel gets of the interface.
+        kernel = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+        kernel.bind(("ss0", 0x0003))
+    with open("/sys/class/net/sc0/address", encoding="ascii") as address:
+        own = bytes.fromhex(address.read().strip().replace(":", ""))
+    station = bytes.fromhex(in_server_namespace("cat", "/sys/class/net/ss0/address").stdout.strip().replace(":", ""))
+    with kernel, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("sc0", 0))
+        wire.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+        before = sidestep_stats(connection)
+        for tag in (b"", struct.pack(">HH", VLAN, 200)):
+            for v6 in (False, True):
+                name = b"%d to IPv%d" % (len(tag), 6 if v6 else 4)
+                wire.send(station + own + tag + datagram(v6, name))
+                assert hears(kernel, name), name
+            group, packet = solicitation(own)
+            for _ in range(PROBES):
+                wire.send(group + own + tag + packet)
+        passed = before["xdp_passed"] + 4 + 2 * PROBES
+        after = stats_when(connection, lambda stats: stats["xdp_passed"] >= passed)
+        assert after.get("udp_datagrams_in", 0) == before.get("udp_datagrams_in", 0), after
+        assert after.get("xdp_neighbors", 0) == before.get("xdp_neighbors", 0), after
+        assert after.get("dropped_other_vlan", 0) == 0, after
+    exchange(connection, b"get k\r\n", found(b"k", b"v") + b"END\r\n")
     assert server.stop() == 0
 
 
