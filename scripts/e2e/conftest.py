@@ -61,7 +61,16 @@ class Server:
     """One run of the server under test."""
 
     def __init__(
-        self, threads=2, memory=64, connections=4096, port=PORT, extra=(), prefix=(), interface="ss0", address=ADDRESS
+        self,
+        threads=2,
+        memory=64,
+        connections=4096,
+        port=PORT,
+        extra=(),
+        prefix=(),
+        interface="ss0",
+        address=ADDRESS,
+        namespace=SERVER_NAMESPACE,
     ):
         self.port = port
         if KIND == "memcached":
@@ -72,7 +81,7 @@ class Server:
             option = "--device" if ":" in interface else "--interface"
             own = [option, interface, "--address", with_prefix(address)]
         arguments = ["-p", str(port), "-t", str(threads), "-m", str(memory), "-c", str(connections), *extra]
-        self.command = ["ip", "netns", "exec", SERVER_NAMESPACE, *prefix, BINARY, *own, *arguments]
+        self.command = ["ip", "netns", "exec", namespace, *prefix, BINARY, *own, *arguments]
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
