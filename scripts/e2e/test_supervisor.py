@@ -106,3 +106,24 @@ def test_a_stopped_data_plane_does_not_keep_the_supervisor_from_ending_at_the_se
     assert server.process.wait(timeout=HANG_SECONDS) == 1
     until(lambda: not is_there(plane), "the data plane outlives its supervisor")
     until(lambda: not program_attached(), "the program outlives its server")
+
+
+def test_a_supervisor_that_waits_for_a_stopped_data_plane_to_end_does_not_spin(start):
+    server = start().wait_until_ready()
+    plane = server.plane()
+
+    def processor_seconds():
+        fields = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    before = processor_seconds()
+    os.kill(plane, signal.SIGSTOP)
+    server.process.send_signal(signal.SIGTERM)
+    # Who spins beside this has as much of a processor.
+    begun = time.process_time()
+    while time.process_time() < begun + 0.5:
+        pass
+    assert is_there(plane) and server.process.poll() is None
+    assert processor_seconds() - before < 0.1
+    os.kill(plane, signal.SIGCONT)
+    assert server.process.wait(timeout=HANG_SECONDS) == 0

@@ -172,7 +172,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
 impl Supervisor<'_> {
     fn serve(&mut self, pid_file: &OnceLock<Weak<PidFile>>) -> Result<ExitCode, SetupError> {
         loop {
-            match self.inbox.recv_timeout(self.until_look()) {
+            match self.inbox.recv_timeout(self.until_due()) {
                 Ok(Event::Signal) => self.asked_to_stop(),
                 Ok(Event::Reload) => self.reload(),
                 Ok(Event::Said(FromPlane::Opened { index, queues, program }, handed)) => {
@@ -192,7 +192,7 @@ impl Supervisor<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor has a sender itself"),
             }
-            if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+            if self.kill_at.take_if(|at| Instant::now() >= *at).is_some() {
                 self.plane.kill();
             }
             self.look();
@@ -327,9 +327,14 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// How long to wait for an event before the next look.
-    fn until_look(&self) -> Duration {
-        self.watch.as_ref().map_or(WATCH_INTERVAL, |watch| watch.due_in(Instant::now(), WATCH_INTERVAL))
+    /// How long to wait for an event before the next look, or, once the plane was asked to end, before it is killed.
+    fn until_due(&self) -> Duration {
+        let now = Instant::now();
+        if self.stopping.is_some() {
+            // Nothing is looked at any more, so that a look would be due for ever.
+            return self.kill_at.map_or(WATCH_INTERVAL, |at| at.saturating_duration_since(now));
+        }
+        self.watch.as_ref().map_or(WATCH_INTERVAL, |watch| watch.due_in(now, WATCH_INTERVAL))
     }
 
     /// Looks what has become of link and program, and tells the plane.
