@@ -67,8 +67,10 @@ pub struct Player {
     /// By dialogue.
     connections: Vec<PlayedConnection>,
     current: HashMap<SocketAddr, usize>,
-    /// The whole second in which the recording begins, over IPv6 some earlier: the wire's time 0.
+    /// The whole second in which the recording begins.
     epoch: Duration,
+    /// The wire's time by then, which begins at 0.
+    lead: Duration,
     recorder: Option<PcapRecorder<BufWriter<File>>>,
 }
 
@@ -125,11 +127,8 @@ impl Player {
             tx: TxBurst::default(),
             connections: recording.dialogues.iter().map(|_| PlayedConnection::default()).collect(),
             current: HashMap::new(),
-            epoch: Duration::from_secs(begin.as_secs()).saturating_sub(if server.is_ipv6() {
-                ADDRESS_TAKES
-            } else {
-                Duration::ZERO
-            }),
+            epoch: Duration::from_secs(begin.as_secs()),
+            lead: if server.is_ipv6() { ADDRESS_TAKES } else { Duration::ZERO },
             recorder,
         })
     }
@@ -154,7 +153,7 @@ impl Player {
                 };
                 self.current.insert(dialogue.client, frame.dialogue);
             }
-            self.pass_time(frame.at.saturating_sub(self.epoch), &mut show)?;
+            self.pass_time(frame.at.saturating_sub(self.epoch) + self.lead, &mut show)?;
             self.deliver(frame, &mut show)?;
         }
         self.settle(recording, &mut show)
@@ -285,7 +284,7 @@ impl Player {
     /// Turns until the worker has nothing to do; takes what it sends.
     fn turns(&mut self, show: &mut impl FnMut(&str)) -> Result<(), ReplayError> {
         let here = self.wire.clock().now();
-        let epoch = self.epoch.as_secs().saturating_sub(2);
+        let epoch = self.epoch.saturating_sub(self.lead).as_secs().saturating_sub(2);
         // The cache's clock begins at 2, so that 0 can mean never and 1 long ago.
         let now = Now { secs: 2 + here.as_secs() as u32, unix_epoch: epoch };
         for _ in 0..TURNS {
@@ -313,8 +312,9 @@ impl Player {
     }
 
     fn take_frame(&mut self, bytes: &[u8], show: &mut impl FnMut(&str)) {
+        let now = self.now();
         if let Some(recorder) = &mut self.recorder {
-            recorder.set_time(self.epoch + self.wire.clock().now());
+            recorder.set_time(now);
             recorder.record(bytes);
         }
         let Some(segment) = Segment::of(bytes) else { return };
@@ -333,9 +333,14 @@ impl Player {
         }
     }
 
+    /// The time as the recording has it.
+    fn now(&self) -> Duration {
+        (self.epoch + self.wire.clock().now()).saturating_sub(self.lead)
+    }
+
     /// A frame in one line.
     fn shown(&self, dialogue: usize, segment: &Segment, to_us: bool, note: &str) -> String {
-        let (at, arrow) = (self.epoch + self.wire.clock().now(), if to_us { '>' } else { '<' });
+        let (at, arrow) = (self.now(), if to_us { '>' } else { '<' });
         let client = if to_us { segment.source } else { segment.destination };
         let flags: String = [(SYN, 'S'), (FIN, 'F'), (RST, 'R'), (ACK, '.')]
             .into_iter()
