@@ -24,7 +24,7 @@ import sys
 import time
 import tomllib
 
-from server import ADDRESS, PORT, Server
+from server import ADDRESS, ADDRESS_V6, PORT, Server
 
 HERE = pathlib.Path(__file__).parent
 OPERATIONS = ["set", "get", "multi-get", "cas", "incr", "touch", "delete", "large", "noreply", "reconnect"]
@@ -34,6 +34,12 @@ CLIENT_SECONDS = 120
 PYTHON = "target/python/clients/bin/python"
 NODE_MODULES = "target/clients/node/node_modules"
 RUST = "target/clients/rust/release/sidestep-rust-clients"
+
+# pylibmc as distributions have it, over the system's libmemcached. That of its wheel looks for IPv4 addresses alone (issue 2 of
+# awesomized/libmemcached).
+PYLIBMC = "target/clients/pylibmc"
+# Those that open sockets of IPv4 alone, and where they do.
+IPV4_ALONE = {"async-memcached": "it opens sockets of IPv4 alone (TcpSocket::new_v4 in its connection.rs)"}
 
 DJANGO = "target/clients/django"
 # Longest that one suite may take; Django's wait for items to expire.
@@ -106,11 +112,17 @@ def answer(server, line):
     raise RuntimeError(f"unknown question {line}")
 
 
+def is_v6(server):
+    return ":" in server.address
+
+
 def run(server, name, command):
     """Runs one client's program; returns {operation: (verdict, note)}, and says on standard error how long each took."""
     environment = os.environ | {"NODE_PATH": os.path.abspath(NODE_MODULES), "PYTHONDONTWRITEBYTECODE": "1"}
+    if is_v6(server):
+        environment["PYTHONPATH"] = os.path.abspath(PYLIBMC)
     process = subprocess.Popen(
-        [*map(str, command), ADDRESS, str(PORT)],
+        [*map(str, command), server.address, str(PORT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -158,12 +170,16 @@ def run(server, name, command):
         told.setdefault(operation, ("FAILED", trouble or f"its program does not tell of it: {errors[-800:]}"))
     if trouble and all(verdict != "FAILED" for verdict, _ in told.values()):
         told[OPERATIONS[-1]] = ("FAILED", trouble)
+    if is_v6(server) and name in IPV4_ALONE and all(verdict == "FAILED" for verdict, _ in told.values()):
+        told = {operation: ("n/a", "") for operation in OPERATIONS} | {OPERATIONS[0]: ("n/a", IPV4_ALONE[name])}
     return told
 
 
-def run_suite(name, tests):
+def run_suite(server, name, tests):
     """Runs one suite of Django's; returns how many of its tests passed, failed and were skipped, and what it said if any failed."""
-    environment = os.environ | {"SIDESTEP_SERVER": f"{ADDRESS}:{PORT}", "PYTHONPATH": str((HERE / "python").resolve())}
+    host = f"[{server.address}]" if is_v6(server) else server.address
+    folders = [str((HERE / "python").resolve()), *([os.path.abspath(PYLIBMC)] if is_v6(server) else [])]
+    environment = os.environ | {"SIDESTEP_SERVER": f"{host}:{PORT}", "PYTHONPATH": os.pathsep.join(folders)}
     command = [os.path.abspath(PYTHON), "runtests.py", "--settings=django_settings", "--parallel=1", tests]
     began = time.monotonic()
     try:
@@ -214,6 +230,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/clients")
     parser.add_argument("--server", choices=["sidestep", "memcached"], default="sidestep")
     parser.add_argument("--binary", required=True)
+    parser.add_argument("--v6", action="store_true", help="the server has an IPv6 address and no other")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("clients", nargs="*", help="rows and suites to run; all without: " + " ".join(KNOWN))
     options = parser.parse_args()
@@ -225,11 +242,14 @@ def main():
     version = re.search(r"\S+$", subprocess.run([options.binary, "-V"], capture_output=True, text=True).stdout.strip())
     pinned = versions()
     rows, suites, troubles = [], [], []
-    server = Server(options.server, options.binary)
+    server = Server(options.server, options.binary, ADDRESS_V6 if options.v6 else ADDRESS)
     try:
         for name, package, home, protocol, command in CLIENTS:
             if options.clients and name not in options.clients:
                 continue
+            if is_v6(server) and package == "pylibmc":
+                home = f"{home}, Debian's libmemcached"
+                pinned[home, package] = pinned["PyPI", package]
             rows.append((f"{package} ({home})", pinned[home, package], protocol, run(server, name, command)))
             if server.process.poll() is not None:
                 rows[-1][3]["reconnect"] = ("FAILED", f"the server is gone: {server.process.returncode}")
@@ -237,7 +257,9 @@ def main():
         for name, package, home, tests in SUITES:
             if options.clients and name not in options.clients:
                 continue
-            *counts, trouble = run_suite(name, tests)
+            *counts, trouble = run_suite(server, name, tests)
+            if is_v6(server) and name == "django-pylibmc":
+                tests += ", Debian's libmemcached"
             suites.append([f"{package} ({home}), {tests.rpartition('.')[2]}", pinned[home, package], *map(str, counts)])
             if trouble:
                 troubles.append(f"{name}: {trouble}")
@@ -254,7 +276,7 @@ def main():
     failed = verdicts.count("FAILED")
     bad = sum(int(suite[3]) for suite in suites)
     print(
-        f"clients: {datetime.date.today()}, {options.server} {version[0] if version else ''}: {len(rows)} rows, "
+        f"clients: {datetime.date.today()}, {options.server} {version[0] if version else ''} at {server.address}: {len(rows)} rows, "
         f"{verdicts.count('ok')} ok, {verdicts.count('n/a')} n/a, {failed} failed; {len(suites)} suites, "
         f"{sum(int(suite[2]) for suite in suites)} tests passed, {bad} failed, {time.monotonic() - began:.0f} s"
     )

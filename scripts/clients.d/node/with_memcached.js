@@ -7,7 +7,7 @@ const { main, NotOffered } = require('./session');
 
 main((address, port) => {
   // One connection, so that requests made at once share it. Times are milliseconds; without `retry` it leaves a server
-  // alone for half a minute after an error.
+  // alone for half a minute after an error. The last colon is before the port: an IPv6 address stands without brackets.
   const client = new Memcached(`${address}:${port}`, { poolSize: 1, timeout: 10000, retry: 1, retries: 1 });
   const call = (name) => promisify(client[name]).bind(client);
   const [set, get, getMulti, gets, cas] = ['set', 'get', 'getMulti', 'gets', 'cas'].map(call);

@@ -1,14 +1,18 @@
 // memjs, whose protocol is binary.
 'use strict';
 
-const { Client } = require('memjs');
+const { Client, Server } = require('memjs');
 const { main, NotOffered } = require('./session');
 
 const text = (buffer) => (buffer === null ? null : buffer.toString('latin1'));
 
 main((address, port) => {
   // Time-outs in seconds. What it would log are the errors that it hands over as well.
-  const client = Client.create(`${address}:${port}`, { timeout: 10, conntimeout: 10, logger: { log() {} } });
+  const options = { timeout: 10, conntimeout: 10, logger: { log() {} } };
+  // The text that `create` takes is cut at its first colon, so that an IPv6 address has to be given as a Server.
+  const client = address.includes(':')
+    ? new Client([new Server(address, Number(port), undefined, undefined, options)], options)
+    : Client.create(`${address}:${port}`, options);
   return {
     binary: true,
     // The server makes what is missing: memjs always sends an initial value.

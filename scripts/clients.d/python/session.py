@@ -24,6 +24,11 @@ class NotOffered(Exception):
     """The client has no such operation; the text says what there is instead."""
 
 
+def with_port(address, port):
+    """Address and port in one text: an IPv6 address stands in brackets (RFC 3986)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 class Adapter:
     """What most clients have in common."""
 

@@ -1,7 +1,7 @@
 """python-binary-memcached without authentication; its protocol is binary."""
 
 import bmemcached
-from session import Blocking, NotOffered, main
+from session import Blocking, NotOffered, main, with_port
 
 
 class Bmemcached(Blocking):
@@ -11,7 +11,7 @@ class Bmemcached(Blocking):
 
     @classmethod
     async def connect(cls, address, port):
-        return cls(bmemcached.Client((f"{address}:{port}",), socket_timeout=10, raw_data=True))
+        return cls(bmemcached.Client((with_port(address, port),), socket_timeout=10, raw_data=True))
 
     async def set(self, key, value, ttl):
         return self.client.set(key, value, time=ttl)

@@ -1,7 +1,10 @@
 """meta-memcache, whose protocol is the meta commands."""
 
+import socket
+
 from meta_memcache import CacheClient, ServerAddress, connection_pool_factory_builder
 from meta_memcache.base.base_serializer import BaseSerializer, EncodedValue
+from meta_memcache.connection.pool import ConnectionPool
 from session import Adapter, main
 
 
@@ -17,6 +20,18 @@ class Plain(BaseSerializer):
         return data.decode() if data.isdigit() else data
 
 
+def pool_of_any_family(server):
+    """A pool as connection_pool_factory_builder makes it, but for its sockets, which would be of IPv4 alone: the pool takes a
+    function that makes others."""
+
+    def connect():
+        connection = socket.create_connection((server.host, server.port), timeout=10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    return ConnectionPool(server=str(server), socket_factory_fn=connect, initial_pool_size=1, max_pool_size=3)
+
+
 def as_bytes(value):
     return value.encode() if isinstance(value, str) else value
 
@@ -24,7 +39,8 @@ def as_bytes(value):
 class MetaMemcache(Adapter):
     @classmethod
     async def connect(cls, address, port):
-        pool = connection_pool_factory_builder(connection_timeout=10, recv_timeout=10)
+        of_ipv4 = connection_pool_factory_builder(connection_timeout=10, recv_timeout=10)
+        pool = pool_of_any_family if ":" in address else of_ipv4
         servers = [ServerAddress(address, port)]
         return cls(CacheClient.cache_client_from_servers(servers, pool, serializer=Plain()))
 

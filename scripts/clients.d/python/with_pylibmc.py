@@ -3,7 +3,7 @@
 import sys
 
 import pylibmc
-from session import Blocking, main
+from session import Blocking, main, with_port
 
 
 class Pylibmc(Blocking):
@@ -22,7 +22,7 @@ class Pylibmc(Blocking):
             "send_timeout": 10_000_000,
             "receive_timeout": 10_000_000,
         }
-        return cls(pylibmc.Client([f"{address}:{port}"], binary=sys.argv[1] == "binary", behaviors=behaviors))
+        return cls(pylibmc.Client([with_port(address, port)], binary=sys.argv[1] == "binary", behaviors=behaviors))
 
     async def set(self, key, value, ttl):
         return self.client.set(key, value, time=ttl)

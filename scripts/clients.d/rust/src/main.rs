@@ -13,10 +13,12 @@ fn main() -> Outcome<()> {
     let [name, address, port] = arguments.as_slice() else {
         return Err("usage: sidestep-rust-clients memcache-binary|memcache-text|async-memcached ADDRESS PORT".into());
     };
+    // An IPv6 address stands in brackets (RFC 3986).
+    let server = if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
     match name.as_str() {
-        "memcache-binary" => session::run(&mut with_memcache::Memcache::connect(address, port, "binary")?),
-        "memcache-text" => session::run(&mut with_memcache::Memcache::connect(address, port, "ascii")?),
-        "async-memcached" => session::run(&mut with_async_memcached::AsyncMemcached::connect(address, port)?),
+        "memcache-binary" => session::run(&mut with_memcache::Memcache::connect(&server, "binary")?),
+        "memcache-text" => session::run(&mut with_memcache::Memcache::connect(&server, "ascii")?),
+        "async-memcached" => session::run(&mut with_async_memcached::AsyncMemcached::connect(&server)?),
         other => return Err(format!("there is no client '{other}'").into()),
     }
     Ok(())

@@ -33,9 +33,10 @@ fn none_if_missing<T>(found: Result<T, Error>) -> Outcome<Option<T>> {
 }
 
 impl AsyncMemcached {
-    pub fn connect(address: &str, port: &str) -> Outcome<Self> {
+    /// `server` is address and port.
+    pub fn connect(server: &str) -> Outcome<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let server = format!("tcp://{address}:{port}");
+        let server = format!("tcp://{server}");
         let connection = wait(&runtime, Connection::new(&server))??;
         Ok(Self { runtime, server, connection })
     }

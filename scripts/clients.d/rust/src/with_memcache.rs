@@ -17,9 +17,9 @@ pub struct Memcache {
 }
 
 impl Memcache {
-    /// `protocol` as the crate's address has it: `binary` or `ascii`.
-    pub fn connect(address: &str, port: &str, protocol: &str) -> Outcome<Self> {
-        let server = format!("memcache://{address}:{port}?protocol={protocol}&timeout={}", PATIENCE.as_secs());
+    /// `server` is address and port, `protocol` as the crate's address has it: `binary` or `ascii`.
+    pub fn connect(server: &str, protocol: &str) -> Outcome<Self> {
+        let server = format!("memcache://{server}?protocol={protocol}&timeout={}", PATIENCE.as_secs());
         let client = memcache::Client::builder().add_server(server)?.with_connection_timeout(PATIENCE).build()?;
         Ok(Self { client, binary: protocol == "binary" })
     }
