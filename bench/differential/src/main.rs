@@ -63,7 +63,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn std::error::Error>> {
     let oracle = start()?;
     let second;
     let mut tested = match args.tested {
-        Some(address) => SocketTarget::new("tested", Address::Tcp(address)).with_udp(address),
+        Some(address) => SocketTarget::new("tested", Address::Tcp(address)).with_udp(address).out_of_order(),
         None => {
             second = start()?;
             second.target()

@@ -84,18 +84,24 @@ pub struct SocketTarget {
     datagrams: Option<SocketAddr>,
     peer: Option<DatagramPeer>,
     forgets_incomplete: bool,
+    in_order: bool,
 }
 
 impl SocketTarget {
     /// The server at `address`, called `name` in reports.
     pub fn new(name: &str, address: Address) -> Self {
         let (name, buffer) = (name.to_owned(), vec![0; 256 * 1024]);
-        Self { name, address, buffer, datagrams: None, peer: None, forgets_incomplete: true }
+        Self { name, address, buffer, datagrams: None, peer: None, forgets_incomplete: true, in_order: true }
     }
 
     /// It takes datagrams at `address` too.
     pub fn with_udp(self, address: SocketAddr) -> Self {
         Self { datagrams: Some(address), ..self }
+    }
+
+    /// It answers datagrams as it has done with them, not in the order in which they came.
+    pub fn out_of_order(self) -> Self {
+        Self { in_order: false, ..self }
     }
 
     /// It takes the next datagrams for the rest of a value that is not whole.
@@ -131,7 +137,7 @@ impl Target for SocketTarget {
         };
         let peer = match &mut self.peer {
             Some(peer) => peer,
-            none => none.insert(DatagramPeer::connect(address)?),
+            none => none.insert(DatagramPeer::connect(address, self.in_order)?),
         };
         peer.ask(requests)
     }
