@@ -1,6 +1,7 @@
 """Connections of the kernel's spread over both cores, and what one stores every other reads."""
 
 import resource
+import time
 
 from conftest import KIND, connect, expect, found, only_sidestep, sidestep_stats, store
 from test_supervisor import until
@@ -67,8 +68,15 @@ def test_connections_that_say_nothing_sleep_and_answer_when_they_are_asked(start
         connection.sendall(b"-%d\r\n" % number)
         expect(connection, found(b"key-%d" % number, b"value of %d" % number) + b"END\r\n")
     until(lambda: sidestep_stats(connections[0])["flows_woken"] >= count - awake, "they were not asleep")
+    asked = time.monotonic()
     assert server.stop() == 0, server.errors
-    # Whoever slept is closed as the others are.
+    # Whoever slept is closed as the others are, but after 250 ms told by a reset (apps/cached/src/worker/run.rs, ASLEEP_LIMIT).
+    may_reset = count - awake if time.monotonic() > asked + 0.25 else 0
+    reset = 0
     for connection in connections:
-        assert connection.recv(1) == b""
+        try:
+            assert connection.recv(1) == b""
+        except ConnectionResetError:
+            reset += 1
         connection.close()
+    assert reset <= may_reset
