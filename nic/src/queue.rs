@@ -176,7 +176,7 @@ pub struct QueueStats {
 pub struct QueueDrops {
     /// The kernel could not put it into the socket's memory: most often it was longer than a chunk.
     pub rx_too_long: u64,
-    /// A frame longer than a chunk that is not TCP over IPv4, which alone can be cut.
+    /// A frame longer than a chunk that is not TCP right behind IPv4 or IPv6, which alone can be cut.
     pub rx_uncut: u64,
     /// The receive ring of the socket was full: its core did not come round in time.
     pub rx_ring_full: u64,

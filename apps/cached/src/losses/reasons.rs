@@ -305,7 +305,7 @@ const BEFORE_STACK: &[Row] = &[
     ),
     (
         "xsk_rx_uncut",
-        "A frame longer than a chunk was dropped since it is not TCP over IPv4, which alone can be cut.",
+        "A frame longer than a chunk was dropped since it is not TCP right behind IPv4 or IPv6, which alone can be cut.",
         Loss(
             "something sends packets longer than the MTU of the interface: give both ends the same MTU, and switch off what merges datagrams (ethtool -K INTERFACE rx-udp-gro-forwarding off tx-udp-segmentation off)",
         ),
