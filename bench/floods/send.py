@@ -173,6 +173,21 @@ class Maker:
         destination = ALL_NODES if flags == 0x20 else self.address
         return self.discovery(136, bytes([flags, 0, 0, 0]) + target + b"\x02\x01" + station, target, destination, station)
 
+    def conflict(self):
+        """The word of another station that it has the server's address: said to all, or, over IPv6, asked for as one does who is
+        about to use it (RFC 4862, 5.4.2)."""
+        station = b"\x02\x09" + self.random.randbytes(4)
+        if not self.v6:
+            operation = self.random.choice([1, 2])
+            return b"\xff" * 6 + station + struct.pack("!HHHBBH", 0x806, 1, 0x800, 6, 4, operation) + (
+                station + self.address + b"\0" * 6 + self.address
+            )
+        if self.random.getrandbits(1):
+            group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")[:13] + self.address[13:]
+            return self.discovery(135, bytes(4) + self.address, bytes(16), group, station)
+        said = b"\x20\0\0\0" + self.address + b"\x02\x01" + station
+        return self.discovery(136, said, self.address, ALL_NODES, station)
+
     def router(self):
         """A router that is none, with a prefix of its own and an MTU."""
         station = b"\x02\x09" + self.random.randbytes(4)
@@ -245,11 +260,12 @@ class Maker:
             return self.spoiled(kind, count)
         makers = {"data": lambda: self.segment(ACK | PSH, b"get key\r\n"), "fragment": self.fragment, "arp": self.arp}
         makers |= {"ns": self.solicitation, "na": self.advertisement, "ra": self.router, "redirect": self.redirect}
+        makers["conflict"] = self.conflict
         makers |= {"icmp": self.ping, "udp": self.datagram, "cut": self.cut, "mutated": self.mutated}
         return [makers[kind]() for _ in range(min(count, DISTINCT))]
 
 
-KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "icmp", "udp", "redirect", "cut", "mutated", "bent", "astray"]
+KINDS = ["syn", "ack", "rst", "fin", "data", "fragment", "icmp", "udp", "redirect", "conflict", "cut", "mutated", "bent", "astray"]
 # Of one family alone.
 KINDS_V4, KINDS_V6 = ["arp"], ["ns", "na", "ra"]
 
