@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
 /// What both ends are told.
 #[derive(Debug, Clone)]
 struct Plan {
-    own: Ipv4Addr,
-    peer: Ipv4Addr,
+    own: IpAddr,
+    peer: IpAddr,
     bytes: u64,
     messages: u64,
     connections: u64,
@@ -452,7 +452,8 @@ impl Ours {
         let queue = device.queue_ids().first().copied().ok_or("the link has no queue")?;
         let queue = device.take_queue(queue).ok_or("the queue is taken")?;
         let sleeper = Sleeper::new(Arc::new(Doorbell::new()?), queue.raw_fd());
-        let mut config = StackConfig::new(plan.own, 24, Mac(device.link().mac.0));
+        let prefix_len = if plan.own.is_ipv6() { 64 } else { 24 };
+        let mut config = StackConfig::new(plan.own, prefix_len, Mac(device.link().mac.0));
         config.ports = vec![STREAM_PORT, MESSAGE_PORT];
         // Larger rings for every connection: where they are short, who takes less than 16 KiB/s for three seconds is reset, and
         // over a bad wire all are so slow.
@@ -536,10 +537,11 @@ impl Ours {
                     (MESSAGE_PORT, Task::Ask { stream, ends, answered: 0 })
                 }
             };
-            let wanted = Connect::to(SocketAddrV4::new(self.plan.peer, port));
+            let wanted = Connect::to(SocketAddr::new(self.plan.peer, port));
             let id = match self.stack.connect(now, &wanted, |_| true) {
                 Ok(id) => id,
-                Err(ConnectError::NoBlockYet) => return Ok(()),
+                // An IPv6 address is asked for before it is used (RFC 4862, 5.4).
+                Err(ConnectError::NoBlockYet | ConnectError::NoRoute { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
             self.talks.insert(id, Talk { task, read: 0, sent: 0, shut: false });
