@@ -15,6 +15,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
@@ -25,6 +26,15 @@ use record::{Entry, Record};
 
 /// Where the files are, unless SIDESTEP_STATE names another folder.
 pub const FOLDER: &str = "/run/sidestep";
+
+/// How long a setting that cannot be given back is tried again. A server that was killed has ended before its data plane has: until
+/// then its XDP program is attached, with which a driver may refuse an offload that merges frames (virtio_net's `rx-gro-hw`).
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it is let be before it is tried again, at first and at most: each time twice as long, since some settings stop and start
+/// the link whenever they are written.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MOST: Duration = Duration::from_secs(1);
 
 /// The variable of the environment that names another folder.
 const FOLDER_VARIABLE: &str = "SIDESTEP_STATE";
@@ -157,6 +167,8 @@ pub struct Guard<K: Knobs = NicKnobs> {
     knobs: K,
     /// Whether the interface is gone, and its settings with it, but for those that are the machine's.
     gone: bool,
+    /// How long what cannot be given back is tried again.
+    patience: Duration,
     path: PathBuf,
     record: Record,
 }
@@ -180,7 +192,7 @@ impl Guard {
 
     fn of(program: Program, pid: u32, link: &Link, folder: &Path) -> io::Result<Self> {
         let record = Record::new(link.name.clone(), link.index, program, pid)?;
-        Ok(Self { knobs: NicKnobs::of(link)?, gone: false, path: record.path(folder), record })
+        Ok(Self { knobs: NicKnobs::of(link)?, gone: false, patience: PATIENCE, path: record.path(folder), record })
     }
 }
 
@@ -237,7 +249,7 @@ impl<K: Knobs> Guard<K> {
     }
 
     /// Gives back what was changed, the last first, and forgets it; the file goes, unless something could not be given
-    /// back, which is then still in it.
+    /// back, though it was tried for seconds, which is then still in it.
     pub fn restore(&mut self) -> Vec<Outcome> {
         let mut entries = std::mem::take(&mut self.record.settings);
         if entries.is_empty() {
@@ -251,9 +263,16 @@ impl<K: Knobs> Guard<K> {
         }
         // What is somebody else's is seen before anything is set back, since that may disturb others.
         let ours: Vec<_> = entries.into_iter().map(|entry| (knobs.read(&entry.setting), entry)).collect();
-        let mut kept = Vec::new();
+        let (mut kept, until) = (Vec::new(), Instant::now() + self.patience);
         for (now, entry) in ours.into_iter().rev() {
-            let outcome = set_back(knobs, now, &entry, &self.record.interface);
+            let (mut outcome, mut pause) = (set_back(knobs, now, &entry, &self.record.interface), PAUSE);
+            while matches!(outcome, Outcome::Failed { .. }) && Instant::now() < until {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE_MOST);
+                // What cannot even be read is not busy: its interface is going, or gone.
+                let Ok(now) = knobs.read(&entry.setting) else { break };
+                outcome = set_back(knobs, Ok(now), &entry, &self.record.interface);
+            }
             if matches!(outcome, Outcome::Failed { .. }) {
                 kept.push(entry);
             }
@@ -346,7 +365,7 @@ impl LeftBehind {
             Err(LinkError::Gone { .. }) => (NicKnobs::of_the_machine(), true),
             Err(error) => return Err(error),
         };
-        Ok(Guard { knobs, gone, path: self.path, record: self.record })
+        Ok(Guard { knobs, gone, patience: PATIENCE, path: self.path, record: self.record })
     }
 }
 

@@ -41,6 +41,12 @@ impl Knobs for Fake {
         if value == "refused" {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
+        // A driver that says no, or yes and does nothing, so many times.
+        let busy = self.0.borrow().get("busy").map_or(0, |times| times.parse().unwrap_or(0));
+        if busy > 0 {
+            self.set("busy", &(busy - 1).to_string());
+            return if busy % 2 == 0 { Err(io::Error::from_raw_os_error(libc::EBUSY)) } else { Ok(()) };
+        }
         self.set(&setting.to_string(), if value == "ignored" { "1500" } else { value });
         if *setting == Setting::Channels {
             self.set("rss-table", if value == "combined 4" { "0 1 2 3" } else { "0 1 0 1" });
@@ -66,7 +72,7 @@ impl Drop for Folder {
 
 fn guard(fake: &Fake, folder: &Folder) -> Guard<Fake> {
     let record = Record::new("eth7".to_owned(), 7, Program::Server, std::process::id()).expect("/proc is there");
-    Guard { knobs: fake.clone(), gone: false, path: record.path(&folder.0), record }
+    Guard { knobs: fake.clone(), gone: false, patience: Duration::ZERO, path: record.path(&folder.0), record }
 }
 
 fn lines(outcomes: Vec<Outcome>) -> Vec<String> {
@@ -120,7 +126,7 @@ fn a_process_that_dies_leaves_a_file_that_gives_everything_back() {
     assert!(left_behind("eth", &folder.0).expect("it can").is_empty(), "another interface");
     assert_eq!((found.len(), found[0].path(), found[0].holder()), (1, path.as_path(), Some(std::process::id())));
     let LeftBehind { record, path } = found.into_iter().next().expect("one");
-    let mut second = Guard { knobs: fake.clone(), gone: false, path, record };
+    let mut second = Guard { knobs: fake.clone(), gone: false, patience: Duration::ZERO, path, record };
     assert_eq!(second.restore().len(), 3);
     assert_eq!(fake.all(), before);
     assert!(left_behind("eth7", &folder.0).expect("it can").is_empty());
@@ -139,6 +145,27 @@ fn what_is_refused_or_not_done_is_said_and_nothing_is_changed_that_cannot_be_sav
     assert!(said(guard.change(&Setting::Mtu, "1400")).contains("so it stays as it is"));
     assert_eq!(fake.all(), before);
     assert_eq!(lines(guard.restore()), ["mtu is as it was"]);
+}
+
+#[test]
+fn what_a_program_that_is_being_detached_keeps_from_being_given_back_is_tried_again() {
+    let (fake, folder) = (Fake::new(), Folder::new("busy"));
+    let before = fake.all();
+    let mut guard = guard(&fake, &folder);
+    guard.change(&Setting::Feature("lro".to_owned()), "off").expect("it can");
+    fake.set("busy", "5");
+    let failed = lines(guard.restore());
+    assert_eq!(failed, ["feature lro cannot be set back to on: it is off all the same"], "once, without patience");
+    assert!(guard.path.exists(), "it is still to be given back");
+    guard.patience = Duration::from_secs(3_600);
+    assert_eq!(lines(guard.restore()), ["feature lro is on again"]);
+    assert!(!guard.path.exists());
+    fake.0.borrow_mut().remove("busy");
+    assert_eq!(fake.all(), before);
+    // One that cannot be read is waited for no longer.
+    guard.change(&Setting::Mtu, "1400").expect("it can");
+    fake.0.borrow_mut().remove("mtu");
+    assert!(lines(guard.restore())[0].starts_with("mtu cannot be set back to 1500: "));
 }
 
 #[test]
