@@ -114,8 +114,9 @@ impl Role {
                 libc::SYS_restart_syscall,
             ],
             Role::Ear => &[libc::SYS_recvmsg],
-            // A level of the log is read into a table of its own, which asks for a secret.
-            Role::Control => &[libc::SYS_recvmsg, libc::SYS_sendto, libc::SYS_getrandom],
+            // A level of the log is read into a table of its own, which asks for a secret. What comes while cores obey is waited
+            // for by ppoll.
+            Role::Control => &[libc::SYS_recvmsg, libc::SYS_sendto, libc::SYS_ppoll, libc::SYS_getrandom],
             Role::Capture => &[],
             // It is there before rights are given up, for which the C library stops every thread (`nptl(7)`).
             Role::Memory => &[

@@ -32,4 +32,4 @@ pub use message::{
     CAPTURE_LIMIT_BYTES, ConnectionRow, Hello, NAME, QueueRow, Reply, Request, Setting, VERSION, default_ending,
     default_path,
 };
-pub use serve::serve;
+pub use serve::{Answers, serve};

@@ -136,14 +136,19 @@ impl CaptureWriter {
         Ok(capture)
     }
 
-    /// Ends the capture, once no core has a part of it any more. `None` when none is on, or the file takes longer than `limit`:
-    /// it is written to its end all the same.
-    pub fn end(&mut self, limit: Duration) -> Option<CaptureEnd> {
+    /// Begins to end the capture, once no core has a part of it any more: what became of it comes once its file has taken all
+    /// of it. `None` when none is on.
+    pub fn begin_end(&mut self) -> Option<Receiver<CaptureEnd>> {
         self.capture.take()?;
         let (to, outcome) = mpsc::channel();
         self.jobs.send(Job::End(to)).ok()?;
         self.thread.thread().unpark();
-        outcome.recv_timeout(limit).ok()
+        Some(outcome)
+    }
+
+    /// Ends it so, and waits. `None` also when the file takes longer than `limit`: it is written to its end all the same.
+    pub fn end(&mut self, limit: Duration) -> Option<CaptureEnd> {
+        self.begin_end()?.recv_timeout(limit).ok()
     }
 }
 
