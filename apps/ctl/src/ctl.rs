@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -190,6 +191,11 @@ fn only_socket(folder: &Path) -> Result<PathBuf, CtlError> {
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.retain(|name| name.ends_with(".sock"));
     names.sort();
+    // A server that was killed has left its socket there. The only one is meant whether or not anybody listens.
+    let is_heard = |name: &String| !is_dead(&folder.join(name));
+    if names.iter().any(is_heard) {
+        names.retain(is_heard);
+    }
     let own = control::default_ending();
     let here: Vec<String> = names.iter().filter(|name| name.ends_with(&own)).cloned().collect();
     match (&here[..], &names[..]) {
@@ -201,6 +207,11 @@ fn only_socket(folder: &Path) -> Result<PathBuf, CtlError> {
             Err(CtlError::Several(interfaces.join(", ")))
         }
     }
+}
+
+/// Whether nobody listens there. One of which the kernel does not say is believed to be heard.
+fn is_dead(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// One document: of counts an object by name, of anything else what the channel says.
@@ -248,6 +259,8 @@ fn print(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use control::{ConnectionRow, QueueRow, Setting};
 
     use super::*;
@@ -296,15 +309,26 @@ mod tests {
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("eth1.json"), "").expect("a file");
         assert!(matches!(only_socket(&folder), Err(CtlError::NoServer(_))));
-        fs::write(folder.join("eth1.7.sock"), "").expect("a file");
+        let listen = |path: &Path| UnixListener::bind(path).expect("a folder");
+        // What a server that was killed leaves there.
+        let die = |path: &Path| drop(listen(path));
+        die(&folder.join("eth1.7.sock"));
         assert_eq!(only_socket(&folder).expect("one"), folder.join("eth1.7.sock"));
-        fs::write(folder.join("eth1.8.sock"), "").expect("a file");
+        die(&folder.join("eth1.6.sock"));
+        let error = only_socket(&folder).expect_err("two, and nobody listens").to_string();
+        assert!(error.contains("eth1.6.sock, eth1.7.sock"), "{error}");
+        let _eighth = listen(&folder.join("eth1.8.sock"));
+        assert_eq!(only_socket(&folder).expect("one that is heard"), folder.join("eth1.8.sock"));
+        fs::remove_file(folder.join("eth1.7.sock")).expect("it was left");
+        let _seventh = listen(&folder.join("eth1.7.sock"));
         let error = only_socket(&folder).expect_err("two").to_string();
         assert!(error.contains("eth1.7.sock, eth1.8.sock") && error.contains("netns"), "{error}");
         let ours = ["eth1", "eth2"].map(|name| control::default_path(&folder, name));
-        fs::write(&ours[0], "").expect("a file");
+        let _first = listen(&ours[0]);
+        die(&ours[1]);
         assert_eq!(only_socket(&folder).expect("one here"), ours[0]);
-        fs::write(&ours[1], "").expect("a file");
+        fs::remove_file(&ours[1]).expect("it was left");
+        let _second = listen(&ours[1]);
         let error = only_socket(&folder).expect_err("two here").to_string();
         fs::remove_dir_all(&folder).expect("it was made");
         assert!(error.contains("eth1, eth2") && error.contains("--interface"), "{error}");
