@@ -52,7 +52,7 @@ pub(super) fn all(machine: &Machine, link: &Link, knobs: &impl Knobs, wishes: &W
     let mut found = vec![driver(link), mtu(link, wishes)];
     found.extend(MERGING.iter().filter_map(|name| merging(link, knobs, name)));
     found.push(channels(link, wishes));
-    found.extend(udp_hash(link, knobs));
+    found.extend([IpFamily::V4, IpFamily::V6].into_iter().filter_map(|family| udp_hash(link, knobs, family)));
     let server = cpus::of_server(machine, link, wishes.threads, &wishes.cpus);
     found.push(node(machine, link, &server));
     if !wishes.shared {
@@ -115,18 +115,14 @@ fn channels(link: &Link, wishes: &Wishes) -> Finding {
     change.by(link.command_for_queues(threads))
 }
 
-fn udp_hash(link: &Link, knobs: &impl Knobs) -> Option<Finding> {
-    let value = read(knobs, &Setting::UdpHash(IpFamily::V4))?;
-    let is = format!("UDP is hashed by {value}");
+fn udp_hash(link: &Link, knobs: &impl Knobs, family: IpFamily) -> Option<Finding> {
+    let setting = Setting::UdpHash(family);
+    let value = read(knobs, &setting)?;
+    let is = format!("UDP over {family} is hashed by {value}");
+    let should = "sdfn: by addresses and ports, so that one client's datagrams spread";
     Some(match value.as_str() {
         "sdfn" => Finding::ok(is),
-        _ => Finding::set(
-            is,
-            "sdfn: by addresses and ports, so that one client's datagrams spread",
-            &link.name,
-            Setting::UdpHash(IpFamily::V4),
-            "sdfn",
-        ),
+        _ => Finding::set(is, should, &link.name, setting, "sdfn"),
     })
 }
 

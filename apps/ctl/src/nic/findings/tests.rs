@@ -67,7 +67,15 @@ fn each_finding_says_what_is_what_it_should_be_and_the_command() {
         ],
     );
     let machine = Machine::at(&root.0);
-    let knobs = Fake([("feature rx-lro", "on"), ("feature rx-gro-hw", "off"), ("rx-flow-hash udp4", "sd")].into());
+    let knobs = Fake(
+        [
+            ("feature rx-lro", "on"),
+            ("feature rx-gro-hw", "off"),
+            ("rx-flow-hash udp4", "sd"),
+            ("rx-flow-hash udp6", "sdfn"),
+        ]
+        .into(),
+    );
     let said = lines(&all(&machine, &Link { mtu: 9000, ..link() }, &knobs, &wishes(2, false)));
     for line in [
         "ok     driver igb: known to give zero copy; the server says what it got",
@@ -75,7 +83,8 @@ fn each_finding_says_what_is_what_it_should_be_and_the_command() {
         "change rx-lro is on; should be off: AF_XDP takes frames as they are on the wire: ethtool -K eth7 rx-lro off",
         "ok     rx-gro-hw is off",
         "change 8 receive and 8 transmit queues for 2 threads; should be 2, one a thread: ethtool -L eth7 combined 2",
-        "change UDP is hashed by sd; should be sdfn: by addresses and ports, so that one client's datagrams spread: ethtool -N eth7 rx-flow-hash udp4 sdfn",
+        "change UDP over IPv4 is hashed by sd; should be sdfn: by addresses and ports, so that one client's datagrams spread: ethtool -N eth7 rx-flow-hash udp4 sdfn",
+        "ok     UDP over IPv6 is hashed by sdfn",
         "ok     CPUs 0,1; the NIC is near to all of them",
         "change interrupt 25 (eth7-TxRx-0) on CPUs 0-3; should be 0, beside thread on 0: echo 0 >/proc/irq/25/smp_affinity_list",
         "advice irqbalance runs, and moves interrupts away again; should be stopped, or told to leave them alone (IRQBALANCE_BANNED_CPULIST): systemctl stop irqbalance",
@@ -85,6 +94,20 @@ fn each_finding_says_what_is_what_it_should_be_and_the_command() {
     ] {
         has(&said, line);
     }
+}
+
+#[test]
+fn datagrams_of_both_families_are_spread_by_ports_each_by_a_setting_of_its_own() {
+    let knobs = |v4, v6| Fake([("rx-flow-hash udp4", v4), ("rx-flow-hash udp6", v6)].into());
+    let wanted = |knobs: &Fake| {
+        let found = [IpFamily::V4, IpFamily::V6].map(|family| udp_hash(&link(), knobs, family).expect("it is known"));
+        found.map(|finding| finding.wanted().map(|(setting, value)| format!("{setting} {value}")))
+    };
+    assert_eq!(wanted(&knobs("sdfn", "sdfn")), [None, None]);
+    assert_eq!(wanted(&knobs("sdfn", "sd")), [None, Some("rx-flow-hash udp6 sdfn".to_owned())]);
+    assert_eq!(wanted(&knobs("sd", "sdfn")), [Some("rx-flow-hash udp4 sdfn".to_owned()), None]);
+    // A driver that tells of IPv4 alone.
+    assert!(udp_hash(&link(), &Fake([("rx-flow-hash udp4", "sd")].into()), IpFamily::V6).is_none());
 }
 
 #[test]
