@@ -136,10 +136,11 @@ impl FlowPrediction {
 impl fmt::Display for FlowPrediction {
     /// One line for the operator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tcp, entries, .. } = self;
+        let Self { tcp, tcp6, entries, .. } = self;
+        let over_ipv6 = if tcp6 == tcp { String::new() } else { format!(" ({tcp6} over IPv6)") };
         write!(
             f,
-            "the NIC says that it spreads connections by a Toeplitz hash of {tcp} and a table of {entries} entries; what arrives is compared with that"
+            "the NIC says that it spreads connections by a Toeplitz hash of {tcp}{over_ipv6} and a table of {entries} entries; what arrives is compared with that"
         )
     }
 }
@@ -175,7 +176,10 @@ mod tests {
             assert_eq!(by_ports.queue_of(peer(port), own), by_ports.queue_of(peer(1), own));
             assert_eq!(by_addresses.queue_of(peer(port), own), Rss::new(2).queue_for_flow(peer(port), own));
         }
-        assert!(by_ports.to_string().contains("addresses and ports and a table of 128 entries"), "{by_ports}");
+        let said = by_ports.to_string();
+        assert!(said.contains("of addresses and ports (addresses over IPv6) and a table of 128 entries"), "{said}");
+        let alike = FlowPrediction::of_answers(raw(), 0xf0, 0xf0).unwrap().to_string();
+        assert!(alike.contains("of addresses and ports and a table of 128 entries"), "{alike}");
     }
 
     #[test]
