@@ -8,11 +8,14 @@ use std::net::IpAddr;
 use crate::mac::Mac;
 use crate::sys::ethtool::Channels;
 use crate::sys::netdev::{NetDevice, interface_addresses};
+pub use ipv6::{ipv6_is_off, takes_routers};
 pub use news::LinkNews;
 pub use routes::Routes;
 use rtnetlink::LinkRecord;
 pub use rtnetlink::{LinkCounts, LinkState, VlanLink};
 
+/// What the kernel's IPv6 is told, and has found out.
+mod ipv6;
 /// What the kernel tells as it happens.
 mod news;
 /// The next hops of an interface.
@@ -218,16 +221,21 @@ pub struct KernelAddress {
     pub link: String,
     /// The address.
     pub address: IpAddr,
+    /// Whether the kernel does not use it, since another station of the link has it (RFC 4862 §5.4.5).
+    pub duplicate: bool,
 }
 
-/// IP addresses that the kernel has, on any interface; of IPv6 also those that it still probes.
+/// IP addresses that the kernel has, on any interface; of IPv6 also those that it still probes, and those of which it has found
+/// that another station has them.
 ///
 /// # Errors
 /// The kernel refused.
 pub fn kernel_addresses() -> io::Result<Vec<KernelAddress>> {
-    let entries = interface_addresses()?;
+    let (entries, duplicates) = (interface_addresses()?, ipv6::duplicates());
+    let is_duplicate = |address| matches!(address, IpAddr::V6(address) if duplicates.contains(&address));
     let address = |entry: crate::sys::netdev::InterfaceAddress| {
-        entry.address.map(|address| KernelAddress { link: entry.name, address })
+        let (address, link) = (entry.address?, entry.name);
+        Some(KernelAddress { link, address, duplicate: is_duplicate(address) })
     };
     Ok(entries.into_iter().filter_map(address).collect())
 }

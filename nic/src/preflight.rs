@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
-use crate::link::{KernelAddress, Link, LinkError, kernel_addresses};
+use crate::link::{KernelAddress, Link, LinkError, ipv6_is_off, kernel_addresses};
 use crate::queue::QueueId;
 use crate::xdp::{AddressMode, Attach, CopyMode, MTU_MAX, ProgramFault, Transport, XdpConfig};
 use crate::xdp::{RING_MAX, RING_MIN, zero_copy_mtu_max};
@@ -119,6 +119,26 @@ pub enum OpenError {
     AddressNotShared {
         /// The address.
         address: IpAddr,
+    },
+    /// An IPv6 address meant to be shared with the kernel, which speaks no IPv6 on the link.
+    #[error(
+        "{address} is to be shared with the kernel, whose IPv6 is off on {link}; turn it on (sysctl -w net/ipv6/conf/{link}/disable_ipv6=0) and add the address (ip address add), or make it the stack's own"
+    )]
+    Ipv6Off {
+        /// The address.
+        address: IpAddr,
+        /// The link.
+        link: String,
+    },
+    /// An address meant to be shared with the kernel, which does not use it: it answers nobody who asks where the address is.
+    #[error(
+        "another station has {address}, so that the kernel does not use it on {on} (duplicate address detection failed); take it away from one of the two (ip address del {address} dev {on}) or choose another address"
+    )]
+    AddressDuplicate {
+        /// The address.
+        address: IpAddr,
+        /// The interface that carries it.
+        on: String,
     },
     /// A port of a shared address has a socket of the kernel's, which would get nothing more.
     #[error(
@@ -299,6 +319,8 @@ pub struct Facts {
     pub kernel_addresses: Vec<KernelAddress>,
     /// Ports that the kernel's sockets have.
     pub kernel_ports: Vec<KernelPort>,
+    /// Whether the kernel speaks no IPv6 on the link.
+    pub ipv6_off: bool,
     /// Names of the capabilities that are missing.
     pub missing_capabilities: Vec<&'static str>,
     /// Bytes of memory that may be locked; `None` for any number.
@@ -320,7 +342,8 @@ impl Facts {
         };
         let missing_capabilities = missing(effective);
         let (link, kernel_ports) = (Link::by_name(link)?, kernel_ports());
-        Ok(Self { link, kernel_addresses, kernel_ports, missing_capabilities, lockable_bytes })
+        let ipv6_off = ipv6_is_off(&link.name);
+        Ok(Self { link, kernel_addresses, kernel_ports, ipv6_off, missing_capabilities, lockable_bytes })
     }
 }
 
@@ -395,7 +418,13 @@ fn check_addresses(config: &XdpConfig, facts: &Facts) -> Result<(), OpenError> {
             (AddressMode::Own, Some(carrier)) => {
                 return Err(OpenError::AddressInUse { address, on: carrier.link.clone() });
             }
+            (AddressMode::Shared, None) if address.is_ipv6() && facts.ipv6_off => {
+                return Err(OpenError::Ipv6Off { address, link: facts.link.name.clone() });
+            }
             (AddressMode::Shared, None) => return Err(OpenError::AddressNotShared { address }),
+            (AddressMode::Shared, Some(carrier)) if carrier.duplicate => {
+                return Err(OpenError::AddressDuplicate { address, on: carrier.link.clone() });
+            }
             (AddressMode::Shared, Some(_)) => check_ports(config, facts, address)?,
             (AddressMode::Own, None) => {}
         }

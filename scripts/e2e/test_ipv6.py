@@ -32,6 +32,7 @@ from test_shared_address import ECHO
 from test_supervisor import until
 from test_udp import Client
 from test_vlan import NUMBER, trunk
+from test_wrong_use import refused
 
 __all__ = ["trunk"]
 
@@ -294,3 +295,63 @@ def test_an_address_of_ipv6_that_is_wrong_or_the_kernels_is_refused(start):
         server = start(extra=own)
         server._collect()
         assert server.process.returncode not in (0, None) and said in server.errors, server.errors
+
+
+@only_sidestep
+def test_an_ipv6_address_that_the_kernel_does_not_use_is_not_shared():
+    own = "2001:db8:77::9"
+    shared = {"--address": f"{own}/64", "--steering": "shared"}
+    assert f"{own} is to be shared with the kernel, which does not have it; add it" in refused(**shared)
+    set_ipv6("ss0", 1, in_server_namespace)
+    said = refused(**shared)
+    set_ipv6("ss0", 0, in_server_namespace)
+    in_server_namespace("ip", "address", "add", f"{KERNELS}/64", "dev", "ss0", "nodad")
+    assert f"{own} is to be shared with the kernel, whose IPv6 is off on ss0; turn it on (sysctl -w net/ipv6/conf/ss0/" in said
+    # Two stations with one address: the second hears of the first, and leaves it.
+    client_ip("address", "add", f"{own}/64", "dev", "sc0", "nodad")
+    try:
+        in_server_namespace("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/ss0/accept_dad")
+        in_server_namespace("ip", "address", "add", f"{own}/64", "dev", "ss0")
+        shown = ["ip", "-6", "address", "show", "dev", "ss0", "dadfailed"]
+        until(lambda: own in in_server_namespace(*shown).stdout, "the kernel does not notice")
+        said = refused(**shared)
+        assert f"another station has {own}, so that the kernel does not use it on ss0" in said, said
+        assert f"ip address del {own} dev ss0" in said, said
+    finally:
+        in_server_namespace("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/ss0/accept_dad")
+        in_server_namespace("ip", "address", "del", f"{own}/64", "dev", "ss0")
+        client_ip("address", "del", f"{own}/64", "dev", "sc0")
+
+
+@only_sidestep
+def test_a_port_that_a_service_of_the_kernels_has_over_ipv6_is_not_taken_from_it():
+    command = ["ip", "netns", "exec", SERVER_NAMESPACE, sys.executable, "-c", ECHO6]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        port = process.stdout.readline().strip()
+        try:
+            said = refused(**{"--address": f"{KERNELS}/64", "--steering": "shared", "-p": port})
+        finally:
+            process.kill()
+    assert f"TCP port {port} of {KERNELS} already; stop its process (ss -tanp 'sport = {port}')" in said, said
+
+
+@only_sidestep
+def test_it_is_said_that_the_kernel_knows_no_router_and_will_know_none(start):
+    note = "note: the kernel has no default route of IPv6 by ss0, and takes no router's word there (net.ipv6.conf.ss0.accept_ra)"
+    knows = ["ip", "-6", "route", "add", "default", "via", CLIENT, "dev", "ss0"]
+    takes = ["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/ss0/accept_ra"]
+    forgets = ["ip", "-6", "route", "del", "default", "dev", "ss0"]
+    takes_none = ["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/ss0/accept_ra"]
+    for change, back, more, is_said in [
+        (["true"], ["true"], [], True),
+        (["true"], ["true"], ["--gateway", CLIENT], False),
+        (knows, forgets, [], False),
+        (takes, takes_none, [], False),
+    ]:
+        assert in_server_namespace(*change).returncode == 0
+        try:
+            server = start(extra=[*addresses(OURS), *more]).wait_until_ready()
+            assert any(line.startswith(note) for line in server.lines) == is_said, (change, server.lines)
+            assert server.stop() == 0, server.errors
+        finally:
+            assert in_server_namespace(*back).returncode == 0

@@ -55,7 +55,7 @@ use crate::say::say;
 use crate::setup::config::Ports;
 use crate::setup::files::Files;
 use crate::setup::vlan::routes_of;
-use crate::setup::watch::{Watch, followed};
+use crate::setup::watch::{Watch, followed, lacks_router};
 use crate::setup::{PANICKED, SetupError};
 use crate::user::other;
 use channel::{FromPlane, ToPlane};
@@ -261,6 +261,9 @@ impl Supervisor<'_> {
             let guarded = guard.changed().next().is_some().then_some(link.name.as_str());
             let files = Files::open(self.options, guarded)?;
             let groups = join_groups(self.options, &link);
+            if let Some(note) = lacks_router(self.options, &link) {
+                say(format_args!("note: {note}"));
+            }
             self.outside = Some(Outside { files, guard, _groups: groups });
         }
         let routes = followed(self.options, &link);

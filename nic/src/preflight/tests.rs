@@ -7,6 +7,10 @@ use crate::xdp::{CopyMode, Transport};
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 
+fn kernels(address: impl Into<IpAddr>) -> KernelAddress {
+    KernelAddress { link: "ss0".to_owned(), address: address.into(), duplicate: false }
+}
+
 fn facts() -> Facts {
     Facts {
         link: Link {
@@ -22,8 +26,9 @@ fn facts() -> Facts {
             rx_ring: None,
             driver: "veth".to_owned(),
         },
-        kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: KERNELS.into() }],
+        kernel_addresses: vec![kernels(KERNELS)],
         kernel_ports: Vec::new(),
+        ipv6_off: false,
         missing_capabilities: Vec::new(),
         lockable_bytes: None,
     }
@@ -111,6 +116,35 @@ fn a_shared_address_that_the_kernel_lacks_is_refused() {
         ..config()
     };
     assert!(line(&config, &facts()).starts_with("10.77.0.2 is to be shared with the kernel"));
+}
+
+#[test]
+fn an_ipv6_address_is_shared_with_a_kernel_that_speaks_it_and_uses_that_address() {
+    let address: Ipv6Addr = "2001:db8::3".parse().unwrap();
+    let config = XdpConfig { addresses: vec![(address.into(), AddressMode::Shared)], ..shared() };
+    let with = |kernels: Vec<KernelAddress>| Facts { kernel_addresses: kernels, ..facts() };
+    check(&config, &with(vec![kernels(address)])).unwrap();
+    assert!(line(&config, &facts()).starts_with("2001:db8::3 is to be shared with the kernel, which does not have it"));
+    let off = line(&config, &Facts { ipv6_off: true, ..facts() });
+    assert!(
+        off.starts_with("2001:db8::3 is to be shared with the kernel, whose IPv6 is off on ss0; turn it on"),
+        "{off}"
+    );
+    let duplicate = line(&config, &with(vec![KernelAddress { duplicate: true, ..kernels(address) }]));
+    assert!(
+        duplicate.starts_with("another station has 2001:db8::3, so that the kernel does not use it on"),
+        "{duplicate}"
+    );
+    // What is not shared does not need the kernel's IPv6.
+    let own = XdpConfig::new("ss0", address);
+    check(&own, &Facts { ipv6_off: true, ..facts() }).unwrap();
+    // Nor has a socket on IPv6 a port of this address that is of IPv4 alone.
+    let ipv4 = KernelPort { transport: Transport::Tcp, address: Some(Ipv4Addr::UNSPECIFIED.into()), port: 11211 };
+    let kernel_ports = vec![ipv4, KernelPort { address: Some(KERNELS.into()), ..ipv4 }];
+    check(&config, &Facts { kernel_ports, ..with(vec![kernels(address)]) }).unwrap();
+    let kernel_ports = vec![KernelPort { address: Some(address.into()), ..ipv4 }];
+    let taken = line(&config, &Facts { kernel_ports, ..with(vec![kernels(address)]) });
+    assert!(taken.starts_with("a socket of this host has TCP port 11211 of 2001:db8::3 already"), "{taken}");
 }
 
 #[test]
@@ -210,10 +244,7 @@ fn several_addresses_of_both_families_pass_and_one_given_twice_does_not() {
     check(&of(&["10.77.0.2", "10.78.0.2", "2001:db8::2"]), &facts()).unwrap();
     let twice = line(&of(&["10.77.0.2", "2001:db8::2", "2001:db8:0::2"]), &facts());
     assert_eq!(twice, "2001:db8::2 is given twice; give each address once");
-    let kernels = Facts {
-        kernel_addresses: vec![KernelAddress { link: "ss0".to_owned(), address: Ipv6Addr::from_bits(7 << 64).into() }],
-        ..facts()
-    };
+    let kernels = Facts { kernel_addresses: vec![kernels(Ipv6Addr::from_bits(7 << 64))], ..facts() };
     let taken = line(&of(&["10.77.0.2", "0:0:0:7::"]), &kernels);
     assert!(taken.starts_with("the kernel already has 0:0:0:7::, on ss0; take it away (ip address del"), "{taken}");
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nic::link::{Link, LinkCounts, Routes};
+use nic::link::{Link, LinkCounts, Routes, takes_routers};
 use nic::xdp::HeldProgram;
 use nic::{DeviceName, IpFamily, Route};
 
@@ -27,6 +27,23 @@ pub(crate) fn followed(options: &Options, link: &Link) -> Option<Routes> {
     let families: Vec<_> = [IpFamily::V4, IpFamily::V6].into_iter().filter(is_open).collect();
     let index = routes_of(options, link).filter(|_| follows && !families.is_empty())?;
     Some(Routes::new(index, families))
+}
+
+/// Where the kernel knows no router for the server's IPv6 clients, and will know none: what the operator should hear of it.
+pub(crate) fn lacks_router(options: &Options, link: &Link) -> Option<String> {
+    // On a dedicated interface the server takes routers' word itself.
+    if options.steering != Steering::Own || !options.has(IpFamily::V6) || options.gateways.has(IpFamily::V6) {
+        return None;
+    }
+    let mut routes = followed(options, link)?;
+    let name = Link::by_index(routes_of(options, link)?).ok()?.name;
+    let is_default = |route: &Route| route.prefix_len == 0 && route.network.is_ipv6();
+    let knows = routes.look().ok()?.is_some_and(|routes| routes.iter().any(is_default));
+    (!knows && !takes_routers(&name)).then(|| {
+        format!(
+            "the kernel has no default route of IPv6 by {name}, and takes no router's word there (net.ipv6.conf.{name}.accept_ra); if clients are beyond a router, name it with --gateway"
+        )
+    })
 }
 
 /// Looks, and says in the log what the operator should know.
