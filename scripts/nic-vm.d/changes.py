@@ -6,6 +6,13 @@ import re
 from trial import Trial, TrialError
 
 OPEN = 8
+# What the kernel tells of a change, as `ip monitor` shows it: of channels and hash it tells nothing.
+TOLD = {
+    "is down": lambda line: "UP" not in flags(line),
+    "is up again": lambda line: "LOWER_UP" in flags(line),
+    "has an MTU of 1400": lambda line: " mtu 1400 " in line,
+    "has an MTU of 1500 bytes again": lambda line: " mtu 1500 " in line,
+}
 # What is done, what the server says of it (None: the kernel refuses it, and nothing changes), and how it is undone.
 DONE = [
     ("link down", "ip link set {0} down", "is down", "ip link set {0} up", "is up again"),
@@ -15,6 +22,11 @@ DONE = [
 ]
 # As the driver makes it by itself.
 TABLE = {"igb": "weight 1 1", "virtio_net": "equal 2"}
+
+
+def flags(line):
+    """Of an interface, between angle brackets."""
+    return re.search(r"<(\S*)>", line)[1].split(",")
 
 
 class ChangeTrial(Trial):
@@ -42,17 +54,19 @@ class ChangeTrial(Trial):
             raise TrialError(f"{self.name()}: {words}: not said: {self.host.run(f'cat {self.host.folder}/said')}")
         return float(end) - float(begin)
 
-    def carrier_to_line(self):
-        """Seconds from the kernel's word that the interface carries again to the server's line, both by the host's clock."""
-        carries, up = None, False
+    def told_to_line(self, words):
+        """Seconds from the kernel's word of a change to the server's line, both by the host's clock."""
+        told, is_so = None, False
         for line in self.host.run(f"cat {self.host.folder}/told").splitlines():
-            if time := re.match(r"\[(\S+)\] .*<(\S*)>", line):
+            if time := re.match(r"\[(\S+)\] .*<\S*>", line):
                 # The first word of each stretch of them.
-                if (before := up) != (up := "LOWER_UP" in time[2].split(",")) and not before:
-                    carries = datetime.datetime.fromisoformat(time[1])
-        line = self.host.run(f"grep 'interface {self.link}.*is up again' {self.host.folder}/said | tail -n 1")
+                if (before := is_so) != (is_so := TOLD[words](line)) and not before:
+                    told = datetime.datetime.fromisoformat(time[1])
+        if told is None:
+            raise TrialError(f"{self.name()}: {words}: the kernel did not tell")
+        line = self.host.run(f"grep 'interface {self.link}.*{words}' {self.host.folder}/said | tail -n 1")
         said = datetime.datetime.fromisoformat(re.search(r"\d{4}-\S+T[\d:.]+(?=Z)", line)[0])
-        return (said - carries).total_seconds()
+        return (said - told).total_seconds()
 
     def all_answer(self, open_ones):
         """Whether each connection is answered, and a new one."""
@@ -100,8 +114,8 @@ class ChangeTrial(Trial):
         seconds = self.until_said(command, words)
         # While it is down nobody is served.
         served = words == "is down" or self.all_answer(open_ones)
-        carrier = f", {self.carrier_to_line():.3f} s after the kernel told of its carrier" if words == "is up again" else ""
-        self.note(what, served, f"said after {seconds:.2f} s{carrier}")
+        told = f", {self.told_to_line(words):.3f} s after the kernel told of it" if words in TOLD else ""
+        self.note(what, served, f"said after {seconds:.2f} s{told}")
 
 
 def table(trials):

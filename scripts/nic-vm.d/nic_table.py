@@ -47,13 +47,18 @@ class TapTrial(Trial):
         self.tools = here.tools
 
     def command(self):
-        options = f"--address {self.server}/24 -p {PORT} -U {PORT} -m 64 -c 1024"
+        options = f"{self.addresses()} -p {PORT} -U {PORT} -m 64 -c 1024"
         device = f"--device tap:{self.link} --queues {self.queues} -t {self.threads}"
         return f"SIDESTEP_STATE={self.host.folder}/state {self.tools}/sidestep-cached {device} {options}"
 
     def run(self):
         self.host.run(f"ip tuntap add dev {self.link} mode tap multi_queue && ip link set {self.link} up")
-        self.host.run(f"ip address add {self.kernel}/24 dev {self.link}")
+        # Addresses that come with the carrier, as a server does, would be a difference.
+        self.host.run(f"ip link set {self.link} addrgenmode none")
+        # What this kernel says to itself goes by the loopback interface.
+        self.host.run(f"for l in lo {self.link}; do echo 0 >/proc/sys/net/ipv6/conf/$l/disable_ipv6; done")
+        for kernel, bits in zip(self.kernels, (24, 64), strict=True):
+            self.host.run(f"ip address add {kernel}/{bits} dev {self.link} {'nodad' if bits == 64 else ''}")
         try:
             super().run()
             self.cells["the kernel answers meanwhile"] = "the kernel is the client"

@@ -15,6 +15,11 @@ FLOWS = 64
 HANG_SECONDS = 120
 
 
+def family(address):
+    """That of a socket for it."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class TrialError(Exception):
     """What was asked for did not come about."""
 
@@ -25,7 +30,10 @@ class Trial:
     def __init__(self, host, link, driver, mode, queues, threads, net):
         self.host, self.link, self.driver, self.mode = host, link, driver, mode
         self.queues, self.threads = queues, threads
-        self.server, self.kernel = f"{net}.2", f"{net}.3"
+        _, second, third = net.split(".")
+        # Of IPv4 and of IPv6.
+        self.servers = [f"{net}.2", f"fd{second}:{third}::2"]
+        self.kernels = [f"{net}.3", f"fd{second}:{third}::3"]
         self.cells, self.lines, self.refusal = {}, [], None
 
     def name(self):
@@ -40,16 +48,21 @@ class Trial:
     def settings(self):
         """What the guard answers for. What a feature of a TAP is wanted to be is up to who opens it; what it is is compared."""
         link = self.link
-        commands = f"ethtool -l {link}; ethtool -x {link}; ethtool -n {link} rx-flow-hash udp4; ethtool -k {link} | sed 's/ .requested on.//'"
+        commands = f"ethtool -l {link}; ethtool -x {link}; ethtool -n {link} rx-flow-hash udp4; ethtool -n {link} rx-flow-hash udp6"
+        commands += f"; ethtool -k {link} | sed 's/ .requested on.//'"
         irqs = f"for f in /sys/class/net/{link}/device/msi_irqs/* /sys/class/net/{link}/device/../msi_irqs/*; do"
         irqs += ' n=${f##*/}; [ ! -e /proc/irq/$n/smp_affinity_list ] || echo "irq $n $(cat /proc/irq/$n/smp_affinity_list)"; done'
         files = " ".join(f"/sys/class/net/{link}/{name}" for name in ("mtu", "napi_defer_hard_irqs", "gro_flush_timeout"))
         rest = f"ip -o address show dev {link}; cat {files} /proc/sys/net/ipv4/ip_local_reserved_ports"
         return self.host.run(f"{commands}; {irqs}; {rest}", check=False)
 
+    def addresses(self):
+        """The options of both families' addresses."""
+        return f"--address {self.servers[0]}/24 --address {self.servers[1]}/64"
+
     def command(self):
         """The launcher and its server. It changes the channels only where there are to be as many as threads."""
-        options = f"--address {self.server}/24 -p {PORT} -U {PORT} -m 64 -c 1024 --mode {self.mode}"
+        options = f"{self.addresses()} -p {PORT} -U {PORT} -m 64 -c 1024 --mode {self.mode}"
         shared = "" if self.queues == self.threads else "--shared "
         return f"{self.host.launcher} {self.link} {shared}--threads {self.threads} --carrier 60 -- {options}"
 
@@ -74,37 +87,39 @@ class Trial:
         self.host.run(f"for i in $(seq 600); do [ ! -e {ended} ] || break; sleep 0.2; done; [ -e {ended} ]")
         return self.host.run(f"cat {self.host.folder}/said; echo exit $(cat {ended})")
 
-    def connect(self):
+    def connect(self, server=None):
         """A connection of the kernel's."""
-        return socket.create_connection((self.server, PORT), timeout=HANG_SECONDS)
+        return socket.create_connection((server or self.servers[0], PORT), timeout=HANG_SECONDS)
 
     def stock_client(self):
-        """pymemcache, on this machine's kernel."""
-        client = Client((self.server, PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS)
-        value = bytes(range(256)) * 40
-        client.set("key", value, noreply=False)
-        good = client.get("key") == value and client.get("none") is None
-        client.close()
+        """pymemcache, on this machine's kernel, over IPv4 and IPv6."""
+        good = True
+        for server in self.servers:
+            client = Client((server, PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS)
+            value = bytes(range(256)) * 40
+            client.set("key", value, noreply=False)
+            good = good and client.get("key") == value and client.get("none") is None
+            client.close()
         return good
 
-    def flows(self):
+    def flows(self, server):
         """Connections from many ports; by queue, how many came and how many were predicted there."""
-        before = self.stats()
+        before = self.stats(server)
         open_ones = []
         for number in range(FLOWS):
-            connection = self.connect()
+            connection = self.connect(server)
             connection.sendall(b"set flow%d 0 0 1\r\nx\r\n" % number)
             assert connection.recv(64) == b"STORED\r\n"
             open_ones.append(connection)
         # The connection that asks is one more.
-        after = self.stats()
+        after = self.stats(server)
         for connection in open_ones:
             connection.close()
         return {name: after[name] - before.get(name, 0) for name in after}
 
-    def stats(self):
+    def stats(self, server):
         """The counts by queue, without the connection that asks for them."""
-        connection = self.connect()
+        connection = self.connect(server)
         connection.sendall(b"stats sidestep\r\n")
         text = b""
         while not text.endswith(b"END\r\n"):
@@ -112,16 +127,16 @@ class Trial:
         connection.close()
         return {name: int(value) for name, value in re.findall(r"STAT (queue:\S+) (\d+)", text.decode())}
 
-    def datagrams(self):
+    def datagrams(self, server):
         """Requests over UDP from many ports: how many are answered."""
         answered = 0
         for number in range(FLOWS):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            with socket.socket(family(server), socket.SOCK_DGRAM) as asker:
                 asker.settimeout(10)
                 request = b"%c%c\0\0\0\1\0\0get flow%d\r\n" % (0, number, number)
                 # UDP may lose one; the second is not lost for the same reason.
                 for _ in range(3):
-                    asker.sendto(request, (self.server, PORT))
+                    asker.sendto(request, (server, PORT))
                     try:
                         answered += b"VALUE" in asker.recv(2048)
                         break
@@ -130,44 +145,50 @@ class Trial:
         return answered
 
     def kernel_answers(self):
-        """Whether the host's own kernel answers on the NIC."""
+        """Whether the host's own kernel answers on the NIC, over both."""
         # Nobody listens, so that what answers is the kernel's TCP.
-        try:
-            socket.create_connection((self.kernel, 9), timeout=HANG_SECONDS)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            pass
-        return False
+        answers = 0
+        for kernel in self.kernels:
+            try:
+                socket.create_connection((kernel, 9), timeout=HANG_SECONDS)
+            except ConnectionRefusedError:
+                answers += 1
+            except OSError:
+                pass
+        return answers == len(self.kernels)
 
     def predicted_as_arrived(self, said):
-        """Compares what arrived with what was predicted; says why where nothing is."""
-        counts = self.flows()
-        came = [value for name, value in sorted(counts.items()) if name.endswith(":connections")]
-        predicted = [value for name, value in sorted(counts.items()) if name.endswith(":as_predicted")]
+        """Compares what arrived with what was predicted, over each; says why where nothing is."""
         why = re.search(r"^rss: (.*)$", said, re.M)[1]
-        if not came and self.queues < self.threads:
-            self.cells["predicted = arrived"] = "threads outnumber queues: a connection's core is its own hash's"
-        elif not predicted:
-            self.cells["predicted = arrived"] = f"not predicted: {why}" + (f"; arrived by queue {came}" if came else "")
-        else:
+        cell, good, shown = "predicted = arrived", True, []
+        for server in self.servers:
+            counts = self.flows(server)
+            came = [value for name, value in sorted(counts.items()) if name.endswith(":connections")]
+            predicted = [value for name, value in sorted(counts.items()) if name.endswith(":as_predicted")]
             # One connection asked for the counts of the beginning, and is counted after it.
             total, agreed = sum(came), sum(predicted)
-            self.note("predicted = arrived", total >= FLOWS and agreed == total, f"{agreed} of {total}, by queue {came}")
+            good = good and total >= FLOWS and agreed == total
+            shown.append(f"{agreed} of {total}, by queue {came}" if predicted else f"by queue {came}")
+        if not came and self.queues < self.threads:
+            self.cells[cell] = "threads outnumber queues: a connection's core is its own hash's"
+        elif not predicted:
+            self.cells[cell] = f"not predicted: {why}" + (f"; arrived {'; IPv6 '.join(shown)}" if came else "")
+        else:
+            self.note(cell, good, "; IPv6 ".join(shown))
 
     def run(self):
         """Everything, in order."""
         before = self.settings()
         said = self.start()
-        self.lines += [line for line in said.splitlines() if re.match("link |rss: |udp: |plan: |change |note |advice |ok ", line)]
+        self.lines += [line for line in said.splitlines() if re.match("link |rss: |udp|ipv6: |plan: |change |note |advice |ok ", line)]
         if "\nready: " not in "\n" + said:
             self.refused(said, before)
             return
         self.note("starts", True, re.search(r"^link \S+: ([^(;\n]*)", said, re.M)[1].strip())
         self.note("serves a stock client", self.stock_client())
         self.predicted_as_arrived(said)
-        answered = self.datagrams()
-        self.note("answers datagrams", answered == FLOWS, f"{answered} of {FLOWS}")
+        answered = [self.datagrams(server) for server in self.servers]
+        self.note("answers datagrams", answered == [FLOWS, FLOWS], f"{answered[0]} of {FLOWS}; IPv6 {answered[1]} of {FLOWS}")
         self.note("the kernel answers meanwhile", self.kernel_answers())
         self.lines += self.end("KILL").splitlines()[-8:]
         program = self.host.run(f"ip -o link show {self.link}")

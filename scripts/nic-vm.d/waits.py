@@ -38,7 +38,7 @@ class WaitTrial(Trial):
     def gets(self):
         """Gets one after the other; the median in microseconds."""
         times = []
-        client = Client((self.server, PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS)
+        client = Client((self.servers[0], PORT), connect_timeout=HANG_SECONDS, timeout=HANG_SECONDS)
         client.set("key", b"value", noreply=False)
         for _ in range(GETS):
             begin = time.monotonic()
