@@ -131,6 +131,8 @@ impl DatagramPeer {
                 let length = match self.socket.recv(&mut self.buffer) {
                     Ok(length) => length,
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                    // A wait that has a limit ends so when the process was stopped meanwhile (`signal(7)`).
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                     Err(error) => return Err(error),
                 };
                 let datagram = &self.buffer[..length];

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::datagram_peer::DatagramPeer;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::time::Timespec;
 
 /// A server of the classic text protocol.
@@ -203,9 +204,14 @@ where
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let flags = if sending { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
                 let mut fds = [PollFd::new(socket, flags)];
-                if poll(&mut fds, Some(&stall))? == 0 {
-                    let said = format!("nothing moved for {} s after {} reply bytes", STALL.as_secs(), replies.len());
-                    return Err(io::Error::new(ErrorKind::TimedOut, said));
+                match poll(&mut fds, Some(&stall)) {
+                    Ok(0) => {
+                        let (secs, bytes) = (STALL.as_secs(), replies.len());
+                        let said = format!("nothing moved for {secs} s after {bytes} reply bytes");
+                        return Err(io::Error::new(ErrorKind::TimedOut, said));
+                    }
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -70,6 +70,7 @@ impl Memcached {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return received,
                 Ok(bytes) => received.extend_from_slice(&buffer[..bytes]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     panic!("memcached answers no more ({error}) after {:?}", String::from_utf8_lossy(&received))
                 }
