@@ -34,6 +34,8 @@ mod observe;
 pub mod operation;
 /// Sets of cores.
 mod peers;
+/// Numbered places.
+mod pool;
 /// The wire formats.
 mod proto;
 /// Replies on their way out.

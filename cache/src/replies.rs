@@ -14,6 +14,7 @@ use crate::core::walk::Walk;
 use crate::core::watching::WatchText;
 use crate::mesh::message::Token;
 use crate::operation::View;
+use crate::pool::Pool;
 use crate::proto::form::{Form, FormHead, Said};
 
 /// The end of a list.
@@ -96,7 +97,7 @@ pub(crate) struct Entry {
     pub(crate) owed: Owed,
     /// How it is to look; its bytes are beside the pool.
     form: FormHead,
-    /// The next entry of the same connection, or of the free list.
+    /// The next entry of the same connection.
     pub(crate) next: u32,
     pub(crate) conn: ConnId,
     /// Answers from other cores that are still to come.
@@ -107,13 +108,10 @@ pub(crate) struct Entry {
 /// comes when so many are taken at a time.
 #[derive(Debug)]
 pub(crate) struct Replies {
-    entries: Vec<Entry>,
+    entries: Pool<Entry>,
     /// The bytes of forms: part i belongs to entry i. Their memory is touched when an entry is first used for a reply
     /// that has some, so that a server of classic clients alone never makes it resident.
     forms: Vec<u8>,
-    capacity: usize,
-    free: u32,
-    in_use: usize,
     /// How the connections share them.
     pub(crate) share: Share,
 }
@@ -122,86 +120,64 @@ impl Replies {
     /// One entry for each of `connections` connections, and `extra` that they share.
     pub(crate) fn new(connections: usize, extra: usize) -> Replies {
         let capacity = connections + extra;
-        let mut entries = Vec::with_capacity(capacity);
-        entries.extend((0..extra).map(|index| Entry {
-            owed: Owed::Nothing,
-            form: FormHead::SILENT,
-            next: if index + 1 < extra { index as u32 + 1 } else { NO_ENTRY },
-            conn: ConnId(0),
-            expected: 0,
-        }));
         let forms = vec![0; capacity * FormHead::BYTES_MAX];
-        let free = if extra > 0 { 0 } else { NO_ENTRY };
-        Replies { entries, forms, capacity, free, in_use: 0, share: Share::new(extra) }
+        Replies { entries: Pool::new(capacity, extra), forms, share: Share::new(extra) }
     }
 
     /// Entries to be had.
     pub(crate) fn available(&self) -> usize {
-        self.capacity - self.in_use
+        self.entries.available()
     }
 
     /// Entries taken.
     pub(crate) fn in_use(&self) -> usize {
-        self.in_use
+        self.entries.in_use()
     }
 
     /// Takes an entry for `conn`, which has `held` of them.
     pub(crate) fn take(&mut self, conn: ConnId, held: usize, form: &Form<'_>, owed: Owed) -> Option<Token> {
-        let (index, is_new) = match self.entries.get(self.free as usize) {
-            Some(entry) => (std::mem::replace(&mut self.free, entry.next), false),
-            None if self.entries.len() < self.capacity => (self.entries.len() as u32, true),
-            None => return None,
-        };
+        let entry = Entry { owed, form: FormHead::SILENT, next: NO_ENTRY, conn, expected: 0 };
+        let index = self.entries.take(entry).ok()?;
         let start = index as usize * FormHead::BYTES_MAX;
-        let form = FormHead::of(form, &mut self.forms[start..start + FormHead::BYTES_MAX]);
-        let taken = Entry { owed, form, next: NO_ENTRY, conn, expected: 0 };
-        match is_new {
-            true => self.entries.push(taken),
-            false => self.entries[index as usize] = taken,
-        }
-        self.in_use += 1;
+        self.entries[index].form = FormHead::of(form, &mut self.forms[start..start + FormHead::BYTES_MAX]);
         self.share.take(held);
         Some(index)
     }
 
     /// Gives an entry back. What it held must have been given back before.
     pub(crate) fn put_back(&mut self, index: Token) {
-        let entry = &mut self.entries[index as usize];
-        debug_assert!(entry.expected == 0, "an entry is given back too early");
-        entry.owed = Owed::Nothing;
-        entry.next = self.free;
-        self.free = index;
-        self.in_use -= 1;
+        let entry = self.entries.give_back(index);
+        debug_assert!(entry.is_none_or(|entry| entry.expected == 0), "an entry is given back too early");
     }
 
     /// Entry `index`, if there is one.
     pub(crate) fn get(&self, index: Token) -> Option<&Entry> {
-        self.entries.get(index as usize)
+        self.entries.get(index)
     }
 
     /// An entry that is taken.
     pub(crate) fn entry(&self, index: Token) -> &Entry {
-        &self.entries[index as usize]
+        &self.entries[index]
     }
 
     /// An entry that is taken.
     pub(crate) fn entry_mut(&mut self, index: Token) -> &mut Entry {
-        &mut self.entries[index as usize]
+        &mut self.entries[index]
     }
 
     /// How the reply of an entry is to look.
     pub(crate) fn form(&self, index: Token) -> Form<'_> {
         let start = index as usize * FormHead::BYTES_MAX;
-        self.entries[index as usize].form.with(&self.forms[start..start + FormHead::BYTES_MAX])
+        self.entries[index].form.with(&self.forms[start..start + FormHead::BYTES_MAX])
     }
 
     /// An entry that was taken is answered so, or with nothing where its form hides that. Nothing happens where there
     /// is no such entry.
     pub(crate) fn settle(&mut self, index: Token, said: impl Into<Said>) {
-        if (index as usize) < self.entries.len() {
+        if self.entries.get(index).is_some() {
             let said = said.into();
             let hidden = self.form(index).hides(&said);
-            self.entries[index as usize].owed = if hidden { Owed::Nothing } else { Owed::Ready(said) };
+            self.entries[index].owed = if hidden { Owed::Nothing } else { Owed::Ready(said) };
         }
     }
 }

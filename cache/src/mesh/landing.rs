@@ -8,6 +8,7 @@ use cpu::Map;
 
 use super::message::NO_STREAM;
 use crate::core::share::Share;
+use crate::pool::Pool;
 
 /// What is known of the value in a slot.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +31,9 @@ pub(crate) struct Landed {
 /// for each connection, come when so many are taken at a time.
 #[derive(Debug)]
 pub(crate) struct Landing {
-    slots: Vec<Landed>,
+    slots: Pool<Landed>,
     bytes: Map,
     slot_bytes: usize,
-    capacity: usize,
-    free: Vec<u32>,
     /// How the connections share them.
     pub(crate) share: Share,
 }
@@ -50,18 +49,17 @@ impl Landing {
         let mut bytes = Map::sparse((capacity * slot_bytes).max(1))?;
         // Zeros are pages that the kernel makes at their first use, within a turn.
         bytes[..extra.min(capacity) * slot_bytes].fill(0xff);
-        let (slots, free) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Ok(Landing { slots, bytes, slot_bytes, capacity, free, share: Share::new(extra) })
+        Ok(Landing { slots: Pool::new(capacity, extra), bytes, slot_bytes, share: Share::new(extra) })
     }
 
     /// Slots to be had.
     pub(crate) fn available(&self) -> usize {
-        self.capacity - self.in_use()
+        self.slots.available()
     }
 
     /// Slots taken.
     pub(crate) fn in_use(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.in_use()
     }
 
     /// Takes a slot for `key`, owned by core `owner`, for a connection that holds `held`. Returns the slot and the
@@ -76,17 +74,7 @@ impl Landing {
             filled: 0,
             key_len: key.len() as u8,
         };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.slots[index as usize] = taken;
-                index
-            }
-            None if self.slots.len() < self.capacity => {
-                self.slots.push(taken);
-                self.slots.len() as u32 - 1
-            }
-            None => return None,
-        };
+        let index = self.slots.take(taken).ok()?;
         let start = index as usize * self.slot_bytes;
         self.bytes[start..start + key.len()].copy_from_slice(key);
         self.share.take(usize::from(*held));
@@ -98,7 +86,7 @@ impl Landing {
     pub(crate) fn put_back(&mut self, held: &mut u16, index: u32) {
         *held -= 1;
         self.share.give_back(usize::from(*held));
-        self.free(index);
+        self.slots.give_back(index);
     }
 
     /// A connection that holds `held` slots leaves one behind, which waits without it for what still comes.
@@ -110,22 +98,17 @@ impl Landing {
     /// Gives a slot back that was left behind.
     pub(crate) fn put_back_left(&mut self, index: u32) {
         self.share.give_back_left();
-        self.free(index);
-    }
-
-    fn free(&mut self, index: u32) {
-        debug_assert!(!self.free.contains(&index), "a landing slot is given back twice");
-        self.free.push(index);
+        self.slots.give_back(index);
     }
 
     /// What is known of the value.
     pub(crate) fn slot(&self, index: u32) -> &Landed {
-        &self.slots[index as usize]
+        &self.slots[index]
     }
 
     /// What is known of the value.
     pub(crate) fn slot_mut(&mut self, index: u32) -> &mut Landed {
-        &mut self.slots[index as usize]
+        &mut self.slots[index]
     }
 
     /// Bytes of a value that the slot has room for.
@@ -150,7 +133,7 @@ impl Landing {
     pub(crate) fn fill(&mut self, index: u32, from: u32, bytes: &[u8]) {
         let room = usize::from(self.room(index));
         let bytes = bytes.get(..room).unwrap_or(bytes);
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index];
         (slot.from, slot.filled) = (from, bytes.len() as u16);
         let start = index as usize * self.slot_bytes + usize::from(slot.key_len);
         self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
