@@ -72,7 +72,7 @@ impl<P: Copy> Datagrams<P> {
             first,
             places: (0..count as u32).map(place).collect(),
             free: (0..count as u32).rev().collect(),
-            ages: Lists::new(1, count, 0),
+            ages: Lists::new(1, count),
             ready: VecDeque::with_capacity(count),
             commons: Commons {
                 sources: Sources::new(trusted, core.here.hasher.clone()),

@@ -3,7 +3,8 @@
 //! The links lie in an array indexed by number, so nothing is allocated after start and whatever dies leaves its list
 //! in constant time. A number is in at most one list of a [`Lists`].
 
-const NONE: u32 = u32::MAX;
+/// In place of a number, a list or a note: there is none.
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// The links of a number, and its note, each one more than it is, so that [`NONE`] is 0: memory of numbers that were never
 /// on a list is not touched.
@@ -29,10 +30,10 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// `lists` empty lists for numbers below `count`. Each number has a note of `note` beside its links.
-    pub(crate) fn new(lists: usize, count: usize, note: u32) -> Lists {
+    /// `lists` empty lists for numbers below `count`. Each number has a note beside its links, which is [`NONE`].
+    pub(crate) fn new(lists: usize, count: usize) -> Lists {
         Lists {
-            links: vec![[0, 0, 0, note.wrapping_add(1)]; count].into_boxed_slice(),
+            links: vec![[0; 4]; count].into_boxed_slice(),
             ends: vec![Ends { first: NONE, last: NONE, len: 0 }; lists].into_boxed_slice(),
         }
     }
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn lists_keep_order_and_let_go_anywhere() {
-        let mut lists = Lists::new(2, 5, 7);
+        let mut lists = Lists::new(2, 5);
         for number in [0, 1, 2, 3] {
             lists.push_back(0, number);
         }
@@ -159,6 +160,6 @@ mod tests {
         assert_eq!(order, [4, 0, 3]);
         assert_eq!(lists.pop_front(1), Some(2));
         assert!(lists.is_empty(0) && lists.is_empty(1));
-        assert!((0..5).all(|number| lists.note(number) == 7));
+        assert!((0..5).all(|number| lists.note(number) == NONE));
     }
 }

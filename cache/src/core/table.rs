@@ -5,20 +5,17 @@
 //! are short, the slowest gives way ([`Table::slowest`]): it is judged by the bytes that have moved over the time that
 //! it was held, never by when one moved last. Giving way closes no connection; see `held.rs` and `uploads.rs`.
 
-const NONE: u32 = u32::MAX;
+use crate::lists::Lists;
+use crate::pool::Pool;
 
 /// Places looked at for the slowest; those passed over are looked at later than others.
 const LOOKED_AT: usize = 16;
 
 #[derive(Debug)]
 struct Row<T> {
-    thing: Option<T>,
+    thing: T,
     since_secs: u32,
     moved_bytes: u32,
-    /// The neighbours in the list of those that can give way; `listed` is whether it is in there.
-    previous: u32,
-    next: u32,
-    listed: bool,
 }
 
 /// Bytes per second below which something gets on slowly: what the slowest of networks carry.
@@ -52,80 +49,58 @@ impl Pace {
     }
 }
 
-/// Places `0..capacity`, each empty or taken. Never allocates after start; a place's memory is touched when all before
-/// it are taken.
+/// Places `0..capacity`, each empty or taken.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    places: Vec<Row<T>>,
-    free: Vec<u32>,
-    capacity: usize,
-    first: u32,
-    last: u32,
+    places: Pool<Row<T>>,
+    /// One list: of those that can give way.
+    give_way: Lists,
 }
 
 impl<T> Table<T> {
     /// `capacity` empty places.
     pub(crate) fn new(capacity: usize) -> Table<T> {
-        Table {
-            places: Vec::with_capacity(capacity),
-            free: Vec::with_capacity(capacity),
-            capacity,
-            first: NONE,
-            last: NONE,
-        }
+        Table { places: Pool::new(capacity, 0), give_way: Lists::new(1, capacity) }
     }
 
     /// Puts `thing` in an empty place; gives it back when there is none. `gives_way`: it can, where such things are
     /// short.
     pub(crate) fn insert(&mut self, thing: T, gives_way: bool, now_secs: u32) -> Result<u32, T> {
-        if self.free.is_empty() && self.places.len() == self.capacity {
-            return Err(thing);
-        }
-        let taken =
-            Row { thing: Some(thing), since_secs: now_secs, moved_bytes: 0, previous: NONE, next: NONE, listed: false };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.places[place as usize] = taken;
-                place
-            }
-            None => {
-                self.places.push(taken);
-                self.places.len() as u32 - 1
-            }
-        };
+        let row = Row { thing, since_secs: now_secs, moved_bytes: 0 };
+        let place = self.places.take(row).map_err(|row| row.thing)?;
         if gives_way {
-            self.list(place);
+            self.give_way.push_back(0, place);
         }
         Ok(place)
     }
 
     /// What is at `place`.
     pub(crate) fn get(&self, place: u32) -> Option<&T> {
-        self.places.get(place as usize)?.thing.as_ref()
+        self.places.get(place).map(|row| &row.thing)
     }
 
     /// What is at `place`.
     pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.places.get_mut(place as usize)?.thing.as_mut()
+        self.places.get_mut(place).map(|row| &mut row.thing)
     }
 
     /// Takes what is at `place` out.
     pub(crate) fn remove(&mut self, place: u32) -> Option<T> {
-        let thing = self.places.get_mut(place as usize)?.thing.take()?;
-        self.unlist(place);
-        self.free.push(place);
-        Some(thing)
+        let row = self.places.give_back(place)?;
+        self.give_way.remove(place);
+        Some(row.thing)
     }
 
     /// Puts `thing` in place of what is at `place`, which has given way: it is asked for no more.
     pub(crate) fn give_way(&mut self, place: u32, thing: T) -> Option<T> {
-        self.unlist(place);
-        self.places.get_mut(place as usize)?.thing.replace(thing)
+        let row = self.places.get_mut(place)?;
+        self.give_way.remove(place);
+        Some(std::mem::replace(&mut row.thing, thing))
     }
 
     /// Notes that `bytes` more bytes of what is at `place` have moved.
     pub(crate) fn note_moved(&mut self, place: u32, bytes: usize) {
-        if let Some(place) = self.places.get_mut(place as usize) {
+        if let Some(place) = self.places.get_mut(place) {
             place.moved_bytes = place.moved_bytes.saturating_add(bytes as u32);
         }
     }
@@ -134,18 +109,19 @@ impl<T> Table<T> {
     /// nothing is known yet.
     pub(crate) fn slowest(&mut self, now_secs: u32, grace_secs: u32) -> Option<(u32, Pace)> {
         let mut slowest: Option<(u32, Pace)> = None;
-        let begun = self.first;
+        let begun = self.give_way.first(0);
         for _ in 0..LOOKED_AT {
-            let index = self.first;
-            let Some(place) = self.places.get(index as usize) else { break };
+            let Some((index, place)) = self.give_way.first(0).and_then(|first| Some((first, self.places.get(first)?)))
+            else {
+                break;
+            };
             let age_secs = now_secs.saturating_sub(place.since_secs);
             let pace = Pace { age_secs, bytes_per_sec: place.moved_bytes / age_secs.max(1) };
             if slowest.is_none_or(|(_, other)| pace.rank(grace_secs) < other.rank(grace_secs)) {
                 slowest = Some((index, pace));
             }
-            self.unlist(index);
-            self.list(index);
-            if self.first == begun {
+            self.give_way.push_back(0, index);
+            if self.give_way.first(0) == begun {
                 break;
             }
         }
@@ -154,32 +130,7 @@ impl<T> Table<T> {
 
     /// Places taken.
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
-    }
-
-    /// Puts `place` at the end of the list of those that can give way.
-    fn list(&mut self, place: u32) {
-        let last = std::mem::replace(&mut self.last, place);
-        match self.places.get_mut(last as usize) {
-            Some(last) => last.next = place,
-            None => self.first = place,
-        }
-        let links = &mut self.places[place as usize];
-        (links.previous, links.next, links.listed) = (last, NONE, true);
-    }
-
-    fn unlist(&mut self, place: u32) {
-        let Some(links) = self.places.get_mut(place as usize).filter(|links| links.listed) else { return };
-        let (previous, next) = (links.previous, links.next);
-        links.listed = false;
-        match self.places.get_mut(previous as usize) {
-            Some(previous) => previous.next = next,
-            None => self.first = next,
-        }
-        match self.places.get_mut(next as usize) {
-            Some(next) => next.previous = previous,
-            None => self.last = previous,
-        }
+        self.places.in_use()
     }
 }
 

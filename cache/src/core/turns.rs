@@ -6,10 +6,7 @@
 //! that might be missed.
 
 use super::conns::ConnId;
-use crate::lists::Lists;
-
-/// In place of a queue: there is none.
-const NONE: u32 = u32::MAX;
+use crate::lists::{Lists, NONE};
 
 /// What a command may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +51,7 @@ impl Turns {
     /// Empty queues of a core of `cores`, for connections below `connections`.
     pub(crate) fn new(cores: usize, connections: usize) -> Turns {
         let queues = Need::Block(cores).queue();
-        Turns { queues: Lists::new(queues, connections, NONE), granted: vec![0; queues].into_boxed_slice() }
+        Turns { queues: Lists::new(queues, connections), granted: vec![0; queues].into_boxed_slice() }
     }
 
     /// Asks for where `conn` stands.

@@ -7,9 +7,10 @@
 //! Held segments are bounded, so that there is always one that is not.
 
 use crate::clock::{Expiry, Now};
+use crate::lists::NONE;
 use crate::store::expiry::class_of;
 use crate::store::item::ItemRef;
-use crate::store::segment::{Fifo, NONE, SegmentState};
+use crate::store::segment::{Fifo, SegmentState};
 
 use super::Shard;
 
@@ -40,7 +41,7 @@ impl Shard {
             let segment = self.segments.at_mut(head);
             (segment.class, segment.queue, segment.used) = (class as u8, queue, bytes as u32);
             self.queues.segments[queue as usize] += segment.run as usize;
-            self.segments.push_back(&mut self.queues.sealed[queue as usize][class], head);
+            self.segments.push_sealed(head);
             return Some(ItemRef { segment: head, offset: 0, generation: self.segments.generation(head) });
         }
         if !self.open_holds(bytes, queue, class) {
@@ -100,17 +101,16 @@ impl Shard {
     fn seal(&mut self, queue: Fifo, class: usize) {
         let index = std::mem::replace(&mut self.queues.open[queue as usize][class], NONE);
         self.segments.at_mut(index).state = SegmentState::Sealed;
-        self.segments.push_back(&mut self.queues.sealed[queue as usize][class], index);
+        self.segments.push_sealed(index);
         self.release_if_empty(index);
     }
 
     /// Moves a sealed segment or run to the end of `queue`.
     pub(super) fn requeue(&mut self, head: u32, queue: Fifo) {
         let segment = self.segments.at_mut(head);
-        let (class, old) = (usize::from(segment.class), std::mem::replace(&mut segment.queue, queue));
+        let old = std::mem::replace(&mut segment.queue, queue);
         let run = segment.run as usize;
-        self.segments.unlink(&mut self.queues.sealed[old as usize][class], head);
-        self.segments.push_back(&mut self.queues.sealed[queue as usize][class], head);
+        self.segments.push_sealed(head);
         self.queues.segments[old as usize] -= run;
         self.queues.segments[queue as usize] += run;
         self.segments.rejuvenate(head);
@@ -173,8 +173,10 @@ impl Shard {
 
     /// Gives up one segment whose items are all dead, if it is the oldest of its class.
     pub(super) fn release_dead_head(&mut self, now: Now) -> bool {
-        let heads = self.queues.sealed.as_flattened().iter().filter_map(|list| list.head());
-        let dead = heads.into_iter().find(|&head| self.is_dead(head, now));
+        let dead = [Fifo::Small, Fifo::Main]
+            .into_iter()
+            .flat_map(|queue| self.segments.sealed_heads(queue))
+            .find(|&head| self.is_dead(head, now));
         dead.inspect(|&head| self.release_dead(head, now)).is_some()
     }
 
@@ -184,7 +186,7 @@ impl Shard {
         let other = if queue == Fifo::Small { Fifo::Main } else { Fifo::Small };
         for queue in [queue, other] {
             for _ in 0..ROTATIONS_MAX {
-                let heads = self.queues.sealed[queue as usize].iter().filter_map(|list| list.head());
+                let heads = self.segments.sealed_heads(queue);
                 let Some(oldest) = heads.min_by_key(|&head| self.segments.at(head).sequence) else { break };
                 if self.segments.at(oldest).holders == 0 {
                     return Some(oldest);
@@ -279,8 +281,6 @@ impl Shard {
         self.queues.segments[queue] -= segment.run as usize;
         if segment.state == SegmentState::Open {
             self.queues.open[queue][class] = NONE;
-        } else {
-            self.segments.unlink(&mut self.queues.sealed[queue][class], head);
         }
         if segment.live != 0 {
             self.index.note_stale(segment.live);

@@ -1,22 +1,18 @@
-//! The segments that hold items: of each queue and class of like time-to-live the one being filled, and the sealed
-//! ones.
+//! The segments that hold items: of each queue and class of like time-to-live the one being filled.
 
 use super::expiry::CLASSES_MAX;
-use super::segment::{List, NONE};
+use crate::lists::NONE;
 
 /// Both queues.
 #[derive(Debug)]
 pub(crate) struct Queues {
     /// Of each queue, the segment being filled for each class; `NONE` when there is none.
     pub(crate) open: [[u32; CLASSES_MAX]; 2],
-    /// Of each queue, the sealed segments of each class, oldest first.
-    pub(crate) sealed: [[List; CLASSES_MAX]; 2],
     /// Segments of each queue, open ones and runs included.
     pub(crate) segments: [usize; 2],
 }
 
 impl Queues {
     /// Without any segment.
-    pub(crate) const EMPTY: Queues =
-        Queues { open: [[NONE; CLASSES_MAX]; 2], sealed: [[List::EMPTY; CLASSES_MAX]; 2], segments: [0; 2] };
+    pub(crate) const EMPTY: Queues = Queues { open: [[NONE; CLASSES_MAX]; 2], segments: [0; 2] };
 }

@@ -19,17 +19,23 @@
 //!
 //! Read first: Yang, Yue and Vinayak, "Segcache" (NSDI 2021).
 
+use super::expiry::CLASSES_MAX;
 use crate::clock::{Expiry, Now};
+use crate::lists::Lists;
 use crate::store::item::ItemRef;
 
-/// No segment.
-pub(crate) const NONE: u32 = u32::MAX;
-
+/// The list of free segments that were in use before, and that of those that never were.
+const FREE: usize = 0;
+const UNUSED: usize = 1;
+/// The list of resting segments.
+const RESTING: usize = 2;
+/// The first of the lists of sealed segments, oldest first: one for each queue and class of like time-to-live.
+const SEALED: usize = 3;
 /// So many segments that were never in use are few: they are used up before others are used again.
 const FEW_UNUSED: usize = 16;
 
 /// The generation of a resting segment: that of no slot, since the next one may still be that of a stale slot.
-const RESTING: u16 = u16::MAX;
+const NO_GENERATION: u16 = u16::MAX;
 
 /// What a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +96,6 @@ pub(crate) struct Segment {
     pub(crate) largest_cas: u64,
     /// When it was opened or last moved to the end of a queue, in such events before it.
     pub(crate) sequence: u64,
-    prev: u32,
-    next: u32,
     /// Whether it was ever in use, so that its memory is there.
     was_used: bool,
     /// For a resting segment: the number of ended sweeps at which it is free, and its generation then.
@@ -116,8 +120,6 @@ impl Segment {
         latest_expiry: Expiry::PAST,
         largest_cas: 0,
         sequence: 0,
-        prev: NONE,
-        next: NONE,
         was_used: false,
         rest_until: 0,
         rest_generation: 0,
@@ -130,36 +132,14 @@ impl Segment {
     }
 }
 
-/// A list threaded through the table.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct List {
-    head: u32,
-    tail: u32,
-    len: usize,
-}
-
-impl List {
-    pub(crate) const EMPTY: List = List { head: NONE, tail: NONE, len: 0 };
-
-    pub(crate) fn head(&self) -> Option<u32> {
-        (self.head != NONE).then_some(self.head)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-}
-
 /// All segments of a shard.
 #[derive(Debug)]
 pub(crate) struct Segments {
     table: Vec<Segment>,
     generations: Vec<u16>,
     last_generation: u16,
-    /// Free segments that were in use before, and those that never were.
-    free: List,
-    unused: List,
-    resting: List,
+    /// Who waits for what: [`FREE`] and the following.
+    lists: Lists,
     sequence: u64,
 }
 
@@ -170,9 +150,7 @@ impl Segments {
             table: vec![Segment::OFF; total],
             generations: vec![1; total],
             last_generation,
-            free: List::EMPTY,
-            unused: List::EMPTY,
-            resting: List::EMPTY,
+            lists: Lists::new(SEALED + 2 * CLASSES_MAX, total),
             sequence: 0,
         }
     }
@@ -184,26 +162,20 @@ impl Segments {
 
     /// Segments that may be taken at once.
     pub(crate) fn free_count(&self) -> usize {
-        self.free.len() + self.unused.len()
+        self.lists.len(FREE) + self.lists.len(UNUSED)
     }
 
     /// The free segment to be taken next: while many were never in use, of those that were the one that has been free the
     /// longest, if there is one. Memory that nobody has touched has to be made by the kernel first, which takes longer than to
     /// fill it. The last few are taken before others, as those that have been free the longest.
     pub(crate) fn free_head(&self) -> Option<u32> {
-        let (first, then) =
-            if self.unused.len() > FEW_UNUSED { (&self.free, &self.unused) } else { (&self.unused, &self.free) };
-        first.head().or(then.head())
-    }
-
-    /// The list of free segments that `index` belongs to.
-    fn list_of_free(&mut self, index: u32) -> &mut List {
-        if self.at(index).was_used { &mut self.free } else { &mut self.unused }
+        let (first, then) = if self.lists.len(UNUSED) > FEW_UNUSED { (FREE, UNUSED) } else { (UNUSED, FREE) };
+        self.lists.first(first).or(self.lists.first(then))
     }
 
     /// Segments that wait for sweeps.
     pub(crate) fn resting_count(&self) -> usize {
-        self.resting.len()
+        self.lists.len(RESTING)
     }
 
     /// The segment `index`.
@@ -242,9 +214,7 @@ impl Segments {
     pub(crate) fn switch_on(&mut self, index: u32) {
         debug_assert_eq!(self.at(index).state, SegmentState::Off);
         self.at_mut(index).state = SegmentState::Free;
-        let mut free = *self.list_of_free(index);
-        self.push_back(&mut free, index);
-        *self.list_of_free(index) = free;
+        self.lists.push_back(if self.at(index).was_used { FREE } else { UNUSED }, index);
     }
 
     /// Turns a free segment off.
@@ -255,9 +225,7 @@ impl Segments {
     /// Takes the free segment `index` into use as `state`, with nothing in it.
     pub(crate) fn take(&mut self, index: u32, state: SegmentState) {
         debug_assert_eq!(self.at(index).state, SegmentState::Free);
-        let mut free = *self.list_of_free(index);
-        self.unlink(&mut free, index);
-        *self.list_of_free(index) = free;
+        self.lists.remove(index);
         let half_entered = self.at(index).half_entered;
         let sequence = self.sequence;
         self.sequence += 1;
@@ -286,8 +254,6 @@ impl Segments {
     }
 
     /// Gives up the segment or run at `head` and all its slots. `sweeps` is the number of ended sweeps of the index.
-    ///
-    /// It must be in no list of the caller's.
     pub(crate) fn give_up(&mut self, head: u32, sweeps: u64) {
         debug_assert!(matches!(self.at(head).state, SegmentState::Open | SegmentState::Sealed));
         debug_assert_eq!(self.at(head).holders, 0);
@@ -310,10 +276,8 @@ impl Segments {
         if rest_until > sweeps {
             segment.state = SegmentState::Resting;
             (segment.rest_until, segment.rest_generation) = (rest_until, generation);
-            self.generations[head as usize] = RESTING;
-            let mut resting = self.resting;
-            self.push_back(&mut resting, head);
-            self.resting = resting;
+            self.generations[head as usize] = NO_GENERATION;
+            self.lists.push_back(RESTING, head);
         } else {
             segment.state = SegmentState::Off;
             self.switch_on(head);
@@ -323,49 +287,26 @@ impl Segments {
     /// Frees the resting segments, up to `most`, whose sweeps have ended.
     pub(crate) fn wake_rested(&mut self, sweeps: u64, most: usize) {
         for _ in 0..most {
-            let Some(index) = self.resting.head() else { return };
+            let Some(index) = self.lists.first(RESTING) else { return };
             if self.at(index).rest_until > sweeps {
                 return;
             }
-            let mut resting = self.resting;
-            self.unlink(&mut resting, index);
-            self.resting = resting;
             self.generations[index as usize] = self.at(index).rest_generation;
             self.at_mut(index).state = SegmentState::Off;
             self.switch_on(index);
         }
     }
 
-    /// Appends `index`, which is in no list, to `list`.
-    pub(crate) fn push_back(&mut self, list: &mut List, index: u32) {
-        let tail = list.tail;
-        let segment = self.at_mut(index);
-        (segment.prev, segment.next) = (tail, NONE);
-        if tail == NONE {
-            list.head = index;
-        } else {
-            self.at_mut(tail).next = index;
-        }
-        list.tail = index;
-        list.len += 1;
+    /// Puts a sealed segment or run at the end of the list of its queue and class.
+    pub(crate) fn push_sealed(&mut self, head: u32) {
+        let segment = self.at(head);
+        self.lists.push_back(SEALED + segment.queue as usize * CLASSES_MAX + usize::from(segment.class), head);
     }
 
-    /// Takes `index` out of `list`, which it is in.
-    pub(crate) fn unlink(&mut self, list: &mut List, index: u32) {
-        let Segment { prev, next, .. } = *self.at(index);
-        if prev == NONE {
-            list.head = next;
-        } else {
-            self.at_mut(prev).next = next;
-        }
-        if next == NONE {
-            list.tail = prev;
-        } else {
-            self.at_mut(next).prev = prev;
-        }
-        let segment = self.at_mut(index);
-        (segment.prev, segment.next) = (NONE, NONE);
-        list.len -= 1;
+    /// The oldest sealed segment or run of each class of `queue`.
+    pub(crate) fn sealed_heads(&self, queue: Fifo) -> impl Iterator<Item = u32> + '_ {
+        let first = SEALED + queue as usize * CLASSES_MAX;
+        (first..first + CLASSES_MAX).filter_map(|list| self.lists.first(list))
     }
 }
 
@@ -385,7 +326,7 @@ mod tests {
         assert_eq!(cycle(&mut segments, 0), (2, SegmentState::Free));
         assert_eq!(
             cycle(&mut segments, 0),
-            (u32::from(RESTING), SegmentState::Resting),
+            (u32::from(NO_GENERATION), SegmentState::Resting),
             "the upper half, with no sweep since the start"
         );
         segments.wake_rested(1, 8);
@@ -451,18 +392,5 @@ mod tests {
             segments.give_up(head, 0);
         }
         assert_eq!(take(&mut segments, 30), [20, 2], "all were used");
-    }
-
-    #[test]
-    fn lists_keep_order_and_length() {
-        let mut segments = Segments::new(4, 4);
-        let mut list = List::EMPTY;
-        (0..4).for_each(|index| segments.push_back(&mut list, index));
-        segments.unlink(&mut list, 2);
-        segments.unlink(&mut list, 0);
-        assert_eq!((list.head(), list.len()), (Some(1), 2));
-        segments.unlink(&mut list, 1);
-        segments.unlink(&mut list, 3);
-        assert_eq!((list.head(), list.len()), (None, 0));
     }
 }
