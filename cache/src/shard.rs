@@ -332,9 +332,7 @@ impl Shard {
         let before = lost(&self.stats);
         let found = self.lookup(key, now);
         if lost(&self.stats) > before {
-            self.stats.reclaimed.add(1);
-            let class = usize::from(self.class_of(key.bytes.len(), value_len, 0)) - 1;
-            self.stats.classes[class].reclaimed.add(1);
+            self.count_reclaimed(usize::from(self.class_of(key.bytes.len(), value_len, 0)) - 1, 1);
         }
         found
     }

@@ -277,10 +277,7 @@ impl Shard {
         };
         if flushed || expired {
             if !flushed {
-                let item = self.stored_item(at);
-                let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
-                self.stats.reclaimed.add(1);
-                self.stats.classes[class].reclaimed.add(1);
+                self.count_reclaimed(self.class_row_of(&self.stored_item(at)), 1);
             }
             self.stats.expired_unfetched.add(u64::from(expired && !fetched));
             self.unlink(found);
@@ -366,15 +363,12 @@ impl Shard {
         let Some(victim) = self.victim() else { return false };
         self.merging.victim = None;
         let head = victim.at.segment;
-        if self.is_dead(head, now) {
-            self.release_dead(head, now);
-        } else if victim.sparse {
-            // Its end was not reached: its items are as good as others'.
-            return false;
-        } else {
-            self.evict_segment(head);
+        // The end of a sparse one was not reached: its items are as good as others'.
+        let goes = !victim.sparse || self.is_dead(head, now);
+        if goes {
+            self.give_up(head, now);
         }
-        true
+        goes
     }
 }
 

@@ -217,16 +217,24 @@ impl Shard {
         segment.holders == 0 && segment.is_dead(now, self.flush.cas)
     }
 
-    pub(super) fn release_dead(&mut self, head: u32, now: Now) {
+    /// Gives up the segment or run at `head`, whose items make room unless they are all dead.
+    pub(super) fn give_up(&mut self, head: u32, now: Now) {
+        if self.is_dead(head, now) { self.release_dead(head, now) } else { self.evict_segment(head) }
+    }
+
+    fn release_dead(&mut self, head: u32, now: Now) {
         let segment = self.segments.at(head);
         if segment.latest_expiry.has_passed(now) {
             self.stats.expired_unfetched.add(u64::from(segment.live_unfetched));
-            self.stats.reclaimed.add(u64::from(segment.live));
-            for (class, items) in self.classes_of(head) {
-                self.stats.classes[class].reclaimed.add(items);
-            }
+            self.classes_of(head).for_each(|(class, items)| self.count_reclaimed(class, items));
         }
         self.release(head);
+    }
+
+    /// Counts items of a slab class whose room is had because they had expired or were flushed.
+    pub(super) fn count_reclaimed(&self, class: usize, items: u64) {
+        self.stats.reclaimed.add(items);
+        self.stats.classes[class].reclaimed.add(items);
     }
 
     /// The slab classes of the live items of the segment at `head`, and how many each has.
@@ -251,7 +259,7 @@ impl Shard {
         self.note_evicted(at);
         let item = self.item(at);
         let (fetched, expires) = (item.fetched, !item.expiry.is_never());
-        let class = usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1;
+        let class = self.class_row_of(&item);
         self.stats.evictions.add(1);
         self.stats.evicted_unfetched.add(u64::from(!fetched));
         self.stats.classes[class].evictions.add(1);
@@ -320,11 +328,8 @@ impl Shard {
                 if self.segments.at(head).state == SegmentState::Off {
                     self.segments.switch_on(head);
                     self.limit.excess += 1;
-                } else if !matches!(self.segments.at(head).state, SegmentState::Open | SegmentState::Sealed) {
-                } else if self.is_dead(head, now) {
-                    self.release_dead(head, now);
-                } else {
-                    self.evict_segment(head);
+                } else if matches!(self.segments.at(head).state, SegmentState::Open | SegmentState::Sealed) {
+                    self.give_up(head, now);
                 }
             }
             self.wake_rested();
@@ -409,8 +414,7 @@ impl Shard {
             match self.segments.at(head).state {
                 SegmentState::Open => continue,
                 SegmentState::Free => {}
-                _ if self.is_dead(head, now) => self.release_dead(head, now),
-                _ => self.evict_segment(head),
+                _ => self.give_up(head, now),
             }
             if self.segments.at(index).state == SegmentState::Free {
                 self.segments.take(index, SegmentState::Index);

@@ -86,4 +86,9 @@ impl Shard {
         // At most 63.
         self.slabs.class_of(self.slabs.item_bytes(key_len, value_len, flags != 0)) as u8 + 1
     }
+
+    /// Where an item is counted by its slab class.
+    pub(super) fn class_row_of(&self, item: &Item<'_>) -> usize {
+        usize::from(self.class_of(item.key.len(), item.value.len(), item.flags)) - 1
+    }
 }
