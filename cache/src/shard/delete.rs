@@ -52,13 +52,8 @@ impl Shard {
     fn empty_item(&mut self, key: Key<'_>, known: &Known, fields: Fields, now: Now) -> Option<Found> {
         let new = self.check(key, 0, fields).ok()?;
         let at = self.write_new(&new, Some(known.found), now)?;
-        let found = self.index.find(&self.memory, &self.segments, key);
-        if !self.link(key.hash, at, found, known.facts.unique, now) {
-            self.drop_unlinked(at);
-            return None;
-        }
+        self.link_again(key, at, known.facts.unique, now)?;
         self.stats.total_items.add(1);
-        self.unhold(at.segment);
         self.index.find(&self.memory, &self.segments, key)
     }
 

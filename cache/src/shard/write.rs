@@ -133,14 +133,21 @@ impl Shard {
         let to = self.memory.at(at);
         self.memory.copy(address + old.value_at(), to + layout.value_at(), old.value_len as usize);
         header::set_marks(&mut self.memory, to, marks);
+        self.link_again(key, at, facts.unique, now)?;
+        header::set_access(&mut self.memory, to, access);
+        Some(at)
+    }
+
+    /// Links the item written and held at `at` in place of that of its key, whose `unique` it has, and lets its segment go.
+    /// `None`, and the item given up, when the index has no place for it.
+    pub(super) fn link_again(&mut self, key: Key<'_>, at: ItemRef, unique: u64, now: Now) -> Option<()> {
         let found = self.index.find(&self.memory, &self.segments, key);
-        if !self.link(key.hash, at, found, facts.unique, now) {
+        if !self.link(key.hash, at, found, unique, now) {
             self.drop_unlinked(at);
             return None;
         }
-        header::set_access(&mut self.memory, to, access);
         self.unhold(at.segment);
-        Some(at)
+        Some(())
     }
 
     /// Gives the item found a new expiry, in place or in a copy; its cas unique and its marks stay. Returns its place;
