@@ -5,11 +5,9 @@
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-
 use crate::clock::Now;
 use crate::counters::Counted;
-use crate::key::{KEY_MAX_BYTES, Key};
+use crate::key::Key;
 use crate::operation::{Operation, Outcome, Store, StoreMode};
 use crate::peers::PeerSet;
 use crate::shard::Shard;
@@ -91,8 +89,7 @@ impl Observer {
             return shard.commit(reservation, now);
         }
         let (store, bytes) = (*reservation.store(), reservation.value_len());
-        let copy: ArrayVec<u8, KEY_MAX_BYTES> =
-            ArrayVec::try_from(shard.item(reservation.at()).key).unwrap_or_default();
+        let copy = shard.key_of(reservation.at());
         let key = Key { hash: reservation.hash(), bytes: &copy };
         if self.shared.watchers.want(FETCHERS) {
             self.look_up(shard, key, now);

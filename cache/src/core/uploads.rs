@@ -5,13 +5,11 @@
 //! any measure. The connection whose value gave way stays open: the rest of the value is passed over and answered as
 //! memcached answers when it has no memory for it.
 
-use arrayvec::ArrayVec;
-
 use super::held::HeldItems;
 use super::table::{Pace, Table};
 use crate::clock::Now;
 use crate::counters::CoreCounters;
-use crate::key::{KEY_MAX_BYTES, Key};
+use crate::key::Key;
 use crate::operation::{Outcome, Purpose, Store};
 use crate::settings::CacheConfig;
 use crate::shard::Shard;
@@ -104,8 +102,7 @@ impl Uploads {
         let Some(Incoming::Open(reservation)) = gave_way else { return };
         counters.uploads_dropped.add(1);
         if reservation.store().drops_old {
-            let bytes: ArrayVec<u8, KEY_MAX_BYTES> =
-                ArrayVec::try_from(shard.item(reservation.at()).key).unwrap_or_default();
+            let bytes = shard.key_of(reservation.at());
             shard.forget_key(Key { hash: reservation.hash(), bytes: &bytes }, now);
         }
         shard.abandon(reservation);

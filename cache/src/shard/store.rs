@@ -157,7 +157,7 @@ impl Shard {
     }
 
     /// A copy of the key of the item at `at`.
-    fn key_of(&self, at: ItemRef) -> ArrayVec<u8, KEY_MAX_BYTES> {
+    pub(crate) fn key_of(&self, at: ItemRef) -> ArrayVec<u8, KEY_MAX_BYTES> {
         ArrayVec::try_from(self.item(at).key).unwrap_or_default()
     }
 
