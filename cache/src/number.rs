@@ -81,10 +81,7 @@ pub fn length(text: &[u8]) -> Option<u32> {
 
 /// The flags of a classic storage command (`safe_strtoflags`): the low 32 bits.
 pub fn client_flags(text: &[u8]) -> Option<u32> {
-    let Scanned { negative, magnitude, rest } = scan(text)?;
-    let value = if negative { magnitude.wrapping_neg() } else { magnitude };
-    // C negates modulo 2^64, and memcached looks for a minus sign only when the result does not fit a signed number.
-    (ends_well(rest) && !(negative && value > i64::MAX as u64)).then_some(value as u32)
+    of_value(text).map(|value| value as u32)
 }
 
 /// The exptime of a classic storage command (`safe_strtol`): the low 32 bits.
