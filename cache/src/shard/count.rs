@@ -3,11 +3,11 @@
 use crate::clock::Now;
 use crate::key::Key;
 use crate::number;
-use crate::operation::{Count, Number, Outcome, Purpose, Step};
+use crate::operation::{Count, Number, Outcome, Purpose};
 use crate::store::header::{self, Fields, Marks};
 use crate::store::segment::SegmentState;
 
-use super::get::{shown_ttl, steps_on_new};
+use super::get::{Followed, follow};
 use super::{Known, Shard};
 
 /// Above this size memcached keeps an item in chunks, and no chunked item is a number.
@@ -18,7 +18,7 @@ impl Shard {
     pub(super) fn count(&mut self, key: Key<'_>, count: &Count, now: Now) -> Outcome {
         self.prepare_link(now);
         let Some(known) = self.lookup(key, now) else { return self.count_nothing(key, count, now) };
-        let (mut expiry, old_len) = (known.facts.expiry, known.layout.value_len as usize);
+        let old_len = known.layout.value_len as usize;
         let changed = self.change_number(key, &known, count, now);
         if matches!(changed, Ok(_) | Err(Outcome::NoMemory(_))) {
             // As in memcached, which counts before it looks for room.
@@ -28,14 +28,7 @@ impl Shard {
             Ok(changed) => changed,
             Err(outcome) => return outcome,
         };
-        let mut ttl = None;
-        for step in count.steps.iter() {
-            match step {
-                Step::Touch(new) => expiry = new,
-                Step::ShowTtl => ttl = shown_ttl(expiry, now),
-                Step::Vivify(_) | Step::Recache(_) => {}
-            }
-        }
+        let Followed { expiry, ttl, .. } = follow(&count.steps, Some(known.facts.expiry), now);
         // A number that has grown lies in a new item, and memcached gives the new expiry to the old one.
         if count.steps.touch()
             && number::digits(value) <= old_len
@@ -55,7 +48,7 @@ impl Shard {
         }
         let mut digits = [0; number::DIGITS_MAX];
         let len = number::write(&mut digits, count.initial);
-        let (expiry, ttl) = steps_on_new(&count.steps, now);
+        let Followed { expiry, ttl, .. } = follow(&count.steps, None, now);
         let fields = Fields { expiry, named: count.named, ..Fields::NONE };
         match self.create(key, &digits[..len], fields, now) {
             Some((_, cas)) => Outcome::Number(Number { value: count.initial, cas, ttl }),

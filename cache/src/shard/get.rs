@@ -11,22 +11,30 @@ use crate::store::item::{Hit, ItemRef, idle_secs};
 
 use super::{Known, Shard};
 
-/// What is shown of an expiry: seconds left, wrapping below 0.
-pub(super) fn shown_ttl(expiry: Expiry, now: Now) -> Option<u32> {
-    (!expiry.is_never()).then(|| expiry.secs().wrapping_sub(now.secs))
+/// What the steps of an operation come to.
+pub(super) struct Followed {
+    /// The expiry after all of them.
+    pub(super) expiry: Expiry,
+    /// The seconds left where they were to be shown, which wrap below 0; `None`: never, or not asked for.
+    pub(super) ttl: Option<u32>,
+    /// The item will be gone so soon that it is to be renewed.
+    soon: bool,
 }
 
-/// Follows the steps on an item that is to be made. Returns its expiry after all of them, and what is shown of it.
-pub(super) fn steps_on_new(steps: &Steps, now: Now) -> (Expiry, Option<u32>) {
-    let (mut expiry, mut shown) = (Expiry::NEVER, None);
+/// Follows `steps` on an item that expires at `there`, or, where that is `None`, on one that is made for them.
+pub(super) fn follow(steps: &Steps, there: Option<Expiry>, now: Now) -> Followed {
+    let mut followed = Followed { expiry: there.unwrap_or(Expiry::NEVER), ttl: None, soon: false };
     for step in steps.iter() {
+        let expiry = followed.expiry;
         match step {
-            Step::Touch(new) | Step::Vivify(new) => expiry = new,
-            Step::ShowTtl => shown = shown_ttl(expiry, now),
-            Step::Recache(_) => {}
+            Step::Touch(new) => followed.expiry = new,
+            Step::Vivify(new) if there.is_none() => followed.expiry = new,
+            Step::Vivify(_) => {}
+            Step::Recache(before) => followed.soon |= !expiry.is_never() && expiry.secs() < before.secs(),
+            Step::ShowTtl => followed.ttl = (!expiry.is_never()).then(|| expiry.secs().wrapping_sub(now.secs)),
         }
     }
-    (expiry, shown)
+    followed
 }
 
 impl Shard {
@@ -111,33 +119,20 @@ impl Shard {
     fn meet(&mut self, key: Key<'_>, known: &Known, get: &Get, now: Now) -> (View, ItemRef) {
         let &Known { found, address, layout, facts } = known;
         let marks = header::marks(&self.memory, address);
-        let mut expiry = facts.expiry;
-        let mut view = View {
+        let Followed { expiry, ttl, soon } = follow(&get.steps, Some(facts.expiry), now);
+        let view = View {
             cas: self.shown(facts.cas),
             flags: facts.flags,
             len: layout.value_len,
-            ttl: None,
+            ttl,
             idle: idle_secs(header::access(&self.memory, address), now),
             fetched: marks.fetched,
             base64: marks.base64,
             stale: marks.stale,
             token_sent: marks.token_sent,
-            won: false,
+            won: !marks.token_sent && (soon || marks.stale && !get.classic),
             withheld: false,
         };
-        let mut touched = None;
-        for step in get.steps.iter() {
-            match step {
-                Step::Touch(new) => (expiry, touched) = (new, Some(new)),
-                Step::Recache(before) => {
-                    let soon = expiry.secs() < before.secs();
-                    view.won |= soon && !expiry.is_never() && !marks.token_sent;
-                }
-                Step::ShowTtl => view.ttl = shown_ttl(expiry, now),
-                Step::Vivify(_) => {}
-            }
-        }
-        view.won |= marks.stale && !marks.token_sent && !get.classic;
         if view.won {
             header::set_marks(&mut self.memory, address, Marks { token_sent: true, ..marks });
         }
@@ -145,13 +140,13 @@ impl Shard {
             self.mark_fetched(found.at, address, now);
         }
         // Without room for the expiry the item stays as it was: it may go sooner than asked, as any item may.
-        let moved = touched.and_then(|expiry| self.move_expiry(key, found, expiry, now));
+        let moved = if get.steps.touch() { self.move_expiry(key, found, expiry, now) } else { None };
         (view, moved.unwrap_or(found.at))
     }
 
     /// Makes an empty item, which this client is to fill. `None` when there is no room.
     fn vivify(&mut self, key: Key<'_>, get: &Get, now: Now) -> Option<(View, ItemRef)> {
-        let (expiry, ttl) = steps_on_new(&get.steps, now);
+        let Followed { expiry, ttl, .. } = follow(&get.steps, None, now);
         let fields = Fields { expiry, named: get.named, ..Fields::NONE };
         let (at, cas) = self.create(key, b"", fields, now)?;
         let address = self.memory.at(at);
