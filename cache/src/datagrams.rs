@@ -37,7 +37,7 @@ mod place;
 pub use budget::Network;
 use budget::{Payer, Purse, Sources};
 pub use outlet::DatagramOutlet;
-use place::{Commons, DatagramPlace, Fate, room};
+use place::{Commons, DatagramPlace, Fate, With, room};
 
 /// Seconds after which a request that could not be answered is given up: no client waits longer for a datagram.
 const DEADLINE_SECS: u32 = 3;
@@ -135,8 +135,8 @@ impl<P: Copy> Datagrams<P> {
         };
         let place = &mut self.places[index as usize];
         place.begin(peer, payer, id, purse, request, now);
-        let verdict = place.visit(core, &mut self.commons, request, now, out);
-        if verdict == Fate::Over {
+        let fate = place.visit(With { core, commons: &mut self.commons, now, out }, request);
+        if fate == Fate::Over {
             place.end(core, &mut self.commons, now);
             return self.free.push(index);
         }
@@ -146,7 +146,7 @@ impl<P: Copy> Datagrams<P> {
             return self.free.push(index);
         }
         self.ages.push_back(0, index);
-        if verdict == Fate::Again {
+        if fate == Fate::Again {
             self.make_ready(index);
         }
     }
@@ -217,7 +217,7 @@ impl<P: Copy> Datagrams<P> {
             if !place.is_taken() {
                 continue;
             }
-            match place.resume(core, &mut self.commons, now, out) {
+            match place.resume(With { core, commons: &mut self.commons, now, out }) {
                 Fate::Over => self.end(core, index, now),
                 Fate::Again => self.make_ready(index),
                 Fate::Wait => {}
