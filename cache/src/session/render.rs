@@ -61,14 +61,7 @@ pub(super) fn render(here: &mut Here, clients: &mut Clients, token: Token, sent:
     let rendered = match Made::of(here, clients, token) {
         Made::Nothing => Rendered::Whole(0),
         Made::Text(text) => parts([text, b"", b""], sent, out),
-        Made::Said { form, said, value, from } => {
-            let len = form.value_len(&said);
-            if from == 0 && value.len() == len {
-                with_value(&form, &said, value, sent, out)
-            } else {
-                with_window(&form, &said, value, (from, len), sent, out)
-            }
-        }
+        Made::Said { form, said, value, from } => with_window(&form, &said, value, from, sent, out),
         Made::Walk => clients.give_walk(here, token, out),
         Made::Watch => clients.give_watch(token, out),
         Made::Waiting => Rendered::Starved(0),
@@ -84,54 +77,28 @@ pub(super) fn render(here: &mut Here, clients: &mut Clients, token: Token, sent:
     rendered
 }
 
-/// Writes what follows the first `sent` bytes of a reply whose whole value is `value`.
-fn with_value(form: &Form<'_>, said: &Said, value: &[u8], sent: usize, out: &mut [u8]) -> Rendered {
+/// Writes what follows the first `sent` bytes of a reply, of whose value `window` is here, which begins at its byte
+/// `from`. Returns [`Rendered::Starved`] when the next bytes must be asked for.
+fn with_window(form: &Form<'_>, said: &Said, window: &[u8], from: usize, sent: usize, out: &mut [u8]) -> Rendered {
+    let (len, known) = (form.value_len(said), from + window.len());
     let mut whole = Writer::new(out);
-    if sent == 0 && form.fits(value.len(), &whole) {
-        form.write(said, value, &mut whole);
+    if sent == 0 && window.len() == len && form.fits(len, &whole) {
+        form.write(said, window, &mut whole);
         return Rendered::Whole(whole.len());
     }
-    let mut head = [0; HEAD_MAX_BYTES];
-    parts([head_of(form, said, &mut head), value, form.tail(said)], sent, out)
-}
-
-/// What stands before the value, written to `buffer`.
-fn head_of<'a>(form: &Form<'_>, said: &Said, buffer: &'a mut [u8; HEAD_MAX_BYTES]) -> &'a [u8] {
-    let mut head = Writer::new(buffer);
+    let mut buffer = [0; HEAD_MAX_BYTES];
+    let mut head = Writer::new(&mut buffer);
     form.head(said, &mut head);
-    head.into_written()
-}
-
-/// Writes what follows the first `sent` bytes of a reply whose value has `len` bytes, of which only `window` is here:
-/// it begins at byte `from` of the value. Returns [`Rendered::Starved`] when the next bytes must be asked for.
-fn with_window(
-    form: &Form<'_>,
-    said: &Said,
-    window: &[u8],
-    (from, len): (usize, usize),
-    sent: usize,
-    out: &mut [u8],
-) -> Rendered {
-    let mut head = [0; HEAD_MAX_BYTES];
-    let (head, tail) = (head_of(form, said, &mut head), form.tail(said));
-    let known = from + window.len();
-    let mut written = 0;
-    if sent < head.len() {
-        written = copy_parts([head, b"", b""], sent, out);
+    let (head, tail) = (head.into_written(), form.tail(said));
+    debug_assert!(from == 0 || sent >= head.len() + from, "what comes before the window was sent");
+    let sent = sent.saturating_sub(from);
+    if known == len {
+        return parts([head, window, tail], sent, out);
     }
-    let at = sent + written;
-    if at >= head.len() && at - head.len() < known {
-        written += copy_parts([window, b"", b""], (at - head.len()).saturating_sub(from), &mut out[written..]);
+    match parts([head, window, b""], sent, out) {
+        Rendered::Whole(bytes) => Rendered::Starved(bytes),
+        rendered => rendered,
     }
-    let at = sent + written;
-    if at < head.len() + known {
-        return Rendered::Part(written);
-    }
-    if known < len {
-        return Rendered::Starved(written);
-    }
-    written += copy_parts([tail, b"", b""], at - head.len() - len, &mut out[written..]);
-    if sent + written == head.len() + len + tail.len() { Rendered::Whole(written) } else { Rendered::Part(written) }
 }
 
 /// Writes what follows the first `sent` bytes of `parts`.
