@@ -1,13 +1,13 @@
 //! The wire formats a client may speak, as functions on borrowed bytes.
 //!
-//! A format turns bytes into a command that borrows from them, and a [`Form`](form::Form) with what it is to say into
-//! bytes; it knows what can be asked ([`crate::operation`]), and no store and no connection. `text` is the classic text
+//! A format turns bytes into what is [asked](asked::Asked), which borrows from them, and a [`Form`](form::Form) with what
+//! it is to say into bytes; it knows what can be asked ([`crate::operation`]), and no store and no connection. `text` is the classic text
 //! protocol, `meta` its commands of two letters, `binary` the packets. Another format is another file here and another
 //! arm of the session's first decision.
 //! Read first: memcached `protocol.txt`.
 
-use crate::operation::Store;
-
+/// What requests ask for.
+pub(crate) mod asked;
 /// Base64, for keys of meta commands.
 pub(crate) mod base64;
 /// The binary protocol.
@@ -30,14 +30,3 @@ pub(crate) mod word;
 pub(crate) mod words;
 /// Replies, written and measured.
 pub(crate) mod write;
-
-/// A request with a value, of any protocol, but for the value and what the reply is to look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Storing<'a> {
-    /// At most 250 bytes.
-    pub(crate) key: &'a [u8],
-    /// How the value is stored.
-    pub(crate) store: Store,
-    /// Bytes of the value, without its line end.
-    pub(crate) bytes: u32,
-}

@@ -48,8 +48,6 @@ mod foresight;
 mod greet;
 /// What a connection may ask for at once.
 mod limit;
-/// Meta commands.
-mod meta;
 /// Commands of those who run the server.
 mod operate;
 /// What the connection is owed, in order.
@@ -68,9 +66,6 @@ mod value;
 /// Bytes that [`Session::take`] must be able to see in one piece: the longest line with its end, or a small storage
 /// command with its value. A receive ring is to hold at least as many.
 pub const WHOLE_MAX_BYTES: usize = LINE_MAX_BYTES + 1;
-
-/// What follows a value.
-const LINE_END: &[u8] = b"\r\n";
 
 pub(crate) use fetch::get_at_once;
 use foresight::Foreseen;

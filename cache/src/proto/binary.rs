@@ -8,7 +8,7 @@
 //! The field of the status is the vbucket in a request, which memcached passes over. Read first: `protocol_binary.h`
 //! and `proto_bin.c` of memcached 1.6.45; the texts of errors are its own.
 
-use super::Storing;
+use super::asked::{Asked, Order, Storing};
 use super::form::{Form, Kind, Said};
 use super::line::{Line, VERSION};
 use super::sink::Sink;
@@ -199,17 +199,6 @@ impl RequestHeader {
     }
 }
 
-/// What a packet asks of its key's item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked<'a> {
-    /// An operation without a value.
-    Operation(Operation),
-    /// To store the value that follows.
-    Store(Storing<'a>),
-    /// Nothing: it is an order.
-    Nothing,
-}
-
 /// The extras of a packet: what is not there is 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extras<'a>(pub(crate) &'a [u8]);
@@ -226,19 +215,20 @@ impl Extras<'_> {
 }
 
 impl RequestHeader {
-    /// What the packet asks for at `now`. Without uniques in the cache (`use_cas`) memcached has nowhere to keep the
+    /// What the packet asks for at `now`, but for quit and stat. Without uniques in the cache (`use_cas`) memcached has nowhere to keep the
     /// one that a store names, and stores as if there were none.
     pub(crate) fn asked<'a>(&self, extras: Extras<'_>, key: &'a [u8], use_cas: bool, now: Now) -> Asked<'a> {
         let expiry = |exptime: u32| Expiry::from_exptime(i64::from(exptime), now);
+        let operation = |operation| Asked::Operation { key, operation };
         let unique = if use_cas { self.cas } else { 0 };
         let mode = match (Opcode::of(self.opcode).0, unique) {
-            (Opcode::Get { .. }, _) => return Asked::Operation(Operation::GET),
+            (Opcode::Get { .. }, _) => return operation(Operation::GET),
             (Opcode::Touch | Opcode::GetAndTouch { .. }, _) => {
-                return Asked::Operation(Operation::get_and_touch(expiry(extras.u32_at(0))));
+                return operation(Operation::get_and_touch(expiry(extras.u32_at(0))));
             }
             (Opcode::Delete, _) => {
                 let cas = (self.cas != 0).then_some(self.cas);
-                return Asked::Operation(Operation::Delete(Delete { cas, ..Delete::CLASSIC }));
+                return operation(Operation::Delete(Delete { cas, ..Delete::CLASSIC }));
             }
             (Opcode::Arith { increment: up }, _) => {
                 let steps = match extras.u32_at(16) {
@@ -246,7 +236,7 @@ impl RequestHeader {
                     exptime => Steps::one(Step::Vivify(expiry(exptime))),
                 };
                 let (delta, initial, cas) = (extras.u64_at(0), extras.u64_at(8), self.cas);
-                return Asked::Operation(Operation::Count(Count { cas, steps, initial, ..Count::by(delta, up) }));
+                return operation(Operation::Count(Count { cas, steps, initial, ..Count::by(delta, up) }));
             }
             (Opcode::Store(mode), 0) => mode,
             (Opcode::Store(_), cas) => StoreMode::Cas(cas),
@@ -254,7 +244,9 @@ impl RequestHeader {
             (Opcode::Join { append: true }, cas) => StoreMode::AppendIf(cas),
             (Opcode::Join { append: false }, 0) => StoreMode::Prepend,
             (Opcode::Join { append: false }, cas) => StoreMode::PrependIf(cas),
-            _ => return Asked::Nothing,
+            (Opcode::Flush, _) => return Asked::Order(Order::Flush(Ok(i64::from(extras.u32_at(0))))),
+            (Opcode::Version, _) => return Asked::Line(Line::Version),
+            _ => return Asked::Line(Line::Ok),
         };
         // An append has no extras; it takes flags and expiry of the item there.
         let (flags, expiry) = (extras.u32_at(0), expiry(extras.u32_at(4)));

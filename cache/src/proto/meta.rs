@@ -6,11 +6,12 @@
 
 use arrayvec::ArrayVec;
 
-use super::Storing;
+use super::asked::{Asked, Storing};
 use super::base64::{self, Key};
 use super::form::{FLAGS_MAX, Form, Kind, OPAQUE_MAX_BYTES};
 use super::line::Line;
 use super::sink::Sink;
+use super::text::LINE_END;
 use super::word::is_word;
 use super::words::{self, WORDS_MAX, Words};
 use crate::clock::{Expiry, Now};
@@ -35,6 +36,12 @@ pub enum MetaKey<'a> {
     Decoded(Key),
 }
 
+impl Default for MetaKey<'_> {
+    fn default() -> Self {
+        MetaKey::Plain(&[])
+    }
+}
+
 impl MetaKey<'_> {
     /// The key's bytes.
     pub fn bytes(&self) -> &[u8] {
@@ -51,7 +58,7 @@ impl MetaKey<'_> {
 }
 
 /// What the flags of a command say. A flag that was not given is 0, false or `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta<'a> {
     /// The key.
     pub key: MetaKey<'a>,
@@ -94,30 +101,20 @@ pub struct Meta<'a> {
 impl<'a> Meta<'a> {
     /// No flags.
     fn of(key: &'a [u8]) -> Meta<'a> {
-        Meta {
-            key: MetaKey::Plain(key),
-            letters: ArrayVec::new(),
-            opaque: &[],
-            quiet: false,
-            value: false,
-            no_update: false,
-            stale: false,
-            empty: false,
-            cas: None,
-            named: None,
-            ttl: None,
-            vivify: None,
-            recache: None,
-            client_flags: 0,
-            mode: None,
-            bytes: 0,
-            initial: 0,
-            delta: 1,
+        Meta { key: MetaKey::Plain(key), delta: 1, ..Meta::default() }
+    }
+
+    /// What `name` asks for at `now`.
+    pub(crate) fn asked(&self, name: Name, now: Now) -> Asked<'_> {
+        match name {
+            Name::Noop => Asked::Line(Line::MetaNoop),
+            Name::Set => Asked::Store(self.storing(now)),
+            _ => Asked::Operation { key: self.key.bytes(), operation: self.operation(name, now) },
         }
     }
 
     /// What `name`, which has no value, asks for at `now`.
-    pub fn operation(&self, name: Name, now: Now) -> Operation {
+    fn operation(&self, name: Name, now: Now) -> Operation {
         let (steps, named) = (self.steps(now), self.named);
         match name {
             Name::Get => {
@@ -169,8 +166,9 @@ impl<'a> Meta<'a> {
         }
     }
 
-    /// What an ms asks for at `now`, which stores in this `mode`.
-    pub(crate) fn storing(&self, mode: StoreMode, now: Now) -> Storing<'_> {
+    /// What an ms asks for at `now`.
+    fn storing(&self, now: Now) -> Storing<'_> {
+        let mode = store_mode(self).unwrap_or(StoreMode::Set);
         // N makes what an append or a prepend finds missing, with its own time; other modes do not know it.
         let vivify = self.vivify.filter(|_| mode.joins());
         let exptime = vivify.or(self.ttl).unwrap_or(0);
@@ -189,61 +187,44 @@ impl<'a> Meta<'a> {
     }
 }
 
-/// Why an ms is answered with an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
-    /// The answer.
-    pub line: Line,
-    /// Bytes of the value that follows, line end not counted, which is to be passed over first.
-    pub value_bytes: Option<u32>,
-}
-
-/// A key and its flags, read from the words after the name of mg, md, ma or me.
+/// A key and its flags, read from the words after the name.
 ///
 /// # Errors
-/// The answer, in memcached's order of checks.
-pub fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Line> {
+/// What is asked for instead, in memcached's order of checks: the answer, and of an ms whose length is known the value
+/// is passed over.
+pub(crate) fn parse(name: Name, text: &[u8]) -> Result<Meta<'_>, Asked<'static>> {
+    if name == Name::Noop {
+        return Ok(Meta::default());
+    }
     let words = words_of(text);
-    let [key, words @ ..] = words.as_slice() else { return Err(Line::BadFormat) };
-    if !may_be_flags(words) {
-        return Err(Line::BadFormat);
-    }
-    if name == Name::Debug {
-        return debug(key, words);
-    }
-    let meta = flags(key, words, FLAGS_MAX).map_err(|line| match name {
-        Name::Arith => Line::InvalidOrDuplicateFlag,
-        _ => line,
-    })?;
-    if name == Name::Arith && counts_up(&meta).is_none() {
-        return Err(Line::BadArithMode);
-    }
-    // Deviates: memcached notices an overlong opaque of mg and ma when it has already touched or counted.
-    if meta.opaque.len() > OPAQUE_MAX_BYTES {
-        return Err(Line::OpaqueTooLong);
-    }
-    Ok(meta)
-}
-
-/// What an ms asks for, and how it stores.
-///
-/// # Errors
-/// The answer, and how much of a value is to be passed over.
-pub fn parse_set(text: &[u8]) -> Result<(Meta<'_>, StoreMode), Refused> {
-    let words = words_of(text);
-    let at_once = Refused { line: Line::BadFormat, value_bytes: None };
-    let [key, length, words @ ..] = words.as_slice() else { return Err(at_once) };
+    let at_once = Asked::Line(Line::BadFormat);
+    let (key, length, words) = match (name, words.as_slice()) {
+        (Name::Set, [key, length, words @ ..]) => (key, Some(length), words),
+        (Name::Set, _) | (_, []) => return Err(at_once),
+        (_, [key, words @ ..]) => (key, None, words),
+    };
     if !may_be_flags(words) {
         return Err(at_once);
     }
-    let bytes = number::length(length).ok_or(at_once)?;
-    let refused = |line| Refused { line, value_bytes: Some(bytes) };
-    let meta = Meta { bytes, ..flags(key, words, FLAGS_MAX - 1).map_err(refused)? };
-    let Some(mode) = store_mode(&meta) else { return Err(refused(Line::BadSetMode)) };
-    if meta.opaque.len() > OPAQUE_MAX_BYTES {
-        return Err(refused(Line::OpaqueTooLong));
+    if name == Name::Debug {
+        return debug(key, words).map_err(Asked::Line);
     }
-    Ok((meta, mode))
+    let bytes = length.map(|length| number::length(length).ok_or(at_once)).transpose()?;
+    let refused = |line| match bytes {
+        Some(bytes) => Asked::PassOver { bytes: u64::from(bytes) + LINE_END.len() as u64, line },
+        None => Asked::Line(line),
+    };
+    let meta = flags(key, words, FLAGS_MAX - usize::from(length.is_some())).map_err(|line| match name {
+        Name::Arith => refused(Line::InvalidOrDuplicateFlag),
+        _ => refused(line),
+    })?;
+    match name {
+        Name::Arith if counts_up(&meta).is_none() => Err(refused(Line::BadArithMode)),
+        Name::Set if store_mode(&meta).is_none() => Err(refused(Line::BadSetMode)),
+        // Deviates: memcached notices an overlong opaque of mg and ma when it has already touched or counted.
+        _ if meta.opaque.len() > OPAQUE_MAX_BYTES => Err(refused(Line::OpaqueTooLong)),
+        _ => Ok(Meta { bytes: bytes.unwrap_or(0), ..meta }),
+    }
 }
 
 /// The key of an me, which takes no flag but b, and that only behind the key.
@@ -475,7 +456,10 @@ mod tests {
     use super::*;
 
     fn line(name: Name, text: &str) -> Line {
-        parse(name, text.as_bytes()).unwrap_err()
+        match parse(name, text.as_bytes()) {
+            Err(Asked::Line(line)) => line,
+            other => panic!("{name:?} {text:?} is {other:?}"),
+        }
     }
 
     #[test]
@@ -516,7 +500,7 @@ mod tests {
 
     #[test]
     fn modes_and_uniques_of_ms_make_one_store_mode() {
-        let mode = |text: &str| parse_set(text.as_bytes()).map(|(_, mode)| mode);
+        let mode = |text: &str| parse(Name::Set, text.as_bytes()).map(|meta| store_mode(&meta).unwrap());
         for (text, expected) in [
             (" k 1", StoreMode::Set),
             (" k 1 MS", StoreMode::Set),
@@ -532,7 +516,9 @@ mod tests {
         ] {
             assert_eq!(mode(text), Ok(expected), "{text}");
         }
-        let refused = |line, value_bytes| Err(Refused { line, value_bytes });
+        let refused = |line, bytes: Option<u64>| {
+            Err(bytes.map_or(Asked::Line(line), |bytes| Asked::PassOver { bytes: bytes + 2, line }))
+        };
         assert_eq!(mode(" k"), refused(Line::BadFormat, None));
         assert_eq!(mode(" k -1"), refused(Line::BadFormat, None));
         assert_eq!(mode(" k 2 !"), refused(Line::BadFormat, None));

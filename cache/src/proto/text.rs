@@ -1,14 +1,14 @@
 //! Command lines of the classic text protocol, read as memcached 1.6.45 reads them.
 //!
 //! `parse_line` takes one whole line without its line end and answers a `Command` that borrows from it. It never
-//! fails: a wrong line is a command too, `Command::Fail`, with the line that memcached would answer. Words are
+//! fails: a wrong line is a command too, which asks for the line that memcached would answer. Words are
 //! parted by single or many spaces and nothing else; at most `WORDS_MAX` are looked at, except in a fetch, whose
 //! keys are read one by one with `words::next_word`. The order of the checks is memcached's, since it decides which
 //! error a client sees, whether `noreply` hides it, and whether the value of a refused storage command is passed over.
 //! Read first: memcached `protocol.txt`; `process_request` in memcached's `proto_parser.c`, `process_command_ascii` in
 //! its `proto_text.c`.
 
-use super::Storing;
+use super::asked::{Asked, Order, Storing};
 use super::form::{Form, Kind};
 use super::line::Line;
 use super::meta;
@@ -43,57 +43,6 @@ pub enum Command<'a> {
         /// What follows: keys parted by spaces, one at least, none overlong.
         keys: &'a [u8],
     },
-    /// set, add, replace, append, prepend, cas; the value follows.
-    Store {
-        /// What is stored.
-        storing: Storing<'a>,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// delete, incr, decr, touch.
-    Keyed {
-        /// The item's key.
-        key: &'a [u8],
-        /// What is asked of it.
-        operation: Operation,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// flush_all.
-    FlushAll {
-        /// As an exptime; 0 and below is at once. `Err` when it is no number, which is answered after the other checks.
-        delay: Result<i32, Line>,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// cache_memlimit with a number it may have.
-    MemoryLimit {
-        /// The new limit, 8 to 10^9.
-        megabytes: u32,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// verbosity.
-    Verbosity {
-        /// As given; the server keeps at most 2.
-        level: u32,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// stats and what follows it.
-    Stats {
-        /// The words after `stats`; may be empty.
-        arguments: &'a [u8],
-    },
-    /// A command of those who run the server.
-    Operate {
-        /// Which.
-        order: Order,
-        /// The words after its name; may be empty.
-        arguments: &'a [u8],
-        /// No answer is wanted.
-        noreply: bool,
-    },
     /// A meta command; [`meta`] reads what follows.
     Meta {
         /// Which.
@@ -101,54 +50,33 @@ pub enum Command<'a> {
         /// Key and flags.
         words: &'a [u8],
     },
-    /// version.
-    Version,
     /// quit: answer what is owed, then close.
     Quit,
-    /// A storage command that is answered with an error when its value has been passed over.
-    Refuse {
-        /// Bytes of the value, its line end not counted.
-        value_bytes: u32,
-        /// The answer.
-        line: Line,
-        /// No answer is wanted.
-        noreply: bool,
-    },
-    /// A line that is answered with an error.
-    Fail {
-        /// The answer.
-        line: Line,
-        /// A `noreply` that memcached would have obeyed.
-        noreply: bool,
-    },
     /// The last word of an unknown command begins with `HTTP/`: close without a word.
     Http,
+    /// Any other, right or wrong.
+    Other {
+        /// What it asks for.
+        asked: Asked<'a>,
+        /// A `noreply` that memcached would obey: no answer is wanted.
+        noreply: bool,
+    },
 }
 
-/// Commands of those who run the server, whose words are read where they are obeyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// watch.
-    Watch,
-    /// lru_crawler.
-    Crawler,
-    /// lru.
-    Lru,
-    /// slabs.
-    Slabs,
-    /// shutdown.
-    Shutdown,
-    /// config, in a server that tells of a cluster.
-    Config,
-    /// debugtime, in a server that obeys it.
-    Debugtime,
-}
+impl<'a> Command<'a> {
+    /// One that is answered.
+    fn heard(asked: Asked<'a>) -> Self {
+        Command::Other { asked, noreply: false }
+    }
 
-impl Command<'_> {
-    fn fail(line: Line) -> Self {
-        Command::Fail { line, noreply: false }
+    /// One that is wrong, whatever else it says.
+    pub fn fail(line: Line) -> Self {
+        Command::heard(Asked::Line(line))
     }
 }
+
+/// What follows a value.
+pub(crate) const LINE_END: &[u8] = b"\r\n";
 
 /// Reads one line, given without its line end (`\n` or `\r\n`), of at least [`LINE_MIN_BYTES`] with it. `now` is when
 /// times that it names begin. Contains no `\n`.
@@ -356,10 +284,10 @@ fn by_words<'a>(name: &'a [u8], rest: &'a [u8], now: Now) -> Option<Command<'a>>
         b"incr" => arith(true, words),
         b"decr" => arith(false, words),
         b"touch" => touch(words, now),
-        b"stats" => Command::Stats { arguments: rest },
-        b"version" => Command::Version,
+        b"stats" => Command::heard(Asked::Order(Order::Stats(rest))),
+        b"watch" => Command::heard(Asked::Order(Order::Watch(rest))),
+        b"version" => Command::fail(Line::Version),
         b"quit" => Command::Quit,
-        b"watch" => Command::Operate { order: Order::Watch, arguments: rest, noreply: false },
         _ => return None,
     })
 }
@@ -371,20 +299,20 @@ fn rarely(line: &[u8]) -> Command<'_> {
     let words = words::first(rest, WORDS_MAX - 1);
     let last = words.last().copied().unwrap_or(name);
     let noreply = last == b"noreply";
-    let order = match name {
-        b"flush_all" => return flush_all(&words, noreply),
-        b"cache_memlimit" => return memory_limit(&words, noreply),
-        b"verbosity" => return verbosity(&words, noreply),
-        b"lru_crawler" => Order::Crawler,
-        b"lru" => Order::Lru,
-        b"slabs" => Order::Slabs,
-        b"shutdown" => Order::Shutdown,
-        b"debugtime" => Order::Debugtime,
+    let asked = match name {
+        b"flush_all" => Asked::Order(Order::Flush(delay(&words, noreply))),
+        b"cache_memlimit" => memory_limit(&words),
+        b"verbosity" => verbosity(&words),
+        b"lru_crawler" => Asked::Order(Order::Crawler(rest)),
+        b"lru" => Asked::Order(Order::Lru(rest)),
+        b"slabs" => Asked::Order(Order::Slabs(rest)),
+        b"shutdown" => Asked::Order(Order::Shutdown(rest)),
+        b"debugtime" => Asked::Order(Order::Debugtime(rest)),
         _ if !words.is_empty() && last.starts_with(b"HTTP/") => return Command::Http,
-        b"config" => Order::Config,
-        _ => return Command::Fail { line: Line::Error, noreply },
+        b"config" => Asked::Order(Order::Config(rest)),
+        _ => Asked::Line(Line::Error),
     };
-    Command::Operate { order, arguments: rest, noreply }
+    Command::Other { asked, noreply }
 }
 
 /// The first `N` of the words that a command takes, and whether the last of all is `noreply`, whichever that is.
@@ -407,10 +335,11 @@ fn store<'a>(mode: StoreMode, words: &[&'a [u8]], now: Now) -> Command<'a> {
         };
         (key.len() <= KEY_MAX_BYTES).then(|| storing_of(mode, key, flags, exptime, value_bytes, now))
     };
-    match read() {
-        Some(storing) => Command::Store { storing, noreply },
-        None => Command::Refuse { value_bytes, line: Line::BadFormat, noreply },
-    }
+    let asked = match read() {
+        Some(storing) => Asked::Store(storing),
+        None => Asked::PassOver { bytes: u64::from(value_bytes) + LINE_END.len() as u64, line: Line::BadFormat },
+    };
+    Command::Other { asked, noreply }
 }
 
 /// The expiry that an exptime names.
@@ -429,71 +358,60 @@ fn storing_of(mode: StoreMode, key: &[u8], flags: u32, exptime: i32, bytes: u32,
 
 /// `<key> [noreply]`. Whatever else follows the key is ignored.
 fn delete<'a>(words: &[&'a [u8]]) -> Command<'a> {
-    let Some(([key], noreply)) = taken(words) else { return Command::fail(Line::BadFormat) };
-    if key.len() > KEY_MAX_BYTES {
-        return Command::Fail { line: Line::BadFormat, noreply };
-    }
-    Command::Keyed { key, operation: Operation::DELETE, noreply }
-}
-
-/// A key, one more word, and perhaps noreply, as incr, decr and touch take them.
-fn key_and_word<'a>(words: &[&'a [u8]]) -> Result<(&'a [u8], &'a [u8], bool), Command<'a>> {
-    let ([key, word], noreply) = taken(words).ok_or(Command::fail(Line::BadFormat))?;
-    if key.len() > KEY_MAX_BYTES {
-        return Err(Command::Fail { line: Line::BadFormat, noreply });
-    }
-    Ok((key, word, noreply))
+    keyed(words, |[key]: [_; 1]| (key, Ok(Operation::DELETE)))
 }
 
 /// `<key> <amount> [noreply]`.
-fn arith<'a>(increment: bool, words: &[&'a [u8]]) -> Command<'a> {
-    match key_and_word(words) {
-        Err(failure) => failure,
-        Ok((key, amount, noreply)) => match number::unsigned(amount) {
-            Some(delta) => {
-                let operation = Operation::Count(Count::by(delta, increment));
-                Command::Keyed { key, operation, noreply }
-            }
-            None => Command::Fail { line: Line::BadDelta, noreply },
-        },
-    }
+fn arith<'a>(up: bool, words: &[&'a [u8]]) -> Command<'a> {
+    let count = |delta| Operation::Count(Count::by(delta, up));
+    keyed(words, |[key, amount]| (key, number::unsigned(amount).map(count).ok_or(Line::BadDelta)))
 }
 
 /// `<key> <exptime> [noreply]`.
 fn touch<'a>(words: &[&'a [u8]], now: Now) -> Command<'a> {
-    match key_and_word(words) {
-        Err(failure) => failure,
-        Ok((key, exptime, noreply)) => match number::signed_32(exptime) {
-            Some(exptime) => Command::Keyed { key, operation: Operation::Touch(expiry_of(exptime, now)), noreply },
-            None => Command::Fail { line: Line::BadExptime, noreply },
-        },
-    }
+    let touch = |exptime| Operation::Touch(expiry_of(exptime, now));
+    keyed(words, |[key, exptime]| (key, number::signed_32(exptime).map(touch).ok_or(Line::BadExptime)))
+}
+
+/// A command of `N` words, the first of them a key, and perhaps noreply; `read`: the key, and what the words ask for.
+fn keyed<'a, const N: usize>(
+    words: &[&'a [u8]],
+    read: impl FnOnce([&'a [u8]; N]) -> (&'a [u8], Result<Operation, Line>),
+) -> Command<'a> {
+    let Some((taken, noreply)) = taken(words) else { return Command::fail(Line::BadFormat) };
+    let asked = match read(taken) {
+        (key, _) if key.len() > KEY_MAX_BYTES => Asked::Line(Line::BadFormat),
+        (key, Ok(operation)) => Asked::Operation { key, operation },
+        (_, Err(line)) => Asked::Line(line),
+    };
+    Command::Other { asked, noreply }
 }
 
 /// `[delay] [noreply]`.
-fn flush_all<'a>(words: &[&[u8]], noreply: bool) -> Command<'a> {
-    let delay = match words.first() {
-        Some(delay) if words.len() != usize::from(noreply) => number::signed_32(delay).ok_or(Line::BadExptime),
+fn delay(words: &[&[u8]], noreply: bool) -> Result<i64, Line> {
+    match words.first() {
+        Some(delay) if words.len() != usize::from(noreply) => {
+            number::signed_32(delay).map(i64::from).ok_or(Line::BadExptime)
+        }
         _ => Ok(0),
-    };
-    Command::FlushAll { delay, noreply }
+    }
 }
 
 /// `<megabytes> [noreply]`.
-fn memory_limit<'a>(words: &[&[u8]], noreply: bool) -> Command<'a> {
+fn memory_limit<'a>(words: &[&[u8]]) -> Asked<'a> {
     match words.first().and_then(|megabytes| number::unsigned_32(megabytes)) {
-        None => Command::Fail { line: Line::Error, noreply },
-        Some(0..8) => Command::Fail { line: Line::MemlimitTooSmall, noreply },
-        Some(1_000_000_001..) => Command::Fail { line: Line::MemlimitNotBytes, noreply },
-        Some(megabytes) => Command::MemoryLimit { megabytes, noreply },
+        None => Asked::Line(Line::Error),
+        Some(0..8) => Asked::Line(Line::MemlimitTooSmall),
+        Some(1_000_000_001..) => Asked::Line(Line::MemlimitNotBytes),
+        Some(megabytes) => Asked::Order(Order::MemoryLimit { megabytes }),
     }
 }
 
 /// `<level> [noreply]`.
-fn verbosity<'a>(words: &[&[u8]], noreply: bool) -> Command<'a> {
+fn verbosity<'a>(words: &[&[u8]]) -> Asked<'a> {
     match words.first().and_then(|level| number::unsigned_32(level)) {
-        Some(level) => Command::Verbosity { level, noreply },
-        None => Command::Fail { line: Line::BadFormat, noreply },
+        Some(level) => Asked::Order(Order::Verbosity { level }),
+        None => Asked::Line(Line::BadFormat),
     }
 }
 

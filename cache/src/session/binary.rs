@@ -6,8 +6,9 @@ use super::{Done, Halt, Stop, Taking};
 use crate::cluster::CLUSTER;
 use crate::key::KEY_MAX_BYTES;
 use crate::operation::Outcome;
+use crate::proto::asked::Asked;
 use crate::proto::binary::{
-    Asked, CONFIG_GET, Extras, HEADER_BYTES, Opcode, RequestHeader, config_packet, stat_packet, stat_packets,
+    CONFIG_GET, Extras, HEADER_BYTES, Opcode, RequestHeader, config_packet, stat_packet, stat_packets,
 };
 use crate::proto::form::Form;
 use crate::proto::line::Line;
@@ -38,32 +39,29 @@ impl Taking<'_> {
                 return self.config_packet(&header, &form, input);
             }
             // Deviates: memcached passes over the body once more than it is there when it has extras or a key.
-            self.pass_over(u64::from(header.body_len), &form, Line::Error)?;
-            return Ok(self.executed(HEADER_BYTES));
+            let asked = Asked::PassOver { bytes: header.body_len.into(), line: Line::Error };
+            return self.obey(input, HEADER_BYTES, &asked, &form);
         }
         let head_bytes = header.head_bytes();
         let body = input.get(HEADER_BYTES..head_bytes).ok_or(Stop::NeedInput)?;
         let (extras, key) = body.split_at(usize::from(header.extras_len));
         let (extras, form) = (Extras(extras), header.form(key));
-        match header.asked(extras, key, self.clients.config.shard.use_cas, self.here.now) {
-            Asked::Operation(operation) => self.perform(self.locate(key), &operation, b"", &form)?,
-            Asked::Store(storing) => return self.store(input, head_bytes, &storing, &form),
-            Asked::Nothing => match command {
-                // A quit that asks for no answer is obeyed without one.
-                Opcode::Quit => {
-                    self.session.quit = quiet;
-                    self.tell(&form, Line::Ok)?;
-                    self.close();
-                    return Ok(Done::Command(head_bytes));
-                }
-                Opcode::Version => self.tell(&form, Line::Version)?,
-                Opcode::Flush if !self.clients.config.commands.flush => self.tell(&form, Line::FlushDisabled)?,
-                Opcode::Flush => self.flush(i64::from(extras.u32_at(0)), &form)?,
-                Opcode::Stat => self.stat(key, &header, &form)?,
-                _ => self.tell(&form, Line::Ok)?,
-            },
+        match command {
+            // A quit that asks for no answer is obeyed without one.
+            Opcode::Quit => {
+                self.session.quit = quiet;
+                self.tell(&form, Line::Ok)?;
+                self.close();
+                return Ok(Done::Command(head_bytes));
+            }
+            Opcode::Stat => {
+                self.stat(key, &header, &form)?;
+                return Ok(self.executed(head_bytes));
+            }
+            _ => {}
         }
-        Ok(self.executed(head_bytes))
+        let asked = header.asked(extras, key, self.clients.config.shard.use_cas, self.here.now);
+        self.obey(input, head_bytes, &asked, &form)
     }
 
     /// Config Get, which is Amazon ElastiCache's, where there is a cluster to tell of.
@@ -71,8 +69,8 @@ impl Taking<'_> {
         let head_bytes = header.head_bytes();
         let body = input.get(HEADER_BYTES..head_bytes).ok_or(Stop::NeedInput)?;
         if header.body_len as usize != body.len() {
-            self.pass_over(u64::from(header.body_len), form, Line::BadFormat)?;
-            return Ok(self.executed(HEADER_BYTES));
+            let asked = Asked::PassOver { bytes: header.body_len.into(), line: Line::BadFormat };
+            return self.obey(input, HEADER_BYTES, &asked, form);
         }
         match body.get(usize::from(header.extras_len)..) {
             Some(CLUSTER) => self.tell_of_cluster(form, |cluster| config_packet(&cluster.text(), header.opaque))?,
@@ -83,10 +81,7 @@ impl Taking<'_> {
 
     /// Stat: a packet for each line of the text protocol's answer, then an empty one.
     fn stat(&mut self, group: &[u8], header: &RequestHeader, form: &Form<'_>) -> Result<(), Stop> {
-        if !self.session.owed.is_empty() {
-            return Err(Stop::NeedRoom);
-        }
-        self.reply_room()?;
+        self.text_room()?;
         let counters = &self.clients.shared.counters;
         let list = |group: &[u8]| stats::list(group, &self.clients.shared, self.here.now);
         let packets = |text: &[u8]| stat_packets(text, header.opaque);

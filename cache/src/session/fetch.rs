@@ -33,7 +33,7 @@ impl Taking<'_> {
         let key = if ends { word.strip_suffix(b"\r").unwrap_or(word) } else { word };
         if key.is_empty() {
             let line = if any { Line::End } else { Line::BadFormat };
-            self.answer(line, false).map_err(halt)?;
+            self.answer(line).map_err(halt)?;
             self.session.state = State::Line;
             return Ok(Done::Command(spaces + end + 1));
         }
@@ -54,7 +54,7 @@ impl Taking<'_> {
     ///
     /// Deviates: the items before it have been answered; memcached drops them.
     fn refuse_keys(&mut self, spaces: usize) -> Result<Done, Halt> {
-        self.answer(Line::BadFormat, false).map_err(|stop| Halt { consumed: spaces, stop })?;
+        self.answer(Line::BadFormat).map_err(|stop| Halt { consumed: spaces, stop })?;
         self.session.state = State::SkipLine;
         Ok(Done::Command(spaces))
     }

@@ -4,11 +4,11 @@
 
 use memchr::memchr;
 
-use super::{Done, Halt, LINE_END, Stop, Taking, WHOLE_MAX_BYTES};
+use super::{Done, Halt, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::number::unsigned_32;
 use crate::proto::form::Form;
 use crate::proto::line::Line;
-use crate::proto::text::LINE_MAX_BYTES;
+use crate::proto::text::{LINE_END, LINE_MAX_BYTES};
 use crate::proto::words;
 
 /// The longest value that is waited for (1.6.45's `MAX_AUTH_REQ_LEN`); what follows a longer one is read as the next
@@ -32,11 +32,11 @@ impl Taking<'_> {
         };
         let line_bytes = newline + 1;
         let Some(value_bytes) = announced(&input[..newline]) else {
-            self.answer(Line::Unauthenticated, false)?;
+            self.answer(Line::Unauthenticated)?;
             return Ok(Done::Command(line_bytes));
         };
         if value_bytes > SAID_MAX_BYTES {
-            self.answer(Line::AuthTooLong, false)?;
+            self.answer(Line::AuthTooLong)?;
             return Ok(Done::Command(line_bytes));
         }
         let total = line_bytes as u64 + u64::from(value_bytes) + LINE_END.len() as u64;

@@ -32,7 +32,7 @@ impl Taking<'_> {
         }
         match self.session.state {
             State::Keys { .. } => {
-                if let Err(stop) = self.answer(Line::NoMemoryFetching, false) {
+                if let Err(stop) = self.answer(Line::NoMemoryFetching) {
                     return Some(stop);
                 }
                 self.clients.counters.replies_refused.add(1);

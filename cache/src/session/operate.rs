@@ -15,9 +15,9 @@ use crate::core::walk::{Over, Walk};
 use crate::dump::{Dump, Told};
 use crate::mesh::message::{OrderToAll, Request};
 use crate::number::{signed_32, unsigned_32};
-use crate::proto::form::Form;
+use crate::proto::asked::Order;
+use crate::proto::form::{Form, Kind};
 use crate::proto::line::Line;
-use crate::proto::text::Order;
 use crate::proto::words::{self, WORDS_MAX};
 use crate::replies::{Owed, Waiting};
 use crate::watch::{FETCHERS, wanted_by};
@@ -36,21 +36,32 @@ const AUTOMOVE_WINDOW_MIN_SECS: u32 = 3;
 const AUTOMOVE_WINDOW_MAX_SECS: u32 = 1800;
 
 impl Taking<'_> {
-    /// Obeys one of these commands; `arguments` is what follows its name.
-    pub(super) fn operate(&mut self, order: Order, arguments: &[u8], noreply: bool) -> Result<(), Stop> {
-        let words = words::first(arguments, WORDS_MAX - 1);
-        match order {
-            Order::Watch => self.watch(&words),
-            Order::Crawler => self.crawler(&words, noreply),
-            Order::Shutdown => self.shut_server_down(&words, noreply),
-            Order::Lru => self.answer(lru(&words), noreply),
-            Order::Slabs => self.answer(slabs(&words), noreply),
-            Order::Config => self.config(&words),
-            Order::Debugtime => {
-                self.reply_room()?;
-                let line = debugtime(&self.clients.shared.control, self.here.now, &words);
-                self.answer(line, noreply)
+    /// Obeys one of these commands.
+    pub(super) fn operate(&mut self, order: &Order<'_>, form: &Form<'_>) -> Result<(), Stop> {
+        let words = |arguments| words::first(arguments, WORDS_MAX - 1);
+        match *order {
+            Order::Flush(exptime) => self.flush_all(exptime, form),
+            Order::MemoryLimit { megabytes } => self.memory_limit(megabytes, form),
+            Order::Verbosity { level } => {
+                self.tell(form, Line::Ok)?;
+                self.clients.shared.control.set_verbosity(level);
+                Ok(())
             }
+            Order::Stats(arguments) => self.stats(arguments),
+            Order::Watch(arguments) => self.watch(&words(arguments)),
+            Order::Crawler(arguments) => self.crawler(&words(arguments), form),
+            Order::Shutdown(arguments) => self.shut_server_down(&words(arguments), form),
+            Order::Lru(arguments) => self.tell(form, lru(&words(arguments))),
+            Order::Slabs(arguments) => self.tell(form, slabs(&words(arguments))),
+            Order::Config(arguments) if self.clients.shared.control.cluster().is_some() => {
+                self.config(&words(arguments))
+            }
+            Order::Debugtime(arguments) if self.clients.config.commands.debug => {
+                self.reply_room()?;
+                let line = debugtime(&self.clients.shared.control, self.here.now, &words(arguments));
+                self.tell(form, line)
+            }
+            Order::Config(_) | Order::Debugtime(_) => self.tell(form, Line::Error),
         }
     }
 
@@ -58,9 +69,9 @@ impl Taking<'_> {
     fn config(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
         match *words {
             [b"get", CLUSTER, ..] => self.tell_of_cluster(&Form::classic(false), Cluster::config),
-            [b"get", _, ..] => self.answer(Line::End, false),
-            [_, _, ..] => self.answer(Line::Error, false),
-            _ => self.answer(Line::BadFormat, false),
+            [b"get", _, ..] => self.answer(Line::End),
+            [_, _, ..] => self.answer(Line::Error),
+            _ => self.answer(Line::BadFormat),
         }
     }
 
@@ -70,49 +81,38 @@ impl Taking<'_> {
         form: &Form<'_>,
         tell: impl Fn(&Cluster) -> Box<[u8]>,
     ) -> Result<(), Stop> {
-        if !self.session.owed.is_empty() {
-            return Err(Stop::NeedRoom);
-        }
-        self.reply_room()?;
+        self.text_room()?;
         let text = self.clients.shared.control.cluster().map(|cluster| tell(&cluster));
         self.owe(form, Owed::Text(text.unwrap_or_default()));
         Ok(())
     }
 
-    /// flush_all.
-    pub(super) fn flush_all(&mut self, delay: Result<i32, Line>, noreply: bool) -> Result<(), Stop> {
-        let refused = match delay {
-            _ if !self.clients.config.commands.flush => Line::FlushDisabled,
-            Ok(exptime) => return self.flush(exptime.into(), &Form::classic(noreply)),
-            Err(line) => line,
-        };
-        self.answer(refused, noreply)?;
-        self.clients.counters.cmd_flush.add(1);
-        Ok(())
-    }
-
     /// Every item stored before `exptime` is gone, of all cores.
-    pub(super) fn flush(&mut self, exptime: i64, form: &Form<'_>) -> Result<(), Stop> {
-        self.begin_barrier()?;
-        self.order_all(OrderToAll::Flush { exptime }, form);
-        self.clients.counters.cmd_flush.add(1);
+    fn flush_all(&mut self, exptime: Result<i64, Line>, form: &Form<'_>) -> Result<(), Stop> {
+        let refused = if self.clients.config.commands.flush { exptime.err() } else { Some(Line::FlushDisabled) };
+        let is_counted = match refused {
+            Some(line) => {
+                self.tell(form, line)?;
+                // memcached counts it before it looks whether it may, but a packet's after that.
+                form.kind == Kind::Classic
+            }
+            None => {
+                self.begin_barrier()?;
+                self.order_all(OrderToAll::Flush { exptime: exptime.unwrap_or(0) }, form);
+                true
+            }
+        };
+        self.clients.counters.cmd_flush.add(u64::from(is_counted));
         Ok(())
     }
 
     /// cache_memlimit.
-    pub(super) fn memory_limit(&mut self, megabytes: u32, noreply: bool) -> Result<(), Stop> {
+    fn memory_limit(&mut self, megabytes: u32, form: &Form<'_>) -> Result<(), Stop> {
         self.begin_barrier()?;
         let bytes = (u64::from(megabytes) << 20) / self.clients.shared.counters.cores() as u64;
-        if self.order_all(OrderToAll::MemoryLimit { bytes }, &Form::classic(noreply)) {
+        if self.order_all(OrderToAll::MemoryLimit { bytes }, form) {
             self.clients.shared.control.set_limit_bytes(u64::from(megabytes) << 20);
         }
-        Ok(())
-    }
-
-    /// verbosity: one number that every core reads.
-    pub(super) fn verbosity(&mut self, level: u32, noreply: bool) -> Result<(), Stop> {
-        self.answer(Line::Ok, noreply)?;
-        self.clients.shared.control.set_verbosity(level);
         Ok(())
     }
 
@@ -145,28 +145,25 @@ impl Taking<'_> {
     fn watch(&mut self, words: &[&[u8]]) -> Result<(), Stop> {
         // A datagram is answered once; its sender cannot be told what happens later.
         if !self.clients.config.commands.watch || self.session.datagram {
-            return self.answer(Line::WatchDisabled, false);
+            return self.answer(Line::WatchDisabled);
         }
         // Replies that are owed leave first: memcached refuses a watch that shares a packet with what comes before.
-        if !self.session.owed.is_empty() {
-            return Err(Stop::NeedRoom);
-        }
-        self.reply_room()?;
+        self.text_room()?;
         let kinds = words.iter().map(|word| wanted_by(word)).try_fold(0, |sum, kind| Some(sum | kind?));
         let kinds = if words.is_empty() { Some(FETCHERS) } else { kinds };
-        let Some(kinds) = kinds else { return self.answer(Line::Error, false) };
+        let Some(kinds) = kinds else { return self.answer(Line::Error) };
         match self.clients.begin_watch(self.here.id, self.session.conn, kinds) {
             Some(watch) => {
                 self.owe(&Form::classic(false), Owed::Watch(Box::new(watch)));
                 self.session.state = State::Deaf;
                 Ok(())
             }
-            None => self.answer(Line::WatchersFull, false),
+            None => self.answer(Line::WatchersFull),
         }
     }
 
     /// `lru_crawler …`.
-    fn crawler(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
+    fn crawler(&mut self, words: &[&[u8]], form: &Form<'_>) -> Result<(), Stop> {
         let enabled = self.clients.shared.control.lru_crawler();
         let line = match *words {
             [b"crawl" | b"metadump" | b"mgdump", _] if !enabled => Line::CrawlerDisabled,
@@ -206,19 +203,16 @@ impl Taking<'_> {
             }
             _ => Line::Error,
         };
-        self.answer(line, noreply)
+        self.tell(form, line)
     }
 
     fn dump(&mut self, dump: Dump, classes: &[u8]) -> Result<(), Stop> {
-        if !self.session.owed.is_empty() {
-            return Err(Stop::NeedRoom);
-        }
-        self.reply_room()?;
+        self.text_room()?;
         let classes = if classes == b"hash" { Some(u64::MAX) } else { classes_of(classes) };
-        let Some(classes) = classes else { return self.answer(Line::BadClass, false) };
+        let Some(classes) = classes else { return self.answer(Line::BadClass) };
         let Some(ticket) = self.clients.shared.control.dumping.take(self.here.now.secs, self.clients.config.grace_secs)
         else {
-            return self.answer(Line::CrawlerBusy, false);
+            return self.answer(Line::CrawlerBusy);
         };
         self.clients.counters.lru_crawler_starts.add(1);
         self.begin_walk(Walk::new(Over::Items(Told { dump, classes }), usize::MAX).with_right(ticket));
@@ -233,12 +227,12 @@ impl Taking<'_> {
     }
 
     /// `shutdown [graceful]`: the server ends. Every core first gives what it owes.
-    fn shut_server_down(&mut self, words: &[&[u8]], noreply: bool) -> Result<(), Stop> {
+    fn shut_server_down(&mut self, words: &[&[u8]], form: &Form<'_>) -> Result<(), Stop> {
         let how = match *words {
-            _ if !self.clients.config.commands.shutdown => return self.answer(Line::ShutdownDisabled, noreply),
+            _ if !self.clients.config.commands.shutdown => return self.tell(form, Line::ShutdownDisabled),
             [] => Stopping::Now,
             [b"graceful"] => Stopping::Graceful,
-            _ => return self.answer(Line::ShutdownMode, noreply),
+            _ => return self.tell(form, Line::ShutdownMode),
         };
         self.clients.shared.control.stop(how);
         self.close();

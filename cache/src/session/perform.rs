@@ -5,15 +5,17 @@
 
 use cpu::Counter;
 
-use super::{LINE_END, Speaks, Stop, Taking};
+use super::{Done, Halt, Speaks, Stop, Taking};
 use crate::core::Need;
 use crate::core::clients::Clients;
 use crate::key::Key;
 use crate::mesh::message::Token;
 use crate::operation::{Operation, Outcome, View};
+use crate::proto::asked::Asked;
 use crate::proto::form::{Form, Said};
 use crate::proto::line::Line;
 use crate::proto::sink::Sink as _;
+use crate::proto::text::LINE_END;
 use crate::replies::{Owed, ValueAt, Waiting};
 use crate::store::ItemRef;
 
@@ -24,6 +26,12 @@ impl Taking<'_> {
         self.one_more(Need::Entry, (held, most), |clients| {
             (clients.replies.share.allows(held), &clients.counters.entries_short)
         })
+    }
+
+    /// Room for a text or a list. A connection is owed one at a time, and nothing before it, so that what it counts
+    /// includes all that was answered.
+    pub(super) fn text_room(&mut self) -> Result<(), Stop> {
+        if self.session.owed.is_empty() { self.reply_room() } else { Err(Stop::NeedRoom) }
     }
 
     /// Whether one more value may come from another core; the reason to stop if not.
@@ -138,8 +146,26 @@ impl Taking<'_> {
     }
 
     /// Answers with a line, in the text protocol. Stops when there is no room for it.
-    pub(super) fn answer(&mut self, line: Line, noreply: bool) -> Result<(), Stop> {
-        self.tell(&Form::classic(noreply), line)
+    pub(super) fn answer(&mut self, line: Line) -> Result<(), Stop> {
+        self.tell(&Form::classic(false), line)
+    }
+
+    /// Does what a request asks for, whose line or head is the first `head_bytes` bytes of `input`.
+    pub(super) fn obey(
+        &mut self,
+        input: &[u8],
+        head_bytes: usize,
+        asked: &Asked<'_>,
+        form: &Form<'_>,
+    ) -> Result<Done, Halt> {
+        match asked {
+            Asked::Operation { key, operation } => self.perform(self.locate(key), operation, b"", form)?,
+            Asked::Store(storing) => return self.store(input, head_bytes, storing, form),
+            &Asked::Line(line) => self.tell(form, line)?,
+            &Asked::PassOver { bytes, line } => self.pass_over(bytes, form, line)?,
+            Asked::Order(order) => self.operate(order, form)?,
+        }
+        Ok(self.executed(head_bytes))
     }
 
     /// Executes an operation where its key lives: here, or on the core `owner`. `value` is that of a store.

@@ -12,12 +12,9 @@ use crate::replies::Owed;
 use crate::stats;
 
 impl Taking<'_> {
-    /// stats. A connection has one such text at a time, and what it counts includes all that was answered before.
+    /// stats.
     pub(super) fn stats(&mut self, arguments: &[u8]) -> Result<(), Stop> {
-        if !self.session.owed.is_empty() {
-            return Err(Stop::NeedRoom);
-        }
-        self.reply_room()?;
+        self.text_room()?;
         let (group, rest) = next_word(arguments).unwrap_or((b"", b""));
         let line = match group {
             b"conns" => {
@@ -57,7 +54,7 @@ impl Taking<'_> {
                 None => Line::Error,
             },
         };
-        self.answer(line, false)
+        self.answer(line)
     }
 }
 

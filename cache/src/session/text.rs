@@ -2,12 +2,12 @@
 
 use memchr::memchr;
 
-use super::{Done, Halt, LINE_END, State, Stop, Taking};
+use super::{Done, Halt, State, Stop, Taking};
 use crate::proto::form::Form;
 use crate::proto::line::Line;
-use crate::proto::meta::Name;
+use crate::proto::meta::{self, Name};
 use crate::proto::text::{
-    Command, LINE_MAX_BYTES, LINE_MIN_BYTES, LongFetch, Order, begin_long_fetch, parse_line, plain_get, plain_set,
+    Command, LINE_MAX_BYTES, LINE_MIN_BYTES, LongFetch, begin_long_fetch, parse_line, plain_get, plain_set,
 };
 
 impl Taking<'_> {
@@ -39,50 +39,36 @@ impl Taking<'_> {
         let text = &input[..newline];
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let line_bytes = newline + 1;
-        let command = if line_bytes < LINE_MIN_BYTES {
-            Command::Fail { line: Line::BadFormat, noreply: false }
-        } else {
-            parse_line(text, now)
+        let command = match line_bytes < LINE_MIN_BYTES {
+            true => Command::fail(Line::BadFormat),
+            false => parse_line(text, now),
         };
         match command {
             Command::Fetch { cas, expiry, keys } => {
                 self.session.state = State::Keys { cas, expiry, any: true };
-                return Ok(Done::Bytes(text.len() - keys.len()));
+                Ok(Done::Bytes(text.len() - keys.len()))
             }
-            Command::Store { storing, noreply } => {
-                return self.store(input, line_bytes, &storing, &Form::classic(noreply));
-            }
-            Command::Meta { name: Name::Set, words } => return self.meta_set(input, line_bytes, words),
-            Command::Meta { name, words } => self.meta(name, words)?,
-            Command::Keyed { key, operation, noreply } => {
-                self.perform(self.locate(key), &operation, b"", &Form::classic(noreply))?;
-            }
-            Command::FlushAll { delay, noreply } => self.flush_all(delay, noreply)?,
-            Command::MemoryLimit { megabytes, noreply } => self.memory_limit(megabytes, noreply)?,
-            Command::Verbosity { level, noreply } => self.verbosity(level, noreply)?,
-            Command::Stats { arguments } => self.stats(arguments)?,
-            Command::Operate { order: Order::Debugtime, noreply, .. } if !self.clients.config.commands.debug => {
-                self.answer(Line::Error, noreply)?;
-            }
-            Command::Operate { order: Order::Config, noreply, .. }
-                if self.clients.shared.control.cluster().is_none() =>
-            {
-                self.answer(Line::Error, noreply)?;
-            }
-            Command::Operate { order, arguments, noreply } => self.operate(order, arguments, noreply)?,
-            Command::Version => self.answer(Line::Version, false)?,
-            Command::Fail { line, noreply } => self.answer(line, noreply)?,
-            Command::Refuse { value_bytes, line, noreply } => {
-                self.pass_over(u64::from(value_bytes) + LINE_END.len() as u64, &Form::classic(noreply), line)?;
-            }
+            Command::Meta { name, words } => self.meta(input, line_bytes, name, words),
+            Command::Other { asked, noreply } => self.obey(input, line_bytes, &asked, &Form::classic(noreply)),
             command @ (Command::Quit | Command::Http) => {
                 self.session.broken = command == Command::Http;
                 self.session.quit = command == Command::Quit;
                 self.close();
-                return Ok(Done::Bytes(line_bytes));
+                Ok(Done::Bytes(line_bytes))
             }
         }
-        Ok(self.executed(line_bytes))
+    }
+
+    /// A meta command whose line is the first `line_bytes` bytes of `input`.
+    fn meta(&mut self, input: &[u8], line_bytes: usize, name: Name, words: &[u8]) -> Result<Done, Halt> {
+        let meta = match meta::parse(name, words) {
+            Ok(meta) => meta,
+            Err(asked) => return self.obey(input, line_bytes, &asked, &Form::classic(false)),
+        };
+        let asked = meta.asked(name, self.here.now);
+        let done = self.obey(input, line_bytes, &asked, &meta.form(name))?;
+        self.clients.counters.cmd_meta.add(u64::from(name == Name::Debug));
+        Ok(done)
     }
 
     /// A line whose end is not in sight: a fetch, whose keys are read one by one, or nonsense.
@@ -93,7 +79,7 @@ impl Taking<'_> {
                 Ok(Done::Bytes(consumed))
             }
             LongFetch::Refused(line) => {
-                self.answer(line, false)?;
+                self.answer(line)?;
                 self.session.state = State::SkipLine;
                 Ok(Done::Command(0))
             }

@@ -5,7 +5,7 @@ use super::{Done, Halt, State, Stop, Taking, WHOLE_MAX_BYTES};
 use crate::key::Key;
 use crate::mesh::message::{Token, UploadStep};
 use crate::operation::Operation;
-use crate::proto::Storing;
+use crate::proto::asked::Storing;
 use crate::proto::form::Form;
 use crate::proto::line::Line;
 use crate::replies::{Owed, Upload, Waiting};

@@ -11,12 +11,16 @@ fn parse_line(line: &[u8]) -> Command<'_> {
 
 /// A storage command of key `k` with flags 1, an exptime of -1 and a value of 3 bytes.
 fn store(mode: StoreMode, noreply: bool) -> Command<'static> {
-    Command::Store { storing: storing_of(mode, b"k", 1, -1, 3, NOW), noreply }
+    Command::Other { asked: Asked::Store(storing_of(mode, b"k", 1, -1, 3, NOW)), noreply }
+}
+
+fn ordered(order: Order<'_>, noreply: bool) -> Command<'_> {
+    Command::Other { asked: Asked::Order(order), noreply }
 }
 
 fn fails(line: &str) -> (Line, bool) {
     match parse_line(line.as_bytes()) {
-        Command::Fail { line, noreply } => (line, noreply),
+        Command::Other { asked: Asked::Line(line), noreply } => (line, noreply),
         other => panic!("{line:?} is {other:?}"),
     }
 }
@@ -46,8 +50,7 @@ fn an_unknown_line_is_an_error_that_noreply_hides() {
     for line in ["noreply", "unknown noreply", " get noreply", "cache_memlimit noreply"] {
         assert_eq!(fails(line), (Line::Error, true), "{line:?}");
     }
-    let (order, arguments) = (Order::Lru, &b" mode flat"[..]);
-    assert_eq!(parse_line(b"  lru mode flat"), Command::Operate { order, arguments, noreply: false });
+    assert_eq!(parse_line(b"  lru mode flat"), ordered(Order::Lru(b" mode flat"), false));
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn wrong_numbers_get_their_own_lines_and_noreply_hides_them() {
 
 #[test]
 fn the_value_of_a_storage_command_that_is_refused_is_passed_over() {
-    let refused = |noreply| Command::Refuse { value_bytes: 1, line: Line::BadFormat, noreply };
+    let refused = |noreply| Command::Other { asked: Asked::PassOver { bytes: 3, line: Line::BadFormat }, noreply };
     for line in ["set a b 0 1", "set a 0 b 1", "cas a 0 0 1", "cas a 0 0 1 -9", "cas a 0 0 1 x y z"] {
         assert_eq!(parse_line(line.as_bytes()), refused(false), "{line:?}");
     }
@@ -85,24 +88,27 @@ fn the_value_of_a_storage_command_that_is_refused_is_passed_over() {
 
 #[test]
 fn what_follows_the_words_of_a_command_is_ignored() {
-    let (key, operation) = (&b"a"[..], Operation::DELETE);
+    let deleted = |key, noreply| {
+        let asked = Asked::Operation { key, operation: Operation::DELETE };
+        Command::Other { asked, noreply }
+    };
     for (line, noreply) in [("delete a 10", false), ("delete a 10 noreply", true)] {
-        assert_eq!(parse_line(line.as_bytes()), Command::Keyed { key, operation, noreply }, "{line:?}");
+        assert_eq!(parse_line(line.as_bytes()), deleted(b"a", noreply), "{line:?}");
     }
-    let key = &b"noreply"[..];
-    assert_eq!(parse_line(b"delete noreply"), Command::Keyed { key, operation, noreply: true });
-    assert_eq!(parse_line(b"verbosity 1 2 3"), Command::Verbosity { level: 1, noreply: false });
+    assert_eq!(parse_line(b"delete noreply"), deleted(b"noreply", true));
+    assert_eq!(parse_line(b"verbosity 1 2 3"), ordered(Order::Verbosity { level: 1 }, false));
 }
 
 #[test]
 fn keys_end_at_250_bytes() {
     let (key, overlong) = ("k".repeat(250), "k".repeat(251));
     assert!(matches!(parse_line(format!("get {key}").as_bytes()), Command::Fetch { .. }));
-    assert!(matches!(parse_line(format!("set {key} 0 0 1").as_bytes()), Command::Store { .. }));
+    let stored = format!("set {key} 0 0 1");
+    assert!(matches!(parse_line(stored.as_bytes()), Command::Other { asked: Asked::Store(_), .. }));
     for line in ["get a {}", "gat 0 {}", "delete {}", "incr {} 1", "touch {} 1"] {
         assert_eq!(fails(&line.replace("{}", &overlong)), (Line::BadFormat, false), "{line}");
     }
-    let refused = Command::Refuse { value_bytes: 1, line: Line::BadFormat, noreply: false };
+    let refused = Command::heard(Asked::PassOver { bytes: 3, line: Line::BadFormat });
     assert_eq!(parse_line(format!("set {overlong} 0 0 1").as_bytes()), refused);
 }
 
@@ -116,12 +122,12 @@ fn fetches_keep_their_keys_for_one_by_one_reading() {
 
 #[test]
 fn flush_all_takes_a_delay_a_noreply_or_both() {
-    assert_eq!(parse_line(b"flush_all"), Command::FlushAll { delay: Ok(0), noreply: false });
-    assert_eq!(parse_line(b"flush_all noreply"), Command::FlushAll { delay: Ok(0), noreply: true });
-    assert_eq!(parse_line(b"flush_all 5 noreply"), Command::FlushAll { delay: Ok(5), noreply: true });
-    assert_eq!(parse_line(b"flush_all -1"), Command::FlushAll { delay: Ok(-1), noreply: false });
-    assert_eq!(parse_line(b"flush_all x"), Command::FlushAll { delay: Err(Line::BadExptime), noreply: false });
-    assert_eq!(parse_line(b"flush_all 1 2"), Command::FlushAll { delay: Ok(1), noreply: false });
+    assert_eq!(parse_line(b"flush_all"), ordered(Order::Flush(Ok(0)), false));
+    assert_eq!(parse_line(b"flush_all noreply"), ordered(Order::Flush(Ok(0)), true));
+    assert_eq!(parse_line(b"flush_all 5 noreply"), ordered(Order::Flush(Ok(5)), true));
+    assert_eq!(parse_line(b"flush_all -1"), ordered(Order::Flush(Ok(-1)), false));
+    assert_eq!(parse_line(b"flush_all x"), ordered(Order::Flush(Err(Line::BadExptime)), false));
+    assert_eq!(parse_line(b"flush_all 1 2"), ordered(Order::Flush(Ok(1)), false));
 }
 
 #[test]
@@ -231,7 +237,8 @@ fn a_plain_set_is_read_as_its_words_are() {
         plain += 1;
         let text = line[..len].strip_suffix(b"\n").expect("a whole line");
         let text = text.strip_suffix(b"\r").unwrap_or(text);
-        assert_eq!(parse_line(text), Command::Store { storing, noreply }, "{:?}", line.escape_ascii().to_string());
+        let stored = Command::Other { asked: Asked::Store(storing), noreply };
+        assert_eq!(parse_line(text), stored, "{:?}", line.escape_ascii().to_string());
     }
     assert!(plain > 1_000, "{plain}");
     let plain = plain_set(b"set key 7 60 5 noreply\r\n", NOW);
