@@ -3,7 +3,7 @@
 import resource
 import time
 
-from conftest import KIND, connect, expect, found, only_sidestep, sidestep_stats, store
+from conftest import KIND, V6, connect, expect, found, only_sidestep, sidestep_stats, store
 from test_supervisor import until
 
 COUNT = 64
@@ -70,8 +70,9 @@ def test_connections_that_say_nothing_sleep_and_answer_when_they_are_asked(start
     until(lambda: sidestep_stats(connections[0])["flows_woken"] >= count - awake, "they were not asleep")
     asked = time.monotonic()
     assert server.stop() == 0, server.errors
-    # Whoever slept is closed as the others are, but after 250 ms told by a reset (apps/cached/src/worker/run.rs, ASLEEP_LIMIT).
-    may_reset = count - awake if time.monotonic() > asked + 0.25 else 0
+    # Whoever slept is closed as the others are. Over IPv6, where this runs once more and beside whatever else does, a server that had
+    # no time for all within 250 ms may tell them by a reset (apps/cached/src/worker/run.rs, ASLEEP_LIMIT).
+    may_reset = count - awake if V6 and time.monotonic() > asked + 0.25 else 0
     reset = 0
     for connection in connections:
         try:
