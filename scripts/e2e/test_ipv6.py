@@ -27,11 +27,12 @@ from conftest import (
     sidestep_stats,
     store,
 )
+from test_announcing import STRANGER
 from test_nobody_serves import Held, log_in
 from test_shared_address import ECHO
 from test_supervisor import until
 from test_udp import Client
-from test_vlan import NUMBER, trunk
+from test_vlan import NUMBER, discovery, trunk
 from test_wrong_use import refused
 
 __all__ = ["trunk"]
@@ -258,6 +259,51 @@ def test_a_client_over_ipv6_is_served_in_a_vlan(start, trunk):
     with connect() as connection:
         exchange(connection, b"get k\r\n", found(b"k", VALUE) + b"END\r\n")
     assert server.stop() == 0, server.errors
+
+
+@only_sidestep
+def test_an_ipv6_address_that_another_has_at_the_start_is_said_and_not_used_and_the_others_are_served(start):
+    client_ip("address", "add", OURS + "/128", "dev", "sc0", "nodad")
+    try:
+        server = start(extra=addresses(OURS, FURTHER)).wait_until_ready()
+        with open("/sys/class/net/sc0/address", encoding="ascii") as address:
+            station = address.read().strip()
+        assert "WARN" in Log(server).until(f"{OURS} is also the address of the station {station}")
+    finally:
+        client_ip("address", "del", OURS + "/128", "dev", "sc0")
+    # Nobody answers there, though the other has gone: it is asked for again when the link returns.
+    with pytest.raises(OSError):
+        socket.create_connection((OURS, PORT), timeout=1)
+    for address in (ADDRESS, FURTHER):
+        with connect(address=address) as connection:
+            ask(connection)
+            until(lambda: sidestep_stats(connection).get("dropped_address_conflict", 0) > 0, "it is not counted")
+    assert server.stop() == 0, server.errors
+
+
+@only_sidestep
+def test_a_station_that_takes_an_ipv6_address_later_is_said_once_counted_and_moves_no_connection(start):
+    server = start(extra=addresses(OURS)).wait_until_ready()
+    log = Log(server)
+    connection = connect(address=OURS)
+    ask(connection)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("sc0", 0))
+        # Said to all; and asked for, as one does who is about to use it, which is answered and no conflict (RFC 4862, 5.4.3).
+        claims = discovery(136, 0x20, OURS, "ff02::1", OURS, b"\x02\x01" + STRANGER)
+        probes = discovery(135, 0, "::", "ff02::1:ff00:2", OURS)
+        for number in range(100):
+            for group, packet in (claims, probes):
+                wire.send(group + STRANGER + packet)
+            ask(connection, b"%d" % number)
+    log.until(f"{OURS} is also the address of the station {STRANGER.hex(':')}")
+    until(lambda: sidestep_stats(connection)["dropped_address_conflict"] >= 100, "they are not counted")
+    assert sidestep_stats(connection)["dropped_address_conflict"] == 100
+    with connect(address=OURS) as new:
+        exchange(new, b"get k\r\n", found(b"k", b"99") + b"END\r\n")
+    connection.close()
+    assert server.stop() == 0
+    assert (log.text.decode() + server.errors).count("is also the address of the station") == 1
 
 
 def groups():

@@ -163,14 +163,18 @@ def internet_sum(data):
     return struct.pack("!H", total ^ 0xFFFF)
 
 
-def solicitation(station):
-    """Asks for the server's IPv6 address, as a neighbour does: to whom, and the packet behind the tags."""
-    source, target = (socket.inet_pton(socket.AF_INET6, address) for address in ("fd77::1", "fd77::2"))
-    group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:2")
-    body = struct.pack("!BBHI", 135, 0, 0, 0) + target + b"\x01\x01" + station
+def discovery(kind, flags, source, group, target, option=b""):
+    """A message about an IPv6 address to a group of stations (RFC 4861): their address, and the packet behind the tags."""
+    source, group, target = (socket.inet_pton(socket.AF_INET6, address) for address in (source, group, target))
+    body = struct.pack("!BBHI", kind, 0, 0, flags << 24) + target + option
     summed = internet_sum(source + group + struct.pack("!II", len(body), 58) + body)
     head = struct.pack("!HIHBB", 0x86DD, 0x60000000, len(body), 58, 255) + source + group
     return b"\x33\x33" + group[12:], head + body[:2] + summed + body[4:]
+
+
+def solicitation(station):
+    """Asks for the server's IPv6 address, as a neighbour does."""
+    return discovery(135, 0, "fd77::1", "ff02::1:ff00:2", "fd77::2", b"\x01\x01" + station)
 
 
 def datagram(v6, payload):
