@@ -6,6 +6,7 @@ A host is where the server runs: the virtual machine (vm.py) or a namespace of t
 
 import re
 import socket
+import time
 
 from pymemcache.client.base import Client
 
@@ -13,6 +14,8 @@ PORT = 11211
 FLOWS = 64
 # How long anything may take before it counts as hung: an emulation is slow, and others may use the machine.
 HANG_SECONDS = 120
+# How long a process that was killed has to end.
+SETTLE_SECONDS = 30
 
 
 def family(address):
@@ -55,6 +58,13 @@ class Trial:
         files = " ".join(f"/sys/class/net/{link}/{name}" for name in ("mtu", "napi_defer_hard_irqs", "gro_flush_timeout"))
         rest = f"ip -o address show dev {link}; cat {files} /proc/sys/net/ipv4/ip_local_reserved_ports"
         return self.host.run(f"{commands}; {irqs}; {rest}", check=False)
+
+    def settled(self, before):
+        """The settings once they are as before, or as they stay: a data plane closes its queues after its supervisor's end was told."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (now := self.settings()) != before and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return now
 
     def addresses(self):
         """The options of both families' addresses."""
@@ -193,7 +203,7 @@ class Trial:
         self.lines += self.end("KILL").splitlines()[-8:]
         program = self.host.run(f"ip -o link show {self.link}")
         gone = "prog/xdp" not in program and self.kernel_answers()
-        after = self.settings()
+        after = self.settled(before)
         restored = after == before
         if not restored:
             self.lines += ["before:", *before.splitlines(), "after:", *after.splitlines()]
@@ -203,7 +213,8 @@ class Trial:
         self.note("survives kill -9", gone and self.stock_client())
         closing = self.end("TERM")
         self.lines += closing.splitlines()[-12:]
-        self.note("restores", restored and self.settings() == before and "\nexit 0" in closing, "killed and asked to end")
+        restored = restored and self.settled(before) == before
+        self.note("restores", restored and "\nexit 0" in closing, "killed and asked to end")
 
     def refused(self, said, before):
         """It has not started: the line that says why, and that all is as it was."""
