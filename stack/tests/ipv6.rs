@@ -16,11 +16,15 @@ mod handshake;
 mod islands;
 #[path = "loss.rs"]
 mod loss;
+#[path = "recovery.rs"]
+mod recovery;
 #[path = "rings.rs"]
 mod rings;
 #[path = "segments.rs"]
 mod segments;
 #[path = "sleep.rs"]
 mod sleep;
+#[path = "stalls.rs"]
+mod stalls;
 #[path = "time_wait.rs"]
 mod time_wait;

@@ -5,8 +5,6 @@
 mod crowd;
 #[path = "lab/lab.rs"]
 mod lab;
-#[path = "lab/talk6.rs"]
-mod talk6;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -14,12 +12,12 @@ use std::time::Duration;
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use lab::bench::Bench;
 use lab::raw::{ACK, FIN, PSH, RST, SYN};
+use lab::v6::{self, ALL_NODES, OTHER, THEM6, Talk, US6, config, group_of, icmp, packet, settled, tcp6};
 use lab::{App, OWN, PEER, PORT, US};
 use nic::checksum;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_stack::{Connect, ConnectError, DropReason, StackConfig};
-use talk6::{ALL_NODES, OTHER, THEM6, Talk, Tcp6, US6, config, group_of, icmp, packet, settled};
 
 const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -37,7 +35,7 @@ fn what_is_sent_to_a_group_of_stations_is_answered_by_none() {
     let mut bench = settled(config());
     let echo = icmp(THEM6, US6, 64, &[128, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4]);
     assert_eq!(bench.frame(&echo).len(), 1);
-    let frames = [echo, Tcp6::new(5_000, SYN, 100, 0).frame(), Tcp6::new(5_000, ACK, 100, 7).frame()];
+    let frames = [echo, tcp6(5_000, SYN, 100, 0).frame(), tcp6(5_000, ACK, 100, 7).frame()];
     for frame in frames {
         assert_eq!(bench.frame(&to_group(&frame)), Vec::<Vec<u8>>::new());
     }
@@ -48,9 +46,9 @@ fn what_is_sent_to_a_group_of_stations_is_answered_by_none() {
 #[test]
 fn who_is_not_on_the_link_cannot_ask_for_our_groups() {
     let mut bench = settled(config());
-    assert_eq!(bench.frame(&talk6::group_query(ROUTER)).len(), 1);
+    assert_eq!(bench.frame(&v6::group_query(ROUTER)).len(), 1);
     for stranger in [FAR, THEM6, US6, Ipv6Addr::UNSPECIFIED] {
-        assert_eq!(bench.frame(&talk6::group_query(stranger)), Vec::<Vec<u8>>::new(), "{stranger}");
+        assert_eq!(bench.frame(&v6::group_query(stranger)), Vec::<Vec<u8>>::new(), "{stranger}");
     }
 }
 
@@ -77,10 +75,10 @@ fn sent(bench: &mut Bench, millis: u64) -> Vec<Vec<u8>> {
 fn a_connection_in_doubt_asks_in_its_own_family() {
     let mut bench = settled(config());
     bench.frame(&arp_request(OTHER, [10, 77, 0, 9]));
-    let syn = talk6::from_station(&Tcp6::new(5_000, SYN, 100, 0).from(FAR).frame(), OTHER);
-    let answer = talk6::segments(&bench.frame(&syn)).remove(0);
-    let talk = Talk { peer: FAR, port: 5_000, seq: 101, ack: answer.seq.wrapping_add(1), label: answer.label };
-    bench.frame(&talk6::from_station(&talk.segment(ACK | PSH, b"get k\r\n"), OTHER));
+    let syn = v6::from_station(&tcp6(5_000, SYN, 100, 0).from(FAR).frame(), OTHER);
+    let answer = v6::segments(&bench.frame(&syn)).remove(0);
+    let talk = Talk { peer: FAR.into(), port: 5_000, seq: 101, ack: answer.seq.wrapping_add(1), label: answer.label };
+    bench.frame(&v6::from_station(&talk.segment(ACK | PSH, b"get k\r\n"), OTHER));
     for frame in sent(&mut bench, 10_000) {
         if frame[12..14] == [8, 6] {
             assert_eq!(frame[28..32], US.octets(), "asked from an address that is not ours: {frame:02x?}");
@@ -93,7 +91,7 @@ fn a_connection_in_doubt_asks_in_its_own_family() {
 fn a_connection_over_ipv4_in_doubt_asks_by_arp() {
     let mut bench = settled(config());
     let router = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 9);
-    bench.frame(&talk6::from_station(&talk6::solicitation(router, group_of(US6), US6, Some(OTHER)), OTHER));
+    bench.frame(&v6::from_station(&v6::solicitation(router, group_of(US6), US6, Some(OTHER)), OTHER));
     assert_eq!(bench.server.stack.neighbor(router), Some(OTHER));
     let syn = lab::raw::Tcp::new(5_000, SYN, 100, 0);
     let far = |mut frame: Vec<u8>| {
@@ -130,7 +128,7 @@ fn a_connection_over_ipv4_in_doubt_asks_by_arp() {
 fn a_router_that_comes_back_is_one_at_once() {
     let mut bench = settled(config());
     for _ in 0..3 {
-        bench.frame(&talk6::from_station(&talk6::router_advertisement(ROUTER, 20, &[]), OTHER));
+        bench.frame(&v6::from_station(&v6::router_advertisement(ROUTER, 20, &[]), OTHER));
         assert_eq!(bench.server.stack.next_hop(FAR), Some(ROUTER.into()));
         sent(&mut bench, 21_000);
         assert_eq!(bench.server.stack.next_hop(FAR), None);
@@ -231,26 +229,26 @@ fn each_core_hears_of_an_address_that_is_taken_of_routers_and_of_neighbours_that
     let [mut here, mut there] = [0; 2].map(|_| Bench::with(settings.clone(), App::Echo));
     here.turn();
     there.turn();
-    let claim = talk6::advertisement(US6, ALL_NODES, US6, Some(OTHER), false);
-    here.frame(&talk6::from_station(&claim, OTHER));
+    let claim = v6::advertisement(US6, ALL_NODES, US6, Some(OTHER), false);
+    here.frame(&v6::from_station(&claim, OTHER));
     assert_eq!(pass_on(&mut here, &mut there), 1);
     for bench in [&mut here, &mut there] {
         assert_eq!(bench.server.stack.conflict(), Some((US6.into(), OTHER)));
         sent(bench, 2_000);
-        assert!(talk6::segments(&bench.frame(&Tcp6::new(5_000, SYN, 100, 0).frame())).is_empty(), "it is not ours");
+        assert!(v6::segments(&bench.frame(&tcp6(5_000, SYN, 100, 0).frame())).is_empty(), "it is not ours");
     }
     assert_eq!(pass_on(&mut there, &mut here), 0, "once round is enough");
 
     let [mut here, mut there] = [0; 2].map(|_| settled(settings.clone()));
-    here.frame(&talk6::from_station(&talk6::router_advertisement(ROUTER, 1_800, &[]), OTHER));
+    here.frame(&v6::from_station(&v6::router_advertisement(ROUTER, 1_800, &[]), OTHER));
     assert_eq!(pass_on(&mut here, &mut there), 1);
     assert_eq!(there.server.stack.next_hop(FAR), Some(ROUTER.into()));
     let now = there.now();
     there.server.stack.connect(now, &Connect::to((THEM6, 80)), |_| true).expect("it can be tried");
     assert_eq!(there.turn().len(), 1, "it is asked for");
-    here.frame(&talk6::advertisement(THEM6, US6, THEM6, Some(PEER), true));
+    here.frame(&v6::advertisement(THEM6, US6, THEM6, Some(PEER), true));
     assert_eq!(pass_on(&mut here, &mut there), 1);
-    assert_eq!(talk6::segments(&there.turn()).len(), 1, "the SYN");
+    assert_eq!(v6::segments(&there.turn()).len(), 1, "the SYN");
     assert_eq!(pass_on(&mut there, &mut here), 0);
 }
 
@@ -320,31 +318,25 @@ impl Fuzz {
             0 | 1 => {
                 let flags = self.pick(&[SYN, ACK, ACK | PSH, FIN | ACK, RST, SYN | ACK]);
                 let (seq, ack) = (self.pick(&[100, 101, 108]), self.0.next_u32());
-                let mut tcp = Tcp6::new(5_000 + self.below(64) as u16, flags, seq, ack).from(source);
+                let mut tcp = tcp6(5_000 + self.below(64) as u16, flags, seq, ack).from(source);
                 tcp.mss = Some(self.0.next_u32() as u16);
                 tcp.with(&self.bytes(20)).frame()
             }
-            2 => {
-                talk6::solicitation(source, to, self.pick(&[US6, THEM6, ROUTER]), Some(self.pick(&[PEER, OTHER, OWN])))
+            2 => v6::solicitation(source, to, self.pick(&[US6, THEM6, ROUTER]), Some(self.pick(&[PEER, OTHER, OWN]))),
+            3 => {
+                v6::advertisement(source, to, self.address(), Some(self.pick(&[PEER, OTHER, OWN])), self.below(2) == 0)
             }
-            3 => talk6::advertisement(
-                source,
-                to,
-                self.address(),
-                Some(self.pick(&[PEER, OTHER, OWN])),
-                self.below(2) == 0,
-            ),
             4 => {
-                let prefix = talk6::prefix_option(self.address(), self.0.next_u32() as u8, self.0.next_u32());
+                let prefix = v6::prefix_option(self.address(), self.0.next_u32() as u8, self.0.next_u32());
                 let mtu = [&[5, 1, 0, 0][..], &self.0.next_u32().to_be_bytes()].concat();
-                let options = [talk6::station_option(1, OTHER).to_vec(), prefix, mtu].concat();
+                let options = [v6::station_option(1, OTHER).to_vec(), prefix, mtu].concat();
                 let lifetime = self.pick(&[0, 1, 30, u16::MAX]);
-                talk6::router_advertisement(source, lifetime, &options)
+                v6::router_advertisement(source, lifetime, &options)
             }
-            5 => talk6::group_query(source),
+            5 => v6::group_query(source),
             6 => {
                 let kind = self.pick(&[1, 2, 3, 4, 128, 129, 130, 131, 137]);
-                let quoted = Tcp6::new(PORT, ACK, 1, 1).with(&self.bytes(9)).frame();
+                let quoted = tcp6(PORT, ACK, 1, 1).with(&self.bytes(9)).frame();
                 let mut body = vec![kind, self.below(8) as u8, 0, 0, 0, 0, 5, self.0.next_u32() as u8];
                 body.extend(&quoted[14..]);
                 body[8 + 8..8 + 24].copy_from_slice(&US6.octets());
@@ -390,7 +382,7 @@ fn check(frame: &[u8], seed: u64) {
         _ => {
             // An answer in place keeps what was behind its question's packet.
             let frame = &frame[..54 + usize::from(u16::from_be_bytes([frame[18], frame[19]]))];
-            let about_the_link = talk6::ndp(frame).is_some();
+            let about_the_link = v6::ndp(frame).is_some();
             let source = Ipv6Addr::from(<[u8; 16]>::try_from(&frame[22..38]).expect("sixteen"));
             let to = Ipv6Addr::from(<[u8; 16]>::try_from(&frame[38..54]).expect("sixteen"));
             assert!(source == US6 || about_the_link && source.is_unspecified(), "seed {seed}: {frame:02x?}");

@@ -2,8 +2,6 @@
 
 #[path = "lab/lab.rs"]
 mod lab;
-#[path = "lab/talk6.rs"]
-mod talk6;
 
 use std::alloc::System;
 use std::net::Ipv6Addr;
@@ -11,10 +9,10 @@ use std::time::Duration;
 
 use lab::bench::Bench;
 use lab::raw::{ACK, PSH, RST, SYN};
+use lab::v6::{Talk, US6, tcp6};
 use lab::{App, OWN, PORT};
 use sidestep_stack::StackConfig;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use talk6::{Talk, Tcp6, US6};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -36,8 +34,8 @@ fn requests_and_hosts_that_come_and_go_allocate_nothing() {
             let request = talk.segment(ACK | PSH, b"get key\r\n");
             (talk.seq, talk.ack) = (talk.seq + 9, talk.ack.wrapping_add(9));
             let host = Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(number));
-            let syn = Tcp6::new(5_000, SYN, 7, 0).from(host).frame();
-            let rst = Tcp6::new(5_000, RST, 8, 0).from(host).frame();
+            let syn = tcp6(5_000, SYN, 7, 0).from(host).frame();
+            let rst = tcp6(5_000, RST, 8, 0).from(host).frame();
             [request, syn, rst]
         })
         .collect();

@@ -2,18 +2,16 @@
 
 #[path = "lab/lab.rs"]
 mod lab;
-#[path = "lab/talk6.rs"]
-mod talk6;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use lab::bench::Bench;
 use lab::raw::{ACK, FIN, RST, SYN, Tcp};
+use lab::v6::{self, ALL_NODES, THEM6, Talk, US6, config, icmp, packet, segments, settled, tcp6};
 use lab::{App, PORT, US};
 use nic::checksum;
 use sidestep_stack::{DropReason, OwnAddress};
-use talk6::{ALL_NODES, THEM6, Talk, Tcp6, US6, config, icmp, packet, segments, settled};
 
 const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
@@ -63,15 +61,15 @@ fn a_syn_ack_offers_what_the_link_leaves_and_nothing_longer_is_sent() {
         bench.wire.clock().advance(Duration::from_millis(100));
     });
     for (offered, longest) in [(Some(1_460), 1_440), (Some(1_300), 1_300), (None, 1_220), (Some(9_000), 1_440)] {
-        let mut syn = Tcp6::new(5_000 + longest as u16, SYN, 100, 0);
+        let mut syn = tcp6(5_000 + longest as u16, SYN, 100, 0);
         syn.mss = offered;
         let answers = segments(&bench.frame(&syn.frame()));
         assert_eq!(answers[0].mss, Some(1_440));
-        let mut ack = Tcp6::new(syn.peer_port, ACK, 101, answers[0].seq.wrapping_add(1));
+        let mut ack = tcp6(syn.peer_port, ACK, 101, answers[0].seq.wrapping_add(1));
         ack.window = 20_000;
         let sent = segments(&bench.frame(&ack.frame()));
         assert_eq!(sent.iter().map(|segment| segment.data.len()).max(), Some(longest), "{offered:?}");
-        bench.frame(&Tcp6::new(syn.peer_port, RST, 101, 0).frame());
+        bench.frame(&tcp6(syn.peer_port, RST, 101, 0).frame());
     }
 }
 
@@ -120,9 +118,9 @@ fn headers_that_nobody_honest_sends_are_refused_each_under_its_reason() {
     empty[18..20].fill(0);
     let mut version = segment.clone();
     version[14] = 0x40;
-    let mut martian = Tcp6::new(5_000, SYN, 1, 0).from(Ipv6Addr::LOCALHOST).frame();
-    let group = Tcp6::new(5_000, SYN, 1, 0).from(ALL_NODES).frame();
-    let land = Tcp6::new(PORT, SYN, 1, 0).from(US6).frame();
+    let mut martian = tcp6(5_000, SYN, 1, 0).from(Ipv6Addr::LOCALHOST).frame();
+    let group = tcp6(5_000, SYN, 1, 0).from(ALL_NODES).frame();
+    let land = tcp6(PORT, SYN, 1, 0).from(US6).frame();
     let mut other = segment.clone();
     other[53] = 9;
     let mut in_group = segment.clone();
@@ -222,10 +220,10 @@ fn packets_are_as_long_as_a_router_says_they_may_be_and_no_shorter_than_any_link
     ] {
         let mut bench = settled(config());
         bench.server.app = App::Blast(3_000);
-        let mut syn = Tcp6::new(5_000, SYN, 100, 0);
+        let mut syn = tcp6(5_000, SYN, 100, 0);
         (syn.mss, syn.window) = (Some(1_440), 3_000);
         let syn_ack = segments(&bench.frame(&syn.frame()));
-        let mut ack = Tcp6::new(5_000, ACK, 101, syn_ack[0].seq.wrapping_add(1));
+        let mut ack = tcp6(5_000, ACK, 101, syn_ack[0].seq.wrapping_add(1));
         ack.window = 3_000;
         let sent = bench.frame(&ack.frame());
         assert_eq!(segments(&sent)[0].data.len(), 1_440);
@@ -312,7 +310,7 @@ fn fragments_that_overlap_or_hide_their_headers_are_refused() {
     bench.frame(&fragments(&segment, &[44], 3)[0]);
     assert_eq!(bench.drops(DropReason::FragmentMalformed), 2);
     // RFC 6980: NDP never comes so, be it in one piece; other protocols are not put together.
-    let solicitation = talk6::solicitation(THEM6, talk6::group_of(US6), US6, Some(lab::PEER));
+    let solicitation = v6::solicitation(THEM6, v6::group_of(US6), US6, Some(lab::PEER));
     bench.frame(&behind(&solicitation, 44, &[58, 0, 0, 0, 0, 0, 0, 1]));
     assert_eq!(bench.drops(DropReason::NdpMalformed), 1);
     bench.frame(&behind(&solicitation, 44, &[58, 0, 0, 1, 0, 0, 0, 1]));
@@ -332,7 +330,7 @@ fn a_full_table_of_hosts_refuses_new_ones_alone() {
     let peer = |number: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number);
     let mut talks: Vec<_> = (1..=3).map(|number| Talk::open_from(&mut bench, peer(number), 5_000)).collect();
     for _ in 0..10 {
-        assert_eq!(segments(&bench.frame(&Tcp6::new(5_000, SYN, 1, 0).from(peer(4)).frame())), []);
+        assert_eq!(segments(&bench.frame(&tcp6(5_000, SYN, 1, 0).from(peer(4)).frame())), []);
     }
     assert_eq!(bench.drops(DropReason::NoStation), 10);
     // Hosts that have a connection may have another; IPv4 needs no room.
@@ -342,7 +340,7 @@ fn a_full_table_of_hosts_refuses_new_ones_alone() {
         assert_eq!(talk.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
     }
     // One goes: there is room, and nothing of the one before is the next one's.
-    bench.frame(&Tcp6::new(5_000, RST, talks[0].seq, 0).from(peer(1)).frame());
+    bench.frame(&tcp6(5_000, RST, talks[0].seq, 0).from(peer(1)).frame());
     let mut next = Talk::open_from(&mut bench, peer(4), 5_000);
     assert_eq!(next.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
     assert_eq!(segments(&bench.frame(&talks[0].segment(ACK, b"lost")))[0].flags, RST);
@@ -352,7 +350,7 @@ fn a_full_table_of_hosts_refuses_new_ones_alone() {
 #[test]
 fn two_frames_of_a_stranger_in_one_burst_are_of_one_host() {
     let mut bench = settled(config());
-    let syn = Tcp6::new(5_000, SYN, 100, 0).from(FAR).frame();
+    let syn = tcp6(5_000, SYN, 100, 0).from(FAR).frame();
     (0..3).for_each(|_| bench.send(&syn));
     assert_eq!(segments(&bench.turn()).len(), 1);
     let census = bench.server.stack.census();
@@ -368,11 +366,11 @@ fn a_place_that_is_given_away_is_not_so_within_the_burst() {
     settings.stations = 1;
     let mut bench = settled(settings);
     let talk = Talk::open(&mut bench, 5_000);
-    bench.send(&Tcp6::new(5_000, RST, talk.seq, 0).frame());
-    bench.send(&Tcp6::new(5_000, SYN, 7, 0).from(FAR).frame());
+    bench.send(&tcp6(5_000, RST, talk.seq, 0).frame());
+    bench.send(&tcp6(5_000, SYN, 7, 0).from(FAR).frame());
     bench.send(&talk.segment(ACK, b"too late"));
     let answers = segments(&bench.turn());
-    assert_eq!(answers.iter().map(|answer| (answer.peer, answer.flags)).collect::<Vec<_>>(), [(THEM6, RST)]);
+    assert_eq!(answers.iter().map(|answer| (answer.peer, answer.flags)).collect::<Vec<_>>(), [(THEM6.into(), RST)]);
     assert_eq!(bench.drops(DropReason::NoStation), 1);
     // With the next burst there is room.
     Talk::open_from(&mut bench, FAR, 5_000);
@@ -386,7 +384,7 @@ fn a_flood_of_syns_from_made_up_hosts_gets_cookies_and_is_remembered_nowhere() {
     let host = |number: u32| Ipv6Addr::from_bits(FAR.to_bits() + u128::from(number));
     let mut cookies = Vec::new();
     for number in 0..200 {
-        let answers = bench.frame(&Tcp6::new(5_000, SYN, 100, 0).from(host(number)).frame());
+        let answers = bench.frame(&tcp6(5_000, SYN, 100, 0).from(host(number)).frame());
         cookies.extend(segments(&answers));
     }
     let census = bench.server.stack.census();
@@ -399,7 +397,7 @@ fn a_flood_of_syns_from_made_up_hosts_gets_cookies_and_is_remembered_nowhere() {
     assert_eq!(talk.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
     assert_eq!(bench.server.stack.stats().cookies_accepted, 1);
     // A cookie is of all of the address.
-    let liar = Tcp6::new(5_000, ACK, 101, cookies[151].seq.wrapping_add(1)).from(host(99_999)).frame();
+    let liar = tcp6(5_000, ACK, 101, cookies[151].seq.wrapping_add(1)).from(host(99_999)).frame();
     bench.frame(&liar);
     assert_eq!(bench.server.stack.stats().cookies_accepted, 1);
 }
@@ -413,7 +411,7 @@ fn sequence_numbers_climb_though_the_host_was_forgotten_meanwhile() {
     let mut before = None;
     for _ in 0..20 {
         let talk = Talk::open(&mut bench, 5_000);
-        bench.frame(&Tcp6::new(5_000, RST, talk.seq, 0).frame());
+        bench.frame(&tcp6(5_000, RST, talk.seq, 0).frame());
         if let Some(before) = before {
             let climbed = talk.ack.wrapping_sub(before);
             assert!((1..1 << 20).contains(&climbed), "{climbed}");
@@ -421,7 +419,7 @@ fn sequence_numbers_climb_though_the_host_was_forgotten_meanwhile() {
         before = Some(talk.ack);
         bench.wire.clock().advance(Duration::from_millis(50));
         let other = Talk::open_from(&mut bench, FAR, 5_000);
-        bench.frame(&Tcp6::new(5_000, RST, other.seq, 0).from(FAR).frame());
+        bench.frame(&tcp6(5_000, RST, other.seq, 0).from(FAR).frame());
         bench.wire.clock().advance(Duration::from_millis(50));
     }
 }

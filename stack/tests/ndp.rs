@@ -2,20 +2,18 @@
 
 #[path = "lab/lab.rs"]
 mod lab;
-#[path = "lab/talk6.rs"]
-mod talk6;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use lab::bench::Bench;
 use lab::raw::{ACK, SYN};
+use lab::v6::{
+    self, ALL_NODES, Kind, Message, OTHER, THEM6, US6, advertisement, group_of, ndp, prefix_option,
+    router_advertisement, solicitation, station_option,
+};
 use lab::{App, OWN, PEER};
 use sidestep_stack::{Connect, DropReason, Mac, OwnAddress, Route, Routes, StackConfig};
-use talk6::{
-    ALL_NODES, Kind, Message, OTHER, THEM6, US6, advertisement, group_of, ndp, prefix_option, router_advertisement,
-    solicitation, station_option,
-};
 
 /// When frames of NDP were sent, in milliseconds from now on, and what they were.
 fn said(bench: &mut Bench, millis: u64) -> Vec<(u64, Message)> {
@@ -66,14 +64,14 @@ fn an_address_is_asked_for_a_second_before_it_is_used_and_then_announced() {
 #[test]
 fn before_that_a_syn_is_not_taken_and_a_solicitation_not_answered() {
     let mut bench = Bench::with(config(), App::Echo);
-    let syn = talk6::Tcp6::new(5_000, SYN, 100, 0).frame();
-    assert!(bench.frame(&syn).iter().all(|frame| talk6::tcp(frame).is_none()));
+    let syn = v6::tcp6(5_000, SYN, 100, 0).frame();
+    assert!(bench.frame(&syn).iter().all(|frame| v6::tcp(frame).is_none()));
     assert_eq!(bench.drops(DropReason::Ip6NotOurs), 1);
     assert!(bench.frame(&solicitation(THEM6, group_of(US6), US6, Some(PEER))).is_empty());
     bench.wire.clock().advance(Duration::from_millis(1_001));
     bench.turn();
     let answers = bench.frame(&syn);
-    assert_eq!(talk6::tcp(&answers[0]).map(|syn_ack| syn_ack.flags), Some(SYN | ACK));
+    assert_eq!(v6::tcp(&answers[0]).map(|syn_ack| syn_ack.flags), Some(SYN | ACK));
 }
 
 #[test]
@@ -85,26 +83,26 @@ fn an_address_that_somebody_has_or_wants_at_the_same_time_is_not_used() {
     for frame in heard {
         let mut bench = Bench::with(config(), App::Echo);
         bench.turn();
-        bench.send(&talk6::from_station(&frame, OTHER));
+        bench.send(&v6::from_station(&frame, OTHER));
         assert!(said(&mut bench, 5_000).iter().all(|(_, message)| message.kind != Kind::Advertisement));
         assert_eq!(bench.drops(DropReason::AddressConflict), 1);
         assert_eq!(bench.server.stack.conflict(), Some((IpAddr::V6(US6), OTHER)));
-        bench.frame(&talk6::Tcp6::new(5_000, SYN, 100, 0).frame());
+        bench.frame(&v6::tcp6(5_000, SYN, 100, 0).frame());
         assert_eq!(bench.drops(DropReason::Ip6NotOurs), 1, "it is not ours");
         // The link returns, and the other has gone.
         let now = bench.now();
         bench.server.stack.announce(now, 0);
         assert!(said(&mut bench, 2_000).iter().any(|(_, message)| message.kind == Kind::Advertisement));
-        assert_eq!(talk6::segments(&bench.frame(&talk6::Tcp6::new(5_001, SYN, 100, 0).frame())).len(), 1);
+        assert_eq!(v6::segments(&bench.frame(&v6::tcp6(5_001, SYN, 100, 0).frame())).len(), 1);
     }
 }
 
 #[test]
 fn a_station_that_takes_the_address_later_is_counted_and_no_connection_minds() {
     let mut bench = settled();
-    let mut talk = talk6::Talk::open(&mut bench, 5_000);
+    let mut talk = v6::Talk::open(&mut bench, 5_000);
     for round in 1..=100 {
-        let frame = talk6::from_station(&advertisement(US6, ALL_NODES, US6, Some(OTHER), false), OTHER);
+        let frame = v6::from_station(&advertisement(US6, ALL_NODES, US6, Some(OTHER), false), OTHER);
         assert!(bench.frame(&frame).is_empty(), "it is not fought");
         assert_eq!(bench.drops(DropReason::AddressConflict), round);
     }
@@ -137,22 +135,22 @@ fn what_rfc_4861_does_not_allow_is_dropped_and_counted() {
     let mut bench = settled();
     let group = group_of(US6);
     let good = solicitation(THEM6, group, US6, Some(PEER));
-    let routed = talk6::with_hop_limit(&good, 254);
+    let routed = v6::with_hop_limit(&good, 254);
     let mut wrong_sum = good.clone();
     wrong_sum[60] ^= 1;
     let cases = [
         (routed, DropReason::NdpHopLimit),
         (wrong_sum, DropReason::IcmpMalformed),
-        (talk6::message(THEM6, group, &[135, 1, 0, 0, 0, 0, 0, 0], Some(US6), &[]), DropReason::NdpMalformed),
+        (v6::message(THEM6, group, &[135, 1, 0, 0, 0, 0, 0, 0], Some(US6), &[]), DropReason::NdpMalformed),
         (
-            talk6::message(THEM6, group, &[135, 0, 0, 0, 0, 0, 0, 0], Some(US6), &[1, 0, 2, 0, 0, 0, 0, 2]),
+            v6::message(THEM6, group, &[135, 0, 0, 0, 0, 0, 0, 0], Some(US6), &[1, 0, 2, 0, 0, 0, 0, 2]),
             DropReason::NdpMalformed,
         ),
         (
-            talk6::message(THEM6, group, &[135, 0, 0, 0, 0, 0, 0, 0], Some(US6), &[1, 2, 2, 0, 0, 0, 0, 2]),
+            v6::message(THEM6, group, &[135, 0, 0, 0, 0, 0, 0, 0], Some(US6), &[1, 2, 2, 0, 0, 0, 0, 2]),
             DropReason::NdpMalformed,
         ),
-        (talk6::message(THEM6, group, &[135, 0, 0, 0, 0, 0, 0, 0], None, &[]), DropReason::NdpMalformed),
+        (v6::message(THEM6, group, &[135, 0, 0, 0, 0, 0, 0, 0], None, &[]), DropReason::NdpMalformed),
         (solicitation(THEM6, group, ALL_NODES, Some(PEER)), DropReason::NdpMalformed),
         (solicitation(Ipv6Addr::UNSPECIFIED, group, US6, Some(PEER)), DropReason::NdpMalformed),
         (solicitation(Ipv6Addr::UNSPECIFIED, US6, US6, None), DropReason::NdpMalformed),
@@ -163,7 +161,7 @@ fn what_rfc_4861_does_not_allow_is_dropped_and_counted() {
         (solicitation(THEM6, group, US6, Some(Mac::BROADCAST)), DropReason::NdpSource),
         (solicitation(THEM6, group, US6, Some(OWN)), DropReason::NdpSource),
         (router_advertisement(THEM6, 1_800, &[]), DropReason::NdpMalformed),
-        (talk6::message(THEM6, US6, &[137, 0, 0, 0, 0, 0, 0, 0], Some(US6), &[]), DropReason::IcmpRedirect),
+        (v6::message(THEM6, US6, &[137, 0, 0, 0, 0, 0, 0, 0], Some(US6), &[]), DropReason::IcmpRedirect),
     ];
     for (number, (frame, reason)) in cases.into_iter().enumerate() {
         let before = bench.drops(reason);
@@ -171,6 +169,62 @@ fn what_rfc_4861_does_not_allow_is_dropped_and_counted() {
         assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.stack.stats().drops);
     }
     assert_eq!(bench.server.stack.neighbor(THEM6), None, "nothing was learned of it");
+}
+
+/// RFC 4861 §6.1.2, §7.1.2, each condition by itself: of a router's advertisement, and of a neighbour's about one that is known.
+#[test]
+fn no_advertisement_is_heard_that_rfc_4861_does_not_allow() {
+    let router: Ipv6Addr = "fe80::1".parse().expect("an address");
+    let says = station_option(1, OTHER);
+    let of_router = router_advertisement(router, 1_800, &says);
+    let of_neighbor = advertisement(THEM6, US6, THEM6, Some(OTHER), true);
+    let resummed = |frame: &[u8], change: fn(&mut Vec<u8>)| {
+        let mut body = frame[54..].to_vec();
+        change(&mut body);
+        let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).expect("sixteen"));
+        v6::icmp(address(22), address(38), 255, &body)
+    };
+    let mut cases = Vec::new();
+    for frame in [&of_router, &of_neighbor] {
+        let mut wrong_sum = frame.clone();
+        wrong_sum[60] ^= 1;
+        cases.extend([
+            (v6::with_hop_limit(frame, 254), DropReason::NdpHopLimit),
+            (wrong_sum, DropReason::IcmpMalformed),
+            (resummed(frame, |body| body[1] = 1), DropReason::NdpMalformed),
+            (resummed(frame, |body| body.truncate(15)), DropReason::NdpMalformed),
+            (resummed(frame, |body| body.extend([14, 0, 0, 0, 0, 0, 0, 0])), DropReason::NdpMalformed),
+            (resummed(frame, |body| body.extend([14, 2, 0, 0, 0, 0, 0, 0])), DropReason::NdpMalformed),
+            (resummed(frame, |body| body.extend([14])), DropReason::NdpMalformed),
+        ]);
+    }
+    cases.extend([
+        (router_advertisement("2001:db8::1".parse().expect("an address"), 1_800, &says), DropReason::NdpMalformed),
+        (router_advertisement(Ipv6Addr::UNSPECIFIED, 1_800, &says), DropReason::NdpMalformed),
+        (router_advertisement(router, 1_800, &station_option(1, Mac::BROADCAST)), DropReason::NdpSource),
+        (router_advertisement(router, 1_800, &station_option(1, OWN)), DropReason::NdpSource),
+        (resummed(&of_neighbor, |body| body.truncate(23)), DropReason::NdpMalformed),
+        (resummed(&of_neighbor, |body| body[8] = 0xff), DropReason::NdpMalformed),
+        (advertisement(Ipv6Addr::UNSPECIFIED, US6, THEM6, Some(OTHER), true), DropReason::NdpMalformed),
+        (advertisement(THEM6, ALL_NODES, THEM6, Some(OTHER), true), DropReason::NdpMalformed),
+        (advertisement(THEM6, US6, THEM6, Some(Mac::BROADCAST), true), DropReason::NdpSource),
+        (advertisement(THEM6, US6, Ipv6Addr::LOCALHOST, Some(OTHER), true), DropReason::NdpSource),
+    ]);
+    let mut bench = settled();
+    let now = bench.now();
+    bench.server.stack.learn_neighbor(now, THEM6, PEER);
+    bench.wire.clock().advance(Duration::from_secs(2));
+    for (number, (frame, reason)) in cases.into_iter().enumerate() {
+        let before = bench.drops(reason);
+        assert!(bench.frame(&v6::from_station(&frame, OTHER)).is_empty(), "case {number}");
+        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.stack.stats().drops);
+        assert_eq!(bench.server.stack.next_hop("2001:db8::1".parse::<Ipv6Addr>().expect("an address")), None);
+    }
+    assert_eq!(bench.server.stack.neighbor(THEM6), Some(PEER));
+    // As they should be both are heard: one asks who is right, the other is a way.
+    assert_eq!(bench.frame(&v6::from_station(&of_neighbor, OTHER)).len(), 1);
+    bench.frame(&v6::from_station(&of_router, OTHER));
+    assert_eq!(bench.server.stack.stats().router_advertisements, 1);
 }
 
 #[test]
@@ -190,7 +244,7 @@ fn a_connection_of_ours_asks_where_its_peer_is_and_goes_there() {
     assert_eq!((question.kind, question.target, question.destination), (Kind::Solicitation, THEM6, group_of(THEM6)));
     assert_eq!((question.source, question.station), (US6, Some(OWN)));
     let sent = bench.frame(&advertisement(THEM6, US6, THEM6, Some(PEER), true));
-    let syn = talk6::tcp(&sent[0]).expect("the SYN");
+    let syn = v6::tcp(&sent[0]).expect("the SYN");
     assert_eq!((syn.flags, syn.mss, &sent[0][..6]), (SYN, Some(1_440), &PEER.0[..]));
     assert_eq!(bench.server.stack.neighbor(THEM6), Some(PEER));
 }
@@ -214,10 +268,10 @@ fn nobody_who_answers_is_asked_three_times_and_then_given_up() {
 #[test]
 fn a_claim_of_a_live_neighbours_address_gets_no_frame_of_its_connections() {
     let mut bench = settled();
-    let mut talk = talk6::Talk::open(&mut bench, 5_000);
+    let mut talk = v6::Talk::open(&mut bench, 5_000);
     bench.frame(&solicitation(THEM6, US6, US6, Some(PEER)));
     bench.wire.clock().advance(Duration::from_secs(2));
-    let lie = talk6::from_station(&advertisement(THEM6, ALL_NODES, THEM6, Some(OTHER), false), OTHER);
+    let lie = v6::from_station(&advertisement(THEM6, ALL_NODES, THEM6, Some(OTHER), false), OTHER);
     let asked = bench.frame(&lie);
     let question = ndp(&asked[0]).expect("it is asked");
     assert_eq!(
@@ -225,7 +279,7 @@ fn a_claim_of_a_live_neighbours_address_gets_no_frame_of_its_connections() {
         (Kind::Solicitation, Mac([0x33, 0x33, 0xff, 0, 0, 1]), THEM6)
     );
     // The liar answers first: the one that had the address is asked by itself.
-    let asked = bench.frame(&talk6::from_station(&advertisement(THEM6, US6, THEM6, Some(OTHER), true), OTHER));
+    let asked = bench.frame(&v6::from_station(&advertisement(THEM6, US6, THEM6, Some(OTHER), true), OTHER));
     let question = ndp(&asked[0]).expect("the holder is asked");
     assert_eq!((question.to, question.destination), (PEER, THEM6));
     bench.frame(&advertisement(THEM6, US6, THEM6, Some(PEER), true));
@@ -239,13 +293,13 @@ fn a_flood_of_solicitations_turns_over_nothing_that_is_certain() {
     let mut settings = config();
     (settings.stations, settings.neighbors) = (64, 64);
     let mut bench = settled_with(settings);
-    let mut talk = talk6::Talk::open(&mut bench, 5_000);
+    let mut talk = v6::Talk::open(&mut bench, 5_000);
     let now = bench.now();
     let friend: Ipv6Addr = "fd77::77".parse().expect("an address");
     bench.server.stack.learn_neighbor(now, friend, PEER);
     for number in 0..10_000u32 {
         let asker = Ipv6Addr::from_bits(0xfd77_0000_0000_0000_0000_0001_0000_0000 + u128::from(number));
-        let answers = bench.frame(&talk6::from_station(&solicitation(asker, US6, US6, Some(OTHER)), OTHER));
+        let answers = bench.frame(&v6::from_station(&solicitation(asker, US6, US6, Some(OTHER)), OTHER));
         assert_eq!(answers.len(), 1, "whoever asks is answered");
     }
     let census = bench.server.stack.census();
@@ -263,7 +317,7 @@ fn routers_are_taken_at_their_word_where_none_is_set() {
     assert_eq!(bench.server.stack.next_hop(far), None);
     let prefix = prefix_option("2001:db8:1::".parse().expect("a prefix"), 64, 600);
     let says = [station_option(1, OTHER).to_vec(), prefix].concat();
-    bench.frame(&talk6::from_station(&router_advertisement(router, 1_800, &says), OTHER));
+    bench.frame(&v6::from_station(&router_advertisement(router, 1_800, &says), OTHER));
     let hops = [far, near].map(|to| bench.server.stack.next_hop(to));
     assert_eq!(hops, [Some(router.into()), Some(near.into())]);
     assert_eq!(
@@ -276,7 +330,7 @@ fn routers_are_taken_at_their_word_where_none_is_set() {
     let sent = bench.turn();
     assert_eq!((sent.len(), &sent[0][..6]), (1, &OTHER.0[..]));
     // It takes no more.
-    bench.frame(&talk6::from_station(&router_advertisement(router, 0, &[]), OTHER));
+    bench.frame(&v6::from_station(&router_advertisement(router, 0, &[]), OTHER));
     assert_eq!(bench.server.stack.next_hop(far), None);
 }
 
@@ -290,12 +344,12 @@ fn a_router_that_is_set_is_the_one_whatever_others_say() {
     let mut bench = Bench::with(settings, App::Echo);
     let asked = said(&mut bench, 5_000);
     assert!(asked.iter().all(|(_, message)| message.kind != Kind::RouterSolicitation));
-    bench.frame(&talk6::from_station(&router_advertisement(liar, 1_800, &[]), OTHER));
+    bench.frame(&v6::from_station(&router_advertisement(liar, 1_800, &[]), OTHER));
     assert_eq!((bench.drops(DropReason::NdpNotOurs), bench.server.stack.next_hop(far)), (1, Some(router.into())));
     // Without any route by a router they are listened to.
     let own = [OwnAddress::new(US6, 64)];
     bench.server.stack.set_routes(&Routes::new(own, []));
-    bench.frame(&talk6::from_station(&router_advertisement(liar, 1_800, &[]), OTHER));
+    bench.frame(&v6::from_station(&router_advertisement(liar, 1_800, &[]), OTHER));
     assert_eq!(bench.server.stack.next_hop(far), Some(liar.into()));
     bench.server.stack.set_routes(&Routes::new(own, [Route::default_by(router)]));
     assert_eq!(bench.server.stack.next_hop(far), Some(router.into()));
@@ -307,7 +361,7 @@ fn a_question_about_groups_is_answered_by_all_of_ours() {
     let mut settings = config();
     settings.others.push(OwnAddress::new("fd77::abcd".parse::<Ipv6Addr>().expect("an address"), 64));
     let mut bench = settled_with(settings);
-    let answers = bench.frame(&talk6::group_query("fe80::1".parse().expect("an address")));
+    let answers = bench.frame(&v6::group_query("fe80::1".parse().expect("an address")));
     let report = ndp(&answers[0]).expect("a report");
     assert_eq!(
         (report.kind, &report.groups[..2]),

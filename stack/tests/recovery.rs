@@ -5,20 +5,10 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::{App, Lab, Peer, Server, config, pattern};
-use nic::{Faults, PortConfig, QueueId, Reorder, Wire};
-use sidestep_stack::{Rings, StackConfig};
+use lab::{App, Lab, config, pattern};
+use nic::{Faults, Reorder};
+use sidestep_stack::Rings;
 use smoltcp::iface::SocketHandle;
-
-/// A server whose frames meet `out` on their way, and a peer whose frames meet `back`.
-fn lab(config: StackConfig, app: App, out: Faults, back: Faults, seed: u64) -> Lab {
-    println!("seed {seed}");
-    let port = |inbound| PortConfig { inbound, ..PortConfig::with_queues(1) };
-    let (wire, ours, theirs) = Wire::pair(port(back), port(out), seed).expect("a good configuration");
-    let queue = ours.take_queue(QueueId(0)).expect("opened once");
-    let peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
-    Lab { wire, server: Server::new(config, vec![queue], app), peer }
-}
 
 fn delay(micros: u64) -> Faults {
     Faults { delay: Duration::from_micros(micros), ..Faults::default() }
@@ -45,13 +35,14 @@ fn read(lab: &mut Lab, handle: SocketHandle, read: &mut usize) {
 fn bulk(out: Faults, seed: u64) -> (Duration, u64, u64) {
     let mut config = config();
     config.rings = Rings { rx: 65_535, tx: 65_535 };
-    let mut lab = lab(config, App::Blast(1_000_000), out, delay(5_000), seed);
+    let mut lab = Lab::between(config, App::Blast(1_000_000), [out, delay(5_000)], seed);
+    let begun = lab.wire.clock().now();
     let handle = lab.peer.connect(60_000);
     let mut got = 0;
     let mut took = Duration::ZERO;
     lab.run_until(Duration::from_secs(60), |lab| {
         read(lab, handle, &mut got);
-        took = lab.wire.clock().now();
+        took = lab.wire.clock().now() - begun;
         got == 1_000_000
     });
     let stats = lab.server.stack.stats();
@@ -101,7 +92,7 @@ fn what_comes_out_of_order_is_not_sent_again() {
 #[test]
 fn the_loss_of_an_answer_costs_ten_milliseconds() {
     let lossy = Faults { loss: 0.02, ..delay(100) };
-    let mut lab = lab(config(), App::Echo, lossy, delay(100), 7);
+    let mut lab = Lab::between(config(), App::Echo, [lossy, delay(100)], 7);
     let handle = lab.peer.connect(6_000);
     let mut took = Vec::new();
     let mut asked = None;
@@ -133,7 +124,7 @@ fn the_loss_of_an_answer_costs_ten_milliseconds() {
 
 #[test]
 fn a_peer_that_is_gone_costs_few_turns() {
-    let mut lab = lab(config(), App::Echo, delay(100), delay(100), 3);
+    let mut lab = Lab::between(config(), App::Echo, [delay(100), delay(100)], 3);
     let handle = lab.peer.connect(6_000);
     lab.run_until(Duration::from_secs(5), |lab| {
         let socket = lab.peer.socket(handle);

@@ -6,6 +6,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::bench::Bench;
+use lab::family::USUAL_MSS;
 use lab::raw::{ACK, PSH, Tcp};
 use lab::{App, config};
 
@@ -63,29 +64,34 @@ fn data_lost_before_a_closed_window_is_sent_again_though_the_window_update_was_l
 
 #[test]
 fn data_in_flight_when_a_window_closes_and_opens_is_sent_again() {
+    // Of one segment and a little.
+    let half = USUAL_MSS as u32 + 64;
     on_each(|mut bench| {
         let next = bench.open(5_000, 100);
         let mut sent = Vec::new();
         for part in 0..2u32 {
-            sent.extend(bench.tcp(&Tcp::new(5_000, ACK | PSH, 101 + part * 600, next).with(&[b'a' + part as u8; 600])));
+            let asked = vec![b'a' + part as u8; half as usize];
+            sent.extend(bench.tcp(&Tcp::new(5_000, ACK | PSH, 101 + part * half, next).with(&asked)));
         }
-        assert_eq!(data(&sent, next).len(), 1_200);
+        assert_eq!(data(&sent, next).len(), 2 * half as usize);
         // The first half came; the window is closed and then open; the second half was lost.
-        let mut closed = Tcp::new(5_000, ACK, 1_301, next.wrapping_add(600));
+        let (all, middle) = (101 + 2 * half, next.wrapping_add(half));
+        let mut closed = Tcp::new(5_000, ACK, all, middle);
         closed.window = 0;
         bench.tcp(&closed);
-        let mut again = bench.tcp(&Tcp::new(5_000, ACK, 1_301, next.wrapping_add(600)));
+        let mut again = bench.tcp(&Tcp::new(5_000, ACK, all, middle));
         for _ in 0..20 {
             again.extend(bench.wait(Duration::from_millis(500)));
             if let Some(probe) = again.last().filter(|last| last.data.is_empty()) {
-                assert_eq!(probe.seq, next.wrapping_add(599));
-                again.extend(bench.tcp(&Tcp::new(5_000, ACK, 1_301, next.wrapping_add(600))));
+                assert_eq!(probe.seq, middle.wrapping_sub(1));
+                again.extend(bench.tcp(&Tcp::new(5_000, ACK, all, middle)));
             }
         }
         // One segment goes first after so long a silence (RFC 5681 §3.1), the rest when it is acknowledged.
-        assert_eq!(data(&again, next.wrapping_add(600)), [b'b'; 536]);
-        let rest = bench.tcp(&Tcp::new(5_000, ACK, 1_301, next.wrapping_add(1_136)));
-        assert_eq!(data(&rest, next.wrapping_add(1_136)), [b'b'; 64]);
+        assert_eq!(data(&again, middle), [b'b'; USUAL_MSS]);
+        let last = next.wrapping_add(2 * half - 64);
+        let rest = bench.tcp(&Tcp::new(5_000, ACK, all, last));
+        assert_eq!(data(&rest, last), [b'b'; 64]);
     });
 }
 

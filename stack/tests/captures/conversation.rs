@@ -115,15 +115,15 @@ impl Conversations {
         let source = Ipv4Addr::new(bytes[at + 12], bytes[at + 13], bytes[at + 14], bytes[at + 15]);
         let Some((source, _)) = self.stand_ins.iter().find(|(_, stand_in)| **stand_in == source) else { return bytes };
         let source =
-            if source.is_unspecified() || source.is_loopback() || *source == v6::US { &v6::THEM } else { source };
+            if source.is_unspecified() || source.is_loopback() || *source == v6::US6 { &v6::THEM6 } else { source };
         let total = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
         let body =
             &bytes[(at + header).min(bytes.len())..(at + total).clamp(at + header, bytes.len().max(at + header))];
         let kind = bytes[at + 9];
         let packet = match kind {
-            6 if body.len() >= 20 => v6::summed((*source, OWN), v6::US, (kind, 64), body, 16),
-            17 if body.len() >= 8 => v6::summed((*source, OWN), v6::US, (kind, 64), body, 6),
-            _ => v6::packet((*source, OWN), v6::US, (kind, 64), body),
+            6 if body.len() >= 20 => v6::summed((*source, OWN), v6::US6, (kind, 64), body, 16),
+            17 if body.len() >= 8 => v6::summed((*source, OWN), v6::US6, (kind, 64), body, 6),
+            _ => v6::packet_from((*source, OWN), v6::US6, (kind, 64), body),
         };
         [&bytes[..at - 2], &packet[12..]].concat()
     }

@@ -99,8 +99,8 @@ impl Stage {
         let (wire, ours, theirs) = Wire::pair(PortConfig::default(), far, 1).expect("a wire");
         let mut config = udp_config();
         config.gateway = Some(THEM);
-        config.others = vec![OwnAddress::new(v6::US, 64)];
-        config.gateway6 = Some(v6::THEM);
+        config.others = vec![OwnAddress::new(v6::US6, 64)];
+        config.gateway6 = Some(v6::THEM6);
         // Small tables, so that they fill.
         (config.max_flows, config.flows_at_start, config.syn_queue) = (256, 64, 32);
         (config.time_wait_records, config.neighbors, config.conn_memory) = (16, 16, 8 << 20);
@@ -307,7 +307,7 @@ fn is_to_many(bytes: &[u8]) -> bool {
         [8, 0] => group || bytes.get(at + 16..at + 20) != Some(&US.octets()),
         // A solicitation goes to a group; who is not known may be asked for, whatever came.
         [0x86, 0xdd] if is_discovery(bytes) => false,
-        [0x86, 0xdd] => group || bytes.get(at + 24..at + 40) != Some(&v6::US.octets()),
+        [0x86, 0xdd] => group || bytes.get(at + 24..at + 40) != Some(&v6::US6.octets()),
         _ => true,
     }
 }

@@ -1,7 +1,7 @@
 //! More hosts than there is room for, each a client that knows what it has sent.
 
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -9,8 +9,8 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
 use super::lab::Server;
 use super::lab::bench::Bench;
-use super::lab::raw::{ACK, FIN, PSH, RST, SYN};
-use super::talk6::{self, Tcp6};
+use super::lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
+use super::lab::v6::{self, tcp6};
 use super::{FAR, Fuzz, check, config, settled};
 
 /// A client, which trusts that what it hears of its connection is so.
@@ -26,17 +26,17 @@ struct Client {
 
 impl Client {
     /// All that has not arrived.
-    fn segment(&self, (peer, port): (Ipv6Addr, u16), flags: u8) -> Vec<u8> {
+    fn segment(&self, (peer, port): (IpAddr, u16), flags: u8) -> Vec<u8> {
         let from = self.begin.wrapping_add(1 + self.acknowledged as u32);
         let segment = match self.next {
-            None => Tcp6::new(port, SYN, self.begin, 0),
-            Some(next) => Tcp6::new(port, flags | ACK, from, next).with(&self.sent[self.acknowledged..]),
+            None => tcp6(port, SYN, self.begin, 0),
+            Some(next) => tcp6(port, flags | ACK, from, next).with(&self.sent[self.acknowledged..]),
         };
         segment.from(peer).frame()
     }
 
     /// Hears a segment. Returns whether it was the last.
-    fn hear(&mut self, segment: &Tcp6, seed: u64) -> bool {
+    fn hear(&mut self, segment: &Tcp, seed: u64) -> bool {
         if segment.flags & SYN != 0 {
             // Else it is an answer to who had this port before.
             if segment.ack != self.begin.wrapping_add(1) || self.next.is_some() {
@@ -67,7 +67,7 @@ impl Client {
 /// Clients, each at ends of its own.
 #[derive(Default)]
 struct Crowd {
-    clients: HashMap<(Ipv6Addr, u16), Client>,
+    clients: HashMap<(IpAddr, u16), Client>,
     /// Bytes that came back to those that have ended.
     echoed: usize,
 }
@@ -75,7 +75,10 @@ struct Crowd {
 impl Crowd {
     /// One of them, or a new one, does something.
     fn act(&mut self, fuzz: &mut Fuzz) -> Vec<u8> {
-        let ends = (Ipv6Addr::from_bits(FAR.to_bits() + u128::from(fuzz.below(50))), 5_000 + fuzz.below(2) as u16);
+        let ends = (
+            IpAddr::from(Ipv6Addr::from_bits(FAR.to_bits() + u128::from(fuzz.below(50)))),
+            5_000 + fuzz.below(2) as u16,
+        );
         let begin = fuzz.0.next_u32();
         let new = || Client { begin, sent: Vec::new(), acknowledged: 0, echoed: 0, next: None };
         let client = self.clients.entry(ends).or_insert_with(new);
@@ -95,7 +98,7 @@ impl Crowd {
         let mut heard = Vec::new();
         bench.turn_with(|frame| {
             check(frame, seed);
-            heard.extend(talk6::tcp(frame));
+            heard.extend(v6::tcp(frame));
         });
         for segment in heard {
             let ends = (segment.peer, segment.peer_port);

@@ -27,6 +27,12 @@ pub const FAMILY: Family = {
     }
 };
 
+/// Bytes of the longest segment to a peer that offers no size (RFC 9293 §3.7.1).
+pub const USUAL_MSS: usize = match FAMILY {
+    Family::Ipv4 | Family::Mixed => 536,
+    Family::Ipv6 => 1_220,
+};
+
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;

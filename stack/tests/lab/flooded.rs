@@ -1,6 +1,6 @@
 //! A host that is flooded, with honest clients beside: 100,000 frames in a second of virtual time.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -8,7 +8,8 @@ use rand_xoshiro::rand_core::SeedableRng;
 
 use super::bench::{Bench, segments};
 use super::raw::{ACK, FIN, PSH, SYN, Tcp};
-use super::{App, PEER, THEM, config, v6};
+use super::v6::{self, THEM6, US6};
+use super::{App, THEM, US, config};
 
 /// Frames of the flood between two looks at the honest clients, and how often that is in the second.
 pub const AT_ONCE: usize = 50;
@@ -23,8 +24,8 @@ const OPENS_EVERY: usize = 10;
 
 pub const OLD_PORT: u16 = 4_000;
 
-/// A frame of a flood.
-pub type Flood = fn(&mut Xoshiro256PlusPlus) -> Vec<u8>;
+/// A frame of a flood, of a family.
+pub type Flood = fn(Family, &mut Xoshiro256PlusPlus) -> Vec<u8>;
 
 /// What a stack takes to test its address of IPv6 (RFC 4862 §5.4) and to say that it has it.
 const ADDRESS_TAKES: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// What a router may say of its lifetime (RFC 4861 §4.2), and a little more.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(66_000);
 
-/// Over what the honest clients speak.
+/// Over what the honest clients speak, and strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     V4,
@@ -43,15 +44,27 @@ pub enum Family {
 }
 
 impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Our address.
+    pub fn us(self) -> IpAddr {
+        if self == Self::V4 { US.into() } else { US6.into() }
+    }
+
+    /// The honest clients' address.
+    pub fn them(self) -> IpAddr {
+        if self == Self::V4 { THEM.into() } else { THEM6.into() }
+    }
+
     fn frame(self, segment: &Tcp) -> Vec<u8> {
-        if self == Self::V4 { segment.frame() } else { v6::frame(segment) }
+        segment.frame_from(self.them())
     }
 
     /// Whether a frame is a segment for the honest clients' host.
     fn is_for_the_client(self, frame: &[u8]) -> bool {
         match self {
-            Self::V4 => frame[12..14] == [8, 0] && frame[23] == 6 && frame[30..34] == THEM.octets(),
-            Self::V6 => frame[12..14] == [0x86, 0xdd] && frame[20] == v6::TCP && frame[38..54] == v6::THEM.octets(),
+            Self::V4 => frame[12..14] == [8, 0] && frame[23] == v6::TCP && frame[30..34] == THEM.octets(),
+            Self::V6 => frame[12..14] == [0x86, 0xdd] && frame[20] == v6::TCP && frame[38..54] == THEM6.octets(),
         }
     }
 
@@ -63,7 +76,7 @@ impl Family {
 /// A host that is flooded, and an honest client beside.
 pub struct Flooded {
     pub bench: Bench,
-    family: Family,
+    pub family: Family,
     pub rng: Xoshiro256PlusPlus,
     /// Of the old connection: the client's next sequence number, and the server's.
     pub old: (u32, u32),
@@ -74,7 +87,7 @@ impl Flooded {
     /// A host that speaks one family.
     pub fn new(family: Family, seed: u64) -> Self {
         println!("seed {seed}");
-        let mut config = if family == Family::V4 { config() } else { v6::config() };
+        let mut config = if family == Family::V4 { config() } else { v6::config_alone() };
         // So that no block need be made meanwhile.
         config.flows_at_start = 1_024;
         let mut bench = Bench::with(config, App::Echo);
@@ -92,7 +105,7 @@ impl Flooded {
     pub fn ask(&mut self, flood: Option<Flood>, segment: &Tcp) -> Vec<Tcp> {
         if let Some(flood) = flood {
             for _ in 0..AT_ONCE {
-                let frame = flood(&mut self.rng);
+                let frame = flood(self.family, &mut self.rng);
                 self.bench.send(&frame);
             }
         }
@@ -188,8 +201,7 @@ impl Flooded {
             // next is heard: one that comes, and goes.
             self.bench.wait(LONGEST_LIFETIME);
             for lifetime in [1_800_u16, 0] {
-                let says = [&[64, 0], &lifetime.to_be_bytes()[..], &[0; 8]].concat();
-                self.bench.frame(&v6::discovery((ROUTER, PEER), v6::ALL_NODES, v6::ROUTER_ADVERTISEMENT, &says));
+                self.bench.frame(&v6::router_advertisement(ROUTER, lifetime, &[]));
             }
         }
         self.bench.server.assert_nothing_left();

@@ -25,7 +25,7 @@ use super::odd::{sum, sum_body, sum_ip};
 use super::raw::{ACK, SYN};
 use super::station::Station;
 use super::udp::Call;
-use super::{App, OWN, PEER, PORT, Server, THEM, US, config, v6};
+use super::{App, OWN, PORT, Server, THEM, US, config, v6};
 
 /// The longest frame: Ethernet's, with a tag.
 const FRAME_MAX: usize = 1518;
@@ -72,7 +72,7 @@ impl Stage {
     fn new() -> Self {
         let mut config = config();
         config.udp_ports = vec![PORT];
-        config.others = vec![OwnAddress::new(v6::US, 64)];
+        config.others = vec![OwnAddress::new(v6::US6, 64)];
         // Small tables, so that they fill.
         (config.max_flows, config.flows_at_start, config.syn_queue) = (6, 6, 4);
         (config.time_wait_records, config.neighbors) = (4, 4);
@@ -194,9 +194,8 @@ impl Stage {
         }
         self.wait(LONGEST_LIFETIME);
         for lifetime in [1_800_u16, 0] {
-            let says = [&[64, 0], &lifetime.to_be_bytes()[..], &[0; 8]].concat();
-            let router = (std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), PEER);
-            self.send(&v6::discovery(router, v6::ALL_NODES, v6::ROUTER_ADVERTISEMENT, &says));
+            let router = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+            self.send(&v6::router_advertisement(router, lifetime, &[]));
             self.settle();
         }
     }
@@ -253,10 +252,10 @@ fn put_right(frame: &mut [u8], isns: &Isns) {
 fn put_right_v6(packet: &mut [u8], isns: &Isns) {
     let (header, rest) = packet.split_at_mut(40);
     if header[24] != 0xff {
-        header[24..40].copy_from_slice(&v6::US.octets());
+        header[24..40].copy_from_slice(&v6::US6.octets());
     }
-    if header[8..24] == v6::US.octets() {
-        header[8..24].copy_from_slice(&v6::THEM.octets());
+    if header[8..24] == v6::US6.octets() {
+        header[8..24].copy_from_slice(&v6::THEM6.octets());
     }
     let len = usize::from(u16::from_be_bytes([header[4], header[5]])).min(rest.len());
     let (mut next, mut at) = (header[6], 0);
@@ -305,7 +304,7 @@ pub fn check(frame: &[u8], isns: &mut Isns) {
         Some(NetSlice::Ipv6(ip)) => {
             let header = ip.header().to_header();
             // Who tests its address, and who reports its groups before it has one, has none yet.
-            let own = header.source_addr() == v6::US || header.source_addr().is_unspecified();
+            let own = header.source_addr() == v6::US6 || header.source_addr().is_unspecified();
             assert!(own && header.hop_limit >= 1 && !header.destination_addr().is_unspecified(), "{frame:02x?}");
             true
         }

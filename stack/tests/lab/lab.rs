@@ -22,6 +22,8 @@ pub mod raw;
 pub mod sink;
 #[path = "station.rs"]
 pub mod station;
+#[path = "strangers.rs"]
+pub mod strangers;
 #[path = "udp.rs"]
 pub mod udp;
 #[path = "v6.rs"]
@@ -307,9 +309,18 @@ impl Lab {
 
     /// One core that polls several queues.
     pub fn with_queues(config: StackConfig, app: App, faults: Faults, seed: u64, queues: u16) -> Self {
+        Self::made(config, app, [faults.clone(), faults], seed, queues)
+    }
+
+    /// A server whose frames meet the first of these faults on their way, and a peer whose frames meet the second.
+    pub fn between(config: StackConfig, app: App, faults: [Faults; 2], seed: u64) -> Self {
+        Self::made(config, app, faults, seed, 1)
+    }
+
+    fn made(config: StackConfig, app: App, [out, back]: [Faults; 2], seed: u64, queues: u16) -> Self {
         println!("seed {seed}");
-        let port = |queues| family::port(PortConfig { inbound: faults.clone(), ..PortConfig::with_queues(queues) });
-        let (wire, ours, theirs) = Wire::pair(port(queues), port(1), seed).expect("a good configuration");
+        let port = |inbound, queues| family::port(PortConfig { inbound, ..PortConfig::with_queues(queues) });
+        let (wire, ours, theirs) = Wire::pair(port(back, queues), port(out, 1), seed).expect("a good configuration");
         let queues = (0..queues).map(|queue| ours.take_queue(QueueId(queue)).expect("opened once")).collect();
         let mut peer = Peer::new(theirs.take_queue(QueueId(0)).expect("opened once"), seed);
         let mut server = Server::new(config, queues, app);

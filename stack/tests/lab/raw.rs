@@ -1,10 +1,13 @@
 //! Frames made by hand, and frames read back.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
 
 use super::{OWN, PEER, PORT, THEM, US};
+
+/// Our address of IPv6.
+pub const US6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -21,9 +24,10 @@ pub struct Ends {
     pub host: Ipv4Addr,
 }
 
-/// A TCP segment.
+/// A TCP segment, of the family of the peer's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tcp {
+    pub peer: IpAddr,
     pub peer_port: u16,
     pub our_port: u16,
     pub flags: u8,
@@ -32,12 +36,20 @@ pub struct Tcp {
     pub window: u16,
     pub mss: Option<u16>,
     pub data: Vec<u8>,
+    /// The flow label, over IPv6.
+    pub label: u32,
 }
 
 impl Tcp {
     /// A segment from the peer's port.
     pub fn new(peer_port: u16, flags: u8, seq: u32, ack: u32) -> Self {
-        Self { peer_port, our_port: PORT, flags, seq, ack, window: 60_000, mss: None, data: Vec::new() }
+        let (peer, our_port) = (THEM.into(), PORT);
+        Self { peer, peer_port, our_port, flags, seq, ack, window: 60_000, mss: None, data: Vec::new(), label: 0 }
+    }
+
+    /// The same from another peer.
+    pub fn from(self, peer: impl Into<IpAddr>) -> Self {
+        Self { peer: peer.into(), ..self }
     }
 
     pub fn with(mut self, data: &[u8]) -> Self {
@@ -45,14 +57,14 @@ impl Tcp {
         self
     }
 
-    /// The frame that carries it from the peer at `source`.
-    pub fn frame_from(&self, source: [u8; 4]) -> Vec<u8> {
-        let mut tcp = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(source, US.octets(), 64).tcp(
-            self.peer_port,
-            self.our_port,
-            self.seq,
-            self.window,
-        );
+    /// The frame that carries it from a peer at `source`.
+    pub fn frame_from(&self, source: impl Into<IpAddr>) -> Vec<u8> {
+        let ethernet = PacketBuilder::ethernet2(PEER.0, OWN.0);
+        let ip = match source.into() {
+            IpAddr::V4(source) => ethernet.ipv4(source.octets(), US.octets(), 64),
+            IpAddr::V6(source) => ethernet.ipv6(source.octets(), US6.octets(), 64),
+        };
+        let mut tcp = ip.tcp(self.peer_port, self.our_port, self.seq, self.window);
         if self.flags & ACK != 0 {
             tcp = tcp.ack(self.ack);
         }
@@ -77,22 +89,24 @@ impl Tcp {
     }
 
     pub fn frame(&self) -> Vec<u8> {
-        self.frame_from(THEM.octets())
+        self.frame_from(self.peer)
     }
 
     /// Reads a frame that the stack sent; checks its sums.
     pub fn read(frame: &[u8]) -> Self {
         let sliced = SlicedPacket::from_ethernet(frame).expect("a packet");
         let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("not TCP: {frame:02x?}") };
-        let sum = match &sliced.net {
+        let (peer, label, sum): (IpAddr, u32, _) = match &sliced.net {
             Some(NetSlice::Ipv4(ip)) => {
                 let header = ip.header().to_header();
                 assert_eq!(header.header_checksum, header.calc_header_checksum());
-                tcp.calc_checksum_ipv4(header.source, header.destination)
+                (header.destination.into(), 0, tcp.calc_checksum_ipv4(header.source, header.destination))
             }
             Some(NetSlice::Ipv6(ip)) => {
                 let header = ip.header().to_header();
-                tcp.calc_checksum_ipv6(header.source, header.destination)
+                assert_eq!(header.traffic_class, 0);
+                let sum = tcp.calc_checksum_ipv6(header.source, header.destination);
+                (header.destination.into(), header.flow_label.value(), sum)
             }
             _ => panic!("neither IPv4 nor IPv6: {frame:02x?}"),
         };
@@ -108,6 +122,8 @@ impl Tcp {
             _ => None,
         });
         Self {
+            peer,
+            label,
             peer_port: tcp.destination_port(),
             our_port: tcp.source_port(),
             flags,
