@@ -66,6 +66,10 @@ pub struct StackConfig {
     /// Whether ARP for the stack's addresses comes to it. Not where the kernel has them too, and so gets the answers: then
     /// nobody is asked, and a flow goes to where its peer's frames come from.
     pub arp: bool,
+    /// Whether this stack says on the link what is to be said once for all cores of the same addresses: whether somebody else has an
+    /// IPv6 address of theirs, that it is here, and which routers there are. The others hear what is answered as it goes round the
+    /// cores ([`peers`](Self::peers)), and take their addresses to be in use at the same time.
+    pub speaks: bool,
     /// Longest IPv4 packet of the link, in bytes: 576 to 9,216. The MSS that is offered is 40 less.
     pub ip_mtu: usize,
     /// Whether a TCP or UDP checksum that the sender's kernel has left to offload is taken: one that is not right, but
@@ -155,6 +159,7 @@ impl StackConfig {
             mac,
             vlan: None,
             arp: true,
+            speaks: true,
             ip_mtu: 1_500,
             partial_checksums: false,
             ports: Vec::new(),

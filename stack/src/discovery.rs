@@ -2,7 +2,9 @@
 //! is configured.
 //!
 //! Anybody on the link can say it. So there are few places, and who has one keeps it for as long as it said: a flood of
-//! made-up routers finds the places taken, and takes away none. Of several routers the first that was heard is used.
+//! made-up routers finds the places taken, and takes away none. Of several routers the first that was heard is used. That a
+//! network is no longer on the link is believed of the router that said it was, and of no other. What a router said of the
+//! MTU goes when it has no place any more: it said that it takes no more packets, or another was heard after its time.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::own_addresses::shares_prefix;
 const MOST_ROUTERS: usize = 4;
 const MOST_NETWORKS: usize = 8;
 
+/// Of these, networks that were said to be there by who takes no packets for elsewhere, and so has no place as a router.
+const MOST_OF_OTHERS: usize = MOST_NETWORKS / 2;
+
 /// Routers of IPv6 that routes may lead by; those beyond lead nowhere.
 const MOST_HELD: usize = 64;
 
@@ -25,6 +30,8 @@ const MOST_HELD: usize = 64;
 struct Router {
     name: Ipv4Addr,
     until: Time,
+    /// The link's MTU, if it has said one.
+    mtu: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +39,8 @@ struct Network {
     prefix: Ipv6Addr,
     prefix_len: u8,
     until: Time,
+    /// The router that has said so last, if it has a place.
+    by: Option<Ipv4Addr>,
 }
 
 /// What routers have said.
@@ -43,6 +52,8 @@ pub(crate) struct Discovery {
     routers: ArrayVec<Router, MOST_ROUTERS>,
     networks: ArrayVec<Network, MOST_NETWORKS>,
     mtu: u16,
+    /// The first flow that has yet to hear of the MTU, since that has changed.
+    pub(crate) unheard: Option<u32>,
 }
 
 /// What has become of what a router said.
@@ -57,7 +68,14 @@ pub(crate) struct Heeded {
 impl Discovery {
     /// Nothing was heard. `wanted`: whether it is to be.
     pub(crate) fn new(wanted: bool) -> Self {
-        Self { held: ArrayVec::new(), wanted, routers: ArrayVec::new(), networks: ArrayVec::new(), mtu: u16::MAX }
+        Self {
+            held: ArrayVec::new(),
+            wanted,
+            routers: ArrayVec::new(),
+            networks: ArrayVec::new(),
+            mtu: u16::MAX,
+            unheard: None,
+        }
     }
 
     /// Whether routers are listened to.
@@ -72,8 +90,14 @@ impl Discovery {
             return ArrayVec::new();
         }
         self.networks.clear();
-        self.mtu = u16::MAX;
+        self.set_mtu(u16::MAX);
         self.routers.drain(..).map(|router| router.name).collect()
+    }
+
+    /// Somebody who takes no packets for elsewhere, and has no place, has said something (RFC 4861 §6.3.4: its networks are on the
+    /// link all the same). Returns whether that was news.
+    pub(crate) fn heed_other(&mut self, now: Time, says: RouterSays) -> bool {
+        says.lifetime == 0 && says.on_link.is_some_and(|network| self.heed_network(now, None, network))
     }
 
     /// Whether the router `name` has a place, and its time is not over.
@@ -98,11 +122,13 @@ impl Discovery {
             stays
         });
         let until = now.after(Duration::from_secs(says.lifetime.into()));
+        let mtu = says.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(|&mtu| mtu >= LEAST_MTU);
         // One whose time was over is forgotten, and new: who calls holds it anew.
         let known = self.routers.iter_mut().find(|router| router.name == name);
         let is_kept = match known {
             Some(router) if says.lifetime > 0 => {
-                router.until = until;
+                // What it does not mention this time it has not taken back (RFC 4861 §6.3.4).
+                (router.until, router.mtu) = (until, mtu.or(router.mtu));
                 true
             }
             Some(_) => {
@@ -110,29 +136,42 @@ impl Discovery {
                 forgotten.push(name);
                 false
             }
-            None => says.lifetime > 0 && self.routers.try_push(Router { name, until }).is_ok(),
+            None => says.lifetime > 0 && self.routers.try_push(Router { name, until, mtu }).is_ok(),
         };
-        if let Some((prefix, prefix_len, secs)) = says.on_link {
-            self.heed_network(now, prefix, prefix_len, secs);
+        // Its name may be another's from now on.
+        for network in self.networks.iter_mut().filter(|network| network.by.is_some_and(|by| forgotten.contains(&by))) {
+            network.by = None;
         }
-        if let Some(mtu) = says.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(|&mtu| mtu >= LEAST_MTU) {
-            self.mtu = mtu;
+        if let Some(network) = says.on_link {
+            self.heed_network(now, is_kept.then_some(name), network);
         }
+        self.set_mtu(self.routers.iter().filter_map(|router| router.mtu).min().unwrap_or(u16::MAX));
         Heeded { is_kept, forgotten }
     }
 
-    fn heed_network(&mut self, now: Time, prefix: Ipv6Addr, prefix_len: u8, secs: u32) {
+    /// Notes that a network is on the link for so many seconds, as `by` says. Returns whether that was news.
+    fn heed_network(
+        &mut self,
+        now: Time,
+        by: Option<Ipv4Addr>,
+        (prefix, prefix_len, secs): (Ipv6Addr, u8, u32),
+    ) -> bool {
         self.networks.retain(|network| network.until > now);
         let until = now.after(Duration::from_secs(secs.into()));
         let same = |network: &&mut Network| network.prefix_len == prefix_len && network.prefix == prefix;
-        match self.networks.iter_mut().find(same) {
-            Some(known) => known.until = until,
-            // Where there is no room, packets go by the router.
-            None if secs > 0 => {
-                let _ = self.networks.try_push(Network { prefix, prefix_len, until });
+        if let Some(known) = self.networks.iter_mut().find(same) {
+            let may = until > known.until || by.is_some() && (known.by == by || known.by.is_none());
+            if may {
+                (known.until, known.by) = (until, known.by.or(by));
             }
-            None => {}
+            return may;
         }
+        let others = || self.networks.iter().filter(|network| network.by.is_none()).count();
+        if secs == 0 || by.is_none() && others() >= MOST_OF_OTHERS {
+            return false;
+        }
+        // Where there is no room, packets go by the router.
+        self.networks.try_push(Network { prefix, prefix_len, until, by }).is_ok()
     }
 
     /// Whether `address` is on the link.
@@ -145,6 +184,12 @@ impl Discovery {
     /// The router that takes packets for everywhere.
     pub(crate) fn router(&self, now: Time) -> Option<Ipv4Addr> {
         self.routers.iter().find(|router| router.until > now).map(|router| router.name)
+    }
+
+    fn set_mtu(&mut self, mtu: u16) {
+        if std::mem::replace(&mut self.mtu, mtu) != mtu {
+            self.unheard = Some(0);
+        }
     }
 
     /// The MTU of the link, as far as it was said; else 65,535.
@@ -198,7 +243,56 @@ mod tests {
         discovery.heed(at(0), name(0), RouterSays { mtu: Some(1_000), ..SAYS });
         discovery.heed(at(0), name(0), RouterSays { mtu: Some(1 << 20), ..SAYS });
         assert_eq!(discovery.mtu(), 1_400);
+        discovery.heed(at(0), name(0), SAYS);
+        assert_eq!(discovery.mtu(), 1_400, "it has not taken it back");
+        // Of two the narrower; and who has gone says no more.
+        discovery.heed(at(1), name(1), RouterSays { mtu: Some(1_300), lifetime: 2, ..SAYS });
+        assert_eq!(discovery.mtu(), 1_300);
+        discovery.heed(at(3), name(0), SAYS);
+        assert_eq!(discovery.mtu(), 1_400);
+        discovery.heed(at(3), name(0), RouterSays { mtu: Some(1_500), ..SAYS });
+        assert_eq!(discovery.mtu(), 1_500);
         assert_eq!(discovery.set_wanted(false).len(), 1);
         assert_eq!((discovery.router(at(0)), discovery.mtu()), (None, u16::MAX));
+    }
+
+    #[test]
+    fn a_network_is_taken_back_by_who_said_that_it_is_there_and_by_no_other() {
+        let mut discovery = Discovery::new(true);
+        let prefix: Ipv6Addr = "2001:db8:1::".parse().expect("a prefix");
+        let near: Ipv6Addr = "2001:db8:1::7".parse().expect("an address");
+        let says = |secs| RouterSays { on_link: Some((prefix, 64, secs)), lifetime: 100, mtu: None };
+        let of_other = |secs| RouterSays { lifetime: 0, ..says(secs) };
+        discovery.heed(at(0), name(0), says(50));
+        discovery.heed(at(0), name(1), says(0));
+        assert!(!discovery.heed_other(at(0), of_other(0)) && !discovery.heed_other(at(0), of_other(49)));
+        assert!(discovery.is_on_link(at(49), &near) && !discovery.is_on_link(at(50), &near));
+        assert!(discovery.heed_other(at(0), of_other(60)), "it may be longer for it");
+        assert!(discovery.is_on_link(at(59), &near));
+        // Whoever makes it longer does not speak for it.
+        discovery.heed(at(0), name(1), says(70));
+        discovery.heed(at(0), name(1), says(0));
+        assert!(discovery.is_on_link(at(69), &near));
+        discovery.heed(at(1), name(0), says(0));
+        assert!(!discovery.is_on_link(at(1), &near));
+        // When that one takes no more packets, another may speak for its network.
+        discovery.heed(at(2), name(0), says(50));
+        discovery.heed(at(3), name(0), of_other(50));
+        discovery.heed(at(4), name(1), says(0));
+        assert!(!discovery.is_on_link(at(4), &near));
+    }
+
+    #[test]
+    fn networks_of_who_takes_no_packets_fill_no_more_than_half_of_the_places() {
+        let mut discovery = Discovery::new(true);
+        let network = |number: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, number, 0, 0, 0, 0);
+        let says = |number| RouterSays { on_link: Some((network(number), 64, 100)), lifetime: 0, mtu: Some(1_280) };
+        assert_eq!((0..100).filter(|&number| discovery.heed_other(at(0), says(number))).count(), 4);
+        assert_eq!((discovery.mtu(), discovery.router(at(0))), (u16::MAX, None));
+        for number in 200..204 {
+            discovery.heed(at(0), name(0), RouterSays { lifetime: 9, ..says(number) });
+        }
+        assert!((0..4).chain(200..204).all(|number| discovery.is_on_link(at(1), &network(number))));
+        assert!(!discovery.heed_other(at(0), RouterSays { lifetime: 9, ..says(7) }), "a flood finds no way by this");
     }
 }

@@ -10,9 +10,8 @@ use nic::{Frame, FrameTooShort, checksum};
 
 use crate::classify::Message;
 use crate::classify::ipv6::{ADVERTISEMENT, ROUTER_ADVERTISEMENT, SOLICITATION, UNROUTED};
-use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
-use crate::ipv6::Head;
+use crate::ipv6::{Head, LEAST_MTU};
 use crate::link::{LinkHeader, Mac};
 use crate::own_addresses::{ALL_NODES, ALL_ROUTERS, group_station, solicited_node};
 use crate::wire::{IPV6_BYTES, LONGER_BYTES, PROTOCOL_ICMPV6};
@@ -29,12 +28,21 @@ const TARGET_STATION: u8 = 2;
 const PREFIX: u8 = 3;
 const MTU: u8 = 5;
 
+/// The shortest prefix of a network that is believed to be on the link: who names a shorter one, such as ::/0 or 2000::/3, wants to
+/// be asked for hosts of everywhere.
+const LEAST_PREFIX: u8 = 8;
+
 /// Flags of an advertisement.
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// Bytes of a report's record of one group.
+/// In front of a report, for each hop: router alert for MLD, and a filler (RFC 3810 §5, RFC 2711).
+const ALERT: [u8; 8] = [PROTOCOL_ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+/// Bytes of a report's header, and of its record of one group.
+const REPORT_BYTES: usize = 8;
 const RECORD_BYTES: usize = 20;
+/// Groups that a report may name, so that every link takes it (RFC 3810 §5.2.15).
+pub(crate) const REPORTED: usize = (LEAST_MTU as usize - IPV6_BYTES - ALERT.len() - REPORT_BYTES) / RECORD_BYTES;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +141,9 @@ impl RouterSays {
     fn take(&mut self, option: &[u8]) {
         match *option {
             // On link, of a length that there is, and not link-local, which is so anyway (RFC 4861 §6.3.4).
-            [PREFIX, 4, bits @ ..=128, flags, a, b, c, d, ..] if flags & 0x80 != 0 && self.on_link.is_none() => {
+            [PREFIX, 4, bits @ LEAST_PREFIX..=128, flags, a, b, c, d, ..]
+                if flags & 0x80 != 0 && self.on_link.is_none() =>
+            {
                 let prefix = option.get(16..).and_then(|rest| rest.first_chunk::<16>()).copied().unwrap_or_default();
                 let prefix = Ipv6Addr::from(prefix);
                 if !prefix.is_unicast_link_local() && !prefix.is_multicast() {
@@ -206,28 +216,22 @@ impl Letter {
         self.write(frame, (group_station(&ALL_ROUTERS), ALL_ROUTERS), &body[..len], &[])
     }
 
-    /// Says that somebody here listens in the groups of `addresses`, of which there are at most 64.
+    /// Says that somebody here listens in `groups`, of which there are at most [`REPORTED`].
     ///
     /// # Errors
     /// The frame has no room for it.
-    pub(crate) fn report_groups(
-        &self,
-        frame: &mut Frame,
-        addresses: impl Iterator<Item = Ipv6Addr>,
-    ) -> Result<(), FrameTooShort> {
-        // Hop-by-hop options: router alert for MLD, and a filler (RFC 3810 §5, RFC 2711).
-        let alert = [PROTOCOL_ICMPV6, 0, 5, 2, 0, 0, 1, 0];
-        let mut body = [0; 8 + RECORD_BYTES * StackConfig::MOST_OTHERS];
-        let mut len = 8;
-        for (record, address) in body[8..].chunks_exact_mut(RECORD_BYTES).zip(addresses) {
+    pub(crate) fn report_groups(&self, frame: &mut Frame, groups: &[Ipv6Addr]) -> Result<(), FrameTooShort> {
+        let mut body = [0; REPORT_BYTES + RECORD_BYTES * REPORTED];
+        let mut len = REPORT_BYTES;
+        for (record, group) in body[REPORT_BYTES..].chunks_exact_mut(RECORD_BYTES).zip(groups) {
             // From now on all that is sent to the group (CHANGE_TO_EXCLUDE_MODE, of no source).
             record[0] = 4;
-            record[4..].copy_from_slice(&solicited_node(&address).octets());
+            record[4..].copy_from_slice(&group.octets());
             len += RECORD_BYTES;
         }
         body[0] = GROUP_REPORT;
         body[7] = (len / RECORD_BYTES) as u8;
-        self.write(frame, (group_station(&REPORT_LISTENERS), REPORT_LISTENERS), &body[..len], &alert)
+        self.write(frame, (group_station(&REPORT_LISTENERS), REPORT_LISTENERS), &body[..len], &ALERT)
     }
 
     /// Writes an ICMPv6 message behind its headers, with its sum.

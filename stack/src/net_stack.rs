@@ -454,7 +454,8 @@ impl NetStack {
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.
     pub fn has_work(&self) -> bool {
-        let seeks = self.missed.is_some() || self.rerouting.as_ref().is_some_and(Rerouting::has_work);
+        let reroutes = self.rerouting.as_ref().is_some_and(Rerouting::has_work);
+        let seeks = self.missed.is_some() || reroutes || self.discovery.unheard.is_some();
         !self.ready.is_empty() || !self.touched.is_empty() || self.strays.len() > 0 || !self.asking.is_empty() || seeks
     }
 

@@ -79,14 +79,12 @@ pub struct CoreSurroundings {
     taken: u64,
     returns: u64,
     conflict: Option<(IpAddr, Mac)>,
-    /// Whether this core tells the link's neighbours where the server is.
-    announces: bool,
 }
 
 impl CoreSurroundings {
-    /// Of a core that `announces` the server's addresses when the link returns, or of one that leaves it to another.
-    pub fn new(of: &Arc<Surroundings>, announces: bool) -> Self {
-        Self { of: of.clone(), announces, ..Self::default() }
+    /// Of a core.
+    pub fn new(of: &Arc<Surroundings>) -> Self {
+        Self { of: of.clone(), ..Self::default() }
     }
 
     /// Tells `stack` what was said since it was told last, and hears what it has met.
@@ -106,7 +104,7 @@ impl CoreSurroundings {
         if let Some(routes) = &said.routes {
             stack.set_routes(routes);
         }
-        if std::mem::replace(&mut self.returns, said.returns) != said.returns && self.announces {
+        if std::mem::replace(&mut self.returns, said.returns) != said.returns {
             stack.announce(now, 0);
         }
     }
@@ -124,15 +122,16 @@ mod tests {
     const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
     const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-    fn stack() -> NetStack {
-        let config = StackConfig::new(OWN, 24, Mac([2, 0, 0, 0, 0, 1]));
+    fn stack(speaks: bool) -> NetStack {
+        let mut config = StackConfig::new(OWN, 24, Mac([2, 0, 0, 0, 0, 1]));
+        config.speaks = speaks;
         NetStack::new(config, Secrets::from_bytes([1; 32])).expect("the defaults are good")
     }
 
     #[test]
     fn every_core_is_told_of_routes_once_and_one_announces_when_the_link_returns() {
         let surroundings = Arc::new(Surroundings::default());
-        let mut cores = [true, false].map(|announces| (CoreSurroundings::new(&surroundings, announces), stack()));
+        let mut cores = [true, false].map(|speaks| (CoreSurroundings::new(&surroundings), stack(speaks)));
         let mut take = || {
             cores.each_mut().map(|(core, stack)| {
                 core.exchange(Time::ZERO, stack);
@@ -150,7 +149,7 @@ mod tests {
     #[test]
     fn a_conflict_is_heard_of_by_the_main_thread_once_and_said_once_a_station() {
         let surroundings = Arc::new(Surroundings::default());
-        let (mut core, mut stack) = (CoreSurroundings::new(&surroundings, true), stack());
+        let (mut core, mut stack) = (CoreSurroundings::new(&surroundings), stack(true));
         core.exchange(Time::ZERO, &mut stack);
         assert_eq!(surroundings.take_conflict(), None);
         let mut conflicts = Conflicts::default();

@@ -3,15 +3,19 @@
 
 use std::net::Ipv6Addr;
 
+use arrayvec::ArrayVec;
 use nic::{Frame, Queue};
 
 use super::NetStack;
+use super::ndp::send_if;
 use crate::classify::Class;
 use crate::clock::Time;
+use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
 use crate::icmpv6;
 use crate::link;
-use crate::ndp::Letter;
+use crate::ndp::{Letter, REPORTED};
+use crate::own_addresses::solicited_node;
 use crate::port::Port;
 
 impl NetStack {
@@ -47,7 +51,7 @@ impl NetStack {
                 }
                 None => false,
             },
-            Class::GroupQuery(_) => self.answer_group_query(now, &mut frame),
+            Class::GroupQuery(_) => self.answer_group_query(now, port, &mut frame),
             _ => false,
         };
         if answered {
@@ -58,14 +62,29 @@ impl NetStack {
     }
 
     /// Answers the question of a router, or of a switch that stands in for one, by the groups of our addresses.
-    fn answer_group_query(&mut self, now: Time, frame: &mut Frame) -> bool {
+    fn answer_group_query<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, frame: &mut Frame) -> bool {
         let (_, tag) = link::source(frame.bytes());
         if !self.config.arp || !self.neighbor_rate.allows(now) {
             self.stats.drops.add(DropReason::IcmpOther);
             return false;
         }
         let letter = Letter { own: self.local.mac, tag, source: Ipv6Addr::UNSPECIFIED };
-        let written = letter.report_groups(frame, self.names.own.iter()).is_ok();
+        let mut groups: ArrayVec<Ipv6Addr, { StackConfig::MOST_OTHERS }> = ArrayVec::new();
+        for group in self.names.own.iter().map(|own| solicited_node(&own)) {
+            if !groups.contains(&group) && !groups.is_full() {
+                groups.push(group);
+            }
+        }
+        // They are more than one report may name only with as many addresses as there may be.
+        let (first, more) = groups.split_at(groups.len().min(REPORTED));
+        if !more.is_empty()
+            && let Some(mut report) = port.take_frame()
+        {
+            let written = letter.report_groups(&mut report, more);
+            self.stats.group_reports += u64::from(written.is_ok());
+            send_if(port, report, written);
+        }
+        let written = letter.report_groups(frame, first).is_ok();
         self.stats.group_reports += u64::from(written);
         written
     }

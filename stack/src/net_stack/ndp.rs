@@ -23,7 +23,7 @@ use crate::link::{self, Mac};
 use crate::names::{self, is_name};
 use crate::ndp::{Kind, Letter, Ndp, RouterSays};
 use crate::neighbor::Arp;
-use crate::own_addresses::{Standing, is_host, is_link_local};
+use crate::own_addresses::{Standing, is_host, is_link_local, solicited_node};
 use crate::port::Port;
 use crate::resolve::Question;
 
@@ -34,9 +34,14 @@ impl NetStack {
             return;
         }
         self.probe_ipv6_addresses(Time::ZERO, 0);
-        if self.discovery.is_wanted() {
-            let question = Question::for_routers(Time::ZERO, 0).tagged(self.local.tag());
-            self.resolver.ask_for_own(question);
+        self.ask_for_routers(Time::ZERO, 0);
+    }
+
+    /// Asks by the port numbered `port` which routers there are, where none is configured.
+    pub(super) fn ask_for_routers(&mut self, now: Time, port: u16) {
+        if self.names.are_there() && self.discovery.is_wanted() {
+            self.resolver.give_up(Question::ROUTERS);
+            self.resolver.ask_for_own(Question::for_routers(now, port).tagged(self.local.tag()));
         }
     }
 
@@ -166,9 +171,13 @@ impl NetStack {
         let letter = Letter { own: self.local.mac, tag: question.tag, source };
         let target = self.names.address(question.target);
         let own = self.names.own.position(&target).is_some();
+        if !self.config.speaks && (own || question.target == Question::ROUTERS) {
+            // Another core asks.
+            return port.return_frame(frame);
+        }
         if own && let Some(mut report) = port.take_frame() {
             let nobody = Letter { source: Ipv6Addr::UNSPECIFIED, ..letter };
-            let written = nobody.report_groups(&mut report, [target].into_iter());
+            let written = nobody.report_groups(&mut report, &[solicited_node(&target)]);
             self.stats.group_reports += u64::from(written.is_ok());
             send_if(port, report, written);
         }
@@ -240,7 +249,7 @@ impl NetStack {
         let passing = self.names.see(&router);
         let known = self.discovery.knows(now, passing);
         if !known && !self.discovery.has_room(now, says) {
-            return Err(DropReason::NdpNotOurs);
+            return if self.discovery.heed_other(now, says) { Ok(None) } else { Err(DropReason::NdpNotOurs) };
         }
         let name = if known { Some(passing) } else { self.hold(passing) };
         let Some(name) = name else { return Err(DropReason::NoStation) };
@@ -264,12 +273,13 @@ impl NetStack {
     }
 }
 
-/// Sends a frame if it was written.
-fn send_if<Q: Queue>(port: &mut Port<Q>, frame: Frame, written: Result<(), FrameTooShort>) {
+/// Sends a frame if it was written. Returns whether it was sent.
+pub(super) fn send_if<Q: Queue>(port: &mut Port<Q>, frame: Frame, written: Result<(), FrameTooShort>) -> bool {
     match written {
-        Ok(()) => {
-            port.send(frame);
+        Ok(()) => port.send(frame),
+        Err(_) => {
+            port.return_frame(frame);
+            false
         }
-        Err(_) => port.return_frame(frame),
     }
 }

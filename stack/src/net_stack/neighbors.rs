@@ -320,13 +320,19 @@ impl NetStack {
     /// Asks on the link of the port numbered `port` whether somebody else has one of the stack's addresses; of those for
     /// whom nobody answers it tells everyone there where they are, three times a second apart (RFC 5227 §2.1.1, §2.3): a
     /// neighbour that asked before the stack was there need not wait until it asks again, and one that knows another
-    /// Ethernet address of ours learns the new one. To be called at the start, and when the link has been away. Does nothing
-    /// where ARP is the kernel's.
+    /// Ethernet address of ours learns the new one. Routers of IPv6 are asked for too, where none is set: the link may lead elsewhere
+    /// now. To be called at the start, and when the link has been away. Does nothing where ARP is the kernel's; a core that does not
+    /// [speak](crate::StackConfig::speaks) waits for as long as another takes to ask.
     pub fn announce(&mut self, now: Time, port: u16) {
         if !self.config.arp {
             return;
         }
         self.probe_ipv6_addresses(now, port);
+        self.ask_for_routers(now, port);
+        if !self.config.speaks {
+            // Addresses of IPv4 are in use whoever answers.
+            return;
+        }
         for number in 0.. {
             let Some(address) = self.local.nth(number) else { break };
             // One that is announced just now is probed again.

@@ -120,13 +120,34 @@ impl NetStack {
         news
     }
 
-    /// Has the segments of a flow that opens be as short as its way wants, as far as that is known.
+    /// Has the segments of a flow of IPv6 be as long as the link and its way let them be, since what routers say of the link has
+    /// changed.
+    pub(super) fn heed_link_mtu(&mut self, now: Time, index: u32) {
+        let block = &self.blocks[index as usize];
+        if !block.key.is_ipv6() {
+            return;
+        }
+        let headers = headers_of(&block.key) as u16;
+        let link = block.options.segment_bytes(self.most_segment_bytes(&block.key));
+        let mss = match self.path_mtus.find(now, block.key.remote) {
+            Known::Mtu(mtu) => link.min(mtu - headers),
+            Known::Nothing | Known::Past => link,
+        };
+        if !self.narrow(index, mss + headers) {
+            self.blocks[index as usize].sending.set_mss(mss);
+        }
+    }
+
+    /// Has the segments of a flow that opens or wakes be as short as its way wants, as far as that is known.
     #[inline]
     pub(super) fn heed_path_mtu(&mut self, now: Time, index: u32) {
         if self.path_mtus.has_any()
             && let Known::Mtu(mtu) = self.path_mtus.find(now, self.blocks[index as usize].key.remote)
         {
             self.narrow(index, mtu);
+        }
+        if self.discovery.mtu() < u16::MAX {
+            self.heed_link_mtu(now, index);
         }
     }
 
@@ -208,7 +229,10 @@ impl NetStack {
                 self.narrow(index, mtu);
             }
             Known::Past => {
-                block.marks.remove(Marks::NARROW);
+                // What routers say of the link smoltcp does not know.
+                if self.discovery.mtu() == u16::MAX {
+                    block.marks.remove(Marks::NARROW);
+                }
                 let longest = block.options.segment_bytes(longest);
                 block.sending.set_mss(longest);
             }

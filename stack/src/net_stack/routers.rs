@@ -55,12 +55,28 @@ impl NetStack {
         }
     }
 
-    /// Looks at some of the flows, if the table has changed.
+    /// Looks at some of the flows, if the table has changed, or the MTU of the link.
     #[inline]
     pub(super) fn look_at_routes(&mut self, now: Time) {
         if self.rerouting.is_some() {
             self.reroute(now);
         }
+        if self.discovery.unheard.is_some() {
+            self.tell_of_link_mtu(now);
+        }
+    }
+
+    /// Has the packets of some of the flows be as long as routers say that they may be. Those that sleep hear of it when they wake.
+    #[cold]
+    fn tell_of_link_mtu(&mut self, now: Time) {
+        let first = self.discovery.unheard.unwrap_or(0);
+        let last = first.saturating_add(LOOKS as u32).min(self.blocks.len() as u32);
+        for index in first..last {
+            if self.blocks.get(index as usize).is_some_and(|block| block.phase.has_peer()) {
+                self.heed_link_mtu(now, index);
+            }
+        }
+        self.discovery.unheard = Some(last).filter(|&last| (last as usize) < self.blocks.len());
     }
 
     #[cold]

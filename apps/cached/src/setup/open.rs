@@ -240,7 +240,9 @@ fn make_workers(
     let routes = routes_at_start(options, link);
     let mut workers = Vec::new();
     for ((cache, queues), strays) in caches.into_iter().zip(queues).zip(rings) {
-        let config = stack_config(options, ports, link, doorbells.len() - 1);
+        let mut config = stack_config(options, ports, link, doorbells.len() - 1);
+        // The first core polls a queue in every plan, and one core is enough to tell everybody.
+        config.speaks = cache.id() == 0;
         let mut connections = Connections::new(flows_per_core(options), admission.clone());
         if options.extended.idle_timeout_secs > 0 {
             connections.close_idle_after(options.extended.idle_timeout_secs);
@@ -254,8 +256,7 @@ fn make_workers(
         let udp = ports.udp.map(|_| UdpService::new(&cache, &stack, &options.udp_trust));
         let mut worker = Worker::new(queues, stack, cache, connections, strays, doorbells, losses);
         worker.udp = udp.unwrap_or_default();
-        // The first core polls a queue in every plan, and one core is enough to tell everybody.
-        worker.surroundings = CoreSurroundings::new(surroundings, worker.cache.id() == 0);
+        worker.surroundings = CoreSurroundings::new(surroundings);
         worker.maxconns_fast = options.extended.maxconns_fast;
         workers.push(worker);
     }
