@@ -262,16 +262,17 @@ impl Names {
             self.stations.push(empty);
             return Some((self.stations.len() as u32 - 1, None));
         }
-        let mut number = self.first_idle;
         for _ in 0..LOOKS {
+            let number = self.first_idle;
             let station = self.stations.get(number as usize)?;
-            if station.seen != self.burst && !busy(name_of(number)) {
-                let hash = self.hash_of(&station.address);
+            let (seen, hash) = (station.seen, self.hash_of(&station.address));
+            self.unlink(number);
+            if seen != self.burst && !busy(name_of(number)) {
                 self.table.remove(hash, number);
-                self.unlink(number);
                 return Some((number, Some(name_of(number))));
             }
-            number = station.behind;
+            // The next who asks shall find others.
+            self.append(number);
         }
         None
     }
@@ -396,6 +397,22 @@ mod tests {
         let known = names.see(&address(1));
         assert_eq!(names.hold(known, nobody), Some(Held { name: held[1], forgotten: None }));
         assert_eq!(names.census(), (3, 3));
+    }
+
+    #[test]
+    fn many_that_cannot_be_forgotten_hide_no_other_for_long() {
+        let mut names = names(40);
+        for number in 0..40 {
+            let passing = names.see(&address(number));
+            names.know(passing, nobody).expect("there is room");
+        }
+        names.begin_burst();
+        let last = names.find(&address(39)).expect("it is known");
+        let certain = |name| name != last;
+        let passing = names.see(&address(99));
+        let tried: Vec<_> = (0..3).map(|_| names.know(passing, certain).and_then(|known| known.forgotten)).collect();
+        assert_eq!(tried, [None, None, Some(last)], "sixteen are looked at each time");
+        assert_eq!(names.census(), (40, 0));
     }
 
     #[test]
