@@ -8,6 +8,7 @@
 //! Read first: RFC 791 §3.1, RFC 9293 §3.1, RFC 1122 §3.2.1.3.
 
 mod beside;
+mod headers;
 pub(crate) mod ipv6;
 
 use std::cell::Cell;
@@ -72,6 +73,8 @@ pub(crate) enum Class {
     Ndp(Message),
     /// A router asks which groups somebody here listens to.
     GroupQuery(Message),
+    /// A packet of IPv6 that is dropped, and whose sender is told what is wrong with it.
+    Problem(Problem),
     /// Nothing for us.
     Drop(DropReason),
 }
@@ -98,6 +101,19 @@ pub(crate) struct Message {
     pub(crate) at: u8,
     pub(crate) from: u8,
     pub(crate) to: u16,
+}
+
+/// What is wrong with a packet of IPv6, and where (RFC 4443 §3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// What the packet counts as.
+    pub(crate) reason: DropReason,
+    /// 0: the value of a field, 1: a next header or 2: an option that nobody here knows, 3: the first fragment lacks headers.
+    pub(crate) code: u8,
+    /// Where the packet begins in its frame.
+    pub(crate) at: u8,
+    /// How many bytes into the packet the fault is.
+    pub(crate) pointer: u16,
 }
 
 /// A TCP segment's headers, and where it lies in its frame.

@@ -48,7 +48,9 @@ mod flow_id;
 mod flow_list;
 /// Which connections' answers came to another core.
 mod homes;
-/// ICMPv6 answers.
+/// Errors of ICMP.
+mod icmp;
+/// ICMPv6 answers and errors.
 mod icmpv6;
 /// IPv4 options, taken off before anything else is read.
 mod ip_options;
@@ -86,8 +88,6 @@ mod phase;
 mod poll;
 /// `Port`: a queue and the frames of the turn.
 mod port;
-/// What the sender of a datagram is told on whose port nobody listens.
-mod port_unreachable;
 /// A token bucket.
 mod rate;
 /// The ready list: `Readiness`, `Interest`.

@@ -153,9 +153,14 @@ pub(crate) fn source(frame: &[u8]) -> (Mac, Option<u16>) {
     (Mac(mac), tag)
 }
 
+/// Where the packet in `frame` begins.
+pub(crate) fn packet_at(frame: &[u8]) -> usize {
+    if source(frame).1.is_some() { TAGGED_BYTES } else { ETHERNET_BYTES }
+}
+
 /// Whether `frame` carries IPv6.
 pub(crate) fn is_ipv6(frame: &[u8]) -> bool {
-    let at = if source(frame).1.is_some() { TAGGED_BYTES } else { ETHERNET_BYTES };
+    let at = packet_at(frame);
     frame.get(at - 2..at) == Some(&ETHERTYPE_IPV6.to_be_bytes())
 }
 

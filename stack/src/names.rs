@@ -53,6 +53,12 @@ pub(crate) fn of_own(number: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST_NAME + number as u32)
 }
 
+/// Under what an IPv6 address counts where answers to strangers are limited; see [`Names::payer`].
+pub(crate) fn payer_of(address: &Ipv6Addr) -> u64 {
+    // No IPv4 address has the first bit of 64.
+    (address.to_bits() >> 64) as u64 | 1 << 63
+}
+
 /// A host of which something is kept.
 #[derive(Debug, Clone, Copy)]
 struct Station {
@@ -209,8 +215,7 @@ impl Names {
         if !is_name(address) {
             return address.to_bits().into();
         }
-        // No IPv4 address has the first bit of 64.
-        (self.address(address).to_bits() >> 64) as u64 | 1 << 63
+        payer_of(&self.address(address))
     }
 
     /// The flow label of packets of the flow `key`, whose peer is `remote`: the same for all of them, whatever the peer is

@@ -77,7 +77,7 @@ use crate::one_frame::Scratch;
 use crate::path_mtu::PathMtus;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
-use crate::rate::{RateLimit, SharedLimit};
+use crate::rate::{AnswerLimit, RateLimit, SharedLimit};
 use crate::ready::{News, Readiness, ReadyList};
 use crate::reassembly::{FragmentKey, Ipv6FragmentKey, Reassembly};
 use crate::replay::Replay;
@@ -95,7 +95,7 @@ use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
 use crate::useless::Little;
 
-/// ICMP echo replies a second, and as many of "port unreachable", to all addresses together.
+/// ICMP echo replies a second, as many of "port unreachable", and of other errors, to all addresses together.
 const ECHOES_PER_SECOND: u32 = 1_000;
 /// ARP packets passed on to other cores a second, and looks through the whole neighbour table.
 const NEIGHBOR_WORK_PER_SECOND: u32 = 1_000;
@@ -176,12 +176,14 @@ pub struct NetStack {
     strays: Strays,
     reassembly: Reassembly<FragmentKey>,
     ipv6_reassembly: Reassembly<Ipv6FragmentKey>,
-    /// ICMP echo replies: to one address, and in all.
-    echo_limit: SharedLimit,
-    echo_rate: RateLimit,
+    /// When the time of a packet that is half there is over.
+    fragments_due: Time,
+    /// ICMP echo replies.
+    echo_limit: AnswerLimit,
     /// The same of "port unreachable": who floods with the one shall not take the other from those who wait for it.
-    unreachable_limit: SharedLimit,
-    unreachable_rate: RateLimit,
+    unreachable_limit: AnswerLimit,
+    /// The same of what is said of packets that are wrong or never were whole.
+    problem_limit: AnswerLimit,
     /// Answers to segments of no flow and of half-open flows, whose sender may have lied about its address.
     stranger_limit: SharedLimit,
     /// Challenge ACKs, and answers for records in TIME-WAIT: to those who have completed a handshake.
@@ -270,11 +272,11 @@ impl NetStack {
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn, config.peers),
             reassembly: Reassembly::new(),
             ipv6_reassembly: Reassembly::of_ipv6(config.has_ipv6()),
+            fragments_due: Time::NEVER,
             strays: Strays::new(config.peers, stray::longest_frame(config.ip_mtu)),
-            echo_limit: SharedLimit::new(secrets.table, 0),
-            echo_rate: RateLimit::new(ECHOES_PER_SECOND),
-            unreachable_limit: SharedLimit::new(secrets.table, 3),
-            unreachable_rate: RateLimit::new(ECHOES_PER_SECOND),
+            echo_limit: AnswerLimit::new(secrets.table, 0, ECHOES_PER_SECOND),
+            unreachable_limit: AnswerLimit::new(secrets.table, 3, ECHOES_PER_SECOND),
+            problem_limit: AnswerLimit::new(secrets.table, 4, ECHOES_PER_SECOND),
             stranger_limit: SharedLimit::new(secrets.table, 1),
             challenge_limit: SharedLimit::new(secrets.table, 2),
             stray_rate: RateLimit::new(STRAYS_PER_SECOND),
@@ -449,7 +451,8 @@ impl NetStack {
         let timer = self.wheel.next_deadline();
         let neighbor = self.resolver.next_deadline();
         let handshake = self.syn_queue.next_deadline();
-        timer.into_iter().chain(neighbor).chain(handshake).min().map(|at| at.since(now))
+        let fragments = Some(self.fragments_due).filter(|&due| due < Time::NEVER);
+        timer.into_iter().chain(neighbor).chain(handshake).chain(fragments).min().map(|at| at.since(now))
     }
 
     /// Whether flows are on the ready list or wait to be flushed: the caller must not sleep.

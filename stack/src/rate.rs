@@ -1,5 +1,5 @@
 //! Limits of answers that a stranger can ask for: `RateLimit`, a token bucket, and `SharedLimit`, which tells no
-//! stranger anything of the others.
+//! stranger anything of the others; `AnswerLimit`, both together.
 
 use std::hash::Hasher;
 
@@ -95,6 +95,25 @@ impl SharedLimit {
         hasher.write_u64(self.round);
         hasher.write_u64(of);
         hasher.finish()
+    }
+}
+
+/// Both for one kind of answers: to one address so many, and in all.
+#[derive(Debug)]
+pub(crate) struct AnswerLimit {
+    each: SharedLimit,
+    all: RateLimit,
+}
+
+impl AnswerLimit {
+    /// Lets through `per_second` in all, and of these to an address what a [`SharedLimit`] of this `name` does.
+    pub(crate) fn new(secret: [u64; 2], name: u8, per_second: u32) -> Self {
+        Self { each: SharedLimit::new(secret, name), all: RateLimit::new(per_second) }
+    }
+
+    /// As [`SharedLimit::allows`].
+    pub(crate) fn allows(&mut self, now: Time, payer: u64) -> bool {
+        self.each.allows(now, payer) && self.all.allows(now)
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! A fixed number of buffers, made at the start, whose pages the kernel makes as they are first written. A fragment that
 //! overlaps another, other than as its exact copy, gives up all of its datagram (RFC 5722 §4, which IPv4 does not forbid):
-//! only a mistake or an attack sends one. A datagram that is not whole within [`LIFE`] is given up, and so is the oldest
-//! when all buffers are taken.
+//! only a mistake or an attack sends one. A datagram that is not whole in time is given up, and so is the oldest
+//! when all buffers are taken; the sender of the former can be told, by its first fragment.
 //!
 //! NICs spread fragments by their addresses alone, so that those of one packet meet at one core, which need not be that of
 //! their flow: a whole segment that no flow here knows goes the way of strays (`stray.rs`).
@@ -30,19 +30,36 @@ use crate::wire::{IPV4_BYTES, IPV6_BYTES};
 /// Datagrams that may be half there.
 const BUFFERS: usize = 8;
 
-/// The longest payload of an IPv4 packet without options (RFC 791 §3.1).
-const PAYLOAD_MAX_BYTES: usize = 65_535 - 20;
-
 /// Fragments of one datagram: as many as the longest has at an MTU of 1500, and some.
 const FRAGMENTS_MAX: usize = 64;
 
-/// How long a datagram may take to be whole. Fragments leave their host together; RFC 1122 §3.3.2 has a minute for the
-/// ways of its time, during which few liars could hold every buffer.
-const LIFE: Duration = Duration::from_secs(1);
+/// What differs between the families.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    /// Bytes of room in front of those that are put together, for the headers of the first fragment, and then of the whole.
+    head: usize,
+    /// The longest payload of a packet.
+    most: usize,
+    /// How long a datagram may take to be whole.
+    life: Duration,
+    /// Whether more of a datagram that was given up is refused for that long.
+    remembers: bool,
+}
 
-/// In front of the bytes that are put together there is room for the headers of their frame: so many with IPv4, and with IPv6.
-const HEAD_BYTES: usize = TAGGED_BYTES + IPV4_BYTES;
-const IPV6_HEAD_BYTES: usize = TAGGED_BYTES + IPV6_BYTES;
+/// Deviates: RFC 1122 §3.3.2 recommends a minute for the ways of its time. Fragments leave their host together, and a fast host
+/// is through with its 65,536 numbers within the second (RFC 4963).
+const IPV4: Rules = Rules {
+    head: TAGGED_BYTES + IPV4_BYTES,
+    most: 65_535 - IPV4_BYTES,
+    life: Duration::from_secs(1),
+    // Numbers come round too soon.
+    remembers: false,
+};
+
+/// RFC 8200 §4.5, RFC 5722 §4. No header in front of a fragment's bytes ends behind what a byte can tell ([`Fragment6`]); and
+/// what is put together is read behind an IPv4 header (`ipv6.rs`), so that the last 20 of the 65,535 bytes of IPv6 are not to be had.
+const IPV6: Rules =
+    Rules { head: u8::MAX as usize, most: 65_535 - IPV4_BYTES, life: Duration::from_secs(60), remembers: true };
 
 /// What fragments of one datagram have in common (RFC 791 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +107,9 @@ pub(crate) struct Fragment6 {
     pub(crate) protocol: u8,
 }
 
+/// A piece of a datagram: where it belongs, its bytes, and whether others follow it.
+type Piece<'a> = (usize, &'a [u8], bool);
+
 /// One datagram, as far as it has come.
 #[derive(Debug)]
 struct Partial<K> {
@@ -97,6 +117,8 @@ struct Partial<K> {
     since: Time,
     /// A fragment has contradicted others: no more of it is taken, be it what it should have been (RFC 5722 §4).
     refused: bool,
+    /// Of the first fragment, if it has come: how many bytes of headers it has, and how many more.
+    first: Option<(usize, usize)>,
     /// Of each fragment, its first byte and the one behind its last.
     ranges: ArrayVec<(usize, usize), FRAGMENTS_MAX>,
     total: Option<usize>,
@@ -123,12 +145,13 @@ impl Whole {
 impl<K> Partial<K> {
     fn begin(&mut self, key: K, now: Time) {
         (self.key, self.since, self.total, self.here) = (Some(key), now, None, 0);
-        self.refused = false;
+        (self.refused, self.first) = (false, None);
         self.ranges.clear();
     }
 
-    /// Puts a fragment in its place. Returns whether the datagram is whole.
-    fn put(&mut self, head: usize, start: usize, payload: &[u8], more: bool) -> Result<bool, DropReason> {
+    /// Puts a fragment, behind the headers of its frame, in its place. Returns whether the datagram is whole.
+    fn put(&mut self, head: usize, headers: &[u8], piece: Piece<'_>) -> Result<bool, DropReason> {
+        let (start, payload, more) = piece;
         let end = start + payload.len();
         if self.ranges.contains(&(start, end)) {
             return Ok(false);
@@ -147,6 +170,12 @@ impl<K> Partial<K> {
         }
         place.copy_from_slice(payload);
         self.here += payload.len();
+        if let Some(room) = head.checked_sub(headers.len()).and_then(|at| self.bytes.get_mut(at..head))
+            && start == 0
+        {
+            room.copy_from_slice(headers);
+            self.first = Some((headers.len(), payload.len()));
+        }
         if !more {
             self.total = Some(end);
         }
@@ -157,8 +186,8 @@ impl<K> Partial<K> {
 impl Partial<FragmentKey> {
     /// Puts the headers of `cut`, the frame of one of the fragments, in front of what is whole. Returns where the frame is.
     fn write_headers(&mut self, cut: &[u8], at: usize) -> Range<usize> {
-        let frame = (HEAD_BYTES - IPV4_BYTES).saturating_sub(at)..HEAD_BYTES + self.here;
-        if let (Some(room), Some(headers)) = (self.bytes.get_mut(frame.start..HEAD_BYTES), cut.get(..at + IPV4_BYTES))
+        let frame = (IPV4.head - IPV4_BYTES).saturating_sub(at)..IPV4.head + self.here;
+        if let (Some(room), Some(headers)) = (self.bytes.get_mut(frame.start..IPV4.head), cut.get(..at + IPV4_BYTES))
             && room.len() == headers.len()
         {
             room.copy_from_slice(headers);
@@ -177,8 +206,8 @@ impl Partial<FragmentKey> {
 impl Partial<Ipv6FragmentKey> {
     /// The same. The fragment header is gone, and all that was in front of it but the IPv6 header.
     fn write_headers(&mut self, cut: &[u8], at: usize, protocol: u8) -> Range<usize> {
-        let frame = (IPV6_HEAD_BYTES - IPV6_BYTES).saturating_sub(at)..IPV6_HEAD_BYTES + self.here;
-        let room = self.bytes.get_mut(frame.start..IPV6_HEAD_BYTES);
+        let frame = (IPV6.head - IPV6_BYTES).saturating_sub(at)..IPV6.head + self.here;
+        let room = self.bytes.get_mut(frame.start..IPV6.head);
         if let (Some(room), Some(headers)) = (room, cut.get(..at + IPV6_BYTES))
             && room.len() == headers.len()
         {
@@ -195,14 +224,14 @@ impl Partial<Ipv6FragmentKey> {
 #[derive(Debug)]
 pub(crate) struct Reassembly<K> {
     partials: Box<[Partial<K>]>,
-    head: usize,
+    rules: Rules,
     given_up: u64,
 }
 
 impl Reassembly<FragmentKey> {
     /// Buffers for eight datagrams.
     pub(crate) fn new() -> Self {
-        Self::with_buffers(BUFFERS, HEAD_BYTES)
+        Self::with_buffers(BUFFERS, IPV4)
     }
 
     /// Takes a fragment, `frame` being its own. Returns the packet that is whole with it, if it is, which must be
@@ -212,9 +241,10 @@ impl Reassembly<FragmentKey> {
     /// Why the fragment, or all of its datagram, was dropped.
     pub(crate) fn take(&mut self, now: Time, fragment: &Fragment, frame: &[u8]) -> Result<Option<Whole>, DropReason> {
         let at = usize::from(fragment.at);
-        let payload = frame.get(at + IPV4_BYTES..).and_then(|rest| rest.get(..usize::from(fragment.len)));
-        let piece = (usize::from(fragment.offset), payload.unwrap_or_default(), fragment.more);
-        let whole = self.take_piece(now, fragment.key, piece)?;
+        let (headers, rest) = frame.split_at_checked(at + IPV4_BYTES).unwrap_or_default();
+        let payload = rest.get(..usize::from(fragment.len)).unwrap_or_default();
+        let piece = (usize::from(fragment.offset), payload, fragment.more);
+        let whole = self.take_piece(now, fragment.key, headers, piece)?;
         Ok(whole.map(|place| {
             let frame = self.partials[place].write_headers(frame, at);
             self.lend(place, frame)
@@ -225,7 +255,7 @@ impl Reassembly<FragmentKey> {
 impl Reassembly<Ipv6FragmentKey> {
     /// Buffers for eight packets, if `there` is any IPv6.
     pub(crate) fn of_ipv6(there: bool) -> Self {
-        Self::with_buffers(if there { BUFFERS } else { 0 }, IPV6_HEAD_BYTES)
+        Self::with_buffers(if there { BUFFERS } else { 0 }, IPV6)
     }
 
     /// As [`take`](Reassembly::take).
@@ -239,15 +269,16 @@ impl Reassembly<Ipv6FragmentKey> {
         frame: &[u8],
     ) -> Result<Option<Whole>, DropReason> {
         let (at, from) = (usize::from(fragment.at), usize::from(fragment.payload_at));
-        let payload = frame.get(from..).and_then(|rest| rest.get(..usize::from(fragment.len)));
-        let ends = frame.get(at + 8..).and_then(|rest| rest.first_chunk::<32>());
-        let id = frame.get(from.saturating_sub(4)..).and_then(|rest| rest.first_chunk::<4>());
+        let (headers, rest) = frame.split_at_checked(from).unwrap_or_default();
+        let payload = rest.get(..usize::from(fragment.len));
+        let ends = headers.get(at + 8..).and_then(|rest| rest.first_chunk::<32>());
+        let id = headers.last_chunk::<4>();
         let (Some(payload), Some(&ends), Some(&id)) = (payload, ends, id) else {
             return Err(DropReason::FragmentMalformed);
         };
         let key = Ipv6FragmentKey { ends, id, protocol: fragment.protocol };
         let piece = (usize::from(fragment.offset), payload, fragment.more);
-        let whole = self.take_piece(now, key, piece)?;
+        let whole = self.take_piece(now, key, headers, piece)?;
         Ok(whole.map(|place| {
             let frame = self.partials[place].write_headers(frame, at, fragment.protocol);
             self.lend(place, frame)
@@ -256,36 +287,45 @@ impl Reassembly<Ipv6FragmentKey> {
 }
 
 impl<K: Copy + PartialEq> Reassembly<K> {
-    fn with_buffers(count: usize, head: usize) -> Self {
+    fn with_buffers(count: usize, rules: Rules) -> Self {
         let partial = |_| Partial {
             key: None,
             since: Time::ZERO,
             refused: false,
+            first: None,
             ranges: ArrayVec::new(),
             total: None,
             here: 0,
-            bytes: vec![0; head + PAYLOAD_MAX_BYTES].into_boxed_slice(),
+            bytes: vec![0; rules.head + rules.most].into_boxed_slice(),
         };
-        Self { partials: (0..count).map(partial).collect(), head, given_up: 0 }
+        Self { partials: (0..count).map(partial).collect(), rules, given_up: 0 }
     }
 
-    /// Takes a piece of the datagram of `key`: where it belongs, its bytes, and whether others follow it. Returns where the
-    /// datagram is, if it is whole.
-    fn take_piece(
-        &mut self,
-        now: Time,
-        key: K,
-        (start, payload, more): (usize, &[u8], bool),
-    ) -> Result<Option<usize>, DropReason> {
+    /// When the time of a datagram is over next, if any is half there.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let begun = self.partials.iter().filter(|partial| partial.key.is_some());
+        begun.map(|partial| partial.since).min().map(|since| since.after(self.rules.life))
+    }
+
+    /// Gives up a datagram whose time is over, if there is one. Returns its first fragment, as the frame that it came in; nothing,
+    /// if that has not come or the datagram is one that nothing more was taken of.
+    pub(crate) fn expire(&mut self, now: Time) -> Option<&[u8]> {
+        let Rules { head, life, .. } = self.rules;
+        let over = |partial: &&mut Partial<K>| partial.key.is_some() && now.since(partial.since) >= life;
+        let partial = self.partials.iter_mut().find(over)?;
+        partial.key = None;
+        self.given_up += u64::from(!partial.refused);
+        let first = partial.first.filter(|_| !partial.refused);
+        Some(first.and_then(|(headers, len)| partial.bytes.get(head - headers..head + len)).unwrap_or_default())
+    }
+
+    /// Takes a piece of the datagram of `key`, which came behind `headers`. Returns where the datagram is, if it is whole.
+    fn take_piece(&mut self, now: Time, key: K, headers: &[u8], piece: Piece<'_>) -> Result<Option<usize>, DropReason> {
+        let Rules { head, most, remembers, .. } = self.rules;
+        let (start, payload, more) = piece;
         // RFC 791 §3.2: all but the last are multiples of eight bytes.
-        if payload.is_empty() || more && !payload.len().is_multiple_of(8) || start + payload.len() > PAYLOAD_MAX_BYTES {
+        if payload.is_empty() || more && !payload.len().is_multiple_of(8) || start + payload.len() > most {
             return Err(DropReason::FragmentMalformed);
-        }
-        for partial in &mut self.partials {
-            if partial.key.is_some() && now.since(partial.since) >= LIFE {
-                partial.key = None;
-                self.given_up += u64::from(!partial.refused);
-            }
         }
         let found = self.partials.iter().position(|partial| partial.key == Some(key));
         let index = match found {
@@ -303,9 +343,8 @@ impl<K: Copy + PartialEq> Reassembly<K> {
         if partial.refused {
             return Err(DropReason::FragmentOverlap);
         }
-        let put = partial.put(self.head, start, payload, more);
-        // Numbers of IPv4 come round too soon to be remembered.
-        partial.refused = put.is_err() && self.head == IPV6_HEAD_BYTES;
+        let put = partial.put(head, headers, piece);
+        partial.refused = put.is_err() && remembers;
         if put != Ok(false) && !partial.refused {
             partial.key = None;
         }
@@ -349,6 +388,7 @@ mod tests {
         total: usize,
         now: Time,
     ) -> Taken {
+        while all.expire(now).is_some() {}
         let mut frame = vec![0xee; 34];
         frame.extend((from..to).map(|at| (at % 251) as u8));
         // What is behind the packet is nobody's.
@@ -385,8 +425,8 @@ mod tests {
             }
         }
         let mut all = Reassembly::new();
-        assert_eq!(take(&mut all, KEY, 0, 40_000, PAYLOAD_MAX_BYTES, at(1)), Ok(None));
-        assert_eq!(take(&mut all, KEY, 40_000, PAYLOAD_MAX_BYTES, PAYLOAD_MAX_BYTES, at(1)), whole(PAYLOAD_MAX_BYTES));
+        assert_eq!(take(&mut all, KEY, 0, 40_000, IPV4.most, at(1)), Ok(None));
+        assert_eq!(take(&mut all, KEY, 40_000, IPV4.most, IPV4.most, at(1)), whole(IPV4.most));
     }
 
     #[test]
@@ -415,6 +455,25 @@ mod tests {
             assert_eq!(take(&mut all, KEY, 16 * piece, 16 * piece + 8, 60_000, at(1)), Ok(None));
         }
         assert_eq!(take(&mut all, KEY, 50_000, 50_008, 60_000, at(1)), Err(FragmentMalformed));
+    }
+
+    #[test]
+    fn of_what_is_not_whole_in_time_the_first_fragment_is_given_as_it_came() {
+        let mut all = Reassembly::new();
+        let other = FragmentKey { id: 9, ..KEY };
+        assert_eq!((all.next_deadline(), all.expire(at(9_000))), (None, None));
+        for (key, from, to, now) in [(KEY, 80, 160, 5), (KEY, 0, 40, 7), (KEY, 40, 80, 8), (other, 80, 160, 9)] {
+            assert_eq!(take(&mut all, key, from, to, 240, at(now)), Ok(None));
+        }
+        assert_eq!((all.next_deadline(), all.expire(at(1_004))), (Some(at(1_005)), None));
+        let came: Vec<u8> = [0xee; 34].into_iter().chain(0..40).collect();
+        assert_eq!(all.expire(at(1_005)), Some(&came[..]));
+        assert_eq!((all.next_deadline(), all.expire(at(1_005))), (Some(at(1_009)), None));
+        assert_eq!(all.expire(at(1_009)), Some(&[][..]), "its first has not come");
+        assert_eq!((all.next_deadline(), all.take_given_up()), (None, 2));
+        // Nor has that of the next in the same room.
+        assert_eq!(take(&mut all, KEY, 80, 160, 240, at(2_000)), Ok(None));
+        assert_eq!(all.expire(at(3_000)), Some(&[][..]));
     }
 
     #[test]

@@ -91,6 +91,10 @@ pub struct StackStats {
     pub echo_replies: u64,
     /// Datagrams for a port on which nobody listens, whose sender was told so by ICMP.
     pub port_unreachables: u64,
+    /// Packets of IPv6 that were not taken and whose sender was told what is wrong with them (RFC 4443 §3.4).
+    pub parameter_problems: u64,
+    /// Packets that were never whole, and whose sender was told so by ICMP.
+    pub fragments_told: u64,
     /// UDP datagrams handed to the application.
     pub datagrams: u64,
     /// Fragments of segments and datagrams kept for the rest of them: each but the last, which counts as what is whole.

@@ -237,3 +237,12 @@ fn a_flood_of_routers_that_are_none_stops_nobody() {
 fn a_flood_of_options_for_each_hop_stops_nobody() {
     survive_ipv6(strangers::hop_by_hop, 18);
 }
+
+/// As many as are told of anything (RFC 4443 §2.4 (f)).
+#[test]
+fn a_flood_of_packets_with_faults_stops_nobody_and_of_few_their_senders_are_told() {
+    let flooded = endure_over(Family::V6, strangers::problem, 19);
+    let told = flooded.bench.server.stack.stats().parameter_problems;
+    assert!((1_000..=1_100).contains(&told), "{told}");
+    flooded.end();
+}

@@ -110,6 +110,8 @@ fn what_overlaps_or_is_damaged_reaches_no_connection() {
         assert!(bench.frame(frame).is_empty());
     }
     bench.wire.clock().advance(Duration::from_secs(2));
+    let told = bench.turn();
+    assert_eq!(told.iter().map(|frame| &frame[34..36]).collect::<Vec<_>>(), [[11, 1]], "of the first that was alone");
     let answers: Vec<_> = cut(&whole, 5, 200).iter().flat_map(|frame| bench.frame(frame)).collect();
     assert_eq!(answers.iter().map(|frame| Tcp::read(frame).data).collect::<Vec<_>>(), [bytes(400)]);
     let stats = bench.server.stack.stats();

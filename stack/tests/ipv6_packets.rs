@@ -106,6 +106,13 @@ fn extension_headers_are_passed_over_with_a_bound() {
     }
 }
 
+/// The code and pointer of a parameter problem about the packet in `asked`.
+fn problem(answer: &[u8], asked: &[u8]) -> (u8, u32) {
+    let (kind, code, pointer) = v6::error(answer, asked);
+    assert_eq!(kind, 4);
+    (code, pointer)
+}
+
 #[test]
 fn headers_that_nobody_honest_sends_are_refused_each_under_its_reason() {
     let mut bench = settled(config());
@@ -128,37 +135,42 @@ fn headers_that_nobody_honest_sends_are_refused_each_under_its_reason() {
     let mut sum = segment.clone();
     sum[70] ^= 1;
     martian.truncate(martian.len());
+    // Of each: what it counts as, and the code and pointer of the parameter problem that is told of it, if one is.
     let cases = [
-        (short, DropReason::Ip6TooShort),
-        (segment[..40].to_vec(), DropReason::Ip6TooShort),
-        (empty, DropReason::Ip6Jumbo),
-        (behind(&segment, 0, &[6, 0, 0xc2, 4, 0, 1, 0, 0]), DropReason::Ip6Jumbo),
-        (version, DropReason::Ip6Version),
-        (martian, DropReason::Ip6Martian),
-        (group, DropReason::Ip6Martian),
-        (land, DropReason::Land),
-        (other, DropReason::Ip6NotOurs),
-        (in_group, DropReason::OtherStation),
-        (sum, DropReason::TcpChecksum),
+        (short, DropReason::Ip6TooShort, None),
+        (segment[..40].to_vec(), DropReason::Ip6TooShort, None),
+        (empty, DropReason::Ip6Jumbo, None),
+        (behind(&segment, 0, &[6, 0, 0xc2, 4, 0, 1, 0, 0]), DropReason::Ip6Jumbo, Some((0, 42))),
+        (version, DropReason::Ip6Version, None),
+        (martian, DropReason::Ip6Martian, None),
+        (group, DropReason::Ip6Martian, None),
+        (land, DropReason::Land, None),
+        (other, DropReason::Ip6NotOurs, None),
+        (in_group, DropReason::OtherStation, None),
+        (sum, DropReason::TcpChecksum, None),
         // RFC 5095; a route that leads on; hop-by-hop options that do not come first; a chain without end.
-        (behind(&segment, 43, &[6, 0, 0, 0, 0, 0, 0, 0]), DropReason::Ip6RoutingHeader),
-        (behind(&segment, 43, &[6, 2, 0, 1, 0, 0, 0, 0]), DropReason::Ip6RoutingHeader),
-        (behind(&segment, 43, &[6, 0, 4, 1, 0, 0, 0, 0]), DropReason::Ip6RoutingHeader),
-        (behind(&segment, 60, &[to_next(0), to_next(6)].concat()), DropReason::Ip6Headers),
-        (behind(&segment, 60, &[[60, 0, 1, 4, 0, 0, 0, 0]; 9].concat()), DropReason::Ip6Headers),
-        (behind(&segment, 60, &[6, 255, 1, 4, 0, 0, 0, 0]), DropReason::Ip6Headers),
-        (behind(&segment, 60, &[&[6, 16, 1, 130][..], &[0; 132]].concat()), DropReason::Ip6Headers),
-        (behind(&segment, 60, &[6, 0, 1, 5, 0, 0, 0, 0]), DropReason::Ip6Headers),
+        (behind(&segment, 43, &[6, 0, 0, 0, 0, 0, 0, 0]), DropReason::Ip6RoutingHeader, None),
+        (behind(&segment, 43, &[6, 2, 0, 1, 0, 0, 0, 0]), DropReason::Ip6RoutingHeader, Some((0, 42))),
+        (behind(&segment, 43, &[6, 0, 4, 1, 0, 0, 0, 0]), DropReason::Ip6RoutingHeader, Some((0, 42))),
+        (behind(&segment, 60, &[to_next(0), to_next(6)].concat()), DropReason::Ip6Headers, Some((1, 40))),
+        (behind(&segment, 60, &[[60, 0, 1, 4, 0, 0, 0, 0]; 9].concat()), DropReason::Ip6Headers, None),
+        (behind(&segment, 60, &[6, 255, 1, 4, 0, 0, 0, 0]), DropReason::Ip6Headers, None),
+        (behind(&segment, 60, &[&[6, 16, 1, 130][..], &[0; 132]].concat()), DropReason::Ip6Headers, None),
+        (behind(&segment, 60, &[6, 0, 1, 5, 0, 0, 0, 0]), DropReason::Ip6Headers, None),
         // An option that wants the packet dropped by who does not know it (RFC 8200 §4.2).
-        (behind(&segment, 60, &[6, 0, 0x41, 4, 0, 0, 0, 0]), DropReason::Ip6Option),
-        (behind(&segment, 60, &[6, 0, 0x81, 4, 0, 0, 0, 0]), DropReason::Ip6Option),
-        (packet(THEM6, US6, 59, 64, b"nothing!"), DropReason::IpProtocol),
-        (packet(THEM6, US6, 132, 64, b"sctp...."), DropReason::IpProtocol),
-        (packet(THEM6, US6, 17, 64, &[0x13, 0x88, 0x13, 0x89, 0, 8, 0, 0]), DropReason::UdpNoChecksum),
+        (behind(&segment, 60, &[6, 0, 0x41, 4, 0, 0, 0, 0]), DropReason::Ip6Option, None),
+        (behind(&segment, 60, &[6, 0, 0x81, 4, 0, 0, 0, 0]), DropReason::Ip6Option, Some((2, 42))),
+        (behind(&segment, 60, &[6, 0, 1, 0, 0, 0xc1, 0, 0]), DropReason::Ip6Option, Some((2, 45))),
+        (packet(THEM6, US6, 59, 64, b"nothing!"), DropReason::IpProtocol, None),
+        (packet(THEM6, US6, 132, 64, b"sctp...."), DropReason::IpProtocol, Some((1, 6))),
+        (packet(THEM6, US6, 60, 64, &[132, 0, 1, 4, 0, 0, 0, 0]), DropReason::IpProtocol, Some((1, 40))),
+        (packet(THEM6, US6, 17, 64, &[0x13, 0x88, 0x13, 0x89, 0, 8, 0, 0]), DropReason::UdpNoChecksum, None),
     ];
-    for (number, (frame, reason)) in cases.into_iter().enumerate() {
+    for (number, (frame, reason, told)) in cases.into_iter().enumerate() {
         let before = bench.drops(reason);
-        assert_eq!(bench.frame(&frame), Vec::<Vec<u8>>::new(), "case {number}");
+        let answers = bench.frame(&frame);
+        let problems: Vec<_> = answers.iter().map(|answer| problem(answer, &frame)).collect();
+        assert_eq!(problems, Vec::from_iter(told), "case {number}");
         assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.stack.stats().drops);
     }
     assert_eq!(bench.server.stack.census().stations, 1, "nobody else was remembered");

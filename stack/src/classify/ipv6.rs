@@ -1,36 +1,25 @@
 //! What a frame is that carries IPv6: the same classes, with names for addresses.
 //!
-//! Extension headers are passed over, with a bound: nothing in them changes what becomes of a segment, and who sends many
-//! wants us to read them. Whoever is named here is a passer-by unless the stack keeps something of them (`names.rs`).
-//! Read first: RFC 8200 §4, RFC 4443, RFC 4861 §7.1; RFC 5095, RFC 6946, RFC 6980, RFC 7112 for what is refused.
+//! Whoever is named here is a passer-by unless the stack keeps something of them (`names.rs`).
+//! Read first: `headers.rs`; RFC 8200, RFC 4443, RFC 4861 §7.1, RFC 6980.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nic::checksum;
 
+use super::headers::{Fault, Packet, Upper};
 use super::{Class, Datagram, LONG, Local, Message, Segment, Unreachable, number};
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
 use crate::link::{ETHERNET_BYTES, Mac, TAGGED_BYTES};
 use crate::names::{self, Names};
-use crate::own_addresses::{ALL_NODES, Standing, is_host, is_link_local};
-use crate::reassembly::Fragment6;
+use crate::own_addresses::{ALL_NODES, Standing, is_link_local};
 use crate::wire::{IPV4_BYTES, IPV6_BYTES, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES, UDP_BYTES};
-
-/// IPv6's numbers for extension headers, and for "nothing follows".
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION: u8 = 60;
-
-/// Extension headers that are passed over, and their bytes together. RFC 8200 §4.1 has six that a packet may have; senders in
-/// use have two at most (RFC 9098 §6 has what routers make of more).
-const MOST_HEADERS: usize = 8;
-const MOST_HEADER_BYTES: usize = 128;
 
 /// Messages of ICMPv6 (RFC 4443, RFC 4861, RFC 2710).
 pub(crate) const UNREACHABLE: u8 = 1;
 pub(crate) const TOO_BIG: u8 = 2;
+pub(crate) const TIME_EXCEEDED: u8 = 3;
 pub(crate) const PARAMETER_PROBLEM: u8 = 4;
 pub(crate) const ECHO_REQUEST: u8 = 128;
 pub(crate) const GROUP_QUERY: u8 = 130;
@@ -41,29 +30,6 @@ const REDIRECT: u8 = 137;
 
 /// Hop limit of what no router has handed on (RFC 4861 §7.1.1).
 pub(crate) const UNROUTED: u8 = 255;
-
-/// A packet whose headers are being read.
-struct Packet<'a> {
-    frame: &'a [u8],
-    /// Where it begins and ends in its frame.
-    at: usize,
-    end: usize,
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
-    hop_limit: u8,
-    /// The number of our address to which it is; `None`: to a group.
-    own: Option<usize>,
-    /// Its frame is to our station, not to a group of stations.
-    to_us: bool,
-    /// It has a fragment header.
-    cut: bool,
-}
-
-/// Where the upper-layer header begins, and of which protocol it is; or a fragment.
-enum Upper {
-    At(usize, u8),
-    Fragment(Fragment6),
-}
 
 impl Local {
     /// Says what `frame` is, whose EtherType is that of IPv6.
@@ -100,26 +66,29 @@ impl Local {
         if !ours && !group {
             return Err(DropReason::OtherStation);
         }
-        let mut packet =
-            Packet { frame, at, end, source, destination, hop_limit: header[7], own, to_us: ours, cut: false };
-        match packet.pass_over_headers(header[6])? {
-            Upper::At(from, PROTOCOL_ICMPV6) => self.icmpv6(names, &packet, from),
-            upper => {
-                // A segment is to one host, at its station.
-                let number = own.filter(|&number| names.own.standing(number) == Standing::Assigned);
-                let number = number.ok_or(DropReason::Ip6NotOurs)?;
-                if !ours {
-                    return Err(DropReason::OtherStation);
-                }
-                packet.check_source(names)?;
-                let local = names::of_own(number);
-                match upper {
-                    Upper::At(from, PROTOCOL_TCP) => self.tcp_over_ipv6(names, &packet, local, from),
-                    Upper::At(from, PROTOCOL_UDP) => self.udp_over_ipv6(names, &packet, local, from),
-                    Upper::At(..) => Err(DropReason::IpProtocol),
-                    Upper::Fragment(fragment) => Ok(Class::Fragment6(fragment)),
-                }
+        let packet = Packet { frame, at, end, source, destination, hop_limit: header[7], own, to_us: ours };
+        let upper = match packet.pass_over_headers(header[6]) {
+            Ok(Upper::Header(header)) if header.protocol == PROTOCOL_ICMPV6 => {
+                return self.icmpv6(names, packet, header.from, header.cut);
             }
+            Ok(upper) => upper,
+            Err(fault) => return packet.refuse(names, fault),
+        };
+        // A segment is to one host, at its station.
+        let number = own.filter(|&number| names.own.standing(number) == Standing::Assigned);
+        let number = number.ok_or(DropReason::Ip6NotOurs)?;
+        if !ours {
+            return Err(DropReason::OtherStation);
+        }
+        packet.check_source(names)?;
+        let local = names::of_own(number);
+        match upper {
+            Upper::Header(header) => match header.protocol {
+                PROTOCOL_TCP => self.tcp_over_ipv6(names, &packet, local, header.from),
+                PROTOCOL_UDP => self.udp_over_ipv6(names, packet, local, header.from),
+                _ => packet.refuse(names, Fault::of_protocol(&header)),
+            },
+            Upper::Fragment(fragment) => Ok(Class::Fragment6(fragment)),
         }
     }
 
@@ -151,7 +120,7 @@ impl Local {
     fn udp_over_ipv6(
         &self,
         names: &mut Names,
-        packet: &Packet<'_>,
+        packet: Packet<'_>,
         local: Ipv4Addr,
         from: usize,
     ) -> Result<Class, DropReason> {
@@ -182,7 +151,7 @@ impl Local {
         }))
     }
 
-    fn icmpv6(&self, names: &mut Names, packet: &Packet<'_>, from: usize) -> Result<Class, DropReason> {
+    fn icmpv6(&self, names: &mut Names, packet: Packet<'_>, from: usize, cut: bool) -> Result<Class, DropReason> {
         let message = &packet.frame[from..packet.end];
         let sum = checksum::add(packet.pseudo_sum(PROTOCOL_ICMPV6, message.len()), message);
         if message.len() < 8 || !checksum::is_right(sum) {
@@ -199,7 +168,7 @@ impl Local {
                     return Err(DropReason::NdpHopLimit);
                 }
                 // RFC 6980 §5, and RFC 4861 §7.1.1: a solicitation for us may be to any of our addresses.
-                if packet.cut || message[1] != 0 || message.len() < if kind == ROUTER_ADVERTISEMENT { 16 } else { 24 } {
+                if cut || message[1] != 0 || message.len() < if kind == ROUTER_ADVERTISEMENT { 16 } else { 24 } {
                     return Err(DropReason::NdpMalformed);
                 }
                 if packet.own.is_none() && !grouped {
@@ -208,7 +177,7 @@ impl Local {
                 Ok(Class::Ndp(place))
             }
             // RFC 3810 §5.1.14: of a router of the link, which alone has such an address.
-            GROUP_QUERY if packet.hop_limit == 1 && !packet.cut && is_link_local(&packet.source) => {
+            GROUP_QUERY if packet.hop_limit == 1 && !cut && is_link_local(&packet.source) => {
                 Ok(Class::GroupQuery(place))
             }
             _ if !assigned => Err(DropReason::Ip6NotOurs),
@@ -235,121 +204,6 @@ impl Local {
         let taken = self.takes_partial && message.get(at..at + 2) == Some(&left[..]);
         self.partial.set(self.partial.get() + u64::from(taken));
         taken
-    }
-}
-
-impl Packet<'_> {
-    /// Finds what lies behind the extension headers, of which the first is `next`.
-    #[inline]
-    fn pass_over_headers(&mut self, next: u8) -> Result<Upper, DropReason> {
-        let from = self.at + IPV6_BYTES;
-        if matches!(next, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMPV6) {
-            return Ok(Upper::At(from, next));
-        }
-        self.pass_over_some(next, from)
-    }
-
-    #[cold]
-    fn pass_over_some(&mut self, mut next: u8, first: usize) -> Result<Upper, DropReason> {
-        let mut from = first;
-        for count in 0..=MOST_HEADERS {
-            match next {
-                HOP_BY_HOP | DESTINATION | ROUTING | FRAGMENT if count == MOST_HEADERS => break,
-                // RFC 8200 §4.1: it comes first.
-                HOP_BY_HOP if count > 0 => break,
-                HOP_BY_HOP | DESTINATION | ROUTING => {
-                    let header = self.extension(from)?;
-                    if next == ROUTING {
-                        check_route(header)?;
-                    } else {
-                        check_options(&header[2..])?;
-                    }
-                    (next, from) = (header[0], from + header.len());
-                }
-                FRAGMENT => {
-                    if let Some(fragment) = self.fragment(from)? {
-                        return Ok(Upper::Fragment(fragment));
-                    }
-                    // RFC 6946 §4: one that is all of its packet is no other than the packet.
-                    self.cut = true;
-                    (next, from) = (self.frame[from], from + 8);
-                }
-                _ => return Ok(Upper::At(from, next)),
-            }
-            if from - first > MOST_HEADER_BYTES {
-                break;
-            }
-        }
-        Err(DropReason::Ip6Headers)
-    }
-
-    /// The extension header that begins `from`.
-    fn extension(&self, from: usize) -> Result<&[u8], DropReason> {
-        let rest = &self.frame[from..self.end];
-        let len = rest.get(1).map_or(0, |&len| 8 + 8 * usize::from(len));
-        rest.get(..len).filter(|header| !header.is_empty()).ok_or(DropReason::Ip6Headers)
-    }
-
-    /// The fragment whose header begins `from`; `None`: it is all of its packet.
-    fn fragment(&self, from: usize) -> Result<Option<Fragment6>, DropReason> {
-        let rest = &self.frame[from..self.end];
-        let Some((header, payload)) = rest.split_first_chunk::<8>() else { return Err(DropReason::Ip6Headers) };
-        let word = u16::from_be_bytes([header[2], header[3]]);
-        let (offset, more, protocol) = (word & 0xfff8, word & 1 != 0, header[0]);
-        if offset == 0 && !more {
-            return Ok(None);
-        }
-        if !matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
-            return Err(DropReason::IpFragment);
-        }
-        // RFC 7112 §5: the first has all headers. Filters see these nowhere else.
-        let complete = match protocol {
-            PROTOCOL_TCP => payload.get(12).is_some_and(|byte| payload.len() >= usize::from(byte >> 4) * 4),
-            _ => payload.len() >= UDP_BYTES,
-        };
-        if offset == 0 && !complete {
-            return Err(DropReason::FragmentMalformed);
-        }
-        let (payload_at, len) = ((from + 8) as u8, payload.len() as u16);
-        Ok(Some(Fragment6 { at: self.at as u8, payload_at, len, offset, more, protocol }))
-    }
-
-    /// Checks that one other host may have sent it.
-    #[inline]
-    fn check_source(&self, names: &Names) -> Result<(), DropReason> {
-        if names.own.position(&self.source).is_some() {
-            return Err(DropReason::Land);
-        }
-        if is_host(&self.source) { Ok(()) } else { Err(DropReason::Ip6Martian) }
-    }
-
-    #[inline]
-    fn pseudo_sum(&self, protocol: u8, len: usize) -> u64 {
-        checksum::pseudo_header_v6(self.source.octets(), self.destination.octets(), protocol, len as u32)
-    }
-}
-
-/// Whether a routing header has been followed to its end, and is of a kind that may be (RFC 8200 §4.4, RFC 5095 §3).
-fn check_route(header: &[u8]) -> Result<(), DropReason> {
-    let (kind, left) = (header[2], header[3]);
-    if kind == 0 || left != 0 { Err(DropReason::Ip6RoutingHeader) } else { Ok(()) }
-}
-
-/// Goes through the options of a header: each has its length within them, and its sender does not want the packet dropped
-/// by who does not know it (RFC 8200 §4.2).
-fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
-    /// Fillers; router alert (RFC 2711), which asks nothing of a host.
-    const PAD_1: u8 = 0;
-    const JUMBO: u8 = 0xc2;
-    loop {
-        match options {
-            [] => return Ok(()),
-            [PAD_1, rest @ ..] => options = rest,
-            [JUMBO, ..] => return Err(DropReason::Ip6Jumbo),
-            [kind, ..] if kind >> 6 != 0 => return Err(DropReason::Ip6Option),
-            [_, len, rest @ ..] => options = rest.get(usize::from(*len)..).ok_or(DropReason::Ip6Headers)?,
-            _ => return Err(DropReason::Ip6Headers),
-        }
     }
 }
 

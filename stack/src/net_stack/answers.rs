@@ -11,10 +11,10 @@ use super::NetStack;
 use super::arrival::Arrival;
 use crate::classify::Segment;
 use crate::clock::Time;
+use crate::icmp;
 use crate::link::{self, LinkHeader};
 use crate::offer;
 use crate::port::Port;
-use crate::port_unreachable;
 use crate::sack::Island;
 use crate::segment::Control;
 use crate::wire::ACK;
@@ -40,9 +40,9 @@ impl NetStack {
         if link::is_ipv6(frame.bytes()) {
             return self.refuse_ipv6_datagram(now, port, frame);
         }
-        let (sender, at) = port_unreachable::sender(frame.bytes());
-        let may = self.unreachable_limit.allows(now, sender.to_bits().into()) && self.unreachable_rate.allows(now);
-        if may && port_unreachable::answer(&mut frame, at).is_ok() {
+        let (sender, at) = icmp::sender(frame.bytes());
+        let may = self.unreachable_limit.allows(now, sender.to_bits().into());
+        if may && icmp::answer(&mut frame, at, icmp::NO_SUCH_PORT).is_ok() {
             self.stats.port_unreachables += 1;
             port.send(frame);
         } else {

@@ -77,6 +77,7 @@ impl NetStack {
             self.touch(index);
         }
         self.touched.rewind();
+        self.tend_fragments(now, ports);
         self.tend_half_open(now, ports);
         self.give_cookies(now, ports);
     }

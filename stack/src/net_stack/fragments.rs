@@ -1,17 +1,23 @@
-//! Fragments in: kept until their packet is whole, which is ingested then as if nobody had cut it.
+//! Fragments in: kept until their packet is whole, which is ingested then as if nobody had cut it. The sender of one that is not
+//! whole in time is told (RFC 8200 §4.5, RFC 1122 §3.3.2).
 //!
 //! Read first: `reassembly.rs`.
 
-use nic::{Frame, Queue};
+use nic::{Frame, FrameTooShort, Queue};
 
 use super::NetStack;
 use super::arrival::Arrival;
+use super::ndp::send_if;
 use crate::classify::Class;
 use crate::clock::Time;
 use crate::datagram::DatagramHandler;
 use crate::drop_reason::DropReason;
+use crate::icmp;
+use crate::icmpv6::{self, Complaint};
+use crate::link;
+use crate::names;
 use crate::port::Port;
-use crate::wire::PROTOCOL_UDP;
+use crate::wire::{IPV6_BYTES, PROTOCOL_UDP};
 
 impl NetStack {
     /// Ingests a fragment, and the segment or datagram that is whole with it. [`DatagramHandler::foresee`] is not told of
@@ -28,6 +34,7 @@ impl NetStack {
         handler: Option<&mut impl DatagramHandler>,
     ) {
         self.stats.frames += 1;
+        self.give_up_fragments(now, port);
         // Datagrams that nobody takes keep no room from segments.
         let takes_datagrams = handler.is_some() && !self.config.udp_ports.is_empty();
         let wanted = |protocol| protocol != PROTOCOL_UDP || takes_datagrams;
@@ -52,9 +59,50 @@ impl NetStack {
                 }
             }
         }
+        self.note_fragments();
+    }
+
+    /// Looks whether the time of packets that are half there is over.
+    #[inline]
+    pub(super) fn tend_fragments<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>]) {
+        if self.fragments_due <= now
+            && let Some(port) = ports.first_mut()
+        {
+            self.give_up_fragments(now, port);
+        }
+    }
+
+    /// Counts the packets that were given up, and notes when the time of others is over.
+    fn note_fragments(&mut self) {
         for _ in 0..self.reassembly.take_given_up() + self.ipv6_reassembly.take_given_up() {
             self.stats.drops.add(DropReason::FragmentsIncomplete);
         }
+        let next = [self.reassembly.next_deadline(), self.ipv6_reassembly.next_deadline()];
+        self.fragments_due = next.into_iter().flatten().min().unwrap_or(Time::NEVER);
+    }
+
+    /// Gives up packets whose time is over, and tells their senders so by `port`, at a limited rate.
+    #[cold]
+    #[inline(never)]
+    fn give_up_fragments<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>) {
+        while let Some(first) = self.reassembly.expire(now) {
+            let most = first.len().min(link::packet_at(first) + icmp::QUOTED_BYTES);
+            let (sender, at) = icmp::sender(first);
+            let may = most > at && self.problem_limit.allows(now, sender.to_bits().into());
+            if may && tell(port, &first[..most], |frame| icmp::answer(frame, at, icmp::NOT_WHOLE)) {
+                self.stats.fragments_told += 1;
+            }
+        }
+        while let Some(first) = self.ipv6_reassembly.expire(now) {
+            let at = link::packet_at(first);
+            let most = first.len().min(at + IPV6_BYTES + icmpv6::QUOTED_BYTES);
+            let payer = names::payer_of(&icmpv6::sender(first, at));
+            let may = most > at && self.problem_limit.allows(now, payer);
+            if may && tell(port, &first[..most], |frame| icmpv6::complain(frame, at, Complaint::NOT_WHOLE)) {
+                self.stats.fragments_told += 1;
+            }
+        }
+        self.note_fragments();
     }
 
     /// Ingests what has come in fragments. Nobody is told by ICMP of a datagram that came so (RFC 1122 §3.2.2).
@@ -89,4 +137,18 @@ impl NetStack {
             _ => self.stats.drops.add(DropReason::IpFragment),
         }
     }
+}
+
+/// Sends what `answer` makes of a copy of `asked`. Returns whether it was sent.
+fn tell<Q: Queue>(
+    port: &mut Port<Q>,
+    asked: &[u8],
+    answer: impl FnOnce(&mut Frame) -> Result<(), FrameTooShort>,
+) -> bool {
+    let Some(mut frame) = port.take_frame() else { return false };
+    let written = frame.resize(asked.len()).and_then(|()| {
+        frame.bytes_mut().copy_from_slice(asked);
+        answer(&mut frame)
+    });
+    send_if(port, frame, written)
 }

@@ -222,7 +222,7 @@ impl NetStack {
             }
             Class::Echo { at, len } => {
                 let sender = crate::echo::sender(frame.bytes(), at);
-                if self.echo_limit.allows(now, sender.to_bits().into()) && self.echo_rate.allows(now) {
+                if self.echo_limit.allows(now, sender.to_bits().into()) {
                     self.stats.echo_replies += 1;
                     crate::echo::answer(frame.bytes_mut(), at, len);
                     port.send(frame);
@@ -230,7 +230,7 @@ impl NetStack {
                 }
                 self.stats.drops.add(DropReason::IcmpRate);
             }
-            Class::Echo6(_) | Class::Ndp(_) | Class::GroupQuery(_) => {
+            Class::Echo6(_) | Class::Ndp(_) | Class::GroupQuery(_) | Class::Problem(_) => {
                 return self.ingest_control_ipv6(now, port, port_index, frame, class);
             }
             Class::Unreachable(message) => self.ingest_unreachable(now, frame.bytes(), &message, 0),

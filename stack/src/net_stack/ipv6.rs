@@ -1,5 +1,5 @@
-//! Frames of IPv6 that are neither segments nor for the application: echo requests, messages about the link, and datagrams
-//! on whose port nobody listens. Each is answered in the frame that it came in, if at all.
+//! Frames of IPv6 that are neither segments nor for the application: echo requests, messages about the link, packets of which
+//! something is wrong, and datagrams on whose port nobody listens. Each is answered in the frame that it came in, if at all.
 
 use std::net::Ipv6Addr;
 
@@ -8,12 +8,13 @@ use nic::{Frame, Queue};
 
 use super::NetStack;
 use super::ndp::send_if;
-use crate::classify::Class;
+use crate::classify::{Class, Problem};
 use crate::clock::Time;
 use crate::config::StackConfig;
 use crate::drop_reason::DropReason;
-use crate::icmpv6;
+use crate::icmpv6::{self, Complaint};
 use crate::link;
+use crate::names::payer_of;
 use crate::ndp::{Letter, REPORTED};
 use crate::own_addresses::solicited_node;
 use crate::port::Port;
@@ -32,8 +33,8 @@ impl NetStack {
     ) {
         let answered = match *class {
             Class::Echo6(place) => {
-                let sender = self.names.see(&icmpv6::sender(frame.bytes(), usize::from(place.at)));
-                let may = self.echo_limit.allows(now, self.names.payer(sender)) && self.echo_rate.allows(now);
+                let payer = payer_of(&icmpv6::sender(frame.bytes(), usize::from(place.at)));
+                let may = self.echo_limit.allows(now, payer);
                 if may {
                     self.stats.echo_replies += 1;
                     icmpv6::answer_echo(frame.bytes_mut(), place);
@@ -52,6 +53,7 @@ impl NetStack {
                 None => false,
             },
             Class::GroupQuery(_) => self.answer_group_query(now, port, &mut frame),
+            Class::Problem(problem) => self.tell_of_problem(now, &mut frame, &problem),
             _ => false,
         };
         if answered {
@@ -89,14 +91,24 @@ impl NetStack {
         written
     }
 
+    /// Tells the sender of a packet what is wrong with it, at a limited rate.
+    fn tell_of_problem(&mut self, now: Time, frame: &mut Frame, problem: &Problem) -> bool {
+        self.stats.drops.add(problem.reason);
+        let at = usize::from(problem.at);
+        let payer = payer_of(&icmpv6::sender(frame.bytes(), at));
+        let told = self.problem_limit.allows(now, payer) && icmpv6::complain(frame, at, Complaint::of(problem)).is_ok();
+        self.stats.parameter_problems += u64::from(told);
+        told
+    }
+
     /// Tells the sender of a datagram over IPv6 that nobody listens on its port, at a limited rate.
     #[cold]
     pub(super) fn refuse_ipv6_datagram<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, mut frame: Frame) {
-        let at = icmpv6::packet_at(frame.bytes());
-        let sender = self.names.see(&icmpv6::sender(frame.bytes(), at));
-        let payer = self.names.payer(sender);
-        let may = self.unreachable_limit.allows(now, payer) && self.unreachable_rate.allows(now);
-        if may && icmpv6::refuse(&mut frame, at).is_ok() {
+        let at = link::packet_at(frame.bytes());
+        let payer = payer_of(&icmpv6::sender(frame.bytes(), at));
+        if self.unreachable_limit.allows(now, payer)
+            && icmpv6::complain(&mut frame, at, Complaint::NO_SUCH_PORT).is_ok()
+        {
             self.stats.port_unreachables += 1;
             port.send(frame);
         } else {

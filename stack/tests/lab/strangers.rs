@@ -219,6 +219,20 @@ pub fn hop_by_hop(_: Family, rng: &mut Rng) -> Vec<u8> {
     v6::packet(source, US6, 0, 64, &[&header, &segment[54..]].concat())
 }
 
+/// A packet of which something is wrong that its sender is to be told of. Over IPv6 alone.
+pub fn problem(_: Family, rng: &mut Rng) -> Vec<u8> {
+    let source = far(rng);
+    let segment = segment(rng, SYN).frame_from(source);
+    let (next, header): (u8, &[u8]) = match rng.next_u32() % 5 {
+        0 => (60, &[6, 0, 0x9e, 4, 0, 0, 0, 0]),
+        1 => (43, &[6, 0, 0, 1, 0, 0, 0, 0]),
+        2 => (60, &[0, 0, 1, 4, 0, 0, 0, 0]),
+        3 => (v6::FRAGMENT, &[6, 0, 0, 1, 0, 0, 0, 9]),
+        _ => (200, &[]),
+    };
+    v6::packet(source, US6, next, 64, &[header, &segment[54..]].concat())
+}
+
 pub fn garbage(family: Family, rng: &mut Rng) -> Vec<u8> {
     let mut data = [0; 64];
     rng.fill_bytes(&mut data);
@@ -239,7 +253,7 @@ pub fn garbage(family: Family, rng: &mut Rng) -> Vec<u8> {
 
 /// Any of the others.
 fn any(family: Family, rng: &mut Rng) -> Vec<u8> {
-    let kinds = if family == Family::V4 { 7 } else { 9 };
+    let kinds = if family == Family::V4 { 7 } else { 10 };
     match rng.next_u32() % kinds {
         0 => syn(family, rng),
         1 => guess(family, rng),
@@ -249,7 +263,8 @@ fn any(family: Family, rng: &mut Rng) -> Vec<u8> {
         5 => ping(family, rng),
         6 => garbage(family, rng),
         7 => router_advertisement(family, rng),
-        _ => hop_by_hop(family, rng),
+        8 => hop_by_hop(family, rng),
+        _ => problem(family, rng),
     }
 }
 

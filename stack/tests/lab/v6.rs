@@ -165,6 +165,20 @@ pub fn icmp(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, body: &[u8])
     summed((source, PEER), destination, (ICMP, hop_limit), body, 2)
 }
 
+/// The type, code and word of the ICMPv6 error in a frame that the stack has sent to the peer, about the packet in `asked`.
+/// Checks all else of it.
+#[track_caller]
+pub fn error(answer: &[u8], asked: &[u8]) -> (u8, u8, u32) {
+    let (header, body) = answer[14..].split_first_chunk::<40>().expect("a packet of IPv6");
+    assert_eq!((&answer[..6], &answer[6..14]), (&asked[6..12], &[&OWN.0[..], &[0x86, 0xdd]].concat()[..]));
+    assert_eq!((&header[8..24], &header[24..]), (&US6.octets()[..], &asked[22..38]));
+    assert_eq!((header[6], header[7], usize::from(u16::from_be_bytes([header[4], header[5]]))), (58, 64, body.len()));
+    let pseudo = checksum::pseudo_header_v6(US6.octets(), asked[22..38].try_into().expect("16"), 58, body.len() as u32);
+    assert!(checksum::is_right(checksum::add(pseudo, body)), "{answer:02x?}");
+    assert_eq!(body[8..], asked[14..asked.len().min(14 + 1_232)], "it quotes as much as may be");
+    (body[0], body[1], u32::from_be_bytes([body[4], body[5], body[6], body[7]]))
+}
+
 /// A message of NDP: its first eight bytes, an address if it has one, and options.
 pub fn message(
     source: Ipv6Addr,

@@ -457,6 +457,18 @@ const AFTER_STACK: &[Row] = &[
         Source::Core(|counts| counts.stack.port_unreachables),
     ),
     (
+        "parameter_problems",
+        "An IPv6 packet was not taken for its headers, and its sender was told what is wrong with them by ICMP.",
+        Harmless,
+        Source::Core(|counts| counts.stack.parameter_problems),
+    ),
+    (
+        "fragments_told",
+        "A packet in fragments was not whole in time, and its sender was told so by ICMP.",
+        Harmless,
+        Source::Core(|counts| counts.stack.fragments_told),
+    ),
+    (
         "conn_memory_bytes",
         "A connection got larger rings or gave them back: bytes of all such rings (gauge).",
         Harmless,

@@ -17,6 +17,7 @@ use super::syntax::{Call, Reason, State, What};
 use super::v6::build;
 use crate::lab::arp::{REPLY, arp, asked};
 use crate::lab::station::Station;
+use crate::lab::udp::Echo;
 use crate::lab::{App, OWN, PEER, PORT, Server, THEM, US, config};
 
 /// Turns at one moment that no real work takes.
@@ -24,6 +25,9 @@ const TURNS_MAX: usize = 1_000;
 
 /// The least step of time.
 const STEP: Duration = Duration::from_micros(100);
+
+/// The port at which datagrams are taken, and sent back.
+const UDP_PORT: u16 = 7;
 
 /// The port that connections of ours come from.
 const SOURCE_PORT: u16 = 40_000;
@@ -76,7 +80,7 @@ impl Ours {
             (false, _) => (THEM.into(), US.into()),
         };
         let mut settings = if us.is_ipv4() { config() } else { StackConfig::new(us, 64, OWN) };
-        settings.ports = vec![PORT];
+        (settings.ports, settings.udp_ports) = (vec![PORT], vec![UDP_PORT]);
         (settings.max_flows, settings.flows_at_start) = (8, 8);
         (settings.time_wait_records, settings.neighbors) = (16, 16);
         if !script.listens() {
@@ -131,7 +135,7 @@ impl Ours {
     fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             let now = self.time();
-            self.server.turn(now);
+            self.server.turn_with_datagrams(now, &mut Echo);
             self.note_events();
             let asked = self.look();
             let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
