@@ -75,8 +75,10 @@ pub(crate) fn finish_segment(frame: &mut [u8], at: usize, head: &Head) {
     if let Some(field) = tcp.get_mut(16..18) {
         field.fill(0);
     }
-    let sum = checksum::field(checksum::add(head.pseudo_sum(tcp.len()), tcp));
-    if let Some(field) = tcp.get_mut(16..18) {
+    // The addresses are in front of it: one sum instead of three.
+    let rest_of_pseudo_header = checksum::pseudo_header([0; 4], [0; 4], PROTOCOL_TCP, tcp.len() as u16);
+    let sum = checksum::field(checksum::add(rest_of_pseudo_header, packet.get(8..).unwrap_or_default()));
+    if let Some(field) = packet.get_mut(IPV6_BYTES + 16..IPV6_BYTES + 18) {
         field.copy_from_slice(&sum);
     }
 }

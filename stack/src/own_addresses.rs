@@ -141,9 +141,12 @@ pub(crate) fn is_link_local(address: &Ipv6Addr) -> bool {
 }
 
 /// Whether one other host can have `address`.
+#[inline]
 pub(crate) fn is_host(address: &Ipv6Addr) -> bool {
     // What IPv4 hosts are called in IPv6 interfaces is on no wire (RFC 4291 §2.5.5.2, RFC 6890).
-    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.to_ipv4_mapped().is_some())
+    let odd = || address.is_unspecified() || address.is_loopback() || address.to_ipv4_mapped().is_some();
+    // All of these begin with 64 bits of nothing.
+    !address.is_multicast() && (address.to_bits() >> 64 != 0 || !odd())
 }
 
 /// The group in which the holder of `address` is asked for (RFC 4291 §2.7.1).

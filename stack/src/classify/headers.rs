@@ -23,6 +23,9 @@ const FRAGMENT: u8 = 44;
 const NOTHING: u8 = 59;
 const DESTINATION: u8 = 60;
 
+/// Length of both addresses, with which an IPv6 header ends, in bytes.
+const ADDRESS_BYTES: usize = 32;
+
 /// Length of a fragment header, in bytes.
 const FRAGMENT_BYTES: usize = 8;
 
@@ -196,6 +199,18 @@ impl Packet<'_> {
     #[inline]
     pub(super) fn pseudo_sum(&self, protocol: u8, len: usize) -> u64 {
         checksum::pseudo_header_v6(self.source.octets(), self.destination.octets(), protocol, len as u32)
+    }
+
+    /// The sum of `message`, which is of `protocol` and begins `from`, and of its pseudo-header.
+    #[inline(always)]
+    pub(super) fn sum(&self, protocol: u8, from: usize, message: &[u8]) -> u64 {
+        // Where nothing stands between, the addresses are in front of it: one sum instead of three.
+        let with_addresses =
+            from.checked_sub(ADDRESS_BYTES).and_then(|begin| self.frame.get(begin..from + message.len()));
+        match with_addresses.filter(|_| from == self.at + IPV6_BYTES) {
+            Some(all) => checksum::add(checksum::pseudo_header([0; 4], [0; 4], protocol, message.len() as u16), all),
+            None => checksum::add(self.pseudo_sum(protocol, message.len()), message),
+        }
     }
 
     /// What becomes of the packet, of which `fault` was found.

@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nic::checksum;
 
 use super::headers::{Fault, Packet, Upper};
-use super::{Class, Datagram, LONG, Local, Message, Segment, Unreachable, number};
+use super::{Class, Datagram, LONG, Local, Message, Segment, Unreachable};
 use crate::drop_reason::DropReason;
 use crate::flow_id::FlowKey;
-use crate::link::{ETHERNET_BYTES, Mac, TAGGED_BYTES};
+use crate::link::{ETHERNET_BYTES, TAGGED_BYTES};
 use crate::names::{self, Names};
 use crate::own_addresses::{ALL_NODES, Standing, is_link_local};
 use crate::wire::{IPV4_BYTES, IPV6_BYTES, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES, UDP_BYTES};
@@ -39,10 +39,17 @@ impl Local {
             return Class::Drop(DropReason::Ipv6);
         }
         let tagged = frame.get(12..14) == Some(&[0x81, 0]);
-        let at = if tagged { TAGGED_BYTES } else { ETHERNET_BYTES };
-        self.ipv6(names, frame, at).unwrap_or_else(Class::Drop)
+        let class = if tagged { self.tagged_ipv6(names, frame) } else { self.ipv6(names, frame, ETHERNET_BYTES) };
+        class.unwrap_or_else(Class::Drop)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn tagged_ipv6(&self, names: &mut Names, frame: &[u8]) -> Result<Class, DropReason> {
+        self.ipv6(names, frame, TAGGED_BYTES)
+    }
+
+    #[inline(always)]
     fn ipv6(&self, names: &mut Names, frame: &[u8], at: usize) -> Result<Class, DropReason> {
         let header = frame.get(at..).and_then(|rest| rest.first_chunk::<IPV6_BYTES>());
         let header = header.ok_or(DropReason::Ip6TooShort)?;
@@ -60,10 +67,8 @@ impl Local {
         }
         let [source, destination] = [8, 24].map(|from| address_at(header, from));
         let own = names.own.position(&destination);
-        let to = station_of(frame);
-        let ours = number(to) == self.station;
-        let group = to.0[..2] == [0x33, 0x33];
-        if !ours && !group {
+        let ours = frame[..6] == self.mac.0;
+        if !ours && frame[..2] != [0x33, 0x33] {
             return Err(DropReason::OtherStation);
         }
         let packet = Packet { frame, at, end, source, destination, hop_limit: header[7], own, to_us: ours };
@@ -106,10 +111,9 @@ impl Local {
         if header_len < TCP_BYTES || header_len > segment.len() {
             return Err(DropReason::TcpTooShort);
         }
-        let pseudo = packet.pseudo_sum(PROTOCOL_TCP, segment.len());
-        let is_left = || self.is_sum_left_to_offload(pseudo, 16, segment);
+        let is_left = || self.is_left_to_offload_over_ipv6(packet, PROTOCOL_TCP, 16, segment);
         let long_and_left = segment.len() >= LONG && self.takes_partial && is_left();
-        if !long_and_left && !checksum::is_right(checksum::add(pseudo, segment)) && !is_left() {
+        if !long_and_left && !checksum::is_right(packet.sum(PROTOCOL_TCP, from, segment)) && !is_left() {
             return Err(DropReason::TcpChecksum);
         }
         let place = (from - IPV4_BYTES, IPV4_BYTES + segment.len(), header_len);
@@ -134,8 +138,9 @@ impl Local {
         if header[6..8] == [0, 0] {
             return Err(DropReason::UdpNoChecksum);
         }
-        let pseudo = packet.pseudo_sum(PROTOCOL_UDP, datagram.len());
-        if !checksum::is_right(checksum::add(pseudo, datagram)) && !self.is_sum_left_to_offload(pseudo, 6, datagram) {
+        if !checksum::is_right(packet.sum(PROTOCOL_UDP, from, datagram))
+            && !self.is_left_to_offload_over_ipv6(&packet, PROTOCOL_UDP, 6, datagram)
+        {
             return Err(DropReason::UdpChecksum);
         }
         let remote = names.see(&packet.source);
@@ -196,11 +201,10 @@ impl Local {
         }
     }
 
-    /// As [`is_left_to_offload`](Self::is_left_to_offload), `pseudo` being the sum of the pseudo-header, and the field `at`
-    /// in the message.
+    /// As [`is_left_to_offload`](Self::is_left_to_offload), the field being `at` in the message.
     #[cold]
-    fn is_sum_left_to_offload(&self, pseudo: u64, at: usize, message: &[u8]) -> bool {
-        let left = checksum::fold(pseudo).to_ne_bytes();
+    fn is_left_to_offload_over_ipv6(&self, packet: &Packet<'_>, protocol: u8, at: usize, message: &[u8]) -> bool {
+        let left = checksum::fold(packet.pseudo_sum(protocol, message.len())).to_ne_bytes();
         let taken = self.takes_partial && message.get(at..at + 2) == Some(&left[..]);
         self.partial.set(self.partial.get() + u64::from(taken));
         taken
@@ -245,11 +249,6 @@ fn quoted(names: &mut Names, message: &[u8]) -> Result<Class, DropReason> {
         len: payload_len.saturating_add(IPV6_BYTES as u16),
         mtu: u16::try_from(named).unwrap_or(u16::MAX),
     }))
-}
-
-/// The station that a frame is for.
-fn station_of(frame: &[u8]) -> Mac {
-    Mac(frame.first_chunk::<6>().copied().unwrap_or_default())
 }
 
 /// The address that begins `from` in `bytes`, which are long enough.
