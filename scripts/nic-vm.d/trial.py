@@ -66,6 +66,15 @@ class Trial:
             time.sleep(0.2)
         return now
 
+    def is_let_go(self):
+        """Whether the interface has no program any more, once the process that had it has ended."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while has_one := "prog/xdp" in self.host.run(f"ip -o link show {self.link}"):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        return not has_one
+
     def addresses(self):
         """The options of both families' addresses."""
         return f"--address {self.servers[0]}/24 --address {self.servers[1]}/64"
@@ -201,8 +210,7 @@ class Trial:
         self.note("answers datagrams", answered == [FLOWS, FLOWS], f"{answered[0]} of {FLOWS}; IPv6 {answered[1]} of {FLOWS}")
         self.note("the kernel answers meanwhile", self.kernel_answers())
         self.lines += self.end("KILL").splitlines()[-8:]
-        program = self.host.run(f"ip -o link show {self.link}")
-        gone = "prog/xdp" not in program and self.kernel_answers()
+        gone = self.is_let_go() and self.kernel_answers()
         after = self.settled(before)
         restored = after == before
         if not restored:
