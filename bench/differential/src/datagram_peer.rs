@@ -2,8 +2,8 @@
 //!
 //! What a server owes for a datagram shows only when it has answered a later one: a few requests, each of an id of its
 //! own, are followed by a fence, a datagram of another id whose answer must be the last. A server that has taken the
-//! fence for the rest of a value is sent another; one that answers as it has done, and not in the order in which datagrams
-//! came, several. Requests go out together because two processes that wait for each other at every one do little else.
+//! fence for the rest of a value is sent another; one that obeys as it can, and not in the order in which datagrams came, is asked
+//! one at a time, and several fences. Else requests go out together: two processes that wait at every one do little else.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -22,9 +22,9 @@ const FENCES: usize = 40;
 /// Requests that go out before a fence: with what the kernel adds to each they fit the smallest usual receive buffer.
 const TOGETHER: usize = 16;
 
-/// Fences that follow one another before a server that resumes long requests turn by turn counts as done: each round trip
-/// is a turn at least, and one datagram asks for 730 keys at most, of which a turn of a `sidestep-cached` answers 64.
-const TURNS: u16 = 16;
+/// Bytes of a request that a server which resumes long ones turn by turn has done with in a turn at least: a `sidestep-cached`
+/// answers 64 keys in one, each of two bytes or more with the blank before it.
+const TURN_BYTES: usize = 128;
 
 /// What the fence asks, and its answer.
 const FENCE: (&[u8], &[u8]) = (b"mn\r\n", b"MN\r\n");
@@ -33,7 +33,7 @@ const FENCE: (&[u8], &[u8]) = (b"mn\r\n", b"MN\r\n");
 #[derive(Debug)]
 pub struct DatagramPeer {
     socket: UdpSocket,
-    fences: u16,
+    in_order: bool,
     next: u16,
     buffer: Vec<u8>,
 }
@@ -89,7 +89,7 @@ impl Assembly {
 
 impl DatagramPeer {
     /// A client of the server at `address`. One that is `in_order` answers datagrams in the order in which they came; another
-    /// may answer a short one before it has done with a long one.
+    /// may obey and answer a short one before it has done with a long one, and is asked the next when that is done.
     ///
     /// # Errors
     /// The system gives no socket.
@@ -100,8 +100,7 @@ impl DatagramPeer {
         // Beyond the system's limit with the right to it, and as far as that goes without.
         set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES)
             .or_else(|_| set_socket_recv_buffer_size(&socket, BUFFER_BYTES))?;
-        let fences = if in_order { 1 } else { TURNS };
-        Ok(Self { socket, fences, next: 0, buffer: vec![0; 65_536] })
+        Ok(Self { socket, in_order, next: 0, buffer: vec![0; 65_536] })
     }
 
     /// The messages that answer each of `requests`, in the order in which they were whole. An empty request is not sent.
@@ -110,7 +109,7 @@ impl DatagramPeer {
     /// The server does not answer a fence, or its datagrams make no messages.
     pub fn ask(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
         let mut answers = Vec::with_capacity(requests.len());
-        for together in requests.chunks(TOGETHER) {
+        for together in requests.chunks(if self.in_order { TOGETHER } else { 1 }) {
             answers.extend(self.ask_together(together)?);
         }
         Ok(answers)
@@ -118,7 +117,10 @@ impl DatagramPeer {
 
     fn ask_together(&mut self, requests: &[Vec<u8>]) -> io::Result<Vec<Vec<Vec<u8>>>> {
         let (first, mut fence) = (self.next, self.next.wrapping_add(requests.len() as u16));
-        self.next = fence.wrapping_add(self.fences);
+        // Each round trip of a fence is a turn at least.
+        let longest = requests.iter().map(Vec::len).max().unwrap_or(0);
+        let fences = if self.in_order { 1 } else { 2 + longest / TURN_BYTES };
+        self.next = fence.wrapping_add(fences as u16);
         let mut assemblies: Vec<Assembly> = requests.iter().map(|_| Assembly::default()).collect();
         for (number, request) in requests.iter().enumerate().filter(|(_, request)| !request.is_empty()) {
             self.send(first.wrapping_add(number as u16), request)?;
