@@ -72,6 +72,8 @@ def main(namespace, tools, out):
         host, here = LabHost(namespace, tools, folder), LabHost(None, tools, folder)
         trials = [VethTrial(host, here, mode, *case) for mode, cases in VETH for case in cases]
         trials += [TapTrial(here, *case) for case in CASES]
+        # Its own address of IPv6 comes a moment after the link.
+        host.run("for i in $(seq 100); do ip -6 -o address show dev ss0 scope link | grep -q inet6 && break; sleep 0.1; done")
         for trial in trials:
             attempt(trial)
     text = table(trials)
