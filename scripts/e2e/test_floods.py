@@ -62,12 +62,18 @@ LIES["redirect"] = ("dropped_icmp_redirect",)
 LOST = ("xsk_rx_ring_full", "xsk_fill_ring_empty")
 
 
+def dropped_by_the_veth():
+    """Frames that the other end of the client's link had no room for: its kernel looks too late."""
+    with open("/sys/class/net/sc0/statistics/tx_dropped", encoding="ascii") as count:
+        return int(count.read())
+
+
 @only_sidestep
 @pytest.mark.parametrize("kind", LIES)
 def test_neighbours_that_lie_stop_nobody_and_all_they_send_is_counted(server, kind):
     old = connect()
     exchange(old, store(b"old", b"value"), b"STORED\r\n")
-    before, memory, fresh = sidestep_stats(old), server.resident_bytes(), 0
+    before, never_there, memory, fresh = sidestep_stats(old), dropped_by_the_veth(), server.resident_bytes(), 0
     with flood_of(kind, rate=20_000, seconds=1) as lies:
         while lies.poll() is None:
             exchange(old, b"get old\r\n", found(b"old", b"value") + b"END\r\n")
@@ -78,7 +84,8 @@ def test_neighbours_that_lie_stop_nobody_and_all_they_send_is_counted(server, ki
 
     def counted():
         stats = sidestep_stats(old)
-        return sum(stats.get(name, 0) - before.get(name, 0) for name in (*LIES[kind], *LOST))
+        seen = sum(stats.get(name, 0) - before.get(name, 0) for name in (*LIES[kind], *LOST))
+        return seen + dropped_by_the_veth() - never_there
 
     until(lambda: counted() >= sent, f"of {sent} frames {counted()} are counted under {LIES[kind]}")
     assert fresh > 0 and sent > 1_000, (fresh, sent)
