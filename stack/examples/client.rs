@@ -10,7 +10,7 @@ use std::error::Error;
 use std::net::SocketAddrV4;
 
 use nic::Queue;
-use sidestep_stack::{CloseReason, Connect, ConnectError, Events, FlowId, Poll, Time};
+use sidestep_stack::{CloseReason, Connect, ConnectError, FlowId, Poll, Time};
 
 /// What is asked and what came of it.
 #[derive(Debug)]
@@ -43,18 +43,13 @@ impl Client {
         Ok(client)
     }
 
-    /// One turn. A connection is writable once it is open, and told as closed if it does not come to that.
+    /// One turn, of which it returns whether anything came or left. A connection is writable once it is open, and told as closed if it does not come to that.
     ///
     /// # Errors
     /// A queue failed.
-    pub fn turn<Q: Queue>(
-        &mut self,
-        poll: &mut Poll<Q>,
-        now: Time,
-        events: &mut Events,
-    ) -> Result<(), nic::QueueError> {
-        poll.poll(now, events)?;
-        for event in &*events {
+    pub fn turn<Q: Queue>(&mut self, poll: &mut Poll<Q>, now: Time) -> Result<bool, nic::QueueError> {
+        let moved = poll.poll(now)?;
+        while let Some(event) = poll.next_event() {
             let id = event.flow();
             let Some(answer) = self.answers.get_mut(&id) else { continue };
             if let Some(reason) = event.closed() {
@@ -73,7 +68,7 @@ impl Client {
                 flow.recv(|bytes| (bytes.len(), answer.extend_from_slice(bytes)));
             }
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Whether every connection has ended.
@@ -94,16 +89,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         address.parse()?,
         |_| (),
         |poll| Client::begin(poll, Time::ZERO, server, line, count),
-        |client, poll, now, events| {
+        |client, poll, now| {
             let client = client.as_mut().map_err(|error| *error)?;
-            client.turn(poll, now, events)?;
+            let moved = client.turn(poll, now)?;
             if client.is_done() {
                 for (reason, answer) in &client.done {
                     println!("{reason:?} {}", String::from_utf8_lossy(answer));
                 }
                 std::process::exit(0);
             }
-            Ok(())
+            Ok(moved)
         },
     )
 }

@@ -11,9 +11,7 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 use nic::{Frame, FrameCensus, FramePool, PoolConfig, Queue, QueueError, QueueStats, RxBurst, TxBurst};
-use sidestep_stack::{
-    Events, Flow, Interest, Mac, NetStack, Poll, Port, Rings, Secrets, StackConfig, StackStats, Time, Token,
-};
+use sidestep_stack::{Flow, Interest, Mac, NetStack, Poll, Port, Rings, Secrets, StackConfig, StackStats, Time, Token};
 
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -103,7 +101,7 @@ impl Queue for Clients {
 /// The server: on the stack itself, or on its events.
 enum Server {
     Stack(NetStack, [Port<Clients>; 1]),
-    Poll(Poll<Clients>, Events),
+    Poll(Poll<Clients>),
 }
 
 const LISTENER: Token = Token(usize::MAX);
@@ -135,9 +133,9 @@ fn turn(server: &mut Server, now: Time) -> usize {
             stack.flush(now, ports);
             ports[0].transmit().expect("memory is never gone");
         }
-        Server::Poll(poll, events) => {
-            poll.poll(now, events).expect("memory is never gone");
-            for event in events.iter() {
+        Server::Poll(poll) => {
+            poll.poll(now).expect("memory is never gone");
+            while let Some(event) = poll.next_event() {
                 if event.token() == LISTENER {
                     while let Some(id) = poll.accept() {
                         poll.register(id, Token(id.index()), Interest::READABLE);
@@ -155,14 +153,14 @@ impl Server {
     fn clients(&mut self) -> &mut Clients {
         match self {
             Self::Stack(_, ports) => ports[0].queue_mut(),
-            Self::Poll(poll, _) => poll.ports_mut()[0].queue_mut(),
+            Self::Poll(poll) => poll.ports_mut()[0].queue_mut(),
         }
     }
 
     fn stats(&self) -> &StackStats {
         match self {
             Self::Stack(stack, _) => stack.stats(),
-            Self::Poll(poll, _) => poll.stack().stats(),
+            Self::Poll(poll) => poll.stack().stats(),
         }
     }
 }
@@ -183,7 +181,7 @@ fn main() {
         Some("poll") => {
             let mut poll = Poll::new(stack, [clients]);
             poll.listen(LISTENER, Interest::READABLE);
-            Server::Poll(poll, Events::with_capacity(2 * BATCH))
+            Server::Poll(poll)
         }
         Some(other) => panic!("{other}: poll, or nothing"),
     };

@@ -8,7 +8,7 @@ mod on_link;
 use std::error::Error;
 
 use nic::{Queue, QueueError};
-use sidestep_stack::{Events, Flow, Interest, Poll, Time, Token};
+use sidestep_stack::{Flow, Interest, Poll, Time, Token};
 
 /// The listener's number; connections need none, since nothing is kept of them.
 const LISTENER: Token = Token(0);
@@ -19,13 +19,13 @@ pub fn begin<Q: Queue>(poll: &mut Poll<Q>) {
     poll.listen(LISTENER, Interest::READABLE);
 }
 
-/// One turn.
+/// One turn. Returns whether anything came or left.
 ///
 /// # Errors
 /// A queue failed.
-pub fn turn<Q: Queue>(poll: &mut Poll<Q>, now: Time, events: &mut Events) -> Result<(), QueueError> {
-    poll.poll(now, events)?;
-    for event in &*events {
+pub fn turn<Q: Queue>(poll: &mut Poll<Q>, now: Time) -> Result<bool, QueueError> {
+    let moved = poll.poll(now)?;
+    while let Some(event) = poll.next_event() {
         if event.token() == LISTENER {
             while let Some(id) = poll.accept() {
                 poll.register(id, CONNECTION, Interest::EDGE);
@@ -38,7 +38,7 @@ pub fn turn<Q: Queue>(poll: &mut Poll<Q>, now: Time, events: &mut Events) -> Res
             }
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Takes no more than there is room to send back: what is left closes the peer's window, and the flow is told of again when
@@ -65,6 +65,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         address.parse()?,
         |config| config.ports = vec![port],
         begin,
-        |(), poll, now, events| Ok(turn(poll, now, events)?),
+        |(), poll, now| Ok(turn(poll, now)?),
     )
 }

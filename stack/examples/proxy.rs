@@ -11,7 +11,7 @@ use std::error::Error;
 use std::net::SocketAddrV4;
 
 use nic::{Queue, QueueError};
-use sidestep_stack::{CloseReason, Connect, Events, FlowId, Interest, Poll, Time, Token};
+use sidestep_stack::{CloseReason, Connect, FlowId, Interest, Poll, Time, Token};
 
 const LISTENER: Token = Token(0);
 const HALF: Token = Token(1);
@@ -31,13 +31,13 @@ impl Proxy {
         Self { server, other: HashMap::new(), buffer: Box::new([0; 16 << 10]) }
     }
 
-    /// One turn.
+    /// One turn. Returns whether anything came or left.
     ///
     /// # Errors
     /// A queue failed.
-    pub fn turn<Q: Queue>(&mut self, poll: &mut Poll<Q>, now: Time, events: &mut Events) -> Result<(), QueueError> {
-        poll.poll(now, events)?;
-        for event in &*events {
+    pub fn turn<Q: Queue>(&mut self, poll: &mut Poll<Q>, now: Time) -> Result<bool, QueueError> {
+        let moved = poll.poll(now)?;
+        while let Some(event) = poll.next_event() {
             let half = event.flow();
             if event.token() == LISTENER {
                 while let Some(client) = poll.accept() {
@@ -51,7 +51,7 @@ impl Proxy {
                 self.pass(poll, other, half);
             }
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Connects for a client. What it sends meanwhile waits in its ring, and closes its window.
@@ -120,6 +120,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         address.parse()?,
         |config| config.ports = vec![port],
         |poll| Proxy::begin(poll, server),
-        |proxy, poll, now, events| Ok(proxy.turn(poll, now, events)?),
+        |proxy, poll, now| Ok(proxy.turn(poll, now)?),
     )
 }

@@ -8,7 +8,7 @@ mod on_link;
 use std::error::Error;
 
 use nic::{Queue, QueueError};
-use sidestep_stack::{DatagramHandler, DatagramPeer, DatagramReplies, Events, Poll, Time};
+use sidestep_stack::{DatagramHandler, DatagramPeer, DatagramReplies, Poll, Time};
 
 /// What it has done.
 #[derive(Debug, Default)]
@@ -32,17 +32,12 @@ impl DatagramHandler for Responder {
     }
 }
 
-/// One turn. Connections, if there are any, are told of in `events` beside.
+/// One turn. Connections, if there are any, are told of by [`Poll::next_event`] beside. Returns whether anything came or left.
 ///
 /// # Errors
 /// A queue failed.
-pub fn turn<Q: Queue>(
-    responder: &mut Responder,
-    poll: &mut Poll<Q>,
-    now: Time,
-    events: &mut Events,
-) -> Result<(), QueueError> {
-    poll.poll_with(now, events, responder)
+pub fn turn<Q: Queue>(responder: &mut Responder, poll: &mut Poll<Q>, now: Time) -> Result<bool, QueueError> {
+    poll.poll_with(now, responder)
 }
 
 #[allow(dead_code, reason = "the tests bring a wire of their own")]
@@ -55,6 +50,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         address.parse()?,
         |config| config.udp_ports = vec![port],
         |_| Responder::default(),
-        |responder, poll, now, events| Ok(turn(responder, poll, now, events)?),
+        |responder, poll, now| Ok(turn(responder, poll, now)?),
     )
 }

@@ -136,6 +136,10 @@ impl DatagramPeer {
 
 /// What takes datagrams: given to [`NetStack::ingest_datagrams`](crate::NetStack::ingest_datagrams).
 pub trait DatagramHandler {
+    /// A burst of one port begins: what was foreseen of the last is no more.
+    #[inline]
+    fn begin_burst(&mut self) {}
+
     /// Told of every datagram of the burst before the first of them is handed over, in order, so that memory can be
     /// asked for what all of them will read. Told again of those that stay in the port for the next turn.
     #[inline]
@@ -144,6 +148,15 @@ pub trait DatagramHandler {
     /// A datagram, once. `payload` lies in its RX frame, which the link has back when this returns: what is to be
     /// answered later must be copied, and `peer` kept for [`NetStack::send_datagram`](crate::NetStack::send_datagram).
     fn datagram(&mut self, peer: &DatagramPeer, payload: &[u8], replies: &mut DatagramReplies<'_>);
+}
+
+/// Where nobody takes datagrams.
+pub(crate) enum NoDatagrams {}
+
+impl DatagramHandler for NoDatagrams {
+    fn datagram(&mut self, _peer: &DatagramPeer, _payload: &[u8], _replies: &mut DatagramReplies<'_>) {
+        match *self {}
+    }
 }
 
 /// No room for a datagram now: every TX frame is in flight, or it is longer than

@@ -38,7 +38,7 @@ mod drop_reason;
 mod echo;
 /// Source ports of active opens (RFC 6056).
 mod ephemeral;
-/// What an application is told: `Event`, `Events`, `Token`.
+/// What an application is told: `Event`, `Token`.
 mod event;
 /// `Flow`: what the application sees.
 mod flow;
@@ -138,6 +138,8 @@ mod time_wait;
 mod timer;
 /// What a connection does with the memory that it holds.
 mod useless;
+/// `Waiter`: how a core waits between two turns.
+mod waiter;
 /// Lengths and numbers of headers.
 mod wire;
 
@@ -147,7 +149,7 @@ pub use config::{ConfigError, Secrets, StackConfig};
 pub use connect::{Connect, ConnectError};
 pub use datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
 pub use drop_reason::DropReason;
-pub use event::{Event, Events, Token};
+pub use event::{Event, Token};
 pub use flow::{Flow, FlowLook};
 pub use flow_id::{Ends, FlowId};
 pub use isn::RecordedIsns;
@@ -162,6 +164,7 @@ pub use rings::Rings;
 pub use routes::Routes;
 pub use stats::{Census, DropCounts, StackStats, UnderWay, Woken, Work};
 pub use stray_ring::StrayRing;
+pub use waiter::Waiter;
 
 /// The programs in the README are compiled.
 #[cfg(doctest)]

@@ -2,31 +2,37 @@
 //! in, and what is true of the flows that this concerns is told.
 //!
 //! ```text
-//!   poll ─► flush, transmit ─► receive, ingest, strays, expire ─► Events
-//!    ▲                                                              │
-//!    └──────── the application: accept, flow(id).recv / send ◄──────┘
+//!   poll ─► flush, transmit ─► receive, ingest, strays, expire ─► next_event
+//!    ▲                                                                │
+//!    └──────── the application: accept, flow(id).recv / send ◄────────┘
 //! ```
 //!
 //! It is epoll with the names of mio, over the stack's own ready list: a turn costs as much as there is news, however many
-//! flows there are. Invariant: nothing arrives between two calls, so a visit of a flow is bounded by what its rings hold,
-//! and no flow is told of twice in a turn. No clock, no thread, no sleep: [`idle`](Poll::idle) says how long the caller may
-//! sleep on the queues' descriptors. Read first: epoll(7); `ready.rs`, `net_stack/events.rs`.
+//! flows there are, and an event is what the list says when it is asked for, copied nowhere before. Invariant: nothing
+//! arrives between two turns, so a visit of a flow is bounded by what its rings hold, and no flow is told of twice in a
+//! turn. No clock, no thread, no sleep: [`idle`](Poll::idle) says how long the caller may sleep on the queues'
+//! descriptors, and a [`Waiter`](crate::Waiter) does. Read first: epoll(7); `ready.rs`, `net_stack/events.rs`.
 
-use std::collections::VecDeque;
+/// What an application does with flows.
+mod flows;
+/// Connections that wait to be accepted.
+mod listener;
+/// The parts of a turn.
+mod steps;
+
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nic::{BURST, Queue, QueueError};
+use nic::{BURST, Doorbell, Queue, QueueError, Sleeper};
 
 use crate::clock::Time;
-use crate::connect::{Connect, ConnectError};
-use crate::datagram::{DatagramHandler, DatagramPeer, DatagramReplies, NoFrame};
-use crate::event::{Event, Events, Token};
-use crate::flow::Flow;
-use crate::flow_id::{Ends, FlowId};
+use crate::datagram::{DatagramHandler, NoDatagrams};
+use crate::event::Event;
 use crate::net_stack::{Look, NetStack};
 use crate::port::Port;
-use crate::ready::Interest;
 use crate::stray_ring::StrayRing;
+use listener::Listener;
 
 /// One core's network: its stack, and the queues that it polls. Belongs to one thread at a time.
 #[derive(Debug)]
@@ -35,45 +41,21 @@ pub struct Poll<Q: Queue> {
     ports: Vec<Port<Q>>,
     strays: StrayRing,
     listener: Listener,
-}
-
-/// Connections that wait to be accepted, and who wants to hear of them.
-#[derive(Debug)]
-struct Listener {
-    waiting: VecDeque<FlowId>,
-    /// So many, and no more are let in for now.
-    limit: usize,
-    is_full: bool,
-    token: Token,
-    interest: Interest,
-    /// There is news that has not been told.
-    listed: bool,
-}
-
-/// Where nobody takes datagrams.
-struct NoDatagrams;
-
-impl DatagramHandler for NoDatagrams {
-    fn datagram(&mut self, _peer: &DatagramPeer, _payload: &[u8], _replies: &mut DatagramReplies<'_>) {}
+    /// Flows that were listed when the turn began, and that no look has come to since.
+    left: usize,
 }
 
 impl<Q: Queue> Poll<Q> {
-    /// Of a stack and the queues of its core, in the order that [`Flow::port`] and [`Connect::port`] number them. Nobody
-    /// listens at first: where there are other cores, connections are handed over to them.
+    /// Of a stack and the queues of its core, in the order that [`Flow::port`](crate::Flow::port) and
+    /// [`Connect::port`](crate::Connect::port) number them. Nobody listens at first: where there are other cores,
+    /// connections are handed over to them.
     pub fn new(mut stack: NetStack, queues: impl IntoIterator<Item = Q>) -> Self {
         stack.set_worker(false);
         let limit = stack.config().syn_queue;
-        let listener = Listener {
-            // Handshakes that are under way when it is full are completed all the same, and a burst may begin some more.
-            waiting: VecDeque::with_capacity(2 * limit + BURST),
-            limit,
-            is_full: false,
-            token: Token(0),
-            interest: Interest::empty(),
-            listed: false,
-        };
+        // Handshakes that are under way when it is full are completed all the same, and a burst may begin some more.
+        let listener = Listener::new(limit, 2 * limit + BURST);
         let ports = queues.into_iter().map(Port::new).collect();
-        Self { stack, ports, strays: StrayRing::default(), listener }
+        Self { stack, ports, strays: StrayRing::default(), listener, left: 0 }
     }
 
     /// The same, with this core's place in the ring of all cores of the address.
@@ -83,94 +65,74 @@ impl<Q: Queue> Poll<Q> {
         self
     }
 
-    /// One turn: sends what was written since the last, takes in what has arrived, and fills `events`. Datagrams are
-    /// dropped and counted.
+    /// One turn: sends what was written since the last, and takes in what has arrived; [`next_event`](Self::next_event) then
+    /// tells of it. Datagrams are dropped and counted. Returns whether any frame has left or come.
+    ///
+    /// Who would rather have answers leave before anything else is done calls [`take_in`](Self::take_in) before it looks at
+    /// events, and [`send`](Self::send) behind.
     ///
     /// # Errors
     /// A queue failed; the core cannot go on.
-    pub fn poll(&mut self, now: Time, events: &mut Events) -> Result<(), QueueError> {
-        self.turn(now, events, None::<&mut NoDatagrams>)
+    pub fn poll(&mut self, now: Time) -> Result<bool, QueueError> {
+        let sent = self.send(now)?;
+        Ok(self.take_in(now) + sent > 0)
     }
 
     /// The same, with the datagrams that have arrived handed to `datagrams`, each in its place among the other frames.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
-    pub fn poll_with(
-        &mut self,
-        now: Time,
-        events: &mut Events,
-        datagrams: &mut impl DatagramHandler,
-    ) -> Result<(), QueueError> {
-        self.turn(now, events, Some(datagrams))
+    pub fn poll_with(&mut self, now: Time, datagrams: &mut impl DatagramHandler) -> Result<bool, QueueError> {
+        let sent = self.send(now)?;
+        Ok(self.take_in_with(now, Some(datagrams)) + sent > 0)
     }
 
-    fn turn(
-        &mut self,
-        now: Time,
-        events: &mut Events,
-        datagrams: Option<&mut impl DatagramHandler>,
-    ) -> Result<(), QueueError> {
-        self.send(now)?;
-        self.receive(now, datagrams);
-        self.tell(events);
-        Ok(())
+    /// The half of a [`poll`](Self::poll) that takes in the frames that have arrived, of other cores too, and fires timers that
+    /// are due. Returns how many frames that were.
+    pub fn take_in(&mut self, now: Time) -> usize {
+        self.take_in_with(now, None::<&mut NoDatagrams>)
     }
 
-    /// The first part of a [`poll`](Self::poll): sends what was written, and ACKs with it. For who does something of its own
-    /// between the parts.
+    /// The same, with datagrams handed to who takes them, if anybody does.
+    pub fn take_in_with(&mut self, now: Time, datagrams: Option<&mut impl DatagramHandler>) -> usize {
+        let received = self.receive();
+        self.ingest(now, datagrams);
+        let moved = self.exchange(now);
+        self.expire(now);
+        received + moved
+    }
+
+    /// The other half: sends what was written, and ACKs with it. Returns how many frames have left.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
-    pub fn send(&mut self, now: Time) -> Result<(), QueueError> {
-        self.stack.flush(now, &mut self.ports);
-        for port in &mut self.ports {
-            port.transmit()?;
+    pub fn send(&mut self, now: Time) -> Result<usize, QueueError> {
+        self.flush(now);
+        self.transmit()
+    }
+
+    /// What is true of the next flow that has had news, and of the listener behind all others; `None`: nothing more in this
+    /// turn. Each flow is told of once a turn, in the order in which they first had news; one that has news meanwhile has its
+    /// turn in the next.
+    ///
+    /// The application may stop before, so that flows that keep it busy do not keep frames waiting: the others are told of in
+    /// the next turn, the listener first.
+    #[inline]
+    pub fn next_event(&mut self) -> Option<Event> {
+        if self.listener.was_passed_over()
+            && let Some(event) = self.listener.next_event()
+        {
+            return Some(event);
         }
-        Ok(())
-    }
-
-    /// The second part: takes in the frames that have arrived, of other cores too, and fires timers that are due.
-    pub fn take_in(&mut self, now: Time) {
-        self.receive(now, None::<&mut NoDatagrams>);
-    }
-
-    fn receive(&mut self, now: Time, mut datagrams: Option<&mut impl DatagramHandler>) {
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            port.receive();
-            self.stack.ingest_datagrams(now, port, index, datagrams.as_deref_mut());
-        }
-        self.strays.exchange(now, &mut self.stack, &mut self.ports);
-        self.stack.expire(now);
-    }
-
-    /// The third part: fills `events`. Looks at each flow with news once; what has news again meanwhile has its turn in the
-    /// next.
-    pub fn tell(&mut self, events: &mut Events) {
-        events.clear();
-        for _ in 0..self.stack.listed() {
-            if events.is_full() {
-                break;
-            }
-            match self.stack.look_at_next() {
+        while self.left > 0 {
+            self.left -= 1;
+            match self.stack.look_at_next(self.listener.each) {
+                Look::Event(event) => return Some(event),
                 Look::New(id) => self.listener.push(id),
-                Look::Event(event) => events.push(event),
                 Look::Nothing => {}
             }
         }
-        self.pause_or_resume();
-        self.listener.tell(events);
-    }
-
-    /// Lets no more connections in while as many as there may be wait to be accepted, those among them that wait to be found by
-    /// [`tell`](Self::tell); lets them in again when half have been taken, or have ended.
-    fn pause_or_resume(&mut self) {
-        let (waiting, limit) = (self.listener.waiting.len() + self.stack.unfound(), self.listener.limit);
-        let is_full = if self.listener.is_full { waiting > limit / 2 } else { waiting >= limit };
-        if is_full != self.listener.is_full {
-            self.listener.is_full = is_full;
-            self.stack.set_accepting(!is_full);
-        }
+        self.listener.next_event()
     }
 
     /// How long the caller may sleep at `now`, unless a frame arrives or another core rings; zero while there is something
@@ -183,141 +145,69 @@ impl<Q: Queue> Poll<Q> {
     /// ([`nic::Sleeper::sleep`]).
     pub fn has_work(&self) -> bool {
         let pending = |port: &Port<Q>| port.queue().has_pending() || port.unsent() > 0;
-        let listener = self.listener.listed && self.listener.interest.contains(Interest::READABLE);
-        listener || self.stack.has_work() || self.strays.has_frames() || self.ports.iter().any(pending)
+        self.listener.has_news() || self.stack.has_work() || self.strays.has_frames() || self.ports.iter().any(pending)
     }
 
-    /// Tells with `token` of connections that wait to be accepted, from now on; [`Interest::READABLE`], in which way. What
-    /// waits already is told too. With an empty interest nobody listens any more: connections that come are handed over to
-    /// the other cores, of which the first that listens has them, or dropped, and tried again by their clients.
-    pub fn listen(&mut self, token: Token, interest: Interest) {
-        self.stack.set_worker(!interest.is_empty());
-        self.listener.token = token;
-        self.listener.interest = interest;
-        self.listener.listed = true;
+    /// What the core sleeps on: its queues, and its doorbell `bell`, which other cores ring.
+    pub fn sleeper(&self, bell: Arc<Doorbell>) -> Sleeper {
+        Sleeper::new(bell, self.descriptors())
     }
 
-    /// Takes the connection that has waited longest. Nothing is told of it until it is registered.
-    pub fn accept(&mut self) -> Option<FlowId> {
-        while let Some(id) = self.listener.waiting.pop_front() {
-            if self.listener.is_full {
-                self.pause_or_resume();
-            }
-            // Others have ended meanwhile.
-            if self.stack.has_flow(id) {
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    /// Tells with `token` of what the flow is from now on, as far as `interest` goes; what is true already is told too.
-    /// Registered again, a flow has the new token and interest alone. Returns whether there is such a flow.
-    pub fn register(&mut self, id: FlowId, token: Token, interest: Interest) -> bool {
-        self.stack.register(id, token, interest)
-    }
-
-    /// Tells nothing more of the flow, not even its end.
-    pub fn deregister(&mut self, id: FlowId) {
-        self.stack.register(id, Token(0), Interest::empty());
-    }
-
-    /// As [`NetStack::connect`]. The flow is registered with [`Connect::token`] for [`Interest::EDGE`]: it is writable once it
-    /// is open, and closed if it does not come to that.
+    /// The same, where the kernel polls the drivers of the queues before it lets the core sleep.
     ///
     /// # Errors
-    /// As [`NetStack::connect`].
-    pub fn connect(
-        &mut self,
-        now: Time,
-        connect: &Connect,
-        comes_home: impl FnMut(&Ends) -> bool,
-    ) -> Result<FlowId, ConnectError> {
-        self.stack.connect(now, connect, comes_home)
+    /// As [`Sleeper::polling`].
+    pub fn polling_sleeper(&self, bell: Arc<Doorbell>) -> io::Result<Sleeper> {
+        Sleeper::polling(bell, self.descriptors())
     }
 
-    /// The flow `id`, to read and write, or `None` when it has ended or was closed. What is written leaves with the next
-    /// [`poll`](Self::poll).
-    #[inline]
-    pub fn flow(&mut self, id: FlowId) -> Option<Flow<'_>> {
-        self.stack.flow(id)
-    }
-
-    /// Closes our direction of the flow after what was written; the peer may go on sending. The flow is told of, as of all
-    /// that changes its state.
-    pub fn shutdown(&mut self, id: FlowId) {
-        let sends = self.stack.flow(id).is_some_and(|flow| flow.may_send());
-        self.stack.shutdown(id);
-        if sends {
-            self.stack.wake(id);
-        }
-    }
-
-    /// Has the flow looked at again in the next turn, behind others: for one of which the application has not taken
-    /// everything.
-    pub fn again(&mut self, id: FlowId) {
-        self.stack.wake(id);
-    }
-
-    /// As [`NetStack::send_datagram`].
-    ///
-    /// # Errors
-    /// As [`NetStack::send_datagram`].
-    pub fn send_datagram(
-        &mut self,
-        to: &DatagramPeer,
-        len: usize,
-        write: impl FnOnce(&mut [u8]) -> usize,
-    ) -> Result<(), NoFrame> {
-        self.stack.send_datagram(&mut self.ports, to, len, write)
+    fn descriptors(&self) -> impl Iterator<Item = std::os::fd::RawFd> + '_ {
+        self.ports.iter().filter_map(|port| port.queue().raw_fd())
     }
 
     /// The stack, for its counters.
+    #[inline]
     pub fn stack(&self) -> &NetStack {
         &self.stack
     }
 
-    /// The stack, to be set otherwise.
+    /// The stack, to be told of the link: routes, neighbours, that addresses are to be announced.
+    #[inline]
     pub fn stack_mut(&mut self) -> &mut NetStack {
         &mut self.stack
     }
 
-    /// The queues' ports, to sleep on their descriptors and for their counters.
+    /// The queues' ports, for their counters.
+    #[inline]
     pub fn ports(&self) -> &[Port<Q>] {
         &self.ports
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn ports_mut(&mut self) -> &mut [Port<Q>] {
         &mut self.ports
+    }
+
+    /// The way that frames go round the cores, for its counters.
+    pub fn strays(&self) -> &StrayRing {
+        &self.strays
+    }
+
+    /// Has each queue replaced by one around it, or any other that takes the frames of the one that was: to record what goes
+    /// through them, for one.
+    pub fn map_queues(&mut self, mut around: impl FnMut(Q) -> Q) {
+        let ports = std::mem::take(&mut self.ports);
+        self.ports = ports.into_iter().map(|port| port.map_queue(&mut around)).collect();
+    }
+
+    /// Frames that have been written and that no queue has taken yet.
+    pub fn unsent(&self) -> usize {
+        self.ports.iter().map(Port::unsent).sum()
     }
 
     /// Gives every frame back, and the queues.
     pub fn into_queues(self) -> Vec<Q> {
         self.ports.into_iter().map(Port::into_queue).collect()
-    }
-}
-
-impl Listener {
-    fn push(&mut self, id: FlowId) {
-        self.waiting.push_back(id);
-        self.listed = true;
-    }
-
-    /// Tells of what waits, if somebody wants to hear it and there is news.
-    fn tell(&mut self, events: &mut Events) {
-        if !self.listed || !self.interest.contains(Interest::READABLE) {
-            return;
-        }
-        let waits = !self.waiting.is_empty();
-        self.listed = waits && self.interest.contains(Interest::LEVEL);
-        if !waits {
-            return;
-        }
-        if self.interest.contains(Interest::ONESHOT) {
-            self.interest = Interest::ONESHOT;
-        }
-        let (flow, token, met) = (FlowId::NONE, self.token, Interest::READABLE);
-        events.push(Event { flow, token, met, peer_closed: false, closed: None });
     }
 }

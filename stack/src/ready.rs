@@ -10,23 +10,24 @@ use crate::close_reason::CloseReason;
 use crate::flow_list::FlowList;
 
 bitflags! {
-    /// What has happened to a flow that the application has not been told of yet.
+    /// What has happened to a flow that the application has not been told of yet. The first two have the bits of their
+    /// [`Interest`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct News: u8 {
-        /// The block is on the ready list. Stays until the list lets go of it, whatever flow uses the block by then.
-        const LISTED = 1;
-        /// The handshake is complete.
-        const OPENED = 1 << 1;
         /// Bytes have arrived, or the end of them.
-        const READABLE = 1 << 2;
+        const READABLE = Interest::READABLE.bits();
         /// The room that was wanted is there.
-        const WRITABLE = 1 << 3;
-        /// Another core, or the application itself, wants the flow to be looked at.
-        const WOKEN = 1 << 4;
+        const WRITABLE = Interest::WRITABLE.bits();
+        /// The handshake is complete.
+        const OPENED = 1 << 2;
+        /// Another core, or the application itself, wants the flow to be visited.
+        const WOKEN = 1 << 3;
         /// The peer has closed its direction; [`READABLE`](Self::READABLE) is told with it.
-        const PEER_CLOSED = 1 << 5;
+        const PEER_CLOSED = 1 << 4;
         /// What is true of the flow is to be looked at, whatever has happened.
-        const LOOK = 1 << 6;
+        const LOOK = 1 << 5;
+        /// The block is on the ready list. Stays until the list lets go of it, whatever flow uses the block by then.
+        const LISTED = 1 << 6;
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lab::{OWN, PEER, PORT, Peer, THEM, US, config, pattern, secrets};
 use nic::{Doorbell, FlowOwner, PortConfig, Queue, QueueId, RelayConfig, Rss, SoftwareRss, Wire, WirePort, relay_pair};
 use sidestep_stack::{
-    Connect, Events, FlowId, Interest, NetStack, Poll, Secrets, StackConfig, StackStats, StrayRing, Time, Token,
+    Connect, FlowId, Interest, NetStack, Poll, Secrets, StackConfig, StackStats, StrayRing, Time, Token,
 };
 use smoltcp::socket::tcp::State;
 
@@ -22,15 +22,14 @@ type AnyQueue = Box<dyn Queue>;
 /// What a core of the echo does.
 struct Core {
     poll: Poll<AnyQueue>,
-    events: Events,
     /// Connections that it has accepted.
     accepted: usize,
 }
 
 impl Core {
     fn turn(&mut self, now: Time) {
-        self.poll.poll(now, &mut self.events).expect("a wire is never gone");
-        for event in &self.events {
+        self.poll.poll(now).expect("a wire is never gone");
+        while let Some(event) = self.poll.next_event() {
             if event.token() == LISTENER {
                 while let Some(id) = self.poll.accept() {
                     self.accepted += 1;
@@ -70,7 +69,7 @@ fn cores(port: &WirePort, config: &StackConfig, secrets: Secrets) -> Vec<Core> {
     let core = |(number, (queue, strays)): (usize, (AnyQueue, StrayRing))| {
         config.source_port_share = (number as u8, 2);
         let stack = NetStack::new(config.clone(), secrets).expect("a good configuration");
-        Core { poll: Poll::new(stack, [queue]).with_strays(strays), events: Events::with_capacity(64), accepted: 0 }
+        Core { poll: Poll::new(stack, [queue]).with_strays(strays), accepted: 0 }
     };
     queues.into_iter().zip(rings).enumerate().map(core).collect()
 }
@@ -81,7 +80,7 @@ fn core(port: &WirePort) -> Core {
     let mut config = config();
     config.max_flows = 8_192;
     let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
-    Core { poll: Poll::new(stack, [queue]), events: Events::with_capacity(64), accepted: 0 }
+    Core { poll: Poll::new(stack, [queue]), accepted: 0 }
 }
 
 /// Two servers' cores and a peer on a wire; `count` clients send `bytes` each and get them back. Returns the cores.
@@ -202,8 +201,8 @@ fn open_a_thousand(
         server.turn(now);
         cores[1 - asking].turn(now);
         let core = &mut cores[asking];
-        core.poll.poll(now, &mut core.events).expect("a wire is never gone");
-        for event in &core.events {
+        core.poll.poll(now).expect("a wire is never gone");
+        while let Some(event) = core.poll.next_event() {
             assert_eq!((event.token(), event.closed()), (Token(7), None), "it is the flow that was asked for");
             let at = open.iter().position(|id| *id == event.flow()).expect("the id stays what it was");
             let mut flow = core.poll.flow(event.flow()).expect("it is open");

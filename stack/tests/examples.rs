@@ -21,7 +21,7 @@ use lab::udp::{Udp, udp_config};
 use lab::{PEER, PORT, Peer, THEM, US, config, pattern, secrets};
 use nic::{PortConfig, Queue, QueueId, Wire, WirePort, WireQueue};
 use proxy::Proxy;
-use sidestep_stack::{CloseReason, Events, Mac, NetStack, Poll, StackConfig, Time};
+use sidestep_stack::{CloseReason, Mac, NetStack, Poll, StackConfig, Time};
 use smoltcp::socket::tcp::State;
 use udp_responder::Responder;
 
@@ -48,10 +48,9 @@ fn wire(ports: usize) -> (Wire, Vec<WirePort>) {
 }
 
 /// Turns of everybody, a tenth of a millisecond apart, until `turns` says that they are done.
-fn run(wire: &Wire, mut turns: impl FnMut(Time, &mut Events) -> bool) {
-    let mut events = Events::with_capacity(64);
+fn run(wire: &Wire, mut turns: impl FnMut(Time) -> bool) {
     for _ in 0..400_000 {
-        if turns(Time::from_duration(wire.clock().now()), &mut events) {
+        if turns(Time::from_duration(wire.clock().now())) {
             return;
         }
         wire.clock().advance(Duration::from_micros(100));
@@ -77,8 +76,8 @@ fn the_echo_server_sends_everything_back_to_clients_that_close_their_half_early(
     let data: Vec<u8> = (0..20_000).map(pattern).collect();
     let mut sockets: Vec<_> = (0..20).map(|_| (peer.connect(30_000), Vec::new())).collect();
     let mut sent = vec![0; sockets.len()];
-    run(&wire, |now, events| {
-        echo_server::turn(&mut server, now, events).expect("a wire is never gone");
+    run(&wire, |now| {
+        echo_server::turn(&mut server, now).expect("a wire is never gone");
         peer.poll(now);
         for ((handle, got), sent) in sockets.iter_mut().zip(&mut sent) {
             let socket = peer.socket(*handle);
@@ -110,9 +109,9 @@ fn the_udp_responder_answers_each_datagram() {
         station.send(&Udp::new(2_000 + number as u16, data).frame());
     }
     let mut answers = Vec::new();
-    run(&wire, |now, events| {
-        udp_responder::turn(&mut responder, &mut server, now, events).expect("a wire is never gone");
-        assert!(events.is_empty());
+    run(&wire, |now| {
+        udp_responder::turn(&mut responder, &mut server, now).expect("a wire is never gone");
+        assert_eq!(server.next_event(), None);
         station.receive(|frame| answers.push(Udp::read(frame)));
         answers.len() == 3
     });
@@ -134,18 +133,18 @@ fn the_client_is_answered_over_every_connection_and_told_where_there_is_nobody()
     let start = Time::ZERO;
     let mut client =
         Client::begin(&mut own, start, SocketAddrV4::new(US, PORT), "hello", 100).expect("it can be tried");
-    run(&wire, |now, events| {
-        echo_server::turn(&mut server, now, events).expect("a wire is never gone");
-        client.turn(&mut own, now, events).expect("a wire is never gone");
+    run(&wire, |now| {
+        echo_server::turn(&mut server, now).expect("a wire is never gone");
+        client.turn(&mut own, now).expect("a wire is never gone");
         client.is_done() && server.stack().flows() == 0
     });
     assert_eq!(client.done, vec![(CloseReason::Finished, b"hello\n".to_vec()); 100]);
     let refused = SocketAddrV4::new(US, PORT + 1);
     let now = Time::from_duration(wire.clock().now());
     let mut client = Client::begin(&mut own, now, refused, "hello", 3).expect("it can be tried");
-    run(&wire, |now, events| {
-        echo_server::turn(&mut server, now, events).expect("a wire is never gone");
-        client.turn(&mut own, now, events).expect("a wire is never gone");
+    run(&wire, |now| {
+        echo_server::turn(&mut server, now).expect("a wire is never gone");
+        client.turn(&mut own, now).expect("a wire is never gone");
         client.is_done()
     });
     assert_eq!(client.done, vec![(CloseReason::Refused, Vec::new()); 3]);
@@ -164,9 +163,9 @@ fn the_proxy_passes_both_ways_as_fast_as_the_slower_half() {
     let data: Vec<u8> = (0..100_000).map(pattern).collect();
     let handle = peer.connect(2_000);
     let (mut sent, mut got) = (0, Vec::new());
-    run(&wire, |now, events| {
-        proxy.turn(&mut own, now, events).expect("a wire is never gone");
-        echo_server::turn(&mut server, now, events).expect("a wire is never gone");
+    run(&wire, |now| {
+        proxy.turn(&mut own, now).expect("a wire is never gone");
+        echo_server::turn(&mut server, now).expect("a wire is never gone");
         peer.poll(now);
         let socket = peer.socket(handle);
         // It reads nothing before it has sent what both halves hold, and the echo is stuck.
@@ -193,9 +192,9 @@ fn the_proxy_ends_its_clients_where_the_server_is_not() {
     let mut peer = Peer::new(queue(&ports[2]), 7);
     let mut proxy = Proxy::begin(&mut own, SocketAddrV4::new(BEHIND, 7));
     let handle = peer.connect(2_000);
-    run(&wire, |now, events| {
-        proxy.turn(&mut own, now, events).expect("a wire is never gone");
-        server.poll(now, events).expect("a wire is never gone");
+    run(&wire, |now| {
+        proxy.turn(&mut own, now).expect("a wire is never gone");
+        server.poll(now).expect("a wire is never gone");
         peer.poll(now);
         peer.socket(handle).state() == State::Closed
     });

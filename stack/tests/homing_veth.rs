@@ -7,17 +7,14 @@ mod lab;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpListener};
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lab::{KERNEL, Lab, OURS, Side};
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
-use nic::{Doorbell, Queue, Sleeper};
-use sidestep_stack::{
-    Connect, Events, FlowId, Mac, NetStack, Poll, Secrets, StackConfig, StackStats, StrayRing, Time, Token,
-};
+use nic::{Doorbell, Sleeper};
+use sidestep_stack::{Connect, FlowId, Mac, NetStack, Poll, Secrets, StackConfig, StackStats, StrayRing, Time, Token};
 
 const CONNECTIONS: usize = 1_000;
 /// Connections that are asked for at a time.
@@ -28,7 +25,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 /// A core on a queue.
 struct Core {
     poll: Poll<XdpQueue>,
-    events: Events,
     sleeper: Sleeper,
     start: Instant,
 }
@@ -38,10 +34,10 @@ impl Core {
         let mut config = StackConfig::new(OURS, 24, Mac(mac));
         config.peers = 1;
         config.source_port_share = (number, 2);
-        let fds: Vec<RawFd> = queue.raw_fd().into_iter().collect();
         let stack = NetStack::new(config, Secrets::from_bytes([9; 32])).expect("a good configuration");
         let poll = Poll::new(stack, [queue]).with_strays(strays);
-        Self { poll, events: Events::with_capacity(64), sleeper: Sleeper::new(bell, fds), start }
+        let sleeper = poll.sleeper(bell);
+        Self { poll, sleeper, start }
     }
 
     fn now(&self) -> Time {
@@ -51,8 +47,7 @@ impl Core {
     /// One turn, and a sleep if there was nothing to do.
     fn turn(&mut self) {
         let now = self.now();
-        self.poll.poll(now, &mut self.events).expect("the link is there");
-        if self.events.is_empty() {
+        if !self.poll.poll(now).expect("the link is there") {
             let limit = self.poll.idle(self.now()).unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
             self.sleeper.sleep(Some(limit), || self.poll.has_work()).expect("it sleeps");
         }
@@ -72,7 +67,7 @@ fn ask(core: &mut Core, port: u16) {
             begun += 1;
         }
         core.turn();
-        for event in &core.events {
+        while let Some(event) = core.poll.next_event() {
             assert_eq!((event.token(), event.closed()), (Token(7), None), "it opens, and is answered");
             let Some(mut flow) = core.poll.flow(event.flow()) else { panic!("it was told of and is dead") };
             let mut answer = [0; 16];

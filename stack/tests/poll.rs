@@ -9,9 +9,7 @@ use lab::raw::{ACK, PSH, RST, SYN, Tcp};
 use lab::station::Station;
 use lab::{config, secrets};
 use nic::{PortConfig, QueueId, Wire, WireQueue};
-use sidestep_stack::{
-    CloseReason, DropReason, Event, Events, FlowId, Interest, NetStack, Poll, StackConfig, Time, Token,
-};
+use sidestep_stack::{CloseReason, DropReason, Event, FlowId, Interest, NetStack, Poll, StackConfig, Time, Token};
 
 const LISTENER: Token = Token(usize::MAX);
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,24 +18,25 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     wire: Wire,
     poll: Poll<WireQueue>,
-    events: Events,
+    /// Events that are taken in a turn, at most.
+    most: usize,
     station: Station,
 }
 
 impl Bench {
-    fn new(config: StackConfig, events: usize) -> Self {
+    fn new(config: StackConfig, most: usize) -> Self {
         let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
         let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
         let mut poll = Poll::new(stack, [ours.take_queue(QueueId(0)).expect("opened once")]);
         poll.listen(LISTENER, Interest::READABLE | Interest::LEVEL);
         let station = Station::new(theirs.take_queue(QueueId(0)).expect("opened once"));
-        Self { wire, poll, events: Events::with_capacity(events), station }
+        Self { wire, poll, most, station }
     }
 
     fn turn(&mut self) -> Vec<Event> {
         let now = Time::from_duration(self.wire.clock().now());
-        self.poll.poll(now, &mut self.events).expect("a wire is never gone");
-        self.events.iter().copied().collect()
+        self.poll.poll(now).expect("a wire is never gone");
+        std::iter::from_fn(|| self.poll.next_event()).take(self.most).collect()
     }
 
     fn sent(&mut self) -> Vec<Tcp> {
@@ -112,7 +111,7 @@ fn a_turn_costs_as_much_as_there_is_news_however_many_flows_idle() {
 }
 
 #[test]
-fn no_more_flows_are_told_of_in_a_turn_than_there_is_room_for_and_each_has_its_turn() {
+fn who_stops_taking_events_is_told_of_the_others_in_the_next_turn_and_each_has_its_turn() {
     for how in [Interest::READABLE, Interest::READABLE | Interest::LEVEL] {
         let mut bench = Bench::new(config(), 4);
         let opened: Vec<_> = (0..10).map(|number| bench.open(2_000 + number, how)).collect();
@@ -174,7 +173,7 @@ fn connections_that_nobody_accepts_are_bounded_and_others_come_once_some_are() {
     assert!(bench.shake(3_008).is_some() && bench.poll.accept().is_some());
 }
 
-/// With events for fewer flows than have news, too: connections wait to be found then, and are found in turn.
+/// Where fewer events are taken than flows have news, too: connections wait to be found then, and are found in turn.
 #[test]
 fn the_accept_queue_is_bounded_however_busy_the_flows_are() {
     let mut config = config();
@@ -187,6 +186,79 @@ fn the_accept_queue_is_bounded_however_busy_the_flows_are() {
     assert!((8..=17).contains(&answered), "{answered}");
     let accepted = std::iter::from_fn(|| bench.poll.accept()).count();
     assert!((8..=17).contains(&accepted), "{accepted}");
+}
+
+/// Level-triggered flows that are never read have news in every turn.
+#[test]
+fn a_listener_that_busy_flows_keep_from_being_told_is_told_first_in_the_next_turn() {
+    let mut bench = Bench::new(config(), 64);
+    let (_, next) = bench.open(2_000, Interest::READABLE | Interest::LEVEL);
+    bench.ask(2_000, 2, next, b"never read");
+    bench.turn();
+    bench.shake(3_000).expect("it is answered");
+    bench.most = 1;
+    let told: Vec<_> = (0..6).flat_map(|_| tokens(&bench.turn())).collect();
+    assert_eq!(told.iter().filter(|&&token| token == LISTENER.0).count(), 3, "{told:?}");
+    assert!(bench.poll.accept().is_some());
+}
+
+#[test]
+fn a_connection_that_is_accepted_as_it_opens_is_told_of_at_once_with_what_came_with_it() {
+    let mut bench = Bench::new(config(), 64);
+    bench.poll.accept_each(Token(5), Interest::READABLE);
+    let told = |bench: &mut Bench| {
+        let seen = |event: &Event| (event.token(), event.is_new(), event.is_readable(), event.is_woken());
+        bench.turn().iter().map(seen).collect::<Vec<_>>()
+    };
+    let begin = |bench: &mut Bench, port| {
+        bench.station.send(&Tcp::new(port, SYN, 1, 0).frame());
+        bench.turn();
+        bench.turn();
+        bench.sent()
+    };
+    let answered = |sent: Vec<Tcp>| sent.first().map(|answer| (answer.flags, answer.seq.wrapping_add(1)));
+    let Some((_, next)) = answered(begin(&mut bench, 2_000)) else { panic!("it is answered") };
+    bench.station.send(&Tcp::new(2_000, ACK, 2, next).frame());
+    bench.ask(2_000, 2, next, b"first words");
+    assert_eq!(told(&mut bench), [(Token(5), true, true, false)]);
+    assert_eq!((told(&mut bench), bench.poll.accept()), (vec![], None), "told once, and it waits nowhere");
+    bench.ask(2_000, 13, next, b"and more");
+    assert_eq!(told(&mut bench), [(Token(5), false, true, false)]);
+    // One that says nothing is told of too.
+    let Some((_, next)) = answered(begin(&mut bench, 2_001)) else { panic!("it is answered") };
+    bench.station.send(&Tcp::new(2_001, ACK, 2, next).frame());
+    assert_eq!(told(&mut bench), [(Token(5), true, false, false)]);
+    // None is let in for a while, and then for good.
+    bench.poll.set_accepting(false);
+    assert_eq!(answered(begin(&mut bench, 2_002)), None);
+    bench.poll.set_accepting(true);
+    assert_eq!(answered(begin(&mut bench, 2_002)).map(|(flags, _)| flags), Some(SYN | ACK));
+    bench.poll.stop_listening();
+    assert_eq!(answered(begin(&mut bench, 2_003)).map(|(flags, _)| flags), Some(RST | ACK));
+}
+
+#[test]
+fn who_is_woken_is_told_of_whatever_is_true_and_who_is_looked_at_again_only_of_what_is() {
+    let mut bench = Bench::new(config(), 64);
+    let (id, next) = bench.open(2_000, Interest::READABLE);
+    let (deaf, _) = bench.open(2_001, Interest::READABLE);
+    bench.poll.deregister(deaf);
+    bench.turn();
+    bench.poll.again(id);
+    assert_eq!(bench.turn(), []);
+    for _ in 0..2 {
+        bench.poll.wake(id);
+        bench.poll.wake(deaf);
+    }
+    assert!(bench.poll.has_work(), "it does not sleep before they are told");
+    let seen = |event: &Event| (event.flow(), event.is_woken(), event.is_readable());
+    assert_eq!(bench.turn().iter().map(seen).collect::<Vec<_>>(), [(id, true, false)]);
+    bench.ask(2_000, 2, next, b"never read");
+    assert_eq!(bench.turn().iter().map(seen).collect::<Vec<_>>(), [(id, false, true)]);
+    bench.poll.again(id);
+    assert_eq!(bench.turn().iter().map(seen).collect::<Vec<_>>(), [(id, false, true)]);
+    bench.poll.wake(id);
+    assert_eq!(bench.turn().iter().map(seen).collect::<Vec<_>>(), [(id, true, true)]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use lab::raw::{ACK, FIN, PSH, SYN, Tcp};
 use lab::station::Station;
 use lab::{config, secrets};
 use nic::{PortConfig, QueueId, Wire};
-use sidestep_stack::{Events, NetStack, Poll, Time};
+use sidestep_stack::{NetStack, Poll, Time};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -24,7 +24,6 @@ fn a_turn_allocates_nothing() {
     let stack = NetStack::new(config(), secrets(1)).expect("a good configuration");
     let mut poll = Poll::new(stack, [ours.take_queue(QueueId(0)).expect("opened once")]);
     let mut station = Station::new(theirs.take_queue(QueueId(0)).expect("opened once"));
-    let mut events = Events::with_capacity(64);
     echo_server::begin(&mut poll);
     for round in 0..4 {
         let mut allocations = 0;
@@ -35,7 +34,7 @@ fn a_turn_allocates_nothing() {
                 let now = Time::from_duration(wire.clock().now());
                 let region = Region::new(ALLOCATOR);
                 for _ in 0..2 {
-                    echo_server::turn(&mut poll, now, &mut events).expect("a wire is never gone");
+                    echo_server::turn(&mut poll, now).expect("a wire is never gone");
                 }
                 allocations += region.change().allocations;
                 let mut last = None;

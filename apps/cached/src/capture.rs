@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cache::Now;
 use nic::{PcapError, PcapRecorder, PcapTap, QueueId, SharedRecorder};
-use stack::{Port, Time};
+use stack::{Poll, Time};
 
 use crate::announce::new_file;
 use crate::live_capture::{Capture, LiveTaps};
@@ -87,11 +87,10 @@ impl CoreCapture {
     }
 
     /// Records all that goes through these queues from now on too, or no more.
-    pub(crate) fn set_live(&mut self, ports: &mut Vec<Port<AnyQueue>>, capture: Option<Arc<Capture>>) {
+    pub(crate) fn set_live(&mut self, poll: &mut Poll<AnyQueue>, capture: Option<Arc<Capture>>) {
         if self.live.is_none() && capture.is_some() {
             let taps = LiveTaps::default();
-            let tapped = ports.drain(..).map(|port| port.map_queue(|queue| taps.tap(queue)));
-            *ports = tapped.collect();
+            poll.map_queues(|queue| taps.tap(queue));
             self.live = Some(taps);
         }
         if let Some(live) = &self.live {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use cache::{CloseReason, ConnId, Core, KeyHash, Now, Session, Stop, Taken, WHOLE_MAX_BYTES};
 use nic::Queue;
-use stack::{Flow, FlowId, NetStack, Port, Readiness, Time};
+use stack::{Event, Flow, FlowId, Interest, Poll, Time};
 
 use crate::admission::Admission;
 use crate::arrivals::CoreArrivals;
@@ -97,9 +97,9 @@ impl Connections {
     }
 
     /// Closes those that have not said anything for too long, if that was asked for; a bounded number a turn.
-    pub fn close_idle(&mut self, stack: &mut NetStack, cache: &mut Core, now: Now) {
+    pub fn close_idle<Q: Queue>(&mut self, poll: &mut Poll<Q>, cache: &mut Core, now: Now) {
         let Some(idle) = &mut self.idle else { return };
-        let (sessions, flows) = (&self.sessions, &*stack);
+        let (sessions, flows) = (&self.sessions, &*poll);
         // An index is below the number of flows, which fits 32 bits.
         idle.take_in(now.secs, |index| sessions.flow_of(ConnId(index as u32), flows));
         let idle_secs = |id: FlowId| {
@@ -110,7 +110,7 @@ impl Connections {
         };
         let Some(id) = idle.next_overdue(now.secs, idle_secs) else { return };
         cache.counters().idle_kicks.add(1);
-        if let Some(flow) = stack.flow(id) {
+        if let Some(flow) = poll.flow(id) {
             flow.close();
         }
         self.end(id, cache, CloseReason::IdleTimeout);
@@ -124,15 +124,15 @@ impl Connections {
 
     /// Has every connection forget what can be made again, its flow too. For tests: looks at all of them. Returns how many
     /// flows sleep then.
-    pub fn lay_all_to_rest(&mut self, stack: &mut NetStack) -> usize {
+    pub fn lay_all_to_rest<Q: Queue>(&mut self, poll: &mut Poll<Q>) -> usize {
         self.sessions.lay_all_to_rest();
-        stack.lay_all_down();
-        stack.sleepers().0
+        poll.stack_mut().lay_all_down();
+        poll.stack().sleepers().0
     }
 
     /// The flow of a connection, if it is still open.
-    pub fn flow_of(&self, conn: ConnId, stack: &NetStack) -> Option<FlowId> {
-        self.sessions.flow_of(conn, stack)
+    pub fn flow_of<Q: Queue>(&self, conn: ConnId, poll: &Poll<Q>) -> Option<FlowId> {
+        self.sessions.flow_of(conn, poll)
     }
 
     /// Prefetches what [`foresee`](Self::foresee) and [`serve`](Self::serve) will read of the flow's connection.
@@ -146,9 +146,9 @@ impl Connections {
     /// Prefetches the line of the index for the first key that the flow asks for and, if the flow is `far` from the
     /// caches, the place where its answer will be written. Returns that key's hash.
     #[inline]
-    pub fn foresee(&mut self, id: FlowId, far: bool, stack: &mut NetStack, cache: &Core) -> Option<KeyHash> {
+    pub fn foresee<Q: Queue>(&mut self, id: FlowId, far: bool, poll: &mut Poll<Q>, cache: &Core) -> Option<KeyHash> {
         let session = self.sessions.get(id)?;
-        let mut flow = stack.flow(id)?;
+        let mut flow = poll.flow(id)?;
         if far {
             flow.send(|out| {
                 cpu::prefetch_beyond(out, 0, ANSWER_BYTES.min(out.len()));
@@ -158,17 +158,26 @@ impl Connections {
         flow.recv(|input| (0, session.foresee(cache, input)))
     }
 
-    /// Serves a flow that is on the ready list. Returns whether it is to be put there again.
-    pub fn serve(&mut self, id: FlowId, ready: Readiness, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
-        if (ready.opened || ready.closed.is_some()) && !self.begin_or_end(id, ready, stack, cache, now) {
+    /// Serves the flow of an event. Returns whether it is to have another turn, whatever happens to it.
+    pub fn serve<Q: Queue>(&mut self, event: &Event, poll: &mut Poll<Q>, cache: &mut Core, now: Now) -> bool {
+        if event.begins_or_ends() && !self.begin_or_end(event, poll, cache, now) {
             return false;
         }
+        let id = event.flow();
         let Some(session) = self.sessions.get(id) else { return false };
-        let Some(mut flow) = stack.flow(id) else { return false };
+        let Some(mut flow) = poll.flow(id) else { return false };
         match visit(session, &mut flow, cache, now, &mut self.scratch) {
-            Next::Wait => false,
-            // It goes on at once if there are larger rings.
-            Next::Full => stack.enlarge(id),
+            Next::Wait => {
+                if event.is_writable() {
+                    flow.set_interest(Interest::READABLE);
+                }
+                false
+            }
+            // It goes on at once if there are larger rings, else once there is room.
+            Next::Full => {
+                flow.set_interest(Interest::EDGE);
+                poll.enlarge(id)
+            }
             Next::Again => true,
             Next::Close => {
                 let reason = if session.is_broken() { CloseReason::Error } else { CloseReason::Normal };
@@ -179,25 +188,26 @@ impl Connections {
         }
     }
 
-    /// Begins or ends a connection, as `ready` says. Returns whether it has something to say now.
+    /// Begins or ends a connection, as the event says. Returns whether it has something to say now.
     #[inline(never)]
-    fn begin_or_end(&mut self, id: FlowId, ready: Readiness, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
-        if ready.opened && !self.admit(id, stack, cache, now) {
+    fn begin_or_end<Q: Queue>(&mut self, event: &Event, poll: &mut Poll<Q>, cache: &mut Core, now: Now) -> bool {
+        let id = event.flow();
+        if event.is_new() && !self.admit(id, poll, cache, now) {
             return false;
         }
-        if let Some(reason) = ready.closed {
+        if let Some(reason) = event.closed() {
             let normal = reason == stack::CloseReason::Finished;
             self.end(id, cache, if normal { CloseReason::Normal } else { CloseReason::Error });
             return false;
         }
         // One that has nothing to say yet needs no session before.
-        ready.readable
+        event.is_readable()
     }
 
     /// Throws a connection away because the cache says that it holds up others.
-    pub fn abort(&mut self, conn: ConnId, stack: &mut NetStack, cache: &mut Core) {
-        let Some(id) = self.flow_of(conn, stack) else { return };
-        if let Some(flow) = stack.flow(id) {
+    pub fn abort<Q: Queue>(&mut self, conn: ConnId, poll: &mut Poll<Q>, cache: &mut Core) {
+        let Some(id) = self.flow_of(conn, poll) else { return };
+        if let Some(flow) = poll.flow(id) {
             flow.abort();
         }
         self.end(id, cache, CloseReason::Error);
@@ -205,16 +215,16 @@ impl Connections {
 
     /// Serves every connection once more and closes those that are owed nothing; for a core that stops. With `all`,
     /// throws away the rest too. Looks at every connection: not for the packet path.
-    pub fn drain(&mut self, all: bool, stack: &mut NetStack, cache: &mut Core, now: Now) {
+    pub fn drain<Q: Queue>(&mut self, all: bool, poll: &mut Poll<Q>, cache: &mut Core, now: Now) {
         for index in 0..self.sessions.capacity() {
             // An index is below the number of flows, which fits 32 bits.
-            let Some(id) = self.flow_of(ConnId(index as u32), stack) else { continue };
+            let Some(id) = self.flow_of(ConnId(index as u32), poll) else { continue };
             // One that sleeps is closed once others that were have given their blocks back.
-            if !stack.may_visit(id) {
+            if !poll.may_visit(id) {
                 continue;
             }
             let Some(session) = self.sessions.get(id) else { continue };
-            if let Some(mut flow) = stack.flow(id) {
+            if let Some(mut flow) = poll.flow(id) {
                 match visit(session, &mut flow, cache, now, &mut self.scratch) {
                     Next::Close => flow.close(),
                     Next::Wait | Next::Full if session.pending() == 0 => flow.close(),
@@ -228,24 +238,18 @@ impl Connections {
 
     /// Throws away connections that sleep and are owed nothing, without waking them, for as long as there are frames to tell
     /// their clients by; the next call goes on from there. For a core that stops, and with more of them than it can close.
-    pub fn abort_asleep<Q: Queue>(
-        &mut self,
-        time: Time,
-        stack: &mut NetStack,
-        ports: &mut [Port<Q>],
-        cache: &mut Core,
-    ) {
+    pub fn abort_asleep<Q: Queue>(&mut self, time: Time, poll: &mut Poll<Q>, cache: &mut Core) {
         let from = self.aborted_to;
         for index in from..self.sessions.capacity() {
             self.aborted_to = index;
             // An index is below the number of flows, which fits 32 bits.
-            let Some(id) = self.flow_of(ConnId(index as u32), stack).filter(|&id| stack.is_asleep(id)) else {
+            let Some(id) = self.flow_of(ConnId(index as u32), poll).filter(|&id| poll.is_asleep(id)) else {
                 continue;
             };
             if self.sessions.is_idle(id) != Some(true) {
                 continue;
             }
-            if !stack.abort_asleep(time, id, ports) {
+            if !poll.abort_asleep(time, id) {
                 return;
             }
             self.end(id, cache, CloseReason::Shutdown);
@@ -254,15 +258,15 @@ impl Connections {
         self.aborted_to = 0;
     }
 
-    fn admit(&mut self, id: FlowId, stack: &mut NetStack, cache: &mut Core, now: Now) -> bool {
+    fn admit<Q: Queue>(&mut self, id: FlowId, poll: &mut Poll<Q>, cache: &mut Core, now: Now) -> bool {
         let counters = cache.counters();
         counters.total_connections.add(1);
-        if let (Some(arrivals), Some(flow)) = (&self.arrivals, stack.flow(id)) {
+        if let (Some(arrivals), Some(flow)) = (&self.arrivals, poll.flow(id)) {
             arrivals.add(flow.port(), flow.peer(), flow.local());
         }
         if !self.admission.enter() {
             counters.rejected_connections.add(1);
-            if let Some(mut flow) = stack.flow(id) {
+            if let Some(mut flow) = poll.flow(id) {
                 flow.send_slice(TOO_MANY);
                 flow.close();
             }
@@ -271,7 +275,7 @@ impl Connections {
         counters.curr_connections.add(1);
         // An index is below the number of flows, which fits 32 bits.
         let conn = ConnId(id.index() as u32);
-        if let Some(flow) = stack.flow(id) {
+        if let Some(flow) = poll.flow(id) {
             cache.open(conn, flow.peer(), flow.local().ip());
         }
         if let Some(idle) = &mut self.idle {

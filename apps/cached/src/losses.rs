@@ -1,7 +1,7 @@
 //! `Losses`: what is dropped on the way to the cache and back, by reason, live in `stats sidestep` and in the log.
 //!
 //! ```text
-//!   core: NetStack, queues, strays ──every 250 ms──► its block ─┐
+//!   core: stack, queues, strays    ──every 250 ms──► its block ─┐
 //!   supervisor: XDP program, link ───every 400 ms──► its block ─┴─► stats sidestep (sums), log (what grows)
 //! ```
 //!
@@ -15,7 +15,7 @@ use std::time::Duration;
 use cache::{Counters, OutsideCounts};
 use cpu::{CachePadded, Counter};
 use nic::Queue;
-use stack::{NetStack, Port, StrayRing, Time};
+use stack::{Poll, Time};
 
 use crate::arrivals::Arrivals;
 
@@ -134,25 +134,19 @@ impl CoreLosses {
 
     /// Copies what the core has counted, if that is due: a system call a queue, four times a second. Returns whether it was.
     #[inline]
-    pub fn copy_if_due<Q: Queue>(
-        &mut self,
-        now: Time,
-        stack: &NetStack,
-        ports: &[Port<Q>],
-        strays: &StrayRing,
-    ) -> bool {
+    pub fn copy_if_due<Q: Queue>(&mut self, now: Time, poll: &Poll<Q>) -> bool {
         let due = now >= self.due;
         if due {
             self.due = now.after(COPY_INTERVAL);
-            self.copy(stack, ports, strays);
+            self.copy(poll);
         }
         due
     }
 
     /// The same at once.
     #[cold]
-    pub fn copy<Q: Queue>(&self, stack: &NetStack, ports: &[Port<Q>], strays: &StrayRing) {
-        self.losses.set_core(self.core, &CoreCounts::of(stack, ports, strays));
+    pub fn copy<Q: Queue>(&self, poll: &Poll<Q>) {
+        self.losses.set_core(self.core, &CoreCounts::of(poll));
     }
 
     /// Every reason of which this core has counted any.

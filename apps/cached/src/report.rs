@@ -34,10 +34,10 @@ pub struct CoreReport {
 impl CoreReport {
     /// What `worker` did, which slept so many times.
     pub fn of<Q: Queue>(worker: &Worker<Q>, sleeps: u64) -> Self {
-        let queues = worker.ports.iter().map(|port| port.queue().stats());
+        let queues = worker.poll.ports().iter().map(|port| port.queue().stats());
         let sum = |of: fn(&QueueStats) -> u64| queues.clone().map(|stats| of(&stats)).sum();
         let counters = worker.cache.counters();
-        worker.losses.copy(&worker.stack, &worker.ports, &worker.strays);
+        worker.losses.copy(&worker.poll);
         let losses = worker.losses.counted(&worker.cache.shared().counters);
         Self {
             core: worker.cache.id(),
@@ -48,7 +48,7 @@ impl CoreReport {
             untold: counters.curr_connections.value(),
             requests: counters.requests.value(),
             crossed: counters.cross_core_requests.value(),
-            strays: worker.strays.counts().0,
+            strays: worker.poll.strays().counts().0,
             sleeps,
         }
     }

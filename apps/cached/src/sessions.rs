@@ -7,7 +7,8 @@
 //! to [`Sessions::end`].
 
 use cache::{ConnId, Resting, Session};
-use stack::{FlowId, NetStack};
+use nic::Queue;
+use stack::{FlowId, Poll};
 
 /// Sessions that stay awake whatever comes: some 120 bytes each.
 const AWAKE: usize = 4_096;
@@ -119,10 +120,10 @@ impl Sessions {
     }
 
     /// The flow whose session the one of connection `conn` is, if it has one: of one that rests, whatever flow has the index.
-    pub(crate) fn flow_of(&self, conn: ConnId, stack: &NetStack) -> Option<FlowId> {
+    pub(crate) fn flow_of<Q: Queue>(&self, conn: ConnId, poll: &Poll<Q>) -> Option<FlowId> {
         let place = *self.places.get(conn.0 as usize).filter(|&&place| place != NONE)?;
         match self.awake.get(place as usize)? {
-            None => stack.open_at(conn.0 as usize),
+            None => poll.open_at(conn.0 as usize),
             Some(awake) => Some(awake.id),
         }
     }

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use cache::{ConnId, Core, DatagramOutlet, Datagrams, KeyHash, Network, Now};
 use nic::{BURST, Queue};
-use stack::{DatagramHandler, DatagramPeer, DatagramReplies, NetStack, Port};
+use stack::{DatagramHandler, DatagramPeer, DatagramReplies, NetStack, Poll};
 
 /// Requests over UDP that are resumed in one turn.
 const RESUME_BUDGET: usize = 256;
@@ -14,7 +14,7 @@ pub struct UdpService {
     requests: Option<Datagrams<DatagramPeer>>,
 }
 
-/// Takes the datagrams of one burst.
+/// Takes the datagrams of one turn.
 #[derive(Debug)]
 pub struct UdpHandler<'a> {
     requests: &'a mut Datagrams<DatagramPeer>,
@@ -37,14 +37,11 @@ impl DatagramOutlet<DatagramPeer> for AtOnce<'_, '_> {
 }
 
 /// Sends replies to datagrams that were handled before.
-struct Later<'a, Q: Queue> {
-    stack: &'a mut NetStack,
-    ports: &'a mut [Port<Q>],
-}
+struct Later<'a, Q: Queue>(&'a mut Poll<Q>);
 
 impl<Q: Queue> DatagramOutlet<DatagramPeer> for Later<'_, Q> {
     fn send(&mut self, to: &DatagramPeer, len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        self.stack.send_datagram(self.ports, to, len, write).is_ok()
+        self.0.send_datagram(to, len, write).is_ok()
     }
 }
 
@@ -55,7 +52,7 @@ impl UdpService {
         UdpService { requests: Some(Datagrams::new(cache, stack.max_datagram_payload(), trusted)) }
     }
 
-    /// What takes the datagrams of a burst at `now`, if any are served.
+    /// What takes the datagrams of a turn at `now`, if any are served.
     #[inline]
     pub fn handler<'a>(&'a mut self, cache: &'a mut Core, now: Now) -> Option<UdpHandler<'a>> {
         let requests = self.requests.as_mut()?;
@@ -63,15 +60,9 @@ impl UdpService {
     }
 
     /// Resumes requests whose answer from another core has come. Returns how many.
-    pub fn serve<Q: Queue>(
-        &mut self,
-        cache: &mut Core,
-        stack: &mut NetStack,
-        ports: &mut [Port<Q>],
-        now: Now,
-    ) -> usize {
+    pub fn serve<Q: Queue>(&mut self, cache: &mut Core, poll: &mut Poll<Q>, now: Now) -> usize {
         let Some(requests) = &mut self.requests else { return 0 };
-        requests.serve(cache, RESUME_BUDGET, now, &mut Later { stack, ports })
+        requests.serve(cache, RESUME_BUDGET, now, &mut Later(poll))
     }
 
     /// Has the request of `conn` resumed by the next [`serve`](Self::serve); `false` when it is no request over UDP.
@@ -103,6 +94,12 @@ impl UdpService {
 }
 
 impl DatagramHandler for UdpHandler<'_> {
+    #[inline]
+    fn begin_burst(&mut self) {
+        self.foreseen.clear();
+        self.taken = 0;
+    }
+
     #[inline]
     fn foresee(&mut self, payload: &[u8]) {
         let hash = self.requests.foresee(self.cache, payload);

@@ -1,5 +1,4 @@
-//! `Worker`: one core, with its queues, its stack and its shard, and the turn that runs a request to completion on
-//! them.
+//! `Worker`: one core, with its network and its shard, and the turn that runs a request to completion on them.
 //!
 //! Invariant: everything a worker holds is its own core's; what crosses cores goes through a bounded queue. A turn
 //! never waits, and each of its steps has a bound. Read first: ARCHITECTURE.md, "One request through the files".
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use cache::{Core, KeyHash, Now};
 use nic::{Doorbell, Queue, QueueError};
-use stack::{FlowId, NetStack, Port, Readiness, StrayRing, Time};
+use stack::{Event, Interest, NetStack, Poll, StrayRing, Time, Token};
 
 pub use run::WorkerError;
 pub use step::TurnStep;
@@ -28,7 +27,7 @@ use crate::orders::Listing;
 use crate::surroundings::CoreSurroundings;
 use crate::udp_service::UdpService;
 
-/// Flows served in one turn; the rest stay on the ready list for the next.
+/// Flows served in one turn; the rest are told of in the next.
 const READY_BUDGET: usize = 256;
 
 /// Flows whose blocks and connections fit a core's own caches, at about 1.5 KB of each in use. With no more flows than
@@ -48,18 +47,14 @@ const UPKEEP_BUDGET: u32 = 16;
 /// One core. Moves to its thread and stays there.
 #[derive(Debug)]
 pub struct Worker<Q: Queue> {
-    /// The queues that this core polls.
-    pub ports: Vec<Port<Q>>,
-    /// Its TCP/IP.
-    pub stack: NetStack,
+    /// Its queues and its TCP/IP.
+    pub poll: Poll<Q>,
     /// Its cache.
     pub cache: Core,
     /// Which session belongs to which flow.
     pub connections: Connections,
     /// Its requests over UDP; does nothing where UDP is not served.
     pub udp: UdpService,
-    /// Frames that no flow here knows.
-    pub strays: StrayRing,
     /// What its queues are recorded to; does nothing without `--capture`.
     pub capture: CoreCapture,
     /// The doorbells of all cores, by number.
@@ -92,15 +87,17 @@ impl<Q: Queue> Worker<Q> {
         doorbells: &[Arc<Doorbell>],
         losses: &Arc<Losses>,
     ) -> Self {
+        let mut poll = Poll::new(stack, queues).with_strays(strays);
+        // A session is found by the index of its flow: there is nothing that a token would have to say. Room is asked for while
+        // it is missing.
+        poll.accept_each(Token(0), Interest::READABLE);
         Self {
-            ports: queues.into_iter().map(Port::new).collect(),
-            stack,
+            poll,
             losses: CoreLosses::new(losses, cache.id()),
             surroundings: CoreSurroundings::default(),
             cache,
             connections,
             udp: UdpService::default(),
-            strays,
             capture: CoreCapture::default(),
             doorbells: doorbells.to_vec(),
             polls: false,
@@ -111,22 +108,18 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
-    /// One turn: ten steps, each bounded. Returns whether there was anything to do.
+    /// One turn: ten steps in six calls, each bounded. Returns whether there was anything to do.
     ///
     /// # Errors
     /// A queue failed; the core cannot go on.
     pub fn turn(&mut self, time: Time, now: Now) -> Result<bool, QueueError> {
         let mut work = 0;
-        work += self.collect(now); //              1 answers and requests of other shards
-        work += self.receive(time, now); //        2 rx_burst on every port
-        self.ingest(time, now); //                 3 classify, look up, smoltcp ingress
-        work += self.exchange_strays(time); //     4 frames that no flow here knows
-        self.expire(time); //                      5 timers that are due
-        work += self.serve(now); //                6 ready flows: parse, execute, answer
-        self.post(); //                            7 one batch a shard, and its doorbell
-        self.flush(time); //                       8 egress: the ACK rides on the answer
-        work += self.transmit()?; //               9 tx_burst, one wake-up
-        self.upkeep(time, now); //                10 the store's upkeep, in small steps
+        work += self.collect(now); //           1 answers and requests of other shards
+        work += self.take_in(time, now); // 2 to 5 receive, ingest, strays, timers
+        work += self.serve(now); //             6 events: parse, execute, answer
+        self.post(); //                         7 one batch a shard, and its doorbell
+        work += self.poll.send(time)?; //  8 and 9 the ACK rides on the answer; tx_burst, one wake-up
+        self.upkeep(time, now); //             10 the store's upkeep, in small steps
         Ok(work > 0)
     }
 
@@ -137,58 +130,40 @@ impl<Q: Queue> Worker<Q> {
             && let Some(conn) = self.cache.next_resumable()
         {
             if !self.udp.wake(conn)
-                && let Some(id) = self.connections.flow_of(conn, &self.stack)
+                && let Some(id) = self.connections.flow_of(conn, &self.poll)
             {
-                self.stack.wake(id);
+                self.poll.wake(id);
             }
             resumed += 1;
         }
         if let Some((conn, _why)) = self.cache.next_overdue()
             && !self.udp.abort(conn, &mut self.cache, now)
         {
-            self.connections.abort(conn, &mut self.stack, &mut self.cache);
+            self.connections.abort(conn, &mut self.poll, &mut self.cache);
         }
         resumed
     }
 
-    fn receive(&mut self, time: Time, now: Now) -> usize {
+    fn take_in(&mut self, time: Time, now: Now) -> usize {
         self.capture.set_time(time, now);
-        let mut received = 0;
-        for port in &mut self.ports {
-            received += port.receive();
-        }
-        received
-    }
-
-    fn ingest(&mut self, time: Time, now: Now) {
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            // One call whether or not UDP is served, so that segments cost the same either way.
-            let mut handler = self.udp.handler(&mut self.cache, now);
-            self.stack.ingest_datagrams(time, port, index, handler.as_mut());
-        }
-    }
-
-    fn exchange_strays(&mut self, time: Time) -> usize {
-        self.strays.exchange(time, &mut self.stack, &mut self.ports)
-    }
-
-    fn expire(&mut self, time: Time) {
-        self.stack.expire(time);
+        // One call whether or not UDP is served, so that segments cost the same either way.
+        let mut handler = self.udp.handler(&mut self.cache, now);
+        self.poll.take_in_with(time, handler.as_mut())
     }
 
     fn serve(&mut self, now: Now) -> usize {
-        let far = self.stack.flows() > FLOWS_IN_CACHE;
-        let mut served = self.udp.serve(&mut self.cache, &mut self.stack, &mut self.ports, now);
+        let far = self.poll.flows() > FLOWS_IN_CACHE;
+        let mut served = self.udp.serve(&mut self.cache, &mut self.poll, now);
         let limit = served + READY_BUDGET;
-        let mut group: ArrayVec<(FlowId, Readiness, Option<KeyHash>), SERVED_TOGETHER> = ArrayVec::new();
+        let mut group: ArrayVec<(Event, Option<KeyHash>), SERVED_TOGETHER> = ArrayVec::new();
         while served < limit {
             while !group.is_full()
-                && let Some((id, ready)) = self.stack.next_ready()
+                && let Some(event) = self.poll.next_event()
             {
                 if far {
-                    self.connections.prefetch(id, &self.cache);
+                    self.connections.prefetch(event.flow(), &self.cache);
                 }
-                group.push((id, ready, None));
+                group.push((event, None));
             }
             if group.is_empty() {
                 break;
@@ -198,9 +173,9 @@ impl<Q: Queue> Worker<Q> {
             if group.len() > 1 {
                 self.foresee(&mut group, far);
             }
-            for (id, ready, _) in group.drain(..) {
-                if self.connections.serve(id, ready, &mut self.stack, &mut self.cache, now) {
-                    self.stack.wake(id);
+            for (event, _) in group.drain(..) {
+                if self.connections.serve(&event, &mut self.poll, &mut self.cache, now) {
+                    self.poll.wake(event.flow());
                 }
             }
         }
@@ -208,11 +183,11 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Prefetches what serving these flows will read.
-    fn foresee(&mut self, group: &mut [(FlowId, Readiness, Option<KeyHash>)], far: bool) {
-        for (id, _, key) in group.iter_mut() {
-            *key = self.connections.foresee(*id, far, &mut self.stack, &self.cache);
+    fn foresee(&mut self, group: &mut [(Event, Option<KeyHash>)], far: bool) {
+        for (event, key) in group.iter_mut() {
+            *key = self.connections.foresee(event.flow(), far, &mut self.poll, &self.cache);
         }
-        for (_, _, key) in group {
+        for (_, key) in group {
             if let Some(key) = key {
                 self.cache.shard().prefetch_item(*key);
             }
@@ -225,24 +200,12 @@ impl<Q: Queue> Worker<Q> {
         }
     }
 
-    fn flush(&mut self, time: Time) {
-        self.stack.flush(time, &mut self.ports);
-    }
-
-    fn transmit(&mut self) -> Result<usize, QueueError> {
-        let mut sent = 0;
-        for port in &mut self.ports {
-            sent += port.transmit()?;
-        }
-        Ok(sent)
-    }
-
     fn upkeep(&mut self, time: Time, now: Now) {
         self.cache.shard_mut().maintain(now, UPKEEP_BUDGET);
-        self.connections.close_idle(&mut self.stack, &mut self.cache, now);
+        self.connections.close_idle(&mut self.poll, &mut self.cache, now);
         self.connections.lay_to_rest();
-        if self.losses.copy_if_due(time, &self.stack, &self.ports, &self.strays) {
-            self.surroundings.exchange(time, &mut self.stack);
+        if self.losses.copy_if_due(time, &self.poll) {
+            self.surroundings.exchange(time, self.poll.stack_mut());
         }
         if !self.maxconns_fast && !self.drains {
             self.accept_or_wait(time);
@@ -255,7 +218,7 @@ impl<Q: Queue> Worker<Q> {
         if full == self.paused_at.is_some() {
             return;
         }
-        self.stack.set_accepting(!full);
+        self.poll.set_accepting(!full);
         let since = std::mem::replace(&mut self.paused_at, full.then_some(time));
         if self.cache.id() == 0 {
             let counters = self.cache.counters();

@@ -211,8 +211,10 @@ fn shape(seed: u64, faults: Faults, drowsy: bool) -> Shape {
 fn count_sleepers(rig: &Rig, talks: &[Talk], told: &mut [[u64; 2]; PLACES.len()]) {
     let mut asleep = BTreeMap::new();
     for worker in &rig.workers {
-        let flows = (0..worker.stack.config().max_flows).filter_map(|index| worker.stack.open_at(index));
-        asleep.extend(flows.filter_map(|id| Some((worker.stack.look(id)?.peer.port(), worker.stack.is_asleep(id)))));
+        let flows = (0..worker.poll.stack().config().max_flows).filter_map(|index| worker.poll.stack().open_at(index));
+        asleep.extend(
+            flows.filter_map(|id| Some((worker.poll.stack().look(id)?.peer.port(), worker.poll.stack().is_asleep(id)))),
+        );
     }
     for talk in talks {
         let Some(&asleep) = asleep.get(&talk.port) else { continue };
@@ -250,7 +252,7 @@ fn run(seed: u64, faults: Faults, drowsy: bool) -> Vec<Vec<Time>> {
     }
     let (mut asleep, mut woken) = (0, 0);
     for worker in &rig.workers {
-        let stats = worker.stack.stats();
+        let stats = worker.poll.stack().stats();
         let harm = (stats.resets, stats.timed_out, stats.aborted, stats.contained, stats.gave_way, stats.rings_failed);
         assert_eq!(harm, (0, 0, 0, 0, 0, 0), "{stats:?}");
         assert_eq!((stats.drops.of(DropReason::NoFreeFlow), stats.blocks_beyond), (0, 0), "{stats:?}");
@@ -314,7 +316,7 @@ fn a_watcher_that_sleeps_is_told_each_line_once() {
         lines.lines().filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("key="))).collect();
     let stored: Vec<_> = (0..60).map(|number| format!("w-{number}")).collect();
     assert_eq!(told, stored, "{lines}");
-    let woken: u64 = rig.workers.iter().map(|worker| worker.stack.stats().woke).sum();
+    let woken: u64 = rig.workers.iter().map(|worker| worker.poll.stack().stats().woke).sum();
     assert!(woken >= 60, "{woken}");
     rig.finish();
 }

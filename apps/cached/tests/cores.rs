@@ -41,7 +41,7 @@ fn a_key_set_over_one_connection_is_read_over_every_other() {
     for mut rig in rigs() {
         let ports = rig.connect_all(64);
         for worker in &rig.workers {
-            assert!(worker.stack.flows() > 0, "every core has connections");
+            assert!(worker.poll.stack().flows() > 0, "every core has connections");
         }
         for (number, &port) in ports.iter().enumerate() {
             rig.ask(port, &set(&format!("key-{number}"), &bytes(number, number * 10), false), b"STORED\r\n");
@@ -215,7 +215,7 @@ fn what_comes_by_another_queue_than_its_flows_is_found_by_the_right_core() {
     let source = [10, 77, 0, 1];
 
     let mut ack = rig.open(source, 5_000, 100);
-    assert_eq!((rig.workers[0].stack.flows(), rig.workers[1].stack.flows()), (1, 0));
+    assert_eq!((rig.workers[0].poll.stack().flows(), rig.workers[1].poll.stack().flows()), (1, 0));
     // Data by the other queue is served by the flow's core, and answered by the flow's own queue.
     push(
         &mut other.queue,
@@ -236,8 +236,8 @@ fn what_comes_by_another_queue_than_its_flows_is_found_by_the_right_core() {
     // An RST by the other queue ends the flow, unanswered.
     push(&mut other.queue, &mut tx, &Tcp::new(5_000, RST, 117, 0).frame_from(source));
     rig.turns(|turn| turn());
-    assert_eq!(rig.workers[0].stack.flows(), 0);
-    assert_eq!(rig.workers[0].stack.stats().resets, 1);
+    assert_eq!(rig.workers[0].poll.stack().flows(), 0);
+    assert_eq!(rig.workers[0].poll.stack().stats().resets, 1);
     // A segment that no core knows is answered by one RST, after each has looked.
     push(&mut other.queue, &mut tx, &Tcp::new(6_000, ACK | FIN, 7, 1_234).frame_from(source));
     rig.turns(|turn| turn());
@@ -246,7 +246,7 @@ fn what_comes_by_another_queue_than_its_flows_is_found_by_the_right_core() {
     rig::look_at(&mut other.queue, |frame| resets.push(Tcp::read(frame)));
     let [reset] = &resets[..] else { panic!("{resets:?}") };
     assert_eq!((reset.flags, reset.seq, reset.peer_port), (RST, 1_234, 6_000));
-    let strays: Vec<_> = rig.workers.iter().map(|worker| worker.strays.counts()).collect();
+    let strays: Vec<_> = rig.workers.iter().map(|worker| worker.poll.strays().counts()).collect();
     assert_eq!(strays[1].0, 4, "{strays:?}");
     rig.finish();
 }

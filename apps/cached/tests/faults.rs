@@ -57,7 +57,7 @@ fn assert_only_the_faults_asked_for(rig: &Rig) {
         assert!(counts.rx_dropped < 1_000);
     }
     for worker in &rig.workers {
-        let (stats, counters) = (worker.stack.stats(), worker.cache.counters());
+        let (stats, counters) = (worker.poll.stack().stats(), worker.cache.counters());
         assert_eq!((stats.resets, stats.timed_out, stats.aborted, stats.contained), (0, 0, 0, 0), "{stats:?}");
         assert!(stats.time_waits > 0, "{stats:?}");
         assert_eq!((counters.slow_readers_closed.value(), counters.uploads_dropped.value()), (0, 0));

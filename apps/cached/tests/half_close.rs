@@ -29,7 +29,7 @@ fn a_client_that_closes_its_direction_is_answered_and_gone_whatever_it_left_unfi
                 assert_eq!(shown(&received), shown(b"END\r\nNOT_FOUND\r\n"), "after {:?}", begun.get(..20));
             }
         }
-        let open: usize = rig.workers.iter().map(|worker| worker.stack.census().open).sum();
+        let open: usize = rig.workers.iter().map(|worker| worker.poll.stack().census().open).sum();
         assert_eq!((open, rig.workers[0].connections.admission().open()), (0, 0));
         rig.finish();
     }

@@ -15,7 +15,7 @@ const IDLE_FLOWS: u32 = 100_000;
 const ACTIVE: [u8; 4] = [10, 77, 255, 1];
 
 fn work(rig: &Rig) -> Work {
-    rig.workers[0].stack.work()
+    rig.workers[0].poll.stack().work()
 }
 
 /// Opens so many flows, lets all that belongs to their opening pass, then asks over one more flow. Returns, for each
@@ -35,7 +35,7 @@ fn questions(idle: u32) -> Vec<(Work, Vec<Tcp>)> {
     }
     rig.run_for(Duration::from_secs(60));
     rig.wire.clock().set(Duration::from_secs(100));
-    assert_eq!(rig.workers[0].stack.census().open, idle as usize);
+    assert_eq!(rig.workers[0].poll.stack().census().open, idle as usize);
 
     let mut seq = 1_001u32;
     let mut ack = rig.open(ACTIVE, 40_000, 1_000);
@@ -62,7 +62,7 @@ fn questions(idle: u32) -> Vec<(Work, Vec<Tcp>)> {
         };
         measured.push((work, answers));
     }
-    assert_eq!(rig.workers[0].stack.census().open, idle as usize + 1);
+    assert_eq!(rig.workers[0].poll.stack().census().open, idle as usize + 1);
     measured
 }
 

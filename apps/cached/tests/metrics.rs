@@ -89,7 +89,7 @@ fn a_drop_is_seen_by_its_reason_while_the_server_runs_whichever_core_had_it() {
     rig.run_for(Duration::from_secs(1));
     stats(&mut rig, port);
     assert_eq!(of(&stats(&mut rig, port), "dropped_tcp_checksum"), 40);
-    let per_core: Vec<u64> = rig.workers.iter().map(|core| core.stack.stats().drops.total()).collect();
+    let per_core: Vec<u64> = rig.workers.iter().map(|core| core.poll.stack().stats().drops.total()).collect();
     assert!(per_core.iter().all(|&drops| drops > 0), "each core had some: {per_core:?}");
 }
 

@@ -60,7 +60,7 @@ fn crowd_beside_others(pace: usize) {
     }
     for worker in &rig.workers {
         let counters = worker.cache.counters();
-        assert_eq!((counters.slow_readers_closed.value(), worker.stack.stats().resets), (0, 0));
+        assert_eq!((counters.slow_readers_closed.value(), worker.poll.stack().stats().resets), (0, 0));
     }
     assert!(crowd.iter().all(|&port| rig.client(port).state() == State::Established), "{}", rig.what_is_left());
     assert!(pace == 0 || taken.iter().all(|&bytes| bytes == SECONDS * pace), "{taken:?}");

@@ -128,9 +128,9 @@ fn open_and_sleep((worker, peer): &mut (Worker<Noisy>, WireQueue), count: u16) -
         say(peer, port, ACK, 2, nexts[nexts.len() - 1]);
         turn(worker);
         turn(worker);
-        worker.connections.lay_all_to_rest(&mut worker.stack);
+        worker.connections.lay_all_to_rest(&mut worker.poll);
     }
-    assert_eq!((worker.stack.sleepers().0, heard(peer).len()), (usize::from(count), 0));
+    assert_eq!((worker.poll.stack().sleepers().0, heard(peer).len()), (usize::from(count), 0));
     nexts
 }
 
@@ -154,8 +154,8 @@ fn connections_that_sleep_and_find_no_block_are_reset_without_being_woken() {
         }
     }
     assert_eq!((fins.len(), resets.len()), (BLOCKS, usize::from(COUNT) - BLOCKS));
-    assert_eq!(core.0.stack.stats().woke, BLOCKS as u64);
-    assert_eq!((CoreReport::of(&core.0, 0).untold, core.0.stack.sleepers().0), (0, 0));
+    assert_eq!(core.0.poll.stack().stats().woke, BLOCKS as u64);
+    assert_eq!((CoreReport::of(&core.0, 0).untold, core.0.poll.stack().sleepers().0), (0, 0));
 }
 
 /// A core that is stopped before it comes to those that sleep says so.
@@ -173,7 +173,7 @@ fn who_is_told_nothing_is_counted() {
 fn a_core_without_connections_leaves_though_frames_keep_coming() {
     let mut cores = cores(1);
     let worker = &mut cores[0].0;
-    worker.ports[0].queue_mut().noisy = true;
+    worker.poll.ports_mut()[0].queue_mut().noisy = true;
     let left = (0..TOO_LONG_MS).find(|&millis| drain(worker, millis));
     assert!(left.is_some(), "still there after {TOO_LONG_MS} ms of frames");
 }
@@ -187,7 +187,7 @@ fn a_core_stays_as_long_as_another_has_flows_to_close() {
         [drain(&mut cores[1].0, millis), drain(&mut cores[0].0, millis)]
     };
     assert_eq!(leave(&mut cores, 0), [false, false]);
-    assert_eq!((cores[0].0.stack.flows(), cores[1].0.stack.flows()), (0, 1));
+    assert_eq!((cores[0].0.poll.stack().flows(), cores[1].0.poll.stack().flows()), (0, 1));
     for millis in 1..500 {
         assert_eq!(leave(&mut cores, millis), [false, false], "after {millis} ms");
     }

@@ -172,7 +172,7 @@ fn a_core_does_not_sleep_over_a_stray() {
         assert!(!rig.workers[0].has_work());
         rig.workers[1].turn(time, now).expect("a wire is never gone");
         assert!(rig.workers[0].has_work(), "the look before the sleep does not see the stray");
-        crossed += rig.workers[1].strays.counts().0;
+        crossed += rig.workers[1].poll.strays().counts().0;
     }
     assert!(crossed >= 40 * 9, "{crossed} strays");
 }
@@ -182,7 +182,7 @@ fn a_core_does_not_sleep_over_a_stray() {
 fn an_answer_does_not_wait_for_what_else_its_connection_has_to_come() {
     let mut rig = rig((3, 3), true, 1);
     let ports = rig.connect_all(1);
-    let core = rig.workers.iter().position(|worker| worker.stack.flows() == 1).expect("it is open");
+    let core = rig.workers.iter().position(|worker| worker.poll.stack().flows() == 1).expect("it is open");
     let [quick, stalled] = [(core + 1) % 3, (core + 2) % 3];
     let value = vec![b'v'; 200_000];
     let mut key_on = |owner: usize, tag: &str| {

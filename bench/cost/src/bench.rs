@@ -383,7 +383,7 @@ impl Bench {
     }
 
     fn send(&mut self) -> Result<(), Failure> {
-        let queue = self.worker.ports[0].queue_mut();
+        let queue = self.worker.poll.ports_mut()[0].queue_mut();
         self.frames += 1;
         if self.shape.ipv6 {
             ipv6::make_ipv6(&mut self.frame);
@@ -413,7 +413,7 @@ impl Bench {
         // Once the store is filled.
         let flooded = self.shape.flood && clients.iter().all(|client| client.state() == Stage::Closed);
         let (mut outcome, of_ipv6) = (Ok(()), self.shape.ipv6);
-        self.worker.ports[0].queue_mut().take_sent(|frame| {
+        self.worker.poll.ports_mut()[0].queue_mut().take_sent(|frame| {
             self.frames += 1;
             let read = if of_ipv6 { ipv6::as_ipv4(frame) } else { None };
             let frame = read.as_deref().unwrap_or(frame);
@@ -567,13 +567,13 @@ mod tests {
             for _ in 0..1_000 {
                 bench.turn(plain_turn).unwrap();
             }
-            nic::Queue::census(bench.worker.ports[0].queue()).held
+            nic::Queue::census(bench.worker.poll.ports()[0].queue()).held
         };
         // What is left of the port's reserve after a turn: the same after each, or frames would go astray.
         let after_some = held();
         assert_eq!((after_some, after_some <= 64), (held(), true), "the reserve of the port");
         // A quarter each: half-open, open, waiting for the last ACK, gone.
-        assert_eq!((bench.worker.stack.flows(), bench.worker.connections.admission().open()), (24, 8));
+        assert_eq!((bench.worker.poll.stack().flows(), bench.worker.connections.admission().open()), (24, 8));
     }
 
     #[test]

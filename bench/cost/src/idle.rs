@@ -70,16 +70,16 @@ pub fn measure(plan: &IdlePlan) -> Result<Idle, Failure> {
     let both = resident()?;
     let clients = (idle * size_of::<Client>()) as u64;
     let blocks = [&mut without, &mut beside].map(|bench| {
-        let made = bench.worker().stack.sleepers().1;
+        let made = bench.worker().poll.stack().sleepers().1;
         (made * Rings::DEFAULT.flow_bytes()) as u64
     });
     let resident = [one.saturating_sub(nothing + blocks[0]), both.saturating_sub(one + clients + blocks[1])];
-    let asleep = beside.worker().stack.sleepers().0;
+    let asleep = beside.worker().poll.stack().sleepers().0;
     let ratio = compare(&mut without, &mut beside, pairs)?;
     rest(&mut beside, 0..active)?;
-    let woke = beside.worker().stack.stats().woke;
+    let woke = beside.worker().poll.stack().stats().woke;
     let idle_micros = ask_each(&mut beside, active..active + idle)? / hz * 1e6;
-    let woken = beside.worker().stack.stats().woke - woke;
+    let woken = beside.worker().poll.stack().stats().woke - woke;
     // Twice: the first time the last of the idle ones have put them to sleep, or their memory is far.
     ask_each(&mut beside, 0..active)?;
     let active_micros = ask_each(&mut beside, 0..active)? / hz * 1e6;

@@ -9,7 +9,7 @@ use smoltcp::socket::tcp::State;
 use super::NetStack;
 use crate::block::FlowBlock;
 use crate::close_reason::CloseReason;
-use crate::event::{Event, Token};
+use crate::event::{Event, Token, Told};
 use crate::flow_id::FlowId;
 use crate::phase::{Marks, Phase};
 use crate::ready::{Interest, News};
@@ -34,44 +34,83 @@ impl NetStack {
         (self.stats.opened - self.stats.connected - self.listener.found()) as usize
     }
 
-    /// Takes the next flow off the ready list and looks what is true of it.
-    pub(crate) fn look_at_next(&mut self) -> Look {
+    /// Takes the next flow off the ready list and looks what is true of it. What a peer has opened is registered as `each` says.
+    #[inline]
+    pub(crate) fn look_at_next(&mut self, each: Option<(Token, Interest)>) -> Look {
         let Some(index) = self.ready.pop() else { return Look::Nothing };
-        let news = std::mem::replace(&mut self.blocks[index as usize].news, News::empty());
+        let block = &mut *self.blocks[index as usize];
+        let news = std::mem::replace(&mut block.news, News::empty());
+        // Of most flows, most of the time: bytes have arrived, of which who wants to hear is told as it happens.
+        let plain = block.interest == Interest::READABLE
+            && block.phase == Phase::Open
+            && !news.intersects(News::OPENED | News::LOOK)
+            && !block.marks.contains(Marks::FIN_RECEIVED);
+        if !plain {
+            return self.look_closely(index, news, each);
+        }
+        let mut told = Told::from_bits_truncate(news.bits()) & (Told::READABLE | Told::WOKEN);
+        if told.is_empty() {
+            return Look::Nothing;
+        }
+        told.set(Told::READABLE, block.socket().recv_queue() > 0);
+        if told.is_empty() {
+            return Look::Nothing;
+        }
+        let flow = FlowId { index, generation: block.generation };
+        Look::Event(Event { flow, token: Token(block.token as usize), told, closed: None })
+    }
+
+    /// The same of any flow, of which `news` was taken.
+    #[inline(never)]
+    fn look_closely(&mut self, index: u32, news: News, each: Option<(Token, Interest)>) -> Look {
         self.end_if_over(index);
         let block = &mut *self.blocks[index as usize];
         let flow = FlowId { index, generation: block.generation };
-        let token = Token(block.token as usize);
-        let wanted = block.interest;
-        let hears_end = wanted.contains(Interest::READABLE);
         if block.phase == Phase::Ended {
-            let closed = Some(block.close_reason);
-            self.free(index);
-            let event = Event { flow, token, met: wanted & Interest::EDGE, peer_closed: hears_end, closed };
-            return if wanted.is_empty() { Look::Nothing } else { Look::Event(event) };
+            return self.tell_end(flow);
         }
         if !block.phase.is_open() {
             return Look::Nothing;
         }
-        if news.contains(News::OPENED) && !block.marks.contains(Marks::ACTIVE) {
-            block.interest = Interest::empty();
+        let mut told = Told::from_bits_truncate(news.bits()) & (Told::NEW | Told::WOKEN);
+        if told.contains(Told::NEW) && !block.marks.contains(Marks::ACTIVE) {
             self.listener.note_found(true);
-            return Look::New(flow);
+            let Some((token, interest)) = each else {
+                block.interest = Interest::empty();
+                return Look::New(flow);
+            };
+            (block.token, block.interest) = (token.0 as u64, interest);
         }
-        if !concerns(news, wanted) {
+        let wanted = block.interest;
+        if !wanted.intersects(Interest::EDGE) || !concerns(news, wanted) {
             return Look::Nothing;
         }
-        let met = met(block, wanted);
-        let peer_closed = hears_end && block.marks.contains(Marks::FIN_RECEIVED);
-        if met.is_empty() {
+        told |= Told::from_bits_truncate(met(block, wanted).bits());
+        if told.is_empty() {
             return Look::Nothing;
         }
+        let hears_end = wanted.contains(Interest::READABLE);
+        told.set(Told::READ_CLOSED, hears_end && block.marks.contains(Marks::FIN_RECEIVED));
+        let token = Token(block.token as usize);
         if wanted.contains(Interest::ONESHOT) {
             block.interest = Interest::ONESHOT;
         } else if wanted.contains(Interest::LEVEL) {
             self.report(index, News::LOOK);
         }
-        Look::Event(Event { flow, token, met, peer_closed, closed: None })
+        Look::Event(Event { flow, token, told, closed: None })
+    }
+
+    /// Tells of the end of a flow, and frees its block.
+    fn tell_end(&mut self, flow: FlowId) -> Look {
+        let block = &*self.blocks[flow.index()];
+        let (wanted, token, closed) = (block.interest, Token(block.token as usize), Some(block.close_reason));
+        self.free(flow.index);
+        if wanted.is_empty() {
+            return Look::Nothing;
+        }
+        let mut told = Told::from_bits_truncate((wanted & Interest::EDGE).bits());
+        told.set(Told::READ_CLOSED, wanted.contains(Interest::READABLE));
+        Look::Event(Event { flow, token, told, closed })
     }
 
     /// Ends a flow of which both ends have closed, and of which nothing is unread, though its application has not let go of it:
@@ -100,6 +139,13 @@ impl NetStack {
             self.report(id.index, News::LOOK);
         }
         open
+    }
+
+    /// Has what is true of the flow looked at in the next turn, behind others.
+    pub(crate) fn look_again(&mut self, id: FlowId) {
+        if self.is_open(id) {
+            self.report(id.index, News::LOOK);
+        }
     }
 
     /// Whether the flow is there, to be visited.

@@ -89,6 +89,9 @@ impl NetStack {
     ) {
         classes.clear();
         self.names.begin_burst();
+        if let Some(handler) = handler {
+            handler.begin_burst();
+        }
         for frame in port.rx.iter_mut() {
             let mut class = self.local.classify(frame.bytes());
             if let Class::Drop(apart @ (DropReason::IpOptions | DropReason::Ipv6)) = class {

@@ -8,7 +8,7 @@ use nic::link::LinkCounts;
 use nic::xdp::SteerCounters;
 use nic::{Queue, QueueDrops};
 use serde::{Deserialize, Serialize};
-use stack::{DropReason, NetStack, Port, StackStats, StrayRing};
+use stack::{DropReason, Poll, StackStats};
 
 use super::advice::{Severity, advice};
 
@@ -59,16 +59,17 @@ pub struct CoreCounts {
 
 impl CoreCounts {
     /// What these have counted. Costs a system call an AF_XDP queue.
-    pub fn of<Q: Queue>(stack: &NetStack, ports: &[Port<Q>], strays: &StrayRing) -> Self {
+    pub fn of<Q: Queue>(poll: &Poll<Q>) -> Self {
+        let stack = poll.stack();
         let mut counts = Self {
             stack: *stack.stats(),
             ring_bytes: stack.ring_bytes().0 as u64,
             partial_checksums: stack.partial_checksums(),
-            strays_dropped: strays.counts().1,
+            strays_dropped: poll.strays().counts().1,
             ..Self::default()
         };
         let sum = &mut counts.drops;
-        for stats in ports.iter().map(|port| port.queue().stats()) {
+        for stats in poll.ports().iter().map(|port| port.queue().stats()) {
             let drops = stats.drops;
             sum.rx_too_long += drops.rx_too_long;
             sum.rx_uncut += drops.rx_uncut;

@@ -23,7 +23,7 @@ impl Worker<AnyQueue> {
             match order {
                 Order::StopListening { done } => {
                     self.drains = true;
-                    self.stack.stop_listening();
+                    self.poll.stop_listening();
                     self.cache.counters().not_accepting.set(1);
                     // Whoever has asked may have given up.
                     let _ = done.send(());
@@ -34,14 +34,14 @@ impl Worker<AnyQueue> {
                 Order::CloseIdle(idle) => self.connections.close_idle_of(idle.map(|idle| *idle)),
                 Order::Connections(listing) => self.listing = Some(listing),
                 Order::Capture { capture, done } => {
-                    self.capture.set_live(&mut self.ports, capture);
+                    self.capture.set_live(&mut self.poll, capture);
                     let _ = done.send(());
                 }
             }
         }
         let listing = self.listing.take();
         self.listing = listing.and_then(|listing| {
-            let all = self.stack.config().max_flows as u32;
+            let all = self.poll.stack().config().max_flows as u32;
             listing.go_on(all, |place| self.seen(place))
         });
         if self.listing.is_some() || orders.waiting(core) > 0 {
@@ -52,7 +52,7 @@ impl Worker<AnyQueue> {
     /// The connection at a place, if there is one.
     fn seen(&self, place: u32) -> Option<ConnectionLook> {
         let conn = ConnId(place);
-        let look = self.stack.look(self.connections.flow_of(conn, &self.stack)?)?;
+        let look = self.poll.look(self.connections.flow_of(conn, &self.poll)?)?;
         Some(ConnectionLook { look, idle_secs: self.cache.idle_secs(conn) })
     }
 }

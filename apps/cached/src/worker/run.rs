@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cache::Now;
 use nic::{PcapError, Queue, QueueError, Sleeper};
-use stack::{Port, Time};
+use stack::{Time, Waiter};
 
 use super::Worker;
 use crate::clock::Clock;
@@ -57,17 +57,16 @@ impl Worker<AnyQueue> {
     /// A queue failed, or the kernel does not let the core sleep.
     pub fn run(
         mut self,
-        mut sleeper: Sleeper,
+        sleeper: Sleeper,
         clock: &Clock,
         orders: &Orders,
         spin: Duration,
     ) -> Result<CoreReport, WorkerError> {
         let core = self.cache.id();
-        let mut sleeps = 0;
-        let mut busy_at = Time::ZERO;
+        let mut waiter = Waiter::new(sleeper, spin);
         if core == 0 {
             // The first core polls a queue in every plan, and one core is enough to tell everybody.
-            self.stack.announce(clock.read().0, 0);
+            self.poll.stack_mut().announce(clock.read().0, 0);
         }
         loop {
             let (time, now) = self.read(clock);
@@ -78,20 +77,16 @@ impl Worker<AnyQueue> {
                 self.obey(orders);
             }
             if self.turn(time, now)? {
-                busy_at = time;
+                waiter.note_busy(time);
                 continue;
             }
-            let limit = if time.since(busy_at) < spin { None } else { self.sleep_limit(time) };
-            let Some(limit) = limit else {
-                std::hint::spin_loop();
-                continue;
-            };
-            sleeps += 1;
-            sleeper.sleep(Some(limit), || self.has_work() || orders.wants(core)).map_err(WorkerError::Sleep)?;
+            let limit = self.sleep_limit(time).unwrap_or(Duration::ZERO);
+            let has_work = || self.has_work() || orders.wants(core);
+            waiter.wait(time, Some(limit), has_work).map_err(WorkerError::Sleep)?;
         }
         self.drain(clock)?;
         self.capture.finish()?;
-        Ok(CoreReport::of(&self, sleeps))
+        Ok(CoreReport::of(&self, waiter.sleeps()))
     }
 }
 
@@ -104,22 +99,20 @@ impl<Q: Queue> Worker<Q> {
 
     /// What the core sleeps on; where it is told to, and the kernel can, one that polls the drivers of its queues.
     pub fn sleeper(&self) -> Sleeper {
-        let fds = || self.ports.iter().filter_map(|port| port.queue().raw_fd());
-        let bell = || self.doorbells[self.cache.id()].clone();
-        let polling = self.polls.then(|| Sleeper::polling(bell(), fds()));
-        match polling {
-            Some(Ok(sleeper)) => sleeper,
+        let bell = &self.doorbells[self.cache.id()];
+        match self.polls.then(|| self.poll.polling_sleeper(bell.clone())) {
+            Some(Ok(sleeper)) => return sleeper,
             Some(Err(error)) => {
                 tracing::info!(%error, "the kernel cannot poll drivers before a core sleeps; interrupts wake it");
-                Sleeper::new(bell(), fds())
             }
-            None => Sleeper::new(bell(), fds()),
+            None => {}
         }
+        self.poll.sleeper(bell.clone())
     }
 
     /// How long a core that found nothing to do at `time` may sleep; `None` while there is upkeep to be done first.
     pub fn sleep_limit(&self, time: Time) -> Option<Duration> {
-        let deadline = self.stack.next_deadline(time).unwrap_or(LONGEST_SLEEP);
+        let deadline = self.poll.idle(time).unwrap_or(LONGEST_SLEEP);
         let upkeep = self.cache.shard().may_hold_dead() || self.connections.takes_in_idle();
         (!upkeep).then_some(deadline.min(LONGEST_SLEEP))
     }
@@ -127,12 +120,7 @@ impl<Q: Queue> Worker<Q> {
     /// Whether there is work of which no descriptor tells. Asked when other cores can see already that this one is
     /// about to sleep, so it looks at every inbox.
     pub fn has_work(&self) -> bool {
-        let pending = |port: &Port<Q>| port.queue().has_pending() || port.unsent() > 0;
-        self.cache.has_work()
-            || self.udp.has_work()
-            || self.stack.has_work()
-            || self.strays.has_frames()
-            || self.ports.iter().any(pending)
+        self.cache.has_work() || self.udp.has_work() || self.poll.has_work()
     }
 
     /// Answers every request that has arrived, then closes every connection; bounded in time.
@@ -159,16 +147,15 @@ impl<Q: Queue> Worker<Q> {
             // More may have arrived than one turn takes in, or wait with a core that hands it over.
             return Ok(false);
         }
-        self.connections.drain(waited > ANSWER_LIMIT, &mut self.stack, &mut self.cache, now);
+        self.connections.drain(waited > ANSWER_LIMIT, &mut self.poll, &mut self.cache, now);
         if waited > ASLEEP_LIMIT {
-            self.connections.abort_asleep(time, &mut self.stack, &mut self.ports, &mut self.cache);
+            self.connections.abort_asleep(time, &mut self.poll, &mut self.cache);
         }
         if waited > ANSWER_LIMIT {
             self.udp.end_all(&mut self.cache, now);
         }
         let admission = self.connections.admission();
-        let said = self.ports.iter().all(|port| port.unsent() == 0);
-        if said && admission.open() == 0 && self.stack.flows() == 0 && self.udp.pending() == 0 {
+        if self.poll.unsent() == 0 && admission.open() == 0 && self.poll.flows() == 0 && self.udp.pending() == 0 {
             admission.note_stopped(self.cache.id());
         }
         // The cores leave together: they may ask for items of this core's shard, and send and receive by its queues.

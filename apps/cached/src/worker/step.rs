@@ -6,7 +6,7 @@ use stack::Time;
 
 use super::Worker;
 
-/// A step of the turn; what each does is said in [`Worker::turn`].
+/// A step of the turn; what each does is said in [`Worker::turn`] and in [`stack::Poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the turn says it, a line a step")]
 pub enum TurnStep {
@@ -47,14 +47,17 @@ impl<Q: Queue> Worker<Q> {
     pub fn step(&mut self, step: TurnStep, time: Time, now: Now) -> Result<usize, QueueError> {
         match step {
             TurnStep::Collect => return Ok(self.collect(now)),
-            TurnStep::Receive => return Ok(self.receive(time, now)),
-            TurnStep::Ingest => self.ingest(time, now),
-            TurnStep::Strays => return Ok(self.exchange_strays(time)),
-            TurnStep::Expire => self.expire(time),
+            TurnStep::Receive => {
+                self.capture.set_time(time, now);
+                return Ok(self.poll.receive());
+            }
+            TurnStep::Ingest => self.poll.ingest(time, self.udp.handler(&mut self.cache, now).as_mut()),
+            TurnStep::Strays => return Ok(self.poll.exchange(time)),
+            TurnStep::Expire => self.poll.expire(time),
             TurnStep::Serve => return Ok(self.serve(now)),
             TurnStep::Post => self.post(),
-            TurnStep::Flush => self.flush(time),
-            TurnStep::Transmit => return self.transmit(),
+            TurnStep::Flush => self.poll.flush(time),
+            TurnStep::Transmit => return self.poll.transmit(),
             TurnStep::Upkeep => self.upkeep(time, now),
         }
         Ok(0)

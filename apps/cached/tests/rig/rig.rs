@@ -292,7 +292,7 @@ impl Rig {
         let mut turn = |worker: &mut Worker<AnyQueue>| {
             let worked = worker.turn(time, now).expect("a wire is never gone");
             if drowsy {
-                *most_asleep = (*most_asleep).max(worker.connections.lay_all_to_rest(&mut worker.stack));
+                *most_asleep = (*most_asleep).max(worker.connections.lay_all_to_rest(&mut worker.poll));
             }
             worked
         };
@@ -388,7 +388,7 @@ impl Rig {
             moved = false;
             for worker in &mut self.workers {
                 around(&mut || moved |= worker.turn(time, now).expect("a wire is never gone"));
-                moved |= worker.stack.has_work() || worker.cache.has_work() || worker.strays.has_frames();
+                moved |= worker.poll.stack().has_work() || worker.cache.has_work() || worker.poll.strays().has_frames();
             }
         }
     }
@@ -415,7 +415,7 @@ impl Rig {
     /// Lets time pass until the next event, at most to `end`. Returns false when `end` is reached.
     fn step(&mut self, end: Duration) -> bool {
         let now = self.now();
-        let stacks = self.workers.iter().filter_map(|worker| worker.stack.next_deadline(now));
+        let stacks = self.workers.iter().filter_map(|worker| worker.poll.stack().next_deadline(now));
         let stacks = if self.beds.is_empty() { stacks.min() } else { self.first_to_wake().map(|at| at.since(now)) };
         let alarm = self.alarms.peek().map(|Reverse((at, _))| at.since(now));
         let here = self.wire.clock().now();
@@ -453,9 +453,10 @@ impl Rig {
     pub fn what_is_left(&mut self) -> String {
         let mut text = String::new();
         for worker in &self.workers {
-            let (stack, cache) = (worker.stack.census(), worker.cache.census());
-            let unsent: Vec<_> = worker.ports.iter().map(|port| (port.unsent(), port.queue().census())).collect();
-            let (stats, counters) = (worker.stack.stats(), worker.cache.counters());
+            let (stack, cache) = (worker.poll.stack().census(), worker.cache.census());
+            let unsent: Vec<_> =
+                worker.poll.ports().iter().map(|port| (port.unsent(), port.queue().census())).collect();
+            let (stats, counters) = (worker.poll.stack().stats(), worker.cache.counters());
             let closed = (counters.slow_readers_closed.value(), counters.uploads_dropped.value());
             text += &format!("\ncore {}: {stack:?} {cache:?} {unsent:?} {stats:?}", worker.cache.id());
             text += &format!("\n slow readers closed and uploads dropped: {closed:?}");
@@ -507,7 +508,7 @@ impl Rig {
             client.reads = true;
             client.close();
         }
-        let flows = |rig: &Self| rig.workers.iter().map(|worker| worker.stack.flows()).sum::<usize>();
+        let flows = |rig: &Self| rig.workers.iter().map(|worker| worker.poll.stack().flows()).sum::<usize>();
         self.run_until(Duration::from_secs(400), |rig| flows(rig) == 0);
         // TIME-WAIT records are forgotten some at a turn; a core takes one twice a second even when nothing happens.
         for _ in 0..130 {
@@ -516,7 +517,7 @@ impl Rig {
         assert_eq!(self.workers[0].connections.admission().open(), 0);
         let mut left = Vec::new();
         for worker in self.workers {
-            let census = worker.stack.census();
+            let census = worker.poll.stack().census();
             assert_eq!(census.free, census.blocks, "{census:?}");
             let flows = (census.half_open, census.open, census.closing, census.dead, census.table);
             assert_eq!(flows, (0, 0, 0, 0, 0), "{census:?}");
@@ -527,8 +528,7 @@ impl Rig {
             assert_eq!((held.shard.pins, held.shard.reservations), (0, 0), "{held:?}");
             assert_eq!(CoreCensus { shard: cache::Census::default(), ..held }, CoreCensus::default());
             left.push(held);
-            for port in worker.ports {
-                let mut queue = port.into_queue();
+            for mut queue in worker.poll.into_queues() {
                 queue.flush().expect("a wire is never gone");
                 let frames = queue.census();
                 assert_eq!((frames.held, frames.free + frames.fill + frames.tx), (0, frames.total), "{frames:?}");

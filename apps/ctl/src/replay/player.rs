@@ -168,7 +168,7 @@ impl Player {
     fn pass_time(&mut self, to: Duration, show: &mut impl FnMut(&str)) -> Result<(), ReplayError> {
         loop {
             let here = self.wire.clock().now();
-            let wait = self.worker.stack.next_deadline(Time::from_duration(here));
+            let wait = self.worker.poll.stack().next_deadline(Time::from_duration(here));
             match wait.map(|wait| here + wait.max(Duration::from_micros(1))).filter(|at| *at < to) {
                 Some(at) => {
                     self.wire.clock().set(at);
@@ -221,7 +221,7 @@ impl Player {
             return self.feed(dialogue, &ack, " (the player's)", show);
         }
         let here = self.wire.clock().now();
-        let wait = self.worker.stack.next_deadline(Time::from_duration(here)).unwrap_or(HOLD);
+        let wait = self.worker.poll.stack().next_deadline(Time::from_duration(here)).unwrap_or(HOLD);
         self.wire.clock().advance(wait.clamp(Duration::from_micros(1), HOLD));
         self.turns(show)
     }
@@ -290,7 +290,7 @@ impl Player {
         for _ in 0..TURNS {
             let moved = self.worker.turn(Time::from_duration(here), now)?;
             self.take_frames(show)?;
-            if !moved && !self.worker.stack.has_work() && !self.worker.cache.has_work() {
+            if !moved && !self.worker.poll.stack().has_work() && !self.worker.cache.has_work() {
                 break;
             }
         }
