@@ -8,74 +8,75 @@ use crate::transport::Nanos;
 /// Longest time told apart, in nanoseconds; longer ones are recorded as this.
 const LONGEST_NS: u64 = 600_000_000_000;
 
-/// Counts, times and the first wrong reply.
-#[derive(Debug, Clone)]
-pub struct Tally {
-    /// Get commands answered, multi-gets included.
-    pub gets: u64,
-    /// Keys answered with their value.
-    pub hits: u64,
-    /// Keys that were asked for and not there.
-    pub misses: u64,
-    /// Sets answered with `STORED`.
-    pub sets: u64,
-    /// Connections ended by a wrong reply.
-    pub wrong: u64,
-    /// The first wrong reply seen.
-    pub first_wrong: Option<Box<Mismatch>>,
-    /// Requests whose reply had not come whole when the time limit passed.
-    pub timed_out: u64,
-    /// Requests that were in flight behind one that timed out or had a wrong reply, and went down with its connection.
-    pub abandoned: u64,
-    /// Open loop: arrivals, whether they could be sent or not.
-    pub offered: u64,
-    /// Open loop: arrivals for which the backlog had no room; never sent.
-    pub overflowed: u64,
-    /// Connections opened.
-    pub connects: u64,
-    /// Connections that were refused.
-    pub refused: u64,
-    /// Connections that were not open when the time limit passed.
-    pub connect_timed_out: u64,
-    /// Connections that the server ended while a request was in flight on them.
-    pub cut: u64,
-    /// Nanoseconds from the start of a request to the last byte of its reply. The start: closed loop, when it was
-    /// handed to the connection; open loop, its intended time; a connection a request, when it began to be opened.
-    pub latency_ns: Histogram<u64>,
-    /// Open loop: nanoseconds from the intended time of an arrival until the generator attended to it.
-    pub lateness_ns: Histogram<u64>,
-    /// Nanoseconds from the start of opening a connection until it was open.
-    pub connect_ns: Histogram<u64>,
-}
-
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are constants that fit")
 }
 
-impl Tally {
-    /// Nothing counted yet.
-    pub fn new() -> Self {
-        Self {
-            gets: 0,
-            hits: 0,
-            misses: 0,
-            sets: 0,
-            wrong: 0,
-            first_wrong: None,
-            timed_out: 0,
-            abandoned: 0,
-            offered: 0,
-            overflowed: 0,
-            connects: 0,
-            refused: 0,
-            connect_timed_out: 0,
-            cut: 0,
-            latency_ns: histogram(),
-            lateness_ns: histogram(),
-            connect_ns: histogram(),
+/// Declares [`Tally`] of its counts and its times.
+macro_rules! tally {
+    ($($(#[$count_doc:meta])* $count:ident),+; $($(#[$times_doc:meta])* $times:ident),+) => {
+        /// Counts, times and the first wrong reply.
+        #[derive(Debug, Clone)]
+        pub struct Tally {
+            $($(#[$count_doc])* pub $count: u64,)+
+            /// The first wrong reply seen.
+            pub first_wrong: Option<Box<Mismatch>>,
+            $($(#[$times_doc])* pub $times: Histogram<u64>,)+
         }
-    }
 
+        impl Tally {
+            /// Nothing counted yet.
+            pub fn new() -> Self {
+                Self { $($count: 0,)+ first_wrong: None, $($times: histogram(),)+ }
+            }
+
+            /// Adds what another worker counted.
+            pub fn add(&mut self, other: Tally) {
+                $(self.$count += other.$count;)+
+                self.first_wrong = self.first_wrong.take().or(other.first_wrong);
+                $(self.$times += other.$times;)+
+            }
+        }
+    };
+}
+
+tally! {
+    /// Get commands answered, multi-gets included.
+    gets,
+    /// Keys answered with their value.
+    hits,
+    /// Keys that were asked for and not there.
+    misses,
+    /// Sets answered with `STORED`.
+    sets,
+    /// Connections ended by a wrong reply.
+    wrong,
+    /// Requests whose reply had not come whole when the time limit passed.
+    timed_out,
+    /// Requests that were in flight behind one that timed out or had a wrong reply, and went down with its connection.
+    abandoned,
+    /// Open loop: arrivals, whether they could be sent or not.
+    offered,
+    /// Open loop: arrivals for which the backlog had no room; never sent.
+    overflowed,
+    /// Connections opened.
+    connects,
+    /// Connections that were refused.
+    refused,
+    /// Connections that were not open when the time limit passed.
+    connect_timed_out,
+    /// Connections that the server ended while a request was in flight on them.
+    cut;
+    /// Nanoseconds from the start of a request to the last byte of its reply. The start: closed loop, when it was
+    /// handed to the connection; open loop, its intended time; a connection a request, when it began to be opened.
+    latency_ns,
+    /// Open loop: nanoseconds from the intended time of an arrival until the generator attended to it.
+    lateness_ns,
+    /// Nanoseconds from the start of opening a connection until it was open.
+    connect_ns
+}
+
+impl Tally {
     /// Requests answered rightly.
     #[inline]
     pub fn requests(&self) -> u64 {
@@ -98,29 +99,6 @@ impl Tally {
     pub fn record_wrong(&mut self, mismatch: Box<Mismatch>) {
         self.wrong += 1;
         self.first_wrong.get_or_insert(mismatch);
-    }
-
-    /// Adds what another worker counted.
-    pub fn add(&mut self, other: Tally) {
-        self.gets += other.gets;
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.sets += other.sets;
-        self.wrong += other.wrong;
-        self.timed_out += other.timed_out;
-        self.abandoned += other.abandoned;
-        self.offered += other.offered;
-        self.overflowed += other.overflowed;
-        self.connects += other.connects;
-        self.refused += other.refused;
-        self.connect_timed_out += other.connect_timed_out;
-        self.cut += other.cut;
-        if self.first_wrong.is_none() {
-            self.first_wrong = other.first_wrong;
-        }
-        self.latency_ns += other.latency_ns;
-        self.lateness_ns += other.lateness_ns;
-        self.connect_ns += other.connect_ns;
     }
 }
 
