@@ -44,12 +44,22 @@ impl MemoryRings {
                 self.stats.foreign_frames += 1;
                 continue;
             }
-            self.stats.tx_frames += 1;
-            self.stats.tx_bytes += frame.len() as u64;
-            self.tx.push_back(frame);
+            self.push(frame);
             taken += 1;
         }
         taken
+    }
+
+    /// Frames for which the transmit ring has room.
+    pub(crate) fn room(&self) -> usize {
+        self.tx_ring.saturating_sub(self.tx.len())
+    }
+
+    /// Puts a frame of the pool's own into the transmit ring, which has room.
+    pub(crate) fn push(&mut self, frame: Frame) {
+        self.stats.tx_frames += 1;
+        self.stats.tx_bytes += frame.len() as u64;
+        self.tx.push_back(frame);
     }
 
     /// [`Queue::free`](crate::Queue::free).

@@ -44,6 +44,23 @@ pub trait Queue: Send {
         false
     }
 
+    /// Whether [`send_train`](Self::send_train) may take anything: it is not asked where this says no.
+    fn takes_trains(&self) -> bool {
+        false
+    }
+
+    /// Sends a *train*, many segments of a TCP connection in one packet, which the kernel cuts, late or never. `packet` is a
+    /// frame, without tag, of TCP over IPv4 without options or over IPv6 without further headers, as long as its length
+    /// field can tell. Its segments have `cut` bytes of payload each, the last what is left; FIN and PSH are the last's. In the
+    /// place of the TCP checksum stands the sum of the pseudo-header of the whole packet, not negated.
+    ///
+    /// It leaves behind everything that [`tx_burst`](Self::tx_burst) has taken before. Returns false where it was not taken:
+    /// nothing of it was sent then, and whoever has made it cuts it.
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        let (_, _) = (packet, cut);
+        false
+    }
+
     /// Whether there is work of which [`raw_fd`](Self::raw_fd) does not tell: frames from or for another core. A core
     /// asks before it sleeps; whoever makes such work rings the core's doorbell.
     fn has_pending(&self) -> bool {
@@ -90,6 +107,14 @@ impl Queue for Box<dyn Queue> {
 
     fn completes_checksums(&self) -> bool {
         (**self).completes_checksums()
+    }
+
+    fn takes_trains(&self) -> bool {
+        (**self).takes_trains()
+    }
+
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        (**self).send_train(packet, cut)
     }
 
     fn has_pending(&self) -> bool {

@@ -12,6 +12,8 @@
 
 /// `Cable`: what is under way to one port.
 mod cable;
+/// Trains, cut.
+mod cut;
 /// `OneWay`: one direction of a wire, without ports.
 mod one_way;
 /// `PortConfig`, `WireError`: how a port is made, and why it cannot be.

@@ -44,6 +44,11 @@ pub trait QueueWrapper: Send {
         self.wrapped().completes_checksums()
     }
 
+    /// As [`Queue::send_train`].
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        self.wrapped_mut().send_train(packet, cut)
+    }
+
     /// As [`Queue::has_pending`].
     fn has_pending(&self) -> bool {
         self.wrapped().has_pending()
@@ -86,6 +91,14 @@ impl<W: QueueWrapper> Queue for W {
 
     fn completes_checksums(&self) -> bool {
         QueueWrapper::completes_checksums(self)
+    }
+
+    fn takes_trains(&self) -> bool {
+        self.wrapped().takes_trains()
+    }
+
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        QueueWrapper::send_train(self, packet, cut)
     }
 
     fn has_pending(&self) -> bool {

@@ -233,6 +233,11 @@ impl QueueWrapper for LiveTap {
         taken
     }
 
+    /// What is recorded are segments, not what they were before they were cut.
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        !self.taps.is_on() && self.queue.send_train(packet, cut)
+    }
+
     fn stats(&self) -> QueueStats {
         let mut stats = self.queue.stats();
         stats.drops.unrecorded += self.unrecorded;

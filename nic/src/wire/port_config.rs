@@ -22,6 +22,9 @@ pub struct PortConfig {
     pub max_frame_bytes: usize,
     /// Most frames under way to the port at once; those beyond are dropped.
     pub in_flight_frames: usize,
+    /// Whether queues take trains ([`Queue::send_train`](crate::Queue::send_train)), as a veth does; each is cut at once, if
+    /// there is room and a frame for all its segments.
+    pub trains: bool,
     /// How received frames are steered; `None` is the default key and an even table.
     pub rss: Option<Rss>,
     /// What goes wrong with frames on their way *to* this port.
@@ -38,6 +41,7 @@ impl Default for PortConfig {
             chunk_bytes: 2048,
             max_frame_bytes: 1518,
             in_flight_frames: 65_536,
+            trains: false,
             rss: None,
             inbound: Faults::default(),
         }

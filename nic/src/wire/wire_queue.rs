@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use super::cut::send_cut;
 use super::port_config::{PortConfig, WireError};
 use super::shared::Shared;
 use crate::burst::{RxBurst, TxBurst};
@@ -34,6 +35,7 @@ pub struct WireQueue {
     fill: VecDeque<Frame>,
     fill_ring: usize,
     max_frame_bytes: usize,
+    trains: bool,
     unsendable: u64,
 }
 
@@ -72,6 +74,7 @@ impl WireQueue {
             fill: VecDeque::with_capacity(config.rx_ring),
             fill_ring: config.rx_ring,
             max_frame_bytes: config.max_frame_bytes,
+            trains: config.trains,
             unsendable: 0,
         };
         queue.refill();
@@ -153,6 +156,14 @@ impl Queue for WireQueue {
 
     fn raw_fd(&self) -> Option<RawFd> {
         None
+    }
+
+    fn takes_trains(&self) -> bool {
+        self.trains
+    }
+
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        self.trains && send_cut(&mut self.rings, packet, cut)
     }
 
     fn census(&self) -> FrameCensus {

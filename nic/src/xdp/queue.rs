@@ -293,6 +293,24 @@ impl Queue for XdpQueue {
         self.trains.is_some()
     }
 
+    fn takes_trains(&self) -> bool {
+        self.trains.is_some()
+    }
+
+    fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        // What is in the ring must not be overtaken.
+        if self.trains.is_none() || self.push_out().is_err() || self.rings.tx_backlog() > 0 {
+            return false;
+        }
+        let sent = self.trains.as_mut().and_then(|trains| trains.send_packet(packet, cut));
+        if let Some(sent) = sent {
+            self.stats.tx_frames += sent.frames;
+            self.stats.tx_bytes += sent.bytes;
+            self.stats.tx_trains += 1;
+        }
+        sent.is_some()
+    }
+
     fn census(&self) -> FrameCensus {
         self.stock.census()
     }

@@ -41,10 +41,11 @@ const MOST_PACKET_BYTES: usize = 65_535;
 /// Space for packets on their way: some hundred of the longest.
 const SEND_BUFFER_BYTES: i32 = 16 << 20;
 
-/// The header of `struct virtio_net_hdr`, and what it says: the checksum is to be completed, the packet is TCP over IPv4.
+/// The header of `struct virtio_net_hdr`, and what it says: the checksum is to be completed, the packet is TCP over IPv4 or IPv6.
 const VNET_BYTES: usize = 10;
 const NEEDS_CHECKSUM: u8 = 1;
 const TCP_OVER_IPV4: u8 = 1;
+const TCP_OVER_IPV6: u8 = 4;
 
 /// TCP's number as a protocol over IPv4, and its flags (RFC 9293 §3.1).
 const TCP: u8 = 6;
@@ -91,7 +92,8 @@ impl TrainSender {
     pub(super) fn send(&mut self, frames: &TxBurst, train: Train) -> bool {
         let mut parts = [IoSlice::new(&[]); BURST + 2];
         let Some(first) = frames.iter().next().and_then(|frame| frame.bytes().first_chunk()) else { return false };
-        let (vnet, head) = (vnet_header(train), head_of(first, train));
+        let shape = Shape { kind: TCP_OVER_IPV4, tcp_at: TCP_AT, head: HEAD_BYTES };
+        let (vnet, head) = (shape.vnet_header(train.cut), head_of(first, train));
         (parts[0], parts[1]) = (IoSlice::new(&vnet), IoSlice::new(&head));
         let mut used = 2;
         for (part, frame) in parts[2..].iter_mut().zip(frames.iter().take(train.frames)) {
@@ -100,7 +102,61 @@ impl TrainSender {
             used += 1;
         }
         let parts = &parts[..used];
+        self.send_parts(parts)
+    }
+
+    /// Sends what [`Queue::send_train`](crate::Queue::send_train) does. Returns the segments of it, and how long they are
+    /// together; `None` when the kernel does not take it.
+    pub(super) fn send_packet(&mut self, packet: &[u8], cut: u16) -> Option<Segments> {
+        let shape = Shape::of(packet)?;
+        let payload = packet.len().checked_sub(shape.head)?;
+        let frames = payload.div_ceil(usize::from(cut.max(1)));
+        let vnet = shape.vnet_header(cut.into());
+        let taken = self.send_parts(&[IoSlice::new(&vnet), IoSlice::new(packet)]);
+        taken.then_some(Segments { frames: frames as u64, bytes: (payload + frames * shape.head) as u64 })
+    }
+
+    fn send_parts(&self, parts: &[IoSlice<'_>]) -> bool {
         rustix::net::sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT).is_ok()
+    }
+}
+
+/// What a packet was cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segments {
+    pub(super) frames: u64,
+    pub(super) bytes: u64,
+}
+
+/// Where in a packet the TCP header begins and ends, and what the kernel calls such a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    kind: u8,
+    tcp_at: usize,
+    head: usize,
+}
+
+impl Shape {
+    /// Of a packet of TCP over IPv4 without options, or over IPv6 without further headers.
+    fn of(packet: &[u8]) -> Option<Self> {
+        let (kind, tcp_at) = match packet.get(12..15)? {
+            [8, 0, 0x45] => (TCP_OVER_IPV4, TCP_AT),
+            [0x86, 0xdd, version] if version >> 4 == 6 => (TCP_OVER_IPV6, IP_AT + 40),
+            _ => return None,
+        };
+        let head = tcp_at + usize::from(packet.get(tcp_at + 12)? >> 4) * 4;
+        Some(Self { kind, tcp_at, head })
+    }
+
+    /// What the kernel is told of the packet, which is to be cut at `cut` bytes of payload.
+    fn vnet_header(self, cut: usize) -> [u8; VNET_BYTES] {
+        let mut header = [0; VNET_BYTES];
+        (header[0], header[1]) = (NEEDS_CHECKSUM, self.kind);
+        // Length of the headers, where it is cut, where the sum begins and where it is to be written from there on.
+        for (place, value) in header[2..].chunks_exact_mut(2).zip([self.head, cut, self.tcp_at, 16]) {
+            place.copy_from_slice(&(value as u16).to_ne_bytes());
+        }
+        header
     }
 }
 
@@ -174,17 +230,6 @@ impl<'a> Segment<'a> {
         // pointer.
         [0..16, 20..24, 26..38, 42..46, 48..50, 52..54].into_iter().all(|range| a[range.clone()] == b[range])
     }
-}
-
-/// What the kernel is told of the train.
-fn vnet_header(train: Train) -> [u8; VNET_BYTES] {
-    let mut header = [0; VNET_BYTES];
-    (header[0], header[1]) = (NEEDS_CHECKSUM, TCP_OVER_IPV4);
-    // Length of the headers, where it is cut, where the sum begins and where it is to be written from there on.
-    for (place, value) in header[2..].chunks_exact_mut(2).zip([HEAD_BYTES, train.cut, TCP_AT, 16]) {
-        place.copy_from_slice(&(value as u16).to_ne_bytes());
-    }
-    header
 }
 
 /// The headers of the whole, made of those of its first frame. The TCP checksum is that of the pseudo-header, as the kernel

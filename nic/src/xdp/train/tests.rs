@@ -52,7 +52,8 @@ fn give_back(mut pool: FramePool, mut burst: TxBurst) {
 /// What the kernel makes of the train at the front of `frames` (`tcp_gso_segment` in kernel `net/ipv4/tcp_offload.c`).
 fn cut(frames: &TxBurst, train: Train) -> Vec<Vec<u8>> {
     let first = frames.iter().next().and_then(|frame| frame.bytes().first_chunk()).expect("a train has frames");
-    let (vnet, head) = (vnet_header(train), head_of(first, train));
+    let head = head_of(first, train);
+    let vnet = Shape::of(&head).expect("it is one").vnet_header(train.cut);
     let number = |at: usize| usize::from(u16::from_ne_bytes([vnet[at], vnet[at + 1]]));
     assert_eq!((vnet[0], vnet[1], number(2), number(6), number(8)), (1, 1, HEAD_BYTES, TCP_AT, 16));
     let payload: Vec<u8> =
