@@ -108,10 +108,18 @@ def test_what_the_other_end_left_to_segmentation_offload_is_received(start, veth
 
 
 @only_sidestep
-def test_stats_tell_that_segments_in_a_row_left_together(start, veth):
+@pytest.mark.parametrize("address", [OWN_ADDRESS, "fd78::2"])
+def test_stats_tell_that_segments_in_a_row_left_together(start, veth, address):
     veth(1)
-    start(interface=SERVER_LINK, address=OWN_ADDRESS, extra=("--mode", "generic")).wait_until_ready()
-    connection = connect(address=OWN_ADDRESS)
+    extra = ("--mode", "generic")
+    if ":" in address:
+        extra += ("--address", address + "/64")
+        run("sh", "-c", f"echo 0 >/proc/sys/net/ipv6/conf/{CLIENT_LINK}/disable_ipv6")
+        run_on_server("sh", "-c", f"echo 0 >/proc/sys/net/ipv6/conf/{SERVER_LINK}/disable_ipv6")
+        run("ip", "address", "add", "fd78::1/64", "dev", CLIENT_LINK, "nodad")
+    # One core, since the frames of those that have no queue are gathered over IPv4 alone.
+    start(interface=SERVER_LINK, address=OWN_ADDRESS, threads=1, extra=extra).wait_until_ready()
+    connection = connect(address=address)
     assert sidestep_stats(connection)["tx_trains"] == 0
     drive([connection])
     # A core tells what it counts some times a second.

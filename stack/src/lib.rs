@@ -136,6 +136,8 @@ mod table;
 mod time_wait;
 /// Timer wheel.
 mod timer;
+/// Many segments written as one.
+mod train;
 /// What a connection does with the memory that it holds.
 mod useless;
 /// `Waiter`: how a core waits between two turns.

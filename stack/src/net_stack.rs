@@ -35,11 +35,13 @@ mod naming;
 mod ndp;
 mod neighbors;
 mod path_mtu;
+mod probing;
 mod rerouting;
 mod rings;
 mod routers;
 mod sleep;
 mod tail;
+mod train;
 mod unknown;
 mod window;
 
@@ -93,6 +95,7 @@ use crate::syn_queue::SynQueue;
 use crate::table::{FlowTable, TableHash};
 use crate::time_wait::TimeWaitTable;
 use crate::timer::TimerWheel;
+use crate::train::Train;
 use crate::useless::Little;
 
 /// ICMP echo replies a second, as many of "port unreachable", and of other errors, to all addresses together.
@@ -140,6 +143,8 @@ pub struct NetStack {
     most_useless: Option<(Little, FlowId)>,
     missed: Missed,
     replay: Replay,
+    /// Where what leaves as a train is written.
+    train: Train,
     islands: Islands,
     /// Segments behind more holes than a socket keeps islands.
     stash: Stash,
@@ -246,6 +251,7 @@ impl NetStack {
             most_useless: None,
             missed: Missed::new(if config.awake_flows < flows { flows } else { 0 }),
             replay: Replay::new(),
+            train: Train::new(),
             islands: Islands::new(),
             stash: Stash::new(config.ip_mtu),
             boards: Scoreboards::new(),

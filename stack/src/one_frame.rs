@@ -60,7 +60,7 @@ impl<'a> OneFrame<'a> {
 
 /// What every device of the stack can do: IPv4 packets, whose sums are verified by `classify` on the way in and written
 /// by `segment::write_checksums` on the way out. No burst size: it would clamp the window.
-fn capabilities(ip_mtu: usize) -> DeviceCapabilities {
+pub(crate) fn capabilities(ip_mtu: usize) -> DeviceCapabilities {
     let mut checksum = ChecksumCapabilities::default();
     checksum.ipv4 = Checksum::None;
     checksum.tcp = Checksum::None;

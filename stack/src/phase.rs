@@ -111,6 +111,9 @@ bitflags! {
         const REWOUND = 1 << 10;
         /// The way to the peer takes no packets as long as our link does: the flow is flushed apart.
         const NARROW = 1 << 15;
+        /// smoltcp was told that the flow's peer takes segments of 64 kB, for trains (`train.rs`): the flow is flushed apart, as
+        /// a narrow one.
+        const LONG = 1 << 21;
         /// All that a narrow flow has in flight is to be sent again, since it was too long.
         const TOO_LONG = 1 << 16;
         /// The peer knows of little room in the receive ring, and hears of more only once it is worth it.
@@ -136,6 +139,7 @@ bitflags! {
         const UNUSUAL = Self::IN_DOUBT.bits()
             | Self::TIME.bits()
             | Self::NARROW.bits()
+            | Self::LONG.bits()
             | Self::SUSPECT.bits()
             | Self::OVER.bits()
             | Self::GIVES_WAY.bits();

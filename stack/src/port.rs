@@ -17,6 +17,8 @@ pub struct Port<Q: Queue> {
     reserve: Vec<Frame>,
     /// Whether checksums of long segments are left to the queue.
     completes_checksums: bool,
+    /// Whether the queue may take trains.
+    takes_trains: bool,
 }
 
 impl<Q: Queue> Port<Q> {
@@ -24,6 +26,7 @@ impl<Q: Queue> Port<Q> {
     pub fn new(queue: Q) -> Self {
         Self {
             completes_checksums: queue.completes_checksums(),
+            takes_trains: queue.takes_trains(),
             queue,
             rx: RxBurst::with_capacity(BURST),
             tx: TxBurst::with_capacity(BURST),
@@ -75,9 +78,10 @@ impl<Q: Queue> Port<Q> {
 
     /// The same port with a queue around its own, or any other that takes the frames of its own.
     pub fn map_queue<R: Queue>(self, around: impl FnOnce(Q) -> R) -> Port<R> {
-        let Self { queue, rx, tx, reserve, completes_checksums: _ } = self;
+        let Self { queue, rx, tx, reserve, .. } = self;
         let queue = around(queue);
-        Port { completes_checksums: queue.completes_checksums(), queue, rx, tx, reserve }
+        let (completes_checksums, takes_trains) = (queue.completes_checksums(), queue.takes_trains());
+        Port { queue, rx, tx, reserve, completes_checksums, takes_trains }
     }
 
     /// Gives every frame back and the queue with it.
@@ -95,6 +99,30 @@ impl<Q: Queue> Port<Q> {
     #[inline]
     pub(crate) fn completes_checksums(&self) -> bool {
         self.completes_checksums
+    }
+
+    /// As [`Queue::takes_trains`].
+    #[inline]
+    pub(crate) fn takes_trains(&self) -> bool {
+        self.takes_trains
+    }
+
+    /// Hands over what is lined up, which a train must not overtake, and gets as many `frames` as the train is cut into if
+    /// the queue does not take it. Returns whether a train can leave.
+    pub(crate) fn prepare_for_train(&mut self, frames: usize) -> bool {
+        while self.reserve.len() < frames {
+            let Some(frame) = self.queue.tx_alloc() else { return false };
+            self.reserve.push(frame);
+        }
+        if !self.tx.is_empty() {
+            self.queue.tx_burst(&mut self.tx);
+        }
+        self.tx.is_empty()
+    }
+
+    /// As [`Queue::send_train`], once the port is [prepared](Self::prepare_for_train).
+    pub(crate) fn send_train(&mut self, packet: &[u8], cut: u16) -> bool {
+        self.queue.send_train(packet, cut)
     }
 
     /// What answers leave by.

@@ -15,7 +15,6 @@ use crate::block::FlowBlock;
 use crate::clock::{FlowClock, Span, Time};
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
-use crate::offer;
 use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
@@ -31,9 +30,6 @@ const SEGMENTS_PER_TURN: usize = 64;
 /// if it did, the flow would not be polled in every turn.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Between two probes of a peer that might have room for what waits; the flow is given up when none is answered.
-const PROBE_GAP: Duration = Duration::from_millis(500);
-
 /// What the peer of a flow that lingers must have acknowledged for its time to begin anew: who takes a byte a minute does
 /// not hold a block for ever.
 const LINGER_BYTES: u32 = 16 << 10;
@@ -48,7 +44,7 @@ pub(super) enum Visit {
 }
 
 /// What came of having smoltcp say what a flow has to say.
-enum Said {
+pub(super) enum Said {
     /// Its last segment ends where its data ends: until the peer answers, only the retransmission timer matters, which is
     /// `patience`. `more`: see [`has_more`].
     Last { patience: Span, more: bool },
@@ -158,7 +154,7 @@ impl NetStack {
             self.look_for_hole(now, index);
         }
         let block = &*self.blocks[index as usize];
-        if block.marks.contains(Marks::NARROW) && block.phase.has_peer() {
+        if block.marks.intersects(Marks::NARROW | Marks::LONG) && block.phase.has_peer() {
             return Some(self.visit_narrow(now, ports, index));
         }
         None
@@ -175,6 +171,12 @@ impl NetStack {
                 Ok(asked) => asked,
                 Err(said) => return said,
             };
+            block = &mut *self.blocks[index as usize];
+        }
+        if block.marks.contains(Marks::LONG) && !asked {
+            if let Some(said) = self.say_trains(now, port, index) {
+                return said;
+            }
             block = &mut *self.blocks[index as usize];
         }
         if block.snd_nxt != block.highest_ack {
@@ -204,8 +206,8 @@ impl NetStack {
                 }
             }
             if let Some(sent) = &sent {
-                if was_last(block, sent) {
-                    return Said::Last { patience: block.sending.patience(), more: has_more(block) };
+                if let Some(last) = last_of(block, sent) {
+                    return last;
                 }
                 hold_rest_back(block);
             }
@@ -249,67 +251,9 @@ impl NetStack {
 
     /// Ends a flow over which smoltcp has panicked.
     #[cold]
-    fn contained(&mut self, index: u32) -> Said {
+    pub(super) fn contained(&mut self, index: u32) -> Said {
         self.end(index, CloseReason::Contained);
         Said::Stopped(Visit::Done)
-    }
-
-    /// Asks the peer where it is when its time has come. Returns when that is next. The probe is one octet
-    /// before the window (RFC 9293 §3.8.4), and empty: the peer answers it and takes nothing.
-    fn probe<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
-        let block = &mut self.blocks[index as usize];
-        let gap = Span::of(PROBE_GAP).min(self.deadlines.closed_window());
-        // It may have been asked whether it is there, long ago or just now, and not be asked again for long.
-        block.probe_at = block.probe_at.min(now.plus(gap));
-        if now < block.probe_at {
-            return block.probe_at;
-        }
-        let late = now.since(block.probe_at);
-        block.probe_at = now.plus(gap);
-        if late > PROBE_GAP {
-            // The flow was not mute for a while: what it waits for may come with the peer's next segment.
-            return block.probe_at;
-        }
-        let ack = block.rcv_nxt();
-        let window = offer::window_field(block, ack);
-        let (link, key, seq) = (block.link, block.key, block.highest_ack.wrapping_sub(1));
-        self.stats.probes += 1;
-        self.send_control(port, &link, &key, Control { flags: ACK, seq, ack, window });
-        now.plus(gap)
-    }
-
-    /// Asks the peer of a flow on which nothing is under way, or which waits for a closed window to open, whether it is there,
-    /// when nothing was heard of it for the interval that is set (RFC 9293 §3.8.4). Returns when that is next.
-    fn keep_alive<Q: Queue>(&mut self, now: Time, port: &mut Port<Q>, index: u32) -> Time {
-        let block = &mut *self.blocks[index as usize];
-        let socket = block.socket();
-        let (state, waits) = (socket.state(), socket.send_queue() > 0);
-        let rests = matches!(state, State::Established | State::CloseWait | State::FinWait2)
-            && !waits
-            && block.snd_nxt == block.highest_ack;
-        let interval = if rests {
-            self.deadlines.keep_alive()
-        } else if waits && block.peer_window == 0 && block.phase.has_peer() {
-            self.deadlines.closed_window()
-        } else {
-            return Time::NEVER;
-        };
-        let due = block.heard_at.plus(interval).max(block.probe_at);
-        if now < due {
-            return due;
-        }
-        block.probe_at = now.plus(interval);
-        // The way to a silent peer is in doubt, as when something is sent again.
-        block.marks |= Marks::DOUBTED;
-        let ack = block.rcv_nxt();
-        let window = offer::window_field(block, ack);
-        let control = Control { flags: ACK, seq: block.highest_ack.wrapping_sub(1), ack, window };
-        let (link, key, next) = (block.link, block.key, block.probe_at);
-        if let Some(mut frame) = port.take_frame() {
-            let written = control.write_keep_alive(&mut frame, &link, &key);
-            self.send_written(port, frame, (&link, &key), written);
-        }
-        next
     }
 
     /// After a flow has sent what it had to send, and smoltcp wants to be polled next at `poll_at`: probes the peer, ends the
@@ -504,19 +448,20 @@ fn keep_to_one_segment(
     true
 }
 
-/// Whether the segment `sent` was the last that the flow has to say until it hears of its peer: its data ends where the
-/// data in the transmit ring ends. What had to be acknowledged has been, with it, and the timer that runs is the
+/// What the flow has said if the segment `sent` was the last that it has to say until it hears of its peer: its data ends where
+/// the data in the transmit ring ends. What had to be acknowledged has been, with it, and the timer that runs is the
 /// retransmission's, so that smoltcp need not be asked when to look again: asking costs as much as building a header.
 /// A segment without a window to send it to, or of a connection that ends, is left to smoltcp's own answer.
 #[inline]
-fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
+pub(super) fn last_of(block: &FlowBlock, sent: &Sent) -> Option<Said> {
     let socket = block.socket();
     let waiting = socket.send_queue() as u32;
-    waiting > 0
+    let last = waiting > 0
         && block.peer_window != 0
         && !sent.empty
         && sent.end == block.highest_ack.wrapping_add(waiting)
-        && socket.state() == State::Established
+        && socket.state() == State::Established;
+    last.then(|| Said::Last { patience: block.sending.patience(), more: has_more(block) })
 }
 
 /// Has smoltcp hold back what would be sent as a small segment into the rest of the window, when more waits than that
@@ -528,7 +473,7 @@ fn was_last(block: &FlowBlock, sent: &Sent) -> bool {
 /// peer's units, from wherever the last ACK ends.
 #[cold]
 #[inline(never)]
-fn hold_rest_back(block: &mut FlowBlock) {
+pub(super) fn hold_rest_back(block: &mut FlowBlock) {
     let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
     let window = block.sending.lets_out_to(0, block.told_window);
     let rest = window.saturating_sub(in_flight);

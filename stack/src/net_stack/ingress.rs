@@ -51,6 +51,7 @@ impl NetStack {
         port_index: usize,
         mut handler: Option<&mut impl DatagramHandler>,
     ) -> usize {
+        self.train.taken = port.takes_trains();
         let mut classes = std::mem::take(&mut self.classes);
         self.classify_burst(port, &mut handler, &mut classes);
         let mut ingested = 0;

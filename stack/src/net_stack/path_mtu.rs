@@ -151,11 +151,13 @@ impl NetStack {
         }
     }
 
-    /// Visits a narrow flow, whose peer has completed the handshake.
+    /// Visits a narrow flow, or one that knows nothing of its MTU, whose peer has completed the handshake.
     #[cold]
     #[inline(never)]
     pub(super) fn visit_narrow<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
-        self.look_at_path(now, index);
+        if self.path_mtus.has_any() {
+            self.look_at_path(now, index);
+        }
         let mtu = self.blocks[index as usize].sending.mss() + HEADERS_OF_SMOLTCP;
         let mut config = Config::new(HardwareAddress::Ip);
         // Draws nothing that leaves the machine.

@@ -17,9 +17,11 @@ use crate::clock::Time;
 use crate::close_reason::CloseReason;
 use crate::contain::contain;
 use crate::flow_id::FlowId;
+use crate::options::SynOptions;
 use crate::phase::{Marks, Phase};
 use crate::replay::{Record, Replay};
 use crate::ring_pool::{Place, RingClass};
+use crate::train::LONG_MSS;
 use crate::useless::Use;
 
 /// What a flow with small rings may be told that may come, beyond them: as a kernel tells at first.
@@ -109,7 +111,8 @@ impl NetStack {
             return false;
         }
         let Some(place) = self.take_place(now, index, want) else { return false };
-        let moved = self.move_to(now, index, place);
+        let long = self.train.taken && self.blocks[index as usize].link.tag().is_none();
+        let moved = self.move_to(now, index, place, long);
         if moved {
             let rings = self.pool.rings(place);
             let block = &mut self.blocks[index as usize];
@@ -138,8 +141,8 @@ impl NetStack {
     }
 
     /// Moves the connection into the socket at `place`, and the socket that it had to there. A connection that does not come
-    /// through, which none does not, is ended.
-    fn move_to(&mut self, now: Time, index: u32, place: Place) -> bool {
+    /// through, which none does not, is ended. `long`: it is to be told that its peer takes segments of 64 kB.
+    fn move_to(&mut self, now: Time, index: u32, place: Place, long: bool) -> bool {
         let settings = self.socket_settings();
         let block = &mut self.blocks[index as usize];
         let rings = self.pool.rings(place);
@@ -150,7 +153,7 @@ impl NetStack {
             rcv_base: block.rcv_base,
             last_ack: block.last_ack,
             fin_received: block.marks.contains(Marks::FIN_RECEIVED),
-            options: block.options,
+            options: if long { SynOptions { mss: Some(LONG_MSS), ..block.options } } else { block.options },
             window: block.told_window,
             round_trip: block.sending.round_trip(),
         };
@@ -172,6 +175,11 @@ impl NetStack {
         std::mem::swap(&mut block.set, &mut rings.set);
         std::mem::swap(&mut block.handle, &mut rings.handle);
         rings.set.get_mut::<Socket>(rings.handle).abort();
+        block.marks.set(Marks::LONG, long);
+        if long {
+            // It would be two segments of 64 kB that are acknowledged at once: they are, once a turn, as two of any size are.
+            block.socket_mut().set_ack_delay(None);
+        }
         let capacity = block.socket().recv_capacity();
         let scaled = block.options.window_scale.is_some();
         block.ring_scale = if scaled { (usize::BITS - capacity.leading_zeros()).saturating_sub(16) as u8 } else { 0 };
@@ -189,6 +197,7 @@ impl NetStack {
     pub(super) fn take_rings_away(&mut self, index: u32) {
         let block = &mut self.blocks[index as usize];
         let Some(place) = block.place.take() else { return };
+        block.marks.remove(Marks::LONG);
         let rings = self.pool.rings(place);
         std::mem::swap(&mut block.set, &mut rings.set);
         std::mem::swap(&mut block.handle, &mut rings.handle);
@@ -271,7 +280,7 @@ impl NetStack {
 
     /// Moves the connection back into the flow's own rings.
     fn shrink(&mut self, now: Time, index: u32, place: Place) {
-        if self.move_to(now, index, place) {
+        if self.move_to(now, index, place, false) {
             let block = &mut self.blocks[index as usize];
             (block.place, block.promise) = (None, PROMISE_OF_OWN_RINGS);
             self.pool.give_back(place);

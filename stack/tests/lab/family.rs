@@ -1,6 +1,6 @@
 //! The same tests over IPv6: what the tests write and read as IPv4 is IPv6 on the wire.
 //!
-//! The binaries `ipv6` and `mixed` have the files of other tests as modules, and their laboratory knows by its own path that
+//! The binaries `ipv6`, `trains6` and `mixed` have the files of other tests as modules, and their laboratory knows by its own path that
 //! it is there. Over IPv6 a host with the address 10.77.0.1 is fd77::a4d:1; an MTU is 20 bytes more, so that segments are as
 //! long as they were. In `mixed` the stacks have both addresses, and what tests make by hand stays IPv4.
 
@@ -22,6 +22,7 @@ pub enum Family {
 pub const FAMILY: Family = {
     match module_path!().as_bytes() {
         [b'i', b'p', b'v', b'6', b':', ..] => Family::Ipv6,
+        [b't', b'r', b'a', b'i', b'n', b's', b'6', b':', ..] => Family::Ipv6,
         [b'm', b'i', b'x', b'e', b'd', b':', ..] => Family::Mixed,
         _ => Family::Ipv4,
     }
@@ -32,6 +33,9 @@ pub const USUAL_MSS: usize = match FAMILY {
     Family::Ipv4 | Family::Mixed => 536,
     Family::Ipv6 => 1_220,
 };
+
+/// Whether the wires of this binary take trains, as a veth does.
+pub const TRAINS: bool = matches!(module_path!().as_bytes(), [b't', b'r', b'a', b'i', b'n', b's', b'6' | b':', ..]);
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
@@ -62,7 +66,7 @@ pub fn configured(mut config: StackConfig) -> StackConfig {
 /// A port of the wire whose frames hold the packets of a stack so configured.
 pub fn port(config: PortConfig) -> PortConfig {
     let longer = if FAMILY == Family::Ipv6 { 20 } else { 0 };
-    PortConfig { max_frame_bytes: config.max_frame_bytes + longer, ..config }
+    PortConfig { max_frame_bytes: config.max_frame_bytes + longer, trains: config.trains || TRAINS, ..config }
 }
 
 /// Where the IPv4 packet of `frame` begins, if it is a whole one of TCP or UDP.

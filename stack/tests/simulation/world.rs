@@ -113,7 +113,10 @@ impl World {
             ([64, 256, 512][rng.next_u32() as usize % 3], [8, 64, 256][rng.next_u32() as usize % 3]);
         let frames = frames.max(rx_ring + tx_ring);
         let queues = [1 + rng.next_u32() as u16 % 3, 1 + rng.next_u32() as u16 % 3];
-        let narrow = queues.map(|queues| PortConfig { rx_ring, tx_ring, frames, ..PortConfig::with_queues(queues) });
+        // Trains leave in two of three seeds: few, where the ring is so short that they are cut by the stack.
+        let trains = !seed.is_multiple_of(3);
+        let narrow =
+            queues.map(|queues| PortConfig { rx_ring, tx_ring, frames, trains, ..PortConfig::with_queues(queues) });
         let [left, right] = narrow;
         let (wire, ports) = Wire::hub(vec![left, right, PortConfig::default()], seed).expect("a wire");
         let mut ports = ports.iter().map(all_queues);
