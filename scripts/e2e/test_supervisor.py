@@ -119,11 +119,11 @@ def test_a_supervisor_that_waits_for_a_stopped_data_plane_to_end_does_not_spin(s
     before = processor_seconds()
     os.kill(plane, signal.SIGSTOP)
     server.process.send_signal(signal.SIGTERM)
-    # Who spins beside this has as much of a processor.
+    # Who spins beside this has as much of a processor. It is over long before the server kills its plane.
     begun = time.process_time()
-    while time.process_time() < begun + 0.5:
+    while time.process_time() < begun + 0.2:
         pass
     assert is_there(plane) and server.process.poll() is None
-    assert processor_seconds() - before < 0.1
+    assert processor_seconds() - before < 0.05
     os.kill(plane, signal.SIGCONT)
     assert server.process.wait(timeout=HANG_SECONDS) == 0
