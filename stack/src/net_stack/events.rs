@@ -43,8 +43,7 @@ impl NetStack {
         // Of most flows, most of the time: bytes have arrived, of which who wants to hear is told as it happens.
         let plain = block.interest == Interest::READABLE
             && block.phase == Phase::Open
-            && !news.intersects(News::OPENED | News::LOOK)
-            && !block.marks.contains(Marks::FIN_RECEIVED);
+            && !news.intersects(News::OPENED | News::LOOK);
         if !plain {
             return self.look_closely(index, news, each);
         }
@@ -53,6 +52,12 @@ impl NetStack {
             return Look::Nothing;
         }
         told.set(Told::READABLE, block.socket().recv_queue() > 0);
+        if block.marks.contains(Marks::FIN_RECEIVED) {
+            if block.socket().state() == State::TimeWait {
+                return self.look_closely(index, news, each);
+            }
+            told |= Told::READABLE | Told::READ_CLOSED;
+        }
         if told.is_empty() {
             return Look::Nothing;
         }
@@ -63,6 +68,11 @@ impl NetStack {
     /// The same of any flow, of which `news` was taken.
     #[inline(never)]
     fn look_closely(&mut self, index: u32, news: News, each: Option<(Token, Interest)>) -> Look {
+        if let Some((token, Interest::READABLE)) = each
+            && let Some(event) = self.open_plain(index, news, token)
+        {
+            return Look::Event(event);
+        }
         self.end_if_over(index);
         let block = &mut *self.blocks[index as usize];
         let flow = FlowId { index, generation: block.generation };
@@ -98,6 +108,21 @@ impl NetStack {
             self.report(index, News::LOOK);
         }
         Look::Event(Event { flow, token, told, closed: None })
+    }
+
+    /// Registers a flow with `token` for what most are registered for, if a peer has just opened it and has not closed it since.
+    fn open_plain(&mut self, index: u32, news: News, token: Token) -> Option<Event> {
+        let block = &mut *self.blocks[index as usize];
+        let plain = block.phase == Phase::Open && !block.marks.intersects(Marks::ACTIVE | Marks::FIN_RECEIVED);
+        if !plain || !news.contains(News::OPENED) {
+            return None;
+        }
+        (block.token, block.interest) = (token.0 as u64, Interest::READABLE);
+        let mut told = Told::from_bits_truncate(news.bits()) & (Told::NEW | Told::WOKEN);
+        told.set(Told::READABLE, block.socket().recv_queue() > 0);
+        let flow = FlowId { index, generation: block.generation };
+        self.listener.note_found(true);
+        Some(Event { flow, token, told, closed: None })
     }
 
     /// Tells of the end of a flow, and frees its block.
