@@ -81,6 +81,10 @@ pub struct StackConfig {
     /// UDP ports whose datagrams are handed to the application
     /// ([`NetStack::ingest_datagrams`](crate::NetStack::ingest_datagrams)).
     pub udp_ports: Vec<u16>,
+    /// Ports of services that the application [asks](crate::NetStack::send_to) itself. Datagrams from below port 1,024, from 11211 and
+    /// from a port that is one of `udp_ports` are dropped, since whoever sends them would answer an answer, for ever; those from
+    /// these ports are handed over. The application must not answer them.
+    pub udp_services: Vec<u16>,
     /// Most flows at a time, half-open ones included. 20 bytes each are reserved at the start.
     pub max_flows: usize,
     /// Flows that may be awake at a time. Those beyond, of which nothing is under way, sleep in 56 bytes, and whoever needs a
@@ -164,6 +168,7 @@ impl StackConfig {
             partial_checksums: false,
             ports: Vec::new(),
             udp_ports: Vec::new(),
+            udp_services: Vec::new(),
             max_flows: 4_096,
             awake_flows: usize::MAX,
             flows_at_start: 256,
@@ -223,7 +228,7 @@ impl StackConfig {
         if self.vlan.is_some_and(|vlan| vlan > VLAN_MAX) {
             return Err(ConfigError::Vlan { vlan: self.vlan.unwrap_or(0) });
         }
-        if self.ports.contains(&0) || self.udp_ports.contains(&0) {
+        if [&self.ports, &self.udp_ports, &self.udp_services].iter().any(|ports| ports.contains(&0)) {
             return Err(ConfigError::Port);
         }
         if self.awake_flows == 0 {
@@ -487,7 +492,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         type Spoil = fn(&mut StackConfig);
-        let cases: [(Spoil, &str); 23] = [
+        let cases: [(Spoil, &str); 24] = [
             (|c| c.vlan = Some(4_095), "4095 is not"),
             (|c| c.address = Ipv4Addr::BROADCAST, "255.255.255.255"),
             (|c| c.prefix_len = 33, "33 bits"),
@@ -509,6 +514,7 @@ mod tests {
             (|c| c.ip_mtu = 9_217, "9217 bytes"),
             (|c| c.ports = vec![0], "port 0"),
             (|c| c.udp_ports = vec![11_211, 0], "port 0"),
+            (|c| c.udp_services = vec![53, 0], "port 0"),
             (|c| c.max_flows = 0, "0 connections"),
             (|c| c.ack_delay = Duration::from_millis(500), "500ms"),
         ];

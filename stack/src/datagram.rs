@@ -4,6 +4,7 @@
 //! NetStack::ingest_datagrams ─► DatagramHandler::datagram(peer, payload, replies) ─► DatagramReplies::send
 //!                                       └─ keeps the peer ─► NetStack::send_datagram, in a later turn
 //! ```
+//! What answers nobody leaves by [`NetStack::send_to`](crate::NetStack::send_to).
 //!
 //! Invariant: nothing is kept of a datagram once the handler has returned, unless the handler keeps it: its RX frame
 //! goes back to the queue in the same turn, whatever became of the answer. A reply goes to the address, the port and
@@ -43,6 +44,11 @@ pub struct DatagramPeer {
 }
 
 impl DatagramPeer {
+    /// Who is reached through the header `link` by the port numbered `port`.
+    pub(crate) fn new(ends: Ends, port: u16, link: LinkHeader) -> Self {
+        Self { ends, port, link }
+    }
+
     /// The sender of `datagram`, which came in `frame` by the port numbered `port`.
     #[inline]
     pub(crate) fn of(datagram: &Datagram, frame: &[u8], port: usize, names: &Names) -> Self {
@@ -199,12 +205,12 @@ impl DatagramReplies<'_> {
     }
 }
 
-/// Whether a datagram is for the application, which listens on `ports`.
+/// Whether a datagram is for the application, which listens on `ports` and asks services at the ports `services`.
 ///
 /// # Errors
 /// Why not.
 #[inline]
-pub(crate) fn admit(datagram: &Datagram, ports: &[u16]) -> Result<(), DropReason> {
+pub(crate) fn admit(datagram: &Datagram, ports: &[u16], services: &[u16]) -> Result<(), DropReason> {
     let source = datagram.key.remote_port;
     #[expect(clippy::manual_contains, reason = "one or two: a library's search for longer ones costs more")]
     let listens = |port| ports.iter().any(|&own| own == port);
@@ -213,7 +219,7 @@ pub(crate) fn admit(datagram: &Datagram, ports: &[u16]) -> Result<(), DropReason
     } else if source == 0 {
         Err(DropReason::UdpNoSource)
     } else if source < FIRST_USER_PORT || source == MEMCACHED_PORT || listens(source) {
-        Err(DropReason::UdpLoopPort)
+        if services.contains(&source) { Ok(()) } else { Err(DropReason::UdpLoopPort) }
     } else {
         Ok(())
     }

@@ -116,6 +116,8 @@ mod sack;
 mod scoreboard;
 /// TCP segments written by hand.
 mod segment;
+/// Datagrams that answer none: `SendTo`, `SendToError`.
+mod send_to;
 /// How much may be under way, and when what is under way is looked after.
 mod sending;
 /// What is decided before smoltcp sees a segment.
@@ -164,6 +166,7 @@ pub use port::Port;
 pub use ready::{Interest, Readiness};
 pub use rings::Rings;
 pub use routes::Routes;
+pub use send_to::{SendTo, SendToError};
 pub use stats::{Census, DropCounts, StackStats, UnderWay, Woken, Work};
 pub use stray_ring::StrayRing;
 pub use waiter::Waiter;

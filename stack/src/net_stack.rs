@@ -39,6 +39,7 @@ mod probing;
 mod rerouting;
 mod rings;
 mod routers;
+mod send_to;
 mod sleep;
 mod tail;
 mod train;

@@ -9,6 +9,8 @@ mod echo_server;
 mod lab;
 #[path = "../examples/proxy.rs"]
 mod proxy;
+#[path = "../examples/udp_client.rs"]
+mod udp_client;
 #[path = "../examples/udp_responder.rs"]
 mod udp_responder;
 
@@ -23,6 +25,7 @@ use nic::{PortConfig, Queue, QueueId, Wire, WirePort, WireQueue};
 use proxy::Proxy;
 use sidestep_stack::{CloseReason, Mac, NetStack, Poll, StackConfig, Time};
 use smoltcp::socket::tcp::State;
+use udp_client::UdpClient;
 use udp_responder::Responder;
 
 /// Where the server behind the proxy is.
@@ -122,6 +125,31 @@ fn the_udp_responder_answers_each_datagram() {
         "cut to what a frame holds"
     );
     assert_eq!(responder.unanswered, 0);
+}
+
+/// The responder is at 11211, a port from which only those hear that ask there.
+#[test]
+fn the_udp_client_asks_until_it_is_answered() {
+    let (wire, ports) = wire(2);
+    let server = SocketAddrV4::new(US, PORT).into();
+    let mut config = StackConfig::new(THEM, 24, PEER);
+    UdpClient::configure(&mut config, server);
+    let mut own = poll_with(&ports[0], config);
+    let mut other = poll_with(&ports[1], udp_config());
+    let (mut client, mut responder) = (UdpClient::new(server, "hello"), Responder::default());
+    run(&wire, |now| {
+        client.turn(&mut own, now).expect("there is a way");
+        // It is not there for the first two seconds, nor says where it is.
+        let there = now >= Time::from_millis(2_500);
+        if there {
+            udp_responder::turn(&mut responder, &mut other, now).expect("a wire is never gone");
+        }
+        assert!(there || client.asked == 0);
+        client.answer.is_some()
+    });
+    assert_eq!((client.answer.as_deref(), client.asked), (Some(&b"5 olleh"[..]), 1));
+    assert_nothing_left(own);
+    assert_nothing_left(other);
 }
 
 #[test]

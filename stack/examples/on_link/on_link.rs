@@ -14,6 +14,9 @@ use sidestep_stack::{Mac, NetStack, Poll, Secrets, StackConfig, Time, Waiter};
 /// How long it looks for frames before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// How long it sleeps at most: a program may have something to do that the network knows nothing of.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
 /// Takes turns at `address`/24 on all queues of `link`, set as `adjust` says, for ever; needs root. `begin` makes the program,
 /// `turn` is one turn of it, and says whether anything came or left.
 pub fn run<P>(
@@ -39,6 +42,7 @@ pub fn run<P>(
         if turn(&mut program, &mut poll, now)? {
             waiter.note_busy(now);
         }
-        waiter.wait(now, poll.idle(now), || poll.has_work())?;
+        let limit = poll.idle(now).unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        waiter.wait(now, Some(limit), || poll.has_work())?;
     }
 }

@@ -8,7 +8,7 @@
 //! number in it, as if nothing had crossed. Deviates: where that SYN-ACK is lost and ours is not, its sender does not send it
 //! again, so the handshake times out. Read first: `connect.rs`, `ephemeral.rs`, `resolve.rs`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nic::Queue;
 use smoltcp::iface::{Config, Interface};
@@ -73,11 +73,7 @@ impl NetStack {
         comes_home: impl FnMut(&Ends) -> bool,
     ) -> Result<FlowId, ConnectError> {
         let remote = connect.remote;
-        let may_reach = match remote.ip() {
-            IpAddr::V4(address) => self.local.may_reach(address),
-            IpAddr::V6(address) => is_host(&address) && self.names.own.position(&address).is_none(),
-        };
-        if remote.port() == 0 || !may_reach {
+        if !self.may_reach(remote) {
             return Err(ConnectError::Remote { remote });
         }
         if remote.is_ipv6() && !self.names.are_there() {
@@ -90,6 +86,15 @@ impl NetStack {
             self.names.release(peer);
         }
         made
+    }
+
+    /// Whether another host can have this address, and somebody listen at this port.
+    pub(super) fn may_reach(&self, remote: SocketAddr) -> bool {
+        let is_other = match remote.ip() {
+            IpAddr::V4(address) => self.local.may_reach(address),
+            IpAddr::V6(address) => is_host(&address) && self.names.own.position(&address).is_none(),
+        };
+        is_other && remote.port() != 0
     }
 
     /// The same to a peer whose name is held, for the flow if there is one then.

@@ -50,7 +50,7 @@ impl NetStack {
     /// Whether a datagram is for the application, and why not.
     #[inline]
     pub(super) fn admit(&self, datagram: &Datagram) -> Result<(), DropReason> {
-        datagram::admit(datagram, &self.config.udp_ports)
+        datagram::admit(datagram, &self.config.udp_ports, &self.config.udp_services)
     }
 
     /// Hands over a datagram that was admitted, and gives its frame back. Not inlined: the loop over frames is that of

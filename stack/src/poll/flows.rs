@@ -10,6 +10,7 @@ use crate::event::Token;
 use crate::flow::{Flow, FlowLook};
 use crate::flow_id::{Ends, FlowId};
 use crate::ready::Interest;
+use crate::send_to::{SendTo, SendToError};
 
 impl<Q: Queue> Poll<Q> {
     /// Tells with `token` of connections that wait to be accepted, from now on; [`Interest::READABLE`], in which way. What
@@ -180,5 +181,19 @@ impl<Q: Queue> Poll<Q> {
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), NoFrame> {
         self.stack.send_datagram(&mut self.ports, to, len, write)
+    }
+
+    /// As [`NetStack::send_to`](crate::NetStack::send_to): to a peer that has not written first.
+    ///
+    /// # Errors
+    /// As [`NetStack::send_to`](crate::NetStack::send_to).
+    pub fn send_to(
+        &mut self,
+        now: Time,
+        to: &SendTo,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), SendToError> {
+        self.stack.send_to(now, &mut self.ports, to, len, write)
     }
 }
