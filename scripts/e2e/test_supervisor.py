@@ -99,10 +99,12 @@ def test_a_supervisor_that_is_killed_takes_the_data_plane_with_it_and_the_nic_is
 
 def test_a_stopped_data_plane_does_not_keep_the_supervisor_from_ending_at_the_second_signal(start):
     server = start().wait_until_ready()
+    log = Log(server)
     plane = server.plane()
     os.kill(plane, signal.SIGSTOP)
     server.process.send_signal(signal.SIGTERM)
     server.process.send_signal(signal.SIGINT)
+    log.until("asked a second time to end")
     assert server.process.wait(timeout=HANG_SECONDS) == 1
     until(lambda: not is_there(plane), "the data plane outlives its supervisor")
     until(lambda: not program_attached(), "the program outlives its server")

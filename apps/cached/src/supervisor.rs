@@ -193,6 +193,10 @@ impl Supervisor<'_> {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor has a sender itself"),
             }
             if self.kill_at.take_if(|at| Instant::now() >= *at).is_some() {
+                let after = STOP_LIMIT.as_secs();
+                tracing::error!(
+                    "the data plane has not ended {after} s after it was asked to: it is killed, and its clients are not told"
+                );
                 self.plane.kill();
             }
             self.look();
@@ -202,6 +206,7 @@ impl Supervisor<'_> {
     /// Stops, at the second signal without waiting for the plane: what is outside is given back all the same.
     fn asked_to_stop(&mut self) {
         if std::mem::replace(&mut self.asked, true) {
+            tracing::warn!("asked a second time to end: the data plane is killed, and its clients are not told");
             self.plane.kill();
         }
         self.stop(None);
