@@ -21,14 +21,17 @@ use crate::arrivals::Arrivals;
 
 /// `Severity`: how the log speaks of a count, and what to do about it.
 mod advice;
+/// `CoreCounts` and `LinkLosses`: what a core, and link and program, have counted.
+mod counts;
 /// `LossLog`: what grows, said in the log.
 mod log;
 /// `Reason`: everything that is counted.
 mod reasons;
 
 pub use advice::Severity;
+pub use counts::{CoreCounts, LinkLosses};
 pub use log::LossLog;
-pub use reasons::{CoreCounts, LinkLosses, Reason, Source};
+pub use reasons::{Reason, Source};
 
 /// How often a core copies its counts, at most. One that sleeps wakes more often than a reader would notice.
 const COPY_INTERVAL: Duration = Duration::from_millis(250);
