@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use sidestep_nic::xdp::XdpQueue;
+use sidestep_nic::xdp::{XdpDevice, XdpQueue};
 use sidestep_nic::{Burst, Queue, checksum};
 
 use super::lab::{Lab, OURS, Side, eventually};
@@ -10,6 +10,20 @@ use super::{open, take_all};
 
 /// An address of the client's side that its kernel has not.
 const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
+
+/// An end of the link, with its only queue, which is closed before it.
+struct End {
+    queue: XdpQueue,
+    device: XdpDevice,
+}
+
+/// The server's and the client's.
+fn ends(lab: &Lab) -> [End; 2] {
+    [(Side::Server, OURS), (Side::Client, THEIRS)].map(|(side, address)| {
+        let mut device = open(lab, side, address);
+        End { queue: take_all(&mut device).remove(0), device }
+    })
+}
 
 /// A segment of one stream: 500 bytes from `seq` on.
 fn segment(to: [u8; 6], from: [u8; 6], seq: u32, psh: bool) -> Vec<u8> {
@@ -49,11 +63,9 @@ fn arrived_at(client: &mut XdpQueue, count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn segments_that_leave_as_one_packet_arrive_as_they_were_and_where_they_were_in_order() {
     let Some(lab) = Lab::up(1) else { return };
-    let mut server = open(&lab, Side::Server, OURS);
-    let mut client = open(&lab, Side::Client, THEIRS);
-    let (to, from) = (client.link().mac.0, server.link().mac.0);
-    let (mut servers, mut clients) = (take_all(&mut server), take_all(&mut client));
-    let (server, client) = (&mut servers[0], &mut clients[0]);
+    let [mut server, mut client] = ends(&lab);
+    let (to, from) = (client.device.link().mac.0, server.device.link().mac.0);
+    let (server, client) = (&mut server.queue, &mut client.queue);
     let before = server.census();
     let mut burst = Burst::default();
     // Two that are too few, a gap, fifty that are a train, another gap, and two.
@@ -82,11 +94,9 @@ fn segments_that_leave_as_one_packet_arrive_as_they_were_and_where_they_were_in_
 #[test]
 fn a_train_arrives_as_its_segments_behind_what_was_sent_before() {
     let Some(lab) = Lab::up(1) else { return };
-    let mut server = open(&lab, Side::Server, OURS);
-    let mut client = open(&lab, Side::Client, THEIRS);
-    let (to, from) = (client.link().mac.0, server.link().mac.0);
-    let (mut servers, mut clients) = (take_all(&mut server), take_all(&mut client));
-    let (server, client) = (&mut servers[0], &mut clients[0]);
+    let [mut server, mut client] = ends(&lab);
+    let (to, from) = (client.device.link().mac.0, server.device.link().mac.0);
+    let (server, client) = (&mut server.queue, &mut client.queue);
     assert!(server.takes_trains());
     let mut segments: Vec<_> = (0..41).map(|at| segment(to, from, at * 500, at == 40)).collect();
     // The first goes by the ring, and the others as one packet.
