@@ -6,7 +6,7 @@
 //!
 //! A block is leaked: smoltcp never gives a socket's slices back, so a socket lives as long as the process and is
 //! recycled by `abort` and `listen` or `connect`, with every setting that smoltcp's `reset` leaves behind set anew
-//! ([`FlowBlock::begin`]; `tests/recycle.rs` shows that a recycled flow equals a fresh one). Blocks are an odd number
+//! ([`FlowBlock::begin`]; `tests/tcp/recycle.rs` shows that a recycled flow equals a fresh one). Blocks are an odd number
 //! of cache lines long, so that the same field of many blocks spreads over all sets of the cache.
 //!
 //! Memory of one flow: 832 bytes and its two rings, in whole cache lines, so 13,120 bytes with the default rings; its

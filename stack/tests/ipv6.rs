@@ -1,30 +1,31 @@
 //! What is tested over IPv4, over IPv6: the same tests, played by a laboratory that speaks it on the wire
 //! (`lab/family.rs`). Not here is what is of IPv4 alone, of ARP, or counts from the beginning of time.
-#![allow(clippy::duplicate_mod, reason = "each file of tests has the laboratory as its own")]
 
-#[path = "acceptance.rs"]
+#[path = "tcp/acceptance.rs"]
 mod acceptance;
-#[path = "closing.rs"]
+#[path = "tcp/closing.rs"]
 mod closing;
-#[path = "dead_flows.rs"]
+#[path = "tcp/dead_flows.rs"]
 mod dead_flows;
-#[path = "echo.rs"]
+#[path = "tcp/echo.rs"]
 mod echo;
-#[path = "handshake.rs"]
+#[path = "tcp/handshake.rs"]
 mod handshake;
-#[path = "islands.rs"]
+#[path = "tcp/islands.rs"]
 mod islands;
-#[path = "loss.rs"]
+#[path = "lab/lab.rs"]
+mod lab;
+#[path = "tcp/loss.rs"]
 mod loss;
-#[path = "recovery.rs"]
+#[path = "tcp/recovery.rs"]
 mod recovery;
-#[path = "rings.rs"]
+#[path = "tcp/rings.rs"]
 mod rings;
-#[path = "segments.rs"]
+#[path = "tcp/segments.rs"]
 mod segments;
-#[path = "sleep.rs"]
+#[path = "tcp/sleep.rs"]
 mod sleep;
-#[path = "stalls.rs"]
+#[path = "tcp/stalls.rs"]
 mod stalls;
-#[path = "time_wait.rs"]
+#[path = "tcp/time_wait.rs"]
 mod time_wait;

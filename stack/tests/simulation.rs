@@ -17,6 +17,10 @@ mod streams;
 #[path = "simulation/world.rs"]
 mod world;
 
+use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+
 use end::{MOMENTS, WOKEN_BY};
 use world::World;
 
@@ -35,6 +39,34 @@ fn run(seed: u64, steps: u64) -> World {
     world
 }
 
+/// How often flows were told to sleep at each moment, and woken by each cause.
+type Sleepers = ([u64; MOMENTS.len()], [u64; WOKEN_BY.len()]);
+
+/// Runs the seeds, as many at a time as there are processors: none knows of another.
+fn sleepers(seeds: RangeInclusive<u64>, steps: u64) -> Sleepers {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let seeds = Mutex::new(seeds);
+    let next = || seeds.lock().expect("nobody panics while it is held").next();
+    let (mut moments, mut woken) = ([0; MOMENTS.len()], [0; WOKEN_BY.len()]);
+    std::thread::scope(|scope| {
+        let of_one_thread = || {
+            let mut all = Vec::new();
+            while let Some(seed) = next() {
+                all.push(run(seed, steps).sleepers());
+            }
+            all
+        };
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(of_one_thread)).collect();
+        for thread in threads {
+            for (more_moments, more_woken) in thread.join().unwrap_or_else(|panic| resume_unwind(panic)) {
+                moments.iter_mut().zip(more_moments).for_each(|(sum, more)| *sum += more);
+                woken.iter_mut().zip(more_woken).for_each(|(sum, more)| *sum += more);
+            }
+        }
+    });
+    (moments, woken)
+}
+
 #[test]
 fn whatever_happens_every_byte_is_exact_and_nothing_is_lost() {
     let steps = number("SIDESTEP_STEPS", 12_500);
@@ -43,12 +75,7 @@ fn whatever_happens_every_byte_is_exact_and_nothing_is_lost() {
         seed => seed..=seed,
     };
     let all = seeds.end() - seeds.start() + 1 >= 8 && steps >= 12_500;
-    let (mut moments, mut woken) = ([0; MOMENTS.len()], [0; WOKEN_BY.len()]);
-    for seed in seeds {
-        let (more_moments, more_woken) = run(seed, steps).sleepers();
-        moments.iter_mut().zip(more_moments).for_each(|(sum, more)| *sum += more);
-        woken.iter_mut().zip(more_woken).for_each(|(sum, more)| *sum += more);
-    }
+    let (moments, woken) = sleepers(seeds, steps);
     // Every moment at which a flow can be told to sleep, and everything that can wake one, comes up.
     for (what, count) in MOMENTS.iter().zip(moments) {
         println!("told to sleep with {what}: {count}");

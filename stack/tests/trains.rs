@@ -1,26 +1,25 @@
 //! What is tested with segments that leave one by one, with trains (`nic::Queue::send_train`): the same tests, in a laboratory
 //! whose wires take them (`lab/family.rs`).
-#![allow(clippy::duplicate_mod, reason = "each file of tests has the laboratory as its own")]
 
-#[path = "closing.rs"]
+#[path = "tcp/closing.rs"]
 mod closing;
-#[path = "echo.rs"]
+#[path = "tcp/echo.rs"]
 mod echo;
-#[path = "islands.rs"]
+#[path = "tcp/islands.rs"]
 mod islands;
 #[path = "lab/lab.rs"]
 mod lab;
-#[path = "loss.rs"]
+#[path = "tcp/loss.rs"]
 mod loss;
-#[path = "path_mtu.rs"]
+#[path = "tcp/path_mtu.rs"]
 mod path_mtu;
-#[path = "recovery.rs"]
+#[path = "tcp/recovery.rs"]
 mod recovery;
-#[path = "rings.rs"]
+#[path = "tcp/rings.rs"]
 mod rings;
-#[path = "segments.rs"]
+#[path = "tcp/segments.rs"]
 mod segments;
-#[path = "stalls.rs"]
+#[path = "tcp/stalls.rs"]
 mod stalls;
 
 use std::time::Duration;

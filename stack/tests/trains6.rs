@@ -1,9 +1,10 @@
 //! Trains over IPv6: see `trains.rs`.
-#![allow(clippy::duplicate_mod, reason = "each file of tests has the laboratory as its own")]
 
-#[path = "islands.rs"]
+#[path = "tcp/islands.rs"]
 mod islands;
-#[path = "loss.rs"]
+#[path = "lab/lab.rs"]
+mod lab;
+#[path = "tcp/loss.rs"]
 mod loss;
-#[path = "rings.rs"]
+#[path = "tcp/rings.rs"]
 mod rings;

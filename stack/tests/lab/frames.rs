@@ -11,7 +11,7 @@
 //!
 //! A stack keeps its blocks for ever, so one is used for all inputs of a process; each ends with nothing open and begins
 //! with other sequence numbers, which inputs do not name. Used by `cache/fuzz/targets/frames.rs` and by
-//! `stack/tests/corpus.rs`.
+//! `stack/tests/link/corpus.rs`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

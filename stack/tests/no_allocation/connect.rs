@@ -1,0 +1,81 @@
+//! After start, connecting, asking, answering, closing and using a source port again allocate nothing, at either end.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use nic::{PortConfig, QueueId, Wire, WireQueue};
+use sidestep_stack::{Connect, NetStack, Port, StackConfig, Time};
+use stats_alloc::Region;
+
+use crate::ALLOCATOR;
+use crate::lab::{PEER, PORT, THEM, US, config, secrets};
+
+struct End {
+    stack: NetStack,
+    ports: [Port<WireQueue>; 1],
+}
+
+impl End {
+    fn new(config: StackConfig, seed: u8, queue: WireQueue) -> Self {
+        let stack = NetStack::new(config, secrets(seed)).expect("a good configuration");
+        Self { stack, ports: [Port::new(queue)] }
+    }
+
+    /// A turn. The server answers; the client asks when a flow opens and closes it when the answer is there. Returns
+    /// how many the client has closed.
+    fn turn(&mut self, now: Time, client: bool) -> u32 {
+        self.ports[0].receive();
+        self.stack.ingest(now, &mut self.ports[0], 0);
+        let mut closed = 0;
+        while let Some((id, ready)) = self.stack.next_ready() {
+            assert_eq!(ready.closed, None);
+            let Some(mut flow) = self.stack.flow(id) else { panic!("{id:?} was reported and is dead") };
+            let got = flow.recv(|bytes| (bytes.len(), bytes.len()));
+            match (client, ready.opened) {
+                (true, true) => assert_eq!(flow.send_slice(b"get key\r\n"), 9),
+                (true, false) if got > 0 => {
+                    flow.close();
+                    closed += 1;
+                }
+                (false, _) if got > 0 => assert_eq!(flow.send_slice(b"END\r\n"), 5),
+                (false, _) if flow.peer_closed() => flow.close(),
+                _ => {}
+            }
+        }
+        self.stack.expire(now);
+        self.stack.flush(now, &mut self.ports);
+        self.ports[0].transmit().expect("a wire is never gone");
+        closed
+    }
+}
+
+pub fn a_connection_from_open_to_close_allocates_nothing() {
+    let (wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 1).expect("a wire");
+    let mut server = End::new(config(), 1, ours.take_queue(QueueId(0)).expect("opened once"));
+    let mut ours = StackConfig::new(THEM, 24, PEER);
+    ours.ephemeral_ports = (50_000, 50_099);
+    let mut client = End::new(ours, 2, theirs.take_queue(QueueId(0)).expect("opened once"));
+    let mut cycle = |connections: u32| {
+        let mut closed = 0;
+        for _ in 0..connections {
+            let now = Time::from_duration(wire.clock().now());
+            let to = Connect::to(SocketAddrV4::new(US, PORT));
+            client.stack.connect(now, &to, |_| true).expect("a port is free every 20 ms");
+            for _ in 0..10 {
+                wire.clock().advance(Duration::from_millis(2));
+                let now = Time::from_duration(wire.clock().now());
+                closed += client.turn(now, true);
+                server.turn(now, false);
+            }
+        }
+        assert_eq!(closed, connections);
+        *client.stack.stats()
+    };
+    // The wire keeps buffers of its own from the first frames on.
+    cycle(200);
+    let region = Region::new(ALLOCATOR);
+    let stats = cycle(2_000);
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0), "{change:?}");
+    assert_eq!((stats.finished, stats.time_waits_reused), (2_200, 2_100));
+}
