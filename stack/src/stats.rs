@@ -113,6 +113,8 @@ pub struct StackStats {
     pub rings_short: u64,
     /// Flows that ended because they could not be moved to other rings; does not happen.
     pub rings_failed: u64,
+    /// Trains that smoltcp made longer than was planned, and that were not sent; does not happen.
+    pub trains_refused: u64,
     /// Segments taken for lost, by duplicate or partial ACKs, and sent again.
     pub sent_again: u64,
     /// Times that nothing was heard of a segment for so long that everything was sent again from there on.

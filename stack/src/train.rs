@@ -28,6 +28,9 @@ use crate::wire::{FIN, IPV4_BYTES, LONGER_BYTES, PROTOCOL_TCP, PSH, RST, SYN, TC
 /// Longest IP packet.
 const MOST_PACKET: usize = 65_535;
 
+/// Longest that smoltcp can make one: its peer's segment size is two bytes wide (RFC 9293 §3.7.1), a TCP header 60 bytes long.
+const MOST_WRITTEN: usize = IPV4_BYTES + 60 + u16::MAX as usize;
+
 /// Headers of a segment as smoltcp writes it.
 const HEAD: usize = IPV4_BYTES + TCP_BYTES;
 
@@ -77,19 +80,21 @@ pub(crate) struct Train {
     pub(crate) taken: bool,
     /// Bytes of the packet in it, as smoltcp has written it; 0: none.
     len: usize,
+    /// Whether smoltcp has written last what is longer than was planned, which is none.
+    refused: bool,
     /// Its headers as smoltcp has written them, for those of pieces.
     head: [u8; HEAD],
 }
 
 impl Train {
     pub(crate) fn new() -> Self {
-        Self { room: vec![0; AT + MOST_PACKET].into(), taken: false, len: 0, head: [0; HEAD] }
+        Self { room: vec![0; AT + MOST_WRITTEN].into(), taken: false, len: 0, refused: false, head: [0; HEAD] }
     }
 
     /// Has the socket in `set`, which was told of a peer that takes it, write up to as much as is planned. Returns what it has
     /// written, if anything.
     pub(crate) fn write(&mut self, now: Instant, set: &mut SocketSet<'static>, plan: Plan) -> Option<Written> {
-        self.len = 0;
+        (self.len, self.refused) = (0, false);
         let mut config = Config::new(HardwareAddress::Ip);
         // Draws nothing that leaves the machine.
         config.random_seed = 1;
@@ -103,6 +108,11 @@ impl Train {
         let payload = packet.len() - IPV4_BYTES - usize::from(tcp[12] >> 4) * 4;
         let plain = payload + HEAD == packet.len() && sent.flags & (SYN | RST) == 0;
         Some(Written { sent, seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]), payload, plain })
+    }
+
+    /// Whether what smoltcp has written last was longer than was planned, so that it is none: as if it had been lost on its way.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused
     }
 
     /// The IPv4 packet that was written.
@@ -216,7 +226,8 @@ impl Device for Long<'_> {
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Write<'_>> {
-        (self.train.len == 0).then_some(Write(self.train))
+        let unused = self.train.len == 0 && !self.train.refused;
+        unused.then_some(Write { train: self.train, most: self.most })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -233,15 +244,21 @@ impl RxToken for Nothing {
     }
 }
 
-/// The right to write the segment.
-struct Write<'b>(&'b mut Train);
+/// The right to write the segment, of at most so many bytes.
+struct Write<'b> {
+    train: &'b mut Train,
+    most: usize,
+}
 
 impl TxToken for Write<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        // No segment is longer than what was allowed, and that fits.
-        let Some(packet) = self.0.room.get_mut(AT..AT + len) else { return write(&mut vec![0; len]) };
-        self.0.len = len;
-        write(packet)
+        let Self { train, most } = self;
+        // No segment is longer than was planned, which fits. If one were, smoltcp, which must write it, would write it here
+        // as well, and it would go no further: there is room for whatever it can make.
+        train.refused = len > most;
+        train.len = if train.refused { 0 } else { len };
+        let end = train.room.len().min(AT + len);
+        write(&mut train.room[AT..end])
     }
 }
 

@@ -37,6 +37,7 @@ impl NetStack {
             let written = contain(|| train.write(flow_now, &mut block.set, plan));
             self.work.sets += 1;
             let Some(written) = written else { return Some(self.contained(index)) };
+            self.stats.trains_refused += u64::from(self.train.was_refused());
             let written = written?;
             if !(written.plain && written.seq == block.snd_nxt) {
                 return self.take_back_train(now, port, index, &written);

@@ -51,6 +51,32 @@ fn is_whole(packet: &[u8], tcp_at: usize) -> bool {
     checksum::is_right(checksum::add(pseudo, tcp))
 }
 
+#[test]
+fn what_is_longer_than_was_planned_is_written_into_the_room_and_refused() {
+    let mut train = Train::new();
+    let room = train.room.as_ptr_range();
+    let most = HEAD + 3 * 1_460;
+    for (len, refused) in [(most, false), (most + 1, true), (MOST_PACKET, true), (MOST_WRITTEN, true), (HEAD, false)] {
+        let written = Write { train: &mut train, most }.consume(len, |bytes| {
+            bytes.fill(7);
+            bytes.as_ptr_range()
+        });
+        assert!(room.start <= written.start && written.end <= room.end, "{len}: memory of its own");
+        assert_eq!(written.end as usize - written.start as usize, len);
+        assert_eq!((train.was_refused(), train.packet().len()), (refused, if refused { 0 } else { len }));
+    }
+}
+
+#[test]
+fn what_was_refused_is_the_only_thing_that_is_written() {
+    let mut train = Train::new();
+    let mut device = Long { train: &mut train, most: HEAD };
+    let write = device.transmit(Instant::ZERO).expect("nothing is written");
+    write.consume(HEAD + 1, |_| ());
+    assert!(device.transmit(Instant::ZERO).is_none());
+    assert!(device.train.was_refused());
+}
+
 proptest! {
     /// What the queue is given says of itself what the kernel needs: with its sum completed it is one good packet.
     #[test]
