@@ -4,7 +4,8 @@ usage: measure.py --interface sc0 --address 10.77.0.2 --server-pid N [--seconds 
 
 Run in the client's namespace; scripts/flood does all of it. An old connection asks once a millisecond; another client opens
 a connection, asks once and closes it, fifty times a second. Kinds beside those of send.py: `closed` (500 clients ask for
-megabytes and read nothing) and `trickle` (500 that read one byte a second).
+megabytes and read nothing), `trickle` (500 that read one byte a second) and `crowd`: both at once, for ten seconds at least,
+beside a third honest client, which asks for large values, reads them as they come, and has a line of its own below the row.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import selectors
 import socket
 import statistics
@@ -23,9 +25,13 @@ OLD_GAP, NEW_GAP = 0.001, 0.02
 # Longer than a SYN takes that was lost once or twice.
 LIMIT = 5.0
 READERS = 500
+# How long a crowd stays: who takes next to nothing is not judged before three seconds.
+CROWD_SECONDS = 10
 # On a machine that others use: clients and flood have priority before these, and the clients before the flood.
 REAL_TIME = os.environ.get("SIDESTEP_FLOOD_REAL_TIME") == "1"
 VALUE = 100_000
+# Bytes a second that the clients of a crowd read.
+CROWDS = {"closed": (0,), "trickle": (1,), "crowd": (0, 1)}
 
 
 def connect(place):
@@ -80,11 +86,35 @@ def new(place, seconds, out):
     out.send((sorted(took), failed))
 
 
-def both(place, seconds):
+def large(place, seconds, out):
+    """Asks for large values on one connection and reads them; tells the milliseconds that each took, and how many failed."""
+    one, took, failed = None, [], 0
+    size = len(b"VALUE large 0 %d\r\n" % VALUE) + VALUE + len(b"\r\nEND\r\n")
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        try:
+            one = one or connect(place)
+            one.sendall(b"get large\r\n")
+            left = size
+            while left:
+                part = one.recv(min(left, 1 << 20))
+                if not part:
+                    raise ConnectionError("closed")
+                left -= len(part)
+            if not part.endswith(b"D\r\n"):
+                raise ConnectionError("a wrong reply")
+            took.append((time.monotonic() - now) * 1e3)
+        except OSError:
+            failed, one = failed + 1, None
+        time.sleep(max(0.0, now + NEW_GAP - time.monotonic()))
+    out.send((sorted(took), failed))
+
+
+def all_of(place, seconds, works):
     """Old and new connections at once, each by a process."""
     results = []
     running = []
-    for work in (old, new):
+    for work in works:
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.Process(target=work, args=(place, seconds, theirs))
         process.start()
@@ -133,11 +163,14 @@ def flood(options, kind, rate, seconds):
     return process
 
 
-def readers(place, pace, until):
-    """500 connections that ask for megabytes; `pace`: bytes a second that each reads. Returns how many were closed."""
+def readers(place, paces, until):
+    """500 connections for each of `paces` that ask for megabytes and read so many bytes a second. Tells, for each pace, how many
+    were closed."""
     ready = selectors.DefaultSelector()
     opened = []
-    for _ in range(READERS):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    for number in range(READERS * len(paces)):
         one = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.settimeout(LIMIT)
@@ -145,26 +178,27 @@ def readers(place, pace, until):
         one.sendall(b"get large\r\n" * 30)
         one.setblocking(False)
         ready.register(one, selectors.EVENT_READ)
-        opened.append(one)
+        opened.append((one, number % len(paces)))
     until.send("ready")
     while not until.poll(1.0):
-        for one in opened if pace else ():
+        for one, of in opened:
             try:
-                one.recv(pace)
+                if paces[of]:
+                    one.recv(paces[of])
             except OSError:
                 continue
     until.recv()
-    closed = 0
-    for one in opened:
+    closed = [0] * len(paces)
+    for one, of in opened:
         try:
             # All that has come, to whatever end it has.
             while one.recv(1 << 20):
                 pass
-            closed += 1
+            closed[of] += 1
         except BlockingIOError:
             pass
         except OSError:
-            closed += 1
+            closed[of] += 1
     until.send(closed)
 
 
@@ -183,22 +217,25 @@ def row(options, name):
     kind, _, rate = name.partition("@")
     rate = int(rate or 20_000)
     place = (options.address, options.port)
-    idle_old, idle_new = both(place, options.seconds)
+    works = (old, new, large) if kind == "crowd" else (old, new)
+    idle_old, idle_new, *idle_large = all_of(place, options.seconds, works)
     before = resident(options.server_pid)
-    if kind in ("closed", "trickle"):
+    if kind in CROWDS:
         ours, theirs = multiprocessing.Pipe()
-        crowd = multiprocessing.Process(target=readers, args=(place, int(kind == "trickle"), theirs))
+        crowd = multiprocessing.Process(target=readers, args=(place, CROWDS[kind], theirs))
         crowd.start()
         assert ours.recv() == "ready"
-        flooded_old, flooded_new = both(place, options.seconds)
+        seconds = max(options.seconds, CROWD_SECONDS) if kind == "crowd" else options.seconds
+        flooded_old, flooded_new, *flooded_large = all_of(place, seconds, works)
         after = resident(options.server_pid)
         ours.send("end")
-        reached = f"{ours.recv()} closed"
+        names = {0: "closed", 1: "trickling"}
+        reached = ", ".join(f"{count} {names[pace]}" for pace, count in zip(CROWDS[kind], ours.recv())) + " reset"
         crowd.join()
     else:
         # It goes on a little longer than who looks at it.
         process = flood(options, kind, rate, options.seconds + 0.3)
-        flooded_old, flooded_new = both(place, options.seconds)
+        flooded_old, flooded_new = all_of(place, options.seconds, works)
         said = process.communicate()[0]
         sent, seconds = re.search(r"sent (\d+) in ([\d.]+) s", said).groups()
         reached = f"{int(sent) / float(seconds):,.0f}/s"
@@ -219,6 +256,11 @@ def row(options, name):
         f"{after - before:+.1f}",
     ]
     print("| " + " | ".join(cells) + " |", flush=True)
+    if kind == "crowd":
+        cells = []
+        for took, failed in idle_large + flooded_large:
+            cells.append(f"{len(took)} gets, p50 / p99 / longest {at(took, 0.5):.1f} / {at(took, 0.99):.1f} / {at(took, 1):.1f} ms, {failed} failed")
+        print(f"\nThe honest client of {VALUE:,} bytes: before {cells[0]}; under it {cells[1]}\n", flush=True)
 
 
 def windows(options, name):
@@ -293,7 +335,7 @@ def main():
             time.sleep(0.05)
     options.mac = station(options.address, options.interface)
     if options.pairs:
-        if crowds := {"closed", "trickle"} & set(options.kinds):
+        if crowds := set(CROWDS) & set(options.kinds):
             parser.error(f"{', '.join(sorted(crowds))}: no flood that comes and goes, so there are no pairs of windows")
         print("| flood | pairs | rate, median | p99 idle / under it, us, medians | p99, median of the pairs' ratios [95 %] | longest, ms | failed |")
         print("|---|---:|---:|---:|---:|---:|---:|")
