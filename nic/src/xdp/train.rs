@@ -12,9 +12,9 @@
 //! packet   |vnet header|head 1 of the whole|payload 1|payload 2|payload 3|      gathered by one system call
 //! ```
 //!
-//! A train is of TCP over IPv4, without options or tag, of at least [`LEAST`] frames that differ only in what cutting
-//! makes anew: lengths, sequence numbers, checksums, and PSH at the last. Frames that go by the ring are sent before a
-//! train that follows them, so that none of them overtakes another.
+//! A train is of TCP over IPv4 or IPv6, without options, further headers or tag, of at least [`LEAST`] frames that differ
+//! only in what cutting makes anew: lengths, sequence numbers, checksums, and PSH at the last. Frames that go by the ring are
+//! sent before a train that follows them, so that none of them overtakes another.
 //! Read first: `packet(7)`, `PACKET_VNET_HDR`; kernel `segmentation-offloads.rst`; `struct virtio_net_hdr`.
 
 use std::io::{self, IoSlice};
@@ -35,7 +35,10 @@ const HEAD_BYTES: usize = TCP_AT + 20;
 const IP_AT: usize = 14;
 const TCP_AT: usize = IP_AT + 20;
 
-/// Longest IPv4 packet.
+/// The same over IPv6.
+const MOST_HEAD_BYTES: usize = IP_AT + 40 + 20;
+
+/// Longest packet.
 const MOST_PACKET_BYTES: usize = 65_535;
 
 /// Space for packets on their way: some hundred of the longest.
@@ -61,6 +64,7 @@ pub(super) struct TrainSender {
 /// The frames at the front of a burst that make a train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Train {
+    shape: Shape,
     /// How many.
     pub(super) frames: usize,
     /// Bytes of their payloads together, and of each but the last, at which it is cut.
@@ -91,10 +95,11 @@ impl TrainSender {
     /// Sends the train at the front of `frames`. Returns false when the kernel does not take it: the frames are as they were.
     pub(super) fn send(&mut self, frames: &TxBurst, train: Train) -> bool {
         let mut parts = [IoSlice::new(&[]); BURST + 2];
-        let Some(first) = frames.iter().next().and_then(|frame| frame.bytes().first_chunk()) else { return false };
-        let shape = Shape { kind: TCP_OVER_IPV4, tcp_at: TCP_AT, head: HEAD_BYTES };
-        let (vnet, head) = (shape.vnet_header(train.cut), head_of(first, train));
-        (parts[0], parts[1]) = (IoSlice::new(&vnet), IoSlice::new(&head));
+        let first = frames.iter().next().and_then(|frame| Segment::of(frame.bytes()));
+        let Some(first) = first else { return false };
+        let (vnet, head) = (train.shape.vnet_header(train.cut), head_of(&first, train));
+        let Some(head) = head.get(..train.shape.head) else { return false };
+        (parts[0], parts[1]) = (IoSlice::new(&vnet), IoSlice::new(head));
         let mut used = 2;
         for (part, frame) in parts[2..].iter_mut().zip(frames.iter().take(train.frames)) {
             let Some(segment) = Segment::of(frame.bytes()) else { return false };
@@ -166,12 +171,12 @@ pub(super) fn next_train(frames: &TxBurst, skipped: usize) -> Result<Train, usiz
     let mut frames = frames.iter().skip(skipped).map(|frame| Segment::of(frame.bytes()));
     let Some(Some(first)) = frames.next() else { return Err(1) };
     let cut = first.payload.len();
-    let mut train = Train { frames: 1, payload: cut, cut, pushes: first.pushes() };
+    let mut train = Train { shape: first.shape, frames: 1, payload: cut, cut, pushes: first.pushes() };
     let mut next = first.end();
     for segment in frames {
         let Some(segment) = segment else { break };
         let full = !train.pushes && train.payload == train.frames * cut;
-        let fits = train.payload + segment.payload.len() + HEAD_BYTES - IP_AT <= MOST_PACKET_BYTES;
+        let fits = train.payload + segment.payload.len() + first.shape.head - IP_AT <= MOST_PACKET_BYTES;
         if !full || !fits || segment.payload.len() > cut || segment.seq() != next || !segment.goes_with(&first) {
             break;
         }
@@ -192,25 +197,32 @@ pub(super) fn may_have_trains(frames: &TxBurst) -> bool {
 /// A frame that may be part of a train.
 #[derive(Debug, Clone, Copy)]
 struct Segment<'a> {
-    head: &'a [u8; HEAD_BYTES],
+    shape: Shape,
+    /// All before the TCP header, and that.
+    ip: &'a [u8],
+    tcp: &'a [u8; 20],
     payload: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
     /// Reads a frame; `None` when it cannot be part of a train.
     fn of(frame: &'a [u8]) -> Option<Self> {
-        let (head, payload) = frame.split_first_chunk::<HEAD_BYTES>()?;
-        let plain = head[12..15] == [8, 0, 0x45] && head[IP_AT + 9] == TCP && head[TCP_AT + 12] == 0x50;
-        // Of the fragment's field nothing but "do not fragment" is set.
-        let whole = head[20] & !0x40 == 0 && head[21] == 0;
-        let data = head[TCP_AT + 13] & !PSH == ACK && !payload.is_empty();
-        let length = usize::from(u16::from_be_bytes([head[16], head[17]])) == frame.len() - IP_AT;
-        (plain && whole && data && length).then_some(Self { head, payload })
+        let shape = Shape::of(frame)?;
+        let (ip, rest) = frame.split_at_checked(shape.tcp_at)?;
+        let (tcp, payload) = rest.split_first_chunk()?;
+        // The length that the packet has by its header, its protocol, and whether it is no fragment: of IPv4's field nothing
+        // but "do not fragment" is set.
+        let (length, protocol, whole) = match shape.kind {
+            TCP_OVER_IPV4 => (usize::from(be16(ip, 16)), ip[23], ip[20] & !0x40 == 0 && ip[21] == 0),
+            _ => (usize::from(be16(ip, 18)) + 40, ip[20], true),
+        };
+        let plain = protocol == TCP && whole && length == frame.len() - IP_AT && tcp[12] == 0x50;
+        let data = tcp[13] & !PSH == ACK && !payload.is_empty();
+        (plain && data).then_some(Self { shape, ip, tcp, payload })
     }
 
     fn seq(&self) -> u32 {
-        let head = self.head;
-        u32::from_be_bytes([head[TCP_AT + 4], head[TCP_AT + 5], head[TCP_AT + 6], head[TCP_AT + 7]])
+        u32::from_be_bytes([self.tcp[4], self.tcp[5], self.tcp[6], self.tcp[7]])
     }
 
     /// The sequence number behind its payload.
@@ -220,33 +232,51 @@ impl<'a> Segment<'a> {
     }
 
     fn pushes(&self) -> bool {
-        self.head[TCP_AT + 13] & PSH != 0
+        self.tcp[13] & PSH != 0
     }
 
     /// Whether nothing differs but what cutting makes anew.
     fn goes_with(&self, first: &Self) -> bool {
-        let (a, b) = (self.head, first.head);
-        // Stations, type of service; fragment's field, time to live, protocol; addresses, ports; ACK number; window; urgent
-        // pointer.
-        [0..16, 20..24, 26..38, 42..46, 48..50, 52..54].into_iter().all(|range| a[range.clone()] == b[range])
+        // Stations, type of service, flow label; fragment's field, time to live, protocol; addresses.
+        let same = match self.shape.kind {
+            TCP_OVER_IPV4 => [0..16, 20..24, 26..TCP_AT],
+            _ => [0..18, 20..22, 22..IP_AT + 40],
+        };
+        // Ports; ACK number; window; urgent pointer.
+        self.shape == first.shape
+            && same.into_iter().all(|range| self.ip[range.clone()] == first.ip[range])
+            && [0..4, 8..12, 14..16, 18..20].into_iter().all(|range| self.tcp[range.clone()] == first.tcp[range])
     }
+}
+
+/// Two bytes of a header.
+fn be16(header: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([header[at], header[at + 1]])
 }
 
 /// The headers of the whole, made of those of its first frame. The TCP checksum is that of the pseudo-header, as the kernel
 /// has it of what it is to complete.
-fn head_of(first: &[u8; HEAD_BYTES], train: Train) -> [u8; HEAD_BYTES] {
-    let mut head = *first;
-    // `next_train` keeps it below 65,536.
-    let length = (train.payload + HEAD_BYTES - IP_AT) as u16;
-    head[IP_AT + 2..IP_AT + 4].copy_from_slice(&length.to_be_bytes());
-    head[IP_AT + 10..IP_AT + 12].fill(0);
-    let sum = checksum::field(checksum::add(0, &head[IP_AT..TCP_AT]));
-    head[IP_AT + 10..IP_AT + 12].copy_from_slice(&sum);
+fn head_of(first: &Segment<'_>, train: Train) -> [u8; MOST_HEAD_BYTES] {
+    let (tcp_at, mut head) = (train.shape.tcp_at, [0; MOST_HEAD_BYTES]);
+    head[..tcp_at].copy_from_slice(first.ip);
+    head[tcp_at..tcp_at + 20].copy_from_slice(first.tcp);
+    // `next_train` keeps it below 65,536, with the IP header too.
+    let length = (train.payload + first.tcp.len()) as u16;
+    let pseudo = if train.shape.kind == TCP_OVER_IPV4 {
+        head[IP_AT + 2..IP_AT + 4].copy_from_slice(&(length + 20).to_be_bytes());
+        head[IP_AT + 10..IP_AT + 12].fill(0);
+        let sum = checksum::field(checksum::add(0, &head[IP_AT..TCP_AT]));
+        head[IP_AT + 10..IP_AT + 12].copy_from_slice(&sum);
+        checksum::add(checksum::pseudo_header([0; 4], [0; 4], TCP, length), &head[IP_AT + 12..TCP_AT])
+    } else {
+        head[IP_AT + 4..IP_AT + 6].copy_from_slice(&length.to_be_bytes());
+        let rest = checksum::pseudo_header_v6([0; 16], [0; 16], TCP, length.into());
+        checksum::add(rest, &head[IP_AT + 8..IP_AT + 40])
+    };
     if train.pushes {
-        head[TCP_AT + 13] |= PSH;
+        head[tcp_at + 13] |= PSH;
     }
-    let pseudo = checksum::fold(pseudo_header(&head, usize::from(length) + IP_AT)).to_ne_bytes();
-    head[TCP_AT + 16..TCP_AT + 18].copy_from_slice(&pseudo);
+    head[tcp_at + 16..tcp_at + 18].copy_from_slice(&checksum::fold(pseudo).to_ne_bytes());
     head
 }
 
