@@ -1,4 +1,4 @@
-//! Plays every file of a fuzz target's corpus; for `cache/tests/corpus.rs` and `stack/tests/link/corpus.rs`.
+//! Plays every file of a fuzz target's corpus; for `cache/tests/sessions/corpus.rs` and `stack/tests/link/corpus.rs`.
 
 use std::path::Path;
 

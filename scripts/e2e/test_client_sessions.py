@@ -1,7 +1,7 @@
 """Sessions of clients that no package brings here, over TCP: dalli, gomemcache and spymemcached, as they were recorded between
 the client and memcached 1.6.45. What is sent is the client's bytes, and what comes back is what memcached answers.
 
-`cache/tests/transcripts/client-*.txt`; the README beside them says how to read them. cache/tests/transcript.rs plays the
+`cache/tests/transcripts/client-*.txt`; the README beside them says how to read them. cache/tests/sessions/transcript.rs plays the
 same files without a network.
 """
 

@@ -1,4 +1,5 @@
-//! What a thread of the data plane may still ask of the kernel, by the very function that confines it.
+//! What a thread of the data plane may still ask of the kernel, by the very function that confines it. A program of its own, so
+//! that no other test ever runs under its filters.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Cases that need to see inside the shard. The random ones are in `tests/model.rs`.
+//! Cases that need to see inside the shard. The random ones are in `tests/store/model.rs`.
 
 use super::*;
 use crate::key::KeyHasher;

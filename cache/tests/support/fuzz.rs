@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Used by the fuzz targets (`cache/fuzz/targets`) and by the test that replays their corpora
-//! (`cache/tests/corpus.rs`), so that a finding is a file. Nothing here is random: the same input does the same. Read
+//! (`cache/tests/sessions/corpus.rs`), so that a finding is a file. Nothing here is random: the same input does the same. Read
 //! first: `fuzz/script.rs`.
 
 /// Datagrams.

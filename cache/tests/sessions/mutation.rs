@@ -5,16 +5,13 @@
 //! replaced by others that matter, pieces left out, doubled, and taken from another conversation. A failure names its
 //! seed; `SIDESTEP_SEED` begins elsewhere, `SIDESTEP_ROUNDS` goes on for longer.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
 use differential::case::Case;
 use differential::draw::Draw;
 use differential::normalize::Uniques;
 use differential::{binary, generate, meta, udp};
-use loopback::{Loopback, Pace};
 use sidestep_cache::CacheConfig;
+
+use crate::loopback::{self, Loopback, Pace};
 
 /// The largest item of these caches, in bytes: no reply to one request is longer than this and a head.
 const ITEM_MAX: usize = 16 << 10;

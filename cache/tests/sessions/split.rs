@@ -1,12 +1,9 @@
 //! Any split of the input and of the output gives the same bytes.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
 use differential::packet::{self, Packet};
-use loopback::{Loopback, Pace};
 use sidestep_cache::CacheConfig;
+
+use crate::loopback::{Loopback, Pace};
 
 /// A conversation with every command, good and bad, values of every size, and long lines.
 fn conversation() -> Vec<u8> {

@@ -1,15 +1,9 @@
 //! The lists of `stats` beside memcached's own, name by name, and of the settings value by value.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-#[path = "support/memcached.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod memcached;
-
-use loopback::{Loopback, Pace};
-use memcached::Memcached;
 use sidestep_cache::CacheConfig;
+
+use crate::loopback::{Loopback, Pace};
+use crate::memcached::Memcached;
 
 /// Settings whose values are not memcached's defaults, and what they are here. Those of the machine are not compared.
 const OTHERWISE: [(&str, Option<&str>); 11] = [

@@ -1,16 +1,10 @@
 //! Patience: nobody's slowness is paid by others. Whoever does not read what it asked for, or does not finish a value,
 //! holds entries, landing slots, pins and room for as long as it likes; whoever asks meanwhile is answered.
 
-#[path = "support/asking.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod asking;
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
-use asking::{NO_MEMORY, RING, closed, config, deaf, drip, hit, set, store, value_of};
-use loopback::{Client, Loopback, Pace, keys_of};
 use sidestep_cache::{CacheConfig, ConnId, Core, Overdue, Session, Stop};
+
+use crate::asking::{NO_MEMORY, RING, closed, config, deaf, drip, hit, set, store, value_of};
+use crate::loopback::{Client, Loopback, Pace, keys_of};
 
 /// Readers that take a ring each 15 seconds hold more than there are pins, copies and landing slots. They are never
 /// named as silent, since a byte moved just now.

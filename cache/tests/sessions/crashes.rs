@@ -2,24 +2,20 @@
 //!
 //! `crashes.md` is the list; `support/crashes.rs` reads it.
 
-#[path = "support/crashes.rs"]
-mod crashes;
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-#[path = "support/memcached.rs"]
-mod memcached;
+#[path = "../support/crashes.rs"]
+mod list;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crashes::{Crash, Started, Step, listed};
 use differential::memcached::says_that_nothing_is_compared;
 use differential::packet;
-use loopback::{Client, Loopback, Pace};
-use memcached::Memcached;
+use list::{Crash, Started, Step, listed};
 use sidestep_cache::{CacheConfig, Commands, Protocol, ShardConfig, User};
 
-const LIST: &str = include_str!("crashes.md");
+use crate::loopback::{Client, Loopback, Pace};
+use crate::memcached::Memcached;
+
+const LIST: &str = include_str!("../crashes.md");
 
 /// The longest input that is also sent byte by byte.
 const BYTE_BY_BYTE_MAX: usize = 10_000;

@@ -1,16 +1,10 @@
 //! Crowds of clients that are slow in every way at once, and a few beside them that are not and are answered all the
 //! same.
 
-#[path = "support/asking.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod asking;
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
-use asking::{NO_MEMORY, RING, closed, config, drip, hit, set};
-use loopback::{Client, Loopback, Pace};
 use sidestep_cache::{CacheConfig, CoreCounters};
+
+use crate::asking::{NO_MEMORY, RING, closed, config, drip, hit, set};
+use crate::loopback::{Client, Loopback, Pace};
 
 /// Whether `received` is the beginning of answers to gets of `keys`, each whole or a miss.
 fn is_beginning_of_answers(mut received: &[u8], keys: &[(String, usize)]) -> bool {

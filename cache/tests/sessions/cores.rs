@@ -1,17 +1,12 @@
 //! Several cores under seeded schedules, with plenty and with next to nothing of every resource: every reply right, in
 //! order, and nothing held at the end.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-#[path = "support/script.rs"]
-mod script;
-
-use loopback::{Client, Loopback, Pace, keys_of};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use script::Script;
 use sidestep_cache::CacheConfig;
+
+use crate::loopback::{Client, Loopback, Pace, keys_of};
+use crate::script::Script;
 
 /// A cache with `cores` cores, each resource scarce or plentiful as the seed says.
 fn config(cores: usize, rng: &mut Xoshiro256PlusPlus) -> CacheConfig {

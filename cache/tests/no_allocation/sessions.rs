@@ -1,15 +1,10 @@
 //! Nothing is allocated on the path of a hit, on one core or across two, nor on that of a small store.
-//!
-//! Alone in its binary: the counter sees every allocation of the process.
-
-use std::alloc::System;
 
 use differential::packet::Packet;
 use sidestep_cache::{CacheConfig, ConnId, Core, DatagramOutlet, Datagrams, Network, Now, Session};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::Region;
 
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use crate::ALLOCATOR;
 
 const NOW: Now = Now { secs: 100, unix_epoch: 1_700_000_000 };
 
@@ -32,11 +27,7 @@ fn exchange(cores: &mut [Core], session: &mut Session, input: &[u8], room: usize
     given
 }
 
-fn main() {
-    hits_and_small_stores_allocate_nothing_after_start();
-}
-
-fn hits_and_small_stores_allocate_nothing_after_start() {
+pub fn hits_and_small_stores_allocate_nothing_after_start() {
     let mut out = vec![0; 1 << 20];
     for count in [1, 2] {
         let config = CacheConfig { cores: count, datagram_places: 64, ..CacheConfig::default() };

@@ -1,11 +1,8 @@
 //! Large, long and unfriendly: everything is answered or bounded, and the other clients are served meanwhile.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
-use loopback::{Client, Loopback, Pace, keys_of};
 use sidestep_cache::CacheConfig;
+
+use crate::loopback::{Client, Loopback, Pace, keys_of};
 
 /// `count` items `key0`, `key1`, ... of `bytes` bytes each.
 fn store_items(loopback: &mut Loopback, client: Client, count: usize, bytes: usize) {

@@ -1,13 +1,11 @@
 //! What `stats sidestep` shows: every name has its sentence in docs/metrics.md, and a loss is seen while the server runs.
 
-#[path = "rig/rig.rs"]
-mod rig;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rig::{Rig, Shape, raw};
 use sidestep_cached::Losses;
+
+use crate::rig::{Rig, Shape, raw};
 
 /// Where the checksum of TCP lies in a frame without options.
 const TCP_CHECKSUM: usize = 14 + 20 + 16;

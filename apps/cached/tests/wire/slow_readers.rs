@@ -1,13 +1,11 @@
 //! 500 clients that ask for megabytes and read nothing, and 500 that read a byte a second: whoever asks beside them is
 //! answered at the very moment, and none of them is closed, since memory is not short.
 
-#[path = "rig/rig.rs"]
-mod rig;
-
 use std::time::Duration;
 
-use rig::{Rig, Shape, seed};
 use smoltcp::socket::tcp::State;
+
+use crate::rig::{Rig, Shape, seed};
 
 const CROWD: usize = 500;
 const REQUESTS: usize = 20;

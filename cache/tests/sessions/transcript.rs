@@ -1,19 +1,14 @@
 //! Plays `tests/transcripts/*.txt`, one command a file, against this cache and against memcached.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-#[path = "support/memcached.rs"]
-mod memcached;
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use differential::memcached::says_that_nothing_is_compared;
 use differential::packet::{self, Packet};
-use loopback::{Client, Loopback, Pace};
-use memcached::Memcached;
 use sidestep_cache::CacheConfig;
+
+use crate::loopback::{Client, Loopback, Pace};
+use crate::memcached::Memcached;
 
 /// What a transcript is played against.
 trait Server {

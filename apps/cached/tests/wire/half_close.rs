@@ -1,11 +1,8 @@
 //! Clients that close their direction: what they asked is answered, what they began is given up, and they are gone.
 
-#[path = "rig/rig.rs"]
-mod rig;
-
 use std::time::Duration;
 
-use rig::{Rig, Shape, shown};
+use crate::rig::{Rig, Shape, shown};
 
 #[test]
 fn a_client_that_closes_its_direction_is_answered_and_gone_whatever_it_left_unfinished() {

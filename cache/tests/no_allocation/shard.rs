@@ -1,15 +1,12 @@
-//! After start a shard allocates nothing, whatever it is asked: an allocator that counts says so.
-
-use std::alloc::System;
+//! After start a shard allocates nothing, whatever it is asked.
 
 use sidestep_cache::operation::{Count, Store, StoreMode};
 use sidestep_cache::{Expiry, KeyHasher, Now, Operation, Shard, ShardConfig};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::Region;
 
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use crate::ALLOCATOR;
 
-fn main() {
+pub fn a_shard_allocates_nothing_after_start() {
     let hasher = KeyHasher::new([1; 16]);
     let config = ShardConfig { memory_bytes: 8 << 20, ..ShardConfig::default() };
     let mut shard = Shard::new(&config, hasher.clone()).unwrap();

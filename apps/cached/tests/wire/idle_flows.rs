@@ -1,13 +1,11 @@
 //! A turn for one active flow works on as many flows, sets and timers among 100,000 idle flows as alone.
 
-#[path = "rig/rig.rs"]
-mod rig;
-
 use std::time::Duration;
 
-use rig::raw::{ACK, PSH, Tcp};
-use rig::{Rig, Shape};
 use stack::{Rings, Work};
+
+use crate::rig::raw::{ACK, PSH, Tcp};
+use crate::rig::{Rig, Shape};
 
 const IDLE_FLOWS: u32 = 100_000;
 

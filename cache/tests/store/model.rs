@@ -3,7 +3,6 @@
 //! With memory to spare every answer must be the map's. With little, an item may be missing, because it was evicted,
 //! and everything else must be the map's. Pinned bytes are compared all along, and at the end nothing may be left held.
 
-#[path = "model/meta.rs"]
 mod meta;
 
 use std::collections::HashMap;

@@ -1,15 +1,12 @@
 //! What those who run a server see: dumps, watchers, the list of connections, names and passwords, on one to three
 //! cores.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
 use std::collections::BTreeSet;
 
 use differential::packet::Packet;
-use loopback::{Client, Loopback, Pace};
 use sidestep_cache::{CacheConfig, CloseReason, Commands, ConnId, Stopping, User, WATCHERS_MAX};
+
+use crate::loopback::{Client, Loopback, Pace};
 
 fn config(cores: usize) -> CacheConfig {
     let mut config = CacheConfig { cores, connections_per_core: 32, ..CacheConfig::default() };

@@ -1,11 +1,8 @@
 //! The nodes of a cluster, as clients of Amazon ElastiCache ask for them: on every core, over every protocol.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
-use loopback::{Loopback, Pace};
 use sidestep_cache::{CacheConfig, Cluster, ClusterNode};
+
+use crate::loopback::{self, Loopback, Pace};
 
 const TEXT: &str = "3\na.example|10.0.0.1|11211 b.example||11212\n";
 

@@ -1,14 +1,12 @@
 //! Whole servers of every number of queues and cores: whatever core a connection came to, the cache behind it is one.
 
-#[path = "rig/rig.rs"]
-mod rig;
-
 use std::time::Duration;
 
 use nic::{Faults, TxBurst};
-use rig::raw::{ACK, FIN, PSH, RST, Tcp};
-use rig::{LAYOUTS, Rig, Shape, push, shown};
 use smoltcp::socket::tcp::State;
+
+use crate::rig::raw::{ACK, FIN, PSH, RST, Tcp};
+use crate::rig::{self, LAYOUTS, Rig, Shape, push, shown};
 
 fn rigs() -> impl Iterator<Item = Rig> {
     let faults = || Faults { delay: Duration::from_micros(20), ..Faults::default() };

@@ -1,12 +1,7 @@
 //! Servers whose every flow and session is laid to rest after every turn in which it may be: nothing is lost, doubled or
 //! late, whatever was under way.
 //!
-//! Each run prints its seed; `SIDESTEP_SEED=n cargo test -p sidestep-cached --test asleep` repeats it.
-
-#[path = "rig/rig.rs"]
-mod rig;
-#[path = "rig/script.rs"]
-mod script;
+//! Each run prints its seed; `SIDESTEP_SEED=n cargo test -p sidestep-cached --test wire asleep` repeats it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,9 +9,10 @@ use std::time::Duration;
 use nic::{Corrupt, Faults, Reorder};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use rig::{Rig, Shape, shown};
-use script::{Script, store_shared};
 use stack::{DropReason, Time};
+
+use crate::rig::{self, Rig, Shape, shown};
+use crate::script::{Script, store_shared};
 
 const CLIENTS: u16 = 40;
 const BATCHES: usize = 30;

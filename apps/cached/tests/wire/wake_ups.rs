@@ -1,16 +1,14 @@
 //! No wake-up is lost: from cores that sleep whenever they may, every answer comes at the very moment at which it comes
 //! from cores that never sleep.
 
-#[path = "rig/rig.rs"]
-mod rig;
-
 use std::time::Duration;
 
 use nic::{Faults, TxBurst};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use rig::raw::{ACK, PSH, SYN, Tcp};
-use rig::{LAYOUTS, Rig, Shape, push, seed, shown};
+
+use crate::rig::raw::{ACK, PSH, SYN, Tcp};
+use crate::rig::{self, LAYOUTS, Rig, Shape, push, seed, shown};
 
 /// Longer than any answer takes that nobody sleeps over.
 const SECOND: Duration = Duration::from_secs(1);

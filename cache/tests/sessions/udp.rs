@@ -1,13 +1,10 @@
 //! Requests over UDP: what each datagram is answered, that none harms the next, and that everything is bounded.
 
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
-
 use std::collections::BTreeMap;
 
-use loopback::{Loopback, Pace, SENDER, keys_of};
 use sidestep_cache::{CacheConfig, Network, ShardConfig};
+
+use crate::loopback::{Loopback, Pace, SENDER, keys_of};
 
 fn config(cores: usize) -> CacheConfig {
     CacheConfig { cores, datagram_places: 32, ..CacheConfig::default() }

@@ -1,22 +1,21 @@
 //! What crashed, hung or leaked a memcached in 2025 and 2026 (`cache/tests/crashes.md`), on the wire and on the command line.
 //!
-//! `cache/tests/crashes.rs` plays it to a cache without a network, where it is judged; here whole servers must bear it, with
+//! `cache/tests/sessions/crashes.rs` plays it to a cache without a network, where it is judged; here whole servers must bear it, with
 //! clients that stop reading, leave, or are cut off, and give back all that they held.
 
-#[path = "../../../cache/tests/support/crashes.rs"]
+#[path = "../../../../cache/tests/support/crashes.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
-mod crashes;
-#[path = "rig/rig.rs"]
-mod rig;
+mod list;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crashes::{Crash, Started, Step, listed};
-use rig::{Rig, Shape};
+use list::{Crash, Started, Step, listed};
 use sidestep_cached::Options;
 
-const LIST: &str = include_str!("../../../cache/tests/crashes.md");
+use crate::rig::{self, Rig, Shape};
+
+const LIST: &str = include_str!("../../../../cache/tests/crashes.md");
 
 /// The longest input that is played on the wire.
 const BYTES_MAX: usize = 4 << 20;

@@ -1,13 +1,11 @@
 //! Every core on a thread of its own: nothing is shared but queues and counters.
 
-#[path = "support/script.rs"]
-mod script;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use script::Script;
 use sidestep_cache::{CacheConfig, ConnId, Core, Now, Session};
+
+use crate::script::Script;
 
 const NOW: Now = Now { secs: 100, unix_epoch: 1_700_000_000 };
 const CLIENTS: usize = 8;

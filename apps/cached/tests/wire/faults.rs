@@ -1,17 +1,13 @@
 //! Whole servers behind a bad cable: every reply is right, and in the end nothing is left but items.
 //!
-//! Each run prints its seed; `SIDESTEP_SEED=n cargo test -p sidestep-cached --test faults` repeats it.
-
-#[path = "rig/rig.rs"]
-mod rig;
-#[path = "rig/script.rs"]
-mod script;
+//! Each run prints its seed; `SIDESTEP_SEED=n cargo test -p sidestep-cached --test wire faults` repeats it.
 
 use std::time::Duration;
 
 use nic::{Corrupt, Faults, Reorder};
-use rig::{Rig, Shape, shown};
-use script::{SHARED_KEYS, Script, store_shared};
+
+use crate::rig::{self, Rig, Shape, shown};
+use crate::script::{SHARED_KEYS, Script, store_shared};
 
 /// The faults that issue 2 names: 5 % loss, 5 % reordered, 2 % twice, 1 % corrupted by at most 15 bits.
 fn faults() -> Faults {

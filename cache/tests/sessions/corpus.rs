@@ -2,17 +2,12 @@
 //!
 //! A failure names the file; `scripts/fuzz` says how to play it alone. Read first: `support/fuzz.rs`.
 
-#[path = "../fuzz/replay.rs"]
+#[path = "../../fuzz/replay.rs"]
 mod corpora;
-#[path = "support/fuzz.rs"]
-mod fuzz;
-#[path = "support/loopback.rs"]
-#[allow(dead_code, reason = "each test binary uses a part")]
-mod loopback;
 
 use std::path::Path;
 
-use fuzz::{Spoken, drive};
+use crate::fuzz::{self, Spoken, drive};
 
 fn replay(target: &str, drive: impl FnMut(&[u8])) {
     corpora::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus"), target, drive);
