@@ -4,8 +4,9 @@ usage: measure.py --interface sc0 --address 10.77.0.2 --server-pid N [--seconds 
 
 Run in the client's namespace; scripts/flood does all of it. An old connection asks once a millisecond; another client opens
 a connection, asks once and closes it, fifty times a second. Kinds beside those of send.py: `closed` (500 clients ask for
-megabytes and read nothing), `trickle` (500 that read one byte a second) and `crowd`: both at once, for ten seconds at least,
-beside a third honest client, which asks for large values, reads them as they come, and has a line of its own below the row.
+megabytes and read nothing), `trickle` (500 that read one byte a second) and `crowd`: 500 that read nothing and 500 that read
+a thousand bytes a second, at once, for ten seconds at least, beside a third honest client, which asks for large values,
+reads them as they come, and has a line of its own below the row.
 """
 
 import argparse
@@ -30,8 +31,9 @@ CROWD_SECONDS = 10
 # On a machine that others use: clients and flood have priority before these, and the clients before the flood.
 REAL_TIME = os.environ.get("SIDESTEP_FLOOD_REAL_TIME") == "1"
 VALUE = 100_000
-# Bytes a second that the clients of a crowd read.
-CROWDS = {"closed": (0,), "trickle": (1,), "crowd": (0, 1)}
+# Bytes a second that the clients of a crowd read. A kernel does not tell of single bytes by which its window grows: no server
+# can tell who reads one a second from who reads nothing.
+CROWDS = {"closed": (0,), "trickle": (1,), "crowd": (0, 1000)}
 
 
 def connect(place):
@@ -229,8 +231,8 @@ def row(options, name):
         flooded_old, flooded_new, *flooded_large = all_of(place, seconds, works)
         after = resident(options.server_pid)
         ours.send("end")
-        names = {0: "closed", 1: "trickling"}
-        reached = ", ".join(f"{count} {names[pace]}" for pace, count in zip(CROWDS[kind], ours.recv())) + " reset"
+        counts = zip(CROWDS[kind], ours.recv())
+        reached = ", ".join(f"{count} {'trickling' if pace else 'closed'}" for pace, count in counts) + " reset"
         crowd.join()
     else:
         # It goes on a little longer than who looks at it.
