@@ -4,7 +4,8 @@
 //! A flow that was quiet has measured how long an answer takes where nothing waits. Behind the megabytes that other flows of
 //! the same host have under way it takes as long as these do, and nothing of it is lost before something is answered that was
 //! sent later, by whomever (RFC 8985 §6 says so of one flow). Noted and asked for when a flow's timer has run out, never for a
-//! segment. A fixed number of places, made at the start: hosts that share one are taken for one.
+//! segment. A fixed number of places, made at the start; one is its host's for as long as what stands there holds, and of
+//! another host that would have it nothing is known: nobody waits for what a stranger says.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -43,13 +44,13 @@ pub(crate) struct Others {
 
 impl Others {
     /// There are none.
-    #[cfg(test)]
     pub(crate) const NONE: Self = Self { delay: 0, answered: Time::NEVER };
 }
 
 /// What was noted in a place.
 #[derive(Debug, Clone, Copy)]
 struct Delay {
+    host: Ipv4Addr,
     micros: u32,
     at: Time,
     answered: Time,
@@ -59,8 +60,15 @@ struct Delay {
     other_heard: Time,
 }
 
-const NOTHING: Delay =
-    Delay { micros: 0, at: Time::ZERO, answered: Time::ZERO, by: u32::MAX, heard: Time::ZERO, other_heard: Time::ZERO };
+const NOTHING: Delay = Delay {
+    host: Ipv4Addr::UNSPECIFIED,
+    micros: 0,
+    at: Time::ZERO,
+    answered: Time::ZERO,
+    by: u32::MAX,
+    heard: Time::ZERO,
+    other_heard: Time::ZERO,
+};
 
 /// The delays of a core's hosts.
 #[derive(Debug)]
@@ -79,7 +87,9 @@ impl Delays {
             if heard.micros == 0 {
                 return;
             }
-            *place = NOTHING;
+            *place = Delay { host, ..NOTHING };
+        } else if place.host != host {
+            return;
         }
         if heard.micros >= delay {
             (place.micros, place.at) = (heard.micros, now);
@@ -94,6 +104,9 @@ impl Delays {
     /// What the flow `of` the host is to know of its others.
     pub(crate) fn others(&self, now: Time, host: Ipv4Addr, of: u32) -> Others {
         let place = &self.0[place_of(host)];
+        if place.host != host {
+            return Others::NONE;
+        }
         let delay = place.delay(now);
         let heard = if place.by == of { place.other_heard } else { place.heard };
         let answered = if delay > 0 && now.since(heard) < LATELY { place.answered } else { Time::NEVER };
@@ -142,6 +155,20 @@ mod tests {
         assert_eq!(delay(&delays, 1_310, HOST), 0);
         delays.note(ms(1_310), HOST, heard(1, 5_000, 0));
         assert_eq!((delay(&delays, 1_359, HOST), delay(&delays, 1_360, HOST)), (5_000, 0));
+    }
+
+    #[test]
+    fn another_host_finds_nothing_in_a_place_and_takes_it_when_that_no_longer_holds() {
+        let stranger = Ipv4Addr::new(10, 77, 1, 0);
+        assert_eq!(place_of(stranger), place_of(HOST), "of the same place");
+        let mut delays = Delays::new();
+        delays.note(ms(1_000), HOST, heard(1, 20_000, 980));
+        delays.note(ms(1_001), stranger, heard(2, 100_000, 900));
+        let told = Others { delay: 20_000, answered: ms(980) };
+        assert_eq!((delays.others(ms(1_002), stranger, 3), delays.others(ms(1_002), HOST, 3)), (Others::NONE, told));
+        delays.note(ms(1_160), stranger, heard(2, 100_000, 1_060));
+        let told = Others { delay: 100_000, answered: ms(1_060) };
+        assert_eq!((delays.others(ms(1_161), stranger, 3), delays.others(ms(1_161), HOST, 3)), (told, Others::NONE));
     }
 
     #[test]

@@ -150,9 +150,8 @@ pub struct NetStack {
     islands: Islands,
     /// Segments behind more holes than a socket keeps islands.
     stash: Stash,
-    /// What the peers of flows that have lost something say they have.
+    /// What the peers of flows that have lost something say they have, and how long answers of hosts take.
     boards: Scoreboards,
-    /// How long answers of hosts take.
     delays: Delays,
     /// Segments that may still be walked past in this turn (`mend.rs`).
     walks: i32,
