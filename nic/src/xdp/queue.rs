@@ -91,6 +91,9 @@ impl XdpQueue {
     /// `net/xdp/xsk.c`): where a driver sends by another instance, as igb and virtio_net do with an interrupt for each
     /// direction, nothing would ever be sent. So it is preferred only where the kernel says that both are one instance.
     ///
+    /// Whoever polls ends a turn ([`flush`](Queue::flush)) again and again, as a core that never sleeps does: beside a poll a
+    /// wake-up may send nothing, as on an emulated igb now and then, and then the next turn's does.
+    ///
     /// # Errors
     /// The kernel cannot (before Linux 5.11), or the process may not (`CAP_NET_ADMIN`).
     pub fn poll_driver(&mut self, link: &Link) -> std::io::Result<()> {

@@ -489,8 +489,26 @@ fn receive(backend: &mut impl Backend, ends: &mut Ends, at: End, count: usize) -
         backend.settle(ends);
     }
     take_arrived(backend, ends, at, &mut arrived);
-    assert_eq!(arrived.len(), count, "frames at {at:?}");
+    if arrived.len() != count {
+        let in_time = arrived.len();
+        panic!("{in_time} of {count} frames at {at:?}; {}", what_became(backend, ends, at, &mut arrived));
+    }
     arrived
+}
+
+/// Of frames that have not come: whether they do once the end that sent them ends a turn again, and where all are.
+fn what_became(backend: &mut impl Backend, ends: &mut Ends, at: End, arrived: &mut Vec<Vec<u8>>) -> String {
+    let before = arrived.len();
+    for _ in 0..ROUNDS {
+        for end in [End::A, End::B] {
+            ends.queue(end).flush().expect("the link is there");
+        }
+        backend.settle(ends);
+        take_arrived(backend, ends, at, arrived);
+    }
+    let more = arrived.len() - before;
+    let ends = [End::A, End::B].map(|end| (end, ends.queue(end).census(), ends.queue(end).stats()));
+    format!("{more} more once both ends were flushed; {ends:?}")
 }
 
 /// Receives one frame and keeps it.
