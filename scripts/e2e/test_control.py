@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ADDRESS, HANG_SECONDS, KIND, TOOLS, connect, expect, receive, sidestep_stats
+from conftest import ADDRESS, HANG_SECONDS, KIND, TOOLS, connect, expect, in_server_namespace, receive, sidestep_stats
 
 LAB = os.environ["SIDESTEP_LAB_SUFFIX"]
 
@@ -352,6 +352,41 @@ def test_a_descriptor_is_taken_by_the_request_that_wants_one_and_else_closed(gov
         socket.send_fds(stream, [message(104, b'{"do":"settings"}')], [file.fileno()] * 8)
         assert "log_filter" in answer(stream)[1]
         assert len(os.listdir(held)) == before
+    assert server.stop() == 0, server.errors
+
+
+SOMAXCONN = "/proc/sys/net/core/somaxconn"
+
+
+@pytest.fixture
+def few_may_wait():
+    """In the server's namespace few may wait to be accepted by a socket that is made from now on."""
+    before = in_server_namespace("cat", SOMAXCONN).stdout
+    assert in_server_namespace("sh", "-c", f"echo 4 >{SOMAXCONN}").returncode == 0
+    yield
+    in_server_namespace("sh", "-c", f"echo {before} >{SOMAXCONN}")
+
+
+def test_a_stopped_server_is_waited_for_as_long_as_is_wanted_and_keeps_its_path(few_may_wait, governed, start):
+    server, path = governed
+    waiting = []
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BlockingIOError):
+            while len(waiting) < 100:
+                waiting.append(socket.socket(socket.AF_UNIX))
+                waiting[-1].setblocking(False)
+                waiting[-1].connect(str(path))
+        asked = ctl(path, "--timeout", "1", "stats")
+        assert asked.returncode == 2 and "no answer within 1 s" in asked.stderr, asked.stderr
+        other = start(interface="tap:sst6", address="10.79.6.2", extra=["--control", str(path)])
+        other._collect()
+        assert other.process.returncode == 1 and "another server listens at" in other.errors, other.errors
+    finally:
+        for one in waiting:
+            one.close()
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert ctl(path, "stats").returncode == 0
     assert server.stop() == 0, server.errors
 
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::frame::{Decoder, Frame, REPLY_MAX_BYTES};
 use crate::message::{Hello, NAME, Reply, Request, VERSION};
+use crate::reach::reach;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,20 +64,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and reads the hello. No answer is waited for longer than `patience`.
+    /// Connects, and reads the hello. Neither the connection nor an answer is waited for longer than `patience`.
     ///
     /// # Errors
     /// [`AskError`].
     pub fn connect(path: &Path, patience: Duration) -> Result<Client, AskError> {
-        let stream = UnixStream::connect(path).map_err(|source| {
+        let stream = reach(path, patience).map_err(|source| {
             let path = path.to_owned();
             match source.kind() {
+                io::ErrorKind::WouldBlock => AskError::TimeOut(patience),
                 io::ErrorKind::PermissionDenied => AskError::NotAllowed { path, source },
                 _ => AskError::NoServer { path, source },
             }
         })?;
         stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
         let mut client = Client { stream, decoder: Decoder::new(REPLY_MAX_BYTES), number: 0, patience };
         let stranger = |said: String| AskError::Stranger { path: path.to_owned(), said };
         let frame = client.read()?;

@@ -22,6 +22,7 @@ use rustix::net::sockopt::socket_peercred;
 use crate::frame::{Frame, REPLY_MAX_BYTES, REQUEST_MAX_BYTES};
 use crate::front::line::Line;
 use crate::message::{Hello, Reply};
+use crate::reach::is_heard;
 use crate::serve::encode;
 
 /// A socket, with what has come over it and what is still to leave.
@@ -104,7 +105,7 @@ impl Front {
             if !there.file_type().is_socket() {
                 return Err(FrontError::NoSocket(path.to_owned()));
             }
-            if UnixStream::connect(path).is_ok() {
+            if is_heard(path).unwrap_or(false) {
                 return Err(FrontError::InUse(path.to_owned()));
             }
             fs::remove_file(path).map_err(failed)?;

@@ -22,6 +22,8 @@ mod frame;
 mod front;
 /// What is asked and answered.
 mod message;
+/// Connecting, within a time.
+mod reach;
 /// The answering end.
 mod serve;
 
@@ -32,4 +34,5 @@ pub use message::{
     CAPTURE_LIMIT_BYTES, ConnectionRow, Hello, NAME, QueueRow, Reply, Request, Setting, VERSION, default_ending,
     default_path,
 };
+pub use reach::is_heard;
 pub use serve::{Answers, serve};

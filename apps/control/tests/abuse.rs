@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sidestep_control::{
     AskError, Client, Decoder, Frame, Front, FrontError, FrontHandle, Limits, REPLY_MAX_BYTES, REQUEST_MAX_BYTES,
-    Reply, Request, serve,
+    Reply, Request, is_heard, serve,
 };
 
 /// Far longer than anything here takes: a test that waits for so long has failed.
@@ -270,6 +270,26 @@ fn a_path_that_is_in_use_or_no_socket_is_refused_and_a_socket_of_the_dead_makes_
     drop(std::os::unix::net::UnixListener::bind(&dead).expect("a socket"));
     Front::open(&dead, me()).expect("nobody listens there");
     std::fs::remove_file(&dead).expect("it was made");
+}
+
+#[test]
+fn whoever_accepts_nobody_is_waited_for_as_long_as_is_wanted_and_keeps_its_path() {
+    let folder = std::env::temp_dir().join(format!("sidestep-control-{}-full", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("s.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a path of its own");
+    rustix::net::listen(&listener, 0).expect("it listens");
+    // The kernel has one more wait than it is told.
+    let _first = UnixStream::connect(&path).expect("there is room for one");
+    let patience = Duration::from_millis(20);
+    let error = Client::connect(&path, patience).expect_err("nobody accepts");
+    assert!(matches!(error, AskError::TimeOut(waited) if waited == patience), "{error:?}");
+    assert!(is_heard(&path).expect("the kernel says so"));
+    assert!(matches!(Front::open(&path, me()), Err(FrontError::InUse(_))));
+    drop(listener);
+    assert!(!is_heard(&path).expect("the kernel says so"));
+    std::fs::remove_dir_all(&folder).expect("it was made");
+    assert_eq!(is_heard(&path).expect_err("nothing is there").kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -211,7 +210,7 @@ fn only_socket(folder: &Path) -> Result<PathBuf, CtlError> {
 
 /// Whether nobody listens there. One of which the kernel does not say is believed to be heard.
 fn is_dead(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    matches!(control::is_heard(path), Ok(false))
 }
 
 /// One document: of counts an object by name, of anything else what the channel says.
