@@ -6,7 +6,6 @@ A host is where the server runs: the virtual machine (vm.py) or a namespace of t
 
 import re
 import socket
-import time
 
 from pymemcache.client.base import Client
 
@@ -14,8 +13,6 @@ PORT = 11211
 FLOWS = 64
 # How long anything may take before it counts as hung: an emulation is slow, and others may use the machine.
 HANG_SECONDS = 120
-# How long all that was killed has to end and to give back what it had, which is tried for 3 s.
-SETTLE_SECONDS = 10
 
 
 def family(address):
@@ -37,7 +34,10 @@ class Trial:
         # Of IPv4 and of IPv6.
         self.servers = [f"{net}.2", f"fd{second}:{third}::2"]
         self.kernels = [f"{net}.3", f"fd{second}:{third}::3"]
-        self.cells, self.lines, self.refusal, self.signalled = {}, [], None, None
+        self.cells, self.lines, self.refusal = {}, [], None
+        # Of the last end: whether the interface had no program once server and data plane were gone, and how many seconds after the
+        # signal they were, and the launcher.
+        self.let_go, self.gone_after, self.ended_after = None, None, None
 
     def name(self):
         """What it is called in the table."""
@@ -58,17 +58,6 @@ class Trial:
         files = " ".join(f"/sys/class/net/{link}/{name}" for name in ("mtu", "napi_defer_hard_irqs", "gro_flush_timeout"))
         rest = f"ip -o address show dev {link}; cat {files} /proc/sys/net/ipv4/ip_local_reserved_ports"
         return self.host.run(f"{commands}; {irqs}; {rest}", check=False)
-
-    def is_so(self, look):
-        """Whether what `look` asks comes to be so, as a data plane may end after its supervisor; and how long after the signal."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while not (good := look()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return good, f"seen after {time.monotonic() - self.signalled:.1f} s"
-
-    def is_let_go(self):
-        """Whether the interface has no program any more."""
-        return "prog/xdp" not in self.host.run(f"ip -o link show {self.link}")
 
     def addresses(self):
         """The options of both families' addresses."""
@@ -92,14 +81,22 @@ class Trial:
     def end(self, signal):
         """Sends the server a signal; returns what was said from start to end, once the launcher has ended."""
         pids = " ".join(map(str, self.host.server_pids()))
-        self.host.run(f"kill -{signal} {pids}", check=False)
-        self.signalled = time.monotonic()
-        return self.ended()
+        # A process of which no thread is left has let go of all that it had, whether or not somebody has asked how it ended: the
+        # kernel closes its files first (do_exit in kernel/exit.c), and what is looked at then is looked at once.
+        count = "$(grep -cE '^(State:.Z|Threads:.[01]$)' /proc/$p/status 2>/dev/null)"
+        gone = f'for i in $(seq 6000); do [ -e /proc/$p/status ] && [ "{count}" != 2 ] || break; sleep 0.02; done'
+        clock = "read now _ </proc/uptime; echo time $now"
+        said = self.host.run(f"{clock}; kill -{signal} {pids}; for p in {pids}; do {gone}; done; {clock}; ip -o link show {self.link}")
+        begun, gone = re.findall(r"^time (\S+)$", said, re.M)
+        self.let_go, self.gone_after = "prog/xdp" not in said, float(gone) - float(begun)
+        text = self.ended()
+        self.ended_after = float(self.host.run(clock).split()[1]) - float(begun)
+        return text
 
     def ended(self):
         """What was said from start to end, once the launcher has ended."""
         ended = f"{self.host.folder}/ended"
-        self.host.run(f"for i in $(seq 600); do [ ! -e {ended} ] || break; sleep 0.2; done; [ -e {ended} ]")
+        self.host.run(f"for i in $(seq 2400); do [ ! -e {ended} ] || break; sleep 0.05; done; [ -e {ended} ]")
         return self.host.run(f"cat {self.host.folder}/said; echo exit $(cat {ended})")
 
     def connect(self, server=None):
@@ -206,19 +203,19 @@ class Trial:
         self.note("answers datagrams", answered == [FLOWS, FLOWS], f"{answered[0]} of {FLOWS}; IPv6 {answered[1]} of {FLOWS}")
         self.note("the kernel answers meanwhile", self.kernel_answers())
         self.lines += self.end("KILL").splitlines()[-8:]
-        gone, let_go = self.is_so(self.is_let_go)
-        gone = gone and self.kernel_answers()
-        restored, back = self.is_so(lambda: self.settings() == before)
+        restored = self.settings() == before
+        kernels = self.let_go and self.kernel_answers()
+        gone, back = f"let go of with its last process, after {self.gone_after:.2f} s", f"killed, after {self.ended_after:.2f} s"
         if not restored:
             self.lines += ["before:", *before.splitlines(), "after:", *self.settings().splitlines()]
         again = self.start()
         if "\nready: " not in "\n" + again:
             raise TrialError(f"{self.name()}: it did not start again: {again}")
-        self.note("survives kill -9", gone and self.stock_client(), f"let go of, {let_go}")
+        self.note("survives kill -9", kernels and self.stock_client(), gone)
         closing = self.end("TERM")
         self.lines += closing.splitlines()[-12:]
         restored = restored and self.settings() == before
-        self.note("restores", restored and "\nexit 0" in closing, f"killed, {back}; asked to end")
+        self.note("restores", restored and "\nexit 0" in closing, f"{back}; asked to end")
 
     def refused(self, said, before):
         """It has not started: the line that says why, and that all is as it was."""
