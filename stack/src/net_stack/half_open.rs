@@ -27,6 +27,7 @@ use crate::port::Port;
 use crate::replay::Record;
 use crate::segment::Control;
 use crate::shim::{self, Verdict};
+use crate::stray::{AHEAD_OF_COOKIE, MOST_HOPS};
 use crate::syn_queue::{HalfOpen, Syn};
 use crate::wire::{ACK, IPV4_BYTES, SCALE, SYN, TCP_BYTES};
 
@@ -183,6 +184,12 @@ impl NetStack {
                 }
             }
             Verdict::Refuse(reason) => {
+                // A SYN that was sent again may have come to two cores, by two queues, and both have answered it: another core may
+                // know what is acknowledged here.
+                if arrival.hops & !AHEAD_OF_COOKIE < self.config.peers.min(MOST_HOPS) {
+                    let reason = self.pass_on(now, arrival.frame, arrival.hops);
+                    return self.stats.drops.add(reason);
+                }
                 self.stats.drops.add(reason);
                 self.refuse(arrival);
             }

@@ -47,6 +47,48 @@ fn strays_that_nobody_takes_are_bounded() {
     assert_eq!(bench.server.stack.census().strays, 64);
 }
 
+/// Has the oldest stray of one core go to another.
+fn pass_on(cores: &mut [Bench], from: usize, to: usize) {
+    let mut taken = Vec::new();
+    assert!(cores[from].server.stack.next_stray(|frame, hops| taken.push((frame.to_vec(), hops))));
+    let (mut frame, hops) = taken.remove(0);
+    let now = cores[to].now();
+    let Server { stack, ports, .. } = &mut cores[to].server;
+    stack.ingest_stray(now, ports, &mut frame, hops);
+}
+
+/// A client's SYN has waited at one core that did not run, and was sent again by another queue: both cores answer it, with
+/// numbers of their own, and the client takes the first.
+#[test]
+fn an_ack_of_another_cores_syn_ack_goes_to_that_core_and_nothing_is_reset() {
+    let mut config = config();
+    config.peers = 1;
+    let mut cores: Vec<Bench> = (0..2).map(|_| Bench::with(config.clone(), App::Echo)).collect();
+    cores[1].wire.clock().advance(Duration::from_secs(1));
+    let syn = Tcp::new(4_000, SYN, 1, 0);
+    let numbers = [0, 1].map(|core| cores[core].one(&syn).seq);
+    assert_ne!(numbers[0], numbers[1]);
+    let said = Tcp::new(4_000, ACK, 2, numbers[0].wrapping_add(1)).with(b"hello");
+    assert_eq!(cores[1].tcp(&said), []);
+    pass_on(&mut cores, 1, 0);
+    let answers = segments(&cores[0].turn());
+    assert!(answers.iter().any(|answer| answer.data == b"hello"), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.flags & RST == 0), "{answers:?}");
+    // What no core knows is refused by the last, as ever.
+    cores[1].one(&Tcp::new(4_001, SYN, 1, 0));
+    assert_eq!(cores[1].tcp(&Tcp::new(4_001, ACK, 2, 77)), []);
+    pass_on(&mut cores, 1, 0);
+    let answers = segments(&cores[0].turn());
+    assert!(answers.len() == 1 && answers[0].flags & RST != 0, "{answers:?}");
+    // And one that has come round is refused by the core that has half of a connection itself.
+    cores[0].one(&Tcp::new(4_002, SYN, 1, 0));
+    assert_eq!(cores[1].tcp(&Tcp::new(4_002, ACK, 2, 77)), []);
+    pass_on(&mut cores, 1, 0);
+    let answers = segments(&cores[0].turn());
+    assert!(answers.len() == 1 && answers[0].flags & RST != 0, "{answers:?}");
+    assert_eq!(cores[0].drops(DropReason::AckOfNoSyn), 1);
+}
+
 /// A client was given a cookie by one core, and the first segment that gives it back is lost. The second goes round the
 /// cores, of which the last has given no cookies: its RST would end the connection that the first would open.
 #[test]
@@ -62,12 +104,7 @@ fn a_segment_ahead_of_the_one_that_gives_a_cookie_back_is_reset_by_no_core() {
     for (segment, ahead) in [(&second, 1), (&stranger, 0)] {
         assert_eq!(cores[0].tcp(segment), []);
         for core in 1..3 {
-            let mut taken = Vec::new();
-            assert!(cores[core - 1].server.stack.next_stray(|frame, hops| taken.push((frame.to_vec(), hops))));
-            let (mut frame, hops) = taken.remove(0);
-            let now = cores[core].now();
-            let Server { stack, ports, .. } = &mut cores[core].server;
-            stack.ingest_stray(now, ports, &mut frame, hops);
+            pass_on(&mut cores, core - 1, core);
         }
         let answers = segments(&cores[2].turn());
         assert_eq!(answers.iter().filter(|answer| answer.flags & RST != 0).count(), 1 - ahead, "{answers:?}");
