@@ -27,6 +27,7 @@ use crate::idle::Idle;
 use crate::log::{level, set_log_filter};
 use crate::orders::Order;
 use changes::{Change, Changes, ORDER_LIMIT};
+use core_answers::takes_no_more;
 pub use cores::{Cores, Ending};
 use lists::Lists;
 
@@ -211,11 +212,14 @@ impl Governed {
     }
 
     fn set_idle_timeout(&self, seconds: u32) -> Result<(), String> {
-        for core in 0..self.cores.orders.cores() {
+        let orders = &self.cores.orders;
+        if let Some(core) = orders.crowded(1) {
+            return Err(takes_no_more(core));
+        }
+        for core in 0..orders.cores() {
             let idle = (seconds > 0).then(|| Box::new(Idle::among(seconds, self.cores.flows_per_core)));
-            if !self.cores.orders.give(core, Order::CloseIdle(idle)) {
-                return Err(format!("core {core} has not done what it was told before, and takes no more"));
-            }
+            // There is room, and nobody else gives orders.
+            orders.give(core, Order::CloseIdle(idle));
         }
         self.cores.shared.control.set_idle_timeout(seconds);
         Ok(())

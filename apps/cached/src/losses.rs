@@ -27,11 +27,14 @@ mod counts;
 mod log;
 /// `Reason`: everything that is counted.
 mod reasons;
+/// `Stalls`: cores that take no turns.
+mod stalls;
 
 pub use advice::Severity;
 pub use counts::{CoreCounts, LinkLosses};
 pub use log::LossLog;
 pub use reasons::{Reason, Source};
+pub use stalls::Stalls;
 
 /// How often a core copies its counts, at most. One that sleeps wakes more often than a reader would notice.
 const COPY_INTERVAL: Duration = Duration::from_millis(250);
@@ -42,6 +45,8 @@ pub struct Losses {
     reasons: Box<[Reason]>,
     /// One for each core, the last for the main thread; in each, one for each reason.
     blocks: Box<[CachePadded<Box<[Counter]>>]>,
+    /// How often each core has copied.
+    copies: Box<[CachePadded<Counter>]>,
     /// By which queue connections came, where that is counted.
     arrivals: OnceLock<Arc<Arrivals>>,
 }
@@ -51,7 +56,8 @@ impl Losses {
     pub fn new(cores: usize) -> Self {
         let reasons = reasons::all();
         let block = || CachePadded(reasons.iter().map(|_| Counter::default()).collect());
-        Self { blocks: (0..=cores).map(|_| block()).collect(), reasons, arrivals: OnceLock::new() }
+        let copies = (0..cores).map(|_| CachePadded(Counter::default())).collect();
+        Self { blocks: (0..=cores).map(|_| block()).collect(), copies, reasons, arrivals: OnceLock::new() }
     }
 
     /// Shows by which queue connections came, too. Once, at the start.
@@ -68,6 +74,11 @@ impl Losses {
     /// All that is counted, in the order in which it is shown.
     pub fn reasons(&self) -> &[Reason] {
         &self.reasons
+    }
+
+    /// How often each core has copied what it counts. Any thread.
+    fn copies(&self) -> &[CachePadded<Counter>] {
+        &self.copies
     }
 
     /// Every reason with what all cores and the main thread have counted so far. Any thread.
@@ -96,6 +107,7 @@ impl Losses {
                 Source::Link(_) | Source::Cache(_) => {}
             }
         }
+        self.copies[core].0.add(1);
     }
 
     fn sum(&self, index: usize) -> u64 {

@@ -158,6 +158,11 @@ impl Orders {
         true
     }
 
+    /// The first core that has no room for so many orders more.
+    pub fn crowded(&self, more: usize) -> Option<usize> {
+        (0..self.cores()).find(|&core| self.waiting(core) + more > WAITING_MAX)
+    }
+
     /// Orders that `core` has not taken.
     pub fn waiting(&self, core: usize) -> usize {
         self.0[core].waiting.len()
@@ -243,6 +248,9 @@ mod tests {
         assert!(!orders.wants(1));
         assert_eq!((0..WAITING_MAX + 1).filter(|_| orders.give(1, order())).count(), WAITING_MAX);
         assert!(orders.wants(1) && !orders.wants(0) && !orders.stops(1));
+        assert_eq!(orders.crowded(1), Some(1));
+        orders.take(1);
+        assert_eq!((orders.crowded(1), orders.crowded(2)), (None, Some(1)));
         while orders.take(1).is_some() {}
         assert!(!orders.wants(1) && orders.waiting(1) == 0);
         orders.look_again(1);

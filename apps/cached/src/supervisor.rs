@@ -56,7 +56,7 @@ use crate::setup::config::Ports;
 use crate::setup::files::Files;
 use crate::setup::vlan::routes_of;
 use crate::setup::watch::{Watch, followed, lacks_router};
-use crate::setup::{PANICKED, SetupError};
+use crate::setup::{CORES_STOP_LIMIT, HANGS, PANICKED, SetupError};
 use crate::user::other;
 use channel::{FromPlane, ToPlane};
 use life::{Event, Lives, Plane, SAY_LIMIT, how};
@@ -70,6 +70,9 @@ const _: () = assert!(WATCH_INTERVAL.as_millis() * LOOKS_MOST as u128 + SAY_LIMI
 
 /// How long a plane may take to answer what has come and to end: far longer than a core takes (`worker/run.rs`).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+// A plane of which a core hangs ends by itself, and so do its other cores' clients learn of the end.
+const _: () = assert!(2 * CORES_STOP_LIMIT.as_millis() <= STOP_LIMIT.as_millis());
 
 /// The supervisor while it runs.
 struct Supervisor<'a> {
@@ -409,7 +412,8 @@ impl Supervisor<'_> {
         }
         let fell = status.code().is_none_or(|code| code == i32::from(PANICKED));
         // It has said why on standard error, which is this process's own.
-        if !fell && (!self.served || self.lives.restarts == 0 || status.success()) {
+        let ends = status.success() || status.code() == Some(i32::from(HANGS));
+        if !fell && (!self.served || self.lives.restarts == 0 || ends) {
             return Ok(Some(exit_code(status.code())));
         }
         let how = how(status);
@@ -432,7 +436,7 @@ impl Supervisor<'_> {
 }
 
 fn exit_code(code: Option<i32>) -> ExitCode {
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code != HANGS).unwrap_or(1))
 }
 
 /// Passes signals on. The third that asks for the end ends the process at once, and the data plane with it: this process

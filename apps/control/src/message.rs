@@ -125,6 +125,9 @@ pub enum Reply {
         connections: Vec<ConnectionRow>,
         /// Core and place to ask for next, unless these were the last.
         next: Option<(usize, u32)>,
+        /// Why the core has told of none, where it has not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unknown: Option<String>,
     },
 }
 

@@ -139,17 +139,8 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
         }
         _ => None,
     };
-    let mut reply = client.ask_with(&request(&flags.what), file.as_ref().map(AsFd::as_fd))?;
-    while let Reply::Connections { connections, next: next @ Some(_) } = &mut reply {
-        let (core, from) = next.take().unwrap_or_default();
-        match client.ask(&Request::Connections { core, from })? {
-            Reply::Connections { connections: more, next: after } => {
-                connections.extend(more);
-                *next = after;
-            }
-            other => reply = other,
-        }
-    }
+    let reply = client.ask_with(&request(&flags.what), file.as_ref().map(AsFd::as_fd))?;
+    let (reply, unknown) = every_page(&mut client, reply)?;
     if let Reply::Error(why) = &reply {
         if let What::Capture { what: CaptureWhat::On { file, .. } } = &flags.what {
             // It was made for nothing.
@@ -166,7 +157,25 @@ pub fn run(flags: &CtlFlags, out: &mut dyn Write, err: &mut dyn Write) -> Result
     } else {
         print(&reply, out)?
     }
-    Ok(true)
+    unknown.iter().try_for_each(|why| writeln!(err, "sidestep: {why}"))?;
+    Ok(unknown.is_empty())
+}
+
+/// A reply with what the following pages have, if it is the first of several; and why cores have not told of their connections.
+fn every_page(client: &mut Client, mut reply: Reply) -> Result<(Reply, Vec<String>), AskError> {
+    let mut unknown = Vec::new();
+    while let Reply::Connections { connections, next, unknown: why } = &mut reply {
+        unknown.extend(why.take());
+        let Some((core, from)) = next.take() else { break };
+        match client.ask(&Request::Connections { core, from })? {
+            Reply::Connections { connections: more, next: after, unknown: of_these } => {
+                connections.extend(more);
+                (*next, *why) = (after, of_these);
+            }
+            other => reply = other,
+        }
+    }
+    Ok((reply, unknown))
 }
 
 fn request(what: &What) -> Request {
@@ -290,7 +299,7 @@ mod tests {
             unsent_bytes: 9,
             rtt_us: Some(120),
         };
-        let connections = Reply::Connections { connections: vec![row], next: None };
+        let connections = Reply::Connections { connections: vec![row], next: None, unknown: None };
         let text = "10.0.0.1:4000 ESTAB core=1 idle=2s unread=0 unsent=9 rtt=120us\n";
         assert_eq!(shown(&connections, false), text);
         assert!(shown(&connections, true).starts_with("[{\"peer\":\"10.0.0.1:4000\","));

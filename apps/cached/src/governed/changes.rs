@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use control::Reply;
 
-use super::core_answers::CoreAnswers;
+use super::core_answers::{CoreAnswers, takes_no_more};
 use super::{Cores, Ending};
 use crate::live_capture::{Capture, CaptureEnd};
 use crate::orders::Order;
@@ -28,6 +28,9 @@ const FILE_LIMIT: Duration = Duration::from_millis(500);
 
 // What went wrong is told before the front answers for the plane, with half a second for the way.
 const _: () = assert!(ORDER_LIMIT.as_millis() + FILE_LIMIT.as_millis() + 500 <= control::ANSWER_LIMIT.as_millis());
+
+/// Orders of a change to each core: the one that begins it, and the one that takes it back where another core does not obey.
+const ORDERS_EACH: usize = 2;
 
 /// What is to change.
 #[derive(Debug)]
@@ -146,9 +149,13 @@ impl Changes {
 
     /// Tells the cores.
     fn begin(&mut self, cores: &mut Cores, change: Change) -> Became {
+        // Nobody is told anything that could not be taken back.
+        if let Some(core) = cores.orders.crowded(ORDERS_EACH) {
+            return Became::Over(Reply::Error(takes_no_more(core)));
+        }
         Became::Waits(match change {
             Change::Memory { bytes } => Step::Memory { bytes, can: tell_memory(cores, bytes) },
-            Change::Drain { within } if self.drains => return Became::Over(drains(cores, within)),
+            Change::Drain { within } if self.drains => return Became::Over(drains(cores, within, None)),
             Change::Drain { within } => {
                 let all = 0..cores.orders.cores();
                 let done = CoreAnswers::ask(&cores.orders, all, |done| Order::StopListening { done });
@@ -181,11 +188,12 @@ impl Changes {
                 let within = *within;
                 match done.look(over).map(|all| all.is_some()) {
                     Ok(false) => Became::Waits(step),
-                    Ok(true) => {
+                    obeyed => {
+                        // A core that has obeyed accepts nobody any more, and one that has not will not either: it finds the order
+                        // before anything else.
                         self.drains = true;
-                        Became::Over(drains(cores, within))
+                        Became::Over(drains(cores, within, obeyed.err()))
                     }
-                    Err(why) => Became::Over(Reply::Error(why)),
                 }
             }
             Step::Capture { on, done } => {
@@ -234,13 +242,16 @@ fn keep_memory(cores: &Cores, why: &str) -> Reply {
     Reply::Error(format!("maxbytes stays as it is: {why}"))
 }
 
-/// All cores have obeyed: has whoever waits for the server's end know.
-fn drains(cores: &Cores, within: Option<Duration>) -> Reply {
+/// All cores have been told: has whoever waits for the server's end know; `late` says who has not obeyed yet.
+fn drains(cores: &Cores, within: Option<Duration>, late: Option<String>) -> Reply {
     let open = cores.admission.open();
     tracing::info!(connections = open, "told to drain by sidestep ctl");
     (cores.wake)(Ending::WithLastConnection { within });
     let limit = within.map_or(String::new(), |within| format!(", in {} s at the latest", within.as_secs()));
-    Reply::Done(format!("{open} connections go on and no new one is accepted; the server ends with the last{limit}"))
+    let late = late.map_or(String::new(), |late| format!("; {late}, and will once it goes on"));
+    Reply::Done(format!(
+        "{open} connections go on and no new one is accepted; the server ends with the last{limit}{late}"
+    ))
 }
 
 /// Tells every core to record, or not to.

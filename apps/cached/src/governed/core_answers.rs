@@ -46,12 +46,17 @@ impl<T> CoreAnswers<T> {
             }
         });
         match (never, self.missing.first()) {
-            (Some(core), _) => Err(format!("core {core} has not done what it was told before, and takes no more")),
+            (Some(core), _) => Err(takes_no_more(core)),
             (None, Some((core, _))) if over => Err(format!("core {core} has not done what it was told in time")),
             (None, Some(_)) => Ok(None),
             (None, None) => Ok(Some(&mut self.came)),
         }
     }
+}
+
+/// Why a core is told nothing more.
+pub(super) fn takes_no_more(core: usize) -> String {
+    format!("core {core} has not done what it was told before, and takes no more")
 }
 
 #[cfg(test)]

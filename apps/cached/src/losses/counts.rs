@@ -70,6 +70,8 @@ pub struct LinkLosses {
     pub route_changes: u64,
     /// Connections that came by another queue than the NIC's hash predicts.
     pub connections_elsewhere: u64,
+    /// Cores that take no turns just now.
+    pub cores_stalled: u64,
     /// Data planes that have ended and were started again.
     pub plane_restarts: u64,
     /// The kernel's counts of the interface.
@@ -95,6 +97,7 @@ impl LinkLosses {
             link_changes: 0,
             route_changes: 0,
             connections_elsewhere: 0,
+            cores_stalled: 0,
             plane_restarts: 0,
             rx_errors: link.rx_errors.saturating_sub(before.rx_errors),
             rx_dropped: link.rx_dropped.saturating_sub(before.rx_dropped),

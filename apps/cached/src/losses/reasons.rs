@@ -189,6 +189,12 @@ const BEFORE_STACK: &[Row] = &[
         Source::Link(|counts| counts.connections_elsewhere),
     ),
     (
+        "cores_stalled",
+        "A core took no turn for two seconds, or takes turns again: those that take none just now (gauge).",
+        Harmless,
+        Source::Link(|counts| counts.cores_stalled),
+    ),
+    (
         "plane_restarts",
         "The data plane ended, killed or by a fault of its own, and the supervisor started it again, empty.",
         Loss("an ERROR line of the log says how it ended, and the lines before it why; report a panic with them"),

@@ -1,5 +1,7 @@
 //! Why the server does not start, or ends: one line each for the operator.
 
+use std::time::Duration;
+
 use cache::MeshError;
 use nic::preflight::OpenError;
 use nic::{PoolError, RelayError};
@@ -12,6 +14,9 @@ use crate::worker::WorkerError;
 
 /// The exit code of a data plane of which a core has panicked: that of any Rust program whose main thread has.
 pub(crate) const PANICKED: u8 = 101;
+
+/// The exit code of a data plane of which a core did not end, and that is not to be started again. Its supervisor's is 1.
+pub(crate) const HANGS: u8 = 102;
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +84,17 @@ pub enum SetupError {
         /// How often it was started again.
         restarts: u64,
     },
+    /// A core does not end. Others have answered their clients and ended.
+    #[error(
+        "core {core} has not ended {} s after it was asked to, and ends with the process: its clients are not told; it hangs, or something else has its processor",
+        .limit.as_secs()
+    )]
+    Hangs {
+        /// Its number.
+        core: usize,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// A core panicked; all have stopped. The panic itself was printed by its thread.
     #[error("core {core} panicked; this is a fault of sidestep: report it with the lines above")]
     Panicked {
@@ -92,6 +108,7 @@ impl SetupError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Panicked { .. } => PANICKED,
+            Self::Hangs { .. } => HANGS,
             _ => 1,
         }
     }

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::confine::{Role, restrict};
 use crate::governed::{Cores, Ending, Governed};
 use crate::live_capture::CaptureWriter;
-use crate::losses::{LinkLosses, LossLog};
+use crate::losses::{LinkLosses, LossLog, Stalls};
 use crate::options::{Gateways, Options, cluster_in, users_in};
 use crate::orders::Orders;
 use crate::report::{CoreReport, total};
@@ -34,6 +34,12 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it looks whether the last connection has ended, where that is waited for.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long cores may take to end: far longer than one takes ([`crate::worker`]), and less than the supervisor waits for.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they have, whatever is told.
+const STOP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What the main thread waits for.
 enum Event {
@@ -68,6 +74,7 @@ pub(super) struct Running {
     /// The control channel: its socket, and the thread that answers.
     control: Option<(UnixStream, JoinHandle<()>)>,
     log: LossLog,
+    stalls: Stalls,
     since: Instant,
     /// The server's addresses, and the routers that the options name.
     own: Vec<OwnAddress>,
@@ -118,6 +125,7 @@ impl Running {
             _events: events,
             control,
             log: LossLog::default(),
+            stalls: Stalls::default(),
             since: Instant::now(),
             own: options.addresses.clone(),
             gateways: options.gateways,
@@ -152,6 +160,7 @@ impl Running {
                 tracing::info!(connections = self.base.admission.open(), "drained");
                 break;
             }
+            self.stalls.say(self.since.elapsed(), &self.base.losses);
             self.base.time.publish(shared.counters.core(0));
         }
     }
@@ -174,7 +183,7 @@ impl Running {
         let losses = &self.base.losses;
         let elsewhere = |arrivals: &Arrivals| arrivals.counts().map(|count| count.elsewhere()).sum();
         let connections_elsewhere = losses.arrivals().map_or(0, elsewhere);
-        losses.set_link(&LinkLosses { connections_elsewhere, ..counts });
+        losses.set_link(&LinkLosses { connections_elsewhere, cores_stalled: self.stalls.stalled(), ..counts });
         self.log.say(self.since.elapsed(), losses.totals(&self.base.shared.counters));
     }
 
@@ -209,16 +218,38 @@ impl Running {
         }
     }
 
-    /// Stops every core and says what they did. All that was opened closes.
+    /// Stops every core and says what they did. All that was opened closes, unless a core hangs: then it closes with the process,
+    /// which is to end.
     pub(super) fn stop(self) -> Result<(), SetupError> {
-        self.base.orders.stop();
-        let ended: Vec<_> = self.cores.into_iter().map(JoinHandle::join).collect();
-        if let Some((socket, thread)) = self.control {
+        let Running { base, cores, inbox, control, .. } = self;
+        base.orders.stop();
+        let hangs = first_that_hangs(&cores, &inbox, STOP_LIMIT);
+        let (ended, hanging): (Vec<_>, Vec<_>) =
+            cores.into_iter().enumerate().partition(|(_, core)| hangs.is_none() || core.is_finished());
+        let ended = ended.into_iter().map(|(core, end)| (core, end.join())).collect();
+        if let Some((socket, thread)) = control {
             // Whoever has asked for the end is told first that it comes.
             let _ = socket.shutdown(Shutdown::Read);
             let _ = thread.join();
         }
-        report(ended, self.base.losses.arrivals())
+        let reported = report(ended, base.losses.arrivals());
+        let Some((core, _)) = hanging.first() else { return reported };
+        // One that goes on finds all that it uses where it was.
+        std::mem::forget(base);
+        reported.and(Err(SetupError::Hangs { core: *core, limit: STOP_LIMIT }))
+    }
+}
+
+/// Waits until all `cores` have ended, whose ends are events, or for `limit`. Returns the first that has not.
+fn first_that_hangs<T>(cores: &[JoinHandle<T>], inbox: &Receiver<Event>, limit: Duration) -> Option<usize> {
+    let begun = Instant::now();
+    loop {
+        let hangs = cores.iter().position(|core| !core.is_finished())?;
+        if begun.elapsed() >= limit {
+            return Some(hangs);
+        }
+        // A thread that says farewell has a few steps to its end.
+        let _ = inbox.recv_timeout(STOP_INTERVAL);
     }
 }
 
@@ -264,10 +295,10 @@ fn listen(from: UnixStream, events: &Sender<Event>, confined: Sender<()>) {
     std::process::exit(1);
 }
 
-fn report(ended: Vec<std::thread::Result<CoreEnd>>, arrivals: Option<&Arrivals>) -> Result<(), SetupError> {
+fn report(ended: Vec<(usize, std::thread::Result<CoreEnd>)>, arrivals: Option<&Arrivals>) -> Result<(), SetupError> {
     let mut reports = Vec::new();
     let mut first_error = None;
-    for (core, end) in ended.into_iter().enumerate() {
+    for (core, end) in ended {
         match end {
             Ok(Ok(report)) => reports.push(report),
             Ok(Err(source)) => first_error = first_error.or(Some(SetupError::Core { core, source })),

@@ -88,9 +88,12 @@ impl Plane {
 
     /// Says something to it. One that does not listen is killed; its end comes as an event.
     pub(super) fn say(&mut self, message: &ToPlane) {
-        if say(&self.channel, message, &[]).is_err() {
-            self.kill();
+        let Err(error) = say(&self.channel, message, &[]) else { return };
+        // One that has ended tells so itself.
+        if error.kind() == io::ErrorKind::WouldBlock {
+            tracing::error!("the data plane takes in nothing that it is told: it is stopped, or hangs, and is killed");
         }
+        self.kill();
     }
 
     /// Ends it at once.
