@@ -16,6 +16,7 @@ mod lists;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -76,16 +77,17 @@ impl Governed {
         Governed { cores, log_filter, order_limit, lists: Lists::default(), changes: Changes::new(order_limit) }
     }
 
-    /// Answers what comes over `stream`, in a thread that ends with the other end of it.
+    /// Answers what comes over `stream`, in a thread that ends with the other end of it, and drops `confined` once it is.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(self, stream: UnixStream) -> io::Result<JoinHandle<()>> {
+    pub fn start(self, stream: UnixStream, confined: Sender<()>) -> io::Result<JoinHandle<()>> {
         let serve = move || {
             if let Err(error) = restrict(Role::Control) {
                 tracing::error!(%error, "the thread of the control channel cannot be confined: it is not served");
                 return;
             }
+            drop(confined);
             if let Err(error) = control::serve(stream, self) {
                 tracing::error!(%error, "the control channel has ended");
             }

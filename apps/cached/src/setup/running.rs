@@ -105,7 +105,8 @@ impl Running {
         ear.map_err(SetupError::system("start a thread"))?;
         let control = supervised.take_control();
         let writer = CaptureWriter::start(Some(confined.clone())).map_err(SetupError::system("start a thread"))?;
-        let control = control.map(|socket| govern(socket, &base, clock, writer, options, &events)).transpose();
+        let channels = (&events, &confined);
+        let control = control.map(|socket| govern(socket, &base, clock, writer, options, channels)).transpose();
         let control = control.map_err(SetupError::system("start the control channel"))?;
         restrict(Role::Main).map_err(SetupError::system("confine the main thread"))?;
         // Every thread drops its sender once it is confined, or has ended because it cannot be.
@@ -260,7 +261,7 @@ fn govern(
     clock: Clock,
     writer: CaptureWriter,
     options: &Options,
-    events: &Sender<Event>,
+    (events, confined): (&Sender<Event>, &Sender<()>),
 ) -> io::Result<(UnixStream, JoinHandle<()>)> {
     let (events, kept) = (events.clone(), socket.try_clone()?);
     let wake = Box::new(move |ending| {
@@ -278,7 +279,7 @@ fn govern(
         clock,
         wake,
     });
-    Ok((kept, governed.start(socket)?))
+    Ok((kept, governed.start(socket, confined.clone())?))
 }
 
 /// Passes on what the supervisor says. When it has ended, so does this process, at once: its sockets and the program's
