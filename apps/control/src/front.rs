@@ -345,7 +345,7 @@ impl Desk {
                             continue;
                         }
                         let Some(plane) = &mut self.plane else {
-                            let why = "no cores run at the moment; they are being started again, or could not be";
+                            let why = "no cores run at the moment: they are being started again, or the server ends";
                             session.line.say(number, encode(&Reply::Error(why.to_owned())));
                             continue;
                         };
