@@ -36,7 +36,6 @@ pub use error::SetupError;
 pub(crate) use error::{HANGS, PANICKED};
 use plane::Supervised;
 use running::Running;
-pub(crate) use running::STOP_LIMIT as CORES_STOP_LIMIT;
 
 /// Serves until SIGINT or SIGTERM: starts a data plane and watches over it, or is that. Prints the mode obtained and a
 /// line with `ready` once requests are answered, and what was served at the end. Returns the exit code.

@@ -25,6 +25,9 @@ const CEILING_LEAST_BYTES: usize = 256 << 20;
 /// another core.
 const DATAGRAM_PLACES: usize = 512;
 
+/// How long cores may take to end: far longer than one takes (`worker/run.rs`), and less than the supervisor waits for.
+pub(crate) const CORES_STOP_LIMIT: Duration = Duration::from_secs(5);
+
 /// The ports that are listened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ports {

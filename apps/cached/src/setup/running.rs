@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::config::flows_per_core;
+use super::config::{CORES_STOP_LIMIT, flows_per_core};
 use super::error::SetupError;
 use super::open::{Base, Opened};
 use super::plane::Supervised;
@@ -34,9 +34,6 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it looks whether the last connection has ended, where that is waited for.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How long cores may take to end: far longer than one takes ([`crate::worker`]), and less than the supervisor waits for.
-pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether they have, whatever is told.
 const STOP_INTERVAL: Duration = Duration::from_millis(5);
@@ -224,7 +221,7 @@ impl Running {
     pub(super) fn stop(self) -> Result<(), SetupError> {
         let Running { base, cores, inbox, control, .. } = self;
         base.orders.stop();
-        let hangs = first_that_hangs(&cores, &inbox, STOP_LIMIT);
+        let hangs = first_that_hangs(&cores, &inbox, CORES_STOP_LIMIT);
         let (ended, hanging): (Vec<_>, Vec<_>) =
             cores.into_iter().enumerate().partition(|(_, core)| hangs.is_none() || core.is_finished());
         let ended = ended.into_iter().map(|(core, end)| (core, end.join())).collect();
@@ -237,7 +234,7 @@ impl Running {
         let Some((core, _)) = hanging.first() else { return reported };
         // One that goes on finds all that it uses where it was.
         std::mem::forget(base);
-        reported.and(Err(SetupError::Hangs { core: *core, limit: STOP_LIMIT }))
+        reported.and(Err(SetupError::Hangs { core: *core, limit: CORES_STOP_LIMIT }))
     }
 }
 
