@@ -1,8 +1,7 @@
 //! What an exchange costs the stack: 40 bytes in, 80 bytes out, over many flows hit at random, frames in memory.
 //!
-//! `cargo run --release -p sidestep-stack --example echo_cost -- FLOWS REQUESTS [poll]` prints the time spent in turns, without
-//! the making of requests; with `poll` the same server is written on `Poll`, by which what its events cost can be told. For a
-//! machine that others use too, count instructions of `turn` under callgrind
+//! `cargo run --release -p sidestep-stack --example echo_cost -- FLOWS REQUESTS` prints the time spent in turns, without the
+//! making of requests. For a machine that others use too, count instructions of `turn` under callgrind
 //! (`--toggle-collect='*turn*'`). A working figure, not a published one.
 
 use std::collections::VecDeque;
@@ -11,7 +10,7 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 use nic::{Frame, FrameCensus, FramePool, PoolConfig, Queue, QueueError, QueueStats, RxBurst, TxBurst};
-use sidestep_stack::{Flow, Interest, Mac, NetStack, Poll, Port, Rings, Secrets, StackConfig, StackStats, Time, Token};
+use sidestep_stack::{Flow, Interest, Mac, NetStack, Poll, Rings, Secrets, StackConfig, Time, Token};
 
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -98,14 +97,6 @@ impl Queue for Clients {
     }
 }
 
-/// The server: on the stack itself, or on its events.
-enum Server {
-    Stack(NetStack, [Port<Clients>; 1]),
-    Poll(Poll<Clients>),
-}
-
-const LISTENER: Token = Token(usize::MAX);
-
 /// Takes the question, and answers it. Returns whether there was one.
 fn answer(mut flow: Flow<'_>) -> bool {
     let asked = flow.recv(|bytes| (bytes.len(), bytes.len()));
@@ -119,50 +110,20 @@ fn answer(mut flow: Flow<'_>) -> bool {
 }
 
 #[inline(never)]
-fn turn(server: &mut Server, now: Time) -> usize {
+fn turn(poll: &mut Poll<Clients>, now: Time) -> usize {
+    poll.take_in(now);
     let mut served = 0;
-    match server {
-        Server::Stack(stack, ports) => {
-            ports[0].receive();
-            stack.ingest(now, &mut ports[0], 0);
-            while let Some((id, ready)) = stack.next_ready() {
-                let Some(flow) = stack.flow(id).filter(|_| ready.readable) else { continue };
-                served += usize::from(answer(flow));
-            }
-            stack.expire(now);
-            stack.flush(now, ports);
-            ports[0].transmit().expect("memory is never gone");
-        }
-        Server::Poll(poll) => {
-            poll.poll(now).expect("memory is never gone");
-            while let Some(event) = poll.next_event() {
-                if event.token() == LISTENER {
-                    while let Some(id) = poll.accept() {
-                        poll.register(id, Token(id.index()), Interest::READABLE);
-                    }
-                } else if let Some(flow) = poll.flow(event.flow()).filter(|_| event.is_readable()) {
-                    served += usize::from(answer(flow));
-                }
-            }
+    while let Some(event) = poll.next_event() {
+        if let Some(flow) = poll.flow(event.flow()).filter(|_| event.is_readable()) {
+            served += usize::from(answer(flow));
         }
     }
+    poll.send(now).expect("memory is never gone");
     served
 }
 
-impl Server {
-    fn clients(&mut self) -> &mut Clients {
-        match self {
-            Self::Stack(_, ports) => ports[0].queue_mut(),
-            Self::Poll(poll) => poll.ports_mut()[0].queue_mut(),
-        }
-    }
-
-    fn stats(&self) -> &StackStats {
-        match self {
-            Self::Stack(stack, _) => stack.stats(),
-            Self::Poll(poll) => poll.stack().stats(),
-        }
-    }
+fn clients_of(poll: &mut Poll<Clients>) -> &mut Clients {
+    poll.ports_mut()[0].queue_mut()
 }
 
 fn main() {
@@ -176,30 +137,21 @@ fn main() {
     let stack = NetStack::new(config, Secrets::from_bytes([7; 32])).expect("a good configuration");
     let pool = FramePool::new(PoolConfig { frames: 1_024, ..PoolConfig::default() }).expect("there is memory");
     let clients = Clients { pool, arrived: VecDeque::with_capacity(256), state: vec![(1, 0); flows] };
-    let mut server = match std::env::args().nth(3).as_deref() {
-        None => Server::Stack(stack, [Port::new(clients)]),
-        Some("poll") => {
-            let mut poll = Poll::new(stack, [clients]);
-            poll.listen(LISTENER, Interest::READABLE);
-            Server::Poll(poll)
-        }
-        Some(other) => panic!("{other}: poll, or nothing"),
-    };
+    let mut poll = Poll::new(stack, [clients]);
+    poll.accept_each(Token(0), Interest::READABLE);
     let mut micros = 0;
-    let mut step = |server: &mut Server| {
+    let mut step = |poll: &mut Poll<Clients>| {
         micros += 30;
-        turn(server, Time::from_micros(micros))
+        turn(poll, Time::from_micros(micros))
     };
     for first in (0..flows).step_by(BATCH) {
         let last = (first + BATCH).min(flows);
         for flags in [2, 16] {
-            (first..last).for_each(|client| server.clients().segment(client, flags, 0));
-            // Twice: `Poll` sends what a turn has written with the next.
-            step(&mut server);
-            step(&mut server);
+            (first..last).for_each(|client| clients_of(&mut poll).segment(client, flags, 0));
+            step(&mut poll);
         }
     }
-    assert_eq!(server.stats().opened, flows as u64);
+    assert_eq!(poll.stack().stats().opened, flows as u64);
     let mut random = 88_172_645_463_325_252u64;
     let mut pick = || {
         random ^= random << 13;
@@ -212,10 +164,10 @@ fn main() {
     let rounds = requests / BATCH;
     for _ in 0..rounds {
         for _ in 0..BATCH {
-            server.clients().segment(pick(), 16 | 8, 40);
+            clients_of(&mut poll).segment(pick(), 16 | 8, 40);
         }
         let start = Instant::now();
-        served += step(&mut server);
+        served += step(&mut poll);
         in_stack += start.elapsed().as_nanos();
     }
     println!(

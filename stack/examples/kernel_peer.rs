@@ -19,8 +19,10 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
-use nic::{Doorbell, Queue, Sleeper};
-use sidestep_stack::{Connect, ConnectError, Flow, FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+use nic::{Doorbell, Sleeper};
+use sidestep_stack::{
+    Connect, ConnectError, Flow, FlowId, Interest, Mac, NetStack, Poll, Secrets, StackConfig, Time, Token,
+};
 
 /// Where streams and messages are listened for.
 const STREAM_PORT: u16 = 7_001;
@@ -431,8 +433,7 @@ impl Talk {
 
 struct Ours {
     plan: Plan,
-    stack: NetStack,
-    ports: [Port<XdpQueue>; 1],
+    poll: Poll<XdpQueue>,
     sleeper: Sleeper,
     connects: bool,
     talks: HashMap<FlowId, Talk>,
@@ -451,7 +452,6 @@ impl Ours {
         let mut device = XdpDevice::open(&XdpConfig::new(link, plan.own))?;
         let queue = device.queue_ids().first().copied().ok_or("the link has no queue")?;
         let queue = device.take_queue(queue).ok_or("the queue is taken")?;
-        let sleeper = Sleeper::new(Arc::new(Doorbell::new()?), queue.raw_fd());
         let prefix_len = if plan.own.is_ipv6() { 64 } else { 24 };
         let mut config = StackConfig::new(plan.own, prefix_len, Mac(device.link().mac.0));
         config.ports = vec![STREAM_PORT, MESSAGE_PORT];
@@ -461,11 +461,12 @@ impl Ours {
         (config.give_up_timeout, config.linger_timeout) = (PATIENCE, PATIENCE);
         config.ip_mtu = usize::try_from(device.link().mtu)?;
         let secrets = Secrets::from_bytes(std::array::from_fn(|i| plan.seed.wrapping_mul(i as u64 + 3) as u8));
+        let mut poll = Poll::new(NetStack::new(config, secrets)?, [queue]);
+        poll.accept_each(Token(0), Interest::EDGE);
         println!("listening");
         Ok(Self {
-            stack: NetStack::new(config, secrets)?,
-            ports: [Port::new(queue)],
-            sleeper,
+            sleeper: poll.sleeper(Arc::new(Doorbell::new()?)),
+            poll,
             connects,
             talks: HashMap::new(),
             start: Instant::now(),
@@ -484,34 +485,34 @@ impl Ours {
         loop {
             let here = self.start.elapsed();
             let now = Time::from_duration(here);
-            let received = self.ports[0].receive();
-            self.stack.ingest(now, &mut self.ports[0], 0);
+            let received = self.poll.take_in(now);
             self.begin(now)?;
-            while let Some((id, ready)) = self.stack.next_ready() {
-                if let Some(reason) = ready.closed {
-                    let talk = self.talks.remove(&id);
+            while let Some(event) = self.poll.next_event() {
+                if let Some(reason) = event.closed() {
+                    let talk = self.talks.remove(&event.flow());
                     return Err(format!("a connection ended: {reason:?}, {:?}", talk.map(|t| (t.read, t.sent))).into());
                 }
-                self.visit(id)?;
+                self.visit(event.flow())?;
             }
-            self.stack.expire(now);
-            self.stack.flush(now, &mut self.ports);
-            let sent = self.ports[0].transmit()?;
-            if self.whole == all && self.stack.flows() == 0 {
+            let sent = self.poll.send(now)?;
+            if self.whole == all && self.poll.flows() == 0 {
                 break;
             }
             if here.saturating_sub(self.moved) > SILENCE && (self.begun > 0 || self.connects) {
                 let talks = self.talks.values().map(|talk| (talk.read, talk.sent)).collect::<Vec<_>>();
-                return Err(
-                    format!("hangs: {} of {all} whole, {talks:?}, {:?}", self.whole, self.stack.census()).into()
-                );
+                return Err(format!(
+                    "hangs: {} of {all} whole, {talks:?}, {:?}",
+                    self.whole,
+                    self.poll.stack().census()
+                )
+                .into());
             }
-            if received == 0 && sent == 0 && !self.stack.has_work() && self.ports[0].unsent() == 0 {
-                let wait = self.stack.next_deadline(now).unwrap_or(SILENCE).min(Duration::from_secs(1));
+            if received == 0 && sent == 0 && !self.poll.has_work() {
+                let wait = self.poll.idle(now).unwrap_or(SILENCE).min(Duration::from_secs(1));
                 self.sleeper.sleep(Some(wait), || false)?;
             }
         }
-        let stats = self.stack.stats();
+        let stats = self.poll.stack().stats();
         let more = format!(
             " sent_again={} timeouts={} tail_probes={} needless={} enlarged={} challenge_acks={} drops={:?}",
             stats.sent_again,
@@ -538,7 +539,7 @@ impl Ours {
                 }
             };
             let wanted = Connect::to(SocketAddr::new(self.plan.peer, port));
-            let id = match self.stack.connect(now, &wanted, |_| true) {
+            let id = match self.poll.connect(now, &wanted, |_| true) {
                 Ok(id) => id,
                 // An IPv6 address is asked for before it is used (RFC 4862, 5.4).
                 Err(ConnectError::NoBlockYet | ConnectError::NoRoute { .. }) => return Ok(()),
@@ -551,7 +552,7 @@ impl Ours {
     }
 
     fn visit(&mut self, id: FlowId) -> Result<(), Box<dyn Error>> {
-        let Some(mut flow) = self.stack.flow(id) else { return Ok(()) };
+        let Some(mut flow) = self.poll.flow(id) else { return Ok(()) };
         let plan = &self.plan;
         let begun = &mut self.begun;
         let talk = self.talks.entry(id).or_insert_with(|| {
@@ -563,8 +564,8 @@ impl Ours {
         let Exchange { moved, more, shuts } = talk.exchange(&mut flow, plan.bytes)?;
         let is_stream = matches!(talk.task, Task::Stream(_));
         if shuts && !std::mem::replace(&mut talk.shut, true) {
-            self.stack.shutdown(id);
-            flow = self.stack.flow(id).ok_or("a flow ended that was shut")?;
+            self.poll.shutdown(id);
+            flow = self.poll.flow(id).ok_or("a flow ended that was shut")?;
         }
         let ended = flow.peer_closed() && flow.recv_queue() == 0;
         let wanted = talk.last(plan.bytes);
@@ -582,7 +583,7 @@ impl Ours {
         } else if more > 0 {
             flow.want_send_room(1_460);
             if flow.send_room() == 0 {
-                self.stack.enlarge(id);
+                self.poll.enlarge(id);
             }
         }
         if moved {

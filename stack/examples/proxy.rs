@@ -57,7 +57,7 @@ impl Proxy {
     /// Connects for a client. What it sends meanwhile waits in its ring, and closes its window.
     fn pair<Q: Queue>(&mut self, poll: &mut Poll<Q>, now: Time, client: FlowId) {
         let mut connect = Connect::to(self.server);
-        connect.token = HALF.0 as u64;
+        connect.token = HALF;
         match poll.connect(now, &connect, |_| true) {
             Ok(server) => {
                 self.other.insert(client, server);

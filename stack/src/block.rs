@@ -25,7 +25,7 @@ use crate::flow_id::FlowKey;
 use crate::link::LinkHeader;
 use crate::options::SynOptions;
 use crate::phase::{Marks, Phase};
-use crate::ready::{Interest, News, Readiness};
+use crate::ready::{Interest, News};
 use crate::ring_pool::Place;
 use crate::rings::Rings;
 use crate::scoreboard::BoardNumber;
@@ -380,21 +380,6 @@ impl FlowBlock {
         self.news &= News::LISTED;
         self.marks &= Marks::OF_LISTS;
     }
-
-    /// Takes what has happened since the application was last told, for a flow that has just left the ready list.
-    #[inline]
-    pub(crate) fn take_news(&mut self) -> Readiness {
-        let news = std::mem::replace(&mut self.news, News::empty());
-        let closed = matches!(self.phase, Phase::Ended).then_some(self.close_reason);
-        Readiness {
-            opened: news.contains(News::OPENED),
-            readable: news.contains(News::READABLE),
-            writable: news.contains(News::WRITABLE),
-            woken: news.contains(News::WOKEN),
-            closed,
-            token: self.token,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -424,17 +409,5 @@ mod tests {
         assert_eq!(size_of::<Block<4_096, 8_192>>(), 13_120);
         assert_eq!(Rings::DEFAULT.flow_bytes(), 13_120);
         assert_eq!(Rings { rx: 65_535, tx: 65_535 }.flow_bytes(), size_of::<Block<65_535, 65_535>>());
-    }
-
-    #[test]
-    fn news_gather_until_they_are_taken_and_the_end_stays_told() {
-        let mut blocks = Vec::new();
-        maker(Rings::DEFAULT).expect("the default")(1, &mut blocks);
-        let block = &mut blocks[0];
-        block.news = News::LISTED | News::READABLE | News::WRITABLE;
-        (block.phase, block.close_reason) = (Phase::Ended, CloseReason::Reset);
-        let told = block.take_news();
-        assert!(told.readable && told.writable && !told.opened && !told.woken);
-        assert_eq!((told.closed, block.news), (Some(CloseReason::Reset), News::empty()));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::event::Token;
 use crate::link::Mac;
+use crate::ready::Interest;
 
 /// A connection to be opened by [`NetStack::connect`](crate::NetStack::connect). Make one by [`Connect::to`], then
 /// change fields.
@@ -19,14 +21,18 @@ pub struct Connect {
     pub mac: Option<Mac>,
     /// Which of the ports given to [`flush`](crate::NetStack::flush) the SYN leaves by.
     pub port: u16,
-    /// The number reported with every [`Readiness`](crate::Readiness) of the flow.
-    pub token: u64,
+    /// The number that is told with every [`Event`](crate::Event) of the flow.
+    pub token: Token,
+    /// What is told of the flow; that it is open, or why it is not, of whatever interest, unless that is empty.
+    pub interest: Interest,
 }
 
 impl Connect {
-    /// A connection to `remote` by the first port, everything else being the stack's choice.
+    /// A connection to `remote` by the first port, everything else being the stack's choice; all is told of it as it
+    /// happens ([`Interest::EDGE`]), with the number 0.
     pub fn to(remote: impl Into<SocketAddr>) -> Self {
-        Self { remote: remote.into(), source: None, source_port: None, mac: None, port: 0, token: 0 }
+        let (token, interest) = (Token(0), Interest::EDGE);
+        Self { remote: remote.into(), source: None, source_port: None, mac: None, port: 0, token, interest }
     }
 }
 

@@ -58,7 +58,8 @@ impl Event {
     }
 
     /// The connection has just been opened: by a peer, where [`Poll::accept_each`](crate::Poll::accept_each) was called, or by
-    /// [`Poll::connect`](crate::Poll::connect). The first event of a flow, and no later one, says so.
+    /// [`Poll::connect`](crate::Poll::connect). The first event of a flow, and no later one, says so; one of ours that never
+    /// opened has none but its end.
     #[inline]
     pub fn is_new(&self) -> bool {
         self.told.contains(Told::NEW)

@@ -210,13 +210,9 @@ impl Flow<'_> {
         matches!(self.block.socket().state(), State::Established | State::CloseWait)
     }
 
-    /// Sets the number that is reported with every [`Readiness`](crate::Readiness) of the flow.
-    pub fn set_token(&mut self, token: u64) {
-        self.block.token = token;
-    }
-
-    /// Sets when the flow is reported. Of [`Interest::LEVEL`] alone [`NetStack::next_ready`](crate::NetStack::next_ready) takes note: for
-    /// [`Poll`](crate::Poll) there is [`Poll::register`](crate::Poll::register).
+    /// Sets of what the flow is told from now on, with the number that it has. Of what is true already nothing is told anew, for
+    /// which there is [`Poll::register`](crate::Poll::register): it is for who has just looked, as one that wants to hear of room
+    /// when a write has found none.
     pub fn set_interest(&mut self, interest: Interest) {
         self.block.interest = interest;
     }

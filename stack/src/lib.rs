@@ -2,8 +2,8 @@
 //!
 //! [`Poll`] is what a server or a client is written on: events of flows, level- or edge-triggered. Below it,
 //! [`NetStack`] is the turn: `receive` (on each [`Port`]) → [`ingest`](NetStack::ingest) →
-//! [`next_ready`](NetStack::next_ready) and [`flow`](NetStack::flow) (the application) →
-//! [`expire`](NetStack::expire) → [`flush`](NetStack::flush) → `transmit`. Time is an argument ([`Time`]).
+//! [`expire`](NetStack::expire) → events and [`flow`](NetStack::flow) (the application, through [`Poll`]) →
+//! [`flush`](NetStack::flush) → `transmit`. Time is an argument ([`Time`]).
 #![forbid(unsafe_code)]
 
 /// A SYN that waits for its cookie.
@@ -92,7 +92,7 @@ mod poll;
 mod port;
 /// A token bucket.
 mod rate;
-/// The ready list: `Readiness`, `Interest`.
+/// The ready list: `Interest`.
 mod ready;
 /// Datagrams that came in fragments.
 mod reassembly;
@@ -165,7 +165,7 @@ pub use nic::Route;
 pub use own_addresses::OwnAddress;
 pub use poll::Poll;
 pub use port::Port;
-pub use ready::{Interest, Readiness};
+pub use ready::Interest;
 pub use rings::Rings;
 pub use routes::Routes;
 pub use send_to::{SendTo, SendToError};

@@ -1,7 +1,7 @@
 //! `NetStack`: one core's TCP/IP, a turn at a time.
 //!
 //! ```text
-//! Port::receive ─► ingest ─► next_ready, flow (the application) ─► expire ─► flush ─► Port::transmit
+//! Port::receive ─► ingest ─► expire ─► events, flow (the application, through Poll) ─► flush ─► Port::transmit
 //! ```
 //!
 //! One smoltcp interface serves every flow: each call is given the one-socket set of the flow at hand and a device of
@@ -82,7 +82,7 @@ use crate::path_mtu::PathMtus;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::rate::{AnswerLimit, RateLimit, SharedLimit};
-use crate::ready::{News, Readiness, ReadyList};
+use crate::ready::{News, ReadyList};
 use crate::reassembly::{FragmentKey, Ipv6FragmentKey, Reassembly};
 use crate::replay::Replay;
 use crate::resolve::Resolver;
@@ -308,28 +308,6 @@ impl NetStack {
     /// Makes up to `count` blocks, within the limit of flows.
     fn make_blocks(&mut self, count: usize) {
         self.blocks.make(count, &mut self.free);
-    }
-
-    /// Takes the next flow off the ready list. The application bounds how many it takes in a turn; the others wait.
-    ///
-    /// Every flow is first reported with `opened` and last with `closed`, unless the application closes or aborts it
-    /// before: then nothing more is reported of it. One that was asked for by [`connect`](Self::connect) may be
-    /// reported as `closed` alone.
-    #[inline]
-    pub fn next_ready(&mut self) -> Option<(FlowId, Readiness)> {
-        while let Some(index) = self.ready.pop() {
-            let block = &mut self.blocks[index as usize];
-            let readiness = block.take_news();
-            if !block.phase.is_open() && readiness.closed.is_none() {
-                continue;
-            }
-            let id = FlowId { index, generation: block.generation };
-            if readiness.closed.is_some() {
-                self.free(index);
-            }
-            return Some((id, readiness));
-        }
-        None
     }
 
     /// The flow `id`, or `None` when it has ended or was closed. The next [`flush`](Self::flush) looks at the flow.

@@ -189,6 +189,13 @@ impl<Q: Queue> Poll<Q> {
         &mut self.ports
     }
 
+    /// The stack and the ports at once, for a step of a turn that is none of those here: to take in a frame that was kept, for
+    /// one.
+    #[inline]
+    pub fn parts_mut(&mut self) -> (&mut NetStack, &mut [Port<Q>]) {
+        (&mut self.stack, &mut self.ports)
+    }
+
     /// The way that frames go round the cores, for its counters.
     pub fn strays(&self) -> &StrayRing {
         &self.strays

@@ -1,12 +1,11 @@
 //! The ready list: which flows have news for the application, each at most once, and what the news is.
 //!
 //! What happened is kept in the flow's block, so that a flow that waits on the list gathers further news without
-//! growing it. Bounded by the number of flows; taken in the order in which flows first had news. Two take from it:
-//! [`NetStack::next_ready`](crate::NetStack::next_ready) tells what has happened, [`Poll`](crate::Poll) what is true.
+//! growing it. Bounded by the number of flows; taken in the order in which flows first had news, by [`Poll`](crate::Poll), which
+//! tells what is true of a flow that is listed (`net_stack/events.rs`).
 
 use bitflags::bitflags;
 
-use crate::close_reason::CloseReason;
 use crate::flow_list::FlowList;
 
 bitflags! {
@@ -29,24 +28,6 @@ bitflags! {
         /// The block is on the ready list. Stays until the list lets go of it, whatever flow uses the block by then.
         const LISTED = 1 << 6;
     }
-}
-
-/// What has happened to a flow since it was last on the ready list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Readiness {
-    /// The flow is new: the handshake has just been completed. The first thing reported of a flow, but for one that
-    /// was asked for by [`NetStack::connect`](crate::NetStack::connect) and never opened.
-    pub opened: bool,
-    /// Bytes have arrived, or the peer has closed its direction.
-    pub readable: bool,
-    /// The room that was wanted in the transmit ring is there.
-    pub writable: bool,
-    /// Someone called [`NetStack::wake`](crate::NetStack::wake).
-    pub woken: bool,
-    /// The flow is gone, and why. The last thing ever reported of it; its id is dead already.
-    pub closed: Option<CloseReason>,
-    /// The number set by [`Flow::set_token`](crate::Flow::set_token); 0 before.
-    pub token: u64,
 }
 
 bitflags! {

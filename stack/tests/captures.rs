@@ -193,7 +193,7 @@ fn a_captured_conversation_is_held_with_the_stack() {
         let mut stage = Stage::new();
         let outcome = stage.play(&contents.frames, Pass::Conversation);
         assert_eq!((outcome.opened, outcome.bytes), (1, made::ASKED as u64), "{name}: {outcome:?}");
-        assert_eq!((outcome.datagrams, stage.stack.stats().finished), (1, 1), "{name}: {outcome:?}");
+        assert_eq!((outcome.datagrams, stage.poll.stack().stats().finished), (1, 1), "{name}: {outcome:?}");
     }
 }
 
@@ -203,7 +203,7 @@ fn a_captured_conversation_over_ipv6_is_held_with_the_stack() {
     let frames = made::conversation_v6();
     let outcome = stage.play(&frames, Pass::Conversation);
     assert_eq!((outcome.opened, outcome.bytes), (1, made::ASKED as u64), "{outcome:?}");
-    assert_eq!((outcome.datagrams, stage.stack.stats().finished), (1, 1), "{outcome:?}");
+    assert_eq!((outcome.datagrams, stage.poll.stack().stats().finished), (1, 1), "{outcome:?}");
     for pass in [Pass::Captured, Pass::Station] {
         let outcome = Stage::new().play(&frames, pass);
         assert_eq!((outcome.answers, outcome.accepted, outcome.dropped()), (0, 0, frames.len() as u64), "{pass:?}");

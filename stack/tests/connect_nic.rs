@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nic::link::Link;
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
 use nic::{FlowPrediction, QueueId};
-use sidestep_stack::{Connect, Ends, Mac, NetStack, Port, Secrets, StackConfig, StackStats, Time};
+use sidestep_stack::{Connect, Ends, Mac, NetStack, Poll, Secrets, StackConfig, StackStats, Time};
 
 const OPENS: &str = "SIDESTEP_STACK_TEST_OPENS";
 
@@ -51,22 +51,21 @@ impl Task {
         (config.max_flows, config.flows_at_start) = (2 * self.opens, 2 * self.opens);
         // An emulation, beside other work.
         config.connect_timeout = Duration::from_secs(60);
-        let mut stack = NetStack::new(config, Secrets::from_bytes([9; 32])).expect("a good configuration");
-        let (mut ports, start) = ([Port::new(queue)], Instant::now());
+        let stack = NetStack::new(config, Secrets::from_bytes([9; 32])).expect("a good configuration");
+        let (mut poll, start) = (Poll::new(stack, [queue]), Instant::now());
         let (mut tried, mut opened, mut answered) = (0, 0, 0);
         // Until all are done: a segment of the other's that came here would be answered by a reset only by a core that looks.
         while done.load(Ordering::Relaxed) < cores {
             let now = Time::from_duration(start.elapsed());
             while tried < self.opens && tried - answered < AT_ONCE {
-                stack.connect(now, &self.to, &mut comes_home).expect("a free port that leads here");
+                poll.connect(now, &self.to, &mut comes_home).expect("a free port that leads here");
                 tried += 1;
             }
-            ports[0].receive();
-            stack.ingest(now, &mut ports[0], 0);
-            while let Some((id, ready)) = stack.next_ready() {
-                assert_eq!(ready.closed, None, "of {tried} tried, {opened} opened: {:?}", stack.stats());
-                let Some(mut flow) = stack.flow(id) else { panic!("{id:?} was reported and is dead") };
-                if ready.opened {
+            poll.take_in(now);
+            while let Some(event) = poll.next_event() {
+                assert_eq!(event.closed(), None, "of {tried} tried, {opened} opened: {:?}", poll.stack().stats());
+                let Some(mut flow) = poll.flow(event.flow()) else { panic!("{event:?} is of one that is dead") };
+                if event.is_new() {
                     assert_eq!(flow.send_slice(b"x"), 1);
                     opened += 1;
                 }
@@ -78,11 +77,9 @@ impl Task {
                     }
                 }
             }
-            stack.expire(now);
-            stack.flush(now, &mut ports);
-            ports[0].transmit().expect("the link is there");
+            poll.send(now).expect("the link is there");
         }
-        *stack.stats()
+        *poll.stack().stats()
     }
 }
 

@@ -57,9 +57,9 @@ fn a_large_value_leaves_in_few_trains_which_arrive_as_segments_that_the_link_tak
         read(lab, handle, &mut received);
         received == BYTES
     });
-    let stats = lab.server.ports[0].queue().stats();
+    let stats = lab.server.poll.ports()[0].queue().stats();
     // 685 segments, the first ten of them in a window of ten.
     assert!((16..100).contains(&stats.tx_trains), "{stats:?}");
     assert!((685..760).contains(&stats.tx_frames), "{stats:?}");
-    assert_eq!(lab.server.stack.stats().sent_again, 0);
+    assert_eq!(lab.server.poll.stack().stats().sent_again, 0);
 }

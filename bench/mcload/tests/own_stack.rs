@@ -9,7 +9,7 @@ use std::time::Duration;
 use mcload::transport::own_stack::{OwnStack, Route};
 use mcload::transport::{Close, End, News, Slot, Transport};
 use nic::{PortConfig, QueueId, Wire, WireQueue};
-use stack::{FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+use stack::{FlowId, Interest, Mac, NetStack, Poll, Secrets, StackConfig, Time, Token};
 
 /// Of each family: server, client, and a host that is not there.
 const FAMILIES: [[IpAddr; 3]; 2] = [
@@ -37,8 +37,7 @@ struct Lab {
     wire: Wire,
     micros: Arc<AtomicU64>,
     client: OwnStack<WireQueue>,
-    server: NetStack,
-    ports: [Port<WireQueue>; 1],
+    server: Poll<WireQueue>,
     /// The server takes nothing while this is set.
     deaf: bool,
     last: Option<FlowId>,
@@ -66,9 +65,10 @@ impl Lab {
             // Looking at the clock takes a moment, as it does: nothing that waits for time may wait for ever.
             Box::new(move || Duration::from_micros(clock.fetch_add(1, Ordering::Relaxed))),
         );
-        let server = stack(own, SERVER_MAC, |config| config.ports = vec![7]);
-        let ports = [Port::new(theirs.take_queue(QueueId(0)).expect("opened once"))];
-        let mut lab = Self { wire, micros, client, server, ports, deaf: false, last: None };
+        let queue = theirs.take_queue(QueueId(0)).expect("opened once");
+        let mut server = Poll::new(stack(own, SERVER_MAC, |config| config.ports = vec![7]), [queue]);
+        server.accept_each(Token(0), Interest::EDGE);
+        let mut lab = Self { wire, micros, client, server, deaf: false, last: None };
         if client_address.is_ipv6() {
             // Until both have tested their addresses (RFC 4862 §5.4).
             lab.run(5_000);
@@ -78,14 +78,13 @@ impl Lab {
 
     fn serve(&mut self) {
         let now = Time::from_micros(self.micros.load(Ordering::Relaxed));
-        self.ports[0].receive();
-        self.server.ingest(now, &mut self.ports[0], 0);
-        while let Some((id, ready)) = self.server.next_ready() {
-            if ready.closed.is_some() {
+        self.server.take_in(now);
+        while let Some(event) = self.server.next_event() {
+            if event.closed().is_some() {
                 continue;
             }
-            self.last = Some(id);
-            let Some(mut flow) = self.server.flow(id) else { continue };
+            self.last = Some(event.flow());
+            let Some(mut flow) = self.server.flow(event.flow()) else { continue };
             while !self.deaf && flow.recv_queue() > 0 && flow.send_room() > 0 {
                 let mut scratch = [0; 1_024];
                 let room = flow.send_room().min(scratch.len());
@@ -100,9 +99,7 @@ impl Lab {
                 flow.close();
             }
         }
-        self.server.expire(now);
-        self.server.flush(now, &mut self.ports);
-        self.ports[0].transmit().expect("a wire is never gone");
+        self.server.send(now).expect("a wire is never gone");
     }
 
     /// Turns for `millis` of virtual time, and what is reported in it. Bytes are taken and added up.

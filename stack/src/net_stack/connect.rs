@@ -50,9 +50,9 @@ pub(super) type Source = (FlowKey, u32, Option<u32>);
 
 impl NetStack {
     /// Opens a connection: the next [`flush`](Self::flush) sends the SYN, or asks for the Ethernet address that it
-    /// needs. Later the ready list reports `opened`, or `closed` with [`Refused`](CloseReason::Refused),
+    /// needs. Later an event tells that it is open, or closed with [`Refused`](CloseReason::Refused),
     /// [`TimedOut`](CloseReason::TimedOut) or [`Unreachable`](CloseReason::Unreachable). Until then nothing can be
-    /// written, and the flow may be closed or aborted, after which nothing is reported of it.
+    /// written, and the flow may be closed or aborted, after which nothing is told of it.
     ///
     /// `comes_home` says whether the peer's frames of a flow reach this core; only such a source port is taken. Where
     /// a NIC steers by hash, ask [`nic::FlowPrediction::queue_of`] with [`Ends::peer`] and [`Ends::own`]; where that
@@ -129,15 +129,17 @@ impl NetStack {
             hash,
             port: connect.port,
             link: mac.map_or(LinkHeader::EMPTY, |mac| self.link_to(mac, &key)),
-            token: connect.token,
+            token: connect.token.0 as u64,
             isn,
             rcv_nxt: 0,
             peer_window: 0,
         };
         self.begin_active(now, index, beginning);
         self.stats.connects += 1;
+        let block = &mut self.blocks[index as usize];
+        block.interest = connect.interest;
         if connect.source_port.is_some() {
-            self.blocks[index as usize].tries = NO_OTHER_PORT;
+            block.tries = NO_OTHER_PORT;
         }
         if mac.is_none() {
             self.wait_for_neighbor(index);

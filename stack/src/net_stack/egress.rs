@@ -18,7 +18,6 @@ use crate::contain::contain;
 use crate::one_frame::OneFrame;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
-use crate::ready::{Interest, News};
 use crate::replay::{Replay, Told};
 use crate::segment::{Control, Sent};
 use crate::wire::{ACK, RST};
@@ -46,8 +45,8 @@ pub(super) enum Visit {
 /// What came of having smoltcp say what a flow has to say.
 pub(super) enum Said {
     /// Its last segment ends where its data ends: until the peer answers, only the retransmission timer matters, which is
-    /// `patience`. `more`: see [`has_more`].
-    Last { patience: Span, more: bool },
+    /// `patience`. `doubted`: it has sent something again.
+    Last { patience: Span, doubted: bool },
     /// Everything, until that moment; `None`: until it hears of its peer or of the application.
     Until(Option<Time>),
     /// Not everything, or the flow has ended.
@@ -105,7 +104,7 @@ impl NetStack {
             return self.give_up(port, index);
         }
         match self.say(now, port, index) {
-            Said::Last { patience, more } => self.wait(now, index, deadline.min(now.plus(patience)), more),
+            Said::Last { patience, doubted } => self.wait(now, index, deadline.min(now.plus(patience)), doubted),
             Said::Until(at) => self.settle(now, port, index, at),
             Said::Stopped(visit) => return visit,
         }
@@ -278,30 +277,18 @@ impl NetStack {
         }
         let block = &mut *self.blocks[index as usize];
         note_state(block, now);
-        let (deadline, more) = (self.deadlines.of(block), has_more(block));
-        self.wait(now, index, deadline.min(next), more);
+        let (deadline, doubted) = (self.deadlines.of(block), block.marks.contains(Marks::DOUBTED));
+        self.wait(now, index, deadline.min(next), doubted);
     }
 
-    /// Has the flow looked at again `next` at the latest. `more`: see [`has_more`].
+    /// Has the flow looked at again `next` at the latest. `doubted`: it has sent something again.
     #[inline(always)]
-    fn wait(&mut self, now: Time, index: u32, next: Time, more: bool) {
+    fn wait(&mut self, now: Time, index: u32, next: Time, doubted: bool) {
         if next != Time::NEVER {
             self.work.timers += u64::from(self.wheel.arm_no_later(index, next));
         }
-        if more {
-            self.see_to_more(now, index);
-        }
-    }
-
-    /// See [`has_more`].
-    #[cold]
-    #[inline(never)]
-    fn see_to_more(&mut self, now: Time, index: u32) {
-        if self.blocks[index as usize].marks.contains(Marks::DOUBTED) {
+        if doubted {
             self.sent_again(now, index);
-        }
-        if self.blocks[index as usize].interest.contains(Interest::LEVEL) {
-            self.report_levels(index);
         }
     }
 
@@ -313,8 +300,6 @@ impl NetStack {
                 self.begin_time_wait(now, index);
             }
             self.end(index, CloseReason::Finished);
-        } else if block.interest.contains(Interest::LEVEL) {
-            self.report_levels(index);
         }
     }
 
@@ -356,21 +341,6 @@ impl NetStack {
         if let Some(evicted) = evicted {
             self.stats.time_waits_evicted += 1;
             self.names.release(evicted.remote);
-        }
-    }
-
-    /// Reports a flow again that has what its application is interested in for as long as it is there.
-    #[inline(never)]
-    fn report_levels(&mut self, index: u32) {
-        let block = &self.blocks[index as usize];
-        let read = block.interest.contains(Interest::READABLE);
-        let write = block.interest.contains(Interest::WRITABLE);
-        let socket = block.socket();
-        let mut events = News::empty();
-        events.set(News::READABLE, read && (socket.can_recv() || block.marks.contains(Marks::FIN_RECEIVED)));
-        events.set(News::WRITABLE, write && socket.can_send());
-        if !events.is_empty() && block.phase.is_open() {
-            self.report(index, events);
         }
     }
 
@@ -461,7 +431,8 @@ pub(super) fn last_of(block: &FlowBlock, sent: &Sent) -> Option<Said> {
         && !sent.empty
         && sent.end == block.highest_ack.wrapping_add(waiting)
         && socket.state() == State::Established;
-    last.then(|| Said::Last { patience: block.sending.patience(), more: has_more(block) })
+    let doubted = block.marks.contains(Marks::DOUBTED);
+    last.then(|| Said::Last { patience: block.sending.patience(), doubted })
 }
 
 /// Has smoltcp hold back what would be sent as a small segment into the rest of the window, when more waits than that
@@ -482,13 +453,6 @@ pub(super) fn hold_rest_back(block: &mut FlowBlock) {
     if block.socket().nagle_enabled() != silly {
         block.socket_mut().set_nagle_enabled(silly);
     }
-}
-
-/// Whether there is more to be done once the flow has said what it had to say: it has sent something again, or is to be
-/// reported for as long as there is something to read or room to write.
-#[inline]
-fn has_more(block: &FlowBlock) -> bool {
-    block.marks.contains(Marks::DOUBTED) || block.interest.contains(Interest::LEVEL)
 }
 
 /// Whether smoltcp has data to send and nothing will make it say so, `poll_at` being when it wants to be polled.

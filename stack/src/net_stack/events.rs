@@ -77,7 +77,7 @@ impl NetStack {
         let block = &mut *self.blocks[index as usize];
         let flow = FlowId { index, generation: block.generation };
         if block.phase == Phase::Ended {
-            return self.tell_end(flow);
+            return self.tell_end(flow, news);
         }
         if !block.phase.is_open() {
             return Look::Nothing;
@@ -125,15 +125,17 @@ impl NetStack {
         Some(Event { flow, token, told, closed: None })
     }
 
-    /// Tells of the end of a flow, and frees its block.
-    fn tell_end(&mut self, flow: FlowId) -> Look {
+    /// Tells of the end of a flow, of which `news` was taken, and frees its block.
+    fn tell_end(&mut self, flow: FlowId, news: News) -> Look {
         let block = &*self.blocks[flow.index()];
         let (wanted, token, closed) = (block.interest, Token(block.token as usize), Some(block.close_reason));
         self.free(flow.index);
         if wanted.is_empty() {
             return Look::Nothing;
         }
-        let mut told = Told::from_bits_truncate((wanted & Interest::EDGE).bits());
+        // One of ours may have ended as soon as it was open.
+        let mut told = Told::from_bits_truncate(news.bits()) & Told::NEW;
+        told |= Told::from_bits_truncate((wanted & Interest::EDGE).bits());
         told.set(Told::READ_CLOSED, wanted.contains(Interest::READABLE));
         Look::Event(Event { flow, token, told, closed })
     }

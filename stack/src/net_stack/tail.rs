@@ -9,7 +9,6 @@ use crate::block::FlowBlock;
 use crate::clock::Time;
 use crate::delays::Heard;
 use crate::phase::{Marks, Phase};
-use crate::ready::Interest;
 use crate::sending::Tail;
 
 impl NetStack {
@@ -95,7 +94,6 @@ pub(super) fn has_in_flight(block: &FlowBlock) -> bool {
 fn rests(block: &FlowBlock) -> bool {
     block.phase == Phase::Open
         && !block.marks.intersects(Marks::TOUCHED | Marks::IN_DOUBT | Marks::SEND_AGAIN | Marks::TIMED_OUT)
-        && !block.interest.contains(Interest::LEVEL)
         && block.socket().send_queue() as u32 == block.snd_nxt.wrapping_sub(block.highest_ack)
         && block.last_ack == block.rcv_nxt()
 }

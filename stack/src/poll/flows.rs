@@ -86,7 +86,7 @@ impl<Q: Queue> Poll<Q> {
     }
 
     /// As [`NetStack::connect`](crate::NetStack::connect). The flow is registered with [`Connect::token`] for
-    /// [`Interest::EDGE`]: it is new and writable once it is open, and closed if it does not come to that.
+    /// [`Connect::interest`]: it is new once it is open, and closed if it does not come to that.
     ///
     /// # Errors
     /// As [`NetStack::connect`](crate::NetStack::connect).

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use etherparse::{IcmpEchoHeader, Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use nic::{QueueId, Rss};
-use sidestep_stack::{CloseReason, Connect, ConnectError, DropReason, FlowId, StackConfig};
+use sidestep_stack::{CloseReason, Connect, ConnectError, DropReason, FlowId, StackConfig, Token};
 
 use crate::lab::bench::Bench;
 use crate::lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
@@ -20,14 +20,14 @@ fn bench() -> Bench {
 
 fn connect(bench: &mut Bench, connect: &Connect) -> Result<FlowId, ConnectError> {
     let now = bench.now();
-    bench.server.stack.connect(now, connect, |_| true)
+    bench.server.poll.connect(now, connect, |_| true)
 }
 
 /// A connection to the server, whose Ethernet address is given.
 fn known() -> Connect {
     let mut connect = Connect::to(SERVER);
     connect.mac = Some(PEER);
-    connect.token = 77;
+    connect.token = Token(77);
     connect
 }
 
@@ -51,7 +51,7 @@ fn open(bench: &mut Bench, wanted: &Connect, seq: u32) -> (FlowId, Tcp) {
     let (id, syn) = syn(bench, wanted);
     let ack = bench.one(&answer(&syn, SYN | ACK, seq, syn.seq.wrapping_add(1)));
     assert_eq!((ack.flags, ack.seq, ack.ack), (ACK, syn.seq.wrapping_add(1), seq.wrapping_add(1)));
-    assert!(bench.server.events.pop().is_some_and(|(opened, ready)| opened == id && ready.opened));
+    assert!(bench.server.events.pop().is_some_and(|event| event.flow() == id && event.is_new()));
     (id, syn)
 }
 
@@ -59,10 +59,10 @@ fn open(bench: &mut Bench, wanted: &Connect, seq: u32) -> (FlowId, Tcp) {
 #[track_caller]
 fn only_end(bench: &mut Bench, id: FlowId) -> CloseReason {
     let events = std::mem::take(&mut bench.server.events);
-    let [(of, ready)] = events[..] else { panic!("{events:?}") };
-    assert_eq!((of, ready.opened, ready.token), (id, false, 77));
-    assert!(bench.server.stack.flow(id).is_none(), "its id is dead");
-    ready.closed.expect("it has ended")
+    let [event] = events[..] else { panic!("{events:?}") };
+    assert_eq!((event.flow(), event.is_new(), event.token()), (id, false, Token(77)));
+    assert!(bench.server.poll.flow(id).is_none(), "its id is dead");
+    event.closed().expect("it has ended")
 }
 
 fn arp(operation: u8, from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
@@ -87,7 +87,7 @@ fn finish(mut bench: Bench) {
         bench.wire.clock().advance(Duration::from_secs(2));
         bench.turn();
     }
-    assert_eq!(bench.server.stack.census().time_wait, 0);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 0);
     bench.server.assert_nothing_left();
 }
 
@@ -97,33 +97,33 @@ fn a_connection_is_opened_used_and_closed() {
     let (id, syn) = syn(&mut bench, &known());
     assert_eq!((syn.mss, syn.window), (Some(1_460), 4_096));
     assert!(syn.our_port >= 49_152);
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.connecting, census.half_open, census.open), (1, 0, 0));
     // Nothing can be written yet.
-    assert_eq!(bench.server.stack.flow(id).expect("it is there").send_slice(b"early"), 0);
+    assert_eq!(bench.server.poll.flow(id).expect("it is there").send_slice(b"early"), 0);
     let next = syn.seq.wrapping_add(1);
     let ack = bench.one(&answer(&syn, SYN | ACK, 900, next));
     assert_eq!((ack.flags, ack.seq, ack.ack), (ACK, next, 901));
-    let (opened, ready) = bench.server.events.pop().expect("it is reported");
-    assert_eq!((opened, ready.opened, ready.closed, ready.token), (id, true, None, 77));
-    let mut flow = bench.server.stack.flow(id).expect("it is there");
+    let event = bench.server.events.pop().expect("it is told");
+    assert_eq!((event.flow(), event.is_new(), event.closed(), event.token()), (id, true, None, Token(77)));
+    let mut flow = bench.server.poll.flow(id).expect("it is there");
     assert_eq!((flow.peer(), flow.local()), (SERVER, SocketAddrV4::new(US, syn.our_port).into()));
     assert_eq!(flow.send_slice(b"request"), 7);
     let sent = bench.turn();
     let request = Tcp::read(&sent[0]);
     assert_eq!((request.data.as_slice(), request.seq, request.ack), (&b"request"[..], next, 901));
     bench.tcp(&answer(&syn, ACK | PSH, 901, next.wrapping_add(7)).with(b"reply"));
-    assert!(bench.server.events.pop().is_some_and(|(_, ready)| ready.readable));
-    let mut flow = bench.server.stack.flow(id).expect("it is there");
+    assert!(bench.server.events.pop().is_some_and(|event| event.is_readable()));
+    let mut flow = bench.server.poll.flow(id).expect("it is there");
     assert_eq!(flow.recv(|bytes| (bytes.len(), bytes.to_vec())), b"reply");
     flow.close();
     let fin = Tcp::read(&bench.turn()[0]);
     assert_eq!((fin.flags & FIN, fin.ack), (FIN, 906));
     let last = bench.one(&answer(&syn, FIN | ACK, 906, fin.seq.wrapping_add(1)));
     assert_eq!((last.flags, last.ack), (ACK, 907));
-    let stats = *bench.server.stack.stats();
+    let stats = *bench.server.poll.stack().stats();
     assert_eq!((stats.connects, stats.connected, stats.opened, stats.finished, stats.syns), (1, 1, 1, 1, 0));
-    assert_eq!((bench.server.stack.census().time_wait, stats.time_waits), (1, 1));
+    assert_eq!((bench.server.poll.stack().census().time_wait, stats.time_waits), (1, 1));
     finish(bench);
 }
 
@@ -139,7 +139,7 @@ fn an_exact_rst_refuses_and_no_other() {
     assert!(bench.server.events.is_empty());
     assert_eq!(bench.tcp(&answer(&syn, RST | ACK, 0, next)), []);
     assert_eq!(only_end(&mut bench, id), CloseReason::Refused);
-    assert_eq!((bench.server.stack.stats().connects_refused, bench.drops(DropReason::RstNotExact)), (1, 3));
+    assert_eq!((bench.server.poll.stack().stats().connects_refused, bench.drops(DropReason::RstNotExact)), (1, 3));
     finish(bench);
 }
 
@@ -160,9 +160,9 @@ fn a_host_that_is_not_there_is_unreachable_after_three_requests() {
         bench.wire.clock().advance(Duration::from_millis(10));
     }
     assert_eq!(requests, [0, 1_000, 2_000]);
-    let ended: Vec<_> = bench.server.events.drain(..).map(|(id, ready)| (id, ready.closed)).collect();
+    let ended: Vec<_> = bench.server.events.drain(..).map(|event| (event.flow(), event.closed())).collect();
     assert_eq!(ended, [(first, Some(CloseReason::Unreachable)), (second, Some(CloseReason::Unreachable))]);
-    let stats = *bench.server.stack.stats();
+    let stats = *bench.server.poll.stack().stats();
     assert_eq!((stats.connects_unreachable, stats.arp_requests), (2, 3));
     finish(bench);
 }
@@ -177,7 +177,7 @@ fn an_arp_answer_lets_all_that_wait_go_on_at_once() {
     }
     let requests = bench.turn();
     assert!(requests.len() == 1 && is_arp_request(&requests[0], THEM), "{requests:02x?}");
-    assert_eq!(bench.server.stack.next_deadline(bench.now()), Some(Duration::from_millis(1_000)));
+    assert_eq!(bench.server.poll.stack().next_deadline(bench.now()), Some(Duration::from_millis(1_000)));
     // Another host's answer is no answer.
     assert_eq!(bench.frame(&arp(2, Ipv4Addr::new(10, 77, 0, 9), US)).len(), 0);
     let syns = bench.frame(&arp(2, THEM, US));
@@ -185,7 +185,7 @@ fn an_arp_answer_lets_all_that_wait_go_on_at_once() {
     // Now it is known, and asked no more.
     assert_eq!(connect(&mut bench, &Connect::to(SERVER)).map(|_| bench.turn().len()), Ok(1));
     bench.wait(Duration::from_secs(20));
-    assert_eq!(bench.server.stack.stats().connects_timed_out, 6);
+    assert_eq!(bench.server.poll.stack().stats().connects_timed_out, 6);
     finish(bench);
 }
 
@@ -210,7 +210,7 @@ fn a_silent_host_times_out_after_syns_that_back_off_and_its_address_is_forgotten
     assert!((5..=8).contains(&times.len()), "{times:?}");
     assert!(times.windows(3).all(|w| w[2] - w[1] >= (w[1] - w[0]) * 3 / 2), "{times:?}");
     assert_eq!(only_end(&mut bench, id), CloseReason::TimedOut);
-    assert_eq!(bench.server.stack.neighbor(THEM), None);
+    assert_eq!(bench.server.poll.stack().neighbor(THEM), None);
     finish(bench);
 }
 
@@ -228,7 +228,7 @@ fn an_ack_of_something_else_is_answered_with_rst_and_the_handshake_goes_on() {
     assert_eq!(bench.tcp(&answer(&syn, ACK, 5, syn.seq.wrapping_add(1)).with(b"data")), []);
     assert_eq!(bench.drops(DropReason::NotSynAck), 1);
     bench.one(&answer(&syn, SYN | ACK, 900, syn.seq.wrapping_add(1)));
-    assert!(bench.server.events.pop().is_some_and(|(opened, ready)| opened == id && ready.opened));
+    assert!(bench.server.events.pop().is_some_and(|event| event.flow() == id && event.is_new()));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_syn_that_crosses_ours_is_answered_with_syn_ack_and_establishes_nothing() {
     // It has got ours, and answers it.
     let ack = bench.one(&answer(&syn, SYN | ACK, 900, syn.seq.wrapping_add(1)));
     assert_eq!((ack.flags, ack.ack), (ACK, 901));
-    assert!(bench.server.events.pop().is_some_and(|(opened, ready)| opened == id && ready.opened));
+    assert!(bench.server.events.pop().is_some_and(|event| event.flow() == id && event.is_new()));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_repeated_syn_ack_gets_the_ack_again_and_an_exact_rst_resets() {
 }
 
 #[test]
-fn opened_and_reset_in_one_turn_is_reported_as_both() {
+fn opened_and_reset_in_one_turn_is_told_as_both() {
     let mut bench = bench();
     let (id, syn) = syn(&mut bench, &known());
     let next = syn.seq.wrapping_add(1);
@@ -269,8 +269,8 @@ fn opened_and_reset_in_one_turn_is_reported_as_both() {
     bench.send(&answer(&syn, RST, 901, 0).frame());
     bench.turn();
     let events = std::mem::take(&mut bench.server.events);
-    let [(of, ready)] = events[..] else { panic!("{events:?}") };
-    assert_eq!((of, ready.opened, ready.closed), (id, true, Some(CloseReason::Reset)));
+    let [event] = events[..] else { panic!("{events:?}") };
+    assert_eq!((event.flow(), event.is_new(), event.closed()), (id, true, Some(CloseReason::Reset)));
     finish(bench);
 }
 
@@ -333,7 +333,7 @@ fn a_source_port_in_time_wait_is_taken_over_after_a_second_with_a_higher_isn() {
         }
         let in_use = ConnectError::NoFreePort { tried: 1, remote: SERVER };
         assert_eq!(connect(&mut bench, &known()), Err(in_use));
-        bench.server.stack.flow(id).expect("it is there").close();
+        bench.server.poll.flow(id).expect("it is there").close();
         let fin = Tcp::read(&bench.turn()[0]);
         bench.one(&answer(&syn, FIN | ACK, round * 1_000 + 1, fin.seq.wrapping_add(1)));
         after = Some(fin.seq.wrapping_add(1));
@@ -341,7 +341,7 @@ fn a_source_port_in_time_wait_is_taken_over_after_a_second_with_a_higher_isn() {
         assert_eq!(connect(&mut bench, &known()), Err(in_use));
         bench.wire.clock().advance(Duration::from_millis(10));
     }
-    let stats = *bench.server.stack.stats();
+    let stats = *bench.server.poll.stack().stats();
     assert_eq!((stats.time_waits, stats.time_waits_reused), (20, 19));
     finish(bench);
 }
@@ -350,7 +350,7 @@ fn a_source_port_in_time_wait_is_taken_over_after_a_second_with_a_higher_isn() {
 fn a_peer_that_still_holds_the_earlier_connection_is_told_and_the_next_syn_opens() {
     let mut bench = Bench::with(one_port(), App::Record);
     let (id, old) = open(&mut bench, &known(), 100);
-    bench.server.stack.flow(id).expect("it is there").close();
+    bench.server.poll.flow(id).expect("it is there").close();
     let fin = Tcp::read(&bench.turn()[0]);
     // Its FIN is acknowledged, but that ACK is lost: it is in LAST-ACK.
     bench.one(&answer(&old, FIN | ACK, 101, fin.seq.wrapping_add(1)));
@@ -362,7 +362,7 @@ fn a_peer_that_still_holds_the_earlier_connection_is_told_and_the_next_syn_opens
     let again = bench.wait(Duration::from_millis(400));
     assert_eq!(again.iter().map(|s| (s.flags, s.seq)).collect::<Vec<_>>(), [(SYN, syn.seq)]);
     bench.one(&answer(&syn, SYN | ACK, 5_000, syn.seq.wrapping_add(1)));
-    assert!(bench.server.events.pop().is_some_and(|(opened, ready)| opened == id && ready.opened));
+    assert!(bench.server.events.pop().is_some_and(|event| event.flow() == id && event.is_new()));
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn every_source_port_is_used_before_the_error_says_what_to_do() {
     let mut seen = HashSet::new();
     let error = loop {
         match connect(&mut bench, &known()) {
-            Ok(id) => assert!(seen.insert(bench.server.stack.flow(id).expect("it is there").local())),
+            Ok(id) => assert!(seen.insert(bench.server.poll.flow(id).expect("it is there").local())),
             Err(error) => break error,
         }
     };
@@ -395,13 +395,13 @@ fn only_ports_that_come_home_are_taken() {
         for _ in 0..50 {
             let now = bench.now();
             let home = |peer, own| rss.queue_for_flow(peer, own) == QueueId(queue);
-            let id = bench.server.stack.connect(now, &known(), |key| home(key.peer(), key.own()));
-            let flow = bench.server.stack.flow(id.expect("there are such ports")).expect("it is there");
+            let id = bench.server.poll.connect(now, &known(), |key| home(key.peer(), key.own()));
+            let flow = bench.server.poll.flow(id.expect("there are such ports")).expect("it is there");
             assert!(home(flow.peer(), flow.local()));
         }
     }
     let now = bench.now();
-    let error = bench.server.stack.connect(now, &known(), |_| false);
+    let error = bench.server.poll.connect(now, &known(), |_| false);
     assert_eq!(error, Err(ConnectError::NoFreePort { tried: 16_384, remote: SERVER }));
 }
 
@@ -415,14 +415,14 @@ fn a_full_syn_queue_is_no_matter_to_active_opens_nor_they_to_it() {
     bench.one(&Tcp::new(5_001, SYN, 1, 0));
     let flows: Vec<_> = (0..10).map(|_| connect(&mut bench, &known()).expect("nothing is in the way")).collect();
     assert_eq!(bench.turn().len(), 10);
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.half_open, census.connecting), (1, 10));
     for id in flows {
-        bench.server.stack.flow(id).expect("it is there").abort();
+        bench.server.poll.flow(id).expect("it is there").abort();
     }
     // An abort in SYN-SENT says nothing (RFC 9293 §3.10.5).
     assert_eq!(bench.turn().len(), 0);
-    assert_eq!(bench.server.stack.stats().connects_cancelled, 10);
+    assert_eq!(bench.server.poll.stack().stats().connects_cancelled, 10);
     finish(bench);
 }
 
@@ -466,19 +466,19 @@ fn cancelled_while_a_neighbour_is_asked_for_leaves_nothing() {
         let ids: Vec<_> = (0..20).map(|_| connect(&mut bench, &wanted).expect("nothing is in the way")).collect();
         bench.turn();
         for (number, id) in ids.into_iter().enumerate() {
-            let flow = bench.server.stack.flow(id).expect("it is there");
+            let flow = bench.server.poll.flow(id).expect("it is there");
             match (number + round) % 3 {
                 0 => flow.close(),
                 1 => flow.abort(),
-                _ => bench.server.stack.shutdown(id),
+                _ => bench.server.poll.shutdown(id),
             }
         }
         // Those that were shut down are reported in the next turn.
         bench.turn();
         bench.turn();
         bench.server.events.clear();
-        let census = bench.server.stack.census();
-        assert!(bench.server.stack.flows() == 0 && census.waiting <= 20, "{census:?}");
+        let census = bench.server.poll.stack().census();
+        assert!(bench.server.poll.flows() == 0 && census.waiting <= 20, "{census:?}");
     }
     finish(bench);
 }
@@ -496,7 +496,7 @@ fn beyond_the_subnet_frames_go_to_the_gateway() {
     assert_eq!((&frames[0][..6], &frames[0][30..34]), (&PEER.0[..], &far.octets()[..]));
     let syn = Tcp::read(&frames[0]);
     bench.frame(&answer(&syn, SYN | ACK, 9, syn.seq.wrapping_add(1)).frame_from(far.octets()));
-    assert!(bench.server.events.pop().is_some_and(|(opened, ready)| opened == id && ready.opened));
+    assert!(bench.server.events.pop().is_some_and(|event| event.flow() == id && event.is_new()));
 }
 
 #[test]
@@ -508,7 +508,7 @@ fn a_stack_of_several_addresses_answers_and_connects_at_each() {
     let mut sources = HashSet::new();
     for _ in 0..3 {
         let (id, _) = syn(&mut bench, &known());
-        sources.insert(bench.server.stack.flow(id).expect("it is there").local().ip());
+        sources.insert(bench.server.poll.flow(id).expect("it is there").local().ip());
     }
     let own = [2, 3, 4].map(|last| Ipv4Addr::new(10, 77, 0, last));
     assert_eq!(sources, own.map(Into::into).into());

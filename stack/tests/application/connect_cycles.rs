@@ -7,7 +7,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use nic::{Faults, PortConfig, QueueId, Reorder, Wire, WireQueue};
-use sidestep_stack::{CloseReason, Connect, ConnectError, FlowId, NetStack, Port, StackConfig, StackStats, Time};
+use sidestep_stack::{CloseReason, Connect, ConnectError, FlowId, NetStack, Poll, StackConfig, StackStats, Time};
 
 use crate::lab::{App, PEER, PORT, Server, THEM, US, config, secrets};
 
@@ -16,8 +16,7 @@ const AT_A_TIME: usize = 64;
 
 /// A client of this project's own stack.
 struct Client {
-    stack: NetStack,
-    ports: Vec<Port<WireQueue>>,
+    poll: Poll<WireQueue>,
     /// The request of each connection, and how much of its echo has come.
     flows: HashMap<FlowId, (Vec<u8>, usize)>,
     left: u64,
@@ -31,7 +30,7 @@ struct Client {
 impl Client {
     fn begin(&mut self, now: Time) {
         while self.left > 0 && self.flows.len() < AT_A_TIME {
-            match self.stack.connect(now, &Connect::to(SocketAddrV4::new(US, PORT)), |_| true) {
+            match self.poll.connect(now, &Connect::to(SocketAddrV4::new(US, PORT)), |_| true) {
                 Ok(id) => {
                     self.state = self.state.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x2545);
                     let len = 1 + (self.state >> 40) as usize % 60;
@@ -47,24 +46,22 @@ impl Client {
                 Err(error) => panic!("{error}"),
             }
         }
-        self.most_flows = self.most_flows.max(self.stack.flows());
+        self.most_flows = self.most_flows.max(self.poll.flows());
     }
 
     fn turn(&mut self, now: Time) {
-        for port in &mut self.ports {
-            port.receive();
-            self.stack.ingest(now, port, 0);
-        }
-        while let Some((id, ready)) = self.stack.next_ready() {
-            let (request, got) = self.flows.get_mut(&id).expect("only what was asked for is reported");
-            if let Some(reason) = ready.closed {
+        self.poll.take_in(now);
+        while let Some(event) = self.poll.next_event() {
+            let id = event.flow();
+            let (request, got) = self.flows.get_mut(&id).expect("only what was asked for is told of");
+            if let Some(reason) = event.closed() {
                 assert!(matches!(reason, CloseReason::TimedOut | CloseReason::Reset), "{reason:?}");
                 self.given_up += 1;
                 self.flows.remove(&id);
                 continue;
             }
-            let Some(mut flow) = self.stack.flow(id) else { panic!("{id:?} was reported and is dead") };
-            if ready.opened {
+            let Some(mut flow) = self.poll.flow(id) else { panic!("{id:?} was told of and is dead") };
+            if event.is_new() {
                 assert_eq!(flow.send_slice(request), request.len());
             }
             while flow.recv_queue() > 0 {
@@ -81,11 +78,7 @@ impl Client {
             }
         }
         self.begin(now);
-        self.stack.expire(now);
-        self.stack.flush(now, &mut self.ports);
-        for port in &mut self.ports {
-            port.transmit().expect("a wire is never gone");
-        }
+        self.poll.send(now).expect("a wire is never gone");
     }
 }
 
@@ -109,11 +102,16 @@ fn run_to_the_end(wire: &Wire, client: &mut Client, server: &mut Server) {
         client.turn(at);
         server.turn(at);
         let over = client.left == 0 && client.flows.is_empty();
-        if over && client.stack.flows() == 0 && server.stack.flows() == 0 {
+        if over && client.poll.flows() == 0 && server.poll.flows() == 0 {
             break;
         }
-        assert!(at < Time::from_millis(100_000_000), "does not end: {:?} {:?}", client.stack, server.stack);
-        let waits = [client.stack.next_deadline(at), server.stack.next_deadline(at)];
+        assert!(
+            at < Time::from_millis(100_000_000),
+            "does not end: {:?} {:?}",
+            client.poll.stack(),
+            server.poll.stack()
+        );
+        let waits = [client.poll.stack().next_deadline(at), server.poll.stack().next_deadline(at)];
         let frames = wire.next_due().map(|due| due.saturating_sub(wire.clock().now()));
         let wait = waits.into_iter().flatten().chain(frames).min().unwrap_or(Duration::from_millis(1));
         // Where ports are short, the client looks again in a while.
@@ -131,9 +129,9 @@ fn run(seed: u64, cycles: u64, faults: Faults) -> (StackStats, StackStats, Durat
     server_config.max_flows = 4_096;
     server_config.flows_at_start = 4_096;
     let mut server = Server::new(server_config, vec![queue(&ours)], App::Echo);
+    let stack = NetStack::new(client_config(), secrets(2)).expect("a good configuration");
     let mut client = Client {
-        stack: NetStack::new(client_config(), secrets(2)).expect("a good configuration"),
-        ports: vec![Port::new(queue(&theirs))],
+        poll: Poll::new(stack, [queue(&theirs)]),
         flows: HashMap::new(),
         left: cycles,
         state: seed,
@@ -150,9 +148,9 @@ fn run(seed: u64, cycles: u64, faults: Faults) -> (StackStats, StackStats, Durat
         client.given_up,
         client.refused_ports,
         client.most_flows,
-        client.stack.stats()
+        client.poll.stack().stats()
     );
-    let stats = (*client.stack.stats(), *server.stack.stats(), took);
+    let stats = (*client.poll.stack().stats(), *server.poll.stack().stats(), took);
     for _ in 0..500 {
         wire.clock().advance(Duration::from_millis(200));
         client.turn(now(&wire));
@@ -161,14 +159,13 @@ fn run(seed: u64, cycles: u64, faults: Faults) -> (StackStats, StackStats, Durat
     assert_eq!(client.done + client.given_up, cycles);
     assert_eq!(stats.0.connects, cycles);
     assert_eq!(stats.0.contained + stats.1.contained, 0);
-    assert_eq!(client.stack.census().time_wait, 0);
+    assert_eq!(client.poll.stack().census().time_wait, 0);
     // No more blocks than are ever in use: those at work, and those whose FIN is on its way.
-    let census = client.stack.census();
+    let census = client.poll.stack().census();
     assert!(census.blocks <= 1_024 && client.most_flows <= census.blocks, "{census:?}");
     server.assert_nothing_left();
     let mut as_server = Server::new(config(), Vec::new(), App::Record);
-    as_server.stack = client.stack;
-    as_server.ports = client.ports;
+    as_server.poll = client.poll;
     as_server.assert_nothing_left();
     stats
 }

@@ -35,7 +35,7 @@ fn a_datagram_is_answered_in_the_turn_it_arrives_and_goes_back_the_way_it_came()
             assert_eq!(answers.iter().map(|frame| Udp::read(frame)).collect::<Vec<_>>(), [sent]);
         }
     }
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!((stats.datagrams, stats.datagrams_sent, stats.drops.total()), (36, 36, 0));
     bench.assert_nothing_left();
 }
@@ -59,7 +59,7 @@ fn the_handler_sees_who_asks_whom_and_the_payload_where_it_lies() {
 fn an_empty_datagram_is_handed_over_and_an_empty_answer_is_none() {
     let mut bench = UdpBench::new();
     assert!(bench.echo(&Udp::new(5_000, b"").frame()).is_empty());
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!((stats.datagrams, stats.datagrams_sent, stats.datagrams_refused), (1, 0, 0));
     bench.assert_nothing_left();
 }
@@ -106,7 +106,7 @@ fn nobody_is_answered_who_might_answer_in_turn_or_could_not_have_asked() {
     for port in [1_024, 11_210, 11_212, 65_535] {
         assert_eq!(bench.echo(&from(port)).len(), 1, "{port}");
     }
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!((stats.frames, stats.datagrams, stats.drops.total()), (12, 4, 8));
 }
 
@@ -151,9 +151,9 @@ fn what_is_not_for_a_port_of_ours_or_not_whole_is_dropped_and_counted() {
         let answers = bench.echo(&frame);
         // Of all of them only one is told to its sender.
         assert_eq!(answers.len(), usize::from(reason == DropReason::UdpNoListener), "{reason:?}");
-        assert_eq!(bench.drops(reason), before + 1, "{reason:?} {:?}", bench.stack.stats().drops);
+        assert_eq!(bench.drops(reason), before + 1, "{reason:?} {:?}", bench.poll.stack().stats().drops);
     }
-    assert_eq!(bench.stack.stats().datagrams, 0);
+    assert_eq!(bench.poll.stack().stats().datagrams, 0);
     bench.assert_nothing_left();
 }
 
@@ -162,8 +162,7 @@ fn without_a_handler_datagrams_find_no_listener() {
     let mut bench = UdpBench::new();
     bench.send(&Udp::new(5_000, b"abc").frame());
     let now = bench.now();
-    bench.ports[0].receive();
-    assert_eq!(bench.stack.ingest(now, &mut bench.ports[0], 0), 1);
+    assert_eq!(bench.poll.take_in(now), 1);
     bench.end_turn(|frame| assert_eq!(frame[23], 1, "nothing but ICMP: {frame:02x?}"));
     assert_eq!(bench.drops(DropReason::UdpNoListener), 1);
     bench.assert_nothing_left();
@@ -211,7 +210,7 @@ fn a_datagram_in_fragments_is_handed_over_whole_once() {
     }
     assert_eq!((bench.drops(DropReason::UdpChecksum), bench.drops(DropReason::UdpNoListener)), (1, 1));
     bench.echo(&fragments(&Udp::new(5_000, &payload), 11, 1_480)[0]);
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!((stats.datagrams, stats.fragments, accounted(stats)), (3, 6 + 4 + 1, stats.frames));
     bench.assert_nothing_left();
 }
@@ -239,7 +238,7 @@ fn no_byte_makes_it_panic_or_go_uncounted() {
                     etherparse::SlicedPacket::from_ethernet(frame).expect("a packet");
                 });
                 frames += 1;
-                let stats = bench.stack.stats();
+                let stats = bench.poll.stack().stats();
                 assert!(answers <= 1);
                 assert_eq!((stats.frames, accounted(stats)), (frames, frames), "{bad:02x?}");
             }
@@ -248,11 +247,11 @@ fn no_byte_makes_it_panic_or_go_uncounted() {
         for len in 14..good.len() {
             bench.echo(&good[..len]);
             frames += 1;
-            let stats = bench.stack.stats();
+            let stats = bench.poll.stack().stats();
             assert_eq!((stats.frames, accounted(stats)), (frames, frames), "{len}");
         }
     }
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert!(stats.datagrams > 1_000 && stats.drops.total() > 1_000, "{stats:?}");
     bench.assert_nothing_left();
 }
@@ -297,9 +296,9 @@ fn the_receive_frames_are_back_in_the_same_turn_whatever_the_handler_does() {
             bench.send(&Udp::new(5_000 + number, b"get k\r\n").frame());
         }
         bench.turn(&mut Silent);
-        let census = nic::Queue::census(bench.ports[0].queue());
+        let census = nic::Queue::census(bench.poll.ports()[0].queue());
         assert_eq!((census.fill, census.tx), (BURST, 0), "{census:?}");
-        assert_eq!(bench.stack.stats().datagrams, (round + 1) * BURST as u64, "none was dropped on the way");
+        assert_eq!(bench.poll.stack().stats().datagrams, (round + 1) * BURST as u64, "none was dropped on the way");
     }
     bench.assert_nothing_left();
 }
@@ -328,18 +327,18 @@ fn without_frames_the_handler_is_told_and_may_send_later() {
     });
     let mut answers: Vec<_> = bench.turn(&mut many).iter().map(|frame| Udp::read(frame)).collect();
     assert!((1..20).contains(&next), "{next} fit at once");
-    assert_eq!(bench.stack.stats().datagrams_refused, 1);
+    assert_eq!(bench.poll.stack().stats().datagrams_refused, 1);
     // The rest in later turns, as answers gathered from other cores are.
     let peer = kept.expect("it came");
     for _ in 0..100 {
-        while next < 100 && bench.stack.send_datagram(&mut bench.ports, &peer, 2, write(next)).is_ok() {
+        while next < 100 && bench.poll.send_datagram(&peer, 2, write(next)).is_ok() {
             next += 1;
         }
         bench.end_turn(|frame| answers.push(Udp::read(frame)));
     }
     let wanted = (0..100u16).map(|number| Udp::new(5_000, &number.to_be_bytes()));
     assert_eq!(answers, wanted.collect::<Vec<_>>());
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!(stats.datagrams_sent, 100);
     assert!(stats.datagrams_refused > 5, "{}", stats.datagrams_refused);
     bench.assert_nothing_left();
@@ -359,7 +358,7 @@ fn datagrams_wait_where_no_frame_is_left_for_an_answer() {
             bench.turn_with(&mut Echo, |_| answered += 1);
         }
     }
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!((stats.datagrams, answered, stats.datagrams_refused), (400, 400, 0));
     bench.assert_nothing_left();
 }
@@ -369,7 +368,7 @@ fn an_answer_longer_than_the_link_carries_is_refused_and_one_as_long_is_sent() {
     let mut config = udp_config();
     config.ip_mtu = 600;
     let mut bench = UdpBench::with(config, PortConfig::default());
-    assert_eq!(bench.stack.max_datagram_payload(), 572);
+    assert_eq!(bench.poll.stack().max_datagram_payload(), 572);
     bench.send(&Udp::new(5_000, b"abc").frame());
     let answers = bench.turn(&mut Call(|_: &DatagramPeer, _: &[u8], replies: &mut DatagramReplies<'_>| {
         assert_eq!(replies.max_payload(), 572);
@@ -396,10 +395,10 @@ fn a_later_answer_leaves_by_the_queue_the_datagram_came_by() {
         bench.turn(&mut Call(|peer: &DatagramPeer, _: &[u8], _: &mut DatagramReplies<'_>| kept.push(*peer)));
     }
     assert_eq!(kept.len(), 32);
-    let received = [0, 1].map(|port: usize| nic::Queue::stats(bench.ports[port].queue()).rx_frames);
+    let received = [0, 1].map(|port: usize| nic::Queue::stats(bench.poll.ports()[port].queue()).rx_frames);
     assert!(received.iter().all(|&frames| frames > 4), "{received:?}");
     for peer in &kept {
-        let sent = bench.stack.send_datagram(&mut bench.ports, peer, 1, |room| {
+        let sent = bench.poll.send_datagram(peer, 1, |room| {
             room[0] = 9;
             1
         });
@@ -408,12 +407,12 @@ fn a_later_answer_leaves_by_the_queue_the_datagram_came_by() {
     let mut answers = 0;
     bench.end_turn(|frame| answers += usize::from(Udp::read(frame).data == [9]));
     assert_eq!(answers, 32);
-    let sent = [0, 1].map(|port: usize| nic::Queue::stats(bench.ports[port].queue()).tx_frames);
+    let sent = [0, 1].map(|port: usize| nic::Queue::stats(bench.poll.ports()[port].queue()).tx_frames);
     assert_eq!(sent, received);
     // A port that is not among those given has no frames.
-    let of_second = kept
-        .iter()
-        .find(|peer| bench.stack.send_datagram(&mut bench.ports[..1], peer, 1, |room| room.len()) == Err(NoFrame));
+    let (stack, ports) = bench.poll.parts_mut();
+    let of_second =
+        kept.iter().find(|peer| stack.send_datagram(&mut ports[..1], peer, 1, |room| room.len()) == Err(NoFrame));
     assert!(of_second.is_some());
     bench.end_turn(|_| ());
     bench.assert_nothing_left();
@@ -431,12 +430,12 @@ fn connections_and_datagrams_share_a_port_number_and_a_turn() {
     bench.send(&Udp::new(5_001, b"second").frame());
     let answers: Vec<_> = bench.turn(&mut Echo).iter().map(|frame| Udp::read(frame).data).collect();
     assert_eq!(answers, [&b"first"[..], b"second"]);
-    let (id, ready) = bench.stack.next_ready().expect("it was opened and has data");
-    assert!(ready.opened);
-    let mut flow = bench.stack.flow(id).expect("it is open");
+    let event = bench.poll.next_event().expect("it was opened and has data");
+    assert!(event.is_new());
+    let mut flow = bench.poll.flow(event.flow()).expect("it is open");
     assert_eq!(flow.recv(|bytes| (bytes.len(), bytes.to_vec())), b"stream");
     flow.abort();
     bench.turn(&mut Silent);
-    assert_eq!(bench.stack.flows(), 0);
+    assert_eq!(bench.poll.flows(), 0);
     bench.assert_nothing_left();
 }

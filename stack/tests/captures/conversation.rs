@@ -13,7 +13,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use sidestep_stack::{FlowId, NetStack, Readiness};
+use nic::WireQueue;
+use sidestep_stack::{Event, FlowId, Poll};
 
 use super::read::Captured;
 use crate::lab::frames::Isns;
@@ -303,26 +304,26 @@ impl Conversations {
     }
 
     /// News of a flow.
-    pub fn report(&mut self, stack: &mut NetStack, id: FlowId, ready: Readiness) {
-        if ready.closed.is_some() {
+    pub fn hear(&mut self, poll: &mut Poll<WireQueue>, event: &Event) {
+        if event.closed().is_some() {
             return;
         }
-        let Some(flow) = stack.flow(id) else { return };
+        let Some(flow) = poll.flow(event.flow()) else { return };
         let peer = match flow.peer() {
             SocketAddr::V4(peer) => (*peer.ip(), peer.port()),
             SocketAddr::V6(peer) => (self.stand_in(*peer.ip()), peer.port()),
         };
-        self.all.entry(peer).or_default().flow = Some(id);
+        self.all.entry(peer).or_default().flow = Some(event.flow());
         self.touched.insert(peer);
     }
 
     /// Reads what has come and writes what can be. Returns how much was read.
-    pub fn visit(&mut self, stack: &mut NetStack) -> u64 {
+    pub fn visit(&mut self, poll: &mut Poll<WireQueue>) -> u64 {
         let mut read = 0;
         for peer in std::mem::take(&mut self.touched) {
             let Some(conversation) = self.all.get_mut(&peer) else { continue };
             let Some(id) = conversation.flow else { continue };
-            let Some(mut flow) = stack.flow(id) else { continue };
+            let Some(mut flow) = poll.flow(id) else { continue };
             while flow.recv_queue() > 0 {
                 read += flow.recv(|bytes| (bytes.len(), bytes.len() as u64));
             }
@@ -339,9 +340,9 @@ impl Conversations {
                 conversation.flow = None;
             } else if conversation.out == 0 && conversation.ends {
                 if !std::mem::replace(&mut conversation.shut, true) {
-                    stack.shutdown(id);
+                    poll.shutdown(id);
                 }
-                if let Some(flow) = stack.flow(id)
+                if let Some(flow) = poll.flow(id)
                     && flow.peer_closed()
                 {
                     flow.close();
@@ -353,9 +354,9 @@ impl Conversations {
     }
 
     /// The capture is over: what is open is closed.
-    pub fn leave(&mut self, stack: &mut NetStack) {
+    pub fn leave(&mut self, poll: &mut Poll<WireQueue>) {
         for conversation in self.all.values_mut() {
-            if let Some(flow) = conversation.flow.take().and_then(|id| stack.flow(id)) {
+            if let Some(flow) = conversation.flow.take().and_then(|id| poll.flow(id)) {
                 flow.close();
             }
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use nic::{PortConfig, Queue, QueueId, Wire, WireQueue};
-use sidestep_stack::{CloseReason, DropReason, NetStack, OwnAddress, Port, StackStats, Time};
+use sidestep_stack::{CloseReason, DropReason, Interest, NetStack, OwnAddress, Poll, StackStats, Time, Token};
 
 use super::conversation::Conversations;
 use super::read::Captured;
@@ -84,8 +84,7 @@ impl Outcome {
 /// A stack, and the station from which captures are played to it.
 pub struct Stage {
     wire: Wire,
-    pub stack: NetStack,
-    ports: [Port<WireQueue>; 1],
+    pub poll: Poll<WireQueue>,
     station: Station,
     conversations: Conversations,
     outcome: Outcome,
@@ -105,9 +104,11 @@ impl Stage {
         (config.max_flows, config.flows_at_start, config.syn_queue) = (256, 64, 32);
         (config.time_wait_records, config.neighbors, config.conn_memory) = (16, 16, 8 << 20);
         let queue = |port: &nic::WirePort| port.take_queue(QueueId(0)).expect("opened once");
+        let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
+        let mut poll = Poll::new(stack, [queue(&ours)]);
+        poll.accept_each(Token(0), Interest::EDGE);
         let mut stage = Self {
-            stack: NetStack::new(config, secrets(1)).expect("a good configuration"),
-            ports: [Port::new(queue(&ours))],
+            poll,
             station: Station::new(queue(&theirs)),
             wire,
             conversations: Conversations::default(),
@@ -122,7 +123,7 @@ impl Stage {
 
     /// Frames of ours that are neither free nor with the wire.
     fn held(&self) -> usize {
-        self.ports[0].queue().census().held
+        self.poll.ports()[0].queue().census().held
     }
 
     /// Plays the frames of one file, and looks that nothing is left when all have gone.
@@ -164,11 +165,11 @@ impl Stage {
             return;
         }
         self.settle();
-        let (before, answered) = (*self.stack.stats(), self.outcome.answers);
+        let (before, answered) = (*self.poll.stack().stats(), self.outcome.answers);
         let refused = self.wire.counts(0).rx_dropped;
         self.station.send(bytes);
         self.settle();
-        let after = *self.stack.stats();
+        let after = *self.poll.stack().stats();
         if after.frames == before.frames {
             assert_eq!(self.wire.counts(0).rx_dropped, refused + 1, "a frame is lost");
             self.outcome.not_carried += 1;
@@ -198,8 +199,6 @@ impl Stage {
     fn settle(&mut self) {
         let now = Time::from_duration(self.wire.clock().now());
         for _ in 0..TURNS_MAX {
-            let [port] = &mut self.ports;
-            port.receive();
             let mut echoed = 0;
             let mut echo = Call(|_: &_, payload: &[u8], replies: &mut sidestep_stack::DatagramReplies<'_>| {
                 let payload = &payload[..payload.len().min(replies.max_payload())];
@@ -209,17 +208,15 @@ impl Stage {
                 });
                 echoed += 1;
             });
-            self.stack.ingest_datagrams(now, port, 0, Some(&mut echo));
+            self.poll.take_in_with(now, Some(&mut echo));
             self.outcome.datagrams += echoed;
-            while let Some((id, ready)) = self.stack.next_ready() {
-                self.outcome.opened += u64::from(ready.opened);
-                assert_ne!(ready.closed, Some(CloseReason::Contained), "the protocol code has panicked");
-                self.conversations.report(&mut self.stack, id, ready);
+            while let Some(event) = self.poll.next_event() {
+                self.outcome.opened += u64::from(event.is_new());
+                assert_ne!(event.closed(), Some(CloseReason::Contained), "the protocol code has panicked");
+                self.conversations.hear(&mut self.poll, &event);
             }
-            self.outcome.bytes += self.conversations.visit(&mut self.stack);
-            self.stack.expire(now);
-            self.stack.flush(now, &mut self.ports);
-            self.ports[0].transmit().expect("a wire is never gone");
+            self.outcome.bytes += self.conversations.visit(&mut self.poll);
+            self.poll.send(now).expect("a wire is never gone");
             let (conversations, answers) = (&mut self.conversations, self.outcome.answers);
             let outcome = &mut self.outcome;
             self.station.receive(|frame| {
@@ -227,11 +224,11 @@ impl Stage {
                 conversations.note(frame);
                 outcome.answers += 1;
             });
-            if self.outcome.answers == answers && !self.stack.has_work() {
+            if self.outcome.answers == answers && !self.poll.stack().has_work() {
                 return;
             }
         }
-        panic!("no rest after {TURNS_MAX} turns: {:?}", self.stack.census());
+        panic!("no rest after {TURNS_MAX} turns: {:?}", self.poll.stack().census());
     }
 
     /// Lets time pass.
@@ -240,7 +237,7 @@ impl Stage {
         self.settle();
         while self.wire.clock().now() < end {
             let here = self.wire.clock().now();
-            let next = self.stack.next_deadline(Time::from_duration(here)).unwrap_or(end);
+            let next = self.poll.stack().next_deadline(Time::from_duration(here)).unwrap_or(end);
             self.wire.clock().set((here + next.max(Duration::from_micros(1))).min(end));
             self.settle();
         }
@@ -248,23 +245,23 @@ impl Stage {
 
     /// Everybody is silent until all has ended, then nothing may be left.
     fn end(&mut self) {
-        self.conversations.leave(&mut self.stack);
+        self.conversations.leave(&mut self.poll);
         let limit = self.wire.clock().now() + END;
         loop {
             self.advance(Duration::from_secs(20));
-            let census = self.stack.census();
+            let census = self.poll.stack().census();
             if census.free == census.blocks && census.time_wait == 0 && census.resolving == 0 {
                 break;
             }
             assert!(self.wire.clock().now() < limit, "something is left after {END:?}: {census:?}");
         }
         self.conversations = Conversations::default();
-        let census = self.stack.census();
+        let census = self.poll.stack().census();
         assert_eq!((census.table, census.timers, census.dead, census.waiting), (0, 0, 0, 0), "{census:?}");
         assert_eq!((census.ready, census.touched, census.strays), (0, 0, 0), "{census:?}");
-        assert_eq!(self.stack.ring_bytes().0, 0, "rings are held");
+        assert_eq!(self.poll.stack().ring_bytes().0, 0, "rings are held");
         assert_eq!(self.held(), self.reserve, "frames are held");
-        assert_eq!(self.stack.stats().contained, 0, "a flow was thrown away because of a panic");
+        assert_eq!(self.poll.stack().stats().contained, 0, "a flow was thrown away because of a panic");
     }
 }
 

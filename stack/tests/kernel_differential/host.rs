@@ -65,13 +65,13 @@ impl Host for Ours {
 
     fn shut_down(&mut self) {
         for &id in self.bench.server.flows.keys() {
-            self.bench.server.stack.shutdown(id);
+            self.bench.server.poll.shutdown(id);
         }
     }
 
     fn close(&mut self) {
         for (id, _) in self.bench.server.flows.drain() {
-            if let Some(flow) = self.bench.server.stack.flow(id) {
+            if let Some(flow) = self.bench.server.poll.flow(id) {
                 flow.close();
             }
         }
@@ -79,7 +79,7 @@ impl Host for Ours {
 
     fn end(&mut self) {
         for (id, _) in self.bench.server.flows.drain() {
-            if let Some(flow) = self.bench.server.stack.flow(id) {
+            if let Some(flow) = self.bench.server.poll.flow(id) {
                 flow.abort();
             }
         }
@@ -87,7 +87,7 @@ impl Host for Ours {
             self.bench.wire.clock().advance(Duration::from_secs(10));
             self.bench.turn();
         }
-        assert_eq!(self.bench.server.stack.flows(), 0);
+        assert_eq!(self.bench.server.poll.flows(), 0);
     }
 }
 

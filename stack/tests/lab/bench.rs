@@ -96,7 +96,7 @@ impl Bench {
     }
 
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.server.stack.stats().drops.of(reason)
+        self.server.poll.stack().stats().drops.of(reason)
     }
 }
 

@@ -167,7 +167,7 @@ impl Flooded {
     /// between two looks.
     pub fn go_on(&mut self) {
         for _ in 0..MOST_TURNS {
-            if !self.bench.server.stack.has_work() {
+            if !self.bench.server.poll.stack().has_work() {
                 return;
             }
             self.bench.turn_with(|_| {});
@@ -211,9 +211,9 @@ impl Flooded {
 /// A second of `flood`, beside honest clients; returns the host then.
 pub fn endure_over(family: Family, flood: Flood, seed: u64) -> Flooded {
     let mut flooded = Flooded::new(family, seed);
-    let before = flooded.bench.server.stack.census();
+    let before = flooded.bench.server.poll.stack().census();
     flooded.run(flood);
-    let after = flooded.bench.server.stack.census();
+    let after = flooded.bench.server.poll.stack().census();
     assert_eq!((after.blocks, after.open), (before.blocks, 1), "memory grew, or a connection of nobody is there");
     flooded
 }

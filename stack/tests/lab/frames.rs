@@ -65,7 +65,9 @@ pub fn drive(input: &[u8]) {
 
 /// What all inputs so far have reached: flows opened, bytes echoed on them, and datagrams sent.
 pub fn reached() -> (u64, u64, u64) {
-    STAGE.with_borrow(|stage| (stage.server.opened, stage.server.bytes, stage.server.stack.stats().datagrams_sent))
+    STAGE.with_borrow(|stage| {
+        (stage.server.opened, stage.server.bytes, stage.server.poll.stack().stats().datagrams_sent)
+    })
 }
 
 impl Stage {
@@ -88,7 +90,7 @@ impl Stage {
 
     /// Frames of ours that are neither free nor with the wire.
     fn held(&self) -> usize {
-        self.server.ports.iter().map(|port| port.queue().census().held).sum()
+        self.server.poll.ports().iter().map(|port| port.queue().census().held).sum()
     }
 
     fn play(&mut self, first: u8, mut records: &[u8]) {
@@ -127,11 +129,11 @@ impl Stage {
             let now = Time::from_duration(self.wire.clock().now());
             self.server.turn_with_datagrams(now, &mut Call(echo));
             let seen = self.look();
-            if !seen && !self.server.stack.has_work() {
+            if !seen && !self.server.poll.stack().has_work() {
                 return;
             }
         }
-        panic!("no rest after {TURNS_MAX} turns: {:?}", self.server.stack.census());
+        panic!("no rest after {TURNS_MAX} turns: {:?}", self.server.poll.stack().census());
     }
 
     /// Looks at what the stack has sent; whether there was anything.
@@ -151,7 +153,7 @@ impl Stage {
         while self.wire.clock().now() < end {
             let here = self.wire.clock().now();
             let now = Time::from_duration(here);
-            let next = self.server.stack.next_deadline(now).unwrap_or(end).max(Duration::from_micros(100));
+            let next = self.server.poll.stack().next_deadline(now).unwrap_or(end).max(Duration::from_micros(100));
             self.wire.clock().set((here + next).min(end));
             self.settle();
         }
@@ -162,14 +164,14 @@ impl Stage {
         // Who takes nothing has left the flows open; no peer answers any more.
         let open: Vec<_> = self.server.flows.keys().copied().collect();
         for id in open {
-            if let Some(flow) = self.server.stack.flow(id) {
+            if let Some(flow) = self.server.poll.flow(id) {
                 flow.abort();
             }
             self.server.flows.remove(&id);
         }
         for _ in 0..END_SECS / 20 {
             self.wait(20_000);
-            if self.server.stack.flows() == 0 && self.server.stack.census().time_wait == 0 {
+            if self.server.poll.flows() == 0 && self.server.poll.stack().census().time_wait == 0 {
                 break;
             }
         }
@@ -178,7 +180,7 @@ impl Stage {
         self.server.received.clear();
         self.server.assert_nothing_open();
         assert_eq!(self.held(), self.reserve, "frames are held");
-        assert_eq!(self.server.stack.stats().contained, 0, "a flow was thrown away because of a panic");
+        assert_eq!(self.server.poll.stack().stats().contained, 0, "a flow was thrown away because of a panic");
     }
 }
 
@@ -189,7 +191,7 @@ impl Stage {
     /// Routers that were believed are known for as long as they have said, and those whose time is over until the next is heard:
     /// one that comes, and goes.
     fn end_routers(&mut self) {
-        if self.server.stack.census().stations_held == 0 {
+        if self.server.poll.stack().census().stations_held == 0 {
             return;
         }
         self.wait(LONGEST_LIFETIME);

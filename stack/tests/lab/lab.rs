@@ -36,7 +36,7 @@ use std::time::Duration;
 use family::Family;
 use nic::{Faults, PortConfig, QueueId, Wire, WireQueue};
 use sidestep_stack::{
-    CloseReason, DatagramHandler, Flow, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time,
+    CloseReason, DatagramHandler, Event, Flow, FlowId, Interest, Mac, NetStack, Poll, Secrets, StackConfig, Time, Token,
 };
 
 pub use peer::Peer;
@@ -62,21 +62,20 @@ pub enum App {
     HalfClose,
     /// Aborts as soon as a byte arrives.
     Abort,
-    /// Keeps what is reported, for the test to act on.
+    /// Keeps what is told, for the test to act on.
     Record,
 }
 
-/// The stack, its port, and what its application has seen.
+/// The stack with its queues, and what its application has seen.
 pub struct Server {
-    pub stack: NetStack,
-    pub ports: Vec<Port<WireQueue>>,
+    pub poll: Poll<WireQueue>,
     pub app: App,
     pub opened: u64,
     pub bytes: u64,
     pub closed: Vec<(FlowId, CloseReason)>,
     pub flows: HashMap<FlowId, usize>,
     pub received: Vec<u8>,
-    pub events: Vec<(FlowId, Readiness)>,
+    pub events: Vec<Event>,
     /// Flows that the test has asked for, until they are opened; they are in `flows` too.
     pub connecting: HashSet<FlowId>,
 }
@@ -93,7 +92,7 @@ pub fn config() -> StackConfig {
 
 /// Has a stack that speaks IPv6 use its address, which takes a second, and say all that it says unasked.
 fn begin_to_use_addresses(wire: &Wire, server: &mut Server, mut swallow: impl FnMut()) {
-    if family::FAMILY == Family::Ipv4 || !server.stack.config().arp {
+    if family::FAMILY == Family::Ipv4 || !server.poll.stack().config().arp {
         return;
     }
     for _ in 0..160 {
@@ -144,11 +143,11 @@ pub fn send_pattern(flow: &mut Flow<'_>, done: &mut usize, total: usize) {
 impl Server {
     pub fn new(config: StackConfig, queues: Vec<WireQueue>, app: App) -> Self {
         let stack = NetStack::new(family::configured(config), secrets(1)).expect("a good configuration");
-        let ports: Vec<_> = queues.into_iter().map(Port::new).collect();
-        assert!(ports.iter().all(|port| stack.fits(port)));
+        let mut poll = Poll::new(stack, queues);
+        assert!(poll.ports().iter().all(|port| poll.stack().fits(port)));
+        poll.accept_each(Token(0), Interest::EDGE);
         Self {
-            stack,
-            ports,
+            poll,
             app,
             opened: 0,
             bytes: 0,
@@ -162,46 +161,43 @@ impl Server {
 
     /// One turn, with its frames sent.
     pub fn turn(&mut self, now: Time) {
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            port.receive();
-            self.stack.ingest(now, port, index);
-        }
+        self.poll.take_in(now);
         self.end_turn(now);
     }
 
     /// One turn, with its datagrams handed to `handler`.
     pub fn turn_with_datagrams(&mut self, now: Time, handler: &mut impl DatagramHandler) {
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            port.receive();
-            self.stack.ingest_datagrams(now, port, index, Some(handler));
-        }
+        self.poll.take_in_with(now, Some(handler));
         self.end_turn(now);
     }
 
     fn end_turn(&mut self, now: Time) {
         self.serve();
-        self.stack.expire(now);
-        self.stack.flush(now, &mut self.ports);
-        for port in &mut self.ports {
-            port.transmit().expect("a wire is never gone");
-        }
+        self.poll.send(now).expect("a wire is never gone");
+    }
+
+    /// Takes in a frame that another core has offered.
+    pub fn take_stray(&mut self, now: Time, frame: &mut [u8], hops: u8) {
+        let (stack, ports) = self.poll.parts_mut();
+        stack.ingest_stray(now, ports, frame, hops);
     }
 
     fn serve(&mut self) {
-        while let Some((id, ready)) = self.stack.next_ready() {
+        while let Some(event) = self.poll.next_event() {
+            let id = event.flow();
             if self.app == App::Record {
-                self.events.push((id, ready));
+                self.events.push(event);
                 continue;
             }
-            if ready.opened {
+            if event.is_new() {
                 self.opened += 1;
                 let known = self.flows.insert(id, 0);
                 assert!(known.is_none() || self.connecting.remove(&id), "a flow opens once");
             }
-            if let Some(reason) = ready.closed {
+            if let Some(reason) = event.closed() {
                 assert!(self.flows.remove(&id).is_some(), "only what was opened is closed");
                 self.connecting.remove(&id);
-                assert!(self.stack.flow(id).is_none(), "a closed flow's id is dead");
+                assert!(self.poll.flow(id).is_none(), "a closed flow's id is dead");
                 self.closed.push((id, reason));
                 continue;
             }
@@ -210,7 +206,7 @@ impl Server {
     }
 
     fn visit(&mut self, id: FlowId) {
-        let Some(mut flow) = self.stack.flow(id) else { panic!("{id:?} was reported and is dead") };
+        let Some(mut flow) = self.poll.flow(id) else { panic!("{id:?} was told of and is dead") };
         let Some(done) = self.flows.get_mut(&id) else { panic!("{id:?} was never opened") };
         match self.app {
             App::Echo => {
@@ -234,9 +230,9 @@ impl Server {
                 }
                 let total = self.bytes as usize * bytes;
                 loop {
-                    let mut flow = self.stack.flow(id).expect("it is open");
+                    let mut flow = self.poll.flow(id).expect("it is open");
                     send_pattern(&mut flow, done, total);
-                    if *done == total || !self.stack.enlarge(id) {
+                    if *done == total || !self.poll.enlarge(id) {
                         break;
                     }
                 }
@@ -244,9 +240,9 @@ impl Server {
             App::HalfClose => {
                 if *done == 0 {
                     *done = flow.send_slice(b"greeting");
-                    self.stack.shutdown(id);
+                    self.poll.shutdown(id);
                 }
-                let Some(mut flow) = self.stack.flow(id) else { return };
+                let Some(mut flow) = self.poll.flow(id) else { return };
                 while flow.recv_queue() > 0 {
                     let received = &mut self.received;
                     flow.recv(|bytes| {
@@ -271,12 +267,12 @@ impl Server {
     /// Checks that nothing is left: no flow, no timer, no frame.
     pub fn assert_nothing_left(self) {
         self.assert_nothing_open();
-        station::assert_no_frame_is_held(self.ports);
+        station::assert_no_frame_is_held(self.poll.into_queues());
     }
 
     /// Checks that there is no flow and no timer.
     pub fn assert_nothing_open(&self) {
-        let census = self.stack.census();
+        let census = self.poll.stack().census();
         assert_eq!(census.free, census.blocks, "{census:?}");
         assert_eq!(
             (census.half_open, census.open, census.closing, census.dead, census.table, census.timers),
@@ -339,18 +335,18 @@ impl Lab {
             self.server.turn(now);
             let active = self.peer.poll(now);
             let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
-            if !active && !due && !self.server.stack.has_work() {
+            if !active && !due && !self.server.poll.stack().has_work() {
                 return;
             }
         }
-        panic!("no rest at {:?}: {:?}", self.now(), self.server.stack);
+        panic!("no rest at {:?}: {:?}", self.now(), self.server.poll.stack());
     }
 
     /// When something happens next: on the wire, to the server or to the peer.
     fn next_event(&mut self) -> Option<Time> {
         let now = self.now();
         let wire = self.wire.next_due().map(Time::from_duration);
-        let server = self.server.stack.next_deadline(now).map(|wait| now.after(wait));
+        let server = self.server.poll.stack().next_deadline(now).map(|wait| now.after(wait));
         [wire, server, self.peer.next_deadline(now)].into_iter().flatten().min()
     }
 
@@ -364,7 +360,12 @@ impl Lab {
             }
             let now = self.now();
             let next = self.next_event().unwrap_or(end);
-            assert!(next <= end, "not done after {limit:?}: {:?} {:?}", self.server.stack, self.server.stack.census());
+            assert!(
+                next <= end,
+                "not done after {limit:?}: {:?} {:?}",
+                self.server.poll.stack(),
+                self.server.poll.stack().census()
+            );
             let step = next.since(now).max(Duration::from_micros(1));
             self.wire.clock().advance(step);
         }
@@ -384,10 +385,10 @@ impl Lab {
 
     /// Runs until the server holds no flow, then checks that it holds nothing else either.
     pub fn finish(mut self) {
-        self.run_until(Duration::from_secs(400), |lab| lab.server.stack.flows() == 0);
+        self.run_until(Duration::from_secs(400), |lab| lab.server.poll.flows() == 0);
         // TIME-WAIT records are forgotten as time passes.
         self.run_for(Duration::from_secs(61));
-        assert_eq!(self.server.stack.census().time_wait, 0);
+        assert_eq!(self.server.poll.stack().census().time_wait, 0);
         self.server.assert_nothing_left();
     }
 }

@@ -81,7 +81,7 @@ impl Sink {
     }
 
     pub fn stats(&self) -> &StackStats {
-        self.server.stack.stats()
+        self.server.poll.stack().stats()
     }
 
     pub fn now(&self) -> Time {
@@ -149,7 +149,7 @@ impl Sink {
                 self.seq = seq;
             }
         }
-        panic!("{} of {until} bytes: {:?}", self.got, self.server.stack);
+        panic!("{} of {until} bytes: {:?}", self.got, self.server.poll.stack());
     }
 
     /// Lets time pass, until `done` or for `span`.
@@ -162,7 +162,7 @@ impl Sink {
                 return;
             }
             let wire = self.wire.next_due().map(Time::from_duration);
-            let server = self.server.stack.next_deadline(now).map(|wait| now.after(wait));
+            let server = self.server.poll.stack().next_deadline(now).map(|wait| now.after(wait));
             let next = [wire, server, self.ack_at].into_iter().flatten().min().unwrap_or(end).min(end);
             self.wire.clock().advance(next.since(now).max(Duration::from_micros(1)));
         }
@@ -171,10 +171,10 @@ impl Sink {
     /// Both ends' turns at the present moment, until neither has anything to do.
     fn settle(&mut self) {
         for _ in 0..100_000 {
-            let (now, before) = (self.now(), self.server.stack.work().sets);
+            let (now, before) = (self.now(), self.server.poll.stack().work().sets);
             self.server.turn(now);
             self.turns += 1;
-            self.most_sets = self.most_sets.max(self.server.stack.work().sets - before);
+            self.most_sets = self.most_sets.max(self.server.poll.stack().work().sets - before);
             let mut frames = Vec::new();
             self.station.receive(|frame| frames.push(frame.to_vec()));
             for frame in &frames {
@@ -186,11 +186,11 @@ impl Sink {
                 self.acknowledge(None);
             }
             let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
-            if frames.is_empty() && !due && !self.server.stack.has_work() {
+            if frames.is_empty() && !due && !self.server.poll.stack().has_work() {
                 return;
             }
         }
-        panic!("no rest at {:?}: {:?}", self.now(), self.server.stack);
+        panic!("no rest at {:?}: {:?}", self.now(), self.server.poll.stack());
     }
 
     fn receive(&mut self, now: Time, segment: &Tcp) {

@@ -1,7 +1,6 @@
 //! `Station`: the other end of the wire, by which a test throws frames at the stack and sees what it sends.
 
 use nic::{Queue, RxBurst, TxBurst, WireQueue};
-use sidestep_stack::Port;
 
 use super::family::{self, FAMILY, Family};
 
@@ -52,9 +51,8 @@ impl Station {
 }
 
 /// Checks that a stack holds no frame of the queues of its ports.
-pub fn assert_no_frame_is_held(ports: Vec<Port<WireQueue>>) {
-    for port in ports {
-        let mut queue = port.into_queue();
+pub fn assert_no_frame_is_held(queues: Vec<WireQueue>) {
+    for mut queue in queues {
         queue.flush().expect("a wire is never gone");
         let frames = queue.census();
         assert_eq!(frames.held, 0, "{frames:?}");

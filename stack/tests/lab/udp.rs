@@ -2,7 +2,9 @@
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice, VlanId};
 use nic::{PortConfig, QueueId, Wire, WireQueue};
-use sidestep_stack::{DatagramHandler, DatagramPeer, DatagramReplies, DropReason, NetStack, Port, StackConfig, Time};
+use sidestep_stack::{
+    DatagramHandler, DatagramPeer, DatagramReplies, DropReason, Interest, NetStack, Poll, StackConfig, Time, Token,
+};
 
 use super::station::{Station, assert_no_frame_is_held};
 use super::{OWN, PEER, PORT, THEM, US, config, secrets};
@@ -98,8 +100,7 @@ impl<F: FnMut(&DatagramPeer, &[u8], &mut DatagramReplies<'_>)> DatagramHandler f
 /// A stack, and a queue to throw frames at it.
 pub struct UdpBench {
     pub wire: Wire,
-    pub stack: NetStack,
-    pub ports: Vec<Port<WireQueue>>,
+    pub poll: Poll<WireQueue>,
     station: Station,
 }
 
@@ -112,10 +113,11 @@ impl UdpBench {
         let queues = port.queues;
         let (wire, ours, theirs) = Wire::pair(port, PortConfig::default(), 1).expect("a wire");
         let stack = NetStack::new(config, secrets(1)).expect("a good configuration");
-        let take = |id| Port::new(ours.take_queue(QueueId(id)).expect("opened once"));
-        let ports = (0..queues).map(take).collect();
+        let take = |id| ours.take_queue(QueueId(id)).expect("opened once");
+        let mut poll = Poll::new(stack, (0..queues).map(take));
+        poll.accept_each(Token(0), Interest::EDGE);
         let queue = theirs.take_queue(QueueId(0)).expect("opened once");
-        Self { wire, stack, ports, station: Station::new(queue) }
+        Self { wire, poll, station: Station::new(queue) }
     }
 
     pub fn now(&self) -> Time {
@@ -130,21 +132,14 @@ impl UdpBench {
     /// Runs a turn and shows `look` what the stack sends. Allocates nothing.
     pub fn turn_with(&mut self, handler: &mut impl DatagramHandler, look: impl FnMut(&[u8])) {
         let now = self.now();
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            port.receive();
-            self.stack.ingest_datagrams(now, port, index, Some(&mut *handler));
-        }
-        self.stack.expire(now);
+        self.poll.take_in_with(now, Some(handler));
         self.end_turn(look);
     }
 
     /// Flushes and transmits, and shows `look` what the stack sends. Allocates nothing.
     pub fn end_turn(&mut self, look: impl FnMut(&[u8])) {
         let now = self.now();
-        self.stack.flush(now, &mut self.ports);
-        for port in &mut self.ports {
-            port.transmit().expect("a wire is never gone");
-        }
+        self.poll.send(now).expect("a wire is never gone");
         self.station.receive(look);
     }
 
@@ -162,11 +157,11 @@ impl UdpBench {
     }
 
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.stack.stats().drops.of(reason)
+        self.poll.stack().stats().drops.of(reason)
     }
 
     /// Checks that the stack holds no frame of the queues.
     pub fn assert_nothing_left(self) {
-        assert_no_frame_is_held(self.ports);
+        assert_no_frame_is_held(self.poll.into_queues());
     }
 }

@@ -18,7 +18,7 @@ const NOBODY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 fn begun() -> Bench {
     let mut bench = Bench::new(App::Echo);
     let now = bench.now();
-    bench.server.stack.announce(now, 0);
+    bench.server.poll.stack_mut().announce(now, 0);
     bench
 }
 
@@ -44,9 +44,9 @@ fn an_address_that_nobody_else_has_is_announced_and_again_when_the_link_returns(
     let all = [&PROBES[..], &[(60, US), (1_060, US), (2_060, US)]].concat();
     assert_eq!(said(&mut bench, 5_000), all);
     let now = bench.now();
-    bench.server.stack.announce(now, 0);
+    bench.server.poll.stack_mut().announce(now, 0);
     assert_eq!(said(&mut bench, 5_000), all);
-    assert_eq!((bench.server.stack.census().resolving, bench.server.stack.conflict()), (0, None));
+    assert_eq!((bench.server.poll.stack().census().resolving, bench.server.poll.stack().conflict()), (0, None));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_link_that_returns_amid_the_announcements_begins_them_anew() {
     let mut bench = begun();
     said(&mut bench, 1_000);
     let now = bench.now();
-    bench.server.stack.announce(now, 0);
+    bench.server.poll.stack_mut().announce(now, 0);
     assert_eq!(said(&mut bench, 400), [&PROBES[..], &[(60, US)]].concat());
 }
 
@@ -67,7 +67,7 @@ fn an_address_that_answers_a_probe_is_not_announced_and_is_served_all_the_same()
         assert_eq!(bench.frame(&answer), Vec::<Vec<u8>>::new(), "it is not fought");
         assert_eq!(said(&mut bench, 5_000), []);
         assert_eq!(
-            (bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()),
+            (bench.drops(DropReason::AddressConflict), bench.server.poll.stack().conflict()),
             (1, Some((US.into(), OTHER)))
         );
         assert_eq!(bench.frame(&arp(REQUEST, (THEM, PEER), US)).len(), 1, "who asks is answered");
@@ -83,14 +83,14 @@ fn a_station_that_takes_the_address_later_is_counted_and_no_connection_minds() {
     for round in 1..=100 {
         assert_eq!(bench.frame(&arp(REQUEST, (US, OTHER), US)), Vec::<Vec<u8>>::new());
         assert_eq!(
-            (bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()),
+            (bench.drops(DropReason::AddressConflict), bench.server.poll.stack().conflict()),
             (round, Some((US.into(), OTHER)))
         );
     }
     assert_eq!(said(&mut bench, 5_000), []);
     let answer = bench.one(&lab::raw::Tcp::new(5_000, lab::raw::ACK | lab::raw::PSH, 101, next).with(b"get k\r\n"));
     assert_eq!(answer.ack, 108);
-    assert_eq!(bench.server.stack.neighbor(US), None, "nobody sends to it there");
+    assert_eq!(bench.server.poll.stack().neighbor(US), None, "nobody sends to it there");
 }
 
 /// ARP comes by one queue, which need not be that of the core that announces.
@@ -101,20 +101,20 @@ fn a_conflict_that_another_core_hears_of_ends_the_announcements_too() {
     let mut announcer = Bench::with(both.clone(), App::Echo);
     let mut other = Bench::with(both, App::Echo);
     let now = announcer.now();
-    announcer.server.stack.announce(now, 0);
+    announcer.server.poll.stack_mut().announce(now, 0);
     assert_eq!(said(&mut announcer, 30), PROBES[..2]);
     assert_eq!(other.frame(&arp(REPLY, (US, OTHER), NOBODY)), Vec::<Vec<u8>>::new());
     let mut passed = Vec::new();
-    while other.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
+    while other.server.poll.stack_mut().next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
     let [(frame, 1)] = &mut passed[..] else { panic!("{passed:?}") };
     let now = announcer.now();
-    announcer.server.stack.ingest_stray(now, &mut announcer.server.ports, frame, 1);
+    announcer.server.take_stray(now, frame, 1);
     assert_eq!(said(&mut announcer, 5_000), []);
     for (bench, counted) in [(&announcer, 0), (&other, 1)] {
-        let conflict = bench.server.stack.conflict();
+        let conflict = bench.server.poll.stack().conflict();
         assert_eq!((bench.drops(DropReason::AddressConflict), conflict), (counted, Some((US.into(), OTHER))));
     }
-    assert_eq!(announcer.server.stack.census().strays, 0, "it has been round");
+    assert_eq!(announcer.server.poll.stack().census().strays, 0, "it has been round");
 }
 
 /// It is ours: who wants it is told so, which is all that keeps the other from using it (RFC 5227 §2.1.1).
@@ -125,7 +125,7 @@ fn anothers_probe_for_the_address_is_answered_and_is_no_conflict() {
     let replies: Vec<_> = answers.iter().filter(|frame| frame[20..22] == [0, REPLY]).collect();
     assert_eq!(replies.len(), 1);
     assert_eq!((&replies[0][..6], &replies[0][28..32]), (&OTHER.0[..], &US.octets()[..]));
-    assert_eq!((bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()), (0, None));
+    assert_eq!((bench.drops(DropReason::AddressConflict), bench.server.poll.stack().conflict()), (0, None));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn what_it_has_sent_itself_is_no_conflict() {
     for frame in [arp(REQUEST, (NOBODY, OWN), US), arp(REQUEST, (US, OWN), US)] {
         bench.frame(&frame);
     }
-    assert_eq!((bench.drops(DropReason::AddressConflict), bench.server.stack.conflict()), (0, None));
+    assert_eq!((bench.drops(DropReason::AddressConflict), bench.server.poll.stack().conflict()), (0, None));
 }
 
 #[test]
@@ -144,9 +144,9 @@ fn in_a_vlan_what_is_said_unasked_has_its_tag() {
     settings.gateway = Some(THEM);
     let mut bench = Bench::with(settings, App::Echo);
     let now = bench.now();
-    bench.server.stack.announce(now, 0);
+    bench.server.poll.stack_mut().announce(now, 0);
     let far = std::net::SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
-    bench.server.stack.connect(now, &Connect::to(far), |_| true).expect("there is a way");
+    bench.server.poll.connect(now, &Connect::to(far), |_| true).expect("there is a way");
     let tagged = |frame: &[u8], tag: u16| [&frame[..12], &[0x81, 0], &tag.to_be_bytes()[..], &frame[12..]].concat();
     let mut sent = bench.turn();
     assert_eq!(sent.len(), 2, "a probe, and who the router is");
@@ -162,5 +162,5 @@ fn in_a_vlan_what_is_said_unasked_has_its_tag() {
     }
     assert_eq!((&sent[2][..6], &sent[2][16..18]), (&PEER.0[..], &[8, 0][..]));
     bench.frame(&tagged(&arp(REQUEST, (US, OTHER), US), 100));
-    assert_eq!(bench.server.stack.conflict(), Some((US.into(), OTHER)));
+    assert_eq!(bench.server.poll.stack().conflict(), Some((US.into(), OTHER)));
 }

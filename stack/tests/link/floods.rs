@@ -43,20 +43,20 @@ fn draw(flooded: &mut Flooded, flood: Flood) -> Vec<u8> {
 fn a_syn_flood_shuts_nobody_out_and_costs_no_memory() {
     for family in Family::BOTH {
         let mut flooded = endure_over(family, syn, 1);
-        let stats = *flooded.bench.server.stack.stats();
-        let census = flooded.bench.server.stack.census();
+        let stats = *flooded.bench.server.poll.stack().stats();
+        let census = flooded.bench.server.poll.stack().census();
         assert_eq!(census.half_open, 512, "half of the queue");
         assert_eq!(stats.cookies_sent + stats.syns, SENT + 200 + 1, "every SYN has its answer");
         assert_eq!(stats.drops.of(DropReason::SynQueueFull) + stats.drops.of(DropReason::NoFreeFlow), 0);
         assert!(stats.cookies_accepted >= 190 && stats.cookies_refused == 0, "{stats:?}");
         // The queue is as full as before, for nobody has waited; so the next connection is one of a cookie.
         flooded.new_is_served(None);
-        assert_eq!(flooded.bench.server.stack.stats().cookies_accepted, stats.cookies_accepted + 1);
+        assert_eq!(flooded.bench.server.poll.stack().stats().cookies_accepted, stats.cookies_accepted + 1);
         // When the handshakes of the flood have timed out, there are no cookies.
         flooded.pass(Duration::from_secs(11));
-        assert_eq!(flooded.bench.server.stack.census().half_open, 0);
+        assert_eq!(flooded.bench.server.poll.stack().census().half_open, 0);
         flooded.new_is_served(None);
-        assert_eq!(flooded.bench.server.stack.stats().cookies_sent, stats.cookies_sent + 1);
+        assert_eq!(flooded.bench.server.poll.stack().stats().cookies_sent, stats.cookies_sent + 1);
         flooded.end();
     }
 }
@@ -71,7 +71,7 @@ fn syn_acks(frames: &[Vec<u8>]) -> usize {
 fn a_request_behind_a_burst_of_syns_is_answered_before_them_and_they_a_few_a_turn() {
     for family in Family::BOTH {
         let mut flooded = Flooded::new(family, 13);
-        while flooded.bench.server.stack.census().half_open < 512 {
+        while flooded.bench.server.poll.stack().census().half_open < 512 {
             let frame = draw(&mut flooded, syn);
             flooded.bench.frame(&frame);
         }
@@ -86,12 +86,12 @@ fn a_request_behind_a_burst_of_syns_is_answered_before_them_and_they_a_few_a_tur
         let mut answered = syn_acks(&frames);
         assert_eq!(answered, 8);
         for _ in 1..AT_ONCE.div_ceil(8) {
-            assert!(flooded.bench.server.stack.has_work(), "a core that sleeps answers nobody");
+            assert!(flooded.bench.server.poll.stack().has_work(), "a core that sleeps answers nobody");
             let frames = flooded.bench.turn();
             assert!(syn_acks(&frames) <= 8);
             answered += syn_acks(&frames);
         }
-        assert_eq!((answered, flooded.bench.server.stack.has_work()), (AT_ONCE, false));
+        assert_eq!((answered, flooded.bench.server.poll.stack().has_work()), (AT_ONCE, false));
     }
 }
 
@@ -110,7 +110,7 @@ fn syns_that_come_faster_than_a_few_a_turn_are_all_answered() {
             flooded.bench.turn_with(|_| {});
         }
         flooded.go_on();
-        let stats = flooded.bench.server.stack.stats();
+        let stats = flooded.bench.server.poll.stack().stats();
         // The connection that there is has sent one too.
         assert_eq!((stats.syns - 1, stats.cookies_sent, stats.drops.total()), (512, sent - 512, 0));
         flooded.new_is_served(None);
@@ -121,9 +121,9 @@ fn syns_that_come_faster_than_a_few_a_turn_are_all_answered() {
 fn guessed_cookies_open_nothing() {
     for family in Family::BOTH {
         let mut flooded = endure_over(family, syn, 2);
-        let before = *flooded.bench.server.stack.stats();
+        let before = *flooded.bench.server.poll.stack().stats();
         flooded.run(strangers::guess);
-        let after = *flooded.bench.server.stack.stats();
+        let after = *flooded.bench.server.poll.stack().stats();
         assert_eq!(after.cookies_refused - before.cookies_refused, SENT);
         assert_eq!(after.opened - before.opened, 200, "those of the honest client");
         flooded.end();
@@ -173,21 +173,21 @@ fn a_flood_of_answers_stops_nobody_and_teaches_nothing() {
             Family::V4 => <[u8; 4]>::try_from(&frame[28..32]).expect("four").into(),
             Family::V6 => std::net::IpAddr::from(<[u8; 16]>::try_from(&frame[62..78]).expect("sixteen")),
         };
-        assert_eq!(flooded.bench.server.stack.neighbor(somebody), None);
+        assert_eq!(flooded.bench.server.poll.stack().neighbor(somebody), None);
     });
 }
 
 #[test]
 fn a_flood_of_claims_of_the_clients_address_moves_no_flow() {
     endure(strangers::claim, 10, |_, flooded| {
-        assert_eq!(flooded.bench.server.stack.stats().flows_moved, 0);
+        assert_eq!(flooded.bench.server.poll.stack().stats().flows_moved, 0);
     });
 }
 
 #[test]
 fn a_flood_of_stations_that_have_our_address_stops_nobody_and_is_not_fought() {
     endure(strangers::conflict, 11, |family, flooded| {
-        let stack = &flooded.bench.server.stack;
+        let stack = flooded.bench.server.poll.stack();
         assert!(stack.conflict().is_some_and(|(address, _)| address == family.us()));
         assert_eq!(flooded.bench.drops(DropReason::AddressConflict), SENT);
         let stats = stack.stats();
@@ -199,14 +199,14 @@ fn a_flood_of_stations_that_have_our_address_stops_nobody_and_is_not_fought() {
 fn a_flood_of_redirects_stops_nobody_and_moves_no_flow() {
     endure(strangers::redirect, 12, |_, flooded| {
         assert_eq!(flooded.bench.drops(DropReason::IcmpRedirect), SENT);
-        assert_eq!(flooded.bench.server.stack.stats().flows_moved, 0);
+        assert_eq!(flooded.bench.server.poll.stack().stats().flows_moved, 0);
     });
 }
 
 #[test]
 fn a_flood_of_pings_stops_nobody_and_few_are_answered() {
     endure(strangers::ping, 13, |_, flooded| {
-        let answered = flooded.bench.server.stack.stats().echo_replies;
+        let answered = flooded.bench.server.poll.stack().stats().echo_replies;
         assert!((1_000..=1_100).contains(&answered), "{answered}");
     });
 }
@@ -240,7 +240,7 @@ fn a_flood_of_options_for_each_hop_stops_nobody() {
 #[test]
 fn a_flood_of_packets_with_faults_stops_nobody_and_of_few_their_senders_are_told() {
     let flooded = endure_over(Family::V6, strangers::problem, 19);
-    let told = flooded.bench.server.stack.stats().parameter_problems;
+    let told = flooded.bench.server.poll.stack().stats().parameter_problems;
     assert!((1_000..=1_100).contains(&told), "{told}");
     flooded.end();
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidestep_stack::{DropReason, NetStack, Port, StackStats};
+use sidestep_stack::{DropReason, StackStats};
 
 use crate::lab::bench::Bench;
 use crate::lab::odd::cut;
@@ -48,7 +48,7 @@ fn a_segment_in_fragments_is_answered_like_one_that_nobody_has_cut() {
             assert_eq!((&answer.data, answer.ack), (&data, next.seq + 400));
             (next.seq, next.ack) = (next.seq + 400, next.ack.wrapping_add(400));
         }
-        let stats = bench.server.stack.stats();
+        let stats = bench.server.poll.stack().stats();
         assert_eq!((stats.drops.total(), accounted(stats)), (0, stats.frames), "{stats:?}");
     }
 }
@@ -67,7 +67,7 @@ fn a_connection_opens_and_closes_in_fragments() {
     }
     let answered: Vec<_> = bench.turn().iter().map(|frame| Tcp::read(frame).flags).collect();
     assert_eq!((bench.server.opened, answered.len()), (1, 0));
-    assert_eq!(bench.server.stack.stats().opened, 1);
+    assert_eq!(bench.server.poll.stack().stats().opened, 1);
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn a_segment_longer_than_any_frame_fills_the_window_and_no_more() {
     }
     let answers = bench.wait(Duration::from_millis(10));
     let taken: Vec<u32> = answers.iter().map(|answer| answer.ack.wrapping_sub(next.seq)).collect();
-    assert_eq!(taken, [bench.server.stack.config().rings.rx as u32]);
-    assert_eq!(accounted(bench.server.stack.stats()), bench.server.stack.stats().frames);
+    assert_eq!(taken, [bench.server.poll.stack().config().rings.rx as u32]);
+    assert_eq!(accounted(bench.server.poll.stack().stats()), bench.server.poll.stack().stats().frames);
 }
 
 /// RFC 5722's reason: what overlaps was made by an attacker or is damaged; and a checksum is of all of it.
@@ -112,7 +112,7 @@ fn what_overlaps_or_is_damaged_reaches_no_connection() {
     assert_eq!(told.iter().map(|frame| &frame[34..36]).collect::<Vec<_>>(), [[11, 1]], "of the first that was alone");
     let answers: Vec<_> = cut(&whole, 5, 200).iter().flat_map(|frame| bench.frame(frame)).collect();
     assert_eq!(answers.iter().map(|frame| Tcp::read(frame).data).collect::<Vec<_>>(), [bytes(400)]);
-    let stats = bench.server.stack.stats();
+    let stats = bench.server.poll.stack().stats();
     // What was left of the first, and the halves.
     assert_eq!((stats.drops.of(DropReason::FragmentsIncomplete), accounted(stats)), (3, stats.frames), "{stats:?}");
 }
@@ -138,11 +138,10 @@ fn a_segment_whose_fragments_came_to_another_core_finds_its_flow() {
     }
     assert_eq!(other.drops(DropReason::Stray), 1);
     let mut offered = Vec::new();
-    assert!(other.server.stack.next_stray(|frame, hops| offered.push((frame.to_vec(), hops))));
+    assert!(other.server.poll.stack_mut().next_stray(|frame, hops| offered.push((frame.to_vec(), hops))));
     let [(frame, 1)] = &mut offered[..] else { panic!("one stray") };
     let now = home.now();
-    let (stack, ports): (&mut NetStack, &mut [Port<_>]) = (&mut home.server.stack, &mut home.server.ports);
-    stack.ingest_stray(now, ports, frame, 1);
+    home.server.take_stray(now, frame, 1);
     let answers: Vec<u8> = home.turn().iter().flat_map(|frame| Tcp::read(frame).data).collect();
     assert_eq!(answers, bytes(1_400));
 }

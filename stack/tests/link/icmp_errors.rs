@@ -49,14 +49,14 @@ fn nobody_is_told_of_what_was_for_many_or_comes_from_nobody_or_is_an_error_itsel
         assert_eq!(bench.frame(frame), Vec::<Vec<u8>>::new(), "case {number}");
         assert_eq!(bench.drops(DropReason::Ip6Option), before + 1, "case {number}");
     }
-    assert_eq!(bench.server.stack.stats().parameter_problems, 0);
+    assert_eq!(bench.server.poll.stack().stats().parameter_problems, 0);
     // What is no first fragment has no such header.
     let later = [&unknown_option(44)[..], &[58, 0, 0, 8, 0, 0, 0, 7], &error].concat();
     for frame in [good, packet(THEM6, US6, 60, 64, &later)] {
         let answers = bench.frame(&frame);
         assert_eq!(answers.iter().map(|answer| v6::error(answer, &frame)).collect::<Vec<_>>(), [(4, 2, 42)]);
     }
-    assert_eq!(bench.server.stack.stats().parameter_problems, 2);
+    assert_eq!(bench.server.poll.stack().stats().parameter_problems, 2);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn what_is_told_is_limited_and_quotes_no_more_than_may_be() {
     });
     let told = told + many.count();
     assert!(told <= 100, "a tenth of a second's: {told}");
-    assert_eq!(bench.server.stack.stats().parameter_problems, 2 + told as u64);
+    assert_eq!(bench.server.poll.stack().stats().parameter_problems, 2 + told as u64);
 }
 
 /// The first fragment of a segment's packet, and another.
@@ -116,14 +116,17 @@ fn who_has_sent_a_first_fragment_and_not_the_rest_is_told_after_a_minute() {
     let begun = bench.now();
     let mut told = Vec::new();
     for _ in 0..20 {
-        let Some(next) = bench.server.stack.next_deadline(bench.now()) else { break };
+        let Some(next) = bench.server.poll.stack().next_deadline(bench.now()) else { break };
         bench.wire.clock().advance(next);
         let passed = bench.now().since(begun);
         told.extend(bench.turn().into_iter().filter(|frame| frame[20] == 58).map(|frame| (passed, frame)));
     }
     let [(passed, answer)] = &told[..] else { panic!("{told:?}") };
     assert_eq!((*passed, v6::error(answer, &first)), (Duration::from_secs(60), (3, 1, 0)));
-    assert_eq!((bench.drops(DropReason::FragmentsIncomplete), bench.server.stack.stats().fragments_told), (2, 1));
+    assert_eq!(
+        (bench.drops(DropReason::FragmentsIncomplete), bench.server.poll.stack().stats().fragments_told),
+        (2, 1)
+    );
     // The rest comes too late.
     let [_, rest] = halves(&segment, 1);
     assert!(bench.frame(&rest).is_empty());
@@ -142,7 +145,7 @@ fn a_flood_of_first_fragments_is_told_of_within_limits() {
     bench.turn();
     bench.wire.clock().advance(Duration::from_secs(61));
     let told = bench.turn().iter().filter(|frame| frame[20] == 58).count();
-    assert_eq!((told, bench.server.stack.stats().fragments_told), (8, 8), "those that were kept");
+    assert_eq!((told, bench.server.poll.stack().stats().fragments_told), (8, 8), "those that were kept");
     assert_eq!(bench.drops(DropReason::FragmentsIncomplete), 10_000);
 }
 
@@ -165,5 +168,8 @@ fn over_ipv4_too_and_what_contradicts_itself_is_not_told_of() {
     assert!(checksum::is_right(checksum::add(0, ip)) && checksum::is_right(checksum::add(0, body)));
     assert_eq!((ip[9], &ip[12..16], &ip[16..]), (1, &US.octets()[..], &THEM.octets()[..]));
     assert_eq!((&body[..2], &body[4..8], &body[8..]), (&[11, 1][..], &[0; 4][..], &parts[0][14..14 + 28]));
-    assert_eq!((bench.server.stack.stats().fragments_told, bench.drops(DropReason::FragmentsIncomplete)), (1, 2));
+    assert_eq!(
+        (bench.server.poll.stack().stats().fragments_told, bench.drops(DropReason::FragmentsIncomplete)),
+        (1, 2)
+    );
 }

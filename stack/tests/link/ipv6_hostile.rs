@@ -90,7 +90,7 @@ fn a_connection_over_ipv4_in_doubt_asks_by_arp() {
     let mut bench = settled(config());
     let router = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 9);
     bench.frame(&v6::from_station(&v6::solicitation(router, group_of(US6), US6, Some(OTHER)), OTHER));
-    assert_eq!(bench.server.stack.neighbor(router), Some(OTHER));
+    assert_eq!(bench.server.poll.stack().neighbor(router), Some(OTHER));
     let syn = lab::raw::Tcp::new(5_000, SYN, 100, 0);
     let far = |mut frame: Vec<u8>| {
         frame[6..12].copy_from_slice(&OTHER.0);
@@ -127,11 +127,11 @@ fn a_router_that_comes_back_is_one_at_once() {
     let mut bench = settled(config());
     for _ in 0..3 {
         bench.frame(&v6::from_station(&v6::router_advertisement(ROUTER, 20, &[]), OTHER));
-        assert_eq!(bench.server.stack.next_hop(FAR), Some(ROUTER.into()));
+        assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(ROUTER.into()));
         sent(&mut bench, 21_000);
-        assert_eq!(bench.server.stack.next_hop(FAR), None);
+        assert_eq!(bench.server.poll.stack().next_hop(FAR), None);
     }
-    assert_eq!(bench.server.stack.census().stations_held, 1);
+    assert_eq!(bench.server.poll.stack().census().stations_held, 1);
 }
 
 /// A datagram from `source` to our port.
@@ -201,9 +201,9 @@ fn who_has_no_address_of_a_family_has_no_way_to_its_hosts() {
         let mut bench = settled(config);
         let now = bench.now();
         let remote: std::net::SocketAddr = remote.parse().expect("an address and a port");
-        let said = bench.server.stack.connect(now, &Connect::to(remote), |_| true).expect_err("there is no way");
+        let said = bench.server.poll.connect(now, &Connect::to(remote), |_| true).expect_err("there is no way");
         assert_eq!(said, ConnectError::NoRoute { remote });
-        assert!(!bench.server.stack.ask_neighbor(now, remote.ip(), 0), "nor is anybody asked");
+        assert!(!bench.server.poll.stack_mut().ask_neighbor(now, remote.ip(), 0), "nor is anybody asked");
         assert_eq!(sent(&mut bench, 1_000), Vec::<Vec<u8>>::new());
     }
 }
@@ -211,10 +211,10 @@ fn who_has_no_address_of_a_family_has_no_way_to_its_hosts() {
 /// Has the other core look at what this one has set aside for it.
 fn pass_on(here: &mut Bench, there: &mut Bench) -> usize {
     let mut passed = Vec::new();
-    while here.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
+    while here.server.poll.stack_mut().next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
     let now = there.now();
     for (frame, hops) in &mut passed {
-        there.server.stack.ingest_stray(now, &mut there.server.ports, frame, *hops);
+        there.server.take_stray(now, frame, *hops);
     }
     passed.len()
 }
@@ -231,7 +231,7 @@ fn each_core_hears_of_an_address_that_is_taken_of_routers_and_of_neighbours_that
     here.frame(&v6::from_station(&claim, OTHER));
     assert_eq!(pass_on(&mut here, &mut there), 1);
     for bench in [&mut here, &mut there] {
-        assert_eq!(bench.server.stack.conflict(), Some((US6.into(), OTHER)));
+        assert_eq!(bench.server.poll.stack().conflict(), Some((US6.into(), OTHER)));
         sent(bench, 2_000);
         assert!(v6::segments(&bench.frame(&tcp6(5_000, SYN, 100, 0).frame())).is_empty(), "it is not ours");
     }
@@ -240,9 +240,9 @@ fn each_core_hears_of_an_address_that_is_taken_of_routers_and_of_neighbours_that
     let [mut here, mut there] = [0; 2].map(|_| settled(settings.clone()));
     here.frame(&v6::from_station(&v6::router_advertisement(ROUTER, 1_800, &[]), OTHER));
     assert_eq!(pass_on(&mut here, &mut there), 1);
-    assert_eq!(there.server.stack.next_hop(FAR), Some(ROUTER.into()));
+    assert_eq!(there.server.poll.stack().next_hop(FAR), Some(ROUTER.into()));
     let now = there.now();
-    there.server.stack.connect(now, &Connect::to((THEM6, 80)), |_| true).expect("it can be tried");
+    there.server.poll.connect(now, &Connect::to((THEM6, 80)), |_| true).expect("it can be tried");
     assert_eq!(there.turn().len(), 1, "it is asked for");
     here.frame(&v6::advertisement(THEM6, US6, THEM6, Some(PEER), true));
     assert_eq!(pass_on(&mut here, &mut there), 1);
@@ -414,21 +414,21 @@ fn whatever_comes_nothing_odd_leaves_and_nothing_is_left_behind() {
                 bench.wire.clock().advance(Duration::from_millis(millis));
             }
             if round % 500 == 499 {
-                bench.server.stack.lay_all_down();
+                bench.server.poll.stack_mut().lay_all_down();
             }
-            let census = bench.server.stack.census();
+            let census = bench.server.poll.stack().census();
             assert!(census.stations <= 40, "seed {seed}: {census:?}");
         }
         // Every connection is given up, and what records there are are forgotten.
         for _ in 0..4_000 {
             for (id, _) in bench.server.flows.drain() {
-                bench.server.stack.flow(id).expect("it is open").abort();
+                bench.server.poll.flow(id).expect("it is open").abort();
             }
             bench.turn_with(|frame| check(frame, seed));
             bench.wire.clock().advance(Duration::from_secs(1));
         }
         bench.turn_with(|_| {});
-        let census = bench.server.stack.census();
+        let census = bench.server.poll.stack().census();
         let routers = 4;
         assert_eq!((census.open, census.half_open, census.time_wait), (0, 0, 0), "seed {seed}: {census:?}");
         assert!(census.stations_held <= routers, "seed {seed}: {census:?}");

@@ -37,7 +37,7 @@ fn a_connection_over_ipv6_beside_one_over_ipv4() {
     assert_eq!(talk.ask(&mut bench, b"get a\r\n"), b"get a\r\n");
     let answer = bench.one(&Tcp::new(5_000, ACK, 101, next).with(b"get b\r\n"));
     assert_eq!(answer.data, b"get b\r\n");
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.open, census.stations, census.stations_held), (2, 1, 1));
     // The peer closes; the station is held by nothing then.
     let answers = segments(&bench.frame(&talk.segment(FIN | ACK, b"")));
@@ -45,7 +45,7 @@ fn a_connection_over_ipv6_beside_one_over_ipv4() {
     talk.seq += 1;
     talk.ack += 1;
     bench.frame(&talk.segment(ACK, b""));
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.open, census.stations, census.stations_held), (1, 1, 0));
 }
 
@@ -169,9 +169,9 @@ fn headers_that_nobody_honest_sends_are_refused_each_under_its_reason() {
         let answers = bench.frame(&frame);
         let problems: Vec<_> = answers.iter().map(|answer| problem(answer, &frame)).collect();
         assert_eq!(problems, Vec::from_iter(told), "case {number}");
-        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.stack.stats().drops);
+        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.poll.stack().stats().drops);
     }
-    assert_eq!(bench.server.stack.census().stations, 1, "nobody else was remembered");
+    assert_eq!(bench.server.poll.stack().census().stations, 1, "nobody else was remembered");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_datagram_for_nobody_is_answered_with_as_much_as_may_be_quoted() {
     let body = payload(answer);
     let pseudo = checksum::pseudo_header_v6(US6.octets(), THEM6.octets(), 58, body.len() as u32);
     assert!(checksum::is_right(checksum::add(pseudo, body)));
-    assert_eq!(bench.server.stack.stats().port_unreachables, 1);
+    assert_eq!(bench.server.poll.stack().stats().port_unreachables, 1);
 }
 
 /// An ICMPv6 error from a router about a frame that the stack has sent.
@@ -238,7 +238,7 @@ fn packets_are_as_long_as_a_router_says_they_may_be_and_no_shorter_than_any_link
         let sent = bench.frame(&ack.frame());
         assert_eq!(segments(&sent)[0].data.len(), 1_440);
         let again = segments(&bench.frame(&error_about(&sent[0], 2, 0, mtu)));
-        assert_eq!(bench.drops(reason), 1, "{mtu}: {:?}", bench.server.stack.stats().drops);
+        assert_eq!(bench.drops(reason), 1, "{mtu}: {:?}", bench.server.poll.stack().stats().drops);
         assert_eq!(again.first().map(|segment| segment.data.len()), wanted, "{mtu}");
         // What quotes nothing in flight is not believed.
         let mut blind = sent[0].clone();
@@ -299,7 +299,7 @@ fn segments_that_come_in_fragments_are_put_together_in_any_order() {
         talk.seq += 200;
         talk.ack += 200;
     }
-    assert_eq!(bench.server.stack.stats().fragments, 6);
+    assert_eq!(bench.server.poll.stack().stats().fragments, 6);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn fragments_that_overlap_or_hide_their_headers_are_refused() {
     assert_eq!(bench.drops(DropReason::NdpMalformed), 1);
     bench.frame(&behind(&solicitation, 44, &[58, 0, 0, 1, 0, 0, 0, 1]));
     assert_eq!(bench.drops(DropReason::IpFragment), 1);
-    assert_eq!(bench.server.stack.census().open, 1);
+    assert_eq!(bench.server.poll.stack().census().open, 1);
     // RFC 6946: one that is all of its packet has nothing to do with others of its number.
     bench.frame(&parts[0]);
     let answers = segments(&bench.frame(&behind(&segment, 44, &[6, 0, 0, 0, 0, 0, 0, 1])));
@@ -363,7 +363,7 @@ fn two_frames_of_a_stranger_in_one_burst_are_of_one_host() {
     let syn = tcp6(5_000, SYN, 100, 0).from(FAR).frame();
     (0..3).for_each(|_| bench.send(&syn));
     assert_eq!(segments(&bench.turn()).len(), 1);
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.half_open, census.stations, census.stations_held), (1, 1, 1));
     assert_eq!(bench.drops(DropReason::SynRepeated), 2);
 }
@@ -397,19 +397,19 @@ fn a_flood_of_syns_from_made_up_hosts_gets_cookies_and_is_remembered_nowhere() {
         let answers = bench.frame(&tcp6(5_000, SYN, 100, 0).from(host(number)).frame());
         cookies.extend(segments(&answers));
     }
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert!(census.stations <= 4 && cookies.len() == 200, "{census:?}, {}", cookies.len());
-    assert!(bench.server.stack.stats().cookies_sent > 190);
+    assert!(bench.server.poll.stack().stats().cookies_sent > 190);
     // One of them is real.
     let real = &cookies[150];
     assert_eq!(real.mss, Some(1_440));
     let mut talk = Talk { peer: real.peer, port: 5_000, seq: 101, ack: real.seq.wrapping_add(1), label: real.label };
     assert_eq!(talk.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
-    assert_eq!(bench.server.stack.stats().cookies_accepted, 1);
+    assert_eq!(bench.server.poll.stack().stats().cookies_accepted, 1);
     // A cookie is of all of the address.
     let liar = tcp6(5_000, ACK, 101, cookies[151].seq.wrapping_add(1)).from(host(99_999)).frame();
     bench.frame(&liar);
-    assert_eq!(bench.server.stack.stats().cookies_accepted, 1);
+    assert_eq!(bench.server.poll.stack().stats().cookies_accepted, 1);
 }
 
 /// RFC 6528: numbers of one 4-tuple climb, whatever name its host has.
@@ -444,14 +444,14 @@ fn a_stray_goes_to_another_core_as_it_came() {
     let segment = behind(&talk.segment(ACK, b"get k\r\n"), 60, &[6, 0, 1, 4, 0, 0, 0, 0]);
     assert!(here.frame(&segment).is_empty());
     let mut passed = Vec::new();
-    while here.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
+    while here.server.poll.stack_mut().next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
     let [(frame, 1)] = &mut passed[..] else { panic!("{passed:?}") };
     assert_eq!(*frame, segment);
     let now = there.now();
-    there.server.stack.ingest_stray(now, &mut there.server.ports, frame, 1);
+    there.server.take_stray(now, frame, 1);
     let answers = segments(&there.turn());
     assert_eq!(answers.iter().map(|answer| &answer.data[..]).collect::<Vec<_>>(), [b"get k\r\n"]);
-    assert_eq!(here.server.stack.census().stations, 0);
+    assert_eq!(here.server.poll.stack().census().stations, 0);
 }
 
 #[test]

@@ -84,12 +84,12 @@ fn an_address_that_somebody_has_or_wants_at_the_same_time_is_not_used() {
         bench.send(&v6::from_station(&frame, OTHER));
         assert!(said(&mut bench, 5_000).iter().all(|(_, message)| message.kind != Kind::Advertisement));
         assert_eq!(bench.drops(DropReason::AddressConflict), 1);
-        assert_eq!(bench.server.stack.conflict(), Some((IpAddr::V6(US6), OTHER)));
+        assert_eq!(bench.server.poll.stack().conflict(), Some((IpAddr::V6(US6), OTHER)));
         bench.frame(&v6::tcp6(5_000, SYN, 100, 0).frame());
         assert_eq!(bench.drops(DropReason::Ip6NotOurs), 1, "it is not ours");
         // The link returns, and the other has gone.
         let now = bench.now();
-        bench.server.stack.announce(now, 0);
+        bench.server.poll.stack_mut().announce(now, 0);
         assert!(said(&mut bench, 2_000).iter().any(|(_, message)| message.kind == Kind::Advertisement));
         assert_eq!(v6::segments(&bench.frame(&v6::tcp6(5_001, SYN, 100, 0).frame())).len(), 1);
     }
@@ -104,7 +104,7 @@ fn a_station_that_takes_the_address_later_is_counted_and_no_connection_minds() {
         assert!(bench.frame(&frame).is_empty(), "it is not fought");
         assert_eq!(bench.drops(DropReason::AddressConflict), round);
     }
-    assert_eq!(bench.server.stack.conflict(), Some((IpAddr::V6(US6), OTHER)));
+    assert_eq!(bench.server.poll.stack().conflict(), Some((IpAddr::V6(US6), OTHER)));
     assert_eq!(talk.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
 }
 
@@ -119,8 +119,8 @@ fn who_asks_for_us_is_answered_and_learned() {
         assert_eq!((answer.to, answer.target, answer.station), (PEER, US6, Some(OWN)));
         assert!(answer.solicited && answer.overrides);
     }
-    assert_eq!(bench.server.stack.neighbor(THEM6), Some(PEER));
-    assert_eq!(bench.server.stack.stats().advertisements, 3);
+    assert_eq!(bench.server.poll.stack().neighbor(THEM6), Some(PEER));
+    assert_eq!(bench.server.poll.stack().stats().advertisements, 3);
     // Somebody wants the address: all are told that it is taken (RFC 4861 §7.2.4).
     let answers = bench.frame(&solicitation(Ipv6Addr::UNSPECIFIED, group_of(US6), US6, None));
     let answer = ndp(&answers[0]).expect("an advertisement");
@@ -164,9 +164,9 @@ fn what_rfc_4861_does_not_allow_is_dropped_and_counted() {
     for (number, (frame, reason)) in cases.into_iter().enumerate() {
         let before = bench.drops(reason);
         assert!(bench.frame(&frame).is_empty(), "case {number}");
-        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.stack.stats().drops);
+        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.poll.stack().stats().drops);
     }
-    assert_eq!(bench.server.stack.neighbor(THEM6), None, "nothing was learned of it");
+    assert_eq!(bench.server.poll.stack().neighbor(THEM6), None, "nothing was learned of it");
 }
 
 /// RFC 4861 §6.1.2, §7.1.2, each condition by itself: of a router's advertisement, and of a neighbour's about one that is known.
@@ -210,19 +210,19 @@ fn no_advertisement_is_heard_that_rfc_4861_does_not_allow() {
     ]);
     let mut bench = settled();
     let now = bench.now();
-    bench.server.stack.learn_neighbor(now, THEM6, PEER);
+    bench.server.poll.stack_mut().learn_neighbor(now, THEM6, PEER);
     bench.wire.clock().advance(Duration::from_secs(2));
     for (number, (frame, reason)) in cases.into_iter().enumerate() {
         let before = bench.drops(reason);
         assert!(bench.frame(&v6::from_station(&frame, OTHER)).is_empty(), "case {number}");
-        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.stack.stats().drops);
-        assert_eq!(bench.server.stack.next_hop("2001:db8::1".parse::<Ipv6Addr>().expect("an address")), None);
+        assert_eq!(bench.drops(reason), before + 1, "case {number}: {:?}", bench.server.poll.stack().stats().drops);
+        assert_eq!(bench.server.poll.stack().next_hop("2001:db8::1".parse::<Ipv6Addr>().expect("an address")), None);
     }
-    assert_eq!(bench.server.stack.neighbor(THEM6), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(THEM6), Some(PEER));
     // As they should be both are heard: one asks who is right, the other is a way.
     assert_eq!(bench.frame(&v6::from_station(&of_neighbor, OTHER)).len(), 1);
     bench.frame(&v6::from_station(&of_router, OTHER));
-    assert_eq!(bench.server.stack.stats().router_advertisements, 1);
+    assert_eq!(bench.server.poll.stack().stats().router_advertisements, 1);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_connection_of_ours_asks_where_its_peer_is_and_goes_there() {
     let to = Connect::to(SocketAddr::new(THEM6.into(), 80));
     bench
         .server
-        .stack
+        .poll
         .connect(now, &to, |_| true)
         .map(|id| bench.server.connecting.insert(id))
         .expect("it can be tried");
@@ -244,7 +244,7 @@ fn a_connection_of_ours_asks_where_its_peer_is_and_goes_there() {
     let sent = bench.frame(&advertisement(THEM6, US6, THEM6, Some(PEER), true));
     let syn = v6::tcp(&sent[0]).expect("the SYN");
     assert_eq!((syn.flags, syn.mss, &sent[0][..6]), (SYN, Some(1_440), &PEER.0[..]));
-    assert_eq!(bench.server.stack.neighbor(THEM6), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(THEM6), Some(PEER));
 }
 
 #[test]
@@ -252,13 +252,13 @@ fn nobody_who_answers_is_asked_three_times_and_then_given_up() {
     let mut bench = settled();
     let now = bench.now();
     let to = Connect::to(SocketAddr::new(THEM6.into(), 80));
-    let id = bench.server.stack.connect(now, &to, |_| true).expect("it can be tried");
+    let id = bench.server.poll.connect(now, &to, |_| true).expect("it can be tried");
     bench.server.flows.insert(id, 0);
     bench.server.connecting.insert(id);
     let asked: Vec<u64> = said(&mut bench, 5_000).iter().map(|&(at, _)| at).collect();
     assert_eq!(asked, [0, 1_000, 2_000]);
     assert_eq!(bench.server.closed.len(), 1);
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.stations, census.stations_held), (1, 0), "what is known of it is not held");
 }
 
@@ -281,9 +281,9 @@ fn a_claim_of_a_live_neighbours_address_gets_no_frame_of_its_connections() {
     let question = ndp(&asked[0]).expect("the holder is asked");
     assert_eq!((question.to, question.destination), (PEER, THEM6));
     bench.frame(&advertisement(THEM6, US6, THEM6, Some(PEER), true));
-    assert_eq!(bench.server.stack.neighbor(THEM6), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(THEM6), Some(PEER));
     assert_eq!(talk.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
-    assert_eq!(bench.server.stack.stats().flows_moved, 0);
+    assert_eq!(bench.server.poll.stack().stats().flows_moved, 0);
 }
 
 #[test]
@@ -294,15 +294,15 @@ fn a_flood_of_solicitations_turns_over_nothing_that_is_certain() {
     let mut talk = v6::Talk::open(&mut bench, 5_000);
     let now = bench.now();
     let friend: Ipv6Addr = "fd77::77".parse().expect("an address");
-    bench.server.stack.learn_neighbor(now, friend, PEER);
+    bench.server.poll.stack_mut().learn_neighbor(now, friend, PEER);
     for number in 0..10_000u32 {
         let asker = Ipv6Addr::from_bits(0xfd77_0000_0000_0000_0000_0001_0000_0000 + u128::from(number));
         let answers = bench.frame(&v6::from_station(&solicitation(asker, US6, US6, Some(OTHER)), OTHER));
         assert_eq!(answers.len(), 1, "whoever asks is answered");
     }
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert!(census.stations <= 64 && census.stations_held == 1, "{census:?}");
-    assert_eq!(bench.server.stack.neighbor(friend), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(friend), Some(PEER));
     assert_eq!(talk.ask(&mut bench, b"get k\r\n"), b"get k\r\n");
 }
 
@@ -312,24 +312,24 @@ fn routers_are_taken_at_their_word_where_none_is_set() {
     let router: Ipv6Addr = "fe80::1".parse().expect("an address");
     let far: Ipv6Addr = "2001:db8::1".parse().expect("an address");
     let near: Ipv6Addr = "2001:db8:1::1".parse().expect("an address");
-    assert_eq!(bench.server.stack.next_hop(far), None);
+    assert_eq!(bench.server.poll.stack().next_hop(far), None);
     let prefix = prefix_option("2001:db8:1::".parse().expect("a prefix"), 64, 600);
     let says = [station_option(1, OTHER).to_vec(), prefix].concat();
     bench.frame(&v6::from_station(&router_advertisement(router, 1_800, &says), OTHER));
-    let hops = [far, near].map(|to| bench.server.stack.next_hop(to));
+    let hops = [far, near].map(|to| bench.server.poll.stack().next_hop(to));
     assert_eq!(hops, [Some(router.into()), Some(near.into())]);
     assert_eq!(
-        (bench.server.stack.neighbor(router), bench.server.stack.stats().router_advertisements),
+        (bench.server.poll.stack().neighbor(router), bench.server.poll.stack().stats().router_advertisements),
         (Some(OTHER), 1)
     );
     // A SYN to there goes by the router.
     let now = bench.now();
-    bench.server.stack.connect(now, &Connect::to(SocketAddr::new(far.into(), 80)), |_| true).expect("there is a way");
+    bench.server.poll.connect(now, &Connect::to(SocketAddr::new(far.into(), 80)), |_| true).expect("there is a way");
     let sent = bench.turn();
     assert_eq!((sent.len(), &sent[0][..6]), (1, &OTHER.0[..]));
     // It takes no more.
     bench.frame(&v6::from_station(&router_advertisement(router, 0, &[]), OTHER));
-    assert_eq!(bench.server.stack.next_hop(far), None);
+    assert_eq!(bench.server.poll.stack().next_hop(far), None);
 }
 
 #[test]
@@ -343,15 +343,18 @@ fn a_router_that_is_set_is_the_one_whatever_others_say() {
     let asked = said(&mut bench, 5_000);
     assert!(asked.iter().all(|(_, message)| message.kind != Kind::RouterSolicitation));
     bench.frame(&v6::from_station(&router_advertisement(liar, 1_800, &[]), OTHER));
-    assert_eq!((bench.drops(DropReason::NdpNotOurs), bench.server.stack.next_hop(far)), (1, Some(router.into())));
+    assert_eq!(
+        (bench.drops(DropReason::NdpNotOurs), bench.server.poll.stack().next_hop(far)),
+        (1, Some(router.into()))
+    );
     // Without any route by a router they are listened to.
     let own = [OwnAddress::new(US6, 64)];
-    bench.server.stack.set_routes(&Routes::new(own, []));
+    bench.server.poll.stack_mut().set_routes(&Routes::new(own, []));
     bench.frame(&v6::from_station(&router_advertisement(liar, 1_800, &[]), OTHER));
-    assert_eq!(bench.server.stack.next_hop(far), Some(liar.into()));
-    bench.server.stack.set_routes(&Routes::new(own, [Route::default_by(router)]));
-    assert_eq!(bench.server.stack.next_hop(far), Some(router.into()));
-    assert_eq!(bench.server.stack.census().stations_held, 1, "the router that is set is held, and no other");
+    assert_eq!(bench.server.poll.stack().next_hop(far), Some(liar.into()));
+    bench.server.poll.stack_mut().set_routes(&Routes::new(own, [Route::default_by(router)]));
+    assert_eq!(bench.server.poll.stack().next_hop(far), Some(router.into()));
+    assert_eq!(bench.server.poll.stack().census().stations_held, 1, "the router that is set is held, and no other");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Conversation {
     }
 
     fn moved(&self) -> u64 {
-        self.bench.server.stack.stats().flows_moved
+        self.bench.server.poll.stack().stats().flows_moved
     }
 }
 
@@ -96,7 +96,7 @@ fn a_stranger_with_right_numbers_does_not_get_a_quiet_flows_answers() {
         assert_eq!(flow.ask(OTHER), (vec![PEER], vec![]));
         assert_eq!(flow.ask(PEER), (vec![PEER], vec![]));
     }
-    assert_eq!((flow.moved(), flow.bench.server.stack.neighbor(THEM)), (0, Some(PEER)));
+    assert_eq!((flow.moved(), flow.bench.server.poll.stack().neighbor(THEM)), (0, Some(PEER)));
 }
 
 /// A stranger connects as the peer, so that the flow's station is the stranger's, which has its last word.
@@ -174,7 +174,7 @@ fn a_peer_at_another_station_is_answered_there_once_it_answers_and_the_old_one_d
     assert_eq!(flow.ask(OTHER).0, [PEER]);
     flow.wait(1);
     assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
-    assert_eq!((flow.moved(), flow.bench.server.stack.neighbor(THEM)), (1, Some(OTHER)));
+    assert_eq!((flow.moved(), flow.bench.server.poll.stack().neighbor(THEM)), (1, Some(OTHER)));
     // And back, no less than a second later.
     flow.wait(1_000);
     assert_eq!(flow.ask(PEER).1, [EVERYBODY]);
@@ -182,7 +182,7 @@ fn a_peer_at_another_station_is_answered_there_once_it_answers_and_the_old_one_d
     flow.wait(100);
     assert_eq!(flow.ask(PEER).0, [PEER]);
     flow.bench.wait(Duration::from_secs(5));
-    assert_eq!(flow.bench.server.stack.census().resolving, 0);
+    assert_eq!(flow.bench.server.poll.stack().census().resolving, 0);
 }
 
 #[test]
@@ -214,9 +214,9 @@ fn an_announcement_of_a_known_neighbour_is_verified_and_believed() {
         // The second announcement is the answer to what the first has had us ask.
         assert_eq!(questions, if operation == REQUEST { [EVERYBODY] } else { [HOLDER] });
     }
-    assert_eq!(flow.bench.server.stack.neighbor(THEM), Some(PEER));
+    assert_eq!(flow.bench.server.poll.stack().neighbor(THEM), Some(PEER));
     flow.wait(100);
-    assert_eq!(flow.bench.server.stack.neighbor(THEM), Some(OTHER));
+    assert_eq!(flow.bench.server.poll.stack().neighbor(THEM), Some(OTHER));
     assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
 }
 
@@ -227,19 +227,19 @@ fn what_is_said_unasked_is_neither_learned_nor_does_it_overwrite() {
     for target in [THEM, US] {
         assert_eq!(bench.frame(&arp(REPLY, (THEM, OTHER), target)), Vec::<Vec<u8>>::new());
     }
-    assert_eq!((bench.server.stack.neighbor(THEM), bench.drops(DropReason::ArpNotOurs)), (None, 1));
+    assert_eq!((bench.server.poll.stack().neighbor(THEM), bench.drops(DropReason::ArpNotOurs)), (None, 1));
     // Who asks for us wants to send us something.
     bench.frame(&arp(REQUEST, (THEM, PEER), US));
-    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(THEM), Some(PEER));
     // A host that cannot be on the link is answered and not learned.
     assert_eq!(bench.frame(&arp(REQUEST, (FAR, OTHER), US)).len(), 1);
-    assert_eq!(bench.server.stack.neighbor(FAR), None);
+    assert_eq!(bench.server.poll.stack().neighbor(FAR), None);
     for _ in 0..100 {
         bench.frame(&arp(REQUEST, (THEM, OTHER), US));
     }
-    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(THEM), Some(PEER));
     // All were asked, and, as somebody answered, the one who was there first.
-    assert_eq!(bench.server.stack.stats().arp_requests, 2);
+    assert_eq!(bench.server.poll.stack().stats().arp_requests, 2);
     bench.wait(Duration::from_secs(5));
     bench.server.assert_nothing_left();
 }
@@ -250,17 +250,17 @@ fn nobody_is_believed_to_be_at_a_group_address_or_at_ours() {
     for mac in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), OWN] {
         let mut bench = Bench::new(App::Echo);
         let now = bench.now();
-        assert!(bench.server.stack.ask_neighbor(now, THEM, 0));
+        assert!(bench.server.poll.stack_mut().ask_neighbor(now, THEM, 0));
         assert_eq!(asked(&bench.turn()), [EVERYBODY]);
         for operation in [REPLY, REQUEST] {
             let mut claim = arp(operation, (THEM, mac), US);
             bench.frame(&claim);
             claim[6..12].copy_from_slice(&OTHER.0);
             bench.frame(&claim);
-            assert_eq!(bench.server.stack.neighbor(THEM), None, "{mac:?}");
+            assert_eq!(bench.server.poll.stack().neighbor(THEM), None, "{mac:?}");
         }
         bench.frame(&arp(REPLY, (THEM, PEER), US));
-        assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+        assert_eq!(bench.server.poll.stack().neighbor(THEM), Some(PEER));
     }
 }
 
@@ -284,11 +284,11 @@ fn a_flood_of_claims_moves_nobody_and_asks_little() {
             flow.bench.wire.clock().advance(Duration::from_millis(10));
         }
     }
-    let stats = *flow.bench.server.stack.stats();
+    let stats = *flow.bench.server.poll.stack().stats();
     // Two seconds: sixteen neighbours at a time, each three times before a tenth of a second decides.
     assert!(stats.flows_moved == 0 && stats.arp_requests < 1_000, "{}", stats.arp_requests);
-    assert!(flow.bench.server.stack.census().resolving <= 16);
-    assert_eq!(flow.bench.server.stack.neighbor(THEM), Some(PEER));
+    assert!(flow.bench.server.poll.stack().census().resolving <= 16);
+    assert_eq!(flow.bench.server.poll.stack().neighbor(THEM), Some(PEER));
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn where_arp_is_the_kernels_nobody_is_asked_and_a_flow_follows_its_peer_on_the_l
     settings.arp = false;
     let mut bench = Bench::with(settings, App::Echo);
     let now = bench.now();
-    bench.server.stack.announce(now, 0);
+    bench.server.poll.stack_mut().announce(now, 0);
     assert_eq!(bench.turn().len(), 0);
     let mut flow = Conversation::open_with(bench, THEM);
     assert_eq!(flow.ask(OTHER), (vec![PEER], vec![]));
@@ -538,10 +538,10 @@ fn a_peer_that_moves_in_time_wait_is_answered_where_it_is() {
     let next = bench.one(&Tcp::new(5_000, SYN, 100, 0)).seq.wrapping_add(1);
     bench.one(&Tcp::new(5_000, ACK, 101, next));
     bench.one(&Tcp::new(5_000, ACK | FIN, 101, next.wrapping_add(4)));
-    assert_eq!(bench.server.stack.census().time_wait, 1);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 1);
     bench.wait(Duration::from_secs(1));
     let now = bench.now();
-    bench.server.stack.learn_neighbor(now, THEM, OTHER);
+    bench.server.poll.stack_mut().learn_neighbor(now, THEM, OTHER);
     let again = bench.frame(&Tcp::new(5_000, ACK | FIN, 101, next.wrapping_add(4)).frame());
     assert_eq!(stations(&again), [OTHER]);
 }
@@ -556,18 +556,18 @@ fn a_core_that_arp_does_not_reach_hears_it_from_the_core_that_it_reaches() {
     // The answer comes over the queue of the other core, which knows nothing of the flow.
     assert!(other.frame(&arp(REPLY, (THEM, OTHER), US)).is_empty());
     let mut passed = Vec::new();
-    while other.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
+    while other.server.poll.stack_mut().next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
     let [(frame, 1)] = &mut passed[..] else { panic!("{passed:?}") };
     let now = flow.bench.now();
-    flow.bench.server.stack.ingest_stray(now, &mut flow.bench.server.ports, frame, 1);
+    flow.bench.server.take_stray(now, frame, 1);
     flow.wait(101);
     assert_eq!(flow.ask(OTHER), (vec![OTHER], vec![]));
     // It has been round, and was answered by nobody but the first.
-    assert_eq!(flow.bench.server.stack.census().strays, 0);
+    assert_eq!(flow.bench.server.poll.stack().census().strays, 0);
     let request = other.frame(&arp(REQUEST, (THEM, OTHER), US));
     assert_eq!((request.len(), &request[0][..6], &request[0][6..12]), (1, &OTHER.0[..], &OWN.0[..]));
-    assert!(other.server.stack.next_stray(|frame, _| passed.push((frame.to_vec(), 1))));
-    let before = flow.bench.server.stack.stats().arp_replies;
-    flow.bench.server.stack.ingest_stray(now, &mut flow.bench.server.ports, &mut passed[1].0, 1);
-    assert_eq!(flow.bench.server.stack.stats().arp_replies, before);
+    assert!(other.server.poll.stack_mut().next_stray(|frame, _| passed.push((frame.to_vec(), 1))));
+    let before = flow.bench.server.poll.stack().stats().arp_replies;
+    flow.bench.server.take_stray(now, &mut passed[1].0, 1);
+    assert_eq!(flow.bench.server.poll.stack().stats().arp_replies, before);
 }

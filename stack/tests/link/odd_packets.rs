@@ -60,7 +60,7 @@ fn a_conversation_with_ip_options_on_every_packet_is_served() {
         assert_eq!((&echo.data[..], echo.ack), (&b"get k\r\n"[..], 108), "{options:?}");
         let fin = say(&Tcp::new(5_000, ACK | FIN, 108, next.wrapping_add(7))).pop().expect("a FIN");
         assert_eq!((fin.flags & FIN, fin.ack), (FIN, 109), "{options:?}");
-        assert_eq!(bench.server.stack.stats().drops.total(), 0, "{options:?}");
+        assert_eq!(bench.server.poll.stack().stats().drops.total(), 0, "{options:?}");
     }
 }
 
@@ -89,7 +89,7 @@ fn datagrams_fragments_and_echo_requests_may_have_ip_options() {
         assert!(bench.echo(&part(0, 16, [0x20, 0])).is_empty());
         let answers = bench.echo(&part(16, 18, [0, 2]));
         assert_eq!(answers.iter().map(|frame| Udp::read(frame).data).collect::<Vec<_>>(), [b"0123456789"]);
-        assert_eq!(bench.stack.stats().drops.total(), 0, "{options:?}");
+        assert_eq!(bench.poll.stack().stats().drops.total(), 0, "{options:?}");
     }
 }
 
@@ -118,7 +118,7 @@ fn a_source_route_and_options_that_do_not_parse_are_refused_and_counted() {
     let mut bent = with_ip_options(&syn, &[1, 1, 1, 1]);
     bent[45] ^= 1;
     assert!(bench.frame(&bent).is_empty());
-    assert_eq!((bench.drops(DropReason::TcpChecksum), bench.server.stack.flows()), (1, 0));
+    assert_eq!((bench.drops(DropReason::TcpChecksum), bench.server.poll.flows()), (1, 0));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn padding_behind_a_segment_is_not_its_data() {
     // An older bare ACK has no data whose ACK number would be raised.
     say(&Tcp::new(5_000, ACK, 102, next.wrapping_add(1)));
     say(&Tcp::new(5_000, ACK, 102, next));
-    assert_eq!((bench.server.stack.stats().acks_raised, bench.server.bytes), (0, 1));
+    assert_eq!((bench.server.poll.stack().stats().acks_raised, bench.server.bytes), (0, 1));
 }
 
 #[test]

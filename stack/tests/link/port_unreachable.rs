@@ -42,7 +42,7 @@ fn who_asks_a_closed_port_is_told_so_and_what_it_asked() {
     }
     let tagged = Udp { tag: Some(42), ..elsewhere(b"get k") }.frame();
     assert_eq!(quoted(&mut bench, &tagged), tagged[18..46]);
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!((stats.port_unreachables, stats.drops.of(DropReason::UdpNoListener), stats.datagrams_sent), (5, 5, 0));
     bench.assert_nothing_left();
 }
@@ -91,7 +91,7 @@ fn nothing_is_said_about_what_came_for_many_or_in_fragments_or_to_who_is_nobody(
     }
     // The fragments were one datagram.
     assert_eq!(bench.drops(DropReason::UdpNoListener), 1);
-    assert_eq!(bench.stack.stats().port_unreachables, 0);
+    assert_eq!(bench.poll.stack().stats().port_unreachables, 0);
     bench.assert_nothing_left();
 }
 
@@ -110,7 +110,7 @@ fn a_flood_of_closed_ports_is_answered_as_rarely_as_one_of_pings() {
         }
         bench.wire.clock().advance(Duration::from_millis(20));
     }
-    let stats = bench.stack.stats();
+    let stats = bench.poll.stack().stats();
     assert_eq!(stats.drops.of(DropReason::UdpNoListener), 10_000);
     assert!((900..=1_100).contains(&stats.port_unreachables), "{}", stats.port_unreachables);
     bench.assert_nothing_left();

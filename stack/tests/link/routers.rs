@@ -47,7 +47,7 @@ fn routers_are_asked_again_when_the_link_returns_and_no_more_once_one_has_answer
     hear(&mut bench, ROUTER, 1_800, &[]);
     assert_eq!(when(&said(&mut bench, 10_000), Kind::RouterSolicitation), []);
     let now = bench.now();
-    bench.server.stack.announce(now, 0);
+    bench.server.poll.stack_mut().announce(now, 0);
     assert_eq!(when(&said(&mut bench, 4_500), Kind::RouterSolicitation), [0, 4_000]);
     hear(&mut bench, ROUTER, 1_800, &[]);
     assert_eq!(when(&said(&mut bench, 10_000), Kind::RouterSolicitation), []);
@@ -59,10 +59,10 @@ fn nobody_has_all_hosts_taken_to_be_on_the_link() {
     for (prefix, len) in [("::", 0), ("2000::", 3), ("2000::", 7), ("ff00::", 8), ("fe80::", 64)] {
         let option = prefix_option(prefix.parse().expect("a prefix"), len, 600);
         hear(&mut bench, ROUTER, 1_800, &option);
-        assert_eq!(bench.server.stack.next_hop(FAR), Some(ROUTER.into()), "{prefix}/{len}");
+        assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(ROUTER.into()), "{prefix}/{len}");
     }
     hear(&mut bench, ROUTER, 1_800, &prefix_option(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 16, 600));
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(FAR.into()));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(FAR.into()));
 }
 
 #[test]
@@ -72,17 +72,17 @@ fn a_network_is_there_for_as_long_as_its_router_says_and_no_stranger_takes_it_aw
     hear(&mut bench, ROUTER, 1_800, &prefix(600));
     hear(&mut bench, STRANGER, 0, &prefix(0));
     hear(&mut bench, STRANGER, 1_800, &prefix(0));
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(FAR.into()));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(FAR.into()));
     assert_eq!(bench.drops(DropReason::NdpNotOurs), 1, "of the first nothing was taken");
     hear(&mut bench, ROUTER, 1_800, &prefix(0));
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(ROUTER.into()));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(ROUTER.into()));
     // One that takes no packets for elsewhere says that a network is there (RFC 4861 §6.3.4).
     hear(&mut bench, ROUTER, 0, &[]);
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(STRANGER.into()));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(STRANGER.into()));
     hear(&mut bench, STRANGER, 0, &[]);
-    assert_eq!(bench.server.stack.next_hop(FAR), None);
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), None);
     hear(&mut bench, "fe80::7".parse().expect("an address"), 0, &prefix(600));
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(FAR.into()));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(FAR.into()));
 }
 
 /// Opens a connection whose peer takes all that it is sent; returns the lengths of the segments that come, and what acknowledges
@@ -162,10 +162,10 @@ fn cores() -> [Bench; 2] {
 /// Has `there` hear what `here` has set aside for it.
 fn pass_on(here: &mut Bench, there: &mut Bench) {
     let mut passed = Vec::new();
-    while here.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
+    while here.server.poll.stack_mut().next_stray(|frame, hops| passed.push((frame.to_vec(), hops))) {}
     let now = there.now();
     for (frame, hops) in &mut passed {
-        there.server.stack.ingest_stray(now, &mut there.server.ports, frame, *hops);
+        there.server.take_stray(now, frame, *hops);
     }
 }
 
@@ -183,7 +183,7 @@ fn one_core_asks_and_announces_and_the_others_use_the_addresses_when_it_does() {
     assert!(takes_syns(&mut speaker, 5_000) && takes_syns(&mut other, 5_001));
     // What it asks for itself it asks.
     let now = other.now();
-    assert!(other.server.stack.ask_neighbor(now, THEM6, 0));
+    assert!(other.server.poll.stack_mut().ask_neighbor(now, THEM6, 0));
     assert_eq!(when(&said(&mut other, 100), Kind::Solicitation), [0]);
 }
 
@@ -197,14 +197,14 @@ fn all_cores_hear_that_somebody_has_the_address_and_when_the_link_returns_ask_an
     other.frame(&claim);
     pass_on(&mut other, &mut speaker);
     for bench in [&mut speaker, &mut other] {
-        assert_eq!(bench.server.stack.conflict(), Some((IpAddr::V6(US6), OTHER)));
+        assert_eq!(bench.server.poll.stack().conflict(), Some((IpAddr::V6(US6), OTHER)));
         let told = said(bench, 3_000);
         assert_eq!(when(&told, Kind::Advertisement), []);
         assert!(!takes_syns(bench, 5_000));
     }
     for bench in [&mut speaker, &mut other] {
         let now = bench.now();
-        bench.server.stack.announce(now, 0);
+        bench.server.poll.stack_mut().announce(now, 0);
     }
     let (told, untold) = (said(&mut speaker, 3_000), said(&mut other, 3_000));
     assert_eq!(when(&told, Kind::Solicitation), [0]);

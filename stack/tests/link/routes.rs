@@ -31,7 +31,7 @@ fn by(router: Ipv4Addr) -> Routes {
 /// to acknowledge next.
 fn open(hosts: &[Ipv4Addr]) -> (Bench, Vec<Flow>) {
     let mut bench = Bench::new(App::Echo);
-    bench.server.stack.set_routes(&by(FIRST));
+    bench.server.poll.stack_mut().set_routes(&by(FIRST));
     let open = |&host: &Ipv4Addr| {
         let syn_ack = bench.frame(&Tcp::new(5_000, SYN, 100, 0).frame_from(host.octets()));
         let ack = Tcp::read(&syn_ack[0]).seq.wrapping_add(1);
@@ -79,7 +79,7 @@ fn wait(bench: &mut Bench, millis: u64) -> Vec<Asked> {
 #[test]
 fn flows_go_by_the_router_that_takes_anothers_place_once_it_has_answered() {
     let (mut bench, mut flows) = open(&[FAR, ELSEWHERE, THEM]);
-    bench.server.stack.set_routes(&by(SECOND));
+    bench.server.poll.stack_mut().set_routes(&by(SECOND));
     let question = asked(&bench.turn());
     assert_eq!(question, [Asked { to: Mac::BROADCAST, target: SECOND }], "once for both flows");
     let stations =
@@ -87,20 +87,20 @@ fn flows_go_by_the_router_that_takes_anothers_place_once_it_has_answered() {
     assert_eq!(stations(&mut bench, &mut flows), [PEER; 3], "it has not answered yet");
     answer(&mut bench);
     assert_eq!(stations(&mut bench, &mut flows), [SECOND_MAC, SECOND_MAC, PEER]);
-    assert_eq!(bench.server.stack.stats().flows_moved, 2);
-    assert!(!bench.server.stack.has_work());
+    assert_eq!(bench.server.poll.stack().stats().flows_moved, 2);
+    assert!(!bench.server.poll.stack().has_work());
     // Frames that still come from the first router move nothing back: the second answers for itself.
     wait(&mut bench, 2_000);
     answer(&mut bench);
     assert_eq!(flows[0].ask(&mut bench), SECOND_MAC);
-    assert_eq!(bench.server.stack.stats().flows_moved, 2);
+    assert_eq!(bench.server.poll.stack().stats().flows_moved, 2);
 }
 
 #[test]
 fn only_flows_whose_route_has_changed_go_elsewhere() {
     let (mut bench, mut flows) = open(&[FAR, ELSEWHERE]);
     let special = Route { network: ELSEWHERE.into(), prefix_len: 24, gateway: Some(SECOND.into()) };
-    bench.server.stack.set_routes(&routes([Route::default_by(FIRST), special]));
+    bench.server.poll.stack_mut().set_routes(&routes([Route::default_by(FIRST), special]));
     bench.turn();
     answer(&mut bench);
     assert_eq!([flows[0].ask(&mut bench), flows[1].ask(&mut bench)], [PEER, SECOND_MAC]);
@@ -109,26 +109,26 @@ fn only_flows_whose_route_has_changed_go_elsewhere() {
 #[test]
 fn a_router_that_does_not_answer_takes_no_flow_and_is_asked_three_times() {
     let (mut bench, mut flows) = open(&[FAR, ELSEWHERE]);
-    bench.server.stack.set_routes(&by(SECOND));
+    bench.server.poll.stack_mut().set_routes(&by(SECOND));
     let questions = wait(&mut bench, 20_000).into_iter().filter(|asked| asked.target == SECOND).count();
     assert_eq!(questions, 3);
     assert_eq!([flows[0].ask(&mut bench), flows[1].ask(&mut bench)], [PEER; 2]);
-    assert!(!bench.server.stack.has_work() && bench.server.stack.census().resolving == 0);
+    assert!(!bench.server.poll.stack().has_work() && bench.server.poll.stack().census().resolving == 0);
 }
 
 #[test]
 fn a_table_that_changes_twice_at_once_moves_flows_to_the_last() {
     let (mut bench, mut flows) = open(&[FAR]);
-    bench.server.stack.set_routes(&by(Ipv4Addr::new(10, 77, 0, 99)));
+    bench.server.poll.stack_mut().set_routes(&by(Ipv4Addr::new(10, 77, 0, 99)));
     bench.turn();
-    bench.server.stack.set_routes(&by(SECOND));
+    bench.server.poll.stack_mut().set_routes(&by(SECOND));
     bench.turn();
     answer(&mut bench);
     assert_eq!(flows[0].ask(&mut bench), SECOND_MAC);
     // And one that is as it was before moves none.
     let (mut bench, mut flows) = open(&[FAR]);
-    bench.server.stack.set_routes(&by(SECOND));
-    bench.server.stack.set_routes(&by(FIRST));
+    bench.server.poll.stack_mut().set_routes(&by(SECOND));
+    bench.server.poll.stack_mut().set_routes(&by(FIRST));
     assert_eq!(asked(&bench.turn()), []);
     assert_eq!(flows[0].ask(&mut bench), PEER);
 }
@@ -137,11 +137,11 @@ fn a_table_that_changes_twice_at_once_moves_flows_to_the_last() {
 fn a_flow_that_had_no_route_goes_on_answering_where_its_frames_come_from() {
     let (mut bench, mut flows) = open(&[FAR]);
     for table in [routes([]), by(SECOND)] {
-        bench.server.stack.set_routes(&table);
+        bench.server.poll.stack_mut().set_routes(&table);
         assert_eq!(asked(&bench.turn()), []);
         assert_eq!(flows[0].ask(&mut bench), PEER);
     }
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(SECOND.into()));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(SECOND.into()));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn where_arp_is_the_kernels_no_router_is_asked_for() {
     settings.arp = false;
     let mut bench = Bench::with(settings, App::Echo);
     for router in [FIRST, SECOND] {
-        bench.server.stack.set_routes(&by(router));
+        bench.server.poll.stack_mut().set_routes(&by(router));
         assert_eq!(asked(&bench.turn()), []);
     }
 }
@@ -173,6 +173,6 @@ fn a_redirect_is_counted_and_moves_nothing() {
     sum_ip(ip);
     assert_eq!(bench.frame(&redirect), Vec::<Vec<u8>>::new());
     assert_eq!(bench.drops(DropReason::IcmpRedirect), 1);
-    assert_eq!((flows[0].ask(&mut bench), bench.server.stack.stats().flows_moved), (PEER, 0));
-    assert_eq!(bench.server.stack.next_hop(FAR), Some(FIRST.into()));
+    assert_eq!((flows[0].ask(&mut bench), bench.server.poll.stack().stats().flows_moved), (PEER, 0));
+    assert_eq!(bench.server.poll.stack().next_hop(FAR), Some(FIRST.into()));
 }

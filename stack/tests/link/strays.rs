@@ -6,7 +6,7 @@ use sidestep_stack::DropReason;
 
 use crate::lab::bench::{Bench, segments};
 use crate::lab::raw::{ACK, RST, SYN, Tcp};
-use crate::lab::{App, Server, config};
+use crate::lab::{App, config};
 
 fn bench() -> Bench {
     let mut config = config();
@@ -20,7 +20,7 @@ fn flood(bench: &mut Bench, count: u32, taken: bool) -> u64 {
     for number in 0..count {
         let segment = Tcp::new(1_024 + (number % 60_000) as u16, ACK, number, 1_000);
         assert_eq!(bench.tcp(&segment), [], "the other core has not seen it");
-        while taken && bench.server.stack.next_stray(|_, hops| assert_eq!(hops, 1)) {
+        while taken && bench.server.poll.stack_mut().next_stray(|_, hops| assert_eq!(hops, 1)) {
             offered += 1;
         }
     }
@@ -35,7 +35,7 @@ fn strays_are_offered_at_a_limited_rate_and_the_rest_is_counted() {
     assert_eq!((bench.drops(DropReason::Stray), bench.drops(DropReason::StrayRate)), (10_000, 2_000));
     bench.wire.clock().advance(Duration::from_millis(10));
     assert_eq!(flood(&mut bench, 2_000, true), 1_000);
-    assert_eq!(bench.server.stack.stats().strays, 11_000);
+    assert_eq!(bench.server.poll.stack().stats().strays, 11_000);
     bench.server.assert_nothing_left();
 }
 
@@ -44,17 +44,16 @@ fn strays_that_nobody_takes_are_bounded() {
     let mut bench = bench();
     flood(&mut bench, 1_000, false);
     assert_eq!((bench.drops(DropReason::Stray), bench.drops(DropReason::StrayRate)), (64, 936));
-    assert_eq!(bench.server.stack.census().strays, 64);
+    assert_eq!(bench.server.poll.stack().census().strays, 64);
 }
 
 /// Has the oldest stray of one core go to another.
 fn pass_on(cores: &mut [Bench], from: usize, to: usize) {
     let mut taken = Vec::new();
-    assert!(cores[from].server.stack.next_stray(|frame, hops| taken.push((frame.to_vec(), hops))));
+    assert!(cores[from].server.poll.stack_mut().next_stray(|frame, hops| taken.push((frame.to_vec(), hops))));
     let (mut frame, hops) = taken.remove(0);
     let now = cores[to].now();
-    let Server { stack, ports, .. } = &mut cores[to].server;
-    stack.ingest_stray(now, ports, &mut frame, hops);
+    cores[to].server.take_stray(now, &mut frame, hops);
 }
 
 /// A client's SYN has waited at one core that did not run, and was sent again by another queue: both cores answer it, with
@@ -98,7 +97,7 @@ fn a_segment_ahead_of_the_one_that_gives_a_cookie_back_is_reset_by_no_core() {
     let mut cores: Vec<Bench> = (0..3).map(|_| Bench::with(config.clone(), App::Echo)).collect();
     cores[0].one(&Tcp::new(3_000, SYN, 1, 0));
     let next = cores[0].one(&Tcp::new(4_000, SYN, 1, 0)).seq.wrapping_add(1);
-    assert_eq!(cores[0].server.stack.stats().cookies_sent, 1);
+    assert_eq!(cores[0].server.poll.stack().stats().cookies_sent, 1);
     let second = Tcp::new(4_000, ACK, 1_462, next).with(b"the rest");
     let stranger = Tcp::new(4_001, ACK, 1_462, next).with(b"the rest");
     for (segment, ahead) in [(&second, 1), (&stranger, 0)] {
@@ -113,5 +112,5 @@ fn a_segment_ahead_of_the_one_that_gives_a_cookie_back_is_reset_by_no_core() {
     // The first comes again, and opens it.
     let answer = cores[0].tcp(&Tcp::new(4_000, ACK, 2, next).with(&[7; 1_460]));
     assert!(!answer[0].data.is_empty());
-    assert_eq!(cores[0].server.stack.stats().cookies_accepted, 1);
+    assert_eq!(cores[0].server.poll.stack().stats().cookies_accepted, 1);
 }

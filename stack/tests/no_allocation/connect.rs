@@ -4,34 +4,34 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use nic::{PortConfig, QueueId, Wire, WireQueue};
-use sidestep_stack::{Connect, NetStack, Port, StackConfig, Time};
+use sidestep_stack::{Connect, Interest, NetStack, Poll, StackConfig, Time, Token};
 use stats_alloc::Region;
 
 use crate::ALLOCATOR;
 use crate::lab::{PEER, PORT, THEM, US, config, secrets};
 
 struct End {
-    stack: NetStack,
-    ports: [Port<WireQueue>; 1],
+    poll: Poll<WireQueue>,
 }
 
 impl End {
     fn new(config: StackConfig, seed: u8, queue: WireQueue) -> Self {
         let stack = NetStack::new(config, secrets(seed)).expect("a good configuration");
-        Self { stack, ports: [Port::new(queue)] }
+        let mut poll = Poll::new(stack, [queue]);
+        poll.accept_each(Token(0), Interest::READABLE);
+        Self { poll }
     }
 
     /// A turn. The server answers; the client asks when a flow opens and closes it when the answer is there. Returns
     /// how many the client has closed.
     fn turn(&mut self, now: Time, client: bool) -> u32 {
-        self.ports[0].receive();
-        self.stack.ingest(now, &mut self.ports[0], 0);
+        self.poll.take_in(now);
         let mut closed = 0;
-        while let Some((id, ready)) = self.stack.next_ready() {
-            assert_eq!(ready.closed, None);
-            let Some(mut flow) = self.stack.flow(id) else { panic!("{id:?} was reported and is dead") };
+        while let Some(event) = self.poll.next_event() {
+            assert_eq!(event.closed(), None);
+            let Some(mut flow) = self.poll.flow(event.flow()) else { panic!("{event:?} is of one that is dead") };
             let got = flow.recv(|bytes| (bytes.len(), bytes.len()));
-            match (client, ready.opened) {
+            match (client, event.is_new()) {
                 (true, true) => assert_eq!(flow.send_slice(b"get key\r\n"), 9),
                 (true, false) if got > 0 => {
                     flow.close();
@@ -42,9 +42,7 @@ impl End {
                 _ => {}
             }
         }
-        self.stack.expire(now);
-        self.stack.flush(now, &mut self.ports);
-        self.ports[0].transmit().expect("a wire is never gone");
+        self.poll.send(now).expect("a wire is never gone");
         closed
     }
 }
@@ -60,7 +58,7 @@ pub fn a_connection_from_open_to_close_allocates_nothing() {
         for _ in 0..connections {
             let now = Time::from_duration(wire.clock().now());
             let to = Connect::to(SocketAddrV4::new(US, PORT));
-            client.stack.connect(now, &to, |_| true).expect("a port is free every 20 ms");
+            client.poll.connect(now, &to, |_| true).expect("a port is free every 20 ms");
             for _ in 0..10 {
                 wire.clock().advance(Duration::from_millis(2));
                 let now = Time::from_duration(wire.clock().now());
@@ -69,7 +67,7 @@ pub fn a_connection_from_open_to_close_allocates_nothing() {
             }
         }
         assert_eq!(closed, connections);
-        *client.stack.stats()
+        *client.poll.stack().stats()
     };
     // The wire keeps buffers of its own from the first frames on.
     cycle(200);

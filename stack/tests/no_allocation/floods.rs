@@ -59,13 +59,13 @@ pub fn a_flood_allocates_nothing() {
         bench.send(&ack);
         bench.turn_with(|_| {});
     });
-    assert_eq!((answers, bench.server.stack.stats().cookies_accepted, by_syns), (syns.len(), 1, 0));
+    assert_eq!((answers, bench.server.poll.stack().stats().cookies_accepted, by_syns), (syns.len(), 1, 0));
     // The buffers that are there are all that fragments ever get.
     let (first, rest) = fragments.split_at(1_000);
     flood(&mut bench, first);
     let by_fragments = calls(|| {
         flood(&mut bench, rest);
     });
-    assert!(bench.drops(DropReason::FragmentsIncomplete) > 4_900, "{:?}", bench.server.stack.stats());
+    assert!(bench.drops(DropReason::FragmentsIncomplete) > 4_900, "{:?}", bench.server.poll.stack().stats());
     assert_eq!(by_fragments, 0);
 }

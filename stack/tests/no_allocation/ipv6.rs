@@ -49,6 +49,6 @@ pub fn requests_and_hosts_that_come_and_go_allocate_nothing() {
     // An answer to each request and to each SYN.
     assert_eq!(answers, frames.len() / 3 * 2);
     assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0), "{change:?}");
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.stations, census.stations_held), (100, 1));
 }

@@ -34,7 +34,7 @@ pub fn a_connection_that_moves_into_larger_rings_and_back_allocates_nothing() {
     for (number, request) in rest.iter().enumerate() {
         bench.wire.clock().advance(Duration::from_millis(1));
         if number == 1 || number == 2 {
-            assert!(bench.server.stack.enlarge(flow));
+            assert!(bench.server.poll.enlarge(flow));
         }
         bench.send(request);
         bench.turn_with(|frame| answers += usize::from(frame.len() == 14 + 40 + 9));
@@ -46,7 +46,7 @@ pub fn a_connection_that_moves_into_larger_rings_and_back_allocates_nothing() {
         bench.turn_with(|_| {});
     }
     let change = region.change();
-    let stats = bench.server.stack.stats();
+    let stats = bench.server.poll.stack().stats();
     assert_eq!((stats.rings_enlarged, stats.rings_reduced, stats.rings_failed), (2, 1, 0), "{stats:?}");
     assert_eq!(answers, requests.len());
     assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0), "{change:?}");

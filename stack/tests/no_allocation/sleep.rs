@@ -38,16 +38,16 @@ pub fn a_flow_that_wakes_allocates_nothing() {
             calls += if round > 0 { change.allocations + change.deallocations + change.reallocations } else { 0 };
         }
     }
-    let woke = bench.server.stack.stats().woke;
+    let woke = bench.server.poll.stack().stats().woke;
     assert_eq!((answers, calls), (4 * FLOWS, 0));
     assert!(woke > 2 * FLOWS as u64, "{woke}");
     // Each is written to and kept from sleeping thereby: more than may be awake, and no more than come at once.
-    let ids: Vec<_> = (0..FLOWS).filter_map(|index| bench.server.stack.open_at(index)).take(AWAKE + 200).collect();
+    let ids: Vec<_> = (0..FLOWS).filter_map(|index| bench.server.poll.open_at(index)).take(AWAKE + 200).collect();
     let region = Region::new(ALLOCATOR);
     let written =
-        ids.iter().filter(|&&id| bench.server.stack.flow(id).is_some_and(|mut flow| flow.send_slice(b"news") == 4));
+        ids.iter().filter(|&&id| bench.server.poll.flow(id).is_some_and(|mut flow| flow.send_slice(b"news") == 4));
     assert_eq!(written.count(), ids.len());
     let change = region.change();
     assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0), "{change:?}");
-    assert!(bench.server.stack.stats().blocks_beyond > 0);
+    assert!(bench.server.poll.stack().stats().blocks_beyond > 0);
 }

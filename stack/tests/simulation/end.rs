@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use nic::{Queue, WireQueue};
 use sidestep_stack::{
-    CloseReason, Connect, DatagramHandler, DatagramPeer, DatagramReplies, FlowId, Mac, NetStack, Port, Readiness,
-    StackConfig, Time, UnderWay, Woken,
+    CloseReason, Connect, DatagramHandler, DatagramPeer, DatagramReplies, Event, FlowId, Interest, Mac, NetStack, Poll,
+    StackConfig, Time, Token, UnderWay, Woken,
 };
 
 use super::lab::family::{FAMILY, Family, in_ipv6};
@@ -14,6 +14,9 @@ use super::streams::{Reader, Streams};
 
 /// Frames that a port may hold between turns: its reserve for answers.
 const RESERVE_FRAMES: usize = 64;
+
+/// The token of a connection from the other end, until it has a slot.
+const NEW: Token = Token(usize::MAX);
 
 /// Most flows that an application opens at a time; it takes as many as are opened by the other.
 const MOST_OPEN: usize = 40;
@@ -102,9 +105,8 @@ impl DatagramHandler for Echo {
 
 /// A stack with its application.
 pub struct End {
-    pub stack: NetStack,
-    /// One core polls them all.
-    pub ports: Vec<Port<WireQueue>>,
+    /// One core polls all queues.
+    pub poll: Poll<WireQueue>,
     talks: Vec<Option<Talk>>,
     free: Vec<usize>,
     pub live: usize,
@@ -124,10 +126,13 @@ pub struct End {
 impl End {
     pub fn new(config: StackConfig, seed: u8, queues: Vec<WireQueue>, peer: (Ipv4Addr, Mac)) -> Self {
         let flows = config.max_flows;
+        let waiting = vec![0; queues.len()];
+        let stack = NetStack::new(config, secrets(seed)).expect("a good configuration");
+        let mut poll = Poll::new(stack, queues);
+        poll.accept_each(NEW, Interest::EDGE);
         Self {
-            stack: NetStack::new(config, secrets(seed)).expect("a good configuration"),
-            waiting: vec![0; queues.len()],
-            ports: queues.into_iter().map(Port::new).collect(),
+            poll,
+            waiting,
             talks: (0..flows).map(|_| None).collect(),
             free: (0..flows).rev().collect(),
             live: 0,
@@ -144,39 +149,37 @@ impl End {
     /// One turn. Returns whether there was anything to do.
     pub fn turn(&mut self, now: Time, streams: &mut Streams) -> bool {
         let mut busy = false;
-        for (index, port) in self.ports.iter_mut().enumerate() {
+        let (stack, ports) = self.poll.parts_mut();
+        for (index, port) in ports.iter_mut().enumerate() {
             let received = port.receive();
-            self.waiting[index] = received - self.stack.ingest_datagrams(now, port, index, Some(&mut self.echo));
+            self.waiting[index] = received - stack.ingest_datagrams(now, port, index, Some(&mut self.echo));
             busy |= received > 0;
         }
-        while let Some((id, ready)) = self.stack.next_ready() {
+        self.poll.expire(now);
+        while let Some(event) = self.poll.next_event() {
             self.events += 1;
             busy = true;
-            self.hear(id, ready, streams);
+            self.hear(&event, streams);
         }
-        self.stack.expire(now);
-        self.stack.flush(now, &mut self.ports);
-        for port in &mut self.ports {
-            busy |= port.transmit().expect("a wire is never gone") > 0 || port.unsent() > 0;
-        }
-        busy || self.stack.has_work()
+        busy |= self.poll.send(now).expect("a wire is never gone") > 0 || self.poll.unsent() > 0;
+        busy || self.poll.stack().has_work()
     }
 
-    fn hear(&mut self, id: FlowId, ready: Readiness, streams: &mut Streams) {
-        let known = (ready.token as usize).checked_sub(1);
-        let slot = match known {
-            Some(slot) => slot,
-            None => {
-                assert!(ready.opened && ready.closed.is_none(), "{id:?}: {ready:?} of a flow that is not known");
+    fn hear(&mut self, event: &Event, streams: &mut Streams) {
+        let id = event.flow();
+        let slot = match event.token() {
+            NEW => {
+                assert!(event.is_new() && event.closed().is_none(), "{event:?} of a flow that is not known");
                 let slot = self.begin(id);
-                self.stack.flow(id).expect("it was just reported").set_token(slot as u64 + 1);
+                assert!(self.poll.register(id, Token(slot), Interest::EDGE), "it was just told of");
                 slot
             }
+            Token(slot) => slot,
         };
-        let talk = self.talks[slot].as_ref().expect("nothing is reported of a flow that was let go");
-        assert_eq!(talk.id, id, "the report of another flow");
-        if let Some(reason) = ready.closed {
-            assert!(self.stack.flow(id).is_none(), "a closed flow's id is dead");
+        let talk = self.talks[slot].as_ref().expect("nothing is told of a flow that was let go");
+        assert_eq!(talk.id, id, "the event of another flow");
+        if let Some(reason) = event.closed() {
+            assert!(self.poll.flow(id).is_none(), "a closed flow's id is dead");
             return self.closed(slot, reason, streams);
         }
         self.visit(slot, streams);
@@ -195,7 +198,7 @@ impl End {
     fn closed(&mut self, slot: usize, reason: CloseReason, streams: &mut Streams) {
         let talk = self.let_go(slot);
         self.reasons[reason as usize] += 1;
-        let failed = self.stack.stats().rings_failed;
+        let failed = self.poll.stack().stats().rings_failed;
         assert_ne!(
             reason,
             CloseReason::Contained,
@@ -227,7 +230,7 @@ impl End {
             }
         }
         // Its end may be known to the stack and not yet reported.
-        let Some(mut flow) = self.stack.flow(talk.id) else { return };
+        let Some(mut flow) = self.poll.flow(talk.id) else { return };
         let key = *talk.key.get_or_insert_with(|| (flow.local(), flow.peer()));
         while !talk.deaf && flow.recv_queue() > 0 {
             flow.recv(|bytes| {
@@ -255,10 +258,10 @@ impl End {
             streams.end(out);
         }
         if !std::mem::replace(&mut talk.shut, true) {
-            self.stack.shutdown(talk.id);
+            self.poll.shutdown(talk.id);
         }
         if talk.then == Then::Close || talk.at_end {
-            if let Some(flow) = self.stack.flow(talk.id) {
+            if let Some(flow) = self.poll.flow(talk.id) {
                 flow.close();
             }
             self.let_go(slot);
@@ -288,9 +291,9 @@ impl End {
             return false;
         }
         let Some(&slot) = self.free.last() else { return false };
-        wanted.token = slot as u64 + 1;
+        wanted.token = Token(slot);
         // No free port, no free flow: an application hears of both.
-        let Ok(id) = self.stack.connect(now, &wanted, |_| true) else { return false };
+        let Ok(id) = self.poll.connect(now, &wanted, |_| true) else { return false };
         assert_eq!(self.begin(id), slot);
         self.talk(slot).left = bytes;
         true
@@ -298,10 +301,10 @@ impl End {
 
     /// Has every flow sleep that rests, whatever is under way.
     pub fn lay_down(&mut self) {
-        self.stack.lay_all_down();
+        self.poll.stack_mut().lay_all_down();
         let UnderWay { sent, unread, hole, sent_again, closed_window, fin_sent, fin_received, ack_owed, .. } =
-            self.stack.under_way();
-        let UnderWay { asked, enlarged, asleep_closed, .. } = self.stack.under_way();
+            self.poll.stack().under_way();
+        let UnderWay { asked, enlarged, asleep_closed, .. } = self.poll.stack().under_way();
         let found = [
             sent,
             unread,
@@ -321,14 +324,14 @@ impl End {
     /// By what flows that slept were woken.
     pub fn woken(&self) -> [u64; WOKEN_BY.len()] {
         let Woken { data, fin, repeated, keep_alive, window, bare, reset, syn, timer, application } =
-            self.stack.stats().woken_by;
+            self.poll.stack().stats().woken_by;
         [data, fin, repeated, keep_alive, window, bare, reset, syn, timer, application]
     }
 
     /// Throws a flow away.
     pub fn abort(&mut self, slot: usize) {
         let id = self.let_go(slot).id;
-        if let Some(flow) = self.stack.flow(id) {
+        if let Some(flow) = self.poll.flow(id) {
             flow.abort();
         }
     }
@@ -349,45 +352,45 @@ impl End {
             talk.key == Some((own, peer)) && (sent_to_it || heard_it)
         };
         let Some(id) = self.talks.iter().flatten().find(same).map(|talk| talk.id) else { return false };
-        self.stack.flow(id).is_some()
+        self.poll.flow(id).is_some()
     }
 
     /// Checks what must hold between any two turns.
     pub fn check(&mut self, now: Time) {
-        let census = self.stack.census();
+        let census = self.poll.stack().census();
         let alive = census.half_open + census.connecting + census.open + census.closing;
         assert_eq!(census.table, alive, "the table and the flows: {census:?}");
         let without = census.half_open + census.asleep;
         assert_eq!(census.free + alive + census.dead - without, census.blocks, "blocks: {census:?}");
         assert!(census.timers <= alive, "timers of no flow: {census:?}");
-        assert_eq!(self.stack.lost_timers(now), 0, "a timer is lost: {census:?}");
-        for (port, waiting) in self.ports.iter().zip(&self.waiting) {
+        assert_eq!(self.poll.stack_mut().lost_timers(now), 0, "a timer is lost: {census:?}");
+        for (port, waiting) in self.poll.ports().iter().zip(&self.waiting) {
             let frames = port.queue().census();
             let most = RESERVE_FRAMES + port.unsent() + waiting;
             assert!(frames.held <= most, "{frames:?}, {} unsent", port.unsent());
             assert_eq!(frames.free + frames.fill + frames.tx + frames.held, frames.total, "{frames:?}");
         }
-        let (taken, all) = self.stack.ring_bytes();
+        let (taken, all) = self.poll.stack().ring_bytes();
         assert!(taken <= all, "{taken} of {all} bytes of rings");
-        assert!(self.stack.flows() <= self.stack.config().max_flows);
-        let stats = self.stack.stats();
+        assert!(self.poll.flows() <= self.poll.stack().config().max_flows);
+        let stats = self.poll.stack().stats();
         let echo = (stats.datagrams, stats.datagrams_sent, stats.datagrams_refused);
         assert_eq!(echo, (self.echo.datagrams, self.echo.datagrams - self.echo.refused, self.echo.refused));
     }
 
     /// Checks what must hold when neither has anything to do.
     pub fn check_at_rest(&self) {
-        let census = self.stack.census();
+        let census = self.poll.stack().census();
         assert_eq!((census.ready, census.touched, census.dead), (0, 0, 0), "{census:?}");
         assert_eq!(census.open + census.connecting, self.live, "flows that nobody knows: {census:?}");
-        assert_eq!(self.stack.stats().rings_failed, 0);
+        assert_eq!(self.poll.stack().stats().rings_failed, 0);
     }
 
     /// What the application knows, where something is wrong.
     pub fn talks(&mut self) -> String {
         let mut lines = String::new();
         for talk in self.talks.iter().flatten() {
-            let flow = self.stack.flow(talk.id).map(|mut flow| {
+            let flow = self.poll.flow(talk.id).map(|mut flow| {
                 let (queued, room) = (flow.recv_queue(), flow.send_room());
                 format!("{queued} to read, {} to send, room {room}, {}", flow.send_queue(), flow.peer_closed())
             });
@@ -398,14 +401,14 @@ impl End {
 
     /// Checks that nothing is left.
     pub fn check_nothing_left(&self) {
-        let census = self.stack.census();
+        let census = self.poll.stack().census();
         assert_eq!(census.free, census.blocks, "{census:?}");
         assert_eq!((census.table, census.timers, census.time_wait, self.live), (0, 0, 0, 0), "{census:?}");
         assert_eq!((census.resolving, census.waiting, census.strays), (0, 0, 0), "{census:?}");
-        assert_eq!(self.stack.ring_bytes().0, 0, "rings");
-        assert!(self.ports.iter().all(|port| port.unsent() == 0));
+        assert_eq!(self.poll.stack().ring_bytes().0, 0, "rings");
+        assert_eq!(self.poll.unsent(), 0);
         // Each connection that was opened has ended in one way, which was counted once.
-        let stats = self.stack.stats();
+        let stats = self.poll.stack().stats();
         let unhappy = stats.resets + stats.timed_out + stats.gave_way + stats.contained;
         assert_eq!(stats.opened, stats.finished + stats.aborted + unhappy, "{stats:?}");
     }

@@ -203,12 +203,12 @@ impl World {
             60..64 if !self.pressed => self.with_flow(end, |world, end, slot| world.ends[end].abort(slot)),
             64..76 => self.with_flow(end, |world, end, slot| {
                 let id = world.ends[end].talk(slot).id;
-                world.ends[end].stack.enlarge(id);
+                world.ends[end].poll.enlarge(id);
                 world.ends[end].visit(slot, &mut world.streams);
             }),
             76..80 => self.with_flow(end, |world, end, slot| {
                 let id = world.ends[end].talk(slot).id;
-                world.ends[end].stack.wake(id);
+                world.ends[end].poll.wake(id);
             }),
             60..64 | 80..83 if self.pressed => self.ask_without_end(end),
             80..87 if !self.pressed => self.say_again(),
@@ -219,7 +219,7 @@ impl World {
             90..91 => self.say_nonsense(),
             91..92 => {
                 let accepting = self.below(4) > 0;
-                self.ends[end].stack.set_accepting(accepting);
+                self.ends[end].poll.set_accepting(accepting);
             }
             92..96 => self.change_faults(end),
             _ => {}
@@ -340,7 +340,7 @@ impl World {
 
     fn next_event(&self) -> Option<Duration> {
         let (here, now) = (self.wire.clock().now(), self.now());
-        let deadline = |end: &End| end.stack.next_deadline(now).map(|wait| here + wait);
+        let deadline = |end: &End| end.poll.stack().next_deadline(now).map(|wait| here + wait);
         self.ends.iter().filter_map(deadline).chain(self.wire.next_due()).min()
     }
 
@@ -369,13 +369,13 @@ impl World {
                 if turn == 1 {
                     self.idle_turns += 1;
                     self.most_idle_turns = self.most_idle_turns.max(self.idle_turns);
-                    let flows: usize = self.ends.iter().map(|end| end.stack.config().max_flows).sum();
+                    let flows: usize = self.ends.iter().map(|end| end.poll.stack().config().max_flows).sum();
                     assert!(self.idle_turns < IDLE_TURNS_A_FLOW * flows as u64, "turns for nothing in one second");
                 }
                 return self.ends.iter().for_each(End::check_at_rest);
             }
         }
-        panic!("no rest: {:?}", self.ends.each_ref().map(|end| end.stack.census()));
+        panic!("no rest: {:?}", self.ends.each_ref().map(|end| end.poll.stack().census()));
     }
 
     /// What the third on the wire hears, it remembers.
@@ -416,7 +416,7 @@ impl World {
         for end in 0..2 {
             while let Some(loss) = self.ends[end].lost.pop() {
                 // Who is slow gives way to others where there are no rings for these, or no block for one that sleeps.
-                let stats = self.ends[end].stack.stats();
+                let stats = self.ends[end].poll.stack().stats();
                 let short =
                     stats.rings_short > 0 || stats.drops.of(DropReason::NoFreeFlow) > 0 && stats.fell_asleep > 0;
                 let gave_way = loss.reason == CloseReason::GaveWay && short;
@@ -432,7 +432,7 @@ impl World {
         let good = Faults { delay: Duration::from_micros(50), ..Faults::default() };
         for end in 0..2 {
             self.wire.set_inbound_faults(end, good.clone()).expect("good faults");
-            self.ends[end].stack.set_accepting(true);
+            self.ends[end].poll.set_accepting(true);
         }
         if self.hopeless_at == Duration::MAX {
             self.hopeless_at = self.wire.clock().now();
@@ -442,11 +442,11 @@ impl World {
         self.ends.iter_mut().for_each(|end| end.wind_up(true, &mut self.streams));
         loop {
             self.settle();
-            let flows: usize = self.ends.iter().map(|end| end.stack.flows()).sum();
+            let flows: usize = self.ends.iter().map(|end| end.poll.flows()).sum();
             if flows == 0 {
                 break;
             }
-            let census = self.ends.each_ref().map(|end| end.stack.census());
+            let census = self.ends.each_ref().map(|end| end.poll.stack().census());
             let next = self.next_event().unwrap_or_else(|| panic!("nothing will happen any more: {census:?}"));
             if next >= limit {
                 let talks = self.ends.each_mut().map(End::talks).concat();
@@ -485,7 +485,8 @@ impl World {
         let sum = |of: fn(&End) -> u64| -> u64 { self.ends.iter().map(of).sum() };
         let reason = |reason: CloseReason| -> u64 { self.ends.iter().map(|end| end.reasons[reason as usize]).sum() };
         let wire = [self.wire.counts(0), self.wire.counts(1)];
-        let drops = |reason: DropReason| self.ends.iter().map(|end| end.stack.stats().drops.of(reason)).sum::<u64>();
+        let drops =
+            |reason: DropReason| self.ends.iter().map(|end| end.poll.stack().stats().drops.of(reason)).sum::<u64>();
         format!(
             "seed {} steps {} virtual_s {} turns {} frames {} lost {} duplicated {} reordered {} corrupted {} cut {} \
              connects {} opened {} bytes_exact {} streams_whole {} finished {} reset {} timed_out {} refused {} \
@@ -496,39 +497,39 @@ impl World {
             self.step,
             self.wire.clock().now().as_secs(),
             self.turns,
-            sum(|end| end.stack.stats().frames),
+            sum(|end| end.poll.stack().stats().frames),
             wire.iter().map(|counts| counts.all_lost()).sum::<u64>(),
             wire.iter().map(|counts| counts.duplicated).sum::<u64>(),
             wire.iter().map(|counts| counts.reordered).sum::<u64>(),
             wire.iter().map(|counts| counts.corrupted).sum::<u64>(),
             wire.iter().map(|counts| counts.cut).sum::<u64>(),
-            sum(|end| end.stack.stats().connects),
-            sum(|end| end.stack.stats().opened),
+            sum(|end| end.poll.stack().stats().connects),
+            sum(|end| end.poll.stack().stats().opened),
             self.streams.exact,
             self.streams.whole,
-            sum(|end| end.stack.stats().finished),
+            sum(|end| end.poll.stack().stats().finished),
             reason(CloseReason::Reset),
             reason(CloseReason::TimedOut),
             reason(CloseReason::Refused),
             reason(CloseReason::Unreachable),
-            sum(|end| end.stack.stats().aborted),
-            sum(|end| end.stack.stats().rings_enlarged),
-            sum(|end| end.stack.stats().rings_reduced),
-            sum(|end| end.stack.stats().rings_short),
-            sum(|end| end.stack.stats().sent_again),
-            sum(|end| end.stack.stats().retransmission_timeouts),
+            sum(|end| end.poll.stack().stats().aborted),
+            sum(|end| end.poll.stack().stats().rings_enlarged),
+            sum(|end| end.poll.stack().stats().rings_reduced),
+            sum(|end| end.poll.stack().stats().rings_short),
+            sum(|end| end.poll.stack().stats().sent_again),
+            sum(|end| end.poll.stack().stats().retransmission_timeouts),
             drops(DropReason::NoFrame),
-            sum(|end| end.stack.stats().parked),
-            sum(|end| end.stack.stats().contained),
-            sum(|end| end.stack.stats().fell_asleep),
-            sum(|end| end.stack.stats().woke),
-            sum(|end| end.stack.stats().cookies_sent),
-            sum(|end| end.stack.stats().cookies_accepted),
+            sum(|end| end.poll.stack().stats().parked),
+            sum(|end| end.poll.stack().stats().contained),
+            sum(|end| end.poll.stack().stats().fell_asleep),
+            sum(|end| end.poll.stack().stats().woke),
+            sum(|end| end.poll.stack().stats().cookies_sent),
+            sum(|end| end.poll.stack().stats().cookies_accepted),
             drops(DropReason::SynQueueFull),
             drops(DropReason::NoFreeFlow),
-            sum(|end| end.ports.len() as u64),
-            sum(|end| end.stack.stats().datagrams),
-            sum(|end| end.stack.stats().fragments),
+            sum(|end| end.poll.ports().len() as u64),
+            sum(|end| end.poll.stack().stats().datagrams),
+            sum(|end| end.poll.stack().stats().fragments),
             self.datagrams.exact,
             self.most_turns_at_once,
             self.most_idle_turns,

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use nic::{PortConfig, QueueId, Wire};
-use sidestep_stack::{CloseReason, DropReason, Port};
+use nic::{PortConfig, QueueId, Wire, WirePort};
+use sidestep_stack::{CloseReason, DropReason};
 
 use crate::lab::bench::Bench;
 use crate::lab::raw::{ACK, FIN, PSH, SYN, Tcp};
 use crate::lab::station::Station;
-use crate::lab::{App, config};
+use crate::lab::{self, App, Server, config};
 
 /// The server's first window.
 const WINDOW: u32 = 4_096;
@@ -58,10 +58,10 @@ fn a_fin_behind_data_that_was_cut_is_cut_too() {
     let highest = answers.iter().map(|answer| answer.ack.wrapping_sub(101)).max();
     assert_eq!(highest, Some(WINDOW), "{answers:?}");
     let &id = bench.server.flows.keys().next().expect("it is open");
-    assert!(!bench.server.stack.flow(id).expect("it is open").peer_closed());
+    assert!(!bench.server.poll.flow(id).expect("it is open").peer_closed());
     // The same FIN where all before it has room is taken.
     bench.server.app = App::Echo;
-    bench.server.stack.wake(id);
+    bench.server.poll.wake(id);
     bench.turn();
     let mut last = bench.tcp(&Tcp::new(5_000, ACK | FIN, seq + 296, next).with(&[2; 704]));
     last.extend(bench.wait(Duration::from_millis(10)));
@@ -100,15 +100,19 @@ fn an_unacceptable_segment_closes_no_window() {
     // The answer is lost: it is sent again, and nobody is asked whether there is room.
     let sent = bench.wait(Duration::from_secs(2));
     assert!(sent.iter().filter(|segment| segment.data == echo.data).count() >= 2, "{sent:?}");
-    assert_eq!(bench.server.stack.stats().probes, 0, "{sent:?}");
+    assert_eq!(bench.server.poll.stack().stats().probes, 0, "{sent:?}");
 }
 
 #[test]
 fn an_unacceptable_segment_does_not_move_a_flow_to_the_queue_that_it_came_by() {
-    let (mut bench, next) = open(App::Deaf);
-    let (_wire, ours, theirs) = Wire::pair(PortConfig::default(), PortConfig::default(), 2).expect("a wire");
-    bench.server.ports.push(Port::new(ours.take_queue(QueueId(0)).expect("opened once")));
-    let mut other = Station::new(theirs.take_queue(QueueId(0)).expect("opened once"));
+    let port = || lab::family::port(PortConfig::default());
+    let wires = [1, 2].map(|seed| Wire::pair(port(), port(), seed).expect("a wire"));
+    let queue = |port: &WirePort| port.take_queue(QueueId(0)).expect("opened once");
+    let server = Server::new(config(), wires.iter().map(|(_, ours, _)| queue(ours)).collect(), App::Deaf);
+    let [other, station] = [&wires[1], &wires[0]].map(|(_, _, theirs)| queue(theirs));
+    let mut other = Station::new(other);
+    let mut bench = Bench::on(wires[0].0.clone(), server, station);
+    let next = bench.open(5_000, 100);
     for (seq, ack) in [(102 + WINDOW, next), (101, next + 1)] {
         other.send(&Tcp::new(5_000, ACK, seq, ack).frame());
         bench.turn();
@@ -117,9 +121,9 @@ fn an_unacceptable_segment_does_not_move_a_flow_to_the_queue_that_it_came_by() {
     other.receive(|_| ());
     bench.send(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"first").frame());
     let now = bench.now();
-    let port = &mut bench.server.ports[0];
-    port.receive();
-    bench.server.stack.ingest(now, port, 0);
+    let (stack, ports) = bench.server.poll.parts_mut();
+    ports[0].receive();
+    stack.ingest(now, &mut ports[0], 0);
     // Between a segment and the ACK of it another comes.
     other.send(&Tcp::new(5_000, ACK, 101, next + 1).frame());
     let acks = bench.wait(Duration::from_millis(10));
@@ -131,7 +135,7 @@ fn a_bare_ack_tells_a_window_that_its_peer_may_use() {
     let (mut bench, next) = open(App::Deaf);
     let seq = fill(&mut bench, next, 0);
     let &id = bench.server.flows.keys().next().expect("it is open");
-    let mut flow = bench.server.stack.flow(id).expect("it is open");
+    let mut flow = bench.server.poll.flow(id).expect("it is open");
     while flow.recv_queue() > 0 {
         flow.recv(|bytes| (bytes.len(), ()));
     }
@@ -159,13 +163,13 @@ fn data_behind_an_ack_number_too_old_to_be_true_is_not_taken() {
 fn the_ack_of_a_segment_that_finds_no_room_counts() {
     let (mut bench, next) = open(App::Deaf);
     let &id = bench.server.flows.keys().next().expect("it is open");
-    assert_eq!(bench.server.stack.flow(id).expect("it is open").send_slice(b"answer"), 6);
+    assert_eq!(bench.server.poll.flow(id).expect("it is open").send_slice(b"answer"), 6);
     assert_eq!(Tcp::read(&bench.turn()[0]).data, b"answer");
     let seq = fill(&mut bench, next, 0);
     // A probe of the closed window by a byte (RFC 9293 §3.8.6.1), which acknowledges the answer.
     let answer = bench.one(&Tcp::new(5_000, ACK, seq, next + 6).with(b"?"));
     assert_eq!((answer.flags, answer.seq, answer.ack, answer.window), (ACK, next + 6, seq, 0));
-    assert_eq!(bench.server.stack.flow(id).expect("it is open").send_queue(), 0);
+    assert_eq!(bench.server.poll.flow(id).expect("it is open").send_queue(), 0);
     assert_eq!(bench.wait(Duration::from_secs(1)), [], "the answer is not sent again");
 }
 
@@ -173,11 +177,11 @@ fn the_ack_of_a_segment_that_finds_no_room_counts() {
 fn the_ack_of_a_peer_that_has_filled_the_window_counts_though_a_segment_was_lost() {
     let (mut bench, next) = open(App::Deaf);
     let &id = bench.server.flows.keys().next().expect("it is open");
-    assert_eq!(bench.server.stack.flow(id).expect("it is open").send_slice(b"answer"), 6);
+    assert_eq!(bench.server.poll.flow(id).expect("it is open").send_slice(b"answer"), 6);
     bench.turn();
     // Its next sequence number is the window's edge.
     bench.tcp(&Tcp::new(5_000, ACK, 101 + WINDOW, next + 6));
-    assert_eq!(bench.server.stack.flow(id).expect("it is open").send_queue(), 0);
+    assert_eq!(bench.server.poll.flow(id).expect("it is open").send_queue(), 0);
 }
 
 #[test]

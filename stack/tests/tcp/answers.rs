@@ -51,7 +51,7 @@ fn arp_and_echo_requests_are_answered() {
     let answers = bench.frame(&arp);
     assert_eq!(answers.len(), 1);
     assert_eq!((&answers[0][..6], &answers[0][6..12], &answers[0][20..22]), (&PEER.0[..], &OWN.0[..], &[0, 2][..]));
-    assert_eq!(bench.server.stack.neighbor(THEM), Some(PEER));
+    assert_eq!(bench.server.poll.stack().neighbor(THEM), Some(PEER));
     let mut ping = Vec::new();
     let builder = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(THEM.octets(), US.octets(), 9);
     builder.icmpv4_echo_request(1, 2).write(&mut ping, b"ping").expect("written to memory");

@@ -18,7 +18,7 @@ fn opened(app: App) -> (Bench, FlowId, u32) {
     let mut bench = Bench::with(config, app);
     let next = bench.open(CLIENT, 1);
     let id = match app {
-        App::Record => bench.server.events.last().expect("it was reported").0,
+        App::Record => bench.server.events.last().expect("it was told").flow(),
         _ => *bench.server.flows.keys().next().unwrap_or(&FlowId::from_bits(0)),
     };
     (bench, id, next)
@@ -31,8 +31,8 @@ fn what_was_written_before_a_close_arrives_however_long_that_takes() {
     config.rings = Rings { rx: 32_768, tx: 65_535 };
     let mut bench = Bench::with(config, App::Record);
     let next = bench.open(CLIENT, 1);
-    let id = bench.server.events.last().expect("it was reported").0;
-    let mut flow = bench.server.stack.flow(id).expect("it is open");
+    let id = bench.server.events.last().expect("it was told").flow();
+    let mut flow = bench.server.poll.flow(id).expect("it is open");
     assert_eq!(flow.send_slice(&[7; 60_000]), 60_000);
     flow.close();
     let began = bench.now();
@@ -47,19 +47,19 @@ fn what_was_written_before_a_close_arrives_however_long_that_takes() {
         ack.window = 600;
         sent = bench.tcp(&ack);
         sent.extend(bench.wait(3 * SECOND / 2));
-        assert_eq!(bench.server.stack.stats().timed_out, 0, "{} bytes were taken", end.wrapping_sub(next));
+        assert_eq!(bench.server.poll.stack().stats().timed_out, 0, "{} bytes were taken", end.wrapping_sub(next));
     }
     assert!(bench.now().since(began) > 90 * SECOND);
     bench.tcp(&Tcp::new(CLIENT, ACK | FIN, 2, next.wrapping_add(60_001)));
     bench.wait(60 * SECOND);
-    assert_eq!(bench.server.stack.stats().finished, 1);
+    assert_eq!(bench.server.poll.stack().stats().finished, 1);
     bench.server.assert_nothing_left();
 }
 
 #[test]
 fn a_closed_connection_whose_peer_takes_a_byte_at_a_time_is_given_up_after_a_minute() {
     let (mut bench, id, next) = opened(App::Record);
-    let mut flow = bench.server.stack.flow(id).expect("it is open");
+    let mut flow = bench.server.poll.flow(id).expect("it is open");
     assert_eq!(flow.send_slice(&[7; 4_000]), 4_000);
     flow.close();
     bench.turn();
@@ -68,17 +68,17 @@ fn a_closed_connection_whose_peer_takes_a_byte_at_a_time_is_given_up_after_a_min
         bench.wait(5 * SECOND);
         bench.tcp(&Tcp::new(CLIENT, ACK, 2, next.wrapping_add(taken)));
     }
-    assert_eq!(bench.server.stack.stats().timed_out, 0);
+    assert_eq!(bench.server.poll.stack().stats().timed_out, 0);
     let sent = bench.wait(10 * SECOND);
     assert!(sent.iter().any(|segment| segment.flags & RST != 0), "{sent:?}");
-    assert_eq!(bench.server.stack.stats().timed_out, 1);
+    assert_eq!(bench.server.poll.stack().stats().timed_out, 1);
     bench.server.assert_nothing_left();
 }
 
 /// Reads what waits.
 fn read(bench: &mut Bench, id: FlowId) -> Vec<u8> {
     let mut all = Vec::new();
-    let mut flow = bench.server.stack.flow(id).expect("it is kept for its application");
+    let mut flow = bench.server.poll.flow(id).expect("it is kept for its application");
     while flow.recv_queue() > 0 {
         flow.recv(|bytes| {
             all.extend_from_slice(bytes);
@@ -98,7 +98,7 @@ fn all_that_a_peer_was_told_it_may_send_has_room_after_a_shutdown() {
     let told = usize::from(ack[0].window);
     assert!(told > 16_000, "{ack:?}");
     assert_eq!(read(&mut bench, id), b"?");
-    bench.server.stack.shutdown(id);
+    bench.server.poll.shutdown(id);
     let fin = bench.turn();
     assert_eq!(Tcp::read(&fin[0]).flags & FIN, FIN);
     let next = next.wrapping_add(1);
@@ -110,11 +110,11 @@ fn all_that_a_peer_was_told_it_may_send_has_room_after_a_shutdown() {
     }
     bench.wait(SECOND);
     all.extend(read(&mut bench, id));
-    assert_eq!((all.len(), bench.server.stack.stats().rings_enlarged), (told, 1));
+    assert_eq!((all.len(), bench.server.poll.stack().stats().rings_enlarged), (told, 1));
     assert!(all == bytes, "a byte is in the wrong place");
-    assert_eq!(bench.server.stack.stats().drops.total(), 0);
+    assert_eq!(bench.server.poll.stack().stats().drops.total(), 0);
     bench.tcp(&Tcp::new(CLIENT, ACK | FIN, 3 + told as u32, next));
-    bench.server.stack.flow(id).expect("it is open").close();
+    bench.server.poll.flow(id).expect("it is open").close();
     bench.wait(60 * SECOND);
     bench.server.assert_nothing_left();
 }
@@ -124,7 +124,7 @@ fn all_that_a_peer_was_told_it_may_send_has_room_after_a_shutdown() {
 fn what_came_before_the_peers_fin_is_read_whenever_the_application_reads() {
     for closes in [false, true] {
         let (mut bench, id, next) = opened(App::Record);
-        bench.server.stack.shutdown(id);
+        bench.server.poll.shutdown(id);
         let fin = Tcp::read(&bench.turn()[0]);
         assert_eq!(fin.flags & FIN, FIN);
         let next = next.wrapping_add(1);
@@ -135,15 +135,15 @@ fn what_came_before_the_peers_fin_is_read_whenever_the_application_reads() {
         // Its ACK may have been lost.
         let again = bench.one(&Tcp::new(CLIENT, ACK | FIN, 15, next));
         assert_eq!((again.flags, again.ack), (ACK, 16));
-        assert!(bench.server.stack.flow(id).expect("it is open").peer_closed());
+        assert!(bench.server.poll.flow(id).expect("it is open").peer_closed());
         if closes {
-            bench.server.stack.flow(id).expect("it is open").close();
+            bench.server.poll.flow(id).expect("it is open").close();
         } else {
             assert_eq!(read(&mut bench, id), b"the last word");
         }
         bench.turn();
         // It goes by way of a record, as ever.
-        assert_eq!((bench.server.stack.census().time_wait, bench.server.stack.stats().finished), (1, 1));
+        assert_eq!((bench.server.poll.stack().census().time_wait, bench.server.poll.stack().stats().finished), (1, 1));
         let again = bench.one(&Tcp::new(CLIENT, ACK | FIN, 15, next));
         assert_eq!((again.flags, again.ack), (ACK, 16));
         let (ended, reason) = *bench.server.closed.last().unwrap_or(&(id, CloseReason::Finished));
@@ -167,8 +167,8 @@ fn full_of_lingering(flows: usize) -> (Bench, Vec<u32>) {
         let mut ack = Tcp::new(port, ACK, 2, next);
         ack.window = 0;
         bench.tcp(&ack);
-        let id = bench.server.events.last().expect("it was reported").0;
-        let mut flow = bench.server.stack.flow(id).expect("it is open");
+        let id = bench.server.events.last().expect("it was told").flow();
+        let mut flow = bench.server.poll.flow(id).expect("it is open");
         assert_eq!(flow.send_slice(&[7; 1_000]), 1_000);
         flow.close();
         bench.turn();
@@ -186,7 +186,7 @@ fn a_connection_that_lingers_gives_its_block_to_who_has_none() {
     bench.wire.clock().advance(2 * SECOND);
     assert!(bench.tcp(&newcomer).iter().all(|segment| segment.flags & (RST | SYN) == 0));
     bench.wait(SECOND / 100);
-    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (1, 0));
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.poll.stack().stats().gave_way), (1, 0));
     // All but one take nothing.
     let mut ack = Tcp::new(CLIENT + 299, ACK, 2, nexts[299]);
     for taken in [0, 100, 500, 900] {
@@ -205,7 +205,7 @@ fn a_connection_that_lingers_gives_its_block_to_who_has_none() {
         resets.len() == 1 && resets[0] != CLIENT + 299,
         "one for one, and not the one that takes something: {resets:?}"
     );
-    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (2, 1));
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.poll.stack().stats().gave_way), (2, 1));
     let answer = bench.one(&newcomer);
     assert_eq!((answer.flags, answer.ack), (SYN | ACK, 2));
 }
@@ -215,7 +215,7 @@ fn a_connection_that_lingers_gives_its_block_to_who_has_none() {
 fn nobody_gives_way_but_who_has_been_closed_and_whose_peer_takes_nothing() {
     let (mut bench, nexts) = full_of_lingering(64);
     bench.wait(10 * SECOND);
-    assert_eq!(bench.server.stack.stats().gave_way, 0, "nobody has asked");
+    assert_eq!(bench.server.poll.stack().stats().gave_way, 0, "nobody has asked");
     for (at, next) in nexts.iter().enumerate() {
         let mut ack = Tcp::new(CLIENT + at as u16, ACK, 2, *next);
         ack.window = 30_000;
@@ -225,11 +225,11 @@ fn nobody_gives_way_but_who_has_been_closed_and_whose_peer_takes_nothing() {
     // Their peers have everything and do not close, for less than 3 s.
     bench.tcp(&Tcp::new(CLIENT - 1, SYN, 1, 0));
     bench.wait(SECOND);
-    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (1, 0));
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.poll.stack().stats().gave_way), (1, 0));
     bench.wait(3 * SECOND);
     bench.tcp(&Tcp::new(CLIENT - 1, SYN, 1, 0));
     bench.wait(SECOND / 100);
-    assert_eq!(bench.server.stack.stats().gave_way, 1);
+    assert_eq!(bench.server.poll.stack().stats().gave_way, 1);
     assert_eq!(bench.one(&Tcp::new(CLIENT - 1, SYN, 1, 0)).flags, SYN | ACK);
 
     // Open ones stay.
@@ -242,5 +242,5 @@ fn nobody_gives_way_but_who_has_been_closed_and_whose_peer_takes_nothing() {
     bench.wait(10 * SECOND);
     bench.tcp(&Tcp::new(CLIENT - 1, SYN, 1, 0));
     bench.wait(SECOND);
-    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.stack.stats().gave_way), (1, 0));
+    assert_eq!((bench.drops(DropReason::NoFreeFlow), bench.server.poll.stack().stats().gave_way), (1, 0));
 }

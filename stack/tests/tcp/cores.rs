@@ -191,7 +191,7 @@ fn open_a_thousand(
     let mut cores = cores(&ours, &own, secrets(2));
     let rss = Rss::new(2);
     let mut connect = Connect::to(SocketAddrV4::new(US, PORT));
-    (connect.mac, connect.token) = (Some(OWN), 7);
+    (connect.mac, connect.token) = (Some(OWN), Token(7));
     let (mut begun, mut answered) = (0, 0);
     let mut open: Vec<FlowId> = Vec::new();
     for _ in 0..200_000 {

@@ -47,9 +47,9 @@ fn work_with(idle: u32) -> Work {
     assert_eq!(bench.server.opened, u64::from(idle) + 1);
     // The timers of the handshakes run out; nothing else is armed.
     bench.wait(Duration::from_secs(30));
-    let census = bench.server.stack.census();
+    let census = bench.server.poll.stack().census();
     assert_eq!((census.open, census.timers), (idle as usize + 1, 0));
-    let before = bench.server.stack.work();
+    let before = bench.server.poll.stack().work();
     let mut seq = 2;
     for _ in 0..EXCHANGES {
         bench.wire.clock().advance(Duration::from_micros(150));
@@ -58,7 +58,7 @@ fn work_with(idle: u32) -> Work {
         seq += 9;
         next = next.wrapping_add(9);
     }
-    let after = bench.server.stack.work();
+    let after = bench.server.poll.stack().work();
     Work { flows: after.flows - before.flows, sets: after.sets - before.sets, timers: after.timers - before.timers }
 }
 

@@ -51,7 +51,7 @@ fn a_handshake_opens_a_flow_and_an_orderly_close_ends_it() {
     assert_eq!(lab.peer.socket(handle).state(), State::Established);
     assert_eq!(lab.server.opened, 1);
     close(&mut lab, handle);
-    assert_eq!(lab.server.stack.stats().finished, 1);
+    assert_eq!(lab.server.poll.stack().stats().finished, 1);
     lab.finish();
 }
 
@@ -78,14 +78,14 @@ fn the_ack_rides_on_the_answer_and_answers_fill_segments() {
     lab.settle();
     // Open the congestion window, so that the segments' sizes show what is sent and not what may be.
     exchange(&mut lab, handle, &vec![1; 60_000], 60_000);
-    let before = lab.server.ports[0].queue().stats().tx_frames;
+    let before = lab.server.poll.ports()[0].queue().stats().tx_frames;
     assert_eq!(exchange(&mut lab, handle, b"request", 7), b"request");
-    let after = lab.server.ports[0].queue().stats().tx_frames;
+    let after = lab.server.poll.ports()[0].queue().stats().tx_frames;
     assert_eq!(after - before, 1, "one frame out for one in");
     let before = after;
     exchange(&mut lab, handle, &vec![2; 2_920], 2_920);
     // Two full segments in, two full segments out.
-    assert_eq!(lab.server.ports[0].queue().stats().tx_frames - before, 2);
+    assert_eq!(lab.server.poll.ports()[0].queue().stats().tx_frames - before, 2);
     close(&mut lab, handle);
     lab.finish();
 }
@@ -115,7 +115,7 @@ fn we_may_close_our_half_and_still_hear() {
     assert_eq!(lab.server.received, data);
     lab.peer.socket(handle).close();
     lab.run_until(SECONDS(30), |lab| lab.peer.socket(handle).state() == State::Closed);
-    assert_eq!(lab.server.stack.stats().time_waits, 1, "who closes first waits");
+    assert_eq!(lab.server.poll.stack().stats().time_waits, 1, "who closes first waits");
     lab.finish();
 }
 
@@ -133,7 +133,7 @@ fn both_may_close_at_once() {
     let now = lab.now();
     lab.peer.poll(now);
     lab.run_until(SECONDS(60), |lab| lab.peer.socket(handle).state() == State::Closed);
-    assert_eq!(lab.server.stack.stats().finished, 1);
+    assert_eq!(lab.server.poll.stack().stats().finished, 1);
     lab.finish();
 }
 
@@ -156,12 +156,12 @@ fn a_deaf_application_closes_the_window_and_the_peer_probes() {
     lab.peer.socket(handle).send_slice(&[7; 20_000]).expect("there is room");
     lab.run_for(SECONDS(600));
     let &id = lab.server.flows.keys().next().expect("the flow is open");
-    let mut flow = lab.server.stack.flow(id).expect("probes keep it alive");
+    let mut flow = lab.server.poll.flow(id).expect("probes keep it alive");
     assert_eq!(flow.recv_queue(), flow.recv_capacity());
     assert_eq!(flow.peek(&mut [0; 10]), 10);
     // Once it listens, the rest arrives.
     lab.server.app = App::Echo;
-    lab.server.stack.wake(id);
+    lab.server.poll.wake(id);
     assert_eq!(exchange(&mut lab, handle, b"", 20_000), vec![7; 20_000]);
     close(&mut lab, handle);
     lab.finish();
@@ -175,7 +175,7 @@ fn a_peer_that_takes_nothing_is_probed_and_not_given_up() {
     // Longer than the time-out of a peer that says nothing, shorter than the time a closing flow may linger: the
     // application is still writing.
     lab.run_for(SECONDS(200));
-    assert_eq!(lab.server.stack.stats().timed_out, 0);
+    assert_eq!(lab.server.poll.stack().stats().timed_out, 0);
     let got = exchange(&mut lab, handle, b"", 60_000);
     assert!(got.iter().enumerate().all(|(i, &byte)| byte == pattern(i)));
     lab.peer.socket(handle).close();
@@ -203,7 +203,7 @@ fn an_abort_resets_the_peer() {
     lab.settle();
     assert_eq!(lab.peer.socket(handle).state(), State::Closed);
     assert!(lab.server.closed.is_empty(), "who aborts is not told");
-    assert_eq!(lab.server.stack.stats().aborted, 1);
+    assert_eq!(lab.server.poll.stack().stats().aborted, 1);
     lab.finish();
 }
 
@@ -213,7 +213,7 @@ fn a_port_without_listener_answers_rst() {
     let handle = lab.peer.connect_to(80, 4_096);
     lab.settle();
     assert_eq!(lab.peer.socket(handle).state(), State::Closed);
-    assert_eq!(lab.server.stack.stats().rsts_sent, 1);
+    assert_eq!(lab.server.poll.stack().stats().rsts_sent, 1);
     lab.finish();
 }
 
@@ -234,7 +234,7 @@ fn one_core_serves_several_queues() {
     for &handle in &handles {
         assert_eq!(exchange(&mut lab, handle, b"request", 7), b"request");
     }
-    let used = lab.server.ports.iter().filter(|port| port.queue().stats().tx_frames > 0).count();
+    let used = lab.server.poll.ports().iter().filter(|port| port.queue().stats().tx_frames > 0).count();
     assert_eq!(used, 4, "answers leave by the queue on which the request came");
     for handle in handles {
         close(&mut lab, handle);
@@ -249,7 +249,7 @@ fn a_peer_that_vanishes_is_given_up() {
     lab.settle();
     let hole = nic::Faults { loss: 1.0, ..nic::Faults::default() };
     lab.wire.set_inbound_faults(0, hole).expect("a good fault");
-    lab.run_until(SECONDS(200), |lab| lab.server.stack.flows() == 0);
+    lab.run_until(SECONDS(200), |lab| lab.server.poll.flows() == 0);
     assert_eq!(lab.server.closed.iter().map(|c| c.1).collect::<Vec<_>>(), [CloseReason::TimedOut]);
     lab.server.assert_nothing_left();
 }
@@ -263,8 +263,8 @@ fn idle_flows_are_ended_only_when_that_is_asked_for() {
         let handle = lab.peer.connect(4_096);
         assert_eq!(exchange(&mut lab, handle, b"x", 1), b"x");
         lab.run_for(SECONDS(3_600));
-        assert_eq!(lab.server.stack.flows(), usize::from(idle.is_none()));
-        assert_eq!(lab.server.stack.stats().timed_out, u64::from(idle.is_some()));
+        assert_eq!(lab.server.poll.flows(), usize::from(idle.is_none()));
+        assert_eq!(lab.server.poll.stack().stats().timed_out, u64::from(idle.is_some()));
         lab.peer.socket(handle).close();
         lab.finish();
     }
@@ -277,7 +277,7 @@ fn keep_alive_finds_a_dead_peer_and_spares_a_living_one() {
     let mut lab = Lab::with(config, App::Deaf, nic::Faults::default(), 3);
     lab.peer.connect(4_096);
     lab.run_for(SECONDS(600));
-    assert_eq!(lab.server.stack.flows(), 1);
+    assert_eq!(lab.server.poll.flows(), 1);
     let hole = nic::Faults { loss: 1.0, ..nic::Faults::default() };
     lab.wire.set_inbound_faults(0, hole).expect("a good fault");
     lab.run_for(SECONDS(60));

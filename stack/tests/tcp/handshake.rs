@@ -39,9 +39,9 @@ fn half_open_flows_end_and_leave_nothing() {
     for port in 5_000..5_020 {
         bench.one(&Tcp::new(port, SYN, 1, 0));
     }
-    assert_eq!(bench.server.stack.census().half_open, 20);
+    assert_eq!(bench.server.poll.stack().census().half_open, 20);
     bench.wait(Duration::from_secs(11));
-    assert_eq!(bench.server.stack.stats().handshakes_failed, 20);
+    assert_eq!(bench.server.poll.stack().stats().handshakes_failed, 20);
     assert_eq!(bench.server.opened, 0);
     bench.server.assert_nothing_left();
 }
@@ -57,13 +57,16 @@ fn a_syn_flood_fills_half_of_its_queue_and_nothing_else() {
     for port in 5_000..6_000 {
         bench.frame(&Tcp::new(port, SYN, 1, 0).frame());
     }
-    assert_eq!((bench.server.stack.census().half_open, bench.server.stack.stats().cookies_sent), (5, 995));
+    assert_eq!(
+        (bench.server.poll.stack().census().half_open, bench.server.poll.stack().stats().cookies_sent),
+        (5, 995)
+    );
     assert_eq!(bench.drops(DropReason::SynQueueFull), 0);
     // Who is connected is served meanwhile.
     let echo = bench.one(&Tcp::new(4_000, ACK | PSH, 2, next).with(b"still here"));
     assert_eq!(echo.data, b"still here");
     bench.wait(Duration::from_secs(11));
-    assert_eq!(bench.server.stack.flows(), 1);
+    assert_eq!(bench.server.poll.flows(), 1);
     bench.open(6_001, 1);
 }
 
@@ -77,7 +80,7 @@ fn half_open_flows_leave_half_of_the_flows_to_those_who_answer() {
     for port in 5_000..6_000 {
         bench.frame(&Tcp::new(port, SYN, 1, 0).frame());
     }
-    assert_eq!(bench.server.stack.census().half_open, 4);
+    assert_eq!(bench.server.poll.stack().census().half_open, 4);
     for port in 6_000..6_004 {
         bench.open(port, 1);
     }
@@ -87,7 +90,7 @@ fn half_open_flows_leave_half_of_the_flows_to_those_who_answer() {
     assert_eq!((bench.tcp(&ack), bench.drops(DropReason::NoFreeFlow)), (vec![], 1));
     bench.tcp(&Tcp::new(4_000, RST, 2, 0));
     assert_eq!(bench.tcp(&ack), []);
-    assert_eq!((bench.server.stack.census().open, bench.server.stack.census().half_open), (5, 4));
+    assert_eq!((bench.server.poll.stack().census().open, bench.server.poll.stack().census().half_open), (5, 4));
 }
 
 #[test]
@@ -97,12 +100,12 @@ fn who_is_not_to_be_accepted_gets_no_cookie_and_none_is_taken() {
     let mut bench = Bench::with(small, App::Deaf);
     bench.one(&Tcp::new(5_000, SYN, 1, 0));
     let syn_ack = bench.one(&Tcp::new(5_001, SYN, 1, 0));
-    bench.server.stack.set_accepting(false);
+    bench.server.poll.set_accepting(false);
     assert_eq!(bench.tcp(&Tcp::new(5_002, SYN, 1, 0)), []);
     let ack = Tcp::new(5_001, ACK, 2, syn_ack.seq.wrapping_add(1));
     assert_eq!((bench.tcp(&ack), bench.drops(DropReason::SynQueueFull)), (vec![], 2));
-    bench.server.stack.set_accepting(true);
-    assert_eq!((bench.tcp(&ack), bench.server.stack.stats().cookies_accepted), (vec![], 1));
+    bench.server.poll.set_accepting(true);
+    assert_eq!((bench.tcp(&ack), bench.server.poll.stack().stats().cookies_accepted), (vec![], 1));
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn a_reset_handshake_gives_its_place_back() {
     for round in 0..50u16 {
         bench.one(&Tcp::new(5_000 + round, SYN, 1, 0));
         bench.tcp(&Tcp::new(5_000 + round, RST, 2, 0));
-        assert_eq!(bench.server.stack.census().half_open, 0);
+        assert_eq!(bench.server.poll.stack().census().half_open, 0);
     }
     bench.open(6_000, 1);
 }

@@ -122,7 +122,7 @@ fn a_peer_that_loses_every_second_of_128_segments_sends_these_again_and_no_other
     }
     assert_eq!(rounds, [64]);
     let id = peer.flow();
-    assert_eq!(peer.bench.server.stack.flow(id).expect("it is open").recv_queue(), 128 * BYTES);
+    assert_eq!(peer.bench.server.poll.flow(id).expect("it is open").recv_queue(), 128 * BYTES);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn the_65th_island_is_dropped_and_what_was_kept_of_a_flow_that_ends_makes_room_f
     }
     assert_eq!(peer.bench.drops(DropReason::NoIsland), 70 - 64);
     let id = peer.flow();
-    peer.bench.server.stack.flow(id).expect("it is open").abort();
+    peer.bench.server.poll.flow(id).expect("it is open").abort();
     peer.bench.turn();
     // Three more of the kind find room for all; a fourth and a fifth have half of what is left, so that there is some for a sixth.
     let mut bench = peer.bench;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nic::{Faults, RateLimit};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{FlowId, Time};
+use sidestep_stack::{Event, FlowId, Time};
 use smoltcp::iface::SocketHandle;
 
 use crate::lab::{App, Lab, Server, config, pattern, send_pattern};
@@ -23,8 +23,8 @@ fn link(bytes_per_second: u64) -> Faults {
 
 /// Answers each byte of each flow. `flows`: how much of the pattern each was asked for, and was sent.
 fn answer(server: &mut Server, flows: &mut HashMap<FlowId, (usize, usize)>) {
-    for (id, _) in std::mem::take(&mut server.events) {
-        let Some(mut flow) = server.stack.flow(id) else { continue };
+    for id in std::mem::take(&mut server.events).iter().map(Event::flow) {
+        let Some(mut flow) = server.poll.flow(id) else { continue };
         let (asked, done) = flows.entry(id).or_default();
         while flow.recv_queue() > 0 {
             *asked += flow.recv(|bytes| {
@@ -32,9 +32,9 @@ fn answer(server: &mut Server, flows: &mut HashMap<FlowId, (usize, usize)>) {
                 (bytes.len(), bytes.iter().map(of).sum::<usize>())
             });
         }
-        while let Some(mut flow) = server.stack.flow(id) {
+        while let Some(mut flow) = server.poll.flow(id) {
             send_pattern(&mut flow, done, *asked);
-            if done == asked || !server.stack.enlarge(id) {
+            if done == asked || !server.poll.enlarge(id) {
                 break;
             }
         }
@@ -122,7 +122,7 @@ fn again(bytes_per_second: u64, ack_delay: Option<Duration>, seed: u64) -> (u64,
             lab.wire.clock().advance(until.since(now));
         }
     }
-    let stats = lab.server.stack.stats();
+    let stats = lab.server.poll.stack().stats();
     let (repeated, sent) = lab.peer.device.repeated;
     println!(
         "{} MB/s: {repeated} of {sent} in {:?}; sent again {}, probes {}, needless {}, time-outs {}",

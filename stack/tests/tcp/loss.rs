@@ -96,13 +96,13 @@ fn run(seed: u64, clients: usize, requests: u32) -> (u64, Duration) {
         through == clients
     });
     let took = lab.wire.clock().now();
-    let stats = *lab.server.stack.stats();
+    let stats = *lab.server.poll.stack().stats();
     println!("{took:?} {stats:?}");
     assert_eq!(stats.opened, clients as u64);
     assert_eq!(stats.contained, 0);
     assert!(stats.drops.total() > 0, "the wire was bad");
     // The last ACKs may have been lost; what remains ends by itself.
-    lab.run_until(Duration::from_secs(300), |lab| lab.server.stack.flows() == 0);
+    lab.run_until(Duration::from_secs(300), |lab| lab.server.poll.flows() == 0);
     lab.run_for(Duration::from_secs(61));
     let digest = lab.peer.device.digest.0;
     lab.finish();

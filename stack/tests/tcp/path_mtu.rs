@@ -172,7 +172,7 @@ fn bytes_pass_a_router_of_any_mtu_in_packets_as_long_as_it_takes() {
         for router in [Router::Tells, Router::TellsSome, Router::NamesNothing] {
             let (bench, took, client) = blast(with_rings(16 << 20), router, mtu, 200_000, seed);
             assert!(client.longest <= mtu, "seed {seed}");
-            let stats = bench.server.stack.stats();
+            let stats = bench.server.poll.stack().stats();
             if mtu < 1_500 {
                 assert!(stats.path_mtus_lowered > 0 && stats.rings_failed == 0, "seed {seed}: {stats:?}");
                 assert_eq!(bench.drops(DropReason::IcmpOther), 0, "seed {seed}");
@@ -191,7 +191,7 @@ fn a_router_that_says_nothing_is_passed_in_short_packets() {
     for seed in 1..=10_u64 {
         let mtu = 576 + Numbers(seed).below(924);
         let (bench, took, client) = blast(with_rings(16 << 20), Router::Silent, mtu, 60_000, seed);
-        let stats = bench.server.stack.stats();
+        let stats = bench.server.poll.stack().stats();
         assert!(client.longest <= mtu, "seed {seed}");
         assert_eq!((stats.path_mtus_lowered, stats.path_mtu_holes), (0, 1), "seed {seed}");
         assert!(took < Duration::from_millis(1_500), "seed {seed}: {took:?}");
@@ -205,7 +205,7 @@ fn a_way_that_was_down_is_used_in_full_length_again() {
     let (mut client, sent) = answered(&mut bench, 5_000);
     let lost = bench.wait(Duration::from_secs(1));
     assert!(lost.iter().any(|segment| segment.data.len() == 536), "{lost:?}");
-    assert_eq!(bench.server.stack.stats().path_mtu_holes, 1);
+    assert_eq!(bench.server.poll.stack().stats().path_mtu_holes, 1);
     client.take(&sent);
     assert_eq!(bench.tcp(&client.ack(40_000)), []);
     bench.wait(Duration::from_secs(3));
@@ -220,7 +220,7 @@ fn what_a_closing_connection_has_in_flight_comes_again_too() {
     for seed in 1..=20 {
         let (bench, _, client) = blast(config(), Router::Tells, 1_000, 6_000, seed);
         assert_eq!(client.longest, 1_000, "seed {seed}");
-        assert_eq!(bench.server.stack.stats().path_mtus_lowered, 1);
+        assert_eq!(bench.server.poll.stack().stats().path_mtus_lowered, 1);
     }
 }
 
@@ -234,11 +234,11 @@ fn a_message_for_a_flow_of_another_core_is_passed_on_and_believed_there() {
     let message = too_long(&sent, 1_400);
     assert!(stranger.frame(&message).is_empty());
     let mut passed = Vec::new();
-    assert!(stranger.server.stack.next_stray(|frame, hops| passed.push((frame.to_vec(), hops))));
+    assert!(stranger.server.poll.stack_mut().next_stray(|frame, hops| passed.push((frame.to_vec(), hops))));
     assert_eq!(stranger.drops(DropReason::Stray), 1);
     let (mut frame, hops) = passed.pop().expect("one was passed on");
     let now = home.now();
-    home.server.stack.ingest_stray(now, &mut home.server.ports, &mut frame, hops);
+    home.server.take_stray(now, &mut frame, hops);
     let again: Vec<usize> = home.turn().iter().map(|frame| frame.len() - 14).collect();
     assert_eq!(again, [1_400, 140], "the segment again, in two");
     // One that no core has a flow for goes round once.
@@ -247,9 +247,9 @@ fn a_message_for_a_flow_of_another_core_is_passed_on_and_believed_there() {
     let sum = lab::odd::sum(&[&unknown[34..36], &[0, 0], &unknown[38..]]);
     unknown[36..38].copy_from_slice(&sum);
     let now = home.now();
-    home.server.stack.ingest_stray(now, &mut home.server.ports, &mut unknown, 1);
+    home.server.take_stray(now, &mut unknown, 1);
     assert_eq!(home.drops(DropReason::IcmpOther), 1);
-    assert_eq!(home.server.stack.census().strays, 0);
+    assert_eq!(home.server.poll.stack().census().strays, 0);
 }
 
 /// RFC 5927 §7.2: who guesses must hit what is in flight, and what it says must be possible.
@@ -270,7 +270,7 @@ fn guesses_about_a_flow_change_nothing_and_are_counted() {
         blind += 1;
         assert_eq!(bench.drops(DropReason::IcmpBlind), blind, "MTU {mtu}");
     }
-    assert_eq!(bench.server.stack.stats().path_mtus_lowered, 0);
+    assert_eq!(bench.server.poll.stack().stats().path_mtus_lowered, 0);
     assert!(!bench.frame(&too_long(&sent, 1_000)).is_empty());
     assert_eq!(bench.drops(DropReason::IcmpTooLong), 1);
 }

@@ -118,7 +118,7 @@ fn a_peer_that_makes_up_what_it_has_costs_a_turn_little() {
     let begins = sink.got();
     sink.ask();
     sink.run(Duration::from_millis(8), |_| false);
-    let (turns, before) = (sink.turns, sink.server.stack.work().sets);
+    let (turns, before) = (sink.turns, sink.server.poll.stack().work().sets);
     for step in 0..300 {
         // Each tells of one segment more, far from the others, so that what lies between is lost.
         let at = begins + 4_000 * (1 + step % 200);
@@ -126,7 +126,7 @@ fn a_peer_that_makes_up_what_it_has_costs_a_turn_little() {
         sink.run(Duration::from_micros(10), |_| false);
     }
     sink.run(Duration::from_millis(6), |_| false);
-    let (turns, walked) = (sink.turns - turns, sink.server.stack.work().sets - before);
+    let (turns, walked) = (sink.turns - turns, sink.server.poll.stack().work().sets - before);
     println!("{walked} in {turns} turns, {} in one", sink.most_sets);
     assert_eq!(sink.stats().contained, 0);
     assert!(walked > 10_000, "{walked}: nothing was asked for");
@@ -184,7 +184,7 @@ fn a_peer_that_throws_away_what_it_has_told_of_is_sent_it_again() {
         }
         sink.run(Duration::from_secs(20), |sink| sink.got() >= until);
         println!("{:?}, {} time-outs", sink.now().since(began), sink.stats().retransmission_timeouts);
-        assert!(sink.got() >= until, "{} bytes are missing: {:?}", until - sink.got(), sink.server.stack);
+        assert!(sink.got() >= until, "{} bytes are missing: {:?}", until - sink.got(), sink.server.poll.stack());
         assert_eq!(sink.stats().retransmission_timeouts, 0);
     }
     assert!(thrown > 1_000_000, "{thrown}");

@@ -43,7 +43,7 @@ fn bulk(out: Faults, seed: u64) -> (Duration, u64, u64) {
         took = lab.wire.clock().now() - begun;
         got == 1_000_000
     });
-    let stats = lab.server.stack.stats();
+    let stats = lab.server.poll.stack().stats();
     let again = stats.sent_again;
     println!("{took:?}, again {again}, probes {}, time-outs {}", stats.tail_probes, stats.retransmission_timeouts);
     assert_eq!(stats.contained, 0);
@@ -114,7 +114,7 @@ fn the_loss_of_an_answer_costs_ten_milliseconds() {
         took.len() == 2_000
     });
     took.sort();
-    let stats = lab.server.stack.stats();
+    let stats = lab.server.poll.stack().stats();
     println!("p99 {:?} worst {:?} {stats:?}", took[1_980], took[1_999]);
     assert!(stats.tail_probes >= 20, "{stats:?}");
     assert!(took[1_980] <= Duration::from_millis(10), "{:?}", took[1_980]);
@@ -136,17 +136,17 @@ fn a_peer_that_is_gone_costs_few_turns() {
     });
     // From here on the peer says and hears nothing.
     let mut turns = 0;
-    while lab.server.stack.flows() > 0 {
+    while lab.server.poll.flows() > 0 {
         let now = lab.now();
         lab.server.turn(now);
         turns += 1;
         while lab.peer.device.take().is_some() {}
-        let next = lab.server.stack.next_deadline(now).expect("something is due");
+        let next = lab.server.poll.stack().next_deadline(now).expect("something is due");
         lab.wire.clock().advance(next.max(Duration::from_micros(1)));
-        assert!(turns < 1_000, "{:?} {:?}", lab.now(), lab.server.stack);
+        assert!(turns < 1_000, "{:?} {:?}", lab.now(), lab.server.poll.stack());
     }
-    println!("{turns} turns {:?}", lab.server.stack.stats());
-    assert_eq!(lab.server.stack.stats().tail_probes, 1, "once a flight");
-    assert_eq!(lab.server.stack.stats().retransmission_timeouts, 1, "one, which goes on");
+    println!("{turns} turns {:?}", lab.server.poll.stack().stats());
+    assert_eq!(lab.server.poll.stack().stats().tail_probes, 1, "once a flight");
+    assert_eq!(lab.server.poll.stack().stats().retransmission_timeouts, 1, "one, which goes on");
     assert!(turns < 200, "{turns}");
 }

@@ -84,7 +84,7 @@ fn connect_from(bench: &mut Bench, port: u16) -> Vec<Vec<u8>> {
     connect.source_port = Some(PORT + 1);
     connect.mac = Some(PEER);
     let now = bench.now();
-    let id = bench.server.stack.connect(now, &connect, |_| true).expect("the one flow is free");
+    let id = bench.server.poll.connect(now, &connect, |_| true).expect("the one flow is free");
     bench.server.flows.insert(id, 0);
     bench.server.connecting.insert(id);
     bench.turn()
@@ -129,7 +129,7 @@ fn live(bench: &mut Bench, seed: u64) {
         talker.hear(&answer);
     }
     for _ in 0..20 {
-        if bench.server.stack.flows() == 0 {
+        if bench.server.poll.flows() == 0 {
             return;
         }
         // An RST in the window is challenged, and the challenge says which one is exact. With the window closed
@@ -143,7 +143,7 @@ fn live(bench: &mut Bench, seed: u64) {
             bench.tcp(&Tcp { our_port, ..Tcp::new(port, RST, seq, 0) });
         }
     }
-    panic!("seed {seed}: the first flow does not end: {:?}", bench.server.stack.census());
+    panic!("seed {seed}: the first flow does not end: {:?}", bench.server.poll.stack().census());
 }
 
 #[test]

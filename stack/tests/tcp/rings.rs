@@ -12,7 +12,7 @@ use smoltcp::iface::SocketHandle;
 
 use crate::lab::bench::{Bench, segments};
 use crate::lab::raw::{ACK, Tcp};
-use crate::lab::{self, App, Lab, Server, config, pattern};
+use crate::lab::{self, App, Lab, config, pattern};
 
 fn with_memory(bytes: usize) -> StackConfig {
     let mut config = config();
@@ -32,25 +32,26 @@ struct Echo {
 
 impl Echo {
     fn serve(&mut self, lab: &mut Lab) {
-        for (id, ready) in std::mem::take(&mut lab.server.events) {
-            if ready.opened {
+        for event in std::mem::take(&mut lab.server.events) {
+            let id = event.flow();
+            if event.is_new() {
                 self.flows.insert(id, ());
             }
-            if ready.closed.is_some() {
+            if event.closed().is_some() {
                 self.flows.remove(&id);
                 continue;
             }
             self.visits += 1;
             if self.whim != 0 && self.visits.is_multiple_of(self.whim) {
-                lab.server.stack.enlarge(id);
+                lab.server.poll.enlarge(id);
             }
-            while self.copy(lab, id) && lab.server.stack.enlarge(id) {}
+            while self.copy(lab, id) && lab.server.poll.enlarge(id) {}
         }
     }
 
     /// Returns whether there is more to send than has room.
     fn copy(&mut self, lab: &mut Lab, id: FlowId) -> bool {
-        let Some(mut flow) = lab.server.stack.flow(id) else { return false };
+        let Some(mut flow) = lab.server.poll.flow(id) else { return false };
         lab::echo(&mut flow);
         if flow.peer_closed() && flow.recv_queue() == 0 {
             flow.close();
@@ -117,7 +118,7 @@ fn run(lab: &mut Lab, echo: &mut Echo, clients: &mut [Client], limit: Duration) 
             let done = clients.iter_mut().filter_map(|client| (!client.act(lab)).then_some(())).count() == 0;
             lab.settle();
             if lab.server.events.is_empty() {
-                return done && lab.server.stack.flows() == 0;
+                return done && lab.server.poll.flows() == 0;
             }
         }
         false
@@ -136,9 +137,9 @@ fn who_writes_much_before_it_reads_is_taken_much_from() {
         lab.wire.clock().advance(Duration::from_millis(began));
         let mut clients = [client(&mut lab, 500_000, 2_000_000, 2_000_000)];
         run(&mut lab, &mut Echo::default(), &mut clients, Duration::from_secs(60));
-        let stats = *lab.server.stack.stats();
+        let stats = *lab.server.poll.stack().stats();
         assert!(stats.rings_enlarged >= 2 && stats.rings_failed == 0, "{stats:?}");
-        assert_eq!(lab.server.stack.ring_bytes().0, 0);
+        assert_eq!(lab.server.poll.stack().ring_bytes().0, 0);
         lab.finish();
     }
 }
@@ -149,9 +150,9 @@ fn a_client_that_writes_four_mebibytes_before_it_reads_is_served() {
     let bytes = (1 << 20) + (4 << 20);
     let mut clients = [client(&mut lab, 300_000, bytes, bytes)];
     run(&mut lab, &mut Echo::default(), &mut clients, Duration::from_secs(60));
-    let stats = *lab.server.stack.stats();
+    let stats = *lab.server.poll.stack().stats();
     assert!(stats.rings_enlarged >= 3 && stats.rings_failed == 0, "{stats:?}");
-    assert_eq!(lab.server.stack.ring_bytes().0, 0);
+    assert_eq!(lab.server.poll.stack().ring_bytes().0, 0);
     lab.finish();
 }
 
@@ -162,7 +163,7 @@ fn open(lab: &mut Lab, count: usize) -> (Vec<SocketHandle>, Vec<FlowId>) {
         lab.settle();
         lab.server.events.len() == count
     });
-    (handles, std::mem::take(&mut lab.server.events).into_iter().map(|(id, _)| id).collect())
+    (handles, std::mem::take(&mut lab.server.events).into_iter().map(|event| event.flow()).collect())
 }
 
 #[test]
@@ -170,22 +171,22 @@ fn nobody_gets_second_rings_while_others_wait_for_their_first() {
     // Eight of 64 KiB and one of 1 MiB.
     let mut lab = Lab::with(with_memory(4 << 20), App::Record, Faults::default(), 5);
     let (_, flows) = open(&mut lab, 11);
-    let enlarge = |lab: &mut Lab, at: usize| lab.server.stack.enlarge(flows[at]);
+    let enlarge = |lab: &mut Lab, at: usize| lab.server.poll.enlarge(flows[at]);
     for at in 0..9 {
         assert!(enlarge(&mut lab, at), "the {at}th");
     }
     assert!(!enlarge(&mut lab, 9) && !enlarge(&mut lab, 0), "there are none");
     // The ninth has those of 1 MiB, for want of others.
-    lab.server.stack.flow(flows[8]).expect("it is open").abort();
+    lab.server.poll.flow(flows[8]).expect("it is open").abort();
     lab.settle();
     assert!(!enlarge(&mut lab, 0), "the tenth waits for its first");
     assert!(enlarge(&mut lab, 9));
-    lab.server.stack.flow(flows[9]).expect("it is open").abort();
+    lab.server.poll.flow(flows[9]).expect("it is open").abort();
     lab.settle();
     lab.wire.clock().advance(Duration::from_secs(2));
     lab.settle();
     assert!(enlarge(&mut lab, 0), "nobody has asked for long");
-    assert_eq!(lab.server.stack.stats().rings_failed, 0);
+    assert_eq!(lab.server.poll.stack().stats().rings_failed, 0);
 }
 
 /// Has every client of `handles` say `bytes` bytes and hear them again, once each.
@@ -211,12 +212,12 @@ fn flows_that_talk_all_the_time_give_way_to_one_that_has_no_rings() {
         let (handles, flows) = open(&mut lab, 10);
         let mut echo = Echo::default();
         for &flow in &flows[..9] {
-            assert!(lab.server.stack.enlarge(flow));
+            assert!(lab.server.poll.enlarge(flow));
         }
-        assert!(!lab.server.stack.enlarge(flows[9]), "{bytes}: there are none");
+        assert!(!lab.server.poll.enlarge(flows[9]), "{bytes}: there are none");
         // All the time the nine are as busy as they can be with so much at a time, and the tenth asks again and again.
         let mut waited = Duration::ZERO;
-        while !lab.server.stack.enlarge(flows[9]) {
+        while !lab.server.poll.enlarge(flows[9]) {
             assert!(waited < Duration::from_secs(3), "{bytes}: nobody gives way");
             talk(&mut lab, &mut echo, &handles[..9], bytes);
             lab.wire.clock().advance(Duration::from_millis(10));
@@ -224,7 +225,7 @@ fn flows_that_talk_all_the_time_give_way_to_one_that_has_no_rings() {
             lab.settle();
         }
         assert!(waited >= Duration::from_millis(250), "{bytes}: at once ({waited:?})");
-        assert_eq!(lab.server.stack.stats().rings_failed, 0);
+        assert_eq!(lab.server.poll.stack().stats().rings_failed, 0);
     }
 }
 
@@ -253,7 +254,7 @@ fn without_memory_for_rings_nothing_is_enlarged_and_all_arrives() {
     let mut lab = Lab::with(with_memory(0), App::Record, Faults::default(), 3);
     let mut clients = [client(&mut lab, 60_000, 300_000, 0)];
     run(&mut lab, &mut Echo::default(), &mut clients, Duration::from_secs(60));
-    assert_eq!(lab.server.stack.stats().rings_enlarged, 0);
+    assert_eq!(lab.server.poll.stack().stats().rings_enlarged, 0);
     lab.finish();
 }
 
@@ -276,13 +277,13 @@ fn a_flow_that_has_moved_little_for_long_gives_its_rings_back_and_goes_on() {
         }
         clients[0].read == 200_000
     });
-    assert!(lab.server.stack.ring_bytes().0 > 0);
+    assert!(lab.server.poll.stack().ring_bytes().0 > 0);
     for _ in 0..30 {
         lab.wire.clock().advance(Duration::from_secs(1));
         lab.settle();
     }
-    assert_eq!(lab.server.stack.ring_bytes().0, 0, "given back");
-    assert!(lab.server.stack.stats().rings_reduced >= 1);
+    assert_eq!(lab.server.poll.stack().ring_bytes().0, 0, "given back");
+    assert!(lab.server.poll.stack().stats().rings_reduced >= 1);
     (clients[0].bytes, clients[0].closed) = (400_000, false);
     run(&mut lab, &mut echo, &mut clients, Duration::from_secs(30));
     lab.finish();
@@ -291,21 +292,20 @@ fn a_flow_that_has_moved_little_for_long_gives_its_rings_back_and_goes_on() {
 /// One turn of an application that reads all and answers nothing. Returns the last ACK number that was sent.
 fn read_all(bench: &mut Bench, received: &mut Vec<u8>) -> Option<u32> {
     let now = bench.now();
-    let Server { stack, ports, .. } = &mut bench.server;
+    let id = bench.server.events[0].flow();
+    let (stack, ports) = bench.server.poll.parts_mut();
     ports[0].receive();
     stack.ingest(now, &mut ports[0], 0);
-    while let Some((id, _)) = stack.next_ready() {
-        let mut flow = stack.flow(id).expect("nobody closes it");
-        while flow.recv_queue() > 0 {
-            flow.recv(|bytes| {
-                received.extend_from_slice(bytes);
-                (bytes.len(), ())
-            });
-        }
+    let mut flow = stack.flow(id).expect("nobody closes it");
+    while flow.recv_queue() > 0 {
+        flow.recv(|bytes| {
+            received.extend_from_slice(bytes);
+            (bytes.len(), ())
+        });
     }
+    // Who holds rings is looked at when all is read, and before that is acknowledged.
     stack.expire(now);
-    stack.flush(now, ports);
-    ports[0].transmit().expect("a wire is never gone");
+    bench.server.poll.send(now).expect("a wire is never gone");
     segments(&bench.turn()).last().map(|segment| segment.ack)
 }
 
@@ -329,7 +329,7 @@ fn rings_are_not_given_back_before_what_was_taken_from_them_is_acknowledged() {
     }
     assert_eq!(received.len(), 30 * 4 * 1_460);
     assert!(received.iter().enumerate().all(|(at, &byte)| byte == pattern(at)));
-    let stats = bench.server.stack.stats();
+    let stats = bench.server.poll.stack().stats();
     assert!(stats.rings_reduced > 10 && stats.rings_failed == 0, "{stats:?}");
 }
 
@@ -357,9 +357,9 @@ fn on_a_bad_wire_with_too_little_memory_every_byte_comes_once_and_nothing_is_lef
             })
             .collect();
         run(&mut lab, &mut echo, &mut clients, Duration::from_secs(2_000));
-        let stats = *lab.server.stack.stats();
+        let stats = *lab.server.poll.stack().stats();
         assert_eq!((stats.rings_failed, stats.contained), (0, 0), "seed {seed}: {stats:?}");
-        assert_eq!(lab.server.stack.ring_bytes().0, 0, "seed {seed}");
+        assert_eq!(lab.server.poll.stack().ring_bytes().0, 0, "seed {seed}");
         lab.finish();
     }
 }

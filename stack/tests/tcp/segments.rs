@@ -5,7 +5,7 @@ use std::time::Duration;
 use nic::{PortConfig, QueueId, Wire};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{CloseReason, DropReason, Interest, Rings};
+use sidestep_stack::{CloseReason, DropReason, Interest, Rings, Token};
 
 use crate::lab::bench::{Bench, is_arp};
 use crate::lab::family::port;
@@ -66,18 +66,18 @@ fn level_interest_reports_as_long_as_bytes_wait() {
     let &id = bench.server.flows.keys().next().expect("it is open");
     bench.tcp(&Tcp::new(5_000, ACK | PSH, 101, next).with(b"two"));
     let now = bench.now();
-    let stack = &mut bench.server.stack;
-    assert!(!stack.has_work(), "an edge is reported once");
-    stack.flow(id).expect("it is open").set_interest(Interest::READABLE | Interest::LEVEL);
+    let poll = &mut bench.server.poll;
+    assert!(!poll.has_work(), "an edge is told once");
+    poll.register(id, Token(0), Interest::READABLE | Interest::LEVEL);
     for _ in 0..3 {
-        stack.flush(now, &mut bench.server.ports);
-        let (ready, news) = stack.next_ready().expect("bytes wait");
-        assert_eq!((ready, news.readable, news.writable), (id, true, false));
-        assert_eq!(stack.flow(id).expect("it is open").recv_queue(), 3);
+        poll.poll(now).expect("a wire is never gone");
+        let event = poll.next_event().expect("bytes wait");
+        assert_eq!((event.flow(), event.is_readable(), event.is_writable()), (id, true, false));
+        assert_eq!(poll.flow(id).expect("it is open").recv_queue(), 3);
     }
-    stack.flow(id).expect("it is open").recv(|bytes| (bytes.len(), ()));
-    stack.flush(now, &mut bench.server.ports);
-    assert_eq!(stack.next_ready(), None);
+    poll.flow(id).expect("it is open").recv(|bytes| (bytes.len(), ()));
+    poll.poll(now).expect("a wire is never gone");
+    assert_eq!(poll.next_event(), None);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn data_behind_an_older_ack_is_taken() {
     assert_eq!(bench.tcp(&Tcp::new(5_000, ACK, 112, next + 5)), []);
     let echo = bench.one(&Tcp::new(5_000, ACK | PSH, 106, next).with(b"second"));
     assert_eq!((&echo.data[..], echo.ack), (&b"second"[..], 112));
-    assert_eq!(bench.server.stack.stats().acks_raised, 1);
+    assert_eq!(bench.server.poll.stack().stats().acks_raised, 1);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn an_ack_from_beyond_the_ring_acknowledges() {
     let ahead = 108 + 30_000;
     assert_eq!(bench.tcp(&Tcp::new(5_000, ACK, ahead, next.wrapping_add(7))), []);
     assert_eq!(bench.wait(Duration::from_secs(5)), [], "the answer has arrived and is not sent again");
-    assert_eq!(bench.server.stack.stats().retransmission_timeouts, 0);
+    assert_eq!(bench.server.poll.stack().stats().retransmission_timeouts, 0);
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn a_stray_finds_its_core_and_the_last_core_answers_what_nobody_knows() {
     // The client's RST comes by the other core's queue.
     let pass = |from: &mut Bench, to: &mut Bench| {
         let mut offered = Vec::new();
-        let took = from.server.stack.next_stray(|frame, hops| offered.push((frame.to_vec(), hops)));
+        let took = from.server.poll.stack_mut().next_stray(|frame, hops| offered.push((frame.to_vec(), hops)));
         for (mut frame, hops) in offered {
             let now = to.now();
-            to.server.stack.ingest_stray(now, &mut to.server.ports, &mut frame, hops);
+            to.server.take_stray(now, &mut frame, hops);
         }
         took
     };
@@ -168,7 +168,7 @@ fn strays_are_bounded() {
         assert_eq!(bench.tcp(&Tcp::new(7_000, ACK, 1, 77)), []);
     }
     assert_eq!(bench.drops(DropReason::Stray) + bench.drops(DropReason::StrayRate), 500);
-    assert_eq!(bench.server.stack.census().strays, 64);
+    assert_eq!(bench.server.poll.stack().census().strays, 64);
 }
 
 #[test]
@@ -177,24 +177,23 @@ fn an_application_that_waits_is_not_told_too_early() {
     let next = bench.open(5_000, 100);
     let &id = bench.server.flows.keys().next().expect("it is open");
     let now = bench.now();
-    let stack = &mut bench.server.stack;
-    let mut flow = stack.flow(id).expect("it is open");
+    let poll = &mut bench.server.poll;
+    let mut flow = poll.flow(id).expect("it is open");
     assert_eq!(flow.send_slice(&[1; 8_192]), 8_192);
     assert_eq!(flow.send_room(), 0);
-    flow.set_token(77);
-    stack.flush(now, &mut bench.server.ports);
+    poll.register(id, Token(77), Interest::EDGE);
+    poll.send(now).expect("a wire is never gone");
     bench.turn();
     // A quarter is acknowledged: not yet half of the ring, as it wants. Then half is.
     bench.server.app = App::Deaf;
     for (acked, writable) in [(1_024, false), (4_096, true)] {
         let now = bench.now();
         bench.send(&Tcp::new(5_000, ACK, 101, next.wrapping_add(acked)).frame());
-        let port = &mut bench.server.ports[0];
-        port.receive();
-        bench.server.stack.ingest(now, port, 0);
-        let ready = bench.server.stack.next_ready();
-        assert_eq!(ready.map(|(_, ready)| (ready.writable, ready.token)), writable.then_some((true, 77)), "{acked}");
-        bench.server.stack.flush(now, &mut bench.server.ports);
+        let poll = &mut bench.server.poll;
+        poll.take_in(now);
+        let told = poll.next_event().map(|event| (event.is_writable(), event.token()));
+        assert_eq!(told, writable.then_some((true, Token(77))), "{acked}");
+        poll.send(now).expect("a wire is never gone");
         bench.turn();
     }
 }
@@ -254,7 +253,7 @@ fn nonsense_harms_nobody() {
             (seq, next) = (seq + 4, next.wrapping_add(4));
         }
     }
-    let stats = *bench.server.stack.stats();
+    let stats = *bench.server.poll.stack().stats();
     println!("{stats:?}");
     assert_eq!(stats.contained, 0);
     assert!(stats.opened > 20 && stats.resets > 5, "some of it did make sense");
@@ -262,7 +261,7 @@ fn nonsense_harms_nobody() {
     bench.wait(Duration::from_secs(400));
     let left = bench.server.flows.keys().copied().collect::<Vec<_>>();
     for id in left {
-        bench.server.stack.flow(id).expect("it is open").abort();
+        bench.server.poll.flow(id).expect("it is open").abort();
         bench.server.flows.remove(&id);
     }
     bench.wait(Duration::from_secs(400));
@@ -296,7 +295,7 @@ fn without_frames_flows_wait_and_nothing_is_lost() {
         answers = bench.tcp(&Tcp::new(5_000, ACK, 2, next));
     }
     assert_eq!(got, 40_000);
-    assert!(bench.server.stack.stats().parked > 0, "frames did run out");
+    assert!(bench.server.poll.stack().stats().parked > 0, "frames did run out");
 }
 
 #[test]
@@ -308,7 +307,7 @@ fn data_behind_the_peers_fin_is_not_taken() {
     for (seq, data) in [(105, &b"more"[..]), (104, b"xmore"), (101, b"allxmore"), (106, b"ore")] {
         let answer = bench.one(&Tcp::new(5_000, ACK | PSH, seq, next).with(data));
         assert_eq!((answer.flags, answer.ack), (ACK, 105), "{seq}");
-        let flow = bench.server.stack.flow(id).expect("it is open");
+        let flow = bench.server.poll.flow(id).expect("it is open");
         assert!(flow.peer_closed() && flow.recv_queue() == 3, "{} bytes", flow.recv_queue());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sidestep_stack::{Rings, StackConfig};
+use sidestep_stack::{Event, Rings, StackConfig};
 
 use crate::lab::bench::Bench;
 use crate::lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
@@ -94,11 +94,12 @@ fn sleepers_answer_as_those_that_never_sleep() {
                 any_segment(&mut pair, client, &mut rng);
             }
         }
-        let (asleep, made) = pair.sleeps.server.stack.sleepers();
-        let stats = *pair.sleeps.server.stack.stats();
+        let (asleep, made) = pair.sleeps.server.poll.stack().sleepers();
+        let stats = *pair.sleeps.server.poll.stack().stats();
         println!("asleep {asleep}, blocks {made}, fell asleep {}, woke {}", stats.fell_asleep, stats.woke);
         assert!(asleep > FLOWS / 2 && made <= AWAKE && stats.woke > 1_000);
-        assert_eq!((pair.sleeps.server.stack.lost_timers(pair.sleeps.now()), stats.blocks_beyond), (0, 0));
+        let now = pair.sleeps.now();
+        assert_eq!((pair.sleeps.server.poll.stack_mut().lost_timers(now), stats.blocks_beyond), (0, 0));
         assert_eq!(pair.sleeps.server.bytes, pair.oracle.server.bytes);
     }
 }
@@ -156,7 +157,7 @@ fn a_sleeper_is_asked_whether_its_peer_is_there_and_given_up_as_one_that_is_awak
             }
         }
     }
-    assert!(pair.sleeps.server.stack.sleepers().0 > FLOWS / 2);
+    assert!(pair.sleeps.server.poll.stack().sleepers().0 > FLOWS / 2);
     let (mut asked, mut woken) = ([vec![0; FLOWS], vec![0; FLOWS]], 0);
     // Twice, and each time a live peer answers.
     for _ in 0..1_400 {
@@ -170,13 +171,13 @@ fn a_sleeper_is_asked_whether_its_peer_is_there_and_given_up_as_one_that_is_awak
                 assert_eq!(bench.tcp(&Tcp::new(port, ACK, seq, ack)), []);
             }
         }
-        woken = pair.sleeps.server.stack.stats().woke;
+        woken = pair.sleeps.server.poll.stack().stats().woke;
     }
     let [ours, oracles] = asked;
     println!("woken {woken}");
     assert!(ours.iter().all(|&times| times == 2), "{ours:?}");
     assert_eq!(ours, oracles);
-    assert_eq!(pair.sleeps.server.stack.census().open, FLOWS);
+    assert_eq!(pair.sleeps.server.poll.stack().census().open, FLOWS);
 }
 
 #[test]
@@ -186,11 +187,11 @@ fn an_application_that_comes_back_to_a_sleeper_wakes_it() {
         bench.open(2_000 + number, u32::from(number));
     }
     bench.wait(Duration::from_secs(1));
-    let ids: Vec<_> = bench.server.events.iter().filter(|(_, ready)| ready.opened).map(|&(id, _)| id).collect();
+    let ids: Vec<_> = bench.server.events.iter().filter(|event| event.is_new()).map(Event::flow).collect();
     assert_eq!(ids.len(), FLOWS);
-    assert!(bench.server.stack.sleepers().0 > FLOWS / 2);
+    assert!(bench.server.poll.stack().sleepers().0 > FLOWS / 2);
     for (number, &id) in ids.iter().enumerate() {
-        let mut flow = bench.server.stack.flow(id).expect("it is open");
+        let mut flow = bench.server.poll.flow(id).expect("it is open");
         assert_eq!(flow.peer().port(), 2_000 + number as u16);
         assert_eq!(flow.send_slice(b"news"), 4);
         let sent = bench.turn();
@@ -198,9 +199,9 @@ fn an_application_that_comes_back_to_a_sleeper_wakes_it() {
     }
     // All at once: they are more than blocks, and each gets one.
     for &id in &ids {
-        bench.server.stack.wake(id);
+        bench.server.poll.wake(id);
     }
-    assert_eq!(bench.server.stack.census().open, FLOWS);
+    assert_eq!(bench.server.poll.stack().census().open, FLOWS);
 }
 
 /// With a cookie it would have neither window scale nor SACK, and what was said of it could open it a second time.
@@ -213,9 +214,9 @@ fn a_syn_that_finds_flows_that_rest_gets_the_block_of_one_and_no_cookie() {
         let (port, seq) = (2_000 + number, u32::from(number));
         bench.open(port, seq);
     }
-    let stats = *bench.server.stack.stats();
+    let stats = *bench.server.poll.stack().stats();
     assert_eq!((stats.opened, stats.cookies_sent), (100, 0));
-    assert_eq!(bench.server.stack.sleepers().1, 4, "blocks");
+    assert_eq!(bench.server.poll.stack().sleepers().1, 4, "blocks");
 }
 
 /// A window may close as the last byte is acknowledged: nothing waits, and the flow sleeps, and what is to be said next waits.
@@ -224,18 +225,18 @@ fn a_flow_sleeps_before_a_closed_window_and_sends_what_comes_then_once_that_open
     let mut pair = Pair::new();
     let mut client = pair.open(2_000, 7);
     pair.exchange(&mut client, b"before");
-    let id = (0..FLOWS).find_map(|index| pair.sleeps.server.stack.open_at(index)).expect("it is open");
+    let id = (0..FLOWS).find_map(|index| pair.sleeps.server.poll.open_at(index)).expect("it is open");
     let Client { port, seq, ack, .. } = client;
     for window in [0, 60_000, 0] {
         assert_eq!(pair.tcp(&Tcp { window, ..Tcp::new(port, ACK, seq, ack) }), []);
-        assert!(pair.sleeps.server.stack.lay_down(id));
-        assert_eq!(pair.sleeps.server.stack.under_way().asleep_closed_window, u64::from(window == 0));
+        assert!(pair.sleeps.server.poll.stack_mut().lay_down(id));
+        assert_eq!(pair.sleeps.server.poll.stack().under_way().asleep_closed_window, u64::from(window == 0));
     }
     // Its question comes with the window closed: the answer waits, and the flow does not sleep.
     let said = Tcp { window: 0, ..Tcp::new(port, ACK | PSH, seq, ack).with(b"again") };
     let acks = pair.tcp(&said);
     assert!(acks.iter().all(|segment| segment.data.len() < 2), "no more than a probe: {acks:?}");
-    assert!(!pair.sleeps.server.stack.lay_down(id));
+    assert!(!pair.sleeps.server.poll.stack_mut().lay_down(id));
     // Probes of the window, alike.
     let probes = pair.wait(Duration::from_secs(2));
     assert!(probes.iter().any(|probe| probe.data == b"a"), "{probes:?}");
@@ -243,25 +244,25 @@ fn a_flow_sleeps_before_a_closed_window_and_sends_what_comes_then_once_that_open
     // The octet of the probes has arrived, or comes first.
     sent.extend(pair.tcp(&Tcp::new(port, ACK, seq + 5, ack + 1)));
     assert!(sent.iter().any(|segment| segment.data.ends_with(b"gain")), "{sent:?}");
-    assert_eq!(pair.sleeps.server.stack.stats().woken_by.window, 2);
+    assert_eq!(pair.sleeps.server.poll.stack().stats().woken_by.window, 2);
 }
 
 #[test]
 fn a_flow_that_is_told_to_sleeps_if_it_rests_and_wakes_with_its_next_segment() {
     let mut bench = Bench::with(of_rings(AWAKE), App::Record);
     bench.open(2_000, 7);
-    let id = bench.server.events[0].0;
-    assert!(bench.server.stack.lay_down(id) && bench.server.stack.lay_down(id));
-    assert_eq!((bench.server.stack.sleepers().0, bench.server.stack.open_at(id.index())), (1, Some(id)));
+    let id = bench.server.events[0].flow();
+    assert!(bench.server.poll.stack_mut().lay_down(id) && bench.server.poll.stack_mut().lay_down(id));
+    assert_eq!((bench.server.poll.stack().sleepers().0, bench.server.poll.open_at(id.index())), (1, Some(id)));
     // What has come and was not read keeps it awake.
-    let isn = bench.server.stack.flow(id).map(|flow| flow.send_queue());
-    assert_eq!((isn, bench.server.stack.sleepers().0), (Some(0), 0), "whoever visits it wakes it");
+    let isn = bench.server.poll.flow(id).map(|flow| flow.send_queue());
+    assert_eq!((isn, bench.server.poll.stack().sleepers().0), (Some(0), 0), "whoever visits it wakes it");
     bench.turn();
-    assert!(bench.server.stack.lay_down(id));
+    assert!(bench.server.poll.stack_mut().lay_down(id));
     let mut all_awake = Bench::with(of_rings(usize::MAX), App::Record);
     all_awake.open(2_000, 7);
-    let id = all_awake.server.events[0].0;
-    assert!(!all_awake.server.stack.lay_down(id), "where each may have a block none sleeps");
+    let id = all_awake.server.events[0].flow();
+    assert!(!all_awake.server.poll.stack_mut().lay_down(id), "where each may have a block none sleeps");
 }
 
 /// Who holds every block with half a request keeps nobody else out for longer than its patience.
@@ -277,7 +278,7 @@ fn a_sleeper_that_finds_all_blocks_held_by_halves_of_requests_gets_one_after_a_w
         nexts.push(next);
         bench.tcp(&Tcp::new(port, ACK | PSH, 10, next).with(b"get half"));
     }
-    assert_eq!(bench.server.stack.sleepers(), (1, 8));
+    assert_eq!(bench.server.poll.stack().sleepers(), (1, 8));
     let question = Tcp::new(2_000, ACK | PSH, 8, isn).with(b"?");
     let mut answered = None;
     for fifth in 0..40 {
@@ -291,7 +292,7 @@ fn a_sleeper_that_finds_all_blocks_held_by_halves_of_requests_gets_one_after_a_w
             break;
         }
     }
-    let stats = *bench.server.stack.stats();
+    let stats = *bench.server.poll.stack().stats();
     assert!(answered.is_some_and(|fifth| (14..30).contains(&fifth)), "{answered:?} {stats:?}");
     assert_eq!((stats.gave_way, stats.opened), (1, 9));
     assert!(bench.drops(sidestep_stack::DropReason::NoFreeFlow) > 10);

@@ -53,7 +53,7 @@ fn data_lost_before_a_closed_window_is_sent_again_though_the_window_update_was_l
         let sent = bench.wait(Duration::from_secs(3));
         assert_eq!(data(&sent, next), text);
         bench.tcp(&Tcp::new(5_000, ACK, 601, next.wrapping_add(500)));
-        let keep_alive = bench.server.stack.config().keep_alive.unwrap_or(Duration::MAX);
+        let keep_alive = bench.server.poll.stack().config().keep_alive.unwrap_or(Duration::MAX);
         let quiet = Duration::from_secs(30).min(keep_alive - Duration::from_secs(1));
         assert_eq!(bench.wait(quiet), [], "nothing is left to be said");
     });

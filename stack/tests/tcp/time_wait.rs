@@ -15,7 +15,7 @@ fn in_time_wait(config: StackConfig) -> (Bench, u32) {
     let next = bench.one(&Tcp::new(5_000, SYN, 100, 0)).seq.wrapping_add(1);
     bench.one(&Tcp::new(5_000, ACK, 101, next));
     bench.one(&Tcp::new(5_000, ACK | FIN, 101, next.wrapping_add(4)));
-    assert_eq!(bench.server.stack.census().time_wait, 1);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 1);
     (bench, next.wrapping_add(4))
 }
 
@@ -28,7 +28,7 @@ fn a_closed_flow_leaves_a_record_that_answers_for_it() {
     assert_eq!((data.flags & FIN, &data.data[..]), (FIN, &[0, 1, 2][..]));
     let last = bench.one(&Tcp::new(5_000, ACK | FIN, 101, next + 4));
     assert_eq!((last.flags, last.seq, last.ack), (ACK, next + 4, 102));
-    assert_eq!((bench.server.stack.flows(), bench.server.stack.census().time_wait), (0, 1));
+    assert_eq!((bench.server.poll.flows(), bench.server.poll.stack().census().time_wait), (0, 1));
     // The FIN again: our last ACK was lost.
     let again = bench.one(&Tcp::new(5_000, ACK | FIN, 101, next + 4));
     assert_eq!((again.flags, again.seq, again.ack), (ACK, next + 4, 102));
@@ -36,11 +36,11 @@ fn a_closed_flow_leaves_a_record_that_answers_for_it() {
     assert_eq!(bench.tcp(&Tcp::new(5_000, RST, 102, 0)), []);
     bench.wait(Duration::from_millis(500));
     assert_eq!(bench.one(&Tcp::new(5_000, SYN, 50, 0)).flags, ACK);
-    assert_eq!(bench.server.stack.census().time_wait, 1);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 1);
     let answer = bench.one(&Tcp::new(5_000, SYN, 5_000, 0));
     assert_eq!((answer.flags, answer.ack), (SYN | ACK, 5_001));
     assert!(answer.seq.wrapping_sub(next + 4) < 1 << 31, "{:x} after {:x}", answer.seq, next);
-    assert_eq!(bench.server.stack.census().time_wait, 0);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 0);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn data_after_our_acknowledged_close_is_answered_rst() {
     late.data = vec![8];
     let rst = bench.one(&late);
     assert_eq!((rst.flags & RST, rst.seq), (RST, next + 4));
-    assert_eq!(bench.server.stack.census().time_wait, 0);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 0);
     bench.server.assert_nothing_left();
 }
 
@@ -72,15 +72,15 @@ fn a_syn_that_finds_no_room_leaves_the_record() {
     let (mut bench, next) = in_time_wait(small);
     let other = bench.one(&Tcp::new(7_000, SYN, 1, 0));
     assert_eq!(bench.tcp(&Tcp::new(5_000, SYN, 5_000, 0)), []);
-    assert_eq!((bench.drops(DropReason::SynQueueFull), bench.server.stack.census().time_wait), (1, 1));
+    assert_eq!((bench.drops(DropReason::SynQueueFull), bench.server.poll.stack().census().time_wait), (1, 1));
     // A SYN that is refused leaves it too.
     let mut tiny = Tcp::new(5_000, SYN, 5_000, 0);
     tiny.mss = Some(1);
     assert_eq!(bench.tcp(&tiny), []);
-    assert_eq!(bench.server.stack.census().time_wait, 1);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 1);
     bench.tcp(&Tcp::new(7_000, RST, 2, other.seq));
     let answer = bench.one(&Tcp::new(5_000, SYN, 5_000, 0));
-    assert_eq!((answer.flags, bench.server.stack.census().time_wait), (SYN | ACK, 0));
+    assert_eq!((answer.flags, bench.server.poll.stack().census().time_wait), (SYN | ACK, 0));
     assert!(answer.seq.wrapping_sub(next) < 1 << 31, "{:x} after {next:x}", answer.seq);
 }
 
@@ -92,13 +92,13 @@ fn a_syn_below_the_old_numbers_has_its_port_when_it_is_sent_again() {
         let challenge = bench.one(&Tcp::new(5_000, SYN, isn, 0));
         assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, next, 102));
         // It may be an old SYN still: it does not begin a connection.
-        assert_eq!(bench.server.stack.census().half_open, 0);
+        assert_eq!(bench.server.poll.stack().census().half_open, 0);
         assert_eq!(bench.tcp(&Tcp::new(5_000, RST, challenge.ack, 0)), []);
         bench.wait(Duration::from_secs(1));
         let answer = bench.one(&Tcp::new(5_000, SYN, isn, 0));
         assert_eq!((answer.flags, answer.ack), (SYN | ACK, isn.wrapping_add(1)));
         assert!(answer.seq.wrapping_sub(next) < 1 << 31, "{:x} after {next:x}", answer.seq);
-        assert_eq!(bench.server.stack.census().time_wait, 0);
+        assert_eq!(bench.server.poll.stack().census().time_wait, 0);
     }
 }
 
@@ -115,7 +115,7 @@ fn only_the_exact_rst_that_a_syn_has_asked_for_gives_the_port_away() {
     }
     bench.wait(Duration::from_secs(1));
     assert_eq!(bench.one(&Tcp::new(5_000, SYN, 50, 0)).flags, ACK);
-    assert_eq!(bench.server.stack.census().time_wait, 1);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 1);
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn the_fin_that_comes_again_starts_time_wait_anew() {
     bench.wait(Duration::from_secs(20));
     assert_eq!(bench.one(&Tcp::new(5_000, ACK | FIN, 101, next)).ack, 102);
     bench.wait(Duration::from_secs(29));
-    assert_eq!(bench.server.stack.census().time_wait, 1);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 1);
     bench.wait(Duration::from_secs(2));
-    assert_eq!(bench.server.stack.census().time_wait, 0);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 0);
 }
 
 #[test]
@@ -137,5 +137,5 @@ fn another_fin_than_the_one_received_does_not_start_time_wait_anew() {
         bench.tcp(&Tcp::new(5_000, ACK | FIN, seq, ack));
     }
     bench.wait(Duration::from_secs(11));
-    assert_eq!(bench.server.stack.census().time_wait, 0);
+    assert_eq!(bench.server.poll.stack().census().time_wait, 0);
 }

@@ -72,18 +72,18 @@ impl Crowd {
 
     /// The application: writes as much as there is room for, and asks for more room.
     fn serve(&mut self) {
-        for (id, ready) in std::mem::take(&mut self.bench.server.events) {
-            let stack = &mut self.bench.server.stack;
-            if let Some(reason) = ready.closed {
+        for event in std::mem::take(&mut self.bench.server.events) {
+            let (id, poll) = (event.flow(), &mut self.bench.server.poll);
+            if let Some(reason) = event.closed() {
                 let (port, _) = self.flows.remove(&id).expect("it was opened");
                 if reason == CloseReason::GaveWay {
                     self.gave_way.push(self.clients[&port].kind);
                 }
                 continue;
             }
-            let Some(flow) = stack.flow(id) else { continue };
+            let Some(flow) = poll.flow(id) else { continue };
             let (_, written) = self.flows.entry(id).or_insert((flow.peer().port(), 0));
-            while let Some(mut flow) = stack.flow(id) {
+            while let Some(mut flow) = poll.flow(id) {
                 while *written < TOTAL && flow.send_room() > 0 {
                     let from = *written;
                     *written += flow.send(|room| {
@@ -92,7 +92,7 @@ impl Crowd {
                         (count, count)
                     });
                 }
-                if *written == TOTAL || !stack.enlarge(id) {
+                if *written == TOTAL || !poll.enlarge(id) {
                     break;
                 }
             }
@@ -171,10 +171,10 @@ fn the_most_useless_gives_way_when_memory_for_rings_is_short_and_never_before() 
     for number in 0..1_000u16 {
         crowd.join(2_000 + number, if number % 2 == 0 { Kind::Deaf } else { Kind::Trickler });
     }
-    let stack = &crowd.bench.server.stack;
+    let stack = crowd.bench.server.poll.stack();
     assert_eq!(stack.stats().rings_enlarged as usize, PLACES + 2, "two have had both kinds");
     crowd.pass(10);
-    let stats = *crowd.bench.server.stack.stats();
+    let stats = *crowd.bench.server.poll.stack().stats();
     assert_eq!((stats.gave_way, stats.resets + stats.timed_out, crowd.gave_way.len()), (0, 0, 0), "nobody else came");
     for round in 0..4u16 {
         let ports = 10_000 + 10 * round..10_010 + 10 * round;
@@ -197,7 +197,7 @@ fn the_most_useless_gives_way_when_memory_for_rings_is_short_and_never_before() 
         }
         crowd.pass(2);
     }
-    let stats = *crowd.bench.server.stack.stats();
+    let stats = *crowd.bench.server.poll.stack().stats();
     let gone = crowd.clients.values().filter(|client| client.kind != Kind::Honest && client.reset).count();
     assert_eq!((gone, stats.gave_way as usize, crowd.gave_way.len()), (crowd.gave_way.len(), gone, gone));
     assert!((1..=PLACES).contains(&gone), "{gone} gave way");

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use nic::QueueId;
 use nic::xdp::{XdpConfig, XdpDevice, XdpQueue};
-use sidestep_stack::{CloseReason, Connect, FlowId, Mac, NetStack, Port, Readiness, Secrets, StackConfig, Time};
+use sidestep_stack::{CloseReason, Connect, Event, FlowId, Mac, NetStack, Poll, Secrets, StackConfig, Time};
 
 use crate::lab::{KERNEL, Lab, OURS, Side};
 
 /// Our own stack on the client's end of the veth.
 struct Client {
-    stack: NetStack,
-    ports: [Port<XdpQueue>; 1],
+    poll: Poll<XdpQueue>,
     start: Instant,
     _device: XdpDevice,
 }
@@ -29,7 +28,7 @@ impl Client {
         let mut config = StackConfig::new(OURS, 24, Mac(device.link().mac.0));
         adjust(&mut config);
         let stack = NetStack::new(config, Secrets::from_bytes([9; 32])).expect("a good configuration");
-        Self { stack, ports: [Port::new(queue)], start: Instant::now(), _device: device }
+        Self { poll: Poll::new(stack, [queue]), start: Instant::now(), _device: device }
     }
 
     fn now(&self) -> Time {
@@ -38,22 +37,19 @@ impl Client {
 
     fn connect(&mut self, address: Ipv4Addr, port: u16) -> FlowId {
         let now = self.now();
-        self.stack.connect(now, &Connect::to(SocketAddrV4::new(address, port)), |_| true).expect("it can be tried")
+        self.poll.connect(now, &Connect::to(SocketAddrV4::new(address, port)), |_| true).expect("it can be tried")
     }
 
-    /// Turns until `each`, shown what is reported, says that it is done.
-    fn run(&mut self, mut each: impl FnMut(&mut NetStack, Option<(FlowId, Readiness)>) -> bool) {
+    /// Turns until `each`, shown what is told, says that it is done.
+    fn run(&mut self, mut each: impl FnMut(&mut Poll<XdpQueue>, Option<Event>) -> bool) {
         loop {
             let now = self.now();
-            self.ports[0].receive();
-            self.stack.ingest(now, &mut self.ports[0], 0);
-            let mut done = each(&mut self.stack, None);
-            while let Some(news) = self.stack.next_ready() {
-                done |= each(&mut self.stack, Some(news));
+            self.poll.take_in(now);
+            let mut done = each(&mut self.poll, None);
+            while let Some(event) = self.poll.next_event() {
+                done |= each(&mut self.poll, Some(event));
             }
-            self.stack.expire(now);
-            self.stack.flush(now, &mut self.ports);
-            self.ports[0].transmit().expect("the link is there");
+            self.poll.send(now).expect("the link is there");
             if done {
                 return;
             }
@@ -63,8 +59,8 @@ impl Client {
     /// How a connection that cannot be made ends.
     fn outcome(&mut self, id: FlowId) -> CloseReason {
         let mut reason = None;
-        self.run(|_, news| {
-            reason = reason.or(news.filter(|(of, _)| *of == id).and_then(|(_, ready)| ready.closed));
+        self.run(|_, event| {
+            reason = reason.or(event.filter(|event| event.flow() == id).and_then(|event| event.closed()));
             reason.is_some()
         });
         reason.expect("the run ends with it")
@@ -95,11 +91,11 @@ fn a_kernel_listener_is_connected_to_asked_and_left_in_order() {
     let mut done = 0;
     for _ in 0..CONNECTIONS {
         client.connect(KERNEL, port);
-        client.run(|stack, news| {
-            let Some((id, ready)) = news else { return false };
-            assert_eq!(ready.closed, None);
-            let Some(mut flow) = stack.flow(id) else { panic!("{id:?} was reported and is dead") };
-            if ready.opened {
+        client.run(|poll, event| {
+            let Some(event) = event else { return false };
+            assert_eq!(event.closed(), None);
+            let Some(mut flow) = poll.flow(event.flow()) else { panic!("{event:?} is of one that is dead") };
+            if event.is_new() {
                 assert_eq!(flow.send_slice(b"knock"), 5);
             }
             let answered = flow.recv_queue() == 7;
@@ -112,9 +108,9 @@ fn a_kernel_listener_is_connected_to_asked_and_left_in_order() {
             answered
         });
     }
-    client.run(|stack, _| stack.flows() == 0);
+    client.run(|poll, _| poll.flows() == 0);
     let peers = server.join().expect("the server saw nothing wrong");
-    let stats = client.stack.stats();
+    let stats = client.poll.stack().stats();
     assert_eq!((done, stats.finished, stats.time_waits), (CONNECTIONS, CONNECTIONS as u64, CONNECTIONS as u64));
     assert_eq!(peers.len(), CONNECTIONS);
     assert!(peers.iter().all(|peer| matches!(peer, SocketAddr::V4(v4) if *v4.ip() == OURS && v4.port() >= 49_152)));
@@ -139,19 +135,19 @@ fn a_kernel_that_takes_back_an_address_and_port_in_time_wait_opens_again() {
     for _ in 0..CONNECTIONS {
         let mut asked = false;
         let (start, to) = (client.start, Connect::to(SocketAddrV4::new(KERNEL, port)));
-        client.run(|stack, news| {
+        client.run(|poll, event| {
             if !asked {
-                asked = stack.connect(Time::from_duration(start.elapsed()), &to, |_| true).is_ok();
+                asked = poll.connect(Time::from_duration(start.elapsed()), &to, |_| true).is_ok();
             }
-            let Some((id, ready)) = news else { return false };
-            assert!(ready.opened && ready.closed.is_none(), "{ready:?}");
-            stack.flow(id).expect("it is there").close();
+            let Some(event) = event else { return false };
+            assert!(event.is_new() && event.closed().is_none(), "{event:?}");
+            poll.flow(event.flow()).expect("it is there").close();
             true
         });
     }
-    client.run(|stack, _| stack.flows() == 0);
+    client.run(|poll, _| poll.flows() == 0);
     server.join().expect("the server saw nothing wrong");
-    assert_eq!(client.stack.stats().time_waits_reused, CONNECTIONS - 10);
+    assert_eq!(client.poll.stack().stats().time_waits_reused, CONNECTIONS - 10);
 }
 
 #[test]
@@ -164,8 +160,8 @@ fn a_port_that_nobody_listens_on_refuses() {
     let mut client = Client::new(&lab, |_| {});
     let id = client.connect(KERNEL, port);
     assert_eq!(client.outcome(id), CloseReason::Refused);
-    assert!(client.stack.neighbor(KERNEL).is_some());
-    assert_eq!(client.stack.stats().arp_requests, 1);
+    assert!(client.poll.stack().neighbor(KERNEL).is_some());
+    assert_eq!(client.poll.stack().stats().arp_requests, 1);
 }
 
 #[test]
@@ -174,7 +170,7 @@ fn a_host_that_is_not_there_is_unreachable_and_one_that_swallows_everything_time
     let mut client = Client::new(&lab, |config| config.connect_timeout = Duration::from_secs(4));
     let nobody = client.connect(Ipv4Addr::new(10, 77, 0, 99), 80);
     assert_eq!(client.outcome(nobody), CloseReason::Unreachable);
-    assert_eq!(client.stack.stats().arp_requests, 3);
+    assert_eq!(client.poll.stack().stats().arp_requests, 3);
     // The kernel still answers ARP, but has no way back to us: its answers go nowhere.
     lab.ip(Side::Server, &["route", "add", "blackhole", &format!("{OURS}/32")]);
     let silent = client.connect(KERNEL, 80);

@@ -54,7 +54,7 @@ impl Core {
 /// Asks over every connection, and closes it when the answer is there.
 fn ask(core: &mut Core, port: u16) {
     let mut connect = Connect::to(SocketAddrV4::new(KERNEL, port));
-    connect.token = 7;
+    connect.token = Token(7);
     let mut open: Vec<FlowId> = Vec::new();
     let (mut begun, mut answered) = (0, 0);
     while answered < CONNECTIONS {

@@ -2,7 +2,7 @@
 //!
 //! It spins: a turn takes what has arrived, and the thread never sleeps. Slots are the stack's tokens. Bounded in
 //! space: blocks and rings are made at start. Bytes that a reset overtakes within one turn are not shown. Dropping it
-//! closes what is open and waits, for at most [`LINGER`], until the peer has answered. Read first: `stack::NetStack`.
+//! closes what is open and waits, for at most [`LINGER`], until the peer has answered. Read first: `stack::Poll`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nic::{Queue, QueueError};
-use stack::{CloseReason, Connect, ConnectError, Flow, FlowId, Mac, NetStack, Port, Readiness, StrayRing, Time};
+use stack::{
+    CloseReason, Connect, ConnectError, Event, Flow, FlowId, Interest, Mac, NetStack, Poll, StrayRing, Time, Token,
+};
 
 use super::{Close, End, Nanos, News, Slot, Transport, TransportError};
 
@@ -44,9 +46,7 @@ pub struct Route {
 pub struct OwnStack<Q: Queue> {
     route: Route,
     clock: Clock,
-    stack: NetStack,
-    ports: [Port<Q>; 1],
-    strays: Option<StrayRing>,
+    poll: Poll<Q>,
     /// The flow of each slot that is not closed.
     flows: Vec<Option<FlowId>>,
     /// What is known and not yet told.
@@ -59,7 +59,7 @@ pub struct OwnStack<Q: Queue> {
 
 impl<Q: Queue> fmt::Debug for OwnStack<Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnStack").field("route", &self.route).field("stack", &self.stack).finish_non_exhaustive()
+        f.debug_struct("OwnStack").field("route", &self.route).field("stack", self.stack()).finish_non_exhaustive()
     }
 }
 
@@ -83,9 +83,7 @@ impl<Q: Queue> OwnStack<Q> {
         Self {
             route,
             clock,
-            stack,
-            ports: [Port::new(queue)],
-            strays,
+            poll: Poll::new(stack, [queue]).with_strays(strays.unwrap_or_default()),
             flows: vec![None; slots],
             // Each slot has at most what one report of its flow says, and its end.
             told_next: VecDeque::with_capacity(slots + 4),
@@ -96,7 +94,7 @@ impl<Q: Queue> OwnStack<Q> {
 
     /// The stack, for its counters.
     pub fn stack(&self) -> &NetStack {
-        &self.stack
+        self.poll.stack()
     }
 
     fn time(&mut self) -> Time {
@@ -105,24 +103,16 @@ impl<Q: Queue> OwnStack<Q> {
 
     fn flow(&mut self, slot: Slot) -> Option<Flow<'_>> {
         let id = (*self.flows.get(slot as usize)?)?;
-        self.stack.flow(id)
+        self.poll.flow(id)
     }
 
     /// Takes in what has arrived and fires timers. Returns whether there may be news or something to send.
     fn take_in(&mut self, now: Time) -> bool {
-        let [port] = &mut self.ports;
-        let mut work = port.receive();
-        self.stack.ingest(now, port, 0);
-        if let Some(strays) = &mut self.strays {
-            work += strays.exchange(now, &mut self.stack, &mut self.ports);
-        }
-        self.stack.expire(now);
-        work > 0 || self.stack.has_work()
+        self.poll.take_in(now) > 0 || self.stack().has_work()
     }
 
     fn send_out(&mut self, now: Time) -> Result<(), QueueError> {
-        self.stack.flush(now, &mut self.ports);
-        self.ports[0].transmit().map(drop)
+        self.poll.send(now).map(drop)
     }
 
     /// Begins to open a slot, or has it wait where the stack has no room just now.
@@ -130,9 +120,10 @@ impl<Q: Queue> OwnStack<Q> {
         let now = self.time();
         let mut connect = Connect::to(self.route.server);
         connect.mac = self.route.mac;
-        connect.token = u64::from(slot);
+        // Of room it wants to hear only when a write has found too little.
+        (connect.token, connect.interest) = (Token(slot as usize), Interest::READABLE);
         let (worker, workers) = self.route.worker;
-        match self.stack.connect(now, &connect, |key| key.local_port % workers == worker) {
+        match self.poll.connect(now, &connect, |key| key.local_port % workers == worker) {
             Ok(id) => self.flows[slot as usize] = Some(id),
             // Flows that are closing have the blocks: some are free in a moment.
             Err(ConnectError::NoFreeFlow { .. } | ConnectError::NoBlockYet) => self.waiting.push_back(slot),
@@ -160,20 +151,38 @@ impl<Q: Queue> OwnStack<Q> {
         Ok(())
     }
 
-    /// Lines up what a report of the stack says. What is not of the slot's present flow says nothing.
-    fn line_up(&mut self, id: FlowId, ready: Readiness) {
-        let slot = ready.token as Slot;
-        let Some(place) = self.flows.get_mut(slot as usize).filter(|place| **place == Some(id)) else { return };
-        if ready.closed.is_some() {
-            *place = None;
+    /// What an event says first; what else it says is lined up. What is not of the slot's present flow says nothing.
+    #[inline]
+    fn tell(&mut self, event: &Event) -> Option<(Slot, News)> {
+        let Token(slot) = event.token();
+        if *self.flows.get(slot)? != Some(event.flow()) {
+            return None;
+        }
+        if event.begins_or_ends() || event.is_writable() {
+            self.line_up(slot, event);
+            return self.told_next.pop_front();
+        }
+        event.is_readable().then_some((slot as Slot, News::Readable))
+    }
+
+    /// Lines up all that an event says.
+    #[inline(never)]
+    fn line_up(&mut self, slot: usize, event: &Event) {
+        let ended = event.closed();
+        if ended.is_some() {
+            self.flows[slot] = None;
+        } else if event.is_writable()
+            && let Some(mut flow) = self.poll.flow(event.flow())
+        {
+            flow.set_interest(Interest::READABLE);
         }
         let said = [
-            ready.opened.then_some(News::Opened),
-            (ready.readable && ready.closed.is_none()).then_some(News::Readable),
-            (ready.writable && ready.closed.is_none()).then_some(News::Writable),
-            ready.closed.map(|reason| News::Ended(end_of(reason))),
+            event.is_new().then_some(News::Opened),
+            (event.is_readable() && ended.is_none()).then_some(News::Readable),
+            (event.is_writable() && ended.is_none()).then_some(News::Writable),
+            ended.map(|reason| News::Ended(end_of(reason))),
         ];
-        self.told_next.extend(said.into_iter().flatten().map(|news| (slot, news)));
+        self.told_next.extend(said.into_iter().flatten().map(|news| (slot as Slot, news)));
     }
 
     /// Closes what is open and waits a while until the peer has answered.
@@ -182,16 +191,16 @@ impl<Q: Queue> OwnStack<Q> {
             self.close(slot as Slot, Close::InOrder);
         }
         let begun = self.time();
-        let (mut heard, mut left) = (begun, self.stack.flows());
+        let (mut heard, mut left) = (begun, self.poll.flows());
         loop {
             let now = self.time();
             self.take_in(now);
-            while self.stack.next_ready().is_some() {}
-            if self.send_out(now).is_err() || self.stack.flows() == 0 {
+            while self.poll.next_event().is_some() {}
+            if self.send_out(now).is_err() || self.poll.flows() == 0 {
                 return;
             }
-            if self.stack.flows() < left {
-                (heard, left) = (now, self.stack.flows());
+            if self.poll.flows() < left {
+                (heard, left) = (now, self.poll.flows());
             }
             if now.since(heard) > LINGER_SILENCE || now.since(begun) > LINGER {
                 return;
@@ -223,7 +232,7 @@ impl<Q: Queue> Transport for OwnStack<Q> {
                 return Ok(());
             }
             // What was written before may still be in the queue, and what was received must be given back to it.
-            self.ports[0].transmit().map_err(failed)?;
+            self.poll.transmit().map_err(failed)?;
             std::hint::spin_loop();
         }
     }
@@ -234,8 +243,10 @@ impl<Q: Queue> Transport for OwnStack<Q> {
             if let Some(news) = self.told_next.pop_front() {
                 return Some(news);
             }
-            let (id, ready) = self.stack.next_ready()?;
-            self.line_up(id, ready);
+            let event = self.poll.next_event()?;
+            if let Some(news) = self.tell(&event) {
+                return Some(news);
+            }
         }
     }
 
@@ -263,8 +274,12 @@ impl<Q: Queue> Transport for OwnStack<Q> {
 
     #[inline]
     fn send(&mut self, slot: Slot, bytes: &[u8]) -> usize {
-        // A short count is followed by `writable`: the stack notes that little room was seen.
-        self.flow(slot).map_or(0, |mut flow| flow.send_slice(bytes))
+        let Some(mut flow) = self.flow(slot) else { return 0 };
+        let sent = flow.send_slice(bytes);
+        if sent < bytes.len() {
+            flow.set_interest(Interest::EDGE);
+        }
+        sent
     }
 
     fn close(&mut self, slot: Slot, how: Close) {

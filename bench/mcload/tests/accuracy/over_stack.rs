@@ -11,7 +11,7 @@ use std::time::Duration;
 use mcload::transport::own_stack::{OwnStack, Route};
 use mcload::transport::{Close, Nanos, News, Slot, Transport, TransportError};
 use nic::{Faults as WireFaults, PortConfig, QueueId, Wire, WireQueue};
-use stack::{Flow, FlowId, Mac, NetStack, Port, Secrets, StackConfig, Time};
+use stack::{Flow, FlowId, Interest, Mac, NetStack, Poll, Secrets, StackConfig, Time, Token};
 
 use super::*;
 
@@ -49,8 +49,7 @@ type Due = (Nanos, u64, FlowId, Vec<u8>);
 /// The server on its stack.
 struct Far {
     server: Server,
-    stack: NetStack,
-    ports: [Port<WireQueue>; 1],
+    poll: Poll<WireQueue>,
     conversations: HashMap<FlowId, Conversation>,
     replies: BinaryHeap<Reverse<Due>>,
     scheduled: u64,
@@ -59,15 +58,14 @@ struct Far {
 impl Far {
     fn turn(&mut self, now: Nanos) {
         let time = Time::from_micros(now / 1_000);
-        let [port] = &mut self.ports;
-        port.receive();
-        self.stack.ingest(time, port, 0);
-        while let Some((id, ready)) = self.stack.next_ready() {
-            if ready.closed.is_some() {
+        self.poll.take_in(time);
+        while let Some(event) = self.poll.next_event() {
+            let id = event.flow();
+            if event.closed().is_some() {
                 self.conversations.remove(&id);
                 continue;
             }
-            let Some(mut flow) = self.stack.flow(id) else { continue };
+            let Some(mut flow) = self.poll.flow(id) else { continue };
             let conversation = self.conversations.entry(id).or_default();
             while flow.recv_queue() > 0 {
                 flow.recv(|bytes| {
@@ -91,14 +89,12 @@ impl Far {
         }
         while self.replies.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
             let Some(Reverse((_, _, id, reply))) = self.replies.pop() else { break };
-            if let (Some(mut flow), Some(conversation)) = (self.stack.flow(id), self.conversations.get_mut(&id)) {
+            if let (Some(mut flow), Some(conversation)) = (self.poll.flow(id), self.conversations.get_mut(&id)) {
                 conversation.unsent.extend_from_slice(&reply);
                 conversation.send(&mut flow);
             }
         }
-        self.stack.expire(time);
-        self.stack.flush(time, &mut self.ports);
-        self.ports[0].transmit().unwrap();
+        self.poll.send(time).unwrap();
     }
 }
 
@@ -116,14 +112,9 @@ impl OverStack {
         let inbound = WireFaults { delay: Duration::from_nanos(ONE_WAY), loss, ..WireFaults::default() };
         let port = || PortConfig { inbound: inbound.clone(), ..PortConfig::default() };
         let (wire, near, far) = Wire::pair(port(), port(), SEED).unwrap();
-        let far = Far {
-            server,
-            stack: stack(SERVER, vec![PORT], 2),
-            ports: [Port::new(far.take_queue(QueueId(0)).unwrap())],
-            conversations: HashMap::new(),
-            replies: BinaryHeap::new(),
-            scheduled: 0,
-        };
+        let mut poll = Poll::new(stack(SERVER, vec![PORT], 2), [far.take_queue(QueueId(0)).unwrap()]);
+        poll.accept_each(Token(0), Interest::EDGE);
+        let far = Far { server, poll, conversations: HashMap::new(), replies: BinaryHeap::new(), scheduled: 0 };
         let route = Route { server: SocketAddr::new(SERVER.0.into(), PORT), mac: None, worker: (0, 1) };
         let over = Arc::new(AtomicBool::new(false));
         let (time, ended) = (wire.clock().clone(), over.clone());
@@ -168,7 +159,7 @@ impl Transport for OverStack {
             };
             let next = [
                 self.wire.next_due().map(|due| due.as_nanos() as Nanos),
-                after(&self.far.stack),
+                after(self.far.poll.stack()),
                 after(self.near.stack()),
                 self.far.replies.peek().map(|Reverse((at, ..))| *at),
             ];
@@ -176,7 +167,7 @@ impl Transport for OverStack {
             let next = next.into_iter().flatten().min().unwrap_or(until).min(until).max(now);
             if next > now {
                 self.wire.clock().set(Duration::from_nanos(next));
-            } else if !self.far.stack.has_work() && !self.near.stack().has_work() {
+            } else if !self.far.poll.stack().has_work() && !self.near.stack().has_work() {
                 let due = self.wire.next_due().is_some_and(|due| due.as_nanos() as Nanos <= now);
                 if !due {
                     self.wire.clock().advance(Duration::from_micros(1));

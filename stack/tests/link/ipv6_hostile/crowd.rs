@@ -114,15 +114,15 @@ fn give_all_up(bench: &mut Bench, fuzz: &mut Fuzz, seed: u64) -> u32 {
     let mut thrown = 0;
     for _ in 0..400 {
         let now = bench.now();
-        let Server { stack, ports, flows, .. } = &mut bench.server;
+        let Server { poll, flows, .. } = &mut bench.server;
         // Of one that has just ended its application is told in the next turn.
         flows.retain(|&id, _| {
-            if fuzz.below(2) == 0 && stack.is_asleep(id) {
-                let is_thrown = stack.abort_asleep(now, id, ports);
+            if fuzz.below(2) == 0 && poll.is_asleep(id) {
+                let is_thrown = poll.abort_asleep(now, id);
                 thrown += u32::from(is_thrown);
                 return !is_thrown;
             }
-            stack.flow(id).map(|flow| flow.abort()).is_none()
+            poll.flow(id).map(|flow| flow.abort()).is_none()
         });
         bench.turn_with(|frame| check(frame, seed));
         bench.wire.clock().advance(Duration::from_secs(1));
@@ -149,16 +149,16 @@ fn who_is_known_for_a_connection_is_forgotten_with_it_whatever_becomes_of_it() {
                 bench.wire.clock().advance(Duration::from_millis(millis));
             }
             if round % 50 == 49 {
-                bench.server.stack.lay_all_down();
+                bench.server.poll.stack_mut().lay_all_down();
             }
-            let census = bench.server.stack.census();
+            let census = bench.server.poll.stack().census();
             let most = census.table + census.time_wait + census.dead;
             assert!(census.stations_held <= most, "seed {seed}: {census:?}");
         }
-        let stats = bench.server.stack.stats();
+        let stats = bench.server.poll.stack().stats();
         (echoed, woken, cookies) = (echoed + crowd.echoed, woken + stats.woke, cookies + stats.cookies_accepted);
         thrown += give_all_up(&mut bench, &mut fuzz, seed);
-        let census = bench.server.stack.census();
+        let census = bench.server.poll.stack().census();
         assert_eq!((census.table, census.time_wait, census.stations_held), (0, 0, 0), "seed {seed}: {census:?}");
     }
     println!("{echoed} bytes came back, {woken} woke, {cookies} by cookies, {thrown} thrown away asleep");

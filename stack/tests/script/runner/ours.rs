@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nic::{PortConfig, QueueId, Rss, Wire};
 use sidestep_stack::{
-    CloseReason, Connect, ConnectError, Ends as FlowEnds, FlowId, Readiness, RecordedIsns, Rings, StackConfig, Time,
+    CloseReason, Connect, ConnectError, Ends as FlowEnds, FlowId, Interest, RecordedIsns, Rings, StackConfig, Time,
+    Token,
 };
 
 use super::host::{Host, Outcome, Tolerance};
@@ -42,8 +43,17 @@ struct Connection {
     readable: bool,
     writable: bool,
     closed: Option<CloseReason>,
+    /// It was told that the peer has closed its direction, while the flow was there.
+    read_closed: bool,
     sent: usize,
     received: usize,
+}
+
+impl Connection {
+    /// Whether it was told that the peer has closed its direction, and then that all is over.
+    fn is_over(&self) -> bool {
+        self.read_closed && self.closed == Some(CloseReason::Finished)
+    }
 }
 
 /// Our stack, and the application of the script.
@@ -92,11 +102,17 @@ impl Ours {
         let (wire, ours, theirs) = Wire::pair(small_port(), small_port(), 1).expect("a wire");
         let queue = ours.take_queue(QueueId(0)).expect("opened once");
         let mut server = Server::new(settings, vec![queue], App::Record);
+        // Of room it hears when it has found none.
+        server.poll.accept_each(Token(0), Interest::READABLE);
         let station = Station::new(theirs.take_queue(QueueId(0)).expect("opened once"));
         let connects = script.connects();
         let ends = Ends { peer_mac: PEER.0, host_mac: OWN.0, peer: them, host: us };
         if let Some(isn) = script.settings.isn {
-            server.stack.use_recorded_isns(recorded(&ends, isn, script.settings.peer_isn.unwrap_or(100_000)));
+            server.poll.stack_mut().use_recorded_isns(recorded(
+                &ends,
+                isn,
+                script.settings.peer_isn.unwrap_or(100_000),
+            ));
         }
         let (frames, connections) = (VecDeque::new(), HashMap::new());
         let shows_neighbors = script.settings.shows_neighbors || script.comes_up();
@@ -139,11 +155,11 @@ impl Ours {
             self.note_events();
             let asked = self.look();
             let due = self.wire.next_due().is_some_and(|due| due <= self.wire.clock().now());
-            if !asked && !due && !self.server.stack.has_work() {
+            if !asked && !due && !self.server.poll.stack().has_work() {
                 return;
             }
         }
-        panic!("no rest after {TURNS_MAX} turns: {:?}", self.server.stack.census());
+        panic!("no rest after {TURNS_MAX} turns: {:?}", self.server.poll.stack().census());
     }
 
     /// Takes what the stack has sent, and answers ARP and solicitations as any peer would, where the script does not itself;
@@ -175,21 +191,27 @@ impl Ours {
     }
 
     fn note_events(&mut self) {
-        for (id, ready) in std::mem::take(&mut self.server.events) {
+        for event in std::mem::take(&mut self.server.events) {
+            let id = event.flow();
             let known =
                 self.connections.iter().find(|(_, connection)| connection.id == Some(id)).map(|(&port, _)| port);
-            let port = known.or_else(|| self.server.stack.flow(id).map(|flow| flow.peer().port()));
+            let port = known.or_else(|| self.server.poll.flow(id).map(|flow| flow.peer().port()));
             // One that was reset before its application could look.
             let Some(port) = port else { continue };
             let connection = self.connections.entry(port).or_default();
             if connection.id != Some(id) {
                 *connection = Connection { id: Some(id), ..Connection::default() };
             }
-            let Readiness { opened, readable, writable, closed, .. } = ready;
-            connection.opened |= opened;
-            connection.readable |= readable;
-            connection.writable |= writable;
-            connection.closed = connection.closed.or(closed);
+            connection.opened |= event.is_new();
+            connection.readable |= event.is_readable();
+            connection.writable |= event.is_writable();
+            connection.closed = connection.closed.or(event.closed());
+            connection.read_closed |= event.is_read_closed() && event.closed().is_none();
+            if event.is_writable()
+                && let Some(mut flow) = self.server.poll.flow(id)
+            {
+                flow.set_interest(Interest::READABLE);
+            }
         }
     }
 
@@ -197,8 +219,9 @@ impl Ours {
         let mut connect = Connect::to(SocketAddr::new(self.ends.peer, port));
         connect.source_port = Some(SOURCE_PORT);
         connect.mac = (!self.shows_neighbors).then_some(PEER);
+        connect.interest = Interest::READABLE;
         let now = self.time();
-        match self.server.stack.connect(now, &connect, |_| true) {
+        match self.server.poll.connect(now, &connect, |_| true) {
             Ok(id) => {
                 let connection = Connection { id: Some(id), active: true, ..Connection::default() };
                 self.connections.insert(port, connection);
@@ -211,7 +234,7 @@ impl Ours {
 
     /// Where the only connection is.
     fn state(&self) -> Outcome {
-        let census = self.server.stack.census();
+        let census = self.server.poll.stack().census();
         let counts = [
             (census.connecting, State::Connecting),
             (census.half_open, State::HalfOpen),
@@ -256,15 +279,17 @@ impl Ours {
         let Some(connection) = self.connections.get_mut(&port) else {
             return Outcome::Failed("there is no such connection".to_owned());
         };
-        let Some(mut flow) = connection.id.and_then(|id| self.server.stack.flow(id)) else {
-            return Outcome::Failed(format!("it is closed: {:?}", connection.closed));
+        let Some(mut flow) = connection.id.and_then(|id| self.server.poll.flow(id)) else {
+            return after_end(connection, what);
         };
         match *what {
             What::Send(bytes, _) => {
                 let data: Vec<u8> = (connection.sent..connection.sent + bytes).map(pattern).collect();
                 let sent = flow.send_slice(&data);
-                // Full or not, it wants to know when there is room again.
-                flow.send_room();
+                // Full or not, it wants to know when there is room again, if there is less than half of the ring.
+                if flow.send_room() < flow.send_capacity() / 2 {
+                    flow.set_interest(Interest::EDGE);
+                }
                 connection.sent += sent;
                 Outcome::Bytes(sent)
             }
@@ -293,7 +318,7 @@ impl Ours {
             }
             What::Shutdown => {
                 if let Some(id) = connection.id {
-                    self.server.stack.shutdown(id);
+                    self.server.poll.shutdown(id);
                 }
                 Outcome::Done
             }
@@ -312,7 +337,7 @@ impl Ours {
     pub fn end(mut self) {
         let ids: Vec<_> = self.connections.values().filter_map(|connection| connection.id).collect();
         for id in ids {
-            if let Some(flow) = self.server.stack.flow(id) {
+            if let Some(flow) = self.server.poll.flow(id) {
                 flow.abort();
             }
         }
@@ -323,8 +348,8 @@ impl Ours {
         }
         self.server.events.clear();
         self.server.assert_nothing_open();
-        assert_eq!(self.server.stack.stats().contained, 0, "a flow was thrown away because of a panic");
-        assert_eq!(self.server.stack.census().time_wait, 0);
+        assert_eq!(self.server.poll.stack().stats().contained, 0, "a flow was thrown away because of a panic");
+        assert_eq!(self.server.poll.stack().census().time_wait, 0);
     }
 }
 
@@ -370,7 +395,7 @@ impl Host for Ours {
     fn wait(&mut self, until: Duration) {
         while self.now() < until && self.frames.is_empty() {
             let now = self.now();
-            let timer = self.server.stack.next_deadline(self.time()).map(|span| now + span);
+            let timer = self.server.poll.stack().next_deadline(self.time()).map(|span| now + span);
             let due = self.wire.next_due().map(|due| due - self.begins);
             let next = [timer, due].into_iter().flatten().min().unwrap_or(until);
             self.wire.clock().set(self.begins + next.clamp(now + STEP.min(until - now), until));
@@ -390,6 +415,16 @@ fn small_port() -> PortConfig {
     static RSS: LazyLock<Rss> = LazyLock::new(|| Rss::new(1));
     let rss = Some(RSS.clone());
     PortConfig { rx_ring: 128, tx_ring: 128, frames: 384, in_flight_frames: 384, rss, ..PortConfig::default() }
+}
+
+/// What is left to do once the flow is gone: where both ends have closed, and all is read, `Poll` lets go of it by itself, and
+/// its end was told.
+fn after_end(connection: &Connection, what: &What) -> Outcome {
+    match what {
+        What::Recv(..) if connection.is_over() => Outcome::End,
+        What::Close if connection.is_over() => Outcome::Done,
+        _ => Outcome::Failed(format!("it is closed: {:?}", connection.closed)),
+    }
 }
 
 /// Our first sequence number will be `isn`, for whichever port of the peer's whose SYN has the number `syn`.
