@@ -36,6 +36,10 @@ pub struct XskArgs {
     /// The CPU of each worker, separated by commas; a worker beyond them is not pinned
     #[arg(long, value_name = "CPUS", value_delimiter = ',', requires = "interface", help_heading = "Own stack")]
     pub cpu: Vec<usize>,
+    /// Microseconds for which a worker without work looks for frames before it sleeps: for a generator that shares its CPU with
+    /// others. It never sleeps unless this is given, and is late by less
+    #[arg(long, value_name = "MICROS", requires = "interface", help_heading = "Own stack")]
+    pub spin: Option<u64>,
 }
 
 /// What our own stack is over.

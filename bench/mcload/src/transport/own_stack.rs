@@ -1,17 +1,20 @@
 //! Connections over this project's own TCP/IP, one queue a thread: nothing of the kernel but the driver is in the way.
 //!
-//! It spins: a turn takes what has arrived, and the thread never sleeps. Slots are the stack's tokens. Bounded in
-//! space: blocks and rings are made at start. Bytes that a reset overtakes within one turn are not shown. Dropping it
-//! closes what is open and waits, for at most [`LINGER`], until the peer has answered. Read first: `stack::Poll`.
+//! It spins: a turn takes what has arrived, and the thread sleeps only if it is given a [`Waiter`]. Slots are the stack's
+//! tokens. Bounded in space: blocks and rings are made at start. Bytes that a reset overtakes within one turn are not
+//! shown. Dropping it closes what is open and waits, for at most [`LINGER`], until the peer has answered.
+//! Read first: `stack::Poll`.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nic::{Queue, QueueError};
+use nic::{Doorbell, Queue, QueueError};
 use stack::{
     CloseReason, Connect, ConnectError, Event, Flow, FlowId, Interest, Mac, NetStack, Poll, StrayRing, Time, Token,
+    Waiter,
 };
 
 use super::{Close, End, Nanos, News, Slot, Transport, TransportError};
@@ -24,6 +27,9 @@ const LINGER_SILENCE: Duration = Duration::from_millis(500);
 
 /// What a stack takes to test its addresses of IPv6 before it connects from one (RFC 4862 §5.4), and more: until then slots wait.
 const ADDRESS_TAKES: Duration = Duration::from_secs(3);
+
+/// How long slots that wait for room do without a look.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// Connections begun again in one turn because there was no room for them before.
 const RETRIES_PER_TURN: usize = 64;
@@ -55,6 +61,7 @@ pub struct OwnStack<Q: Queue> {
     waiting: VecDeque<Slot>,
     /// When a slot first found no way.
     begun: Option<Time>,
+    waiter: Option<Waiter>,
 }
 
 impl<Q: Queue> fmt::Debug for OwnStack<Q> {
@@ -89,7 +96,14 @@ impl<Q: Queue> OwnStack<Q> {
             told_next: VecDeque::with_capacity(slots + 4),
             waiting: VecDeque::with_capacity(slots),
             begun: None,
+            waiter: None,
         }
+    }
+
+    /// The same, which sleeps when it has looked for frames for as long as `spin`. Other workers wake it by `bell`.
+    pub fn sleeping(mut self, bell: Arc<Doorbell>, spin: Duration) -> Self {
+        self.waiter = Some(Waiter::new(self.poll.sleeper(bell), spin));
+        self
     }
 
     /// The stack, for its counters.
@@ -185,6 +199,19 @@ impl<Q: Queue> OwnStack<Q> {
         self.told_next.extend(said.into_iter().flatten().map(|news| (slot as Slot, news)));
     }
 
+    /// Sleeps, if it may, until there is a frame, or at the latest until something is due.
+    fn rest(&mut self, now: Time, until: Nanos) -> Result<(), TransportError> {
+        let Some(waiter) = &mut self.waiter else {
+            std::hint::spin_loop();
+            return Ok(());
+        };
+        let retry = if self.waiting.is_empty() { Duration::MAX } else { RETRY };
+        let due = Duration::from_nanos(until).saturating_sub((self.clock)());
+        let limit = self.poll.idle(now).unwrap_or(Duration::MAX).min(due).min(retry);
+        let slept = waiter.wait(now, Some(limit), || self.poll.has_work());
+        slept.map(drop).map_err(|source| TransportError::Io { act: "sleep", source })
+    }
+
     /// Closes what is open and waits a while until the peer has answered.
     fn linger(&mut self) {
         for slot in 0..self.flows.len() {
@@ -229,11 +256,14 @@ impl<Q: Queue> Transport for OwnStack<Q> {
                 self.retry_waiting()?;
             }
             if work || !self.told_next.is_empty() || self.now() >= until {
+                if let Some(waiter) = self.waiter.as_mut().filter(|_| work) {
+                    waiter.note_busy(now);
+                }
                 return Ok(());
             }
             // What was written before may still be in the queue, and what was received must be given back to it.
             self.poll.transmit().map_err(failed)?;
-            std::hint::spin_loop();
+            self.rest(now, until)?;
         }
     }
 

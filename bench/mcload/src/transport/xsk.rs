@@ -148,6 +148,7 @@ struct Seat<Q> {
     queue: Q,
     stack: NetStack,
     strays: StrayRing,
+    bell: Arc<Doorbell>,
 }
 
 /// A seat for each worker, on a link that is open.
@@ -157,6 +158,7 @@ pub struct Seats<Q> {
     server: SocketAddr,
     mac: Mac,
     cpus: Vec<usize>,
+    spin: Option<Duration>,
     origin: Instant,
 }
 
@@ -251,13 +253,13 @@ fn seats<Q: Queue>(
     let chunk = (link.mtu as usize + LINK_BYTES).next_power_of_two().max(2_048);
     let rings = StrayRing::of(&bells, chunk)?;
     let mut seats = Vec::new();
-    for (worker, (queue, strays)) in queues.into_iter().zip(rings).enumerate() {
+    for (worker, ((queue, strays), bell)) in queues.into_iter().zip(rings).zip(bells).enumerate() {
         let share = Share::of(plan, worker as u32);
         let stack = NetStack::new(worker_config(&base, plan, share), random()?)?;
-        seats.push(Some(Seat { queue, stack, strays }));
+        seats.push(Some(Seat { queue, stack, strays, bell }));
     }
-    let cpus = xsk.cpu.clone();
-    Ok(Seats { seats: Mutex::new(seats), server, mac, cpus, origin: Instant::now() })
+    let (cpus, spin) = (xsk.cpu.clone(), xsk.spin.map(Duration::from_micros));
+    Ok(Seats { seats: Mutex::new(seats), server, mac, cpus, spin, origin: Instant::now() })
 }
 
 impl<Q: Queue> Seats<Q> {
@@ -278,7 +280,12 @@ impl<Q: Queue> Seats<Q> {
         let route = Route { server: self.server, mac: Some(self.mac), worker: (worker as u16, workers) };
         let strays = (workers > 1).then_some(seat.strays);
         let origin = self.origin;
-        Ok(OwnStack::new(route, share.slots(), seat.stack, seat.queue, strays, Box::new(move || origin.elapsed())))
+        let clock = Box::new(move || origin.elapsed());
+        let transport = OwnStack::new(route, share.slots(), seat.stack, seat.queue, strays, clock);
+        Ok(match self.spin {
+            Some(spin) => transport.sleeping(seat.bell, spin),
+            None => transport,
+        })
     }
 }
 
