@@ -30,8 +30,6 @@ mod cookie;
 mod datagram;
 /// When a flow is given up.
 mod deadline;
-/// How long hosts' answers take at present.
-mod delays;
 /// What routers of IPv6 say of themselves.
 mod discovery;
 /// Why a frame was dropped.

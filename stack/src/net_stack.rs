@@ -66,7 +66,6 @@ use crate::close_reason::CloseReason;
 use crate::config::{ConfigError, Secrets, StackConfig};
 use crate::cookie::Cookies;
 use crate::deadline::Deadlines;
-use crate::delays::Delays;
 use crate::discovery::Discovery;
 use crate::ephemeral::EphemeralPorts;
 use crate::flow::{Flow, FlowLook};
@@ -150,9 +149,8 @@ pub struct NetStack {
     islands: Islands,
     /// Segments behind more holes than a socket keeps islands.
     stash: Stash,
-    /// What the peers of flows that have lost something say they have, and how long answers of hosts take.
+    /// What the peers of flows that have lost something say they have.
     boards: Scoreboards,
-    delays: Delays,
     /// Segments that may still be walked past in this turn (`mend.rs`).
     walks: i32,
     /// When the turn began.
@@ -236,6 +234,7 @@ impl NetStack {
 
     /// The same of settings that are in range, before its first turn.
     fn of_checked(config: StackConfig, secrets: Secrets) -> Result<Self, ConfigError> {
+        let flows = config.max_flows;
         Ok(Self {
             local: Local::of(&config),
             names: Names::of(&config, &secrets),
@@ -251,28 +250,27 @@ impl NetStack {
             promises: [0; 2],
             short: Short::default(),
             most_useless: None,
-            missed: Missed::new(if config.awake_flows < config.max_flows { config.max_flows } else { 0 }),
+            missed: Missed::new(if config.awake_flows < flows { flows } else { 0 }),
             replay: Replay::new(),
             train: Train::new(),
             islands: Islands::new(),
             stash: Stash::new(config.ip_mtu),
             boards: Scoreboards::new(),
-            delays: Delays::new(),
             walks: 0,
             now: Time::ZERO,
-            blocks: Blocks::new(maker(config.rings)?, config.max_flows, config.awake_flows),
+            blocks: Blocks::new(maker(config.rings)?, flows, config.awake_flows),
             looks: LOOKS_A_TURN,
             sweep_at: Time::ZERO,
-            free: Vec::with_capacity(config.max_flows),
+            free: Vec::with_capacity(flows),
             hash: TableHash::new(secrets.table),
-            table: FlowTable::new(config.max_flows),
+            table: FlowTable::new(flows),
             time_wait: TimeWaitTable::new(config.time_wait_records, config.time_wait),
-            wheel: TimerWheel::new(config.max_flows, Time::ZERO),
-            ready: ReadyList::new(config.max_flows),
-            touched: FlowList::new(config.max_flows),
+            wheel: TimerWheel::new(flows, Time::ZERO),
+            ready: ReadyList::new(flows),
+            touched: FlowList::new(flows),
             classes: Vec::with_capacity(BURST),
             neighbors: NeighborTable::new(config.neighbors, secrets.table[0]),
-            resolver: Resolver::new(config.max_flows, config.others.len()),
+            resolver: Resolver::new(flows, config.others.len()),
             discovery: Discovery::new(config.router_advertisements && config.gateway6.is_none()),
             conflict: None,
             routes: Routes::new(config.own_addresses(), config.gateways()),

@@ -52,9 +52,8 @@ pub(crate) struct Sending {
     /// Everything before this must be acknowledged for a loss to be over.
     recover: u32,
     round_trip: RoundTrip,
-    /// See [`Doing::TIMING`], [`Doing::TENDED`], [`Doing::UNSURE`]: the low bits of microseconds.
+    /// See [`Doing::TIMING`], [`Doing::TENDED`]: the low bits of microseconds.
     since: u32,
-    /// What is timed; while something is tended, the microseconds that it had been silent before.
     timed: u32,
     /// How long a silence is waited for, in microseconds.
     patience: u32,
@@ -279,7 +278,7 @@ impl Sending {
     /// not be told which of the two was acknowledged (Karn).
     pub(crate) fn time(&mut self, now: Time, snd_nxt: u32) {
         let unclear = self.doing.contains(Doing::RECOVERING) && !self.doing.contains(Doing::MENDING);
-        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::UNSURE | Doing::REWOUND) && !unclear {
+        if !self.doing.intersects(Doing::TIMING | Doing::TENDED | Doing::REWOUND) && !unclear {
             self.doing |= Doing::TIMING;
             (self.since, self.timed) = (micros(now), snd_nxt);
         }
@@ -303,11 +302,8 @@ impl Sending {
         if self.doing.contains(Doing::TIMING) && (ack.wrapping_sub(self.timed) as i32) > 0 {
             self.end_timing(now);
         }
-        if self.doing.contains(Doing::UNSURE) {
-            self.was_unsure(now);
-        }
-        if self.doing.contains(Doing::TENDED) {
-            self.was_tended(bytes, in_flight, ack, now);
+        if self.doing.contains(Doing::TENDED) && self.was_needed(bytes, in_flight, ack, now) {
+            return Marks::ALL_LOST;
         }
         if self.doing.contains(Doing::REWOUND) && (ack.wrapping_sub(self.recover) as i32) >= 0 {
             self.doing.remove(Doing::REWOUND);

@@ -119,7 +119,7 @@ pub struct StackStats {
     pub sent_again: u64,
     /// Times that nothing was heard of a segment for so long that everything was sent again from there on.
     pub retransmission_timeouts: u64,
-    /// Times that the earliest segment was sent again because nothing was heard for two round trips and 5 ms, or longer in a queue; counted in
+    /// Times that the earliest segment was sent again because nothing was heard for two round trips and 5 ms; counted in
     /// `sent_again` too.
     pub tail_probes: u64,
     /// Of those, and of what followed a time-out, how many the peer says it had got before.

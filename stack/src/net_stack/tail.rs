@@ -7,7 +7,6 @@
 use super::NetStack;
 use crate::block::FlowBlock;
 use crate::clock::Time;
-use crate::delays::Heard;
 use crate::phase::{Marks, Phase};
 use crate::sending::Tail;
 
@@ -18,18 +17,13 @@ impl NetStack {
         block.marks |= Marks::TIME;
         let tail = if has_in_flight(block) {
             let heard = block.heard_at.max(block.waiting_since);
-            let others = self.delays.others(now, block.key.remote, index);
-            block.sending.tend(now, heard, block.snd_nxt, others)
+            block.sending.tend(now, heard, block.snd_nxt)
         } else {
             Tail::Leave
         };
         match tail {
             Tail::Leave => {}
-            Tail::Wait(at) | Tail::Behind(at) => {
-                if matches!(tail, Tail::Wait(_)) {
-                    let (micros, sent) = (block.sending.longest_in_queue(), block.sending.answered(now));
-                    self.delays.note(now, block.key.remote, Heard { by: index, micros, sent });
-                }
+            Tail::Wait(at) => {
                 let deadline = self.deadlines.of(block);
                 let rests = rests(block) && deadline > now;
                 self.wheel.arm_no_later(index, at.min(deadline));
@@ -49,11 +43,6 @@ impl NetStack {
                 } else {
                     block.marks |= Marks::SEND_AGAIN;
                 }
-            }
-            Tail::Lost => {
-                let in_flight = block.snd_nxt.wrapping_sub(block.highest_ack);
-                block.sending.lose_after_probe(in_flight);
-                block.marks |= Marks::ALL_LOST;
             }
             Tail::TimeOut if block.board.is_some() => self.lose_missing(index, true),
             Tail::TimeOut => block.marks |= Marks::TIMED_OUT,

@@ -35,10 +35,6 @@ bitflags! {
         const ALLOWED = 1 << 12;
         /// The last loss was guessed from a silence.
         const GUESSED = 1 << 13;
-        /// After a probe one segment was acknowledged, at `since`: what follows it is lost if it is not acknowledged soon.
-        const UNSURE = 1 << 14;
-        /// What was sent again was only late: the peer will tell that it has got it twice.
-        const LATE = 1 << 15;
 
         /// Why a window grows though a loss is being made good.
         const GROWS = Self::NOISE.bits() | Self::REBUILDS.bits();
@@ -48,7 +44,6 @@ bitflags! {
             | Self::TIMING.bits()
             | Self::TENDED.bits()
             | Self::COUNTING.bits()
-            | Self::UNSURE.bits()
             | Self::MENDING.bits();
     }
 }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::delays::Others;
 
 #[test]
 fn ten_segments_are_under_way_at_first() {
@@ -65,12 +64,8 @@ fn a_window_that_was_cut_for_what_was_only_late_is_as_before() {
     let ms = |ms: u64| Time::from_micros(1_000 * ms);
     let mut sending = Sending::new(1_000, 0, true);
     sending.measured(Duration::from_millis(10));
-    assert_eq!(sending.tend(ms(30), ms(0), 10_000, Others::NONE), Tail::Probe);
+    assert_eq!(sending.tend(ms(30), ms(0), 10_000), Tail::Probe);
     sending.acknowledged(1_000, 10_000, 1_000, ms(45));
-    assert!(!sending.is_recovering(), "the rest may be on its way: {sending:?}");
-    assert!(matches!(sending.tend(ms(46), ms(45), 10_000, Others::NONE), Tail::Wait(_)));
-    assert_eq!(sending.tend(ms(49), ms(45), 10_000, Others::NONE), Tail::Lost);
-    sending.lose_after_probe(9_000);
     assert!(sending.is_recovering() && sending.window() == 7_000, "{sending:?}");
     assert!(!sending.told_of_duplicate(1_000, false));
     assert_eq!((sending.window(), sending.threshold), (10_000, MOST_BYTES));
@@ -83,41 +78,9 @@ fn an_ack_of_more_than_the_probe_says_that_the_flight_was_late() {
     let ms = |ms: u64| Time::from_micros(1_000 * ms);
     let mut sending = Sending::new(1_000, 0, true);
     sending.measured(Duration::from_millis(10));
-    assert_eq!(sending.tend(ms(30), ms(0), 10_000, Others::NONE), Tail::Probe);
+    assert_eq!(sending.tend(ms(30), ms(0), 10_000), Tail::Probe);
     assert!(!sending.acknowledged(2_000, 10_000, 2_000, ms(45)).contains(Marks::ALL_LOST));
     assert!(!sending.is_recovering() && sending.window() >= 10_000, "{sending:?}");
-}
-
-#[test]
-fn what_follows_a_segment_that_was_late_is_not_lost_and_is_known_to_be_late() {
-    let ms = |ms: u64| Time::from_micros(1_000 * ms);
-    let mut sending = Sending::new(1_000, 0, true);
-    sending.measured(Duration::from_millis(1));
-    assert_eq!(sending.tend(ms(8), ms(0), 10_000, Others::NONE), Tail::Probe);
-    sending.acknowledged(1_000, 10_000, 1_000, ms(10));
-    sending.acknowledged(1_000, 9_000, 2_000, ms(11));
-    assert!(!sending.is_recovering() && sending.window() >= 10_000, "{sending:?}");
-    assert!(sending.round_trip.longest(0) >= 11_000, "that is how long it took: {sending:?}");
-    assert!(matches!(sending.tend(ms(21), ms(11), 10_000, Others::NONE), Tail::Wait(_)));
-    assert!(sending.told_of_duplicate(1_000, false), "a probe's");
-    assert!(!sending.told_of_duplicate(1_000, false), "once");
-}
-
-#[test]
-fn who_waits_behind_others_waits_as_long_as_they_do() {
-    let ms = |ms: u64| Time::from_micros(1_000 * ms);
-    let mut sending = Sending::new(1_000, 0, true);
-    sending.measured(Duration::from_millis(1));
-    let others = |delay, answered| Others { delay, answered };
-    assert_eq!(sending.tend(ms(8), ms(0), 10_000, others(20_000, Time::NEVER)), Tail::Behind(ms(20)));
-    let behind = ms(20).after(Duration::from_millis(5));
-    assert_eq!(sending.tend(ms(20), ms(2), 10_000, others(9_000, ms(2))), Tail::Behind(behind), "sent no later");
-    assert_eq!(sending.tend(ms(20), ms(2), 10_000, others(9_000, ms(3))), Tail::Probe);
-    assert_eq!(sending.tend(ms(40), ms(2), 10_000, others(9_000, ms(20))), Tail::Behind(ms(45)), "the probe too");
-    assert_eq!(sending.tend(ms(45), ms(2), 10_000, others(9_000, ms(21))), Tail::TimeOut);
-    let mut sending = Sending::new(1_000, 0, true);
-    sending.measured(Duration::from_millis(1));
-    assert_eq!(sending.tend(ms(200), ms(0), 10_000, others(300_000, ms(0))), Tail::Probe, "no longer than that");
 }
 
 #[test]

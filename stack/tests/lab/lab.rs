@@ -127,7 +127,7 @@ pub fn echo(flow: &mut Flow<'_>) -> u64 {
 }
 
 /// Sends the pattern up to `total`, as there is room. `done`: how much of it was sent.
-pub fn send_pattern(flow: &mut Flow<'_>, done: &mut usize, total: usize) {
+fn send_pattern(flow: &mut Flow<'_>, done: &mut usize, total: usize) {
     while *done < total && flow.send_room() > 0 {
         let from = *done;
         *done += flow.send(|room| {

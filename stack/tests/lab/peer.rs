@@ -1,7 +1,6 @@
 //! smoltcp's ordinary interface as the other end: one interface, one set of all its sockets, on a wire queue behind a
 //! fixed Ethernet header.
 
-use std::collections::HashMap;
 use std::hash::Hasher;
 
 use nic::{Queue, RxBurst, TxBurst, WireQueue};
@@ -32,15 +31,7 @@ impl Peer {
         let mut header = OWN.0.to_vec();
         header.extend(PEER.0);
         header.extend([8, 0]);
-        let mut device = PeerDevice {
-            queue,
-            rx: RxBurst::default(),
-            header,
-            digest: Digest::default(),
-            frames: 0,
-            repeated: (0, 0),
-            ends: HashMap::new(),
-        };
+        let mut device = PeerDevice { queue, rx: RxBurst::default(), header, digest: Digest::default(), frames: 0 };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut device, Instant::ZERO);
@@ -115,10 +106,6 @@ pub struct PeerDevice {
     header: Vec<u8>,
     pub digest: Digest,
     pub frames: u64,
-    /// Segments with data that begin before the end of what came before, and all segments with data.
-    pub repeated: (u64, u64),
-    /// By the peer's port, where what has come ends.
-    ends: HashMap<[u8; 2], u32>,
 }
 
 impl PeerDevice {
@@ -153,26 +140,7 @@ impl PeerDevice {
         self.queue.flush().expect("a wire is never gone");
         self.frames += 1;
         self.digest.write(&bytes);
-        let bytes = if FAMILY == Family::Ipv6 { family::from_wire(&bytes) } else { bytes };
-        self.count_repeated(&bytes);
-        Some(bytes)
-    }
-
-    fn count_repeated(&mut self, frame: &[u8]) {
-        let Some([8, 0, packet @ ..]) = frame.get(12..).filter(|packet| packet.len() > 42 && packet[11] == 6) else {
-            return;
-        };
-        let (total, tcp) = (usize::from(u16::from_be_bytes([packet[2], packet[3]])), &packet[20..]);
-        let data = total.saturating_sub(20 + usize::from(tcp[12] >> 4) * 4) as u32;
-        if data > 0 {
-            let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-            let end = self.ends.entry([tcp[2], tcp[3]]).or_insert(seq);
-            self.repeated.0 += u64::from((seq.wrapping_sub(*end) as i32) < 0);
-            self.repeated.1 += 1;
-            if (seq.wrapping_add(data).wrapping_sub(*end) as i32) > 0 {
-                *end = seq.wrapping_add(data);
-            }
-        }
+        Some(if FAMILY == Family::Ipv6 { family::from_wire(&bytes) } else { bytes })
     }
 }
 

@@ -13,7 +13,6 @@ mod dead_flows;
 mod echo;
 mod handshake;
 mod islands;
-mod lateness;
 mod loss;
 mod path_mtu;
 mod paths;

@@ -406,13 +406,13 @@ const AFTER_STACK: &[Row] = &[
     ),
     (
         "tail_probes",
-        "Nothing was heard of what was sent for two round trips and 5 ms, or longer in a queue, and the earliest segment was sent again.",
+        "Nothing was heard of what was sent for two round trips and 5 ms, and the earliest segment was sent again.",
         Harmless,
         Source::Core(|counts| counts.stack.tail_probes),
     ),
     (
         "probes_needless",
-        "A client said that it had already got what was sent again since nothing was heard: it acknowledges late, or what was sent waited in a queue.",
+        "A client said that it had already got what was sent again since nothing was heard: it acknowledges late.",
         Harmless,
         Source::Core(|counts| counts.stack.probes_needless),
     ),
