@@ -49,6 +49,8 @@ bitflags::bitflags! {
         const SACK = 1 << 7;
         const TAGGED = 1 << 8;
         const TIGHT = 1 << 9;
+        /// Its peer delays its ACKs: what it has not acknowledged is waited for as long.
+        const PATIENT = 1 << 10;
         /// In FIN-WAIT-2, of which the application knows no more; the token is when that began.
         const CLOSED = 1 << 11;
     }
@@ -164,6 +166,7 @@ impl RestingFlow {
         traits.set(Traits::SCALE, block.options.window_scale.is_some());
         traits.set(Traits::SACK, block.options.sack_permitted);
         traits.set(Traits::TAGGED, block.link.tag().is_some());
+        traits.set(Traits::PATIENT, block.sending.is_patient());
         traits.set(Traits::CLOSED, closed);
         let token = if closed { block.state_since.as_micros() } else { block.token };
         let traits = Traits::from_bits_retain(traits.bits() | u16::from(scale) << SCALE_SHIFT);
@@ -304,6 +307,9 @@ impl RestingFlow {
         let round_trip = self.round_trip();
         if !round_trip.is_zero() {
             block.sending.measured(round_trip);
+        }
+        if self.traits.contains(Traits::PATIENT) {
+            block.sending.be_patient();
         }
         block.told_window = self.window.min(block.sending.field());
         block.edge = self.rcv_nxt.wrapping_add(u32::from(self.room) << block.scale);

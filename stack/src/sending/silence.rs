@@ -57,6 +57,17 @@ impl Sending {
         };
     }
 
+    /// Whether the peer has shown that it delays its ACKs.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.doing.contains(Doing::PATIENT)
+    }
+
+    /// The peer has shown before the flow slept that it delays its ACKs.
+    pub(crate) fn be_patient(&mut self) {
+        self.doing |= Doing::PATIENT;
+        self.set_patience();
+    }
+
     /// What was taken for lost because nothing was heard was only late: the window is what it was.
     fn take_back(&mut self) {
         self.doing.remove(Doing::GUESSED);
