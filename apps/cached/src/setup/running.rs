@@ -35,7 +35,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks whether the last connection has ended, where that is waited for.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often it is looked whether they have, whatever is told.
+/// How often the main thread looks whether the cores have ended, whatever it is told.
 const STOP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What the main thread waits for.
