@@ -277,6 +277,8 @@ impl Supervisor<'_> {
         let routes = followed(self.options, &link);
         self.link_ear.iter().for_each(|ear| ear.listen_for(index));
         self.watch = Some(Watch::new(link, queues as usize, routes));
+        // What was counted before and the routes hold once it says that it is ready.
+        self.look();
         self.plane.say(&ToPlane::Go);
         Ok(())
     }

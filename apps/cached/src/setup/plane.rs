@@ -24,6 +24,8 @@ pub(super) struct Supervised {
     control: Option<UnixStream>,
     /// The link of the plane before, if there was one.
     over: Option<AttachedLink>,
+    /// What was said before the word to serve.
+    told: Vec<ToPlane>,
     /// The ports, of which the supervisor has drawn those that are to be any.
     pub(super) ports: Ports,
 }
@@ -49,14 +51,15 @@ impl Supervised {
                 return Err(io::ErrorKind::InvalidData.into());
             };
             let over = handed.into_iter().next().zip(attach).map(|(link, attach)| AttachedLink { link, attach });
-            Ok(Self { channel, control: None, over, ports })
+            Ok(Self { channel, control: None, over, told: Vec::new(), ports })
         };
         Some(begin().map_err(SetupError::system("begin as the data plane")))
     }
 
-    /// Tells that the link is open, and waits until what is outside is ready.
+    /// Tells that the link is open, and waits until what is outside is ready. What it is told meanwhile is for
+    /// [`Self::take_told`].
     pub(super) fn opened(&mut self, device: &Device) -> Result<(), SetupError> {
-        let mut said = || -> io::Result<ToPlane> {
+        let mut said = || -> io::Result<()> {
             let (own, theirs) = UnixStream::pair()?;
             self.control = Some(own);
             let shared = device.share().transpose()?;
@@ -65,13 +68,21 @@ impl Supervised {
             let queues = device.queue_ids().len() as u32;
             let program = shared.as_ref().map(|shared| shared.attach);
             say(&self.channel, &FromPlane::Opened { index: device.link().index, queues, program }, &handed)?;
-            Ok(hear(&self.channel)?.0)
+            loop {
+                match hear(&self.channel)?.0 {
+                    ToPlane::Go => return Ok(()),
+                    // It is asked to end before it serves.
+                    ToPlane::Stop => std::process::exit(0),
+                    told => self.told.push(told),
+                }
+            }
         };
-        match said().map_err(SetupError::system("speak with the supervisor"))? {
-            ToPlane::Go => Ok(()),
-            // It is asked to end before it serves.
-            _ => std::process::exit(0),
-        }
+        said().map_err(SetupError::system("speak with the supervisor"))
+    }
+
+    /// What the supervisor has said before the word to serve, which holds before it is ready. Once.
+    pub(super) fn take_told(&mut self) -> Vec<ToPlane> {
+        std::mem::take(&mut self.told)
     }
 
     /// Tells that requests are answered.

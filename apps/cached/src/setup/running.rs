@@ -113,9 +113,8 @@ impl Running {
         if let Some(leaving) = base.leaving.take() {
             leaving.let_go();
         }
-        supervised.ready()?;
         let named = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
-        Ok(Running {
+        let mut running = Running {
             base,
             cores,
             drains_until: None,
@@ -131,7 +130,10 @@ impl Running {
             link_was_down: false,
             users_file: options.auth.as_ref().map_or(String::new(), |(path, _)| path.clone()),
             cluster_file: named(options.cluster.as_ref().map(|(path, _)| path.as_path())),
-        })
+        };
+        supervised.take_told().into_iter().for_each(|told| running.take(told));
+        supervised.ready()?;
+        Ok(running)
     }
 
     /// Waits for a reason to stop: the supervisor's word, the command shutdown, or a core that ended.
@@ -145,14 +147,8 @@ impl Running {
                     // What is too long for the clock is for ever.
                     self.drains_until = Some(within.and_then(|within| Instant::now().checked_add(within)));
                 }
-                Ok(Event::Said(ToPlane::Counts(counts))) => self.count(*counts),
-                Ok(Event::Said(ToPlane::Routes(routes))) => {
-                    let routes = self.gateways.beside(routes);
-                    self.base.surroundings.set_routes(Routes::new(self.own.iter().copied(), routes));
-                }
-                Ok(Event::Said(ToPlane::Users(text))) => self.set_users(text),
-                Ok(Event::Said(ToPlane::Cluster(written, text))) => self.set_cluster(written, text),
-                Ok(Event::Said(ToPlane::Begin(_) | ToPlane::Go)) | Err(_) => {}
+                Ok(Event::Said(told)) => self.take(told),
+                Err(_) => {}
             }
             if self.has_drained() {
                 tracing::info!(connections = self.base.admission.open(), "drained");
@@ -160,6 +156,21 @@ impl Running {
             }
             self.stalls.say(self.since.elapsed(), &self.base.losses);
             self.base.time.publish(shared.counters.core(0));
+        }
+    }
+
+    /// Takes what the supervisor tells.
+    fn take(&mut self, told: ToPlane) {
+        match told {
+            ToPlane::Counts(counts) => self.count(*counts),
+            ToPlane::Routes(routes) => {
+                let routes = self.gateways.beside(routes);
+                self.base.surroundings.set_routes(Routes::new(self.own.iter().copied(), routes));
+            }
+            ToPlane::Users(text) => self.set_users(text),
+            ToPlane::Cluster(written, text) => self.set_cluster(written, text),
+            // The first two come before, the last ends the wait.
+            ToPlane::Begin(_) | ToPlane::Go | ToPlane::Stop => {}
         }
     }
 

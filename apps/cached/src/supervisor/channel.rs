@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  plane ──── Opened, with the descriptors that the supervisor is to have; Ready ────────►  supervisor
-//!  plane  ◄── Begin, with the link of the plane before; Go, Counts, Routes, Users, Cluster, Stop  supervisor
+//!  plane  ◄── Begin, with the link of the plane before; Counts, Routes, Go, Users, Cluster, Stop  supervisor
 //! ```
 //! Both are the same program, so no version is said. Whoever finds the other end closed knows that the other process has
 //! ended.
