@@ -317,7 +317,7 @@ pub struct Facts {
     pub link: Link,
     /// IP addresses that the kernel has.
     pub kernel_addresses: Vec<KernelAddress>,
-    /// Ports that the kernel's sockets have.
+    /// Ports that the kernel's sockets have; not asked for where no address is shared.
     pub kernel_ports: Vec<KernelPort>,
     /// Whether the kernel speaks no IPv6 on the link.
     pub ipv6_off: bool,
@@ -328,20 +328,23 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Asks the kernel, in the network namespace of the calling thread.
+    /// Asks the kernel, in the network namespace of the calling thread, for what decides whether `config` can be had.
     ///
     /// # Errors
     /// [`OpenError::Link`]: the kernel tells nothing of the link.
-    pub fn gather(link: &str) -> Result<Self, OpenError> {
+    pub fn gather(config: &XdpConfig) -> Result<Self, OpenError> {
         let kernel_addresses =
-            kernel_addresses().map_err(|source| LinkError::Kernel { name: link.to_owned(), source })?;
+            kernel_addresses().map_err(|source| LinkError::Kernel { name: config.link.clone(), source })?;
         let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
         let lockable_bytes = match effective.contains(CapabilitySet::IPC_LOCK) {
             true => None,
             false => rustix::process::getrlimit(Resource::Memlock).current,
         };
         let missing_capabilities = missing(effective);
-        let (link, kernel_ports) = (Link::by_name(link)?, kernel_ports());
+        let link = Link::by_name(&config.link)?;
+        // The kernel goes through its tables for it, of every connection that it has: some milliseconds even where it has none.
+        let shares = config.addresses.iter().any(|(_, mode)| *mode == AddressMode::Shared);
+        let kernel_ports = if shares { kernel_ports() } else { Vec::new() };
         let ipv6_off = ipv6_is_off(&link.name);
         Ok(Self { link, kernel_addresses, kernel_ports, ipv6_off, missing_capabilities, lockable_bytes })
     }

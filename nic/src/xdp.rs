@@ -36,6 +36,7 @@ pub(crate) mod train;
 
 use std::fmt;
 use std::io;
+use std::time::Instant;
 
 pub use crate::sys::rings::XskStatistics;
 pub use config::{MTU_MAX, XdpConfig};
@@ -122,7 +123,7 @@ impl XdpDevice {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn open_over(config: &XdpConfig, over: Option<AttachedLink>) -> Result<Self, OpenError> {
-        let facts = Facts::gather(&config.link)?;
+        let facts = Facts::gather(config)?;
         check(config, &facts)?;
         let link = facts.link;
         let shifts = |_| OpenError::GenericShiftsQueues { link: link.name.clone(), queues: link.rx_queues };
@@ -147,8 +148,9 @@ impl XdpDevice {
                 .push(format!("{bound} of {} queues are bound, frames on the others go to the kernel", link.rx_queues));
         }
         let mut last_error = None;
-        // While sockets are bound, which makes their memory.
-        let mut begun = Begun { loading: Some(SteeringProgram::start_loading(link.rx_queues)), over };
+        // While sockets are bound, which makes their memory. Whether frames are merged the first of them finds out.
+        let merged = attempts.order.first().is_some_and(|first| first.may_be_merged());
+        let mut begun = Begun { loading: Some(SteeringProgram::start_loading(link.rx_queues, merged)), over };
         if link.mtu > MTU_MAX {
             reasons
                 .push(format!("packets of at most {MTU_MAX} bytes are sent and asked for, of an MTU of {}", link.mtu));
@@ -183,9 +185,10 @@ impl XdpDevice {
         config: &XdpConfig,
         link: &Link,
         attempt: Attempt,
-        begun: &mut Begun,
+        from_before: &mut Begun,
     ) -> Result<(SteeringProgram, Vec<XdpQueue>, bool), Failed> {
         let ids = config.queues(link);
+        let begun = Instant::now();
         let mut queues = Vec::with_capacity(ids.len());
         let mut merged = attempt.may_be_merged();
         for id in ids {
@@ -199,11 +202,16 @@ impl XdpDevice {
             queues.push(bound.map_err(|source| failed_bind(config, link, id, attempt, source))?);
         }
         check_chunks(link, merged).map_err(Failed::Fatal)?;
-        let loading = begun.loading.take().unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues));
+        let bound = begun.elapsed();
+        let loading = from_before.loading.take();
+        let loading = loading.unwrap_or_else(|| SteeringProgram::start_loading(link.rx_queues, merged));
         let mut steering = Self::steer(config, loading, merged, &queues)
             .map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
         steering.set_station(link.mac).map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
-        attach(&mut steering, link, attempt, begun.over.take())?;
+        let loaded = begun.elapsed();
+        attach(&mut steering, link, attempt, from_before.over.take())?;
+        let (bind, program, attach) = (bound, loaded - bound, begun.elapsed() - loaded);
+        tracing::debug!(link = link.name, ?bind, ?program, ?attach, "how long it took to open AF_XDP");
         Ok((steering, queues, merged))
     }
 

@@ -246,20 +246,18 @@ impl SteeringProgram {
     /// # Errors
     /// [`ProgramFault::Load`]: no permission, the kernel's verifier refused it, or, with `merged`, a kernel before 5.18.
     pub fn load(queues: u16, merged: bool) -> Result<Self, ProgramFault> {
-        Self::start_loading(queues).finish(merged)
+        Self::start_loading(queues, merged).finish(merged)
     }
 
-    /// Begins to load the program on a thread of its own, which takes some milliseconds.
-    pub(super) fn start_loading(queues: u16) -> Loading {
-        let load = move || loader()?.map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT);
-        Loading(std::thread::spawn(load))
-    }
-
-    fn of(mut program: Ebpf, merged: bool) -> Result<Self, ProgramFault> {
-        let name = if merged { "steer_frags" } else { "steer_whole" };
-        let steer: &mut Xdp = steer(&mut program, name)?;
-        steer.load().map_err(EbpfError::from)?;
-        Ok(Self { link: None, program, name })
+    /// Begins to load the program on a thread of its own, which takes some 20 milliseconds: most of it is the verifier's. `merged`
+    /// is what [`Loading::finish`] is likely to be told.
+    pub(super) fn start_loading(queues: u16, merged: bool) -> Loading {
+        let load = move || {
+            let mut program = loader()?.map_max_entries("sockets", u32::from(queues.max(1))).load(OBJECT)?;
+            let verified = verify(&mut program, merged);
+            Ok((program, verified))
+        };
+        Loading { thread: std::thread::spawn(load), merged }
     }
 
     /// Makes the stack answer at `address`, or changes who owns it. May be called while the program runs.
@@ -464,14 +462,31 @@ pub(super) fn read_counters(map: &Map) -> Result<SteerCounters, ProgramFault> {
 
 /// A program that is being loaded.
 #[derive(Debug)]
-pub(super) struct Loading(JoinHandle<Result<Ebpf, EbpfError>>);
+pub(super) struct Loading {
+    thread: JoinHandle<Result<(Ebpf, Verified), EbpfError>>,
+    /// Which of the two it is.
+    merged: bool,
+}
+
+/// The program's name, once the kernel has taken it.
+type Verified = Result<&'static str, ProgramFault>;
 
 impl Loading {
     /// Waits for it. For `merged` and the errors see [`SteeringProgram::load`].
     pub(super) fn finish(self, merged: bool) -> Result<SteeringProgram, ProgramFault> {
-        let loaded = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        SteeringProgram::of(loaded?, merged)
+        let loaded = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (mut program, verified) = loaded?;
+        // What was loaded in vain costs the kernel a little memory; that it could not be is no fault.
+        let name = if merged == self.merged { verified? } else { verify(&mut program, merged)? };
+        Ok(SteeringProgram { link: None, program, name })
     }
+}
+
+/// Has the kernel verify and take one of the two programs of an object.
+fn verify(program: &mut Ebpf, merged: bool) -> Verified {
+    let name = if merged { "steer_frags" } else { "steer_whole" };
+    steer(program, name)?.load().map_err(EbpfError::from)?;
+    Ok(name)
 }
 
 /// A loader that knows no type of the running kernel's, of which the program uses none. aya reads all of them (5 MB of

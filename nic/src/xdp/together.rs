@@ -52,7 +52,7 @@ impl XdpDevice {
 
 impl<'a> Wanted<'a> {
     fn gather(config: &'a XdpConfig) -> Result<Self, OpenError> {
-        let facts = Facts::gather(&config.link)?;
+        let facts = Facts::gather(config)?;
         check(config, &facts)?;
         let link = facts.link;
         let mut attempts = attempts(config.attach, config.copy, &link.driver, link.rx_queues)
@@ -71,7 +71,7 @@ impl<'a> Wanted<'a> {
     /// The program on this link, attached in the first way that it takes.
     fn attach(&self, copy: Copy, merged: bool, queues: &[XdpQueue]) -> Result<(SteeringProgram, Attach), Failed> {
         let link = &self.link;
-        let loading = SteeringProgram::start_loading(link.rx_queues);
+        let loading = SteeringProgram::start_loading(link.rx_queues, merged);
         let mut steering = XdpDevice::steer(self.config, loading, merged, queues)
             .map_err(|fault| Failed::Fatal(explain_program(link, fault)))?;
         let mut failed = None;
