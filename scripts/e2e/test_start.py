@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import subprocess
+import time
 
 import pytest
 from conftest import ADDRESS, HANG_SECONDS, PORT, connect, only_sidestep
@@ -72,4 +73,16 @@ def test_requests_over_udp_find_the_pages_of_their_places_made(start):
         client.close()
     # A place has two pages of its own; what is left is the threads' own and does not grow with the places.
     assert pages_made_for_cores(server) - before < len(clients) // 2
+    assert server.stop() == 0, server.errors
+
+
+@only_sidestep
+def test_the_rest_of_the_memory_is_made_once_the_server_serves(start):
+    server = start(memory=96).wait_until_ready()
+    if "memory: items on huge pages" in server.lines:
+        pytest.skip("pages that are kept aside are not counted as resident")
+    deadline = time.monotonic() + HANG_SECONDS
+    # The store alone; frames and flows are resident too.
+    while server.resident_bytes() < 96 << 20:
+        assert server.process.poll() is None and time.monotonic() < deadline, server.resident_bytes()
     assert server.stop() == 0, server.errors

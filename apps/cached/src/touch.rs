@@ -3,13 +3,17 @@
 //! Before the server says `ready`, as much is there as the first requests need ([`AHEAD_OF_READY_BYTES`], whatever `-m`
 //! is); the rest follows while requests are served, at the lowest priority, so that it takes nothing from cores that have
 //! to share their CPU. Shards take turns, a huge page each.
+//!
+//! Invariant: the thread makes nothing at the lowest priority before the server has started. While it makes pages it holds the
+//! lock of the process's memory map, for which every thread waits that maps memory, as a start does all the time; one that has
+//! to wait for a CPU meanwhile would hold it for long (seen: half a second, beside others that wanted both CPUs).
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache::Toucher;
 
@@ -45,6 +49,8 @@ struct Told {
     stop: AtomicBool,
     /// That all threads have become another user, or could not: it gives up its own rights now.
     give_up: AtomicBool,
+    /// That the server has started: the rest of the memory is made from now on.
+    go_on: AtomicBool,
 }
 
 impl MemoryThread {
@@ -80,6 +86,14 @@ impl MemoryThread {
         }
         // Closed, also by its end: nothing is ever sent.
         let _ = self.rightless.recv();
+    }
+
+    /// Has it make the rest, now that the server has started.
+    pub(crate) fn go_on(&self) {
+        self.told.go_on.store(true, Ordering::Relaxed);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// Waits until what the first requests need is there, cannot be had ahead of use, or takes longer than a server may
@@ -121,17 +135,25 @@ struct Shards {
 }
 
 impl Shards {
-    fn make_all(mut self, told: &Told, ready: Sender<()>) -> io::Result<()> {
-        self.make(AHEAD_OF_READY_BYTES, told)?;
+    /// Makes what is there before the server is `ready`, then the rest once it is told to go on, until it is told to end.
+    /// Returns how many bytes were made.
+    fn make_all(mut self, told: &Told, ready: Sender<()>) -> io::Result<usize> {
+        let begun = Instant::now();
+        let mut made = self.make(AHEAD_OF_READY_BYTES, told)?;
+        tracing::debug!(bytes = made, took = ?begun.elapsed(), "the first memory is there");
         drop(ready);
-        // Refused only where it is the lowest already.
-        let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
-        while !told.stop.load(Ordering::Relaxed) {
-            self.make(usize::MAX, told)?;
+        while !told.go_on.load(Ordering::Relaxed) && !told.stop.load(Ordering::Relaxed) {
             self.give_up_if(told)?;
             thread::park_timeout(LOOK_INTERVAL);
         }
-        Ok(())
+        // Refused only where it is the lowest already.
+        let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
+        while !told.stop.load(Ordering::Relaxed) {
+            made += self.make(usize::MAX, told)?;
+            self.give_up_if(told)?;
+            thread::park_timeout(LOOK_INTERVAL);
+        }
+        Ok(made)
     }
 
     fn give_up_if(&mut self, told: &Told) -> io::Result<()> {
@@ -195,10 +217,35 @@ mod tests {
 
     #[test]
     fn the_thread_ends_when_dropped_whatever_is_left() {
-        let (_cores, shards) = shards(256 << 30);
-        let thread = MemoryThread::start(shards.shards).expect("a thread can be had");
-        thread.wait_for_first();
-        thread.give_up();
-        drop(thread);
+        for goes_on in [false, true] {
+            let (_cores, shards) = shards(256 << 30);
+            let thread = MemoryThread::start(shards.shards).expect("a thread can be had");
+            thread.wait_for_first();
+            thread.give_up();
+            if goes_on {
+                thread.go_on();
+            }
+            drop(thread);
+        }
+    }
+
+    #[test]
+    fn the_rest_waits_until_the_server_has_started() {
+        let (_cores, mut shards) = shards(256 << 30);
+        let ((ready, first), (rights, rightless)) = (mpsc::channel(), mpsc::channel());
+        shards.rights = Some(rights);
+        let told = Told::default();
+        let made = thread::scope(|scope| {
+            let making = scope.spawn(|| shards.make_all(&told, ready));
+            // Both are closed, and nothing is ever sent.
+            let _ = first.recv();
+            told.give_up.store(true, Ordering::Relaxed);
+            making.thread().unpark();
+            let _ = rightless.recv();
+            told.stop.store(true, Ordering::Relaxed);
+            making.thread().unpark();
+            making.join().expect("it does not panic").expect("Linux 5.14 or later")
+        });
+        assert!((AHEAD_OF_READY_BYTES..AHEAD_OF_READY_BYTES + (2 << 20)).contains(&made), "{made}");
     }
 }

@@ -109,6 +109,8 @@ impl Running {
         // Every thread drops its sender once it is confined, or has ended because it cannot be.
         drop(confined);
         let _ = all_confined.recv();
+        // Every thread and what it needs is mapped.
+        base.memory.go_on();
         // What could fail has not: what is said from here on is for the log.
         if let Some(leaving) = base.leaving.take() {
             leaving.let_go();
