@@ -47,6 +47,9 @@ print(service.server_address[1], flush=True)
 service.serve_forever()
 """
 
+# Of a start whose first answer takes longer than so many milliseconds the test shows where they went.
+SLOW_MS = int(os.environ.get("SIDESTEP_E2E_SLOW_MS", "300"))
+STEPS = "started in|how long it took|first memory"
 ROUNDS = int(os.environ.get("SIDESTEP_E2E_ROUNDS", "4"))
 RESERVED = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 SHARED = ("--steering", "shared")
@@ -128,8 +131,8 @@ def service():
 
 
 def first_answer(address, begun):
-    """Milliseconds from `begun` to the first answer to who has asked all the time."""
-    while time.monotonic() < begun + HANG_SECONDS:
+    """Milliseconds from `begun` to the first answer to who has asked all the time, and from `begun` to when it was asked."""
+    while (asked := time.monotonic()) < begun + HANG_SECONDS:
         try:
             with socket.create_connection((address, PORT), timeout=0.05) as connection:
                 connection.sendall(b"version\r\n")
@@ -137,7 +140,7 @@ def first_answer(address, begun):
                     break
         except OSError:
             pass
-    return round((time.monotonic() - begun) * 1000)
+    return [round((at - begun) * 1000) for at in (time.monotonic(), asked)]
 
 
 def is_asked_by_many(address):
@@ -154,9 +157,16 @@ def test_the_kernels_connection_loses_no_request_as_the_server_comes_and_goes(st
     first = []
     for number in range(ROUNDS):
         before, begun = service.answered, time.monotonic()
-        server = start(address=address, extra=extra)
-        first.append(first_answer(address, begun))
+        server = start(address=address, extra=(*extra, "-vv"))
+        spawned = round((time.monotonic() - begun) * 1000)
+        answered, asked = first_answer(address, begun)
+        first.append(answered)
         log = Log(server.wait_until_ready())
+        log.until("the data plane started in")
+        log.until(": started in")
+        if answered > SLOW_MS:
+            print(f"round {number}: first answer after {answered} ms, to who asked after {asked}; spawned after {spawned}")
+            print(*(line for line in log.text.decode().splitlines() if re.search(STEPS, line)), sep="\n")
         is_asked_by_many(address)
         # A server starts five data planes in a minute, so each server loses one.
         plane = server.plane()

@@ -22,6 +22,8 @@ mod open;
 mod plane;
 /// The cores running.
 mod running;
+/// How long a start takes.
+pub(crate) mod steps;
 /// An interface of a VLAN is its parent, and the tag.
 pub(crate) mod vlan;
 /// What the supervisor looks at meanwhile.

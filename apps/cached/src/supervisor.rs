@@ -54,6 +54,7 @@ use crate::options::{Options, Steering};
 use crate::say::say;
 use crate::setup::config::{CORES_STOP_LIMIT, Ports};
 use crate::setup::files::Files;
+use crate::setup::steps::Steps;
 use crate::setup::vlan::routes_of;
 use crate::setup::watch::{Watch, followed, lacks_router};
 use crate::setup::{HANGS, PANICKED, SetupError};
@@ -106,6 +107,8 @@ struct Supervisor<'a> {
     kill_at: Option<Instant>,
     /// Whether a plane that opens is to be told of the files again.
     reloads: bool,
+    /// How long the present start takes.
+    steps: Steps,
 }
 
 /// What there is outside of the server while it runs.
@@ -127,6 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
     for note in &options.notes {
         say(format_args!("note: {note}"));
     }
+    let mut steps = Steps::begin();
     let (events, inbox) = mpsc::channel();
     let pid_file = Arc::new(OnceLock::new());
     let signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(SetupError::system("wait for signals"))?;
@@ -140,6 +144,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
     let link_ear = LinkEar::start(&events).inspect_err(unheard).ok();
     let mark = ports.mark(&std::env::current_dir().unwrap_or_default());
     let plane = Plane::start(&mark, &events, None).map_err(SetupError::system("start the data plane"))?;
+    steps.done("before the data plane");
     let mut supervisor = Supervisor {
         options,
         ports,
@@ -160,6 +165,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, SetupError> {
         stopping: None,
         kill_at: None,
         reloads: false,
+        steps,
     };
     let ended = supervisor.serve(&pid_file);
     // Detached before settings are as they were.
@@ -236,6 +242,7 @@ impl Supervisor<'_> {
             self.end_plane(&"it opens twice, or hands over what it should not");
             return Ok(());
         }
+        self.steps.done("the data plane opens");
         let mut handed = handed.into_iter();
         if let Some(socket) = handed.next() {
             self.govern(socket.into())?;
@@ -280,6 +287,7 @@ impl Supervisor<'_> {
         // What was counted before and the routes hold once it says that it is ready.
         self.look();
         self.plane.say(&ToPlane::Go);
+        self.steps.done("what is outside");
         Ok(())
     }
 
@@ -321,6 +329,8 @@ impl Supervisor<'_> {
     fn ready(&mut self) -> Result<(), SetupError> {
         let (ports, options) = (self.ports, self.options);
         let again = self.served;
+        self.steps.done("the data plane starts");
+        tracing::debug!("started in {}", self.steps);
         if !std::mem::replace(&mut self.served, true) {
             write_ports(ports.tcp, ports.udp).map_err(SetupError::system("write the file of ports"))?;
         }
@@ -430,6 +440,7 @@ impl Supervisor<'_> {
             return Ok(Some(ExitCode::SUCCESS));
         }
         self.opened = false;
+        self.steps = Steps::begin();
         let over = self.program.as_ref().and_then(|program| program.attached().ok());
         self.plane =
             Plane::start(&self.mark, &self.events, over).map_err(SetupError::system("start the data plane"))?;

@@ -92,8 +92,10 @@ pub(super) fn open(
     let memory = MemoryThread::start(touchers).map_err(SetupError::system("start a thread"))?;
     let doorbells = (0..options.cores).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let doorbells = doorbells.map_err(SetupError::system("make a doorbell"))?;
+    supervised.steps.done("cache");
 
     let mut device = Device::open(options, ports, supervised.take_link())?;
+    supervised.steps.done("link");
     let plan = QueuePlan::new(&device.queue_ids(), options.cores);
     say(format_args!("link {}: {}", options.interface, device));
     say_steering(options, ports);
@@ -126,6 +128,7 @@ pub(super) fn open(
         }
         losses.show_arrivals(arrivals);
     }
+    supervised.steps.done("stacks");
     let time = CpuTime::open().map_err(SetupError::system("read the time of the processor"))?;
     let leaving = options.daemon.then(|| Leaving::prepare(options.verbose > 0)).transpose();
     let leaving = leaving.map_err(SetupError::system("let go of the terminal"))?;
@@ -133,6 +136,7 @@ pub(super) fn open(
     let user = user.filter(|user| !user.uid.is_root());
     give_up(user.as_ref(), &empty_folder()).map_err(SetupError::system("give up the rights of the data plane"))?;
     memory.give_up();
+    supervised.steps.done("rights");
     let orders = Arc::new(Orders::new(&doorbells));
     let base = Base { shared, losses, orders, admission, surroundings, _device: device, memory, time, leaving };
     Ok(Opened { workers, base })

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use super::config::Ports;
 use super::device::Device;
 use super::error::SetupError;
+use super::steps::Steps;
 use crate::confine;
 use crate::supervisor::channel::{FromPlane, ToPlane, hear, say};
 use crate::supervisor::life::MARK;
@@ -26,6 +27,8 @@ pub(super) struct Supervised {
     over: Option<AttachedLink>,
     /// What was said before the word to serve.
     told: Vec<ToPlane>,
+    /// How long its start takes.
+    pub(super) steps: Steps,
     /// The ports, of which the supervisor has drawn those that are to be any.
     pub(super) ports: Ports,
 }
@@ -34,7 +37,8 @@ impl Supervised {
     /// What this process is told, if it is a data plane. To be called before the first thread.
     pub(super) fn of_environment() -> Option<Result<Self, SetupError>> {
         let mark = env::var_os(MARK)?;
-        let begin = || -> io::Result<Self> {
+        let mut steps = Steps::begin();
+        let begin = move || -> io::Result<Self> {
             let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
             let (ports, folder) = Ports::of_mark(&mark).ok_or(io::ErrorKind::InvalidInput)?;
@@ -51,7 +55,8 @@ impl Supervised {
                 return Err(io::ErrorKind::InvalidData.into());
             };
             let over = handed.into_iter().next().zip(attach).map(|(link, attach)| AttachedLink { link, attach });
-            Ok(Self { channel, control: None, over, told: Vec::new(), ports })
+            steps.done("begin");
+            Ok(Self { channel, control: None, over, told: Vec::new(), steps, ports })
         };
         Some(begin().map_err(SetupError::system("begin as the data plane")))
     }
@@ -70,12 +75,14 @@ impl Supervised {
             say(&self.channel, &FromPlane::Opened { index: device.link().index, queues, program }, &handed)?;
             loop {
                 match hear(&self.channel)?.0 {
-                    ToPlane::Go => return Ok(()),
+                    ToPlane::Go => break,
                     // It is asked to end before it serves.
                     ToPlane::Stop => std::process::exit(0),
                     told => self.told.push(told),
                 }
             }
+            self.steps.done("what is outside");
+            Ok(())
         };
         said().map_err(SetupError::system("speak with the supervisor"))
     }
@@ -87,6 +94,8 @@ impl Supervised {
 
     /// Tells that requests are answered.
     pub(super) fn ready(&mut self) -> Result<(), SetupError> {
+        self.steps.done("threads");
+        tracing::debug!("the data plane started in {}", self.steps);
         say(&self.channel, &FromPlane::Ready, &[]).map_err(SetupError::system("speak with the supervisor"))
     }
 

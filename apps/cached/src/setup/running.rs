@@ -89,6 +89,7 @@ impl Running {
     pub(super) fn start(opened: Opened, options: &Options, mut supervised: Supervised) -> Result<Running, SetupError> {
         let Opened { workers, mut base } = opened;
         base.memory.wait_for_first();
+        supervised.steps.done("first memory");
         let clock = Clock::start();
         let (events, inbox) = mpsc::channel();
         let (confined, all_confined) = mpsc::channel::<()>();
