@@ -29,7 +29,7 @@ pub const FOLDER: &str = "/run/sidestep";
 
 /// How long a setting that cannot be given back is tried again. A server that was killed has ended before its data plane has: until
 /// then its XDP program is attached, with which a driver may refuse an offload that merges frames (virtio_net's `rx-gro-hw`).
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it is let be before it is tried again, at first and at most: each time twice as long, since some settings stop and start
 /// the link whenever they are written.
