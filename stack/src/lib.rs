@@ -12,6 +12,8 @@ mod asking;
 mod block;
 /// Which block serves which flow: `Blocks`.
 mod blocks;
+/// What is known of hosts, each for a time.
+mod by_address;
 /// What a frame is, in one pass.
 mod classify;
 /// `Time`, and the five times faster clock that smoltcp sees.
@@ -30,6 +32,8 @@ mod cookie;
 mod datagram;
 /// When a flow is given up.
 mod deadline;
+/// The hosts that delay their ACKs.
+mod delayed_acks;
 /// What routers of IPv6 say of themselves.
 mod discovery;
 /// Why a frame was dropped.
@@ -48,6 +52,8 @@ mod flow_id;
 mod flow_list;
 /// Which connections' answers came to another core.
 mod homes;
+/// What flows have learned of hosts: `Hosts`.
+mod hosts;
 /// Errors of ICMP.
 mod icmp;
 /// ICMPv6 answers and errors.

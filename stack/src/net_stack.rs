@@ -71,13 +71,13 @@ use crate::ephemeral::EphemeralPorts;
 use crate::flow::{Flow, FlowLook};
 use crate::flow_id::FlowId;
 use crate::flow_list::FlowList;
+use crate::hosts::Hosts;
 use crate::isn::{IsnGenerator, RecordedIsns};
 use crate::link::{Mac, TAGGED_BYTES};
 use crate::listen::Listener;
 use crate::names::Names;
 use crate::neighbor::NeighborTable;
 use crate::one_frame::Scratch;
-use crate::path_mtu::PathMtus;
 use crate::phase::{Marks, Phase};
 use crate::port::Port;
 use crate::rate::{AnswerLimit, RateLimit, SharedLimit};
@@ -177,7 +177,7 @@ pub struct NetStack {
     routes: Routes,
     /// While flows go over to other routers.
     rerouting: Option<Rerouting>,
-    path_mtus: PathMtus,
+    hosts: Hosts,
     ephemeral: EphemeralPorts,
     strays: Strays,
     reassembly: Reassembly<FragmentKey>,
@@ -275,7 +275,7 @@ impl NetStack {
             conflict: None,
             routes: Routes::new(config.own_addresses(), config.gateways()),
             rerouting: None,
-            path_mtus: PathMtus::new(secrets.table),
+            hosts: Hosts::new(secrets.table),
             ephemeral: EphemeralPorts::new(config.ephemeral_ports, secrets.isn, config.peers),
             reassembly: Reassembly::new(),
             ipv6_reassembly: Reassembly::of_ipv6(config.has_ipv6()),

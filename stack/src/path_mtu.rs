@@ -1,17 +1,14 @@
 //! `PathMtus`: the ways on which packets must be shorter than the link's, by destination.
 //!
-//! A flow learns of its own way from the message (`net_stack/path_mtu.rs`); here it is kept for the flows that come after it.
-//! A fixed number of places, made at the start: four for each hash of an address, so that a look-up reads one cache line;
-//! who finds them taken takes that of the way that is forgotten first. A way is tried again in full length after
-//! [`LIFE`]: it may have become wider. One that is only suspected is tried much sooner, and later each time that it proves
-//! true: a link that was down for a second looks the same. Read first: RFC 1191 §6.3, RFC 5927 §7, RFC 8899 §4.4.
+//! A flow learns of its own way from the message (`net_stack/path_mtu.rs`); here it is kept for the flows that come after it
+//! (`by_address.rs`). A way is tried again in full length after [`LIFE`]: it may have become wider. One that is only suspected is
+//! tried much sooner, and later each time that it proves true: a link that was down for a second looks the same.
+//! Read first: RFC 1191 §6.3, RFC 5927 §7, RFC 8899 §4.4.
 
-use std::hash::Hasher;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use siphasher::sip::SipHasher13;
-
+use crate::by_address::ByAddress;
 use crate::clock::Time;
 use crate::ipv6::LEAST_MTU;
 
@@ -30,10 +27,6 @@ pub(crate) const SAFE: u16 = 576;
 
 /// After what time a suspicion is put to the test for the first time.
 const FIRST_TEST: Duration = Duration::from_secs(2);
-
-/// Hashes, and ways remembered for each.
-const SETS: usize = 256;
-const WAYS: usize = 4;
 
 /// The MTU that follows from the message that a packet of `len` bytes was too long for a way of `named` bytes, 0 where a
 /// router of old names none. `None`: the message cannot be true.
@@ -61,86 +54,54 @@ pub(crate) enum Known {
     Past,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Way {
-    /// Where it leads to; 0.0.0.0: free.
-    to: u32,
     mtu: u16,
     /// How often it was suspected, if nobody has told its MTU.
     suspected: u8,
-    until: Time,
 }
-
-const FREE: Way = Way { to: 0, mtu: 0, suspected: 0, until: Time::ZERO };
 
 /// The ways of a core that are narrower than its link.
 #[derive(Debug)]
-pub(crate) struct PathMtus {
-    sets: Box<[[Way; WAYS]; SETS]>,
-    secret: [u64; 2],
-    any: bool,
-}
+pub(crate) struct PathMtus(ByAddress<Way>);
 
 impl PathMtus {
-    /// No way known. Nobody outside can know which addresses share a set, given `secret`.
+    /// No way known. `secret`: see [`ByAddress::new`].
     pub(crate) fn new(secret: [u64; 2]) -> Self {
-        Self { sets: Box::new([[FREE; WAYS]; SETS]), secret, any: false }
+        Self(ByAddress::new(secret))
     }
 
     /// Whether any way was ever narrower than the link.
     #[inline]
     pub(crate) fn has_any(&self) -> bool {
-        self.any
+        self.0.has_any()
     }
 
     /// What is known at `now` of the way to `address`.
     pub(crate) fn find(&self, now: Time, address: Ipv4Addr) -> Known {
-        let to = address.to_bits();
-        match self.sets[self.set_of(to)].iter().find(|way| way.to == to) {
+        match self.0.find(address) {
             None => Known::Nothing,
-            Some(way) if way.until <= now => Known::Past,
-            Some(way) => Known::Mtu(way.mtu),
+            Some((_, until)) if until <= now => Known::Past,
+            Some((way, _)) => Known::Mtu(way.mtu),
         }
     }
 
     /// Notes that packets to `address` may be `mtu` bytes long, no more.
     pub(crate) fn learn(&mut self, now: Time, address: Ipv4Addr, mtu: u16) {
-        self.note(Way { to: address.to_bits(), mtu, suspected: 0, until: now.after(LIFE) });
+        self.0.note(address, Way { mtu, suspected: 0 }, now.after(LIFE));
     }
 
     /// Notes that longer packets to `address` than `safe` seem to be swallowed.
     pub(crate) fn suspect(&mut self, now: Time, address: Ipv4Addr, safe: u16) {
-        let to = address.to_bits();
-        let known = self.sets[self.set_of(to)].iter().find(|way| way.to == to && now < way.until.after(LIFE));
-        let before = known.map_or(0, |way| way.suspected);
+        let known = self.0.find(address).filter(|(_, until)| now < until.after(LIFE));
+        let before = known.map_or(0, |(way, _)| way.suspected);
         let test = FIRST_TEST.saturating_mul(1 << before.min(16)).min(LIFE);
-        self.note(Way { to, mtu: safe, suspected: before.saturating_add(1), until: now.after(test) });
-    }
-
-    fn note(&mut self, way: Way) {
-        let to = way.to;
-        let set = &mut self.sets[self.set_of(to)];
-        let known = set.iter().position(|way| way.to == to);
-        let first_forgotten = || (0..WAYS).min_by_key(|&number| set[number].until);
-        if let Some(number) = known.or_else(first_forgotten) {
-            set[number] = way;
-            self.any = true;
-        }
+        self.0.note(address, Way { mtu: safe, suspected: before.saturating_add(1) }, now.after(test));
     }
 
     /// Forgets the way to `address`: it is another's from now on.
     pub(crate) fn forget(&mut self, address: Ipv4Addr) {
-        let to = address.to_bits();
-        let set = self.set_of(to);
-        for way in self.sets[set].iter_mut().filter(|way| way.to == to) {
-            *way = FREE;
-        }
-    }
-
-    fn set_of(&self, to: u32) -> usize {
-        let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
-        hasher.write_u32(to);
-        hasher.finish() as usize % SETS
+        self.0.forget(address);
     }
 }
 
@@ -179,15 +140,6 @@ mod tests {
         ] {
             assert_eq!(believable_ipv6(named, len), wanted, "{named} {len}");
         }
-    }
-
-    #[test]
-    fn a_way_that_is_forgotten_is_no_longer_known() {
-        let mut ways = PathMtus::new([1, 2]);
-        (1..4).for_each(|number| ways.learn(Time::ZERO, address(number), 1_400));
-        ways.forget(address(2));
-        let known = [1, 2, 3].map(|number| ways.find(Time::ZERO, address(number)));
-        assert_eq!(known, [Known::Mtu(1_400), Known::Nothing, Known::Mtu(1_400)]);
     }
 
     #[test]
@@ -233,18 +185,5 @@ mod tests {
         now = now.after(LIFE);
         ways.suspect(now, address(1), SAFE);
         assert_eq!(ways.find(now.after(FIRST_TEST), address(1)), Known::Past);
-    }
-
-    #[test]
-    fn ways_are_bounded_and_the_oldest_of_a_set_gives_way() {
-        let mut ways = PathMtus::new([3, 4]);
-        for number in 0..100_000 {
-            ways.learn(Time::from_millis(u64::from(number)), address(number), 1_400);
-        }
-        let now = Time::from_millis(100_000);
-        let kept: Vec<u32> = (0..100_000).filter(|&number| ways.find(now, address(number)) != Known::Nothing).collect();
-        assert_eq!(kept.len(), SETS * WAYS);
-        // Each set holds its four newest.
-        assert!(kept[0] > 95_000, "an old way was kept and a newer one was not: {}", kept[0]);
     }
 }

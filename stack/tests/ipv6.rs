@@ -7,6 +7,8 @@ mod acceptance;
 mod closing;
 #[path = "tcp/dead_flows.rs"]
 mod dead_flows;
+#[path = "tcp/delayed_acks.rs"]
+mod delayed_acks;
 #[path = "tcp/echo.rs"]
 mod echo;
 #[path = "tcp/handshake.rs"]

@@ -418,7 +418,10 @@ impl NetStack {
             let (blocks, twice) = options::sack_blocks(arrival.segment, arrival.frame);
             if let Some((left, _)) = twice {
                 let moves = (arrival.segment.ack.wrapping_sub(block.highest_ack) as i32) > 0;
-                self.stats.probes_needless += u64::from(block.sending.told_of_duplicate(left, moves));
+                if block.sending.told_of_duplicate(left, moves) {
+                    self.stats.probes_needless += 1;
+                    self.hosts.delayed_acks.in_vain(arrival.now, block.key.remote);
+                }
             }
             self.note_blocks(arrival.now, index, &blocks);
         }

@@ -55,7 +55,7 @@ impl NetStack {
     fn forget_named(&mut self, name: Option<Ipv4Addr>) {
         if let Some(name) = name {
             self.neighbors.forget(name);
-            self.path_mtus.forget(name);
+            self.hosts.forget(name);
         }
     }
 

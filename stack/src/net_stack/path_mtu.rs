@@ -99,7 +99,7 @@ impl NetStack {
         let remote = block.key.remote;
         if self.narrow(index, mtu) {
             self.stats.path_mtus_lowered += 1;
-            self.path_mtus.learn(now, remote, mtu);
+            self.hosts.path_mtus.learn(now, remote, mtu);
             let block = &mut self.blocks[index as usize];
             block.marks |= Marks::TOO_LONG;
             block.sending.rewind(block.snd_nxt);
@@ -129,7 +129,7 @@ impl NetStack {
         }
         let headers = headers_of(&block.key) as u16;
         let link = block.options.segment_bytes(self.most_segment_bytes(&block.key));
-        let mss = match self.path_mtus.find(now, block.key.remote) {
+        let mss = match self.hosts.path_mtus.find(now, block.key.remote) {
             Known::Mtu(mtu) => link.min(mtu - headers),
             Known::Nothing | Known::Past => link,
         };
@@ -141,8 +141,8 @@ impl NetStack {
     /// Has the segments of a flow that opens or wakes be as short as its way wants, as far as that is known.
     #[inline]
     pub(super) fn heed_path_mtu(&mut self, now: Time, index: u32) {
-        if self.path_mtus.has_any()
-            && let Known::Mtu(mtu) = self.path_mtus.find(now, self.blocks[index as usize].key.remote)
+        if self.hosts.path_mtus.has_any()
+            && let Known::Mtu(mtu) = self.hosts.path_mtus.find(now, self.blocks[index as usize].key.remote)
         {
             self.narrow(index, mtu);
         }
@@ -155,7 +155,7 @@ impl NetStack {
     #[cold]
     #[inline(never)]
     pub(super) fn visit_narrow<Q: Queue>(&mut self, now: Time, ports: &mut [Port<Q>], index: u32) -> Visit {
-        if self.path_mtus.has_any() {
+        if self.hosts.path_mtus.has_any() {
             self.look_at_path(now, index);
         }
         let mtu = self.blocks[index as usize].sending.mss() + HEADERS_OF_SMOLTCP;
@@ -213,7 +213,7 @@ impl NetStack {
             return;
         }
         self.narrow(index, safe);
-        self.path_mtus.suspect(now, key.remote, safe);
+        self.hosts.path_mtus.suspect(now, key.remote, safe);
         self.stats.path_mtu_holes += 1;
         let block = &mut *self.blocks[index as usize];
         block.marks.remove(Marks::SUSPECT);
@@ -226,7 +226,7 @@ impl NetStack {
     fn look_at_path(&mut self, now: Time, index: u32) {
         let longest = self.most_segment_bytes(&self.blocks[index as usize].key);
         let block = &mut self.blocks[index as usize];
-        match self.path_mtus.find(now, block.key.remote) {
+        match self.hosts.path_mtus.find(now, block.key.remote) {
             Known::Mtu(mtu) => {
                 self.narrow(index, mtu);
             }

@@ -17,7 +17,10 @@ impl NetStack {
         block.marks |= Marks::TIME;
         let tail = if has_in_flight(block) {
             let heard = block.heard_at.max(block.waiting_since);
-            block.sending.tend(now, heard, block.snd_nxt)
+            // Of two whole segments an ACK is not delayed (RFC 5681 §4.2).
+            let few = block.snd_nxt.wrapping_sub(block.highest_ack) < 2 * u32::from(block.sending.mss());
+            let (hosts, host) = (&self.hosts.delayed_acks, block.key.remote);
+            block.sending.tend(now, heard, block.snd_nxt, || few && hosts.delays(now, host))
         } else {
             Tail::Leave
         };
@@ -38,6 +41,7 @@ impl NetStack {
             }
             Tail::Probe => {
                 self.stats.tail_probes += 1;
+                self.hosts.delayed_acks.probed(now, block.key.remote);
                 if block.board.is_some() && block.sending.is_recovering() {
                     self.lose_missing(index, false);
                 } else {

@@ -35,6 +35,8 @@ bitflags! {
         const ALLOWED = 1 << 12;
         /// The last loss was guessed from a silence.
         const GUESSED = 1 << 13;
+        /// What the host is known for is not asked any more: the flow waits as that says, or was probed for itself.
+        const JUDGED = 1 << 14;
 
         /// Why a window grows though a loss is being made good.
         const GROWS = Self::NOISE.bits() | Self::REBUILDS.bits();

@@ -3,7 +3,8 @@
 //! After a silence of two round trips and 5 ms the earliest segment is sent once more: it may be the last, whose loss no
 //! later one tells. That is once a flight; from then on everything is sent again at each time-out, of which each is twice
 //! as long as the one before. This is for peers that tell by SACK what they get twice: a peer that delays its ACKs gives
-//! itself away by the first such probe, and is given 50 ms from then on. Others are left to smoltcp's time-out of 200 ms.
+//! itself away by the first such probe, and is given 50 ms from then on; one whose host is known for that (`delayed_acks.rs`) is
+//! given them from the start. Others are left to smoltcp's time-out of 200 ms.
 
 use super::doing::Doing;
 use super::{DUPLICATES, LEFT_MICROS, MOST_BYTES, MOST_OVERTAKING, Sending, micros};
@@ -62,7 +63,7 @@ impl Sending {
         self.doing.contains(Doing::PATIENT)
     }
 
-    /// The peer has shown before the flow slept that it delays its ACKs.
+    /// The peer has shown before the flow slept, or others of its host have shown, that it delays its ACKs.
     pub(crate) fn be_patient(&mut self) {
         self.doing |= Doing::PATIENT;
         self.set_patience();
@@ -84,8 +85,9 @@ impl Sending {
     }
 
     /// Says what is to be done for what is in flight, up to `snd_nxt`, nothing having been heard since `heard`. Where
-    /// something is to be done, the silence begins anew.
-    pub(crate) fn tend(&mut self, now: Time, heard: Time, snd_nxt: u32) -> Tail {
+    /// something is to be done, the silence begins anew. `delays`: whether the peer may have what is in flight and delay its ACK,
+    /// as its host is known for.
+    pub(crate) fn tend(&mut self, now: Time, heard: Time, snd_nxt: u32, delays: impl FnOnce() -> bool) -> Tail {
         if self.round_trip.smoothed() == 0 || !self.doing.contains(Doing::TELLS) {
             return Tail::Leave;
         }
@@ -100,6 +102,15 @@ impl Sending {
         if !tended && self.is_behind_hole() {
             return Tail::Hole;
         }
+        let judges = !self.doing.intersects(Doing::JUDGED | Doing::TENDED | Doing::RECOVERING | Doing::REWOUND);
+        if judges && !self.is_patient() && delays() {
+            self.doing |= Doing::JUDGED;
+            self.be_patient();
+            if silence < self.patience {
+                return Tail::Wait(now.plus(Span::from_micros(self.patience - silence)));
+            }
+        }
+        self.doing |= Doing::JUDGED;
         self.since = micros(now);
         self.doing.remove(Doing::TIMING);
         self.doing |= Doing::TENDED;

@@ -64,7 +64,7 @@ fn a_window_that_was_cut_for_what_was_only_late_is_as_before() {
     let ms = |ms: u64| Time::from_micros(1_000 * ms);
     let mut sending = Sending::new(1_000, 0, true);
     sending.measured(Duration::from_millis(10));
-    assert_eq!(sending.tend(ms(30), ms(0), 10_000), Tail::Probe);
+    assert_eq!(sending.tend(ms(30), ms(0), 10_000, || false), Tail::Probe);
     sending.acknowledged(1_000, 10_000, 1_000, ms(45));
     assert!(sending.is_recovering() && sending.window() == 7_000, "{sending:?}");
     assert!(!sending.told_of_duplicate(1_000, false));
@@ -78,7 +78,7 @@ fn an_ack_of_more_than_the_probe_says_that_the_flight_was_late() {
     let ms = |ms: u64| Time::from_micros(1_000 * ms);
     let mut sending = Sending::new(1_000, 0, true);
     sending.measured(Duration::from_millis(10));
-    assert_eq!(sending.tend(ms(30), ms(0), 10_000), Tail::Probe);
+    assert_eq!(sending.tend(ms(30), ms(0), 10_000, || false), Tail::Probe);
     assert!(!sending.acknowledged(2_000, 10_000, 2_000, ms(45)).contains(Marks::ALL_LOST));
     assert!(!sending.is_recovering() && sending.window() >= 10_000, "{sending:?}");
 }

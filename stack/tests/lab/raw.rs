@@ -59,8 +59,18 @@ impl Tcp {
 
     /// The frame that carries it from a peer at `source`.
     pub fn frame_from(&self, source: impl Into<IpAddr>) -> Vec<u8> {
+        let mss = self.mss.map(TcpOptionElement::MaximumSegmentSize);
+        self.written(source.into(), mss.as_slice())
+    }
+
+    /// The frame that carries it with these options.
+    pub fn frame_with(&self, options: &[TcpOptionElement]) -> Vec<u8> {
+        self.written(self.peer, options)
+    }
+
+    fn written(&self, source: IpAddr, options: &[TcpOptionElement]) -> Vec<u8> {
         let ethernet = PacketBuilder::ethernet2(PEER.0, OWN.0);
-        let ip = match source.into() {
+        let ip = match source {
             IpAddr::V4(source) => ethernet.ipv4(source.octets(), US.octets(), 64),
             IpAddr::V6(source) => ethernet.ipv6(source.octets(), US6.octets(), 64),
         };
@@ -80,9 +90,7 @@ impl Tcp {
         if self.flags & PSH != 0 {
             tcp = tcp.psh();
         }
-        if let Some(mss) = self.mss {
-            tcp = tcp.options(&[TcpOptionElement::MaximumSegmentSize(mss)]).expect("it fits");
-        }
+        tcp = tcp.options(options).expect("they fit");
         let mut frame = Vec::new();
         tcp.write(&mut frame, &self.data).expect("written to memory");
         frame

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
+use etherparse::{SlicedPacket, TcpOptionElement, TransportSlice};
 use sidestep_stack::{DropReason, FlowId};
 
+use crate::lab::App;
 use crate::lab::bench::Bench;
-use crate::lab::raw::{ACK, PSH, Tcp};
-use crate::lab::{App, OWN, PEER, PORT, THEM, US};
+use crate::lab::raw::{ACK, PSH, SYN, Tcp};
 
 const PEER_PORT: u16 = 5_000;
 const ISN: u32 = 100;
@@ -40,18 +40,9 @@ impl Peer {
     /// A peer of its own port.
     fn on(mut bench: Bench, port: u16, count: usize) -> Self {
         bench.server.flows.clear();
-        let syn = PacketBuilder::ethernet2(PEER.0, OWN.0)
-            .ipv4(THEM.octets(), US.octets(), 64)
-            .tcp(port, PORT, ISN, 60_000)
-            .syn()
-            .options(&[
-                TcpOptionElement::MaximumSegmentSize(1_460),
-                TcpOptionElement::SelectiveAcknowledgementPermitted,
-            ])
-            .expect("they fit");
-        let mut frame = Vec::new();
-        syn.write(&mut frame, &[]).expect("written to memory");
-        let answers = bench.frame(&frame);
+        let options =
+            [TcpOptionElement::MaximumSegmentSize(1_460), TcpOptionElement::SelectiveAcknowledgementPermitted];
+        let answers = bench.frame(&Tcp::new(port, SYN, ISN, 0).frame_with(&options));
         let next = Tcp::read(answers.first().expect("a SYN-ACK")).seq.wrapping_add(1);
         assert_eq!(bench.tcp(&Tcp::new(port, ACK, ISN + 1, next)), []);
         Self { bench, port, next, segments: vec![Sent { order: 0, arrived: false }; count], sent: 0 }

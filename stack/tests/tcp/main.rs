@@ -10,6 +10,7 @@ mod answers;
 mod closing;
 mod cores;
 mod dead_flows;
+mod delayed_acks;
 mod echo;
 mod handshake;
 mod islands;

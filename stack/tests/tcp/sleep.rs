@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use etherparse::PacketBuilder;
-use etherparse::TcpOptionElement::{self, SelectiveAcknowledgement, SelectiveAcknowledgementPermitted};
+use etherparse::TcpOptionElement::{SelectiveAcknowledgement, SelectiveAcknowledgementPermitted};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sidestep_stack::{Event, Rings, StackConfig};
 
 use crate::lab::bench::Bench;
 use crate::lab::raw::{ACK, FIN, PSH, RST, SYN, Tcp};
-use crate::lab::{self, App, OWN, PEER, PORT, THEM, US, config};
+use crate::lab::{self, App, config};
 
 const FLOWS: usize = 600;
 /// More than the stack keeps free for those that come.
@@ -300,24 +299,11 @@ fn a_sleeper_that_finds_all_blocks_held_by_halves_of_requests_gets_one_after_a_w
     assert!(bench.drops(sidestep_stack::DropReason::NoFreeFlow) > 10);
 }
 
-/// What a client at port 2,000 says by its options: a SYN without an ACK number.
-fn with_options(seq: u32, ack: Option<u32>, options: &[TcpOptionElement]) -> Vec<u8> {
-    let tcp = PacketBuilder::ethernet2(PEER.0, OWN.0).ipv4(THEM.octets(), US.octets(), 64);
-    let tcp = tcp.tcp(2_000, PORT, seq, 60_000);
-    let tcp = match ack {
-        Some(ack) => tcp.ack(ack),
-        None => tcp.syn(),
-    };
-    let mut frame = Vec::new();
-    tcp.options(options).expect("they fit").write(&mut frame, &[]).expect("written to memory");
-    frame
-}
-
 /// A client that delays its ACKs says so of the first answer, which is sent again in vain: it has that twice (RFC 2883).
 #[test]
 fn a_sleeper_knows_that_its_client_delays_its_acks() {
     let mut bench = Bench::with(of_rings(AWAKE), App::Echo);
-    let answers = bench.frame(&with_options(7, None, &[SelectiveAcknowledgementPermitted]));
+    let answers = bench.frame(&Tcp::new(2_000, SYN, 7, 0).frame_with(&[SelectiveAcknowledgementPermitted]));
     let mut next = Tcp::read(answers.first().expect("a SYN-ACK")).seq + 1;
     // The round trip.
     bench.wait(Duration::from_micros(200));
@@ -333,7 +319,7 @@ fn a_sleeper_knows_that_its_client_delays_its_acks() {
         next += 1;
         let twice = [SelectiveAcknowledgement((next - 1, next), [None; 3])];
         let options = if again.is_empty() { &[][..] } else { &twice };
-        assert_eq!(bench.frame(&with_options(seq + 1, Some(next), options)), Vec::<Vec<u8>>::new());
+        assert_eq!(bench.frame(&Tcp::new(2_000, ACK, seq + 1, next).frame_with(options)), Vec::<Vec<u8>>::new());
         bench.wait(Duration::from_millis(1));
         assert!(bench.server.poll.stack_mut().lay_down(id), "round {round}: it rests");
     }
