@@ -8,6 +8,7 @@ Run by scripts/quiet, which makes the lab. README.md says what is compared. Each
 import argparse
 import contextlib
 import json
+import os
 import random
 import re
 import signal
@@ -23,6 +24,8 @@ SERVER, PORT = "10.77.0.2", 11211
 BUSY, CROWD = "10.77.0.16", "10.77.0.100-10.77.0.163"
 # A question a minute of each.
 ASKED_EVERY = 60
+# The few ask as many: each so seldom, too, that it acknowledges an answer before it asks again.
+FEW = 1_024
 # Before the busy ones begin, and what the quiet ones go on beyond them.
 SETTLING = 2.0
 LAB = "scripts/lab"
@@ -61,6 +64,13 @@ def resident(supervisor):
             if text.startswith("Name:\tsidestep-plane"):
                 return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) / 1024
     raise LookupError("the server has no data plane")
+
+
+def processor_seconds(process):
+    """How long a process has had a processor (proc_pid_stat(5), utime and stime)."""
+    with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -155,10 +165,11 @@ def window(options, kind):
         quiet = None
         try:
             if kind != "none":
-                quiet = Quiet(options, options.quiet if kind == "many" else options.busy)
+                quiet = Quiet(options, options.quiet if kind == "many" else FEW)
                 quiet.wait()
             time.sleep(SETTLING)
             held, begun = counters(), time.monotonic()
+            had = processor_seconds(quiet.process.pid) if quiet else 0
             rate, p99, failed = busy(options)
             ended = time.monotonic()
             grown = resident(process.pid) - before
@@ -167,6 +178,7 @@ def window(options, kind):
             row |= {"connections": held["curr_connections"], "asleep": held.get("flows_asleep", 0)}
             row |= {name: counted.get(name, 0) for name in ("connections_gave_way", "xsk_rx_ring_full", "segments_sent_again")}
             if quiet:
+                row["quiet_processor"] = (processor_seconds(quiet.process.pid) - had) / (ended - begun)
                 row["quiet"], row["quiet_wrong"], row["quiet_unanswered"] = quiet.between(begun, ended)
             return row
         finally:
@@ -209,18 +221,19 @@ def main():
     asked = options.quiet / ASKED_EVERY
     names = {
         "none": "nothing",
-        "few": f"{asked:,.0f} questions/s of {options.busy} connections",
+        "few": f"{asked:,.0f} questions/s of {FEW:,} connections",
         "many": f"{asked:,.0f} questions/s of {options.quiet:,} connections, one a minute each",
     }
-    print(f"| beside {options.busy} busy connections | busy answers/s | p99, us | quiet answers/s | the busy ones' rate: beside nothing | "
-          "beside the few | grown, MiB | gave way |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| beside {options.busy} busy connections | busy answers/s | p99, us | quiet answers/s | their generator's part of CPU 1 | "
+          "the busy ones' rate: beside nothing | beside the few | grown, MiB | gave way |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for kind in WINDOWS:
         rows = [found[kind] for found in rounds]
         median = lambda name, rows=rows: statistics.median(row.get(name, 0) for row in rows)
         of_none = "1" if kind == "none" else compared(rounds, kind, "none")
         of_few = compared(rounds, kind, "few") if kind == "many" else ""
-        print(f"| {names[kind]} | {median('busy'):,.0f} | {median('busy_p99_us'):,.0f} | {median('quiet'):,.0f} | {of_none} | {of_few} | "
+        print(f"| {names[kind]} | {median('busy'):,.0f} | {median('busy_p99_us'):,.0f} | {median('quiet'):,.0f} | "
+              f"{median('quiet_processor'):.3f} | {of_none} | {of_few} | "
               f"{median('grown_mib'):.0f} | {max(row['connections_gave_way'] for row in rows)} |")
     failed = sum(row[name] for found in rounds for row in found.values()
                  for name in ("busy_failed", "quiet_wrong", "quiet_unanswered") if name in row)

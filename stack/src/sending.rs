@@ -127,7 +127,7 @@ impl Sending {
     /// Everything up to `snd_nxt` is sent again, not since the way was full.
     pub(crate) fn rewind(&mut self, snd_nxt: u32) {
         self.recover = snd_nxt;
-        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::GROWS);
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::GROWS | Doing::PROBED);
         self.doing |= Doing::REWOUND;
         self.duplicates = 0;
     }
@@ -406,7 +406,7 @@ impl Sending {
     /// Notes a loss, with `in_flight` bytes under way, which is over when `recover` is acknowledged.
     fn lose(&mut self, in_flight: u32, recover: u32) {
         self.recover = recover;
-        self.doing.remove(Doing::ALLOWED | Doing::GUESSED);
+        self.doing.remove(Doing::ALLOWED | Doing::GUESSED | Doing::PROBED);
         self.doing |= Doing::RECOVERING;
         self.set_patience();
         if self.is_noise() {
@@ -424,7 +424,7 @@ impl Sending {
     pub(crate) fn timed_out_mending(&mut self, in_flight: u32, snd_nxt: u32) {
         self.recover = snd_nxt;
         self.cut(in_flight);
-        self.doing.remove(Doing::TIMING);
+        self.doing.remove(Doing::TIMING | Doing::PROBED);
         self.doing |= Doing::RECOVERING | Doing::REBUILDS;
         self.set_patience();
         self.set_window(u32::from(self.mss));
@@ -434,7 +434,7 @@ impl Sending {
     pub(crate) fn timed_out(&mut self, in_flight: u32, snd_nxt: u32) {
         self.recover = snd_nxt;
         self.threshold = self.reduced(in_flight);
-        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::MENDING | Doing::GROWS);
+        self.doing.remove(Doing::RECOVERING | Doing::TIMING | Doing::MENDING | Doing::GROWS | Doing::PROBED);
         self.doing |= Doing::REWOUND;
         self.duplicates = 0;
         self.gathered = 0;

@@ -18,9 +18,10 @@ impl NetStack {
         let tail = if has_in_flight(block) {
             let heard = block.heard_at.max(block.waiting_since);
             // Of two whole segments an ACK is not delayed (RFC 5681 §4.2).
-            let few = block.snd_nxt.wrapping_sub(block.highest_ack) < 2 * u32::from(block.sending.mss());
+            let (una, snd_nxt) = (block.highest_ack, block.snd_nxt);
+            let few = snd_nxt.wrapping_sub(una) < 2 * u32::from(block.sending.mss());
             let (hosts, host) = (&self.hosts.delayed_acks, block.key.remote);
-            block.sending.tend(now, heard, block.snd_nxt, || few && hosts.delays(now, host))
+            block.sending.tend(now, heard, snd_nxt, || few && hosts.delays(now, host))
         } else {
             Tail::Leave
         };

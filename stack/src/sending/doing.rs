@@ -37,6 +37,8 @@ bitflags! {
         const GUESSED = 1 << 13;
         /// What the host is known for is not asked any more: the flow waits as that says, or was probed for itself.
         const JUDGED = 1 << 14;
+        /// Of what is before `recover` nothing was sent again but a probe, and nobody has told that it came twice.
+        const PROBED = 1 << 15;
 
         /// Why a window grows though a loss is being made good.
         const GROWS = Self::NOISE.bits() | Self::REBUILDS.bits();

@@ -121,19 +121,27 @@ impl Sending {
         }
         if !self.doing.intersects(Doing::RECOVERING | Doing::REWOUND) {
             self.recover = snd_nxt;
+            self.doing |= Doing::PROBED;
         }
         Tail::Probe
     }
 
     /// The peer has got twice what begins at `left`; `moves`: it acknowledges something new. Returns whether that was a probe.
     pub(crate) fn told_of_duplicate(&mut self, left: u32, moves: bool) -> bool {
-        let needless = self.doing.contains(Doing::TENDED);
-        if !needless {
-            // Of what was in flight at the last loss.
-            let of_that = self.recover.wrapping_sub(left).wrapping_sub(1) < 2 * self.threshold.min(MOST_BYTES);
+        // Of what was in flight at the last loss or probe.
+        let of_that = self.recover.wrapping_sub(left).wrapping_sub(1) < 2 * self.threshold.min(MOST_BYTES);
+        let of_probe = of_that && self.doing.contains(Doing::PROBED);
+        if of_probe {
+            self.doing.remove(Doing::PROBED);
+        }
+        let needless = of_probe || self.doing.contains(Doing::TENDED);
+        if !self.doing.contains(Doing::TENDED) {
             // Once for each loss, whatever is told twice of it (RFC 8985 §6.2.2: once a round trip).
             if of_that && self.doing.contains(Doing::GUESSED) {
                 self.take_back();
+            } else if of_probe {
+                // It crossed the ACK of what it brought.
+                self.be_patient();
             } else if of_that && !self.doing.contains(Doing::ALLOWED) {
                 self.doing |= Doing::ALLOWED;
                 self.overtaking = self.overtaking.saturating_mul(2).min(MOST_OVERTAKING);

@@ -56,9 +56,18 @@ impl Hosts {
     /// The client acknowledges the answer, of which it got one more than it needed if that is `twice`.
     fn acknowledge(&mut self, client: &mut Client, twice: bool) {
         client.next = client.next.wrapping_add(1);
+        if twice {
+            self.tell_of_twice(client);
+        } else {
+            let ack = Tcp::new(client.port, ACK, client.seq, client.next).from(client.host);
+            assert_eq!(self.bench.tcp(&ack), []);
+        }
+    }
+
+    /// The client says that it got the last byte that it has acknowledged twice.
+    fn tell_of_twice(&mut self, client: &Client) {
         let had = [SelectiveAcknowledgement((client.next.wrapping_sub(1), client.next), [None; 3])];
-        let ack = Tcp::new(client.port, ACK, client.seq, client.next).from(client.host);
-        let ack = ack.frame_with(if twice { &had } else { &[] });
+        let ack = Tcp::new(client.port, ACK, client.seq, client.next).from(client.host).frame_with(&had);
         assert_eq!(self.bench.frame(&ack), Vec::<Vec<u8>>::new());
     }
 
@@ -161,4 +170,25 @@ fn two_whole_segments_do_not_wait() {
     }
     assert_eq!(echoed.iter().map(|echo| echo.data.len()).sum::<usize>(), long.len());
     hosts.sent_again_after(SOON);
+}
+
+/// A client acknowledges an answer while the probe for it is on its way, and then says that it got it twice.
+#[test]
+fn a_probe_that_crosses_an_ack_was_in_vain() {
+    let mut hosts = Hosts::new();
+    for _ in 0..4 {
+        let mut client = hosts.open(THEM);
+        hosts.ask(&mut client);
+        hosts.sent_again_after(SOON);
+        hosts.acknowledge(&mut client, false);
+        hosts.tell_of_twice(&client);
+        // This one is known already.
+        hosts.ask(&mut client);
+        assert_eq!(hosts.bench.wait(LATE[0]), []);
+        hosts.acknowledge(&mut client, false);
+    }
+    assert_eq!(hosts.probes(), (4, 4));
+    let mut client = hosts.open(THEM);
+    hosts.ask(&mut client);
+    hosts.sent_again_after(LATE);
 }
