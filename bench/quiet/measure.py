@@ -186,13 +186,40 @@ def window(options, kind):
                 quiet.end()
 
 
-def compared(rows, kind, base):
+def left(row):
+    """What the busy ones are answered for each second of CPU 1 that the quiet generator leaves theirs."""
+    return row["busy"] / (1 - row.get("quiet_processor", 0))
+
+
+def compared(rows, kind, base, of):
     """The median of the rounds' ratios, and 95 % of those of rounds drawn anew."""
-    ratios = [row[kind]["busy"] / row[base]["busy"] for row in rows]
+    ratios = [of(row[kind]) / of(row[base]) for row in rows]
     drawn = random.Random(1)
     medians = sorted(statistics.median(drawn.choices(ratios, k=len(ratios))) for _ in range(2_000))
     low, high = medians[int(0.025 * len(medians))], medians[int(0.975 * len(medians))]
     return f"**{statistics.median(ratios):.3f}** [{low:.3f} {high:.3f}]"
+
+
+def table(rounds, options):
+    """The windows side by side."""
+    rate = lambda row: row["busy"]
+    asked = options.quiet / ASKED_EVERY
+    names = {
+        "none": "nothing",
+        "few": f"{asked:,.0f} questions/s of {FEW:,} connections",
+        "many": f"{asked:,.0f} questions/s of {options.quiet:,} connections, one a minute each",
+    }
+    print(f"| beside {options.busy} busy connections | busy answers/s | p99, us | quiet answers/s | their generator's part of CPU 1 | "
+          "the busy ones' rate: beside nothing | beside the few | for each second of CPU 1 left | grown, MiB | gave way |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for kind in WINDOWS:
+        rows = [found[kind] for found in rounds]
+        median = lambda name, rows=rows: statistics.median(row.get(name, 0) for row in rows)
+        of_none = "1" if kind == "none" else compared(rounds, kind, "none", rate)
+        of_few, of_left = (compared(rounds, kind, "few", of) if kind == "many" else "" for of in (rate, left))
+        print(f"| {names[kind]} | {median('busy'):,.0f} | {median('busy_p99_us'):,.0f} | {median('quiet'):,.0f} | "
+              f"{median('quiet_processor'):.3f} | {of_none} | {of_few} | {of_left} | "
+              f"{median('grown_mib'):.0f} | {max(row['connections_gave_way'] for row in rows)} |")
 
 
 def main():
@@ -218,23 +245,7 @@ def main():
                 if out:
                     print(line, file=out, flush=True)
             rounds.append(found)
-    asked = options.quiet / ASKED_EVERY
-    names = {
-        "none": "nothing",
-        "few": f"{asked:,.0f} questions/s of {FEW:,} connections",
-        "many": f"{asked:,.0f} questions/s of {options.quiet:,} connections, one a minute each",
-    }
-    print(f"| beside {options.busy} busy connections | busy answers/s | p99, us | quiet answers/s | their generator's part of CPU 1 | "
-          "the busy ones' rate: beside nothing | beside the few | grown, MiB | gave way |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for kind in WINDOWS:
-        rows = [found[kind] for found in rounds]
-        median = lambda name, rows=rows: statistics.median(row.get(name, 0) for row in rows)
-        of_none = "1" if kind == "none" else compared(rounds, kind, "none")
-        of_few = compared(rounds, kind, "few") if kind == "many" else ""
-        print(f"| {names[kind]} | {median('busy'):,.0f} | {median('busy_p99_us'):,.0f} | {median('quiet'):,.0f} | "
-              f"{median('quiet_processor'):.3f} | {of_none} | {of_few} | "
-              f"{median('grown_mib'):.0f} | {max(row['connections_gave_way'] for row in rows)} |")
+    table(rounds, options)
     failed = sum(row[name] for found in rounds for row in found.values()
                  for name in ("busy_failed", "quiet_wrong", "quiet_unanswered") if name in row)
     print(f"\n{options.rounds} rounds, windows of {options.seconds} s; {failed} questions answered wrongly or not at all")
