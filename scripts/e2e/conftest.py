@@ -177,6 +177,25 @@ class Log:
         pytest.fail(f"'{words}' was never said: {self.text.decode()}")
 
 
+def until(holds, what):
+    """Returns once `holds` does."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, what
+        select.select([], [], [], 0.01)
+
+
+def stop_process(process):
+    """Stops a process, and returns once none of its threads runs: SIGSTOP is on its way to them when kill(2) returns
+    (proc_pid_stat(5), state T)."""
+    os.kill(process, signal.SIGSTOP)
+
+    def stopped(task):
+        return (task / "stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "T"
+
+    until(lambda: all(map(stopped, pathlib.Path(f"/proc/{process}/task").iterdir())), f"process {process} does not stop")
+
+
 def connect(port=PORT, address=ADDRESS):
     """A TCP connection of the kernel's, whose reads fail instead of hanging."""
     connection = socket.create_connection((address, port), timeout=HANG_SECONDS)

@@ -3,8 +3,7 @@
 import resource
 import time
 
-from conftest import KIND, V6, connect, expect, found, only_sidestep, sidestep_stats, store
-from test_supervisor import until
+from conftest import KIND, V6, connect, expect, found, only_sidestep, sidestep_stats, store, until
 
 COUNT = 64
 

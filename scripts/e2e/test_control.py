@@ -9,7 +9,18 @@ import subprocess
 import time
 
 import pytest
-from conftest import ADDRESS, HANG_SECONDS, KIND, TOOLS, connect, expect, in_server_namespace, receive, sidestep_stats
+from conftest import (
+    ADDRESS,
+    HANG_SECONDS,
+    KIND,
+    TOOLS,
+    connect,
+    expect,
+    in_server_namespace,
+    receive,
+    sidestep_stats,
+    stop_process,
+)
 
 LAB = os.environ["SIDESTEP_LAB_SUFFIX"]
 
@@ -370,7 +381,7 @@ def few_may_wait():
 def test_a_stopped_server_is_waited_for_as_long_as_is_wanted_and_keeps_its_path(few_may_wait, governed, start):
     server, path = governed
     waiting = []
-    os.kill(server.process.pid, signal.SIGSTOP)
+    stop_process(server.process.pid)
     try:
         with pytest.raises(BlockingIOError):
             while len(waiting) < 100:

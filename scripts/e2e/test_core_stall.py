@@ -27,11 +27,12 @@ from conftest import (
     found,
     receive,
     sidestep_stats,
+    stop_process,
     store,
+    until,
 )
 from test_control import ctl
 from test_link import client_queues, link, server_queues  # noqa: F401  # The second is a fixture.
-from test_supervisor import until
 
 pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached has no cores that could be held one by one")
 
@@ -226,7 +227,7 @@ def test_a_data_plane_that_is_stopped_and_goes_on_has_lost_nothing(start, tmp_pa
     connections = [one for of_core in cores for one in of_core]
     exchange(connections[0], store(b"key", b"value"), b"STORED\r\n")
     plane = server.plane()
-    os.kill(plane, signal.SIGSTOP)
+    stop_process(plane)
     for one in connections:
         one.sendall(get(b"key")[0])
     # Each SYN is sent again while nobody answers, about half of them by the other queue, and so to the other core.

@@ -11,8 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import ADDRESS, V6, connect, exchange, expect, found, only_sidestep, receive, sidestep_stats, store
-from test_supervisor import until
+from conftest import ADDRESS, V6, connect, exchange, expect, found, only_sidestep, receive, sidestep_stats, store, until
 
 # A client reads nothing for this long; scripts/soak asks for a minute and more.
 SILENT_SECONDS = float(os.environ.get("SIDESTEP_E2E_SILENT_SECONDS", "6"))

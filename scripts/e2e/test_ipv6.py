@@ -26,11 +26,11 @@ from conftest import (
     only_sidestep,
     sidestep_stats,
     store,
+    until,
 )
 from test_announcing import STRANGER
 from test_nobody_serves import Held, log_in
 from test_shared_address import ECHO
-from test_supervisor import until
 from test_udp import Client
 from test_vlan import NUMBER, discovery, trunk
 from test_wrong_use import refused

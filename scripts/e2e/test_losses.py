@@ -19,6 +19,7 @@ from conftest import (
     in_use,
     only_sidestep,
     sidestep_stats,
+    stop_process,
     store,
 )
 
@@ -76,7 +77,7 @@ def test_frames_that_come_while_no_core_runs_are_counted_by_the_ring_that_was_fu
     log = Log(server)
     connection = connect()
     exchange(connection, store(b"k", b"v"), b"STORED\r\n")
-    os.kill(server.plane(), signal.SIGSTOP)
+    stop_process(server.plane())
     # More than the rings of two queues hold.
     damaged_syns(20_000)
     os.kill(server.plane(), signal.SIGCONT)

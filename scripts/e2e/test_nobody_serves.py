@@ -20,10 +20,12 @@ from conftest import (
     found,
     in_server_namespace,
     sidestep_stats,
+    stop_process,
     store,
+    until,
 )
 from test_shared_address import SHARED, reserved
-from test_supervisor import is_there, until
+from test_supervisor import is_there
 
 pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached has no supervisor")
 
@@ -152,7 +154,7 @@ def test_a_second_signal_ends_the_server_at_once_and_gives_back_what_it_had(star
     server = start(address=KERNEL_ADDRESS, extra=[*SHARED, "-P", str(pid_file)]).wait_until_ready()
     assert reserved() != before and pid_file.exists()
     plane = server.plane()
-    os.kill(plane, signal.SIGSTOP)
+    stop_process(plane)
     log = Log(server)
     server.process.send_signal(signal.SIGTERM)
     # Of another kind: two of one kind that are not taken yet are one.

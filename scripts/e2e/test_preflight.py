@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SERVER_NAMESPACE, connect, exchange, found, in_server_namespace, only_sidestep, store
-from test_supervisor import until
+from conftest import SERVER_NAMESPACE, connect, exchange, found, in_server_namespace, only_sidestep, store, until
 from test_wrong_use import refused
 
 # Loads an XDP program that passes every frame, attaches it to ss0 by a link, and holds that until its input ends.

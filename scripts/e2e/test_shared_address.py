@@ -29,8 +29,9 @@ from conftest import (
     only_sidestep,
     sidestep_stats,
     store,
+    until,
 )
-from test_supervisor import is_there, until
+from test_supervisor import is_there
 from test_wrong_use import refused
 
 # Stands for ssh: a service on the kernel's address, a thread a client.

@@ -7,7 +7,7 @@ and afterwards all is as before.
 import os
 import signal
 
-from conftest import connect, exchange, expect, found, only_sidestep, receive, sidestep_stats, store
+from conftest import connect, exchange, expect, found, only_sidestep, receive, sidestep_stats, stop_process, store
 from test_link import counted
 from test_losses import damaged_syns
 
@@ -80,7 +80,7 @@ def test_a_fill_ring_that_runs_dry_is_counted_by_that_and_fills_again(start):
 
 def stopped(server, act):
     """Does something while no thread of the server runs."""
-    os.kill(server.plane(), signal.SIGSTOP)
+    stop_process(server.plane())
     try:
         act()
     finally:

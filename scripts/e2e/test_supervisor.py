@@ -9,20 +9,24 @@ import time
 
 import pytest
 
-from conftest import HANG_SECONDS, KIND, Log, connect, exchange, found, in_server_namespace, sidestep_stats, store
+from conftest import (
+    HANG_SECONDS,
+    KIND,
+    Log,
+    connect,
+    exchange,
+    found,
+    in_server_namespace,
+    sidestep_stats,
+    stop_process,
+    store,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(KIND != "sidestep", reason="memcached has no supervisor")
 
 # How often each is killed here; the environment may ask for more.
 ROUNDS = int(os.environ.get("SIDESTEP_KILL_ROUNDS", "3"))
-
-
-def until(holds, what):
-    """Returns once `holds` does."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        select.select([], [], [], 0.01)
 
 
 def program_attached():
@@ -105,7 +109,7 @@ def test_a_stopped_data_plane_does_not_keep_the_supervisor_from_ending_at_the_se
     server = start().wait_until_ready()
     log = Log(server)
     plane = server.plane()
-    os.kill(plane, signal.SIGSTOP)
+    stop_process(plane)
     server.process.send_signal(signal.SIGTERM)
     server.process.send_signal(signal.SIGINT)
     log.until("asked a second time to end")
@@ -123,7 +127,7 @@ def test_a_supervisor_that_waits_for_a_stopped_data_plane_to_end_does_not_spin(s
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     before = processor_seconds()
-    os.kill(plane, signal.SIGSTOP)
+    stop_process(plane)
     server.process.send_signal(signal.SIGTERM)
     # Who spins beside this has as much of a processor. It is over long before the server kills its plane.
     begun = time.process_time()
