@@ -214,6 +214,17 @@ fn a_wrong_reply_behind_right_ones_in_one_piece_leaves_nothing_to_wait_for() {
     }
 }
 
+/// All connections were looked at ten times a second, however long they were given.
+#[test]
+fn a_generator_of_many_quiet_connections_rests_between_its_questions() {
+    let plan = plan("--connections 50000 --rate 10 --requests 1000 --timeout 120");
+    let (_, truth) = simulate(&plan, Faults::none(Delay::Constant(MICRO)));
+    // A hundred seconds: the questions and their answers, and each connection looked at 16 times in two minutes, 512 at a time.
+    let looked = 16 * 50_000 / 512;
+    let waits = truth.waits.load(Ordering::Relaxed);
+    assert!(waits <= 2 * 1_000 + looked + 100, "waited {waits} times");
+}
+
 #[test]
 fn a_server_that_falls_silent_ends_the_run_with_a_reason() {
     let mut plan = plan("--connections 4 --requests 10000");

@@ -60,6 +60,8 @@ pub struct Truth {
     pub dropped: AtomicU64,
     pub refused: AtomicU64,
     pub ignored: AtomicU64,
+    /// How often the generator has waited while it measured.
+    pub waits: AtomicU64,
 }
 
 /// What becomes of a request.

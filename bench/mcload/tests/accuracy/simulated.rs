@@ -88,6 +88,8 @@ impl Transport for Simulated {
         if !self.news.is_empty() {
             return Ok(());
         }
+        let measured = u64::from(self.server.is_measuring());
+        self.server.truth.waits.fetch_add(measured, Ordering::Relaxed);
         let next = self.events.peek().map_or(Nanos::MAX, |Reverse((at, ..))| *at);
         self.now = self.now.max(next.min(until)) + self.server.faults.oversleep;
         while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
