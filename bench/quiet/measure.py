@@ -105,7 +105,7 @@ class Quiet:
 
     def __init__(self, options, connections):
         command = [LAB, "client", options.mcload, "--server", f"{SERVER}:{PORT}", "-i", "xsk:sc0", "--address", CROWD]
-        command += ["--cpu", "1", "--spin", "0", "--connections", str(connections), "--depth", "1", "--keys", "1000"]
+        command += ["--cpu", "1", "--rest", "1000", "--connections", str(connections), "--depth", "1", "--keys", "1000"]
         command += ["--rate", str(options.quiet / ASKED_EVERY), "--mix", "get=1,set=0", "--timeout", "120"]
         command += ["--seconds", "3600", "--progress"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -60,17 +60,20 @@ fn a_connection_a_request_is_opened_and_closed_in_order_or_at_once_from_several_
     }
 }
 
-/// As many clients that hardly ever ask: each is asked for by an arrival of its own.
+/// As many clients that hardly ever ask: each is asked for by an arrival of its own. With a rest the arrivals of a millisecond, and
+/// their answers, are attended to together.
 #[test]
 fn two_thousand_connections_from_several_addresses_have_a_question_now_and_then() {
     let Some(lab) = Lab::up(1) else { return };
     let server = serve_in(&lab);
     let arguments = "--address 10.77.0.100-10.77.0.102 --connections 2000 --depth 1 --rate 2000 --timeout 60";
-    let outcome = run(&lab, &server, &format!("{arguments} --requests 4000 --keys 100")).unwrap();
-    assert!(outcome.all_right());
-    let measured = &outcome.measured;
-    assert_eq!((measured.requests(), measured.misses, measured.cut, measured.timed_out), (4_000, 0, 0, 0));
-    assert_eq!((measured.offered, measured.overflowed), (4_000, 0));
+    for pause in ["", "--spin 0", "--rest 1000"] {
+        let outcome = run(&lab, &server, &format!("{arguments} {pause} --requests 4000 --keys 100")).unwrap();
+        assert!(outcome.all_right());
+        let measured = &outcome.measured;
+        assert_eq!((measured.requests(), measured.misses, measured.cut, measured.timed_out), (4_000, 0, 0, 0), "{pause}");
+        assert_eq!((measured.offered, measured.overflowed), (4_000, 0), "{pause}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Connections over this project's own TCP/IP, one queue a thread: nothing of the kernel but the driver is in the way.
 //!
-//! It spins: a turn takes what has arrived, and the thread sleeps only if it is given a [`Waiter`]. Slots are the stack's
+//! It spins: a turn takes what has arrived, and the thread sleeps only if it is told to ([`Pause`]). Slots are the stack's
 //! tokens. Bounded in space: blocks and rings are made at start. Bytes that a reset overtakes within one turn are not
 //! shown. Dropping it closes what is open and waits, for at most [`LINGER`], until the peer has answered.
 //! Read first: `stack::Poll`.
@@ -48,6 +48,17 @@ pub struct Route {
     pub worker: (u16, u16),
 }
 
+/// What a worker does that has nothing to do.
+#[derive(Debug)]
+enum Pause {
+    /// It looks again at once.
+    None,
+    /// It looks again for a while, then sleeps until there is something to do.
+    Sleep(Waiter),
+    /// It stays away for so long, whatever comes meanwhile.
+    Rest(Duration),
+}
+
 /// A worker's connections, over a queue of its own.
 pub struct OwnStack<Q: Queue> {
     route: Route,
@@ -61,7 +72,7 @@ pub struct OwnStack<Q: Queue> {
     waiting: VecDeque<Slot>,
     /// When a slot first found no way.
     begun: Option<Time>,
-    waiter: Option<Waiter>,
+    pause: Pause,
 }
 
 impl<Q: Queue> fmt::Debug for OwnStack<Q> {
@@ -96,13 +107,19 @@ impl<Q: Queue> OwnStack<Q> {
             told_next: VecDeque::with_capacity(slots + 4),
             waiting: VecDeque::with_capacity(slots),
             begun: None,
-            waiter: None,
+            pause: Pause::None,
         }
     }
 
     /// The same, which sleeps when it has looked for frames for as long as `spin`. Other workers wake it by `bell`.
     pub fn sleeping(mut self, bell: Arc<Doorbell>, spin: Duration) -> Self {
-        self.waiter = Some(Waiter::new(self.poll.sleeper(bell), spin));
+        self.pause = Pause::Sleep(Waiter::new(self.poll.sleeper(bell), spin));
+        self
+    }
+
+    /// The same, which stays away for `rest` when it has nothing to do: what is due or arrives meanwhile waits.
+    pub fn resting(mut self, rest: Duration) -> Self {
+        self.pause = Pause::Rest(rest);
         self
     }
 
@@ -199,17 +216,24 @@ impl<Q: Queue> OwnStack<Q> {
         self.told_next.extend(said.into_iter().flatten().map(|news| (slot as Slot, news)));
     }
 
-    /// Sleeps, if it may, until there is a frame, or at the latest until something is due.
-    fn rest(&mut self, now: Time, until: Nanos) -> Result<(), TransportError> {
-        let Some(waiter) = &mut self.waiter else {
+    /// Pauses as it was told to, at the latest until something is due, or a whole rest.
+    fn pause(&mut self, now: Time, until: Nanos) -> Result<(), TransportError> {
+        if matches!(self.pause, Pause::None) {
             std::hint::spin_loop();
             return Ok(());
-        };
+        }
         let retry = if self.waiting.is_empty() { Duration::MAX } else { RETRY };
         let due = Duration::from_nanos(until).saturating_sub((self.clock)());
         let limit = self.poll.idle(now).unwrap_or(Duration::MAX).min(due).min(retry);
-        let slept = waiter.wait(now, Some(limit), || self.poll.has_work());
-        slept.map(drop).map_err(|source| TransportError::Io { act: "sleep", source })
+        match &mut self.pause {
+            Pause::Sleep(waiter) => {
+                let slept = waiter.wait(now, Some(limit), || self.poll.has_work());
+                slept.map(drop).map_err(|source| TransportError::Io { act: "sleep", source })?;
+            }
+            Pause::Rest(rest) if !limit.is_zero() => std::thread::sleep(*rest),
+            Pause::Rest(_) | Pause::None => {}
+        }
+        Ok(())
     }
 
     /// Closes what is open and waits a while until the peer has answered.
@@ -256,14 +280,14 @@ impl<Q: Queue> Transport for OwnStack<Q> {
                 self.retry_waiting()?;
             }
             if work || !self.told_next.is_empty() || self.now() >= until {
-                if let Some(waiter) = self.waiter.as_mut().filter(|_| work) {
+                if let (Pause::Sleep(waiter), true) = (&mut self.pause, work) {
                     waiter.note_busy(now);
                 }
                 return Ok(());
             }
             // What was written before may still be in the queue, and what was received must be given back to it.
             self.poll.transmit().map_err(failed)?;
-            self.rest(now, until)?;
+            self.pause(now, until)?;
         }
     }
 

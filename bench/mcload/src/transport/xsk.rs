@@ -159,6 +159,7 @@ pub struct Seats<Q> {
     mac: Mac,
     cpus: Vec<usize>,
     spin: Option<Duration>,
+    rest: Option<Duration>,
     origin: Instant,
 }
 
@@ -258,8 +259,8 @@ fn seats<Q: Queue>(
         let stack = NetStack::new(worker_config(&base, plan, share), random()?)?;
         seats.push(Some(Seat { queue, stack, strays, bell }));
     }
-    let (cpus, spin) = (xsk.cpu.clone(), xsk.spin.map(Duration::from_micros));
-    Ok(Seats { seats: Mutex::new(seats), server, mac, cpus, spin, origin: Instant::now() })
+    let [spin, rest] = [xsk.spin, xsk.rest].map(|micros| micros.map(Duration::from_micros));
+    Ok(Seats { seats: Mutex::new(seats), server, mac, cpus: xsk.cpu.clone(), spin, rest, origin: Instant::now() })
 }
 
 impl<Q: Queue> Seats<Q> {
@@ -282,9 +283,10 @@ impl<Q: Queue> Seats<Q> {
         let origin = self.origin;
         let clock = Box::new(move || origin.elapsed());
         let transport = OwnStack::new(route, share.slots(), seat.stack, seat.queue, strays, clock);
-        Ok(match self.spin {
-            Some(spin) => transport.sleeping(seat.bell, spin),
-            None => transport,
+        Ok(match (self.spin, self.rest) {
+            (Some(spin), _) => transport.sleeping(seat.bell, spin),
+            (None, Some(rest)) => transport.resting(rest),
+            (None, None) => transport,
         })
     }
 }
