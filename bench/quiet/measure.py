@@ -66,6 +66,16 @@ def resident(supervisor):
     raise LookupError("the server has no data plane")
 
 
+def resident_at_rest(supervisor):
+    """The same once it is so for a second: a server that serves already makes the store's memory still."""
+    same, before = 0, resident(supervisor)
+    while same < 5:
+        time.sleep(0.2)
+        now = resident(supervisor)
+        same, before = (same + 1, now) if now == before else (0, now)
+    return before
+
+
 def processor_seconds(process):
     """How long a process has had a processor (proc_pid_stat(5), utime and stime)."""
     with open(f"/proc/{process}/stat", encoding="ascii") as stat:
@@ -161,7 +171,7 @@ def busy(options):
 def window(options, kind):
     """One server, what stands beside it, and the busy ones."""
     with server(options) as process:
-        before = resident(process.pid)
+        before = resident_at_rest(process.pid)
         quiet = None
         try:
             if kind != "none":
@@ -210,15 +220,15 @@ def table(rounds, options):
         "many": f"{asked:,.0f} questions/s of {options.quiet:,} connections, one a minute each",
     }
     print(f"| beside {options.busy} busy connections | busy answers/s | p99, us | quiet answers/s | their generator's part of CPU 1 | "
-          "the busy ones' rate: beside nothing | beside the few | for each second of CPU 1 left | grown, MiB | gave way |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+          "the busy ones' rate: beside nothing | of CPU 1 left | beside the few | of CPU 1 left | grown, MiB | gave way |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for kind in WINDOWS:
         rows = [found[kind] for found in rounds]
         median = lambda name, rows=rows: statistics.median(row.get(name, 0) for row in rows)
-        of_none = "1" if kind == "none" else compared(rounds, kind, "none", rate)
-        of_few, of_left = (compared(rounds, kind, "few", of) if kind == "many" else "" for of in (rate, left))
+        ratios = [compared(rounds, kind, base, of) if WINDOWS.index(kind) > WINDOWS.index(base) else ""
+                  for base in ("none", "few") for of in (rate, left)]
         print(f"| {names[kind]} | {median('busy'):,.0f} | {median('busy_p99_us'):,.0f} | {median('quiet'):,.0f} | "
-              f"{median('quiet_processor'):.3f} | {of_none} | {of_few} | {of_left} | "
+              f"{median('quiet_processor'):.3f} | {' | '.join(ratios)} | "
               f"{median('grown_mib'):.0f} | {max(row['connections_gave_way'] for row in rows)} |")
 
 
