@@ -1,7 +1,8 @@
-"""A core that does not run for a while: its thread alone, held as a debugger holds it, which to everybody else is as if a process
-with a real-time policy had its processor; and the whole data plane, stopped. Others are served meanwhile, `sidestep ctl` says what
-it knows and whom it waits for, and what was stopped goes on where it was: no connection is reset, and no answer is missing."""
+"""A core that does not run for a while: its thread alone, held as a debugger holds it; its processor, taken by a program with a
+real-time policy; and the whole data plane, stopped. Others are served meanwhile, `sidestep ctl` says what it knows and whom it
+waits for, and what was stopped goes on where it was: no connection is reset, and no answer is missing."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 import pytest
@@ -51,13 +53,18 @@ def ptrace(request, thread):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+def thread_of(server, core):
+    """A core's thread."""
+    tasks = pathlib.Path(f"/proc/{server.plane()}/task").iterdir()
+    names = {(task / "comm").read_text(encoding="ascii").strip(): int(task.name) for task in tasks}
+    return names[f"core-{core}"]
+
+
 class Held:
     """A core's thread, which does not run until this is left; all other threads of its process do."""
 
     def __init__(self, server, core):
-        tasks = pathlib.Path(f"/proc/{server.plane()}/task").iterdir()
-        names = {(task / "comm").read_text(encoding="ascii").strip(): int(task.name) for task in tasks}
-        self.thread = names[f"core-{core}"]
+        self.thread = thread_of(server, core)
 
     def __enter__(self):
         ptrace(SEIZE, self.thread)
@@ -74,6 +81,38 @@ class Held:
         while os.WIFSTOPPED(os.waitpid(self.thread, WALL)[1]):
             pass
         self.thread = None
+
+
+@contextlib.contextmanager
+def kept_off(cpu):
+    """This process, which is the client, on the other processors."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowed - {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextlib.contextmanager
+def taken(cpu):
+    """A processor that a program with a real-time policy has (sched(7), SCHED_FIFO). The kernel leaves others a twentieth of it, in
+    pieces (sched_rt_runtime_us)."""
+    hog = f"""if True:
+        import os, signal
+        signal.alarm(60)
+        os.sched_setaffinity(0, [{cpu}])
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+        print(flush=True)
+        while True:
+            pass
+    """
+    with subprocess.Popen([sys.executable, "-c", hog], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"\n", "a real-time policy is not to be had"
+            yield
+        finally:
+            process.kill()
 
 
 def asks(path, *words):
@@ -217,6 +256,31 @@ def test_while_a_core_is_held_the_other_serves_and_then_it_goes_on_where_it_was(
     assert ctl(path, "set", "maxbytes", str(32 << 20)).returncode == 0
     assert resets() == before
     print(f"gets of the other core, median and 99th percentile in us: {undisturbed} before, {meanwhile} while core {core} is held")
+    assert server.stop() == 0, server.errors
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: taken, it would be taken from the client too")
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_core_whose_processor_a_real_time_program_takes_costs_the_other_core_nothing_and_loses_nothing(start, tmp_path, core):
+    path = tmp_path / "control.sock"
+    server = start(extra=["--control", str(path)]).wait_until_ready()
+    cores, before = by_core(path), resets()
+    slowed, free = cores[core], cores[1 - core]
+    mine, theirs = keys_by_owner(free[0], 1 - core)
+    (cpu,) = os.sched_getaffinity(thread_of(server, core))
+    with kept_off(cpu):
+        undisturbed = gets(free[0], mine, 40_000)
+        with taken(cpu):
+            for one in slowed:
+                one.sendall((get(theirs)[0] + get(mine)[0]) * 100)
+            free[1].sendall(get(theirs)[0] * 100)
+            meanwhile = gets(free[0], mine, 40_000)
+    for one in slowed:
+        wanted = (get(theirs)[1] + get(mine)[1]) * 100
+        assert receive(one, len(wanted)) == wanted
+    assert receive(free[1], 100 * len(get(theirs)[1])) == get(theirs)[1] * 100
+    assert resets() == before
+    print(f"gets of the other core, median and 99th percentile in us: {undisturbed} before, {meanwhile} beside a core without processor")
     assert server.stop() == 0, server.errors
 
 
