@@ -71,7 +71,11 @@ fn two_thousand_connections_from_several_addresses_have_a_question_now_and_then(
         let outcome = run(&lab, &server, &format!("{arguments} {pause} --requests 4000 --keys 100")).unwrap();
         assert!(outcome.all_right());
         let measured = &outcome.measured;
-        assert_eq!((measured.requests(), measured.misses, measured.cut, measured.timed_out), (4_000, 0, 0, 0), "{pause}");
+        assert_eq!(
+            (measured.requests(), measured.misses, measured.cut, measured.timed_out),
+            (4_000, 0, 0, 0),
+            "{pause}"
+        );
         assert_eq!((measured.offered, measured.overflowed), (4_000, 0), "{pause}");
     }
 }

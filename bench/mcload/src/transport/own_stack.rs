@@ -1,6 +1,6 @@
 //! Connections over this project's own TCP/IP, one queue a thread: nothing of the kernel but the driver is in the way.
 //!
-//! It spins: a turn takes what has arrived, and the thread sleeps only if it is told to ([`Pause`]). Slots are the stack's
+//! It spins: a turn takes what has arrived, and the thread sleeps only if it is told to. Slots are the stack's
 //! tokens. Bounded in space: blocks and rings are made at start. Bytes that a reset overtakes within one turn are not
 //! shown. Dropping it closes what is open and waits, for at most [`LINGER`], until the peer has answered.
 //! Read first: `stack::Poll`.
