@@ -42,7 +42,8 @@ pub struct XskArgs {
     pub spin: Option<u64>,
     /// Microseconds for which a worker without work stays away, whatever is due or arrives meanwhile: for connections whose
     /// latencies nobody reads, which then take little of a CPU that others are on
-    #[arg(long, value_name = "MICROS", requires = "interface", conflicts_with = "spin", value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Own stack")]
+    #[arg(long, value_name = "MICROS", requires = "interface", conflicts_with = "spin", help_heading = "Own stack")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rest: Option<u64>,
 }
 
