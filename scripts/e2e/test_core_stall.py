@@ -109,7 +109,8 @@ def taken(cpu):
     """
     with subprocess.Popen([sys.executable, "-c", hog], stdout=subprocess.PIPE) as process:
         try:
-            assert process.stdout.readline() == b"\n", "a real-time policy is not to be had"
+            if process.stdout.readline() != b"\n":
+                pytest.skip("no real-time policy is to be had here (sched_setscheduler(2))")
             yield
         finally:
             process.kill()
